@@ -1,0 +1,38 @@
+"""fastconv: convolution as linear algebra, on NumPy arrays."""
+
+try:
+    from fastconv._ext import im2col as _im2col, pool as _pool
+except ModuleNotFoundError as _error:
+    if not (_error.name or "").startswith("fastconv._ext"):
+        raise
+    raise ImportError(
+        "fastconv's compiled modules are not built in this source tree; "
+        "type `python -m pip install -e .` in the folder that holds setup.py"
+    ) from None
+
+from fastconv import gradient_check, layers
+from fastconv._config import show_config
+from fastconv._threads import get_threads, set_threads, threads
+from fastconv._version import __version__
+from fastconv.algorithms import algorithms
+from fastconv.geometry import ConvGeometry, conv_geometry, conv_output_shape, same_pad
+from fastconv.layers import *
+from fastconv.layers import __all__ as _layer_names
+from fastconv.lowering import col2im, im2col
+
+__all__ = [
+    "ConvGeometry",
+    "algorithms",
+    "col2im",
+    "conv_geometry",
+    "conv_output_shape",
+    "get_threads",
+    "gradient_check",
+    "im2col",
+    "layers",
+    "same_pad",
+    "set_threads",
+    "show_config",
+    "threads",
+    *_layer_names,
+]

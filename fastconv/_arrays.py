@@ -1,0 +1,129 @@
+"""Everything that looks at a dtype, at strides or at memory: one rule each."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{name} cannot be read as an array: {error}") from error
+    _check_dtype(name, array.dtype)
+    return array
+
+
+def _check_dtype(name: str, dtype: np.dtype) -> None:
+    if dtype.kind in "biu" or dtype.type in (np.float16, np.float32, np.float64):
+        return
+    raise TypeError(
+        f"{name} has dtype {dtype}, which fastconv does not compute with; legal are float32 and float64 "
+        "(float16, integers and bool are converted)"
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _result_dtype(dtypes: tuple[np.dtype, ...]) -> np.dtype:
+    dtype = np.result_type(*dtypes)
+    if dtype.kind != "f":
+        return _FLOAT64
+    return _FLOAT64 if dtype.itemsize == 8 else _FLOAT32
+
+
+def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
+    """The dtype all of them are computed in: `np.result_type`, then integers to float64, float16 to float32."""
+    return _result_dtype(tuple(a.dtype for a in arrays if a is not None))
+
+
+def float_dtype(name: str, dtype: Any) -> np.dtype:
+    """`dtype` as float32 or float64, else an error naming `name`."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{name} must be a dtype, got {dtype!r}") from error
+    _check_dtype(name, found)
+    return _result_dtype((found,))
+
+
+def prepare(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """C-contiguous, native, aligned and of `dtype`: the array itself where it already is."""
+    flags = array.flags
+    if array.dtype == dtype and flags.c_contiguous and flags.aligned and array.dtype.isnative:
+        return array
+    return np.array(array, dtype=dtype, order="C")
+
+
+def prepare_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """As `prepare`, but only the last axis has to be contiguous: what the lowering kernels read."""
+    if (
+        array.dtype == dtype
+        and array.dtype.isnative
+        and array.flags.aligned
+        and array.size
+        and array.strides[-1] == array.itemsize
+    ):
+        return array
+    return prepare(array, dtype)
+
+
+def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
+    """The bytes of an array of that shape, refused where they overflow the address space."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes > sys.maxsize:
+        raise ValueError(f"{what} of shape {shape} and dtype {dtype} would take {nbytes} bytes, more than can be addressed")
+    return nbytes
+
+
+def output(
+    out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
+) -> np.ndarray:
+    """A fresh array for a result, or `out` once it is known to be fit to hold it."""
+    if out is None:
+        check_bytes(what, shape, dtype)
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise ValueError(f"out has dtype {out.dtype.str}, but the result has dtype {dtype.str} ({dtype})")
+    if not out.flags.c_contiguous or not out.flags.aligned:
+        raise ValueError(f"out must be C-contiguous and aligned, got strides {out.strides} for shape {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; it must be writable")
+    for name, array in inputs.items():
+        if array is not None and _overlap(out, array):
+            raise ValueError(f"out overlaps {name} in memory; give it memory of its own")
+    return out
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=100_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def lift(array: np.ndarray, lead: int) -> np.ndarray:
+    """A view with three spatial axes: unit axes put in after the first `lead` axes."""
+    missing = 3 - (array.ndim - lead)
+    return array[(slice(None),) * lead + (np.newaxis,) * missing] if missing else array
+
+
+def cast_gradient(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An upstream gradient in the dtype of the forward pass; its shape must be the output's."""
+    array = as_array(name, value)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, but the output of the forward pass has shape {shape}")
+    return prepare(array, dtype)

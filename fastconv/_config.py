@@ -1,0 +1,46 @@
+"""What this installation is: for bug reports, and for `python -m fastconv info`."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+
+import numpy as np
+
+from fastconv import _threads
+from fastconv._version import __version__
+from fastconv.algorithms import algorithms
+
+
+def _blas() -> str:
+    config = np.show_config(mode="dicts")
+    blas = config.get("Build Dependencies", {}).get("blas", {}) if isinstance(config, dict) else {}
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+
+
+def show_config() -> None:
+    """Print version, compiled modules, BLAS, threads and algorithms.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.show_config()
+    fastconv ...
+    """
+    from fastconv._ext import im2col as compiled
+
+    rows = {
+        "fastconv": __version__,
+        "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.machine()}, {sys.platform})",
+        "numpy": np.__version__,
+        "scipy": metadata.version("scipy"),
+        "compiled": f"{'stable ABI' if '.abi3.' in (compiled.__file__ or '') else 'this Python only'}, "
+        "portable vector code",
+        "BLAS behind NumPy": _blas(),
+        "threads": f"{_threads.get_threads()} of {_threads.cpu_count()} CPUs",
+        "algorithms": ", ".join(algorithms()),
+    }
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name:<{width}}  {value}")

@@ -1,0 +1,43 @@
+"""The words for a stride that leaves a remainder: what does not fit, and what would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: How far from the given stride a legal one is looked for; 1 and the whole span are legal always.
+_SEARCH = 10_000
+
+
+def explain_remainder(i: int, axis: Any) -> str:
+    """Why spatial axis `i` is refused under ``strict``, with the nearest legal strides and pads."""
+    span = axis.padded - axis.extent
+    kernel = f"kernel {axis.k}" if axis.dilation == 1 else f"dilated kernel {axis.extent}"
+    return (
+        f"spatial axis {i}: stride {axis.stride} leaves a remainder of {span % axis.stride}: "
+        f"input {axis.size} + pads {axis.lo} + {axis.hi} - {kernel} = {span} is not a multiple of {axis.stride}; "
+        f"nearest legal strides: {', '.join(map(str, _legal_strides(span, axis.stride)))}; "
+        f"nearest legal pads at stride {axis.stride}: {', '.join(map(str, _legal_pads(span, axis)))}"
+    )
+
+
+def _legal_strides(span: int, stride: int) -> list[int]:
+    if stride > span:
+        return [span]
+    below = next((s for s in range(stride - 1, max(stride - _SEARCH, 1), -1) if span % s == 0), 1)
+    above = next((s for s in range(stride + 1, min(stride + _SEARCH, span)) if span % s == 0), span)
+    return [below, above]
+
+
+def _legal_pads(span: int, axis: Any) -> list[int | tuple[int, int]]:
+    """Equal pads where they can fit, then pairs with the odd cells at the end."""
+    remainder = span % axis.stride
+    found: list[int | tuple[int, int]] = []
+    for change in (-remainder, axis.stride - remainder):
+        total = axis.lo + axis.hi + change
+        if total < 0:
+            continue
+        if axis.lo == axis.hi and total % 2 == 0:
+            found.append(total // 2)
+        hi = axis.hi + change
+        found.append((axis.lo, hi) if hi >= 0 else (total, 0))
+    return found

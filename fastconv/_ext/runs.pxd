@@ -1,0 +1,123 @@
+"""What the kernels share: the axis record, the range of outputs a tap reaches, and runs.h."""
+
+from libc.stdint cimport int32_t, int64_t
+
+
+cdef extern from "runs.h" nogil:
+    void fc_check(bint condition) noexcept
+    Py_ssize_t fc_draw(Py_ssize_t* counter, Py_ssize_t grain) noexcept
+    void fc_zero_bytes(char* dst, size_t bytes) noexcept
+    void fc_copy_f32(float* dst, const float* src, Py_ssize_t n, Py_ssize_t stride) noexcept
+    void fc_copy_f64(double* dst, const double* src, Py_ssize_t n, Py_ssize_t stride) noexcept
+    void fc_zero_column_f32(float* dst, Py_ssize_t rows, Py_ssize_t pitch) noexcept
+    void fc_zero_column_f64(double* dst, Py_ssize_t rows, Py_ssize_t pitch) noexcept
+    void fc_gather_add_f32(float* dst, const float* src, Py_ssize_t n, Py_ssize_t stride) noexcept
+    void fc_gather_add_f64(double* dst, const double* src, Py_ssize_t n, Py_ssize_t stride) noexcept
+    void fc_scatter_add_f32(float* dst, const float* src, Py_ssize_t n, Py_ssize_t stride) noexcept
+    void fc_scatter_add_f64(double* dst, const double* src, Py_ssize_t n, Py_ssize_t stride) noexcept
+    void fc_max_f32_i32(float* best, int32_t* where, const float* x, Py_ssize_t n, Py_ssize_t stride,
+                        int32_t first) noexcept
+    void fc_max_f32_i64(float* best, int64_t* where, const float* x, Py_ssize_t n, Py_ssize_t stride,
+                        int64_t first) noexcept
+    void fc_max_f64_i32(double* best, int32_t* where, const double* x, Py_ssize_t n, Py_ssize_t stride,
+                        int32_t first) noexcept
+    void fc_max_f64_i64(double* best, int64_t* where, const double* x, Py_ssize_t n, Py_ssize_t stride,
+                        int64_t first) noexcept
+
+
+ctypedef fused floating:
+    float
+    double
+
+
+# One spatial axis of a geometry, as geometry.Axis has it. Stride and dilation
+# are clamped there so that no product below leaves Py_ssize_t. `first[tap]`
+# to `last[tap]` (excluded) are the outputs whose cell at `tap` is in the image.
+cdef struct Axis:
+    Py_ssize_t size
+    Py_ssize_t k
+    Py_ssize_t stride
+    Py_ssize_t lo
+    Py_ssize_t dilation
+    Py_ssize_t out
+    const Py_ssize_t* first
+    const Py_ssize_t* last
+
+
+cdef inline Axis read_axis(
+    const Py_ssize_t[:, ::1] table, const Py_ssize_t[:, ::1] reach, Py_ssize_t i
+) noexcept nogil:
+    cdef Axis axis
+    cdef Py_ssize_t j, at = 0
+    for j in range(i):
+        at += table[j, 1]
+    axis.size = table[i, 0]
+    axis.k = table[i, 1]
+    axis.stride = table[i, 2]
+    axis.lo = table[i, 3]
+    axis.dilation = table[i, 4]
+    axis.out = table[i, 5]
+    axis.first = &reach[0, at]
+    axis.last = &reach[1, at]
+    fc_check(at + axis.k <= reach.shape[1])
+    return axis
+
+
+cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
+    """The input cell that output `o` meets at `tap`; outside [0, size) it is padding."""
+    return o * axis.stride + tap * axis.dilation - axis.lo
+
+
+cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize_t bound) noexcept nogil:
+    """How many outputs meet at `tap` a cell before `bound`: they are the first ones."""
+    cdef Py_ssize_t reach = bound + axis.lo - tap * axis.dilation
+    if reach <= 0:
+        return 0
+    return min(reach if axis.stride == 1 else (reach - 1) // axis.stride + 1, axis.out)
+
+
+cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
+    """Whether any output meets a cell of the image at `tap`; checks that those said to do."""
+    if axis.first[tap] >= axis.last[tap]:
+        return False
+    fc_check(0 <= axis.first[tap] and axis.last[tap] <= axis.out)
+    fc_check(cell(axis, axis.first[tap], tap) >= 0)
+    fc_check(cell(axis, axis.last[tap] - 1, tap) < axis.size)
+    return True
+
+
+cdef inline void zero(floating* dst, Py_ssize_t n) noexcept nogil:
+    if n > 0:
+        fc_zero_bytes(<char*> dst, <size_t> n * sizeof(floating))
+
+
+cdef inline void zero_column(floating* dst, Py_ssize_t rows, Py_ssize_t pitch) noexcept nogil:
+    if floating is float:
+        fc_zero_column_f32(dst, rows, pitch)
+    else:
+        fc_zero_column_f64(dst, rows, pitch)
+
+
+cdef inline void copy(floating* dst, const floating* src, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    if floating is float:
+        fc_copy_f32(dst, src, n, stride)
+    else:
+        fc_copy_f64(dst, src, n, stride)
+
+
+cdef inline void gather_add(
+    floating* dst, const floating* src, Py_ssize_t n, Py_ssize_t stride
+) noexcept nogil:
+    if floating is float:
+        fc_gather_add_f32(dst, src, n, stride)
+    else:
+        fc_gather_add_f64(dst, src, n, stride)
+
+
+cdef inline void scatter_add(
+    floating* dst, const floating* src, Py_ssize_t n, Py_ssize_t stride
+) noexcept nogil:
+    if floating is float:
+        fc_scatter_add_f32(dst, src, n, stride)
+    else:
+        fc_scatter_add_f64(dst, src, n, stride)

@@ -1,0 +1,139 @@
+"""The ordered registry of algorithms, the choice among them, and the way into them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays, _padding
+from fastconv.algorithms.base import OPS, Algorithm, Op
+from fastconv.algorithms.im2col import Im2col
+from fastconv.algorithms.reference import Reference
+from fastconv.geometry import ConvGeometry
+
+#: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
+REGISTRY: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (Reference(), Im2col())}
+
+#: Extended images of mirrored, replicated or circular padding held at a time, in bytes.
+_EXTENDED_BYTES = 1 << 23
+
+
+def algorithms(op: str = "forward") -> tuple[str, ...]:
+    """Names of the algorithms that serve an op.
+
+    Parameters
+    ----------
+    op : {'forward', 'backward_data', 'backward_weights'}
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ValueError
+        For an unknown op.
+
+    Examples
+    --------
+    >>> from fastconv import algorithms
+    >>> algorithms()
+    ('reference', 'im2col')
+    """
+    if op not in OPS:
+        raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
+    return tuple(REGISTRY)
+
+
+def check_name(name: Any) -> str:
+    """`name` if it is 'auto' or registered."""
+    if not isinstance(name, str):
+        raise TypeError(f"algorithm must be 'auto' or a name, got {name!r}; known are {', '.join(map(repr, REGISTRY))}")
+    if name != "auto" and name not in REGISTRY:
+        raise ValueError(f"algorithm is {name!r}; legal are 'auto', {', '.join(map(repr, REGISTRY))}")
+    return name
+
+
+def choose(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str = "auto") -> Algorithm:
+    """The algorithm `name`, or for 'auto' the cheapest that supports the case."""
+    if name != "auto":
+        reason = REGISTRY[name].unsupported(op, geometry, dtype)
+        if reason is not None:
+            raise ValueError(f"algorithm {name!r} cannot do this {op}: {reason}")
+        return REGISTRY[name]
+    able = (a for a in REGISTRY.values() if a.unsupported(op, geometry, dtype) is None)
+    return min(able, key=lambda a: a.cost(op, geometry, dtype, threads))
+
+
+def _turned(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """Weights as the algorithms want them: for a true convolution the kernel turned by 180 degrees."""
+    return np.ascontiguousarray(np.flip(w, tuple(range(2, w.ndim)))) if geometry.flip else w
+
+
+def _chunks(geometry: ConvGeometry, dtype: np.dtype) -> list[slice]:
+    """Runs of images whose extended copies fit the workspace; all images at once under zero padding."""
+    count = geometry.x_shape[0]
+    if geometry.pad_mode == "zeros":
+        return [slice(0, count)]
+    each = _arrays.check_bytes("the padded image", (1, *geometry.padded.x_shape[1:]), dtype)
+    step = max(1, _EXTENDED_BYTES // max(each, 1))
+    return [slice(n, min(n + step, count)) for n in range(0, count, step)]
+
+
+def _part(geometry: ConvGeometry, chunk: slice) -> ConvGeometry:
+    part = geometry.for_batch(chunk.stop - chunk.start)
+    return part if geometry.pad_mode == "zeros" else part.padded
+
+
+def forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
+) -> None:
+    """out = x * w + b by algorithm `name`, for every geometry."""
+    algorithm = choose("forward", geometry, out.dtype, threads, name)
+    if not out.size:
+        return
+    if not x.size:  # an image of padding alone
+        out[...] = 0 if b is None else b.reshape(-1, *(1,) * geometry.rank)
+        return
+    w = _turned(w, geometry)
+    for chunk in _chunks(geometry, x.dtype):
+        part = x[chunk] if geometry.pad_mode == "zeros" else _padding.extend(x[chunk], geometry)
+        algorithm.forward(part, w, b, _part(geometry, chunk), out[chunk], threads)
+
+
+def backward_data(
+    dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, name: str, threads: int
+) -> None:
+    """dx by algorithm `name`, for every geometry."""
+    algorithm = choose("backward_data", geometry, dx.dtype, threads, name)
+    if not dx.size:
+        return
+    w = _turned(w, geometry)
+    for chunk in _chunks(geometry, dx.dtype):
+        part = _part(geometry, chunk)
+        if geometry.pad_mode == "zeros":
+            algorithm.backward_data(dout[chunk], w, part, dx[chunk], threads)
+        else:
+            dpadded = np.empty(part.x_shape, dx.dtype)
+            algorithm.backward_data(dout[chunk], w, part, dpadded, threads)
+            _padding.fold(dpadded, geometry, dx[chunk])
+
+
+def backward_weights(
+    x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, name: str, threads: int
+) -> None:
+    """dw by algorithm `name`, for every geometry."""
+    algorithm = choose("backward_weights", geometry, dw.dtype, threads, name)
+    if not x.size:
+        dw.fill(0)
+        return
+    total = dw if not geometry.flip else np.empty_like(dw)
+    for i, chunk in enumerate(_chunks(geometry, x.dtype)):
+        part = x[chunk] if geometry.pad_mode == "zeros" else _padding.extend(x[chunk], geometry)
+        target = total if i == 0 else np.empty_like(dw)
+        algorithm.backward_weights(part, dout[chunk], _part(geometry, chunk), target, threads)
+        if i:
+            total += target
+    if geometry.flip:
+        dw[...] = _turned(total, geometry)

@@ -1,0 +1,88 @@
+"""The oracle: strided slices of the padded image, one per tap, summed in float64. Slow and obvious."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from fastconv.algorithms.base import MULTIPLY_ADDS, Algorithm, Op, multiply_adds
+from fastconv.geometry import ConvGeometry
+
+#: NumPy's einsum against a nominal core; keeps `auto` away.
+_SLOWNESS = 100.0
+
+
+def _taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """Every tap with the slices of the padded image that all outputs meet there."""
+    for tap in itertools.product(*(range(k) for k in geometry.kernel)):
+        slices = (
+            slice(t * a.dilation, t * a.dilation + (a.out - 1) * a.stride + 1, a.stride)
+            for t, a in zip(tap, geometry.axes, strict=True)
+        )
+        yield tap, tuple(slices)
+
+
+def _grouped(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
+    """The channel axis split into (groups, channels of one)."""
+    shape = array.shape
+    return array.reshape(*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :])
+
+
+class Reference(Algorithm):
+    """Per tap: out[n, f] += w[f, c, tap] * x[n, c, tap's slice], and its two adjoints."""
+
+    name = "reference"
+
+    def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
+        """The padded image and the result, in float64."""
+        padded = math.prod(geometry.padded.x_shape)
+        return 8 * (2 * padded + 2 * math.prod(geometry.out_shape) + 2 * math.prod(geometry.w_shape))
+
+    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
+        """Many times that of a matrix product."""
+        return _SLOWNESS * multiply_adds(geometry) / MULTIPLY_ADDS + 1e-3
+
+    def _padded(self, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+        return _grouped(np.pad(x.astype(np.float64), ((0, 0), (0, 0), *geometry.pads)), 1, geometry.groups)
+
+    def forward(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
+        """Sum over taps, then bias, then one rounding to the result's dtype."""
+        padded = self._padded(x, geometry)
+        weights = _grouped(w.astype(np.float64), 0, geometry.groups)
+        total = _grouped(np.zeros(out.shape), 1, geometry.groups)
+        for tap, slices in _taps(geometry):
+            total += np.einsum("ngc...,gfc->ngf...", padded[(..., *slices)], weights[(..., *tap)])
+        total = total.reshape(out.shape)
+        if b is not None:
+            total += b.astype(np.float64).reshape(-1, *(1,) * geometry.rank)
+        out[...] = total
+
+    def backward_data(
+        self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
+    ) -> None:
+        """Each tap sends its part of dout back to the cells it read."""
+        gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
+        weights = _grouped(w.astype(np.float64), 0, geometry.groups)
+        padded = _grouped(np.zeros(geometry.padded.x_shape), 1, geometry.groups)
+        for tap, slices in _taps(geometry):
+            padded[(..., *slices)] += np.einsum("ngf...,gfc->ngc...", gradient, weights[(..., *tap)])
+        inside = tuple(slice(a.lo, a.lo + a.size) for a in geometry.axes)
+        dx[...] = padded.reshape(geometry.padded.x_shape)[(..., *inside)]
+
+    def backward_weights(
+        self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
+    ) -> None:
+        """Each tap's weight meets every output with the cell it read."""
+        padded = self._padded(x, geometry)
+        gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
+        total = _grouped(np.zeros(dw.shape), 0, geometry.groups)
+        for tap, slices in _taps(geometry):
+            cells = padded[(..., *slices)]
+            flat = (a.reshape(*a.shape[:3], -1) for a in (gradient, cells))
+            total[(..., *tap)] = np.einsum("ngfl,ngcl->gfc", *flat)
+        dw[...] = total.reshape(dw.shape)

@@ -1,0 +1,635 @@
+"""Shape arithmetic and its validation: every size, pad and stride is worked out here, once.
+
+A geometry holds one `Axis` per spatial axis, ``(size, k, stride, lo, hi,
+dilation, out)``; the layers, algorithms and kernels take it whole.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, TypedDict
+
+import numpy as np
+
+from fastconv import _arrays
+from fastconv._explain_stride import explain_remainder
+
+PerAxis: TypeAlias = int | Sequence[int]
+Pad: TypeAlias = PerAxis | Sequence[tuple[int, int]] | Literal["valid", "same", "same_lower", "full"]
+PadMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
+
+PAD_NAMES = ("valid", "same", "same_lower", "full")
+POOL_PAD_NAMES = PAD_NAMES[:3]
+PAD_MODES = ("zeros", "reflect", "replicate", "circular")
+AXIS_NAMES = ("D", "H", "W")
+
+
+class GeometryOptions(TypedDict, total=False):
+    """The options that shape a convolution."""
+
+    stride: PerAxis
+    pad: Pad
+    dilation: PerAxis
+    groups: int
+    pad_mode: PadMode
+    flip: bool
+    strict: bool
+
+
+GEOMETRY_DEFAULTS: dict[str, Any] = {
+    "stride": 1,
+    "pad": 0,
+    "dilation": 1,
+    "groups": 1,
+    "pad_mode": "zeros",
+    "flip": False,
+    "strict": False,
+}
+
+
+def merge_options(
+    where: str, defaults: Mapping[str, Any], given: Mapping[str, Any], param: Any = None, param_name: str = "param"
+) -> dict[str, Any]:
+    """`defaults` overlaid by the dict `param` and the keywords `given`; an unknown or doubled key is an error."""
+    if param is None:
+        param = {}
+    elif not isinstance(param, Mapping):
+        raise TypeError(f"{param_name} must be a dict of options or None, got {type(param).__name__}")
+    for name in (*param, *given):
+        if name not in defaults:
+            raise TypeError(f"{where}() got an unknown option {name!r}; known are {', '.join(defaults)}")
+    both = [name for name in given if name in param]
+    if both:
+        raise TypeError(f"{where}() got {both[0]!r} both in {param_name} and as a keyword; give it once")
+    return {**defaults, **param, **given}
+
+
+def as_int(name: str, value: Any, minimum: int) -> int:
+    """`value` as an int of at least `minimum`; floats, bools and None are refused."""
+    if type(value) is not int:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}")
+        try:
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}") from None
+    if value < minimum:
+        raise ValueError(f"{name} must be an int >= {minimum}, got {value}")
+    return value
+
+
+def as_bool(name: str, value: Any) -> bool:
+    """`value` as a bool; nothing else is taken for one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
+    """`value` as one int per spatial axis."""
+    if isinstance(value, (list, tuple)):
+        if len(value) != rank:
+            raise ValueError(f"{name} has {len(value)} values, {value!r}, for {rank} spatial axes; give an int or {rank} of them")
+        return tuple(as_int(f"{name}[{i}]", v, minimum) for i, v in enumerate(value))
+    return (as_int(name, value, minimum),) * rank
+
+
+def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:
+    """`value` as a tuple of ints, each at least `minimum`."""
+    if not isinstance(value, (list, tuple)):
+        hint = f"; pass {name.removesuffix('_shape')}.shape" if isinstance(value, np.ndarray) else ""
+        raise TypeError(f"{name} must be a tuple of ints, got {type(value).__name__}{hint}")
+    shape = tuple(as_int(f"{name}[{i}]", v, minimum) for i, v in enumerate(value))
+    if math.prod(shape) > sys.maxsize or any(size > sys.maxsize for size in shape):
+        raise ValueError(f"{name} {shape} has more elements than can be addressed")
+    return shape
+
+
+def _data_shape(name: str, value: Any) -> tuple[int, ...]:
+    shape = as_shape(name, value)
+    if not 3 <= len(shape) <= 5:
+        raise ValueError(
+            f"{name} has {len(shape)} axes, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
+        )
+    return shape
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis: input size, kernel size, stride, pads, dilation, output size."""
+
+    size: int
+    k: int
+    stride: int
+    lo: int
+    hi: int
+    dilation: int
+    out: int
+
+    @property
+    def extent(self) -> int:
+        """Cells from the first tap to the last, both counted."""
+        return self.dilation * (self.k - 1) + 1
+
+    @property
+    def padded(self) -> int:
+        """Input size with both pads."""
+        return self.size + self.lo + self.hi
+
+    def row(self) -> tuple[int, ...]:
+        """What the kernels read, with numbers that say nothing, and may be huge, made small.
+
+        Those are the stride of a single output, taps that only an overhanging
+        pooling window has, and the dilation of a single tap.
+        """
+        k = min(self.k, (self.padded - 1) // self.dilation + 1)
+        return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
+
+    def outputs_before(self, tap: int, bound: int) -> int:
+        """How many outputs meet at `tap` an input cell before `bound`: they are the first ones."""
+        reach = bound + self.lo - tap * self.dilation
+        return min((reach - 1) // self.stride + 1, self.out) if reach > 0 else 0
+
+
+_UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
+
+
+def kernel_tables(axes: Sequence[Axis]) -> tuple[np.ndarray, np.ndarray]:
+    """The axes, lifted to three, as the kernels read them.
+
+    The sizes, (3, 6); and for the taps of all axes in turn the first output
+    that meets the image there and one past the last, (2, taps).
+    """
+    sizes = np.array([axis.row() for axis in (*(_UNIT_AXIS,) * (3 - len(axes)), *axes)], np.intp)
+    reach = []
+    for size, k, stride, lo, dilation, out in sizes:
+        start = np.arange(k, dtype=np.intp) * dilation - lo
+        reach.append([np.clip((bound - start - 1) // stride + 1, 0, out) for bound in (0, size)])
+    table = np.ascontiguousarray(np.hstack(reach))
+    sizes.flags.writeable = table.flags.writeable = False
+    return sizes, table
+
+
+def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
+    """Pads that make the output ``ceil(size / stride)``, the odd cell at the end.
+
+    Parameters
+    ----------
+    size, k : int
+        Input and kernel size along one axis, in cells.
+    stride, dilation : int, default 1
+        Of the window.
+
+    Returns
+    -------
+    (lo, hi) : tuple of int
+        Cells to add before and after; ``lo <= hi <= lo + 1``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a negative size, or another argument below 1 or not an int.
+
+    Examples
+    --------
+    >>> from fastconv import same_pad
+    >>> same_pad(32, 5)
+    (2, 2)
+    >>> same_pad(224, 7, stride=2)
+    (2, 3)
+    """
+    size = as_int("size", size, 0)
+    k, stride, dilation = as_int("k", k, 1), as_int("stride", stride, 1), as_int("dilation", dilation, 1)
+    out = -(-size // stride)
+    total = max((out - 1) * stride + dilation * (k - 1) + 1 - size, 0) if out else 0
+    return total // 2, total - total // 2
+
+
+def _resolve_pad(
+    pad: Any, sizes: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...],
+    names: tuple[str, ...],
+) -> tuple[tuple[int, int], ...]:
+    rank = len(sizes)
+    if isinstance(pad, str):
+        if pad not in names:
+            raise ValueError(f"pad is {pad!r}; legal names are {', '.join(map(repr, names))}")
+        if pad == "valid":
+            return ((0, 0),) * rank
+        if pad == "full":
+            return tuple((d * (k - 1),) * 2 for d, k in zip(dilation, kernel, strict=True))
+        pairs = [same_pad(*axis) for axis in zip(sizes, kernel, stride, dilation, strict=True)]
+        return tuple((hi, lo) if pad == "same_lower" else (lo, hi) for lo, hi in pairs)
+    if isinstance(pad, (list, tuple)) and any(isinstance(p, (list, tuple)) for p in pad):
+        if len(pad) != rank or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pad):
+            raise ValueError(
+                f"pad is {pad!r}; legal are an int, one int per axis, one (lo, hi) pair per axis "
+                f"(there are {rank}), or {', '.join(map(repr, names))}"
+            )
+        return tuple((as_int(f"pad[{i}][0]", lo, 0), as_int(f"pad[{i}][1]", hi, 0)) for i, (lo, hi) in enumerate(pad))
+    return tuple((p, p) for p in per_axis("pad", pad, rank, 0))
+
+
+def _check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lead: tuple[int, ...]) -> None:
+    padded = tuple(s + lo + hi for s, (lo, hi) in zip(sizes, pads, strict=True))
+    if math.prod(padded) * max(math.prod(lead), 1) > sys.maxsize or any(p > sys.maxsize for p in padded):
+        raise ValueError(f"pad {pads} makes the padded input {(*lead, *padded)}, which has more elements than can be addressed")
+
+
+def _floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
+    span = size + sum(pads) - (dilation * (k - 1) + 1)
+    if span < 0:
+        raise ValueError(
+            f"spatial axis {i}: the kernel covers {span_text(k, dilation)} but the padded input has only "
+            f"{size + sum(pads)} ({size} with pads {pads}); use a smaller kernel or dilation, or a larger pad"
+        )
+    return span // stride + 1
+
+
+def span_text(k: int, dilation: int) -> str:
+    """How many cells a kernel covers, and why."""
+    return f"{dilation * (k - 1) + 1} cells" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Every size of one convolution. Made by `conv_geometry`; immutable.
+
+    Attributes
+    ----------
+    x_shape, w_shape, out_shape : tuple of int
+        ``(N, C, *spatial)``, ``(F, C // groups, *kernel)``, ``(N, F, *out_spatial)``.
+    axes : tuple of Axis
+        One per spatial axis, each ``(size, k, stride, lo, hi, dilation, out)``.
+    groups, pad_mode, flip
+        The options as given.
+    pads : tuple of (int, int)
+        Cells added before and after each spatial axis.
+    n_params : int
+        Weights and one bias per filter.
+    flops : int
+        Floating-point operations of the forward pass, two for each
+        multiply-add, those on padding counted.
+    toeplitz_nnz : int
+        Entries of the sparse matrix of one image, for weights without zeros.
+    """
+
+    x_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    groups: int = 1
+    pad_mode: str = "zeros"
+    flip: bool = False
+
+    @property
+    def rank(self) -> int:
+        """Spatial axes: 1, 2 or 3."""
+        return len(self.axes)
+
+    @cached_property
+    def out_spatial(self) -> tuple[int, ...]:
+        """Output size per spatial axis."""
+        return tuple(axis.out for axis in self.axes)
+
+    @cached_property
+    def out_shape(self) -> tuple[int, ...]:
+        """``(N, F, *out_spatial)``."""
+        return (self.x_shape[0], self.w_shape[0], *self.out_spatial)
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Kernel size per spatial axis."""
+        return self.w_shape[2:]
+
+    @cached_property
+    def taps(self) -> int:
+        """Cells of the kernel."""
+        return math.prod(self.kernel)
+
+    @cached_property
+    def positions(self) -> int:
+        """Output positions of one image, the ``L`` of im2col."""
+        return math.prod(self.out_spatial)
+
+    @property
+    def pads(self) -> tuple[tuple[int, int], ...]:
+        """``(lo, hi)`` per spatial axis."""
+        return tuple((axis.lo, axis.hi) for axis in self.axes)
+
+    @property
+    def n_params(self) -> int:
+        """Weights and biases."""
+        return math.prod(self.w_shape) + self.w_shape[0]
+
+    @property
+    def flops(self) -> int:
+        """Operations of the forward pass, two for each multiply-add."""
+        return 2 * math.prod(self.out_shape) * math.prod(self.w_shape[1:])
+
+    @cached_property
+    def cols_shape(self) -> tuple[int, int, int]:
+        """``(N, C * taps, L)``, what `im2col` returns."""
+        return (self.x_shape[0], self.x_shape[1] * self.taps, self.positions)
+
+    def im2col_bytes(self, dtype: Any = np.float32) -> int:
+        """Bytes of what `im2col` returns for the whole batch in `dtype`."""
+        return math.prod(self.cols_shape) * _arrays.float_dtype("dtype", dtype).itemsize
+
+    @cached_property
+    def toeplitz_nnz(self) -> int:
+        """Entries of the (F * L, C * prod(spatial)) matrix of one image, for weights without zeros."""
+        pairs = math.prod(_connections(axis, self.pad_mode) for axis in self.axes)
+        return self.w_shape[0] * self.w_shape[1] * pairs
+
+    @cached_property
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """The axes as the kernels read them."""
+        return kernel_tables(self.axes)
+
+    @cached_property
+    def pointwise(self) -> bool:
+        """Whether the lowered matrix is the image itself: 1x1, stride 1, no padding."""
+        return all(axis.k == 1 and axis.lo == axis.hi == 0 and axis.out == axis.size for axis in self.axes)
+
+    @cached_property
+    def padded(self) -> ConvGeometry:
+        """The same convolution of an input whose padding is already in it."""
+        return replace(
+            self,
+            x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
+            axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
+            pad_mode="zeros",
+        )
+
+    def for_batch(self, n: int) -> ConvGeometry:
+        """The same convolution of `n` images."""
+        return self if n == self.x_shape[0] else replace(self, x_shape=(n, *self.x_shape[1:]))
+
+    def __str__(self) -> str:
+        columns = ("axis", "input", "kernel", "stride", "pad", "dilation", "output")
+        rows = [
+            (name, a.size, a.k, a.stride, f"({a.lo}, {a.hi})", a.dilation, a.out)
+            for name, a in zip(AXIS_NAMES[-self.rank :], self.axes, strict=True)
+        ]
+        table = [columns, *(tuple(map(str, row)) for row in rows)]
+        widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+        lines = ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        kind = "true convolution (kernel flipped)" if self.flip else "cross-correlation"
+        return "\n".join(
+            [
+                f"{self.rank}-D {kind}: x {self.x_shape} * w {self.w_shape} -> out {self.out_shape}",
+                *lines,
+                f"  groups {self.groups}, padding {self.pad_mode!r}, parameters {self.n_params:,} (bias counted)",
+                f"  flops {self.flops:,}; im2col {self.im2col_bytes():,} bytes in float32",
+                f"  Toeplitz matrix of one image: {self.w_shape[0] * self.positions:,} x "
+                f"{math.prod(self.x_shape[1:]):,}, {self.toeplitz_nnz:,} entries",
+            ]
+        )
+
+
+def _connections(axis: Axis, pad_mode: str) -> int:
+    """Pairs (output, input cell) that some tap joins along one axis; pairs that a mirror makes equal count once."""
+    if pad_mode == "zeros":
+        return sum(axis.outputs_before(tap, axis.size) - axis.outputs_before(tap, 0) for tap in range(axis.k))
+    # Only windows that touch the padding can meet a cell twice.
+    begin = min(axis.outputs_before(0, 0), axis.out)
+    end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
+    source = index_map(axis, pad_mode)
+    windows = (source[o * axis.stride :][: axis.extent : axis.dilation] for o in (*range(begin), *range(end, axis.out)))
+    return axis.k * (end - begin) + sum(len(np.unique(window)) for window in windows)
+
+
+def index_map(axis: Axis, pad_mode: str) -> np.ndarray:
+    """The input cell that each cell of the padded axis shows; -1 where it is zero."""
+    at = np.arange(-axis.lo, axis.size + axis.hi)
+    if pad_mode == "zeros":
+        return np.where((at >= 0) & (at < axis.size), at, -1)
+    if pad_mode == "replicate":
+        return np.clip(at, 0, axis.size - 1)
+    if pad_mode == "circular":
+        return at % axis.size
+    return axis.size - 1 - np.abs(axis.size - 1 - np.abs(at))
+
+
+def _check_pad_mode(pad_mode: Any, axes: tuple[Axis, ...]) -> None:
+    if not isinstance(pad_mode, str) or pad_mode not in PAD_MODES:
+        raise ValueError(f"pad_mode is {pad_mode!r}; legal are {', '.join(map(repr, PAD_MODES))}")
+    if pad_mode == "zeros":
+        return
+    for i, axis in enumerate(axes):
+        most = {"reflect": axis.size - 1, "circular": axis.size, "replicate": sys.maxsize if axis.size else 0}[pad_mode]
+        if max(axis.lo, axis.hi) > max(most, 0):
+            raise ValueError(
+                f"spatial axis {i}: pad ({axis.lo}, {axis.hi}) is more than {pad_mode!r} padding can take from "
+                f"{axis.size} cells; legal is at most {max(most, 0)} on each side"
+            )
+
+
+def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> ConvGeometry:
+    """Work out every size of a convolution.
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+        ``(N, C, *spatial)``, one to three spatial axes.
+    w_shape : tuple of int
+        ``(F, C // groups, *kernel)``.
+    **options
+        ``stride``, ``pad``, ``dilation``, ``groups``, ``pad_mode``, ``flip``
+        and ``strict``, as `conv` takes them.
+
+    Returns
+    -------
+    ConvGeometry
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other, an output size would be below 1,
+        or ``strict`` is set and a stride leaves a remainder.
+    TypeError
+        For an unknown option or one of the wrong type.
+
+    Examples
+    --------
+    >>> from fastconv import conv_geometry
+    >>> g = conv_geometry((1, 3, 32, 32), (10, 3, 5, 5), pad=2)
+    >>> g.out_shape, g.n_params
+    ((1, 10, 32, 32), 760)
+    >>> conv_geometry((1, 1, 7, 7), (1, 1, 3, 3), stride=3, strict=True)
+    Traceback (most recent call last):
+        ...
+    ValueError: spatial axis 0: stride 3 leaves a remainder of 1: input 7 + pads 0 + 0 - kernel 3 = 4 is not
+    a multiple of 3; nearest legal strides: 2, 4; nearest legal pads at stride 3: 1, (0, 2)
+    """
+    settings = merge_options("conv_geometry", GEOMETRY_DEFAULTS, options)
+    x_shape, w_shape = _data_shape("x_shape", x_shape), as_shape("w_shape", w_shape)
+    return resolve_conv(x_shape, w_shape, **settings)
+
+
+def resolve_conv(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, pad: Any, dilation: Any, groups: Any,
+    pad_mode: Any, flip: Any, strict: Any,
+) -> ConvGeometry:
+    """`conv_geometry` for shapes that are tuples of ints already."""
+    rank = len(x_shape) - 2
+    if not 1 <= rank <= 3:
+        raise ValueError(f"x has {len(x_shape)} axes, {x_shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)")
+    if len(w_shape) != len(x_shape):
+        raise ValueError(
+            f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; w must be (F, C // groups, *kernel) "
+            "with as many spatial axes as x"
+        )
+    return _resolve_conv(
+        x_shape,
+        w_shape,
+        per_axis("stride", stride, rank, 1),
+        pad if isinstance(pad, str) else _resolve_pad(pad, x_shape[2:], w_shape[2:], (), (), PAD_NAMES),
+        per_axis("dilation", dilation, rank, 1),
+        as_int("groups", groups, 1),
+        pad_mode if isinstance(pad_mode, str) else repr(pad_mode),
+        as_bool("flip", flip),
+        as_bool("strict", strict),
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def _resolve_conv(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: tuple[int, ...],
+    pad: str | tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int, pad_mode: str, flip: bool,
+    strict: bool,
+) -> ConvGeometry:
+    channels, filters, kernel, sizes = x_shape[1], w_shape[0], w_shape[2:], x_shape[2:]
+    if channels < 1 or filters < 1:
+        raise ValueError(f"x {x_shape} and w {w_shape} must have at least one channel and one filter")
+    if min(kernel) < 1:
+        raise ValueError(f"w has an empty kernel {kernel}; every kernel size must be at least 1")
+    if channels % groups or filters % groups:
+        raise ValueError(
+            f"groups is {groups}, which must divide both the {channels} channels of x and the {filters} filters of w; "
+            f"legal are the divisors of {math.gcd(channels, filters)}"
+        )
+    if w_shape[1] != channels // groups:
+        raise ValueError(
+            f"x {x_shape} has {channels} channels, so with groups={groups} w must be (F, {channels // groups}, *kernel), "
+            f"got w {w_shape} with {w_shape[1]}"
+        )
+    pads = _resolve_pad(pad, sizes, kernel, stride, dilation, PAD_NAMES)
+    _check_padded(sizes, pads, x_shape[:2])
+    axes = []
+    for i, (size, k, s, (lo, hi), d) in enumerate(zip(sizes, kernel, stride, pads, dilation, strict=True)):
+        out = _floor_out(i, size, k, s, (lo, hi), d)
+        axis = Axis(size, k, s, lo, hi, d, out)
+        if strict and pad not in ("same", "same_lower") and (axis.padded - axis.extent) % s:
+            raise ValueError(explain_remainder(i, axis))
+        axes.append(axis)
+    _check_pad_mode(pad_mode, tuple(axes))
+    geometry = ConvGeometry(x_shape, w_shape, tuple(axes), groups, pad_mode, flip)
+    if math.prod(geometry.out_shape) > sys.maxsize:
+        raise ValueError(f"the output {geometry.out_shape} has more elements than can be addressed")
+    return geometry
+
+
+def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> tuple[int, ...]:
+    """The shape `conv` returns, ``(N, F, *out_spatial)``.
+
+    Parameters and errors are those of `conv_geometry`. Per axis the output is
+    ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
+
+    Examples
+    --------
+    >>> from fastconv import conv_output_shape
+    >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), stride=2)
+    (1, 1, 3, 3)
+    """
+    settings = merge_options("conv_output_shape", GEOMETRY_DEFAULTS, options)
+    return resolve_conv(_data_shape("x_shape", x_shape), as_shape("w_shape", w_shape), **settings).out_shape
+
+
+@dataclass(frozen=True)
+class PoolGeometry:
+    """Every size of one pooling: `axes` as in ConvGeometry; `ceil_mode` may let the last window overshoot."""
+
+    x_shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+
+    @cached_property
+    def out_shape(self) -> tuple[int, ...]:
+        """``(N, C, *out_spatial)``."""
+        return (*self.x_shape[:2], *(axis.out for axis in self.axes))
+
+    @cached_property
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """The axes as the kernels read them."""
+        return kernel_tables(self.axes)
+
+    def window_sizes(self, count_include_pad: bool) -> np.ndarray:
+        """How many cells each output's window holds, shaped as the output's spatial axes."""
+        sizes = np.ones((), np.int64)
+        for axis in self.axes:
+            size, k, stride, lo, dilation, out = axis.row()
+            start = np.arange(out) * stride - lo
+            bounds = (-lo, size + axis.hi) if count_include_pad else (0, size)
+            first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
+            sizes = np.multiply.outer(sizes, end - first)
+        return sizes
+
+
+def resolve_pool(
+    x_shape: tuple[int, ...], *, kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
+) -> PoolGeometry:
+    """The geometry of a pooling of `x_shape`, its options validated."""
+    _data_shape("x", x_shape)
+    if x_shape[1] < 1:
+        raise ValueError(f"x {x_shape} must have at least one channel")
+    rank = len(x_shape) - 2
+    kernel = per_axis("kernel_size", kernel_size, rank, 1)
+    return _resolve_pool(
+        x_shape,
+        kernel,
+        kernel if stride is None else per_axis("stride", stride, rank, 1),
+        pad if isinstance(pad, str) else _resolve_pad(pad, x_shape[2:], kernel, (), (), POOL_PAD_NAMES),
+        per_axis("dilation", dilation, rank, 1),
+        as_bool("ceil_mode", ceil_mode),
+    )
+
+
+@functools.lru_cache(maxsize=512)
+def _resolve_pool(
+    x_shape: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...],
+    pad: str | tuple[tuple[int, int], ...], dilations: tuple[int, ...], ceil_mode: bool,
+) -> PoolGeometry:
+    sizes = x_shape[2:]
+    pads = _resolve_pad(pad, sizes, kernel, strides, dilations, POOL_PAD_NAMES)
+    _check_padded(sizes, pads, x_shape[:2])
+    axes = []
+    for i, (size, k, s, (lo, hi), d) in enumerate(zip(sizes, kernel, strides, pads, dilations, strict=True)):
+        extent = d * (k - 1) + 1
+        if max(lo, hi) >= extent:
+            raise ValueError(
+                f"spatial axis {i}: pad ({lo}, {hi}) must be smaller than the {span_text(k, d)} the window covers, "
+                "or a window could hold padding only"
+            )
+        span = size + lo + hi - extent
+        # A ceil-mode window may hang over the end, but has to start before the padding there.
+        overhang = ceil_mode and span % s and -s < span and (span // s + 1) * s < size + lo
+        out = span // s + 2 if overhang else _floor_out(i, size, k, s, (lo, hi), d)
+        axis = Axis(size, k, s, lo, hi, d, out)
+        if _steps_over(axis):
+            raise ValueError(f"spatial axis {i}: with dilation {d} a window steps over all {size} cells of the input")
+        axes.append(axis)
+    return PoolGeometry(x_shape, tuple(axes))
+
+
+def _steps_over(axis: Axis) -> bool:
+    """Whether some window meets padding only: taps further apart than the input is long may."""
+    if axis.size >= axis.dilation or axis.k == 1:
+        return False
+    # Windows that start in the padding; their first tap past it lies at start modulo dilation.
+    starts = np.arange(axis.outputs_before(0, 0)) * axis.row()[2] - axis.lo
+    return bool(np.any(starts % axis.dilation >= axis.size))

@@ -1,0 +1,79 @@
+"""Activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays
+
+
+def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Rectified linear unit, ``max(x, 0)``; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array_like, of any shape
+
+    Returns
+    -------
+    out : ndarray
+    cache : ndarray
+        `x`, for `relu_backward`.
+
+    Raises
+    ------
+    TypeError
+        For complex or object input.
+
+    References
+    ----------
+    V. Nair, G. Hinton, "Rectified linear units improve restricted Boltzmann
+    machines", ICML 2010.
+
+    Examples
+    --------
+    >>> from fastconv.layers import relu_forward
+    >>> relu_forward([-1.0, 2.0])[0]
+    array([0., 2.])
+    """
+    x = _arrays.as_array("x", x)
+    x = _arrays.prepare(x, _arrays.result_dtype(x))
+    return np.maximum(x, x.dtype.type(0)), x
+
+
+def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
+    """Gradient of `relu_forward`: `dout` where the input was positive.
+
+    Parameters
+    ----------
+    dout : array_like, of the shape of the input
+    cache : ndarray
+        From `relu_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the input's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import relu_forward, relu_backward
+    >>> out, cache = relu_forward(np.array([-1.0, 2.0]))
+    >>> relu_backward(np.array([5.0, 5.0]), cache)
+    array([0., 5.])
+    """
+    if not isinstance(cache, np.ndarray):
+        raise TypeError(f"cache must come from relu_forward, an array, got a {type(cache).__name__}")
+    dtype = _arrays.result_dtype(_arrays.as_array("cache", cache))
+    dout = _arrays.cast_gradient("dout", dout, cache.shape, dtype)
+    # A product with the mask would make NaN of an infinite gradient at a unit that is off.
+    return np.where(cache > 0, dout, dtype.type(0))

@@ -1,0 +1,236 @@
+"""Convolution: inference, and the forward/backward pair with its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Unpack
+
+import numpy as np
+
+from fastconv import _arrays, _threads
+from fastconv.algorithms import backward_data, backward_weights, check_name, forward
+from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, merge_options, resolve_conv
+
+
+class ConvOptions(GeometryOptions, total=False):
+    """The options shared by every convolution."""
+
+    algorithm: str
+    threads: int | None
+
+
+_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}
+
+
+class ConvCache(NamedTuple):
+    """What `conv_backward` needs of the forward pass."""
+
+    x: np.ndarray
+    w: np.ndarray
+    b: np.ndarray | None
+    geometry: ConvGeometry
+    algorithm: str
+    threads: int | None
+
+
+def prepare(
+    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]
+) -> tuple[ConvCache, list[np.ndarray | None]]:
+    """The layer, checked and with its arrays ready to compute with, and the arrays as they came."""
+    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param")
+    name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
+    _threads.resolve(threads)
+    given = [_arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)]
+    x, w, b = given
+    geometry = resolve_conv(x.shape, w.shape, **settings)
+    if b is not None and b.shape != (w.shape[0],):
+        raise ValueError(f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},) or None")
+    dtype = _arrays.result_dtype(x, w, b)
+    ready = (None if array is None else _arrays.prepare(array, dtype) for array in given)
+    return ConvCache(*ready, geometry, name, threads), given
+
+
+def _run(layer: ConvCache, out: np.ndarray) -> np.ndarray:
+    forward(layer.x, layer.w, layer.b, layer.geometry, out, layer.algorithm, _threads.resolve(layer.threads))
+    return out
+
+
+def conv(
+    x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **options: Unpack[ConvOptions]
+) -> np.ndarray:
+    """Convolve a batch of signals, images or volumes with a bank of filters.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes. Any strides, byte order; never written to.
+    w : array_like, (F, C // groups, *kernel)
+        Filters.
+    b : array_like, (F,), optional
+        Bias.
+    stride, dilation : int or sequence of int, default 1
+        One for all spatial axes or one each.
+    pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
+        Cells added around the input: an int, one per axis, or one ``(lo, hi)``
+        pair per axis. 'same' makes the output ``ceil(in / stride)``, its odd
+        cell at the end ('same_lower': at the start); 'full' adds
+        ``dilation * (k - 1)`` on both sides.
+    groups : int, default 1
+        Divides C and F; each group of channels meets its own filters.
+    pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
+        What the added cells hold.
+    flip : bool, default False
+        False is cross-correlation, as in every framework; True is convolution
+        in the mathematical sense, the kernel turned by 180 degrees.
+    strict : bool, default False
+        Refuse a stride that leaves a remainder instead of flooring.
+    algorithm : str, default 'auto'
+        'auto' or a name from `algorithms`.
+    threads : int, optional
+        None is the default of `set_threads`; negative counts back from all CPUs.
+    out : ndarray, optional
+        Where to put the result: of its shape and dtype, C-contiguous,
+        overlapping no input.
+
+    Returns
+    -------
+    ndarray, (N, F, *out_spatial)
+        float32 or float64, as `np.result_type` of the arrays says; integers
+        become float64 and float16 becomes float32. Per axis the size is
+        ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    ValueError
+        If shapes or options do not fit each other; `out` is then untouched.
+    TypeError
+        For an unknown option, one of the wrong type, or complex or object input.
+
+    See Also
+    --------
+    conv_forward, conv_backward : with a cache, for training.
+
+    References
+    ----------
+    V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep
+    learning", arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> conv(x, np.ones((1, 1, 3, 3)))[0, 0]
+    array([[45., 54.],
+           [81., 90.]])
+    >>> conv(x, np.ones((1, 1, 3, 3)), pad='same', stride=2).shape
+    (1, 1, 2, 2)
+    """
+    layer, (x, w, b) = prepare("conv", x, w, b, None, options)
+    result = _arrays.output(out, layer.geometry.out_shape, layer.x.dtype, "the output", x=x, w=w, b=b)
+    return _run(layer, result)
+
+
+def conv_forward(
+    x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None = None, **options: Unpack[ConvOptions]
+) -> tuple[np.ndarray, ConvCache]:
+    """Convolve, and keep what the backward pass needs.
+
+    Parameters
+    ----------
+    x, w, b : array_like
+        As in `conv`; `b` may be None.
+    conv_param : dict, optional
+        Options by name, as in CS231n: ``{'stride': 1, 'pad': 1}``. Takes every
+        option of `conv`.
+    **options
+        The same options as keywords; one given both ways is refused.
+
+    Returns
+    -------
+    out : ndarray, (N, F, *out_spatial)
+    cache : tuple
+        For `conv_backward`. It holds `x` and `w` themselves where no copy was
+        needed: changing them in place changes the gradients.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_forward, conv_backward
+    >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
+    >>> out, cache = conv_forward(x, w, b, {'stride': 1, 'pad': 1})
+    >>> out.shape
+    (2, 4, 8, 8)
+    >>> dx, dw, db = conv_backward(np.ones_like(out), cache)
+    >>> dx.shape, dw.shape, db.shape
+    ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
+    """
+    layer, _ = prepare("conv_forward", x, w, b, conv_param, options)
+    return _run(layer, _arrays.output(None, layer.geometry.out_shape, layer.x.dtype, "the output")), layer
+
+
+def conv_backward(
+    dout: Any, cache: ConvCache, *, need_dx: bool = True, need_dw: bool = True, need_db: bool = True
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Gradients of a convolution.
+
+    Parameters
+    ----------
+    dout : array_like, (N, F, *out_spatial)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_forward`.
+    need_dx, need_dw, need_db : bool, default True
+        What to compute.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial), or None
+    dw : ndarray, (F, C // groups, *kernel), or None
+    db : ndarray, (F,), or None
+        None where not needed, and `db` where `b` was None.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    References
+    ----------
+    Y. LeCun et al., "Gradient-based learning applied to document
+    recognition", Proceedings of the IEEE, 1998.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_forward, conv_backward
+    >>> out, cache = conv_forward(np.ones((1, 1, 3)), np.array([[[1.0, 2.0]]]), None)
+    >>> conv_backward(np.ones((1, 1, 2)), cache)
+    (array([[[1., 3., 2.]]]), array([[[2., 2.]]]), None)
+    """
+    if not isinstance(cache, ConvCache):
+        raise TypeError(f"cache must come from conv_forward, got {_describe(cache)}")
+    x, w, b, geometry, name, threads = cache
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
+    workers = _threads.resolve(threads)
+    dx = dw = db = None
+    if need_dx:
+        dx = np.empty(geometry.x_shape, x.dtype)
+        backward_data(dout, w, geometry, dx, name, workers)
+    if need_dw:
+        dw = np.empty(geometry.w_shape, w.dtype)
+        backward_weights(x, dout, geometry, dw, name, workers)
+    if need_db and b is not None:
+        db = dout.sum(axis=(0, *range(2, dout.ndim)))
+    return dx, dw, db
+
+
+def _describe(cache: Any) -> str:
+    return f"a {type(cache).__name__}" + (f" of {len(cache)}" if isinstance(cache, tuple) else "")

@@ -1,0 +1,153 @@
+"""Layers that are used together, as one forward/backward pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastconv.layers.activation import relu_backward, relu_forward
+from fastconv.layers.conv import conv_backward, conv_forward
+from fastconv.layers.dense import affine_backward, affine_forward
+from fastconv.layers.pooling import max_pool_backward, max_pool_forward
+
+
+def _layers(cache: Any, count: int, source: str) -> tuple:
+    if not (isinstance(cache, tuple) and len(cache) == count):
+        raise TypeError(f"cache must come from {source}, a tuple of {count}, got a {type(cache).__name__}")
+    return cache
+
+
+def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
+    """`affine_forward`, then `relu_forward`.
+
+    Parameters
+    ----------
+    x, w, b : array_like
+        As `affine_forward`.
+
+    Returns
+    -------
+    out : ndarray, (N, M)
+    cache : tuple
+        ``(affine_cache, relu_cache)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import affine_relu_forward
+    >>> affine_relu_forward(np.ones((1, 2)), np.array([[1.0, -1.0]] * 2), np.zeros(2))[0]
+    array([[2., 0.]])
+    """
+    a, affine_cache = affine_forward(x, w, b)
+    out, relu_cache = relu_forward(a)
+    return out, (affine_cache, relu_cache)
+
+
+def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Gradients ``(dx, dw, db)`` of `affine_relu_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import affine_relu_forward, affine_relu_backward
+    >>> out, cache = affine_relu_forward(np.ones((1, 2)), np.array([[1.0, -1.0]] * 2), np.zeros(2))
+    >>> affine_relu_backward(np.ones((1, 2)), cache)[2]
+    array([1., 0.])
+    """
+    affine_cache, relu_cache = _layers(cache, 2, "affine_relu_forward")
+    return affine_backward(relu_backward(dout, relu_cache), affine_cache)
+
+
+def conv_relu_forward(
+    x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None = None, **options: Any
+) -> tuple[np.ndarray, tuple]:
+    """`conv_forward`, then `relu_forward`.
+
+    Parameters
+    ----------
+    x, w, b, conv_param, **options
+        As `conv_forward`.
+
+    Returns
+    -------
+    out : ndarray, (N, F, *out_spatial)
+    cache : tuple
+        ``(conv_cache, relu_cache)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import conv_relu_forward
+    >>> conv_relu_forward(np.ones((1, 1, 3)), -np.ones((1, 1, 2)), None)[0]
+    array([[[0., 0.]]])
+    """
+    a, conv_cache = conv_forward(x, w, b, conv_param, **options)
+    out, relu_cache = relu_forward(a)
+    return out, (conv_cache, relu_cache)
+
+
+def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Gradients ``(dx, dw, db)`` of `conv_relu_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import conv_relu_forward, conv_relu_backward
+    >>> out, cache = conv_relu_forward(np.ones((1, 1, 3)), np.ones((1, 1, 2)), None)
+    >>> conv_relu_backward(np.ones((1, 1, 2)), cache)[0]
+    array([[[1., 2., 1.]]])
+    """
+    conv_cache, relu_cache = _layers(cache, 2, "conv_relu_forward")
+    return conv_backward(relu_backward(dout, relu_cache), conv_cache)
+
+
+def conv_relu_pool_forward(
+    x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None, pool_param: Mapping[str, Any]
+) -> tuple[np.ndarray, tuple]:
+    """`conv_forward`, `relu_forward`, `max_pool_forward`.
+
+    Parameters
+    ----------
+    x, w, b, conv_param
+        As `conv_forward`.
+    pool_param : dict
+        As `max_pool_forward`.
+
+    Returns
+    -------
+    out : ndarray, (N, F, *pooled)
+    cache : tuple
+        ``(conv_cache, relu_cache, pool_cache)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import conv_relu_pool_forward
+    >>> x = np.arange(5.0).reshape(1, 1, 5)
+    >>> conv_relu_pool_forward(x, np.ones((1, 1, 2)), None, None, {'kernel_size': 2})[0]
+    array([[[3., 7.]]])
+    """
+    a, conv_cache = conv_forward(x, w, b, conv_param)
+    s, relu_cache = relu_forward(a)
+    out, pool_cache = max_pool_forward(s, pool_param)
+    return out, (conv_cache, relu_cache, pool_cache)
+
+
+def conv_relu_pool_backward(
+    dout: Any, cache: tuple
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Gradients ``(dx, dw, db)`` of `conv_relu_pool_forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import conv_relu_pool_forward, conv_relu_pool_backward
+    >>> x = np.arange(5.0).reshape(1, 1, 5)
+    >>> out, cache = conv_relu_pool_forward(x, np.ones((1, 1, 2)), None, None, {'kernel_size': 2})
+    >>> conv_relu_pool_backward(np.ones((1, 1, 2)), cache)[0]
+    array([[[0., 1., 1., 1., 1.]]])
+    """
+    conv_cache, relu_cache, pool_cache = _layers(cache, 3, "conv_relu_pool_forward")
+    return conv_backward(relu_backward(max_pool_backward(dout, pool_cache), relu_cache), conv_cache)

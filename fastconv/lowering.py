@@ -1,0 +1,229 @@
+"""im2col and col2im: the image as the matrix whose product with the weights is the convolution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays, _padding, _threads
+from fastconv._ext import im2col as _ext
+from fastconv.geometry import (
+    ConvGeometry,
+    Pad,
+    PadMode,
+    PerAxis,
+    as_shape,
+    merge_options,
+    per_axis,
+    resolve_conv,
+)
+
+_IM2COL = {np.dtype(np.float32): _ext.im2col["float"], np.dtype(np.float64): _ext.im2col["double"]}
+_COL2IM = {np.dtype(np.float32): _ext.col2im["float"], np.dtype(np.float64): _ext.col2im["double"]}
+
+#: Image rows that a thread adds into at a time, in bytes: they stay in its first-level cache.
+_BLOCK_BYTES = 1 << 14
+
+
+def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
+    """cols (N, C * taps, L) from x (N, C, *spatial), zero padding, both of one float dtype."""
+    if geometry.pointwise:
+        np.copyto(cols, x.reshape(cols.shape))
+    elif cols.size:
+        _threads.run(
+            _IM2COL[cols.dtype],
+            (_arrays.lift(x, 2), cols, *geometry.tables),
+            items=cols.shape[0] * cols.shape[1],
+            nbytes=cols.nbytes,
+            threads=threads,
+        )
+
+
+def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
+    """x (N, C, *spatial) from cols (N, C * taps, L): the adjoint of `lower`."""
+    if not cols.size:
+        x.fill(0)
+    elif x.size:
+        lifted = _arrays.lift(x, 2)
+        block = max(1, min(_BLOCK_BYTES // (lifted.shape[4] * x.itemsize), lifted.shape[3]))
+        _threads.run(
+            _COL2IM[x.dtype],
+            (cols, lifted, *geometry.tables),
+            items=math.prod(lifted.shape[:3]) * -(-lifted.shape[3] // block),
+            nbytes=cols.nbytes,
+            threads=threads,
+            tail=(block,),
+        )
+
+
+def _geometry(
+    where: str, x_shape: tuple[int, ...], kernel_size: Any, stride: Any, pad: Any, dilation: Any, pad_mode: Any,
+    unknown: dict[str, Any],
+) -> ConvGeometry:
+    known = ("stride", "pad", "dilation", "pad_mode", "out", "threads")
+    merge_options(where, dict.fromkeys(known), unknown)
+    if not 3 <= len(x_shape) <= 5:
+        raise ValueError(
+            f"x has {len(x_shape)} axes, {x_shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
+        )
+    kernel = per_axis("kernel_size", kernel_size, len(x_shape) - 2, 1)
+    return resolve_conv(
+        x_shape,
+        (1, x_shape[1], *kernel),
+        stride=stride,
+        pad=pad,
+        dilation=dilation,
+        groups=1,
+        pad_mode=pad_mode,
+        flip=False,
+        strict=False,
+    )
+
+
+def im2col(
+    x: Any,
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    pad: Pad = 0,
+    dilation: PerAxis = 1,
+    pad_mode: PadMode = "zeros",
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+    **unknown: Any,
+) -> np.ndarray:
+    """Lower images to matrices with one column per output position.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes; any strides.
+    kernel_size : int or sequence of int
+        One per spatial axis, or one for all.
+    stride, dilation : int or sequence of int, default 1
+        One per spatial axis, or one for all.
+    pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
+        Cells added around the image: an int, one per axis, or a ``(lo, hi)``
+        pair per axis.
+    pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
+        What the added cells hold.
+    out : ndarray, (N, C * taps, L), optional
+        Where to put the result: C-contiguous, of its dtype, overlapping no input.
+    threads : int, optional
+        None is the default of `set_threads`; negative counts back from all CPUs.
+
+    Returns
+    -------
+    ndarray, (N, C * taps, L)
+        Rows in the order c, (kd,) kh, kw, the last fastest; columns over output
+        positions, the last axis fastest. float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit; `out` is then untouched.
+    TypeError
+        For complex or object input, an option of the wrong type or an unknown one.
+
+    See Also
+    --------
+    col2im : the exact adjoint.
+
+    References
+    ----------
+    K. Chellapilla, S. Puri, P. Simard, "High performance convolutional neural
+    networks for document processing", 2006.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import im2col
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> im2col(x, 2)[0]
+    array([[0., 1., 3., 4.],
+           [1., 2., 4., 5.],
+           [3., 4., 6., 7.],
+           [4., 5., 7., 8.]])
+    """
+    x = _arrays.as_array("x", x)
+    geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
+    workers = _threads.resolve(threads)
+    dtype = _arrays.result_dtype(x)
+    cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+    if geometry.pad_mode == "zeros":
+        lower(_arrays.prepare_rows(x, dtype), cols, geometry, workers)
+    else:
+        lower(_padding.extend(_arrays.prepare(x, dtype), geometry), cols, geometry.padded, workers)
+    return cols
+
+
+def col2im(
+    cols: Any,
+    x_shape: tuple[int, ...],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    pad: Pad = 0,
+    dilation: PerAxis = 1,
+    pad_mode: PadMode = "zeros",
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+    **unknown: Any,
+) -> np.ndarray:
+    """Sum the columns of lowered matrices back into images: the exact adjoint of `im2col`.
+
+    Parameters
+    ----------
+    cols : array_like, (N, C * taps, L)
+        As `im2col` returns it.
+    x_shape : tuple of int
+        ``(N, C, *spatial)``, the shape that was lowered.
+    kernel_size, stride, pad, dilation, pad_mode, threads
+        As given to `im2col`.
+    out : ndarray, `x_shape`, optional
+        Where to put the result: C-contiguous, of its dtype, overlapping no input.
+
+    Returns
+    -------
+    ndarray, `x_shape`
+        Each cell is the sum of the entries of `cols` that were read from it.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit; `out` is then untouched.
+    TypeError
+        For complex or object input, an option of the wrong type or an unknown one.
+
+    Examples
+    --------
+    How often each cell of a 3x3 image is read by 2x2 windows:
+
+    >>> import numpy as np
+    >>> from fastconv import col2im
+    >>> col2im(np.ones((1, 4, 4)), (1, 1, 3, 3), 2)[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
+    """
+    cols = _arrays.as_array("cols", cols)
+    x_shape = as_shape("x_shape", x_shape)
+    geometry = _geometry("col2im", x_shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
+    if cols.shape != geometry.cols_shape:
+        raise ValueError(
+            f"cols has shape {cols.shape}, but lowering x_shape {x_shape} with kernel_size {geometry.kernel} gives "
+            f"(N, C * taps, L) = {geometry.cols_shape}"
+        )
+    workers = _threads.resolve(threads)
+    dtype = _arrays.result_dtype(cols)
+    x = _arrays.output(out, x_shape, dtype, "the image", cols=cols)
+    cols = _arrays.prepare_rows(cols, dtype)
+    if geometry.pad_mode == "zeros":
+        scatter(cols, x, geometry, workers)
+    else:
+        dpadded = np.empty(geometry.padded.x_shape, dtype)
+        scatter(cols, dpadded, geometry.padded, workers)
+        _padding.fold(dpadded, geometry, x)
+    return x

@@ -1,7 +1,8 @@
 """fastconv: convolution as linear algebra, on NumPy arrays."""
 
 try:
-    from fastconv._ext import im2col as _im2col, pool as _pool
+    from fastconv._ext import im2col as _im2col
+    from fastconv._ext import pool as _pool
 except ModuleNotFoundError as _error:
     if not (_error.name or "").startswith("fastconv._ext"):
         raise

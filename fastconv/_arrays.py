@@ -79,7 +79,9 @@ def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
     """The bytes of an array of that shape, refused where they overflow the address space."""
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes > sys.maxsize:
-        raise ValueError(f"{what} of shape {shape} and dtype {dtype} would take {nbytes} bytes, more than can be addressed")
+        raise ValueError(
+            f"{what} of shape {shape} and dtype {dtype} would take {nbytes} bytes, more than can be addressed"
+        )
     return nbytes
 
 

@@ -32,7 +32,7 @@ def show_config() -> None:
 
     rows = {
         "fastconv": __version__,
-        "python": f"{platform.python_version()} ({platform.python_implementation()}, {platform.machine()}, {sys.platform})",
+        "python": f"{platform.python_version()} ({sys.implementation.name}, {platform.machine()}, {sys.platform})",
         "numpy": np.__version__,
         "scipy": metadata.version("scipy"),
         "compiled": f"{'stable ABI' if '.abi3.' in (compiled.__file__ or '') else 'this Python only'}, "

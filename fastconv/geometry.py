@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypedDict
@@ -19,6 +18,7 @@ import numpy as np
 
 from fastconv import _arrays
 from fastconv._explain_stride import explain_remainder
+from fastconv._options import as_bool, as_int, as_shape, merge_options, per_axis
 
 PerAxis: TypeAlias = int | Sequence[int]
 Pad: TypeAlias = PerAxis | Sequence[tuple[int, int]] | Literal["valid", "same", "same_lower", "full"]
@@ -51,64 +51,6 @@ GEOMETRY_DEFAULTS: dict[str, Any] = {
     "flip": False,
     "strict": False,
 }
-
-
-def merge_options(
-    where: str, defaults: Mapping[str, Any], given: Mapping[str, Any], param: Any = None, param_name: str = "param"
-) -> dict[str, Any]:
-    """`defaults` overlaid by the dict `param` and the keywords `given`; an unknown or doubled key is an error."""
-    if param is None:
-        param = {}
-    elif not isinstance(param, Mapping):
-        raise TypeError(f"{param_name} must be a dict of options or None, got {type(param).__name__}")
-    for name in (*param, *given):
-        if name not in defaults:
-            raise TypeError(f"{where}() got an unknown option {name!r}; known are {', '.join(defaults)}")
-    both = [name for name in given if name in param]
-    if both:
-        raise TypeError(f"{where}() got {both[0]!r} both in {param_name} and as a keyword; give it once")
-    return {**defaults, **param, **given}
-
-
-def as_int(name: str, value: Any, minimum: int) -> int:
-    """`value` as an int of at least `minimum`; floats, bools and None are refused."""
-    if type(value) is not int:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}")
-        try:
-            value = operator.index(value)
-        except TypeError:
-            raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}") from None
-    if value < minimum:
-        raise ValueError(f"{name} must be an int >= {minimum}, got {value}")
-    return value
-
-
-def as_bool(name: str, value: Any) -> bool:
-    """`value` as a bool; nothing else is taken for one."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
-
-
-def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
-    """`value` as one int per spatial axis."""
-    if isinstance(value, (list, tuple)):
-        if len(value) != rank:
-            raise ValueError(f"{name} has {len(value)} values, {value!r}, for {rank} spatial axes; give an int or {rank} of them")
-        return tuple(as_int(f"{name}[{i}]", v, minimum) for i, v in enumerate(value))
-    return (as_int(name, value, minimum),) * rank
-
-
-def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:
-    """`value` as a tuple of ints, each at least `minimum`."""
-    if not isinstance(value, (list, tuple)):
-        hint = f"; pass {name.removesuffix('_shape')}.shape" if isinstance(value, np.ndarray) else ""
-        raise TypeError(f"{name} must be a tuple of ints, got {type(value).__name__}{hint}")
-    shape = tuple(as_int(f"{name}[{i}]", v, minimum) for i, v in enumerate(value))
-    if math.prod(shape) > sys.maxsize or any(size > sys.maxsize for size in shape):
-        raise ValueError(f"{name} {shape} has more elements than can be addressed")
-    return shape
 
 
 def _data_shape(name: str, value: Any) -> tuple[int, ...]:
@@ -160,7 +102,8 @@ class Axis:
 _UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
-def kernel_tables(axes: Sequence[Axis]) -> tuple[np.ndarray, np.ndarray]:
+@functools.lru_cache(maxsize=512)
+def kernel_tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The axes, lifted to three, as the kernels read them.
 
     The sizes, (3, 6); and for the taps of all axes in turn the first output
@@ -212,7 +155,11 @@ def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int
 
 
 def _resolve_pad(
-    pad: Any, sizes: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...],
+    pad: Any,
+    sizes: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
     rank = len(sizes)
@@ -238,7 +185,9 @@ def _resolve_pad(
 def _check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lead: tuple[int, ...]) -> None:
     padded = tuple(s + lo + hi for s, (lo, hi) in zip(sizes, pads, strict=True))
     if math.prod(padded) * max(math.prod(lead), 1) > sys.maxsize or any(p > sys.maxsize for p in padded):
-        raise ValueError(f"pad {pads} makes the padded input {(*lead, *padded)}, which has more elements than can be addressed")
+        raise ValueError(
+            f"pad {pads} makes the padded input {(*lead, *padded)}, which has more elements than can be addressed"
+        )
 
 
 def _floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
@@ -370,6 +319,17 @@ class ConvGeometry:
         """The same convolution of `n` images."""
         return self if n == self.x_shape[0] else replace(self, x_shape=(n, *self.x_shape[1:]))
 
+    @cached_property
+    def batch_as_axis(self) -> ConvGeometry:
+        """The same convolution of one volume that has the batch as its depth; for one or two spatial axes."""
+        (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
+        return replace(
+            self,
+            x_shape=(1, channels, n, *units, *spatial),
+            w_shape=(*self.w_shape[:2], 1, *units, *self.kernel),
+            axes=(Axis(n, 1, 1, 0, 0, 1, n), *(_UNIT_AXIS for _ in units), *self.axes),
+        )
+
     def __str__(self) -> str:
         columns = ("axis", "input", "kernel", "stride", "pad", "dilation", "output")
         rows = [
@@ -473,17 +433,27 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
 
 
 def resolve_conv(
-    x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, pad: Any, dilation: Any, groups: Any,
-    pad_mode: Any, flip: Any, strict: Any,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    *,
+    stride: Any,
+    pad: Any,
+    dilation: Any,
+    groups: Any,
+    pad_mode: Any,
+    flip: Any,
+    strict: Any,
 ) -> ConvGeometry:
     """`conv_geometry` for shapes that are tuples of ints already."""
     rank = len(x_shape) - 2
     if not 1 <= rank <= 3:
-        raise ValueError(f"x has {len(x_shape)} axes, {x_shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)")
+        raise ValueError(
+            f"x has {len(x_shape)} axes, {x_shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
+        )
     if len(w_shape) != len(x_shape):
         raise ValueError(
-            f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; w must be (F, C // groups, *kernel) "
-            "with as many spatial axes as x"
+            f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
+            "w must be (F, C // groups, *kernel) with as many spatial axes as x"
         )
     return _resolve_conv(
         x_shape,
@@ -500,8 +470,14 @@ def resolve_conv(
 
 @functools.lru_cache(maxsize=512)
 def _resolve_conv(
-    x_shape: tuple[int, ...], w_shape: tuple[int, ...], stride: tuple[int, ...],
-    pad: str | tuple[tuple[int, int], ...], dilation: tuple[int, ...], groups: int, pad_mode: str, flip: bool,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: str | tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    pad_mode: str,
+    flip: bool,
     strict: bool,
 ) -> ConvGeometry:
     channels, filters, kernel, sizes = x_shape[1], w_shape[0], w_shape[2:], x_shape[2:]
@@ -516,8 +492,8 @@ def _resolve_conv(
         )
     if w_shape[1] != channels // groups:
         raise ValueError(
-            f"x {x_shape} has {channels} channels, so with groups={groups} w must be (F, {channels // groups}, *kernel), "
-            f"got w {w_shape} with {w_shape[1]}"
+            f"x {x_shape} has {channels} channels, so with groups={groups} w must be "
+            f"(F, {channels // groups}, *kernel), got w {w_shape} with {w_shape[1]}"
         )
     pads = _resolve_pad(pad, sizes, kernel, stride, dilation, PAD_NAMES)
     _check_padded(sizes, pads, x_shape[:2])
@@ -601,8 +577,12 @@ def resolve_pool(
 
 @functools.lru_cache(maxsize=512)
 def _resolve_pool(
-    x_shape: tuple[int, ...], kernel: tuple[int, ...], strides: tuple[int, ...],
-    pad: str | tuple[tuple[int, int], ...], dilations: tuple[int, ...], ceil_mode: bool,
+    x_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pad: str | tuple[tuple[int, int], ...],
+    dilations: tuple[int, ...],
+    ceil_mode: bool,
 ) -> PoolGeometry:
     sizes = x_shape[2:]
     pads = _resolve_pad(pad, sizes, kernel, strides, dilations, POOL_PAD_NAMES)

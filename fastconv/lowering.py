@@ -9,14 +9,12 @@ import numpy as np
 
 from fastconv import _arrays, _padding, _threads
 from fastconv._ext import im2col as _ext
+from fastconv._options import as_shape, merge_options, per_axis
 from fastconv.geometry import (
     ConvGeometry,
     Pad,
     PadMode,
     PerAxis,
-    as_shape,
-    merge_options,
-    per_axis,
     resolve_conv,
 )
 
@@ -28,7 +26,10 @@ _BLOCK_BYTES = 1 << 14
 
 
 def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """cols (N, C * taps, L) from x (N, C, *spatial), zero padding, both of one float dtype."""
+    """cols (N, C * taps, L) from x (N, C, *spatial), zero padding, both of one float dtype.
+
+    Of each the last axis is contiguous; x is C-contiguous where the layer is pointwise.
+    """
     if geometry.pointwise:
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
@@ -59,7 +60,13 @@ def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: in
 
 
 def _geometry(
-    where: str, x_shape: tuple[int, ...], kernel_size: Any, stride: Any, pad: Any, dilation: Any, pad_mode: Any,
+    where: str,
+    x_shape: tuple[int, ...],
+    kernel_size: Any,
+    stride: Any,
+    pad: Any,
+    dilation: Any,
+    pad_mode: Any,
     unknown: dict[str, Any],
 ) -> ConvGeometry:
     known = ("stride", "pad", "dilation", "pad_mode", "out", "threads")

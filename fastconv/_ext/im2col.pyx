@@ -5,7 +5,9 @@
 from, ``grain`` pieces at a time.
 """
 
-from fastconv._ext.runs cimport Axis, cell, copy, fc_check, fc_draw, floating, outputs_before, read_axis, scatter_add, seen, zero, zero_column
+from fastconv._ext.runs cimport (
+    Axis, cell, copy, fc_check, fc_draw, floating, outputs_before, read_axis, scatter_add, seen, zero, zero_column,
+)
 
 
 cdef void fill_row(
@@ -49,10 +51,10 @@ cdef void fill_row(
 
 
 def im2col(
-    const floating[:, :, :, :, :] x, floating[:, :, ::1] cols, const Py_ssize_t[:, ::1] axes,
+    const floating[:, :, :, :, :] x, floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
     const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain,
 ):
-    """cols (N, C * taps, L) from x (N, C, D, H, W), whose last axis is contiguous."""
+    """cols (N, C * taps, L) from x (N, C, D, H, W); the last axis of each is contiguous."""
     cdef Axis d, h, w
     cdef Py_ssize_t channels = x.shape[1], rows = cols.shape[1], total = cols.shape[0] * rows
     cdef Py_ssize_t begin, end, i, n, c, kd, kh, kw, at
@@ -60,6 +62,7 @@ def im2col(
     cdef floating* row
     cdef Py_ssize_t step_d = x.strides[2] // <Py_ssize_t> sizeof(floating)
     cdef Py_ssize_t step_h = x.strides[3] // <Py_ssize_t> sizeof(floating)
+    cdef Py_ssize_t step_row = cols.strides[1] // <Py_ssize_t> sizeof(floating)
     with nogil:
         d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
         fc_check(rows == channels * d.k * h.k * w.k and cols.shape[2] == d.out * h.out * w.out)
@@ -75,7 +78,7 @@ def im2col(
             plane, row = &x[n, c, 0, 0, 0], &cols[n, begin - n * rows, 0]
             for i in range(begin, end):
                 fill_row(plane, step_d, step_h, row, &d, &h, &w, kd, kh, kw)
-                row = row + cols.shape[2]
+                row = row + step_row
                 kw += 1
                 if kw == w.k:
                     kw = 0
@@ -89,7 +92,9 @@ def im2col(
                             if c == channels:
                                 c = 0
                                 n += 1
-                            if i + 1 < total:
+                                if i + 1 < end:
+                                    row = &cols[n, 0, 0]
+                            if i + 1 < end:
                                 plane = &x[n, c, 0, 0, 0]
             begin = fc_draw(&counter[0], grain)
 
@@ -124,17 +129,15 @@ cdef void gather_block(
                 if whole:
                     scatter_add(dst, src, (h1 - h0) * w.size, 1)
                     continue
-                for oh in range(h0, h1):
-                    scatter_add(dst, src, w1 - w0, w.stride)
-                    src = src + w.out
-                    dst = dst + h.stride * w.size
+                for oh in range(h1 - h0):
+                    scatter_add(dst + oh * h.stride * w.size, src + oh * w.out, w1 - w0, w.stride)
 
 
 def col2im(
-    const floating[:, :, :] cols, floating[:, :, :, :, ::1] x, const Py_ssize_t[:, ::1] axes,
+    const floating[:, :, :] cols, floating[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes,
     const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t block,
 ):
-    """x (N, C, D, H, W) from cols (N, C * taps, L), whose last axis is contiguous.
+    """x (N, C, D, H, W), H and W dense, from cols (N, C * taps, L), whose last axis is contiguous.
 
     A thread owns `block` image rows at a time, so that they stay in its cache
     while every tap adds to them, and no two threads write the same cell.
@@ -146,6 +149,7 @@ def col2im(
     with nogil:
         d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
         taps = d.k * h.k * w.k
+        fc_check(x.strides[3] == w.size * x.strides[4])
         fc_check(cols.shape[1] == x.shape[1] * taps and cols.shape[2] == d.out * h.out * w.out)
         fc_check(d.size == x.shape[2] and h.size == x.shape[3] and w.size == x.shape[4])
         begin = fc_draw(&counter[0], grain)

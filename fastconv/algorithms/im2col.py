@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,15 +13,23 @@ from fastconv.algorithms.base import BYTES, MULTIPLY_ADDS, Algorithm, Op, multip
 from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
 
+#: Columns of several small images are put side by side up to this many bytes; one image's may be more.
+_BLOCK_BYTES = 1 << 20
+
 
 class Im2col(Algorithm):
     """Three matrix products by BLAS, on the columns of one image at a time, never of N.
 
-    With G groups, ``f = F / G`` filters and ``K = C / G * taps`` rows a group:
+    With G groups, ``f = F / G`` filters, ``K = C / G * taps`` rows a group and
+    L output positions:
 
-    - forward:          out[n] = w @ cols       [f x K] @ [K x L]
-    - backward_data:    dcols = w.T @ dout[n]   [K x f] @ [f x L]
-    - backward_weights: dw += dout[n] @ cols.T  [f x L] @ [L x K]
+    - forward:          out = w @ cols         [f x K] @ [K x L]
+    - backward_data:    dcols = w.T @ dout     [K x f] @ [f x L]
+    - backward_weights: dw += dout @ cols.T    [f x L] @ [L x K]
+
+    Images so small that a product of one does not pay, those whose columns are
+    a fraction of `_BLOCK_BYTES`, are taken B at a time, side by side: L is then
+    B times as long. A pointwise layer is not lowered: the image is its columns.
 
     Chellapilla, Puri, Simard, "High performance convolutional neural networks
     for document processing", 2006.
@@ -28,82 +38,149 @@ class Im2col(Algorithm):
     name = "im2col"
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """One image's columns, and for weights one image's gradient."""
-        cols = 0 if geometry.pointwise else math.prod(geometry.cols_shape[1:])
-        return (cols + (math.prod(geometry.w_shape) if op == "backward_weights" else 0)) * dtype.itemsize
+        """The columns of a block, its gradient or result beside each other, and one more dw."""
+        count = _images_a_block(geometry, dtype)
+        side_by_side = count * geometry.w_shape[0] * geometry.positions if count > 1 else 0
+        columns = 0 if geometry.pointwise else count * math.prod(geometry.cols_shape[1:])
+        more = math.prod(geometry.w_shape) if op == "backward_weights" else 0
+        return (columns + side_by_side + more) * dtype.itemsize
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
         """The product, and twice the columns through memory."""
         product = multiply_adds(geometry) / (MULTIPLY_ADDS * 4 / dtype.itemsize)
         moved = 0 if geometry.pointwise else 2 * geometry.im2col_bytes(dtype)
-        return product + moved / BYTES + 1e-6 * geometry.x_shape[0]
+        return product + moved / BYTES
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """Bias is added while the image's output is still in cache."""
-        one, weights = _Image(geometry, x.dtype, threads), _matrix(w, geometry)
+        """Bias is added while the block's output is still in cache."""
+        weights = _matrix(w, geometry)
         bias = None if b is None else b.reshape(geometry.groups, -1, 1)
-        for n in range(len(x)):
-            product = out[n].reshape(geometry.groups, -1, geometry.positions)
+        for block in _blocks(geometry, x.dtype, threads):
+            product = block.product(out)
             # [f x K] @ [K x L], one product per group
-            np.matmul(weights, one.columns(x[n : n + 1]), out=product)
+            np.matmul(weights, block.columns(x), out=product)
             if bias is not None:
                 product += bias
+            block.store(product, out)
 
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """The transposed weights give the gradient of the columns; col2im sums it up."""
-        one, weights = _Image(geometry, dx.dtype, threads), _matrix(w, geometry).transpose(0, 2, 1)
-        for n in range(len(dx)):
+        weights = _matrix(w, geometry).transpose(0, 2, 1)
+        for block in _blocks(geometry, dx.dtype, threads):
             # [K x f] @ [f x L], one product per group
-            np.matmul(weights, _matrix(dout[n], geometry), out=one.buffer(dx[n : n + 1]))
-            one.scatter(dx[n : n + 1])
+            np.matmul(weights, block.gradient(dout), out=block.buffer(dx))
+            block.scatter(dx)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
-        """Images are summed one after the other, so that the result does not depend on threads."""
-        one, total = _Image(geometry, x.dtype, threads), _matrix(dw, geometry)
+        """Blocks are summed one after the other, so that the result does not depend on threads."""
+        total = _matrix(dw, geometry)
         part = np.empty_like(total)
-        for n in range(len(x)):
-            columns = one.columns(x[n : n + 1]).transpose(0, 2, 1)
+        for block in _blocks(geometry, x.dtype, threads):
+            target = part if block.images.start else total
             # [f x L] @ [L x K], one product per group
-            np.matmul(dout[n].reshape(geometry.groups, -1, geometry.positions), columns, out=part if n else total)
-            if n:
+            np.matmul(block.gradient(dout), block.columns(x).transpose(0, 2, 1), out=target)
+            if target is part:
                 total += part
 
 
-def _matrix(array: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Weights (F, ...) as (G, f, K), or one image's gradient (F, *out_spatial) as (G, f, L)."""
-    return array.reshape(geometry.groups, array.shape[0] // geometry.groups, -1)
+def _matrix(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """Weights (F, C / G, *kernel) as (G, f, K)."""
+    return w.reshape(geometry.groups, geometry.w_shape[0] // geometry.groups, -1)
 
 
-class _Image:
-    """The columns of one image, (G, K, L): a workspace, or the image itself where lowering says nothing new."""
+def _images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
+    each = math.prod(geometry.cols_shape[1:]) * dtype.itemsize
+    return 1 if geometry.pointwise else max(1, min(_BLOCK_BYTES // each, geometry.x_shape[0]))
 
-    def __init__(self, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> None:
-        self.geometry = geometry.for_batch(1)
-        self.threads = threads
-        shape = (1, *geometry.cols_shape[1:])
-        self.cols = None if geometry.pointwise else _arrays.output(None, shape, dtype, "one image's columns")
 
-    def _by_group(self, cols: np.ndarray) -> np.ndarray:
-        return cols.reshape(self.geometry.groups, -1, self.geometry.positions)
+def _blocks(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Iterator[_Block]:
+    """Blocks that cover the batch, on one workspace."""
+    count, images = _images_a_block(geometry, dtype), geometry.x_shape[0]
+    channels, positions = geometry.cols_shape[1:]
+    shape = (channels, count, positions)
+    cols = None if geometry.pointwise else _arrays.output(None, shape, dtype, "the columns of one image")
+    beside = np.empty((geometry.w_shape[0], count, positions), dtype) if count > 1 else None
+    for begin in range(0, images, count):
+        end = min(begin + count, images)
+        if end - begin < count and cols is not None and beside is not None:
+            # The last block is shorter: the front of each buffer, reshaped, so that rows stay dense.
+            cols = cols.reshape(-1)[: channels * (end - begin) * positions].reshape(channels, end - begin, positions)
+            beside = beside.reshape(-1)[: len(beside) * (end - begin) * positions].reshape(-1, end - begin, positions)
+        yield _Block(geometry, slice(begin, end), cols, beside, threads)
+
+
+@dataclass
+class _Block:
+    """Some images of the batch as matrices: per group rows by (image, position).
+
+    `cols` (C * taps, B, L) is None where the image is its own columns, `beside`
+    (F, B, L) where there is one image, whose output is a matrix as it lies.
+    """
+
+    geometry: ConvGeometry
+    images: slice
+    cols: np.ndarray | None
+    beside: np.ndarray | None
+    threads: int
+
+    def _by_group(self, array: np.ndarray) -> np.ndarray:
+        rows = (
+            self.geometry.w_shape[0] if array is self.beside else self.geometry.cols_shape[1]
+        ) // self.geometry.groups
+        return array.reshape(self.geometry.groups, rows, -1)
 
     def columns(self, x: np.ndarray) -> np.ndarray:
-        """The columns of image x (1, C, *spatial)."""
+        """The lowered images, (G, K, B * L)."""
         if self.cols is None:
-            return self._by_group(x)
-        lower(x, self.cols, self.geometry, self.threads)
+            return self._by_group(x[self.images])
+        lower(*self._lowered(x), threads=self.threads)
         return self._by_group(self.cols)
 
     def buffer(self, dx: np.ndarray) -> np.ndarray:
-        """Where the gradient of the columns of dx (1, C, *spatial) goes."""
-        return self._by_group(dx if self.cols is None else self.cols)
+        """Where the gradient of the columns goes, (G, K, B * L)."""
+        return self._by_group(dx[self.images] if self.cols is None else self.cols)
 
     def scatter(self, dx: np.ndarray) -> None:
         """dx from what was written to `buffer`."""
         if self.cols is not None:
-            scatter(self.cols, dx, self.geometry, self.threads)
+            image, cols, geometry = self._lowered(dx)
+            scatter(cols, image, geometry, self.threads)
+
+    def product(self, out: np.ndarray) -> np.ndarray:
+        """Where the product goes, (G, f, B * L)."""
+        if self.beside is None:
+            return out[self.images].reshape(self.geometry.groups, -1, self.geometry.positions)
+        return self._by_group(self.beside)
+
+    def store(self, product: np.ndarray, out: np.ndarray) -> None:
+        """The product into `out`, where it is not there already."""
+        if self.beside is not None:
+            self._rows(out)[...] = self.beside.transpose(1, 0, 2)
+
+    def gradient(self, dout: np.ndarray) -> np.ndarray:
+        """dout of the block, (G, f, B * L)."""
+        if self.beside is None:
+            return dout[self.images].reshape(self.geometry.groups, -1, self.geometry.positions)
+        self.beside[...] = self._rows(dout).transpose(1, 0, 2)
+        return self._by_group(self.beside)
+
+    def _rows(self, array: np.ndarray) -> np.ndarray:
+        """Outputs of the block as (B, F, L)."""
+        return array[self.images].reshape(-1, self.geometry.w_shape[0], self.geometry.positions)
+
+    def _lowered(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, ConvGeometry]:
+        """The images and their columns as the lowering kernels take them, and the geometry of that."""
+        assert self.cols is not None
+        part = self.geometry.for_batch(self.images.stop - self.images.start)
+        if part.rank == 3 or self.beside is None:
+            return x[self.images], self.cols.transpose(1, 0, 2), part
+        # Side by side, images are a volume that is one cell deep for each of them: every tap is
+        # then lowered for all at once.
+        volume = _arrays.lift(x[self.images], 2)[:, :, 0].swapaxes(0, 1)[np.newaxis]
+        return volume, self.cols.reshape(1, len(self.cols), -1), part.batch_as_axis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -15,14 +16,14 @@ from fastconv.geometry import ConvGeometry
 _SLOWNESS = 100.0
 
 
-def _taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-    """Every tap with the slices of the padded image that all outputs meet there."""
+def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
+    """Every tap as an index of the weights, with the index of what all outputs meet there in the padded image."""
     for tap in itertools.product(*(range(k) for k in geometry.kernel)):
         slices = (
             slice(t * a.dilation, t * a.dilation + (a.out - 1) * a.stride + 1, a.stride)
             for t, a in zip(tap, geometry.axes, strict=True)
         )
-        yield tap, tuple(slices)
+        yield (..., *tap), (..., *slices)
 
 
 def _grouped(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
@@ -56,7 +57,7 @@ class Reference(Algorithm):
         weights = _grouped(w.astype(np.float64), 0, geometry.groups)
         total = _grouped(np.zeros(out.shape), 1, geometry.groups)
         for tap, slices in _taps(geometry):
-            total += np.einsum("ngc...,gfc->ngf...", padded[(..., *slices)], weights[(..., *tap)])
+            total += np.einsum("ngc...,gfc->ngf...", padded[slices], weights[tap])
         total = total.reshape(out.shape)
         if b is not None:
             total += b.astype(np.float64).reshape(-1, *(1,) * geometry.rank)
@@ -70,9 +71,9 @@ class Reference(Algorithm):
         weights = _grouped(w.astype(np.float64), 0, geometry.groups)
         padded = _grouped(np.zeros(geometry.padded.x_shape), 1, geometry.groups)
         for tap, slices in _taps(geometry):
-            padded[(..., *slices)] += np.einsum("ngf...,gfc->ngc...", gradient, weights[(..., *tap)])
-        inside = tuple(slice(a.lo, a.lo + a.size) for a in geometry.axes)
-        dx[...] = padded.reshape(geometry.padded.x_shape)[(..., *inside)]
+            padded[slices] += np.einsum("ngf...,gfc->ngc...", gradient, weights[tap])
+        inside: Any = (..., *(slice(a.lo, a.lo + a.size) for a in geometry.axes))
+        dx[...] = padded.reshape(geometry.padded.x_shape)[inside]
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
@@ -82,7 +83,7 @@ class Reference(Algorithm):
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         total = _grouped(np.zeros(dw.shape), 0, geometry.groups)
         for tap, slices in _taps(geometry):
-            cells = padded[(..., *slices)]
+            cells = padded[slices]
             flat = (a.reshape(*a.shape[:3], -1) for a in (gradient, cells))
-            total[(..., *tap)] = np.einsum("ngfl,ngcl->gfc", *flat)
+            total[tap] = np.einsum("ngfl,ngcl->gfc", *flat)
         dw[...] = total.reshape(dw.shape)

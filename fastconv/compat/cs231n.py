@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv.geometry import as_int, merge_options
+from fastconv._options import as_int, merge_options
 from fastconv.gradient_check import (
     eval_numerical_gradient,
     eval_numerical_gradient_array,
@@ -101,7 +101,9 @@ def _output_size(x_shape: tuple[int, ...], height: int, width: int, pad: int, st
         raise ValueError(f"x_shape must be (N, C, H, W), got {x_shape!r}")
     height, width = as_int("field_height", height, 1), as_int("field_width", width, 1)
     pad, stride = as_int("padding", pad, 0), as_int("stride", stride, 1)
-    sizes = tuple((size + 2 * pad - field) // stride + 1 for size, field in zip(x_shape[2:], (height, width), strict=True))
+    sizes = tuple(
+        (size + 2 * pad - field) // stride + 1 for size, field in zip(x_shape[2:], (height, width), strict=True)
+    )
     if min(sizes) < 1:
         raise ValueError(
             f"a {height} x {width} field does not fit into images of {x_shape[2]} x {x_shape[3]} with padding {pad}"
@@ -141,9 +143,7 @@ def get_im2col_indices(
     return k, kh + stride * oh, kw + stride * ow
 
 
-def im2col_indices(
-    x: Any, field_height: int, field_width: int, padding: int = 1, stride: int = 1
-) -> np.ndarray:
+def im2col_indices(x: Any, field_height: int, field_width: int, padding: int = 1, stride: int = 1) -> np.ndarray:
     """Lower images to one matrix, columns in the order oh, ow, n.
 
     Parameters
@@ -166,6 +166,8 @@ def im2col_indices(
     x = _images("x", x)
     _output_size(x.shape, field_height, field_width, padding, stride)
     volume = x.transpose(1, 2, 3, 0)[None]
+    if not len(x):  # a volume of no cells along one axis has no output; a batch of no images has
+        return np.empty((x.shape[1] * field_height * field_width, 0), _arrays.result_dtype(x))
     return im2col(volume, (field_height, field_width, 1), stride=(stride, stride, 1), pad=(padding, padding, 0))[0]
 
 
@@ -203,6 +205,8 @@ def col2im_indices(
     expected = (C * field_height * field_width, out_height * out_width * N)
     if cols.shape != expected:
         raise ValueError(f"cols has shape {cols.shape}, but x_shape {tuple(x_shape)} lowers to {expected}")
+    if not N:
+        return np.empty(x_shape, _arrays.result_dtype(cols))
     kernel, strides, pads = (field_height, field_width, 1), (stride, stride, 1), (padding, padding, 0)
     volume = col2im(cols[None], (1, C, H, W, N), kernel, stride=strides, pad=pads)
     return np.ascontiguousarray(volume[0].transpose(3, 0, 1, 2))
@@ -236,9 +240,7 @@ def col2im_cython(
     return col2im_indices(cols, (N, C, H, W), field_height, field_width, padding, stride)
 
 
-def col2im_6d_cython(
-    cols: Any, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int
-) -> np.ndarray:
+def col2im_6d_cython(cols: Any, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int) -> np.ndarray:
     """Sum six-dimensional columns back into images.
 
     Parameters
@@ -263,6 +265,8 @@ def col2im_6d_cython(
     expected = (C, HH, WW, N, out_height, out_width)
     if cols.shape != expected:
         raise ValueError(f"cols has shape {cols.shape}, but (C, HH, WW, N, OH, OW) is {expected}")
+    if not N:
+        return np.empty((N, C, H, W), _arrays.result_dtype(cols))
     matrix = cols.reshape(1, C * HH * WW, -1)
     volume = col2im(matrix, (1, C, N, H, W), (1, HH, WW), stride=(1, stride, stride), pad=(0, pad, pad))
     return np.ascontiguousarray(volume[0].transpose(1, 0, 2, 3))
@@ -283,7 +287,7 @@ def _conv_layer(x: Any, w: Any, b: Any, conv_param: Any) -> tuple[np.ndarray, np
         raise ValueError(f"x {x.shape} has {x.shape[1]} channels, but w {w.shape} takes {w.shape[1]}")
     if b.shape != (w.shape[0],):
         raise ValueError(f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},)")
-    _output_size(x.shape, *w.shape[2:], pad, stride)
+    _output_size(x.shape, w.shape[2], w.shape[3], pad, stride)
     return x, w, b, stride, pad
 
 
@@ -352,13 +356,13 @@ def _product(w: np.ndarray, cols: np.ndarray, b: np.ndarray) -> np.ndarray:
     return out
 
 
-def _gradients(
-    dout: np.ndarray, w: np.ndarray, x_cols: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(dcols, dw, db) from dout (F, columns)."""
     x_cols = _arrays.as_array("x_cols", x_cols)
     if x_cols.shape != (w[0].size, dout.shape[1]):
-        raise ValueError(f"x_cols in cache has shape {x_cols.shape}, but w {w.shape} and dout need {(w[0].size, dout.shape[1])}")
+        raise ValueError(
+            f"x_cols in cache has shape {x_cols.shape}, but w {w.shape} and dout need {(w[0].size, dout.shape[1])}"
+        )
     # [F x columns] @ [columns x K], [K x F] @ [F x columns]
     return w.reshape(len(w), -1).T @ dout, (dout @ x_cols.T).reshape(w.shape), dout.sum(axis=1)
 
@@ -411,7 +415,7 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     x, w, b = _common(x, w, b)
     dout = _cast_dout(dout, x, w, stride, pad)
     dcols, dw, db = _gradients(dout.transpose(1, 2, 3, 0).reshape(len(w), -1), w, x_cols)
-    return col2im_indices(dcols, x.shape, *w.shape[2:], pad, stride), dw, db
+    return col2im_indices(dcols, x.shape, w.shape[2], w.shape[3], pad, stride), dw, db
 
 
 def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
@@ -440,8 +444,8 @@ def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) 
     ax, aw, ab, stride, pad = _conv_layer(x, w, b, conv_param)
     ax, aw, ab = _common(ax, aw, ab)
     N, HH, WW = ax.shape[0], *aw.shape[2:]
-    volume = ax.transpose(1, 0, 2, 3)[None]
-    x_cols = im2col(volume, (1, HH, WW), stride=(1, stride, stride), pad=(0, pad, pad))[0]
+    volume, strides, pads = ax.transpose(1, 0, 2, 3)[None], (1, stride, stride), (0, pad, pad)
+    x_cols = im2col(volume, (1, HH, WW), stride=strides, pad=pads)[0] if N else np.empty((aw[0].size, 0), ax.dtype)
     out = _product(aw, x_cols, ab).reshape(len(aw), N, *_output_size(ax.shape, HH, WW, pad, stride))
     return np.ascontiguousarray(out.transpose(1, 0, 2, 3)), (x, w, b, conv_param, x_cols)
 
@@ -473,7 +477,7 @@ def _common(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _cast_dout(dout: Any, x: np.ndarray, w: np.ndarray, stride: int, pad: int) -> np.ndarray:
-    shape = (x.shape[0], w.shape[0], *_output_size(x.shape, *w.shape[2:], pad, stride))
+    shape = (x.shape[0], w.shape[0], *_output_size(x.shape, w.shape[2], w.shape[3], pad, stride))
     return _arrays.cast_gradient("dout", dout, shape, x.dtype)
 
 
@@ -490,7 +494,9 @@ def _pool_layer(x: Any, pool_param: Any) -> tuple[np.ndarray, int, int, int]:
     settings = merge_options("max_pool_forward", known, {}, pool_param, "pool_param")
     for name, value in settings.items():
         if value is None:
-            raise ValueError(f"pool_param has no {name!r}; it must be {{'pool_height': int, 'pool_width': int, 'stride': int}}")
+            raise ValueError(
+                f"pool_param has no {name!r}; it must be {{'pool_height': int, 'pool_width': int, 'stride': int}}"
+            )
     height, width, stride = (as_int(name, value, 1) for name, value in settings.items())
     x = _images("x", x)
     _output_size(x.shape, height, width, 0, stride)

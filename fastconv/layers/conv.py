@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 
 from fastconv import _arrays, _threads
+from fastconv._options import merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
-from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, merge_options, resolve_conv
+from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
 
 
 class ConvOptions(GeometryOptions, total=False):
@@ -35,19 +36,21 @@ class ConvCache(NamedTuple):
 
 def prepare(
     where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]
-) -> tuple[ConvCache, list[np.ndarray | None]]:
+) -> tuple[ConvCache, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """The layer, checked and with its arrays ready to compute with, and the arrays as they came."""
     settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param")
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     _threads.resolve(threads)
-    given = [_arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)]
-    x, w, b = given
+    x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
     geometry = resolve_conv(x.shape, w.shape, **settings)
     if b is not None and b.shape != (w.shape[0],):
-        raise ValueError(f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},) or None")
+        raise ValueError(
+            f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},) or None"
+        )
     dtype = _arrays.result_dtype(x, w, b)
-    ready = (None if array is None else _arrays.prepare(array, dtype) for array in given)
-    return ConvCache(*ready, geometry, name, threads), given
+    bias = None if b is None else _arrays.prepare(b, dtype)
+    layer = ConvCache(_arrays.prepare(x, dtype), _arrays.prepare(w, dtype), bias, geometry, name, threads)
+    return layer, (x, w, b)
 
 
 def _run(layer: ConvCache, out: np.ndarray) -> np.ndarray:
@@ -55,9 +58,7 @@ def _run(layer: ConvCache, out: np.ndarray) -> np.ndarray:
     return out
 
 
-def conv(
-    x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **options: Unpack[ConvOptions]
-) -> np.ndarray:
+def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **options: Unpack[ConvOptions]) -> np.ndarray:
     """Convolve a batch of signals, images or volumes with a bank of filters.
 
     Parameters

@@ -14,11 +14,11 @@ def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
     if x.ndim < 1 or w.ndim != 2:
         raise ValueError(f"x {x.shape} must be (N, d_1, ..., d_k) and w {w.shape} must be (D, M)")
     if math.prod(x.shape[1:]) != w.shape[0]:
-        raise ValueError(
-            f"x {x.shape} has {math.prod(x.shape[1:])} values a row, but w {w.shape} takes {w.shape[0]}"
-        )
+        raise ValueError(f"x {x.shape} has {math.prod(x.shape[1:])} values a row, but w {w.shape} takes {w.shape[0]}")
     if b is not None and b.shape != (w.shape[1],):
-        raise ValueError(f"b has shape {b.shape}, but w {w.shape} gives {w.shape[1]} outputs; b must be ({w.shape[1]},)")
+        raise ValueError(
+            f"b has shape {b.shape}, but w {w.shape} gives {w.shape[1]} outputs; b must be ({w.shape[1]},)"
+        )
 
 
 def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:

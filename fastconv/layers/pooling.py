@@ -10,7 +10,8 @@ import numpy as np
 
 from fastconv import _arrays, _threads
 from fastconv._ext import pool as _ext
-from fastconv.geometry import PoolGeometry, as_bool, as_shape, merge_options, resolve_pool
+from fastconv._options import as_bool, as_shape, merge_options
+from fastconv.geometry import PoolGeometry, resolve_pool
 
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _INDEX_NAMES = {np.dtype(np.int32): "int32_t", np.dtype(np.int64): "int64_t"}

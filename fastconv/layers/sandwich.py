@@ -135,9 +135,7 @@ def conv_relu_pool_forward(
     return out, (conv_cache, relu_cache, pool_cache)
 
 
-def conv_relu_pool_backward(
-    dout: Any, cache: tuple
-) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Gradients ``(dx, dw, db)`` of `conv_relu_pool_forward`.
 
     Examples

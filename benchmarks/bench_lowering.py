@@ -1,0 +1,218 @@
+"""im2col, col2im and a convolution step on them, against PyTorch, against NumPy and against copying memory.
+
+Run as ``python benchmarks/bench_lowering.py [--quick]``.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from _harness import Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
+from _report import Ratio, Report, Row, print_table
+from numpy.lib.stride_tricks import sliding_window_view
+from rich.console import Console
+
+import fastconv
+
+#: Entries of a lowered matrix beyond which `np.add.at` is left out.
+ADD_AT_ENTRIES = 30_000_000
+#: Largest difference from fastconv relative to the largest value. Lowering only moves values; sums in
+#: float32 depend on their order, most so the gradient of the weights, over all positions of a batch.
+TOLERANCE = {"im2col": 0.0, "col2im": 1e-5, "conv step": 1e-4}
+
+RATIOS = (
+    Ratio("im2col", "torch unfold", "unfold", mean=1.5, worst=1.0),
+    Ratio("im2col", "numpy indices", "fancy indices"),
+    Ratio("im2col", "numpy windows", "window view"),
+    Ratio("im2col", "copy", "copy limit", own="fastconv out=", mean=0.6, worst=0.6),
+    Ratio("col2im", "torch fold", "fold", mean=1.5, worst=1.0),
+    Ratio("col2im", "numpy add.at", "np.add.at"),
+    Ratio("conv step", "numpy indices", "fancy indices", mean=10.0),
+)
+
+CAPTION = (
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. unfold, fancy indices and window view are "
+    "compared with an im2col that allocates its result, as they do. The copy limit is np.copyto of as many bytes "
+    "into memory allocated before, so it is compared with im2col(..., out=) into such memory: 1 is the speed of a "
+    "copy. conv step: conv_forward and conv_backward, algorithm='im2col'. All in float32; - is not run."
+)
+
+
+class Layer(NamedTuple):
+    """A convolution of square images with square filters."""
+
+    name: str
+    size: int
+    channels: int
+    kernel: int
+    stride: int
+    pad: int
+    filters: int
+
+    @property
+    def out(self) -> int:
+        """Rows, and columns, of the output."""
+        return (self.size + 2 * self.pad - self.kernel) // self.stride + 1
+
+    @property
+    def case(self) -> str:
+        """Name and shape in short."""
+        stride = f"s{self.stride}" if self.stride > 1 else ""
+        return f"{self.name} {self.size} C{self.channels} k{self.kernel}{stride} F{self.filters}"
+
+    def entries(self, batch: int) -> int:
+        """Of the lowered matrix."""
+        return batch * self.channels * self.kernel**2 * self.out**2
+
+
+LAYERS = (
+    Layer("CS231n", 32, 3, 7, 1, 3, 32),
+    Layer("AlexNet", 227, 3, 11, 4, 0, 96),
+    Layer("VGG", 56, 64, 3, 1, 1, 64),
+    Layer("ResNet", 224, 3, 7, 2, 3, 64),
+    Layer("ResNet", 56, 128, 3, 2, 1, 128),
+    Layer("GoogLeNet", 28, 16, 5, 1, 2, 32),
+    Layer("ResNet", 14, 256, 3, 1, 1, 256),
+    Layer("ResNet", 7, 512, 3, 1, 1, 512),
+)
+
+
+def _indices(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Channel, row and column in the padded image of each entry of the lowered matrix."""
+    k, i, j = np.indices((layer.channels, layer.kernel, layer.kernel)).reshape(3, -1, 1)
+    rows, columns = layer.stride * np.indices((layer.out, layer.out)).reshape(2, 1, -1)
+    return k, i + rows, j + columns
+
+
+def _padded(x: np.ndarray, layer: Layer) -> np.ndarray:
+    return np.pad(x, ((0, 0), (0, 0), (layer.pad, layer.pad), (layer.pad, layer.pad)))
+
+
+def numpy_im2col(x: np.ndarray, layer: Layer) -> np.ndarray:
+    """Fancy indexing with indices built on each call, as in CS231n: (N, C * taps, L)."""
+    k, i, j = _indices(layer)
+    return _padded(x, layer)[:, k, i, j]
+
+
+def numpy_windows(x: np.ndarray, layer: Layer) -> np.ndarray:
+    """A view of all windows, copied: (N, C * taps, L)."""
+    windows = sliding_window_view(_padded(x, layer), (layer.kernel, layer.kernel), axis=(2, 3))
+    windows = windows[:, :, :: layer.stride, :: layer.stride].transpose(0, 1, 4, 5, 2, 3)
+    return np.ascontiguousarray(windows).reshape(len(x), -1, layer.out**2)
+
+
+def numpy_col2im(cols: np.ndarray, layer: Layer) -> np.ndarray:
+    """`np.add.at` with indices built on each call, as in CS231n, from (N, C * taps, L)."""
+    size = layer.size + 2 * layer.pad
+    padded = np.zeros((len(cols), layer.channels, size, size), cols.dtype)
+    k, i, j = _indices(layer)
+    np.add.at(padded, (slice(None), k, i, j), cols)
+    inside = slice(layer.pad, size - layer.pad)
+    return padded[:, :, inside, inside]
+
+
+def numpy_step(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, layer: Layer
+) -> tuple[np.ndarray, ...]:
+    """out, dx, dw, db, as in CS231n: one product over the whole batch, images last."""
+    filters, images = len(w), len(x)
+    rows = w.reshape(filters, -1)
+    cols = numpy_im2col(x, layer).transpose(1, 2, 0).reshape(rows.shape[1], -1)
+    out = (rows @ cols + b.reshape(-1, 1)).reshape(filters, layer.out, layer.out, images).transpose(3, 0, 1, 2)
+
+    gradient = dout.transpose(1, 2, 3, 0).reshape(filters, -1)
+    dw = (gradient @ cols.T).reshape(w.shape)
+    dcols = (rows.T @ gradient).reshape(rows.shape[1], -1, images).transpose(2, 0, 1)
+    return out, numpy_col2im(dcols, layer), dw, dout.sum(axis=(0, 2, 3))
+
+
+def _step(x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, layer: Layer) -> tuple[np.ndarray, ...]:
+    out, cache = fastconv.conv_forward(x, w, b, stride=layer.stride, pad=layer.pad, algorithm="im2col")
+    return out, *fastconv.conv_backward(dout, cache)
+
+
+def _copy(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+    np.copyto(target, source)
+    return target
+
+
+def _normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def im2col_contenders(layer: Layer, batch: int) -> Contenders:
+    """Lowering; the first is what the others are checked against."""
+    x = _normal(batch, layer.channels, layer.size, layer.size)
+    ours = partial(fastconv.im2col, x, layer.kernel, stride=layer.stride, pad=layer.pad)
+    lowered = ours()
+    unfold = None
+    if torch is not None:
+        function, image = torch.nn.functional.unfold, torch.from_numpy(x)
+        unfold = partial(function, image, layer.kernel, padding=layer.pad, stride=layer.stride)
+    return {
+        "fastconv": ours,
+        "fastconv out=": partial(ours, out=np.empty_like(lowered)),
+        "torch unfold": unfold,
+        "numpy indices": partial(numpy_im2col, x, layer),
+        "numpy windows": partial(numpy_windows, x, layer),
+        "copy": partial(_copy, np.empty_like(lowered), lowered),
+    }
+
+
+def col2im_contenders(layer: Layer, batch: int) -> Contenders:
+    """The adjoint of lowering."""
+    cols = _normal(batch, layer.channels * layer.kernel**2, layer.out**2)
+    shape = (batch, layer.channels, layer.size, layer.size)
+    fold = None
+    if torch is not None:
+        function, matrix = torch.nn.functional.fold, torch.from_numpy(cols)
+        fold = partial(function, matrix, shape[2:], layer.kernel, padding=layer.pad, stride=layer.stride)
+    small = layer.entries(batch) <= ADD_AT_ENTRIES
+    return {
+        "fastconv": partial(fastconv.col2im, cols, shape, layer.kernel, stride=layer.stride, pad=layer.pad),
+        "torch fold": fold,
+        "numpy add.at": partial(numpy_col2im, cols, layer) if small else None,
+    }
+
+
+def step_contenders(layer: Layer, batch: int) -> Contenders:
+    """Forward and backward of a convolution, by matrix products on the lowered images."""
+    x = _normal(batch, layer.channels, layer.size, layer.size)
+    w = _normal(layer.filters, layer.channels, layer.kernel, layer.kernel)
+    arrays = (x, w, _normal(layer.filters), _normal(batch, layer.filters, layer.out, layer.out))
+    small = layer.entries(batch) <= ADD_AT_ENTRIES
+    return {
+        "fastconv": partial(_step, *arrays, layer),
+        "numpy indices": partial(numpy_step, *arrays, layer) if small else None,
+    }
+
+
+PANELS = {"im2col": im2col_contenders, "col2im": col2im_contenders, "conv step": step_contenders}
+
+
+def run(options: Options) -> None:
+    """Measure every layer, print the table, write JSON and PNG."""
+    # Where output is no terminal there is no width to keep to, and the table wants more than 80.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    title = "Lowering: fastconv against PyTorch, NumPy and copying memory"
+    report = Report("bench_lowering", title, CAPTION, options, RATIOS, set_threads(options.threads))
+    cases = [(layer, batch) for batch in ((1,) if options.quick else (1, 16)) for layer in LAYERS]
+    with progress(console, len(cases) * len(PANELS)) as show:
+        for layer, batch in cases:
+            for panel, contenders in PANELS.items():
+                name = f"{panel}: {layer.case}, batch {batch}"
+                show(name)
+                timings = measure(name, contenders(layer, batch), TOLERANCE[panel], options, show)
+                details = {**layer._asdict(), "entries": layer.entries(batch)}
+                report.rows.append(Row(panel, layer.case, batch, details, timings))
+    print_table(report, console)
+    for path in report.write(options.out):
+        console.print(f"written: {path}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    parsed = parse(__doc__.splitlines()[0])
+    sys.exit(exit_status(partial(run, parsed)))

@@ -1,0 +1,7 @@
+from collections.abc import Callable, Mapping
+
+# One compiled function per dtype, by its name in C.
+max_forward: Mapping[str, Callable[..., None]]
+max_backward: Mapping[str, Callable[..., None]]
+sum_forward: Mapping[str, Callable[..., None]]
+sum_backward: Mapping[str, Callable[..., None]]

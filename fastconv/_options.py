@@ -1,0 +1,71 @@
+"""Options and shapes as they are given: one check for each kind, the same words everywhere."""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def merge_options(
+    where: str, defaults: Mapping[str, Any], given: Mapping[str, Any], param: Any = None, param_name: str = "param"
+) -> dict[str, Any]:
+    """`defaults` overlaid by the dict `param` and the keywords `given`; an unknown or doubled key is an error."""
+    if param is None:
+        param = {}
+    elif not isinstance(param, Mapping):
+        raise TypeError(f"{param_name} must be a dict of options or None, got {type(param).__name__}")
+    for name in (*param, *given):
+        if name not in defaults:
+            raise TypeError(f"{where}() got an unknown option {name!r}; known are {', '.join(defaults)}")
+    both = [name for name in given if name in param]
+    if both:
+        raise TypeError(f"{where}() got {both[0]!r} both in {param_name} and as a keyword; give it once")
+    return {**defaults, **param, **given}
+
+
+def as_int(name: str, value: Any, minimum: int) -> int:
+    """`value` as an int of at least `minimum`; floats, bools and None are refused."""
+    if type(value) is not int:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}")
+        try:
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}") from None
+    if value < minimum:
+        raise ValueError(f"{name} must be an int >= {minimum}, got {value}")
+    return value
+
+
+def as_bool(name: str, value: Any) -> bool:
+    """`value` as a bool; nothing else is taken for one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
+    """`value` as one int per spatial axis."""
+    if isinstance(value, (list, tuple)):
+        if len(value) != rank:
+            raise ValueError(
+                f"{name} has {len(value)} values, {value!r}, for {rank} spatial axes; give an int or {rank} of them"
+            )
+        return tuple(as_int(f"{name}[{i}]", v, minimum) for i, v in enumerate(value))
+    return (as_int(name, value, minimum),) * rank
+
+
+def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:
+    """`value` as a tuple of ints, each at least `minimum`."""
+    if not isinstance(value, (list, tuple)):
+        hint = f"; pass {name.removesuffix('_shape')}.shape" if isinstance(value, np.ndarray) else ""
+        raise TypeError(f"{name} must be a tuple of ints, got {type(value).__name__}{hint}")
+    shape = tuple(as_int(f"{name}[{i}]", v, minimum) for i, v in enumerate(value))
+    if math.prod(shape) > sys.maxsize or any(size > sys.maxsize for size in shape):
+        raise ValueError(f"{name} {shape} has more elements than can be addressed")
+    return shape

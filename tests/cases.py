@@ -1,0 +1,79 @@
+"""The table of geometries that every algorithm, op and dtype is tested on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import oracle
+
+from fastconv import conv_geometry
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def arrays(self, dtype=np.float64, seed=0):
+        rng = np.random.default_rng(seed)
+        return tuple(rng.standard_normal(shape).astype(dtype) for shape in (self.x, self.w, self.w[:1]))
+
+    @property
+    def geometry(self):
+        return conv_geometry(self.x, self.w, **self.options)
+
+    def table(self):
+        """The oracle's windows, from the pads as numbers."""
+        axes = self.geometry.axes
+        stride, dilation = [a.stride for a in axes], [a.dilation for a in axes]
+        return oracle.windows(
+            self.x[2:], self.w[2:], stride, [(a.lo, a.hi) for a in axes], dilation, self.options.get("pad_mode", "zeros")
+        )
+
+
+CASES = [
+    Case("1d", (2, 3, 9), (4, 3, 3)),
+    Case("1d_dilated_strided", (2, 3, 17), (4, 3, 3), {"stride": 2, "pad": 4, "dilation": 3}),
+    Case("1d_full_flip", (1, 1, 6), (1, 1, 4), {"pad": "full", "flip": True}),
+    Case("1d_groups", (3, 4, 8), (6, 2, 3), {"pad": 1, "groups": 2}),
+    Case("2d_3x3", (2, 3, 7, 7), (4, 3, 3, 3)),
+    Case("2d_same", (2, 3, 7, 6), (4, 3, 3, 3), {"pad": "same"}),
+    Case("2d_same_even_kernel", (2, 2, 6, 5), (3, 2, 4, 2), {"pad": "same", "stride": 2}),
+    Case("2d_same_lower", (2, 2, 6, 5), (3, 2, 4, 2), {"pad": "same_lower", "stride": (1, 3)}),
+    Case("2d_full", (1, 2, 4, 5), (3, 2, 3, 2), {"pad": "full", "dilation": (1, 2)}),
+    Case("2d_non_square", (2, 2, 9, 5), (3, 2, 1, 5), {"pad": (0, 2)}),
+    Case("2d_asymmetric", (2, 2, 6, 7), (3, 2, 3, 3), {"pad": [(2, 0), (1, 3)], "stride": (2, 1)}),
+    Case("2d_pad_at_least_kernel", (1, 2, 4, 4), (2, 2, 2, 3), {"pad": 4}),
+    Case("2d_pad_beyond_image", (1, 1, 2, 2), (1, 1, 3, 3), {"pad": 6, "stride": 3}),
+    Case("2d_stride_over_kernel", (2, 2, 11, 10), (3, 2, 2, 2), {"stride": 4}),
+    Case("2d_strides", (2, 3, 12, 13), (4, 3, 3, 3), {"stride": (4, 3), "pad": 2}),
+    Case("2d_huge_stride", (2, 3, 5, 5), (4, 3, 3, 3), {"stride": 10**30}),
+    Case("2d_dilated", (2, 2, 9, 9), (3, 2, 3, 2), {"dilation": (2, 3), "pad": (2, 1)}),
+    Case("2d_pointwise", (3, 4, 5, 6), (5, 4, 1, 1)),
+    Case("2d_pointwise_strided", (3, 4, 5, 6), (5, 4, 1, 1), {"stride": 2}),
+    Case("2d_pointwise_padded", (2, 4, 5, 6), (5, 4, 1, 1), {"pad": [(0, 1), (0, 0)]}),
+    Case("2d_pointwise_groups", (2, 4, 5, 6), (6, 2, 1, 1), {"groups": 2}),
+    Case("2d_whole_image", (2, 3, 4, 5), (6, 3, 4, 5)),
+    Case("2d_groups", (2, 6, 6, 6), (4, 3, 3, 3), {"groups": 2, "pad": 1}),
+    Case("2d_depthwise", (2, 4, 6, 6), (4, 1, 3, 3), {"groups": 4, "pad": 1}),
+    Case("2d_depthwise_multiplier", (2, 3, 6, 7), (6, 1, 3, 3), {"groups": 3, "stride": 2}),
+    Case("2d_flip_groups", (2, 4, 6, 6), (4, 2, 3, 2), {"groups": 2, "flip": True}),
+    Case("2d_reflect", (2, 2, 5, 6), (3, 2, 3, 4), {"pad": [(2, 1), (3, 4)], "pad_mode": "reflect"}),
+    Case("2d_replicate", (2, 2, 5, 6), (3, 2, 3, 4), {"pad": [(7, 1), (3, 4)], "pad_mode": "replicate", "stride": 2}),
+    Case("2d_circular", (2, 2, 5, 6), (3, 2, 3, 4), {"pad": [(5, 1), (3, 6)], "pad_mode": "circular"}),
+    Case("2d_circular_flip", (1, 2, 5, 6), (3, 2, 3, 3), {"pad": "same", "pad_mode": "circular", "flip": True}),
+    Case("2d_many_images", (40, 2, 6, 6), (3, 2, 3, 3), {"pad": 1}),
+    Case("3d", (2, 2, 5, 4, 6), (3, 2, 3, 2, 3)),
+    Case("3d_everything", (2, 4, 6, 7, 8), (4, 2, 2, 3, 1), {"stride": (2, 1, 3), "pad": [(1, 0), (2, 2), (0, 1)], "dilation": (2, 1, 1), "groups": 2}),
+    Case("3d_same", (1, 2, 4, 5, 3), (3, 2, 3, 3, 3), {"pad": "same"}),
+    Case("3d_reflect", (1, 2, 4, 5, 3), (2, 2, 2, 3, 2), {"pad": (1, 2, 2), "pad_mode": "reflect"}),
+    Case("3d_circular", (1, 2, 4, 3, 3), (2, 2, 2, 3, 2), {"pad": (2, 3, 1), "pad_mode": "circular", "stride": 2}),
+    Case("empty_batch", (0, 3, 7, 7), (4, 3, 3, 3), {"pad": 1}),
+    Case("empty_batch_circular", (0, 3, 7, 7), (4, 3, 3, 3), {"pad": 1, "pad_mode": "circular"}),
+    Case("empty_image", (2, 3, 0, 4), (4, 3, 3, 3), {"pad": 2}),
+]
+BY_NAME = {case.name: case for case in CASES}

@@ -1,0 +1,90 @@
+"""An independent oracle: explicit loops over output positions, padding by `numpy.pad` of cell numbers.
+
+Nothing of fastconv is used here, so that it cannot agree with its own mistakes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def padded_cells(spatial, pads, pad_mode):
+    """For each cell of the padded image the number of the input cell it shows, -1 where it is zero."""
+    cells = np.arange(int(np.prod(spatial))).reshape(spatial)
+    if pad_mode == "zeros":
+        return np.pad(cells, pads, constant_values=-1)
+    return np.pad(cells, pads, mode=NUMPY_MODES[pad_mode])
+
+
+def windows(spatial, kernel, stride, pads, dilation, pad_mode="zeros"):
+    """(L, taps): the number of the input cell that each output position meets at each tap, -1 for zero."""
+    cells = padded_cells(spatial, pads, pad_mode)
+    out = [(size - d * (k - 1) - 1) // s + 1 for size, k, s, d in zip(cells.shape, kernel, stride, dilation, strict=True)]
+    table = []
+    for position in itertools.product(*map(range, out)):
+        row = []
+        for tap in itertools.product(*map(range, kernel)):
+            at = tuple(o * s + t * d for o, s, t, d in zip(position, stride, tap, dilation, strict=True))
+            row.append(cells[at])
+        table.append(row)
+    return np.array(table).reshape(-1, int(np.prod(kernel))), tuple(out)
+
+
+def im2col(x, table):
+    """(N, C * taps, L) of x (N, C, *spatial)."""
+    cells = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    flat = np.concatenate([cells, np.zeros((*x.shape[:2], 1), x.dtype)], axis=2)
+    return flat[:, :, table.T].reshape(len(x), x.shape[1] * table.shape[1], table.shape[0])
+
+
+def col2im(cols, table, shape):
+    """The adjoint of `im2col`."""
+    count = int(np.prod(shape[2:]))
+    flat = np.zeros((shape[0], shape[1], count + 1))
+    np.add.at(flat, (slice(None), slice(None), table.T), cols.reshape(*shape[:2], table.shape[1], table.shape[0]))
+    return flat[:, :, :count].reshape(shape)
+
+
+def conv(x, w, b, table, out, groups=1, flip=False):
+    """The output, in float64."""
+    if flip:
+        w = np.flip(w, tuple(range(2, w.ndim)))
+    N, C = x.shape[:2]
+    F, L = len(w), table.shape[0]
+    cols = im2col(x.astype(np.float64), table).reshape(N, groups, x.shape[1] // groups * table.shape[1], L)
+    result = np.einsum("ngkl,gfk->ngfl", cols, w.astype(np.float64).reshape(groups, F // groups, -1))
+    result = result.reshape(N, F, *out)
+    return result if b is None else result + b.astype(np.float64).reshape(-1, *(1,) * len(out))
+
+
+def conv_gradients(x, w, dout, table, groups=1, flip=False):
+    """dx, dw, db in float64."""
+    spatial = tuple(range(2, w.ndim))
+    turned = np.flip(w, spatial) if flip else w
+    N, F, L = len(x), len(w), table.shape[0]
+    d = dout.astype(np.float64).reshape(N, groups, F // groups, L)
+    cols = im2col(x.astype(np.float64), table).reshape(N, groups, x.shape[1] // groups * table.shape[1], L)
+    dw = np.einsum("ngfl,ngkl->gfk", d, cols).reshape(w.shape)
+    dcols = np.einsum("ngfl,gfk->ngkl", d, turned.astype(np.float64).reshape(groups, F // groups, -1))
+    dx = col2im(dcols.reshape(N, x.shape[1] * table.shape[1], L), table, x.shape)
+    return dx, np.flip(dw, spatial) if flip else dw, dout.astype(np.float64).sum(axis=(0, *spatial))
+
+
+def pool(x, table, out, kind, count=None):
+    """Maximum (with flat indices), or mean over `count` cells, of each window."""
+    flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    result, indices = np.zeros((*x.shape[:2], len(table)), x.dtype), np.zeros((*x.shape[:2], len(table)), np.int64)
+    for n, c, i in np.ndindex(*result.shape):
+        cells = [cell for cell in table[i] if cell >= 0]
+        values = [flat[n, c, cell] for cell in cells]
+        if kind == "max":
+            best = int(np.argmax(values))
+            result[n, c, i], indices[n, c, i] = values[best], cells[best]
+        else:
+            result[n, c, i] = sum(values) / (len(cells) if count is None else count[i])
+    return result.reshape(*x.shape[:2], *out), indices.reshape(*x.shape[:2], *out)

@@ -1,0 +1,236 @@
+"""Every refusal names the argument, what came and what is legal; nothing is written before it."""
+
+import re
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import (
+    avg_pool_forward,
+    col2im,
+    conv,
+    conv_backward,
+    conv_forward,
+    conv_geometry,
+    global_avg_pool_forward,
+    im2col,
+    max_pool_backward,
+    max_pool_forward,
+    max_pool_indices,
+    max_unpool,
+    same_pad,
+)
+from fastconv.layers import affine_backward, affine_forward, relu_backward, relu_forward, softmax_loss
+
+X, W, B = np.ones((2, 4, 6, 6)), np.ones((8, 4, 3, 3)), np.zeros(8)
+OUT, CACHE = conv_forward(X, W, B)
+POOLED, POOL_CACHE = max_pool_forward(X, kernel_size=2)
+READ_ONLY = np.zeros(OUT.shape)
+READ_ONLY.flags.writeable = False
+
+CASES = [
+    # shapes
+    (lambda: conv(X[0], W), ValueError, r"w has 4 axes.*x has 3"),
+    (lambda: conv(X[0, 0], W[0, 0]), ValueError, r"x has 2 axes, \(6, 6\); legal are 3 to 5"),
+    (lambda: conv(np.ones((1,) * 6), np.ones((1,) * 6)), ValueError, "x has 6 axes"),
+    (lambda: conv(X, W[:, :3]), ValueError, r"x \(2, 4, 6, 6\) has 4 channels.*\(F, 4, \*kernel\), got w"),
+    (lambda: conv(X, W, B[:3]), ValueError, r"b has shape \(3,\), but w .* has 8 filters"),
+    (lambda: conv(X, W, B[:, None]), ValueError, r"b has shape \(8, 1\)"),
+    (lambda: conv(X, np.ones((8, 4, 7, 3))), ValueError, "spatial axis 0: the kernel covers 7 cells but the padded input has only 6"),
+    (lambda: conv(X, W, dilation=3), ValueError, r"the kernel covers 7 cells \(k=3, dilation=3\)"),
+    (lambda: conv(X, np.ones((8, 4, 0, 3))), ValueError, "empty kernel"),
+    (lambda: conv(X, np.ones((0, 4, 3, 3))), ValueError, "at least one channel and one filter"),
+    (lambda: conv(X[:, :0], W[:, :0]), ValueError, "at least one channel"),
+    # options
+    (lambda: conv(X, W, groups=3), ValueError, "groups is 3, which must divide both the 4 channels of x and the 8 filters of w; legal are the divisors of 4"),
+    (lambda: conv(X, W, groups=0), ValueError, "groups must be an int >= 1, got 0"),
+    (lambda: conv(X, W, groups=2), ValueError, r"with groups=2 w must be \(F, 2, \*kernel\)"),
+    (lambda: conv(X, W, stride=0), ValueError, "stride must be an int >= 1, got 0"),
+    (lambda: conv(X, W, stride=-1), ValueError, "got -1"),
+    (lambda: conv(X, W, stride=1.5), TypeError, "stride must be an int >= 1, got 1.5"),
+    (lambda: conv(X, W, stride=2.0), TypeError, "got 2.0"),
+    (lambda: conv(X, W, stride=None), TypeError, "got None"),
+    (lambda: conv(X, W, stride=True), TypeError, "got True"),
+    (lambda: conv(X, W, stride=(1, 2, 3)), ValueError, r"stride has 3 values, \(1, 2, 3\), for 2 spatial axes"),
+    (lambda: conv(X, W, stride=(1, 0)), ValueError, r"stride\[1\] must be an int >= 1, got 0"),
+    (lambda: conv(X, W, stride=np.array([1, 1])), TypeError, "stride must be an int"),
+    (lambda: conv(X, W, pad=-1), ValueError, "pad must be an int >= 0, got -1"),
+    (lambda: conv(X, W, pad=0.5), TypeError, "pad must be an int >= 0, got 0.5"),
+    (lambda: conv(X, W, pad="some"), ValueError, "pad is 'some'; legal names are 'valid', 'same', 'same_lower', 'full'"),
+    (lambda: conv(X, W, pad=[(1, 1)]), ValueError, r"one \(lo, hi\) pair per axis \(there are 2\)"),
+    (lambda: conv(X, W, pad=[1, (1, 2)]), ValueError, r"pad is \[1, \(1, 2\)\]; legal are"),
+    (lambda: conv(X, W, pad=[(1, 2), (1, -2)]), ValueError, r"pad\[1\]\[1\] must be an int >= 0, got -2"),
+    (lambda: conv(X, W, dilation=0), ValueError, "dilation must be an int >= 1, got 0"),
+    (lambda: conv(X, W, pad_mode="mirror"), ValueError, "pad_mode is 'mirror'; legal are 'zeros', 'reflect', 'replicate', 'circular'"),
+    (lambda: conv(X, W, pad_mode="reflect", pad=6), ValueError, "spatial axis 0: pad .6, 6. is more than 'reflect' padding can take from 6 cells; legal is at most 5"),
+    (lambda: conv(X, W, pad_mode="circular", pad=7), ValueError, "at most 6"),
+    (lambda: conv(X[:, :, :0], W, pad_mode="replicate", pad=7), ValueError, "at most 0"),
+    (lambda: conv(X, W, flip=1), TypeError, "flip must be True or False, got 1"),
+    (lambda: conv(X, W, strict="yes"), TypeError, "strict must be True or False"),
+    (lambda: conv(X, W, stride=2, strict=True), ValueError, "spatial axis 0: stride 2 leaves a remainder of 1"),
+    (lambda: conv(X, W, algorithm="magic"), ValueError, "algorithm is 'magic'; legal are 'auto', 'reference', 'im2col'"),
+    (lambda: conv(X, W, algorithm=None), TypeError, "algorithm must be 'auto' or a name"),
+    (lambda: conv(X, W, threads=0), ValueError, "threads is 0; legal are None, a positive int"),
+    (lambda: conv(X, W, threads=1.0), TypeError, "threads must be None or an int, got 1.0"),
+    (lambda: conv(X, W, threads=-10_000), ValueError, "threads is -10000, which counts back past"),
+    (lambda: conv(X, W, strid=2), TypeError, r"conv\(\) got an unknown option 'strid'; known are stride, pad, dilation, groups"),
+    (lambda: conv_forward(X, W, B, {"strid": 2}), TypeError, "unknown option 'strid'; known are stride"),
+    (lambda: conv_forward(X, W, B, {"stride": 2}, stride=2), TypeError, "'stride' both in conv_param and as a keyword"),
+    (lambda: conv_forward(X, W, B, [1, 2]), TypeError, "conv_param must be a dict of options or None, got list"),
+    (lambda: im2col(X, 3, strid=2), TypeError, r"im2col\(\) got an unknown option 'strid'; known are stride, pad"),
+    (lambda: col2im(X, X.shape, 3, groups=2), TypeError, "unknown option 'groups'"),
+    (lambda: max_pool_forward(X, kernel_size=2, pads=2), TypeError, r"unknown option 'pads'; known are kernel_size"),
+    (lambda: max_pool_forward(X, kernel_size=2, count_include_pad=True), TypeError, "unknown option"),
+    (lambda: conv_geometry((1, 1, 5), (1, 1, 3), strides=2), TypeError, "known are stride, pad, dilation, groups, pad_mode, flip, strict"),
+    # shapes given as shapes
+    (lambda: conv_geometry(X, W), TypeError, "x_shape must be a tuple of ints, got ndarray; pass x.shape"),
+    (lambda: conv_geometry((1, 1, 5.0), (1, 1, 3)), TypeError, r"x_shape\[2\] must be an int >= 0, got 5.0"),
+    (lambda: conv_geometry((1, 1, -5), (1, 1, 3)), ValueError, r"x_shape\[2\] must be an int >= 0, got -5"),
+    (lambda: conv_geometry((1, 1), (1, 1)), ValueError, "x_shape has 2 axes"),
+    (lambda: same_pad(5, 0), ValueError, "k must be an int >= 1"),
+    (lambda: same_pad(-1, 3), ValueError, "size must be an int >= 0"),
+    # dtypes
+    (lambda: conv(X * 1j, W), TypeError, "x has dtype complex128, which fastconv does not compute with; legal are float32 and float64"),
+    (lambda: conv(X, W.astype(object)), TypeError, "w has dtype object"),
+    (lambda: conv(X, W, B.astype(np.clongdouble)), TypeError, "b has dtype"),
+    (lambda: conv(X.astype(np.longdouble), W), TypeError, "x has dtype") if np.longdouble().itemsize > 8 else None,
+    (lambda: conv(None, W), TypeError, "x has dtype object"),
+    (lambda: conv("image", W), TypeError, "x has dtype <U5"),
+    (lambda: conv([[1], [1, 2]], W), ValueError, "x cannot be read as an array"),
+    (lambda: im2col(X * 1j, 3), TypeError, "x has dtype complex128"),
+    (lambda: col2im(np.ones((1, 9, 1), "M8[s]"), (1, 1, 3, 3), 3), TypeError, "cols has dtype datetime64"),
+    (lambda: max_pool_forward(X * 1j, kernel_size=2), TypeError, "x has dtype complex128"),
+    (lambda: relu_forward(X * 1j), TypeError, "x has dtype complex128"),
+    (lambda: affine_forward(X, W * 1j, B), TypeError, "w has dtype complex128"),
+    (lambda: softmax_loss(np.ones((2, 2)) * 1j, [0, 1]), TypeError, "x has dtype complex128"),
+    (lambda: conv_backward(OUT * 1j, CACHE), TypeError, "dout has dtype complex128"),
+    # dout and caches
+    (lambda: conv_backward(OUT[:1], CACHE), ValueError, r"dout has shape \(1, 8, 4, 4\), but the output of the forward pass has shape \(2, 8, 4, 4\)"),
+    (lambda: conv_backward(OUT, POOL_CACHE), TypeError, "cache must come from conv_forward, got a MaxPoolCache"),
+    (lambda: conv_backward(OUT, (X, W, B, {})), TypeError, "cache must come from conv_forward, got a tuple of 4"),
+    (lambda: max_pool_backward(OUT, CACHE), TypeError, "cache must come from max_pool_forward"),
+    (lambda: max_pool_backward(X, POOL_CACHE), ValueError, "dout has shape"),
+    (lambda: max_pool_indices(avg_pool_forward(X, kernel_size=2)[1]), TypeError, "cache must come from max_pool_forward"),
+    (lambda: relu_backward(X, (X,)), TypeError, "cache must come from relu_forward"),
+    (lambda: relu_backward(X[0], X), ValueError, "dout has shape"),
+    (lambda: affine_backward(np.ones((2, 8)), X), TypeError, "cache must come from affine_forward"),
+    (lambda: affine_backward(np.ones((3, 2)), (np.ones((3, 4)), np.ones((4, 5)), None)), ValueError, "dout has shape"),
+    (lambda: fastconv.conv_relu_backward(OUT, CACHE), TypeError, "cache must come from conv_relu_forward"),
+    # lowering
+    (lambda: im2col(X, 3.0), TypeError, "kernel_size must be an int >= 1, got 3.0"),
+    (lambda: im2col(X, (3, 3, 3)), ValueError, "kernel_size has 3 values"),
+    (lambda: im2col(X, 0), ValueError, "kernel_size must be an int >= 1, got 0"),
+    (lambda: im2col(X, 7), ValueError, "spatial axis 0: the kernel covers 7 cells"),
+    (lambda: im2col(X[0, 0], 3), ValueError, "x has 2 axes"),
+    (lambda: col2im(np.ones((2, 36, 16)), (2, 4, 6), 3), ValueError, r"cols has shape \(2, 36, 16\), but lowering x_shape \(2, 4, 6\)"),
+    (lambda: col2im(np.ones((2, 36, 15)), X.shape, 3), ValueError, r"gives \(N, C \* taps, L\) = \(2, 36, 16\)"),
+    (lambda: col2im(np.ones((2, 36, 16)), X, 3), TypeError, "x_shape must be a tuple of ints, got ndarray; pass x.shape"),
+    # pooling
+    (lambda: max_pool_forward(X), TypeError, "needs kernel_size, or pool_height and pool_width"),
+    (lambda: max_pool_forward(X, {"pool_height": 2}), TypeError, "needs both pool_height and pool_width"),
+    (lambda: max_pool_forward(X, {"pool_height": 2, "pool_width": 2}, kernel_size=2), TypeError, "both kernel_size and pool_height"),
+    (lambda: max_pool_forward(X[0], {"pool_height": 2, "pool_width": 2}), ValueError, "for two spatial axes, x has 1"),
+    (lambda: max_pool_forward(X, kernel_size=2, pad=2), ValueError, r"spatial axis 0: pad \(2, 2\) must be smaller than the 2 cells the window covers"),
+    (lambda: max_pool_forward(X, kernel_size=2, pad="full"), ValueError, "pad is 'full'; legal names are 'valid', 'same', 'same_lower'$"),
+    (lambda: max_pool_forward(X, kernel_size=7), ValueError, "the kernel covers 7 cells"),
+    (lambda: max_pool_forward(X[:, :, :1], kernel_size=(2, 1), stride=1, dilation=2, pad=(2, 0)), ValueError, "a window steps over all 1 cells"),
+    (lambda: max_pool_forward(X, kernel_size=2, ceil_mode=1), TypeError, "ceil_mode must be True or False"),
+    (lambda: avg_pool_forward(X, kernel_size=2, count_include_pad=0), TypeError, "count_include_pad must be True or False"),
+    (lambda: global_avg_pool_forward(X[:, :, :0]), ValueError, "empty spatial axis"),
+    (lambda: max_unpool(POOLED, max_pool_indices(POOL_CACHE), (2, 4, 3, 3)), ValueError, "indices run from 0 to 28, but a plane"),
+    (lambda: max_unpool(POOLED, -1 - max_pool_indices(POOL_CACHE), X.shape), ValueError, "legal are 0 to 35"),
+    (lambda: max_unpool(POOLED, POOLED, X.shape), TypeError, "indices must be integers, got dtype float64"),
+    (lambda: max_unpool(POOLED, max_pool_indices(POOL_CACHE)[:1], X.shape), ValueError, "indices have shape"),
+    (lambda: max_unpool(POOLED, max_pool_indices(POOL_CACHE), (6, 6)), ValueError, r"out_shape \(6, 6\) must be"),
+    # dense layers and loss
+    (lambda: affine_forward(X, W, B), ValueError, "w .* must be"),
+    (lambda: affine_forward(X, np.ones((143, 8)), B), ValueError, "x .* has 144 values a row, but w .* takes 143"),
+    (lambda: affine_forward(X, np.ones((144, 8)), B[:2]), ValueError, r"b must be \(8,\)"),
+    (lambda: softmax_loss(X, [0, 1]), ValueError, r"x must be \(N, C\) scores"),
+    (lambda: softmax_loss(np.ones((2, 3)), [0]), ValueError, r"y must be \(2,\)"),
+    (lambda: softmax_loss(np.ones((2, 3)), [0, 3]), ValueError, "y has labels from 0 to 3; legal are 0 to 2"),
+    (lambda: softmax_loss(np.ones((2, 3)), [0.0, 1.0]), TypeError, "y must be integer labels"),
+    # sizes past what can be addressed
+    (lambda: conv_geometry((2**40, 2**30, 3), (1, 2**30, 3)), ValueError, "more elements than can be addressed"),
+    (lambda: conv(X, W, pad=2**62), ValueError, "more elements than can be addressed"),
+    (lambda: conv(X, W, pad=10**40), ValueError, "more elements than can be addressed"),
+    (lambda: im2col(X[:1, :1], 3, pad=2**29), ValueError, "the lowered matrix of shape .* bytes, more than can be addressed"),
+    (lambda: max_unpool(np.ones((1, 1, 1)), [[[0]]], (1, 1, 2**62)), ValueError, "more than can be addressed"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [case for case in CASES if case])
+def test_refused(call, error, message):
+    with pytest.raises(error) as caught:
+        call()
+    assert type(caught.value) is error
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def overlapping():
+    memory = np.ones(X.size + OUT.size)
+    x = memory[: X.size].reshape(X.shape)
+    return x, memory[X.size - 1 : X.size - 1 + OUT.size].reshape(OUT.shape)
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        (np.zeros((2, 8, 4, 5)), ValueError, r"out has shape \(2, 8, 4, 5\), but the result has shape \(2, 8, 4, 4\)"),
+        (np.zeros(OUT.shape, np.float32), ValueError, "out has dtype <f4"),
+        (np.zeros(OUT.shape, ">f8"), ValueError, "out has dtype >f8"),
+        (np.zeros(OUT.shape, order="F"), ValueError, "out must be C-contiguous"),
+        (np.zeros((4, 8, 4, 4))[::2], ValueError, "out must be C-contiguous"),
+        (READ_ONLY, ValueError, "out is read-only"),
+        (OUT.tolist(), TypeError, "out must be a NumPy array, got list"),
+    ],
+)
+def test_out_refused_untouched(out, error, message):
+    before = np.array(out, copy=True)
+    with pytest.raises(error, match=message):
+        conv(X, W, out=out)
+    assert np.array_equal(before, out)
+
+
+def test_out_may_not_overlap_an_input():
+    x, out = overlapping()
+    with pytest.raises(ValueError, match="out overlaps x in memory"):
+        conv(x, W, out=out)
+    assert np.all(x == 1)
+    w = np.zeros((4, 4, 1, 1))
+    with pytest.raises(ValueError, match="out overlaps w"):
+        conv(np.ones((1, 4, 2, 2)), w, out=w.reshape(1, 4, 2, 2))
+    b = np.zeros(4)
+    with pytest.raises(ValueError, match="out overlaps b"):
+        conv(np.ones((1, 4, 1, 1)), w, b, out=b.reshape(1, 4, 1, 1))
+    cols = np.zeros((1, 9, 1))
+    with pytest.raises(ValueError, match="out overlaps cols"):
+        col2im(cols, (1, 1, 3, 3), 3, out=cols.reshape(1, 1, 3, 3))
+    x = np.ones((1, 1, 2))
+    with pytest.raises(ValueError, match="out overlaps x"):
+        im2col(x, 1, out=x)
+
+
+def test_out_between_the_rows_of_an_input_is_no_overlap():
+    memory = np.ones((3, 1, 2, 2))
+    out = memory[1:2]
+    assert conv(memory[::2][:1], np.ones((1, 1, 1, 1)), out=out) is out
+    x = memory[::2]
+    assert np.may_share_memory(x, out) and not np.shares_memory(x, out)
+    assert conv(x.reshape(1, 2, 2, 2) if x.flags.c_contiguous else x[:, 0][None], np.ones((1, 2, 1, 1)), out=out) is out
+    assert np.all(out == 2)
+
+
+def test_nothing_is_written_when_a_later_check_fails():
+    out = np.full(OUT.shape, 7.0)
+    for bad in ({"algorithm": "magic"}, {"threads": 0}, {"stride": 2}, {"unknown": 1}):
+        with pytest.raises((ValueError, TypeError)):
+            conv(X, W, out=out, **bad)
+    with pytest.raises(TypeError):
+        conv(X, W, B * 1j, out=out)
+    assert np.all(out == 7)
+    cols = np.full((2, 36, 16), 7.0)
+    with pytest.raises(ValueError):
+        im2col(X, 3, out=cols, threads=0)
+    assert np.all(cols == 7)

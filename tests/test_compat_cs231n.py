@@ -1,0 +1,233 @@
+"""The CS231n pack against the course's definitions, written out plainly here."""
+
+import numpy as np
+import pytest
+
+from fastconv.compat import cs231n
+from fastconv.gradient_check import eval_numerical_gradient_array, rel_error
+
+LAYERS = [
+    ((2, 3, 5, 5), (4, 3, 3, 3), 1, 1),
+    ((3, 2, 7, 6), (2, 2, 3, 2), 2, 1),  # not square, does not tile
+    ((2, 1, 9, 8), (3, 1, 4, 4), 3, 0),
+    ((2, 3, 4, 4), (5, 3, 1, 1), 1, 0),
+    ((1, 2, 5, 5), (2, 2, 3, 3), 1, 3),
+    ((0, 2, 5, 5), (2, 2, 3, 3), 1, 1),
+]
+layers = pytest.mark.parametrize(("x_shape", "w_shape", "stride", "pad"), LAYERS)
+FORMS = ["naive", "im2col", "strides", "fast"]
+
+
+def plain_columns(x, height, width, pad, stride):
+    """cols[c, kh, kw, n, oh, ow]."""
+    padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    OH, OW = ((padded.shape[a] - k) // stride + 1 for a, k in ((2, height), (3, width)))
+    cols = np.empty((x.shape[1], height, width, x.shape[0], OH, OW), x.dtype)
+    for kh, kw, oh, ow in np.ndindex(height, width, OH, OW):
+        cols[:, kh, kw, :, oh, ow] = padded[:, :, oh * stride + kh, ow * stride + kw].T
+    return cols
+
+
+def plain_image(cols, shape, pad, stride):
+    """The adjoint of `plain_columns`."""
+    N, C, H, W = shape
+    padded = np.zeros((N, C, H + 2 * pad, W + 2 * pad))
+    for kh, kw, oh, ow in np.ndindex(*cols.shape[1:3], *cols.shape[4:]):
+        padded[:, :, oh * stride + kh, ow * stride + kw] += cols[:, kh, kw, :, oh, ow].T
+    return padded[:, :, pad : pad + H, pad : pad + W]
+
+
+@layers
+def test_lowering(x_shape, w_shape, stride, pad, rng):
+    x = rng.standard_normal(x_shape)
+    C, (HH, WW) = x_shape[1], w_shape[2:]
+    expected = plain_columns(x, HH, WW, pad, stride)
+    rows = C * HH * WW
+    oh_ow_n = expected.transpose(0, 1, 2, 4, 5, 3).reshape(rows, int(np.prod(expected.shape[3:])))
+    assert np.array_equal(cs231n.im2col_indices(x, HH, WW, padding=pad, stride=stride), oh_ow_n)
+    assert np.array_equal(cs231n.im2col_cython(x, HH, WW, pad, stride), oh_ow_n)
+    k, i, j = cs231n.get_im2col_indices(x_shape, HH, WW, pad, stride)
+    picked = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))[:, k, i, j]
+    assert np.array_equal(picked.transpose(1, 2, 0).reshape(oh_ow_n.shape), oh_ow_n)
+
+    values = rng.standard_normal(expected.shape)
+    image = plain_image(values, x_shape, pad, stride)
+    flat = values.transpose(0, 1, 2, 4, 5, 3).reshape(oh_ow_n.shape)
+    np.testing.assert_allclose(cs231n.col2im_indices(flat, x_shape, HH, WW, pad, stride), image, atol=1e-12)
+    np.testing.assert_allclose(cs231n.col2im_cython(flat, *x_shape, HH, WW, pad, stride), image, atol=1e-12)
+    np.testing.assert_allclose(cs231n.col2im_6d_cython(values, *x_shape, HH, WW, pad, stride), image, atol=1e-12)
+
+
+def test_lowering_defaults():
+    x = np.ones((1, 1, 4, 4))
+    assert cs231n.im2col_indices(x, 3, 3).shape == (9, 16)
+    assert cs231n.col2im_indices(np.ones((9, 16)), x.shape).shape == x.shape
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("form", FORMS)
+@layers
+def test_conv(form, x_shape, w_shape, stride, pad, dtype, rng):
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
+    conv_param = {"stride": stride, "pad": pad}
+    forward, backward = getattr(cs231n, f"conv_forward_{form}"), getattr(cs231n, f"conv_backward_{form}")
+    cols = plain_columns(x, *w_shape[2:], pad, stride)
+    expected = np.einsum("fckl,cklnhw->nfhw", w, cols) + b[:, None, None]
+    out, cache = forward(x, w, b, conv_param)
+    assert out.dtype == dtype and out.flags.c_contiguous
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+    assert isinstance(cache, tuple) and len(cache) == (4 if form == "naive" else 5)
+    assert cache[0] is x and cache[1] is w and cache[2] is b and cache[3] is conv_param
+    if form != "naive":
+        order = (0, 1, 2, 4, 5, 3) if form == "im2col" else (0, 1, 2, 3, 4, 5)
+        assert np.array_equal(cache[4], cols.transpose(order).reshape(cache[4].shape))
+
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    dx, dw, db = backward(dout, cache)
+    assert dx.dtype == dw.dtype == db.dtype == dtype
+    dcols = np.einsum("fckl,nfhw->cklnhw", w, dout)
+    np.testing.assert_allclose(dx, plain_image(dcols, x_shape, pad, stride), atol=1e-4)
+    np.testing.assert_allclose(dw, np.einsum("nfhw,cklnhw->fckl", dout, cols), atol=1e-4)
+    np.testing.assert_allclose(db, dout.sum(axis=(0, 2, 3)), atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_conv_layouts_and_dtypes(form, rng):
+    x, w, b = rng.standard_normal((2, 3, 6, 5)), rng.standard_normal((4, 3, 3, 2)), rng.standard_normal(4)
+    forward, backward = getattr(cs231n, f"conv_forward_{form}"), getattr(cs231n, f"conv_backward_{form}")
+    param = {"stride": 2, "pad": 1}
+    out, cache = forward(x, w, b, param)
+    again, cache_f = forward(np.asfortranarray(x), np.asfortranarray(w), b, param)
+    assert np.array_equal(out, again)
+    for a, c in zip(backward(out, cache), backward(np.asfortranarray(out), cache_f), strict=True):
+        np.testing.assert_allclose(a, c, atol=1e-12)
+    ints = (10 * x).astype(int), (10 * w).astype(np.float32), np.arange(4)
+    out, cache = forward(*ints, param)
+    assert out.dtype == np.float64
+    np.testing.assert_allclose(out, forward(*(a.astype(float) for a in ints), param)[0])
+    assert all(g.dtype == np.float64 for g in backward(out, cache))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_arrays_changed_in_place_between_calls(form, rng):
+    x, w, b = rng.standard_normal((1, 1, 5, 5)), rng.standard_normal((2, 1, 3, 3)), np.zeros(2)
+    forward = getattr(cs231n, f"conv_forward_{form}")
+    first = forward(x, w, b, {"stride": 1, "pad": 1})[0]
+    w *= 2
+    np.testing.assert_allclose(forward(x, w, b, {"stride": 1, "pad": 1})[0], 2 * first)
+
+
+POOLS = [((2, 3, 8, 8), 2, 2, 2), ((2, 3, 7, 8), 3, 2, 2), ((2, 2, 6, 6), 3, 3, 1), ((2, 2, 7, 7), 2, 2, 3), ((0, 2, 4, 4), 2, 2, 2)]
+
+
+@pytest.mark.parametrize("form", ["naive", "im2col", "fast", "reshape"])
+@pytest.mark.parametrize(("shape", "height", "width", "stride"), POOLS)
+def test_max_pool(form, shape, height, width, stride, rng):
+    tiles = height == width == stride and shape[2] % height == 0 == shape[3] % width
+    forward, backward = getattr(cs231n, f"max_pool_forward_{form}"), getattr(cs231n, f"max_pool_backward_{form}")
+    x = rng.permutation(int(np.prod(shape))).reshape(shape) * 0.1
+    param = {"pool_height": height, "pool_width": width, "stride": stride}
+    if form == "reshape" and not tiles:
+        with pytest.raises(ValueError, match="do not tile"):
+            forward(x, param)
+        return
+    cols = plain_columns(x, height, width, 0, stride)
+    # Per channel: (kh, kw) first, then the maximum over both.
+    expected = cols.max(axis=(1, 2)).transpose(1, 0, 2, 3) if x.size else np.empty((0, 2, 2, 2))
+    out, cache = forward(x, param)
+    assert np.array_equal(out, expected) and out.flags.c_contiguous
+    dout = rng.standard_normal(out.shape)
+    dx = backward(dout, cache)
+    numeric = eval_numerical_gradient_array(lambda x: forward(x, param)[0], x, dout)
+    assert rel_error(numeric, dx) < 1e-7
+    single, cache32 = forward(x.astype(np.float32), param)
+    assert single.dtype == np.float32 == backward(dout, cache32).dtype
+    ints, cache_int = forward((10 * x).astype(int), param)
+    assert np.array_equal(ints, np.trunc(10 * out)) and backward(dout, cache_int).shape == shape
+
+    inner = cache
+    if form == "fast":
+        assert cache[0] == ("reshape" if tiles else "im2col")
+        inner = cache[1]
+    kind = cache[0] if form == "fast" else form
+    assert inner[0] is x
+    if kind == "naive":
+        assert len(inner) == 2 and inner[1] is param
+    elif kind == "reshape":
+        assert len(inner) == 3 and inner[1].shape == (*shape[:2], shape[2] // 2, 2, shape[3] // 2, 2)
+        assert np.array_equal(inner[2], out)
+    else:
+        assert len(inner) == 4 and inner[3] is param
+        assert inner[1].shape == (height * width, out.size) and inner[2].shape == (out.size,)
+        order = cols.transpose(1, 2, 4, 5, 3, 0).reshape(inner[1].shape)
+        assert np.array_equal(inner[1], order) and np.array_equal(inner[2], order.argmax(axis=0))
+
+
+def test_ties():
+    """reshape shares a gradient among equal maxima; the others give it to the first."""
+    x, dout = np.ones((1, 1, 2, 2)), np.full((1, 1, 1, 1), 8.0)
+    param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    for form, expected in (("reshape", [[2, 2], [2, 2]]), ("fast", [[2, 2], [2, 2]]), ("im2col", [[8, 0], [0, 0]]), ("naive", [[8, 0], [0, 0]])):
+        _, cache = getattr(cs231n, f"max_pool_forward_{form}")(x, param)
+        assert np.array_equal(getattr(cs231n, f"max_pool_backward_{form}")(dout, cache)[0, 0], expected)
+
+
+def test_nan_in_a_tiled_window():
+    out, cache = cs231n.max_pool_forward_fast(
+        np.array([[[[1, np.nan], [2, 3]]]]), {"pool_height": 2, "pool_width": 2, "stride": 2}
+    )
+    assert np.isnan(out).all()
+    assert np.array_equal(cs231n.max_pool_backward_fast(np.ones_like(out), cache)[0, 0], [[0, 1], [0, 0]])
+
+
+def test_sandwiches(rng):
+    x, w, b = rng.standard_normal((2, 3, 8, 8)), rng.standard_normal((3, 3, 3, 3)), rng.standard_normal(3)
+    conv_param, pool_param = {"stride": 1, "pad": 1}, {"pool_height": 2, "pool_width": 2, "stride": 2}
+    for name, rest, count in (("conv_relu", (conv_param,), 2), ("conv_relu_pool", (conv_param, pool_param), 3)):
+        forward, backward = getattr(cs231n, f"{name}_forward"), getattr(cs231n, f"{name}_backward")
+        out, cache = forward(x, w, b, *rest)
+        assert len(cache) == count and len(cache[0]) == 5
+        assert count == 2 or cache[2][0] == "reshape"
+        dout = rng.standard_normal(out.shape)
+        for array, gradient in zip((x, w, b), backward(dout, cache), strict=True):
+            numeric = eval_numerical_gradient_array(lambda _: forward(x, w, b, *rest)[0], array, dout)
+            assert rel_error(numeric, gradient) < 1e-5
+
+
+def test_star_import_brings_the_courses_names():
+    names = {}
+    exec("from fastconv.compat.cs231n import *", names)
+    for name in (
+        "conv_forward_naive conv_backward_naive conv_forward_im2col conv_backward_im2col conv_forward_strides "
+        "conv_backward_strides conv_forward_fast conv_backward_fast max_pool_forward_naive max_pool_backward_naive "
+        "max_pool_forward_fast max_pool_backward_fast max_pool_forward_reshape max_pool_backward_reshape "
+        "max_pool_forward_im2col max_pool_backward_im2col get_im2col_indices im2col_indices col2im_indices "
+        "im2col_cython col2im_cython col2im_6d_cython conv_relu_forward conv_relu_backward conv_relu_pool_forward "
+        "conv_relu_pool_backward affine_relu_forward affine_relu_backward affine_forward affine_backward "
+        "relu_forward relu_backward softmax_loss eval_numerical_gradient eval_numerical_gradient_array "
+        "eval_numerical_gradient_blobs eval_numerical_gradient_net grad_check_sparse rel_error"
+    ).split():
+        assert callable(names[name]), name
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: cs231n.conv_forward_fast(np.ones((1, 1, 3, 3)), np.ones((1, 2, 3, 3)), [0], {"stride": 1, "pad": 0}), ValueError, "channels"),
+        (lambda: cs231n.conv_forward_fast(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0], {"stride": 1}), ValueError, "conv_param has no 'pad'"),
+        (lambda: cs231n.conv_forward_naive(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0], {"stride": 1, "pad": 1.5}), TypeError, "pad must be an int"),
+        (lambda: cs231n.conv_forward_im2col(np.ones((1, 1, 3, 3)), np.ones((1, 1, 5, 3)), [0], {"stride": 1, "pad": 0}), ValueError, "5 x 3 field does not fit"),
+        (lambda: cs231n.conv_forward_im2col(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0, 0], {"stride": 1, "pad": 0}), ValueError, "b has shape"),
+        (lambda: cs231n.conv_backward_fast(np.ones((1, 1, 3, 3)), (1, 2)), TypeError, "a tuple of 5"),
+        (lambda: cs231n.im2col_indices(np.ones((1, 3, 3)), 3, 3), ValueError, r"x must be \(N, C, H, W\)"),
+        (lambda: cs231n.col2im_indices(np.ones((9, 4)), (1, 1, 3, 3)), ValueError, r"lowers to \(9, 9\)"),
+        (lambda: cs231n.col2im_6d_cython(np.ones((1, 3, 3, 1, 2, 2)), 1, 1, 3, 3, 3, 3, 1, 1), ValueError, r"is \(1, 3, 3, 1, 3, 3\)"),
+        (lambda: cs231n.max_pool_forward_fast(np.ones((1, 1, 3, 3)), {"pool_height": 2, "stride": 2}), ValueError, "no 'pool_width'"),
+        (lambda: cs231n.max_pool_forward_fast(np.ones((1, 1, 3, 3)), {"pool_height": 4, "pool_width": 2, "stride": 2}), ValueError, "does not fit"),
+        (lambda: cs231n.max_pool_backward_fast(np.ones(1), ("magic", ())), ValueError, "magic"),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,224 @@
+"""Convolution: every algorithm, op and dtype over the table of cases, against loops that share no code with it."""
+
+import numpy as np
+import oracle
+import pytest
+from cases import BY_NAME, CASES, Case
+
+import fastconv
+from fastconv import conv, conv_backward, conv_forward
+
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
+
+
+def close(actual, expected, dtype):
+    assert actual.dtype == dtype
+    assert actual.flags.c_contiguous and actual.flags.owndata | (actual.base is not None)
+    scale = max(1.0, np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
+def test_against_loops(algorithm, case, dtype):
+    x, w, b = case.arrays(dtype)
+    table, out_spatial = case.table()
+    groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
+    expected = oracle.conv(x, w, b, table, out_spatial, groups, flip)
+    out, cache = conv_forward(x, w, b, case.options, algorithm=algorithm)
+    assert out.shape == case.geometry.out_shape == expected.shape
+    close(out, expected, dtype)
+    assert np.array_equal(conv(x, w, b, algorithm=algorithm, **case.options), out)
+
+    dout = np.random.default_rng(2).standard_normal(out.shape).astype(dtype)
+    for actual, wanted in zip(
+        conv_backward(dout, cache), oracle.conv_gradients(x, w, dout, table, groups, flip), strict=True
+    ):
+        assert actual.shape == wanted.shape
+        close(actual, wanted, dtype)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("algorithm", fastconv.algorithms())
+def test_adjoints(algorithm, case):
+    """<conv(x, w), dout> = <x, dx> = <w, dw>: convolution is linear in both."""
+    x, w, _ = case.arrays()
+    out, cache = conv_forward(x, w, None, case.options, algorithm=algorithm)
+    dout = np.random.default_rng(3).standard_normal(out.shape)
+    dx, dw, db = conv_backward(dout, cache)
+    assert db is None
+    inner = np.vdot(out, dout)
+    assert np.isclose(np.vdot(x, dx), inner, atol=1e-9)
+    assert np.isclose(np.vdot(w, dw), inner, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["1d_dilated_strided", "2d_asymmetric", "2d_reflect", "2d_flip_groups", "3d_everything"])
+def test_central_differences(name):
+    case = BY_NAME[name]
+    small = Case(name, (1, *case.x[1:]), case.w, case.options)
+    x, w, b = small.arrays()
+    out, cache = conv_forward(x, w, b, small.options)
+    dout = np.random.default_rng(4).standard_normal(out.shape)
+    for array, grad in zip((x, w, b), conv_backward(dout, cache), strict=True):
+        numeric = fastconv.gradient_check.eval_numerical_gradient_array(
+            lambda _: conv(x, w, b, **small.options), array, dout
+        )
+        assert fastconv.gradient_check.rel_error(numeric, grad) < 1e-6
+
+
+def test_flip_is_scipys_convolution(rng):
+    signal = pytest.importorskip("scipy.signal")
+    x, w = rng.standard_normal((6, 7)), rng.standard_normal((3, 4))
+    for mode in ("full", "valid"):
+        out = conv(x[None, None], w[None, None], pad=mode, flip=True)[0, 0]
+        np.testing.assert_allclose(out, signal.convolve2d(x, w, mode), atol=1e-12)
+        out = conv(x[None, None], w[None, None], pad=mode)[0, 0]
+        np.testing.assert_allclose(out, signal.correlate2d(x, w, mode), atol=1e-12)
+
+
+def test_5x5_by_hand():
+    """A 3x3 edge filter on a 5x5 image, worked out on paper: the step from 10 to 0 shows as 30."""
+    image = np.array([[10, 10, 10, 0, 0]] * 5)[None, None]
+    edge = np.array([[1, 0, -1]] * 3)[None, None]
+    assert np.array_equal(conv(image, edge)[0, 0], [[0, 30, 30]] * 3)
+    assert np.array_equal(conv(image, edge, flip=True)[0, 0], [[0, -30, -30]] * 3)
+    assert np.array_equal(conv(image, edge, pad=1, stride=2)[0, 0], [[-20, 20, 0], [-30, 30, 0], [-20, 20, 0]])
+    blur = np.ones((1, 1, 3, 3))
+    ramp = np.arange(25).reshape(1, 1, 5, 5)
+    assert np.array_equal(conv(ramp, blur)[0, 0], [[54, 63, 72], [99, 108, 117], [144, 153, 162]])
+
+
+def test_cs231n_worked_shape():
+    """32x32x3 and ten 5x5 filters at stride 1, pad 2: 32x32x10, with 760 parameters."""
+    x, w, b = np.ones((1, 3, 32, 32)), np.ones((10, 3, 5, 5)), np.zeros(10)
+    out = conv(x, w, b, pad=2)
+    assert out.shape == (1, 10, 32, 32)
+    assert w.size + b.size == fastconv.conv_geometry(x.shape, w.shape, pad=2).n_params == 760
+    assert out[0, 0, 16, 16] == 75 and out[0, 0, 0, 0] == 27
+
+
+def test_stride_is_stride_1_downsampled(rng):
+    x, w = rng.standard_normal((2, 3, 11, 10)), rng.standard_normal((4, 3, 3, 3))
+    np.testing.assert_allclose(conv(x, w, stride=(2, 3)), conv(x, w)[:, :, ::2, ::3], atol=1e-12)
+
+
+def test_needs(rng):
+    out, cache = conv_forward(np.ones((1, 1, 4)), np.ones((1, 1, 2)), np.ones(1))
+    assert [g is None for g in conv_backward(out, cache, need_dx=False)] == [True, False, False]
+    assert [g is None for g in conv_backward(out, cache, need_dw=False, need_db=False)] == [False, True, True]
+
+
+def variants(a):
+    """The same numbers in every layout that has to be taken."""
+    spread = np.zeros(tuple(2 * s for s in a.shape), a.dtype)
+    strided = spread[tuple(slice(None, None, 2) for _ in a.shape)]
+    strided[...] = a
+    frozen = a.copy()
+    frozen.flags.writeable = False
+    unaligned = np.frombuffer(b"\0" + a.tobytes(), np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    return {
+        "fortran": np.asfortranarray(a),
+        "strided": strided,
+        "reversed": a[::-1].copy()[::-1],
+        "read_only": frozen,
+        "byte_swapped": a.astype(a.dtype.newbyteorder()),
+        "unaligned": unaligned,
+        "list": a.tolist() if a.dtype == np.float64 else a,
+    }
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("algorithm", fastconv.algorithms())
+def test_layouts(algorithm, dtype):
+    case = BY_NAME["2d_asymmetric"]
+    x, w, b = case.arrays(dtype)
+    out, cache = conv_forward(x, w, b, case.options, algorithm=algorithm)
+    gradients = conv_backward(out, cache)
+    for name in variants(x):
+        other = [variants(a)[name] for a in (x, w, b)]
+        before = [np.array(a, copy=True) for a in other]
+        again, cache = conv_forward(*other, case.options, algorithm=algorithm)
+        assert np.array_equal(again, out), name
+        assert again.dtype == dtype and again.dtype.isnative
+        for a, g in zip(conv_backward(variants(out)[name], cache), gradients, strict=True):
+            assert np.array_equal(a, g), name
+        assert all(np.array_equal(a, c) for a, c in zip(other, before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "b", "expected"),
+    [
+        ("float32", "float32", "float32", "float32"),
+        ("float32", "float64", "float32", "float64"),
+        ("float32", "float32", "float64", "float64"),
+        ("float16", "float16", None, "float32"),
+        ("float16", "float32", None, "float32"),
+        ("uint8", "float32", None, "float32"),
+        ("uint8", "float16", None, "float32"),
+        ("int32", "float32", None, "float64"),
+        ("int64", "int8", None, "float64"),
+        ("bool", "bool", "bool", "float64"),
+        (">f4", "<f4", None, "float32"),
+    ],
+)
+def test_dtypes(x, w, b, expected):
+    out, cache = conv_forward(
+        np.ones((1, 2, 5), x), np.ones((3, 2, 2), w), None if b is None else np.ones(3, b), {"pad": 1}
+    )
+    assert out.dtype == expected
+    assert out[0, 0, 2] == (1 if (x, b) == ("bool", None) else 4) + (b is not None)
+    for gradient in conv_backward(np.ones(out.shape), cache)[:2]:
+        assert gradient.dtype == expected
+
+
+def test_out():
+    x, w = np.ones((2, 3, 6, 6), np.float32), np.ones((4, 3, 3, 3), np.float32)
+    out = np.full((2, 4, 4, 4), np.nan, np.float32)
+    assert conv(x, w, out=out) is out
+    assert np.all(out == 27)
+
+
+def test_results_alias_nothing():
+    x, w, b = np.ones((1, 1, 1, 1)), np.ones((1, 1, 1, 1)), np.zeros(1)
+    out, cache = conv_forward(x, w, b)
+    gradients = conv_backward(out, cache)
+    for result in (out, *gradients):
+        assert not any(np.shares_memory(result, a) for a in (x, w, b, *(r for r in (out, *gradients) if r is not result)))
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms())
+def test_nan_and_inf_go_where_the_sum_of_products_sends_them(algorithm):
+    x = np.zeros((1, 1, 5, 5))
+    x[0, 0, 0, 0], x[0, 0, 4, 4] = np.nan, np.inf
+    w = np.ones((1, 1, 2, 2))
+    with np.errstate(invalid="ignore"):
+        out = conv(x, w, algorithm=algorithm)[0, 0]
+        zero = conv(x, 0 * w, algorithm=algorithm)[0, 0]
+    assert np.isnan(out[0, 0]) and np.isinf(out[3, 3]) and np.isfinite(out).sum() == 14
+    assert np.isnan(zero[0, 0]) and np.isnan(zero[3, 3]) and np.isfinite(zero).sum() == 14
+
+
+def test_algorithms():
+    for op in ("forward", "backward_data", "backward_weights"):
+        assert set(fastconv.algorithms(op)) >= {"reference", "im2col"}
+    with pytest.raises(ValueError, match="op is 'sideways'; legal are 'forward'"):
+        fastconv.algorithms("sideways")
+
+
+def test_memory_of_im2col_is_bounded():
+    """One image's columns at a time: the peak does not grow with the batch."""
+    import tracemalloc
+
+    w = np.ones((8, 8, 3, 3), np.float32)
+    peaks = []
+    for n in (2, 8):
+        x = np.ones((n, 8, 64, 64), np.float32)
+        out = np.empty_like(x)
+        conv(x, w, pad=1, algorithm="im2col", out=out)
+        tracemalloc.start()
+        conv(x, w, pad=1, algorithm="im2col", out=out)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    one_image = 8 * 9 * 64 * 64 * 4
+    assert peaks[0] < one_image + 100_000 and abs(peaks[1] - peaks[0]) < 50_000

@@ -1,0 +1,121 @@
+"""Affine, relu, softmax, sandwiches and the gradient checker."""
+
+import numpy as np
+import pytest
+
+from fastconv import gradient_check, layers
+from fastconv.gradient_check import eval_numerical_gradient, eval_numerical_gradient_array, rel_error
+
+
+def test_affine_by_hand():
+    out, cache = layers.affine_forward([[[1, 2], [3, 4]]], np.eye(4)[:, :2], [10, 20])
+    assert np.array_equal(out, [[11, 22]])
+    dx, dw, db = layers.affine_backward([[1, 10]], cache)
+    assert np.array_equal(dx, [[[1, 10], [0, 0]]])
+    assert np.array_equal(dw, np.outer([1, 2, 3, 4], [1, 10]))
+    assert np.array_equal(db, [1, 10])
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "arrays", "rest"),
+    [
+        (layers.affine_forward, layers.affine_backward, [(3, 2, 4), (8, 5), (5,)], ()),
+        (layers.affine_relu_forward, layers.affine_relu_backward, [(3, 2, 4), (8, 5), (5,)], ()),
+        (layers.relu_forward, layers.relu_backward, [(3, 4)], ()),
+        (layers.conv_relu_forward, layers.conv_relu_backward, [(2, 3, 5, 4), (4, 3, 3, 3), (4,)], ({"stride": 1, "pad": 1},)),
+        (
+            layers.conv_relu_pool_forward,
+            layers.conv_relu_pool_backward,
+            [(2, 3, 6, 8), (4, 3, 3, 3), (4,)],
+            ({"stride": 1, "pad": 1}, {"pool_height": 2, "pool_width": 2, "stride": 2}),
+        ),
+    ],
+    ids=["affine", "affine_relu", "relu", "conv_relu", "conv_relu_pool"],
+)
+def test_gradients(forward, backward, arrays, rest, rng):
+    arrays = [rng.standard_normal(shape) for shape in arrays]
+    out, cache = forward(*arrays, *rest)
+    dout = rng.standard_normal(out.shape)
+    gradients = backward(dout, cache)
+    for array, gradient in zip(arrays, gradients if isinstance(gradients, tuple) else (gradients,), strict=True):
+        numeric = eval_numerical_gradient_array(lambda _: forward(*arrays, *rest)[0], array, dout)
+        assert rel_error(numeric, gradient) < 1e-6
+    single, cache = forward(*(a.astype(np.float32) for a in arrays), *rest)
+    assert single.dtype == np.float32
+    gradients = backward(dout, cache)
+    assert all(g.dtype == np.float32 for g in (gradients if isinstance(gradients, tuple) else (gradients,)))
+
+
+def test_relu_edges():
+    out, cache = layers.relu_forward(np.array([-1.0, 0.0, np.nan, np.inf, -np.inf]))
+    assert np.array_equal(out, [0, 0, np.nan, np.inf, 0], equal_nan=True)
+    assert np.array_equal(layers.relu_backward(np.full(5, np.inf), cache), [0, 0, 0, np.inf, 0])
+
+
+def test_softmax(rng):
+    x, y = rng.standard_normal((4, 5)), np.array([0, 4, 2, 2])
+    loss, dx = layers.softmax_loss(x, y)
+    p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    assert np.isclose(loss, -np.log(p[np.arange(4), y]).mean())
+    numeric = eval_numerical_gradient(lambda x: layers.softmax_loss(x, y)[0], x, verbose=False)
+    assert rel_error(numeric, dx) < 1e-6
+    assert layers.softmax_loss(x.astype(np.float32), y)[1].dtype == np.float32
+    loss, dx = layers.softmax_loss(np.array([[1e4, -1e4]]), [1])
+    assert loss == 2e4 and np.array_equal(dx, [[1, -1]])
+    loss, dx = layers.softmax_loss(np.empty((0, 3)), np.empty(0, int))
+    assert loss == 0 and dx.shape == (0, 3)
+
+
+def test_conv_without_bias_in_a_sandwich(rng):
+    x, w = rng.standard_normal((1, 1, 6)), rng.standard_normal((2, 1, 3))
+    out, cache = layers.conv_relu_forward(x, w, None, pad=1)
+    assert layers.conv_relu_backward(out, cache)[2] is None
+
+
+def test_checker_restores_x_when_f_fails():
+    x = np.array([1.0, 2.0])
+
+    def fails(_):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        eval_numerical_gradient(fails, x, verbose=False)
+    assert np.array_equal(x, [1, 2])
+
+
+def test_checker_copes_with_f_that_reuses_its_array():
+    buffer = np.zeros(2)
+    x = np.array([1.0, 2.0])
+    numeric = eval_numerical_gradient_array(lambda x: np.multiply(x, 3, out=buffer), x, np.ones(2))
+    np.testing.assert_allclose(numeric, [3, 3], rtol=1e-6)
+
+
+def test_verbose_prints_each_entry(capsys):
+    eval_numerical_gradient(lambda x: x.sum(), np.zeros((1, 2)))
+    assert [line.split(") ")[0] for line in capsys.readouterr().out.splitlines()] == ["(0, 0", "(0, 1"]
+
+
+def test_sparse_check_finds_a_wrong_gradient(capsys):
+    x = np.array([[3.0]])
+    gradient_check.grad_check_sparse(lambda x: (x**2).sum(), x, np.array([[1.0]]), num_checks=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert float(lines[0].rsplit(" ", 1)[1]) == pytest.approx(5 / 7, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (np.arange(3), TypeError, "float dtype"),
+        ([1.0], TypeError, "NumPy array"),
+        (np.broadcast_to(1.0, 3), ValueError, "read-only"),
+    ],
+)
+def test_checker_refuses(x, error, message):
+    for check in (
+        lambda: eval_numerical_gradient(np.sum, x, verbose=False),
+        lambda: eval_numerical_gradient_array(np.sum, x, 1),
+        lambda: gradient_check.grad_check_sparse(np.sum, x, np.ones(3)),
+    ):
+        with pytest.raises(error, match=message):
+            check()

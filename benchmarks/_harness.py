@@ -8,7 +8,6 @@ import math
 import os
 import platform
 import random
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +40,8 @@ MIN_ROUNDS = 3
 MORE_ROUNDS, SHORT_ROW = 6, 0.5
 
 Result = Any  # an array or tensor, or a tuple of them
-Contenders = Mapping[str, Callable[[], Result] | None]
+Call = Callable[[], Result]
+Contenders = Mapping[str, Call | None]
 
 
 class Mismatch(Exception):
@@ -65,9 +65,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Timing:
-    """A contender in a row: median seconds, of how many calls, and its distance from the first contender."""
+    """A contender in a row: seconds of its calls, and its distance from the first contender."""
 
-    seconds: float
+    seconds: float  # the median
+    quartiles: tuple[float, float]
     repeats: int
     error: float
 
@@ -80,12 +81,13 @@ def _positive(text: str) -> int:
 
 
 def parse(description: str, argv: Sequence[str] | None = None) -> Options:
-    """The options, with the output folder made so that a long run does not fail at its end."""
+    """The options; the output folder is made now, so that a long run does not fail at its end."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="batch 1 only and few rounds: under half a minute")
+    parser.add_argument("--quick", action="store_true", help="batch 1, few rounds: under half a minute")
     parser.add_argument("--repeats", type=_positive, help="rounds per row (default 15; 5 with --quick)")
     parser.add_argument("--threads", type=_positive, default=2, help="of fastconv and its peers (default 2)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for JSON and PNG")
+    results = Path(__file__).parent / "results"
+    parser.add_argument("--out", type=Path, default=results, help="folder for JSON and PNG (%(default)s)")
     given = parser.parse_args(argv)
     try:
         given.out.mkdir(parents=True, exist_ok=True)
@@ -103,7 +105,7 @@ def set_threads(threads: int) -> int | None:
         from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:
         return None
-    # Not used as a context manager: the limit is to stay.
+    # Not as a context manager: the limit is to stay.
     threadpool_limits(threads, user_api="blas")
     return threads
 
@@ -121,6 +123,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def load_average() -> float | None:
+    """Of the last minute: what else ran here; None where the system does not tell.
+
+    Matrix products in several threads wait for each other, and lose most on a busy machine.
+    """
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 def versions() -> dict[str, str | None]:
     """Of everything that was timed."""
     return {
@@ -132,22 +142,28 @@ def versions() -> dict[str, str | None]:
 
 
 def _error(result: Result, reference: Result) -> float:
-    """Largest difference relative to the largest value, over all arrays; inf where shape or dtype differ."""
+    """Largest difference relative to the largest value, over all arrays; inf where shape or dtype differ.
+
+    None, the result of a contender that is only a bound, differs from nothing.
+    """
+    if result is None:
+        return 0.0
     if isinstance(reference, tuple):
-        return max(_error(a, b) for a, b in zip(result, reference, strict=True))
+        # Not max(), which may pass over NaN.
+        return float(np.max([_error(a, b) for a, b in zip(result, reference, strict=True)]))
     a, b = np.asarray(result), np.asarray(reference)
     if a.shape != b.shape or a.dtype != b.dtype:
         return math.inf
     return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(b.dtype).tiny))
 
 
-def _timed(call: Callable[[], Result]) -> tuple[float, Result]:
+def _timed(call: Call) -> tuple[float, Result]:
     begin = time.perf_counter()
     result = call()
     return time.perf_counter() - begin, result
 
 
-def _warm_up(where: str, contenders: Mapping[str, Callable[[], Result]], tolerance: float) -> dict[str, float]:
+def _warm_up(where: str, contenders: Mapping[str, Call], tolerance: float) -> dict[str, float]:
     """One call each, compared with the first contender's result; returns the errors."""
     names = list(contenders)
     reference = contenders[names[0]]()
@@ -157,7 +173,7 @@ def _warm_up(where: str, contenders: Mapping[str, Callable[[], Result]], toleran
         if not errors[name] <= tolerance:  # so that NaN is caught too
             raise Mismatch(
                 f"{where}: {name} differs from {names[0]} by {errors[name]:.1e} of the largest value; "
-                f"allowed is {tolerance:.0e}"
+                f"allowed is {tolerance:g}"
             )
     return errors
 
@@ -210,15 +226,17 @@ def measure(
                     times[name].append(_timed(present[name])[0])
     finally:
         gc.enable()
-    return {
-        name: Timing(statistics.median(times[name]), len(times[name]), errors[name]) if name in present else None
-        for name in contenders
-    }
+    return {name: _summary(times[name], errors[name]) if name in present else None for name in contenders}
+
+
+def _summary(times: list[float], error: float) -> Timing:
+    low, median, high = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
+    return Timing(median, (low, high), len(times), error)
 
 
 @contextmanager
 def progress(console: Console, total: int) -> Iterator[Callable[..., None]]:
-    """A progress bar over rows; the function it gives starts a row by its name, and with None shows a sign of life."""
+    """A progress bar over rows: the function it gives starts a row by its name; without one it keeps time."""
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     # Drawn by hand between rounds: a drawing thread would take its time from what is measured.
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from _harness import INSTALL, Options, Timing, machine, torch, versions
+from _harness import INSTALL, Options, Timing, load_average, machine, torch, versions
 from rich.console import Console
 from rich.table import Table
 
@@ -33,7 +33,7 @@ class Ratio:
 
     panel: str
     peer: str
-    title: str
+    colour: str
     own: str = "fastconv"
     mean: float | None = None
     worst: float | None = None
@@ -54,7 +54,13 @@ class Report:
     options: Options
     ratios: Sequence[Ratio]
     blas_threads: int | None
+    load_before: float | None = field(default_factory=load_average)
     rows: list[Row] = field(default_factory=list)
+
+    @property
+    def full_title(self) -> str:
+        """The title, saying so where the run was a quick one."""
+        return self.title + (" (quick run: batch 1 only)" if self.options.quick else "")
 
     @property
     def cases(self) -> list[tuple[str, int]]:
@@ -96,6 +102,7 @@ class Report:
             "repeats": self.options.repeats,
             "threads": self.options.threads,
             "blas_threads": self.blas_threads,
+            "load_average_before": self.load_before,
             "machine": machine(),
             "versions": versions(),
             "summary": verdicts,
@@ -112,6 +119,7 @@ class Report:
             "batch": row.batch,
             **row.details,
             "median_seconds": {name: t and t.seconds for name, t in timed},
+            "quartile_seconds": {name: t and t.quartiles for name, t in timed},
             "repeats": {name: t and t.repeats for name, t in timed},
             "error": {name: t and t.error for name, t in timed},
             "ratios": ratios,
@@ -136,17 +144,19 @@ def _short(value: float | None) -> str:
 def _verdict(value: float | None, target: float | None) -> str:
     if target is None:
         return _short(value)
-    colour, word = ("", "not run") if value is None else ("green", "met") if value >= target else ("red", "missed")
-    return f"{_short(value)}\n≥ {target:g}\n" + (f"[{colour}]{word}[/{colour}]" if colour else word)
+    met = None if value is None else value >= target
+    word = {None: "not run", True: "[green]met[/green]", False: "[red]missed[/red]"}[met]
+    return f"{_short(value)}\n≥ {target:g}\n{word}"
 
 
 def print_table(report: Report, console: Console) -> None:
     """One line per case, then means and worst with their targets."""
-    table = Table(title=report.title, caption=report.caption, title_justify="left", caption_justify="left")
+    table = Table(title=report.full_title, caption=report.caption)
+    table.title_justify = table.caption_justify = "left"
     table.add_column("layer", no_wrap=True)
     table.add_column("batch", justify="right")
     for ratio in report.ratios:
-        table.add_column(f"{ratio.panel}\n{ratio.title}", justify="right")
+        table.add_column(f"{ratio.panel}\n{ratio.peer}", justify="right")
     for case, batch in report.cases:
         cells = []
         for ratio in report.ratios:
@@ -170,53 +180,72 @@ def draw(report: Report, path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    panels = list(dict.fromkeys(ratio.panel for ratio in report.ratios))
+    panels: dict[str, list[Ratio]] = {}
+    for ratio in report.ratios:
+        panels.setdefault(ratio.panel, []).append(ratio)
     groups: list[tuple[str, int] | None] = [*report.cases, None]  # None is the mean of all
-    most = max(sum(r.panel == p for r in report.ratios) for p in panels)
-    figure, axes = plt.subplots(
-        1, len(panels), sharey=True, squeeze=False, layout="constrained",
-        figsize=(5 * len(panels) + 2, len(groups) * (0.16 * most + 0.15) + 2),
-    )
-    colours = ("tab:blue", "tab:orange", "tab:green", "tab:purple", "tab:red", "tab:brown")
-    for axis, panel in zip(axes[0], panels, strict=True):
-        ratios = [ratio for ratio in report.ratios if ratio.panel == panel]
-        height = 0.8 / len(ratios)
-        for j, (ratio, colour) in enumerate(zip(ratios, colours, strict=False)):
-            for i, group in enumerate(groups):
-                value = report.value(ratio, *group) if group else report.statistic(ratio, "geomean")[0]
-                y = i + (j - (len(ratios) - 1) / 2) * height
-                label = f"{ratio.title}" if i == 0 else None
-                # From 1, not from the axis: left is slower than the peer, right is faster.
-                axis.barh(y, (value or 1) - 1, height * 0.9, left=1, color=colour, label=label)
-                text = "not run" if value is None else _short(value)
-                left = value is not None and value < 1
-                axis.annotate(
-                    text, (value or 1, y), xytext=(-3 if left else 3, 0), textcoords="offset points",
-                    ha="right" if left else "left", va="center_baseline", fontsize=7,
-                    color="0.5" if value is None else "black", weight="normal" if group else "bold",
-                )
-        targets = {r.mean: c for r, c in zip(ratios, colours, strict=False) if r.mean is not None}
-        for target, colour in targets.items():
-            label = f"target of the mean: {target:g}"
-            axis.axvline(target, color=colour, linestyle="--", linewidth=1.2, label=label)
-        axis.axvline(1, color="black", linewidth=1)
-        axis.axhline(len(groups) - 1.5, color="0.6", linewidth=0.8)
-        axis.set_xscale("log")
-        low, high = axis.get_xlim()
-        axis.set_xlim(min(low, 0.8) / 1.25, high * 1.6)
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.grid(axis="x", which="both", color="0.92")
-        axis.set_axisbelow(True)
+    tall = len(groups) * (0.15 + 0.17 * max(map(len, panels.values())))
+    figure = plt.figure(figsize=(4.8 * len(panels) + 2.5, tall + 2.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)
+    for axis, (panel, ratios) in zip(axes[0], panels.items(), strict=True):
+        _draw_panel(axis, report, ratios, groups)
         axis.set_title(panel)
         axis.set_xlabel("time of the peer / time of fastconv")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), fontsize=8, frameon=False)
+        # Bars first, then the lines of their targets.
+        entries = zip(*axis.get_legend_handles_labels(), strict=True)
+        handles, labels = zip(*sorted(entries, key=lambda entry: "target" in entry[1]), strict=True)
+        below = (0.5, -0.55 / tall)
+        axis.legend(handles, labels, loc="upper center", bbox_to_anchor=below, frameon=False)
+        axis.tick_params(axis="y", length=0)
     names = [f"{group[0]}, batch {group[1]}" if group else "geometric mean" for group in groups]
     axes[0][0].set_yticks(range(len(groups)), names)
     axes[0][0].set_ylim(len(groups) - 0.5, -0.5)
-    quick = " (quick run)" if report.options.quick else ""
-    figure.suptitle(f"{report.title}{quick}\n{machine()['cpu']}, {report.options.threads} threads")
+    figure.suptitle(f"{report.full_title}\n{machine()['cpu']}, threads: {report.options.threads}")
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _draw_panel(axis: Any, report: Report, ratios: list[Ratio], groups: list[tuple[str, int] | None]) -> None:
+    from matplotlib.patheffects import withStroke
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    height = min(0.8 / len(ratios), 0.4)
+    ends = [1.0]
+    for j, ratio in enumerate(ratios):
+        for i, group in enumerate(groups):
+            value = report.value(ratio, *group) if group else report.statistic(ratio, "geomean")[0]
+            end, y = value or 1.0, i + (j - (len(ratios) - 1) / 2) * height
+            ends.append(end)
+            # From 1, not from the edge: to the left fastconv is slower, to the right faster.
+            label = None if i else ratio.peer
+            axis.barh(y, end - 1, height * 0.9, left=1, color=ratio.colour, label=label, zorder=2)
+            axis.annotate(
+                "not run" if value is None else _short(value),
+                (end, y),
+                xytext=(-3 if end < 1 else 3, 0),
+                textcoords="offset points",
+                ha="right" if end < 1 else "left",
+                va="center_baseline",
+                fontsize=8,
+                color="0.5" if value is None else "black",
+                weight="normal" if group else "bold",
+                path_effects=[withStroke(linewidth=2.5, foreground="white")],
+                zorder=4,
+            )
+    for ratio in ratios:
+        if ratio.mean is not None:
+            label = f"{ratio.peer}: target of the mean, {ratio.mean:g}"
+            axis.axvline(ratio.mean, color=ratio.colour, linestyle="--", label=label, zorder=1)
+            ends.append(ratio.mean)
+    axis.axvline(1, color="black", linewidth=1, zorder=3)
+    axis.axhline(len(groups) - 1.5, color="0.6", linewidth=0.8)
+    axis.set_xscale("log")
+    # Room for the numbers beside the bars.
+    low, high = math.log10(min(ends)), math.log10(max(ends))
+    room = 0.14 * (high - low) + 0.02
+    axis.set_xlim(10 ** (low - room), 10 ** (high + room))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.grid(axis="x", color="0.9", zorder=0)

@@ -17,6 +17,8 @@ from rich.console import Console
 
 import fastconv
 
+Arrays = tuple[np.ndarray | None, ...]
+
 #: Entries of a lowered matrix beyond which `np.add.at` is left out.
 ADD_AT_ENTRIES = 30_000_000
 #: Largest difference from fastconv relative to the largest value. Lowering only moves values; sums in
@@ -24,20 +26,24 @@ ADD_AT_ENTRIES = 30_000_000
 TOLERANCE = {"im2col": 0.0, "col2im": 1e-5, "conv step": 1e-4}
 
 RATIOS = (
-    Ratio("im2col", "torch unfold", "unfold", mean=1.5, worst=1.0),
-    Ratio("im2col", "numpy indices", "fancy indices"),
-    Ratio("im2col", "numpy windows", "window view"),
-    Ratio("im2col", "copy", "copy limit", own="fastconv out=", mean=0.6, worst=0.6),
-    Ratio("col2im", "torch fold", "fold", mean=1.5, worst=1.0),
-    Ratio("col2im", "numpy add.at", "np.add.at"),
-    Ratio("conv step", "numpy indices", "fancy indices", mean=10.0),
+    Ratio("im2col", "PyTorch unfold", "tab:blue", mean=1.5, worst=1.0),
+    Ratio("im2col", "NumPy indices", "tab:orange"),
+    Ratio("im2col", "NumPy windows", "tab:green"),
+    Ratio("im2col", "copy limit", "tab:purple", own="fastconv out=", mean=0.6, worst=0.6),
+    Ratio("col2im", "PyTorch fold", "tab:blue", mean=1.5, worst=1.0),
+    Ratio("col2im", "NumPy add.at", "tab:orange"),
+    Ratio("conv step", "NumPy indices", "tab:orange", mean=10.0),
+    Ratio("conv step", "bare products", "tab:purple"),
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. unfold, fancy indices and window view are "
-    "compared with an im2col that allocates its result, as they do. The copy limit is np.copyto of as many bytes "
-    "into memory allocated before, so it is compared with im2col(..., out=) into such memory: 1 is the speed of a "
-    "copy. conv step: conv_forward and conv_backward, algorithm='im2col'. All in float32; - is not run."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. unfold, NumPy indices (fancy indexing "
+    "as in CS231n) and NumPy windows (sliding_window_view, copied) are compared with an im2col that "
+    "allocates its result, as they do. The copy limit is np.copyto of as many bytes into memory allocated "
+    "before, so it is compared with im2col(..., out=) into such memory: 1 is the speed of a copy. conv step "
+    "is conv_forward and conv_backward with algorithm='im2col'; bare products is the time of its three matrix "
+    "products alone, on matrices that lie ready: the first column divided by it is the most that any lowering "
+    "could reach with this BLAS. All in float32; - is not run."
 )
 
 
@@ -114,22 +120,21 @@ def numpy_col2im(cols: np.ndarray, layer: Layer) -> np.ndarray:
     return padded[:, :, inside, inside]
 
 
-def numpy_step(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, layer: Layer
-) -> tuple[np.ndarray, ...]:
+def numpy_step(x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, layer: Layer) -> Arrays:
     """out, dx, dw, db, as in CS231n: one product over the whole batch, images last."""
     filters, images = len(w), len(x)
     rows = w.reshape(filters, -1)
     cols = numpy_im2col(x, layer).transpose(1, 2, 0).reshape(rows.shape[1], -1)
-    out = (rows @ cols + b.reshape(-1, 1)).reshape(filters, layer.out, layer.out, images).transpose(3, 0, 1, 2)
+    out = (rows @ cols + b.reshape(-1, 1)).reshape(filters, layer.out, layer.out, images)
 
     gradient = dout.transpose(1, 2, 3, 0).reshape(filters, -1)
     dw = (gradient @ cols.T).reshape(w.shape)
     dcols = (rows.T @ gradient).reshape(rows.shape[1], -1, images).transpose(2, 0, 1)
-    return out, numpy_col2im(dcols, layer), dw, dout.sum(axis=(0, 2, 3))
+    return out.transpose(3, 0, 1, 2), numpy_col2im(dcols, layer), dw, dout.sum(axis=(0, 2, 3))
 
 
-def _step(x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, layer: Layer) -> tuple[np.ndarray, ...]:
+def fastconv_step(x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, layer: Layer) -> Arrays:
+    """out, dx, dw, db."""
     out, cache = fastconv.conv_forward(x, w, b, stride=layer.stride, pad=layer.pad, algorithm="im2col")
     return out, *fastconv.conv_backward(dout, cache)
 
@@ -155,10 +160,10 @@ def im2col_contenders(layer: Layer, batch: int) -> Contenders:
     return {
         "fastconv": ours,
         "fastconv out=": partial(ours, out=np.empty_like(lowered)),
-        "torch unfold": unfold,
-        "numpy indices": partial(numpy_im2col, x, layer),
-        "numpy windows": partial(numpy_windows, x, layer),
-        "copy": partial(_copy, np.empty_like(lowered), lowered),
+        "PyTorch unfold": unfold,
+        "NumPy indices": partial(numpy_im2col, x, layer),
+        "NumPy windows": partial(numpy_windows, x, layer),
+        "copy limit": partial(_copy, np.empty_like(lowered), lowered),
     }
 
 
@@ -173,8 +178,8 @@ def col2im_contenders(layer: Layer, batch: int) -> Contenders:
     small = layer.entries(batch) <= ADD_AT_ENTRIES
     return {
         "fastconv": partial(fastconv.col2im, cols, shape, layer.kernel, stride=layer.stride, pad=layer.pad),
-        "torch fold": fold,
-        "numpy add.at": partial(numpy_col2im, cols, layer) if small else None,
+        "PyTorch fold": fold,
+        "NumPy add.at": partial(numpy_col2im, cols, layer) if small else None,
     }
 
 
@@ -184,10 +189,22 @@ def step_contenders(layer: Layer, batch: int) -> Contenders:
     w = _normal(layer.filters, layer.channels, layer.kernel, layer.kernel)
     arrays = (x, w, _normal(layer.filters), _normal(batch, layer.filters, layer.out, layer.out))
     small = layer.entries(batch) <= ADD_AT_ENTRIES
+    rows, dout = w.reshape(layer.filters, -1), arrays[3].reshape(batch, layer.filters, -1)
+    cols = _normal(rows.shape[1], dout.shape[2])
     return {
-        "fastconv": partial(_step, *arrays, layer),
-        "numpy indices": partial(numpy_step, *arrays, layer) if small else None,
+        "fastconv": partial(fastconv_step, *arrays, layer),
+        "NumPy indices": partial(numpy_step, *arrays, layer) if small else None,
+        "bare products": partial(_products, rows, cols, dout, tuple(map(np.empty_like, (dout[0], cols, rows)))),
     }
+
+
+def _products(w: np.ndarray, cols: np.ndarray, dout: np.ndarray, results: tuple[np.ndarray, ...]) -> None:
+    out, dcols, dw = results
+    for _ in range(len(dout)):
+        # [F x K] @ [K x L], [K x F] @ [F x L], [F x L] @ [L x K]
+        np.matmul(w, cols, out=out)
+        np.matmul(w.T, dout[0], out=dcols)
+        np.matmul(dout[0], cols.T, out=dw)
 
 
 PANELS = {"im2col": im2col_contenders, "col2im": col2im_contenders, "conv step": step_contenders}

@@ -1,8 +1,8 @@
 """fastconv: convolution as linear algebra, on NumPy arrays."""
 
 try:
-    from fastconv._ext import im2col as _im2col
-    from fastconv._ext import pool as _pool
+    from fastconv._ext.im2col import im2col as _lower
+    from fastconv._ext.pool import max_forward as _pool
 except ModuleNotFoundError as _error:
     if not (_error.name or "").startswith("fastconv._ext"):
         raise

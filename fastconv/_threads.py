@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-#: Below this many bytes moved, waking a helper costs more than it saves.
-SERIAL_BYTES = 1 << 20
+#: Below this much work, in bytes copied, waking a helper costs more than it saves.
+SERIAL_BYTES = 1 << 21
 #: Helpers the pool may ever hold; a call for more threads is served by these.
 _MAX_HELPERS = 63
 
@@ -143,19 +143,20 @@ def threads(n: int) -> Iterator[None]:
         _override.reset(token)
 
 
-def run(kernel: Callable[..., None], args: tuple, *, items: int, nbytes: int, threads: int, tail: tuple = ()) -> None:
+def run(kernel: Callable[..., None], args: tuple, *, items: int, work: int, threads: int, tail: tuple = ()) -> None:
     """Call ``kernel(*args, counter, grain, *tail)`` in up to `threads` threads, this one included.
 
-    `items` is the number of pieces the kernel counts, `nbytes` the memory the
-    whole call moves; together they set how many pieces a draw takes.
+    `items` is the number of pieces the kernel counts, `work` how many bytes a
+    plain copy would move in the time the kernel takes; together they set how
+    many pieces a draw takes.
     """
     counter = np.zeros(1, np.intp)
     helpers = min(threads, items, _MAX_HELPERS + 1) - 1
-    if helpers < 1 or nbytes < SERIAL_BYTES:
+    if helpers < 1 or work < SERIAL_BYTES:
         kernel(*args, counter, max(items, 1), *tail)
         return
     # Some 64 KiB a draw keeps the counter quiet; eight draws a thread keep the threads even.
-    grain = max(1, min(items * (1 << 16) // nbytes, items // (8 * (helpers + 1))))
+    grain = max(1, min(items * (1 << 16) // work, items // (8 * (helpers + 1))))
     futures = _submit(helpers, kernel, (*args, counter, grain, *tail))
     try:
         kernel(*args, counter, grain, *tail)

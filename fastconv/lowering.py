@@ -37,7 +37,7 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
             _IM2COL[cols.dtype],
             (_arrays.lift(x, 2), cols, *geometry.tables),
             items=cols.shape[0] * cols.shape[1],
-            nbytes=cols.nbytes,
+            work=cols.nbytes,
             threads=threads,
         )
 
@@ -53,7 +53,7 @@ def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: in
             _COL2IM[x.dtype],
             (cols, lifted, *geometry.tables),
             items=math.prod(lifted.shape[:3]) * -(-lifted.shape[3] // block),
-            nbytes=cols.nbytes,
+            work=cols.nbytes,
             threads=threads,
             tail=(block,),
         )

@@ -31,7 +31,12 @@ class Case:
         axes = self.geometry.axes
         stride, dilation = [a.stride for a in axes], [a.dilation for a in axes]
         return oracle.windows(
-            self.x[2:], self.w[2:], stride, [(a.lo, a.hi) for a in axes], dilation, self.options.get("pad_mode", "zeros")
+            self.x[2:],
+            self.w[2:],
+            stride,
+            [(a.lo, a.hi) for a in axes],
+            dilation,
+            self.options.get("pad_mode", "zeros"),
         )
 
 
@@ -68,7 +73,12 @@ CASES = [
     Case("2d_circular_flip", (1, 2, 5, 6), (3, 2, 3, 3), {"pad": "same", "pad_mode": "circular", "flip": True}),
     Case("2d_many_images", (40, 2, 6, 6), (3, 2, 3, 3), {"pad": 1}),
     Case("3d", (2, 2, 5, 4, 6), (3, 2, 3, 2, 3)),
-    Case("3d_everything", (2, 4, 6, 7, 8), (4, 2, 2, 3, 1), {"stride": (2, 1, 3), "pad": [(1, 0), (2, 2), (0, 1)], "dilation": (2, 1, 1), "groups": 2}),
+    Case(
+        "3d_everything",
+        (2, 4, 6, 7, 8),
+        (4, 2, 2, 3, 1),
+        {"stride": (2, 1, 3), "pad": [(1, 0), (2, 2), (0, 1)], "dilation": (2, 1, 1), "groups": 2},
+    ),
     Case("3d_same", (1, 2, 4, 5, 3), (3, 2, 3, 3, 3), {"pad": "same"}),
     Case("3d_reflect", (1, 2, 4, 5, 3), (2, 2, 2, 3, 2), {"pad": (1, 2, 2), "pad_mode": "reflect"}),
     Case("3d_circular", (1, 2, 4, 3, 3), (2, 2, 2, 3, 2), {"pad": (2, 3, 1), "pad_mode": "circular", "stride": 2}),

@@ -24,7 +24,9 @@ def padded_cells(spatial, pads, pad_mode):
 def windows(spatial, kernel, stride, pads, dilation, pad_mode="zeros"):
     """(L, taps): the number of the input cell that each output position meets at each tap, -1 for zero."""
     cells = padded_cells(spatial, pads, pad_mode)
-    out = [(size - d * (k - 1) - 1) // s + 1 for size, k, s, d in zip(cells.shape, kernel, stride, dilation, strict=True)]
+    out = [
+        (size - d * (k - 1) - 1) // s + 1 for size, k, s, d in zip(cells.shape, kernel, stride, dilation, strict=True)
+    ]
     table = []
     for position in itertools.product(*map(range, out)):
         row = []
@@ -54,7 +56,7 @@ def conv(x, w, b, table, out, groups=1, flip=False):
     """The output, in float64."""
     if flip:
         w = np.flip(w, tuple(range(2, w.ndim)))
-    N, C = x.shape[:2]
+    N = len(x)
     F, L = len(w), table.shape[0]
     cols = im2col(x.astype(np.float64), table).reshape(N, groups, x.shape[1] // groups * table.shape[1], L)
     result = np.einsum("ngkl,gfk->ngfl", cols, w.astype(np.float64).reshape(groups, F // groups, -1))

@@ -118,7 +118,13 @@ def test_arrays_changed_in_place_between_calls(form, rng):
     np.testing.assert_allclose(forward(x, w, b, {"stride": 1, "pad": 1})[0], 2 * first)
 
 
-POOLS = [((2, 3, 8, 8), 2, 2, 2), ((2, 3, 7, 8), 3, 2, 2), ((2, 2, 6, 6), 3, 3, 1), ((2, 2, 7, 7), 2, 2, 3), ((0, 2, 4, 4), 2, 2, 2)]
+POOLS = [
+    ((2, 3, 8, 8), 2, 2, 2),
+    ((2, 3, 7, 8), 3, 2, 2),
+    ((2, 2, 6, 6), 3, 3, 1),
+    ((2, 2, 7, 7), 2, 2, 3),
+    ((0, 2, 4, 4), 2, 2, 2),
+]
 
 
 @pytest.mark.parametrize("form", ["naive", "im2col", "fast", "reshape"])
@@ -168,7 +174,12 @@ def test_ties():
     """reshape shares a gradient among equal maxima; the others give it to the first."""
     x, dout = np.ones((1, 1, 2, 2)), np.full((1, 1, 1, 1), 8.0)
     param = {"pool_height": 2, "pool_width": 2, "stride": 2}
-    for form, expected in (("reshape", [[2, 2], [2, 2]]), ("fast", [[2, 2], [2, 2]]), ("im2col", [[8, 0], [0, 0]]), ("naive", [[8, 0], [0, 0]])):
+    for form, expected in (
+        ("reshape", [[2, 2], [2, 2]]),
+        ("fast", [[2, 2], [2, 2]]),
+        ("im2col", [[8, 0], [0, 0]]),
+        ("naive", [[8, 0], [0, 0]]),
+    ):
         _, cache = getattr(cs231n, f"max_pool_forward_{form}")(x, param)
         assert np.array_equal(getattr(cs231n, f"max_pool_backward_{form}")(dout, cache)[0, 0], expected)
 
@@ -191,40 +202,88 @@ def test_sandwiches(rng):
         assert count == 2 or cache[2][0] == "reshape"
         dout = rng.standard_normal(out.shape)
         for array, gradient in zip((x, w, b), backward(dout, cache), strict=True):
-            numeric = eval_numerical_gradient_array(lambda _: forward(x, w, b, *rest)[0], array, dout)
+            numeric = eval_numerical_gradient_array(
+                lambda _, call=forward, rest=rest: call(x, w, b, *rest)[0], array, dout
+            )
             assert rel_error(numeric, gradient) < 1e-5
+
+
+COURSE_NAMES = """
+    conv_forward_naive conv_backward_naive conv_forward_im2col conv_backward_im2col conv_forward_strides
+    conv_backward_strides conv_forward_fast conv_backward_fast max_pool_forward_naive
+    max_pool_backward_naive max_pool_forward_fast max_pool_backward_fast max_pool_forward_reshape
+    max_pool_backward_reshape max_pool_forward_im2col max_pool_backward_im2col get_im2col_indices
+    im2col_indices col2im_indices im2col_cython col2im_cython col2im_6d_cython conv_relu_forward
+    conv_relu_backward conv_relu_pool_forward conv_relu_pool_backward affine_relu_forward
+    affine_relu_backward affine_forward affine_backward relu_forward relu_backward softmax_loss
+    eval_numerical_gradient eval_numerical_gradient_array eval_numerical_gradient_blobs
+    eval_numerical_gradient_net grad_check_sparse rel_error
+"""
 
 
 def test_star_import_brings_the_courses_names():
     names = {}
     exec("from fastconv.compat.cs231n import *", names)
-    for name in (
-        "conv_forward_naive conv_backward_naive conv_forward_im2col conv_backward_im2col conv_forward_strides "
-        "conv_backward_strides conv_forward_fast conv_backward_fast max_pool_forward_naive max_pool_backward_naive "
-        "max_pool_forward_fast max_pool_backward_fast max_pool_forward_reshape max_pool_backward_reshape "
-        "max_pool_forward_im2col max_pool_backward_im2col get_im2col_indices im2col_indices col2im_indices "
-        "im2col_cython col2im_cython col2im_6d_cython conv_relu_forward conv_relu_backward conv_relu_pool_forward "
-        "conv_relu_pool_backward affine_relu_forward affine_relu_backward affine_forward affine_backward "
-        "relu_forward relu_backward softmax_loss eval_numerical_gradient eval_numerical_gradient_array "
-        "eval_numerical_gradient_blobs eval_numerical_gradient_net grad_check_sparse rel_error"
-    ).split():
+    for name in COURSE_NAMES.split():
         assert callable(names[name]), name
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: cs231n.conv_forward_fast(np.ones((1, 1, 3, 3)), np.ones((1, 2, 3, 3)), [0], {"stride": 1, "pad": 0}), ValueError, "channels"),
-        (lambda: cs231n.conv_forward_fast(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0], {"stride": 1}), ValueError, "conv_param has no 'pad'"),
-        (lambda: cs231n.conv_forward_naive(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0], {"stride": 1, "pad": 1.5}), TypeError, "pad must be an int"),
-        (lambda: cs231n.conv_forward_im2col(np.ones((1, 1, 3, 3)), np.ones((1, 1, 5, 3)), [0], {"stride": 1, "pad": 0}), ValueError, "5 x 3 field does not fit"),
-        (lambda: cs231n.conv_forward_im2col(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0, 0], {"stride": 1, "pad": 0}), ValueError, "b has shape"),
+        (
+            lambda: cs231n.conv_forward_fast(
+                np.ones((1, 1, 3, 3)), np.ones((1, 2, 3, 3)), [0], {"stride": 1, "pad": 0}
+            ),
+            ValueError,
+            "channels",
+        ),
+        (
+            lambda: cs231n.conv_forward_fast(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0], {"stride": 1}),
+            ValueError,
+            "conv_param has no 'pad'",
+        ),
+        (
+            lambda: cs231n.conv_forward_naive(
+                np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0], {"stride": 1, "pad": 1.5}
+            ),
+            TypeError,
+            "pad must be an int",
+        ),
+        (
+            lambda: cs231n.conv_forward_im2col(
+                np.ones((1, 1, 3, 3)), np.ones((1, 1, 5, 3)), [0], {"stride": 1, "pad": 0}
+            ),
+            ValueError,
+            "5 x 3 field does not fit",
+        ),
+        (
+            lambda: cs231n.conv_forward_im2col(
+                np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0, 0], {"stride": 1, "pad": 0}
+            ),
+            ValueError,
+            "b has shape",
+        ),
         (lambda: cs231n.conv_backward_fast(np.ones((1, 1, 3, 3)), (1, 2)), TypeError, "a tuple of 5"),
         (lambda: cs231n.im2col_indices(np.ones((1, 3, 3)), 3, 3), ValueError, r"x must be \(N, C, H, W\)"),
         (lambda: cs231n.col2im_indices(np.ones((9, 4)), (1, 1, 3, 3)), ValueError, r"lowers to \(9, 9\)"),
-        (lambda: cs231n.col2im_6d_cython(np.ones((1, 3, 3, 1, 2, 2)), 1, 1, 3, 3, 3, 3, 1, 1), ValueError, r"is \(1, 3, 3, 1, 3, 3\)"),
-        (lambda: cs231n.max_pool_forward_fast(np.ones((1, 1, 3, 3)), {"pool_height": 2, "stride": 2}), ValueError, "no 'pool_width'"),
-        (lambda: cs231n.max_pool_forward_fast(np.ones((1, 1, 3, 3)), {"pool_height": 4, "pool_width": 2, "stride": 2}), ValueError, "does not fit"),
+        (
+            lambda: cs231n.col2im_6d_cython(np.ones((1, 3, 3, 1, 2, 2)), 1, 1, 3, 3, 3, 3, 1, 1),
+            ValueError,
+            r"is \(1, 3, 3, 1, 3, 3\)",
+        ),
+        (
+            lambda: cs231n.max_pool_forward_fast(np.ones((1, 1, 3, 3)), {"pool_height": 2, "stride": 2}),
+            ValueError,
+            "no 'pool_width'",
+        ),
+        (
+            lambda: cs231n.max_pool_forward_fast(
+                np.ones((1, 1, 3, 3)), {"pool_height": 4, "pool_width": 2, "stride": 2}
+            ),
+            ValueError,
+            "does not fit",
+        ),
         (lambda: cs231n.max_pool_backward_fast(np.ones(1), ("magic", ())), ValueError, "magic"),
     ],
 )

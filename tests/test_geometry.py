@@ -29,8 +29,12 @@ def test_7x7_with_3x3_at_strides_1_2_3():
 
 
 @given(
-    size=st.integers(1, 40), k=st.integers(1, 7), stride=st.integers(1, 9), dilation=st.integers(1, 3),
-    lo=st.integers(0, 5), hi=st.integers(0, 5),
+    size=st.integers(1, 40),
+    k=st.integers(1, 7),
+    stride=st.integers(1, 9),
+    dilation=st.integers(1, 3),
+    lo=st.integers(0, 5),
+    hi=st.integers(0, 5),
 )
 def test_what_a_strict_error_calls_legal_is_legal(size, k, stride, dilation, lo, hi):
     def check(stride, pad):
@@ -62,7 +66,10 @@ def test_strict_has_nothing_to_say_under_same():
 
 
 @given(
-    size=st.integers(0, 60), k=st.integers(1, 9), stride=st.integers(1, 9), dilation=st.integers(1, 4),
+    size=st.integers(0, 60),
+    k=st.integers(1, 9),
+    stride=st.integers(1, 9),
+    dilation=st.integers(1, 4),
 )
 def test_same_pad_gives_ceil(size, k, stride, dilation):
     lo, hi = same_pad(size, k, stride, dilation)
@@ -112,13 +119,18 @@ def test_a_flat_pair_is_one_value_per_axis():
 
 
 @given(
-    size=st.integers(1, 12), k=st.integers(1, 4), stride=st.integers(1, 4), dilation=st.integers(1, 3),
-    lo=st.integers(0, 3), hi=st.integers(0, 3), ceil_mode=st.booleans(),
+    size=st.integers(1, 12),
+    k=st.integers(1, 4),
+    stride=st.integers(1, 4),
+    dilation=st.integers(1, 3),
+    lo=st.integers(0, 3),
+    hi=st.integers(0, 3),
+    ceil_mode=st.booleans(),
 )
 def test_pool_axis_by_brute_force(size, k, stride, dilation, lo, hi, ceil_mode):
     """Windows are laid one after the other; in ceil mode one more, if it starts before the padding at the end."""
     extent = dilation * (k - 1) + 1
-    starts = [s for s in range(-lo, size + hi - extent + 1, stride)]
+    starts = list(range(-lo, size + hi - extent + 1, stride))
     if ceil_mode and (size + lo + hi - extent) % stride:
         extra = starts[-1] + stride if starts else -lo
         if extra < size and (starts or extent - (size + lo + hi) < stride):

@@ -22,7 +22,12 @@ def test_affine_by_hand():
         (layers.affine_forward, layers.affine_backward, [(3, 2, 4), (8, 5), (5,)], ()),
         (layers.affine_relu_forward, layers.affine_relu_backward, [(3, 2, 4), (8, 5), (5,)], ()),
         (layers.relu_forward, layers.relu_backward, [(3, 4)], ()),
-        (layers.conv_relu_forward, layers.conv_relu_backward, [(2, 3, 5, 4), (4, 3, 3, 3), (4,)], ({"stride": 1, "pad": 1},)),
+        (
+            layers.conv_relu_forward,
+            layers.conv_relu_backward,
+            [(2, 3, 5, 4), (4, 3, 3, 3), (4,)],
+            ({"stride": 1, "pad": 1},),
+        ),
         (
             layers.conv_relu_pool_forward,
             layers.conv_relu_pool_backward,

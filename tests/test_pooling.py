@@ -49,8 +49,12 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", 
 def geometry_and_windows(shape, options):
     kernel = options.get("kernel_size") or (options["pool_height"], options["pool_width"])
     geometry = resolve_pool(
-        shape, kernel_size=kernel, stride=options.get("stride"), pad=options.get("pad", 0),
-        dilation=options.get("dilation", 1), ceil_mode=options.get("ceil_mode", False),
+        shape,
+        kernel_size=kernel,
+        stride=options.get("stride"),
+        pad=options.get("pad", 0),
+        dilation=options.get("dilation", 1),
+        ceil_mode=options.get("ceil_mode", False),
     )
     axes = geometry.axes
     # Enough zeros at the end for windows that hang over; then exactly the outputs there are.
@@ -151,7 +155,9 @@ def test_global(shape, rng):
     assert np.array_equal(dx, (x == out).astype(float))
     out, cache = global_avg_pool_forward(x)
     np.testing.assert_allclose(out, x.mean(axis=axes, keepdims=True) if x.size else np.empty(kept))
-    np.testing.assert_allclose(global_avg_pool_backward(np.ones(kept), cache), np.full(shape, 1 / max(np.prod(shape[2:]), 1)))
+    np.testing.assert_allclose(
+        global_avg_pool_backward(np.ones(kept), cache), np.full(shape, 1 / max(np.prod(shape[2:]), 1))
+    )
 
 
 def test_unpool_puts_maxima_back(rng):

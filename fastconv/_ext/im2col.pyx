@@ -6,7 +6,7 @@ from, ``grain`` pieces at a time.
 """
 
 from fastconv._ext.runs cimport (
-    Axis, cell, copy, fc_check, fc_draw, floating, outputs_before, read_axis, scatter_add, seen, zero, zero_column,
+    Axis, cell, copy, fc_check, fc_draw, floating, outputs_before, read_axis, scatter_add, seen, zero, zero_column, zero_short,
 )
 
 
@@ -50,6 +50,55 @@ cdef void fill_row(
         src = src + d.stride * step_d
 
 
+# A tap on small planes, the way `fill_row` works it out for each row: at stride 1 all of it is
+# the same for every channel, and on a 7x7 plane it takes longer than the copy.
+cdef struct Shift:
+    Py_ssize_t src
+    Py_ssize_t head
+    Py_ssize_t n
+    Py_ssize_t tail
+    Py_ssize_t left
+    Py_ssize_t right
+    Py_ssize_t begin
+    Py_ssize_t rows
+
+
+cdef enum:
+    MAX_SHIFTS = 64
+
+
+cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssize_t kw) noexcept nogil:
+    cdef Shift shift
+    cdef Py_ssize_t h0 = h.first[kh], h1 = h.last[kh], w0 = w.first[kw], w1 = w.last[kw]
+    if not (seen(h, kh) and seen(w, kw)):
+        shift.src = shift.n = shift.left = shift.right = shift.begin = shift.rows = shift.tail = 0
+        shift.head = h.out * w.out
+        return shift
+    shift.src = cell(h, h0, kh) * w.size + cell(w, w0, kw)
+    shift.head = h0 * w.out + w0
+    shift.n = (h1 - h0 - 1) * w.out + w1 - w0
+    shift.tail = h.out * w.out - shift.head - shift.n
+    # Wrapped cells lie between the rows of the run: after the first row's end, before the last row's start.
+    shift.left, shift.right = w0, w.out - w1
+    shift.begin, shift.rows = h0 * w.out, h1 - h0 - 1
+    return shift
+
+
+cdef inline void fill_shifted(
+    const floating* plane, floating* row, const Shift* shift, Py_ssize_t pitch
+) noexcept nogil:
+    """As `fill_row`, for a tap that `read_shift` has read."""
+    cdef Py_ssize_t i
+    cdef floating* at = row + shift.begin
+    zero_short(row, shift.head)
+    copy(row + shift.head, plane + shift.src, shift.n, 1)
+    zero_short(row + shift.head + shift.n, shift.tail)
+    for i in range(shift.left):
+        zero_column(at + pitch + i, shift.rows, pitch)
+    for i in range(shift.right):
+        zero_column(at + pitch - 1 - i, shift.rows, pitch)
+
+
 def im2col(
     const floating[:, :, :, :, :] x, floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
     const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain,
@@ -60,6 +109,9 @@ def im2col(
     cdef Py_ssize_t begin, end, i, n, c, kd, kh, kw, at
     cdef const floating* plane
     cdef floating* row
+    cdef Shift[MAX_SHIFTS] shifts
+    cdef Py_ssize_t taps, tap
+    cdef bint shifted
     cdef Py_ssize_t step_d = x.strides[2] // <Py_ssize_t> sizeof(floating)
     cdef Py_ssize_t step_h = x.strides[3] // <Py_ssize_t> sizeof(floating)
     cdef Py_ssize_t step_row = cols.strides[1] // <Py_ssize_t> sizeof(floating)
@@ -67,6 +119,14 @@ def im2col(
         d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
         fc_check(rows == channels * d.k * h.k * w.k and cols.shape[2] == d.out * h.out * w.out)
         fc_check(d.size == x.shape[2] and h.size == x.shape[3] and w.size == x.shape[4])
+        taps = d.k * h.k * w.k
+        shifted = (
+            d.size == d.k == d.out == 1 and taps <= MAX_SHIFTS and step_h == w.size
+            and h.stride == 1 and w.stride == 1 and w.out == w.size
+        )
+        if shifted:
+            for tap in range(taps):
+                shifts[tap] = read_shift(&h, &w, tap // w.k, tap % w.k)
         begin = fc_draw(&counter[0], grain)
         while begin < total:
             end = min(begin + grain, total)
@@ -77,7 +137,10 @@ def im2col(
             c, kd = at // d.k, at % d.k
             plane, row = &x[n, c, 0, 0, 0], &cols[n, begin - n * rows, 0]
             for i in range(begin, end):
-                fill_row(plane, step_d, step_h, row, &d, &h, &w, kd, kh, kw)
+                if shifted:
+                    fill_shifted(plane, row, &shifts[kh * w.k + kw], w.out)
+                else:
+                    fill_row(plane, step_d, step_h, row, &d, &h, &w, kd, kh, kw)
                 row = row + step_row
                 kw += 1
                 if kw == w.k:

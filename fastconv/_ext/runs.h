@@ -89,6 +89,12 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
         for (; rows > 0; rows--, dst += pitch)                                             \
             *dst = 0;                                                                      \
     }                                                                                      \
+    static inline void fc_zero_short_##suffix(T *dst, ptrdiff_t n)                         \
+    {                                                                                      \
+        ptrdiff_t i;                                                                       \
+        for (i = 0; i < n; i++)                                                            \
+            dst[i] = 0;                                                                    \
+    }                                                                                      \
     /* dst[i] += src[i * stride] */                                                        \
     static inline void fc_gather_add_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src, \
                                               ptrdiff_t n, ptrdiff_t stride)               \

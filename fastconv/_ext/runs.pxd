@@ -11,6 +11,8 @@ cdef extern from "runs.h" nogil:
     void fc_copy_f64(double* dst, const double* src, Py_ssize_t n, Py_ssize_t stride) noexcept
     void fc_zero_column_f32(float* dst, Py_ssize_t rows, Py_ssize_t pitch) noexcept
     void fc_zero_column_f64(double* dst, Py_ssize_t rows, Py_ssize_t pitch) noexcept
+    void fc_zero_short_f32(float* dst, Py_ssize_t n) noexcept
+    void fc_zero_short_f64(double* dst, Py_ssize_t n) noexcept
     void fc_gather_add_f32(float* dst, const float* src, Py_ssize_t n, Py_ssize_t stride) noexcept
     void fc_gather_add_f64(double* dst, const double* src, Py_ssize_t n, Py_ssize_t stride) noexcept
     void fc_scatter_add_f32(float* dst, const float* src, Py_ssize_t n, Py_ssize_t stride) noexcept
@@ -89,6 +91,14 @@ cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
 cdef inline void zero(floating* dst, Py_ssize_t n) noexcept nogil:
     if n > 0:
         fc_zero_bytes(<char*> dst, <size_t> n * sizeof(floating))
+
+
+cdef inline void zero_short(floating* dst, Py_ssize_t n) noexcept nogil:
+    """As `zero`, for a row or two: no call."""
+    if floating is float:
+        fc_zero_short_f32(dst, n)
+    else:
+        fc_zero_short_f64(dst, n)
 
 
 cdef inline void zero_column(floating* dst, Py_ssize_t rows, Py_ssize_t pitch) noexcept nogil:

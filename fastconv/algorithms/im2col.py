@@ -14,7 +14,10 @@ from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
 
 #: Columns of several small images are put side by side up to this many bytes; one image's may be more.
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 21
+#: A product of fewer positions than this reads the weights too often: images are put side by side
+#: until it has as many, or the columns take `_FEW_BLOCK_BYTES`.
+_FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
 
 
 class Im2col(Algorithm):
@@ -27,9 +30,8 @@ class Im2col(Algorithm):
     - backward_data:    dcols = w.T @ dout     [K x f] @ [f x L]
     - backward_weights: dw += dout @ cols.T    [f x L] @ [L x K]
 
-    Images so small that a product of one does not pay, those whose columns are
-    a fraction of `_BLOCK_BYTES`, are taken B at a time, side by side: L is then
-    B times as long. A pointwise layer is not lowered: the image is its columns.
+    Images so small that a product of one does not pay are taken B at a time,
+    side by side, within a few MiB: L is then B times as long. A pointwise layer is not lowered: the image is its columns.
 
     Chellapilla, Puri, Simard, "High performance convolutional neural networks
     for document processing", 2006.
@@ -95,8 +97,11 @@ def _matrix(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
 
 
 def _images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
+    if geometry.pointwise:
+        return 1
     each = math.prod(geometry.cols_shape[1:]) * dtype.itemsize
-    return 1 if geometry.pointwise else max(1, min(_BLOCK_BYTES // each, geometry.x_shape[0]))
+    few = min(-(-_FEW_POSITIONS // geometry.positions), _FEW_BLOCK_BYTES // each)
+    return max(1, min(max(_BLOCK_BYTES // each, few), geometry.x_shape[0]))
 
 
 def _blocks(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Iterator[_Block]:

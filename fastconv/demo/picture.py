@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,9 @@ def draw(
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(11, 7.5), layout="constrained")
-    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(1.15, 1)))
-    left, right = np.ravel(top.subfigures(1, 2, width_ratios=(1, 1.6)))
+    rows: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1))
+    top, bottom = rows
+    left, right = top.subfigures(1, 2, width_ratios=(1, 1.6))
 
     left.suptitle(f"{len(filters)} learned 3x3 filters of the first layer")
     limit = float(np.abs(filters).max())

@@ -76,6 +76,14 @@ def accuracy(params: net.Params, x: np.ndarray, y: np.ndarray) -> tuple[float, n
 
 def run(out: Path, epochs: int, seed: int) -> float:
     """Run the demo, print as it goes, write the picture to `out`; returns held-out accuracy."""
+    from threadpoolctl import threadpool_limits
+
+    # Products this small gain little from BLAS's threads, and lose all of it where the machine is busy.
+    with threadpool_limits(1, user_api="blas"):
+        return _run(out, epochs, seed)
+
+
+def _run(out: Path, epochs: int, seed: int) -> float:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

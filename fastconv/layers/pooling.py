@@ -34,6 +34,10 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
+#: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
+_SLOWNESS = 8
+
+
 class MaxPoolCache(NamedTuple):
     """What `max_pool_backward` needs: the geometry, and where every maximum was."""
 
@@ -149,7 +153,7 @@ def _max_forward(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> 
             _MAX[x.dtype, indices.dtype][0],
             (_planes(x), _planes(out), _planes(indices), *geometry.tables),
             items=math.prod(geometry.out_shape[:-1]),
-            nbytes=x.nbytes + out.nbytes + indices.nbytes,
+            work=_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes),
             threads=_threads.resolve(threads),
         )
     return out, MaxPoolCache(geometry, indices, x.dtype, threads)
@@ -194,7 +198,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
             _MAX[dtype, indices.dtype][1],
             (_planes(dout), _planes(indices), _planes(dx)),
             items=math.prod(geometry.x_shape[:2]),
-            nbytes=dx.nbytes + dout.nbytes + indices.nbytes,
+            work=_SLOWNESS * (dx.nbytes + dout.nbytes + indices.nbytes),
             threads=_threads.resolve(threads),
         )
     return dx
@@ -333,7 +337,7 @@ def _avg_forward(
             _SUM[x.dtype][0],
             (_planes(x), _planes(out), *geometry.tables),
             items=math.prod(geometry.out_shape[:-1]),
-            nbytes=x.nbytes + out.nbytes,
+            work=_SLOWNESS * (x.nbytes + out.nbytes),
             threads=_threads.resolve(threads),
         )
         out /= geometry.window_sizes(count_include_pad).astype(x.dtype)
@@ -379,7 +383,7 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
             _SUM[dtype][1],
             (_planes(share), _planes(dx), *geometry.tables),
             items=math.prod(geometry.x_shape[:2]),
-            nbytes=dx.nbytes + dout.nbytes,
+            work=_SLOWNESS * (dx.nbytes + dout.nbytes),
             threads=_threads.resolve(threads),
         )
     return dx

@@ -1,0 +1,34 @@
+"""What an installed wheel has to do, on its own: run as a script from outside the source tree."""
+
+from pathlib import Path
+
+import numpy as np
+
+import fastconv
+from fastconv.compat import cs231n
+
+assert "site-packages" in Path(fastconv.__file__).parts, fastconv.__file__
+
+rng = np.random.default_rng(0)
+x, w, b = rng.standard_normal((2, 4, 9, 8)), rng.standard_normal((6, 2, 3, 3)), rng.standard_normal(6)
+options = {"stride": 2, "pad": [(1, 2), (0, 1)], "groups": 2, "pad_mode": "reflect"}
+results = []
+for algorithm in fastconv.algorithms():
+    out, cache = fastconv.conv_forward(x, w, b, options, algorithm=algorithm)
+    results.append([out, *fastconv.conv_backward(out, cache)])
+for first, other in zip(*results, strict=True):
+    np.testing.assert_allclose(first, other, atol=1e-10)
+
+cols = fastconv.im2col(x, 3, pad=1)
+assert np.isclose(np.vdot(cols, cols), np.vdot(x, fastconv.col2im(cols, x.shape, 3, pad=1)))
+out, cache = fastconv.max_pool_forward(x.astype(np.float32), kernel_size=2)
+assert out.dtype == np.float32 and fastconv.max_pool_backward(out, cache).shape == x.shape
+out, cache = cs231n.conv_forward_fast(x, w[:, :1].repeat(4, axis=1), b, {"stride": 1, "pad": 1})
+assert cs231n.conv_backward_fast(out, cache)[0].shape == x.shape
+try:
+    fastconv.conv(x, w, stride=0)
+except ValueError as error:
+    assert "stride must be an int >= 1, got 0" in str(error)
+else:
+    raise AssertionError("stride 0 was taken")
+print("fastconv", fastconv.__version__, "works: NumPy", np.__version__)

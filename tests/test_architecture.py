@@ -1,0 +1,125 @@
+"""The house rules that a reader cannot see from one file."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv
+
+ROOT = Path(fastconv.__file__).parent
+TREE = ROOT.parent
+# Rooms from the ground up: a module may import only from rooms below its own, or from its own.
+FLOORS = [
+    {"_ext", "_version"},
+    {"_arrays", "_threads", "_options", "_explain_stride"},
+    {"geometry", "gradient_check"},
+    {"_padding"},
+    {"lowering"},
+    {"algorithms"},
+    {"_config", "layers"},
+    {"compat", "demo"},
+    {"__init__"},
+    {"__main__"},
+]
+
+
+def room(module):
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            if node.module == "fastconv":
+                yield from ((f"fastconv.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield node.module, node.lineno
+
+
+def modules():
+    return sorted(ROOT.rglob("*.py"))
+
+
+def test_imports_go_down_only():
+    level = {name: i for i, names in enumerate(FLOORS) for name in names}
+    for path in modules():
+        here = path.relative_to(ROOT).with_suffix("").parts[0]
+        for name, line in imports(path):
+            if name == "fastconv" or name.startswith("fastconv."):
+                there = room(name)
+                assert there in level, f"{path}:{line}: {name} has no floor"
+                assert level[there] < level[here] or there == here, f"{path}:{line}: {here} imports {there} above it"
+
+
+def test_run_time_needs_numpy_and_scipy_only():
+    allowed = {"numpy", "scipy", "fastconv", *sys.stdlib_module_names}
+    for path in modules():
+        if "demo" in path.parts:
+            continue
+        for name, line in imports(path):
+            assert name.split(".")[0] in allowed, f"{path}:{line}: {name}"
+
+
+def test_ext_imports_no_fastconv_python():
+    for path in (ROOT / "_ext").glob("*.pyx"):
+        for found in re.findall(r"^\s*(?:from|import)\s+(fastconv\S*)", path.read_text(), re.M):
+            assert found.startswith("fastconv._ext"), f"{path}: {found}"
+
+
+def test_public_names_have_docstrings_with_an_example():
+    for module in (
+        fastconv,
+        fastconv.gradient_check,
+        fastconv.compat.cs231n if hasattr(fastconv, "compat") else fastconv,
+    ):
+        for name in getattr(module, "__all__", []):
+            value = getattr(module, name)
+            if callable(value) and not isinstance(value, type):
+                assert value.__doc__ and ">>>" in value.__doc__, f"{module.__name__}.{name} has no example"
+
+
+def test_py_typed():
+    assert (ROOT / "py.typed").is_file()
+
+
+def test_everything_public_is_listed():
+    assert set(fastconv.__all__) <= set(dir(fastconv))
+    assert re.fullmatch(r"\d+\.\d+\.\d+", fastconv.__version__)
+
+
+@pytest.mark.skipif(not (TREE / "setup.py").is_file(), reason="needs the source tree")
+def test_unbuilt_tree_says_what_to_type(tmp_path):
+    shutil.copytree(ROOT, tmp_path / "fastconv", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+    result = subprocess.run(
+        [sys.executable, "-c", "import fastconv"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: fastconv's compiled modules are not built")
+    assert "type `python -m pip install -e .`" in last
+    assert "ModuleNotFoundError" not in result.stderr
+
+
+def test_kernels_are_stable_abi():
+    from fastconv._ext import im2col, pool
+
+    if not sys.flags.ignore_environment and hasattr(sys, "_is_gil_enabled"):
+        pytest.skip("a free-threaded build may have an ABI of its own")
+    assert all(".abi3." in module.__file__ or module.__file__.endswith(".pyd") for module in (im2col, pool))
+
+
+def test_show_config(capsys):
+    fastconv.show_config()
+    text = capsys.readouterr().out
+    for word in ("fastconv", fastconv.__version__, "numpy", np.__version__, "scipy", "BLAS", "threads", "im2col"):
+        assert word in text

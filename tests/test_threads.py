@@ -1,0 +1,143 @@
+"""Threads: the option, the defaults, equal results, many callers, forks, shutdown."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import _threads
+
+
+@pytest.fixture(autouse=True)
+def restore():
+    yield
+    fastconv.set_threads(None)
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_counts():
+    cpus = _threads.cpu_count()
+    fastconv.set_threads(3)
+    assert fastconv.get_threads() == 3
+    fastconv.set_threads(-1)
+    assert fastconv.get_threads() == cpus
+    with fastconv.threads(5):
+        assert fastconv.get_threads() == 5
+        with fastconv.threads(np.int64(1)):
+            assert fastconv.get_threads() == 1
+        assert fastconv.get_threads() == 5
+    assert fastconv.get_threads() == cpus == _threads.resolve(None)
+    assert _threads.resolve(-cpus) == 1
+
+
+@pytest.mark.parametrize("bad", [0, 1.0, "2", True, -(10**6)])
+def test_refused(bad):
+    with pytest.raises((ValueError, TypeError), match="threads"):
+        fastconv.set_threads(bad)
+    with pytest.raises((ValueError, TypeError), match="threads"), fastconv.threads(bad):
+        pass
+    assert fastconv.get_threads() == _threads.cpu_count()
+
+
+def test_the_context_is_of_one_thread():
+    with fastconv.threads(7), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(fastconv.get_threads).result() == _threads.cpu_count()
+
+
+def test_environment():
+    code = "import fastconv; print(fastconv.get_threads())"
+    assert python(code, FASTCONV_NUM_THREADS="3").stdout.strip() == "3"
+    assert python(code, FASTCONV_NUM_THREADS="-1").stdout.strip() == str(_threads.cpu_count())
+    for bad in ("many", "0", "2.5", "-1000000"):
+        result = python(code, FASTCONV_NUM_THREADS=bad)
+        assert result.returncode == 0 and result.stdout.strip() == str(_threads.cpu_count())
+        assert f"RuntimeWarning: FASTCONV_NUM_THREADS is '{bad}'" in result.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, 100])
+def test_results_do_not_depend_on_threads(threads, rng, monkeypatch):
+    monkeypatch.setattr(_threads, "SERIAL_BYTES", 0)
+    x = rng.standard_normal((3, 5, 20, 21)).astype(np.float32)
+    w = rng.standard_normal((4, 5, 3, 3)).astype(np.float32)
+    results = []
+    for count in (1, threads, threads):
+        out, cache = fastconv.conv_forward(x, w, None, pad=1, stride=2, threads=count, algorithm="im2col")
+        pooled, pool_cache = fastconv.max_pool_forward(x, kernel_size=3, stride=2, threads=count)
+        results.append(
+            [out, *fastconv.conv_backward(out, cache)[:2], pooled, fastconv.max_pool_backward(pooled, pool_cache)]
+        )
+    for one, many, again in zip(*results, strict=True):
+        assert np.array_equal(many, again)
+        np.testing.assert_allclose(one, many, rtol=1e-5, atol=1e-5)
+
+
+def test_eight_callers_at_once(rng):
+    x = rng.standard_normal((4, 16, 40, 40)).astype(np.float32)
+    expected = fastconv.im2col(x, 3, pad=1, threads=1)
+    images = fastconv.col2im(expected, x.shape, 3, pad=1, threads=1)
+
+    def call(_):
+        cols = fastconv.im2col(x, 3, pad=1, threads=4)
+        return np.array_equal(cols, expected) and np.array_equal(
+            fastconv.col2im(cols, x.shape, 3, pad=1, threads=4), images
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(call, range(40)))
+
+
+def test_a_failing_kernel_is_heard():
+    def kernel(counter, grain):
+        raise RuntimeError("in a kernel")
+
+    with pytest.raises(RuntimeError, match="in a kernel"):
+        _threads.run(kernel, (), items=100, work=1 << 30, threads=3)
+
+
+BIG = """
+    import numpy as np, fastconv, os
+    x = np.ones((4, 16, 64, 64), np.float32)
+    def work():
+        return float(fastconv.im2col(x, 3, pad=1, threads=2).sum())
+    first = work()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_after_use():
+    code = textwrap.dedent(BIG) + textwrap.dedent("""
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if work() == first else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert work() == first
+        print("ok")
+    """)
+    result = python(code)
+    assert result.stdout.strip() == "ok", result.stderr
+
+
+def test_at_interpreter_shutdown():
+    code = textwrap.dedent(BIG) + textwrap.dedent("""
+        import atexit
+        atexit.register(lambda: print("ok" if work() == first else "wrong"))
+    """)
+    result = python(code)
+    assert result.stdout.strip() == "ok", result.stderr

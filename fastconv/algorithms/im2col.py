@@ -31,7 +31,8 @@ class Im2col(Algorithm):
     - backward_weights: dw += dout @ cols.T    [f x L] @ [L x K]
 
     Images so small that a product of one does not pay are taken B at a time,
-    side by side, within a few MiB: L is then B times as long. A pointwise layer is not lowered: the image is its columns.
+    side by side, within a few MiB: L is then B times as long. A pointwise layer
+    is not lowered: the image is its columns.
 
     Chellapilla, Puri, Simard, "High performance convolutional neural networks
     for document processing", 2006.

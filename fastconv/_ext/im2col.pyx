@@ -6,7 +6,8 @@ from, ``grain`` pieces at a time.
 """
 
 from fastconv._ext.runs cimport (
-    Axis, cell, copy, fc_check, fc_draw, floating, outputs_before, read_axis, scatter_add, seen, zero, zero_column, zero_short,
+    Axis, cell, copy, fc_check, fc_draw, floating, outputs_before, read_axis, scatter_add, seen,
+    zero, zero_column, zero_short,
 )
 
 

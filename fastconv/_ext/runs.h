@@ -63,27 +63,46 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 }
 
 /* `T` a floating type, `I` the integer that indexes a plane. */
+
+/* A statement for every i below n, the common strides as constants. */
+#define FC_EACH(n, stride, statement)                                                      \
+    do {                                                                                   \
+        ptrdiff_t i;                                                                       \
+        if ((stride) == 1) {                                                               \
+            enum { S = 1 };                                                                \
+            for (i = 0; i < (n); i++) statement;                                           \
+        } else if ((stride) == 2) {                                                        \
+            enum { S = 2 };                                                                \
+            for (i = 0; i < (n); i++) statement;                                           \
+        } else if ((stride) == 4) {                                                        \
+            enum { S = 4 };                                                                \
+            for (i = 0; i < (n); i++) statement;                                           \
+        } else {                                                                           \
+            const ptrdiff_t S = (stride);                                                  \
+            for (i = 0; i < (n); i++) statement;                                           \
+        }                                                                                  \
+    } while (0)
+
 #define FC_DEFINE_RUNS(T, suffix)                                                          \
     static inline void fc_copy_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src,      \
                                         ptrdiff_t n, ptrdiff_t stride)                     \
     {                                                                                      \
-        ptrdiff_t i;                                                                       \
         if (stride == 1 && (size_t)n * sizeof(T) >= FC_CALL_BYTES)                         \
             memcpy(dst, src, (size_t)n * sizeof(T));                                       \
-        else if (stride == 1)                                                              \
-            for (i = 0; i < n; i++)                                                        \
-                dst[i] = src[i];                                                           \
-        else if (stride == 2)                                                              \
-            for (i = 0; i < n; i++)                                                        \
-                dst[i] = src[2 * i];                                                       \
-        else if (stride == 4)                                                              \
-            for (i = 0; i < n; i++)                                                        \
-                dst[i] = src[4 * i];                                                       \
         else                                                                               \
-            for (i = 0; i < n; i++)                                                        \
-                dst[i] = src[i * stride];                                                  \
+            FC_EACH(n, stride, dst[i] = src[i * S]);                                       \
     }                                                                                      \
-    /* One cell of each of `rows` image rows: what wrapped around a border. */               \
+    static inline void fc_gather_add_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src, \
+                                              ptrdiff_t n, ptrdiff_t stride)               \
+    {                                                                                      \
+        FC_EACH(n, stride, dst[i] += src[i * S]);                                          \
+    }                                                                                      \
+    static inline void fc_scatter_add_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src, \
+                                               ptrdiff_t n, ptrdiff_t stride)              \
+    {                                                                                      \
+        FC_EACH(n, stride, dst[i * S] += src[i]);                                          \
+    }                                                                                      \
+    /* One cell of each of `rows` image rows: what wrapped around a border. */             \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
     {                                                                                      \
         for (; rows > 0; rows--, dst += pitch)                                             \
@@ -91,36 +110,8 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
     }                                                                                      \
     static inline void fc_zero_short_##suffix(T *dst, ptrdiff_t n)                         \
     {                                                                                      \
-        ptrdiff_t i;                                                                       \
-        for (i = 0; i < n; i++)                                                            \
-            dst[i] = 0;                                                                    \
-    }                                                                                      \
-    /* dst[i] += src[i * stride] */                                                        \
-    static inline void fc_gather_add_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src, \
-                                              ptrdiff_t n, ptrdiff_t stride)               \
-    {                                                                                      \
-        ptrdiff_t i;                                                                       \
-        if (stride == 1)                                                                   \
-            for (i = 0; i < n; i++)                                                        \
-                dst[i] += src[i];                                                          \
-        else if (stride == 2)                                                              \
-            for (i = 0; i < n; i++)                                                        \
-                dst[i] += src[2 * i];                                                      \
-        else                                                                               \
-            for (i = 0; i < n; i++)                                                        \
-                dst[i] += src[i * stride];                                                 \
-    }                                                                                      \
-    /* dst[i * stride] += src[i] */                                                        \
-    static inline void fc_scatter_add_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src, \
-                                               ptrdiff_t n, ptrdiff_t stride)              \
-    {                                                                                      \
-        ptrdiff_t i;                                                                       \
-        if (stride == 1)                                                                   \
-            for (i = 0; i < n; i++)                                                        \
-                dst[i] += src[i];                                                          \
-        else                                                                               \
-            for (i = 0; i < n; i++)                                                        \
-                dst[i * stride] += src[i];                                                 \
+        for (; n > 0; n--)                                                                 \
+            *dst++ = 0;                                                                    \
     }
 
 FC_DEFINE_RUNS(float, f32)
@@ -134,28 +125,13 @@ FC_DEFINE_RUNS(double, f64)
                                        const T *FC_RESTRICT x, ptrdiff_t n,                \
                                        ptrdiff_t stride, I first)                          \
     {                                                                                      \
-        ptrdiff_t i;                                                                       \
-        if (stride == 1)                                                                   \
-            for (i = 0; i < n; i++) {                                                      \
-                T value = x[i], held = best[i];                                            \
-                int take = (where[i] < 0) | (!(value <= held) & (held == held));           \
-                best[i] = take ? value : held;                                             \
-                where[i] = take ? (I)(first + i) : where[i];                               \
-            }                                                                              \
-        else if (stride == 2)                                                              \
-            for (i = 0; i < n; i++) {                                                      \
-                T value = x[2 * i], held = best[i];                                        \
-                int take = (where[i] < 0) | (!(value <= held) & (held == held));           \
-                best[i] = take ? value : held;                                             \
-                where[i] = take ? (I)(first + 2 * i) : where[i];                           \
-            }                                                                              \
-        else                                                                               \
-            for (i = 0; i < n; i++) {                                                      \
-                T value = x[i * stride], held = best[i];                                   \
-                int take = (where[i] < 0) | (!(value <= held) & (held == held));           \
-                best[i] = take ? value : held;                                             \
-                where[i] = take ? (I)(first + i * stride) : where[i];                      \
-            }                                                                              \
+        FC_EACH(n, stride, {                                                               \
+            T value = x[i * S];                                                            \
+            T held = best[i];                                                              \
+            int take = (where[i] < 0) | (!(value <= held) & (held == held));               \
+            best[i] = take ? value : held;                                                 \
+            where[i] = take ? (I)(first + i * S) : where[i];                               \
+        });                                                                                \
     }
 
 FC_DEFINE_MAX(float, int32_t, f32_i32)

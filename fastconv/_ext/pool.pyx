@@ -1,7 +1,8 @@
 """Maximum and sum over windows, and their adjoints, over three lifted axes.
 
 Planes are the N * C images of one channel each. ``axes``, ``reach``,
-``counter`` and ``grain`` are as in im2col.pyx.
+``counter`` and ``grain`` are as in im2col.pyx. Outputs are taken some `rows` at a
+time, which stay in the first-level cache while every tap meets them.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -36,56 +37,87 @@ cdef enum:
     SPREAD = 2
 
 
-cdef inline void visit_row(
-    int op, floating* plane, floating* row, index_t* where,
-    const Axis* d, const Axis* h, const Axis* w, Py_ssize_t od, Py_ssize_t oh,
+cdef inline void visit_rows(
+    int op, floating* plane, floating* rows, index_t* where,
+    const Axis* d, const Axis* h, const Axis* w, Py_ssize_t od, Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
-    """One row of outputs: at every tap a run of the plane meets the outputs that see it there."""
-    cdef Py_ssize_t kd, kh, kw, at_d, at_h, first, w0, n
+    """Rows [begin, end) of outputs at depth `od`: at every tap runs of the plane meet the outputs that see them.
+
+    `rows` and `where` point at the first of the rows. Taps are the outer loops, so
+    that what they have in common is worked out once for all rows.
+    """
+    cdef Py_ssize_t kd, kh, kw, at_d, _oh, h0, h1, w0, n, first, at
     for kd in range(d.k):
         at_d = cell(d, od, kd)
         if at_d < 0 or at_d >= d.size:
             continue
         for kh in range(h.k):
-            at_h = cell(h, oh, kh)
-            if at_h < 0 or at_h >= h.size:
+            h0, h1 = max(begin, h.first[kh]), min(end, h.last[kh])
+            if h0 >= h1:
                 continue
+            fc_check(cell(h, h0, kh) >= 0 and cell(h, h1 - 1, kh) < h.size)
             for kw in range(w.k):
                 if not seen(w, kw):
                     continue
                 w0, n = w.first[kw], w.last[kw] - w.first[kw]
-                first = (at_d * h.size + at_h) * w.size + cell(w, w0, kw)
-                if op == MAXIMUM:
-                    maximum(row + w0, where + w0, plane + first, n, w.stride, first)
-                elif op == SUM:
-                    gather_add(row + w0, plane + first, n, w.stride)
-                else:
-                    scatter_add(plane + first, row + w0, n, w.stride)
+                first = (at_d * h.size + cell(h, h0, kh)) * w.size + cell(w, w0, kw)
+                at = (h0 - begin) * w.out + w0
+                for _oh in range(h0, h1):
+                    if op == MAXIMUM:
+                        maximum(rows + at, where + at, plane + first, n, w.stride, first)
+                    elif op == SUM:
+                        gather_add(rows + at, plane + first, n, w.stride)
+                    else:
+                        scatter_add(plane + first, rows + at, n, w.stride)
+                    at = at + w.out
+                    first = first + h.stride * w.size
+
+
+cdef struct Block:
+    Py_ssize_t p
+    Py_ssize_t od
+    Py_ssize_t begin
+    Py_ssize_t end
+    Py_ssize_t at
+
+
+cdef inline Block read_block(const Axis* d, const Axis* h, const Axis* w, Py_ssize_t i, Py_ssize_t rows) noexcept nogil:
+    """The i-th block of `rows` rows of outputs: plane, depth, rows, and where it starts in its plane."""
+    cdef Block block
+    cdef Py_ssize_t blocks = (h.out - 1) // rows + 1
+    block.begin = i % blocks * rows
+    block.end = min(block.begin + rows, h.out)
+    block.od = i // blocks % d.out
+    block.p = i // blocks // d.out
+    block.at = (block.od * h.out + block.begin) * w.out
+    return block
 
 
 def max_forward(
-    const floating[:, ::1] x, floating[:, ::1] out, index_t[:, ::1] indices,
-    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain,
+    const floating[:, ::1] x, floating[:, ::1] out, index_t[:, ::1] indices, const Py_ssize_t[:, ::1] axes,
+    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
 ):
     """out and indices (P, L): the maximum of every window of x (P, D * H * W), and its place."""
     cdef Axis d, h, w
-    cdef Py_ssize_t rows, total, begin, i, j, p, row
+    cdef Block block
+    cdef Py_ssize_t total, begin, i, j
     cdef floating* best
     cdef index_t* where
     with nogil:
         d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
-        rows = d.out * h.out
-        total = x.shape[0] * rows
-        fc_check(x.shape[1] == d.size * h.size * w.size and out.shape[1] == rows * w.out)
+        total = x.shape[0] * d.out * ((h.out - 1) // rows + 1)
+        fc_check(x.shape[1] == d.size * h.size * w.size and out.shape[1] == d.out * h.out * w.out)
         begin = fc_draw(&counter[0], grain)
         while begin < total:
             for i in range(begin, min(begin + grain, total)):
-                p, row = i // rows, i % rows
-                best, where = &out[p, row * w.out], &indices[p, row * w.out]
-                for j in range(w.out):
+                block = read_block(&d, &h, &w, i, rows)
+                best, where = &out[block.p, block.at], &indices[block.p, block.at]
+                for j in range((block.end - block.begin) * w.out):
                     best[j] = 0
                     where[j] = -1
-                visit_row(MAXIMUM, <floating*> &x[p, 0], best, where, &d, &h, &w, row // h.out, row % h.out)
+                visit_rows(
+                    MAXIMUM, <floating*> &x[block.p, 0], best, where, &d, &h, &w, block.od, block.begin, block.end
+                )
             begin = fc_draw(&counter[0], grain)
 
 
@@ -108,45 +140,49 @@ def max_backward(
 
 def sum_forward(
     const floating[:, ::1] x, floating[:, ::1] out, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain,
+    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
 ):
     """out (P, L): the sum of every window of x (P, D * H * W)."""
     cdef Axis d, h, w
-    cdef Py_ssize_t rows, total, begin, i, p, row
+    cdef Block block
+    cdef Py_ssize_t total, begin, i
     with nogil:
         d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
-        rows = d.out * h.out
-        total = x.shape[0] * rows
-        fc_check(x.shape[1] == d.size * h.size * w.size and out.shape[1] == rows * w.out)
+        total = x.shape[0] * d.out * ((h.out - 1) // rows + 1)
+        fc_check(x.shape[1] == d.size * h.size * w.size and out.shape[1] == d.out * h.out * w.out)
         begin = fc_draw(&counter[0], grain)
         while begin < total:
             for i in range(begin, min(begin + grain, total)):
-                p, row = i // rows, i % rows
-                zero(&out[p, row * w.out], w.out)
-                visit_row(
-                    SUM, <floating*> &x[p, 0], &out[p, row * w.out], <int32_t*> NULL, &d, &h, &w,
-                    row // h.out, row % h.out,
+                block = read_block(&d, &h, &w, i, rows)
+                zero(&out[block.p, block.at], (block.end - block.begin) * w.out)
+                visit_rows(
+                    SUM, <floating*> &x[block.p, 0], &out[block.p, block.at], <int32_t*> NULL, &d, &h, &w,
+                    block.od, block.begin, block.end,
                 )
             begin = fc_draw(&counter[0], grain)
 
 
 def sum_backward(
     const floating[:, ::1] dout, floating[:, ::1] dx, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain,
+    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
 ):
     """dx (P, D * H * W): every entry of dout (P, L) added to each cell of its window."""
     cdef Axis d, h, w
-    cdef Py_ssize_t total = dx.shape[0], begin, p, row
+    cdef Block block
+    cdef Py_ssize_t total = dx.shape[0], begin, p, i, blocks
     with nogil:
         d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
+        blocks = d.out * ((h.out - 1) // rows + 1)
         fc_check(dx.shape[1] == d.size * h.size * w.size and dout.shape[1] == d.out * h.out * w.out)
         begin = fc_draw(&counter[0], grain)
         while begin < total:
+            # A whole plane each: windows of neighbouring blocks overlap.
             for p in range(begin, min(begin + grain, total)):
                 zero(&dx[p, 0], dx.shape[1])
-                for row in range(d.out * h.out):
-                    visit_row(
-                        SPREAD, &dx[p, 0], <floating*> &dout[p, row * w.out], <int32_t*> NULL, &d, &h, &w,
-                        row // h.out, row % h.out,
+                for i in range(p * blocks, (p + 1) * blocks):
+                    block = read_block(&d, &h, &w, i, rows)
+                    visit_rows(
+                        SPREAD, &dx[p, 0], <floating*> &dout[p, block.at], <int32_t*> NULL, &d, &h, &w,
+                        block.od, block.begin, block.end,
                     )
             begin = fc_draw(&counter[0], grain)

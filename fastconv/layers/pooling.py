@@ -36,6 +36,8 @@ _DEFAULTS: dict[str, Any] = {
 
 #: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
 _SLOWNESS = 8
+#: Outputs that are held in the first-level cache while every tap meets them.
+_BLOCK_OUTPUTS = 512
 
 
 class MaxPoolCache(NamedTuple):
@@ -83,6 +85,13 @@ def _prepare(
     rest = {name: settings.pop(name) for name in ("threads", *more)}
     geometry = resolve_pool(shape, kernel_size=kernel_size, **settings)
     return _arrays.prepare(x, _arrays.result_dtype(x)), geometry, rest
+
+
+def _rows(geometry: PoolGeometry) -> tuple[int, int]:
+    """Rows of outputs to a block, and blocks in all."""
+    *_, depth, height, width = (1, 1, *geometry.out_shape[2:])
+    rows = max(1, min(_BLOCK_OUTPUTS // width, height))
+    return rows, math.prod(geometry.out_shape[:2]) * depth * -(-height // rows)
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
@@ -149,10 +158,12 @@ def _max_forward(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> 
     small = math.prod(x.shape[2:]) <= np.iinfo(np.int32).max
     indices = np.empty(geometry.out_shape, np.int32 if small else np.int64)
     if out.size:
+        rows, blocks = _rows(geometry)
         _threads.run(
             _MAX[x.dtype, indices.dtype][0],
             (_planes(x), _planes(out), _planes(indices), *geometry.tables),
-            items=math.prod(geometry.out_shape[:-1]),
+            items=blocks,
+            tail=(rows,),
             work=_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes),
             threads=_threads.resolve(threads),
         )
@@ -333,10 +344,12 @@ def _avg_forward(
 ) -> tuple[np.ndarray, AvgPoolCache]:
     out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
     if out.size:
+        rows, blocks = _rows(geometry)
         _threads.run(
             _SUM[x.dtype][0],
             (_planes(x), _planes(out), *geometry.tables),
-            items=math.prod(geometry.out_shape[:-1]),
+            items=blocks,
+            tail=(rows,),
             work=_SLOWNESS * (x.nbytes + out.nbytes),
             threads=_threads.resolve(threads),
         )
@@ -382,6 +395,7 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
         _threads.run(
             _SUM[dtype][1],
             (_planes(share), _planes(dx), *geometry.tables),
+            tail=_rows(geometry)[:1],
             items=math.prod(geometry.x_shape[:2]),
             work=_SLOWNESS * (dx.nbytes + dout.nbytes),
             threads=_threads.resolve(threads),

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastconv.geometry import Axis, ConvGeometry
+from fastconv._axis import Axis
+from fastconv.geometry import ConvGeometry
 
 
 def _borders(axis: Axis, pad_mode: str) -> Iterator[tuple[slice, slice, bool]]:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._axis import UNIT_AXIS, Axis, connections, kernel_tables
 from fastconv._explain_stride import explain_remainder
 from fastconv._options import as_bool, as_int, as_shape, merge_options, per_axis
 
@@ -60,63 +61,6 @@ def _data_shape(name: str, value: Any) -> tuple[int, ...]:
             f"{name} has {len(shape)} axes, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
         )
     return shape
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One spatial axis: input size, kernel size, stride, pads, dilation, output size."""
-
-    size: int
-    k: int
-    stride: int
-    lo: int
-    hi: int
-    dilation: int
-    out: int
-
-    @property
-    def extent(self) -> int:
-        """Cells from the first tap to the last, both counted."""
-        return self.dilation * (self.k - 1) + 1
-
-    @property
-    def padded(self) -> int:
-        """Input size with both pads."""
-        return self.size + self.lo + self.hi
-
-    def row(self) -> tuple[int, ...]:
-        """What the kernels read, with numbers that say nothing, and may be huge, made small.
-
-        Those are the stride of a single output, taps that only an overhanging
-        pooling window has, and the dilation of a single tap.
-        """
-        k = min(self.k, (self.padded - 1) // self.dilation + 1)
-        return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
-
-    def outputs_before(self, tap: int, bound: int) -> int:
-        """How many outputs meet at `tap` an input cell before `bound`: they are the first ones."""
-        reach = bound + self.lo - tap * self.dilation
-        return min((reach - 1) // self.stride + 1, self.out) if reach > 0 else 0
-
-
-_UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
-
-
-@functools.lru_cache(maxsize=512)
-def kernel_tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The axes, lifted to three, as the kernels read them.
-
-    The sizes, (3, 6); and for the taps of all axes in turn the first output
-    that meets the image there and one past the last, (2, taps).
-    """
-    sizes = np.array([axis.row() for axis in (*(_UNIT_AXIS,) * (3 - len(axes)), *axes)], np.intp)
-    reach = []
-    for size, k, stride, lo, dilation, out in sizes:
-        start = np.arange(k, dtype=np.intp) * dilation - lo
-        reach.append([np.clip((bound - start - 1) // stride + 1, 0, out) for bound in (0, size)])
-    table = np.ascontiguousarray(np.hstack(reach))
-    sizes.flags.writeable = table.flags.writeable = False
-    return sizes, table
 
 
 def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
@@ -292,7 +236,7 @@ class ConvGeometry:
     @cached_property
     def toeplitz_nnz(self) -> int:
         """Entries of the (F * L, C * prod(spatial)) matrix of one image, for weights without zeros."""
-        pairs = math.prod(_connections(axis, self.pad_mode) for axis in self.axes)
+        pairs = math.prod(connections(axis, self.pad_mode) for axis in self.axes)
         return self.w_shape[0] * self.w_shape[1] * pairs
 
     @cached_property
@@ -327,7 +271,7 @@ class ConvGeometry:
             self,
             x_shape=(1, channels, n, *units, *spatial),
             w_shape=(*self.w_shape[:2], 1, *units, *self.kernel),
-            axes=(Axis(n, 1, 1, 0, 0, 1, n), *(_UNIT_AXIS for _ in units), *self.axes),
+            axes=(Axis(n, 1, 1, 0, 0, 1, n), *(UNIT_AXIS for _ in units), *self.axes),
         )
 
     def __str__(self) -> str:
@@ -350,30 +294,6 @@ class ConvGeometry:
                 f"{math.prod(self.x_shape[1:]):,}, {self.toeplitz_nnz:,} entries",
             ]
         )
-
-
-def _connections(axis: Axis, pad_mode: str) -> int:
-    """Pairs (output, input cell) that some tap joins along one axis; pairs that a mirror makes equal count once."""
-    if pad_mode == "zeros":
-        return sum(axis.outputs_before(tap, axis.size) - axis.outputs_before(tap, 0) for tap in range(axis.k))
-    # Only windows that touch the padding can meet a cell twice.
-    begin = min(axis.outputs_before(0, 0), axis.out)
-    end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
-    source = index_map(axis, pad_mode)
-    windows = (source[o * axis.stride :][: axis.extent : axis.dilation] for o in (*range(begin), *range(end, axis.out)))
-    return axis.k * (end - begin) + sum(len(np.unique(window)) for window in windows)
-
-
-def index_map(axis: Axis, pad_mode: str) -> np.ndarray:
-    """The input cell that each cell of the padded axis shows; -1 where it is zero."""
-    at = np.arange(-axis.lo, axis.size + axis.hi)
-    if pad_mode == "zeros":
-        return np.where((at >= 0) & (at < axis.size), at, -1)
-    if pad_mode == "replicate":
-        return np.clip(at, 0, axis.size - 1)
-    if pad_mode == "circular":
-        return at % axis.size
-    return axis.size - 1 - np.abs(axis.size - 1 - np.abs(at))
 
 
 def _check_pad_mode(pad_mode: Any, axes: tuple[Axis, ...]) -> None:

@@ -152,7 +152,7 @@ def test_pool_axis_by_brute_force(size, k, stride, dilation, lo, hi, ceil_mode):
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 def test_index_map_is_numpys(mode):
-    from fastconv.geometry import index_map
+    from fastconv._axis import index_map
 
     for size, lo, hi in itertools.product((1, 2, 5), (0, 1, 4), (0, 2, 4)):
         if mode == "replicate" or max(lo, hi) < size + (mode == "circular"):

@@ -1,0 +1,90 @@
+"""One spatial axis of a geometry: its arithmetic, and the tables that kernels read of it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis: input size, kernel size, stride, pads, dilation, output size."""
+
+    size: int
+    k: int
+    stride: int
+    lo: int
+    hi: int
+    dilation: int
+    out: int
+
+    @property
+    def extent(self) -> int:
+        """Cells from the first tap to the last, both counted."""
+        return self.dilation * (self.k - 1) + 1
+
+    @property
+    def padded(self) -> int:
+        """Input size with both pads."""
+        return self.size + self.lo + self.hi
+
+    def row(self) -> tuple[int, ...]:
+        """What the kernels read, with numbers that say nothing, and may be huge, made small.
+
+        Those are the stride of a single output, taps that only an overhanging
+        pooling window has, and the dilation of a single tap.
+        """
+        k = min(self.k, (self.padded - 1) // self.dilation + 1)
+        return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
+
+    def outputs_before(self, tap: int, bound: int) -> int:
+        """How many outputs meet at `tap` an input cell before `bound`: they are the first ones."""
+        reach = bound + self.lo - tap * self.dilation
+        return min((reach - 1) // self.stride + 1, self.out) if reach > 0 else 0
+
+
+#: What one and two spatial axes are lifted to three with.
+UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
+
+
+@functools.lru_cache(maxsize=512)
+def kernel_tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The axes, lifted to three, as the kernels read them.
+
+    The sizes, (3, 6); and for the taps of all axes in turn the first output
+    that meets the image there and one past the last, (2, taps).
+    """
+    sizes = np.array([axis.row() for axis in (*(UNIT_AXIS,) * (3 - len(axes)), *axes)], np.intp)
+    reach = []
+    for size, k, stride, lo, dilation, out in sizes:
+        start = np.arange(k, dtype=np.intp) * dilation - lo
+        reach.append([np.clip((bound - start - 1) // stride + 1, 0, out) for bound in (0, size)])
+    table = np.ascontiguousarray(np.hstack(reach))
+    sizes.flags.writeable = table.flags.writeable = False
+    return sizes, table
+
+
+def connections(axis: Axis, pad_mode: str) -> int:
+    """Pairs (output, input cell) that some tap joins along one axis; pairs that a mirror makes equal count once."""
+    if pad_mode == "zeros":
+        return sum(axis.outputs_before(tap, axis.size) - axis.outputs_before(tap, 0) for tap in range(axis.k))
+    # Only windows that touch the padding can meet a cell twice.
+    begin = min(axis.outputs_before(0, 0), axis.out)
+    end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
+    source = index_map(axis, pad_mode)
+    windows = (source[o * axis.stride :][: axis.extent : axis.dilation] for o in (*range(begin), *range(end, axis.out)))
+    return axis.k * (end - begin) + sum(len(np.unique(window)) for window in windows)
+
+
+def index_map(axis: Axis, pad_mode: str) -> np.ndarray:
+    """The input cell that each cell of the padded axis shows; -1 where it is zero."""
+    at = np.arange(-axis.lo, axis.size + axis.hi)
+    if pad_mode == "zeros":
+        return np.where((at >= 0) & (at < axis.size), at, -1)
+    if pad_mode == "replicate":
+        return np.clip(at, 0, axis.size - 1)
+    if pad_mode == "circular":
+        return at % axis.size
+    return axis.size - 1 - np.abs(axis.size - 1 - np.abs(at))

@@ -1,0 +1,222 @@
+"""The convolutions of CS231n's layers.py and fast_layers.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays
+from fastconv._options import as_int, merge_options
+from fastconv.compat._cs231n_columns import (
+    col2im_6d_cython,
+    col2im_indices,
+    common,
+    im2col_indices,
+    images,
+    output_size,
+    unpack,
+)
+from fastconv.layers import conv_backward, conv_forward
+from fastconv.layers.conv import prepare
+from fastconv.lowering import im2col
+
+
+def _conv_layer(x: Any, w: Any, b: Any, conv_param: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+    """Arrays, stride and pad of a layer of the course, checked against each other."""
+    settings = merge_options("conv_forward", {"stride": None, "pad": None}, {}, conv_param, "conv_param")
+    for name, value in settings.items():
+        if value is None:
+            raise ValueError(f"conv_param has no {name!r}; it must be {{'stride': int, 'pad': int}}")
+    stride, pad = as_int("stride", settings["stride"], 1), as_int("pad", settings["pad"], 0)
+    x, w, b = images("x", x), images("w", w), _arrays.as_array("b", b)
+    if w.shape[1] != x.shape[1]:
+        raise ValueError(f"x {x.shape} has {x.shape[1]} channels, but w {w.shape} takes {w.shape[1]}")
+    if b.shape != (w.shape[0],):
+        raise ValueError(f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},)")
+    output_size(x.shape, w.shape[2], w.shape[3], pad, stride)
+    return x, w, b, stride, pad
+
+
+def conv_forward_naive(
+    x: Any, w: Any, b: Any, conv_param: Mapping[str, int]
+) -> tuple[np.ndarray, tuple[Any, Any, Any, Mapping[str, int]]]:
+    """Convolution.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+    w : array_like, (F, C, HH, WW)
+    b : array_like, (F,)
+    conv_param : dict
+        ``{'stride': int, 'pad': int}``.
+
+    Returns
+    -------
+    out : ndarray, (N, F, OH, OW)
+    cache : tuple
+        ``(x, w, b, conv_param)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import conv_forward_naive
+    >>> out, cache = conv_forward_naive(
+    ...     np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), np.zeros(1), {'stride': 1, 'pad': 1})
+    >>> out[0, 0]
+    array([[4., 6., 4.],
+           [6., 9., 6.],
+           [4., 6., 4.]])
+    """
+    *_, stride, pad = _conv_layer(x, w, b, conv_param)
+    return conv_forward(x, w, b, stride=stride, pad=pad)[0], (x, w, b, conv_param)
+
+
+def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dw, db)`` of `conv_forward_naive`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import conv_forward_naive, conv_backward_naive
+    >>> out, cache = conv_forward_naive(
+    ...     np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), np.zeros(1), {'stride': 1, 'pad': 1})
+    >>> conv_backward_naive(np.ones_like(out), cache)[2]
+    array([9.])
+    """
+    x, w, b, conv_param = unpack(cache, 4, "conv_forward_naive")
+    _conv_layer(x, w, b, conv_param)
+    layer, _ = prepare("conv_backward_naive", x, w, b, conv_param, {})
+    return conv_backward(dout, layer)  # type: ignore[return-value]
+
+
+def _product(w: np.ndarray, cols: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The layer as one product over all images, [F x K] @ [K x columns]."""
+    out = w.reshape(w.shape[0], -1) @ cols
+    out += b[:, None]
+    return out
+
+
+def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(dcols, dw, db) from dout (F, columns)."""
+    x_cols = _arrays.as_array("x_cols", x_cols)
+    if x_cols.shape != (w[0].size, dout.shape[1]):
+        raise ValueError(
+            f"x_cols in cache has shape {x_cols.shape}, but w {w.shape} and dout need {(w[0].size, dout.shape[1])}"
+        )
+    # [F x columns] @ [columns x K], [K x F] @ [F x columns]
+    return w.reshape(len(w), -1).T @ dout, (dout @ x_cols.T).reshape(w.shape), dout.sum(axis=1)
+
+
+def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
+    """Convolution by `im2col_cython`.
+
+    Parameters
+    ----------
+    x, w, b, conv_param
+        As `conv_forward_naive`.
+
+    Returns
+    -------
+    out : ndarray, (N, F, OH, OW)
+    cache : tuple
+        ``(x, w, b, conv_param, x_cols)``; columns of `x_cols` run oh, ow, n.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import conv_forward_im2col
+    >>> out, cache = conv_forward_im2col(
+    ...     np.ones((2, 1, 3, 3)), np.ones((4, 1, 3, 3)), np.zeros(4), {'stride': 1, 'pad': 0})
+    >>> out.shape, cache[-1].shape
+    ((2, 4, 1, 1), (9, 2))
+    """
+    ax, aw, ab, stride, pad = _conv_layer(x, w, b, conv_param)
+    ax, aw, ab = common(ax, aw, ab)
+    N, HH, WW = ax.shape[0], *aw.shape[2:]
+    x_cols = im2col_indices(ax, HH, WW, pad, stride)
+    out = _product(aw, x_cols, ab).reshape(len(aw), *output_size(ax.shape, HH, WW, pad, stride), N)
+    return np.ascontiguousarray(out.transpose(3, 0, 1, 2)), (x, w, b, conv_param, x_cols)
+
+
+def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dw, db)`` of `conv_forward_im2col`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import conv_forward_im2col, conv_backward_im2col
+    >>> out, cache = conv_forward_im2col(
+    ...     np.ones((2, 1, 3, 3)), np.ones((4, 1, 3, 3)), np.zeros(4), {'stride': 1, 'pad': 0})
+    >>> conv_backward_im2col(np.ones_like(out), cache)[2]
+    array([2., 2., 2., 2.])
+    """
+    x, w, b, conv_param, x_cols = unpack(cache, 5, "conv_forward_im2col")
+    x, w, b, stride, pad = _conv_layer(x, w, b, conv_param)
+    x, w, b = common(x, w, b)
+    dout = _cast_dout(dout, x, w, stride, pad)
+    dcols, dw, db = _gradients(dout.transpose(1, 2, 3, 0).reshape(len(w), -1), w, x_cols)
+    return col2im_indices(dcols, x.shape, w.shape[2], w.shape[3], pad, stride), dw, db
+
+
+def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
+    """Convolution by columns in the order n, oh, ow; also called `conv_forward_fast`.
+
+    Parameters
+    ----------
+    x, w, b, conv_param
+        As `conv_forward_naive`.
+
+    Returns
+    -------
+    out : ndarray, (N, F, OH, OW)
+    cache : tuple
+        ``(x, w, b, conv_param, x_cols)``; columns of `x_cols` run n, oh, ow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import conv_forward_fast
+    >>> out, cache = conv_forward_fast(
+    ...     np.ones((2, 1, 3, 3)), np.ones((4, 1, 3, 3)), np.zeros(4), {'stride': 1, 'pad': 0})
+    >>> out.shape, cache[-1].shape
+    ((2, 4, 1, 1), (9, 2))
+    """
+    ax, aw, ab, stride, pad = _conv_layer(x, w, b, conv_param)
+    ax, aw, ab = common(ax, aw, ab)
+    N, HH, WW = ax.shape[0], *aw.shape[2:]
+    volume, strides, pads = ax.transpose(1, 0, 2, 3)[None], (1, stride, stride), (0, pad, pad)
+    x_cols = im2col(volume, (1, HH, WW), stride=strides, pad=pads)[0] if N else np.empty((aw[0].size, 0), ax.dtype)
+    out = _product(aw, x_cols, ab).reshape(len(aw), N, *output_size(ax.shape, HH, WW, pad, stride))
+    return np.ascontiguousarray(out.transpose(1, 0, 2, 3)), (x, w, b, conv_param, x_cols)
+
+
+def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dw, db)`` of `conv_forward_strides`; also called `conv_backward_fast`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import conv_forward_fast, conv_backward_fast
+    >>> out, cache = conv_forward_fast(
+    ...     np.ones((2, 1, 3, 3)), np.ones((4, 1, 3, 3)), np.zeros(4), {'stride': 1, 'pad': 0})
+    >>> conv_backward_fast(np.ones_like(out), cache)[2]
+    array([2., 2., 2., 2.])
+    """
+    x, w, b, conv_param, x_cols = unpack(cache, 5, "conv_forward_strides")
+    x, w, b, stride, pad = _conv_layer(x, w, b, conv_param)
+    x, w, b = common(x, w, b)
+    (N, C, H, W), (HH, WW) = x.shape, w.shape[2:]
+    dout = _cast_dout(dout, x, w, stride, pad)
+    dcols, dw, db = _gradients(dout.transpose(1, 0, 2, 3).reshape(len(w), -1), w, x_cols)
+    return col2im_6d_cython(dcols.reshape(C, HH, WW, N, *dout.shape[2:]), N, C, H, W, HH, WW, pad, stride), dw, db
+
+
+def _cast_dout(dout: Any, x: np.ndarray, w: np.ndarray, stride: int, pad: int) -> np.ndarray:
+    shape = (x.shape[0], w.shape[0], *output_size(x.shape, w.shape[2], w.shape[3], pad, stride))
+    return _arrays.cast_gradient("dout", dout, shape, x.dtype)
+
+
+conv_forward_fast = conv_forward_strides
+conv_backward_fast = conv_backward_strides

@@ -1,0 +1,248 @@
+"""The max pooling of CS231n's layers.py and fast_layers.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays
+from fastconv._options import as_int, merge_options
+from fastconv.compat._cs231n_columns import col2im_indices, common, im2col_indices, images, output_size, unpack
+from fastconv.layers import max_pool_backward, max_pool_forward
+
+
+def _pool_layer(x: Any, pool_param: Any) -> tuple[np.ndarray, int, int, int]:
+    """The images in a float dtype, window and stride of a layer of the course."""
+    known = {"pool_height": None, "pool_width": None, "stride": None}
+    settings = merge_options("max_pool_forward", known, {}, pool_param, "pool_param")
+    for name, value in settings.items():
+        if value is None:
+            raise ValueError(
+                f"pool_param has no {name!r}; it must be {{'pool_height': int, 'pool_width': int, 'stride': int}}"
+            )
+    height, width, stride = (as_int(name, value, 1) for name, value in settings.items())
+    x = images("x", x)
+    output_size(x.shape, height, width, 0, stride)
+    return common(x)[0], height, width, stride
+
+
+def max_pool_forward_naive(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
+    """Max pooling.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+    pool_param : dict
+        ``{'pool_height': int, 'pool_width': int, 'stride': int}``.
+
+    Returns
+    -------
+    out : ndarray, (N, C, OH, OW)
+    cache : tuple
+        ``(x, pool_param)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import max_pool_forward_naive
+    >>> x = np.array([[[[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]]]])
+    >>> max_pool_forward_naive(x, {'pool_height': 2, 'pool_width': 2, 'stride': 2})[0][0, 0]
+    array([[6., 8.],
+           [3., 4.]])
+    """
+    images, height, width, stride = _pool_layer(x, pool_param)
+    return max_pool_forward(images, kernel_size=(height, width), stride=stride)[0], (x, pool_param)
+
+
+def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
+    """Gradient of `max_pool_forward_naive`; of equal maxima the first gets it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import max_pool_forward_naive, max_pool_backward_naive
+    >>> out, cache = max_pool_forward_naive(
+    ...     np.ones((1, 1, 2, 2)), {'pool_height': 2, 'pool_width': 2, 'stride': 2})
+    >>> max_pool_backward_naive(out, cache)[0, 0]
+    array([[1., 0.],
+           [0., 0.]])
+    """
+    x, pool_param = unpack(cache, 2, "max_pool_forward_naive")
+    images, height, width, stride = _pool_layer(x, pool_param)
+    return max_pool_backward(dout, max_pool_forward(images, kernel_size=(height, width), stride=stride)[1])
+
+
+def max_pool_forward_reshape(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
+    """Max pooling with square windows that tile the image.
+
+    Parameters
+    ----------
+    x, pool_param
+        As `max_pool_forward_naive`; ``pool_height == pool_width == stride``,
+        dividing H and W.
+
+    Returns
+    -------
+    out : ndarray, (N, C, OH, OW)
+    cache : tuple
+        ``(x, x_reshaped, out)``, `x_reshaped` being
+        ``(N, C, OH, pool_height, OW, pool_width)``.
+
+    Raises
+    ------
+    ValueError
+        If the windows do not tile the image; `max_pool_forward_fast` takes any.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import max_pool_forward_reshape
+    >>> out, cache = max_pool_forward_reshape(
+    ...     np.ones((1, 1, 4, 4)), {'pool_height': 2, 'pool_width': 2, 'stride': 2})
+    >>> cache[1].shape
+    (1, 1, 2, 2, 2, 2)
+    """
+    images, height, width, stride = _pool_layer(x, pool_param)
+    N, C, H, W = images.shape
+    if not _tiles(images.shape, height, width, stride):
+        raise ValueError(
+            f"{height} x {width} windows at stride {stride} do not tile images of {H} x {W}; legal are square windows "
+            "as large as the stride that divide H and W: use max_pool_forward_fast"
+        )
+    x_reshaped = images.reshape(N, C, H // height, height, W // width, width)
+    out = max_pool_forward(images, kernel_size=(height, width), stride=stride)[0]
+    return out, (x, x_reshaped, out)
+
+
+def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
+    """Gradient of `max_pool_forward_reshape`; equal maxima of a window share it evenly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import max_pool_forward_reshape, max_pool_backward_reshape
+    >>> out, cache = max_pool_forward_reshape(
+    ...     np.ones((1, 1, 2, 2)), {'pool_height': 2, 'pool_width': 2, 'stride': 2})
+    >>> max_pool_backward_reshape(out, cache)[0, 0]
+    array([[0.25, 0.25],
+           [0.25, 0.25]])
+    """
+    x, x_reshaped, out = unpack(cache, 3, "max_pool_forward_reshape")
+    dout = _arrays.cast_gradient("dout", dout, out.shape, out.dtype)
+    held = out[:, :, :, None, :, None]
+    # NaN is the maximum of its window, but equals nothing.
+    mask = (x_reshaped == held) | (np.isnan(x_reshaped) & np.isnan(held))
+    share = dout[:, :, :, None, :, None] / mask.sum(axis=(3, 5), keepdims=True).astype(out.dtype)
+    return np.where(mask, share, out.dtype.type(0)).reshape(np.shape(x))
+
+
+def max_pool_forward_im2col(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
+    """Max pooling by columns.
+
+    Parameters
+    ----------
+    x, pool_param
+        As `max_pool_forward_naive`.
+
+    Returns
+    -------
+    out : ndarray, (N, C, OH, OW)
+    cache : tuple
+        ``(x, x_cols, x_cols_argmax, pool_param)``: windows as columns in the
+        order oh, ow, n, c, and the place of each maximum in its window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import max_pool_forward_im2col
+    >>> out, cache = max_pool_forward_im2col(
+    ...     np.eye(3)[None, None], {'pool_height': 2, 'pool_width': 2, 'stride': 1})
+    >>> cache[2]
+    array([0, 2, 1, 0])
+    """
+    images, height, width, stride = _pool_layer(x, pool_param)
+    N, C, H, W = images.shape
+    x_cols = im2col_indices(images.reshape(N * C, 1, H, W), height, width, padding=0, stride=stride)
+    x_cols_argmax = np.argmax(x_cols, axis=0)
+    best = np.take_along_axis(x_cols, x_cols_argmax[None], axis=0)
+    out = best.reshape(*output_size(images.shape, height, width, 0, stride), N, C).transpose(2, 3, 0, 1)
+    return np.ascontiguousarray(out), (x, x_cols, x_cols_argmax, pool_param)
+
+
+def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
+    """Gradient of `max_pool_forward_im2col`; of equal maxima the first gets it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import max_pool_forward_im2col, max_pool_backward_im2col
+    >>> out, cache = max_pool_forward_im2col(
+    ...     np.ones((1, 1, 2, 3)), {'pool_height': 2, 'pool_width': 2, 'stride': 1})
+    >>> max_pool_backward_im2col(out, cache)[0, 0]
+    array([[1., 1., 0.],
+           [0., 0., 0.]])
+    """
+    x, x_cols, x_cols_argmax, pool_param = unpack(cache, 4, "max_pool_forward_im2col")
+    images, height, width, stride = _pool_layer(x, pool_param)
+    N, C, H, W = images.shape
+    shape = (N, C, *output_size(images.shape, height, width, 0, stride))
+    dout = _arrays.cast_gradient("dout", dout, shape, images.dtype)
+    dcols = np.zeros_like(x_cols)
+    np.put_along_axis(dcols, x_cols_argmax[None], dout.transpose(2, 3, 0, 1).reshape(1, -1), axis=0)
+    return col2im_indices(dcols, (N * C, 1, H, W), height, width, padding=0, stride=stride).reshape(N, C, H, W)
+
+
+def _tiles(shape: tuple[int, ...], height: int, width: int, stride: int) -> bool:
+    return height == width == stride and shape[2] % height == 0 and shape[3] % width == 0
+
+
+def max_pool_forward_fast(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
+    """Max pooling by `max_pool_forward_reshape` where windows tile the image, else `max_pool_forward_im2col`.
+
+    Parameters
+    ----------
+    x, pool_param
+        As `max_pool_forward_naive`.
+
+    Returns
+    -------
+    out : ndarray, (N, C, OH, OW)
+    cache : tuple
+        ``('reshape', inner)`` or ``('im2col', inner)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import max_pool_forward_fast
+    >>> max_pool_forward_fast(
+    ...     np.ones((1, 1, 4, 4)), {'pool_height': 2, 'pool_width': 2, 'stride': 2})[1][0]
+    'reshape'
+    """
+    images, height, width, stride = _pool_layer(x, pool_param)
+    if _tiles(images.shape, height, width, stride):
+        out, inner = max_pool_forward_reshape(x, pool_param)
+        return out, ("reshape", inner)
+    out, inner = max_pool_forward_im2col(x, pool_param)
+    return out, ("im2col", inner)
+
+
+def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
+    """Gradient of `max_pool_forward_fast`, by the method that its cache names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import max_pool_forward_fast, max_pool_backward_fast
+    >>> out, cache = max_pool_forward_fast(
+    ...     np.arange(4.0).reshape(1, 1, 2, 2), {'pool_height': 2, 'pool_width': 2, 'stride': 2})
+    >>> max_pool_backward_fast(np.ones_like(out), cache)[0, 0]
+    array([[0., 0.],
+           [0., 1.]])
+    """
+    method, inner = unpack(cache, 2, "max_pool_forward_fast")
+    backward = {"reshape": max_pool_backward_reshape, "im2col": max_pool_backward_im2col}.get(method)
+    if backward is None:
+        raise ValueError(f"cache names the method {method!r}; legal are 'reshape' and 'im2col'")
+    return backward(dout, inner)

@@ -125,6 +125,7 @@ def numpy_step(x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, la
     filters, images = len(w), len(x)
     rows = w.reshape(filters, -1)
     cols = numpy_im2col(x, layer).transpose(1, 2, 0).reshape(rows.shape[1], -1)
+    # [F x K] @ [K x L], [F x L] @ [L x K], [K x F] @ [F x L], with L over all images
     out = (rows @ cols + b.reshape(-1, 1)).reshape(filters, layer.out, layer.out, images)
 
     gradient = dout.transpose(1, 2, 3, 0).reshape(filters, -1)

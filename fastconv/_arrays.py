@@ -14,10 +14,15 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 def as_array(name: str, value: Any) -> np.ndarray:
     """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, as by {name}.filled(0)")
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{name} cannot be read as an array: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        kind = ValueError if type(error) is ValueError else TypeError
+        raise kind(f"{name} cannot be read as an array: {error}") from error
     _check_dtype(name, array.dtype)
     return array
 
@@ -47,7 +52,7 @@ def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
 def float_dtype(name: str, dtype: Any) -> np.dtype:
     """`dtype` as float32 or float64, else an error naming `name`."""
     try:
-        found = np.dtype(dtype)
+        found = np.dtype(dtype if dtype is not None else "nothing")
     except TypeError as error:
         raise TypeError(f"{name} must be a dtype, got {dtype!r}") from error
     _check_dtype(name, found)

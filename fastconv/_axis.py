@@ -49,13 +49,20 @@ class Axis:
 UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
-@functools.lru_cache(maxsize=512)
+#: Tables of kernels longer than this are made anew on every call, lest the cache hold much memory.
+_LONG_KERNEL = 4096
+
+
 def kernel_tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The axes, lifted to three, as the kernels read them.
 
     The sizes, (3, 6); and for the taps of all axes in turn the first output
     that meets the image there and one past the last, (2, taps).
     """
+    return _kept_tables(axes) if max(axis.k for axis in axes) <= _LONG_KERNEL else _tables(axes)
+
+
+def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.array([axis.row() for axis in (*(UNIT_AXIS,) * (3 - len(axes)), *axes)], np.intp)
     reach = []
     for size, k, stride, lo, dilation, out in sizes:
@@ -66,25 +73,35 @@ def kernel_tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
     return sizes, table
 
 
+_kept_tables = functools.lru_cache(maxsize=512)(_tables)
+
+
 def connections(axis: Axis, pad_mode: str) -> int:
     """Pairs (output, input cell) that some tap joins along one axis; pairs that a mirror makes equal count once."""
     if pad_mode == "zeros":
-        return sum(axis.outputs_before(tap, axis.size) - axis.outputs_before(tap, 0) for tap in range(axis.k))
+        _, reach = kernel_tables((axis,))
+        first, last = reach[:, 2:]  # past the taps of the two unit axes
+        return int(np.sum(np.maximum(last - first, 0)))
     # Only windows that touch the padding can meet a cell twice.
     begin = min(axis.outputs_before(0, 0), axis.out)
     end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
-    source = index_map(axis, pad_mode)
-    windows = (source[o * axis.stride :][: axis.extent : axis.dilation] for o in (*range(begin), *range(end, axis.out)))
-    return axis.k * (end - begin) + sum(len(np.unique(window)) for window in windows)
+    taps = np.arange(axis.k) * axis.dilation - axis.lo
+    border = (*range(begin), *range(end, axis.out))
+    merged = sum(len(np.unique(source_cells(taps + o * axis.stride, axis.size, pad_mode))) for o in border)
+    return axis.k * (end - begin) + merged
 
 
 def index_map(axis: Axis, pad_mode: str) -> np.ndarray:
     """The input cell that each cell of the padded axis shows; -1 where it is zero."""
-    at = np.arange(-axis.lo, axis.size + axis.hi)
+    return source_cells(np.arange(-axis.lo, axis.size + axis.hi), axis.size, pad_mode)
+
+
+def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
+    """The input cell that cell `at` shows, which may lie in the padding; -1 where it is zero."""
     if pad_mode == "zeros":
-        return np.where((at >= 0) & (at < axis.size), at, -1)
+        return np.where((at >= 0) & (at < size), at, -1)
     if pad_mode == "replicate":
-        return np.clip(at, 0, axis.size - 1)
+        return np.clip(at, 0, size - 1)
     if pad_mode == "circular":
-        return at % axis.size
-    return axis.size - 1 - np.abs(axis.size - 1 - np.abs(at))
+        return at % size
+    return size - 1 - np.abs(size - 1 - np.abs(at))

@@ -35,8 +35,8 @@ def show_config() -> None:
         "python": f"{platform.python_version()} ({sys.implementation.name}, {platform.machine()}, {sys.platform})",
         "numpy": np.__version__,
         "scipy": metadata.version("scipy"),
-        "compiled": f"{'stable ABI' if '.abi3.' in (compiled.__file__ or '') else 'this Python only'}, "
-        "portable vector code",
+        "compiled": ("stable ABI" if ".abi3." in (compiled.__file__ or "") else "this Python only")
+        + (", with bounds checks" if compiled.checked else ""),
         "BLAS behind NumPy": _blas(),
         "threads": f"{_threads.get_threads()} of {_threads.cpu_count()} CPUs",
         "algorithms": ", ".join(algorithms()),

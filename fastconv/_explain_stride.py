@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+import math
 from typing import Any
 
-#: How far from the given stride a legal one is looked for; 1 and the whole span are legal always.
-_SEARCH = 10_000
+import numpy as np
+
+#: Divisors are looked for up to here, which finds all of a span below 10**12.
+_SEARCH = 10**6
 
 
 def explain_remainder(i: int, axis: Any) -> str:
@@ -21,11 +25,12 @@ def explain_remainder(i: int, axis: Any) -> str:
 
 
 def _legal_strides(span: int, stride: int) -> list[int]:
-    if stride > span:
-        return [span]
-    below = next((s for s in range(stride - 1, max(stride - _SEARCH, 1), -1) if span % s == 0), 1)
-    above = next((s for s in range(stride + 1, min(stride + _SEARCH, span)) if span % s == 0), span)
-    return [below, above]
+    """The divisors of `span` on both sides of `stride`."""
+    small = np.arange(1, min(math.isqrt(span), _SEARCH) + 1)
+    small = small[span % small == 0]
+    divisors = sorted({*small.tolist(), *(span // small).tolist()})
+    at = bisect.bisect(divisors, stride)
+    return divisors[max(at - 1, 0) : at + 1]
 
 
 def _legal_pads(span: int, axis: Any) -> list[int | tuple[int, int]]:

@@ -11,17 +11,32 @@ from typing import Any
 import numpy as np
 
 
+def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0) -> Any:
+    """`cache`, refused unless it is of `kind`, or a tuple of `length`: then it is another layer's."""
+    if isinstance(cache, kind) if kind else isinstance(cache, tuple) and len(cache) == length:
+        return cache
+    got = f"a {type(cache).__name__}" + (f" of {len(cache)}" if isinstance(cache, tuple) else "")
+    raise TypeError(f"cache must come from {source}{f', a tuple of {length}' if length else ''}, got {got}")
+
+
 def merge_options(
-    where: str, defaults: Mapping[str, Any], given: Mapping[str, Any], param: Any = None, param_name: str = "param"
+    where: str,
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+    param: Any = None,
+    param_name: str = "param",
+    also: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """`defaults` overlaid by the dict `param` and the keywords `given`; an unknown or doubled key is an error."""
     if param is None:
         param = {}
     elif not isinstance(param, Mapping):
-        raise TypeError(f"{param_name} must be a dict of options or None, got {type(param).__name__}")
+        raise TypeError(
+            f"{param_name} must be a dict of options or None, got {type(param).__name__}; options can be keywords, too"
+        )
     for name in (*param, *given):
         if name not in defaults:
-            raise TypeError(f"{where}() got an unknown option {name!r}; known are {', '.join(defaults)}")
+            raise TypeError(f"{where}() got an unknown option {name!r}; known are {', '.join((*defaults, *also))}")
     both = [name for name in given if name in param]
     if both:
         raise TypeError(f"{where}() got {both[0]!r} both in {param_name} and as a keyword; give it once")

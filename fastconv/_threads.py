@@ -129,6 +129,11 @@ def threads(n: int) -> Iterator[None]:
     n : int
         As for `set_threads`.
 
+    Raises
+    ------
+    ValueError, TypeError
+        As `set_threads`.
+
     Examples
     --------
     >>> import fastconv

@@ -239,7 +239,7 @@ class ConvGeometry:
         pairs = math.prod(connections(axis, self.pad_mode) for axis in self.axes)
         return self.w_shape[0] * self.w_shape[1] * pairs
 
-    @cached_property
+    @property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         """The axes as the kernels read them."""
         return kernel_tables(self.axes)
@@ -296,9 +296,14 @@ class ConvGeometry:
         )
 
 
-def _check_pad_mode(pad_mode: Any, axes: tuple[Axis, ...]) -> None:
+def _pad_mode_name(pad_mode: Any) -> str:
     if not isinstance(pad_mode, str) or pad_mode not in PAD_MODES:
-        raise ValueError(f"pad_mode is {pad_mode!r}; legal are {', '.join(map(repr, PAD_MODES))}")
+        kind = ValueError if isinstance(pad_mode, str) else TypeError
+        raise kind(f"pad_mode is {pad_mode!r}; legal are {', '.join(map(repr, PAD_MODES))}")
+    return pad_mode
+
+
+def _check_pad_mode(pad_mode: str, axes: tuple[Axis, ...]) -> None:
     if pad_mode == "zeros":
         return
     for i, axis in enumerate(axes):
@@ -382,7 +387,7 @@ def resolve_conv(
         pad if isinstance(pad, str) else _resolve_pad(pad, x_shape[2:], w_shape[2:], (), (), PAD_NAMES),
         per_axis("dilation", dilation, rank, 1),
         as_int("groups", groups, 1),
-        pad_mode if isinstance(pad_mode, str) else repr(pad_mode),
+        _pad_mode_name(pad_mode),
         as_bool("flip", flip),
         as_bool("strict", strict),
     )
@@ -434,8 +439,24 @@ def _resolve_conv(
 def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> tuple[int, ...]:
     """The shape `conv` returns, ``(N, F, *out_spatial)``.
 
-    Parameters and errors are those of `conv_geometry`. Per axis the output is
+    Per axis the output is
     ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
+
+    Parameters
+    ----------
+    x_shape, w_shape : tuple of int
+        ``(N, C, *spatial)`` and ``(F, C // groups, *kernel)``.
+    **options
+        As `conv_geometry`.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv_geometry`.
 
     Examples
     --------
@@ -459,7 +480,7 @@ class PoolGeometry:
         """``(N, C, *out_spatial)``."""
         return (*self.x_shape[:2], *(axis.out for axis in self.axes))
 
-    @cached_property
+    @property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         """The axes as the kernels read them."""
         return kernel_tables(self.axes)

@@ -11,14 +11,27 @@ from typing import Any
 
 import numpy as np
 
+from fastconv import _arrays
+from fastconv._options import as_int
 
-def _check(name: str, x: Any) -> None:
+
+def _check(name: str, x: Any, h: float) -> None:
+    if not isinstance(h, (int, float, np.number)) or not 0 < h < np.inf:
+        raise ValueError(f"h must be a positive number, got {h!r}")
     if not isinstance(x, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, which is changed in place, got {type(x).__name__}")
     if x.dtype.kind != "f":
         raise TypeError(f"{name} must be of a float dtype to take a step in, got {x.dtype}; use {name}.astype(float)")
     if not x.flags.writeable:
         raise ValueError(f"{name} is read-only, but is changed in place; pass a copy")
+
+
+def _upstream(change: np.ndarray, df: Any) -> float:
+    """What a change of the output makes of the loss whose gradient by the output is `df`."""
+    df = _arrays.as_array("df", df)
+    if df.ndim and df.shape != change.shape:
+        raise ValueError(f"df has shape {df.shape}, but f returns shape {change.shape}")
+    return float(np.sum(change * df))
 
 
 def _steps(f: Callable[[], Any], x: np.ndarray, h: float) -> Iterator[tuple[tuple[int, ...], Any, Any]]:
@@ -73,7 +86,7 @@ def eval_numerical_gradient(
     >>> eval_numerical_gradient(lambda x: (x**2).sum(), np.array([1.0, 3.0]), verbose=False).round(6)
     array([2., 6.])
     """
-    _check("x", x)
+    _check("x", x, h)
     grad = np.zeros_like(x)
     for ix, above, below in _steps(lambda: f(x), x, h):
         grad[ix] = (above - below) / (2 * h)
@@ -115,10 +128,10 @@ def eval_numerical_gradient_array(
     >>> eval_numerical_gradient_array(lambda x: x**2, x, df).round(6)
     array([ 2., 60.])
     """
-    _check("x", x)
+    _check("x", x, h)
     grad = np.zeros_like(x)
     for ix, above, below in _steps(lambda: f(x), x, h):
-        grad[ix] = np.sum((above - below) * df) / (2 * h)
+        grad[ix] = _upstream(above - below, df) / (2 * h)
     return grad
 
 
@@ -142,6 +155,11 @@ def eval_numerical_gradient_blobs(
     list of ndarray
         One per input, of the shape of its ``diffs``.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As `eval_numerical_gradient`.
+
     Examples
     --------
     >>> import numpy as np
@@ -161,16 +179,33 @@ def eval_numerical_gradient_blobs(
 
     grads = []
     for i, blob in enumerate(inputs):
-        _check(f"inputs[{i}].vals", blob.vals)
+        _check(f"inputs[{i}].vals", blob.vals, h)
         grad = np.zeros_like(blob.diffs)
         for ix, above, below in _steps(run, blob.vals, h):
-            grad[ix] = np.sum((above - below) * output.diffs) / (2 * h)
+            grad[ix] = _upstream(above - below, output.diffs) / (2 * h)
         grads.append(grad)
     return grads
 
 
 def eval_numerical_gradient_net(net: Any, inputs: tuple, output: Any, h: float = 1e-5) -> list[np.ndarray]:
     """`eval_numerical_gradient_blobs` of ``net.forward()``, which reads the inputs and writes the output.
+
+    Parameters
+    ----------
+    net : object
+        Its ``forward()`` writes ``output.vals`` from the inputs' ``vals``.
+    inputs, output, h
+        As `eval_numerical_gradient_blobs`.
+
+    Returns
+    -------
+    list of ndarray
+        One per input.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `eval_numerical_gradient`.
 
     Examples
     --------
@@ -215,10 +250,12 @@ def grad_check_sparse(
     >>> grad_check_sparse(lambda x: (x**2).sum(), x, 2 * x, num_checks=1)
     numerical: 6.000000 analytic: 6.000000, relative error: ...
     """
-    _check("x", x)
+    _check("x", x, h)
     if np.shape(analytic_grad) != x.shape:
         raise ValueError(f"analytic_grad has shape {np.shape(analytic_grad)}, but x has shape {x.shape}")
-    for _ in range(num_checks):
+    if not x.size:
+        raise ValueError(f"x {x.shape} has no entry to check")
+    for _ in range(as_int("num_checks", num_checks, 0)):
         ix = tuple(randrange(size) for size in x.shape)
         above, below = _step(lambda: f(x), x, ix, h)
         numerical, analytic = float((above - below) / (2 * h)), float(analytic_grad[ix])
@@ -240,12 +277,19 @@ def rel_error(x: Any, y: Any) -> float:
     float
         0.0 for empty arrays.
 
+    Raises
+    ------
+    TypeError
+        For complex or object input.
+
     Examples
     --------
     >>> from fastconv.gradient_check import rel_error
     >>> rel_error([1.0, 2.0], [1.0, 2.0])
     0.0
     """
-    x, y = np.asarray(x), np.asarray(y)
+    # As floats: the difference of unsigned integers would wrap around.
+    x, y = (_arrays.as_array(name, value) for name, value in (("x", x), ("y", y)))
+    x, y = (a if a.dtype.kind == "f" else a.astype(np.float64) for a in (x, y))
     error = np.abs(x - y) / np.maximum(1e-8, np.abs(x) + np.abs(y))
     return float(np.max(error, initial=0.0))

@@ -118,6 +118,20 @@ def test_arrays_changed_in_place_between_calls(form, rng):
     np.testing.assert_allclose(forward(x, w, b, {"stride": 1, "pad": 1})[0], 2 * first)
 
 
+def test_one_row_of_padding(rng):
+    """Images one cell high whose only row of outputs lies in the padding."""
+    x, w = rng.standard_normal((1, 1, 1, 2)), np.ones((1, 1, 1, 2))
+    for form in FORMS:
+        out, cache = getattr(cs231n, f"conv_forward_{form}")(x, w, np.zeros(1), {"stride": 3, "pad": 1})
+        assert np.all(out == 0)
+        assert all(np.all(g == 0) for g in getattr(cs231n, f"conv_backward_{form}")(np.ones_like(out), cache)[:2])
+
+
+def test_huge_stride():
+    assert cs231n.im2col_indices(np.ones((1, 1, 4, 4)), 3, 3, 1, 10**30).shape == (9, 1)
+    assert cs231n.get_im2col_indices((1, 1, 4, 4), 3, 3, 1, 10**30)[1].shape == (9, 1)
+
+
 POOLS = [
     ((2, 3, 8, 8), 2, 2, 2),
     ((2, 3, 7, 8), 3, 2, 2),
@@ -255,7 +269,7 @@ def test_star_import_brings_the_courses_names():
                 np.ones((1, 1, 3, 3)), np.ones((1, 1, 5, 3)), [0], {"stride": 1, "pad": 0}
             ),
             ValueError,
-            "5 x 3 field does not fit",
+            "kernel covers 5 cells",
         ),
         (
             lambda: cs231n.conv_forward_im2col(
@@ -282,9 +296,34 @@ def test_star_import_brings_the_courses_names():
                 np.ones((1, 1, 3, 3)), {"pool_height": 4, "pool_width": 2, "stride": 2}
             ),
             ValueError,
-            "does not fit",
+            "kernel covers 4 cells",
         ),
         (lambda: cs231n.max_pool_backward_fast(np.ones(1), ("magic", ())), ValueError, "magic"),
+        (lambda: cs231n.max_pool_backward_fast(np.ones(1), ([], ())), ValueError, "legal are"),
+        (lambda: cs231n.max_pool_backward_reshape(np.ones(1), (1, 2, 3)), ValueError, "dout has shape"),
+        (lambda: cs231n.get_im2col_indices((1, 1, -3, 4), 1, 1, 3), ValueError, r"x_shape\[2\] must be an int >= 0"),
+        (lambda: cs231n.get_im2col_indices(("a", 1, 2, 3), 3, 3), TypeError, r"x_shape\[0\] must be an int"),
+        (lambda: cs231n.col2im_indices(np.ones((27, 32)), (2, 3, 4.0, 4), 3, 3), TypeError, r"x_shape\[2\]"),
+        (
+            lambda: cs231n.conv_forward_fast(np.ones((1, 1, 3, 3)), np.ones((0, 1, 3, 3)), [], {"stride": 1, "pad": 0}),
+            ValueError,
+            "no filters",
+        ),
+        (
+            lambda: cs231n.conv_forward_fast(
+                np.ones((1, 0, 3, 3)), np.ones((1, 0, 3, 3)), [0], {"stride": 1, "pad": 0}
+            ),
+            ValueError,
+            "no channels",
+        ),
+        (
+            lambda: cs231n.max_pool_backward_im2col(
+                np.ones((1, 1, 1, 1)),
+                (np.ones((1, 1, 2, 2)), np.ones((4, 2)), [0], {"pool_height": 2, "pool_width": 2, "stride": 2}),
+            ),
+            ValueError,
+            "cache holds columns",
+        ),
     ],
 )
 def test_bad_input(call, error, message):

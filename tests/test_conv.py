@@ -1,5 +1,7 @@
 """Convolution: every algorithm, op and dtype over the table of cases, against loops that share no code with it."""
 
+import sys
+
 import numpy as np
 import oracle
 import pytest
@@ -13,7 +15,7 @@ TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 
 def close(actual, expected, dtype):
     assert actual.dtype == dtype
-    assert actual.flags.c_contiguous and actual.flags.owndata | (actual.base is not None)
+    assert actual.flags.c_contiguous and actual.flags.aligned and actual.dtype.isnative
     scale = max(1.0, np.abs(expected).max(initial=0.0))
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
@@ -21,7 +23,7 @@ def close(actual, expected, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
-def test_against_loops(algorithm, case, dtype):
+def test_against_loops(algorithm, case, dtype, blocks):
     x, w, b = case.arrays(dtype)
     table, out_spatial = case.table()
     groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
@@ -208,6 +210,59 @@ def test_algorithms():
         assert set(fastconv.algorithms(op)) >= {"reference", "im2col"}
     with pytest.raises(ValueError, match="op is 'sideways'; legal are 'forward'"):
         fastconv.algorithms("sideways")
+
+
+def test_auto_takes_the_cheapest():
+    choose, dtype = sys.modules["fastconv.algorithms"].choose, np.dtype(np.float32)
+    for x, w in (((1, 3, 8, 8), (4, 3, 3, 3)), ((16, 64, 56, 56), (64, 64, 3, 3)), ((1, 1, 9), (1, 1, 3))):
+        for op in ("forward", "backward_data", "backward_weights"):
+            geometry = fastconv.conv_geometry(x, w)
+            assert choose(op, geometry, dtype, 2).name != "reference"
+            for name in fastconv.algorithms():
+                algorithm = choose(op, geometry, dtype, 2, name)
+                assert algorithm.name == name and algorithm.workspace_bytes(op, geometry, dtype, 2) >= 0
+
+
+def test_an_algorithm_that_cannot_says_why(monkeypatch):
+    registry = sys.modules["fastconv.algorithms"].REGISTRY
+
+    class Never(type(registry["im2col"])):
+        name = "never"
+
+        def unsupported(self, op, geometry, dtype):
+            return "it never can"
+
+    monkeypatch.setitem(registry, "never", Never())
+    with pytest.raises(ValueError, match="algorithm 'never' cannot do this forward: it never can"):
+        conv(np.ones((1, 1, 4)), np.ones((1, 1, 2)), algorithm="never")
+    assert conv(np.ones((1, 1, 4)), np.ones((1, 1, 2))).shape == (1, 1, 3)
+
+
+def test_threads_reach_the_kernels(monkeypatch):
+    seen = []
+    run = fastconv._threads.run
+    monkeypatch.setattr("fastconv._threads.run", lambda *a, **k: (seen.append(k["threads"]), run(*a, **k)))
+    x, w = np.ones((2, 3, 6, 6)), np.ones((2, 3, 3, 3))
+    out, cache = conv_forward(x, w, None, threads=3)
+    conv_backward(out, cache)
+    assert seen and set(seen) == {3}
+
+
+def test_a_shape_assigned_between_forward_and_backward_does_not_matter(rng):
+    x, w = rng.standard_normal((4, 3, 6, 6)), rng.standard_normal((2, 3, 3, 3))
+    out, cache = conv_forward(x, w, None)
+    expected = conv_backward(out, cache)
+    x.shape = (4, 108)
+    for actual, wanted in zip(conv_backward(out, cache)[:2], expected[:2], strict=True):
+        assert np.array_equal(actual, wanted)
+
+
+def test_a_cache_put_together_wrongly_is_refused():
+    out, cache = conv_forward(np.ones((2, 1, 5)), np.ones((1, 1, 2)), None)
+    with pytest.raises(ValueError, match=r"cache holds x \(1, 1, 5\)"):
+        conv_backward(out, cache._replace(x=np.ones((1, 1, 5))))
+    with pytest.raises(TypeError, match="need_dx must be True or False, got 'no'"):
+        conv_backward(out, cache, need_dx="no")
 
 
 def test_memory_of_im2col_is_bounded():

@@ -63,6 +63,21 @@ def test_info(capsys):
     assert "algorithms" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}, {"COLUMNS": "40"}])
+def test_any_terminal_will_do(tmp_path, environment):
+    result = subprocess.run(
+        [sys.executable, "-m", "fastconv", "--epochs", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "taken for" in result.stdout or "right class by row" in result.stdout
+    assert (tmp_path / "fastconv_demo.png").is_file()
+
+
 def test_missing_extra_is_named(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     monkeypatch.chdir(tmp_path)
@@ -76,6 +91,19 @@ def test_bad_arguments(capsys, tmp_path):
     assert "0 is not a positive number" in capsys.readouterr().err
     assert cli.main(["--out", str(tmp_path / "nowhere" / "x.png")]) == 2
     assert "there is no folder" in capsys.readouterr().err
+    for out, message in (
+        (tmp_path, "ends in .png"),
+        (tmp_path / "x.jpg", "ends in .png"),
+        ("/dev/null", "ends in .png"),
+    ):
+        assert cli.main(["--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / "folder.png").mkdir()
+    assert cli.main(["--out", str(tmp_path / "folder.png")]) == 2
+    assert "not a file" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["--seed", "-1"])
+    assert "a seed is 0 or more" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")

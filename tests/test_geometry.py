@@ -56,8 +56,18 @@ def test_what_a_strict_error_calls_legal_is_legal(size, k, stride, dilation, lo,
 
 
 def test_strict_error_of_a_huge_stride_is_quick():
-    with pytest.raises(ValueError, match="nearest legal strides: 999999999999999998"):
+    with pytest.raises(ValueError, match="nearest legal strides: 999999999999999998;"):
         conv_geometry((1, 1, 10**18), (1, 1, 3), stride=10**20, strict=True, pad=[(0, 1)])
+
+
+def test_nearest_legal_strides_are_found_far_away():
+    with pytest.raises(ValueError, match="nearest legal strides: 2, 100003;"):
+        conv_geometry((1, 1, 200007), (1, 1, 1), stride=50000, strict=True)
+
+
+def test_a_sheet_of_a_huge_shape_is_quick():
+    text = str(conv_geometry((1, 1, 10**12), (1, 1, 3), pad=1, pad_mode="reflect"))
+    assert "2,999,999,999,998 entries" in text
 
 
 def test_strict_has_nothing_to_say_under_same():

@@ -77,6 +77,13 @@ def test_conv_without_bias_in_a_sandwich(rng):
     assert layers.conv_relu_backward(out, cache)[2] is None
 
 
+def test_rel_error_of_integers_does_not_wrap():
+    assert rel_error(np.uint8([0]), np.uint8([1])) == 1
+    assert rel_error(np.int8([-100]), np.int8([100])) == 1
+    assert rel_error([True], [True]) == 0
+    assert rel_error(np.empty(0), np.empty(0)) == 0
+
+
 def test_checker_restores_x_when_f_fails():
     x = np.array([1.0, 2.0])
 

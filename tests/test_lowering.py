@@ -18,8 +18,7 @@ def settings(case):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_against_indexing(case, dtype, threads, monkeypatch):
-    monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
+def test_against_indexing(case, dtype, threads, blocks):
     x = case.arrays(dtype)[0]
     kernel, options = settings(case)
     table, _ = case.table()

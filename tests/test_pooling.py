@@ -66,10 +66,9 @@ def geometry_and_windows(shape, options):
     return geometry, table.reshape(-1, table.shape[-1])
 
 
-@pytest.fixture(autouse=True, params=[1, 3], ids=["1thread", "3threads"])
-def threads(request, monkeypatch):
-    monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
-    return request.param
+@pytest.fixture(autouse=True)
+def threads(blocks):
+    return 1 if blocks == "as they are" else 3
 
 
 @dtypes
@@ -130,6 +129,16 @@ def test_nan_wins_and_the_first_maximum_wins():
             assert np.array_equal(max_pool_indices(cache)[0, row, 0], starts + first)
     out, cache = max_pool_forward(np.full((1, 1, 4), -inf), kernel_size=2)
     assert np.all(out == -inf) and np.array_equal(max_pool_indices(cache)[0, 0], [0, 2])
+
+
+def test_a_cache_that_was_changed_is_refused():
+    out, cache = max_pool_forward(np.ones((2, 3, 8, 8)), kernel_size=2)
+    with pytest.raises(ValueError, match="read-only"):
+        cache.indices[...] = 7
+    with pytest.raises(ValueError, match="indices outside the planes"):
+        max_pool_backward(out, cache._replace(indices=np.full(out.shape, 10**9, cache.indices.dtype)))
+    with pytest.raises(ValueError, match="cache holds indices of shape"):
+        max_pool_backward(out, cache._replace(indices=cache.indices[:1]))
 
 
 def test_padding_never_wins():

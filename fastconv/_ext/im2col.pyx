@@ -6,9 +6,13 @@ from, ``grain`` pieces at a time.
 """
 
 from fastconv._ext.runs cimport (
-    Axis, cell, copy, fc_check, fc_draw, floating, outputs_before, read_axis, scatter_add, seen,
+    FC_CHECKED, Axis, cell, copy, fc_check, fc_draw, floating, outputs_before, read_axis, scatter_add, seen,
     zero, zero_column, zero_short,
 )
+
+
+#: Whether this build checks bounds.
+checked = bool(FC_CHECKED)
 
 
 cdef void fill_row(
@@ -122,7 +126,7 @@ def im2col(
         fc_check(d.size == x.shape[2] and h.size == x.shape[3] and w.size == x.shape[4])
         taps = d.k * h.k * w.k
         shifted = (
-            d.size == d.k == d.out == 1 and taps <= MAX_SHIFTS and step_h == w.size
+            d.size == d.k == d.out == 1 and seen(&d, 0) and taps <= MAX_SHIFTS and step_h == w.size
             and h.stride == 1 and w.stride == 1 and w.out == w.size
         )
         if shifted:
@@ -213,7 +217,7 @@ def col2im(
     with nogil:
         d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
         taps = d.k * h.k * w.k
-        fc_check(x.strides[3] == w.size * x.strides[4])
+        fc_check(h.size == 1 or x.strides[3] == w.size * x.strides[4])
         fc_check(cols.shape[1] == x.shape[1] * taps and cols.shape[2] == d.out * h.out * w.out)
         fc_check(d.size == x.shape[2] and h.size == x.shape[3] and w.size == x.shape[4])
         begin = fc_draw(&counter[0], grain)

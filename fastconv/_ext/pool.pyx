@@ -122,19 +122,26 @@ def max_forward(
 
 
 def max_backward(
-    const floating[:, ::1] dout, const index_t[:, ::1] indices, floating[:, ::1] dx,
+    const floating[:, ::1] dout, const index_t[:, ::1] indices, floating[:, ::1] dx, char[::1] astray,
     Py_ssize_t[::1] counter, Py_ssize_t grain,
 ):
-    """dx (P, D * H * W): every entry of dout (P, L) added where its maximum was."""
-    cdef Py_ssize_t total = dx.shape[0], begin, p, i
+    """dx (P, D * H * W): every entry of dout (P, L) added where its maximum was.
+
+    An index outside the plane, which only a cache that was tampered with has,
+    is not followed; astray[0] is set instead.
+    """
+    cdef Py_ssize_t total = dx.shape[0], cells = dx.shape[1], begin, p, i, place
     with nogil:
         begin = fc_draw(&counter[0], grain)
         while begin < total:
             for p in range(begin, min(begin + grain, total)):
-                zero(&dx[p, 0], dx.shape[1])
+                zero(&dx[p, 0], cells)
                 for i in range(dout.shape[1]):
-                    fc_check(0 <= indices[p, i] < dx.shape[1])
-                    dx[p, indices[p, i]] += dout[p, i]
+                    place = indices[p, i]
+                    if 0 <= place < cells:
+                        dx[p, place] += dout[p, i]
+                    else:
+                        astray[0] = 1
             begin = fc_draw(&counter[0], grain)
 
 

@@ -22,6 +22,7 @@
 
 /* A failed check ends the process: there is no exception to raise without the GIL. */
 #if defined(FASTCONV_DEBUG)
+#define FC_CHECKED 1
 #define fc_check(condition)                                                              \
     do {                                                                                 \
         if (!(condition)) {                                                              \
@@ -31,6 +32,7 @@
         }                                                                                \
     } while (0)
 #else
+#define FC_CHECKED 0
 #define fc_check(condition) ((void)0)
 #endif
 
@@ -62,8 +64,6 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
     memset(dst, 0, bytes);
 }
 
-/* `T` a floating type, `I` the integer that indexes a plane. */
-
 /* A statement for every i below n, the common strides as constants. */
 #define FC_EACH(n, stride, statement)                                                      \
     do {                                                                                   \
@@ -83,6 +83,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
         }                                                                                  \
     } while (0)
 
+/* `T` a floating type. */
 #define FC_DEFINE_RUNS(T, suffix)                                                          \
     static inline void fc_copy_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src,      \
                                         ptrdiff_t n, ptrdiff_t stride)                     \
@@ -119,7 +120,7 @@ FC_DEFINE_RUNS(double, f64)
 
 /* best[i], where[i] <- the larger of best[i] and x[i * stride], and its index.
  * `where[i] < 0` marks an output no tap has reached yet. NaN is taken unless a
- * NaN is held already, and an equal value never replaces an earlier one. */
+ * NaN is held already, and an equal value never replaces an earlier one. `I` is the integer that indexes a plane. */
 #define FC_DEFINE_MAX(T, I, suffix)                                                        \
     static inline void fc_max_##suffix(T *FC_RESTRICT best, I *FC_RESTRICT where,          \
                                        const T *FC_RESTRICT x, ptrdiff_t n,                \

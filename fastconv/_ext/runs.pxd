@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t
 
 
 cdef extern from "runs.h" nogil:
+    const bint FC_CHECKED
     void fc_check(bint condition) noexcept
     Py_ssize_t fc_draw(Py_ssize_t* counter, Py_ssize_t grain) noexcept
     void fc_zero_bytes(char* dst, size_t bytes) noexcept

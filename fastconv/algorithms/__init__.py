@@ -93,9 +93,8 @@ def forward(
     algorithm = choose("forward", geometry, out.dtype, threads, name)
     if not out.size:
         return
-    if not x.size:  # an image of padding alone
-        out[...] = 0 if b is None else b.reshape(-1, *(1,) * geometry.rank)
-        return
+    if not x.size:  # images of padding alone, which no kernel has to know
+        algorithm = REGISTRY["reference"]
     w = _turned(w, geometry)
     for chunk in _chunks(geometry, x.dtype):
         part = x[chunk] if geometry.pad_mode == "zeros" else _padding.extend(x[chunk], geometry)
@@ -125,9 +124,11 @@ def backward_weights(
 ) -> None:
     """dw by algorithm `name`, for every geometry."""
     algorithm = choose("backward_weights", geometry, dw.dtype, threads, name)
-    if not x.size:
+    if not len(x):
         dw.fill(0)
         return
+    if not x.size:
+        algorithm = REGISTRY["reference"]
     total = dw if not geometry.flip else np.empty_like(dw)
     for i, chunk in enumerate(_chunks(geometry, x.dtype)):
         part = x[chunk] if geometry.pad_mode == "zeros" else _padding.extend(x[chunk], geometry)

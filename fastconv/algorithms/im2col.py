@@ -21,7 +21,7 @@ _FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
 
 
 class Im2col(Algorithm):
-    """Three matrix products by BLAS, on the columns of one image at a time, never of N.
+    """Three matrix products by BLAS, on the columns of one image at a time.
 
     With G groups, ``f = F / G`` filters, ``K = C / G * taps`` rows a group and
     L output positions:
@@ -31,7 +31,7 @@ class Im2col(Algorithm):
     - backward_weights: dw += dout @ cols.T    [f x L] @ [L x K]
 
     Images so small that a product of one does not pay are taken B at a time,
-    side by side, within a few MiB: L is then B times as long. A pointwise layer
+    side by side, within a few MiB whatever N is: L is then B times as long. A pointwise layer
     is not lowered: the image is its columns.
 
     Chellapilla, Puri, Simard, "High performance convolutional neural networks

@@ -12,45 +12,36 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_int
+from fastconv._options import as_int, as_shape
+from fastconv.geometry import conv_output_shape
 from fastconv.lowering import col2im, im2col
 
 
 def images(name: str, x: Any) -> np.ndarray:
-    """`x` as an array of four axes."""
+    """`x` as an array of four axes, with channels."""
     x = _arrays.as_array(name, x)
     if x.ndim != 4:
         raise ValueError(f"{name} must be (N, C, H, W), got shape {x.shape}")
+    if x.shape[1] < 1:
+        raise ValueError(f"{name} {x.shape} has no channels")
     return x
 
 
 def output_size(x_shape: tuple[int, ...], height: int, width: int, pad: int, stride: int) -> tuple[int, int]:
     """OH and OW, floored, everything validated."""
-    if not isinstance(x_shape, (tuple, list)) or len(x_shape) != 4:
-        raise ValueError(f"x_shape must be (N, C, H, W), got {x_shape!r}")
-    height, width = as_int("field_height", height, 1), as_int("field_width", width, 1)
+    shape = as_shape("x_shape", x_shape)
+    if len(shape) != 4 or shape[1] < 1:
+        raise ValueError(f"x_shape must be (N, C, H, W) with at least one channel, got {x_shape!r}")
+    field = as_int("field_height", height, 1), as_int("field_width", width, 1)
     pad, stride = as_int("padding", pad, 0), as_int("stride", stride, 1)
-    sizes = tuple(
-        (size + 2 * pad - field) // stride + 1 for size, field in zip(x_shape[2:], (height, width), strict=True)
-    )
-    if min(sizes) < 1:
-        raise ValueError(
-            f"a {height} x {width} field does not fit into images of {x_shape[2]} x {x_shape[3]} with padding {pad}"
-        )
-    return sizes[0], sizes[1]
+    out = conv_output_shape((shape[0], 1, *shape[2:]), (1, 1, *field), stride=stride, pad=pad)
+    return out[2], out[3]
 
 
 def common(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
     """All of them in the dtype they are computed in."""
     dtype = _arrays.result_dtype(*arrays)
     return tuple(_arrays.prepare(array, dtype) for array in arrays)
-
-
-def unpack(cache: Any, length: int, source: str) -> tuple:
-    """`cache`, refused unless it is a tuple of that length."""
-    if not (isinstance(cache, tuple) and len(cache) == length):
-        raise TypeError(f"cache must come from {source}, a tuple of {length}, got a {type(cache).__name__}")
-    return cache
 
 
 def get_im2col_indices(
@@ -70,6 +61,13 @@ def get_im2col_indices(
     i, j : ndarray, (C * field_height * field_width, OH * OW)
         Rows and columns of the padded image.
 
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
     Examples
     --------
     >>> from fastconv.compat.cs231n import get_im2col_indices
@@ -79,10 +77,11 @@ def get_im2col_indices(
            [1, 1]])
     """
     out_height, out_width = output_size(x_shape, field_height, field_width, padding, stride)
-    channels = as_int("x_shape[1]", x_shape[1], 1)
-    k, kh, kw = np.indices((channels, field_height, field_width)).reshape(3, -1, 1)
+    k, kh, kw = np.indices((x_shape[1], field_height, field_width)).reshape(3, -1, 1)
     oh, ow = np.indices((out_height, out_width)).reshape(2, 1, -1)
-    return k, kh + stride * oh, kw + stride * ow
+    # A stride past the image has one output, at 0; the stride itself may not fit an index.
+    step = min(stride, max(x_shape[2:]) + 2 * padding)
+    return k, kh + step * oh, kw + step * ow
 
 
 def im2col_indices(x: Any, field_height: int, field_width: int, padding: int = 1, stride: int = 1) -> np.ndarray:
@@ -96,6 +95,13 @@ def im2col_indices(x: Any, field_height: int, field_width: int, padding: int = 1
     Returns
     -------
     ndarray, (C * field_height * field_width, OH * OW * N)
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
 
     Examples
     --------
@@ -133,6 +139,13 @@ def col2im_indices(
     -------
     ndarray, `x_shape`
 
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
     Examples
     --------
     >>> import numpy as np
@@ -157,6 +170,23 @@ def col2im_indices(
 def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, stride: int) -> np.ndarray:
     """As `im2col_indices`, without defaults.
 
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+    field_height, field_width, padding, stride : int
+        Of the windows; a stride that does not tile is floored.
+
+    Returns
+    -------
+    ndarray, (C * field_height * field_width, OH * OW * N)
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
     Examples
     --------
     >>> import numpy as np
@@ -171,6 +201,25 @@ def col2im_cython(
     cols: Any, N: int, C: int, H: int, W: int, field_height: int, field_width: int, padding: int, stride: int
 ) -> np.ndarray:
     """As `col2im_indices`, with the shape as four numbers.
+
+    Parameters
+    ----------
+    cols : array_like, (C * field_height * field_width, OH * OW * N)
+    N, C, H, W : int
+        Shape of the images.
+    field_height, field_width, padding, stride : int
+        Of the windows; a stride that does not tile is floored.
+
+    Returns
+    -------
+    ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
 
     Examples
     --------
@@ -193,6 +242,13 @@ def col2im_6d_cython(cols: Any, N: int, C: int, H: int, W: int, HH: int, WW: int
     Returns
     -------
     ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
 
     Examples
     --------

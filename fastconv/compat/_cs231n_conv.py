@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_int, merge_options
+from fastconv._options import as_cache, as_int, merge_options
 from fastconv.compat._cs231n_columns import (
     col2im_6d_cython,
     col2im_indices,
@@ -16,7 +16,6 @@ from fastconv.compat._cs231n_columns import (
     im2col_indices,
     images,
     output_size,
-    unpack,
 )
 from fastconv.layers import conv_backward, conv_forward
 from fastconv.layers.conv import prepare
@@ -31,6 +30,8 @@ def _conv_layer(x: Any, w: Any, b: Any, conv_param: Any) -> tuple[np.ndarray, np
             raise ValueError(f"conv_param has no {name!r}; it must be {{'stride': int, 'pad': int}}")
     stride, pad = as_int("stride", settings["stride"], 1), as_int("pad", settings["pad"], 0)
     x, w, b = images("x", x), images("w", w), _arrays.as_array("b", b)
+    if w.shape[0] < 1:
+        raise ValueError(f"w {w.shape} has no filters")
     if w.shape[1] != x.shape[1]:
         raise ValueError(f"x {x.shape} has {x.shape[1]} channels, but w {w.shape} takes {w.shape[1]}")
     if b.shape != (w.shape[0],):
@@ -58,6 +59,13 @@ def conv_forward_naive(
     cache : tuple
         ``(x, w, b, conv_param)``.
 
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
     Examples
     --------
     >>> import numpy as np
@@ -76,6 +84,25 @@ def conv_forward_naive(
 def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients ``(dx, dw, db)`` of `conv_forward_naive`.
 
+    Parameters
+    ----------
+    dout : array_like, (N, F, OH, OW)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_forward_naive`.
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        Of the shapes of `x`, `w` and `b`.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -85,7 +112,7 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
     >>> conv_backward_naive(np.ones_like(out), cache)[2]
     array([9.])
     """
-    x, w, b, conv_param = unpack(cache, 4, "conv_forward_naive")
+    x, w, b, conv_param = as_cache(cache, "conv_forward_naive", length=4)
     _conv_layer(x, w, b, conv_param)
     layer, _ = prepare("conv_backward_naive", x, w, b, conv_param, {})
     return conv_backward(dout, layer)  # type: ignore[return-value]
@@ -123,6 +150,13 @@ def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -
     cache : tuple
         ``(x, w, b, conv_param, x_cols)``; columns of `x_cols` run oh, ow, n.
 
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
     Examples
     --------
     >>> import numpy as np
@@ -143,6 +177,25 @@ def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -
 def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients ``(dx, dw, db)`` of `conv_forward_im2col`.
 
+    Parameters
+    ----------
+    dout : array_like, (N, F, OH, OW)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_forward_im2col`.
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        Of the shapes of `x`, `w` and `b`.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -152,7 +205,7 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     >>> conv_backward_im2col(np.ones_like(out), cache)[2]
     array([2., 2., 2., 2.])
     """
-    x, w, b, conv_param, x_cols = unpack(cache, 5, "conv_forward_im2col")
+    x, w, b, conv_param, x_cols = as_cache(cache, "conv_forward_im2col", length=5)
     x, w, b, stride, pad = _conv_layer(x, w, b, conv_param)
     x, w, b = common(x, w, b)
     dout = _cast_dout(dout, x, w, stride, pad)
@@ -173,6 +226,13 @@ def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) 
     out : ndarray, (N, F, OH, OW)
     cache : tuple
         ``(x, w, b, conv_param, x_cols)``; columns of `x_cols` run n, oh, ow.
+
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
 
     Examples
     --------
@@ -195,6 +255,25 @@ def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) 
 def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients ``(dx, dw, db)`` of `conv_forward_strides`; also called `conv_backward_fast`.
 
+    Parameters
+    ----------
+    dout : array_like, (N, F, OH, OW)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_forward_strides`.
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        Of the shapes of `x`, `w` and `b`.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -204,7 +283,7 @@ def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
     >>> conv_backward_fast(np.ones_like(out), cache)[2]
     array([2., 2., 2., 2.])
     """
-    x, w, b, conv_param, x_cols = unpack(cache, 5, "conv_forward_strides")
+    x, w, b, conv_param, x_cols = as_cache(cache, "conv_forward_strides", length=5)
     x, w, b, stride, pad = _conv_layer(x, w, b, conv_param)
     x, w, b = common(x, w, b)
     (N, C, H, W), (HH, WW) = x.shape, w.shape[2:]

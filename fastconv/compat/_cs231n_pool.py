@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_int, merge_options
-from fastconv.compat._cs231n_columns import col2im_indices, common, im2col_indices, images, output_size, unpack
+from fastconv._options import as_cache, as_int, merge_options
+from fastconv.compat._cs231n_columns import col2im_indices, common, im2col_indices, images, output_size
 from fastconv.layers import max_pool_backward, max_pool_forward
 
 
@@ -43,6 +43,13 @@ def max_pool_forward_naive(x: Any, pool_param: Mapping[str, int]) -> tuple[np.nd
     cache : tuple
         ``(x, pool_param)``.
 
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
     Examples
     --------
     >>> import numpy as np
@@ -59,6 +66,24 @@ def max_pool_forward_naive(x: Any, pool_param: Mapping[str, int]) -> tuple[np.nd
 def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
     """Gradient of `max_pool_forward_naive`; of equal maxima the first gets it.
 
+    Parameters
+    ----------
+    dout : array_like, (N, C, OH, OW)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `max_pool_forward_naive`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -69,7 +94,7 @@ def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
     array([[1., 0.],
            [0., 0.]])
     """
-    x, pool_param = unpack(cache, 2, "max_pool_forward_naive")
+    x, pool_param = as_cache(cache, "max_pool_forward_naive", length=2)
     images, height, width, stride = _pool_layer(x, pool_param)
     return max_pool_backward(dout, max_pool_forward(images, kernel_size=(height, width), stride=stride)[1])
 
@@ -119,6 +144,24 @@ def max_pool_forward_reshape(x: Any, pool_param: Mapping[str, int]) -> tuple[np.
 def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
     """Gradient of `max_pool_forward_reshape`; equal maxima of a window share it evenly.
 
+    Parameters
+    ----------
+    dout : array_like, (N, C, OH, OW)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `max_pool_forward_reshape`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -129,12 +172,14 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
     array([[0.25, 0.25],
            [0.25, 0.25]])
     """
-    x, x_reshaped, out = unpack(cache, 3, "max_pool_forward_reshape")
+    x, x_reshaped, out = as_cache(cache, "max_pool_forward_reshape", length=3)
+    x_reshaped, out = _arrays.as_array("x_reshaped in cache", x_reshaped), _arrays.as_array("out in cache", out)
     dout = _arrays.cast_gradient("dout", dout, out.shape, out.dtype)
     held = out[:, :, :, None, :, None]
     # NaN is the maximum of its window, but equals nothing.
     mask = (x_reshaped == held) | (np.isnan(x_reshaped) & np.isnan(held))
-    share = dout[:, :, :, None, :, None] / mask.sum(axis=(3, 5), keepdims=True).astype(out.dtype)
+    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # none is left where x was changed since
+    share = dout[:, :, :, None, :, None] / count.astype(out.dtype)
     return np.where(mask, share, out.dtype.type(0)).reshape(np.shape(x))
 
 
@@ -152,6 +197,13 @@ def max_pool_forward_im2col(x: Any, pool_param: Mapping[str, int]) -> tuple[np.n
     cache : tuple
         ``(x, x_cols, x_cols_argmax, pool_param)``: windows as columns in the
         order oh, ow, n, c, and the place of each maximum in its window.
+
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
 
     Examples
     --------
@@ -174,6 +226,24 @@ def max_pool_forward_im2col(x: Any, pool_param: Mapping[str, int]) -> tuple[np.n
 def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
     """Gradient of `max_pool_forward_im2col`; of equal maxima the first gets it.
 
+    Parameters
+    ----------
+    dout : array_like, (N, C, OH, OW)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `max_pool_forward_im2col`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -184,12 +254,17 @@ def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
     array([[1., 1., 0.],
            [0., 0., 0.]])
     """
-    x, x_cols, x_cols_argmax, pool_param = unpack(cache, 4, "max_pool_forward_im2col")
+    x, x_cols, x_cols_argmax, pool_param = as_cache(cache, "max_pool_forward_im2col", length=4)
     images, height, width, stride = _pool_layer(x, pool_param)
     N, C, H, W = images.shape
     shape = (N, C, *output_size(images.shape, height, width, 0, stride))
     dout = _arrays.cast_gradient("dout", dout, shape, images.dtype)
-    dcols = np.zeros_like(x_cols)
+    expected = (height * width, dout.size)
+    if np.shape(x_cols) != expected or np.shape(x_cols_argmax) != expected[1:]:
+        raise ValueError(
+            f"cache holds columns {np.shape(x_cols)} and places {np.shape(x_cols_argmax)}, not of {expected}"
+        )
+    dcols = np.zeros(expected, dout.dtype)
     np.put_along_axis(dcols, x_cols_argmax[None], dout.transpose(2, 3, 0, 1).reshape(1, -1), axis=0)
     return col2im_indices(dcols, (N * C, 1, H, W), height, width, padding=0, stride=stride).reshape(N, C, H, W)
 
@@ -212,6 +287,13 @@ def max_pool_forward_fast(x: Any, pool_param: Mapping[str, int]) -> tuple[np.nda
     cache : tuple
         ``('reshape', inner)`` or ``('im2col', inner)``.
 
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
     Examples
     --------
     >>> import numpy as np
@@ -231,6 +313,24 @@ def max_pool_forward_fast(x: Any, pool_param: Mapping[str, int]) -> tuple[np.nda
 def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
     """Gradient of `max_pool_forward_fast`, by the method that its cache names.
 
+    Parameters
+    ----------
+    dout : array_like, (N, C, OH, OW)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `max_pool_forward_fast`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -241,8 +341,7 @@ def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
     array([[0., 0.],
            [0., 1.]])
     """
-    method, inner = unpack(cache, 2, "max_pool_forward_fast")
-    backward = {"reshape": max_pool_backward_reshape, "im2col": max_pool_backward_im2col}.get(method)
-    if backward is None:
+    method, inner = as_cache(cache, "max_pool_forward_fast", length=2)
+    if method not in ("reshape", "im2col"):
         raise ValueError(f"cache names the method {method!r}; legal are 'reshape' and 'im2col'")
-    return backward(dout, inner)
+    return (max_pool_backward_reshape if method == "reshape" else max_pool_backward_im2col)(dout, inner)

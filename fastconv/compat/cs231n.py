@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv._options import as_cache
 from fastconv.compat._cs231n_columns import (
     col2im_6d_cython,
     col2im_cython,
@@ -19,7 +20,6 @@ from fastconv.compat._cs231n_columns import (
     get_im2col_indices,
     im2col_cython,
     im2col_indices,
-    unpack,
 )
 from fastconv.compat._cs231n_conv import (
     conv_backward_fast,
@@ -105,6 +105,23 @@ __all__ = [
 def conv_relu_forward(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
     """`conv_forward_fast`, then `relu_forward`; cache ``(conv_cache, relu_cache)``.
 
+    Parameters
+    ----------
+    x, w, b, conv_param
+        As `conv_forward_fast`.
+
+    Returns
+    -------
+    out : ndarray, (N, F, OH, OW)
+    cache : tuple
+
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
     Examples
     --------
     >>> import numpy as np
@@ -121,6 +138,25 @@ def conv_relu_forward(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> 
 def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients ``(dx, dw, db)`` of `conv_relu_forward`.
 
+    Parameters
+    ----------
+    dout : array_like, of the output's shape
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_relu_forward`.
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        Of the shapes of `x`, `w` and `b`.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -130,7 +166,7 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
     >>> conv_relu_backward(out, cache)[2]
     array([1.])
     """
-    conv_cache, relu_cache = unpack(cache, 2, "conv_relu_forward")
+    conv_cache, relu_cache = as_cache(cache, "conv_relu_forward", length=2)
     return conv_backward_fast(relu_backward(dout, relu_cache), conv_cache)
 
 
@@ -138,6 +174,25 @@ def conv_relu_pool_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, int], pool_param: Mapping[str, int]
 ) -> tuple[np.ndarray, tuple]:
     """`conv_forward_fast`, `relu_forward`, `max_pool_forward_fast`; cache of the three in that order.
+
+    Parameters
+    ----------
+    x, w, b, conv_param
+        As `conv_forward_fast`.
+    pool_param : dict
+        As `max_pool_forward_fast`.
+
+    Returns
+    -------
+    out : ndarray, (N, F, OH, OW)
+    cache : tuple
+
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
 
     Examples
     --------
@@ -157,6 +212,25 @@ def conv_relu_pool_forward(
 def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients ``(dx, dw, db)`` of `conv_relu_pool_forward`.
 
+    Parameters
+    ----------
+    dout : array_like, of the output's shape
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_relu_pool_forward`.
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        Of the shapes of `x`, `w` and `b`.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -167,5 +241,5 @@ def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.nda
     >>> conv_relu_pool_backward(out, cache)[2]
     array([1.])
     """
-    conv_cache, relu_cache, pool_cache = unpack(cache, 3, "conv_relu_pool_forward")
+    conv_cache, relu_cache, pool_cache = as_cache(cache, "conv_relu_pool_forward", length=3)
     return conv_backward_fast(relu_backward(max_pool_backward_fast(dout, pool_cache), relu_cache), conv_cache)

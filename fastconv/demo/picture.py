@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,15 @@ def draw(
         axis.imshow(image, cmap="gray_r")
         axis.set_title(f"{label}, taken for {said}", fontsize=9)
 
-    part = path.with_name(path.name + ".part")
+    target = path.resolve()
+    handle, part = tempfile.mkstemp(suffix=".png", dir=target.parent)
     try:
-        figure.savefig(part, dpi=110, format="png")
-        os.replace(part, path)
+        with os.fdopen(handle, "wb") as file:
+            figure.savefig(file, dpi=110, format="png")
+        os.chmod(part, 0o644)
+        os.replace(part, target)
+    except BaseException:
+        os.unlink(part)
+        raise
     finally:
         plt.close(figure)
-        part.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from fastconv.demo.plain import PLAIN
 BATCH = 64
 RATE = 4e-3
 HELD_OUT = 360
+#: Narrower terminals get the confusions as lines.
+_TABLE_WIDTH = 66
 
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -155,8 +158,13 @@ def _report(console: Any, y: np.ndarray, said: np.ndarray, right: float) -> None
     for digit in range(10):
         counts = np.bincount(said[y == digit], minlength=10)
         cells = [
-            f"[green]{n}[/green]" if i == digit else (f"[red]{n}[/red]" if n else "·") for i, n in enumerate(counts)
+            f"[green]{n}[/green]" if i == digit else (f"[red]{n}[/red]" if n else ".") for i, n in enumerate(counts)
         ]
         table.add_row(str(digit), *cells, f"{counts[digit] / counts.sum():.0%}")
-    console.print(table)
+    if console.width >= _TABLE_WIDTH:
+        console.print(table)
+    else:
+        pairs = Counter((int(y[i]), int(said[i])) for i in np.flatnonzero(said != y))
+        for (digit, taken), n in pairs.most_common():
+            console.print(f"{digit} taken for {taken}: {n}")
     console.print(f"held-out accuracy: [bold]{right:.2%}[/bold] ({np.sum(said != y)} of {len(y)} wrong)\n")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._options import as_cache
 
 
 def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +41,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     x = _arrays.as_array("x", x)
     x = _arrays.prepare(x, _arrays.result_dtype(x))
-    return np.maximum(x, x.dtype.type(0)), x
+    return np.maximum(x, x.dtype.type(0), out=np.empty_like(x)), x
 
 
 def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
@@ -71,8 +72,7 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     >>> relu_backward(np.array([5.0, 5.0]), cache)
     array([0., 5.])
     """
-    if not isinstance(cache, np.ndarray):
-        raise TypeError(f"cache must come from relu_forward, an array, got a {type(cache).__name__}")
+    as_cache(cache, "relu_forward", np.ndarray)
     dtype = _arrays.result_dtype(_arrays.as_array("cache", cache))
     dout = _arrays.cast_gradient("dout", dout, cache.shape, dtype)
     # A product with the mask would make NaN of an infinite gradient at a unit that is off.

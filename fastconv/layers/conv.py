@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 
 from fastconv import _arrays, _threads
-from fastconv._options import merge_options
+from fastconv._options import as_bool, as_cache, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
 
@@ -38,7 +38,7 @@ def prepare(
     where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]
 ) -> tuple[ConvCache, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """The layer, checked and with its arrays ready to compute with, and the arrays as they came."""
-    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param")
+    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param", ("out",) if where == "conv" else ())
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     _threads.resolve(threads)
     x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
@@ -49,7 +49,8 @@ def prepare(
         )
     dtype = _arrays.result_dtype(x, w, b)
     bias = None if b is None else _arrays.prepare(b, dtype)
-    layer = ConvCache(_arrays.prepare(x, dtype), _arrays.prepare(w, dtype), bias, geometry, name, threads)
+    # Views: a shape that the caller assigns to an array later must not reach the cache.
+    layer = ConvCache(_arrays.prepare(x, dtype)[...], _arrays.prepare(w, dtype)[...], bias, geometry, name, threads)
     return layer, (x, w, b)
 
 
@@ -216,9 +217,12 @@ def conv_backward(
     >>> conv_backward(np.ones((1, 1, 2)), cache)
     (array([[[1., 3., 2.]]]), array([[[2., 2.]]]), None)
     """
-    if not isinstance(cache, ConvCache):
-        raise TypeError(f"cache must come from conv_forward, got {_describe(cache)}")
-    x, w, b, geometry, name, threads = cache
+    x, w, b, geometry, name, threads = as_cache(cache, "conv_forward", ConvCache)
+    if (x.shape, w.shape) != (geometry.x_shape, geometry.w_shape):
+        raise ValueError(
+            f"cache holds x {x.shape} and w {w.shape} of a layer of {geometry.x_shape} and {geometry.w_shape}"
+        )
+    need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers = _threads.resolve(threads)
     dx = dw = db = None
@@ -231,7 +235,3 @@ def conv_backward(
     if need_db and b is not None:
         db = dout.sum(axis=(0, *range(2, dout.ndim)))
     return dx, dw, db
-
-
-def _describe(cache: Any) -> str:
-    return f"a {type(cache).__name__}" + (f" of {len(cache)}" if isinstance(cache, tuple) else "")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._options import as_cache
 
 
 def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
@@ -97,9 +98,9 @@ def affine_backward(
     (array([[3., 3.]]), array([[3.],
            [6.]]), array([3.]))
     """
-    if not (isinstance(cache, tuple) and len(cache) == 3 and all(isinstance(a, np.ndarray) for a in cache[:2])):
-        raise TypeError(f"cache must come from affine_forward, a tuple (x, w, b), got a {type(cache).__name__}")
-    x, w, b = cache
+    x, w, b = as_cache(cache, "affine_forward", length=3)
+    x, w = _arrays.as_array("x in cache", x), _arrays.as_array("w in cache", w)
+    b = None if b is None else _arrays.as_array("b in cache", b)
     _check(x, w, b)
     dtype = _arrays.result_dtype(x, w, b)
     dout = _arrays.cast_gradient("dout", dout, (x.shape[0], w.shape[1]), dtype)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv import _arrays, _threads
 from fastconv._ext import pool as _ext
-from fastconv._options import as_bool, as_shape, merge_options
+from fastconv._options import as_bool, as_cache, as_shape, merge_options
 from fastconv.geometry import PoolGeometry, resolve_pool
 
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
@@ -36,6 +36,8 @@ _DEFAULTS: dict[str, Any] = {
 
 #: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
 _SLOWNESS = 8
+#: Planes with more cells are indexed by 64 bits.
+_INT32_CELLS = np.iinfo(np.int32).max
 #: Outputs that are held in the first-level cache while every tap meets them.
 _BLOCK_OUTPUTS = 512
 
@@ -155,7 +157,7 @@ def max_pool_forward(
 def _max_forward(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> tuple[np.ndarray, MaxPoolCache]:
     out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
     # Half the memory wherever a plane's cells can be counted in 32 bits.
-    small = math.prod(x.shape[2:]) <= np.iinfo(np.int32).max
+    small = math.prod(x.shape[2:]) <= _INT32_CELLS
     indices = np.empty(geometry.out_shape, np.int32 if small else np.int64)
     if out.size:
         rows, blocks = _rows(geometry)
@@ -167,6 +169,7 @@ def _max_forward(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> 
             work=_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes),
             threads=_threads.resolve(threads),
         )
+    indices.flags.writeable = False
     return out, MaxPoolCache(geometry, indices, x.dtype, threads)
 
 
@@ -200,18 +203,23 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     >>> max_pool_backward(np.array([[[10.0, 20.0]]]), cache)
     array([[[ 0., 10., 20.,  0.]]])
     """
-    _check_cache(cache, MaxPoolCache, "max_pool_forward")
+    as_cache(cache, "max_pool_forward", MaxPoolCache)
     geometry, indices, dtype, threads = cache
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
     dx = np.empty(geometry.x_shape, dtype)
+    if indices.shape != geometry.out_shape or indices.dtype not in _INDEX_NAMES or not indices.flags.c_contiguous:
+        raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
     if dx.size:
+        astray = np.zeros(1, np.int8)
         _threads.run(
             _MAX[dtype, indices.dtype][1],
-            (_planes(dout), _planes(indices), _planes(dx)),
+            (_planes(dout), _planes(indices), _planes(dx), astray),
             items=math.prod(geometry.x_shape[:2]),
             work=_SLOWNESS * (dx.nbytes + dout.nbytes + indices.nbytes),
             threads=_threads.resolve(threads),
         )
+        if astray[0]:
+            raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
 
 
@@ -242,7 +250,7 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     >>> max_pool_indices(cache)
     array([[[1, 2]]])
     """
-    _check_cache(cache, MaxPoolCache, "max_pool_forward")
+    as_cache(cache, "max_pool_forward", MaxPoolCache)
     return cache.indices.astype(np.int64)
 
 
@@ -386,7 +394,7 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     >>> avg_pool_backward(np.array([[[2.0, 6.0]]]), cache)
     array([[[1., 1., 3., 3.]]])
     """
-    _check_cache(cache, AvgPoolCache, "avg_pool_forward")
+    as_cache(cache, "avg_pool_forward", AvgPoolCache)
     geometry, count_include_pad, dtype, threads = cache
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
     dx = np.empty(geometry.x_shape, dtype)
@@ -427,6 +435,13 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
     cache : tuple
         For `global_max_pool_backward`.
 
+    Raises
+    ------
+    ValueError
+        For an empty spatial axis, or another rank than 3 to 5.
+    TypeError
+        For complex or object input.
+
     Examples
     --------
     >>> import numpy as np
@@ -439,6 +454,24 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
 
 def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     """Gradient of `global_max_pool_forward`; as `max_pool_backward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, 1, ...)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `global_max_pool_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -466,6 +499,13 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
     cache : tuple
         For `global_avg_pool_backward`.
 
+    Raises
+    ------
+    ValueError
+        For an empty spatial axis, or another rank than 3 to 5.
+    TypeError
+        For complex or object input.
+
     References
     ----------
     M. Lin, Q. Chen, S. Yan, "Network in network", arXiv:1312.4400.
@@ -486,6 +526,24 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
 def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     """Gradient of `global_avg_pool_forward`; as `avg_pool_backward`.
 
+    Parameters
+    ----------
+    dout : array_like, (N, C, 1, ...)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `global_avg_pool_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -496,8 +554,3 @@ def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
            [0.25, 0.25]])
     """
     return avg_pool_backward(dout, cache)
-
-
-def _check_cache(cache: Any, kind: type, source: str) -> None:
-    if not isinstance(cache, kind):
-        raise TypeError(f"cache must come from {source}, got a {type(cache).__name__}")

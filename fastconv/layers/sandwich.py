@@ -7,16 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from fastconv._options import as_cache
 from fastconv.layers.activation import relu_backward, relu_forward
 from fastconv.layers.conv import conv_backward, conv_forward
 from fastconv.layers.dense import affine_backward, affine_forward
 from fastconv.layers.pooling import max_pool_backward, max_pool_forward
-
-
-def _layers(cache: Any, count: int, source: str) -> tuple:
-    if not (isinstance(cache, tuple) and len(cache) == count):
-        raise TypeError(f"cache must come from {source}, a tuple of {count}, got a {type(cache).__name__}")
-    return cache
 
 
 def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
@@ -33,6 +28,13 @@ def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
     cache : tuple
         ``(affine_cache, relu_cache)``.
 
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
     Examples
     --------
     >>> import numpy as np
@@ -48,6 +50,25 @@ def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
 def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Gradients ``(dx, dw, db)`` of `affine_relu_forward`.
 
+    Parameters
+    ----------
+    dout : array_like, of the output's shape
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `affine_relu_forward`.
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        Of the shapes of `x`, `w` and `b`; `db` is None where `b` was.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -56,7 +77,7 @@ def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     >>> affine_relu_backward(np.ones((1, 2)), cache)[2]
     array([1., 0.])
     """
-    affine_cache, relu_cache = _layers(cache, 2, "affine_relu_forward")
+    affine_cache, relu_cache = as_cache(cache, "affine_relu_forward", length=2)
     return affine_backward(relu_backward(dout, relu_cache), affine_cache)
 
 
@@ -76,6 +97,13 @@ def conv_relu_forward(
     cache : tuple
         ``(conv_cache, relu_cache)``.
 
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
     Examples
     --------
     >>> import numpy as np
@@ -91,6 +119,25 @@ def conv_relu_forward(
 def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Gradients ``(dx, dw, db)`` of `conv_relu_forward`.
 
+    Parameters
+    ----------
+    dout : array_like, of the output's shape
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_relu_forward`.
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        Of the shapes of `x`, `w` and `b`; `db` is None where `b` was.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -99,7 +146,7 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.n
     >>> conv_relu_backward(np.ones((1, 1, 2)), cache)[0]
     array([[[1., 2., 1.]]])
     """
-    conv_cache, relu_cache = _layers(cache, 2, "conv_relu_forward")
+    conv_cache, relu_cache = as_cache(cache, "conv_relu_forward", length=2)
     return conv_backward(relu_backward(dout, relu_cache), conv_cache)
 
 
@@ -121,6 +168,13 @@ def conv_relu_pool_forward(
     cache : tuple
         ``(conv_cache, relu_cache, pool_cache)``.
 
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
     Examples
     --------
     >>> import numpy as np
@@ -138,6 +192,25 @@ def conv_relu_pool_forward(
 def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Gradients ``(dx, dw, db)`` of `conv_relu_pool_forward`.
 
+    Parameters
+    ----------
+    dout : array_like, of the output's shape
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_relu_pool_forward`.
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        Of the shapes of `x`, `w` and `b`; `db` is None where `b` was.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
     Examples
     --------
     >>> import numpy as np
@@ -147,5 +220,5 @@ def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None,
     >>> conv_relu_pool_backward(np.ones((1, 1, 2)), cache)[0]
     array([[[0., 1., 1., 1., 1.]]])
     """
-    conv_cache, relu_cache, pool_cache = _layers(cache, 3, "conv_relu_pool_forward")
+    conv_cache, relu_cache, pool_cache = as_cache(cache, "conv_relu_pool_forward", length=3)
     return conv_backward(relu_backward(max_pool_backward(dout, pool_cache), relu_cache), conv_cache)

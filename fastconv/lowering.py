@@ -30,7 +30,9 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
 
     Of each the last axis is contiguous; x is C-contiguous where the layer is pointwise.
     """
-    if geometry.pointwise:
+    if not x.size:
+        cols.fill(0)  # padding alone
+    elif geometry.pointwise:
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
         _threads.run(

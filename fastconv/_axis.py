@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -49,17 +49,30 @@ class Axis:
 UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
-#: Tables of kernels longer than this are made anew on every call, lest the cache hold much memory.
+class HasAxes(Protocol):
+    """A geometry."""
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """One per spatial axis."""
+
+
+#: Tables of more taps than this are made anew on every call: geometries are cached, and would hold much memory.
 _LONG_KERNEL = 4096
 
 
-def kernel_tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The axes, lifted to three, as the kernels read them.
+def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
+    """The axes, lifted to three, as the kernels read them; kept with the geometry.
 
     The sizes, (3, 6); and for the taps of all axes in turn the first output
     that meets the image there and one past the last, (2, taps).
     """
-    return _kept_tables(axes) if max(axis.k for axis in axes) <= _LONG_KERNEL else _tables(axes)
+    tables = vars(geometry).get("_tables")
+    if tables is None:
+        tables = _tables(geometry.axes)
+        if tables[1].shape[1] <= _LONG_KERNEL:
+            vars(geometry)["_tables"] = tables
+    return tables
 
 
 def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -73,13 +86,10 @@ def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
     return sizes, table
 
 
-_kept_tables = functools.lru_cache(maxsize=512)(_tables)
-
-
 def connections(axis: Axis, pad_mode: str) -> int:
     """Pairs (output, input cell) that some tap joins along one axis; pairs that a mirror makes equal count once."""
     if pad_mode == "zeros":
-        _, reach = kernel_tables((axis,))
+        _, reach = _tables((axis,))
         first, last = reach[:, 2:]  # past the taps of the two unit axes
         return int(np.sum(np.maximum(last - first, 0)))
     # Only windows that touch the padding can meet a cell twice.

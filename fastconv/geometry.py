@@ -242,7 +242,7 @@ class ConvGeometry:
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         """The axes as the kernels read them."""
-        return kernel_tables(self.axes)
+        return kernel_tables(self)
 
     @cached_property
     def pointwise(self) -> bool:
@@ -370,6 +370,24 @@ def resolve_conv(
     strict: Any,
 ) -> ConvGeometry:
     """`conv_geometry` for shapes that are tuples of ints already."""
+    settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
+    # What most calls give is its own key: scalars of exact types, which `typed` keeps apart where they are equal.
+    if all(type(value) in (int, str, bool) for value in settings):
+        return _resolve_scalars(x_shape, w_shape, *settings)
+    return _normalise_conv(x_shape, w_shape, *settings)
+
+
+def _normalise_conv(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Any,
+    pad: Any,
+    dilation: Any,
+    groups: Any,
+    pad_mode: Any,
+    flip: Any,
+    strict: Any,
+) -> ConvGeometry:
     rank = len(x_shape) - 2
     if not 1 <= rank <= 3:
         raise ValueError(
@@ -391,6 +409,9 @@ def resolve_conv(
         as_bool("flip", flip),
         as_bool("strict", strict),
     )
+
+
+_resolve_scalars = functools.lru_cache(maxsize=512, typed=True)(_normalise_conv)
 
 
 @functools.lru_cache(maxsize=512)
@@ -483,7 +504,7 @@ class PoolGeometry:
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         """The axes as the kernels read them."""
-        return kernel_tables(self.axes)
+        return kernel_tables(self)
 
     def window_sizes(self, count_include_pad: bool) -> np.ndarray:
         """How many cells each output's window holds, shaped as the output's spatial axes."""

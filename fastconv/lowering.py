@@ -71,8 +71,8 @@ def _geometry(
     pad_mode: Any,
     unknown: dict[str, Any],
 ) -> ConvGeometry:
-    known = ("stride", "pad", "dilation", "pad_mode", "out", "threads")
-    merge_options(where, dict.fromkeys(known), unknown)
+    if unknown:
+        merge_options(where, dict.fromkeys(("stride", "pad", "dilation", "pad_mode", "out", "threads")), unknown)
     if not 3 <= len(x_shape) <= 5:
         raise ValueError(
             f"x has {len(x_shape)} axes, {x_shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"

@@ -52,6 +52,29 @@ static inline ptrdiff_t fc_draw(ptrdiff_t *counter, ptrdiff_t grain)
  * a plain loop is faster. (setup.py keeps the compiler from turning the loop back into the call.) */
 #define FC_CALL_BYTES 1024
 
+/* Such a run by vectors, the last of which overlaps the one before: no loop over the odd elements. */
+#if defined(__GNUC__)
+typedef char fc_vector __attribute__((vector_size(16), aligned(1), may_alias));
+
+static inline void fc_copy_short(char *FC_RESTRICT dst, const char *FC_RESTRICT src, ptrdiff_t bytes)
+{
+    ptrdiff_t i;
+    if (bytes < 16) {
+        for (i = 0; i < bytes; i += 4)
+            memcpy(dst + i, src + i, 4);
+        return;
+    }
+    for (i = 0; i < bytes - 16; i += 16)
+        *(fc_vector *)(dst + i) = *(const fc_vector *)(src + i);
+    *(fc_vector *)(dst + bytes - 16) = *(const fc_vector *)(src + bytes - 16);
+}
+#else
+static inline void fc_copy_short(char *FC_RESTRICT dst, const char *FC_RESTRICT src, ptrdiff_t bytes)
+{
+    memcpy(dst, src, (size_t)bytes);
+}
+#endif
+
 #if defined(__GNUC__)
 #define FC_NOINLINE __attribute__((noinline))
 #else
@@ -90,6 +113,8 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
     {                                                                                      \
         if (stride == 1 && (size_t)n * sizeof(T) >= FC_CALL_BYTES)                         \
             memcpy(dst, src, (size_t)n * sizeof(T));                                       \
+        else if (stride == 1)                                                              \
+            fc_copy_short((char *)dst, (const char *)src, n * (ptrdiff_t)sizeof(T));       \
         else                                                                               \
             FC_EACH(n, stride, dst[i] = src[i * S]);                                       \
     }                                                                                      \

@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import math
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -111,6 +114,31 @@ def output(
         if array is not None and _overlap(out, array):
             raise ValueError(f"out overlaps {name} in memory; give it memory of its own")
     return out
+
+
+#: A workspace up to this size is kept for the next call of the same thread.
+_KEPT_BYTES = 1 << 24
+_kept = threading.local()
+
+
+@contextmanager
+def workspace(what: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Memory for one call, of no defined content.
+
+    Fresh memory comes from the system page by page, which for a small image
+    takes longer than its product; so each thread keeps what it used last. It is
+    taken out while in use: a call from within a call, as a finaliser may make,
+    gets memory of its own.
+    """
+    nbytes = check_bytes(what, shape, dtype)
+    buffer = vars(_kept).pop("buffer", None)
+    if buffer is None or buffer.nbytes < nbytes:
+        buffer = np.empty(nbytes, np.uint8)
+    try:
+        yield buffer[:nbytes].view(dtype).reshape(shape)
+    finally:
+        if buffer.nbytes <= _KEPT_BYTES:
+            _kept.buffer = buffer
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

@@ -265,6 +265,23 @@ def test_a_cache_put_together_wrongly_is_refused():
         conv_backward(out, cache, need_dx="no")
 
 
+def test_workspace_is_kept_and_never_shared():
+    from fastconv import _arrays
+
+    with _arrays.workspace("a", (3, 5), np.dtype(np.float64)) as outer:
+        outer[...] = 7
+        with _arrays.workspace("b", (3, 5), np.dtype(np.float64)) as inner:
+            assert not np.shares_memory(outer, inner)
+            conv(np.ones((2, 3, 9, 9)), np.ones((4, 3, 3, 3)), pad=1)
+        assert np.all(outer == 7)
+    with _arrays.workspace("c", (15,), np.dtype(np.float32)) as first:
+        at = first.ctypes.data
+    with _arrays.workspace("d", (4,), np.dtype(np.float64)) as second:
+        assert second.ctypes.data == at and second.flags.aligned
+    with pytest.raises(ValueError, match="more than can be addressed"), _arrays.workspace("e", (2**62,), first.dtype):
+        pass
+
+
 def test_memory_of_im2col_is_bounded():
     """The columns of one image, or of a few small ones: the peak does not grow with the batch."""
     import tracemalloc

@@ -108,17 +108,19 @@ def _images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
 def _blocks(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Iterator[_Block]:
     """Blocks that cover the batch, on one workspace."""
     count, images = _images_a_block(geometry, dtype), geometry.x_shape[0]
-    channels, positions = geometry.cols_shape[1:]
-    shape = (channels, count, positions)
-    cols = None if geometry.pointwise else _arrays.output(None, shape, dtype, "the columns of one image")
-    beside = np.empty((geometry.w_shape[0], count, positions), dtype) if count > 1 else None
-    for begin in range(0, images, count):
-        end = min(begin + count, images)
-        if end - begin < count and cols is not None and beside is not None:
-            # The last block is shorter: the front of each buffer, reshaped, so that rows stay dense.
-            cols = cols.reshape(-1)[: channels * (end - begin) * positions].reshape(channels, end - begin, positions)
-            beside = beside.reshape(-1)[: len(beside) * (end - begin) * positions].reshape(-1, end - begin, positions)
-        yield _Block(geometry, slice(begin, end), cols, beside, threads)
+    (_, channels, positions), filters = geometry.cols_shape, geometry.w_shape[0]
+    if geometry.pointwise:
+        yield from (_Block(geometry, slice(n, n + 1), None, None, threads) for n in range(images))
+        return
+    # Rows of columns, and with several images rows of outputs below them, each (count, positions) long.
+    rows = channels + (filters if count > 1 else 0)
+    with _arrays.workspace("the columns of one image", (rows, count, positions), dtype) as space:
+        for begin in range(0, images, count):
+            end = min(begin + count, images)
+            # The last block may be shorter: the front of the workspace, so that rows stay dense.
+            part = space.reshape(-1)[: rows * (end - begin) * positions].reshape(rows, end - begin, positions)
+            beside = part[channels:] if count > 1 else None
+            yield _Block(geometry, slice(begin, end), part[:channels], beside, threads)
 
 
 @dataclass

@@ -260,8 +260,13 @@ class ConvGeometry:
         )
 
     def for_batch(self, n: int) -> ConvGeometry:
-        """The same convolution of `n` images."""
-        return self if n == self.x_shape[0] else replace(self, x_shape=(n, *self.x_shape[1:]))
+        """The same convolution of `n` images; kept, since every call of a layer cuts its batch the same way."""
+        if n == self.x_shape[0]:
+            return self
+        parts: dict[int, ConvGeometry] = vars(self).setdefault("_parts", {})
+        if n not in parts:
+            parts[n] = replace(self, x_shape=(n, *self.x_shape[1:]))
+        return parts[n]
 
     @cached_property
     def batch_as_axis(self) -> ConvGeometry:

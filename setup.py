@@ -7,8 +7,15 @@ on every run of elements that a kernel reads or writes.
 import os
 import sysconfig
 
+import setuptools
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+
+if int(setuptools.__version__.split(".")[0]) < 77:
+    raise SystemExit(
+        f"fastconv builds with setuptools 77 or newer, and this is {setuptools.__version__}; "
+        "type `python -m pip install -e .`, which fetches what the build needs"
+    )
 
 DEBUG = os.environ.get("FASTCONV_DEBUG", "0") not in ("", "0")
 

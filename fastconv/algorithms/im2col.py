@@ -66,7 +66,7 @@ class Im2col(Algorithm):
             np.matmul(weights, block.columns(x), out=product)
             if bias is not None:
                 product += bias
-            block.store(product, out)
+            block.store(out)
 
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
@@ -166,7 +166,7 @@ class _Block:
             return out[self.images].reshape(self.geometry.groups, -1, self.geometry.positions)
         return self._by_group(self.beside)
 
-    def store(self, product: np.ndarray, out: np.ndarray) -> None:
+    def store(self, out: np.ndarray) -> None:
         """The product into `out`, where it is not there already."""
         if self.beside is not None:
             self._rows(out)[...] = self.beside.transpose(1, 0, 2)

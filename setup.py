@@ -6,6 +6,7 @@ on every run of elements that a kernel reads or writes.
 
 import os
 import sysconfig
+from glob import glob
 
 import setuptools
 from Cython.Build import cythonize
@@ -43,13 +44,13 @@ extensions = [
     Extension(
         f"fastconv._ext.{name}",
         [f"fastconv/_ext/{name}.pyx"],
-        depends=["fastconv/_ext/runs.h", "fastconv/_ext/runs.pxd"],
+        depends=[*glob("fastconv/_ext/*.h"), *glob("fastconv/_ext/*.pxd")],
         include_dirs=["fastconv/_ext"],
         define_macros=macros,
         extra_compile_args=compile_args,
         py_limited_api=LIMITED_API,
     )
-    for name in ("im2col", "pool")
+    for name in ("im2col", "pool", "implicit")
 ]
 
 setup(

@@ -1,0 +1,53 @@
+/* Includes FC_TEMPLATE once for every dtype and instruction set: see isa.h. */
+#include "isa.h"
+
+#define FC_ISA baseline
+#define FC_VB 16
+#if defined(__aarch64__)
+#define FC_REGISTERS 32
+#else
+#define FC_REGISTERS 16
+#endif
+#include "foreach_dtype.h"
+#undef FC_ISA
+#undef FC_VB
+#undef FC_REGISTERS
+
+#if FC_X86
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define FC_ISA avx2
+#define FC_VB 32
+#define FC_REGISTERS 16
+#include "foreach_dtype.h"
+#undef FC_ISA
+#undef FC_VB
+#undef FC_REGISTERS
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
+#endif
+#define FC_ISA avx512
+#define FC_VB 64
+#define FC_REGISTERS 32
+#include "foreach_dtype.h"
+#undef FC_ISA
+#undef FC_VB
+#undef FC_REGISTERS
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif /* FC_X86 */
+
+#undef FC_TEMPLATE

@@ -1,0 +1,525 @@
+"""The product of weights and image without a matrix of columns: packing reads the image where it lies.
+
+`product` is forward and backward_data, output positions in the vector lanes;
+`weights` is backward_weights, taps in the lanes and a sum over positions. How
+the work is cut, and every table below, is fastconv.algorithms.implicit's.
+"""
+
+from fastconv._ext.kernels cimport (
+    FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_run, kernels, next_vectors,
+)
+from fastconv._ext.patches cimport Block, Side, fill, read_sides
+from fastconv._ext.runs cimport fc_check, fc_draw, floating
+
+
+cdef enum:
+    MOST_LANES = 64   # of a tile, in any instruction set
+
+
+cdef enum Mode:
+    WHOLE   # the image as it lies, rows end to end
+    GRID    # the padded block as it lies, what falls between rows computed and dropped
+    ROWS    # row by row
+    PACKED  # positions gathered into a panel, none lost
+
+
+cdef enum:
+    DENSE_ROWS = 1
+    DENSE_TAPS = 2
+
+
+# fastconv.algorithms.implicit.SIZES names these.
+cdef struct Sizes:
+    Py_ssize_t images
+    Py_ssize_t block_images
+    Py_ssize_t groups
+    Py_ssize_t rows           # of the result, in a group: filters, or for dx channels
+    Py_ssize_t row_step       # of the weights, from a row to the next
+    Py_ssize_t block_rows
+    Py_ssize_t channels       # of the source, in a group
+    Py_ssize_t channel_step   # of the weights
+    Py_ssize_t taps
+    Py_ssize_t block_k
+    Py_ssize_t channel_pitch  # of the block
+    Py_ssize_t image_pitch
+    Py_ssize_t mode
+    Py_ssize_t dense          # DENSE_ROWS: a row of the weights runs through k; DENSE_TAPS: through its taps
+    Py_ssize_t panel_at       # of the workspace: weights
+    Py_ssize_t positions_at   # and positions
+
+
+cdef inline Sizes read_sizes(const Py_ssize_t[::1] table) noexcept nogil:
+    cdef Sizes s
+    s.images, s.block_images, s.groups = table[0], table[1], table[2]
+    s.rows, s.row_step, s.block_rows = table[3], table[4], table[5]
+    s.channels, s.channel_step, s.taps, s.block_k = table[6], table[7], table[8], table[9]
+    s.channel_pitch, s.image_pitch, s.mode, s.dense = table[10], table[11], table[12], table[13]
+    s.panel_at, s.positions_at = table[14], table[15]
+    return s
+
+
+# Where an item lies: which rows of the result, and which outputs.
+cdef struct Item:
+    Py_ssize_t group
+    Py_ssize_t row
+    Py_ssize_t rows
+    Py_ssize_t place     # the same for items of the same outputs
+    Block block
+
+
+cdef inline Py_ssize_t pieces(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
+    return (n + block - 1) // block
+
+
+cdef inline Py_ssize_t cut(Py_ssize_t* begin, Py_ssize_t index, Py_ssize_t n, Py_ssize_t block) noexcept nogil:
+    """Piece `index % pieces` of n; returns what is left of the index."""
+    cdef Py_ssize_t count = pieces(n, block)
+    begin[0] = index % count * block
+    return index // count
+
+
+cdef Item item_at(Py_ssize_t index, const Sizes* s, const Side* sides) noexcept nogil:
+    cdef Item item
+    cdef Py_ssize_t i
+    index = cut(&item.row, index, s.rows, s.block_rows)
+    item.rows = min(s.block_rows, s.rows - item.row)
+    item.place = index
+    for i in range(2, -1, -1):
+        index = cut(&item.block.begin[i], index, sides[i].out, sides[i].block)
+        item.block.n[i] = min(sides[i].block, sides[i].out - item.block.begin[i])
+    item.group = cut(&item.block.image, index, s.images, s.block_images)
+    item.block.images = min(s.block_images, s.images - item.block.image)
+    return item
+
+
+cdef void pack_weights(
+    floating* panel, const floating* w, const Sizes* s, const Py_ssize_t[::1] tap_of, Py_ssize_t rows,
+    Py_ssize_t begin, Py_ssize_t end, const Kernels* kernel,
+) noexcept nogil:
+    """Rows [0, rows) of w, at k in [begin, end), `kernel.rows` of them side by side."""
+    cdef Py_ssize_t[8] at
+    cdef Py_ssize_t first, here, k, tap, i, n = end - begin
+    cdef const floating* source
+    cdef floating* to
+    for i in range(8):
+        at[i] = i * s.row_step
+    first = 0
+    while first < rows:
+        here = min(<Py_ssize_t> kernel.rows, rows - first)
+        source = w + first * s.row_step
+        if s.dense == DENSE_ROWS:
+            kernel.interleave(panel, here, source + begin, at, here, n)
+            panel = panel + here * n
+            first += here
+            continue
+        to = panel
+        tap = begin % s.taps
+        source = source + begin // s.taps * s.channel_step
+        if s.taps == 1 and s.row_step == 1:
+            source = source + tap_of[0]
+            for k in range(n):
+                for i in range(here):
+                    to[i] = source[i]
+                to = to + here
+                source = source + s.channel_step
+        elif s.dense == DENSE_TAPS:
+            k = 0
+            while k < n:
+                i = min(s.taps - tap, n - k)
+                kernel.interleave(to, here, source + tap_of[tap], at, here, i)
+                to = to + i * here
+                k += i
+                tap = 0
+                source = source + s.channel_step
+        else:
+            for k in range(n):
+                for i in range(here):
+                    to[i] = source[at[i] + tap_of[tap]]
+                to = to + here
+                tap += 1
+                if tap == s.taps:
+                    tap = 0
+                    source = source + s.channel_step
+        panel = to
+        first += here
+
+
+# A tile: its lanes as runs of neighbours in the block, and in the result.
+cdef struct Tile:
+    int vectors
+    Py_ssize_t base       # of its first lane in the block, where all of it lies together
+    Py_ssize_t sources
+    Py_ssize_t targets
+    bint whole            # every lane counts and all lie together in the result
+    fc_run[MOST_LANES] source
+    fc_run[MOST_LANES] target
+
+
+cdef inline void add_run(
+    Tile* tile, Py_ssize_t source, Py_ssize_t target, Py_ssize_t lane, Py_ssize_t n, bint joined
+) noexcept nogil:
+    cdef fc_run* last
+    cdef fc_run run
+    run.at, run.lane, run.n = source, lane, n
+    tile.source[tile.sources] = run
+    tile.sources += 1
+    if tile.targets and joined:
+        last = &tile.target[tile.targets - 1]
+        if last.at + last.n == target and last.lane + last.n == lane:
+            last.n += n
+            return
+    run.at = target
+    tile.target[tile.targets] = run
+    tile.targets += 1
+
+
+# The outputs of an item, a stretch at a time; within a stretch tiles follow each other without a gap.
+cdef struct Stretches:
+    Py_ssize_t count
+    Py_ssize_t length     # positions of each, those between rows counted
+    Py_ssize_t row        # positions from a row to the next
+
+
+cdef Stretches stretches(const Item* item, const Sizes* s, const Side* sides) noexcept nogil:
+    cdef Stretches st
+    cdef const Block* b = &item.block
+    if s.mode == PACKED:
+        st.count, st.row = 1, b.n[2]
+        st.length = b.images * b.n[0] * b.n[1] * b.n[2]
+    elif s.mode == ROWS:
+        st.count, st.row, st.length = b.images * b.n[0] * b.n[1], sides[1].pitch, b.n[2]
+    else:
+        st.count, st.row = b.images * b.n[0], sides[1].pitch
+        st.length = (b.n[1] - 1) * st.row + b.n[2]
+    return st
+
+
+cdef void place_tile(
+    Tile* tile, Py_ssize_t stretch, Py_ssize_t first, Py_ssize_t lanes, const Stretches* st,
+    const Item* item, const Sizes* s, const Side* sides, Py_ssize_t image_step,
+) noexcept nogil:
+    """Positions [first, first + lanes) of a stretch; `image_step` is the result's, from an image to the next."""
+    cdef const Side* d = &sides[0]
+    cdef const Side* h = &sides[1]
+    cdef const Side* w = &sides[2]
+    cdef const Block* b = &item.block
+    cdef Py_ssize_t last = min(first + lanes, st.length), position = first
+    cdef Py_ssize_t row, column, n, image, deep, high, at, source, target, covered = 0
+    # A stretch is an image's plane, a row of one, or all of the block.
+    cdef Py_ssize_t before = stretch * b.n[1] if s.mode != ROWS and s.mode != PACKED else stretch
+    if s.mode == PACKED:
+        before = 0
+    tile.sources = tile.targets = 0
+    row, column = position // st.row, position % st.row
+    at = before + row
+    high = at % b.n[1]
+    deep = at // b.n[1] % b.n[0]
+    image = at // b.n[1] // b.n[0]
+    tile.base = image * s.image_pitch + deep * d.pitch + high * h.pitch + column
+    while position < last:
+        n = min(st.row - column, last - position)
+        if column < b.n[2]:
+            n = min(n, b.n[2] - column)
+            source = image * s.image_pitch + deep * d.pitch + high * h.pitch + column
+            target = (
+                (b.image + image) * image_step
+                + ((d.start + (b.begin[0] + deep) * d.jump) * h.whole + h.start + (b.begin[1] + high) * h.jump)
+                * w.whole + w.start + (b.begin[2] + column) * w.jump
+            )
+            add_run(tile, source, target, position - first, n, w.jump == 1)
+            covered += n
+        position += n
+        column += n
+        if column == st.row:
+            column = 0
+            high += 1
+            if high == b.n[1]:
+                high = 0
+                deep += 1
+                if deep == b.n[0]:
+                    deep = 0
+                    image += 1
+    tile.whole = covered == lanes and tile.targets == 1 and w.jump == 1
+
+
+#: Names of the instruction sets, in the order of their index.
+isas = tuple([(<bytes> fc_isa_names[i]).decode() for i in range(FC_ISAS)])
+
+
+def usable(int isa):
+    """Whether this CPU runs what was compiled for an instruction set."""
+    return bool(fc_isa_usable(isa))
+
+
+def compiled(int isa):
+    """Whether kernels were compiled for it."""
+    return bool(fc_isa_compiled(isa))
+
+
+def shape(int dtype, int isa):
+    """Rows, vectors and lanes of a tile for dtype 0 (float32) or 1 (float64)."""
+    cdef Kernels kernel = kernels(dtype, isa)
+    return kernel.rows, kernel.vectors, kernel.lanes
+
+
+def product(
+    const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
+    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
+    const Py_ssize_t[::1] at, const Py_ssize_t[::1] tap_of, floating[:, ::1] space, int isa,
+    Py_ssize_t[::1] counter, Py_ssize_t grain,
+):
+    """result = w @ (source as columns) + bias, group by group and block by block."""
+    cdef Sizes s
+    cdef Side[3] sides
+    cdef Kernels kernel
+    cdef Item item
+    cdef Py_ssize_t total, index, begin, slot, volume, positions, filled = -1
+    with nogil:
+        s = read_sizes(sizes)
+        read_sides(sides, axes, phases)
+        kernel = kernels(0 if floating is float else 1, isa)
+        volume = sides[0].size * sides[1].size * sides[2].size
+        positions = sides[0].whole * sides[1].whole * sides[2].whole
+        total = pieces(s.rows, s.block_rows) * s.groups * pieces(s.images, s.block_images)
+        for index in range(3):
+            total *= pieces(sides[index].out, sides[index].block)
+        slot = fc_draw(&counter[1], 1)
+        fc_check(slot < space.shape[0])
+        begin = fc_draw(&counter[0], grain)
+        while begin < total:
+            for index in range(begin, min(begin + grain, total)):
+                item = item_at(index, &s, sides)
+                if s.mode != WHOLE and filled != item.place:
+                    filled = item.place
+                    fill(
+                        &space[slot, 0], &source[item.group * s.channels * volume], s.channels,
+                        s.groups * s.channels * volume, sides, &item.block, s.channel_pitch, s.image_pitch,
+                    )
+                multiply(source, w, bias, result, &item, &s, sides, at, tap_of, &space[slot, 0], &kernel,
+                         volume, positions)
+            begin = fc_draw(&counter[0], grain)
+
+
+cdef void multiply(
+    const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
+    const Item* item, const Sizes* s, const Side* sides, const Py_ssize_t[::1] at,
+    const Py_ssize_t[::1] tap_of, floating* space, const Kernels* kernel, Py_ssize_t volume, Py_ssize_t positions,
+) noexcept nogil:
+    """One item: [rows x k] @ [k x positions], k in blocks, positions in tiles, rows in panels."""
+    cdef Py_ssize_t k = s.channels * s.taps, k0, n, row, rows
+    cdef Py_ssize_t first_row = item.group * s.rows + item.row
+    cdef Py_ssize_t image_step = s.groups * s.rows * positions, width, length, stretch, position
+    cdef const floating* factors = &w[item.group * (w.shape[0] // s.groups) + item.row * s.row_step]
+    cdef floating* panel = space + s.panel_at
+    cdef floating* panels
+    cdef floating* packed = space + s.positions_at
+    cdef floating* spill = packed + (s.block_k + 1) * kernel.vectors * kernel.lanes
+    cdef const floating* b
+    cdef const floating* start
+    cdef const Py_ssize_t* rows_of_b
+    cdef const floating* base = space
+    cdef floating* to = &result[first_row * positions]
+    cdef Stretches st = stretches(item, s, sides)
+    cdef Tile tile
+    cdef bint near_end, gathered
+    if s.mode == WHOLE:
+        base = &source[(item.block.image * s.groups + item.group) * s.channels * volume + item.block.begin[2]]
+    k0 = 0
+    while k0 < k:
+        n = min(s.block_k, k - k0)
+        pack_weights(panel, factors, s, tap_of, item.rows, k0, k0 + n, kernel)
+        for stretch in range(st.count):
+            position = 0
+            while position < st.length:
+                length = st.length - position
+                tile.vectors = next_vectors((length + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
+                width = tile.vectors * kernel.lanes
+                place_tile(&tile, stretch, position, width, &st, item, s, sides, image_step)
+                # Past the end of the last image as it lies there is nothing to read.
+                near_end = (
+                    s.mode == WHOLE and length < width
+                    and item.group + 1 == s.groups and item.block.image + 1 == s.images
+                )
+                gathered = s.mode == PACKED or near_end
+                if gathered:
+                    kernel.gather(packed, width, base, &at[k0], n, tile.source, tile.sources, not near_end)
+                    b, rows_of_b = packed, &at[k + (tile.vectors - 1) * s.block_k]
+                else:
+                    b, rows_of_b = base + tile.base, &at[k0]
+                panels = panel
+                row = 0
+                while row < item.rows:
+                    rows = min(<Py_ssize_t> kernel.rows, item.rows - row)
+                    start = NULL
+                    if bias.shape[0] and k0 == 0:
+                        start = &bias[first_row + row]
+                    if tile.whole:
+                        kernel.tile(<int> rows, tile.vectors, n, panels, b, rows_of_b,
+                                    to + row * positions + tile.target[0].at, positions, start, k0 > 0)
+                    else:
+                        kernel.tile(<int> rows, tile.vectors, n, panels, b, rows_of_b, spill, width, start, 0)
+                        kernel.scatter(to + row * positions, positions, sides[2].jump, spill, width, rows,
+                                       tile.target, tile.targets, k0 > 0)
+                    panels = panels + rows * n
+                    row += rows
+                position += width
+        k0 += n
+
+
+# Beside what `Sizes` has: fastconv.algorithms.implicit.WEIGHT_SIZES names these.
+cdef struct WeightSizes:
+    Py_ssize_t images
+    Py_ssize_t block_images
+    Py_ssize_t groups
+    Py_ssize_t filters
+    Py_ssize_t channels
+    Py_ssize_t block_channels
+    Py_ssize_t taps
+    Py_ssize_t channel_pitch
+    Py_ssize_t image_pitch
+    Py_ssize_t parts
+    Py_ssize_t panel_at
+    Py_ssize_t positions_at
+    Py_ssize_t spill_at
+    Py_ssize_t most           # positions of a block, those between rows counted
+
+
+cdef inline WeightSizes read_weight_sizes(const Py_ssize_t[::1] table) noexcept nogil:
+    cdef WeightSizes s
+    s.images, s.block_images, s.groups, s.filters = table[0], table[1], table[2], table[3]
+    s.channels, s.block_channels, s.taps = table[4], table[5], table[6]
+    s.channel_pitch, s.image_pitch, s.parts = table[7], table[8], table[9]
+    s.panel_at, s.positions_at, s.spill_at, s.most = table[10], table[11], table[12], table[13]
+    return s
+
+
+cdef Py_ssize_t pack_gradient(
+    floating* panel, const floating* dout, const Block* b, const Side* sides, const WeightSizes* s,
+    const Kernels* kernel,
+) noexcept nogil:
+    """The block's outputs, all filters, `kernel.rows` side by side; returns how many positions they are."""
+    cdef Py_ssize_t[8] at
+    cdef Py_ssize_t plane = sides[1].out * sides[2].out, positions = sides[0].out * plane
+    cdef Py_ssize_t first, here, n, od, oh, i, run, runs, count = b.images * b.n[0] * b.n[1] * b.n[2]
+    cdef const floating* source
+    run, runs = b.n[2], b.n[1]
+    if b.n[2] == sides[2].out:
+        run, runs = b.n[1] * b.n[2], 1
+    for i in range(8):
+        at[i] = i * positions
+    first = 0
+    while first < s.filters:
+        here = min(<Py_ssize_t> kernel.rows, s.filters - first)
+        for n in range(b.images):
+            for od in range(b.n[0]):
+                source = (
+                    dout + ((b.image + n) * s.groups * s.filters + first) * positions
+                    + (b.begin[0] + od) * plane + b.begin[1] * sides[2].out + b.begin[2]
+                )
+                for oh in range(runs):
+                    kernel.interleave(panel, here, source + oh * sides[2].out, at, here, run)
+                    panel = panel + here * run
+        first += here
+    return count
+
+
+cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_ssize_t width) noexcept nogil:
+    """Where in a panel, `width` wide, each output of the block is; what lies between rows is left out."""
+    cdef Py_ssize_t plane, oh, ow, length = (b.n[1] - 1) * pitch + b.n[2]
+    for plane in range(b.images * b.n[0]):
+        for oh in range(b.n[1]):
+            for ow in range(b.n[2]):
+                rows[0] = (plane * length + oh * pitch + ow) * width
+                rows += 1
+
+
+def weights(
+    const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
+    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
+    const Py_ssize_t[::1] at, floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa,
+    Py_ssize_t[::1] counter, Py_ssize_t grain,
+):
+    """result[part] = dout @ (source as columns).T, summed over every `parts`-th block of positions."""
+    cdef WeightSizes s
+    cdef Side[3] sides
+    cdef Kernels kernel
+    cdef Block block
+    cdef Py_ssize_t total, blocks, index, begin, slot, volume, positions, part, group, channel, piece, rest, i
+    with nogil:
+        s = read_weight_sizes(sizes)
+        read_sides(sides, axes, phases)
+        kernel = kernels(0 if floating is float else 1, isa)
+        volume = sides[0].size * sides[1].size * sides[2].size
+        positions = sides[0].out * sides[1].out * sides[2].out
+        blocks = pieces(s.images, s.block_images)
+        for i in range(3):
+            blocks *= pieces(sides[i].out, sides[i].block)
+        total = s.parts * s.groups * pieces(s.channels, s.block_channels)
+        slot = fc_draw(&counter[1], 1)
+        fc_check(slot < space.shape[0])
+        begin = fc_draw(&counter[0], grain)
+        while begin < total:
+            for index in range(begin, min(begin + grain, total)):
+                rest = cut(&channel, index, s.channels, s.block_channels)
+                group, part = rest % s.groups, rest // s.groups
+                piece = part
+                while piece < blocks:
+                    rest = piece
+                    for i in range(2, -1, -1):
+                        rest = cut(&block.begin[i], rest, sides[i].out, sides[i].block)
+                        block.n[i] = min(sides[i].block, sides[i].out - block.begin[i])
+                    cut(&block.image, rest, s.images, s.block_images)
+                    block.images = min(s.block_images, s.images - block.image)
+                    contract(
+                        &source[(group * s.channels + channel) * volume], &dout[group * s.filters * positions],
+                        &result[part, (group * s.filters * s.channels + channel) * s.taps], &block, &s, sides,
+                        min(s.block_channels, s.channels - channel), at, &space[slot, 0], &lists[slot, 0], &kernel,
+                        volume, piece > part,
+                    )
+                    piece += s.parts
+            begin = fc_draw(&counter[0], grain)
+
+
+cdef void contract(
+    const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
+    const Side* sides, Py_ssize_t channels, const Py_ssize_t[::1] at, floating* space, Py_ssize_t* lists,
+    const Kernels* kernel, Py_ssize_t volume, bint add,
+) noexcept nogil:
+    """One block of positions: [filters x positions] @ [positions x channels * taps]."""
+    cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
+    cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, listed = 0
+    cdef Py_ssize_t row_step = s.channels * s.taps
+    cdef int vectors
+    cdef floating* panel
+    cdef floating* packed = space + s.positions_at
+    cdef floating* spill = space + s.spill_at
+    cdef fc_run run
+    fill(space, source, channels, s.groups * s.channels * volume, sides, block, s.channel_pitch, s.image_pitch)
+    n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel)
+    while column < columns:
+        vectors = next_vectors((columns - column + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
+        width = vectors * kernel.lanes
+        here = min(width, columns - column)
+        if width != listed:
+            list_positions(lists, block, pitch, width)
+            listed = width
+        for plane in range(block.images * block.n[0]):
+            kernel.interleave(
+                packed + plane * length * width, width,
+                space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch,
+                &at[column], here, length,
+            )
+        panel = space + s.panel_at
+        row = 0
+        while row < s.filters:
+            rows = min(<Py_ssize_t> kernel.rows, s.filters - row)
+            if here == width:
+                kernel.tile(<int> rows, vectors, n, panel, packed, lists, result + row * row_step + column,
+                            row_step, NULL, add)
+            else:
+                kernel.tile(<int> rows, vectors, n, panel, packed, lists, spill, width, NULL, 0)
+                run.at, run.lane, run.n = 0, 0, here
+                kernel.scatter(result + row * row_step + column, row_step, 1, spill, width, rows, &run, 1, add)
+            panel = panel + rows * n
+            row += rows
+        column += width

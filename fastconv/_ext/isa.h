@@ -1,0 +1,83 @@
+/* One source for every instruction set: a template is included once for each
+ * pair of dtype and instruction set that this compiler can make code for.
+ *
+ *     #define FC_TEMPLATE "some_template.h"
+ *     #include "isa.h"
+ *
+ * Inside a template FC_T is the element, FC_VL the lanes of a vector, FC_V the
+ * vector type, FC_REGISTERS how many of them the machine has, and FC_N(name)
+ * the name of this copy. Tables made by FC_TABLE hold one copy of each, in
+ * the order of fc_isas, first float, then double.
+ *
+ * Which copy runs is the caller's choice, made once: see fc_best_isa.
+ */
+#ifndef FASTCONV_ISA_H
+#define FASTCONV_ISA_H
+
+#include "runs.h"
+
+#if defined(__GNUC__) && !defined(FASTCONV_PLAIN)
+#define FC_VECTORS 1
+#define FC_INLINE static inline __attribute__((always_inline))
+#define FC_UNROLL _Pragma("GCC unroll 32")
+#else
+#define FC_VECTORS 0
+#if defined(_MSC_VER)
+#define FC_INLINE static __forceinline
+#else
+#define FC_INLINE static inline
+#endif
+#define FC_UNROLL
+#endif
+
+#if FC_VECTORS && (defined(__x86_64__) || defined(__i386__))
+#define FC_X86 1
+#else
+#define FC_X86 0
+#endif
+
+enum { FC_BASELINE, FC_AVX2, FC_AVX512, FC_ISAS };
+
+static const char *const fc_isa_names[FC_ISAS] = {"baseline", "avx2", "avx512"};
+
+/* Whether code for `isa` was compiled and this CPU runs it. */
+static inline int fc_isa_usable(int isa)
+{
+    if (isa == FC_BASELINE)
+        return 1;
+#if FC_X86
+    __builtin_cpu_init();
+    if (isa == FC_AVX2)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == FC_AVX512)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("fma");
+#endif
+    return 0;
+}
+
+static inline int fc_isa_compiled(int isa) { return isa == FC_BASELINE || FC_X86; }
+
+static inline int fc_best_isa(void)
+{
+    return fc_isa_usable(FC_AVX512) ? FC_AVX512 : fc_isa_usable(FC_AVX2) ? FC_AVX2 : FC_BASELINE;
+}
+
+#define FC_PASTE3_(a, b, c) a##_##b##_##c
+#define FC_PASTE3(a, b, c) FC_PASTE3_(a, b, c)
+#define FC_N(name) FC_PASTE3(name, FC_DTYPE, FC_ISA)
+
+#if FC_X86
+#define FC_TABLE(type, name)                                                            \
+    static const type name##_table[2][FC_ISAS] = {                                      \
+        {name##_f32_baseline, name##_f32_avx2, name##_f32_avx512},                      \
+        {name##_f64_baseline, name##_f64_avx2, name##_f64_avx512}}
+#else
+#define FC_TABLE(type, name)                                                            \
+    static const type name##_table[2][FC_ISAS] = {                                      \
+        {name##_f32_baseline, name##_f32_baseline, name##_f32_baseline},                \
+        {name##_f64_baseline, name##_f64_baseline, name##_f64_baseline}}
+#endif
+
+#endif /* FASTCONV_ISA_H */

@@ -1,0 +1,63 @@
+# The C kernels that have a copy for each dtype and instruction set, and their tables, [dtype][isa].
+
+cdef extern from "microkernel.h":
+    int FC_ISAS
+
+    const char** fc_isa_names
+    int fc_isa_usable(int isa) noexcept nogil
+    int fc_isa_compiled(int isa) noexcept nogil
+
+    ctypedef struct fc_run:
+        Py_ssize_t at
+        Py_ssize_t lane
+        Py_ssize_t n
+
+    ctypedef void (*fc_shape_t)(int* rows, int* vectors, int* lanes) noexcept nogil
+    ctypedef void (*fc_tile_t)(
+        int rows, int vectors, Py_ssize_t k, const void* a, const void* b, const Py_ssize_t* at,
+        void* c, Py_ssize_t pitch, const void* start, int add,
+    ) noexcept nogil
+    ctypedef void (*fc_interleave_t)(
+        void* to, Py_ssize_t width, const void* source, const Py_ssize_t* at, Py_ssize_t rows, Py_ssize_t n,
+    ) noexcept nogil
+    ctypedef void (*fc_gather_t)(
+        void* to, Py_ssize_t width, const void* source, const Py_ssize_t* at, Py_ssize_t k,
+        const fc_run* runs, Py_ssize_t count, int spare,
+    ) noexcept nogil
+    ctypedef void (*fc_scatter_t)(
+        void* to, Py_ssize_t pitch, Py_ssize_t step, const void* source, Py_ssize_t width,
+        Py_ssize_t rows, const fc_run* runs, Py_ssize_t count, int add,
+    ) noexcept nogil
+
+    const fc_shape_t[2][3] fc_shape_table
+    const fc_tile_t[2][3] fc_tile_table
+    const fc_interleave_t[2][3] fc_interleave_table
+    const fc_gather_t[2][3] fc_gather_table
+    const fc_scatter_t[2][3] fc_scatter_table
+
+
+# The copies of one dtype and instruction set.
+cdef struct Kernels:
+    int rows
+    int vectors
+    int lanes
+    fc_tile_t tile
+    fc_interleave_t interleave
+    fc_gather_t gather
+    fc_scatter_t scatter
+
+
+cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
+    cdef Kernels k
+    fc_shape_table[dtype][isa](&k.rows, &k.vectors, &k.lanes)
+    k.tile = fc_tile_table[dtype][isa]
+    k.interleave = fc_interleave_table[dtype][isa]
+    k.gather = fc_gather_table[dtype][isa]
+    k.scatter = fc_scatter_table[dtype][isa]
+    return k
+
+
+# How many vectors the next tile takes of what is left: as even as can be, so that none is thin.
+cdef inline int next_vectors(Py_ssize_t left, int most) noexcept nogil:
+    cdef Py_ssize_t tiles = (left + most - 1) // most
+    return <int> ((left + tiles - 1) // tiles)

@@ -1,0 +1,31 @@
+/* The register-blocked multiply-add and the packing beside it, for every instruction set. */
+#ifndef FASTCONV_MICROKERNEL_H
+#define FASTCONV_MICROKERNEL_H
+
+#include "isa.h"
+
+/* Positions of a tile that lie next to each other: `n` of them from lane `lane` of the tile, and from `at`
+ * in the padded image or in the result. */
+typedef struct {
+    ptrdiff_t at, lane, n;
+} fc_run;
+
+#define FC_TEMPLATE "microkernel_template.h"
+#include "foreach.h"
+
+typedef void (*fc_tile_t)(int rows, int vectors, ptrdiff_t k, const void *a, const void *b, const ptrdiff_t *at,
+                          void *c, ptrdiff_t pitch, const void *start, int add);
+typedef void (*fc_interleave_t)(void *to, ptrdiff_t width, const void *from, const ptrdiff_t *at, ptrdiff_t rows,
+                                ptrdiff_t n);
+typedef void (*fc_gather_t)(void *to, ptrdiff_t width, const void *from, const ptrdiff_t *at, ptrdiff_t k,
+                            const fc_run *runs, ptrdiff_t count, int spare);
+typedef void (*fc_scatter_t)(void *to, ptrdiff_t pitch, ptrdiff_t step, const void *from, ptrdiff_t width,
+                             ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add);
+typedef void (*fc_shape_t)(int *rows, int *vectors, int *lanes);
+FC_TABLE(fc_shape_t, fc_shape);
+FC_TABLE(fc_gather_t, fc_gather);
+FC_TABLE(fc_scatter_t, fc_scatter);
+FC_TABLE(fc_tile_t, fc_tile);
+FC_TABLE(fc_interleave_t, fc_interleave);
+
+#endif /* FASTCONV_MICROKERNEL_H */

@@ -1,0 +1,173 @@
+/* The kernels of the implicit product for one dtype and instruction set: see microkernel.h. */
+
+static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
+{
+    *rows = FC_TILE_ROWS;
+    *vectors = FC_TILE_VECTORS;
+    *lanes = FC_VL;
+}
+
+/* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
+ *
+ * `a` is packed, the `rows` factors of one k next to each other; row k of b starts at b + at[k].
+ * `start` is what each row's sums begin with, NULL for zero. */
+FC_INLINE void FC_N(fc_tile_of)(const int rows, const int vectors, ptrdiff_t k, const FC_T *FC_RESTRICT a,
+                                const FC_T *FC_RESTRICT b, const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c,
+                                ptrdiff_t pitch, const FC_T *start, int add)
+{
+    FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
+    ptrdiff_t p;
+    int i, j;
+    FC_UNROLL
+    for (i = 0; i < rows; i++) {
+        const FC_V first = FC_N(fc_splat)(start ? start[i] : 0);
+        FC_UNROLL
+        for (j = 0; j < vectors; j++)
+            sums[i][j] = first;
+    }
+    for (p = 0; p < k; p++) {
+        const FC_T *row = b + at[p];
+        FC_V of_b[FC_TILE_VECTORS];
+        FC_UNROLL
+        for (j = 0; j < vectors; j++)
+            of_b[j] = FC_N(fc_load)(row + j * FC_VL);
+        FC_UNROLL
+        for (i = 0; i < rows; i++) {
+            const FC_V of_a = FC_N(fc_splat)(a[i]);
+            FC_UNROLL
+            for (j = 0; j < vectors; j++)
+                sums[i][j] += of_a * of_b[j];
+        }
+        a += rows;
+    }
+    FC_UNROLL
+    for (i = 0; i < rows; i++) {
+        FC_T *to = c + i * pitch;
+        FC_UNROLL
+        for (j = 0; j < vectors; j++) {
+            const FC_V sum = add ? FC_N(fc_load)(to + j * FC_VL) + sums[i][j] : sums[i][j];
+            FC_N(fc_store)(to + j * FC_VL, sum);
+        }
+    }
+}
+
+/* Every size of tile, its loops unrolled: rows 1 to FC_TILE_ROWS, vectors 1 to FC_TILE_VECTORS. */
+#define FC_TILE_ARGUMENTS k, (const FC_T *)a, (const FC_T *)b, at, (FC_T *)c, pitch, (const FC_T *)start, add
+#define FC_TILE_SIZE(rows, vectors)                                      \
+    case (vectors) * 16 + (rows):                                        \
+        FC_N(fc_tile_of)(rows, vectors, FC_TILE_ARGUMENTS);              \
+        break;
+#if FC_TILE_ROWS == 8
+#define FC_TILE_SIZES(v)                                                                         \
+    FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v) FC_TILE_SIZE(5, v) \
+    FC_TILE_SIZE(6, v) FC_TILE_SIZE(7, v) FC_TILE_SIZE(8, v)
+#else
+#define FC_TILE_SIZES(v)                                                                         \
+    FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v) FC_TILE_SIZE(5, v) \
+    FC_TILE_SIZE(6, v)
+#endif
+
+static void FC_N(fc_tile)(int rows, int vectors, ptrdiff_t k, const void *a, const void *b, const ptrdiff_t *at,
+                          void *c, ptrdiff_t pitch, const void *start, int add)
+{
+    switch (vectors * 16 + rows) {
+        FC_TILE_SIZES(1)
+        FC_TILE_SIZES(2)
+#if FC_TILE_VECTORS == 3
+        FC_TILE_SIZES(3)
+#endif
+    default:
+        fc_check(0);
+    }
+}
+#undef FC_TILE_ARGUMENTS
+#undef FC_TILE_SIZE
+#undef FC_TILE_SIZES
+
+/* to[p * width + i] = from[at[i] + p] for p < n, i < rows <= width: rows side by side.
+ *
+ * A store may spill past the row it is for, into what is written after it, so the groups of rows go last
+ * to first; past the end of `to` it may spill up to FC_TL elements. */
+static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t rows,
+                                ptrdiff_t n)
+{
+    FC_T *to = (FC_T *)to_;
+    const FC_T *from = (const FC_T *)from_;
+    ptrdiff_t group, p;
+    int i;
+    for (group = (rows - 1) / FC_TL * FC_TL; group >= 0; group -= FC_TL) {
+        const FC_T *row[FC_TL];
+        for (i = 0; i < FC_TL; i++)
+            row[i] = from + at[group + i < rows ? group + i : rows - 1];
+        for (p = 0; p + FC_TL <= n; p += FC_TL) {
+            FC_N(fc_t) square[FC_TL];
+            FC_UNROLL
+            for (i = 0; i < FC_TL; i++)
+                square[i] = *(const FC_N(fc_tu) *)(row[i] + p);
+            FC_N(fc_transpose)(square);
+            FC_UNROLL
+            for (i = 0; i < FC_TL; i++)
+                *(FC_N(fc_tu) *)(to + (p + i) * width + group) = square[i];
+        }
+        for (; p < n; p++)
+            for (i = 0; i < FC_TL && group + i < rows; i++)
+                to[p * width + group + i] = row[i][p];
+    }
+}
+
+/* to[p * width + lane + i] = from[at[p] + run.at + i] for every run: a panel of positions, `k` rows long.
+ *
+ * Reads up to FC_VL - 1 elements past a run where `spare` of them are there to be read, and always writes so
+ * far past one: what is spilled is written again by the run or the row that follows. */
+static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t k,
+                            const fc_run *runs, ptrdiff_t count, int spare)
+{
+    FC_T *to = (FC_T *)to_;
+    const FC_T *from = (const FC_T *)from_;
+    ptrdiff_t p, r, i;
+    for (p = 0; p < k; p++, to += width) {
+        const FC_T *row = from + at[p];
+        if (spare) {
+            for (r = 0; r < count; r++)
+                for (i = 0; i < runs[r].n; i += FC_VL)
+                    FC_N(fc_store)(to + runs[r].lane + i, FC_N(fc_load)(row + runs[r].at + i));
+        } else {
+            for (r = 0; r < count; r++)
+                for (i = 0; i < runs[r].n; i++)
+                    to[runs[r].lane + i] = row[runs[r].at + i];
+        }
+    }
+}
+
+/* The tile's rows, each `width` long, to where its runs belong in the result: set there or added. */
+static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const void *from_, ptrdiff_t width,
+                             ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add)
+{
+    const FC_T *from = (const FC_T *)from_;
+    ptrdiff_t row, r, i;
+    for (row = 0; row < rows; row++, from += width) {
+        for (r = 0; r < count; r++) {
+            FC_T *FC_RESTRICT to = (FC_T *)to_ + row * pitch + runs[r].at;
+            const FC_T *FC_RESTRICT lanes = from + runs[r].lane;
+            const ptrdiff_t n = runs[r].n;
+            if (step == 1 && !add) {
+                for (i = 0; i + FC_VL <= n; i += FC_VL)
+                    FC_N(fc_store)(to + i, FC_N(fc_load)(lanes + i));
+                if (i < n && n >= FC_VL)
+                    FC_N(fc_store)(to + n - FC_VL, FC_N(fc_load)(lanes + n - FC_VL));
+                else
+                    for (; i < n; i++)
+                        to[i] = lanes[i];
+            } else if (step == 1) {
+                for (i = 0; i < n; i++)
+                    to[i] += lanes[i];
+            } else if (add) {
+                for (i = 0; i < n; i++)
+                    to[i * step] += lanes[i];
+            } else {
+                for (i = 0; i < n; i++)
+                    to[i * step] = lanes[i];
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+# A block of the padded image, split into stride phases, in a thread's own workspace.
+#
+# Along an axis with stride s, output o meets at tap t (dilation e) padded cell o * s + t * e. That is
+# cell o + (t * e) // s of the phase (t * e) % s, so once the phases lie apart the outputs of a row meet
+# neighbouring cells at every tap, whatever the stride. Only phases that a tap meets are kept.
+
+from fastconv._ext.runs cimport copy, floating, zero_short
+
+
+# One axis of a block, as patches.Patches.axes has it, and the phases behind it.
+cdef struct Side:
+    Py_ssize_t size      # cells of the source
+    Py_ssize_t stride
+    Py_ssize_t lo        # source cell of padded cell 0, negated; negative where the source is cropped
+    Py_ssize_t out       # outputs, all of them
+    Py_ssize_t block     # outputs of a block
+    Py_ssize_t reach     # cells of a phase past the last output's
+    Py_ssize_t slots     # phases kept
+    Py_ssize_t slot_pitch
+    Py_ssize_t pitch     # from a cell to the next of its phase
+    Py_ssize_t start     # result cell of output 0
+    Py_ssize_t jump      # result cells from an output to the next
+    Py_ssize_t whole     # cells of the result
+    const Py_ssize_t* phase
+
+
+# Which outputs: [begin, begin + n) per axis, in images [image, image + images).
+cdef struct Block:
+    Py_ssize_t image
+    Py_ssize_t images
+    Py_ssize_t[3] begin
+    Py_ssize_t[3] n
+
+
+cdef inline void read_sides(
+    Side* sides, const Py_ssize_t[:, ::1] table, const Py_ssize_t[:, ::1] phases
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(3):
+        sides[i].size = table[i, 0]
+        sides[i].stride = table[i, 1]
+        sides[i].lo = table[i, 2]
+        sides[i].out = table[i, 3]
+        sides[i].block = table[i, 4]
+        sides[i].reach = table[i, 5]
+        sides[i].slots = table[i, 6]
+        sides[i].slot_pitch = table[i, 7]
+        sides[i].pitch = table[i, 8]
+        sides[i].start = table[i, 9]
+        sides[i].jump = table[i, 10]
+        sides[i].whole = table[i, 11]
+        sides[i].phase = &phases[i, 0]
+
+
+cdef inline Py_ssize_t first_cell(const Side* side, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
+    """How many of `n` cells of a phase lie before the source."""
+    cdef Py_ssize_t at = begin * side.stride + phase - side.lo
+    if at >= 0:
+        return 0
+    return min((-at + side.stride - 1) // side.stride, n)
+
+
+cdef inline Py_ssize_t last_cell(const Side* side, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
+    """How many of `n` cells of a phase lie before the end of the source."""
+    cdef Py_ssize_t at = begin * side.stride + phase - side.lo
+    if at >= side.size:
+        return 0
+    return min((side.size - at - 1) // side.stride + 1, n)
+
+
+cdef inline void fill(
+    floating* patch, const floating* source, Py_ssize_t channels, Py_ssize_t image_step,
+    const Side* sides, const Block* block, Py_ssize_t channel_pitch, Py_ssize_t image_pitch,
+) noexcept nogil:
+    """`channels` planes of each image, from `source` on, which is image 0's first of them."""
+    cdef const Side* d = &sides[0]
+    cdef const Side* h = &sides[1]
+    cdef const Side* w = &sides[2]
+    cdef Py_ssize_t plane = h.size * w.size, volume = d.size * plane
+    cdef Py_ssize_t deep = block.n[0] + d.reach, high = block.n[1] + h.reach, wide = block.n[2] + w.reach
+    # Rows may be shorter than what is read of them where the padding of one serves the next: see Patches.
+    cdef Py_ssize_t written = min(wide, h.pitch), over = wide - written
+    cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, at_d, at_h
+    cdef floating* row
+    cdef const floating* image
+    for c in range(channels):
+        row = patch
+        for n in range(block.images):
+            image = source + (block.image + n) * image_step + c * volume
+            for sd in range(d.slots):
+                for id_ in range(deep):
+                    at_d = (block.begin[0] + id_) * d.stride + d.phase[sd] - d.lo
+                    for sh in range(h.slots):
+                        for sw in range(w.slots):
+                            row = patch + c * channel_pitch + n * image_pitch + sd * d.slot_pitch + id_ * d.pitch
+                            row = row + sh * h.slot_pitch + sw * w.slot_pitch
+                            a = first_cell(w, block.begin[2], w.phase[sw], written)
+                            b = last_cell(w, block.begin[2], w.phase[sw], written)
+                            for ih in range(high):
+                                at_h = (block.begin[1] + ih) * h.stride + h.phase[sh] - h.lo
+                                if a >= b or at_d < 0 or at_d >= d.size or at_h < 0 or at_h >= h.size:
+                                    zero_short(row, written)
+                                else:
+                                    zero_short(row, a)
+                                    copy(
+                                        row + a,
+                                        image + at_d * plane + at_h * w.size
+                                        + (block.begin[2] + a) * w.stride + w.phase[sw] - w.lo,
+                                        b - a, w.stride,
+                                    )
+                                    zero_short(row + b, written - b)
+                                row = row + h.pitch
+                            # The last row's share in a next one; whatever lies there is written later.
+                            zero_short(row, over)

@@ -1,0 +1,94 @@
+/* The vector types of one dtype and instruction set: see isa.h. Where the compiler has no vector
+ * extensions a vector is one element, and every kernel the plain loop. */
+#undef FC_VL
+#undef FC_TL
+#undef FC_V
+#undef FC_TILE_ROWS
+#undef FC_TILE_VECTORS
+
+#if FC_VECTORS
+#define FC_VL (FC_VB / FC_BYTES)
+#if FC_VB / FC_BYTES > 8
+#define FC_TL 8
+#else
+#define FC_TL FC_VL
+#endif
+typedef FC_T FC_N(fc_v) __attribute__((vector_size(FC_VB)));
+typedef FC_T FC_N(fc_vu) __attribute__((vector_size(FC_VB), aligned(FC_BYTES), may_alias));
+typedef FC_T FC_N(fc_t) __attribute__((vector_size(FC_TL * FC_BYTES)));
+typedef FC_T FC_N(fc_tu) __attribute__((vector_size(FC_TL * FC_BYTES), aligned(FC_BYTES), may_alias));
+#else
+#define FC_VL 1
+#define FC_TL 1
+typedef FC_T FC_N(fc_v);
+typedef FC_T FC_N(fc_vu);
+typedef FC_T FC_N(fc_t);
+typedef FC_T FC_N(fc_tu);
+#endif
+#define FC_V FC_N(fc_v)
+
+/* A tile of the product, in registers: rows by vectors of sums, a row of vectors and one more. */
+#if FC_REGISTERS >= 32
+#define FC_TILE_ROWS 8
+#define FC_TILE_VECTORS 3
+#else
+#define FC_TILE_ROWS 6
+#define FC_TILE_VECTORS 2
+#endif
+
+FC_INLINE FC_V FC_N(fc_load)(const FC_T *p) { return *(const FC_N(fc_vu) *)p; }
+FC_INLINE void FC_N(fc_store)(FC_T *p, FC_V v) { *(FC_N(fc_vu) *)p = v; }
+FC_INLINE FC_V FC_N(fc_splat)(FC_T s)
+{
+#if FC_VECTORS
+    return s - (FC_V){0};
+#else
+    return s;
+#endif
+}
+
+/* The halves of a and b, element by element in turn; log2(FC_TL) rounds of it transpose a square. */
+FC_INLINE FC_N(fc_t) FC_N(fc_zip_low)(FC_N(fc_t) a, FC_N(fc_t) b)
+{
+#if FC_TL == 8
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#elif FC_TL == 4
+    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#elif FC_TL == 2
+    return __builtin_shufflevector(a, b, 0, 2);
+#else
+    (void)b;
+    return a;
+#endif
+}
+
+FC_INLINE FC_N(fc_t) FC_N(fc_zip_high)(FC_N(fc_t) a, FC_N(fc_t) b)
+{
+#if FC_TL == 8
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#elif FC_TL == 4
+    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#elif FC_TL == 2
+    return __builtin_shufflevector(a, b, 1, 3);
+#else
+    (void)a;
+    return b;
+#endif
+}
+
+FC_INLINE void FC_N(fc_transpose)(FC_N(fc_t) rows[FC_TL])
+{
+    FC_N(fc_t) next[FC_TL];
+    int round, i;
+    FC_UNROLL
+    for (round = 1; round < FC_TL; round *= 2) {
+        FC_UNROLL
+        for (i = 0; i < FC_TL / 2; i++) {
+            next[2 * i] = FC_N(fc_zip_low)(rows[i], rows[i + FC_TL / 2]);
+            next[2 * i + 1] = FC_N(fc_zip_high)(rows[i], rows[i + FC_TL / 2]);
+        }
+        FC_UNROLL
+        for (i = 0; i < FC_TL; i++)
+            rows[i] = next[i];
+    }
+}

@@ -1,0 +1,39 @@
+"""Which instruction set the kernels use: the best this CPU has, or what FASTCONV_ISA asks for."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+from fastconv._ext import implicit as _ext
+
+#: Names by index, as the kernels know them.
+NAMES: tuple[str, ...] = _ext.isas
+
+
+def usable() -> tuple[str, ...]:
+    """The instruction sets that were compiled and that this CPU runs."""
+    return tuple(name for i, name in enumerate(NAMES) if _ext.usable(i))
+
+
+def compiled() -> tuple[str, ...]:
+    """The instruction sets that were compiled."""
+    return tuple(name for i, name in enumerate(NAMES) if _ext.compiled(i))
+
+
+def _from_environment() -> int:
+    best = NAMES.index(usable()[-1])
+    wanted = os.environ.get("FASTCONV_ISA", "").strip().lower()
+    if not wanted or wanted in usable():
+        return NAMES.index(wanted) if wanted else best
+    warnings.warn(
+        f"FASTCONV_ISA is {wanted!r}, which this CPU or build does not have; it has {', '.join(usable())}; "
+        f"using {NAMES[best]}",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return best
+
+
+#: The index the kernels are called with.
+current = _from_environment()

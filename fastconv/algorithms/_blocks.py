@@ -1,0 +1,190 @@
+"""How an image is cut into padded blocks: what the kernels of `implicit` and its kin read.
+
+The arithmetic is told in ``_ext/patches.pxd``: along an axis with stride s the
+padded cells are kept in phases, so that neighbouring outputs meet neighbouring
+cells at every tap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastconv.geometry import ConvGeometry
+
+#: A cache line in bytes; channels start an odd number of them apart, so that they do not meet in one cache set.
+_LINE = 64
+
+
+@dataclass(frozen=True)
+class Line:
+    """One axis of a problem: output o meets source cell ``o * stride + t * dilation - lo`` at tap t.
+
+    Its result belongs to cell ``start + o * jump`` of `whole`; tap t has the
+    weight ``weights[t]`` of the kernel's axis.
+    """
+
+    size: int
+    stride: int
+    lo: int
+    dilation: int
+    out: int
+    start: int
+    jump: int
+    whole: int
+    weights: tuple[int, ...]
+
+    @property
+    def taps(self) -> int:
+        """Cells of the kernel along this axis."""
+        return len(self.weights)
+
+    @property
+    def phases(self) -> list[int]:
+        """The phases that some tap meets."""
+        return sorted({t * self.dilation % self.stride for t in range(self.taps)})
+
+    @property
+    def reach(self) -> int:
+        """Cells of a phase that taps meet past the one of the output itself."""
+        return (self.taps - 1) * self.dilation // self.stride
+
+
+UNIT_LINE = Line(1, 1, 0, 1, 1, 0, 1, 1, (0,))
+
+
+def lift(lines: Sequence[Line]) -> tuple[Line, Line, Line]:
+    """Three axes, unit ones first."""
+    one, two, three = (*(UNIT_LINE,) * (3 - len(lines)), *lines)
+    return one, two, three
+
+
+def forward_lines(geometry: ConvGeometry) -> tuple[Line, Line, Line]:
+    """The convolution itself."""
+    lines = []
+    for axis in geometry.axes:
+        size, k, stride, lo, dilation, out = axis.row()
+        lines.append(Line(size, stride, lo, dilation, out, 0, 1, out, tuple(range(k))))
+    return lift(lines)
+
+
+def backward_lines(axis_row: tuple[int, ...]) -> list[Line]:
+    """The convolutions of dout along one axis whose results, put in turn, are dx: one per stride phase.
+
+    dx at cell ``i = r + stride * o`` sums over the taps t with ``i + lo - t *
+    dilation`` a multiple of the stride, which are every `period`-th; the kernel
+    is flipped, so they are taken from the last to the first.
+    """
+    size, k, stride, lo, dilation, out = axis_row
+    period = stride // math.gcd(stride, dilation)
+    step = period * dilation // stride
+    lines = []
+    for tap in range(min(period, k)):
+        # The phase that meets this tap, and with it every period-th after it.
+        phase = (tap * dilation - lo) % stride
+        if phase >= size:
+            continue
+        weights = tuple(range(tap, k, period))[::-1]
+        first = (phase + lo - tap * dilation) // stride - (len(weights) - 1) * step
+        count = (size - phase - 1) // stride + 1
+        lines.append(Line(out, 1, -first, step, count, phase, stride, size, weights))
+    return lines
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Blocks of one shape: how many images and outputs they hold, and where each cell of one lies."""
+
+    lines: tuple[Line, Line, Line]
+    images: int
+    block: tuple[int, int, int]
+    row: int
+
+    def _cells(self, i: int) -> int:
+        return self.block[i] + self.lines[i].reach
+
+    @property
+    def slot_pitches(self) -> tuple[int, int, int]:
+        """Elements from a phase to the next, per axis."""
+        d, h, w = self.lines
+        of_w = self._cells(1) * self.row
+        of_h = len(w.phases) * of_w
+        return self._cells(0) * len(h.phases) * of_h, of_h, of_w
+
+    @property
+    def pitches(self) -> tuple[int, int, int]:
+        """Elements from a cell of a phase to the next, per axis."""
+        return len(self.lines[1].phases) * self.slot_pitches[1], self.row, 1
+
+    @property
+    def image_pitch(self) -> int:
+        """Elements from an image to the next."""
+        return len(self.lines[0].phases) * self.slot_pitches[0]
+
+    def channel_pitch(self, itemsize: int) -> int:
+        """Elements from a channel to the next."""
+        line = _LINE // itemsize
+        lines = -(-self.images * self.image_pitch // line)
+        return (lines + 1 - lines % 2) * line
+
+    def axes(self) -> np.ndarray:
+        """The table that ``patches.read_sides`` reads."""
+        rows = [
+            (
+                line.size,
+                line.stride,
+                line.lo,
+                line.out,
+                self.block[i],
+                line.reach,
+                len(line.phases),
+                self.slot_pitches[i],
+                self.pitches[i],
+                line.start,
+                line.jump,
+                line.whole,
+            )
+            for i, line in enumerate(self.lines)
+        ]
+        return np.array(rows, np.intp)
+
+    def phases(self) -> np.ndarray:
+        """Per axis the phases kept."""
+        kept = [line.phases for line in self.lines]
+        table = np.zeros((3, max(map(len, kept))), np.intp)
+        for row, phases in zip(table, kept, strict=True):
+            row[: len(phases)] = phases
+        return table
+
+    def taps(self) -> np.ndarray:
+        """Where each tap of an output lies, from the output's own cell; the last axis fastest."""
+        offsets = []
+        for i, line in enumerate(self.lines):
+            steps = np.arange(line.taps) * line.dilation
+            slots = np.searchsorted(line.phases, steps % line.stride)
+            offsets.append(slots * self.slot_pitches[i] + steps // line.stride * self.pitches[i])
+        d, h, w = offsets
+        return (d[:, None, None] + h[:, None] + w).ravel()
+
+
+def shared_row(line: Line) -> int:
+    """The shortest row whose end may serve as padding of the next: both read zeros there."""
+    cells = line.out + line.reach
+    before, after = [], []
+    for phase in line.phases:
+        start = phase - line.lo
+        a = min(max(-(start // line.stride), 0), cells) if start < 0 else 0
+        b = min(max((line.size - start - 1) // line.stride + 1, 0), cells)
+        before.append(a)
+        after.append(max(b, 0))
+    return max(cells - min(before), max(after), line.out)
+
+
+def kernel_weights(lines: tuple[Line, Line, Line], kernel: Sequence[int]) -> np.ndarray:
+    """For each tap of `Layout.taps` its place in the kernel as it lies in memory."""
+    _, high, wide = (*(1,) * (3 - len(kernel)), *kernel)
+    d, h, w = (np.array(line.weights, np.intp) for line in lines)
+    return ((d[:, None, None] * high + h[:, None]) * wide + w).ravel()

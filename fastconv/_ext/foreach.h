@@ -50,4 +50,7 @@
 #endif
 #endif /* FC_X86 */
 
+#ifndef FC_VECTORS_DEFINED
+#define FC_VECTORS_DEFINED
+#endif
 #undef FC_TEMPLATE

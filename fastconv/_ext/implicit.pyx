@@ -354,10 +354,10 @@ cdef void multiply(
                     if bias.shape[0] and k0 == 0:
                         start = &bias[first_row + row]
                     if tile.whole:
-                        kernel.tile(<int> rows, tile.vectors, n, panels, b, rows_of_b,
+                        kernel.tile(<int> rows, tile.vectors, n, panels, rows, b, rows_of_b,
                                     to + row * positions + tile.target[0].at, positions, start, k0 > 0)
                     else:
-                        kernel.tile(<int> rows, tile.vectors, n, panels, b, rows_of_b, spill, width, start, 0)
+                        kernel.tile(<int> rows, tile.vectors, n, panels, rows, b, rows_of_b, spill, width, start, 0)
                         kernel.scatter(to + row * positions, positions, sides[2].jump, spill, width, rows,
                                        tile.target, tile.targets, k0 > 0)
                     panels = panels + rows * n
@@ -514,10 +514,10 @@ cdef void contract(
         while row < s.filters:
             rows = min(<Py_ssize_t> kernel.rows, s.filters - row)
             if here == width:
-                kernel.tile(<int> rows, vectors, n, panel, packed, lists, result + row * row_step + column,
+                kernel.tile(<int> rows, vectors, n, panel, rows, packed, lists, result + row * row_step + column,
                             row_step, NULL, add)
             else:
-                kernel.tile(<int> rows, vectors, n, panel, packed, lists, spill, width, NULL, 0)
+                kernel.tile(<int> rows, vectors, n, panel, rows, packed, lists, spill, width, NULL, 0)
                 run.at, run.lane, run.n = 0, 0, here
                 kernel.scatter(result + row * row_step + column, row_step, 1, spill, width, rows, &run, 1, add)
             panel = panel + rows * n

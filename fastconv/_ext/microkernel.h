@@ -13,8 +13,8 @@ typedef struct {
 #define FC_TEMPLATE "microkernel_template.h"
 #include "foreach.h"
 
-typedef void (*fc_tile_t)(int rows, int vectors, ptrdiff_t k, const void *a, const void *b, const ptrdiff_t *at,
-                          void *c, ptrdiff_t pitch, const void *start, int add);
+typedef void (*fc_tile_t)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
+                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *start, int add);
 typedef void (*fc_interleave_t)(void *to, ptrdiff_t width, const void *from, const ptrdiff_t *at, ptrdiff_t rows,
                                 ptrdiff_t n);
 typedef void (*fc_gather_t)(void *to, ptrdiff_t width, const void *from, const ptrdiff_t *at, ptrdiff_t k,

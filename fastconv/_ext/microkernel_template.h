@@ -9,10 +9,10 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
 
 /* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
- * `a` is packed, the `rows` factors of one k next to each other; row k of b starts at b + at[k].
- * `start` is what each row's sums begin with, NULL for zero. */
+ * The `rows` factors of one k lie next to each other, the next ones `step` further; row k of b starts at
+ * b + at[k]. `start` is what each row's sums begin with, NULL for zero. */
 FC_INLINE void FC_N(fc_tile_of)(const int rows, const int vectors, ptrdiff_t k, const FC_T *FC_RESTRICT a,
-                                const FC_T *FC_RESTRICT b, const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c,
+                                ptrdiff_t step, const FC_T *FC_RESTRICT b, const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c,
                                 ptrdiff_t pitch, const FC_T *start, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
@@ -38,7 +38,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int rows, const int vectors, ptrdiff_t k, 
             for (j = 0; j < vectors; j++)
                 sums[i][j] += of_a * of_b[j];
         }
-        a += rows;
+        a += step;
     }
     FC_UNROLL
     for (i = 0; i < rows; i++) {
@@ -52,7 +52,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int rows, const int vectors, ptrdiff_t k, 
 }
 
 /* Every size of tile, its loops unrolled: rows 1 to FC_TILE_ROWS, vectors 1 to FC_TILE_VECTORS. */
-#define FC_TILE_ARGUMENTS k, (const FC_T *)a, (const FC_T *)b, at, (FC_T *)c, pitch, (const FC_T *)start, add
+#define FC_TILE_ARGUMENTS k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c, pitch, (const FC_T *)start, add
 #define FC_TILE_SIZE(rows, vectors)                                      \
     case (vectors) * 16 + (rows):                                        \
         FC_N(fc_tile_of)(rows, vectors, FC_TILE_ARGUMENTS);              \
@@ -67,8 +67,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int rows, const int vectors, ptrdiff_t k, 
     FC_TILE_SIZE(6, v)
 #endif
 
-static void FC_N(fc_tile)(int rows, int vectors, ptrdiff_t k, const void *a, const void *b, const ptrdiff_t *at,
-                          void *c, ptrdiff_t pitch, const void *start, int add)
+static void FC_N(fc_tile)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
+                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *start, int add)
 {
     switch (vectors * 16 + rows) {
         FC_TILE_SIZES(1)

@@ -36,6 +36,8 @@ typedef FC_T FC_N(fc_tu);
 #define FC_TILE_VECTORS 2
 #endif
 
+/* A second template of the same file finds these defined. */
+#ifndef FC_VECTORS_DEFINED
 FC_INLINE FC_V FC_N(fc_load)(const FC_T *p) { return *(const FC_N(fc_vu) *)p; }
 FC_INLINE void FC_N(fc_store)(FC_T *p, FC_V v) { *(FC_N(fc_vu) *)p = v; }
 FC_INLINE FC_V FC_N(fc_splat)(FC_T s)
@@ -92,3 +94,37 @@ FC_INLINE void FC_N(fc_transpose)(FC_N(fc_t) rows[FC_TL])
             rows[i] = next[i];
     }
 }
+
+/* The same for whole vectors: elements of a and b in turn, those of the first halves and of the second. */
+FC_INLINE FC_V FC_N(fc_mix_low)(FC_V a, FC_V b)
+{
+#if FC_VL == 16
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif FC_VL == 8
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#elif FC_VL == 4
+    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#elif FC_VL == 2
+    return __builtin_shufflevector(a, b, 0, 2);
+#else
+    (void)b;
+    return a;
+#endif
+}
+
+FC_INLINE FC_V FC_N(fc_mix_high)(FC_V a, FC_V b)
+{
+#if FC_VL == 16
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif FC_VL == 8
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#elif FC_VL == 4
+    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#elif FC_VL == 2
+    return __builtin_shufflevector(a, b, 1, 3);
+#else
+    (void)a;
+    return b;
+#endif
+}
+#endif /* FC_VECTORS_DEFINED */

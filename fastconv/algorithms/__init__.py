@@ -11,10 +11,11 @@ from fastconv.algorithms.base import OPS, Algorithm, Op
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
 from fastconv.algorithms.reference import Reference
+from fastconv.algorithms.winograd import Winograd
 from fastconv.geometry import ConvGeometry
 
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
-REGISTRY: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit())}
+REGISTRY: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit(), Winograd())}
 
 #: Extended images of mirrored, replicated or circular padding held at a time, in bytes.
 _EXTENDED_BYTES = 1 << 23
@@ -40,7 +41,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit')
+    ('reference', 'im2col', 'implicit', 'winograd')
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")

@@ -52,6 +52,11 @@ class Line:
         """Cells of a phase that taps meet past the one of the output itself."""
         return (self.taps - 1) * self.dilation // self.stride
 
+    def cells(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each tap the place of its phase among those kept, and the cells from the output's to its own."""
+        steps = np.arange(self.taps) * self.dilation
+        return np.searchsorted(self.phases, steps % self.stride), steps // self.stride
+
 
 UNIT_LINE = Line(1, 1, 0, 1, 1, 0, 1, 1, (0,))
 
@@ -124,10 +129,15 @@ class Layout:
         """Elements from an image to the next."""
         return len(self.lines[0].phases) * self.slot_pitches[0]
 
+    @property
+    def size(self) -> int:
+        """Elements of a channel."""
+        return self.images * self.image_pitch
+
     def channel_pitch(self, itemsize: int) -> int:
         """Elements from a channel to the next."""
         line = _LINE // itemsize
-        lines = -(-self.images * self.image_pitch // line)
+        lines = pieces(self.size, line)
         return (lines + 1 - lines % 2) * line
 
     def axes(self) -> np.ndarray:
@@ -163,9 +173,8 @@ class Layout:
         """Where each tap of an output lies, from the output's own cell; the last axis fastest."""
         offsets = []
         for i, line in enumerate(self.lines):
-            steps = np.arange(line.taps) * line.dilation
-            slots = np.searchsorted(line.phases, steps % line.stride)
-            offsets.append(slots * self.slot_pitches[i] + steps // line.stride * self.pitches[i])
+            slots, cells = line.cells()
+            offsets.append(slots * self.slot_pitches[i] + cells * self.pitches[i])
         d, h, w = offsets
         return (d[:, None, None] + h[:, None] + w).ravel()
 
@@ -188,3 +197,18 @@ def kernel_weights(lines: tuple[Line, Line, Line], kernel: Sequence[int]) -> np.
     _, high, wide = (*(1,) * (3 - len(kernel)), *kernel)
     d, h, w = (np.array(line.weights, np.intp) for line in lines)
     return ((d[:, None, None] * high + h[:, None]) * wide + w).ravel()
+
+
+def pieces(n: int, block: int) -> int:
+    """How many blocks make up n."""
+    return -(-n // block)
+
+
+def even(n: int, most: int, unit: int = 1) -> int:
+    """The size of blocks of about `most`, a multiple of `unit`, that cut n as evenly as can be."""
+    return min(pieces(n, pieces(n, max(most, 1)) * unit) * unit, n)
+
+
+def line_up(n: int) -> int:
+    """Elements of a workspace, to where the next part of it starts."""
+    return pieces(n, 16) * 16

@@ -15,9 +15,12 @@ from fastconv.algorithms._blocks import (
     Layout,
     Line,
     backward_lines,
+    even,
     forward_lines,
     kernel_weights,
     lift,
+    line_up,
+    pieces,
     shared_row,
 )
 from fastconv.algorithms.base import MULTIPLY_ADDS, Algorithm, Op, multiply_adds
@@ -211,12 +214,6 @@ def _flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:
     return lift([Line(n, 1, 0, 1, n, 0, 1, n, (0,))])
 
 
-def _even(n: int, most: int, unit: int = 1) -> int:
-    """Pieces of at most `most`, a multiple of `unit`, as even as can be."""
-    pieces = -(-n // max(most, 1))
-    return min(-(-n // (pieces * unit)) * unit, n)
-
-
 def _block(
     lines: tuple[Line, Line, Line], images: int, channels: int, itemsize: int, positions: int, unit: int
 ) -> tuple[int, tuple[int, int, int]]:
@@ -226,7 +223,7 @@ def _block(
     slots = math.prod(len(line.phases) for line in lines)
     least = slots * (1 + d.reach) * (1 + h.reach)
     wide = w.out if least * (w.out + w.reach) <= 2 * budget else max(unit * 2, budget // least - w.reach)
-    wide = _even(w.out, wide, unit)
+    wide = even(w.out, wide, unit)
 
     def fits(images: int, deep: int, high: int) -> bool:
         return images * slots * (deep + d.reach) * (high + h.reach) * (wide + w.reach) <= budget
@@ -236,23 +233,19 @@ def _block(
         high * wide < 32 or fits(1, 1, high + 1)
     ):
         high += 1
-    high = _even(h.out, high)
+    high = even(h.out, high)
     deep = 1
     if high == h.out:
         while deep < d.out and (deep * high * wide < positions or deep < 2 * d.reach) and fits(1, deep + 1, high):
             deep += 1
-        deep = _even(d.out, deep)
+        deep = even(d.out, deep)
     count = 1
     if (deep, high, wide) == (d.out, h.out, w.out):
         volume = deep * high * wide
         while count < images and count * volume < positions and fits(count + 1, deep, high):
             count += 1
-        count = _even(images, count)
+        count = even(images, count)
     return count, (deep, high, wide)
-
-
-def _pieces(n: int, block: int) -> int:
-    return -(-n // block)
 
 
 def _mode(
@@ -261,9 +254,9 @@ def _mode(
     """How positions become tiles: the cheapest count of vectors times rows, and what gathering them adds."""
     deep, high, wide = block
     planes = count * deep
-    grid = planes * _pieces((high - 1) * row + wide, lanes)
-    rows = planes * high * _pieces(wide, lanes)
-    packed = _pieces(planes * high * wide, lanes)
+    grid = planes * pieces((high - 1) * row + wide, lanes)
+    rows = planes * high * pieces(wide, lanes)
+    packed = pieces(planes * high * wide, lanes)
     runs = packed + planes * high
     k = problem.channels * math.prod(line.taps for line in problem.lines)
     spilled = (grid + 2 * planes * high) * problem.rows * 2 / min(k, 512)
@@ -283,19 +276,19 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     k = problem.channels * taps
     count, block = _block(lines, problem.images, problem.channels, itemsize, _POSITIONS, unit)
     if problem.pointwise and not (lines[2].out < _POSITIONS and problem.images > 1):
-        block = (1, 1, _even(lines[2].out, 4 * _POSITIONS, unit))
+        block = (1, 1, even(lines[2].out, 4 * _POSITIONS, unit))
         count = 1
     # Rows are split where there are too few blocks to keep all threads busy to the end.
-    blocks = problem.groups * _pieces(problem.images, count)
-    blocks *= math.prod(_pieces(line.out, n) for line, n in zip(lines, block, strict=True))
+    blocks = problem.groups * pieces(problem.images, count)
+    blocks *= math.prod(pieces(line.out, n) for line, n in zip(lines, block, strict=True))
     split = 1
     if blocks < 4 * threads and blocks % threads:
-        most = _pieces(problem.rows, tile_rows)
+        most = pieces(problem.rows, tile_rows)
         split = next((n for n in range(1, min(threads, most) + 1) if blocks * n % threads == 0), min(threads, most))
-    block_rows = _even(problem.rows, _pieces(problem.rows, split), tile_rows)
+    block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
     block_k = k
     if k * block_rows * itemsize > 2 * _PANEL_BYTES:
-        block_k = _even(k, max(128, _PANEL_BYTES // (block_rows * itemsize)))
+        block_k = even(k, max(128, _PANEL_BYTES // (block_rows * itemsize)))
 
     row = block[2] + lines[2].reach
     if block[2] == lines[2].out:
@@ -318,8 +311,8 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     at = (np.arange(problem.channels)[:, None] * channel_pitch + tap_at).ravel()
     panels = [np.arange(block_k) * (n * lanes) for n in range(1, vectors + 1)]
     patch = 0 if mode == WHOLE else problem.channels * channel_pitch + 2 * unit + lines[2].reach
-    panel_at = _line_up(patch)
-    positions_at = _line_up(panel_at + block_rows * block_k + unit)
+    panel_at = line_up(patch)
+    positions_at = line_up(panel_at + block_rows * block_k + unit)
     sizes = [
         problem.images,
         count,
@@ -347,13 +340,9 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
             tap_of.astype(np.intp),
         ),
         lists=0,
-        space=_line_up(positions_at + (block_k + 1) * unit + tile_rows * unit),
-        items=blocks * _pieces(problem.rows, block_rows),
+        space=line_up(positions_at + (block_k + 1) * unit + tile_rows * unit),
+        items=blocks * pieces(problem.rows, block_rows),
     )
-
-
-def _line_up(n: int) -> int:
-    return -(-n // 16) * 16
 
 
 def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
@@ -363,15 +352,15 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     groups, images = geometry.groups, geometry.x_shape[0]
     filters, channels, taps = geometry.w_shape[0] // groups, geometry.w_shape[1], geometry.taps
     positions = min(max(_PANEL_BYTES // (filters * itemsize), 128), 512)
-    columns = _pieces(channels * taps, unit)
+    columns = pieces(channels * taps, unit)
     items = groups
     block_channels = channels
     if groups < 4 * threads and columns >= 4 * threads:
-        split = _pieces(2 * threads, groups) if columns >= 8 * threads else threads
-        block_channels = _pieces(channels, min(split, channels))
-        items = groups * _pieces(channels, block_channels)
+        split = pieces(2 * threads, groups) if columns >= 8 * threads else threads
+        block_channels = pieces(channels, min(split, channels))
+        items = groups * pieces(channels, block_channels)
     count, block = _block(lines, images, block_channels, itemsize, positions, unit)
-    blocks = _pieces(images, count) * math.prod(_pieces(line.out, n) for line, n in zip(lines, block, strict=True))
+    blocks = pieces(images, count) * math.prod(pieces(line.out, n) for line, n in zip(lines, block, strict=True))
     parts = 1
     if items % threads and items < 4 * threads:
         parts = min(threads, blocks)
@@ -381,9 +370,9 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     at = (np.arange(block_channels)[:, None] * channel_pitch + layout.taps()).ravel()
     whole = count * math.prod(block)
     length = count * block[0] * ((block[1] - 1) * row + block[2])
-    panel_at = _line_up(block_channels * channel_pitch + 2 * unit)
-    positions_at = _line_up(panel_at + filters * whole + unit)
-    spill_at = _line_up(positions_at + (length + 1) * unit)
+    panel_at = line_up(block_channels * channel_pitch + 2 * unit)
+    positions_at = line_up(panel_at + filters * whole + unit)
+    spill_at = line_up(positions_at + (length + 1) * unit)
     sizes = [
         images,
         count,
@@ -403,7 +392,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     return Plan(
         (layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp)),
         lists=whole,
-        space=_line_up(spill_at + tile_rows * unit),
+        space=line_up(spill_at + tile_rows * unit),
         items=items * parts,
         parts=parts,
     )

@@ -1,0 +1,21 @@
+/* The transforms of Winograd's minimal filtering, for every instruction set. */
+#ifndef FASTCONV_WINOGRAD_H
+#define FASTCONV_WINOGRAD_H
+
+#include "isa.h"
+
+#define FC_TEMPLATE "winograd_template.h"
+#include "foreach.h"
+
+typedef void (*fc_wino_input_t)(int high, int wide, const void *patch, const ptrdiff_t *at, void *v,
+                                ptrdiff_t pitch);
+typedef void (*fc_wino_weights_t)(int high, int taps_h, int wide, int taps_w, const void *g, ptrdiff_t step,
+                                  void *u, ptrdiff_t pitch);
+typedef void (*fc_wino_output_t)(int high, int out_h, int wide, int out_w, const void *m, ptrdiff_t pitch,
+                                 const void *bias, void *to, ptrdiff_t filter_step, ptrdiff_t row_step,
+                                 int filters, int rows, int columns);
+FC_TABLE(fc_wino_input_t, fc_wino_input);
+FC_TABLE(fc_wino_weights_t, fc_wino_weights);
+FC_TABLE(fc_wino_output_t, fc_wino_output);
+
+#endif /* FASTCONV_WINOGRAD_H */

@@ -117,7 +117,7 @@ def output(
 
 
 #: A workspace up to this size is kept for the next call of the same thread.
-_KEPT_BYTES = 1 << 24
+_KEPT_BYTES = 1 << 25
 _kept = threading.local()
 
 

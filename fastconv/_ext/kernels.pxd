@@ -31,6 +31,7 @@ cdef extern from "microkernel.h":
 
     const fc_shape_t[2][3] fc_shape_table
     const fc_tile_t[2][3] fc_tile_table
+    const fc_tile_t[2][3] fc_tile_rows_table
     const fc_interleave_t[2][3] fc_interleave_table
     const fc_gather_t[2][3] fc_gather_table
     const fc_scatter_t[2][3] fc_scatter_table
@@ -42,6 +43,7 @@ cdef struct Kernels:
     int vectors
     int lanes
     fc_tile_t tile
+    fc_tile_t tile_rows
     fc_interleave_t interleave
     fc_gather_t gather
     fc_scatter_t scatter
@@ -51,6 +53,7 @@ cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     cdef Kernels k
     fc_shape_table[dtype][isa](&k.rows, &k.vectors, &k.lanes)
     k.tile = fc_tile_table[dtype][isa]
+    k.tile_rows = fc_tile_rows_table[dtype][isa]
     k.interleave = fc_interleave_table[dtype][isa]
     k.gather = fc_gather_table[dtype][isa]
     k.scatter = fc_scatter_table[dtype][isa]

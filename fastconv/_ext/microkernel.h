@@ -26,6 +26,7 @@ FC_TABLE(fc_shape_t, fc_shape);
 FC_TABLE(fc_gather_t, fc_gather);
 FC_TABLE(fc_scatter_t, fc_scatter);
 FC_TABLE(fc_tile_t, fc_tile);
+FC_TABLE(fc_tile_t, fc_tile_rows);
 FC_TABLE(fc_interleave_t, fc_interleave);
 
 #endif /* FASTCONV_MICROKERNEL_H */

@@ -9,9 +9,9 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
 
 /* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
- * The `rows` factors of one k lie next to each other, the next ones `step` further; row k of b starts at
- * b + at[k]. `start` is what each row's sums begin with, NULL for zero. */
-FC_INLINE void FC_N(fc_tile_of)(const int rows, const int vectors, ptrdiff_t k, const FC_T *FC_RESTRICT a,
+ * Where `packed` the `rows` factors of one k lie next to each other, the next ones `step` further; else a
+ * row's factors lie next to each other, and the next row `step` further. Row k of b starts at b + at[k]. `start` is what each row's sums begin with, NULL for zero. */
+FC_INLINE void FC_N(fc_tile_of)(const int packed, const int rows, const int vectors, ptrdiff_t k, const FC_T *FC_RESTRICT a,
                                 ptrdiff_t step, const FC_T *FC_RESTRICT b, const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c,
                                 ptrdiff_t pitch, const FC_T *start, int add)
 {
@@ -33,12 +33,12 @@ FC_INLINE void FC_N(fc_tile_of)(const int rows, const int vectors, ptrdiff_t k, 
             of_b[j] = FC_N(fc_load)(row + j * FC_VL);
         FC_UNROLL
         for (i = 0; i < rows; i++) {
-            const FC_V of_a = FC_N(fc_splat)(a[i]);
+            const FC_V of_a = FC_N(fc_splat)(packed ? a[i] : a[i * step]);
             FC_UNROLL
             for (j = 0; j < vectors; j++)
                 sums[i][j] += of_a * of_b[j];
         }
-        a += step;
+        a += packed ? step : 1;
     }
     FC_UNROLL
     for (i = 0; i < rows; i++) {
@@ -55,7 +55,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int rows, const int vectors, ptrdiff_t k, 
 #define FC_TILE_ARGUMENTS k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c, pitch, (const FC_T *)start, add
 #define FC_TILE_SIZE(rows, vectors)                                      \
     case (vectors) * 16 + (rows):                                        \
-        FC_N(fc_tile_of)(rows, vectors, FC_TILE_ARGUMENTS);              \
+        FC_N(fc_tile_of)(FC_PACKED, rows, vectors, FC_TILE_ARGUMENTS);   \
         break;
 #if FC_TILE_ROWS == 8
 #define FC_TILE_SIZES(v)                                                                         \
@@ -67,6 +67,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int rows, const int vectors, ptrdiff_t k, 
     FC_TILE_SIZE(6, v)
 #endif
 
+#define FC_PACKED 1
 static void FC_N(fc_tile)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
                           const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *start, int add)
 {
@@ -80,6 +81,23 @@ static void FC_N(fc_tile)(int rows, int vectors, ptrdiff_t k, const void *a, ptr
         fc_check(0);
     }
 }
+#undef FC_PACKED
+
+#define FC_PACKED 0
+static void FC_N(fc_tile_rows)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
+                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *start, int add)
+{
+    switch (vectors * 16 + rows) {
+        FC_TILE_SIZES(1)
+        FC_TILE_SIZES(2)
+#if FC_TILE_VECTORS == 3
+        FC_TILE_SIZES(3)
+#endif
+    default:
+        fc_check(0);
+    }
+}
+#undef FC_PACKED
 #undef FC_TILE_ARGUMENTS
 #undef FC_TILE_SIZE
 #undef FC_TILE_SIZES
@@ -99,8 +117,10 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
         const FC_T *row[FC_TL];
         for (i = 0; i < FC_TL; i++)
             row[i] = from + at[group + i < rows ? group + i : rows - 1];
-        for (p = 0; p + FC_TL <= n; p += FC_TL) {
+        for (p = 0; p < n && n >= FC_TL; p += FC_TL) {
             FC_N(fc_t) square[FC_TL];
+            /* The last square overlaps the one before. */
+            p = p + FC_TL <= n ? p : n - FC_TL;
             FC_UNROLL
             for (i = 0; i < FC_TL; i++)
                 square[i] = *(const FC_N(fc_tu) *)(row[i] + p);

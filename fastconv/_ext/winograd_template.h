@@ -29,20 +29,25 @@ FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d, const int s)
     }
 }
 
-/* u <- G g for a kernel of `taps`. */
+/* u <- G g for a kernel of `taps`; `s` and `t` are from one element to the next. */
 FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, const int s, const FC_V *g,
                                      const int t)
 {
     const FC_T of_zero = 1 / (FC_AA * FC_BB);
     const FC_T of_a = 1 / (2 * FC_AA * (FC_AA - FC_BB)), of_b = 1 / (2 * FC_BB * (FC_BB - FC_AA));
     if (points == 6) {
-        FC_V even_a = g[0] + FC_AA * g[2 * t], odd_a = FC_A * g[t];
-        FC_V even_b = g[0] + FC_BB * g[2 * t], odd_b = FC_B * g[t];
-        if (taps == 5) {
-            even_a += (FC_AA * FC_AA) * g[4 * t];
-            even_b += (FC_BB * FC_BB) * g[4 * t];
+        FC_V even_a = g[0], odd_a = FC_A * g[t], even_b = g[0], odd_b = FC_B * g[t];
+        if (taps > 2) {
+            even_a += FC_AA * g[2 * t];
+            even_b += FC_BB * g[2 * t];
+        }
+        if (taps > 3) {
             odd_a += (FC_A * FC_AA) * g[3 * t];
             odd_b += (FC_B * FC_BB) * g[3 * t];
+        }
+        if (taps > 4) {
+            even_a += (FC_AA * FC_AA) * g[4 * t];
+            even_b += (FC_BB * FC_BB) * g[4 * t];
         }
         u[0] = of_zero * g[0];
         u[s] = of_a * (even_a + odd_a);
@@ -51,11 +56,11 @@ FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, 
         u[4 * s] = of_b * (even_b - odd_b);
         u[5 * s] = g[(taps - 1) * t];
     } else if (points == 4) {
-        const FC_V even = (FC_T)0.5 * (g[0] + g[2 * t]), odd = (FC_T)0.5 * g[t];
+        const FC_V even = (FC_T)0.5 * (taps > 2 ? g[0] + g[2 * t] : g[0]), odd = (FC_T)0.5 * g[t];
         u[0] = -g[0];
         u[s] = even + odd;
         u[2 * s] = even - odd;
-        u[3 * s] = g[2 * t];
+        u[3 * s] = g[(taps - 1) * t];
     } else {
         u[0] = g[0];
     }
@@ -69,22 +74,26 @@ FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y
         const FC_V even_a = m[t] + m[2 * t], odd_a = m[t] - m[2 * t];
         const FC_V even_b = m[3 * t] + m[4 * t], odd_b = m[3 * t] - m[4 * t];
         y[0] = m[0] + even_a + even_b;
-        if (outputs == 2) {
-            y[s] = FC_A * odd_a + FC_B * odd_b + m[5 * t];
-        } else {
-            y[s] = FC_A * odd_a + FC_B * odd_b;
+        y[s] = FC_A * odd_a + FC_B * odd_b;
+        if (outputs > 2)
             y[2 * s] = FC_AA * even_a + FC_BB * even_b;
-            y[3 * s] = (FC_A * FC_AA) * odd_a + (FC_B * FC_BB) * odd_b + m[5 * t];
-        }
+        if (outputs > 3)
+            y[3 * s] = (FC_A * FC_AA) * odd_a + (FC_B * FC_BB) * odd_b;
+        if (outputs > 4)
+            y[4 * s] = (FC_AA * FC_AA) * even_a + (FC_BB * FC_BB) * even_b;
+        y[(outputs - 1) * s] += m[5 * t];
     } else if (points == 4) {
         y[0] = m[0] + m[t] + m[2 * t];
-        y[s] = m[t] - m[2 * t] + m[3 * t];
+        y[s] = m[t] - m[2 * t];
+        if (outputs > 2)
+            y[2 * s] = m[t] + m[2 * t];
+        y[(outputs - 1) * s] += m[3 * t];
     } else {
         y[0] = m[0];
     }
 }
 
-/* One vector of tiles of one channel: patch + at[i] is the i-th cell of the first. */
+/* A tile, a vector of channels: patch + at[i] is its i-th cell. */
 FC_INLINE void FC_N(fc_input_of)(const int high, const int wide, const FC_T *patch, const ptrdiff_t *at, FC_T *v,
                                  ptrdiff_t pitch)
 {
@@ -118,14 +127,14 @@ static void FC_N(fc_wino_input)(int high, int wide, const void *patch, const ptr
 #undef FC_CASE
 }
 
-/* One vector of filters of one channel; tap i of the kernel is at g + i * step, from the last where flipped. */
+/* A kernel, or a tile of the gradient as a kernel, a vector of filters: its tap i is at g + at[i]. */
 FC_INLINE void FC_N(fc_weights_of)(const int high, const int taps_h, const int wide, const int taps_w,
-                                   const FC_T *g, ptrdiff_t step, FC_T *u, ptrdiff_t pitch)
+                                   const FC_T *g, const ptrdiff_t *at, FC_T *u, ptrdiff_t pitch)
 {
     FC_V taps[25], half[30], all[36];
     int i, j;
     for (i = 0; i < taps_h * taps_w; i++)
-        taps[i] = FC_N(fc_load)(g + i * step);
+        taps[i] = FC_N(fc_load)(g + at[i]);
     for (i = 0; i < taps_h; i++)
         FC_N(fc_weigh_points)(wide, taps_w, half + i * wide, 1, taps + i * taps_w, 1);
     for (j = 0; j < wide; j++) {
@@ -136,12 +145,12 @@ FC_INLINE void FC_N(fc_weights_of)(const int high, const int taps_h, const int w
     }
 }
 
-static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g, ptrdiff_t step, void *u,
+static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g, const ptrdiff_t *at, void *u,
                                   ptrdiff_t pitch)
 {
 #define FC_CASE(h, th, w, tw)                                                               \
     if (high == h && taps_h == th && wide == w && taps_w == tw)                             \
-        FC_N(fc_weights_of)(h, th, w, tw, (const FC_T *)g, step, (FC_T *)u, pitch);
+        FC_N(fc_weights_of)(h, th, w, tw, (const FC_T *)g, at, (FC_T *)u, pitch);
     FC_CASE(6, 3, 6, 3)
     FC_CASE(4, 3, 4, 3)
     FC_CASE(6, 5, 6, 5)
@@ -150,6 +159,14 @@ static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, co
     FC_CASE(1, 1, 6, 5)
     FC_CASE(6, 3, 1, 1)
     FC_CASE(6, 5, 1, 1)
+    FC_CASE(6, 4, 6, 4)
+    FC_CASE(4, 2, 4, 2)
+    FC_CASE(6, 2, 6, 2)
+    FC_CASE(1, 1, 6, 4)
+    FC_CASE(1, 1, 4, 2)
+    FC_CASE(1, 1, 6, 2)
+    FC_CASE(6, 4, 1, 1)
+    FC_CASE(6, 2, 1, 1)
 #undef FC_CASE
 }
 
@@ -219,6 +236,47 @@ static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const
     FC_CASE(1, 1, 6, 2)
     FC_CASE(6, 4, 1, 1)
     FC_CASE(6, 2, 1, 1)
+#undef FC_CASE
+}
+/* The gradient of a kernel, a vector of channels, `channels` of its lanes: to[lane * step + tap]. */
+FC_INLINE void FC_N(fc_gradient_of)(const int high, const int taps_h, const int wide, const int taps_w, const FC_T *m,
+                                    ptrdiff_t pitch, FC_T *to, ptrdiff_t step, int channels)
+{
+    FC_V half[30], y[5];
+    FC_T lanes[25 * FC_VL];
+    int i, j, c;
+    for (j = 0; j < wide; j++) {
+        FC_V all[6];
+        FC_UNROLL
+        for (i = 0; i < high; i++)
+            all[i] = FC_N(fc_load)(m + (i * wide + j) * pitch);
+        FC_N(fc_from_points)(high, taps_h, half + j, wide, all, 1);
+    }
+    for (i = 0; i < taps_h; i++) {
+        FC_N(fc_from_points)(wide, taps_w, y, 1, half + i * wide, 1);
+        FC_UNROLL
+        for (j = 0; j < taps_w; j++)
+            FC_N(fc_store)(lanes + (i * taps_w + j) * FC_VL, y[j]);
+    }
+    for (c = 0; c < channels; c++)
+        for (i = 0; i < taps_h * taps_w; i++)
+            to[c * step + i] = lanes[i * FC_VL + c];
+}
+
+static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, const void *m, ptrdiff_t pitch,
+                                   void *to, ptrdiff_t step, int channels)
+{
+#define FC_CASE(h, th, w, tw)                                                               \
+    if (high == h && taps_h == th && wide == w && taps_w == tw)                             \
+        FC_N(fc_gradient_of)(h, th, w, tw, (const FC_T *)m, pitch, (FC_T *)to, step, channels);
+    FC_CASE(6, 3, 6, 3)
+    FC_CASE(4, 3, 4, 3)
+    FC_CASE(6, 5, 6, 5)
+    FC_CASE(1, 1, 6, 3)
+    FC_CASE(1, 1, 4, 3)
+    FC_CASE(1, 1, 6, 5)
+    FC_CASE(6, 3, 1, 1)
+    FC_CASE(6, 5, 1, 1)
 #undef FC_CASE
 }
 #undef FC_A

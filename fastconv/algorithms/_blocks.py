@@ -129,15 +129,10 @@ class Layout:
         """Elements from an image to the next."""
         return len(self.lines[0].phases) * self.slot_pitches[0]
 
-    @property
-    def size(self) -> int:
-        """Elements of a channel."""
-        return self.images * self.image_pitch
-
     def channel_pitch(self, itemsize: int) -> int:
         """Elements from a channel to the next."""
         line = _LINE // itemsize
-        lines = pieces(self.size, line)
+        lines = pieces(self.images * self.image_pitch, line)
         return (lines + 1 - lines % 2) * line
 
     def axes(self) -> np.ndarray:

@@ -11,19 +11,24 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
-from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, lift, line_up, pieces
-from fastconv.algorithms.base import MULTIPLY_ADDS, Algorithm, Op, multiply_adds
+from fastconv.algorithms._blocks import Line, backward_lines, even, forward_lines, lift, line_up, pieces
+from fastconv.algorithms.base import Algorithm, Op, multiply_adds
 from fastconv.geometry import ConvGeometry
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _PRODUCT = {_DTYPES[0]: _ext.product["float"], _DTYPES[1]: _ext.product["double"]}
+_WEIGHTS = {_DTYPES[0]: _ext.weights["float"], _DTYPES[1]: _ext.weights["double"]}
 
 #: Workspace of all threads together, in bytes.
 _SPACE_BYTES = 28 << 20
 #: Tiles that make transforming the weights cheap beside multiplying by them, and those a block has at most.
-_TILES, _MOST_TILES = 96, 192
-#: Tables of products longer than this are not kept with the geometry.
-_LONG_K = 1 << 16
+_TILES, _MOST_TILES = 112, 192
+#: Filters and channels whose gradients a thread sums at a time.
+_SUMS = 128
+#: Weights that are turned at a time, filters side by side: they stay in the second-level cache.
+_TURNED_BYTES = 1 << 17
+#: Tables longer than this are not kept with the geometry.
+_LONG = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,12 @@ _PAIRS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """One call of the kernel: its tables, its workspace in elements a thread, and how many items it draws."""
+    """One call of a kernel: its tables, its workspace in elements a thread, and how many items it draws."""
 
     tables: tuple[np.ndarray, ...]
     space: int
     items: int
+    parts: int
     cost: float
 
 
@@ -65,14 +71,17 @@ class Winograd(Algorithm):
     """Minimal filtering F(4, 3), F(2, 3) and F(2, 5), along the last axis or the last two.
 
     Tiles of the input, of the weights and of the output are polynomials, known
-    by their values at 6 or 4 points; there a convolution is one product per
-    point. With P points, C channels, F filters and T tiles:
+    by their values at P points; there a convolution is one product per point.
+    With C channels, F filters and T tiles:
 
-        U = G g G^T,  V = B^T d B,  M = V @ U  [T x C] @ [C x F] P times,  Y = A^T M A
+    - forward:          Y = A^T [V @ U] A,  V = B^T d B, U = G g G^T   P times [T x C] @ [C x F]
+    - backward_data:    the same on dout, the kernel turned
+    - backward_weights: dg = A^T [D @ V] A, D = G dy G^T               P times [F x T] @ [T x C]
 
     F(4x4, 3x3) has 36 products where the definition has 144. The points are 0,
-    +-3/4, +-3/2 and infinity, whose float32 error is at most 5e-5 of the largest output for up
-    to 512 channels of unit variance (3e-6 is typical); 0, +-1 and infinity for F(2, 3).
+    +-3/4, +-3/2 and infinity; 0, +-1 and infinity for F(2, 3). Against float64,
+    errors in float32 stay below 5e-5 of the largest output for up to 512
+    channels (3e-6 is typical), in float64 below 1e-13.
 
     References
     ----------
@@ -86,66 +95,58 @@ class Winograd(Algorithm):
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Stride and dilation 1, and kernels that there are transforms for."""
-        if op == "backward_weights":
-            return "it computes forward and backward_data only"
         if any(axis.stride != 1 and axis.out > 1 for axis in geometry.axes):
             return f"the stride is {tuple(axis.stride for axis in geometry.axes)}, and it needs 1"
         if any(axis.dilation != 1 and axis.k > 1 for axis in geometry.axes):
             return f"the dilation is {tuple(axis.dilation for axis in geometry.axes)}, and it needs 1"
         if not _minimals(geometry):
-            return f"the kernel is {geometry.kernel}; its last axes must be 3, 3x3, 5, 5x5, or 1 beside 3 or 5"
+            return f"the kernel is {geometry.kernel}; its last axes must be 3, 5, 3x3, 5x5, or 1 beside 3 or 5"
         return None
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a block of the image, and it, the weights and the products at every point."""
         plan = _plan(op, geometry, dtype, threads)
-        return min(threads, plan.items) * plan.space * dtype.itemsize
+        partial = math.prod(geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
+        return (min(threads, plan.items) * plan.space + partial) * dtype.itemsize
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
         """Products and transforms."""
-        return multiply_adds(geometry) / (MULTIPLY_ADDS * 4 / dtype.itemsize)
+        return _plan(op, geometry, dtype, threads).cost
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Bias is added as tiles are transformed back."""
-        _run(_plan("forward", geometry, x.dtype, threads), geometry, threads, x, w, out if b is None else b, out)
+        bias = out.reshape(-1)[:0] if b is None else b
+        plan = _plan("forward", geometry, x.dtype, threads)
+        _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
 
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
-        """The same on dout, with the kernel flipped."""
-        _run(_plan("backward_data", geometry, dx.dtype, threads), geometry, threads, dout, w, dx, dx)
+        """The same on dout, with the kernel turned."""
+        plan = _plan("backward_data", geometry, dx.dtype, threads)
+        _run(plan, _PRODUCT, geometry, threads, dout, w.reshape(-1), dx.reshape(-1)[:0], dx.reshape(-1))
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
-        """Never reached: `unsupported` says so."""
-        raise NotImplementedError(self.unsupported("backward_weights", geometry, dw.dtype))
+        """Where dw is small, each thread sums tiles of its own into a dw of its own."""
+        plan = _plan("backward_weights", geometry, dw.dtype, threads)
+        parts = dw.reshape(1, -1) if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
+        _run(plan, _WEIGHTS, geometry, threads, x, dout.reshape(-1), parts)
+        if plan.parts > 1:
+            np.sum(parts, axis=0, out=dw.reshape(-1))
 
 
 def _run(
-    plan: Plan,
-    geometry: ConvGeometry,
-    threads: int,
-    source: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray,
-    result: np.ndarray,
+    plan: Plan, kernels: dict[np.dtype, Any], geometry: ConvGeometry, threads: int, x: np.ndarray, *arrays: np.ndarray
 ) -> None:
     workers = min(threads, plan.items)
-    with _arrays.workspace("blocks of the image", (workers, plan.space), result.dtype) as space:
+    with _arrays.workspace("blocks of the image", (workers, plan.space), x.dtype) as space:
         _threads.run(
-            _PRODUCT[result.dtype],
-            (
-                source.reshape(-1),
-                w.reshape(-1),
-                bias.reshape(-1)[: 0 if bias is result else None],
-                result.reshape(-1),
-                *plan.tables,
-                space,
-                _isa.current,
-            ),
+            kernels[x.dtype],
+            (x.reshape(-1), *arrays, *plan.tables, space, _isa.current),
             items=plan.items,
             work=multiply_adds(geometry) // 10,
             threads=threads,
@@ -166,153 +167,204 @@ def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan
     if key in kept:
         return kept[key]
     tile = _shape.shape(_DTYPES.index(dtype), _isa.current)
-    plans = [_plan_of(op, geometry, dtype.itemsize, threads, tile, *pair) for pair in _minimals(geometry)]
+    make = _weights_plan if op == "backward_weights" else _product_plan
+    plans = [make(_Problem.of(op, geometry, pair), dtype.itemsize, threads, tile) for pair in _minimals(geometry)]
     plan = min(plans, key=lambda p: p.cost)
-    if len(plan.tables[-1]) <= _LONG_K:
+    if sum(table.size for table in plan.tables) <= _LONG:
         kept[key] = plan
     return plan
 
 
 @dataclass(frozen=True)
-class _TileLine(Line):
-    """An axis in tiles: windows of `points` cells. Spread, each cell of a window is a phase of its own."""
+class _Problem:
+    """What both kernels are told: sizes of a group, and the axes in tiles."""
 
-    spread: bool = False
+    images: int
+    groups: int
+    rows: int
+    row_step: int
+    channels: int
+    channel_step: int
+    turned: bool
+    taps: int
+    lines: tuple[Line, Line, Line]
+    minimal: tuple[Minimal, Minimal, Minimal]
 
-    @property
-    def phases(self) -> list[int]:
-        """All cells of a window where spread."""
-        return list(range(self.taps)) if self.spread else super().phases
-
-    @property
-    def reach(self) -> int:
-        """None where spread."""
-        return 0 if self.spread else super().reach
-
-    def cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """A phase for each cell of a window where spread."""
-        return (np.arange(self.taps), np.zeros(self.taps, np.intp)) if self.spread else super().cells()
-
-
-def _tiled(line: Line, minimal: Minimal, spread: bool) -> _TileLine:
-    fields = dict(vars(line), stride=minimal.outputs, out=pieces(line.out, minimal.outputs))
-    return _TileLine(**dict(fields, weights=tuple(range(minimal.points))), spread=spread)
-
-
-@dataclass(frozen=True)
-class _Spread(Layout):
-    """Blocks whose tiles follow each other at every point, those of all depths and, where `joined`, all images."""
-
-    joined: bool = False
+    @classmethod
+    def of(cls, op: Op, geometry: ConvGeometry, pair: tuple[Minimal, Minimal]) -> _Problem:
+        groups, taps = geometry.groups, geometry.taps
+        rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
+        sizes = rows, channels * taps, channels, taps
+        lines = forward_lines(geometry)
+        if op == "backward_data":
+            sizes = channels, taps, rows, channels * taps
+            lines = lift([backward_lines(axis.row())[0] for axis in geometry.axes])
+        depth = Minimal(1, lines[0].taps, 1)
+        return cls(geometry.x_shape[0], groups, *sizes, op == "backward_data", taps, lines, (depth, *pair))
 
     @property
-    def slot_pitches(self) -> tuple[int, int, int]:
-        """A slot holds a cell of every tile."""
-        size = self._cells(0) * self.block[1] * self.row * (self.images if self.joined else 1)
-        return 0, size * len(self.lines[2].phases), size
+    def points(self) -> int:
+        """Products for each tile."""
+        return math.prod(m.points for m in self.minimal)
 
     @property
-    def pitches(self) -> tuple[int, int, int]:
-        """Within a slot planes are dense."""
-        return self.block[1] * self.row, self.row, 1
+    def tiles(self) -> tuple[int, int, int]:
+        """Along each axis of the output."""
+        d, h, w = (pieces(line.out, m.outputs) for line, m in zip(self.lines, self.minimal, strict=True))
+        return d, h, w
 
-    @property
-    def image_pitch(self) -> int:
-        """Where joined, images lie within a slot."""
-        if self.joined:
-            return self._cells(0) * self.block[1] * self.row
-        return len(self.lines[1].phases) * self.slot_pitches[1]
+    def blocks(self, block: tuple[int, ...], count: int) -> int:
+        """How many blocks cover the batch."""
+        return pieces(self.images, count) * math.prod(map(pieces, self.tiles, block))
 
-    @property
-    def size(self) -> int:
-        """Elements of a channel."""
-        return len(self.lines[1].phases) * self.slot_pitches[1] * (1 if self.joined else self.images)
+    def axes(self, block: tuple[int, ...]) -> np.ndarray:
+        """The table of axes that the kernels read."""
+        rows = [
+            (line.size, line.lo, line.out, m.points, m.taps, m.outputs, n, b)
+            for line, m, n, b in zip(self.lines, self.minimal, self.tiles, block, strict=True)
+        ]
+        return np.array(rows, np.intp)
+
+    def cells(self, block: tuple[int, ...]) -> int:
+        """Cells of the source that a block sees of an image, at most."""
+        spans = (
+            (b - 1) * m.outputs + (m.points if i else m.taps)
+            for i, (b, m) in enumerate(zip(block, self.minimal, strict=True))
+        )
+        return math.prod(map(min, spans, (line.size for line in self.lines)))
+
+    def block(self, most: int) -> tuple[int, tuple[int, int, int]]:
+        """Images and tiles of a block: whole rows, planes, volumes and images while they stay within `most`."""
+        d, h, w = self.tiles
+        n_w = even(w, most)
+        n_h = even(h, most // n_w) if n_w == w else 1
+        n_d = even(d, most // (n_w * n_h)) if (n_h, n_w) == (h, w) else 1
+        count = even(self.images, most // (d * h * w)) if (n_d, n_h, n_w) == (d, h, w) else 1
+        return count, (n_d, n_h, n_w)
 
 
-def _plan_of(
-    op: Op,
-    geometry: ConvGeometry,
-    itemsize: int,
-    threads: int,
-    tile: tuple[int, int, int],
-    high: Minimal,
-    wide: Minimal,
-) -> Plan:
-    tile_rows, vectors, lanes = tile
-    unit = vectors * lanes
-    groups, images, taps = geometry.groups, geometry.x_shape[0], geometry.taps
-    rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
-    row_step, channel_step = channels * taps, taps
-    lines = forward_lines(geometry)
-    if op == "backward_data":
-        rows, channels, row_step, channel_step = channels, rows, channel_step, row_step
-        lines = lift([backward_lines(axis.row())[0] for axis in geometry.axes])
-    depth, points = lines[0], high.points * wide.points
-    k = channels * depth.taps
+def _planes(count: int, line_up_to: tuple[int, ...]) -> np.ndarray:
+    """Where each of `count` planes starts."""
+    return np.arange(count, dtype=np.intp) * math.prod(line_up_to)
+
+
+def _pitch(n: int, line: int) -> int:
+    """At least n elements, and a cache line more than whole pages: points that meet in no cache set."""
+    return pieces(n, 32 * line) * 32 * line + line
+
+
+def _product_plan(problem: _Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+    _, vectors, lanes = tile
+    unit, line = vectors * lanes, 64 // itemsize
+    points, deep, k = problem.points, problem.minimal[0].taps, problem.channels
+    cell = pieces(k, lanes) * lanes
+    v_step = cell + line
 
     # A thread's share of the workspace holds the image at all points, and what the products need beside it.
     share = _SPACE_BYTES // itemsize // threads
-    fixed = points * k * unit + 2 * unit * 16 * taps
-    per_tile = points * (k + unit) + 36 * channels
-    most = max(1, min((share - fixed) // per_tile, _MOST_TILES))
-    count, block = _blocks_of_tiles(lines, high, wide, images, min(_TILES, most))
+    u_pitch = line
+    fixed = points * (deep * k * unit + line) + _TURNED_BYTES // itemsize
+    per_tile = points * (deep * v_step + unit) + 20 * cell
+    count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES)))
     tiles = count * math.prod(block)
-    spread = block[2] < lanes and block[1:] == (pieces(lines[1].out, high.outputs), pieces(lines[2].out, wide.outputs))
-    joined = (2 if depth.reach == 0 else 1) if spread else 0
-    tiled = (depth, _tiled(lines[1], high, spread), _tiled(lines[2], wide, spread))
-    row = block[2] + tiled[2].reach
-    layout: Layout = (
-        _Spread(tiled, count, block, row, joined=joined == 2) if spread else Layout(tiled, count, block, row)
-    )
-    channel_pitch = layout.channel_pitch(itemsize)
-
-    blocks = groups * pieces(images, count) * math.prod(pieces(t.out, n) for t, n in zip(tiled, block, strict=True))
+    blocks = problem.groups * problem.blocks(block, count)
     split = 1
     if blocks < 4 * threads and blocks % threads:
-        widths = pieces(rows, lanes)
+        widths = pieces(problem.rows, lanes)
         split = next((n for n in range(1, min(threads, widths) + 1) if blocks * n % threads == 0), min(threads, widths))
-    block_rows = even(rows, pieces(rows, split), lanes)
+    block_rows = even(problem.rows, pieces(problem.rows, split), lanes)
     all_rows = pieces(block_rows, lanes) * lanes
-    kept = points * k * all_rows <= share - tiles * per_tile
-    v_pitch = k * tiles + lanes
-    v_at = line_up(channels * channel_pitch + 2 * unit)
+    kept = blocks > threads and points * (deep * k + line) * all_rows <= share - tiles * per_tile
+    chunk = min(k, max(1, _TURNED_BYTES // (problem.taps * unit * itemsize)))
+
+    zero_at = line_up(count * problem.cells(block) * cell)
+    v_at = line_up(zero_at + cell)
+    v_pitch = _pitch(deep * tiles * v_step, line)
     u_at = line_up(v_at + points * v_pitch)
-    m_at = line_up(u_at + points * k * (all_rows if kept else min(unit, all_rows)))
-    g_at = line_up(m_at + points * tiles * unit)
-    chunk = min(channels, 16)
-    bias_at = line_up(g_at + (chunk * taps + 1) * unit)
+    weights = deep * k * (all_rows if kept else min(unit, all_rows)) + u_pitch * pieces(all_rows, lanes)
+    m_at = line_up(u_at + points * weights)
+    m_pitch = _pitch(tiles * unit, line)
+    g_at = line_up(m_at + points * m_pitch)
+    bias_at = line_up(g_at + (chunk * problem.taps + 1) * unit)
     sizes = [
-        *(images, count, groups, rows, row_step, block_rows, channels, channel_step),
-        *(channel_pitch, layout.image_pitch, joined, int(op == "backward_data"), int(kept), tiles, depth.taps),
-        *(high.points, high.taps, high.outputs, wide.points, wide.taps, wide.outputs),
-        *(chunk, v_at, u_at, m_at, g_at, bias_at, v_pitch),
+        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows),
+        *(k, problem.channel_step, k, problem.turned, kept, 1, chunk, cell, all_rows),
+        *(zero_at, v_at, u_at, m_at, g_at, bias_at, v_step, 0, v_pitch, u_pitch, m_pitch),
     ]
-    at = layout.taps()[:points]
-    offsets = np.concatenate([np.arange(k) * (n * lanes) for n in range(1, vectors + 1)])
-    items = blocks * pieces(rows, block_rows)
-    weighings = threads if kept else items
-    cost = _cycles(points, blocks * tiles * k, blocks * tiles * all_rows, weighings * k * all_rows, k, lanes)
+    lines = np.concatenate([np.arange(k) * (n * lanes) for n in range(1, vectors + 1)])
+    items = blocks * pieces(problem.rows, block_rows)
+    weighings = min(threads, items) if kept else items
+    cost = _cycles(points, lanes, blocks * tiles * split * deep * cell, blocks * tiles * all_rows * split, deep * k)
+    cost += _WEIGH * points / lanes * weighings * deep * k * all_rows
     return Plan(
-        (layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp), offsets.astype(np.intp)),
+        (
+            problem.axes(block),
+            np.array(sizes, np.intp),
+            _planes(k, tuple(side.size for side in problem.lines)),
+            lines.astype(np.intp),
+        ),
         space=line_up(bias_at + unit),
         items=items,
+        parts=1,
         cost=cost,
     )
 
 
-def _cycles(points: int, inputs: int, outputs: int, weights: int, k: int, lanes: int) -> float:
-    """Vector operations: of the products, and of the three transforms, per element that they make."""
-    return points / lanes * (outputs * k + 6 * inputs + 5 * outputs + 4 * weights)
+def _weights_plan(problem: _Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+    _, _, lanes = tile
+    line = 64 // itemsize
+    points, deep = problem.points, problem.minimal[0].taps
+    block_rows = even(problem.rows, _SUMS, lanes)
+    block_channels = even(problem.channels, _SUMS, lanes)
+    cell, rows_cell = pieces(block_channels, lanes) * lanes, pieces(block_rows, lanes) * lanes
+    v_step, u_step = cell + line, rows_cell + line
+    share = _SPACE_BYTES // itemsize // threads
+    fixed = points * deep * block_rows * cell
+    per_tile = points * (deep * v_step + u_step) + 20 * max(cell, rows_cell)
+    count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES)))
+    tiles = count * math.prod(block)
+    blocks = problem.blocks(block, count)
+    items = problem.groups * pieces(problem.rows, block_rows) * pieces(problem.channels, block_channels)
+    parts = min(threads, blocks) if items < 4 * threads and items % threads else 1
+
+    cells = max(problem.cells(block) * cell, math.prod(
+        min(b * m.outputs, line_.out) for b, m, line_ in zip(block, problem.minimal, problem.lines, strict=True)
+    ) * rows_cell)
+    zero_at = line_up(count * cells)
+    v_at = line_up(zero_at + max(cell, rows_cell))
+    v_pitch = _pitch(deep * tiles * v_step, line)
+    u_at = line_up(v_at + points * v_pitch)
+    u_pitch = _pitch(tiles * u_step, line)
+    m_at = line_up(u_at + points * u_pitch)
+    m_pitch = _pitch(deep * block_rows * cell, line)
+    end = line_up(m_at + points * m_pitch)
+    sizes = [
+        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows),
+        *(problem.channels, problem.channel_step, block_channels, False, False, parts, 0, cell, rows_cell),
+        *(zero_at, v_at, u_at, m_at, end, end, v_step, u_step, v_pitch, u_pitch, m_pitch),
+    ]
+    seen = blocks * tiles * items
+    cost = _cycles(points, lanes, seen * deep * cell, seen * rows_cell, deep * block_channels)
+    cost += _WEIGH * points / lanes * parts * items * deep * cell * rows_cell
+    return Plan(
+        (
+            problem.axes(block),
+            np.array(sizes, np.intp),
+            _planes(block_channels, tuple(side.size for side in problem.lines)),
+            _planes(block_rows, tuple(side.out for side in problem.lines)),
+            np.arange(tiles, dtype=np.intp) * v_step,
+        ),
+        space=end,
+        items=items * parts,
+        parts=parts,
+        cost=cost,
+    )
 
 
-def _blocks_of_tiles(
-    lines: tuple[Line, Line, Line], high: Minimal, wide: Minimal, images: int, most: int
-) -> tuple[int, tuple[int, int, int]]:
-    """Images and tiles of a block: whole rows, planes, volumes and images while they stay within `most`."""
-    tiles_w, tiles_h = pieces(lines[2].out, wide.outputs), pieces(lines[1].out, high.outputs)
-    n_w = even(tiles_w, most)
-    n_h = even(tiles_h, most // n_w) if n_w == tiles_w else 1
-    n_d = even(lines[0].out, most // (n_w * n_h)) if (n_h, n_w) == (tiles_h, tiles_w) else 1
-    volume = n_w * n_h * n_d
-    count = even(images, most // volume) if volume == tiles_w * tiles_h * lines[0].out else 1
-    return count, (n_d, n_h, n_w)
+#: Vector operations for each element that a transform makes, of the image, of the result and of the weights.
+_SEE, _SHOW, _WEIGH = 6, 5, 4
+
+
+def _cycles(points: int, lanes: int, inputs: int, outputs: int, k: int) -> float:
+    """Vector operations of the products, [outputs x k], and of transforming the image and the result."""
+    return points / lanes * (outputs * k + _SEE * inputs + _SHOW * outputs)

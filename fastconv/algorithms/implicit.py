@@ -34,6 +34,8 @@ WHOLE, GRID, ROWS, PACKED = range(4)
 
 #: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
 _BLOCK_BYTES, _PANEL_BYTES = 1 << 19, 3 << 17
+#: Products are summed this many at a time, and the sums then added up: rounding errors stay small.
+_SUMMED = 160
 #: Positions that make packing the weights cheap beside multiplying by them.
 _POSITIONS = 480
 #: Tables of products longer than this are not kept with the geometry.
@@ -286,9 +288,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         most = pieces(problem.rows, tile_rows)
         split = next((n for n in range(1, min(threads, most) + 1) if blocks * n % threads == 0), min(threads, most))
     block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
-    block_k = k
-    if k * block_rows * itemsize > 2 * _PANEL_BYTES:
-        block_k = even(k, max(128, _PANEL_BYTES // (block_rows * itemsize)))
+    block_k = even(k, min(_SUMMED, max(64, _PANEL_BYTES // (block_rows * itemsize))))
 
     row = block[2] + lines[2].reach
     if block[2] == lines[2].out:
@@ -351,7 +351,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     lines = forward_lines(geometry)
     groups, images = geometry.groups, geometry.x_shape[0]
     filters, channels, taps = geometry.w_shape[0] // groups, geometry.w_shape[1], geometry.taps
-    positions = min(max(_PANEL_BYTES // (filters * itemsize), 128), 512)
+    positions = min(max(_PANEL_BYTES // (filters * itemsize), 128), 2 * _SUMMED)
     columns = pieces(channels * taps, unit)
     items = groups
     block_channels = channels

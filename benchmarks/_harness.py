@@ -35,8 +35,9 @@ torch = optional("torch")
 
 #: Rounds nobody goes below: a median of fewer says nothing.
 MIN_ROUNDS = 3
-#: Seconds of a turn that repeats its call.
-TURN = 0.02
+#: Seconds of a turn that repeats its call. Where the system wakes a thread on the core of its waker, as virtual
+#: machines tend to, it takes tens of milliseconds to see that another core idles.
+TURN = 0.06
 #: Threads of the contender before are waited for no longer than this many seconds.
 LONGEST_SPIN = 0.2
 
@@ -46,7 +47,10 @@ Call = Callable[[], Result]
 
 @dataclass(frozen=True)
 class Bound:
-    """No contender but a measure of the machine: part of a row's work, whose time counts `times` times."""
+    """No contender but a measure of the machine: part of a row's work, whose time counts `times` times.
+
+    It has one turn, and the best time of it counts.
+    """
 
     call: Call
     times: float
@@ -88,7 +92,7 @@ class Options:
 class Timing:
     """A contender in a row: seconds of its calls, and its distance from the first contender."""
 
-    seconds: float  # the median
+    seconds: float  # the median; of a bound the least
     quartiles: tuple[float, float]
     repeats: int
     error: float
@@ -292,14 +296,14 @@ def measure(
         evenly spread.
     """
     present = {name: c.call if isinstance(c, Bound) else c for name, c in contenders.items() if c is not None}
-    times_of = {name: c.times if isinstance(c, Bound) else 1.0 for name, c in contenders.items()}
     errors = _warm_up(where, present, tolerance, oracle)
     tick()
     # The first round also started thread pools; this one tells how long a turn is.
-    first = {name: _turn(call, 1)[0] for name, call in present.items()}
+    first = {name: _shortest(call) if turn else _turn(call, 1)[0] for name, call in present.items()}
     calls = {name: max(1, int(turn / max(t, 1e-6))) for name, t in first.items()}
     share = options.budget / len(present)
     wanted = {name: min(options.repeats, max(MIN_ROUNDS, int(share / max(t, turn)))) for name, t in first.items()}
+    wanted |= {name: 1 for name in present if isinstance(contenders[name], Bound)}
     rounds = max(wanted.values())
 
     times: dict[str, list[float]] = {name: [] for name in present}
@@ -316,13 +320,22 @@ def measure(
     finally:
         gc.enable()
     return {
-        name: _summary([t * times_of[name] for t in times[name]], errors[name]) if name in present else None
-        for name in contenders
+        name: _summary(times[name], errors[name], contenders[name]) if name in present else None for name in contenders
     }
 
 
-def _summary(times: list[float], error: float) -> Timing:
+def _shortest(call: Call) -> float:
+    """Seconds of a call once it is warm; of one so long that it does not matter, of a single one."""
+    first = _turn(call, 1)[0]
+    return first if first > TURN else min(_turn(call, 3))
+
+
+def _summary(times: list[float], error: float, contender: Call | Bound | None) -> Timing:
+    if isinstance(contender, Bound):
+        times = [t * contender.times for t in times]
     low, median, high = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
+    if isinstance(contender, Bound):
+        median = min(times)
     return Timing(median, (low, high), len(times), error)
 
 

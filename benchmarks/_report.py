@@ -270,7 +270,9 @@ def draw(report: Report, path: Path) -> None:
         axis.set_xlabel("time of the peer / time of fastconv")
         # Bars first, then the lines of their targets.
         entries = zip(*axis.get_legend_handles_labels(), strict=True)
-        handles, labels = zip(*sorted(entries, key=lambda entry: "target" in entry[1]), strict=True)
+        handles, labels = zip(
+            *sorted(entries, key=lambda entry: ("target" in entry[1]) + 2 * ("bound" in entry[1])), strict=True
+        )
         below = (0.5, -0.55 / tall)
         axis.legend(handles, labels, loc="upper center", bbox_to_anchor=below, frameon=False)
         axis.tick_params(axis="y", length=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,9 +171,9 @@ def judged(value: float | None, target: float | None, at_most: bool = False) -> 
 def in_words(value: float | None, target: float | None, at_most: bool = False) -> str:
     """The same as three lines of a table, the last one in colour."""
     if target is None:
-        return _short(value)
+        return short(value)
     word = {None: "not run", True: "[green]met[/green]", False: "[red]missed[/red]"}
-    return f"{_short(value)}\n{'≤' if at_most else '≥'} {target:g}\n{word[judged(value, target, at_most)['met']]}"
+    return f"{short(value)}\n{'≤' if at_most else '≥'} {target:g}\n{word[judged(value, target, at_most)['met']]}"
 
 
 def new_table(title: str, caption: str | None = None) -> Table:
@@ -182,7 +183,8 @@ def new_table(title: str, caption: str | None = None) -> Table:
     return table
 
 
-def _short(value: float | None) -> str:
+def short(value: float | None) -> str:
+    """Two decimals or fewer; a dash for None."""
     if value is None:
         return "-"
     # Cut, not rounded, so that what misses a target never reads as if it met it.
@@ -215,7 +217,7 @@ def print_table(report: Report, console: Console, panel: str | None = None, colu
         for ratio in ratios:
             value = report.value(ratio, case, batch)
             low = value is not None and ratio.worst is not None and value < ratio.worst
-            cells.append(f"[red]{_short(value)}[/red]" if low else _short(value))
+            cells.append(f"[red]{short(value)}[/red]" if low else short(value))
         row = next((row for row in report.rows if (row.panel, row.case, row.batch) == (panel, case, batch)), None)
         cells += [column.text(row) if row else "-" for column in columns]
         table.add_row(case, str(batch), *cells)
@@ -248,13 +250,34 @@ def print_summary(reports: Sequence[Report], console: Console) -> None:
     console.print(table)
 
 
-def draw(report: Report, path: Path) -> None:
-    """Bars from 1 to each ratio, a panel per kind of row."""
+@contextmanager
+def new_figure(
+    path: Path, title: str, options: Options, grid: tuple[int, int], size: tuple[float, float], **sharing: Any
+) -> Iterator[Any]:
+    """A grid of axes under a title that tells the machine, saved at the end; by default all share the vertical."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    figure = plt.figure(figsize=size, layout="constrained")
+    yield figure.subplots(*grid, squeeze=False, **(sharing or {"sharey": True}))
+    figure.suptitle(f"{title}\n{machine()['cpu']}, threads: {options.threads}")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def plain_numbers(axis: Any) -> None:
+    """1, 2, 5, 10 along a logarithmic axis."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def draw(report: Report, path: Path) -> None:
+    """Bars from 1 to each ratio, a panel per kind of row."""
     panels: dict[str, list[Ratio]] = {}
     for ratio in report.ratios:
         if not ratio.single:
@@ -262,34 +285,33 @@ def draw(report: Report, path: Path) -> None:
     groups: list[tuple[str, int] | None] = [*report.cases, None]  # None is the mean of all
     bars = max(sum(not ratio.point for ratio in ratios) for ratios in panels.values())
     tall = max(len(groups) * (0.15 + 0.17 * bars), 2)
-    figure = plt.figure(figsize=(4.8 * len(panels) + 2.5, tall + 2.2), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)
-    for axis, (panel, ratios) in zip(axes[0], panels.items(), strict=True):
-        _draw_panel(axis, report, ratios, groups)
-        axis.set_title(panel)
-        axis.set_xlabel("time of the peer / time of fastconv")
-        # Bars first, then the lines of their targets.
-        entries = zip(*axis.get_legend_handles_labels(), strict=True)
-        handles, labels = zip(
-            *sorted(entries, key=lambda entry: ("target" in entry[1]) + 2 * ("bound" in entry[1])), strict=True
-        )
-        below = (0.5, -0.55 / tall)
-        axis.legend(handles, labels, loc="upper center", bbox_to_anchor=below, frameon=False)
-        axis.tick_params(axis="y", length=0)
-    names = [f"{group[0]}, batch {group[1]}" if group else "geometric mean" for group in groups]
-    axes[0][0].set_yticks(range(len(groups)), names)
-    axes[0][0].set_ylim(len(groups) - 0.5, -0.5)
-    figure.suptitle(f"{report.full_title}\n{machine()['cpu']}, threads: {report.options.threads}")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    size = 4.8 * len(panels) + 2.5, tall + 2.2
+    with new_figure(path, report.full_title, report.options, (1, len(panels)), size) as axes:
+        for axis, (panel, ratios) in zip(axes[0], panels.items(), strict=True):
+            _draw_panel(axis, report, ratios, groups)
+            axis.set_title(panel)
+            axis.set_xlabel("time of the peer / time of fastconv")
+            # Bars first, then the lines of their targets, then bounds.
+            entries = zip(*axis.get_legend_handles_labels(), strict=True)
+            handles, labels = zip(
+                *sorted(entries, key=lambda entry: ("target" in entry[1]) + 2 * ("bound" in entry[1])), strict=True
+            )
+            below = (0.5, -0.55 / tall)
+            axis.legend(handles, labels, loc="upper center", bbox_to_anchor=below, frameon=False)
+            axis.tick_params(axis="y", length=0)
+        names = [f"{group[0]}, batch {group[1]}" if group else "geometric mean" for group in groups]
+        axes[0][0].set_yticks(range(len(groups)), names)
+        axes[0][0].set_ylim(len(groups) - 0.5, -0.5)
 
 
 def _draw_panel(axis: Any, report: Report, ratios: list[Ratio], groups: list[tuple[str, int] | None]) -> None:
     from matplotlib.patheffects import withStroke
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     bars = [ratio for ratio in ratios if not ratio.point]
-    height = min(0.8 / len(bars), 0.4)
+    # Below the bars, so that they do not hide what is written beside those.
+    points_at = 0.38
+    height = min((0.65 if len(bars) < len(ratios) else 0.8) / len(bars), 0.4)
+    middle = -0.12 if len(bars) < len(ratios) else 0.0
     ends = [1.0]
     for ratio in ratios:
         if ratio.point:
@@ -298,18 +320,18 @@ def _draw_panel(axis: Any, report: Report, ratios: list[Ratio], groups: list[tup
             ]
             ends += [value for value in points if value is not None]
             look = {"color": ratio.colour, "marker": "D", "s": 16, "edgecolors": "white", "linewidths": 0.5}
-            found = [(value, i) for i, value in enumerate(points) if value is not None]
+            found = [(value, i + points_at) for i, value in enumerate(points) if value is not None]
             axis.scatter(*zip(*found, strict=True), **look, label=f"{ratio.peer} (a bound)", zorder=5)
     for j, ratio in enumerate(bars):
         for i, group in enumerate(groups):
             value = report.value(ratio, *group) if group else report.statistic(ratio, "geomean")[0]
-            end, y = value or 1.0, i + (j - (len(bars) - 1) / 2) * height
+            end, y = value or 1.0, i + middle + (j - (len(bars) - 1) / 2) * height
             ends.append(end)
             # From 1, not from the edge: to the left fastconv is slower, to the right faster.
             label = None if i else ratio.peer
             axis.barh(y, end - 1, height * 0.9, left=1, color=ratio.colour, label=label, zorder=2)
             axis.annotate(
-                "not run" if value is None else _short(value),
+                "not run" if value is None else short(value),
                 (end, y),
                 xytext=(-3 if end < 1 else 3, 0),
                 textcoords="offset points",
@@ -333,7 +355,5 @@ def _draw_panel(axis: Any, report: Report, ratios: list[Ratio], groups: list[tup
     low, high = math.log10(min(ends)), math.log10(max(ends))
     room = 0.14 * (high - low) + 0.02
     axis.set_xlim(10 ** (low - room), 10 ** (high + room))
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    plain_numbers(axis.xaxis)
     axis.grid(axis="x", color="0.9", zorder=0)

@@ -59,20 +59,20 @@ def ratios(title: str, ort: bool, targets: dict[str, tuple[float, float]]) -> tu
                 found.append(Ratio(panel, "ONNX Runtime", "tab:orange", mean=mean, worst=worst))
             found.append(Ratio(panel, "bare GEMM", "tab:purple", point=True))
             found.append(Ratio(panel, "FMA peak", "black", point=True))
-    if title == "The list":
+    if title == "Layers of the list":
         found.append(Ratio(f"{ALONE[2]} {ALONE[3]}", "FMA peak", "black", "fastconv implicit", worst=0.8, single=True))
     return tuple(found)
 
 
 TARGETS = {
-    "The list": {
+    "Layers of the list": {
         "float32 forward": (2.0, 0.9),
         "ONNX Runtime": (1.5, 0.8),
         "float32 backward": (2.0, 0.9),
         "float64 forward": (2.5, 1.0),
         "float64 backward": (2.0, 1.0),
     },
-    "Beyond the list": {"float32 forward": (1.5, 0.7), "float64 forward": (1.5, 0.7)},
+    "Layers beyond the list": {"float32 forward": (1.5, 0.7), "float64 forward": (1.5, 0.7)},
 }
 
 CAPTION = (
@@ -193,12 +193,12 @@ def run(options: Options) -> None:
     blas_threads = set_threads(options.threads)
     reasons = {dtype: why_no_onnxruntime(dtype) for dtype in DTYPES}
     tables = {
-        "The list": LIST[::3] if options.quick else LIST,
-        "Beyond the list": BEYOND[::5] if options.quick else BEYOND,
+        "Layers of the list": LIST[::3] if options.quick else LIST,
+        "Layers beyond the list": BEYOND[::5] if options.quick else BEYOND,
     }
     reports = []
     for title, layers in tables.items():
-        name = "bench_layers" if title == "The list" else "bench_layers_beyond"
+        name = "bench_layers" if title == "Layers of the list" else "bench_layers_beyond"
         parts = ratios(title, reasons["float32"] is None, TARGETS[title])
         report = Report(name, title, CAPTION, options, parts, blas_threads)
         chosen = [layer for layer in layers if options.wanted(layer.case)]

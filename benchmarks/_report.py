@@ -284,7 +284,8 @@ def draw(report: Report, path: Path) -> None:
             panels.setdefault(ratio.panel, []).append(ratio)
     groups: list[tuple[str, int] | None] = [*report.cases, None]  # None is the mean of all
     bars = max(sum(not ratio.point for ratio in ratios) for ratios in panels.values())
-    tall = max(len(groups) * (0.15 + 0.17 * bars), 2)
+    pointed = any(ratio.point for ratio in report.ratios)
+    tall = max(len(groups) * (0.15 + 0.17 * (bars + pointed)), 2)
     size = 4.8 * len(panels) + 2.5, tall + 2.2
     with new_figure(path, report.full_title, report.options, (1, len(panels)), size) as axes:
         for axis, (panel, ratios) in zip(axes[0], panels.items(), strict=True):
@@ -309,9 +310,9 @@ def _draw_panel(axis: Any, report: Report, ratios: list[Ratio], groups: list[tup
 
     bars = [ratio for ratio in ratios if not ratio.point]
     # Below the bars, so that they do not hide what is written beside those.
-    points_at = 0.38
-    height = min((0.65 if len(bars) < len(ratios) else 0.8) / len(bars), 0.4)
-    middle = -0.12 if len(bars) < len(ratios) else 0.0
+    points_at = 0.32
+    height = min((0.58 if len(bars) < len(ratios) else 0.8) / len(bars), 0.4)
+    middle = -0.14 if len(bars) < len(ratios) else 0.0
     ends = [1.0]
     for ratio in ratios:
         if ratio.point:

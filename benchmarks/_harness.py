@@ -11,11 +11,11 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from _peers import optional
@@ -41,6 +41,7 @@ TURN = 0.06
 #: Threads of the contender before are waited for no longer than this many seconds.
 LONGEST_SPIN = 0.2
 
+Case = TypeVar("Case")
 Result = Any  # an array or tensor, or a tuple of them
 Call = Callable[[], Result]
 
@@ -83,9 +84,12 @@ class Options:
     #: Seconds for the timed rounds of a row; `MIN_ROUNDS` may take longer.
     budget: float = 10.0
 
-    def wanted(self, case: str) -> bool:
-        """Whether --only leaves a case in."""
-        return self.only.lower() in case.lower()
+    def wanted(self, cases: Iterable[Case], name: Callable[[Case], str]) -> list[Case]:
+        """Those that --only leaves in; where it leaves none, the end."""
+        left = [case for case in cases if self.only.lower() in name(case).lower()]
+        if not left:
+            raise SystemExit(f"--only {self.only!r} leaves nothing of: {', '.join(dict.fromkeys(map(name, cases)))}")
+        return left
 
 
 @dataclass(frozen=True)

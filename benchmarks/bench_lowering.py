@@ -189,7 +189,8 @@ def run(options: Options) -> None:
     screen = console(120)
     title = "Lowering: fastconv against PyTorch, NumPy and copying memory"
     report = Report("bench_lowering", title, CAPTION, options, RATIOS, set_threads(options.threads))
-    cases = [(layer, batch) for batch in ((1,) if options.quick else (1, 16)) for layer in LAYERS]
+    layers = options.wanted(LAYERS, Layer.case.fget)
+    cases = [(layer, batch) for batch in ((1,) if options.quick else (1, 16)) for layer in layers]
     with progress(screen, len(cases) * len(PANELS)) as show:
         for layer, batch in cases:
             for panel, contenders in PANELS.items():

@@ -184,12 +184,10 @@ def run(options: Options) -> None:
     screen = console(150)
     load_before = load_average()
     set_threads(options.threads)
-    layers = [layer for layer in (LIST[::4] if options.quick else LIST) if options.wanted(layer.case)]
-    cases = [(layer, BATCH, op) for layer in layers for op in OPS]
-    if options.wanted(LARGE.case) and not options.quick:
+    cases = [(layer, BATCH, op) for layer in (LIST[::4] if options.quick else LIST) for op in OPS]
+    if not options.quick:
         cases += [(LARGE, LARGE_BATCH, op) for op in ("forward", "backward")]
-    if not cases:
-        raise SystemExit(f"--only {options.only!r} leaves no layer")
+    cases = options.wanted(cases, lambda case: case[0].case)
     wanted = [(name, *case) for case in cases for name in contenders(case[2])]
     cells = []
     with progress(screen, len(wanted)) as show:

@@ -222,9 +222,7 @@ def run(options: Options) -> None:
         for op in OPS
         for threads in counts
     ]
-    points = [point for point in points if options.wanted(point.name)]
-    if not points:
-        raise SystemExit(f"--only {options.only!r} leaves nothing of, say, '{Point('N', 1, OPS[0], 1).name}'")
+    points = options.wanted(points, Point.name.fget)
     found = []
     with progress(screen, len(points)) as show:
         for point in points:

@@ -9,14 +9,16 @@ import os
 import platform
 import random
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from _peers import optional
 
 import fastconv
 
@@ -29,19 +31,41 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit(f"The benchmarks need {error.name}; type: {INSTALL}") from None
 
-try:
-    import torch
-except ImportError:
-    torch: Any = None  # type: ignore[no-redef]
+torch = optional("torch")
 
 #: Rounds nobody goes below: a median of fewer says nothing.
 MIN_ROUNDS = 3
-#: A row whose rounds are short gets up to this many times the rounds asked for, within this many seconds.
-MORE_ROUNDS, SHORT_ROW = 6, 0.5
+#: Seconds of a turn that repeats its call. Where the system wakes a thread on the core of its waker, as virtual
+#: machines tend to, it takes tens of milliseconds to see that another core idles.
+TURN = 0.06
+#: Threads of the contender before are waited for no longer than this many seconds.
+LONGEST_SPIN = 0.2
 
+Case = TypeVar("Case")
 Result = Any  # an array or tensor, or a tuple of them
 Call = Callable[[], Result]
-Contenders = Mapping[str, Call | None]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """No contender but a measure of the machine: part of a row's work, whose time counts `times` times.
+
+    It has one turn, and the best time of it counts.
+    """
+
+    call: Call
+    times: float
+
+
+Contenders = Mapping[str, Call | Bound | None]
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """What the contenders should have computed, and the dtype they should have it in."""
+
+    result: Result
+    dtype: np.dtype
 
 
 class Mismatch(Exception):
@@ -56,18 +80,23 @@ class Options:
     repeats: int
     threads: int
     out: Path
+    only: str = ""
+    #: Seconds for the timed rounds of a row; `MIN_ROUNDS` may take longer.
+    budget: float = 10.0
 
-    @property
-    def budget(self) -> float:
-        """Seconds for the timed rounds of a row; `MIN_ROUNDS` may take longer."""
-        return 0.6 if self.quick else 10.0
+    def wanted(self, cases: Iterable[Case], name: Callable[[Case], str]) -> list[Case]:
+        """Those that --only leaves in; where it leaves none, the end."""
+        left = [case for case in cases if self.only.lower() in name(case).lower()]
+        if not left:
+            raise SystemExit(f"--only {self.only!r} leaves nothing of: {', '.join(dict.fromkeys(map(name, cases)))}")
+        return left
 
 
 @dataclass(frozen=True)
 class Timing:
     """A contender in a row: seconds of its calls, and its distance from the first contender."""
 
-    seconds: float  # the median
+    seconds: float  # the median; of a bound the least
     quartiles: tuple[float, float]
     repeats: int
     error: float
@@ -80,11 +109,18 @@ def _positive(text: str) -> int:
     return value
 
 
-def parse(description: str, argv: Sequence[str] | None = None) -> Options:
-    """The options; the output folder is made now, so that a long run does not fail at its end."""
+def parse(
+    description: str, argv: Sequence[str] | None = None, *, repeats: int = 15, budget: float = 10.0, brief: str = ""
+) -> Options:
+    """The options; the output folder is made now, so that a long run does not fail at its end.
+
+    `repeats` and `budget` are those of a run that is not quick; `brief` says what a quick one leaves out.
+    """
+    quick = min(repeats, 5)
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="batch 1, few rounds: under half a minute")
-    parser.add_argument("--repeats", type=_positive, help="rounds per row (default 15; 5 with --quick)")
+    parser.add_argument("--quick", action="store_true", help=brief or "batch 1, few rounds: under a minute")
+    parser.add_argument("--only", default="", metavar="SUBSTRING", help="only the layers with this in their name")
+    parser.add_argument("--repeats", type=_positive, help=f"rounds per row (default {repeats}; {quick} with --quick)")
     parser.add_argument("--threads", type=_positive, default=2, help="of fastconv and its peers (default 2)")
     results = Path(__file__).parent / "results"
     parser.add_argument("--out", type=Path, default=results, help="folder for JSON and PNG (%(default)s)")
@@ -93,7 +129,14 @@ def parse(description: str, argv: Sequence[str] | None = None) -> Options:
         given.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--out {given.out}: {error.strerror}")
-    return Options(given.quick, given.repeats or (5 if given.quick else 15), given.threads, given.out)
+    return Options(
+        given.quick,
+        given.repeats or (quick if given.quick else repeats),
+        given.threads,
+        given.out,
+        given.only,
+        min(budget, 0.6) if given.quick else budget,
+    )
 
 
 def set_threads(threads: int) -> int | None:
@@ -132,27 +175,29 @@ def load_average() -> float | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Of everything that was timed."""
+    """Of everything that was measured."""
+    peers = {name: optional(name) for name in ("torch", "onnxruntime")}
     return {
         "fastconv": fastconv.__version__,
         "numpy": np.__version__,
-        "torch": None if torch is None else str(torch.__version__),
+        **{name: module and str(module.__version__) for name, module in peers.items()},
         "python": platform.python_version(),
     }
 
 
-def _error(result: Result, reference: Result) -> float:
+def _error(result: Result, reference: Result, dtype: np.dtype | None = None) -> float:
     """Largest difference relative to the largest value, over all arrays; inf where shape or dtype differ.
 
     None, the result of a contender that is only a bound, differs from nothing.
+    `dtype` is what the result should have, by default the reference's.
     """
     if result is None:
         return 0.0
     if isinstance(reference, tuple):
         # Not max(), which may pass over NaN.
-        return float(np.max([_error(a, b) for a, b in zip(result, reference, strict=True)]))
+        return float(np.max([_error(a, b, dtype) for a, b in zip(result, reference, strict=True)]))
     a, b = np.asarray(result), np.asarray(reference)
-    if a.shape != b.shape or a.dtype != b.dtype:
+    if a.shape != b.shape or a.dtype != (dtype or b.dtype):
         return math.inf
     return float(np.abs(a - b).max() / max(np.abs(b).max(), np.finfo(b.dtype).tiny))
 
@@ -163,23 +208,68 @@ def _timed(call: Call) -> tuple[float, Result]:
     return time.perf_counter() - begin, result
 
 
-def _warm_up(where: str, contenders: Mapping[str, Call], tolerance: float) -> dict[str, float]:
-    """One call each, compared with the first contender's result; returns the errors."""
-    names = list(contenders)
-    reference = contenders[names[0]]()
-    errors = {names[0]: 0.0}
-    for name in names[1:]:
-        errors[name] = _error(contenders[name](), reference)
+def _warm_up(where: str, contenders: Mapping[str, Call], tolerance: float, oracle: Oracle | None) -> dict[str, float]:
+    """One call each, compared with the oracle or else with the first contender's result; returns the errors."""
+    source = next(iter(contenders)) if oracle is None else "the oracle"
+    errors: dict[str, float] = {}
+    for name, call in contenders.items():
+        result = call()
+        if oracle is None:
+            oracle = Oracle(result, np.asarray(result[0] if isinstance(result, tuple) else result).dtype)
+            errors[name] = 0.0
+            continue
+        errors[name] = _error(result, oracle.result, oracle.dtype)
         if not errors[name] <= tolerance:  # so that NaN is caught too
             raise Mismatch(
-                f"{where}: {name} differs from {names[0]} by {errors[name]:.1e} of the largest value; "
+                f"{where}: {name} differs from {source} by {errors[name]:.1e} of the largest value; "
                 f"allowed is {tolerance:g}"
             )
     return errors
 
 
+def _any_thread_runs() -> bool:
+    """Whether another thread of this process is running or about to, as Linux tells."""
+    me = str(threading.get_native_id())
+    for task in os.scandir("/proc/self/task"):
+        with suppress(OSError):  # it ended meanwhile
+            if task.name != me and Path(task.path, "stat").read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
+
+
+def _wait_for_quiet() -> None:
+    """Let the threads of the contender before go to sleep.
+
+    BLAS, OpenMP and ONNX Runtime keep theirs spinning for 10 to 50 ms after a
+    call, in case another comes: on the cores that the next contender needs.
+    """
+    end = time.monotonic() + LONGEST_SPIN
+    if not Path("/proc/self/task").is_dir():
+        time.sleep(0.06)
+        return
+    while time.monotonic() < end:
+        time.sleep(1e-3)
+        if not _any_thread_runs():
+            return
+
+
+def _turn(call: Call, calls: int) -> list[float]:
+    """Seconds of each of some calls in a row."""
+    _wait_for_quiet()
+    if calls > 1:
+        call()
+    # A result is dropped at once: no contender runs while another's memory is held.
+    return [_timed(call)[0] for _ in range(calls)]
+
+
 def measure(
-    where: str, contenders: Contenders, tolerance: float, options: Options, tick: Callable[[], None]
+    where: str,
+    contenders: Contenders,
+    tolerance: float,
+    options: Options,
+    tick: Callable[[], None],
+    oracle: Oracle | None = None,
+    turn: float = 0.0,
 ) -> dict[str, Timing | None]:
     """Time contenders in turns, after a round that warms up and checks them.
 
@@ -188,12 +278,19 @@ def measure(
     where : str
         The row, for the message of a `Mismatch`.
     contenders : mapping of str to callable or None
-        The first is what the others' results are compared with; None is left out.
+        None is left out.
     tolerance : float
         Of the largest difference, relative to the largest value.
     options : Options
     tick : callable
         Called between rounds, outside of what is timed.
+    oracle : Oracle, optional
+        What results are compared with; by default the first contender's.
+    turn : float
+        Seconds for which a contender repeats its call when its turn comes, after
+        one that is not timed: it is measured as in a loop of such calls, its own
+        threads awake and its arrays in the caches. 0 is a single call, with the
+        caches as others left them.
 
     Returns
     -------
@@ -202,17 +299,20 @@ def measure(
         all rounds would exceed its share of the budget plays in some of them only,
         evenly spread.
     """
-    present = {name: call for name, call in contenders.items() if call is not None}
-    errors = _warm_up(where, present, tolerance)
+    present = {name: c.call if isinstance(c, Bound) else c for name, c in contenders.items() if c is not None}
+    errors = _warm_up(where, present, tolerance, oracle)
     tick()
-    # The first round also started thread pools; this one tells how long a round is.
-    first = {name: _timed(call)[0] for name, call in present.items()}
-    rounds = max(options.repeats, min(MORE_ROUNDS * options.repeats, int(SHORT_ROW / sum(first.values()))))
+    # The first round also started thread pools; this one tells how long a turn is.
+    first = {name: _shortest(call) if turn else _turn(call, 1)[0] for name, call in present.items()}
+    calls = {name: max(1, int(turn / max(t, 1e-6))) for name, t in first.items()}
     share = options.budget / len(present)
-    wanted = {name: min(rounds, max(MIN_ROUNDS, int(share / t))) for name, t in first.items()}
+    wanted = {name: min(options.repeats, max(MIN_ROUNDS, int(share / max(t, turn)))) for name, t in first.items()}
+    wanted |= {name: 1 for name in present if isinstance(contenders[name], Bound)}
+    # A single call is what a turn of it would be: it counts.
+    times = {name: [t] if t > turn else [] for name, t in first.items()}
+    wanted = {name: n - len(times[name]) for name, n in wanted.items()}
     rounds = max(wanted.values())
 
-    times: dict[str, list[float]] = {name: [] for name in present}
     # Another order each round: nobody always inherits the caches of the same predecessor.
     order = random.Random(0)
     gc.collect()
@@ -222,16 +322,32 @@ def measure(
             tick()
             for name in order.sample(list(present), len(present)):
                 if i * wanted[name] // rounds != (i + 1) * wanted[name] // rounds:
-                    # The result is dropped at once: no contender runs while another's memory is held.
-                    times[name].append(_timed(present[name])[0])
+                    times[name] += _turn(present[name], calls[name])
     finally:
         gc.enable()
-    return {name: _summary(times[name], errors[name]) if name in present else None for name in contenders}
+    return {
+        name: _summary(times[name], errors[name], contenders[name]) if name in present else None for name in contenders
+    }
 
 
-def _summary(times: list[float], error: float) -> Timing:
+def _shortest(call: Call) -> float:
+    """Seconds of a call once it is warm; of one so long that it does not matter, of a single one."""
+    first = _turn(call, 1)[0]
+    return first if first > TURN else min(_turn(call, 3))
+
+
+def _summary(times: list[float], error: float, contender: Call | Bound | None) -> Timing:
+    if isinstance(contender, Bound):
+        times = [t * contender.times for t in times]
     low, median, high = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
+    if isinstance(contender, Bound):
+        median = min(times)
     return Timing(median, (low, high), len(times), error)
+
+
+def console(width: int) -> Console:
+    """Of the terminal's width; where output is none there is no width to keep to."""
+    return Console() if sys.stdout.isatty() else Console(width=width)
 
 
 @contextmanager

@@ -5,15 +5,15 @@ Run as ``python benchmarks/bench_lowering.py [--quick]``.
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
-from _harness import Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
+from _harness import Contenders, Options, console, exit_status, measure, parse, progress, set_threads, torch
+from _layers import Layer
 from _report import Ratio, Report, Row, print_table
 from numpy.lib.stride_tricks import sliding_window_view
-from rich.console import Console
 
 import fastconv
 
@@ -47,49 +47,22 @@ CAPTION = (
 )
 
 
-class Layer(NamedTuple):
-    """A convolution of square images with square filters."""
-
-    name: str
-    size: int
-    channels: int
-    kernel: int
-    stride: int
-    pad: int
-    filters: int
-
-    @property
-    def out(self) -> int:
-        """Rows, and columns, of the output."""
-        return (self.size + 2 * self.pad - self.kernel) // self.stride + 1
-
-    @property
-    def case(self) -> str:
-        """Name and shape in short."""
-        stride = f"s{self.stride}" if self.stride > 1 else ""
-        return f"{self.name} {self.size} C{self.channels} k{self.kernel}{stride} F{self.filters}"
-
-    def entries(self, batch: int) -> int:
-        """Of the lowered matrix."""
-        return batch * self.channels * self.kernel**2 * self.out**2
-
-
 LAYERS = (
-    Layer("CS231n", 32, 3, 7, 1, 3, 32),
-    Layer("AlexNet", 227, 3, 11, 4, 0, 96),
-    Layer("VGG", 56, 64, 3, 1, 1, 64),
-    Layer("ResNet", 224, 3, 7, 2, 3, 64),
-    Layer("ResNet", 56, 128, 3, 2, 1, 128),
-    Layer("GoogLeNet", 28, 16, 5, 1, 2, 32),
-    Layer("ResNet", 14, 256, 3, 1, 1, 256),
-    Layer("ResNet", 7, 512, 3, 1, 1, 512),
+    Layer("CS231n", 32, 3, 32, 7, pad=3),
+    Layer("AlexNet", 227, 3, 96, 11, stride=4),
+    Layer("VGG", 56, 64, 64, 3, pad=1),
+    Layer("ResNet", 224, 3, 64, 7, stride=2, pad=3),
+    Layer("ResNet", 56, 128, 128, 3, stride=2, pad=1),
+    Layer("GoogLeNet", 28, 16, 32, 5, pad=2),
+    Layer("ResNet", 14, 256, 256, 3, pad=1),
+    Layer("ResNet", 7, 512, 512, 3, pad=1),
 )
 
 
 def _indices(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Channel, row and column in the padded image of each entry of the lowered matrix."""
     k, i, j = np.indices((layer.channels, layer.kernel, layer.kernel)).reshape(3, -1, 1)
-    rows, columns = layer.stride * np.indices((layer.out, layer.out)).reshape(2, 1, -1)
+    rows, columns = layer.stride * np.indices(layer.out).reshape(2, 1, -1)
     return k, i + rows, j + columns
 
 
@@ -107,7 +80,7 @@ def numpy_windows(x: np.ndarray, layer: Layer) -> np.ndarray:
     """A view of all windows, copied: (N, C * taps, L)."""
     windows = sliding_window_view(_padded(x, layer), (layer.kernel, layer.kernel), axis=(2, 3))
     windows = windows[:, :, :: layer.stride, :: layer.stride].transpose(0, 1, 4, 5, 2, 3)
-    return np.ascontiguousarray(windows).reshape(len(x), -1, layer.out**2)
+    return np.ascontiguousarray(windows).reshape(len(x), -1, math.prod(layer.out))
 
 
 def numpy_col2im(cols: np.ndarray, layer: Layer) -> np.ndarray:
@@ -126,7 +99,7 @@ def numpy_step(x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, la
     rows = w.reshape(filters, -1)
     cols = numpy_im2col(x, layer).transpose(1, 2, 0).reshape(rows.shape[1], -1)
     # [F x K] @ [K x L], [F x L] @ [L x K], [K x F] @ [F x L], with L over all images
-    out = (rows @ cols + b.reshape(-1, 1)).reshape(filters, layer.out, layer.out, images)
+    out = (rows @ cols + b.reshape(-1, 1)).reshape(filters, *layer.out, images)
 
     gradient = dout.transpose(1, 2, 3, 0).reshape(filters, -1)
     dw = (gradient @ cols.T).reshape(w.shape)
@@ -170,7 +143,7 @@ def im2col_contenders(layer: Layer, batch: int) -> Contenders:
 
 def col2im_contenders(layer: Layer, batch: int) -> Contenders:
     """The adjoint of lowering."""
-    cols = _normal(batch, layer.channels * layer.kernel**2, layer.out**2)
+    cols = _normal(batch, layer.channels * layer.kernel**2, math.prod(layer.out))
     shape = (batch, layer.channels, layer.size, layer.size)
     fold = None
     if torch is not None:
@@ -188,7 +161,7 @@ def step_contenders(layer: Layer, batch: int) -> Contenders:
     """Forward and backward of a convolution, by matrix products on the lowered images."""
     x = _normal(batch, layer.channels, layer.size, layer.size)
     w = _normal(layer.filters, layer.channels, layer.kernel, layer.kernel)
-    arrays = (x, w, _normal(layer.filters), _normal(batch, layer.filters, layer.out, layer.out))
+    arrays = (x, w, _normal(layer.filters), _normal(batch, layer.filters, *layer.out))
     small = layer.entries(batch) <= ADD_AT_ENTRIES
     rows, dout = w.reshape(layer.filters, -1), arrays[3].reshape(batch, layer.filters, -1)
     cols = _normal(rows.shape[1], dout.shape[2])
@@ -213,12 +186,12 @@ PANELS = {"im2col": im2col_contenders, "col2im": col2im_contenders, "conv step":
 
 def run(options: Options) -> None:
     """Measure every layer, print the table, write JSON and PNG."""
-    # Where output is no terminal there is no width to keep to, and the table wants more than 80.
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    screen = console(120)
     title = "Lowering: fastconv against PyTorch, NumPy and copying memory"
     report = Report("bench_lowering", title, CAPTION, options, RATIOS, set_threads(options.threads))
-    cases = [(layer, batch) for batch in ((1,) if options.quick else (1, 16)) for layer in LAYERS]
-    with progress(console, len(cases) * len(PANELS)) as show:
+    layers = options.wanted(LAYERS, Layer.case.fget)
+    cases = [(layer, batch) for batch in ((1,) if options.quick else (1, 16)) for layer in layers]
+    with progress(screen, len(cases) * len(PANELS)) as show:
         for layer, batch in cases:
             for panel, contenders in PANELS.items():
                 name = f"{panel}: {layer.case}, batch {batch}"
@@ -226,9 +199,9 @@ def run(options: Options) -> None:
                 timings = measure(name, contenders(layer, batch), TOLERANCE[panel], options, show)
                 details = {**layer._asdict(), "entries": layer.entries(batch)}
                 report.rows.append(Row(panel, layer.case, batch, details, timings))
-    print_table(report, console)
+    print_table(report, screen)
     for path in report.write(options.out):
-        console.print(f"written: {path}", markup=False, soft_wrap=True)
+        screen.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

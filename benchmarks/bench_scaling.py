@@ -1,0 +1,250 @@
+"""Time and peak memory as batch, channels and image size double, in one thread and in several.
+
+Run as ``python benchmarks/bench_scaling.py [--quick]``.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from _harness import (
+    TURN,
+    Contenders,
+    Options,
+    console,
+    exit_status,
+    load_average,
+    measure,
+    parse,
+    progress,
+    set_threads,
+)
+from _layers import Layer
+from _memory import COUNTED, MIB, extra, why_not
+from _peers import onnxruntime, ours, pytorch
+from _report import full_title, new_figure, new_table, plain_numbers, run_info, short, write
+from rich.console import Console
+
+TITLE = "A 3x3 layer as its batch, channels and image double, float32"
+OPS = ("forward", "backward")
+#: Of the layer that one size at a time is changed of: batch, channels in, rows and columns; and its filters.
+BASE = {"N": 4, "C": 64, "H": 28}
+FILTERS = 64
+STEPS = {"N": (1, 2, 4, 8, 16, 32, 64), "C": (8, 16, 32, 64, 128, 256, 512), "H": (7, 14, 28, 56, 112, 224)}
+MEANING = {"N": "batch", "C": "channels", "H": "rows and columns"}
+#: Name here, name in the measurement of memory, colour.
+CONTENDERS = {
+    "fastconv": ("auto", "black"),
+    "PyTorch": ("PyTorch", "tab:blue"),
+    "ONNX Runtime": ("ONNX Runtime", "tab:orange"),
+}
+TOLERANCE = 1e-3
+#: Below this no picture tells them apart, in MiB.
+LEAST = 0.05
+
+CAPTION = (
+    f"One size at a time of a layer with N={BASE['N']}, C={BASE['C']}, H=W={BASE['H']}, {FILTERS} filters 3x3, pad 1. "
+    "Times are ratios, peer / fastconv: above 1 fastconv is faster. backward is dx, dw and db. "
+)
+
+
+class Point(NamedTuple):
+    """One layer, op and number of threads."""
+
+    axis: str
+    value: int
+    op: str
+    threads: int
+
+    @property
+    def layer(self) -> Layer:
+        """The layer."""
+        sizes = {**BASE, self.axis: self.value}
+        return Layer("", sizes["H"], sizes["C"], FILTERS, 3, pad=1)
+
+    @property
+    def batch(self) -> int:
+        """Its batch."""
+        return self.value if self.axis == "N" else BASE["N"]
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{self.op}: {MEANING[self.axis]} {self.value}, threads {self.threads}"
+
+
+def measured(point: Point, options: Options, memory: bool, show) -> dict[str, Any]:
+    """Seconds and bytes of all contenders."""
+    set_threads(point.threads)
+    arrays = point.layer.arrays(point.batch)
+    contenders: Contenders = {
+        "fastconv": ours(point.layer, point.op, *arrays),
+        "PyTorch": pytorch(point.layer, point.op, *arrays),
+        "ONNX Runtime": onnxruntime(point.layer, point.op, *arrays[:3], point.threads),
+    }
+    timings = measure(point.name, contenders, TOLERANCE, options, show, turn=TURN)
+    nbytes: dict[str, int | None] = {}
+    for name, (known_as, _) in CONTENDERS.items():
+        present = memory and contenders[name] is not None
+        answer = extra(known_as, point.layer, point.op, point.batch, point.threads) if present else None
+        nbytes[name] = answer and answer.nbytes
+        show()
+    return {
+        **point._asdict(),
+        "batch": point.batch,
+        "layer": point.layer._asdict(),
+        "median_seconds": {name: t and t.seconds for name, t in timings.items()},
+        "quartile_seconds": {name: t and t.quartiles for name, t in timings.items()},
+        "repeats": {name: t and t.repeats for name, t in timings.items()},
+        "extra_bytes": nbytes,
+    }
+
+
+class Results:
+    """All points, to be asked for one value."""
+
+    def __init__(self, results: list[dict[str, Any]]) -> None:
+        self.results = results
+        self._by_point = {Point(*(r[field] for field in Point._fields)): r for r in results}
+
+    def value(self, point: Point, what: str, contender: str) -> float | None:
+        """Seconds or bytes."""
+        found = self._by_point.get(point)
+        return found and found[what][contender]
+
+    def ratio(self, point: Point, peer: str) -> float | None:
+        """The peer's seconds over fastconv's."""
+        own, other = (self.value(point, "median_seconds", name) for name in ("fastconv", peer))
+        return other / own if own and other else None
+
+    def speedup(self, op: str, threads: int, contender: str) -> float | None:
+        """Of several threads over one, in the geometric mean of all points."""
+        found = []
+        for point in self._by_point:
+            if (point.op, point.threads) == (op, threads):
+                one = self.value(point._replace(threads=1), "median_seconds", contender)
+                many = self.value(point, "median_seconds", contender)
+                found += [one / many] if one and many else []
+        return statistics.geometric_mean(found) if found else None
+
+
+def print_tables(results: Results, counts: list[int], options: Options, screen: Console) -> None:
+    """Ratios and MiB at every point, and what threads bring."""
+    table = new_table(full_title(TITLE, options), CAPTION + COUNTED)
+    table.add_column("size")
+    columns = [
+        (op, threads, peer)
+        for op in OPS
+        for threads in counts
+        for peer in list(CONTENDERS)[1:]
+        if (op, peer) != ("backward", "ONNX Runtime")
+    ]
+    for op, threads, peer in columns:
+        table.add_column(f"{op}\n{peer}\nthreads {threads}", justify="right")
+    for op in OPS:
+        table.add_column(f"{op} MiB\n{' | '.join(name.split()[0] for name in CONTENDERS)}", justify="right")
+    for axis in STEPS:
+        for value in dict.fromkeys(r["value"] for r in results.results if r["axis"] == axis):
+            cells = [short(results.ratio(Point(axis, value, op, threads), peer)) for op, threads, peer in columns]
+            for op in OPS:
+                sizes = (results.value(Point(axis, value, op, counts[-1]), "extra_bytes", name) for name in CONTENDERS)
+                cells.append(" | ".join("-" if size is None else f"{size / MIB:.1f}" for size in sizes))
+            table.add_row(f"{axis} {value}", *cells)
+        table.add_section()
+    screen.print(table)
+    if len(counts) > 1:
+        table = new_table(f"Time in one thread / time in {counts[-1]}, geometric mean")
+        table.add_column("op")
+        for name in CONTENDERS:
+            table.add_column(name, justify="right")
+        for op in OPS:
+            table.add_row(op, *(short(results.speedup(op, counts[-1], name)) for name in CONTENDERS))
+        screen.print(table)
+
+
+def draw(results: Results, counts: list[int], options: Options, path: Path) -> None:
+    """Log-log: a column per size that doubles, a row per op and quantity."""
+    panels = [(op, what) for what in ("median_seconds", "extra_bytes") for op in OPS]
+    units = {"median_seconds": ("time, ms", 1e-3, 0.0), "extra_bytes": ("extra memory, MiB", MIB, LEAST)}
+    grid, title = (len(panels), len(STEPS)), full_title(TITLE, options)
+    several = replace(options, threads=counts[-1])
+    with new_figure(path, title, several, grid, (13, 13), sharex="col", sharey="row") as axes:
+        for line, (op, what) in zip(axes, panels, strict=True):
+            label, unit, least = units[what]
+            line[0].set_ylabel(f"{op}\n{label}")
+            for axis, size in zip(line, STEPS, strict=True):
+                for name, (_, colour) in CONTENDERS.items():
+                    for threads in counts:
+                        values = [
+                            (value, max(found / unit, least))
+                            for value in STEPS[size]
+                            if (found := results.value(Point(size, value, op, threads), what, name)) is not None
+                        ]
+                        if values:
+                            style = "-" if threads == counts[-1] else "--"
+                            text = f"{name}, threads {threads}"
+                            axis.plot(*zip(*values, strict=True), style, color=colour, marker=".", label=text)
+                _decorate(axis, STEPS[size])
+        for axis, size in zip(axes[-1], STEPS, strict=True):
+            axis.set_xlabel(f"{size}: {MEANING[size]}")
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        axes[0][0].figure.legend(handles, labels, loc="outside lower center", ncols=len(CONTENDERS), frameon=False)
+
+
+def _decorate(axis: Any, ticks: tuple[int, ...]) -> None:
+    from matplotlib.ticker import NullLocator
+
+    axis.set_xscale("log", base=2)
+    axis.set_yscale("log")
+    axis.set_xticks(ticks)
+    axis.xaxis.set_major_formatter("{x:g}")
+    plain_numbers(axis.yaxis)
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.grid(color="0.9")
+
+
+def run(options: Options) -> None:
+    """Measure every point, print the tables, write JSON and PNG."""
+    screen = console(170)
+    load_before = load_average()
+    blas_threads = set_threads(options.threads)
+    reason = why_not()
+    counts = sorted({1, options.threads})
+    points = [
+        Point(axis, value, op, threads)
+        for axis, values in STEPS.items()
+        for value in (values[1::3] if options.quick else values)
+        for op in OPS
+        for threads in counts
+    ]
+    points = options.wanted(points, Point.name.fget)
+    found = []
+    with progress(screen, len(points)) as show:
+        for point in points:
+            show(point.name)
+            found.append(measured(point, options, reason is None, show))
+    results = Results(found)
+    print_tables(results, counts, options, screen)
+    if reason is not None:
+        screen.print(f"Memory was not measured: {reason}.", style="yellow", markup=False)
+    summary = [
+        {"op": op, "contender": name, "speedup": results.speedup(op, counts[-1], name)}
+        for op in OPS
+        for name in CONTENDERS
+    ]
+    info = run_info("bench_scaling", options, blas_threads, load_before)
+    data = {**info, "counted": COUNTED, "summary": summary, "results": found}
+    for path in write(options.out, "bench_scaling", data, partial(draw, results, counts, options)):
+        screen.print(f"written: {path}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    parsed = parse(
+        __doc__.splitlines()[0], repeats=3, budget=1.0, brief="two or three sizes of each: under two minutes"
+    )
+    sys.exit(exit_status(partial(run, parsed)))

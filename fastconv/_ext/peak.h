@@ -1,0 +1,15 @@
+/* The most multiply-adds a second that a core can do, for every instruction set: what kernels are measured by. */
+#ifndef FASTCONV_PEAK_H
+#define FASTCONV_PEAK_H
+
+#include "isa.h"
+
+#define FC_TEMPLATE "peak_template.h"
+#include "foreach.h"
+
+typedef int (*fc_peak_width_t)(void);
+typedef double (*fc_peak_t)(ptrdiff_t rounds, double factor);
+FC_TABLE(fc_peak_width_t, fc_peak_width);
+FC_TABLE(fc_peak_t, fc_peak);
+
+#endif /* FASTCONV_PEAK_H */

@@ -1,0 +1,35 @@
+/* Multiply-adds on registers alone, for one dtype and instruction set: see peak.h. */
+
+/* Chains that do not wait for each other: enough to hide a latency of four cycles on two units. */
+#define FC_CHAINS (FC_REGISTERS - 4)
+
+static int FC_N(fc_peak_width)(void) { return FC_CHAINS * FC_VL; }
+
+/* `rounds` times one multiply-add on each element of each chain; returns their sum, so that none is left out.
+ *
+ * A sum is a factor of its own product: nothing of it can be worked out once, before the loop. */
+static double FC_N(fc_peak)(ptrdiff_t rounds, double factor)
+{
+    const FC_V factors = FC_N(fc_splat)((FC_T)factor);
+    FC_V sums[FC_CHAINS];
+    FC_T lanes[FC_VL];
+    double total = 0;
+    ptrdiff_t round;
+    int i;
+    FC_UNROLL
+    for (i = 0; i < FC_CHAINS; i++)
+        sums[i] = FC_N(fc_splat)((FC_T)(i + 1));
+    for (round = 0; round < rounds; round++) {
+        FC_UNROLL
+        for (i = 0; i < FC_CHAINS; i++)
+            sums[i] += sums[i] * factors;
+    }
+    FC_UNROLL
+    for (i = 1; i < FC_CHAINS; i++)
+        sums[0] += sums[i];
+    FC_N(fc_store)(lanes, sums[0]);
+    for (i = 0; i < FC_VL; i++)
+        total += lanes[i];
+    return total;
+}
+#undef FC_CHAINS

@@ -21,6 +21,7 @@ cdef enum Mode:
     GRID    # the padded block as it lies, what falls between rows computed and dropped
     ROWS    # row by row
     PACKED  # positions gathered into a panel, none lost
+    TURNED  # positions gathered, and filters in the lanes
 
 
 cdef enum:
@@ -94,22 +95,24 @@ cdef Item item_at(Py_ssize_t index, const Sizes* s, const Side* sides) noexcept 
 
 cdef void pack_weights(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t[::1] tap_of, Py_ssize_t rows,
-    Py_ssize_t begin, Py_ssize_t end, const Kernels* kernel,
+    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
-    """Rows [0, rows) of w, at k in [begin, end), `kernel.rows` of them side by side."""
-    cdef Py_ssize_t[8] at
-    cdef Py_ssize_t first, here, k, tap, i, n = end - begin
+    """Rows [0, rows) of w, at k in [begin, end), up to `width` of them side by side; `full`: as if always so many."""
+    cdef Py_ssize_t[MOST_LANES] at
+    cdef Py_ssize_t first, here, pitch, k, tap, i, n = end - begin
     cdef const floating* source
     cdef floating* to
-    for i in range(8):
+    fc_check(width <= MOST_LANES)
+    for i in range(width):
         at[i] = i * s.row_step
     first = 0
     while first < rows:
-        here = min(<Py_ssize_t> kernel.rows, rows - first)
+        here = min(width, rows - first)
+        pitch = width if full else here
         source = w + first * s.row_step
         if s.dense == DENSE_ROWS:
-            kernel.interleave(panel, here, source + begin, at, here, n)
-            panel = panel + here * n
+            kernel.interleave(panel, pitch, source + begin, at, here, n)
+            panel = panel + pitch * n
             first += here
             continue
         to = panel
@@ -120,14 +123,14 @@ cdef void pack_weights(
             for k in range(n):
                 for i in range(here):
                     to[i] = source[i]
-                to = to + here
+                to = to + pitch
                 source = source + s.channel_step
         elif s.dense == DENSE_TAPS:
             k = 0
             while k < n:
                 i = min(s.taps - tap, n - k)
-                kernel.interleave(to, here, source + tap_of[tap], at, here, i)
-                to = to + i * here
+                kernel.interleave(to, pitch, source + tap_of[tap], at, here, i)
+                to = to + i * pitch
                 k += i
                 tap = 0
                 source = source + s.channel_step
@@ -135,7 +138,7 @@ cdef void pack_weights(
             for k in range(n):
                 for i in range(here):
                     to[i] = source[at[i] + tap_of[tap]]
-                to = to + here
+                to = to + pitch
                 tap += 1
                 if tap == s.taps:
                     tap = 0
@@ -183,7 +186,7 @@ cdef struct Stretches:
 cdef Stretches stretches(const Item* item, const Sizes* s, const Side* sides) noexcept nogil:
     cdef Stretches st
     cdef const Block* b = &item.block
-    if s.mode == PACKED:
+    if s.mode == PACKED or s.mode == TURNED:
         st.count, st.row = 1, b.n[2]
         st.length = b.images * b.n[0] * b.n[1] * b.n[2]
     elif s.mode == ROWS:
@@ -206,9 +209,9 @@ cdef void place_tile(
     cdef Py_ssize_t last = min(first + lanes, st.length), position = first
     cdef Py_ssize_t row, column, n, image, deep, high, at, source, target, covered = 0
     # A stretch is an image's plane, a row of one, or all of the block.
-    cdef Py_ssize_t before = stretch * b.n[1] if s.mode != ROWS and s.mode != PACKED else stretch
-    if s.mode == PACKED:
-        before = 0
+    cdef Py_ssize_t before = stretch if s.mode == ROWS else 0
+    if s.mode == WHOLE or s.mode == GRID:
+        before = stretch * b.n[1]
     tile.sources = tile.targets = 0
     row, column = position // st.row, position % st.row
     at = before + row
@@ -295,8 +298,12 @@ def product(
                         &space[slot, 0], &source[item.group * s.channels * volume], s.channels,
                         s.groups * s.channels * volume, sides, &item.block, s.channel_pitch, s.image_pitch,
                     )
-                multiply(source, w, bias, result, &item, &s, sides, at, tap_of, &space[slot, 0], &kernel,
-                         volume, positions)
+                if s.mode == TURNED:
+                    multiply_turned(w, bias, result, &item, &s, sides, at, tap_of, &space[slot, 0], &kernel,
+                                    positions)
+                else:
+                    multiply(source, w, bias, result, &item, &s, sides, at, tap_of, &space[slot, 0], &kernel,
+                             volume, positions)
             begin = fc_draw(&counter[0], grain)
 
 
@@ -327,7 +334,7 @@ cdef void multiply(
     k0 = 0
     while k0 < k:
         n = min(s.block_k, k - k0)
-        pack_weights(panel, factors, s, tap_of, item.rows, k0, k0 + n, kernel)
+        pack_weights(panel, factors, s, tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
         for stretch in range(st.count):
             position = 0
             while position < st.length:
@@ -363,6 +370,66 @@ cdef void multiply(
                     panels = panels + rows * n
                     row += rows
                 position += width
+        k0 += n
+
+
+cdef void multiply_turned(
+    const floating[::1] w, const floating[::1] bias, floating[::1] result, const Item* item, const Sizes* s,
+    const Side* sides, const Py_ssize_t[::1] at, const Py_ssize_t[::1] tap_of, floating* space,
+    const Kernels* kernel, Py_ssize_t positions,
+) noexcept nogil:
+    """One item, [positions x k] @ [k x rows]: where positions are few, no lane is left empty."""
+    cdef Py_ssize_t k = s.channels * s.taps, k0, n, row, width, here, first, position, count, i
+    cdef Py_ssize_t image_step = s.groups * s.rows * positions, first_row = item.group * s.rows + item.row
+    cdef const floating* factors = &w[item.group * (w.shape[0] // s.groups) + item.row * s.row_step]
+    cdef Py_ssize_t[8] lanes_at
+    cdef floating* panel = space + s.panel_at
+    cdef floating* packed = space + s.positions_at
+    cdef floating* panels
+    cdef floating* turned
+    cdef floating* spill
+    cdef Stretches st = stretches(item, s, sides)
+    cdef Tile tile
+    cdef int vectors
+    spill = packed + (st.length // kernel.rows + 1) * kernel.rows * s.block_k + MOST_LANES
+    turned = spill + kernel.rows * kernel.vectors * kernel.lanes
+    k0 = 0
+    while k0 < k:
+        n = min(s.block_k, k - k0)
+        # All positions of this stretch of k, `kernel.rows` side by side.
+        panels = packed
+        first = 0
+        while first < st.length:
+            count = min(<Py_ssize_t> kernel.rows, st.length - first)
+            place_tile(&tile, 0, first, count, &st, item, s, sides, image_step)
+            kernel.gather(panels, count, space, &at[k0], n, tile.source, tile.sources, 0)
+            panels = panels + count * n
+            first += count
+        row = 0
+        while row < item.rows:
+            vectors = next_vectors((item.rows - row + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
+            width = vectors * kernel.lanes
+            here = min(width, item.rows - row)
+            pack_weights(panel, factors + row * s.row_step, s, tap_of, here, k0, k0 + n, width, True, kernel)
+            for i in range(kernel.rows):
+                lanes_at[i] = i * width
+            panels = packed
+            position = 0
+            while position < st.length:
+                count = min(<Py_ssize_t> kernel.rows, st.length - position)
+                place_tile(&tile, 0, position, count, &st, item, s, sides, image_step)
+                kernel.tile(<int> count, vectors, n, panels, count, panel, &at[k + (vectors - 1) * s.block_k],
+                            spill, width, NULL, 0)
+                if bias.shape[0] and k0 == 0:
+                    for first in range(count):
+                        for i in range(here):
+                            spill[first * width + i] += bias[first_row + row + i]
+                kernel.interleave(turned, count, spill, lanes_at, count, here)
+                kernel.scatter(&result[(first_row + row) * positions], positions, sides[2].jump, turned, count, here,
+                               tile.target, tile.targets, k0 > 0)
+                panels = panels + count * n
+                position += count
+            row += width
         k0 += n
 
 

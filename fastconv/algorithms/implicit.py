@@ -30,7 +30,7 @@ _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _PRODUCT = {_DTYPES[0]: _ext.product["float"], _DTYPES[1]: _ext.product["double"]}
 _WEIGHTS = {_DTYPES[0]: _ext.weights["float"], _DTYPES[1]: _ext.weights["double"]}
 
-WHOLE, GRID, ROWS, PACKED = range(4)
+WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 
 #: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
 _BLOCK_BYTES, _PANEL_BYTES = 1 << 19, 3 << 17
@@ -38,6 +38,8 @@ _BLOCK_BYTES, _PANEL_BYTES = 1 << 19, 3 << 17
 _SUMMED = 160
 #: Positions that make packing the weights cheap beside multiplying by them.
 _POSITIONS = 480
+#: Of a tile, in any instruction set.
+_MOST_LANES = 64
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
 #: Multiply-adds a thread does in the time a copy moves a byte: what `_threads.run` weighs work by.
@@ -250,24 +252,26 @@ def _block(
     return count, (deep, high, wide)
 
 
-def _mode(
-    problem: Problem, count: int, block: tuple[int, int, int], row: int, lanes: int
-) -> int:
-    """How positions become tiles: the cheapest count of vectors times rows, and what gathering them adds."""
+def _modes(problem: Problem, count: int, block: tuple[int, int, int], row: int, lanes: int) -> dict[int, float]:
+    """What a block takes for each k in each way of making tiles of it, in vector operations."""
     deep, high, wide = block
-    planes = count * deep
-    grid = planes * pieces((high - 1) * row + wide, lanes)
-    rows = planes * high * pieces(wide, lanes)
-    packed = pieces(planes * high * wide, lanes)
-    runs = packed + planes * high
+    planes, rows = count * deep, problem.rows
+    lines = planes * high
+    packed = pieces(lines * wide, lanes)
     k = problem.channels * math.prod(line.taps for line in problem.lines)
-    spilled = (grid + 2 * planes * high) * problem.rows * 2 / min(k, 512)
+    by_row = lines * pieces(wide, lanes)
+    grid = planes * pieces((high - 1) * row + wide, lanes)
+    # Tiles that are not whole go through a buffer, once for every stretch of k.
+    spilled = 2 * rows / min(k, _SUMMED)
     costs = {
-        GRID: grid * problem.rows + spilled,
-        ROWS: rows * problem.rows + (spilled if wide % lanes else 0),
-        PACKED: packed * problem.rows + 2 * runs,
+        GRID: grid * rows + (grid + 2 * lines) * spilled,
+        ROWS: by_row * rows + (by_row * spilled if wide % lanes else 0),
+        PACKED: packed * (rows + 2) + 2 * lines,
+        TURNED: lines * wide * (pieces(rows, lanes) + 1.5 + rows / k) + 6 * pieces(rows, lanes),
     }
-    return min(costs, key=costs.__getitem__)
+    if problem.pointwise and count == 1:
+        costs[WHOLE] = packed * rows
+    return costs
 
 
 def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
@@ -290,15 +294,12 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
     block_k = even(k, min(_SUMMED, max(64, _PANEL_BYTES // (block_rows * itemsize))))
 
-    row = block[2] + lines[2].reach
-    if block[2] == lines[2].out:
-        row = min(row, shared_row(lines[2]))
-    if problem.pointwise and count == 1:
-        mode, row = WHOLE, block[2]
-    else:
-        mode = _mode(problem, count, block, row, lanes)
-        if mode != GRID:
-            row = block[2] + lines[2].reach
+    whole_row = block[2] + lines[2].reach
+    row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
+    modes = _modes(problem, count, block, row, lanes)
+    mode = min(modes, key=modes.__getitem__)
+    if mode not in (WHOLE, GRID):
+        row = whole_row
     layout = Layout(lines, count, block, row)
     channel_pitch = layout.channel_pitch(itemsize) if mode != WHOLE else lines[2].out
     kernel = problem.kernel
@@ -312,7 +313,10 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     panels = [np.arange(block_k) * (n * lanes) for n in range(1, vectors + 1)]
     patch = 0 if mode == WHOLE else problem.channels * channel_pitch + 2 * unit + lines[2].reach
     panel_at = line_up(patch)
-    positions_at = line_up(panel_at + block_rows * block_k + unit)
+    positions_at = line_up(panel_at + (unit if mode == TURNED else block_rows) * block_k + unit)
+    positions = (block_k + 1) * unit + tile_rows * unit
+    if mode == TURNED:
+        positions = (count * math.prod(block) + tile_rows) * block_k + (2 * tile_rows + 1) * unit + 2 * _MOST_LANES
     sizes = [
         problem.images,
         count,
@@ -340,7 +344,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
             tap_of.astype(np.intp),
         ),
         lists=0,
-        space=line_up(positions_at + (block_k + 1) * unit + tile_rows * unit),
+        space=line_up(positions_at + positions),
         items=blocks * pieces(problem.rows, block_rows),
     )
 

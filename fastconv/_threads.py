@@ -1,4 +1,4 @@
-"""The one pool of threads, and how many of them a call uses.
+"""How many threads a call uses.
 
 Kernels release the GIL and draw their work from a counter they share, so a
 helper that comes late or never finds nothing left to do and no result depends
@@ -11,17 +11,16 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
+from fastconv import _team
+
 #: Below this much work, in bytes copied, waking a helper costs more than it saves.
 SERIAL_BYTES = 1 << 21
-#: Helpers the pool may ever hold; a call for more threads is served by these.
-_MAX_HELPERS = 63
 
 _override: ContextVar[int | None] = ContextVar("fastconv_threads", default=None)
 
@@ -148,31 +147,21 @@ def threads(n: int) -> Iterator[None]:
         _override.reset(token)
 
 
-def run(
-    kernel: Callable[..., None],
-    args: tuple,
-    *,
-    items: int,
-    work: int,
-    threads: int,
-    tail: tuple = (),
-    grain: int = 0,
-) -> None:
+def run(kernel: Callable[..., None], args: tuple, *, items: int, work: int, threads: int, tail: tuple = ()) -> None:
     """Call ``kernel(*args, counter, grain, *tail)`` in up to `threads` threads, this one included.
 
     `items` is the number of pieces the kernel counts, `work` how many bytes a
     plain copy would move in the time the kernel takes; together they set how
-    many pieces a draw takes, unless `grain` says. ``counter[1]`` counts the threads, for kernels
-    whose threads each have a workspace.
+    many pieces a draw takes.
     """
-    counter = np.zeros(2, np.intp)
-    helpers = min(threads, items, _MAX_HELPERS + 1) - 1
+    counter = np.zeros(1, np.intp)
+    helpers = min(threads, items, _team.MAX_HELPERS + 1) - 1
     if helpers < 1 or work < SERIAL_BYTES:
         kernel(*args, counter, max(items, 1), *tail)
         return
     # Some 64 KiB a draw keeps the counter quiet; eight draws a thread keep the threads even.
-    grain = grain or max(1, min(items * (1 << 16) // work, items // (8 * (helpers + 1))))
-    futures = _submit(helpers, kernel, (*args, counter, grain, *tail))
+    grain = max(1, min(items * (1 << 16) // work, items // (8 * (helpers + 1))))
+    futures = _team.submit(helpers, kernel, *args, counter, grain, *tail)
     try:
         kernel(*args, counter, grain, *tail)
     finally:
@@ -182,27 +171,19 @@ def run(
                 future.result()
 
 
-def _submit(helpers: int, kernel: Callable[..., None], args: tuple) -> list[Future]:
-    global _pool
-    pool = _pool
-    if pool is None:
-        pool = _pool = ThreadPoolExecutor(_MAX_HELPERS, thread_name_prefix="fastconv")
-    futures: list[Future] = []
-    # At interpreter shutdown, or where no thread can be started, the caller does it all.
-    with suppress(RuntimeError):
-        for _ in range(helpers):
-            futures.append(pool.submit(kernel, *args))
-    return futures
+def share(kernel: Callable[..., None], args: tuple, *, items: int, work: int, threads: int) -> None:
+    """Call ``kernel(*args, words)`` once; the kernel itself shares its `items` with up to ``threads - 1`` helpers.
+
+    `work` is as for `run`. Helpers come at once where they are awake, which
+    makes threads pay for calls that take some 50 us.
+    """
+    helpers = min(threads, items, _team.MAX_HELPERS + 1) - 1
+    if helpers < 1 or 2 * work < SERIAL_BYTES:
+        kernel(*args, _ALONE.copy())
+    else:
+        kernel(*args, _team.words(helpers))
 
 
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
-
-
-# The child of a fork has the pool object but none of its threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
-
-_pool: ThreadPoolExecutor | None = None
+#: The words of a call that nobody helps.
+_ALONE = np.zeros(4, np.intp)
 _default = _from_environment()

@@ -11,6 +11,10 @@ from fastconv._ext.kernels cimport (
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 
+cdef extern from "team.h":
+    ctypedef void (*fc_work)(void* task) noexcept nogil
+    void fc_share(Py_ssize_t* words, fc_work work, void* task) noexcept nogil
+
 
 cdef enum:
     MOST_LANES = 64   # of a tile, in any instruction set
@@ -94,7 +98,7 @@ cdef Item item_at(Py_ssize_t index, const Sizes* s, const Side* sides) noexcept 
 
 
 cdef void pack_weights(
-    floating* panel, const floating* w, const Sizes* s, const Py_ssize_t[::1] tap_of, Py_ssize_t rows,
+    floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
     """Rows [0, rows) of w, at k in [begin, end), up to `width` of them side by side; `full`: as if always so many."""
@@ -265,58 +269,100 @@ def shape(int dtype, int isa):
     return kernel.rows, kernel.vectors, kernel.lanes
 
 
+# What all threads of a call of `product` read.
+cdef struct Product:
+    const void* source
+    const void* w
+    const void* bias
+    void* result
+    const Py_ssize_t* at
+    const Py_ssize_t* tap_of
+    void* space
+    Py_ssize_t space_pitch
+    Py_ssize_t slots
+    Py_ssize_t group_step   # of the weights, from a group to the next
+    Py_ssize_t volume       # cells of the source
+    Py_ssize_t positions    # and of the result
+    Py_ssize_t items
+    Py_ssize_t* words
+    Sizes sizes
+    Side[3] sides
+    Kernels kernel
+
+
 def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
     const Py_ssize_t[::1] at, const Py_ssize_t[::1] tap_of, floating[:, ::1] space, int isa,
-    Py_ssize_t[::1] counter, Py_ssize_t grain,
+    Py_ssize_t[::1] words,
 ):
     """result = w @ (source as columns) + bias, group by group and block by block."""
-    cdef Sizes s
-    cdef Side[3] sides
-    cdef Kernels kernel
-    cdef Item item
-    cdef Py_ssize_t total, index, begin, slot, volume, positions, filled = -1
+    cdef Product p
+    cdef Py_ssize_t i
     with nogil:
-        s = read_sizes(sizes)
-        read_sides(sides, axes, phases)
-        kernel = kernels(0 if floating is float else 1, isa)
-        volume = sides[0].size * sides[1].size * sides[2].size
-        positions = sides[0].whole * sides[1].whole * sides[2].whole
-        total = pieces(s.rows, s.block_rows) * s.groups * pieces(s.images, s.block_images)
-        for index in range(3):
-            total *= pieces(sides[index].out, sides[index].block)
-        slot = fc_draw(&counter[1], 1)
-        fc_check(slot < space.shape[0])
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for index in range(begin, min(begin + grain, total)):
-                item = item_at(index, &s, sides)
-                if s.mode != WHOLE and filled != item.place:
-                    filled = item.place
-                    fill(
-                        &space[slot, 0], &source[item.group * s.channels * volume], s.channels,
-                        s.groups * s.channels * volume, sides, &item.block, s.channel_pitch, s.image_pitch,
-                    )
-                if s.mode == TURNED:
-                    multiply_turned(w, bias, result, &item, &s, sides, at, tap_of, &space[slot, 0], &kernel,
-                                    positions)
-                else:
-                    multiply(source, w, bias, result, &item, &s, sides, at, tap_of, &space[slot, 0], &kernel,
-                             volume, positions)
-            begin = fc_draw(&counter[0], grain)
+        p.sizes = read_sizes(sizes)
+        read_sides(p.sides, axes, phases)
+        p.kernel = kernels(0 if floating is float else 1, isa)
+        p.source, p.w, p.result = <const void*> &source[0], <const void*> &w[0], <void*> &result[0]
+        p.bias = NULL
+        if bias.shape[0]:
+            p.bias = <const void*> &bias[0]
+        p.at, p.tap_of = &at[0], &tap_of[0]
+        p.space, p.space_pitch, p.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
+        p.group_step = w.shape[0] // p.sizes.groups
+        p.volume = p.sides[0].size * p.sides[1].size * p.sides[2].size
+        p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
+        p.items = pieces(p.sizes.rows, p.sizes.block_rows) * p.sizes.groups
+        p.items *= pieces(p.sizes.images, p.sizes.block_images)
+        for i in range(3):
+            p.items *= pieces(p.sides[i].out, p.sides[i].block)
+        p.words = &words[0]
+        if floating is float:
+            fc_share(&words[0], product_of_float, &p)
+        else:
+            fc_share(&words[0], product_of_double, &p)
 
 
-cdef void multiply(
-    const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
-    const Item* item, const Sizes* s, const Side* sides, const Py_ssize_t[::1] at,
-    const Py_ssize_t[::1] tap_of, floating* space, const Kernels* kernel, Py_ssize_t volume, Py_ssize_t positions,
-) noexcept nogil:
+cdef void product_of_float(void* task) noexcept nogil:
+    draw_products(<const Product*> task, <float*> NULL)
+
+
+cdef void product_of_double(void* task) noexcept nogil:
+    draw_products(<const Product*> task, <double*> NULL)
+
+
+cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
+    """Items, until none is left."""
+    cdef Item item
+    cdef Py_ssize_t filled = -1, slot = fc_draw(&p.words[1], 1), index = fc_draw(&p.words[0], 1)
+    cdef floating* space = <floating*> p.space + slot * p.space_pitch
+    fc_check(slot < p.slots)
+    while index < p.items:
+        item = item_at(index, &p.sizes, p.sides)
+        if p.sizes.mode != WHOLE and filled != item.place:
+            filled = item.place
+            fill(
+                space, <const floating*> p.source + item.group * p.sizes.channels * p.volume, p.sizes.channels,
+                p.sizes.groups * p.sizes.channels * p.volume, p.sides, &item.block, p.sizes.channel_pitch,
+                p.sizes.image_pitch,
+            )
+        if p.sizes.mode == TURNED:
+            multiply_turned(p, &item, space)
+        else:
+            multiply(p, &item, space)
+        index = fc_draw(&p.words[0], 1)
+
+
+cdef void multiply(const Product* p, const Item* item, floating* space) noexcept nogil:
     """One item: [rows x k] @ [k x positions], k in blocks, positions in tiles, rows in panels."""
-    cdef Py_ssize_t k = s.channels * s.taps, k0, n, row, rows
+    cdef const Sizes* s = &p.sizes
+    cdef const Side* sides = p.sides
+    cdef const Kernels* kernel = &p.kernel
+    cdef const Py_ssize_t* at = p.at
+    cdef Py_ssize_t k = s.channels * s.taps, k0, n, row, rows, positions = p.positions
     cdef Py_ssize_t first_row = item.group * s.rows + item.row
     cdef Py_ssize_t image_step = s.groups * s.rows * positions, width, length, stretch, position
-    cdef const floating* factors = &w[item.group * (w.shape[0] // s.groups) + item.row * s.row_step]
+    cdef const floating* factors = <const floating*> p.w + item.group * p.group_step + item.row * s.row_step
     cdef floating* panel = space + s.panel_at
     cdef floating* panels
     cdef floating* packed = space + s.positions_at
@@ -325,16 +371,19 @@ cdef void multiply(
     cdef const floating* start
     cdef const Py_ssize_t* rows_of_b
     cdef const floating* base = space
-    cdef floating* to = &result[first_row * positions]
+    cdef floating* to = <floating*> p.result + first_row * positions
     cdef Stretches st = stretches(item, s, sides)
     cdef Tile tile
     cdef bint near_end, gathered
     if s.mode == WHOLE:
-        base = &source[(item.block.image * s.groups + item.group) * s.channels * volume + item.block.begin[2]]
+        base = (
+            <const floating*> p.source + (item.block.image * s.groups + item.group) * s.channels * p.volume
+            + item.block.begin[2]
+        )
     k0 = 0
     while k0 < k:
         n = min(s.block_k, k - k0)
-        pack_weights(panel, factors, s, tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
+        pack_weights(panel, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
         for stretch in range(st.count):
             position = 0
             while position < st.length:
@@ -358,8 +407,8 @@ cdef void multiply(
                 while row < item.rows:
                     rows = min(<Py_ssize_t> kernel.rows, item.rows - row)
                     start = NULL
-                    if bias.shape[0] and k0 == 0:
-                        start = &bias[first_row + row]
+                    if p.bias is not NULL and k0 == 0:
+                        start = <const floating*> p.bias + first_row + row
                     if tile.whole:
                         kernel.tile(<int> rows, tile.vectors, n, panels, rows, b, rows_of_b,
                                     to + row * positions + tile.target[0].at, positions, start, k0 > 0)
@@ -373,15 +422,17 @@ cdef void multiply(
         k0 += n
 
 
-cdef void multiply_turned(
-    const floating[::1] w, const floating[::1] bias, floating[::1] result, const Item* item, const Sizes* s,
-    const Side* sides, const Py_ssize_t[::1] at, const Py_ssize_t[::1] tap_of, floating* space,
-    const Kernels* kernel, Py_ssize_t positions,
-) noexcept nogil:
+cdef void multiply_turned(const Product* p, const Item* item, floating* space) noexcept nogil:
     """One item, [positions x k] @ [k x rows]: where positions are few, no lane is left empty."""
+    cdef const Sizes* s = &p.sizes
+    cdef const Side* sides = p.sides
+    cdef const Kernels* kernel = &p.kernel
+    cdef const Py_ssize_t* at = p.at
     cdef Py_ssize_t k = s.channels * s.taps, k0, n, row, width, here, first, position, count, i
-    cdef Py_ssize_t image_step = s.groups * s.rows * positions, first_row = item.group * s.rows + item.row
-    cdef const floating* factors = &w[item.group * (w.shape[0] // s.groups) + item.row * s.row_step]
+    cdef Py_ssize_t positions = p.positions, first_row = item.group * s.rows + item.row
+    cdef Py_ssize_t image_step = s.groups * s.rows * positions
+    cdef const floating* factors = <const floating*> p.w + item.group * p.group_step + item.row * s.row_step
+    cdef const floating* bias = <const floating*> p.bias
     cdef Py_ssize_t[8] lanes_at
     cdef floating* panel = space + s.panel_at
     cdef floating* packed = space + s.positions_at
@@ -410,7 +461,7 @@ cdef void multiply_turned(
             vectors = next_vectors((item.rows - row + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
             width = vectors * kernel.lanes
             here = min(width, item.rows - row)
-            pack_weights(panel, factors + row * s.row_step, s, tap_of, here, k0, k0 + n, width, True, kernel)
+            pack_weights(panel, factors + row * s.row_step, s, p.tap_of, here, k0, k0 + n, width, True, kernel)
             for i in range(kernel.rows):
                 lanes_at[i] = i * width
             panels = packed
@@ -420,12 +471,12 @@ cdef void multiply_turned(
                 place_tile(&tile, 0, position, count, &st, item, s, sides, image_step)
                 kernel.tile(<int> count, vectors, n, panels, count, panel, &at[k + (vectors - 1) * s.block_k],
                             spill, width, NULL, 0)
-                if bias.shape[0] and k0 == 0:
+                if bias is not NULL and k0 == 0:
                     for first in range(count):
                         for i in range(here):
                             spill[first * width + i] += bias[first_row + row + i]
                 kernel.interleave(turned, count, spill, lanes_at, count, here)
-                kernel.scatter(&result[(first_row + row) * positions], positions, sides[2].jump, turned, count, here,
+                kernel.scatter(<floating*> p.result + (first_row + row) * positions, positions, sides[2].jump, turned, count, here,
                                tile.target, tile.targets, k0 > 0)
                 panels = panels + count * n
                 position += count
@@ -500,56 +551,98 @@ cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_
                 rows += 1
 
 
+# What all threads of a call of `weights` read.
+cdef struct Contraction:
+    const void* source
+    const void* dout
+    void* result
+    Py_ssize_t part_pitch
+    const Py_ssize_t* at
+    void* space
+    Py_ssize_t space_pitch
+    Py_ssize_t slots
+    Py_ssize_t* lists
+    Py_ssize_t list_pitch
+    Py_ssize_t volume
+    Py_ssize_t items
+    Py_ssize_t blocks
+    Py_ssize_t* words
+    WeightSizes sizes
+    Side[3] sides
+    Kernels kernel
+
+
 def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
     const Py_ssize_t[::1] at, floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa,
-    Py_ssize_t[::1] counter, Py_ssize_t grain,
+    Py_ssize_t[::1] words,
 ):
     """result[part] = dout @ (source as columns).T, summed over every `parts`-th block of positions."""
-    cdef WeightSizes s
-    cdef Side[3] sides
-    cdef Kernels kernel
-    cdef Block block
-    cdef Py_ssize_t total, blocks, index, begin, slot, volume, positions, part, group, channel, piece, rest, i
+    cdef Contraction c
+    cdef Py_ssize_t i
     with nogil:
-        s = read_weight_sizes(sizes)
-        read_sides(sides, axes, phases)
-        kernel = kernels(0 if floating is float else 1, isa)
-        volume = sides[0].size * sides[1].size * sides[2].size
-        positions = sides[0].out * sides[1].out * sides[2].out
-        blocks = pieces(s.images, s.block_images)
+        c.sizes = read_weight_sizes(sizes)
+        read_sides(c.sides, axes, phases)
+        c.kernel = kernels(0 if floating is float else 1, isa)
+        c.source, c.dout, c.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
+        c.part_pitch, c.at = result.shape[1], &at[0]
+        c.space, c.space_pitch, c.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
+        c.lists, c.list_pitch = &lists[0, 0], lists.shape[1]
+        c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
+        c.blocks = pieces(c.sizes.images, c.sizes.block_images)
         for i in range(3):
-            blocks *= pieces(sides[i].out, sides[i].block)
-        total = s.parts * s.groups * pieces(s.channels, s.block_channels)
-        slot = fc_draw(&counter[1], 1)
-        fc_check(slot < space.shape[0])
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for index in range(begin, min(begin + grain, total)):
-                rest = cut(&channel, index, s.channels, s.block_channels)
-                group, part = rest % s.groups, rest // s.groups
-                piece = part
-                while piece < blocks:
-                    rest = piece
-                    for i in range(2, -1, -1):
-                        rest = cut(&block.begin[i], rest, sides[i].out, sides[i].block)
-                        block.n[i] = min(sides[i].block, sides[i].out - block.begin[i])
-                    cut(&block.image, rest, s.images, s.block_images)
-                    block.images = min(s.block_images, s.images - block.image)
-                    contract(
-                        &source[(group * s.channels + channel) * volume], &dout[group * s.filters * positions],
-                        &result[part, (group * s.filters * s.channels + channel) * s.taps], &block, &s, sides,
-                        min(s.block_channels, s.channels - channel), at, &space[slot, 0], &lists[slot, 0], &kernel,
-                        volume, piece > part,
-                    )
-                    piece += s.parts
-            begin = fc_draw(&counter[0], grain)
+            c.blocks *= pieces(c.sides[i].out, c.sides[i].block)
+        c.items = c.sizes.parts * c.sizes.groups * pieces(c.sizes.channels, c.sizes.block_channels)
+        c.words = &words[0]
+        if floating is float:
+            fc_share(&words[0], weights_of_float, &c)
+        else:
+            fc_share(&words[0], weights_of_double, &c)
+
+
+cdef void weights_of_float(void* task) noexcept nogil:
+    draw_contractions(<const Contraction*> task, <float*> NULL)
+
+
+cdef void weights_of_double(void* task) noexcept nogil:
+    draw_contractions(<const Contraction*> task, <double*> NULL)
+
+
+cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogil:
+    """Items, until none is left."""
+    cdef const WeightSizes* s = &c.sizes
+    cdef const Side* sides = c.sides
+    cdef Block block
+    cdef Py_ssize_t group, channel, part, piece, rest, i, slot = fc_draw(&c.words[1], 1)
+    cdef Py_ssize_t positions = sides[0].out * sides[1].out * sides[2].out, index = fc_draw(&c.words[0], 1)
+    fc_check(slot < c.slots)
+    while index < c.items:
+        rest = cut(&channel, index, s.channels, s.block_channels)
+        group, part = rest % s.groups, rest // s.groups
+        piece = part
+        while piece < c.blocks:
+            rest = piece
+            for i in range(2, -1, -1):
+                rest = cut(&block.begin[i], rest, sides[i].out, sides[i].block)
+                block.n[i] = min(sides[i].block, sides[i].out - block.begin[i])
+            cut(&block.image, rest, s.images, s.block_images)
+            block.images = min(s.block_images, s.images - block.image)
+            contract(
+                <const floating*> c.source + (group * s.channels + channel) * c.volume,
+                <const floating*> c.dout + group * s.filters * positions,
+                <floating*> c.result + part * c.part_pitch + (group * s.filters * s.channels + channel) * s.taps,
+                &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
+                <floating*> c.space + slot * c.space_pitch, c.lists + slot * c.list_pitch, &c.kernel, c.volume,
+                piece > part,
+            )
+            piece += s.parts
+        index = fc_draw(&c.words[0], 1)
 
 
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
-    const Side* sides, Py_ssize_t channels, const Py_ssize_t[::1] at, floating* space, Py_ssize_t* lists,
+    const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, Py_ssize_t* lists,
     const Kernels* kernel, Py_ssize_t volume, bint add,
 ) noexcept nogil:
     """One block of positions: [filters x positions] @ [positions x channels * taps]."""

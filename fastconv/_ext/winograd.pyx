@@ -9,6 +9,10 @@ every table below, is fastconv.algorithms.winograd's.
 from fastconv._ext.kernels cimport Kernels, kernels, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
 
+cdef extern from "team.h":
+    ctypedef void (*fc_work)(void* task) noexcept nogil
+    void fc_share(Py_ssize_t* words, fc_work work, void* task) noexcept nogil
+
 cdef extern from "winograd.h":
     ctypedef void (*fc_wino_input_t)(
         int high, int wide, const void* patch, const Py_ssize_t* at, void* v, Py_ssize_t pitch,
@@ -335,17 +339,43 @@ cdef void transform_result(
                     m = m + width
 
 
+# What all threads of a call read; `bias` and `at`, or `dout` and `filter_planes`, are of one kind of call only.
+cdef struct Call:
+    const void* source
+    const void* w
+    const void* bias
+    const void* dout
+    void* result
+    Py_ssize_t part_pitch
+    const Py_ssize_t* planes
+    const Py_ssize_t* filter_planes
+    const Py_ssize_t* lines
+    void* space
+    Py_ssize_t space_pitch
+    Py_ssize_t slots
+    Py_ssize_t group_step   # of the weights, from a group to the next
+    Py_ssize_t volume       # cells of the source
+    Py_ssize_t positions    # and of the result
+    Py_ssize_t blocks
+    Py_ssize_t items
+    Py_ssize_t* words
+    Sizes sizes
+    Side[3] sides
+    Transforms transforms
+
+
 cdef void multiply(
-    const floating[::1] w, const floating[::1] bias, floating[::1] result, Py_ssize_t group, Py_ssize_t first,
-    const Block* block, const Sizes* s, const Side* sides, const Py_ssize_t[::1] lines, floating* space,
-    const Transforms* t, bint fresh,
+    const Call* call, Py_ssize_t group, Py_ssize_t first, const Block* block, floating* space, bint fresh
 ) noexcept nogil:
     """A block's tiles, rows from `first` on: per point [tiles x channels] @ [channels x rows]."""
+    cdef const Sizes* s = &call.sizes
+    cdef const Side* sides = call.sides
+    cdef const Transforms* t = &call.transforms
     cdef Py_ssize_t points = sides[1].points * sides[2].points, deep = sides[0].taps
     cdef Py_ssize_t tiles = count_tiles(block), end = min(first + s.block_rows, s.rows)
-    cdef Py_ssize_t positions = sides[0].whole * sides[1].whole * sides[2].whole
-    cdef Py_ssize_t row = first, width, here, point, tile, kd, i, pitch
-    cdef const floating* factors = &w[group * (w.shape[0] // s.groups)]
+    cdef Py_ssize_t positions = call.positions, row = first, width, here, point, tile, kd, i, pitch
+    cdef const floating* factors = <const floating*> call.w + group * call.group_step
+    cdef const floating* bias = <const floating*> call.bias
     cdef floating* u = space + s.u_at
     cdef floating* own = space + s.bias_at
     cdef floating* m = space + s.m_at
@@ -367,16 +397,16 @@ cdef void multiply(
                     # [tiles x channels] @ [channels x rows]
                     t.kernel.tile_rows(
                         <int> i, vectors, s.channels, v + tile * s.v_step, s.v_step,
-                        u + point * pitch + kd * s.channels * width, &lines[(vectors - 1) * s.channels],
+                        u + point * pitch + kd * s.channels * width, call.lines + (vectors - 1) * s.channels,
                         m + point * s.m_pitch + tile * width, width, NULL, kd > 0,
                     )
                     tile += i
-        if bias.shape[0]:
+        if bias is not NULL:
             for i in range(here):
                 own[i] = bias[group * s.rows + row + i]
         transform_result(
-            &result[(group * s.rows + row) * positions], m, own if bias.shape[0] else NULL, here, width, block, s,
-            sides, s.groups * s.rows * positions, t,
+            <floating*> call.result + (group * s.rows + row) * positions, m, own if bias is not NULL else NULL, here,
+            width, block, s, sides, s.groups * s.rows * positions, t,
         )
         if s.kept:
             u = u + points * pitch
@@ -386,40 +416,71 @@ cdef void multiply(
 def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[::1] planes,
-    const Py_ssize_t[::1] lines, floating[:, ::1] space, int isa, Py_ssize_t[::1] counter, Py_ssize_t grain,
+    const Py_ssize_t[::1] lines, floating[:, ::1] space, int isa, Py_ssize_t[::1] words,
 ):
     """result = w * source + bias; `planes` are the channels of the source, `lines` the rows of u by width."""
-    cdef Sizes s
-    cdef Side[3] sides
-    cdef Transforms t
+    cdef Call call
+    with nogil:
+        read_call(&call, sizes, axes, 0 if floating is float else 1, isa, &words[0])
+        call.source, call.w, call.result = <const void*> &source[0], <const void*> &w[0], <void*> &result[0]
+        call.bias = NULL
+        if bias.shape[0]:
+            call.bias = <const void*> &bias[0]
+        call.planes, call.lines = &planes[0], &lines[0]
+        call.space, call.space_pitch, call.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
+        call.group_step = w.shape[0] // call.sizes.groups
+        call.items = pieces(call.sizes.rows, call.sizes.block_rows) * call.sizes.groups * call.blocks
+        if floating is float:
+            fc_share(&words[0], product_of_float, &call)
+        else:
+            fc_share(&words[0], product_of_double, &call)
+
+
+cdef void read_call(
+    Call* call, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] axes, int dtype, int isa, Py_ssize_t* words
+) noexcept nogil:
+    read_tables(&call.sizes, call.sides, sizes, axes)
+    call.transforms = transforms(dtype, isa)
+    call.volume = call.sides[0].size * call.sides[1].size * call.sides[2].size
+    call.positions = call.sides[0].whole * call.sides[1].whole * call.sides[2].whole
+    call.blocks = count_blocks(&call.sizes, call.sides)
+    call.words = words
+
+
+cdef void product_of_float(void* task) noexcept nogil:
+    draw_products(<const Call*> task, <float*> NULL)
+
+
+cdef void product_of_double(void* task) noexcept nogil:
+    draw_products(<const Call*> task, <double*> NULL)
+
+
+cdef void draw_products(const Call* call, floating* dtype) noexcept nogil:
+    """Items, until none is left."""
+    cdef const Sizes* s = &call.sizes
+    cdef const Side* sides = call.sides
+    cdef const Transforms* t = &call.transforms
     cdef Block block
     cdef Window window
-    cdef Py_ssize_t total, index, begin, slot, volume, row, group, place, filled = -1, weighed = -1
-    cdef floating* own
-    with nogil:
-        read_tables(&s, sides, sizes, axes)
-        t = transforms(0 if floating is float else 1, isa)
-        volume = sides[0].size * sides[1].size * sides[2].size
-        total = pieces(s.rows, s.block_rows) * s.groups * count_blocks(&s, sides)
-        slot = fc_draw(&counter[1], 1)
-        fc_check(slot < space.shape[0])
-        own = &space[slot, 0]
+    cdef Py_ssize_t row, group, place, filled = -1, weighed = -1
+    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_draw(&call.words[0], 1)
+    cdef floating* own = <floating*> call.space + slot * call.space_pitch
+    fc_check(slot < call.slots)
+    if index < call.items:
         zero(own + s.zero_at, s.lanes)
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for index in range(begin, min(begin + grain, total)):
-                place = cut(&row, index, s.rows, s.block_rows)
-                group = block_at(&block, place, &s, sides)
-                if filled != place:
-                    filled = place
-                    window = see(&block, sides, False)
-                    turn(own, &source[group * s.channels * volume], s.groups * s.channels * volume, &planes[0],
-                         s.channels, s.lanes, &block, &window, sides[1].size, sides[2].size, &t.kernel)
-                    transform_image(own + s.v_at, own, &block, &window, &s, sides, &t)
-                multiply(w, bias, result, group, row, &block, &s, sides, lines, own, &t,
-                         group * s.rows + row != weighed)
-                weighed = group * s.rows + row
-            begin = fc_draw(&counter[0], grain)
+    while index < call.items:
+        place = cut(&row, index, s.rows, s.block_rows)
+        group = block_at(&block, place, s, sides)
+        if filled != place:
+            filled = place
+            window = see(&block, sides, False)
+            turn(own, <const floating*> call.source + group * s.channels * call.volume,
+                 s.groups * s.channels * call.volume, call.planes, s.channels, s.lanes, &block, &window,
+                 sides[1].size, sides[2].size, &t.kernel)
+            transform_image(own + s.v_at, own, &block, &window, s, sides, t)
+        multiply(call, group, row, &block, own, group * s.rows + row != weighed)
+        weighed = group * s.rows + row
+        index = fc_draw(&call.words[0], 1)
 
 
 cdef void contract(
@@ -465,57 +526,74 @@ def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[::1] planes,
     const Py_ssize_t[::1] filter_planes, const Py_ssize_t[::1] lines, floating[:, ::1] space, int isa,
-    Py_ssize_t[::1] counter, Py_ssize_t grain,
+    Py_ssize_t[::1] words,
 ):
     """result[part] = the gradient of w, of every `parts`-th block; `lines` are the tiles of v."""
-    cdef Sizes s
-    cdef Side[3] sides
-    cdef Transforms t
-    cdef Block block
-    cdef Py_ssize_t total, index, begin, slot, volume, positions, blocks, piece
-    cdef Py_ssize_t row, channel, group, part, taps, channels, filters, c, f, kd
-    cdef floating* own
-    cdef const floating* m
+    cdef Call call
+    cdef const Sizes* s = &call.sizes
     with nogil:
-        read_tables(&s, sides, sizes, axes)
-        t = transforms(0 if floating is float else 1, isa)
-        volume = sides[0].size * sides[1].size * sides[2].size
-        positions = sides[0].whole * sides[1].whole * sides[2].whole
-        taps = sides[1].taps * sides[2].taps
-        blocks = count_blocks(&s, sides)
-        total = s.parts * s.groups * pieces(s.rows, s.block_rows) * pieces(s.channels, s.block_channels)
-        slot = fc_draw(&counter[1], 1)
-        fc_check(slot < space.shape[0])
-        own = &space[slot, 0]
+        read_call(&call, sizes, axes, 0 if floating is float else 1, isa, &words[0])
+        call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
+        call.part_pitch = result.shape[1]
+        call.planes, call.filter_planes, call.lines = &planes[0], &filter_planes[0], &lines[0]
+        call.space, call.space_pitch, call.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
+        call.items = s.parts * s.groups * pieces(s.rows, s.block_rows) * pieces(s.channels, s.block_channels)
+        if floating is float:
+            fc_share(&words[0], weights_of_float, &call)
+        else:
+            fc_share(&words[0], weights_of_double, &call)
+
+
+cdef void weights_of_float(void* task) noexcept nogil:
+    draw_gradients(<const Call*> task, <float*> NULL)
+
+
+cdef void weights_of_double(void* task) noexcept nogil:
+    draw_gradients(<const Call*> task, <double*> NULL)
+
+
+cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
+    """Items, until none is left."""
+    cdef const Sizes* s = &call.sizes
+    cdef const Side* sides = call.sides
+    cdef const Transforms* t = &call.transforms
+    cdef Block block
+    cdef Py_ssize_t row, channel, group, part, piece, channels, filters, c, f, kd
+    cdef Py_ssize_t taps = sides[1].taps * sides[2].taps
+    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_draw(&call.words[0], 1)
+    cdef floating* own = <floating*> call.space + slot * call.space_pitch
+    cdef floating* to
+    fc_check(slot < call.slots)
+    if index < call.items:
         zero(own + s.zero_at, max(s.lanes, s.rows_lanes))
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for index in range(begin, min(begin + grain, total)):
-                part = cut(&channel, index, s.channels, s.block_channels)
-                part = cut(&row, part, s.rows, s.block_rows)
-                group, part = part % s.groups, part // s.groups
-                channels = min(s.block_channels, s.channels - channel)
-                filters = min(s.block_rows, s.rows - row)
-                piece = part
-                while piece < blocks:
-                    block_at(&block, piece, &s, sides)
-                    contract(
-                        &source[(group * s.channels + channel) * volume], &dout[(group * s.rows + row) * positions],
-                        &block, &s, sides, channels, filters, &planes[0], &filter_planes[0], &lines[0], own, &t,
-                        piece > part,
+    while index < call.items:
+        part = cut(&channel, index, s.channels, s.block_channels)
+        part = cut(&row, part, s.rows, s.block_rows)
+        group, part = part % s.groups, part // s.groups
+        channels = min(s.block_channels, s.channels - channel)
+        filters = min(s.block_rows, s.rows - row)
+        piece = part
+        while piece < call.blocks:
+            block_at(&block, piece, s, sides)
+            contract(
+                <const floating*> call.source + (group * s.channels + channel) * call.volume,
+                <const floating*> call.dout + (group * s.rows + row) * call.positions,
+                &block, s, sides, channels, filters, call.planes, call.filter_planes, call.lines, own, t,
+                piece > part,
+            )
+            piece += s.parts
+        for f in range(filters):
+            for kd in range(sides[0].taps):
+                to = (
+                    <floating*> call.result + part * call.part_pitch + (group * s.rows + row + f) * s.row_step
+                    + channel * s.channel_step + kd * taps
+                )
+                c = 0
+                while c < channels:
+                    t.gradient(
+                        <int> sides[1].points, <int> sides[1].taps, <int> sides[2].points, <int> sides[2].taps,
+                        own + s.m_at + (kd * s.block_rows + f) * s.lanes + c, s.m_pitch, to + c * s.channel_step,
+                        s.channel_step, <int> min(channels - c, <Py_ssize_t> t.kernel.lanes),
                     )
-                    piece += s.parts
-                for f in range(filters):
-                    for kd in range(sides[0].taps):
-                        c = 0
-                        while c < channels:
-                            m = own + s.m_at + (kd * s.block_rows + f) * s.lanes + c
-                            t.gradient(
-                                <int> sides[1].points, <int> sides[1].taps, <int> sides[2].points,
-                                <int> sides[2].taps, m, s.m_pitch,
-                                &result[part, (group * s.rows + row + f) * s.row_step
-                                        + (channel + c) * s.channel_step + kd * taps],
-                                s.channel_step, <int> min(channels - c, <Py_ssize_t> t.kernel.lanes),
-                            )
-                            c += t.kernel.lanes
-            begin = fc_draw(&counter[0], grain)
+                    c += t.kernel.lanes
+        index = fc_draw(&call.words[0], 1)

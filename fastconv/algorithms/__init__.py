@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _padding
+from fastconv import _arrays, _isa, _padding
 from fastconv.algorithms.base import OPS, Algorithm, Op
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
@@ -16,6 +16,9 @@ from fastconv.geometry import ConvGeometry
 
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit(), Winograd())}
+
+#: 'auto' takes more workspace than this only where nothing needs less.
+_WORKSPACE_BYTES = 1 << 25
 
 #: Extended images of mirrored, replicated or circular padding held at a time, in bytes.
 _EXTENDED_BYTES = 1 << 23
@@ -58,14 +61,20 @@ def check_name(name: Any) -> str:
 
 
 def choose(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str = "auto") -> Algorithm:
-    """The algorithm `name`, or for 'auto' the cheapest that supports the case."""
+    """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory."""
     if name != "auto":
         reason = REGISTRY[name].unsupported(op, geometry, dtype)
         if reason is not None:
             raise ValueError(f"algorithm {name!r} cannot do this {op}: {reason}")
         return REGISTRY[name]
-    able = (a for a in REGISTRY.values() if a.unsupported(op, geometry, dtype) is None)
-    return min(able, key=lambda a: a.cost(op, geometry, dtype, threads))
+    chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen", {})
+    key = op, dtype.itemsize, threads, _isa.current
+    found = chosen.get(key)
+    if found is None:
+        able = [a for a in REGISTRY.values() if a.unsupported(op, geometry, dtype) is None]
+        small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
+        found = chosen[key] = min(small or able, key=lambda a: a.cost(op, geometry, dtype, threads))
+    return found
 
 
 def _turned(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:

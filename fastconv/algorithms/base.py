@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -13,11 +15,6 @@ Op: TypeAlias = Literal["forward", "backward_data", "backward_weights"]
 
 OPS: tuple[Op, ...] = ("forward", "backward_data", "backward_weights")
 
-#: A nominal core, for costs that only have to rank: multiply-adds and bytes per second.
-MULTIPLY_ADDS = 4e10
-BYTES = 1e10
-
-
 class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 
@@ -27,6 +24,8 @@ class Algorithm(ABC):
     """
 
     name: str
+    #: What a unit of each kind of `work` takes, in nanoseconds; ``benchmarks/fit_costs.py`` measures and prints it.
+    nanoseconds: Mapping[Op, Mapping[str, float]]
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""
@@ -37,8 +36,13 @@ class Algorithm(ABC):
         """Memory it takes beside its arguments."""
 
     @abstractmethod
+    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
+        """How much there is to do of each kind in `nanoseconds`, by the thread that does most."""
+
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
-        """Estimated seconds on a nominal core."""
+        """Estimated seconds; they only have to rank."""
+        rates = self.nanoseconds[op]
+        return 1e-9 * sum(rates[kind] * n for kind, n in self.work(op, geometry, dtype, threads).items())
 
     @abstractmethod
     def forward(
@@ -62,3 +66,14 @@ class Algorithm(ABC):
 def multiply_adds(geometry: ConvGeometry) -> int:
     """Of each of the three ops alike."""
     return geometry.flops // 2
+
+
+def touched(geometry: ConvGeometry, dtype: np.dtype) -> int:
+    """Bytes of image, weights and output, which every algorithm reads or writes."""
+    shapes = geometry.x_shape, geometry.w_shape, geometry.out_shape
+    return sum(math.prod(shape) for shape in shapes) * dtype.itemsize
+
+
+def share(items: int, threads: int) -> float:
+    """The part of all work that the thread with most items does."""
+    return -(-items // max(1, min(threads, items))) / max(items, 1)

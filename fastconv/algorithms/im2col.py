@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastconv import _arrays
-from fastconv.algorithms.base import BYTES, MULTIPLY_ADDS, Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
 
@@ -39,6 +39,7 @@ class Im2col(Algorithm):
     """
 
     name = "im2col"
+    nanoseconds = dict.fromkeys(OPS, {"product": 0.02, "columns": 0.1, "weights": 0.1, "block": 1e3, "call": 1e4})
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The columns of a block, its gradient or result beside each other, and one more dw."""
@@ -48,11 +49,19 @@ class Im2col(Algorithm):
         more = math.prod(geometry.w_shape) if op == "backward_weights" else 0
         return (columns + side_by_side + more) * dtype.itemsize
 
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
-        """The product, and twice the columns through memory."""
-        product = multiply_adds(geometry) / (MULTIPLY_ADDS * 4 / dtype.itemsize)
-        moved = 0 if geometry.pointwise else 2 * geometry.im2col_bytes(dtype)
-        return product + moved / BYTES
+    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
+        """The product, the columns through memory, and the weights, which each block reads again."""
+        blocks = -(-geometry.x_shape[0] // _images_a_block(geometry, dtype))
+        product = multiply_adds(geometry) * dtype.itemsize / 4 / threads
+        # Products of fewer than some 16 rows or columns leave most of BLAS's tile empty.
+        thin = min(geometry.w_shape[0] // geometry.groups, math.prod(geometry.w_shape[1:]), geometry.positions)
+        return {
+            "product": product * (1 + 16 / thin),
+            "columns": 0 if geometry.pointwise else geometry.im2col_bytes(dtype),
+            "weights": blocks * math.prod(geometry.w_shape) * dtype.itemsize,
+            "block": blocks * geometry.groups,
+            "call": 1,
+        }
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int

@@ -23,7 +23,7 @@ from fastconv.algorithms._blocks import (
     pieces,
     shared_row,
 )
-from fastconv.algorithms.base import MULTIPLY_ADDS, Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import OPS, Algorithm, Op, share, touched
 from fastconv.geometry import ConvGeometry
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -42,8 +42,6 @@ _POSITIONS = 480
 _MOST_LANES = 64
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
-#: Multiply-adds a thread does in the time a copy moves a byte: what `_threads.run` weighs work by.
-_MULTIPLY_ADDS_PER_BYTE = 5
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,8 @@ class Plan:
     lists: int
     space: int
     items: int
+    product: float
+    packed: float
     parts: int = 1
 
 
@@ -93,6 +93,7 @@ class Implicit(Algorithm):
     """
 
     name = "implicit"
+    nanoseconds = dict.fromkeys(OPS, {"product": 0.3, "packed": 0.1, "touched": 0.05, "call": 1e4})
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a padded block, packed weights and a panel; for dw, where it is small, one more dw each."""
@@ -101,16 +102,22 @@ class Implicit(Algorithm):
         partial = math.prod(geometry.w_shape) * (parts if parts > 1 else 0)
         return (threads * max(plan.space for plan in plans) + partial) * dtype.itemsize
 
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
-        """The product."""
-        return multiply_adds(geometry) / (MULTIPLY_ADDS * 4 / dtype.itemsize)
+    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
+        """The products in vector operations, and what is packed for them in elements."""
+        plans = _plans(op, geometry, dtype, threads)
+        work = {"touched": touched(geometry, dtype) / threads, "call": float(len(plans))}
+        for plan in plans:
+            part = share(plan.items, threads)
+            work["product"] = work.get("product", 0) + part * plan.product * _isa.relative()
+            work["packed"] = work.get("packed", 0) + part * plan.packed
+        return work
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Bias is what the sums start with."""
         (plan,) = _plans("forward", geometry, x.dtype, threads)
-        _run(plan, _PRODUCT, geometry, threads, x, w, out if b is None else b, out, b is not None)
+        _run(plan, threads, x, w, out if b is None else b, out, b is not None)
 
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
@@ -122,7 +129,7 @@ class Implicit(Algorithm):
         ):
             dx.fill(0)
         for plan in plans:
-            _run(plan, _PRODUCT, geometry, threads, dout, w, dx, dx, False)
+            _run(plan, threads, dout, w, dx, dx, False)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
@@ -133,13 +140,12 @@ class Implicit(Algorithm):
         workers = min(threads, plan.items)
         lists = np.empty((workers, plan.lists), np.intp)
         with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:
-            _threads.run(
+            _threads.share(
                 _WEIGHTS[dw.dtype],
                 (x.reshape(-1), dout.reshape(-1), parts, *plan.tables, space, lists, _isa.current),
                 items=plan.items,
-                work=multiply_adds(geometry) // _MULTIPLY_ADDS_PER_BYTE,
+                work=int(plan.product * _isa.BYTES_PER_OPERATION),
                 threads=threads,
-                grain=1,
             )
         if plan.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
@@ -147,8 +153,6 @@ class Implicit(Algorithm):
 
 def _run(
     plan: Plan,
-    kernels: dict[np.dtype, Any],
-    geometry: ConvGeometry,
     threads: int,
     source: np.ndarray,
     w: np.ndarray,
@@ -158,8 +162,8 @@ def _run(
 ) -> None:
     workers = min(threads, plan.items)
     with _arrays.workspace("blocks of the image", (workers, plan.space), result.dtype) as space:
-        _threads.run(
-            kernels[result.dtype],
+        _threads.share(
+            _PRODUCT[result.dtype],
             (
                 source.reshape(-1),
                 w.reshape(-1),
@@ -170,9 +174,8 @@ def _run(
                 _isa.current,
             ),
             items=plan.items,
-            work=multiply_adds(geometry) // _MULTIPLY_ADDS_PER_BYTE,
+            work=int(plan.product * _isa.BYTES_PER_OPERATION),
             threads=threads,
-            grain=1,
         )
 
 
@@ -346,6 +349,8 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         lists=0,
         space=line_up(positions_at + positions),
         items=blocks * pieces(problem.rows, block_rows),
+        product=modes[mode] * k * blocks,
+        packed=blocks * (problem.rows * k + math.prod(block) * count * problem.channels * split),
     )
 
 
@@ -398,5 +403,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         lists=whole,
         space=line_up(spill_at + tile_rows * unit),
         items=items * parts,
+        product=float(whole * blocks * filters * items * pieces(block_channels * taps, lanes)),
+        packed=float(whole * blocks * items * (filters + block_channels * taps)),
         parts=parts,
     )

@@ -9,11 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.algorithms.base import MULTIPLY_ADDS, Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.geometry import ConvGeometry
-
-#: NumPy's einsum against a nominal core; keeps `auto` away.
-_SLOWNESS = 100.0
 
 
 def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
@@ -36,15 +33,17 @@ class Reference(Algorithm):
     """Per tap: out[n, f] += w[f, c, tap] * x[n, c, tap's slice], and its two adjoints."""
 
     name = "reference"
+    #: Not fitted: many times that of a matrix product, so that 'auto' stays away.
+    nanoseconds = dict.fromkeys(OPS, {"product": 2.5, "call": 1e6})
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The padded image and the result, in float64."""
         padded = math.prod(geometry.padded.x_shape)
         return 8 * (2 * padded + 2 * math.prod(geometry.out_shape) + 2 * math.prod(geometry.w_shape))
 
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
-        """Many times that of a matrix product."""
-        return _SLOWNESS * multiply_adds(geometry) / MULTIPLY_ADDS + 1e-3
+    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
+        """Multiply-adds."""
+        return {"product": multiply_adds(geometry), "call": 1}
 
     def _padded(self, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
         return _grouped(np.pad(x.astype(np.float64), ((0, 0), (0, 0), *geometry.pads)), 1, geometry.groups)

@@ -12,7 +12,7 @@ from fastconv import _arrays, _isa, _threads
 from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
 from fastconv.algorithms._blocks import Line, backward_lines, even, forward_lines, lift, line_up, pieces
-from fastconv.algorithms.base import Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import OPS, Algorithm, Op, share, touched
 from fastconv.geometry import ConvGeometry
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -64,7 +64,7 @@ class Plan:
     space: int
     items: int
     parts: int
-    cost: float
+    work: dict[str, float]
 
 
 class Winograd(Algorithm):
@@ -92,6 +92,9 @@ class Winograd(Algorithm):
     """
 
     name = "winograd"
+    nanoseconds = dict.fromkeys(
+        OPS, {"product": 0.3, "image": 1.8, "result": 1.5, "weights": 1.2, "touched": 0.05, "call": 2e4}
+    )
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Stride and dilation 1, and kernels that there are transforms for."""
@@ -109,9 +112,9 @@ class Winograd(Algorithm):
         partial = math.prod(geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
         return (min(threads, plan.items) * plan.space + partial) * dtype.itemsize
 
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
-        """Products and transforms."""
-        return _plan(op, geometry, dtype, threads).cost
+    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
+        """The products and the three transforms, in vector operations."""
+        return _plan(op, geometry, dtype, threads).work
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
@@ -144,13 +147,12 @@ def _run(
 ) -> None:
     workers = min(threads, plan.items)
     with _arrays.workspace("blocks of the image", (workers, plan.space), x.dtype) as space:
-        _threads.run(
+        _threads.share(
             kernels[x.dtype],
             (x.reshape(-1), *arrays, *plan.tables, space, _isa.current),
             items=plan.items,
-            work=multiply_adds(geometry) // 10,
+            work=int(plan.work["product"] * threads * _isa.BYTES_PER_OPERATION),
             threads=threads,
-            grain=1,
         )
 
 
@@ -168,8 +170,9 @@ def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan
         return kept[key]
     tile = _shape.shape(_DTYPES.index(dtype), _isa.current)
     make = _weights_plan if op == "backward_weights" else _product_plan
-    plans = [make(_Problem.of(op, geometry, pair), dtype.itemsize, threads, tile) for pair in _minimals(geometry)]
-    plan = min(plans, key=lambda p: p.cost)
+    plans = [make(_Problem.of(op, geometry, pair), touched(geometry, dtype), dtype.itemsize, threads, tile) for pair in _minimals(geometry)]
+    rates = Winograd.nanoseconds[op]
+    plan = min(plans, key=lambda p: sum(rates[kind] * n for kind, n in p.work.items()))
     if sum(table.size for table in plan.tables) <= _LONG:
         kept[key] = plan
     return plan
@@ -253,7 +256,7 @@ def _pitch(n: int, line: int) -> int:
     return pieces(n, 32 * line) * 32 * line + line
 
 
-def _product_plan(problem: _Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _product_plan(problem: _Problem, moved: int, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
     _, vectors, lanes = tile
     unit, line = vectors * lanes, 64 // itemsize
     points, deep, k = problem.points, problem.minimal[0].taps, problem.channels
@@ -294,8 +297,12 @@ def _product_plan(problem: _Problem, itemsize: int, threads: int, tile: tuple[in
     lines = np.concatenate([np.arange(k) * (n * lanes) for n in range(1, vectors + 1)])
     items = blocks * pieces(problem.rows, block_rows)
     weighings = min(threads, items) if kept else items
-    cost = _cycles(points, lanes, blocks * tiles * split * deep * cell, blocks * tiles * all_rows * split, deep * k)
-    cost += _WEIGH * points / lanes * weighings * deep * k * all_rows
+    work = {
+        "product": points * blocks * tiles * all_rows * split * deep * k,
+        "image": points * blocks * tiles * split * deep * cell,
+        "result": points * blocks * tiles * all_rows * split,
+        "weights": points * weighings * deep * k * all_rows,
+    }
     return Plan(
         (
             problem.axes(block),
@@ -306,11 +313,11 @@ def _product_plan(problem: _Problem, itemsize: int, threads: int, tile: tuple[in
         space=line_up(bias_at + unit),
         items=items,
         parts=1,
-        cost=cost,
+        work=_shared(work, moved, items, threads, lanes),
     )
 
 
-def _weights_plan(problem: _Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _weights_plan(problem: _Problem, moved: int, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
     _, _, lanes = tile
     line = 64 // itemsize
     points, deep = problem.points, problem.minimal[0].taps
@@ -344,8 +351,12 @@ def _weights_plan(problem: _Problem, itemsize: int, threads: int, tile: tuple[in
         *(zero_at, v_at, u_at, m_at, end, end, v_step, u_step, v_pitch, u_pitch, m_pitch),
     ]
     seen = blocks * tiles * items
-    cost = _cycles(points, lanes, seen * deep * cell, seen * rows_cell, deep * block_channels)
-    cost += _WEIGH * points / lanes * parts * items * deep * cell * rows_cell
+    work = {
+        "product": points * seen * rows_cell * deep * block_channels,
+        "image": points * seen * deep * cell,
+        "result": points * seen * rows_cell,
+        "weights": points * parts * items * deep * cell * rows_cell,
+    }
     return Plan(
         (
             problem.axes(block),
@@ -357,14 +368,11 @@ def _weights_plan(problem: _Problem, itemsize: int, threads: int, tile: tuple[in
         space=end,
         items=items * parts,
         parts=parts,
-        cost=cost,
+        work=_shared(work, moved, items * parts, threads, lanes),
     )
 
 
-#: Vector operations for each element that a transform makes, of the image, of the result and of the weights.
-_SEE, _SHOW, _WEIGH = 6, 5, 4
-
-
-def _cycles(points: int, lanes: int, inputs: int, outputs: int, k: int) -> float:
-    """Vector operations of the products, [outputs x k], and of transforming the image and the result."""
-    return points / lanes * (outputs * k + _SEE * inputs + _SHOW * outputs)
+def _shared(work: dict[str, float], moved: int, items: int, threads: int, lanes: int) -> dict[str, float]:
+    """The part of the thread that does most, in operations on vectors."""
+    part = share(items, threads) * _isa.relative() / lanes
+    return {kind: amount * part for kind, amount in work.items()} | {"touched": moved / threads, "call": 1}

@@ -1,0 +1,99 @@
+/* A team: threads that wait, awake for a moment, to share the next call without going through the interpreter.
+ *
+ * A thread that sleeps, or that waits for the interpreter's lock, takes some 50 us to come back: as long as a
+ * small layer takes in all. A call announces its work at a gate that helpers watch; those that come in time
+ * join it, and it waits for those alone. One call at a time has the gate; others do their work themselves.
+ */
+#ifndef FASTCONV_TEAM_H
+#define FASTCONV_TEAM_H
+
+#include <stddef.h>
+
+#if defined(_MSC_VER)
+#include <intrin.h>
+#endif
+
+typedef void (*fc_work)(void *task);
+
+/* The words of a call (see _threads.run): pieces drawn, threads that drew, helpers wanted, address of a gate. */
+enum { FC_DRAWN, FC_THREADS, FC_WANTED, FC_GATE, FC_WORDS };
+
+/* The words of a gate. `open` is how many helpers joined the call that has it, or FC_SHUT. */
+enum { FC_OPEN, FC_TAKEN, FC_CALL, FC_WORK, FC_TASK, FC_SEATS, FC_FINISHED, FC_WAITING, FC_GATE_WORDS };
+enum { FC_SHUT = -1 };
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#if defined(_WIN64)
+#define fc_cas(word, old, new) (_InterlockedCompareExchange64((volatile __int64 *)(word), (new), (old)) == (old))
+#define fc_add(word, n) _InterlockedExchangeAdd64((volatile __int64 *)(word), (n))
+#define fc_swap(word, n) _InterlockedExchange64((volatile __int64 *)(word), (n))
+#else
+#define fc_cas(word, old, new) (_InterlockedCompareExchange((volatile long *)(word), (new), (old)) == (old))
+#define fc_add(word, n) _InterlockedExchangeAdd((volatile long *)(word), (n))
+#define fc_swap(word, n) _InterlockedExchange((volatile long *)(word), (n))
+#endif
+#define fc_peek(word) (*(const volatile ptrdiff_t *)(word))
+#define fc_pause() _mm_pause()
+#else
+static inline int fc_cas(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t new_)
+{
+    return __atomic_compare_exchange_n(word, &old, new_, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+#define fc_add(word, n) __atomic_fetch_add((word), (n), __ATOMIC_ACQ_REL)
+#define fc_swap(word, n) __atomic_exchange_n((word), (n), __ATOMIC_ACQ_REL)
+#define fc_peek(word) __atomic_load_n((word), __ATOMIC_ACQUIRE)
+#if defined(__x86_64__) || defined(__i386__)
+#define fc_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define fc_pause() __asm__ __volatile__("yield")
+#else
+#define fc_pause() ((void)0)
+#endif
+#endif
+
+/* work(task) in this thread and in the helpers that come; every one of them has left when it returns. */
+static inline void fc_share(ptrdiff_t *words, fc_work work, void *task)
+{
+    ptrdiff_t *gate = (ptrdiff_t *)words[FC_GATE];
+    ptrdiff_t joined;
+    if (gate == NULL || !fc_cas(&gate[FC_TAKEN], 0, 1)) {
+        work(task);
+        return;
+    }
+    gate[FC_WORK] = (ptrdiff_t)work;
+    gate[FC_TASK] = (ptrdiff_t)task;
+    gate[FC_SEATS] = words[FC_WANTED];
+    gate[FC_FINISHED] = 0;
+    fc_add(&gate[FC_CALL], 1);
+    fc_swap(&gate[FC_OPEN], 0);
+    work(task);
+    joined = fc_swap(&gate[FC_OPEN], FC_SHUT);
+    while (fc_peek(&gate[FC_FINISHED]) < joined)
+        fc_pause();
+    fc_swap(&gate[FC_TAKEN], 0);
+}
+
+/* Join whatever call opens the gate, until none has for so many turns. */
+static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
+{
+    ptrdiff_t turn, last = -1;
+    fc_add(&gate[FC_WAITING], 1);
+    for (turn = 0; turn < turns; turn++) {
+        ptrdiff_t open = fc_peek(&gate[FC_OPEN]);
+        /* A call is joined once: who comes back finds nothing left to draw, but would take another workspace. */
+        if (open >= 0 && fc_peek(&gate[FC_CALL]) != last && open < fc_peek(&gate[FC_SEATS]) &&
+            fc_cas(&gate[FC_OPEN], open, open + 1)) {
+            /* Joined, the call cannot end before this helper has: what it announced stays. It may be a later
+             * call than the one looked at, and wants fewer helpers. */
+            last = fc_peek(&gate[FC_CALL]);
+            if (open < gate[FC_SEATS])
+                ((fc_work)gate[FC_WORK])((void *)gate[FC_TASK]);
+            fc_add(&gate[FC_FINISHED], 1);
+            turn = 0;
+        }
+        fc_pause();
+    }
+    fc_add(&gate[FC_WAITING], -1);
+}
+
+#endif /* FASTCONV_TEAM_H */

@@ -1,0 +1,7 @@
+import numpy as np
+
+WORDS: int
+OPEN: int
+SHUT: int
+
+def help(gate: np.ndarray, turns: int) -> None: ...

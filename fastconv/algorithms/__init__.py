@@ -8,13 +8,16 @@ import numpy as np
 
 from fastconv import _arrays, _padding
 from fastconv.algorithms.base import OPS, Algorithm, Op
+from fastconv.algorithms.depthwise import Depthwise
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
 from fastconv.algorithms.reference import Reference
 from fastconv.geometry import ConvGeometry
 
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
-REGISTRY: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit())}
+REGISTRY: dict[str, Algorithm] = {
+    algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit(), Depthwise())
+}
 
 #: Extended images of mirrored, replicated or circular padding held at a time, in bytes.
 _EXTENDED_BYTES = 1 << 23
@@ -40,7 +43,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit')
+    ('reference', 'im2col', 'implicit', 'depthwise')
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")

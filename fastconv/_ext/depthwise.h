@@ -1,0 +1,47 @@
+/* Sums of few taps over rows of a padded image, without a matrix product, for every instruction set. */
+#ifndef FASTCONV_DEPTHWISE_H
+#define FASTCONV_DEPTHWISE_H
+
+#include "isa.h"
+
+/* The taps of one output: entry j stands for `high` of them, one below the other from at[j] on, with the
+ * weights w[j * high] to w[j * high + high - 1]. Rows are `pitch` apart in the image, `to_pitch` in the
+ * result. */
+typedef struct {
+    ptrdiff_t k, high;
+    const ptrdiff_t *at;
+    const void *w;
+    ptrdiff_t pitch, to_pitch;
+} fc_taps;
+
+#define FC_TEMPLATE "depthwise_template.h"
+#include "foreach.h"
+
+typedef void (*fc_pad_t)(void *to, ptrdiff_t width, ptrdiff_t top, ptrdiff_t rows, ptrdiff_t bottom, const void *from,
+                         ptrdiff_t from_pitch, ptrdiff_t before, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room);
+typedef void (*fc_sweep_t)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
+                           const void *start, int spill);
+typedef void (*fc_sweep_pair_t)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
+                                ptrdiff_t n, int spill);
+typedef void (*fc_dots_t)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
+                          void *totals);
+typedef void (*fc_lanes_t)(const void *totals, ptrdiff_t n, const ptrdiff_t *place, void *to);
+FC_TABLE(fc_pad_t, fc_pad);
+FC_TABLE(fc_sweep_t, fc_sweep);
+FC_TABLE(fc_sweep_pair_t, fc_sweep_pair);
+FC_TABLE(fc_dots_t, fc_dots);
+FC_TABLE(fc_lanes_t, fc_lanes);
+
+/* Lanes of a vector, [dtype][isa]. */
+static inline int fc_depthwise_lanes(int dtype, int isa)
+{
+#if FC_VECTORS
+    return (isa == FC_AVX512 ? 64 : isa == FC_AVX2 ? 32 : 16) / (dtype ? 8 : 4);
+#else
+    (void)dtype;
+    (void)isa;
+    return 1;
+#endif
+}
+
+#endif /* FASTCONV_DEPTHWISE_H */

@@ -4,25 +4,30 @@
 
 #include "isa.h"
 
-/* The taps of one output: entry j stands for `high` of them, one below the other from at[j] on, with the
- * weights w[j * high] to w[j * high + high - 1]. Rows are `pitch` apart in the image, `to_pitch` in the
- * result. */
+/* The taps of one output: entry j stands for `high` of them, one below the other in the image from at[j] on,
+ * with weights `step` apart from w[of[j]] on. Rows are `pitch` apart in the image, `to_pitch` in the result. */
 typedef struct {
-    ptrdiff_t k, high;
-    const ptrdiff_t *at;
+    ptrdiff_t k, high, step;
+    const ptrdiff_t *at, *of;
     const void *w;
     ptrdiff_t pitch, to_pitch;
 } fc_taps;
 
+/* One phase of one plane of a block, to be copied: rows of zeros, rows of `n` cells with zeros around, rows of
+ * zeros; where it begins in the block and its first cell in the source. */
+typedef struct {
+    ptrdiff_t to, top, rows, bottom, from, before, n;
+} fc_piece;
+
 #define FC_TEMPLATE "depthwise_template.h"
 #include "foreach.h"
 
-typedef void (*fc_pad_t)(void *to, ptrdiff_t width, ptrdiff_t top, ptrdiff_t rows, ptrdiff_t bottom, const void *from,
-                         ptrdiff_t from_pitch, ptrdiff_t before, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room);
+typedef void (*fc_pad_t)(void *to, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from,
+                         ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room);
 typedef void (*fc_sweep_t)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
-                           const void *start, int spill);
+                           const void *start, ptrdiff_t whole);
 typedef void (*fc_sweep_pair_t)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
-                                ptrdiff_t n, int spill);
+                                ptrdiff_t n, ptrdiff_t whole);
 typedef void (*fc_dots_t)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
                           void *totals);
 typedef void (*fc_lanes_t)(const void *totals, ptrdiff_t n, const ptrdiff_t *place, void *to);

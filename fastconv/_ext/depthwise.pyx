@@ -16,20 +16,33 @@ cdef extern from "depthwise.h":
     ctypedef struct fc_taps:
         Py_ssize_t k
         Py_ssize_t high
+        Py_ssize_t step
         const Py_ssize_t* at
+        const Py_ssize_t* of
         const void* w
         Py_ssize_t pitch
         Py_ssize_t to_pitch
 
+    ctypedef struct fc_piece:
+        Py_ssize_t to
+        Py_ssize_t top
+        Py_ssize_t rows
+        Py_ssize_t bottom
+        Py_ssize_t source "from"
+        Py_ssize_t before
+        Py_ssize_t n
+
     ctypedef void (*fc_pad_t)(
-        void* to, Py_ssize_t width, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t bottom, const void* source,
-        Py_ssize_t source_pitch, Py_ssize_t before, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t room,
+        void* to, Py_ssize_t width, const fc_piece* pieces, Py_ssize_t count, const void* source,
+        Py_ssize_t source_pitch, Py_ssize_t stride, Py_ssize_t room,
     ) noexcept nogil
     ctypedef void (*fc_sweep_t)(
-        const fc_taps* taps, const void* source, void* to, Py_ssize_t rows, Py_ssize_t n, const void* start, int spill,
+        const fc_taps* taps, const void* source, void* to, Py_ssize_t rows, Py_ssize_t n, const void* start,
+        Py_ssize_t whole,
     ) noexcept nogil
     ctypedef void (*fc_sweep_pair_t)(
-        const fc_taps* a, const fc_taps* b, const void* source, void* to, Py_ssize_t rows, Py_ssize_t n, int spill,
+        const fc_taps* a, const fc_taps* b, const void* source, void* to, Py_ssize_t rows, Py_ssize_t n,
+        Py_ssize_t whole,
     ) noexcept nogil
     ctypedef void (*fc_dots_t)(
         const fc_taps* taps, const void* source, const void* dout, Py_ssize_t rows, Py_ssize_t n, void* totals,
@@ -58,12 +71,11 @@ cdef inline Py_ssize_t cut(Py_ssize_t* begin, Py_ssize_t* n, Py_ssize_t index, P
     return index // count
 
 
-cdef inline Py_ssize_t place_block(Block* b, Py_ssize_t index, const Side* sides) noexcept nogil:
-    """Which outputs piece `index` of an image has; returns what is left of the index."""
+cdef inline void place_block(Block* b, Py_ssize_t index, const Side* sides) noexcept nogil:
+    """Which outputs piece `index` of an image has."""
     cdef Py_ssize_t i
     for i in range(2, -1, -1):
         index = cut(&b.begin[i], &b.n[i], index, sides[i].out, sides[i].block)
-    return index
 
 
 cdef inline Py_ssize_t blocks_of(const Side* sides) noexcept nogil:
@@ -73,43 +85,36 @@ cdef inline Py_ssize_t blocks_of(const Side* sides) noexcept nogil:
     return count
 
 
-cdef void pad(
-    floating* patch, const floating[::1] source, Py_ssize_t first, Py_ssize_t channels, const Side* sides,
-    const Block* b, Py_ssize_t channel_pitch, fc_pad_t kernel,
-) noexcept nogil:
-    """`channels` planes, the first at source[first], as patches.fill lays them out; in ascending order."""
+cdef Py_ssize_t cut_pieces(fc_piece* pieces, const Side* sides, const Block* b) noexcept nogil:
+    """The planes of a block as patches.fill lays them out, for one channel, in ascending order; returns how many."""
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
     cdef const Side* w = &sides[2]
-    cdef Py_ssize_t plane = h.size * w.size, volume = d.size * plane
     cdef Py_ssize_t deep = b.n[0] + d.reach, high = b.n[1] + h.reach, wide = b.n[2] + w.reach
-    cdef Py_ssize_t c, sd, sh, sw, cell, at_d, top, bottom, before, after, at
-    cdef floating* to
-    for c in range(channels):
-        for sd in range(d.slots):
-            for cell in range(deep):
-                at_d = (b.begin[0] + cell) * d.stride + d.phase[sd] - d.lo
-                for sh in range(h.slots):
-                    top = first_cell(h, b.begin[1], h.phase[sh], high)
-                    bottom = max(last_cell(h, b.begin[1], h.phase[sh], high), top)
-                    for sw in range(w.slots):
-                        before = first_cell(w, b.begin[2], w.phase[sw], wide)
-                        after = max(last_cell(w, b.begin[2], w.phase[sw], wide), before)
-                        to = patch + c * channel_pitch + sd * d.slot_pitch + cell * d.pitch
-                        to = to + sh * h.slot_pitch + sw * w.slot_pitch
-                        if at_d < 0 or at_d >= d.size or top == bottom or before == after:
-                            kernel(to, h.pitch, high, 0, 0, to, 0, 0, 0, 1, 0)
-                            continue
-                        at = (
-                            first + c * volume + at_d * plane
-                            + ((b.begin[1] + top) * h.stride + h.phase[sh] - h.lo) * w.size
-                            + (b.begin[2] + before) * w.stride + w.phase[sw] - w.lo
-                        )
-                        fc_check(at < source.shape[0])
-                        kernel(
-                            to, h.pitch, top, bottom - top, high - bottom, &source[at], h.stride * w.size,
-                            before, after - before, w.stride, source.shape[0] - at,
-                        )
+    cdef Py_ssize_t sd, sh, sw, cell, at_d, bottom, after, count = 0
+    cdef fc_piece* piece
+    for sd in range(d.slots):
+        for cell in range(deep):
+            at_d = (b.begin[0] + cell) * d.stride + d.phase[sd] - d.lo
+            for sh in range(h.slots):
+                for sw in range(w.slots):
+                    piece = &pieces[count]
+                    count += 1
+                    piece.to = sd * d.slot_pitch + cell * d.pitch + sh * h.slot_pitch + sw * w.slot_pitch
+                    piece.top = first_cell(h, b.begin[1], h.phase[sh], high)
+                    bottom = last_cell(h, b.begin[1], h.phase[sh], high)
+                    piece.before = first_cell(w, b.begin[2], w.phase[sw], wide)
+                    after = last_cell(w, b.begin[2], w.phase[sw], wide)
+                    if at_d < 0 or at_d >= d.size or piece.top >= bottom or piece.before >= after:
+                        piece.top, piece.rows, piece.bottom = high, 0, 0
+                        piece.source = piece.before = piece.n = 0
+                        continue
+                    piece.rows, piece.bottom, piece.n = bottom - piece.top, high - bottom, after - piece.before
+                    piece.source = (
+                        (at_d * h.size + (b.begin[1] + piece.top) * h.stride + h.phase[sh] - h.lo) * w.size
+                        + (b.begin[2] + piece.before) * w.stride + w.phase[sw] - w.lo
+                    )
+    return count
 
 
 # fastconv.algorithms.depthwise makes these, and the rows of `parts` below.
@@ -120,15 +125,15 @@ cdef struct Sizes:
     Py_ssize_t row_step       # of the weights, from a row to the next
     Py_ssize_t channels       # of the source, in a group
     Py_ssize_t channel_pitch  # of the block
-    Py_ssize_t weights_at     # of the workspace
-    Py_ssize_t spill_at
+    Py_ssize_t spill_at       # of the workspace
+    Py_ssize_t pieces         # most of them, of a channel
     Py_ssize_t paired         # two neighbouring parts share their rows, cell by cell in turn
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t[::1] table) noexcept nogil:
     cdef Sizes s
     s.images, s.groups, s.rows, s.row_step = table[0], table[1], table[2], table[3]
-    s.channels, s.channel_pitch, s.weights_at, s.spill_at, s.paired = table[4], table[5], table[6], table[7], table[8]
+    s.channels, s.channel_pitch, s.spill_at, s.pieces, s.paired = table[4], table[5], table[6], table[7], table[8]
     return s
 
 
@@ -138,22 +143,76 @@ cdef enum:
     PART_START = 3
     PART_K = 6
     PART_HIGH = 7
-    PART_AT = 8       # its stretch of `at`
-    PART_TAPS = 9     # and of `tap_of`
+    PART_STEP = 8
+    PART_AT = 9       # its stretch of `at` and of `places`
+
+
+# Some rows of results of a block: how many outputs, where they belong in the result.
+cdef struct Sweep:
+    Py_ssize_t part
+    Py_ssize_t source
+    Py_ssize_t to
+    Py_ssize_t rows
+    Py_ssize_t n
+    Py_ssize_t whole   # rows that may be stored past their end
+
+
+cdef Py_ssize_t whole_rows(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
+    """How many rows, end to end, may be stored with more lanes than they have without going past the last one."""
+    cdef Py_ssize_t spare = rows * n - lanes
+    return 0 if spare < 0 or n >= lanes else spare // n + 1
+
+
+cdef Py_ssize_t cut_sweeps(
+    Sweep* sweeps, const Sizes* s, const Side* sides, const Block* b, const Py_ssize_t[:, ::1] parts, Py_ssize_t lanes,
+) noexcept nogil:
+    """What is to be computed of a block, for one row of the result; returns how many sweeps."""
+    cdef const Side* d = &sides[0]
+    cdef const Side* h = &sides[1]
+    cdef const Side* x = &sides[2]
+    cdef Py_ssize_t part = 0, deep, high, wide, od, count = 0
+    cdef Sweep* sweep
+    if s.paired:
+        lanes *= 2
+    while part < parts.shape[0]:
+        deep = min(b.n[0], parts[part, PART_OUT] - b.begin[0])
+        high = min(b.n[1], parts[part, PART_OUT + 1] - b.begin[1])
+        wide = min(b.n[2], parts[part, PART_OUT + 2] - b.begin[2])
+        if s.paired:
+            wide = min(2 * b.n[2], x.whole - 2 * b.begin[2])
+        for od in range(deep):
+            if high <= 0 or wide <= 0:
+                break
+            sweep = &sweeps[count]
+            count += 1
+            sweep.part, sweep.source, sweep.rows, sweep.n = part, od * d.pitch, high, wide
+            sweep.to = (
+                ((parts[part, PART_START] + (b.begin[0] + od) * d.jump) * h.whole
+                 + parts[part, PART_START + 1] + b.begin[1] * h.jump) * x.whole
+                + parts[part, PART_START + 2] + b.begin[2] * x.jump
+            )
+            # A row that is the whole row of the result is followed by the next one.
+            sweep.whole = whole_rows(high, wide, lanes) if h.jump == 1 and wide == x.whole else 0
+        part += 2 if s.paired else 1
+    return count
 
 
 def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
-    const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] tap_of,
-    floating[:, ::1] space, int isa, Py_ssize_t[::1] counter, Py_ssize_t grain,
+    const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places,
+    floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa, Py_ssize_t[::1] counter, Py_ssize_t grain,
 ):
-    """result = w * source + bias, by group, image and block."""
+    """result = w * source + bias, by image, group and block."""
     cdef Sizes s
     cdef Side[3] sides
     cdef Block block
-    cdef Py_ssize_t dtype = 0 if floating is float else 1
-    cdef Py_ssize_t total, blocks, index, begin, slot, plane, part, row, filled = -1, volume, positions
+    cdef fc_piece* pieces
+    cdef Sweep* sweeps
+    cdef int dtype = 0 if floating is float else 1
+    cdef Py_ssize_t total, blocks, index, begin, slot, plane, group, part, row, channel, volume, positions
+    cdef Py_ssize_t filled = -1, count = 0, swept = 0, first
+    cdef fc_pad_t pad = fc_pad_table[dtype][isa]
     with nogil:
         s = read_sizes(sizes)
         read_sides(sides, axes, phases)
@@ -162,79 +221,79 @@ def product(
         blocks = blocks_of(sides)
         total = blocks * s.images * s.groups
         slot = fc_draw(&counter[1], 1)
-        fc_check(slot < space.shape[0])
+        fc_check(slot < space.shape[0] and slot < lists.shape[0])
+        pieces = <fc_piece*> &lists[slot, 0]
+        sweeps = <Sweep*> (pieces + s.pieces)
         begin = fc_draw(&counter[0], grain)
         while begin < total:
+            plane, part = begin // blocks, begin % blocks
+            group = plane % s.groups
             for index in range(begin, min(begin + grain, total)):
-                plane = place_block(&block, index, sides)
-                pad(&space[slot, 0], source, plane * s.channels * volume, s.channels, sides, &block,
-                    s.channel_pitch, fc_pad_table[dtype][isa])
+                if filled != part:
+                    filled = part
+                    place_block(&block, part, sides)
+                    count = cut_pieces(pieces, sides, &block)
+                    swept = cut_sweeps(sweeps, &s, sides, &block, parts, fc_depthwise_lanes(dtype, isa))
+                    fc_check((count + swept) * 7 <= lists.shape[1])
+                for channel in range(s.channels):
+                    first = (plane * s.channels + channel) * volume
+                    pad(&space[slot, channel * s.channel_pitch], sides[1].pitch, pieces, count, &source[first],
+                        sides[1].stride * sides[2].size, sides[2].stride, source.shape[0] - first)
                 for row in range(s.rows):
-                    sweep(
-                        &w[plane % s.groups * (w.shape[0] // s.groups) + row * s.row_step],
-                        &bias[plane % s.groups * s.rows + row] if bias.shape[0] else NULL,
-                        result, (plane * s.rows + row) * positions, &s, sides, &block, parts, at, tap_of,
+                    sum_row(
+                        &w[group * (w.shape[0] // s.groups) + row * s.row_step],
+                        &bias[group * s.rows + row] if bias.shape[0] else NULL,
+                        &result[(plane * s.rows + row) * positions], sweeps, swept, &s, sides, parts, at, places,
                         &space[slot, 0], dtype, isa,
                     )
+                part += 1
+                if part == blocks:
+                    part = 0
+                    plane += 1
+                    group += 1
+                    if group == s.groups:
+                        group = 0
             begin = fc_draw(&counter[0], grain)
 
 
-cdef void sweep(
-    const floating* w, const floating* bias, floating[::1] result, Py_ssize_t first, const Sizes* s,
-    const Side* sides, const Block* b, const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at,
-    const Py_ssize_t[::1] tap_of, floating* space, Py_ssize_t dtype, int isa,
+cdef inline void read_taps(
+    fc_taps* taps, const Py_ssize_t* part, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places, const void* w,
+    Py_ssize_t pitch,
 ) noexcept nogil:
-    """One row of the result, from result[first] on, in one block: every part of it."""
-    cdef const Side* d = &sides[0]
+    taps.k, taps.high, taps.step = part[PART_K], part[PART_HIGH], part[PART_STEP]
+    taps.at, taps.of = &at[part[PART_AT]], &places[part[PART_AT]]
+    taps.w, taps.pitch = w, pitch
+
+
+cdef void sum_row(
+    const floating* w, const floating* bias, floating* result, const Sweep* sweeps, Py_ssize_t count, const Sizes* s,
+    const Side* sides, const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places,
+    floating* space, int dtype, int isa,
+) noexcept nogil:
+    """One row of the result in one block, a sweep at a time."""
     cdef const Side* h = &sides[1]
     cdef const Side* x = &sides[2]
-    cdef fc_taps[2] taps
-    cdef Py_ssize_t part = 0, i, side, deep, high, wide, od, oh, ow, n, to, weights
+    cdef const Sweep* sweep
+    cdef fc_taps a, b
+    cdef Py_ssize_t i, oh, ow
+    cdef floating* to
     cdef floating* spill = space + s.spill_at
-    cdef bint whole
-    while part < parts.shape[0]:
-        deep = min(b.n[0], parts[part, PART_OUT] - b.begin[0])
-        high = min(b.n[1], parts[part, PART_OUT + 1] - b.begin[1])
-        wide = min(b.n[2], parts[part, PART_OUT + 2] - b.begin[2])
-        weights = s.weights_at
-        for side in range(2 if s.paired else 1):
-            taps[side].k = parts[part + side, PART_K]
-            taps[side].high = parts[part + side, PART_HIGH]
-            taps[side].at = &at[parts[part + side, PART_AT]]
-            taps[side].w = space + weights
-            taps[side].pitch = h.pitch
-            n = taps[side].k * taps[side].high
-            for i in range(n):
-                space[weights + i] = w[tap_of[parts[part + side, PART_TAPS] + i]]
-            weights += n
-        for od in range(deep):
-            to = (
-                first
-                + ((parts[part, PART_START] + (b.begin[0] + od) * d.jump) * h.whole
-                   + parts[part, PART_START + 1] + b.begin[1] * h.jump) * x.whole
-                + parts[part, PART_START + 2] + b.begin[2] * x.jump
-            )
-            if high <= 0 or wide <= 0:
-                continue
-            whole = h.jump == 1 and b.begin[2] == 0
-            taps[0].to_pitch = h.jump * x.whole
-            fc_check(to + (high - 1) * taps[0].to_pitch + (wide - 1) * x.jump < result.shape[0])
-            if s.paired:
-                n = min(2 * b.n[2], x.whole - b.begin[2] * 2)
-                fc_sweep_pair_table[dtype][isa](
-                    &taps[0], &taps[1], space + od * d.pitch, &result[to], high, n, whole and n == x.whole,
-                )
-            elif x.jump == 1:
-                fc_sweep_table[dtype][isa](
-                    &taps[0], space + od * d.pitch, &result[to], high, wide, bias, whole and wide == x.whole,
-                )
-            else:
-                taps[0].to_pitch = wide
-                fc_sweep_table[dtype][isa](&taps[0], space + od * d.pitch, spill, high, wide, bias, 1)
-                for oh in range(high):
-                    for ow in range(wide):
-                        result[to + oh * h.jump * x.whole + ow * x.jump] = spill[oh * wide + ow]
-        part += 2 if s.paired else 1
+    for i in range(count):
+        sweep = &sweeps[i]
+        read_taps(&a, &parts[sweep.part, 0], at, places, w, h.pitch)
+        a.to_pitch = h.jump * x.whole
+        to = result + sweep.to
+        if s.paired:
+            read_taps(&b, &parts[sweep.part + 1, 0], at, places, w, h.pitch)
+            fc_sweep_pair_table[dtype][isa](&a, &b, space + sweep.source, to, sweep.rows, sweep.n, sweep.whole)
+        elif x.jump == 1:
+            fc_sweep_table[dtype][isa](&a, space + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
+        else:
+            a.to_pitch = sweep.n
+            fc_sweep_table[dtype][isa](&a, space + sweep.source, spill, sweep.rows, sweep.n, bias, sweep.rows)
+            for oh in range(sweep.rows):
+                for ow in range(sweep.n):
+                    to[oh * h.jump * x.whole + ow * x.jump] = spill[oh * sweep.n + ow]
 
 
 # fastconv.algorithms.depthwise makes these.
@@ -264,27 +323,31 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t[::1] table) noexcept 
 def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
-    const Py_ssize_t[::1] at, const Py_ssize_t[::1] tap_of, floating[:, ::1] space, int isa,
-    Py_ssize_t[::1] counter, Py_ssize_t grain,
+    const Py_ssize_t[::1] at, const Py_ssize_t[::1] places, floating[:, ::1] space, Py_ssize_t[:, ::1] lists,
+    int isa, Py_ssize_t[::1] counter, Py_ssize_t grain,
 ):
     """result[part] = dout times source, tap by tap, summed over every `parts`-th block of each image."""
     cdef WeightSizes s
     cdef Side[3] sides
     cdef Block block
-    cdef Py_ssize_t dtype = 0 if floating is float else 1
+    cdef fc_piece* pieces
+    cdef int dtype = 0 if floating is float else 1
     cdef Py_ssize_t total, blocks, index, begin, slot, volume, group, groups, part, piece, g, i, taps, lanes, step
+    cdef Py_ssize_t filled = -1, count = 0, first, channel
     cdef floating* totals
+    cdef fc_pad_t pad = fc_pad_table[dtype][isa]
     with nogil:
         s = read_weight_sizes(sizes)
         read_sides(sides, axes, phases)
         volume = sides[0].size * sides[1].size * sides[2].size
         blocks = blocks_of(sides)
-        lanes = fc_depthwise_lanes(<int> dtype, isa)
+        lanes = fc_depthwise_lanes(dtype, isa)
         taps = s.k * s.high
         step = s.filters * s.channels * taps
         total = s.parts * ((s.groups + s.block_groups - 1) // s.block_groups)
         slot = fc_draw(&counter[1], 1)
-        fc_check(slot < space.shape[0])
+        fc_check(slot < space.shape[0] and slot < lists.shape[0])
+        pieces = <fc_piece*> &lists[slot, 0]
         begin = fc_draw(&counter[0], grain)
         while begin < total:
             for index in range(begin, min(begin + grain, total)):
@@ -294,10 +357,18 @@ def weights(
                     totals[i] = 0
                 piece = part
                 while piece < s.images * blocks:
-                    block.image = place_block(&block, piece, sides)
+                    block.image = piece // blocks
+                    if filled != piece % blocks:
+                        filled = piece % blocks
+                        place_block(&block, filled, sides)
+                        count = cut_pieces(pieces, sides, &block)
+                        fc_check(count * 7 <= lists.shape[1])
                     for g in range(group, group + groups):
-                        pad(&space[slot, 0], source, (block.image * s.groups + g) * s.channels * volume, s.channels,
-                            sides, &block, s.channel_pitch, fc_pad_table[dtype][isa])
+                        for channel in range(s.channels):
+                            first = ((block.image * s.groups + g) * s.channels + channel) * volume
+                            pad(&space[slot, channel * s.channel_pitch], sides[1].pitch, pieces, count,
+                                &source[first], sides[1].stride * sides[2].size, sides[2].stride,
+                                source.shape[0] - first)
                         contract(
                             dout, (block.image * s.groups + g) * s.filters, &s, sides, &block, at, &space[slot, 0],
                             totals + (g - group) * step * lanes, dtype, isa, lanes,
@@ -305,21 +376,21 @@ def weights(
                     piece += s.parts
                 for i in range(groups * s.filters * s.channels):
                     fc_lanes_table[dtype][isa](
-                        totals + i * taps * lanes, taps, &tap_of[0], &result[part, group * step + i * taps]
+                        totals + i * taps * lanes, taps, &places[0], &result[part, group * step + i * taps]
                     )
             begin = fc_draw(&counter[0], grain)
 
 
 cdef void contract(
     const floating[::1] dout, Py_ssize_t row, const WeightSizes* s, const Side* sides, const Block* b,
-    const Py_ssize_t[::1] at, floating* space, floating* totals, Py_ssize_t dtype, int isa, Py_ssize_t lanes,
+    const Py_ssize_t[::1] at, floating* space, floating* totals, int dtype, int isa, Py_ssize_t lanes,
 ) noexcept nogil:
     """One block of one group: each filter's outputs, of which `row` is the first plane, with each channel."""
     cdef Py_ssize_t plane = sides[1].out * sides[2].out, f, c, od, i, first
     cdef Py_ssize_t taps_count = s.k * s.high
     cdef const floating* rows
     cdef fc_taps taps
-    taps.k, taps.high, taps.at, taps.w = s.k, s.high, &at[0], NULL
+    taps.k, taps.high, taps.at = s.k, s.high, &at[0]
     taps.pitch = sides[1].pitch
     for f in range(s.filters):
         for od in range(b.n[0]):

@@ -86,27 +86,42 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     }
 }
 
-/* One phase of a plane: rows of zeros, rows of cells with zeros `before` them and up to `width`, rows of zeros.
+/* The pieces of a block, rows `width` long.
  *
- * A store may spill up to FC_VL - 1 zeros past its end: what follows in the image is to be written later. `room`
- * elements may be read from the first cell on. */
-static void FC_N(fc_pad)(void *to_, ptrdiff_t width, ptrdiff_t top, ptrdiff_t rows, ptrdiff_t bottom, const void *from_,
-                         ptrdiff_t from_pitch, ptrdiff_t before, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room)
+ * A store may spill up to FC_VL - 1 zeros past its end: what follows in the block is to be written later. From
+ * `from` on `room` elements may be read. */
+static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from_,
+                         ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
 {
-    FC_T *to = (FC_T *)to_;
-    const FC_T *from = (const FC_T *)from_;
-    FC_N(fc_clear)(to, top * width);
-    to += top * width;
-    for (; rows > 0; rows--) {
-        fc_check((n - 1) * stride < room);
-        FC_N(fc_clear)(to, before);
-        FC_N(fc_cells)(to + before, from, n, stride, room);
-        FC_N(fc_clear)(to + before + n, width - before - n);
-        to += width;
-        from += from_pitch;
-        room -= from_pitch;
+    for (; count > 0; count--, pieces++) {
+        const ptrdiff_t before = pieces->before, n = pieces->n, after = width - before - n;
+        const FC_T *from = (const FC_T *)from_ + pieces->from;
+        FC_T *to = (FC_T *)to_ + pieces->to;
+        ptrdiff_t left = room - pieces->from, rows = pieces->rows;
+        FC_N(fc_clear)(to, pieces->top * width);
+        to += pieces->top * width;
+        if (stride == 1 && before + n <= FC_VL && after <= FC_VL) {
+            const FC_M mask = FC_N(fc_between)(0, n);
+            for (; rows > 0 && left >= FC_VL; rows--) {
+                FC_N(fc_store)(to, FC_N(fc_splat)(0));
+                FC_N(fc_store)(to + before, FC_N(fc_keep)(FC_N(fc_load)(from), mask));
+                FC_N(fc_store)(to + before + n, FC_N(fc_splat)(0));
+                to += width;
+                from += from_pitch;
+                left -= from_pitch;
+            }
+        }
+        for (; rows > 0; rows--) {
+            fc_check((n - 1) * stride < left);
+            FC_N(fc_clear)(to, before);
+            FC_N(fc_cells)(to + before, from, n, stride, left);
+            FC_N(fc_clear)(to + before + n, after);
+            to += width;
+            from += from_pitch;
+            left -= from_pitch;
+        }
+        FC_N(fc_clear)(to, pieces->bottom * width);
     }
-    FC_N(fc_clear)(to, bottom * width);
 }
 
 /* The first `n` lanes, fewer than all: by halves, whose sizes the compiler knows. */
@@ -126,12 +141,10 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
     }
 }
 
-/* How many of the rows, `n` long and short of `lanes`, may be stored with all lanes: what they spill is
- * written again by the rows after them. */
-FC_INLINE ptrdiff_t FC_N(fc_whole_rows)(ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t lanes)
+/* How many of what is left to take next, so that no remainder is thin. */
+FC_INLINE ptrdiff_t FC_N(fc_next)(ptrdiff_t left, ptrdiff_t most)
 {
-    const ptrdiff_t spare = (rows - 1) * pitch + n - lanes;
-    return n >= lanes || spare < 0 ? 0 : spare / pitch + 1;
+    return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
 }
 
 /* A tile of outputs in registers, rows by vectors, the last vector `last` from the first.
@@ -143,8 +156,7 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
 {
     FC_V sums[8][8];
     const ptrdiff_t *at = taps->at;
-    const FC_T *w = (const FC_T *)taps->w;
-    const ptrdiff_t pitch = taps->pitch;
+    const ptrdiff_t pitch = taps->pitch, step = taps->step;
     ptrdiff_t j;
     int i, r, v;
     FC_UNROLL
@@ -153,8 +165,8 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
         for (v = 0; v < vectors; v++)
             sums[r][v] = FC_N(fc_splat)(start);
     }
-    for (j = 0; j < taps->k; j++, w += high) {
-        const FC_T *row = from + at[j];
+    for (j = 0; j < taps->k; j++) {
+        const FC_T *row = from + at[j], *w = (const FC_T *)taps->w + taps->of[j];
         FC_UNROLL
         for (i = 0; i < rows + high - 1; i++) {
             FC_UNROLL
@@ -163,7 +175,7 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
                 FC_UNROLL
                 for (r = 0; r < rows; r++) {
                     if (i - r >= 0 && i - r < high)
-                        sums[r][v] += FC_N(fc_splat)(w[i - r]) * x;
+                        sums[r][v] += FC_N(fc_splat)(w[(i - r) * step]) * x;
                 }
             }
         }
@@ -192,19 +204,17 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
 
 /* to[row, :n] = start + the taps' sum, for every row.
  *
- * Where `n` is short of a vector and `spill` is set, rows may be written past their end as long as the next row
- * is there to be written after it. Reads up to FC_VL - 1 elements past the last tap's row. */
+ * Where `n` is short of a vector, the first `whole` rows may be written past their end: what they spill belongs
+ * to the rows after them. Reads up to FC_VL - 1 elements past the last tap's row. */
 static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
-                           const void *start, int spill)
+                           const void *start, ptrdiff_t whole)
 {
     const FC_T first = start ? *(const FC_T *)start : 0;
     const ptrdiff_t vectors = (n + FC_VL - 1) / FC_VL, lanes = n < FC_VL ? n : FC_VL;
-    const ptrdiff_t whole = spill ? FC_N(fc_whole_rows)(taps->to_pitch, rows, n, FC_VL) : 0;
     const ptrdiff_t most = vectors == 1 ? 8 : vectors < 4 || rows > 2 ? 4 : rows;
     ptrdiff_t row, here, v;
     for (row = 0; row < rows; row += here) {
-        const ptrdiff_t tiles = (rows - row + most - 1) / most;
-        here = (rows - row + tiles - 1) / tiles;
+        here = FC_N(fc_next)(rows - row, most);
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
             const ptrdiff_t width = left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
@@ -244,7 +254,7 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
             sums[r][side] = FC_N(fc_splat)(0);
         for (j = 0; j < taps->k; j++) {
             const FC_T *row = from + taps->at[j];
-            const FC_V weight = FC_N(fc_splat)(w[j]);
+            const FC_V weight = FC_N(fc_splat)(w[taps->of[j]]);
             FC_UNROLL
             for (r = 0; r < rows; r++)
                 sums[r][side] += weight * FC_N(fc_load)(row + r * a->pitch);
@@ -266,14 +276,13 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
     }
 }
 
-/* to[row, 0:n:2] from the taps of `a`, to[row, 1:n:2] from those of `b`; the rest as fc_sweep. */
+/* to[row, 0:n:2] from the taps of `a`, to[row, 1:n:2] from those of `b`; the rest as in fc_sweep. */
 static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
-                                ptrdiff_t n, int spill)
+                                ptrdiff_t n, ptrdiff_t whole)
 {
-    const ptrdiff_t whole = spill ? FC_N(fc_whole_rows)(a->to_pitch, rows, n, 2 * FC_VL) : 0;
     ptrdiff_t row, here, at;
     for (row = 0; row < rows; row += here) {
-        here = rows - row < 4 ? rows - row : 4;
+        here = FC_N(fc_next)(rows - row, 4);
         for (at = 0; at < n; at += 2 * FC_VL) {
             /* Of an even row the last vectors end with it. */
             const ptrdiff_t begin = n % 2 == 0 && n >= 2 * FC_VL && at > n - 2 * FC_VL ? n - 2 * FC_VL : at;
@@ -337,8 +346,11 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
     for (i = 0; i < high * count; i++)
         sums[i] = FC_N(fc_splat)(0);
     for (v = 0; v + FC_VL <= n; v += FC_VL) {
-        for (r = 0; r + 4 <= rows; r += 4)
+        for (r = 0; high > 1 && r + 4 <= rows; r += 4)
             FC_N(fc_dots_at)(high, count, 4, 0, sums, at, pitch, dout_pitch, from + r * pitch + v,
+                             dout + r * dout_pitch + v, FC_N(fc_between)(0, FC_VL));
+        for (; high > 1 && r + 2 <= rows; r += 2)
+            FC_N(fc_dots_at)(high, count, 2, 0, sums, at, pitch, dout_pitch, from + r * pitch + v,
                              dout + r * dout_pitch + v, FC_N(fc_between)(0, FC_VL));
         for (; r < rows; r++)
             FC_N(fc_dots_at)(high, count, 1, 0, sums, at, pitch, dout_pitch, from + r * pitch + v,
@@ -348,8 +360,11 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
         /* The last vector ends with the row where that is long enough; lanes that were counted are masked. */
         const ptrdiff_t begin = n >= FC_VL ? n - FC_VL : 0;
         const FC_M mask = FC_N(fc_between)(v - begin, n - begin);
-        for (r = 0; r + 4 <= rows; r += 4)
+        for (r = 0; high > 1 && r + 4 <= rows; r += 4)
             FC_N(fc_dots_at)(high, count, 4, 1, sums, at, pitch, dout_pitch, from + r * pitch + begin,
+                             dout + r * dout_pitch + begin, mask);
+        for (; high > 1 && r + 2 <= rows; r += 2)
+            FC_N(fc_dots_at)(high, count, 2, 1, sums, at, pitch, dout_pitch, from + r * pitch + begin,
                              dout + r * dout_pitch + begin, mask);
         for (; r < rows; r++)
             FC_N(fc_dots_at)(high, count, 1, 1, sums, at, pitch, dout_pitch, from + r * pitch + begin,
@@ -373,9 +388,8 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
     const ptrdiff_t most = taps->high == 5 ? 2 : taps->high == 3 ? 3 : 9;
     ptrdiff_t j, here;
     for (j = 0; j < taps->k; j += here) {
-        const ptrdiff_t parts = (taps->k - j + most - 1) / most;
         const ptrdiff_t *at = taps->at + j;
-        here = (taps->k - j + parts - 1) / parts;
+        here = FC_N(fc_next)(taps->k - j, most);
         switch (taps->high * 16 + here) {
             FC_DOTS(1, 1) FC_DOTS(1, 2) FC_DOTS(1, 3) FC_DOTS(1, 4) FC_DOTS(1, 5) FC_DOTS(1, 6) FC_DOTS(1, 7)
             FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)

@@ -29,8 +29,10 @@ _TOTALS_BYTES = 1 << 14
 _WIDE_VECTORS, _HIGH = 64, 8
 #: Kernel heights whose taps share the rows they read.
 _HEIGHTS = (3, 5)
-#: Of a kernel's sums in a register tile: see fc_sweep.
+#: Vectors that are read or cleared past the end of a block.
 _LANES_PAST = 2
+#: Integers that tell a kernel of a piece to copy or a sweep to make.
+_LIST = 7
 
 #: What `cost` is made of, on a nominal core: multiply-adds a second in float32, bytes a second through a
 #: padded block and out of it, seconds a row of a block takes before its first vector, and a call.
@@ -39,10 +41,11 @@ _MULTIPLY_ADDS, _BYTES, _ROW, _CALL = 6e10, 2e10, 4e-9, 1e-5
 
 @dataclass(frozen=True)
 class Plan:
-    """One call of a kernel: its tables, its workspace in elements a thread, and how many items it draws."""
+    """One call of a kernel: its tables, its workspace in elements and in integers a thread, and its items."""
 
     tables: tuple[np.ndarray, ...]
     space: int
+    lists: int
     items: int
     parts: int = 1
     covers: bool = True
@@ -88,7 +91,7 @@ class Depthwise(Algorithm):
         if plan is None:
             return 0
         partial = math.prod(geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
-        return (threads * plan.space + partial) * dtype.itemsize
+        return (threads * plan.space + partial) * dtype.itemsize + threads * plan.lists * 8
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
         """Multiply-adds, the image and the result through the cache, and the rows they come in."""
@@ -122,10 +125,12 @@ class Depthwise(Algorithm):
         plan = _plan("backward_weights", geometry, x.dtype, threads)
         assert plan is not None
         parts = dw.reshape(1, -1) if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
-        with _arrays.workspace("blocks of the image", (min(threads, plan.items), plan.space), dw.dtype) as space:
+        workers = min(threads, plan.items)
+        lists = np.empty((workers, plan.lists), np.intp)
+        with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:
             _threads.run(
                 _WEIGHTS[dw.dtype],
-                (x.reshape(-1), dout.reshape(-1), parts, *plan.tables, space, _isa.current),
+                (x.reshape(-1), dout.reshape(-1), parts, *plan.tables, space, lists, _isa.current),
                 items=plan.items,
                 work=_work(geometry, dw.dtype),
                 threads=threads,
@@ -145,7 +150,9 @@ def _run(
     result: np.ndarray,
     biased: bool,
 ) -> None:
-    with _arrays.workspace("blocks of the image", (min(threads, plan.items), plan.space), result.dtype) as space:
+    workers = min(threads, plan.items)
+    lists = np.empty((workers, plan.lists), np.intp)
+    with _arrays.workspace("blocks of the image", (workers, plan.space), result.dtype) as space:
         _threads.run(
             _PRODUCT[result.dtype],
             (
@@ -155,6 +162,7 @@ def _run(
                 result.reshape(-1),
                 *plan.tables,
                 space,
+                lists,
                 _isa.current,
             ),
             items=plan.items,
@@ -165,7 +173,7 @@ def _run(
 
 def _work(geometry: ConvGeometry, dtype: np.dtype) -> int:
     """Bytes a plain copy moves in the time it takes, for `_threads.run`."""
-    return int(1e10 * DEPTHWISE.cost("forward", geometry, dtype, 1))
+    return int(4e10 * DEPTHWISE.cost("forward", geometry, dtype, 1))
 
 
 def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
@@ -199,18 +207,27 @@ def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes:
 
 def _entries(
     at: np.ndarray, places: np.ndarray, shared: bool, channels: int, channel_pitch: int, channel_step: int
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Taps (D, H, W) of every channel as the kernels read them: where each column of `high` of them
-    starts in the block, and what weight each tap has."""
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Taps (D, H, W) of every channel as the kernels read them, columns of `high` taps each: where each
+    starts in the block, the place of its first weight, `high`, and how far apart its weights are."""
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
+    step = 0
     if high > 1:
-        at, places = at[:, :1], places.swapaxes(1, 2)
+        step = int(places[0, 1, 0] - places[0, 0, 0])
+        at, places = at[:, :1], places[:, :1]
     channel = np.arange(channels)[:, None]
     return (
         (channel * channel_pitch + at.ravel()).ravel().astype(np.intp),
         (channel * channel_step + places.ravel()).ravel().astype(np.intp),
         high,
+        step,
     )
+
+
+def _pieces(layout: Layout) -> int:
+    """Planes and phases that one channel of a block is copied in."""
+    d, h, w = layout.lines
+    return len(d.phases) * (layout.block[0] + d.reach) * len(h.phases) * len(w.phases)
 
 
 def _over(lines: list[Line]) -> Line:
@@ -245,7 +262,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
     pitch = layout.channel_pitch(itemsize)
 
     paired = op == "backward_data" and lines[2].jump == 2 and len(axes[-1]) == 2
-    table, ats, places_of, at_begin, tap_begin, most = [], [], [], 0, 0, 0
+    table, ats, places_of, at_begin = [], [], [], 0
     for phase in phases:
         shape = tuple(line.taps for line in phase)
         if op == "forward":
@@ -255,18 +272,17 @@ def _product_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
             at = d[:, None, None] + h[:, None] + w
         places = kernel_weights(phase, geometry.kernel).reshape(shape)
         shared = phase[1].stride == phase[1].dilation == 1 and not paired
-        at, places, high = _entries(at, places, shared, sources, pitch, source_step)
+        at, places, high, step = _entries(at, places, shared, sources, pitch, source_step)
         outs, starts = [line.out for line in phase], [line.start for line in phase]
-        table.append([*outs, *starts, len(at), high, at_begin, tap_begin])
+        table.append([*outs, *starts, len(at), high, step, at_begin])
         ats.append(at)
         places_of.append(places)
-        at_begin, tap_begin, most = at_begin + len(at), tap_begin + len(places), max(most, len(places))
+        at_begin += len(at)
 
-    weights_at = _line_up(sources * pitch + _LANES_PAST * lanes + layout.row)
-    spill_at = _line_up(weights_at + 2 * most)
+    spill_at = _line_up(sources * pitch + _LANES_PAST * lanes + layout.row)
     scattered = lines[2].jump > 1 and not paired
     spill = layout.block[1] * layout.block[2] + lanes if scattered else 0
-    sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, weights_at, spill_at, paired]
+    sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, spill_at, _pieces(layout), paired]
     blocks = math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
     met = sum(math.prod(line.out for line in phase) for phase in phases)
     return Plan(
@@ -279,6 +295,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
             np.concatenate(places_of),
         ),
         space=_line_up(spill_at + spill),
+        lists=_LIST * (_pieces(layout) + len(phases) * layout.block[0]),
         items=blocks * geometry.x_shape[0] * groups,
         covers=met == math.prod(line.whole for line in lines),
     )
@@ -295,10 +312,10 @@ def _weights_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
     layout = _layout(lines, channels, itemsize, lanes)
     pitch = layout.channel_pitch(itemsize)
     shape = tuple(line.taps for line in lines)
-    at, places, high = _entries(
-        layout.taps().reshape(shape), kernel_weights(lines, geometry.kernel).reshape(shape),
-        lines[1].stride == lines[1].dilation == 1, 1, pitch, taps,
-    )
+    shared = lines[1].stride == lines[1].dilation == 1
+    places = kernel_weights(lines, geometry.kernel).reshape(shape)
+    at, first, high, step = _entries(layout.taps().reshape(shape), places, shared, 1, pitch, taps)
+    places = (first[:, None] + np.arange(high) * step).ravel()
     blocks = images * math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
     totals = filters * channels * taps * lanes
     block_groups = max(1, min(_TOTALS_BYTES // (totals * itemsize), groups // (8 * threads)))
@@ -313,6 +330,7 @@ def _weights_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
     return Plan(
         (layout.axes(), layout.phases(), np.array(sizes, np.intp), at, places),
         space=_line_up(totals_at + block_groups * totals),
+        lists=_LIST * _pieces(layout),
         items=items * parts,
         parts=parts,
     )

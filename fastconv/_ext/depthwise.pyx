@@ -125,15 +125,18 @@ cdef struct Sizes:
     Py_ssize_t row_step       # of the weights, from a row to the next
     Py_ssize_t channels       # of the source, in a group
     Py_ssize_t channel_pitch  # of the block
-    Py_ssize_t spill_at       # of the workspace
+    Py_ssize_t spill_at       # from a block in the workspace to the next, and the results that follow these
     Py_ssize_t pieces         # most of them, of a channel
+    Py_ssize_t sweeps
     Py_ssize_t paired         # two neighbouring parts share their rows, cell by cell in turn
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t[::1] table) noexcept nogil:
     cdef Sizes s
     s.images, s.groups, s.rows, s.row_step = table[0], table[1], table[2], table[3]
-    s.channels, s.channel_pitch, s.spill_at, s.pieces, s.paired = table[4], table[5], table[6], table[7], table[8]
+    s.channels, s.channel_pitch, s.spill_at, s.pieces, s.sweeps, s.paired = (
+        table[4], table[5], table[6], table[7], table[8], table[9]
+    )
     return s
 
 
@@ -155,6 +158,14 @@ cdef struct Sweep:
     Py_ssize_t rows
     Py_ssize_t n
     Py_ssize_t whole   # rows that may be stored past their end
+
+
+# A block that was copied: of which image and group, and what is to be computed of it.
+cdef struct Stage:
+    Py_ssize_t plane
+    Py_ssize_t part
+    Py_ssize_t count
+    Sweep* sweeps
 
 
 cdef Py_ssize_t whole_rows(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
@@ -208,11 +219,13 @@ def product(
     cdef Side[3] sides
     cdef Block block
     cdef fc_piece* pieces
-    cdef Sweep* sweeps
+    cdef Stage[2] stages
+    cdef Stage* stage
     cdef int dtype = 0 if floating is float else 1
-    cdef Py_ssize_t total, blocks, index, begin, slot, plane, group, part, row, channel, volume, positions
-    cdef Py_ssize_t filled = -1, count = 0, swept = 0, first
+    cdef Py_ssize_t total, blocks, index, begin, end, slot, plane, part, row, channel, volume, positions, group
+    cdef Py_ssize_t filled = -1, count = 0, first
     cdef fc_pad_t pad = fc_pad_table[dtype][isa]
+    cdef floating* patch
     with nogil:
         s = read_sizes(sizes)
         read_sides(sides, axes, phases)
@@ -223,36 +236,52 @@ def product(
         slot = fc_draw(&counter[1], 1)
         fc_check(slot < space.shape[0] and slot < lists.shape[0])
         pieces = <fc_piece*> &lists[slot, 0]
-        sweeps = <Sweep*> (pieces + s.pieces)
+        stages[0].sweeps = <Sweep*> (pieces + s.pieces)
+        stages[1].sweeps = stages[0].sweeps + s.sweeps
+        fc_check(s.pieces * 7 + 2 * s.sweeps * 6 <= lists.shape[1])
+        stages[0].part = stages[1].part = -1
         begin = fc_draw(&counter[0], grain)
         while begin < total:
             plane, part = begin // blocks, begin % blocks
-            group = plane % s.groups
-            for index in range(begin, min(begin + grain, total)):
-                if filled != part:
-                    filled = part
-                    place_block(&block, part, sides)
-                    count = cut_pieces(pieces, sides, &block)
-                    swept = cut_sweeps(sweeps, &s, sides, &block, parts, fc_depthwise_lanes(dtype, isa))
-                    fc_check((count + swept) * 7 <= lists.shape[1])
-                for channel in range(s.channels):
-                    first = (plane * s.channels + channel) * volume
-                    pad(&space[slot, channel * s.channel_pitch], sides[1].pitch, pieces, count, &source[first],
-                        sides[1].stride * sides[2].size, sides[2].stride, source.shape[0] - first)
-                for row in range(s.rows):
-                    sum_row(
-                        &w[group * (w.shape[0] // s.groups) + row * s.row_step],
-                        &bias[group * s.rows + row] if bias.shape[0] else NULL,
-                        &result[(plane * s.rows + row) * positions], sweeps, swept, &s, sides, parts, at, places,
-                        &space[slot, 0], dtype, isa,
-                    )
-                part += 1
-                if part == blocks:
-                    part = 0
-                    plane += 1
-                    group += 1
-                    if group == s.groups:
-                        group = 0
+            end = min(begin + grain, total)
+            # The next block is copied before this one is summed: a load that meets several stores has to wait
+            # until these have left the store buffer.
+            for index in range(begin, end + 1):
+                if index < end:
+                    stage = &stages[index % 2]
+                    stage.plane = plane
+                    if filled != part or stage.part != part:
+                        place_block(&block, part, sides)
+                    if filled != part:
+                        filled = part
+                        count = cut_pieces(pieces, sides, &block)
+                        fc_check(count <= s.pieces)
+                    if stage.part != part:
+                        stage.part = part
+                        stage.count = cut_sweeps(
+                            stage.sweeps, &s, sides, &block, parts, fc_depthwise_lanes(dtype, isa)
+                        )
+                        fc_check(stage.count <= s.sweeps)
+                    for channel in range(s.channels):
+                        first = (plane * s.channels + channel) * volume
+                        pad(&space[slot, index % 2 * s.spill_at + channel * s.channel_pitch], sides[1].pitch, pieces,
+                            count, &source[first], sides[1].stride * sides[2].size, sides[2].stride,
+                            source.shape[0] - first)
+                    part += 1
+                    if part == blocks:
+                        part = 0
+                        plane += 1
+                if index > begin:
+                    stage = &stages[(index - 1) % 2]
+                    patch = &space[slot, (index - 1) % 2 * s.spill_at]
+                    group = stage.plane % s.groups
+                    for row in range(s.rows):
+                        sum_row(
+                            &w[group * (w.shape[0] // s.groups) + row * s.row_step],
+                            &bias[group * s.rows + row] if bias.shape[0] else NULL,
+                            &result[(stage.plane * s.rows + row) * positions], stage.sweeps, stage.count, &s, sides,
+                            parts, at, places, patch, &space[slot, 2 * s.spill_at], dtype, isa,
+                        )
             begin = fc_draw(&counter[0], grain)
 
 
@@ -268,7 +297,7 @@ cdef inline void read_taps(
 cdef void sum_row(
     const floating* w, const floating* bias, floating* result, const Sweep* sweeps, Py_ssize_t count, const Sizes* s,
     const Side* sides, const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places,
-    floating* space, int dtype, int isa,
+    const floating* patch, floating* spill, int dtype, int isa,
 ) noexcept nogil:
     """One row of the result in one block, a sweep at a time."""
     cdef const Side* h = &sides[1]
@@ -277,7 +306,6 @@ cdef void sum_row(
     cdef fc_taps a, b
     cdef Py_ssize_t i, oh, ow
     cdef floating* to
-    cdef floating* spill = space + s.spill_at
     for i in range(count):
         sweep = &sweeps[i]
         read_taps(&a, &parts[sweep.part, 0], at, places, w, h.pitch)
@@ -285,12 +313,12 @@ cdef void sum_row(
         to = result + sweep.to
         if s.paired:
             read_taps(&b, &parts[sweep.part + 1, 0], at, places, w, h.pitch)
-            fc_sweep_pair_table[dtype][isa](&a, &b, space + sweep.source, to, sweep.rows, sweep.n, sweep.whole)
+            fc_sweep_pair_table[dtype][isa](&a, &b, patch + sweep.source, to, sweep.rows, sweep.n, sweep.whole)
         elif x.jump == 1:
-            fc_sweep_table[dtype][isa](&a, space + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
+            fc_sweep_table[dtype][isa](&a, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
         else:
             a.to_pitch = sweep.n
-            fc_sweep_table[dtype][isa](&a, space + sweep.source, spill, sweep.rows, sweep.n, bias, sweep.rows)
+            fc_sweep_table[dtype][isa](&a, patch + sweep.source, spill, sweep.rows, sweep.n, bias, sweep.rows)
             for oh in range(sweep.rows):
                 for ow in range(sweep.n):
                     to[oh * h.jump * x.whole + ow * x.jump] = spill[oh * sweep.n + ow]

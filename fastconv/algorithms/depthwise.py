@@ -173,7 +173,7 @@ def _run(
 
 def _work(geometry: ConvGeometry, dtype: np.dtype) -> int:
     """Bytes a plain copy moves in the time it takes, for `_threads.run`."""
-    return int(4e10 * DEPTHWISE.cost("forward", geometry, dtype, 1))
+    return int(2e10 * DEPTHWISE.cost("forward", geometry, dtype, 1))
 
 
 def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
@@ -280,9 +280,10 @@ def _product_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
         at_begin += len(at)
 
     spill_at = _line_up(sources * pitch + _LANES_PAST * lanes + layout.row)
+    pieces, sweeps = _pieces(layout), len(phases) * layout.block[0]
     scattered = lines[2].jump > 1 and not paired
     spill = layout.block[1] * layout.block[2] + lanes if scattered else 0
-    sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, spill_at, _pieces(layout), paired]
+    sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, spill_at, pieces, sweeps, paired]
     blocks = math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
     met = sum(math.prod(line.out for line in phase) for phase in phases)
     return Plan(
@@ -294,8 +295,8 @@ def _product_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
             np.concatenate(ats),
             np.concatenate(places_of),
         ),
-        space=_line_up(spill_at + spill),
-        lists=_LIST * (_pieces(layout) + len(phases) * layout.block[0]),
+        space=_line_up(2 * spill_at + spill),
+        lists=_LIST * (pieces + 2 * sweeps),
         items=blocks * geometry.x_shape[0] * groups,
         covers=met == math.prod(line.whole for line in lines),
     )

@@ -19,6 +19,15 @@ typedef struct {
     ptrdiff_t to, top, rows, bottom, from, before, n;
 } fc_piece;
 
+/* Keeps a vector in its register: GCC would load it again for each use. */
+#if FC_X86
+#define FC_HOLD(v) __asm__("" : "+v"(v))
+#elif FC_VECTORS && defined(__aarch64__)
+#define FC_HOLD(v) __asm__("" : "+w"(v))
+#else
+#define FC_HOLD(v) ((void)0)
+#endif
+
 #define FC_TEMPLATE "depthwise_template.h"
 #include "foreach.h"
 

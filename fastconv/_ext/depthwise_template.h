@@ -171,7 +171,8 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
         for (i = 0; i < rows + high - 1; i++) {
             FC_UNROLL
             for (v = 0; v < vectors; v++) {
-                const FC_V x = FC_N(fc_load)(row + i * pitch + (v && v == vectors - 1 ? last : v * FC_VL));
+                FC_V x = FC_N(fc_load)(row + i * pitch + (v && v == vectors - 1 ? last : v * FC_VL));
+                FC_HOLD(x);
                 FC_UNROLL
                 for (r = 0; r < rows; r++) {
                     if (i - r >= 0 && i - r < high)
@@ -326,6 +327,7 @@ FC_INLINE void FC_N(fc_dots_at)(const int high, const int count, const int rows,
             /* Zero on one side is not enough: the other may hold a NaN. */
             if (masked)
                 x = FC_N(fc_keep)(x, mask);
+            FC_HOLD(x);
             FC_UNROLL
             for (r = 0; r < rows; r++) {
                 if (i - r >= 0 && i - r < high)

@@ -9,6 +9,7 @@ import numpy as np
 from fastconv import _arrays, _padding
 from fastconv.algorithms.base import OPS, Algorithm, Op
 from fastconv.algorithms.depthwise import Depthwise
+from fastconv.algorithms.fft import Fft
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
 from fastconv.algorithms.reference import Reference
@@ -16,7 +17,7 @@ from fastconv.geometry import ConvGeometry
 
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {
-    algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit(), Depthwise())
+    algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit(), Depthwise(), Fft())
 }
 
 #: Extended images of mirrored, replicated or circular padding held at a time, in bytes.
@@ -43,7 +44,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit', 'depthwise')
+    ('reference', 'im2col', 'implicit', 'depthwise', 'fft')
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,12 @@ from fastconv.algorithms.base import Algorithm, Op
 from fastconv.geometry import ConvGeometry
 
 #: Of all spectra held at a time. Tiles and blocks shrink to it, down to a single transform of the kernel.
-_SPACE_BYTES = 3 << 23
+_SPACE_BYTES = 1 << 24
 #: A transform of the kernel alone that takes more than this is refused.
 _MOST_BYTES = 1 << 30
-#: Tiles are not cut below so many times the kernel only to hold more spectra at a time: the overlap would be most of it.
+#: Tiles are not cut below so many times the kernel only to hold more spectra: the overlap would be most of it.
 _SPANS = 3
-#: Spectra of sources and results are each held this many times: as transformed, put in order, and as a sum.
+#: Spectra are held up to this many times: as transformed, put in order, and as a sum.
 _COPIES = 3
 
 #: What `cost` is made of, on a nominal core in float32: operations a second of a transform (5 n log2 n of
@@ -65,8 +65,9 @@ class Side:
         first = -(-max(at, 0) // self.spread)
         last = min(max(at + self.tile + self.span - 2, -1) // self.spread + 1, self.size)
         start = first * self.spread - at
-        return slice(first, max(first, last)), slice(start, max(start, start + (last - first - 1) * self.spread + 1),
-                                                     self.spread)
+        return slice(first, max(first, last)), slice(
+            start, max(start, start + (last - first - 1) * self.spread + 1), self.spread
+        )
 
     def result(self, begin: int) -> tuple[slice, slice]:
         """Which results the tile has, and where they lie in it."""
@@ -107,7 +108,7 @@ class Plan:
     @property
     def planes(self) -> int:
         """Spectra held at a time."""
-        return self.rows * self.columns + _COPIES * self.images * (self.rows + self.columns)
+        return _COPIES * (self.rows * self.columns + self.images * (self.rows + self.columns))
 
 
 class Fft(Algorithm):
@@ -200,7 +201,12 @@ class Fft(Algorithm):
                     part = np.matmul(np.conj(of_dout, out=of_dout).transpose(0, 2, 1), of_x)
                     total = part if total is None else np.add(total, part, out=total)
                 cells = _cells(total, plan, threads)
-                result[rows, columns] = cells[(..., *(slice(0, side.span, side.dilation) for side in plan.sides))]
+                result[rows, columns] = cells[_last(slice(0, side.span, side.dilation) for side in plan.sides)]
+
+
+def _last(slices: Iterable[slice]) -> tuple[Any, ...]:
+    """The index of the last axes."""
+    return (..., *slices)
 
 
 def _groups(sources: np.ndarray, results: np.ndarray, geometry: ConvGeometry) -> Iterator[tuple[np.ndarray, ...]]:
@@ -228,13 +234,13 @@ def _correlate(plan: Plan, sources: np.ndarray, weights: np.ndarray, results: np
                 total = part if total is None else np.add(total, part, out=total)
             cells = _cells(total, plan, threads).swapaxes(0, 1)
             places = [side.result(start) for side, start in zip(plan.sides, begin, strict=True)]
-            results[(images, rows, *(to for to, _ in places))] = cells[(..., *(at for _, at in places))]
+            results[(images, rows, *(to for to, _ in places))] = cells[_last(at for _, at in places)]
 
 
 def _weight_spectra(plan: Plan, weights: np.ndarray, threads: int) -> np.ndarray:
     """Conjugate spectra (frequencies, f, c) of kernels with zeros between their taps."""
     spread = np.zeros((*weights.shape[:2], *plan.lengths), weights.dtype)
-    spread[(..., *(slice(0, side.span, side.dilation) for side in plan.sides))] = weights
+    spread[_last(slice(0, side.span, side.dilation) for side in plan.sides)] = weights
     spectra = _spectra(spread, plan, threads)
     return np.conj(spectra, out=spectra)
 
@@ -243,7 +249,7 @@ def _tile_of_sources(plan: Plan, sources: np.ndarray, begin: tuple[int, ...]) ->
     """A tile and the margin its kernels reach into, zeros where there is no source."""
     tile = np.zeros((*sources.shape[:2], *plan.lengths), sources.dtype)
     places = [side.source(start) for side, start in zip(plan.sides, begin, strict=True)]
-    tile[(..., *(to for _, to in places))] = sources[(..., *(cells for cells, _ in places))]
+    tile[_last(to for _, to in places)] = sources[_last(cells for cells, _ in places)]
     return tile
 
 
@@ -251,7 +257,7 @@ def _tile_of_results(plan: Plan, results: np.ndarray, begin: tuple[int, ...]) ->
     """A tile of gradients of results, zeros where the stride leaves one out."""
     tile = np.zeros((*results.shape[:2], *plan.lengths), results.dtype)
     places = [side.result(start) for side, start in zip(plan.sides, begin, strict=True)]
-    tile[(..., *(to for _, to in places))] = results[(..., *(cells for cells, _ in places))]
+    tile[_last(to for _, to in places)] = results[_last(cells for cells, _ in places)]
     return tile
 
 
@@ -294,8 +300,8 @@ def _make_plan(op: Op, geometry: ConvGeometry, itemsize: int) -> Plan:
         else:
             sides.append(Side(size, 1, lo, k, dilation, out, stride))
     rows, columns = _rows_and_columns(op, geometry)
-    tiles = [side.whole for side in sides]
-    images = geometry.x_shape[0]
+    tiles = [max(side.whole, 1) for side in sides]
+    images = max(geometry.x_shape[0], 1)
 
     def plan(rows: int, columns: int, images: int) -> Plan:
         cut = (side.cut(tile) for side, tile in zip(sides, tiles, strict=True))
@@ -309,15 +315,15 @@ def _make_plan(op: Op, geometry: ConvGeometry, itemsize: int) -> Plan:
         spare = [tile > 1 and tile >= _SPANS * side.span for tile, side in zip(tiles, sides, strict=True)]
         if not any(spare):
             break
-        axis = max(range(len(tiles)), key=lambda i: spare[i] and tiles[i])
-        tiles[axis] = -(-tiles[axis] // 2)
+        widest = max(range(len(tiles)), key=lambda i: spare[i] and tiles[i])
+        tiles[widest] = -(-tiles[widest] // 2)
     while images > 1 and not fits(plan(rows, columns, images)):
         images = -(-images // 2)
     while rows * columns > 1 and not fits(plan(rows, columns, images)):
         rows, columns = (-(-rows // 2), columns) if rows >= columns else (rows, -(-columns // 2))
     while max(tiles) > 1 and not fits(plan(rows, columns, images)):
-        axis = max(range(len(tiles)), key=lambda i: tiles[i])
-        if tiles[axis] <= sides[axis].span:
+        widest = max(range(len(tiles)), key=lambda i: tiles[i])
+        if tiles[widest] <= sides[widest].span:
             break
-        tiles[axis] = -(-tiles[axis] // 2)
+        tiles[widest] = -(-tiles[widest] // 2)
     return plan(rows, columns, images)

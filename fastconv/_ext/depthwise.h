@@ -39,7 +39,7 @@ typedef void (*fc_sweep_pair_t)(const fc_taps *a, const fc_taps *b, const void *
                                 ptrdiff_t n, ptrdiff_t whole);
 typedef void (*fc_dots_t)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
                           void *totals);
-typedef void (*fc_lanes_t)(const void *totals, ptrdiff_t n, const ptrdiff_t *place, void *to);
+typedef void (*fc_lanes_t)(const void *totals, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to);
 FC_TABLE(fc_pad_t, fc_pad);
 FC_TABLE(fc_sweep_t, fc_sweep);
 FC_TABLE(fc_sweep_pair_t, fc_sweep_pair);

@@ -292,7 +292,7 @@ cdef struct WeightSizes:
     Py_ssize_t k
     Py_ssize_t high
     Py_ssize_t parts
-    Py_ssize_t dout_at        # of the workspace
+    Py_ssize_t dout_at        # from a block in the workspace to the next, and the outputs that follow these
     Py_ssize_t totals_at
 
 
@@ -317,7 +317,7 @@ def weights(
     cdef Block block
     cdef fc_piece* pieces
     cdef int dtype = 0 if floating is float else 1
-    cdef Py_ssize_t total, blocks, index, begin, slot, volume, group, groups, part, piece, g, i, taps, lanes, step
+    cdef Py_ssize_t total, blocks, index, begin, slot, volume, group, groups, part, piece, g, i, taps, lanes, step, plane
     cdef Py_ssize_t filled = -1, count = 0, first, channel
     cdef floating* totals
     cdef fc_pad_t pad = fc_pad_table[dtype][isa]
@@ -348,27 +348,30 @@ def weights(
                         place_block(&block, filled, sides)
                         count = cut_pieces(pieces, sides, &block)
                         fc_check(count * 7 <= lists.shape[1])
-                    for g in range(group, group + groups):
-                        for channel in range(s.channels):
-                            first = ((block.image * s.groups + g) * s.channels + channel) * volume
-                            pad(&space[slot, channel * s.channel_pitch], sides[1].pitch, pieces, count,
-                                &source[first], sides[1].stride * sides[2].size, sides[2].stride,
-                                source.shape[0] - first)
-                        contract(
-                            dout, (block.image * s.groups + g) * s.filters, &s, sides, &block, at, &space[slot, 0],
-                            totals + (g - group) * step * lanes, dtype, isa, lanes,
-                        )
+                    # As in `product`, one copy ahead of the sums.
+                    for g in range(groups + 1):
+                        plane = block.image * s.groups + group + g
+                        if g < groups:
+                            for channel in range(s.channels):
+                                first = (plane * s.channels + channel) * volume
+                                pad(&space[slot, g % 2 * s.dout_at + channel * s.channel_pitch], sides[1].pitch,
+                                    pieces, count, &source[first], sides[1].stride * sides[2].size, sides[2].stride,
+                                    source.shape[0] - first)
+                        if g > 0:
+                            contract(
+                                dout, (plane - 1) * s.filters, &s, sides, &block, at,
+                                &space[slot, (g - 1) % 2 * s.dout_at], &space[slot, 2 * s.dout_at],
+                                totals + (g - 1) * step * lanes, dtype, isa, lanes,
+                            )
                     piece += s.parts
-                for i in range(groups * s.filters * s.channels):
-                    fc_lanes_table[dtype][isa](
-                        totals + i * taps * lanes, taps, &places[0], &result[part, group * step + i * taps]
-                    )
+                fc_lanes_table[dtype][isa](totals, groups * step, taps, &places[0], &result[part, group * step])
             begin = fc_draw(&counter[0], grain)
 
 
 cdef void contract(
     const floating[::1] dout, Py_ssize_t row, const WeightSizes* s, const Side* sides, const Block* b,
-    const Py_ssize_t[::1] at, floating* space, floating* totals, int dtype, int isa, Py_ssize_t lanes,
+    const Py_ssize_t[::1] at, const floating* patch, floating* copied, floating* totals, int dtype, int isa,
+    Py_ssize_t lanes,
 ) noexcept nogil:
     """One block of one group: each filter's outputs, of which `row` is the first plane, with each channel."""
     cdef Py_ssize_t plane = sides[1].out * sides[2].out, f, c, od, i, first
@@ -389,10 +392,10 @@ cdef void contract(
                 # A vector would read past the end of dout.
                 taps.to_pitch = b.n[2]
                 for i in range(b.n[1] * b.n[2]):
-                    space[s.dout_at + i] = rows[i // b.n[2] * sides[2].out + i % b.n[2]]
-                rows = space + s.dout_at
+                    copied[i] = rows[i // b.n[2] * sides[2].out + i % b.n[2]]
+                rows = copied
             for c in range(s.channels):
                 fc_dots_table[dtype][isa](
-                    &taps, space + c * s.channel_pitch + od * sides[0].pitch, rows, b.n[1], b.n[2],
+                    &taps, patch + c * s.channel_pitch + od * sides[0].pitch, rows, b.n[1], b.n[2],
                     totals + (f * s.channels + c) * taps_count * lanes,
                 )

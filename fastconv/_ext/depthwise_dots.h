@@ -97,15 +97,33 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
 }
 #undef FC_DOTS
 
-/* to[place[i]] = the sum of the lanes of totals[i]. */
-static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, const ptrdiff_t *place, void *to)
+/* The sum of the lanes of each of totals[i], i < n, goes to to[i / taps * taps + place[i % taps]]. */
+static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to_)
 {
     const FC_T *totals = (const FC_T *)totals_;
-    ptrdiff_t i, lane;
-    for (i = 0; i < n; i++, totals += FC_VL) {
-        double sum = 0;
-        for (lane = 0; lane < FC_VL; lane++)
-            sum += totals[lane];
-        ((FC_T *)to)[place[i]] = (FC_T)sum;
+    FC_T *to = (FC_T *)to_;
+    ptrdiff_t i, tap = 0;
+    for (i = 0; i < n; i += FC_VL, totals += FC_VL * FC_VL) {
+        FC_V rows[FC_VL];
+        FC_T sums[FC_VL];
+        int count, r;
+        FC_UNROLL
+        for (r = 0; r < FC_VL; r++)
+            rows[r] = i + r < n ? FC_N(fc_load)(totals + r * FC_VL) : FC_N(fc_splat)(0);
+        /* Neighbours are added, two vectors at a time, until each has one lane left. */
+        FC_UNROLL
+        for (count = FC_VL / 2; count; count /= 2) {
+            FC_UNROLL
+            for (r = 0; r < count; r++)
+                rows[r] = FC_EVENS(rows[2 * r], rows[2 * r + 1]) + FC_ODDS(rows[2 * r], rows[2 * r + 1]);
+        }
+        FC_N(fc_store)(sums, rows[0]);
+        for (r = 0; r < FC_VL && i + r < n; r++) {
+            to[place[tap]] = sums[r];
+            if (++tap == taps) {
+                tap = 0;
+                to += taps;
+            }
+        }
     }
 }

@@ -37,7 +37,9 @@ cdef extern from "depthwise.h":
     ctypedef void (*fc_dots_t)(
         const fc_taps* taps, const void* source, const void* dout, Py_ssize_t rows, Py_ssize_t n, void* totals,
     ) noexcept nogil
-    ctypedef void (*fc_lanes_t)(const void* totals, Py_ssize_t n, const Py_ssize_t* place, void* to) noexcept nogil
+    ctypedef void (*fc_lanes_t)(
+        const void* totals, Py_ssize_t n, Py_ssize_t taps, const Py_ssize_t* place, void* to,
+    ) noexcept nogil
 
     const fc_pad_t[2][3] fc_pad_table
     const fc_sweep_t[2][3] fc_sweep_table

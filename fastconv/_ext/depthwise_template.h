@@ -31,23 +31,28 @@ FC_INLINE FC_V FC_N(fc_keep)(FC_V v, int mask) { return mask ? v : 0; }
 #if FC_VL == 16
 #define FC_EVENS(a, b) \
     __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
 #define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define FC_TURN_HIGH(a, b) \
     __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #elif FC_VL == 8
 #define FC_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
 #define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define FC_TURN_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 #elif FC_VL == 4
 #define FC_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
 #define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define FC_TURN_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #elif FC_VL == 2
 #define FC_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2)
+#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3)
 #define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 2)
 #define FC_TURN_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
 #else
 #define FC_EVENS(a, b) ((void)(b), (a))
+#define FC_ODDS(a, b) ((void)(a), (b))
 #define FC_TURN_LOW(a, b) ((void)(b), (a))
 #define FC_TURN_HIGH(a, b) ((void)(a), (b))
 #endif
@@ -100,12 +105,16 @@ static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_piece *pieces, ptr
         ptrdiff_t left = room - pieces->from, rows = pieces->rows;
         FC_N(fc_clear)(to, pieces->top * width);
         to += pieces->top * width;
-        if (stride == 1 && before + n <= FC_VL && after <= FC_VL) {
+        if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
+            /* Short rows: a store of cells clears what follows them. */
             const FC_M mask = FC_N(fc_between)(0, n);
-            for (; rows > 0 && left >= FC_VL; rows--) {
-                FC_N(fc_store)(to, FC_N(fc_splat)(0));
-                FC_N(fc_store)(to + before, FC_N(fc_keep)(FC_N(fc_load)(from), mask));
-                FC_N(fc_store)(to + before + n, FC_N(fc_splat)(0));
+            for (; rows > 0 && left >= stride * FC_VL; rows--) {
+                FC_V cells = FC_N(fc_load)(from);
+                if (stride == 2)
+                    cells = FC_EVENS(cells, FC_N(fc_load)(from + FC_VL));
+                if (before)
+                    FC_N(fc_store)(to, FC_N(fc_splat)(0));
+                FC_N(fc_store)(to + before, FC_N(fc_keep)(cells, mask));
                 to += width;
                 from += from_pitch;
                 left -= from_pitch;
@@ -308,5 +317,6 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
 
 #include "depthwise_dots.h"
 #undef FC_EVENS
+#undef FC_ODDS
 #undef FC_TURN_LOW
 #undef FC_TURN_HIGH

@@ -326,7 +326,7 @@ def _weights_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
         parts = min(threads, blocks)
     dout_at = _line_up(channels * pitch + _LANES_PAST * lanes + layout.row)
     short = layout.block[1] * lanes if lines[2].out % layout.block[2] or layout.block[2] < lanes else 0
-    totals_at = _line_up(dout_at + short + lanes)
+    totals_at = _line_up(2 * dout_at + short + lanes)
     sizes = [images, groups, block_groups, filters, channels, pitch, len(at), high, parts, dout_at, totals_at]
     return Plan(
         (layout.axes(), layout.phases(), np.array(sizes, np.intp), at, places),

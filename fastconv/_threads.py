@@ -147,20 +147,30 @@ def threads(n: int) -> Iterator[None]:
         _override.reset(token)
 
 
-def run(kernel: Callable[..., None], args: tuple, *, items: int, work: int, threads: int, tail: tuple = ()) -> None:
+def run(
+    kernel: Callable[..., None],
+    args: tuple,
+    *,
+    items: int,
+    work: int,
+    threads: int,
+    tail: tuple = (),
+    grain: int = 0,
+) -> None:
     """Call ``kernel(*args, counter, grain, *tail)`` in up to `threads` threads, this one included.
 
     `items` is the number of pieces the kernel counts, `work` how many bytes a
     plain copy would move in the time the kernel takes; together they set how
-    many pieces a draw takes.
+    many pieces a draw takes, unless `grain` says. ``counter[1]`` counts the
+    threads, for kernels whose threads each have a workspace.
     """
-    counter = np.zeros(1, np.intp)
+    counter = np.zeros(2, np.intp)
     helpers = min(threads, items, _team.MAX_HELPERS + 1) - 1
     if helpers < 1 or work < SERIAL_BYTES:
         kernel(*args, counter, max(items, 1), *tail)
         return
     # Some 64 KiB a draw keeps the counter quiet; eight draws a thread keep the threads even.
-    grain = max(1, min(items * (1 << 16) // work, items // (8 * (helpers + 1))))
+    grain = grain or max(1, min(items * (1 << 16) // work, items // (8 * (helpers + 1))))
     futures = _team.submit(helpers, kernel, *args, counter, grain, *tail)
     try:
         kernel(*args, counter, grain, *tail)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from fastconv import _isa
+
 # Machines under load are slow at times; a deadline would report that as a defect.
 settings.register_profile("fastconv", deadline=None, max_examples=60)
 settings.load_profile("fastconv")
@@ -22,9 +24,23 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr("fastconv.layers.pooling._INT32_CELLS", 0)
         monkeypatch.setattr(algorithms, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "_images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
+        depthwise, fft = sys.modules["fastconv.algorithms.depthwise"], sys.modules["fastconv.algorithms.fft"]
+        monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)
+        monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
+        monkeypatch.setattr(depthwise, "_WIDE_VECTORS", 1)
+        monkeypatch.setattr(depthwise, "_HIGH", 1)
+        monkeypatch.setattr(fft, "_SPACE_BYTES", 5000)
+        monkeypatch.setattr(fft, "_SPANS", 1)
     return request.param
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(1)
+
+
+@pytest.fixture(params=_isa.usable())
+def isa(request, monkeypatch):
+    """Every instruction set that this machine has."""
+    monkeypatch.setattr("fastconv._isa.current", _isa.NAMES.index(request.param))
+    return request.param

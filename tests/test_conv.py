@@ -1,5 +1,7 @@
 """Convolution: every algorithm, op and dtype over the table of cases, against loops that share no code with it."""
 
+import itertools
+import math
 import sys
 
 import numpy as np
@@ -11,12 +13,34 @@ import fastconv
 from fastconv import conv, conv_backward, conv_forward
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
+#: Algorithms that multiply transforms: by how much their errors may be larger.
+TRANSFORMS = {"fft": 1.0, "winograd": 4.0}
+EXACT = [name for name in fastconv.algorithms() if name not in TRANSFORMS]
+OPS = ("forward", "backward_data", "backward_weights")
 
 
-def close(actual, expected, dtype):
+def registry():
+    return sys.modules["fastconv.algorithms"].REGISTRY
+
+
+def reason(algorithm, geometry, dtype=np.float64):
+    """Why an algorithm cannot serve a geometry; None where it can, all three ops."""
+    if algorithm == "auto":
+        return None
+    reasons = [registry()[algorithm].unsupported(op, geometry, np.dtype(dtype)) for op in OPS]
+    return next(filter(None, reasons), None)
+
+
+def skip_unsupported(algorithm, geometry, dtype=np.float64):
+    why = reason(algorithm, geometry, dtype)
+    if why is not None:
+        pytest.skip(f"{algorithm}: {why}")
+
+
+def close(actual, expected, dtype, algorithm="auto"):
     assert actual.dtype == dtype
     assert actual.flags.c_contiguous and actual.flags.aligned and actual.dtype.isnative
-    scale = max(1.0, np.abs(expected).max(initial=0.0))
+    scale = max(1.0, np.abs(expected).max(initial=0.0)) * TRANSFORMS.get(algorithm, 1.0)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
@@ -24,13 +48,14 @@ def close(actual, expected, dtype):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
 def test_against_loops(algorithm, case, dtype, blocks):
+    skip_unsupported(algorithm, case.geometry, dtype)
     x, w, b = case.arrays(dtype)
     table, out_spatial = case.table()
     groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
     expected = oracle.conv(x, w, b, table, out_spatial, groups, flip)
     out, cache = conv_forward(x, w, b, case.options, algorithm=algorithm)
     assert out.shape == case.geometry.out_shape == expected.shape
-    close(out, expected, dtype)
+    close(out, expected, dtype, algorithm)
     assert np.array_equal(conv(x, w, b, algorithm=algorithm, **case.options), out)
 
     dout = np.random.default_rng(2).standard_normal(out.shape).astype(dtype)
@@ -38,13 +63,14 @@ def test_against_loops(algorithm, case, dtype, blocks):
         conv_backward(dout, cache), oracle.conv_gradients(x, w, dout, table, groups, flip), strict=True
     ):
         assert actual.shape == wanted.shape
-        close(actual, wanted, dtype)
+        close(actual, wanted, dtype, algorithm)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("algorithm", fastconv.algorithms())
 def test_adjoints(algorithm, case):
     """<conv(x, w), dout> = <x, dx> = <w, dw>: convolution is linear in both."""
+    skip_unsupported(algorithm, case.geometry)
     x, w, _ = case.arrays()
     out, cache = conv_forward(x, w, None, case.options, algorithm=algorithm)
     dout = np.random.default_rng(3).standard_normal(out.shape)
@@ -193,7 +219,7 @@ def test_results_alias_nothing():
         )
 
 
-@pytest.mark.parametrize("algorithm", fastconv.algorithms())
+@pytest.mark.parametrize("algorithm", EXACT)
 def test_nan_and_inf_go_where_the_sum_of_products_sends_them(algorithm):
     x = np.zeros((1, 1, 5, 5))
     x[0, 0, 0, 0], x[0, 0, 4, 4] = np.nan, np.inf
@@ -203,6 +229,146 @@ def test_nan_and_inf_go_where_the_sum_of_products_sends_them(algorithm):
         zero = conv(x, 0 * w, algorithm=algorithm)[0, 0]
     assert np.isnan(out[0, 0]) and np.isinf(out[3, 3]) and np.isfinite(out).sum() == 14
     assert np.isnan(zero[0, 0]) and np.isnan(zero[3, 3]) and np.isfinite(zero).sum() == 14
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("algorithm", [name for name in fastconv.algorithms() if name in TRANSFORMS])
+def test_transforms_hide_no_nan_or_inf(algorithm, value, dtype, blocks, rng):
+    """It may spread over its image; other images, and other filters' gradients, are as they were."""
+    x, w = rng.standard_normal((3, 4, 11, 10)).astype(dtype), rng.standard_normal((4, 2, 3, 3)).astype(dtype)
+    options = {"pad": 1, "groups": 2, "algorithm": algorithm}
+    out, cache = conv_forward(x, w, None, **options)
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    dx = conv_backward(dout, cache)[0]
+    for at in [(1, 1, 0, 0), (1, 1, 5, 7), (1, 1, 10, 9)]:
+        bad_x, bad_dout = x.copy(), dout.copy()
+        bad_x[at] = bad_dout[at] = value
+        with np.errstate(invalid="ignore"):
+            bad, cache = conv_forward(bad_x, w, None, **options)
+            exact, exact_cache = conv_forward(bad_x, w, None, **{**options, "algorithm": "reference"})
+            for weights in (w, 0 * w):
+                found = conv(bad_x, weights, **options)
+                wanted = conv(bad_x, weights, **{**options, "algorithm": "reference"})
+                assert not np.isfinite(found[~np.isfinite(wanted)]).any()
+            _, bad_dw, _ = conv_backward(dout, cache)
+            _, exact_dw, _ = conv_backward(dout, exact_cache)
+            bad_dx, _, _ = conv_backward(bad_dout, cache, need_dw=False)
+            exact_dx, _, _ = conv_backward(bad_dout, exact_cache, need_dw=False)
+        for actual, exactly, plain in ((bad, exact, out), (bad_dx, exact_dx, dx)):
+            assert not np.isfinite(actual[~np.isfinite(exactly)]).any()
+            assert np.array_equal(actual[[0, 2]], plain[[0, 2]])
+        assert not np.isfinite(bad_dw[~np.isfinite(exact_dw)]).any()
+        assert np.isfinite(bad_dw[2:]).all() and np.isfinite(bad_dw[:, 0]).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+def test_depthwise_takes_no_nan_from_its_neighbours(dtype, blocks, isa, rng):
+    """Lanes past the end of a row read the next row, and the next channel; none of it may be seen."""
+    for size, stride in itertools.product((1, 2, 3, 7, 17, 19), (1, 2, 3)):
+        x, w = rng.standard_normal((2, 3, size, size)).astype(dtype), rng.standard_normal((3, 1, 3, 3)).astype(dtype)
+        options = {"pad": 1, "groups": 3, "stride": stride}
+        x[0, 1], x[1, 0, 0, 0], x[1, 2, -1, -1] = np.nan, np.inf, -np.inf
+        with np.errstate(invalid="ignore"):
+            out, cache = conv_forward(x, w, None, **options, algorithm="depthwise")
+            exact, exact_cache = conv_forward(x, w, None, **options, algorithm="reference")
+            dout = exact.copy()
+            results = [out, *conv_backward(dout, cache)[:2]]
+            wanted = [exact, *conv_backward(dout, exact_cache)[:2]]
+        for actual, expected in zip(results, wanted, strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.x[0]], ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+def test_depthwise_on_every_instruction_set(case, dtype, isa):
+    geometry, depthwise = case.geometry, registry()["depthwise"]
+    skip_unsupported("depthwise", geometry, dtype)
+    x, w, b = case.arrays(dtype)
+    table, _ = case.table()
+    groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
+    for threads in (1, 2):
+        out, cache = conv_forward(x, w, b, case.options, algorithm="depthwise", threads=threads)
+        close(out, oracle.conv(x, w, b, table, geometry.out_spatial, groups, flip), dtype)
+        dout = np.random.default_rng(2).standard_normal(out.shape).astype(dtype)
+        expected = oracle.conv_gradients(x, w, dout, table, groups, flip)
+        for actual, wanted in zip(conv_backward(dout, cache), expected, strict=True):
+            close(actual, wanted, dtype)
+        again = conv_backward(dout, cache)[:2]
+        assert all(np.array_equal(a, c) for a, c in zip(again, conv_backward(dout, cache)[:2], strict=True))
+    assert depthwise.workspace_bytes("backward_weights", geometry, np.dtype(dtype), 2) > 0
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("algorithm", fastconv.algorithms())
+def test_what_an_algorithm_says_of_itself(algorithm, op):
+    """A cost wherever it can serve, and a reason wherever it cannot."""
+    for case in CASES:
+        if 0 in case.x:
+            continue
+        geometry, dtype = case.geometry, np.dtype(np.float32)
+        entry = registry()[algorithm]
+        why = entry.unsupported(op, geometry, dtype)
+        if why is None:
+            assert 0 < entry.cost(op, geometry, dtype, 2) < math.inf
+            assert 0 <= entry.workspace_bytes(op, geometry, dtype, 2) < 1 << 26
+        else:
+            assert isinstance(why, str) and why
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "x", "w", "options", "why"),
+    [
+        ("depthwise", (1, 5, 7), (3, 5, 3), {}, "at most 4 channels and 8 filters, and these have 5 and 3"),
+        ("depthwise", (1, 4, 7), (18, 2, 3), {"groups": 2}, "at most 4 channels and 8 filters, and these have 2 and 9"),
+        ("fft", (1, 1, 9), (1, 1, 2), {"dilation": 1 << 29, "pad": 1 << 29}, "a transform of the kernel"),
+    ],
+)
+def test_unsupported_cases_name_their_reason(algorithm, x, w, options, why):
+    with pytest.raises(ValueError, match=f"algorithm '{algorithm}' cannot do this forward: .*{why}"):
+        conv(np.ones(x), np.ones(w), algorithm=algorithm, **options)
+
+
+def test_memory_of_fft_is_bounded(rng):
+    """Spectra of all channels and filters of the second one would take 70 MB, of its images 100 MB."""
+    import tracemalloc
+
+    fft = registry()["fft"]
+    for x, w in (((2, 4, 300, 300), (4, 4, 11, 11)), ((6, 256, 20, 20), (64, 256, 5, 5)), ((1, 2, 90000), (2, 2, 300))):
+        x, w = rng.standard_normal(x, np.float32), rng.standard_normal(w, np.float32)
+        geometry = fastconv.conv_geometry(x.shape, w.shape, pad=2)
+        out, dx, dw = np.empty(geometry.out_shape, np.float32), np.empty_like(x), np.empty_like(w)
+        dout = rng.standard_normal(out.shape, np.float32)
+        tracemalloc.start()
+        fft.forward(x, w, None, geometry, out, 1)
+        fft.backward_data(dout, w, geometry, dx, 1)
+        fft.backward_weights(x, dout, geometry, dw, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 32 << 20
+        for op in OPS:
+            assert fft.workspace_bytes(op, geometry, x.dtype, 1) <= 32 << 20
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+def test_error_of_fft(dtype, rng):
+    """The bound its docstring gives, at the output's scale."""
+    bound = {np.float32: 2e-5, np.float64: 1e-13}[dtype]
+    for x, w in (
+        ((2, 32, 40, 40), (32, 32, 11, 11)),
+        ((2, 3, 5000), (4, 3, 301)),
+        ((1, 4, 12, 12, 12), (4, 4, 5, 5, 5)),
+    ):
+        x, w = rng.standard_normal(x), rng.standard_normal(w)
+        options = {"pad": 2}
+        out, cache = conv_forward(x.astype(dtype), w.astype(dtype), None, options, algorithm="fft")
+        x, w = x.astype(dtype).astype(np.float64), w.astype(dtype).astype(np.float64)
+        exact, exact_cache = conv_forward(x, w, None, options, algorithm="im2col")
+        dout = rng.standard_normal(out.shape).astype(dtype)
+        for actual, expected in zip(
+            [out, *conv_backward(dout, cache)[:2]], [exact, *conv_backward(dout, exact_cache)[:2]], strict=True
+        ):
+            assert np.abs(actual - expected).max() <= bound * np.abs(expected).max()
 
 
 def test_algorithms():
@@ -219,6 +385,8 @@ def test_auto_takes_the_cheapest():
             geometry = fastconv.conv_geometry(x, w)
             assert choose(op, geometry, dtype, 2).name != "reference"
             for name in fastconv.algorithms():
+                if reason(name, geometry, dtype) is not None:
+                    continue
                 algorithm = choose(op, geometry, dtype, 2, name)
                 assert algorithm.name == name and algorithm.workspace_bytes(op, geometry, dtype, 2) >= 0
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _padding
 from fastconv.algorithms.base import OPS, Algorithm, Op
+from fastconv.algorithms.depthwise import Depthwise
+from fastconv.algorithms.fft import Fft
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
 from fastconv.algorithms.reference import Reference
@@ -15,7 +17,10 @@ from fastconv.algorithms.winograd import Winograd
 from fastconv.geometry import ConvGeometry
 
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
-REGISTRY: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit(), Winograd())}
+REGISTRY: dict[str, Algorithm] = {
+    algorithm.name: algorithm
+    for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft())
+}
 
 #: 'auto' takes more workspace than this only where nothing needs less.
 _WORKSPACE_BYTES = 1 << 25
@@ -44,7 +49,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit', 'winograd')
+    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft')
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from fastconv.algorithms._rates import RATES
 from fastconv.geometry import ConvGeometry
 
 Op: TypeAlias = Literal["forward", "backward_data", "backward_weights"]
@@ -24,8 +25,6 @@ class Algorithm(ABC):
     """
 
     name: str
-    #: What a unit of each kind of `work` takes, in nanoseconds; ``benchmarks/fit_costs.py`` measures and prints it.
-    nanoseconds: Mapping[Op, Mapping[str, float]]
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""
@@ -37,12 +36,11 @@ class Algorithm(ABC):
 
     @abstractmethod
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """How much there is to do of each kind in `nanoseconds`, by the thread that does most."""
+        """How much there is to do of each kind in `RATES`, by the thread that does most."""
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
         """Estimated seconds; they only have to rank."""
-        rates = self.nanoseconds[op]
-        return 1e-9 * sum(rates[kind] * n for kind, n in self.work(op, geometry, dtype, threads).items())
+        return seconds(self.name, op, self.work(op, geometry, dtype, threads))
 
     @abstractmethod
     def forward(
@@ -61,6 +59,12 @@ class Algorithm(ABC):
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
         """dw (F, C // groups, *kernel) from x and dout."""
+
+
+def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
+    """What so much work of algorithm `name` takes."""
+    rates = RATES[name][op]
+    return 1e-9 * sum(rates[kind] * amount for kind, amount in work.items())
 
 
 def multiply_adds(geometry: ConvGeometry) -> int:

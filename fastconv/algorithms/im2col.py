@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastconv import _arrays
-from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import Algorithm, Op, multiply_adds
 from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
 
@@ -39,7 +39,6 @@ class Im2col(Algorithm):
     """
 
     name = "im2col"
-    nanoseconds = dict.fromkeys(OPS, {"product": 0.02, "columns": 0.1, "weights": 0.1, "block": 1e3, "call": 1e4})
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The columns of a block, its gradient or result beside each other, and one more dw."""

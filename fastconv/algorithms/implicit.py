@@ -23,7 +23,7 @@ from fastconv.algorithms._blocks import (
     pieces,
     shared_row,
 )
-from fastconv.algorithms.base import OPS, Algorithm, Op, share, touched
+from fastconv.algorithms.base import Algorithm, Op, share, touched
 from fastconv.geometry import ConvGeometry
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -93,7 +93,6 @@ class Implicit(Algorithm):
     """
 
     name = "implicit"
-    nanoseconds = dict.fromkeys(OPS, {"product": 0.3, "packed": 0.1, "touched": 0.05, "call": 1e4})
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a padded block, packed weights and a panel; for dw, where it is small, one more dw each."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import Algorithm, Op, multiply_adds
 from fastconv.geometry import ConvGeometry
 
 
@@ -33,8 +33,6 @@ class Reference(Algorithm):
     """Per tap: out[n, f] += w[f, c, tap] * x[n, c, tap's slice], and its two adjoints."""
 
     name = "reference"
-    #: Not fitted: many times that of a matrix product, so that 'auto' stays away.
-    nanoseconds = dict.fromkeys(OPS, {"product": 2.5, "call": 1e6})
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The padded image and the result, in float64."""

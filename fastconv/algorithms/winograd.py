@@ -12,7 +12,7 @@ from fastconv import _arrays, _isa, _threads
 from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
 from fastconv.algorithms._blocks import Line, backward_lines, even, forward_lines, lift, line_up, pieces
-from fastconv.algorithms.base import OPS, Algorithm, Op, share, touched
+from fastconv.algorithms.base import Algorithm, Op, seconds, share, touched
 from fastconv.geometry import ConvGeometry
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
@@ -92,9 +92,6 @@ class Winograd(Algorithm):
     """
 
     name = "winograd"
-    nanoseconds = dict.fromkeys(
-        OPS, {"product": 0.3, "image": 1.8, "result": 1.5, "weights": 1.2, "touched": 0.05, "call": 2e4}
-    )
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Stride and dilation 1, and kernels that there are transforms for."""
@@ -171,8 +168,7 @@ def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan
     tile = _shape.shape(_DTYPES.index(dtype), _isa.current)
     make = _weights_plan if op == "backward_weights" else _product_plan
     plans = [make(_Problem.of(op, geometry, pair), touched(geometry, dtype), dtype.itemsize, threads, tile) for pair in _minimals(geometry)]
-    rates = Winograd.nanoseconds[op]
-    plan = min(plans, key=lambda p: sum(rates[kind] * n for kind, n in p.work.items()))
+    plan = min(plans, key=lambda p: seconds(Winograd.name, op, p.work))
     if sum(table.size for table in plan.tables) <= _LONG:
         kept[key] = plan
     return plan

@@ -1,0 +1,61 @@
+/* Sums of few taps over rows of a padded image, without a matrix product, for every instruction set. */
+#ifndef FASTCONV_DEPTHWISE_H
+#define FASTCONV_DEPTHWISE_H
+
+#include "isa.h"
+
+/* The taps of one output: entry j stands for `high` of them, one below the other in the image from at[j] on,
+ * with weights `step` apart from w[of[j]] on. Rows are `pitch` apart in the image, `to_pitch` in the result. */
+typedef struct {
+    ptrdiff_t k, high, step;
+    const ptrdiff_t *at, *of;
+    const void *w;
+    ptrdiff_t pitch, to_pitch;
+} fc_taps;
+
+/* One phase of one plane of a block, to be copied: rows of zeros, rows of `n` cells with zeros around, rows of
+ * zeros; where it begins in the block and its first cell in the source. */
+typedef struct {
+    ptrdiff_t to, top, rows, bottom, from, before, n;
+} fc_piece;
+
+/* Keeps a vector in its register: GCC would load it again for each use. */
+#if FC_X86
+#define FC_HOLD(v) __asm__("" : "+v"(v))
+#elif FC_VECTORS && defined(__aarch64__)
+#define FC_HOLD(v) __asm__("" : "+w"(v))
+#else
+#define FC_HOLD(v) ((void)0)
+#endif
+
+#define FC_TEMPLATE "depthwise_template.h"
+#include "foreach.h"
+
+typedef void (*fc_pad_t)(void *to, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from,
+                         ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room);
+typedef void (*fc_sweep_t)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
+                           const void *start, ptrdiff_t whole);
+typedef void (*fc_sweep_pair_t)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
+                                ptrdiff_t n, ptrdiff_t whole);
+typedef void (*fc_dots_t)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
+                          void *totals);
+typedef void (*fc_lanes_t)(const void *totals, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to);
+FC_TABLE(fc_pad_t, fc_pad);
+FC_TABLE(fc_sweep_t, fc_sweep);
+FC_TABLE(fc_sweep_pair_t, fc_sweep_pair);
+FC_TABLE(fc_dots_t, fc_dots);
+FC_TABLE(fc_lanes_t, fc_lanes);
+
+/* Lanes of a vector, [dtype][isa]. */
+static inline int fc_depthwise_lanes(int dtype, int isa)
+{
+#if FC_VECTORS
+    return (isa == FC_AVX512 ? 64 : isa == FC_AVX2 ? 32 : 16) / (dtype ? 8 : 4);
+#else
+    (void)dtype;
+    (void)isa;
+    return 1;
+#endif
+}
+
+#endif /* FASTCONV_DEPTHWISE_H */

@@ -1,0 +1,7 @@
+from collections.abc import Callable, Mapping
+
+# One compiled function per dtype, by its name in C.
+product: Mapping[str, Callable[..., None]]
+weights: Mapping[str, Callable[..., None]]
+
+def lanes(dtype: int, isa: int) -> int: ...

@@ -1,0 +1,129 @@
+/* Sums over positions, for the gradient of the weights: part of depthwise_template.h. */
+
+/* What `rows` outputs below each other add to the sums of `count` entries. */
+FC_INLINE void FC_N(fc_dots_at)(const int high, const int count, const int rows, const int masked, FC_V sums[10],
+                                const ptrdiff_t *at, ptrdiff_t pitch, ptrdiff_t dout_pitch,
+                                const FC_T *FC_RESTRICT from, const FC_T *FC_RESTRICT dout, FC_M mask)
+{
+    FC_V of_dout[4];
+    int i, j, r;
+    FC_UNROLL
+    for (r = 0; r < rows; r++) {
+        of_dout[r] = FC_N(fc_load)(dout + r * dout_pitch);
+        if (masked)
+            of_dout[r] = FC_N(fc_keep)(of_dout[r], mask);
+    }
+    FC_UNROLL
+    for (j = 0; j < count; j++) {
+        FC_UNROLL
+        for (i = 0; i < rows + high - 1; i++) {
+            FC_V x = FC_N(fc_load)(from + at[j] + i * pitch);
+            /* Zero on one side is not enough: the other may hold a NaN. */
+            if (masked)
+                x = FC_N(fc_keep)(x, mask);
+            FC_HOLD(x);
+            FC_UNROLL
+            for (r = 0; r < rows; r++) {
+                if (i - r >= 0 && i - r < high)
+                    sums[j * high + i - r] += of_dout[r] * x;
+            }
+        }
+    }
+}
+
+FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *taps, const ptrdiff_t *at,
+                                const FC_T *from, const FC_T *dout, ptrdiff_t rows, ptrdiff_t n, FC_T *totals)
+{
+    FC_V sums[10];
+    const ptrdiff_t pitch = taps->pitch, dout_pitch = taps->to_pitch;
+    ptrdiff_t v, r;
+    int i;
+    FC_UNROLL
+    for (i = 0; i < high * count; i++)
+        sums[i] = FC_N(fc_splat)(0);
+    for (v = 0; v + FC_VL <= n; v += FC_VL) {
+        for (r = 0; high > 1 && r + 4 <= rows; r += 4)
+            FC_N(fc_dots_at)(high, count, 4, 0, sums, at, pitch, dout_pitch, from + r * pitch + v,
+                             dout + r * dout_pitch + v, FC_N(fc_between)(0, FC_VL));
+        for (; high > 1 && r + 2 <= rows; r += 2)
+            FC_N(fc_dots_at)(high, count, 2, 0, sums, at, pitch, dout_pitch, from + r * pitch + v,
+                             dout + r * dout_pitch + v, FC_N(fc_between)(0, FC_VL));
+        for (; r < rows; r++)
+            FC_N(fc_dots_at)(high, count, 1, 0, sums, at, pitch, dout_pitch, from + r * pitch + v,
+                             dout + r * dout_pitch + v, FC_N(fc_between)(0, FC_VL));
+    }
+    if (v < n) {
+        /* The last vector ends with the row where that is long enough; lanes that were counted are masked. */
+        const ptrdiff_t begin = n >= FC_VL ? n - FC_VL : 0;
+        const FC_M mask = FC_N(fc_between)(v - begin, n - begin);
+        for (r = 0; high > 1 && r + 4 <= rows; r += 4)
+            FC_N(fc_dots_at)(high, count, 4, 1, sums, at, pitch, dout_pitch, from + r * pitch + begin,
+                             dout + r * dout_pitch + begin, mask);
+        for (; high > 1 && r + 2 <= rows; r += 2)
+            FC_N(fc_dots_at)(high, count, 2, 1, sums, at, pitch, dout_pitch, from + r * pitch + begin,
+                             dout + r * dout_pitch + begin, mask);
+        for (; r < rows; r++)
+            FC_N(fc_dots_at)(high, count, 1, 1, sums, at, pitch, dout_pitch, from + r * pitch + begin,
+                             dout + r * dout_pitch + begin, mask);
+    }
+    FC_UNROLL
+    for (i = 0; i < high * count; i++)
+        FC_N(fc_store)(totals + i * FC_VL, FC_N(fc_load)(totals + i * FC_VL) + sums[i]);
+}
+
+#define FC_DOTS(high, count)                                                                              \
+    case (high) * 16 + (count):                                                                           \
+        FC_N(fc_dots_of)(high, count, taps, at, (const FC_T *)from, (const FC_T *)dout, rows, n, totals); \
+        break;
+
+/* totals[tap, lane] += dout times the image, lane by lane: a vector for each tap. */
+static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
+                          void *totals_)
+{
+    FC_T *totals = (FC_T *)totals_;
+    const ptrdiff_t most = taps->high == 5 ? 2 : taps->high == 3 ? 3 : 9;
+    ptrdiff_t j, here;
+    for (j = 0; j < taps->k; j += here) {
+        const ptrdiff_t *at = taps->at + j;
+        here = FC_N(fc_next)(taps->k - j, most);
+        switch (taps->high * 16 + here) {
+            FC_DOTS(1, 1) FC_DOTS(1, 2) FC_DOTS(1, 3) FC_DOTS(1, 4) FC_DOTS(1, 5) FC_DOTS(1, 6) FC_DOTS(1, 7)
+            FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)
+        default:
+            fc_check(0);
+        }
+        totals += here * taps->high * FC_VL;
+    }
+}
+#undef FC_DOTS
+
+/* The sum of the lanes of each of totals[i], i < n, goes to to[i / taps * taps + place[i % taps]]. */
+static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to_)
+{
+    const FC_T *totals = (const FC_T *)totals_;
+    FC_T *to = (FC_T *)to_;
+    ptrdiff_t i, tap = 0;
+    for (i = 0; i < n; i += FC_VL, totals += FC_VL * FC_VL) {
+        FC_V rows[FC_VL];
+        FC_T sums[FC_VL];
+        int count, r;
+        FC_UNROLL
+        for (r = 0; r < FC_VL; r++)
+            rows[r] = i + r < n ? FC_N(fc_load)(totals + r * FC_VL) : FC_N(fc_splat)(0);
+        /* Neighbours are added, two vectors at a time, until each has one lane left. */
+        FC_UNROLL
+        for (count = FC_VL / 2; count; count /= 2) {
+            FC_UNROLL
+            for (r = 0; r < count; r++)
+                rows[r] = FC_EVENS(rows[2 * r], rows[2 * r + 1]) + FC_ODDS(rows[2 * r], rows[2 * r + 1]);
+        }
+        FC_N(fc_store)(sums, rows[0]);
+        for (r = 0; r < FC_VL && i + r < n; r++) {
+            to[place[tap]] = sums[r];
+            if (++tap == taps) {
+                tap = 0;
+                to += taps;
+            }
+        }
+    }
+}

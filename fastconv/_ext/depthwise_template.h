@@ -1,0 +1,322 @@
+/* The kernels of depthwise convolution for one dtype and instruction set: see depthwise.h. */
+
+#undef FC_M
+#if FC_VECTORS
+#if FC_BYTES == 4
+typedef int32_t FC_N(fc_m) __attribute__((vector_size(FC_VB)));
+typedef int32_t FC_N(fc_mu) __attribute__((vector_size(FC_VB), aligned(4), may_alias));
+static const int32_t FC_N(fc_lane)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#else
+typedef int64_t FC_N(fc_m) __attribute__((vector_size(FC_VB)));
+typedef int64_t FC_N(fc_mu) __attribute__((vector_size(FC_VB), aligned(8), may_alias));
+static const int64_t FC_N(fc_lane)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#endif
+#define FC_M FC_N(fc_m)
+
+/* Set in the lanes [first, last). */
+FC_INLINE FC_M FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last)
+{
+    const FC_M lane = *(const FC_N(fc_mu) *)FC_N(fc_lane), zero = {0};
+    return (lane >= (int)first - zero) & (lane < (int)last - zero);
+}
+/* By bits: whatever a lane holds, NaN too, it is zero outside the mask. */
+FC_INLINE FC_V FC_N(fc_keep)(FC_V v, FC_M mask) { return (FC_V)((FC_M)v & mask); }
+#else
+#define FC_M int
+FC_INLINE int FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last) { return first <= 0 && last > 0; }
+FC_INLINE FC_V FC_N(fc_keep)(FC_V v, int mask) { return mask ? v : 0; }
+#endif
+
+/* Every second lane of a and b, and their lanes in turn. */
+#if FC_VL == 16
+#define FC_EVENS(a, b) \
+    __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define FC_TURN_HIGH(a, b) \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif FC_VL == 8
+#define FC_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define FC_TURN_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#elif FC_VL == 4
+#define FC_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
+#define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define FC_TURN_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#elif FC_VL == 2
+#define FC_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2)
+#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3)
+#define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 2)
+#define FC_TURN_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
+#else
+#define FC_EVENS(a, b) ((void)(b), (a))
+#define FC_ODDS(a, b) ((void)(a), (b))
+#define FC_TURN_LOW(a, b) ((void)(b), (a))
+#define FC_TURN_HIGH(a, b) ((void)(a), (b))
+#endif
+
+/* Zeros; up to FC_VL - 1 of them past the end. */
+FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
+{
+    ptrdiff_t i;
+    for (i = 0; i < n; i += FC_VL)
+        FC_N(fc_store)(to + i, FC_N(fc_splat)(0));
+}
+
+/* `n` cells, `stride` apart, of which `room` elements may be read; zeros up to FC_VL - 1 past the end. */
+FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room)
+{
+    ptrdiff_t i;
+    if (stride == 1 && n >= FC_VL) {
+        for (i = 0; i < n - FC_VL; i += FC_VL)
+            FC_N(fc_store)(to + i, FC_N(fc_load)(from + i));
+        FC_N(fc_store)(to + n - FC_VL, FC_N(fc_load)(from + n - FC_VL));
+    } else if (stride == 1 && room >= FC_VL) {
+        FC_N(fc_store)(to, FC_N(fc_keep)(FC_N(fc_load)(from), FC_N(fc_between)(0, n)));
+    } else if (stride == 2 && n >= FC_VL && room >= 2 * n) {
+        for (i = 0;; i += FC_VL) {
+            i = i < n - FC_VL ? i : n - FC_VL;
+            FC_N(fc_store)(to + i, FC_EVENS(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
+            if (i == n - FC_VL)
+                break;
+        }
+    } else if (stride == 2 && n < FC_VL && room >= 2 * FC_VL) {
+        const FC_V cells = FC_EVENS(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL));
+        FC_N(fc_store)(to, FC_N(fc_keep)(cells, FC_N(fc_between)(0, n)));
+    } else {
+        for (i = 0; i < n; i++)
+            to[i] = from[i * stride];
+    }
+}
+
+/* The pieces of a block, rows `width` long.
+ *
+ * A store may spill up to FC_VL - 1 zeros past its end: what follows in the block is to be written later. From
+ * `from` on `room` elements may be read. */
+static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from_,
+                         ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
+{
+    for (; count > 0; count--, pieces++) {
+        const ptrdiff_t before = pieces->before, n = pieces->n, after = width - before - n;
+        const FC_T *from = (const FC_T *)from_ + pieces->from;
+        FC_T *to = (FC_T *)to_ + pieces->to;
+        ptrdiff_t left = room - pieces->from, rows = pieces->rows;
+        FC_N(fc_clear)(to, pieces->top * width);
+        to += pieces->top * width;
+        if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
+            /* Short rows: a store of cells clears what follows them. */
+            const FC_M mask = FC_N(fc_between)(0, n);
+            for (; rows > 0 && left >= stride * FC_VL; rows--) {
+                FC_V cells = FC_N(fc_load)(from);
+                if (stride == 2)
+                    cells = FC_EVENS(cells, FC_N(fc_load)(from + FC_VL));
+                if (before)
+                    FC_N(fc_store)(to, FC_N(fc_splat)(0));
+                FC_N(fc_store)(to + before, FC_N(fc_keep)(cells, mask));
+                to += width;
+                from += from_pitch;
+                left -= from_pitch;
+            }
+        }
+        for (; rows > 0; rows--) {
+            fc_check((n - 1) * stride < left);
+            FC_N(fc_clear)(to, before);
+            FC_N(fc_cells)(to + before, from, n, stride, left);
+            FC_N(fc_clear)(to + before + n, after);
+            to += width;
+            from += from_pitch;
+            left -= from_pitch;
+        }
+        FC_N(fc_clear)(to, pieces->bottom * width);
+    }
+}
+
+/* The first `n` lanes, fewer than all: by halves, whose sizes the compiler knows. */
+FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
+{
+    FC_T lanes[FC_VL];
+    const FC_T *from = lanes;
+    int half;
+    FC_N(fc_store)(lanes, v);
+    FC_UNROLL
+    for (half = FC_VL / 2; half; half /= 2) {
+        if (n & half) {
+            memcpy(to, from, half * sizeof(FC_T));
+            to += half;
+            from += half;
+        }
+    }
+}
+
+/* How many of what is left to take next, so that no remainder is thin. */
+FC_INLINE ptrdiff_t FC_N(fc_next)(ptrdiff_t left, ptrdiff_t most)
+{
+    return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
+}
+
+/* A tile of outputs in registers, rows by vectors, the last vector `last` from the first.
+ *
+ * Of tiles one vector wide only `lanes` count; rows before `loose` may be stored whole all the same. */
+FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vectors, const fc_taps *taps,
+                                 const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, ptrdiff_t last, FC_T start,
+                                 ptrdiff_t lanes, ptrdiff_t loose)
+{
+    FC_V sums[8][8];
+    const ptrdiff_t *at = taps->at;
+    const ptrdiff_t pitch = taps->pitch, step = taps->step;
+    ptrdiff_t j;
+    int i, r, v;
+    FC_UNROLL
+    for (r = 0; r < rows; r++) {
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            sums[r][v] = FC_N(fc_splat)(start);
+    }
+    for (j = 0; j < taps->k; j++) {
+        const FC_T *row = from + at[j], *w = (const FC_T *)taps->w + taps->of[j];
+        FC_UNROLL
+        for (i = 0; i < rows + high - 1; i++) {
+            FC_UNROLL
+            for (v = 0; v < vectors; v++) {
+                FC_V x = FC_N(fc_load)(row + i * pitch + (v && v == vectors - 1 ? last : v * FC_VL));
+                FC_HOLD(x);
+                FC_UNROLL
+                for (r = 0; r < rows; r++) {
+                    if (i - r >= 0 && i - r < high)
+                        sums[r][v] += FC_N(fc_splat)(w[(i - r) * step]) * x;
+                }
+            }
+        }
+    }
+    FC_UNROLL
+    for (r = 0; r < rows; r++) {
+        FC_T *row = to + r * taps->to_pitch;
+        if (vectors == 1 && lanes < FC_VL && r >= loose) {
+            FC_N(fc_store_some)(row, sums[r][0], lanes);
+            continue;
+        }
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            FC_N(fc_store)(row + (v && v == vectors - 1 ? last : v * FC_VL), sums[r][v]);
+    }
+}
+
+#define FC_SWEEP(high, rows, vectors)                                                                        \
+    case ((high) * 16 + (rows)) * 16 + (vectors):                                                            \
+        FC_N(fc_sweep_of)(high, rows, vectors, taps, source, target, last, first, lanes, whole - row);            \
+        break;
+#define FC_SWEEPS(high)                                                                                      \
+    FC_SWEEP(high, 1, 1) FC_SWEEP(high, 2, 1) FC_SWEEP(high, 3, 1) FC_SWEEP(high, 4, 1) FC_SWEEP(high, 5, 1) \
+    FC_SWEEP(high, 6, 1) FC_SWEEP(high, 7, 1) FC_SWEEP(high, 8, 1) FC_SWEEP(high, 1, 2) FC_SWEEP(high, 2, 2) \
+    FC_SWEEP(high, 3, 2) FC_SWEEP(high, 4, 2) FC_SWEEP(high, 1, 4) FC_SWEEP(high, 2, 4) FC_SWEEP(high, 1, 8)
+
+/* to[row, :n] = start + the taps' sum, for every row.
+ *
+ * Where `n` is short of a vector, the first `whole` rows may be written past their end: what they spill belongs
+ * to the rows after them. Reads up to FC_VL - 1 elements past the last tap's row. */
+static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
+                           const void *start, ptrdiff_t whole)
+{
+    const FC_T first = start ? *(const FC_T *)start : 0;
+    const ptrdiff_t vectors = (n + FC_VL - 1) / FC_VL, lanes = n < FC_VL ? n : FC_VL;
+    const ptrdiff_t most = vectors == 1 ? 8 : vectors < 4 || rows > 2 ? 4 : rows;
+    ptrdiff_t row, here, v;
+    for (row = 0; row < rows; row += here) {
+        here = FC_N(fc_next)(rows - row, most);
+        for (v = 0; v < vectors;) {
+            const ptrdiff_t left = vectors - v;
+            const ptrdiff_t width = left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
+            /* The last vector of a row ends with it, over a part of the one before. */
+            const ptrdiff_t end = (v + width) * FC_VL < n ? (v + width) * FC_VL : n;
+            const ptrdiff_t at = width == 1 && n >= FC_VL ? end - FC_VL : v * FC_VL;
+            const ptrdiff_t last = end - FC_VL - at;
+            const FC_T *source = (const FC_T *)from + row * taps->pitch + at;
+            FC_T *target = (FC_T *)to + row * taps->to_pitch + at;
+            switch ((taps->high * 16 + here) * 16 + width) {
+                FC_SWEEPS(1)
+                FC_SWEEPS(3)
+                FC_SWEEPS(5)
+            default:
+                fc_check(0);
+            }
+            v += width;
+        }
+    }
+}
+#undef FC_SWEEP
+#undef FC_SWEEPS
+
+/* Two results a row, whose elements take turns. */
+FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps *b, const FC_T *FC_RESTRICT from,
+                                FC_T *FC_RESTRICT to, ptrdiff_t lanes, ptrdiff_t loose)
+{
+    FC_V sums[4][2];
+    ptrdiff_t j;
+    int r, side;
+    FC_UNROLL
+    for (side = 0; side < 2; side++) {
+        const fc_taps *taps = side ? b : a;
+        const FC_T *w = (const FC_T *)taps->w;
+        FC_UNROLL
+        for (r = 0; r < rows; r++)
+            sums[r][side] = FC_N(fc_splat)(0);
+        for (j = 0; j < taps->k; j++) {
+            const FC_T *row = from + taps->at[j];
+            const FC_V weight = FC_N(fc_splat)(w[taps->of[j]]);
+            FC_UNROLL
+            for (r = 0; r < rows; r++)
+                sums[r][side] += weight * FC_N(fc_load)(row + r * a->pitch);
+        }
+    }
+    FC_UNROLL
+    for (r = 0; r < rows; r++) {
+        FC_T *row = to + r * a->to_pitch;
+        const FC_V low = FC_TURN_LOW(sums[r][0], sums[r][1]), high = FC_TURN_HIGH(sums[r][0], sums[r][1]);
+        if (lanes >= 2 * FC_VL || r < loose) {
+            FC_N(fc_store)(row, low);
+            FC_N(fc_store)(row + FC_VL, high);
+        } else if (lanes >= FC_VL) {
+            FC_N(fc_store)(row, low);
+            FC_N(fc_store_some)(row + FC_VL, high, lanes - FC_VL);
+        } else {
+            FC_N(fc_store_some)(row, low, lanes);
+        }
+    }
+}
+
+/* to[row, 0:n:2] from the taps of `a`, to[row, 1:n:2] from those of `b`; the rest as in fc_sweep. */
+static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
+                                ptrdiff_t n, ptrdiff_t whole)
+{
+    ptrdiff_t row, here, at;
+    for (row = 0; row < rows; row += here) {
+        here = FC_N(fc_next)(rows - row, 4);
+        for (at = 0; at < n; at += 2 * FC_VL) {
+            /* Of an even row the last vectors end with it. */
+            const ptrdiff_t begin = n % 2 == 0 && n >= 2 * FC_VL && at > n - 2 * FC_VL ? n - 2 * FC_VL : at;
+            const FC_T *source = (const FC_T *)from + row * a->pitch + begin / 2;
+            FC_T *target = (FC_T *)to + row * a->to_pitch + begin;
+            switch (here) {
+            case 1:
+                FC_N(fc_pair_of)(1, a, b, source, target, n - begin, whole - row);
+                break;
+            case 2:
+                FC_N(fc_pair_of)(2, a, b, source, target, n - begin, whole - row);
+                break;
+            case 3:
+                FC_N(fc_pair_of)(3, a, b, source, target, n - begin, whole - row);
+                break;
+            default:
+                FC_N(fc_pair_of)(4, a, b, source, target, n - begin, whole - row);
+            }
+        }
+    }
+}
+
+#include "depthwise_dots.h"
+#undef FC_EVENS
+#undef FC_ODDS
+#undef FC_TURN_LOW
+#undef FC_TURN_HIGH

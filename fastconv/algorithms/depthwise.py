@@ -1,0 +1,339 @@
+"""Convolution of few channels with few filters at a time: sums of taps, without a matrix product."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays, _isa, _threads
+from fastconv._ext import depthwise as _ext
+from fastconv.algorithms._blocks import Layout, Line, backward_lines, forward_lines, kernel_weights, lift
+from fastconv.algorithms.base import Algorithm, Op, multiply_adds, touched
+from fastconv.geometry import ConvGeometry
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_PRODUCT = {_DTYPES[0]: _ext.product["float"], _DTYPES[1]: _ext.product["double"]}
+_WEIGHTS = {_DTYPES[0]: _ext.weights["float"], _DTYPES[1]: _ext.weights["double"]}
+
+#: Channels and filters a group may have: with more, a matrix product reads each cell less often.
+_MOST_CHANNELS, _MOST_FILTERS = 4, 8
+#: Of a block's padded image, which shares the first-level cache with the rows of the result.
+_BLOCK_BYTES = 1 << 14
+#: Of the sums by tap and lane that backward_weights keeps over all images.
+_TOTALS_BYTES = 1 << 14
+#: Vectors a row of a block is at most cut to, and rows at least, so that margins stay small.
+_WIDE_VECTORS, _HIGH = 64, 8
+#: Kernel heights whose taps share the rows they read.
+_HEIGHTS = (3, 5)
+#: Vectors that are read or cleared past the end of a block.
+_LANES_PAST = 2
+#: Integers that tell a kernel of a piece to copy or a sweep to make.
+_LIST = 7
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One call of a kernel: its tables, its workspace in elements and in integers a thread, and its items."""
+
+    tables: tuple[np.ndarray, ...]
+    space: int
+    lists: int
+    items: int
+    parts: int = 1
+    covers: bool = True
+
+
+class Depthwise(Algorithm):
+    """Sums of taps by vectors along the row, for groups of few channels and filters.
+
+    A block of the image is copied into a padded buffer in the first-level
+    cache, split into stride phases, so that every tap of a row of outputs is a
+    row of neighbours. Several rows of sums are held in registers, and each row
+    of cells is read once for all kernel rows that meet it. With c channels and
+    f filters a group:
+
+    - forward:          out[f] = sum of w[f, c, tap] * x[c, tap's row]
+    - backward_data:    dx[c] = sum of w[f, c, tap] * dout[f, tap's row], the kernel flipped, per stride phase;
+      two phases of a row are woven together in registers
+    - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, tap's row], a vector of sums a tap
+
+    References
+    ----------
+    A. G. Howard et al., "MobileNets: efficient convolutional neural networks
+    for mobile vision applications", arXiv:1704.04861; P. Zhang, E. Lo, B. Lu,
+    "High performance depthwise and pointwise convolutions on mobile devices",
+    AAAI 2020 (sums in registers, rows read once).
+    """
+
+    name = "depthwise"
+
+    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        """It is for small groups."""
+        channels, filters = geometry.w_shape[1], geometry.w_shape[0] // geometry.groups
+        if channels > _MOST_CHANNELS or filters > _MOST_FILTERS:
+            return (
+                f"it serves groups of at most {_MOST_CHANNELS} channels and {_MOST_FILTERS} filters, "
+                f"and these have {channels} and {filters}"
+            )
+        return None
+
+    def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
+        """Per thread a padded block; for dw also its sums, and where images are shared out one more dw each."""
+        plan = _plan(op, geometry, dtype, threads)
+        if plan is None:
+            return 0
+        partial = math.prod(geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
+        return (threads * plan.space + partial) * dtype.itemsize + threads * plan.lists * 8
+
+    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
+        """Multiply-adds, the image and the result through the cache, and the rows they come in."""
+        rows = math.prod(geometry.x_shape[:-1]) + math.prod(geometry.out_shape[:-1])
+        return {
+            "product": multiply_adds(geometry) * dtype.itemsize / 4 / threads * _isa.relative(),
+            "touched": touched(geometry, dtype) / threads,
+            "rows": rows / threads,
+            "call": 1,
+        }
+
+    def forward(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
+        """Bias is what the sums start with."""
+        plan = _plan("forward", geometry, x.dtype, threads)
+        assert plan is not None
+        _run(plan, geometry, threads, x, w, out if b is None else b, out, b is not None)
+
+    def backward_data(
+        self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
+    ) -> None:
+        """All stride phases of a block from one copy of it; cells that no tap meets are zero."""
+        plan = _plan("backward_data", geometry, dx.dtype, threads)
+        if plan is None or not plan.covers:
+            dx.fill(0)
+        if plan is not None:
+            _run(plan, geometry, threads, dout, w, dx, dx, False)
+
+    def backward_weights(
+        self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
+    ) -> None:
+        """A thread sums whole groups; where these are few, every so many-th block of them."""
+        plan = _plan("backward_weights", geometry, x.dtype, threads)
+        assert plan is not None
+        parts = dw.reshape(1, -1) if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
+        workers = min(threads, plan.items)
+        lists = np.empty((workers, plan.lists), np.intp)
+        with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:
+            _threads.run(
+                _WEIGHTS[dw.dtype],
+                (x.reshape(-1), dout.reshape(-1), parts, *plan.tables, space, lists, _isa.current),
+                items=plan.items,
+                work=_work(geometry, dw.dtype),
+                threads=threads,
+                grain=1,
+            )
+        if plan.parts > 1:
+            np.sum(parts, axis=0, out=dw.reshape(-1))
+
+
+def _run(
+    plan: Plan,
+    geometry: ConvGeometry,
+    threads: int,
+    source: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray,
+    result: np.ndarray,
+    biased: bool,
+) -> None:
+    workers = min(threads, plan.items)
+    lists = np.empty((workers, plan.lists), np.intp)
+    with _arrays.workspace("blocks of the image", (workers, plan.space), result.dtype) as space:
+        _threads.run(
+            _PRODUCT[result.dtype],
+            (
+                source.reshape(-1),
+                w.reshape(-1),
+                bias.reshape(-1)[: None if biased else 0],
+                result.reshape(-1),
+                *plan.tables,
+                space,
+                lists,
+                _isa.current,
+            ),
+            items=plan.items,
+            work=_work(geometry, result.dtype),
+            threads=threads,
+        )
+
+
+def _work(geometry: ConvGeometry, dtype: np.dtype) -> int:
+    """Bytes a plain copy moves in the time it takes, for `_threads.run`."""
+    return int(2e10 * DEPTHWISE.cost("forward", geometry, dtype, 1))
+
+
+def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
+    kept: dict[Any, Plan | None] = vars(geometry).setdefault("_depthwise", {})
+    key = op, dtype.itemsize, threads, _isa.current
+    if key not in kept:
+        lanes = _ext.lanes(_DTYPES.index(dtype), _isa.current)
+        make = _weights_plan if op == "backward_weights" else _product_plan
+        kept[key] = make(op, geometry, dtype.itemsize, threads, lanes)
+    return kept[key]
+
+
+def _even(n: int, most: int) -> int:
+    """Pieces of at most `most`, as even as can be."""
+    return -(-n // -(-n // max(most, 1)))
+
+
+def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes: int) -> Layout:
+    """Blocks of whole rows where these are not very long, and of as many as fit."""
+    budget = _BLOCK_BYTES // itemsize // channels
+    d, h, w = lines
+    slots = math.prod(len(line.phases) for line in lines)
+    wide = _even(w.out, max(_WIDE_VECTORS * lanes, 2 * w.reach))
+    row = slots * (wide + w.reach)
+    high = _even(h.out, max(budget // (row * (1 + d.reach)) - h.reach, _HIGH, 2 * h.reach))
+    deep = 1
+    if high == h.out:
+        deep = _even(d.out, max(budget // (row * (high + h.reach)) - d.reach, 2 * d.reach, 1))
+    return Layout(lines, 1, (deep, high, wide), wide + w.reach)
+
+
+def _entries(
+    at: np.ndarray, places: np.ndarray, shared: bool, channels: int, channel_pitch: int, channel_step: int
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Taps (D, H, W) of every channel as the kernels read them, columns of `high` taps each: where each
+    starts in the block, the place of its first weight, `high`, and how far apart its weights are."""
+    high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
+    step = 0
+    if high > 1:
+        step = int(places[0, 1, 0] - places[0, 0, 0])
+        at, places = at[:, :1], places[:, :1]
+    channel = np.arange(channels)[:, None]
+    return (
+        (channel * channel_pitch + at.ravel()).ravel().astype(np.intp),
+        (channel * channel_step + places.ravel()).ravel().astype(np.intp),
+        high,
+        step,
+    )
+
+
+def _pieces(layout: Layout) -> int:
+    """Planes and phases that one channel of a block is copied in."""
+    d, h, w = layout.lines
+    return len(d.phases) * (layout.block[0] + d.reach) * len(h.phases) * len(w.phases)
+
+
+def _over(lines: list[Line]) -> Line:
+    """One line whose cells serve all stride phases of an axis of dx."""
+    lo = max(line.lo for line in lines)
+    reach = max(lo - line.lo + line.reach for line in lines)
+    out, one = max(line.out for line in lines), lines[0]
+    weights = (0, 1) if reach else (0,)
+    return Line(one.size, 1, lo, max(reach, 1), out, 0, one.jump, one.whole, weights)
+
+
+def _cells(line: Line, over: Line) -> np.ndarray:
+    """Where each tap of a stride phase is, from the output's own cell of the common line."""
+    return over.lo - line.lo + np.arange(line.taps) * line.dilation
+
+
+def _product_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, lanes: int) -> Plan | None:
+    groups, taps = geometry.groups, geometry.taps
+    filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
+    if op == "forward":
+        rows, row_step, sources, source_step = filters, channels * taps, channels, taps
+        lines = forward_lines(geometry)
+        phases = [lines]
+    else:
+        rows, row_step, sources, source_step = channels, taps, filters, channels * taps
+        axes = [sorted(backward_lines(axis.row()), key=lambda line: line.start) for axis in geometry.axes]
+        if not all(axes):
+            return None
+        lines = lift([_over(axis) for axis in axes])
+        phases = [lift(phase) for phase in itertools.product(*axes)]
+    layout = _layout(lines, sources, itemsize, lanes)
+    pitch = layout.channel_pitch(itemsize)
+
+    paired = op == "backward_data" and lines[2].jump == 2 and len(axes[-1]) == 2
+    table, ats, places_of, at_begin = [], [], [], 0
+    for phase in phases:
+        shape = tuple(line.taps for line in phase)
+        if op == "forward":
+            at = layout.taps().reshape(shape)
+        else:
+            d, h, w = (_cells(line, over) * p for line, over, p in zip(phase, lines, layout.pitches, strict=True))
+            at = d[:, None, None] + h[:, None] + w
+        places = kernel_weights(phase, geometry.kernel).reshape(shape)
+        shared = phase[1].stride == phase[1].dilation == 1 and not paired
+        at, places, high, step = _entries(at, places, shared, sources, pitch, source_step)
+        outs, starts = [line.out for line in phase], [line.start for line in phase]
+        table.append([*outs, *starts, len(at), high, step, at_begin])
+        ats.append(at)
+        places_of.append(places)
+        at_begin += len(at)
+
+    spill_at = _line_up(sources * pitch + _LANES_PAST * lanes + layout.row)
+    pieces, sweeps = _pieces(layout), len(phases) * layout.block[0]
+    scattered = lines[2].jump > 1 and not paired
+    spill = layout.block[1] * layout.block[2] + lanes if scattered else 0
+    sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, spill_at, pieces, sweeps, paired]
+    blocks = math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
+    met = sum(math.prod(line.out for line in phase) for phase in phases)
+    return Plan(
+        (
+            layout.axes(),
+            layout.phases(),
+            np.array(sizes, np.intp),
+            np.array(table, np.intp),
+            np.concatenate(ats),
+            np.concatenate(places_of),
+        ),
+        space=_line_up(2 * spill_at + spill),
+        lists=_LIST * (pieces + 2 * sweeps),
+        items=blocks * geometry.x_shape[0] * groups,
+        covers=met == math.prod(line.whole for line in lines),
+    )
+
+
+def _line_up(n: int) -> int:
+    return -(-n // 16) * 16
+
+
+def _weights_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, lanes: int) -> Plan:
+    groups, channels, taps = geometry.groups, geometry.w_shape[1], geometry.taps
+    filters, images = geometry.w_shape[0] // groups, geometry.x_shape[0]
+    lines = forward_lines(geometry)
+    layout = _layout(lines, channels, itemsize, lanes)
+    pitch = layout.channel_pitch(itemsize)
+    shape = tuple(line.taps for line in lines)
+    shared = lines[1].stride == lines[1].dilation == 1
+    places = kernel_weights(lines, geometry.kernel).reshape(shape)
+    at, first, high, step = _entries(layout.taps().reshape(shape), places, shared, 1, pitch, taps)
+    places = (first[:, None] + np.arange(high) * step).ravel()
+    blocks = images * math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
+    totals = filters * channels * taps * lanes
+    block_groups = max(1, min(_TOTALS_BYTES // (totals * itemsize), groups // (8 * threads)))
+    items = -(-groups // block_groups)
+    parts = 1
+    if items % threads and items < 4 * threads:
+        parts = min(threads, blocks)
+    dout_at = _line_up(channels * pitch + _LANES_PAST * lanes + layout.row)
+    short = layout.block[1] * lanes if lines[2].out % layout.block[2] or layout.block[2] < lanes else 0
+    totals_at = _line_up(2 * dout_at + short + lanes)
+    sizes = [images, groups, block_groups, filters, channels, pitch, len(at), high, parts, dout_at, totals_at]
+    return Plan(
+        (layout.axes(), layout.phases(), np.array(sizes, np.intp), at, places),
+        space=_line_up(totals_at + block_groups * totals),
+        lists=_LIST * _pieces(layout),
+        items=items * parts,
+        parts=parts,
+    )
+
+
+DEPTHWISE = Depthwise()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,8 @@ def choose(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: 
         if reason is not None:
             raise ValueError(f"algorithm {name!r} cannot do this {op}: {reason}")
         return REGISTRY[name]
+    if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
+        return REGISTRY["reference"]  # nothing to do, or padding alone
     chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen", {})
     key = op, dtype.itemsize, threads, _isa.current
     found = chosen.get(key)

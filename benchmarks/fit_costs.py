@@ -1,0 +1,262 @@
+"""Fit the cost model behind ``algorithm='auto'`` to measurements, and print its regret.
+
+Every algorithm is timed on every layer it supports; the rates of its kinds of
+work that explain those times best (least squares of the relative error, none
+negative) go to ``fastconv/algorithms/_rates.py`` with ``--write``. The regret
+of a choice is the time of the chosen algorithm over that of the fastest.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _harness import console, exit_status, parse, progress, set_threads
+from _layers import BEYOND, LIST, Layer
+from _report import new_table, run_info, write
+from scipy.optimize import nnls
+
+import fastconv
+from fastconv.algorithms.base import OPS, Algorithm, Op
+
+#: The target: geometric mean of the regret over the layer table.
+TARGET = 1.05
+#: Nobody waits for an algorithm so much slower than the fastest so far: its time does not matter.
+HOPELESS = 8.0
+#: Multiply-adds of the largest layers timed; the next larger ones behave alike.
+MOST = 8e9
+RATES = Path(__file__).parent.parent / "fastconv" / "algorithms" / "_rates.py"
+
+REGISTRY: dict[str, Algorithm] = sys.modules["fastconv.algorithms"].REGISTRY
+choose: Callable[..., Algorithm] = sys.modules["fastconv.algorithms"].choose
+
+
+@dataclass
+class Measured:
+    """One layer, batch, op, dtype and thread count: seconds by algorithm, and what each says it has to do."""
+
+    case: str
+    batch: int
+    op: Op
+    dtype: np.dtype
+    threads: int
+    geometry: fastconv.ConvGeometry
+    listed: bool
+    seconds: dict[str, float]
+    work: dict[str, dict[str, float]]
+
+    @property
+    def regret(self) -> float:
+        """Of what 'auto' takes with the rates in use."""
+        chosen = choose(self.op, self.geometry, self.dtype, self.threads).name
+        return self.seconds[chosen] / min(self.seconds.values()) if chosen in self.seconds else math.nan
+
+
+def _calls(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> dict[str, Callable[[], None]]:
+    geometry = layer.geometry(batch)
+    x, w, _, dout = (array.astype(dtype) for array in layer.arrays(batch))
+    result = np.empty({"forward": dout, "backward_data": x, "backward_weights": w}[op].shape, dtype)
+
+    def call(algorithm: Algorithm) -> Callable[[], None]:
+        if op == "forward":
+            return lambda: algorithm.forward(x, w, None, geometry, result, threads)
+        if op == "backward_data":
+            return lambda: algorithm.backward_data(dout, w, geometry, result, threads)
+        return lambda: algorithm.backward_weights(x, dout, geometry, result, threads)
+
+    able = {
+        name: a for name, a in REGISTRY.items() if name != "reference" and not a.unsupported(op, geometry, dtype)
+    }
+    return {name: call(a) for name, a in able.items()}
+
+
+def _seconds(call: Callable[[], None], best: float, budget: float) -> float | None:
+    begun = time.perf_counter()
+    call()
+    first = time.perf_counter() - begun
+    if first > HOPELESS * best + 1e-3:
+        return None
+    times: list[float] = []
+    end = time.perf_counter() + budget
+    while len(times) < 3 or (time.perf_counter() < end and len(times) < 50):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def measure(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int, budget: float) -> Measured:
+    """Time every algorithm that supports the case, the one thought fastest first."""
+    geometry, seconds = layer.geometry(batch), dict[str, float]()
+    calls = _calls(layer, batch, dtype, op, threads)
+    for name in sorted(calls, key=lambda name: REGISTRY[name].cost(op, geometry, dtype, threads)):
+        found = _seconds(calls[name], min(seconds.values(), default=math.inf), budget)
+        if found is not None:
+            seconds[name] = found
+    work = {name: REGISTRY[name].work(op, geometry, dtype, threads) for name in seconds}
+    return Measured(layer.case, batch, op, dtype, threads, geometry, layer in LIST, seconds, work)
+
+
+def fit(rows: list[Measured]) -> dict[str, dict[str, dict[str, float]]]:
+    """Nanoseconds a unit, by algorithm, op and kind; those in use where nothing was measured."""
+    rates = {name: {op: dict(kinds) for op, kinds in ops.items()} for name, ops in _rates_in_use().items()}
+    for name in REGISTRY:
+        for op in OPS:
+            timed = [row for row in rows if row.op == op and name in row.seconds]
+            kinds = list(rates[name][op])
+            if len(timed) < 2 * len(kinds):
+                continue
+            # Rows near the fastest algorithm decide choices: they weigh most.
+            weights = np.array([min(row.seconds.values()) / row.seconds[name] for row in timed])
+            matrix = np.array([[row.work[name].get(kind, 0) for kind in kinds] for row in timed])
+            matrix /= np.array([row.seconds[name] for row in timed])[:, None] * 1e9
+            found, _ = nnls(matrix * weights[:, None], weights)
+            rates[name][op] = dict(zip(kinds, found.tolist(), strict=True))
+    return rates
+
+
+def _rates_in_use() -> dict[str, dict[str, dict[str, float]]]:
+    return sys.modules["fastconv.algorithms._rates"].RATES
+
+
+def _use(rates: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Choices are kept with a geometry: they are made anew."""
+    _rates_in_use().update(rates)
+
+
+def _source(rates: dict[str, dict[str, dict[str, float]]]) -> str:
+    lines = [
+        '"""What a unit of each kind of work takes, in nanoseconds: written by ``benchmarks/fit_costs.py --write``."""',
+        "",
+        "RATES: dict[str, dict[str, dict[str, float]]] = {",
+    ]
+    for name, ops in rates.items():
+        lines.append(f'    "{name}": {{')
+        for op, kinds in ops.items():
+            inside = ", ".join(f'"{kind}": {value:.4g}' for kind, value in kinds.items())
+            lines.append(f'        "{op}": {{{inside}}},')
+        lines.append("    },")
+    return "\n".join([*lines, "}", ""])
+
+
+def _geomean(values: list[float]) -> float:
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def main() -> None:
+    """Measure, fit, print, and with --write keep."""
+    argv = sys.argv[1:]
+    keep = "--write" in argv
+    options = parse(__doc__ or "", [a for a in argv if a != "--write"], brief="fewer layers, batch 1")
+    set_threads(options.threads)
+    layers = options.wanted([*LIST, *BEYOND][:: 3 if options.quick else 1], lambda layer: layer.case)
+    cases = [
+        (layer, batch, np.dtype(dtype), op, threads)
+        for layer in layers
+        for batch in ((1,) if options.quick else (1, 16))
+        for dtype in (np.float32, np.float64)
+        for op in OPS
+        for threads in {1, options.threads}
+        if layer.geometry(batch).flops / 2 <= MOST * (threads / options.threads) and (threads > 1 or batch == 1)
+    ]
+    screen, rows = console(110), list[Measured]()
+    with progress(screen, len(cases)) as show:
+        for layer, batch, dtype, op, threads in cases:
+            show(f"{layer.case} x{batch} {op} {dtype} {threads} threads")
+            rows.append(measure(layer, batch, dtype, op, threads, 0.01 if options.quick else 0.025))
+    before = [row.regret for row in rows]
+    rates = fit(rows)
+    _use(rates)
+    for row in rows:
+        vars(row.geometry).pop("_chosen", None)
+        vars(row.geometry).pop("_winograd", None)
+    report(rows, before, screen, options)
+    if keep:
+        RATES.write_text(_source(rates), encoding="utf-8")
+        screen.print(f"wrote {RATES.name}")
+
+
+def report(rows: list[Measured], before: list[float], screen: Any, options: Any) -> None:
+    """Regret by op and dtype, the worst choices, and JSON and PNG."""
+    table = new_table("Regret of 'auto': time of the chosen algorithm over that of the fastest")
+    for heading in ("op", "dtype", "threads", "cases", "geomean before", "geomean", "worst"):
+        table.add_column(heading, justify="left" if heading in ("op", "dtype") else "right")
+    groups: dict[tuple[str, str, int], list[tuple[float, float]]] = defaultdict(list)
+    for row, old in zip(rows, before, strict=True):
+        if not math.isnan(row.regret) and not math.isnan(old):
+            groups[row.op, row.dtype.name, row.threads].append((old, row.regret))
+    for (op, dtype, threads), pairs in groups.items():
+        olds, news = zip(*pairs, strict=True)
+        cells = (f"{_geomean(list(olds)):.3f}", f"{_geomean(list(news)):.3f}", f"{max(news):.2f}")
+        table.add_row(op, dtype, str(threads), str(len(pairs)), *cells)
+    screen.print(table)
+    worst = sorted((row for row in rows if row.regret > 1.1), key=lambda row: -row.regret)[:12]
+    listing = new_table("Worst choices")
+    for heading in ("layer", "batch", "op", "dtype", "threads", "chosen", "fastest", "regret"):
+        listing.add_column(heading)
+    for row in worst:
+        chosen = choose(row.op, row.geometry, row.dtype, row.threads).name
+        fastest = min(row.seconds, key=row.seconds.__getitem__)
+        listing.add_row(
+            row.case, str(row.batch), row.op, row.dtype.name, str(row.threads), chosen, fastest, f"{row.regret:.2f}"
+        )
+    screen.print(listing)
+    known = [row for row in rows if not math.isnan(row.regret)]
+    of_list = _geomean([row.regret for row in known if row.listed] or [1.0])
+    overall = _geomean([row.regret for row in known])
+    met = "met" if of_list <= TARGET else "missed"
+    screen.print(f"geometric mean: {of_list:.3f} on the list ({met}: at most {TARGET}), {overall:.3f} with those beyond")
+    data = {
+        "target": TARGET,
+        "geomean": {"list": of_list, "all": overall},
+        **run_info("fit_costs", options, options.threads, None),
+        "rows": [
+            {
+                "case": row.case,
+                "batch": row.batch,
+                "op": row.op,
+                "dtype": row.dtype.name,
+                "threads": row.threads,
+                "chosen": choose(row.op, row.geometry, row.dtype, row.threads).name,
+                "relative": {name: t / min(row.seconds.values()) for name, t in row.seconds.items()},
+            }
+            for row in rows
+        ],
+    }
+    for path in write(options.out, "fit_costs", data, lambda to: draw(rows, to)):
+        screen.print(f"wrote {path.name}")
+
+
+def draw(rows: list[Measured], path: Path) -> None:
+    """Each algorithm's time over the fastest's, by case, with the choice marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    panels = figure.subplots(3, 1, sharex=False)
+    for panel, op in zip(panels, OPS, strict=True):
+        cases = [row for row in rows if row.op == op and not math.isnan(row.regret)]
+        cases.sort(key=lambda row: row.regret)
+        for name in REGISTRY:
+            points = [(i, r.seconds[name] / min(r.seconds.values())) for i, r in enumerate(cases) if name in r.seconds]
+            if points:
+                panel.plot(*zip(*points, strict=True), ".", markersize=3, label=name)
+        panel.plot([row.regret for row in cases], "k-", linewidth=1, label="chosen")
+        panel.set_yscale("log")
+        panel.set_ylim(0.95, HOPELESS)
+        panel.set_title(op, loc="left")
+        panel.set_ylabel("time / fastest")
+    panels[0].legend(loc="upper left", ncols=4)
+    panels[-1].set_xlabel("cases (layer, batch, dtype, threads), by regret of the choice")
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

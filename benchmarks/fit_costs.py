@@ -72,9 +72,7 @@ def _calls(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> d
             return lambda: algorithm.backward_data(dout, w, geometry, result, threads)
         return lambda: algorithm.backward_weights(x, dout, geometry, result, threads)
 
-    able = {
-        name: a for name, a in REGISTRY.items() if name != "reference" and not a.unsupported(op, geometry, dtype)
-    }
+    able = {name: a for name, a in REGISTRY.items() if name != "reference" and not a.unsupported(op, geometry, dtype)}
     return {name: call(a) for name, a in able.items()}
 
 
@@ -213,7 +211,9 @@ def report(rows: list[Measured], before: list[float], screen: Any, options: Any)
     of_list = _geomean([row.regret for row in known if row.listed] or [1.0])
     overall = _geomean([row.regret for row in known])
     met = "met" if of_list <= TARGET else "missed"
-    screen.print(f"geometric mean: {of_list:.3f} on the list ({met}: at most {TARGET}), {overall:.3f} with those beyond")
+    screen.print(
+        f"geometric mean: {of_list:.3f} on the list ({met}: at most {TARGET}), {overall:.3f} with those beyond"
+    )
     data = {
         "target": TARGET,
         "geomean": {"list": of_list, "all": overall},

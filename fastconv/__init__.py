@@ -1,8 +1,12 @@
 """fastconv: convolution as linear algebra, on NumPy arrays."""
 
 try:
-    from fastconv._ext.im2col import im2col as _lower
-    from fastconv._ext.pool import max_forward as _pool
+    from fastconv._ext import depthwise as _built_depthwise
+    from fastconv._ext import im2col as _built_im2col
+    from fastconv._ext import implicit as _built_implicit
+    from fastconv._ext import pool as _built_pool
+    from fastconv._ext import team as _built_team
+    from fastconv._ext import winograd as _built_winograd
 except ModuleNotFoundError as _error:
     if not (_error.name or "").startswith("fastconv._ext"):
         raise
@@ -13,6 +17,7 @@ except ModuleNotFoundError as _error:
 
 from fastconv import gradient_check, layers
 from fastconv._config import show_config
+from fastconv._explain import explain
 from fastconv._threads import get_threads, set_threads, threads
 from fastconv._version import __version__
 from fastconv.algorithms import algorithms
@@ -27,6 +32,7 @@ __all__ = [
     "col2im",
     "conv_geometry",
     "conv_output_shape",
+    "explain",
     "get_threads",
     "gradient_check",
     "im2col",

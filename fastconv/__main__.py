@@ -1,4 +1,4 @@
-"""``python -m fastconv``: the demo; ``python -m fastconv info``: what is installed."""
+"""``python -m fastconv``: the demo; ``info``: what is installed; ``explain``: which algorithm a layer gets, and why."""
 
 from __future__ import annotations
 
@@ -26,10 +26,36 @@ def _seed(text: str) -> int:
     return value
 
 
+def _ints(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 1,3,32,32") from None
+
+
+def _per_axis(text: str) -> int | tuple[int, ...]:
+    values = _ints(text)
+    return values[0] if len(values) == 1 else values
+
+
+def _pad(text: str) -> str | int | tuple[int, ...]:
+    return text if text.isidentifier() else _per_axis(text)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    names = ("dtype", "op", "stride", "dilation", "pad", "groups", "threads")
+    try:
+        print(fastconv.explain(options.x_shape, options.w_shape, **{name: getattr(options, name) for name in names}))
+    except (ValueError, TypeError) as error:
+        print(f"python -m fastconv explain: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fastconv", description="Convolution as linear algebra.")
     parser.add_argument("--version", action="version", version=f"fastconv {fastconv.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="[demo | info]")
+    commands = parser.add_subparsers(dest="command", metavar="[demo | info | explain]")
     demo = commands.add_parser("demo", help="train a small net on real handwritten digits (the default)")
     for part in (parser, demo):
         # A default here would overwrite what stands before the word `demo`.
@@ -40,7 +66,21 @@ def _parser() -> argparse.ArgumentParser:
         part.add_argument(
             "--out", type=Path, default=argparse.SUPPRESS, help="picture to write (default fastconv_demo.png)"
         )
-    commands.add_parser("info", help="print version, BLAS, threads and algorithms")
+    commands.add_parser("info", help="print version, instruction sets, BLAS, threads and algorithms")
+    layer = commands.add_parser(
+        "explain",
+        help="print which algorithm a layer gets, and why",
+        epilog="For example: python -m fastconv explain 16,64,56,56 64,64,3,3 --pad 1",
+    )
+    layer.add_argument("x_shape", type=_ints, help="N,C,H,W (or N,C,W or N,C,D,H,W)")
+    layer.add_argument("w_shape", type=_ints, help="F,C/groups,KH,KW")
+    layer.add_argument("--dtype", default="float32", help="float32 (default) or float64")
+    layer.add_argument("--op", default="forward", help="forward (default), backward_data or backward_weights")
+    for option in ("stride", "dilation"):
+        layer.add_argument(f"--{option}", type=_per_axis, default=1, help="one for all axes, or one each: 2 or 2,1")
+    layer.add_argument("--pad", type=_pad, default=0, help="as --stride, or valid, same, same_lower, full")
+    layer.add_argument("--groups", type=int, default=1)
+    layer.add_argument("--threads", type=int)
     return parser
 
 
@@ -98,10 +138,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
         options = _parser().parse_args(arguments)
-        if options.command != "info":
+        if options.command not in ("info", "explain"):
             return _demo(options)
-        fastconv.show_config()
+        status = 0
+        if options.command == "explain":
+            status = _explain(options)
+        else:
+            fastconv.show_config()
         sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("\nInterrupted; no picture was written.", file=sys.stderr)
         return 130

@@ -8,7 +8,7 @@ from importlib import metadata
 
 import numpy as np
 
-from fastconv import _threads
+from fastconv import _isa, _threads
 from fastconv._version import __version__
 from fastconv.algorithms import algorithms
 
@@ -20,7 +20,7 @@ def _blas() -> str:
 
 
 def show_config() -> None:
-    """Print version, compiled modules, BLAS, threads and algorithms.
+    """Print version, compiled modules, instruction sets compiled and chosen, BLAS, threads and algorithms.
 
     Examples
     --------
@@ -37,6 +37,8 @@ def show_config() -> None:
         "scipy": metadata.version("scipy"),
         "compiled": ("stable ABI" if ".abi3." in (compiled.__file__ or "") else "this Python only")
         + (", with bounds checks" if compiled.checked else ""),
+        "instruction sets": f"{', '.join(_isa.compiled())}; this CPU runs {', '.join(_isa.usable())}; "
+        f"in use {_isa.NAMES[_isa.current]}",
         "BLAS behind NumPy": _blas(),
         "threads": f"{_threads.get_threads()} of {_threads.cpu_count()} CPUs",
         "algorithms": ", ".join(algorithms()),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from fastconv import _isa
+from fastconv import _isa, geometry
 
 # Machines under load are slow at times; a deadline would report that as a defect.
 settings.register_profile("fastconv", deadline=None, max_examples=60)
@@ -31,7 +31,21 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(depthwise, "_HIGH", 1)
         monkeypatch.setattr(fft, "_SPACE_BYTES", 5000)
         monkeypatch.setattr(fft, "_SPANS", 1)
-    return request.param
+        implicit, winograd = sys.modules["fastconv.algorithms.implicit"], sys.modules["fastconv.algorithms.winograd"]
+        for name, value in {"_BLOCK_BYTES": 500, "_PANEL_BYTES": 1, "_POSITIONS": 5, "_SUMMED": 7}.items():
+            monkeypatch.setattr(implicit, name, value)
+        monkeypatch.setattr(implicit, "_LEAST_SUMMED", 3)
+        for name, value in {"_TILES": 3, "_SUMS": 3, "_TURNED_BYTES": 1, "_SPACE_BYTES": 1}.items():
+            monkeypatch.setattr(winograd, name, value)
+    # Plans are kept with geometries, and geometries with their shapes.
+    forget_geometries()
+    yield request.param
+    forget_geometries()
+
+
+def forget_geometries():
+    geometry._resolve_scalars.cache_clear()
+    geometry._resolve_conv.cache_clear()
 
 
 @pytest.fixture
@@ -43,4 +57,5 @@ def rng():
 def isa(request, monkeypatch):
     """Every instruction set that this machine has."""
     monkeypatch.setattr("fastconv._isa.current", _isa.NAMES.index(request.param))
+    monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
     return request.param

@@ -263,14 +263,15 @@ def test_transforms_hide_no_nan_or_inf(algorithm, value, dtype, blocks, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
-def test_depthwise_takes_no_nan_from_its_neighbours(dtype, blocks, isa, rng):
+@pytest.mark.parametrize("algorithm", ["implicit", "depthwise"])
+def test_no_nan_comes_from_neighbours(algorithm, dtype, blocks, isa, rng):
     """Lanes past the end of a row read the next row, and the next channel; none of it may be seen."""
     for size, stride in itertools.product((1, 2, 3, 7, 17, 19), (1, 2, 3)):
         x, w = rng.standard_normal((2, 3, size, size)).astype(dtype), rng.standard_normal((3, 1, 3, 3)).astype(dtype)
         options = {"pad": 1, "groups": 3, "stride": stride}
         x[0, 1], x[1, 0, 0, 0], x[1, 2, -1, -1] = np.nan, np.inf, -np.inf
         with np.errstate(invalid="ignore"):
-            out, cache = conv_forward(x, w, None, **options, algorithm="depthwise")
+            out, cache = conv_forward(x, w, None, **options, algorithm=algorithm)
             exact, exact_cache = conv_forward(x, w, None, **options, algorithm="reference")
             dout = exact.copy()
             results = [out, *conv_backward(dout, cache)[:2]]
@@ -281,22 +282,23 @@ def test_depthwise_takes_no_nan_from_its_neighbours(dtype, blocks, isa, rng):
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.x[0]], ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
-def test_depthwise_on_every_instruction_set(case, dtype, isa):
-    geometry, depthwise = case.geometry, registry()["depthwise"]
-    skip_unsupported("depthwise", geometry, dtype)
+@pytest.mark.parametrize("algorithm", ["implicit", "winograd", "depthwise"])
+def test_every_instruction_set(algorithm, case, dtype, isa):
+    geometry = case.geometry
+    skip_unsupported(algorithm, geometry, dtype)
     x, w, b = case.arrays(dtype)
     table, _ = case.table()
     groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
     for threads in (1, 2):
-        out, cache = conv_forward(x, w, b, case.options, algorithm="depthwise", threads=threads)
-        close(out, oracle.conv(x, w, b, table, geometry.out_spatial, groups, flip), dtype)
+        out, cache = conv_forward(x, w, b, case.options, algorithm=algorithm, threads=threads)
+        close(out, oracle.conv(x, w, b, table, geometry.out_spatial, groups, flip), dtype, algorithm)
         dout = np.random.default_rng(2).standard_normal(out.shape).astype(dtype)
         expected = oracle.conv_gradients(x, w, dout, table, groups, flip)
         for actual, wanted in zip(conv_backward(dout, cache), expected, strict=True):
-            close(actual, wanted, dtype)
+            close(actual, wanted, dtype, algorithm)
         again = conv_backward(dout, cache)[:2]
         assert all(np.array_equal(a, c) for a, c in zip(again, conv_backward(dout, cache)[:2], strict=True))
-    assert depthwise.workspace_bytes("backward_weights", geometry, np.dtype(dtype), 2) > 0
+        assert np.array_equal(out, conv(x, w, b, algorithm=algorithm, threads=threads, **case.options))
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -321,6 +323,9 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
     [
         ("depthwise", (1, 5, 7), (3, 5, 3), {}, "at most 4 channels and 8 filters, and these have 5 and 3"),
         ("depthwise", (1, 4, 7), (18, 2, 3), {"groups": 2}, "at most 4 channels and 8 filters, and these have 2 and 9"),
+        ("winograd", (1, 1, 9), (1, 1, 3), {"stride": 2}, r"the stride is \(2,\), and it needs 1"),
+        ("winograd", (1, 1, 9), (1, 1, 3), {"dilation": 2}, r"the dilation is \(2,\), and it needs 1"),
+        ("winograd", (1, 1, 9), (1, 1, 4), {}, r"the kernel is \(4,\); its last axes must be 3"),
         ("fft", (1, 1, 9), (1, 1, 2), {"dilation": 1 << 29, "pad": 1 << 29}, "a transform of the kernel"),
     ],
 )

@@ -141,3 +141,71 @@ def test_at_interpreter_shutdown():
     """)
     result = python(code)
     assert result.stdout.strip() == "ok", result.stderr
+
+
+ALGORITHMS = [name for name in fastconv.algorithms() if name not in ("reference", "depthwise")]
+
+
+def layer(algorithm, rng, dtype=np.float32):
+    """Three images, 3x3, of a size at which work is shared."""
+    groups = 24 if algorithm == "depthwise" else 1
+    x = rng.standard_normal((3, 24, 21, 22)).astype(dtype)
+    w = rng.standard_normal((24, 24 // groups, 3, 3)).astype(dtype)
+    return x, w, {"pad": 1, "groups": groups, "algorithm": algorithm}
+
+
+def steps(x, w, dout=None, **options):
+    out, cache = fastconv.conv_forward(x, w, None, **options)
+    return [out, *fastconv.conv_backward(out if dout is None else dout, cache)[:2]]
+
+
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise"])
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_repeats_agree_to_the_bit(algorithm, threads, rng, monkeypatch):
+    monkeypatch.setattr(_threads, "SERIAL_BYTES", 0)
+    x, w, options = layer(algorithm, rng)
+    one = steps(x, w, **options, threads=1)
+    many = steps(x, w, one[0], **options, threads=threads)
+    for _ in range(5):
+        again = steps(x, w, one[0], **options, threads=threads)
+        assert all(np.array_equal(a, b) for a, b in zip(many, again, strict=True))
+    for a, b in zip(one, many, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=3e-5 * np.abs(a).max())
+
+
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise"])
+def test_eight_callers_of_every_algorithm(algorithm, rng, monkeypatch):
+    monkeypatch.setattr(_threads, "SERIAL_BYTES", 0)
+    x, w, options = layer(algorithm, rng)
+    expected = steps(x, w, **options, threads=2)
+
+    def call(_):
+        return all(np.array_equal(a, b) for a, b in zip(steps(x, w, **options, threads=2), expected, strict=True))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(call, range(64)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise"])
+def test_every_algorithm_after_a_fork(algorithm):
+    code = f"""
+        import os, sys, numpy as np, fastconv
+        from fastconv import _threads
+        _threads.SERIAL_BYTES = 0
+        groups = 8 if {algorithm!r} == "depthwise" else 1
+        x, w = np.ones((4, 8, 20, 20), np.float32), np.ones((8, 8 // groups, 3, 3), np.float32)
+        def work():
+            options = dict(pad=1, groups=groups, algorithm={algorithm!r}, threads=2)
+            out, cache = fastconv.conv_forward(x, w, None, **options)
+            return [float(a.sum()) for a in (out, *fastconv.conv_backward(out, cache)[:2])]
+        first = work()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if work() == first == work() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert work() == first
+        print("same")
+    """
+    result = python(code)
+    assert result.stdout.strip() == "same", result.stderr

@@ -317,7 +317,8 @@ def weights(
     cdef Block block
     cdef fc_piece* pieces
     cdef int dtype = 0 if floating is float else 1
-    cdef Py_ssize_t total, blocks, index, begin, slot, volume, group, groups, part, piece, g, i, taps, lanes, step, plane
+    cdef Py_ssize_t total, blocks, index, begin, slot, volume, group, groups, part, piece, g, i, taps, lanes, step
+    cdef Py_ssize_t plane
     cdef Py_ssize_t filled = -1, count = 0, first, channel
     cdef floating* totals
     cdef fc_pad_t pad = fc_pad_table[dtype][isa]

@@ -101,9 +101,9 @@ cdef void pack_weights(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
-    """Rows [0, rows) of w, at k in [begin, end), up to `width` of them side by side; `full`: as if always so many."""
+    """Rows [0, rows) of w, at k in [begin, end), `width` of them side by side; fewer at the end unless `full`."""
     cdef Py_ssize_t[MOST_LANES] at
-    cdef Py_ssize_t first, here, pitch, k, tap, i, n = end - begin
+    cdef Py_ssize_t first, here, pitch, k, tap, i, _k, n = end - begin
     cdef const floating* source
     cdef floating* to
     fc_check(width <= MOST_LANES)
@@ -124,7 +124,7 @@ cdef void pack_weights(
         source = source + begin // s.taps * s.channel_step
         if s.taps == 1 and s.row_step == 1:
             source = source + tap_of[0]
-            for k in range(n):
+            for _k in range(n):
                 for i in range(here):
                     to[i] = source[i]
                 to = to + pitch
@@ -139,7 +139,7 @@ cdef void pack_weights(
                 tap = 0
                 source = source + s.channel_step
         else:
-            for k in range(n):
+            for _k in range(n):
                 for i in range(here):
                     to[i] = source[at[i] + tap_of[tap]]
                 to = to + pitch
@@ -476,8 +476,10 @@ cdef void multiply_turned(const Product* p, const Item* item, floating* space) n
                         for i in range(here):
                             spill[first * width + i] += bias[first_row + row + i]
                 kernel.interleave(turned, count, spill, lanes_at, count, here)
-                kernel.scatter(<floating*> p.result + (first_row + row) * positions, positions, sides[2].jump, turned, count, here,
-                               tile.target, tile.targets, k0 > 0)
+                kernel.scatter(
+                    <floating*> p.result + (first_row + row) * positions, positions, sides[2].jump, turned, count,
+                    here, tile.target, tile.targets, k0 > 0,
+                )
                 panels = panels + count * n
                 position += count
             row += width

@@ -29,6 +29,8 @@ cdef extern from "winograd.h":
         int channels,
     ) noexcept nogil
 
+    void fc_prefetch(const void* at, Py_ssize_t nbytes) noexcept nogil
+
     const fc_wino_input_t[2][3] fc_wino_input_table
     const fc_wino_weights_t[2][3] fc_wino_weights_table
     const fc_wino_output_t[2][3] fc_wino_output_table
@@ -38,6 +40,7 @@ cdef extern from "winograd.h":
 cdef enum:
     MOST_POINTS = 36
     MOST_LANES = 64
+    AHEAD = 3           # channels whose weights are asked for before they are needed
 
 
 # One axis: cells of the source and of the result, and how both are cut into tiles.
@@ -289,6 +292,9 @@ cdef void transform_weights(
             t.kernel.interleave(turned, width, w + c * s.channel_step, at, rows, n * all_taps)
         else:
             for i in range(n):
+                # Rows lie together here, and the next channel's far away.
+                if c + i + AHEAD < s.channels:
+                    fc_prefetch(w + (c + i + AHEAD) * s.channel_step, rows * all_taps * <Py_ssize_t> sizeof(floating))
                 t.kernel.interleave(
                     turned + i * all_taps * width, width, w + (c + i) * s.channel_step, at, rows, all_taps
                 )
@@ -490,7 +496,7 @@ cdef void contract(
 ) noexcept nogil:
     """One block: per point and depth tap, m (+)= [filters x tiles] @ [tiles x channels]."""
     cdef Py_ssize_t points = sides[1].points * sides[2].points, deep = sides[0].taps, tiles = count_tiles(block)
-    cdef Py_ssize_t point, kd, c, f, i, rows
+    cdef Py_ssize_t point, kd, c, f, rows
     cdef Py_ssize_t volume = sides[0].size * sides[1].size * sides[2].size
     cdef Py_ssize_t positions = sides[0].whole * sides[1].whole * sides[2].whole
     cdef const floating* v

@@ -19,8 +19,7 @@ from fastconv.geometry import ConvGeometry
 
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {
-    algorithm.name: algorithm
-    for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft())
+    algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft())
 }
 
 #: 'auto' takes more workspace than this only where nothing needs less.

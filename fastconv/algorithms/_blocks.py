@@ -114,7 +114,7 @@ class Layout:
     @property
     def slot_pitches(self) -> tuple[int, int, int]:
         """Elements from a phase to the next, per axis."""
-        d, h, w = self.lines
+        _, h, w = self.lines
         of_w = self._cells(1) * self.row
         of_h = len(w.phases) * of_w
         return self._cells(0) * len(h.phases) * of_h, of_h, of_w

@@ -18,8 +18,22 @@ RATES: dict[str, dict[str, dict[str, float]]] = {
     },
     "winograd": {
         "forward": {"product": 0.3, "image": 1.8, "result": 1.5, "weights": 1.2, "touched": 0.05, "call": 20000.0},
-        "backward_data": {"product": 0.3, "image": 1.8, "result": 1.5, "weights": 1.2, "touched": 0.05, "call": 20000.0},
-        "backward_weights": {"product": 0.3, "image": 1.8, "result": 1.5, "weights": 1.2, "touched": 0.05, "call": 20000.0},
+        "backward_data": {
+            "product": 0.3,
+            "image": 1.8,
+            "result": 1.5,
+            "weights": 1.2,
+            "touched": 0.05,
+            "call": 20000.0,
+        },
+        "backward_weights": {
+            "product": 0.3,
+            "image": 1.8,
+            "result": 1.5,
+            "weights": 1.2,
+            "touched": 0.05,
+            "call": 20000.0,
+        },
     },
     "depthwise": {
         "forward": {"product": 0.015, "touched": 0.05, "rows": 4.0, "call": 10000.0},
@@ -29,6 +43,12 @@ RATES: dict[str, dict[str, dict[str, float]]] = {
     "fft": {
         "forward": {"transforms": 1.0, "ordered": 2.0, "products": 0.4, "frequencies": 200.0, "call": 200000.0},
         "backward_data": {"transforms": 1.0, "ordered": 2.0, "products": 0.4, "frequencies": 200.0, "call": 200000.0},
-        "backward_weights": {"transforms": 1.0, "ordered": 2.0, "products": 0.4, "frequencies": 200.0, "call": 200000.0},
+        "backward_weights": {
+            "transforms": 1.0,
+            "ordered": 2.0,
+            "products": 0.4,
+            "frequencies": 200.0,
+            "call": 200000.0,
+        },
     },
 }

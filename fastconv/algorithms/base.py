@@ -16,6 +16,7 @@ Op: TypeAlias = Literal["forward", "backward_data", "backward_weights"]
 
 OPS: tuple[Op, ...] = ("forward", "backward_data", "backward_weights")
 
+
 class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 

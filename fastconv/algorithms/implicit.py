@@ -35,7 +35,7 @@ WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 #: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
 _BLOCK_BYTES, _PANEL_BYTES = 1 << 19, 3 << 17
 #: Products are summed this many at a time, and the sums then added up: rounding errors stay small.
-_SUMMED = 160
+_SUMMED, _LEAST_SUMMED = 160, 64
 #: Positions that make packing the weights cheap beside multiplying by them.
 _POSITIONS = 480
 #: Of a tile, in any instruction set.
@@ -209,9 +209,7 @@ def _problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
     else:
         sizes = channels, taps, filters, channels * taps
         lines = _phases(geometry)
-    return [
-        Problem(part, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise) for part in lines
-    ]
+    return [Problem(part, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise) for part in lines]
 
 
 def _flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:
@@ -235,8 +233,8 @@ def _block(
         return images * slots * (deep + d.reach) * (high + h.reach) * (wide + w.reach) <= budget
 
     high = 1
-    while high < h.out and (high * wide < positions or high < 2 * h.reach) and (
-        high * wide < 32 or fits(1, 1, high + 1)
+    while (
+        high < h.out and (high * wide < positions or high < 2 * h.reach) and (high * wide < 32 or fits(1, 1, high + 1))
     ):
         high += 1
     high = even(h.out, high)
@@ -294,7 +292,9 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         most = pieces(problem.rows, tile_rows)
         split = next((n for n in range(1, min(threads, most) + 1) if blocks * n % threads == 0), min(threads, most))
     block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
-    block_k = even(k, min(_SUMMED, max(64, _PANEL_BYTES // (block_rows * itemsize))))
+    # Results that lie apart are added to one by one, so less often.
+    summed = _SUMMED if lines[2].jump == 1 else 3 * _SUMMED
+    block_k = even(k, min(summed, max(_LEAST_SUMMED, _PANEL_BYTES // (block_rows * itemsize))))
 
     whole_row = block[2] + lines[2].reach
     row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
@@ -359,7 +359,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     lines = forward_lines(geometry)
     groups, images = geometry.groups, geometry.x_shape[0]
     filters, channels, taps = geometry.w_shape[0] // groups, geometry.w_shape[1], geometry.taps
-    positions = min(max(_PANEL_BYTES // (filters * itemsize), 128), 2 * _SUMMED)
+    positions = min(max(_PANEL_BYTES // (filters * itemsize), 2 * _LEAST_SUMMED), 2 * _SUMMED)
     columns = pieces(channels * taps, unit)
     items = groups
     block_channels = channels

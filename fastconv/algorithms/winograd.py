@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +141,7 @@ class Winograd(Algorithm):
 
 
 def _run(
-    plan: Plan, kernels: dict[np.dtype, Any], geometry: ConvGeometry, threads: int, x: np.ndarray, *arrays: np.ndarray
+    plan: Plan, kernels: Mapping[Any, Any], geometry: ConvGeometry, threads: int, x: np.ndarray, *arrays: np.ndarray
 ) -> None:
     workers = min(threads, plan.items)
     with _arrays.workspace("blocks of the image", (workers, plan.space), x.dtype) as space:
@@ -167,7 +168,10 @@ def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan
         return kept[key]
     tile = _shape.shape(_DTYPES.index(dtype), _isa.current)
     make = _weights_plan if op == "backward_weights" else _product_plan
-    plans = [make(_Problem.of(op, geometry, pair), touched(geometry, dtype), dtype.itemsize, threads, tile) for pair in _minimals(geometry)]
+    plans = [
+        make(_Problem.of(op, geometry, pair), touched(geometry, dtype), dtype.itemsize, threads, tile)
+        for pair in _minimals(geometry)
+    ]
     plan = min(plans, key=lambda p: seconds(Winograd.name, op, p.work))
     if sum(table.size for table in plan.tables) <= _LONG:
         kept[key] = plan
@@ -330,9 +334,13 @@ def _weights_plan(problem: _Problem, moved: int, itemsize: int, threads: int, ti
     items = problem.groups * pieces(problem.rows, block_rows) * pieces(problem.channels, block_channels)
     parts = min(threads, blocks) if items < 4 * threads and items % threads else 1
 
-    cells = max(problem.cells(block) * cell, math.prod(
-        min(b * m.outputs, line_.out) for b, m, line_ in zip(block, problem.minimal, problem.lines, strict=True)
-    ) * rows_cell)
+    cells = max(
+        problem.cells(block) * cell,
+        math.prod(
+            min(b * m.outputs, line_.out) for b, m, line_ in zip(block, problem.minimal, problem.lines, strict=True)
+        )
+        * rows_cell,
+    )
     zero_at = line_up(count * cells)
     v_at = line_up(zero_at + max(cell, rows_cell))
     v_pitch = _pitch(deep * tiles * v_step, line)
@@ -368,7 +376,7 @@ def _weights_plan(problem: _Problem, moved: int, itemsize: int, threads: int, ti
     )
 
 
-def _shared(work: dict[str, float], moved: int, items: int, threads: int, lanes: int) -> dict[str, float]:
+def _shared(work: Mapping[str, float], moved: int, items: int, threads: int, lanes: int) -> dict[str, float]:
     """The part of the thread that does most, in operations on vectors."""
     part = share(items, threads) * _isa.relative() / lanes
     return {kind: amount * part for kind, amount in work.items()} | {"touched": moved / threads, "call": 1}

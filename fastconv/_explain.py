@@ -1,0 +1,96 @@
+"""Why 'auto' takes the algorithm it takes: the candidates for one layer, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays, _isa, _threads
+from fastconv._options import merge_options
+from fastconv.algorithms import REGISTRY, check_name, choose
+from fastconv.algorithms.base import OPS, Op
+from fastconv.geometry import GEOMETRY_DEFAULTS, conv_geometry
+
+_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}
+
+
+def explain(
+    x_shape: Sequence[int], w_shape: Sequence[int], dtype: Any = "float32", op: str = "forward", **options: Any
+) -> str:
+    """Tell which algorithms can serve a layer, what they are thought to cost, and which one is taken.
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+        ``(N, C, *spatial)``, one to three spatial axes.
+    w_shape : tuple of int
+        ``(F, C // groups, *kernel)``.
+    dtype : dtype, default 'float32'
+        What the layer is computed in: float32 or float64; what converts to them counts as they do.
+    op : {'forward', 'backward_data', 'backward_weights'}
+    **options
+        As `conv` takes them.
+
+    Returns
+    -------
+    str
+        The layer's sheet, then a line per algorithm: the estimated time against
+        that of the cheapest, the bytes of workspace, or the reason why it
+        cannot serve. An arrow marks the one that is taken.
+
+    Raises
+    ------
+    ValueError
+        For shapes or options that do not fit, an unknown op, or a forced
+        algorithm that cannot serve the case.
+    TypeError
+        For an unknown option, or one of the wrong type.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> print(fastconv.explain((16, 64, 56, 56), (64, 64, 3, 3), pad=1))
+    2-D cross-correlation: x (16, 64, 56, 56) * w (64, 64, 3, 3) -> out (16, 64, 56, 56)
+    ...
+    forward in float32, ... threads, ...
+    ...
+       depthwise         -              -  ...
+    """
+    if op not in OPS:
+        raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
+    settings = merge_options("explain", _DEFAULTS, options)
+    name, threads = check_name(settings.pop("algorithm")), _threads.resolve(settings.pop("threads"))
+    geometry = conv_geometry(x_shape, w_shape, **settings)
+    found = _arrays.float_dtype("dtype", dtype)
+    chosen = choose(op, geometry, found, threads, name)
+    rows = [_row(algorithm, op, geometry, found, threads) for algorithm in REGISTRY]
+    least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
+    lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
+    for algorithm, cost, workspace, reason in rows:
+        arrow = "->" if algorithm == chosen.name else "  "
+        if cost is None:
+            lines.append(f"{arrow} {algorithm:<12}{'-':>8}{'-':>15}  {reason}")
+        else:
+            lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}")
+    how = "chosen by cost, in bounded workspace" if name == "auto" else "as asked for"
+    return "\n".join(
+        [
+            str(geometry),
+            f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels",
+            *lines,
+            f"-> {chosen.name}, {how}; cost is estimated time against the cheapest, workspace in bytes",
+        ]
+    )
+
+
+def _row(name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int) -> tuple[str, float | None, int, str | None]:
+    algorithm = REGISTRY[name]
+    reason = algorithm.unsupported(op, geometry, dtype)
+    if reason is not None:
+        return name, None, 0, reason
+    if not (all(geometry.x_shape) and all(geometry.out_shape)):
+        return name, None, 0, "there is nothing to compute"
+    cost = algorithm.cost(op, geometry, dtype, threads)
+    return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

@@ -1,0 +1,5 @@
+from collections.abc import Callable, Mapping
+
+# One compiled function per dtype, by its name in C.
+product: Mapping[str, Callable[..., None]]
+weights: Mapping[str, Callable[..., None]]

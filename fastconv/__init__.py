@@ -1,12 +1,12 @@
 """fastconv: convolution as linear algebra, on NumPy arrays."""
 
 try:
-    from fastconv._ext import depthwise as _built_depthwise
-    from fastconv._ext import im2col as _built_im2col
-    from fastconv._ext import implicit as _built_implicit
-    from fastconv._ext import pool as _built_pool
-    from fastconv._ext import team as _built_team
-    from fastconv._ext import winograd as _built_winograd
+    from fastconv._ext.depthwise import product as _built_depthwise
+    from fastconv._ext.im2col import im2col as _built_im2col
+    from fastconv._ext.implicit import product as _built_implicit
+    from fastconv._ext.pool import max_forward as _built_pool
+    from fastconv._ext.team import help as _built_team
+    from fastconv._ext.winograd import product as _built_winograd
 except ModuleNotFoundError as _error:
     if not (_error.name or "").startswith("fastconv._ext"):
         raise

@@ -1,5 +1,7 @@
 """Random geometries of every rank: against the oracle, and against scipy.signal."""
 
+import sys
+
 import numpy as np
 import oracle
 import pytest
@@ -52,6 +54,12 @@ def test_forward_and_backward(geometry, algorithm, seed):
         [a.dilation for a in axes],
         options["pad_mode"],
     )
+    entry = sys.modules["fastconv.algorithms"].REGISTRY[algorithm]
+    reason = entry.unsupported("forward", fastconv.conv_geometry(x.shape, w.shape, **options), x.dtype)
+    if reason is not None:
+        with pytest.raises(ValueError, match=f"algorithm '{algorithm}' cannot do this forward"):
+            fastconv.conv_forward(x, w, b, algorithm=algorithm, **options)
+        return
     out, cache = fastconv.conv_forward(x, w, b, algorithm=algorithm, **options)
     expected = oracle.conv(x, w, b, table, out_spatial, options["groups"], options["flip"])
     np.testing.assert_allclose(out, expected, atol=1e-11)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays, _isa, _padding
-from fastconv.algorithms.base import OPS, Algorithm, Op
+from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.algorithms.depthwise import Depthwise
 from fastconv.algorithms.fft import Fft
 from fastconv.algorithms.im2col import Im2col
@@ -22,6 +22,8 @@ REGISTRY: dict[str, Algorithm] = {
     algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft())
 }
 
+#: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact.
+_FEW = 1 << 20
 #: 'auto' takes more workspace than this only where nothing needs less.
 _WORKSPACE_BYTES = 1 << 25
 
@@ -79,6 +81,8 @@ def choose(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: 
     found = chosen.get(key)
     if found is None:
         able = [a for a in REGISTRY.values() if a.unsupported(op, geometry, dtype) is None]
+        if multiply_adds(geometry) < _FEW:
+            able = [a for a in able if a.sums_products]
         small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
         found = chosen[key] = min(small or able, key=lambda a: a.cost(op, geometry, dtype, threads))
     return found

@@ -26,6 +26,8 @@ class Algorithm(ABC):
     """
 
     name: str
+    #: Whether results are sums of products; else of transforms, whose rounding errors are larger.
+    sums_products = True
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""

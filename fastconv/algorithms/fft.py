@@ -127,6 +127,7 @@ class Fft(Algorithm):
     """
 
     name = "fft"
+    sums_products = False
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """The dilated kernel has to be transformed whole."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastconv import _arrays
-from fastconv.algorithms.base import Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import Algorithm, Op, multiply_adds, touched
 from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
 
@@ -57,6 +57,7 @@ class Im2col(Algorithm):
         return {
             "product": product * (1 + 16 / thin),
             "columns": 0 if geometry.pointwise else geometry.im2col_bytes(dtype),
+            "touched": touched(geometry, dtype),
             "weights": blocks * math.prod(geometry.w_shape) * dtype.itemsize,
             "block": blocks * geometry.groups,
             "call": 1,

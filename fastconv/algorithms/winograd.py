@@ -93,6 +93,7 @@ class Winograd(Algorithm):
     """
 
     name = "winograd"
+    sums_products = False
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Stride and dilation 1, and kernels that there are transforms for."""

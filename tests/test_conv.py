@@ -479,3 +479,33 @@ def test_memory_of_im2col_is_bounded():
     conv(small, w, pad=1, algorithm="im2col", out=out)
     assert tracemalloc.get_traced_memory()[1] < 9 << 20
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("draw", ["standard_normal", "random"])
+@pytest.mark.parametrize(
+    ("size", "kernel"), [((14, 14), (3, 3)), ((7, 7), (3, 3)), ((12, 9), (5, 5)), ((40,), (3,)), ((40,), (5,))]
+)
+def test_winograds_documented_bound(size, kernel, draw, rng):
+    """5e-5 of the largest value in float32 at 512 channels, 1e-13 in float64; forward and both gradients."""
+    x, w = getattr(rng, draw)((2, 512, *size)), getattr(rng, draw)((24, 512, *kernel))
+    exact = steps_of(x, w, "im2col")
+    for dtype, bound in ((np.float32, 5e-5), (np.float64, 1e-13)):
+        found = steps_of(x.astype(dtype), w.astype(dtype), "winograd", exact[0].astype(dtype))
+        for actual, wanted in zip(found, exact, strict=True):
+            assert np.abs(actual - wanted).max() < bound * np.abs(wanted).max()
+
+
+def steps_of(x, w, algorithm, dout=None):
+    out, cache = conv_forward(x, w, None, pad=w.shape[-1] // 2, algorithm=algorithm)
+    return [out, *conv_backward(out if dout is None else dout, cache)[:2]]
+
+
+@pytest.mark.parametrize("algorithm", ["implicit", "im2col"])
+@pytest.mark.parametrize("draw", ["standard_normal", "random"])
+def test_long_sums_keep_their_precision(algorithm, draw, rng):
+    """Products are summed in blocks: 4,608 of them err by little more than one rounding of the result."""
+    x, w = getattr(rng, draw)((1, 512, 9, 9)), getattr(rng, draw)((16, 512, 3, 3))
+    exact = steps_of(x, w, "reference")
+    found = steps_of(x.astype(np.float32), w.astype(np.float32), algorithm, exact[0].astype(np.float32))
+    for actual, wanted in zip(found, exact, strict=True):
+        assert np.abs(actual - wanted).max() < 2e-6 * np.abs(wanted).max()

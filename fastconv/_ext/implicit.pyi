@@ -5,7 +5,6 @@ isas: tuple[str, ...]
 
 # One compiled function per dtype, by its name in C.
 product: Mapping[str, Callable[..., None]]
-weights: Mapping[str, Callable[..., None]]
 
 def usable(isa: int) -> bool: ...
 def compiled(isa: int) -> bool: ...

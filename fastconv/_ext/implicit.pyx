@@ -1,19 +1,17 @@
 """The product of weights and image without a matrix of columns: packing reads the image where it lies.
 
-`product` is forward and backward_data, output positions in the vector lanes;
-`weights` is backward_weights, taps in the lanes and a sum over positions. How
-the work is cut, and every table below, is fastconv.algorithms.implicit's.
+Forward and backward_data; output positions are in the vector lanes, or, where
+they are few, filters. How the work is cut, and every table below, is
+fastconv.algorithms.implicit's.
 """
 
+from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport (
     FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_run, kernels, next_vectors,
 )
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-
-cdef extern from "team.h":
-    ctypedef void (*fc_work)(void* task) noexcept nogil
-    void fc_share(Py_ssize_t* words, fc_work work, void* task) noexcept nogil
+from fastconv._ext.team cimport fc_share
 
 
 cdef enum:
@@ -33,7 +31,7 @@ cdef enum:
     DENSE_TAPS = 2
 
 
-# fastconv.algorithms.implicit.SIZES names these.
+# fastconv.algorithms.implicit lists these.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
@@ -70,17 +68,6 @@ cdef struct Item:
     Py_ssize_t rows
     Py_ssize_t place     # the same for items of the same outputs
     Block block
-
-
-cdef inline Py_ssize_t pieces(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
-    return (n + block - 1) // block
-
-
-cdef inline Py_ssize_t cut(Py_ssize_t* begin, Py_ssize_t index, Py_ssize_t n, Py_ssize_t block) noexcept nogil:
-    """Piece `index % pieces` of n; returns what is left of the index."""
-    cdef Py_ssize_t count = pieces(n, block)
-    begin[0] = index % count * block
-    return index // count
 
 
 cdef Item item_at(Py_ssize_t index, const Sizes* s, const Side* sides) noexcept nogil:
@@ -484,204 +471,3 @@ cdef void multiply_turned(const Product* p, const Item* item, floating* space) n
                 position += count
             row += width
         k0 += n
-
-
-# Beside what `Sizes` has: fastconv.algorithms.implicit.WEIGHT_SIZES names these.
-cdef struct WeightSizes:
-    Py_ssize_t images
-    Py_ssize_t block_images
-    Py_ssize_t groups
-    Py_ssize_t filters
-    Py_ssize_t channels
-    Py_ssize_t block_channels
-    Py_ssize_t taps
-    Py_ssize_t channel_pitch
-    Py_ssize_t image_pitch
-    Py_ssize_t parts
-    Py_ssize_t panel_at
-    Py_ssize_t positions_at
-    Py_ssize_t spill_at
-    Py_ssize_t most           # positions of a block, those between rows counted
-
-
-cdef inline WeightSizes read_weight_sizes(const Py_ssize_t[::1] table) noexcept nogil:
-    cdef WeightSizes s
-    s.images, s.block_images, s.groups, s.filters = table[0], table[1], table[2], table[3]
-    s.channels, s.block_channels, s.taps = table[4], table[5], table[6]
-    s.channel_pitch, s.image_pitch, s.parts = table[7], table[8], table[9]
-    s.panel_at, s.positions_at, s.spill_at, s.most = table[10], table[11], table[12], table[13]
-    return s
-
-
-cdef Py_ssize_t pack_gradient(
-    floating* panel, const floating* dout, const Block* b, const Side* sides, const WeightSizes* s,
-    const Kernels* kernel,
-) noexcept nogil:
-    """The block's outputs, all filters, `kernel.rows` side by side; returns how many positions they are."""
-    cdef Py_ssize_t[8] at
-    cdef Py_ssize_t plane = sides[1].out * sides[2].out, positions = sides[0].out * plane
-    cdef Py_ssize_t first, here, n, od, oh, i, run, runs, count = b.images * b.n[0] * b.n[1] * b.n[2]
-    cdef const floating* source
-    run, runs = b.n[2], b.n[1]
-    if b.n[2] == sides[2].out:
-        run, runs = b.n[1] * b.n[2], 1
-    for i in range(8):
-        at[i] = i * positions
-    first = 0
-    while first < s.filters:
-        here = min(<Py_ssize_t> kernel.rows, s.filters - first)
-        for n in range(b.images):
-            for od in range(b.n[0]):
-                source = (
-                    dout + ((b.image + n) * s.groups * s.filters + first) * positions
-                    + (b.begin[0] + od) * plane + b.begin[1] * sides[2].out + b.begin[2]
-                )
-                for oh in range(runs):
-                    kernel.interleave(panel, here, source + oh * sides[2].out, at, here, run)
-                    panel = panel + here * run
-        first += here
-    return count
-
-
-cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_ssize_t width) noexcept nogil:
-    """Where in a panel, `width` wide, each output of the block is; what lies between rows is left out."""
-    cdef Py_ssize_t plane, oh, ow, length = (b.n[1] - 1) * pitch + b.n[2]
-    for plane in range(b.images * b.n[0]):
-        for oh in range(b.n[1]):
-            for ow in range(b.n[2]):
-                rows[0] = (plane * length + oh * pitch + ow) * width
-                rows += 1
-
-
-# What all threads of a call of `weights` read.
-cdef struct Contraction:
-    const void* source
-    const void* dout
-    void* result
-    Py_ssize_t part_pitch
-    const Py_ssize_t* at
-    void* space
-    Py_ssize_t space_pitch
-    Py_ssize_t slots
-    Py_ssize_t* lists
-    Py_ssize_t list_pitch
-    Py_ssize_t volume
-    Py_ssize_t items
-    Py_ssize_t blocks
-    Py_ssize_t* words
-    WeightSizes sizes
-    Side[3] sides
-    Kernels kernel
-
-
-def weights(
-    const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
-    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
-    const Py_ssize_t[::1] at, floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa,
-    Py_ssize_t[::1] words,
-):
-    """result[part] = dout @ (source as columns).T, summed over every `parts`-th block of positions."""
-    cdef Contraction c
-    cdef Py_ssize_t i
-    with nogil:
-        c.sizes = read_weight_sizes(sizes)
-        read_sides(c.sides, axes, phases)
-        c.kernel = kernels(0 if floating is float else 1, isa)
-        c.source, c.dout, c.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
-        c.part_pitch, c.at = result.shape[1], &at[0]
-        c.space, c.space_pitch, c.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        c.lists, c.list_pitch = &lists[0, 0], lists.shape[1]
-        c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
-        c.blocks = pieces(c.sizes.images, c.sizes.block_images)
-        for i in range(3):
-            c.blocks *= pieces(c.sides[i].out, c.sides[i].block)
-        c.items = c.sizes.parts * c.sizes.groups * pieces(c.sizes.channels, c.sizes.block_channels)
-        c.words = &words[0]
-        if floating is float:
-            fc_share(&words[0], weights_of_float, &c)
-        else:
-            fc_share(&words[0], weights_of_double, &c)
-
-
-cdef void weights_of_float(void* task) noexcept nogil:
-    draw_contractions(<const Contraction*> task, <float*> NULL)
-
-
-cdef void weights_of_double(void* task) noexcept nogil:
-    draw_contractions(<const Contraction*> task, <double*> NULL)
-
-
-cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogil:
-    """Items, until none is left."""
-    cdef const WeightSizes* s = &c.sizes
-    cdef const Side* sides = c.sides
-    cdef Block block
-    cdef Py_ssize_t group, channel, part, piece, rest, i, slot = fc_draw(&c.words[1], 1)
-    cdef Py_ssize_t positions = sides[0].out * sides[1].out * sides[2].out, index = fc_draw(&c.words[0], 1)
-    fc_check(slot < c.slots)
-    while index < c.items:
-        rest = cut(&channel, index, s.channels, s.block_channels)
-        group, part = rest % s.groups, rest // s.groups
-        piece = part
-        while piece < c.blocks:
-            rest = piece
-            for i in range(2, -1, -1):
-                rest = cut(&block.begin[i], rest, sides[i].out, sides[i].block)
-                block.n[i] = min(sides[i].block, sides[i].out - block.begin[i])
-            cut(&block.image, rest, s.images, s.block_images)
-            block.images = min(s.block_images, s.images - block.image)
-            contract(
-                <const floating*> c.source + (group * s.channels + channel) * c.volume,
-                <const floating*> c.dout + group * s.filters * positions,
-                <floating*> c.result + part * c.part_pitch + (group * s.filters * s.channels + channel) * s.taps,
-                &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
-                <floating*> c.space + slot * c.space_pitch, c.lists + slot * c.list_pitch, &c.kernel, c.volume,
-                piece > part,
-            )
-            piece += s.parts
-        index = fc_draw(&c.words[0], 1)
-
-
-cdef void contract(
-    const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
-    const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, Py_ssize_t* lists,
-    const Kernels* kernel, Py_ssize_t volume, bint add,
-) noexcept nogil:
-    """One block of positions: [filters x positions] @ [positions x channels * taps]."""
-    cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
-    cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, listed = 0
-    cdef Py_ssize_t row_step = s.channels * s.taps
-    cdef int vectors
-    cdef floating* panel
-    cdef floating* packed = space + s.positions_at
-    cdef floating* spill = space + s.spill_at
-    cdef fc_run run
-    fill(space, source, channels, s.groups * s.channels * volume, sides, block, s.channel_pitch, s.image_pitch)
-    n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel)
-    while column < columns:
-        vectors = next_vectors((columns - column + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
-        width = vectors * kernel.lanes
-        here = min(width, columns - column)
-        if width != listed:
-            list_positions(lists, block, pitch, width)
-            listed = width
-        for plane in range(block.images * block.n[0]):
-            kernel.interleave(
-                packed + plane * length * width, width,
-                space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch,
-                &at[column], here, length,
-            )
-        panel = space + s.panel_at
-        row = 0
-        while row < s.filters:
-            rows = min(<Py_ssize_t> kernel.rows, s.filters - row)
-            if here == width:
-                kernel.tile(<int> rows, vectors, n, panel, rows, packed, lists, result + row * row_step + column,
-                            row_step, NULL, add)
-            else:
-                kernel.tile(<int> rows, vectors, n, panel, rows, packed, lists, spill, width, NULL, 0)
-                run.at, run.lane, run.n = 0, 0, here
-                kernel.scatter(result + row * row_step + column, row_step, 1, spill, width, rows, &run, 1, add)
-            panel = panel + rows * n
-            row += rows
-        column += width

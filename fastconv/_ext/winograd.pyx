@@ -6,12 +6,10 @@ forward and backward_data, `weights` backward_weights. How the work is cut, and
 every table below, is fastconv.algorithms.winograd's.
 """
 
+from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport Kernels, kernels, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
-
-cdef extern from "team.h":
-    ctypedef void (*fc_work)(void* task) noexcept nogil
-    void fc_share(Py_ssize_t* words, fc_work work, void* task) noexcept nogil
+from fastconv._ext.team cimport fc_share
 
 cdef extern from "winograd.h":
     ctypedef void (*fc_wino_input_t)(
@@ -55,7 +53,7 @@ cdef struct Side:
     Py_ssize_t block    # tiles of a block
 
 
-# fastconv.algorithms.winograd.SIZES names these, in this order; steps and pitches are in elements.
+# fastconv.algorithms.winograd lists these, in this order; steps and pitches are in elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
@@ -124,17 +122,6 @@ cdef struct Block:
     Py_ssize_t images
     Py_ssize_t[3] begin
     Py_ssize_t[3] n
-
-
-cdef inline Py_ssize_t pieces(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
-    return (n + block - 1) // block
-
-
-cdef inline Py_ssize_t cut(Py_ssize_t* begin, Py_ssize_t index, Py_ssize_t n, Py_ssize_t block) noexcept nogil:
-    """Piece `index % pieces` of n; returns what is left of the index."""
-    cdef Py_ssize_t count = pieces(n, block)
-    begin[0] = index % count * block
-    return index // count
 
 
 cdef Py_ssize_t block_at(Block* block, Py_ssize_t index, const Sizes* s, const Side* sides) noexcept nogil:

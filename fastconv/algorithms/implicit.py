@@ -11,6 +11,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import implicit as _ext
+from fastconv._ext import implicit_weights as _ext_weights
 from fastconv.algorithms._blocks import (
     Layout,
     Line,
@@ -28,7 +29,7 @@ from fastconv.geometry import ConvGeometry
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _PRODUCT = {_DTYPES[0]: _ext.product["float"], _DTYPES[1]: _ext.product["double"]}
-_WEIGHTS = {_DTYPES[0]: _ext.weights["float"], _DTYPES[1]: _ext.weights["double"]}
+_WEIGHTS = {_DTYPES[0]: _ext_weights.weights["float"], _DTYPES[1]: _ext_weights.weights["double"]}
 
 WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 

@@ -357,7 +357,7 @@ def _weights_plan(problem: _Problem, moved: int, itemsize: int, threads: int, ti
     ]
     seen = blocks * tiles * items
     work = {
-        "product": points * seen * rows_cell * deep * block_channels,
+        "product": points * seen * block_rows * deep * cell,
         "image": points * seen * deep * cell,
         "result": points * seen * rows_cell,
         "weights": points * parts * items * deep * cell * rows_cell,

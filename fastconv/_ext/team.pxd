@@ -1,0 +1,5 @@
+# How a kernel shares its work: see team.h.
+
+cdef extern from "team.h":
+    ctypedef void (*fc_work)(void* task) noexcept nogil
+    void fc_share(Py_ssize_t* words, fc_work work, void* task) noexcept nogil

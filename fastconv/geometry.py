@@ -511,16 +511,20 @@ class PoolGeometry:
         """The axes as the kernels read them."""
         return kernel_tables(self)
 
-    def window_sizes(self, count_include_pad: bool) -> np.ndarray:
-        """How many cells each output's window holds, shaped as the output's spatial axes."""
-        sizes = np.ones((), np.int64)
+    def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
+        """How many cells each output's window holds along each axis; the window holds the product."""
+        counts = []
         for axis in self.axes:
             size, k, stride, lo, dilation, out = axis.row()
             start = np.arange(out) * stride - lo
             bounds = (-lo, size + axis.hi) if count_include_pad else (0, size)
             first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
-            sizes = np.multiply.outer(sizes, end - first)
-        return sizes
+            counts.append(end - first)
+        return counts
+
+    def window_sizes(self, count_include_pad: bool) -> np.ndarray:
+        """How many cells each output's window holds, shaped as the output's spatial axes."""
+        return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
 
 
 def resolve_pool(

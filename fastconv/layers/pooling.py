@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import _arrays, _threads
+from fastconv import _arrays, _isa, _threads
 from fastconv._ext import pool as _ext
 from fastconv._options import as_bool, as_cache, as_shape, merge_options
 from fastconv.geometry import PoolGeometry, resolve_pool
+from fastconv.layers import _pool_tables
 
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _INDEX_NAMES = {np.dtype(np.int32): "int32_t", np.dtype(np.int64): "int64_t"}
@@ -21,6 +22,9 @@ _MAX = {
     for dtype, name in _NAMES.items()
     for index, index_name in _INDEX_NAMES.items()
 }
+
+_ROWS = {dtype: (_ext.forward_rows[name], _ext.mean_backward_rows[name]) for dtype, name in _NAMES.items()}
+_NO_INDICES = np.empty(0, np.int32)
 
 _DEFAULTS: dict[str, Any] = {
     "kernel_size": None,
@@ -36,6 +40,9 @@ _DEFAULTS: dict[str, Any] = {
 
 #: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
 _SLOWNESS = 8
+_ROWS_SLOWNESS, _SCATTER_SLOWNESS = 3, 1
+#: And what a block of rows takes besides.
+_ITEM_BYTES = 1000
 #: Planes with more cells are indexed by 64 bits.
 _INT32_CELLS = np.iinfo(np.int32).max
 #: Outputs that are held in the first-level cache while every tap meets them.
@@ -94,6 +101,58 @@ def _rows(geometry: PoolGeometry) -> tuple[int, int]:
     *_, depth, height, width = (1, 1, *geometry.out_shape[2:])
     rows = max(1, min(_BLOCK_OUTPUTS // width, height))
     return rows, math.prod(geometry.out_shape[:2]) * depth * -(-height // rows)
+
+
+def _forward_rows(
+    x: np.ndarray,
+    out: np.ndarray,
+    indices: np.ndarray,
+    geometry: PoolGeometry,
+    threads: int | None,
+    include_pad: bool = True,
+) -> bool:
+    """The maximum, or without `indices` the mean, by vectors; False where the windows are not made for it."""
+    table = _pool_tables.tables(geometry, "forward", include_pad)
+    if table is None:
+        return False
+    count = _threads.resolve(threads)
+    block_rows, space = _pool_tables.sizes(table)
+    items = _pool_tables.blocks(geometry, "forward", block_rows)
+    _threads.run(
+        _ROWS[x.dtype][0],
+        (
+            x.reshape(-1),
+            out.reshape(-1),
+            indices.reshape(-1),
+            table,
+            np.empty((count, space), x.dtype),
+            _isa.current,
+        ),
+        items=items,
+        work=_ROWS_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes) + _ITEM_BYTES * items,
+        threads=count,
+    )
+    return True
+
+
+def _mean_backward_rows(
+    dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int | None, include_pad: bool
+) -> bool:
+    """The adjoint of the mean; False where the windows are not made for it."""
+    table = _pool_tables.tables(geometry, "backward", include_pad)
+    if table is None:
+        return False
+    count = _threads.resolve(threads)
+    block_rows, space = _pool_tables.sizes(table)
+    items = _pool_tables.blocks(geometry, "backward", block_rows)
+    _threads.run(
+        _ROWS[dx.dtype][1],
+        (dout.reshape(-1), dx.reshape(-1), table, np.empty((count, space), dx.dtype), _isa.current),
+        items=items,
+        work=_ROWS_SLOWNESS * (dx.nbytes + dout.nbytes) + _ITEM_BYTES * items,
+        threads=count,
+    )
+    return True
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
@@ -159,7 +218,7 @@ def _max_forward(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> 
     # Half the memory wherever a plane's cells can be counted in 32 bits.
     small = math.prod(x.shape[2:]) <= _INT32_CELLS
     indices = np.empty(geometry.out_shape, np.int32 if small else np.int64)
-    if out.size:
+    if out.size and not (small and _forward_rows(x, out, indices, geometry, threads)):
         rows, blocks = _rows(geometry)
         _threads.run(
             _MAX[x.dtype, indices.dtype][0],
@@ -215,7 +274,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
             _MAX[dtype, indices.dtype][1],
             (_planes(dout), _planes(indices), _planes(dx), astray),
             items=math.prod(geometry.x_shape[:2]),
-            work=_SLOWNESS * (dx.nbytes + dout.nbytes + indices.nbytes),
+            work=_SCATTER_SLOWNESS * (dx.nbytes + dout.nbytes + indices.nbytes),
             threads=_threads.resolve(threads),
         )
         if astray[0]:
@@ -351,7 +410,7 @@ def _avg_forward(
     x: np.ndarray, geometry: PoolGeometry, count_include_pad: bool, threads: int | None
 ) -> tuple[np.ndarray, AvgPoolCache]:
     out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
-    if out.size:
+    if out.size and not _forward_rows(x, out, _NO_INDICES, geometry, threads, count_include_pad):
         rows, blocks = _rows(geometry)
         _threads.run(
             _SUM[x.dtype][0],
@@ -398,7 +457,7 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     geometry, count_include_pad, dtype, threads = cache
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
     dx = np.empty(geometry.x_shape, dtype)
-    if dx.size:
+    if dx.size and not _mean_backward_rows(dout, dx, geometry, threads, count_include_pad):
         share = dout / geometry.window_sizes(count_include_pad).astype(dtype)
         _threads.run(
             _SUM[dtype][1],

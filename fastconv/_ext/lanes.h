@@ -87,7 +87,34 @@ FC_INLINE int FC_N(fc_any)(FC_I mask)
     return any != 0;
 }
 
-/* To 32-bit numbers in memory. */
+FC_INLINE FC_I FC_N(fc_equal)(FC_I a, FC_I b)
+{
+#if FC_VECTORS
+    return (FC_I)(a == b);
+#else
+    return -(FC_L)(a == b);
+#endif
+}
+
+FC_INLINE FC_I FC_N(fc_less)(FC_I a, FC_I b)
+{
+#if FC_VECTORS
+    return (FC_I)(a < b);
+#else
+    return -(FC_L)(a < b);
+#endif
+}
+
+/* Between lanes and 32-bit numbers in memory. */
+FC_INLINE FC_I FC_N(fc_load_int32)(const int32_t *p)
+{
+#if FC_VECTORS
+    return __builtin_convertvector(*(const FC_N(fc_narrow_u) *)p, FC_I);
+#else
+    return *p;
+#endif
+}
+
 FC_INLINE void FC_N(fc_store_int32)(int32_t *p, FC_I v)
 {
 #if FC_VECTORS
@@ -172,6 +199,20 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
         FC_T all[FC_VL];
         FC_N(fc_store)(all, v);
         fc_check(n <= end - to);
+        for (; n > 0; n--)
+            to[n - 1] = all[n - 1];
+    }
+}
+
+/* As `fc_store_some`, for places, of which `there` can be written. */
+FC_INLINE void FC_N(fc_store_places)(int32_t *to, FC_I places, ptrdiff_t n, ptrdiff_t there)
+{
+    if (there >= FC_VL) {
+        FC_N(fc_store_int32)(to, places);
+    } else {
+        int32_t all[FC_VL];
+        FC_N(fc_store_int32)((int32_t *)all, places);
+        fc_check(n <= there);
         for (; n > 0; n--)
             to[n - 1] = all[n - 1];
     }

@@ -12,8 +12,8 @@ not counted in 32 bits, gradients of the mean at strides above 2. There outputs 
 from libc.stdint cimport int32_t, int64_t
 
 from fastconv._ext.pool_rows cimport (
-    FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_SLACK, Place, Plan, fc_pool_begin_table,
-    fc_pool_forward_table, fc_pool_gather_table, fc_pool_load_table, fc_pool_share_table, place, place_count, read_plan,
+    FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_SLACK, Place, Plan, fc_pairs_backward_table,
+    fc_pairs_forward_table, fc_pool_begin_table, fc_pool_forward_table, fc_pool_gather_table, fc_pool_load_table, fc_pool_share_table, place, place_count, read_plan,
 )
 from fastconv._ext.runs cimport (
     Axis, cell, fc_check, fc_draw, fc_max_f32_i32, fc_max_f32_i64, fc_max_f64_i32, fc_max_f64_i64,
@@ -336,3 +336,59 @@ def mean_backward_rows(
                     )
                 first += plan.batch
             begin = fc_draw(&counter[0], grain)
+
+
+def pairs_forward(
+    const floating[::1] x, floating[::1] out, int32_t[::1] indices, Py_ssize_t height, Py_ssize_t width, int isa,
+    Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
+):
+    """As `forward_rows`, the maximum of 2 x 2 cells at a stride of 2, `rows` rows of outputs to a block."""
+    cdef Py_ssize_t cells = height * width, tall = height // 2, wide = width // 2, blocks = (tall - 1) // rows + 1
+    cdef Py_ssize_t total = x.shape[0] // cells * blocks, begin, last, i, p, top, at
+    cdef int dtype = 0 if floating is float else 1
+    cdef const floating* end
+    with nogil:
+        fc_check(x.shape[0] % cells == 0 and out.shape[0] == x.shape[0] // cells * tall * wide)
+        fc_check(out.shape[0] == indices.shape[0])
+        begin = fc_draw(&counter[0], grain)
+        while begin < total:
+            last = min(begin + grain, total)
+            end = &out[0] + (last // blocks * tall + last % blocks * rows) * wide
+            for i in range(begin, last):
+                p, top = i // blocks, i % blocks * rows
+                at = (p * tall + top) * wide
+                fc_pairs_forward_table[dtype][isa](
+                    &x[p * cells + 2 * top * width], &x[0] + x.shape[0], width, 2 * top * width,
+                    &out[at], &indices[at], end, min(rows, tall - top),
+                )
+            begin = fc_draw(&counter[0], grain)
+
+
+def pairs_backward(
+    const floating[::1] dout, const int32_t[::1] indices, floating[::1] dx, char[::1] astray,
+    Py_ssize_t height, Py_ssize_t width, int isa, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
+):
+    """The adjoint of `pairs_forward`; astray[0] is set where an index is not of its own window."""
+    cdef Py_ssize_t cells = height * width, tall = height // 2, wide = width // 2, blocks = (tall - 1) // rows + 1
+    cdef Py_ssize_t total = dx.shape[0] // cells * blocks, begin, last, i, p, top, at
+    cdef int dtype = 0 if floating is float else 1, stray = 0
+    cdef const floating* end
+    with nogil:
+        fc_check(dx.shape[0] % cells == 0 and dout.shape[0] == dx.shape[0] // cells * tall * wide)
+        fc_check(dout.shape[0] == indices.shape[0])
+        begin = fc_draw(&counter[0], grain)
+        while begin < total:
+            last = min(begin + grain, total)
+            end = &dx[0] + last // blocks * cells + last % blocks * rows * 2 * width
+            for i in range(begin, last):
+                p, top = i // blocks, i % blocks * rows
+                at = (p * tall + top) * wide
+                stray |= fc_pairs_backward_table[dtype][isa](
+                    &dout[at], &dout[0] + dout.shape[0], &indices[at], width, 2 * top * width,
+                    &dx[p * cells + 2 * top * width], end, min(rows, tall - top),
+                )
+                if top + rows >= tall and height % 2:
+                    zero(&dx[(p + 1) * cells - width], width)
+            begin = fc_draw(&counter[0], grain)
+        if stray:
+            astray[0] = 1

@@ -56,11 +56,22 @@ cdef extern from "pool.h" nogil:
         Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
     ) noexcept nogil
 
+    ctypedef void (*fc_pairs_forward_t)(
+        const void* x, const void* x_end, Py_ssize_t width, Py_ssize_t cell, void* out, int32_t* where,
+        const void* out_end, Py_ssize_t rows,
+    ) noexcept nogil
+    ctypedef int (*fc_pairs_backward_t)(
+        const void* dout, const void* dout_end, const int32_t* where, Py_ssize_t width, Py_ssize_t cell,
+        void* dx, const void* dx_end, Py_ssize_t rows,
+    ) noexcept nogil
+
     const fc_pool_begin_t[2][3] fc_pool_begin_table
     const fc_pool_load_t[2][3] fc_pool_load_table
     const fc_pool_forward_t[2][3] fc_pool_forward_table
     const fc_pool_share_t[2][3] fc_pool_share_table
     const fc_pool_gather_t[2][3] fc_pool_gather_table
+    const fc_pairs_forward_t[2][3] fc_pairs_forward_table
+    const fc_pairs_backward_t[2][3] fc_pairs_backward_table
 
 
 # Where a block is: its plane, its depth, its rows, and the first of these in the array.

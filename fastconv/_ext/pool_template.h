@@ -188,14 +188,7 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
         if (op != FC_POOL_MEAN) {
             const FC_I steps = FC_N(fc_iota)() * FC_N(fc_splat_lanes)((FC_L)g->stride[2]);
             const FC_I places = held[u][0] + steps + FC_N(fc_splat_lanes)((FC_L)unit[u].corner);
-            if (out_end - unit[u].out >= FC_VL) {
-                FC_N(fc_store_int32)(unit[u].where, places);
-            } else {
-                int32_t all[FC_VL];
-                FC_N(fc_store_int32)((int32_t *)all, places);
-                for (t = 0; t < unit[u].n; t++)
-                    unit[u].where[t] = all[t];
-            }
+            FC_N(fc_store_places)(unit[u].where, places, unit[u].n, out_end - unit[u].out);
             FC_N(fc_store_some)(unit[u].out, best[u][0], unit[u].n, out_end);
         } else {
             FC_N(fc_store_some)(unit[u].out, best[u][0] / unit[u].count, unit[u].n, out_end);
@@ -363,3 +356,5 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, void *d
         high = high_end;
     }
 }
+
+#include "pool_pairs_template.h"

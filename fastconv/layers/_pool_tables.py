@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -175,23 +176,36 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     )
 
 
-def tables(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> np.ndarray | None:
-    """The table of a direction, kept with the geometry."""
-    key = ("_pool", direction, include_pad, BLOCK_ELEMENTS)
-    kept = vars(geometry).setdefault("_pool_tables", {})
-    if key not in kept:
-        kept[key] = (forward if direction == "forward" else backward)(geometry, include_pad)
-    table: np.ndarray | None = kept[key]
-    return table
+class Plan(NamedTuple):
+    """A table, elements of workspace a thread, and how many blocks a whole batch has."""
+
+    table: np.ndarray
+    space: int
+    items: int
 
 
-def sizes(table: np.ndarray) -> tuple[int, int]:
-    """Rows of a block, and elements of a thread's workspace."""
-    return table[18].item(), table[19].item()
+def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> Plan | None:
+    """What a call in one direction needs, kept with the geometry; None where another kernel has to do it."""
+    key = (direction, include_pad, BLOCK_ELEMENTS)
+    plans: dict[tuple, Plan | None] = vars(geometry).setdefault("_pool_plans", {})
+    if key not in plans:
+        table = (forward if direction == "forward" else backward)(geometry, include_pad)
+        shape = geometry.out_shape if direction == "forward" else geometry.x_shape
+        if table is None:
+            plans[key] = None
+        else:
+            block_rows, space = table[18:20].tolist()
+            plans[key] = Plan(table, space, _blocks(shape, block_rows))
+    return plans[key]
 
 
-def blocks(geometry: PoolGeometry, direction: str, block_rows: int) -> int:
-    """How many blocks of rows a whole batch has."""
-    shape = geometry.out_shape if direction == "forward" else geometry.x_shape
+def _blocks(shape: tuple[int, ...], rows: int) -> int:
     *_, depth, height, _ = (1, 1, *shape[2:])
-    return math.prod(shape[:2]) * depth * -(-height // block_rows)
+    return math.prod(shape[:2]) * depth * -(-height // rows)
+
+
+def pair_blocks(geometry: PoolGeometry) -> tuple[int, int]:
+    """Rows of a block, and blocks in all, for windows of 2 x 2."""
+    height, width = geometry.out_shape[2:]
+    rows = max(1, min(height, BLOCK_ELEMENTS // width))
+    return rows, math.prod(geometry.out_shape[:2]) * -(-height // rows)

@@ -40,7 +40,8 @@ def prepare(
     """The layer, checked and with its arrays ready to compute with, and the arrays as they came."""
     settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param", ("out",) if where == "conv" else ())
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
-    _threads.resolve(threads)
+    if threads is not None:
+        _threads.resolve(threads)
     x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
     geometry = resolve_conv(x.shape, w.shape, **settings)
     if b is not None and b.shape != (w.shape[0],):

@@ -531,6 +531,11 @@ class PoolGeometry:
             (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
         )
 
+    @cached_property
+    def is_global(self) -> bool:
+        """Whether there is one window, the whole image."""
+        return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
+
     def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
         """How many cells each output's window holds along each axis; the window holds the product."""
         counts = []

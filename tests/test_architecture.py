@@ -21,7 +21,7 @@ TREE = ROOT.parent
 # Rooms from the ground up: a module may import only from rooms below its own, or from its own.
 FLOORS = [
     {"_ext", "_version"},
-    {"_arrays", "_threads", "_options", "_explain_stride", "_axis"},
+    {"_arrays", "_threads", "_options", "_explain_stride", "_axis", "_isa"},
     {"geometry", "gradient_check"},
     {"_padding"},
     {"lowering"},

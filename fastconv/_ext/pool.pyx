@@ -13,7 +13,8 @@ from libc.stdint cimport int32_t, int64_t
 
 from fastconv._ext.pool_rows cimport (
     FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_SLACK, Place, Plan, fc_pairs_backward_table,
-    fc_pairs_forward_table, fc_pool_begin_table, fc_pool_forward_table, fc_pool_gather_table, fc_pool_load_table, fc_pool_share_table, place, place_count, read_plan,
+    fc_pairs_forward_table, fc_pool_begin_table, fc_pool_forward_table, fc_pool_gather_table, fc_pool_load_table,
+    fc_pool_share_table, place, place_count, read_plan,
 )
 from fastconv._ext.runs cimport (
     Axis, cell, fc_check, fc_draw, fc_max_f32_i32, fc_max_f32_i64, fc_max_f64_i32, fc_max_f64_i64,

@@ -40,49 +40,19 @@ FC_INLINE FC_I FC_N(fc_pool_copy)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT 
     return odd;
 }
 
-/* One row of the image into the workspace, `pad` around it; what `fc_pool_copy` returns. */
-FC_INLINE FC_I FC_N(fc_pool_fill)(const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end, FC_T pad)
+/* One row of the image into the workspace, for any stride; what `fc_pool_copy` returns. */
+FC_INLINE FC_I FC_N(fc_pool_fill)(const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
 {
     const ptrdiff_t stride = g->stride[2];
     FC_I odd = FC_N(fc_splat_lanes)(0);
-    ptrdiff_t slot, i;
-    if (stride == 2 && g->slots == 2) {
-        /* Cell 0 of the image is an even or an odd one of the padded row. */
-        const ptrdiff_t *evens = g->slot + 3 * (g->lo[2] & 1), *odds = g->slot + 3 * (1 - (g->lo[2] & 1));
-        FC_T *to_evens = row + (g->lo[2] & 1) * g->slot_pitch + evens[1];
-        FC_T *to_odds = row + (1 - (g->lo[2] & 1)) * g->slot_pitch + odds[1];
-        const ptrdiff_t n_evens = evens[2] - evens[1], n_odds = odds[2] - odds[1];
-        const ptrdiff_t n = n_evens > n_odds ? n_evens : n_odds;
-        if (from_end - from >= 2 * (n + FC_VL - 1)) {
-            for (i = 0; i < n; i += FC_VL) {
-                const FC_V a = FC_N(fc_load)(from + 2 * i), b = FC_N(fc_load)(from + 2 * i + FC_VL);
-                FC_N(fc_store)(to_evens + i, FC_N(fc_evens)(a, b));
-                FC_N(fc_store)(to_odds + i, FC_N(fc_odds)(a, b));
-                odd |= FC_N(fc_is_nan)(a) | FC_N(fc_is_nan)(b);
-            }
-        } else {
-            odd = FC_N(fc_pool_copy)(to_evens, from, n_evens, 2, from_end);
-            odd |= FC_N(fc_pool_copy)(to_odds, from + 1, n_odds, 2, from_end);
-        }
-    } else {
-        for (slot = 0; slot < g->slots; slot++) {
-            const ptrdiff_t *place = g->slot + 3 * slot;
-            const ptrdiff_t n = place[2] - place[1];
-            FC_T *to = row + slot * g->slot_pitch + place[1];
-            const FC_T *cells = from + place[0] + place[1] * stride;
-            if (n <= 0)
-                continue;
-            fc_check(place[0] + place[1] * stride >= 0 && place[0] + (place[2] - 1) * stride < g->size[2]);
-            odd |= FC_N(fc_pool_copy)(to, cells, n, stride, from_end);
-        }
-    }
+    ptrdiff_t slot;
     for (slot = 0; slot < g->slots; slot++) {
         const ptrdiff_t *place = g->slot + 3 * slot;
-        FC_T *share = row + slot * g->slot_pitch;
-        for (i = 0; i < place[1]; i++)
-            share[i] = pad;
-        for (i = place[2]; i < g->width; i++)
-            share[i] = pad;
+        const ptrdiff_t n = place[2] - place[1], at = place[0] + place[1] * stride;
+        if (n <= 0)
+            continue;
+        fc_check(at >= 0 && at + (n - 1) * stride < g->size[2]);
+        odd |= FC_N(fc_pool_copy)(row + slot * g->slot_pitch + place[1], from + at, n, stride, from_end);
     }
     return odd;
 }
@@ -93,23 +63,57 @@ static int FC_N(fc_pool_load)(const fc_pool *pool, int op, void *space, const vo
 {
     /* Of one's own, so that no store can be thought to change it. */
     const fc_pool own = *pool, *g = &own;
-    const ptrdiff_t height = g->size[1], width = g->size[2];
+    const ptrdiff_t height = g->size[1], width = g->size[2], pitch = g->pitch;
     const ptrdiff_t top = begin * g->stride[1] - g->lo[1], front = od * g->stride[0] - g->lo[0];
     const ptrdiff_t wanted = (end - 1 - begin) * g->stride[1] + (g->k[1] - 1) * g->dilation[1] + 1;
-    const ptrdiff_t rows = top + wanted < height ? wanted : height - top;
+    const ptrdiff_t first = top < 0 ? -top : 0, rows = top + wanted < height ? wanted : height - top;
     const ptrdiff_t *depths = g->reach[0] + 2 * od;
+    /* Shares of a row by two: cell 0 of the image is an even or an odd one of the padded row. */
+    const int by_two = g->stride[2] == 2 && g->slots == 2;
+    const ptrdiff_t *evens = g->slot + 3 * (g->lo[2] & 1), *odds = g->slot + 3 * (1 - (g->lo[2] & 1));
+    const ptrdiff_t even = by_two ? (g->lo[2] & 1) * g->slot_pitch + evens[1] : 0;
+    const ptrdiff_t odd = by_two ? (1 - (g->lo[2] & 1)) * g->slot_pitch + odds[1] : 0;
+    const ptrdiff_t n_evens = by_two ? evens[2] - evens[1] : 0, n_odds = by_two ? odds[2] - odds[1] : 0;
+    const ptrdiff_t pairs = n_evens > n_odds ? n_evens : n_odds;
     const FC_T pad = op == FC_POOL_MAX ? (FC_T)-INFINITY : 0;
-    FC_I odd = FC_N(fc_splat_lanes)(0);
-    ptrdiff_t kd, row;
+    FC_I nan = FC_N(fc_splat_lanes)(0);
+    ptrdiff_t kd, row, slot, i;
     fc_check(wanted <= g->rows && depths[0] < depths[1]);
     for (kd = depths[0]; kd < depths[1]; kd++) {
         const FC_T *image = (const FC_T *)plane + ((front + kd * g->dilation[0]) * height + top) * width;
-        FC_T *to = (FC_T *)space + kd * g->rows * g->pitch;
+        const ptrdiff_t there = (const FC_T *)plane_end - (image + (rows - 1) * width);
+        FC_T *to = (FC_T *)space + kd * g->rows * pitch;
         fc_check(front + kd * g->dilation[0] >= 0 && front + kd * g->dilation[0] < g->size[0]);
-        for (row = top < 0 ? -top : 0; row < rows; row++)
-            odd |= FC_N(fc_pool_fill)(g, to + row * g->pitch, image + row * width, (const FC_T *)plane_end, pad);
+        if (by_two && there >= 2 * (pairs + FC_VL - 1)) {
+            for (row = first; row < rows; row++) {
+                const FC_T *from = image + row * width;
+                FC_T *at = to + row * pitch;
+                for (i = 0; i < pairs; i += FC_VL) {
+                    const FC_V a = FC_N(fc_load)(from + 2 * i), b = FC_N(fc_load)(from + 2 * i + FC_VL);
+                    FC_N(fc_store)(at + even + i, FC_N(fc_evens)(a, b));
+                    FC_N(fc_store)(at + odd + i, FC_N(fc_odds)(a, b));
+                    nan |= FC_N(fc_is_nan)(a) | FC_N(fc_is_nan)(b);
+                }
+            }
+        } else {
+            for (row = first; row < rows; row++)
+                nan |= FC_N(fc_pool_fill)(g, to + row * pitch, image + row * width, (const FC_T *)plane_end);
+        }
+        /* Then what is around the rows, over which they may have spilled. */
+        for (slot = 0; slot < g->slots; slot++) {
+            const ptrdiff_t before = g->slot[3 * slot + 1], after = g->slot[3 * slot + 2], all = g->width;
+            FC_T *share = to + slot * g->slot_pitch;
+            if (before == 0 && after == all)
+                continue;
+            for (row = first; row < rows; row++) {
+                for (i = 0; i < before; i++)
+                    share[row * pitch + i] = pad;
+                for (i = after; i < all; i++)
+                    share[row * pitch + i] = pad;
+            }
+        }
     }
-    return FC_N(fc_any)(odd);
+    return FC_N(fc_any)(nan);
 }
 
 /* A vector of outputs: what its windows' first tap reads, and where it goes. */

@@ -151,9 +151,10 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     left = max(0, *(-shift for shifts_of in shifts for shift in shifts_of))
     needed = [(size - 1 - r) // stride + 1 + left + max(of, default=0) for r, of in enumerate(shifts)]
     right = max(0, max(needed) - left - out)
-    pitch = _round_up(max(left + out + right, _round_up(-(-size // stride)) + max(map(max, filter(None, shifts)), default=0) + left) + SLACK)
+    farthest = left + max((shift for of in shifts for shift in of), default=0)
+    pitch = _round_up(max(left + out + right, _round_up(-(-size // stride)) + farthest) + SLACK)
     (ends_d, seen_d), (ends_h, seen_h) = _seen(*d), _seen(*h)
-    deep = max(np.diff(ends_d, prepend=0))
+    deep = int(np.diff(ends_d, prepend=0).max())
     extent = (h[1] - 1) * h[4] + 1
     # Rows of the input to a block, and rows of outputs that see some of them.
     block_rows = max(1, min(h[0], BLOCK_ELEMENTS // max(size, pitch // h[2])))

@@ -11,6 +11,7 @@ from fastconv import _arrays, _threads
 from fastconv._options import as_bool, as_cache, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
+from fastconv.layers._planes import plane_sums
 
 
 class ConvOptions(GeometryOptions, total=False):
@@ -234,5 +235,5 @@ def conv_backward(
         dw = np.empty(geometry.w_shape, w.dtype)
         backward_weights(x, dout, geometry, dw, name, workers)
     if need_db and b is not None:
-        db = dout.sum(axis=(0, *range(2, dout.ndim)))
+        db = plane_sums(dout, workers).sum(axis=0).astype(x.dtype)
     return dx, dw, db

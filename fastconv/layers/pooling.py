@@ -13,6 +13,7 @@ from fastconv._ext import pool as _ext
 from fastconv._options import as_bool, as_cache, as_shape, merge_options
 from fastconv.geometry import PoolGeometry, resolve_pool
 from fastconv.layers import _pool_tables
+from fastconv.layers._planes import plane_maxima, plane_sums
 
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _INDEX_NAMES = {np.dtype(np.int32): "int32_t", np.dtype(np.int64): "int64_t"}
@@ -43,9 +44,9 @@ _AVG_DEFAULTS = {**_DEFAULTS, "count_include_pad": True}
 #: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
 _SLOWNESS = 8
 #: The same of the kernels that work row by row in vectors.
-_ROWS_SLOWNESS = 3
+_ROWS_SLOWNESS = 1
 #: And what a block of rows takes besides.
-_ITEM_BYTES = 1000
+_ITEM_BYTES = 500
 #: Gradients of narrower images are sooner put in their places one by one.
 _PAIRS_WIDTH = 24
 #: Planes with more cells are indexed by 64 bits.
@@ -161,7 +162,7 @@ def _pairs(direction: int, arrays: tuple[np.ndarray, ...], geometry: PoolGeometr
         _PAIRS[arrays[0].dtype][direction],
         (*map(_flat, arrays), *geometry.x_shape[2:], _isa.current),
         items=items,
-        work=sum(array.nbytes for array in arrays),
+        work=sum(array.nbytes for array in arrays) // 3,
         threads=_threads.resolve(threads),
         tail=(rows,),
     )
@@ -169,6 +170,10 @@ def _pairs(direction: int, arrays: tuple[np.ndarray, ...], geometry: PoolGeometr
 
 def _flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1)
+
+
+def _global_mean(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+    out[...] = (plane_sums(x, _threads.resolve(threads)) / math.prod(x.shape[2:])).reshape(out.shape)
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
@@ -236,6 +241,8 @@ def _max_forward(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> 
     indices = np.empty(geometry.out_shape, np.int32 if small else np.int64)
     if not out.size:
         pass
+    elif small and geometry.is_global:
+        plane_maxima(x, out, indices, _threads.resolve(threads))
     elif small and geometry.in_pairs:
         _pairs(0, (x, out, indices), geometry, threads)
     elif not (small and _forward_rows(x, out, indices, geometry, threads)):
@@ -301,7 +308,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
         _MAX[dtype, indices.dtype][1],
         (_planes(dout), _planes(indices), _planes(dx), astray),
         items=math.prod(geometry.x_shape[:2]),
-        work=dx.nbytes + dout.nbytes + indices.nbytes,
+        work=(dx.nbytes + dout.nbytes + indices.nbytes) // 3,
         threads=_threads.resolve(threads),
     )
     if astray[0]:
@@ -437,7 +444,9 @@ def _avg_forward(
     x: np.ndarray, geometry: PoolGeometry, count_include_pad: bool, threads: int | None
 ) -> tuple[np.ndarray, AvgPoolCache]:
     out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
-    if out.size and not _forward_rows(x, out, _NO_INDICES, geometry, threads, count_include_pad):
+    if out.size and geometry.is_global:
+        _global_mean(x, out, threads)
+    elif out.size and not _forward_rows(x, out, _NO_INDICES, geometry, threads, count_include_pad):
         rows, blocks = _rows(geometry)
         _threads.run(
             _SUM[x.dtype][0],
@@ -484,7 +493,9 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     geometry, count_include_pad, dtype, threads = cache
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
     dx = np.empty(geometry.x_shape, dtype)
-    if dx.size and not _mean_backward_rows(dout, dx, geometry, threads, count_include_pad):
+    if dx.size and geometry.is_global:
+        _planes(dx)[...] = _planes(dout / dtype.type(math.prod(geometry.x_shape[2:])))
+    elif dx.size and not _mean_backward_rows(dout, dx, geometry, threads, count_include_pad):
         share = dout / geometry.window_sizes(count_include_pad).astype(dtype)
         _threads.run(
             _SUM[dtype][1],
@@ -604,9 +615,7 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
     array([[[[1.5]]]])
     """
     x, geometry = _global("global_avg_pool_forward", x)
-    # NumPy sums pairwise, which keeps a long float32 sum exact where a running one would drift.
-    out = x.mean(axis=tuple(range(2, x.ndim)), keepdims=True)
-    return out, AvgPoolCache(geometry, True, x.dtype, None)
+    return _avg_forward(x, geometry, True, None)
 
 
 def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:

@@ -6,17 +6,18 @@ import functools
 import math
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_FLOATS = (_FLOAT32, _FLOAT64)
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
     """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it."""
+    if type(value) is np.ndarray and value.dtype in _FLOATS:
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, as by {name}.filled(0)")
     try:
@@ -49,6 +50,13 @@ def _result_dtype(dtypes: tuple[np.dtype, ...]) -> np.dtype:
 
 def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
     """The dtype all of them are computed in: `np.result_type`, then integers to float64, float16 to float32."""
+    dtypes = {a.dtype for a in arrays if a is not None}
+    if len(dtypes) == 1:
+        dtype = dtypes.pop()
+        if dtype == _FLOAT32:
+            return _FLOAT32
+        if dtype == _FLOAT64:
+            return _FLOAT64
     return _result_dtype(tuple(a.dtype for a in arrays if a is not None))
 
 
@@ -121,24 +129,31 @@ _KEPT_BYTES = 1 << 25
 _kept = threading.local()
 
 
-@contextmanager
-def workspace(what: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
-    """Memory for one call, of no defined content.
+class workspace:
+    """Memory for one call, of no defined content: a context manager that gives an array.
 
     Fresh memory comes from the system page by page, which for a small image
     takes longer than its product; so each thread keeps what it used last. It is
     taken out while in use: a call from within a call, as a finaliser may make,
     gets memory of its own.
     """
-    nbytes = check_bytes(what, shape, dtype)
-    buffer = vars(_kept).pop("buffer", None)
-    if buffer is None or buffer.nbytes < nbytes:
-        buffer = np.empty(nbytes, np.uint8)
-    try:
-        yield buffer[:nbytes].view(dtype).reshape(shape)
-    finally:
-        if buffer.nbytes <= _KEPT_BYTES:
-            _kept.buffer = buffer
+
+    __slots__ = ("_array", "_buffer")
+
+    def __init__(self, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        nbytes = check_bytes(what, shape, dtype)
+        buffer = vars(_kept).pop("buffer", None)
+        if buffer is None or buffer.nbytes < nbytes:
+            buffer = np.empty(nbytes, np.uint8)
+        self._buffer = buffer
+        self._array: np.ndarray = np.ndarray(shape, dtype, buffer)
+
+    def __enter__(self) -> np.ndarray:
+        return self._array
+
+    def __exit__(self, *_: object) -> None:
+        if self._buffer.nbytes <= _KEPT_BYTES:
+            _kept.buffer = self._buffer
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

@@ -29,8 +29,11 @@ def merge_options(
 ) -> dict[str, Any]:
     """`defaults` overlaid by the dict `param` and the keywords `given`; an unknown or doubled key is an error."""
     if param is None:
+        merged = {**defaults, **given}
+        if len(merged) == len(defaults):
+            return merged
         param = {}
-    elif not isinstance(param, Mapping):
+    elif type(param) is not dict and not isinstance(param, Mapping):
         raise TypeError(
             f"{param_name} must be a dict of options or None, got {type(param).__name__}; options can be keywords, too"
         )

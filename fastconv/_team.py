@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 
 import numpy as np
@@ -35,32 +35,53 @@ class _State:
         self.address: int = self.gate.ctypes.data
 
 
-def submit(helpers: int, work: Callable[..., None], *args: object) -> list[Future]:
-    """`work` in up to so many threads of the pool."""
+def submit(futures: list[Future], helpers: int, work: Callable[..., None], *args: object) -> None:
+    """`work` in up to so many threads of the pool; `futures` has them, even where this is interrupted."""
     state = _state
     if state.pool is None:
         with state.lock:
             state.pool = state.pool or ThreadPoolExecutor(MAX_HELPERS, thread_name_prefix="fastconv")
-    futures: list[Future] = []
     # At interpreter shutdown, or where no thread can be started, the caller does it all.
     with suppress(RuntimeError):
         for _ in range(helpers):
             futures.append(state.pool.submit(work, *args))
-    return futures
+
+
+def gather(futures: list[Future]) -> None:
+    """Take back who never started; wait for the others, which may still write, whatever interrupts that."""
+    interrupt: BaseException | None = None
+    for future in futures:
+        while not (future.cancel() or future.done()):
+            try:
+                wait([future])
+            except BaseException as error:
+                interrupt = error
+    if interrupt is not None:
+        raise interrupt
+    for future in futures:
+        if not future.cancelled():
+            future.result()
 
 
 def words(helpers: int) -> np.ndarray:
     """What a kernel shares its work by, with so many helpers: see ``fc_share``. They are seen to, too."""
     state = _state
-    missing = helpers - state.hired
-    if missing > 0:
+    if helpers > state.hired:
         with state.lock:
+            missing = max(0, helpers - state.hired)
             state.hired += missing
-        started = submit(missing, _help, state, _TURNS if helpers < (os.cpu_count() or 1) else _FEW_TURNS)
-        if len(started) < missing:
-            with state.lock:
-                state.hired -= missing - len(started)
+        started: list[Future] = []
+        try:
+            submit(started, missing, _help, state, _TURNS if helpers < _cpu_count() else _FEW_TURNS)
+        finally:
+            if len(started) < missing:
+                with state.lock:
+                    state.hired -= missing - len(started)
     return np.array([0, 0, helpers, state.address], np.intp)
+
+
+def _cpu_count() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _help(state: _State, turns: int) -> None:

@@ -11,6 +11,7 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -171,14 +172,12 @@ def run(
         return
     # Some 64 KiB a draw keeps the counter quiet; eight draws a thread keep the threads even.
     grain = grain or max(1, min(items * (1 << 16) // work, items // (8 * (helpers + 1))))
-    futures = _team.submit(helpers, kernel, *args, counter, grain, *tail)
+    futures: list[Future] = []
     try:
+        _team.submit(futures, helpers, kernel, *args, counter, grain, *tail)
         kernel(*args, counter, grain, *tail)
     finally:
-        # A helper that never started is taken back; one that runs may still write, so it is waited for.
-        for future in futures:
-            if not future.cancel():
-                future.result()
+        _team.gather(futures)
 
 
 def share(kernel: Callable[..., None], args: tuple, *, items: int, work: int, threads: int) -> None:

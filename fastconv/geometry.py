@@ -30,6 +30,19 @@ POOL_PAD_NAMES = PAD_NAMES[:3]
 PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 AXIS_NAMES = ("D", "H", "W")
 
+#: Types of options that are compared as they are: equal ones of the same type mean the same.
+_PLAIN = frozenset((int, str, bool, type(None)))
+_INT = frozenset((int,))
+
+
+def _is_plain(settings: tuple[Any, ...]) -> bool:
+    """Whether all are of types that a cache may look up: no list, and no float that equals an int."""
+    if _PLAIN.issuperset(map(type, settings)):
+        return True
+    return all(
+        type(value) in _PLAIN or (type(value) is tuple and _INT.issuperset(map(type, value))) for value in settings
+    )
+
 
 class GeometryOptions(TypedDict, total=False):
     """The options that shape a convolution."""
@@ -377,7 +390,7 @@ def resolve_conv(
     """`conv_geometry` for shapes that are tuples of ints already."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
     # What most calls give is its own key: scalars of exact types, which `typed` keeps apart where they are equal.
-    if all(type(value) in (int, str, bool) for value in settings):
+    if _is_plain(settings):
         return _resolve_scalars(x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)
 
@@ -511,22 +524,48 @@ class PoolGeometry:
         """The axes as the kernels read them."""
         return kernel_tables(self)
 
-    def window_sizes(self, count_include_pad: bool) -> np.ndarray:
-        """How many cells each output's window holds, shaped as the output's spatial axes."""
-        sizes = np.ones((), np.int64)
+    @cached_property
+    def in_pairs(self) -> bool:
+        """Whether windows are 2 x 2 at a stride of 2, all within the image: those have kernels of their own."""
+        return len(self.axes) == 2 and all(
+            (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
+        )
+
+    @cached_property
+    def is_global(self) -> bool:
+        """Whether there is one window, the whole image."""
+        return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
+
+    def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
+        """How many cells each output's window holds along each axis; the window holds the product."""
+        counts = []
         for axis in self.axes:
             size, k, stride, lo, dilation, out = axis.row()
             start = np.arange(out) * stride - lo
             bounds = (-lo, size + axis.hi) if count_include_pad else (0, size)
             first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
-            sizes = np.multiply.outer(sizes, end - first)
-        return sizes
+            counts.append(end - first)
+        return counts
+
+    def window_sizes(self, count_include_pad: bool) -> np.ndarray:
+        """How many cells each output's window holds, shaped as the output's spatial axes."""
+        return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
 
 
 def resolve_pool(
     x_shape: tuple[int, ...], *, kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
 ) -> PoolGeometry:
     """The geometry of a pooling of `x_shape`, its options validated."""
+    settings = (kernel_size, stride, pad, dilation, ceil_mode)
+    # As in `resolve_conv`.
+    if _is_plain(settings):
+        return _resolve_plain_pool(x_shape, *settings)
+    return _normalise_pool(x_shape, *settings)
+
+
+def _normalise_pool(
+    x_shape: tuple[int, ...], kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
+) -> PoolGeometry:
     _data_shape("x", x_shape)
     if x_shape[1] < 1:
         raise ValueError(f"x {x_shape} must have at least one channel")
@@ -540,6 +579,9 @@ def resolve_pool(
         per_axis("dilation", dilation, rank, 1),
         as_bool("ceil_mode", ceil_mode),
     )
+
+
+_resolve_plain_pool = functools.lru_cache(maxsize=512, typed=True)(_normalise_pool)
 
 
 @functools.lru_cache(maxsize=512)

@@ -21,7 +21,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
         monkeypatch.setattr("fastconv.lowering._BLOCK_BYTES", 100)
         monkeypatch.setattr("fastconv.layers.pooling._BLOCK_OUTPUTS", 5)
-        monkeypatch.setattr("fastconv.layers.pooling._INT32_CELLS", 0)
+        monkeypatch.setattr("fastconv.layers._pool_tables.BLOCK_ELEMENTS", 90)
         monkeypatch.setattr(algorithms, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "_images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
         depthwise, fft = sys.modules["fastconv.algorithms.depthwise"], sys.modules["fastconv.algorithms.fft"]

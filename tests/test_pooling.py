@@ -71,6 +71,14 @@ def threads(blocks):
     return 1 if blocks == "as they are" else 3
 
 
+@pytest.fixture(params=["vectors", "general"], autouse=True)
+def kernels(request, monkeypatch):
+    """The kernels for most windows, and those for what these are not made for."""
+    if request.param == "general":
+        monkeypatch.setattr("fastconv.layers.pooling._INT32_CELLS", 0)
+        monkeypatch.setattr("fastconv.layers._pool_tables.plan", lambda *_: None)
+
+
 @dtypes
 @cases
 def test_max(shape, options, dtype, threads, rng):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -209,3 +210,78 @@ def test_every_algorithm_after_a_fork(algorithm):
     """
     result = python(code)
     assert result.stdout.strip() == "same", result.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="guard pages are made by Linux's mprotect")
+@pytest.mark.parametrize("algorithm", ["im2col", "implicit", "auto"])
+def test_nothing_is_read_past_an_image(algorithm):
+    """An image that ends where readable memory ends: pointwise layers read it in place."""
+    code = f"""
+        import ctypes, mmap, numpy as np, fastconv
+        memory = mmap.mmap(-1, 3 * mmap.PAGESIZE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        libc = ctypes.CDLL(None)
+        assert libc.mprotect(ctypes.c_void_p(start + 2 * mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
+        readable = np.frombuffer(memory, np.uint8)[: 2 * mmap.PAGESIZE]
+        def at_the_end(shape):
+            array = readable[readable.size - 4 * int(np.prod(shape)) :].view(np.float32).reshape(shape)
+            array[...] = 1
+            return array
+        for n in (1, 2):
+            for groups, size, c, f in [(1, 5, 3, 2), (2, 5, 1, 1), (2, 3, 2, 3), (4, 1, 4, 1), (64, 1, 1, 1), (3, 17, 2, 9)]:
+                options = dict(groups=groups, algorithm={algorithm!r})
+                w = np.ones((groups * f, c, 1), np.float32)
+                out, cache = fastconv.conv_forward(at_the_end((n, groups * c, size)), w, None, **options)
+                assert (out == c).all()
+                dout = at_the_end(out.shape)
+                dx, dw, _ = fastconv.conv_backward(dout, cache)
+                assert (dx == f).all() and (dw == n * size).all()
+        print("fine")
+    """
+    result = python(code)
+    assert result.stdout.strip() == "fine", result.stderr
+
+
+def test_an_interrupt_waits_for_helpers(monkeypatch):
+    """Ctrl-C while helpers are waited for: it is heard once none of them writes any more."""
+    from fastconv import _team
+
+    begun, over = threading.Event(), threading.Event()
+
+    def kernel(counter, grain):
+        if threading.current_thread() is not threading.main_thread():
+            begun.set()
+            over.wait(5)
+            counter[0] = 7
+        else:
+            begun.wait(5)
+
+    waits = []
+
+    def interrupted(futures):
+        waits.append(len(futures))
+        if len(waits) == 1:
+            raise KeyboardInterrupt
+        over.set()
+        return wait(futures)
+
+    wait = _team.wait
+    monkeypatch.setattr(_team, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _threads.run(kernel, (), items=100, work=1 << 30, threads=2)
+    assert len(waits) > 1 and over.is_set()
+
+
+def test_an_interrupted_hiring_is_forgotten(monkeypatch):
+    from fastconv import _team
+
+    _team._forget()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_team, "submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _team.words(1)
+    assert _team._state.hired == 0

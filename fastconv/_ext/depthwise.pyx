@@ -237,7 +237,7 @@ def product(
                             &w[group * (w.shape[0] // s.groups) + row * s.row_step],
                             &bias[group * s.rows + row] if bias.shape[0] else NULL,
                             &result[(stage.plane * s.rows + row) * positions], stage.sweeps, stage.count, &s, sides,
-                            parts, at, places, patch, &space[slot, 2 * s.spill_at], dtype, isa,
+                            parts, at, places, patch, &space[slot, 0] + 2 * s.spill_at, dtype, isa,
                         )
             begin = fc_draw(&counter[0], grain)
 

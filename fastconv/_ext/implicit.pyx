@@ -361,6 +361,9 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
     cdef floating* to = <floating*> p.result + first_row * positions
     cdef Stretches st = stretches(item, s, sides)
     cdef Tile tile
+    cdef Py_ssize_t behind = (
+        ((s.images - item.block.image) * s.groups - item.group - 1) * s.channels * p.volume
+    )
     cdef bint near_end, gathered
     if s.mode == WHOLE:
         base = (
@@ -378,11 +381,8 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
                 tile.vectors = next_vectors((length + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
                 width = tile.vectors * kernel.lanes
                 place_tile(&tile, stretch, position, width, &st, item, s, sides, image_step)
-                # Past the end of the last image as it lies there is nothing to read.
-                near_end = (
-                    s.mode == WHOLE and length < width
-                    and item.group + 1 == s.groups and item.block.image + 1 == s.images
-                )
+                # A tile may read past its channels as long as there are others behind them.
+                near_end = s.mode == WHOLE and behind < width - length
                 gathered = s.mode == PACKED or near_end
                 if gathered:
                     kernel.gather(packed, width, base, &at[k0], n, tile.source, tile.sources, not near_end)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastconv import _arrays
 from fastconv._options import as_cache
+from fastconv.layers._planes import rectify
 
 
 def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +42,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     x = _arrays.as_array("x", x)
     x = _arrays.prepare(x, _arrays.result_dtype(x))
-    return np.maximum(x, x.dtype.type(0), out=np.empty_like(x)), x
+    return rectify(x, x, gradient=False), x
 
 
 def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
@@ -75,5 +76,4 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     as_cache(cache, "relu_forward", np.ndarray)
     dtype = _arrays.result_dtype(_arrays.as_array("cache", cache))
     dout = _arrays.cast_gradient("dout", dout, cache.shape, dtype)
-    # A product with the mask would make NaN of an infinite gradient at a unit that is off.
-    return np.where(cache > 0, dout, dtype.type(0))
+    return rectify(_arrays.prepare(cache, dtype), dout, gradient=True)

@@ -11,6 +11,7 @@ from fastconv import _arrays, _threads
 from fastconv._options import as_bool, as_cache, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
+from fastconv.layers._planes import plane_sums
 
 
 class ConvOptions(GeometryOptions, total=False):
@@ -40,7 +41,8 @@ def prepare(
     """The layer, checked and with its arrays ready to compute with, and the arrays as they came."""
     settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param", ("out",) if where == "conv" else ())
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
-    _threads.resolve(threads)
+    if threads is not None:
+        _threads.resolve(threads)
     x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
     geometry = resolve_conv(x.shape, w.shape, **settings)
     if b is not None and b.shape != (w.shape[0],):
@@ -233,5 +235,5 @@ def conv_backward(
         dw = np.empty(geometry.w_shape, w.dtype)
         backward_weights(x, dout, geometry, dw, name, workers)
     if need_db and b is not None:
-        db = dout.sum(axis=(0, *range(2, dout.ndim)))
+        db = plane_sums(dout, workers).sum(axis=0).astype(x.dtype)
     return dx, dw, db

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import _arrays, _threads
+from fastconv import _arrays, _isa, _threads
 from fastconv._ext import pool as _ext
 from fastconv._options import as_bool, as_cache, as_shape, merge_options
 from fastconv.geometry import PoolGeometry, resolve_pool
+from fastconv.layers import _pool_tables
+from fastconv.layers._planes import plane_maxima, plane_sums
 
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _INDEX_NAMES = {np.dtype(np.int32): "int32_t", np.dtype(np.int64): "int64_t"}
@@ -21,6 +23,10 @@ _MAX = {
     for dtype, name in _NAMES.items()
     for index, index_name in _INDEX_NAMES.items()
 }
+
+_ROWS = {dtype: (_ext.forward_rows[name], _ext.mean_backward_rows[name]) for dtype, name in _NAMES.items()}
+_PAIRS = {dtype: (_ext.pairs_forward[name], _ext.pairs_backward[name]) for dtype, name in _NAMES.items()}
+_NO_INDICES = np.empty(0, np.int32)
 
 _DEFAULTS: dict[str, Any] = {
     "kernel_size": None,
@@ -32,10 +38,17 @@ _DEFAULTS: dict[str, Any] = {
     "pool_width": None,
     "threads": None,
 }
+_AVG_DEFAULTS = {**_DEFAULTS, "count_include_pad": True}
 
 
 #: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
 _SLOWNESS = 8
+#: The same of the kernels that work row by row in vectors.
+_ROWS_SLOWNESS = 1
+#: And what a block of rows takes besides.
+_ITEM_BYTES = 500
+#: Gradients of narrower images are sooner put in their places one by one.
+_PAIRS_WIDTH = 24
 #: Planes with more cells are indexed by 64 bits.
 _INT32_CELLS = np.iinfo(np.int32).max
 #: Outputs that are held in the first-level cache while every tap meets them.
@@ -62,7 +75,7 @@ class AvgPoolCache(NamedTuple):
 
 def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
     """The window, from `kernel_size` or from CS231n's `pool_height` and `pool_width`."""
-    height, width, kernel_size = settings.pop("pool_height"), settings.pop("pool_width"), settings.pop("kernel_size")
+    height, width, kernel_size = settings["pool_height"], settings["pool_width"], settings["kernel_size"]
     if height is None and width is None:
         if kernel_size is None:
             raise TypeError(f"{where}() needs kernel_size, or pool_height and pool_width")
@@ -77,16 +90,21 @@ def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
 
 
 def _prepare(
-    where: str, x: Any, pool_param: Any, options: Mapping[str, Any], **more: Any
+    where: str, x: Any, pool_param: Any, options: Mapping[str, Any], defaults: Mapping[str, Any] = _DEFAULTS
 ) -> tuple[np.ndarray, PoolGeometry, dict[str, Any]]:
-    settings = merge_options(where, {**_DEFAULTS, **more}, options, pool_param, "pool_param")
+    settings = merge_options(where, defaults, options, pool_param, "pool_param")
     x = _arrays.as_array("x", x)
-    shape = x.shape
-    kernel_size = _kernel_size(where, settings, len(shape) - 2)
+    kernel_size = _kernel_size(where, settings, x.ndim - 2)
     _threads.resolve(settings["threads"])
-    rest = {name: settings.pop(name) for name in ("threads", *more)}
-    geometry = resolve_pool(shape, kernel_size=kernel_size, **settings)
-    return _arrays.prepare(x, _arrays.result_dtype(x)), geometry, rest
+    geometry = resolve_pool(
+        x.shape,
+        kernel_size=kernel_size,
+        stride=settings["stride"],
+        pad=settings["pad"],
+        dilation=settings["dilation"],
+        ceil_mode=settings["ceil_mode"],
+    )
+    return _arrays.prepare(x, _arrays.result_dtype(x)), geometry, settings
 
 
 def _rows(geometry: PoolGeometry) -> tuple[int, int]:
@@ -94,6 +112,68 @@ def _rows(geometry: PoolGeometry) -> tuple[int, int]:
     *_, depth, height, width = (1, 1, *geometry.out_shape[2:])
     rows = max(1, min(_BLOCK_OUTPUTS // width, height))
     return rows, math.prod(geometry.out_shape[:2]) * depth * -(-height // rows)
+
+
+def _forward_rows(
+    x: np.ndarray,
+    out: np.ndarray,
+    indices: np.ndarray,
+    geometry: PoolGeometry,
+    threads: int | None,
+    include_pad: bool = True,
+) -> bool:
+    """The maximum, or without `indices` the mean, by vectors; False where the windows are not made for it."""
+    plan = _pool_tables.plan(geometry, "forward", include_pad)
+    if plan is None:
+        return False
+    count = _threads.resolve(threads)
+    _threads.run(
+        _ROWS[x.dtype][0],
+        (_flat(x), _flat(out), _flat(indices), plan.table, np.empty((count, plan.space), x.dtype), _isa.current),
+        items=plan.items,
+        work=_ROWS_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes) + _ITEM_BYTES * plan.items,
+        threads=count,
+    )
+    return True
+
+
+def _mean_backward_rows(
+    dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int | None, include_pad: bool
+) -> bool:
+    """The adjoint of the mean; False where the windows are not made for it."""
+    plan = _pool_tables.plan(geometry, "backward", include_pad)
+    if plan is None:
+        return False
+    count = _threads.resolve(threads)
+    _threads.run(
+        _ROWS[dx.dtype][1],
+        (_flat(dout), _flat(dx), plan.table, np.empty((count, plan.space), dx.dtype), _isa.current),
+        items=plan.items,
+        work=_ROWS_SLOWNESS * (dx.nbytes + dout.nbytes) + _ITEM_BYTES * plan.items,
+        threads=count,
+    )
+    return True
+
+
+def _pairs(direction: int, arrays: tuple[np.ndarray, ...], geometry: PoolGeometry, threads: int | None) -> None:
+    """The maximum of 2 x 2 cells, forward or backward."""
+    rows, items = _pool_tables.pair_blocks(geometry)
+    _threads.run(
+        _PAIRS[arrays[0].dtype][direction],
+        (*map(_flat, arrays), *geometry.x_shape[2:], _isa.current),
+        items=items,
+        work=sum(array.nbytes for array in arrays) // 3,
+        threads=_threads.resolve(threads),
+        tail=(rows,),
+    )
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1)
+
+
+def _global_mean(x: np.ndarray, out: np.ndarray, threads: int | None) -> None:
+    out[...] = (plane_sums(x, _threads.resolve(threads)) / math.prod(x.shape[2:])).reshape(out.shape)
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
@@ -159,7 +239,13 @@ def _max_forward(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> 
     # Half the memory wherever a plane's cells can be counted in 32 bits.
     small = math.prod(x.shape[2:]) <= _INT32_CELLS
     indices = np.empty(geometry.out_shape, np.int32 if small else np.int64)
-    if out.size:
+    if not out.size:
+        pass
+    elif small and geometry.is_global:
+        plane_maxima(x, out, indices, _threads.resolve(threads))
+    elif small and geometry.in_pairs:
+        _pairs(0, (x, out, indices), geometry, threads)
+    elif not (small and _forward_rows(x, out, indices, geometry, threads)):
         rows, blocks = _rows(geometry)
         _threads.run(
             _MAX[x.dtype, indices.dtype][0],
@@ -169,7 +255,7 @@ def _max_forward(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> 
             work=_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes),
             threads=_threads.resolve(threads),
         )
-    indices.flags.writeable = False
+    indices.setflags(write=False)
     return out, MaxPoolCache(geometry, indices, x.dtype, threads)
 
 
@@ -209,17 +295,24 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     dx = np.empty(geometry.x_shape, dtype)
     if indices.shape != geometry.out_shape or indices.dtype not in _INDEX_NAMES or not indices.flags.c_contiguous:
         raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
-    if dx.size:
-        astray = np.zeros(1, np.int8)
-        _threads.run(
-            _MAX[dtype, indices.dtype][1],
-            (_planes(dout), _planes(indices), _planes(dx), astray),
-            items=math.prod(geometry.x_shape[:2]),
-            work=_SLOWNESS * (dx.nbytes + dout.nbytes + indices.nbytes),
-            threads=_threads.resolve(threads),
-        )
-        if astray[0]:
-            raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
+    if not dx.size:
+        return dx
+    astray = np.zeros(1, np.int8)
+    if geometry.in_pairs and dx.shape[-1] >= _PAIRS_WIDTH and indices.dtype == np.int32:
+        _pairs(1, (dout, indices, dx, astray), geometry, threads)
+        if not astray[0]:
+            return dx
+        # Not from a forward pass, then; what can be made of it the general kernel knows.
+        astray[0] = 0
+    _threads.run(
+        _MAX[dtype, indices.dtype][1],
+        (_planes(dout), _planes(indices), _planes(dx), astray),
+        items=math.prod(geometry.x_shape[:2]),
+        work=(dx.nbytes + dout.nbytes + indices.nbytes) // 3,
+        threads=_threads.resolve(threads),
+    )
+    if astray[0]:
+        raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
 
 
@@ -343,7 +436,7 @@ def avg_pool_forward(
     >>> avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 4.0]]]), kernel_size=2)[0]
     array([[[2., 3.]]])
     """
-    x, geometry, rest = _prepare("avg_pool_forward", x, pool_param, options, count_include_pad=True)
+    x, geometry, rest = _prepare("avg_pool_forward", x, pool_param, options, _AVG_DEFAULTS)
     return _avg_forward(x, geometry, as_bool("count_include_pad", rest["count_include_pad"]), rest["threads"])
 
 
@@ -351,7 +444,9 @@ def _avg_forward(
     x: np.ndarray, geometry: PoolGeometry, count_include_pad: bool, threads: int | None
 ) -> tuple[np.ndarray, AvgPoolCache]:
     out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
-    if out.size:
+    if out.size and geometry.is_global:
+        _global_mean(x, out, threads)
+    elif out.size and not _forward_rows(x, out, _NO_INDICES, geometry, threads, count_include_pad):
         rows, blocks = _rows(geometry)
         _threads.run(
             _SUM[x.dtype][0],
@@ -398,7 +493,9 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     geometry, count_include_pad, dtype, threads = cache
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
     dx = np.empty(geometry.x_shape, dtype)
-    if dx.size:
+    if dx.size and geometry.is_global:
+        _planes(dx)[...] = _planes(dout / dtype.type(math.prod(geometry.x_shape[2:])))
+    elif dx.size and not _mean_backward_rows(dout, dx, geometry, threads, count_include_pad):
         share = dout / geometry.window_sizes(count_include_pad).astype(dtype)
         _threads.run(
             _SUM[dtype][1],
@@ -518,9 +615,7 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
     array([[[[1.5]]]])
     """
     x, geometry = _global("global_avg_pool_forward", x)
-    # NumPy sums pairwise, which keeps a long float32 sum exact where a running one would drift.
-    out = x.mean(axis=tuple(range(2, x.ndim)), keepdims=True)
-    return out, AvgPoolCache(geometry, True, x.dtype, None)
+    return _avg_forward(x, geometry, True, None)
 
 
 def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:

@@ -1,0 +1,219 @@
+/* Masks, whole numbers and shuffles in the lanes of FC_V, for one dtype and instruction set: see isa.h.
+ * A mask is -1 where true and 0 where false. */
+#undef FC_L
+#undef FC_I
+#if FC_BYTES == 4
+#define FC_L int32_t
+#else
+#define FC_L int64_t
+#endif
+#define FC_I FC_N(fc_i)
+
+#if FC_VECTORS
+typedef FC_L FC_I __attribute__((vector_size(FC_VB)));
+typedef FC_L FC_N(fc_iu) __attribute__((vector_size(FC_VB), aligned(FC_BYTES), may_alias));
+typedef int32_t FC_N(fc_narrow) __attribute__((vector_size(FC_VL * 4)));
+typedef int32_t FC_N(fc_narrow_u) __attribute__((vector_size(FC_VL * 4), aligned(4), may_alias));
+#else
+typedef FC_L FC_I;
+typedef FC_L FC_N(fc_iu);
+#endif
+
+FC_INLINE FC_I FC_N(fc_load_lanes)(const FC_L *p) { return *(const FC_N(fc_iu) *)p; }
+
+FC_INLINE FC_I FC_N(fc_splat_lanes)(FC_L s)
+{
+#if FC_VECTORS
+    return s - (FC_I){0};
+#else
+    return s;
+#endif
+}
+
+/* 0, 1, 2, ... */
+FC_INLINE FC_I FC_N(fc_iota)(void)
+{
+#if FC_VECTORS
+    FC_I v;
+    int i;
+    FC_UNROLL
+    for (i = 0; i < FC_VL; i++)
+        v[i] = i;
+    return v;
+#else
+    return 0;
+#endif
+}
+
+FC_INLINE FC_V FC_N(fc_pick)(FC_I mask, FC_V yes, FC_V no)
+{
+#if FC_VECTORS
+    return (FC_V)(((FC_I)yes & mask) | ((FC_I)no & ~mask));
+#else
+    return mask ? yes : no;
+#endif
+}
+
+FC_INLINE FC_I FC_N(fc_pick_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
+
+/* Whether `value` takes the place of `held`: it is larger, or the first NaN where there may be some. */
+FC_INLINE FC_I FC_N(fc_takes)(FC_V value, FC_V held, const int nan)
+{
+#if FC_VECTORS
+    return nan ? ~(FC_I)(value <= held) & (FC_I)(held == held) : (FC_I)(value > held);
+#else
+    return -(FC_L)(nan ? !(value <= held) & (held == held) : value > held);
+#endif
+}
+
+FC_INLINE FC_I FC_N(fc_is_nan)(FC_V v)
+{
+#if FC_VECTORS
+    return (FC_I)(v != v);
+#else
+    return -(FC_L)(v != v);
+#endif
+}
+
+/* Whether any lane is true. */
+FC_INLINE int FC_N(fc_any)(FC_I mask)
+{
+    FC_L all[FC_VL], any = 0;
+    int i;
+    *(FC_N(fc_iu) *)all = mask;
+    FC_UNROLL
+    for (i = 0; i < FC_VL; i++)
+        any |= all[i];
+    return any != 0;
+}
+
+FC_INLINE FC_I FC_N(fc_equal)(FC_I a, FC_I b)
+{
+#if FC_VECTORS
+    return (FC_I)(a == b);
+#else
+    return -(FC_L)(a == b);
+#endif
+}
+
+FC_INLINE FC_I FC_N(fc_less)(FC_I a, FC_I b)
+{
+#if FC_VECTORS
+    return (FC_I)(a < b);
+#else
+    return -(FC_L)(a < b);
+#endif
+}
+
+/* Between lanes and 32-bit numbers in memory. */
+FC_INLINE FC_I FC_N(fc_load_int32)(const int32_t *p)
+{
+#if FC_VECTORS
+    return __builtin_convertvector(*(const FC_N(fc_narrow_u) *)p, FC_I);
+#else
+    return *p;
+#endif
+}
+
+FC_INLINE void FC_N(fc_store_int32)(int32_t *p, FC_I v)
+{
+#if FC_VECTORS
+    *(FC_N(fc_narrow_u) *)p = __builtin_convertvector(v, FC_N(fc_narrow));
+#else
+    *p = (int32_t)v;
+#endif
+}
+
+/* Every other element of a and b end to end, from the first or from the second. */
+FC_INLINE FC_V FC_N(fc_evens)(FC_V a, FC_V b)
+{
+#if FC_VL == 16
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#elif FC_VL == 8
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+#elif FC_VL == 4
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+#elif FC_VL == 2
+    return __builtin_shufflevector(a, b, 0, 2);
+#else
+    (void)b;
+    return a;
+#endif
+}
+
+FC_INLINE FC_V FC_N(fc_odds)(FC_V a, FC_V b)
+{
+#if FC_VL == 16
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif FC_VL == 8
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#elif FC_VL == 4
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#elif FC_VL == 2
+    return __builtin_shufflevector(a, b, 1, 3);
+#else
+    (void)a;
+    return b;
+#endif
+}
+
+/* a and b element by element in turn: the first vector of it, and the second. */
+FC_INLINE FC_V FC_N(fc_mesh_low)(FC_V a, FC_V b)
+{
+#if FC_VL == 16
+    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+#elif FC_VL == 8
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+#elif FC_VL == 4
+    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#elif FC_VL == 2
+    return __builtin_shufflevector(a, b, 0, 2);
+#else
+    (void)b;
+    return a;
+#endif
+}
+
+FC_INLINE FC_V FC_N(fc_mesh_high)(FC_V a, FC_V b)
+{
+#if FC_VL == 16
+    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#elif FC_VL == 8
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#elif FC_VL == 4
+    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#elif FC_VL == 2
+    return __builtin_shufflevector(a, b, 1, 3);
+#else
+    (void)a;
+    return b;
+#endif
+}
+
+/* The first n of a vector; all of it where that stays before `end`: what follows is written later. */
+FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *end)
+{
+    if (end - to >= FC_VL) {
+        FC_N(fc_store)(to, v);
+    } else {
+        FC_T all[FC_VL];
+        FC_N(fc_store)(all, v);
+        fc_check(n <= end - to);
+        for (; n > 0; n--)
+            to[n - 1] = all[n - 1];
+    }
+}
+
+/* As `fc_store_some`, for places, of which `there` can be written. */
+FC_INLINE void FC_N(fc_store_places)(int32_t *to, FC_I places, ptrdiff_t n, ptrdiff_t there)
+{
+    if (there >= FC_VL) {
+        FC_N(fc_store_int32)(to, places);
+    } else {
+        int32_t all[FC_VL];
+        FC_N(fc_store_int32)((int32_t *)all, places);
+        fc_check(n <= there);
+        for (; n > 0; n--)
+            to[n - 1] = all[n - 1];
+    }
+}

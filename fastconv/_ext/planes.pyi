@@ -1,0 +1,6 @@
+from collections.abc import Callable, Mapping
+
+# One compiled function per dtype, by its name in C.
+rectify: Mapping[str, Callable[..., None]]
+totals: Mapping[str, Callable[..., None]]
+highest: Mapping[str, Callable[..., None]]

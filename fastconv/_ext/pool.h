@@ -1,0 +1,67 @@
+/* Pooling in vectors along a row of outputs (or, backward, of the input), for every instruction set.
+ *
+ * Rows are copied to a workspace first, their padding around them and the cells of a stride lying together:
+ * from there on every tap is a plain load at an offset, whatever the stride, dilation and padding. */
+#ifndef FASTCONV_POOL_H
+#define FASTCONV_POOL_H
+
+#include <math.h>
+
+#include "isa.h"
+
+/* Elements that may be read or written past a row of the workspace: those of the longest vector. */
+#define FC_SLACK 16
+/* Vectors of outputs that are worked on together, and of each up to so many parts of its taps. */
+#define FC_UNITS 4
+#define FC_PARTS 4
+
+/* The maximum is quicker to find where no NaN is among the numbers. */
+enum { FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN };
+
+/* fastconv.layers._pool_tables makes this; axes are depth, height, width. `width` is a stride's share of the
+ * padded row, so that output i meets at a tap the cell i of what lies at the tap's offset. */
+typedef struct {
+    ptrdiff_t size[3], k[3], stride[3], lo[3], dilation[3], out[3];
+    ptrdiff_t pitch;              /* of a row of the workspace, in elements */
+    ptrdiff_t rows;               /* rows that a block is in the workspace, for each depth it meets */
+    const ptrdiff_t *reach[2];    /* of each output depth and row: the taps [first, last) that meet the image */
+    ptrdiff_t slots, slot_pitch;  /* shares kept of a row */
+    ptrdiff_t width;              /* cells of a share */
+    const ptrdiff_t *slot;        /* of each: source cell of its cell 0, and its cells [a, b) that have one */
+    const ptrdiff_t *at;          /* of each tap of a depth: its offset in the workspace */
+    const ptrdiff_t *delta;       /* and its distance in cells from the window's corner */
+    const ptrdiff_t *first;       /* of each output along the width: distance of its first cell in the image */
+    const ptrdiff_t *count[3];    /* cells that a window counts, along each axis */
+    /* backward */
+    ptrdiff_t left, right;        /* cells to put before and after a row of outputs */
+    const ptrdiff_t *tap_end;     /* of each residue of the stride: where its taps end */
+    const ptrdiff_t *offset;      /* of each tap: from a cell of the share to the output that sees it */
+    const ptrdiff_t *seen_end[2]; /* of each input depth and row: where the outputs that see it end */
+    const ptrdiff_t *seen[2];     /* those outputs, ascending */
+} fc_pool;
+
+#define FC_TEMPLATE "pool_template.h"
+#include "foreach.h"
+
+typedef void (*fc_pool_begin_t)(const fc_pool *g, int op, void *lanes);
+typedef int (*fc_pool_load_t)(const fc_pool *g, int op, void *space, const void *plane, const void *plane_end,
+                              ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end);
+typedef void (*fc_pool_forward_t)(const fc_pool *g, int op, const void *space, const void *lanes, void *out,
+                                  int32_t *where, const void *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end);
+typedef void (*fc_pool_share_t)(const fc_pool *g, void *space, const void *lanes, const void *dout,
+                                const void *dout_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end);
+typedef void (*fc_pool_gather_t)(const fc_pool *g, const void *space, void *dx, const void *dx_end, ptrdiff_t id,
+                                 ptrdiff_t begin, ptrdiff_t end);
+typedef void (*fc_pairs_forward_t)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out,
+                                   int32_t *where, const void *out_end, ptrdiff_t rows);
+typedef int (*fc_pairs_backward_t)(const void *dout, const void *dout_end, const int32_t *where, ptrdiff_t width,
+                                   ptrdiff_t cell, void *dx, const void *dx_end, ptrdiff_t rows);
+FC_TABLE(fc_pool_begin_t, fc_pool_begin);
+FC_TABLE(fc_pool_load_t, fc_pool_load);
+FC_TABLE(fc_pool_forward_t, fc_pool_forward);
+FC_TABLE(fc_pool_share_t, fc_pool_share);
+FC_TABLE(fc_pool_gather_t, fc_pool_gather);
+FC_TABLE(fc_pairs_forward_t, fc_pairs_forward);
+FC_TABLE(fc_pairs_backward_t, fc_pairs_backward);
+
+#endif /* FASTCONV_POOL_H */

@@ -1,0 +1,115 @@
+/* Maxima of 2 x 2 cells at a stride of 2 without padding, by far the most common pooling, with nothing copied
+ * first: see pool.h. Cells are numbered from `cell` on, which is the first of the first row. */
+
+/* 2 * FC_VL elements of which `there` can be read: the even ones and the odd ones. */
+FC_INLINE void FC_N(fc_load_pairs)(const FC_T *from, ptrdiff_t there, FC_V *evens, FC_V *odds)
+{
+    FC_T some[2 * FC_VL];
+    FC_V a, b;
+    if (there < 2 * FC_VL) {
+        ptrdiff_t i;
+        for (i = 0; i < 2 * FC_VL; i++)
+            some[i] = i < there ? from[i] : 0;
+        from = some;
+    }
+    a = FC_N(fc_load)(from);
+    b = FC_N(fc_load)(from + FC_VL);
+    *evens = FC_N(fc_evens)(a, b);
+    *odds = FC_N(fc_odds)(a, b);
+}
+
+FC_INLINE void FC_N(fc_keep)(FC_V value, ptrdiff_t place, FC_V *best, FC_I *held)
+{
+    const FC_I take = FC_N(fc_takes)(value, *best, 1);
+    *best = FC_N(fc_pick)(take, value, *best);
+    *held = FC_N(fc_pick_lanes)(take, FC_N(fc_splat_lanes)((FC_L)place), *held);
+}
+
+static void FC_N(fc_pairs_forward)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out_,
+                                   int32_t *where, const void *out_end, ptrdiff_t rows)
+{
+    const FC_T *row = (const FC_T *)x;
+    const ptrdiff_t wide = width / 2;
+    const FC_I twice = FC_N(fc_iota)() * FC_N(fc_splat_lanes)(2);
+    FC_T *out = (FC_T *)out_;
+    for (; rows > 0; rows--, row += 2 * width, cell += 2 * width) {
+        ptrdiff_t i;
+        for (i = 0; i < wide; i += FC_VL) {
+            const FC_T *from = row + 2 * i;
+            const ptrdiff_t there = (const FC_T *)x_end - from, n = wide - i < FC_VL ? wide - i : FC_VL;
+            FC_V best, right, low, low_right;
+            FC_I held = FC_N(fc_splat_lanes)(0);
+            FC_N(fc_load_pairs)(from, there, &best, &right);
+            FC_N(fc_load_pairs)(from + width, there - width, &low, &low_right);
+            FC_N(fc_keep)(right, 1, &best, &held);
+            FC_N(fc_keep)(low, width, &best, &held);
+            FC_N(fc_keep)(low_right, width + 1, &best, &held);
+            held += twice + FC_N(fc_splat_lanes)((FC_L)(cell + 2 * i));
+            FC_N(fc_store_places)(where + i, held, n, (const FC_T *)out_end - (out + i));
+            FC_N(fc_store_some)(out + i, best, n, (const FC_T *)out_end);
+        }
+        out += wide;
+        where += wide;
+    }
+}
+
+/* dx of `rows` rows of outputs, and zeros in what odd sizes leave over. Returns whether some place is not of its
+ * window; those are not followed. Of `where` and `dout` as many can be read as before `dout_end`. */
+static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, const int32_t *where, ptrdiff_t width,
+                                   ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
+{
+    const FC_T *dout = (const FC_T *)dout_;
+    const ptrdiff_t wide = width / 2;
+    const FC_I iota = FC_N(fc_iota)(), twice = iota * FC_N(fc_splat_lanes)(2);
+    const FC_I one = FC_N(fc_splat_lanes)(1), down = FC_N(fc_splat_lanes)((FC_L)width);
+    FC_I astray = FC_N(fc_splat_lanes)(0);
+    FC_T *dx = (FC_T *)dx_;
+    for (; rows > 0; rows--, cell += 2 * width, dout += wide, where += wide) {
+        int low;
+        /* The upper row first: what its last vector spills is the lower one's, or later ones'. */
+        for (low = 0; low < 2; low++, dx += width) {
+            ptrdiff_t i, left;
+            for (i = 0; i < wide; i += FC_VL) {
+                const ptrdiff_t there = (const FC_T *)dout_end - (dout + i);
+                FC_V value;
+                FC_I place;
+                left = width - 2 * i;
+                if (there >= FC_VL) {
+                    value = FC_N(fc_load)(dout + i);
+                    place = FC_N(fc_load_int32)(where + i);
+                } else {
+                    FC_T some[FC_VL];
+                    int32_t places[FC_VL];
+                    ptrdiff_t t;
+                    for (t = 0; t < FC_VL; t++) {
+                        some[t] = t < there ? dout[i + t] : 0;
+                        places[t] = t < there ? where[i + t] : -1;
+                    }
+                    value = FC_N(fc_load)(some);
+                    place = FC_N(fc_load_int32)((const int32_t *)places);
+                }
+                place -= twice + FC_N(fc_splat_lanes)((FC_L)(cell + 2 * i));
+                if (low) {
+                    place -= down;
+                } else {
+                    const FC_I there_too = FC_N(fc_equal)(place | one, one) | FC_N(fc_equal)((place - down) | one, one);
+                    const FC_I outputs = FC_N(fc_splat_lanes)((FC_L)(wide - i < FC_VL ? wide - i : FC_VL));
+                    astray |= ~there_too & FC_N(fc_less)(iota, outputs);
+                }
+                {
+                    const FC_V zero = FC_N(fc_splat)(0);
+                    const FC_V evens = FC_N(fc_pick)(FC_N(fc_equal)(place, one - one), value, zero);
+                    const FC_V odds = FC_N(fc_pick)(FC_N(fc_equal)(place, one), value, zero);
+                    FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mesh_low)(evens, odds), left < FC_VL ? left : FC_VL,
+                                        (const FC_T *)dx_end);
+                    if (left > FC_VL)
+                        FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mesh_high)(evens, odds),
+                                            left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
+                }
+            }
+            if (width > 2 * wide)
+                dx[width - 1] = 0;
+        }
+    }
+    return FC_N(fc_any)(astray);
+}

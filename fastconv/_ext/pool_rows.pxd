@@ -1,0 +1,135 @@
+# The C kernels of pooling by rows, and the table they read: see pool.h and fastconv.layers._pool_tables.
+
+from libc.stdint cimport int32_t
+
+
+ctypedef const Py_ssize_t* numbers
+
+
+cdef extern from "pool.h" nogil:
+    enum:
+        FC_POOL_MAX
+        FC_POOL_MAX_OR_NAN
+        FC_POOL_MEAN
+        FC_SLACK
+
+    ctypedef struct fc_pool:
+        Py_ssize_t[3] size
+        Py_ssize_t[3] k
+        Py_ssize_t[3] stride
+        Py_ssize_t[3] lo
+        Py_ssize_t[3] dilation
+        Py_ssize_t[3] out
+        Py_ssize_t pitch
+        Py_ssize_t rows
+        numbers[2] reach
+        Py_ssize_t slots
+        Py_ssize_t slot_pitch
+        Py_ssize_t width
+        numbers slot
+        numbers at
+        numbers delta
+        numbers first
+        numbers[3] count
+        Py_ssize_t left
+        Py_ssize_t right
+        numbers tap_end
+        numbers offset
+        numbers[2] seen_end
+        numbers[2] seen
+
+    ctypedef void (*fc_pool_begin_t)(const fc_pool* g, int op, void* lanes) noexcept nogil
+    ctypedef int (*fc_pool_load_t)(
+        const fc_pool* g, int op, void* space, const void* plane, const void* plane_end,
+        Py_ssize_t od, Py_ssize_t begin, Py_ssize_t end,
+    ) noexcept nogil
+    ctypedef void (*fc_pool_forward_t)(
+        const fc_pool* g, int op, const void* space, const void* lanes, void* out, int32_t* where,
+        const void* out_end, Py_ssize_t od, Py_ssize_t begin, Py_ssize_t end,
+    ) noexcept nogil
+    ctypedef void (*fc_pool_share_t)(
+        const fc_pool* g, void* space, const void* lanes, const void* dout, const void* dout_end,
+        Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
+    ) noexcept nogil
+    ctypedef void (*fc_pool_gather_t)(
+        const fc_pool* g, const void* space, void* dx, const void* dx_end,
+        Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
+    ) noexcept nogil
+
+    ctypedef void (*fc_pairs_forward_t)(
+        const void* x, const void* x_end, Py_ssize_t width, Py_ssize_t cell, void* out, int32_t* where,
+        const void* out_end, Py_ssize_t rows,
+    ) noexcept nogil
+    ctypedef int (*fc_pairs_backward_t)(
+        const void* dout, const void* dout_end, const int32_t* where, Py_ssize_t width, Py_ssize_t cell,
+        void* dx, const void* dx_end, Py_ssize_t rows,
+    ) noexcept nogil
+
+    const fc_pool_begin_t[2][3] fc_pool_begin_table
+    const fc_pool_load_t[2][3] fc_pool_load_table
+    const fc_pool_forward_t[2][3] fc_pool_forward_table
+    const fc_pool_share_t[2][3] fc_pool_share_table
+    const fc_pool_gather_t[2][3] fc_pool_gather_table
+    const fc_pairs_forward_t[2][3] fc_pairs_forward_table
+    const fc_pairs_backward_t[2][3] fc_pairs_backward_table
+
+
+# Where a block is: its plane, its depth, its rows, and the first of these in the array.
+cdef struct Place:
+    Py_ssize_t plane
+    Py_ssize_t depth
+    Py_ssize_t begin
+    Py_ssize_t end
+    Py_ssize_t at
+
+
+# A table, and how a block of rows is cut.
+cdef struct Plan:
+    fc_pool pool
+    Py_ssize_t block_rows
+    Py_ssize_t batch      # blocks that are in the workspace together
+    Py_ssize_t block      # elements of the workspace for one
+    Py_ssize_t lanes      # elements of the workspace before its rows
+    Py_ssize_t cells      # of a plane of the input
+    Py_ssize_t outputs    # of a plane of the output
+
+
+cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
+    """`table` is as fastconv.layers._pool_tables.HEADER names it, after the sizes of the axes."""
+    cdef Plan plan
+    cdef const Py_ssize_t* names = table + 18
+    cdef fc_pool* g = &plan.pool
+    cdef int i
+    for i in range(3):
+        g.size[i], g.k[i], g.stride[i] = table[i], table[3 + i], table[6 + i]
+        g.lo[i], g.dilation[i], g.out[i] = table[9 + i], table[12 + i], table[15 + i]
+        g.count[i] = table + names[15 + i]
+    plan.block_rows = names[0]
+    g.pitch, g.rows, g.slots, g.slot_pitch, g.width = names[2], names[3], names[4], names[5], names[6]
+    g.left, g.right = names[7], names[8]
+    g.reach[0], g.reach[1] = table + names[9], table + names[10]
+    g.slot, g.at, g.delta, g.first = table + names[11], table + names[12], table + names[13], table + names[14]
+    g.tap_end, g.offset = table + names[18], table + names[19]
+    g.seen_end[0], g.seen_end[1] = table + names[20], table + names[21]
+    g.seen[0], g.seen[1] = table + names[22], table + names[23]
+    plan.lanes, plan.block, plan.batch = names[24], names[25], names[26]
+    plan.cells = g.size[0] * g.size[1] * g.size[2]
+    plan.outputs = g.out[0] * g.out[1] * g.out[2]
+    return plan
+
+
+cdef inline Place place(Py_ssize_t i, const Plan* plan, const Py_ssize_t* sizes) noexcept nogil:
+    """The i-th block of all planes of an array with such spatial axes."""
+    cdef Place here
+    cdef Py_ssize_t blocks = (sizes[1] - 1) // plan.block_rows + 1
+    cdef Py_ssize_t above = i // blocks
+    here.begin = (i - above * blocks) * plan.block_rows
+    here.end = min(here.begin + plan.block_rows, sizes[1])
+    here.at = (above * sizes[1] + here.begin) * sizes[2]
+    here.plane = above // sizes[0]
+    here.depth = above - here.plane * sizes[0]
+    return here
+
+
+cdef inline Py_ssize_t place_count(Py_ssize_t planes, const Plan* plan, const Py_ssize_t* sizes) noexcept nogil:
+    return planes * sizes[0] * ((sizes[1] - 1) // plan.block_rows + 1)

@@ -1,0 +1,364 @@
+/* The kernels of pooling for one dtype and instruction set: see pool.h. */
+#include "lanes.h"
+
+/* What is the same for all windows of a call, in lanes: behind the other, each with FC_SLACK after it, the
+ * distance of the first cell in the image, and the number of cells that count, along the width; then the
+ * distance of each tap. */
+static void FC_N(fc_pool_begin)(const fc_pool *g, int op, void *lanes)
+{
+    FC_L *first = (FC_L *)lanes;
+    FC_T *count = (FC_T *)lanes + g->out[2] + FC_SLACK;
+    FC_L *delta = (FC_L *)lanes + 2 * (g->out[2] + FC_SLACK);
+    ptrdiff_t i;
+    for (i = 0; op == FC_POOL_MAX && i < g->k[1] * g->k[2]; i++)
+        delta[i] = (FC_L)g->delta[i];
+    for (i = 0; i < g->out[2] + FC_SLACK; i++) {
+        first[i] = op == FC_POOL_MAX && i < g->out[2] ? (FC_L)g->first[i] : 0;
+        count[i] = op == FC_POOL_MEAN && i < g->out[2] ? (FC_T)g->count[2][i] : 1;
+    }
+}
+
+/* n elements, by whole vectors where those past the end can be read; what they spill is written later.
+ * Returns the lanes in which a NaN was, as far as the last vector goes. */
+FC_INLINE FC_I FC_N(fc_pool_copy)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n, ptrdiff_t stride,
+                                  const FC_T *from_end)
+{
+    FC_I odd = FC_N(fc_splat_lanes)(0);
+    ptrdiff_t i;
+    if (stride == 1 && from_end - from >= n + FC_VL - 1) {
+        for (i = 0; i < n; i += FC_VL) {
+            const FC_V v = FC_N(fc_load)(from + i);
+            FC_N(fc_store)(to + i, v);
+            odd |= FC_N(fc_is_nan)(v);
+        }
+    } else {
+        for (i = 0; i < n; i++)
+            to[i] = from[i * stride];
+        for (i = 0; i < n; i++)
+            odd |= FC_N(fc_splat_lanes)(-(FC_L)(to[i] != to[i]));
+    }
+    return odd;
+}
+
+/* One row of the image into the workspace, for any stride; what `fc_pool_copy` returns. */
+FC_INLINE FC_I FC_N(fc_pool_fill)(const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
+{
+    const ptrdiff_t stride = g->stride[2];
+    FC_I odd = FC_N(fc_splat_lanes)(0);
+    ptrdiff_t slot;
+    for (slot = 0; slot < g->slots; slot++) {
+        const ptrdiff_t *place = g->slot + 3 * slot;
+        const ptrdiff_t n = place[2] - place[1], at = place[0] + place[1] * stride;
+        if (n <= 0)
+            continue;
+        fc_check(at >= 0 && at + (n - 1) * stride < g->size[2]);
+        odd |= FC_N(fc_pool_copy)(row + slot * g->slot_pitch + place[1], from + at, n, stride, from_end);
+    }
+    return odd;
+}
+
+/* What outputs [begin, end) of depth `od` see of a plane, into the workspace. Returns 0 where no NaN is among it. */
+static int FC_N(fc_pool_load)(const fc_pool *pool, int op, void *space, const void *plane, const void *plane_end,
+                              ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
+{
+    /* Of one's own, so that no store can be thought to change it. */
+    const fc_pool own = *pool, *g = &own;
+    const ptrdiff_t height = g->size[1], width = g->size[2], pitch = g->pitch;
+    const ptrdiff_t top = begin * g->stride[1] - g->lo[1], front = od * g->stride[0] - g->lo[0];
+    const ptrdiff_t wanted = (end - 1 - begin) * g->stride[1] + (g->k[1] - 1) * g->dilation[1] + 1;
+    const ptrdiff_t first = top < 0 ? -top : 0, rows = top + wanted < height ? wanted : height - top;
+    const ptrdiff_t *depths = g->reach[0] + 2 * od;
+    /* Shares of a row by two: cell 0 of the image is an even or an odd one of the padded row. */
+    const int by_two = g->stride[2] == 2 && g->slots == 2;
+    const ptrdiff_t *evens = g->slot + 3 * (g->lo[2] & 1), *odds = g->slot + 3 * (1 - (g->lo[2] & 1));
+    const ptrdiff_t even = by_two ? (g->lo[2] & 1) * g->slot_pitch + evens[1] : 0;
+    const ptrdiff_t odd = by_two ? (1 - (g->lo[2] & 1)) * g->slot_pitch + odds[1] : 0;
+    const ptrdiff_t n_evens = by_two ? evens[2] - evens[1] : 0, n_odds = by_two ? odds[2] - odds[1] : 0;
+    const ptrdiff_t pairs = n_evens > n_odds ? n_evens : n_odds;
+    const FC_T pad = op == FC_POOL_MAX ? (FC_T)-INFINITY : 0;
+    FC_I nan = FC_N(fc_splat_lanes)(0);
+    ptrdiff_t kd, row, slot, i;
+    fc_check(wanted <= g->rows && depths[0] < depths[1]);
+    for (kd = depths[0]; kd < depths[1]; kd++) {
+        const FC_T *image = (const FC_T *)plane + ((front + kd * g->dilation[0]) * height + top) * width;
+        const ptrdiff_t there = (const FC_T *)plane_end - (image + (rows - 1) * width);
+        FC_T *to = (FC_T *)space + kd * g->rows * pitch;
+        fc_check(front + kd * g->dilation[0] >= 0 && front + kd * g->dilation[0] < g->size[0]);
+        if (by_two && there >= 2 * (pairs + FC_VL - 1)) {
+            for (row = first; row < rows; row++) {
+                const FC_T *from = image + row * width;
+                FC_T *at = to + row * pitch;
+                for (i = 0; i < pairs; i += FC_VL) {
+                    const FC_V a = FC_N(fc_load)(from + 2 * i), b = FC_N(fc_load)(from + 2 * i + FC_VL);
+                    FC_N(fc_store)(at + even + i, FC_N(fc_evens)(a, b));
+                    FC_N(fc_store)(at + odd + i, FC_N(fc_odds)(a, b));
+                    nan |= FC_N(fc_is_nan)(a) | FC_N(fc_is_nan)(b);
+                }
+            }
+        } else {
+            for (row = first; row < rows; row++)
+                nan |= FC_N(fc_pool_fill)(g, to + row * pitch, image + row * width, (const FC_T *)plane_end);
+        }
+        /* Then what is around the rows, over which they may have spilled. */
+        for (slot = 0; slot < g->slots; slot++) {
+            const ptrdiff_t before = g->slot[3 * slot + 1], after = g->slot[3 * slot + 2], all = g->width;
+            FC_T *share = to + slot * g->slot_pitch;
+            if (before == 0 && after == all)
+                continue;
+            for (row = first; row < rows; row++) {
+                for (i = 0; i < before; i++)
+                    share[row * pitch + i] = pad;
+                for (i = after; i < all; i++)
+                    share[row * pitch + i] = pad;
+            }
+        }
+    }
+    return FC_N(fc_any)(nan);
+}
+
+/* A vector of outputs: what its windows' first tap reads, and where it goes. */
+typedef struct {
+    const FC_T *from;
+    FC_T *out;
+    int32_t *where;
+    ptrdiff_t n, corner;
+    FC_I first;
+    FC_V count;
+} FC_N(fc_unit);
+
+/* `units` vectors of outputs that meet the image at the same taps. A maximum waits for the one before, so the
+ * processor is busy only with several: where units are few, their taps are taken in `parts` of equal length at
+ * once. Parts may overlap, since a number never takes the place of itself, and earlier ones win. */
+FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
+                                   const FC_N(fc_unit) *unit, const FC_L *delta, const ptrdiff_t *depths, ptrdiff_t t0,
+                                   ptrdiff_t t1, const FC_T *out_end)
+{
+    const int nan = op == FC_POOL_MAX_OR_NAN;
+    const ptrdiff_t taps = (t1 - t0 + parts - 1) / parts;
+    FC_V best[FC_UNITS][FC_PARTS];
+    FC_I held[FC_UNITS][FC_PARTS];
+    ptrdiff_t begin[FC_PARTS], kd, t;
+    int u, p;
+    FC_UNROLL
+    for (p = 0; p < parts; p++) {
+        begin[p] = p * taps < t1 - t0 - taps ? t0 + p * taps : t1 - taps;
+        FC_UNROLL
+        for (u = 0; u < units; u++) {
+            best[u][p] = FC_N(fc_splat)(op == FC_POOL_MEAN ? 0 : (FC_T)-INFINITY);
+            held[u][p] = unit[u].first;
+        }
+    }
+    for (kd = depths[0]; kd < depths[1]; kd++) {
+        const ptrdiff_t slab = kd * g->rows * g->pitch;
+        const FC_I deep = FC_N(fc_splat_lanes)((FC_L)(kd * g->dilation[0] * g->size[1] * g->size[2]));
+        for (t = 0; t < taps; t++) {
+            FC_UNROLL
+            for (p = 0; p < parts; p++) {
+                const ptrdiff_t at = slab + g->at[begin[p] + t];
+                const FC_I place = FC_N(fc_splat_lanes)(op == FC_POOL_MEAN ? 0 : delta[begin[p] + t]) + deep;
+                FC_UNROLL
+                for (u = 0; u < units; u++) {
+                    const FC_V value = FC_N(fc_load)(unit[u].from + at);
+                    if (op == FC_POOL_MEAN) {
+                        best[u][p] += value;
+                    } else {
+                        const FC_I take = FC_N(fc_takes)(value, best[u][p], nan);
+                        best[u][p] = FC_N(fc_pick)(take, value, best[u][p]);
+                        held[u][p] = FC_N(fc_pick_lanes)(take, place, held[u][p]);
+                    }
+                }
+            }
+        }
+        if (parts > 1) {
+            /* The next depth goes on from what is best of all parts of this one. */
+            FC_UNROLL
+            for (u = 0; u < units; u++) {
+                FC_UNROLL
+                for (p = 1; p < parts; p++) {
+                    const FC_I take = FC_N(fc_takes)(best[u][p], best[u][0], nan);
+                    best[u][0] = FC_N(fc_pick)(take, best[u][p], best[u][0]);
+                    held[u][0] = FC_N(fc_pick_lanes)(take, held[u][p], held[u][0]);
+                }
+                FC_UNROLL
+                for (p = 1; p < parts; p++) {
+                    best[u][p] = best[u][0];
+                    held[u][p] = held[u][0];
+                }
+            }
+        }
+    }
+    FC_UNROLL
+    for (u = 0; u < units; u++) {
+        if (op != FC_POOL_MEAN) {
+            const FC_I steps = FC_N(fc_iota)() * FC_N(fc_splat_lanes)((FC_L)g->stride[2]);
+            const FC_I places = held[u][0] + steps + FC_N(fc_splat_lanes)((FC_L)unit[u].corner);
+            FC_N(fc_store_places)(unit[u].where, places, unit[u].n, out_end - unit[u].out);
+            FC_N(fc_store_some)(unit[u].out, best[u][0], unit[u].n, out_end);
+        } else {
+            FC_N(fc_store_some)(unit[u].out, best[u][0] / unit[u].count, unit[u].n, out_end);
+        }
+    }
+}
+
+/* Those outputs, from the workspace; `where` is for the maximum only.
+ *
+ * `out_end` is the end of all that this thread writes after it, before which a vector may spill. */
+FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T *space, const FC_T *lanes, FC_T *out,
+                                  int32_t *where, const FC_T *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
+{
+    const fc_pool own = *pool, *g = &own;
+    const ptrdiff_t height = g->size[1], width = g->size[2], wide = g->out[2];
+    const ptrdiff_t front = od * g->stride[0] - g->lo[0];
+    const ptrdiff_t *depths = g->reach[0] + 2 * od;
+    const FC_L *delta = (const FC_L *)lanes + 2 * (wide + FC_SLACK);
+    FC_N(fc_unit) unit[FC_UNITS];
+    ptrdiff_t oh, i;
+    int units = 0;
+    for (oh = begin; oh < end; oh++) {
+        const ptrdiff_t kh0 = g->reach[1][2 * oh], kh1 = g->reach[1][2 * oh + 1];
+        const FC_T *from = space + (oh - begin) * g->stride[1] * g->pitch;
+        const ptrdiff_t corner = (front * height + oh * g->stride[1] - g->lo[1]) * width - g->lo[2];
+        const ptrdiff_t skipped = (depths[0] * g->dilation[0] * height + kh0 * g->dilation[1]) * width;
+        const FC_T shared = op == FC_POOL_MEAN ? (FC_T)(g->count[0][od] * g->count[1][oh]) : 1;
+        const ptrdiff_t *next = g->reach[1] + 2 * (oh + 1);
+        const int last_alike = oh + 1 == end || next[0] != kh0 || next[1] != kh1;
+        fc_check(kh0 < kh1 && (from - space) + g->at[kh1 * g->k[2] - 1] + wide + FC_SLACK <= g->rows * g->pitch);
+        for (i = 0; i < wide; i += FC_VL) {
+            FC_N(fc_unit) *u = unit + units++;
+            u->from = from + i;
+            u->out = out + i;
+            u->n = wide - i < FC_VL ? wide - i : FC_VL;
+            if (op != FC_POOL_MEAN) {
+                u->where = where + i;
+                u->corner = corner + i * g->stride[2];
+                /* Where nothing in the window is more than -inf its first cell is the maximum. */
+                u->first = FC_N(fc_load_lanes)((const FC_L *)lanes + i) + FC_N(fc_splat_lanes)((FC_L)skipped);
+            } else {
+                u->count = FC_N(fc_load)(lanes + wide + FC_SLACK + i) * FC_N(fc_splat)(shared);
+            }
+            if (units < FC_UNITS && !(last_alike && i + FC_VL >= wide))
+                continue;
+#define FC_UNITS_OF(n, parts)                                                                                  \
+    case n:                                                                                                    \
+        FC_N(fc_pool_units)(op, n, op == FC_POOL_MEAN ? 1 : parts, g, unit, delta, depths, kh0 * g->k[2],      \
+                            kh1 * g->k[2], out_end);                                                           \
+        break;
+            switch (units) {
+                FC_UNITS_OF(1, 4)
+                FC_UNITS_OF(2, 2)
+                FC_UNITS_OF(3, 1)
+                FC_UNITS_OF(4, 1)
+            }
+#undef FC_UNITS_OF
+            units = 0;
+        }
+        out += wide;
+        where += op == FC_POOL_MEAN ? 0 : wide;
+    }
+}
+
+static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, const void *lanes, void *out,
+                                  int32_t *where, const void *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
+{
+#define FC_ROWS_OF(constant)                                                                             \
+    case constant:                                                                                       \
+        FC_N(fc_pool_rows)(constant, g, (const FC_T *)space, (const FC_T *)lanes, (FC_T *)out, where,    \
+                           (const FC_T *)out_end, od, begin, end);                                       \
+        break;
+    switch (op) {
+        FC_ROWS_OF(FC_POOL_MAX)
+        FC_ROWS_OF(FC_POOL_MAX_OR_NAN)
+        FC_ROWS_OF(FC_POOL_MEAN)
+    }
+#undef FC_ROWS_OF
+}
+
+/* Outputs of the mean that see rows [begin, end) of depth `id`, each a share of its dout, into the workspace:
+ * `deep` depths of rows from `low` on. */
+FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *last)
+{
+    const ptrdiff_t *h = g->seen[1] + (begin ? g->seen_end[1][begin - 1] : 0);
+    const ptrdiff_t *h_end = g->seen[1] + g->seen_end[1][end - 1];
+    ptrdiff_t low = g->out[1];
+    for (*last = -1; h < h_end; h++) {
+        low = *h < low ? *h : low;
+        *last = *h > *last ? *h : *last;
+    }
+    fc_check(*last - low < g->rows);
+    return low;
+}
+
+static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *lanes, const void *dout,
+                                const void *dout_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end)
+{
+    const fc_pool own = *pool, *g = &own;
+    const ptrdiff_t wide = g->out[2];
+    const FC_T *count = (const FC_T *)lanes + wide + FC_SLACK;
+    const ptrdiff_t first = id ? g->seen_end[0][id - 1] : 0;
+    ptrdiff_t last, d, oh, i;
+    const ptrdiff_t low = FC_N(fc_pool_seen)(g, begin, end, &last);
+    for (d = first; d < g->seen_end[0][id]; d++) {
+        const ptrdiff_t od = g->seen[0][d];
+        FC_T *row = (FC_T *)space + (d - first) * g->rows * g->pitch;
+        for (oh = low; oh <= last; oh++, row += g->pitch) {
+            const FC_T *from = (const FC_T *)dout + (od * g->out[1] + oh) * wide;
+            const FC_T shared = (FC_T)(g->count[0][od] * g->count[1][oh]);
+            FC_T *to = row + g->left;
+            if ((const FC_T *)dout_end - from >= wide + FC_VL - 1) {
+                for (i = 0; i < wide; i += FC_VL)
+                    FC_N(fc_store)(to + i, FC_N(fc_load)(from + i) /
+                                               (FC_N(fc_load)(count + i) * FC_N(fc_splat)(shared)));
+            } else {
+                for (i = 0; i < wide; i++)
+                    to[i] = from[i] / (count[i] * shared);
+            }
+            for (i = 0; i < g->left; i++)
+                row[i] = 0;
+            for (i = 0; i < g->right; i++)
+                to[wide + i] = 0;
+        }
+    }
+}
+
+/* Rows [begin, end) of dx at depth `id` of a plane, from the workspace, for strides of 1 and 2 along the width:
+ * every cell gathers from the outputs that see it, so no two threads write the same one and it is written once. */
+static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, void *dx_, const void *dx_end, ptrdiff_t id,
+                                 ptrdiff_t begin, ptrdiff_t end)
+{
+    const fc_pool own = *pool, *g = &own;
+    const ptrdiff_t width = g->size[2], stride = g->stride[2], slab = g->rows * g->pitch;
+    const ptrdiff_t depths = g->seen_end[0][id] - (id ? g->seen_end[0][id - 1] : 0);
+    ptrdiff_t last, ih, i, d, t;
+    const ptrdiff_t low = FC_N(fc_pool_seen)(g, begin, end, &last);
+    const ptrdiff_t *high = g->seen[1] + (begin ? g->seen_end[1][begin - 1] : 0), *h;
+    FC_T *dx = (FC_T *)dx_;
+    for (ih = begin; ih < end; ih++, dx += width) {
+        const ptrdiff_t *high_end = g->seen[1] + g->seen_end[1][ih];
+        for (i = 0; i * stride < width; i += FC_VL) {
+            const FC_T *from = (const FC_T *)space + i;
+            const ptrdiff_t left = width - i * stride;
+            FC_V sums[2];
+            int r;
+            for (r = 0; r < stride; r++) {
+                FC_V sum = FC_N(fc_splat)(0);
+                for (d = 0; d < depths; d++)
+                    for (h = high; h < high_end; h++)
+                        for (t = r ? g->tap_end[0] : 0; t < g->tap_end[r]; t++)
+                            sum += FC_N(fc_load)(from + d * slab + (*h - low) * g->pitch + g->offset[t]);
+                sums[r] = sum;
+            }
+            if (stride == 1) {
+                FC_N(fc_store_some)(dx + i, sums[0], left < FC_VL ? left : FC_VL, (const FC_T *)dx_end);
+            } else {
+                FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mesh_low)(sums[0], sums[1]), left < FC_VL ? left : FC_VL,
+                                    (const FC_T *)dx_end);
+                if (left > FC_VL)
+                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mesh_high)(sums[0], sums[1]),
+                                        left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
+            }
+        }
+        high = high_end;
+    }
+}
+
+#include "pool_pairs_template.h"

@@ -1,0 +1,212 @@
+"""What the row kernels of pooling read of a geometry: one table for each direction, worked out once.
+
+A table is one array of numbers: `HEADER`, and behind it the lists that the
+header says the beginnings of. ``_ext/pool.h`` has the meaning of each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fastconv.geometry import PoolGeometry
+
+#: Elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
+SLACK = 16
+#: A plane's block in the workspace, in elements: it stays in the first-level cache where it can.
+BLOCK_ELEMENTS = 3072
+#: Windows that need a larger workspace a thread, in elements, are not for these kernels.
+_MOST_ELEMENTS = 1 << 16
+#: Nor are those with more taps, for which the table would be long, and the sum of a float32 drift.
+_MOST_TAPS = 1024
+
+#: By place, as _ext/pool.pyx reads them; the sizes of the three axes come first.
+HEADER = (
+    *("block_rows", "space", "pitch", "rows", "slots", "slot_pitch", "width", "left", "right"),
+    *("range_d", "range_h", "slot", "at", "delta", "first", "count_d", "count_h", "count_w"),
+    *("tap_end", "offset", "seen_end_d", "seen_end_h", "seen_d", "seen_h"),
+    *("lanes", "block", "batch"),
+)
+
+Rows = tuple[tuple[int, ...], ...]
+
+
+def _lifted(geometry: PoolGeometry) -> Rows:
+    return (*((1, 1, 1, 0, 1, 1),) * (3 - len(geometry.axes)), *(axis.row() for axis in geometry.axes))
+
+
+def _round_up(n: int) -> int:
+    return -(-n // SLACK) * SLACK
+
+
+def _range(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> np.ndarray:
+    """(out, 2): the taps [first, last) of each output that meet the image."""
+    start = np.arange(out) * stride - lo
+    return np.stack([np.clip(-((start - bound) // dilation), 0, k) for bound in (0, size)], axis=1)
+
+
+def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
+    """Rows of a block: as many as make `BLOCK_ELEMENTS` of the workspace; one where windows lie apart."""
+    return max(1, min(outputs, (BLOCK_ELEMENTS // row - extent) // stride + 1)) if stride <= extent else 1
+
+
+def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
+    """Of a thread: what all windows share, and blocks, several where they are small.
+
+    A block is read right after it was written unless others come between, and
+    then what is read has to wait for what is written.
+    """
+    lanes = _round_up(2 * (out + SLACK) + taps)
+    batch = max(1, BLOCK_ELEMENTS // max(block, 1))
+    return {"lanes": lanes, "block": block, "batch": batch, "space": SLACK + lanes + batch * block}
+
+
+def _table(axes: Rows, numbers: dict[str, int], lists: dict[str, Sequence[int] | np.ndarray]) -> np.ndarray:
+    at = 18 + len(HEADER)
+    parts = [np.ravel(np.asarray(part, np.intp)) for part in lists.values()]
+    for name, part in zip(lists, parts, strict=True):
+        numbers[name] = at
+        at += len(part)
+    head = [*np.transpose(axes).ravel(), *(numbers.get(name, 0) for name in HEADER)]
+    table = np.concatenate([np.asarray(head, np.intp), *parts])
+    table.flags.writeable = False
+    return table
+
+
+def _counts(geometry: PoolGeometry, include_pad: bool) -> dict[str, np.ndarray]:
+    counts = [np.ones(1, np.intp)] * (3 - len(geometry.axes)) + geometry.axis_counts(include_pad)
+    return dict(zip(("count_d", "count_h", "count_w"), counts, strict=True))
+
+
+def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
+    """The table for `forward_rows`, or None where the windows are too long for it."""
+    axes = _lifted(geometry)
+    d, h, (size, k, stride, lo, dilation, out) = axes
+    if k * h[1] * d[1] > _MOST_TAPS:
+        return None
+    steps = np.arange(k) * dilation
+    shares, place = np.unique(steps % stride, return_inverse=True)
+    width = out + int((steps // stride).max())
+    slot_pitch = _round_up(width + SLACK)
+    pitch = len(shares) * slot_pitch
+    extent = (h[1] - 1) * h[4] + 1
+    block_rows = _block_rows(h[5], pitch * d[1], h[2], extent)
+    rows = (block_rows - 1) * h[2] + extent
+    sizes = _workspace(out, k * h[1], d[1] * rows * pitch)
+    if sizes["space"] > _MOST_ELEMENTS:
+        return None
+    first = -((shares - lo) // stride)
+    last = np.clip((size - 1 - shares + lo) // stride + 1, 0, width)
+    ranges = [_range(*axis) for axis in axes]
+    return _table(
+        axes,
+        {
+            "block_rows": block_rows,
+            **sizes,
+            "pitch": pitch,
+            "rows": rows,
+            "slots": len(shares),
+            "slot_pitch": slot_pitch,
+            "width": width,
+        },
+        {
+            "range_d": ranges[0],
+            "range_h": ranges[1],
+            "slot": np.stack([shares - lo, np.minimum(np.maximum(first, 0), last), last], axis=1),
+            "at": np.add.outer(np.arange(h[1]) * h[4] * pitch, place.ravel() * slot_pitch + steps // stride),
+            "delta": np.add.outer(np.arange(h[1]) * h[4] * size, steps),
+            "first": ranges[2][:, 0] * dilation,
+            **_counts(geometry, include_pad),
+        },
+    )
+
+
+def _seen(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> tuple[list[int], list[int]]:
+    """For every cell the outputs that see it, ascending; and where the list of each ends."""
+    outputs: list[int] = []
+    ends = []
+    for cell in range(size):
+        for tap in reversed(range(k)):
+            o, rest = divmod(cell + lo - tap * dilation, stride)
+            if not rest and 0 <= o < out:
+                outputs.append(o)
+        ends.append(len(outputs))
+    return ends, outputs
+
+
+def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
+    """The table for `mean_backward_rows`, or None for windows that are too long for it, or strides above 2."""
+    axes = _lifted(geometry)
+    d, h, (size, k, stride, lo, dilation, out) = axes
+    if k * h[1] * d[1] > _MOST_TAPS or stride > 2 or (h[0] + d[0]) * (h[1] + d[1]) > _MOST_ELEMENTS:
+        return None
+    # Along the width, cell r + stride * i is seen at some taps, by output i + shift.
+    shifts = [
+        [(r + lo - tap * dilation) // stride for tap in reversed(range(k)) if not (r + lo - tap * dilation) % stride]
+        for r in range(stride)
+    ]
+    left = max(0, *(-shift for shifts_of in shifts for shift in shifts_of))
+    needed = [(size - 1 - r) // stride + 1 + left + max(of, default=0) for r, of in enumerate(shifts)]
+    right = max(0, max(needed) - left - out)
+    farthest = left + max((shift for of in shifts for shift in of), default=0)
+    pitch = _round_up(max(left + out + right, _round_up(-(-size // stride)) + farthest) + SLACK)
+    (ends_d, seen_d), (ends_h, seen_h) = _seen(*d), _seen(*h)
+    deep = int(np.diff(ends_d, prepend=0).max())
+    extent = (h[1] - 1) * h[4] + 1
+    # Rows of the input to a block, and rows of outputs that see some of them.
+    block_rows = max(1, min(h[0], BLOCK_ELEMENTS // max(size, pitch // h[2])))
+    rows = (block_rows + extent - 2) // h[2] + 1
+    sizes = _workspace(out, 0, deep * rows * pitch)
+    if sizes["space"] > _MOST_ELEMENTS:
+        return None
+    return _table(
+        axes,
+        {"block_rows": block_rows, **sizes, "pitch": pitch, "rows": rows, "left": left, "right": right},
+        {
+            "tap_end": np.cumsum([len(of) for of in shifts]),
+            "offset": [shift + left for of in shifts for shift in of],
+            "seen_end_d": ends_d,
+            "seen_end_h": ends_h,
+            "seen_d": seen_d,
+            "seen_h": seen_h,
+            **_counts(geometry, include_pad),
+        },
+    )
+
+
+class Plan(NamedTuple):
+    """A table, elements of workspace a thread, and how many blocks a whole batch has."""
+
+    table: np.ndarray
+    space: int
+    items: int
+
+
+def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> Plan | None:
+    """What a call in one direction needs, kept with the geometry; None where another kernel has to do it."""
+    key = (direction, include_pad, BLOCK_ELEMENTS)
+    plans: dict[tuple, Plan | None] = vars(geometry).setdefault("_pool_plans", {})
+    if key not in plans:
+        table = (forward if direction == "forward" else backward)(geometry, include_pad)
+        shape = geometry.out_shape if direction == "forward" else geometry.x_shape
+        if table is None:
+            plans[key] = None
+        else:
+            block_rows, space = table[18:20].tolist()
+            plans[key] = Plan(table, space, _blocks(shape, block_rows))
+    return plans[key]
+
+
+def _blocks(shape: tuple[int, ...], rows: int) -> int:
+    *_, depth, height, _ = (1, 1, *shape[2:])
+    return math.prod(shape[:2]) * depth * -(-height // rows)
+
+
+def pair_blocks(geometry: PoolGeometry) -> tuple[int, int]:
+    """Rows of a block, and blocks in all, for windows of 2 x 2."""
+    height, width = geometry.out_shape[2:]
+    rows = max(1, min(height, BLOCK_ELEMENTS // width))
+    return rows, math.prod(geometry.out_shape[:2]) * -(-height // rows)

@@ -1,8 +1,12 @@
-"""The threads of the process: a pool that sleeps, some of whose threads wait awake for the next call.
+"""The threads of the process, and how they are called.
 
-A thread that sleeps takes some 50 us to wake, as long as a small layer takes in
-all. So helpers stay awake for a moment after a call, at the gate of the next;
-kernels open it (``_ext/team.h``) and need no interpreter to be helped.
+They sleep at a queue. A thread that sleeps takes some 50 us to wake, as long as a
+small layer takes in all; so helpers stay awake for a moment after a call, at the
+gate of the next: kernels open it (``_ext/team.h``) and need no interpreter to be
+helped.
+
+Queue and locks are those that C implements: a Ctrl-C never leaves one of them
+half taken, as it may with what Python implements (a thread pool's semaphore, for one).
 """
 
 from __future__ import annotations
@@ -10,86 +14,124 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from queue import SimpleQueue
 
 import numpy as np
 
 from fastconv._ext import team as _ext
 
-#: Helpers the pool may ever hold; a call for more threads is served by these.
+#: Helpers there may ever be; a call for more threads is served by these.
 MAX_HELPERS = 63
 #: Looks at the gate before a helper sleeps: about 300 us, or a few where there are more helpers than CPUs.
 _TURNS, _FEW_TURNS = 10_000, 100
+
+
+class Task:
+    """A call that a helper makes, unless its caller takes it back before."""
+
+    __slots__ = ("_args", "_call", "_done", "_error", "_owned")
+
+    def __init__(self, call: Callable[..., None], *args: object) -> None:
+        self._call, self._args = call, args
+        self._error: BaseException | None = None
+        self._owned, self._done = threading.Lock(), threading.Lock()
+        self._done.acquire()
+
+    def run(self) -> None:
+        """In a helper; what it raises is for the caller to hear."""
+        if not self._owned.acquire(blocking=False):
+            return
+        try:
+            self._call(*self._args)
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._done.release()
+
+    def take_back(self) -> bool:
+        """Whether no helper has begun it; now none will."""
+        return self._owned.acquire(blocking=False)
+
+    def wait(self) -> BaseException | None:
+        """Until the helper that began it has ended; what it raised."""
+        with self._done:
+            return self._error
 
 
 class _State:
     """All that threads share; made anew in the child of a fork, which has none of them."""
 
     def __init__(self) -> None:
+        self.tasks: SimpleQueue[Task] = SimpleQueue()
         self.lock = threading.Lock()
-        self.pool: ThreadPoolExecutor | None = None
+        self.threads = 0
         self.hired = 0
         self.gate = np.zeros(_ext.WORDS, np.intp)
         self.gate[_ext.OPEN] = _ext.SHUT
         self.address: int = self.gate.ctypes.data
 
 
-def submit(futures: list[Future], helpers: int, work: Callable[..., None], *args: object) -> None:
-    """`work` in up to so many threads of the pool; `futures` has them, even where this is interrupted."""
+def submit(tasks: list[Task]) -> None:
+    """Hand tasks to as many helpers, who leave the gate for them."""
     state = _state
-    if state.pool is None:
-        with state.lock:
-            state.pool = state.pool or ThreadPoolExecutor(MAX_HELPERS, thread_name_prefix="fastconv")
-    # At interpreter shutdown, or where no thread can be started, the caller does it all.
-    with suppress(RuntimeError):
-        for _ in range(helpers):
-            futures.append(state.pool.submit(work, *args))
+    _enlist(state, len(tasks))
+    for task in tasks:
+        state.tasks.put(task)
+    state.gate[_ext.AWAY] += 1
 
 
-def gather(futures: list[Future]) -> None:
-    """Take back who never started; wait for the others, which may still write, whatever interrupts that."""
-    interrupt: BaseException | None = None
-    for future in futures:
-        while not (future.cancel() or future.done()):
-            try:
-                wait([future])
-            except BaseException as error:
-                interrupt = error
-    if interrupt is not None:
-        raise interrupt
-    for future in futures:
-        if not future.cancelled():
-            future.result()
+def gather(tasks: list[Task]) -> None:
+    """Take back what no helper has begun; wait for the rest, which may still write, whatever interrupts that."""
+    begun = [task for task in tasks if not task.take_back()]
+    raised: BaseException | None = None
+    while begun:
+        try:
+            raised = begun[-1].wait() or raised
+            begun.pop()
+        except KeyboardInterrupt as error:
+            raised = error
+    if raised is not None:
+        raise raised
 
 
 def words(helpers: int) -> np.ndarray:
     """What a kernel shares its work by, with so many helpers: see ``fc_share``. They are seen to, too."""
     state = _state
     if helpers > state.hired:
-        with state.lock:
-            missing = max(0, helpers - state.hired)
-            state.hired += missing
-        started: list[Future] = []
-        try:
-            submit(started, missing, _help, state, _TURNS if helpers < _cpu_count() else _FEW_TURNS)
-        finally:
-            if len(started) < missing:
-                with state.lock:
-                    state.hired -= missing - len(started)
+        _enlist(state, helpers)
+        turns = _TURNS if helpers < _cpu_count() else _FEW_TURNS
+        for _ in range(helpers - state.hired):
+            state.tasks.put(Task(_help, state, turns))
+            with state.lock:
+                state.hired += 1
     return np.array([0, 0, helpers, state.address], np.intp)
 
 
-def _cpu_count() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _help(state: _State, turns: int) -> None:
+    # Two callers at once may hire one helper too many, who finds nothing to do.
     try:
         _ext.help(state.gate, turns)
     finally:
         with state.lock:
             state.hired -= 1
+
+
+def _enlist(state: _State, helpers: int) -> None:
+    """See to it that there are so many threads; at interpreter shutdown the caller does it all."""
+    while state.threads < min(helpers, MAX_HELPERS):
+        with suppress(RuntimeError):
+            threading.Thread(target=_serve, args=(state,), name="fastconv", daemon=True).start()
+        state.threads += 1
+
+
+def _serve(state: _State) -> None:
+    while True:
+        state.tasks.get().run()
+
+
+def _cpu_count() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _forget() -> None:

@@ -11,7 +11,6 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -172,12 +171,13 @@ def run(
         return
     # Some 64 KiB a draw keeps the counter quiet; eight draws a thread keep the threads even.
     grain = grain or max(1, min(items * (1 << 16) // work, items // (8 * (helpers + 1))))
-    futures: list[Future] = []
+    tasks = [_team.Task(kernel, *args, counter, grain, *tail) for _ in range(helpers)]
     try:
-        _team.submit(futures, helpers, kernel, *args, counter, grain, *tail)
+        _team.submit(tasks)
         kernel(*args, counter, grain, *tail)
     finally:
-        _team.gather(futures)
+        # A helper that runs may still write.
+        _team.gather(tasks)
 
 
 def share(kernel: Callable[..., None], args: tuple, *, items: int, work: int, threads: int) -> None:

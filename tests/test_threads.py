@@ -252,36 +252,30 @@ def test_an_interrupt_waits_for_helpers(monkeypatch):
         if threading.current_thread() is not threading.main_thread():
             begun.set()
             over.wait(5)
-            counter[0] = 7
+            ended.append(True)
         else:
             begun.wait(5)
 
-    waits = []
+    ended, waits = [], []
 
-    def interrupted(futures):
-        waits.append(len(futures))
+    def interrupted(task):
+        waits.append(task)
         if len(waits) == 1:
             raise KeyboardInterrupt
         over.set()
-        return wait(futures)
+        return wait(task)
 
-    wait = _team.wait
-    monkeypatch.setattr(_team, "wait", interrupted)
+    wait = _team.Task.wait
+    monkeypatch.setattr(_team.Task, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         _threads.run(kernel, (), items=100, work=1 << 30, threads=2)
-    assert len(waits) > 1 and over.is_set()
+    assert ended == [True] and len(waits) == 2
 
 
-def test_an_interrupted_hiring_is_forgotten(monkeypatch):
+def test_tasks_that_nobody_began_are_taken_back():
     from fastconv import _team
 
-    _team._forget()
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_team, "submit", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            _team.words(1)
-    assert _team._state.hired == 0
+    task = _team.Task(pytest.fail)
+    assert task.take_back() and not task.take_back()
+    task.run()
+    _team.gather([_team.Task(pytest.fail)])

@@ -19,7 +19,7 @@ typedef void (*fc_work)(void *task);
 enum { FC_DRAWN, FC_THREADS, FC_WANTED, FC_GATE, FC_WORDS };
 
 /* The words of a gate. `open` is how many helpers joined the call that has it, or FC_SHUT. */
-enum { FC_OPEN, FC_TAKEN, FC_CALL, FC_WORK, FC_TASK, FC_SEATS, FC_FINISHED, FC_WAITING, FC_GATE_WORDS };
+enum { FC_OPEN, FC_TAKEN, FC_CALL, FC_WORK, FC_TASK, FC_SEATS, FC_FINISHED, FC_AWAY, FC_GATE_WORDS };
 enum { FC_SHUT = -1 };
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -73,12 +73,12 @@ static inline void fc_share(ptrdiff_t *words, fc_work work, void *task)
     fc_swap(&gate[FC_TAKEN], 0);
 }
 
-/* Join whatever call opens the gate, until none has for so many turns. */
+/* Join whatever call opens the gate, until none has for so many turns, or helpers are called away. */
 static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
 {
     ptrdiff_t turn, last = -1;
-    fc_add(&gate[FC_WAITING], 1);
-    for (turn = 0; turn < turns; turn++) {
+    const ptrdiff_t away = fc_peek(&gate[FC_AWAY]);
+    for (turn = 0; turn < turns && fc_peek(&gate[FC_AWAY]) == away; turn++) {
         ptrdiff_t open = fc_peek(&gate[FC_OPEN]);
         /* A call is joined once: who comes back finds nothing left to draw, but would take another workspace. */
         if (open >= 0 && fc_peek(&gate[FC_CALL]) != last && open < fc_peek(&gate[FC_SEATS]) &&
@@ -93,7 +93,6 @@ static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
         }
         fc_pause();
     }
-    fc_add(&gate[FC_WAITING], -1);
 }
 
 #endif /* FASTCONV_TEAM_H */

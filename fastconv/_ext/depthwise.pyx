@@ -19,8 +19,9 @@ def lanes(int dtype, int isa):
     return fc_depthwise_lanes(dtype, isa)
 
 
-cdef inline Py_ssize_t cut(Py_ssize_t* begin, Py_ssize_t* n, Py_ssize_t index, Py_ssize_t whole, Py_ssize_t block
-                           ) noexcept nogil:
+cdef inline Py_ssize_t cut(
+    Py_ssize_t* begin, Py_ssize_t* n, Py_ssize_t index, Py_ssize_t whole, Py_ssize_t block,
+) noexcept nogil:
     """Piece `index % pieces` of `whole`; returns what is left of the index."""
     cdef Py_ssize_t count = (whole + block - 1) // block
     begin[0] = index % count * block
@@ -318,8 +319,7 @@ def weights(
     cdef fc_piece* pieces
     cdef int dtype = 0 if floating is float else 1
     cdef Py_ssize_t total, blocks, index, begin, slot, volume, group, groups, part, piece, g, i, taps, lanes, step
-    cdef Py_ssize_t plane
-    cdef Py_ssize_t filled = -1, count = 0, first, channel
+    cdef Py_ssize_t filled = -1, count = 0, first, channel, plane
     cdef floating* totals
     cdef fc_pad_t pad = fc_pad_table[dtype][isa]
     with nogil:
@@ -361,11 +361,13 @@ def weights(
                         if g > 0:
                             contract(
                                 dout, (plane - 1) * s.filters, &s, sides, &block, at,
-                                &space[slot, (g - 1) % 2 * s.dout_at], &space[slot, 2 * s.dout_at],
+                                &space[slot, (g - 1) % 2 * s.dout_at], &space[slot, 0] + 2 * s.dout_at,
                                 totals + (g - 1) * step * lanes, dtype, isa, lanes,
                             )
                     piece += s.parts
-                fc_lanes_table[dtype][isa](totals, groups * step, taps, &places[0], &result[part, group * step])
+                fc_lanes_table[dtype][isa](
+                    totals, groups * step, taps, &places[0], &result[part, group * step]
+                )
             begin = fc_draw(&counter[0], grain)
 
 
@@ -376,7 +378,6 @@ cdef void contract(
 ) noexcept nogil:
     """One block of one group: each filter's outputs, of which `row` is the first plane, with each channel."""
     cdef Py_ssize_t plane = sides[1].out * sides[2].out, f, c, od, i, first
-    cdef Py_ssize_t taps_count = s.k * s.high
     cdef const floating* rows
     cdef fc_taps taps
     taps.k, taps.high, taps.at = s.k, s.high, &at[0]
@@ -398,5 +399,5 @@ cdef void contract(
             for c in range(s.channels):
                 fc_dots_table[dtype][isa](
                     &taps, patch + c * s.channel_pitch + od * sides[0].pitch, rows, b.n[1], b.n[2],
-                    totals + (f * s.channels + c) * taps_count * lanes,
+                    totals + (f * s.channels + c) * s.k * s.high * lanes,
                 )

@@ -91,6 +91,78 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     }
 }
 
+/* The rows of one piece: see fc_pad. */
+FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_piece *piece, ptrdiff_t rows, const FC_T *from,
+                             ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
+{
+    const ptrdiff_t before = piece->before, n = piece->n, after = width - before - n;
+    if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
+        /* Short rows: a store of cells clears what follows them. */
+        const FC_M mask = FC_N(fc_between)(0, n);
+        for (; rows > 0 && left >= stride * FC_VL; rows--) {
+            FC_V cells = FC_N(fc_load)(from);
+            if (stride == 2)
+                cells = FC_EVENS(cells, FC_N(fc_load)(from + FC_VL));
+            if (before)
+                FC_N(fc_store)(to, FC_N(fc_splat)(0));
+            FC_N(fc_store)(to + before, FC_N(fc_keep)(cells, mask));
+            to += width;
+            from += from_pitch;
+            left -= from_pitch;
+        }
+    }
+    for (; rows > 0; rows--) {
+        fc_check((n - 1) * stride < left);
+        FC_N(fc_clear)(to, before);
+        FC_N(fc_cells)(to + before, from, n, stride, left);
+        FC_N(fc_clear)(to + before + n, after);
+        to += width;
+        from += from_pitch;
+        left -= from_pitch;
+    }
+}
+
+/* Two phases of the same long rows, read once: `shift` is 0 where the first begins one element before the
+ * second, 1 where it begins after it. */
+static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, const fc_piece *second,
+                          const FC_T *from, ptrdiff_t from_pitch, const int shift, ptrdiff_t left)
+{
+    const fc_piece *pieces[2] = {first, second};
+    const ptrdiff_t n = first->n < second->n ? first->n : second->n;
+    FC_T *to[2] = {block + first->to, block + second->to};
+    FC_V begin = FC_N(fc_splat)(0);
+    ptrdiff_t row, i;
+    int side;
+    for (side = 0; side < 2; side++) {
+        FC_N(fc_clear)(to[side], first->top * width);
+        to[side] += first->top * width;
+    }
+    for (row = 0; row < first->rows; row++) {
+        FC_T *even = to[shift] + pieces[shift]->before, *odd = to[1 - shift] + pieces[1 - shift]->before;
+        for (side = 0; side < 2; side++)
+            FC_N(fc_clear)(to[side], pieces[side]->before);
+        for (i = 0; i + FC_VL <= n && 2 * (i + FC_VL) <= left; i += FC_VL) {
+            const FC_V a = FC_N(fc_load)(from + 2 * i), b = FC_N(fc_load)(from + 2 * i + FC_VL);
+            FC_N(fc_store)(even + i, FC_EVENS(a, b));
+            FC_N(fc_store)(odd + i, FC_ODDS(a, b));
+        }
+        for (side = 1; side >= 0; side--) {
+            const ptrdiff_t before = pieces[side]->before, cells = pieces[side]->n, at = 2 * i + (side ^ shift);
+            FC_N(fc_cells)(to[side] + before + i, from + at, cells - i, 2, left - at);
+            FC_N(fc_clear)(to[side] + before + cells, width - before - cells);
+            to[side] += width;
+            /* What the ends of the first phase spill into. */
+            if (row == 0 && side)
+                begin = FC_N(fc_load)(block + second->to);
+        }
+        from += from_pitch;
+        left -= from_pitch;
+    }
+    for (side = 0; side < 2; side++)
+        FC_N(fc_clear)(to[side], first->bottom * width);
+    FC_N(fc_store)(block + second->to, begin);
+}
+
 /* The pieces of a block, rows `width` long.
  *
  * A store may spill up to FC_VL - 1 zeros past its end: what follows in the block is to be written later. From
@@ -98,37 +170,23 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
 static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from_,
                          ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
 {
+    const FC_T *from = (const FC_T *)from_;
+    FC_T *block = (FC_T *)to_;
     for (; count > 0; count--, pieces++) {
-        const ptrdiff_t before = pieces->before, n = pieces->n, after = width - before - n;
-        const FC_T *from = (const FC_T *)from_ + pieces->from;
-        FC_T *to = (FC_T *)to_ + pieces->to;
-        ptrdiff_t left = room - pieces->from, rows = pieces->rows;
+        FC_T *to = block + pieces->to;
+        const ptrdiff_t apart = count > 1 ? pieces[1].from - pieces->from : 0;
+        if (stride == 2 && (apart == 1 || apart == -1) && pieces->n > FC_VL && pieces[1].n > FC_VL &&
+            pieces->top == pieces[1].top && pieces->rows == pieces[1].rows && pieces->bottom == pieces[1].bottom) {
+            const ptrdiff_t at = apart == 1 ? pieces->from : pieces[1].from;
+            FC_N(fc_both)(block, width, pieces, pieces + 1, from + at, from_pitch, apart != 1, room - at);
+            count--;
+            pieces++;
+            continue;
+        }
         FC_N(fc_clear)(to, pieces->top * width);
         to += pieces->top * width;
-        if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
-            /* Short rows: a store of cells clears what follows them. */
-            const FC_M mask = FC_N(fc_between)(0, n);
-            for (; rows > 0 && left >= stride * FC_VL; rows--) {
-                FC_V cells = FC_N(fc_load)(from);
-                if (stride == 2)
-                    cells = FC_EVENS(cells, FC_N(fc_load)(from + FC_VL));
-                if (before)
-                    FC_N(fc_store)(to, FC_N(fc_splat)(0));
-                FC_N(fc_store)(to + before, FC_N(fc_keep)(cells, mask));
-                to += width;
-                from += from_pitch;
-                left -= from_pitch;
-            }
-        }
-        for (; rows > 0; rows--) {
-            fc_check((n - 1) * stride < left);
-            FC_N(fc_clear)(to, before);
-            FC_N(fc_cells)(to + before, from, n, stride, left);
-            FC_N(fc_clear)(to + before + n, after);
-            to += width;
-            from += from_pitch;
-            left -= from_pitch;
-        }
+        FC_N(fc_rows)(to, width, pieces, pieces->rows, from + pieces->from, from_pitch, stride, room - pieces->from);
+        to += pieces->rows * width;
         FC_N(fc_clear)(to, pieces->bottom * width);
     }
 }

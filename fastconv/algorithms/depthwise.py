@@ -43,6 +43,7 @@ class Plan:
     space: int
     lists: int
     items: int
+    isa: int
     parts: int = 1
     covers: bool = True
 
@@ -129,7 +130,7 @@ class Depthwise(Algorithm):
         with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:
             _threads.run(
                 _WEIGHTS[dw.dtype],
-                (x.reshape(-1), dout.reshape(-1), parts, *plan.tables, space, lists, _isa.current),
+                (x.reshape(-1), dout.reshape(-1), parts, *plan.tables, space, lists, plan.isa),
                 items=plan.items,
                 work=_work(geometry, dw.dtype),
                 threads=threads,
@@ -162,7 +163,7 @@ def _run(
                 *plan.tables,
                 space,
                 lists,
-                _isa.current,
+                plan.isa,
             ),
             items=plan.items,
             work=_work(geometry, result.dtype),
@@ -179,10 +180,18 @@ def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan
     kept: dict[Any, Plan | None] = vars(geometry).setdefault("_depthwise", {})
     key = op, dtype.itemsize, threads, _isa.current
     if key not in kept:
-        lanes = _ext.lanes(_DTYPES.index(dtype), _isa.current)
         make = _weights_plan if op == "backward_weights" else _product_plan
-        kept[key] = make(op, geometry, dtype.itemsize, threads, lanes)
+        kept[key] = make(op, geometry, dtype, threads)
     return kept[key]
+
+
+def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
+    """Instruction set and lanes for rows of so many outputs: no wider vectors than they need."""
+    isa, index = _isa.current, _DTYPES.index(dtype)
+    if _isa.NAMES[isa] == "avx512" and 2 * width <= _ext.lanes(index, isa):
+        # Two of half the width are multiplied in the time of one.
+        isa = _isa.NAMES.index("avx2")
+    return isa, _ext.lanes(index, isa)
 
 
 def _even(n: int, most: int) -> int:
@@ -243,7 +252,8 @@ def _cells(line: Line, over: Line) -> np.ndarray:
     return over.lo - line.lo + np.arange(line.taps) * line.dilation
 
 
-def _product_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, lanes: int) -> Plan | None:
+def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
+    itemsize = dtype.itemsize
     groups, taps = geometry.groups, geometry.taps
     filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     if op == "forward":
@@ -257,6 +267,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
             return None
         lines = lift([_over(axis) for axis in axes])
         phases = [lift(phase) for phase in itertools.product(*axes)]
+    isa, lanes = _vectors(dtype, lines[2].out)
     layout = _layout(lines, sources, itemsize, lanes)
     pitch = layout.channel_pitch(itemsize)
 
@@ -297,6 +308,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
         space=_line_up(2 * spill_at + spill),
         lists=_LIST * (pieces + 2 * sweeps),
         items=blocks * geometry.x_shape[0] * groups,
+        isa=isa,
         covers=met == math.prod(line.whole for line in lines),
     )
 
@@ -305,10 +317,12 @@ def _line_up(n: int) -> int:
     return -(-n // 16) * 16
 
 
-def _weights_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, lanes: int) -> Plan:
+def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
+    itemsize = dtype.itemsize
     groups, channels, taps = geometry.groups, geometry.w_shape[1], geometry.taps
     filters, images = geometry.w_shape[0] // groups, geometry.x_shape[0]
     lines = forward_lines(geometry)
+    isa, lanes = _vectors(dtype, lines[2].out)
     layout = _layout(lines, channels, itemsize, lanes)
     pitch = layout.channel_pitch(itemsize)
     shape = tuple(line.taps for line in lines)
@@ -332,6 +346,7 @@ def _weights_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int, l
         space=_line_up(totals_at + block_groups * totals),
         lists=_LIST * _pieces(layout),
         items=items * parts,
+        isa=isa,
         parts=parts,
     )
 

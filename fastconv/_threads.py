@@ -148,6 +148,11 @@ def threads(n: int) -> Iterator[None]:
         _override.reset(token)
 
 
+def most(threads: int, items: int) -> int:
+    """How many threads a call for so many of them, on so many pieces, has at most."""
+    return min(threads, items, _MAX_HELPERS + 1)
+
+
 def run(
     kernel: Callable[..., None],
     args: tuple,
@@ -166,7 +171,7 @@ def run(
     whose threads each have a workspace.
     """
     counter = np.zeros(2, np.intp)
-    helpers = min(threads, items, _MAX_HELPERS + 1) - 1
+    helpers = most(threads, items) - 1
     if helpers < 1 or work < SERIAL_BYTES:
         kernel(*args, counter, max(items, 1), *tail)
         return

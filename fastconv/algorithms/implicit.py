@@ -200,7 +200,9 @@ def _problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
     else:
         sizes = channels, taps, filters, channels * taps
         lines = _phases(geometry)
-    return [Problem(part, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise) for part in lines]
+    return [
+        Problem(part, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise) for part in lines
+    ]
 
 
 def _flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:
@@ -230,8 +232,8 @@ def _block(
         return images * slots * (deep + d.reach) * (high + h.reach) * (wide + w.reach) <= budget
 
     high = 1
-    while (
-        high < h.out and (high * wide < positions or high < 2 * h.reach) and (high * wide < 32 or fits(1, 1, high + 1))
+    while high < h.out and (high * wide < positions or high < 2 * h.reach) and (
+        high * wide < 32 or fits(1, 1, high + 1)
     ):
         high += 1
     high = _even(h.out, high)
@@ -253,7 +255,9 @@ def _pieces(n: int, block: int) -> int:
     return -(-n // block)
 
 
-def _mode(problem: Problem, count: int, block: tuple[int, int, int], row: int, lanes: int) -> int:
+def _mode(
+    problem: Problem, count: int, block: tuple[int, int, int], row: int, lanes: int
+) -> int:
     """How positions become tiles: the cheapest count of vectors times rows, and what gathering them adds."""
     deep, high, wide = block
     planes = count * deep

@@ -147,6 +147,11 @@ def threads(n: int) -> Iterator[None]:
         _override.reset(token)
 
 
+def most(threads: int, items: int) -> int:
+    """How many threads a call for so many of them, on so many pieces, has at most."""
+    return min(threads, items, _team.MAX_HELPERS + 1)
+
+
 def run(
     kernel: Callable[..., None],
     args: tuple,
@@ -165,7 +170,7 @@ def run(
     threads, for kernels whose threads each have a workspace.
     """
     counter = np.zeros(2, np.intp)
-    helpers = min(threads, items, _team.MAX_HELPERS + 1) - 1
+    helpers = most(threads, items) - 1
     if helpers < 1 or work < SERIAL_BYTES:
         kernel(*args, counter, max(items, 1), *tail)
         return
@@ -186,7 +191,7 @@ def share(kernel: Callable[..., None], args: tuple, *, items: int, work: int, th
     `work` is as for `run`. Helpers come at once where they are awake, which
     makes threads pay for calls that take some 50 us.
     """
-    helpers = min(threads, items, _team.MAX_HELPERS + 1) - 1
+    helpers = most(threads, items) - 1
     if helpers < 1 or 2 * work < SERIAL_BYTES:
         kernel(*args, _ALONE.copy())
     else:

@@ -75,7 +75,7 @@ def threads(blocks):
 def kernels(request, monkeypatch):
     """The kernels for most windows, and those for what these are not made for."""
     if request.param == "general":
-        monkeypatch.setattr("fastconv.layers.pooling._INT32_CELLS", 0)
+        monkeypatch.setattr("fastconv.layers._pool_kernels._INT32_CELLS", 0)
         monkeypatch.setattr("fastconv.layers._pool_tables.plan", lambda *_: None)
 
 

@@ -3,14 +3,16 @@
 from fastconv.layers.activation import relu_backward, relu_forward
 from fastconv.layers.conv import conv, conv_backward, conv_forward
 from fastconv.layers.dense import affine_backward, affine_forward
-from fastconv.layers.loss import softmax_loss
-from fastconv.layers.pooling import (
-    avg_pool_backward,
-    avg_pool_forward,
+from fastconv.layers.global_pooling import (
     global_avg_pool_backward,
     global_avg_pool_forward,
     global_max_pool_backward,
     global_max_pool_forward,
+)
+from fastconv.layers.loss import softmax_loss
+from fastconv.layers.pooling import (
+    avg_pool_backward,
+    avg_pool_forward,
     max_pool_backward,
     max_pool_forward,
     max_pool_indices,

@@ -35,8 +35,10 @@ TARGET = 1.05
 HOPELESS = 8.0
 #: Multiply-adds of the largest layers timed; the next larger ones behave alike.
 MOST = 3e9
-#: Seconds an algorithm repeats its call, and those of them that count: a woken thread is at first on its waker's core.
-TURN, COUNTED = 0.05, 0.025
+#: Rounds of turns; the best counts, as what else runs here only adds.
+ROUNDS = 3
+#: Seconds an algorithm repeats its call in a turn, and those of them that count: threads have to wake first.
+TURN, COUNTED = 0.03, 0.015
 #: Of the search: how near two costs are, in their logarithms, where the choice is taken for open, and how much
 #: it minds an estimate that is off against a choice that is.
 NEAR, TRUTH = 0.03, 0.1
@@ -83,17 +85,19 @@ def _calls(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> d
     return {name: call(a) for name, a in able.items()}
 
 
-def _seconds(call: Callable[[], None], best: float) -> float | None:
+def _turn(call: Callable[[], None], best: float) -> float:
+    """Seconds of a call in a loop of them, or of the first where it is hopeless against the best."""
     wait_for_quiet()
     begun = time.perf_counter()
     call()
-    if time.perf_counter() - begun > HOPELESS * best + 1e-2:
-        return None
+    first = time.perf_counter() - begun
+    if first > HOPELESS * best + 0.01:
+        return first
     times: list[float] = []
     warm = time.perf_counter() + TURN - COUNTED
     while time.perf_counter() < warm:
         call()
-    while len(times) < 3 or time.perf_counter() < warm + COUNTED:
+    while len(times) < 2 or time.perf_counter() < warm + COUNTED:
         begun = time.perf_counter()
         call()
         times.append(time.perf_counter() - begun)
@@ -104,10 +108,13 @@ def measure(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> 
     """Time every algorithm that supports the case, the one thought fastest first."""
     geometry, seconds = layer.geometry(batch), dict[str, float]()
     calls = _calls(layer, batch, dtype, op, threads)
-    for name in sorted(calls, key=lambda name: REGISTRY[name].cost(op, geometry, dtype, threads)):
-        found = _seconds(calls[name], min(seconds.values(), default=math.inf))
-        if found is not None:
-            seconds[name] = found
+    for _ in range(ROUNDS):
+        for name in sorted(calls, key=lambda name: REGISTRY[name].cost(op, geometry, dtype, threads)):
+            best = min(seconds.values(), default=math.inf)
+            if seconds.get(name, 0) <= HOPELESS * best:
+                seconds[name] = min(seconds.get(name, math.inf), _turn(calls[name], best))
+    least = min(seconds.values())
+    seconds = {name: t for name, t in seconds.items() if t <= HOPELESS * least}
     work = {name: REGISTRY[name].work(op, geometry, dtype, threads) for name in seconds}
     return Measured(layer.case, batch, op, dtype, threads, geometry, layer in LIST, seconds, work)
 
@@ -147,9 +154,7 @@ def _loss(
     return float((taken * lost).sum(axis=1).mean() + TRUTH * off.sum() / there.sum())
 
 
-def rank(
-    rows: list[Measured], rates: dict[str, dict[str, dict[str, float]]]
-) -> dict[str, dict[str, dict[str, float]]]:
+def rank(rows: list[Measured], rates: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
     """Rates near those that fit which choose better: the fit cares for times, a choice for who is first."""
     for op in OPS:
         timed = [row for row in rows if row.op == op and len(row.seconds) > 1]
@@ -194,8 +199,9 @@ def _source(rates: dict[str, dict[str, dict[str, float]]]) -> str:
     for name, ops in rates.items():
         lines.append(f'    "{name}": {{')
         for op, kinds in ops.items():
-            inside = ", ".join(f'"{kind}": {value:.4g}' for kind, value in kinds.items())
-            lines.append(f'        "{op}": {{{inside}}},')
+            lines.append(f'        "{op}": {{')
+            lines += [f'            "{kind}": {float(f"{value:.4g}")!r},' for kind, value in kinds.items()]
+            lines.append("        },")
         lines.append("    },")
     return "\n".join([*lines, "}", ""])
 

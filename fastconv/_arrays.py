@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fastconv import _memory
+
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _FLOATS = (_FLOAT32, _FLOAT64)
 
@@ -107,7 +109,7 @@ def output(
     """A fresh array for a result, or `out` once it is known to be fit to hold it."""
     if out is None:
         check_bytes(what, shape, dtype)
-        return np.empty(shape, dtype)
+        return _memory.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape:

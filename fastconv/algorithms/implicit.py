@@ -354,6 +354,27 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     )
 
 
+def _shared_out(
+    lines: tuple[Line, Line, Line], images: int, count: int, block: tuple[int, int, int], threads: int
+) -> tuple[int, tuple[int, int, int]]:
+    """Blocks not much smaller, of which every thread gets as much: with every so many-th, none waits for another."""
+    deep, high, wide = block
+
+    def most(n: int, size: int) -> float:
+        """Of n in blocks of `size`, the part of the thread that gets most; a block costs something by itself."""
+        loads = [0.0] * threads
+        for i, begin in enumerate(range(0, n, size)):
+            loads[i % threads] += min(size, n - begin) + 0.1 * size
+        return max(loads)
+
+    if count > 1 or (deep, high, wide) == tuple(line.out for line in lines):
+        return min(range(count, count // 2, -1), key=lambda c: most(images, c)), block
+    if high < lines[1].out:
+        best = min(range(high, (high - 1) // 2, -1), key=lambda h: most(lines[1].out, h))
+        return count, (deep, best, wide)
+    return count, block
+
+
 def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
     tile_rows, vectors, lanes = tile
     unit = vectors * lanes
@@ -366,13 +387,16 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     block_channels = channels
     if groups < 4 * threads and columns >= 4 * threads:
         split = pieces(2 * threads, groups) if columns >= 8 * threads else threads
-        block_channels = pieces(channels, min(split, channels))
-        items = groups * pieces(channels, block_channels)
+        n = pieces(channels, min(split, channels))
+        # Channels are split where that gives every thread as many.
+        if pieces(groups * pieces(channels, n), threads) * threads * n <= 1.1 * groups * channels:
+            block_channels, items = n, groups * pieces(channels, n)
     count, block = _block(lines, images, block_channels, itemsize, positions, unit)
+    shared = items % threads != 0 and items < 4 * threads
+    if shared:
+        count, block = _shared_out(lines, images, count, block, threads)
     blocks = pieces(images, count) * math.prod(pieces(line.out, n) for line, n in zip(lines, block, strict=True))
-    parts = 1
-    if items % threads and items < 4 * threads:
-        parts = min(threads, blocks)
+    parts = min(threads, blocks) if shared else 1
     row = block[2] + lines[2].reach
     layout = Layout(lines, count, block, row)
     channel_pitch = layout.channel_pitch(itemsize)

@@ -1,9 +1,9 @@
 """The threads of the process, and how they are called.
 
-They sleep at a queue. A thread that sleeps takes some 50 us to wake, as long as a
-small layer takes in all; so helpers stay awake for a moment after a call, at the
-gate of the next: kernels open it (``_ext/team.h``) and need no interpreter to be
-helped.
+Their tasks come from a queue. A thread takes some 50 us to be woken by it, as long
+as a small layer takes in all; so one task is to stay at a gate, which kernels open
+(``_ext/team.h``) and need no interpreter to be helped: awake for a moment after
+each call, then asleep there until the next one's bell.
 
 Queue and locks are those that C implements: a Ctrl-C never leaves one of them
 half taken, as it may with what Python implements (a thread pool's semaphore, for one).
@@ -23,7 +23,7 @@ from fastconv._ext import team as _ext
 
 #: Helpers there may ever be; a call for more threads is served by these.
 MAX_HELPERS = 63
-#: Looks at the gate before a helper sleeps: about 300 us, or a few where there are more helpers than CPUs.
+#: Looks at the gate before a helper sleeps there, or leaves where no bell would wake it: about 300 us, or a few where there are more helpers than CPUs.
 _TURNS, _FEW_TURNS = 10_000, 100
 
 
@@ -67,7 +67,7 @@ class _State:
         self.lock = threading.Lock()
         self.threads = 0
         self.hired = 0
-        self.gate = np.zeros(_ext.WORDS, np.intp)
+        self.gate = np.zeros(_ext.GATE_WORDS, np.intp)
         self.gate[_ext.OPEN] = _ext.SHUT
         self.address: int = self.gate.ctypes.data
 
@@ -78,7 +78,7 @@ def submit(tasks: list[Task]) -> None:
     _enlist(state, len(tasks))
     for task in tasks:
         state.tasks.put(task)
-    state.gate[_ext.AWAY] += 1
+    _ext.call_away(state.gate, MAX_HELPERS)
 
 
 def gather(tasks: list[Task]) -> None:
@@ -95,7 +95,14 @@ def gather(tasks: list[Task]) -> None:
         raise raised
 
 
-def words(helpers: int) -> np.ndarray:
+def alone(grain: int) -> np.ndarray:
+    """What a kernel that nobody helps draws its work by, so many pieces at a time."""
+    words = _NOBODY.copy()
+    words[_ext.GRAIN] = grain
+    return words
+
+
+def words(helpers: int, grain: int) -> np.ndarray:
     """What a kernel shares its work by, with so many helpers: see ``fc_share``. They are seen to, too."""
     state = _state
     if helpers > state.hired:
@@ -105,7 +112,9 @@ def words(helpers: int) -> np.ndarray:
             state.tasks.put(Task(_help, state, turns))
             with state.lock:
                 state.hired += 1
-    return np.array([0, 0, helpers, state.address], np.intp)
+    words = alone(grain)
+    words[_ext.WANTED], words[_ext.GATE] = helpers, state.address
+    return words
 
 
 def _help(state: _State, turns: int) -> None:
@@ -136,10 +145,12 @@ def _cpu_count() -> int:
 
 def _forget() -> None:
     global _state
-    _state = _State()
+    _NOBODY = np.zeros(_ext.WORDS, np.intp)
+_state = _State()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
+_NOBODY = np.zeros(_ext.WORDS, np.intp)
 _state = _State()

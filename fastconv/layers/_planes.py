@@ -14,8 +14,8 @@ _RECTIFY = {dtype: _ext.rectify[name] for dtype, name in _NAMES.items()}
 _TOTALS = {dtype: _ext.totals[name] for dtype, name in _NAMES.items()}
 _HIGHEST = {dtype: _ext.highest[name] for dtype, name in _NAMES.items()}
 
-#: What is only streamed is done before a helper is awake, unless it is this much larger than elsewhere.
-_STREAMED = 4
+#: Bytes of a result that is only streamed take the time of a copy of so much fewer.
+_STREAMED = 2
 #: Elements of a piece: PIECE in planes.pyx.
 _PIECE = 1 << 12
 
@@ -24,7 +24,7 @@ def rectify(sign: np.ndarray, source: np.ndarray, *, gradient: bool) -> np.ndarr
     """`source` where `sign` is positive, or NaN and this is no gradient; zeros elsewhere. All C-contiguous."""
     to = np.empty_like(source)
     if to.size:
-        _threads.run(
+        _threads.share(
             _RECTIFY[to.dtype],
             (sign.reshape(-1), source.reshape(-1), to.reshape(-1), gradient, _isa.current),
             items=-(-to.size // _PIECE),
@@ -38,7 +38,7 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
     """The float64 sum of each plane of x (N, C, *spatial), (N, C)."""
     sums = np.zeros(x.shape[:2])
     if x.size:
-        _threads.run(
+        _threads.share(
             _TOTALS[x.dtype],
             (x.reshape(sums.size, -1), sums.reshape(-1), _isa.current),
             items=sums.size,
@@ -51,7 +51,7 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
 def plane_maxima(x: np.ndarray, out: np.ndarray, indices: np.ndarray, threads: int) -> None:
     """The maximum of each plane of x, and where it is: `out` and `indices` have an entry for each."""
     planes = math.prod(x.shape[:2])
-    _threads.run(
+    _threads.share(
         _HIGHEST[x.dtype],
         (x.reshape(planes, -1), out.reshape(-1), indices.reshape(-1), _isa.current),
         items=planes,

@@ -28,7 +28,8 @@ _MAX = {
 
 _ROWS = {dtype: (_ext.forward_rows[name], _ext.mean_backward_rows[name]) for dtype, name in _NAMES.items()}
 _PAIRS = {dtype: (_ext.pairs_forward[name], _ext.pairs_backward[name]) for dtype, name in _NAMES.items()}
-_NO_INDICES = np.empty(0, np.int32)
+#: The mean has no places that could be wrong.
+_NO_INDICES, _NOT_ASTRAY = np.empty(0, np.int32), np.zeros(1, np.int8)
 
 #: What a maximum's place is kept as.
 INDEX_DTYPES = tuple(_INDEX_NAMES)
@@ -89,9 +90,9 @@ def maximum_gradient(
             return True
         # Not from a forward pass, then; what can be made of it the general kernel knows.
         astray[0] = 0
-    _threads.run(
+    _threads.share(
         _MAX[dx.dtype, indices.dtype][1],
-        (planes(dout), planes(indices), planes(dx), astray),
+        (_flat(dout), _flat(indices), _flat(dx), math.prod(geometry.x_shape[:2]), astray),
         items=math.prod(geometry.x_shape[:2]),
         work=(dx.nbytes + dout.nbytes + indices.nbytes) // 3,
         threads=threads,
@@ -105,6 +106,8 @@ def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, i
         return
     if geometry.is_global:
         out[...] = (plane_sums(x, threads) / math.prod(x.shape[2:])).reshape(out.shape)
+    elif geometry.in_pairs:
+        _pairs(0, (x, out, _NO_INDICES), geometry, threads)
     elif not _forward_rows(x, out, _NO_INDICES, geometry, threads, include_pad):
         rows, blocks = _rows(geometry)
         _threads.run(
@@ -124,6 +127,8 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
         return
     if geometry.is_global:
         planes(dx)[...] = planes(dout / dx.dtype.type(math.prod(geometry.x_shape[2:])))
+    elif geometry.in_pairs:
+        _pairs(1, (dout, _NO_INDICES, dx, _NOT_ASTRAY), geometry, threads)
     elif not _mean_backward_rows(dout, dx, geometry, threads, include_pad):
         share = dout / geometry.window_sizes(include_pad).astype(dx.dtype)
         _threads.run(
@@ -155,7 +160,7 @@ def _forward_rows(
     plan = _pool_tables.plan(geometry, "forward", include_pad)
     if plan is None:
         return False
-    _threads.run(
+    _threads.share(
         _ROWS[x.dtype][0],
         (_flat(x), _flat(out), _flat(indices), plan.table, _space(plan, x, threads), _isa.current),
         items=plan.items,
@@ -172,7 +177,7 @@ def _mean_backward_rows(
     plan = _pool_tables.plan(geometry, "backward", include_pad)
     if plan is None:
         return False
-    _threads.run(
+    _threads.share(
         _ROWS[dx.dtype][1],
         (_flat(dout), _flat(dx), plan.table, _space(plan, dx, threads), _isa.current),
         items=plan.items,
@@ -183,15 +188,14 @@ def _mean_backward_rows(
 
 
 def _pairs(direction: int, arrays: tuple[np.ndarray, ...], geometry: PoolGeometry, threads: int) -> None:
-    """The maximum of 2 x 2 cells, forward or backward."""
+    """Maxima or means of 2 x 2 cells, forward or backward."""
     rows, items = _pool_tables.pair_blocks(geometry)
-    _threads.run(
+    _threads.share(
         _PAIRS[arrays[0].dtype][direction],
-        (*map(_flat, arrays), *geometry.x_shape[2:], _isa.current),
+        (*map(_flat, arrays), *geometry.x_shape[2:], rows, _isa.current),
         items=items,
         work=sum(array.nbytes for array in arrays) // 3,
         threads=threads,
-        tail=(rows,),
     )
 
 

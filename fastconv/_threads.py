@@ -191,7 +191,7 @@ def _grain(items: int, work: int, helpers: int) -> int:
     return max(1, min(items * (1 << 16) // max(work, 1), items // (8 * (helpers + 1))))
 
 
-def share(kernel: Callable[..., None], args: tuple, *, items: int, work: int, threads: int) -> None:
+def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
     """Call ``kernel(*args, words)`` once; the kernel itself shares its `items` with up to ``threads - 1`` helpers.
 
     `work` is as for `run`. Helpers come at once where they are awake, and soon where
@@ -200,9 +200,8 @@ def share(kernel: Callable[..., None], args: tuple, *, items: int, work: int, th
     """
     helpers = most(threads, items) - 1
     if helpers < 1 or _NEAR * work < SERIAL_BYTES:
-        kernel(*args, _team.alone(max(items, 1)))
-    else:
-        kernel(*args, _team.words(helpers, _grain(items, work, helpers)))
+        return kernel(*args, _team.alone(max(items, 1)))
+    return kernel(*args, _team.words(helpers, _grain(items, work, helpers)))
 
 
 _default = _from_environment()

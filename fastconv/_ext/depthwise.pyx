@@ -12,7 +12,7 @@ from fastconv._ext.depthwise_kernels cimport (
 )
 from fastconv._ext.patches cimport Block, Side, first_cell, last_cell, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_DRAWN, FC_GRAIN, FC_THREADS, fc_share
+from fastconv._ext.team cimport FC_DRAWN, FC_GRAIN, FC_THREADS, fc_enrol, fc_member, fc_next, fc_share
 
 
 def lanes(int dtype, int isa):
@@ -249,8 +249,8 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
     cdef Stage[2] stages
     cdef Stage* stage
     cdef Py_ssize_t filled = -1, count = 0, blocks = p.blocks, index, end, plane, part, row, channel, group, first
-    cdef Py_ssize_t slot = fc_draw(&p.words[FC_THREADS], 1), grain = p.words[FC_GRAIN]
-    cdef Py_ssize_t begin = fc_draw(&p.words[FC_DRAWN], grain)
+    cdef fc_member member = fc_enrol(p.words)
+    cdef Py_ssize_t slot = member.slot, grain = p.words[FC_GRAIN], begin = fc_next(p.words, &member, p.total)
     cdef const floating* source = <const floating*> p.source
     cdef const floating* w = <const floating*> p.w
     cdef const floating* bias = <const floating*> p.bias
@@ -302,7 +302,7 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
                         result + (stage.plane * s.rows + row) * p.positions, stage,
                         space + (index - 1) % 2 * s.spill_at, space + 2 * s.spill_at,
                     )
-        begin = fc_draw(&p.words[FC_DRAWN], grain)
+        begin = fc_next(p.words, &member, p.total)
 
 
 cdef inline void read_taps(fc_taps* taps, const Product* p, Py_ssize_t part, const void* w) noexcept nogil:

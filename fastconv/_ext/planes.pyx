@@ -5,8 +5,9 @@ Each function shares its work by `words`: see team.h.
 
 from libc.stdint cimport int32_t
 
-from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_DRAWN, FC_GRAIN, fc_share
+from fastconv._ext.arrays cimport Run, run_of
+from fastconv._ext.runs cimport fc_check, floating
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 cdef extern from "planes.h" nogil:
@@ -35,29 +36,33 @@ cdef struct Rectifying:
     Py_ssize_t* words
 
 
-def rectify(
-    const floating[::1] sign, const floating[::1] source, floating[::1] to, bint gradient, int isa,
-    Py_ssize_t[::1] words,
-):
-    """to = source where sign > 0, else 0; a NaN in `sign` takes `source` too, except in the `gradient`."""
+def rectify(int dtype, sign, source, to, bint gradient, int isa, Py_ssize_t[::1] words):
+    """to = source where sign > 0, else 0; a NaN in `sign` takes `source` too, except in the `gradient`.
+
+    `dtype` of all three is 0 (float32) or 1 (float64).
+    """
     cdef Rectifying r
-    cdef int dtype = 0 if floating is float else 1
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Run signs = run_of(sign, itemsize, False), sources = run_of(source, itemsize, False)
+    cdef Run results = run_of(to, itemsize, True)
     with nogil:
         r.kernel = fc_rectify_gradient_table[dtype][isa] if gradient else fc_rectify_table[dtype][isa]
-        r.n, r.itemsize = to.shape[0], sizeof(floating)
-        fc_check(sign.shape[0] == r.n and source.shape[0] == r.n)
-        r.sign, r.source, r.to = <const char*> &sign[0], <const char*> &source[0], <char*> &to[0]
-        r.words = &words[0]
+        fc_check(signs.n == results.n and sources.n == results.n)
+        r.sign, r.source, r.to = <const char*> signs.at, <const char*> sources.at, <char*> results.at
+        r.n, r.itemsize, r.words = results.n, itemsize, &words[0]
         fc_share(&words[0], draw_pieces, &r)
 
 
 cdef void draw_pieces(void* task) noexcept nogil:
     cdef const Rectifying* r = <const Rectifying*> task
-    cdef Py_ssize_t step = r.words[FC_GRAIN] * PIECE, begin = fc_draw(&r.words[FC_DRAWN], step), at
-    while begin < r.n:
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t pieces = (r.n + PIECE - 1) // PIECE, most = r.words[FC_GRAIN] * PIECE, begin, at
+    while True:
+        begin = fc_next(r.words, &member, pieces) * PIECE
+        if begin >= r.n:
+            return
         at = begin * r.itemsize
-        r.kernel(r.sign + at, r.source + at, r.to + at, min(step, r.n - begin))
-        begin = fc_draw(&r.words[FC_DRAWN], step)
+        r.kernel(r.sign + at, r.source + at, r.to + at, min(most, r.n - begin))
 
 
 # What all threads of a call that reduces planes read.
@@ -97,11 +102,12 @@ cdef void totals_of_double(void* task) noexcept nogil:
 cdef void draw_totals(const Reduction* r, floating* dtype) noexcept nogil:
     cdef const floating* x = <const floating*> r.x
     cdef double* sums = <double*> r.out
-    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_draw(&r.words[FC_DRAWN], grain), p
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.planes), p
     while begin < r.planes:
         for p in range(begin, min(begin + grain, r.planes)):
             sums[p] = r.total(x + p * r.cells, r.cells)
-        begin = fc_draw(&r.words[FC_DRAWN], grain)
+        begin = fc_next(r.words, &member, r.planes)
 
 
 def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, Py_ssize_t[::1] words):
@@ -129,10 +135,11 @@ cdef void highest_of_double(void* task) noexcept nogil:
 cdef void draw_highest(const Reduction* r, floating* dtype) noexcept nogil:
     cdef const floating* x = <const floating*> r.x
     cdef floating* out = <floating*> r.out
-    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_draw(&r.words[FC_DRAWN], grain), p, at
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.planes), p, at
     while begin < r.planes:
         for p in range(begin, min(begin + grain, r.planes)):
             at = r.highest(x + p * r.cells, r.cells)
             out[p] = x[p * r.cells + at]
             r.indices[p] = <int32_t> at
-        begin = fc_draw(&r.words[FC_DRAWN], grain)
+        begin = fc_next(r.words, &member, r.planes)

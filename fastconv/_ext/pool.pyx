@@ -12,6 +12,7 @@ some `rows` at a time, which stay in the first-level cache while every tap meets
 
 from libc.stdint cimport int32_t, int64_t
 
+from fastconv._ext.arrays cimport Run, run_of
 from fastconv._ext.pool_rows cimport (
     FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_SLACK, Place, Plan, fc_pairs_backward_table,
     fc_pairs_backward_t, fc_pairs_forward_t, fc_pairs_forward_table, fc_pairs_mean_table, fc_pairs_spread_table,
@@ -22,7 +23,7 @@ from fastconv._ext.runs cimport (
     Axis, cell, fc_check, fc_draw, fc_max_f32_i32, fc_max_f32_i64, fc_max_f64_i32, fc_max_f64_i64,
     floating, gather_add, read_axis, scatter_add, seen, zero,
 )
-from fastconv._ext.team cimport FC_DRAWN, FC_GRAIN, FC_THREADS, fc_share
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 ctypedef fused index_t:
@@ -171,30 +172,27 @@ cdef struct Scatter:
     Py_ssize_t* words
 
 
-def max_backward(
-    const floating[::1] dout, const index_t[::1] indices, floating[::1] dx, Py_ssize_t planes, char[::1] astray,
-    Py_ssize_t[::1] words,
-):
-    """dx (planes * cells): every entry of dout (planes * L) added where its maximum was.
+def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, Py_ssize_t[::1] words):
+    """dx (planes * cells): every entry of dout (planes * L) added where its maximum was; whether all were in a plane.
 
-    An index outside the plane, which only a cache that was tampered with has,
-    is not followed; astray[0] is set instead.
+    `dtype` is 0 (float32) or 1 (float64), and indices are int64 where `wide`, else int32. One outside the
+    plane, which only a cache that was tampered with has, is not followed.
     """
     cdef Scatter s
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
+    cdef Run places = run_of(indices, 8 if wide else 4, False)
+    cdef char astray = False
     with nogil:
-        s.planes, s.cells, s.outputs = planes, dx.shape[0] // planes, dout.shape[0] // planes
-        fc_check(dx.shape[0] == planes * s.cells and dout.shape[0] == planes * s.outputs)
-        fc_check(indices.shape[0] == dout.shape[0])
-        s.dout, s.indices, s.dx = <const void*> &dout[0], <const void*> &indices[0], <void*> &dx[0]
-        s.astray, s.words = &astray[0], &words[0]
-        if floating is float and index_t is int32_t:
-            fc_share(&words[0], scatter_float_int32, &s)
-        elif floating is float:
-            fc_share(&words[0], scatter_float_int64, &s)
-        elif index_t is int32_t:
-            fc_share(&words[0], scatter_double_int32, &s)
+        s.planes, s.cells, s.outputs = planes, dxs.n // planes, douts.n // planes
+        fc_check(dxs.n == planes * s.cells and douts.n == planes * s.outputs and places.n == douts.n)
+        s.dout, s.indices, s.dx = douts.at, places.at, dxs.at
+        s.astray, s.words = &astray, &words[0]
+        if dtype == 0:
+            fc_share(&words[0], scatter_float_int64 if wide else scatter_float_int32, &s)
         else:
-            fc_share(&words[0], scatter_double_int64, &s)
+            fc_share(&words[0], scatter_double_int64 if wide else scatter_double_int32, &s)
+    return not astray
 
 
 cdef void scatter_float_int32(void* task) noexcept nogil:
@@ -214,8 +212,9 @@ cdef void scatter_double_int64(void* task) noexcept nogil:
 
 
 cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype) noexcept nogil:
+    cdef fc_member member = fc_enrol(s.words)
     cdef Py_ssize_t cells = s.cells, L = s.outputs, grain = s.words[FC_GRAIN], end, p, n
-    cdef Py_ssize_t begin = fc_draw(&s.words[FC_DRAWN], grain)
+    cdef Py_ssize_t begin = fc_next(s.words, &member, s.planes)
     cdef const floating* dout = <const floating*> s.dout
     cdef const index_t* indices = <const index_t*> s.indices
     cdef floating* dx = <floating*> s.dx
@@ -232,7 +231,7 @@ cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype)
             if stray:
                 s.astray[0] = 1
             p += n
-        begin = fc_draw(&s.words[FC_DRAWN], grain)
+        begin = fc_next(s.words, &member, s.planes)
 
 
 def sum_forward(
@@ -307,32 +306,35 @@ cdef struct Rows:
 
 
 def forward_rows(
-    const floating[::1] x, floating[::1] out, int32_t[::1] indices, const Py_ssize_t[::1] table,
-    floating[:, ::1] space, int isa, Py_ssize_t[::1] words,
+    int dtype, x, out, indices, const Py_ssize_t[::1] table, space, Py_ssize_t slots, int isa, Py_ssize_t[::1] words,
 ):
     """out, and for the maximum its `indices`, of every window of x; the mean where `indices` is empty.
 
-    Each thread takes a row of `space`, as many elements as the table says.
+    `dtype` is 0 (float32) or 1 (float64). Each thread takes one of `slots` rows of `space`, as many elements
+    as the table says.
     """
     cdef Rows r
-    cdef Py_ssize_t planes
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
+    cdef Run spaces = run_of(space, itemsize, True)
     with nogil:
         r.plan = read_plan(&table[0])
-        planes = x.shape[0] // r.plan.cells
+        planes = xs.n // r.plan.cells
         r.total = place_count(planes, &r.plan, r.plan.pool.out)
         r.op, r.indices = FC_POOL_MEAN, NULL
-        if indices.shape[0]:
-            r.op, r.indices = FC_POOL_MAX, &indices[0]
-        fc_check(x.shape[0] == planes * r.plan.cells and out.shape[0] == planes * r.plan.outputs)
-        fc_check(r.op == FC_POOL_MEAN or indices.shape[0] == out.shape[0])
-        fc_check(FC_SLACK + r.plan.lanes + r.plan.batch * r.plan.block <= space.shape[1])
-        r.source, r.sources, r.result = <const void*> &x[0], x.shape[0], <void*> &out[0]
-        r.space, r.space_pitch, r.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        r.isa, r.words = isa, &words[0]
-        if floating is float:
-            fc_share(&words[0], forward_of_float, &r)
-        else:
-            fc_share(&words[0], forward_of_double, &r)
+        if places.n:
+            r.op, r.indices = FC_POOL_MAX, <int32_t*> places.at
+        fc_check(xs.n == planes * r.plan.cells and outs.n == planes * r.plan.outputs)
+        fc_check(places.n == 0 or places.n == outs.n)
+        r.source, r.sources, r.result = xs.at, xs.n, outs.at
+        set_rows(&r, &spaces, slots, isa, &words[0])
+        fc_share(&words[0], forward_of_double if dtype else forward_of_float, &r)
+
+
+cdef inline void set_rows(Rows* r, const Run* space, Py_ssize_t slots, int isa, Py_ssize_t* words) noexcept nogil:
+    r.space, r.space_pitch, r.slots = space.at, space.n // slots, slots
+    r.isa, r.words = isa, words
+    fc_check(FC_SLACK + r.plan.lanes + r.plan.batch * r.plan.block <= r.space_pitch)
 
 
 cdef void forward_of_float(void* task) noexcept nogil:
@@ -343,9 +345,8 @@ cdef void forward_of_double(void* task) noexcept nogil:
     draw_forward(<const Rows*> task, <double*> NULL)
 
 
-cdef inline floating* begin_rows(const Rows* r, floating* dtype) noexcept nogil:
+cdef inline floating* begin_rows(const Rows* r, Py_ssize_t slot, floating* dtype) noexcept nogil:
     """This thread's workspace, with what is the same for all windows at its beginning."""
-    cdef Py_ssize_t slot = fc_draw(&r.words[FC_THREADS], 1)
     cdef floating* lanes = aligned(<floating*> r.space + slot * r.space_pitch)
     fc_check(slot < r.slots)
     fc_pool_begin_table[0 if floating is float else 1][r.isa](&r.plan.pool, r.op, lanes)
@@ -355,7 +356,8 @@ cdef inline floating* begin_rows(const Rows* r, floating* dtype) noexcept nogil:
 cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
     cdef const Plan* plan = &r.plan
     cdef Place here
-    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_draw(&r.words[FC_DRAWN], grain), last, first, i
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.total), last, first, i
     cdef int isa = r.isa, op = r.op, which = 0 if floating is float else 1
     cdef const floating* x = <const floating*> r.source
     cdef floating* out = <floating*> r.result
@@ -365,7 +367,7 @@ cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
     cdef bint odd
     if begin >= r.total:
         return
-    lanes = begin_rows(r, dtype)
+    lanes = begin_rows(r, member.slot, dtype)
     blocks = lanes + plan.lanes
     while begin < r.total:
         last = min(begin + grain, r.total)
@@ -389,30 +391,26 @@ cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
                     r.indices + here.at if op == FC_POOL_MAX else NULL, end, here.depth, here.begin, here.end,
                 )
             first += plan.batch
-        begin = fc_draw(&r.words[FC_DRAWN], grain)
+        begin = fc_next(r.words, &member, r.total)
 
 
 def mean_backward_rows(
-    const floating[::1] dout, floating[::1] dx, const Py_ssize_t[::1] table, floating[:, ::1] space, int isa,
-    Py_ssize_t[::1] words,
+    int dtype, dout, dx, const Py_ssize_t[::1] table, space, Py_ssize_t slots, int isa, Py_ssize_t[::1] words,
 ):
     """dx: every entry of dout over its window's count, added to each cell of the window."""
     cdef Rows r
-    cdef Py_ssize_t planes
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
+    cdef Run spaces = run_of(space, itemsize, True)
     with nogil:
         r.plan = read_plan(&table[0])
-        planes = dx.shape[0] // r.plan.cells
+        planes = dxs.n // r.plan.cells
         r.total = place_count(planes, &r.plan, r.plan.pool.size)
-        fc_check(dx.shape[0] == planes * r.plan.cells and dout.shape[0] == planes * r.plan.outputs)
-        fc_check(FC_SLACK + r.plan.lanes + r.plan.batch * r.plan.block <= space.shape[1])
-        r.source, r.sources, r.result = <const void*> &dout[0], dout.shape[0], <void*> &dx[0]
+        fc_check(dxs.n == planes * r.plan.cells and douts.n == planes * r.plan.outputs)
+        r.source, r.sources, r.result = douts.at, douts.n, dxs.at
         r.op, r.indices = FC_POOL_MEAN, NULL
-        r.space, r.space_pitch, r.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        r.isa, r.words = isa, &words[0]
-        if floating is float:
-            fc_share(&words[0], mean_backward_of_float, &r)
-        else:
-            fc_share(&words[0], mean_backward_of_double, &r)
+        set_rows(&r, &spaces, slots, isa, &words[0])
+        fc_share(&words[0], mean_backward_of_double if dtype else mean_backward_of_float, &r)
 
 
 cdef void mean_backward_of_float(void* task) noexcept nogil:
@@ -426,7 +424,8 @@ cdef void mean_backward_of_double(void* task) noexcept nogil:
 cdef void draw_mean_backward(const Rows* r, floating* dtype) noexcept nogil:
     cdef const Plan* plan = &r.plan
     cdef Place here
-    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_draw(&r.words[FC_DRAWN], grain), last, first, i
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.total), last, first, i
     cdef int isa = r.isa, which = 0 if floating is float else 1
     cdef const floating* dout = <const floating*> r.source
     cdef floating* dx = <floating*> r.result
@@ -435,7 +434,7 @@ cdef void draw_mean_backward(const Rows* r, floating* dtype) noexcept nogil:
     cdef const floating* end
     if begin >= r.total:
         return
-    lanes = begin_rows(r, dtype)
+    lanes = begin_rows(r, member.slot, dtype)
     blocks = lanes + plan.lanes
     while begin < r.total:
         last = min(begin + grain, r.total)
@@ -456,7 +455,7 @@ cdef void draw_mean_backward(const Rows* r, floating* dtype) noexcept nogil:
                     here.depth, here.begin, here.end,
                 )
             first += plan.batch
-        begin = fc_draw(&r.words[FC_DRAWN], grain)
+        begin = fc_next(r.words, &member, r.total)
 
 
 # What all threads of a call for windows of 2 x 2 cells at a stride of 2 read.
@@ -476,26 +475,23 @@ cdef struct Pairs:
 
 
 def pairs_forward(
-    const floating[::1] x, floating[::1] out, int32_t[::1] indices, Py_ssize_t height, Py_ssize_t width,
-    Py_ssize_t rows, int isa, Py_ssize_t[::1] words,
+    int dtype, x, out, indices, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, Py_ssize_t[::1] words,
 ):
     """As `forward_rows`, `rows` rows of outputs to a block."""
     cdef Pairs p
-    cdef int dtype = 0 if floating is float else 1
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
     with nogil:
         p.forward, p.indices = fc_pairs_mean_table[dtype][isa], NULL
-        if indices.shape[0]:
-            p.forward, p.indices = fc_pairs_forward_table[dtype][isa], &indices[0]
-        p.source, p.sources, p.result = <const void*> &x[0], x.shape[0], <void*> &out[0]
+        if places.n:
+            p.forward, p.indices = fc_pairs_forward_table[dtype][isa], <int32_t*> places.at
+        p.source, p.sources, p.result = xs.at, xs.n, outs.at
         p.height, p.width, p.rows, p.words = height, width, rows, &words[0]
-        p.total = x.shape[0] // (height * width) * ((height // 2 - 1) // rows + 1)
-        fc_check(x.shape[0] % (height * width) == 0)
-        fc_check(out.shape[0] == x.shape[0] // (height * width) * (height // 2) * (width // 2))
-        fc_check(p.indices == NULL or out.shape[0] == indices.shape[0])
-        if floating is float:
-            fc_share(&words[0], pairs_forward_of_float, &p)
-        else:
-            fc_share(&words[0], pairs_forward_of_double, &p)
+        planes = xs.n // (height * width)
+        p.total = planes * ((height // 2 - 1) // rows + 1)
+        fc_check(xs.n == planes * height * width and outs.n == planes * (height // 2) * (width // 2))
+        fc_check(places.n == 0 or outs.n == places.n)
+        fc_share(&words[0], pairs_forward_of_double if dtype else pairs_forward_of_float, &p)
 
 
 cdef void pairs_forward_of_float(void* task) noexcept nogil:
@@ -509,7 +505,8 @@ cdef void pairs_forward_of_double(void* task) noexcept nogil:
 cdef void draw_pairs_forward(const Pairs* p, floating* dtype) noexcept nogil:
     cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
     cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at
-    cdef Py_ssize_t begin = fc_draw(&p.words[FC_DRAWN], grain)
+    cdef fc_member member = fc_enrol(p.words)
+    cdef Py_ssize_t begin = fc_next(p.words, &member, p.total)
     cdef const floating* x = <const floating*> p.source
     cdef floating* out = <floating*> p.result
     cdef const floating* end
@@ -523,30 +520,31 @@ cdef void draw_pairs_forward(const Pairs* p, floating* dtype) noexcept nogil:
                 x + plane * cells + 2 * top * p.width, x + p.sources, p.width, 2 * top * p.width, out + at,
                 NULL if p.indices == NULL else p.indices + at, end, min(rows, tall - top),
             )
-        begin = fc_draw(&p.words[FC_DRAWN], grain)
+        begin = fc_next(p.words, &member, p.total)
 
 
 def pairs_backward(
-    const floating[::1] dout, const int32_t[::1] indices, floating[::1] dx, char[::1] astray,
-    Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, Py_ssize_t[::1] words,
+    int dtype, dout, indices, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa,
+    Py_ssize_t[::1] words,
 ):
-    """The adjoint of `pairs_forward`; astray[0] is set where an index is not of its own window."""
+    """The adjoint of `pairs_forward`; whether every index is of its own window."""
     cdef Pairs p
-    cdef int dtype = 0 if floating is float else 1
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
+    cdef Run places = run_of(indices, 4, False)
+    cdef char astray = False
     with nogil:
         p.backward, p.indices = fc_pairs_spread_table[dtype][isa], NULL
-        if indices.shape[0]:
-            p.backward, p.indices = fc_pairs_backward_table[dtype][isa], <int32_t*> &indices[0]
-        p.source, p.sources, p.result = <const void*> &dout[0], dout.shape[0], <void*> &dx[0]
-        p.height, p.width, p.rows, p.astray, p.words = height, width, rows, &astray[0], &words[0]
-        p.total = dx.shape[0] // (height * width) * ((height // 2 - 1) // rows + 1)
-        fc_check(dx.shape[0] % (height * width) == 0)
-        fc_check(dout.shape[0] == dx.shape[0] // (height * width) * (height // 2) * (width // 2))
-        fc_check(p.indices == NULL or dout.shape[0] == indices.shape[0])
-        if floating is float:
-            fc_share(&words[0], pairs_backward_of_float, &p)
-        else:
-            fc_share(&words[0], pairs_backward_of_double, &p)
+        if places.n:
+            p.backward, p.indices = fc_pairs_backward_table[dtype][isa], <int32_t*> places.at
+        p.source, p.sources, p.result = douts.at, douts.n, dxs.at
+        p.height, p.width, p.rows, p.astray, p.words = height, width, rows, &astray, &words[0]
+        planes = dxs.n // (height * width)
+        p.total = planes * ((height // 2 - 1) // rows + 1)
+        fc_check(dxs.n == planes * height * width and douts.n == planes * (height // 2) * (width // 2))
+        fc_check(places.n == 0 or douts.n == places.n)
+        fc_share(&words[0], pairs_backward_of_double if dtype else pairs_backward_of_float, &p)
+    return not astray
 
 
 cdef void pairs_backward_of_float(void* task) noexcept nogil:
@@ -560,7 +558,8 @@ cdef void pairs_backward_of_double(void* task) noexcept nogil:
 cdef void draw_pairs_backward(const Pairs* p, floating* dtype) noexcept nogil:
     cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
     cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at
-    cdef Py_ssize_t begin = fc_draw(&p.words[FC_DRAWN], grain)
+    cdef fc_member member = fc_enrol(p.words)
+    cdef Py_ssize_t begin = fc_next(p.words, &member, p.total)
     cdef const floating* dout = <const floating*> p.source
     cdef floating* dx = <floating*> p.result
     cdef const floating* end
@@ -577,6 +576,6 @@ cdef void draw_pairs_backward(const Pairs* p, floating* dtype) noexcept nogil:
             )
             if top + rows >= tall and p.height % 2:
                 zero(dx + (plane + 1) * cells - p.width, p.width)
-        begin = fc_draw(&p.words[FC_DRAWN], grain)
+        begin = fc_next(p.words, &member, p.total)
     if stray:
         p.astray[0] = 1

@@ -22,8 +22,8 @@
 typedef void (*fc_work)(void *task);
 
 /* The words of a call (see _threads.share): pieces drawn, threads that drew, helpers wanted, address of a gate,
- * pieces to a draw. */
-enum { FC_DRAWN, FC_THREADS, FC_WANTED, FC_GATE, FC_GRAIN, FC_WORDS };
+ * pieces to a draw, and draws from the end. */
+enum { FC_DRAWN, FC_THREADS, FC_WANTED, FC_GATE, FC_GRAIN, FC_FROM_END, FC_WORDS };
 
 /* The words of a gate. `open` is how many helpers joined the call that has it, or FC_SHUT. */
 enum {
@@ -161,6 +161,29 @@ static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
             turn = 0;
         }
     }
+}
+
+/* A thread of a call: its number, and how often it drew. */
+typedef struct {
+    ptrdiff_t slot, drew;
+} fc_member;
+
+static inline fc_member fc_enrol(ptrdiff_t *words)
+{
+    fc_member member;
+    member.slot = fc_add(&words[FC_THREADS], 1);
+    member.drew = 0;
+    return member;
+}
+
+/* The first of the next words[FC_GRAIN] of `total` pieces, or `total` when none are left. One thread takes them
+ * from the front and the others from the end: in call after call a thread finds in its cache what it had there. */
+static inline ptrdiff_t fc_next(ptrdiff_t *words, fc_member *member, ptrdiff_t total)
+{
+    const ptrdiff_t grain = words[FC_GRAIN], draws = (total + grain - 1) / grain;
+    if (fc_add(&words[FC_DRAWN], 1) >= draws)
+        return total;
+    return (member->slot == 0 ? member->drew++ : draws - 1 - fc_add(&words[FC_FROM_END], 1)) * grain;
 }
 
 #endif /* FASTCONV_TEAM_H */

@@ -10,7 +10,7 @@ from fastconv import _isa, _threads
 from fastconv._ext import planes as _ext
 
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-_RECTIFY = {dtype: _ext.rectify[name] for dtype, name in _NAMES.items()}
+_DTYPES = {dtype: i for i, dtype in enumerate(_NAMES)}
 _TOTALS = {dtype: _ext.totals[name] for dtype, name in _NAMES.items()}
 _HIGHEST = {dtype: _ext.highest[name] for dtype, name in _NAMES.items()}
 
@@ -23,11 +23,12 @@ _PIECE = 1 << 12
 def rectify(sign: np.ndarray, source: np.ndarray, *, gradient: bool) -> np.ndarray:
     """`source` where `sign` is positive, or NaN and this is no gradient; zeros elsewhere. All C-contiguous."""
     to = np.empty_like(source)
-    if to.size:
+    size = to.size
+    if size:
         _threads.share(
-            _RECTIFY[to.dtype],
-            (sign.reshape(-1), source.reshape(-1), to.reshape(-1), gradient, _isa.current),
-            items=-(-to.size // _PIECE),
+            _ext.rectify,
+            (_DTYPES[to.dtype], sign, source, to, gradient, _isa.current),
+            items=-(-size // _PIECE),
             work=to.nbytes // _STREAMED,
             threads=_threads.get_threads(),
         )

@@ -91,6 +91,16 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return prepare(array, dtype)
 
 
+def as_floats(name: str, value: Any) -> np.ndarray:
+    """`value` as the kernels read it, of the dtype that it is computed in: itself where it already is so."""
+    if type(value) is np.ndarray and value.dtype in _FLOATS:
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value
+    array = as_array(name, value)
+    return prepare(array, result_dtype(array))
+
+
 def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
     """The bytes of an array of that shape, refused where they overflow the address space."""
     nbytes = math.prod(shape) * dtype.itemsize

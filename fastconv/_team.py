@@ -23,7 +23,8 @@ from fastconv._ext import team as _ext
 
 #: Helpers there may ever be; a call for more threads is served by these.
 MAX_HELPERS = 63
-#: Looks at the gate before a helper sleeps there, or leaves where no bell would wake it: about 300 us, or a few where there are more helpers than CPUs.
+#: Looks at the gate before a helper sleeps there, or leaves where no bell would wake it: about 300 us, or a few
+#: where there are more helpers than CPUs.
 _TURNS, _FEW_TURNS = 10_000, 100
 
 
@@ -95,11 +96,9 @@ def gather(tasks: list[Task]) -> None:
         raise raised
 
 
-def alone(grain: int) -> np.ndarray:
-    """What a kernel that nobody helps draws its work by, so many pieces at a time."""
-    words = _NOBODY.copy()
-    words[_ext.GRAIN] = grain
-    return words
+def alone() -> np.ndarray:
+    """What a kernel that nobody helps draws its work by."""
+    return _NOBODY.copy()
 
 
 def words(helpers: int, grain: int) -> np.ndarray:
@@ -112,8 +111,8 @@ def words(helpers: int, grain: int) -> np.ndarray:
             state.tasks.put(Task(_help, state, turns))
             with state.lock:
                 state.hired += 1
-    words = alone(grain)
-    words[_ext.WANTED], words[_ext.GATE] = helpers, state.address
+    words = alone()
+    words[_ext.WANTED], words[_ext.GATE], words[_ext.GRAIN] = helpers, state.address, grain
     return words
 
 
@@ -145,12 +144,13 @@ def _cpu_count() -> int:
 
 def _forget() -> None:
     global _state
-    _NOBODY = np.zeros(_ext.WORDS, np.intp)
-_state = _State()
+    _state = _State()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 _NOBODY = np.zeros(_ext.WORDS, np.intp)
+# As many pieces at a time as there are, or nearly so: what kernels make of this number has to fit 32 bits.
+_NOBODY[_ext.GRAIN] = 1 << 16
 _state = _State()

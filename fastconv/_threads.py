@@ -198,9 +198,12 @@ def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, thr
     they sleep, which makes threads pay for calls that take some 10 us. ``words`` says
     how many items a draw takes, too, for kernels whose items are small.
     """
+    # The most frequent answer first: on small arrays these lines take longer than the kernel.
+    if _NEAR * work < SERIAL_BYTES:
+        return kernel(*args, _team.alone())
     helpers = most(threads, items) - 1
-    if helpers < 1 or _NEAR * work < SERIAL_BYTES:
-        return kernel(*args, _team.alone(max(items, 1)))
+    if helpers < 1:
+        return kernel(*args, _team.alone())
     return kernel(*args, _team.words(helpers, _grain(items, work, helpers)))
 
 

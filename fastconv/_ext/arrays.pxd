@@ -16,3 +16,8 @@ cdef inline Run run_of(object array, Py_ssize_t itemsize, bint writable) except 
     run.at, run.n = buffer.buf, buffer.len // itemsize
     PyBuffer_Release(&buffer)
     return run
+
+
+cdef inline Py_ssize_t* numbers_of(object array) except NULL:
+    """The elements of an array of intp: words, or a table."""
+    return <Py_ssize_t*> run_of(array, sizeof(Py_ssize_t), False).at

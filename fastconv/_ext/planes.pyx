@@ -5,7 +5,7 @@ Each function shares its work by `words`: see team.h.
 
 from libc.stdint cimport int32_t
 
-from fastconv._ext.arrays cimport Run, run_of
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.runs cimport fc_check, floating
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
@@ -36,7 +36,7 @@ cdef struct Rectifying:
     Py_ssize_t* words
 
 
-def rectify(int dtype, sign, source, to, bint gradient, int isa, Py_ssize_t[::1] words):
+def rectify(int dtype, sign, source, to, bint gradient, int isa, words):
     """to = source where sign > 0, else 0; a NaN in `sign` takes `source` too, except in the `gradient`.
 
     `dtype` of all three is 0 (float32) or 1 (float64).
@@ -45,12 +45,13 @@ def rectify(int dtype, sign, source, to, bint gradient, int isa, Py_ssize_t[::1]
     cdef Py_ssize_t itemsize = 8 if dtype else 4
     cdef Run signs = run_of(sign, itemsize, False), sources = run_of(source, itemsize, False)
     cdef Run results = run_of(to, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         r.kernel = fc_rectify_gradient_table[dtype][isa] if gradient else fc_rectify_table[dtype][isa]
         fc_check(signs.n == results.n and sources.n == results.n)
         r.sign, r.source, r.to = <const char*> signs.at, <const char*> sources.at, <char*> results.at
-        r.n, r.itemsize, r.words = results.n, itemsize, &words[0]
-        fc_share(&words[0], draw_pieces, &r)
+        r.n, r.itemsize, r.words = results.n, itemsize, shared
+        fc_share(shared, draw_pieces, &r)
 
 
 cdef void draw_pieces(void* task) noexcept nogil:

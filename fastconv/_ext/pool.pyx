@@ -12,7 +12,7 @@ some `rows` at a time, which stay in the first-level cache while every tap meets
 
 from libc.stdint cimport int32_t, int64_t
 
-from fastconv._ext.arrays cimport Run, run_of
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.pool_rows cimport (
     FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_SLACK, Place, Plan, fc_pairs_backward_table,
     fc_pairs_backward_t, fc_pairs_forward_t, fc_pairs_forward_table, fc_pairs_mean_table, fc_pairs_spread_table,
@@ -172,7 +172,7 @@ cdef struct Scatter:
     Py_ssize_t* words
 
 
-def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, Py_ssize_t[::1] words):
+def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, words):
     """dx (planes * cells): every entry of dout (planes * L) added where its maximum was; whether all were in a plane.
 
     `dtype` is 0 (float32) or 1 (float64), and indices are int64 where `wide`, else int32. One outside the
@@ -183,15 +183,16 @@ def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, Py_
     cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
     cdef Run places = run_of(indices, 8 if wide else 4, False)
     cdef char astray = False
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         s.planes, s.cells, s.outputs = planes, dxs.n // planes, douts.n // planes
         fc_check(dxs.n == planes * s.cells and douts.n == planes * s.outputs and places.n == douts.n)
         s.dout, s.indices, s.dx = douts.at, places.at, dxs.at
-        s.astray, s.words = &astray, &words[0]
+        s.astray, s.words = &astray, shared
         if dtype == 0:
-            fc_share(&words[0], scatter_float_int64 if wide else scatter_float_int32, &s)
+            fc_share(shared, scatter_float_int64 if wide else scatter_float_int32, &s)
         else:
-            fc_share(&words[0], scatter_double_int64 if wide else scatter_double_int32, &s)
+            fc_share(shared, scatter_double_int64 if wide else scatter_double_int32, &s)
     return not astray
 
 
@@ -306,7 +307,7 @@ cdef struct Rows:
 
 
 def forward_rows(
-    int dtype, x, out, indices, const Py_ssize_t[::1] table, space, Py_ssize_t slots, int isa, Py_ssize_t[::1] words,
+    int dtype, x, out, indices, table, space, Py_ssize_t slots, int isa, words,
 ):
     """out, and for the maximum its `indices`, of every window of x; the mean where `indices` is empty.
 
@@ -317,8 +318,10 @@ def forward_rows(
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
     cdef Run spaces = run_of(space, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef const Py_ssize_t* entries = numbers_of(table)
     with nogil:
-        r.plan = read_plan(&table[0])
+        r.plan = read_plan(entries)
         planes = xs.n // r.plan.cells
         r.total = place_count(planes, &r.plan, r.plan.pool.out)
         r.op, r.indices = FC_POOL_MEAN, NULL
@@ -327,8 +330,8 @@ def forward_rows(
         fc_check(xs.n == planes * r.plan.cells and outs.n == planes * r.plan.outputs)
         fc_check(places.n == 0 or places.n == outs.n)
         r.source, r.sources, r.result = xs.at, xs.n, outs.at
-        set_rows(&r, &spaces, slots, isa, &words[0])
-        fc_share(&words[0], forward_of_double if dtype else forward_of_float, &r)
+        set_rows(&r, &spaces, slots, isa, shared)
+        fc_share(shared, forward_of_double if dtype else forward_of_float, &r)
 
 
 cdef inline void set_rows(Rows* r, const Run* space, Py_ssize_t slots, int isa, Py_ssize_t* words) noexcept nogil:
@@ -395,22 +398,24 @@ cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
 
 
 def mean_backward_rows(
-    int dtype, dout, dx, const Py_ssize_t[::1] table, space, Py_ssize_t slots, int isa, Py_ssize_t[::1] words,
+    int dtype, dout, dx, table, space, Py_ssize_t slots, int isa, words,
 ):
     """dx: every entry of dout over its window's count, added to each cell of the window."""
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
     cdef Run spaces = run_of(space, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef const Py_ssize_t* entries = numbers_of(table)
     with nogil:
-        r.plan = read_plan(&table[0])
+        r.plan = read_plan(entries)
         planes = dxs.n // r.plan.cells
         r.total = place_count(planes, &r.plan, r.plan.pool.size)
         fc_check(dxs.n == planes * r.plan.cells and douts.n == planes * r.plan.outputs)
         r.source, r.sources, r.result = douts.at, douts.n, dxs.at
         r.op, r.indices = FC_POOL_MEAN, NULL
-        set_rows(&r, &spaces, slots, isa, &words[0])
-        fc_share(&words[0], mean_backward_of_double if dtype else mean_backward_of_float, &r)
+        set_rows(&r, &spaces, slots, isa, shared)
+        fc_share(shared, mean_backward_of_double if dtype else mean_backward_of_float, &r)
 
 
 cdef void mean_backward_of_float(void* task) noexcept nogil:
@@ -475,23 +480,24 @@ cdef struct Pairs:
 
 
 def pairs_forward(
-    int dtype, x, out, indices, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, Py_ssize_t[::1] words,
+    int dtype, x, out, indices, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
 ):
     """As `forward_rows`, `rows` rows of outputs to a block."""
     cdef Pairs p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         p.forward, p.indices = fc_pairs_mean_table[dtype][isa], NULL
         if places.n:
             p.forward, p.indices = fc_pairs_forward_table[dtype][isa], <int32_t*> places.at
         p.source, p.sources, p.result = xs.at, xs.n, outs.at
-        p.height, p.width, p.rows, p.words = height, width, rows, &words[0]
+        p.height, p.width, p.rows, p.words = height, width, rows, shared
         planes = xs.n // (height * width)
         p.total = planes * ((height // 2 - 1) // rows + 1)
         fc_check(xs.n == planes * height * width and outs.n == planes * (height // 2) * (width // 2))
         fc_check(places.n == 0 or outs.n == places.n)
-        fc_share(&words[0], pairs_forward_of_double if dtype else pairs_forward_of_float, &p)
+        fc_share(shared, pairs_forward_of_double if dtype else pairs_forward_of_float, &p)
 
 
 cdef void pairs_forward_of_float(void* task) noexcept nogil:
@@ -525,7 +531,7 @@ cdef void draw_pairs_forward(const Pairs* p, floating* dtype) noexcept nogil:
 
 def pairs_backward(
     int dtype, dout, indices, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa,
-    Py_ssize_t[::1] words,
+    words,
 ):
     """The adjoint of `pairs_forward`; whether every index is of its own window."""
     cdef Pairs p
@@ -533,17 +539,18 @@ def pairs_backward(
     cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
     cdef Run places = run_of(indices, 4, False)
     cdef char astray = False
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         p.backward, p.indices = fc_pairs_spread_table[dtype][isa], NULL
         if places.n:
             p.backward, p.indices = fc_pairs_backward_table[dtype][isa], <int32_t*> places.at
         p.source, p.sources, p.result = douts.at, douts.n, dxs.at
-        p.height, p.width, p.rows, p.astray, p.words = height, width, rows, &astray, &words[0]
+        p.height, p.width, p.rows, p.astray, p.words = height, width, rows, &astray, shared
         planes = dxs.n // (height * width)
         p.total = planes * ((height // 2 - 1) // rows + 1)
         fc_check(dxs.n == planes * height * width and douts.n == planes * (height // 2) * (width // 2))
         fc_check(places.n == 0 or douts.n == places.n)
-        fc_share(&words[0], pairs_backward_of_double if dtype else pairs_backward_of_float, &p)
+        fc_share(shared, pairs_backward_of_double if dtype else pairs_backward_of_float, &p)
     return not astray
 
 

@@ -14,8 +14,6 @@ _DTYPES = {dtype: i for i, dtype in enumerate(_NAMES)}
 _TOTALS = {dtype: _ext.totals[name] for dtype, name in _NAMES.items()}
 _HIGHEST = {dtype: _ext.highest[name] for dtype, name in _NAMES.items()}
 
-#: Bytes of a result that is only streamed take the time of a copy of so much fewer.
-_STREAMED = 2
 #: Elements of a piece: PIECE in planes.pyx.
 _PIECE = 1 << 12
 
@@ -29,7 +27,7 @@ def rectify(sign: np.ndarray, source: np.ndarray, *, gradient: bool) -> np.ndarr
             _ext.rectify,
             (_DTYPES[to.dtype], sign, source, to, gradient, _isa.current),
             items=-(-size // _PIECE),
-            work=to.nbytes // _STREAMED,
+            work=to.nbytes,
             threads=_threads.get_threads(),
         )
     return to
@@ -43,7 +41,7 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
             _TOTALS[x.dtype],
             (x.reshape(sums.size, -1), sums.reshape(-1), _isa.current),
             items=sums.size,
-            work=x.nbytes // _STREAMED,
+            work=x.nbytes // 2,
             threads=threads,
         )
     return sums

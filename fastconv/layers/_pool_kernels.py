@@ -17,8 +17,11 @@ from fastconv.geometry import PoolGeometry
 from fastconv.layers import _pool_tables
 from fastconv.layers._planes import plane_maxima, plane_sums
 
+#: What a maximum's place is kept as.
+INDEX_DTYPES = _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-_INDEX_NAMES = {np.dtype(np.int32): "int32_t", np.dtype(np.int64): "int64_t"}
+_INDEX_NAMES = {_INT32: "int32_t", _INT64: "int64_t"}
 _DTYPES = {dtype: i for i, dtype in enumerate(_NAMES)}
 _SUM = {dtype: (_ext.sum_forward[name], _ext.sum_backward[name]) for dtype, name in _NAMES.items()}
 _MAX = {
@@ -28,9 +31,6 @@ _MAX = {
 }
 #: The mean has no places.
 _NO_INDICES = np.empty(0, np.int32)
-
-#: What a maximum's place is kept as.
-INDEX_DTYPES = _INT32, _INT64 = tuple(_INDEX_NAMES)
 
 #: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
 _SLOWNESS = 8
@@ -56,14 +56,15 @@ def planes(array: np.ndarray) -> np.ndarray:
 def maximum(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> np.ndarray:
     """`out`, the maximum of every window of x; returns where each is in its plane."""
     # Half the memory wherever a plane's cells can be counted in 32 bits.
-    small = math.prod(geometry.x_shape[2:]) <= _INT32_CELLS
+    small = geometry.cells <= _INT32_CELLS
     indices = np.empty(geometry.out_shape, _INT32 if small else _INT64)
     if not out.size:
         return indices
     if small and geometry.is_global:
         plane_maxima(x, out, indices, threads)
     elif not (
-        small and (_pairs_forward(x, out, indices, geometry, threads) or _rows_forward(x, out, indices, geometry, threads))
+        small
+        and (_pairs_forward(x, out, indices, geometry, threads) or _rows_forward(x, out, indices, geometry, threads))
     ):
         rows, blocks = _rows(geometry)
         _threads.run(
@@ -87,11 +88,10 @@ def maximum_gradient(
     if dx.shape[-1] >= _PAIRS_WIDTH and not wide and _pairs_backward(dout, indices, dx, geometry, threads):
         # Else they are not from a forward pass; what can be made of them the general kernel knows.
         return True
-    count = math.prod(geometry.x_shape[:2])
     return _threads.share(
         _ext.max_backward,
-        (_DTYPES[dx.dtype], dout, indices, dx, wide, count),
-        items=count,
+        (_DTYPES[dx.dtype], dout, indices, dx, wide, geometry.planes),
+        items=geometry.planes,
         work=dx.nbytes // 3 + _SCATTERED * indices.nbytes,
         threads=threads,
     )
@@ -102,7 +102,7 @@ def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, i
     if not out.size:
         return
     if geometry.is_global:
-        out[...] = (plane_sums(x, threads) / math.prod(x.shape[2:])).reshape(out.shape)
+        out[...] = (plane_sums(x, threads) / geometry.cells).reshape(out.shape)
     elif not (
         _pairs_forward(x, out, _NO_INDICES, geometry, threads)
         or _rows_forward(x, out, _NO_INDICES, geometry, threads, include_pad)
@@ -124,7 +124,7 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
     if not dx.size:
         return
     if geometry.is_global:
-        planes(dx)[...] = planes(dout / dx.dtype.type(math.prod(geometry.x_shape[2:])))
+        planes(dx)[...] = planes(dout / dx.dtype.type(geometry.cells))
     elif not (
         _pairs_backward(dout, _NO_INDICES, dx, geometry, threads)
         or _rows_backward(dout, dx, geometry, threads, include_pad)
@@ -134,7 +134,7 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
             _SUM[dx.dtype][1],
             (planes(share), planes(dx), *geometry.tables),
             tail=_rows(geometry)[:1],
-            items=math.prod(geometry.x_shape[:2]),
+            items=geometry.planes,
             work=_SLOWNESS * (dx.nbytes + dout.nbytes),
             threads=threads,
         )
@@ -191,9 +191,7 @@ def _workspace(plan: _pool_tables.Plan, like: np.ndarray, threads: int) -> tuple
     return plan.table, space, slots, _isa.narrow(plan.width * like.itemsize)
 
 
-def _pairs_forward(
-    x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry: PoolGeometry, threads: int
-) -> bool:
+def _pairs_forward(x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry: PoolGeometry, threads: int) -> bool:
     """As `_rows_forward`, of 2 x 2 cells."""
     pairs = _pool_tables.pairs(geometry)
     if pairs is None:

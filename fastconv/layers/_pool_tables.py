@@ -225,6 +225,7 @@ def pairs(geometry: PoolGeometry) -> Pairs | None:
 
 
 def _pairs(geometry: PoolGeometry) -> Pairs:
-    height, width = geometry.out_shape[2:]
-    rows = max(1, min(height, BLOCK_ELEMENTS // width))
-    return Pairs(*geometry.x_shape[2:], rows, math.prod(geometry.out_shape[:2]) * -(-height // rows))
+    high, wide = geometry.out_shape[2:]
+    rows = max(1, min(high, BLOCK_ELEMENTS // wide))
+    height, width = geometry.x_shape[2:]
+    return Pairs(height, width, rows, math.prod(geometry.out_shape[:2]) * -(-high // rows))

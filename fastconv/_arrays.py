@@ -116,8 +116,11 @@ def output(
 ) -> np.ndarray:
     """A fresh array for a result, or `out` once it is known to be fit to hold it."""
     if out is None:
-        check_bytes(what, shape, dtype)
-        return np.empty(shape, dtype)
+        try:
+            return np.empty(shape, dtype)
+        except ValueError:  # too large to be addressed: said in our words
+            check_bytes(what, shape, dtype)
+            raise
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape:

@@ -7,6 +7,7 @@ on who did what.
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import warnings
@@ -186,6 +187,7 @@ def run(
         _team.gather(tasks)
 
 
+@functools.lru_cache(maxsize=1024)
 def _grain(items: int, work: int, helpers: int) -> int:
     """Some 64 KiB a draw keeps the counter quiet; eight draws a thread keep the threads even."""
     return max(1, min(items * (1 << 16) // max(work, 1), items // (8 * (helpers + 1))))

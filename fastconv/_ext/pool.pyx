@@ -46,7 +46,8 @@ cdef inline void maximum(
 
 cdef enum:
     FEW = 4
-    FEW_CELLS = 1 << 11  # so many planes of so many cells stay in the first-level cache
+    FEW_BYTES = 1 << 12   # so many planes of so many bytes stay in the first-level cache
+    PAIR_BYTES = 1 << 13  # and two of so many
 
 
 cdef enum:
@@ -219,14 +220,19 @@ cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype)
     cdef const floating* dout = <const floating*> s.dout
     cdef const index_t* indices = <const index_t*> s.indices
     cdef floating* dx = <floating*> s.dx
+    cdef Py_ssize_t bytes = cells * <Py_ssize_t> sizeof(floating)
     cdef bint stray
     while begin < s.planes:
         end, p = min(begin + grain, s.planes), begin
         while p < end:
-            n = FEW if cells <= FEW_CELLS and p + FEW <= end else 1
+            n = FEW if bytes <= FEW_BYTES else 2 if bytes <= PAIR_BYTES else 1
+            if p + n > end:
+                n = 1
             zero(dx + p * cells, n * cells)
             if n == FEW:
                 stray = scatter_planes(FEW, dx + p * cells, cells, dout + p * L, indices + p * L, L)
+            elif n == 2:
+                stray = scatter_planes(2, dx + p * cells, cells, dout + p * L, indices + p * L, L)
             else:
                 stray = scatter_planes(1, dx + p * cells, cells, dout + p * L, indices + p * L, L)
             if stray:

@@ -237,7 +237,7 @@ def _any_thread_runs() -> bool:
     return False
 
 
-def _wait_for_quiet() -> None:
+def wait_for_quiet() -> None:
     """Let the threads of the contender before go to sleep.
 
     BLAS, OpenMP and ONNX Runtime keep theirs spinning for 10 to 50 ms after a
@@ -255,7 +255,7 @@ def _wait_for_quiet() -> None:
 
 def _turn(call: Call, calls: int) -> list[float]:
     """Seconds of each of some calls in a row."""
-    _wait_for_quiet()
+    wait_for_quiet()
     if calls > 1:
         call()
     # A result is dropped at once: no contender runs while another's memory is held.

@@ -19,6 +19,8 @@ import numpy as np
 from _layers import Layer
 from _peers import Call, onnxruntime, ours, pytorch
 
+from fastconv import _memory
+
 MIB = 1 << 20
 #: A contender that takes longer is left out.
 SECONDS = 120
@@ -112,6 +114,7 @@ def _measure(contender: str, layer: Layer, op: str, batch: int, threads: int) ->
     call = _call(contender, layer, op, layer.arrays(batch), threads)
     assert call is not None
     # What was freed and is still resident would hide as much of what the call takes.
+    _memory.release()
     if hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)
     RESET.write_text("5")

@@ -1,9 +1,10 @@
 """Fit the cost model behind ``algorithm='auto'`` to measurements, and print its regret.
 
-Every algorithm is timed on every layer it supports; the rates of its kinds of
+Every algorithm is timed on every layer it supports. The rates of its kinds of
 work that explain those times best (least squares of the relative error, none
-negative) go to ``fastconv/algorithms/_rates.py`` with ``--write``. The regret
-of a choice is the time of the chosen algorithm over that of the fastest.
+negative) are where a search for those that choose best begins; what it finds
+goes to ``fastconv/algorithms/_rates.py`` with ``--write``. The regret of a
+choice is the time of the chosen algorithm over that of the fastest.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _harness import console, exit_status, parse, progress, set_threads
+from _harness import console, exit_status, parse, progress, set_threads, wait_for_quiet
 from _layers import BEYOND, LIST, Layer
 from _report import new_table, run_info, write
-from scipy.optimize import nnls
+from scipy.optimize import minimize, nnls
+from scipy.special import softmax
 
 import fastconv
 from fastconv.algorithms.base import OPS, Algorithm, Op
@@ -33,6 +35,13 @@ TARGET = 1.05
 HOPELESS = 8.0
 #: Multiply-adds of the largest layers timed; the next larger ones behave alike.
 MOST = 3e9
+#: Rounds of turns; the best counts, as what else runs here only adds.
+ROUNDS = 3
+#: Seconds an algorithm repeats its call in a turn, and those of them that count: threads have to wake first.
+TURN, COUNTED = 0.03, 0.015
+#: Of the search: how near two costs are, in their logarithms, where the choice is taken for open, and how much
+#: it minds an estimate that is off against a choice that is.
+NEAR, TRUTH = 0.03, 0.1
 RATES = Path(__file__).parent.parent / "fastconv" / "algorithms" / "_rates.py"
 
 REGISTRY: dict[str, Algorithm] = sys.modules["fastconv.algorithms"].REGISTRY
@@ -76,29 +85,36 @@ def _calls(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> d
     return {name: call(a) for name, a in able.items()}
 
 
-def _seconds(call: Callable[[], None], best: float, budget: float) -> float | None:
+def _turn(call: Callable[[], None], best: float) -> float:
+    """Seconds of a call in a loop of them, or of the first where it is hopeless against the best."""
+    wait_for_quiet()
     begun = time.perf_counter()
     call()
     first = time.perf_counter() - begun
-    if first > HOPELESS * best + 1e-3:
-        return None
+    if first > HOPELESS * best + 0.01:
+        return first
     times: list[float] = []
-    end = time.perf_counter() + budget
-    while len(times) < 3 or (time.perf_counter() < end and len(times) < 50):
+    warm = time.perf_counter() + TURN - COUNTED
+    while time.perf_counter() < warm:
+        call()
+    while len(times) < 2 or time.perf_counter() < warm + COUNTED:
         begun = time.perf_counter()
         call()
         times.append(time.perf_counter() - begun)
     return statistics.median(times)
 
 
-def measure(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int, budget: float) -> Measured:
+def measure(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> Measured:
     """Time every algorithm that supports the case, the one thought fastest first."""
     geometry, seconds = layer.geometry(batch), dict[str, float]()
     calls = _calls(layer, batch, dtype, op, threads)
-    for name in sorted(calls, key=lambda name: REGISTRY[name].cost(op, geometry, dtype, threads)):
-        found = _seconds(calls[name], min(seconds.values(), default=math.inf), budget)
-        if found is not None:
-            seconds[name] = found
+    for _ in range(ROUNDS):
+        for name in sorted(calls, key=lambda name: REGISTRY[name].cost(op, geometry, dtype, threads)):
+            best = min(seconds.values(), default=math.inf)
+            if seconds.get(name, 0) <= HOPELESS * best:
+                seconds[name] = min(seconds.get(name, math.inf), _turn(calls[name], best))
+    least = min(seconds.values())
+    seconds = {name: t for name, t in seconds.items() if t <= HOPELESS * least}
     work = {name: REGISTRY[name].work(op, geometry, dtype, threads) for name in seconds}
     return Measured(layer.case, batch, op, dtype, threads, geometry, layer in LIST, seconds, work)
 
@@ -121,6 +137,50 @@ def fit(rows: list[Measured]) -> dict[str, dict[str, dict[str, float]]]:
     return rates
 
 
+def _loss(
+    logs: np.ndarray,
+    work: list[np.ndarray],
+    cuts: np.ndarray,
+    there: np.ndarray,
+    lost: np.ndarray,
+    log_took: np.ndarray,
+) -> float:
+    """What choices by rates exp(logs) lose, near ones counted by how near, and a little how far estimates are off."""
+    parts = np.split(np.exp(logs), cuts)
+    costs = np.stack([matrix @ part for matrix, part in zip(work, parts, strict=True)], axis=1)
+    estimate = np.log(np.where(there, costs, 1))
+    taken = softmax(np.where(there, -estimate / NEAR, -np.inf), axis=1)
+    off = np.where(there, np.exp(-lost) * (estimate - log_took) ** 2, 0)
+    return float((taken * lost).sum(axis=1).mean() + TRUTH * off.sum() / there.sum())
+
+
+def rank(rows: list[Measured], rates: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Rates near those that fit which choose better: the fit cares for times, a choice for who is first."""
+    for op in OPS:
+        timed = [row for row in rows if row.op == op and len(row.seconds) > 1]
+        names = sorted({name for row in timed for name in row.seconds})
+        kinds = {name: list(rates[name][op]) for name in names}
+        took = np.array([[row.seconds.get(name, math.inf) for name in names] for row in timed])
+        there = np.isfinite(took)
+        lost = np.where(there, np.log(took / took.min(axis=1, keepdims=True)), 0)
+        log_took = np.log(np.where(there, took, 1))
+        work = [
+            np.array([[row.work.get(name, {}).get(kind, 0) * 1e-9 for kind in kinds[name]] for row in timed])
+            for name in names
+        ]
+        # What the fit found to cost nothing may still cost a little.
+        start = []
+        for name, matrix in zip(names, work, strict=True):
+            least = 1e-3 * np.median(took[there]) / np.maximum(matrix.mean(axis=0), 1e-30) / len(kinds[name])
+            start.append(np.log(np.maximum([rates[name][op][kind] for kind in kinds[name]], least)))
+        cuts = np.cumsum([len(part) for part in start])[:-1]
+
+        found = minimize(_loss, np.concatenate(start), (work, cuts, there, lost, log_took), method="L-BFGS-B")
+        for name, part in zip(names, np.split(np.exp(found.x), cuts), strict=True):
+            rates[name][op] = dict(zip(kinds[name], part.tolist(), strict=True))
+    return rates
+
+
 def _rates_in_use() -> dict[str, dict[str, dict[str, float]]]:
     return sys.modules["fastconv.algorithms._rates"].RATES
 
@@ -139,8 +199,9 @@ def _source(rates: dict[str, dict[str, dict[str, float]]]) -> str:
     for name, ops in rates.items():
         lines.append(f'    "{name}": {{')
         for op, kinds in ops.items():
-            inside = ", ".join(f'"{kind}": {value:.4g}' for kind, value in kinds.items())
-            lines.append(f'        "{op}": {{{inside}}},')
+            lines.append(f'        "{op}": {{')
+            lines += [f'            "{kind}": {float(f"{value:.4g}")!r},' for kind, value in kinds.items()]
+            lines.append("        },")
         lines.append("    },")
     return "\n".join([*lines, "}", ""])
 
@@ -171,9 +232,9 @@ def main() -> None:
     with progress(screen, len(cases)) as show:
         for layer, batch, dtype, op, threads in cases:
             show(f"{layer.case} x{batch} {op} {dtype} {threads} threads")
-            rows.append(measure(layer, batch, dtype, op, threads, 0.01))
+            rows.append(measure(layer, batch, dtype, op, threads))
     before = [row.regret for row in rows]
-    rates = fit(rows)
+    rates = rank(rows, fit(rows))
     _use(rates)
     for row in rows:
         vars(row.geometry).pop("_chosen", None)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fastconv import _memory
+
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _FLOATS = (_FLOAT32, _FLOAT64)
 
@@ -117,7 +119,7 @@ def output(
     """A fresh array for a result, or `out` once it is known to be fit to hold it."""
     if out is None:
         try:
-            return np.empty(shape, dtype)
+            return _memory.empty(shape, dtype)
         except ValueError:  # too large to be addressed: said in our words
             check_bytes(what, shape, dtype)
             raise

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fastconv import _isa, _threads
+from fastconv import _isa, _memory, _threads
 from fastconv._ext import planes as _ext
 
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
@@ -20,7 +20,7 @@ _PIECE = 1 << 12
 
 def rectify(sign: np.ndarray, source: np.ndarray, *, gradient: bool) -> np.ndarray:
     """`source` where `sign` is positive, or NaN and this is no gradient; zeros elsewhere. All C-contiguous."""
-    to = np.empty_like(source)
+    to = _memory.empty(source.shape, source.dtype)
     size = to.size
     if size:
         _threads.share(

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from fastconv import _isa, _threads
+from fastconv import _isa, _memory, _threads
 from fastconv._ext import pool as _ext
 from fastconv.geometry import PoolGeometry
 from fastconv.layers import _pool_tables
@@ -57,7 +57,7 @@ def maximum(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int
     """`out`, the maximum of every window of x; returns where each is in its plane."""
     # Half the memory wherever a plane's cells can be counted in 32 bits.
     small = geometry.cells <= _INT32_CELLS
-    indices = np.empty(geometry.out_shape, _INT32 if small else _INT64)
+    indices = _memory.empty(geometry.out_shape, _INT32 if small else _INT64)
     if not out.size:
         return indices
     if small and geometry.is_global:

@@ -229,7 +229,7 @@ def conv_backward(
     workers = _threads.resolve(threads)
     dx = dw = db = None
     if need_dx:
-        dx = np.empty(geometry.x_shape, x.dtype)
+        dx = _arrays.output(None, geometry.x_shape, x.dtype, "dx")
         backward_data(dout, w, geometry, dx, name, workers)
     if need_dw:
         dw = np.empty(geometry.w_shape, w.dtype)

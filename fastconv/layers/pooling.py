@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import _arrays, _threads
+from fastconv import _arrays, _memory, _threads
 from fastconv._options import as_bool, as_cache, as_shape, merge_options
 from fastconv.geometry import PoolGeometry, is_plain, resolve_pool
 from fastconv.layers import _pool_kernels
@@ -186,7 +186,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     as_cache(cache, "max_pool_forward", MaxPoolCache)
     geometry, indices, dtype, threads = cache
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
-    dx = np.empty(geometry.x_shape, dtype)
+    dx = _memory.empty(geometry.x_shape, dtype)
     fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
     if not fit or not indices.flags.c_contiguous:
         raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
@@ -361,6 +361,6 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     as_cache(cache, "avg_pool_forward", AvgPoolCache)
     geometry, count_include_pad, dtype, threads = cache
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
-    dx = np.empty(geometry.x_shape, dtype)
+    dx = _memory.empty(geometry.x_shape, dtype)
     _pool_kernels.mean_gradient(dout, dx, geometry, _threads.resolve(threads), count_include_pad)
     return dx

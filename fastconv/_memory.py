@@ -1,0 +1,96 @@
+"""Memory of large results: kept when they are gone, and given to the next.
+
+An allocator hands large arrays back to the system, and takes fresh pages for
+the next one: that takes longer than many a convolution. What is kept here is
+marked as free for the system to take whenever it runs short.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import sys
+import warnings
+from contextlib import suppress
+
+import numpy as np
+
+#: Results from this size on; what is smaller the allocator keeps by itself, or clears in no time.
+_LEAST_BYTES = 1 << 22
+#: Kept at most, unless ``FASTCONV_KEEP_MIB`` says.
+_KEPT_MIB = 512
+#: Memory may be this much larger than the result that it is given to.
+_LOOSE = 1.25
+#: A large page.
+_PAGE = 1 << 21
+
+_KEEPS = sys.platform == "linux" and hasattr(mmap, "MADV_FREE")
+
+
+def _from_environment() -> int:
+    text = os.environ.get("FASTCONV_KEEP_MIB", "").strip()
+    if text and not (text.isascii() and text.isdecimal()):
+        warnings.warn(
+            f"FASTCONV_KEEP_MIB is {text!r}, which is not a number of MiB, such as 0 or 512; using {_KEPT_MIB}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        text = ""
+    return int(text or _KEPT_MIB) << 20
+
+
+_kept_bytes = _from_environment()
+# List methods are atomic, and a lock could be taken twice: a collection runs `__del__` anywhere.
+_free: list[mmap.mmap] = []
+
+
+class _Lease(np.ndarray):
+    """Owns memory on behalf of the arrays made on it; when the last of them is gone, it is kept."""
+
+    def __del__(self) -> None:
+        memory = self.base
+        if type(memory) is mmap.mmap:
+            with suppress(Exception):  # the interpreter may be going down
+                _keep(memory)
+
+
+def _keep(memory: mmap.mmap) -> None:
+    if len(memory) > _kept_bytes:
+        return
+    memory.madvise(mmap.MADV_FREE)
+    _free.append(memory)
+    while sum(map(len, list(_free))) > _kept_bytes:
+        with suppress(IndexError):
+            _free.pop(0)
+
+
+def _take(nbytes: int) -> mmap.mmap | None:
+    for memory in list(_free):
+        if nbytes <= len(memory) <= _LOOSE * nbytes + _PAGE:
+            with suppress(ValueError):  # another thread took it
+                _free.remove(memory)
+                return memory
+    return None
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """As `np.empty`; a large array may be where an earlier one was."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes < _LEAST_BYTES or not (_KEEPS and _kept_bytes):
+        return np.empty(shape, dtype)
+    memory = _take(nbytes)
+    if memory is None:
+        try:
+            memory = mmap.mmap(-1, -(-nbytes // _PAGE) * _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, OverflowError):
+            return np.empty(shape, dtype)  # which says it best
+        with suppress(OSError):  # a system without large pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    lease = _Lease((nbytes,), np.uint8, memory)
+    return np.ndarray(shape, dtype, lease)
+
+
+def release() -> None:
+    """Give back what is kept."""
+    _free.clear()

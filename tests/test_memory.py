@@ -1,0 +1,113 @@
+"""Memory of large results is given to the next, and never to two arrays at once."""
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import _memory
+
+pytestmark = pytest.mark.skipif(not _memory._KEEPS, reason="memory is kept on Linux only")
+
+F4 = np.dtype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(_memory, "_LEAST_BYTES", 1)
+    monkeypatch.setattr(_memory, "_kept_bytes", 16 << 20)
+    monkeypatch.setattr(_memory, "_free", [])
+
+
+def test_the_next_result_is_where_the_last_was():
+    a = _memory.empty((3, 5), F4)
+    at = a.ctypes.data
+    assert (a.shape, a.dtype, type(a), a.flags.c_contiguous, a.flags.writeable) == ((3, 5), F4, np.ndarray, True, True)
+    del a
+    assert _memory.empty((15,), F4).ctypes.data == at
+
+
+@pytest.mark.parametrize("view", [lambda a: a[1:, ::2].T, lambda a: a.reshape(-1), memoryview, np.asfortranarray])
+def test_a_view_holds_it(view):
+    a = _memory.empty((3, 5), F4)
+    a[...] = 7
+    at, held = a.ctypes.data, view(a)
+    del a
+    b = _memory.empty((3, 5), F4)
+    b[...] = 1
+    assert (np.asarray(held) == 7).all()
+    copied = not isinstance(held, memoryview) and held.base is None
+    assert (b.ctypes.data == at) == copied
+
+
+def test_what_is_kept_is_bounded():
+    arrays = [_memory.empty((1 << 20,), F4) for _ in range(10)]
+    del arrays
+    assert sum(map(len, _memory._free)) == 16 << 20
+    huge = _memory.empty((5 << 20,), F4)
+    del huge
+    assert max(map(len, _memory._free)) == 4 << 20
+    _memory.release()
+    assert not _memory._free
+
+
+def test_memory_much_larger_than_a_result_is_not_taken():
+    a = _memory.empty((4 << 20,), F4)
+    del a
+    small = _memory.empty((5,), F4)
+    assert len(_memory._free) == 1
+    del small
+
+
+def test_too_large_a_result_is_refused_as_ever():
+    with pytest.raises(MemoryError):
+        _memory.empty((1 << 60,), np.dtype(np.uint8))
+
+
+def test_results_stay_what_they_were(rng):
+    x, w = rng.standard_normal((2, 3, 9, 9)), rng.standard_normal((4, 3, 3, 3))
+    right, cache = fastconv.conv_forward(x, w, None, pad=1)
+    right, gradient = right.copy(), fastconv.conv_backward(right, cache)[0].copy()
+    wrong = []
+
+    def loop():
+        kept = []
+        for i in range(60):
+            out, cache = fastconv.conv_forward(x, w, None, pad=1)
+            dx, _, _ = fastconv.conv_backward(right, cache)
+            kept = [*kept[-(i % 4) :], out, dx]
+            wrong.extend(a for a in kept if not (np.array_equal(a, right) or np.array_equal(a, gradient)))
+
+    threads = [threading.Thread(target=loop) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert not wrong
+    assert _memory._free
+
+
+def test_environment_says_how_much():
+    code = "from fastconv import _memory as m; print(m._kept_bytes)"
+
+    def kept(text):
+        environment = {**os.environ, "FASTCONV_KEEP_MIB": text}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return int(done.stdout), done.stderr
+
+    assert kept("0") == (0, "")
+    assert kept("3") == (3 << 20, "")
+    nbytes, said = kept("lots")
+    assert nbytes == 512 << 20
+    assert "FASTCONV_KEEP_MIB is 'lots'" in said
+
+
+def test_none_is_kept_where_none_shall_be(monkeypatch):
+    monkeypatch.setattr(_memory, "_kept_bytes", 0)
+    assert _memory.empty((3,), F4).base is None

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from _harness import Call, Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
+from _harness import TURN, Call, Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
 from _report import Ratio, Report, Row, print_table
 from rich.console import Console
 
@@ -30,7 +30,8 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. fastconv's maximum always keeps the indices "
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
+    "one before are asleep; a short call is repeated in its turn. fastconv's maximum always keeps the indices "
     "that its backward pass needs; PyTorch is timed with return_indices=True, and without. The backward passes are "
     "of aten, given indices that lie ready. relu is forward and backward on the layer's input. float64 where it "
     "says so, else float32."
@@ -144,14 +145,15 @@ def run(options: Options) -> None:
         "bench_pooling", "Pooling: fastconv against PyTorch", CAPTION, options, RATIOS, set_threads(options.threads)
     )
     batches = (1,) if options.quick else (1, 16)
-    cases = [(layer, batch, dtype) for dtype in ("float32", "float64") for batch in batches for layer in LAYERS]
+    layers = options.wanted(LAYERS, Layer.case.fget)
+    cases = [(layer, batch, dtype) for dtype in ("float32", "float64") for batch in batches for layer in layers]
     with progress(console, len(cases) * len(TOLERANCE)) as show:
         for layer, batch, dtype in cases:
             case = layer.case + (" float64" if dtype == "float64" else "")
             for panel, tolerance in TOLERANCE.items():
                 name = f"{panel}: {case}, batch {batch}"
                 show(name)
-                timings = measure(name, contenders(panel, layer, batch, dtype), tolerance, options, show)
+                timings = measure(name, contenders(panel, layer, batch, dtype), tolerance, options, show, turn=TURN)
                 report.rows.append(Row(panel, case, batch, {**layer._asdict(), "dtype": dtype}, timings))
     print_table(report, console)
     for path in report.write(options.out):
@@ -159,5 +161,5 @@ def run(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    parsed = parse(__doc__.splitlines()[0])
+    parsed = parse(__doc__.splitlines()[0], brief="batch 1, few rounds: some two minutes")
     sys.exit(exit_status(partial(run, parsed)))

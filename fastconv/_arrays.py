@@ -93,6 +93,16 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return prepare(array, dtype)
 
 
+def as_floats(name: str, value: Any) -> np.ndarray:
+    """`value` as the kernels read it, of the dtype that it is computed in: itself where it already is so."""
+    if type(value) is np.ndarray and value.dtype in _FLOATS:
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value
+    array = as_array(name, value)
+    return prepare(array, result_dtype(array))
+
+
 def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
     """The bytes of an array of that shape, refused where they overflow the address space."""
     nbytes = math.prod(shape) * dtype.itemsize
@@ -108,8 +118,11 @@ def output(
 ) -> np.ndarray:
     """A fresh array for a result, or `out` once it is known to be fit to hold it."""
     if out is None:
-        check_bytes(what, shape, dtype)
-        return _memory.empty(shape, dtype)
+        try:
+            return _memory.empty(shape, dtype)
+        except ValueError:  # too large to be addressed: said in our words
+            check_bytes(what, shape, dtype)
+            raise
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape:

@@ -42,7 +42,17 @@ current = _from_environment()
 #: has no fused multiply-add.
 _RELATIVE = {"baseline": 0.9, "avx2": 0.6, "avx512": 1.0}
 
-#: Bytes that count as as much work as an operation on a vector, for `_threads.run`: a copy moves fewer in that
+#: Instruction sets whose vectors are of half as many bytes: these.
+_HALVES = {NAMES.index("avx512"): (NAMES.index("avx2"), 32)}
+
+
+def narrow(nbytes: int) -> int:
+    """The instruction set for rows of so many bytes: no wider vectors than they need, of which two are as quick."""
+    half, most = _HALVES.get(current, (current, 0))
+    return half if nbytes <= most else current
+
+
+#: Bytes that count as as much work as an operation on a vector, for `_threads.share`: a copy moves fewer in that
 #: time, but waking a thread pays sooner where the work is in registers.
 BYTES_PER_OPERATION = 10
 

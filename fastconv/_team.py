@@ -1,9 +1,9 @@
 """The threads of the process, and how they are called.
 
-They sleep at a queue. A thread that sleeps takes some 50 us to wake, as long as a
-small layer takes in all; so helpers stay awake for a moment after a call, at the
-gate of the next: kernels open it (``_ext/team.h``) and need no interpreter to be
-helped.
+Their tasks come from a queue. A thread takes some 50 us to be woken by it, as long
+as a small layer takes in all; so one task is to stay at a gate, which kernels open
+(``_ext/team.h``) and need no interpreter to be helped: awake for a moment after
+each call, then asleep there until the next one's bell.
 
 Queue and locks are those that C implements: a Ctrl-C never leaves one of them
 half taken, as it may with what Python implements (a thread pool's semaphore, for one).
@@ -23,8 +23,9 @@ from fastconv._ext import team as _ext
 
 #: Helpers there may ever be; a call for more threads is served by these.
 MAX_HELPERS = 63
-#: Looks at the gate before a helper sleeps, about 250 us; as many again if a call came; few where helpers outnumber CPUs.
-_TURNS, _FEW_TURNS = 8_000, 100
+#: Looks at the gate before a helper sleeps there, or leaves where no bell would wake it: about 300 us, or a few
+#: where there are more helpers than CPUs.
+_TURNS, _FEW_TURNS = 10_000, 100
 
 
 class Task:
@@ -68,7 +69,7 @@ class _State:
         self.threads = 0
         self.hired = 0
         self.calls = 0
-        self.gate = np.zeros(_ext.WORDS, np.intp)
+        self.gate = np.zeros(_ext.GATE_WORDS, np.intp)
         self.gate[_ext.OPEN] = _ext.SHUT
         self.address: int = self.gate.ctypes.data
 
@@ -79,7 +80,7 @@ def submit(tasks: list[Task]) -> None:
     _enlist(state, len(tasks))
     for task in tasks:
         state.tasks.put(task)
-    state.gate[_ext.AWAY] += 1
+    _ext.call_away(state.gate, MAX_HELPERS)
 
 
 def gather(tasks: list[Task]) -> None:
@@ -96,7 +97,12 @@ def gather(tasks: list[Task]) -> None:
         raise raised
 
 
-def words(helpers: int) -> np.ndarray:
+def alone() -> np.ndarray:
+    """What a kernel that nobody helps draws its work by."""
+    return _NOBODY.copy()
+
+
+def words(helpers: int, grain: int) -> np.ndarray:
     """What a kernel shares its work by, with so many helpers: see ``fc_share``. They are seen to, too."""
     state = _state
     state.calls += 1
@@ -107,7 +113,9 @@ def words(helpers: int) -> np.ndarray:
             state.tasks.put(Task(_help, state, turns))
             with state.lock:
                 state.hired += 1
-    return np.array([0, 0, helpers, state.address], np.intp)
+    words = alone()
+    words[_ext.WANTED], words[_ext.GATE], words[_ext.GRAIN] = helpers, state.address, grain
+    return words
 
 
 def _help(state: _State, turns: int) -> None:
@@ -148,4 +156,7 @@ def _forget() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
+_NOBODY = np.zeros(_ext.WORDS, np.intp)
+# As many pieces at a time as there are, or nearly so: what kernels make of this number has to fit 32 bits.
+_NOBODY[_ext.GRAIN] = 1 << 16
 _state = _State()

@@ -7,6 +7,7 @@ on who did what.
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import warnings
@@ -21,6 +22,8 @@ from fastconv import _team
 
 #: Below this much work, in bytes copied, waking a helper costs more than it saves.
 SERIAL_BYTES = 1 << 21
+#: A helper at the gate is worth calling for so much less.
+_NEAR = 16
 
 _override: ContextVar[int | None] = ContextVar("fastconv_threads", default=None)
 
@@ -174,8 +177,7 @@ def run(
     if helpers < 1 or work < SERIAL_BYTES:
         kernel(*args, counter, max(items, 1), *tail)
         return
-    # Some 64 KiB a draw keeps the counter quiet; eight draws a thread keep the threads even.
-    grain = grain or max(1, min(items * (1 << 16) // work, items // (8 * (helpers + 1))))
+    grain = grain or _grain(items, work, helpers)
     tasks = [_team.Task(kernel, *args, counter, grain, *tail) for _ in range(helpers)]
     try:
         _team.submit(tasks)
@@ -185,19 +187,26 @@ def run(
         _team.gather(tasks)
 
 
-def share(kernel: Callable[..., None], args: tuple, *, items: int, work: int, threads: int) -> None:
+@functools.lru_cache(maxsize=1024)
+def _grain(items: int, work: int, helpers: int) -> int:
+    """Some 64 KiB a draw keeps the counter quiet; eight draws a thread keep the threads even."""
+    return max(1, min(items * (1 << 16) // max(work, 1), items // (8 * (helpers + 1))))
+
+
+def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
     """Call ``kernel(*args, words)`` once; the kernel itself shares its `items` with up to ``threads - 1`` helpers.
 
-    `work` is as for `run`. Helpers come at once where they are awake, which
-    makes threads pay for calls that take some 50 us.
+    `work` is as for `run`. Helpers come at once where they are awake, and soon where
+    they sleep, which makes threads pay for calls that take some 10 us. ``words`` says
+    how many items a draw takes, too, for kernels whose items are small.
     """
+    # The most frequent answer first: on small arrays these lines take longer than the kernel.
+    if _NEAR * work < SERIAL_BYTES:
+        return kernel(*args, _team.alone())
     helpers = most(threads, items) - 1
-    if helpers < 1 or 2 * work < SERIAL_BYTES:
-        kernel(*args, _ALONE.copy())
-    else:
-        kernel(*args, _team.words(helpers))
+    if helpers < 1:
+        return kernel(*args, _team.alone())
+    return kernel(*args, _team.words(helpers, _grain(items, work, helpers)))
 
 
-#: The words of a call that nobody helps.
-_ALONE = np.zeros(4, np.intp)
 _default = _from_environment()

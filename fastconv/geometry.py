@@ -35,7 +35,7 @@ _PLAIN = frozenset((int, str, bool, type(None)))
 _INT = frozenset((int,))
 
 
-def _is_plain(settings: tuple[Any, ...]) -> bool:
+def is_plain(settings: tuple[Any, ...]) -> bool:
     """Whether all are of types that a cache may look up: no list, and no float that equals an int."""
     if _PLAIN.issuperset(map(type, settings)):
         return True
@@ -390,7 +390,7 @@ def resolve_conv(
     """`conv_geometry` for shapes that are tuples of ints already."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
     # What most calls give is its own key: scalars of exact types, which `typed` keeps apart where they are equal.
-    if _is_plain(settings):
+    if is_plain(settings):
         return _resolve_scalars(x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)
 
@@ -519,6 +519,16 @@ class PoolGeometry:
         """``(N, C, *out_spatial)``."""
         return (*self.x_shape[:2], *(axis.out for axis in self.axes))
 
+    @cached_property
+    def planes(self) -> int:
+        """Images of one channel."""
+        return math.prod(self.x_shape[:2])
+
+    @cached_property
+    def cells(self) -> int:
+        """Of a plane of the input."""
+        return math.prod(self.x_shape[2:])
+
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         """The axes as the kernels read them."""
@@ -558,7 +568,7 @@ def resolve_pool(
     """The geometry of a pooling of `x_shape`, its options validated."""
     settings = (kernel_size, stride, pad, dilation, ceil_mode)
     # As in `resolve_conv`.
-    if _is_plain(settings):
+    if is_plain(settings):
         return _resolve_plain_pool(x_shape, *settings)
     return _normalise_pool(x_shape, *settings)
 

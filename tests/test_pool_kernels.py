@@ -109,6 +109,19 @@ def test_maximum(name, width, dtype):
     np.testing.assert_allclose(max_pool_backward(dout, cache), dx, atol=1e-5)
 
 
+@dtypes
+@pytest.mark.parametrize("size", [9, 30, 44, 70])
+def test_gradients_of_planes_side_by_side(size, dtype, rng):
+    """So many planes at a time as stay in the cache: of each size some, of the last some alone."""
+    x = rng.standard_normal((1, 7, size, size)).astype(dtype)
+    out, cache = max_pool_forward(x, kernel_size=3, stride=2, threads=2)
+    dout = rng.integers(1, 9, out.shape).astype(dtype)
+    expected = np.zeros((7, size * size))
+    for plane, at, values in zip(expected, max_pool_indices(cache).reshape(7, -1), dout.reshape(7, -1), strict=True):
+        np.add.at(plane, at, values)
+    np.testing.assert_array_equal(max_pool_backward(dout, cache).reshape(7, -1), expected)
+
+
 @functools.cache
 def mean_case(name, include, width, dtype):
     """As `maximum_case`, for the mean."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -279,3 +280,43 @@ def test_tasks_that_nobody_began_are_taken_back():
     assert task.take_back() and not task.take_back()
     task.run()
     _team.gather([_team.Task(pytest.fail)])
+
+
+def test_helpers_that_sleep_at_the_gate_come_back(rng, monkeypatch):
+    """After a moment without calls, and after tasks of the queue have called them away."""
+    from fastconv import _team
+    from fastconv.layers import relu_forward
+
+    monkeypatch.setattr(_threads, "SERIAL_BYTES", 0)
+    monkeypatch.setattr(_team, "_state", _team._State())
+    fastconv.set_threads(2)
+    x = rng.standard_normal((8, 8, 64, 64)).astype(np.float32)
+    for pause in (0, 0, 0.02, 0.02, 0):
+        np.testing.assert_array_equal(relu_forward(x)[0], np.maximum(x, 0))
+        time.sleep(pause)
+        assert _team._state.threads == 1
+        fastconv.im2col(x, 3, threads=2)
+    for _ in range(50):
+        np.testing.assert_array_equal(relu_forward(x)[0], np.maximum(x, 0))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_child_has_helpers_of_its_own():
+    code = """
+        import os, numpy as np, fastconv
+        from fastconv import _team, _threads
+        from fastconv.layers import relu_forward
+        _threads.SERIAL_BYTES = 0
+        fastconv.set_threads(2)
+        x = np.ones(100_000)
+        relu_forward(x)
+        child = os.fork()
+        if child == 0:
+            fresh = _team._state.threads == _team._state.hired == 0
+            relu_forward(x)
+            os._exit(0 if fresh and _team._state.threads == 1 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        print("fresh")
+    """
+    result = python(code)
+    assert result.stdout.strip() == "fresh", result.stderr

@@ -12,6 +12,7 @@ from fastconv._ext.depthwise_kernels cimport (
 )
 from fastconv._ext.patches cimport Block, Side, first_cell, last_cell, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
+from fastconv._ext.team cimport FC_DRAWN, FC_GRAIN, FC_THREADS, fc_enrol, fc_member, fc_next, fc_share
 
 
 def lanes(int dtype, int isa):
@@ -106,6 +107,7 @@ cdef enum:
     PART_HIGH = 7
     PART_STEP = 8
     PART_AT = 9       # its stretch of `at` and of `places`
+    PART_COLUMNS = 10
 
 
 # Some rows of results of a block: how many outputs, where they belong in the result.
@@ -133,20 +135,23 @@ cdef Py_ssize_t whole_rows(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t lanes) noex
 
 
 cdef Py_ssize_t cut_sweeps(
-    Sweep* sweeps, const Sizes* s, const Side* sides, const Block* b, const Py_ssize_t[:, ::1] parts, Py_ssize_t lanes,
+    Sweep* sweeps, const Sizes* s, const Side* sides, const Block* b, const Py_ssize_t* parts, Py_ssize_t many,
+    Py_ssize_t lanes,
 ) noexcept nogil:
     """What is to be computed of a block, for one row of the result; returns how many sweeps."""
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
     cdef const Side* x = &sides[2]
     cdef Py_ssize_t part = 0, deep, high, wide, od, count = 0
+    cdef const Py_ssize_t* row
     cdef Sweep* sweep
     if s.paired:
         lanes *= 2
-    while part < parts.shape[0]:
-        deep = min(b.n[0], parts[part, PART_OUT] - b.begin[0])
-        high = min(b.n[1], parts[part, PART_OUT + 1] - b.begin[1])
-        wide = min(b.n[2], parts[part, PART_OUT + 2] - b.begin[2])
+    while part < many:
+        row = parts + part * PART_COLUMNS
+        deep = min(b.n[0], row[PART_OUT] - b.begin[0])
+        high = min(b.n[1], row[PART_OUT + 1] - b.begin[1])
+        wide = min(b.n[2], row[PART_OUT + 2] - b.begin[2])
         if s.paired:
             wide = min(2 * b.n[2], x.whole - 2 * b.begin[2])
         for od in range(deep):
@@ -156,9 +161,9 @@ cdef Py_ssize_t cut_sweeps(
             count += 1
             sweep.part, sweep.source, sweep.rows, sweep.n = part, od * d.pitch, high, wide
             sweep.to = (
-                ((parts[part, PART_START] + (b.begin[0] + od) * d.jump) * h.whole
-                 + parts[part, PART_START + 1] + b.begin[1] * h.jump) * x.whole
-                + parts[part, PART_START + 2] + b.begin[2] * x.jump
+                ((row[PART_START] + (b.begin[0] + od) * d.jump) * h.whole
+                 + row[PART_START + 1] + b.begin[1] * h.jump) * x.whole
+                + row[PART_START + 2] + b.begin[2] * x.jump
             )
             # A row that is the whole row of the result is followed by the next one.
             sweep.whole = whole_rows(high, wide, lanes) if h.jump == 1 and wide == x.whole else 0
@@ -166,111 +171,166 @@ cdef Py_ssize_t cut_sweeps(
     return count
 
 
+# What all threads of a call of `product` read.
+cdef struct Product:
+    const void* source
+    Py_ssize_t sources         # its elements
+    const void* w
+    const void* bias
+    void* result
+    const Py_ssize_t* parts
+    Py_ssize_t parts_count
+    const Py_ssize_t* at
+    const Py_ssize_t* places
+    void* space
+    Py_ssize_t space_pitch
+    Py_ssize_t* lists
+    Py_ssize_t lists_pitch
+    Py_ssize_t slots
+    Py_ssize_t group_step      # of the weights, from a group to the next
+    Py_ssize_t volume          # cells of the source
+    Py_ssize_t positions       # and of the result
+    Py_ssize_t blocks
+    Py_ssize_t total
+    int isa
+    Py_ssize_t* words
+    Sizes sizes
+    Side[3] sides
+
+
 def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
     const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places,
-    floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa, Py_ssize_t[::1] counter, Py_ssize_t grain,
+    floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa, Py_ssize_t[::1] words,
 ):
     """result = w * source + bias, by image, group and block."""
-    cdef Sizes s
-    cdef Side[3] sides
+    cdef Product p
+    with nogil:
+        p.sizes = read_sizes(sizes)
+        read_sides(p.sides, axes, phases)
+        p.source, p.sources = <const void*> &source[0], source.shape[0]
+        p.w, p.result, p.bias = <const void*> &w[0], <void*> &result[0], NULL
+        if bias.shape[0]:
+            p.bias = <const void*> &bias[0]
+        p.parts, p.parts_count, p.at, p.places = &parts[0, 0], parts.shape[0], &at[0], &places[0]
+        p.space, p.space_pitch = <void*> &space[0, 0], space.shape[1]
+        p.lists, p.lists_pitch = &lists[0, 0], lists.shape[1]
+        p.slots = min(space.shape[0], lists.shape[0])
+        p.group_step = w.shape[0] // p.sizes.groups
+        p.volume = p.sides[0].size * p.sides[1].size * p.sides[2].size
+        p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
+        p.blocks = blocks_of(p.sides)
+        p.total = p.blocks * p.sizes.images * p.sizes.groups
+        p.isa, p.words = isa, &words[0]
+        fc_check(parts.shape[1] == PART_COLUMNS)
+        fc_check(p.sizes.pieces * 7 + 2 * p.sizes.sweeps * 6 <= lists.shape[1])
+        if floating is float:
+            fc_share(&words[0], product_of_float, &p)
+        else:
+            fc_share(&words[0], product_of_double, &p)
+
+
+cdef void product_of_float(void* task) noexcept nogil:
+    draw_products(<const Product*> task, <float*> NULL)
+
+
+cdef void product_of_double(void* task) noexcept nogil:
+    draw_products(<const Product*> task, <double*> NULL)
+
+
+cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
+    """Some blocks of planes at a time, until none is left."""
+    cdef const Sizes* s = &p.sizes
+    cdef const Side* sides = p.sides
+    cdef int isa = p.isa, which = 0 if floating is float else 1
+    cdef fc_pad_t pad = fc_pad_table[which][isa]
     cdef Block block
-    cdef fc_piece* pieces
     cdef Stage[2] stages
     cdef Stage* stage
-    cdef int dtype = 0 if floating is float else 1
-    cdef Py_ssize_t total, blocks, index, begin, end, slot, plane, part, row, channel, volume, positions, group
-    cdef Py_ssize_t filled = -1, count = 0, first
-    cdef fc_pad_t pad = fc_pad_table[dtype][isa]
-    cdef floating* patch
-    with nogil:
-        s = read_sizes(sizes)
-        read_sides(sides, axes, phases)
-        volume = sides[0].size * sides[1].size * sides[2].size
-        positions = sides[0].whole * sides[1].whole * sides[2].whole
-        blocks = blocks_of(sides)
-        total = blocks * s.images * s.groups
-        slot = fc_draw(&counter[1], 1)
-        fc_check(slot < space.shape[0] and slot < lists.shape[0])
-        pieces = <fc_piece*> &lists[slot, 0]
-        stages[0].sweeps = <Sweep*> (pieces + s.pieces)
-        stages[1].sweeps = stages[0].sweeps + s.sweeps
-        fc_check(s.pieces * 7 + 2 * s.sweeps * 6 <= lists.shape[1])
-        stages[0].part = stages[1].part = -1
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            plane, part = begin // blocks, begin % blocks
-            end = min(begin + grain, total)
-            # The next block is copied before this one is summed: a load that meets several stores has to wait
-            # until these have left the store buffer.
-            for index in range(begin, end + 1):
-                if index < end:
-                    stage = &stages[index % 2]
-                    stage.plane = plane
-                    if filled != part or stage.part != part:
-                        place_block(&block, part, sides)
-                    if filled != part:
-                        filled = part
-                        count = cut_pieces(pieces, sides, &block)
-                        fc_check(count <= s.pieces)
-                    if stage.part != part:
-                        stage.part = part
-                        stage.count = cut_sweeps(
-                            stage.sweeps, &s, sides, &block, parts, fc_depthwise_lanes(dtype, isa)
-                        )
-                        fc_check(stage.count <= s.sweeps)
-                    for channel in range(s.channels):
-                        first = (plane * s.channels + channel) * volume
-                        pad(&space[slot, index % 2 * s.spill_at + channel * s.channel_pitch], sides[1].pitch, pieces,
-                            count, &source[first], sides[1].stride * sides[2].size, sides[2].stride,
-                            source.shape[0] - first)
-                    part += 1
-                    if part == blocks:
-                        part = 0
-                        plane += 1
-                if index > begin:
-                    stage = &stages[(index - 1) % 2]
-                    patch = &space[slot, (index - 1) % 2 * s.spill_at]
-                    group = stage.plane % s.groups
-                    for row in range(s.rows):
-                        sum_row(
-                            &w[group * (w.shape[0] // s.groups) + row * s.row_step],
-                            &bias[group * s.rows + row] if bias.shape[0] else NULL,
-                            &result[(stage.plane * s.rows + row) * positions], stage.sweeps, stage.count, &s, sides,
-                            parts, at, places, patch, &space[slot, 0] + 2 * s.spill_at, dtype, isa,
-                        )
-            begin = fc_draw(&counter[0], grain)
+    cdef Py_ssize_t filled = -1, count = 0, blocks = p.blocks, index, end, plane, part, row, channel, group, first
+    cdef fc_member member = fc_enrol(p.words)
+    cdef Py_ssize_t slot = member.slot, grain = p.words[FC_GRAIN], begin = fc_next(p.words, &member, p.total)
+    cdef const floating* source = <const floating*> p.source
+    cdef const floating* w = <const floating*> p.w
+    cdef const floating* bias = <const floating*> p.bias
+    cdef floating* result = <floating*> p.result
+    cdef floating* space = <floating*> p.space + slot * p.space_pitch
+    cdef fc_piece* pieces = <fc_piece*> (p.lists + slot * p.lists_pitch)
+    if begin >= p.total:
+        return
+    fc_check(slot < p.slots)
+    stages[0].sweeps = <Sweep*> (pieces + s.pieces)
+    stages[1].sweeps = stages[0].sweeps + s.sweeps
+    stages[0].part = stages[1].part = -1
+    while begin < p.total:
+        plane, part = begin // blocks, begin % blocks
+        end = min(begin + grain, p.total)
+        # The next block is copied before this one is summed: a load that meets several stores has to wait
+        # until these have left the store buffer.
+        for index in range(begin, end + 1):
+            if index < end:
+                stage = &stages[index % 2]
+                stage.plane = plane
+                if filled != part or stage.part != part:
+                    place_block(&block, part, sides)
+                if filled != part:
+                    filled = part
+                    count = cut_pieces(pieces, sides, &block)
+                    fc_check(count <= s.pieces)
+                if stage.part != part:
+                    stage.part = part
+                    stage.count = cut_sweeps(
+                        stage.sweeps, s, sides, &block, p.parts, p.parts_count, fc_depthwise_lanes(which, isa)
+                    )
+                    fc_check(stage.count <= s.sweeps)
+                for channel in range(s.channels):
+                    first = (plane * s.channels + channel) * p.volume
+                    pad(space + index % 2 * s.spill_at + channel * s.channel_pitch, sides[1].pitch, pieces,
+                        count, source + first, sides[1].stride * sides[2].size, sides[2].stride, p.sources - first)
+                part += 1
+                if part == blocks:
+                    part = 0
+                    plane += 1
+            if index > begin:
+                stage = &stages[(index - 1) % 2]
+                group = stage.plane % s.groups
+                for row in range(s.rows):
+                    sum_row(
+                        p, w + group * p.group_step + row * s.row_step,
+                        NULL if bias is NULL else bias + group * s.rows + row,
+                        result + (stage.plane * s.rows + row) * p.positions, stage,
+                        space + (index - 1) % 2 * s.spill_at, space + 2 * s.spill_at,
+                    )
+        begin = fc_next(p.words, &member, p.total)
 
 
-cdef inline void read_taps(
-    fc_taps* taps, const Py_ssize_t* part, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places, const void* w,
-    Py_ssize_t pitch,
-) noexcept nogil:
-    taps.k, taps.high, taps.step = part[PART_K], part[PART_HIGH], part[PART_STEP]
-    taps.at, taps.of = &at[part[PART_AT]], &places[part[PART_AT]]
-    taps.w, taps.pitch = w, pitch
+cdef inline void read_taps(fc_taps* taps, const Product* p, Py_ssize_t part, const void* w) noexcept nogil:
+    cdef const Py_ssize_t* row = p.parts + part * PART_COLUMNS
+    taps.k, taps.high, taps.step = row[PART_K], row[PART_HIGH], row[PART_STEP]
+    taps.at, taps.of = p.at + row[PART_AT], p.places + row[PART_AT]
+    taps.w, taps.pitch = w, p.sides[1].pitch
 
 
 cdef void sum_row(
-    const floating* w, const floating* bias, floating* result, const Sweep* sweeps, Py_ssize_t count, const Sizes* s,
-    const Side* sides, const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places,
-    const floating* patch, floating* spill, int dtype, int isa,
+    const Product* p, const floating* w, const floating* bias, floating* result, const Stage* stage,
+    const floating* patch, floating* spill,
 ) noexcept nogil:
     """One row of the result in one block, a sweep at a time."""
-    cdef const Side* h = &sides[1]
-    cdef const Side* x = &sides[2]
+    cdef const Side* h = &p.sides[1]
+    cdef const Side* x = &p.sides[2]
     cdef const Sweep* sweep
+    cdef int isa = p.isa, dtype = 0 if floating is float else 1
     cdef fc_taps a, b
     cdef Py_ssize_t i, oh, ow
     cdef floating* to
-    for i in range(count):
-        sweep = &sweeps[i]
-        read_taps(&a, &parts[sweep.part, 0], at, places, w, h.pitch)
+    for i in range(stage.count):
+        sweep = &stage.sweeps[i]
+        read_taps(&a, p, sweep.part, w)
         a.to_pitch = h.jump * x.whole
         to = result + sweep.to
-        if s.paired:
-            read_taps(&b, &parts[sweep.part + 1, 0], at, places, w, h.pitch)
+        if p.sizes.paired:
+            read_taps(&b, p, sweep.part + 1, w)
             fc_sweep_pair_table[dtype][isa](&a, &b, patch + sweep.source, to, sweep.rows, sweep.n, sweep.whole)
         elif x.jump == 1:
             fc_sweep_table[dtype][isa](&a, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
@@ -306,98 +366,142 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t[::1] table) noexcept 
     return s
 
 
+# What all threads of a call of `weights` read.
+cdef struct Weights:
+    const void* source
+    Py_ssize_t sources         # its elements
+    const void* dout
+    Py_ssize_t douts
+    void* result
+    Py_ssize_t result_pitch
+    const Py_ssize_t* at
+    const Py_ssize_t* places
+    void* space
+    Py_ssize_t space_pitch
+    Py_ssize_t* lists
+    Py_ssize_t lists_pitch
+    Py_ssize_t slots
+    Py_ssize_t volume          # cells of the source
+    Py_ssize_t blocks
+    Py_ssize_t total
+    int isa
+    Py_ssize_t* words
+    WeightSizes sizes
+    Side[3] sides
+
+
 def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
     const Py_ssize_t[::1] at, const Py_ssize_t[::1] places, floating[:, ::1] space, Py_ssize_t[:, ::1] lists,
-    int isa, Py_ssize_t[::1] counter, Py_ssize_t grain,
+    int isa, Py_ssize_t[::1] words,
 ):
     """result[part] = dout times source, tap by tap, summed over every `parts`-th block of each image."""
-    cdef WeightSizes s
-    cdef Side[3] sides
-    cdef Block block
-    cdef fc_piece* pieces
-    cdef int dtype = 0 if floating is float else 1
-    cdef Py_ssize_t total, blocks, index, begin, slot, volume, group, groups, part, piece, g, i, taps, lanes, step
-    cdef Py_ssize_t filled = -1, count = 0, first, channel, plane
-    cdef floating* totals
-    cdef fc_pad_t pad = fc_pad_table[dtype][isa]
+    cdef Weights t
     with nogil:
-        s = read_weight_sizes(sizes)
-        read_sides(sides, axes, phases)
-        volume = sides[0].size * sides[1].size * sides[2].size
-        blocks = blocks_of(sides)
-        lanes = fc_depthwise_lanes(dtype, isa)
-        taps = s.k * s.high
-        step = s.filters * s.channels * taps
-        total = s.parts * ((s.groups + s.block_groups - 1) // s.block_groups)
-        slot = fc_draw(&counter[1], 1)
-        fc_check(slot < space.shape[0] and slot < lists.shape[0])
-        pieces = <fc_piece*> &lists[slot, 0]
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for index in range(begin, min(begin + grain, total)):
-                part = cut(&group, &groups, index, s.groups, s.block_groups)
-                totals = &space[slot, s.totals_at]
-                for i in range(groups * step * lanes):
-                    totals[i] = 0
-                piece = part
-                while piece < s.images * blocks:
-                    block.image = piece // blocks
-                    if filled != piece % blocks:
-                        filled = piece % blocks
-                        place_block(&block, filled, sides)
-                        count = cut_pieces(pieces, sides, &block)
-                        fc_check(count * 7 <= lists.shape[1])
-                    # As in `product`, one copy ahead of the sums.
-                    for g in range(groups + 1):
-                        plane = block.image * s.groups + group + g
-                        if g < groups:
-                            for channel in range(s.channels):
-                                first = (plane * s.channels + channel) * volume
-                                pad(&space[slot, g % 2 * s.dout_at + channel * s.channel_pitch], sides[1].pitch,
-                                    pieces, count, &source[first], sides[1].stride * sides[2].size, sides[2].stride,
-                                    source.shape[0] - first)
-                        if g > 0:
-                            contract(
-                                dout, (plane - 1) * s.filters, &s, sides, &block, at,
-                                &space[slot, (g - 1) % 2 * s.dout_at], &space[slot, 0] + 2 * s.dout_at,
-                                totals + (g - 1) * step * lanes, dtype, isa, lanes,
-                            )
-                    piece += s.parts
-                fc_lanes_table[dtype][isa](
-                    totals, groups * step, taps, &places[0], &result[part, group * step]
-                )
-            begin = fc_draw(&counter[0], grain)
+        t.sizes = read_weight_sizes(sizes)
+        read_sides(t.sides, axes, phases)
+        t.source, t.sources = <const void*> &source[0], source.shape[0]
+        t.dout, t.douts = <const void*> &dout[0], dout.shape[0]
+        t.result, t.result_pitch = <void*> &result[0, 0], result.shape[1]
+        t.at, t.places = &at[0], &places[0]
+        t.space, t.space_pitch = <void*> &space[0, 0], space.shape[1]
+        t.lists, t.lists_pitch = &lists[0, 0], lists.shape[1]
+        t.slots = min(space.shape[0], lists.shape[0])
+        t.volume = t.sides[0].size * t.sides[1].size * t.sides[2].size
+        t.blocks = blocks_of(t.sides)
+        t.total = t.sizes.parts * ((t.sizes.groups + t.sizes.block_groups - 1) // t.sizes.block_groups)
+        t.isa, t.words = isa, &words[0]
+        if floating is float:
+            fc_share(&words[0], weights_of_float, &t)
+        else:
+            fc_share(&words[0], weights_of_double, &t)
+
+
+cdef void weights_of_float(void* task) noexcept nogil:
+    draw_weights(<const Weights*> task, <float*> NULL)
+
+
+cdef void weights_of_double(void* task) noexcept nogil:
+    draw_weights(<const Weights*> task, <double*> NULL)
+
+
+cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
+    """A few groups at a time, until none is left."""
+    cdef const WeightSizes* s = &t.sizes
+    cdef const Side* sides = t.sides
+    cdef int isa = t.isa, which = 0 if floating is float else 1
+    cdef fc_pad_t pad = fc_pad_table[which][isa]
+    cdef Block block
+    cdef Py_ssize_t lanes = fc_depthwise_lanes(which, isa), taps = s.k * s.high, step = s.filters * s.channels * taps
+    cdef Py_ssize_t filled = -1, count = 0, group, groups, part, piece, g, i, first, channel, plane
+    cdef Py_ssize_t slot = fc_draw(&t.words[FC_THREADS], 1), index = fc_draw(&t.words[FC_DRAWN], 1)
+    cdef const floating* source = <const floating*> t.source
+    cdef floating* space = <floating*> t.space + slot * t.space_pitch
+    cdef floating* totals = space + s.totals_at
+    cdef fc_piece* pieces = <fc_piece*> (t.lists + slot * t.lists_pitch)
+    fc_check(slot < t.slots or index >= t.total)
+    while index < t.total:
+        part = cut(&group, &groups, index, s.groups, s.block_groups)
+        for i in range(groups * step * lanes):
+            totals[i] = 0
+        piece = part
+        while piece < s.images * t.blocks:
+            block.image = piece // t.blocks
+            if filled != piece % t.blocks:
+                filled = piece % t.blocks
+                place_block(&block, filled, sides)
+                count = cut_pieces(pieces, sides, &block)
+                fc_check(count * 7 <= t.lists_pitch)
+            # As in `product`, one copy ahead of the sums.
+            for g in range(groups + 1):
+                plane = block.image * s.groups + group + g
+                if g < groups:
+                    for channel in range(s.channels):
+                        first = (plane * s.channels + channel) * t.volume
+                        pad(space + g % 2 * s.dout_at + channel * s.channel_pitch, sides[1].pitch, pieces, count,
+                            source + first, sides[1].stride * sides[2].size, sides[2].stride, t.sources - first)
+                if g > 0:
+                    contract(
+                        t, (plane - 1) * s.filters, &block, space + (g - 1) % 2 * s.dout_at, space + 2 * s.dout_at,
+                        totals + (g - 1) * step * lanes, lanes,
+                    )
+            piece += s.parts
+        fc_lanes_table[which][isa](
+            totals, groups * step, taps, t.places, <floating*> t.result + part * t.result_pitch + group * step
+        )
+        index = fc_draw(&t.words[FC_DRAWN], 1)
 
 
 cdef void contract(
-    const floating[::1] dout, Py_ssize_t row, const WeightSizes* s, const Side* sides, const Block* b,
-    const Py_ssize_t[::1] at, const floating* patch, floating* copied, floating* totals, int dtype, int isa,
+    const Weights* t, Py_ssize_t row, const Block* b, const floating* patch, floating* copied, floating* totals,
     Py_ssize_t lanes,
 ) noexcept nogil:
     """One block of one group: each filter's outputs, of which `row` is the first plane, with each channel."""
+    cdef const WeightSizes* s = &t.sizes
+    cdef const Side* sides = t.sides
+    cdef int dtype = 0 if floating is float else 1
     cdef Py_ssize_t plane = sides[1].out * sides[2].out, f, c, od, i, first
     cdef const floating* rows
     cdef fc_taps taps
-    taps.k, taps.high, taps.at = s.k, s.high, &at[0]
+    taps.k, taps.high, taps.at = s.k, s.high, t.at
     taps.pitch = sides[1].pitch
     for f in range(s.filters):
         for od in range(b.n[0]):
             first = (
                 ((row + f) * sides[0].out + b.begin[0] + od) * plane + b.begin[1] * sides[2].out + b.begin[2]
             )
-            fc_check(first + (b.n[1] - 1) * sides[2].out + b.n[2] <= dout.shape[0])
-            rows = &dout[first]
+            fc_check(first + (b.n[1] - 1) * sides[2].out + b.n[2] <= t.douts)
+            rows = <const floating*> t.dout + first
             taps.to_pitch = sides[2].out
-            if b.n[2] < lanes and first + (b.n[1] - 1) * sides[2].out + lanes > dout.shape[0]:
+            if b.n[2] < lanes and first + (b.n[1] - 1) * sides[2].out + lanes > t.douts:
                 # A vector would read past the end of dout.
                 taps.to_pitch = b.n[2]
                 for i in range(b.n[1] * b.n[2]):
                     copied[i] = rows[i // b.n[2] * sides[2].out + i % b.n[2]]
                 rows = copied
             for c in range(s.channels):
-                fc_dots_table[dtype][isa](
+                fc_dots_table[dtype][t.isa](
                     &taps, patch + c * s.channel_pitch + od * sides[0].pitch, rows, b.n[1], b.n[2],
                     totals + (f * s.channels + c) * s.k * s.high * lanes,
                 )

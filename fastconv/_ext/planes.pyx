@@ -1,11 +1,13 @@
 """Rectifying, and sums and maxima of whole planes: by vectors, at the speed of memory.
 
-``counter`` and ``grain`` are as in im2col.pyx.
+Each function shares its work by `words`: see team.h.
 """
 
 from libc.stdint cimport int32_t
 
-from fastconv._ext.runs cimport fc_check, fc_draw, floating
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.runs cimport fc_check, floating
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 cdef extern from "planes.h" nogil:
@@ -20,54 +22,125 @@ cdef extern from "planes.h" nogil:
 
 
 cdef enum:
-    PIECE = 1 << 12  # elements: what `grain` counts where there are no planes
+    PIECE = 1 << 12  # elements: an item where there are no planes
 
 
-def rectify(
-    const floating[::1] sign, const floating[::1] source, floating[::1] to, bint gradient, int isa,
-    Py_ssize_t[::1] counter, Py_ssize_t grain,
-):
-    """to = source where sign > 0, else 0; a NaN in `sign` takes `source` too, except in the `gradient`."""
-    cdef Py_ssize_t n = to.shape[0], total = (n + PIECE - 1) // PIECE, begin, at
-    cdef int dtype = 0 if floating is float else 1
-    cdef fc_rectify_t kernel = fc_rectify_gradient_table[dtype][isa] if gradient else fc_rectify_table[dtype][isa]
+# What all threads of a call of `rectify` read.
+cdef struct Rectifying:
+    fc_rectify_t kernel
+    const char* sign
+    const char* source
+    char* to
+    Py_ssize_t n
+    Py_ssize_t itemsize
+    Py_ssize_t* words
+
+
+def rectify(int dtype, sign, source, to, bint gradient, int isa, words):
+    """to = source where sign > 0, else 0; a NaN in `sign` takes `source` too, except in the `gradient`.
+
+    `dtype` of all three is 0 (float32) or 1 (float64).
+    """
+    cdef Rectifying r
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Run signs = run_of(sign, itemsize, False), sources = run_of(source, itemsize, False)
+    cdef Run results = run_of(to, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
-        fc_check(sign.shape[0] == n and source.shape[0] == n)
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            at = begin * PIECE
-            kernel(&sign[at], &source[at], &to[at], min(n, min(begin + grain, total) * PIECE) - at)
-            begin = fc_draw(&counter[0], grain)
+        r.kernel = fc_rectify_gradient_table[dtype][isa] if gradient else fc_rectify_table[dtype][isa]
+        fc_check(signs.n == results.n and sources.n == results.n)
+        r.sign, r.source, r.to = <const char*> signs.at, <const char*> sources.at, <char*> results.at
+        r.n, r.itemsize, r.words = results.n, itemsize, shared
+        fc_share(shared, draw_pieces, &r)
 
 
-def totals(
-    const floating[:, ::1] x, double[::1] sums, int isa, Py_ssize_t[::1] counter, Py_ssize_t grain,
-):
+cdef void draw_pieces(void* task) noexcept nogil:
+    cdef const Rectifying* r = <const Rectifying*> task
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t pieces = (r.n + PIECE - 1) // PIECE, most = r.words[FC_GRAIN] * PIECE, begin, at
+    while True:
+        begin = fc_next(r.words, &member, pieces) * PIECE
+        if begin >= r.n:
+            return
+        at = begin * r.itemsize
+        r.kernel(r.sign + at, r.source + at, r.to + at, min(most, r.n - begin))
+
+
+# What all threads of a call that reduces planes read.
+cdef struct Reduction:
+    fc_total_t total
+    fc_highest_t highest
+    const void* x
+    void* out            # numbers of the dtype, or for `totals` doubles
+    int32_t* indices
+    Py_ssize_t planes
+    Py_ssize_t cells
+    Py_ssize_t* words
+
+
+def totals(const floating[:, ::1] x, double[::1] sums, int isa, Py_ssize_t[::1] words):
     """sums (P,): of every row of x (P, n)."""
-    cdef Py_ssize_t total = x.shape[0], begin, p
-    cdef int dtype = 0 if floating is float else 1
+    cdef Reduction r
     with nogil:
-        fc_check(sums.shape[0] == total)
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for p in range(begin, min(begin + grain, total)):
-                sums[p] = fc_total_table[dtype][isa](&x[p, 0], x.shape[1])
-            begin = fc_draw(&counter[0], grain)
+        fc_check(sums.shape[0] == x.shape[0])
+        r.total = fc_total_table[0 if floating is float else 1][isa]
+        r.x, r.out = <const void*> &x[0, 0], <void*> &sums[0]
+        r.planes, r.cells, r.words = x.shape[0], x.shape[1], &words[0]
+        if floating is float:
+            fc_share(&words[0], totals_of_float, &r)
+        else:
+            fc_share(&words[0], totals_of_double, &r)
 
 
-def highest(
-    const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, Py_ssize_t[::1] counter,
-    Py_ssize_t grain,
-):
+cdef void totals_of_float(void* task) noexcept nogil:
+    draw_totals(<const Reduction*> task, <float*> NULL)
+
+
+cdef void totals_of_double(void* task) noexcept nogil:
+    draw_totals(<const Reduction*> task, <double*> NULL)
+
+
+cdef void draw_totals(const Reduction* r, floating* dtype) noexcept nogil:
+    cdef const floating* x = <const floating*> r.x
+    cdef double* sums = <double*> r.out
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.planes), p
+    while begin < r.planes:
+        for p in range(begin, min(begin + grain, r.planes)):
+            sums[p] = r.total(x + p * r.cells, r.cells)
+        begin = fc_next(r.words, &member, r.planes)
+
+
+def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, Py_ssize_t[::1] words):
     """out and indices (P,): the first maximum of every row of x (P, n), or its first NaN, and its place."""
-    cdef Py_ssize_t total = x.shape[0], begin, p, at
-    cdef int dtype = 0 if floating is float else 1
+    cdef Reduction r
     with nogil:
-        fc_check(out.shape[0] == total and indices.shape[0] == total)
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for p in range(begin, min(begin + grain, total)):
-                at = fc_highest_table[dtype][isa](&x[p, 0], x.shape[1])
-                out[p] = x[p, at]
-                indices[p] = <int32_t> at
-            begin = fc_draw(&counter[0], grain)
+        fc_check(out.shape[0] == x.shape[0] and indices.shape[0] == x.shape[0])
+        r.highest = fc_highest_table[0 if floating is float else 1][isa]
+        r.x, r.out, r.indices = <const void*> &x[0, 0], <void*> &out[0], &indices[0]
+        r.planes, r.cells, r.words = x.shape[0], x.shape[1], &words[0]
+        if floating is float:
+            fc_share(&words[0], highest_of_float, &r)
+        else:
+            fc_share(&words[0], highest_of_double, &r)
+
+
+cdef void highest_of_float(void* task) noexcept nogil:
+    draw_highest(<const Reduction*> task, <float*> NULL)
+
+
+cdef void highest_of_double(void* task) noexcept nogil:
+    draw_highest(<const Reduction*> task, <double*> NULL)
+
+
+cdef void draw_highest(const Reduction* r, floating* dtype) noexcept nogil:
+    cdef const floating* x = <const floating*> r.x
+    cdef floating* out = <floating*> r.out
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.planes), p, at
+    while begin < r.planes:
+        for p in range(begin, min(begin + grain, r.planes)):
+            at = r.highest(x + p * r.cells, r.cells)
+            out[p] = x[p * r.cells + at]
+            r.indices[p] = <int32_t> at
+        begin = fc_next(r.words, &member, r.planes)

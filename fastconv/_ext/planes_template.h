@@ -5,8 +5,9 @@
 FC_INLINE void FC_N(fc_where_positive)(const FC_T *sign, const FC_T *from, FC_T *to, ptrdiff_t n, const int nan)
 {
     const FC_V zero = FC_N(fc_splat)(0);
-    ptrdiff_t i;
-    for (i = 0; i + FC_VL <= n; i += FC_VL) {
+    /* The first vector reaches into the second, from which on none is stored across lines of the cache. */
+    ptrdiff_t i = 0, next = FC_VL - (ptrdiff_t)((size_t)to / FC_BYTES % FC_VL);
+    for (; i + FC_VL <= n; i = next, next += FC_VL) {
         const FC_V of = FC_N(fc_load)(sign + i);
         FC_N(fc_store)(to + i, FC_N(fc_pick)(FC_N(fc_takes)(of, zero, nan), FC_N(fc_load)(from + i), zero));
     }

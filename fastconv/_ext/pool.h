@@ -63,5 +63,7 @@ FC_TABLE(fc_pool_share_t, fc_pool_share);
 FC_TABLE(fc_pool_gather_t, fc_pool_gather);
 FC_TABLE(fc_pairs_forward_t, fc_pairs_forward);
 FC_TABLE(fc_pairs_backward_t, fc_pairs_backward);
+FC_TABLE(fc_pairs_forward_t, fc_pairs_mean);
+FC_TABLE(fc_pairs_backward_t, fc_pairs_spread);
 
 #endif /* FASTCONV_POOL_H */

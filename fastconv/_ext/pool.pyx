@@ -1,25 +1,29 @@
 """Maximum and sum over windows, and their adjoints, over three lifted axes.
 
 Planes are the N * C images of one channel each. ``axes``, ``reach``,
-``counter`` and ``grain`` are as in im2col.pyx.
+``counter`` and ``grain`` are as in im2col.pyx, and ``words`` is what team.h
+shares work by.
 
-`forward_rows` and `mean_backward_rows` are by vectors over the outputs of a row; the
-others are for what those are not made for: long windows, planes whose cells are
-not counted in 32 bits, gradients of the mean at strides above 2. There outputs are taken some
-`rows` at a time, which stay in the first-level cache while every tap meets them.
+`forward_rows`, `mean_backward_rows` and those of pairs are by vectors over the outputs of a row.
+`max_forward`, `sum_forward` and `sum_backward` are for what those are not made for: long windows, planes
+whose cells are not counted in 32 bits, gradients of the mean at strides above 2. There outputs are taken
+some `rows` at a time, which stay in the first-level cache while every tap meets them.
 """
 
 from libc.stdint cimport int32_t, int64_t
 
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.pool_rows cimport (
     FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_SLACK, Place, Plan, fc_pairs_backward_table,
-    fc_pairs_forward_table, fc_pool_begin_table, fc_pool_forward_table, fc_pool_gather_table, fc_pool_load_table,
-    fc_pool_share_table, place, place_count, read_plan,
+    fc_pairs_backward_t, fc_pairs_forward_t, fc_pairs_forward_table, fc_pairs_mean_table, fc_pairs_spread_table,
+    fc_pool_begin_table, fc_pool_forward_table, fc_pool_gather_table, fc_pool_load_table, fc_pool_share_table, place,
+    place_count, read_plan,
 )
 from fastconv._ext.runs cimport (
     Axis, cell, fc_check, fc_draw, fc_max_f32_i32, fc_max_f32_i64, fc_max_f64_i32, fc_max_f64_i64,
     floating, gather_add, read_axis, scatter_add, seen, zero,
 )
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 ctypedef fused index_t:
@@ -42,7 +46,8 @@ cdef inline void maximum(
 
 cdef enum:
     FEW = 4
-    FEW_CELLS = 1 << 11  # so many planes of so many cells stay in the first-level cache
+    FEW_BYTES = 1 << 12   # so many planes of so many bytes stay in the first-level cache
+    PAIR_BYTES = 1 << 13  # and two of so many
 
 
 cdef enum:
@@ -156,32 +161,84 @@ cdef inline bint scatter_planes(
     return astray
 
 
-def max_backward(
-    const floating[:, ::1] dout, const index_t[:, ::1] indices, floating[:, ::1] dx, char[::1] astray,
-    Py_ssize_t[::1] counter, Py_ssize_t grain,
-):
-    """dx (P, D * H * W): every entry of dout (P, L) added where its maximum was.
+# What all threads of a call of `max_backward` read.
+cdef struct Scatter:
+    const void* dout
+    const void* indices
+    void* dx
+    char* astray
+    Py_ssize_t planes
+    Py_ssize_t cells
+    Py_ssize_t outputs
+    Py_ssize_t* words
 
-    An index outside the plane, which only a cache that was tampered with has,
-    is not followed; astray[0] is set instead.
+
+def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, words):
+    """dx (planes * cells): every entry of dout (planes * L) added where its maximum was; whether all were in a plane.
+
+    `dtype` is 0 (float32) or 1 (float64), and indices are int64 where `wide`, else int32. One outside the
+    plane, which only a cache that was tampered with has, is not followed.
     """
-    cdef Py_ssize_t total = dx.shape[0], cells = dx.shape[1], L = dout.shape[1], begin, end, p, n
-    cdef bint stray
+    cdef Scatter s
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
+    cdef Run places = run_of(indices, 8 if wide else 4, False)
+    cdef char astray = False
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            end, p = min(begin + grain, total), begin
-            while p < end:
-                n = FEW if cells <= FEW_CELLS and p + FEW <= end else 1
-                zero(&dx[p, 0], n * cells)
-                if n == FEW:
-                    stray = scatter_planes(FEW, &dx[p, 0], cells, &dout[p, 0], &indices[p, 0], L)
-                else:
-                    stray = scatter_planes(1, &dx[p, 0], cells, &dout[p, 0], &indices[p, 0], L)
-                if stray:
-                    astray[0] = 1
-                p += n
-            begin = fc_draw(&counter[0], grain)
+        s.planes, s.cells, s.outputs = planes, dxs.n // planes, douts.n // planes
+        fc_check(dxs.n == planes * s.cells and douts.n == planes * s.outputs and places.n == douts.n)
+        s.dout, s.indices, s.dx = douts.at, places.at, dxs.at
+        s.astray, s.words = &astray, shared
+        if dtype == 0:
+            fc_share(shared, scatter_float_int64 if wide else scatter_float_int32, &s)
+        else:
+            fc_share(shared, scatter_double_int64 if wide else scatter_double_int32, &s)
+    return not astray
+
+
+cdef void scatter_float_int32(void* task) noexcept nogil:
+    draw_scatters(<const Scatter*> task, <float*> NULL, <int32_t*> NULL)
+
+
+cdef void scatter_float_int64(void* task) noexcept nogil:
+    draw_scatters(<const Scatter*> task, <float*> NULL, <int64_t*> NULL)
+
+
+cdef void scatter_double_int32(void* task) noexcept nogil:
+    draw_scatters(<const Scatter*> task, <double*> NULL, <int32_t*> NULL)
+
+
+cdef void scatter_double_int64(void* task) noexcept nogil:
+    draw_scatters(<const Scatter*> task, <double*> NULL, <int64_t*> NULL)
+
+
+cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype) noexcept nogil:
+    cdef fc_member member = fc_enrol(s.words)
+    cdef Py_ssize_t cells = s.cells, L = s.outputs, grain = s.words[FC_GRAIN], end, p, n
+    cdef Py_ssize_t begin = fc_next(s.words, &member, s.planes)
+    cdef const floating* dout = <const floating*> s.dout
+    cdef const index_t* indices = <const index_t*> s.indices
+    cdef floating* dx = <floating*> s.dx
+    cdef Py_ssize_t bytes = cells * <Py_ssize_t> sizeof(floating)
+    cdef bint stray
+    while begin < s.planes:
+        end, p = min(begin + grain, s.planes), begin
+        while p < end:
+            n = FEW if bytes <= FEW_BYTES else 2 if bytes <= PAIR_BYTES else 1
+            if p + n > end:
+                n = 1
+            zero(dx + p * cells, n * cells)
+            if n == FEW:
+                stray = scatter_planes(FEW, dx + p * cells, cells, dout + p * L, indices + p * L, L)
+            elif n == 2:
+                stray = scatter_planes(2, dx + p * cells, cells, dout + p * L, indices + p * L, L)
+            else:
+                stray = scatter_planes(1, dx + p * cells, cells, dout + p * L, indices + p * L, L)
+            if stray:
+                s.astray[0] = 1
+            p += n
+        begin = fc_next(s.words, &member, s.planes)
 
 
 def sum_forward(
@@ -239,157 +296,299 @@ cdef inline floating* aligned(floating* p) noexcept nogil:
     return <floating*> ((<size_t> p + 63) // 64 * 64)
 
 
+# What all threads of a call by rows read.
+cdef struct Rows:
+    Plan plan
+    const void* source
+    Py_ssize_t sources   # its elements
+    void* result
+    int32_t* indices
+    void* space
+    Py_ssize_t space_pitch
+    Py_ssize_t slots
+    Py_ssize_t total
+    int op
+    int isa
+    Py_ssize_t* words
+
+
 def forward_rows(
-    const floating[::1] x, floating[::1] out, int32_t[::1] indices, const Py_ssize_t[::1] table,
-    floating[:, ::1] space, int isa, Py_ssize_t[::1] counter, Py_ssize_t grain,
+    int dtype, x, out, indices, table, space, Py_ssize_t slots, int isa, words,
 ):
     """out, and for the maximum its `indices`, of every window of x; the mean where `indices` is empty.
 
-    Each thread takes a row of `space`, as many elements as the table says.
+    `dtype` is 0 (float32) or 1 (float64). Each thread takes one of `slots` rows of `space`, as many elements
+    as the table says.
     """
-    cdef Plan plan
+    cdef Rows r
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
+    cdef Run spaces = run_of(space, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef const Py_ssize_t* entries = numbers_of(table)
+    with nogil:
+        r.plan = read_plan(entries)
+        planes = xs.n // r.plan.cells
+        r.total = place_count(planes, &r.plan, r.plan.pool.out)
+        r.op, r.indices = FC_POOL_MEAN, NULL
+        if places.n:
+            r.op, r.indices = FC_POOL_MAX, <int32_t*> places.at
+        fc_check(xs.n == planes * r.plan.cells and outs.n == planes * r.plan.outputs)
+        fc_check(places.n == 0 or places.n == outs.n)
+        r.source, r.sources, r.result = xs.at, xs.n, outs.at
+        set_rows(&r, &spaces, slots, isa, shared)
+        fc_share(shared, forward_of_double if dtype else forward_of_float, &r)
+
+
+cdef inline void set_rows(Rows* r, const Run* space, Py_ssize_t slots, int isa, Py_ssize_t* words) noexcept nogil:
+    r.space, r.space_pitch, r.slots = space.at, space.n // slots, slots
+    r.isa, r.words = isa, words
+    fc_check(FC_SLACK + r.plan.lanes + r.plan.batch * r.plan.block <= r.space_pitch)
+
+
+cdef void forward_of_float(void* task) noexcept nogil:
+    draw_forward(<const Rows*> task, <float*> NULL)
+
+
+cdef void forward_of_double(void* task) noexcept nogil:
+    draw_forward(<const Rows*> task, <double*> NULL)
+
+
+cdef inline floating* begin_rows(const Rows* r, Py_ssize_t slot, floating* dtype) noexcept nogil:
+    """This thread's workspace, with what is the same for all windows at its beginning."""
+    cdef floating* lanes = aligned(<floating*> r.space + slot * r.space_pitch)
+    fc_check(slot < r.slots)
+    fc_pool_begin_table[0 if floating is float else 1][r.isa](&r.plan.pool, r.op, lanes)
+    return lanes
+
+
+cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
+    cdef const Plan* plan = &r.plan
     cdef Place here
-    cdef Py_ssize_t planes, total, begin, last, first, i
-    cdef int dtype = 0 if floating is float else 1, op = FC_POOL_MAX if indices.shape[0] else FC_POOL_MEAN
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.total), last, first, i
+    cdef int isa = r.isa, op = r.op, which = 0 if floating is float else 1
+    cdef const floating* x = <const floating*> r.source
+    cdef floating* out = <floating*> r.result
     cdef floating* lanes
     cdef floating* blocks
     cdef const floating* end
     cdef bint odd
-    with nogil:
-        plan = read_plan(&table[0])
-        planes = x.shape[0] // plan.cells
-        total = place_count(planes, &plan, plan.pool.out)
-        fc_check(x.shape[0] == planes * plan.cells and out.shape[0] == planes * plan.outputs)
-        fc_check(op == FC_POOL_MEAN or indices.shape[0] == out.shape[0])
-        begin = fc_draw(&counter[0], grain)
-        if begin < total:
-            i = fc_draw(&counter[1], 1)
-            fc_check(i < space.shape[0] and FC_SLACK + plan.lanes + plan.batch * plan.block <= space.shape[1])
-            lanes = aligned(&space[i, 0])
-            blocks = lanes + plan.lanes
-            fc_pool_begin_table[dtype][isa](&plan.pool, op, lanes)
-        while begin < total:
-            last = min(begin + grain, total)
-            # Vectors may spill up to where this draw's outputs end.
-            here = place(last, &plan, plan.pool.out)
-            end = &out[0] + here.at
-            first = begin
-            while first < last:
-                odd = False
-                for i in range(first, min(first + plan.batch, last)):
-                    here = place(i, &plan, plan.pool.out)
-                    odd |= fc_pool_load_table[dtype][isa](
-                        &plan.pool, op, blocks + (i - first) * plan.block, &x[here.plane * plan.cells],
-                        &x[0] + x.shape[0], here.depth, here.begin, here.end,
-                    )
-                for i in range(first, min(first + plan.batch, last)):
-                    here = place(i, &plan, plan.pool.out)
-                    fc_pool_forward_table[dtype][isa](
-                        &plan.pool, FC_POOL_MAX_OR_NAN if odd and op == FC_POOL_MAX else op,
-                        blocks + (i - first) * plan.block, lanes, &out[here.at],
-                        &indices[here.at] if op == FC_POOL_MAX else NULL, end, here.depth, here.begin, here.end,
-                    )
-                first += plan.batch
-            begin = fc_draw(&counter[0], grain)
+    if begin >= r.total:
+        return
+    lanes = begin_rows(r, member.slot, dtype)
+    blocks = lanes + plan.lanes
+    while begin < r.total:
+        last = min(begin + grain, r.total)
+        # Vectors may spill up to where this draw's outputs end.
+        here = place(last, plan, plan.pool.out)
+        end = out + here.at
+        first = begin
+        while first < last:
+            odd = False
+            for i in range(first, min(first + plan.batch, last)):
+                here = place(i, plan, plan.pool.out)
+                odd |= fc_pool_load_table[which][isa](
+                    &plan.pool, op, blocks + (i - first) * plan.block, x + here.plane * plan.cells, x + r.sources,
+                    here.depth, here.begin, here.end,
+                )
+            for i in range(first, min(first + plan.batch, last)):
+                here = place(i, plan, plan.pool.out)
+                fc_pool_forward_table[which][isa](
+                    &plan.pool, FC_POOL_MAX_OR_NAN if odd and op == FC_POOL_MAX else op,
+                    blocks + (i - first) * plan.block, lanes, out + here.at,
+                    r.indices + here.at if op == FC_POOL_MAX else NULL, end, here.depth, here.begin, here.end,
+                )
+            first += plan.batch
+        begin = fc_next(r.words, &member, r.total)
 
 
 def mean_backward_rows(
-    const floating[::1] dout, floating[::1] dx, const Py_ssize_t[::1] table, floating[:, ::1] space, int isa,
-    Py_ssize_t[::1] counter, Py_ssize_t grain,
+    int dtype, dout, dx, table, space, Py_ssize_t slots, int isa, words,
 ):
     """dx: every entry of dout over its window's count, added to each cell of the window."""
-    cdef Plan plan
+    cdef Rows r
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
+    cdef Run spaces = run_of(space, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef const Py_ssize_t* entries = numbers_of(table)
+    with nogil:
+        r.plan = read_plan(entries)
+        planes = dxs.n // r.plan.cells
+        r.total = place_count(planes, &r.plan, r.plan.pool.size)
+        fc_check(dxs.n == planes * r.plan.cells and douts.n == planes * r.plan.outputs)
+        r.source, r.sources, r.result = douts.at, douts.n, dxs.at
+        r.op, r.indices = FC_POOL_MEAN, NULL
+        set_rows(&r, &spaces, slots, isa, shared)
+        fc_share(shared, mean_backward_of_double if dtype else mean_backward_of_float, &r)
+
+
+cdef void mean_backward_of_float(void* task) noexcept nogil:
+    draw_mean_backward(<const Rows*> task, <float*> NULL)
+
+
+cdef void mean_backward_of_double(void* task) noexcept nogil:
+    draw_mean_backward(<const Rows*> task, <double*> NULL)
+
+
+cdef void draw_mean_backward(const Rows* r, floating* dtype) noexcept nogil:
+    cdef const Plan* plan = &r.plan
     cdef Place here
-    cdef Py_ssize_t planes, total, begin, last, first, i
-    cdef int dtype = 0 if floating is float else 1
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.total), last, first, i
+    cdef int isa = r.isa, which = 0 if floating is float else 1
+    cdef const floating* dout = <const floating*> r.source
+    cdef floating* dx = <floating*> r.result
     cdef floating* lanes
     cdef floating* blocks
     cdef const floating* end
-    with nogil:
-        plan = read_plan(&table[0])
-        planes = dx.shape[0] // plan.cells
-        total = place_count(planes, &plan, plan.pool.size)
-        fc_check(dx.shape[0] == planes * plan.cells and dout.shape[0] == planes * plan.outputs)
-        begin = fc_draw(&counter[0], grain)
-        if begin < total:
-            i = fc_draw(&counter[1], 1)
-            fc_check(i < space.shape[0] and FC_SLACK + plan.lanes + plan.batch * plan.block <= space.shape[1])
-            lanes = aligned(&space[i, 0])
-            blocks = lanes + plan.lanes
-            fc_pool_begin_table[dtype][isa](&plan.pool, FC_POOL_MEAN, lanes)
-        while begin < total:
-            last = min(begin + grain, total)
-            here = place(last, &plan, plan.pool.size)
-            end = &dx[0] + here.at
-            first = begin
-            while first < last:
-                for i in range(first, min(first + plan.batch, last)):
-                    here = place(i, &plan, plan.pool.size)
-                    fc_pool_share_table[dtype][isa](
-                        &plan.pool, blocks + (i - first) * plan.block, lanes, &dout[here.plane * plan.outputs],
-                        &dout[0] + dout.shape[0], here.depth, here.begin, here.end,
-                    )
-                for i in range(first, min(first + plan.batch, last)):
-                    here = place(i, &plan, plan.pool.size)
-                    fc_pool_gather_table[dtype][isa](
-                        &plan.pool, blocks + (i - first) * plan.block, &dx[here.at], end,
-                        here.depth, here.begin, here.end,
-                    )
-                first += plan.batch
-            begin = fc_draw(&counter[0], grain)
+    if begin >= r.total:
+        return
+    lanes = begin_rows(r, member.slot, dtype)
+    blocks = lanes + plan.lanes
+    while begin < r.total:
+        last = min(begin + grain, r.total)
+        here = place(last, plan, plan.pool.size)
+        end = dx + here.at
+        first = begin
+        while first < last:
+            for i in range(first, min(first + plan.batch, last)):
+                here = place(i, plan, plan.pool.size)
+                fc_pool_share_table[which][isa](
+                    &plan.pool, blocks + (i - first) * plan.block, lanes, dout + here.plane * plan.outputs,
+                    dout + r.sources, here.depth, here.begin, here.end,
+                )
+            for i in range(first, min(first + plan.batch, last)):
+                here = place(i, plan, plan.pool.size)
+                fc_pool_gather_table[which][isa](
+                    &plan.pool, blocks + (i - first) * plan.block, dx + here.at, end,
+                    here.depth, here.begin, here.end,
+                )
+            first += plan.batch
+        begin = fc_next(r.words, &member, r.total)
+
+
+# What all threads of a call for windows of 2 x 2 cells at a stride of 2 read.
+cdef struct Pairs:
+    fc_pairs_forward_t forward
+    fc_pairs_backward_t backward
+    const void* source
+    Py_ssize_t sources   # its elements
+    void* result
+    int32_t* indices     # NULL for the mean
+    char* astray
+    Py_ssize_t height    # of the image
+    Py_ssize_t width
+    Py_ssize_t rows      # of outputs, to a block
+    Py_ssize_t total
+    Py_ssize_t* words
 
 
 def pairs_forward(
-    const floating[::1] x, floating[::1] out, int32_t[::1] indices, Py_ssize_t height, Py_ssize_t width, int isa,
-    Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
+    int dtype, x, out, indices, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
 ):
-    """As `forward_rows`, the maximum of 2 x 2 cells at a stride of 2, `rows` rows of outputs to a block."""
-    cdef Py_ssize_t cells = height * width, tall = height // 2, wide = width // 2, blocks = (tall - 1) // rows + 1
-    cdef Py_ssize_t total = x.shape[0] // cells * blocks, begin, last, i, p, top, at
-    cdef int dtype = 0 if floating is float else 1
-    cdef const floating* end
+    """As `forward_rows`, `rows` rows of outputs to a block."""
+    cdef Pairs p
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
-        fc_check(x.shape[0] % cells == 0 and out.shape[0] == x.shape[0] // cells * tall * wide)
-        fc_check(out.shape[0] == indices.shape[0])
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            last = min(begin + grain, total)
-            end = &out[0] + (last // blocks * tall + last % blocks * rows) * wide
-            for i in range(begin, last):
-                p, top = i // blocks, i % blocks * rows
-                at = (p * tall + top) * wide
-                fc_pairs_forward_table[dtype][isa](
-                    &x[p * cells + 2 * top * width], &x[0] + x.shape[0], width, 2 * top * width,
-                    &out[at], &indices[at], end, min(rows, tall - top),
-                )
-            begin = fc_draw(&counter[0], grain)
+        p.forward, p.indices = fc_pairs_mean_table[dtype][isa], NULL
+        if places.n:
+            p.forward, p.indices = fc_pairs_forward_table[dtype][isa], <int32_t*> places.at
+        p.source, p.sources, p.result = xs.at, xs.n, outs.at
+        p.height, p.width, p.rows, p.words = height, width, rows, shared
+        planes = xs.n // (height * width)
+        p.total = planes * ((height // 2 - 1) // rows + 1)
+        fc_check(xs.n == planes * height * width and outs.n == planes * (height // 2) * (width // 2))
+        fc_check(places.n == 0 or outs.n == places.n)
+        fc_share(shared, pairs_forward_of_double if dtype else pairs_forward_of_float, &p)
+
+
+cdef void pairs_forward_of_float(void* task) noexcept nogil:
+    draw_pairs_forward(<const Pairs*> task, <float*> NULL)
+
+
+cdef void pairs_forward_of_double(void* task) noexcept nogil:
+    draw_pairs_forward(<const Pairs*> task, <double*> NULL)
+
+
+cdef void draw_pairs_forward(const Pairs* p, floating* dtype) noexcept nogil:
+    cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
+    cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at
+    cdef fc_member member = fc_enrol(p.words)
+    cdef Py_ssize_t begin = fc_next(p.words, &member, p.total)
+    cdef const floating* x = <const floating*> p.source
+    cdef floating* out = <floating*> p.result
+    cdef const floating* end
+    while begin < p.total:
+        last = min(begin + grain, p.total)
+        end = out + (last // blocks * tall + last % blocks * rows) * wide
+        for i in range(begin, last):
+            plane, top = i // blocks, i % blocks * rows
+            at = (plane * tall + top) * wide
+            p.forward(
+                x + plane * cells + 2 * top * p.width, x + p.sources, p.width, 2 * top * p.width, out + at,
+                NULL if p.indices == NULL else p.indices + at, end, min(rows, tall - top),
+            )
+        begin = fc_next(p.words, &member, p.total)
 
 
 def pairs_backward(
-    const floating[::1] dout, const int32_t[::1] indices, floating[::1] dx, char[::1] astray,
-    Py_ssize_t height, Py_ssize_t width, int isa, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
+    int dtype, dout, indices, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa,
+    words,
 ):
-    """The adjoint of `pairs_forward`; astray[0] is set where an index is not of its own window."""
-    cdef Py_ssize_t cells = height * width, tall = height // 2, wide = width // 2, blocks = (tall - 1) // rows + 1
-    cdef Py_ssize_t total = dx.shape[0] // cells * blocks, begin, last, i, p, top, at
-    cdef int dtype = 0 if floating is float else 1, stray = 0
-    cdef const floating* end
+    """The adjoint of `pairs_forward`; whether every index is of its own window."""
+    cdef Pairs p
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
+    cdef Run places = run_of(indices, 4, False)
+    cdef char astray = False
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
-        fc_check(dx.shape[0] % cells == 0 and dout.shape[0] == dx.shape[0] // cells * tall * wide)
-        fc_check(dout.shape[0] == indices.shape[0])
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            last = min(begin + grain, total)
-            end = &dx[0] + last // blocks * cells + last % blocks * rows * 2 * width
-            for i in range(begin, last):
-                p, top = i // blocks, i % blocks * rows
-                at = (p * tall + top) * wide
-                stray |= fc_pairs_backward_table[dtype][isa](
-                    &dout[at], &dout[0] + dout.shape[0], &indices[at], width, 2 * top * width,
-                    &dx[p * cells + 2 * top * width], end, min(rows, tall - top),
-                )
-                if top + rows >= tall and height % 2:
-                    zero(&dx[(p + 1) * cells - width], width)
-            begin = fc_draw(&counter[0], grain)
-        if stray:
-            astray[0] = 1
+        p.backward, p.indices = fc_pairs_spread_table[dtype][isa], NULL
+        if places.n:
+            p.backward, p.indices = fc_pairs_backward_table[dtype][isa], <int32_t*> places.at
+        p.source, p.sources, p.result = douts.at, douts.n, dxs.at
+        p.height, p.width, p.rows, p.astray, p.words = height, width, rows, &astray, shared
+        planes = dxs.n // (height * width)
+        p.total = planes * ((height // 2 - 1) // rows + 1)
+        fc_check(dxs.n == planes * height * width and douts.n == planes * (height // 2) * (width // 2))
+        fc_check(places.n == 0 or douts.n == places.n)
+        fc_share(shared, pairs_backward_of_double if dtype else pairs_backward_of_float, &p)
+    return not astray
+
+
+cdef void pairs_backward_of_float(void* task) noexcept nogil:
+    draw_pairs_backward(<const Pairs*> task, <float*> NULL)
+
+
+cdef void pairs_backward_of_double(void* task) noexcept nogil:
+    draw_pairs_backward(<const Pairs*> task, <double*> NULL)
+
+
+cdef void draw_pairs_backward(const Pairs* p, floating* dtype) noexcept nogil:
+    cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
+    cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at
+    cdef fc_member member = fc_enrol(p.words)
+    cdef Py_ssize_t begin = fc_next(p.words, &member, p.total)
+    cdef const floating* dout = <const floating*> p.source
+    cdef floating* dx = <floating*> p.result
+    cdef const floating* end
+    cdef int stray = 0
+    while begin < p.total:
+        last = min(begin + grain, p.total)
+        end = dx + last // blocks * cells + last % blocks * rows * 2 * p.width
+        for i in range(begin, last):
+            plane, top = i // blocks, i % blocks * rows
+            at = (plane * tall + top) * wide
+            stray |= p.backward(
+                dout + at, dout + p.sources, NULL if p.indices == NULL else p.indices + at, p.width,
+                2 * top * p.width, dx + plane * cells + 2 * top * p.width, end, min(rows, tall - top),
+            )
+            if top + rows >= tall and p.height % 2:
+                zero(dx + (plane + 1) * cells - p.width, p.width)
+        begin = fc_next(p.words, &member, p.total)
+    if stray:
+        p.astray[0] = 1

@@ -1,5 +1,5 @@
-/* Maxima of 2 x 2 cells at a stride of 2 without padding, by far the most common pooling, with nothing copied
- * first: see pool.h. Cells are numbered from `cell` on, which is the first of the first row. */
+/* Maxima and means of 2 x 2 cells at a stride of 2 without padding, by far the most common pooling, with nothing
+ * copied first: see pool.h. Cells are numbered from `cell` on, which is the first of the first row. */
 
 /* 2 * FC_VL elements of which `there` can be read: the even ones and the odd ones. */
 FC_INLINE void FC_N(fc_load_pairs)(const FC_T *from, ptrdiff_t there, FC_V *evens, FC_V *odds)
@@ -112,4 +112,63 @@ static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, cons
         }
     }
     return FC_N(fc_any)(astray);
+}
+
+/* The mean, which has no places. */
+static void FC_N(fc_pairs_mean)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out_,
+                                int32_t *where, const void *out_end, ptrdiff_t rows)
+{
+    const FC_T *row = (const FC_T *)x;
+    const ptrdiff_t wide = width / 2;
+    const FC_V quarter = FC_N(fc_splat)((FC_T)0.25);
+    FC_T *out = (FC_T *)out_;
+    (void)cell, (void)where;
+    for (; rows > 0; rows--, row += 2 * width, out += wide) {
+        ptrdiff_t i;
+        for (i = 0; i < wide; i += FC_VL) {
+            const FC_T *from = row + 2 * i;
+            const ptrdiff_t there = (const FC_T *)x_end - from, n = wide - i < FC_VL ? wide - i : FC_VL;
+            FC_V left, right, low, low_right;
+            FC_N(fc_load_pairs)(from, there, &left, &right);
+            FC_N(fc_load_pairs)(from + width, there - width, &low, &low_right);
+            FC_N(fc_store_some)(out + i, (left + right + low + low_right) * quarter, n, (const FC_T *)out_end);
+        }
+    }
+}
+
+/* Its adjoint; the rows' ends are as in `fc_pairs_backward`. */
+static int FC_N(fc_pairs_spread)(const void *dout_, const void *dout_end, const int32_t *where, ptrdiff_t width,
+                                 ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
+{
+    const FC_T *dout = (const FC_T *)dout_;
+    const ptrdiff_t wide = width / 2;
+    const FC_V quarter = FC_N(fc_splat)((FC_T)0.25);
+    FC_T *dx = (FC_T *)dx_;
+    (void)cell, (void)where;
+    for (; rows > 0; rows--, dout += wide) {
+        int low;
+        for (low = 0; low < 2; low++, dx += width) {
+            ptrdiff_t i, t;
+            for (i = 0; i < wide; i += FC_VL) {
+                const ptrdiff_t there = (const FC_T *)dout_end - (dout + i), left = width - 2 * i;
+                FC_V value;
+                if (there >= FC_VL) {
+                    value = FC_N(fc_load)(dout + i) * quarter;
+                } else {
+                    FC_T some[FC_VL];
+                    for (t = 0; t < FC_VL; t++)
+                        some[t] = t < there ? dout[i + t] : 0;
+                    value = FC_N(fc_load)(some) * quarter;
+                }
+                FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mesh_low)(value, value), left < FC_VL ? left : FC_VL,
+                                    (const FC_T *)dx_end);
+                if (left > FC_VL)
+                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mesh_high)(value, value),
+                                        left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
+            }
+            if (width > 2 * wide)
+                dx[width - 1] = 0;
+        }
+    }
+    return 0;
 }

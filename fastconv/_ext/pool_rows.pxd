@@ -72,6 +72,8 @@ cdef extern from "pool.h" nogil:
     const fc_pool_gather_t[2][3] fc_pool_gather_table
     const fc_pairs_forward_t[2][3] fc_pairs_forward_table
     const fc_pairs_backward_t[2][3] fc_pairs_backward_table
+    const fc_pairs_forward_t[2][3] fc_pairs_mean_table
+    const fc_pairs_backward_t[2][3] fc_pairs_spread_table
 
 
 # Where a block is: its plane, its depth, its rows, and the first of these in the array.

@@ -12,14 +12,33 @@
 #if defined(_MSC_VER)
 #include <intrin.h>
 #endif
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 typedef void (*fc_work)(void *task);
 
-/* The words of a call (see _threads.run): pieces drawn, threads that drew, helpers wanted, address of a gate. */
-enum { FC_DRAWN, FC_THREADS, FC_WANTED, FC_GATE, FC_WORDS };
+/* The words of a call (see _threads.share): pieces drawn, threads that drew, helpers wanted, address of a gate,
+ * pieces to a draw, and draws from the end. */
+enum { FC_DRAWN, FC_THREADS, FC_WANTED, FC_GATE, FC_GRAIN, FC_FROM_END, FC_WORDS };
 
 /* The words of a gate. `open` is how many helpers joined the call that has it, or FC_SHUT. */
-enum { FC_OPEN, FC_TAKEN, FC_CALL, FC_WORK, FC_TASK, FC_SEATS, FC_FINISHED, FC_AWAY, FC_GATE_WORDS };
+enum {
+    FC_OPEN,
+    FC_TAKEN,
+    FC_CALL,
+    FC_WORK,
+    FC_TASK,
+    FC_SEATS,
+    FC_FINISHED,
+    FC_AWAY,
+    FC_ASLEEP,
+    FC_BELL,
+    FC_GATE_WORDS
+};
 enum { FC_SHUT = -1 };
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -51,6 +70,37 @@ static inline int fc_cas(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t new_)
 #endif
 #endif
 
+/* Helpers that have waited long sleep at the gate, where the system lets them: a bell wakes them without the
+ * interpreter. Whoever misses it sleeps until the next; no call waits for a helper that has not joined. */
+#if defined(__linux__) && defined(SYS_futex)
+enum { FC_BELLS = 1 };
+
+static inline void fc_ring(ptrdiff_t *gate, ptrdiff_t helpers)
+{
+    uint32_t *bell = (uint32_t *)&gate[FC_BELL];
+    if (fc_peek(&gate[FC_ASLEEP]) > 0) {
+        __atomic_fetch_add(bell, 1, __ATOMIC_ACQ_REL);
+        syscall(SYS_futex, bell, FUTEX_WAKE_PRIVATE, (int)helpers, NULL, NULL, 0);
+    }
+}
+
+/* Until the bell rings, unless it has since it was `heard`. */
+static inline void fc_sleep(ptrdiff_t *gate, uint32_t heard)
+{
+    syscall(SYS_futex, (uint32_t *)&gate[FC_BELL], FUTEX_WAIT_PRIVATE, heard, NULL, NULL, 0);
+}
+
+static inline uint32_t fc_listen(ptrdiff_t *gate)
+{
+    return __atomic_load_n((uint32_t *)&gate[FC_BELL], __ATOMIC_ACQUIRE);
+}
+#else
+enum { FC_BELLS = 0 };
+#define fc_ring(gate, helpers) ((void)0)
+#define fc_sleep(gate, heard) ((void)0)
+#define fc_listen(gate) 0u
+#endif
+
 /* work(task) in this thread and in the helpers that come; every one of them has left when it returns. */
 static inline void fc_share(ptrdiff_t *words, fc_work work, void *task)
 {
@@ -66,6 +116,7 @@ static inline void fc_share(ptrdiff_t *words, fc_work work, void *task)
     gate[FC_FINISHED] = 0;
     fc_add(&gate[FC_CALL], 1);
     fc_swap(&gate[FC_OPEN], 0);
+    fc_ring(gate, words[FC_WANTED]);
     work(task);
     joined = fc_swap(&gate[FC_OPEN], FC_SHUT);
     while (fc_peek(&gate[FC_FINISHED]) < joined)
@@ -73,26 +124,66 @@ static inline void fc_share(ptrdiff_t *words, fc_work work, void *task)
     fc_swap(&gate[FC_TAKEN], 0);
 }
 
-/* Join whatever call opens the gate, until none has for so many turns, or helpers are called away. */
+/* Join the call that has the gate, unless that is `last`; whether it was joined. */
+static inline int fc_join(ptrdiff_t *gate, ptrdiff_t *last)
+{
+    const ptrdiff_t open = fc_peek(&gate[FC_OPEN]);
+    /* A call is joined once: who comes back finds nothing left to draw, but would take another workspace. */
+    if (open < 0 || fc_peek(&gate[FC_CALL]) == *last || open >= fc_peek(&gate[FC_SEATS]) ||
+        !fc_cas(&gate[FC_OPEN], open, open + 1))
+        return 0;
+    /* Joined, the call cannot end before this helper has: what it announced stays. It may be a later
+     * call than the one looked at, and wants fewer helpers. */
+    *last = fc_peek(&gate[FC_CALL]);
+    if (open < gate[FC_SEATS])
+        ((fc_work)gate[FC_WORK])((void *)gate[FC_TASK]);
+    fc_add(&gate[FC_FINISHED], 1);
+    return 1;
+}
+
+/* Join whatever call opens the gate, until helpers are called away. After so many turns without a call a helper
+ * sleeps, or where there is no bell it leaves. */
 static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
 {
-    ptrdiff_t turn, last = -1;
+    ptrdiff_t turn = 0, last = -1;
     const ptrdiff_t away = fc_peek(&gate[FC_AWAY]);
-    for (turn = 0; turn < turns && fc_peek(&gate[FC_AWAY]) == away; turn++) {
-        ptrdiff_t open = fc_peek(&gate[FC_OPEN]);
-        /* A call is joined once: who comes back finds nothing left to draw, but would take another workspace. */
-        if (open >= 0 && fc_peek(&gate[FC_CALL]) != last && open < fc_peek(&gate[FC_SEATS]) &&
-            fc_cas(&gate[FC_OPEN], open, open + 1)) {
-            /* Joined, the call cannot end before this helper has: what it announced stays. It may be a later
-             * call than the one looked at, and wants fewer helpers. */
-            last = fc_peek(&gate[FC_CALL]);
-            if (open < gate[FC_SEATS])
-                ((fc_work)gate[FC_WORK])((void *)gate[FC_TASK]);
-            fc_add(&gate[FC_FINISHED], 1);
+    while (fc_peek(&gate[FC_AWAY]) == away) {
+        turn = fc_join(gate, &last) ? 0 : turn + 1;
+        fc_pause();
+        if (turn >= turns) {
+            const unsigned heard = (unsigned)fc_listen(gate);
+            if (!FC_BELLS)
+                return;
+            fc_add(&gate[FC_ASLEEP], 1);
+            if (!fc_join(gate, &last) && fc_peek(&gate[FC_AWAY]) == away)
+                fc_sleep(gate, heard);
+            fc_add(&gate[FC_ASLEEP], -1);
             turn = 0;
         }
-        fc_pause();
     }
+}
+
+/* A thread of a call: its number, and how often it drew. */
+typedef struct {
+    ptrdiff_t slot, drew;
+} fc_member;
+
+static inline fc_member fc_enrol(ptrdiff_t *words)
+{
+    fc_member member;
+    member.slot = fc_add(&words[FC_THREADS], 1);
+    member.drew = 0;
+    return member;
+}
+
+/* The first of the next words[FC_GRAIN] of `total` pieces, or `total` when none are left. One thread takes them
+ * from the front and the others from the end: in call after call a thread finds in its cache what it had there. */
+static inline ptrdiff_t fc_next(ptrdiff_t *words, fc_member *member, ptrdiff_t total)
+{
+    const ptrdiff_t grain = words[FC_GRAIN], draws = (total + grain - 1) / grain;
+    if (fc_add(&words[FC_DRAWN], 1) >= draws)
+        return total;
+    return (member->slot == 0 ? member->drew++ : draws - 1 - fc_add(&words[FC_FROM_END], 1)) * grain;
 }
 
 #endif /* FASTCONV_TEAM_H */

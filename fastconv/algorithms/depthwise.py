@@ -128,13 +128,12 @@ class Depthwise(Algorithm):
         workers = min(threads, plan.items)
         lists = np.empty((workers, plan.lists), np.intp)
         with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:
-            _threads.run(
+            _threads.share(
                 _WEIGHTS[dw.dtype],
                 (x.reshape(-1), dout.reshape(-1), parts, *plan.tables, space, lists, plan.isa),
                 items=plan.items,
                 work=_work(geometry, dw.dtype),
                 threads=threads,
-                grain=1,
             )
         if plan.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
@@ -153,7 +152,7 @@ def _run(
     workers = min(threads, plan.items)
     lists = np.empty((workers, plan.lists), np.intp)
     with _arrays.workspace("blocks of the image", (workers, plan.space), result.dtype) as space:
-        _threads.run(
+        _threads.share(
             _PRODUCT[result.dtype],
             (
                 source.reshape(-1),
@@ -172,7 +171,7 @@ def _run(
 
 
 def _work(geometry: ConvGeometry, dtype: np.dtype) -> int:
-    """Bytes a plain copy moves in the time it takes, for `_threads.run`."""
+    """Bytes a plain copy moves in the time it takes, for `_threads.share`."""
     return int(2e10 * DEPTHWISE.cost("forward", geometry, dtype, 1))
 
 

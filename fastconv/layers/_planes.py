@@ -10,12 +10,10 @@ from fastconv import _isa, _memory, _threads
 from fastconv._ext import planes as _ext
 
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-_RECTIFY = {dtype: _ext.rectify[name] for dtype, name in _NAMES.items()}
+_DTYPES = {dtype: i for i, dtype in enumerate(_NAMES)}
 _TOTALS = {dtype: _ext.totals[name] for dtype, name in _NAMES.items()}
 _HIGHEST = {dtype: _ext.highest[name] for dtype, name in _NAMES.items()}
 
-#: What is only streamed is done before a helper is awake, unless it is this much larger than elsewhere.
-_STREAMED = 4
 #: Elements of a piece: PIECE in planes.pyx.
 _PIECE = 1 << 12
 
@@ -23,12 +21,13 @@ _PIECE = 1 << 12
 def rectify(sign: np.ndarray, source: np.ndarray, *, gradient: bool) -> np.ndarray:
     """`source` where `sign` is positive, or NaN and this is no gradient; zeros elsewhere. All C-contiguous."""
     to = _memory.empty(source.shape, source.dtype)
-    if to.size:
-        _threads.run(
-            _RECTIFY[to.dtype],
-            (sign.reshape(-1), source.reshape(-1), to.reshape(-1), gradient, _isa.current),
-            items=-(-to.size // _PIECE),
-            work=to.nbytes // _STREAMED,
+    size = to.size
+    if size:
+        _threads.share(
+            _ext.rectify,
+            (_DTYPES[to.dtype], sign, source, to, gradient, _isa.current),
+            items=-(-size // _PIECE),
+            work=to.nbytes,
             threads=_threads.get_threads(),
         )
     return to
@@ -38,11 +37,11 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
     """The float64 sum of each plane of x (N, C, *spatial), (N, C)."""
     sums = np.zeros(x.shape[:2])
     if x.size:
-        _threads.run(
+        _threads.share(
             _TOTALS[x.dtype],
             (x.reshape(sums.size, -1), sums.reshape(-1), _isa.current),
             items=sums.size,
-            work=x.nbytes // _STREAMED,
+            work=x.nbytes // 2,
             threads=threads,
         )
     return sums
@@ -51,7 +50,7 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
 def plane_maxima(x: np.ndarray, out: np.ndarray, indices: np.ndarray, threads: int) -> None:
     """The maximum of each plane of x, and where it is: `out` and `indices` have an entry for each."""
     planes = math.prod(x.shape[:2])
-    _threads.run(
+    _threads.share(
         _HIGHEST[x.dtype],
         (x.reshape(planes, -1), out.reshape(-1), indices.reshape(-1), _isa.current),
         items=planes,

@@ -11,27 +11,26 @@ import math
 
 import numpy as np
 
-from fastconv import _isa, _threads
+from fastconv import _isa, _memory, _threads
 from fastconv._ext import pool as _ext
 from fastconv.geometry import PoolGeometry
 from fastconv.layers import _pool_tables
 from fastconv.layers._planes import plane_maxima, plane_sums
 
+#: What a maximum's place is kept as.
+INDEX_DTYPES = _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+
 _NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-_INDEX_NAMES = {np.dtype(np.int32): "int32_t", np.dtype(np.int64): "int64_t"}
+_INDEX_NAMES = {_INT32: "int32_t", _INT64: "int64_t"}
+_DTYPES = {dtype: i for i, dtype in enumerate(_NAMES)}
 _SUM = {dtype: (_ext.sum_forward[name], _ext.sum_backward[name]) for dtype, name in _NAMES.items()}
 _MAX = {
-    (dtype, index): (_ext.max_forward[f"{name}|{index_name}"], _ext.max_backward[f"{name}|{index_name}"])
+    (dtype, index): _ext.max_forward[f"{name}|{index_name}"]
     for dtype, name in _NAMES.items()
     for index, index_name in _INDEX_NAMES.items()
 }
-
-_ROWS = {dtype: (_ext.forward_rows[name], _ext.mean_backward_rows[name]) for dtype, name in _NAMES.items()}
-_PAIRS = {dtype: (_ext.pairs_forward[name], _ext.pairs_backward[name]) for dtype, name in _NAMES.items()}
+#: The mean has no places.
 _NO_INDICES = np.empty(0, np.int32)
-
-#: What a maximum's place is kept as.
-INDEX_DTYPES = tuple(_INDEX_NAMES)
 
 #: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
 _SLOWNESS = 8
@@ -39,6 +38,8 @@ _SLOWNESS = 8
 _ROWS_SLOWNESS = 1
 #: And what a block of rows takes besides.
 _ITEM_BYTES = 500
+#: Time of putting gradients in their places one by one against a copy of the indices' bytes.
+_SCATTERED = 5
 #: Gradients of narrower images are sooner put in their places one by one.
 _PAIRS_WIDTH = 24
 #: Planes with more cells are indexed by 64 bits.
@@ -55,18 +56,19 @@ def planes(array: np.ndarray) -> np.ndarray:
 def maximum(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> np.ndarray:
     """`out`, the maximum of every window of x; returns where each is in its plane."""
     # Half the memory wherever a plane's cells can be counted in 32 bits.
-    small = math.prod(x.shape[2:]) <= _INT32_CELLS
-    indices = np.empty(geometry.out_shape, np.int32 if small else np.int64)
+    small = geometry.cells <= _INT32_CELLS
+    indices = _memory.empty(geometry.out_shape, _INT32 if small else _INT64)
     if not out.size:
         return indices
     if small and geometry.is_global:
         plane_maxima(x, out, indices, threads)
-    elif small and geometry.in_pairs:
-        _pairs(0, (x, out, indices), geometry, threads)
-    elif not (small and _forward_rows(x, out, indices, geometry, threads)):
+    elif not (
+        small
+        and (_pairs_forward(x, out, indices, geometry, threads) or _rows_forward(x, out, indices, geometry, threads))
+    ):
         rows, blocks = _rows(geometry)
         _threads.run(
-            _MAX[x.dtype, indices.dtype][0],
+            _MAX[x.dtype, indices.dtype],
             (planes(x), planes(out), planes(indices), *geometry.tables),
             items=blocks,
             tail=(rows,),
@@ -82,21 +84,17 @@ def maximum_gradient(
     """dx, each entry of dout added where its maximum was; False if some index is outside its plane."""
     if not dx.size:
         return True
-    astray = np.zeros(1, np.int8)
-    if geometry.in_pairs and dx.shape[-1] >= _PAIRS_WIDTH and indices.dtype == np.int32:
-        _pairs(1, (dout, indices, dx, astray), geometry, threads)
-        if not astray[0]:
-            return True
-        # Not from a forward pass, then; what can be made of it the general kernel knows.
-        astray[0] = 0
-    _threads.run(
-        _MAX[dx.dtype, indices.dtype][1],
-        (planes(dout), planes(indices), planes(dx), astray),
-        items=math.prod(geometry.x_shape[:2]),
-        work=(dx.nbytes + dout.nbytes + indices.nbytes) // 3,
+    wide = indices.dtype == _INT64
+    if dx.shape[-1] >= _PAIRS_WIDTH and not wide and _pairs_backward(dout, indices, dx, geometry, threads):
+        # Else they are not from a forward pass; what can be made of them the general kernel knows.
+        return True
+    return _threads.share(
+        _ext.max_backward,
+        (_DTYPES[dx.dtype], dout, indices, dx, wide, geometry.planes),
+        items=geometry.planes,
+        work=dx.nbytes // 3 + _SCATTERED * indices.nbytes,
         threads=threads,
     )
-    return not astray[0]
 
 
 def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> None:
@@ -104,8 +102,11 @@ def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, i
     if not out.size:
         return
     if geometry.is_global:
-        out[...] = (plane_sums(x, threads) / math.prod(x.shape[2:])).reshape(out.shape)
-    elif not _forward_rows(x, out, _NO_INDICES, geometry, threads, include_pad):
+        out[...] = (plane_sums(x, threads) / geometry.cells).reshape(out.shape)
+    elif not (
+        _pairs_forward(x, out, _NO_INDICES, geometry, threads)
+        or _rows_forward(x, out, _NO_INDICES, geometry, threads, include_pad)
+    ):
         rows, blocks = _rows(geometry)
         _threads.run(
             _SUM[x.dtype][0],
@@ -123,14 +124,17 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
     if not dx.size:
         return
     if geometry.is_global:
-        planes(dx)[...] = planes(dout / dx.dtype.type(math.prod(geometry.x_shape[2:])))
-    elif not _mean_backward_rows(dout, dx, geometry, threads, include_pad):
+        planes(dx)[...] = planes(dout / dx.dtype.type(geometry.cells))
+    elif not (
+        _pairs_backward(dout, _NO_INDICES, dx, geometry, threads)
+        or _rows_backward(dout, dx, geometry, threads, include_pad)
+    ):
         share = dout / geometry.window_sizes(include_pad).astype(dx.dtype)
         _threads.run(
             _SUM[dx.dtype][1],
             (planes(share), planes(dx), *geometry.tables),
             tail=_rows(geometry)[:1],
-            items=math.prod(geometry.x_shape[:2]),
+            items=geometry.planes,
             work=_SLOWNESS * (dx.nbytes + dout.nbytes),
             threads=threads,
         )
@@ -143,7 +147,7 @@ def _rows(geometry: PoolGeometry) -> tuple[int, int]:
     return rows, math.prod(geometry.out_shape[:2]) * depth * -(-height // rows)
 
 
-def _forward_rows(
+def _rows_forward(
     x: np.ndarray,
     out: np.ndarray,
     indices: np.ndarray,
@@ -155,9 +159,9 @@ def _forward_rows(
     plan = _pool_tables.plan(geometry, "forward", include_pad)
     if plan is None:
         return False
-    _threads.run(
-        _ROWS[x.dtype][0],
-        (_flat(x), _flat(out), _flat(indices), plan.table, _space(plan, x, threads), _isa.current),
+    _threads.share(
+        _ext.forward_rows,
+        (_DTYPES[x.dtype], x, out, indices, *_workspace(plan, x, threads)),
         items=plan.items,
         work=_ROWS_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes) + _ITEM_BYTES * plan.items,
         threads=threads,
@@ -165,16 +169,14 @@ def _forward_rows(
     return True
 
 
-def _mean_backward_rows(
-    dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool
-) -> bool:
+def _rows_backward(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> bool:
     """The adjoint of the mean; False where the windows are not made for it."""
     plan = _pool_tables.plan(geometry, "backward", include_pad)
     if plan is None:
         return False
-    _threads.run(
-        _ROWS[dx.dtype][1],
-        (_flat(dout), _flat(dx), plan.table, _space(plan, dx, threads), _isa.current),
+    _threads.share(
+        _ext.mean_backward_rows,
+        (_DTYPES[dx.dtype], dout, dx, *_workspace(plan, dx, threads)),
         items=plan.items,
         work=_ROWS_SLOWNESS * (dx.nbytes + dout.nbytes) + _ITEM_BYTES * plan.items,
         threads=threads,
@@ -182,23 +184,43 @@ def _mean_backward_rows(
     return True
 
 
-def _pairs(direction: int, arrays: tuple[np.ndarray, ...], geometry: PoolGeometry, threads: int) -> None:
-    """The maximum of 2 x 2 cells, forward or backward."""
-    rows, items = _pool_tables.pair_blocks(geometry)
-    _threads.run(
-        _PAIRS[arrays[0].dtype][direction],
-        (*map(_flat, arrays), *geometry.x_shape[2:], _isa.current),
+def _workspace(plan: _pool_tables.Plan, like: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """The table, a row of workspace for each thread that can come, how many these are, and the instruction set."""
+    slots = _threads.most(threads, plan.items)
+    space = np.empty(slots * plan.space, like.dtype)
+    return plan.table, space, slots, _isa.narrow(plan.width * like.itemsize)
+
+
+def _pairs_forward(x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry: PoolGeometry, threads: int) -> bool:
+    """As `_rows_forward`, of 2 x 2 cells."""
+    pairs = _pool_tables.pairs(geometry)
+    if pairs is None:
+        return False
+    height, width, rows, items = pairs
+    isa = _isa.narrow(width // 2 * x.itemsize)
+    _threads.share(
+        _ext.pairs_forward,
+        (_DTYPES[x.dtype], x, out, indices, height, width, rows, isa),
         items=items,
-        work=sum(array.nbytes for array in arrays) // 3,
+        work=x.nbytes // 2,
         threads=threads,
-        tail=(rows,),
     )
+    return True
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    return array.reshape(-1)
-
-
-def _space(plan: _pool_tables.Plan, like: np.ndarray, threads: int) -> np.ndarray:
-    """A row of workspace for each thread that can come."""
-    return np.empty((_threads.most(threads, plan.items), plan.space), like.dtype)
+def _pairs_backward(
+    dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
+) -> bool:
+    """The adjoint; False also where some index is not of its window."""
+    pairs = _pool_tables.pairs(geometry)
+    if pairs is None:
+        return False
+    height, width, rows, items = pairs
+    isa = _isa.narrow(width // 2 * dx.itemsize)
+    return _threads.share(
+        _ext.pairs_backward,
+        (_DTYPES[dx.dtype], dout, indices, dx, height, width, rows, isa),
+        items=items,
+        work=dx.nbytes // 2,
+        threads=threads,
+    )

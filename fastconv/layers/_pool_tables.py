@@ -178,10 +178,20 @@ def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
 
 
 class Plan(NamedTuple):
-    """A table, elements of workspace a thread, and how many blocks a whole batch has."""
+    """A table, elements of workspace a thread, blocks in all, and cells along the width that are one vector's."""
 
     table: np.ndarray
     space: int
+    items: int
+    width: int
+
+
+class Pairs(NamedTuple):
+    """Of windows of 2 x 2: the image's sizes, rows of outputs to a block, and blocks in all."""
+
+    height: int
+    width: int
+    rows: int
     items: int
 
 
@@ -196,7 +206,8 @@ def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> Pl
             plans[key] = None
         else:
             block_rows, space = table[18:20].tolist()
-            plans[key] = Plan(table, space, _blocks(shape, block_rows))
+            width = shape[-1] if direction == "forward" else -(-shape[-1] // geometry.axes[-1].stride)
+            plans[key] = Plan(table, space, _blocks(shape, block_rows), width)
     return plans[key]
 
 
@@ -205,8 +216,16 @@ def _blocks(shape: tuple[int, ...], rows: int) -> int:
     return math.prod(shape[:2]) * depth * -(-height // rows)
 
 
-def pair_blocks(geometry: PoolGeometry) -> tuple[int, int]:
-    """Rows of a block, and blocks in all, for windows of 2 x 2."""
-    height, width = geometry.out_shape[2:]
-    rows = max(1, min(height, BLOCK_ELEMENTS // width))
-    return rows, math.prod(geometry.out_shape[:2]) * -(-height // rows)
+def pairs(geometry: PoolGeometry) -> Pairs | None:
+    """What a call needs for windows of 2 x 2 within the image, kept with the geometry; None for others."""
+    plans: dict[int, Pairs | None] = vars(geometry).setdefault("_pair_plans", {})
+    if BLOCK_ELEMENTS not in plans:
+        plans[BLOCK_ELEMENTS] = _pairs(geometry) if geometry.in_pairs else None
+    return plans[BLOCK_ELEMENTS]
+
+
+def _pairs(geometry: PoolGeometry) -> Pairs:
+    high, wide = geometry.out_shape[2:]
+    rows = max(1, min(high, BLOCK_ELEMENTS // wide))
+    height, width = geometry.x_shape[2:]
+    return Pairs(height, width, rows, math.prod(geometry.out_shape[:2]) * -(-high // rows))

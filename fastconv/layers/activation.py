@@ -40,8 +40,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     >>> relu_forward([-1.0, 2.0])[0]
     array([0., 2.])
     """
-    x = _arrays.as_array("x", x)
-    x = _arrays.prepare(x, _arrays.result_dtype(x))
+    x = _arrays.as_floats("x", x)
     return rectify(x, x, gradient=False), x
 
 
@@ -74,6 +73,5 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     array([0., 5.])
     """
     as_cache(cache, "relu_forward", np.ndarray)
-    dtype = _arrays.result_dtype(_arrays.as_array("cache", cache))
-    dout = _arrays.cast_gradient("dout", dout, cache.shape, dtype)
-    return rectify(_arrays.prepare(cache, dtype), dout, gradient=True)
+    x = _arrays.as_floats("cache", cache)
+    return rectify(x, _arrays.cast_gradient("dout", dout, x.shape, x.dtype), gradient=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import _arrays, _threads
+from fastconv import _arrays, _memory, _threads
 from fastconv._options import as_bool, as_cache, as_shape, merge_options
-from fastconv.geometry import PoolGeometry, resolve_pool
+from fastconv.geometry import PoolGeometry, is_plain, resolve_pool
 from fastconv.layers import _pool_kernels
 
 _DEFAULTS: dict[str, Any] = {
@@ -61,21 +62,35 @@ def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
 
 
 def _prepare(
-    where: str, x: Any, pool_param: Any, options: Mapping[str, Any], defaults: Mapping[str, Any] = _DEFAULTS
-) -> tuple[np.ndarray, PoolGeometry, dict[str, Any]]:
+    where: str, x: Any, pool_param: Any, options: Mapping[str, Any]
+) -> tuple[np.ndarray, PoolGeometry, Mapping[str, Any]]:
+    x = _arrays.as_floats("x", x)
+    if pool_param is None and is_plain(tuple(options.values())):
+        return x, *_resolve_plain(where, x.shape, **options)
+    return x, *_resolve(where, x.shape, pool_param, options)
+
+
+def _resolve(
+    where: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
+) -> tuple[PoolGeometry, Mapping[str, Any]]:
+    defaults = _AVG_DEFAULTS if where == "avg_pool_forward" else _DEFAULTS
     settings = merge_options(where, defaults, options, pool_param, "pool_param")
-    x = _arrays.as_array("x", x)
-    kernel_size = _kernel_size(where, settings, x.ndim - 2)
+    kernel_size = _kernel_size(where, settings, len(x_shape) - 2)
     _threads.resolve(settings["threads"])
     geometry = resolve_pool(
-        x.shape,
+        x_shape,
         kernel_size=kernel_size,
         stride=settings["stride"],
         pad=settings["pad"],
         dilation=settings["dilation"],
         ceil_mode=settings["ceil_mode"],
     )
-    return _arrays.prepare(x, _arrays.result_dtype(x)), geometry, settings
+    return geometry, settings
+
+
+@functools.lru_cache(maxsize=512, typed=True)
+def _resolve_plain(where: str, x_shape: tuple[int, ...], /, **options: Any) -> tuple[PoolGeometry, Mapping[str, Any]]:
+    return _resolve(where, x_shape, None, options)
 
 
 def max_pool_forward(
@@ -171,7 +186,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     as_cache(cache, "max_pool_forward", MaxPoolCache)
     geometry, indices, dtype, threads = cache
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
-    dx = np.empty(geometry.x_shape, dtype)
+    dx = _memory.empty(geometry.x_shape, dtype)
     fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
     if not fit or not indices.flags.c_contiguous:
         raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
@@ -302,7 +317,7 @@ def avg_pool_forward(
     >>> avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 4.0]]]), kernel_size=2)[0]
     array([[[2., 3.]]])
     """
-    x, geometry, rest = _prepare("avg_pool_forward", x, pool_param, options, _AVG_DEFAULTS)
+    x, geometry, rest = _prepare("avg_pool_forward", x, pool_param, options)
     return forward_avg(x, geometry, as_bool("count_include_pad", rest["count_include_pad"]), rest["threads"])
 
 
@@ -346,6 +361,6 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     as_cache(cache, "avg_pool_forward", AvgPoolCache)
     geometry, count_include_pad, dtype, threads = cache
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
-    dx = np.empty(geometry.x_shape, dtype)
+    dx = _memory.empty(geometry.x_shape, dtype)
     _pool_kernels.mean_gradient(dout, dx, geometry, _threads.resolve(threads), count_include_pad)
     return dx

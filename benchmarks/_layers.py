@@ -140,3 +140,14 @@ BEYOND = (
     Layer("R3D", (8, 14, 14), 128, 128, (3, 3, 3), pad=(1, 1, 1)),
     Layer("R(2+1)D", (16, 28, 28), 64, 64, (3, 1, 1), pad=(1, 0, 0)),
 )
+
+#: Layers that people work out by hand or train on in a minute: what a call costs counts most.
+SMALL = (
+    Layer("hand", 5, 1, 1, 3),
+    Layer("hand", 8, 1, 1, 3, pad=1),
+    Layer("hand", 4, 3, 2, 3, pad=1),
+    Layer("hand", 12, 3, 8, 3, stride=2, pad=1),
+    Layer("hand", (16,), 2, 3, (3,)),
+    Layer("digits", 8, 1, 8, 3, pad=1),
+    Layer("digits", 8, 8, 16, 3, pad=1),
+)

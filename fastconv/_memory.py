@@ -17,7 +17,7 @@ from contextlib import suppress
 import numpy as np
 
 #: Results from this size on; what is smaller the allocator keeps by itself, or clears in no time.
-_LEAST_BYTES = 1 << 22
+_LEAST_BYTES = 1 << 24
 #: Kept at most, unless ``FASTCONV_KEEP_MIB`` says.
 _KEPT_MIB = 512
 #: Memory may be this much larger than the result that it is given to.

@@ -208,7 +208,7 @@ def product(
     cdef Product p
     with nogil:
         p.sizes = read_sizes(sizes)
-        read_sides(p.sides, axes, phases)
+        read_sides(p.sides, &axes[0, 0], &phases[0, 0], phases.shape[1])
         p.source, p.sources = <const void*> &source[0], source.shape[0]
         p.w, p.result, p.bias = <const void*> &w[0], <void*> &result[0], NULL
         if bias.shape[0]:
@@ -400,7 +400,7 @@ def weights(
     cdef Weights t
     with nogil:
         t.sizes = read_weight_sizes(sizes)
-        read_sides(t.sides, axes, phases)
+        read_sides(t.sides, &axes[0, 0], &phases[0, 0], phases.shape[1])
         t.source, t.sources = <const void*> &source[0], source.shape[0]
         t.dout, t.douts = <const void*> &dout[0], dout.shape[0]
         t.result, t.result_pitch = <void*> &result[0, 0], result.shape[1]

@@ -115,7 +115,7 @@ static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, con
         for (count = FC_VL / 2; count; count /= 2) {
             FC_UNROLL
             for (r = 0; r < count; r++)
-                rows[r] = FC_EVENS(rows[2 * r], rows[2 * r + 1]) + FC_ODDS(rows[2 * r], rows[2 * r + 1]);
+                rows[r] = FC_N(fc_evens)(rows[2 * r], rows[2 * r + 1]) + FC_N(fc_odds)(rows[2 * r], rows[2 * r + 1]);
         }
         FC_N(fc_store)(sums, rows[0]);
         for (r = 0; r < FC_VL && i + r < n; r++) {

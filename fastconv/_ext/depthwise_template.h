@@ -27,36 +27,6 @@ FC_INLINE int FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last) { return first <
 FC_INLINE FC_V FC_N(fc_keep)(FC_V v, int mask) { return mask ? v : 0; }
 #endif
 
-/* Every second lane of a and b, and their lanes in turn. */
-#if FC_VL == 16
-#define FC_EVENS(a, b) \
-    __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
-#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
-#define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define FC_TURN_HIGH(a, b) \
-    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#elif FC_VL == 8
-#define FC_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
-#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
-#define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define FC_TURN_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#elif FC_VL == 4
-#define FC_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
-#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3, 5, 7)
-#define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define FC_TURN_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#elif FC_VL == 2
-#define FC_EVENS(a, b) __builtin_shufflevector(a, b, 0, 2)
-#define FC_ODDS(a, b) __builtin_shufflevector(a, b, 1, 3)
-#define FC_TURN_LOW(a, b) __builtin_shufflevector(a, b, 0, 2)
-#define FC_TURN_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
-#else
-#define FC_EVENS(a, b) ((void)(b), (a))
-#define FC_ODDS(a, b) ((void)(a), (b))
-#define FC_TURN_LOW(a, b) ((void)(b), (a))
-#define FC_TURN_HIGH(a, b) ((void)(a), (b))
-#endif
-
 /* Zeros; up to FC_VL - 1 of them past the end. */
 FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
 {
@@ -78,12 +48,12 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     } else if (stride == 2 && n >= FC_VL && room >= 2 * n) {
         for (i = 0;; i += FC_VL) {
             i = i < n - FC_VL ? i : n - FC_VL;
-            FC_N(fc_store)(to + i, FC_EVENS(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
+            FC_N(fc_store)(to + i, FC_N(fc_evens)(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
             if (i == n - FC_VL)
                 break;
         }
     } else if (stride == 2 && n < FC_VL && room >= 2 * FC_VL) {
-        const FC_V cells = FC_EVENS(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL));
+        const FC_V cells = FC_N(fc_evens)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL));
         FC_N(fc_store)(to, FC_N(fc_keep)(cells, FC_N(fc_between)(0, n)));
     } else {
         for (i = 0; i < n; i++)
@@ -102,7 +72,7 @@ FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_piece *piece, p
         for (; rows > 0 && left >= stride * FC_VL; rows--) {
             FC_V cells = FC_N(fc_load)(from);
             if (stride == 2)
-                cells = FC_EVENS(cells, FC_N(fc_load)(from + FC_VL));
+                cells = FC_N(fc_evens)(cells, FC_N(fc_load)(from + FC_VL));
             if (before)
                 FC_N(fc_store)(to, FC_N(fc_splat)(0));
             FC_N(fc_store)(to + before, FC_N(fc_keep)(cells, mask));
@@ -143,8 +113,8 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, c
             FC_N(fc_clear)(to[side], pieces[side]->before);
         for (i = 0; i + FC_VL <= n && 2 * (i + FC_VL) <= left; i += FC_VL) {
             const FC_V a = FC_N(fc_load)(from + 2 * i), b = FC_N(fc_load)(from + 2 * i + FC_VL);
-            FC_N(fc_store)(even + i, FC_EVENS(a, b));
-            FC_N(fc_store)(odd + i, FC_ODDS(a, b));
+            FC_N(fc_store)(even + i, FC_N(fc_evens)(a, b));
+            FC_N(fc_store)(odd + i, FC_N(fc_odds)(a, b));
         }
         for (side = 1; side >= 0; side--) {
             const ptrdiff_t before = pieces[side]->before, cells = pieces[side]->n, at = 2 * i + (side ^ shift);
@@ -331,7 +301,7 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
     FC_UNROLL
     for (r = 0; r < rows; r++) {
         FC_T *row = to + r * a->to_pitch;
-        const FC_V low = FC_TURN_LOW(sums[r][0], sums[r][1]), high = FC_TURN_HIGH(sums[r][0], sums[r][1]);
+        const FC_V low = FC_N(fc_mix_low)(sums[r][0], sums[r][1]), high = FC_N(fc_mix_high)(sums[r][0], sums[r][1]);
         if (lanes >= 2 * FC_VL || r < loose) {
             FC_N(fc_store)(row, low);
             FC_N(fc_store)(row + FC_VL, high);
@@ -374,7 +344,3 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
 }
 
 #include "depthwise_dots.h"
-#undef FC_EVENS
-#undef FC_ODDS
-#undef FC_TURN_LOW
-#undef FC_TURN_HIGH

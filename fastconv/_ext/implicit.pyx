@@ -5,6 +5,7 @@ they are few, filters. How the work is cut, and every table below, is
 fastconv.algorithms.implicit's.
 """
 
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport (
     FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_run, kernels, next_vectors,
@@ -51,7 +52,7 @@ cdef struct Sizes:
     Py_ssize_t positions_at   # and positions
 
 
-cdef inline Sizes read_sizes(const Py_ssize_t[::1] table) noexcept nogil:
+cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
     cdef Sizes s
     s.images, s.block_images, s.groups = table[0], table[1], table[2]
     s.rows, s.row_step, s.block_rows = table[3], table[4], table[5]
@@ -278,36 +279,36 @@ cdef struct Product:
 
 
 def product(
-    const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
-    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
-    const Py_ssize_t[::1] at, const Py_ssize_t[::1] tap_of, floating[:, ::1] space, int isa,
-    Py_ssize_t[::1] words,
+    int dtype, source, w, bias, result, axes, phases, sizes, at, tap_of, space, Py_ssize_t space_pitch, int isa, words
 ):
-    """result = w @ (source as columns) + bias, group by group and block by block."""
+    """result = w @ (source as columns) + bias, group by group and block by block; `bias` may be None.
+
+    All but the tables are of `dtype`, 0 (float32) or 1 (float64); each thread has `space_pitch` elements of `space`.
+    """
     cdef Product p
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, itemsize = 8 if dtype else 4
+    cdef Py_ssize_t* of_axes = numbers_of(axes)
+    cdef Py_ssize_t* of_sizes = numbers_of(sizes)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, itemsize, True)
+    cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
+    p.source, p.w, p.result = run_of(source, itemsize, False).at, weights.at, run_of(result, itemsize, True).at
+    p.bias = NULL if bias is None else run_of(bias, itemsize, False).at
+    p.at, p.tap_of = numbers_of(at), numbers_of(tap_of)
+    p.space, p.space_pitch, p.slots = workspace.at, space_pitch, workspace.n // space_pitch
+    p.words = shared
     with nogil:
-        p.sizes = read_sizes(sizes)
-        read_sides(p.sides, axes, phases)
-        p.kernel = kernels(0 if floating is float else 1, isa)
-        p.source, p.w, p.result = <const void*> &source[0], <const void*> &w[0], <void*> &result[0]
-        p.bias = NULL
-        if bias.shape[0]:
-            p.bias = <const void*> &bias[0]
-        p.at, p.tap_of = &at[0], &tap_of[0]
-        p.space, p.space_pitch, p.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        p.group_step = w.shape[0] // p.sizes.groups
+        p.sizes = read_sizes(of_sizes)
+        read_sides(p.sides, of_axes, <Py_ssize_t*> of_phases.at, of_phases.n // 3)
+        p.kernel = kernels(dtype, isa)
+        p.group_step = weights.n // p.sizes.groups
         p.volume = p.sides[0].size * p.sides[1].size * p.sides[2].size
         p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
         p.items = pieces(p.sizes.rows, p.sizes.block_rows) * p.sizes.groups
         p.items *= pieces(p.sizes.images, p.sizes.block_images)
         for i in range(3):
             p.items *= pieces(p.sides[i].out, p.sides[i].block)
-        p.words = &words[0]
-        if floating is float:
-            fc_share(&words[0], product_of_float, &p)
-        else:
-            fc_share(&words[0], product_of_double, &p)
+        fc_share(shared, product_of_double if dtype else product_of_float, &p)
 
 
 cdef void product_of_float(void* task) noexcept nogil:
@@ -331,7 +332,7 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
             fill(
                 space, <const floating*> p.source + item.group * p.sizes.channels * p.volume, p.sizes.channels,
                 p.sizes.groups * p.sizes.channels * p.volume, p.sides, &item.block, p.sizes.channel_pitch,
-                p.sizes.image_pitch,
+                p.sizes.image_pitch, &p.kernel,
             )
         if p.sizes.mode == TURNED:
             multiply_turned(p, &item, space)

@@ -4,6 +4,7 @@ A panel of taps is transposed from the padded block as it is packed. How the
 work is cut, and every table below, is fastconv.algorithms.implicit's.
 """
 
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport Kernels, fc_run, kernels, next_vectors
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
@@ -29,7 +30,7 @@ cdef struct WeightSizes:
     Py_ssize_t most           # positions of a block, those between rows counted
 
 
-cdef inline WeightSizes read_weight_sizes(const Py_ssize_t[::1] table) noexcept nogil:
+cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:
     cdef WeightSizes s
     s.images, s.block_images, s.groups, s.filters = table[0], table[1], table[2], table[3]
     s.channels, s.block_channels, s.taps = table[4], table[5], table[6]
@@ -100,32 +101,35 @@ cdef struct Contraction:
 
 
 def weights(
-    const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
-    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
-    const Py_ssize_t[::1] at, floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa,
-    Py_ssize_t[::1] words,
+    int dtype, source, dout, result, axes, phases, sizes, at, space, Py_ssize_t space_pitch, lists, int isa, words
 ):
-    """result[part] = dout @ (source as columns).T, summed over every `parts`-th block of positions."""
+    """result[part] = dout @ (source as columns).T, summed over every `parts`-th block of positions.
+
+    `dtype` and `space_pitch` are as in implicit.pyx; each thread has as many of the integers in `lists`.
+    """
     cdef Contraction c
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, itemsize = 8 if dtype else 4
+    cdef Py_ssize_t* of_axes = numbers_of(axes)
+    cdef Py_ssize_t* of_sizes = numbers_of(sizes)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef Run results = run_of(result, itemsize, True), workspace = run_of(space, itemsize, True)
+    cdef Run listed = run_of(lists, sizeof(Py_ssize_t), True), of_phases = run_of(phases, sizeof(Py_ssize_t), False)
+    c.source, c.dout, c.result = run_of(source, itemsize, False).at, run_of(dout, itemsize, False).at, results.at
+    c.at = numbers_of(at)
+    c.space, c.space_pitch, c.slots = workspace.at, space_pitch, workspace.n // space_pitch
+    c.lists, c.list_pitch = <Py_ssize_t*> listed.at, listed.n // c.slots
+    c.words = shared
     with nogil:
-        c.sizes = read_weight_sizes(sizes)
-        read_sides(c.sides, axes, phases)
-        c.kernel = kernels(0 if floating is float else 1, isa)
-        c.source, c.dout, c.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
-        c.part_pitch, c.at = result.shape[1], &at[0]
-        c.space, c.space_pitch, c.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        c.lists, c.list_pitch = &lists[0, 0], lists.shape[1]
+        c.sizes = read_weight_sizes(of_sizes)
+        read_sides(c.sides, of_axes, <Py_ssize_t*> of_phases.at, of_phases.n // 3)
+        c.kernel = kernels(dtype, isa)
+        c.part_pitch = results.n // c.sizes.parts
         c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
         c.blocks = pieces(c.sizes.images, c.sizes.block_images)
         for i in range(3):
             c.blocks *= pieces(c.sides[i].out, c.sides[i].block)
         c.items = c.sizes.parts * c.sizes.groups * pieces(c.sizes.channels, c.sizes.block_channels)
-        c.words = &words[0]
-        if floating is float:
-            fc_share(&words[0], weights_of_float, &c)
-        else:
-            fc_share(&words[0], weights_of_double, &c)
+        fc_share(shared, weights_of_double if dtype else weights_of_float, &c)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:
@@ -181,7 +185,9 @@ cdef void contract(
     cdef floating* packed = space + s.positions_at
     cdef floating* spill = space + s.spill_at
     cdef fc_run run
-    fill(space, source, channels, s.groups * s.channels * volume, sides, block, s.channel_pitch, s.image_pitch)
+    fill(
+        space, source, channels, s.groups * s.channels * volume, sides, block, s.channel_pitch, s.image_pitch, kernel,
+    )
     n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel)
     while column < columns:
         vectors = next_vectors((columns - column + kernel.lanes - 1) // kernel.lanes, kernel.vectors)

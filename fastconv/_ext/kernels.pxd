@@ -29,12 +29,18 @@ cdef extern from "microkernel.h":
         Py_ssize_t rows, const fc_run* runs, Py_ssize_t count, int add,
     ) noexcept nogil
 
+    ctypedef void (*fc_cells_of_t)(
+        void* to, Py_ssize_t pitch, const void* source, Py_ssize_t source_pitch, Py_ssize_t rows, Py_ssize_t n,
+        Py_ssize_t stride,
+    ) noexcept nogil
+
     const fc_shape_t[2][3] fc_shape_table
     const fc_tile_t[2][3] fc_tile_table
     const fc_tile_t[2][3] fc_tile_rows_table
     const fc_interleave_t[2][3] fc_interleave_table
     const fc_gather_t[2][3] fc_gather_table
     const fc_scatter_t[2][3] fc_scatter_table
+    const fc_cells_of_t[2][3] fc_cells_of_table
 
 
 # The copies of one dtype and instruction set.
@@ -47,6 +53,7 @@ cdef struct Kernels:
     fc_interleave_t interleave
     fc_gather_t gather
     fc_scatter_t scatter
+    fc_cells_of_t cells_of
 
 
 cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
@@ -57,6 +64,7 @@ cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     k.interleave = fc_interleave_table[dtype][isa]
     k.gather = fc_gather_table[dtype][isa]
     k.scatter = fc_scatter_table[dtype][isa]
+    k.cells_of = fc_cells_of_table[dtype][isa]
     return k
 
 

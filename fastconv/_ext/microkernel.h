@@ -21,10 +21,13 @@ typedef void (*fc_gather_t)(void *to, ptrdiff_t width, const void *from, const p
                             const fc_run *runs, ptrdiff_t count, int spare);
 typedef void (*fc_scatter_t)(void *to, ptrdiff_t pitch, ptrdiff_t step, const void *from, ptrdiff_t width,
                              ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add);
+typedef void (*fc_cells_of_t)(void *to, ptrdiff_t pitch, const void *from, ptrdiff_t from_pitch, ptrdiff_t rows,
+                              ptrdiff_t n, ptrdiff_t stride);
 typedef void (*fc_shape_t)(int *rows, int *vectors, int *lanes);
 FC_TABLE(fc_shape_t, fc_shape);
 FC_TABLE(fc_gather_t, fc_gather);
 FC_TABLE(fc_scatter_t, fc_scatter);
+FC_TABLE(fc_cells_of_t, fc_cells_of);
 FC_TABLE(fc_tile_t, fc_tile);
 FC_TABLE(fc_tile_t, fc_tile_rows);
 FC_TABLE(fc_interleave_t, fc_interleave);

@@ -191,3 +191,59 @@ static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const v
         }
     }
 }
+
+/* `n` cells, `stride` apart; nothing is read past the last of them. */
+FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n, ptrdiff_t stride)
+{
+    ptrdiff_t i = 0;
+    if (stride == 1 && n >= FC_TL) {
+        for (; i + FC_VL < n; i += FC_VL)
+            FC_N(fc_store)(to + i, FC_N(fc_load)(from + i));
+        for (; i + FC_TL < n; i += FC_TL)
+            *(FC_N(fc_tu) *)(to + i) = *(const FC_N(fc_tu) *)(from + i);
+        *(FC_N(fc_tu) *)(to + n - FC_TL) = *(const FC_N(fc_tu) *)(from + n - FC_TL);
+        return;
+    }
+    /* The last vector ends at the last cell, as one of odd places. */
+    if (stride == 2 && n > FC_VL) {
+        for (; i + FC_VL < n; i += FC_VL)
+            FC_N(fc_store)(to + i, FC_N(fc_evens)(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
+        from += 2 * (n - FC_VL) - 1;
+        FC_N(fc_store)(to + n - FC_VL, FC_N(fc_odds)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL)));
+        return;
+    }
+    if (stride == 4 && n > FC_VL) {
+        for (; i + FC_VL < n; i += FC_VL) {
+            const FC_T *at = from + 4 * i;
+            const FC_V a = FC_N(fc_evens)(FC_N(fc_load)(at), FC_N(fc_load)(at + FC_VL));
+            const FC_V b = FC_N(fc_evens)(FC_N(fc_load)(at + 2 * FC_VL), FC_N(fc_load)(at + 3 * FC_VL));
+            FC_N(fc_store)(to + i, FC_N(fc_evens)(a, b));
+        }
+        from += 4 * (n - FC_VL) - 3;
+        {
+            const FC_V a = FC_N(fc_odds)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL));
+            const FC_V b = FC_N(fc_odds)(FC_N(fc_load)(from + 2 * FC_VL), FC_N(fc_load)(from + 3 * FC_VL));
+            FC_N(fc_store)(to + n - FC_VL, FC_N(fc_odds)(a, b));
+        }
+        return;
+    }
+    for (; i < n; i++)
+        to[i] = from[i * stride];
+}
+
+/* `rows` rows of `n` cells each, for a block: the common strides as constants. */
+static void FC_N(fc_cells_of)(void *to_, ptrdiff_t pitch, const void *from_, ptrdiff_t from_pitch, ptrdiff_t rows,
+                              ptrdiff_t n, ptrdiff_t stride)
+{
+    FC_T *to = (FC_T *)to_;
+    const FC_T *from = (const FC_T *)from_;
+    if (stride == 1)
+        for (; rows > 0; rows--, to += pitch, from += from_pitch)
+            FC_N(fc_row_of_cells)(to, from, n, 1);
+    else if (stride == 2)
+        for (; rows > 0; rows--, to += pitch, from += from_pitch)
+            FC_N(fc_row_of_cells)(to, from, n, 2);
+    else
+        for (; rows > 0; rows--, to += pitch, from += from_pitch)
+            FC_N(fc_row_of_cells)(to, from, n, stride);
+}

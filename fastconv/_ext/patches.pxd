@@ -4,7 +4,8 @@
 # cell o + (t * e) // s of the phase (t * e) % s, so once the phases lie apart the outputs of a row meet
 # neighbouring cells at every tap, whatever the stride. Only phases that a tap meets are kept.
 
-from fastconv._ext.runs cimport copy, floating, zero_short
+from fastconv._ext.kernels cimport Kernels
+from fastconv._ext.runs cimport floating, zero_short
 
 
 # One axis of a block, as patches.Patches.axes has it, and the phases behind it.
@@ -32,24 +33,22 @@ cdef struct Block:
     Py_ssize_t[3] n
 
 
+cdef enum:
+    SIDE_NUMBERS = 12
+
+
 cdef inline void read_sides(
-    Side* sides, const Py_ssize_t[:, ::1] table, const Py_ssize_t[:, ::1] phases
+    Side* sides, const Py_ssize_t* table, const Py_ssize_t* phases, Py_ssize_t most_phases
 ) noexcept nogil:
+    """From a row of `table` for each axis, and one of `phases`."""
     cdef Py_ssize_t i
     for i in range(3):
-        sides[i].size = table[i, 0]
-        sides[i].stride = table[i, 1]
-        sides[i].lo = table[i, 2]
-        sides[i].out = table[i, 3]
-        sides[i].block = table[i, 4]
-        sides[i].reach = table[i, 5]
-        sides[i].slots = table[i, 6]
-        sides[i].slot_pitch = table[i, 7]
-        sides[i].pitch = table[i, 8]
-        sides[i].start = table[i, 9]
-        sides[i].jump = table[i, 10]
-        sides[i].whole = table[i, 11]
-        sides[i].phase = &phases[i, 0]
+        sides[i].size, sides[i].stride, sides[i].lo = table[0], table[1], table[2]
+        sides[i].out, sides[i].block, sides[i].reach = table[3], table[4], table[5]
+        sides[i].slots, sides[i].slot_pitch, sides[i].pitch = table[6], table[7], table[8]
+        sides[i].start, sides[i].jump, sides[i].whole = table[9], table[10], table[11]
+        sides[i].phase = phases + i * most_phases
+        table += SIDE_NUMBERS
 
 
 cdef inline Py_ssize_t first_cell(const Side* side, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
@@ -70,7 +69,7 @@ cdef inline Py_ssize_t last_cell(const Side* side, Py_ssize_t begin, Py_ssize_t 
 
 cdef inline void fill(
     floating* patch, const floating* source, Py_ssize_t channels, Py_ssize_t image_step,
-    const Side* sides, const Block* block, Py_ssize_t channel_pitch, Py_ssize_t image_pitch,
+    const Side* sides, const Block* block, Py_ssize_t channel_pitch, Py_ssize_t image_pitch, const Kernels* kernel,
 ) noexcept nogil:
     """`channels` planes of each image, from `source` on, which is image 0's first of them."""
     cdef const Side* d = &sides[0]
@@ -80,35 +79,38 @@ cdef inline void fill(
     cdef Py_ssize_t deep = block.n[0] + d.reach, high = block.n[1] + h.reach, wide = block.n[2] + w.reach
     # Rows may be shorter than what is read of them where the padding of one serves the next: see Patches.
     cdef Py_ssize_t written = min(wide, h.pitch), over = wide - written
-    cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, at_d, at_h
+    cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, top, end, at_d, at_h, at_w
     cdef floating* row
     cdef const floating* image
     for c in range(channels):
-        row = patch
         for n in range(block.images):
             image = source + (block.image + n) * image_step + c * volume
             for sd in range(d.slots):
                 for id_ in range(deep):
                     at_d = (block.begin[0] + id_) * d.stride + d.phase[sd] - d.lo
                     for sh in range(h.slots):
+                        top = first_cell(h, block.begin[1], h.phase[sh], high)
+                        end = last_cell(h, block.begin[1], h.phase[sh], high)
+                        at_h = (block.begin[1] + top) * h.stride + h.phase[sh] - h.lo
                         for sw in range(w.slots):
                             row = patch + c * channel_pitch + n * image_pitch + sd * d.slot_pitch + id_ * d.pitch
                             row = row + sh * h.slot_pitch + sw * w.slot_pitch
                             a = first_cell(w, block.begin[2], w.phase[sw], written)
                             b = last_cell(w, block.begin[2], w.phase[sw], written)
+                            if a >= b or top >= end or at_d < 0 or at_d >= d.size:
+                                a, b, top, end = written, written, high, high
+                            else:
+                                at_w = (block.begin[2] + a) * w.stride + w.phase[sw] - w.lo
+                                kernel.cells_of(
+                                    row + top * h.pitch + a, h.pitch, image + at_d * plane + at_h * w.size + at_w,
+                                    h.stride * w.size, end - top, b - a, w.stride,
+                                )
                             for ih in range(high):
-                                at_h = (block.begin[1] + ih) * h.stride + h.phase[sh] - h.lo
-                                if a >= b or at_d < 0 or at_d >= d.size or at_h < 0 or at_h >= h.size:
-                                    zero_short(row, written)
-                                else:
+                                if top <= ih < end:
                                     zero_short(row, a)
-                                    copy(
-                                        row + a,
-                                        image + at_d * plane + at_h * w.size
-                                        + (block.begin[2] + a) * w.stride + w.phase[sw] - w.lo,
-                                        b - a, w.stride,
-                                    )
                                     zero_short(row + b, written - b)
+                                else:
+                                    zero_short(row, written)
                                 row = row + h.pitch
                             # The last row's share in a next one; whatever lies there is written later.
                             zero_short(row, over)

@@ -100,10 +100,10 @@ static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, cons
                     const FC_V zero = FC_N(fc_splat)(0);
                     const FC_V evens = FC_N(fc_pick)(FC_N(fc_equal)(place, one - one), value, zero);
                     const FC_V odds = FC_N(fc_pick)(FC_N(fc_equal)(place, one), value, zero);
-                    FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mesh_low)(evens, odds), left < FC_VL ? left : FC_VL,
+                    FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mix_low)(evens, odds), left < FC_VL ? left : FC_VL,
                                         (const FC_T *)dx_end);
                     if (left > FC_VL)
-                        FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mesh_high)(evens, odds),
+                        FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mix_high)(evens, odds),
                                             left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
                 }
             }
@@ -160,10 +160,10 @@ static int FC_N(fc_pairs_spread)(const void *dout_, const void *dout_end, const 
                         some[t] = t < there ? dout[i + t] : 0;
                     value = FC_N(fc_load)(some) * quarter;
                 }
-                FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mesh_low)(value, value), left < FC_VL ? left : FC_VL,
+                FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mix_low)(value, value), left < FC_VL ? left : FC_VL,
                                     (const FC_T *)dx_end);
                 if (left > FC_VL)
-                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mesh_high)(value, value),
+                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mix_high)(value, value),
                                         left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
             }
             if (width > 2 * wide)

@@ -350,10 +350,10 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, void *d
             if (stride == 1) {
                 FC_N(fc_store_some)(dx + i, sums[0], left < FC_VL ? left : FC_VL, (const FC_T *)dx_end);
             } else {
-                FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mesh_low)(sums[0], sums[1]), left < FC_VL ? left : FC_VL,
+                FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mix_low)(sums[0], sums[1]), left < FC_VL ? left : FC_VL,
                                     (const FC_T *)dx_end);
                 if (left > FC_VL)
-                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mesh_high)(sums[0], sums[1]),
+                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mix_high)(sums[0], sums[1]),
                                         left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
             }
         }

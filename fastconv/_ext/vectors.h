@@ -127,4 +127,37 @@ FC_INLINE FC_V FC_N(fc_mix_high)(FC_V a, FC_V b)
     return b;
 #endif
 }
+
+/* Every second element of a and b: those at even places, and those at odd ones. */
+FC_INLINE FC_V FC_N(fc_evens)(FC_V a, FC_V b)
+{
+#if FC_VL == 16
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#elif FC_VL == 8
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+#elif FC_VL == 4
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+#elif FC_VL == 2
+    return __builtin_shufflevector(a, b, 0, 2);
+#else
+    (void)b;
+    return a;
+#endif
+}
+
+FC_INLINE FC_V FC_N(fc_odds)(FC_V a, FC_V b)
+{
+#if FC_VL == 16
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif FC_VL == 8
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#elif FC_VL == 4
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#elif FC_VL == 2
+    return __builtin_shufflevector(a, b, 1, 3);
+#else
+    (void)a;
+    return b;
+#endif
+}
 #endif /* FC_VECTORS_DEFINED */

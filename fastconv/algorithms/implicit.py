@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,6 @@ from fastconv.algorithms.base import Algorithm, Op, share, touched
 from fastconv.geometry import ConvGeometry
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_PRODUCT = {_DTYPES[0]: _ext.product["float"], _DTYPES[1]: _ext.product["double"]}
-_WEIGHTS = {_DTYPES[0]: _ext_weights.weights["float"], _DTYPES[1]: _ext_weights.weights["double"]}
 
 WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 
@@ -56,6 +55,11 @@ class Plan:
     product: float
     packed: float
     parts: int = 1
+
+    @cached_property
+    def copied(self) -> int:
+        """Bytes a plain copy moves in the time it takes, for `_threads.share`."""
+        return int(self.product * _isa.BYTES_PER_OPERATION)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class Implicit(Algorithm):
     ) -> None:
         """Bias is what the sums start with."""
         (plan,) = _plans("forward", geometry, x.dtype, threads)
-        _run(plan, threads, x, w, out if b is None else b, out, b is not None)
+        _run(plan, threads, x, w, b, out)
 
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
@@ -129,7 +133,7 @@ class Implicit(Algorithm):
         ):
             dx.fill(0)
         for plan in plans:
-            _run(plan, threads, dout, w, dx, dx, False)
+            _run(plan, threads, dout, w, None, dx)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
@@ -141,10 +145,10 @@ class Implicit(Algorithm):
         lists = np.empty((workers, plan.lists), np.intp)
         with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:
             _threads.share(
-                _WEIGHTS[dw.dtype],
-                (x.reshape(-1), dout.reshape(-1), parts, *plan.tables, space, lists, _isa.current),
+                _ext_weights.weights,
+                (_DTYPES.index(dw.dtype), x, dout, parts, *plan.tables, space, plan.space, lists, _isa.current),
                 items=plan.items,
-                work=int(plan.product * _isa.BYTES_PER_OPERATION),
+                work=plan.copied,
                 threads=threads,
             )
         if plan.parts > 1:
@@ -152,29 +156,25 @@ class Implicit(Algorithm):
 
 
 def _run(
-    plan: Plan,
-    threads: int,
-    source: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray,
-    result: np.ndarray,
-    biased: bool,
+    plan: Plan, threads: int, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray
 ) -> None:
     workers = min(threads, plan.items)
     with _arrays.workspace("blocks of the image", (workers, plan.space), result.dtype) as space:
         _threads.share(
-            _PRODUCT[result.dtype],
+            _ext.product,
             (
-                source.reshape(-1),
-                w.reshape(-1),
-                bias.reshape(-1)[: None if biased else 0],
-                result.reshape(-1),
+                _DTYPES.index(result.dtype),
+                source,
+                w,
+                bias,
+                result,
                 *plan.tables,
                 space,
+                plan.space,
                 _isa.current,
             ),
             items=plan.items,
-            work=int(plan.product * _isa.BYTES_PER_OPERATION),
+            work=plan.copied,
             threads=threads,
         )
 

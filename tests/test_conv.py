@@ -303,6 +303,21 @@ def test_every_instruction_set(algorithm, case, dtype, isa):
         assert np.array_equal(out, conv(x, w, b, algorithm=algorithm, threads=threads, **case.options))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
+def test_rows_of_many_vectors(stride, dtype, isa, rng):
+    """Rows are copied and split into stride phases by whole vectors, the last of which ends at the last cell."""
+    for size, kernel in itertools.product((stride * 16 + 1, 4 * 16 * stride - 1, 97, 130), (1, 4)):
+        x, w = rng.standard_normal((2, 3, 3, size)).astype(dtype), rng.standard_normal((5, 3, 2, kernel)).astype(dtype)
+        options = {"stride": (1, stride), "pad": (1, 2)}
+        out, cache = conv_forward(x, w, None, **options, algorithm="implicit")
+        exact, exact_cache = conv_forward(x, w, None, **options, algorithm="reference")
+        close(out, exact, dtype, "implicit")
+        for actual, wanted in zip(conv_backward(exact, cache), conv_backward(exact, exact_cache), strict=True):
+            if wanted is not None:
+                close(actual, wanted, dtype, "implicit")
+
+
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("algorithm", fastconv.algorithms())
 def test_what_an_algorithm_says_of_itself(algorithm, op):

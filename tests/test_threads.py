@@ -237,6 +237,14 @@ def test_nothing_is_read_past_an_image(algorithm):
                 dout = at_the_end(out.shape)
                 dx, dw, _ = fastconv.conv_backward(dout, cache)
                 assert (dx == f).all() and (dw == n * size).all()
+        for stride in (1, 2, 3, 4):
+            for size in (stride, 7 * stride, 16 * stride, 17 * stride - stride + 1, 40 * stride + 1):
+                w = np.ones((2, 1, stride), np.float32)
+                x = at_the_end((1, 1, size))
+                out, cache = fastconv.conv_forward(x, w, None, stride=stride, algorithm={algorithm!r})
+                assert (out == stride).all()
+                dx, dw, _ = fastconv.conv_backward(at_the_end(out.shape), cache)
+                assert (dx[..., : out.shape[-1] * stride] == 2).all() and (dw == out.shape[-1]).all()
         print("fine")
     """
     result = python(code)

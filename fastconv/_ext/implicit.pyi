@@ -1,11 +1,24 @@
-from collections.abc import Callable, Mapping
+import numpy as np
 
 # Names of the instruction sets, by index.
 isas: tuple[str, ...]
 
-# One compiled function per dtype, by its name in C.
-product: Mapping[str, Callable[..., None]]
-
+def product(
+    dtype: int,
+    source: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    result: np.ndarray,
+    axes: np.ndarray,
+    phases: np.ndarray,
+    sizes: np.ndarray,
+    at: np.ndarray,
+    tap_of: np.ndarray,
+    space: np.ndarray,
+    space_pitch: int,
+    isa: int,
+    words: np.ndarray,
+) -> None: ...
 def usable(isa: int) -> bool: ...
 def compiled(isa: int) -> bool: ...
 def shape(dtype: int, isa: int) -> tuple[int, int, int]: ...

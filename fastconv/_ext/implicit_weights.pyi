@@ -1,4 +1,17 @@
-from collections.abc import Callable, Mapping
+import numpy as np
 
-# One compiled function per dtype, by its name in C.
-weights: Mapping[str, Callable[..., None]]
+def weights(
+    dtype: int,
+    source: np.ndarray,
+    dout: np.ndarray,
+    result: np.ndarray,
+    axes: np.ndarray,
+    phases: np.ndarray,
+    sizes: np.ndarray,
+    at: np.ndarray,
+    space: np.ndarray,
+    space_pitch: int,
+    lists: np.ndarray,
+    isa: int,
+    words: np.ndarray,
+) -> None: ...

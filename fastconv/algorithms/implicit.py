@@ -46,7 +46,7 @@ _LONG_K = 1 << 16
 
 @dataclass(frozen=True)
 class Plan:
-    """One call of a kernel: its tables, its workspace in elements a thread, and how many items it draws."""
+    """One call of a kernel: its tables, its workspace in elements a thread, its items and the outputs it has."""
 
     tables: tuple[np.ndarray, ...]
     lists: int
@@ -54,6 +54,7 @@ class Plan:
     items: int
     product: float
     packed: float
+    outs: int
     parts: int = 1
 
     @cached_property
@@ -128,9 +129,7 @@ class Implicit(Algorithm):
     ) -> None:
         """One forward product per stride phase; cells that no tap meets are zero."""
         plans = _plans("backward_data", geometry, dx.dtype, threads)
-        if sum(math.prod(line.out for line in plan_lines) for plan_lines in _phases(geometry)) < math.prod(
-            geometry.x_shape[2:]
-        ):
+        if sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:]):
             dx.fill(0)
         for plan in plans:
             _run(plan, threads, dout, w, None, dx)
@@ -351,6 +350,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         items=blocks * pieces(problem.rows, block_rows),
         product=modes[mode] * k * blocks,
         packed=blocks * (problem.rows * k + math.prod(block) * count * problem.channels * split),
+        outs=math.prod(line.out for line in problem.lines),
     )
 
 
@@ -429,5 +429,6 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         items=items * parts,
         product=float(whole * blocks * filters * items * pieces(block_channels * taps, lanes)),
         packed=float(whole * blocks * items * (filters + block_channels * taps)),
+        outs=math.prod(line.out for line in lines),
         parts=parts,
     )

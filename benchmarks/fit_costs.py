@@ -144,12 +144,13 @@ def _loss(
     there: np.ndarray,
     lost: np.ndarray,
     log_took: np.ndarray,
+    handicap: np.ndarray,
 ) -> float:
     """What choices by rates exp(logs) lose, near ones counted by how near, and a little how far estimates are off."""
     parts = np.split(np.exp(logs), cuts)
     costs = np.stack([matrix @ part for matrix, part in zip(work, parts, strict=True)], axis=1)
     estimate = np.log(np.where(there, costs, 1))
-    taken = softmax(np.where(there, -estimate / NEAR, -np.inf), axis=1)
+    taken = softmax(np.where(there, -(estimate + handicap) / NEAR, -np.inf), axis=1)
     off = np.where(there, np.exp(-lost) * (estimate - log_took) ** 2, 0)
     return float((taken * lost).sum(axis=1).mean() + TRUTH * off.sum() / there.sum())
 
@@ -164,6 +165,7 @@ def rank(rows: list[Measured], rates: dict[str, dict[str, dict[str, float]]]) ->
         there = np.isfinite(took)
         lost = np.where(there, np.log(took / took.min(axis=1, keepdims=True)), 0)
         log_took = np.log(np.where(there, took, 1))
+        handicap = np.log([[REGISTRY[name].handicap(row.threads) for name in names] for row in timed])
         work = [
             np.array([[row.work.get(name, {}).get(kind, 0) * 1e-9 for kind in kinds[name]] for row in timed])
             for name in names
@@ -175,7 +177,7 @@ def rank(rows: list[Measured], rates: dict[str, dict[str, dict[str, float]]]) ->
             start.append(np.log(np.maximum([rates[name][op][kind] for kind in kinds[name]], least)))
         cuts = np.cumsum([len(part) for part in start])[:-1]
 
-        found = minimize(_loss, np.concatenate(start), (work, cuts, there, lost, log_took), method="L-BFGS-B")
+        found = minimize(_loss, np.concatenate(start), (work, cuts, there, lost, log_took, handicap), method="L-BFGS-B")
         for name, part in zip(names, np.split(np.exp(found.x), cuts), strict=True):
             rates[name][op] = dict(zip(kinds[name], part.tolist(), strict=True))
     return rates

@@ -93,6 +93,24 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return prepare(array, dtype)
 
 
+def ready(*arrays: Any) -> np.dtype | None:
+    """The dtype of arrays that the kernels can read as they are, None unless all are such; a None is passed over."""
+    dtype = None
+    for array in arrays:
+        if array is None:
+            continue
+        if type(array) is not np.ndarray:
+            return None
+        if dtype is None:
+            dtype = array.dtype
+            if dtype is not _FLOAT32 and dtype is not _FLOAT64:
+                return None
+        flags = array.flags
+        if array.dtype is not dtype or not flags.c_contiguous or not flags.aligned:
+            return None
+    return dtype
+
+
 def as_floats(name: str, value: Any) -> np.ndarray:
     """`value` as the kernels read it, of the dtype that it is computed in: itself where it already is so."""
     if type(value) is np.ndarray and value.dtype in _FLOATS:

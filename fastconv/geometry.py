@@ -39,9 +39,11 @@ def is_plain(settings: tuple[Any, ...]) -> bool:
     """Whether all are of types that a cache may look up: no list, and no float that equals an int."""
     if _PLAIN.issuperset(map(type, settings)):
         return True
-    return all(
-        type(value) in _PLAIN or (type(value) is tuple and _INT.issuperset(map(type, value))) for value in settings
-    )
+    for value in settings:
+        kind = type(value)
+        if kind not in _PLAIN and not (kind is tuple and _INT.issuperset(map(type, value))):
+            return False
+    return True
 
 
 class GeometryOptions(TypedDict, total=False):

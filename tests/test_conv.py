@@ -430,8 +430,10 @@ def test_an_algorithm_that_cannot_says_why(monkeypatch):
 
 def test_threads_reach_the_kernels(monkeypatch):
     seen = []
-    run = fastconv._threads.run
-    monkeypatch.setattr("fastconv._threads.run", lambda *a, **k: (seen.append(k["threads"]), run(*a, **k)))
+    for name in ("run", "share"):
+        call = getattr(fastconv._threads, name)
+        seeing = lambda *a, call=call, **k: (seen.append(k["threads"]), call(*a, **k))[1]  # noqa: E731
+        monkeypatch.setattr(f"fastconv._threads.{name}", seeing)
     x, w = np.ones((2, 3, 6, 6)), np.ones((2, 3, 3, 3))
     out, cache = conv_forward(x, w, None, threads=3)
     conv_backward(out, cache)

@@ -144,10 +144,15 @@ static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *from = (const FC_T *)from_;
-    ptrdiff_t p, r, i;
+    ptrdiff_t p, r, i, longest = 0;
+    for (r = 0; r < count; r++)
+        longest = runs[r].n > longest ? runs[r].n : longest;
     for (p = 0; p < k; p++, to += width) {
         const FC_T *row = from + at[p];
-        if (spare) {
+        if (spare && longest <= FC_VL) {
+            for (r = 0; r < count; r++)
+                FC_N(fc_store)(to + runs[r].lane, FC_N(fc_load)(row + runs[r].at));
+        } else if (spare) {
             for (r = 0; r < count; r++)
                 for (i = 0; i < runs[r].n; i += FC_VL)
                     FC_N(fc_store)(to + runs[r].lane + i, FC_N(fc_load)(row + runs[r].at + i));

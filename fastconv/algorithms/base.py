@@ -17,6 +17,10 @@ Op: TypeAlias = Literal["forward", "backward_data", "backward_weights"]
 OPS: tuple[Op, ...] = ("forward", "backward_data", "backward_weights")
 
 
+#: Measured: a gradient of the weights right after one of the data by BLAS takes up to twice its time.
+_SPINNING = 2.0
+
+
 class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 
@@ -28,6 +32,9 @@ class Algorithm(ABC):
     name: str
     #: Whether results are sums of products; else of transforms, whose rounding errors are larger.
     sums_products = True
+    #: Whether the threads that work are ours. BLAS's go on spinning for a while after a call, on the CPUs that
+    #: whatever comes next needs.
+    own_threads = True
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""
@@ -43,7 +50,11 @@ class Algorithm(ABC):
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
         """Estimated seconds; they only have to rank."""
-        return seconds(self.name, op, self.work(op, geometry, dtype, threads))
+        return self.handicap(threads) * seconds(self.name, op, self.work(op, geometry, dtype, threads))
+
+    def handicap(self, threads: int) -> float:
+        """What an algorithm has to be faster by to be taken: it may slow down the calls after it."""
+        return 1.0 if self.own_threads or threads == 1 else _SPINNING
 
     @abstractmethod
     def forward(

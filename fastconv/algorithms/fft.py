@@ -127,6 +127,7 @@ class Fft(Algorithm):
     """
 
     name = "fft"
+    own_threads = False
     sums_products = False
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:

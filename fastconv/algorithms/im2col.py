@@ -39,6 +39,7 @@ class Im2col(Algorithm):
     """
 
     name = "im2col"
+    own_threads = False
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The columns of a block, its gradient or result beside each other, and one more dw."""

@@ -43,16 +43,21 @@ def prepare(
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
-    x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
+    dtype = _arrays.ready(x, w, b)
+    if dtype is None:
+        x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
     geometry = resolve_conv(x.shape, w.shape, **settings)
     if b is not None and b.shape != (w.shape[0],):
         raise ValueError(
             f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},) or None"
         )
-    dtype = _arrays.result_dtype(x, w, b)
-    bias = None if b is None else _arrays.prepare(b, dtype)
+    if dtype is None:
+        dtype = _arrays.result_dtype(x, w, b)
+        as_they_are = [None if array is None else _arrays.prepare(array, dtype) for array in (x, w, b)]
+    else:
+        as_they_are = [x, w, b]
     # Views: a shape that the caller assigns to an array later must not reach the cache.
-    layer = ConvCache(_arrays.prepare(x, dtype)[...], _arrays.prepare(w, dtype)[...], bias, geometry, name, threads)
+    layer = ConvCache(as_they_are[0][...], as_they_are[1][...], as_they_are[2], geometry, name, threads)
     return layer, (x, w, b)
 
 

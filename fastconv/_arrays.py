@@ -94,11 +94,9 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def ready(*arrays: Any) -> np.dtype | None:
-    """The dtype of arrays that the kernels can read as they are, None unless all are such; a None is passed over."""
+    """The dtype of arrays that the kernels can read as they are, None unless all are such."""
     dtype = None
     for array in arrays:
-        if array is None:
-            continue
         if type(array) is not np.ndarray:
             return None
         if dtype is None:

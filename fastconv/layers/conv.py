@@ -43,7 +43,7 @@ def prepare(
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
-    dtype = _arrays.ready(x, w, b)
+    dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
     if dtype is None:
         x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
     geometry = resolve_conv(x.shape, w.shape, **settings)

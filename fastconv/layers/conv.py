@@ -51,14 +51,12 @@ def prepare(
         raise ValueError(
             f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},) or None"
         )
+    given = x, w, b
     if dtype is None:
         dtype = _arrays.result_dtype(x, w, b)
-        as_they_are = [None if array is None else _arrays.prepare(array, dtype) for array in (x, w, b)]
-    else:
-        as_they_are = [x, w, b]
+        x, w, b = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype), None if b is None else _arrays.prepare(b, dtype)
     # Views: a shape that the caller assigns to an array later must not reach the cache.
-    layer = ConvCache(as_they_are[0][...], as_they_are[1][...], as_they_are[2], geometry, name, threads)
-    return layer, (x, w, b)
+    return ConvCache(x[...], w[...], b, geometry, name, threads), given
 
 
 def _run(layer: ConvCache, out: np.ndarray) -> np.ndarray:

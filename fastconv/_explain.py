@@ -80,7 +80,8 @@ def explain(
             str(geometry),
             f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels",
             *lines,
-            f"-> {chosen.name}, {how}; cost is estimated time against the cheapest, workspace in bytes",
+            f"-> {chosen.name}, {how}; cost is estimated time against the cheapest "
+            "(BLAS in threads counts twice), workspace in bytes",
         ]
     )
 

@@ -46,13 +46,18 @@ _free: list[mmap.mmap] = []
 
 
 class _Lease(np.ndarray):
-    """Owns memory on behalf of the arrays made on it; when the last of them is gone, it is kept."""
+    """Owns memory on behalf of the arrays made on it; when the last of them is gone, it is kept.
+
+    Its own base is the mapping, which nobody else may hold on to.
+    """
 
     def __del__(self) -> None:
-        memory = self.base
-        if type(memory) is mmap.mmap:
-            with suppress(Exception):  # the interpreter may be going down
+        try:
+            memory = self.base
+            if type(memory) is mmap.mmap:
                 _keep(memory)
+        except Exception:  # the interpreter may be going down
+            return
 
 
 def _keep(memory: mmap.mmap) -> None:

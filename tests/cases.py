@@ -134,6 +134,10 @@ CASES = [
     Case("2d_one_position", (5, 40, 3, 3), (70, 40, 3, 3)),
     Case("2d_one_image_one_position", (1, 40, 1, 1), (70, 40, 1, 1)),
     Case("2d_stride_4", (1, 3, 39, 43), (20, 3, 11, 11), {"stride": 4}),
+    # Images so narrow that some stride phase of a row, but not the last, is padding alone.
+    Case("1d_phase_in_padding", (2, 7, 2), (14, 1, 3), {"stride": 3, "pad": [(2, 4)], "groups": 7}),
+    Case("2d_phase_in_padding", (1, 2, 2, 2), (2, 2, 3, 3), {"stride": 3, "pad": 2}),
+    Case("2d_narrow", (2, 3, 36, 2), (7, 3, 4, 2), {"stride": (2, 3), "dilation": (1, 2), "pad": [(4, 1), (1, 3)]}),
     Case("empty_batch", (0, 3, 7, 7), (4, 3, 3, 3), {"pad": 1}),
     Case("empty_batch_circular", (0, 3, 7, 7), (4, 3, 3, 3), {"pad": 1, "pad_mode": "circular"}),
     Case("empty_image", (2, 3, 0, 4), (4, 3, 3, 3), {"pad": 2}),

@@ -292,7 +292,8 @@ def product(
     cdef Py_ssize_t* shared = numbers_of(words)
     cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, itemsize, True)
     cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
-    p.source, p.w, p.result = run_of(source, itemsize, False).at, weights.at, run_of(result, itemsize, True).at
+    cdef Run sources = run_of(source, itemsize, False), results = run_of(result, itemsize, True)
+    p.source, p.w, p.result = sources.at, weights.at, results.at
     p.bias = NULL if bias is None else run_of(bias, itemsize, False).at
     p.at, p.tap_of = numbers_of(at), numbers_of(tap_of)
     p.space, p.space_pitch, p.slots = workspace.at, space_pitch, workspace.n // space_pitch
@@ -304,6 +305,8 @@ def product(
         p.group_step = weights.n // p.sizes.groups
         p.volume = p.sides[0].size * p.sides[1].size * p.sides[2].size
         p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
+        fc_check(sources.n == p.sizes.images * p.sizes.groups * p.sizes.channels * p.volume)
+        fc_check(results.n == p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions)
         p.items = pieces(p.sizes.rows, p.sizes.block_rows) * p.sizes.groups
         p.items *= pieces(p.sizes.images, p.sizes.block_images)
         for i in range(3):

@@ -114,7 +114,8 @@ def weights(
     cdef Py_ssize_t* shared = numbers_of(words)
     cdef Run results = run_of(result, itemsize, True), workspace = run_of(space, itemsize, True)
     cdef Run listed = run_of(lists, sizeof(Py_ssize_t), True), of_phases = run_of(phases, sizeof(Py_ssize_t), False)
-    c.source, c.dout, c.result = run_of(source, itemsize, False).at, run_of(dout, itemsize, False).at, results.at
+    cdef Run sources = run_of(source, itemsize, False), gradients = run_of(dout, itemsize, False)
+    c.source, c.dout, c.result = sources.at, gradients.at, results.at
     c.at = numbers_of(at)
     c.space, c.space_pitch, c.slots = workspace.at, space_pitch, workspace.n // space_pitch
     c.lists, c.list_pitch = <Py_ssize_t*> listed.at, listed.n // c.slots
@@ -125,6 +126,12 @@ def weights(
         c.kernel = kernels(dtype, isa)
         c.part_pitch = results.n // c.sizes.parts
         c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
+        fc_check(sources.n == c.sizes.images * c.sizes.groups * c.sizes.channels * c.volume)
+        fc_check(
+            gradients.n
+            == c.sizes.images * c.sizes.groups * c.sizes.filters * c.sides[0].out * c.sides[1].out * c.sides[2].out
+        )
+        fc_check(c.part_pitch == c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps)
         c.blocks = pieces(c.sizes.images, c.sizes.block_images)
         for i in range(3):
             c.blocks *= pieces(c.sides[i].out, c.sides[i].block)

@@ -80,6 +80,7 @@ cdef inline void fill(
     # Rows may be shorter than what is read of them where the padding of one serves the next: see Patches.
     cdef Py_ssize_t written = min(wide, h.pitch), over = wide - written
     cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, top, end, at_d, at_h, at_w
+    cdef bint filled
     cdef floating* row
     cdef const floating* image
     for c in range(channels):
@@ -97,16 +98,15 @@ cdef inline void fill(
                             row = row + sh * h.slot_pitch + sw * w.slot_pitch
                             a = first_cell(w, block.begin[2], w.phase[sw], written)
                             b = last_cell(w, block.begin[2], w.phase[sw], written)
-                            if a >= b or top >= end or at_d < 0 or at_d >= d.size:
-                                a, b, top, end = written, written, high, high
-                            else:
+                            filled = a < b and top < end and 0 <= at_d < d.size
+                            if filled:
                                 at_w = (block.begin[2] + a) * w.stride + w.phase[sw] - w.lo
                                 kernel.cells_of(
                                     row + top * h.pitch + a, h.pitch, image + at_d * plane + at_h * w.size + at_w,
                                     h.stride * w.size, end - top, b - a, w.stride,
                                 )
                             for ih in range(high):
-                                if top <= ih < end:
+                                if filled and top <= ih < end:
                                     zero_short(row, a)
                                     zero_short(row + b, written - b)
                                 else:

@@ -49,7 +49,7 @@ class Algorithm(ABC):
         """How much there is to do of each kind in `RATES`, by the thread that does most."""
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
-        """Estimated seconds; they only have to rank."""
+        """Estimated seconds, times the handicap; they only have to rank."""
         return self.handicap(threads) * seconds(self.name, op, self.work(op, geometry, dtype, threads))
 
     def handicap(self, threads: int) -> float:

@@ -362,10 +362,10 @@ def _shared_out(
 
     def most(n: int, size: int) -> float:
         """Of n in blocks of `size`, the part of the thread that gets most; a block costs something by itself."""
-        loads = [0.0] * threads
-        for i, begin in enumerate(range(0, n, size)):
-            loads[i % threads] += min(size, n - begin) + 0.1 * size
-        return max(loads)
+        whole, rest = divmod(n, size)
+        rounds, extra = divmod(whole, threads)
+        last = rest + 0.1 * size if rest else 0.0
+        return max((rounds + (extra > 0)) * 1.1 * size, rounds * 1.1 * size + last)
 
     if count > 1 or (deep, high, wide) == tuple(line.out for line in lines):
         return min(range(count, count // 2, -1), key=lambda c: most(images, c)), block

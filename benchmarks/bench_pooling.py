@@ -161,5 +161,5 @@ def run(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    parsed = parse(__doc__.splitlines()[0], brief="batch 1, few rounds: some two minutes")
+    parsed = parse(__doc__.splitlines()[0], repeats=4, budget=1.0, brief="batch 1, few rounds: some two minutes")
     sys.exit(exit_status(partial(run, parsed)))

@@ -229,8 +229,8 @@ def conv_backward(
         )
     if _arrays.ready(x, w) is None:
         raise ValueError(
-            f"cache holds x of dtype {x.dtype} and w of dtype {w.dtype}, which conv_forward did not put there; both must "
-            "be of one float dtype and C-contiguous"
+            f"cache holds x of dtype {x.dtype} and w of dtype {w.dtype}, which conv_forward did not put there; "
+            "both must be of one float dtype and C-contiguous"
         )
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)

@@ -13,12 +13,14 @@ import numpy as np
 from fastconv import _memory
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_FLOATS = (_FLOAT32, _FLOAT64)
+#: What the kernels compute in: by its number for those that take any, and by its name in C for those of one.
+DTYPES = {_FLOAT32: 0, _FLOAT64: 1}
+NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
     """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it."""
-    if type(value) is np.ndarray and value.dtype in _FLOATS:
+    if type(value) is np.ndarray and value.dtype in DTYPES:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, as by {name}.filled(0)")
@@ -52,13 +54,6 @@ def _result_dtype(dtypes: tuple[np.dtype, ...]) -> np.dtype:
 
 def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
     """The dtype all of them are computed in: `np.result_type`, then integers to float64, float16 to float32."""
-    dtypes = {a.dtype for a in arrays if a is not None}
-    if len(dtypes) == 1:
-        dtype = dtypes.pop()
-        if dtype == _FLOAT32:
-            return _FLOAT32
-        if dtype == _FLOAT64:
-            return _FLOAT64
     return _result_dtype(tuple(a.dtype for a in arrays if a is not None))
 
 
@@ -111,10 +106,8 @@ def ready(*arrays: Any) -> np.dtype | None:
 
 def as_floats(name: str, value: Any) -> np.ndarray:
     """`value` as the kernels read it, of the dtype that it is computed in: itself where it already is so."""
-    if type(value) is np.ndarray and value.dtype in _FLOATS:
-        flags = value.flags
-        if flags.c_contiguous and flags.aligned:
-            return value
+    if ready(value) is not None:
+        return value
     array = as_array(name, value)
     return prepare(array, result_dtype(array))
 

@@ -10,6 +10,21 @@ from typing import Any
 
 import numpy as np
 
+#: Types of options that are compared as they are: equal ones of the same type mean the same.
+_PLAIN = frozenset((int, str, bool, type(None)))
+_INT = frozenset((int,))
+
+
+def is_plain(settings: tuple[Any, ...]) -> bool:
+    """Whether all are of types that a cache may look up: no list, and no float that equals an int."""
+    if _PLAIN.issuperset(map(type, settings)):
+        return True
+    for value in settings:
+        kind = type(value)
+        if kind not in _PLAIN and not (kind is tuple and _INT.issuperset(map(type, value))):
+            return False
+    return True
+
 
 def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0) -> Any:
     """`cache`, refused unless it is of `kind`, or a tuple of `length`: then it is another layer's."""

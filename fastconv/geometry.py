@@ -19,7 +19,7 @@ import numpy as np
 from fastconv import _arrays
 from fastconv._axis import UNIT_AXIS, Axis, connections, kernel_tables
 from fastconv._explain_stride import explain_remainder
-from fastconv._options import as_bool, as_int, as_shape, merge_options, per_axis
+from fastconv._options import as_bool, as_int, as_shape, is_plain, merge_options, per_axis
 
 PerAxis: TypeAlias = int | Sequence[int]
 Pad: TypeAlias = PerAxis | Sequence[tuple[int, int]] | Literal["valid", "same", "same_lower", "full"]
@@ -29,21 +29,6 @@ PAD_NAMES = ("valid", "same", "same_lower", "full")
 POOL_PAD_NAMES = PAD_NAMES[:3]
 PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 AXIS_NAMES = ("D", "H", "W")
-
-#: Types of options that are compared as they are: equal ones of the same type mean the same.
-_PLAIN = frozenset((int, str, bool, type(None)))
-_INT = frozenset((int,))
-
-
-def is_plain(settings: tuple[Any, ...]) -> bool:
-    """Whether all are of types that a cache may look up: no list, and no float that equals an int."""
-    if _PLAIN.issuperset(map(type, settings)):
-        return True
-    for value in settings:
-        kind = type(value)
-        if kind not in _PLAIN and not (kind is tuple and _INT.issuperset(map(type, value))):
-            return False
-    return True
 
 
 class GeometryOptions(TypedDict, total=False):
@@ -509,6 +494,15 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     return resolve_conv(_data_shape("x_shape", x_shape), as_shape("w_shape", w_shape), **settings).out_shape
 
 
+def taps_within(
+    bounds: tuple[int, int], k: int, stride: int, lo: int, dilation: int, out: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each output along an axis the first tap at a cell within [low, high), and the one behind the last."""
+    start = np.arange(out) * stride - lo
+    first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
+    return first, end
+
+
 @dataclass(frozen=True)
 class PoolGeometry:
     """Every size of one pooling: `axes` as in ConvGeometry; `ceil_mode` may let the last window overshoot."""
@@ -553,9 +547,8 @@ class PoolGeometry:
         counts = []
         for axis in self.axes:
             size, k, stride, lo, dilation, out = axis.row()
-            start = np.arange(out) * stride - lo
             bounds = (-lo, size + axis.hi) if count_include_pad else (0, size)
-            first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
+            first, end = taps_within(bounds, k, stride, lo, dilation, out)
             counts.append(end - first)
         return counts
 

@@ -11,6 +11,7 @@ from cases import BY_NAME, CASES, Case
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
+from fastconv.algorithms.base import seconds
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 #: Algorithms that multiply transforms: by how much their errors may be larger.
@@ -413,6 +414,20 @@ def test_auto_takes_the_cheapest():
                 assert algorithm.name == name and algorithm.workspace_bytes(op, geometry, dtype, 2) >= 0
 
 
+def test_threads_of_blas_have_to_be_worth_it():
+    """They spin on after a product, where the next call wants to run: alone they cost what they take."""
+    geometry = fastconv.conv_geometry((1, 3, 9, 9), (4, 3, 3, 3))
+    for name, entry in registry().items():
+        if entry.unsupported("forward", geometry, np.dtype(np.float32)) is not None:
+            continue
+        for threads in (1, 2):
+            work = entry.work("forward", geometry, np.dtype(np.float32), threads)
+            times = 2 if threads == 2 and name in ("im2col", "fft") else 1
+            assert entry.cost("forward", geometry, np.dtype(np.float32), threads) == times * seconds(
+                name, "forward", work
+            )
+
+
 def test_an_algorithm_that_cannot_says_why(monkeypatch):
     registry = sys.modules["fastconv.algorithms"].REGISTRY
 
@@ -430,10 +445,16 @@ def test_an_algorithm_that_cannot_says_why(monkeypatch):
 
 def test_threads_reach_the_kernels(monkeypatch):
     seen = []
+
+    def seeing(call):
+        def shared(*args, **options):
+            seen.append(options["threads"])
+            return call(*args, **options)
+
+        return shared
+
     for name in ("run", "share"):
-        call = getattr(fastconv._threads, name)
-        seeing = lambda *a, call=call, **k: (seen.append(k["threads"]), call(*a, **k))[1]  # noqa: E731
-        monkeypatch.setattr(f"fastconv._threads.{name}", seeing)
+        monkeypatch.setattr(f"fastconv._threads.{name}", seeing(getattr(fastconv._threads, name)))
     x, w = np.ones((2, 3, 6, 6)), np.ones((2, 3, 3, 3))
     out, cache = conv_forward(x, w, None, threads=3)
     conv_backward(out, cache)

@@ -11,13 +11,12 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import depthwise as _ext
-from fastconv.algorithms._blocks import Layout, Line, backward_lines, forward_lines, kernel_weights, lift
+from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, line_up
 from fastconv.algorithms.base import Algorithm, Op, multiply_adds, touched
 from fastconv.geometry import ConvGeometry
 
-_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_PRODUCT = {_DTYPES[0]: _ext.product["float"], _DTYPES[1]: _ext.product["double"]}
-_WEIGHTS = {_DTYPES[0]: _ext.weights["float"], _DTYPES[1]: _ext.weights["double"]}
+_PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
+_WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
 
 #: Channels and filters a group may have: with more, a matrix product reads each cell less often.
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
@@ -186,16 +185,8 @@ def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan
 
 def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
     """Instruction set and lanes for rows of so many outputs: no wider vectors than they need."""
-    isa, index = _isa.current, _DTYPES.index(dtype)
-    if _isa.NAMES[isa] == "avx512" and 2 * width <= _ext.lanes(index, isa):
-        # Two of half the width are multiplied in the time of one.
-        isa = _isa.NAMES.index("avx2")
-    return isa, _ext.lanes(index, isa)
-
-
-def _even(n: int, most: int) -> int:
-    """Pieces of at most `most`, as even as can be."""
-    return -(-n // -(-n // max(most, 1)))
+    isa = _isa.narrow(width * dtype.itemsize)
+    return isa, _ext.lanes(_arrays.DTYPES[dtype], isa)
 
 
 def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes: int) -> Layout:
@@ -203,12 +194,12 @@ def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes:
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = lines
     slots = math.prod(len(line.phases) for line in lines)
-    wide = _even(w.out, max(_WIDE_VECTORS * lanes, 2 * w.reach))
+    wide = even(w.out, max(_WIDE_VECTORS * lanes, 2 * w.reach))
     row = slots * (wide + w.reach)
-    high = _even(h.out, max(budget // (row * (1 + d.reach)) - h.reach, _HIGH, 2 * h.reach))
+    high = even(h.out, max(budget // (row * (1 + d.reach)) - h.reach, _HIGH, 2 * h.reach))
     deep = 1
     if high == h.out:
-        deep = _even(d.out, max(budget // (row * (high + h.reach)) - d.reach, 2 * d.reach, 1))
+        deep = even(d.out, max(budget // (row * (high + h.reach)) - d.reach, 2 * d.reach, 1))
     return Layout(lines, 1, (deep, high, wide), wide + w.reach)
 
 
@@ -288,7 +279,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
         places_of.append(places)
         at_begin += len(at)
 
-    spill_at = _line_up(sources * pitch + _LANES_PAST * lanes + layout.row)
+    spill_at = line_up(sources * pitch + _LANES_PAST * lanes + layout.row)
     pieces, sweeps = _pieces(layout), len(phases) * layout.block[0]
     scattered = lines[2].jump > 1 and not paired
     spill = layout.block[1] * layout.block[2] + lanes if scattered else 0
@@ -304,16 +295,12 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
             np.concatenate(ats),
             np.concatenate(places_of),
         ),
-        space=_line_up(2 * spill_at + spill),
+        space=line_up(2 * spill_at + spill),
         lists=_LIST * (pieces + 2 * sweeps),
         items=blocks * geometry.x_shape[0] * groups,
         isa=isa,
         covers=met == math.prod(line.whole for line in lines),
     )
-
-
-def _line_up(n: int) -> int:
-    return -(-n // 16) * 16
 
 
 def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
@@ -336,13 +323,13 @@ def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     parts = 1
     if items % threads and items < 4 * threads:
         parts = min(threads, blocks)
-    dout_at = _line_up(channels * pitch + _LANES_PAST * lanes + layout.row)
+    dout_at = line_up(channels * pitch + _LANES_PAST * lanes + layout.row)
     short = layout.block[1] * lanes if lines[2].out % layout.block[2] or layout.block[2] < lanes else 0
-    totals_at = _line_up(2 * dout_at + short + lanes)
+    totals_at = line_up(2 * dout_at + short + lanes)
     sizes = [images, groups, block_groups, filters, channels, pitch, len(at), high, parts, dout_at, totals_at]
     return Plan(
         (layout.axes(), layout.phases(), np.array(sizes, np.intp), at, places),
-        space=_line_up(totals_at + block_groups * totals),
+        space=line_up(totals_at + block_groups * totals),
         lists=_LIST * _pieces(layout),
         items=items * parts,
         isa=isa,

@@ -28,8 +28,6 @@ from fastconv.algorithms._blocks import (
 from fastconv.algorithms.base import Algorithm, Op, share, touched
 from fastconv.geometry import ConvGeometry
 
-_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-
 WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 
 #: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
@@ -54,7 +52,8 @@ class Plan:
     items: int
     product: float
     packed: float
-    outs: int
+    #: Outputs of an image's channel; of a product only.
+    outs: int = 0
     parts: int = 1
 
     @cached_property
@@ -145,7 +144,7 @@ class Implicit(Algorithm):
         with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:
             _threads.share(
                 _ext_weights.weights,
-                (_DTYPES.index(dw.dtype), x, dout, parts, *plan.tables, space, plan.space, lists, _isa.current),
+                (_arrays.DTYPES[dw.dtype], x, dout, parts, *plan.tables, space, plan.space, lists, _isa.current),
                 items=plan.items,
                 work=plan.copied,
                 threads=threads,
@@ -162,7 +161,7 @@ def _run(
         _threads.share(
             _ext.product,
             (
-                _DTYPES.index(result.dtype),
+                _arrays.DTYPES[result.dtype],
                 source,
                 w,
                 bias,
@@ -183,7 +182,7 @@ def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tup
     key = op, dtype.itemsize, threads, _isa.current
     if key in kept:
         return kept[key]
-    tile = _ext.shape(_DTYPES.index(dtype), _isa.current)
+    tile = _ext.shape(_arrays.DTYPES[dtype], _isa.current)
     if op == "backward_weights":
         plans: tuple[Plan, ...] = (_weights_plan(geometry, dtype.itemsize, threads, tile),)
     else:
@@ -429,6 +428,5 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         items=items * parts,
         product=float(whole * blocks * filters * items * pieces(block_channels * taps, lanes)),
         packed=float(whole * blocks * items * (filters + block_channels * taps)),
-        outs=math.prod(line.out for line in lines),
         parts=parts,
     )

@@ -16,9 +16,8 @@ from fastconv.algorithms._blocks import Line, backward_lines, even, forward_line
 from fastconv.algorithms.base import Algorithm, Op, seconds, share, touched
 from fastconv.geometry import ConvGeometry
 
-_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
-_PRODUCT = {_DTYPES[0]: _ext.product["float"], _DTYPES[1]: _ext.product["double"]}
-_WEIGHTS = {_DTYPES[0]: _ext.weights["float"], _DTYPES[1]: _ext.weights["double"]}
+_PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
+_WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
 
 #: Workspace of all threads together, in bytes.
 _SPACE_BYTES = 28 << 20
@@ -167,7 +166,7 @@ def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan
     key = op, dtype.itemsize, threads, _isa.current
     if key in kept:
         return kept[key]
-    tile = _shape.shape(_DTYPES.index(dtype), _isa.current)
+    tile = _shape.shape(_arrays.DTYPES[dtype], _isa.current)
     make = _weights_plan if op == "backward_weights" else _product_plan
     plans = [
         make(_Problem.of(op, geometry, pair), touched(geometry, dtype), dtype.itemsize, threads, tile)

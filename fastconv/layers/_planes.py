@@ -6,13 +6,11 @@ import math
 
 import numpy as np
 
-from fastconv import _isa, _memory, _threads
+from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import planes as _ext
 
-_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-_DTYPES = {dtype: i for i, dtype in enumerate(_NAMES)}
-_TOTALS = {dtype: _ext.totals[name] for dtype, name in _NAMES.items()}
-_HIGHEST = {dtype: _ext.highest[name] for dtype, name in _NAMES.items()}
+_TOTALS = {dtype: _ext.totals[name] for dtype, name in _arrays.NAMES.items()}
+_HIGHEST = {dtype: _ext.highest[name] for dtype, name in _arrays.NAMES.items()}
 
 #: Elements of a piece: PIECE in planes.pyx.
 _PIECE = 1 << 12
@@ -25,7 +23,7 @@ def rectify(sign: np.ndarray, source: np.ndarray, *, gradient: bool) -> np.ndarr
     if size:
         _threads.share(
             _ext.rectify,
-            (_DTYPES[to.dtype], sign, source, to, gradient, _isa.current),
+            (_arrays.DTYPES[to.dtype], sign, source, to, gradient, _isa.current),
             items=-(-size // _PIECE),
             work=to.nbytes,
             threads=_threads.get_threads(),

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from fastconv import _isa, _memory, _threads
+from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import pool as _ext
 from fastconv.geometry import PoolGeometry
 from fastconv.layers import _pool_tables
@@ -20,13 +20,11 @@ from fastconv.layers._planes import plane_maxima, plane_sums
 #: What a maximum's place is kept as.
 INDEX_DTYPES = _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 
-_NAMES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 _INDEX_NAMES = {_INT32: "int32_t", _INT64: "int64_t"}
-_DTYPES = {dtype: i for i, dtype in enumerate(_NAMES)}
-_SUM = {dtype: (_ext.sum_forward[name], _ext.sum_backward[name]) for dtype, name in _NAMES.items()}
+_SUM = {dtype: (_ext.sum_forward[name], _ext.sum_backward[name]) for dtype, name in _arrays.NAMES.items()}
 _MAX = {
     (dtype, index): _ext.max_forward[f"{name}|{index_name}"]
-    for dtype, name in _NAMES.items()
+    for dtype, name in _arrays.NAMES.items()
     for index, index_name in _INDEX_NAMES.items()
 }
 #: The mean has no places.
@@ -90,7 +88,7 @@ def maximum_gradient(
         return True
     return _threads.share(
         _ext.max_backward,
-        (_DTYPES[dx.dtype], dout, indices, dx, wide, geometry.planes),
+        (_arrays.DTYPES[dx.dtype], dout, indices, dx, wide, geometry.planes),
         items=geometry.planes,
         work=dx.nbytes // 3 + _SCATTERED * indices.nbytes,
         threads=threads,
@@ -161,7 +159,7 @@ def _rows_forward(
         return False
     _threads.share(
         _ext.forward_rows,
-        (_DTYPES[x.dtype], x, out, indices, *_workspace(plan, x, threads)),
+        (_arrays.DTYPES[x.dtype], x, out, indices, *_workspace(plan, x, threads)),
         items=plan.items,
         work=_ROWS_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes) + _ITEM_BYTES * plan.items,
         threads=threads,
@@ -176,7 +174,7 @@ def _rows_backward(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thr
         return False
     _threads.share(
         _ext.mean_backward_rows,
-        (_DTYPES[dx.dtype], dout, dx, *_workspace(plan, dx, threads)),
+        (_arrays.DTYPES[dx.dtype], dout, dx, *_workspace(plan, dx, threads)),
         items=plan.items,
         work=_ROWS_SLOWNESS * (dx.nbytes + dout.nbytes) + _ITEM_BYTES * plan.items,
         threads=threads,
@@ -200,7 +198,7 @@ def _pairs_forward(x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry
     isa = _isa.narrow(width // 2 * x.itemsize)
     _threads.share(
         _ext.pairs_forward,
-        (_DTYPES[x.dtype], x, out, indices, height, width, rows, isa),
+        (_arrays.DTYPES[x.dtype], x, out, indices, height, width, rows, isa),
         items=items,
         work=x.nbytes // 2,
         threads=threads,
@@ -219,7 +217,7 @@ def _pairs_backward(
     isa = _isa.narrow(width // 2 * dx.itemsize)
     return _threads.share(
         _ext.pairs_backward,
-        (_DTYPES[dx.dtype], dout, indices, dx, height, width, rows, isa),
+        (_arrays.DTYPES[dx.dtype], dout, indices, dx, height, width, rows, isa),
         items=items,
         work=dx.nbytes // 2,
         threads=threads,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.geometry import PoolGeometry
+from fastconv.geometry import PoolGeometry, taps_within
 
 #: Elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
 SLACK = 16
@@ -40,12 +40,6 @@ def _lifted(geometry: PoolGeometry) -> Rows:
 
 def _round_up(n: int) -> int:
     return -(-n // SLACK) * SLACK
-
-
-def _range(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> np.ndarray:
-    """(out, 2): the taps [first, last) of each output that meet the image."""
-    start = np.arange(out) * stride - lo
-    return np.stack([np.clip(-((start - bound) // dilation), 0, k) for bound in (0, size)], axis=1)
 
 
 def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
@@ -100,7 +94,7 @@ def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
         return None
     first = -((shares - lo) // stride)
     last = np.clip((size - 1 - shares + lo) // stride + 1, 0, width)
-    ranges = [_range(*axis) for axis in axes]
+    ranges = [np.stack(taps_within((0, size), *rest), axis=1) for size, *rest in axes]
     return _table(
         axes,
         {

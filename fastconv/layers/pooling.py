@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
-from fastconv._options import as_bool, as_cache, as_shape, merge_options
-from fastconv.geometry import PoolGeometry, is_plain, resolve_pool
+from fastconv._options import as_bool, as_cache, as_shape, is_plain, merge_options
+from fastconv.geometry import PoolGeometry, resolve_pool
 from fastconv.layers import _pool_kernels
 
 _DEFAULTS: dict[str, Any] = {

@@ -34,7 +34,7 @@ typedef struct {
 typedef void (*fc_pad_t)(void *to, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from,
                          ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room);
 typedef void (*fc_sweep_t)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
-                           const void *start, ptrdiff_t whole);
+                           const void *bias, ptrdiff_t whole);
 typedef void (*fc_sweep_pair_t)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
                                 ptrdiff_t n, ptrdiff_t whole);
 typedef void (*fc_dots_t)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,

@@ -27,7 +27,7 @@ cdef extern from "depthwise.h":
         Py_ssize_t source_pitch, Py_ssize_t stride, Py_ssize_t room,
     ) noexcept nogil
     ctypedef void (*fc_sweep_t)(
-        const fc_taps* taps, const void* source, void* to, Py_ssize_t rows, Py_ssize_t n, const void* start,
+        const fc_taps* taps, const void* source, void* to, Py_ssize_t rows, Py_ssize_t n, const void* bias,
         Py_ssize_t whole,
     ) noexcept nogil
     ctypedef void (*fc_sweep_pair_t)(

@@ -188,7 +188,7 @@ FC_INLINE ptrdiff_t FC_N(fc_next)(ptrdiff_t left, ptrdiff_t most)
  *
  * Of tiles one vector wide only `lanes` count; rows before `loose` may be stored whole all the same. */
 FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vectors, const fc_taps *taps,
-                                 const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, ptrdiff_t last, FC_T start,
+                                 const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, ptrdiff_t last, FC_T bias,
                                  ptrdiff_t lanes, ptrdiff_t loose)
 {
     FC_V sums[8][8];
@@ -200,7 +200,7 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     for (r = 0; r < rows; r++) {
         FC_UNROLL
         for (v = 0; v < vectors; v++)
-            sums[r][v] = FC_N(fc_splat)(start);
+            sums[r][v] = FC_N(fc_splat)(0);
     }
     for (j = 0; j < taps->k; j++) {
         const FC_T *row = from + at[j], *w = (const FC_T *)taps->w + taps->of[j];
@@ -221,6 +221,10 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     FC_UNROLL
     for (r = 0; r < rows; r++) {
         FC_T *row = to + r * taps->to_pitch;
+        /* Last: what a sum begins with is rounded with all of it. */
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            sums[r][v] += FC_N(fc_splat)(bias);
         if (vectors == 1 && lanes < FC_VL && r >= loose) {
             FC_N(fc_store_some)(row, sums[r][0], lanes);
             continue;
@@ -233,21 +237,21 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
 
 #define FC_SWEEP(high, rows, vectors)                                                                        \
     case ((high) * 16 + (rows)) * 16 + (vectors):                                                            \
-        FC_N(fc_sweep_of)(high, rows, vectors, taps, source, target, last, first, lanes, whole - row);            \
+        FC_N(fc_sweep_of)(high, rows, vectors, taps, source, target, last, shift, lanes, whole - row);            \
         break;
 #define FC_SWEEPS(high)                                                                                      \
     FC_SWEEP(high, 1, 1) FC_SWEEP(high, 2, 1) FC_SWEEP(high, 3, 1) FC_SWEEP(high, 4, 1) FC_SWEEP(high, 5, 1) \
     FC_SWEEP(high, 6, 1) FC_SWEEP(high, 7, 1) FC_SWEEP(high, 8, 1) FC_SWEEP(high, 1, 2) FC_SWEEP(high, 2, 2) \
     FC_SWEEP(high, 3, 2) FC_SWEEP(high, 4, 2) FC_SWEEP(high, 1, 4) FC_SWEEP(high, 2, 4) FC_SWEEP(high, 1, 8)
 
-/* to[row, :n] = start + the taps' sum, for every row.
+/* to[row, :n] = bias + the taps' sum, for every row.
  *
  * Where `n` is short of a vector, the first `whole` rows may be written past their end: what they spill belongs
  * to the rows after them. Reads up to FC_VL - 1 elements past the last tap's row. */
 static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
-                           const void *start, ptrdiff_t whole)
+                           const void *bias, ptrdiff_t whole)
 {
-    const FC_T first = start ? *(const FC_T *)start : 0;
+    const FC_T shift = bias ? *(const FC_T *)bias : 0;
     const ptrdiff_t vectors = (n + FC_VL - 1) / FC_VL, lanes = n < FC_VL ? n : FC_VL;
     const ptrdiff_t most = vectors == 1 ? 8 : vectors < 4 || rows > 2 ? 4 : rows;
     ptrdiff_t row, here, v;

@@ -359,7 +359,7 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
     cdef floating* packed = space + s.positions_at
     cdef floating* spill = packed + (s.block_k + 1) * kernel.vectors * kernel.lanes
     cdef const floating* b
-    cdef const floating* start
+    cdef const floating* bias
     cdef const Py_ssize_t* rows_of_b
     cdef const floating* base = space
     cdef floating* to = <floating*> p.result + first_row * positions
@@ -397,14 +397,14 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
                 row = 0
                 while row < item.rows:
                     rows = min(<Py_ssize_t> kernel.rows, item.rows - row)
-                    start = NULL
-                    if p.bias is not NULL and k0 == 0:
-                        start = <const floating*> p.bias + first_row + row
+                    bias = NULL
+                    if p.bias is not NULL and k0 + n == k:
+                        bias = <const floating*> p.bias + first_row + row
                     if tile.whole:
                         kernel.tile(<int> rows, tile.vectors, n, panels, rows, b, rows_of_b,
-                                    to + row * positions + tile.target[0].at, positions, start, k0 > 0)
+                                    to + row * positions + tile.target[0].at, positions, bias, k0 > 0)
                     else:
-                        kernel.tile(<int> rows, tile.vectors, n, panels, rows, b, rows_of_b, spill, width, start, 0)
+                        kernel.tile(<int> rows, tile.vectors, n, panels, rows, b, rows_of_b, spill, width, bias, 0)
                         kernel.scatter(to + row * positions, positions, sides[2].jump, spill, width, rows,
                                        tile.target, tile.targets, k0 > 0)
                     panels = panels + rows * n
@@ -462,7 +462,7 @@ cdef void multiply_turned(const Product* p, const Item* item, floating* space) n
                 place_tile(&tile, 0, position, count, &st, item, s, sides, image_step)
                 kernel.tile(<int> count, vectors, n, panels, count, panel, &at[k + (vectors - 1) * s.block_k],
                             spill, width, NULL, 0)
-                if bias is not NULL and k0 == 0:
+                if bias is not NULL and k0 + n == k:
                     for first in range(count):
                         for i in range(here):
                             spill[first * width + i] += bias[first_row + row + i]

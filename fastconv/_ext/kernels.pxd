@@ -15,7 +15,7 @@ cdef extern from "microkernel.h":
     ctypedef void (*fc_shape_t)(int* rows, int* vectors, int* lanes) noexcept nogil
     ctypedef void (*fc_tile_t)(
         int rows, int vectors, Py_ssize_t k, const void* a, Py_ssize_t step, const void* b,
-        const Py_ssize_t* at, void* c, Py_ssize_t pitch, const void* start, int add,
+        const Py_ssize_t* at, void* c, Py_ssize_t pitch, const void* bias, int add,
     ) noexcept nogil
     ctypedef void (*fc_interleave_t)(
         void* to, Py_ssize_t width, const void* source, const Py_ssize_t* at, Py_ssize_t rows, Py_ssize_t n,

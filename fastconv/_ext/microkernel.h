@@ -14,7 +14,7 @@ typedef struct {
 #include "foreach.h"
 
 typedef void (*fc_tile_t)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
-                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *start, int add);
+                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add);
 typedef void (*fc_interleave_t)(void *to, ptrdiff_t width, const void *from, const ptrdiff_t *at, ptrdiff_t rows,
                                 ptrdiff_t n);
 typedef void (*fc_gather_t)(void *to, ptrdiff_t width, const void *from, const ptrdiff_t *at, ptrdiff_t k,

@@ -10,20 +10,20 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
 /* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
  * Where `packed` the `rows` factors of one k lie next to each other, the next ones `step` further; else a
- * row's factors lie next to each other, and the next row `step` further. Row k of b starts at b + at[k]. `start` is what each row's sums begin with, NULL for zero. */
+ * row's factors lie next to each other, and the next row `step` further. Row k of b starts at b + at[k]. `bias`
+ * has a number to add for each row, NULL for none; it comes last, as what a sum begins with is rounded with all of it. */
 FC_INLINE void FC_N(fc_tile_of)(const int packed, const int rows, const int vectors, ptrdiff_t k, const FC_T *FC_RESTRICT a,
                                 ptrdiff_t step, const FC_T *FC_RESTRICT b, const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c,
-                                ptrdiff_t pitch, const FC_T *start, int add)
+                                ptrdiff_t pitch, const FC_T *bias, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
     ptrdiff_t p;
     int i, j;
     FC_UNROLL
     for (i = 0; i < rows; i++) {
-        const FC_V first = FC_N(fc_splat)(start ? start[i] : 0);
         FC_UNROLL
         for (j = 0; j < vectors; j++)
-            sums[i][j] = first;
+            sums[i][j] = FC_N(fc_splat)(0);
     }
     for (p = 0; p < k; p++) {
         const FC_T *row = b + at[p];
@@ -45,14 +45,15 @@ FC_INLINE void FC_N(fc_tile_of)(const int packed, const int rows, const int vect
         FC_T *to = c + i * pitch;
         FC_UNROLL
         for (j = 0; j < vectors; j++) {
-            const FC_V sum = add ? FC_N(fc_load)(to + j * FC_VL) + sums[i][j] : sums[i][j];
+            FC_V sum = add ? FC_N(fc_load)(to + j * FC_VL) + sums[i][j] : sums[i][j];
+            sum = bias ? sum + FC_N(fc_splat)(bias[i]) : sum;
             FC_N(fc_store)(to + j * FC_VL, sum);
         }
     }
 }
 
 /* Every size of tile, its loops unrolled: rows 1 to FC_TILE_ROWS, vectors 1 to FC_TILE_VECTORS. */
-#define FC_TILE_ARGUMENTS k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c, pitch, (const FC_T *)start, add
+#define FC_TILE_ARGUMENTS k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c, pitch, (const FC_T *)bias, add
 #define FC_TILE_SIZE(rows, vectors)                                      \
     case (vectors) * 16 + (rows):                                        \
         FC_N(fc_tile_of)(FC_PACKED, rows, vectors, FC_TILE_ARGUMENTS);   \
@@ -69,7 +70,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int packed, const int rows, const int vect
 
 #define FC_PACKED 1
 static void FC_N(fc_tile)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
-                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *start, int add)
+                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add)
 {
     switch (vectors * 16 + rows) {
         FC_TILE_SIZES(1)
@@ -85,7 +86,7 @@ static void FC_N(fc_tile)(int rows, int vectors, ptrdiff_t k, const void *a, ptr
 
 #define FC_PACKED 0
 static void FC_N(fc_tile_rows)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
-                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *start, int add)
+                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add)
 {
     switch (vectors * 16 + rows) {
         FC_TILE_SIZES(1)

@@ -119,7 +119,7 @@ class Implicit(Algorithm):
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """Bias is what the sums start with."""
+        """Bias is added to the finished sums."""
         (plan,) = _plans("forward", geometry, x.dtype, threads)
         _run(plan, threads, x, w, b, out)
 

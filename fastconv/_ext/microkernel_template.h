@@ -7,6 +7,9 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
     *lanes = FC_VL;
 }
 
+/* Products are summed this many at a time, and the sums then added up: rounding errors stay small. */
+#define FC_SUMMED 80
+
 /* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
  * Where `packed` the `rows` factors of one k lie next to each other, the next ones `step` further; else a
@@ -17,39 +20,44 @@ FC_INLINE void FC_N(fc_tile_of)(const int packed, const int rows, const int vect
                                 ptrdiff_t pitch, const FC_T *bias, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
-    ptrdiff_t p;
+    const ptrdiff_t parts = (k + FC_SUMMED - 1) / FC_SUMMED, part = (k + parts - 1) / parts;
+    ptrdiff_t p = 0;
     int i, j;
-    FC_UNROLL
-    for (i = 0; i < rows; i++) {
-        FC_UNROLL
-        for (j = 0; j < vectors; j++)
-            sums[i][j] = FC_N(fc_splat)(0);
-    }
-    for (p = 0; p < k; p++) {
-        const FC_T *row = b + at[p];
-        FC_V of_b[FC_TILE_VECTORS];
-        FC_UNROLL
-        for (j = 0; j < vectors; j++)
-            of_b[j] = FC_N(fc_load)(row + j * FC_VL);
+    do {
+        const ptrdiff_t end = p + part < k ? p + part : k;
         FC_UNROLL
         for (i = 0; i < rows; i++) {
-            const FC_V of_a = FC_N(fc_splat)(packed ? a[i] : a[i * step]);
             FC_UNROLL
             for (j = 0; j < vectors; j++)
-                sums[i][j] += of_a * of_b[j];
+                sums[i][j] = FC_N(fc_splat)(0);
         }
-        a += packed ? step : 1;
-    }
-    FC_UNROLL
-    for (i = 0; i < rows; i++) {
-        FC_T *to = c + i * pitch;
+        for (; p < end; p++) {
+            const FC_T *row = b + at[p];
+            FC_V of_b[FC_TILE_VECTORS];
+            FC_UNROLL
+            for (j = 0; j < vectors; j++)
+                of_b[j] = FC_N(fc_load)(row + j * FC_VL);
+            FC_UNROLL
+            for (i = 0; i < rows; i++) {
+                const FC_V of_a = FC_N(fc_splat)(packed ? a[i] : a[i * step]);
+                FC_UNROLL
+                for (j = 0; j < vectors; j++)
+                    sums[i][j] += of_a * of_b[j];
+            }
+            a += packed ? step : 1;
+        }
         FC_UNROLL
-        for (j = 0; j < vectors; j++) {
-            FC_V sum = add ? FC_N(fc_load)(to + j * FC_VL) + sums[i][j] : sums[i][j];
-            sum = bias ? sum + FC_N(fc_splat)(bias[i]) : sum;
-            FC_N(fc_store)(to + j * FC_VL, sum);
+        for (i = 0; i < rows; i++) {
+            FC_T *to = c + i * pitch;
+            FC_UNROLL
+            for (j = 0; j < vectors; j++) {
+                FC_V sum = add ? FC_N(fc_load)(to + j * FC_VL) + sums[i][j] : sums[i][j];
+                sum = bias && p == k ? sum + FC_N(fc_splat)(bias[i]) : sum;
+                FC_N(fc_store)(to + j * FC_VL, sum);
+            }
         }
-    }
+        add = 1;
+    } while (p < k);
 }
 
 /* Every size of tile, its loops unrolled: rows 1 to FC_TILE_ROWS, vectors 1 to FC_TILE_VECTORS. */

@@ -32,8 +32,10 @@ WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 
 #: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
 _BLOCK_BYTES, _PANEL_BYTES = 1 << 19, 3 << 17
-#: Products are summed this many at a time, and the sums then added up: rounding errors stay small.
-_SUMMED, _LEAST_SUMMED = 160, 64
+#: Of k at a time, between which results are stored; a tile's positions then are some 40 KiB.
+_STRETCH, _LEAST_STRETCH = 240, 64
+#: Positions at a time of which dw is summed.
+_SUMMED, _LEAST_SUMMED = 320, 128
 #: Positions that make packing the weights cheap beside multiplying by them.
 _POSITIONS = 480
 #: Of a tile, in any instruction set.
@@ -261,7 +263,7 @@ def _modes(problem: Problem, count: int, block: tuple[int, int, int], row: int, 
     by_row = lines * pieces(wide, lanes)
     grid = planes * pieces((high - 1) * row + wide, lanes)
     # Tiles that are not whole go through a buffer, once for every stretch of k.
-    spilled = 2 * rows / min(k, _SUMMED)
+    spilled = 2 * rows / min(k, _STRETCH)
     costs = {
         GRID: grid * rows + (grid + 2 * lines) * spilled,
         ROWS: by_row * rows + (by_row * spilled if wide % lanes else 0),
@@ -292,8 +294,8 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         split = next((n for n in range(1, min(threads, most) + 1) if blocks * n % threads == 0), min(threads, most))
     block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
     # Results that lie apart are added to one by one, so less often.
-    summed = _SUMMED if lines[2].jump == 1 else 3 * _SUMMED
-    block_k = even(k, min(summed, max(_LEAST_SUMMED, _PANEL_BYTES // (block_rows * itemsize))))
+    stretch = _STRETCH if lines[2].jump == 1 else 2 * _STRETCH
+    block_k = even(k, min(stretch, max(_LEAST_STRETCH, _PANEL_BYTES // (block_rows * itemsize))))
 
     whole_row = block[2] + lines[2].reach
     row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
@@ -380,7 +382,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     lines = forward_lines(geometry)
     groups, images = geometry.groups, geometry.x_shape[0]
     filters, channels, taps = geometry.w_shape[0] // groups, geometry.w_shape[1], geometry.taps
-    positions = min(max(_PANEL_BYTES // (filters * itemsize), 2 * _LEAST_SUMMED), 2 * _SUMMED)
+    positions = min(max(_PANEL_BYTES // (filters * itemsize), _LEAST_SUMMED), _SUMMED)
     columns = pieces(channels * taps, unit)
     items = groups
     block_channels = channels

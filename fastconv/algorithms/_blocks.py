@@ -24,7 +24,9 @@ class Line:
     """One axis of a problem: output o meets source cell ``o * stride + t * dilation - lo`` at tap t.
 
     Its result belongs to cell ``start + o * jump`` of `whole`; tap t has the
-    weight ``weights[t]`` of the kernel's axis.
+    weight ``weights[t]`` of the kernel's axis. Where `spread`, each tap has a
+    phase to itself, whose cells are those of the outputs and no more: rows then
+    follow each other without a gap.
     """
 
     size: int
@@ -36,6 +38,7 @@ class Line:
     jump: int
     whole: int
     weights: tuple[int, ...]
+    spread: bool = False
 
     @property
     def taps(self) -> int:
@@ -45,16 +48,19 @@ class Line:
     @property
     def phases(self) -> list[int]:
         """The phases that some tap meets."""
-        return sorted({t * self.dilation % self.stride for t in range(self.taps)})
+        steps = range(0, self.taps * self.dilation, self.dilation)
+        return list(steps) if self.spread else sorted({step % self.stride for step in steps})
 
     @property
     def reach(self) -> int:
         """Cells of a phase that taps meet past the one of the output itself."""
-        return (self.taps - 1) * self.dilation // self.stride
+        return 0 if self.spread else (self.taps - 1) * self.dilation // self.stride
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
         """For each tap the place of its phase among those kept, and the cells from the output's to its own."""
         steps = np.arange(self.taps) * self.dilation
+        if self.spread:
+            return np.arange(self.taps), np.zeros(self.taps, np.intp)
         return np.searchsorted(self.phases, steps % self.stride), steps // self.stride
 
 

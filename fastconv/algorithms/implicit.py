@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,8 @@ _STRETCH, _LEAST_STRETCH = 240, 64
 _SUMMED, _LEAST_SUMMED = 320, 128
 #: Positions that make packing the weights cheap beside multiplying by them.
 _POSITIONS = 480
+#: What copying a row into a block takes beside its vectors, in vector operations.
+_ROW_COPIED = 3
 #: Of a tile, in any instruction set.
 _MOST_LANES = 64
 #: Tables of products longer than this are not kept with the geometry.
@@ -253,26 +255,67 @@ def _block(
     return count, (deep, high, wide)
 
 
-def _modes(problem: Problem, count: int, block: tuple[int, int, int], row: int, lanes: int) -> dict[int, float]:
+@dataclass(frozen=True)
+class Cut:
+    """Blocks of a product, and the way of making tiles of them, with what one takes for each k in vector operations."""
+
+    lines: tuple[Line, Line, Line]
+    count: int
+    block: tuple[int, int, int]
+    row: int
+    mode: int
+    product: float
+    filled: float
+
+    @property
+    def blocks(self) -> int:
+        """Of one image, or of `count`."""
+        return math.prod(pieces(line.out, n) for line, n in zip(self.lines, self.block, strict=True))
+
+
+def _modes(
+    problem: Problem, lines: tuple[Line, Line, Line], count: int, block: tuple[int, int, int], row: int, lanes: int
+) -> dict[int, float]:
     """What a block takes for each k in each way of making tiles of it, in vector operations."""
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
-    lines = planes * high
-    packed = pieces(lines * wide, lanes)
-    k = problem.channels * math.prod(line.taps for line in problem.lines)
-    by_row = lines * pieces(wide, lanes)
+    # Rows that follow each other in block and result are one run.
+    joined = row == wide == lines[2].whole
+    stretches = planes * high
+    runs = planes if joined else stretches
+    packed = pieces(stretches * wide, lanes)
+    k = problem.channels * math.prod(line.taps for line in lines)
+    by_row = stretches * pieces(wide, lanes)
     grid = planes * pieces((high - 1) * row + wide, lanes)
     # Tiles that are not whole go through a buffer, once for every stretch of k.
     spilled = 2 * rows / min(k, _STRETCH)
+    loose = (planes if high * wide % lanes else 0) if joined else grid
     costs = {
-        GRID: grid * rows + (grid + 2 * lines) * spilled,
+        GRID: grid * rows + (loose + 2 * runs) * spilled,
         ROWS: by_row * rows + (by_row * spilled if wide % lanes else 0),
-        PACKED: packed * (rows + 2) + 2 * lines,
-        TURNED: lines * wide * (pieces(rows, lanes) + 1.5 + rows / k) + 6 * pieces(rows, lanes),
+        PACKED: packed * (rows + 2) + 2 * runs,
+        TURNED: stretches * wide * (pieces(rows, lanes) + 1.5 + rows / k) + 6 * pieces(rows, lanes),
     }
     if problem.pointwise and count == 1:
         costs[WHOLE] = packed * rows
     return costs
+
+
+def _cut(problem: Problem, lines: tuple[Line, Line, Line], itemsize: int, vectors: int, lanes: int) -> Cut:
+    unit = vectors * lanes
+    count, block = _block(lines, problem.images, problem.channels, itemsize, _POSITIONS, unit)
+    if problem.pointwise and not (lines[2].out < _POSITIONS and problem.images > 1):
+        block = (1, 1, even(lines[2].out, 4 * _POSITIONS, unit))
+        count = 1
+    whole_row = block[2] + lines[2].reach
+    row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
+    modes = _modes(problem, lines, count, block, row, lanes)
+    mode = min(modes, key=modes.__getitem__)
+    if mode not in (WHOLE, GRID):
+        row = whole_row
+    rows = count * math.prod((n + line.reach) * len(line.phases) for line, n in zip(lines[:2], block[:2], strict=True))
+    copied = rows * len(lines[2].phases) * (pieces(row, lanes) + _ROW_COPIED) if mode != WHOLE else 0
+    return Cut(lines, count, block, row, mode, modes[mode], copied * problem.channels)
 
 
 def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
@@ -281,13 +324,14 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     lines = _flat(problem.lines) if problem.pointwise else problem.lines
     taps = math.prod(line.taps for line in lines)
     k = problem.channels * taps
-    count, block = _block(lines, problem.images, problem.channels, itemsize, _POSITIONS, unit)
-    if problem.pointwise and not (lines[2].out < _POSITIONS and problem.images > 1):
-        block = (1, 1, even(lines[2].out, 4 * _POSITIONS, unit))
-        count = 1
+    ways = [lines]
+    if lines[2].taps > 1 and math.prod(line.out for line in lines) > lines[2].out:
+        ways.append((*lines[:2], replace(lines[2], spread=True)))
+    cuts = [_cut(problem, way, itemsize, vectors, lanes) for way in ways]
+    cut = min(cuts, key=lambda cut: (cut.product * k + cut.filled) * cut.blocks / cut.count)
+    lines, count, block, row, mode = cut.lines, cut.count, cut.block, cut.row, cut.mode
     # Rows are split where there are too few blocks to keep all threads busy to the end.
-    blocks = problem.groups * pieces(problem.images, count)
-    blocks *= math.prod(pieces(line.out, n) for line, n in zip(lines, block, strict=True))
+    blocks = problem.groups * pieces(problem.images, count) * cut.blocks
     split = 1
     if blocks < 4 * threads and blocks % threads:
         most = pieces(problem.rows, tile_rows)
@@ -297,16 +341,10 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     stretch = _STRETCH if lines[2].jump == 1 else 2 * _STRETCH
     block_k = even(k, min(stretch, max(_LEAST_STRETCH, _PANEL_BYTES // (block_rows * itemsize))))
 
-    whole_row = block[2] + lines[2].reach
-    row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
-    modes = _modes(problem, count, block, row, lanes)
-    mode = min(modes, key=modes.__getitem__)
-    if mode not in (WHOLE, GRID):
-        row = whole_row
     layout = Layout(lines, count, block, row)
     channel_pitch = layout.channel_pitch(itemsize) if mode != WHOLE else lines[2].out
     kernel = problem.kernel
-    order = kernel_weights(problem.lines, kernel) if not problem.pointwise else np.zeros(1, np.intp)
+    order = kernel_weights(lines, kernel) if not problem.pointwise else np.zeros(1, np.intp)
     by_weight = np.argsort(order, kind="stable")
     tap_of, tap_at = order[by_weight], layout.taps()[by_weight]
     neighbours = bool(np.all(np.diff(tap_of) == 1))
@@ -349,7 +387,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         lists=0,
         space=line_up(positions_at + positions),
         items=blocks * pieces(problem.rows, block_rows),
-        product=modes[mode] * k * blocks,
+        product=cut.product * k * blocks,
         packed=blocks * (problem.rows * k + math.prod(block) * count * problem.channels * split),
         outs=math.prod(line.out for line in problem.lines),
     )

@@ -8,7 +8,7 @@ fastconv.algorithms.implicit's.
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport (
-    FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_run, kernels, next_vectors,
+    FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_run, fc_tile_t, kernels, next_vectors,
 )
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
@@ -111,12 +111,8 @@ cdef void pack_weights(
         tap = begin % s.taps
         source = source + begin // s.taps * s.channel_step
         if s.taps == 1 and s.row_step == 1:
-            source = source + tap_of[0]
-            for _k in range(n):
-                for i in range(here):
-                    to[i] = source[i]
-                to = to + pitch
-                source = source + s.channel_step
+            kernel.cells_of(to, pitch, source + tap_of[0], s.channel_step, n, here, 1)
+            to = to + pitch * n
         elif s.dense == DENSE_TAPS:
             k = 0
             while k < n:
@@ -358,8 +354,11 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
     cdef floating* panels
     cdef floating* packed = space + s.positions_at
     cdef floating* spill = packed + (s.block_k + 1) * kernel.vectors * kernel.lanes
+    cdef const floating* a
     cdef const floating* b
     cdef const floating* bias
+    cdef Py_ssize_t step
+    cdef fc_tile_t product
     cdef const Py_ssize_t* rows_of_b
     cdef const floating* base = space
     cdef floating* to = <floating*> p.result + first_row * positions
@@ -369,6 +368,8 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
         ((s.images - item.block.image) * s.groups - item.group - 1) * s.channels * p.volume
     )
     cdef bint near_end, gathered
+    # Packing weights reads and writes each once more: not worth it for a tile or two.
+    cdef bint direct = s.dense == DENSE_ROWS and st.count * st.length <= 2 * kernel.vectors * kernel.lanes
     if s.mode == WHOLE:
         base = (
             <const floating*> p.source + (item.block.image * s.groups + item.group) * s.channels * p.volume
@@ -377,7 +378,8 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
     k0 = 0
     while k0 < k:
         n = min(s.block_k, k - k0)
-        pack_weights(panel, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
+        if not direct:
+            pack_weights(panel, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
         for stretch in range(st.count):
             position = 0
             while position < st.length:
@@ -400,11 +402,14 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
                     bias = NULL
                     if p.bias is not NULL and k0 + n == k:
                         bias = <const floating*> p.bias + first_row + row
+                    a, step, product = panels, rows, kernel.tile
+                    if direct:
+                        a, step, product = factors + row * s.row_step + k0, s.row_step, kernel.tile_rows
                     if tile.whole:
-                        kernel.tile(<int> rows, tile.vectors, n, panels, rows, b, rows_of_b,
-                                    to + row * positions + tile.target[0].at, positions, bias, k0 > 0)
+                        product(<int> rows, tile.vectors, n, a, step, b, rows_of_b,
+                                to + row * positions + tile.target[0].at, positions, bias, k0 > 0)
                     else:
-                        kernel.tile(<int> rows, tile.vectors, n, panels, rows, b, rows_of_b, spill, width, bias, 0)
+                        product(<int> rows, tile.vectors, n, a, step, b, rows_of_b, spill, width, bias, 0)
                         kernel.scatter(to + row * positions, positions, sides[2].jump, spill, width, rows,
                                        tile.target, tile.targets, k0 > 0)
                     panels = panels + rows * n

@@ -40,6 +40,8 @@ _SUMMED, _LEAST_SUMMED = 320, 128
 _POSITIONS = 480
 #: What copying a row into a block takes beside its vectors, in vector operations.
 _ROW_COPIED = 3
+#: Measured: tiles of filters by positions, which are turned back one by one, beside their count of operations.
+_TURNED_COST = 1.15
 #: Of a tile, in any instruction set.
 _MOST_LANES = 64
 #: Tables of products longer than this are not kept with the geometry.
@@ -294,7 +296,7 @@ def _modes(
         GRID: grid * rows + (loose + 2 * runs) * spilled,
         ROWS: by_row * rows + (by_row * spilled if wide % lanes else 0),
         PACKED: packed * (rows + 2) + 2 * runs,
-        TURNED: stretches * wide * (pieces(rows, lanes) + 1.5 + rows / k) + 6 * pieces(rows, lanes),
+        TURNED: _TURNED_COST * (stretches * wide * (pieces(rows, lanes) + 1.5 + rows / k) + 6 * pieces(rows, lanes)),
     }
     if problem.pointwise and count == 1:
         costs[WHOLE] = packed * rows

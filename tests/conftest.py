@@ -32,9 +32,10 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(fft, "_SPACE_BYTES", 5000)
         monkeypatch.setattr(fft, "_SPANS", 1)
         implicit, winograd = sys.modules["fastconv.algorithms.implicit"], sys.modules["fastconv.algorithms.winograd"]
-        for name, value in {"_BLOCK_BYTES": 500, "_PANEL_BYTES": 1, "_POSITIONS": 5, "_SUMMED": 7}.items():
+        small = {"_BLOCK_BYTES": 500, "_PANEL_BYTES": 1, "_POSITIONS": 5, "_STRETCH": 7, "_SUMMED": 14}
+        for name, value in {**small, "_LEAST_STRETCH": 3, "_LEAST_SUMMED": 6}.items():
             monkeypatch.setattr(implicit, name, value)
-        monkeypatch.setattr(implicit, "_LEAST_SUMMED", 3)
+        monkeypatch.setattr(sys.modules["fastconv.algorithms._apart"], "_APART_BYTES", 1)
         for name, value in {"_TILES": 3, "_SUMS": 3, "_TURNED_BYTES": 1, "_SPACE_BYTES": 1}.items():
             monkeypatch.setattr(winograd, name, value)
     # Plans are kept with geometries, and geometries with their shapes.

@@ -12,6 +12,7 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
+from fastconv.algorithms import _apart
 from fastconv.algorithms._blocks import Line, backward_lines, even, forward_lines, lift, line_up, pieces
 from fastconv.algorithms.base import Algorithm, Op, seconds, share, touched
 from fastconv.geometry import ConvGeometry
@@ -27,6 +28,8 @@ _TILES, _MOST_TILES = 112, 192
 _SUMS = 128
 #: Weights that are turned at a time, filters side by side: they stay in the second-level cache.
 _TURNED_BYTES = 1 << 17
+#: What a byte taken apart costs beside one touched.
+_COPY = 4
 #: Tables longer than this are not kept with the geometry.
 _LONG = 1 << 16
 
@@ -70,6 +73,8 @@ class Plan:
 class Winograd(Algorithm):
     """Minimal filtering F(4, 3), F(2, 3) and F(2, 5), along the last axis or the last two.
 
+    A dilated image is taken apart into images of every so-many-th cell first.
+
     Tiles of the input, of the weights and of the output are polynomials, known
     by their values at P points; there a convolution is one product per point.
     With C channels, F filters and T tiles:
@@ -95,29 +100,41 @@ class Winograd(Algorithm):
     sums_products = False
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        """Stride and dilation 1, and kernels that there are transforms for."""
+        """Stride 1, padding that goes with the dilation, and kernels that there are transforms for."""
         if any(axis.stride != 1 and axis.out > 1 for axis in geometry.axes):
             return f"the stride is {tuple(axis.stride for axis in geometry.axes)}, and it needs 1"
-        if any(axis.dilation != 1 and axis.k > 1 for axis in geometry.axes):
-            return f"the dilation is {tuple(axis.dilation for axis in geometry.axes)}, and it needs 1"
         if not _minimals(geometry):
             return f"the kernel is {geometry.kernel}; its last axes must be 3, 5, 3x3, 5x5, or 1 beside 3 or 5"
-        return None
+        return _apart.reason(geometry)
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a block of the image, and it, the weights and the products at every point."""
+        apart = _apart.Apart.of(geometry)
+        if apart is not None:
+            return apart.held(dtype.itemsize) + self.workspace_bytes(op, apart.geometry, dtype, threads)
         plan = _plan(op, geometry, dtype, threads)
         partial = math.prod(geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
         return (min(threads, plan.items) * plan.space + partial) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products and the three transforms, in vector operations."""
+        apart = _apart.Apart.of(geometry)
+        if apart is not None:
+            work = self.work(op, apart.part(geometry.x_shape[0]), dtype, threads)
+            return work | {"touched": work["touched"] + _COPY * apart.copied(dtype.itemsize)}
         return _plan(op, geometry, dtype, threads).work
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Bias is added as tiles are transformed back."""
+        apart = _apart.Apart.of(geometry)
+        if apart is not None:
+            for images, part in apart.chunks():
+                parts = np.empty(part.out_shape, out.dtype)
+                self.forward(apart.take(x[images], part.x_shape), w, b, part, parts, threads)
+                apart.put(parts, out[images])
+            return
         bias = out.reshape(-1)[:0] if b is None else b
         plan = _plan("forward", geometry, x.dtype, threads)
         _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
@@ -126,6 +143,13 @@ class Winograd(Algorithm):
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """The same on dout, with the kernel turned."""
+        apart = _apart.Apart.of(geometry)
+        if apart is not None:
+            for images, part in apart.chunks():
+                parts = np.empty(part.x_shape, dx.dtype)
+                self.backward_data(apart.take(dout[images], part.out_shape), w, part, parts, threads)
+                apart.put(parts, dx[images])
+            return
         plan = _plan("backward_data", geometry, dx.dtype, threads)
         _run(plan, _PRODUCT, geometry, threads, dout, w.reshape(-1), dx.reshape(-1)[:0], dx.reshape(-1))
 
@@ -133,6 +157,16 @@ class Winograd(Algorithm):
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
         """Where dw is small, each thread sums tiles of its own into a dw of its own."""
+        apart = _apart.Apart.of(geometry)
+        if apart is not None:
+            total = dw
+            for images, part in apart.chunks():
+                of_x, of_dout = apart.take(x[images], part.x_shape), apart.take(dout[images], part.out_shape)
+                self.backward_weights(of_x, of_dout, part, total, threads)
+                if total is not dw:
+                    dw += total
+                total = np.empty_like(dw) if total is dw else total
+            return
         plan = _plan("backward_weights", geometry, dw.dtype, threads)
         parts = dw.reshape(1, -1) if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
         _run(plan, _WEIGHTS, geometry, threads, x, dout.reshape(-1), parts)

@@ -1,0 +1,125 @@
+"""A dilated convolution as undilated ones: of every d-th row and column, each start an image of its own.
+
+Under dilation d an output meets only cells a multiple of d away from each
+other, so the d outputs that start next to each other share none. Taken apart
+like this, what knows no dilation serves it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from fastconv.geometry import Axis, ConvGeometry
+
+#: Images taken apart at a time, source and result together, in bytes.
+_APART_BYTES = 1 << 23
+
+
+def _steps(geometry: ConvGeometry) -> tuple[int, ...]:
+    return tuple(axis.dilation if axis.k > 1 else 1 for axis in geometry.axes)
+
+
+def reason(geometry: ConvGeometry) -> str | None:
+    """Why a convolution cannot be taken apart, or None where it can."""
+    for axis, step in zip(geometry.axes, _steps(geometry), strict=True):
+        if axis.lo % step:
+            return (
+                f"the dilation is {tuple(a.dilation for a in geometry.axes)}, and it needs 1 or "
+                f"padding in front that is a multiple of it, not {tuple(a.lo for a in geometry.axes)}"
+            )
+    return None
+
+
+def _axis(axis: Axis, step: int) -> Axis:
+    if step == 1:
+        return axis
+    size = -(-axis.size // step)
+    return Axis(size, axis.k, 1, axis.lo // step, -(-(axis.size + axis.hi) // step) - size, 1, -(-axis.out // step))
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A dilated convolution and the undilated one of its parts."""
+
+    whole: ConvGeometry
+    steps: tuple[int, ...]
+
+    @classmethod
+    def of(cls, geometry: ConvGeometry) -> Apart | None:
+        """None where nothing is dilated."""
+        steps = _steps(geometry)
+        if math.prod(steps) == 1:
+            return None
+        kept: dict[str, Apart] = vars(geometry)
+        if "_apart" not in kept:
+            kept["_apart"] = cls(geometry, steps)
+        return kept["_apart"]
+
+    @cached_property
+    def images(self) -> int:
+        """How many are taken apart at a time."""
+        count = self.whole.x_shape[0]
+        return min(count, max(1, _APART_BYTES // (8 * sum(map(math.prod, self._shapes(1))))))
+
+    def _shapes(self, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        part = self.part(count)
+        return part.x_shape, part.out_shape
+
+    @cached_property
+    def geometry(self) -> ConvGeometry:
+        """Of the parts of `images` images."""
+        return self.part(self.images)
+
+    def part(self, count: int) -> ConvGeometry:
+        """The undilated convolution of the parts of `count` images."""
+        if count not in self._parts:
+            axes = tuple(_axis(axis, step) for axis, step in zip(self.whole.axes, self.steps, strict=True))
+            shape = (count * math.prod(self.steps), self.whole.x_shape[1], *(axis.size for axis in axes))
+            self._parts[count] = replace(self.whole, x_shape=shape, axes=axes)
+        return self._parts[count]
+
+    @cached_property
+    def _parts(self) -> dict[int, ConvGeometry]:
+        return {}
+
+    def chunks(self) -> Iterator[tuple[slice, ConvGeometry]]:
+        """The batch, some images at a time, with the geometry of their parts."""
+        count = self.whole.x_shape[0]
+        for n in range(0, count, self.images):
+            stop = min(n + self.images, count)
+            yield slice(n, stop), self.part(stop - n)
+
+    def _each(self, array: np.ndarray, parts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Every part, where it lies in `array` and where in `parts`."""
+        apart = parts.reshape(len(array), *self.steps, *parts.shape[1:])
+        for starts in itertools.product(*map(range, self.steps)):
+            every = tuple(slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))
+            lying = array[(slice(None), slice(None), *every)]
+            part = apart[(slice(None), *starts)]
+            yield lying, part[(slice(None), slice(None), *(slice(0, n) for n in lying.shape[2:]))]
+
+    def take(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """The parts of `array`; those that are shorter than others end in zeros."""
+        parts = np.zeros(shape, array.dtype)
+        for lying, part in self._each(array, parts):
+            part[...] = lying
+        return parts
+
+    def put(self, parts: np.ndarray, array: np.ndarray) -> None:
+        """The parts back to where they belong."""
+        for lying, part in self._each(array, parts):
+            lying[...] = part
+
+    def copied(self, itemsize: int) -> int:
+        """Bytes of the parts of all images."""
+        return sum(map(math.prod, self._shapes(self.whole.x_shape[0]))) * itemsize
+
+    def held(self, itemsize: int) -> int:
+        """Bytes of the parts there are at a time."""
+        return sum(map(math.prod, self._shapes(self.images))) * itemsize

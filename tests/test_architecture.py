@@ -14,7 +14,7 @@ import pytest
 
 import fastconv
 from fastconv import gradient_check
-from fastconv.compat import cs231n
+from fastconv.compat import cmu11785, cs231n, deeplearning_ai, dlfs
 
 ROOT = Path(fastconv.__file__).parent
 TREE = ROOT.parent
@@ -82,11 +82,12 @@ def test_ext_imports_no_fastconv_python():
 
 
 GRADIENT_CHECK = [name for name in vars(gradient_check) if name.startswith(("eval_", "grad_", "rel_"))]
-DOCUMENTED = [
-    (module, name)
-    for module, names in ((fastconv, fastconv.__all__), (cs231n, cs231n.__all__), (gradient_check, GRADIENT_CHECK))
-    for name in names
-    if inspect.isfunction(getattr(module, name))
+PACKS = (cmu11785, cs231n, deeplearning_ai, dlfs)
+PUBLIC = [(module, name) for module in (fastconv, *PACKS) for name in module.__all__]
+PUBLIC += [(gradient_check, name) for name in GRADIENT_CHECK]
+DOCUMENTED = [(module, name) for module, name in PUBLIC if inspect.isfunction(getattr(module, name))]
+LAYERS = [
+    getattr(module, name) for module in PACKS for name in module.__all__ if inspect.isclass(getattr(module, name))
 ]
 
 
@@ -102,6 +103,16 @@ def test_docstrings_are_whole(module, name):
         assert "Raises\n---" in doc or name == "rel_error", "errors are not described"
     if signature.return_annotation not in ("None", "Iterator[None]"):
         assert "Returns\n---" in doc, "the result is not described"
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_docstrings_of_layers_are_whole(layer):
+    doc = inspect.getdoc(layer)
+    assert layer.__doc__ and ">>>" in doc and "Raises\n---" in doc
+    for parameter in inspect.signature(layer).parameters:
+        assert re.search(rf"\b{parameter}\b", doc.split(">>>")[0]), f"{parameter} is not described"
+    for method in (layer.forward, layer.backward):
+        assert inspect.getdoc(method), f"{method.__qualname__} is not described"
 
 
 def test_py_typed():

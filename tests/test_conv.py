@@ -134,6 +134,15 @@ def test_stride_is_stride_1_downsampled(rng):
     np.testing.assert_allclose(conv(x, w, stride=(2, 3)), conv(x, w)[:, :, ::2, ::3], atol=1e-12)
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_outputs_that_all_lie_in_the_padding(rank):
+    """One cell, met by no tap: the outputs at stride 2 are at -1 and 1."""
+    out, cache = conv_forward(np.ones((1, 1, *(1,) * rank)), np.ones((1, 1, *(1,) * rank)), [3.0], stride=2, pad=1)
+    assert out.shape[2:] == (2,) * rank and np.all(out == 3)
+    dx, dw, db = conv_backward(np.ones_like(out), cache)
+    assert np.all(dx == 0) and np.all(dw == 0) and db == [2**rank]
+
+
 def test_needs(rng):
     out, cache = conv_forward(np.ones((1, 1, 4)), np.ones((1, 1, 2)), np.ones(1))
     assert [g is None for g in conv_backward(out, cache, need_dx=False)] == [True, False, False]

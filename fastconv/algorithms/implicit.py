@@ -107,10 +107,11 @@ class Implicit(Algorithm):
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a padded block, packed weights and a panel; for dw, where it is small, one more dw each."""
+        # There are no plans where no output meets the image.
         plans = _plans(op, geometry, dtype, threads)
-        parts = max(plan.parts for plan in plans)
+        parts = max((plan.parts for plan in plans), default=0)
         partial = math.prod(geometry.w_shape) * (parts if parts > 1 else 0)
-        return (threads * max(plan.space for plan in plans) + partial) * dtype.itemsize
+        return (threads * max((plan.space for plan in plans), default=0) + partial) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products in vector operations, and what is packed for them in elements."""

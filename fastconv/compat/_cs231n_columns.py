@@ -1,4 +1,4 @@
-"""CS231n's im2col.py and im2col_cython.pyx, and the checks that its layers share.
+"""CS231n's im2col.py and im2col_cython.pyx, and the size of the output that its layers share.
 
 Both orders of columns are im2col of a volume: with N as the last axis of a volume (H, W, N) the
 columns run oh, ow, n; with N as its first axis, (N, H, W), they run n, oh, ow. The kernel is 1
@@ -13,18 +13,9 @@ import numpy as np
 
 from fastconv import _arrays
 from fastconv._options import as_int, as_shape
+from fastconv.compat._shared import images
 from fastconv.geometry import conv_output_shape
 from fastconv.lowering import col2im, im2col
-
-
-def images(name: str, x: Any) -> np.ndarray:
-    """`x` as an array of four axes, with channels."""
-    x = _arrays.as_array(name, x)
-    if x.ndim != 4:
-        raise ValueError(f"{name} must be (N, C, H, W), got shape {x.shape}")
-    if x.shape[1] < 1:
-        raise ValueError(f"{name} {x.shape} has no channels")
-    return x
 
 
 def output_size(x_shape: tuple[int, ...], height: int, width: int, pad: int, stride: int) -> tuple[int, int]:
@@ -36,12 +27,6 @@ def output_size(x_shape: tuple[int, ...], height: int, width: int, pad: int, str
     pad, stride = as_int("padding", pad, 0), as_int("stride", stride, 1)
     out = conv_output_shape((shape[0], 1, *shape[2:]), (1, 1, *field), stride=stride, pad=pad)
     return out[2], out[3]
-
-
-def common(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """All of them in the dtype they are computed in."""
-    dtype = _arrays.result_dtype(*arrays)
-    return tuple(_arrays.prepare(array, dtype) for array in arrays)
 
 
 def get_im2col_indices(

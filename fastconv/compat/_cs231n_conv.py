@@ -12,11 +12,10 @@ from fastconv._options import as_cache, as_int, merge_options
 from fastconv.compat._cs231n_columns import (
     col2im_6d_cython,
     col2im_indices,
-    common,
     im2col_indices,
-    images,
     output_size,
 )
+from fastconv.compat._shared import common, images
 from fastconv.layers import conv_backward, conv_forward
 from fastconv.layers.conv import prepare
 from fastconv.lowering import im2col

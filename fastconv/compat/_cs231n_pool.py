@@ -9,7 +9,8 @@ import numpy as np
 
 from fastconv import _arrays
 from fastconv._options import as_cache, as_int, merge_options
-from fastconv.compat._cs231n_columns import col2im_indices, common, im2col_indices, images, output_size
+from fastconv.compat._cs231n_columns import col2im_indices, im2col_indices, output_size
+from fastconv.compat._shared import common, images
 from fastconv.layers import max_pool_backward, max_pool_forward
 
 

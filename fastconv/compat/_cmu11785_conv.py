@@ -1,0 +1,568 @@
+"""The convolutions of 11-785's Conv1d.py, Conv2d.py and ConvTranspose.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays, _threads, layers
+from fastconv._options import as_int, per_axis
+from fastconv.compat._cmu11785_resampling import (
+    Downsample1d,
+    Downsample2d,
+    Upsample1d,
+    Upsample2d,
+    signals,
+    spread,
+)
+from fastconv.compat._shared import common, cropped, ran_forward, zero_padded
+from fastconv.geometry import conv_output_shape
+from fastconv.layers._planes import plane_sums
+from fastconv.layers.conv import prepare
+
+_INITIAL = {1: "(out_channels, in_channels, kernel_size)", 2: "(out_channels, in_channels, kernel_size, kernel_size)"}
+
+
+class _Stride1:
+    """Weights, their gradients, and the convolution that slides by one."""
+
+    _rank = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        weight_init_fn: Callable | None = None,
+        bias_init_fn: Callable | None = None,
+    ) -> None:
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size = kernel_size
+        kernel = per_axis("kernel_size", kernel_size, self._rank, 1)
+        shape = as_int("out_channels", out_channels, 1), as_int("in_channels", in_channels, 1), *kernel
+        self.W: Any
+        self.b: Any
+        if weight_init_fn is None:
+            # The course's: from the generator that np.random.seed seeds.
+            self.W = np.random.normal(0, 1.0, shape)  # noqa: NPY002
+        else:
+            self.W = _initial("weight_init_fn", weight_init_fn, shape)
+        dtype = _arrays.result_dtype(self.W)
+        self.b = np.zeros(shape[0], dtype)
+        if bias_init_fn is not None:
+            self.b = _initial("bias_init_fn", bias_init_fn, shape[:1])
+        self.dLdW, self.dLdb = np.zeros(shape, dtype), np.zeros(shape[0], _arrays.result_dtype(self.b))
+        self.A: Any = None
+
+    def _operands(self, A: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Input, weights and bias, checked against each other, in the dtype they are computed in."""
+        A, W, b = signals("A", A, self._rank), _arrays.as_array("W", self.W), _arrays.as_array("b", self.b)
+        if W.ndim != self._rank + 2 or not all(W.shape):
+            raise ValueError(f"W must be {_INITIAL[self._rank]}, got shape {W.shape}")
+        if A.shape[1] != W.shape[1]:
+            raise ValueError(f"A {A.shape} has {A.shape[1]} channels, but W {W.shape} takes {W.shape[1]}")
+        if b.shape != W.shape[:1]:
+            raise ValueError(f"b has shape {b.shape}, but W {W.shape} has {len(W)} filters; b must be ({len(W)},)")
+        A, W, b = common(A, W, b)
+        return A, W, b
+
+    def _forward(self, A: Any, strides: tuple[int, ...]) -> np.ndarray:
+        return layers.conv(*self._operands(A), stride=strides)
+
+    def _backward(self, dLdZ: Any, strides: tuple[int, ...]) -> np.ndarray:
+        layer, _ = prepare("conv_backward", *self._operands(self.A), None, {"stride": strides})
+        dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, layer.geometry.out_shape, layer.x.dtype)
+        dLdA, dLdW, dLdb = layers.conv_backward(dLdZ, layer)
+        assert dLdA is not None and dLdW is not None and dLdb is not None
+        self.dLdW, self.dLdb = dLdW, dLdb
+        return dLdA
+
+    def forward(self, A: Any) -> np.ndarray:
+        """Convolve `A` (batch_size, in_channels, *input_size)."""
+        Z = self._forward(A, (1,) * self._rank)
+        self.A = A
+        return Z
+
+    def backward(self, dLdZ: Any) -> np.ndarray:
+        """The gradient of `A` from that of the output, which is cast to its dtype; sets `dLdW` and `dLdb`."""
+        ran_forward(self, self.A)
+        return self._backward(dLdZ, (1,) * self._rank)
+
+
+def _initial(name: str, function: Callable, shape: tuple[int, ...]) -> np.ndarray:
+    if not callable(function):
+        raise TypeError(f"{name} must be a function or None, got {type(function).__name__}")
+    values = _arrays.as_array(f"the result of {name}", function(*shape))
+    if values.shape != shape:
+        raise ValueError(f"{name}{shape} returned shape {values.shape}; it must return {shape}")
+    return values
+
+
+def _inner(name: str, doc: str) -> Any:
+    """An attribute of the inner layer, which is where it can be set, too."""
+    return property(
+        lambda self: getattr(self._layer, name), lambda self, value: setattr(self._layer, name, value), doc=doc
+    )
+
+
+class _Composed:
+    """A layer around one of stride 1, whose weights are its own."""
+
+    _rank = 1
+
+    @property
+    def _layer(self) -> _Stride1:
+        raise NotImplementedError
+
+    W = _inner("W", "Weights of the inner layer.")
+    b = _inner("b", "Bias of the inner layer.")
+    dLdW = _inner("dLdW", "Gradient of the weights, of the inner layer.")
+    dLdb = _inner("dLdb", "Gradient of the bias, of the inner layer.")
+
+
+class _Strided(_Composed):
+    def __init__(self, stride: int, padding: int) -> None:
+        self.stride, self.pad = stride, padding
+        self._options()
+
+    @property
+    def _downsample(self) -> Downsample1d | Downsample2d:
+        raise NotImplementedError
+
+    def _options(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return per_axis("stride", self.stride, self._rank, 1), per_axis("padding", self.pad, self._rank, 0)
+
+    def forward(self, A: Any) -> np.ndarray:
+        """Convolve `A` (batch_size, in_channels, *input_size)."""
+        strides, pads = self._options()
+        A = signals("A", A, self._rank)
+        # The padded copy is what the inner layer has as its A in the course.
+        padded = zero_padded(A, pads, 2, _arrays.result_dtype(A))
+        Z = self._layer._forward(padded, strides)
+        self._layer.A = padded
+        kernel = np.shape(self._layer.W)[2:]
+        unit = (n - k + 1 for n, k in zip(padded.shape[2:], kernel, strict=True))
+        self._downsample._seen((*Z.shape[:2], *unit))
+        return Z
+
+    def backward(self, dLdZ: Any) -> np.ndarray:
+        """The gradient of `A` from that of the output, which is cast to its dtype; sets `dLdW` and `dLdb`."""
+        ran_forward(self, self._layer.A)
+        strides, pads = self._options()
+        return np.ascontiguousarray(cropped(self._layer._backward(dLdZ, strides), pads, 2))
+
+
+class _Transposed(_Composed):
+    """Upsampling and correlation in one step, which multiplies no zeros.
+
+    Correlating the upsampled signal is the gradient of a convolution at a stride by its input, all kernels
+    turned and the two channels swapped; so each of the three passes is one of that convolution's.
+    """
+
+    def __init__(self, upsampling_factor: int) -> None:
+        self.upsampling_factor = upsampling_factor
+        self._factors()
+        self._kept: np.ndarray | None = None
+
+    @property
+    def _upsample(self) -> Upsample1d | Upsample2d:
+        raise NotImplementedError
+
+    def _factors(self) -> tuple[int, ...]:
+        return per_axis("upsampling_factor", self.upsampling_factor, self._rank, 1)
+
+    def _turned(self, W: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.flip(W, tuple(range(2, W.ndim))).swapaxes(0, 1))
+
+    def _options(self, W: np.ndarray) -> dict[str, Any]:
+        return {"stride": self._factors(), "pad": tuple(k - 1 for k in W.shape[2:])}
+
+    def _out_shape(self, A: np.ndarray, W: np.ndarray) -> tuple[int, ...]:
+        upsampled = (spread(n, factor) for n, factor in zip(A.shape[2:], self._factors(), strict=True))
+        return conv_output_shape((*A.shape[:2], *upsampled), W.shape)
+
+    def forward(self, A: Any) -> np.ndarray:
+        """Upsample `A` (batch_size, in_channels, *input_size), and correlate it with W."""
+        A, W, b = self._layer._operands(A)
+        shape = self._out_shape(A, W)
+        # Only its shape counts where the gradient of the weights is not asked for.
+        _arrays.check_bytes("the output", shape, A.dtype)
+        layer, _ = prepare("conv_forward", np.empty(shape, A.dtype), self._turned(W), None, None, self._options(W))
+        Z, _, _ = layers.conv_backward(A, layer, need_dw=False, need_db=False)
+        assert Z is not None
+        Z += b.reshape(-1, *(1,) * self._rank)
+        # A copy, as the upsampled signal is one in the course.
+        self._kept = np.array(A, order="C")
+        self._upsample._seen(A.shape)
+        return Z
+
+    def backward(self, dLdZ: Any) -> np.ndarray:
+        """The gradient of `A` from that of the output, which is cast to its dtype; sets `dLdW` and `dLdb`."""
+        A, W, _ = self._layer._operands(ran_forward(self, self._kept))
+        dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, self._out_shape(A, W), A.dtype)
+        dLdA, layer = layers.conv_forward(dLdZ, self._turned(W), None, None, **self._options(W))
+        _, dw, _ = layers.conv_backward(A, layer, need_dx=False, need_db=False)
+        assert dw is not None
+        self.dLdW = self._turned(dw)
+        self.dLdb = plane_sums(dLdZ, _threads.get_threads()).sum(axis=0).astype(A.dtype)
+        return dLdA
+
+
+class Conv1d_stride1(_Stride1):
+    """Cross-correlation along one axis, sliding by one.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size : int
+    weight_init_fn : function, optional
+        ``weight_init_fn(out_channels, in_channels, kernel_size)`` returns W;
+        without it W is drawn by ``np.random.normal``.
+    bias_init_fn : function, optional
+        ``bias_init_fn(out_channels)`` returns b; without it b is zeros.
+
+    Attributes
+    ----------
+    W : ndarray, (out_channels, in_channels, kernel_size)
+    b : ndarray, (out_channels,)
+        They may be reassigned, and changed in place.
+    dLdW, dLdb : ndarray
+        Gradients: zeros at first, and new arrays from every `backward`.
+    A : array_like
+        The input of the last `forward`.
+
+    Raises
+    ------
+    ValueError
+        If shapes and sizes do not fit each other, or `backward` comes first.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cmu11785 import Conv1d_stride1
+    >>> layer = Conv1d_stride1(1, 1, 2, lambda *shape: np.array([[[1.0, 10.0]]]))
+    >>> layer.forward(np.array([[[1, 2, 3]]]))
+    array([[[21., 32.]]])
+    >>> layer.backward(np.ones((1, 1, 2)))
+    array([[[ 1., 11., 10.]]])
+    >>> layer.dLdW, layer.dLdb
+    (array([[[3., 5.]]]), array([2.]))
+    """
+
+
+class Conv1d(_Strided):
+    """Cross-correlation along one axis at a stride.
+
+    It computes what `Conv1d_stride1` and then `Downsample1d` would, without
+    the outputs that are thrown away.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size : int
+    stride : int
+        One that does not tile is floored.
+    padding : int
+        Zeros at both ends.
+    weight_init_fn, bias_init_fn : function, optional
+        As in `Conv1d_stride1`.
+
+    Attributes
+    ----------
+    conv1d_stride1 : Conv1d_stride1
+        Has ``W``, ``b``, ``dLdW``, ``dLdb``, and the padded input as ``A``.
+    W, b, dLdW, dLdb
+        Those of `conv1d_stride1`.
+    downsample1d : Downsample1d
+    stride, pad : int
+
+    Raises
+    ------
+    ValueError
+        If shapes and sizes do not fit each other, or `backward` comes first.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cmu11785 import Conv1d
+    >>> layer = Conv1d(1, 1, 2, stride=2, weight_init_fn=lambda *shape: np.array([[[1.0, 10.0]]]))
+    >>> layer.forward(np.array([[[1, 2, 3, 4, 5]]]))
+    array([[[21., 43.]]])
+    >>> layer.backward(np.ones((1, 1, 2)))
+    array([[[ 1., 10.,  1., 10.,  0.]]])
+    >>> layer.conv1d_stride1.dLdW
+    array([[[4., 6.]]])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        padding: int = 0,
+        weight_init_fn: Callable | None = None,
+        bias_init_fn: Callable | None = None,
+    ) -> None:
+        super().__init__(stride, padding)
+        self.conv1d_stride1 = Conv1d_stride1(in_channels, out_channels, kernel_size, weight_init_fn, bias_init_fn)
+        self.downsample1d = Downsample1d(stride)
+
+    @property
+    def _layer(self) -> Conv1d_stride1:
+        return self.conv1d_stride1
+
+    @property
+    def _downsample(self) -> Downsample1d:
+        return self.downsample1d
+
+
+class ConvTranspose1d(_Transposed):
+    """Upsampling, then cross-correlation.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size : int
+    upsampling_factor : int
+        k; n samples are spread to ``k * (n - 1) + 1`` before they are correlated.
+    weight_init_fn, bias_init_fn : function, optional
+        As in `Conv1d_stride1`.
+
+    Attributes
+    ----------
+    conv1d_stride1 : Conv1d_stride1
+        Has ``W`` (out_channels, in_channels, kernel_size), ``b``, ``dLdW``, ``dLdb``.
+    W, b, dLdW, dLdb
+        Those of `conv1d_stride1`.
+    upsample1d : Upsample1d
+    upsampling_factor : int
+
+    Raises
+    ------
+    ValueError
+        If shapes and sizes do not fit each other, or `backward` comes first.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cmu11785 import ConvTranspose1d
+    >>> layer = ConvTranspose1d(1, 1, 2, 2, lambda *shape: np.array([[[1.0, 10.0]]]))
+    >>> layer.forward(np.array([[[1, 2, 3]]]))
+    array([[[ 1., 20.,  2., 30.]]])
+    >>> layer.backward(np.ones((1, 1, 4)))
+    array([[[ 1., 11., 10.]]])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        upsampling_factor: int,
+        weight_init_fn: Callable | None = None,
+        bias_init_fn: Callable | None = None,
+    ) -> None:
+        super().__init__(upsampling_factor)
+        self.upsample1d = Upsample1d(upsampling_factor)
+        self.conv1d_stride1 = Conv1d_stride1(in_channels, out_channels, kernel_size, weight_init_fn, bias_init_fn)
+
+    @property
+    def _layer(self) -> Conv1d_stride1:
+        return self.conv1d_stride1
+
+    @property
+    def _upsample(self) -> Upsample1d:
+        return self.upsample1d
+
+
+class Conv2d_stride1(_Stride1):
+    """Cross-correlation along two axes, sliding by one.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size : int
+        `kernel_size` may be two ints, for filters that are not square.
+    weight_init_fn : function, optional
+        ``weight_init_fn(out_channels, in_channels, kernel_size, kernel_size)`` returns W;
+        without it W is drawn by ``np.random.normal``.
+    bias_init_fn : function, optional
+        ``bias_init_fn(out_channels)`` returns b; without it b is zeros.
+
+    Attributes
+    ----------
+    W : ndarray, (out_channels, in_channels, kernel_size, kernel_size)
+    b : ndarray, (out_channels,)
+        They may be reassigned, and changed in place.
+    dLdW, dLdb : ndarray
+        Gradients: zeros at first, and new arrays from every `backward`.
+    A : array_like
+        The input of the last `forward`.
+
+    Raises
+    ------
+    ValueError
+        If shapes and sizes do not fit each other, or `backward` comes first.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cmu11785 import Conv2d_stride1
+    >>> layer = Conv2d_stride1(1, 1, 2, lambda *shape: np.array([[[[1.0, 2.0], [3.0, 4.0]]]]))
+    >>> layer.forward(np.array([[[[1, 2, 3], [4, 5, 6]]]]))
+    array([[[[37., 47.]]]])
+    >>> layer.backward(np.ones((1, 1, 1, 2)))[0, 0]
+    array([[1., 3., 2.],
+           [3., 7., 4.]])
+    >>> layer.dLdW[0, 0], layer.dLdb
+    (array([[ 3.,  5.],
+           [ 9., 11.]]), array([2.]))
+    """
+
+    _rank = 2
+
+
+class Conv2d(_Strided):
+    """Cross-correlation along two axes at a stride.
+
+    It computes what `Conv2d_stride1` and then `Downsample2d` would, without
+    the outputs that are thrown away.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size : int
+        `kernel_size` may be two ints, for filters that are not square.
+    stride : int
+        Or two; one that does not tile is floored.
+    padding : int
+        Zeros on all four sides; or two ints, one per axis.
+    weight_init_fn, bias_init_fn : function, optional
+        As in `Conv2d_stride1`.
+
+    Attributes
+    ----------
+    conv2d_stride1 : Conv2d_stride1
+        Has ``W``, ``b``, ``dLdW``, ``dLdb``, and the padded input as ``A``.
+    W, b, dLdW, dLdb
+        Those of `conv2d_stride1`.
+    downsample2d : Downsample2d
+    stride, pad : int
+
+    Raises
+    ------
+    ValueError
+        If shapes and sizes do not fit each other, or `backward` comes first.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cmu11785 import Conv2d
+    >>> layer = Conv2d(1, 1, 3, stride=2, padding=1, weight_init_fn=lambda *shape: np.ones(shape))
+    >>> layer.forward(np.ones((1, 1, 4, 4)))[0, 0]
+    array([[4., 6.],
+           [6., 9.]])
+    >>> layer.backward(np.ones((1, 1, 2, 2)))[0, 0]
+    array([[1., 2., 1., 1.],
+           [2., 4., 2., 2.],
+           [1., 2., 1., 1.],
+           [1., 2., 1., 1.]])
+    >>> layer.conv2d_stride1.dLdb
+    array([4.])
+    """
+
+    _rank = 2
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int,
+        padding: int = 0,
+        weight_init_fn: Callable | None = None,
+        bias_init_fn: Callable | None = None,
+    ) -> None:
+        super().__init__(stride, padding)
+        self.conv2d_stride1 = Conv2d_stride1(in_channels, out_channels, kernel_size, weight_init_fn, bias_init_fn)
+        self.downsample2d = Downsample2d(stride)
+
+    @property
+    def _layer(self) -> Conv2d_stride1:
+        return self.conv2d_stride1
+
+    @property
+    def _downsample(self) -> Downsample2d:
+        return self.downsample2d
+
+
+class ConvTranspose2d(_Transposed):
+    """Upsampling, then cross-correlation.
+
+    Parameters
+    ----------
+    in_channels, out_channels, kernel_size : int
+        `kernel_size` may be two ints, for filters that are not square.
+    upsampling_factor : int
+        k, or one per axis; n rows are spread to ``k * (n - 1) + 1`` before they are
+        correlated.
+    weight_init_fn, bias_init_fn : function, optional
+        As in `Conv2d_stride1`.
+
+    Attributes
+    ----------
+    conv2d_stride1 : Conv2d_stride1
+        Has ``W`` (out_channels, in_channels, kernel_size, kernel_size), ``b``,
+        ``dLdW``, ``dLdb``.
+    W, b, dLdW, dLdb
+        Those of `conv2d_stride1`.
+    upsample2d : Upsample2d
+    upsampling_factor : int
+
+    Raises
+    ------
+    ValueError
+        If shapes and sizes do not fit each other, or `backward` comes first.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cmu11785 import ConvTranspose2d
+    >>> layer = ConvTranspose2d(1, 1, 2, 2, lambda *shape: np.array([[[[1.0, 2.0], [3.0, 4.0]]]]))
+    >>> layer.forward(np.array([[[[1, 2], [3, 4]]]]))[0, 0]
+    array([[ 1.,  4.],
+           [ 9., 16.]])
+    """
+
+    _rank = 2
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        upsampling_factor: int,
+        weight_init_fn: Callable | None = None,
+        bias_init_fn: Callable | None = None,
+    ) -> None:
+        super().__init__(upsampling_factor)
+        self.upsample2d = Upsample2d(upsampling_factor)
+        self.conv2d_stride1 = Conv2d_stride1(in_channels, out_channels, kernel_size, weight_init_fn, bias_init_fn)
+
+    @property
+    def _layer(self) -> Conv2d_stride1:
+        return self.conv2d_stride1
+
+    @property
+    def _upsample(self) -> Upsample2d:
+        return self.upsample2d

@@ -1,0 +1,420 @@
+"""The convolution names of deeplearning.ai's "Convolution model: step by step".
+
+``from fastconv.compat.deeplearning_ai import *``. Names, argument orders, layouts and
+caches are those of the first assignment of the course on convolutional networks: images are
+``(m, n_H, n_W, n_C)``, filters ``(f, f, n_C_prev, n_C)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays, layers
+from fastconv._options import as_cache, as_int, as_shape, per_axis
+from fastconv.compat._shared import images, zero_padded
+from fastconv.geometry import PoolGeometry, resolve_pool
+from fastconv.layers.conv import prepare
+from fastconv.layers.pooling import AvgPoolCache, forward_avg, forward_max
+
+__all__ = [
+    "conv_backward",
+    "conv_forward",
+    "conv_single_step",
+    "create_mask_from_window",
+    "distribute_value",
+    "pool_backward",
+    "pool_forward",
+    "zero_pad",
+]
+
+_LAYOUT = "(m, n_H_prev, n_W_prev, n_C_prev)"
+
+
+def zero_pad(X: Any, pad: int) -> np.ndarray:
+    """Put zeros around the height and width of a batch of images.
+
+    Parameters
+    ----------
+    X : array_like, (m, n_H, n_W, n_C)
+    pad : int
+        Zeros on each of the four sides.
+
+    Returns
+    -------
+    ndarray, (m, n_H + 2 * pad, n_W + 2 * pad, n_C)
+        Of the dtype of `X`.
+
+    Raises
+    ------
+    ValueError
+        If `X` has not four axes, or `pad` is negative.
+    TypeError
+        For complex or object input, or a `pad` that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.deeplearning_ai import zero_pad
+    >>> zero_pad(np.ones((1, 1, 2, 1)), 1)[0, :, :, 0]
+    array([[0., 0., 0., 0.],
+           [0., 1., 1., 0.],
+           [0., 0., 0., 0.]])
+    """
+    X = images("X", X, "(m, n_H, n_W, n_C)", channels=3)
+    pad = as_int("pad", pad, 0)
+    return zero_padded(X, (pad, pad), 1, X.dtype.newbyteorder("="))
+
+
+def conv_single_step(a_slice_prev: Any, W: Any, b: Any) -> np.floating:
+    """One filter at one place: the sum of the products, and the bias.
+
+    Parameters
+    ----------
+    a_slice_prev : array_like, (f, f, n_C_prev)
+        A window of the input.
+    W : array_like, (f, f, n_C_prev)
+    b : array_like, (1, 1, 1)
+        Any array of one element, or a number.
+
+    Returns
+    -------
+    scalar
+        float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit each other.
+    TypeError
+        For complex or object input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.deeplearning_ai import conv_single_step
+    >>> float(conv_single_step(np.full((2, 2, 1), 3), np.ones((2, 2, 1)), np.array([[[0.5]]])))
+    12.5
+    """
+    window, W = _arrays.as_array("a_slice_prev", a_slice_prev), _arrays.as_array("W", W)
+    if window.shape != W.shape:
+        raise ValueError(f"a_slice_prev has shape {window.shape}, but W has shape {W.shape}; they must be the same")
+    # A number has no dtype of its own: the arrays decide.
+    dtype = _arrays.result_dtype(window, W)
+    bias = _arrays.as_array("b", b)
+    if bias.size != 1:
+        raise ValueError(f"b has shape {bias.shape}; it must hold one number, as (1, 1, 1)")
+    if isinstance(b, (np.ndarray, np.generic)):
+        dtype = _arrays.result_dtype(window, W, bias)
+    return np.sum(window.astype(dtype) * W.astype(dtype)) + bias.reshape(()).astype(dtype)[()]
+
+
+def _hparameter(hparameters: Any, name: str) -> Any:
+    if not isinstance(hparameters, Mapping):
+        raise TypeError(f"hparameters must be a dict, got {type(hparameters).__name__}")
+    if name not in hparameters:
+        raise ValueError(f"hparameters has no {name!r}, only {', '.join(map(repr, hparameters)) or 'nothing'}")
+    return hparameters[name]
+
+
+def _conv_layer(
+    A_prev: Any, W: Any, b: Any, hparameters: Any
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, int]]:
+    """Arrays and options as the library takes them: channels first, everything checked."""
+    stride = as_int("stride", _hparameter(hparameters, "stride"), 1)
+    pad = as_int("pad", _hparameter(hparameters, "pad"), 0)
+    A_prev, W, b = images("A_prev", A_prev, _LAYOUT, channels=3), _arrays.as_array("W", W), _arrays.as_array("b", b)
+    if W.ndim != 4:
+        raise ValueError(f"W must be (f, f, n_C_prev, n_C), got shape {W.shape}")
+    if not all(W.shape):
+        raise ValueError(f"W {W.shape} has an empty axis; it must be (f, f, n_C_prev, n_C)")
+    if W.shape[2] != A_prev.shape[3]:
+        raise ValueError(
+            f"A_prev {A_prev.shape} has {A_prev.shape[3]} channels, but W {W.shape} takes {W.shape[2]}; "
+            "channels are the last axis of A_prev and the third of W"
+        )
+    if b.shape != (1, 1, 1, W.shape[3]):
+        raise ValueError(
+            f"b has shape {b.shape}, but W {W.shape} has {W.shape[3]} filters; b must be (1, 1, 1, {W.shape[3]})"
+        )
+    dtype = _arrays.result_dtype(A_prev, W, b)
+    x, w = _arrays.prepare(A_prev.transpose(0, 3, 1, 2), dtype), _arrays.prepare(W.transpose(3, 2, 0, 1), dtype)
+    return (x, w, _arrays.prepare(b.reshape(-1), dtype)), {"stride": stride, "pad": pad}
+
+
+def conv_forward(A_prev: Any, W: Any, b: Any, hparameters: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
+    """Convolution, channels last.
+
+    Parameters
+    ----------
+    A_prev : array_like, (m, n_H_prev, n_W_prev, n_C_prev)
+    W : array_like, (f, f, n_C_prev, n_C)
+        Filters; they need not be square.
+    b : array_like, (1, 1, 1, n_C)
+    hparameters : dict
+        ``{'stride': int, 'pad': int}``; other keys are not looked at.
+
+    Returns
+    -------
+    Z : ndarray, (m, n_H, n_W, n_C)
+        ``n_H = (n_H_prev - f + 2 * pad) // stride + 1``.
+    cache : tuple
+        ``(A_prev, W, b, hparameters)``, as they came.
+
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other, or one is missing.
+    TypeError
+        For complex or object input, or a parameter of the wrong type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.deeplearning_ai import conv_forward
+    >>> Z, cache = conv_forward(
+    ...     np.ones((1, 3, 3, 1)), np.ones((3, 3, 1, 2)), np.zeros((1, 1, 1, 2)), {'stride': 2, 'pad': 1})
+    >>> Z[0, :, :, 0]
+    array([[4., 4.],
+           [4., 4.]])
+    """
+    arrays, options = _conv_layer(A_prev, W, b, hparameters)
+    Z = layers.conv(*arrays, stride=options["stride"], pad=options["pad"])
+    return np.ascontiguousarray(Z.transpose(0, 2, 3, 1)), (A_prev, W, b, hparameters)
+
+
+def conv_backward(dZ: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients of `conv_forward`.
+
+    Parameters
+    ----------
+    dZ : array_like, (m, n_H, n_W, n_C)
+        Gradient of the cost by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_forward`.
+
+    Returns
+    -------
+    dA_prev : ndarray, (m, n_H_prev, n_W_prev, n_C_prev)
+    dW : ndarray, (f, f, n_C_prev, n_C)
+    db : ndarray, (1, 1, 1, n_C)
+
+    Raises
+    ------
+    ValueError
+        If `dZ` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dZ` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.deeplearning_ai import conv_forward, conv_backward
+    >>> Z, cache = conv_forward(
+    ...     np.ones((1, 3, 3, 1)), np.ones((3, 3, 1, 2)), np.zeros((1, 1, 1, 2)), {'stride': 2, 'pad': 1})
+    >>> dA_prev, dW, db = conv_backward(np.ones_like(Z), cache)
+    >>> dA_prev.shape, dW.shape, db.shape
+    ((1, 3, 3, 1), (3, 3, 1, 2), (1, 1, 1, 2))
+    """
+    arrays, options = _conv_layer(*as_cache(cache, "conv_forward", length=4))
+    layer, _ = prepare("conv_backward", *arrays, None, options)
+    m, n_C, n_H, n_W = layer.geometry.out_shape
+    dout = _arrays.cast_gradient("dZ", dZ, (m, n_H, n_W, n_C), layer.x.dtype).transpose(0, 3, 1, 2)
+    dx, dw, db = layers.conv_backward(dout, layer)
+    assert dx is not None and dw is not None and db is not None
+    dA_prev, dW = np.ascontiguousarray(dx.transpose(0, 2, 3, 1)), np.ascontiguousarray(dw.transpose(2, 3, 1, 0))
+    return dA_prev, dW, db.reshape(1, 1, 1, n_C)
+
+
+def _check_mode(mode: Any) -> None:
+    if not isinstance(mode, str) or mode not in ("max", "average"):
+        raise ValueError(f"mode must be 'max' or 'average', got {mode!r}")
+
+
+def _pool_layer(A_prev: Any, hparameters: Any) -> tuple[np.ndarray, PoolGeometry]:
+    """Images as volumes of height, width and channels, which pooling with 1 cell in depth leaves where they are."""
+    stride = as_int("stride", _hparameter(hparameters, "stride"), 1)
+    f = per_axis("f", _hparameter(hparameters, "f"), 2, 1)
+    A_prev = images("A_prev", A_prev, _LAYOUT, channels=3)
+    volume = _arrays.prepare(A_prev, _arrays.result_dtype(A_prev))[:, None]
+    geometry = resolve_pool(
+        volume.shape, kernel_size=(*f, 1), stride=(stride, stride, 1), pad=0, dilation=1, ceil_mode=False
+    )
+    return volume, geometry
+
+
+def pool_forward(A_prev: Any, hparameters: Mapping[str, int], mode: str = "max") -> tuple[np.ndarray, tuple]:
+    """Maximum or mean of every window, channels last.
+
+    Parameters
+    ----------
+    A_prev : array_like, (m, n_H_prev, n_W_prev, n_C_prev)
+    hparameters : dict
+        ``{'f': int, 'stride': int}``; `f` may be two ints, for windows that
+        are not square. Other keys are not looked at.
+    mode : {'max', 'average'}
+
+    Returns
+    -------
+    A : ndarray, (m, n_H, n_W, n_C_prev)
+        ``n_H = (n_H_prev - f) // stride + 1``.
+    cache : tuple
+        ``(A_prev, hparameters)``, as they came.
+
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other, one is missing, or
+        `mode` is another.
+    TypeError
+        For complex or object input, or a parameter of the wrong type.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.deeplearning_ai import pool_forward
+    >>> A_prev = np.arange(8.0).reshape(1, 2, 4, 1)
+    >>> pool_forward(A_prev, {'f': 2, 'stride': 2})[0].ravel()
+    array([5., 7.])
+    >>> pool_forward(A_prev, {'f': 2, 'stride': 2}, mode='average')[0].ravel()
+    array([2.5, 4.5])
+    """
+    _check_mode(mode)
+    volume, geometry = _pool_layer(A_prev, hparameters)
+    A = forward_max(volume, geometry, None)[0] if mode == "max" else forward_avg(volume, geometry, True, None)[0]
+    return A[:, 0], (A_prev, hparameters)
+
+
+def pool_backward(dA: Any, cache: tuple, mode: str = "max") -> np.ndarray:
+    """Gradient of `pool_forward`.
+
+    Of equal maxima every one gets the whole gradient, as
+    `create_mask_from_window` says.
+
+    Parameters
+    ----------
+    dA : array_like, (m, n_H, n_W, n_C_prev)
+        Gradient of the cost by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `pool_forward`.
+    mode : {'max', 'average'}
+        As in the forward pass.
+
+    Returns
+    -------
+    dA_prev : ndarray, (m, n_H_prev, n_W_prev, n_C_prev)
+
+    Raises
+    ------
+    ValueError
+        If `dA` is not of the output's shape, or `mode` is another.
+    TypeError
+        If `cache` is of another layer, or `dA` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.deeplearning_ai import pool_forward, pool_backward
+    >>> A, cache = pool_forward(np.array([1, 3, 3, 2]).reshape(1, 2, 2, 1), {'f': 2, 'stride': 1})
+    >>> pool_backward(np.full_like(A, 8), cache)[0, :, :, 0]
+    array([[0., 8.],
+           [8., 0.]])
+    """
+    _check_mode(mode)
+    A_prev, hparameters = as_cache(cache, "pool_forward", length=2)
+    volume, geometry = _pool_layer(A_prev, hparameters)
+    m, _, n_H, n_W, n_C = geometry.out_shape
+    dA = _arrays.cast_gradient("dA", dA, (m, n_H, n_W, n_C), volume.dtype)
+    if mode == "average":
+        return layers.avg_pool_backward(dA[:, None], AvgPoolCache(geometry, True, volume.dtype, None))[:, 0]
+    A = forward_max(volume, geometry, None)[0][:, 0]
+    return _to_all_maxima(dA, A, volume[:, 0], geometry)
+
+
+def _to_all_maxima(dA: np.ndarray, A: np.ndarray, A_prev: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
+    dA_prev = np.zeros_like(A_prev)
+    height, width = geometry.axes[:2]
+    for kh, kw in np.ndindex(height.k, width.k):
+        # What the windows have at this place of theirs, all windows at a time; a stride past the only one is no step.
+        rows = slice(kh, kh + (height.out - 1) * height.stride + 1, height.stride)
+        columns = slice(kw, kw + (width.out - 1) * width.stride + 1, width.stride)
+        dA_prev[:, rows, columns] += dA * (A_prev[:, rows, columns] == A)
+    return dA_prev
+
+
+def create_mask_from_window(x: Any) -> np.ndarray:
+    """Where a window has its maximum: True at every cell that equals it.
+
+    Parameters
+    ----------
+    x : array_like
+        A window, (f, f).
+
+    Returns
+    -------
+    ndarray of bool, of the shape of `x`
+        With NaN in the window it is False everywhere: NaN equals nothing.
+
+    Raises
+    ------
+    ValueError
+        If `x` is empty.
+    TypeError
+        For complex or object input.
+
+    Examples
+    --------
+    >>> from fastconv.compat.deeplearning_ai import create_mask_from_window
+    >>> create_mask_from_window([[1, 3], [3, 2]])
+    array([[False,  True],
+           [ True, False]])
+    """
+    x = _arrays.as_array("x", x)
+    if not x.size:
+        raise ValueError(f"x has shape {x.shape}; an empty window has no maximum")
+    return np.asarray(x == np.max(x))
+
+
+def distribute_value(dz: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Spread a number evenly over a window.
+
+    Parameters
+    ----------
+    dz : number
+        Or an array of one element.
+    shape : (n_H, n_W)
+
+    Returns
+    -------
+    ndarray, `shape`
+        ``dz / (n_H * n_W)`` everywhere; float32 if `dz` is, else float64.
+
+    Raises
+    ------
+    ValueError
+        If `dz` is more than one number, or `shape` not of two positive sizes.
+    TypeError
+        For a complex or object `dz`, or a `shape` of other things than ints.
+
+    Examples
+    --------
+    >>> from fastconv.compat.deeplearning_ai import distribute_value
+    >>> distribute_value(2, (2, 2))
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """
+    value = _arrays.as_array("dz", dz)
+    if value.size != 1:
+        raise ValueError(f"dz has shape {value.shape}; it must be one number")
+    n_H, n_W = _window("shape", shape)
+    dtype = _arrays.result_dtype(value)
+    return np.full((n_H, n_W), value.reshape(()).astype(dtype) / dtype.type(n_H * n_W), dtype)
+
+
+def _window(name: str, shape: Any) -> tuple[int, int]:
+    sizes = as_shape(name, shape, 1)
+    if len(sizes) != 2:
+        raise ValueError(f"{name} must be (n_H, n_W), got {shape!r}")
+    return sizes[0], sizes[1]

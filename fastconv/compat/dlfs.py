@@ -1,0 +1,316 @@
+"""The convolution names of "Deep Learning from Scratch": ``from fastconv.compat.dlfs import *``.
+
+They are the `im2col` and `col2im` of the book's ``common/util.py`` and the classes `Convolution`
+and `Pooling` of its ``common/layers.py``. Images are ``(N, C, H, W)``; rows of columns are patches.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays, layers, lowering
+from fastconv._options import as_int, as_shape
+from fastconv.compat._shared import cropped, images, ran_forward, zero_padded
+from fastconv.geometry import conv_output_shape
+from fastconv.layers.conv import prepare
+from fastconv.layers.pooling import MaxPoolCache
+
+__all__ = ["Convolution", "Pooling", "col2im", "im2col"]
+
+
+def _output_size(shape: tuple[int, ...], filter_h: Any, filter_w: Any, stride: Any, pad: Any) -> tuple[int, ...]:
+    """OH and OW, floored, everything validated."""
+    window = as_int("filter_h", filter_h, 1), as_int("filter_w", filter_w, 1)
+    stride, pad = as_int("stride", stride, 1), as_int("pad", pad, 0)
+    return conv_output_shape((shape[0], 1, *shape[2:]), (1, 1, *window), stride=stride, pad=pad)[2:]
+
+
+def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0) -> np.ndarray:
+    """Lower images to one matrix with a row per patch.
+
+    Parameters
+    ----------
+    input_data : array_like, (N, C, H, W)
+    filter_h, filter_w : int
+        Size of a patch.
+    stride, pad : int
+        A stride that does not tile is floored.
+
+    Returns
+    -------
+    ndarray, (N * OH * OW, C * filter_h * filter_w)
+        Rows run n, oh, ow, columns c, fh, fw; the last is fastest. float32 or
+        float64.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.dlfs import im2col
+    >>> im2col(np.arange(9).reshape(1, 1, 3, 3), 2, 2)
+    array([[0., 1., 3., 4.],
+           [1., 2., 4., 5.],
+           [3., 4., 6., 7.],
+           [4., 5., 7., 8.]])
+    """
+    x = images("input_data", input_data)
+    OH, OW = _output_size(x.shape, filter_h, filter_w, stride, pad)
+    N, C = x.shape[:2]
+    dtype = _arrays.result_dtype(x)
+    if pad:
+        x = zero_padded(x, (pad, pad), 2, dtype)
+    # The matrix that has patches as its rows is the lowering by the other factor: its "kernel" are the outputs, as
+    # far from each other as the stride, and it slides over the cells of the filter. Its rows are contiguous so.
+    swept = x[:, None, :, : stride * (OH - 1) + filter_h, : stride * (OW - 1) + filter_w]
+    if not N:
+        return np.empty((0, C * filter_h * filter_w), dtype)
+    return lowering.im2col(swept, (1, OH, OW), dilation=(1, stride, stride)).reshape(N * OH * OW, -1)
+
+
+def col2im(
+    col: Any, input_shape: tuple[int, int, int, int], filter_h: int, filter_w: int, stride: int = 1, pad: int = 0
+) -> np.ndarray:
+    """The adjoint of `im2col`: overlapping entries are summed.
+
+    Parameters
+    ----------
+    col : array_like, (N * OH * OW, C * filter_h * filter_w)
+    input_shape : (N, C, H, W)
+    filter_h, filter_w, stride, pad : int
+        As given to `im2col`.
+
+    Returns
+    -------
+    ndarray, `input_shape`
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    How often 2 x 2 windows read each cell:
+
+    >>> import numpy as np
+    >>> from fastconv.compat.dlfs import col2im
+    >>> col2im(np.ones((4, 4)), (1, 1, 3, 3), 2, 2)[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
+    """
+    col = _arrays.as_array("col", col)
+    shape = as_shape("input_shape", input_shape)
+    if len(shape) != 4 or shape[1] < 1:
+        raise ValueError(f"input_shape must be (N, C, H, W) with at least one channel, got {input_shape!r}")
+    OH, OW = _output_size(shape, filter_h, filter_w, stride, pad)
+    N, C = shape[:2]
+    expected = (N * OH * OW, C * filter_h * filter_w)
+    if col.shape != expected:
+        raise ValueError(f"col has shape {col.shape}, but input_shape {shape} lowers to {expected}")
+    cols = col.reshape(N, OH * OW, expected[1]).transpose(0, 2, 1)
+    return lowering.col2im(cols, shape, (filter_h, filter_w), stride=stride, pad=pad)
+
+
+class Convolution:
+    """A layer of filters.
+
+    Parameters
+    ----------
+    W : array_like, (FN, C, FH, FW)
+        Filters; they need not be square.
+    b : array_like, (FN,)
+        Bias; a number works as well.
+    stride, pad : int
+        A stride that does not tile is floored.
+
+    Attributes
+    ----------
+    W, b, stride, pad
+        As given. They may be reassigned, and changed in place: what they are
+        is read in every call.
+    dW : ndarray, (FN, C, FH, FW)
+    db : ndarray, (FN,)
+        Gradients, from `backward`; None before it.
+    x : array_like
+        The input of the last `forward`.
+    col : ndarray, (N * OH * OW, C * FH * FW)
+    col_W : ndarray, (C * FH * FW, FN)
+        The two factors of that call as matrices, lowered when they are asked
+        for: the layer itself needs neither.
+
+    Raises
+    ------
+    ValueError
+        If shapes or sizes do not fit each other.
+    TypeError
+        For complex or object input, or a stride or pad that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.dlfs import Convolution
+    >>> layer = Convolution(np.ones((2, 1, 3, 3)), np.zeros(2), pad=1)
+    >>> out = layer.forward(np.ones((1, 1, 3, 3)))
+    >>> out[0, 0]
+    array([[4., 6., 4.],
+           [6., 9., 6.],
+           [4., 6., 4.]])
+    >>> layer.backward(np.ones_like(out)).shape, layer.dW.shape, layer.db
+    ((1, 1, 3, 3), (2, 1, 3, 3), array([9., 9.]))
+    """
+
+    def __init__(self, W: Any, b: Any, stride: int = 1, pad: int = 0) -> None:
+        self.W, self.b, self.stride, self.pad = W, b, stride, pad
+        self._options()
+        self.x: Any = None
+        self.dW: np.ndarray | None = None
+        self.db: np.ndarray | None = None
+        self._kept: tuple[np.ndarray, Any, np.ndarray, dict[str, int]] | None = None
+
+    def _options(self) -> dict[str, int]:
+        return {"stride": as_int("stride", self.stride, 1), "pad": as_int("pad", self.pad, 0)}
+
+    def forward(self, x: Any) -> np.ndarray:
+        """Convolve `x` (N, C, H, W); the result is (N, FN, OH, OW)."""
+        options = self._options()
+        images_, W = images("x", x), images("W", self.W, "(FN, C, FH, FW)")
+        if not len(W):
+            raise ValueError(f"W {W.shape} has no filters")
+        if W.shape[1] != images_.shape[1]:
+            raise ValueError(f"x {images_.shape} has {images_.shape[1]} channels, but W {W.shape} takes {W.shape[1]}")
+        # A copy: the course keeps the columns, and so the image as it is now.
+        bias, dtype = _bias(self.b, W, images_)
+        kept = np.array(images_, dtype, order="C")
+        out = layers.conv(kept, W, bias, stride=options["stride"], pad=options["pad"])
+        self.x, self._kept = x, (kept, self.W, bias, options)
+        return out
+
+    def backward(self, dout: Any) -> np.ndarray:
+        """The gradient of `x` from that of the output, which is cast to its dtype; sets `dW` and `db`."""
+        x, W, bias, options = ran_forward(self, self._kept)
+        W = _arrays.prepare(images("W", W, "(FN, C, FH, FW)"), x.dtype)
+        layer, _ = prepare("conv_backward", x, W, bias, None, options)
+        dout = _arrays.cast_gradient("dout", dout, layer.geometry.out_shape, x.dtype)
+        dx, self.dW, self.db = layers.conv_backward(dout, layer)
+        assert dx is not None
+        return dx
+
+    @property
+    def col(self) -> np.ndarray | None:
+        """The input's patches as rows."""
+        if self._kept is None:
+            return None
+        x, W, _, options = self._kept
+        return im2col(x, *np.shape(W)[2:], **options)
+
+    @property
+    def col_W(self) -> np.ndarray | None:
+        """The filters as columns."""
+        if self._kept is None:
+            return None
+        W = np.asarray(self._kept[1])
+        return W.reshape(len(W), -1).T
+
+
+def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
+    """`b` as one number per filter, and the dtype of the layer; a Python number has none of its own."""
+    bias = _arrays.as_array("b", b)
+    dtype = _arrays.result_dtype(x, W, bias if isinstance(b, (np.ndarray, np.generic, list, tuple)) else None)
+    if bias.size not in (1, len(W)) or bias.size != max(bias.shape, default=1):
+        raise ValueError(
+            f"b has shape {bias.shape}, but W {W.shape} has {len(W)} filters; b must be ({len(W)},) or a number"
+        )
+    return np.array(np.broadcast_to(bias.reshape(-1), len(W)), dtype), dtype
+
+
+class Pooling:
+    """Max pooling.
+
+    The zeros of `pad` take part, as in the course: they win over negative
+    numbers, and what they win of the gradient is lost. (`fastconv.max_pool_forward`
+    has padding that never wins.)
+
+    Parameters
+    ----------
+    pool_h, pool_w : int
+        The window.
+    stride, pad : int
+        A stride that does not tile is floored.
+
+    Attributes
+    ----------
+    pool_h, pool_w, stride, pad
+        As given; they may be reassigned.
+    x : array_like
+        The input of the last `forward`.
+    arg_max : ndarray of int, (N * OH * OW * C,)
+        Where in its window each maximum was. Of equal ones the first.
+
+    Raises
+    ------
+    ValueError
+        If shapes or sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.dlfs import Pooling
+    >>> layer = Pooling(2, 2)
+    >>> layer.forward(np.array([[[[1, 3, 5, 5], [2, 0, 5, 5]]]]))
+    array([[[[3., 5.]]]])
+    >>> layer.backward(np.array([[[[10.0, 20.0]]]]))[0, 0]
+    array([[ 0., 10., 20.,  0.],
+           [ 0.,  0.,  0.,  0.]])
+    """
+
+    def __init__(self, pool_h: int, pool_w: int, stride: int = 2, pad: int = 0) -> None:
+        self.pool_h, self.pool_w, self.stride, self.pad = pool_h, pool_w, stride, pad
+        self._options()
+        self.x: Any = None
+        self._kept: tuple[MaxPoolCache, int] | None = None
+
+    def _options(self) -> tuple[tuple[int, int], int, int]:
+        window = as_int("pool_h", self.pool_h, 1), as_int("pool_w", self.pool_w, 1)
+        return window, as_int("stride", self.stride, 1), as_int("pad", self.pad, 0)
+
+    def forward(self, x: Any) -> np.ndarray:
+        """The maxima of the windows of `x` (N, C, H, W), (N, C, OH, OW)."""
+        window, stride, pad = self._options()
+        array = images("x", x)
+        dtype = _arrays.result_dtype(array)
+        array = zero_padded(array, (pad, pad), 2, dtype) if pad else _arrays.prepare(array, dtype)
+        out, cache = layers.max_pool_forward(array, kernel_size=window, stride=stride)
+        self.x, self._kept = x, (cache, pad)
+        return out
+
+    def backward(self, dout: Any) -> np.ndarray:
+        """The gradient of `x` from that of the output, which is cast to its dtype."""
+        cache, pad = ran_forward(self, self._kept)
+        dx = layers.max_pool_backward(dout, cache)
+        return np.ascontiguousarray(cropped(dx, (pad, pad), 2))
+
+    @property
+    def arg_max(self) -> np.ndarray | None:
+        """The place of each maximum in its window, in the order n, oh, ow, c."""
+        if self._kept is None:
+            return None
+        cache, _ = self._kept
+        height, width = cache.geometry.axes
+        h, w = np.divmod(layers.max_pool_indices(cache), width.size)
+        # One output, whose stride may be larger than any index, starts at 0.
+        h -= np.arange(height.out)[:, None] * height.row()[2]
+        w -= np.arange(width.out) * width.row()[2]
+        return (h * width.k + w).transpose(0, 2, 3, 1).ravel()

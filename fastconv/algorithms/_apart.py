@@ -99,10 +99,10 @@ class Apart:
         """Every part, where it lies in `array` and where in `parts`."""
         apart = parts.reshape(len(array), *self.steps, *parts.shape[1:])
         for starts in itertools.product(*map(range, self.steps)):
-            every = tuple(slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))
-            lying = array[(slice(None), slice(None), *every)]
-            part = apart[(slice(None), *starts)]
-            yield lying, part[(slice(None), slice(None), *(slice(0, n) for n in lying.shape[2:]))]
+            every = (slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))
+            lying = array[:, :, *every]
+            shorter = (slice(n) for n in lying.shape[2:])
+            yield lying, apart[:, *starts, :, *shorter]
 
     def take(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The parts of `array`; those that are shorter than others end in zeros."""

@@ -12,11 +12,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from fastconv.geometry import Axis, ConvGeometry
 
+_ALL: Any = slice(None)
 #: Images taken apart at a time, source and result together, in bytes.
 _APART_BYTES = 1 << 23
 
@@ -99,10 +101,10 @@ class Apart:
         """Every part, where it lies in `array` and where in `parts`."""
         apart = parts.reshape(len(array), *self.steps, *parts.shape[1:])
         for starts in itertools.product(*map(range, self.steps)):
-            every = (slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))
-            lying = array[:, :, *every]
-            shorter = (slice(n) for n in lying.shape[2:])
-            yield lying, apart[:, *starts, :, *shorter]
+            every: Any = (slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))
+            lying = array[(_ALL, _ALL, *every)]
+            shorter: Any = (slice(n) for n in lying.shape[2:])
+            yield lying, apart[(_ALL, *starts, _ALL, *shorter)]
 
     def take(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The parts of `array`; those that are shorter than others end in zeros."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,8 @@ from fastconv.geometry import ConvGeometry
 _ITEMS = 8
 #: Structures of more numbers than this are made anew on every call.
 _KEPT = 1 << 14
+#: Weights whose gradients a thread sums up at a time, a vector each.
+_SLOTS = 2048
 #: What takes fewer bytes is there in any case: to ask takes longer than to write them.
 _ALWAYS_FREE = 1 << 24
 
@@ -55,6 +57,14 @@ class Structure:
         """Entries for weights without zeros."""
         return self.weight_rows * self.cols * int(np.dot(self.counts.astype(object), self.lengths.astype(object)))
 
+    def block(self, rows: int) -> Structure:
+        """Of so many rows of weights, of one group; their first weight is to be the first of `w`."""
+        sizes = self.sizes.copy()
+        sizes[:2] = 1, rows
+        groups = int(self.sizes[0])
+        positions = self.shape[0] // self.weight_rows
+        return replace(self, sizes=sizes, shape=(rows * positions, self.shape[1] // groups), weight_rows=rows)
+
     @cached_property
     def longest(self) -> int:
         """Entries of the longest row."""
@@ -76,38 +86,38 @@ class Csr:
         return self.indptr.dtype.itemsize == 8
 
 
-def of_outputs(geometry: ConvGeometry) -> Structure:
+def of_outputs(geometry: ConvGeometry, flip: bool) -> Structure:
     """The matrix of one image: a row for each output, a column for each input cell."""
-    return _kept(geometry, "_rows_of_outputs", _of_outputs)
+    return _kept(geometry, "_rows_of_outputs", flip, _of_outputs)
 
 
-def of_cells(geometry: ConvGeometry) -> Structure:
+def of_cells(geometry: ConvGeometry, flip: bool) -> Structure:
     """Its transpose, for zero padding: a row for each input cell, a column for each output."""
-    return _kept(geometry, "_rows_of_cells", _of_cells)
+    return _kept(geometry, "_rows_of_cells", flip, _of_cells)
 
 
-def _kept(geometry: ConvGeometry, name: str, make: Callable[[ConvGeometry], Structure]) -> Structure:
+def _kept(geometry: ConvGeometry, name: str, flip: bool, make: Callable[[ConvGeometry, bool], Structure]) -> Structure:
     """Geometries are cached, and small structures with them."""
-    structure = vars(geometry).get(name)
+    kept: dict[bool, Structure] = vars(geometry).setdefault(name, {})
+    structure = kept.get(flip)
     if structure is None:
-        structure = make(geometry)
+        structure = make(geometry, flip)
         if structure.table.size + structure.counts.size <= _KEPT:
-            vars(geometry)[name] = structure
+            kept[flip] = structure
     return structure
 
 
-def _of_outputs(geometry: ConvGeometry) -> Structure:
+def _of_outputs(geometry: ConvGeometry, flip: bool) -> Structure:
     group = math.prod(geometry.w_shape[1:])
     rows = geometry.w_shape[0] // geometry.groups
-    axes = [_spans.of_outputs(axis, geometry.pad_mode, geometry.flip) for axis in _three(geometry)]
-    steps = rows * group, group, geometry.taps
-    return _structure(geometry, axes, rows, geometry.w_shape[1], steps)
+    axes = [_spans.of_outputs(axis, geometry.pad_mode, flip) for axis in _three(geometry)]
+    return _structure(geometry, axes, rows, geometry.w_shape[1], (rows * group, group, geometry.taps))
 
 
-def _of_cells(geometry: ConvGeometry) -> Structure:
+def _of_cells(geometry: ConvGeometry, flip: bool) -> Structure:
     group = math.prod(geometry.w_shape[1:])
     cols = geometry.w_shape[0] // geometry.groups
-    axes = [_spans.of_cells(axis, geometry.flip) for axis in _three(geometry)]
+    axes = [_spans.of_cells(axis, flip) for axis in _three(geometry)]
     return _structure(geometry, axes, geometry.w_shape[1], cols, (cols * group, geometry.taps, group))
 
 
@@ -252,5 +262,30 @@ def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) 
         ),
         items=len(y),
         work=matrix.data.size * (8 + width * x.itemsize // 4),
+        threads=threads,
+    )
+
+
+def contract_bytes(geometry: ConvGeometry) -> int:
+    """What a thread of `contract` takes at most."""
+    return _ext.gradient_space(min(max(_SLOTS, geometry.taps), math.prod(geometry.w_shape[1:])))
+
+
+def contract(structure: Structure, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
+    """dw (F, C // groups, taps) = the sums of dy (rows, width) * x (columns, width) where `structure` joins them."""
+    rows, cols, taps = structure.weight_rows, structure.cols, int(structure.sizes[8])
+    width = x.shape[1]
+    # Sums that stay in cache, and items for all threads.
+    block = min(max(1, _SLOTS // taps), -(-cols * rows // (4 * threads)), cols)
+    items = rows * -(-cols // block)
+    space = np.empty((_threads.most(threads, items), _ext.gradient_space(block * taps)), np.uint8)
+    _threads.share(
+        _ext.gradient,
+        (
+            *(structure.table, structure.sizes, np.arange(1.0, block * taps + 1), _arrays.DTYPES[dw.dtype]),
+            *(x, dy, dw, width, block, isa, space),
+        ),
+        items=items,
+        work=structure.nnz * (8 + width * x.itemsize // 4),
         threads=threads,
     )

@@ -52,8 +52,8 @@ def _format(value: Any) -> str:
 def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
     threads = _threads.get_threads()
     if form == "csc" and geometry.pad_mode == "zeros":
-        return _wrap(_csr.build(w, _csr.of_cells(geometry), threads)).T
-    matrix = _wrap(_csr.build(w, _csr.of_outputs(geometry), threads, copies=1 if form == "csr" else 2))
+        return _wrap(_csr.build(w, _csr.of_cells(geometry, geometry.flip), threads)).T
+    matrix = _wrap(_csr.build(w, _csr.of_outputs(geometry, geometry.flip), threads, copies=1 if form == "csr" else 2))
     return matrix if form == "csr" else matrix.asformat(form)
 
 

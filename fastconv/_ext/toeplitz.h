@@ -39,6 +39,20 @@ typedef struct {
     ptrdiff_t y_pitch;
 } fc_spmm;
 
+/* Outputs that see cells in the same pattern: see fc_contract. */
+typedef struct {
+    const int64_t *columns;
+    const int64_t *slots;
+    ptrdiff_t n;
+    const void *x;
+    const void *dy;
+    ptrdiff_t width;
+    ptrdiff_t x_step;
+    ptrdiff_t dy_step;
+    ptrdiff_t count;
+    void *sums;
+} fc_contraction;
+
 #define FC_TEMPLATE "toeplitz_template.h"
 #include "foreach.h"
 
@@ -46,11 +60,15 @@ typedef ptrdiff_t (*fc_list_t)(const void *w, const fc_row *row, void *values, v
 typedef void (*fc_repeat_t)(const void *values, const void *columns, ptrdiff_t n, void *data, void *indices,
                             ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step);
 typedef void (*fc_spmm_t)(const fc_spmm *product, ptrdiff_t begin, ptrdiff_t end);
+typedef void (*fc_contract_t)(const fc_contraction *contraction);
+typedef void (*fc_collect_t)(void *sums, double *totals, ptrdiff_t slots);
 FC_TABLE(fc_list_t, fc_list_i32);
 FC_TABLE(fc_list_t, fc_list_i64);
 FC_TABLE(fc_repeat_t, fc_repeat_i32);
 FC_TABLE(fc_repeat_t, fc_repeat_i64);
 FC_TABLE(fc_spmm_t, fc_spmm_i32);
 FC_TABLE(fc_spmm_t, fc_spmm_i64);
+FC_TABLE(fc_contract_t, fc_contract);
+FC_TABLE(fc_collect_t, fc_collect);
 
 #endif /* FASTCONV_TOEPLITZ_H */

@@ -53,3 +53,18 @@ def product(
     isa: int,
     words: np.ndarray,
 ) -> None: ...
+def gradient(
+    table: np.ndarray,
+    sizes: np.ndarray,
+    numbers: np.ndarray,
+    dtype: int,
+    x: np.ndarray,
+    dy: np.ndarray,
+    dw: np.ndarray,
+    width: int,
+    block: int,
+    isa: int,
+    space: np.ndarray,
+    words: np.ndarray,
+) -> None: ...
+def gradient_space(slots: int) -> int: ...

@@ -39,6 +39,20 @@ cdef extern from "toeplitz.h" nogil:
         Py_ssize_t x_pitch
         Py_ssize_t y_pitch
 
+    ctypedef struct fc_contraction:
+        const int64_t* columns
+        const int64_t* slots
+        Py_ssize_t n
+        const void* x
+        const void* dy
+        Py_ssize_t width
+        Py_ssize_t x_step
+        Py_ssize_t dy_step
+        Py_ssize_t count
+        void* sums
+
+    ctypedef void (*fc_contract_t)(const fc_contraction* contraction) noexcept nogil
+    ctypedef void (*fc_collect_t)(void* sums, double* totals, Py_ssize_t slots) noexcept nogil
     ctypedef Py_ssize_t (*fc_list_t)(const void* w, const fc_row* row, void* values, void* columns) noexcept nogil
     ctypedef void (*fc_repeat_t)(
         const void* values, const void* columns, Py_ssize_t n, void* data, void* indices,
@@ -49,6 +63,8 @@ cdef extern from "toeplitz.h" nogil:
     const fc_list_t[2][3] fc_list_i32_table, fc_list_i64_table
     const fc_repeat_t[2][3] fc_repeat_i32_table, fc_repeat_i64_table
     const fc_spmm_t[2][3] fc_spmm_i32_table, fc_spmm_i64_table
+    const fc_contract_t[2][3] fc_contract_table
+    const fc_collect_t[2][3] fc_collect_table
 
 
 ctypedef fused number:
@@ -127,7 +143,7 @@ cdef Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexce
     return m
 
 
-cdef inline void choose(Matrix* m, Run weights, int dtype, bint wide, int isa) noexcept nogil:
+cdef inline void give_weights(Matrix* m, Run weights, int dtype, bint wide, int isa) noexcept nogil:
     m.itemsize = 8 if dtype else 4
     m.weights, m.n_weights = <const char*> weights.at, weights.n
     m.list = fc_list_i64_table[dtype][isa] if wide else fc_list_i32_table[dtype][isa]
@@ -184,7 +200,7 @@ cdef Task read_task(table, sizes, w, int dtype, bint wide, int isa, space, words
     cdef Task t
     cdef Run weights = run_of(w, 8 if dtype else 4, False), room = run_of(space, 1, True)
     t.m = read_matrix(numbers_of(table), numbers_of(sizes))
-    choose(&t.m, weights, dtype, wide, isa)
+    give_weights(&t.m, weights, dtype, wide, isa)
     t.wide, t.words = wide, numbers_of(words)
     t.space, t.slots = <char*> room.at, space.shape[0]
     t.space_pitch = room.n // t.slots
@@ -430,3 +446,127 @@ cdef void draw_products(void* task) noexcept nogil:
     while begin < t.rows:
         t.kernel(&t.p, begin, min(begin + grain, t.rows))
         begin = fc_next(t.words, &member, t.rows)
+
+
+cdef enum:
+    SUMMED = 256   # products that a lane adds up before its sum is collected in double
+
+
+# What all threads of a call of `gradient` read.
+cdef struct Gradient:
+    Matrix m               # of numbers of weights: the pattern, for one block of channels
+    fc_contract_t contract
+    fc_collect_t collect
+    const char* x
+    const char* dy
+    char* dw
+    Py_ssize_t width
+    Py_ssize_t lanes
+    Py_ssize_t block       # channels of an item
+    Py_ssize_t blocks
+    Py_ssize_t itemsize
+    char* space            # for each thread: a list, as for `count`, its slots, sums and totals
+    Py_ssize_t space_pitch
+    Py_ssize_t slots
+    Py_ssize_t* words
+
+
+def gradient(
+    table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, words,
+):
+    """dw (rows of weights, cols, taps): dy (rows, width) times x (cols, width), where they meet.
+
+    `numbers` (float64) counts the weights of `block` channels from 1, and takes their place in the lists. `space`
+    has a row of bytes for each thread, `gradient_space` of them.
+    """
+    cdef Gradient t
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Run counted = run_of(numbers, sizeof(double), False), source = run_of(x, itemsize, False)
+    cdef Run upstream = run_of(dy, itemsize, False), result = run_of(dw, itemsize, True)
+    cdef Run room = run_of(space, 1, True)
+    t.m = read_matrix(numbers_of(table), numbers_of(sizes))
+    give_weights(&t.m, counted, 1, True, isa)
+    t.contract, t.collect = fc_contract_table[dtype][isa], fc_collect_table[dtype][isa]
+    t.x, t.dy, t.dw = <const char*> source.at, <const char*> upstream.at, <char*> result.at
+    t.width, t.block, t.blocks = width, block, (t.m.cols + block - 1) // block
+    t.lanes = max(1, (16 << isa) // itemsize)
+    t.itemsize, t.words = itemsize, numbers_of(words)
+    t.space, t.slots = <char*> room.at, space.shape[0]
+    t.space_pitch = room.n // t.slots
+    with nogil:
+        fc_check(t.space_pitch >= space_of(block * t.m.taps))
+        fc_check(result.n == t.m.total * t.m.cols * t.m.taps and upstream.n == t.m.total * t.m.plane * width)
+        fc_share(t.words, draw_gradients, &t)
+
+
+cdef inline Py_ssize_t space_of(Py_ssize_t slots) noexcept nogil:
+    return slots * 64 + (slots + FC_CHUNK) * 32
+
+
+def gradient_space(Py_ssize_t slots):
+    """Bytes that a thread of `gradient` needs for so many weights."""
+    return space_of(slots)
+
+
+cdef void draw_gradients(void* task) noexcept nogil:
+    cdef const Gradient* t = <const Gradient*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t total = t.m.total * t.blocks, grain = t.words[FC_GRAIN]
+    cdef Py_ssize_t begin = fc_next(t.words, &member, total), item
+    while begin < total:
+        fc_check(member.slot < t.slots)
+        for item in range(begin, min(begin + grain, total)):
+            gradient_of(t, item // t.blocks, item % t.blocks * t.block, t.space + member.slot * t.space_pitch)
+        begin = fc_next(t.words, &member, total)
+
+
+cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, char* space) noexcept nogil:
+    """The weights of some channels of a row of weights."""
+    cdef Matrix m = t.m
+    cdef Py_ssize_t i, j, k, a, b, line, cell, n, done = 0, all_cols = m.cols
+    cdef Py_ssize_t slots = min(t.block, m.cols - channel) * m.taps, most = t.block * m.taps
+    cdef double* totals = <double*> (space + most * 64)
+    cdef double* counted = totals + most + FC_CHUNK
+    cdef int64_t* columns = <int64_t*> (counted + most + FC_CHUNK)
+    cdef int64_t* places = columns + most + FC_CHUNK
+    cdef Py_ssize_t cells = (row // m.rows * m.cols + channel) * m.cells, at = (row * m.cols + channel) * m.taps
+    cdef const Segment* d
+    cdef const Segment* h
+    cdef const Segment* s
+    cdef fc_contraction c
+    m.cols = min(t.block, m.cols - channel)
+    c.columns, c.slots, c.width, c.sums = columns, places, t.width, <void*> space
+    for i in range(slots):
+        totals[i] = 0
+    for i in range(slots * 64):
+        space[i] = 0
+    for i in range(m.d.segments):
+        d = m.d.segment + i
+        for j in range(m.h.segments):
+            h = m.h.segment + j
+            for k in range(m.w.segments):
+                s = m.w.segment + k
+                n = list_row(&m, 0, d, h, s, counted, columns)
+                if not n:
+                    continue
+                for a in range(n):
+                    places[a] = <int64_t> counted[a] - 1
+                c.n, c.x_step, c.dy_step, c.count = n, s.jump, s.step, s.count
+                for a in range(d.count):
+                    for b in range(h.count):
+                        line = (d.start + a * d.step) * m.h.positions + h.start + b * h.step
+                        cell = ((d.base + a * d.jump) * m.h.limit + h.base + b * h.jump) * m.w.limit + s.base
+                        c.x = t.x + (cells + cell) * t.width * t.itemsize
+                        c.dy = t.dy + (row * m.plane + line * m.w.positions + s.start) * t.width * t.itemsize
+                        t.contract(&c)
+                        done += s.count * t.width // t.lanes
+                        if done >= SUMMED:
+                            t.collect(space, totals, slots)
+                            done = 0
+    t.collect(space, totals, slots)
+    fc_check(at + slots <= m.total * all_cols * m.taps)
+    for i in range(slots):
+        if t.itemsize == 8:
+            (<double*> t.dw)[at + i] = totals[i]
+        else:
+            (<float*> t.dw)[at + i] = <float> totals[i]

@@ -6,6 +6,7 @@ try:
     from fastconv._ext.implicit import product as _built_implicit
     from fastconv._ext.pool import max_forward as _built_pool
     from fastconv._ext.team import help as _built_team
+    from fastconv._ext.toeplitz import fill as _built_toeplitz
     from fastconv._ext.winograd import product as _built_winograd
 except ModuleNotFoundError as _error:
     if not (_error.name or "").startswith("fastconv._ext"):
@@ -25,6 +26,7 @@ from fastconv.geometry import ConvGeometry, conv_geometry, conv_output_shape, sa
 from fastconv.layers import *
 from fastconv.layers import __all__ as _layer_names
 from fastconv.lowering import col2im, im2col
+from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
 
 __all__ = [
     "ConvGeometry",
@@ -32,6 +34,7 @@ __all__ = [
     "col2im",
     "conv_geometry",
     "conv_output_shape",
+    "convolution_matrix",
     "explain",
     "get_threads",
     "gradient_check",
@@ -41,5 +44,7 @@ __all__ = [
     "set_threads",
     "show_config",
     "threads",
+    "toeplitz_matrix",
+    "toeplitz_operator",
     *_layer_names,
 ]

@@ -92,8 +92,26 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
             return np.empty(shape, dtype)  # which says it best
         with suppress(OSError):  # a system without large pages
             memory.madvise(mmap.MADV_HUGEPAGE)
-    lease = _Lease((nbytes,), np.uint8, memory)
+    # As many elements as the result has: SciPy copies what is less than half of its base's.
+    lease = _Lease((math.prod(shape),), dtype, memory)
     return np.ndarray(shape, dtype, lease)
+
+
+def available() -> int | None:
+    """Bytes that the system can still give without running short; None where it does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) << 10
+    except (OSError, ValueError):
+        pass
+    for pages in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"):  # the second is all there is, which is a bound at least
+        with suppress(AttributeError, OSError, ValueError):
+            count = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+            if count > 0:
+                return count
+    return None
 
 
 def release() -> None:

@@ -38,6 +38,10 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(sys.modules["fastconv.algorithms._apart"], "_APART_BYTES", 1)
         for name, value in {"_TILES": 3, "_SUMS": 3, "_TURNED_BYTES": 1, "_SPACE_BYTES": 1}.items():
             monkeypatch.setattr(winograd, name, value)
+        toeplitz = sys.modules["fastconv.algorithms.toeplitz"]
+        monkeypatch.setattr(toeplitz, "_BLOCK_BYTES", 2000)
+        monkeypatch.setattr(toeplitz, "_IMAGES", 3)
+        monkeypatch.setattr("fastconv._csr._SLOTS", 20)
     # Plans are kept with geometries, and geometries with their shapes.
     forget_geometries()
     yield request.param

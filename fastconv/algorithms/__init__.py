@@ -14,12 +14,14 @@ from fastconv.algorithms.fft import Fft
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
 from fastconv.algorithms.reference import Reference
+from fastconv.algorithms.toeplitz import Toeplitz
 from fastconv.algorithms.winograd import Winograd
 from fastconv.geometry import ConvGeometry
 
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {
-    algorithm.name: algorithm for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft())
+    algorithm.name: algorithm
+    for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft(), Toeplitz())
 }
 
 #: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact.
@@ -51,7 +53,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft')
+    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'toeplitz')
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")

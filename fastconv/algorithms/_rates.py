@@ -130,4 +130,24 @@ RATES: dict[str, dict[str, dict[str, float]]] = {
             "call": 37230.0,
         },
     },
+    "toeplitz": {
+        "forward": {
+            "product": 1.5,
+            "entries": 1.0,
+            "turned": 2.0,
+            "call": 200000.0,
+        },
+        "backward_data": {
+            "product": 1.5,
+            "entries": 1.0,
+            "turned": 2.0,
+            "call": 200000.0,
+        },
+        "backward_weights": {
+            "product": 1.5,
+            "entries": 1.0,
+            "turned": 2.0,
+            "call": 200000.0,
+        },
+    },
 }

@@ -1,0 +1,572 @@
+"""Convolution as a sparse matrix: its rows counted, placed and filled, and its products.
+
+`table` has three axes as fastconv._spans tells, `sizes` what fastconv._csr.Structure
+does; each function shares its work by `words`: see team.h. `wide` is whether
+indices have 64 bits, `dtype` 0 for float32 and 1 for float64.
+"""
+
+from libc.stdint cimport int32_t, int64_t
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.runs cimport fc_check, floating
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+
+
+cdef extern from "toeplitz.h" nogil:
+    enum:
+        FC_CHUNK
+
+    ctypedef struct fc_span:
+        const Py_ssize_t* entry
+        const Py_ssize_t* lists
+        Py_ssize_t n
+        Py_ssize_t index_pitch
+        Py_ssize_t weight_pitch
+
+    ctypedef struct fc_row:
+        fc_span[3] axis
+        Py_ssize_t cols
+        Py_ssize_t index_step
+        Py_ssize_t weight_step
+
+    ctypedef struct fc_spmm:
+        const void* data
+        const void* indices
+        const void* indptr
+        const void* x
+        void* y
+        Py_ssize_t width
+        Py_ssize_t x_pitch
+        Py_ssize_t y_pitch
+
+    ctypedef struct fc_contraction:
+        const int64_t* columns
+        const int64_t* slots
+        Py_ssize_t n
+        const void* x
+        const void* dy
+        Py_ssize_t width
+        Py_ssize_t x_step
+        Py_ssize_t dy_step
+        Py_ssize_t count
+        void* sums
+
+    ctypedef void (*fc_contract_t)(const fc_contraction* contraction) noexcept nogil
+    ctypedef void (*fc_collect_t)(void* sums, double* totals, Py_ssize_t slots) noexcept nogil
+    ctypedef Py_ssize_t (*fc_list_t)(const void* w, const fc_row* row, void* values, void* columns) noexcept nogil
+    ctypedef void (*fc_repeat_t)(
+        const void* values, const void* columns, Py_ssize_t n, void* data, void* indices,
+        Py_ssize_t rows, Py_ssize_t first, Py_ssize_t step,
+    ) noexcept nogil
+    ctypedef void (*fc_spmm_t)(const fc_spmm* product, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
+
+    const fc_list_t[2][3] fc_list_i32_table, fc_list_i64_table
+    const fc_repeat_t[2][3] fc_repeat_i32_table, fc_repeat_i64_table
+    const fc_spmm_t[2][3] fc_spmm_i32_table, fc_spmm_i64_table
+    const fc_contract_t[2][3] fc_contract_table
+    const fc_collect_t[2][3] fc_collect_table
+
+
+ctypedef fused number:
+    int32_t
+    int64_t
+
+
+#: Room a list has past its last entry.
+SLACK = FC_CHUNK
+
+
+cdef enum:
+    HEADER = 6          # numbers of an axis in front of a table
+    SEGMENT = 7         # and of a segment
+
+
+# Positions that have the same entries, shifted.
+cdef struct Segment:
+    Py_ssize_t start
+    Py_ssize_t step
+    Py_ssize_t count
+    Py_ssize_t begin
+    Py_ssize_t end
+    Py_ssize_t base
+    Py_ssize_t jump
+
+
+cdef struct Axis:
+    Py_ssize_t positions
+    Py_ssize_t limit
+    Py_ssize_t segments
+    const Segment* segment
+    const Py_ssize_t* entry
+    const Py_ssize_t* lists
+
+
+cdef struct Matrix:
+    Axis d
+    Axis h
+    Axis w
+    Py_ssize_t rows         # of a group, positions not counted
+    Py_ssize_t cols
+    Py_ssize_t group_step   # of the weights
+    Py_ssize_t row_step
+    Py_ssize_t col_step
+    Py_ssize_t pitch_d
+    Py_ssize_t pitch_h
+    Py_ssize_t taps
+    Py_ssize_t plane        # positions of a row of weights
+    Py_ssize_t cells
+    Py_ssize_t total        # rows of weights
+    Py_ssize_t itemsize
+    const char* weights
+    Py_ssize_t n_weights
+    fc_list_t list
+    fc_repeat_t repeat
+
+
+cdef Axis read_axis(const Py_ssize_t* table, Py_ssize_t i) noexcept nogil:
+    cdef Axis axis
+    cdef const Py_ssize_t* at = table + i * HEADER
+    axis.positions, axis.limit, axis.segments = at[0], at[1], at[2]
+    axis.segment, axis.entry, axis.lists = <const Segment*> (table + at[3]), table + at[4], table + at[5]
+    return axis
+
+
+cdef Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexcept nogil:
+    cdef Matrix m
+    m.d, m.h, m.w = read_axis(table, 0), read_axis(table, 1), read_axis(table, 2)
+    m.rows, m.cols = sizes[1], sizes[2]
+    m.group_step, m.row_step, m.col_step = sizes[3], sizes[4], sizes[5]
+    m.pitch_d, m.pitch_h, m.taps = sizes[6], sizes[7], sizes[8]
+    m.plane = m.d.positions * m.h.positions * m.w.positions
+    m.cells = m.d.limit * m.h.limit * m.w.limit
+    m.total = sizes[0] * m.rows
+    return m
+
+
+cdef inline void give_weights(Matrix* m, Run weights, int dtype, bint wide, int isa) noexcept nogil:
+    m.itemsize = 8 if dtype else 4
+    m.weights, m.n_weights = <const char*> weights.at, weights.n
+    m.list = fc_list_i64_table[dtype][isa] if wide else fc_list_i32_table[dtype][isa]
+    m.repeat = fc_repeat_i64_table[dtype][isa] if wide else fc_repeat_i32_table[dtype][isa]
+
+
+cdef inline fc_span span_of(const Axis* axis, const Segment* s, Py_ssize_t index, Py_ssize_t weight) noexcept nogil:
+    cdef fc_span span
+    span.entry, span.lists, span.n = axis.entry + 2 * s.begin, axis.lists, s.end - s.begin
+    span.index_pitch, span.weight_pitch = index, weight
+    return span
+
+
+cdef inline Py_ssize_t weights_of(const Matrix* m, Py_ssize_t row) noexcept nogil:
+    """Where the weights of a row begin."""
+    cdef Py_ssize_t at = row // m.rows * m.group_step + row % m.rows * m.row_step
+    fc_check(at + (m.cols - 1) * m.col_step + m.taps <= m.n_weights)
+    return at
+
+
+cdef Py_ssize_t list_row(
+    const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, const Segment* w, void* values, void* columns
+) noexcept nogil:
+    """The entries of the rows of these segments, for one row of weights."""
+    cdef fc_row r
+    cdef Py_ssize_t at = weights_of(m, row)
+    if d.begin == d.end or h.begin == h.end or w.begin == w.end:
+        return 0
+    r.axis[0] = span_of(&m.d, d, m.h.limit * m.w.limit, m.pitch_d)
+    r.axis[1] = span_of(&m.h, h, m.w.limit, m.pitch_h)
+    r.axis[2] = span_of(&m.w, w, 1, 1)
+    r.cols, r.index_step, r.weight_step = m.cols, m.cells, m.col_step
+    return m.list(m.weights + at * m.itemsize, &r, values, columns)
+
+
+# What all threads of a call read.
+cdef struct Task:
+    Matrix m
+    Py_ssize_t* counts      # of the entries of a row, by row of weights and segments
+    Py_ssize_t* starts      # of each row of weights' entries
+    void* indptr
+    char* indices
+    char* data
+    char* space             # a list of values and one of columns for each thread
+    Py_ssize_t space_pitch
+    Py_ssize_t columns_at
+    Py_ssize_t slots
+    Py_ssize_t pieces       # of a row of weights' lines of positions
+    bint wide
+    Py_ssize_t* words
+
+
+cdef Task read_task(table, sizes, w, int dtype, bint wide, int isa, space, words) except *:
+    cdef Task t
+    cdef Run weights = run_of(w, 8 if dtype else 4, False), room = run_of(space, 1, True)
+    t.m = read_matrix(numbers_of(table), numbers_of(sizes))
+    give_weights(&t.m, weights, dtype, wide, isa)
+    t.wide, t.words = wide, numbers_of(words)
+    t.space, t.slots = <char*> room.at, space.shape[0]
+    t.space_pitch = room.n // t.slots
+    # As many values as columns, whose alignment asks for the larger ones in front.
+    t.columns_at = t.space_pitch // ((8 if dtype else 4) + (8 if wide else 4)) * t.m.itemsize
+    return t
+
+
+def count(table, sizes, w, int dtype, counts, space, int isa, words):
+    """counts (rows of weights, segments of d * h * w): the entries of a row of the matrix that are not zero.
+
+    `space` has a row of bytes for each thread: a value and a column for each entry of the longest row, and `SLACK`.
+    """
+    cdef Task t = read_task(table, sizes, w, dtype, False, isa, space, words)
+    t.counts = <Py_ssize_t*> run_of(counts, sizeof(Py_ssize_t), True).at
+    with nogil:
+        fc_share(t.words, draw_counts, &t)
+
+
+cdef void draw_counts(void* task) noexcept nogil:
+    cdef const Task* t = <const Task*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.m.total), row
+    while begin < t.m.total:
+        fc_check(member.slot < t.slots)
+        for row in range(begin, min(begin + grain, t.m.total)):
+            if t.m.itemsize == 8:
+                count_row(t, row, member.slot, <const double*> t.m.weights)
+            else:
+                count_row(t, row, member.slot, <const float*> t.m.weights)
+        begin = fc_next(t.words, &member, t.m.total)
+
+
+cdef inline bint any_zero(const floating* w, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i, found = 0
+    for i in range(n):
+        found |= w[i] == 0
+    return found != 0
+
+
+cdef void count_row(const Task* t, Py_ssize_t row, Py_ssize_t slot, const floating* w) noexcept nogil:
+    cdef const Matrix* m = &t.m
+    cdef Py_ssize_t q, i, j, k, per, at = weights_of(m, row)
+    cdef Py_ssize_t* counts = t.counts + row * m.d.segments * m.h.segments * m.w.segments
+    cdef const Segment* d
+    cdef const Segment* h
+    cdef const Segment* s
+    cdef char* space = t.space + slot * t.space_pitch
+    cdef bint dense = True
+    for q in range(m.cols):
+        if any_zero(w + at + q * m.col_step, m.taps):
+            dense = False
+            break
+    for i in range(m.d.segments):
+        d = m.d.segment + i
+        for j in range(m.h.segments):
+            h = m.h.segment + j
+            per = m.cols * (d.end - d.begin) * (h.end - h.begin)
+            for k in range(m.w.segments):
+                s = m.w.segment + k
+                if dense:
+                    counts[0] = per * (s.end - s.begin)
+                else:
+                    counts[0] = list_row(m, row, d, h, s, space, space + t.columns_at)
+                counts = counts + 1
+
+
+def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, int isa, space, words):
+    """indptr (rows + 1): where each row begins; `starts` has that of each row of weights."""
+    cdef Task t = read_task(table, sizes, w, dtype, wide, isa, space, words)
+    t.counts, t.starts = numbers_of(counts), numbers_of(starts)
+    t.indptr = run_of(indptr, 8 if wide else 4, True).at
+    with nogil:
+        fc_share(t.words, draw_places, &t)
+
+
+cdef void draw_places(void* task) noexcept nogil:
+    cdef const Task* t = <const Task*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.m.total), row
+    while begin < t.m.total:
+        for row in range(begin, min(begin + grain, t.m.total)):
+            if t.wide:
+                place_row(t, row, <int64_t*> t.indptr)
+            else:
+                place_row(t, row, <int32_t*> t.indptr)
+        begin = fc_next(t.words, &member, t.m.total)
+
+
+cdef void place_row(const Task* t, Py_ssize_t row, number* indptr) noexcept nogil:
+    """The rows of a row of weights: their lengths, in whatever order segments have them, and then the sums."""
+    cdef const Matrix* m = &t.m
+    cdef const Py_ssize_t* counts = t.counts + row * m.d.segments * m.h.segments * m.w.segments
+    cdef number* plane = indptr + row * m.plane
+    cdef number* line
+    cdef number total, length
+    cdef Py_ssize_t i, j, k, a, b, c
+    cdef const Segment* d
+    cdef const Segment* h
+    cdef const Segment* s
+    if row == 0:
+        indptr[0] = 0
+    plane = plane + 1
+    for i in range(m.d.segments):
+        d = m.d.segment + i
+        for j in range(m.h.segments):
+            h = m.h.segment + j
+            for a in range(d.count):
+                for b in range(h.count):
+                    line = plane + (
+                        (d.start + a * d.step) * m.h.positions + h.start + b * h.step
+                    ) * m.w.positions
+                    for k in range(m.w.segments):
+                        s, length = m.w.segment + k, <number> counts[k]
+                        for c in range(s.count):
+                            line[s.start + c * s.step] = length
+            counts = counts + m.w.segments
+    total = <number> t.starts[row]
+    for i in range(m.plane):
+        total += plane[i]
+        plane[i] = total
+
+
+def fill(
+    table, sizes, w, int dtype, indptr, indices, data, bint wide, Py_ssize_t pieces, int isa, space, words,
+):
+    """indices and data (nnz): the entries. An item is one of `pieces` parts of the lines of a row of weights."""
+    cdef Task t = read_task(table, sizes, w, dtype, wide, isa, space, words)
+    cdef Py_ssize_t width = 8 if wide else 4
+    cdef Run columns = run_of(indices, width, True), values = run_of(data, t.m.itemsize, True)
+    cdef Run places = run_of(indptr, width, False)
+    t.indptr, t.indices, t.data, t.pieces = places.at, <char*> columns.at, <char*> values.at, pieces
+    with nogil:
+        fc_check(places.n == t.m.total * t.m.plane + 1 and values.n == columns.n)
+        fc_check(start_of(&t, places.n - 1) == values.n)
+        fc_share(t.words, draw_fills, &t)
+
+
+cdef inline Py_ssize_t start_of(const Task* t, Py_ssize_t row) noexcept nogil:
+    return (<const int64_t*> t.indptr)[row] if t.wide else (<const int32_t*> t.indptr)[row]
+
+
+cdef void draw_fills(void* task) noexcept nogil:
+    cdef const Task* t = <const Task*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t total = t.m.total * t.pieces, grain = t.words[FC_GRAIN], lines = t.m.d.positions * t.m.h.positions
+    cdef Py_ssize_t begin = fc_next(t.words, &member, total), item, piece
+    while begin < total:
+        fc_check(member.slot < t.slots)
+        for item in range(begin, min(begin + grain, total)):
+            piece = item % t.pieces
+            fill_lines(
+                t, item // t.pieces, piece * lines // t.pieces, (piece + 1) * lines // t.pieces,
+                t.space + member.slot * t.space_pitch,
+            )
+        begin = fc_next(t.words, &member, total)
+
+
+cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, char* space) noexcept nogil:
+    """The rows of some lines of positions, those of one kind after another, from one list."""
+    cdef const Matrix* m = &t.m
+    cdef Py_ssize_t i, j, k, a, b, line, n
+    cdef const Segment* d
+    cdef const Segment* h
+    cdef const Segment* s
+    for i in range(m.d.segments):
+        d = m.d.segment + i
+        for j in range(m.h.segments):
+            h = m.h.segment + j
+            for k in range(m.w.segments):
+                s, n = m.w.segment + k, -1
+                for a in range(d.count):
+                    line = (d.start + a * d.step) * m.h.positions + h.start
+                    if line >= high or line + (h.count - 1) * h.step < low:
+                        continue
+                    for b in range(h.count):
+                        if low <= line and line < high:
+                            if n < 0:
+                                n = list_row(m, row, d, h, s, space, space + t.columns_at)
+                            if n:
+                                fill_run(
+                                    t, row, line * m.w.positions + s.start, s,
+                                    (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump, n, space,
+                                )
+                        line += h.step
+
+
+cdef inline void fill_run(
+    const Task* t, Py_ssize_t row, Py_ssize_t position, const Segment* s, Py_ssize_t cell, Py_ssize_t n, char* space
+) noexcept nogil:
+    """The rows of a segment, which repeat a list of n."""
+    cdef const Matrix* m = &t.m
+    cdef Py_ssize_t at = row * m.plane + position, start, width = 8 if t.wide else 4, i
+    cdef Py_ssize_t first = row // m.rows * m.cols * m.cells + cell * m.w.limit + s.base
+    if s.step == 1:
+        start = start_of(t, at)
+        fc_check(start_of(t, at + s.count) == start + s.count * n)
+        m.repeat(
+            space, space + t.columns_at, n, t.data + start * m.itemsize, t.indices + start * width,
+            s.count, first, s.jump,
+        )
+        return
+    for i in range(s.count):
+        start = start_of(t, at + i * s.step)
+        fc_check(start_of(t, at + i * s.step + 1) == start + n)
+        m.repeat(
+            space, space + t.columns_at, n, t.data + start * m.itemsize, t.indices + start * width,
+            1, first + i * s.jump, 0,
+        )
+
+
+# What all threads of a product read.
+cdef struct Product:
+    fc_spmm p
+    fc_spmm_t kernel
+    Py_ssize_t rows
+    Py_ssize_t* words
+
+
+def product(
+    int dtype, bint wide, indptr, indices, data, x, y, Py_ssize_t width, Py_ssize_t x_pitch, Py_ssize_t y_pitch,
+    int isa, words,
+):
+    """y (rows, width) = A @ x (cols, width): rows of x and y are so many elements apart, and `width` whole vectors."""
+    cdef Product t
+    cdef Py_ssize_t itemsize = 8 if dtype else 4, number_size = 8 if wide else 4
+    cdef Run rows = run_of(indptr, number_size, False), columns = run_of(indices, number_size, False)
+    cdef Run values = run_of(data, itemsize, False), source = run_of(x, itemsize, False)
+    cdef Run result = run_of(y, itemsize, True)
+    t.rows, t.words = rows.n - 1, numbers_of(words)
+    t.p.data, t.p.indices, t.p.indptr, t.p.x, t.p.y = values.at, columns.at, rows.at, source.at, result.at
+    t.p.width, t.p.x_pitch, t.p.y_pitch = width, x_pitch, y_pitch
+    t.kernel = fc_spmm_i64_table[dtype][isa] if wide else fc_spmm_i32_table[dtype][isa]
+    with nogil:
+        fc_check((t.rows - 1) * y_pitch + width <= result.n and values.n == columns.n)
+        fc_share(t.words, draw_products, &t)
+
+
+cdef void draw_products(void* task) noexcept nogil:
+    cdef const Product* t = <const Product*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.rows)
+    while begin < t.rows:
+        t.kernel(&t.p, begin, min(begin + grain, t.rows))
+        begin = fc_next(t.words, &member, t.rows)
+
+
+cdef enum:
+    SUMMED = 256   # products that a lane adds up before its sum is collected in double
+
+
+# What all threads of a call of `gradient` read.
+cdef struct Gradient:
+    Matrix m               # of numbers of weights: the pattern, for one block of channels
+    fc_contract_t contract
+    fc_collect_t collect
+    const char* x
+    const char* dy
+    char* dw
+    Py_ssize_t width
+    Py_ssize_t lanes
+    Py_ssize_t block       # channels of an item
+    Py_ssize_t blocks
+    Py_ssize_t itemsize
+    char* space            # for each thread: a list, as for `count`, its slots, sums and totals
+    Py_ssize_t space_pitch
+    Py_ssize_t slots
+    Py_ssize_t* words
+
+
+def gradient(
+    table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, words,
+):
+    """dw (rows of weights, cols, taps): dy (rows, width) times x (cols, width), where they meet.
+
+    `numbers` (float64) counts the weights of `block` channels from 1, and takes their place in the lists. `space`
+    has a row of bytes for each thread, `gradient_space` of them.
+    """
+    cdef Gradient t
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Run counted = run_of(numbers, sizeof(double), False), source = run_of(x, itemsize, False)
+    cdef Run upstream = run_of(dy, itemsize, False), result = run_of(dw, itemsize, True)
+    cdef Run room = run_of(space, 1, True)
+    t.m = read_matrix(numbers_of(table), numbers_of(sizes))
+    give_weights(&t.m, counted, 1, True, isa)
+    t.contract, t.collect = fc_contract_table[dtype][isa], fc_collect_table[dtype][isa]
+    t.x, t.dy, t.dw = <const char*> source.at, <const char*> upstream.at, <char*> result.at
+    t.width, t.block, t.blocks = width, block, (t.m.cols + block - 1) // block
+    t.lanes = max(1, (16 << isa) // itemsize)
+    t.itemsize, t.words = itemsize, numbers_of(words)
+    t.space, t.slots = <char*> room.at, space.shape[0]
+    t.space_pitch = room.n // t.slots
+    with nogil:
+        fc_check(t.space_pitch >= space_of(block * t.m.taps))
+        fc_check(result.n == t.m.total * t.m.cols * t.m.taps and upstream.n == t.m.total * t.m.plane * width)
+        fc_share(t.words, draw_gradients, &t)
+
+
+cdef inline Py_ssize_t space_of(Py_ssize_t slots) noexcept nogil:
+    return slots * 64 + (slots + FC_CHUNK) * 32
+
+
+def gradient_space(Py_ssize_t slots):
+    """Bytes that a thread of `gradient` needs for so many weights."""
+    return space_of(slots)
+
+
+cdef void draw_gradients(void* task) noexcept nogil:
+    cdef const Gradient* t = <const Gradient*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t total = t.m.total * t.blocks, grain = t.words[FC_GRAIN]
+    cdef Py_ssize_t begin = fc_next(t.words, &member, total), item
+    while begin < total:
+        fc_check(member.slot < t.slots)
+        for item in range(begin, min(begin + grain, total)):
+            gradient_of(t, item // t.blocks, item % t.blocks * t.block, t.space + member.slot * t.space_pitch)
+        begin = fc_next(t.words, &member, total)
+
+
+cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, char* space) noexcept nogil:
+    """The weights of some channels of a row of weights."""
+    cdef Matrix m = t.m
+    cdef Py_ssize_t i, j, k, a, b, line, cell, n, done = 0, all_cols = m.cols
+    cdef Py_ssize_t slots = min(t.block, m.cols - channel) * m.taps, most = t.block * m.taps
+    cdef double* totals = <double*> (space + most * 64)
+    cdef double* counted = totals + most + FC_CHUNK
+    cdef int64_t* columns = <int64_t*> (counted + most + FC_CHUNK)
+    cdef int64_t* places = columns + most + FC_CHUNK
+    cdef Py_ssize_t cells = (row // m.rows * m.cols + channel) * m.cells, at = (row * m.cols + channel) * m.taps
+    cdef const Segment* d
+    cdef const Segment* h
+    cdef const Segment* s
+    cdef fc_contraction c
+    m.cols = min(t.block, m.cols - channel)
+    c.columns, c.slots, c.width, c.sums = columns, places, t.width, <void*> space
+    for i in range(slots):
+        totals[i] = 0
+    for i in range(slots * 64):
+        space[i] = 0
+    for i in range(m.d.segments):
+        d = m.d.segment + i
+        for j in range(m.h.segments):
+            h = m.h.segment + j
+            for k in range(m.w.segments):
+                s = m.w.segment + k
+                n = list_row(&m, 0, d, h, s, counted, columns)
+                if not n:
+                    continue
+                for a in range(n):
+                    places[a] = <int64_t> counted[a] - 1
+                c.n, c.x_step, c.dy_step, c.count = n, s.jump, s.step, s.count
+                for a in range(d.count):
+                    for b in range(h.count):
+                        line = (d.start + a * d.step) * m.h.positions + h.start + b * h.step
+                        cell = ((d.base + a * d.jump) * m.h.limit + h.base + b * h.jump) * m.w.limit + s.base
+                        c.x = t.x + (cells + cell) * t.width * t.itemsize
+                        c.dy = t.dy + (row * m.plane + line * m.w.positions + s.start) * t.width * t.itemsize
+                        t.contract(&c)
+                        done += s.count * t.width // t.lanes
+                        if done >= SUMMED:
+                            t.collect(space, totals, slots)
+                            done = 0
+    t.collect(space, totals, slots)
+    fc_check(at + slots <= m.total * all_cols * m.taps)
+    for i in range(slots):
+        if t.itemsize == 8:
+            (<double*> t.dw)[at + i] = totals[i]
+        else:
+            (<float*> t.dw)[at + i] = <float> totals[i]

@@ -1,0 +1,156 @@
+/* What toeplitz_template.h has for each type of index. */
+
+/* The entries of a row that are not zero, and their columns after the first one's; how many there are. */
+static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_, void *columns_)
+{
+    const FC_T *w = (const FC_T *)w_;
+    FC_T *values = (FC_T *)values_;
+    FC_INDEX *columns = (FC_INDEX *)columns_;
+    const fc_span d = row->axis[0], h = row->axis[1], l = row->axis[2];
+    ptrdiff_t q, i, j, k, n = 0;
+    for (q = 0; q < row->cols; q++, w += row->weight_step)
+        for (i = 0; i < d.n; i++)
+            for (j = 0; j < h.n; j++) {
+                const ptrdiff_t td = d.entry[2 * i + 1], th = h.entry[2 * j + 1];
+                const ptrdiff_t at = q * row->index_step + (d.entry[2 * i] - d.entry[0]) * d.index_pitch +
+                                     (h.entry[2 * j] - h.entry[0]) * h.index_pitch - l.entry[0];
+                if (td < 0 || th < 0) {
+                    for (k = 0; k < l.n; k++) {
+                        const ptrdiff_t taps[3] = {td, th, l.entry[2 * k + 1]};
+                        columns[n] = (FC_INDEX)(at + l.entry[2 * k]);
+                        n += FC_N(fc_merge)(w, row, taps, &values[n]);
+                    }
+                    continue;
+                }
+                for (k = 0; k < l.n; k++) {
+                    const ptrdiff_t tw = l.entry[2 * k + 1];
+                    columns[n] = (FC_INDEX)(at + l.entry[2 * k]);
+                    if (tw < 0) {
+                        const ptrdiff_t taps[3] = {td, th, tw};
+                        n += FC_N(fc_merge)(w, row, taps, &values[n]);
+                    } else {
+                        const FC_T v = w[td * d.weight_pitch + th * h.weight_pitch + tw];
+                        values[n] = v;
+                        n += v != 0;
+                    }
+                }
+            }
+    return n;
+}
+
+/* `count` entries of a row, from `values` and `columns`. */
+FC_INLINE void FC_I_(fc_chunk)(const FC_T *values, const FC_UNSIGNED *columns, FC_UNSIGNED base, FC_T *data,
+                               FC_UNSIGNED *indices, const int count)
+{
+    int i;
+    memcpy(data, values, (size_t)count * sizeof(FC_T));
+    FC_UNROLL
+    for (i = 0; i < count; i++)
+        indices[i] = columns[i] + base;
+}
+
+/* `rows` rows after each other in memory, of the same n values; columns move on by `step` from row to row. */
+static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_t n, void *data_, void *indices_,
+                             ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step)
+{
+    const FC_T *values = (const FC_T *)values_;
+    const FC_UNSIGNED *columns = (const FC_UNSIGNED *)columns_;
+    FC_T *data = (FC_T *)data_, *const end = data + rows * n;
+    FC_UNSIGNED *indices = (FC_UNSIGNED *)indices_, base = (FC_UNSIGNED)first;
+    ptrdiff_t j, left;
+#define FC_WRITE(at, count) FC_I_(fc_chunk)(values + (at), columns + (at), base, data + (at), indices + (at), count)
+    for (; data < end; data += n, indices += n, base += (FC_UNSIGNED)step) {
+        /* The last chunk reaches into the next row, which is written later; but not so past the last row. */
+        for (j = 0; j < n && end - data - j >= FC_CHUNK; j += FC_CHUNK)
+            FC_WRITE(j, FC_CHUNK);
+        left = n - j;
+        if (left <= 0)
+            continue;
+        /* There it reaches back instead, or there are two shorter ones. */
+        if (n >= FC_CHUNK) {
+            FC_WRITE(n - FC_CHUNK, FC_CHUNK);
+        } else if (n >= 8) {
+            FC_WRITE(0, 8);
+            FC_WRITE(n - 8, 8);
+        } else if (n >= 4) {
+            FC_WRITE(0, 4);
+            FC_WRITE(n - 4, 4);
+        } else {
+            for (; j < n; j++)
+                FC_WRITE(j, 1);
+        }
+    }
+#undef FC_WRITE
+}
+
+/* Rows of the product, `vectors` vectors wide. Several sums of each, so that one addition need not wait for the
+ * last; added up every so often, so that long float sums do not drift. */
+FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t begin, ptrdiff_t end,
+                               const int vectors, const int sums)
+{
+    enum { SUMMED = 256, MOST = 8 };
+    const FC_T *data = (const FC_T *)p->data, *x = (const FC_T *)p->x + column;
+    const FC_INDEX *indices = (const FC_INDEX *)p->indices, *indptr = (const FC_INDEX *)p->indptr;
+    FC_T *y = (FC_T *)p->y + column;
+    ptrdiff_t row;
+    for (row = begin; row < end; row++) {
+        ptrdiff_t j = indptr[row], stop;
+        const ptrdiff_t last = indptr[row + 1];
+        FC_V total[MOST];
+        int v, s;
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            total[v] = FC_N(fc_splat)(0);
+        do {
+            FC_V sum[MOST];
+            FC_UNROLL
+            for (v = 0; v < vectors * sums; v++)
+                sum[v] = FC_N(fc_splat)(0);
+            stop = last - j > SUMMED ? j + SUMMED : last;
+            for (; j + sums <= stop; j += sums) {
+                FC_UNROLL
+                for (s = 0; s < sums; s++) {
+                    const FC_V a = FC_N(fc_splat)(data[j + s]);
+                    const FC_T *from = x + (ptrdiff_t)indices[j + s] * p->x_pitch;
+                    FC_UNROLL
+                    for (v = 0; v < vectors; v++)
+                        sum[s * vectors + v] += a * FC_N(fc_load)(from + v * FC_VL);
+                }
+            }
+            for (; j < stop; j++) {
+                const FC_V a = FC_N(fc_splat)(data[j]);
+                const FC_T *from = x + (ptrdiff_t)indices[j] * p->x_pitch;
+                FC_UNROLL
+                for (v = 0; v < vectors; v++)
+                    sum[v] += a * FC_N(fc_load)(from + v * FC_VL);
+            }
+            FC_UNROLL
+            for (s = 0; s < sums; s++) {
+                FC_UNROLL
+                for (v = 0; v < vectors; v++)
+                    total[v] += sum[s * vectors + v];
+            }
+        } while (j < last);
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            FC_N(fc_store)(y + row * p->y_pitch + v * FC_VL, total[v]);
+    }
+}
+
+/* y[begin:end] = A[begin:end] @ x */
+static void FC_I_(fc_spmm)(const fc_spmm *p, ptrdiff_t begin, ptrdiff_t end)
+{
+    ptrdiff_t column = 0;
+    for (; p->width - column >= 8 * FC_VL; column += 8 * FC_VL)
+        FC_I_(fc_strip)(p, column, begin, end, 8, 1);
+    if (p->width - column >= 4 * FC_VL) {
+        FC_I_(fc_strip)(p, column, begin, end, 4, 2);
+        column += 4 * FC_VL;
+    }
+    if (p->width - column >= 2 * FC_VL) {
+        FC_I_(fc_strip)(p, column, begin, end, 2, 4);
+        column += 2 * FC_VL;
+    }
+    if (p->width - column >= FC_VL)
+        FC_I_(fc_strip)(p, column, begin, end, 1, 4);
+}

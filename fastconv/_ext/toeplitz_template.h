@@ -1,0 +1,96 @@
+/* Rows of a Toeplitz matrix and its products for one dtype and instruction set: see toeplitz.h. */
+
+/* The sum of the weights that meet a cell; whether any of them is not zero. */
+static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const ptrdiff_t taps[3], FC_T *value)
+{
+    ptrdiff_t one[3][2], i, j, k;
+    const ptrdiff_t *list[3];
+    double total = 0;
+    int present = 0;
+    for (i = 0; i < 3; i++) {
+        one[i][0] = 1;
+        one[i][1] = taps[i];
+        list[i] = taps[i] < 0 ? row->axis[i].lists + ~taps[i] : one[i];
+    }
+    for (i = 1; i <= list[0][0]; i++)
+        for (j = 1; j <= list[1][0]; j++)
+            for (k = 1; k <= list[2][0]; k++) {
+                const FC_T v = w[list[0][i] * row->axis[0].weight_pitch + list[1][j] * row->axis[1].weight_pitch +
+                                 list[2][k]];
+                total += (double)v;
+                present |= v != 0;
+            }
+    *value = (FC_T)total;
+    return present;
+}
+
+/* The products of outputs' gradients with the cells that they saw, `vectors` vectors of images at a time. */
+FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
+{
+    enum { MOST = 4 };
+    FC_T *sums = (FC_T *)c->sums;
+    FC_V d[MOST];
+    ptrdiff_t j;
+    int v;
+    FC_UNROLL
+    for (v = 0; v < vectors; v++)
+        d[v] = FC_N(fc_load)(dy + v * FC_VL);
+    for (j = 0; j < c->n; j++) {
+        const FC_T *cell = x + (ptrdiff_t)c->columns[j] * c->width;
+        FC_T *sum = sums + (ptrdiff_t)c->slots[j] * FC_VL;
+        FC_V total = FC_N(fc_load)(sum);
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            total += d[v] * FC_N(fc_load)(cell + v * FC_VL);
+        FC_N(fc_store)(sum, total);
+    }
+}
+
+/* For `count` outputs, each `x_step` cells after the one before, sums[slot] += dy * x[column], in lanes. */
+static void FC_N(fc_contract)(const fc_contraction *c)
+{
+    const FC_T *x = (const FC_T *)c->x, *dy = (const FC_T *)c->dy;
+    ptrdiff_t i;
+    for (i = 0; i < c->count; i++, x += c->x_step * c->width, dy += c->dy_step * c->width) {
+        ptrdiff_t at = 0;
+        for (; c->width - at >= 4 * FC_VL; at += 4 * FC_VL)
+            FC_N(fc_contract_strip)(c, x + at, dy + at, 4);
+        if (c->width - at >= 2 * FC_VL) {
+            FC_N(fc_contract_strip)(c, x + at, dy + at, 2);
+            at += 2 * FC_VL;
+        }
+        if (c->width - at >= FC_VL)
+            FC_N(fc_contract_strip)(c, x + at, dy + at, 1);
+    }
+}
+
+/* totals[slot] += the lanes of sums[slot], which are cleared. */
+static void FC_N(fc_collect)(void *sums_, double *totals, ptrdiff_t slots)
+{
+    FC_T *sums = (FC_T *)sums_;
+    ptrdiff_t i;
+    int lane;
+    for (i = 0; i < slots; i++, sums += FC_VL) {
+        double total = 0;
+        for (lane = 0; lane < FC_VL; lane++)
+            total += (double)sums[lane];
+        totals[i] += total;
+        FC_N(fc_store)(sums, FC_N(fc_splat)(0));
+    }
+}
+
+#define FC_INDEX int32_t
+#define FC_UNSIGNED uint32_t
+#define FC_I_(name) FC_N(name##_i32)
+#include "toeplitz_index.h"
+#undef FC_INDEX
+#undef FC_UNSIGNED
+#undef FC_I_
+
+#define FC_INDEX int64_t
+#define FC_UNSIGNED uint64_t
+#define FC_I_(name) FC_N(name##_i64)
+#include "toeplitz_index.h"
+#undef FC_INDEX
+#undef FC_UNSIGNED
+#undef FC_I_

@@ -1,0 +1,329 @@
+"""Convolution as a matrix: sparse, as an operator without a matrix, and by a bare array without channels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator
+
+from fastconv import _arrays, _csr, _threads
+from fastconv._options import as_int, as_shape, merge_options
+from fastconv.algorithms import backward_data, check_name, forward
+from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
+
+FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
+MODES = ("full", "same", "valid")
+
+
+class MatrixOptions(GeometryOptions, total=False):
+    """The options of a Toeplitz matrix."""
+
+    format: str
+
+
+class OperatorOptions(GeometryOptions, total=False):
+    """The options of a Toeplitz operator."""
+
+    algorithm: str
+    threads: int | None
+
+
+def _geometry(w: np.ndarray, x_shape: Any, n: int, settings: dict[str, Any]) -> ConvGeometry:
+    x_shape = as_shape("x_shape", x_shape)
+    if len(x_shape) != w.ndim - 1:
+        raise ValueError(
+            f"x_shape {x_shape} has {len(x_shape)} axes, but w {w.shape} goes with {w.ndim - 1}: "
+            "(C, *spatial) of one image, without the batch"
+        )
+    return resolve_conv((n, *x_shape), w.shape, **settings)
+
+
+def _format(value: Any) -> str:
+    if not isinstance(value, str) or value not in FORMATS:
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f"format is {value!r}; legal are {', '.join(map(repr, FORMATS))}")
+    return value
+
+
+def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
+    threads = _threads.get_threads()
+    if form == "csc" and geometry.pad_mode == "zeros":
+        return _wrap(_csr.build(w, _csr.of_cells(geometry, geometry.flip), threads)).T
+    matrix = _wrap(_csr.build(w, _csr.of_outputs(geometry, geometry.flip), threads, copies=1 if form == "csr" else 2))
+    return matrix if form == "csr" else matrix.asformat(form)
+
+
+def _wrap(arrays: _csr.Csr) -> Any:
+    """The arrays as SciPy's, which need not be looked at again."""
+    matrix = sparse.csr_array((arrays.data, arrays.indices, arrays.indptr), shape=arrays.shape, copy=False)
+    matrix.has_sorted_indices = matrix.has_canonical_format = True
+    return matrix
+
+
+def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOptions]) -> Any:
+    """The sparse matrix that a convolution of one image is the product with.
+
+    Parameters
+    ----------
+    w : array_like, (F, C // groups, *kernel)
+        Filters, of one to three spatial axes. Zeros among them are left out of
+        the matrix.
+    x_shape : tuple of int
+        ``(C, *spatial)``, the shape of one image.
+    **options
+        ``stride``, ``pad``, ``dilation``, ``groups``, ``pad_mode``, ``flip``
+        and ``strict`` as `conv` takes them; and ``format``, one of 'csr' (the
+        default), 'csc', 'coo', 'bsr', 'lil', 'dok' and 'dia'.
+
+    Returns
+    -------
+    scipy.sparse array, (F * L, C * prod(spatial))
+        ``A @ x[n].ravel()`` is ``conv(x[n : n + 1], w, ...).ravel()``, and
+        ``A.T @ dout[n].ravel()`` its gradient by the image. float32 or float64,
+        as `conv` would compute; indices are int32 while rows, columns and
+        entries all fit them, else int64. Canonical: columns rise within a row,
+        and none is there twice.
+
+    Raises
+    ------
+    ValueError
+        If shapes or options do not fit each other, or the matrix has more
+        entries than can be indexed.
+    MemoryError
+        If it would take more memory than is free. It is a ValueError, too, and
+        as that is raised before the arrays are allocated, with their size.
+    TypeError
+        For an unknown option, one of the wrong type, or complex or object `w`.
+
+    See Also
+    --------
+    toeplitz_operator : the same map without a matrix.
+    convolution_matrix : of a bare array, without channels.
+
+    Notes
+    -----
+    Rows are counted in closed form and written once, by several threads, at
+    about the speed of a copy; 'csc' too, but for mirrored padding. All other
+    formats are made from 'csr' by SciPy.
+
+    Where mirrored, replicated or wrapped padding lets several taps of a filter
+    meet one cell, the entry is the sum of their weights. Which entries there are
+    depends on which weights are zero, and not on their values: a sum of weights
+    that cancel is kept, as a zero.
+
+    References
+    ----------
+    V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep
+    learning", arXiv:1603.07285, section 4.1.
+
+    Examples
+    --------
+    The 4 x 16 matrix of a 3x3 kernel on a 4x4 image:
+
+    >>> import numpy as np
+    >>> from fastconv import conv, toeplitz_matrix
+    >>> w = np.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+    >>> A = toeplitz_matrix(w, (1, 4, 4))
+    >>> A.shape, A.nnz
+    ((4, 16), 36)
+    >>> A.toarray()[1].astype(int)
+    array([0, 1, 2, 3, 0, 4, 5, 6, 0, 7, 8, 9, 0, 0, 0, 0])
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> bool(np.all(A @ x.ravel() == conv(x, w).ravel()))
+    True
+    """
+    settings = merge_options("toeplitz_matrix", {**GEOMETRY_DEFAULTS, "format": "csr"}, options)
+    form = _format(settings.pop("format"))
+    w = _arrays.as_floats("w", w)
+    return _matrix(w, _geometry(w, x_shape, 1, settings), form)
+
+
+class ToeplitzOperator(LinearOperator):
+    """A convolution of one image as a linear map of its cells: see `toeplitz_operator`."""
+
+    def __init__(self, w: np.ndarray, geometry: ConvGeometry, algorithm: str, threads: int | None) -> None:
+        rows, columns = math.prod(geometry.out_shape[1:]), math.prod(geometry.x_shape[1:])
+        super().__init__(w.dtype, (rows, columns))
+        self._w, self._geometry, self._algorithm, self._workers = w, geometry, algorithm, threads
+
+    def _apply(self, columns: np.ndarray, adjoint: bool) -> np.ndarray:
+        """A @ columns, or A.T @ columns, (size, K): each column is an image."""
+        if columns.dtype.kind == "c":
+            parts = self._apply(columns.real, adjoint), self._apply(columns.imag, adjoint)
+            result = np.empty(parts[0].shape, np.result_type(parts[0].dtype, np.complex64))
+            result.real, result.imag = parts
+            return result
+        name = "y" if adjoint else "x"
+        columns = _arrays.as_array(name, columns)
+        dtype = _arrays.result_dtype(columns, self._w)
+        count = columns.shape[1]
+        geometry, w = self._geometry.for_batch(count), _arrays.prepare(self._w, dtype)
+        shapes = geometry.x_shape, geometry.out_shape
+        images = _arrays.prepare(columns.T, dtype).reshape(shapes[adjoint])
+        result = _arrays.output(None, shapes[not adjoint], dtype, "the product")
+        workers = _threads.resolve(self._workers)
+        if not adjoint:
+            forward(images, w, None, geometry, result, self._algorithm, workers)
+        elif count:
+            backward_data(images, w, geometry, result, self._algorithm, workers)
+        return result.reshape(count, self.shape[adjoint]).T
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        return self._apply(x.reshape(-1, 1), False)[:, 0]
+
+    def _rmatvec(self, x: np.ndarray) -> np.ndarray:
+        return self._apply(x.reshape(-1, 1), True)[:, 0]
+
+    def _matmat(self, X: np.ndarray) -> np.ndarray:
+        return self._apply(X, False)
+
+    def _rmatmat(self, X: np.ndarray) -> np.ndarray:
+        return self._apply(X, True)
+
+
+def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[OperatorOptions]) -> LinearOperator:
+    """The map of `toeplitz_matrix` as an operator that makes no matrix.
+
+    Parameters
+    ----------
+    w : array_like, (F, C // groups, *kernel)
+        Filters, of one to three spatial axes; not copied where they are
+        C-contiguous floats already.
+    x_shape : tuple of int
+        ``(C, *spatial)``, the shape of one image.
+    **options
+        ``stride``, ``pad``, ``dilation``, ``groups``, ``pad_mode``, ``flip``,
+        ``strict``, ``algorithm`` and ``threads`` as `conv` takes them.
+
+    Returns
+    -------
+    scipy.sparse.linalg.LinearOperator, (F * L, C * prod(spatial))
+        ``matvec`` and ``matmat`` are `conv`, of as many images as there are
+        columns; ``rmatvec`` and ``rmatmat`` the exact adjoint, as
+        `conv_backward` has it. A product is computed in the dtype of `w` and
+        the vector together, so float32 stays float32; of a complex vector the
+        real and the imaginary part are, each for itself.
+
+    Raises
+    ------
+    ValueError
+        If shapes or options do not fit each other.
+    TypeError
+        For an unknown option, one of the wrong type, or complex or object `w`.
+
+    See Also
+    --------
+    toeplitz_matrix : the same map with all its entries.
+
+    Examples
+    --------
+    An image from what a blur left of it:
+
+    >>> import numpy as np
+    >>> from scipy.sparse.linalg import lsqr
+    >>> from fastconv import toeplitz_operator
+    >>> blur = toeplitz_operator(np.array([[[1.0, 2.0, 1.0]]]) / 4, (1, 9), pad=1)
+    >>> blur.shape
+    (9, 9)
+    >>> x = np.arange(9.0)
+    >>> bool(np.allclose(lsqr(blur, blur @ x, atol=1e-12, btol=1e-12)[0], x))
+    True
+    """
+    defaults = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}
+    settings = merge_options("toeplitz_operator", defaults, options)
+    algorithm, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
+    if threads is not None:
+        _threads.resolve(threads)
+    w = _arrays.as_floats("w", w)
+    return ToeplitzOperator(w, _geometry(w, x_shape, 1, settings), algorithm, threads)
+
+
+def convolution_matrix(
+    h: Any,
+    shape: int | Sequence[int],
+    mode: Literal["full", "same", "valid"] = "full",
+    *,
+    format: str = "csr",
+) -> Any:
+    """The sparse matrix of a true convolution by a bare array, without channels.
+
+    Parameters
+    ----------
+    h : array_like
+        Of one to three axes; zeros in it are left out of the matrix.
+    shape : int or tuple of int
+        Of what is convolved, `x`; an int where it has one axis.
+    mode : {'full', 'same', 'valid'}
+        What part of the convolution is wanted, as in `scipy.signal.convolve`:
+        all of it; what is in the middle, of the shape of `x`; or what depends on
+        no zero beyond the edges, where either of the two may be the larger, in
+        every axis. Where `shape` is an int and `h` the longer, 'same' has the
+        length of `h`, as in `scipy.linalg.convolution_matrix` and `np.convolve`.
+    format : str, default 'csr'
+        'csr', 'csc', 'coo', 'bsr', 'lil', 'dok' or 'dia'.
+
+    Returns
+    -------
+    scipy.sparse array
+        ``A @ x.ravel()`` is ``scipy.signal.convolve(x, h, mode).ravel()``; in
+        one dimension A is what `scipy.linalg.convolution_matrix` gives dense.
+        float32 or float64: integers become float64.
+
+    Raises
+    ------
+    ValueError
+        If the axes of `h` and `shape` differ, one has no elements, or 'valid'
+        finds neither at least as large as the other in every axis.
+    MemoryError
+        As in `toeplitz_matrix`.
+    TypeError
+        For an argument of the wrong type, or complex or object `h`.
+
+    See Also
+    --------
+    toeplitz_matrix : with channels, stride, dilation, groups and padding.
+
+    Examples
+    --------
+    >>> from fastconv import convolution_matrix
+    >>> convolution_matrix([-1, 4, -2], 5, 'valid').toarray()
+    array([[-2.,  4., -1.,  0.,  0.],
+           [ 0., -2.,  4., -1.,  0.],
+           [ 0.,  0., -2.,  4., -1.]])
+    >>> convolution_matrix([[1, 2], [3, 4]], (5, 6)).shape
+    (42, 30)
+    """
+    h = _arrays.as_floats("h", h)
+    bare = not isinstance(shape, (list, tuple, np.ndarray))
+    sizes = (as_int("shape", shape, 1),) if bare else as_shape("shape", shape, 1)
+    if not isinstance(mode, str) or mode not in MODES:
+        kind = ValueError if isinstance(mode, str) else TypeError
+        raise kind(f"mode is {mode!r}; legal are {', '.join(map(repr, MODES))}")
+    if not 1 <= h.ndim <= 3 or not h.size:
+        raise ValueError(f"h has shape {h.shape}; legal are one to three axes, none of them empty")
+    if len(sizes) != h.ndim:
+        raise ValueError(f"shape {sizes} has {len(sizes)} axes, but h {h.shape} has {h.ndim}")
+    form = _format(format)
+    if mode == "full":
+        pads = [(k - 1, k - 1) for k in h.shape]
+    elif mode == "same":
+        # The middle begins (k - 1) // 2 into the full result.
+        pads = [(k // 2, (k - 1) // 2) for k in h.shape]
+        if bare and h.size > sizes[0]:
+            (k,), (n,) = h.shape, sizes
+            pads = [(k - 1 - (n - 1) // 2, k - 1 - n // 2)]
+    else:
+        excess = [k - n for k, n in zip(h.shape, sizes, strict=True)]
+        if max(excess) > 0 and min(excess) < 0:
+            raise ValueError(
+                f"mode 'valid' takes one that is at least as large as the other in every axis, got h {h.shape} "
+                f"and shape {sizes}"
+            )
+        pads = [(max(e, 0),) * 2 for e in excess]
+    settings = {**GEOMETRY_DEFAULTS, "pad": tuple(pads), "flip": True}
+    w = h[np.newaxis, np.newaxis]
+    return _matrix(w, _geometry(w, (1, *sizes), 1, settings), form)

@@ -1,0 +1,577 @@
+"""Convolution as a matrix: its entries, its format, and the same map as an operator."""
+
+import functools
+import itertools
+import math
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.signal
+from cases import BY_NAME, CASES
+from hypothesis import given, reject
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, cg, lsmr, lsqr, svds
+from test_conv import registry, variants
+from test_properties import geometries
+
+import fastconv
+from fastconv import _csr, conv, conv_backward, conv_forward, convolution_matrix, toeplitz_matrix, toeplitz_operator
+
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
+
+
+def check_canonical(A):
+    """Sorted, none twice, arrays of the right sizes; worked out here, not asked of flags."""
+    assert isinstance(A, sparse.csr_array)
+    assert A.indptr[0] == 0 and len(A.indptr) == A.shape[0] + 1 and A.indptr[-1] == len(A.indices) == len(A.data)
+    assert (np.diff(A.indptr) >= 0).all()
+    inside = np.ones(len(A.indices), bool)
+    inside[A.indptr[:-1][np.diff(A.indptr) > 0]] = False
+    assert (np.diff(A.indices, prepend=-1)[inside] > 0).all()
+    if A.nnz:
+        assert A.indices.min() >= 0 and A.indices.max() < A.shape[1]
+    assert A.indices.dtype == A.indptr.dtype
+    assert A.has_sorted_indices and A.has_canonical_format
+
+
+def dense(case, w):
+    """The matrix by the oracle's windows."""
+    table, _ = case.table()
+    groups, cells = case.options.get("groups", 1), math.prod(case.x[2:])
+    turned = np.flip(w, tuple(range(2, w.ndim))) if case.options.get("flip") else w
+    F, channels = w.shape[:2]
+    A = np.zeros((F, len(table), case.x[1], cells + 1))
+    for f, o, c in np.ndindex(F, len(table), channels):
+        np.add.at(A[f, o, f // (F // groups) * channels + c], table[o], turned[f, c].ravel())
+    return A[..., :cells].reshape(F * len(table), case.x[1] * cells)
+
+
+def pruned(w, share=0.6):
+    """The same with some weights zero, a whole filter among them."""
+    w = w.copy()
+    w[np.random.default_rng(8).random(w.shape) < share] = 0
+    w[0] = 0
+    return w
+
+
+@DTYPES
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_entries_against_loops(case, dtype, monkeypatch):
+    monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
+    _, w, _ = case.arrays(dtype)
+    for weights in (w, pruned(w), 0 * w):
+        A = toeplitz_matrix(weights, case.x[1:], **case.options)
+        check_canonical(A)
+        assert A.dtype == dtype and A.indices.dtype == np.int32
+        exact = dense(case, weights)
+        assert A.shape == exact.shape
+        tolerance = 0 if case.geometry.pad_mode == "zeros" else np.finfo(dtype).eps * 100
+        np.testing.assert_allclose(A.toarray(), exact, rtol=0, atol=tolerance)
+        assert A.nnz == np.count_nonzero(dense(case, weights != 0))
+    assert toeplitz_matrix(w, case.x[1:], **case.options).nnz == case.geometry.toeplitz_nnz
+
+
+@DTYPES
+@pytest.mark.parametrize("case", [case for case in CASES if case.x[0]], ids=lambda case: case.name)
+def test_products_are_the_convolution_and_its_gradient(case, dtype):
+    x, w, _ = case.arrays(dtype)
+    A = toeplitz_matrix(w, case.x[1:], **case.options)
+    out, cache = conv_forward(x, w, None, case.options, algorithm="reference")
+    dout = np.random.default_rng(2).standard_normal(out.shape).astype(dtype)
+    dx = conv_backward(dout, cache, need_dw=False)[0]
+    tolerance = {np.float32: 2e-5, np.float64: 1e-12}[dtype]
+    for n in range(len(x)):
+        for product, wanted in ((A @ x[n].ravel(), out[n]), (A.T @ dout[n].ravel(), dx[n])):
+            assert product.dtype == dtype
+            scale = max(1, np.abs(wanted).max(initial=0))
+            np.testing.assert_allclose(product, wanted.ravel(), rtol=0, atol=tolerance * scale)
+
+
+@given(geometries())
+def test_random_geometries(geometry):
+    x_shape, w_shape, options = geometry
+    try:
+        fastconv.conv_geometry(x_shape, w_shape, **options)
+    except ValueError:
+        reject()
+    rng = np.random.default_rng(0)
+    w = rng.integers(-2, 3, w_shape).astype(float)
+    x = rng.integers(-9, 10, (1, *x_shape[1:])).astype(float)
+    A = toeplitz_matrix(w, x_shape[1:], **options)
+    check_canonical(A)
+    if A.nnz:
+        assert np.array_equal(A @ x.ravel(), conv(x, w, algorithm="reference", **options).ravel())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_wide_indices_and_the_transpose(case):
+    """What 64-bit indices, and a build of the transpose row by row, give: the same matrix."""
+    _, w, _ = case.arrays()
+    w, geometry = pruned(w), case.geometry
+    A = toeplitz_matrix(w, case.x[1:], **case.options)
+    wide = _csr.build(w, _csr.of_outputs(geometry, geometry.flip), 2, indices=np.dtype(np.int64))
+    assert wide.wide and wide.indices.dtype == np.int64
+    for name in ("indptr", "indices", "data"):
+        assert np.array_equal(getattr(wide, name), getattr(A, name))
+    C = toeplitz_matrix(w, case.x[1:], format="csc", **case.options)
+    assert isinstance(C, sparse.csc_array)
+    expected = A.tocsc()
+    for name in ("indptr", "indices", "data"):
+        assert np.array_equal(getattr(C, name), getattr(expected, name))
+
+
+def test_published_4x16():
+    """Dumoulin and Visin, section 4.1: the 3x3 kernel w on a 4x4 image, unrolled; C^T is the transposed convolution."""
+    w = np.arange(1.0, 10.0).reshape(1, 1, 3, 3)
+    a, b, c, d, e, f, g, h, i = range(1, 10)
+    C = [
+        [a, b, c, 0, d, e, f, 0, g, h, i, 0, 0, 0, 0, 0],
+        [0, a, b, c, 0, d, e, f, 0, g, h, i, 0, 0, 0, 0],
+        [0, 0, 0, 0, a, b, c, 0, d, e, f, 0, g, h, i, 0],
+        [0, 0, 0, 0, 0, a, b, c, 0, d, e, f, 0, g, h, i],
+    ]
+    A = toeplitz_matrix(w, (1, 4, 4))
+    assert np.array_equal(A.toarray(), C)
+    dout = np.array([1.0, -2.0, 3.0, 5.0])
+    full = scipy.signal.convolve2d(dout.reshape(2, 2), w[0, 0])
+    assert np.array_equal(A.T @ dout, full.ravel())
+
+
+def test_diagonals_are_constant_inside_blocks(rng):
+    """At stride 1 on an unpadded image every (filter, channel, row, row) block is Toeplitz, and so are its blocks."""
+    w = rng.standard_normal((2, 3, 3, 2))
+    A = toeplitz_matrix(w, (3, 6, 7)).toarray().reshape(2, 4, 6, 3, 6, 7)
+    for f, c, oh, h in np.ndindex(2, 3, 4, 6):
+        block = A[f, oh, :, c, h]
+        assert np.array_equal(block[1:, 1:], block[:-1, :-1])
+        if oh and h:
+            assert np.array_equal(block, A[f, oh - 1, :, c, h - 1])
+    B = toeplitz_matrix(w[:1, :1, :1], (1, 1, 9), stride=(1, 2)).toarray()
+    assert np.array_equal(B[1:, 2:], B[:-1, :-2])
+
+
+@pytest.mark.parametrize("name", ["2d_asymmetric", "2d_reflect", "3d_everything", "1d_groups"])
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.filterwarnings("ignore:Constructing a DIA matrix")
+def test_formats(format, name):
+    case = BY_NAME[name]
+    _, w, _ = case.arrays(np.float32)
+    A = toeplitz_matrix(w, case.x[1:], format=format, **case.options)
+    assert isinstance(A, sparse.sparray) and A.format == format and A.dtype == np.float32
+    np.testing.assert_allclose(A.toarray(), dense(case, w), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fortran", "strided", "reversed", "read_only", "byte_swapped", "unaligned", "list"])
+def test_layouts(name):
+    case = BY_NAME["2d_asymmetric"]
+    _, w, _ = case.arrays()
+    other = variants(w)[name]
+    before = np.array(other, copy=True)
+    A, B = (toeplitz_matrix(a, case.x[1:], **case.options) for a in (w, other))
+    assert np.array_equal(A.data, B.data) and np.array_equal(A.indices, B.indices)
+    assert np.array_equal(before, other)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("float32", "float32"), ("float64", "float64"), ("float16", "float32"), ("int8", "float64"), ("bool", "float64")],
+)
+def test_dtypes(given, expected):
+    w = np.ones((2, 1, 3), given)
+    assert toeplitz_matrix(w, (1, 5)).dtype == expected
+    assert convolution_matrix(w[0, 0], 5).dtype == expected
+    operator = toeplitz_operator(w, (1, 5))
+    assert operator.dtype == expected and (operator @ np.ones(5, expected)).dtype == expected
+
+
+def test_zeros_of_w_are_dropped_and_sums_that_cancel_are_not():
+    A = toeplitz_matrix(np.array([[[0.0, 2.0, 0.0, -0.0]]]), (1, 6))
+    assert A.nnz == 3 and np.array_equal(A.data, [2, 2, 2])
+    # A reflected cell is met by the first and the last tap.
+    B = toeplitz_matrix(np.array([[[1.0, 3.0, -1.0]]]), (1, 4), pad=1, pad_mode="reflect")
+    assert np.array_equal(B.toarray()[0], [3, 0, 0, 0]) and B.nnz == 10
+    check_canonical(B)
+    assert np.isnan(toeplitz_matrix(np.array([[[np.nan, 1.0]]]), (1, 2)).data[0])
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        ((1, 1, 1 << 28), (1, 1, 9), {}),
+        ((1, 64, 400, 400), (64, 64, 3, 3), {"pad": 1}),
+        ((1, 1, 9), (1 << 29, 1, 5), {}),
+    ],
+)
+def test_index_width_switches_where_entries_pass_31_bits(x, w, options):
+    geometry = fastconv.conv_geometry(x, w, **options)
+    for structure in (_csr.of_outputs(geometry, geometry.flip), _csr.of_cells(geometry, geometry.flip)):
+        assert structure.nnz == geometry.toeplitz_nnz > 1 << 31
+        assert _csr.index_dtype(structure.shape, structure.nnz) == np.int64
+        rows, columns = structure.shape
+        assert _csr.nbytes((rows, columns), structure.nnz, np.dtype(np.float32)) == structure.nnz * 12 + 8 * (rows + 1)
+    limit = np.iinfo(np.int32).max
+    assert _csr.index_dtype((5, 7), limit) == _csr.index_dtype((limit, 7), 9) == np.int32
+    assert all(
+        _csr.index_dtype(*case) == np.int64 for case in (((5, 7), limit + 1), ((limit + 1, 7), 9), ((5, 1 << 31), 9))
+    )
+
+
+def test_what_does_not_fit_says_so_before_anything_is_allocated(monkeypatch):
+    w = np.ones((64, 64, 3, 3), np.float32)
+    geometry = fastconv.conv_geometry((1, 64, 100, 100), w.shape, pad=1)
+    nnz = geometry.toeplitz_nnz
+    size = nnz * 8 + (64 * 100 * 100 + 1) * 4
+    monkeypatch.setattr("fastconv._memory.available", lambda: size - 1)
+    tracemalloc.start()
+    message = (
+        rf"matrix 640000 x 640000 has {nnz} entries, which take {size} bytes in float32; {size - 1} bytes are free"
+    )
+    for kind in (MemoryError, ValueError):
+        with pytest.raises(kind, match=message):
+            toeplitz_matrix(w, (64, 100, 100), pad=1)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    with pytest.raises(MemoryError, match=f"take {2 * size} bytes .* while they are brought into this format"):
+        toeplitz_matrix(w, (64, 100, 100), pad=1, format="coo")
+    # All but a few weights dropped, it fits.
+    w[:, 1:] = 0
+    assert toeplitz_matrix(w, (64, 100, 100), pad=1).nnz == nnz // 64
+    with pytest.raises(ValueError, match=r"\d+ bytes in float32: more than can be indexed"):
+        toeplitz_matrix(np.ones((1 << 12, 1, 1 << 12), np.float32), (1, 1 << 40), pad=1)
+    tracemalloc.stop()
+
+
+def test_free_memory_is_known_or_not(monkeypatch):
+    from fastconv import _memory
+
+    free = _memory.available()
+    assert free is None or free > 0
+    monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PHYS_PAGES": 7, "SC_PAGE_SIZE": 4096}[name], raising=False)
+    monkeypatch.setattr("fastconv._memory.os.sysconf", lambda name: {"SC_AVPHYS_PAGES": 7, "SC_PAGE_SIZE": 4096}[name])
+    assert _memory.available() == 7 * 4096
+
+
+def test_memory_is_that_of_the_matrix(rng):
+    """Nothing beside the arrays but what a few rows take."""
+    for x, w, options in [
+        ((3, 30, 30), (16, 3, 5, 5), {"pad": 2}),
+        ((1, 30000), (2, 1, 9), {"pad": 4}),
+        ((6, 9, 9, 9), (6, 6, 3, 3, 3), {"pad": 1, "pad_mode": "circular"}),
+    ]:
+        w = rng.standard_normal(w)
+        toeplitz_matrix(w, x, **options)
+        tracemalloc.start()
+        A = toeplitz_matrix(w, x, **options)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        size = A.data.nbytes + A.indices.nbytes + A.indptr.nbytes
+        assert size < 1 << 24  # larger ones do not come from the allocator that is traced
+        assert peak <= 1.1 * size
+
+
+def test_large_matrices_are_not_copied_when_turned(rng):
+    """Arrays of 16 MiB and more are views of mappings; SciPy trims views that it takes for parts of something."""
+    A = toeplitz_matrix(rng.standard_normal((16, 16, 5, 5)).astype(np.float32), (16, 28, 28), pad=2)
+    assert A.data.nbytes > 1 << 24
+    assert np.shares_memory(A.T.data, A.data) and np.shares_memory(A.T.indices, A.indices)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_and_repeats(threads, rng, monkeypatch):
+    monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
+    w = pruned(rng.standard_normal((3, 4, 3, 3)), 0.2)
+    expected = toeplitz_matrix(w, (4, 20, 21), pad=1)
+    with fastconv.threads(threads):
+        for _ in range(5):
+            A = toeplitz_matrix(w, (4, 20, 21), pad=1)
+            for name in ("indptr", "indices", "data"):
+                assert np.array_equal(getattr(A, name), getattr(expected, name))
+
+
+def test_every_instruction_set(isa, rng):
+    """Rows of all lengths, so that they end anywhere in a vector."""
+    for k, dtype in itertools.product(range(1, 40), (np.float32, np.float64)):
+        w = rng.standard_normal((1, 1, k)).astype(dtype)
+        A = toeplitz_matrix(w, (1, 45), pad=3, dilation=1)
+        check_canonical(A)
+        exact = scipy.linalg.convolution_matrix(w[0, 0, ::-1], 45)[k - 4 : 45 + 3] if k > 3 else None
+        if exact is not None:
+            assert np.array_equal(A.toarray(), exact)
+        else:
+            assert np.array_equal(A.toarray()[3:-3], scipy.linalg.convolution_matrix(w[0, 0, ::-1], 45, "valid"))
+
+
+@DTYPES
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_operator_is_the_matrix(case, dtype, rng):
+    _, w, _ = case.arrays(dtype)
+    A, B = toeplitz_matrix(w, case.x[1:], **case.options), toeplitz_operator(w, case.x[1:], **case.options)
+    assert isinstance(B, LinearOperator) and A.shape == B.shape and A.dtype == B.dtype
+    tolerance = {np.float32: 1e-4, np.float64: 1e-12}[dtype]
+    for count in (None, 0, 1, 3):
+        tail = () if count is None else (count,)
+        x, y = (rng.standard_normal((n, *tail)).astype(dtype) for n in (A.shape[1], A.shape[0]))
+        for found, wanted in (
+            (B.matvec(x) if count is None else B.matmat(x), A @ x),
+            (B.rmatvec(y) if count is None else B.rmatmat(y), A.T @ y),
+            (B.T @ y, A.T @ y),
+            (B.H @ y, A.T @ y),
+        ):
+            assert found.dtype == dtype and found.shape == wanted.shape
+            scale = max(1, np.abs(wanted).max(initial=0))
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_operator_is_adjoint_to_itself_exactly(case, rng):
+    """Whole numbers add up without rounding: <A x, y> == <x, A^T y>, whatever the algorithm may be."""
+    w = rng.integers(-4, 5, case.w).astype(float)
+    A = toeplitz_operator(w, case.x[1:], algorithm="implicit", **case.options)
+    x, y = (rng.integers(-9, 10, n).astype(float) for n in A.shape[::-1])
+    assert np.vdot(A @ x, y) == np.vdot(x, A.rmatvec(y))
+    X, Y = rng.integers(-9, 10, (A.shape[1], 2)).astype(float), rng.integers(-9, 10, (A.shape[0], 2)).astype(float)
+    assert np.vdot(A @ X, Y) == np.vdot(X, A.rmatmat(Y))
+
+
+def test_operator_in_scipys_solvers(rng):
+    w = rng.standard_normal((4, 1, 3, 3))
+    A, B = toeplitz_matrix(w, (1, 8, 9), pad=1), toeplitz_operator(w, (1, 8, 9), pad=1)
+    x = rng.standard_normal(A.shape[1])
+    b = A @ x
+    for solve in (lsqr, lsmr):
+        of_operator, of_matrix = (solve(C, b, atol=1e-13, btol=1e-13)[0] for C in (B, A))
+        np.testing.assert_allclose(of_operator, x, atol=1e-8)
+        np.testing.assert_allclose(of_operator, of_matrix, atol=1e-9)
+    found, info = cg(B.T @ B, B.rmatvec(b), rtol=1e-12)
+    assert info == 0
+    np.testing.assert_allclose(found, x, atol=1e-7)
+    np.testing.assert_allclose(
+        np.sort(svds(B, k=3, rng=np.random.default_rng(0), return_singular_vectors=False)),
+        np.linalg.svd(A.toarray(), compute_uv=False)[2::-1],
+    )
+
+
+def test_operator_on_other_numbers(rng):
+    w = rng.standard_normal((2, 3, 3)).astype(np.float32)
+    A, B = toeplitz_matrix(w, (3, 7)).astype(np.float64), toeplitz_operator(w, (3, 7))
+    x = rng.standard_normal(21)
+    assert (B @ x).dtype == np.float64 and (B @ np.arange(21)).dtype == np.float64
+    np.testing.assert_allclose(B @ x, A @ x, atol=1e-12)
+    z = (x + 1j * x[::-1]).astype(np.complex64)
+    assert (B @ z).dtype == np.complex64 and (B @ z.astype(complex)).dtype == complex
+    np.testing.assert_allclose(B @ z, A @ z, atol=1e-5)
+    y = np.arange(10) + 2j
+    np.testing.assert_allclose(B.H @ y, A.T @ y, atol=1e-5)
+    before = w.copy()
+    B @ x
+    assert np.array_equal(w, before)
+    with pytest.raises(TypeError, match="x has dtype object"):
+        B @ np.array([None] * 21)
+
+
+@DTYPES
+def test_convolution_matrix_is_scipys_in_one_dimension(dtype, rng):
+    for k, n, mode in itertools.product(range(1, 8), range(1, 8), ("full", "same", "valid")):
+        h, x = rng.standard_normal(k).astype(dtype), rng.standard_normal(n).astype(dtype)
+        A = convolution_matrix(h, n, mode)
+        check_canonical(A)
+        assert A.dtype == dtype and np.array_equal(A.toarray(), scipy.linalg.convolution_matrix(h, n, mode))
+        np.testing.assert_allclose(A @ x, np.convolve(x, h, mode), atol=1e-5)
+        expected = scipy.signal.convolve(x, h, mode, method="direct")
+        product = convolution_matrix(h, (n,), mode) @ x
+        assert product.shape == expected.shape
+        np.testing.assert_allclose(product, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize(
+    ("h", "x"),
+    [
+        ((2, 3), (5, 4)),
+        ((3, 3), (3, 3)),
+        ((5, 4), (2, 4)),
+        ((1, 1), (4, 2)),
+        ((2, 1, 3), (4, 3, 5)),
+        ((4, 3, 3), (2, 3, 1)),
+        ((4, 2), (3, 5)),
+    ],
+)
+def test_convolution_matrix_is_scipys_convolve(h, x, mode, rng):
+    kernel, image = rng.standard_normal(h), rng.standard_normal(x)
+    if mode == "valid" and (h, x) == ((4, 2), (3, 5)):
+        with pytest.raises(ValueError, match="at least as large as the other in every axis, got h"):
+            convolution_matrix(kernel, x, mode)
+        with pytest.raises(ValueError, match="mode"):
+            scipy.signal.convolve(image, kernel, mode)
+        return
+    expected = scipy.signal.convolve(image, kernel, mode, method="direct")
+    A = convolution_matrix(kernel, x, mode)
+    check_canonical(A)
+    assert A.shape == (expected.size, image.size)
+    np.testing.assert_allclose(A @ image.ravel(), expected.ravel(), atol=1e-12)
+    for format in FORMATS:
+        assert convolution_matrix(kernel, x, mode, format=format).format == format
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: toeplitz_matrix(np.ones((1, 1, 3)), (1, 1, 5)),
+            ValueError,
+            r"x_shape \(1, 1, 5\) has 3 axes, but w \(1, 1, 3\) goes with 2",
+        ),
+        (
+            lambda: toeplitz_matrix(np.ones((1, 1, 3)), np.ones((1, 5))),
+            TypeError,
+            "x_shape must be a tuple of ints, got ndarray",
+        ),
+        (lambda: toeplitz_matrix(np.ones((1, 1, 3)), (2, 5)), ValueError, "w must be"),
+        (lambda: toeplitz_matrix(np.ones((1, 1, 3)), (1, 2)), ValueError, "spatial axis 0: the kernel covers 3 cells"),
+        (lambda: toeplitz_matrix(np.ones((1, 1, 3)), (1, 6), stride=2, strict=True), ValueError, "leaves a remainder"),
+        (lambda: toeplitz_matrix(np.ones(3), (1, 6)), ValueError, "x_shape"),
+        (lambda: toeplitz_matrix(np.ones((1, 1, 3), complex), (1, 6)), TypeError, "w has dtype complex128"),
+        (
+            lambda: toeplitz_matrix(np.ones((1, 1, 3)), (1, 6), format="dense"),
+            ValueError,
+            "format is 'dense'; legal are 'csr'",
+        ),
+        (lambda: toeplitz_matrix(np.ones((1, 1, 3)), (1, 6), format=None), TypeError, "format is None"),
+        (
+            lambda: toeplitz_matrix(np.ones((1, 1, 3)), (1, 6), algorithm="auto"),
+            TypeError,
+            "unknown option 'algorithm'",
+        ),
+        (lambda: toeplitz_operator(np.ones((1, 1, 3)), (1, 6), format="csr"), TypeError, "unknown option 'format'"),
+        (lambda: toeplitz_operator(np.ones((1, 1, 3)), (1, 6), algorithm="magic"), ValueError, "algorithm is 'magic'"),
+        (lambda: toeplitz_operator(np.ones((1, 1, 3)), (1, 6), threads=0), ValueError, "threads is 0"),
+        (
+            lambda: convolution_matrix(np.ones(3), 5, "some"),
+            ValueError,
+            "mode is 'some'; legal are 'full', 'same', 'valid'",
+        ),
+        (lambda: convolution_matrix(np.ones(3), 5, 1), TypeError, "mode is 1"),
+        (lambda: convolution_matrix(np.ones(3), 0), ValueError, "shape must be an int >= 1, got 0"),
+        (lambda: convolution_matrix(np.ones(3), 2.5), TypeError, "shape must be an int >= 1, got 2.5"),
+        (lambda: convolution_matrix(np.ones((3, 3)), 5), ValueError, r"shape \(5,\) has 1 axes, but h \(3, 3\) has 2"),
+        (lambda: convolution_matrix(np.ones(0), 5), ValueError, r"h has shape \(0,\)"),
+        (lambda: convolution_matrix(np.ones((2,) * 4), (5,) * 4), ValueError, "one to three axes"),
+        (lambda: convolution_matrix("abc", 5), TypeError, "h"),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_images_without_cells():
+    A = toeplitz_matrix(np.ones((2, 1, 3)), (1, 0), pad=2)
+    assert A.shape == (4, 0) and A.nnz == 0
+    B = toeplitz_operator(np.ones((2, 1, 3)), (1, 0), pad=2)
+    assert np.array_equal(B @ np.ones(0), np.zeros(4)) and (B.T @ np.ones(4)).shape == (0,)
+
+
+@DTYPES
+@pytest.mark.parametrize("wide", [False, True])
+def test_own_product_against_scipys(dtype, wide, isa, rng):
+    """Rows of all lengths, empty ones too, and every number of right-hand sides."""
+    for count in (1, 2, 3, 5, 8, 16, 17, 33, 64, 100, 130):
+        A = sparse.random_array((40, 700), density=0.3, format="csr", rng=rng, dtype=dtype)
+        A = sparse.csr_array(A.toarray() * (rng.random((40, 1)) < 0.8))
+        x = rng.standard_normal((700, count)).astype(dtype)
+        index = np.int64 if wide else np.int32
+        matrix = _csr.Csr(A.indptr.astype(index), A.indices.astype(index), A.data, A.shape)
+        which, width = _csr.lanes(count, x.itemsize)
+        assert width >= count and width * x.itemsize % 16 == 0
+        padded, results = np.zeros((700, width), dtype), []
+        padded[:, :count] = x
+        for threads in (1, 2, 2, 3):
+            y = np.full((40, width), np.nan, dtype)
+            _csr.multiply(matrix, padded, y, which, threads)
+            results.append(y)
+        assert all(np.array_equal(y, results[0]) for y in results)
+        np.testing.assert_allclose(
+            results[0][:, :count], A @ x, rtol=0, atol={np.float32: 1e-4, np.float64: 1e-12}[dtype]
+        )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.x[0]], ids=lambda case: case.name)
+def test_algorithm_with_pruned_weights(case, blocks):
+    """Entries that are not there change nothing, and their weights have gradients nevertheless."""
+    x, w, b = case.arrays()
+    w = pruned(w)
+    out, cache = conv_forward(x, w, b, case.options, algorithm="toeplitz")
+    expected, reference = conv_forward(x, w, b, case.options, algorithm="reference")
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-11)
+    dout = np.random.default_rng(5).standard_normal(out.shape)
+    for found, wanted in zip(conv_backward(dout, cache), conv_backward(dout, reference), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-11 * max(1, np.abs(wanted).max(initial=0)))
+
+
+def test_algorithm_takes_no_part_of_zero_weights(rng):
+    x, w = rng.standard_normal((2, 2, 5, 6)), rng.standard_normal((3, 2, 2, 2))
+    x[0, 1, 2, 2], x[1, 0, 4, 5] = np.nan, np.inf
+    w[0, 1] = w[1] = 0
+    out, cache = conv_forward(x, w, None, algorithm="toeplitz")
+    exact = conv(x, w, algorithm="reference")
+    assert np.isfinite(out[0, 0]).all() and not out[:, 1].any()
+    assert np.array_equal(np.isnan(out[:, 2]), np.isnan(exact[:, 2]))
+    dout = rng.standard_normal(out.shape)
+    dout[:, 1] = np.nan
+    assert np.isfinite(conv_backward(dout, cache)[0]).all()
+
+
+def test_long_sums_of_the_algorithm_keep_their_precision(rng):
+    x, w = rng.random((3, 400, 12, 13)), rng.random((4, 400, 3, 3))
+    dout = rng.random((3, 4, 10, 11))
+    found, wanted = [], []
+    for dtype, results in ((np.float32, found), (np.float64, wanted)):
+        out, cache = conv_forward(
+            x.astype(dtype), w.astype(dtype), None, algorithm="toeplitz" if dtype == np.float32 else "im2col"
+        )
+        results += [out, *conv_backward(dout.astype(dtype), cache)[:2]]
+    for actual, exact in zip(found, wanted, strict=True):
+        assert np.abs(actual - exact).max() < 2e-6 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("op", ["forward", "backward_data", "backward_weights"])
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        ((8, 16, 20, 20), (24, 16, 3, 3), {"pad": 1}),
+        ((3, 12, 15, 15), (12, 1, 3, 3), {"groups": 12}),
+        ((5, 3, 30, 30), (8, 3, 5, 5), {"stride": 2}),
+        ((2, 8, 40, 40), (64, 8, 3, 3), {"pad": 1}),
+    ],
+)
+def test_workspace_of_the_algorithm(x, w, options, op, rng):
+    """What it says it takes is what it takes, beside results."""
+    entry, geometry = registry()["toeplitz"], fastconv.conv_geometry(x, w, **options)
+    arrays = {"x": x, "w": w, "dout": geometry.out_shape}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in arrays.items()}
+    result = np.empty_like(arrays[{"forward": "dout", "backward_data": "x", "backward_weights": "w"}[op]])
+    if op == "forward":
+        call = functools.partial(entry.forward, arrays["x"], arrays["w"], None, geometry, result, 1)
+    elif op == "backward_data":
+        call = functools.partial(entry.backward_data, arrays["dout"], arrays["w"], geometry, result, 1)
+    else:
+        call = functools.partial(entry.backward_weights, arrays["x"], arrays["dout"], geometry, result, 1)
+    call()
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    said = entry.workspace_bytes(op, geometry, result.dtype, 1)
+    assert peak < 1.1 * said + 100_000 and said < 2 * peak + 100_000
+
+
+def test_auto_leaves_the_algorithm_alone():
+    algorithms = sys.modules["fastconv.algorithms"]
+    for case in CASES:
+        if all(case.x):
+            for op in algorithms.OPS:
+                assert algorithms.choose(op, case.geometry, np.dtype(np.float32), 2).name != "toeplitz"

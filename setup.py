@@ -50,7 +50,18 @@ extensions = [
         extra_compile_args=compile_args,
         py_limited_api=LIMITED_API,
     )
-    for name in ("im2col", "pool", "planes", "implicit", "implicit_weights", "winograd", "depthwise", "peak", "team")
+    for name in (
+        "im2col",
+        "pool",
+        "planes",
+        "implicit",
+        "implicit_weights",
+        "winograd",
+        "depthwise",
+        "sparse",
+        "peak",
+        "team",
+    )
 ]
 
 setup(

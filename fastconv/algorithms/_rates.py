@@ -130,4 +130,21 @@ RATES: dict[str, dict[str, dict[str, float]]] = {
             "call": 37230.0,
         },
     },
+    "sparse": {
+        "forward": {
+            "product": 0.38,
+            "beside": 0.38,
+            "weights": 0.1,
+            "touched": 0.1,
+            "call": 10000.0,
+        },
+        "backward_data": {
+            "product": 0.38,
+            "beside": 0.38,
+            "weights": 0.2,
+            "touched": 0.1,
+            "call": 10000.0,
+        },
+        "backward_weights": {},
+    },
 }

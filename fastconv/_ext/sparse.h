@@ -31,6 +31,22 @@ typedef struct {
     ptrdiff_t to, n;
 } fc_target;
 
+/* Sends for memory that is read, or written, soon. */
+#if FC_VECTORS
+#define FC_AHEAD(at, written) __builtin_prefetch((at), (written))
+#else
+#define FC_AHEAD(at, written) ((void)(at))
+#endif
+
+/* Sends for `rows` stretches of `bytes` each. */
+static inline void fc_send_for(const char *from, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t bytes)
+{
+    ptrdiff_t i;
+    for (; rows > 0; rows--, from += pitch)
+        for (i = 0; i < bytes; i += 64)
+            FC_AHEAD(from + i, 0);
+}
+
 #if FC_X86
 #include <immintrin.h>
 #endif
@@ -45,7 +61,7 @@ typedef void (*fc_add_rows_t)(int high, int wide, const void *x, const ptrdiff_t
                               ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *start,
                               int add);
 typedef void (*fc_turn_back_t)(void *to, const fc_target *targets, ptrdiff_t step, const void *sums, ptrdiff_t lines,
-                               ptrdiff_t wide);
+                               ptrdiff_t wide, ptrdiff_t ahead);
 FC_TABLE(fc_prune_t, fc_prune);
 FC_TABLE(fc_turn_t, fc_turn);
 FC_TABLE(fc_add_rows_t, fc_add_rows);

@@ -16,7 +16,7 @@ from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.sparse_kernels cimport (
     FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_prune_table, fc_pruned, fc_sparse_lanes, fc_sparse_sums,
-    fc_target, fc_turn_back_t, fc_turn_back_table, fc_turn_t, fc_turn_table, fc_weights,
+    fc_send_for, fc_target, fc_turn_back_t, fc_turn_back_table, fc_turn_t, fc_turn_table, fc_weights,
 )
 from fastconv._ext.team cimport fc_share
 
@@ -266,6 +266,23 @@ cdef void place_targets(
                             )
 
 
+cdef void send_for(const Task* t, const floating* plane, Py_ssize_t image_step, const Block* block) noexcept nogil:
+    """A channel's share in a block, which is copied next: its rows are too short for a processor to see them coming."""
+    cdef const Side* d = &t.sides[0]
+    cdef const Side* h = &t.sides[1]
+    cdef const Side* w = &t.sides[2]
+    cdef Py_ssize_t n, deep, top, left, rows, cells, first = max(0, block.begin[0] * d.stride - d.lo)
+    top, left = max(0, block.begin[1] * h.stride - h.lo), max(0, block.begin[2] * w.stride - w.lo)
+    rows = min(h.size, (block.begin[1] + block.n[1] + h.reach) * h.stride - h.lo) - top
+    cells = min(w.size, (block.begin[2] + block.n[2] + w.reach) * w.stride - w.lo) - left
+    for n in range(block.images):
+        for deep in range(first, min(d.size, (block.begin[0] + block.n[0] + d.reach) * d.stride - d.lo)):
+            fc_send_for(
+                <const char*> (plane + (block.image + n) * image_step + (deep * h.size + top) * w.size + left),
+                w.size * sizeof(floating), rows, cells * sizeof(floating),
+            )
+
+
 cdef void multiply(const Task* t, Py_ssize_t chosen, const Block* block, floating* dtype, char* space) noexcept nogil:
     """One block of one set of rows: channel by channel into lanes, and some channels at a time into the sums."""
     cdef const Sizes* s = &t.sizes
@@ -297,6 +314,8 @@ cdef void multiply(const Task* t, Py_ssize_t chosen, const Block* block, floatin
         here = min(s.block_channels, s.channels - channel)
         for c in range(here):
             fill(patch, source + (channel + c) * t.volume, 1, image_step, t.sides, block, 0, s.patch_image, &t.kernel)
+            if channel + c + 1 < s.channels:
+                send_for(t, source + (channel + c + 1) * t.volume, image_step, block)
             for k in range(s.copies):
                 turn(
                     cells + c * s.channel_pitch + t.copies[2 * k], s.line_pitch, patch + t.copies[2 * k + 1],
@@ -310,4 +329,5 @@ cdef void multiply(const Task* t, Py_ssize_t chosen, const Block* block, floatin
                 sums + (tile[2] * s.wide + tile[3]) * lanes, pitch, s.wide * lanes, start, i > 0,
             )
     for row in range(rows):
-        turn_back(to + row * t.positions, targets, t.sides[2].jump, sums + row * pitch, s.lines, s.wide)
+        turn_back(to + row * t.positions, targets, t.sides[2].jump, sums + row * pitch, s.lines, s.wide,
+                  t.positions if row + 1 < rows else 0)

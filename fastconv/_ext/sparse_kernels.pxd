@@ -39,11 +39,13 @@ cdef extern from "sparse.h":
     ) noexcept nogil
     ctypedef void (*fc_turn_back_t)(
         void* to, const fc_target* targets, Py_ssize_t step, const void* sums, Py_ssize_t lines, Py_ssize_t wide,
+        Py_ssize_t ahead,
     ) noexcept nogil
 
     const fc_prune_t[2][3] fc_prune_table
     const fc_turn_t[2][3] fc_turn_table
     const fc_add_rows_t[2][3] fc_add_rows_table
     const fc_turn_back_t[2][3] fc_turn_back_table
+    void fc_send_for(const char* source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t nbytes) noexcept nogil
     int fc_sparse_lanes(int dtype, int isa) noexcept nogil
     int fc_sparse_sums(int isa) noexcept nogil

@@ -49,12 +49,10 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_pruned *to, const
         const ptrdiff_t begin = all;
         for (run = 0; run < weights->runs; run++, from += weights->run_step, at += weights->n)
             all += FC_N(fc_nonzeros)(from, at, weights->n, space->off + all, values + all);
-#if FC_VECTORS
         /* Rows of one run lie far apart, too far for a processor to see them coming. */
         if (weights->runs == 1 && row + 4 < weights->rows)
             for (i = 0; i < weights->n; i += 64 / FC_BYTES)
-                __builtin_prefetch(w + 4 * weights->row_step + i);
-#endif
+                FC_AHEAD(w + 4 * weights->row_step + i, 0);
         fc_check(begin <= INT32_MAX && all - begin <= INT32_MAX);
         space->rows[row] = (int32_t)begin;
         space->counts[row] = (int32_t)(all - begin);
@@ -114,9 +112,10 @@ static void FC_N(fc_turn)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrd
     }
 }
 
-/* The other way: to[targets[line][lane]][p * step] = sums[line][p][lane], p < targets' n <= wide. */
+/* The other way: to[targets[line][lane]][p * step] = sums[line][p][lane], p < targets' n <= wide. What is
+ * written next lies `ahead`: it is sent for. */
 static void FC_N(fc_turn_back)(void *to_, const fc_target *targets, ptrdiff_t step, const void *sums_, ptrdiff_t lines,
-                               ptrdiff_t wide)
+                               ptrdiff_t wide, ptrdiff_t ahead)
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *sums = (const FC_T *)sums_;
@@ -139,6 +138,7 @@ static void FC_N(fc_turn_back)(void *to_, const fc_target *targets, ptrdiff_t st
                     const fc_target *target = &targets[group + i];
                     FC_T *cells = to + target->to + first * step;
                     const ptrdiff_t left = target->n - first;
+                    FC_AHEAD(cells + ahead, 1);
                     if (left >= FC_TL && step == 1) {
                         *(FC_N(fc_tu) *)cells = square[i];
                     } else if (left > 0) {

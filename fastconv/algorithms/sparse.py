@@ -23,7 +23,7 @@ _SUMS_BYTES = 1 << 19
 #: Of a block in lanes, where its kernel reaches far.
 _BLOCK_BYTES = 1 << 20
 #: Of the lists of weights that are not zero, were none of them zero.
-_LISTS_BYTES = 1 << 24
+_LISTS_BYTES = 3 << 23
 #: Of the padded block of one channel.
 _PATCH_BYTES = 1 << 18
 #: Lines and results a line of a tile at most, as there are kernels for.

@@ -37,6 +37,11 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(implicit, "_LEAST_SUMMED", 3)
         for name, value in {"_TILES": 3, "_SUMS": 3, "_TURNED_BYTES": 1, "_SPACE_BYTES": 1}.items():
             monkeypatch.setattr(winograd, name, value)
+        sparse = sys.modules["fastconv.algorithms.sparse"]
+        for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "_LISTS_BYTES": 5000, "_WIDE": 3}.items():
+            monkeypatch.setattr(sparse, name, value)
+        monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
+        monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
     # Plans are kept with geometries, and geometries with their shapes.
     forget_geometries()
     yield request.param

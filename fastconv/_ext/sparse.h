@@ -66,6 +66,13 @@ FC_TABLE(fc_prune_t, fc_prune);
 FC_TABLE(fc_turn_t, fc_turn);
 FC_TABLE(fc_add_rows_t, fc_add_rows);
 FC_TABLE(fc_turn_back_t, fc_turn_back);
+typedef void (*fc_dot_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
+                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch,
+                              const void *mask);
+typedef int (*fc_turn_there_t)(void *to, void *mask, const void *from, const fc_target *targets, ptrdiff_t lines,
+                               ptrdiff_t wide);
+FC_TABLE(fc_dot_rows_t, fc_dot_rows);
+FC_TABLE(fc_turn_there_t, fc_turn_there);
 
 /* Lanes of a vector and registers there are, [dtype][isa]. */
 static inline int fc_sparse_lanes(int dtype, int isa)
@@ -79,14 +86,14 @@ static inline int fc_sparse_lanes(int dtype, int isa)
 #endif
 }
 
-/* The most sums a tile has: a register each, and two more for the weight and what is read. */
-static inline int fc_sparse_sums(int isa)
+/* The most vectors of a tile: a register each, and two more, or for `dots` six, for what they are computed with. */
+static inline int fc_sparse_sums(int isa, int dots)
 {
 #if defined(__aarch64__)
     (void)isa;
-    return 28;
+    return dots ? 24 : 28;
 #else
-    return isa == FC_AVX512 ? 28 : 14;
+    return isa == FC_AVX512 ? (dots ? 24 : 28) : dots ? 10 : 14;
 #endif
 }
 

@@ -21,8 +21,10 @@ def product(
     space_pitch: int,
     first_set: int,
     sets: int,
-    listed: bool,
+    weight_at: np.ndarray,
+    parts: int,
+    step: int,
     isa: int,
     words: np.ndarray,
 ) -> None: ...
-def shape(dtype: int, isa: int) -> tuple[int, int]: ...
+def shape(dtype: int, isa: int, dots: bool) -> tuple[int, int]: ...

@@ -15,8 +15,9 @@ from fastconv._ext.kernels cimport Kernels, kernels
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.sparse_kernels cimport (
-    FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_prune_table, fc_pruned, fc_sparse_lanes, fc_sparse_sums,
-    fc_send_for, fc_target, fc_turn_back_t, fc_turn_back_table, fc_turn_t, fc_turn_table, fc_weights,
+    FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_dot_rows_t, fc_dot_rows_table, fc_prune_table, fc_pruned,
+    fc_send_for, fc_sparse_lanes, fc_sparse_sums, fc_target, fc_turn_back_t, fc_turn_back_table, fc_turn_t,
+    fc_turn_table, fc_turn_there_t, fc_turn_there_table, fc_weights,
 )
 from fastconv._ext.team cimport fc_share
 
@@ -26,9 +27,9 @@ cdef enum:
     MOST_LANES = 16
 
 
-def shape(int dtype, int isa):
-    """Lanes of a vector, and the most sums in registers, for dtype 0 (float32) or 1 (float64)."""
-    return fc_sparse_lanes(dtype, isa), fc_sparse_sums(isa)
+def shape(int dtype, int isa, bint dots):
+    """Lanes of a vector, and the most vectors of a tile, for dtype 0 (float32) or 1 (float64)."""
+    return fc_sparse_lanes(dtype, isa), fc_sparse_sums(isa, dots)
 
 
 #: Elements past the end of a list that a kernel may write.
@@ -101,11 +102,21 @@ cdef struct Task:
     Py_ssize_t group_step          # of the weights
     Py_ssize_t itemsize
     Py_ssize_t* words
+    const int32_t* weight_at       # the weight of each offset
+    Py_ssize_t parts               # of the places, for dots: those of a part are added up in one order
+    Py_ssize_t places
     int dtype
     int isa
     Sizes sizes
     Side[3] sides
     Kernels kernel
+
+
+cdef enum Step:
+    PRUNE      # list the weights that are not zero
+    MULTIPLY   # the product
+    DOTS       # the gradient of the weights that are not zero, in their lists
+    SPREAD     # from these lists to where it belongs
 
 
 cdef inline fc_pruned lists_at(char* at, const Sizes* s) noexcept nogil:
@@ -123,19 +134,22 @@ cdef inline char* line_up(void* at) noexcept nogil:
 
 def product(
     int dtype, source, w, bias, result, axes, phases, sizes, at, copies, lines, tiles, space,
-    Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_set, Py_ssize_t sets, bint listed, int isa, words,
+    Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_set, Py_ssize_t sets, weight_at,
+    Py_ssize_t parts, int step, int isa, words,
 ):
     """result = w @ (source as columns) + bias for the rows of `sets`; `bias` may be None.
 
-    Without `listed` the weights of these rows that are not zero are put into lists, and that is all. The
-    arrays are of `dtype`, 0 (float32) or 1 (float64); `space` begins with the lists, `lists_bytes` of them, and
-    each thread has `space_pitch` bytes of the rest.
+    A call for each `step`: the first puts the weights of these rows that are not zero into lists, the second
+    multiplies. With `parts`, the gradient of these weights instead: `result` is dout, which is read, and in the
+    last step dw. The arrays are of `dtype`, 0 (float32) or 1 (float64); `space` begins with the lists, `lists_bytes`
+    of them, and each thread has `space_pitch` bytes of the rest.
     """
     cdef Task t
     cdef Py_ssize_t i, itemsize = 8 if dtype else 4
     cdef Py_ssize_t* of_axes = numbers_of(axes)
     cdef Py_ssize_t* of_sizes = numbers_of(sizes)
-    cdef Run sources = run_of(source, itemsize, False), results = run_of(result, itemsize, True)
+    cdef Run sources = run_of(source, itemsize, False)
+    cdef Run results = run_of(result, itemsize, step == MULTIPLY or step == SPREAD)
     cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, 1, True)
     cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False), offsets = run_of(at, sizeof(int32_t), False)
     t.source, t.w, t.result = sources.at, weights.at, results.at
@@ -146,7 +160,8 @@ def product(
     t.space, t.space_pitch = t.lists + lists_bytes, space_pitch
     t.slots = (workspace.n - lists_bytes - LINE) // space_pitch
     t.first_set, t.sets, t.itemsize, t.dtype, t.isa = first_set, sets, itemsize, dtype, isa
-    t.words = numbers_of(words)
+    t.words, t.parts, t.places = numbers_of(words), parts, 1
+    t.weight_at = <const int32_t*> run_of(weight_at, sizeof(int32_t), False).at
     with nogil:
         t.sizes = read_sizes(of_sizes)
         read_sides(t.sides, of_axes, <Py_ssize_t*> of_phases.at, of_phases.n // 3)
@@ -155,16 +170,19 @@ def product(
         t.positions = t.sides[0].whole * t.sides[1].whole * t.sides[2].whole
         t.group_step = weights.n // t.sizes.groups
         fc_check(sources.n == t.sizes.images * t.sizes.groups * t.sizes.channels * t.volume)
-        fc_check(results.n == t.sizes.images * t.sizes.groups * t.sizes.rows * t.positions)
+        fc_check(step == SPREAD or results.n == t.sizes.images * t.sizes.groups * t.sizes.rows * t.positions)
         fc_check(offsets.n == t.sizes.block_channels * t.sizes.taps)
-        if not listed:
-            t.items = sets * pieces(t.sizes.channels, t.sizes.block_channels)
-            fc_check(t.items * t.sizes.list_pitch <= lists_bytes)
+        t.places = pieces(t.sizes.images, t.sizes.lane_images)
+        for i in range(3):
+            t.places *= pieces(t.sides[i].out, t.sides[i].block)
+        t.items = sets * pieces(t.sizes.channels, t.sizes.block_channels)
+        fc_check(t.items * t.sizes.list_pitch <= lists_bytes)
+        if step == PRUNE:
             fc_share(t.words, prune_all, &t)
+        elif step == SPREAD:
+            fc_share(t.words, spread_of_double if dtype else spread_of_float, &t)
         else:
-            t.items = sets * pieces(t.sizes.images, t.sizes.lane_images)
-            for i in range(3):
-                t.items *= pieces(t.sides[i].out, t.sides[i].block)
+            t.items = sets * (t.places if step == MULTIPLY else parts)
             fc_share(t.words, product_of_double if dtype else product_of_float, &t)
 
 
@@ -201,21 +219,60 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_products(const Task* t, floating* dtype) noexcept nogil:
-    """Blocks of results, until none are left."""
+    """Blocks of results, until none are left; for dots, all blocks of one part of them."""
     cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_draw(&t.words[0], 1), chosen, i, place
+    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_draw(&t.words[0], 1), chosen, i, place, left
     cdef Block block
     cdef char* space = t.space + slot * t.space_pitch
     fc_check(slot < t.slots)
     while index < t.items:
         chosen = index % t.sets
         place = index // t.sets
-        for i in range(2, -1, -1):
-            place = cut(&block.begin[i], place, t.sides[i].out, t.sides[i].block)
-            block.n[i] = t.sides[i].block
-        block.image = place * s.lane_images
-        block.images = min(s.lane_images, s.images - block.image)
-        multiply(t, chosen, &block, <floating*> space, space)
+        while place < t.places:
+            left = place
+            for i in range(2, -1, -1):
+                left = cut(&block.begin[i], left, t.sides[i].out, t.sides[i].block)
+                block.n[i] = t.sides[i].block
+            block.image = left * s.lane_images
+            block.images = min(s.lane_images, s.images - block.image)
+            multiply(t, chosen, index // t.sets, place, &block, <floating*> space, space)
+            place += t.parts if t.parts else t.places
+        index = fc_draw(&t.words[0], 1)
+
+
+cdef void spread_of_float(void* task) noexcept nogil:
+    spread(<const Task*> task, <float*> NULL)
+
+
+cdef void spread_of_double(void* task) noexcept nogil:
+    spread(<const Task*> task, <double*> NULL)
+
+
+cdef void spread(const Task* t, floating* dtype) noexcept nogil:
+    """The gradients in the lists, those of all parts added up, to where each weight lies."""
+    cdef const Sizes* s = &t.sizes
+    cdef Py_ssize_t index = fc_draw(&t.words[0], 1), row, channel, i, j, part, rows
+    cdef Py_ssize_t pitch = s.list_pitch - s.list_val
+    cdef fc_pruned lists
+    cdef const floating* val
+    cdef floating* dw
+    cdef floating total
+    fc_draw(&t.words[1], 1)
+    while index < t.items:
+        lists = lists_at(t.lists + index * s.list_pitch, s)
+        row = t.first_set + cut(&channel, index, s.channels, s.block_channels)
+        dw = <floating*> t.result + cut(&row, row, s.rows, s.block_rows) * t.group_step
+        dw = dw + row * s.row_step + channel * s.channel_step
+        rows = min(s.block_rows, s.rows - row)
+        val = <const floating*> lists.val
+        for i in range(rows):
+            for j in range(lists.counts[i]):
+                total = 0
+                for part in range(t.parts):
+                    total += (<const floating*> (<const char*> &val[j] + part * (pitch // t.parts)))[0]
+                dw[lists.rows[i] * s.row_step + t.weight_at[lists.off[j]]] = total
+            val = val + lists.counts[i]
+            lists.off = lists.off + lists.counts[i]
         index = fc_draw(&t.words[0], 1)
 
 
@@ -283,8 +340,23 @@ cdef void send_for(const Task* t, const floating* plane, Py_ssize_t image_step, 
             )
 
 
-cdef void multiply(const Task* t, Py_ssize_t chosen, const Block* block, floating* dtype, char* space) noexcept nogil:
-    """One block of one set of rows: channel by channel into lanes, and some channels at a time into the sums."""
+cdef void zero_lists(const fc_pruned* lists, Py_ssize_t rows, floating* dtype) noexcept nogil:
+    cdef Py_ssize_t i, j, at = 0
+    cdef floating* val = <floating*> lists.val
+    for i in range(rows):
+        for j in range(lists.counts[i]):
+            val[at + j] = 0
+        at += lists.counts[i]
+
+
+cdef void multiply(
+    const Task* t, Py_ssize_t chosen, Py_ssize_t part, Py_ssize_t place, const Block* block, floating* dtype,
+    char* space,
+) noexcept nogil:
+    """One block of one set of rows: channel by channel into lanes, and some channels at a time into the sums.
+
+    For dots it is the other way: the rows of dout are put into lanes, too, and from these to the lists.
+    """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t lanes = fc_sparse_lanes(t.dtype, t.isa)
     cdef Py_ssize_t[MOST_LANES] lane_at
@@ -303,12 +375,20 @@ cdef void multiply(const Task* t, Py_ssize_t chosen, const Block* block, floatin
     cdef fc_turn_t turn = fc_turn_table[t.dtype][t.isa]
     cdef fc_turn_back_t turn_back = fc_turn_back_table[t.dtype][t.isa]
     cdef fc_add_rows_t add_rows = fc_add_rows_table[t.dtype][t.isa]
+    cdef fc_dot_rows_t dot_rows = fc_dot_rows_table[t.dtype][t.isa]
+    cdef fc_turn_there_t turn_there = fc_turn_there_table[t.dtype][t.isa]
+    cdef char* mask = <char*> (sums + rows * pitch)
+    cdef bint missing = False
     cdef fc_pruned lists
     if t.bias is not NULL:
         start = <const floating*> t.bias + group * s.rows + first_row
     place_lanes(lane_at, s, t.sides, block)
     place_targets(targets, s, t.sides, block, s.groups * s.rows * t.positions)
-    k = 0
+    if t.parts:
+        for row in range(rows):
+            missing = turn_there(
+                sums + row * pitch, mask if row == 0 else NULL, to + row * t.positions, targets, s.lines, s.wide
+            )
     for i in range(count):
         channel = i * s.block_channels
         here = min(s.block_channels, s.channels - channel)
@@ -322,12 +402,25 @@ cdef void multiply(const Task* t, Py_ssize_t chosen, const Block* block, floatin
                     t.sides[1].pitch, lane_at, s.copy_lines, t.sides[2].reach + s.wide,
                 )
         lists = lists_at(t.lists + (chosen * count + i) * s.list_pitch, s)
+        if t.parts:
+            lists.val = <char*> lists.val + part * ((s.list_pitch - s.list_val) // t.parts)
+            if place == part:
+                zero_lists(&lists, rows, dtype)
         for k in range(s.tiles):
             tile = t.tiles + 4 * k
+            if t.parts:
+                dot_rows(
+                    <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.lines + tile[2], &lists, rows,
+                    sums + (tile[2] * s.wide + tile[3]) * lanes, pitch, s.wide * lanes,
+                    mask + (tile[2] * s.wide + tile[3]) * lanes * t.itemsize if missing else NULL,
+                )
+                continue
             add_rows(
                 <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.lines + tile[2], &lists, rows,
                 sums + (tile[2] * s.wide + tile[3]) * lanes, pitch, s.wide * lanes, start, i > 0,
             )
+    if t.parts:
+        return
     for row in range(rows):
         turn_back(to + row * t.positions, targets, t.sides[2].jump, sums + row * pitch, s.lines, s.wide,
                   t.positions if row + 1 < rows else 0)

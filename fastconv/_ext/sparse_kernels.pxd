@@ -42,10 +42,20 @@ cdef extern from "sparse.h":
         Py_ssize_t ahead,
     ) noexcept nogil
 
+    ctypedef void (*fc_dot_rows_t)(
+        int high, int wide, const void* x, const Py_ssize_t* lines, const fc_pruned* pruned, Py_ssize_t rows,
+        const void* dout, Py_ssize_t pitch, Py_ssize_t line_pitch, const void* mask,
+    ) noexcept nogil
+    ctypedef int (*fc_turn_there_t)(
+        void* to, void* mask, const void* source, const fc_target* targets, Py_ssize_t lines, Py_ssize_t wide,
+    ) noexcept nogil
+
     const fc_prune_t[2][3] fc_prune_table
     const fc_turn_t[2][3] fc_turn_table
     const fc_add_rows_t[2][3] fc_add_rows_table
     const fc_turn_back_t[2][3] fc_turn_back_table
+    const fc_dot_rows_t[2][3] fc_dot_rows_table
+    const fc_turn_there_t[2][3] fc_turn_there_table
     void fc_send_for(const char* source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t nbytes) noexcept nogil
     int fc_sparse_lanes(int dtype, int isa) noexcept nogil
-    int fc_sparse_sums(int isa) noexcept nogil
+    int fc_sparse_sums(int isa, int dots) noexcept nogil

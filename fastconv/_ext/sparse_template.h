@@ -1,4 +1,5 @@
 /* The kernels of pruned weights for one dtype and instruction set: see sparse.h. */
+#include "lanes.h"
 
 /* The weights at `w` that are not zero, and their offsets; how many there are. */
 FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT at, ptrdiff_t n,
@@ -248,3 +249,136 @@ static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t
 #undef FC_ADD_ROWS
 #undef FC_ADD_ROWS_3
 #undef FC_ADD_ROWS_7
+
+/* The sum of the lanes, in one order. */
+FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
+{
+    FC_T all[FC_VL];
+    int i, n;
+    FC_N(fc_store)(all, v);
+    FC_UNROLL
+    for (n = FC_VL / 2; n > 0; n /= 2) {
+        FC_UNROLL
+        for (i = 0; i < n; i++)
+            all[i] += all[i + n];
+    }
+    return all[0];
+}
+
+/* val += dout * cells, for a tile of every row: the gradient of each weight that is not zero.
+ *
+ * As `fc_add_rows_of`, but that what were sums is read. With `masked` cells count where `mask` is set only: what
+ * is zero in dout because it is not there may meet a cell that is not finite. */
+FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int wide, const FC_T *FC_RESTRICT x,
+                                    const ptrdiff_t *lines, const fc_pruned *pruned, ptrdiff_t rows,
+                                    const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const FC_L *mask)
+{
+    const FC_T *cells[4] = {x, x, x, x};
+    FC_T *FC_RESTRICT val = (FC_T *)pruned->val;
+    const int32_t *FC_RESTRICT off = pruned->off;
+    ptrdiff_t entry, i;
+    int r, c;
+    FC_UNROLL
+    for (r = 0; r < high; r++)
+        cells[r] = x + lines[r];
+    for (entry = 0; entry < rows; entry++) {
+        const FC_T *from = dout + pruned->rows[entry] * pitch;
+        const ptrdiff_t n = pruned->counts[entry];
+        FC_V tile[4][7];
+        if (n == 0)
+            continue;
+        FC_UNROLL
+        for (r = 0; r < high; r++) {
+            FC_UNROLL
+            for (c = 0; c < wide; c++)
+                tile[r][c] = FC_N(fc_load)(from + r * line_pitch + c * FC_VL);
+        }
+        for (i = 0; i < n; i++) {
+            const ptrdiff_t at = (ptrdiff_t)off[i] * FC_VL;
+            FC_V sums[4];
+            FC_UNROLL
+            for (r = 0; r < 4; r++)
+                sums[r] = FC_N(fc_splat)(0);
+            FC_UNROLL
+            for (r = 0; r < high; r++) {
+                FC_UNROLL
+                for (c = 0; c < wide; c++) {
+                    FC_V cell = FC_N(fc_load)(cells[r] + at + c * FC_VL);
+                    if (masked)
+                        cell = FC_N(fc_pick)(FC_N(fc_load_lanes)(mask + r * line_pitch + c * FC_VL), cell,
+                                             FC_N(fc_splat)(0));
+                    sums[(r * wide + c) % 4] += tile[r][c] * cell;
+                }
+            }
+            val[i] += FC_N(fc_sum_lanes)((sums[0] + sums[1]) + (sums[2] + sums[3]));
+        }
+        off += n;
+        val += n;
+    }
+}
+
+#define FC_DOT_ROWS(high, wide)                                                                                    \
+    case (high) * 16 + (wide):                                                                                     \
+        if (mask)                                                                                                  \
+            FC_N(fc_dot_rows_of)(1, high, wide, (const FC_T *)x, lines, pruned, rows, (const FC_T *)dout, pitch,   \
+                                 line_pitch, (const FC_L *)mask);                                                  \
+        else                                                                                                       \
+            FC_N(fc_dot_rows_of)(0, high, wide, (const FC_T *)x, lines, pruned, rows, (const FC_T *)dout, pitch,   \
+                                 line_pitch, NULL);                                                                \
+        break;
+#define FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 1) FC_DOT_ROWS(high, 2) FC_DOT_ROWS(high, 3)
+#define FC_DOT_ROWS_6(high) FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 4) FC_DOT_ROWS(high, 5) FC_DOT_ROWS(high, 6)
+static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
+                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *mask)
+{
+    switch (high * 16 + wide) {
+        FC_DOT_ROWS_6(1)
+        FC_DOT_ROWS(1, 7)
+#if FC_REGISTERS >= 32
+        FC_DOT_ROWS_6(2)
+        FC_DOT_ROWS(2, 7)
+        FC_DOT_ROWS_6(3)
+        FC_DOT_ROWS(3, 7)
+        FC_DOT_ROWS_6(4)
+#else
+        FC_DOT_ROWS_3(2)
+        FC_DOT_ROWS(2, 4)
+        FC_DOT_ROWS(2, 5)
+        FC_DOT_ROWS_3(3)
+        FC_DOT_ROWS(4, 1)
+        FC_DOT_ROWS(4, 2)
+#endif
+    default:
+        fc_check(0);
+    }
+}
+#undef FC_DOT_ROWS
+#undef FC_DOT_ROWS_3
+#undef FC_DOT_ROWS_6
+
+/* to[line][p][lane] = from[targets[line][lane]][p], p < targets' n, and zero where there is none; returns whether
+ * there is any of these. The same for `mask`, with -1 for what is there, unless it is NULL. */
+static int FC_N(fc_turn_there)(void *to_, void *mask_, const void *from_, const fc_target *targets, ptrdiff_t lines,
+                               ptrdiff_t wide)
+{
+    FC_T *to = (FC_T *)to_;
+    FC_L *mask = (FC_L *)mask_;
+    const FC_T *from = (const FC_T *)from_;
+    ptrdiff_t line, p;
+    int lane, missing = 0;
+    for (line = 0; line < lines; line++, to += wide * FC_VL, targets += FC_VL) {
+        for (lane = 0; lane < FC_VL; lane++) {
+            const FC_T *cells = from + targets[lane].to;
+            const ptrdiff_t n = targets[lane].n;
+            missing |= n < wide;
+            for (p = 0; p < n; p++)
+                to[p * FC_VL + lane] = cells[p];
+            for (; p < wide; p++)
+                to[p * FC_VL + lane] = 0;
+            if (mask)
+                for (p = 0; p < wide; p++)
+                    mask[(line * wide + p) * FC_VL + lane] = p < n ? -1 : 0;
+        }
+    }
+    return missing;
+}

@@ -192,20 +192,31 @@ def backward_data(
 
 
 def backward_weights(
-    x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, name: str, threads: int
+    x: np.ndarray,
+    dout: np.ndarray,
+    geometry: ConvGeometry,
+    dw: np.ndarray,
+    name: str,
+    threads: int,
+    kept: np.ndarray | None = None,
 ) -> None:
-    """dw by algorithm `name`, for every geometry."""
-    algorithm = choose("backward_weights", geometry, dw.dtype, threads, name)
+    """dw by algorithm `name`, for every geometry; with `kept`, the weights, where these are not zero."""
+    density = _density(kept, dout.size) if name == "auto" and kept is not None else 1.0
+    algorithm = choose("backward_weights", geometry, dw.dtype, threads, name, density)
     if not len(x):
         dw.fill(0)
         return
     if not x.size:
         algorithm = REGISTRY["reference"]
     total = dw if not geometry.flip else np.empty_like(dw)
+    kept = None if kept is None else _turned(kept, geometry)
     for i, chunk in enumerate(_chunks(geometry, x.dtype)):
         part = x[chunk] if geometry.pad_mode == "zeros" else _padding.extend(x[chunk], geometry)
         target = total if i == 0 else np.empty_like(dw)
-        algorithm.backward_weights(part, dout[chunk], _part(geometry, chunk), target, threads)
+        if kept is None:
+            algorithm.backward_weights(part, dout[chunk], _part(geometry, chunk), target, threads)
+        else:
+            algorithm.backward_kept_weights(part, dout[chunk], kept, _part(geometry, chunk), target, threads)
         if i:
             total += target
     if geometry.flip:

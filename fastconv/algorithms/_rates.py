@@ -145,6 +145,12 @@ RATES: dict[str, dict[str, dict[str, float]]] = {
             "touched": 0.1,
             "call": 10000.0,
         },
-        "backward_weights": {},
+        "backward_weights": {
+            "product": 0.6,
+            "beside": 0.38,
+            "weights": 0.2,
+            "touched": 0.1,
+            "call": 20000.0,
+        },
     },
 }

@@ -76,6 +76,13 @@ class Algorithm(ABC):
     ) -> None:
         """dw (F, C // groups, *kernel) from x and dout."""
 
+    def backward_kept_weights(
+        self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
+    ) -> None:
+        """The same where `w` is not zero, and zero where it is."""
+        self.backward_weights(x, dout, geometry, dw, threads)
+        dw[w == 0] = 0
+
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
     """What so much work of algorithm `name` takes."""

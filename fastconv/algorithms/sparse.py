@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +34,15 @@ _MOST_HIGH, _MOST_WIDE = 16, 21
 #: Weights that are not zero, where a plan has to weigh one thing against another.
 _USUAL_DENSITY = 0.1
 #: What there is to do beside multiply-adds, in vector operations: to bring a vector into the lanes, to begin a
-#: line of them, to take a vector of sums out of them; and of sums, to fetch and put back a vector of a tile, to begin a
-#: list, and to take an element from it.
+#: line of them, to take a vector of sums out of them, to read or write a line of memory; and of sums, to fetch and
+#: put back a vector of a tile, to begin a list, and to take an element from it.
 _TURN, _TURN_LINE, _TURN_BACK = 3.0, 16.0, 5.0
+_LINES = 6.0
 _FETCH, _BEGIN, _TAKE = 3.0, 8.0, 1.5
 #: Tables longer than this are not kept with the geometry.
 _LONG = 1 << 16
+#: What a call of the kernel does.
+_PRUNE, _MULTIPLY, _DOTS, _SPREAD = range(4)
 #: Lines of memory, to which the parts of a workspace are lined up.
 _LINE = 64
 
@@ -56,6 +60,9 @@ class Plan:
     places: int
     outs: int
     weights: int
+    #: The weight of each offset, and for dw how many times its lists are there: see `_run_weights`.
+    weight_at: np.ndarray
+    parts: int
     #: Vector operations of all weights, were none of them zero, and what there is to do beside.
     product: float
     beside: float
@@ -87,7 +94,8 @@ class Sparse(Algorithm):
 
     - forward:          out[f] = sum of w * x, over the nonzero taps of f
     - backward_data:    dx[c] = sum of w * dout, over the nonzero taps of c in the flipped kernel, per stride phase
-    - backward_weights: all of dw, zero weights or not, by `Implicit`
+    - backward_weights: dw = sum of dout[f] * x over the positions, a dot for each nonzero tap, where only these are
+      asked for; all of dw, zero weights or not, is a dense product, which `Implicit` does
 
     References
     ----------
@@ -100,20 +108,20 @@ class Sparse(Algorithm):
     skips_zeros = True
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """The lists, and per thread a padded block, the same in lanes, and sums; for dw what `Implicit` takes."""
-        if op == "backward_weights":
-            return _DENSE.workspace_bytes(op, geometry, dtype, threads)
+        """The lists, and per thread a padded block, the same in lanes, and sums."""
         plans = _plans(op, geometry, dtype, threads)
-        return max(plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in plans)
+        nbytes = max(plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in plans)
+        if op == "backward_weights":
+            return max(nbytes, _DENSE.workspace_bytes(op, geometry, dtype, threads))
+        return nbytes
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """The products in vector operations, and what is there to do beside."""
-        if op == "backward_weights":
-            return _DENSE.work(op, geometry, dtype, threads)
+        """The products in vector operations, were no weight zero, and what there is to do beside."""
         plans = _plans(op, geometry, dtype, threads)
         work = {"touched": touched(geometry, dtype) / threads, "call": float(len(plans))}
         for plan in plans:
-            part = pieces(plan.places * plan.sets, threads) / (plan.places * plan.sets) * _isa.relative()
+            items = plan.sets * (plan.parts or plan.places)
+            part = pieces(items, threads) / items * _isa.relative()
             work["product"] = work.get("product", 0) + part * plan.product
             work["beside"] = work.get("beside", 0) + part * plan.beside
             work["weights"] = work.get("weights", 0) + plan.weights / threads
@@ -121,9 +129,9 @@ class Sparse(Algorithm):
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
         """Only products of weights that are not zero take time."""
+        if op == "backward_weights" and density == 1.0:
+            return _DENSE.cost(op, geometry, dtype, threads)
         work = self.work(op, geometry, dtype, threads)
-        if op == "backward_weights":
-            return seconds(_DENSE.name, op, work)
         return seconds(self.name, op, {**work, "product": density * work["product"]})
 
     def forward(
@@ -149,31 +157,49 @@ class Sparse(Algorithm):
         """The gradient of zero weights is as much work as of any: a dense product."""
         _DENSE.backward_weights(x, dout, geometry, dw, threads)
 
+    def backward_kept_weights(
+        self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
+    ) -> None:
+        """Dots of a tile of dout in registers with the cells of each tap; each thread adds up blocks of its own."""
+        (plan,) = _plans("backward_weights", geometry, x.dtype, threads)
+        dw.fill(0)
+        _steps(plan, threads, x, w, None, [(_PRUNE, dout), (_DOTS, dout), (_SPREAD, dw)])
+
 
 def _run(
     plan: Plan, threads: int, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray
 ) -> None:
+    _steps(plan, threads, source, w, bias, [(_PRUNE, result), (_MULTIPLY, result)])
+
+
+def _steps(
+    plan: Plan,
+    threads: int,
+    source: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    steps: Sequence[tuple[int, np.ndarray]],
+) -> None:
+    """The steps in turn, for as many sets of rows at a time as there is memory for the lists of."""
     lists = plan.sets_at_once * plan.list_bytes
     workers = max(1, min(threads, max(plan.units, plan.places * plan.sets)))
-    arrays = _arrays.DTYPES[result.dtype], source, w, bias, result
+    dtype = _arrays.DTYPES[w.dtype]
+    product = (plan.product * _USUAL_DENSITY + plan.beside) * _isa.BYTES_PER_OPERATION
     with _arrays.workspace("lists of weights", (lists + workers * plan.space + _LINE,), np.dtype(np.uint8)) as space:
         for first in range(0, plan.sets, plan.sets_at_once):
             sets = min(plan.sets_at_once, plan.sets - first)
-            part = (*arrays, *plan.tables, space, lists, plan.space, first, sets)
-            _threads.share(
-                _ext.product,
-                (*part, False, _isa.current),
-                items=plan.units * sets // plan.sets,
-                work=plan.weights * sets // plan.sets * w.itemsize,
-                threads=workers,
-            )
-            _threads.share(
-                _ext.product,
-                (*part, True, _isa.current),
-                items=plan.places * sets,
-                work=int((plan.product * _USUAL_DENSITY + plan.beside) * sets / plan.sets * _isa.BYTES_PER_OPERATION),
-                threads=workers,
-            )
+            for step, result in steps:
+                short = step in (_PRUNE, _SPREAD)
+                _threads.share(
+                    _ext.product,
+                    (
+                        *(dtype, source, w, bias, result, *plan.tables, space, lists, plan.space, first, sets),
+                        *(plan.weight_at, plan.parts, step, _isa.current),
+                    ),
+                    items=plan.units * sets // plan.sets if short else (plan.parts or plan.places) * sets,
+                    work=int((plan.weights * w.itemsize if short else product) * sets / plan.sets),
+                    threads=workers,
+                )
 
 
 def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
@@ -181,7 +207,7 @@ def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tup
     key = op, dtype.itemsize, threads, _isa.current
     if key in kept:
         return kept[key]
-    plans = tuple(_plan(problem, dtype, threads) for problem in _problems(op, geometry))
+    plans = tuple(_plan(problem, dtype, threads, op == "backward_weights") for problem in _problems(op, geometry))
     if sum(len(table) for plan in plans for table in plan.tables) <= _LONG:
         kept[key] = plans
     return plans
@@ -190,7 +216,7 @@ def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tup
 def _problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
     groups, taps = geometry.groups, geometry.taps
     filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
-    if op == "forward":
+    if op != "backward_data":
         sizes = filters, channels * taps, channels, taps
         lines = [forward_lines(geometry)]
     else:
@@ -261,12 +287,17 @@ def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int) -
                 for line, parts, part in zip(problem.lines, box[1:], (deep, high, wide), strict=True):
                     places *= pieces(line.out, parts * part)
                 copied = slots * (deep + d.reach) * (high + h.reach) * (_TURN_LINE + (wide + w.reach) * _TURN)
+                # Rows are read from memory, and results written, by whole lines of it.
+                high_, wide_ = high * box[2], wide * box[3]
+                row = _LINES * (1 + (wide_ + w.reach) * w.stride * itemsize / _LINE)
+                copied += box[0] * deep * box[1] * min((high_ + h.reach) * h.stride, h.size) * row
+                written = box[0] * deep * box[1] * high_ * _LINES * (1 + wide_ * w.jump * itemsize / _LINE)
                 for split in sorted({pieces(problem.rows, rows), threads, 2 * threads}):
                     if split > problem.rows or pieces(problem.rows, split) > rows:
                         continue
                     here = pieces(problem.rows, split)
                     fetched = pieces(problem.channels, channels) * tiles * here * (_BEGIN + _FETCH * sums / tiles)
-                    beside = problem.channels * copied + fetched + here * sums * _TURN_BACK
+                    beside = problem.channels * copied + fetched + here * (sums * _TURN_BACK + written)
                     used = _USUAL_DENSITY * problem.channels * taps * here * (sums * 1.1 + tiles * _TAKE)
                     items = places * split
                     cost = pieces(items, threads) * (used + beside)
@@ -296,9 +327,9 @@ def _line_up(nbytes: int) -> int:
     return pieces(nbytes, _LINE) * _LINE
 
 
-def _plan(problem: Problem, dtype: np.dtype, threads: int) -> Plan:
+def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool) -> Plan:
     itemsize = dtype.itemsize
-    lanes, most = _ext.shape(_arrays.DTYPES[dtype], _isa.current)
+    lanes, most = _ext.shape(_arrays.DTYPES[dtype], _isa.current, dots)
     cut = _cut(problem, itemsize, threads, lanes, most)
     deep, high, wide = cut.part
     d, h, w = problem.lines
@@ -311,6 +342,9 @@ def _plan(problem: Problem, dtype: np.dtype, threads: int) -> Plan:
     at = np.full(taps, -1, np.int64)
     at[kernel_weights(problem.lines, problem.kernel)] = inner.taps()
     offsets = np.where(at >= 0, np.arange(cut.channels)[:, None] * channel_pitch + at, -1).astype(np.int32)
+    weight_at = np.full(cut.channels * channel_pitch, -1, np.int32)
+    of_channels = np.arange(cut.channels)[:, None] * problem.channel_step + np.arange(taps)
+    weight_at[offsets[offsets >= 0]] = of_channels[offsets >= 0]
     copies = [
         (
             lanes * (sd * inner.slot_pitches[0] + cell * inner.pitches[0] + sh * inner.slot_pitches[1])
@@ -333,10 +367,13 @@ def _plan(problem: Problem, dtype: np.dtype, threads: int) -> Plan:
     listed = cut.rows * cut.channels * taps + _ext.spare
     list_off = _line_up(8 * cut.rows)
     list_val = list_off + _line_up(4 * listed)
-    list_pitch = list_val + _line_up(itemsize * listed)
+    places = pieces(problem.images, cut.lanes[0])
+    places *= math.prod(pieces(line.out, n) for line, n in zip(problem.lines, block, strict=True))
+    parts = min(threads, places) if dots else 0
+    list_pitch = list_val + max(parts, 1) * _line_up(itemsize * listed)
     lanes_at = _line_up(itemsize * (cut.lanes[0] * patch.image_pitch + 2 * _LINE))
     sums_at = lanes_at + _line_up(itemsize * lanes * cut.channels * channel_pitch)
-    targets_at = sums_at + _line_up(itemsize * lanes * cut.rows * len(lines) * wide)
+    targets_at = sums_at + _line_up(itemsize * lanes * (cut.rows + dots) * len(lines) * wide)
     space = targets_at + _line_up(16 * lanes * len(lines))
     sizes = [
         problem.images,
@@ -367,8 +404,6 @@ def _plan(problem: Problem, dtype: np.dtype, threads: int) -> Plan:
     ]
     blocks = pieces(problem.channels, cut.channels)
     sets = problem.groups * pieces(problem.rows, cut.rows)
-    places = pieces(problem.images, cut.lanes[0])
-    places *= math.prod(pieces(line.out, n) for line, n in zip(problem.lines, block, strict=True))
     used = math.prod(line.taps for line in problem.lines) * problem.channels
     return Plan(
         (
@@ -388,6 +423,8 @@ def _plan(problem: Problem, dtype: np.dtype, threads: int) -> Plan:
         places=places,
         outs=math.prod(line.out for line in problem.lines),
         weights=problem.groups * problem.rows * problem.channels * taps,
+        weight_at=weight_at,
+        parts=parts,
         product=float(places * sets * cut.rows * used * len(lines) * wide),
         beside=float(places * sets * cut.beside),
     )

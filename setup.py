@@ -59,6 +59,7 @@ extensions = [
         "winograd",
         "depthwise",
         "toeplitz",
+        "sparse",
         "peak",
         "team",
     )

@@ -43,7 +43,7 @@ def _pad(text: str) -> str | int | tuple[int, ...]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    names = ("dtype", "op", "stride", "dilation", "pad", "groups", "threads")
+    names = ("dtype", "op", "stride", "dilation", "pad", "groups", "threads", "density")
     try:
         print(fastconv.explain(options.x_shape, options.w_shape, **{name: getattr(options, name) for name in names}))
     except (ValueError, TypeError) as error:
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     layer.add_argument("--pad", type=_pad, default=0, help="as --stride, or valid, same, same_lower, full")
     layer.add_argument("--groups", type=int, default=1)
     layer.add_argument("--threads", type=int)
+    layer.add_argument("--density", type=float, default=1.0, help="share of the weights that are not zero (default 1)")
     return parser
 
 

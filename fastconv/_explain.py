@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays, _isa, _threads
-from fastconv._options import merge_options
+from fastconv._options import as_share, merge_options
 from fastconv.algorithms import REGISTRY, check_name, choose
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import GEOMETRY_DEFAULTS, conv_geometry
@@ -17,7 +17,13 @@ _DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads"
 
 
 def explain(
-    x_shape: Sequence[int], w_shape: Sequence[int], dtype: Any = "float32", op: str = "forward", **options: Any
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    dtype: Any = "float32",
+    op: str = "forward",
+    *,
+    density: float = 1.0,
+    **options: Any,
 ) -> str:
     """Tell which algorithms can serve a layer, what they are thought to cost, and which one is taken.
 
@@ -30,6 +36,10 @@ def explain(
     dtype : dtype, default 'float32'
         What the layer is computed in: float32 or float64; what converts to them counts as they do.
     op : {'forward', 'backward_data', 'backward_weights'}
+    density : float, default 1.0
+        The share of the weights that are not zero. Below one, the algorithms
+        that skip zeros are candidates, too; for 'backward_weights' this is what
+        `conv_backward` does with ``pruned=True``.
     **options
         As `conv` takes them.
 
@@ -43,8 +53,8 @@ def explain(
     Raises
     ------
     ValueError
-        For shapes or options that do not fit, an unknown op, or a forced
-        algorithm that cannot serve the case.
+        For shapes or options that do not fit, an unknown op, a density that is
+        not in [0, 1], or a forced algorithm that cannot serve the case.
     TypeError
         For an unknown option, or one of the wrong type.
 
@@ -64,8 +74,9 @@ def explain(
     name, threads = check_name(settings.pop("algorithm")), _threads.resolve(settings.pop("threads"))
     geometry = conv_geometry(x_shape, w_shape, **settings)
     found = _arrays.float_dtype("dtype", dtype)
-    chosen = choose(op, geometry, found, threads, name)
-    rows = [_row(algorithm, op, geometry, found, threads) for algorithm in REGISTRY]
+    share = as_share("density", density)
+    chosen = choose(op, geometry, found, threads, name, share)
+    rows = [_row(algorithm, op, geometry, found, threads, share, algorithm == name) for algorithm in REGISTRY]
     least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
     lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
     for algorithm, cost, workspace, reason in rows:
@@ -78,7 +89,8 @@ def explain(
     return "\n".join(
         [
             str(geometry),
-            f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels",
+            f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels"
+            + (f", {share:.1%} of the weights not zero" if share < 1 else ""),
             *lines,
             f"-> {chosen.name}, {how}; cost is estimated time against the cheapest "
             "(BLAS in threads counts twice), workspace in bytes",
@@ -86,12 +98,16 @@ def explain(
     )
 
 
-def _row(name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int) -> tuple[str, float | None, int, str | None]:
+def _row(
+    name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int, density: float, forced: bool
+) -> tuple[str, float | None, int, str | None]:
     algorithm = REGISTRY[name]
     reason = algorithm.unsupported(op, geometry, dtype)
     if reason is not None:
         return name, None, 0, reason
     if not (all(geometry.x_shape) and all(geometry.out_shape)):
         return name, None, 0, "there is nothing to compute"
-    cost = algorithm.cost(op, geometry, dtype, threads)
+    if algorithm.skips_zeros and density == 1.0 and not forced:
+        return name, None, 0, "it leaves zero weights out, and is a candidate where the density is below 1"
+    cost = algorithm.cost(op, geometry, dtype, threads, density)
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

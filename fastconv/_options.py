@@ -82,6 +82,15 @@ def as_bool(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def as_share(name: str, value: Any) -> float:
+    """`value` as a float from 0 to 1."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number from 0 to 1, got {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a number from 0 to 1, got {value}")
+    return float(value)
+
+
 def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
     """`value` as one int per spatial axis."""
     if isinstance(value, (list, tuple)):

@@ -42,6 +42,11 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(toeplitz, "_BLOCK_BYTES", 2000)
         monkeypatch.setattr(toeplitz, "_IMAGES", 3)
         monkeypatch.setattr("fastconv._csr._SLOTS", 20)
+        sparse = sys.modules["fastconv.algorithms.sparse"]
+        for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "_LISTS_BYTES": 5000, "_WIDE": 3}.items():
+            monkeypatch.setattr(sparse, name, value)
+        monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
+        monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
     # Plans are kept with geometries, and geometries with their shapes.
     forget_geometries()
     yield request.param

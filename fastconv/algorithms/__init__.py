@@ -14,6 +14,7 @@ from fastconv.algorithms.fft import Fft
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
 from fastconv.algorithms.reference import Reference
+from fastconv.algorithms.sparse import Sparse
 from fastconv.algorithms.toeplitz import Toeplitz
 from fastconv.algorithms.winograd import Winograd
 from fastconv.geometry import ConvGeometry
@@ -21,13 +22,21 @@ from fastconv.geometry import ConvGeometry
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {
     algorithm.name: algorithm
-    for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft(), Toeplitz())
+    for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft(), Sparse(), Toeplitz())
 }
 
 #: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact.
 _FEW = 1 << 20
 #: 'auto' takes more workspace than this only where nothing needs less.
 _WORKSPACE_BYTES = 1 << 25
+
+#: 'auto' looks for zeros where there are so many weights, and so many multiply-adds to save.
+_FEW_WEIGHTS, _MUCH = 1 << 10, 1 << 24
+#: More weights that are not zero are taken for all of them.
+_DENSE = 0.7
+#: Where in the weights to look for zeros, as fractions of their number: multiples of the golden ratio.
+_PLACES = np.arange(1, 1025) * 0.6180339887498949 % 1
+_FEW_PLACES = _PLACES[:128]
 
 #: Extended images of mirrored, replicated or circular padding held at a time, in bytes.
 _EXTENDED_BYTES = 1 << 23
@@ -53,7 +62,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'toeplitz')
+    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'sparse', 'toeplitz')
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
@@ -69,8 +78,13 @@ def check_name(name: Any) -> str:
     return name
 
 
-def choose(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str = "auto") -> Algorithm:
-    """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory."""
+def choose(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str = "auto", density: float = 1.0
+) -> Algorithm:
+    """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory.
+
+    `density` is the share of the weights that are not zero; below one, those that skip zeros are candidates, too.
+    """
     if name != "auto":
         reason = REGISTRY[name].unsupported(op, geometry, dtype)
         if reason is not None:
@@ -82,11 +96,41 @@ def choose(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: 
     key = op, dtype.itemsize, threads, _isa.current
     found = chosen.get(key)
     if found is None:
-        able = [a for a in REGISTRY.values() if a.unsupported(op, geometry, dtype) is None]
+        able = [a for a in REGISTRY.values() if not a.skips_zeros and a.unsupported(op, geometry, dtype) is None]
         if multiply_adds(geometry) < _FEW:
             able = [a for a in able if a.sums_products]
         small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
         found = chosen[key] = min(small or able, key=lambda a: a.cost(op, geometry, dtype, threads))
+    return found if density == 1.0 else _choose_pruned(found, op, geometry, dtype, threads, density)
+
+
+def _choose_pruned(
+    dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
+) -> Algorithm:
+    """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice."""
+    able = [
+        a
+        for a in REGISTRY.values()
+        if a.skips_zeros
+        and a.unsupported(op, geometry, dtype) is None
+        and a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES
+    ]
+    return min([dense, *able], key=lambda a: a.cost(op, geometry, dtype, threads, density))
+
+
+def _density(w: np.ndarray, size: int) -> float:
+    """The share of weights that are not zero, from a sample; 1 where there are few zeros, or little to gain.
+
+    `size` is that of what is computed from them. The places of the sample are the same in every call, and
+    spread so that no pattern of zeros is likely to be theirs.
+    """
+    count = w.size
+    if count < _FEW_WEIGHTS or size * (count // len(w)) < _MUCH:
+        return 1.0
+    for places in (_FEW_PLACES, _PLACES):
+        found = np.count_nonzero(w.take((places * count).astype(np.intp))) / len(places)
+        if found > _DENSE:
+            return 1.0
     return found
 
 
@@ -114,7 +158,8 @@ def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
     """out = x * w + b by algorithm `name`, for every geometry."""
-    algorithm = choose("forward", geometry, out.dtype, threads, name)
+    density = _density(w, out.size) if name == "auto" else 1.0
+    algorithm = choose("forward", geometry, out.dtype, threads, name, density)
     if not out.size:
         return
     if not x.size:  # images of padding alone, which no kernel has to know
@@ -132,7 +177,8 @@ def backward_data(
     dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, name: str, threads: int
 ) -> None:
     """dx by algorithm `name`, for every geometry."""
-    algorithm = choose("backward_data", geometry, dx.dtype, threads, name)
+    density = _density(w, dout.size) if name == "auto" else 1.0
+    algorithm = choose("backward_data", geometry, dx.dtype, threads, name, density)
     if not dx.size:
         return
     w = _turned(w, geometry)
@@ -147,20 +193,31 @@ def backward_data(
 
 
 def backward_weights(
-    x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, name: str, threads: int
+    x: np.ndarray,
+    dout: np.ndarray,
+    geometry: ConvGeometry,
+    dw: np.ndarray,
+    name: str,
+    threads: int,
+    kept: np.ndarray | None = None,
 ) -> None:
-    """dw by algorithm `name`, for every geometry."""
-    algorithm = choose("backward_weights", geometry, dw.dtype, threads, name)
+    """dw by algorithm `name`, for every geometry; with `kept`, the weights, where these are not zero."""
+    density = _density(kept, dout.size) if name == "auto" and kept is not None else 1.0
+    algorithm = choose("backward_weights", geometry, dw.dtype, threads, name, density)
     if not len(x):
         dw.fill(0)
         return
     if not x.size:
         algorithm = REGISTRY["reference"]
     total = dw if not geometry.flip else np.empty_like(dw)
+    kept = None if kept is None else _turned(kept, geometry)
     for i, chunk in enumerate(_chunks(geometry, x.dtype)):
         part = x[chunk] if geometry.pad_mode == "zeros" else _padding.extend(x[chunk], geometry)
         target = total if i == 0 else np.empty_like(dw)
-        algorithm.backward_weights(part, dout[chunk], _part(geometry, chunk), target, threads)
+        if kept is None:
+            algorithm.backward_weights(part, dout[chunk], _part(geometry, chunk), target, threads)
+        else:
+            algorithm.backward_kept_weights(part, dout[chunk], kept, _part(geometry, chunk), target, threads)
         if i:
             total += target
     if geometry.flip:

@@ -150,4 +150,27 @@ RATES: dict[str, dict[str, dict[str, float]]] = {
             "call": 200000.0,
         },
     },
+    "sparse": {
+        "forward": {
+            "product": 0.38,
+            "beside": 0.38,
+            "weights": 0.1,
+            "touched": 0.1,
+            "call": 10000.0,
+        },
+        "backward_data": {
+            "product": 0.38,
+            "beside": 0.38,
+            "weights": 0.2,
+            "touched": 0.1,
+            "call": 10000.0,
+        },
+        "backward_weights": {
+            "product": 0.6,
+            "beside": 0.38,
+            "weights": 0.2,
+            "touched": 0.1,
+            "call": 20000.0,
+        },
+    },
 }

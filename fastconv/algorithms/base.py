@@ -35,6 +35,8 @@ class Algorithm(ABC):
     #: Whether the threads that work are ours. BLAS's go on spinning for a while after a call, on the CPUs that
     #: whatever comes next needs.
     own_threads = True
+    #: Whether zero weights take no part, so that it is worth its while where most are zero. 'auto' takes it then only.
+    skips_zeros = False
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""
@@ -48,8 +50,8 @@ class Algorithm(ABC):
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """How much there is to do of each kind in `RATES`, by the thread that does most."""
 
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> float:
-        """Estimated seconds, times the handicap; they only have to rank."""
+    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
+        """Estimated seconds, times the handicap; they only have to rank. `density` of the weights are not zero."""
         return self.handicap(threads) * seconds(self.name, op, self.work(op, geometry, dtype, threads))
 
     def handicap(self, threads: int) -> float:
@@ -73,6 +75,13 @@ class Algorithm(ABC):
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
         """dw (F, C // groups, *kernel) from x and dout."""
+
+    def backward_kept_weights(
+        self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
+    ) -> None:
+        """The same where `w` is not zero, and zero where it is."""
+        self.backward_weights(x, dout, geometry, dw, threads)
+        dw[w == 0] = 0
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:

@@ -34,6 +34,7 @@ class Toeplitz(Algorithm):
     """
 
     name = "toeplitz"
+    skips_zeros = True
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Where the rows of one filter, or of one channel, are too many to be made at a time."""

@@ -1,0 +1,100 @@
+/* Rows of an image added up, scaled by the weights that are not zero, for every instruction set. */
+#ifndef FASTCONV_SPARSE_H
+#define FASTCONV_SPARSE_H
+
+#include "isa.h"
+
+/* The weights that are not zero of some rows and some channels: row by row, those with few of them first, so
+ * that the loop over them ends where it ended before. `counts[i]` of them, starting where those of i - 1 end,
+ * belong to row `rows[i]`; each lies `off` vectors from the cell of the output itself. */
+typedef struct {
+    int32_t *rows, *counts, *off;
+    void *val;
+} fc_pruned;
+
+/* Where the weights of some rows lie: `runs` stretches of `n` in each row, and what is known of each weight,
+ * one after the other: `at`, its offset in vectors, below zero for those that take no part, and `place`. */
+typedef struct {
+    const void *w;
+    ptrdiff_t rows, row_step, runs, run_step, n;
+    const int32_t *at;
+} fc_weights;
+
+/* Lists of rows are put in order by their length up to this; longer ones, as they come. */
+enum { FC_LENGTHS = 512 };
+
+/* Elements that the kernels may write past the end of a list. */
+enum { FC_LIST_SPARE = 16 };
+
+/* Lines of results a lane has, and where each belongs; `n` of its results are there, none or some. */
+typedef struct {
+    ptrdiff_t to, n;
+} fc_target;
+
+/* Sends for memory that is read, or written, soon. */
+#if FC_VECTORS
+#define FC_AHEAD(at, written) __builtin_prefetch((at), (written))
+#else
+#define FC_AHEAD(at, written) ((void)(at))
+#endif
+
+/* Sends for `rows` stretches of `bytes` each. */
+static inline void fc_send_for(const char *from, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t bytes)
+{
+    ptrdiff_t i;
+    for (; rows > 0; rows--, from += pitch)
+        for (i = 0; i < bytes; i += 64)
+            FC_AHEAD(from + i, 0);
+}
+
+#if FC_X86
+#include <immintrin.h>
+#endif
+
+#define FC_TEMPLATE "sparse_template.h"
+#include "foreach.h"
+
+typedef void (*fc_prune_t)(const fc_weights *weights, const fc_pruned *to, const fc_pruned *space);
+typedef void (*fc_turn_t)(void *to, ptrdiff_t to_pitch, const void *from, ptrdiff_t from_pitch, const ptrdiff_t *at,
+                          ptrdiff_t lines, ptrdiff_t n);
+typedef void (*fc_add_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
+                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *start,
+                              int add);
+typedef void (*fc_turn_back_t)(void *to, const fc_target *targets, ptrdiff_t step, const void *sums, ptrdiff_t lines,
+                               ptrdiff_t wide, ptrdiff_t ahead);
+FC_TABLE(fc_prune_t, fc_prune);
+FC_TABLE(fc_turn_t, fc_turn);
+FC_TABLE(fc_add_rows_t, fc_add_rows);
+FC_TABLE(fc_turn_back_t, fc_turn_back);
+typedef void (*fc_dot_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
+                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch,
+                              const void *mask);
+typedef int (*fc_turn_there_t)(void *to, void *mask, const void *from, const fc_target *targets, ptrdiff_t lines,
+                               ptrdiff_t wide);
+FC_TABLE(fc_dot_rows_t, fc_dot_rows);
+FC_TABLE(fc_turn_there_t, fc_turn_there);
+
+/* Lanes of a vector and registers there are, [dtype][isa]. */
+static inline int fc_sparse_lanes(int dtype, int isa)
+{
+#if FC_VECTORS
+    return (isa == FC_AVX512 ? 64 : isa == FC_AVX2 ? 32 : 16) / (dtype ? 8 : 4);
+#else
+    (void)dtype;
+    (void)isa;
+    return 1;
+#endif
+}
+
+/* The most vectors of a tile: a register each, and two more, or for `dots` six, for what they are computed with. */
+static inline int fc_sparse_sums(int isa, int dots)
+{
+#if defined(__aarch64__)
+    (void)isa;
+    return dots ? 24 : 28;
+#else
+    return isa == FC_AVX512 ? (dots ? 24 : 28) : dots ? 10 : 14;
+#endif
+}
+
+#endif /* FASTCONV_SPARSE_H */

@@ -1,0 +1,30 @@
+import numpy as np
+
+# Elements past the end of a list that a kernel may write.
+spare: int
+
+def product(
+    dtype: int,
+    source: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    result: np.ndarray,
+    axes: np.ndarray,
+    phases: np.ndarray,
+    sizes: np.ndarray,
+    at: np.ndarray,
+    copies: np.ndarray,
+    lines: np.ndarray,
+    tiles: np.ndarray,
+    space: np.ndarray,
+    lists_bytes: int,
+    space_pitch: int,
+    first_set: int,
+    sets: int,
+    weight_at: np.ndarray,
+    parts: int,
+    step: int,
+    isa: int,
+    words: np.ndarray,
+) -> None: ...
+def shape(dtype: int, isa: int, dots: bool) -> tuple[int, int]: ...

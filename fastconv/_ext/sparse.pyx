@@ -1,0 +1,426 @@
+"""Products with pruned weights: for each weight that is not zero, scaled rows added to tiles in registers.
+
+A block of the padded image is cut into as many parts as a vector has lanes,
+which lie in the lanes side by side: there every tap is an aligned offset.
+`prune` lists the weights that are not zero, `product` is forward and
+backward_data. How the work is cut, and every table below, is
+fastconv.algorithms.sparse's.
+"""
+
+from libc.stdint cimport int32_t
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.cuts cimport cut, pieces
+from fastconv._ext.kernels cimport Kernels, kernels
+from fastconv._ext.patches cimport Block, Side, fill, read_sides
+from fastconv._ext.runs cimport fc_check, fc_draw, floating
+from fastconv._ext.sparse_kernels cimport (
+    FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_dot_rows_t, fc_dot_rows_table, fc_prune_table, fc_pruned,
+    fc_send_for, fc_sparse_lanes, fc_sparse_sums, fc_target, fc_turn_back_t, fc_turn_back_table, fc_turn_t,
+    fc_turn_table, fc_turn_there_t, fc_turn_there_table, fc_weights,
+)
+from fastconv._ext.team cimport fc_share
+
+
+cdef enum:
+    LINE = 64        # bytes of a cache line, and of the largest vector
+    MOST_LANES = 16
+
+
+def shape(int dtype, int isa, bint dots):
+    """Lanes of a vector, and the most vectors of a tile, for dtype 0 (float32) or 1 (float64)."""
+    return fc_sparse_lanes(dtype, isa), fc_sparse_sums(isa, dots)
+
+
+#: Elements past the end of a list that a kernel may write.
+spare = FC_LIST_SPARE
+
+
+# fastconv.algorithms.sparse lists these.
+cdef struct Sizes:
+    Py_ssize_t images
+    Py_ssize_t groups
+    Py_ssize_t rows            # of the result, in a group: filters, or for dx channels
+    Py_ssize_t row_step        # of the weights, from a row to the next
+    Py_ssize_t block_rows
+    Py_ssize_t channels        # of the source, in a group
+    Py_ssize_t channel_step    # of the weights
+    Py_ssize_t block_channels
+    Py_ssize_t taps            # of the whole kernel
+    Py_ssize_t patch_image     # elements of the padded block from an image to the next
+    Py_ssize_t channel_pitch   # elements in lanes from a channel to the next
+    Py_ssize_t line_pitch      # and from a line to the next
+    Py_ssize_t copy_lines      # lines of each stretch that is put into lanes
+    Py_ssize_t copies          # such stretches
+    Py_ssize_t lines           # of results a lane has
+    Py_ssize_t wide            # results of a line
+    Py_ssize_t tiles
+    Py_ssize_t lane_images     # parts of a block along the images, and along the axes
+    Py_ssize_t[3] lane_parts
+    Py_ssize_t[3] part         # results of a part, along the axes
+    Py_ssize_t lanes_at        # of a thread's space, in bytes: the block in lanes,
+    Py_ssize_t sums_at         # the sums,
+    Py_ssize_t targets_at      # and where they belong
+    Py_ssize_t list_off        # of the lists of some rows and channels, in bytes: offsets,
+    Py_ssize_t list_val        # and weights
+    Py_ssize_t list_pitch      # from such lists to the next
+
+
+cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
+    cdef Sizes s
+    cdef Py_ssize_t i
+    s.images, s.groups, s.rows, s.row_step, s.block_rows = t[0], t[1], t[2], t[3], t[4]
+    s.channels, s.channel_step, s.block_channels, s.taps = t[5], t[6], t[7], t[8]
+    s.patch_image, s.channel_pitch, s.line_pitch, s.copy_lines = t[9], t[10], t[11], t[12]
+    s.copies, s.lines, s.wide, s.tiles, s.lane_images = t[13], t[14], t[15], t[16], t[17]
+    for i in range(3):
+        s.lane_parts[i], s.part[i] = t[18 + i], t[21 + i]
+    s.lanes_at, s.sums_at, s.targets_at = t[24], t[25], t[26]
+    s.list_off, s.list_val, s.list_pitch = t[27], t[28], t[29]
+    return s
+
+
+# What all threads of a call read.
+cdef struct Task:
+    const void* source
+    const void* w
+    const void* bias
+    void* result
+    const int32_t* at              # offsets of the weights of some channels, in vectors
+    const Py_ssize_t* copies       # where stretches of the block in lanes begin, and of the padded block
+    const Py_ssize_t* lines        # where the cells of each line of results begin
+    const Py_ssize_t* tiles        # lines, results a line, first line and first result of each tile
+    char* lists
+    char* space
+    Py_ssize_t space_pitch
+    Py_ssize_t slots
+    Py_ssize_t first_set           # rows of one block and group: those that are listed now
+    Py_ssize_t sets
+    Py_ssize_t items
+    Py_ssize_t volume              # cells of the source
+    Py_ssize_t positions           # and of the result
+    Py_ssize_t group_step          # of the weights
+    Py_ssize_t itemsize
+    Py_ssize_t* words
+    const int32_t* weight_at       # the weight of each offset
+    Py_ssize_t parts               # of the places, for dots: those of a part are added up in one order
+    Py_ssize_t places
+    int dtype
+    int isa
+    Sizes sizes
+    Side[3] sides
+    Kernels kernel
+
+
+cdef enum Step:
+    PRUNE      # list the weights that are not zero
+    MULTIPLY   # the product
+    DOTS       # the gradient of the weights that are not zero, in their lists
+    SPREAD     # from these lists to where it belongs
+
+
+cdef inline fc_pruned lists_at(char* at, const Sizes* s) noexcept nogil:
+    cdef fc_pruned lists
+    lists.rows = <int32_t*> at
+    lists.counts = lists.rows + s.block_rows
+    lists.off = <int32_t*> (at + s.list_off)
+    lists.val = at + s.list_val
+    return lists
+
+
+cdef inline char* line_up(void* at) noexcept nogil:
+    return <char*> ((<Py_ssize_t> at + LINE - 1) // LINE * LINE)
+
+
+def product(
+    int dtype, source, w, bias, result, axes, phases, sizes, at, copies, lines, tiles, space,
+    Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_set, Py_ssize_t sets, weight_at,
+    Py_ssize_t parts, int step, int isa, words,
+):
+    """result = w @ (source as columns) + bias for the rows of `sets`; `bias` may be None.
+
+    A call for each `step`: the first puts the weights of these rows that are not zero into lists, the second
+    multiplies. With `parts`, the gradient of these weights instead: `result` is dout, which is read, and in the
+    last step dw. The arrays are of `dtype`, 0 (float32) or 1 (float64); `space` begins with the lists, `lists_bytes`
+    of them, and each thread has `space_pitch` bytes of the rest.
+    """
+    cdef Task t
+    cdef Py_ssize_t i, itemsize = 8 if dtype else 4
+    cdef Py_ssize_t* of_axes = numbers_of(axes)
+    cdef Py_ssize_t* of_sizes = numbers_of(sizes)
+    cdef Run sources = run_of(source, itemsize, False)
+    cdef Run results = run_of(result, itemsize, step == MULTIPLY or step == SPREAD)
+    cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, 1, True)
+    cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False), offsets = run_of(at, sizeof(int32_t), False)
+    t.source, t.w, t.result = sources.at, weights.at, results.at
+    t.bias = NULL if bias is None else run_of(bias, itemsize, False).at
+    t.at, t.copies = <const int32_t*> offsets.at, numbers_of(copies)
+    t.lines, t.tiles = numbers_of(lines), numbers_of(tiles)
+    t.lists = line_up(workspace.at)
+    t.space, t.space_pitch = t.lists + lists_bytes, space_pitch
+    t.slots = (workspace.n - lists_bytes - LINE) // space_pitch
+    t.first_set, t.sets, t.itemsize, t.dtype, t.isa = first_set, sets, itemsize, dtype, isa
+    t.words, t.parts, t.places = numbers_of(words), parts, 1
+    t.weight_at = <const int32_t*> run_of(weight_at, sizeof(int32_t), False).at
+    with nogil:
+        t.sizes = read_sizes(of_sizes)
+        read_sides(t.sides, of_axes, <Py_ssize_t*> of_phases.at, of_phases.n // 3)
+        t.kernel = kernels(dtype, isa)
+        t.volume = t.sides[0].size * t.sides[1].size * t.sides[2].size
+        t.positions = t.sides[0].whole * t.sides[1].whole * t.sides[2].whole
+        t.group_step = weights.n // t.sizes.groups
+        fc_check(sources.n == t.sizes.images * t.sizes.groups * t.sizes.channels * t.volume)
+        fc_check(step == SPREAD or results.n == t.sizes.images * t.sizes.groups * t.sizes.rows * t.positions)
+        fc_check(offsets.n == t.sizes.block_channels * t.sizes.taps)
+        t.places = pieces(t.sizes.images, t.sizes.lane_images)
+        for i in range(3):
+            t.places *= pieces(t.sides[i].out, t.sides[i].block)
+        t.items = sets * pieces(t.sizes.channels, t.sizes.block_channels)
+        fc_check(t.items * t.sizes.list_pitch <= lists_bytes)
+        if step == PRUNE:
+            fc_share(t.words, prune_all, &t)
+        elif step == SPREAD:
+            fc_share(t.words, spread_of_double if dtype else spread_of_float, &t)
+        else:
+            t.items = sets * (t.places if step == MULTIPLY else parts)
+            fc_share(t.words, product_of_double if dtype else product_of_float, &t)
+
+
+cdef void prune_all(void* task) noexcept nogil:
+    """Lists of the weights that are not zero, for some rows and channels at a time, until none are left."""
+    cdef const Task* t = <const Task*> task
+    cdef const Sizes* s = &t.sizes
+    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_draw(&t.words[0], 1), row, channel, channels
+    cdef fc_pruned space = lists_at(t.space + slot * t.space_pitch, s), to
+    cdef fc_weights weights
+    fc_check(slot < t.slots)
+    weights.at, weights.row_step, weights.run_step = t.at, s.row_step, s.channel_step
+    while index < t.items:
+        to = lists_at(t.lists + index * s.list_pitch, s)
+        row = t.first_set + cut(&channel, index, s.channels, s.block_channels)
+        channels = min(s.block_channels, s.channels - channel)
+        weights.runs, weights.n = channels, s.taps
+        if s.channel_step == s.taps:
+            weights.runs, weights.n = 1, channels * s.taps
+        weights.w = <const char*> t.w + channel * s.channel_step * t.itemsize
+        weights.w = <const char*> weights.w + cut(&row, row, s.rows, s.block_rows) * t.group_step * t.itemsize
+        weights.w = <const char*> weights.w + row * s.row_step * t.itemsize
+        weights.rows = min(s.block_rows, s.rows - row)
+        fc_prune_table[t.dtype][t.isa](&weights, &to, &space)
+        index = fc_draw(&t.words[0], 1)
+
+
+cdef void product_of_float(void* task) noexcept nogil:
+    draw_products(<const Task*> task, <float*> NULL)
+
+
+cdef void product_of_double(void* task) noexcept nogil:
+    draw_products(<const Task*> task, <double*> NULL)
+
+
+cdef void draw_products(const Task* t, floating* dtype) noexcept nogil:
+    """Blocks of results, until none are left; for dots, all blocks of one part of them."""
+    cdef const Sizes* s = &t.sizes
+    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_draw(&t.words[0], 1), chosen, i, place, left
+    cdef Block block
+    cdef char* space = t.space + slot * t.space_pitch
+    fc_check(slot < t.slots)
+    while index < t.items:
+        chosen = index % t.sets
+        place = index // t.sets
+        while place < t.places:
+            left = place
+            for i in range(2, -1, -1):
+                left = cut(&block.begin[i], left, t.sides[i].out, t.sides[i].block)
+                block.n[i] = t.sides[i].block
+            block.image = left * s.lane_images
+            block.images = min(s.lane_images, s.images - block.image)
+            multiply(t, chosen, index // t.sets, place, &block, <floating*> space, space)
+            place += t.parts if t.parts else t.places
+        index = fc_draw(&t.words[0], 1)
+
+
+cdef void spread_of_float(void* task) noexcept nogil:
+    spread(<const Task*> task, <float*> NULL)
+
+
+cdef void spread_of_double(void* task) noexcept nogil:
+    spread(<const Task*> task, <double*> NULL)
+
+
+cdef void spread(const Task* t, floating* dtype) noexcept nogil:
+    """The gradients in the lists, those of all parts added up, to where each weight lies."""
+    cdef const Sizes* s = &t.sizes
+    cdef Py_ssize_t index = fc_draw(&t.words[0], 1), row, channel, i, j, part, rows
+    cdef Py_ssize_t pitch = s.list_pitch - s.list_val
+    cdef fc_pruned lists
+    cdef const floating* val
+    cdef floating* dw
+    cdef floating total
+    fc_draw(&t.words[1], 1)
+    while index < t.items:
+        lists = lists_at(t.lists + index * s.list_pitch, s)
+        row = t.first_set + cut(&channel, index, s.channels, s.block_channels)
+        dw = <floating*> t.result + cut(&row, row, s.rows, s.block_rows) * t.group_step
+        dw = dw + row * s.row_step + channel * s.channel_step
+        rows = min(s.block_rows, s.rows - row)
+        val = <const floating*> lists.val
+        for i in range(rows):
+            for j in range(lists.counts[i]):
+                total = 0
+                for part in range(t.parts):
+                    total += (<const floating*> (<const char*> &val[j] + part * (pitch // t.parts)))[0]
+                dw[lists.rows[i] * s.row_step + t.weight_at[lists.off[j]]] = total
+            val = val + lists.counts[i]
+            lists.off = lists.off + lists.counts[i]
+        index = fc_draw(&t.words[0], 1)
+
+
+cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const Side* sides, const Block* block) noexcept nogil:
+    """Where the cells of each lane begin in the padded block; images that are not there are taken twice."""
+    cdef Py_ssize_t lane = 0, n, d, h, w
+    for n in range(s.lane_images):
+        for d in range(s.lane_parts[0]):
+            for h in range(s.lane_parts[1]):
+                for w in range(s.lane_parts[2]):
+                    at[lane] = (
+                        min(n, block.images - 1) * s.patch_image + d * s.part[0] * sides[0].pitch
+                        + h * s.part[1] * sides[1].pitch + w * s.part[2]
+                    )
+                    lane += 1
+
+
+cdef void place_targets(
+    fc_target* targets, const Sizes* s, const Side* sides, const Block* block, Py_ssize_t image_step
+) noexcept nogil:
+    """Where each line of each lane belongs in the result, and how many cells of it are there."""
+    cdef const Side* side
+    cdef Py_ssize_t[3] o
+    cdef Py_ssize_t lane, line, n, d, h, w, left
+    cdef Py_ssize_t lanes = s.lane_images * s.lane_parts[0] * s.lane_parts[1] * s.lane_parts[2]
+    cdef fc_target* target
+    for line in range(s.lines):
+        lane = 0
+        for n in range(s.lane_images):
+            for d in range(s.lane_parts[0]):
+                o[0] = block.begin[0] + d * s.part[0] + line // s.part[1]
+                for h in range(s.lane_parts[1]):
+                    o[1] = block.begin[1] + h * s.part[1] + line % s.part[1]
+                    for w in range(s.lane_parts[2]):
+                        o[2] = block.begin[2] + w * s.part[2]
+                        target = &targets[line * lanes + lane]
+                        lane += 1
+                        target.to = target.n = 0
+                        left = min(s.part[2], sides[2].out - o[2])
+                        if n < block.images and o[0] < sides[0].out and o[1] < sides[1].out and left > 0:
+                            side = &sides[0]
+                            target.n = left
+                            target.to = (
+                                (block.image + n) * image_step
+                                + ((side.start + o[0] * side.jump) * sides[1].whole + sides[1].start
+                                   + o[1] * sides[1].jump) * sides[2].whole
+                                + sides[2].start + o[2] * sides[2].jump
+                            )
+
+
+cdef void send_for(const Task* t, const floating* plane, Py_ssize_t image_step, const Block* block) noexcept nogil:
+    """A channel's share in a block, which is copied next: its rows are too short for a processor to see them coming."""
+    cdef const Side* d = &t.sides[0]
+    cdef const Side* h = &t.sides[1]
+    cdef const Side* w = &t.sides[2]
+    cdef Py_ssize_t n, deep, top, left, rows, cells, first = max(0, block.begin[0] * d.stride - d.lo)
+    top, left = max(0, block.begin[1] * h.stride - h.lo), max(0, block.begin[2] * w.stride - w.lo)
+    rows = min(h.size, (block.begin[1] + block.n[1] + h.reach) * h.stride - h.lo) - top
+    cells = min(w.size, (block.begin[2] + block.n[2] + w.reach) * w.stride - w.lo) - left
+    for n in range(block.images):
+        for deep in range(first, min(d.size, (block.begin[0] + block.n[0] + d.reach) * d.stride - d.lo)):
+            fc_send_for(
+                <const char*> (plane + (block.image + n) * image_step + (deep * h.size + top) * w.size + left),
+                w.size * sizeof(floating), rows, cells * sizeof(floating),
+            )
+
+
+cdef void zero_lists(const fc_pruned* lists, Py_ssize_t rows, floating* dtype) noexcept nogil:
+    cdef Py_ssize_t i, j, at = 0
+    cdef floating* val = <floating*> lists.val
+    for i in range(rows):
+        for j in range(lists.counts[i]):
+            val[at + j] = 0
+        at += lists.counts[i]
+
+
+cdef void multiply(
+    const Task* t, Py_ssize_t chosen, Py_ssize_t part, Py_ssize_t place, const Block* block, floating* dtype,
+    char* space,
+) noexcept nogil:
+    """One block of one set of rows: channel by channel into lanes, and some channels at a time into the sums.
+
+    For dots it is the other way: the rows of dout are put into lanes, too, and from these to the lists.
+    """
+    cdef const Sizes* s = &t.sizes
+    cdef Py_ssize_t lanes = fc_sparse_lanes(t.dtype, t.isa)
+    cdef Py_ssize_t[MOST_LANES] lane_at
+    cdef Py_ssize_t first_row, group = cut(&first_row, t.first_set + chosen, s.rows, s.block_rows)
+    cdef Py_ssize_t rows = min(s.block_rows, s.rows - first_row), channel, here, c, i, k, row
+    cdef Py_ssize_t image_step = s.groups * s.channels * t.volume, count = pieces(s.channels, s.block_channels)
+    cdef Py_ssize_t pitch = s.lines * s.wide * lanes
+    cdef floating* patch = <floating*> space
+    cdef floating* cells = <floating*> (space + s.lanes_at)
+    cdef floating* sums = <floating*> (space + s.sums_at)
+    cdef fc_target* targets = <fc_target*> (space + s.targets_at)
+    cdef const floating* source = <const floating*> t.source + group * s.channels * t.volume
+    cdef floating* to = <floating*> t.result + (group * s.rows + first_row) * t.positions
+    cdef const floating* start = NULL
+    cdef const Py_ssize_t* tile
+    cdef fc_turn_t turn = fc_turn_table[t.dtype][t.isa]
+    cdef fc_turn_back_t turn_back = fc_turn_back_table[t.dtype][t.isa]
+    cdef fc_add_rows_t add_rows = fc_add_rows_table[t.dtype][t.isa]
+    cdef fc_dot_rows_t dot_rows = fc_dot_rows_table[t.dtype][t.isa]
+    cdef fc_turn_there_t turn_there = fc_turn_there_table[t.dtype][t.isa]
+    cdef char* mask = <char*> (sums + rows * pitch)
+    cdef bint missing = False
+    cdef fc_pruned lists
+    if t.bias is not NULL:
+        start = <const floating*> t.bias + group * s.rows + first_row
+    place_lanes(lane_at, s, t.sides, block)
+    place_targets(targets, s, t.sides, block, s.groups * s.rows * t.positions)
+    if t.parts:
+        for row in range(rows):
+            missing = turn_there(
+                sums + row * pitch, mask if row == 0 else NULL, to + row * t.positions, targets, s.lines, s.wide
+            )
+    for i in range(count):
+        channel = i * s.block_channels
+        here = min(s.block_channels, s.channels - channel)
+        for c in range(here):
+            fill(patch, source + (channel + c) * t.volume, 1, image_step, t.sides, block, 0, s.patch_image, &t.kernel)
+            if channel + c + 1 < s.channels:
+                send_for(t, source + (channel + c + 1) * t.volume, image_step, block)
+            for k in range(s.copies):
+                turn(
+                    cells + c * s.channel_pitch + t.copies[2 * k], s.line_pitch, patch + t.copies[2 * k + 1],
+                    t.sides[1].pitch, lane_at, s.copy_lines, t.sides[2].reach + s.wide,
+                )
+        lists = lists_at(t.lists + (chosen * count + i) * s.list_pitch, s)
+        if t.parts:
+            lists.val = <char*> lists.val + part * ((s.list_pitch - s.list_val) // t.parts)
+            if place == part:
+                zero_lists(&lists, rows, dtype)
+        for k in range(s.tiles):
+            tile = t.tiles + 4 * k
+            if t.parts:
+                dot_rows(
+                    <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.lines + tile[2], &lists, rows,
+                    sums + (tile[2] * s.wide + tile[3]) * lanes, pitch, s.wide * lanes,
+                    mask + (tile[2] * s.wide + tile[3]) * lanes * t.itemsize if missing else NULL,
+                )
+                continue
+            add_rows(
+                <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.lines + tile[2], &lists, rows,
+                sums + (tile[2] * s.wide + tile[3]) * lanes, pitch, s.wide * lanes, start, i > 0,
+            )
+    if t.parts:
+        return
+    for row in range(rows):
+        turn_back(to + row * t.positions, targets, t.sides[2].jump, sums + row * pitch, s.lines, s.wide,
+                  t.positions if row + 1 < rows else 0)

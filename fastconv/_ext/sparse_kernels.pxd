@@ -1,0 +1,61 @@
+# The C kernels of pruned weights and their tables, [dtype][isa].
+
+from libc.stdint cimport int32_t
+
+
+cdef extern from "sparse.h":
+    enum:
+        FC_LIST_SPARE
+
+    ctypedef struct fc_pruned:
+        int32_t* rows
+        int32_t* counts
+        int32_t* off
+        void* val
+
+    ctypedef struct fc_weights:
+        const void* w
+        Py_ssize_t rows
+        Py_ssize_t row_step
+        Py_ssize_t runs
+        Py_ssize_t run_step
+        Py_ssize_t n
+        const int32_t* at
+
+    ctypedef struct fc_target:
+        Py_ssize_t to
+        Py_ssize_t n
+
+    ctypedef void (*fc_prune_t)(
+        const fc_weights* weights, const fc_pruned* to, const fc_pruned* space,
+    ) noexcept nogil
+    ctypedef void (*fc_turn_t)(
+        void* to, Py_ssize_t to_pitch, const void* source, Py_ssize_t source_pitch, const Py_ssize_t* at,
+        Py_ssize_t lines, Py_ssize_t n,
+    ) noexcept nogil
+    ctypedef void (*fc_add_rows_t)(
+        int high, int wide, const void* x, const Py_ssize_t* lines, const fc_pruned* pruned, Py_ssize_t rows,
+        void* sums, Py_ssize_t pitch, Py_ssize_t line_pitch, const void* start, int add,
+    ) noexcept nogil
+    ctypedef void (*fc_turn_back_t)(
+        void* to, const fc_target* targets, Py_ssize_t step, const void* sums, Py_ssize_t lines, Py_ssize_t wide,
+        Py_ssize_t ahead,
+    ) noexcept nogil
+
+    ctypedef void (*fc_dot_rows_t)(
+        int high, int wide, const void* x, const Py_ssize_t* lines, const fc_pruned* pruned, Py_ssize_t rows,
+        const void* dout, Py_ssize_t pitch, Py_ssize_t line_pitch, const void* mask,
+    ) noexcept nogil
+    ctypedef int (*fc_turn_there_t)(
+        void* to, void* mask, const void* source, const fc_target* targets, Py_ssize_t lines, Py_ssize_t wide,
+    ) noexcept nogil
+
+    const fc_prune_t[2][3] fc_prune_table
+    const fc_turn_t[2][3] fc_turn_table
+    const fc_add_rows_t[2][3] fc_add_rows_table
+    const fc_turn_back_t[2][3] fc_turn_back_table
+    const fc_dot_rows_t[2][3] fc_dot_rows_table
+    const fc_turn_there_t[2][3] fc_turn_there_table
+    void fc_send_for(const char* source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t nbytes) noexcept nogil
+    int fc_sparse_lanes(int dtype, int isa) noexcept nogil
+    int fc_sparse_sums(int isa, int dots) noexcept nogil

@@ -1,0 +1,384 @@
+/* The kernels of pruned weights for one dtype and instruction set: see sparse.h. */
+#include "lanes.h"
+
+/* The weights at `w` that are not zero, and their offsets; how many there are. */
+FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT at, ptrdiff_t n,
+                                      int32_t *FC_RESTRICT off, FC_T *FC_RESTRICT val)
+{
+    ptrdiff_t count = 0, i = 0;
+#if FC_X86 && FC_VB == 64
+    for (; i < n; i += FC_VL) {
+#if FC_BYTES == 4
+        const __mmask16 there = n - i >= FC_VL ? (__mmask16)-1 : (__mmask16)((1u << (n - i)) - 1);
+        const __m512 values = _mm512_maskz_loadu_ps(there, w + i);
+        const __m512i places = _mm512_maskz_loadu_epi32(there, at + i);
+        const __mmask16 some = _mm512_mask_cmp_ps_mask(_mm512_cmpge_epi32_mask(places, _mm512_setzero_si512()), values,
+                                                       _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        _mm512_storeu_ps(val + count, _mm512_maskz_compress_ps(some, values));
+        _mm512_storeu_si512(off + count, _mm512_maskz_compress_epi32(some, places));
+#else
+        const __mmask8 there = n - i >= FC_VL ? (__mmask8)-1 : (__mmask8)((1u << (n - i)) - 1);
+        const __m512d values = _mm512_maskz_loadu_pd(there, w + i);
+        const __m256i places = _mm256_maskz_loadu_epi32(there, at + i);
+        const __mmask8 some = _mm512_mask_cmp_pd_mask(_mm256_cmpge_epi32_mask(places, _mm256_setzero_si256()), values,
+                                                      _mm512_setzero_pd(), _CMP_NEQ_UQ);
+        _mm512_storeu_pd(val + count, _mm512_maskz_compress_pd(some, values));
+        _mm256_storeu_si256((__m256i *)(off + count), _mm256_maskz_compress_epi32(some, places));
+#endif
+        count += __builtin_popcount(some);
+    }
+#else
+    for (; i < n; i++) {
+        val[count] = w[i];
+        off[count] = at[i];
+        count += (w[i] != 0) & (at[i] >= 0);
+    }
+#endif
+    return count;
+}
+
+/* The lists of `weights`, by way of `space`, whose `rows` are where lists begin. */
+static void FC_N(fc_prune)(const fc_weights *weights, const fc_pruned *to, const fc_pruned *space)
+{
+    ptrdiff_t ends[FC_LENGTHS] = {0}, row, run, i, j, all = 0;
+    const FC_T *w = (const FC_T *)weights->w;
+    FC_T *values = (FC_T *)space->val, *val = (FC_T *)to->val;
+    int32_t *off = to->off;
+    for (row = 0; row < weights->rows; row++, w += weights->row_step) {
+        const FC_T *from = w;
+        const int32_t *at = weights->at;
+        const ptrdiff_t begin = all;
+        for (run = 0; run < weights->runs; run++, from += weights->run_step, at += weights->n)
+            all += FC_N(fc_nonzeros)(from, at, weights->n, space->off + all, values + all);
+        /* Rows of one run lie far apart, too far for a processor to see them coming. */
+        if (weights->runs == 1 && row + 4 < weights->rows)
+            for (i = 0; i < weights->n; i += 64 / FC_BYTES)
+                FC_AHEAD(w + 4 * weights->row_step + i, 0);
+        fc_check(begin <= INT32_MAX && all - begin <= INT32_MAX);
+        space->rows[row] = (int32_t)begin;
+        space->counts[row] = (int32_t)(all - begin);
+        ends[all - begin < FC_LENGTHS ? all - begin : FC_LENGTHS - 1]++;
+    }
+    for (i = 1; i < FC_LENGTHS; i++)
+        ends[i] += ends[i - 1];
+    for (row = weights->rows - 1; row >= 0; row--) {
+        const ptrdiff_t length = space->counts[row];
+        i = --ends[length < FC_LENGTHS ? length : FC_LENGTHS - 1];
+        to->rows[i] = (int32_t)row;
+        to->counts[i] = (int32_t)length;
+    }
+    for (i = 0; i < weights->rows; i++) {
+        const ptrdiff_t n = to->counts[i], begin = space->rows[to->rows[i]];
+        for (j = 0; j < n; j += FC_VL) {
+            /* What is spilled past a list is written again by the next one. */
+            FC_N(fc_store)(val + j, FC_N(fc_load)(values + begin + j));
+            memcpy(off + j, space->off + begin + j, FC_VL * sizeof(int32_t));
+        }
+        val += n;
+        off += n;
+    }
+}
+
+/* to[line][p][lane] = from[line][at[lane] + p], p < n: an image whose parts are side by side in the lanes.
+ * Reads up to FC_TL - 1 elements past each line. */
+static void FC_N(fc_turn)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch, const ptrdiff_t *at,
+                          ptrdiff_t lines, ptrdiff_t n)
+{
+    ptrdiff_t line, p;
+    int group, i;
+    for (line = 0; line < lines; line++) {
+        FC_T *to = (FC_T *)to_ + line * to_pitch;
+        const FC_T *from = (const FC_T *)from_ + line * from_pitch;
+        for (p = 0; p < n; p += FC_TL) {
+            const ptrdiff_t here = n - p < FC_TL ? n - p : FC_TL;
+            FC_UNROLL
+            for (group = 0; group < FC_VL; group += FC_TL) {
+                FC_N(fc_t) square[FC_TL];
+                FC_UNROLL
+                for (i = 0; i < FC_TL; i++)
+                    square[i] = *(const FC_N(fc_tu) *)(from + at[group + i] + p);
+                FC_N(fc_transpose)(square);
+                if (here == FC_TL) {
+                    FC_UNROLL
+                    for (i = 0; i < FC_TL; i++)
+                        *(FC_N(fc_tu) *)(to + (p + i) * FC_VL + group) = square[i];
+                } else {
+                    FC_UNROLL
+                    for (i = 0; i < FC_TL - 1; i++)
+                        if (i < here)
+                            *(FC_N(fc_tu) *)(to + (p + i) * FC_VL + group) = square[i];
+                }
+            }
+        }
+    }
+}
+
+/* The other way: to[targets[line][lane]][p * step] = sums[line][p][lane], p < targets' n <= wide. What is
+ * written next lies `ahead`: it is sent for. */
+static void FC_N(fc_turn_back)(void *to_, const fc_target *targets, ptrdiff_t step, const void *sums_, ptrdiff_t lines,
+                               ptrdiff_t wide, ptrdiff_t ahead)
+{
+    FC_T *to = (FC_T *)to_;
+    const FC_T *sums = (const FC_T *)sums_;
+    ptrdiff_t line, p, j;
+    int group, i;
+    for (line = 0; line < lines; line++, sums += wide * FC_VL, targets += FC_VL) {
+        for (p = 0; p < wide; p += FC_TL) {
+            /* The last square overlaps the one before. */
+            const ptrdiff_t first = p + FC_TL <= wide || wide < FC_TL ? p : wide - FC_TL;
+            const ptrdiff_t here = wide - first < FC_TL ? wide - first : FC_TL;
+            FC_UNROLL
+            for (group = 0; group < FC_VL; group += FC_TL) {
+                FC_N(fc_t) square[FC_TL];
+                FC_UNROLL
+                for (i = 0; i < FC_TL; i++)
+                    square[i] = *(const FC_N(fc_tu) *)(sums + (first + (i < here ? i : 0)) * FC_VL + group);
+                FC_N(fc_transpose)(square);
+                FC_UNROLL
+                for (i = 0; i < FC_TL; i++) {
+                    const fc_target *target = &targets[group + i];
+                    FC_T *cells = to + target->to + first * step;
+                    const ptrdiff_t left = target->n - first;
+                    FC_AHEAD(cells + ahead, 1);
+                    if (left >= FC_TL && step == 1) {
+                        *(FC_N(fc_tu) *)cells = square[i];
+                    } else if (left > 0) {
+                        FC_T all[FC_TL];
+                        *(FC_N(fc_tu) *)all = square[i];
+                        for (j = 0; j < left && j < here; j++)
+                            cells[j * step] = all[j];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* sums += weights not zero * cells, for a tile of every row: `high` lines of `wide` vectors, in registers.
+ *
+ * Line r of a tile's cells is at x + lines[r]; its sums `line_pitch` after those of the line before, a row's
+ * `pitch` after the row's before. Without `add` the sums begin with start[row], or zero. */
+FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *FC_RESTRICT x, const ptrdiff_t *lines,
+                                    const fc_pruned *pruned, ptrdiff_t rows, FC_T *FC_RESTRICT sums, ptrdiff_t pitch,
+                                    ptrdiff_t line_pitch, const FC_T *start, int add)
+{
+    const FC_T *cells[4] = {x, x, x, x}, *FC_RESTRICT val = (const FC_T *)pruned->val;
+    const int32_t *FC_RESTRICT off = pruned->off;
+    ptrdiff_t entry, i;
+    int r, c;
+    FC_UNROLL
+    for (r = 0; r < high; r++)
+        cells[r] = x + lines[r];
+    for (entry = 0; entry < rows; entry++) {
+        const ptrdiff_t row = pruned->rows[entry], n = pruned->counts[entry];
+        FC_T *to = sums + row * pitch;
+        FC_V tile[4][7];
+        if (add && n == 0)
+            continue;
+        FC_UNROLL
+        for (r = 0; r < high; r++) {
+            FC_UNROLL
+            for (c = 0; c < wide; c++)
+                tile[r][c] = FC_N(fc_splat)(0);
+        }
+        for (i = 0; i < n; i++) {
+            const ptrdiff_t at = (ptrdiff_t)off[i] * FC_VL;
+            const FC_V value = FC_N(fc_splat)(val[i]);
+            FC_UNROLL
+            for (r = 0; r < high; r++) {
+                FC_UNROLL
+                for (c = 0; c < wide; c++)
+                    tile[r][c] += value * FC_N(fc_load)(cells[r] + at + c * FC_VL);
+            }
+        }
+        off += n;
+        val += n;
+        if (add) {
+            FC_UNROLL
+            for (r = 0; r < high; r++) {
+                FC_UNROLL
+                for (c = 0; c < wide; c++)
+                    tile[r][c] += FC_N(fc_load)(to + r * line_pitch + c * FC_VL);
+            }
+        } else if (start) {
+            const FC_V first = FC_N(fc_splat)(start[row]);
+            FC_UNROLL
+            for (r = 0; r < high; r++) {
+                FC_UNROLL
+                for (c = 0; c < wide; c++)
+                    tile[r][c] += first;
+            }
+        }
+        FC_UNROLL
+        for (r = 0; r < high; r++) {
+            FC_UNROLL
+            for (c = 0; c < wide; c++)
+                FC_N(fc_store)(to + r * line_pitch + c * FC_VL, tile[r][c]);
+        }
+    }
+}
+
+/* Every size of tile that fits the registers, its loops unrolled. */
+#define FC_ADD_ROWS(high, wide)                                                                                  \
+    case (high) * 16 + (wide):                                                                                   \
+        FC_N(fc_add_rows_of)(high, wide, (const FC_T *)x, lines, pruned, rows, (FC_T *)sums, pitch, line_pitch,  \
+                             (const FC_T *)start, add);                                                          \
+        break;
+#define FC_ADD_ROWS_3(high) FC_ADD_ROWS(high, 1) FC_ADD_ROWS(high, 2) FC_ADD_ROWS(high, 3)
+#define FC_ADD_ROWS_7(high) \
+    FC_ADD_ROWS_3(high) FC_ADD_ROWS(high, 4) FC_ADD_ROWS(high, 5) FC_ADD_ROWS(high, 6) FC_ADD_ROWS(high, 7)
+static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
+                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *start,
+                              int add)
+{
+    switch (high * 16 + wide) {
+        FC_ADD_ROWS_7(1)
+        FC_ADD_ROWS_7(2)
+#if FC_REGISTERS >= 32
+        FC_ADD_ROWS_7(3)
+        FC_ADD_ROWS_7(4)
+#else
+        FC_ADD_ROWS_3(3)
+        FC_ADD_ROWS(3, 4)
+        FC_ADD_ROWS_3(4)
+#endif
+    default:
+        fc_check(0);
+    }
+}
+#undef FC_ADD_ROWS
+#undef FC_ADD_ROWS_3
+#undef FC_ADD_ROWS_7
+
+/* The sum of the lanes, in one order. */
+FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
+{
+    FC_T all[FC_VL];
+    int i, n;
+    FC_N(fc_store)(all, v);
+    FC_UNROLL
+    for (n = FC_VL / 2; n > 0; n /= 2) {
+        FC_UNROLL
+        for (i = 0; i < n; i++)
+            all[i] += all[i + n];
+    }
+    return all[0];
+}
+
+/* val += dout * cells, for a tile of every row: the gradient of each weight that is not zero.
+ *
+ * As `fc_add_rows_of`, but that what were sums is read. With `masked` cells count where `mask` is set only: what
+ * is zero in dout because it is not there may meet a cell that is not finite. */
+FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int wide, const FC_T *FC_RESTRICT x,
+                                    const ptrdiff_t *lines, const fc_pruned *pruned, ptrdiff_t rows,
+                                    const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const FC_L *mask)
+{
+    const FC_T *cells[4] = {x, x, x, x};
+    FC_T *FC_RESTRICT val = (FC_T *)pruned->val;
+    const int32_t *FC_RESTRICT off = pruned->off;
+    ptrdiff_t entry, i;
+    int r, c;
+    FC_UNROLL
+    for (r = 0; r < high; r++)
+        cells[r] = x + lines[r];
+    for (entry = 0; entry < rows; entry++) {
+        const FC_T *from = dout + pruned->rows[entry] * pitch;
+        const ptrdiff_t n = pruned->counts[entry];
+        FC_V tile[4][7];
+        if (n == 0)
+            continue;
+        FC_UNROLL
+        for (r = 0; r < high; r++) {
+            FC_UNROLL
+            for (c = 0; c < wide; c++)
+                tile[r][c] = FC_N(fc_load)(from + r * line_pitch + c * FC_VL);
+        }
+        for (i = 0; i < n; i++) {
+            const ptrdiff_t at = (ptrdiff_t)off[i] * FC_VL;
+            FC_V sums[4];
+            FC_UNROLL
+            for (r = 0; r < 4; r++)
+                sums[r] = FC_N(fc_splat)(0);
+            FC_UNROLL
+            for (r = 0; r < high; r++) {
+                FC_UNROLL
+                for (c = 0; c < wide; c++) {
+                    FC_V cell = FC_N(fc_load)(cells[r] + at + c * FC_VL);
+                    if (masked)
+                        cell = FC_N(fc_pick)(FC_N(fc_load_lanes)(mask + r * line_pitch + c * FC_VL), cell,
+                                             FC_N(fc_splat)(0));
+                    sums[(r * wide + c) % 4] += tile[r][c] * cell;
+                }
+            }
+            val[i] += FC_N(fc_sum_lanes)((sums[0] + sums[1]) + (sums[2] + sums[3]));
+        }
+        off += n;
+        val += n;
+    }
+}
+
+#define FC_DOT_ROWS(high, wide)                                                                                    \
+    case (high) * 16 + (wide):                                                                                     \
+        if (mask)                                                                                                  \
+            FC_N(fc_dot_rows_of)(1, high, wide, (const FC_T *)x, lines, pruned, rows, (const FC_T *)dout, pitch,   \
+                                 line_pitch, (const FC_L *)mask);                                                  \
+        else                                                                                                       \
+            FC_N(fc_dot_rows_of)(0, high, wide, (const FC_T *)x, lines, pruned, rows, (const FC_T *)dout, pitch,   \
+                                 line_pitch, NULL);                                                                \
+        break;
+#define FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 1) FC_DOT_ROWS(high, 2) FC_DOT_ROWS(high, 3)
+#define FC_DOT_ROWS_6(high) FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 4) FC_DOT_ROWS(high, 5) FC_DOT_ROWS(high, 6)
+static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
+                              ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *mask)
+{
+    switch (high * 16 + wide) {
+        FC_DOT_ROWS_6(1)
+        FC_DOT_ROWS(1, 7)
+#if FC_REGISTERS >= 32
+        FC_DOT_ROWS_6(2)
+        FC_DOT_ROWS(2, 7)
+        FC_DOT_ROWS_6(3)
+        FC_DOT_ROWS(3, 7)
+        FC_DOT_ROWS_6(4)
+#else
+        FC_DOT_ROWS_3(2)
+        FC_DOT_ROWS(2, 4)
+        FC_DOT_ROWS(2, 5)
+        FC_DOT_ROWS_3(3)
+        FC_DOT_ROWS(4, 1)
+        FC_DOT_ROWS(4, 2)
+#endif
+    default:
+        fc_check(0);
+    }
+}
+#undef FC_DOT_ROWS
+#undef FC_DOT_ROWS_3
+#undef FC_DOT_ROWS_6
+
+/* to[line][p][lane] = from[targets[line][lane]][p], p < targets' n, and zero where there is none; returns whether
+ * there is any of these. The same for `mask`, with -1 for what is there, unless it is NULL. */
+static int FC_N(fc_turn_there)(void *to_, void *mask_, const void *from_, const fc_target *targets, ptrdiff_t lines,
+                               ptrdiff_t wide)
+{
+    FC_T *to = (FC_T *)to_;
+    FC_L *mask = (FC_L *)mask_;
+    const FC_T *from = (const FC_T *)from_;
+    ptrdiff_t line, p;
+    int lane, missing = 0;
+    for (line = 0; line < lines; line++, to += wide * FC_VL, targets += FC_VL) {
+        for (lane = 0; lane < FC_VL; lane++) {
+            const FC_T *cells = from + targets[lane].to;
+            const ptrdiff_t n = targets[lane].n;
+            missing |= n < wide;
+            for (p = 0; p < n; p++)
+                to[p * FC_VL + lane] = cells[p];
+            for (; p < wide; p++)
+                to[p * FC_VL + lane] = 0;
+            if (mask)
+                for (p = 0; p < wide; p++)
+                    mask[(line * wide + p) * FC_VL + lane] = p < n ? -1 : 0;
+        }
+    }
+    return missing;
+}

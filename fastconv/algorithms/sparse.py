@@ -1,0 +1,434 @@
+"""Pruned weights: of the product of weights and image only the terms whose weight is not zero."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays, _isa, _threads
+from fastconv._ext import sparse as _ext
+from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, pieces
+from fastconv.algorithms.base import Algorithm, Op, seconds, touched
+from fastconv.algorithms.implicit import Implicit
+from fastconv.geometry import ConvGeometry
+
+#: Of the cells that a tile meets in some channels: these share the first-level cache with the sums.
+_CELLS_BYTES = 28 << 10
+#: Of the sums of a block, which stay in the second-level cache.
+_SUMS_BYTES = 1 << 19
+#: Of a block in lanes, where its kernel reaches far.
+_BLOCK_BYTES = 1 << 20
+#: Of the lists of weights that are not zero, were none of them zero.
+_LISTS_BYTES = 3 << 23
+#: Of the padded block of one channel.
+_PATCH_BYTES = 1 << 18
+#: Lines and results a line of a tile at most, as there are kernels for.
+_HIGH, _WIDE = 4, 7
+#: Of a part of a block: lines, and results a line.
+_MOST_HIGH, _MOST_WIDE = 16, 21
+#: Weights that are not zero, where a plan has to weigh one thing against another.
+_USUAL_DENSITY = 0.1
+#: What there is to do beside multiply-adds, in vector operations: to bring a vector into the lanes, to begin a
+#: line of them, to take a vector of sums out of them, to read or write a line of memory; and of sums, to fetch and
+#: put back a vector of a tile, to begin a list, and to take an element from it.
+_TURN, _TURN_LINE, _TURN_BACK = 3.0, 16.0, 5.0
+_LINES = 6.0
+_FETCH, _BEGIN, _TAKE = 3.0, 8.0, 1.5
+#: Tables longer than this are not kept with the geometry.
+_LONG = 1 << 16
+#: What a call of the kernel does.
+_PRUNE, _MULTIPLY, _DOTS, _SPREAD = range(4)
+#: Lines of memory, to which the parts of a workspace are lined up.
+_LINE = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One call of a kernel: its tables, its memory in bytes, its sets of rows and how many at a time."""
+
+    tables: tuple[np.ndarray, ...]
+    list_bytes: int
+    space: int
+    sets: int
+    sets_at_once: int
+    units: int
+    places: int
+    outs: int
+    weights: int
+    #: The weight of each offset, and for dw how many times its lists are there: see `_run_weights`.
+    weight_at: np.ndarray
+    parts: int
+    #: Vector operations of all weights, were none of them zero, and what there is to do beside.
+    product: float
+    beside: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A product, as the kernel sees it: rows of weights against channels of a source."""
+
+    lines: tuple[Line, Line, Line]
+    images: int
+    groups: int
+    rows: int
+    row_step: int
+    channels: int
+    channel_step: int
+    kernel: tuple[int, ...]
+
+
+class Sparse(Algorithm):
+    """Scaled rows added up in registers, for weights of which most are zero.
+
+    The padded image is cut into as many parts as a vector has lanes, side by
+    side: every tap of every output is then an aligned offset. The weights that
+    are not zero are listed with their offsets, once a call, by rows and some
+    channels at a time. A tile of outputs is in registers while the list of one
+    filter runs: one multiply-add with a cell from the first-level cache for a
+    weight and a vector. Zero weights take no part, whatever they meet.
+
+    - forward:          out[f] = sum of w * x, over the nonzero taps of f
+    - backward_data:    dx[c] = sum of w * dout, over the nonzero taps of c in the flipped kernel, per stride phase
+    - backward_weights: dw = sum of dout[f] * x over the positions, a dot for each nonzero tap, where only these are
+      asked for; all of dw, zero weights or not, is a dense product, which `Implicit` does
+
+    References
+    ----------
+    J. Park et al., "Faster CNNs with direct sparse convolutions and guided
+    pruning", arXiv:1608.01409 (offsets and values, rows added up); E. Elsen et
+    al., "Fast sparse ConvNets", arXiv:1911.09723.
+    """
+
+    name = "sparse"
+    skips_zeros = True
+
+    def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
+        """The lists, and per thread a padded block, the same in lanes, and sums."""
+        plans = _plans(op, geometry, dtype, threads)
+        nbytes = max(plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in plans)
+        if op == "backward_weights":
+            return max(nbytes, _DENSE.workspace_bytes(op, geometry, dtype, threads))
+        return nbytes
+
+    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
+        """The products in vector operations, were no weight zero, and what there is to do beside."""
+        plans = _plans(op, geometry, dtype, threads)
+        work = {"touched": touched(geometry, dtype) / threads, "call": float(len(plans))}
+        for plan in plans:
+            items = plan.sets * (plan.parts or plan.places)
+            part = pieces(items, threads) / items * _isa.relative()
+            work["product"] = work.get("product", 0) + part * plan.product
+            work["beside"] = work.get("beside", 0) + part * plan.beside
+            work["weights"] = work.get("weights", 0) + plan.weights / threads
+        return work
+
+    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
+        """Only products of weights that are not zero take time."""
+        if op == "backward_weights" and density == 1.0:
+            return _DENSE.cost(op, geometry, dtype, threads)
+        work = self.work(op, geometry, dtype, threads)
+        return seconds(self.name, op, {**work, "product": density * work["product"]})
+
+    def forward(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
+        """Bias is what the sums start with."""
+        (plan,) = _plans("forward", geometry, x.dtype, threads)
+        _run(plan, threads, x, w, b, out)
+
+    def backward_data(
+        self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
+    ) -> None:
+        """One forward product per stride phase; cells that no tap meets are zero."""
+        plans = _plans("backward_data", geometry, dx.dtype, threads)
+        if sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:]):
+            dx.fill(0)
+        for plan in plans:
+            _run(plan, threads, dout, w, None, dx)
+
+    def backward_weights(
+        self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
+    ) -> None:
+        """The gradient of zero weights is as much work as of any: a dense product."""
+        _DENSE.backward_weights(x, dout, geometry, dw, threads)
+
+    def backward_kept_weights(
+        self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
+    ) -> None:
+        """Dots of a tile of dout in registers with the cells of each tap; each thread adds up blocks of its own."""
+        (plan,) = _plans("backward_weights", geometry, x.dtype, threads)
+        dw.fill(0)
+        _steps(plan, threads, x, w, None, [(_PRUNE, dout), (_DOTS, dout), (_SPREAD, dw)])
+
+
+def _run(
+    plan: Plan, threads: int, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray
+) -> None:
+    _steps(plan, threads, source, w, bias, [(_PRUNE, result), (_MULTIPLY, result)])
+
+
+def _steps(
+    plan: Plan,
+    threads: int,
+    source: np.ndarray,
+    w: np.ndarray,
+    bias: np.ndarray | None,
+    steps: Sequence[tuple[int, np.ndarray]],
+) -> None:
+    """The steps in turn, for as many sets of rows at a time as there is memory for the lists of."""
+    lists = plan.sets_at_once * plan.list_bytes
+    workers = max(1, min(threads, max(plan.units, plan.places * plan.sets)))
+    dtype = _arrays.DTYPES[w.dtype]
+    product = (plan.product * _USUAL_DENSITY + plan.beside) * _isa.BYTES_PER_OPERATION
+    with _arrays.workspace("lists of weights", (lists + workers * plan.space + _LINE,), np.dtype(np.uint8)) as space:
+        for first in range(0, plan.sets, plan.sets_at_once):
+            sets = min(plan.sets_at_once, plan.sets - first)
+            for step, result in steps:
+                short = step in (_PRUNE, _SPREAD)
+                _threads.share(
+                    _ext.product,
+                    (
+                        *(dtype, source, w, bias, result, *plan.tables, space, lists, plan.space, first, sets),
+                        *(plan.weight_at, plan.parts, step, _isa.current),
+                    ),
+                    items=plan.units * sets // plan.sets if short else (plan.parts or plan.places) * sets,
+                    work=int((plan.weights * w.itemsize if short else product) * sets / plan.sets),
+                    threads=workers,
+                )
+
+
+def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
+    kept: dict[Any, tuple[Plan, ...]] = vars(geometry).setdefault("_sparse", {})
+    key = op, dtype.itemsize, threads, _isa.current
+    if key in kept:
+        return kept[key]
+    plans = tuple(_plan(problem, dtype, threads, op == "backward_weights") for problem in _problems(op, geometry))
+    if sum(len(table) for plan in plans for table in plan.tables) <= _LONG:
+        kept[key] = plans
+    return plans
+
+
+def _problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
+    groups, taps = geometry.groups, geometry.taps
+    filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
+    if op != "backward_data":
+        sizes = filters, channels * taps, channels, taps
+        lines = [forward_lines(geometry)]
+    else:
+        sizes = channels, taps, filters, channels * taps
+        per_axis = [backward_lines(axis.row()) for axis in geometry.axes]
+        lines = [lift(axes) for axes in itertools.product(*per_axis)]
+    return [Problem(part, geometry.x_shape[0], groups, *sizes, geometry.kernel) for part in lines]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the results are cut: lanes along images and axes, results of each lane, lines and width of tiles, rows."""
+
+    lanes: tuple[int, int, int, int]
+    part: tuple[int, int, int]
+    tile: tuple[int, int]
+    rows: int
+    channels: int
+    items: int
+    beside: float
+
+
+def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]:
+    """Every way to share the lanes of a vector among images and axes that leaves no more empty than it must."""
+    powers = [1 << i for i in range(lanes.bit_length())]
+    limits = (problem.images, *(line.out for line in problem.lines))
+    boxes = [(n, d, h, lanes // (n * d * h)) for n, d, h in itertools.product(powers, repeat=3) if n * d * h <= lanes]
+    useful = [box for box in boxes if all(n == 1 or n < 2 * most for n, most in zip(box, limits, strict=True))]
+    return useful or [min(boxes, key=lambda box: sum(n / most for n, most in zip(box, limits, strict=True)))]
+
+
+def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
+    """Lines and width of tiles, all much alike, of `most` sums."""
+    across = even(wide, min(_WIDE, most))
+    # Sixteen sums or so hide what a multiply-add takes; with more, fewer channels fit the first-level cache.
+    high = max(1, min(_HIGH, lines, most // across, max(1, round(18 / across))))
+    return even(lines, high), across
+
+
+def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int) -> Cut:
+    """The cheapest, by what it adds to the products themselves and leaves idle."""
+    d, h, w = problem.lines
+    taps = math.prod(line.taps for line in problem.lines)
+    slots = math.prod(len(line.phases) for line in problem.lines)
+    vector = lanes * itemsize
+    best, least = None, math.inf
+    for box in _lane_boxes(lanes, problem):
+        wides = sorted(
+            {pieces(w.out, n * box[3]) for n in range(1, w.out + 1)} if w.out <= 64 else _sizes(w.out, box[3])
+        )
+        highs = sorted(_sizes(h.out, box[2]))
+        for wide in (n for n in wides if n <= _MOST_WIDE or n == wides[0]):
+            for high in (n for n in highs if n <= _MOST_HIGH):
+                deep = 1 if high * box[2] < h.out else min(pieces(d.out, box[1]), max(1, 4 // high))
+                lines = deep * high
+                tile = _tile(lines, wide, most)
+                tiles = pieces(lines, tile[0]) * pieces(wide, tile[1])
+                sums = lines * wide
+                held = slots * (deep + d.reach) * (high + h.reach) * (wide + w.reach)
+                # Cells of a channel that a tile meets.
+                met = slots * (1 + d.reach) * (tile[0] + h.reach) * (tile[1] + w.reach)
+                met = min(met, taps * tile[0] * tile[1])
+                channels = max(1, min(_CELLS_BYTES // (met * vector), _BLOCK_BYTES // (held * vector)))
+                channels = even(problem.channels, channels)
+                rows = max(1, min(problem.rows, _SUMS_BYTES // (sums * vector)))
+                rows = min(rows, max(1, _LISTS_BYTES // (problem.channels * taps * (4 + itemsize))))
+                places = pieces(problem.images, box[0]) * problem.groups
+                for line, parts, part in zip(problem.lines, box[1:], (deep, high, wide), strict=True):
+                    places *= pieces(line.out, parts * part)
+                copied = slots * (deep + d.reach) * (high + h.reach) * (_TURN_LINE + (wide + w.reach) * _TURN)
+                # Rows are read from memory, and results written, by whole lines of it.
+                high_, wide_ = high * box[2], wide * box[3]
+                row = _LINES * (1 + (wide_ + w.reach) * w.stride * itemsize / _LINE)
+                copied += box[0] * deep * box[1] * min((high_ + h.reach) * h.stride, h.size) * row
+                written = box[0] * deep * box[1] * high_ * _LINES * (1 + wide_ * w.jump * itemsize / _LINE)
+                for split in sorted({pieces(problem.rows, rows), threads, 2 * threads}):
+                    if split > problem.rows or pieces(problem.rows, split) > rows:
+                        continue
+                    here = pieces(problem.rows, split)
+                    fetched = pieces(problem.channels, channels) * tiles * here * (_BEGIN + _FETCH * sums / tiles)
+                    beside = problem.channels * copied + fetched + here * (sums * _TURN_BACK + written)
+                    used = _USUAL_DENSITY * problem.channels * taps * here * (sums * 1.1 + tiles * _TAKE)
+                    items = places * split
+                    cost = pieces(items, threads) * (used + beside)
+                    if cost < least:
+                        least = cost
+                        best = Cut(box, (deep, high, wide), tile, here, channels, items, beside)
+    assert best is not None
+    return best
+
+
+def _sizes(out: int, lanes: int) -> set[int]:
+    """Sizes of parts that cut an axis evenly."""
+    most = pieces(out, lanes)
+    return {pieces(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, 22)}
+
+
+def _tiles(lines: int, wide: int, tile: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """Lines, width, first line and first result of each tile."""
+    return [
+        (min(tile[0], lines - line), min(tile[1], wide - first), line, first)
+        for first in range(0, wide, tile[1])
+        for line in range(0, lines, tile[0])
+    ]
+
+
+def _line_up(nbytes: int) -> int:
+    return pieces(nbytes, _LINE) * _LINE
+
+
+def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool) -> Plan:
+    itemsize = dtype.itemsize
+    lanes, most = _ext.shape(_arrays.DTYPES[dtype], _isa.current, dots)
+    cut = _cut(problem, itemsize, threads, lanes, most)
+    deep, high, wide = cut.part
+    d, h, w = problem.lines
+    block = deep * cut.lanes[1], high * cut.lanes[2], wide * cut.lanes[3]
+    patch = Layout(problem.lines, cut.lanes[0], block, block[2] + w.reach)
+    inner = Layout(problem.lines, 1, cut.part, wide + w.reach)
+    channel_pitch = inner.image_pitch + 1 - inner.image_pitch % 2
+    taps = math.prod(problem.kernel)
+
+    at = np.full(taps, -1, np.int64)
+    at[kernel_weights(problem.lines, problem.kernel)] = inner.taps()
+    offsets = np.where(at >= 0, np.arange(cut.channels)[:, None] * channel_pitch + at, -1).astype(np.int32)
+    weight_at = np.full(cut.channels * channel_pitch, -1, np.int32)
+    of_channels = np.arange(cut.channels)[:, None] * problem.channel_step + np.arange(taps)
+    weight_at[offsets[offsets >= 0]] = of_channels[offsets >= 0]
+    copies = [
+        (
+            lanes * (sd * inner.slot_pitches[0] + cell * inner.pitches[0] + sh * inner.slot_pitches[1])
+            + lanes * sw * inner.slot_pitches[2],
+            sd * patch.slot_pitches[0]
+            + cell * patch.pitches[0]
+            + sh * patch.slot_pitches[1]
+            + sw * patch.slot_pitches[2],
+        )
+        for sd in range(len(d.phases))
+        for cell in range(deep + d.reach)
+        for sh in range(len(h.phases))
+        for sw in range(len(w.phases))
+    ]
+    lines = [
+        lanes * (cell * inner.pitches[0] + line * inner.pitches[1]) for cell in range(deep) for line in range(high)
+    ]
+    tiles = _tiles(len(lines), wide, cut.tile)
+
+    listed = cut.rows * cut.channels * taps + _ext.spare
+    list_off = _line_up(8 * cut.rows)
+    list_val = list_off + _line_up(4 * listed)
+    places = pieces(problem.images, cut.lanes[0])
+    places *= math.prod(pieces(line.out, n) for line, n in zip(problem.lines, block, strict=True))
+    parts = min(threads, places) if dots else 0
+    list_pitch = list_val + max(parts, 1) * _line_up(itemsize * listed)
+    lanes_at = _line_up(itemsize * (cut.lanes[0] * patch.image_pitch + 2 * _LINE))
+    sums_at = lanes_at + _line_up(itemsize * lanes * cut.channels * channel_pitch)
+    targets_at = sums_at + _line_up(itemsize * lanes * (cut.rows + dots) * len(lines) * wide)
+    space = targets_at + _line_up(16 * lanes * len(lines))
+    sizes = [
+        problem.images,
+        problem.groups,
+        problem.rows,
+        problem.row_step,
+        cut.rows,
+        problem.channels,
+        problem.channel_step,
+        cut.channels,
+        taps,
+        patch.image_pitch,
+        channel_pitch * lanes,
+        inner.pitches[1] * lanes,
+        high + h.reach,
+        len(copies),
+        len(lines),
+        wide,
+        len(tiles),
+        *cut.lanes,
+        *cut.part,
+        lanes_at,
+        sums_at,
+        targets_at,
+        list_off,
+        list_val,
+        list_pitch,
+    ]
+    blocks = pieces(problem.channels, cut.channels)
+    sets = problem.groups * pieces(problem.rows, cut.rows)
+    used = math.prod(line.taps for line in problem.lines) * problem.channels
+    return Plan(
+        (
+            patch.axes(),
+            patch.phases(),
+            np.array(sizes, np.intp),
+            offsets.ravel(),
+            np.array(copies, np.intp),
+            np.array(lines, np.intp),
+            np.array(tiles, np.intp),
+        ),
+        list_bytes=blocks * list_pitch,
+        space=max(space, list_pitch),
+        sets=sets,
+        sets_at_once=max(1, min(sets, _LISTS_BYTES // (blocks * list_pitch))),
+        units=sets * blocks,
+        places=places,
+        outs=math.prod(line.out for line in problem.lines),
+        weights=problem.groups * problem.rows * problem.channels * taps,
+        weight_at=weight_at,
+        parts=parts,
+        product=float(places * sets * cut.rows * used * len(lines) * wide),
+        beside=float(places * sets * cut.beside),
+    )
+
+
+#: What the gradient of all weights is computed by.
+_DENSE = Implicit()

@@ -45,8 +45,9 @@ def dense(case, w):
     turned = np.flip(w, tuple(range(2, w.ndim))) if case.options.get("flip") else w
     F, channels = w.shape[:2]
     A = np.zeros((F, len(table), case.x[1], cells + 1))
-    for f, o, c in np.ndindex(F, len(table), channels):
-        np.add.at(A[f, o, f // (F // groups) * channels + c], table[o], turned[f, c].ravel())
+    outputs = np.arange(len(table))[:, np.newaxis]
+    for f, c in np.ndindex(F, channels):
+        np.add.at(A[f, :, f // (F // groups) * channels + c], (outputs, table), turned[f, c].ravel())
     return A[..., :cells].reshape(F * len(table), case.x[1] * cells)
 
 

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import scipy
 from _peers import optional
+from scipy import sparse
 
 import fastconv
 
@@ -42,7 +44,7 @@ TURN = 0.06
 LONGEST_SPIN = 0.2
 
 Case = TypeVar("Case")
-Result = Any  # an array or tensor, or a tuple of them
+Result = Any  # an array or tensor, a sparse matrix, or a tuple of them
 Call = Callable[[], Result]
 
 
@@ -180,6 +182,7 @@ def versions() -> dict[str, str | None]:
     return {
         "fastconv": fastconv.__version__,
         "numpy": np.__version__,
+        "scipy": scipy.__version__,
         **{name: module and str(module.__version__) for name, module in peers.items()},
         "python": platform.python_version(),
     }
@@ -196,6 +199,10 @@ def _error(result: Result, reference: Result, dtype: np.dtype | None = None) -> 
     if isinstance(reference, tuple):
         # Not max(), which may pass over NaN.
         return float(np.max([_error(a, b, dtype) for a, b in zip(result, reference, strict=True)]))
+    if sparse.issparse(reference):
+        if result.shape != reference.shape or result.dtype != reference.dtype:
+            return math.inf
+        return float(abs(result - reference).max() / max(abs(reference).max(), np.finfo(reference.dtype).tiny))
     a, b = np.asarray(result), np.asarray(reference)
     if a.shape != b.shape or a.dtype != (dtype or b.dtype):
         return math.inf
@@ -208,12 +215,17 @@ def _timed(call: Call) -> tuple[float, Result]:
     return time.perf_counter() - begin, result
 
 
-def _warm_up(where: str, contenders: Mapping[str, Call], tolerance: float, oracle: Oracle | None) -> dict[str, float]:
+def _warm_up(
+    where: str, contenders: Mapping[str, Call], tolerance: float, oracles: Oracle | Mapping[str, Oracle] | None
+) -> dict[str, float]:
     """One call each, compared with the oracle or else with the first contender's result; returns the errors."""
-    source = next(iter(contenders)) if oracle is None else "the oracle"
+    oracle = None if isinstance(oracles, Mapping) else oracles
+    source = next(iter(contenders)) if oracles is None else "the oracle"
     errors: dict[str, float] = {}
     for name, call in contenders.items():
         result = call()
+        if isinstance(oracles, Mapping):
+            oracle = oracles[name]
         if oracle is None:
             oracle = Oracle(result, np.asarray(result[0] if isinstance(result, tuple) else result).dtype)
             errors[name] = 0.0
@@ -268,7 +280,7 @@ def measure(
     tolerance: float,
     options: Options,
     tick: Callable[[], None],
-    oracle: Oracle | None = None,
+    oracle: Oracle | Mapping[str, Oracle] | None = None,
     turn: float = 0.0,
 ) -> dict[str, Timing | None]:
     """Time contenders in turns, after a round that warms up and checks them.
@@ -284,8 +296,9 @@ def measure(
     options : Options
     tick : callable
         Called between rounds, outside of what is timed.
-    oracle : Oracle, optional
-        What results are compared with; by default the first contender's.
+    oracle : Oracle or mapping of str to Oracle, optional
+        What results are compared with, all or each by its name; by default the
+        first contender's.
     turn : float
         Seconds for which a contender repeats its call when its turn comes, after
         one that is not timed: it is measured as in a loop of such calls, its own

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ def why_not() -> str | None:
 
 
 def extra(contender: str, layer: Layer, op: str, batch: int, threads: int) -> Extra:
-    """Of `contender` ('PyTorch', 'ONNX Runtime' or an algorithm of fastconv), in a new process."""
+    """Of `contender` ('PyTorch', 'ONNX Runtime' or an algorithm of fastconv), in a new process.
+
+    With 'matrix' for op it is who makes the layer's Toeplitz matrix: 'fastconv' or 'COO to CSR'.
+    """
     given = {"contender": contender, "layer": list(layer), "op": op, "batch": batch, "threads": threads}
     limits = {"FASTCONV_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
     command = [sys.executable, __file__]
@@ -84,6 +88,11 @@ def _resident(which: str) -> int:
 
 
 def _call(contender: str, layer: Layer, op: str, arrays: tuple[np.ndarray, ...], threads: int) -> Call | None:
+    if op == "matrix":
+        from _matrices import by_coo
+        from _matrices import ours as matrix
+
+        return partial({"fastconv": matrix, "COO to CSR": by_coo}[contender], layer, arrays[1])
     if contender == "PyTorch":
         return pytorch(layer, op, *arrays)
     if contender == "ONNX Runtime":
@@ -96,6 +105,8 @@ def _call(contender: str, layer: Layer, op: str, arrays: tuple[np.ndarray, ...],
 def _nbytes(result: Any) -> int:
     if result is None:
         return 0
+    if hasattr(result, "indptr"):
+        result = result.data, result.indices, result.indptr
     return sum(map(_nbytes, result)) if isinstance(result, tuple) else result.nbytes
 
 

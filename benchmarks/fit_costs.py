@@ -81,7 +81,12 @@ def _calls(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> d
             return lambda: algorithm.backward_data(dout, w, geometry, result, threads)
         return lambda: algorithm.backward_weights(x, dout, geometry, result, threads)
 
-    able = {name: a for name, a in REGISTRY.items() if name != "reference" and not a.unsupported(op, geometry, dtype)}
+    # Those that skip zeros have a density in their costs: fit_pruned.py has them.
+    able = {
+        name: a
+        for name, a in REGISTRY.items()
+        if name != "reference" and not a.skips_zeros and not a.unsupported(op, geometry, dtype)
+    }
     return {name: call(a) for name, a in able.items()}
 
 

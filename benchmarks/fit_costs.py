@@ -37,8 +37,6 @@ HOPELESS = 8.0
 MOST = 3e9
 #: Rounds of turns; the best counts, as what else runs here only adds.
 ROUNDS = 3
-#: These are as slow as they look: the rates they have were measured once.
-NOT_FITTED = {"reference", "toeplitz"}
 #: Seconds an algorithm repeats its call in a turn, and those of them that count: threads have to wake first.
 TURN, COUNTED = 0.03, 0.015
 #: Of the search: how near two costs are, in their logarithms, where the choice is taken for open, and how much
@@ -83,7 +81,12 @@ def _calls(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> d
             return lambda: algorithm.backward_data(dout, w, geometry, result, threads)
         return lambda: algorithm.backward_weights(x, dout, geometry, result, threads)
 
-    able = {n: a for n, a in REGISTRY.items() if n not in NOT_FITTED and not a.unsupported(op, geometry, dtype)}
+    # Those that skip zeros have a density in their costs: fit_pruned.py has them.
+    able = {
+        name: a
+        for name, a in REGISTRY.items()
+        if name != "reference" and not a.skips_zeros and not a.unsupported(op, geometry, dtype)
+    }
     return {name: call(a) for name, a in able.items()}
 
 

@@ -253,16 +253,23 @@ static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t
 /* The sum of the lanes, in one order. */
 FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 {
-    FC_T all[FC_VL];
-    int i, n;
-    FC_N(fc_store)(all, v);
-    FC_UNROLL
-    for (n = FC_VL / 2; n > 0; n /= 2) {
-        FC_UNROLL
-        for (i = 0; i < n; i++)
-            all[i] += all[i + n];
-    }
-    return all[0];
+#if FC_VL == 16
+    v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3);
+    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1);
+    return v[0] + v[1];
+#elif FC_VL == 8
+    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 2, 3, 0, 1);
+    return v[0] + v[1];
+#elif FC_VL == 4
+    v += __builtin_shufflevector(v, v, 2, 3, 0, 1);
+    return v[0] + v[1];
+#elif FC_VL == 2
+    return v[0] + v[1];
+#else
+    return v;
+#endif
 }
 
 /* val += dout * cells, for a tile of every row: the gradient of each weight that is not zero.

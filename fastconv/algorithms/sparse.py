@@ -38,6 +38,10 @@ _USUAL_DENSITY = 0.1
 #: put back a vector of a tile, to begin a list, and to take an element from it.
 _TURN, _TURN_LINE, _TURN_BACK = 3.0, 16.0, 5.0
 _LINES = 6.0
+#: And to begin a padded block of a channel, and a row of one.
+_FILL, _FILL_ROW = 150.0, 12.0
+#: How much of an item the other threads wait in the end, usually.
+_LATE = 0.2
 _FETCH, _BEGIN, _TAKE = 3.0, 8.0, 1.5
 #: Tables longer than this are not kept with the geometry.
 _LONG = 1 << 16
@@ -290,7 +294,7 @@ def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int) -
                 # Rows are read from memory, and results written, by whole lines of it.
                 high_, wide_ = high * box[2], wide * box[3]
                 row = _LINES * (1 + (wide_ + w.reach) * w.stride * itemsize / _LINE)
-                copied += box[0] * deep * box[1] * min((high_ + h.reach) * h.stride, h.size) * row
+                copied += _FILL + box[0] * deep * box[1] * min((high_ + h.reach) * h.stride, h.size) * (_FILL_ROW + row)
                 written = box[0] * deep * box[1] * high_ * _LINES * (1 + wide_ * w.jump * itemsize / _LINE)
                 for split in sorted({pieces(problem.rows, rows), threads, 2 * threads}):
                     if split > problem.rows or pieces(problem.rows, split) > rows:
@@ -300,7 +304,8 @@ def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int) -
                     beside = problem.channels * copied + fetched + here * (sums * _TURN_BACK + written)
                     used = _USUAL_DENSITY * problem.channels * taps * here * (sums * 1.1 + tiles * _TAKE)
                     items = places * split
-                    cost = pieces(items, threads) * (used + beside)
+                    # A thread that comes late, or has the last item, is waited for.
+                    cost = (pieces(items, threads) + _LATE * (threads > 1)) * (used + beside)
                     if cost < least:
                         least = cost
                         best = Cut(box, (deep, high, wide), tile, here, channels, items, beside)

@@ -247,8 +247,8 @@ def main() -> None:
         vars(row.geometry).pop("_chosen", None)
         vars(row.geometry).pop("_winograd", None)
     report(rows, before, screen, options)
-    if keep:
-        RATES.write_text(_source(rates), encoding="utf-8")
+    if keep:  # with those that other scripts fit
+        RATES.write_text(_source(_rates_in_use()), encoding="utf-8")
         screen.print(f"wrote {RATES.name}")
 
 

@@ -207,3 +207,16 @@ def test_explain_with_density():
         fastconv.explain(*layer, density=2)
     with pytest.raises(TypeError, match="density must be a number from 0 to 1, got '1'"):
         fastconv.explain(*layer, density="1")
+
+
+def test_kernels_that_reach_too_far_are_refused_and_not_chosen(rng):
+    """Taps 3000 cells apart: a block of one output would be gigabytes."""
+    x, w = rng.standard_normal((1, 64, 20, 20)), rng.standard_normal((64, 64, 3, 3))
+    w[rng.random(w.shape) < 0.95] = 0
+    far = {"pad": 3000, "dilation": 3000}
+    with pytest.raises(ValueError, match=r"algorithm 'sparse' cannot do this forward: the kernel \(3, 3\) with dilation"):
+        fastconv.conv(x, w, algorithm="sparse", **far)
+    with pytest.raises(ValueError, match=r"the dilation is \(3000, 3000\), and the image has fewer cells"):
+        fastconv.conv(x, w, algorithm="winograd", **far)
+    # Only the tap in the middle meets the image.
+    np.testing.assert_allclose(fastconv.conv(x, w, **far), fastconv.conv(x, w[:, :, 1:2, 1:2]), atol=1e-10)

@@ -576,3 +576,10 @@ def test_auto_leaves_the_algorithm_alone():
         if all(case.x):
             for op in algorithms.OPS:
                 assert algorithms.choose(op, case.geometry, np.dtype(np.float32), 2).name != "toeplitz"
+
+
+def test_nan_weights_show_where_they_meet_padding():
+    x, w = np.ones((1, 1, 3)), np.array([[[np.nan, 1.0, 1.0]]])
+    out = fastconv.conv(x, w, pad=1, algorithm="toeplitz")
+    np.testing.assert_array_equal(out, fastconv.conv(x, w, pad=1, algorithm="reference"))
+    assert np.isnan(out).all()

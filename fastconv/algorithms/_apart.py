@@ -30,6 +30,8 @@ def _steps(geometry: ConvGeometry) -> tuple[int, ...]:
 def reason(geometry: ConvGeometry) -> str | None:
     """Why a convolution cannot be taken apart, or None where it can."""
     for axis, step in zip(geometry.axes, _steps(geometry), strict=True):
+        if step > axis.size:
+            return f"the dilation is {tuple(a.dilation for a in geometry.axes)}, and the image has fewer cells than that"
         if axis.lo % step:
             return (
                 f"the dilation is {tuple(a.dilation for a in geometry.axes)}, and it needs 1 or "
@@ -82,7 +84,7 @@ class Apart:
         """The undilated convolution of the parts of `count` images."""
         if count not in self._parts:
             axes = tuple(_axis(axis, step) for axis, step in zip(self.whole.axes, self.steps, strict=True))
-            shape = (count * math.prod(self.steps), self.whole.x_shape[1], *(axis.size for axis in axes))
+            shape = (count * self.parts, self.whole.x_shape[1], *(axis.size for axis in axes))
             self._parts[count] = replace(self.whole, x_shape=shape, axes=axes)
         return self._parts[count]
 
@@ -121,6 +123,11 @@ class Apart:
     def copied(self, itemsize: int) -> int:
         """Bytes of the parts of all images."""
         return sum(map(math.prod, self._shapes(self.whole.x_shape[0]))) * itemsize
+
+    @property
+    def parts(self) -> int:
+        """How many images one becomes."""
+        return math.prod(self.steps)
 
     def held(self, itemsize: int) -> int:
         """Bytes of the parts there are at a time."""

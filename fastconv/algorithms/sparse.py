@@ -23,6 +23,8 @@ _CELLS_BYTES = 28 << 10
 _SUMS_BYTES = 1 << 19
 #: Of a block in lanes, where its kernel reaches far.
 _BLOCK_BYTES = 1 << 20
+#: Of a block of one output in the widest lanes.
+_MOST_BYTES = 1 << 24
 #: Of the lists of weights that are not zero, were none of them zero.
 _LISTS_BYTES = 3 << 23
 #: Of the padded block of one channel.
@@ -110,6 +112,17 @@ class Sparse(Algorithm):
 
     name = "sparse"
     skips_zeros = True
+
+    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        """Where a kernel reaches so far that the cells of a single output are too many to be kept beside each other."""
+        for problem in _problems(op, geometry):
+            cells = math.prod(len(line.phases) * (1 + line.reach) for line in problem.lines)
+            if cells * 64 > _MOST_BYTES:
+                return (
+                    f"the kernel {geometry.kernel} with dilation {tuple(a.dilation for a in geometry.axes)} reaches over "
+                    f"{cells} cells, and its blocks hold {_MOST_BYTES // 64} at most"
+                )
+        return None
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The lists, and per thread a padded block, the same in lanes, and sums."""

@@ -79,7 +79,9 @@ class Toeplitz(Algorithm):
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """Y = A @ X + b"""
+        """Y = A @ X + b; padding has columns only where NaN or infinity among the weights would show in it."""
+        if any(map(any, geometry.pads)) and not np.isfinite(w).all():
+            x, geometry = np.pad(x, ((0, 0), (0, 0), *geometry.pads)), geometry.padded
         _multiply("forward", x, w, b, geometry, out, threads)
 
     def backward_data(

@@ -28,8 +28,8 @@ _TILES, _MOST_TILES = 112, 192
 _SUMS = 128
 #: Weights that are turned at a time, filters side by side: they stay in the second-level cache.
 _TURNED_BYTES = 1 << 17
-#: What a byte taken apart costs beside one touched.
-_COPY = 4
+#: What a byte taken apart costs beside one touched, and each part, in bytes.
+_COPY, _PART = 4, 10_000
 #: Tables longer than this are not kept with the geometry.
 _LONG = 1 << 16
 
@@ -121,7 +121,8 @@ class Winograd(Algorithm):
         apart = _apart.Apart.of(geometry)
         if apart is not None:
             work = self.work(op, apart.part(geometry.x_shape[0]), dtype, threads)
-            return work | {"touched": work["touched"] + _COPY * apart.copied(dtype.itemsize)}
+            copied = _COPY * apart.copied(dtype.itemsize) + _PART * apart.parts * len(list(apart.chunks()))
+            return work | {"touched": work["touched"] + copied}
         return _plan(op, geometry, dtype, threads).work
 
     def forward(

@@ -281,12 +281,8 @@ def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int) -
     vector = lanes * itemsize
     best, least = None, math.inf
     for box in _lane_boxes(lanes, problem):
-        wides = sorted(
-            {pieces(w.out, n * box[3]) for n in range(1, w.out + 1)} if w.out <= 64 else _sizes(w.out, box[3])
-        )
-        highs = sorted(_sizes(h.out, box[2]))
-        for wide in (n for n in wides if n <= _MOST_WIDE or n == wides[0]):
-            for high in (n for n in highs if n <= _MOST_HIGH):
+        for wide in sorted(n for n in _sizes(w.out, box[3]) if n <= _MOST_WIDE):
+            for high in sorted(n for n in _sizes(h.out, box[2]) if n <= _MOST_HIGH):
                 deep = 1 if high * box[2] < h.out else min(pieces(d.out, box[1]), max(1, 4 // high))
                 lines = deep * high
                 tile = _tile(lines, wide, most)
@@ -305,10 +301,10 @@ def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int) -
                     places *= pieces(line.out, parts * part)
                 copied = slots * (deep + d.reach) * (high + h.reach) * (_TURN_LINE + (wide + w.reach) * _TURN)
                 # Rows are read from memory, and results written, by whole lines of it.
-                high_, wide_ = high * box[2], wide * box[3]
-                row = _LINES * (1 + (wide_ + w.reach) * w.stride * itemsize / _LINE)
-                copied += _FILL + box[0] * deep * box[1] * min((high_ + h.reach) * h.stride, h.size) * (_FILL_ROW + row)
-                written = box[0] * deep * box[1] * high_ * _LINES * (1 + wide_ * w.jump * itemsize / _LINE)
+                planes, down, across = box[0] * deep * box[1], high * box[2], wide * box[3]
+                row = _FILL_ROW + _LINES * (1 + (across + w.reach) * w.stride * itemsize / _LINE)
+                copied += _FILL + planes * min((down + h.reach) * h.stride, h.size) * row
+                written = planes * down * _LINES * (1 + across * w.jump * itemsize / _LINE)
                 for split in sorted({pieces(problem.rows, rows), threads, 2 * threads}):
                     if split > problem.rows or pieces(problem.rows, split) > rows:
                         continue
@@ -329,7 +325,7 @@ def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int) -
 def _sizes(out: int, lanes: int) -> set[int]:
     """Sizes of parts that cut an axis evenly."""
     most = pieces(out, lanes)
-    return {pieces(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, 22)}
+    return {pieces(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, _MOST_WIDE + 1)}
 
 
 def _tiles(lines: int, wide: int, tile: tuple[int, int]) -> list[tuple[int, int, int, int]]:

@@ -25,7 +25,7 @@ DENSE = ("auto", "implicit", "im2col", "PyTorch")
 PRUNED = ("sparse", "auto, pruned", "toeplitz", "CSR by SciPy", "CSR by fastconv")
 #: Those of them that compute with the Toeplitz matrix.
 BY_MATRIX = PRUNED[2:]
-WITHOUT_CHANNELS = "implicit, channels cut out"
+WITHOUT_CHANNELS = "auto, channels cut out"
 #: A larger matrix is not made.
 MOST_BYTES = 128 << 20
 
@@ -57,7 +57,7 @@ class Case:
             return found
         flat = w.reshape(*w.shape[:2], -1)
         units = flat.shape[2 if self.pattern == "taps" else 1]
-        counts = range(0, units, 2) if self.pattern == "taps" else [units * percent // 100 for percent in RANDOM]
+        counts = range(0, units, 2) if self.pattern == "taps" else [round(units * percent / 100) for percent in RANDOM]
         order = rng.permutation(units)
         for count in counts:
             pruned = flat.copy()
@@ -69,10 +69,11 @@ class Case:
         return found
 
 
-def _cut(layer: Layer, x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """A dense layer of the channels that are left, which are copied on every call."""
+def _without_channels(layer: Layer, x: np.ndarray, w: np.ndarray, b: np.ndarray) -> Call:
+    """A dense layer of the channels that are left: weights are cut once, images on every call."""
     kept = np.flatnonzero(w.any(axis=(0, *range(2, w.ndim))))
-    return fastconv.conv(x[:, kept], w[:, kept], b, **layer.options, algorithm="implicit")
+    left = np.ascontiguousarray(w[:, kept])
+    return lambda: fastconv.conv(x[:, kept], left, b, **layer.options)
 
 
 def nnz(layer: Layer, w: np.ndarray) -> int:
@@ -117,7 +118,7 @@ def contenders(case: Case, threads: int) -> tuple[Contenders, dict[str, Oracle],
                 here["toeplitz"] = ours(*args, "toeplitz")
                 here |= by_matrix(layer, pruned, x, geometry.out_shape, threads)
         elif case.pattern == "channels":
-            here[WITHOUT_CHANNELS] = partial(_cut, layer, x, pruned, b)
+            here[WITHOUT_CHANNELS] = _without_channels(layer, x, pruned, b)
         if not zeros:
             dense = {name: ours(*args, name) for name in DENSE[:3]} | {"PyTorch": pytorch(*args)}
             calls |= dense

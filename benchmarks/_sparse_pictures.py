@@ -20,7 +20,7 @@ LOOKS = {
     "toeplitz": ("#E69F00", "^", "-"),
     "CSR by fastconv": ("#CC79A7", "v", "-"),
     "CSR by SciPy": ("0.5", "P", "-"),
-    WITHOUT_CHANNELS: ("#0072B2", "s", "-"),
+    WITHOUT_CHANNELS: ("black", "s", "-"),
 }
 LABELS = {
     "auto": "auto, dense",

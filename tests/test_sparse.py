@@ -214,7 +214,9 @@ def test_kernels_that_reach_too_far_are_refused_and_not_chosen(rng):
     x, w = rng.standard_normal((1, 64, 20, 20)), rng.standard_normal((64, 64, 3, 3))
     w[rng.random(w.shape) < 0.95] = 0
     far = {"pad": 3000, "dilation": 3000}
-    with pytest.raises(ValueError, match=r"algorithm 'sparse' cannot do this forward: the kernel \(3, 3\) with dilation"):
+    with pytest.raises(
+        ValueError, match=r"algorithm 'sparse' cannot do this forward: the kernel \(3, 3\) with dilation"
+    ):
         fastconv.conv(x, w, algorithm="sparse", **far)
     with pytest.raises(ValueError, match=r"the dilation is \(3000, 3000\), and the image has fewer cells"):
         fastconv.conv(x, w, algorithm="winograd", **far)

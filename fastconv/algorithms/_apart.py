@@ -29,12 +29,13 @@ def _steps(geometry: ConvGeometry) -> tuple[int, ...]:
 
 def reason(geometry: ConvGeometry) -> str | None:
     """Why a convolution cannot be taken apart, or None where it can."""
+    dilation = tuple(axis.dilation for axis in geometry.axes)
     for axis, step in zip(geometry.axes, _steps(geometry), strict=True):
         if step > axis.size:
-            return f"the dilation is {tuple(a.dilation for a in geometry.axes)}, and the image has fewer cells than that"
+            return f"the dilation is {dilation}, and the image has fewer cells than that"
         if axis.lo % step:
             return (
-                f"the dilation is {tuple(a.dilation for a in geometry.axes)}, and it needs 1 or "
+                f"the dilation is {dilation}, and it needs 1 or "
                 f"padding in front that is a multiple of it, not {tuple(a.lo for a in geometry.axes)}"
             )
     return None

@@ -118,8 +118,9 @@ class Sparse(Algorithm):
         for problem in _problems(op, geometry):
             cells = math.prod(len(line.phases) * (1 + line.reach) for line in problem.lines)
             if cells * 64 > _MOST_BYTES:
+                dilation = tuple(axis.dilation for axis in geometry.axes)
                 return (
-                    f"the kernel {geometry.kernel} with dilation {tuple(a.dilation for a in geometry.axes)} reaches over "
+                    f"the kernel {geometry.kernel} with dilation {dilation} reaches over "
                     f"{cells} cells, and its blocks hold {_MOST_BYTES // 64} at most"
                 )
         return None

@@ -7,12 +7,14 @@ cells at every tap.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from fastconv.algorithms.base import Op
 from fastconv.geometry import ConvGeometry
 
 #: A cache line in bytes; channels start an odd number of them apart, so that they do not meet in one cache set.
@@ -103,6 +105,35 @@ def backward_lines(axis_row: tuple[int, ...]) -> list[Line]:
         count = (size - phase - 1) // stride + 1
         lines.append(Line(out, 1, -first, step, count, phase, stride, size, weights))
     return lines
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A product, as the kernels see it: rows of weights against channels of a source."""
+
+    lines: tuple[Line, Line, Line]
+    images: int
+    groups: int
+    rows: int
+    row_step: int
+    channels: int
+    channel_step: int
+    kernel: tuple[int, ...]
+    pointwise: bool
+
+
+def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
+    """Of the image and the weights; for backward_data of dout and the flipped weights, one per stride phase."""
+    groups, taps = geometry.groups, geometry.taps
+    filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
+    if op != "backward_data":
+        sizes = filters, channels * taps, channels, taps
+        lines = [forward_lines(geometry)]
+    else:
+        sizes = channels, taps, filters, channels * taps
+        per_axis = [backward_lines(axis.row()) for axis in geometry.axes]
+        lines = [lift(axes) for axes in itertools.product(*per_axis)]
+    return [Problem(part, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise) for part in lines]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,13 +15,14 @@ from fastconv._ext import implicit_weights as _ext_weights
 from fastconv.algorithms._blocks import (
     Layout,
     Line,
-    backward_lines,
+    Problem,
     even,
     forward_lines,
     kernel_weights,
     lift,
     line_up,
     pieces,
+    problems,
     shared_row,
 )
 from fastconv.algorithms.base import Algorithm, Op, share, touched
@@ -66,21 +66,6 @@ class Plan:
     def copied(self) -> int:
         """Bytes a plain copy moves in the time it takes, for `_threads.share`."""
         return int(self.product * _isa.BYTES_PER_OPERATION)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A product, as the kernel sees it: rows of weights against channels of a source."""
-
-    lines: tuple[Line, Line, Line]
-    images: int
-    groups: int
-    rows: int
-    row_step: int
-    channels: int
-    channel_step: int
-    kernel: tuple[int, ...]
-    pointwise: bool
 
 
 class Implicit(Algorithm):
@@ -193,29 +178,10 @@ def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tup
     if op == "backward_weights":
         plans: tuple[Plan, ...] = (_weights_plan(geometry, dtype.itemsize, threads, tile),)
     else:
-        plans = tuple(_product_plan(p, dtype.itemsize, threads, tile) for p in _problems(op, geometry))
+        plans = tuple(_product_plan(p, dtype.itemsize, threads, tile) for p in problems(op, geometry))
     if sum(len(table) for plan in plans for table in plan.tables) <= _LONG_K:
         kept[key] = plans
     return plans
-
-
-def _phases(geometry: ConvGeometry) -> list[tuple[Line, Line, Line]]:
-    """The convolutions of dout that make up dx."""
-    per_axis = [backward_lines(axis.row()) for axis in geometry.axes]
-    return [lift(lines) for lines in itertools.product(*per_axis)]
-
-
-def _problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
-    groups = geometry.groups
-    filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
-    taps = geometry.taps
-    if op == "forward":
-        sizes = filters, channels * taps, channels, taps
-        lines = [forward_lines(geometry)]
-    else:
-        sizes = channels, taps, filters, channels * taps
-        lines = _phases(geometry)
-    return [Problem(part, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise) for part in lines]
 
 
 def _flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import sparse as _ext
-from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, pieces
+from fastconv.algorithms._blocks import Layout, Problem, even, kernel_weights, pieces, problems
 from fastconv.algorithms.base import Algorithm, Op, seconds, touched
 from fastconv.algorithms.implicit import Implicit
 from fastconv.geometry import ConvGeometry
@@ -74,20 +74,6 @@ class Plan:
     beside: float
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A product, as the kernel sees it: rows of weights against channels of a source."""
-
-    lines: tuple[Line, Line, Line]
-    images: int
-    groups: int
-    rows: int
-    row_step: int
-    channels: int
-    channel_step: int
-    kernel: tuple[int, ...]
-
-
 class Sparse(Algorithm):
     """Scaled rows added up in registers, for weights of which most are zero.
 
@@ -115,7 +101,7 @@ class Sparse(Algorithm):
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Where a kernel reaches so far that the cells of a single output are too many to be kept beside each other."""
-        for problem in _problems(op, geometry):
+        for problem in problems(op, geometry):
             cells = math.prod(len(line.phases) * (1 + line.reach) for line in problem.lines)
             if cells * 64 > _MOST_BYTES:
                 dilation = tuple(axis.dilation for axis in geometry.axes)
@@ -225,23 +211,10 @@ def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tup
     key = op, dtype.itemsize, threads, _isa.current
     if key in kept:
         return kept[key]
-    plans = tuple(_plan(problem, dtype, threads, op == "backward_weights") for problem in _problems(op, geometry))
+    plans = tuple(_plan(problem, dtype, threads, op == "backward_weights") for problem in problems(op, geometry))
     if sum(len(table) for plan in plans for table in plan.tables) <= _LONG:
         kept[key] = plans
     return plans
-
-
-def _problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
-    groups, taps = geometry.groups, geometry.taps
-    filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
-    if op != "backward_data":
-        sizes = filters, channels * taps, channels, taps
-        lines = [forward_lines(geometry)]
-    else:
-        sizes = channels, taps, filters, channels * taps
-        per_axis = [backward_lines(axis.row()) for axis in geometry.axes]
-        lines = [lift(axes) for axes in itertools.product(*per_axis)]
-    return [Problem(part, geometry.x_shape[0], groups, *sizes, geometry.kernel) for part in lines]
 
 
 @dataclass(frozen=True)

@@ -128,16 +128,18 @@ def _three(geometry: ConvGeometry) -> tuple:
 def _structure(
     geometry: ConvGeometry, axes: list[_spans.Spans], rows: int, cols: int, steps: tuple[int, int, int]
 ) -> Structure:
-    header, parts, at = [], [], 18
+    header, parts, at, tables = [], [], 18, []
     for axis in axes:
-        pieces = [np.array(part, np.intp).ravel() for part in (axis.segments, axis.entries, axis.lists)]
+        pieces = axis.arrays()
         places = [at, at + pieces[0].size, at + pieces[0].size + pieces[1].size]
-        header += [axis.positions, axis.limit, len(axis.segments), *places]
+        header += [axis.positions, axis.limit, len(pieces[0]), *places]
         at += sum(piece.size for piece in pieces)
-        parts += pieces
+        parts += [piece.ravel() for piece in pieces]
+        tables.append(pieces[0])
     kernel = (*(1,) * (3 - geometry.rank), *geometry.kernel)
     sizes = (geometry.groups, rows, cols, *steps, kernel[1] * kernel[2], kernel[2], geometry.taps)
-    (d, dn), (h, hn), (w, wn) = (axis.counts() for axis in axes)
+    # Of every segment its positions, and the entries of each.
+    (d, dn), (h, hn), (w, wn) = ((table[:, 2], table[:, 4] - table[:, 3]) for table in tables)
     return Structure(
         np.concatenate([np.array(header, np.intp), *parts]),
         np.array(sizes, np.intp),

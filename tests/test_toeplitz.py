@@ -125,6 +125,64 @@ def test_wide_indices_and_the_transpose(case):
         assert np.array_equal(getattr(C, name), getattr(expected, name))
 
 
+def windows(x, k, options):
+    """Which cells each output of one channel and axis meets at each tap, -1 where there is none: (outputs, taps)."""
+    lo, mode = options["pad"], options["pad_mode"]
+    image = np.pad(np.arange(x), lo, **({"constant_values": -1} if mode == "constant" else {}), mode=mode)
+    span = (k - 1) * options["dilation"] + 1
+    return np.lib.stride_tricks.sliding_window_view(image, span)[:: options["stride"], :: options["dilation"]]
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
+def test_borders_of_every_kind_against_padded_images(mode, rng, monkeypatch):
+    """Pads wider than the image, kernels longer than it, strides past both; in blocks of a few windows, too."""
+    named = {"constant": "zeros", "edge": "replicate", "wrap": "circular"}.get(mode, mode)
+    seen = 0
+    for x, k, stride, dilation in itertools.product((1, 2, 5, 8), (1, 2, 3, 7), (1, 2, 3, 30), (1, 2, 9)):
+        for pad in {0, 1, x - 1, x, 3 * x + 4, 40}:
+            if x + 2 * pad <= (k - 1) * dilation or pad > {"reflect": x - 1, "circular": x}.get(named, pad):
+                continue
+            monkeypatch.setattr("fastconv._spans._CELLS", (1 << 20, 3 * k)[seen % 2])
+            seen += 1
+            options = {"stride": stride, "pad": pad, "dilation": dilation}
+            w = rng.integers(1, 9, k).astype(float)
+            w[rng.random(k) < 0.3 * (seen % 3 == 0)] = 0
+            cells = windows(x, k, {**options, "pad_mode": mode})
+            exact = np.zeros((len(cells), x + 1))
+            np.add.at(exact, (np.arange(len(cells))[:, np.newaxis], cells), w)
+            for flip in (False, True):
+                weights = (w[::-1] if flip else w)[np.newaxis, np.newaxis]
+                for form in ("csr", "csc"):
+                    A = toeplitz_matrix(weights, (1, x), pad_mode=named, flip=flip, format=form, **options)
+                    assert np.array_equal(A.toarray(), exact[:, :x])
+                    assert A.nnz == np.count_nonzero(exact[:, :x]) and A.has_canonical_format
+    assert seen > 300
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options", "most"),
+    [
+        (10, 3, {"pad": 10**15}, 10),
+        (10, 3, {"pad": 10**15, "dilation": 10**8}, 10),
+        (10, 3, {"pad": 10**15, "pad_mode": "replicate"}, 10),
+        (10**5, 3, {"pad": 10**5, "pad_mode": "circular"}, 20),
+        (10**5, 3, {"pad": 10**5 - 1, "pad_mode": "reflect"}, 10),
+        (20000, 2001, {"pad": 1000, "pad_mode": "circular"}, 4 * 2001),
+        (10**6, 3, {"stride": 10**6}, 10),
+        (10**6, 3, {"stride": 1000}, 5000),
+    ],
+)
+def test_borders_take_few_segments_however_wide(x, w, options, most):
+    """Positions that meet nothing, or the same cells shifted, are one entry of the table."""
+    geometry = fastconv.conv_geometry((1, 1, x), (1, 1, w), **options)
+    structures = [_csr.of_outputs(geometry, False)]
+    if geometry.pad_mode == "zeros":
+        structures.append(_csr.of_cells(geometry, False))
+    for structure in structures:
+        assert len(structure.counts) <= most and structure.table.size <= 20 * (most + w)
+        assert structure.counts.sum() == structure.shape[0]
+
+
 def test_published_4x16():
     """Dumoulin and Visin, section 4.1: the 3x3 kernel w on a 4x4 image, unrolled; C^T is the transposed convolution."""
     w = np.arange(1.0, 10.0).reshape(1, 1, 3, 3)

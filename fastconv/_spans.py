@@ -83,7 +83,7 @@ class Spans:
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
         """Positions from `first` on, whose `taps` meet `cells` (positions, taps), some of them the same."""
-        n, k = cells.shape
+        n = len(cells)
         order = np.argsort(cells, axis=1, kind="stable")
         cells = np.take_along_axis(cells, order, 1)
         base, offsets = cells[:, 0].copy(), cells - cells[:, :1]

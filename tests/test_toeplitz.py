@@ -352,6 +352,7 @@ def test_size_in_advance(case, monkeypatch):
         assert sizes[-1] == exact if case.geometry.pad_mode == "zeros" else 0 <= sizes[-1] <= exact
 
 
+@pytest.mark.filterwarnings("ignore:Constructing a DIA matrix")
 def test_formats_are_refused_by_the_memory_that_they_take(monkeypatch):
     w = np.ones((16, 16, 3, 3), np.float32)
     A = toeplitz_matrix(w, (16, 12, 12), stride=2, pad=1)

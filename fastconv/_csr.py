@@ -29,6 +29,11 @@ _KEPT = 1 << 14
 _SLOTS = 2048
 #: What takes fewer bytes is there in any case: to ask takes longer than to write them.
 _ALWAYS_FREE = 1 << 24
+#: Bytes for each entry, and for each row, that SciPy takes to bring 'csr' into these formats, as measured at their
+#: worst: Python's objects, and for 'dia' the diagonal of every entry, sorted. All others take another matrix.
+_CONVERSION = {"dok": (220, 0), "lil": (76, 136), "dia": (48, 0)}
+#: Entries looked at a time for their diagonals.
+_PART = 1 << 20
 
 
 class MatrixTooLargeError(MemoryError, ValueError):
@@ -128,16 +133,18 @@ def _three(geometry: ConvGeometry) -> tuple:
 def _structure(
     geometry: ConvGeometry, axes: list[_spans.Spans], rows: int, cols: int, steps: tuple[int, int, int]
 ) -> Structure:
-    header, parts, at = [], [], 18
+    header, parts, at, tables = [], [], 18, []
     for axis in axes:
-        pieces = [np.array(part, np.intp).ravel() for part in (axis.segments, axis.entries, axis.lists)]
+        pieces = axis.arrays()
         places = [at, at + pieces[0].size, at + pieces[0].size + pieces[1].size]
-        header += [axis.positions, axis.limit, len(axis.segments), *places]
+        header += [axis.positions, axis.limit, len(pieces[0]), *places]
         at += sum(piece.size for piece in pieces)
-        parts += pieces
+        parts += [piece.ravel() for piece in pieces]
+        tables.append(pieces[0])
     kernel = (*(1,) * (3 - geometry.rank), *geometry.kernel)
     sizes = (geometry.groups, rows, cols, *steps, kernel[1] * kernel[2], kernel[2], geometry.taps)
-    (d, dn), (h, hn), (w, wn) = (axis.counts() for axis in axes)
+    # Of every segment its positions, and the entries of each.
+    (d, dn), (h, hn), (w, wn) = ((table[:, 2], table[:, 4] - table[:, 3]) for table in tables)
     return Structure(
         np.concatenate([np.array(header, np.intp), *parts]),
         np.array(sizes, np.intp),
@@ -163,40 +170,112 @@ def nbytes(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> int:
     return nnz * (dtype.itemsize + width) + (shape[0] + 1) * width
 
 
-def why_not(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> str | None:
-    """Why no arrays can index such a matrix; None where they can."""
+def _named(shape: tuple[int, int], nnz: int, turned: bool, least: bool = False) -> str:
+    rows, columns = shape[::-1] if turned else shape
+    return f"the Toeplitz matrix {rows} x {columns} has {'at least ' if least else ''}{nnz} entries"
+
+
+def why_not(shape: tuple[int, int], nnz: int, dtype: np.dtype, turned: bool = False, least: bool = False) -> str | None:
+    """Why no arrays can index such a matrix; None where they can. It is the transpose of one that is `turned`."""
     size = nbytes(shape, nnz, dtype)
     if max(*shape, size) <= sys.maxsize:
         return None
-    return (
-        f"the Toeplitz matrix {shape[0]} x {shape[1]} has {nnz} entries, {size} bytes in {dtype}: "
-        "more than can be indexed"
-    )
+    return f"{_named(shape, nnz, turned, least)}, {size} bytes in {dtype}: more than can be indexed"
 
 
-def check_size(shape: tuple[int, int], nnz: int, dtype: np.dtype, copies: int = 1) -> None:
-    """Refuse a matrix that cannot be indexed, or whose arrays are not free, before any of them is allocated."""
-    reason = why_not(shape, nnz, dtype)
-    if reason is not None:
-        raise ValueError(reason)
-    size = copies * nbytes(shape, nnz, dtype)
+def _refuse_above_free(size: int, what: str, form: str) -> None:
     free = _memory.available() if size > _ALWAYS_FREE else None
     if free is not None and size > free:
+        made = "" if form == "csr" else f" while they are brought into format {form!r}"
         raise MatrixTooLargeError(
-            f"the Toeplitz matrix {shape[0]} x {shape[1]} has {nnz} entries, which take {size} bytes in {dtype}"
-            f"{' while they are brought into this format' if copies > 1 else ''}; {free} bytes are free. "
-            "toeplitz_operator computes the same map without a matrix"
+            f"{what}{made}; {free} bytes are free. toeplitz_operator computes the same map without a matrix"
         )
 
 
-def build(w: np.ndarray, structure: Structure, threads: int, copies: int = 1, indices: np.dtype | None = None) -> Csr:
+def check_size(
+    shape: tuple[int, int], nnz: int, dtype: np.dtype, form: str = "csr", turned: bool = False, least: bool = False
+) -> None:
+    """Refuse a matrix that cannot be indexed, or whose arrays are not free, before any of them is allocated.
+
+    With what SciPy takes to bring it from 'csr' into `form`, but the diagonals of 'dia', see `check_diagonals`.
+    With `least`, there may be more entries.
+    """
+    reason = why_not(shape, nnz, dtype, turned, least)
+    if reason is not None:
+        raise ValueError(reason)
+    size = nbytes(shape, nnz, dtype)
+    per_entry, per_row = _CONVERSION.get(form, (0, 0))
+    size += 0 if form == "csr" else nnz * per_entry + shape[0] * per_row if per_entry else size
+    _refuse_above_free(size, f"{_named(shape, nnz, turned, least)}, which take {size} bytes in {dtype}", form)
+
+
+def check_diagonals(matrix: Csr) -> None:
+    """Refuse 'dia', which holds every diagonal with an entry from end to end, where these are not free."""
+    (rows, columns), nnz = matrix.shape, matrix.data.size
+    present = np.zeros(rows + columns, bool)
+    # Some rows at a time, of `_PART` entries or one row.
+    begin = 0
+    while begin < rows:
+        # In their own dtype, or all of them would be turned into another for every part.
+        stop = matrix.indptr.dtype.type(min(int(matrix.indptr[begin]) + _PART, nnz))
+        end = int(np.searchsorted(matrix.indptr, stop, "right")) - 1
+        end = min(max(end, begin + 1), rows, begin + _PART)
+        row = np.repeat(np.arange(begin, end), np.diff(matrix.indptr[begin : end + 1]))
+        present[matrix.indices[matrix.indptr[begin] : matrix.indptr[end]] - row + rows] = True
+        begin = end
+    count = int(np.count_nonzero(present))
+    size = count * columns * matrix.data.itemsize + nnz * _CONVERSION["dia"][0]
+    _refuse_above_free(
+        size, f"{_named(matrix.shape, nnz, False)} on {count} diagonals, which take {size} bytes more", "dia"
+    )
+
+
+def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool) -> None:
+    """`check_size` before anything is made for the matrix, of as few entries as it can have.
+
+    Cells that are met beside the padding are all there are where that is zeros; in any other mode no fewer, and
+    each of them is met at most three times along an axis, but in replicated padding.
+    """
+    shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
+    shape = shape[::-1] if turned else shape
+    first, behind = geometry.tables[1]
+    reach = np.split(np.maximum(behind - first, 0), np.cumsum((*(1,) * (3 - geometry.rank), *geometry.kernel))[:-1])
+    whole = math.prod(w.shape[:2]) * math.prod(int(pairs.sum()) for pairs in reach)
+    exact, mirrored = geometry.pad_mode == "zeros", geometry.pad_mode in ("reflect", "circular")
+
+    def least(met: int, weights: int) -> int:
+        return max(met, geometry.positions * weights // 3**geometry.rank) if mirrored else met
+
+    try:
+        check_size(shape, least(whole, w.size), w.dtype, form, turned, not exact)
+        return
+    except ValueError:  # that is if no weight is zero
+        present = np.count_nonzero(w, axis=(0, 1))
+    if geometry.flip:
+        present = np.flip(present)
+    # Python's numbers, as these may be large.
+    met = present.reshape(tuple(map(len, reach))).astype(object)
+    for pairs in reversed(reach):
+        met = met @ pairs.astype(object)
+    check_size(shape, least(int(met), int(present.sum())), w.dtype, form, turned, not exact)
+
+
+def build(
+    w: np.ndarray,
+    structure: Structure,
+    threads: int,
+    form: str = "csr",
+    turned: bool = False,
+    indices: np.dtype | None = None,
+) -> Csr:
     """The matrix of weights `w`, C-contiguous of one float dtype, whose first element is that of the first row.
 
-    `copies` is how many matrices of this size there will be at a time,
-    `indices` a dtype to take for them instead of the one that fits.
+    `form` is the format it will be brought into, which takes memory, too, and
+    `turned` whether its transpose is wanted; `indices` a dtype to take for them
+    instead of the one that fits.
     """
     shape, dtype, rows = structure.shape, w.dtype, structure.weight_rows
-    reason = why_not(shape, structure.nnz, dtype)
+    reason = why_not(shape, structure.nnz, dtype, turned)
     if reason is not None:  # and could not be counted
         raise ValueError(reason)
     table, which = (structure.table, structure.sizes, w, _arrays.DTYPES[dtype]), _isa.current
@@ -209,7 +288,7 @@ def build(w: np.ndarray, structure: Structure, threads: int, copies: int = 1, in
     starts = np.zeros(rows + 1, np.intp)
     np.cumsum(counts @ structure.counts, out=starts[1:])
     nnz = int(starts[-1])
-    check_size(shape, nnz, dtype, copies)
+    check_size(shape, nnz, dtype, form, turned)
     index = index_dtype(shape, nnz) if indices is None else indices
     wide = index.itemsize == 8
     indptr = _memory.empty((shape[0] + 1,), index)

@@ -12,11 +12,14 @@ from scipy.sparse.linalg import LinearOperator
 
 from fastconv import _arrays, _csr, _threads
 from fastconv._options import as_int, as_shape, merge_options
-from fastconv.algorithms import backward_data, check_name, forward
+from fastconv.algorithms import backward_data, check_name, choose, forward
+from fastconv.algorithms.base import Op
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
 
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 MODES = ("full", "same", "valid")
+#: What an operator computes: its products, and those of its adjoint.
+_OPS: tuple[Op, ...] = ("forward", "backward_data")
 
 
 class MatrixOptions(GeometryOptions, total=False):
@@ -32,14 +35,27 @@ class OperatorOptions(GeometryOptions, total=False):
     threads: int | None
 
 
-def _geometry(w: np.ndarray, x_shape: Any, n: int, settings: dict[str, Any]) -> ConvGeometry:
+def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeometry:
     x_shape = as_shape("x_shape", x_shape)
+    if not 3 <= w.ndim <= 5:
+        raise ValueError(
+            f"w has {w.ndim} axes, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), with x_shape (C, *spatial)"
+        )
     if len(x_shape) != w.ndim - 1:
         raise ValueError(
             f"x_shape {x_shape} has {len(x_shape)} axes, but w {w.shape} goes with {w.ndim - 1}: "
             "(C, *spatial) of one image, without the batch"
         )
-    return resolve_conv((n, *x_shape), w.shape, **settings)
+    groups = as_int("groups", settings["groups"], 1)
+    channels, filters = x_shape[0], w.shape[0]
+    if min(channels, filters) < 1:
+        raise ValueError(f"x_shape {x_shape} and w {w.shape} must have at least one channel and one filter")
+    if channels % groups == filters % groups == 0 and w.shape[1] * groups != channels:
+        raise ValueError(
+            f"x_shape {x_shape} has {channels} channels, so with groups={groups} w must be "
+            f"(F, {channels // groups}, *kernel), got w {w.shape} with {w.shape[1]}"
+        )
+    return resolve_conv((1, *x_shape), w.shape, **settings)
 
 
 def _format(value: Any) -> str:
@@ -50,10 +66,16 @@ def _format(value: Any) -> str:
 
 
 def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
-    threads = _threads.get_threads()
-    if form == "csc" and geometry.pad_mode == "zeros":
-        return _wrap(_csr.build(w, _csr.of_cells(geometry, geometry.flip), threads)).T
-    matrix = _wrap(_csr.build(w, _csr.of_outputs(geometry, geometry.flip), threads, copies=1 if form == "csr" else 2))
+    threads, turned = _threads.get_threads(), form == "csc" and geometry.pad_mode == "zeros"
+    made = "csr" if turned else form
+    _csr.check_weights(w, geometry, made, turned)
+    structure = (_csr.of_cells if turned else _csr.of_outputs)(geometry, geometry.flip)
+    arrays = _csr.build(w, structure, threads, made, turned)
+    if form == "dia":
+        _csr.check_diagonals(arrays)
+    matrix = _wrap(arrays)
+    if turned:
+        return matrix.T
     return matrix if form == "csr" else matrix.asformat(form)
 
 
@@ -94,8 +116,10 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
         If shapes or options do not fit each other, or the matrix has more
         entries than can be indexed.
     MemoryError
-        If it would take more memory than is free. It is a ValueError, too, and
-        as that is raised before the arrays are allocated, with their size.
+        If it would take more memory than is free, in `format` and while it is
+        brought into that. It is a ValueError, too, and as that is raised before
+        the arrays are allocated, with their size; but for 'dia', whose
+        diagonals are counted on the entries.
     TypeError
         For an unknown option, one of the wrong type, or complex or object `w`.
 
@@ -108,7 +132,8 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     -----
     Rows are counted in closed form and written once, by several threads, at
     about the speed of a copy; 'csc' too, but for mirrored padding. All other
-    formats are made from 'csr' by SciPy.
+    formats are made from 'csr' by SciPy. 'dia' has every diagonal whole, and may
+    take hundreds of times the memory of 'csr'; 'dok' takes about 25 times that.
 
     Where mirrored, replicated or wrapped padding lets several taps of a filter
     meet one cell, the entry is the sum of their weights. Which entries there are
@@ -139,7 +164,7 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     settings = merge_options("toeplitz_matrix", {**GEOMETRY_DEFAULTS, "format": "csr"}, options)
     form = _format(settings.pop("format"))
     w = _arrays.as_floats("w", w)
-    return _matrix(w, _geometry(w, x_shape, 1, settings), form)
+    return _matrix(w, _geometry(w, x_shape, settings), form)
 
 
 class ToeplitzOperator(LinearOperator):
@@ -211,7 +236,8 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
     Raises
     ------
     ValueError
-        If shapes or options do not fit each other.
+        If shapes or options do not fit each other, or `algorithm` cannot do
+        this convolution and its adjoint.
     TypeError
         For an unknown option, one of the wrong type, or complex or object `w`.
 
@@ -239,7 +265,11 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
     if threads is not None:
         _threads.resolve(threads)
     w = _arrays.as_floats("w", w)
-    return ToeplitzOperator(w, _geometry(w, x_shape, 1, settings), algorithm, threads)
+    geometry = _geometry(w, x_shape, settings)
+    if algorithm != "auto":
+        for op in _OPS:
+            choose(op, geometry, w.dtype, _threads.resolve(threads), algorithm)
+    return ToeplitzOperator(w, geometry, algorithm, threads)
 
 
 def convolution_matrix(
@@ -298,7 +328,11 @@ def convolution_matrix(
     (42, 30)
     """
     h = _arrays.as_floats("h", h)
-    bare = not isinstance(shape, (list, tuple, np.ndarray))
+    if isinstance(shape, np.ndarray) and shape.ndim:
+        raise TypeError(
+            f"shape must be an int or a tuple of ints, got an ndarray; where its own is meant, {shape.shape}, pass that"
+        )
+    bare = not isinstance(shape, (list, tuple))
     sizes = (as_int("shape", shape, 1),) if bare else as_shape("shape", shape, 1)
     if not isinstance(mode, str) or mode not in MODES:
         kind = ValueError if isinstance(mode, str) else TypeError
@@ -326,4 +360,4 @@ def convolution_matrix(
         pads = [(max(e, 0),) * 2 for e in excess]
     settings = {**GEOMETRY_DEFAULTS, "pad": tuple(pads), "flip": True}
     w = h[np.newaxis, np.newaxis]
-    return _matrix(w, _geometry(w, (1, *sizes), 1, settings), form)
+    return _matrix(w, _geometry(w, (1, *sizes), settings), form)

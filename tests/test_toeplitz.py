@@ -125,6 +125,64 @@ def test_wide_indices_and_the_transpose(case):
         assert np.array_equal(getattr(C, name), getattr(expected, name))
 
 
+def windows(x, k, options):
+    """Which cells each output of one channel and axis meets at each tap, -1 where there is none: (outputs, taps)."""
+    lo, mode = options["pad"], options["pad_mode"]
+    image = np.pad(np.arange(x), lo, **({"constant_values": -1} if mode == "constant" else {}), mode=mode)
+    span = (k - 1) * options["dilation"] + 1
+    return np.lib.stride_tricks.sliding_window_view(image, span)[:: options["stride"], :: options["dilation"]]
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
+def test_borders_of_every_kind_against_padded_images(mode, rng, monkeypatch):
+    """Pads wider than the image, kernels longer than it, strides past both; in blocks of a few windows, too."""
+    named = {"constant": "zeros", "edge": "replicate", "wrap": "circular"}.get(mode, mode)
+    seen = 0
+    for x, k, stride, dilation in itertools.product((1, 2, 5, 8), (1, 2, 3, 7), (1, 2, 3, 30), (1, 2, 9)):
+        for pad in {0, 1, x - 1, x, 3 * x + 4, 40}:
+            if x + 2 * pad <= (k - 1) * dilation or pad > {"reflect": x - 1, "circular": x}.get(named, pad):
+                continue
+            monkeypatch.setattr("fastconv._spans._CELLS", (1 << 20, 3 * k)[seen % 2])
+            seen += 1
+            options = {"stride": stride, "pad": pad, "dilation": dilation}
+            w = rng.integers(1, 9, k).astype(float)
+            w[rng.random(k) < 0.3 * (seen % 3 == 0)] = 0
+            cells = windows(x, k, {**options, "pad_mode": mode})
+            exact = np.zeros((len(cells), x + 1))
+            np.add.at(exact, (np.arange(len(cells))[:, np.newaxis], cells), w)
+            for flip in (False, True):
+                weights = (w[::-1] if flip else w)[np.newaxis, np.newaxis]
+                for form in ("csr", "csc"):
+                    A = toeplitz_matrix(weights, (1, x), pad_mode=named, flip=flip, format=form, **options)
+                    assert np.array_equal(A.toarray(), exact[:, :x])
+                    assert A.nnz == np.count_nonzero(exact[:, :x]) and A.has_canonical_format
+    assert seen > 200
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options", "most"),
+    [
+        (10, 3, {"pad": 10**15}, 10),
+        (10, 3, {"pad": 10**15, "dilation": 10**8}, 10),
+        (10, 3, {"pad": 10**15, "pad_mode": "replicate"}, 10),
+        (10**5, 3, {"pad": 10**5, "pad_mode": "circular"}, 20),
+        (10**5, 3, {"pad": 10**5 - 1, "pad_mode": "reflect"}, 10),
+        (20000, 2001, {"pad": 1000, "pad_mode": "circular"}, 4 * 2001),
+        (10**6, 3, {"stride": 10**6}, 10),
+        (10**6, 3, {"stride": 1000}, 5000),
+    ],
+)
+def test_borders_take_few_segments_however_wide(x, w, options, most):
+    """Positions that meet nothing, or the same cells shifted, are one entry of the table."""
+    geometry = fastconv.conv_geometry((1, 1, x), (1, 1, w), **options)
+    structures = [_csr.of_outputs(geometry, False)]
+    if geometry.pad_mode == "zeros":
+        structures.append(_csr.of_cells(geometry, False))
+    for structure in structures:
+        assert len(structure.counts) <= most and structure.table.size <= 20 * (most + w)
+        assert structure.counts.sum() == structure.shape[0]
+
+
 def test_published_4x16():
     """Dumoulin and Visin, section 4.1: the 3x3 kernel w on a 4x4 image, unrolled; C^T is the transposed convolution."""
     w = np.arange(1.0, 10.0).reshape(1, 1, 3, 3)
@@ -235,7 +293,7 @@ def test_what_does_not_fit_says_so_before_anything_is_allocated(monkeypatch):
         with pytest.raises(kind, match=message):
             toeplitz_matrix(w, (64, 100, 100), pad=1)
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    with pytest.raises(MemoryError, match=f"take {2 * size} bytes .* while they are brought into this format"):
+    with pytest.raises(MemoryError, match=f"take {2 * size} bytes .* while they are brought into format 'coo'"):
         toeplitz_matrix(w, (64, 100, 100), pad=1, format="coo")
     # All but a few weights dropped, it fits.
     w[:, 1:] = 0
@@ -243,6 +301,93 @@ def test_what_does_not_fit_says_so_before_anything_is_allocated(monkeypatch):
     with pytest.raises(ValueError, match=r"\d+ bytes in float32: more than can be indexed"):
         toeplitz_matrix(np.ones((1 << 12, 1, 1 << 12), np.float32), (1, 1 << 40), pad=1)
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda w: toeplitz_matrix(w, (1, 10), pad=2**40), f"matrix {2**41 + 8} x 10 has 30 entries, which take"),
+        (
+            lambda w: toeplitz_matrix(w, (1, 10), pad=2**40, pad_mode="replicate"),
+            f"matrix {2**41 + 8} x 10 has at least 30 entries, which take",
+        ),
+        (
+            lambda w: toeplitz_matrix(w, (1, 2**40), format="csc"),
+            f"matrix {2**40 - 2} x {2**40} has {3 * (2**40 - 2)} entries, which take",
+        ),
+        (
+            lambda w: convolution_matrix(np.ones(10**5), 10**5),
+            f"matrix {2 * 10**5 - 1} x {10**5} has {10**10} entries",
+        ),
+        (
+            lambda w: convolution_matrix(np.arange(10**5) % 2, (10**5,)),
+            f"matrix {2 * 10**5 - 1} x {10**5} has {10**10 // 2} entries",
+        ),
+        (
+            lambda w: toeplitz_matrix(np.ones((1, 1, 10**5)), (1, 10**5), pad=99999, pad_mode="reflect"),
+            "has at least [0-9]+ entries",
+        ),
+    ],
+)
+def test_size_is_known_before_any_table_is_made(call, message, monkeypatch):
+    monkeypatch.setattr("fastconv._memory.available", lambda: 1 << 30)
+    for module in ("of_outputs", "of_cells"):
+        monkeypatch.setattr(f"fastconv._spans.{module}", lambda *_: pytest.fail("a table was made"))
+    with pytest.raises(fastconv._csr.MatrixTooLargeError, match=f"{message}.*{1 << 30} bytes are free"):
+        call(np.ones((1, 1, 3)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_size_in_advance(case, monkeypatch):
+    """The entries of zero padding, whichever weights are zero; for all other modes no more than there are."""
+    _, w, _ = case.arrays()
+    sizes = []
+    monkeypatch.setattr("fastconv._memory.available", lambda: 0)
+    monkeypatch.setattr("fastconv._csr._ALWAYS_FREE", -1)
+    monkeypatch.setattr("fastconv._csr.nbytes", lambda shape, nnz, dtype: sizes.append(nnz) or nnz + 1)
+    for weights in (w, pruned(w), 0 * w):
+        exact = np.count_nonzero(dense(case, weights != 0))
+        with pytest.raises(MemoryError):
+            toeplitz_matrix(weights, case.x[1:], **case.options)
+        assert sizes[-1] == exact if case.geometry.pad_mode == "zeros" else 0 <= sizes[-1] <= exact
+
+
+@pytest.mark.filterwarnings("ignore:Constructing a DIA matrix")
+def test_formats_are_refused_by_the_memory_that_they_take(monkeypatch):
+    w = np.ones((16, 16, 3, 3), np.float32)
+    A = toeplitz_matrix(w, (16, 12, 12), stride=2, pad=1)
+    monkeypatch.setattr("fastconv._csr._ALWAYS_FREE", 0)
+    for format in ("lil", "dok", "dia"):
+        tracemalloc.start()
+        B = A.asformat(format)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        size = A.data.nbytes + A.indices.nbytes + A.indptr.nbytes
+        free = size + peak - (1 << 14)
+        monkeypatch.setattr("fastconv._memory.available", lambda free=free: free)
+        if format == "dia":
+            diagonals = len(B.offsets)
+            assert B.data.nbytes > 4 * size
+            message = rf"{A.nnz} entries on {diagonals} diagonals.* format 'dia'; {B.data.nbytes} bytes are free"
+            monkeypatch.setattr("fastconv._memory.available", lambda B=B: B.data.nbytes)
+        else:
+            message = rf"{A.nnz} entries, which take \d+ bytes .* format '{format}'; {free} bytes are free"
+        with pytest.raises(_csr.MatrixTooLargeError, match=message):
+            toeplitz_matrix(w, (16, 12, 12), stride=2, pad=1, format=format)
+        monkeypatch.setattr("fastconv._memory.available", lambda free=free: 2 * free)
+        assert toeplitz_matrix(w, (16, 12, 12), stride=2, pad=1, format=format).format == format
+
+
+def test_diagonals_are_counted_in_parts(rng, monkeypatch):
+    monkeypatch.setattr("fastconv._csr._PART", 7)
+    monkeypatch.setattr("fastconv._csr._ALWAYS_FREE", 0)
+    monkeypatch.setattr("fastconv._memory.available", lambda: 1)
+    for density in (0.02, 0.2):
+        A = sparse.random_array((40, 30), density=density, format="csr", rng=rng)
+        A.sort_indices()
+        count = len(sparse.dia_array(A).offsets)
+        with pytest.raises(MemoryError, match=f"on {count} diagonals"):
+            _csr.check_diagonals(_csr.Csr(A.indptr, A.indices, A.data, A.shape))
 
 
 def test_free_memory_is_known_or_not(monkeypatch):
@@ -431,7 +576,24 @@ def test_convolution_matrix_is_scipys_convolve(h, x, mode, rng):
             TypeError,
             "x_shape must be a tuple of ints, got ndarray",
         ),
-        (lambda: toeplitz_matrix(np.ones((1, 1, 3)), (2, 5)), ValueError, "w must be"),
+        (
+            lambda: toeplitz_matrix(np.ones((1, 1, 3)), (2, 5)),
+            ValueError,
+            r"^x_shape \(2, 5\) has 2 channels, so with groups=1 w must be \(F, 2, \*kernel\), got w \(1, 1, 3\) with 1",
+        ),
+        (lambda: toeplitz_matrix(np.ones((1, 0, 3)), (0, 5)), ValueError, r"^x_shape \(0, 5\) and w \(1, 0, 3\)"),
+        (lambda: toeplitz_matrix(np.ones((1, 1)), (1,)), ValueError, r"w has 2 axes, \(1, 1\); legal are 3 to 5"),
+        (
+            lambda: toeplitz_operator(np.ones((1, 1, 3)), (1, 9), algorithm="winograd", stride=2),
+            ValueError,
+            r"algorithm 'winograd' cannot do this forward: the stride is \(2,\)",
+        ),
+        (
+            lambda: convolution_matrix([1, 2], np.array([4, 5])),
+            TypeError,
+            r"shape must be an int or a tuple of ints, got an ndarray; where its own is meant, \(2,\), pass that",
+        ),
+        (lambda: convolution_matrix([1, 2], np.array(4.0)), TypeError, "shape must be an int >= 1"),
         (lambda: toeplitz_matrix(np.ones((1, 1, 3)), (1, 2)), ValueError, "spatial axis 0: the kernel covers 3 cells"),
         (lambda: toeplitz_matrix(np.ones((1, 1, 3)), (1, 6), stride=2, strict=True), ValueError, "leaves a remainder"),
         (lambda: toeplitz_matrix(np.ones(3), (1, 6)), ValueError, "x_shape"),
@@ -467,6 +629,10 @@ def test_convolution_matrix_is_scipys_convolve(h, x, mode, rng):
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_length_as_an_array_of_one_number():
+    assert convolution_matrix([1, 2], np.array(4)).shape == convolution_matrix([1, 2], np.int64(4)).shape == (5, 4)
 
 
 def test_images_without_cells():

@@ -26,6 +26,11 @@ for layer in (options, {"pad": 1, "groups": 2}):
         for first, other in zip(results[0], result, strict=True):
             np.testing.assert_allclose(first, other, atol=1e-10)
 
+matrix = fastconv.toeplitz_matrix(w, x.shape[1:], pad=1, groups=2)
+operator = fastconv.toeplitz_operator(w, x.shape[1:], pad=1, groups=2)
+np.testing.assert_allclose(matrix @ x[0].ravel(), fastconv.conv(x[:1], w, pad=1, groups=2).ravel(), atol=1e-10)
+np.testing.assert_allclose(matrix.T @ out[0].ravel(), operator.rmatvec(out[0].ravel()), atol=1e-10)
+
 cols = fastconv.im2col(x, 3, pad=1)
 assert np.isclose(np.vdot(cols, cols), np.vdot(x, fastconv.col2im(cols, x.shape, 3, pad=1)))
 out, cache = fastconv.max_pool_forward(x.astype(np.float32), kernel_size=2)

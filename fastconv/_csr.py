@@ -32,6 +32,7 @@ _ALWAYS_FREE = 1 << 24
 #: Bytes for each entry, and for each row, that SciPy takes to bring 'csr' into these formats, as measured at their
 #: worst: Python's objects, and for 'dia' the diagonal of every entry, sorted. All others take another matrix.
 _CONVERSION = {"dok": (220, 0), "lil": (76, 136), "dia": (48, 0)}
+_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 #: Entries looked at a time for their diagonals.
 _PART = 1 << 20
 
@@ -161,7 +162,7 @@ def _structure(
 
 def index_dtype(shape: tuple[int, int], nnz: int) -> np.dtype:
     """int32 while all indices of such a matrix fit it, int64 past that."""
-    return np.dtype(np.int32 if max(*shape, nnz) <= np.iinfo(np.int32).max else np.int64)
+    return _INT32 if max(*shape, nnz) < 1 << 31 else _INT64
 
 
 def nbytes(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> int:
@@ -184,7 +185,7 @@ def why_not(shape: tuple[int, int], nnz: int, dtype: np.dtype, turned: bool = Fa
 
 
 def _refuse_above_free(size: int, what: str, form: str) -> None:
-    free = _memory.available() if size > _ALWAYS_FREE else None
+    free = _memory.available()
     if free is not None and size > free:
         made = "" if form == "csr" else f" while they are brought into format {form!r}"
         raise MatrixTooLargeError(
@@ -206,7 +207,8 @@ def check_size(
     size = nbytes(shape, nnz, dtype)
     per_entry, per_row = _CONVERSION.get(form, (0, 0))
     size += 0 if form == "csr" else nnz * per_entry + shape[0] * per_row if per_entry else size
-    _refuse_above_free(size, f"{_named(shape, nnz, turned, least)}, which take {size} bytes in {dtype}", form)
+    if size > _ALWAYS_FREE:
+        _refuse_above_free(size, f"{_named(shape, nnz, turned, least)}, which take {size} bytes in {dtype}", form)
 
 
 def check_diagonals(matrix: Csr) -> None:
@@ -238,6 +240,8 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if turned else shape
+    if form in ("csr", "csc") and 16 * (geometry.positions * w.size + shape[0] + 1) <= _ALWAYS_FREE:
+        return  # were no output at a border
     first, behind = geometry.tables[1]
     reach = np.split(np.maximum(behind - first, 0), np.cumsum((*(1,) * (3 - geometry.rank), *geometry.kernel))[:-1])
     whole = math.prod(w.shape[:2]) * math.prod(int(pairs.sum()) for pairs in reach)

@@ -222,3 +222,13 @@ def test_kernels_that_reach_too_far_are_refused_and_not_chosen(rng):
         fastconv.conv(x, w, algorithm="winograd", **far)
     # Only the tap in the middle meets the image.
     np.testing.assert_allclose(fastconv.conv(x, w, **far), fastconv.conv(x, w[:, :, 1:2, 1:2]), atol=1e-10)
+
+
+def test_outputs_that_all_lie_in_the_padding(rng):
+    """One cell, and outputs at -1 and 1: nothing to multiply, by any algorithm."""
+    x, w = rng.standard_normal((600, 64, 1, 1)), np.zeros((64, 64, 1, 1))
+    w[0, 0] = 1
+    for algorithm in ("auto", "sparse"):
+        out, cache = conv_forward(x, w, None, stride=2, pad=1, algorithm=algorithm)
+        dx, dw, _ = conv_backward(np.ones_like(out), cache, pruned=True)
+        assert out.shape == (600, 64, 2, 2) and not out.any() and not dx.any() and not dw.any()

@@ -114,7 +114,8 @@ class Sparse(Algorithm):
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The lists, and per thread a padded block, the same in lanes, and sums."""
         plans = _plans(op, geometry, dtype, threads)
-        nbytes = max(plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in plans)
+        # There are no plans where no output meets the image.
+        nbytes = max((plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in plans), default=0)
         if op == "backward_weights":
             return max(nbytes, _DENSE.workspace_bytes(op, geometry, dtype, threads))
         return nbytes

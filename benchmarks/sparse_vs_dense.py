@@ -132,8 +132,9 @@ def regret(curves: Curves) -> float:
     """Of 'auto' given pruned weights, over the better of sparse and the dense choice, at its worst."""
     ratios = []
     for zeros in curves.zeros:
-        found = [curves.seconds(name, zeros) for name in ("auto", "sparse", "auto, pruned")]
-        ratios += [found[2] / min(found[:2])] if all(found) else []  # type: ignore[operator, type-var]
+        dense, sparse, chosen = (curves.seconds(name, zeros) for name in ("auto", "sparse", "auto, pruned"))
+        if dense and sparse and chosen:
+            ratios.append(chosen / min(dense, sparse))
     return max(ratios)
 
 

@@ -66,7 +66,7 @@ class Plan:
     places: int
     outs: int
     weights: int
-    #: The weight of each offset, and for dw how many times its lists are there: see `_run_weights`.
+    #: The weight of each offset, and for dw how many times its lists are there: see `backward_kept_weights`.
     weight_at: np.ndarray
     parts: int
     #: Vector operations of all weights, were none of them zero, and what there is to do beside.

@@ -121,7 +121,9 @@ class Winograd(Algorithm):
         apart = _apart.Apart.of(geometry)
         if apart is not None:
             work = self.work(op, apart.part(geometry.x_shape[0]), dtype, threads)
-            copied = _COPY * apart.copied(dtype.itemsize) + _PART * apart.parts * pieces(geometry.x_shape[0], apart.images)
+            copied = _COPY * apart.copied(dtype.itemsize) + _PART * apart.parts * pieces(
+                geometry.x_shape[0], apart.images
+            )
             return work | {"touched": work["touched"] + copied}
         return _plan(op, geometry, dtype, threads).work
 

@@ -114,7 +114,7 @@ class _Composed:
 
     @property
     def _layer(self) -> _Stride1:
-        raise NotImplementedError
+        return getattr(self, f"conv{self._rank}d_stride1")
 
     W = _inner("W", "Weights of the inner layer.")
     b = _inner("b", "Bias of the inner layer.")
@@ -129,7 +129,7 @@ class _Strided(_Composed):
 
     @property
     def _downsample(self) -> Downsample1d | Downsample2d:
-        raise NotImplementedError
+        return getattr(self, f"downsample{self._rank}d")
 
     def _options(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return per_axis("stride", self.stride, self._rank, 1), per_axis("padding", self.pad, self._rank, 0)
@@ -168,7 +168,7 @@ class _Transposed(_Composed):
 
     @property
     def _upsample(self) -> Upsample1d | Upsample2d:
-        raise NotImplementedError
+        return getattr(self, f"upsample{self._rank}d")
 
     def _factors(self) -> tuple[int, ...]:
         return per_axis("upsampling_factor", self.upsampling_factor, self._rank, 1)
@@ -312,14 +312,6 @@ class Conv1d(_Strided):
         self.conv1d_stride1 = Conv1d_stride1(in_channels, out_channels, kernel_size, weight_init_fn, bias_init_fn)
         self.downsample1d = Downsample1d(stride)
 
-    @property
-    def _layer(self) -> Conv1d_stride1:
-        return self.conv1d_stride1
-
-    @property
-    def _downsample(self) -> Downsample1d:
-        return self.downsample1d
-
 
 class ConvTranspose1d(_Transposed):
     """Upsampling, then cross-correlation.
@@ -371,14 +363,6 @@ class ConvTranspose1d(_Transposed):
         super().__init__(upsampling_factor)
         self.upsample1d = Upsample1d(upsampling_factor)
         self.conv1d_stride1 = Conv1d_stride1(in_channels, out_channels, kernel_size, weight_init_fn, bias_init_fn)
-
-    @property
-    def _layer(self) -> Conv1d_stride1:
-        return self.conv1d_stride1
-
-    @property
-    def _upsample(self) -> Upsample1d:
-        return self.upsample1d
 
 
 class Conv2d_stride1(_Stride1):
@@ -495,14 +479,6 @@ class Conv2d(_Strided):
         self.conv2d_stride1 = Conv2d_stride1(in_channels, out_channels, kernel_size, weight_init_fn, bias_init_fn)
         self.downsample2d = Downsample2d(stride)
 
-    @property
-    def _layer(self) -> Conv2d_stride1:
-        return self.conv2d_stride1
-
-    @property
-    def _downsample(self) -> Downsample2d:
-        return self.downsample2d
-
 
 class ConvTranspose2d(_Transposed):
     """Upsampling, then cross-correlation.
@@ -558,11 +534,3 @@ class ConvTranspose2d(_Transposed):
         super().__init__(upsampling_factor)
         self.upsample2d = Upsample2d(upsampling_factor)
         self.conv2d_stride1 = Conv2d_stride1(in_channels, out_channels, kernel_size, weight_init_fn, bias_init_fn)
-
-    @property
-    def _layer(self) -> Conv2d_stride1:
-        return self.conv2d_stride1
-
-    @property
-    def _upsample(self) -> Upsample2d:
-        return self.upsample2d

@@ -35,12 +35,16 @@ class _Resampling:
     """What both ways have in common: the input's shape is kept from `forward` to `backward`."""
 
     _rank = 1
+    #: Of the attribute that has the factor.
+    _name: str
 
-    def __init__(self) -> None:
+    def __init__(self, factor: int) -> None:
+        setattr(self, self._name, factor)
+        self._factors()
         self._shape: tuple[int, ...] | None = None
 
     def _factors(self) -> tuple[int, ...]:
-        raise NotImplementedError
+        return per_axis(self._name, getattr(self, self._name), self._rank, 1)
 
     def _insert(self, values: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         _arrays.check_bytes("the upsampled signal", shape, dtype)
@@ -57,13 +61,10 @@ class _Resampling:
 
 
 class _Upsample(_Resampling):
-    def __init__(self, upsampling_factor: int) -> None:
-        super().__init__()
-        self.upsampling_factor = upsampling_factor
-        self._factors()
+    _name = "upsampling_factor"
 
-    def _factors(self) -> tuple[int, ...]:
-        return per_axis("upsampling_factor", self.upsampling_factor, self._rank, 1)
+    def __init__(self, upsampling_factor: int) -> None:
+        super().__init__(upsampling_factor)
 
     def _long(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*shape[:2], *(spread(n, k) for n, k in zip(shape[2:], self._factors(), strict=True)))
@@ -83,13 +84,10 @@ class _Upsample(_Resampling):
 
 
 class _Downsample(_Resampling):
-    def __init__(self, downsampling_factor: int) -> None:
-        super().__init__()
-        self.downsampling_factor = downsampling_factor
-        self._factors()
+    _name = "downsampling_factor"
 
-    def _factors(self) -> tuple[int, ...]:
-        return per_axis("downsampling_factor", self.downsampling_factor, self._rank, 1)
+    def __init__(self, downsampling_factor: int) -> None:
+        super().__init__(downsampling_factor)
 
     def forward(self, A: Any) -> np.ndarray:
         """Every ``downsampling_factor``-th cell of `A`, the first included."""

@@ -53,6 +53,7 @@ extensions = [
     for name in (
         "im2col",
         "pool",
+        "pool_rows",
         "planes",
         "implicit",
         "implicit_weights",

@@ -18,7 +18,15 @@ import fastconv
 from fastconv.layers import relu_backward, relu_forward
 
 #: Largest difference from fastconv relative to the largest value; of maxima none, but their gradients are sums.
-TOLERANCE = {"max forward": 0.0, "max backward": 1e-5, "mean forward": 1e-5, "mean backward": 1e-5, "relu": 0.0}
+TOLERANCE = {
+    "max forward": 0.0,
+    "max backward": 1e-5,
+    "mean forward": 1e-5,
+    "mean backward": 1e-5,
+    "L2 forward": 1e-5,
+    "L2 backward": 1e-5,
+    "relu": 0.0,
+}
 
 RATIOS = (
     Ratio("max forward", "PyTorch", "tab:blue", mean=2.0, worst=1.0),
@@ -26,6 +34,8 @@ RATIOS = (
     Ratio("max backward", "PyTorch", "tab:blue", mean=1.0, worst=1.0),
     Ratio("mean forward", "PyTorch", "tab:blue"),
     Ratio("mean backward", "PyTorch", "tab:blue"),
+    Ratio("L2 forward", "PyTorch", "tab:blue", mean=1.0),
+    Ratio("L2 backward", "PyTorch", "tab:blue", mean=1.0),
     Ratio("relu", "PyTorch", "tab:blue"),
 )
 
@@ -33,7 +43,8 @@ CAPTION = (
     "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
     "one before are asleep; a short call is repeated in its turn. fastconv's maximum always keeps the indices "
     "that its backward pass needs; PyTorch is timed with return_indices=True, and without. The backward passes are "
-    "of aten, given indices that lie ready. relu is forward and backward on the layer's input. float64 where it "
+    "of aten, given indices that lie ready; that of the L2 norm, which PyTorch composes, is its autograd's, and its "
+    "padding is put around the image beforehand. relu is forward and backward on the layer's input. float64 where it "
     "says so, else float32."
 )
 
@@ -87,6 +98,8 @@ def contenders(panel: str, layer: Layer, batch: int, dtype: str) -> Contenders:
     if panel == "relu":
         return _relu(x)
     window = {"kernel_size": layer.kernel, "stride": layer.stride, "pad": layer.pad}
+    if panel.startswith("L2"):
+        return _norms(panel, x, layer, window)
     largest = panel.startswith("max")
     forward = fastconv.max_pool_forward if largest else fastconv.avg_pool_forward
     backward = fastconv.max_pool_backward if largest else fastconv.avg_pool_backward
@@ -119,6 +132,29 @@ def _torch_backward(x: np.ndarray, dout: np.ndarray, layer: Layer, largest: bool
     _, places = torch.nn.functional.max_pool2d(image, *sizes, return_indices=True)
     call = torch.ops.aten.max_pool2d_with_indices_backward
     return partial(call, gradient, image, *sizes, [1, 1], False, places)
+
+
+def _norms(panel: str, x: np.ndarray, layer: Layer, window: dict[str, int]) -> Contenders:
+    out, cache = fastconv.lp_pool_forward(x, **window)
+    forward = panel.endswith("forward")
+    dout = _normal(out.shape, x.dtype.name)
+    ours = partial(_first, partial(fastconv.lp_pool_forward, x, **window))
+    calls: Contenders = {"fastconv": ours if forward else partial(fastconv.lp_pool_backward, dout, cache)}
+    if torch is None:
+        return {**calls, "PyTorch": None}
+    pool = partial(torch.nn.functional.lp_pool2d, norm_type=2, kernel_size=layer.kernel, stride=layer.stride)
+    image = torch.nn.functional.pad(torch.from_numpy(x), [layer.pad] * 4)
+    if forward:
+        return {**calls, "PyTorch": partial(pool, image)}
+    image.requires_grad_()
+    norms, gradient = pool(image), torch.from_numpy(dout)
+
+    def backward() -> Any:
+        (found,) = torch.autograd.grad(norms, image, gradient, retain_graph=True)
+        end = layer.pad + layer.size
+        return found[..., layer.pad : end, layer.pad : end]
+
+    return {**calls, "PyTorch": backward}
 
 
 def _relu(x: np.ndarray) -> Contenders:

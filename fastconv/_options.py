@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -91,15 +92,42 @@ def as_share(name: str, value: Any) -> float:
     return float(value)
 
 
+def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
+    """A name and a value for each spatial axis, from one for all or one each."""
+    if not isinstance(value, (list, tuple)):
+        yield from [(name, value)] * rank
+        return
+    if len(value) != rank:
+        raise ValueError(
+            f"{name} has {len(value)} values, {value!r}, for {rank} spatial axes; give an int or {rank} of them"
+        )
+    yield from ((f"{name}[{i}]", v) for i, v in enumerate(value))
+
+
 def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
     """`value` as one int per spatial axis."""
-    if isinstance(value, (list, tuple)):
-        if len(value) != rank:
-            raise ValueError(
-                f"{name} has {len(value)} values, {value!r}, for {rank} spatial axes; give an int or {rank} of them"
-            )
-        return tuple(as_int(f"{name}[{i}]", v, minimum) for i, v in enumerate(value))
-    return (as_int(name, value, minimum),) * rank
+    return tuple(as_int(part, v, minimum) for part, v in _one_each(name, value, rank))
+
+
+def has_fraction(value: Any) -> bool:
+    """Whether a stride is a Fraction, or has one among its axes'."""
+    return isinstance(value, Fraction) or (
+        isinstance(value, (list, tuple)) and any(isinstance(v, Fraction) for v in value)
+    )
+
+
+def split_fractions(name: str, value: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Numerators and denominators of strides, which are ints or Fractions above 0: one each per spatial axis."""
+    parts = []
+    for part, v in _one_each(name, value, rank):
+        if not isinstance(v, Fraction):
+            parts.append((as_int(part, v, 1), 1))
+        elif v > 0:
+            parts.append((v.numerator, v.denominator))
+        else:
+            raise ValueError(f"{part} must be above 0, got {v!r}")
+    tops, bottoms = zip(*parts, strict=True)
+    return tops, bottoms
 
 
 def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:

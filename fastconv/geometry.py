@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypedDict
 
@@ -19,14 +20,23 @@ import numpy as np
 from fastconv import _arrays
 from fastconv._axis import UNIT_AXIS, Axis, connections, kernel_tables
 from fastconv._explain_stride import explain_remainder
-from fastconv._options import as_bool, as_int, as_shape, is_plain, merge_options, per_axis
+from fastconv._options import (
+    as_bool,
+    as_int,
+    as_shape,
+    has_fraction,
+    is_plain,
+    merge_options,
+    per_axis,
+    split_fractions,
+)
 
 PerAxis: TypeAlias = int | Sequence[int]
+Stride: TypeAlias = PerAxis | Fraction | Sequence[int | Fraction]
 Pad: TypeAlias = PerAxis | Sequence[tuple[int, int]] | Literal["valid", "same", "same_lower", "full"]
 PadMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 
 PAD_NAMES = ("valid", "same", "same_lower", "full")
-POOL_PAD_NAMES = PAD_NAMES[:3]
 PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 AXIS_NAMES = ("D", "H", "W")
 
@@ -34,7 +44,7 @@ AXIS_NAMES = ("D", "H", "W")
 class GeometryOptions(TypedDict, total=False):
     """The options that shape a convolution."""
 
-    stride: PerAxis
+    stride: Stride
     pad: Pad
     dilation: PerAxis
     groups: int
@@ -54,7 +64,8 @@ GEOMETRY_DEFAULTS: dict[str, Any] = {
 }
 
 
-def _data_shape(name: str, value: Any) -> tuple[int, ...]:
+def data_shape(name: str, value: Any) -> tuple[int, ...]:
+    """`value` as ``(N, C, *spatial)`` with one to three spatial axes."""
     shape = as_shape(name, value)
     if not 3 <= len(shape) <= 5:
         raise ValueError(
@@ -98,7 +109,7 @@ def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int
     return total // 2, total - total // 2
 
 
-def _resolve_pad(
+def resolve_pad(
     pad: Any,
     sizes: tuple[int, ...],
     kernel: tuple[int, ...],
@@ -106,6 +117,7 @@ def _resolve_pad(
     dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
+    """`pad`, in any of its forms, as one pair per axis; the sizes beside it are read for names only."""
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:
@@ -126,7 +138,8 @@ def _resolve_pad(
     return tuple((p, p) for p in per_axis("pad", pad, rank, 0))
 
 
-def _check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lead: tuple[int, ...]) -> None:
+def check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lead: tuple[int, ...]) -> None:
+    """Refuse padding whose cells could not be counted; `lead` are the axes before the spatial ones."""
     padded = tuple(s + lo + hi for s, (lo, hi) in zip(sizes, pads, strict=True))
     if math.prod(padded) * max(math.prod(lead), 1) > sys.maxsize or any(p > sys.maxsize for p in padded):
         raise ValueError(
@@ -134,7 +147,8 @@ def _check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lea
         )
 
 
-def _floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
+def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
+    """The output size along axis `i`, refused where it is below 1."""
     span = size + sum(pads) - (dilation * (k - 1) + 1)
     if span < 0:
         raise ValueError(
@@ -336,6 +350,9 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
     Returns
     -------
     ConvGeometry
+        For a ``stride`` of ``Fraction(a, b)`` that of the image upsampled by
+        `b`, at a stride of `a`: `x_shape` is the upsampled image's, and `flops`
+        count its zeros, which `conv` does not multiply.
 
     Raises
     ------
@@ -358,8 +375,20 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
     a multiple of 3; nearest legal strides: 2, 4; nearest legal pads at stride 3: 1, (0, 2)
     """
     settings = merge_options("conv_geometry", GEOMETRY_DEFAULTS, options)
-    x_shape, w_shape = _data_shape("x_shape", x_shape), as_shape("w_shape", w_shape)
+    x_shape, w_shape = data_shape("x_shape", x_shape), as_shape("w_shape", w_shape)
+    if has_fraction(settings["stride"]):
+        return resolve_upsampled(x_shape, w_shape, **settings)
     return resolve_conv(x_shape, w_shape, **settings)
+
+
+def resolve_upsampled(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, **settings: Any
+) -> ConvGeometry:
+    """`resolve_conv` of the image upsampled by the denominators of `stride`, at a stride of the numerators."""
+    tops, bottoms = split_fractions("stride", stride, len(data_shape("x", x_shape)) - 2)
+    sizes = (n * factor for n, factor in zip(x_shape[2:], bottoms, strict=True))
+    upsampled = as_shape("the upsampled x", (*x_shape[:2], *sizes))
+    return resolve_conv(upsampled, w_shape, stride=tops, **settings)
 
 
 def resolve_conv(
@@ -407,7 +436,7 @@ def _normalise_conv(
         x_shape,
         w_shape,
         per_axis("stride", stride, rank, 1),
-        pad if isinstance(pad, str) else _resolve_pad(pad, x_shape[2:], w_shape[2:], (), (), PAD_NAMES),
+        pad if isinstance(pad, str) else resolve_pad(pad, x_shape[2:], w_shape[2:], (), (), PAD_NAMES),
         per_axis("dilation", dilation, rank, 1),
         as_int("groups", groups, 1),
         _pad_mode_name(pad_mode),
@@ -446,11 +475,11 @@ def _resolve_conv(
             f"x {x_shape} has {channels} channels, so with groups={groups} w must be "
             f"(F, {channels // groups}, *kernel), got w {w_shape} with {w_shape[1]}"
         )
-    pads = _resolve_pad(pad, sizes, kernel, stride, dilation, PAD_NAMES)
-    _check_padded(sizes, pads, x_shape[:2])
+    pads = resolve_pad(pad, sizes, kernel, stride, dilation, PAD_NAMES)
+    check_padded(sizes, pads, x_shape[:2])
     axes = []
     for i, (size, k, s, (lo, hi), d) in enumerate(zip(sizes, kernel, stride, pads, dilation, strict=True)):
-        out = _floor_out(i, size, k, s, (lo, hi), d)
+        out = floor_out(i, size, k, s, (lo, hi), d)
         axis = Axis(size, k, s, lo, hi, d, out)
         if strict and pad not in ("same", "same_lower") and (axis.padded - axis.extent) % s:
             raise ValueError(explain_remainder(i, axis))
@@ -466,7 +495,8 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     """The shape `conv` returns, ``(N, F, *out_spatial)``.
 
     Per axis the output is
-    ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
+    ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``; for a
+    stride of ``Fraction(a, b)`` ``in`` is counted ``b`` times, and the stride is ``a``.
 
     Parameters
     ----------
@@ -489,141 +519,10 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     >>> from fastconv import conv_output_shape
     >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), stride=2)
     (1, 1, 3, 3)
+    >>> from fractions import Fraction
+    >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), stride=Fraction(2, 3), pad='same')
+    (1, 1, 11, 11)
     """
+    # What they take is the same, but the function that is named where it is not.
     settings = merge_options("conv_output_shape", GEOMETRY_DEFAULTS, options)
-    return resolve_conv(_data_shape("x_shape", x_shape), as_shape("w_shape", w_shape), **settings).out_shape
-
-
-def taps_within(
-    bounds: tuple[int, int], k: int, stride: int, lo: int, dilation: int, out: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of each output along an axis the first tap at a cell within [low, high), and the one behind the last."""
-    start = np.arange(out) * stride - lo
-    first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
-    return first, end
-
-
-@dataclass(frozen=True)
-class PoolGeometry:
-    """Every size of one pooling: `axes` as in ConvGeometry; `ceil_mode` may let the last window overshoot."""
-
-    x_shape: tuple[int, ...]
-    axes: tuple[Axis, ...]
-
-    @cached_property
-    def out_shape(self) -> tuple[int, ...]:
-        """``(N, C, *out_spatial)``."""
-        return (*self.x_shape[:2], *(axis.out for axis in self.axes))
-
-    @cached_property
-    def planes(self) -> int:
-        """Images of one channel."""
-        return math.prod(self.x_shape[:2])
-
-    @cached_property
-    def cells(self) -> int:
-        """Of a plane of the input."""
-        return math.prod(self.x_shape[2:])
-
-    @property
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """The axes as the kernels read them."""
-        return kernel_tables(self)
-
-    @cached_property
-    def in_pairs(self) -> bool:
-        """Whether windows are 2 x 2 at a stride of 2, all within the image: those have kernels of their own."""
-        return len(self.axes) == 2 and all(
-            (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
-        )
-
-    @cached_property
-    def is_global(self) -> bool:
-        """Whether there is one window, the whole image."""
-        return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
-
-    def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
-        """How many cells each output's window holds along each axis; the window holds the product."""
-        counts = []
-        for axis in self.axes:
-            size, k, stride, lo, dilation, out = axis.row()
-            bounds = (-lo, size + axis.hi) if count_include_pad else (0, size)
-            first, end = taps_within(bounds, k, stride, lo, dilation, out)
-            counts.append(end - first)
-        return counts
-
-    def window_sizes(self, count_include_pad: bool) -> np.ndarray:
-        """How many cells each output's window holds, shaped as the output's spatial axes."""
-        return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
-
-
-def resolve_pool(
-    x_shape: tuple[int, ...], *, kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
-) -> PoolGeometry:
-    """The geometry of a pooling of `x_shape`, its options validated."""
-    settings = (kernel_size, stride, pad, dilation, ceil_mode)
-    # As in `resolve_conv`.
-    if is_plain(settings):
-        return _resolve_plain_pool(x_shape, *settings)
-    return _normalise_pool(x_shape, *settings)
-
-
-def _normalise_pool(
-    x_shape: tuple[int, ...], kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
-) -> PoolGeometry:
-    _data_shape("x", x_shape)
-    if x_shape[1] < 1:
-        raise ValueError(f"x {x_shape} must have at least one channel")
-    rank = len(x_shape) - 2
-    kernel = per_axis("kernel_size", kernel_size, rank, 1)
-    return _resolve_pool(
-        x_shape,
-        kernel,
-        kernel if stride is None else per_axis("stride", stride, rank, 1),
-        pad if isinstance(pad, str) else _resolve_pad(pad, x_shape[2:], kernel, (), (), POOL_PAD_NAMES),
-        per_axis("dilation", dilation, rank, 1),
-        as_bool("ceil_mode", ceil_mode),
-    )
-
-
-_resolve_plain_pool = functools.lru_cache(maxsize=512, typed=True)(_normalise_pool)
-
-
-@functools.lru_cache(maxsize=512)
-def _resolve_pool(
-    x_shape: tuple[int, ...],
-    kernel: tuple[int, ...],
-    strides: tuple[int, ...],
-    pad: str | tuple[tuple[int, int], ...],
-    dilations: tuple[int, ...],
-    ceil_mode: bool,
-) -> PoolGeometry:
-    sizes = x_shape[2:]
-    pads = _resolve_pad(pad, sizes, kernel, strides, dilations, POOL_PAD_NAMES)
-    _check_padded(sizes, pads, x_shape[:2])
-    axes = []
-    for i, (size, k, s, (lo, hi), d) in enumerate(zip(sizes, kernel, strides, pads, dilations, strict=True)):
-        extent = d * (k - 1) + 1
-        if max(lo, hi) >= extent:
-            raise ValueError(
-                f"spatial axis {i}: pad ({lo}, {hi}) must be smaller than the {span_text(k, d)} the window covers, "
-                "or a window could hold padding only"
-            )
-        span = size + lo + hi - extent
-        # A ceil-mode window may hang over the end, but has to start before the padding there.
-        overhang = ceil_mode and span % s and -s < span and (span // s + 1) * s < size + lo
-        out = span // s + 2 if overhang else _floor_out(i, size, k, s, (lo, hi), d)
-        axis = Axis(size, k, s, lo, hi, d, out)
-        if _steps_over(axis):
-            raise ValueError(f"spatial axis {i}: with dilation {d} a window steps over all {size} cells of the input")
-        axes.append(axis)
-    return PoolGeometry(x_shape, tuple(axes))
-
-
-def _steps_over(axis: Axis) -> bool:
-    """Whether some window meets padding only: taps further apart than the input is long may."""
-    if axis.size >= axis.dilation or axis.k == 1:
-        return False
-    # Windows that start in the padding; their first tap past it lies at start modulo dilation.
-    starts = np.arange(axis.outputs_before(0, 0)) * axis.row()[2] - axis.lo
-    return bool(np.any(starts % axis.dilation >= axis.size))
+    return conv_geometry(x_shape, w_shape, **settings).out_shape

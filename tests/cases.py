@@ -144,6 +144,8 @@ CASES = [
     Case("1d_phase_in_padding", (2, 7, 2), (14, 1, 3), {"stride": 3, "pad": [(2, 4)], "groups": 7}),
     Case("2d_phase_in_padding", (1, 2, 2, 2), (2, 2, 3, 3), {"stride": 3, "pad": 2}),
     Case("2d_narrow", (2, 3, 36, 2), (7, 3, 4, 2), {"stride": (2, 3), "dilation": (1, 2), "pad": [(4, 1), (1, 3)]}),
+    Case("1d_no_output_sees_the_image", (1, 1, 1), (1, 1, 1), {"stride": 2, "pad": [(1, 3)]}),
+    Case("2d_no_output_sees_the_image", (2, 3, 1, 4), (3, 3, 1, 2), {"stride": (2, 1), "pad": [(1, 3), (0, 0)]}),
     Case("empty_batch", (0, 3, 7, 7), (4, 3, 3, 3), {"pad": 1}),
     Case("empty_batch_circular", (0, 3, 7, 7), (4, 3, 3, 3), {"pad": 1, "pad_mode": "circular"}),
     Case("empty_image", (2, 3, 0, 4), (4, 3, 3, 3), {"pad": 2}),

@@ -24,7 +24,7 @@ FLOORS = [
     {"_team", "_isa", "_memory"},
     {"_arrays", "_threads", "_options", "_explain_stride", "_axis"},
     {"geometry", "gradient_check"},
-    {"_padding", "_spans"},
+    {"_padding", "_spans", "_pool_geometry", "_transpose_geometry", "_fractional"},
     {"lowering", "_csr"},
     {"algorithms"},
     {"_config", "_explain", "layers", "toeplitz"},

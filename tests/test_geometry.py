@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastconv import conv_geometry, conv_output_shape, im2col, same_pad
-from fastconv.geometry import resolve_pool
+from fastconv._pool_geometry import resolve_pool
 
 
 def test_7x7_with_3x3_at_strides_1_2_3():

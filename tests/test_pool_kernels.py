@@ -19,7 +19,7 @@ from fastconv import (
     max_pool_forward,
     max_pool_indices,
 )
-from fastconv.geometry import resolve_pool
+from fastconv._pool_geometry import resolve_pool
 from fastconv.layers import _pool_tables, relu_backward, relu_forward
 
 NAN, INF = np.nan, np.inf

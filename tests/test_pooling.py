@@ -16,7 +16,7 @@ from fastconv import (
     max_pool_indices,
     max_unpool,
 )
-from fastconv.geometry import resolve_pool
+from fastconv._pool_geometry import resolve_pool
 
 CASES = {
     "1d": ((2, 3, 9), {"kernel_size": 2}),

@@ -36,7 +36,7 @@ typedef void (*fc_pad_t)(void *to, ptrdiff_t width, const fc_piece *pieces, ptrd
 typedef void (*fc_sweep_t)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
                            const void *bias, ptrdiff_t whole);
 typedef void (*fc_sweep_pair_t)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
-                                ptrdiff_t n, ptrdiff_t whole);
+                                ptrdiff_t n, const void *bias, ptrdiff_t whole);
 typedef void (*fc_dots_t)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
                           void *totals);
 typedef void (*fc_lanes_t)(const void *totals, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to);

@@ -331,7 +331,7 @@ cdef void sum_row(
         to = result + sweep.to
         if p.sizes.paired:
             read_taps(&b, p, sweep.part + 1, w)
-            fc_sweep_pair_table[dtype][isa](&a, &b, patch + sweep.source, to, sweep.rows, sweep.n, sweep.whole)
+            fc_sweep_pair_table[dtype][isa](&a, &b, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
         elif x.jump == 1:
             fc_sweep_table[dtype][isa](&a, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
         else:

@@ -32,7 +32,7 @@ cdef extern from "depthwise.h":
     ) noexcept nogil
     ctypedef void (*fc_sweep_pair_t)(
         const fc_taps* a, const fc_taps* b, const void* source, void* to, Py_ssize_t rows, Py_ssize_t n,
-        Py_ssize_t whole,
+        const void* bias, Py_ssize_t whole,
     ) noexcept nogil
     ctypedef void (*fc_dots_t)(
         const fc_taps* taps, const void* source, const void* dout, Py_ssize_t rows, Py_ssize_t n, void* totals,

@@ -282,7 +282,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
 
 /* Two results a row, whose elements take turns. */
 FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps *b, const FC_T *FC_RESTRICT from,
-                                FC_T *FC_RESTRICT to, ptrdiff_t lanes, ptrdiff_t loose)
+                                FC_T *FC_RESTRICT to, ptrdiff_t lanes, FC_T start, ptrdiff_t loose)
 {
     FC_V sums[4][2];
     ptrdiff_t j;
@@ -293,7 +293,7 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
         const FC_T *w = (const FC_T *)taps->w;
         FC_UNROLL
         for (r = 0; r < rows; r++)
-            sums[r][side] = FC_N(fc_splat)(0);
+            sums[r][side] = FC_N(fc_splat)(start);
         for (j = 0; j < taps->k; j++) {
             const FC_T *row = from + taps->at[j];
             const FC_V weight = FC_N(fc_splat)(w[taps->of[j]]);
@@ -320,8 +320,9 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
 
 /* to[row, 0:n:2] from the taps of `a`, to[row, 1:n:2] from those of `b`; the rest as in fc_sweep. */
 static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
-                                ptrdiff_t n, ptrdiff_t whole)
+                                ptrdiff_t n, const void *bias, ptrdiff_t whole)
 {
+    const FC_T start = bias ? *(const FC_T *)bias : 0;
     ptrdiff_t row, here, at;
     for (row = 0; row < rows; row += here) {
         here = FC_N(fc_next)(rows - row, 4);
@@ -332,16 +333,16 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
             FC_T *target = (FC_T *)to + row * a->to_pitch + begin;
             switch (here) {
             case 1:
-                FC_N(fc_pair_of)(1, a, b, source, target, n - begin, whole - row);
+                FC_N(fc_pair_of)(1, a, b, source, target, n - begin, start, whole - row);
                 break;
             case 2:
-                FC_N(fc_pair_of)(2, a, b, source, target, n - begin, whole - row);
+                FC_N(fc_pair_of)(2, a, b, source, target, n - begin, start, whole - row);
                 break;
             case 3:
-                FC_N(fc_pair_of)(3, a, b, source, target, n - begin, whole - row);
+                FC_N(fc_pair_of)(3, a, b, source, target, n - begin, start, whole - row);
                 break;
             default:
-                FC_N(fc_pair_of)(4, a, b, source, target, n - begin, whole - row);
+                FC_N(fc_pair_of)(4, a, b, source, target, n - begin, start, whole - row);
             }
         }
     }

@@ -138,6 +138,18 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
     }
 }
 
+/* A vector of which `there` elements can be read; zeros past them. */
+FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t there)
+{
+    FC_T some[FC_VL];
+    ptrdiff_t i;
+    if (there >= FC_VL)
+        return FC_N(fc_load)(from);
+    for (i = 0; i < FC_VL; i++)
+        some[i] = i < there ? from[i] : 0;
+    return FC_N(fc_load)(some);
+}
+
 /* As `fc_store_some`, for places, of which `there` can be written. */
 FC_INLINE void FC_N(fc_store_places)(int32_t *to, FC_I places, ptrdiff_t n, ptrdiff_t there)
 {

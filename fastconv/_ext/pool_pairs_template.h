@@ -1,4 +1,4 @@
-/* Maxima and means of 2 x 2 cells at a stride of 2 without padding, by far the most common pooling, with nothing
+/* Maxima, means and norms of 2 x 2 cells at a stride of 2 without padding, by far the most common pooling, with nothing
  * copied first: see pool.h. Cells are numbered from `cell` on, which is the first of the first row. */
 
 /* 2 * FC_VL elements of which `there` can be read: the even ones and the odd ones. */
@@ -114,61 +114,90 @@ static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, cons
     return FC_N(fc_any)(astray);
 }
 
-/* The mean, which has no places. */
-static void FC_N(fc_pairs_mean)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out_,
-                                int32_t *where, const void *out_end, ptrdiff_t rows)
+/* The mean, or the norm; these have no places. */
+FC_INLINE void FC_N(fc_pairs_sum)(const int norm, const void *x, const void *x_end, ptrdiff_t width, void *out_,
+                                  const void *out_end, ptrdiff_t rows)
 {
     const FC_T *row = (const FC_T *)x;
     const ptrdiff_t wide = width / 2;
     const FC_V quarter = FC_N(fc_splat)((FC_T)0.25);
     FC_T *out = (FC_T *)out_;
-    (void)cell, (void)where;
     for (; rows > 0; rows--, row += 2 * width, out += wide) {
         ptrdiff_t i;
         for (i = 0; i < wide; i += FC_VL) {
             const FC_T *from = row + 2 * i;
             const ptrdiff_t there = (const FC_T *)x_end - from, n = wide - i < FC_VL ? wide - i : FC_VL;
-            FC_V left, right, low, low_right;
+            FC_V left, right, low, low_right, sum;
             FC_N(fc_load_pairs)(from, there, &left, &right);
             FC_N(fc_load_pairs)(from + width, there - width, &low, &low_right);
-            FC_N(fc_store_some)(out + i, (left + right + low + low_right) * quarter, n, (const FC_T *)out_end);
+            if (norm)
+                sum = FC_N(fc_root)(left * left + right * right + low * low + low_right * low_right);
+            else
+                sum = (left + right + low + low_right) * quarter;
+            FC_N(fc_store_some)(out + i, sum, n, (const FC_T *)out_end);
         }
     }
 }
 
-/* Its adjoint; the rows' ends are as in `fc_pairs_backward`. */
-static int FC_N(fc_pairs_spread)(const void *dout_, const void *dout_end, const int32_t *where, ptrdiff_t width,
-                                 ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
+static void FC_N(fc_pairs_mean)(const void *x, const void *x_end, ptrdiff_t width, void *out, const void *out_end,
+                                ptrdiff_t rows)
 {
-    const FC_T *dout = (const FC_T *)dout_;
+    FC_N(fc_pairs_sum)(0, x, x_end, width, out, out_end, rows);
+}
+
+static void FC_N(fc_pairs_norm)(const void *x, const void *x_end, ptrdiff_t width, void *out, const void *out_end,
+                                ptrdiff_t rows)
+{
+    FC_N(fc_pairs_sum)(1, x, x_end, width, out, out_end, rows);
+}
+
+/* Their adjoints; the rows' ends are as in `fc_pairs_backward`. That of the norm is dout over the norms, times x. */
+FC_INLINE void FC_N(fc_pairs_spread)(const int by_norm, const void *dout_, const void *dout_end, const void *norm_,
+                                     ptrdiff_t width, const void *x_, const void *x_end, void *dx_,
+                                     const void *dx_end, ptrdiff_t rows)
+{
+    const FC_T *dout = (const FC_T *)dout_, *norm = (const FC_T *)norm_, *x = (const FC_T *)x_;
     const ptrdiff_t wide = width / 2;
     const FC_V quarter = FC_N(fc_splat)((FC_T)0.25);
     FC_T *dx = (FC_T *)dx_;
-    (void)cell, (void)where;
-    for (; rows > 0; rows--, dout += wide) {
+    ptrdiff_t at = 0, from = 0;
+    for (; rows > 0; rows--, at += wide) {
         int low;
-        for (low = 0; low < 2; low++, dx += width) {
-            ptrdiff_t i, t;
+        for (low = 0; low < 2; low++, from += width) {
+            ptrdiff_t i;
             for (i = 0; i < wide; i += FC_VL) {
-                const ptrdiff_t there = (const FC_T *)dout_end - (dout + i), left = width - 2 * i;
-                FC_V value;
-                if (there >= FC_VL) {
-                    value = FC_N(fc_load)(dout + i) * quarter;
-                } else {
-                    FC_T some[FC_VL];
-                    for (t = 0; t < FC_VL; t++)
-                        some[t] = t < there ? dout[i + t] : 0;
-                    value = FC_N(fc_load)(some) * quarter;
+                const ptrdiff_t there = (const FC_T *)dout_end - (dout + at + i), left = width - 2 * i;
+                const ptrdiff_t to = from + 2 * i;
+                FC_V value = FC_N(fc_load_some)(dout + at + i, there), first, second;
+                if (by_norm)
+                    value = FC_N(fc_over_norm)(value, FC_N(fc_load_some)(norm + at + i, there));
+                else
+                    value *= quarter;
+                first = FC_N(fc_mix_low)(value, value), second = FC_N(fc_mix_high)(value, value);
+                if (by_norm) {
+                    const ptrdiff_t cells = (const FC_T *)x_end - (x + to);
+                    first *= FC_N(fc_load_some)(x + to, cells);
+                    second *= FC_N(fc_load_some)(x + to + FC_VL, cells - FC_VL);
                 }
-                FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mix_low)(value, value), left < FC_VL ? left : FC_VL,
-                                    (const FC_T *)dx_end);
+                FC_N(fc_store_some)(dx + to, first, left < FC_VL ? left : FC_VL, (const FC_T *)dx_end);
                 if (left > FC_VL)
-                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mix_high)(value, value),
-                                        left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
+                    FC_N(fc_store_some)(dx + to + FC_VL, second, left < 2 * FC_VL ? left - FC_VL : FC_VL,
+                                        (const FC_T *)dx_end);
             }
             if (width > 2 * wide)
-                dx[width - 1] = 0;
+                dx[from + width - 1] = 0;
         }
     }
-    return 0;
+}
+
+static void FC_N(fc_pairs_mean_spread)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
+                                       const void *x, const void *x_end, void *dx, const void *dx_end, ptrdiff_t rows)
+{
+    FC_N(fc_pairs_spread)(0, dout, dout_end, norm, width, x, x_end, dx, dx_end, rows);
+}
+
+static void FC_N(fc_pairs_norm_spread)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
+                                       const void *x, const void *x_end, void *dx, const void *dx_end, ptrdiff_t rows)
+{
+    FC_N(fc_pairs_spread)(1, dout, dout_end, norm, width, x, x_end, dx, dx_end, rows);
 }

@@ -11,6 +11,7 @@ cdef extern from "pool.h" nogil:
         FC_POOL_MAX
         FC_POOL_MAX_OR_NAN
         FC_POOL_MEAN
+        FC_POOL_NORM
         FC_SLACK
 
     ctypedef struct fc_pool:
@@ -48,11 +49,11 @@ cdef extern from "pool.h" nogil:
         const void* out_end, Py_ssize_t od, Py_ssize_t begin, Py_ssize_t end,
     ) noexcept nogil
     ctypedef void (*fc_pool_share_t)(
-        const fc_pool* g, void* space, const void* lanes, const void* dout, const void* dout_end,
+        const fc_pool* g, void* space, const void* lanes, const void* dout, const void* dout_end, const void* norm,
         Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
     ) noexcept nogil
     ctypedef void (*fc_pool_gather_t)(
-        const fc_pool* g, const void* space, void* dx, const void* dx_end,
+        const fc_pool* g, const void* space, const void* x, const void* x_end, void* dx, const void* dx_end,
         Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
     ) noexcept nogil
 
@@ -64,6 +65,13 @@ cdef extern from "pool.h" nogil:
         const void* dout, const void* dout_end, const int32_t* where, Py_ssize_t width, Py_ssize_t cell,
         void* dx, const void* dx_end, Py_ssize_t rows,
     ) noexcept nogil
+    ctypedef void (*fc_pairs_sum_t)(
+        const void* x, const void* x_end, Py_ssize_t width, void* out, const void* out_end, Py_ssize_t rows,
+    ) noexcept nogil
+    ctypedef void (*fc_pairs_spread_t)(
+        const void* dout, const void* dout_end, const void* norm, Py_ssize_t width, const void* x, const void* x_end,
+        void* dx, const void* dx_end, Py_ssize_t rows,
+    ) noexcept nogil
 
     const fc_pool_begin_t[2][3] fc_pool_begin_table
     const fc_pool_load_t[2][3] fc_pool_load_table
@@ -72,8 +80,10 @@ cdef extern from "pool.h" nogil:
     const fc_pool_gather_t[2][3] fc_pool_gather_table
     const fc_pairs_forward_t[2][3] fc_pairs_forward_table
     const fc_pairs_backward_t[2][3] fc_pairs_backward_table
-    const fc_pairs_forward_t[2][3] fc_pairs_mean_table
-    const fc_pairs_backward_t[2][3] fc_pairs_spread_table
+    const fc_pairs_sum_t[2][3] fc_pairs_mean_table
+    const fc_pairs_sum_t[2][3] fc_pairs_norm_table
+    const fc_pairs_spread_t[2][3] fc_pairs_mean_spread_table
+    const fc_pairs_spread_t[2][3] fc_pairs_norm_spread_table
 
 
 # Where a block is: its plane, its depth, its rows, and the first of these in the array.

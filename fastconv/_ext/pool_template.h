@@ -18,22 +18,33 @@ static void FC_N(fc_pool_begin)(const fc_pool *g, int op, void *lanes)
     }
 }
 
-/* n elements, by whole vectors where those past the end can be read; what they spill is written later.
+/* The root of every lane. */
+FC_INLINE FC_V FC_N(fc_root)(FC_V v)
+{
+    FC_T all[FC_VL];
+    int i;
+    FC_N(fc_store)(all, v);
+    for (i = 0; i < FC_VL; i++)
+        all[i] = FC_BYTES == 4 ? (FC_T)sqrtf((float)all[i]) : (FC_T)sqrt((double)all[i]);
+    return FC_N(fc_load)(all);
+}
+
+/* n elements, or their squares, by whole vectors where those past the end can be read; what they spill is written later.
  * Returns the lanes in which a NaN was, as far as the last vector goes. */
-FC_INLINE FC_I FC_N(fc_pool_copy)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n, ptrdiff_t stride,
-                                  const FC_T *from_end)
+FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
+                                  ptrdiff_t stride, const FC_T *from_end)
 {
     FC_I odd = FC_N(fc_splat_lanes)(0);
     ptrdiff_t i;
     if (stride == 1 && from_end - from >= n + FC_VL - 1) {
         for (i = 0; i < n; i += FC_VL) {
             const FC_V v = FC_N(fc_load)(from + i);
-            FC_N(fc_store)(to + i, v);
+            FC_N(fc_store)(to + i, square ? v * v : v);
             odd |= FC_N(fc_is_nan)(v);
         }
     } else {
         for (i = 0; i < n; i++)
-            to[i] = from[i * stride];
+            to[i] = square ? from[i * stride] * from[i * stride] : from[i * stride];
         for (i = 0; i < n; i++)
             odd |= FC_N(fc_splat_lanes)(-(FC_L)(to[i] != to[i]));
     }
@@ -41,7 +52,7 @@ FC_INLINE FC_I FC_N(fc_pool_copy)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT 
 }
 
 /* One row of the image into the workspace, for any stride; what `fc_pool_copy` returns. */
-FC_INLINE FC_I FC_N(fc_pool_fill)(const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
+FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
 {
     const ptrdiff_t stride = g->stride[2];
     FC_I odd = FC_N(fc_splat_lanes)(0);
@@ -52,14 +63,14 @@ FC_INLINE FC_I FC_N(fc_pool_fill)(const fc_pool *g, FC_T *row, const FC_T *from,
         if (n <= 0)
             continue;
         fc_check(at >= 0 && at + (n - 1) * stride < g->size[2]);
-        odd |= FC_N(fc_pool_copy)(row + slot * g->slot_pitch + place[1], from + at, n, stride, from_end);
+        odd |= FC_N(fc_pool_copy)(square, row + slot * g->slot_pitch + place[1], from + at, n, stride, from_end);
     }
     return odd;
 }
 
 /* What outputs [begin, end) of depth `od` see of a plane, into the workspace. Returns 0 where no NaN is among it. */
-static int FC_N(fc_pool_load)(const fc_pool *pool, int op, void *space, const void *plane, const void *plane_end,
-                              ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
+FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int op, void *space, const void *plane,
+                                    const void *plane_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
     /* Of one's own, so that no store can be thought to change it. */
     const fc_pool own = *pool, *g = &own;
@@ -90,14 +101,15 @@ static int FC_N(fc_pool_load)(const fc_pool *pool, int op, void *space, const vo
                 FC_T *at = to + row * pitch;
                 for (i = 0; i < pairs; i += FC_VL) {
                     const FC_V a = FC_N(fc_load)(from + 2 * i), b = FC_N(fc_load)(from + 2 * i + FC_VL);
-                    FC_N(fc_store)(at + even + i, FC_N(fc_evens)(a, b));
-                    FC_N(fc_store)(at + odd + i, FC_N(fc_odds)(a, b));
+                    const FC_V evens_of = FC_N(fc_evens)(a, b), odds_of = FC_N(fc_odds)(a, b);
+                    FC_N(fc_store)(at + even + i, square ? evens_of * evens_of : evens_of);
+                    FC_N(fc_store)(at + odd + i, square ? odds_of * odds_of : odds_of);
                     nan |= FC_N(fc_is_nan)(a) | FC_N(fc_is_nan)(b);
                 }
             }
         } else {
             for (row = first; row < rows; row++)
-                nan |= FC_N(fc_pool_fill)(g, to + row * pitch, image + row * width, (const FC_T *)plane_end);
+                nan |= FC_N(fc_pool_fill)(square, g, to + row * pitch, image + row * width, (const FC_T *)plane_end);
         }
         /* Then what is around the rows, over which they may have spilled. */
         for (slot = 0; slot < g->slots; slot++) {
@@ -114,6 +126,14 @@ static int FC_N(fc_pool_load)(const fc_pool *pool, int op, void *space, const vo
         }
     }
     return FC_N(fc_any)(nan);
+}
+
+static int FC_N(fc_pool_load)(const fc_pool *g, int op, void *space, const void *plane, const void *plane_end,
+                              ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
+{
+    if (op == FC_POOL_NORM)
+        return FC_N(fc_pool_load_of)(1, g, op, space, plane, plane_end, od, begin, end);
+    return FC_N(fc_pool_load_of)(0, g, op, space, plane, plane_end, od, begin, end);
 }
 
 /* A vector of outputs: what its windows' first tap reads, and where it goes. */
@@ -133,7 +153,7 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
                                    const FC_N(fc_unit) *unit, const FC_L *delta, const ptrdiff_t *depths, ptrdiff_t t0,
                                    ptrdiff_t t1, const FC_T *out_end)
 {
-    const int nan = op == FC_POOL_MAX_OR_NAN;
+    const int nan = op == FC_POOL_MAX_OR_NAN, sums = op == FC_POOL_MEAN || op == FC_POOL_NORM;
     const ptrdiff_t taps = (t1 - t0 + parts - 1) / parts;
     FC_V best[FC_UNITS][FC_PARTS];
     FC_I held[FC_UNITS][FC_PARTS];
@@ -144,7 +164,7 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
         begin[p] = p * taps < t1 - t0 - taps ? t0 + p * taps : t1 - taps;
         FC_UNROLL
         for (u = 0; u < units; u++) {
-            best[u][p] = FC_N(fc_splat)(op == FC_POOL_MEAN ? 0 : (FC_T)-INFINITY);
+            best[u][p] = FC_N(fc_splat)(sums ? 0 : (FC_T)-INFINITY);
             held[u][p] = unit[u].first;
         }
     }
@@ -155,11 +175,11 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
             FC_UNROLL
             for (p = 0; p < parts; p++) {
                 const ptrdiff_t at = slab + g->at[begin[p] + t];
-                const FC_I place = FC_N(fc_splat_lanes)(op == FC_POOL_MEAN ? 0 : delta[begin[p] + t]) + deep;
+                const FC_I place = FC_N(fc_splat_lanes)(sums ? 0 : delta[begin[p] + t]) + deep;
                 FC_UNROLL
                 for (u = 0; u < units; u++) {
                     const FC_V value = FC_N(fc_load)(unit[u].from + at);
-                    if (op == FC_POOL_MEAN) {
+                    if (sums) {
                         best[u][p] += value;
                     } else {
                         const FC_I take = FC_N(fc_takes)(value, best[u][p], nan);
@@ -189,11 +209,13 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     }
     FC_UNROLL
     for (u = 0; u < units; u++) {
-        if (op != FC_POOL_MEAN) {
+        if (!sums) {
             const FC_I steps = FC_N(fc_iota)() * FC_N(fc_splat_lanes)((FC_L)g->stride[2]);
             const FC_I places = held[u][0] + steps + FC_N(fc_splat_lanes)((FC_L)unit[u].corner);
             FC_N(fc_store_places)(unit[u].where, places, unit[u].n, out_end - unit[u].out);
             FC_N(fc_store_some)(unit[u].out, best[u][0], unit[u].n, out_end);
+        } else if (op == FC_POOL_NORM) {
+            FC_N(fc_store_some)(unit[u].out, FC_N(fc_root)(best[u][0]), unit[u].n, out_end);
         } else {
             FC_N(fc_store_some)(unit[u].out, best[u][0] / unit[u].count, unit[u].n, out_end);
         }
@@ -207,6 +229,7 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
                                   int32_t *where, const FC_T *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_pool own = *pool, *g = &own;
+    const int sums = op == FC_POOL_MEAN || op == FC_POOL_NORM;
     const ptrdiff_t height = g->size[1], width = g->size[2], wide = g->out[2];
     const ptrdiff_t front = od * g->stride[0] - g->lo[0];
     const ptrdiff_t *depths = g->reach[0] + 2 * od;
@@ -228,19 +251,19 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
             u->from = from + i;
             u->out = out + i;
             u->n = wide - i < FC_VL ? wide - i : FC_VL;
-            if (op != FC_POOL_MEAN) {
+            if (!sums) {
                 u->where = where + i;
                 u->corner = corner + i * g->stride[2];
                 /* Where nothing in the window is more than -inf its first cell is the maximum. */
                 u->first = FC_N(fc_load_lanes)((const FC_L *)lanes + i) + FC_N(fc_splat_lanes)((FC_L)skipped);
-            } else {
+            } else if (op == FC_POOL_MEAN) {
                 u->count = FC_N(fc_load)(lanes + wide + FC_SLACK + i) * FC_N(fc_splat)(shared);
             }
             if (units < FC_UNITS && !(last_alike && i + FC_VL >= wide))
                 continue;
 #define FC_UNITS_OF(n, parts)                                                                                  \
     case n:                                                                                                    \
-        FC_N(fc_pool_units)(op, n, op == FC_POOL_MEAN ? 1 : parts, g, unit, delta, depths, kh0 * g->k[2],      \
+        FC_N(fc_pool_units)(op, n, sums ? 1 : parts, g, unit, delta, depths, kh0 * g->k[2],      \
                             kh1 * g->k[2], out_end);                                                           \
         break;
             switch (units) {
@@ -253,7 +276,7 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
             units = 0;
         }
         out += wide;
-        where += op == FC_POOL_MEAN ? 0 : wide;
+        where += sums ? 0 : wide;
     }
 }
 
@@ -269,12 +292,21 @@ static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, c
         FC_ROWS_OF(FC_POOL_MAX)
         FC_ROWS_OF(FC_POOL_MAX_OR_NAN)
         FC_ROWS_OF(FC_POOL_MEAN)
+        FC_ROWS_OF(FC_POOL_NORM)
     }
 #undef FC_ROWS_OF
 }
 
-/* Outputs of the mean that see rows [begin, end) of depth `id`, each a share of its dout, into the workspace:
- * `deep` depths of rows from `low` on. */
+/* dout over the norms of the windows, and 0 where these are 0. */
+FC_INLINE FC_V FC_N(fc_over_norm)(FC_V dout, FC_V norm)
+{
+    const FC_V zero = FC_N(fc_splat)(0);
+    return FC_N(fc_pick)(FC_N(fc_takes)(norm, zero, 1), dout / norm, zero);
+}
+
+/* Outputs of a sum that see rows [begin, end) of depth `id`, each a share of its dout, into the workspace:
+ * `deep` depths of rows from `low` on. That of the mean is dout over the window's count, that of the norm over
+ * the norm. */
 FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *last)
 {
     const ptrdiff_t *h = g->seen[1] + (begin ? g->seen_end[1][begin - 1] : 0);
@@ -289,7 +321,8 @@ FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdif
 }
 
 static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *lanes, const void *dout,
-                                const void *dout_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end)
+                                const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
+                                ptrdiff_t end)
 {
     const fc_pool own = *pool, *g = &own;
     const ptrdiff_t wide = g->out[2];
@@ -301,10 +334,17 @@ static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *la
         const ptrdiff_t od = g->seen[0][d];
         FC_T *row = (FC_T *)space + (d - first) * g->rows * g->pitch;
         for (oh = low; oh <= last; oh++, row += g->pitch) {
-            const FC_T *from = (const FC_T *)dout + (od * g->out[1] + oh) * wide;
+            const ptrdiff_t at = (od * g->out[1] + oh) * wide;
+            const FC_T *from = (const FC_T *)dout + at;
             const FC_T shared = (FC_T)(g->count[0][od] * g->count[1][oh]);
             FC_T *to = row + g->left;
-            if ((const FC_T *)dout_end - from >= wide + FC_VL - 1) {
+            if (norm) {
+                for (i = 0; i < wide; i += FC_VL) {
+                    const ptrdiff_t there = (const FC_T *)dout_end - (from + i);
+                    const FC_V norms = FC_N(fc_load_some)((const FC_T *)norm + at + i, there);
+                    FC_N(fc_store)(to + i, FC_N(fc_over_norm)(FC_N(fc_load_some)(from + i, there), norms));
+                }
+            } else if ((const FC_T *)dout_end - from >= wide + FC_VL - 1) {
                 for (i = 0; i < wide; i += FC_VL)
                     FC_N(fc_store)(to + i, FC_N(fc_load)(from + i) /
                                                (FC_N(fc_load)(count + i) * FC_N(fc_splat)(shared)));
@@ -321,9 +361,10 @@ static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *la
 }
 
 /* Rows [begin, end) of dx at depth `id` of a plane, from the workspace, for strides of 1 and 2 along the width:
- * every cell gathers from the outputs that see it, so no two threads write the same one and it is written once. */
-static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, void *dx_, const void *dx_end, ptrdiff_t id,
-                                 ptrdiff_t begin, ptrdiff_t end)
+ * every cell gathers from the outputs that see it, so no two threads write the same one and it is written once:
+ * times x, unless that is NULL. */
+static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const void *x_, const void *x_end, void *dx_,
+                                 const void *dx_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_pool own = *pool, *g = &own;
     const ptrdiff_t width = g->size[2], stride = g->stride[2], slab = g->rows * g->pitch;
@@ -331,13 +372,14 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, void *d
     ptrdiff_t last, ih, i, d, t;
     const ptrdiff_t low = FC_N(fc_pool_seen)(g, begin, end, &last);
     const ptrdiff_t *high = g->seen[1] + (begin ? g->seen_end[1][begin - 1] : 0), *h;
+    const FC_T *x = (const FC_T *)x_;
     FC_T *dx = (FC_T *)dx_;
     for (ih = begin; ih < end; ih++, dx += width) {
         const ptrdiff_t *high_end = g->seen[1] + g->seen_end[1][ih];
         for (i = 0; i * stride < width; i += FC_VL) {
             const FC_T *from = (const FC_T *)space + i;
             const ptrdiff_t left = width - i * stride;
-            FC_V sums[2];
+            FC_V sums[2] = {FC_N(fc_splat)(0), FC_N(fc_splat)(0)};
             int r;
             for (r = 0; r < stride; r++) {
                 FC_V sum = FC_N(fc_splat)(0);
@@ -347,17 +389,27 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, void *d
                             sum += FC_N(fc_load)(from + d * slab + (*h - low) * g->pitch + g->offset[t]);
                 sums[r] = sum;
             }
+            if (stride == 2) {
+                const FC_V low_half = FC_N(fc_mix_low)(sums[0], sums[1]);
+                sums[1] = FC_N(fc_mix_high)(sums[0], sums[1]);
+                sums[0] = low_half;
+            }
+            if (x) {
+                const FC_T *factors = x + stride * i;
+                for (r = 0; r < stride; r++, factors += FC_VL)
+                    sums[r] *= FC_N(fc_load_some)(factors, (const FC_T *)x_end - factors);
+            }
             if (stride == 1) {
                 FC_N(fc_store_some)(dx + i, sums[0], left < FC_VL ? left : FC_VL, (const FC_T *)dx_end);
             } else {
-                FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mix_low)(sums[0], sums[1]), left < FC_VL ? left : FC_VL,
-                                    (const FC_T *)dx_end);
+                FC_N(fc_store_some)(dx + 2 * i, sums[0], left < FC_VL ? left : FC_VL, (const FC_T *)dx_end);
                 if (left > FC_VL)
-                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mix_high)(sums[0], sums[1]),
+                    FC_N(fc_store_some)(dx + 2 * i + FC_VL, sums[1],
                                         left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
             }
         }
         high = high_end;
+        x = x ? x + width : x;
     }
 }
 

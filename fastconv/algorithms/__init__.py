@@ -192,6 +192,16 @@ def backward_data(
             _padding.fold(dpadded, geometry, dx[chunk])
 
 
+def transposed(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
+) -> None:
+    """What `backward_data` makes of x, plus b, by algorithm `name`; for padding with zeros and no flip."""
+    density = _density(w, x.size) if name == "auto" else 1.0
+    algorithm = choose("backward_data", geometry, out.dtype, threads, name, density)
+    if out.size:
+        algorithm.transposed(x, w, b, geometry, out, threads)
+
+
 def backward_weights(
     x: np.ndarray,
     dout: np.ndarray,

@@ -70,6 +70,14 @@ class Algorithm(ABC):
     ) -> None:
         """dx (N, C, *spatial) from dout (N, F, *out_spatial)."""
 
+    def transposed(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
+        """out (N, C, *spatial) from x (N, F, *out_spatial): as `backward_data`, with bias b (C,)."""
+        self.backward_data(x, w, geometry, out, threads)
+        if b is not None:
+            out += per_channel(b, geometry)
+
     @abstractmethod
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
@@ -82,6 +90,11 @@ class Algorithm(ABC):
         """The same where `w` is not zero, and zero where it is."""
         self.backward_weights(x, dout, geometry, dw, threads)
         dw[w == 0] = 0
+
+
+def per_channel(b: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+    """A view of b that meets the channels of an image."""
+    return b.reshape(-1, *(1,) * geometry.rank)
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:

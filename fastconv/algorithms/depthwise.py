@@ -12,7 +12,7 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import depthwise as _ext
 from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, line_up
-from fastconv.algorithms.base import Algorithm, Op, multiply_adds, touched
+from fastconv.algorithms.base import Algorithm, Op, multiply_adds, per_channel, touched
 from fastconv.geometry import ConvGeometry
 
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
@@ -111,11 +111,17 @@ class Depthwise(Algorithm):
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """All stride phases of a block from one copy of it; cells that no tap meets are zero."""
-        plan = _plan("backward_data", geometry, dx.dtype, threads)
+        self.transposed(dout, w, None, geometry, dx, threads)
+
+    def transposed(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
+        """As `forward`, bias is what the sums start with."""
+        plan = _plan("backward_data", geometry, out.dtype, threads)
         if plan is None or not plan.covers:
-            dx.fill(0)
+            out[...] = 0 if b is None else per_channel(b, geometry)
         if plan is not None:
-            _run(plan, geometry, threads, dout, w, dx, dx, False)
+            _run(plan, geometry, threads, x, w, out if b is None else b, out, b is not None)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int

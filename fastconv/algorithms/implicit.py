@@ -25,7 +25,7 @@ from fastconv.algorithms._blocks import (
     problems,
     shared_row,
 )
-from fastconv.algorithms.base import Algorithm, Op, share, touched
+from fastconv.algorithms.base import Algorithm, Op, per_channel, share, touched
 from fastconv.geometry import ConvGeometry
 
 WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
@@ -119,11 +119,17 @@ class Implicit(Algorithm):
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """One forward product per stride phase; cells that no tap meets are zero."""
-        plans = _plans("backward_data", geometry, dx.dtype, threads)
+        self.transposed(dout, w, None, geometry, dx, threads)
+
+    def transposed(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
+        """As `forward`, bias is what the sums start with."""
+        plans = _plans("backward_data", geometry, out.dtype, threads)
         if sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:]):
-            dx.fill(0)
+            out[...] = 0 if b is None else per_channel(b, geometry)
         for plan in plans:
-            _run(plan, threads, dout, w, None, dx)
+            _run(plan, threads, x, w, b, out)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int

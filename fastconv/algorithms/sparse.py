@@ -137,7 +137,7 @@ class Sparse(Algorithm):
         if op == "backward_weights" and density == 1.0:
             return _DENSE.cost(op, geometry, dtype, threads)
         work = self.work(op, geometry, dtype, threads)
-        return seconds(self.name, op, {**work, "product": density * work["product"]})
+        return seconds(self.name, op, {**work, "product": density * work.get("product", 0.0)})
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int

@@ -153,8 +153,18 @@ class Winograd(Algorithm):
                 self.backward_data(apart.take(dout[images], part.out_shape), w, part, parts, threads)
                 apart.put(parts, dx[images])
             return
-        plan = _plan("backward_data", geometry, dx.dtype, threads)
-        _run(plan, _PRODUCT, geometry, threads, dout, w.reshape(-1), dx.reshape(-1)[:0], dx.reshape(-1))
+        self.transposed(dout, w, None, geometry, dx, threads)
+
+    def transposed(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
+        """Bias as in `forward`."""
+        if _apart.Apart.of(geometry) is not None:
+            super().transposed(x, w, b, geometry, out, threads)
+            return
+        bias = out.reshape(-1)[:0] if b is None else b
+        plan = _plan("backward_data", geometry, out.dtype, threads)
+        _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int

@@ -14,8 +14,8 @@ import numpy as np
 
 from fastconv import _arrays, layers
 from fastconv._options import as_cache, as_int, as_shape, per_axis
+from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.compat._shared import images, zero_padded
-from fastconv.geometry import PoolGeometry, resolve_pool
 from fastconv.layers.conv import prepare
 from fastconv.layers.pooling import AvgPoolCache, forward_avg, forward_max
 

@@ -2,7 +2,9 @@
 
 from fastconv.layers.activation import relu_backward, relu_forward
 from fastconv.layers.conv import conv, conv_backward, conv_forward
+from fastconv.layers.conv_transpose import conv_transpose, conv_transpose_backward, conv_transpose_forward
 from fastconv.layers.dense import affine_backward, affine_forward
+from fastconv.layers.function_pooling import pool_backward, pool_forward
 from fastconv.layers.global_pooling import (
     global_avg_pool_backward,
     global_avg_pool_forward,
@@ -10,6 +12,7 @@ from fastconv.layers.global_pooling import (
     global_max_pool_forward,
 )
 from fastconv.layers.loss import softmax_loss
+from fastconv.layers.lp_pooling import lp_pool_backward, lp_pool_forward
 from fastconv.layers.pooling import (
     avg_pool_backward,
     avg_pool_forward,
@@ -18,6 +21,7 @@ from fastconv.layers.pooling import (
     max_pool_indices,
     max_unpool,
 )
+from fastconv.layers.resampling import downsample, upsample
 from fastconv.layers.sandwich import (
     affine_relu_backward,
     affine_relu_forward,
@@ -41,15 +45,24 @@ __all__ = [
     "conv_relu_forward",
     "conv_relu_pool_backward",
     "conv_relu_pool_forward",
+    "conv_transpose",
+    "conv_transpose_backward",
+    "conv_transpose_forward",
+    "downsample",
     "global_avg_pool_backward",
     "global_avg_pool_forward",
     "global_max_pool_backward",
     "global_max_pool_forward",
+    "lp_pool_backward",
+    "lp_pool_forward",
     "max_pool_backward",
     "max_pool_forward",
     "max_pool_indices",
     "max_unpool",
+    "pool_backward",
+    "pool_forward",
     "relu_backward",
     "relu_forward",
     "softmax_loss",
+    "upsample",
 ]

@@ -13,7 +13,8 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import pool as _ext
-from fastconv.geometry import PoolGeometry
+from fastconv._ext import pool_rows as _ext_rows
+from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _pool_tables
 from fastconv.layers._planes import plane_maxima, plane_sums
 
@@ -27,7 +28,7 @@ _MAX = {
     for dtype, name in _arrays.NAMES.items()
     for index, index_name in _INDEX_NAMES.items()
 }
-#: The mean has no places.
+#: Sums have no places.
 _NO_INDICES = np.empty(0, np.int32)
 
 #: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
@@ -138,6 +139,22 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
         )
 
 
+def norm(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> bool:
+    """`out`, the root of the sum of squares of every window of x; False where no kernel is made for the windows."""
+    return _pairs_forward(x, out, _NO_INDICES, geometry, threads, True) or _rows_forward(
+        x, out, _NO_INDICES, geometry, threads, True, True
+    )
+
+
+def norm_gradient(
+    dout: np.ndarray, norms: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
+) -> bool:
+    """dx, of each cell x times the sum of what each window spreads, dout over its norm; False as `norm`."""
+    return _pairs_backward(dout, _NO_INDICES, dx, geometry, threads, norms, x) or _rows_backward(
+        dout, dx, geometry, threads, True, norms, x
+    )
+
+
 def _rows(geometry: PoolGeometry) -> tuple[int, int]:
     """Rows of outputs to a block, and blocks in all."""
     *_, depth, height, width = (1, 1, *geometry.out_shape[2:])
@@ -152,14 +169,15 @@ def _rows_forward(
     geometry: PoolGeometry,
     threads: int,
     include_pad: bool = True,
+    norm: bool = False,
 ) -> bool:
-    """The maximum, or without `indices` the mean, by vectors; False where the windows are not made for it."""
+    """The maximum, or without `indices` mean or norm, by vectors; False where the windows are not made for it."""
     plan = _pool_tables.plan(geometry, "forward", include_pad)
     if plan is None:
         return False
     _threads.share(
-        _ext.forward_rows,
-        (_arrays.DTYPES[x.dtype], x, out, indices, *_workspace(plan, x, threads)),
+        _ext_rows.forward_rows,
+        (_arrays.DTYPES[x.dtype], x, out, indices, norm, *_workspace(plan, x, threads)),
         items=plan.items,
         work=_ROWS_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes) + _ITEM_BYTES * plan.items,
         threads=threads,
@@ -167,14 +185,22 @@ def _rows_forward(
     return True
 
 
-def _rows_backward(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> bool:
-    """The adjoint of the mean; False where the windows are not made for it."""
+def _rows_backward(
+    dout: np.ndarray,
+    dx: np.ndarray,
+    geometry: PoolGeometry,
+    threads: int,
+    include_pad: bool,
+    norms: np.ndarray | None = None,
+    x: np.ndarray | None = None,
+) -> bool:
+    """The adjoint of the mean, or with `norms` and x of the norm; False where the windows are not made for it."""
     plan = _pool_tables.plan(geometry, "backward", include_pad)
     if plan is None:
         return False
     _threads.share(
-        _ext.mean_backward_rows,
-        (_arrays.DTYPES[dx.dtype], dout, dx, *_workspace(plan, dx, threads)),
+        _ext_rows.backward_rows,
+        (_arrays.DTYPES[dx.dtype], dout, norms, x, dx, *_workspace(plan, dx, threads)),
         items=plan.items,
         work=_ROWS_SLOWNESS * (dx.nbytes + dout.nbytes) + _ITEM_BYTES * plan.items,
         threads=threads,
@@ -189,7 +215,9 @@ def _workspace(plan: _pool_tables.Plan, like: np.ndarray, threads: int) -> tuple
     return plan.table, space, slots, _isa.narrow(plan.width * like.itemsize)
 
 
-def _pairs_forward(x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry: PoolGeometry, threads: int) -> bool:
+def _pairs_forward(
+    x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry: PoolGeometry, threads: int, norm: bool = False
+) -> bool:
     """As `_rows_forward`, of 2 x 2 cells."""
     pairs = _pool_tables.pairs(geometry)
     if pairs is None:
@@ -197,8 +225,8 @@ def _pairs_forward(x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry
     height, width, rows, items = pairs
     isa = _isa.narrow(width // 2 * x.itemsize)
     _threads.share(
-        _ext.pairs_forward,
-        (_arrays.DTYPES[x.dtype], x, out, indices, height, width, rows, isa),
+        _ext_rows.pairs_forward,
+        (_arrays.DTYPES[x.dtype], x, out, indices, norm, height, width, rows, isa),
         items=items,
         work=x.nbytes // 2,
         threads=threads,
@@ -207,7 +235,13 @@ def _pairs_forward(x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry
 
 
 def _pairs_backward(
-    dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
+    dout: np.ndarray,
+    indices: np.ndarray,
+    dx: np.ndarray,
+    geometry: PoolGeometry,
+    threads: int,
+    norms: np.ndarray | None = None,
+    x: np.ndarray | None = None,
 ) -> bool:
     """The adjoint; False also where some index is not of its window."""
     pairs = _pool_tables.pairs(geometry)
@@ -216,8 +250,8 @@ def _pairs_backward(
     height, width, rows, items = pairs
     isa = _isa.narrow(width // 2 * dx.itemsize)
     return _threads.share(
-        _ext.pairs_backward,
-        (_arrays.DTYPES[dx.dtype], dout, indices, dx, height, width, rows, isa),
+        _ext_rows.pairs_backward,
+        (_arrays.DTYPES[dx.dtype], dout, indices, norms, x, dx, height, width, rows, isa),
         items=items,
         work=dx.nbytes // 2,
         threads=threads,

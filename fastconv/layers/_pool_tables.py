@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastconv.geometry import PoolGeometry, taps_within
+from fastconv._pool_geometry import PoolGeometry, taps_within
 
 #: Elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
 SLACK = 16
@@ -23,7 +23,7 @@ _MOST_ELEMENTS = 1 << 16
 #: Nor are those with more taps, for which the table would be long, and the sum of a float32 drift.
 _MOST_TAPS = 1024
 
-#: By place, as _ext/pool.pyx reads them; the sizes of the three axes come first.
+#: By place, as _ext/pool_rows.pyx reads them; the sizes of the three axes come first.
 HEADER = (
     *("block_rows", "space", "pitch", "rows", "slots", "slot_pitch", "width", "left", "right"),
     *("range_d", "range_h", "slot", "at", "delta", "first", "count_d", "count_h", "count_w"),
@@ -132,7 +132,7 @@ def _seen(size: int, k: int, stride: int, lo: int, dilation: int, out: int) -> t
 
 
 def backward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
-    """The table for `mean_backward_rows`, or None for windows that are too long for it, or strides above 2."""
+    """The table for `backward_rows`, or None for windows that are too long for it, or strides above 2."""
     axes = _lifted(geometry)
     d, h, (size, k, stride, lo, dilation, out) = axes
     if k * h[1] * d[1] > _MOST_TAPS or stride > 2 or (h[0] + d[0]) * (h[1] + d[1]) > _MOST_ELEMENTS:

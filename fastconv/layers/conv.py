@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 
 from fastconv import _arrays, _threads
-from fastconv._options import as_bool, as_cache, merge_options
+from fastconv._fractional import FractionalGeometry, resolve_fractional
+from fastconv._options import as_bool, as_cache, has_fraction, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
+from fastconv.layers import _fractional
 from fastconv.layers._planes import plane_sums
 
 
@@ -30,7 +32,7 @@ class ConvCache(NamedTuple):
     x: np.ndarray
     w: np.ndarray
     b: np.ndarray | None
-    geometry: ConvGeometry
+    geometry: ConvGeometry | FractionalGeometry
     algorithm: str
     threads: int | None
 
@@ -46,7 +48,11 @@ def prepare(
     dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
     if dtype is None:
         x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
-    geometry = resolve_conv(x.shape, w.shape, **settings)
+    geometry: ConvGeometry | FractionalGeometry
+    if type(settings["stride"]) is int or not has_fraction(settings["stride"]):
+        geometry = resolve_conv(x.shape, w.shape, **settings)
+    else:
+        geometry = resolve_fractional(x.shape, w.shape, settings)
     if b is not None and b.shape != (w.shape[0],):
         raise ValueError(
             f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},) or None"
@@ -60,7 +66,11 @@ def prepare(
 
 
 def _run(layer: ConvCache, out: np.ndarray) -> np.ndarray:
-    forward(layer.x, layer.w, layer.b, layer.geometry, out, layer.algorithm, _threads.resolve(layer.threads))
+    x, w, b, geometry, name, threads = layer
+    if isinstance(geometry, ConvGeometry):
+        forward(x, w, b, geometry, out, name, _threads.resolve(threads))
+    else:
+        _fractional.forward(x, w, b, geometry, out, name, _threads.resolve(threads))
     return out
 
 
@@ -76,7 +86,11 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     b : array_like, (F,), optional
         Bias.
     stride, dilation : int or sequence of int, default 1
-        One for all spatial axes or one each.
+        One for all spatial axes or one each. A stride may also be a
+        ``fractions.Fraction``: a/b upsamples `x` by b (as `upsample`),
+        convolves, and keeps every a-th output; the zeros are not multiplied.
+        `pad`, `pad_mode` and `strict` are then about the upsampled grid, which
+        is made only for a `pad_mode` other than 'zeros'.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
         Cells added around the input: an int, one per axis, or one ``(lo, hi)``
         pair per axis. 'same' makes the output ``ceil(in / stride)``, its odd
@@ -104,7 +118,8 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     ndarray, (N, F, *out_spatial)
         float32 or float64, as `np.result_type` of the arrays says; integers
         become float64 and float16 becomes float32. Per axis the size is
-        ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
+        ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``, for a
+        stride of a/b with ``in * b`` and a.
 
     Raises
     ------
@@ -116,6 +131,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     See Also
     --------
     conv_forward, conv_backward : with a cache, for training.
+    conv_transpose : its transpose.
 
     References
     ----------
@@ -132,6 +148,9 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
            [81., 90.]])
     >>> conv(x, np.ones((1, 1, 3, 3)), pad='same', stride=2).shape
     (1, 1, 2, 2)
+    >>> from fractions import Fraction
+    >>> conv(np.array([[[1.0, 3.0, 5.0]]]), np.array([[[0.5, 1.0, 0.5]]]), pad=1, stride=Fraction(1, 2))
+    array([[[1. , 2. , 3. , 4. , 5. , 2.5]]])
     """
     layer, (x, w, b) = prepare("conv", x, w, b, None, options)
     result = _arrays.output(out, layer.geometry.out_shape, layer.x.dtype, "the output", x=x, w=w, b=b)
@@ -249,10 +268,16 @@ def conv_backward(
     dx = dw = db = None
     if need_dx:
         dx = _arrays.output(None, geometry.x_shape, x.dtype, "dx")
-        backward_data(dout, w, geometry, dx, name, workers)
+        if isinstance(geometry, ConvGeometry):
+            backward_data(dout, w, geometry, dx, name, workers)
+        else:
+            _fractional.backward_data(dout, w, geometry, dx, name, workers)
     if need_dw:
         dw = np.empty(geometry.w_shape, w.dtype)
-        backward_weights(x, dout, geometry, dw, name, workers, kept)
+        if isinstance(geometry, ConvGeometry):
+            backward_weights(x, dout, geometry, dw, name, workers, kept)
+        else:
+            _fractional.backward_weights(x, dout, geometry, dw, name, workers, kept)
     if need_db and b is not None:
         db = plane_sums(dout, workers).sum(axis=0).astype(x.dtype)
     return dx, dw, db

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv.geometry import PoolGeometry, resolve_pool
+from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.layers.pooling import (
     AvgPoolCache,
     MaxPoolCache,

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv import _arrays, _memory, _threads
 from fastconv._options import as_bool, as_cache, as_shape, is_plain, merge_options
-from fastconv.geometry import PoolGeometry, resolve_pool
+from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.layers import _pool_kernels
 
 _DEFAULTS: dict[str, Any] = {
@@ -24,7 +24,11 @@ _DEFAULTS: dict[str, Any] = {
     "pool_width": None,
     "threads": None,
 }
-_AVG_DEFAULTS = {**_DEFAULTS, "count_include_pad": True}
+#: Where a function takes more.
+_DEFAULTS_OF = {
+    "avg_pool_forward": {**_DEFAULTS, "count_include_pad": True},
+    "lp_pool_forward": {**_DEFAULTS, "p": 2},
+}
 
 
 class MaxPoolCache(NamedTuple):
@@ -61,9 +65,10 @@ def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
     return height, width
 
 
-def _prepare(
+def prepare(
     where: str, x: Any, pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[np.ndarray, PoolGeometry, Mapping[str, Any]]:
+    """x as the kernels read it, the geometry, and all options by name."""
     x = _arrays.as_floats("x", x)
     if pool_param is None and is_plain(tuple(options.values())):
         return x, *_resolve_plain(where, x.shape, **options)
@@ -73,8 +78,7 @@ def _prepare(
 def _resolve(
     where: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
-    defaults = _AVG_DEFAULTS if where == "avg_pool_forward" else _DEFAULTS
-    settings = merge_options(where, defaults, options, pool_param, "pool_param")
+    settings = merge_options(where, _DEFAULTS_OF.get(where, _DEFAULTS), options, pool_param, "pool_param")
     kernel_size = _kernel_size(where, settings, len(x_shape) - 2)
     _threads.resolve(settings["threads"])
     geometry = resolve_pool(
@@ -142,7 +146,7 @@ def max_pool_forward(
     array([[6., 8.],
            [3., 4.]])
     """
-    x, geometry, rest = _prepare("max_pool_forward", x, pool_param, options)
+    x, geometry, rest = prepare("max_pool_forward", x, pool_param, options)
     return forward_max(x, geometry, rest["threads"])
 
 
@@ -317,7 +321,7 @@ def avg_pool_forward(
     >>> avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 4.0]]]), kernel_size=2)[0]
     array([[[2., 3.]]])
     """
-    x, geometry, rest = _prepare("avg_pool_forward", x, pool_param, options)
+    x, geometry, rest = prepare("avg_pool_forward", x, pool_param, options)
     return forward_avg(x, geometry, as_bool("count_include_pad", rest["count_include_pad"]), rest["threads"])
 
 

@@ -1,0 +1,51 @@
+import numpy as np
+
+def forward_rows(
+    dtype: int,
+    x: np.ndarray,
+    out: np.ndarray,
+    indices: np.ndarray,
+    norm: bool,
+    table: np.ndarray,
+    space: np.ndarray,
+    slots: int,
+    isa: int,
+    words: np.ndarray,
+) -> None: ...
+def backward_rows(
+    dtype: int,
+    dout: np.ndarray,
+    norms: np.ndarray | None,
+    x: np.ndarray | None,
+    dx: np.ndarray,
+    table: np.ndarray,
+    space: np.ndarray,
+    slots: int,
+    isa: int,
+    words: np.ndarray,
+) -> None: ...
+def pairs_forward(
+    dtype: int,
+    x: np.ndarray,
+    out: np.ndarray,
+    indices: np.ndarray,
+    norm: bool,
+    height: int,
+    width: int,
+    rows: int,
+    isa: int,
+    words: np.ndarray,
+) -> None: ...
+def pairs_backward(
+    dtype: int,
+    dout: np.ndarray,
+    indices: np.ndarray,
+    norms: np.ndarray | None,
+    x: np.ndarray | None,
+    dx: np.ndarray,
+    height: int,
+    width: int,
+    rows: int,
+    isa: int,
+    words: np.ndarray,
+) -> bool: ...

@@ -1,0 +1,358 @@
+"""Maxima, means and norms of windows by vectors over the outputs of a row, and their adjoints: see pool.h.
+
+Arrays are of planes, the N * C images of one channel each; `dtype` is 0 (float32) or 1 (float64). Each
+function shares its work by `words`: see team.h.
+"""
+
+from libc.stdint cimport int32_t
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.runs cimport fc_check, floating, zero
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+
+
+cdef inline floating* aligned(floating* p) noexcept nogil:
+    """The next place where a line of the cache begins; a workspace has FC_SLACK elements to spare for it."""
+    return <floating*> ((<size_t> p + 63) // 64 * 64)
+
+
+# What all threads of a call by rows read.
+cdef struct Rows:
+    Plan plan
+    const void* source
+    Py_ssize_t sources   # its elements
+    void* result
+    Py_ssize_t results   # of the adjoint only
+    int32_t* indices
+    const void* norms    # of the norm's adjoint; else NULL
+    const void* factors  # and x
+    void* space
+    Py_ssize_t space_pitch
+    Py_ssize_t slots
+    Py_ssize_t total
+    int op
+    int isa
+    Py_ssize_t* words
+
+
+def forward_rows(
+    int dtype, x, out, indices, bint norm, table, space, Py_ssize_t slots, int isa, words,
+):
+    """out, and for the maximum its `indices`, of every window of x; the mean, or the norm, where `indices` is empty.
+
+    Each thread takes one of `slots` rows of `space`, as many elements as the table says.
+    """
+    cdef Rows r
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
+    cdef Run spaces = run_of(space, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef const Py_ssize_t* entries = numbers_of(table)
+    with nogil:
+        r.plan = read_plan(entries)
+        planes = xs.n // r.plan.cells
+        r.total = place_count(planes, &r.plan, r.plan.pool.out)
+        r.op, r.indices = FC_POOL_NORM if norm else FC_POOL_MEAN, NULL
+        if places.n:
+            r.op, r.indices = FC_POOL_MAX, <int32_t*> places.at
+        fc_check(xs.n == planes * r.plan.cells and outs.n == planes * r.plan.outputs)
+        fc_check(places.n == 0 or places.n == outs.n)
+        r.source, r.sources, r.result = xs.at, xs.n, outs.at
+        set_rows(&r, &spaces, slots, isa, shared)
+        fc_share(shared, forward_of_double if dtype else forward_of_float, &r)
+
+
+cdef inline void set_rows(Rows* r, const Run* space, Py_ssize_t slots, int isa, Py_ssize_t* words) noexcept nogil:
+    r.space, r.space_pitch, r.slots = space.at, space.n // slots, slots
+    r.isa, r.words = isa, words
+    fc_check(FC_SLACK + r.plan.lanes + r.plan.batch * r.plan.block <= r.space_pitch)
+
+
+cdef void forward_of_float(void* task) noexcept nogil:
+    draw_forward(<const Rows*> task, <float*> NULL)
+
+
+cdef void forward_of_double(void* task) noexcept nogil:
+    draw_forward(<const Rows*> task, <double*> NULL)
+
+
+cdef inline floating* begin_rows(const Rows* r, Py_ssize_t slot, floating* dtype) noexcept nogil:
+    """This thread's workspace, with what is the same for all windows at its beginning."""
+    cdef floating* lanes = aligned(<floating*> r.space + slot * r.space_pitch)
+    fc_check(slot < r.slots)
+    fc_pool_begin_table[0 if floating is float else 1][r.isa](&r.plan.pool, r.op, lanes)
+    return lanes
+
+
+cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
+    cdef const Plan* plan = &r.plan
+    cdef Place here
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.total), last, first, i
+    cdef int isa = r.isa, op = r.op, which = 0 if floating is float else 1
+    cdef const floating* x = <const floating*> r.source
+    cdef floating* out = <floating*> r.result
+    cdef floating* lanes
+    cdef floating* blocks
+    cdef const floating* end
+    cdef bint odd
+    if begin >= r.total:
+        return
+    lanes = begin_rows(r, member.slot, dtype)
+    blocks = lanes + plan.lanes
+    while begin < r.total:
+        last = min(begin + grain, r.total)
+        # Vectors may spill up to where this draw's outputs end.
+        here = place(last, plan, plan.pool.out)
+        end = out + here.at
+        first = begin
+        while first < last:
+            odd = False
+            for i in range(first, min(first + plan.batch, last)):
+                here = place(i, plan, plan.pool.out)
+                odd |= fc_pool_load_table[which][isa](
+                    &plan.pool, op, blocks + (i - first) * plan.block, x + here.plane * plan.cells, x + r.sources,
+                    here.depth, here.begin, here.end,
+                )
+            for i in range(first, min(first + plan.batch, last)):
+                here = place(i, plan, plan.pool.out)
+                fc_pool_forward_table[which][isa](
+                    &plan.pool, FC_POOL_MAX_OR_NAN if odd and op == FC_POOL_MAX else op,
+                    blocks + (i - first) * plan.block, lanes, out + here.at,
+                    r.indices + here.at if op == FC_POOL_MAX else NULL, end, here.depth, here.begin, here.end,
+                )
+            first += plan.batch
+        begin = fc_next(r.words, &member, r.total)
+
+
+def backward_rows(
+    int dtype, dout, norms, x, dx, table, space, Py_ssize_t slots, int isa, words,
+):
+    """dx: every entry of dout over its window's count, added to each cell of the window.
+
+    Where `norms` and x are not None: over its window's norm, and each cell's sum times x.
+    """
+    cdef Rows r
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
+    cdef Run divisors, factors
+    cdef Run spaces = run_of(space, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef const Py_ssize_t* entries = numbers_of(table)
+    cdef bint by_norm = norms is not None
+    if by_norm:
+        divisors, factors = run_of(norms, itemsize, False), run_of(x, itemsize, False)
+    with nogil:
+        r.plan = read_plan(entries)
+        planes = dxs.n // r.plan.cells
+        r.total = place_count(planes, &r.plan, r.plan.pool.size)
+        fc_check(dxs.n == planes * r.plan.cells and douts.n == planes * r.plan.outputs)
+        r.source, r.sources, r.result, r.results = douts.at, douts.n, dxs.at, dxs.n
+        r.op, r.indices = FC_POOL_MEAN, NULL
+        r.norms = r.factors = NULL
+        if by_norm:
+            fc_check(divisors.n == douts.n and factors.n == dxs.n)
+            r.op, r.norms, r.factors = FC_POOL_NORM, divisors.at, factors.at
+        set_rows(&r, &spaces, slots, isa, shared)
+        fc_share(shared, backward_of_double if dtype else backward_of_float, &r)
+
+
+cdef void backward_of_float(void* task) noexcept nogil:
+    draw_backward(<const Rows*> task, <float*> NULL)
+
+
+cdef void backward_of_double(void* task) noexcept nogil:
+    draw_backward(<const Rows*> task, <double*> NULL)
+
+
+cdef void draw_backward(const Rows* r, floating* dtype) noexcept nogil:
+    cdef const Plan* plan = &r.plan
+    cdef Place here
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.total), last, first, i
+    cdef int isa = r.isa, which = 0 if floating is float else 1
+    cdef const floating* dout = <const floating*> r.source
+    cdef const floating* norms = <const floating*> r.norms
+    cdef const floating* x = <const floating*> r.factors
+    cdef floating* dx = <floating*> r.result
+    cdef floating* lanes
+    cdef floating* blocks
+    cdef const floating* end
+    if begin >= r.total:
+        return
+    lanes = begin_rows(r, member.slot, dtype)
+    blocks = lanes + plan.lanes
+    while begin < r.total:
+        last = min(begin + grain, r.total)
+        here = place(last, plan, plan.pool.size)
+        end = dx + here.at
+        first = begin
+        while first < last:
+            for i in range(first, min(first + plan.batch, last)):
+                here = place(i, plan, plan.pool.size)
+                fc_pool_share_table[which][isa](
+                    &plan.pool, blocks + (i - first) * plan.block, lanes, dout + here.plane * plan.outputs,
+                    dout + r.sources, NULL if norms == NULL else norms + here.plane * plan.outputs,
+                    here.depth, here.begin, here.end,
+                )
+            for i in range(first, min(first + plan.batch, last)):
+                here = place(i, plan, plan.pool.size)
+                fc_pool_gather_table[which][isa](
+                    &plan.pool, blocks + (i - first) * plan.block, NULL if x == NULL else x + here.at,
+                    NULL if x == NULL else x + r.results, dx + here.at, end, here.depth, here.begin, here.end,
+                )
+            first += plan.batch
+        begin = fc_next(r.words, &member, r.total)
+
+
+# What all threads of a call for windows of 2 x 2 cells at a stride of 2 read.
+cdef struct Pairs:
+    fc_pairs_forward_t forward
+    fc_pairs_backward_t backward
+    fc_pairs_sum_t sum
+    fc_pairs_spread_t spread
+    const void* source
+    Py_ssize_t sources   # its elements
+    void* result
+    int32_t* indices     # NULL for the mean and the norm
+    const void* norms    # of the norm's adjoint; else NULL
+    const void* factors  # and x
+    char* astray
+    Py_ssize_t height    # of the image
+    Py_ssize_t width
+    Py_ssize_t rows      # of outputs, to a block
+    Py_ssize_t total
+    Py_ssize_t* words
+
+
+def pairs_forward(
+    int dtype, x, out, indices, bint norm, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
+):
+    """As `forward_rows`, `rows` rows of outputs to a block."""
+    cdef Pairs p
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    with nogil:
+        p.sum, p.indices = fc_pairs_norm_table[dtype][isa] if norm else fc_pairs_mean_table[dtype][isa], NULL
+        if places.n:
+            p.forward, p.indices = fc_pairs_forward_table[dtype][isa], <int32_t*> places.at
+        p.source, p.sources, p.result = xs.at, xs.n, outs.at
+        p.height, p.width, p.rows, p.words = height, width, rows, shared
+        planes = xs.n // (height * width)
+        p.total = planes * ((height // 2 - 1) // rows + 1)
+        fc_check(xs.n == planes * height * width and outs.n == planes * (height // 2) * (width // 2))
+        fc_check(places.n == 0 or outs.n == places.n)
+        fc_share(shared, pairs_forward_of_double if dtype else pairs_forward_of_float, &p)
+
+
+cdef void pairs_forward_of_float(void* task) noexcept nogil:
+    draw_pairs_forward(<const Pairs*> task, <float*> NULL)
+
+
+cdef void pairs_forward_of_double(void* task) noexcept nogil:
+    draw_pairs_forward(<const Pairs*> task, <double*> NULL)
+
+
+cdef void draw_pairs_forward(const Pairs* p, floating* dtype) noexcept nogil:
+    cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
+    cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at, cell
+    cdef fc_member member = fc_enrol(p.words)
+    cdef Py_ssize_t begin = fc_next(p.words, &member, p.total)
+    cdef const floating* x = <const floating*> p.source
+    cdef floating* out = <floating*> p.result
+    cdef const floating* end
+    while begin < p.total:
+        last = min(begin + grain, p.total)
+        end = out + (last // blocks * tall + last % blocks * rows) * wide
+        for i in range(begin, last):
+            plane, top = i // blocks, i % blocks * rows
+            at, cell = (plane * tall + top) * wide, 2 * top * p.width
+            if p.indices == NULL:
+                p.sum(x + plane * cells + cell, x + p.sources, p.width, out + at, end, min(rows, tall - top))
+            else:
+                p.forward(
+                    x + plane * cells + cell, x + p.sources, p.width, cell, out + at, p.indices + at, end,
+                    min(rows, tall - top),
+                )
+        begin = fc_next(p.words, &member, p.total)
+
+
+def pairs_backward(
+    int dtype, dout, indices, norms, x, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
+):
+    """The adjoint of `pairs_forward`, of the norm where `norms` and x are not None.
+
+    Returns whether every index is of its own window.
+    """
+    cdef Pairs p
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
+    cdef Run places = run_of(indices, 4, False)
+    cdef Run divisors, factors
+    cdef char astray = False
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef bint by_norm = norms is not None
+    if by_norm:
+        divisors, factors = run_of(norms, itemsize, False), run_of(x, itemsize, False)
+    with nogil:
+        p.spread, p.indices, p.norms, p.factors = fc_pairs_mean_spread_table[dtype][isa], NULL, NULL, NULL
+        if by_norm:
+            fc_check(divisors.n == douts.n and factors.n == dxs.n)
+            p.spread, p.norms, p.factors = fc_pairs_norm_spread_table[dtype][isa], divisors.at, factors.at
+        if places.n:
+            p.backward, p.indices = fc_pairs_backward_table[dtype][isa], <int32_t*> places.at
+        p.source, p.sources, p.result = douts.at, douts.n, dxs.at
+        p.height, p.width, p.rows, p.astray, p.words = height, width, rows, &astray, shared
+        planes = dxs.n // (height * width)
+        p.total = planes * ((height // 2 - 1) // rows + 1)
+        fc_check(dxs.n == planes * height * width and douts.n == planes * (height // 2) * (width // 2))
+        fc_check(places.n == 0 or douts.n == places.n)
+        fc_share(shared, pairs_backward_of_double if dtype else pairs_backward_of_float, &p)
+    return not astray
+
+
+cdef void pairs_backward_of_float(void* task) noexcept nogil:
+    draw_pairs_backward(<const Pairs*> task, <float*> NULL)
+
+
+cdef void pairs_backward_of_double(void* task) noexcept nogil:
+    draw_pairs_backward(<const Pairs*> task, <double*> NULL)
+
+
+cdef void draw_pairs_backward(const Pairs* p, floating* dtype) noexcept nogil:
+    cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
+    cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at, cell
+    cdef fc_member member = fc_enrol(p.words)
+    cdef Py_ssize_t begin = fc_next(p.words, &member, p.total), planes = p.total // blocks
+    cdef const floating* dout = <const floating*> p.source
+    cdef const floating* norms = <const floating*> p.norms
+    cdef const floating* x = <const floating*> p.factors
+    cdef floating* dx = <floating*> p.result
+    cdef const floating* end
+    cdef int stray = 0
+    while begin < p.total:
+        last = min(begin + grain, p.total)
+        end = dx + last // blocks * cells + last % blocks * rows * 2 * p.width
+        for i in range(begin, last):
+            plane, top = i // blocks, i % blocks * rows
+            at, cell = (plane * tall + top) * wide, plane * cells + 2 * top * p.width
+            if p.indices != NULL:
+                stray |= p.backward(
+                    dout + at, dout + p.sources, p.indices + at, p.width, 2 * top * p.width, dx + cell, end,
+                    min(rows, tall - top),
+                )
+            elif norms != NULL:
+                p.spread(
+                    dout + at, dout + p.sources, norms + at, p.width, x + cell, x + planes * cells, dx + cell, end,
+                    min(rows, tall - top),
+                )
+            else:
+                p.spread(
+                    dout + at, dout + p.sources, NULL, p.width, NULL, NULL, dx + cell, end, min(rows, tall - top)
+                )
+            if top + rows >= tall and p.height % 2:
+                zero(dx + (plane + 1) * cells - p.width, p.width)
+        begin = fc_next(p.words, &member, p.total)
+    if stray:
+        p.astray[0] = 1

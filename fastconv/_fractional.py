@@ -1,0 +1,141 @@
+"""Strides a/b without the zeros: which ordinary convolutions of the image make up that of its upsampled grid.
+
+Along an axis the output o meets at tap t the cell ``o a + t d - lo`` of the
+upsampled grid. That is a cell of the image, and not one of the zeros put in
+between, where b divides it. So outputs that are b apart meet the same taps,
+which are ``b / gcd(b, d)`` apart, and of the image cells that are a apart from
+one output to the next and ``d / gcd(b, d)`` from one tap to the next: an
+ordinary convolution at a stride of a, for each of b phases. Every tap belongs
+to one phase. (Multirate filters by polyphase; P. P. Vaidyanathan, "Multirate
+systems and filter banks", 1993.)
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fastconv._axis import Axis
+from fastconv._options import split_fractions
+from fastconv.geometry import ConvGeometry, resolve_conv, resolve_upsampled
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """Outputs b apart along one axis: of the output, of the kernel and of the image what belongs to them."""
+
+    out: slice
+    taps: slice
+    cells: slice
+    axis: Axis
+
+
+@dataclass(frozen=True)
+class Part:
+    """An ordinary convolution: of `cells` of the image by `taps` of the kernel, which gives `out` of the output."""
+
+    out: tuple[Any, ...]
+    taps: tuple[Any, ...]
+    cells: tuple[Any, ...]
+    geometry: ConvGeometry
+
+
+@dataclass(frozen=True)
+class FractionalGeometry:
+    """Every size of a convolution at strides a/b: of the upsampled grid, and of the convolutions it falls into."""
+
+    x_shape: tuple[int, ...]
+    up: tuple[int, ...]
+    upsampled: ConvGeometry
+
+    @property
+    def w_shape(self) -> tuple[int, ...]:
+        """``(F, C // groups, *kernel)``."""
+        return self.upsampled.w_shape
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """``(N, F, *out_spatial)``."""
+        return self.upsampled.out_shape
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...] | None:
+        """Convolutions of the image itself; None where padding mirrors the upsampled grid, which then has to be made.
+
+        Outputs of no part meet zeros only.
+        """
+        if self.upsampled.pad_mode != "zeros":
+            return None
+        per_axis = [
+            _phases(size, factor, axis)
+            for size, factor, axis in zip(self.x_shape[2:], self.up, self.upsampled.axes, strict=True)
+        ]
+        return tuple(self._part(phases) for phases in itertools.product(*per_axis))
+
+    @cached_property
+    def covered(self) -> int:
+        """Outputs of an image's channel that some part gives."""
+        return sum(part.geometry.positions for part in self.parts or ())
+
+    def _part(self, phases: tuple[_Phase, ...]) -> Part:
+        whole, every = self.upsampled, (slice(None), slice(None))
+        sizes, kernel = (phase.axis.size for phase in phases), (phase.axis.k for phase in phases)
+        geometry = resolve_conv(
+            (*self.x_shape[:2], *sizes),
+            (*whole.w_shape[:2], *kernel),
+            stride=tuple(phase.axis.stride for phase in phases),
+            pad=[(phase.axis.lo, phase.axis.hi) for phase in phases],
+            dilation=tuple(phase.axis.dilation for phase in phases),
+            groups=whole.groups,
+            pad_mode="zeros",
+            flip=False,
+            strict=False,
+        )
+        out, taps, cells = ((*every, *(getattr(p, name) for p in phases)) for name in ("out", "taps", "cells"))
+        return Part(out, taps, cells, geometry)
+
+
+def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
+    """Those along one axis that meet any cell of the image."""
+    shared = math.gcd(factor, axis.dilation)
+    step, dilation = factor // shared, axis.dilation // shared
+    found = []
+    for phase in range(min(factor, axis.out)):
+        # The first tap at which the first output of the phase meets no inserted zero, and the cell it meets.
+        at = phase * axis.stride - axis.lo
+        tap = next((t for t in range(min(step, axis.k)) if (at + t * axis.dilation) % factor == 0), None)
+        if tap is None:
+            continue
+        first, taps = (at + tap * axis.dilation) // factor, (axis.k - 1 - tap) // step + 1
+        outs = (axis.out - 1 - phase) // factor + 1
+        stride = axis.stride if outs > 1 else 1
+        end = first + (outs - 1) * stride + (taps - 1) * dilation + 1
+        cells = slice(max(first, 0), max(min(end, size), 0))
+        if cells.stop <= cells.start:
+            continue
+        pads = max(-first, 0), max(end - size, 0)
+        found.append(
+            _Phase(
+                slice(phase, None, factor),
+                slice(tap, None, step),
+                cells,
+                Axis(cells.stop - cells.start, taps, stride, *pads, dilation, outs),
+            )
+        )
+    return found
+
+
+def resolve_fractional(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], settings: dict[str, Any]
+) -> FractionalGeometry:
+    """The geometry of a convolution one of whose strides is a Fraction; `settings` as `resolve_conv` takes them."""
+    upsampled = resolve_upsampled(x_shape, w_shape, **settings)
+    return _kept(x_shape, split_fractions("stride", settings["stride"], upsampled.rank)[1], upsampled)
+
+
+# Kept, as the geometries of the upsampled grids are, for the sake of the parts.
+_kept = functools.lru_cache(maxsize=256)(FractionalGeometry)

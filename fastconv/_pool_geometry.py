@@ -1,0 +1,159 @@
+"""Shape arithmetic of pooling: windows that may overlap, be padded, and hang over the end."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastconv._axis import Axis, kernel_tables
+from fastconv._options import as_bool, is_plain, per_axis
+from fastconv.geometry import PAD_NAMES, check_padded, data_shape, floor_out, resolve_pad, span_text
+
+POOL_PAD_NAMES = PAD_NAMES[:3]
+
+
+def taps_within(
+    bounds: tuple[int, int], k: int, stride: int, lo: int, dilation: int, out: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each output along an axis the first tap at a cell within [low, high), and the one behind the last."""
+    start = np.arange(out) * stride - lo
+    first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
+    return first, end
+
+
+@dataclass(frozen=True)
+class PoolGeometry:
+    """Every size of one pooling: `axes` as in ConvGeometry; `ceil_mode` may let the last window overshoot."""
+
+    x_shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+
+    @cached_property
+    def out_shape(self) -> tuple[int, ...]:
+        """``(N, C, *out_spatial)``."""
+        return (*self.x_shape[:2], *(axis.out for axis in self.axes))
+
+    @cached_property
+    def planes(self) -> int:
+        """Images of one channel."""
+        return math.prod(self.x_shape[:2])
+
+    @cached_property
+    def cells(self) -> int:
+        """Of a plane of the input."""
+        return math.prod(self.x_shape[2:])
+
+    def for_planes(self, n: int) -> PoolGeometry:
+        """The same pooling of `n` planes, as one image; kept, as `ConvGeometry.for_batch` is."""
+        parts: dict[int, PoolGeometry] = vars(self).setdefault("_parts", {})
+        if n not in parts:
+            parts[n] = replace(self, x_shape=(1, n, *self.x_shape[2:]))
+        return parts[n]
+
+    @property
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """The axes as the kernels read them."""
+        return kernel_tables(self)
+
+    @cached_property
+    def in_pairs(self) -> bool:
+        """Whether windows are 2 x 2 at a stride of 2, all within the image: those have kernels of their own."""
+        return len(self.axes) == 2 and all(
+            (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
+        )
+
+    @cached_property
+    def is_global(self) -> bool:
+        """Whether there is one window, the whole image."""
+        return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
+
+    def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
+        """How many cells each output's window holds along each axis; the window holds the product."""
+        counts = []
+        for axis in self.axes:
+            size, k, stride, lo, dilation, out = axis.row()
+            bounds = (-lo, size + axis.hi) if count_include_pad else (0, size)
+            first, end = taps_within(bounds, k, stride, lo, dilation, out)
+            counts.append(end - first)
+        return counts
+
+    def window_sizes(self, count_include_pad: bool) -> np.ndarray:
+        """How many cells each output's window holds, shaped as the output's spatial axes."""
+        return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
+
+
+def resolve_pool(
+    x_shape: tuple[int, ...], *, kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
+) -> PoolGeometry:
+    """The geometry of a pooling of `x_shape`, its options validated."""
+    settings = (kernel_size, stride, pad, dilation, ceil_mode)
+    # As in `resolve_conv`.
+    if is_plain(settings):
+        return _resolve_plain_pool(x_shape, *settings)
+    return _normalise_pool(x_shape, *settings)
+
+
+def _normalise_pool(
+    x_shape: tuple[int, ...], kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
+) -> PoolGeometry:
+    data_shape("x", x_shape)
+    if x_shape[1] < 1:
+        raise ValueError(f"x {x_shape} must have at least one channel")
+    rank = len(x_shape) - 2
+    kernel = per_axis("kernel_size", kernel_size, rank, 1)
+    return _resolve_pool(
+        x_shape,
+        kernel,
+        kernel if stride is None else per_axis("stride", stride, rank, 1),
+        pad if isinstance(pad, str) else resolve_pad(pad, x_shape[2:], kernel, (), (), POOL_PAD_NAMES),
+        per_axis("dilation", dilation, rank, 1),
+        as_bool("ceil_mode", ceil_mode),
+    )
+
+
+_resolve_plain_pool = functools.lru_cache(maxsize=512, typed=True)(_normalise_pool)
+
+
+@functools.lru_cache(maxsize=512)
+def _resolve_pool(
+    x_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pad: str | tuple[tuple[int, int], ...],
+    dilations: tuple[int, ...],
+    ceil_mode: bool,
+) -> PoolGeometry:
+    sizes = x_shape[2:]
+    pads = resolve_pad(pad, sizes, kernel, strides, dilations, POOL_PAD_NAMES)
+    check_padded(sizes, pads, x_shape[:2])
+    axes = []
+    for i, (size, k, s, (lo, hi), d) in enumerate(zip(sizes, kernel, strides, pads, dilations, strict=True)):
+        extent = d * (k - 1) + 1
+        if max(lo, hi) >= extent:
+            raise ValueError(
+                f"spatial axis {i}: pad ({lo}, {hi}) must be smaller than the {span_text(k, d)} the window covers, "
+                "or a window could hold padding only"
+            )
+        span = size + lo + hi - extent
+        # A ceil-mode window may hang over the end, but has to start before the padding there.
+        overhang = ceil_mode and span % s and -s < span and (span // s + 1) * s < size + lo
+        out = span // s + 2 if overhang else floor_out(i, size, k, s, (lo, hi), d)
+        axis = Axis(size, k, s, lo, hi, d, out)
+        if _steps_over(axis):
+            raise ValueError(f"spatial axis {i}: with dilation {d} a window steps over all {size} cells of the input")
+        axes.append(axis)
+    return PoolGeometry(x_shape, tuple(axes))
+
+
+def _steps_over(axis: Axis) -> bool:
+    """Whether some window meets padding only: taps further apart than the input is long may."""
+    if axis.size >= axis.dilation or axis.k == 1:
+        return False
+    # Windows that start in the padding; their first tap past it lies at start modulo dilation.
+    starts = np.arange(axis.outputs_before(0, 0)) * axis.row()[2] - axis.lo
+    return bool(np.any(starts % axis.dilation >= axis.size))

@@ -1,0 +1,170 @@
+"""Shape arithmetic of transposed convolution: that of the convolution whose gradient it is."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from fastconv._options import as_int, is_plain, per_axis
+from fastconv.geometry import PAD_NAMES, ConvGeometry, Pad, PerAxis, resolve_conv, resolve_pad
+
+
+class TransposeOptions(TypedDict, total=False):
+    """The options that shape a transposed convolution."""
+
+    stride: PerAxis
+    pad: Pad
+    output_pad: PerAxis
+    dilation: PerAxis
+    groups: int
+
+
+TRANSPOSE_DEFAULTS: dict[str, Any] = {"stride": 1, "pad": 0, "output_pad": 0, "dilation": 1, "groups": 1}
+
+
+@dataclass(frozen=True)
+class TransposeGeometry:
+    """Every size of a transposed convolution.
+
+    Attributes
+    ----------
+    x_shape, w_shape, out_shape : tuple of int
+        ``(N, C, *spatial)``, ``(C, F // groups, *kernel)``, ``(N, F, *out_spatial)``.
+    conv : ConvGeometry
+        The convolution that this is the gradient of: of images of the shape of
+        the output, or where an `output_pad` is as large as the stride of what
+        remains without it, giving `x`.
+    """
+
+    x_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    conv: ConvGeometry
+
+    @property
+    def core(self) -> tuple[slice, ...] | None:
+        """The part of the output that `conv` is about, None where that is all of it; the rest meets no tap."""
+        if self.conv.x_shape == self.out_shape:
+            return None
+        return tuple(map(slice, self.conv.x_shape))
+
+
+def resolve_transpose(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    *,
+    stride: Any,
+    pad: Any,
+    output_pad: Any,
+    dilation: Any,
+    groups: Any,
+) -> TransposeGeometry:
+    """The geometry of a transposed convolution, its options validated."""
+    settings = (stride, pad, output_pad, dilation, groups)
+    # As in `resolve_conv`.
+    if is_plain(settings):
+        return _resolve_plain(x_shape, w_shape, *settings)
+    return _resolve(x_shape, w_shape, *settings)
+
+
+def _resolve(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Any,
+    pad: Any,
+    output_pad: Any,
+    dilation: Any,
+    groups: Any,
+) -> TransposeGeometry:
+    rank = len(x_shape) - 2
+    if not 1 <= rank <= 3:
+        raise ValueError(
+            f"x has {len(x_shape)} axes, {x_shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
+        )
+    if len(w_shape) != len(x_shape):
+        raise ValueError(
+            f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
+            "w must be (C, F // groups, *kernel) with as many spatial axes as x"
+        )
+    channels, groups = x_shape[1], as_int("groups", groups, 1)
+    if channels < 1 or w_shape[1] < 1:
+        raise ValueError(f"x {x_shape} and w {w_shape} must have at least one channel and one filter")
+    if w_shape[0] != channels:
+        raise ValueError(
+            f"x {x_shape} has {channels} channels, so w must be ({channels}, F // groups, *kernel), got w {w_shape}"
+        )
+    if channels % groups:
+        divisors = f"legal are the divisors of {channels}"
+        raise ValueError(f"groups is {groups}, which must divide the {channels} channels of x; {divisors}")
+    if min(w_shape[2:]) < 1:
+        raise ValueError(f"w has an empty kernel {w_shape[2:]}; every kernel size must be at least 1")
+    if min(x_shape[2:]) < 1:
+        raise ValueError(f"x {x_shape} has an empty spatial axis; every size must be at least 1")
+    strides, dilations = per_axis("stride", stride, rank, 1), per_axis("dilation", dilation, rank, 1)
+    more = per_axis("output_pad", output_pad, rank, 0)
+    for i, (extra, s, d) in enumerate(zip(more, strides, dilations, strict=True)):
+        if extra >= max(s, d):
+            raise ValueError(
+                f"spatial axis {i}: output_pad {extra} must be smaller than the larger of stride {s} and dilation {d}; "
+                f"legal are 0 to {max(s, d) - 1}"
+            )
+    lead = x_shape[0], w_shape[1] * groups
+    sizes, pads, spatial = _sizes(x_shape, w_shape[2:], strides, pad, more, dilations)
+    if math.prod(lead) * math.prod(spatial) > sys.maxsize or max(spatial) > sys.maxsize:
+        raise ValueError(f"the output {(*lead, *spatial)} has more elements than can be addressed")
+    conv = resolve_conv(
+        (*lead, *sizes),
+        w_shape,
+        stride=strides,
+        pad=pads,
+        dilation=dilations,
+        groups=groups,
+        pad_mode="zeros",
+        flip=False,
+        strict=False,
+    )
+    return TransposeGeometry(x_shape, w_shape, (*lead, *spatial), conv)
+
+
+_resolve_plain = functools.lru_cache(maxsize=512, typed=True)(_resolve)
+
+
+def _sizes(
+    x_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pad: Any,
+    more: tuple[int, ...],
+    dilations: tuple[int, ...],
+) -> tuple[list[int], Sequence[tuple[int, int]], list[int]]:
+    """Of the convolution the sizes and the pads, and the sizes of the output."""
+    inner = x_shape[2:]
+    if pad in ("same", "same_lower"):
+        if any(more):
+            raise ValueError(f"output_pad is {more}, but pad={pad!r} says that the output is x's size times the stride")
+        whole = [n * s for n, s in zip(inner, strides, strict=True)]
+        return whole, resolve_pad(pad, tuple(whole), kernel, strides, dilations, PAD_NAMES), whole
+    sizes, pads, spatial = [], [], []
+    given = resolve_pad(pad, inner, kernel, strides, dilations, PAD_NAMES)
+    for i, (n, k, s, (lo, hi), extra, d) in enumerate(zip(inner, kernel, strides, given, more, dilations, strict=True)):
+        full = (n - 1) * s + d * (k - 1) + 1
+        out = full - lo - hi + extra
+        if out < 1:
+            raise ValueError(
+                f"spatial axis {i}: pads {lo} + {hi} crop all of the {full} cells that {n} inputs make at stride {s}, "
+                f"kernel {k} and dilation {d}; legal are less than {full} together"
+            )
+        # As long as it stays below the stride, the convolution does not notice. Else it shows what was cropped at
+        # the end, and past that cells which no tap meets.
+        size = out
+        if extra >= s:
+            size = max(out - max(extra - hi, 0), 0)
+            lo, hi = min(lo, full), max(hi - extra, 0)
+        sizes.append(size)
+        pads.append((lo, hi))
+        spatial.append(out)
+    return sizes, pads, spatial

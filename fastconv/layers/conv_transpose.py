@@ -1,0 +1,250 @@
+"""Transposed convolution: the three ops of a convolution with their roles swapped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Unpack
+
+import numpy as np
+
+from fastconv import _arrays, _threads
+from fastconv._options import as_bool, as_cache, merge_options
+from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
+from fastconv.algorithms import backward_weights, check_name, forward, transposed
+from fastconv.algorithms.base import per_channel
+from fastconv.layers._planes import plane_sums
+
+
+class ConvTransposeOptions(TransposeOptions, total=False):
+    """What every transposed convolution takes."""
+
+    algorithm: str
+    threads: int | None
+
+
+_DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": "auto", "threads": None}
+
+
+class ConvTransposeCache(NamedTuple):
+    """What `conv_transpose_backward` needs of the forward pass."""
+
+    x: np.ndarray
+    w: np.ndarray
+    b: np.ndarray | None
+    geometry: TransposeGeometry
+    algorithm: str
+    threads: int | None
+
+
+def _prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvTransposeCache:
+    """The layer, checked and with its arrays ready to compute with."""
+    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param")
+    name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
+    if threads is not None:
+        _threads.resolve(threads)
+    dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
+    if dtype is None:
+        x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
+    geometry = resolve_transpose(x.shape, w.shape, **settings)
+    if b is not None and b.shape != geometry.out_shape[1:2]:
+        filters = geometry.out_shape[1]
+        raise ValueError(
+            f"b has shape {b.shape}, but w {w.shape} in {settings['groups']} groups makes {filters} channels; "
+            f"b must be ({filters},) or None"
+        )
+    if dtype is None:
+        dtype = _arrays.result_dtype(x, w, b)
+        x, w, b = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype), None if b is None else _arrays.prepare(b, dtype)
+    # Views: a shape that the caller assigns to an array later must not reach the cache.
+    return ConvTransposeCache(x[...], w[...], b, geometry, name, threads)
+
+
+def _run(layer: ConvTransposeCache) -> np.ndarray:
+    x, w, b, geometry, name, threads = layer
+    out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
+    core, workers = geometry.core, _threads.resolve(threads)
+    if core is None:
+        transposed(x, w, b, geometry.conv, out, name, workers)
+        return out
+    part = np.empty(geometry.conv.x_shape, x.dtype)
+    transposed(x, w, b, geometry.conv, part, name, workers)
+    out[...] = 0 if b is None else per_channel(b, geometry.conv)
+    out[core] = part
+    return out
+
+
+def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTransposeOptions]) -> np.ndarray:
+    """The transpose of a convolution, by which decoders enlarge: every input cell adds a scaled kernel to the output.
+
+    As a matrix it is that of `conv` transposed, so the gradient of a
+    convolution is the transposed convolution of the output's gradient with the
+    same weights.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes. Any strides, byte order; never written to.
+    w : array_like, (C, F // groups, *kernel)
+        Filters: those of the convolution from F to C channels.
+    b : array_like, (F,), optional
+        Bias.
+    stride : int or sequence of int, default 1
+        Cells of the output from one input cell's kernel to the next.
+    pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
+        Cells cropped from the full result: an int, one per axis, or one
+        ``(lo, hi)`` pair per axis. 'valid' crops none, 'full' crops
+        ``dilation * (k - 1)`` on both sides, and 'same' makes the output
+        ``in * stride``, as the transpose of the 'same' convolution of so large
+        an image.
+    output_pad : int or sequence of int, default 0
+        Cells more at the end of each axis, below the larger of stride and
+        dilation: they choose among the sizes that a strided convolution takes
+        to one. None with 'same', which says the size.
+    dilation : int or sequence of int, default 1
+    groups : int, default 1
+        Divides C; each group of channels has its own filters.
+    algorithm : str, default 'auto'
+        'auto' or a name from `algorithms`, which has to serve 'backward_data'.
+    threads : int, optional
+
+    Returns
+    -------
+    ndarray, (N, F, *out_spatial)
+        dtype as of `conv`. Per axis the size is
+        ``(in - 1) * stride - lo - hi + dilation * (k - 1) + output_pad + 1``.
+
+    Raises
+    ------
+    ValueError
+        If shapes or options do not fit each other.
+    TypeError
+        For an unknown option, one of the wrong type, or complex or object input.
+
+    See Also
+    --------
+    conv_transpose_forward, conv_transpose_backward : with a cache, for training.
+
+    References
+    ----------
+    M. Zeiler et al., "Deconvolutional networks", CVPR 2010; V. Dumoulin,
+    F. Visin, "A guide to convolution arithmetic for deep learning",
+    arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_transpose
+    >>> x = np.array([[[1.0, 10.0]]])
+    >>> conv_transpose(x, np.array([[[1.0, 2.0, 3.0]]]), stride=2)
+    array([[[ 1.,  2., 13., 20., 30.]]])
+    >>> conv_transpose(x, np.array([[[1.0, 2.0, 3.0]]]), stride=2, pad=1, output_pad=1)
+    array([[[ 2., 13., 20., 30.]]])
+    """
+    return _run(_prepare("conv_transpose", x, w, b, None, options))
+
+
+def conv_transpose_forward(
+    x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None = None, **options: Unpack[ConvTransposeOptions]
+) -> tuple[np.ndarray, ConvTransposeCache]:
+    """As `conv_transpose`, and keep what the backward pass needs.
+
+    Parameters
+    ----------
+    x, w, b : array_like
+        As in `conv_transpose`; `b` may be None.
+    conv_param : dict, optional
+        Options by name: ``{'stride': 2, 'pad': 1}``. Takes every option of
+        `conv_transpose`.
+    **options
+        The same options as keywords; one given both ways is refused.
+
+    Returns
+    -------
+    out : ndarray, (N, F, *out_spatial)
+    cache : tuple
+        For `conv_transpose_backward`. It holds `x` and `w` themselves where no
+        copy was needed: changing them in place changes the gradients.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv_transpose`.
+
+    References
+    ----------
+    A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning
+    with deep convolutional generative adversarial networks", arXiv:1511.06434.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_transpose_forward, conv_transpose_backward
+    >>> x, w, b = np.ones((2, 4, 8, 8)), np.ones((4, 3, 4, 4)), np.zeros(3)
+    >>> out, cache = conv_transpose_forward(x, w, b, {'stride': 2, 'pad': 1})
+    >>> out.shape
+    (2, 3, 16, 16)
+    >>> dx, dw, db = conv_transpose_backward(np.ones_like(out), cache)
+    >>> dx.shape, dw.shape, db.shape
+    ((2, 4, 8, 8), (4, 3, 4, 4), (3,))
+    """
+    layer = _prepare("conv_transpose_forward", x, w, b, conv_param, options)
+    return _run(layer), layer
+
+
+def conv_transpose_backward(
+    dout: Any, cache: ConvTransposeCache, *, need_dx: bool = True, need_dw: bool = True, need_db: bool = True
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Gradients of a transposed convolution: `dx` is the convolution of `dout`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, F, *out_spatial)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_transpose_forward`.
+    need_dx, need_dw, need_db : bool, default True
+        What to compute.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial), or None
+    dw : ndarray, (C, F // groups, *kernel), or None
+    db : ndarray, (F,), or None
+        None where not needed, and `db` where `b` was None.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_transpose_forward, conv_transpose_backward
+    >>> x, w = np.array([[[1.0, 10.0]]]), np.array([[[1.0, 2.0, 3.0]]])
+    >>> out, cache = conv_transpose_forward(x, w, None, stride=2)
+    >>> conv_transpose_backward(np.ones_like(out), cache)
+    (array([[[6., 6.]]]), array([[[11., 11., 11.]]]), None)
+    """
+    x, w, b, geometry, name, threads = as_cache(cache, "conv_transpose_forward", ConvTransposeCache)
+    if (x.shape, w.shape) != (geometry.x_shape, geometry.w_shape) or _arrays.ready(x, w) is None:
+        raise ValueError(
+            f"cache holds x {x.shape} of dtype {x.dtype} and w {w.shape} of dtype {w.dtype}, which "
+            f"conv_transpose_forward did not put there: its were {geometry.x_shape} and {geometry.w_shape}"
+        )
+    need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
+    workers, core = _threads.resolve(threads), geometry.core
+    seen = dout if core is None else np.ascontiguousarray(dout[core])
+    dx = dw = db = None
+    if need_dx:
+        dx = _arrays.output(None, geometry.x_shape, x.dtype, "dx")
+        forward(seen, w, None, geometry.conv, dx, name, workers)
+    if need_dw:
+        dw = np.empty(geometry.w_shape, w.dtype)
+        backward_weights(seen, x, geometry.conv, dw, name, workers)
+    if need_db and b is not None:
+        db = plane_sums(dout, workers).sum(axis=0).astype(x.dtype)
+    return dx, dw, db

@@ -1,0 +1,215 @@
+"""Pooling by any function of a window, and its gradient."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import _arrays
+from fastconv._options import as_cache
+from fastconv._pool_geometry import PoolGeometry
+from fastconv.layers.pooling import prepare
+
+Function = Callable[[np.ndarray], Any]
+Derivative = Callable[[np.ndarray, np.ndarray], Any]
+
+#: Windows are made of so many cells at a time, in bytes.
+_WINDOW_BYTES = 1 << 23
+
+
+class PoolCache(NamedTuple):
+    """What `pool_backward` needs of the forward pass."""
+
+    x: np.ndarray
+    out: np.ndarray
+    geometry: PoolGeometry
+    fn_grad: Derivative | None
+
+
+def pool_forward(
+    x: Any, pool_param: Mapping[str, Any] | None, fn: Function, fn_grad: Derivative | None = None, **options: Any
+) -> tuple[np.ndarray, PoolCache]:
+    """Any function of every window: medians, quantiles, soft maxima.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    pool_param : dict or None
+        As `max_pool_forward`; cells of the padding, and those beyond it that
+        ``ceil_mode`` reaches, are zeros.
+    fn : callable
+        ``fn(windows)`` reduces the last axis of `windows`, which has the cells
+        of a window in order, the last spatial axis fastest. It is called with
+        some windows at a time, ``(windows, taps)``, which it may overwrite.
+    fn_grad : callable, optional
+        ``fn_grad(windows, out)`` returns the derivative of each output by the
+        cells of its window, of the shape of `windows`. `pool_backward` needs it.
+    **options
+        Those of `pool_param` as keywords. ``threads`` is taken, and has no
+        effect: `fn` is called in this thread.
+
+    Returns
+    -------
+    out : ndarray, (N, C, *out_spatial)
+    cache : tuple
+        For `pool_backward`. It holds `out`, and `x` where no copy was needed.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit, or `fn` returns another shape.
+    TypeError
+        For an unknown option, one of the wrong type, complex or object input,
+        or a `fn` or `fn_grad` that cannot be called.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import pool_forward, pool_backward
+    >>> x = np.array([[[1.0, 9.0, 2.0, 4.0, 4.0, 5.0]]])
+    >>> pool_forward(x, {'kernel_size': 3}, lambda windows: np.median(windows, axis=-1))[0]
+    array([[[2., 4.]]])
+    >>> def spread(windows, out):
+    ...     return np.ones_like(windows)
+    >>> out, cache = pool_forward(x, {'kernel_size': 3}, lambda windows: windows.sum(axis=-1), spread)
+    >>> pool_backward(np.array([[[1.0, 2.0]]]), cache)
+    array([[[1., 1., 1., 2., 2., 2.]]])
+    """
+    if not callable(fn):
+        raise TypeError(f"fn must be a function of windows, got {fn!r}")
+    if fn_grad is not None and not callable(fn_grad):
+        raise TypeError(f"fn_grad must be a function of windows and out, or None, got {fn_grad!r}")
+    x, geometry, _ = prepare("pool_forward", x, pool_param, options)
+    out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
+    outs = out.reshape(-1, *out.shape[2:])
+    for planes, padded in _padded(x, geometry):
+        for outputs, windows in _windows(padded, geometry):
+            shape, target = windows.shape, outs[planes][outputs]
+            target[...] = _checked("fn", fn(windows), shape[:-1], shape).reshape(target.shape)
+    # A view: a shape that the caller assigns to an array later must not reach the cache.
+    return out, PoolCache(x[...], out[...], geometry, fn_grad)
+
+
+def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
+    """Gradient of `pool_forward`: each output's gradient times the derivative by its window, summed over windows.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, *out_spatial)
+        Cast to the dtype of the forward pass.
+    cache : tuple
+        From `pool_forward`, with a `fn_grad`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+
+    Raises
+    ------
+    ValueError
+        If there is no `fn_grad`, it returns another shape, or `dout` is not of
+        the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import pool_forward, pool_backward
+    >>> def product_grad(windows, out):
+    ...     return out[..., None] / windows
+    >>> x = np.array([[[1.0, 2.0, 3.0]]])
+    >>> out, cache = pool_forward(x, {'kernel_size': 2, 'stride': 1}, lambda w: w.prod(axis=-1), product_grad)
+    >>> pool_backward(np.ones_like(out), cache)
+    array([[[2., 4., 2.]]])
+    """
+    x, out, geometry, fn_grad = as_cache(cache, "pool_forward", PoolCache)
+    if fn_grad is None:
+        raise ValueError("pool_backward needs the derivative of fn: give pool_forward a fn_grad(windows, out)")
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
+    dx = np.empty(geometry.x_shape, x.dtype)
+    outs, douts = (array.reshape(-1, *array.shape[2:]) for array in (out, dout))
+    for planes, padded in _padded(x, geometry):
+        gradient = np.zeros_like(padded)
+        for outputs, windows in _windows(padded, geometry):
+            results = outs[planes][outputs]
+            derivative = _checked(
+                "fn_grad", fn_grad(windows, results.reshape(-1).copy()), windows.shape, windows.shape
+            ).reshape(*results.shape, -1)
+            for i, cells in enumerate(_taps(geometry, outputs)):
+                gradient[cells] += derivative[..., i] * douts[planes][outputs]
+        inside = (slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
+        dx.reshape(-1, *dx.shape[2:])[planes] = gradient[(slice(None), *inside)]
+    return dx
+
+
+def _checked(name: str, result: Any, shape: tuple[int, ...], windows: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(result)
+    if array.shape != shape:
+        raise ValueError(f"{name} returned shape {array.shape} for windows of shape {windows}; it has to be {shape}")
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} returned dtype {array.dtype}, which is no real number")
+    return array
+
+
+def _strides(geometry: PoolGeometry) -> tuple[int, ...]:
+    """Of the windows; that of a single output says nothing, and may be huge."""
+    return tuple(axis.stride if axis.out > 1 else 1 for axis in geometry.axes)
+
+
+def _padded(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some planes at a time, with zeros as far as any window reaches."""
+    sizes = tuple(
+        max(axis.lo + axis.size, (axis.out - 1) * stride + axis.extent)
+        for axis, stride in zip(geometry.axes, _strides(geometry), strict=True)
+    )
+    if not math.prod(geometry.out_shape):
+        return
+    taps = tuple(axis.k for axis in geometry.axes)
+    each = max(
+        _arrays.check_bytes("the padded plane", sizes, x.dtype),
+        _arrays.check_bytes("the windows", (*geometry.out_shape[2:], *taps), x.dtype),
+    )
+    step = max(1, _WINDOW_BYTES // each)
+    cells = x.reshape(-1, *x.shape[2:])
+    inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
+    for begin in range(0, len(cells), step):
+        planes = slice(begin, min(begin + step, len(cells)))
+        padded = np.zeros((planes.stop - begin, *sizes), x.dtype)
+        padded[(slice(None), *inside)] = cells[planes]
+        yield planes, padded
+
+
+def _windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """Some outputs along the first spatial axis at a time: their index, and their windows copied, (windows, taps)."""
+    taps = math.prod(axis.k for axis in geometry.axes)
+    outs = tuple(axis.out for axis in geometry.axes)
+    step = max(1, _WINDOW_BYTES // (len(padded) * math.prod(outs[1:]) * taps * padded.itemsize))
+    steps = zip(padded.strides[1:], _strides(geometry), geometry.axes, strict=True)
+    by_output, by_tap = zip(*((n * stride, n * axis.dilation) for n, stride, axis in steps), strict=True)
+    view = np.lib.stride_tricks.as_strided(
+        padded,
+        (len(padded), *outs, *(axis.k for axis in geometry.axes)),
+        (padded.strides[0], *by_output, *by_tap),
+        writeable=False,
+    )
+    for begin in range(0, outs[0], step):
+        outputs = (slice(None), slice(begin, min(begin + step, outs[0])))
+        yield outputs, np.array(view[outputs]).reshape(-1, taps)
+
+
+def _taps(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
+    """For each tap in order what those outputs meet there in the padded planes."""
+    rows = outputs[1]
+    ranges = [(rows.start, rows.stop), *((0, axis.out) for axis in geometry.axes[1:])]
+    for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
+        cells = (
+            slice(begin * stride + t * axis.dilation, (end - 1) * stride + t * axis.dilation + 1, stride)
+            for (begin, end), stride, t, axis in zip(ranges, _strides(geometry), tap, geometry.axes, strict=True)
+        )
+        yield (slice(None), *cells)

@@ -1,0 +1,172 @@
+"""Pooling by norms: L2 by kernels of its own, other exponents as the root of a sum of powers."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import _arrays, _memory, _threads
+from fastconv._options import as_cache
+from fastconv._pool_geometry import PoolGeometry
+from fastconv.layers import _pool_kernels
+from fastconv.layers.pooling import prepare
+
+#: Powers are held of so many cells at a time, in bytes.
+_POWER_BYTES = 1 << 20
+
+
+class LpPoolCache(NamedTuple):
+    """What `lp_pool_backward` needs of the forward pass."""
+
+    x: np.ndarray
+    out: np.ndarray
+    geometry: PoolGeometry
+    p: float
+    threads: int | None
+
+
+def _exponent(p: Any) -> float:
+    """`p` as a float of at least 1."""
+    if isinstance(p, (bool, np.bool_)) or not isinstance(p, numbers.Real):
+        raise TypeError(f"p must be a number >= 1, got {p!r}")
+    value = float(p)
+    if not 1 <= value < math.inf:
+        hint = "; the limit is the maximum of abs(x), which max_pool_forward finds" if value == math.inf else ""
+        raise ValueError(f"p must be a finite number >= 1, got {p!r}{hint}")
+    return value
+
+
+def lp_pool_forward(
+    x: Any, pool_param: Mapping[str, Any] | None = None, **options: Any
+) -> tuple[np.ndarray, LpPoolCache]:
+    """The p-norm of every window, ``(sum |x|**p) ** (1/p)``.
+
+    Parameters
+    ----------
+    x, pool_param, **options
+        As `max_pool_forward`; cells of the padding add nothing. And
+    p : float, default 2
+        At least 1, and finite. 1 is the sum of absolute values, 2 has kernels
+        of its own.
+
+    Returns
+    -------
+    out : ndarray, (N, C, *out_spatial)
+    cache : tuple
+        For `lp_pool_backward`. It holds `out`, and `x` where no copy was
+        needed: changing them in place changes the gradient.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `max_pool_forward`, and for a `p` below 1, infinite or no number.
+
+    References
+    ----------
+    P. Sermanet, S. Chintala, Y. LeCun, "Convolutional neural networks applied
+    to house numbers digit classification", ICPR 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import lp_pool_forward
+    >>> lp_pool_forward(np.array([[[3.0, -4.0, 5.0, 12.0]]]), kernel_size=2)[0]
+    array([[[ 5., 13.]]])
+    >>> lp_pool_forward(np.array([[[3.0, -4.0, 5.0, 12.0]]]), kernel_size=2, p=1)[0]
+    array([[[ 7., 17.]]])
+    """
+    x, geometry, rest = prepare("lp_pool_forward", x, pool_param, options)
+    p, threads = _exponent(rest["p"]), rest["threads"]
+    workers = _threads.resolve(threads)
+    out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
+    if out.size and not (p == 2 and _pool_kernels.norm(x, out, geometry, workers)):
+        _norms(x, out, geometry, p, workers)
+    # A view: a shape that the caller assigns to an array later must not reach the cache.
+    return out, LpPoolCache(x[...], out[...], geometry, p, threads)
+
+
+def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
+    """Gradient of `lp_pool_forward`: ``dout * sign(x) * (|x| / out) ** (p - 1)``, summed over windows.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, *out_spatial)
+        Cast to the dtype of the forward pass.
+    cache : tuple
+        From `lp_pool_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+        Windows whose norm is 0, where there is no derivative, add 0.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import lp_pool_forward, lp_pool_backward
+    >>> out, cache = lp_pool_forward(np.array([[[3.0, -4.0, 0.0, 0.0]]]), kernel_size=2)
+    >>> lp_pool_backward(np.array([[[10.0, 1.0]]]), cache)
+    array([[[ 6., -8.,  0.,  0.]]])
+    """
+    x, out, geometry, p, threads = as_cache(cache, "lp_pool_forward", LpPoolCache)
+    if (x.shape, out.shape) != (geometry.x_shape, geometry.out_shape) or _arrays.ready(x, out) is None:
+        raise ValueError(
+            f"cache holds x {x.shape} of dtype {x.dtype} and out {out.shape} of dtype {out.dtype}, which "
+            f"lp_pool_forward did not put there: its were {geometry.x_shape} and {geometry.out_shape}"
+        )
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
+    workers = _threads.resolve(threads)
+    dx = _memory.empty(geometry.x_shape, x.dtype)
+    if dx.size and not (p == 2 and _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)):
+        _gradients(dout, out, x, dx, geometry, p, workers)
+    return dx
+
+
+def _chunks(geometry: PoolGeometry, *arrays: np.ndarray) -> Iterator[tuple[PoolGeometry, tuple[np.ndarray, ...]]]:
+    """Some planes at a time, as one image of so many channels."""
+    planes = geometry.planes
+    step = max(1, min(planes, _POWER_BYTES // (8 * geometry.cells)))
+    stacked = [array.reshape(1, planes, *array.shape[2:]) for array in arrays]
+    for begin in range(0, planes, step):
+        count = min(step, planes - begin)
+        yield geometry.for_planes(count), tuple(array[:, begin : begin + count] for array in stacked)
+
+
+def _norms(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, threads: int) -> None:
+    for part, (cells, result) in _chunks(geometry, x, out):
+        # In double, so that powers of small and large float32 are neither 0 nor inf.
+        powers, sums = np.abs(cells, dtype=np.float64), np.empty(part.out_shape)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            np.power(powers, p, out=powers)
+            _pool_kernels.mean(powers, sums, part, threads, True)
+            sums *= part.window_sizes(True)
+            np.power(sums, 1 / p, out=sums)
+            result[...] = sums
+
+
+def _gradients(
+    dout: np.ndarray, out: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, p: float, threads: int
+) -> None:
+    for part, (gradient, norms, cells, result) in _chunks(geometry, dout, out, x, dx):
+        with np.errstate(all="ignore"):
+            shares = gradient * np.power(norms, 1 - p, dtype=np.float64)
+            shares[norms == 0] = 0
+            # What `mean_gradient` divides by.
+            shares *= part.window_sizes(True)
+            sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
+            _pool_kernels.mean_gradient(shares, sums, part, threads, True)
+            sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
+            # The sign of 0 is 0, of which only p = 1 makes a difference.
+            sums[cells == 0] = 0
+            result[...] = sums

@@ -1,0 +1,101 @@
+"""Upsampling by zeros, and downsampling by leaving out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays
+from fastconv._options import as_shape, per_axis
+from fastconv.geometry import data_shape
+
+
+def _read(x: Any, factor: Any) -> tuple[np.ndarray, np.dtype, tuple[int, ...]]:
+    x = _arrays.as_array("x", x)
+    data_shape("x", x.shape)
+    return x, _arrays.result_dtype(x), per_axis("factor", factor, x.ndim - 2, 1)
+
+
+def every(factors: tuple[int, ...]) -> Any:
+    """The index of every so many-th cell along each spatial axis."""
+    return (..., *(slice(None, None, factor) for factor in factors))
+
+
+def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
+    """Put ``factor - 1`` zeros after every row, column and slice.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    factor : int or sequence of int
+        At least 1, for all spatial axes or one each.
+
+    Returns
+    -------
+    ndarray, (N, C, *spatial)
+        Each spatial size times its factor, those of the last zeros included.
+
+    Raises
+    ------
+    ValueError
+        For a factor below 1, another rank than 3 to 5, or more cells than can
+        be addressed.
+    TypeError
+        For a factor that is no int, or complex or object input.
+
+    See Also
+    --------
+    conv : a `stride` of ``Fraction(a, b)`` convolves the image upsampled by `b`
+        without making it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import upsample
+    >>> upsample(np.array([[[1.0, 2.0]]]), 3)
+    array([[[1., 0., 0., 2., 0., 0.]]])
+    """
+    x, dtype, factors = _read(x, factor)
+    shape = as_shape("the result", (*x.shape[:2], *(n * f for n, f in zip(x.shape[2:], factors, strict=True))))
+    out = _arrays.output(None, shape, dtype, "the result")
+    out.fill(0)
+    out[every(factors)] = x
+    return out
+
+
+def downsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
+    """Keep every `factor`-th row, column and slice, the first included.
+
+    A convolution at a stride is that at a stride of 1, downsampled.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    factor : int or sequence of int
+        At least 1, for all spatial axes or one each.
+
+    Returns
+    -------
+    ndarray, (N, C, *spatial)
+        Each spatial size over its factor, rounded up. Never a view of `x`.
+
+    Raises
+    ------
+    ValueError
+        For a factor below 1, or another rank than 3 to 5.
+    TypeError
+        For a factor that is no int, or complex or object input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import downsample
+    >>> downsample(np.array([[[1.0, 2.0, 3.0, 4.0]]]), 3)
+    array([[[1., 4.]]])
+    """
+    x, dtype, factors = _read(x, factor)
+    return np.array(x[every(factors)], dtype, order="C")

@@ -17,9 +17,11 @@ except ModuleNotFoundError as _error:
         "type `python -m pip install -e .` in the folder that holds setup.py"
     ) from None
 
-from fastconv import gradient_check, layers
+from fastconv import gradient_check, graph, layers
 from fastconv._config import show_config
 from fastconv._explain import explain
+from fastconv._receptive import ReceptiveField, receptive_field
+from fastconv._summary import LayerSummary, Summary, summarize
 from fastconv._threads import get_threads, set_threads, threads
 from fastconv._version import __version__
 from fastconv.algorithms import algorithms
@@ -31,6 +33,9 @@ from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_oper
 
 __all__ = [
     "ConvGeometry",
+    "LayerSummary",
+    "ReceptiveField",
+    "Summary",
     "algorithms",
     "col2im",
     "conv_geometry",
@@ -39,11 +44,14 @@ __all__ = [
     "explain",
     "get_threads",
     "gradient_check",
+    "graph",
     "im2col",
     "layers",
+    "receptive_field",
     "same_pad",
     "set_threads",
     "show_config",
+    "summarize",
     "threads",
     "toeplitz_matrix",
     "toeplitz_operator",

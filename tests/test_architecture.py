@@ -15,6 +15,7 @@ import pytest
 import fastconv
 from fastconv import gradient_check
 from fastconv.compat import cmu11785, cs231n, deeplearning_ai, dlfs
+from fastconv.graph import Tape
 
 ROOT = Path(fastconv.__file__).parent
 TREE = ROOT.parent
@@ -23,12 +24,12 @@ FLOORS = [
     {"_ext", "_version"},
     {"_team", "_isa", "_memory"},
     {"_arrays", "_threads", "_options", "_explain_stride", "_axis"},
-    {"geometry", "gradient_check"},
+    {"geometry", "gradient_check", "_receptive", "graph"},
     {"_padding", "_spans", "_pool_geometry", "_transpose_geometry", "_fractional"},
     {"lowering", "_csr"},
     {"algorithms"},
     {"_config", "_explain", "layers", "toeplitz"},
-    {"compat", "demo"},
+    {"_summary", "compat", "demo"},
     {"__init__"},
     {"__main__"},
 ]
@@ -84,6 +85,7 @@ def test_ext_imports_no_fastconv_python():
 GRADIENT_CHECK = [name for name in vars(gradient_check) if name.startswith(("eval_", "grad_", "rel_"))]
 PACKS = (cmu11785, cs231n, deeplearning_ai, dlfs)
 PUBLIC = [(module, name) for module in (fastconv, *PACKS) for name in module.__all__]
+PUBLIC += [(Tape, name) for name in ("__call__", *(name for name in vars(Tape) if not name.startswith("_")))]
 PUBLIC += [(gradient_check, name) for name in GRADIENT_CHECK]
 DOCUMENTED = [(module, name) for module, name in PUBLIC if inspect.isfunction(getattr(module, name))]
 LAYERS = [
@@ -97,7 +99,7 @@ def test_docstrings_are_whole(module, name):
     doc, signature = inspect.getdoc(function) or "", inspect.signature(function)
     assert ">>>" in doc, "no example"
     for parameter in signature.parameters:
-        if parameter != "unknown":  # collects what is refused
+        if parameter not in ("self", "unknown"):  # the second collects what is refused
             assert re.search(rf"\b{parameter}\b", doc.split(">>>")[0]), f"{parameter} is not described"
     if signature.parameters:
         assert "Raises\n---" in doc or name == "rel_error", "errors are not described"

@@ -3,7 +3,7 @@
 from fastconv.layers.activation import relu_backward, relu_forward
 from fastconv.layers.conv import conv, conv_backward, conv_forward
 from fastconv.layers.conv_transpose import conv_transpose, conv_transpose_backward, conv_transpose_forward
-from fastconv.layers.dense import affine_backward, affine_forward
+from fastconv.layers.dense import affine_backward, affine_forward, affine_to_conv, conv_to_affine
 from fastconv.layers.function_pooling import pool_backward, pool_forward
 from fastconv.layers.global_pooling import (
     global_avg_pool_backward,
@@ -36,6 +36,7 @@ __all__ = [
     "affine_forward",
     "affine_relu_backward",
     "affine_relu_forward",
+    "affine_to_conv",
     "avg_pool_backward",
     "avg_pool_forward",
     "conv",
@@ -45,6 +46,7 @@ __all__ = [
     "conv_relu_forward",
     "conv_relu_pool_backward",
     "conv_relu_pool_forward",
+    "conv_to_affine",
     "conv_transpose",
     "conv_transpose_backward",
     "conv_transpose_forward",

@@ -1,14 +1,15 @@
-"""The fully connected layer."""
+"""The fully connected layer, and the convolution that it is."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache
+from fastconv._options import as_cache, as_shape
 
 
 def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
@@ -108,3 +109,104 @@ def affine_backward(
     dx = (dout @ w.T).reshape(x.shape)
     dw = x.reshape(x.shape[0], w.shape[0]).T @ dout
     return dx, dw, None if b is None else dout.sum(axis=0)
+
+
+def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
+    """The weights of a fully connected layer as filters that cover its whole input.
+
+    A convolution with them gives what the layer gives, as 1x1 planes. It takes
+    larger images, too: then it gives what the layer would at every position of
+    a window of `x_shape`. So a net of convolutions and poolings that ends in fully
+    connected layers, trained at one size, runs on any larger one. The bias stays as it is.
+
+    Parameters
+    ----------
+    w : array_like, (D, M)
+        As `affine_forward` takes it.
+    x_shape : tuple of int, (C, *spatial)
+        What the layer's input is before it is flattened, one to three spatial
+        axes; ``D = C * prod(spatial)``. Of the layers after the first one
+        ``(D, 1, 1)``, since their input are the 1x1 planes.
+
+    Returns
+    -------
+    ndarray, (M, C, *spatial)
+        Filters for `conv`; float32 or float64, and never a view of `w`.
+
+    Raises
+    ------
+    ValueError
+        If `w` is not (D, M), or `x_shape` not of D values.
+    TypeError
+        For complex or object input, or a shape that is no tuple of ints.
+
+    See Also
+    --------
+    conv_to_affine : the way back.
+
+    References
+    ----------
+    P. Sermanet et al., "OverFeat: integrated recognition, localization and
+    detection using convolutional networks", arXiv:1312.6229.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import affine_forward, affine_to_conv, conv
+    >>> rng = np.random.default_rng(0)
+    >>> x, w, b = rng.standard_normal((2, 3, 4, 4)), rng.standard_normal((48, 10)), np.arange(10.0)
+    >>> filters = affine_to_conv(w, x.shape[1:])
+    >>> np.allclose(conv(x, filters, b)[:, :, 0, 0], affine_forward(x, w, b)[0])
+    True
+    >>> conv(rng.standard_normal((2, 3, 9, 6)), filters, b).shape
+    (2, 10, 6, 3)
+    """
+    w, x_shape = _arrays.as_array("w", w), as_shape("x_shape", x_shape, 1)
+    if w.ndim != 2:
+        raise ValueError(f"w must be (D, M), got shape {w.shape}")
+    if not 2 <= len(x_shape) <= 4 or math.prod(x_shape) != w.shape[0]:
+        raise ValueError(
+            f"x_shape {x_shape} must be (C, *spatial) with one to three spatial axes, and have the {w.shape[0]} values "
+            f"that w {w.shape} takes; it has {math.prod(x_shape)}"
+        )
+    return np.array(w.T, _arrays.result_dtype(w), order="C").reshape(w.shape[1], *x_shape)
+
+
+def conv_to_affine(w: Any) -> np.ndarray:
+    """Filters as the weights of a fully connected layer on inputs of the filters' size.
+
+    Parameters
+    ----------
+    w : array_like, (F, C, *kernel)
+        As `conv` takes it, without groups.
+
+    Returns
+    -------
+    ndarray, (D, F)
+        With ``D = C * prod(kernel)``, as `affine_forward` takes it; float32 or
+        float64, and never a view of `w`.
+
+    Raises
+    ------
+    ValueError
+        If `w` has not one to three kernel axes.
+    TypeError
+        For complex or object input.
+
+    See Also
+    --------
+    affine_to_conv : the way there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import affine_to_conv, conv_to_affine
+    >>> w = np.arange(24.0).reshape(12, 2)
+    >>> np.array_equal(conv_to_affine(affine_to_conv(w, (3, 2, 2))), w)
+    True
+    """
+    w = _arrays.as_array("w", w)
+    if not 3 <= w.ndim <= 5:
+        raise ValueError(f"w must be (F, C, *kernel) with one to three kernel axes, got shape {w.shape}")
+    depth = math.prod(w.shape[1:])
+    return np.array(w.reshape(w.shape[0], depth).T, _arrays.result_dtype(w), order="C")

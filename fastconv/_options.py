@@ -76,6 +76,17 @@ def as_int(name: str, value: Any, minimum: int) -> int:
     return value
 
 
+def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf) -> float:
+    """`value` as a finite float from `minimum` to `maximum`; bools and None are refused."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if number and minimum <= value <= maximum and math.isfinite(value):
+        return float(value)
+    ends = [f"{sign} {end:g}" for sign, end in ((">=", minimum), ("<=", maximum)) if math.isfinite(end)]
+    raise (ValueError if number else TypeError)(
+        f"{name} must be a finite number{' ' if ends else ''}{' and '.join(ends)}, got {value!r}"
+    )
+
+
 def as_bool(name: str, value: Any) -> bool:
     """`value` as a bool; nothing else is taken for one."""
     if not isinstance(value, (bool, np.bool_)):

@@ -1,6 +1,7 @@
 """Every refusal names the argument, what came and what is legal; nothing is written before it."""
 
 import re
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fastconv import (
     global_avg_pool_forward,
     gradient_check,
     im2col,
+    layers,
     max_pool_backward,
     max_pool_forward,
     max_pool_indices,
@@ -29,6 +31,20 @@ OUT, CACHE = conv_forward(X, W, B)
 POOLED, POOL_CACHE = max_pool_forward(X, kernel_size=2)
 READ_ONLY = np.zeros(OUT.shape)
 READ_ONLY.flags.writeable = False
+ONES = np.ones(4)
+
+
+def batch_norm(x=X, gamma=ONES, beta=ONES, bn_param=MappingProxyType({"mode": "train"})):
+    return layers.spatial_batchnorm_forward(x, gamma, beta, dict(bn_param) if bn_param is not None else None)
+
+
+def group_norm(G, gamma=ONES, gn_param=None):
+    return layers.spatial_groupnorm_forward(X, gamma, ONES, G, gn_param)
+
+
+def dropout(p=0.5, mode="train", **rest):
+    return layers.dropout_forward(X, {"p": p, "mode": mode, **rest})
+
 
 CASES = [
     # shapes
@@ -260,6 +276,85 @@ CASES = [
     (lambda: softmax_loss(np.ones((2, 3)), [0]), ValueError, r"y must be \(2,\)"),
     (lambda: softmax_loss(np.ones((2, 3)), [0, 3]), ValueError, "y has labels from 0 to 3; legal are 0 to 2"),
     (lambda: softmax_loss(np.ones((2, 3)), [0.0, 1.0]), TypeError, "y must be integer labels"),
+    (lambda: layers.svm_loss(X, [0, 1]), ValueError, r"x must be \(N, C\) scores"),
+    (lambda: layers.svm_loss(np.ones((2, 3)), [0, -1]), ValueError, "y has labels from -1 to 0; legal are 0 to 2"),
+    (lambda: layers.svm_loss(np.ones((2, 3)), [0.0, 1.0]), TypeError, "y must be integer labels"),
+    # normalisation, dropout and activations
+    (lambda: batch_norm(bn_param=None), TypeError, "bn_param must be a dict, which receives running_mean"),
+    (lambda: batch_norm(bn_param={}), ValueError, "mode in bn_param is None; legal are 'train' and 'test'"),
+    (lambda: batch_norm(bn_param={"mode": "eval"}), ValueError, "mode in bn_param is 'eval'"),
+    (
+        lambda: batch_norm(bn_param={"mode": "train", "epsilon": 1}),
+        TypeError,
+        "unknown option 'epsilon'; known are mode",
+    ),
+    (lambda: batch_norm(bn_param={"mode": "train", "eps": -1}), ValueError, "eps must be a finite number >= 0, got -1"),
+    (lambda: batch_norm(bn_param={"mode": "train", "eps": True}), TypeError, "eps must be a finite number >= 0"),
+    (
+        lambda: batch_norm(bn_param={"mode": "train", "momentum": 1.5}),
+        ValueError,
+        "momentum must be a finite number >= 0 and <= 1, got 1.5",
+    ),
+    (
+        lambda: batch_norm(bn_param={"mode": "test", "running_mean": np.ones(3)}),
+        ValueError,
+        r"running_mean has shape \(3,\), but x .* has 4 channels; it must be \(4,\)",
+    ),
+    (lambda: batch_norm(gamma=np.ones(3)), ValueError, r"gamma has shape \(3,\), but x .* has 4 channels"),
+    (lambda: batch_norm(beta=np.ones((4, 1))), ValueError, r"beta has shape \(4, 1\)"),
+    (lambda: batch_norm(x=X[0, 0]), ValueError, r"x has 2 axes, shape \(6, 6\); it must be \(N, C, \*spatial\)"),
+    (lambda: batch_norm(x=X * 1j), TypeError, "x has dtype complex128"),
+    (
+        lambda: layers.batchnorm_forward(X, np.ones(4), np.ones(4), {"mode": "train"}),
+        ValueError,
+        r"x has 4 axes, shape \(2, 4, 6, 6\); it must be \(N, D\)",
+    ),
+    (
+        lambda: layers.batchnorm_backward(X, (X, X)),
+        TypeError,
+        "cache must come from batchnorm_forward, got a tuple of 2",
+    ),
+    (lambda: layers.spatial_batchnorm_backward(X[:1], batch_norm()[1]), ValueError, "dout has shape"),
+    (
+        lambda: layers.spatial_groupnorm_backward(X, batch_norm()[1]),
+        TypeError,
+        "cache must come from spatial_groupnorm",
+    ),
+    (lambda: group_norm(3), ValueError, r"G is 3, which does not divide the 4 channels of x \(2, 4, 6, 6\)"),
+    (lambda: group_norm(0), ValueError, "G must be an int >= 1, got 0"),
+    (lambda: group_norm(2.0), TypeError, "G must be an int >= 1, got 2.0"),
+    (lambda: group_norm(2, np.ones((1, 4, 1))), ValueError, r"it must be \(1, 4, 1, 1\) or \(4,\)"),
+    (lambda: group_norm(2, gn_param={"eps": np.nan}), ValueError, "eps must be a finite number >= 0, got nan"),
+    (lambda: group_norm(2, gn_param=1e-5), TypeError, "gn_param must be a dict of options or None, got float"),
+    (lambda: layers.layernorm_forward(X, np.ones(4), np.ones(4)), ValueError, r"it must be \(N, D\)"),
+    (
+        lambda: layers.layernorm_forward(np.ones((2, 3)), np.ones((1, 3)), np.ones(3)),
+        ValueError,
+        r"gamma has shape \(1, 3\), .* it must be \(3,\)",
+    ),
+    (lambda: layers.lrn_forward(X, {}), ValueError, "lrn_param has no 'size'"),
+    (lambda: layers.lrn_forward(X, None), ValueError, "lrn_param has no 'size'"),
+    (lambda: layers.lrn_forward(X, {"size": 0}), ValueError, "size must be an int >= 1, got 0"),
+    (lambda: layers.lrn_forward(X, {"size": 5, "k": "2"}), TypeError, "k must be a finite number, got '2'"),
+    (lambda: layers.lrn_forward(X, {"size": 5, "bias": 2}), TypeError, "unknown option 'bias'; known are size, alpha"),
+    (lambda: layers.lrn_forward(X[0, 0], {"size": 5}), ValueError, "x has 2 axes"),
+    (lambda: layers.lrn_backward(X, X), TypeError, "cache must come from lrn_forward"),
+    (lambda: layers.lrn_backward(X[:1], layers.lrn_forward(X, {"size": 5})[1]), ValueError, "dout has shape"),
+    (lambda: dropout(p=0), ValueError, "p is 0, the probability of keeping a value; it must be above 0 and up to 1"),
+    (lambda: dropout(p=1.5), ValueError, "p must be a finite number >= 0 and <= 1, got 1.5"),
+    (lambda: dropout(p=None), ValueError, "dropout_param has no 'p'"),
+    (lambda: dropout(mode=None), ValueError, "mode in dropout_param is None; legal are 'train' and 'test'"),
+    (lambda: dropout(seed=1.5), TypeError, "seed must be an int >= 0, got 1.5"),
+    (lambda: dropout(rate=1), TypeError, "unknown option 'rate'; known are p, mode, seed"),
+    (lambda: layers.dropout_backward(X, (X, X)), TypeError, "cache must come from dropout_forward"),
+    (lambda: layers.dropout_backward(X[:1], dropout()[1]), ValueError, "dout has shape"),
+    (lambda: layers.leaky_relu_forward(X, "0.1"), TypeError, "slope must be a finite number, got '0.1'"),
+    (lambda: layers.leaky_relu_forward(X, np.inf), ValueError, "slope must be a finite number, got inf"),
+    (lambda: layers.leaky_relu_backward(X, X), TypeError, "cache must come from leaky_relu_forward"),
+    (lambda: layers.sigmoid_backward(X, (X,)), TypeError, "cache must come from sigmoid_forward"),
+    (lambda: layers.tanh_backward(X[:1], X), ValueError, "dout has shape"),
+    (lambda: layers.tanh_forward(X * 1j), TypeError, "x has dtype complex128"),
+    (lambda: layers.conv_bn_relu_backward(OUT, CACHE), TypeError, "cache must come from conv_bn_relu_forward"),
     # sizes past what can be addressed
     (lambda: conv_geometry((2**40, 2**30, 3), (1, 2**30, 3)), ValueError, "more elements than can be addressed"),
     (lambda: conv(X, W, pad=2**62), ValueError, "more elements than can be addressed"),

@@ -1,5 +1,7 @@
 """The CS231n pack against the course's definitions, written out plainly here."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -222,6 +224,147 @@ def test_sandwiches(rng):
             assert rel_error(numeric, gradient) < 1e-5
 
 
+def plain_batchnorm(x, gamma, beta, axes, eps=1e-5):
+    mean, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
+    return gamma * (x - mean) / np.sqrt(variance + eps) + beta
+
+
+def test_norms_as_the_notebooks_check_them(rng):
+    """Means and spreads after normalisation, in training and, over many batches, in testing."""
+    a = np.maximum(rng.standard_normal((200, 50)) @ rng.standard_normal((50, 60)), 0) @ rng.standard_normal((60, 3))
+    gamma, beta = np.array([1.0, 2.0, 3.0]), np.array([11.0, 12.0, 13.0])
+    out, _ = cs231n.batchnorm_forward(a, gamma, beta, {"mode": "train"})
+    np.testing.assert_allclose(out.mean(axis=0), beta, atol=1e-9)
+    np.testing.assert_allclose(out.std(axis=0), gamma, rtol=1e-5)
+    bn_param = {"mode": "train"}
+    for _ in range(50):
+        batch = rng.standard_normal((200, 3)) * [1, 4, 9] + [5, 0, -5]
+        cs231n.batchnorm_forward(batch, np.ones(3), np.zeros(3), bn_param)
+    bn_param["mode"] = "test"
+    out, _ = cs231n.batchnorm_forward(batch, np.ones(3), np.zeros(3), bn_param)
+    np.testing.assert_allclose(out.mean(axis=0), 0, atol=0.25)
+    np.testing.assert_allclose(out.std(axis=0), 1, atol=0.25)
+
+    out, _ = cs231n.layernorm_forward(a, 3 * np.ones(3), 5 * np.ones(3), {"mode": "train"})
+    np.testing.assert_allclose(out.mean(axis=1), 5, atol=1e-9)
+    np.testing.assert_allclose(out.std(axis=1), 3, rtol=1e-2)
+
+    x = 4 * rng.standard_normal((2, 6, 4, 5)) + 10
+    gamma, beta = 2 * np.ones((1, 6, 1, 1)), 3 * np.ones((1, 6, 1, 1))
+    out, cache = cs231n.spatial_groupnorm_forward(x, gamma, beta, 2, {"mode": "train"})
+    grouped = out.reshape(4, -1)
+    np.testing.assert_allclose(grouped.mean(axis=1), 3, atol=1e-9)
+    np.testing.assert_allclose(grouped.std(axis=1), 2, rtol=1e-5)
+    assert [g.shape for g in cs231n.spatial_groupnorm_backward(out, cache)] == [x.shape, gamma.shape, beta.shape]
+
+    dout = rng.standard_normal((200, 3))
+    _, cache = cs231n.batchnorm_forward(a, np.ones(3), np.zeros(3), {"mode": "train"})
+    both = zip(cs231n.batchnorm_backward(dout, cache), cs231n.batchnorm_backward_alt(dout, cache), strict=True)
+    assert all(rel_error(*pair) < 1e-12 for pair in both)
+
+
+def test_conv_bn_relu(rng):
+    x, w, b = rng.standard_normal((2, 3, 8, 8)), rng.standard_normal((3, 3, 3, 3)), rng.standard_normal(3)
+    gamma, beta, conv_param = rng.standard_normal(3), rng.standard_normal(3), {"stride": 1, "pad": 1}
+
+    def forward():
+        return cs231n.conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, {"mode": "train"})
+
+    out, cache = forward()
+    conv, _ = cs231n.conv_forward_naive(x, w, b, conv_param)
+    over = (slice(None), None, None)
+    np.testing.assert_allclose(
+        out, np.maximum(plain_batchnorm(conv, gamma[over], beta[over], (0, 2, 3)), 0), atol=1e-10
+    )
+    assert len(cache) == 3 and len(cache[0]) == 5 and isinstance(cache[2], np.ndarray)
+    dout = rng.standard_normal(out.shape)
+    for array, gradient in zip((x, w, b, gamma, beta), cs231n.conv_bn_relu_backward(dout, cache), strict=True):
+        numeric = eval_numerical_gradient_array(lambda _: forward()[0], array, dout)
+        np.testing.assert_allclose(gradient, numeric, atol=1e-6)
+
+
+class Net:
+    """As a student of the course has it: conv - bn - relu - pool - affine - group norm - relu - dropout - affine."""
+
+    def __init__(self, rng, dtype):
+        shapes = {"W1": (6, 2, 3, 3), "b1": 6, "W2": (6 * 3 * 3, 10), "b2": 10, "W3": (10, 3), "b3": 3}
+        self.params = {name: 0.3 * rng.standard_normal(shape) for name, shape in shapes.items()}
+        self.params |= {"gamma1": np.ones(6), "beta1": np.zeros(6)}
+        self.params |= {"gamma2": np.ones((1, 10, 1, 1)), "beta2": np.zeros((1, 10, 1, 1))}
+        self.params = {name: value.astype(dtype) for name, value in self.params.items()}
+        self.bn_params = [{"mode": "train"}]
+        self.dropout_param = {"mode": "train", "p": 0.8, "seed": 5}
+        self.loss_function = cs231n.softmax_loss
+
+    def loss(self, X, y=None):
+        p, grads = self.params, {}
+        self.bn_params[0]["mode"] = self.dropout_param["mode"] = "test" if y is None else "train"
+        conv_param, pool_param = {"stride": 1, "pad": 1}, {"pool_height": 2, "pool_width": 2, "stride": 2}
+        h, cache1 = cs231n.conv_bn_relu_forward(
+            X, p["W1"], p["b1"], p["gamma1"], p["beta1"], conv_param, self.bn_params[0]
+        )
+        h, pool_cache = cs231n.max_pool_forward_fast(h, pool_param)
+        h, cache2 = cs231n.affine_forward(h, p["W2"], p["b2"])
+        h, gn_cache = cs231n.spatial_groupnorm_forward(h[:, :, None, None], p["gamma2"], p["beta2"], 2, {})
+        h, relu_cache = cs231n.relu_forward(h[:, :, 0, 0])
+        h, dropout_cache = cs231n.dropout_forward(h, self.dropout_param)
+        scores, cache3 = cs231n.affine_forward(h, p["W3"], p["b3"])
+        if y is None:
+            return scores
+        loss, dscores = self.loss_function(scores, y)
+        dh, grads["W3"], grads["b3"] = cs231n.affine_backward(dscores, cache3)
+        dh = cs231n.relu_backward(cs231n.dropout_backward(dh, dropout_cache), relu_cache)
+        dh, grads["gamma2"], grads["beta2"] = cs231n.spatial_groupnorm_backward(dh[:, :, None, None], gn_cache)
+        dh, grads["W2"], grads["b2"] = cs231n.affine_backward(dh[:, :, 0, 0], cache2)
+        dh = cs231n.max_pool_backward_fast(dh, pool_cache)
+        _, *gradients = cs231n.conv_bn_relu_backward(dh, cache1)
+        grads.update(zip(("W1", "b1", "gamma1", "beta1"), gradients, strict=True))
+        return loss, grads
+
+
+def course_data(rng, dtype):
+    y = rng.integers(0, 3, 60)
+    X = rng.standard_normal((60, 2, 6, 6))
+    X[np.arange(60), y % 2, y, :] += 2
+    return X.astype(dtype), y
+
+
+@pytest.mark.parametrize("loss", [cs231n.softmax_loss, cs231n.svm_loss])
+def test_a_nets_gradients(loss, rng):
+    net, (X, y) = Net(rng, np.float64), course_data(rng, np.float64)
+    net.loss_function = loss
+    _, grads = net.loss(X, y)
+    for name, value in net.params.items():
+        numeric = cs231n.eval_numerical_gradient(lambda _: net.loss(X, y)[0], value, verbose=False)
+        np.testing.assert_allclose(grads[name], numeric, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_net_under_the_solver(dtype, rng):
+    """What the course's Solver does with a model: batches, an update rule that works in place, checkpoints, testing."""
+    net, (X, y) = Net(rng, dtype), course_data(rng, dtype)
+    velocity = {name: np.zeros_like(value) for name, value in net.params.items()}
+    history = []
+    for _ in range(60):
+        batch = rng.choice(60, 30)
+        loss, grads = net.loss(X[batch], y[batch])
+        assert type(loss) is float
+        history.append(loss)
+        assert set(grads) == set(net.params)
+        for name, dw in grads.items():
+            w = net.params[name]
+            assert dw.shape == w.shape and dw.dtype == dtype and dw.flags.writeable and not np.shares_memory(dw, w)
+            dw *= 0.1  # the learning rate
+            velocity[name] = 0.9 * velocity[name] - dw
+            w += velocity[name]
+    assert np.mean(history[-10:]) < 0.5 * np.mean(history[:5])
+    saved = pickle.loads(pickle.dumps(net.bn_params))
+    scores = net.loss(X)
+    assert scores.dtype == dtype and (scores.argmax(axis=1) == y).mean() > 0.85
+    net.bn_params = saved
+    assert np.array_equal(net.loss(X), scores)
+
+
 COURSE_NAMES = """
     conv_forward_naive conv_backward_naive conv_forward_im2col conv_backward_im2col conv_forward_strides
     conv_backward_strides conv_forward_fast conv_backward_fast max_pool_forward_naive
@@ -232,6 +375,9 @@ COURSE_NAMES = """
     affine_relu_backward affine_forward affine_backward relu_forward relu_backward softmax_loss
     eval_numerical_gradient eval_numerical_gradient_array eval_numerical_gradient_blobs
     eval_numerical_gradient_net grad_check_sparse rel_error
+    batchnorm_forward batchnorm_backward batchnorm_backward_alt layernorm_forward layernorm_backward
+    dropout_forward dropout_backward spatial_batchnorm_forward spatial_batchnorm_backward
+    spatial_groupnorm_forward spatial_groupnorm_backward svm_loss conv_bn_relu_forward conv_bn_relu_backward
 """
 
 

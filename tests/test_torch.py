@@ -134,3 +134,109 @@ def test_softmax_loss(rng):
     loss, dx = fastconv.softmax_loss(x, y)
     assert np.isclose(loss, expected.item())
     np.testing.assert_allclose(dx, leaf.grad.numpy(), atol=1e-12)
+
+
+def norm_case(shape, dtype, rng):
+    """x, gamma, beta, dout; and the first three as leaves."""
+    arrays = [(rng.standard_normal(s) * 2 + 1).astype(dtype) for s in (shape, shape[1:2], shape[1:2], shape)]
+    return arrays, [torch.tensor(a, requires_grad=True) for a in arrays[:3]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(4, 6, 9), (3, 6, 7, 5), (2, 6, 3, 4, 2)], ids=str)
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_batch_norm(mode, shape, dtype, rng):
+    dtype, tolerance = DTYPES[dtype]
+    (x, gamma, beta, dout), leaves = norm_case(shape, dtype, rng)
+    mean, variance = rng.random((2, 6)).astype(dtype)
+    running = torch.tensor(mean), torch.tensor(variance)
+    expected = F.batch_norm(leaves[0], *running, *leaves[1:], mode == "train", 0.1, 1e-5)
+    bn_param = {"mode": mode, "running_mean": mean, "running_var": variance}
+    out, cache = fastconv.spatial_batchnorm_forward(x, gamma, beta, bn_param)
+    np.testing.assert_allclose(out, expected.detach().numpy(), atol=tolerance * 10)
+    np.testing.assert_allclose(bn_param["running_mean"], running[0], atol=tolerance)
+    if mode == "test":  # PyTorch's running variance is unbiased, the course's is not
+        np.testing.assert_allclose(bn_param["running_var"], running[1], atol=tolerance)
+    for actual, wanted in zip(
+        fastconv.spatial_batchnorm_backward(dout, cache), grad_of(expected, dout, *leaves), strict=True
+    ):
+        np.testing.assert_allclose(actual, wanted, atol=tolerance * 50)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(4, 6, 9), (3, 6, 7, 5), (2, 6, 3, 4, 2), (3, 6, 1)], ids=str)
+@pytest.mark.parametrize("groups", [1, 3, 6])
+def test_group_norm(groups, shape, dtype, rng):
+    dtype, tolerance = DTYPES[dtype]
+    if shape[2:] == (1,) and groups == 6:
+        pytest.skip("a group of one value")
+    (x, gamma, beta, dout), leaves = norm_case(shape, dtype, rng)
+    expected = F.group_norm(leaves[0], groups, *leaves[1:])
+    out, cache = fastconv.spatial_groupnorm_forward(x, gamma, beta, groups)
+    np.testing.assert_allclose(out, expected.detach().numpy(), atol=tolerance * 10)
+    for actual, wanted in zip(
+        fastconv.spatial_groupnorm_backward(dout, cache), grad_of(expected, dout, *leaves), strict=True
+    ):
+        np.testing.assert_allclose(actual, wanted, atol=tolerance * 50)
+
+
+def test_layer_norm(rng):
+    (x, gamma, beta, dout), leaves = norm_case((5, 70), np.float64, rng)
+    expected = F.layer_norm(leaves[0], (70,), *leaves[1:])
+    out, cache = fastconv.layernorm_forward(x, gamma, beta)
+    np.testing.assert_allclose(out, expected.detach().numpy(), atol=1e-12)
+    for actual, wanted in zip(fastconv.layernorm_backward(dout, cache), grad_of(expected, dout, *leaves), strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 3, 5, 31])
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+def test_lrn(beta, size, dtype, rng):
+    dtype, tolerance = DTYPES[dtype]
+    x, dout = rng.standard_normal((2, 2, 12, 6, 7)).astype(dtype)
+    leaf = torch.tensor(x, requires_grad=True)
+    expected = F.local_response_norm(leaf, size, 0.3, beta, 2.0)
+    out, cache = fastconv.lrn_forward(x, {"size": size, "alpha": 0.3, "beta": beta, "k": 2.0})
+    np.testing.assert_allclose(out, expected.detach().numpy(), atol=tolerance)
+    np.testing.assert_allclose(fastconv.lrn_backward(dout, cache), grad_of(expected, dout, leaf)[0], atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["leaky_relu", "sigmoid", "tanh"])
+def test_activations(name, dtype, rng):
+    dtype, tolerance = DTYPES[dtype]
+    x, dout = (rng.standard_normal((2, 4, 333)) * 4).astype(dtype)
+    leaf = torch.tensor(x, requires_grad=True)
+    expected = F.leaky_relu(leaf) if name == "leaky_relu" else getattr(torch, name)(leaf)
+    out, cache = getattr(fastconv, f"{name}_forward")(x)
+    np.testing.assert_allclose(out, expected.detach().numpy(), atol=tolerance)
+    dx = getattr(fastconv, f"{name}_backward")(dout, cache)
+    np.testing.assert_allclose(dx, grad_of(expected, dout, leaf)[0], atol=tolerance)
+
+
+def test_rounding_errors_of_norms_are_no_larger(rng):
+    """In float32, of layers as nets have them, against float64."""
+    for shape in ((8, 16, 28, 28), (2, 8, 112, 112)):
+        (x, gamma, beta, dout), _ = norm_case(shape, np.float32, rng)
+        x += 10
+
+        def ours(x, gamma, beta, dout):
+            out, cache = fastconv.spatial_batchnorm_forward(x, gamma, beta, {"mode": "train"})
+            return out, *fastconv.spatial_batchnorm_backward(dout, cache)
+
+        def theirs(x, gamma, beta, dout):
+            leaves = [torch.tensor(a, requires_grad=True) for a in (x, gamma, beta)]
+            out = F.batch_norm(leaves[0], None, None, *leaves[1:], training=True)
+            return out.detach().numpy(), *grad_of(out, dout, *leaves)
+
+        exact = ours(*(a.astype(np.float64) for a in (x, gamma, beta, dout)))
+        for name, own, peer, best in zip(
+            ("out", "dx", "dgamma", "dbeta"),
+            ours(x, gamma, beta, dout),
+            theirs(x, gamma, beta, dout),
+            exact,
+            strict=True,
+        ):
+            errors = [np.sqrt(np.mean((a - best) ** 2)) for a in (own, peer)]
+            assert errors[0] <= 1.05 * errors[1], (name, shape, errors)

@@ -1,4 +1,4 @@
-/* What is done to planes, or arrays of any shape, as one run of numbers: for every instruction set. */
+/* Sums and maxima of planes, each one run of numbers: for every instruction set. */
 #ifndef FASTCONV_PLANES_H
 #define FASTCONV_PLANES_H
 
@@ -7,11 +7,8 @@
 #define FC_TEMPLATE "planes_template.h"
 #include "foreach.h"
 
-typedef void (*fc_rectify_t)(const void *sign, const void *from, void *to, ptrdiff_t n);
 typedef double (*fc_total_t)(const void *from, ptrdiff_t n);
 typedef ptrdiff_t (*fc_highest_t)(const void *from, ptrdiff_t n);
-FC_TABLE(fc_rectify_t, fc_rectify);
-FC_TABLE(fc_rectify_t, fc_rectify_gradient);
 FC_TABLE(fc_total_t, fc_total);
 FC_TABLE(fc_highest_t, fc_highest);
 

@@ -1,69 +1,20 @@
-"""Rectifying, and sums and maxima of whole planes: by vectors, at the speed of memory.
+"""Sums and maxima of whole planes: by vectors, at the speed of memory.
 
 Each function shares its work by `words`: see team.h.
 """
 
 from libc.stdint cimport int32_t
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.runs cimport fc_check, floating
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 cdef extern from "planes.h" nogil:
-    ctypedef void (*fc_rectify_t)(const void* sign, const void* source, void* to, Py_ssize_t n) noexcept nogil
     ctypedef double (*fc_total_t)(const void* source, Py_ssize_t n) noexcept nogil
     ctypedef Py_ssize_t (*fc_highest_t)(const void* source, Py_ssize_t n) noexcept nogil
 
-    const fc_rectify_t[2][3] fc_rectify_table
-    const fc_rectify_t[2][3] fc_rectify_gradient_table
     const fc_total_t[2][3] fc_total_table
     const fc_highest_t[2][3] fc_highest_table
-
-
-cdef enum:
-    PIECE = 1 << 12  # elements: an item where there are no planes
-
-
-# What all threads of a call of `rectify` read.
-cdef struct Rectifying:
-    fc_rectify_t kernel
-    const char* sign
-    const char* source
-    char* to
-    Py_ssize_t n
-    Py_ssize_t itemsize
-    Py_ssize_t* words
-
-
-def rectify(int dtype, sign, source, to, bint gradient, int isa, words):
-    """to = source where sign > 0, else 0; a NaN in `sign` takes `source` too, except in the `gradient`.
-
-    `dtype` of all three is 0 (float32) or 1 (float64).
-    """
-    cdef Rectifying r
-    cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Run signs = run_of(sign, itemsize, False), sources = run_of(source, itemsize, False)
-    cdef Run results = run_of(to, itemsize, True)
-    cdef Py_ssize_t* shared = numbers_of(words)
-    with nogil:
-        r.kernel = fc_rectify_gradient_table[dtype][isa] if gradient else fc_rectify_table[dtype][isa]
-        fc_check(signs.n == results.n and sources.n == results.n)
-        r.sign, r.source, r.to = <const char*> signs.at, <const char*> sources.at, <char*> results.at
-        r.n, r.itemsize, r.words = results.n, itemsize, shared
-        fc_share(shared, draw_pieces, &r)
-
-
-cdef void draw_pieces(void* task) noexcept nogil:
-    cdef const Rectifying* r = <const Rectifying*> task
-    cdef fc_member member = fc_enrol(r.words)
-    cdef Py_ssize_t pieces = (r.n + PIECE - 1) // PIECE, most = r.words[FC_GRAIN] * PIECE, begin, at
-    while True:
-        begin = fc_next(r.words, &member, pieces) * PIECE
-        if begin >= r.n:
-            return
-        at = begin * r.itemsize
-        r.kernel(r.sign + at, r.source + at, r.to + at, min(most, r.n - begin))
 
 
 # What all threads of a call that reduces planes read.

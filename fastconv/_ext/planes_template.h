@@ -1,30 +1,6 @@
 /* The kernels of planes for one dtype and instruction set: see planes.h. */
 #include "lanes.h"
 
-/* to = from where sign is more than zero, or with `nan` NaN as well, and zero elsewhere. */
-FC_INLINE void FC_N(fc_where_positive)(const FC_T *sign, const FC_T *from, FC_T *to, ptrdiff_t n, const int nan)
-{
-    const FC_V zero = FC_N(fc_splat)(0);
-    /* The first vector reaches into the second, from which on none is stored across lines of the cache. */
-    ptrdiff_t i = 0, next = FC_VL - (ptrdiff_t)((size_t)to / FC_BYTES % FC_VL);
-    for (; i + FC_VL <= n; i = next, next += FC_VL) {
-        const FC_V of = FC_N(fc_load)(sign + i);
-        FC_N(fc_store)(to + i, FC_N(fc_pick)(FC_N(fc_takes)(of, zero, nan), FC_N(fc_load)(from + i), zero));
-    }
-    for (; i < n; i++)
-        to[i] = (nan ? !(sign[i] <= 0) : sign[i] > 0) ? from[i] : 0;
-}
-
-static void FC_N(fc_rectify)(const void *sign, const void *from, void *to, ptrdiff_t n)
-{
-    FC_N(fc_where_positive)((const FC_T *)sign, (const FC_T *)from, (FC_T *)to, n, 1);
-}
-
-static void FC_N(fc_rectify_gradient)(const void *sign, const void *from, void *to, ptrdiff_t n)
-{
-    FC_N(fc_where_positive)((const FC_T *)sign, (const FC_T *)from, (FC_T *)to, n, 0);
-}
-
 /* The sum of n numbers: short ones of every lane, added up in double, so that a long float sum does not drift. */
 static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
 {

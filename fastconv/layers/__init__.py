@@ -1,9 +1,25 @@
 """Forward/backward pairs with caches, under the names of CS231n."""
 
-from fastconv.layers.activation import relu_backward, relu_forward
+from fastconv.layers.activation import (
+    leaky_relu_backward,
+    leaky_relu_forward,
+    relu_backward,
+    relu_forward,
+    sigmoid_backward,
+    sigmoid_forward,
+    tanh_backward,
+    tanh_forward,
+)
+from fastconv.layers.batchnorm import (
+    batchnorm_backward,
+    batchnorm_forward,
+    spatial_batchnorm_backward,
+    spatial_batchnorm_forward,
+)
 from fastconv.layers.conv import conv, conv_backward, conv_forward
 from fastconv.layers.conv_transpose import conv_transpose, conv_transpose_backward, conv_transpose_forward
 from fastconv.layers.dense import affine_backward, affine_forward, affine_to_conv, conv_to_affine
+from fastconv.layers.dropout import dropout_backward, dropout_forward
 from fastconv.layers.function_pooling import pool_backward, pool_forward
 from fastconv.layers.global_pooling import (
     global_avg_pool_backward,
@@ -11,7 +27,13 @@ from fastconv.layers.global_pooling import (
     global_max_pool_backward,
     global_max_pool_forward,
 )
-from fastconv.layers.loss import softmax_loss
+from fastconv.layers.groupnorm import (
+    layernorm_backward,
+    layernorm_forward,
+    spatial_groupnorm_backward,
+    spatial_groupnorm_forward,
+)
+from fastconv.layers.loss import softmax_loss, svm_loss
 from fastconv.layers.lp_pooling import lp_pool_backward, lp_pool_forward
 from fastconv.layers.pooling import (
     avg_pool_backward,
@@ -22,9 +44,12 @@ from fastconv.layers.pooling import (
     max_unpool,
 )
 from fastconv.layers.resampling import downsample, upsample
+from fastconv.layers.response import lrn_backward, lrn_forward
 from fastconv.layers.sandwich import (
     affine_relu_backward,
     affine_relu_forward,
+    conv_bn_relu_backward,
+    conv_bn_relu_forward,
     conv_relu_backward,
     conv_relu_forward,
     conv_relu_pool_backward,
@@ -39,8 +64,12 @@ __all__ = [
     "affine_to_conv",
     "avg_pool_backward",
     "avg_pool_forward",
+    "batchnorm_backward",
+    "batchnorm_forward",
     "conv",
     "conv_backward",
+    "conv_bn_relu_backward",
+    "conv_bn_relu_forward",
     "conv_forward",
     "conv_relu_backward",
     "conv_relu_forward",
@@ -51,12 +80,20 @@ __all__ = [
     "conv_transpose_backward",
     "conv_transpose_forward",
     "downsample",
+    "dropout_backward",
+    "dropout_forward",
     "global_avg_pool_backward",
     "global_avg_pool_forward",
     "global_max_pool_backward",
     "global_max_pool_forward",
+    "layernorm_backward",
+    "layernorm_forward",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "lp_pool_backward",
     "lp_pool_forward",
+    "lrn_backward",
+    "lrn_forward",
     "max_pool_backward",
     "max_pool_forward",
     "max_pool_indices",
@@ -65,6 +102,15 @@ __all__ = [
     "pool_forward",
     "relu_backward",
     "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
     "softmax_loss",
+    "spatial_batchnorm_backward",
+    "spatial_batchnorm_forward",
+    "spatial_groupnorm_backward",
+    "spatial_groupnorm_forward",
+    "svm_loss",
+    "tanh_backward",
+    "tanh_forward",
     "upsample",
 ]

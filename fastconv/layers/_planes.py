@@ -1,4 +1,4 @@
-"""Rectifying, and sums and maxima of whole planes, in threads."""
+"""Sums and maxima of whole planes, in threads."""
 
 from __future__ import annotations
 
@@ -6,29 +6,11 @@ import math
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _memory, _threads
+from fastconv import _arrays, _isa, _threads
 from fastconv._ext import planes as _ext
 
 _TOTALS = {dtype: _ext.totals[name] for dtype, name in _arrays.NAMES.items()}
 _HIGHEST = {dtype: _ext.highest[name] for dtype, name in _arrays.NAMES.items()}
-
-#: Elements of a piece: PIECE in planes.pyx.
-_PIECE = 1 << 12
-
-
-def rectify(sign: np.ndarray, source: np.ndarray, *, gradient: bool) -> np.ndarray:
-    """`source` where `sign` is positive, or NaN and this is no gradient; zeros elsewhere. All C-contiguous."""
-    to = _memory.empty(source.shape, source.dtype)
-    size = to.size
-    if size:
-        _threads.share(
-            _ext.rectify,
-            (_arrays.DTYPES[to.dtype], sign, source, to, gradient, _isa.current),
-            items=-(-size // _PIECE),
-            work=to.nbytes,
-            threads=_threads.get_threads(),
-        )
-    return to
 
 
 def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import _arrays
-from fastconv._options import as_cache
-from fastconv.layers._planes import rectify
+from fastconv import _arrays, _isa, _memory, _threads
+from fastconv._ext import activation as _ext
+from fastconv._options import as_cache, as_number
+
+#: Time of a function that takes exponentials against a copy of as many bytes.
+_SLOWNESS = 3
+
+
+def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0.0, slowness: int = 1) -> np.ndarray:
+    """function(first, second), number by number; both C-contiguous and of one dtype."""
+    to = _memory.empty(first.shape, first.dtype)
+    if to.size:
+        _threads.share(
+            _ext.each,
+            (function, _arrays.DTYPES[to.dtype], first, second, to, slope, _isa.current),
+            items=-(-to.size // _ext.PIECE),
+            work=slowness * to.nbytes,
+            threads=_threads.get_threads(),
+        )
+    return to
+
+
+def _gradient(function: int, dout: Any, known: Any, source: str, slope: float = 0.0) -> np.ndarray:
+    """dx, from dout and the array that the forward pass kept."""
+    known = _arrays.as_floats("cache", as_cache(known, source, np.ndarray))
+    return _each(function, known, _arrays.cast_gradient("dout", dout, known.shape, known.dtype), slope)
 
 
 def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +64,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     array([0., 2.])
     """
     x = _arrays.as_floats("x", x)
-    return rectify(x, x, gradient=False), x
+    return _each(_ext.RECTIFY, x, x), x
 
 
 def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
@@ -72,6 +95,203 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     >>> relu_backward(np.array([5.0, 5.0]), cache)
     array([0., 5.])
     """
-    as_cache(cache, "relu_forward", np.ndarray)
-    x = _arrays.as_floats("cache", cache)
-    return rectify(x, _arrays.cast_gradient("dout", dout, x.shape, x.dtype), gradient=True)
+    return _gradient(_ext.RECTIFY_GRADIENT, dout, cache, "relu_forward")
+
+
+class LeakyReluCache(NamedTuple):
+    """What `leaky_relu_backward` needs."""
+
+    x: np.ndarray
+    slope: float
+
+
+def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyReluCache]:
+    """Leaky rectified linear unit, `x` where it is positive and ``slope * x`` elsewhere.
+
+    Parameters
+    ----------
+    x : array_like, of any shape
+    slope : float, default 0.01
+        Any finite number.
+
+    Returns
+    -------
+    out : ndarray
+    cache : tuple
+        ``(x, slope)``, for `leaky_relu_backward`.
+
+    Raises
+    ------
+    ValueError
+        If `slope` is not finite.
+    TypeError
+        For complex or object input, or a `slope` that is no number.
+
+    References
+    ----------
+    A. Maas, A. Hannun, A. Ng, "Rectifier nonlinearities improve neural network
+    acoustic models", ICML 2013.
+
+    Examples
+    --------
+    >>> from fastconv.layers import leaky_relu_forward
+    >>> leaky_relu_forward([-1.0, 2.0], slope=0.5)[0]
+    array([-0.5,  2. ])
+    """
+    slope = as_number("slope", slope)
+    x = _arrays.as_floats("x", x)
+    return _each(_ext.LEAK, x, x, slope), LeakyReluCache(x, slope)
+
+
+def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
+    """Gradient of `leaky_relu_forward`: `dout` where the input was positive, ``slope * dout`` elsewhere.
+
+    Parameters
+    ----------
+    dout : array_like, of the shape of the input
+    cache : tuple
+        From `leaky_relu_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the input's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import leaky_relu_forward, leaky_relu_backward
+    >>> out, cache = leaky_relu_forward(np.array([-1.0, 2.0]), slope=0.5)
+    >>> leaky_relu_backward(np.array([5.0, 5.0]), cache)
+    array([2.5, 5. ])
+    """
+    as_cache(cache, "leaky_relu_forward", LeakyReluCache)
+    return _gradient(_ext.LEAK, dout, cache.x, "leaky_relu_forward", cache.slope)
+
+
+def sigmoid_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The logistic function, ``1 / (1 + exp(-x))``.
+
+    Parameters
+    ----------
+    x : array_like, of any shape
+
+    Returns
+    -------
+    out : ndarray
+        To a few units in the last place; values below the least normal number are 0.
+    cache : ndarray
+        `out` itself, for `sigmoid_backward`: it is not to be changed before.
+
+    Raises
+    ------
+    TypeError
+        For complex or object input.
+
+    Examples
+    --------
+    >>> from fastconv.layers import sigmoid_forward
+    >>> sigmoid_forward([0.0, 1000.0])[0]
+    array([0.5, 1. ])
+    """
+    x = _arrays.as_floats("x", x)
+    out = _each(_ext.SIGMOID, x, x, slowness=_SLOWNESS)
+    return out, out
+
+
+def sigmoid_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
+    """Gradient of `sigmoid_forward`, ``dout * out * (1 - out)``.
+
+    Parameters
+    ----------
+    dout : array_like, of the shape of the input
+    cache : ndarray
+        From `sigmoid_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the input's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import sigmoid_forward, sigmoid_backward
+    >>> out, cache = sigmoid_forward(np.zeros(2))
+    >>> sigmoid_backward(np.array([1.0, 4.0]), cache)
+    array([0.25, 1.  ])
+    """
+    return _gradient(_ext.SIGMOID_GRADIENT, dout, cache, "sigmoid_forward")
+
+
+def tanh_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The hyperbolic tangent.
+
+    Parameters
+    ----------
+    x : array_like, of any shape
+
+    Returns
+    -------
+    out : ndarray
+        To a few units in the last place.
+    cache : ndarray
+        `out` itself, for `tanh_backward`: it is not to be changed before.
+
+    Raises
+    ------
+    TypeError
+        For complex or object input.
+
+    Examples
+    --------
+    >>> from fastconv.layers import tanh_forward
+    >>> tanh_forward([0.0, 1000.0])[0]
+    array([0., 1.])
+    """
+    x = _arrays.as_floats("x", x)
+    out = _each(_ext.TANH, x, x, slowness=_SLOWNESS)
+    return out, out
+
+
+def tanh_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
+    """Gradient of `tanh_forward`, ``dout * (1 - out**2)``.
+
+    Parameters
+    ----------
+    dout : array_like, of the shape of the input
+    cache : ndarray
+        From `tanh_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the input's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import tanh_forward, tanh_backward
+    >>> out, cache = tanh_forward(np.zeros(2))
+    >>> tanh_backward(np.array([1.0, 4.0]), cache)
+    array([1., 4.])
+    """
+    return _gradient(_ext.TANH_GRADIENT, dout, cache, "tanh_forward")

@@ -9,6 +9,24 @@ import numpy as np
 from fastconv import _arrays
 
 
+def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both checked, and x in the dtype that it is computed in."""
+    x = _arrays.as_array("x", x)
+    if x.ndim != 2 or x.shape[1] < 1:
+        raise ValueError(f"x must be (N, C) scores of at least one class, got shape {x.shape}")
+    y = np.asarray(y)
+    if y.shape != (x.shape[0],):
+        raise ValueError(f"y has shape {y.shape}, but x {x.shape} has {x.shape[0]} rows; y must be ({x.shape[0]},)")
+    x = _arrays.prepare(x, _arrays.result_dtype(x))
+    if not len(y):
+        return np.empty(x.shape, x.dtype), y
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"y must be integer labels, got dtype {y.dtype}")
+    if y.min() < 0 or y.max() >= x.shape[1]:
+        raise ValueError(f"y has labels from {y.min()} to {y.max()}; legal are 0 to {x.shape[1] - 1}")
+    return x, y
+
+
 def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     """Mean cross-entropy of softmax scores, and its gradient.
 
@@ -44,21 +62,62 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     # Imported where used: it would double the time that importing fastconv takes.
     from scipy.special import log_softmax
 
-    x = _arrays.as_array("x", x)
-    if x.ndim != 2 or x.shape[1] < 1:
-        raise ValueError(f"x must be (N, C) scores of at least one class, got shape {x.shape}")
-    y = np.asarray(y)
-    if y.shape != (x.shape[0],):
-        raise ValueError(f"y has shape {y.shape}, but x {x.shape} has {x.shape[0]} rows; y must be ({x.shape[0]},)")
+    x, y = _scores_and_labels(x, y)
     if not len(y):
-        return 0.0, np.empty(x.shape, _arrays.result_dtype(x))
-    if y.dtype.kind not in "iu":
-        raise TypeError(f"y must be integer labels, got dtype {y.dtype}")
-    if y.min() < 0 or y.max() >= x.shape[1]:
-        raise ValueError(f"y has labels from {y.min()} to {y.max()}; legal are 0 to {x.shape[1] - 1}")
-    log_probs = log_softmax(_arrays.prepare(x, _arrays.result_dtype(x)), axis=1)
+        return 0.0, x
+    log_probs = log_softmax(x, axis=1)
     rows = np.arange(len(y))
     dx = np.exp(log_probs)
     dx[rows, y] -= 1
     dx /= len(y)
     return float(-log_probs[rows, y].mean()), dx
+
+
+def svm_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
+    """Mean multiclass hinge loss, and its gradient.
+
+    Each score of a wrong class that is not at least 1 below that of the right one costs what is missing.
+
+    Parameters
+    ----------
+    x : array_like, (N, C)
+        Scores.
+    y : array_like of int, (N,)
+        The right class of each row, from 0 to C - 1.
+
+    Returns
+    -------
+    loss : float
+        0.0 for an empty batch.
+    dx : ndarray, (N, C)
+        Gradient of the loss by `x`; 0 where a margin is exactly met.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or a label lies outside the classes.
+    TypeError
+        If `y` are not integers, or `x` is complex or object.
+
+    References
+    ----------
+    J. Weston, C. Watkins, "Support vector machines for multi-class pattern
+    recognition", ESANN 1999.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import svm_loss
+    >>> svm_loss(np.array([[1.0, 1.5, -3.0]]), np.array([0]))
+    (1.5, array([[-1.,  1.,  0.]]))
+    """
+    x, y = _scores_and_labels(x, y)
+    if not len(y):
+        return 0.0, x
+    rows = np.arange(len(y))
+    margins = np.maximum(0, x - x[rows, y, None] + 1)
+    margins[rows, y] = 0
+    dx = (margins > 0).astype(x.dtype)
+    dx[rows, y] = -dx.sum(axis=1)
+    dx /= len(y)
+    return float(margins.sum(dtype=np.float64) / len(y)), dx

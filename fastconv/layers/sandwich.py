@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 
 from fastconv._options import as_cache
 from fastconv.layers.activation import relu_backward, relu_forward
+from fastconv.layers.batchnorm import spatial_batchnorm_backward, spatial_batchnorm_forward
 from fastconv.layers.conv import conv_backward, conv_forward
 from fastconv.layers.dense import affine_backward, affine_forward
 from fastconv.layers.pooling import max_pool_backward, max_pool_forward
@@ -148,6 +149,89 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.n
     """
     conv_cache, relu_cache = as_cache(cache, "conv_relu_forward", length=2)
     return conv_backward(relu_backward(dout, relu_cache), conv_cache)
+
+
+def conv_bn_relu_forward(
+    x: Any,
+    w: Any,
+    b: Any,
+    gamma: Any,
+    beta: Any,
+    conv_param: Mapping[str, Any] | None,
+    bn_param: MutableMapping[str, Any],
+) -> tuple[np.ndarray, tuple]:
+    """`conv_forward`, `spatial_batchnorm_forward`, `relu_forward`.
+
+    Parameters
+    ----------
+    x, w, b, conv_param
+        As `conv_forward`.
+    gamma, beta, bn_param
+        As `spatial_batchnorm_forward`; `bn_param` receives the running averages.
+
+    Returns
+    -------
+    out : ndarray, (N, F, *out_spatial)
+    cache : tuple
+        ``(conv_cache, bn_cache, relu_cache)``.
+
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import conv_bn_relu_forward
+    >>> x, w, bn_param = np.array([[[1.0, 2.0, 3.0]]]), np.ones((1, 1, 2)), {'mode': 'train', 'eps': 0}
+    >>> conv_bn_relu_forward(x, w, None, np.ones(1), np.zeros(1), None, bn_param)[0]
+    array([[[0., 1.]]])
+    """
+    a, conv_cache = conv_forward(x, w, b, conv_param)
+    s, bn_cache = spatial_batchnorm_forward(a, gamma, beta, bn_param)
+    out, relu_cache = relu_forward(s)
+    return out, (conv_cache, bn_cache, relu_cache)
+
+
+def conv_bn_relu_backward(
+    dout: Any, cache: tuple
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dw, db, dgamma, dbeta)`` of `conv_bn_relu_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, of the output's shape
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_bn_relu_forward`.
+
+    Returns
+    -------
+    dx, dw, db, dgamma, dbeta : ndarray
+        Of the shapes of `x`, `w`, `b`, `gamma` and `beta`; `db` is None where `b` was.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import conv_bn_relu_forward, conv_bn_relu_backward
+    >>> x, w, bn_param = np.array([[[1.0, 2.0, 3.0]]]), np.ones((1, 1, 2)), {'mode': 'train', 'eps': 0}
+    >>> out, cache = conv_bn_relu_forward(x, w, None, np.ones(1), np.zeros(1), None, bn_param)
+    >>> conv_bn_relu_backward(np.array([[[5.0, 7.0]]]), cache)[3:]
+    (array([7.]), array([7.]))
+    """
+    conv_cache, bn_cache, relu_cache = as_cache(cache, "conv_bn_relu_forward", length=3)
+    da, dgamma, dbeta = spatial_batchnorm_backward(relu_backward(dout, relu_cache), bn_cache)
+    return *conv_backward(da, conv_cache), dgamma, dbeta
 
 
 def conv_relu_pool_forward(

@@ -1,0 +1,92 @@
+"""Functions of numbers one by one, and their gradients: by vectors, in pieces that threads share.
+
+Which thread does what is told by `words`: see team.h.
+"""
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.runs cimport fc_check
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+
+
+cdef extern from "activation.h" nogil:
+    ctypedef void (*fc_each_t)(const void* first, const void* second, void* to, Py_ssize_t n,
+                               double slope) noexcept nogil
+
+    const fc_each_t[2][3] fc_rectify_table
+    const fc_each_t[2][3] fc_rectify_gradient_table
+    const fc_each_t[2][3] fc_leak_table
+    const fc_each_t[2][3] fc_sigmoid_table
+    const fc_each_t[2][3] fc_sigmoid_gradient_table
+    const fc_each_t[2][3] fc_tanh_table
+    const fc_each_t[2][3] fc_tanh_gradient_table
+
+
+cdef enum:
+    PIECE_ELEMENTS = 1 << 12
+
+PIECE = PIECE_ELEMENTS
+
+# The functions, as `each` takes them.
+RECTIFY, RECTIFY_GRADIENT, LEAK, SIGMOID, SIGMOID_GRADIENT, TANH, TANH_GRADIENT = range(7)
+
+
+# What all threads of a call read.
+cdef struct Each:
+    fc_each_t kernel
+    const char* first
+    const char* second
+    char* to
+    Py_ssize_t n
+    Py_ssize_t itemsize
+    double slope
+    Py_ssize_t* words
+
+
+cdef inline fc_each_t kernel_of(int function, int dtype, int isa) noexcept nogil:
+    if function == 0:
+        return fc_rectify_table[dtype][isa]
+    if function == 1:
+        return fc_rectify_gradient_table[dtype][isa]
+    if function == 2:
+        return fc_leak_table[dtype][isa]
+    if function == 3:
+        return fc_sigmoid_table[dtype][isa]
+    if function == 4:
+        return fc_sigmoid_gradient_table[dtype][isa]
+    if function == 5:
+        return fc_tanh_table[dtype][isa]
+    return fc_tanh_gradient_table[dtype][isa]
+
+
+def each(int function, int dtype, first, second, to, double slope, int isa, words):
+    """to = function(first, second), number by number; a function of one takes `first`.
+
+    A gradient takes what the forward pass knows (of relu its input, else its
+    output) and then dout. RECTIFY and LEAK put `second` where `first` is positive,
+    and zeros or `slope` times `second` elsewhere. `dtype` of all three is 0
+    (float32) or 1 (float64).
+    """
+    cdef Each e
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Run firsts = run_of(first, itemsize, False), seconds = run_of(second, itemsize, False)
+    cdef Run results = run_of(to, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    with nogil:
+        e.kernel = kernel_of(function, dtype, isa)
+        fc_check(firsts.n == results.n and seconds.n == results.n)
+        e.first, e.second, e.to = <const char*> firsts.at, <const char*> seconds.at, <char*> results.at
+        e.n, e.itemsize, e.slope, e.words = results.n, itemsize, slope, shared
+        fc_share(shared, draw_pieces, &e)
+
+
+cdef void draw_pieces(void* task) noexcept nogil:
+    cdef const Each* e = <const Each*> task
+    cdef fc_member member = fc_enrol(e.words)
+    cdef Py_ssize_t pieces = (e.n + PIECE_ELEMENTS - 1) // PIECE_ELEMENTS
+    cdef Py_ssize_t most = e.words[FC_GRAIN] * PIECE_ELEMENTS, begin, at
+    while True:
+        begin = fc_next(e.words, &member, pieces) * PIECE_ELEMENTS
+        if begin >= e.n:
+            return
+        at = begin * e.itemsize
+        e.kernel(e.first + at, e.second + at, e.to + at, min(most, e.n - begin), e.slope)

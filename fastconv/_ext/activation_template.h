@@ -1,0 +1,151 @@
+/* The kernels of activations for one dtype and instruction set: see activation.h. */
+#include "lanes.h"
+
+#undef FC_MAGIC
+#undef FC_MANTISSA
+#undef FC_BIAS
+#undef FC_TERMS
+#undef FC_FARTHEST
+#if FC_BYTES == 4
+#define FC_MAGIC 12582912.0f /* 1.5 * 2^23: what is added to it is rounded to a whole number, in the lowest bits */
+#define FC_MANTISSA 23
+#define FC_BIAS 127
+#define FC_TERMS 8
+#define FC_FARTHEST 87.0f /* e^-87 is a normal number */
+#else
+#define FC_MAGIC 6755399441055744.0
+#define FC_MANTISSA 52
+#define FC_BIAS 1023
+#define FC_TERMS 14
+#define FC_FARTHEST 708.0
+#endif
+
+/* A float is read as a whole number of as many bits, and back. */
+FC_INLINE FC_I FC_N(fc_bits)(FC_V v)
+{
+#if FC_VECTORS
+    return (FC_I)v;
+#else
+    union { FC_T value; FC_L bits; } both;
+    both.value = v;
+    return both.bits;
+#endif
+}
+
+FC_INLINE FC_V FC_N(fc_from_bits)(FC_I bits)
+{
+#if FC_VECTORS
+    return (FC_V)bits;
+#else
+    union { FC_T value; FC_L bits; } both;
+    both.bits = bits;
+    return both.value;
+#endif
+}
+
+FC_INLINE FC_V FC_N(fc_magnitude)(FC_V v)
+{
+    return FC_N(fc_from_bits)(FC_N(fc_bits)(v) & ~FC_N(fc_bits)(FC_N(fc_splat)((FC_T)-0.0)));
+}
+
+FC_INLINE FC_V FC_N(fc_with_sign_of)(FC_V v, FC_V of)
+{
+    return FC_N(fc_from_bits)(FC_N(fc_bits)(v) | (FC_N(fc_bits)(of) & FC_N(fc_bits)(FC_N(fc_splat)((FC_T)-0.0))));
+}
+
+/* e^-v - 1 and e^-v for v >= 0; of NaN, NaN.
+ *
+ * -v = n log 2 + r, |r| <= log(2) / 2; e^r - 1 by its series, r + r^2 / 2! + ..., as long as its terms count. */
+FC_INLINE void FC_N(fc_decay)(FC_V v, FC_V *less_one, FC_V *whole)
+{
+    /* log 2 in two parts: n times the first is exact. */
+#if FC_BYTES == 4
+    const FC_T high = 0.693359375f, low = -2.12194440e-4f;
+#else
+    const FC_T high = 6.93145751953125e-1, low = 1.42860682030941723212e-6;
+#endif
+    static const FC_T inverse_factorials[15] = {
+        (FC_T)1, (FC_T)1, (FC_T)(1. / 2), (FC_T)(1. / 6), (FC_T)(1. / 24), (FC_T)(1. / 120), (FC_T)(1. / 720),
+        (FC_T)(1. / 5040), (FC_T)(1. / 40320), (FC_T)(1. / 362880), (FC_T)(1. / 3628800), (FC_T)(1. / 39916800),
+        (FC_T)(1. / 479001600), (FC_T)(1. / 6227020800.), (FC_T)(1. / 87178291200.)};
+    const FC_V magic = FC_N(fc_splat)(FC_MAGIC), farthest = FC_N(fc_splat)(FC_FARTHEST);
+    const FC_V x = -FC_N(fc_pick)(FC_N(fc_takes)(v, farthest, 0), farthest, v);
+    const FC_V rounded = x * FC_N(fc_splat)((FC_T)1.44269504088896340736) + magic, n = rounded - magic;
+    const FC_V r = x - n * FC_N(fc_splat)(high) - n * FC_N(fc_splat)(low);
+    const FC_V power = FC_N(fc_from_bits)((FC_N(fc_bits)(rounded) << FC_MANTISSA) +
+                                          FC_N(fc_splat_lanes)((FC_L)FC_BIAS << FC_MANTISSA));
+    FC_V series = FC_N(fc_splat)(inverse_factorials[FC_TERMS - 1]);
+    int k;
+    FC_UNROLL
+    for (k = FC_TERMS - 2; k >= 2; k--)
+        series = series * r + FC_N(fc_splat)(inverse_factorials[k]);
+    series = series * r * r + r;
+    *less_one = power * series + (power - FC_N(fc_splat)(1));
+    *whole = power * series + power;
+}
+
+FC_INLINE FC_V FC_N(fc_sigmoid_of)(FC_V x)
+{
+    FC_V less_one, e;
+    const FC_V one = FC_N(fc_splat)(1), size = FC_N(fc_magnitude)(x);
+    FC_N(fc_decay)(size, &less_one, &e);
+    /* Past what a normal number holds nothing is left. */
+    e = FC_N(fc_pick)(FC_N(fc_takes)(size, FC_N(fc_splat)(FC_FARTHEST), 0), FC_N(fc_splat)(0), e);
+    return FC_N(fc_pick)(FC_N(fc_takes)(FC_N(fc_splat)(0), x, 0), e, one) / (one + e);
+}
+
+FC_INLINE FC_V FC_N(fc_tanh_of)(FC_V x)
+{
+    /* (1 - e^-2|x|) / (1 + e^-2|x|), whose numerator keeps its digits where x is small. */
+    FC_V less_one, e;
+    const FC_V size = FC_N(fc_magnitude)(x);
+    FC_N(fc_decay)(size + size, &less_one, &e);
+    return FC_N(fc_with_sign_of)(FC_N(fc_magnitude)(less_one / (FC_N(fc_splat)(1) + e)), x);
+}
+
+/* `from` where `sign` is more than zero, or with `nan` NaN as well. */
+FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const int nan)
+{
+    return FC_N(fc_pick)(FC_N(fc_takes)(sign, FC_N(fc_splat)(0), nan), from, other);
+}
+
+/* Vector by vector. The first reaches into the second, from which on none is stored across lines of the cache; what
+ * is left at the end is a vector of its own, filled up with zeros. */
+#define FC_FUNCTION(name, a, b, expression)                                                                     \
+    static void FC_N(name)(const void *first_, const void *second_, void *to_, ptrdiff_t count, double slope) \
+    {                                                                                                       \
+        const FC_T *first = (const FC_T *)first_, *second = (const FC_T *)second_;                          \
+        FC_T *to = (FC_T *)to_;                                                                             \
+        const FC_V leak = FC_N(fc_splat)((FC_T)slope);                                                      \
+        ptrdiff_t i = 0, next = FC_VL - (ptrdiff_t)((size_t)to / FC_BYTES % FC_VL);                         \
+        (void)leak;                                                                                         \
+        for (; i + FC_VL <= count; i = next, next += FC_VL) {                                               \
+            const FC_V a = FC_N(fc_load)(first + i), b = FC_N(fc_load)(second + i);                         \
+            (void)b;                                                                                        \
+            FC_N(fc_store)(to + i, expression);                                                             \
+        }                                                                                                   \
+        if (i < count) {                                                                                    \
+            FC_T rest[3][FC_VL] = {{0}};                                                                    \
+            ptrdiff_t k;                                                                                    \
+            for (k = i; k < count; k++) {                                                                   \
+                rest[0][k - i] = first[k];                                                                  \
+                rest[1][k - i] = second[k];                                                                 \
+            }                                                                                               \
+            {                                                                                               \
+                const FC_V a = FC_N(fc_load)(rest[0]), b = FC_N(fc_load)(rest[1]);                          \
+                (void)b;                                                                                    \
+                FC_N(fc_store)(rest[2], expression);                                                        \
+            }                                                                                               \
+            for (k = i; k < count; k++)                                                                     \
+                to[k] = rest[2][k - i];                                                                     \
+        }                                                                                                   \
+    }
+
+FC_FUNCTION(fc_rectify, x, from, FC_N(fc_where_positive)(x, from, FC_N(fc_splat)(0), 1))
+FC_FUNCTION(fc_rectify_gradient, x, dout, FC_N(fc_where_positive)(x, dout, FC_N(fc_splat)(0), 0))
+FC_FUNCTION(fc_leak, x, from, FC_N(fc_where_positive)(x, from, from * leak, 0))
+FC_FUNCTION(fc_sigmoid, x, same, FC_N(fc_sigmoid_of)(x))
+FC_FUNCTION(fc_sigmoid_gradient, y, dout, dout * y * (FC_N(fc_splat)(1) - y))
+FC_FUNCTION(fc_tanh, x, same, FC_N(fc_tanh_of)(x))
+FC_FUNCTION(fc_tanh_gradient, y, dout, dout * (FC_N(fc_splat)(1) - y * y))
+#undef FC_FUNCTION

@@ -1,0 +1,106 @@
+"""Local response normalisation, forward and backward, in threads.
+
+Images are (N, C, S). An item is up to `width` positions of an image, all
+channels of them; each thread has a row of `space`. Each function shares its
+items by `words`: see team.h.
+"""
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.runs cimport fc_check
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+
+
+cdef extern from "lrn.h" nogil:
+    ctypedef struct fc_response:
+        Py_ssize_t channels
+        Py_ssize_t pitch
+        Py_ssize_t lo
+        Py_ssize_t hi
+        double alpha
+        double beta
+        double k
+
+    ctypedef void (*fc_lrn_t)(const void* x, void* y, Py_ssize_t n, const fc_response* layer,
+                              void* space) noexcept nogil
+    ctypedef void (*fc_lrn_gradient_t)(const void* dout, const void* x, void* dx, Py_ssize_t n,
+                                       const fc_response* layer, void* space) noexcept nogil
+
+    const fc_lrn_t[2][3] fc_lrn_table
+    const fc_lrn_gradient_t[2][3] fc_lrn_gradient_table
+
+
+# What all threads of a call read.
+cdef struct Response:
+    fc_response layer
+    fc_lrn_t forward
+    fc_lrn_gradient_t gradient
+    const char* x
+    const char* dout
+    char* to
+    char* space
+    Py_ssize_t space_bytes
+    Py_ssize_t spaces
+    Py_ssize_t itemsize
+    Py_ssize_t N
+    Py_ssize_t width
+    Py_ssize_t* words
+
+
+cdef Response begin_call(int dtype, x, to, shape, window, constants, Py_ssize_t width, space, words) except *:
+    cdef Response r
+    cdef Run inputs, results, spaces
+    r.itemsize = 8 if dtype else 4
+    inputs, results, spaces = run_of(x, r.itemsize, False), run_of(to, r.itemsize, True), run_of(space, 1, True)
+    r.N, r.layer.channels, r.layer.pitch = shape
+    r.layer.lo, r.layer.hi = window
+    r.layer.alpha, r.layer.beta, r.layer.k = constants
+    r.x, r.dout, r.to, r.space = <const char*> inputs.at, NULL, <char*> results.at, <char*> spaces.at
+    r.spaces, r.width = len(space), width
+    r.space_bytes = spaces.n // r.spaces
+    r.words = numbers_of(words)
+    fc_check(inputs.n == r.N * r.layer.channels * r.layer.pitch and results.n == inputs.n)
+    return r
+
+
+def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, int isa, words):
+    """y = x / (k + alpha * sum of squares) ** beta over the channels `window`, (before, after), around each.
+
+    `dtype` of x and y is 0 (float32) or 1 (float64), `shape` (N, C, S), `constants` (alpha / size,
+    beta, k). A row of `space` holds before + after + 3 rows of `width` numbers.
+    """
+    cdef Response r = begin_call(dtype, x, y, shape, window, constants, width, space, words)
+    r.forward = fc_lrn_table[dtype][isa]
+    with nogil:
+        fc_check(r.space_bytes >= (r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
+        fc_share(r.words, draw, &r)
+
+
+def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, words):
+    """dx of `forward`; a row of `space` holds as many more rows of `width` numbers as there are channels."""
+    cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, words)
+    r.dout = <const char*> run_of(dout, r.itemsize, False).at
+    r.gradient = fc_lrn_gradient_table[dtype][isa]
+    with nogil:
+        fc_check(r.space_bytes >= (r.layer.channels + r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
+        fc_share(r.words, draw, &r)
+
+
+cdef void draw(void* task) noexcept nogil:
+    cdef const Response* r = <const Response*> task
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t cells = r.layer.pitch, blocks = (cells + r.width - 1) // r.width, items = r.N * blocks
+    cdef Py_ssize_t item = fc_next(r.words, &member, items), end, first, n, at
+    cdef char* space = r.space + member.slot * r.space_bytes
+    fc_check(member.slot < r.spaces)
+    while item < items:
+        end = min(item + r.words[FC_GRAIN], items)
+        while item < end:
+            first = item % blocks * r.width
+            n = min(r.width, cells - first)
+            at = (item // blocks * r.layer.channels * cells + first) * r.itemsize
+            if r.dout == NULL:
+                r.forward(r.x + at, r.to + at, n, &r.layer, space)
+            else:
+                r.gradient(r.dout + at, r.x + at, r.to + at, n, &r.layer, space)
+            item += 1
+        item = fc_next(r.words, &member, items)

@@ -1,0 +1,135 @@
+/* The kernels of local response normalisation for one dtype and instruction set: see lrn.h.
+ *
+ * n positions are worked at a time, channel by channel, in plain loops that compilers make vectors of. */
+#undef FC_SQRT
+#undef FC_POW
+#if FC_BYTES == 4
+#define FC_SQRT sqrtf
+#define FC_POW powf
+#else
+#define FC_SQRT sqrt
+#define FC_POW pow
+#endif
+
+/* scale^-beta */
+FC_INLINE FC_T FC_N(fc_inverse_power)(FC_T scale, const int power, FC_T beta)
+{
+    if (power == FC_THREE_QUARTERS) {
+        const FC_T root = FC_SQRT(scale);
+        return 1 / (root * FC_SQRT(root));
+    }
+    if (power == FC_HALF)
+        return 1 / FC_SQRT(scale);
+    if (power == FC_ONE)
+        return 1 / scale;
+    return FC_POW(scale, -beta);
+}
+
+/* A channel's windows are suffix + prefix: what they make, see the enum in lrn.h. `spread` is written or read. */
+FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *spread, const FC_T *suffix,
+                                const FC_T *prefix, ptrdiff_t n, const fc_response *layer, const int what,
+                                const int power)
+{
+    const FC_T k = (FC_T)layer->k, alpha = (FC_T)layer->alpha, beta = (FC_T)layer->beta;
+    const FC_T twice = (FC_T)(-2 * layer->alpha * layer->beta);
+    ptrdiff_t j;
+    for (j = 0; j < n; j++) {
+        const FC_T window = suffix[j] + prefix[j];
+        if (what == FC_SPREAD) {
+            to[j] += twice * x[j] * window;
+        } else {
+            const FC_T scale = k + alpha * window, factor = FC_N(fc_inverse_power)(scale, power, beta);
+            if (what == FC_RESPOND) {
+                to[j] = x[j] * factor;
+            } else {
+                const FC_T weighed = dout[j] * factor;
+                to[j] = weighed;
+                spread[j] = weighed * x[j] / scale;
+            }
+        }
+    }
+}
+
+/* Adds the row of a channel to that of `before`: its squares or, of what is to be spread, itself. Channels that are
+ * not there add nothing. */
+FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *before, FC_T *to, ptrdiff_t n, int there, const int what)
+{
+    ptrdiff_t j;
+    if (there)
+        for (j = 0; j < n; j++)
+            to[j] = before[j] + (what == FC_SPREAD ? row[j] : row[j] * row[j]);
+    else if (to != before)
+        for (j = 0; j < n; j++)
+            to[j] = before[j];
+}
+
+/* All windows of n positions. Channels are cut into stretches as long as a window, so that each window is the end of
+ * one and the beginning of the next: of the one the sums from every channel to its end are kept, of the other the
+ * sum from its beginning grows. Nothing is ever subtracted (M. van Herk, 1992), and a window costs three additions
+ * whatever its size. */
+FC_INLINE void FC_N(fc_lrn_walk)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *spread, FC_T *space, ptrdiff_t n,
+                                 const fc_response *layer, const int what, const int power)
+{
+    const ptrdiff_t lo = what == FC_SPREAD ? layer->hi : layer->lo, C = layer->channels, pitch = layer->pitch;
+    const ptrdiff_t size = layer->lo + layer->hi + 1, apart = what == FC_SPREAD ? n : pitch;
+    const FC_T *from = what == FC_SPREAD ? spread : x;
+    FC_T *prefix = space, *suffix = space + n;
+    ptrdiff_t begin, i, j;
+    for (begin = 0; begin < C; begin += size) {
+        for (j = 0; j < n; j++)
+            prefix[j] = suffix[size * n + j] = 0;
+        for (i = size - 1; i >= 0; i--) {
+            const ptrdiff_t c = begin + i - lo;
+            FC_N(fc_lrn_add)(from + c * apart, suffix + (i + 1) * n, suffix + i * n, n, c >= 0 && c < C, what);
+        }
+        for (i = 0; i < size && begin + i < C; i++) {
+            const ptrdiff_t c = begin + i, next = c + size - lo;
+            FC_N(fc_lrn_row)(dout + c * pitch, x + c * pitch, to + c * pitch, spread + c * n, suffix + i * n, prefix,
+                             n, layer, what, power);
+            FC_N(fc_lrn_add)(from + next * apart, prefix, prefix, n, next < C, what);
+        }
+    }
+}
+
+/* `space` holds lo + hi + 3 rows of n. */
+static void FC_N(fc_lrn)(const void *x_, void *y_, ptrdiff_t n, const fc_response *layer, void *space)
+{
+    const FC_T *x = (const FC_T *)x_;
+    FC_T *y = (FC_T *)y_, *rows = (FC_T *)space;
+    switch (fc_power_of(layer->beta)) {
+    case FC_THREE_QUARTERS:
+        FC_N(fc_lrn_walk)(x, x, y, rows, rows, n, layer, FC_RESPOND, FC_THREE_QUARTERS);
+        break;
+    case FC_HALF:
+        FC_N(fc_lrn_walk)(x, x, y, rows, rows, n, layer, FC_RESPOND, FC_HALF);
+        break;
+    case FC_ONE:
+        FC_N(fc_lrn_walk)(x, x, y, rows, rows, n, layer, FC_RESPOND, FC_ONE);
+        break;
+    default:
+        FC_N(fc_lrn_walk)(x, x, y, rows, rows, n, layer, FC_RESPOND, FC_POWER);
+    }
+}
+
+/* dx = dout / scale^beta - 2 alpha beta x * the sum of dout x / scale^(beta + 1) over the channels in whose windows
+ * this one is. `space` holds as many rows as there are channels, and lo + hi + 3. */
+static void FC_N(fc_lrn_gradient)(const void *dout_, const void *x_, void *dx_, ptrdiff_t n, const fc_response *layer,
+                                  void *space)
+{
+    const FC_T *dout = (const FC_T *)dout_, *x = (const FC_T *)x_;
+    FC_T *dx = (FC_T *)dx_, *spread = (FC_T *)space, *rows = spread + layer->channels * n;
+    switch (fc_power_of(layer->beta)) {
+    case FC_THREE_QUARTERS:
+        FC_N(fc_lrn_walk)(dout, x, dx, spread, rows, n, layer, FC_WEIGH, FC_THREE_QUARTERS);
+        break;
+    case FC_HALF:
+        FC_N(fc_lrn_walk)(dout, x, dx, spread, rows, n, layer, FC_WEIGH, FC_HALF);
+        break;
+    case FC_ONE:
+        FC_N(fc_lrn_walk)(dout, x, dx, spread, rows, n, layer, FC_WEIGH, FC_ONE);
+        break;
+    default:
+        FC_N(fc_lrn_walk)(dout, x, dx, spread, rows, n, layer, FC_WEIGH, FC_POWER);
+    }
+    FC_N(fc_lrn_walk)(dout, x, dx, spread, rows, n, layer, FC_SPREAD, FC_ONE);
+}

@@ -1,0 +1,70 @@
+import numpy as np
+
+COLUMNS: int
+
+def batch_forward(
+    dtype: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    scale: np.ndarray,
+    shape: tuple[int, int, int, int],
+    eps: float,
+    train: bool,
+    isa: int,
+    words: np.ndarray,
+) -> None: ...
+def batch_backward(
+    dtype: int,
+    dout: np.ndarray,
+    x: np.ndarray,
+    dx: np.ndarray,
+    gamma: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    sums: np.ndarray,
+    shape: tuple[int, int, int, int],
+    train: bool,
+    isa: int,
+    words: np.ndarray,
+) -> None: ...
+def group_forward(
+    dtype: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    shape: tuple[int, int, int, int],
+    eps: float,
+    isa: int,
+    words: np.ndarray,
+) -> None: ...
+def group_backward(
+    dtype: int,
+    dout: np.ndarray,
+    x: np.ndarray,
+    dx: np.ndarray,
+    gamma: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    sums: np.ndarray,
+    shape: tuple[int, int, int, int],
+    isa: int,
+    words: np.ndarray,
+) -> None: ...
+def group_sums(
+    dtype: int,
+    dout: np.ndarray,
+    x: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    sums: np.ndarray,
+    shape: tuple[int, int, int, int],
+    isa: int,
+    words: np.ndarray,
+) -> None: ...

@@ -1,0 +1,345 @@
+"""Batch, layer and group normalisation, forward and backward, in threads.
+
+Images are (N, C, S), S cells a channel. A set of numbers that is normalised
+together is read twice, the second time out of the cache if it fits: what there
+is to do to it is an item. Moments, gamma and beta of channels are doubles.
+Each function shares its items by `words`: see team.h.
+"""
+
+from libc.math cimport sqrt
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.runs cimport fc_check
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+
+
+cdef extern from "norm.h" nogil:
+    enum:
+        FC_COLUMNS
+
+    ctypedef struct fc_set:
+        Py_ssize_t runs
+        Py_ssize_t n
+        Py_ssize_t pitch
+        Py_ssize_t sets
+        Py_ssize_t apart
+        Py_ssize_t alike
+
+    ctypedef void (*fc_moments_t)(const void* x, fc_set s, double* mean, double* variance) noexcept nogil
+    ctypedef void (*fc_scale_t)(const void* x, void* y, fc_set s, const double* mean, const double* scale,
+                                const double* gamma, const double* beta) noexcept nogil
+    ctypedef void (*fc_scale_row_t)(const void* x, const void* gamma, const void* beta, void* y, Py_ssize_t n,
+                                    double mean, double factor) noexcept nogil
+    ctypedef void (*fc_products_t)(const void* dout, const void* x, fc_set s, const double* mean,
+                                   const double* scale, double* sums) noexcept nogil
+    ctypedef void (*fc_products_row_t)(const void* dout, const void* x, const void* gamma, Py_ssize_t n,
+                                       double mean, double* sums) noexcept nogil
+    ctypedef void (*fc_combine_t)(const void* dout, const void* x, void* dx, fc_set s, const double* mean,
+                                  const double* scale, const double* gamma, const double* of_x,
+                                  const double* shift) noexcept nogil
+    ctypedef void (*fc_combine_row_t)(const void* dout, const void* x, const void* gamma, void* dx, Py_ssize_t n,
+                                      double mean, double of_dout, double of_x, double shift) noexcept nogil
+    ctypedef void (*fc_column_moments_t)(const void* x, fc_set s, double* mean, double* variance) noexcept nogil
+    ctypedef void (*fc_column_scale_t)(const void* x, void* y, fc_set s, const double* mean, const double* factor,
+                                       const double* shift) noexcept nogil
+    ctypedef void (*fc_column_products_t)(const void* dout, const void* x, fc_set s, const double* mean,
+                                          const double* factor, Py_ssize_t of_a_row, double* sums) noexcept nogil
+    ctypedef void (*fc_column_combine_t)(const void* dout, const void* x, void* dx, fc_set s, const double* mean,
+                                         const double* of_dout, const double* of_x,
+                                         const double* shift) noexcept nogil
+
+    const fc_moments_t[2][3] fc_moments_table
+    const fc_scale_t[2][3] fc_scale_table
+    const fc_scale_row_t[2][3] fc_scale_row_table
+    const fc_products_t[2][3] fc_products_table
+    const fc_products_row_t[2][3] fc_products_row_table
+    const fc_combine_t[2][3] fc_combine_table
+    const fc_combine_row_t[2][3] fc_combine_row_table
+    const fc_column_moments_t[2][3] fc_column_moments_table
+    const fc_column_scale_t[2][3] fc_column_scale_table
+    const fc_column_products_t[2][3] fc_column_products_table
+    const fc_column_combine_t[2][3] fc_column_combine_table
+
+
+cdef enum:
+    FEW = 2048  # numbers: so many of neighbouring channels stay in the first-level cache
+
+COLUMNS = FC_COLUMNS
+
+
+# What all threads of a call read.
+cdef struct Norm:
+    int dtype
+    int isa
+    bint train
+    Py_ssize_t itemsize
+    const char* x
+    const char* dout
+    char* to
+    const double* gamma
+    const double* beta
+    const char* gammas   # the same of rows, as the dtype has them
+    const char* betas
+    double* mean
+    double* spread       # the variance, in what gives or takes it
+    double* scale        # 1 / sqrt(variance + eps)
+    double* sums         # of each channel a pair: of dout, and of dout (x - mean) / sqrt(variance + eps)
+    double eps
+    Py_ssize_t N
+    Py_ssize_t C
+    Py_ssize_t S
+    Py_ssize_t G
+    Py_ssize_t* words
+
+
+cdef Norm begin_call(int dtype, x, dout, to, mean, scale, shape, int isa, words) except *:
+    """What all have in common; there is no dout in forward, and where only sums are wanted nothing that they go to."""
+    cdef Norm q
+    cdef Run inputs, results, gradients
+    q.itemsize = 8 if dtype else 4
+    inputs = run_of(x, q.itemsize, False)
+    results = inputs if to is None else run_of(to, q.itemsize, True)
+    gradients = inputs if dout is None else run_of(dout, q.itemsize, False)
+    q.N, q.C, q.S, q.G = shape
+    q.dtype, q.isa, q.train = dtype, isa, True
+    q.x, q.dout, q.to = <const char*> inputs.at, <const char*> gradients.at, <char*> results.at
+    q.mean, q.scale, q.spread = <double*> run_of(mean, 8, True).at, <double*> run_of(scale, 8, True).at, NULL
+    q.gamma = q.beta = NULL
+    q.gammas = q.betas = NULL
+    q.sums, q.eps = NULL, 0
+    q.words = numbers_of(words)
+    fc_check(inputs.n == q.N * q.C * q.S and results.n == inputs.n and gradients.n == inputs.n)
+    return q
+
+
+def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, double eps, bint train, int isa, words):
+    """y = (x - mean) * scale * gamma + beta, scale = 1 / sqrt(variance + eps); `train` computes mean and variance, too.
+
+    `dtype` of x and y is 0 (float32) or 1 (float64), `shape` (N, C, S, 1); the
+    rest are C doubles each. Where S is 1 an item is COLUMNS channels, else one.
+    """
+    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, shape, isa, words)
+    q.spread = <double*> run_of(variance, 8, True).at
+    q.gamma, q.beta = <const double*> run_of(gamma, 8, False).at, <const double*> run_of(beta, 8, False).at
+    q.eps, q.train = eps, train
+    with nogil:
+        fc_share(q.words, draw_batch_columns if q.S == 1 else draw_batch, &q)
+
+
+cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
+    """Few numbers each: together they are worth a call, and stay in the cache from pass to pass."""
+    cdef Py_ssize_t few = min(FEW // (q.N * q.S), <Py_ssize_t> FC_COLUMNS)
+    # The kernels take eight short ones at once.
+    return few // 8 * 8 if few >= 8 else max(few, <Py_ssize_t> 1)
+
+
+cdef void draw_batch(void* task) noexcept nogil:
+    cdef const Norm* q = <const Norm*> task
+    cdef fc_member member = fc_enrol(q.words)
+    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, at, most = channels_at_a_time(q)
+    cdef fc_set channels = fc_set(q.N, q.S, q.C * q.S, 0, q.S, False)
+    while begin < q.C:
+        c, end = begin, min(begin + q.words[FC_GRAIN], q.C)
+        while c < end:
+            at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
+            if q.train:
+                fc_moments_table[q.dtype][q.isa](q.x + at, channels, q.mean + c, q.spread + c)
+            for j in range(c, c + channels.sets):
+                q.scale[j] = 1 / sqrt(q.spread[j] + q.eps)
+            fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, channels, q.mean + c, q.scale + c, q.gamma + c,
+                                           q.beta + c)
+            c += most
+        begin = fc_next(q.words, &member, q.C)
+
+
+cdef void draw_batch_columns(void* task) noexcept nogil:
+    cdef const Norm* q = <const Norm*> task
+    cdef fc_member member = fc_enrol(q.words)
+    cdef Py_ssize_t blocks = (q.C + FC_COLUMNS - 1) // FC_COLUMNS, block = fc_next(q.words, &member, blocks), end, c, j
+    cdef double[FC_COLUMNS] factor
+    cdef fc_set columns = fc_set(q.N, 0, q.C, 1, 0, False)
+    while block < blocks:
+        end = min(block + q.words[FC_GRAIN], blocks)
+        while block < end:
+            c = block * FC_COLUMNS
+            columns.n = min(<Py_ssize_t> FC_COLUMNS, q.C - c)
+            if q.train:
+                fc_column_moments_table[q.dtype][q.isa](q.x + c * q.itemsize, columns, q.mean + c, q.spread + c)
+            for j in range(columns.n):
+                q.scale[c + j] = 1 / sqrt(q.spread[c + j] + q.eps)
+                factor[j] = q.gamma[c + j] * q.scale[c + j]
+            fc_column_scale_table[q.dtype][q.isa](q.x + c * q.itemsize, q.to + c * q.itemsize, columns, q.mean + c,
+                                                  factor, q.beta + c)
+            block += 1
+        block = fc_next(q.words, &member, blocks)
+
+
+def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint train, int isa, words):
+    """dx and sums (C, 2), dbeta and dgamma; `scale` as from `batch_forward`; without `train` moments are constants."""
+    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, shape, isa, words)
+    q.gamma, q.sums, q.train = <const double*> run_of(gamma, 8, False).at, <double*> run_of(sums, 8, True).at, train
+    with nogil:
+        fc_share(q.words, draw_batch_gradient_columns if q.S == 1 else draw_batch_gradient, &q)
+
+
+cdef void draw_batch_gradient(void* task) noexcept nogil:
+    cdef const Norm* q = <const Norm*> task
+    cdef fc_member member = fc_enrol(q.words)
+    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, at, most = channels_at_a_time(q)
+    cdef fc_set channels = fc_set(q.N, q.S, q.C * q.S, 0, q.S, False)
+    cdef double share = 1. / (<double> q.N * <double> q.S) if q.train else 0.
+    cdef double factor
+    cdef double[FC_COLUMNS] of_x, shift
+    while begin < q.C:
+        c, end = begin, min(begin + q.words[FC_GRAIN], q.C)
+        while c < end:
+            at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
+            fc_products_table[q.dtype][q.isa](q.dout + at, q.x + at, channels, q.mean + c, q.scale + c, q.sums + 2 * c)
+            # dx = gamma scale (dout - mean(dout) - x_hat mean(dout x_hat)), x_hat = (x - mean) scale
+            for j in range(channels.sets):
+                factor = q.gamma[c + j] * q.scale[c + j] * share
+                of_x[j] = -factor * q.scale[c + j] * q.sums[2 * (c + j) + 1]
+                shift[j] = -factor * q.sums[2 * (c + j)]
+            fc_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, channels, q.mean + c, q.scale + c,
+                                             q.gamma + c, of_x, shift)
+            c += most
+        begin = fc_next(q.words, &member, q.C)
+
+
+cdef void draw_batch_gradient_columns(void* task) noexcept nogil:
+    cdef const Norm* q = <const Norm*> task
+    cdef fc_member member = fc_enrol(q.words)
+    cdef Py_ssize_t blocks = (q.C + FC_COLUMNS - 1) // FC_COLUMNS, block = fc_next(q.words, &member, blocks)
+    cdef Py_ssize_t end, c, j, at
+    cdef double[FC_COLUMNS] of_dout, of_x, shift
+    cdef fc_set columns = fc_set(q.N, 0, q.C, 1, 0, False)
+    cdef double share = 1. / <double> q.N if q.train else 0.
+    while block < blocks:
+        end = min(block + q.words[FC_GRAIN], blocks)
+        while block < end:
+            c = block * FC_COLUMNS
+            at, columns.n = c * q.itemsize, min(<Py_ssize_t> FC_COLUMNS, q.C - c)
+            fc_column_products_table[q.dtype][q.isa](q.dout + at, q.x + at, columns, q.mean + c, q.scale + c, 0,
+                                                     q.sums + 2 * c)
+            for j in range(columns.n):
+                of_dout[j] = q.gamma[c + j] * q.scale[c + j]
+                of_x[j] = -of_dout[j] * q.scale[c + j] * q.sums[2 * (c + j) + 1] * share
+                shift[j] = -of_dout[j] * q.sums[2 * (c + j)] * share
+            fc_column_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, columns, q.mean + c, of_dout,
+                                                    of_x, shift)
+            block += 1
+        block = fc_next(q.words, &member, blocks)
+
+
+def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, int isa, words):
+    """y = (x - mean) * scale * gamma + beta, scale = 1 / sqrt(variance + eps), of each group of channels of an image.
+
+    `shape` is (N, C, S, G); mean and scale are N * G doubles; gamma and beta, of a
+    channel each, are doubles or, where S is 1, of x's dtype. An item is a group of an image.
+    """
+    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, shape, isa, words)
+    if q.S == 1:
+        q.gammas = <const char*> run_of(gamma, q.itemsize, False).at
+        q.betas = <const char*> run_of(beta, q.itemsize, False).at
+    else:
+        q.gamma, q.beta = <const double*> run_of(gamma, 8, False).at, <const double*> run_of(beta, 8, False).at
+    q.eps = eps
+    with nogil:
+        fc_share(q.words, draw_groups, &q)
+
+
+cdef void draw_groups(void* task) noexcept nogil:
+    cdef const Norm* q = <const Norm*> task
+    cdef fc_member member = fc_enrol(q.words)
+    cdef Py_ssize_t grain = q.words[FC_GRAIN], groups = q.N * q.G, begin = fc_next(q.words, &member, groups), g
+    while begin < groups:
+        for g in range(begin, min(begin + grain, groups)):
+            scale_group(q, g)
+        begin = fc_next(q.words, &member, groups)
+
+
+cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
+    cdef Py_ssize_t channels = q.C // q.G, first = g % q.G * channels, at = g * channels * q.S * q.itemsize
+    cdef Py_ssize_t cells = channels * q.S
+    cdef double variance = 0
+    fc_moments_table[q.dtype][q.isa](q.x + at, fc_set(1, cells, cells, 1, cells, True), &q.mean[g], &variance)
+    q.scale[g] = 1 / sqrt(variance + q.eps)
+    if q.S == 1:
+        fc_scale_row_table[q.dtype][q.isa](q.x + at, q.gammas + first * q.itemsize, q.betas + first * q.itemsize,
+                                           q.to + at, cells, q.mean[g], q.scale[g])
+    else:
+        fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, fc_set(1, q.S, q.S, channels, q.S, True), &q.mean[g],
+                                       &q.scale[g], q.gamma + first, q.beta + first)
+
+
+def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, words):
+    """dx, and where S is not 1 sums (N, C, 2): what each image gives to dbeta and dgamma."""
+    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, shape, isa, words)
+    if q.S == 1:
+        q.gammas = <const char*> run_of(gamma, q.itemsize, False).at
+    else:
+        q.gamma, q.sums = <const double*> run_of(gamma, 8, False).at, <double*> run_of(sums, 8, True).at
+    with nogil:
+        fc_share(q.words, draw_group_gradients, &q)
+
+
+cdef void draw_group_gradients(void* task) noexcept nogil:
+    cdef const Norm* q = <const Norm*> task
+    cdef fc_member member = fc_enrol(q.words)
+    cdef Py_ssize_t grain = q.words[FC_GRAIN], groups = q.N * q.G, begin = fc_next(q.words, &member, groups), g
+    while begin < groups:
+        for g in range(begin, min(begin + grain, groups)):
+            group_gradient(q, g)
+        begin = fc_next(q.words, &member, groups)
+
+
+cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
+    cdef Py_ssize_t channels = q.C // q.G, first = g % q.G * channels, at = g * channels * q.S * q.itemsize, c
+    cdef Py_ssize_t cells = channels * q.S
+    cdef fc_set sets = fc_set(1, q.S, q.S, channels, q.S, True)
+    cdef double scale = q.scale[g], mean = q.mean[g], of_x, shift
+    cdef double[2] total = [0, 0]
+    cdef double* sums = q.sums + 2 * g * channels
+    if q.S == 1:
+        fc_products_row_table[q.dtype][q.isa](q.dout + at, q.x + at, q.gammas + first * q.itemsize, cells, mean,
+                                              total)
+        total[1] *= scale
+    else:
+        fc_products_table[q.dtype][q.isa](q.dout + at, q.x + at, sets, &mean, &scale, sums)
+        for c in range(channels):
+            total[0] += q.gamma[first + c] * sums[2 * c]
+            total[1] += q.gamma[first + c] * sums[2 * c + 1]
+    # dx = scale (gamma dout - mean(gamma dout) - x_hat mean(gamma dout x_hat)), x_hat = (x - mean) scale
+    of_x, shift = -scale * scale * total[1] / cells, -scale * total[0] / cells
+    if q.S == 1:
+        fc_combine_row_table[q.dtype][q.isa](q.dout + at, q.x + at, q.gammas + first * q.itemsize, q.to + at, cells,
+                                             mean, scale, of_x, shift)
+    else:
+        fc_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, sets, &mean, &scale, q.gamma + first,
+                                         &of_x, &shift)
+
+
+def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, words):
+    """sums (C, 2), dbeta and dgamma of all images, where S is 1; an item is up to COLUMNS channels of a group."""
+    cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, shape, isa, words)
+    q.sums = <double*> run_of(sums, 8, True).at
+    with nogil:
+        fc_share(q.words, draw_group_sums, &q)
+
+
+cdef void draw_group_sums(void* task) noexcept nogil:
+    cdef const Norm* q = <const Norm*> task
+    cdef fc_member member = fc_enrol(q.words)
+    cdef Py_ssize_t channels = q.C // q.G, blocks = (channels + FC_COLUMNS - 1) // FC_COLUMNS, items = q.G * blocks
+    cdef Py_ssize_t item = fc_next(q.words, &member, items), end, g, c
+    cdef fc_set columns = fc_set(q.N, 0, q.C, 1, 0, False)
+    while item < items:
+        end = min(item + q.words[FC_GRAIN], items)
+        while item < end:
+            g, c = item // blocks, item % blocks * FC_COLUMNS
+            columns.n = min(<Py_ssize_t> FC_COLUMNS, channels - c)
+            c += g * channels
+            fc_column_products_table[q.dtype][q.isa](q.dout + c * q.itemsize, q.x + c * q.itemsize, columns,
+                                                     q.mean + g, q.scale + g, q.G, q.sums + 2 * c)
+            item += 1
+        item = fc_next(q.words, &member, items)

@@ -1,0 +1,273 @@
+"""Batch normalisation, of feature vectors and of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import _arrays
+from fastconv._options import as_cache, as_number, merge_options
+from fastconv.layers import _norm_kernels
+
+#: Defaults of the options; the mode has none, and a running average starts at zeros.
+NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
+
+_FLOAT64 = np.dtype(np.float64)
+
+
+class BatchNormCache(NamedTuple):
+    """What the backward passes need; mean and 1 / sqrt(variance + eps) are float64, one for each channel."""
+
+    x: np.ndarray
+    gamma: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    train: bool
+
+
+def check_spatial(x: np.ndarray) -> None:
+    """Refuse what is no (N, C, *spatial)."""
+    if not 3 <= x.ndim <= 5:
+        raise ValueError(f"x has {x.ndim} axes, shape {x.shape}; it must be (N, C, *spatial) with 1 to 3 spatial axes")
+
+
+def check_rows(x: np.ndarray) -> None:
+    """Refuse what is no (N, D)."""
+    if x.ndim != 2:
+        raise ValueError(f"x has {x.ndim} axes, shape {x.shape}; it must be (N, D)")
+
+
+def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
+    """The arrays as they are, and the dtype that they are computed in."""
+    x, gamma, beta = (_arrays.as_array(name, a) for name, a in (("x", x), ("gamma", gamma), ("beta", beta)))
+    return x, gamma, beta, _arrays.result_dtype(x, gamma, beta)
+
+
+def _check_channels(x: np.ndarray, **arrays: np.ndarray) -> None:
+    for name, array in arrays.items():
+        if array.shape != x.shape[1:2]:
+            raise ValueError(
+                f"{name} has shape {array.shape}, but x {x.shape} has {x.shape[1]} channels; it must be ({x.shape[1]},)"
+            )
+
+
+def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """A running average as it was left, or as it starts."""
+    value = bn_param.get(name)
+    if value is None:
+        return np.zeros(x.shape[1], dtype)
+    array = _arrays.as_array(name, value)
+    _check_channels(x, **{name: array})
+    return array
+
+
+def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
+    if not isinstance(bn_param, MutableMapping):
+        raise TypeError(
+            f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
+        )
+    settings = merge_options("batchnorm_forward", NORM_PARAM, {}, bn_param, "bn_param")
+    mode = settings["mode"]
+    if not isinstance(mode, str) or mode not in ("train", "test"):
+        raise ValueError(f"mode in bn_param is {mode!r}; legal are 'train' and 'test'")
+    eps = as_number("eps", settings["eps"], 0)
+    momentum = as_number("momentum", settings["momentum"], 0, 1)
+    x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
+    (check_spatial if spatial else check_rows)(x)
+    _check_channels(x, gamma=gamma, beta=beta)
+    averages = [_running(bn_param, name, x, dtype) for name in ("running_mean", "running_var")]
+
+    x, gamma = _arrays.prepare(x, dtype), _arrays.prepare(gamma, dtype)
+    train = mode == "train"
+    mean, variance, scale = np.ones((3, x.shape[1]))
+    if not train:
+        mean, variance = (average.astype(_FLOAT64) for average in averages)
+    if x.size:
+        wide = gamma.astype(_FLOAT64), beta.astype(_FLOAT64)
+        out = _norm_kernels.batch_forward(x, *wide, (mean, variance, scale), eps, train)
+    else:
+        out = np.empty(x.shape, dtype)
+    if train and x.size:
+        # An empty batch has no moments, and leaves the averages alone.
+        averages = [
+            (momentum * average + (1 - momentum) * moment).astype(_arrays.result_dtype(average), copy=False)
+            for average, moment in zip(averages, (mean, variance), strict=True)
+        ]
+    bn_param["running_mean"], bn_param["running_var"] = averages
+    return out, BatchNormCache(x, gamma, mean, scale, train)
+
+
+def _backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, mean, scale, train = cache
+    dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
+    if not x.size:
+        return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
+    dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
+    dgamma, dbeta = (array.astype(x.dtype) for array in sums)
+    return dx, dgamma, dbeta
+
+
+def batchnorm_forward(
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any]
+) -> tuple[np.ndarray, BatchNormCache]:
+    """Batch normalisation of feature vectors: each feature has mean 0 and variance 1 over the batch.
+
+    ``(x - mean) / sqrt(variance + eps) * gamma + beta``, with the variance of the
+    batch itself (divided by N).
+
+    Parameters
+    ----------
+    x : array_like, (N, D)
+    gamma, beta : array_like, (D,)
+        Scale and shift.
+    bn_param : dict
+        ``'mode'``: ``'train'`` takes the moments of the batch, ``'test'`` the running
+        averages. ``'eps'``: 1e-5. ``'momentum'``: 0.9. ``'running_mean'`` and
+        ``'running_var'``, (D,): written to by every call; zeros at first. In training they
+        become ``momentum * running + (1 - momentum) * moment``; an empty batch leaves
+        them as they are.
+
+    Returns
+    -------
+    out : ndarray, (N, D)
+    cache : tuple
+        For `batchnorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit each other, the mode is none of the two, or a number is out of its range.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
+    References
+    ----------
+    S. Ioffe, C. Szegedy, "Batch normalization: accelerating deep network training by
+    reducing internal covariate shift", ICML 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import batchnorm_forward
+    >>> bn_param = {'mode': 'train', 'eps': 0}
+    >>> batchnorm_forward([[1.0, 10.0], [3.0, 30.0]], np.ones(2), np.zeros(2), bn_param)[0]
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> bn_param['running_mean'], bn_param['running_var']
+    (array([0.2, 2. ]), array([ 0.1, 10. ]))
+    """
+    return _forward(x, gamma, beta, bn_param, spatial=False)
+
+
+def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dgamma, dbeta)`` of `batchnorm_forward`; running averages are constants.
+
+    Parameters
+    ----------
+    dout : array_like, (N, D)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `batchnorm_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, D)
+    dgamma, dbeta : ndarray, (D,)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import batchnorm_forward, batchnorm_backward
+    >>> out, cache = batchnorm_forward([[1.0], [3.0]], np.ones(1), np.zeros(1), {'mode': 'train', 'eps': 0})
+    >>> batchnorm_backward(np.array([[1.0], [2.0]]), cache)
+    (array([[0.],
+           [0.]]), array([1.]), array([3.]))
+    """
+    as_cache(cache, "batchnorm_forward", BatchNormCache)
+    return _backward(dout, cache)
+
+
+def spatial_batchnorm_forward(
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any]
+) -> tuple[np.ndarray, BatchNormCache]:
+    """Batch normalisation of images: each channel has mean 0 and variance 1 over the batch and all positions.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    gamma, beta : array_like, (C,)
+        Scale and shift.
+    bn_param : dict
+        As `batchnorm_forward`.
+
+    Returns
+    -------
+    out : ndarray, (N, C, *spatial)
+    cache : tuple
+        For `spatial_batchnorm_backward`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `batchnorm_forward`.
+
+    References
+    ----------
+    S. Ioffe, C. Szegedy, "Batch normalization: accelerating deep network training by
+    reducing internal covariate shift", ICML 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import spatial_batchnorm_forward
+    >>> x = np.array([[[1.0, 3.0], [10.0, 30.0]]])
+    >>> spatial_batchnorm_forward(x, np.ones(2), np.array([0.0, 5.0]), {'mode': 'train', 'eps': 0})[0]
+    array([[[-1.,  1.],
+            [ 4.,  6.]]])
+    """
+    return _forward(x, gamma, beta, bn_param, spatial=True)
+
+
+def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dgamma, dbeta)`` of `spatial_batchnorm_forward`; running averages are constants.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, *spatial)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `spatial_batchnorm_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+    dgamma, dbeta : ndarray, (C,)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import spatial_batchnorm_forward, spatial_batchnorm_backward
+    >>> x = np.array([[[1.0, 3.0]]])
+    >>> out, cache = spatial_batchnorm_forward(x, np.ones(1), np.zeros(1), {'mode': 'train', 'eps': 0})
+    >>> spatial_batchnorm_backward(np.array([[[1.0, 2.0]]]), cache)[1:]
+    (array([1.]), array([3.]))
+    """
+    as_cache(cache, "spatial_batchnorm_forward", BatchNormCache)
+    return _backward(dout, cache)

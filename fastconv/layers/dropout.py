@@ -1,0 +1,121 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays
+from fastconv._options import as_cache, as_int, as_number, merge_options
+
+
+def _settings(dropout_param: Any) -> tuple[float, str, int | None]:
+    """(p, mode, seed), checked."""
+    settings = merge_options(
+        "dropout_forward", {"p": None, "mode": None, "seed": None}, {}, dropout_param, "dropout_param"
+    )
+    p, mode, seed = settings["p"], settings["mode"], settings["seed"]
+    if p is None:
+        raise ValueError("dropout_param has no 'p', the probability of keeping a value; it must be above 0 and up to 1")
+    p = as_number("p", p, 0, 1)
+    if p == 0:
+        raise ValueError("p is 0, the probability of keeping a value; it must be above 0 and up to 1")
+    if not isinstance(mode, str) or mode not in ("train", "test"):
+        raise ValueError(f"mode in dropout_param is {mode!r}; legal are 'train' and 'test'")
+    return p, mode, None if seed is None else as_int("seed", seed, 0)
+
+
+def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[np.ndarray, tuple]:
+    """Inverted dropout: values are kept with probability `p`, and divided by it, or set to zero.
+
+    Parameters
+    ----------
+    x : array_like, of any shape
+    dropout_param : dict
+        ``'p'``: the probability of keeping a value, above 0. ``'mode'``: ``'train'``, or
+        ``'test'``, where nothing is done. ``'seed'``: an int makes the call repeatable.
+
+    Returns
+    -------
+    out : ndarray
+    cache : tuple
+        ``(dropout_param, mask)``; mask is None in ``'test'``, else 0 or ``1 / p`` for each value.
+
+    Raises
+    ------
+    ValueError
+        If `p`, mode or seed are not legal.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
+    Notes
+    -----
+    The mask is ``(np.random.rand(*x.shape) < p) / p``: it comes from NumPy's global
+    generator, which `seed` seeds, so that nets whose author did the same come out the same.
+
+    References
+    ----------
+    N. Srivastava et al., "Dropout: a simple way to prevent neural networks from
+    overfitting", JMLR 15, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import dropout_forward
+    >>> dropout_forward(np.ones(4), {'p': 0.5, 'mode': 'train', 'seed': 1})[0]
+    array([2., 0., 2., 2.])
+    >>> dropout_forward(np.ones(4), {'p': 0.5, 'mode': 'test'})[0]
+    array([1., 1., 1., 1.])
+    """
+    p, mode, seed = _settings(dropout_param)
+    x = _arrays.as_floats("x", x)
+    if mode == "test":
+        return x.copy(), (dropout_param, None)
+    if seed is not None:
+        np.random.seed(seed)  # noqa: NPY002 - the course's numbers come from the global generator
+    kept = np.random.random_sample(x.shape) < p  # noqa: NPY002 - as rand, for any number of axes
+    with np.errstate(over="ignore"):  # of a p that keeps nothing
+        mask = np.where(kept, x.dtype.type(1 / p), x.dtype.type(0))
+    return np.multiply(x, mask, out=np.empty_like(x)), (dropout_param, mask)
+
+
+def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
+    """Gradient of `dropout_forward`: `dout` times the mask.
+
+    Parameters
+    ----------
+    dout : array_like, of the shape of the input
+        Gradient of the loss by the output; cast to the dtype of the mask.
+    cache : tuple
+        From `dropout_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the input's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import dropout_forward, dropout_backward
+    >>> out, cache = dropout_forward(np.ones(4), {'p': 0.5, 'mode': 'train', 'seed': 1})
+    >>> dropout_backward(np.arange(4.0), cache)
+    array([0., 0., 4., 6.])
+    """
+    dropout_param, mask = as_cache(cache, "dropout_forward", length=2)
+    if not isinstance(dropout_param, Mapping):
+        raise TypeError(f"cache must come from dropout_forward, got a tuple with a {type(dropout_param).__name__}")
+    if mask is None:
+        dout = _arrays.as_floats("dout", dout)
+        return dout.copy()
+    mask = _arrays.as_floats("mask in cache", mask)
+    dout = _arrays.cast_gradient("dout", dout, mask.shape, mask.dtype)
+    return np.multiply(dout, mask, out=np.empty_like(mask))

@@ -1,0 +1,219 @@
+"""Layer and group normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv import _arrays
+from fastconv._options import as_cache, as_int, as_number, merge_options
+from fastconv.layers import _norm_kernels
+from fastconv.layers.batchnorm import NORM_PARAM, check_rows, check_spatial, scale_and_shift
+
+
+class GroupNormCache(NamedTuple):
+    """What the backward passes need; mean and 1 / sqrt(variance + eps) are float64, (N, G)."""
+
+    x: np.ndarray
+    gamma: np.ndarray
+    beta_shape: tuple[int, ...]
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+def _forward(
+    where: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
+) -> tuple[np.ndarray, GroupNormCache]:
+    param_name = "gn_param" if spatial else "ln_param"
+    eps = as_number("eps", merge_options(where, NORM_PARAM, {}, param, param_name)["eps"], 0)
+    x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
+    (check_spatial if spatial else check_rows)(x)
+    C = x.shape[1]
+    if C % groups:
+        raise ValueError(f"G is {groups}, which does not divide the {C} channels of x {x.shape}")
+    flat, whole = (C,), (1, C, *(1,) * (x.ndim - 2))
+    for name, array in (("gamma", gamma), ("beta", beta)):
+        if array.shape != flat and not (spatial and array.shape == whole):
+            legal = f"{whole} or {flat}" if spatial else f"{flat}"
+            raise ValueError(f"{name} has shape {array.shape}, but x {x.shape} has {C} channels; it must be {legal}")
+    x, gamma, beta = (_arrays.prepare(array, dtype) for array in (x, gamma, beta))
+    if not x.size:
+        none = np.empty((0, groups))
+        return np.empty(x.shape, dtype), GroupNormCache(x, gamma, beta.shape, none, none)
+    out, mean, scale = _norm_kernels.group_forward(x, gamma.reshape(C), beta.reshape(C), groups, eps)
+    return out, GroupNormCache(x, gamma, beta.shape, mean, scale)
+
+
+def _backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, beta_shape, mean, scale = cache
+    dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
+    if not x.size:
+        return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
+    dx, dgamma, dbeta = _norm_kernels.group_backward(dout, x, gamma.reshape(-1), mean, scale)
+    return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)
+
+
+def layernorm_forward(
+    x: Any, gamma: Any, beta: Any, ln_param: Mapping[str, Any] | None = None
+) -> tuple[np.ndarray, GroupNormCache]:
+    """Layer normalisation: the features of each row have mean 0 and variance 1.
+
+    ``(x - mean) / sqrt(variance + eps) * gamma + beta``, the same in training and testing.
+
+    Parameters
+    ----------
+    x : array_like, (N, D)
+    gamma, beta : array_like, (D,)
+        Scale and shift.
+    ln_param : dict, optional
+        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are taken, and mean nothing.
+
+    Returns
+    -------
+    out : ndarray, (N, D)
+    cache : tuple
+        For `layernorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit each other, or `eps` is negative.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
+    References
+    ----------
+    J. Ba, J. Kiros, G. Hinton, "Layer normalization", 2016, arXiv:1607.06450.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import layernorm_forward
+    >>> layernorm_forward([[1.0, 3.0], [10.0, 30.0]], np.ones(2), np.zeros(2), {'eps': 0})[0]
+    array([[-1.,  1.],
+           [-1.,  1.]])
+    """
+    return _forward("layernorm_forward", x, gamma, beta, 1, ln_param, spatial=False)
+
+
+def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dgamma, dbeta)`` of `layernorm_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, D)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `layernorm_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, D)
+    dgamma, dbeta : ndarray, (D,)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import layernorm_forward, layernorm_backward
+    >>> out, cache = layernorm_forward(np.array([[1.0, 3.0]]), np.ones(2), np.zeros(2), {'eps': 0})
+    >>> layernorm_backward(np.array([[1.0, 2.0]]), cache)
+    (array([[0., 0.]]), array([-1.,  2.]), array([1., 2.]))
+    """
+    as_cache(cache, "layernorm_forward", GroupNormCache)
+    return _backward(dout, cache)
+
+
+def spatial_groupnorm_forward(
+    x: Any, gamma: Any, beta: Any, G: Any, gn_param: Mapping[str, Any] | None = None
+) -> tuple[np.ndarray, GroupNormCache]:
+    """Group normalisation of images: each of G groups of channels of an image has mean 0 and variance 1.
+
+    ``(x - mean) / sqrt(variance + eps) * gamma + beta``, the same in training and
+    testing. One group is layer normalisation, as many as channels instance normalisation.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    gamma, beta : array_like, (1, C, 1, 1), a 1 for each spatial axis, or (C,)
+        Scale and shift.
+    G : int
+        Divides C.
+    gn_param : dict, optional
+        ``'eps'``: 1e-5. The other keys of a ``bn_param`` are taken, and mean nothing.
+
+    Returns
+    -------
+    out : ndarray, (N, C, *spatial)
+    cache : tuple
+        For `spatial_groupnorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit each other, `G` does not divide the channels, or `eps` is negative.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
+    References
+    ----------
+    Y. Wu, K. He, "Group normalization", ECCV 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import spatial_groupnorm_forward
+    >>> x = np.array([[[1.0, 3.0], [3.0, 1.0], [10.0, 30.0], [30.0, 10.0]]])
+    >>> spatial_groupnorm_forward(x, np.ones(4), np.zeros(4), 2, {'eps': 0})[0]
+    array([[[-1.,  1.],
+            [ 1., -1.],
+            [-1.,  1.],
+            [ 1., -1.]]])
+    """
+    return _forward("spatial_groupnorm_forward", x, gamma, beta, as_int("G", G, 1), gn_param, spatial=True)
+
+
+def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dgamma, dbeta)`` of `spatial_groupnorm_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, *spatial)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `spatial_groupnorm_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+    dgamma, dbeta : ndarray
+        Of the shapes of gamma and beta.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import spatial_groupnorm_forward, spatial_groupnorm_backward
+    >>> x, gamma = np.array([[[[1.0, 3.0]]]]), np.ones((1, 1, 1, 1))
+    >>> out, cache = spatial_groupnorm_forward(x, gamma, np.zeros_like(gamma), 1, {'eps': 0})
+    >>> dx, dgamma, dbeta = spatial_groupnorm_backward(np.array([[[[1.0, 2.0]]]]), cache)
+    >>> dgamma, dbeta
+    (array([[[[1.]]]]), array([[[[3.]]]]))
+    """
+    as_cache(cache, "spatial_groupnorm_forward", GroupNormCache)
+    return _backward(dout, cache)

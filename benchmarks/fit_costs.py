@@ -168,9 +168,11 @@ def rank(rows: list[Measured], rates: dict[str, dict[str, dict[str, float]]]) ->
         kinds = {name: list(rates[name][op]) for name in names}
         took = np.array([[row.seconds.get(name, math.inf) for name in names] for row in timed])
         there = np.isfinite(took)
-        lost = np.where(there, np.log(took / took.min(axis=1, keepdims=True)), 0)
         log_took = np.log(np.where(there, took, 1))
         handicap = np.log([[REGISTRY[name].handicap(row.threads) for name in names] for row in timed])
+        # The handicap is lost, too: else rates would be found that make up for it.
+        lost = np.where(there, log_took + handicap, np.inf)
+        lost = np.where(there, lost - lost.min(axis=1, keepdims=True), 0)
         work = [
             np.array([[row.work.get(name, {}).get(kind, 0) * 1e-9 for kind in kinds[name]] for row in timed])
             for name in names

@@ -219,7 +219,7 @@ def _pool(where: str, flow: _Flow, args: tuple, options: dict[str, Any]) -> _Ste
     names = ("kernel_size", "stride", "pad", "dilation")
     if len(args) > len(names):
         raise TypeError(f"there are {len(args)} values, but at most {len(names)} have a place: {', '.join(names)}")
-    geometry, _ = pooling._resolve(where, flow.shape, dict(zip(names, args, strict=False)), options)
+    geometry, _ = pooling.resolve(where, flow.shape, dict(zip(names, args, strict=False)), options)
     return _Step(geometry.out_shape, axes=geometry.axes)
 
 

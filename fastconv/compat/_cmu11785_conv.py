@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _threads, layers
+from fastconv import _arrays, layers
 from fastconv._options import as_int, per_axis
 from fastconv.compat._cmu11785_resampling import (
     Downsample1d,
@@ -19,8 +19,8 @@ from fastconv.compat._cmu11785_resampling import (
 )
 from fastconv.compat._shared import common, cropped, ran_forward, zero_padded
 from fastconv.geometry import conv_output_shape
-from fastconv.layers._planes import plane_sums
 from fastconv.layers.conv import prepare
+from fastconv.layers.conv_transpose import prepare as prepare_transpose
 
 _INITIAL = {1: "(out_channels, in_channels, kernel_size)", 2: "(out_channels, in_channels, kernel_size, kernel_size)"}
 
@@ -157,8 +157,7 @@ class _Strided(_Composed):
 class _Transposed(_Composed):
     """Upsampling and correlation in one step, which multiplies no zeros.
 
-    Correlating the upsampled signal is the gradient of a convolution at a stride by its input, all kernels
-    turned and the two channels swapped; so each of the three passes is one of that convolution's.
+    Correlating the upsampled signal is the transposed convolution by the kernels turned, channels swapped.
     """
 
     def __init__(self, upsampling_factor: int) -> None:
@@ -186,13 +185,8 @@ class _Transposed(_Composed):
     def forward(self, A: Any) -> np.ndarray:
         """Upsample `A` (batch_size, in_channels, *input_size), and correlate it with W."""
         A, W, b = self._layer._operands(A)
-        shape = self._out_shape(A, W)
-        # Only its shape counts where the gradient of the weights is not asked for.
-        _arrays.check_bytes("the output", shape, A.dtype)
-        layer, _ = prepare("conv_forward", np.empty(shape, A.dtype), self._turned(W), None, None, self._options(W))
-        Z, _, _ = layers.conv_backward(A, layer, need_dw=False, need_db=False)
-        assert Z is not None
-        Z += b.reshape(-1, *(1,) * self._rank)
+        self._out_shape(A, W)  # refuses a kernel that does not fit
+        Z = layers.conv_transpose(A, self._turned(W), b, **self._options(W))
         # A copy, as the upsampled signal is one in the course.
         self._kept = np.array(A, order="C")
         self._upsample._seen(A.shape)
@@ -200,13 +194,12 @@ class _Transposed(_Composed):
 
     def backward(self, dLdZ: Any) -> np.ndarray:
         """The gradient of `A` from that of the output, which is cast to its dtype; sets `dLdW` and `dLdb`."""
-        A, W, _ = self._layer._operands(ran_forward(self, self._kept))
+        A, W, b = self._layer._operands(ran_forward(self, self._kept))
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, self._out_shape(A, W), A.dtype)
-        dLdA, layer = layers.conv_forward(dLdZ, self._turned(W), None, None, **self._options(W))
-        _, dw, _ = layers.conv_backward(A, layer, need_dx=False, need_db=False)
-        assert dw is not None
-        self.dLdW = self._turned(dw)
-        self.dLdb = plane_sums(dLdZ, _threads.get_threads()).sum(axis=0).astype(A.dtype)
+        cache = prepare_transpose("conv_transpose_backward", A, self._turned(W), b, None, self._options(W))
+        dLdA, dw, dLdb = layers.conv_transpose_backward(dLdZ, cache)
+        assert dLdA is not None and dw is not None and dLdb is not None
+        self.dLdW, self.dLdb = self._turned(dw), dLdb
         return dLdA
 
 

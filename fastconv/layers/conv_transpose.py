@@ -36,7 +36,7 @@ class ConvTransposeCache(NamedTuple):
     threads: int | None
 
 
-def _prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvTransposeCache:
+def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvTransposeCache:
     """The layer, checked and with its arrays ready to compute with."""
     settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param")
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
@@ -140,7 +140,7 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
     >>> conv_transpose(x, np.array([[[1.0, 2.0, 3.0]]]), stride=2, pad=1, output_pad=1)
     array([[[ 2., 13., 20., 30.]]])
     """
-    return _run(_prepare("conv_transpose", x, w, b, None, options))
+    return _run(prepare("conv_transpose", x, w, b, None, options))
 
 
 def conv_transpose_forward(
@@ -187,7 +187,7 @@ def conv_transpose_forward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 4, 8, 8), (4, 3, 4, 4), (3,))
     """
-    layer = _prepare("conv_transpose_forward", x, w, b, conv_param, options)
+    layer = prepare("conv_transpose_forward", x, w, b, conv_param, options)
     return _run(layer), layer
 
 

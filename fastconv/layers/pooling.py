@@ -72,12 +72,13 @@ def prepare(
     x = _arrays.as_floats("x", x)
     if pool_param is None and is_plain(tuple(options.values())):
         return x, *_resolve_plain(where, x.shape, **options)
-    return x, *_resolve(where, x.shape, pool_param, options)
+    return x, *resolve(where, x.shape, pool_param, options)
 
 
-def _resolve(
+def resolve(
     where: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
+    """The geometry, and all options by name."""
     settings = merge_options(where, _DEFAULTS_OF.get(where, _DEFAULTS), options, pool_param, "pool_param")
     kernel_size = _kernel_size(where, settings, len(x_shape) - 2)
     _threads.resolve(settings["threads"])
@@ -94,7 +95,7 @@ def _resolve(
 
 @functools.lru_cache(maxsize=512, typed=True)
 def _resolve_plain(where: str, x_shape: tuple[int, ...], /, **options: Any) -> tuple[PoolGeometry, Mapping[str, Any]]:
-    return _resolve(where, x_shape, None, options)
+    return resolve(where, x_shape, None, options)
 
 
 def max_pool_forward(

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fastconv
-from fastconv import conv, conv_transpose, conv_transpose_backward, conv_transpose_forward
+from fastconv import conv, conv_transpose, conv_transpose_backward, conv_transpose_forward, toeplitz_matrix
 
 CASES = {
     "1d": ((2, 3, 5), (3, 4, 3), {}),
@@ -184,22 +184,25 @@ def test_dx_of_a_convolution_is_the_transposed_convolution(pad, stride, dilation
     out, cache = fastconv.conv_forward(x, w, None, **options)
     dout = rng.integers(-4, 5, out.shape).astype(float)
     dx = fastconv.conv_backward(dout, cache)[0]
-    # All integers: equal to the bit. What the stride left over, output_pad puts back.
-    more = 0
-    if not isinstance(pad, str) or pad in ("valid", "full"):
-        axes = fastconv.conv_geometry(x.shape, w.shape, **options).axes
-        more = tuple((a.size + a.lo + a.hi - dilation * (a.k - 1) - 1) % stride for a in axes)
-    sizes = {"output_pad": more} if more else {}
-    if pad in ("same", "same_lower") and any(n % stride for n in x.shape[2:]):
-        return  # 'same' of the transpose makes multiples of the stride
-    assert np.array_equal(conv_transpose(dout, w, **options, **sizes), dx)
-
+    # All integers: equal to the bit.
     matrix = np.zeros((out[0].size, x[0].size))
     for i in range(x[0].size):
         unit = np.zeros((1, *x.shape[1:]))
         unit.flat[i] = 1
         matrix[:, i] = conv(unit, w, **options).ravel()
     assert np.array_equal(dx.reshape(2, -1), dout.reshape(2, -1) @ matrix)
+    assert np.array_equal(dx.reshape(2, -1).T, toeplitz_matrix(w, x.shape[1:], **options).T @ dout.reshape(2, -1).T)
+
+    more = {}
+    if pad in ("same", "same_lower"):
+        # Of the transpose it makes multiples of the stride: an image of such a size has that gradient.
+        whole = (2, 3, *(n * stride for n in out.shape[2:]))
+        dx = fastconv.conv_backward(dout, fastconv.conv_forward(np.zeros(whole), w, None, **options)[1])[0]
+    else:
+        # What the stride left over, output_pad puts back.
+        axes = fastconv.conv_geometry(x.shape, w.shape, **options).axes
+        more["output_pad"] = tuple((a.size + a.lo + a.hi - dilation * (a.k - 1) - 1) % stride for a in axes)
+    assert np.array_equal(conv_transpose(dout, w, **options, **more), dx)
 
 
 def test_correlation_with_the_flipped_kernel(rng):

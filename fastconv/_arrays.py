@@ -165,19 +165,22 @@ class workspace:
     __slots__ = ("_array", "_buffer")
 
     def __init__(self, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        nbytes = check_bytes(what, shape, dtype)
-        buffer = vars(_kept).pop("buffer", None)
-        if buffer is None or buffer.nbytes < nbytes:
-            buffer = np.empty(nbytes, np.uint8)
-        self._buffer = buffer
-        self._array: np.ndarray = np.ndarray(shape, dtype, buffer)
+        buffer, array = vars(_kept).pop("memory", (None, None))
+        # The same layer again, as often as not.
+        if array is None or array.shape != shape or array.dtype is not dtype:
+            nbytes = check_bytes(what, shape, dtype)
+            if buffer is None or buffer.nbytes < nbytes:
+                buffer = np.empty(nbytes, np.uint8)
+            array = np.ndarray(shape, dtype, buffer)
+        self._buffer: np.ndarray = buffer
+        self._array: np.ndarray = array
 
     def __enter__(self) -> np.ndarray:
         return self._array
 
     def __exit__(self, *_: object) -> None:
         if self._buffer.nbytes <= _KEPT_BYTES:
-            _kept.buffer = self._buffer
+            _kept.memory = self._buffer, self._array
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

@@ -90,24 +90,31 @@ def choose(
         if reason is not None:
             raise ValueError(f"algorithm {name!r} cannot do this {op}: {reason}")
         return REGISTRY[name]
-    if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
-        return REGISTRY["reference"]  # nothing to do, or padding alone
     chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen", {})
     key = op, dtype.itemsize, threads, _isa.current
     found = chosen.get(key)
     if found is None:
-        able = [a for a in REGISTRY.values() if not a.skips_zeros and a.unsupported(op, geometry, dtype) is None]
-        if multiply_adds(geometry) < _FEW:
-            able = [a for a in able if a.sums_products]
-        small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
-        found = chosen[key] = min(small or able, key=lambda a: a.cost(op, geometry, dtype, threads))
+        found = chosen[key] = _cheapest(op, geometry, dtype, threads)
     return found if density == 1.0 else _choose_pruned(found, op, geometry, dtype, threads, density)
+
+
+def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Algorithm:
+    """Of those that do not look for zeros."""
+    if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
+        return REGISTRY["reference"]  # nothing to do, or padding alone
+    able = [a for a in REGISTRY.values() if not a.skips_zeros and a.unsupported(op, geometry, dtype) is None]
+    if multiply_adds(geometry) < _FEW:
+        able = [a for a in able if a.sums_products]
+    small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
+    return min(small or able, key=lambda a: a.cost(op, geometry, dtype, threads))
 
 
 def _choose_pruned(
     dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
 ) -> Algorithm:
     """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice."""
+    if not math.prod(geometry.out_shape):
+        return dense
     able = [
         a
         for a in REGISTRY.values()
@@ -140,18 +147,16 @@ def _turned(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
 
 
 def _chunks(geometry: ConvGeometry, dtype: np.dtype) -> list[slice]:
-    """Runs of images whose extended copies fit the workspace; all images at once under zero padding."""
+    """Runs of images whose copies, extended by what is not zeros, fit the workspace."""
     count = geometry.x_shape[0]
-    if geometry.pad_mode == "zeros":
-        return [slice(0, count)]
     each = _arrays.check_bytes("the padded image", (1, *geometry.padded.x_shape[1:]), dtype)
     step = max(1, _EXTENDED_BYTES // max(each, 1))
     return [slice(n, min(n + step, count)) for n in range(0, count, step)]
 
 
 def _part(geometry: ConvGeometry, chunk: slice) -> ConvGeometry:
-    part = geometry.for_batch(chunk.stop - chunk.start)
-    return part if geometry.pad_mode == "zeros" else part.padded
+    """That of extended copies."""
+    return geometry.for_batch(chunk.stop - chunk.start).padded
 
 
 def forward(
@@ -182,14 +187,14 @@ def backward_data(
     if not dx.size:
         return
     w = _turned(w, geometry)
+    if geometry.pad_mode == "zeros":
+        algorithm.backward_data(dout, w, geometry, dx, threads)
+        return
     for chunk in _chunks(geometry, dx.dtype):
         part = _part(geometry, chunk)
-        if geometry.pad_mode == "zeros":
-            algorithm.backward_data(dout[chunk], w, part, dx[chunk], threads)
-        else:
-            dpadded = np.empty(part.x_shape, dx.dtype)
-            algorithm.backward_data(dout[chunk], w, part, dpadded, threads)
-            _padding.fold(dpadded, geometry, dx[chunk])
+        dpadded = np.empty(part.x_shape, dx.dtype)
+        algorithm.backward_data(dout[chunk], w, part, dpadded, threads)
+        _padding.fold(dpadded, geometry, dx[chunk])
 
 
 def transposed(
@@ -221,14 +226,20 @@ def backward_weights(
         algorithm = REGISTRY["reference"]
     total = dw if not geometry.flip else np.empty_like(dw)
     kept = None if kept is None else _turned(kept, geometry)
-    for i, chunk in enumerate(_chunks(geometry, x.dtype)):
-        part = x[chunk] if geometry.pad_mode == "zeros" else _padding.extend(x[chunk], geometry)
-        target = total if i == 0 else np.empty_like(dw)
+
+    def run(x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, target: np.ndarray) -> None:
         if kept is None:
-            algorithm.backward_weights(part, dout[chunk], _part(geometry, chunk), target, threads)
+            algorithm.backward_weights(x, dout, geometry, target, threads)
         else:
-            algorithm.backward_kept_weights(part, dout[chunk], kept, _part(geometry, chunk), target, threads)
-        if i:
-            total += target
+            algorithm.backward_kept_weights(x, dout, kept, geometry, target, threads)
+
+    if geometry.pad_mode == "zeros":
+        run(x, dout, geometry, total)
+    else:
+        for i, chunk in enumerate(_chunks(geometry, x.dtype)):
+            target = total if i == 0 else np.empty_like(dw)
+            run(_padding.extend(x[chunk], geometry), dout[chunk], _part(geometry, chunk), target)
+            if i:
+                total += target
     if geometry.flip:
         dw[...] = _turned(total, geometry)

@@ -178,8 +178,9 @@ def _run(
 def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
     kept: dict[Any, tuple[Plan, ...]] = vars(geometry).setdefault("_implicit", {})
     key = op, dtype.itemsize, threads, _isa.current
-    if key in kept:
-        return kept[key]
+    found = kept.get(key)
+    if found is not None:
+        return found
     tile = _ext.shape(_arrays.DTYPES[dtype], _isa.current)
     if op == "backward_weights":
         plans: tuple[Plan, ...] = (_weights_plan(geometry, dtype.itemsize, threads, tile),)

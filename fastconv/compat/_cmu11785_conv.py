@@ -72,7 +72,7 @@ class _Stride1:
         return layers.conv(*self._operands(A), stride=strides)
 
     def _backward(self, dLdZ: Any, strides: tuple[int, ...]) -> np.ndarray:
-        layer, _ = prepare("conv_backward", *self._operands(self.A), None, {"stride": strides})
+        layer = prepare("conv_backward", *self._operands(self.A), None, {"stride": strides})
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, layer.geometry.out_shape, layer.x.dtype)
         dLdA, dLdW, dLdb = layers.conv_backward(dLdZ, layer)
         assert dLdA is not None and dLdW is not None and dLdb is not None

@@ -113,7 +113,7 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
     """
     x, w, b, conv_param = as_cache(cache, "conv_forward_naive", length=4)
     _conv_layer(x, w, b, conv_param)
-    layer, _ = prepare("conv_backward_naive", x, w, b, conv_param, {})
+    layer = prepare("conv_backward_naive", x, w, b, conv_param, {})
     return conv_backward(dout, layer)  # type: ignore[return-value]
 
 

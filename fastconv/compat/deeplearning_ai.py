@@ -219,7 +219,7 @@ def conv_backward(dZ: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.nda
     ((1, 3, 3, 1), (3, 3, 1, 2), (1, 1, 1, 2))
     """
     arrays, options = _conv_layer(*as_cache(cache, "conv_forward", length=4))
-    layer, _ = prepare("conv_backward", *arrays, None, options)
+    layer = prepare("conv_backward", *arrays, None, options)
     m, n_C, n_H, n_W = layer.geometry.out_shape
     dout = _arrays.cast_gradient("dZ", dZ, (m, n_H, n_W, n_C), layer.x.dtype).transpose(0, 3, 1, 2)
     dx, dw, db = layers.conv_backward(dout, layer)

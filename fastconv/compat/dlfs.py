@@ -200,7 +200,7 @@ class Convolution:
         """The gradient of `x` from that of the output, which is cast to its dtype; sets `dW` and `db`."""
         x, W, bias, options = ran_forward(self, self._kept)
         W = _arrays.prepare(images("W", W, "(FN, C, FH, FW)"), x.dtype)
-        layer, _ = prepare("conv_backward", x, W, bias, None, options)
+        layer = prepare("conv_backward", x, W, bias, None, options)
         dout = _arrays.cast_gradient("dout", dout, layer.geometry.out_shape, x.dtype)
         dx, self.dW, self.db = layers.conv_backward(dout, layer)
         assert dx is not None

@@ -27,6 +27,12 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
     return sums
 
 
+def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
+    """The sum of each channel of x (N, C, *spatial) over images and positions, (C,); added up in float64."""
+    sums = plane_sums(x, threads)
+    return (sums[0] if len(sums) == 1 else sums.sum(axis=0)).astype(x.dtype)
+
+
 def plane_maxima(x: np.ndarray, out: np.ndarray, indices: np.ndarray, threads: int) -> None:
     """The maximum of each plane of x, and where it is: `out` and `indices` have an entry for each."""
     planes = math.prod(x.shape[:2])

@@ -41,16 +41,18 @@ def check_rows(x: np.ndarray) -> None:
 
 def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
     """The arrays as they are, and the dtype that they are computed in."""
-    x, gamma, beta = (_arrays.as_array(name, a) for name, a in (("x", x), ("gamma", gamma), ("beta", beta)))
-    return x, gamma, beta, _arrays.result_dtype(x, gamma, beta)
+    dtype = _arrays.ready(x, gamma, beta)
+    if dtype is None:
+        x, gamma, beta = (_arrays.as_array(name, a) for name, a in (("x", x), ("gamma", gamma), ("beta", beta)))
+        dtype = _arrays.result_dtype(x, gamma, beta)
+    return x, gamma, beta, dtype
 
 
-def _check_channels(x: np.ndarray, **arrays: np.ndarray) -> None:
-    for name, array in arrays.items():
-        if array.shape != x.shape[1:2]:
-            raise ValueError(
-                f"{name} has shape {array.shape}, but x {x.shape} has {x.shape[1]} channels; it must be ({x.shape[1]},)"
-            )
+def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
+    if array.shape != x.shape[1:2]:
+        raise ValueError(
+            f"{name} has shape {array.shape}, but x {x.shape} has {x.shape[1]} channels; it must be ({x.shape[1]},)"
+        )
 
 
 def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -59,12 +61,12 @@ def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray, dtype: np.dt
     if value is None:
         return np.zeros(x.shape[1], dtype)
     array = _arrays.as_array(name, value)
-    _check_channels(x, **{name: array})
+    _check_channels(name, array, x)
     return array
 
 
 def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
-    if not isinstance(bn_param, MutableMapping):
+    if type(bn_param) is not dict and not isinstance(bn_param, MutableMapping):
         raise TypeError(
             f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
         )
@@ -76,27 +78,28 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     momentum = as_number("momentum", settings["momentum"], 0, 1)
     x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
     (check_spatial if spatial else check_rows)(x)
-    _check_channels(x, gamma=gamma, beta=beta)
+    _check_channels("gamma", gamma, x)
+    _check_channels("beta", beta, x)
     averages = [_running(bn_param, name, x, dtype) for name in ("running_mean", "running_var")]
 
     x, gamma = _arrays.prepare(x, dtype), _arrays.prepare(gamma, dtype)
     train = mode == "train"
-    mean, variance, scale = np.ones((3, x.shape[1]))
+    moments = np.ones((3, x.shape[1]))  # mean, variance, scale
     if not train:
-        mean, variance = (average.astype(_FLOAT64) for average in averages)
+        moments[0], moments[1] = averages
     if x.size:
         wide = gamma.astype(_FLOAT64), beta.astype(_FLOAT64)
-        out = _norm_kernels.batch_forward(x, *wide, (mean, variance, scale), eps, train)
+        out = _norm_kernels.batch_forward(x, *wide, (moments[0], moments[1], moments[2]), eps, train)
     else:
         out = np.empty(x.shape, dtype)
     if train and x.size:
         # An empty batch has no moments, and leaves the averages alone.
-        averages = [
-            (momentum * average + (1 - momentum) * moment).astype(_arrays.result_dtype(average), copy=False)
-            for average, moment in zip(averages, (mean, variance), strict=True)
-        ]
+        sums = np.array(averages, _FLOAT64)
+        sums *= momentum
+        sums += (1 - momentum) * moments[:2]
+        averages = list(sums.astype(_arrays.result_dtype(*averages), copy=False))
     bn_param["running_mean"], bn_param["running_var"] = averages
-    return out, BatchNormCache(x, gamma, mean, scale, train)
+    return out, BatchNormCache(x, gamma, moments[0], moments[2], train)
 
 
 def _backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Unpack
 
@@ -9,11 +10,11 @@ import numpy as np
 
 from fastconv import _arrays, _threads
 from fastconv._fractional import FractionalGeometry, resolve_fractional
-from fastconv._options import as_bool, as_cache, has_fraction, merge_options
+from fastconv._options import as_bool, as_cache, has_fraction, is_plain, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
 from fastconv.layers import _fractional
-from fastconv.layers._planes import plane_sums
+from fastconv.layers._planes import channel_sums
 
 
 class ConvOptions(GeometryOptions, total=False):
@@ -37,32 +38,66 @@ class ConvCache(NamedTuple):
     threads: int | None
 
 
-def prepare(
-    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]
-) -> tuple[ConvCache, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """The layer, checked and with its arrays ready to compute with, and the arrays as they came."""
+def _settle(
+    where: str,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    b_shape: tuple[int, ...] | None,
+    conv_param: Any,
+    options: Mapping[str, Any],
+) -> tuple[ConvGeometry | FractionalGeometry, str, int | None]:
+    """The geometry, the algorithm's name and the threads, from shapes and options."""
     settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param", ("out",) if where == "conv" else ())
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
+    geometry: ConvGeometry | FractionalGeometry
+    if has_fraction(settings["stride"]):
+        geometry = resolve_fractional(x_shape, w_shape, settings)
+    else:
+        geometry = resolve_conv(x_shape, w_shape, **settings)
+    if b_shape is not None and b_shape != w_shape[:1]:
+        raise ValueError(
+            f"b has shape {b_shape}, but w {w_shape} has {w_shape[0]} filters; b must be ({w_shape[0]},) or None"
+        )
+    return geometry, name, threads
+
+
+# Names and values one by one, so that `typed` keeps apart values that are equal.
+@functools.lru_cache(maxsize=512, typed=True)
+def _settle_plain(
+    where: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...], b_shape: tuple[int, ...] | None, *items: Any
+) -> tuple[ConvGeometry | FractionalGeometry, str, int | None]:
+    half = len(items) // 2
+    return _settle(where, x_shape, w_shape, b_shape, None, dict(zip(items[:half], items[half:], strict=True)))
+
+
+def _read(
+    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]
+) -> tuple[ConvCache, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """As `prepare`; the layer may hold the caller's own arrays."""
     dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
     if dtype is None:
         x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
-    geometry: ConvGeometry | FractionalGeometry
-    if type(settings["stride"]) is int or not has_fraction(settings["stride"]):
-        geometry = resolve_conv(x.shape, w.shape, **settings)
+    shapes = x.shape, w.shape, None if b is None else b.shape
+    # Nearly every call gives its options one way, and has been made before.
+    items = options if conv_param is None else conv_param if type(conv_param) is dict and not options else None
+    if items is not None and is_plain(tuple(items.values())):
+        geometry, name, threads = _settle_plain(where, *shapes, *items, *items.values())
     else:
-        geometry = resolve_fractional(x.shape, w.shape, settings)
-    if b is not None and b.shape != (w.shape[0],):
-        raise ValueError(
-            f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},) or None"
-        )
+        geometry, name, threads = _settle(where, *shapes, conv_param, options)
     given = x, w, b
     if dtype is None:
         dtype = _arrays.result_dtype(x, w, b)
         x, w, b = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype), None if b is None else _arrays.prepare(b, dtype)
+    return ConvCache(x, w, b, geometry, name, threads), given
+
+
+def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvCache:
+    """The layer, checked and with its arrays ready to compute with."""
+    layer, _ = _read(where, x, w, b, conv_param, options)
     # Views: a shape that the caller assigns to an array later must not reach the cache.
-    return ConvCache(x[...], w[...], b, geometry, name, threads), given
+    return ConvCache(layer.x[...], layer.w[...], layer.b, layer.geometry, layer.algorithm, layer.threads)
 
 
 def _run(layer: ConvCache, out: np.ndarray) -> np.ndarray:
@@ -152,7 +187,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     >>> conv(np.array([[[1.0, 3.0, 5.0]]]), np.array([[[0.5, 1.0, 0.5]]]), pad=1, stride=Fraction(1, 2))
     array([[[1. , 2. , 3. , 4. , 5. , 2.5]]])
     """
-    layer, (x, w, b) = prepare("conv", x, w, b, None, options)
+    layer, (x, w, b) = _read("conv", x, w, b, None, options)
     result = _arrays.output(out, layer.geometry.out_shape, layer.x.dtype, "the output", x=x, w=w, b=b)
     return _run(layer, result)
 
@@ -196,7 +231,7 @@ def conv_forward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
     """
-    layer, _ = prepare("conv_forward", x, w, b, conv_param, options)
+    layer = prepare("conv_forward", x, w, b, conv_param, options)
     return _run(layer, _arrays.output(None, layer.geometry.out_shape, layer.x.dtype, "the output")), layer
 
 
@@ -279,5 +314,5 @@ def conv_backward(
         else:
             _fractional.backward_weights(x, dout, geometry, dw, name, workers, kept)
     if need_db and b is not None:
-        db = plane_sums(dout, workers).sum(axis=0).astype(x.dtype)
+        db = channel_sums(dout, workers)
     return dx, dw, db

@@ -12,7 +12,7 @@ from fastconv._options import as_bool, as_cache, merge_options
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.algorithms import backward_weights, check_name, forward, transposed
 from fastconv.algorithms.base import per_channel
-from fastconv.layers._planes import plane_sums
+from fastconv.layers._planes import channel_sums
 
 
 class ConvTransposeOptions(TransposeOptions, total=False):
@@ -246,5 +246,5 @@ def conv_transpose_backward(
         dw = np.empty(geometry.w_shape, w.dtype)
         backward_weights(seen, x, geometry.conv, dw, name, workers)
     if need_db and b is not None:
-        db = plane_sums(dout, workers).sum(axis=0).astype(x.dtype)
+        db = channel_sums(dout, workers)
     return dx, dw, db

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from fastconv import _isa, geometry
+from fastconv import _fractional, _isa, _transpose_geometry, geometry
 
 # Machines under load are slow at times; a deadline would report that as a defect.
 settings.register_profile("fastconv", deadline=None, max_examples=60)
@@ -56,6 +56,9 @@ def blocks(request, monkeypatch):
 def forget_geometries():
     geometry._resolve_scalars.cache_clear()
     geometry._resolve_conv.cache_clear()
+    _transpose_geometry._resolve_plain.cache_clear()
+    _fractional._kept.cache_clear()
+    sys.modules["fastconv.layers.conv"]._settle_plain.cache_clear()
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ cdef enum Mode:
 cdef enum:
     DENSE_ROWS = 1
     DENSE_TAPS = 2
+    SIDE_BY_SIDE = 3
 
 
 # fastconv.algorithms.implicit lists these.
@@ -47,7 +48,8 @@ cdef struct Sizes:
     Py_ssize_t channel_pitch  # of the block
     Py_ssize_t image_pitch
     Py_ssize_t mode
-    Py_ssize_t dense          # DENSE_ROWS: a row of the weights runs through k; DENSE_TAPS: through its taps
+    Py_ssize_t dense          # DENSE_ROWS: a row of the weights runs through k; DENSE_TAPS: through its taps;
+                              # SIDE_BY_SIDE: at every k, which are channel_step apart, rows are neighbours
     Py_ssize_t panel_at       # of the workspace: weights
     Py_ssize_t positions_at   # and positions
 
@@ -107,13 +109,15 @@ cdef void pack_weights(
             panel = panel + pitch * n
             first += here
             continue
+        if s.dense == SIDE_BY_SIDE:
+            kernel.cells_of(panel, pitch, source + begin * s.channel_step, s.channel_step, n, here, 1)
+            panel = panel + pitch * n
+            first += here
+            continue
         to = panel
         tap = begin % s.taps
         source = source + begin // s.taps * s.channel_step
-        if s.taps == 1 and s.row_step == 1:
-            kernel.cells_of(to, pitch, source + tap_of[0], s.channel_step, n, here, 1)
-            to = to + pitch * n
-        elif s.dense == DENSE_TAPS:
+        if s.dense == DENSE_TAPS:
             k = 0
             while k < n:
                 i = min(s.taps - tap, n - k)

@@ -44,8 +44,31 @@ _ROW_COPIED = 3
 _TURNED_COST = 1.15
 #: Of a tile, in any instruction set.
 _MOST_LANES = 64
+#: Weights of a gradient by the image are put side by side first, where they take no more than this.
+_GATHERED_BYTES = 1 << 24
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Of weights (groups * channels, rows, *kernel) the taps of a product, with the rows of each side by side.
+
+    As they lie, a panel of rows is gathered cell by cell from all over the
+    memory, and that anew for every block.
+    """
+
+    shape: tuple[int, ...]
+    taps: tuple[slice, slice, slice]
+
+    @property
+    def size(self) -> int:
+        """Elements of the result."""
+        *lead, d, h, w = self.shape
+        return math.prod(lead) * math.prod(len(range(n)[t]) for n, t in zip((d, h, w), self.taps, strict=True))
+
+    def __call__(self, w: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(w.reshape(self.shape)[(..., *self.taps)].transpose(0, 2, 3, 4, 1))
 
 
 @dataclass(frozen=True)
@@ -61,6 +84,7 @@ class Plan:
     #: Outputs of an image's channel; of a product only.
     outs: int = 0
     parts: int = 1
+    gather: Gather | None = None
 
     @cached_property
     def copied(self) -> int:
@@ -96,7 +120,8 @@ class Implicit(Algorithm):
         plans = _plans(op, geometry, dtype, threads)
         parts = max((plan.parts for plan in plans), default=0)
         partial = math.prod(geometry.w_shape) * (parts if parts > 1 else 0)
-        return (threads * max((plan.space for plan in plans), default=0) + partial) * dtype.itemsize
+        gathered = max((plan.gather.size for plan in plans if plan.gather), default=0)
+        return (threads * max((plan.space for plan in plans), default=0) + partial + gathered) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products in vector operations, and what is packed for them in elements."""
@@ -155,6 +180,7 @@ def _run(
     plan: Plan, threads: int, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray
 ) -> None:
     workers = min(threads, plan.items)
+    w = w if plan.gather is None else plan.gather(w)
     with _arrays.workspace("blocks of the image", (workers, plan.space), result.dtype) as space:
         _threads.share(
             _ext.product,
@@ -325,6 +351,14 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     tap_of, tap_at = order[by_weight], layout.taps()[by_weight]
     neighbours = bool(np.all(np.diff(tap_of) == 1))
     dense = 1 if neighbours and problem.channel_step == taps else 2 if neighbours and taps > 1 else 0
+    row_step, channel_step, gather = problem.row_step, problem.channel_step, None
+    if row_step == 1 and taps == 1:
+        dense = 3
+    elif not dense and problem.groups * problem.rows * k * itemsize <= _GATHERED_BYTES:
+        shape = problem.groups * problem.channels, problem.rows, *(1,) * (3 - len(kernel)), *kernel
+        d, h, w = (_slice(line.weights) for line in lines)
+        gather = Gather(shape, (d, h, w))
+        dense, row_step, channel_step = 3, 1, problem.rows
 
     at = (np.arange(problem.channels)[:, None] * channel_pitch + tap_at).ravel()
     panels = [np.arange(block_k) * (n * lanes) for n in range(1, vectors + 1)]
@@ -339,10 +373,10 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         count,
         problem.groups,
         problem.rows,
-        problem.row_step,
+        row_step,
         block_rows,
         problem.channels,
-        problem.channel_step,
+        channel_step,
         taps,
         block_k,
         channel_pitch,
@@ -366,7 +400,13 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         product=cut.product * k * blocks,
         packed=blocks * (problem.rows * k + math.prod(block) * count * problem.channels * split),
         outs=math.prod(line.out for line in problem.lines),
+        gather=gather,
     )
+
+
+def _slice(weights: tuple[int, ...]) -> slice:
+    """Taps of a phase, in the order of the kernel."""
+    return slice(min(weights), max(weights) + 1, abs(weights[0] - weights[-1]) // max(len(weights) - 1, 1) or 1)
 
 
 def _shared_out(

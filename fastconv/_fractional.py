@@ -104,12 +104,13 @@ def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
     shared = math.gcd(factor, axis.dilation)
     step, dilation = factor // shared, axis.dilation // shared
     found = []
-    for phase in range(min(factor, axis.out)):
-        # The first tap at which the first output of the phase meets no inserted zero, and the cell it meets.
+    # The first tap at which the first output of a phase meets no inserted zero; numerator and denominator have no
+    # common factor, so each tap has one such phase.
+    back = pow(axis.stride, -1, factor)
+    for phase, tap in sorted(((axis.lo - t * axis.dilation) * back % factor, t) for t in range(min(step, axis.k))):
+        if phase >= axis.out:
+            break
         at = phase * axis.stride - axis.lo
-        tap = next((t for t in range(min(step, axis.k)) if (at + t * axis.dilation) % factor == 0), None)
-        if tap is None:
-            continue
         first, taps = (at + tap * axis.dilation) // factor, (axis.k - 1 - tap) // step + 1
         outs = (axis.out - 1 - phase) // factor + 1
         stride = axis.stride if outs > 1 else 1

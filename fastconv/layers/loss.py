@@ -33,7 +33,7 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     Parameters
     ----------
     x : array_like, (N, C)
-        Scores; any size, also infinite differences between them.
+        Scores of any finite size; one of -inf rules its class out.
     y : array_like of int, (N,)
         The right class of each row, from 0 to C - 1.
 

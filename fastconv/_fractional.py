@@ -70,16 +70,24 @@ class FractionalGeometry:
         """
         if self.upsampled.pad_mode != "zeros":
             return None
-        per_axis = [
-            _phases(size, factor, axis)
-            for size, factor, axis in zip(self.x_shape[2:], self.up, self.upsampled.axes, strict=True)
-        ]
-        return tuple(self._part(phases) for phases in itertools.product(*per_axis))
+        return tuple(self._part(phases) for phases in itertools.product(*self._by_axis))
 
     @cached_property
     def covered(self) -> int:
         """Outputs of an image's channel that some part gives."""
         return sum(part.geometry.positions for part in self.parts or ())
+
+    @cached_property
+    def flops(self) -> int:
+        """Operations of the forward pass, two for each multiply-add; the zeros put in between are not multiplied."""
+        if self.upsampled.pad_mode != "zeros":
+            return self.upsampled.flops
+        meetings = math.prod(sum(phase.axis.out * phase.axis.k for phase in phases) for phases in self._by_axis)
+        return 2 * self.x_shape[0] * math.prod(self.w_shape[:2]) * meetings
+
+    @cached_property
+    def _by_axis(self) -> tuple[list[_Phase], ...]:
+        return tuple(map(_phases, self.x_shape[2:], self.up, self.upsampled.axes))
 
     def _part(self, phases: tuple[_Phase, ...]) -> Part:
         whole, every = self.upsampled, (slice(None), slice(None))

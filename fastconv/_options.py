@@ -76,6 +76,14 @@ def as_int(name: str, value: Any, minimum: int) -> int:
     return value
 
 
+def as_groups(name: str, value: Any, x_shape: tuple[int, ...]) -> int:
+    """`value` as a number of groups that the channels of x fall into."""
+    groups = as_int(name, value, 1)
+    if x_shape[1] % groups:
+        raise ValueError(f"{name} is {groups}, which does not divide the {x_shape[1]} channels of x {x_shape}")
+    return groups
+
+
 def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf) -> float:
     """`value` as a finite float from `minimum` to `maximum`; bools and None are refused."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._axis import Axis
-from fastconv._options import as_bool, as_int, as_shape, has_fraction, merge_options, per_axis
+from fastconv._layer_kinds import KINDS, Flow, Step, run
+from fastconv._options import as_shape
 from fastconv._receptive import ReceptiveField
-from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, resolve_transpose
-from fastconv.geometry import GEOMETRY_DEFAULTS, conv_geometry
-from fastconv.layers import pooling
 
 
 @dataclass(frozen=True)
@@ -33,11 +28,12 @@ class LayerSummary:
         Trainable ones.
     flops : int
         Of the forward pass: two for each multiply-add of convolutions and
-        fully connected layers; none for the others.
+        fully connected layers; none for the others. The zeros that a stride
+        below 1 puts in between are not multiplied, and do not count.
     receptive_field : tuple of ReceptiveField
         One for each spatial axis of the net's input. Empty where there is no
-        one field: after branches whose strides differ, and after what makes
-        images larger.
+        one field: after branches whose strides differ, or whose units see one
+        position here and all of them there, and after what makes images larger.
     param_bytes, out_bytes : int
         Memory of the parameters and of the output.
     depth : int
@@ -138,174 +134,6 @@ class Summary:
     __repr__ = __str__
 
 
-class _Flow(NamedTuple):
-    """What one layer hands to the next."""
-
-    shape: tuple[int, ...]
-    fields: tuple[ReceptiveField, ...]
-    #: Positions along each spatial axis, also after those were flattened: a fully connected layer sees all of them.
-    grid: tuple[int, ...]
-
-
-class _Step(NamedTuple):
-    """What a layer does: the shape it makes, and its windows where it has any."""
-
-    out_shape: tuple[int, ...]
-    n_params: int = 0
-    flops: int = 0
-    axes: Sequence[Axis] = ()
-    #: Whether units lie between the cells of the input, and see more or fewer of them by turns: no one field is theirs.
-    between: bool = False
-
-
-def _spatial(shape: tuple[int, ...]) -> int:
-    if len(shape) < 3:
-        raise ValueError(f"its input is {shape}, which has no spatial axes")
-    return len(shape) - 2
-
-
-def _conv(
-    flow: _Flow,
-    filters: Any,
-    kernel_size: Any,
-    stride: Any = 1,
-    pad: Any = 0,
-    dilation: Any = 1,
-    bias: Any = True,
-    **options: Any,
-) -> _Step:
-    shape, rank = flow.shape, _spatial(flow.shape)
-    settings = merge_options("conv", {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}, options)
-    settings |= {"stride": stride, "pad": pad, "dilation": dilation}
-    settings = {name: settings[name] for name in GEOMETRY_DEFAULTS}
-    group = shape[1] // as_int("groups", settings["groups"], 1)
-    w_shape = (as_int("filters", filters, 1), group, *per_axis("kernel_size", kernel_size, rank, 1))
-    geometry = conv_geometry(shape, w_shape, **settings)
-    n_params = geometry.n_params - (0 if as_bool("bias", bias) else w_shape[0])
-    return _Step(geometry.out_shape, n_params, geometry.flops, geometry.axes, has_fraction(settings["stride"]))
-
-
-def _conv_transpose(
-    flow: _Flow, filters: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0, *, bias: Any = True, **options: Any
-) -> _Step:
-    shape, rank = flow.shape, _spatial(flow.shape)
-    settings = merge_options("conv_transpose", {**TRANSPOSE_DEFAULTS, "algorithm": "auto", "threads": None}, options)
-    settings |= {"stride": stride, "pad": pad}
-    settings = {name: settings[name] for name in TRANSPOSE_DEFAULTS}
-    filters, groups = as_int("filters", filters, 1), as_int("groups", settings["groups"], 1)
-    if filters % groups:
-        raise ValueError(f"groups is {groups}, which must divide the {filters} filters")
-    w_shape = (shape[1], filters // groups, *per_axis("kernel_size", kernel_size, rank, 1))
-    geometry = resolve_transpose(shape, w_shape, **settings)
-    n_params = math.prod(w_shape) + filters * as_bool("bias", bias)
-    # Each cell of the input meets every weight of its channel once.
-    flops = 2 * shape[0] * math.prod(shape[2:]) * math.prod(w_shape)
-    return _Step(geometry.out_shape, n_params, flops, between=True)
-
-
-def _upsample(flow: _Flow, factor: Any) -> _Step:
-    factors = per_axis("factor", factor, _spatial(flow.shape), 1)
-    return _Step((*flow.shape[:2], *(n * f for n, f in zip(flow.shape[2:], factors, strict=True))), between=True)
-
-
-def _downsample(flow: _Flow, factor: Any) -> _Step:
-    factors = per_axis("factor", factor, _spatial(flow.shape), 1)
-    axes = [Axis(n, 1, f, 0, 0, 1, -(-n // f)) for n, f in zip(flow.shape[2:], factors, strict=True)]
-    return _Step((*flow.shape[:2], *(axis.out for axis in axes)), axes=axes)
-
-
-def _pool(where: str, flow: _Flow, args: tuple, options: dict[str, Any]) -> _Step:
-    _spatial(flow.shape)
-    names = ("kernel_size", "stride", "pad", "dilation")
-    if len(args) > len(names):
-        raise TypeError(f"there are {len(args)} values, but at most {len(names)} have a place: {', '.join(names)}")
-    geometry, _ = pooling.resolve(where, flow.shape, dict(zip(names, args, strict=False)), options)
-    return _Step(geometry.out_shape, axes=geometry.axes)
-
-
-def _max_pool(flow: _Flow, *args: Any, **options: Any) -> _Step:
-    return _pool("max_pool_forward", flow, args, options)
-
-
-def _avg_pool(flow: _Flow, *args: Any, **options: Any) -> _Step:
-    return _pool("avg_pool_forward", flow, args, options)
-
-
-def _lp_pool(flow: _Flow, *args: Any, **options: Any) -> _Step:
-    return _pool("lp_pool_forward", flow, args, options)
-
-
-def _global_pool(flow: _Flow) -> _Step:
-    rank = _spatial(flow.shape)
-    return _Step((*flow.shape[:2], *(1,) * rank), axes=[Axis(n, n, 1, 0, 0, 1, 1) for n in flow.shape[2:]])
-
-
-def _affine(flow: _Flow, units: Any, bias: Any = True) -> _Step:
-    n, depth, units = flow.shape[0], math.prod(flow.shape[1:]), as_int("units", units, 1)
-    n_params = units * (depth + as_bool("bias", bias))
-    return _Step((n, units), n_params, 2 * n * depth * units, [Axis(s, s, 1, 0, 0, 1, 1) for s in flow.grid])
-
-
-def _flatten(flow: _Flow) -> _Step:
-    return _Step((flow.shape[0], math.prod(flow.shape[1:])))
-
-
-def _same(flow: _Flow) -> _Step:
-    return _Step(flow.shape)
-
-
-def _leaky_relu(flow: _Flow, slope: float = 0.01) -> _Step:
-    return _Step(flow.shape)
-
-
-def _dropout(flow: _Flow, p: float = 0.5, *, mode: str = "train", seed: int | None = None) -> _Step:
-    return _Step(flow.shape)
-
-
-def _lrn(flow: _Flow, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> _Step:
-    return _Step(flow.shape)
-
-
-def _batchnorm(flow: _Flow, *, eps: float = 1e-5, momentum: float = 0.9) -> _Step:
-    return _Step(flow.shape, 2 * flow.shape[1])
-
-
-def _layernorm(flow: _Flow, *, eps: float = 1e-5) -> _Step:
-    return _Step(flow.shape, 2 * math.prod(flow.shape[1:]))
-
-
-def _groupnorm(flow: _Flow, G: Any, *, eps: float = 1e-5) -> _Step:
-    channels = flow.shape[1]
-    if channels % as_int("G", G, 1):
-        raise ValueError(f"G is {G}, which must divide the {channels} channels of its input {flow.shape}")
-    return _Step(flow.shape, 2 * channels)
-
-
-_KINDS: dict[str, Callable[..., _Step]] = {
-    "conv": _conv,
-    "conv_transpose": _conv_transpose,
-    "upsample": _upsample,
-    "downsample": _downsample,
-    "max_pool": _max_pool,
-    "avg_pool": _avg_pool,
-    "lp_pool": _lp_pool,
-    "global_max_pool": _global_pool,
-    "global_avg_pool": _global_pool,
-    "affine": _affine,
-    "flatten": _flatten,
-    "relu": _same,
-    "leaky_relu": _leaky_relu,
-    "sigmoid": _same,
-    "tanh": _same,
-    "softmax": _same,
-    "dropout": _dropout,
-    "lrn": _lrn,
-    "batchnorm": _batchnorm,
-    "spatial_batchnorm": _batchnorm,
-    "layernorm": _layernorm,
-    "groupnorm": _groupnorm,
-    "spatial_groupnorm": _groupnorm,
-}
 _JOINS = ("add", "concat")
 
 
@@ -326,29 +154,9 @@ def _read(where: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
             f"{where} is {layer!r}; legal are a name, ('conv', 64, 3, {{'pad': 1}}) or "
             "{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}"
         )
-    if kind not in _KINDS and kind not in _JOINS:
-        raise ValueError(f"{where} is of kind {kind!r}; known are {', '.join((*_KINDS, *_JOINS))}")
+    if kind not in KINDS and kind not in _JOINS:
+        raise ValueError(f"{where} is of kind {kind!r}; known are {', '.join((*KINDS, *_JOINS))}")
     return kind, args, options
-
-
-def _usage(kind: str) -> str:
-    parameters = list(inspect.signature(_KINDS[kind]).parameters.values())[1:]
-    if kind.endswith("_pool") and parameters:
-        return f"('{kind}', kernel_size, stride, pad, dilation, {{options by name}})"
-    shown = [str(p).split(":")[0] for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-    return f"({', '.join([repr(kind), *shown])}{'' if len(shown) == len(parameters) else ', {options by name}'})"
-
-
-def _run(where: str, kind: str, args: list[Any], options: dict[str, Any], flow: _Flow) -> _Step:
-    call = _KINDS[kind]
-    try:
-        inspect.signature(call).bind(flow, *args, **options)
-    except TypeError as error:
-        raise TypeError(f"{where}: {error}; a layer of its kind is {_usage(kind)}") from None
-    try:
-        return call(flow, *args, **options)
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{where}, {kind}: {error}") from error
 
 
 class _Walk:
@@ -357,7 +165,7 @@ class _Walk:
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype, self.rows, self._counts = dtype, list[LayerSummary](), Counter[str]()
 
-    def row(self, kind: str, name: Any, step: _Step, fields: tuple[ReceptiveField, ...], depth: int) -> None:
+    def row(self, kind: str, name: Any, step: Step, fields: tuple[ReceptiveField, ...], depth: int) -> None:
         self._counts[kind] += 1
         name = f"{kind}{self._counts[kind]}" if name is None else name
         if not isinstance(name, str):
@@ -368,7 +176,7 @@ class _Walk:
             LayerSummary(name, kind, step.out_shape, step.n_params, step.flops, fields, params, size, depth)
         )
 
-    def chain(self, layers: Any, flow: _Flow, where: str, depth: int) -> _Flow:
+    def chain(self, layers: Any, flow: Flow, where: str, depth: int) -> Flow:
         if not isinstance(layers, (list, tuple)):
             raise TypeError(f"{where} must be a list of layers, got {type(layers).__name__}")
         for i, layer in enumerate(layers):
@@ -378,14 +186,14 @@ class _Walk:
             if kind in _JOINS:
                 step, flow = self._join(kind, args, options, flow, here, depth)
             else:
-                step = _run(here, kind, args, options, flow)
+                step = run(here, kind, args, options, flow)
                 flow = _after(step, flow)
             self.row(kind, name, step, flow.fields, depth)
         return flow
 
     def _join(
-        self, kind: str, branches: list[Any], options: dict[str, Any], flow: _Flow, where: str, depth: int
-    ) -> tuple[_Step, _Flow]:
+        self, kind: str, branches: list[Any], options: dict[str, Any], flow: Flow, where: str, depth: int
+    ) -> tuple[Step, Flow]:
         if options or not branches:
             raise TypeError(
                 f"{where}: {kind} takes branches, each a list of layers, and the option name; got {len(branches)} "
@@ -398,27 +206,28 @@ class _Walk:
             what = "equal" if kind == "add" else "equal in all but the channels"
             raise ValueError(f"{where}: the branches of {kind} give {', '.join(map(str, shapes))}; they must be {what}")
         shape = shapes[0] if kind == "add" else (shapes[0][0], sum(s[1] for s in shapes), *shapes[0][2:])
-        return _Step(shape), _Flow(shape, _joined([end.fields for end in ends]), ends[0].grid)
+        return Step(shape), Flow(shape, _joined(ends), ends[0].grid)
 
 
-def _joined(fields: list[tuple[ReceptiveField, ...]]) -> tuple[ReceptiveField, ...]:
+def _joined(ends: list[Flow]) -> tuple[ReceptiveField, ...]:
     """The union of what all branches see, along each axis, if they are in step."""
-    if len({tuple(field.jump for field in branch) for branch in fields}) > 1:
+    # Grids differ where one branch was flattened and another's units see all of theirs.
+    if len({(end.grid, tuple(field.jump for field in end.fields)) for end in ends}) > 1:
         return ()
-    whole = fields[0]
-    for branch in fields[1:]:
-        whole = tuple(a.joined(b) for a, b in zip(whole, branch, strict=True))
+    whole = ends[0].fields
+    for end in ends[1:]:
+        whole = tuple(a.joined(b) for a, b in zip(whole, end.fields, strict=True))
     return whole
 
 
-def _after(step: _Step, flow: _Flow) -> _Flow:
+def _after(step: Step, flow: Flow) -> Flow:
     if step.between:
-        return _Flow(step.out_shape, (), step.out_shape[2:])
+        return Flow(step.out_shape, (), step.out_shape[2:])
     if not step.axes:
-        return _Flow(step.out_shape, flow.fields, flow.grid)
+        return Flow(step.out_shape, flow.fields, flow.grid)
     # Without fields there are none to go on from: branches were out of step.
     fields = tuple(f.through(a.k, a.stride, a.lo, a.dilation) for f, a in zip(flow.fields, step.axes, strict=False))
-    return _Flow(step.out_shape, fields, tuple(axis.out for axis in step.axes))
+    return Flow(step.out_shape, fields, tuple(axis.out for axis in step.axes))
 
 
 def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float32") -> Summary:
@@ -429,8 +238,8 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     layers : sequence
         Each is a name (``'relu'``); a tuple of a name, values and at last,
         if wanted, a dict of options (``('conv', 64, 3, {'pad': 1})``); or a dict
-        (``{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}``). Names
-        are those of fastconv's functions without ``_forward``:
+        (``{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}``). These
+        are known:
 
         - ``('conv', filters, kernel_size, stride, pad, dilation)``, and by name
           the other options of `conv`, and ``bias=False``; ``('conv_transpose',
@@ -443,7 +252,8 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
           ``flatten`` does;
         - ``relu``, ``leaky_relu``, ``sigmoid``, ``tanh``, ``softmax``,
           ``dropout``, ``lrn``, ``batchnorm`` (gamma and beta of each channel),
-          ``layernorm``, ``('groupnorm', G)``;
+          ``layernorm``, ``('groupnorm', G)``; ``spatial_batchnorm`` and
+          ``('spatial_groupnorm', G)`` are the same, and refuse rows;
         - ``('add', branch, branch, ...)`` and ``('concat', branch, ...)`` of
           branches that are lists of layers: residual blocks, where ``[]`` is
           the skip connection, and inception modules.
@@ -463,7 +273,8 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     Raises
     ------
     ValueError
-        If a layer does not fit its input or is of no known kind; the layer is named.
+        If a layer does not fit its input, is of no known kind, or has an option
+        out of its range; the layer is named.
     TypeError
         For values or options that a layer does not take.
 
@@ -471,7 +282,8 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     -----
     FLOPs are two for each multiply-add of convolutions and fully connected
     layers, for the whole batch; other layers count none, as in published tables
-    (which often give multiply-adds, half of it). A fully connected layer sees all
+    (which often give multiply-adds, half of it). Those on padding count, those
+    on the zeros that a stride of ``Fraction(a, b)`` puts in between do not. A fully connected layer sees all
     positions of its input, as the convolution does that it can be turned into
     by `affine_to_conv`.
 
@@ -509,5 +321,5 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     if not 2 <= len(shape) <= 5 or min(shape[1:]) < 1:
         raise ValueError(f"x_shape is {shape}; legal are (N, D) and (N, C, *spatial), no size but N below 1")
     walk = _Walk(_arrays.float_dtype("dtype", dtype))
-    walk.chain(layers, _Flow(shape, (ReceptiveField(),) * (len(shape) - 2), shape[2:]), "layers", 0)
+    walk.chain(layers, Flow(shape, (ReceptiveField(),) * (len(shape) - 2), shape[2:]), "layers", 0)
     return Summary(shape, walk.dtype, tuple(walk.rows))

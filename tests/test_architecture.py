@@ -29,7 +29,7 @@ FLOORS = [
     {"lowering", "_csr"},
     {"algorithms"},
     {"_config", "_explain", "layers", "toeplitz"},
-    {"_summary", "compat", "demo"},
+    {"_summary", "_layer_kinds", "compat", "demo"},
     {"__init__"},
     {"__main__"},
 ]

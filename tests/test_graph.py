@@ -2,7 +2,6 @@
 
 import gc
 import re
-import sys
 import weakref
 
 import numpy as np
@@ -19,7 +18,6 @@ from fastconv import (
     relu_forward,
     softmax_loss,
 )
-from fastconv.compat import cs231n
 from fastconv.gradient_check import eval_numerical_gradient
 from fastconv.graph import Node, Tape
 
@@ -202,7 +200,8 @@ def test_values_and_gradients_in_between_are_freed():
     alive.clear()
     grads = tape.backward(h, np.ones(2))
     assert len(counts) == 6 and max(counts) <= 1
-    assert sum(ref() is not None for ref in alive) == 1 and np.array_equal(grads[leaf], [1, 1])
+    # The result is a copy: the pair might have kept its own.
+    assert not any(ref() is not None for ref in alive) and np.array_equal(grads[leaf], [1, 1])
 
 
 def test_a_tape_that_is_dropped_frees_its_caches():
@@ -236,43 +235,6 @@ def test_what_needs_no_gradient_keeps_no_cache(rng):
         tape.backward(h, np.ones(h.shape))
 
 
-def test_need_dx(rng, monkeypatch):
-    """The gradient of the images themselves is not computed unless asked for."""
-
-    def no_dx(*_):
-        raise AssertionError("dx was computed")
-
-    monkeypatch.setattr(sys.modules["fastconv.layers.conv"], "backward_data", no_dx)
-    x, w = rng.standard_normal((1, 2, 5, 5)), rng.standard_normal((3, 2, 3, 3))
-    tape = Tape()
-    out = tape(conv_forward, tape.input(x), tape.param(w, "w"), None)
-    assert tape.backward(out, out.value)["w"].shape == w.shape
-    tape = Tape()
-    out = tape(conv_forward, tape.input(x, requires_grad=True), tape.param(w, "w"), None)
-    with pytest.raises(AssertionError, match="dx was computed") as error:
-        tape.backward(out, out.value)
-    assert error.value.__notes__ == ["on the way back through conv_forward"]
-    # A failure leaves nothing to go back through either.
-    with pytest.raises(RuntimeError, match="gone back already"):
-        tape.backward(out, out.value)
-
-
-def test_needs_are_told_by_the_names_of_arguments():
-    seen = {}
-
-    def layer_forward(image, weight, flavour="plain"):
-        return image * weight, (image, weight)
-
-    def layer_backward(dout, cache, *, need_dimage=True, need_dweight=True, need_dother=True):
-        seen.update(image=need_dimage, weight=need_dweight, other=need_dother)
-        return None, dout * cache[0]
-
-    tape = Tape()
-    out = tape((layer_forward, layer_backward), tape.input([2.0]), tape.param([3.0], "w"), flavour="sour")
-    assert tape.backward(out, [1.0])["w"] == [2.0]
-    assert seen == {"image": False, "weight": True, "other": True}
-
-
 def test_three_ways_to_a_backward(rng):
     a, b = rng.standard_normal((2, 3))
     for give in (
@@ -283,38 +245,6 @@ def test_three_ways_to_a_backward(rng):
         tape = Tape()
         x = tape.param(a)
         assert np.array_equal(tape.backward(give(tape, x), np.ones(3))[x], b)
-
-
-def test_names_of_the_course(rng):
-    x, w, b = rng.standard_normal((2, 3, 6, 6)), rng.standard_normal((4, 3, 3, 3)), rng.standard_normal(4)
-    tape = Tape()
-    nodes = [tape.param(a) for a in (x, w, b)]
-    out = tape(cs231n.conv_forward_fast, *nodes, {"stride": 1, "pad": 1})
-    out = tape(cs231n.max_pool_forward_naive, out, {"pool_height": 2, "pool_width": 2, "stride": 2})
-    dout = rng.standard_normal(out.shape)
-    grads = tape.backward(out, dout)
-    other = Tape()
-    mine = [other.param(a) for a in (x, w, b)]
-    h = other(max_pool_forward, other(conv_forward, *mine, pad=1), kernel_size=2)
-    expected = other.backward(h, dout)
-    for node, twin in zip(nodes, mine, strict=True):
-        np.testing.assert_allclose(grads[node], expected[twin], atol=1e-12)
-
-
-def test_homework_that_writes_to_dout():
-    def relu(x):
-        return np.maximum(x, 0), x
-
-    def relu_gradient(dout, x):
-        dout[x < 0] = 0
-        return dout
-
-    given = np.ones(2)
-    tape = Tape()
-    x = tape.param(np.array([-1.0, 1.0]))
-    y = tape((relu, relu_gradient), x) + tape((relu, relu_gradient), tape.scale(x, -1)) + x
-    assert np.array_equal(tape.backward(y, given, keep=y)[x], [-1 + 1, 1 + 1])
-    assert np.array_equal(given, [1, 1])
 
 
 def test_several_outputs(rng):
@@ -357,30 +287,6 @@ def test_a_gradient_of_none_adds_nothing():
     )
     grads = tape.backward(y, [5.0])
     assert np.array_equal(grads["x"], [0, 0, 5]) and np.array_equal(grads["i"], [0])
-
-
-def test_gradients_are_the_users_own(rng):
-    """No two share memory, and none shares it with what was given, whatever the pairs return."""
-    values = [rng.standard_normal((2, 3)) for _ in range(3)]
-    dout = rng.standard_normal((2, 6))
-    tape = Tape()
-    nodes = [tape.param(value) for value in values]
-    out = tape.concat([tape.add(*nodes), nodes[2]])
-    grads = tape.backward(out, dout, keep=out)
-    arrays = [*values, dout, grads[out], *(grads[node] for node in nodes)]
-    for i, a in enumerate(arrays):
-        assert not any(np.shares_memory(a, b) for b in arrays[:i])
-    assert all(a.flags.writeable and a.flags.c_contiguous for a in arrays)
-    assert np.array_equal(grads[nodes[0]], dout[:, :3]) and np.array_equal(grads[out], dout)
-
-    tape = Tape()
-    x = tape.param(values[0])
-    y = tape(lambda x: (x.sum(), x), x, backward=lambda d, x: np.broadcast_to(d, x.shape))
-    assert tape.backward(y)[x].flags.writeable
-    tape = Tape()
-    x = tape.param(values[0])
-    y = tape(lambda x: ((x * x).sum() / 2, x), x, backward=lambda d, x: x)  # the parameter itself
-    assert not np.shares_memory(tape.backward(y)[x], values[0])
 
 
 def test_float32_stays(rng):
@@ -533,7 +439,10 @@ CASES = [
     (lambda t, w: t.concat([w, np.ones((3, 3))]), ValueError, r"nodes\[1\] has shape .* may differ in axis 1 only"),
     (lambda t, w: t.concat([w, np.ones(3)]), ValueError, r"nodes\[1\] has shape \(3,\)"),
     (lambda t, w: t.flatten(1.0), ValueError, "node has no axes"),
-    (lambda t, w: t.scale(w, "2"), TypeError, "factor must be a number, got '2'"),
+    (lambda t, w: t.scale(w, "2"), TypeError, "factor must be a finite number, got '2'"),
+    (lambda t, w: t.scale(w, True), TypeError, "factor must be a finite number, got True"),
+    (lambda t, w: np.inf * w, ValueError, "factor must be a finite number, got inf"),
+    (lambda t, w: w * w, TypeError, r"factor must be a finite number, got Node\('w'"),
     (lambda t, w: t.backward(w), ValueError, r"is no loss; give dout, the gradient by it, of shape \(2, 3\)"),
     (lambda t, w: t.backward(w, np.ones(3)), ValueError, r"dout has shape \(3,\), but the output .* shape \(2, 3\)"),
     (lambda t, w: t.backward(w.value), TypeError, "node must be a Node, got ndarray"),

@@ -273,6 +273,52 @@ def test_branches():
     assert net.receptive_field == () and str(net).splitlines()[5].split()[-2:] == ["-", "-"]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("kind", ["concat", "add"])
+def test_branches_of_which_one_is_flattened(kind, order):
+    """Units that see one cell beside units that see all: no field is theirs, in whatever order the branches stand."""
+    branches = (["flatten"], [("affine", 16)])[::order]
+    net = summarize([(kind, *branches), ("affine", 3)], (1, 1, 4, 4))
+    assert [layer.receptive_field for layer in net.layers[-2:]] == [(), ()]
+    net = summarize([(kind, [("affine", 16)], ["global_avg_pool", ("affine", 16)]), ("affine", 3)], (1, 1, 4, 4))
+    assert [field.size for field in net.receptive_field] == [4, 4]
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("stride", [Fraction(1, 2), Fraction(2, 3), Fraction(3, 4), (Fraction(3, 2), 2)])
+def test_operations_of_strides_below_1(stride, rank, rng):
+    """Against the multiply-adds of a convolution of ones that is run: each adds 1, and none is of an inserted zero."""
+    shape = (2, 4, *(9, 8)[:rank])
+    stride = stride[:rank] if isinstance(stride, tuple) else stride
+    options = {"stride": stride, "groups": 2}
+    net = summarize([("conv", 6, 3, options)], shape)
+    assert net.flops == 2 * fastconv.conv(np.ones(shape), np.ones((6, 2, *(3,) * rank)), **options).sum()
+
+
+def test_operations_of_a_stride_below_1_are_those_of_its_transposed_twin():
+    net = summarize([("conv", 4, 3, Fraction(1, 2), "same")], (1, 3, 8, 8))
+    twin = summarize([("conv_transpose", 4, 3, 2, 1, {"output_pad": 1})], (1, 3, 8, 8))
+    assert net.out_shape == twin.out_shape and twin.flops == 13_824
+    assert 13_824 - 2 * 12 * (8 * 3 * 2) <= net.flops <= 13_824  # pads count, and what is cut off does not
+    # Mirrors are of the upsampled grid, which has to be made.
+    mirrored = summarize([("conv", 4, 3, Fraction(1, 2), "same", {"pad_mode": "reflect"})], (1, 3, 8, 8))
+    assert mirrored.flops == 2 * 4 * 27 * 16 * 16
+
+
+@pytest.mark.parametrize("stride", [Fraction(2, 1), (Fraction(2), 2)])
+def test_fractions_that_are_whole(stride):
+    net, plain = (summarize([("conv", 4, 3, s, 1), "relu"], (1, 3, 8, 8)) for s in (stride, 2))
+    assert net.layers == plain.layers and net.receptive_field == (receptive_field([(3, 2, 1)]),) * 2
+
+
+def test_a_table_seeds_no_generator():
+    np.random.seed(3)  # noqa: NPY002 - the global one, which dropout seeds
+    first = np.random.random_sample()  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002
+    summarize([("dropout", 0.5, {"seed": 1})], (1, 4))
+    assert np.random.random_sample() == first  # noqa: NPY002
+
+
 def test_without_spatial_axes():
     net = summarize([("affine", 100), "relu", "batchnorm", ("affine", 10, {"bias": False})], (32, 784))
     assert net.n_params == 785 * 100 + 200 + 1000 and net.flops == 2 * 32 * (78_400 + 1000)
@@ -337,7 +383,21 @@ X = (1, 4, 8, 8)
         ([("max_pool", 2, 2, 0, 1, 5)], X, TypeError, "there are 5 values, but at most 4 have a place: kernel_size"),
         ([("max_pool", 2, {"kernel_size": 2})], X, TypeError, "got 'kernel_size' both in pool_param and as a keyword"),
         ([("avg_pool", 9)], X, ValueError, "layers[0], avg_pool: spatial axis 0: the kernel covers 9 cells"),
-        ([("groupnorm", 3)], X, ValueError, "G is 3, which must divide the 4 channels of its input (1, 4, 8, 8)"),
+        ([("groupnorm", 3)], X, ValueError, "groupnorm: G is 3, which does not divide the 4 channels of x (1, 4, 8, 8)"),
+        ([("groupnorm", 2.0)], X, TypeError, "layers[0], groupnorm: G must be an int >= 1, got 2.0"),
+        ([("groupnorm", 2, {"eps": -3})], X, ValueError, "layers[0], groupnorm: eps must be a finite number >= 0"),
+        ([("batchnorm", {"eps": -3})], X, ValueError, "layers[0], batchnorm: eps must be a finite number >= 0, got -3"),
+        ([("batchnorm", {"momentum": 2})], X, ValueError, "momentum must be a finite number >= 0 and <= 1, got 2"),
+        ([("layernorm", {"eps": "0"})], X, TypeError, "layers[0], layernorm: eps must be a finite number >= 0, got '0'"),
+        ([("leaky_relu", "foo")], X, TypeError, "layers[0], leaky_relu: slope must be a finite number, got 'foo'"),
+        ([("dropout", 7)], X, ValueError, "layers[0], dropout: p "),
+        ([("dropout", {"mode": "no"})], X, ValueError, "layers[0], dropout: mode in dropout_param is 'no'"),
+        ([("dropout", {"seed": 1.5})], X, TypeError, "layers[0], dropout: seed must be an int >= 0, got 1.5"),
+        ([("lrn", 0)], X, ValueError, "layers[0], lrn: size must be an int >= 1, got 0"),
+        ([("lrn", 5, "1")], X, TypeError, "layers[0], lrn: alpha must be a finite number, got '1'"),
+        (["flatten", "lrn"], X, ValueError, "layers[1], lrn: its input is (1, 256), which has no spatial axes"),
+        (["flatten", "spatial_batchnorm"], X, ValueError, "layers[1], spatial_batchnorm: its input is (1, 256)"),
+        (["flatten", ("spatial_groupnorm", 2)], X, ValueError, "layers[1], spatial_groupnorm: its input is (1, 256)"),
         ([("conv_transpose", 3, 3, {"groups": 2})], X, ValueError, "groups is 2, which must divide the 3 filters"),
         ([("conv_transpose", 4, 3, 2, {"output_pad": 2})], X, ValueError, "output_pad 2 must be smaller than the larger"),
         ([("upsample", 0)], X, ValueError, "layers[0], upsample: factor must be an int >= 1, got 0"),

@@ -39,13 +39,23 @@ def name_of(function: Any) -> str:
 
 
 def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
-    """What stands beside `forward` in its module under the name of its backward."""
+    """What stands beside `forward` under the name of its backward: in its module, or for a method in its object."""
     name = name_of(forward)
     if "forward" not in name:
         return None
-    plain = forward if isinstance(forward, FunctionType) and not hasattr(forward, "__wrapped__") else unwrap(forward)
-    found = getattr(plain, "__globals__", {}).get(name.replace("forward", "backward"))
+    beside = name.replace("forward", "backward")
+    plain: Any = forward
+    if not isinstance(forward, FunctionType) or hasattr(forward, "__wrapped__"):
+        plain = unwrap(forward, stop=lambda function: hasattr(function, "__self__"))
+    # A method has globals, too, but what its module has under that name is no method of its object.
+    owner = getattr(plain, "__self__", None)
+    found = getattr(plain, "__globals__", {}).get(beside) if owner is None else getattr(owner, beside, None)
     return found if callable(found) else None
+
+
+def _home(function: Any) -> str:
+    """The module that a function's code is in; `__module__` is another's where a wrapper took it over."""
+    return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
 def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tuple) -> dict[str, bool]:
@@ -68,31 +78,43 @@ class Sums:
     def __init__(self, kept: Iterable[int]) -> None:
         self.arrays: dict[int, np.ndarray] = {}
         self._kept = frozenset(kept)
-        #: Those made here, which may be added to in place. Others may be a cache, a view, or another's gradient.
-        self._made: set[int] = set()
+        #: Those whose memory is nobody else's. Others may be a cache, a view, another's gradient or the user's array.
+        self._own: set[int] = set()
 
-    def put(self, index: int, gradient: np.ndarray) -> None:
+    def put(self, index: int, gradient: np.ndarray, own: bool) -> None:
         before = self.arrays.get(index)
         if before is None:
             self.arrays[index] = gradient
-        elif index in self._made and np.result_type(before, gradient) == before.dtype:
+            if own:
+                self._own.add(index)
+        elif index in self._own and np.result_type(before, gradient) == before.dtype:
             np.add(before, gradient, out=before)
         else:
             self.arrays[index] = np.asarray(before + gradient)
-            self._made.add(index)
+            self._own.add(index)
 
     def take(self, index: int, to_write: bool) -> np.ndarray | None:
         """The gradient by a node, whose sum is complete; one that may be written to is nobody else's."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
-        if to_write and gradient is not None and (index in self._kept or index not in self._made):
+        if to_write and gradient is not None and (index in self._kept or index not in self._own):
             return gradient.copy()
         return gradient
+
+    def result(self, index: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """The gradient by a node as it is given away."""
+        gradient = self.arrays.get(index)
+        if gradient is None:
+            return np.zeros(shape, dtype)
+        return _arrays.prepare(gradient, dtype) if index in self._own else np.array(gradient, dtype, order="C")
 
 
 def go_back(record: Record, sums: Sums) -> None:
     """The gradients of one call's arguments from those of its outputs."""
     # Homework writes to dout (dout[x < 0] = 0), which may be another branch's, too; nothing of fastconv does.
-    foreign = not str(getattr(record.backward, "__module__", "")).startswith("fastconv.")
+    home = _home(record.backward)
+    foreign = not home.startswith("fastconv.")
+    # The layers return memory of its own for each gradient; joins and losses pass on what they were given.
+    own = not foreign and not home.startswith("fastconv.graph.")
     douts = [sums.take(index, foreign) for index, _, _ in record.outputs]
     if all(dout is None for dout in douts):
         return
@@ -125,30 +147,13 @@ def go_back(record: Record, sums: Sums) -> None:
                 f"the backward of {record.name} returned a gradient of shape {array.shape} for argument {i}, "
                 f"which has shape {shape}"
             )
-        sums.put(index, array)
+        sums.put(index, array, own)
 
 
-def finish(leaves: list[Leaf], kept: dict[int, Any], sums: Sums, given: np.ndarray) -> dict[int, np.ndarray]:
+def finish(leaves: list[Leaf], kept: dict[int, Any], sums: Sums) -> dict[int, np.ndarray]:
     """Every gradient asked for, in the float dtype of its node's value and memory of its own."""
-    owners = {id(_root(given)), *(id(_root(leaf.value)) for leaf in leaves)}
-    found = {}
-    for index, value in {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}.items():
-        dtype = _arrays.result_dtype(np.asarray(value))
-        gradient = sums.arrays.get(index)
-        if gradient is None:
-            gradient = np.zeros(np.shape(value), dtype)
-        elif id(_root(gradient)) in owners or not gradient.flags.writeable:
-            gradient = np.array(gradient, dtype, order="C")
-        else:
-            gradient = _arrays.prepare(gradient, dtype)
-        owners.add(id(_root(gradient)))
-        found[index] = gradient
-    return found
-
-
-def _root(array: np.ndarray) -> Any:
-    """The object whose memory an array is in."""
-    root: Any = array
-    while isinstance(root, np.ndarray) and root.base is not None:
-        root = root.base
-    return root
+    values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
+    return {
+        index: sums.result(index, np.shape(value), _arrays.result_dtype(np.asarray(value)))
+        for index, value in values.items()
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +61,7 @@ class Node:
         return self._tape.add(other, self)
 
     def __mul__(self, factor: Any) -> Node:
-        return self._tape.scale(self, float(factor)) if isinstance(factor, numbers.Real) else NotImplemented
+        return self._tape.scale(self, factor)
 
     __rmul__ = __mul__
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_bool
+from fastconv._options import as_bool, as_number
 from fastconv.graph import _joins
 from fastconv.graph._back import Leaf, Record, Sums, find_backward, finish, go_back, name_of, needs_of
 from fastconv.graph._node import Gradients, Node
@@ -156,8 +156,8 @@ class Tape:
         forward : callable, or tuple of two
             ``forward(*args, **options) -> (out, cache)``, or the pair
             ``(forward, backward)``. Several outputs are ``(out1, out2, cache)``.
-            A loss, ``(loss, gradient)``, is known by ``loss`` in its name; see
-            `loss` for those of other names.
+            A loss, ``(loss, gradient)``, is known by ``loss`` as a word of its
+            name, between underscores or at an end; see `loss` for those of other names.
         *args
             Its arguments: nodes, and anything else, which counts as constant.
         backward : callable, optional
@@ -165,7 +165,8 @@ class Tape:
             gradients of the first arguments, one array or a tuple in their
             order, None where there is none. If not given, it is what stands beside
             `forward` under the same name with ``backward`` for ``forward``, as
-            `conv_backward` beside `conv_forward`. Where it has arguments such
+            `conv_backward` beside `conv_forward`; for a method of an object it is a
+            method of that object. Where it has arguments such
             as ``need_dx``, they say whether the gradient of ``x`` is wanted.
         **options
             Further arguments of `forward`; no nodes.
@@ -387,6 +388,8 @@ class Tape:
         ------
         TypeError
             If `factor` is not a number.
+        ValueError
+            If it is not finite.
 
         Examples
         --------
@@ -396,9 +399,7 @@ class Tape:
         >>> tape.scale(tape.input(np.ones(2)), 0.5).value
         array([0.5, 0.5])
         """
-        if not isinstance(factor, numbers.Real):
-            raise TypeError(f"factor must be a number, got {factor!r}")
-        return self((_joins.scale_forward, _joins.scale_backward), node, float(factor))
+        return self((_joins.scale_forward, _joins.scale_backward), node, as_number("factor", factor))
 
     def backward(self, node: Node, dout: Any = None, *, keep: Node | Iterable[Node] = ()) -> Gradients:
         """Take gradients back from `node` to every parameter; once for each tape.
@@ -467,13 +468,13 @@ class Tape:
         given = _arrays.cast_gradient("dout", dout, node.shape, dtype)
         kept = {other._index: other.value for other in others}
         sums = Sums(kept)
-        sums.put(node._index, given)
+        sums.put(node._index, given, own=False)
         records, self._records = self._records, []
         leaves, self._leaves, self._spent = self._leaves, [], True
         while records:
             go_back(records.pop(), sums)
         names = {name: index for name, index in self._names.items() if index is not None}
-        return Gradients(self, names, finish(leaves, kept, sums, given))
+        return Gradients(self, names, finish(leaves, kept, sums))
 
     def _check_open(self) -> None:
         if self._spent:

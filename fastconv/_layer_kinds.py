@@ -1,4 +1,7 @@
-"""The kinds of layers that `summarize` knows: what each takes, and what it makes of a shape."""
+"""The kinds of layers that `summarize` knows: what each takes, and what it makes of a shape.
+
+Options are checked by running the layer itself on an empty batch, so that its own rules hold.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import layers
+from fastconv import _threads, layers
 from fastconv._axis import Axis
 from fastconv._fractional import resolve_fractional
 from fastconv._options import as_bool, as_groups, as_int, merge_options, per_axis, split_fractions
 from fastconv._receptive import ReceptiveField
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, resolve_transpose
+from fastconv.algorithms import check_name
 from fastconv.geometry import GEOMETRY_DEFAULTS, conv_geometry
 from fastconv.layers import pooling
+
+#: For layers whose options do not depend on shapes.
+_NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
 class Flow(NamedTuple):
@@ -46,6 +53,14 @@ def _spatial(shape: tuple[int, ...]) -> int:
     return len(shape) - 2
 
 
+def _settings(where: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Options that make the geometry; those that a call has besides are checked."""
+    settings = merge_options(where, {**defaults, "algorithm": "auto", "threads": None}, options)
+    check_name(settings.pop("algorithm"))
+    _threads.resolve(settings.pop("threads"))
+    return settings
+
+
 def _conv(
     flow: Flow,
     filters: Any,
@@ -57,9 +72,7 @@ def _conv(
     **options: Any,
 ) -> Step:
     shape, rank = flow.shape, _spatial(flow.shape)
-    settings = merge_options("conv", {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}, options)
-    settings |= {"stride": stride, "pad": pad, "dilation": dilation}
-    settings = {name: settings[name] for name in GEOMETRY_DEFAULTS}
+    settings = _settings("conv", GEOMETRY_DEFAULTS, options) | {"stride": stride, "pad": pad, "dilation": dilation}
     group = shape[1] // as_int("groups", settings["groups"], 1)
     w_shape = (as_int("filters", filters, 1), group, *per_axis("kernel_size", kernel_size, rank, 1))
     n_params = math.prod(w_shape) + w_shape[0] * as_bool("bias", bias)
@@ -76,9 +89,7 @@ def _conv_transpose(
     flow: Flow, filters: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0, *, bias: Any = True, **options: Any
 ) -> Step:
     shape, rank = flow.shape, _spatial(flow.shape)
-    settings = merge_options("conv_transpose", {**TRANSPOSE_DEFAULTS, "algorithm": "auto", "threads": None}, options)
-    settings |= {"stride": stride, "pad": pad}
-    settings = {name: settings[name] for name in TRANSPOSE_DEFAULTS}
+    settings = _settings("conv_transpose", TRANSPOSE_DEFAULTS, options) | {"stride": stride, "pad": pad}
     filters, groups = as_int("filters", filters, 1), as_int("groups", settings["groups"], 1)
     if filters % groups:
         raise ValueError(f"groups is {groups}, which must divide the {filters} filters")
@@ -106,7 +117,9 @@ def _pool(where: str, flow: Flow, args: tuple, options: dict[str, Any]) -> Step:
     names = ("kernel_size", "stride", "pad", "dilation")
     if len(args) > len(names):
         raise TypeError(f"there are {len(args)} values, but at most {len(names)} have a place: {', '.join(names)}")
-    geometry, _ = pooling.resolve(where, flow.shape, dict(zip(names, args, strict=False)), options)
+    pool_param = dict(zip(names, args, strict=False))
+    geometry, _ = pooling.resolve(where, flow.shape, pool_param, options)
+    getattr(layers, where)(np.empty((0, *flow.shape[1:])), pool_param, **options)
     return Step(geometry.out_shape, axes=geometry.axes)
 
 
@@ -139,10 +152,6 @@ def _flatten(flow: Flow) -> Step:
 
 def _same(flow: Flow) -> Step:
     return Step(flow.shape)
-
-
-#: Of these the layers check options by running on nothing, so that their own rules hold.
-_NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
 def _leaky_relu(flow: Flow, slope: Any = 0.01) -> Step:

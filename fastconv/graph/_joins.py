@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_int
+from fastconv._options import as_int, as_number
+
+if TYPE_CHECKING:
+    from fastconv.graph._node import Node
 
 
 def loss_backward(dloss: np.ndarray, gradients: Any) -> tuple:
@@ -78,3 +82,136 @@ def scale_forward(value: Any, factor: float) -> tuple[Any, float]:
 
 def scale_backward(dout: np.ndarray, factor: float) -> np.ndarray:
     return dout * dout.dtype.type(factor)
+
+
+class Joins:
+    """What a tape has of its own to join values by; all else on it is a pair."""
+
+    #: The tape's: it runs a pair and records it.
+    __call__: Callable[..., Any]
+
+    def add(self, *nodes: Any) -> Node:
+        """The sum of values, as of a skip connection and what it skips; also ``a + b``.
+
+        Parameters
+        ----------
+        *nodes : Node or array_like
+            Of one shape; there is no broadcasting.
+
+        Returns
+        -------
+        Node
+
+        Raises
+        ------
+        ValueError
+            If there are none, or their shapes differ.
+
+        References
+        ----------
+        K. He et al., "Deep residual learning for image recognition",
+        arXiv:1512.03385.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> tape = Tape()
+        >>> tape.add(tape.input(np.ones(2)), tape.input(np.arange(2.0))).value
+        array([1., 2.])
+        """
+        return self((add_forward, add_backward), *nodes)
+
+    def concat(self, nodes: Sequence[Any], axis: int = 1) -> Node:
+        """Values side by side, as the branches of an inception module.
+
+        Parameters
+        ----------
+        nodes : sequence of Node or array_like
+            Equal in all axes but one.
+        axis : int, default 1
+            That axis; channels by default.
+
+        Returns
+        -------
+        Node
+
+        Raises
+        ------
+        ValueError
+            If there are none, or shapes do not fit.
+        TypeError
+            If `nodes` is a single node.
+
+        References
+        ----------
+        C. Szegedy et al., "Going deeper with convolutions", arXiv:1409.4842.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> tape = Tape()
+        >>> tape.concat([tape.input(np.ones((1, 2, 5, 5))), tape.input(np.ones((1, 3, 5, 5)))]).shape
+        (1, 5, 5, 5)
+        """
+        if not isinstance(nodes, (list, tuple)):
+            raise TypeError(f"nodes must be a list of nodes, got {type(nodes).__name__}")
+        return self((concat_forward, concat_backward), *nodes, axis=axis)
+
+    def flatten(self, node: Any) -> Node:
+        """Each row as one line, ``(N, C, *spatial)`` to ``(N, D)``.
+
+        Parameters
+        ----------
+        node : Node
+            Of at least one axis.
+
+        Returns
+        -------
+        Node
+            Its value is a view of that of `node` where it can be.
+
+        Raises
+        ------
+        ValueError
+            For a node without axes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> tape = Tape()
+        >>> tape.flatten(tape.input(np.ones((2, 3, 4, 4)))).shape
+        (2, 48)
+        """
+        return self((flatten_forward, flatten_backward), node)
+
+    def scale(self, node: Any, factor: float) -> Node:
+        """A value times a number, as the weight of an auxiliary loss; also ``factor * node``.
+
+        Parameters
+        ----------
+        node : Node
+        factor : float
+
+        Returns
+        -------
+        Node
+
+        Raises
+        ------
+        TypeError
+            If `factor` is not a number.
+        ValueError
+            If it is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> tape = Tape()
+        >>> tape.scale(tape.input(np.ones(2)), 0.5).value
+        array([0.5, 0.5])
+        """
+        return self((scale_forward, scale_backward), node, as_number("factor", factor))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_bool, as_number
+from fastconv._options import as_bool
 from fastconv.graph import _joins
 from fastconv.graph._back import Leaf, Record, Sums, find_backward, finish, go_back, name_of, needs_of
 from fastconv.graph._node import Gradients, Node
 
 
-class Tape:
+class Tape(_joins.Joins):
     """Records forward/backward pairs as they run, and takes gradients back through all of them.
 
     A tape is for one forward and one backward pass. Values may be used any
@@ -274,132 +274,6 @@ class Tape:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
             raise TypeError(f"{name} returned {got}; a loss must return (loss, gradient), the loss a number")
         return self._record(name, _joins.loss_backward, args, result[:1], result[1], {})[0]
-
-    def add(self, *nodes: Any) -> Node:
-        """The sum of values, as of a skip connection and what it skips; also ``a + b``.
-
-        Parameters
-        ----------
-        *nodes : Node or array_like
-            Of one shape; there is no broadcasting.
-
-        Returns
-        -------
-        Node
-
-        Raises
-        ------
-        ValueError
-            If there are none, or their shapes differ.
-
-        References
-        ----------
-        K. He et al., "Deep residual learning for image recognition",
-        arXiv:1512.03385.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastconv.graph import Tape
-        >>> tape = Tape()
-        >>> tape.add(tape.input(np.ones(2)), tape.input(np.arange(2.0))).value
-        array([1., 2.])
-        """
-        return self((_joins.add_forward, _joins.add_backward), *nodes)
-
-    def concat(self, nodes: Sequence[Any], axis: int = 1) -> Node:
-        """Values side by side, as the branches of an inception module.
-
-        Parameters
-        ----------
-        nodes : sequence of Node or array_like
-            Equal in all axes but one.
-        axis : int, default 1
-            That axis; channels by default.
-
-        Returns
-        -------
-        Node
-
-        Raises
-        ------
-        ValueError
-            If there are none, or shapes do not fit.
-        TypeError
-            If `nodes` is a single node.
-
-        References
-        ----------
-        C. Szegedy et al., "Going deeper with convolutions", arXiv:1409.4842.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastconv.graph import Tape
-        >>> tape = Tape()
-        >>> tape.concat([tape.input(np.ones((1, 2, 5, 5))), tape.input(np.ones((1, 3, 5, 5)))]).shape
-        (1, 5, 5, 5)
-        """
-        if not isinstance(nodes, (list, tuple)):
-            raise TypeError(f"nodes must be a list of nodes, got {type(nodes).__name__}")
-        return self((_joins.concat_forward, _joins.concat_backward), *nodes, axis=axis)
-
-    def flatten(self, node: Any) -> Node:
-        """Each row as one line, ``(N, C, *spatial)`` to ``(N, D)``.
-
-        Parameters
-        ----------
-        node : Node
-            Of at least one axis.
-
-        Returns
-        -------
-        Node
-            Its value is a view of that of `node` where it can be.
-
-        Raises
-        ------
-        ValueError
-            For a node without axes.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastconv.graph import Tape
-        >>> tape = Tape()
-        >>> tape.flatten(tape.input(np.ones((2, 3, 4, 4)))).shape
-        (2, 48)
-        """
-        return self((_joins.flatten_forward, _joins.flatten_backward), node)
-
-    def scale(self, node: Any, factor: float) -> Node:
-        """A value times a number, as the weight of an auxiliary loss; also ``factor * node``.
-
-        Parameters
-        ----------
-        node : Node
-        factor : float
-
-        Returns
-        -------
-        Node
-
-        Raises
-        ------
-        TypeError
-            If `factor` is not a number.
-        ValueError
-            If it is not finite.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastconv.graph import Tape
-        >>> tape = Tape()
-        >>> tape.scale(tape.input(np.ones(2)), 0.5).value
-        array([0.5, 0.5])
-        """
-        return self((_joins.scale_forward, _joins.scale_backward), node, as_number("factor", factor))
 
     def backward(self, node: Node, dout: Any = None, *, keep: Node | Iterable[Node] = ()) -> Gradients:
         """Take gradients back from `node` to every parameter; once for each tape.

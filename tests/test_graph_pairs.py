@@ -1,11 +1,13 @@
 """Pairs on the tape: which backward is found, what it is told, and whose memory gradients are in."""
 
+import copy
 import functools
 import sys
 
 import numpy as np
 import pytest
 
+import fastconv
 from fastconv import affine_forward, conv_forward, max_pool_forward, relu_forward
 from fastconv.compat import cs231n
 from fastconv.graph import Tape
@@ -222,3 +224,62 @@ def test_gradients_of_layers_are_not_copied(monkeypatch):
     monkeypatch.setattr(np, "array", copy)
     tape.backward(y, dout)
     assert (3, 4) not in made
+
+
+BN = {"mode": "train"}
+POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
+X, ROWS = np.arange(64.0).reshape(2, 2, 4, 4), np.arange(6.0).reshape(2, 3)
+W, B, UNITS = np.ones((2, 2, 3, 3)), np.ones(2), np.ones(3)
+CALLS = {
+    "affine": (ROWS, np.ones((3, 2)), B),
+    "affine_relu": (ROWS, np.ones((3, 2)), B),
+    "avg_pool": (X, POOL),
+    "batchnorm": (ROWS, UNITS, UNITS, BN),
+    "conv": (X, W, B, {"stride": 1, "pad": 1}),
+    "conv_bn_relu": (X, W, B, B, B, {"stride": 1, "pad": 1}, BN),
+    "conv_relu": (X, W, B, {"stride": 1, "pad": 1}),
+    "conv_relu_pool": (X, W, B, {"stride": 1, "pad": 1}, POOL),
+    "conv_transpose": (X, W, B),
+    "dropout": (X, {"p": 0.5, "mode": "test"}),
+    "global_avg_pool": (X,),
+    "global_max_pool": (X,),
+    "layernorm": (ROWS, UNITS, UNITS),
+    "leaky_relu": (X,),
+    "lp_pool": (X, POOL),
+    "lrn": (X, {"size": 3}),
+    "max_pool": (X, POOL),
+    "pool": (X, {"kernel_size": 1}, lambda windows: windows.sum(axis=-1), lambda windows, out: np.ones_like(windows)),
+    "relu": (X,),
+    "sigmoid": (X,),
+    "spatial_batchnorm": (X, B, B, BN),
+    "spatial_groupnorm": (X, B, B, 2),
+    "tanh": (X,),
+}
+
+
+def test_every_pair_of_fastconv_is_called_below():
+    assert {f"{name}_backward" for name in CALLS} == {name for name in fastconv.__all__ if name.endswith("_backward")}
+
+
+def arrays_in(*values):
+    for value in values:
+        if isinstance(value, np.ndarray):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from arrays_in(*value)
+
+
+PAIRS = [(module, name) for module in (fastconv, cs231n) for name in module.__all__ if "_forward" in name]
+
+
+@pytest.mark.parametrize(("module", "name"), PAIRS, ids=[f"{m.__name__}.{n}" for m, n in PAIRS])
+def test_layers_return_memory_of_its_own_for_each_gradient(module, name):
+    """Which is why the tape adds to it in place, and hands it out as it is."""
+    args = copy.deepcopy(CALLS[name.split("_forward")[0]])
+    out, cache = getattr(module, name)(*args)
+    dout = np.ones(out.shape)
+    gradients = list(arrays_in(getattr(module, name.replace("forward", "backward"))(dout, cache)))
+    for gradient in gradients:
+        assert gradient.flags.writeable
+        others = (other for other in arrays_in(dout, out, args, cache, gradients) if other is not gradient)
+        assert not any(np.shares_memory(gradient, other) for other in others)

@@ -87,8 +87,11 @@ def as_groups(name: str, value: Any, x_shape: tuple[int, ...]) -> int:
 def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf) -> float:
     """`value` as a finite float from `minimum` to `maximum`; bools and None are refused."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if number and minimum <= value <= maximum and math.isfinite(value):
-        return float(value)
+    try:
+        if number and minimum <= value <= maximum and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an int beyond all floats
+        pass
     ends = [f"{sign} {end:g}" for sign, end in ((">=", minimum), ("<=", maximum)) if math.isfinite(end)]
     raise (ValueError if number else TypeError)(
         f"{name} must be a finite number{' ' if ends else ''}{' and '.join(ends)}, got {value!r}"
@@ -158,3 +161,10 @@ def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:
     if math.prod(shape) > sys.maxsize or any(size > sys.maxsize for size in shape):
         raise ValueError(f"{name} {shape} has more elements than can be addressed")
     return shape
+
+
+def is_training(mode: Any, param_name: str) -> bool:
+    """Whether `mode` is ``'train'``, else ``'test'``; anything else is refused."""
+    if isinstance(mode, str) and mode in ("train", "test"):
+        return mode == "train"
+    raise ValueError(f"mode in {param_name} is {mode!r}; legal are 'train' and 'test'")

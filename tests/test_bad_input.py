@@ -291,6 +291,16 @@ CASES = [
     (lambda: batch_norm(bn_param={"mode": "train", "eps": -1}), ValueError, "eps must be a finite number >= 0, got -1"),
     (lambda: batch_norm(bn_param={"mode": "train", "eps": True}), TypeError, "eps must be a finite number >= 0"),
     (
+        lambda: batch_norm(bn_param={"mode": "train", "eps": 10**400}),
+        ValueError,
+        "eps must be a finite number >= 0, got 1000",
+    ),
+    (
+        lambda: batch_norm(bn_param={"mode": "test", "running_var": np.array([1, 1, -0.5, 1])}),
+        ValueError,
+        r"running_var in bn_param must be >= 0, got -0\.5 among its values",
+    ),
+    (
         lambda: batch_norm(bn_param={"mode": "train", "momentum": 1.5}),
         ValueError,
         "momentum must be a finite number >= 0 and <= 1, got 1.5",
@@ -335,6 +345,7 @@ CASES = [
     (lambda: layers.lrn_forward(X, {}), ValueError, "lrn_param has no 'size'"),
     (lambda: layers.lrn_forward(X, None), ValueError, "lrn_param has no 'size'"),
     (lambda: layers.lrn_forward(X, {"size": 0}), ValueError, "size must be an int >= 1, got 0"),
+    (lambda: layers.lrn_forward(X, {"size": 10**400}), ValueError, "size must be an int from 1 to [0-9]+, got 1000"),
     (lambda: layers.lrn_forward(X, {"size": 5, "k": "2"}), TypeError, "k must be a finite number, got '2'"),
     (lambda: layers.lrn_forward(X, {"size": 5, "bias": 2}), TypeError, "unknown option 'bias'; known are size, alpha"),
     (lambda: layers.lrn_forward(X[0, 0], {"size": 5}), ValueError, "x has 2 axes"),

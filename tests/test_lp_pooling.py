@@ -26,7 +26,7 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", 
 def threads(blocks, monkeypatch):
     if blocks == "tiny":
         monkeypatch.setattr("fastconv.layers.lp_pooling._POWER_BYTES", 1)
-        monkeypatch.setattr("fastconv.layers.function_pooling._WINDOW_BYTES", 1)
+        monkeypatch.setattr("fastconv.layers._windows._WINDOW_BYTES", 1)
     return 1 if blocks == "as they are" else 3
 
 
@@ -96,6 +96,53 @@ def test_small_and_large_numbers():
         np.testing.assert_allclose(out[0, 0], np.array([1e-12, 1e12, 0]) * 2 ** (1 / p), rtol=1e-6)
         dx = lp_pool_backward(np.ones_like(out), cache)
         np.testing.assert_allclose(dx[0, 0], np.array([1, 1, 1, 1, 0, 0]) * 2 ** (1 / p - 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size", "p"),
+    [
+        (np.float64, 0.1, 400),
+        (np.float64, 5, 500),
+        (np.float64, 100, 200),
+        (np.float64, 1e-320, 3),
+        (np.float64, 1e300, 2.0001),
+        (np.float32, 1e-36, 9),
+        (np.float32, 1e36, 10),
+        (np.float32, 1e-30, 2.0001),
+    ],
+)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_powers_that_no_double_holds(dtype, size, p, stride, threads, rng):
+    """Beside windows of ordinary numbers and of zeros, which share cells with them at a stride of 1."""
+    x = rng.uniform(0.5, 1, (2, 3, 8, 6)) * rng.choice([-1, 1], (2, 3, 8, 6))
+    x[0, 1] *= size
+    x[1, :, :4] *= size
+    x[1, :, 5:] = 0
+    x = x.astype(dtype)
+    options = {"kernel_size": (3, 2), "stride": stride, "pad": 1}
+    geometry, table = geometry_and_windows(x.shape, options)
+    windows = windows_of(x, table)
+    peaks = np.abs(windows).max(axis=-1)
+    scaled = np.abs(windows) / np.where(peaks == 0, 1, peaks)[..., None]
+    roots = (scaled**p).sum(axis=-1) ** (1 / p)
+    out, cache = lp_pool_forward(x, options, p=p, threads=threads)
+    tiny, eps = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).eps
+    np.testing.assert_allclose(out, (peaks * roots).reshape(geometry.out_shape), rtol=4 * eps, atol=tiny)
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    shares = np.sign(windows) * (scaled / np.where(peaks == 0, 1, roots)[..., None]) ** (p - 1)
+    expected = back(shares * dout.reshape(peaks.shape)[..., None], table, x.shape)
+    # The norm is rounded before it is raised to p - 1; of numbers below the normal ones it has few digits.
+    rounding = p * (eps if size > np.finfo(dtype).tiny else tiny / size)
+    np.testing.assert_allclose(lp_pool_backward(dout, cache), expected, atol=10 * rounding)
+
+
+def test_range_of_squares():
+    """As documented: the kernels of p=2 sum squares in the dtype of x."""
+    for dtype, least, most in ((np.float32, 1.1e-19, 1.8e19), (np.float64, 1.5e-154, 1.3e154)):
+        x = np.array([[[least, 0, most, 0, 1.1 * most, 0]]], dtype)
+        out, cache = lp_pool_forward(x, kernel_size=2)
+        np.testing.assert_allclose(out[0, 0, :2], x[0, 0, :4:2], rtol=1e-6)
+        assert np.isinf(out[0, 0, 2]) and lp_pool_backward(np.ones_like(out), cache)[0, 0, 4] == 0
 
 
 def test_nan_and_inf_show():
@@ -223,8 +270,8 @@ BAD = [
     (lambda: lp_pool_forward(X, WINDOW, p=0.5), ValueError, "p must be a finite number >= 1, got 0.5"),
     (lambda: lp_pool_forward(X, WINDOW, p=np.inf), ValueError, "got inf; the limit is the maximum"),
     (lambda: lp_pool_forward(X, WINDOW, p=np.nan), ValueError, "p must be a finite number"),
-    (lambda: lp_pool_forward(X, WINDOW, p="2"), TypeError, "p must be a number >= 1, got '2'"),
-    (lambda: lp_pool_forward(X, WINDOW, p=True), TypeError, "p must be a number >= 1, got True"),
+    (lambda: lp_pool_forward(X, WINDOW, p="2"), TypeError, "p must be a finite number >= 1, got '2'"),
+    (lambda: lp_pool_forward(X, WINDOW, p=True), TypeError, "p must be a finite number >= 1, got True"),
     (lambda: lp_pool_forward(X, WINDOW, q=2), TypeError, "unknown option 'q'; known are kernel_size.* p"),
     (lambda: max_pool_forward(X, WINDOW, p=2), TypeError, "unknown option 'p'"),
     (lambda: lp_pool_forward(X, WINDOW, pad=2), ValueError, "smaller than the 2 cells"),

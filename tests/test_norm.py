@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import _threads, layers
+from fastconv import layers
 from fastconv.gradient_check import eval_numerical_gradient_array, rel_error
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
@@ -155,8 +155,16 @@ def test_constant_channels_are_the_shift(isa):
     np.testing.assert_allclose(out[:, 0], 4, atol=1e-9)
     np.testing.assert_allclose(out[:, 1], -1, atol=1e-9)
     assert np.all(np.isfinite(layers.spatial_batchnorm_backward(out, cache)[0]))
-    out, _ = layers.spatial_batchnorm_forward(x, np.ones(2), np.zeros(2), {"mode": "train", "eps": 0})
-    assert out.shape == x.shape  # 0 / 0 is nobody's number, but no error
+    # 0 / 0 is nobody's number, but no error, and no other channel's concern.
+    x = np.random.default_rng(0).standard_normal((3, 2, 5, 11))
+    x[:, 1] = 7
+    for given in (x, x.reshape(3, 2, -1)[..., :1]):
+        axes = (0, *range(2, given.ndim))
+        out, cache = layers.spatial_batchnorm_forward(given, np.ones(2), np.zeros(2), {"mode": "train", "eps": 0})
+        assert np.isnan(out[:, 1]).all()
+        np.testing.assert_allclose(out[:, :1], normalised(given[:, :1], axes, 0)[0], rtol=1e-12, atol=1e-14)
+        dx = layers.spatial_batchnorm_backward(given, cache)[0]
+        assert np.isnan(dx[:, 1]).all() and np.isfinite(dx[:, 0]).all()
 
 
 def test_nan_stays_in_its_channel(isa, rng):
@@ -172,24 +180,52 @@ def test_nan_stays_in_its_channel(isa, rng):
     assert np.array_equal(np.isnan(out).all(axis=2), [[1, 0, 0], [0, 1, 0]])
 
 
-def test_threads_do_not_change_a_bit(monkeypatch, rng):
-    monkeypatch.setattr(_threads, "SERIAL_BYTES", 0)
-    x, dout = rng.standard_normal((2, 3, 24, 31, 17)).astype(np.float32)
-    gamma = np.ones(24, np.float32)
+@dtypes
+@pytest.mark.parametrize(
+    "shape",
+    # Of many short sets a draw takes some at a time, and one is left at the end.
+    [(3, 24, 31, 17), (2, 2049, 7, 7), (1, 4097, 7, 7), (1, 4097, 3), (2, 2052, 1)],
+    ids=str,
+)
+def test_threads_do_not_change_a_bit(shape, dtype, isa, rng):
+    x, dout = rng.standard_normal((2, *shape)).astype(dtype)
+    gamma = np.ones(shape[1], dtype)
 
     def everything():
         out, cache = layers.spatial_batchnorm_forward(x, gamma, gamma, {"mode": "train"})
         results = [out, *layers.spatial_batchnorm_backward(dout, cache)]
-        out, cache = layers.spatial_groupnorm_forward(x, gamma, gamma, 4)
+        out, cache = layers.spatial_groupnorm_forward(x, gamma, gamma, 1 if shape[1] % 4 else 4)
         results += [out, *layers.spatial_groupnorm_backward(dout, cache)]
         out, cache = layers.lrn_forward(x, {"size": 5, "alpha": 1})
         return [*results, out, layers.lrn_backward(dout, cache)]
 
     with fastconv.threads(1):
         one = everything()
-    with fastconv.threads(2):
-        for _ in range(3):
-            assert all(map(np.array_equal, one, everything()))
+    for threads in (2, 3, 4):
+        with fastconv.threads(threads):
+            for _ in range(2):
+                assert all(map(np.array_equal, one, everything()))
+
+
+@dtypes
+def test_documented_range(dtype, isa, rng):
+    far, largest = (1e18, 1.8e19) if dtype == np.float32 else (1e150, 1.3e154)
+    x = rng.uniform(-1.0, 1.0, (64, 2, 40)) * far
+    axes = (0, 2)
+    for given in (x, x[..., :1]):
+        wide = given.astype(np.longdouble)
+        hat = ((wide - wide.mean(axes, keepdims=True)) / wide.std(axes, keepdims=True)).astype(float)
+        out, _ = layers.spatial_batchnorm_forward(
+            given.astype(dtype), np.ones(2, dtype), np.ones(2, dtype), {"mode": "train"}
+        )
+        np.testing.assert_allclose(out, hat + 1, atol=1e-5)
+        wide = wide.reshape(len(x), -1)
+        hat = ((wide - wide.mean(1, keepdims=True)) / wide.std(1, keepdims=True)).astype(float)
+        out, _ = layers.spatial_groupnorm_forward(given.astype(dtype), np.ones(2, dtype), np.ones(2, dtype), 1)
+        np.testing.assert_allclose(out.reshape(hat.shape), hat + 1, atol=1e-5)
+    param = {"size": 2, "alpha": 2, "beta": 0.5, "k": 0}
+    out, _ = layers.lrn_forward(np.array([[[largest]], [[1.1 * largest]]], dtype), param)
+    np.testing.assert_allclose(out.ravel(), [1, 0], rtol=1e-6)
 
 
 def strided(array):

@@ -27,7 +27,17 @@ cdef enum:
 PIECE = PIECE_ELEMENTS
 
 # The functions, as `each` takes them.
-RECTIFY, RECTIFY_GRADIENT, LEAK, SIGMOID, SIGMOID_GRADIENT, TANH, TANH_GRADIENT = range(7)
+cdef enum Function:
+    F_RECTIFY
+    F_RECTIFY_GRADIENT
+    F_LEAK
+    F_SIGMOID
+    F_SIGMOID_GRADIENT
+    F_TANH
+    F_TANH_GRADIENT
+
+RECTIFY, RECTIFY_GRADIENT, LEAK = F_RECTIFY, F_RECTIFY_GRADIENT, F_LEAK
+SIGMOID, SIGMOID_GRADIENT, TANH, TANH_GRADIENT = F_SIGMOID, F_SIGMOID_GRADIENT, F_TANH, F_TANH_GRADIENT
 
 
 # What all threads of a call read.
@@ -43,17 +53,17 @@ cdef struct Each:
 
 
 cdef inline fc_each_t kernel_of(int function, int dtype, int isa) noexcept nogil:
-    if function == 0:
+    if function == F_RECTIFY:
         return fc_rectify_table[dtype][isa]
-    if function == 1:
+    if function == F_RECTIFY_GRADIENT:
         return fc_rectify_gradient_table[dtype][isa]
-    if function == 2:
+    if function == F_LEAK:
         return fc_leak_table[dtype][isa]
-    if function == 3:
+    if function == F_SIGMOID:
         return fc_sigmoid_table[dtype][isa]
-    if function == 4:
+    if function == F_SIGMOID_GRADIENT:
         return fc_sigmoid_gradient_table[dtype][isa]
-    if function == 5:
+    if function == F_TANH:
         return fc_tanh_table[dtype][isa]
     return fc_tanh_gradient_table[dtype][isa]
 

@@ -11,13 +11,13 @@
 #define FC_MANTISSA 23
 #define FC_BIAS 127
 #define FC_TERMS 8
-#define FC_FARTHEST 87.0f /* e^-87 is a normal number */
+#define FC_FARTHEST 87.33654f /* e to the minus that is the least normal number, or barely more */
 #else
 #define FC_MAGIC 6755399441055744.0
 #define FC_MANTISSA 52
 #define FC_BIAS 1023
 #define FC_TERMS 14
-#define FC_FARTHEST 708.0
+#define FC_FARTHEST 708.396418532264
 #endif
 
 /* A float is read as a whole number of as many bits, and back. */

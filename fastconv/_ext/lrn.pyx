@@ -78,9 +78,11 @@ def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, 
 def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, words):
     """dx of `forward`; a row of `space` holds as many more rows of `width` numbers as there are channels."""
     cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, words)
-    r.dout = <const char*> run_of(dout, r.itemsize, False).at
+    cdef Run gradients = run_of(dout, r.itemsize, False)
+    r.dout = <const char*> gradients.at
     r.gradient = fc_lrn_gradient_table[dtype][isa]
     with nogil:
+        fc_check(gradients.n == r.N * r.layer.channels * r.layer.pitch)
         fc_check(r.space_bytes >= (r.layer.channels + r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
         fc_share(r.words, draw, &r)
 

@@ -2,6 +2,7 @@ import numpy as np
 
 COLUMNS: int
 
+def has_negative(numbers: np.ndarray) -> bool: ...
 def batch_forward(
     dtype: int,
     x: np.ndarray,

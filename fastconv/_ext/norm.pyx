@@ -92,24 +92,48 @@ cdef struct Norm:
     Py_ssize_t* words
 
 
-cdef Norm begin_call(int dtype, x, dout, to, mean, scale, shape, int isa, words) except *:
-    """What all have in common; there is no dout in forward, and where only sums are wanted nothing that they go to."""
+cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
+    """The n elements of an array."""
+    cdef Run run = run_of(array, itemsize, writable)
+    fc_check(run.n == n)
+    return run.at
+
+
+cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, int isa, words) except *:
+    """What all have in common; there is no dout in forward, and where only sums are wanted nothing that they go to.
+
+    Means and scales are of channels, or where `grouped` of the groups of each image.
+    """
     cdef Norm q
+    cdef Py_ssize_t sets
     cdef Run inputs, results, gradients
     q.itemsize = 8 if dtype else 4
     inputs = run_of(x, q.itemsize, False)
     results = inputs if to is None else run_of(to, q.itemsize, True)
     gradients = inputs if dout is None else run_of(dout, q.itemsize, False)
     q.N, q.C, q.S, q.G = shape
+    sets = q.N * q.G if grouped else q.C
     q.dtype, q.isa, q.train = dtype, isa, True
     q.x, q.dout, q.to = <const char*> inputs.at, <const char*> gradients.at, <char*> results.at
-    q.mean, q.scale, q.spread = <double*> run_of(mean, 8, True).at, <double*> run_of(scale, 8, True).at, NULL
+    q.mean, q.scale, q.spread = <double*> exactly(mean, sets, 8, True), <double*> exactly(scale, sets, 8, True), NULL
     q.gamma = q.beta = NULL
     q.gammas = q.betas = NULL
     q.sums, q.eps = NULL, 0
     q.words = numbers_of(words)
+    fc_check(q.C % q.G == 0)
     fc_check(inputs.n == q.N * q.C * q.S and results.n == inputs.n and gradients.n == inputs.n)
     return q
+
+
+def has_negative(numbers):
+    """Whether any of an array of doubles is below 0: what NumPy says too, but in the time of a small layer."""
+    cdef Run run = run_of(numbers, 8, False)
+    cdef const double* each = <const double*> run.at
+    cdef Py_ssize_t i
+    for i in range(run.n):
+        if each[i] < 0:
+            return True
+    return False
 
 
 def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, double eps, bint train, int isa, words):
@@ -118,9 +142,9 @@ def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, do
     `dtype` of x and y is 0 (float32) or 1 (float64), `shape` (N, C, S, 1); the
     rest are C doubles each. Where S is 1 an item is COLUMNS channels, else one.
     """
-    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, shape, isa, words)
-    q.spread = <double*> run_of(variance, 8, True).at
-    q.gamma, q.beta = <const double*> run_of(gamma, 8, False).at, <const double*> run_of(beta, 8, False).at
+    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, shape, isa, words)
+    q.spread = <double*> exactly(variance, q.C, 8, True)
+    q.gamma, q.beta = <const double*> exactly(gamma, q.C, 8, False), <const double*> exactly(beta, q.C, 8, False)
     q.eps, q.train = eps, train
     with nogil:
         fc_share(q.words, draw_batch_columns if q.S == 1 else draw_batch, &q)
@@ -176,8 +200,9 @@ cdef void draw_batch_columns(void* task) noexcept nogil:
 
 def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint train, int isa, words):
     """dx and sums (C, 2), dbeta and dgamma; `scale` as from `batch_forward`; without `train` moments are constants."""
-    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, shape, isa, words)
-    q.gamma, q.sums, q.train = <const double*> run_of(gamma, 8, False).at, <double*> run_of(sums, 8, True).at, train
+    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, False, shape, isa, words)
+    q.gamma, q.train = <const double*> exactly(gamma, q.C, 8, False), train
+    q.sums = <double*> exactly(sums, 2 * q.C, 8, True)
     with nogil:
         fc_share(q.words, draw_batch_gradient_columns if q.S == 1 else draw_batch_gradient, &q)
 
@@ -237,12 +262,12 @@ def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, 
     `shape` is (N, C, S, G); mean and scale are N * G doubles; gamma and beta, of a
     channel each, are doubles or, where S is 1, of x's dtype. An item is a group of an image.
     """
-    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, shape, isa, words)
+    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, shape, isa, words)
     if q.S == 1:
-        q.gammas = <const char*> run_of(gamma, q.itemsize, False).at
-        q.betas = <const char*> run_of(beta, q.itemsize, False).at
+        q.gammas = <const char*> exactly(gamma, q.C, q.itemsize, False)
+        q.betas = <const char*> exactly(beta, q.C, q.itemsize, False)
     else:
-        q.gamma, q.beta = <const double*> run_of(gamma, 8, False).at, <const double*> run_of(beta, 8, False).at
+        q.gamma, q.beta = <const double*> exactly(gamma, q.C, 8, False), <const double*> exactly(beta, q.C, 8, False)
     q.eps = eps
     with nogil:
         fc_share(q.words, draw_groups, &q)
@@ -274,11 +299,12 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, words):
     """dx, and where S is not 1 sums (N, C, 2): what each image gives to dbeta and dgamma."""
-    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, shape, isa, words)
+    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, shape, isa, words)
     if q.S == 1:
-        q.gammas = <const char*> run_of(gamma, q.itemsize, False).at
+        q.gammas = <const char*> exactly(gamma, q.C, q.itemsize, False)
     else:
-        q.gamma, q.sums = <const double*> run_of(gamma, 8, False).at, <double*> run_of(sums, 8, True).at
+        q.gamma = <const double*> exactly(gamma, q.C, 8, False)
+        q.sums = <double*> exactly(sums, 2 * q.N * q.C, 8, True)
     with nogil:
         fc_share(q.words, draw_group_gradients, &q)
 
@@ -321,8 +347,8 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, words):
     """sums (C, 2), dbeta and dgamma of all images, where S is 1; an item is up to COLUMNS channels of a group."""
-    cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, shape, isa, words)
-    q.sums = <double*> run_of(sums, 8, True).at
+    cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, shape, isa, words)
+    q.sums = <double*> exactly(sums, 2 * q.C, 8, True)
     with nogil:
         fc_share(q.words, draw_group_sums, &q)
 

@@ -132,8 +132,12 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
         *second += few_second + FC_N(fc_lanes_total)(s.second);
 }
 
-/* Whether adding up lanes would take as long as what comes before; then it is done for several sets at a time. */
-FC_INLINE int FC_N(fc_is_short)(fc_set set) { return set.sets > 1 && set.runs * set.n <= 8 * FC_VL; }
+/* Whether adding up lanes would take as long as what comes before; then it is done for several sets at a time. Sets
+ * with moments of their own are cut into calls as threads draw them: how many came is not to change what one sums to. */
+FC_INLINE int FC_N(fc_is_short)(fc_set set)
+{
+    return (set.sets > 1 || !set.alike) && set.runs * set.n <= 8 * FC_VL;
+}
 
 /* The sums of `count` short sets, at most FC_TL: their lanes are transposed, and added all at once. */
 FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, ptrdiff_t count, const FC_T *means,

@@ -25,6 +25,11 @@ def _sizes(x: np.ndarray, groups: int = 1) -> tuple[int, int, int, int]:
     return x.shape[0], x.shape[1], math.prod(x.shape[2:]), groups
 
 
+def has_negative(moments: np.ndarray) -> bool:
+    """Whether any of them, contiguous float64, is below 0."""
+    return _ext.has_negative(moments)
+
+
 def batch_forward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, moments: tuple[np.ndarray, ...], eps: float, train: bool
 ) -> np.ndarray:

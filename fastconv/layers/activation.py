@@ -85,7 +85,7 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     ValueError
         If `dout` is not of the input's shape.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 
     Examples
     --------
@@ -223,7 +223,7 @@ def sigmoid_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     ValueError
         If `dout` is not of the input's shape.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 
     Examples
     --------
@@ -284,7 +284,7 @@ def tanh_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     ValueError
         If `dout` is not of the input's shape.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 
     Examples
     --------

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_number, merge_options
+from fastconv._options import as_cache, as_number, is_training, merge_options
 from fastconv.layers import _norm_kernels
 
 #: Defaults of the options; the mode has none, and a running average starts at zeros.
@@ -71,9 +71,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
             f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
         )
     settings = merge_options("batchnorm_forward", NORM_PARAM, {}, bn_param, "bn_param")
-    mode = settings["mode"]
-    if not isinstance(mode, str) or mode not in ("train", "test"):
-        raise ValueError(f"mode in bn_param is {mode!r}; legal are 'train' and 'test'")
+    train = is_training(settings["mode"], "bn_param")
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
     x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
@@ -83,10 +81,11 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     averages = [_running(bn_param, name, x, dtype) for name in ("running_mean", "running_var")]
 
     x, gamma = _arrays.prepare(x, dtype), _arrays.prepare(gamma, dtype)
-    train = mode == "train"
     moments = np.ones((3, x.shape[1]))  # mean, variance, scale
     if not train:
         moments[0], moments[1] = averages
+        if _norm_kernels.has_negative(moments[1]):
+            raise ValueError(f"running_var in bn_param must be >= 0, got {moments[1].min()} among its values")
     if x.size:
         wide = gamma.astype(_FLOAT64), beta.astype(_FLOAT64)
         out = _norm_kernels.batch_forward(x, *wide, (moments[0], moments[1], moments[2]), eps, train)
@@ -141,9 +140,15 @@ def batchnorm_forward(
     Raises
     ------
     ValueError
-        If shapes do not fit each other, the mode is none of the two, or a number is out of its range.
+        If shapes do not fit each other, the mode is none of the two, a number is out of its
+        range, or in testing a `running_var` is negative.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
+
+    Notes
+    -----
+    In training squares are summed in the dtype of the result. Where numbers differ from their mean by
+    more than 1e18 in float32, 1e150 in float64, sums may be inf, and `out` is the shift alone or NaN.
 
     References
     ----------
@@ -184,7 +189,7 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
     ValueError
         If `dout` is not of the output's shape.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
 
     Examples
     --------
@@ -261,7 +266,7 @@ def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.nda
     ValueError
         If `dout` is not of the output's shape.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
 
     Examples
     --------

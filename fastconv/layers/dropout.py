@@ -8,23 +8,22 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_int, as_number, merge_options
+from fastconv._options import as_cache, as_int, as_number, is_training, merge_options
 
 
-def _settings(dropout_param: Any) -> tuple[float, str, int | None]:
-    """(p, mode, seed), checked."""
+def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
+    """(p, whether in training, seed), checked."""
     settings = merge_options(
         "dropout_forward", {"p": None, "mode": None, "seed": None}, {}, dropout_param, "dropout_param"
     )
-    p, mode, seed = settings["p"], settings["mode"], settings["seed"]
+    p, seed = settings["p"], settings["seed"]
     if p is None:
         raise ValueError("dropout_param has no 'p', the probability of keeping a value; it must be above 0 and up to 1")
     p = as_number("p", p, 0, 1)
     if p == 0:
         raise ValueError("p is 0, the probability of keeping a value; it must be above 0 and up to 1")
-    if not isinstance(mode, str) or mode not in ("train", "test"):
-        raise ValueError(f"mode in dropout_param is {mode!r}; legal are 'train' and 'test'")
-    return p, mode, None if seed is None else as_int("seed", seed, 0)
+    train = is_training(settings["mode"], "dropout_param")
+    return p, train, None if seed is None else as_int("seed", seed, 0)
 
 
 def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[np.ndarray, tuple]:
@@ -69,9 +68,9 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[np.ndarra
     >>> dropout_forward(np.ones(4), {'p': 0.5, 'mode': 'test'})[0]
     array([1., 1., 1., 1.])
     """
-    p, mode, seed = _settings(dropout_param)
+    p, train, seed = _settings(dropout_param)
     x = _arrays.as_floats("x", x)
-    if mode == "test":
+    if not train:
         return x.copy(), (dropout_param, None)
     if seed is not None:
         np.random.seed(seed)  # noqa: NPY002 - the course's numbers come from the global generator

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +10,11 @@ import numpy as np
 from fastconv import _arrays
 from fastconv._options import as_cache
 from fastconv._pool_geometry import PoolGeometry
+from fastconv.layers import _windows
 from fastconv.layers.pooling import prepare
 
 Function = Callable[[np.ndarray], Any]
 Derivative = Callable[[np.ndarray, np.ndarray], Any]
-
-#: Windows are made of so many cells at a time, in bytes.
-_WINDOW_BYTES = 1 << 23
 
 
 class PoolCache(NamedTuple):
@@ -87,8 +83,8 @@ def pool_forward(
     x, geometry, _ = prepare("pool_forward", x, pool_param, options)
     out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
     outs = out.reshape(-1, *out.shape[2:])
-    for planes, padded in _padded(x, geometry):
-        for outputs, windows in _windows(padded, geometry):
+    for planes, padded in _windows.pad_planes(x, geometry):
+        for outputs, windows in _windows.copy_windows(padded, geometry):
             shape, target = windows.shape, outs[planes][outputs]
             target[...] = _checked("fn", fn(windows), shape[:-1], shape).reshape(target.shape)
     # A view: a shape that the caller assigns to an array later must not reach the cache.
@@ -134,14 +130,14 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     dx = np.empty(geometry.x_shape, x.dtype)
     outs, douts = (array.reshape(-1, *array.shape[2:]) for array in (out, dout))
-    for planes, padded in _padded(x, geometry):
+    for planes, padded in _windows.pad_planes(x, geometry):
         gradient = np.zeros_like(padded)
-        for outputs, windows in _windows(padded, geometry):
+        for outputs, windows in _windows.copy_windows(padded, geometry):
             results = outs[planes][outputs]
             derivative = _checked(
                 "fn_grad", fn_grad(windows, results.reshape(-1).copy()), windows.shape, windows.shape
             ).reshape(*results.shape, -1)
-            for i, cells in enumerate(_taps(geometry, outputs)):
+            for i, cells in enumerate(_windows.cells_by_tap(geometry, outputs)):
                 gradient[cells] += derivative[..., i] * douts[planes][outputs]
         inside = (slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
         dx.reshape(-1, *dx.shape[2:])[planes] = gradient[(slice(None), *inside)]
@@ -155,61 +151,3 @@ def _checked(name: str, result: Any, shape: tuple[int, ...], windows: tuple[int,
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} returned dtype {array.dtype}, which is no real number")
     return array
-
-
-def _strides(geometry: PoolGeometry) -> tuple[int, ...]:
-    """Of the windows; that of a single output says nothing, and may be huge."""
-    return tuple(axis.stride if axis.out > 1 else 1 for axis in geometry.axes)
-
-
-def _padded(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some planes at a time, with zeros as far as any window reaches."""
-    sizes = tuple(
-        max(axis.lo + axis.size, (axis.out - 1) * stride + axis.extent)
-        for axis, stride in zip(geometry.axes, _strides(geometry), strict=True)
-    )
-    if not math.prod(geometry.out_shape):
-        return
-    taps = tuple(axis.k for axis in geometry.axes)
-    each = max(
-        _arrays.check_bytes("the padded plane", sizes, x.dtype),
-        _arrays.check_bytes("the windows", (*geometry.out_shape[2:], *taps), x.dtype),
-    )
-    step = max(1, _WINDOW_BYTES // each)
-    cells = x.reshape(-1, *x.shape[2:])
-    inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
-    for begin in range(0, len(cells), step):
-        planes = slice(begin, min(begin + step, len(cells)))
-        padded = np.zeros((planes.stop - begin, *sizes), x.dtype)
-        padded[(slice(None), *inside)] = cells[planes]
-        yield planes, padded
-
-
-def _windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """Some outputs along the first spatial axis at a time: their index, and their windows copied, (windows, taps)."""
-    taps = math.prod(axis.k for axis in geometry.axes)
-    outs = tuple(axis.out for axis in geometry.axes)
-    step = max(1, _WINDOW_BYTES // (len(padded) * math.prod(outs[1:]) * taps * padded.itemsize))
-    steps = zip(padded.strides[1:], _strides(geometry), geometry.axes, strict=True)
-    by_output, by_tap = zip(*((n * stride, n * axis.dilation) for n, stride, axis in steps), strict=True)
-    view = np.lib.stride_tricks.as_strided(
-        padded,
-        (len(padded), *outs, *(axis.k for axis in geometry.axes)),
-        (padded.strides[0], *by_output, *by_tap),
-        writeable=False,
-    )
-    for begin in range(0, outs[0], step):
-        outputs = (slice(None), slice(begin, min(begin + step, outs[0])))
-        yield outputs, np.array(view[outputs]).reshape(-1, taps)
-
-
-def _taps(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """For each tap in order what those outputs meet there in the padded planes."""
-    rows = outputs[1]
-    ranges = [(rows.start, rows.stop), *((0, axis.out) for axis in geometry.axes[1:])]
-    for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
-        cells = (
-            slice(begin * stride + t * axis.dilation, (end - 1) * stride + t * axis.dilation + 1, stride)
-            for (begin, end), stride, t, axis in zip(ranges, _strides(geometry), tap, geometry.axes, strict=True)
-        )
-        yield (slice(None), *cells)

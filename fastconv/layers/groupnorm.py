@@ -83,6 +83,11 @@ def layernorm_forward(
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 
+    Notes
+    -----
+    Squares are summed in the dtype of the result. Where numbers differ from their mean by
+    more than 1e18 in float32, 1e150 in float64, sums may be inf, and `out` is the shift alone or NaN.
+
     References
     ----------
     J. Ba, J. Kiros, G. Hinton, "Layer normalization", 2016, arXiv:1607.06450.
@@ -118,7 +123,7 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
     ValueError
         If `dout` is not of the output's shape.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` is not of layer or group normalisation, or `dout` is complex or object.
 
     Examples
     --------
@@ -164,6 +169,11 @@ def spatial_groupnorm_forward(
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 
+    Notes
+    -----
+    Squares are summed in the dtype of the result. Where numbers differ from their mean by
+    more than 1e18 in float32, 1e150 in float64, sums may be inf, and `out` is the shift alone or NaN.
+
     References
     ----------
     Y. Wu, K. He, "Group normalization", ECCV 2018.
@@ -203,7 +213,7 @@ def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.nda
     ValueError
         If `dout` is not of the output's shape.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` is not of layer or group normalisation, or `dout` is complex or object.
 
     Examples
     --------

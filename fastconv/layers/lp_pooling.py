@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
-from fastconv._options import as_cache
+from fastconv._options import as_cache, as_number
 from fastconv._pool_geometry import PoolGeometry
-from fastconv.layers import _pool_kernels
+from fastconv.layers import _pool_kernels, _windows
 from fastconv.layers.pooling import prepare
 
 #: Powers are held of so many cells at a time, in bytes.
 _POWER_BYTES = 1 << 20
+#: Sums and factors out of these ranges have lost digits to powers that are no normal numbers, or may have.
+_SUMS, _FACTORS = (1e-290, math.inf), (1e-200, 1e200)
 
 
 class LpPoolCache(NamedTuple):
@@ -31,13 +32,12 @@ class LpPoolCache(NamedTuple):
 
 def _exponent(p: Any) -> float:
     """`p` as a float of at least 1."""
-    if isinstance(p, (bool, np.bool_)) or not isinstance(p, numbers.Real):
-        raise TypeError(f"p must be a number >= 1, got {p!r}")
-    value = float(p)
-    if not 1 <= value < math.inf:
-        hint = "; the limit is the maximum of abs(x), which max_pool_forward finds" if value == math.inf else ""
-        raise ValueError(f"p must be a finite number >= 1, got {p!r}{hint}")
-    return value
+    try:
+        return as_number("p", p, 1)
+    except ValueError as error:
+        if p != math.inf:
+            raise
+        raise ValueError(f"{error}; the limit is the maximum of abs(x), which max_pool_forward finds") from None
 
 
 def lp_pool_forward(
@@ -64,6 +64,12 @@ def lp_pool_forward(
     ------
     ValueError, TypeError
         As `max_pool_forward`, and for a `p` below 1, infinite or no number.
+
+    Notes
+    -----
+    With ``p=2`` squares are summed in the dtype of `x`, as PyTorch does: they are inf, and
+    their gradients 0, from 1.8e19 on in float32, 1.3e154 in float64, and lose their digits
+    below 1.1e-19 and 1.5e-154. Any other `p` takes numbers of any size.
 
     References
     ----------
@@ -143,16 +149,41 @@ def _chunks(geometry: PoolGeometry, *arrays: np.ndarray) -> Iterator[tuple[PoolG
         yield geometry.for_planes(count), tuple(array[:, begin : begin + count] for array in stacked)
 
 
+def _between(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    return (values > ends[0]) & (values < ends[1])
+
+
 def _norms(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, threads: int) -> None:
     for part, (cells, result) in _chunks(geometry, x, out):
-        # In double, so that powers of small and large float32 are neither 0 nor inf.
+        # In double, where powers are seldom 0 or inf.
         powers, sums = np.abs(cells, dtype=np.float64), np.empty(part.out_shape)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             np.power(powers, p, out=powers)
             _pool_kernels.mean(powers, sums, part, threads, True)
             sums *= part.window_sizes(True)
+            kept = _between(sums, _SUMS)
             np.power(sums, 1 / p, out=sums)
             result[...] = sums
+            if not kept.all():
+                peaks = np.empty(part.out_shape, cells.dtype)
+                _pool_kernels.maximum(np.abs(cells), peaks, part, threads)
+                # Of zeros, inf and NaN the sums are right.
+                lost = ~kept & _between(peaks, (0, math.inf))
+                if lost.any():
+                    _norms_by_peaks(cells, result, part, p, peaks, lost)
+
+
+def _norms_by_peaks(
+    x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, peaks: np.ndarray, chosen: np.ndarray
+) -> None:
+    """The chosen norms, by powers of what cells are to the largest of their window: these are at most 1."""
+    outs, peaks, chosen = (array.reshape(-1, *array.shape[2:]) for array in (out, peaks, chosen))
+    for planes, padded in _windows.pad_planes(x, geometry):
+        for outputs, windows in _windows.copy_windows(padded, geometry):
+            where = chosen[planes][outputs]
+            peak = peaks[planes][outputs][where].astype(np.float64)
+            ratios = np.abs(windows[where.reshape(-1)], dtype=np.float64) / peak[:, None]
+            outs[planes][outputs][where] = peak * np.power(ratios, p).sum(axis=-1) ** (1 / p)
 
 
 def _gradients(
@@ -160,8 +191,10 @@ def _gradients(
 ) -> None:
     for part, (gradient, norms, cells, result) in _chunks(geometry, dout, out, x, dx):
         with np.errstate(all="ignore"):
-            shares = gradient * np.power(norms, 1 - p, dtype=np.float64)
-            shares[norms == 0] = 0
+            shares = np.power(norms, 1 - p, dtype=np.float64)
+            lost = ~_between(shares, _FACTORS) & _between(norms, (0, math.inf))
+            shares *= gradient
+            shares[lost | (norms == 0)] = 0
             # What `mean_gradient` divides by.
             shares *= part.window_sizes(True)
             sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
@@ -169,4 +202,33 @@ def _gradients(
             sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
             # The sign of 0 is 0, of which only p = 1 makes a difference.
             sums[cells == 0] = 0
+            if lost.any():
+                # A power that is inf met shares of 0: all its windows are among the lost.
+                sums[np.isinf(factors) & np.isfinite(cells)] = 0
+                _add_gradients_by_ratios(gradient, norms, cells, sums, part, p, lost)
             result[...] = sums
+
+
+def _add_gradients_by_ratios(
+    dout: np.ndarray,
+    out: np.ndarray,
+    x: np.ndarray,
+    dx: np.ndarray,
+    geometry: PoolGeometry,
+    p: float,
+    chosen: np.ndarray,
+) -> None:
+    """Adds what the chosen windows spread, by powers of what their cells are to their norm."""
+    douts, outs, sums, chosen = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, dx, chosen))
+    inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
+    for planes, padded in _windows.pad_planes(x, geometry):
+        spread = np.zeros(padded.shape)
+        for outputs, windows in _windows.copy_windows(padded, geometry):
+            where = chosen[planes][outputs]
+            norms = outs[planes][outputs][where].astype(np.float64)
+            cells = windows[where.reshape(-1)]
+            ratios = np.abs(cells, dtype=np.float64) / norms[:, None]
+            shares = np.sign(cells) * np.power(ratios, p - 1) * douts[planes][outputs][where][:, None]
+            for i, to in enumerate(_windows.cells_by_tap(geometry, outputs)):
+                spread[to][where] += shares[:, i]
+        sums[planes] += spread[(slice(None), *inside)]

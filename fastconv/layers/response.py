@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -61,6 +62,9 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     -----
     PyTorch's windows of an even size begin a channel earlier.
 
+    Squares are summed in the dtype of the result. Sums beyond 3.4e38 in float32, 1.8e308 in
+    float64, are inf, and `out` is 0 there.
+
     References
     ----------
     A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet classification with deep
@@ -79,6 +83,8 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     if settings["size"] is None:
         raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
     size = as_int("size", settings["size"], 1)
+    if size > sys.maxsize:
+        raise ValueError(f"size must be an int from 1 to {sys.maxsize}, got {size}")
     alpha, beta, k = (as_number(name, settings[name]) for name in ("alpha", "beta", "k"))
     x = _arrays.as_floats("x", x)
     check_spatial(x)

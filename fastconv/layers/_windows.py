@@ -1,0 +1,73 @@
+"""The windows of a pooling, copied one by one: for what has no kernel."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from fastconv import _arrays
+from fastconv._pool_geometry import PoolGeometry
+
+#: Windows are made of so many cells at a time, in bytes.
+_WINDOW_BYTES = 1 << 23
+
+
+def _strides(geometry: PoolGeometry) -> tuple[int, ...]:
+    """Of the windows; that of a single output says nothing, and may be huge."""
+    return tuple(axis.stride if axis.out > 1 else 1 for axis in geometry.axes)
+
+
+def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some planes at a time, with zeros as far as any window reaches."""
+    sizes = tuple(
+        max(axis.lo + axis.size, (axis.out - 1) * stride + axis.extent)
+        for axis, stride in zip(geometry.axes, _strides(geometry), strict=True)
+    )
+    if not math.prod(geometry.out_shape):
+        return
+    taps = tuple(axis.k for axis in geometry.axes)
+    each = max(
+        _arrays.check_bytes("the padded plane", sizes, x.dtype),
+        _arrays.check_bytes("the windows", (*geometry.out_shape[2:], *taps), x.dtype),
+    )
+    step = max(1, _WINDOW_BYTES // each)
+    cells = x.reshape(-1, *x.shape[2:])
+    inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
+    for begin in range(0, len(cells), step):
+        planes = slice(begin, min(begin + step, len(cells)))
+        padded = np.zeros((planes.stop - begin, *sizes), x.dtype)
+        padded[(slice(None), *inside)] = cells[planes]
+        yield planes, padded
+
+
+def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+    """Some outputs along the first spatial axis at a time: their index, and their windows copied, (windows, taps)."""
+    taps = math.prod(axis.k for axis in geometry.axes)
+    outs = tuple(axis.out for axis in geometry.axes)
+    step = max(1, _WINDOW_BYTES // (len(padded) * math.prod(outs[1:]) * taps * padded.itemsize))
+    steps = zip(padded.strides[1:], _strides(geometry), geometry.axes, strict=True)
+    by_output, by_tap = zip(*((n * stride, n * axis.dilation) for n, stride, axis in steps), strict=True)
+    view = np.lib.stride_tricks.as_strided(
+        padded,
+        (len(padded), *outs, *(axis.k for axis in geometry.axes)),
+        (padded.strides[0], *by_output, *by_tap),
+        writeable=False,
+    )
+    for begin in range(0, outs[0], step):
+        outputs = (slice(None), slice(begin, min(begin + step, outs[0])))
+        yield outputs, np.array(view[outputs]).reshape(-1, taps)
+
+
+def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
+    """For each tap in order what those outputs meet there in the padded planes."""
+    rows = outputs[1]
+    ranges = [(rows.start, rows.stop), *((0, axis.out) for axis in geometry.axes[1:])]
+    for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
+        cells = (
+            slice(begin * stride + t * axis.dilation, (end - 1) * stride + t * axis.dilation + 1, stride)
+            for (begin, end), stride, t, axis in zip(ranges, _strides(geometry), tap, geometry.axes, strict=True)
+        )
+        yield (slice(None), *cells)

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import fastconv
@@ -35,6 +36,14 @@ def _ints(text: str) -> tuple[int, ...]:
 
 def _per_axis(text: str) -> int | tuple[int, ...]:
     values = _ints(text)
+    return values[0] if len(values) == 1 else values
+
+
+def _stride(text: str) -> int | Fraction | tuple[int | Fraction, ...]:
+    try:
+        values = tuple(Fraction(part) if "/" in part else int(part) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of strides such as 2, 2,1 or 1/2") from None
     return values[0] if len(values) == 1 else values
 
 
@@ -76,9 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     layer.add_argument("w_shape", type=_ints, help="F,C/groups,KH,KW")
     layer.add_argument("--dtype", default="float32", help="float32 (default) or float64")
     layer.add_argument("--op", default="forward", help="forward (default), backward_data or backward_weights")
-    for option in ("stride", "dilation"):
-        layer.add_argument(f"--{option}", type=_per_axis, default=1, help="one for all axes, or one each: 2 or 2,1")
-    layer.add_argument("--pad", type=_pad, default=0, help="as --stride, or valid, same, same_lower, full")
+    layer.add_argument("--stride", type=_stride, default=1, help="one for all axes, or one each: 2 or 2,1 or 1/2")
+    layer.add_argument("--dilation", type=_per_axis, default=1, help="one for all axes, or one each: 2 or 2,1")
+    layer.add_argument("--pad", type=_pad, default=0, help="as --dilation, or valid, same, same_lower, full")
     layer.add_argument("--groups", type=int, default=1)
     layer.add_argument("--threads", type=int)
     layer.add_argument("--density", type=float, default=1.0, help="share of the weights that are not zero (default 1)")

@@ -104,6 +104,19 @@ def ready(*arrays: Any) -> np.dtype | None:
     return dtype
 
 
+def check_cached(
+    source: str, names: tuple[str, ...], arrays: tuple[np.ndarray, ...], shapes: tuple[tuple[int, ...], ...]
+) -> None:
+    """Refuse arrays of a cache that are not as `source` left them: of `shapes`, and fit for the kernels."""
+    if tuple([array.shape for array in arrays]) == shapes and ready(*arrays) is not None:
+        return
+    held = " and ".join(f"{name} {a.shape} of dtype {a.dtype}" for name, a in zip(names, arrays, strict=True))
+    raise ValueError(
+        f"cache holds {held}, which {source} did not put there: its were {' and '.join(map(str, shapes))}, "
+        "C-contiguous and of one float dtype"
+    )
+
+
 def as_floats(name: str, value: Any) -> np.ndarray:
     """`value` as the kernels read it, of the dtype that it is computed in: itself where it already is so."""
     if ready(value) is not None:

@@ -101,11 +101,6 @@ def connections(axis: Axis, pad_mode: str) -> int:
     return axis.k * (end - begin) + merged
 
 
-def index_map(axis: Axis, pad_mode: str) -> np.ndarray:
-    """The input cell that each cell of the padded axis shows; -1 where it is zero."""
-    return source_cells(np.arange(-axis.lo, axis.size + axis.hi), axis.size, pad_mode)
-
-
 def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
     """The input cell that cell `at` shows, which may lie in the padding; -1 where it is zero."""
     if pad_mode == "zeros":

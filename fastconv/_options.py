@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 #: Types of options that are compared as they are: equal ones of the same type mean the same.
 _PLAIN = frozenset((int, str, bool, type(None)))
 _INT = frozenset((int,))
+_LARGEST = sys.float_info.max
 
 
 def is_plain(settings: tuple[Any, ...]) -> bool:
@@ -42,8 +44,12 @@ def merge_options(
     param: Any = None,
     param_name: str = "param",
     also: tuple[str, ...] = (),
+    legal: str = "",
 ) -> dict[str, Any]:
-    """`defaults` overlaid by the dict `param` and the keywords `given`; an unknown or doubled key is an error."""
+    """`defaults` overlaid by the dict `param` and the keywords `given`; an unknown or doubled key is an error.
+
+    `legal` says what `param` has to be where the caller takes no keywords.
+    """
     if param is None:
         merged = {**defaults, **given}
         if len(merged) == len(defaults):
@@ -51,28 +57,37 @@ def merge_options(
         param = {}
     elif type(param) is not dict and not isinstance(param, Mapping):
         raise TypeError(
-            f"{param_name} must be a dict of options or None, got {type(param).__name__}; options can be keywords, too"
+            f"{param_name} must be {legal or 'a dict of options or None'}, got {type(param).__name__}"
+            + ("" if legal else f"; {where}() takes options as keywords, too")
         )
     for name in (*param, *given):
         if name not in defaults:
-            raise TypeError(f"{where}() got an unknown option {name!r}; known are {', '.join((*defaults, *also))}")
+            known = (*defaults, *also)
+            near = difflib.get_close_matches(name, known, 1) if isinstance(name, str) else []
+            raise TypeError(
+                f"{where}() got an unknown option {name!r}; known are {', '.join(known)}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            )
     both = [name for name in given if name in param]
     if both:
         raise TypeError(f"{where}() got {both[0]!r} both in {param_name} and as a keyword; give it once")
     return {**defaults, **param, **given}
 
 
-def as_int(name: str, value: Any, minimum: int) -> int:
-    """`value` as an int of at least `minimum`; floats, bools and None are refused."""
+def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also: str = "") -> int:
+    """`value` as an int from `minimum` to `maximum`; floats, bools and None are refused.
+
+    `also` says what else the caller takes.
+    """
     if type(value) is not int:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}")
         try:
+            if isinstance(value, (bool, np.bool_)):
+                raise TypeError
             value = operator.index(value)
         except TypeError:
-            raise TypeError(f"{name} must be an int >= {minimum}, got {value!r}") from None
-    if value < minimum:
-        raise ValueError(f"{name} must be an int >= {minimum}, got {value}")
+            raise TypeError(f"{name} must be {_int_range(minimum, maximum)}{also}, got {value!r}") from None
+    if value < minimum or (maximum is not None and value > maximum):
+        raise ValueError(f"{name} must be {_int_range(minimum, maximum)}{also}, got {value}")
     return value
 
 
@@ -84,14 +99,16 @@ def as_groups(name: str, value: Any, x_shape: tuple[int, ...]) -> int:
     return groups
 
 
+def _int_range(minimum: int, maximum: int | None) -> str:
+    return f"an int >= {minimum}" + ("" if maximum is None else f" and <= {maximum}")
+
+
 def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf) -> float:
     """`value` as a finite float from `minimum` to `maximum`; bools and None are refused."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    try:
-        if number and minimum <= value <= maximum and math.isfinite(value):
-            return float(value)
-    except OverflowError:  # an int beyond all floats
-        pass
+    # Against the largest float: an int may be larger.
+    if number and max(minimum, -_LARGEST) <= value <= min(maximum, _LARGEST):
+        return float(value)
     ends = [f"{sign} {end:g}" for sign, end in ((">=", minimum), ("<=", maximum)) if math.isfinite(end)]
     raise (ValueError if number else TypeError)(
         f"{name} must be a finite number{' ' if ends else ''}{' and '.join(ends)}, got {value!r}"
@@ -131,24 +148,27 @@ def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
     return tuple(as_int(part, v, minimum) for part, v in _one_each(name, value, rank))
 
 
-def has_fraction(value: Any) -> bool:
-    """Whether a stride is a Fraction, or has one among its axes'."""
-    return isinstance(value, Fraction) or (
-        isinstance(value, (list, tuple)) and any(isinstance(v, Fraction) for v in value)
-    )
+def _as_ratio(name: str, value: Any) -> tuple[int, int]:
+    """Numerator and denominator of a stride, which is an int or a Fraction above 0."""
+    if not isinstance(value, Fraction):
+        return as_int(name, value, 1, also=" or a fractions.Fraction above 0"), 1
+    if value <= 0:
+        raise ValueError(f"{name} must be above 0, got {value!r}")
+    return value.numerator, value.denominator
+
+
+def has_fraction(stride: Any) -> bool:
+    """Whether `stride` is a Fraction, or has one among its axes'; what is neither that nor an int is refused."""
+    several = isinstance(stride, (list, tuple))
+    values = stride if several else (stride,)
+    for i, value in enumerate(values):
+        _as_ratio(f"stride[{i}]" if several else "stride", value)
+    return any(isinstance(value, Fraction) for value in values)
 
 
 def split_fractions(name: str, value: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Numerators and denominators of strides, which are ints or Fractions above 0: one each per spatial axis."""
-    parts = []
-    for part, v in _one_each(name, value, rank):
-        if not isinstance(v, Fraction):
-            parts.append((as_int(part, v, 1), 1))
-        elif v > 0:
-            parts.append((v.numerator, v.denominator))
-        else:
-            raise ValueError(f"{part} must be above 0, got {v!r}")
-    tops, bottoms = zip(*parts, strict=True)
+    tops, bottoms = zip(*(_as_ratio(part, v) for part, v in _one_each(name, value, rank)), strict=True)
     return tops, bottoms
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from fastconv._options import as_int, is_plain, per_axis
-from fastconv.geometry import PAD_NAMES, ConvGeometry, Pad, PerAxis, resolve_conv, resolve_pad
+from fastconv.geometry import PAD_NAMES, ConvGeometry, Pad, PerAxis, check_rank, resolve_conv, resolve_pad
 
 
 class TransposeOptions(TypedDict, total=False):
@@ -80,11 +80,8 @@ def _resolve(
     dilation: Any,
     groups: Any,
 ) -> TransposeGeometry:
+    check_rank("x", x_shape)
     rank = len(x_shape) - 2
-    if not 1 <= rank <= 3:
-        raise ValueError(
-            f"x has {len(x_shape)} axes, {x_shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
-        )
     if len(w_shape) != len(x_shape):
         raise ValueError(
             f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
@@ -143,7 +140,7 @@ def _sizes(
 ) -> tuple[list[int], Sequence[tuple[int, int]], list[int]]:
     """Of the convolution the sizes and the pads, and the sizes of the output."""
     inner = x_shape[2:]
-    if pad in ("same", "same_lower"):
+    if isinstance(pad, str) and pad in ("same", "same_lower"):
         if any(more):
             raise ValueError(f"output_pad is {more}, but pad={pad!r} says that the output is x's size times the stride")
         whole = [n * s for n, s in zip(inner, strides, strict=True)]

@@ -64,13 +64,18 @@ GEOMETRY_DEFAULTS: dict[str, Any] = {
 }
 
 
-def data_shape(name: str, value: Any) -> tuple[int, ...]:
-    """`value` as ``(N, C, *spatial)`` with one to three spatial axes."""
-    shape = as_shape(name, value)
+def check_rank(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse a shape that is not ``(N, C, *spatial)`` with one to three spatial axes."""
     if not 3 <= len(shape) <= 5:
         raise ValueError(
             f"{name} has {len(shape)} axes, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
         )
+
+
+def data_shape(name: str, value: Any) -> tuple[int, ...]:
+    """`value` as a shape that `check_rank` takes."""
+    shape = as_shape(name, value)
+    check_rank(name, shape)
     return shape
 
 
@@ -422,11 +427,8 @@ def _normalise_conv(
     flip: Any,
     strict: Any,
 ) -> ConvGeometry:
+    check_rank("x", x_shape)
     rank = len(x_shape) - 2
-    if not 1 <= rank <= 3:
-        raise ValueError(
-            f"x has {len(x_shape)} axes, {x_shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
-        )
     if len(w_shape) != len(x_shape):
         raise ValueError(
             f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; "

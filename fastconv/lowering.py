@@ -15,6 +15,7 @@ from fastconv.geometry import (
     Pad,
     PadMode,
     PerAxis,
+    check_rank,
     resolve_conv,
 )
 
@@ -73,10 +74,7 @@ def _geometry(
 ) -> ConvGeometry:
     if unknown:
         merge_options(where, dict.fromkeys(("stride", "pad", "dilation", "pad_mode", "out", "threads")), unknown)
-    if not 3 <= len(x_shape) <= 5:
-        raise ValueError(
-            f"x has {len(x_shape)} axes, {x_shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
-        )
+    check_rank("x", x_shape)
     kernel = per_axis("kernel_size", kernel_size, len(x_shape) - 2, 1)
     return resolve_conv(
         x_shape,

@@ -388,6 +388,9 @@ def test_star_import_brings_the_courses_names():
         assert callable(names[name]), name
 
 
+CONV = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -443,6 +446,21 @@ def test_star_import_brings_the_courses_names():
             ),
             ValueError,
             "kernel covers 4 cells",
+        ),
+        (
+            lambda: cs231n.conv_forward_naive(*CONV, {"pads": 1}),
+            TypeError,
+            r"^conv_forward_naive\(\) got an unknown option 'pads'; known are stride, pad",
+        ),
+        (
+            lambda: cs231n.conv_backward_im2col(np.ones(1), (*CONV, 1, [])),
+            TypeError,
+            "^conv_param must be a dict {'stride': int, 'pad': int}, got int$",
+        ),
+        (
+            lambda: cs231n.max_pool_forward_im2col(CONV[0], {"pool_hight": 2}),
+            TypeError,
+            r"^max_pool_forward_im2col\(\) got .*; did you mean 'pool_height'",
         ),
         (lambda: cs231n.max_pool_backward_fast(np.ones(1), ("magic", ())), ValueError, "magic"),
         (lambda: cs231n.max_pool_backward_fast(np.ones(1), ([], ())), ValueError, "legal are"),

@@ -94,12 +94,14 @@ def test_all(x_shape, w_shape, options, dtype, algorithm):
     )
     dout = np.random.default_rng(1).standard_normal(out.shape).astype(dtype)
     dx, dw, db = conv_transpose_backward(dout, cache)
-    # `test_gradients_cell_by_cell` holds the reference against the definition.
-    wide = (array.astype(float) for array in (x, w, b))
-    _, exact = conv_transpose_forward(*wide, options, algorithm="reference")
-    for gradient, array, own in zip((dx, dw), (x, w), conv_transpose_backward(dout, exact), strict=False):
+    # Cell by cell against `reference` in double, which `test_gradients_cell_by_cell` checks.
+    exact = [array.astype(float) for array in (x, w, b)]
+    wanted = conv_transpose_backward(
+        dout.astype(float), conv_transpose_forward(*exact, options, algorithm="reference")[1]
+    )
+    for gradient, array, values in zip((dx, dw, db), (x, w, b), wanted, strict=True):
         assert gradient.shape == array.shape and gradient.dtype == dtype
-        np.testing.assert_allclose(gradient, own, atol=tolerance * 10)
+        np.testing.assert_allclose(gradient, values, atol=tolerance * 10)
     np.testing.assert_allclose(db, dout.sum(axis=(0, *range(2, x.ndim))), atol=tolerance * 10)
     assert conv_transpose_backward(dout, cache, need_dx=False, need_dw=False, need_db=False) == (None, None, None)
 
@@ -274,6 +276,9 @@ BAD = [
     (lambda: conv_transpose(X, W, stride=2, pad="same", output_pad=1), ValueError, r"output_pad is \(1, 1\), but pad="),
     (lambda: conv_transpose(X, W, pad="half"), ValueError, "pad is 'half'; legal names are 'valid', 'same'"),
     (lambda: conv_transpose(X, W, pad=-1), ValueError, "pad must be an int >= 0, got -1"),
+    (lambda: conv_transpose(X, W, pad=np.array([1, 1])), TypeError, r"pad must be an int >= 0, got array\(\[1, 1\]\)"),
+    (lambda: conv_transpose(X, W, padding=1), TypeError, "unknown option 'padding'; .*; did you mean 'pad'"),
+    (lambda: conv_transpose(X, W, output_padding=1), TypeError, "did you mean 'output_pad'"),
     (lambda: conv_transpose(X, W, pad=4), ValueError, "axis 0: pads 4 . 4 crop all of the 7 cells .* less than 7"),
     (lambda: conv_transpose(X, W[:3]), ValueError, r"4 channels, so w must be \(4, F // groups, \*kernel\)"),
     (lambda: conv_transpose(X, W[0]), ValueError, r"w has 3 axes.*w must be \(C, F // groups"),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -75,6 +76,13 @@ def test_command_line(capsys):
     with pytest.raises(SystemExit):
         main(["explain", "2,x", "8,4,3,3"])
     assert "is not a list of whole numbers" in capsys.readouterr().err
+    for text, stride in (("1/2", Fraction(1, 2)), ("2/3,2", (Fraction(2, 3), 2))):
+        assert main(["explain", "2,4,9,9", "8,4,3,3", "--stride", text]) == 0
+        assert capsys.readouterr().out == fastconv.explain((2, 4, 9, 9), (8, 4, 3, 3), stride=stride) + "\n"
+    for text in ("1/0", "0.5", "1/2/3"):
+        with pytest.raises(SystemExit):
+            main(["explain", "2,4,9,9", "8,4,3,3", "--stride", text])
+        assert "is not a list of strides such as" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", _isa.usable())

@@ -102,8 +102,7 @@ def test_no_zeros_are_multiplied():
         settings = {**GEOMETRY_DEFAULTS, "stride": Fraction(1, 4), "pad": "full", "dilation": dilation}
         parts = resolve_fractional((1, 1, 9), (1, 1, k), settings).parts
         taps = sorted(t for part in parts for t in range(k)[part.taps[2]])
-        assert taps == sorted(taps)
-        assert len(set(taps)) == k
+        assert taps == list(range(k))
 
 
 def test_whole_fractions_are_ints(rng):
@@ -165,7 +164,11 @@ def test_geometry_tools():
     [
         (lambda x, w: conv(x, w, stride=Fraction(0)), ValueError, r"stride must be above 0, got Fraction\(0, 1\)"),
         (lambda x, w: conv(x, w, stride=(1, Fraction(-1, 2))), ValueError, r"stride\[1\] must be above 0"),
-        (lambda x, w: conv(x, w, stride=(Fraction(1, 2), 1.5)), TypeError, r"stride\[1\] must be an int >= 1, got 1.5"),
+        (
+            lambda x, w: conv(x, w, stride=(Fraction(1, 2), 1.5)),
+            TypeError,
+            r"stride\[1\] must be .*Fraction .*, got 1.5",
+        ),
         (lambda x, w: conv(x, w, stride=(Fraction(1, 2),)), ValueError, "stride has 1 values"),
         (lambda x, w: conv(x, w, stride=Fraction(1, 10**18)), ValueError, "more elements than can be addressed"),
         (lambda x, w: conv(x, w[..., :0], stride=Fraction(1, 2)), ValueError, "empty kernel"),
@@ -196,8 +199,8 @@ def test_sampling(shape, rng):
     assert np.array_equal(downsample(up, factors), x)
     down = downsample(x, factors)
     assert not np.shares_memory(downsample(x, 1), x) and down.flags.c_contiguous
-    # Adjoints of each other, as far as the sizes go.
-    assert np.isclose(np.vdot(up, up), np.vdot(x, x))
+    y = rng.standard_normal(up.shape)
+    assert np.isclose(np.vdot(up, y), np.vdot(x, downsample(y, factors)), rtol=1e-12)
     assert down.shape == (*shape[:2], *(-(-n // f) for n, f in zip(shape[2:], factors, strict=True)))
     assert upsample(np.ones((1, 1, 2), np.uint8), 2).dtype == np.float64
     assert downsample(x[..., ::-1].astype(">f4"), 2).dtype == np.float32

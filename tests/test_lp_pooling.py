@@ -285,6 +285,7 @@ BAD = [
     (lambda: pool_forward(X, WINDOW, None), TypeError, "fn must be a function of windows, got None"),
     (lambda: pool_forward(X, WINDOW, np.sum, 3), TypeError, "fn_grad must be a function of windows and out, or None"),
     (lambda: pool_forward(X, WINDOW, np.sum), ValueError, r"fn returned shape \(\) for windows of shape \(\d+, 4\)"),
+    (lambda: pool_forward(X, WINDOW, np.median), ValueError, "reduce the last axis, as in lambda w: np.median"),
     (lambda: pool_forward(X, WINDOW, lambda w: w.sum(-1) * 1j), TypeError, "fn returned dtype complex128"),
     (lambda: pool_forward(X, {}, np.sum), TypeError, "needs kernel_size"),
     (

@@ -21,12 +21,15 @@ from fastconv.layers.conv import prepare
 from fastconv.lowering import im2col
 
 
-def _conv_layer(x: Any, w: Any, b: Any, conv_param: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
+def _conv_layer(
+    where: str, x: Any, w: Any, b: Any, conv_param: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
     """Arrays, stride and pad of a layer of the course, checked against each other."""
-    settings = merge_options("conv_forward", {"stride": None, "pad": None}, {}, conv_param, "conv_param")
+    legal, defaults = "{'stride': int, 'pad': int}", {"stride": None, "pad": None}
+    settings = merge_options(where, defaults, {}, conv_param, "conv_param", legal=f"a dict {legal}")
     for name, value in settings.items():
         if value is None:
-            raise ValueError(f"conv_param has no {name!r}; it must be {{'stride': int, 'pad': int}}")
+            raise ValueError(f"conv_param has no {name!r}; it must be {legal}")
     stride, pad = as_int("stride", settings["stride"], 1), as_int("pad", settings["pad"], 0)
     x, w, b = images("x", x), images("w", w), _arrays.as_array("b", b)
     if w.shape[0] < 1:
@@ -76,7 +79,7 @@ def conv_forward_naive(
            [6., 9., 6.],
            [4., 6., 4.]])
     """
-    *_, stride, pad = _conv_layer(x, w, b, conv_param)
+    *_, stride, pad = _conv_layer("conv_forward_naive", x, w, b, conv_param)
     return conv_forward(x, w, b, stride=stride, pad=pad)[0], (x, w, b, conv_param)
 
 
@@ -112,7 +115,7 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
     array([9.])
     """
     x, w, b, conv_param = as_cache(cache, "conv_forward_naive", length=4)
-    _conv_layer(x, w, b, conv_param)
+    _conv_layer("conv_backward_naive", x, w, b, conv_param)
     layer = prepare("conv_backward_naive", x, w, b, conv_param, {})
     return conv_backward(dout, layer)  # type: ignore[return-value]
 
@@ -165,7 +168,7 @@ def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -
     >>> out.shape, cache[-1].shape
     ((2, 4, 1, 1), (9, 2))
     """
-    ax, aw, ab, stride, pad = _conv_layer(x, w, b, conv_param)
+    ax, aw, ab, stride, pad = _conv_layer("conv_forward_im2col", x, w, b, conv_param)
     ax, aw, ab = common(ax, aw, ab)
     N, HH, WW = ax.shape[0], *aw.shape[2:]
     x_cols = im2col_indices(ax, HH, WW, pad, stride)
@@ -205,7 +208,7 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     array([2., 2., 2., 2.])
     """
     x, w, b, conv_param, x_cols = as_cache(cache, "conv_forward_im2col", length=5)
-    x, w, b, stride, pad = _conv_layer(x, w, b, conv_param)
+    x, w, b, stride, pad = _conv_layer("conv_backward_im2col", x, w, b, conv_param)
     x, w, b = common(x, w, b)
     dout = _cast_dout(dout, x, w, stride, pad)
     dcols, dw, db = _gradients(dout.transpose(1, 2, 3, 0).reshape(len(w), -1), w, x_cols)
@@ -242,7 +245,7 @@ def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) 
     >>> out.shape, cache[-1].shape
     ((2, 4, 1, 1), (9, 2))
     """
-    ax, aw, ab, stride, pad = _conv_layer(x, w, b, conv_param)
+    ax, aw, ab, stride, pad = _conv_layer("conv_forward_strides", x, w, b, conv_param)
     ax, aw, ab = common(ax, aw, ab)
     N, HH, WW = ax.shape[0], *aw.shape[2:]
     volume, strides, pads = ax.transpose(1, 0, 2, 3)[None], (1, stride, stride), (0, pad, pad)
@@ -283,7 +286,7 @@ def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
     array([2., 2., 2., 2.])
     """
     x, w, b, conv_param, x_cols = as_cache(cache, "conv_forward_strides", length=5)
-    x, w, b, stride, pad = _conv_layer(x, w, b, conv_param)
+    x, w, b, stride, pad = _conv_layer("conv_backward_strides", x, w, b, conv_param)
     x, w, b = common(x, w, b)
     (N, C, H, W), (HH, WW) = x.shape, w.shape[2:]
     dout = _cast_dout(dout, x, w, stride, pad)

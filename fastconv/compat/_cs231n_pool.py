@@ -14,15 +14,14 @@ from fastconv.compat._shared import common, images
 from fastconv.layers import max_pool_backward, max_pool_forward
 
 
-def _pool_layer(x: Any, pool_param: Any) -> tuple[np.ndarray, int, int, int]:
+def _pool_layer(where: str, x: Any, pool_param: Any) -> tuple[np.ndarray, int, int, int]:
     """The images in a float dtype, window and stride of a layer of the course."""
     known = {"pool_height": None, "pool_width": None, "stride": None}
-    settings = merge_options("max_pool_forward", known, {}, pool_param, "pool_param")
+    legal = "{'pool_height': int, 'pool_width': int, 'stride': int}"
+    settings = merge_options(where, known, {}, pool_param, "pool_param", legal=f"a dict {legal}")
     for name, value in settings.items():
         if value is None:
-            raise ValueError(
-                f"pool_param has no {name!r}; it must be {{'pool_height': int, 'pool_width': int, 'stride': int}}"
-            )
+            raise ValueError(f"pool_param has no {name!r}; it must be {legal}")
     height, width, stride = (as_int(name, value, 1) for name, value in settings.items())
     x = images("x", x)
     output_size(x.shape, height, width, 0, stride)
@@ -60,7 +59,7 @@ def max_pool_forward_naive(x: Any, pool_param: Mapping[str, int]) -> tuple[np.nd
     array([[6., 8.],
            [3., 4.]])
     """
-    images, height, width, stride = _pool_layer(x, pool_param)
+    images, height, width, stride = _pool_layer("max_pool_forward_naive", x, pool_param)
     return max_pool_forward(images, kernel_size=(height, width), stride=stride)[0], (x, pool_param)
 
 
@@ -96,7 +95,7 @@ def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
            [0., 0.]])
     """
     x, pool_param = as_cache(cache, "max_pool_forward_naive", length=2)
-    images, height, width, stride = _pool_layer(x, pool_param)
+    images, height, width, stride = _pool_layer("max_pool_backward_naive", x, pool_param)
     return max_pool_backward(dout, max_pool_forward(images, kernel_size=(height, width), stride=stride)[1])
 
 
@@ -130,7 +129,7 @@ def max_pool_forward_reshape(x: Any, pool_param: Mapping[str, int]) -> tuple[np.
     >>> cache[1].shape
     (1, 1, 2, 2, 2, 2)
     """
-    images, height, width, stride = _pool_layer(x, pool_param)
+    images, height, width, stride = _pool_layer("max_pool_forward_reshape", x, pool_param)
     N, C, H, W = images.shape
     if not _tiles(images.shape, height, width, stride):
         raise ValueError(
@@ -215,7 +214,7 @@ def max_pool_forward_im2col(x: Any, pool_param: Mapping[str, int]) -> tuple[np.n
     >>> cache[2]
     array([0, 2, 1, 0])
     """
-    images, height, width, stride = _pool_layer(x, pool_param)
+    images, height, width, stride = _pool_layer("max_pool_forward_im2col", x, pool_param)
     N, C, H, W = images.shape
     x_cols = im2col_indices(images.reshape(N * C, 1, H, W), height, width, padding=0, stride=stride)
     x_cols_argmax = np.argmax(x_cols, axis=0)
@@ -256,7 +255,7 @@ def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
            [0., 0., 0.]])
     """
     x, x_cols, x_cols_argmax, pool_param = as_cache(cache, "max_pool_forward_im2col", length=4)
-    images, height, width, stride = _pool_layer(x, pool_param)
+    images, height, width, stride = _pool_layer("max_pool_backward_im2col", x, pool_param)
     N, C, H, W = images.shape
     shape = (N, C, *output_size(images.shape, height, width, 0, stride))
     dout = _arrays.cast_gradient("dout", dout, shape, images.dtype)
@@ -303,7 +302,7 @@ def max_pool_forward_fast(x: Any, pool_param: Mapping[str, int]) -> tuple[np.nda
     ...     np.ones((1, 1, 4, 4)), {'pool_height': 2, 'pool_width': 2, 'stride': 2})[1][0]
     'reshape'
     """
-    images, height, width, stride = _pool_layer(x, pool_param)
+    images, height, width, stride = _pool_layer("max_pool_forward_fast", x, pool_param)
     if _tiles(images.shape, height, width, stride):
         out, inner = max_pool_forward_reshape(x, pool_param)
         return out, ("reshape", inner)

@@ -287,15 +287,7 @@ def conv_backward(
     (array([[[1., 3., 2.]]]), array([[[2., 2.]]]), None)
     """
     x, w, b, geometry, name, threads = as_cache(cache, "conv_forward", ConvCache)
-    if (x.shape, w.shape) != (geometry.x_shape, geometry.w_shape):
-        raise ValueError(
-            f"cache holds x {x.shape} and w {w.shape} of a layer of {geometry.x_shape} and {geometry.w_shape}"
-        )
-    if _arrays.ready(x, w) is None:
-        raise ValueError(
-            f"cache holds x of dtype {x.dtype} and w of dtype {w.dtype}, which conv_forward did not put there; "
-            "both must be of one float dtype and C-contiguous"
-        )
+    _arrays.check_cached("conv_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     kept = w if as_bool("pruned", pruned) else None
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)

@@ -229,11 +229,7 @@ def conv_transpose_backward(
     (array([[[6., 6.]]]), array([[[11., 11., 11.]]]), None)
     """
     x, w, b, geometry, name, threads = as_cache(cache, "conv_transpose_forward", ConvTransposeCache)
-    if (x.shape, w.shape) != (geometry.x_shape, geometry.w_shape) or _arrays.ready(x, w) is None:
-        raise ValueError(
-            f"cache holds x {x.shape} of dtype {x.dtype} and w {w.shape} of dtype {w.dtype}, which "
-            f"conv_transpose_forward did not put there: its were {geometry.x_shape} and {geometry.w_shape}"
-        )
+    _arrays.check_cached("conv_transpose_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers, core = _threads.resolve(threads), geometry.core

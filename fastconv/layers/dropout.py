@@ -10,20 +10,22 @@ import numpy as np
 from fastconv import _arrays
 from fastconv._options import as_cache, as_int, as_number, is_training, merge_options
 
+_LEGAL_P = "the probability of keeping a value; it must be above 0 and up to 1"
+
 
 def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
     """(p, whether in training, seed), checked."""
-    settings = merge_options(
-        "dropout_forward", {"p": None, "mode": None, "seed": None}, {}, dropout_param, "dropout_param"
-    )
-    p, seed = settings["p"], settings["seed"]
+    defaults = dict.fromkeys(("p", "mode", "seed"))
+    legal = "a dict with 'p' and 'mode'"
+    settings = merge_options("dropout_forward", defaults, {}, dropout_param, "dropout_param", legal=legal)
+    p, mode, seed = settings["p"], settings["mode"], settings["seed"]
     if p is None:
-        raise ValueError("dropout_param has no 'p', the probability of keeping a value; it must be above 0 and up to 1")
-    p = as_number("p", p, 0, 1)
-    if p == 0:
-        raise ValueError("p is 0, the probability of keeping a value; it must be above 0 and up to 1")
-    train = is_training(settings["mode"], "dropout_param")
-    return p, train, None if seed is None else as_int("seed", seed, 0)
+        raise ValueError(f"dropout_param has no 'p', {_LEGAL_P}")
+    p = as_number("p", p)
+    if not 0 < p <= 1:
+        raise ValueError(f"p is {p:g}, {_LEGAL_P}")
+    train = is_training(mode, "dropout_param")
+    return p, train, None if seed is None else as_int("seed", seed, 0, 2**32 - 1)
 
 
 def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[np.ndarray, tuple]:
@@ -34,7 +36,7 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[np.ndarra
     x : array_like, of any shape
     dropout_param : dict
         ``'p'``: the probability of keeping a value, above 0. ``'mode'``: ``'train'``, or
-        ``'test'``, where nothing is done. ``'seed'``: an int makes the call repeatable.
+        ``'test'``, where nothing is done. ``'seed'``: an int below 2**32 makes the call repeatable.
 
     Returns
     -------

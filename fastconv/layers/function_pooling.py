@@ -16,6 +16,8 @@ from fastconv.layers.pooling import prepare
 Function = Callable[[np.ndarray], Any]
 Derivative = Callable[[np.ndarray, np.ndarray], Any]
 
+_HINT = ": reduce the last axis, as in lambda w: np.median(w, axis=-1)"
+
 
 class PoolCache(NamedTuple):
     """What `pool_backward` needs of the forward pass."""
@@ -86,7 +88,7 @@ def pool_forward(
     for planes, padded in _windows.pad_planes(x, geometry):
         for outputs, windows in _windows.copy_windows(padded, geometry):
             shape, target = windows.shape, outs[planes][outputs]
-            target[...] = _checked("fn", fn(windows), shape[:-1], shape).reshape(target.shape)
+            target[...] = _checked("fn", fn(windows), shape[:-1], shape, _HINT).reshape(target.shape)
     # A view: a shape that the caller assigns to an array later must not reach the cache.
     return out, PoolCache(x[...], out[...], geometry, fn_grad)
 
@@ -144,10 +146,12 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     return dx
 
 
-def _checked(name: str, result: Any, shape: tuple[int, ...], windows: tuple[int, ...]) -> np.ndarray:
+def _checked(name: str, result: Any, shape: tuple[int, ...], windows: tuple[int, ...], hint: str = "") -> np.ndarray:
     array = np.asarray(result)
     if array.shape != shape:
-        raise ValueError(f"{name} returned shape {array.shape} for windows of shape {windows}; it has to be {shape}")
+        raise ValueError(
+            f"{name} returned shape {array.shape} for windows of shape {windows}; it has to be {shape}{hint}"
+        )
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} returned dtype {array.dtype}, which is no real number")
     return array

@@ -27,7 +27,8 @@ def _forward(
     where: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
 ) -> tuple[np.ndarray, GroupNormCache]:
     param_name = "gn_param" if spatial else "ln_param"
-    eps = as_number("eps", merge_options(where, NORM_PARAM, {}, param, param_name)["eps"], 0)
+    settings = merge_options(where, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
+    eps = as_number("eps", settings["eps"], 0)
     x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
     (check_spatial if spatial else check_rows)(x)
     C = x.shape[1]

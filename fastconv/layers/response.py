@@ -79,12 +79,10 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
             [1. ]]])
     """
     defaults = {"size": None, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
-    settings = merge_options("lrn_forward", defaults, {}, lrn_param, "lrn_param")
+    settings = merge_options("lrn_forward", defaults, {}, lrn_param, "lrn_param", legal="a dict with 'size'")
     if settings["size"] is None:
         raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
-    size = as_int("size", settings["size"], 1)
-    if size > sys.maxsize:
-        raise ValueError(f"size must be an int from 1 to {sys.maxsize}, got {size}")
+    size = as_int("size", settings["size"], 1, sys.maxsize)
     alpha, beta, k = (as_number(name, settings[name]) for name in ("alpha", "beta", "k"))
     x = _arrays.as_floats("x", x)
     check_spatial(x)

@@ -106,6 +106,8 @@ def _int_range(minimum: int, maximum: int | None) -> str:
 def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf) -> float:
     """`value` as a finite float from `minimum` to `maximum`; bools and None are refused."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if number and isinstance(value, np.generic):
+        value = value.item()
     # Against the largest float: an int may be larger.
     if number and max(minimum, -_LARGEST) <= value <= min(maximum, _LARGEST):
         return float(value)

@@ -279,6 +279,45 @@ def test_losses(rng):
     np.testing.assert_allclose(grads["b"], 20 * x)
 
 
+@pytest.mark.parametrize("dtype", [int, bool, np.uint8, np.float16, np.float32])
+def test_gradients_of_any_real_dtype(dtype):
+    """Masks and signs are counted, added and scaled as the numbers they are."""
+
+    def mask_loss(x):
+        return x.sum(), np.ones(2, dtype)
+
+    tape = Tape()
+    w = tape.param(np.array([3.0, -2.0]), "w")
+    both = tape(lambda x: (x, None), w, backward=lambda dout, _: np.ones(2, dtype))
+    many = tape(lambda x: (x, None), w, backward=lambda dout, _: np.full(2, 1 if dtype is bool else 200, dtype))
+    loss = tape(mask_loss, w) * 0.5 + tape.loss(mask_loss, both) + tape.loss(mask_loss, many * 70000.0)
+    found = tape.backward(loss)["w"]
+    assert found.dtype == float and np.array_equal(found, np.full(2, 0.5 + 1 + (1 if dtype is bool else 200)))
+
+
+def test_a_pair_may_write_to_its_buffer_again():
+    buffer = np.zeros(2)
+
+    def scaled_backward(dout, k):
+        np.multiply(dout, k, out=buffer)
+        return buffer
+
+    tape = Tape()
+    w, v = tape.param(np.ones(2), "w"), tape.param(np.ones(2), "v")
+    a, b = (tape(lambda x, k: (x * k, k), x, k, backward=scaled_backward) for x, k in ((w, 2.0), (v, 5.0)))
+    grads = tape.backward(a + b, np.ones(2))
+    buffer[:] = 99
+    assert np.array_equal(grads["w"], [2, 2]) and np.array_equal(grads["v"], [5, 5])
+
+
+def test_a_list_of_arrays_is_several_gradients():
+    tape = Tape()
+    x, y = tape.param(np.ones(2), "x"), tape.param(np.ones(2), "y")
+    product = tape(lambda a, b: (a * b, None), x, y, backward=lambda dout, _: [2 * dout, 3 * dout])
+    grads = tape.backward(product, np.ones(2))
+    assert np.array_equal(grads["x"], [2, 2]) and np.array_equal(grads["y"], [3, 3])
+
+
 def test_a_gradient_of_none_adds_nothing():
     tape = Tape()
     x, i = tape.param(np.arange(3.0), "x"), tape.param([2], "i")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
+from fastconv.graph._joins import as_gradient
 from fastconv.graph._node import Node
 
 
@@ -126,7 +127,9 @@ def go_back(record: Record, sums: Sums) -> None:
     except Exception as error:
         error.add_note(f"on the way back through {record.name}")
         raise
-    gradients = result if isinstance(result, tuple) else (result,)
+    # A list of arrays is several gradients, one of numbers a gradient.
+    several = isinstance(result, tuple) or (isinstance(result, list) and any(isinstance(g, np.ndarray) for g in result))
+    gradients = tuple(result) if several else (result,)
     if len(gradients) > len(record.inputs):
         raise ValueError(
             f"the backward of {record.name} returned {len(gradients)} gradients, but {record.name} had "
@@ -141,13 +144,14 @@ def go_back(record: Record, sums: Sums) -> None:
         if wanted is None or gradient is None:
             continue
         index, shape = wanted
-        array = np.asarray(gradient)
+        array = as_gradient(f"gradient {i} that the backward of {record.name} returned", gradient)
         if array.shape != shape:
             raise ValueError(
                 f"the backward of {record.name} returned a gradient of shape {array.shape} for argument {i}, "
                 f"which has shape {shape}"
             )
-        sums.put(index, array, own)
+        # It may be a buffer that the pair writes to again.
+        sums.put(index, array.copy() if foreign else array, own or foreign)
 
 
 def finish(leaves: list[Leaf], kept: dict[int, Any], sums: Sums) -> dict[int, np.ndarray]:

@@ -15,12 +15,22 @@ if TYPE_CHECKING:
     from fastconv.graph._node import Node
 
 
+def as_gradient(name: str, value: Any) -> np.ndarray:
+    """In a float dtype: masks, signs and counts are gradients, too, and are neither added nor scaled as such."""
+    array = _arrays.as_array(name, value)
+    return array.astype(_arrays.result_dtype(array), copy=False)
+
+
 def loss_backward(dloss: np.ndarray, gradients: Any) -> tuple:
     """A loss has its gradients ready; they are scaled where it is not the end."""
     parts = gradients if isinstance(gradients, tuple) else (gradients,)
     if dloss == 1:
         return parts
-    return tuple(None if part is None else part * np.asarray(part).dtype.type(dloss) for part in parts)
+    scaled = []
+    for i, part in enumerate(parts):
+        array = None if part is None else as_gradient(f"gradient {i} of the loss", part)
+        scaled.append(None if array is None else array * array.dtype.type(dloss))
+    return tuple(scaled)
 
 
 def add_forward(*values: Any) -> tuple[np.ndarray, int]:

@@ -327,6 +327,8 @@ class Tape(_joins.Joins):
         RuntimeError: this tape has gone back already and its caches are freed; record the forward pass on a new Tape
         """
         self._check_open()
+        if not isinstance(keep, (Node, Iterable)):
+            raise TypeError(f"keep must be a Node or an iterable of nodes, got {type(keep).__name__}")
         others = [self._own(other, "keep") for other in ((keep,) if isinstance(keep, Node) else keep)]
         node = self._own(node, "node")
         if not all(other.requires_grad for other in (node, *others)):

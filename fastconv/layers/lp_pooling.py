@@ -126,11 +126,7 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     array([[[ 6., -8.,  0.,  0.]]])
     """
     x, out, geometry, p, threads = as_cache(cache, "lp_pool_forward", LpPoolCache)
-    if (x.shape, out.shape) != (geometry.x_shape, geometry.out_shape) or _arrays.ready(x, out) is None:
-        raise ValueError(
-            f"cache holds x {x.shape} of dtype {x.dtype} and out {out.shape} of dtype {out.dtype}, which "
-            f"lp_pool_forward did not put there: its were {geometry.x_shape} and {geometry.out_shape}"
-        )
+    _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers = _threads.resolve(threads)
     dx = _memory.empty(geometry.x_shape, x.dtype)

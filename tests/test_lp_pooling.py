@@ -45,14 +45,18 @@ def back(shares, table, shape):
     return flat[:, :, :cells].reshape(shape)
 
 
-@pytest.mark.parametrize("kernels", ["vectors", "general"])
+@pytest.mark.parametrize("kernels", ["vectors", "general", "ratios"])
 @pytest.mark.parametrize("p", [1, 2, 3, 2.5, np.float32(1.5)])
 @dtypes
 @cases
 def test_lp(shape, options, dtype, p, kernels, threads, rng, isa, monkeypatch):
-    if kernels == "general":
+    if kernels != "vectors":
         monkeypatch.setattr("fastconv.layers._pool_kernels.norm", lambda *_: False)
         monkeypatch.setattr("fastconv.layers._pool_kernels.norm_gradient", lambda *_: False)
+    if kernels == "ratios":
+        # As if no power were a normal number.
+        monkeypatch.setattr("fastconv.layers.lp_pooling._SUMS", (np.inf, np.inf))
+        monkeypatch.setattr("fastconv.layers.lp_pooling._FACTORS", (np.inf, np.inf))
     x = rng.standard_normal(shape).astype(dtype)
     x[:, 0] = 0  # no window of these has a norm
     x.flat[::7] = 0

@@ -27,10 +27,10 @@ cdef enum Mode:
     TURNED  # positions gathered, and filters in the lanes
 
 
-cdef enum:
-    DENSE_ROWS = 1
-    DENSE_TAPS = 2
-    SIDE_BY_SIDE = 3
+cdef enum Dense:
+    DENSE_ROWS = 1    # a row runs through k
+    DENSE_TAPS = 2    # through its taps
+    SIDE_BY_SIDE = 3  # at every k, which are channel_step apart, rows are neighbours
 
 
 # fastconv.algorithms.implicit lists these.
@@ -48,8 +48,7 @@ cdef struct Sizes:
     Py_ssize_t channel_pitch  # of the block
     Py_ssize_t image_pitch
     Py_ssize_t mode
-    Py_ssize_t dense          # DENSE_ROWS: a row of the weights runs through k; DENSE_TAPS: through its taps;
-                              # SIDE_BY_SIDE: at every k, which are channel_step apart, rows are neighbours
+    Py_ssize_t dense          # of the weights: Dense
     Py_ssize_t panel_at       # of the workspace: weights
     Py_ssize_t positions_at   # and positions
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_int, as_number, merge_options
+from fastconv._options import as_cache, as_groups, as_number, merge_options
 from fastconv.layers import _norm_kernels
 from fastconv.layers.batchnorm import NORM_PARAM, check_rows, check_spatial, scale_and_shift
 
@@ -31,9 +31,7 @@ def _forward(
     eps = as_number("eps", settings["eps"], 0)
     x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
     (check_spatial if spatial else check_rows)(x)
-    C = x.shape[1]
-    if C % groups:
-        raise ValueError(f"G is {groups}, which does not divide the {C} channels of x {x.shape}")
+    C, groups = x.shape[1], as_groups("G", groups, x.shape)
     flat, whole = (C,), (1, C, *(1,) * (x.ndim - 2))
     for name, array in (("gamma", gamma), ("beta", beta)):
         if array.shape != flat and not (spatial and array.shape == whole):
@@ -190,7 +188,7 @@ def spatial_groupnorm_forward(
             [-1.,  1.],
             [ 1., -1.]]])
     """
-    return _forward("spatial_groupnorm_forward", x, gamma, beta, as_int("G", G, 1), gn_param, spatial=True)
+    return _forward("spatial_groupnorm_forward", x, gamma, beta, G, gn_param, spatial=True)
 
 
 def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

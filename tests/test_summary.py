@@ -397,7 +397,7 @@ X = (1, 4, 8, 8)
         ([("avg_pool", 2, {"count_include_pad": 1})], X, TypeError, "layers[0], avg_pool: count_include_pad must be"),
         ([("conv", 4, 3, {"algorithm": "no"})], X, ValueError, "layers[0], conv: algorithm is 'no'; legal are"),
         ([("conv_transpose", 4, 3, {"threads": 0})], X, ValueError, "layers[0], conv_transpose: threads "),
-        ([("lrn", 0)], X, ValueError, "layers[0], lrn: size must be an int >= 1 and <= [0-9]+, got 0"),
+        ([("lrn", 0)], X, ValueError, "layers[0], lrn: size must be an int >= 1 and <= "),
         ([("lrn", 5, "1")], X, TypeError, "layers[0], lrn: alpha must be a finite number, got '1'"),
         (["flatten", "lrn"], X, ValueError, "layers[1], lrn: its input is (1, 256), which has no spatial axes"),
         (["flatten", "spatial_batchnorm"], X, ValueError, "layers[1], spatial_batchnorm: its input is (1, 256)"),

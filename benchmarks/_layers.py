@@ -151,3 +151,10 @@ SMALL = (
     Layer("digits", 8, 1, 8, 3, pad=1),
     Layer("digits", 8, 8, 16, 3, pad=1),
 )
+
+#: Convolutions whose gradients decoders are: many weights, few positions, strides.
+DECODERS = (
+    Layer("decoder", 16, 256, 512, 4, stride=2, pad=1),
+    Layer("decoder", 8, 512, 1024, 4, stride=2, pad=1),
+    Layer("decoder", 64, 64, 128, 3, stride=2, pad=1),
+)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from _harness import console, exit_status, parse, progress, set_threads, wait_for_quiet
-from _layers import BEYOND, LIST, SMALL, Layer
+from _layers import BEYOND, DECODERS, LIST, SMALL, Layer
 from _report import new_table, run_info, write
 from scipy.optimize import minimize, nnls
 from scipy.special import softmax
@@ -225,7 +225,7 @@ def main() -> None:
     keep = "--write" in argv
     options = parse(__doc__ or "", [a for a in argv if a != "--write"], brief="fewer layers, batch 1")
     set_threads(options.threads)
-    layers = options.wanted([*LIST, *BEYOND, *SMALL][:: 3 if options.quick else 1], lambda layer: layer.case)
+    layers = options.wanted([*LIST, *BEYOND, *SMALL, *DECODERS][:: 3 if options.quick else 1], lambda layer: layer.case)
     # One thread and float64 at batch 1 only: what differs there shows there.
     wanted = {(1, 4, 1), (options.threads, 4, 1), (options.threads, 4, 16), (options.threads, 8, 1)}
     cases = [

@@ -44,8 +44,8 @@ _ROW_COPIED = 3
 _TURNED_COST = 1.15
 #: Of a tile, in any instruction set.
 _MOST_LANES = 64
-#: Weights of a gradient by the image are put side by side first, where they take no more than this.
-_GATHERED_BYTES = 1 << 24
+#: Weights of a gradient by the image are put side by side first, where as many blocks use them, and they take no more.
+_GATHERED_BLOCKS, _GATHERED_BYTES = 3, 1 << 24
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
 
@@ -354,7 +354,11 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     row_step, channel_step, gather = problem.row_step, problem.channel_step, None
     if row_step == 1 and taps == 1:
         dense = 3
-    elif not dense and problem.groups * problem.rows * k * itemsize <= _GATHERED_BYTES:
+    elif (
+        not dense
+        and blocks >= _GATHERED_BLOCKS * problem.groups
+        and problem.groups * problem.rows * k * itemsize <= _GATHERED_BYTES
+    ):
         shape = problem.groups * problem.channels, problem.rows, *(1,) * (3 - len(kernel)), *kernel
         d, h, w = (_slice(line.weights) for line in lines)
         gather = Gather(shape, (d, h, w))

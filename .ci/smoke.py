@@ -40,7 +40,7 @@ assert cs231n.conv_backward_fast(out, cache)[0].shape == x.shape
 try:
     fastconv.conv(x, w, stride=0)
 except ValueError as error:
-    assert "stride must be an int >= 1, got 0" in str(error)
+    assert str(error).startswith("stride must be an int >= 1 or a fractions.Fraction above 0, got 0")
 else:
     raise AssertionError("stride 0 was taken")
 print("fastconv", fastconv.__version__, "works: NumPy", np.__version__)

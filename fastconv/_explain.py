@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._fractional import resolve_fractional
-from fastconv._options import as_share, has_fraction, merge_options
+from fastconv._options import as_number, has_fraction, merge_options
 from fastconv.algorithms import REGISTRY, check_name, choose
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, conv_geometry
@@ -77,7 +77,7 @@ def explain(
     name, threads = check_name(settings.pop("algorithm")), _threads.resolve(settings.pop("threads"))
     geometry = conv_geometry(x_shape, w_shape, **settings)
     found = _arrays.float_dtype("dtype", dtype)
-    share = as_share("density", density)
+    share = as_number("density", density, 0, 1)
     if not has_fraction(settings["stride"]):
         return _explained(geometry, found, op, name, threads, share)
     parts = resolve_fractional(tuple(x_shape), tuple(w_shape), settings).parts

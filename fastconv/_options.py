@@ -124,15 +124,6 @@ def as_bool(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def as_share(name: str, value: Any) -> float:
-    """`value` as a float from 0 to 1."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number from 0 to 1, got {value!r}")
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be a number from 0 to 1, got {value}")
-    return float(value)
-
-
 def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
     """A name and a value for each spatial axis, from one for all or one each."""
     if not isinstance(value, (list, tuple)):

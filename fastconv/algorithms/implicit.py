@@ -149,7 +149,7 @@ class Implicit(Algorithm):
     def transposed(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """As `forward`, bias is what the sums start with."""
+        """Bias as in `forward`; cells that no tap meets are bias alone."""
         plans = _plans("backward_data", geometry, out.dtype, threads)
         if sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:]):
             out[...] = 0 if b is None else per_channel(b, geometry)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastconv import _arrays
 from fastconv._options import as_cache, as_number, is_training, merge_options
+from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 
 #: Defaults of the options; the mode has none, and a running average starts at zeros.
@@ -25,12 +26,6 @@ class BatchNormCache(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
     train: bool
-
-
-def check_spatial(x: np.ndarray) -> None:
-    """Refuse what is no (N, C, *spatial)."""
-    if not 3 <= x.ndim <= 5:
-        raise ValueError(f"x has {x.ndim} axes, shape {x.shape}; it must be (N, C, *spatial) with 1 to 3 spatial axes")
 
 
 def check_rows(x: np.ndarray) -> None:
@@ -75,7 +70,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
     x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
-    (check_spatial if spatial else check_rows)(x)
+    check_rank("x", x.shape) if spatial else check_rows(x)
     _check_channels("gamma", gamma, x)
     _check_channels("beta", beta, x)
     averages = [_running(bn_param, name, x, dtype) for name in ("running_mean", "running_var")]

@@ -9,8 +9,9 @@ import numpy as np
 
 from fastconv import _arrays
 from fastconv._options import as_cache, as_groups, as_number, merge_options
+from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
-from fastconv.layers.batchnorm import NORM_PARAM, check_rows, check_spatial, scale_and_shift
+from fastconv.layers.batchnorm import NORM_PARAM, check_rows, scale_and_shift
 
 
 class GroupNormCache(NamedTuple):
@@ -30,7 +31,7 @@ def _forward(
     settings = merge_options(where, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
     eps = as_number("eps", settings["eps"], 0)
     x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
-    (check_spatial if spatial else check_rows)(x)
+    check_rank("x", x.shape) if spatial else check_rows(x)
     C, groups = x.shape[1], as_groups("G", groups, x.shape)
     flat, whole = (C,), (1, C, *(1,) * (x.ndim - 2))
     for name, array in (("gamma", gamma), ("beta", beta)):

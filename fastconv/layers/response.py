@@ -10,8 +10,8 @@ import numpy as np
 
 from fastconv import _arrays
 from fastconv._options import as_cache, as_int, as_number, merge_options
+from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
-from fastconv.layers.batchnorm import check_spatial
 
 
 class LrnCache(NamedTuple):
@@ -85,7 +85,7 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     size = as_int("size", settings["size"], 1, sys.maxsize)
     alpha, beta, k = (as_number(name, settings[name]) for name in ("alpha", "beta", "k"))
     x = _arrays.as_floats("x", x)
-    check_spatial(x)
+    check_rank("x", x.shape)
     cache = LrnCache(x, size, alpha, beta, k)
     return _kernel(cache), cache
 

@@ -325,7 +325,7 @@ CASES = [
     ),
     (lambda: batch_norm(gamma=np.ones(3)), ValueError, r"gamma has shape \(3,\), but x .* has 4 channels"),
     (lambda: batch_norm(beta=np.ones((4, 1))), ValueError, r"beta has shape \(4, 1\)"),
-    (lambda: batch_norm(x=X[0, 0]), ValueError, r"x has 2 axes, shape \(6, 6\); it must be \(N, C, \*spatial\)"),
+    (lambda: batch_norm(x=X[0, 0]), ValueError, r"x has 2 axes, \(6, 6\); legal are 3 to 5: \(N, C, W\)"),
     (lambda: batch_norm(x=X * 1j), TypeError, "x has dtype complex128"),
     (
         lambda: layers.batchnorm_forward(X, np.ones(4), np.ones(4), {"mode": "train"}),

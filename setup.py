@@ -61,6 +61,7 @@ extensions = [
         "implicit",
         "implicit_weights",
         "winograd",
+        "winograd_weights",
         "depthwise",
         "toeplitz",
         "sparse",

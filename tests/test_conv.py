@@ -360,7 +360,13 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
         ),
         ("depthwise", (1, 5, 7), (3, 5, 3), {}, "at most 4 channels and 8 filters, and these have 5 and 3"),
         ("depthwise", (1, 4, 7), (18, 2, 3), {"groups": 2}, "at most 4 channels and 8 filters, and these have 2 and 9"),
-        ("winograd", (1, 1, 9), (1, 1, 3), {"stride": 2}, r"the stride is \(2,\), and it needs 1"),
+        (
+            "winograd",
+            (1, 1, 9),
+            (1, 1, 3),
+            {"stride": 2, "dilation": 2},
+            r"the stride is \(2,\) and the dilation \(2,\), and one of them must be 1",
+        ),
         (
             "winograd",
             (1, 1, 9),
@@ -368,7 +374,13 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
             {"dilation": 2, "pad": 1},
             r"the dilation is \(2,\), and it needs 1 or padding",
         ),
-        ("winograd", (1, 1, 9), (1, 1, 4), {}, r"the kernel is \(4,\); its last axes must be 3"),
+        (
+            "winograd",
+            (1, 1, 9),
+            (1, 1, 3),
+            {"stride": 3},
+            r"the kernel is \(3,\) and the stride \(3,\); it needs kernels longer than the stride",
+        ),
         ("fft", (1, 1, 9), (1, 1, 2), {"dilation": 1 << 29, "pad": 1 << 29}, "a transform of the kernel"),
     ],
 )
@@ -548,22 +560,61 @@ def test_memory_of_im2col_is_bounded():
     tracemalloc.stop()
 
 
+@pytest.fixture(params=[8, 6, 4])
+def points(request, monkeypatch):
+    """Of Winograd's interpolation: plans of other numbers of them are not looked at."""
+    monkeypatch.setattr(registry()["winograd"], "points", (request.param,))
+    return request.param
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_winograd_at_any_number_of_points(case, dtype, points, blocks):
+    """Which of them is cheapest for a layer is a matter of the machine; all have to be right."""
+    skip_unsupported("winograd", case.geometry, dtype)
+    x, w, b = case.arrays(dtype)
+    table, out_spatial = case.table()
+    groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
+    out, cache = conv_forward(x, w, b, case.options, algorithm="winograd")
+    close(out, oracle.conv(x, w, b, table, out_spatial, groups, flip), dtype, "winograd")
+    dout = np.random.default_rng(2).standard_normal(out.shape).astype(dtype)
+    for actual, wanted in zip(
+        conv_backward(dout, cache), oracle.conv_gradients(x, w, dout, table, groups, flip), strict=True
+    ):
+        close(actual, wanted, dtype, "winograd")
+
+
 @pytest.mark.parametrize("draw", ["standard_normal", "random"])
 @pytest.mark.parametrize(
-    ("size", "kernel"), [((14, 14), (3, 3)), ((7, 7), (3, 3)), ((12, 9), (5, 5)), ((40,), (3,)), ((40,), (5,))]
+    ("size", "kernel", "stride"),
+    [
+        ((14, 14), (3, 3), 1),
+        ((7, 7), (3, 3), 1),
+        ((12, 9), (5, 5), 1),
+        ((13, 15), (3, 3), 2),
+        ((15, 12), (7, 7), 1),
+        ((17, 12), (7, 7), 2),
+        ((25, 25), (11, 11), 4),
+        ((9, 14), (3, 5), 1),
+        ((40,), (2,), 1),
+        ((40,), (3,), 1),
+        ((40,), (5,), 1),
+        ((40,), (7,), 1),
+    ],
 )
-def test_winograds_documented_bound(size, kernel, draw, rng):
+def test_winograds_documented_bound(size, kernel, stride, draw, points, rng):
     """5e-5 of the largest value in float32 at 512 channels, 1e-13 in float64; forward and both gradients."""
     x, w = getattr(rng, draw)((2, 512, *size)), getattr(rng, draw)((24, 512, *kernel))
-    exact = steps_of(x, w, "im2col")
+    exact = steps_of(x, w, "im2col", stride)
     for dtype, bound in ((np.float32, 5e-5), (np.float64, 1e-13)):
-        found = steps_of(x.astype(dtype), w.astype(dtype), "winograd", exact[0].astype(dtype))
+        found = steps_of(x.astype(dtype), w.astype(dtype), "winograd", stride, exact[0].astype(dtype))
         for actual, wanted in zip(found, exact, strict=True):
             assert np.abs(actual - wanted).max() < bound * np.abs(wanted).max()
 
 
-def steps_of(x, w, algorithm, dout=None):
-    out, cache = conv_forward(x, w, None, pad=w.shape[-1] // 2, algorithm=algorithm)
+def steps_of(x, w, algorithm, stride=1, dout=None):
+    pad = [(k // 2, k // 2) for k in w.shape[2:]]
+    out, cache = conv_forward(x, w, None, pad=pad, stride=stride, algorithm=algorithm)
     return [out, *conv_backward(out if dout is None else dout, cache)[:2]]
 
 
@@ -573,7 +624,7 @@ def test_long_sums_keep_their_precision(algorithm, draw, rng):
     """Products are summed in blocks: 4,608 of them err by little more than one rounding of the result."""
     x, w = getattr(rng, draw)((1, 512, 9, 9)), getattr(rng, draw)((16, 512, 3, 3))
     exact = steps_of(x, w, "reference")
-    found = steps_of(x.astype(np.float32), w.astype(np.float32), algorithm, exact[0].astype(np.float32))
+    found = steps_of(x.astype(np.float32), w.astype(np.float32), algorithm, dout=exact[0].astype(np.float32))
     for actual, wanted in zip(found, exact, strict=True):
         assert np.abs(actual - wanted).max() < 2e-6 * np.abs(wanted).max()
 

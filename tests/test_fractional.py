@@ -125,7 +125,7 @@ def test_takes_every_way_in(rng):
     with pytest.raises(ValueError, match="out overlaps x"):
         conv(x, np.ones((2, 2, 1, 1)), stride=Fraction(1, 1), out=x)
     out.fill(7)
-    with pytest.raises(ValueError, match="algorithm 'winograd' cannot do this forward: the stride is"):
+    with pytest.raises(ValueError, match="algorithm 'winograd' cannot do this forward: the kernel is"):
         conv(x, w, stride=stride, pad=1, algorithm="winograd", out=out)
     assert (out == 7).all()
     whole = conv(np.zeros((0, 2, 5, 5)), w, stride=stride)

@@ -513,9 +513,9 @@ def test_convolution_matrix_is_scipys_convolve(h, x, mode, rng):
         (lambda: toeplitz_matrix(np.ones((1, 0, 3)), (0, 5)), ValueError, r"^x_shape \(0, 5\) and w \(1, 0, 3\)"),
         (lambda: toeplitz_matrix(np.ones((1, 1)), (1,)), ValueError, r"w has 2 axes, \(1, 1\); legal are 3 to 5"),
         (
-            lambda: toeplitz_operator(np.ones((1, 1, 3)), (1, 9), algorithm="winograd", stride=2),
+            lambda: toeplitz_operator(np.ones((1, 1, 3)), (1, 9), algorithm="winograd", stride=3),
             ValueError,
-            r"algorithm 'winograd' cannot do this forward: the stride is \(2,\)",
+            r"algorithm 'winograd' cannot do this forward: the kernel is \(3,\) and the stride \(3,\)",
         ),
         (
             lambda: convolution_matrix([1, 2], np.array([4, 5])),

@@ -20,7 +20,9 @@ FC_INLINE void FC_N(fc_tile_of)(const int packed, const int rows, const int vect
                                 ptrdiff_t pitch, const FC_T *bias, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
-    const ptrdiff_t parts = (k + FC_SUMMED - 1) / FC_SUMMED, part = (k + parts - 1) / parts;
+    /* Dividing takes as long as a dozen products. */
+    const ptrdiff_t parts = k > FC_SUMMED ? (k + FC_SUMMED - 1) / FC_SUMMED : 1;
+    const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
     ptrdiff_t p = 0;
     int i, j;
     do {

@@ -1,285 +1,447 @@
 /* The transforms of Winograd's minimal filtering for one dtype and instruction set: see winograd.h.
  *
- * Along an axis with `points` interpolation points: 6 are 0, +-3/4, +-3/2 and infinity, for 4 outputs of a
- * kernel of 3 or 2 of a kernel of 5; 4 are 0, +-1 and infinity, for 2 outputs of a kernel of 3; 1 is no
- * transform. These points keep float32 errors some four times below those of 0, +-1, +-2, and their squares are exact. */
-#define FC_A ((FC_T)0.75)
-#define FC_B ((FC_T)1.5)
-#define FC_AA ((FC_T)0.5625)
-#define FC_BB ((FC_T)2.25)
+ * Along an axis with `points` interpolation points these are 0, infinity and pairs +-a: 3/4 and 3/2 of 6, whose
+ * errors are four times smaller than those of 1 and 2; 1/2, 1 and 2 of 8; 1 of 4. 1 point is no transform. Squares of
+ * points are exact. Below, S is the square of a pair's point, and polynomials of pairs are in that square. */
 
-/* d <- B^T d, in place; `s` is from one element to the next. */
-FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d, const int s)
+#define FC_PAIRS(points) ((points) / 2 - 1)
+
+FC_INLINE FC_T FC_N(fc_point)(const int points, const int pair)
 {
-    if (points == 6) {
-        const FC_V a = d[4 * s] - FC_BB * d[2 * s], a_odd = FC_A * (d[3 * s] - FC_BB * d[s]);
-        const FC_V b = d[4 * s] - FC_AA * d[2 * s], b_odd = FC_B * (d[3 * s] - FC_AA * d[s]);
-        d[0] = d[4 * s] - (FC_AA + FC_BB) * d[2 * s] + (FC_AA * FC_BB) * d[0];
-        d[5 * s] = d[5 * s] - (FC_AA + FC_BB) * d[3 * s] + (FC_AA * FC_BB) * d[s];
-        d[s] = a + a_odd;
-        d[2 * s] = a - a_odd;
-        d[3 * s] = b + b_odd;
-        d[4 * s] = b - b_odd;
-    } else if (points == 4) {
-        const FC_V one = d[s], two = d[2 * s];
-        d[0] = two - d[0];
-        d[3 * s] = d[3 * s] - one;
-        d[s] = two + one;
-        d[2 * s] = two - one;
+    if (points == 8)
+        return pair == 0 ? (FC_T)0.5 : pair == 1 ? (FC_T)1 : (FC_T)2;
+    if (points == 6)
+        return pair == 0 ? (FC_T)0.75 : (FC_T)1.5;
+    return 1;
+}
+
+FC_INLINE FC_T FC_N(fc_square)(const int points, const int pair)
+{
+    return FC_N(fc_point)(points, pair) * FC_N(fc_point)(points, pair);
+}
+
+/* Coefficient `k` of the product of (x - S) over all pairs but `but`; over all of them where that is -1. Spelled
+ * out, so that every compiler has it as a constant. */
+FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k)
+{
+    const int n = FC_PAIRS(points) - (but >= 0);
+    const FC_T a = FC_N(fc_square)(points, but == 0 ? 1 : 0), b = FC_N(fc_square)(points, but == 0 || but == 1 ? 2 : 1);
+    const FC_T c = FC_N(fc_square)(points, 2);
+    if (k == n)
+        return 1;
+    if (n == 1)
+        return -a;
+    if (n == 2)
+        return k ? -(a + b) : a * b;
+    return k == 2 ? -(a + b + c) : k ? a * b + a * c + b * c : -(a * b * c);
+}
+
+/* S^n, n up to 3 */
+FC_INLINE FC_T FC_N(fc_power)(const int points, const int pair, const int n)
+{
+    const FC_T square = FC_N(fc_square)(points, pair);
+    return n == 0 ? 1 : n == 1 ? square : n == 2 ? square * square : square * square * square;
+}
+
+/* d <- B^T d, in place. */
+FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d)
+{
+    const int pairs = FC_PAIRS(points);
+    FC_V zero, infinity, even[3], odd[3];
+    int i, k;
+    if (points == 1)
+        return;
+    zero = d[points - 2];
+    infinity = d[points - 1];
+    FC_UNROLL
+    for (k = 0; k < pairs; k++) {
+        zero += FC_N(fc_coefficient)(points, -1, k) * d[2 * k];
+        infinity += FC_N(fc_coefficient)(points, -1, k) * d[2 * k + 1];
+    }
+    FC_UNROLL
+    for (i = 0; i < pairs; i++) {
+        even[i] = d[points - 2];
+        odd[i] = d[points - 3];
+        FC_UNROLL
+        for (k = 0; k < pairs - 1; k++) {
+            even[i] += FC_N(fc_coefficient)(points, i, k) * d[2 * k + 2];
+            odd[i] += FC_N(fc_coefficient)(points, i, k) * d[2 * k + 1];
+        }
+    }
+    d[0] = zero;
+    d[points - 1] = infinity;
+    FC_UNROLL
+    for (i = 0; i < pairs; i++) {
+        d[2 * i + 1] = even[i] + FC_N(fc_point)(points, i) * odd[i];
+        d[2 * i + 2] = even[i] - FC_N(fc_point)(points, i) * odd[i];
     }
 }
 
-/* u <- G g for a kernel of `taps`; `s` and `t` are from one element to the next. */
-FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, const int s, const FC_V *g,
-                                     const int t)
+/* u <- G g for a kernel of `taps`. */
+FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, const FC_V *g)
 {
-    const FC_T of_zero = 1 / (FC_AA * FC_BB);
-    const FC_T of_a = 1 / (2 * FC_AA * (FC_AA - FC_BB)), of_b = 1 / (2 * FC_BB * (FC_BB - FC_AA));
-    if (points == 6) {
-        FC_V even_a = g[0], odd_a = FC_A * g[t], even_b = g[0], odd_b = FC_B * g[t];
-        if (taps > 2) {
-            even_a += FC_AA * g[2 * t];
-            even_b += FC_BB * g[2 * t];
-        }
-        if (taps > 3) {
-            odd_a += (FC_A * FC_AA) * g[3 * t];
-            odd_b += (FC_B * FC_BB) * g[3 * t];
-        }
-        if (taps > 4) {
-            even_a += (FC_AA * FC_AA) * g[4 * t];
-            even_b += (FC_BB * FC_BB) * g[4 * t];
-        }
-        u[0] = of_zero * g[0];
-        u[s] = of_a * (even_a + odd_a);
-        u[2 * s] = of_a * (even_a - odd_a);
-        u[3 * s] = of_b * (even_b + odd_b);
-        u[4 * s] = of_b * (even_b - odd_b);
-        u[5 * s] = g[(taps - 1) * t];
-    } else if (points == 4) {
-        const FC_V even = (FC_T)0.5 * (taps > 2 ? g[0] + g[2 * t] : g[0]), odd = (FC_T)0.5 * g[t];
-        u[0] = -g[0];
-        u[s] = even + odd;
-        u[2 * s] = even - odd;
-        u[3 * s] = g[(taps - 1) * t];
-    } else {
+    int i, k;
+    if (points == 1) {
         u[0] = g[0];
+        return;
+    }
+    u[0] = (1 / FC_N(fc_coefficient)(points, -1, 0)) * g[0];
+    u[points - 1] = g[taps - 1];
+    FC_UNROLL
+    for (i = 0; i < FC_PAIRS(points); i++) {
+        FC_T scale = 2 * FC_N(fc_square)(points, i);
+        FC_V even = g[0], odd = g[1];
+        FC_UNROLL
+        for (k = 0; k < FC_PAIRS(points); k++)
+            if (k != i)
+                scale *= FC_N(fc_square)(points, i) - FC_N(fc_square)(points, k);
+        FC_UNROLL
+        for (k = 2; k < taps; k++) {
+            if (k % 2)
+                odd += FC_N(fc_power)(points, i, k / 2) * g[k];
+            else
+                even += FC_N(fc_power)(points, i, k / 2) * g[k];
+        }
+        even *= 1 / scale;
+        odd *= FC_N(fc_point)(points, i) / scale;
+        u[2 * i + 1] = even + odd;
+        u[2 * i + 2] = even - odd;
     }
 }
 
 /* y <- A^T m, `outputs` of them. */
-FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y, const int s, const FC_V *m,
-                                    const int t)
+FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y, const FC_V *m)
 {
-    if (points == 6) {
-        const FC_V even_a = m[t] + m[2 * t], odd_a = m[t] - m[2 * t];
-        const FC_V even_b = m[3 * t] + m[4 * t], odd_b = m[3 * t] - m[4 * t];
-        y[0] = m[0] + even_a + even_b;
-        y[s] = FC_A * odd_a + FC_B * odd_b;
-        if (outputs > 2)
-            y[2 * s] = FC_AA * even_a + FC_BB * even_b;
-        if (outputs > 3)
-            y[3 * s] = (FC_A * FC_AA) * odd_a + (FC_B * FC_BB) * odd_b;
-        if (outputs > 4)
-            y[4 * s] = (FC_AA * FC_AA) * even_a + (FC_BB * FC_BB) * even_b;
-        y[(outputs - 1) * s] += m[5 * t];
-    } else if (points == 4) {
-        y[0] = m[0] + m[t] + m[2 * t];
-        y[s] = m[t] - m[2 * t];
-        if (outputs > 2)
-            y[2 * s] = m[t] + m[2 * t];
-        y[(outputs - 1) * s] += m[3 * t];
-    } else {
+    FC_V even[3], odd[3];
+    int i, k;
+    if (points == 1) {
         y[0] = m[0];
+        return;
     }
+    FC_UNROLL
+    for (i = 0; i < FC_PAIRS(points); i++) {
+        even[i] = m[2 * i + 1] + m[2 * i + 2];
+        odd[i] = m[2 * i + 1] - m[2 * i + 2];
+    }
+    FC_UNROLL
+    for (k = 0; k < outputs; k++) {
+        FC_V sum = k % 2 ? FC_N(fc_point)(points, 0) * FC_N(fc_power)(points, 0, k / 2) * odd[0]
+                         : FC_N(fc_power)(points, 0, k / 2) * even[0];
+        FC_UNROLL
+        for (i = 1; i < FC_PAIRS(points); i++)
+            sum += k % 2 ? FC_N(fc_point)(points, i) * FC_N(fc_power)(points, i, k / 2) * odd[i]
+                         : FC_N(fc_power)(points, i, k / 2) * even[i];
+        if (k == 0)
+            sum += m[0];
+        if (k == outputs - 1)
+            sum += m[points - 1];
+        y[k] = sum;
+    }
+}
+
+/* Calls FC_CASE(points, taps) for what `points` and `taps` are; one of a pair is the outputs of a tile, too. */
+#define FC_CASES                                                                            \
+    FC_CASE(1, 1)                                                                           \
+    FC_CASE(4, 2)                                                                           \
+    FC_CASE(4, 3)                                                                           \
+    FC_CASE(6, 2)                                                                           \
+    FC_CASE(6, 3)                                                                           \
+    FC_CASE(6, 4)                                                                           \
+    FC_CASE(6, 5)                                                                           \
+    FC_CASE(8, 2)                                                                           \
+    FC_CASE(8, 3)                                                                           \
+    FC_CASE(8, 4)                                                                           \
+    FC_CASE(8, 5)                                                                           \
+    FC_CASE(8, 6)                                                                           \
+    FC_CASE(8, 7)
+
+/* Below, `from` has an element at from[at[i]], or where `at` is NULL at from[i * pitch]. */
+#define FC_FROM(i) (from + (at ? at[i] : (i) * pitch))
+
+/* to[i * step] = what `from` has, at every point. */
+FC_INLINE void FC_N(fc_input_of)(const int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to,
+                                 ptrdiff_t step)
+{
+    FC_V d[8];
+    int i;
+    FC_UNROLL
+    for (i = 0; i < points; i++)
+        d[i] = FC_N(fc_load)(FC_FROM(i));
+    FC_N(fc_to_points)(points, d);
+    FC_UNROLL
+    for (i = 0; i < points; i++)
+        FC_N(fc_store)(to + i * step, d[i]);
+}
+
+/* to[i * step] = the kernel of `taps` that `from` has, at every point. */
+FC_INLINE void FC_N(fc_weights_of)(const int points, const int taps, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch,
+                                   FC_T *to, ptrdiff_t step)
+{
+    FC_V g[8], u[8];
+    int i;
+    FC_UNROLL
+    for (i = 0; i < taps; i++)
+        g[i] = FC_N(fc_load)(FC_FROM(i));
+    FC_N(fc_weigh_points)(points, taps, u, g);
+    FC_UNROLL
+    for (i = 0; i < points; i++)
+        FC_N(fc_store)(to + i * step, u[i]);
+}
+#undef FC_FROM
+
+/* to[i * step] = `outputs` of a tile whose points are from[i * pitch]. */
+FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_T *from, ptrdiff_t pitch, FC_T *to,
+                                  ptrdiff_t step)
+{
+    FC_V m[8], y[8];
+    int i;
+    FC_UNROLL
+    for (i = 0; i < points; i++)
+        m[i] = FC_N(fc_load)(from + i * pitch);
+    FC_N(fc_from_points)(points, outputs, y, m);
+    FC_UNROLL
+    for (i = 0; i < outputs; i++)
+        FC_N(fc_store)(to + i * step, y[i]);
+}
+
+/* The same line by line along one axis, of sizes that are only known here. */
+static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step,
+                                 int lines, ptrdiff_t from_next, ptrdiff_t to_next)
+{
+    int i;
+    for (i = 0; i < lines; i++, to += to_next) {
+        const FC_T *line = at ? from : from + i * from_next;
+        const ptrdiff_t *cells = at ? at + i * from_next : NULL;
+        if (points == 8)
+            FC_N(fc_input_of)(8, line, cells, pitch, to, step);
+        else if (points == 6)
+            FC_N(fc_input_of)(6, line, cells, pitch, to, step);
+        else if (points == 4)
+            FC_N(fc_input_of)(4, line, cells, pitch, to, step);
+        else
+            FC_N(fc_input_of)(1, line, cells, pitch, to, step);
+    }
+}
+
+static void FC_N(fc_weights_lines)(int points, int taps, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to,
+                                   ptrdiff_t step, int lines, ptrdiff_t from_next, ptrdiff_t to_next)
+{
+    int i;
+    for (i = 0; i < lines; i++, to += to_next) {
+        const FC_T *line = at ? from : from + i * from_next;
+        const ptrdiff_t *cells = at ? at + i * from_next : NULL;
+        switch (points * 8 + taps) {
+#define FC_CASE(p, t)                                                                       \
+    case p * 8 + t:                                                                         \
+        FC_N(fc_weights_of)(p, t, line, cells, pitch, to, step);                            \
+        break;
+            FC_CASES
+#undef FC_CASE
+        default:
+            fc_check(0);
+        }
+    }
+}
+
+static void FC_N(fc_output_lines)(int points, int outputs, const FC_T *from, ptrdiff_t pitch, FC_T *to, ptrdiff_t step,
+                                  int lines, ptrdiff_t from_next, ptrdiff_t to_next)
+{
+    int i;
+    switch (points * 8 + outputs) {
+#define FC_CASE(p, o)                                                                       \
+    case p * 8 + o:                                                                         \
+        for (i = 0; i < lines; i++, from += from_next, to += to_next)                       \
+            FC_N(fc_output_of)(p, o, from, pitch, to, step);                                \
+        break;
+        FC_CASES
+#undef FC_CASE
+    default:
+        fc_check(0);
+    }
+}
+
+/* A square tile, all its loops of known length. */
+FC_INLINE void FC_N(fc_input_square)(const int points, const FC_T *patch, const ptrdiff_t *at, FC_T *v, ptrdiff_t pitch)
+{
+    FC_T half[64 * FC_VL];
+    int i;
+    for (i = 0; i < points; i++)
+        FC_N(fc_input_of)(points, patch, at + i * points, 0, half + i * points * FC_VL, FC_VL);
+    for (i = 0; i < points; i++)
+        FC_N(fc_input_of)(points, half + i * FC_VL, NULL, points * FC_VL, v + i * pitch, points * pitch);
 }
 
 /* A tile, a vector of channels: patch + at[i] is its i-th cell. */
-FC_INLINE void FC_N(fc_input_of)(const int high, const int wide, const FC_T *patch, const ptrdiff_t *at, FC_T *v,
-                                 ptrdiff_t pitch)
+static void FC_N(fc_wino_input)(int high, int wide, const void *patch_, const ptrdiff_t *at, void *v_, ptrdiff_t pitch)
 {
-    FC_V d[36];
-    int i, j;
-    for (i = 0; i < high; i++) {
-        FC_UNROLL
-        for (j = 0; j < wide; j++)
-            d[i * wide + j] = FC_N(fc_load)(patch + at[i * wide + j]);
-        FC_N(fc_to_points)(wide, d + i * wide, 1);
-    }
-    for (j = 0; j < wide; j++) {
-        FC_N(fc_to_points)(high, d + j, wide);
-        FC_UNROLL
-        for (i = 0; i < high; i++)
-            FC_N(fc_store)(v + (i * wide + j) * pitch, d[i * wide + j]);
+    const FC_T *patch = (const FC_T *)patch_;
+    FC_T *v = (FC_T *)v_, half[64 * FC_VL];
+    if (high == wide && wide == 8) {
+        FC_N(fc_input_square)(8, patch, at, v, pitch);
+    } else if (high == wide && wide == 6) {
+        FC_N(fc_input_square)(6, patch, at, v, pitch);
+    } else if (high == wide && wide == 4) {
+        FC_N(fc_input_square)(4, patch, at, v, pitch);
+    } else if (high == 1) {
+        FC_N(fc_input_lines)(wide, patch, at, 0, v, pitch, 1, 0, 0);
+    } else {
+        FC_N(fc_input_lines)(wide, patch, at, 0, half, FC_VL, high, wide, wide * FC_VL);
+        FC_N(fc_input_lines)(high, half, NULL, wide * FC_VL, v, wide * pitch, wide, FC_VL, pitch);
     }
 }
 
-static void FC_N(fc_wino_input)(int high, int wide, const void *patch, const ptrdiff_t *at, void *v,
-                                ptrdiff_t pitch)
+FC_INLINE void FC_N(fc_weights_square)(const int points, const int taps, const FC_T *g, const ptrdiff_t *at, FC_T *u,
+                                       ptrdiff_t pitch)
 {
-#define FC_CASE(h, w)                                                                       \
-    if (high == h && wide == w)                                                             \
-        FC_N(fc_input_of)(h, w, (const FC_T *)patch, at, (FC_T *)v, pitch);
-    FC_CASE(6, 6)
-    FC_CASE(4, 4)
-    FC_CASE(1, 6)
-    FC_CASE(1, 4)
-    FC_CASE(6, 1)
-#undef FC_CASE
+    FC_T half[64 * FC_VL];
+    int i;
+    for (i = 0; i < taps; i++)
+        FC_N(fc_weights_of)(points, taps, g, at + i * taps, 0, half + i * points * FC_VL, FC_VL);
+    for (i = 0; i < points; i++)
+        FC_N(fc_weights_of)(points, taps, half + i * FC_VL, NULL, points * FC_VL, u + i * pitch, points * pitch);
 }
 
 /* A kernel, or a tile of the gradient as a kernel, a vector of filters: its tap i is at g + at[i]. */
-FC_INLINE void FC_N(fc_weights_of)(const int high, const int taps_h, const int wide, const int taps_w,
-                                   const FC_T *g, const ptrdiff_t *at, FC_T *u, ptrdiff_t pitch)
-{
-    FC_V taps[25], half[30], all[36];
-    int i, j;
-    for (i = 0; i < taps_h * taps_w; i++)
-        taps[i] = FC_N(fc_load)(g + at[i]);
-    for (i = 0; i < taps_h; i++)
-        FC_N(fc_weigh_points)(wide, taps_w, half + i * wide, 1, taps + i * taps_w, 1);
-    for (j = 0; j < wide; j++) {
-        FC_N(fc_weigh_points)(high, taps_h, all + j, wide, half + j, wide);
-        FC_UNROLL
-        for (i = 0; i < high; i++)
-            FC_N(fc_store)(u + (i * wide + j) * pitch, all[i * wide + j]);
-    }
-}
-
-static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g, const ptrdiff_t *at, void *u,
+static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g_, const ptrdiff_t *at, void *u_,
                                   ptrdiff_t pitch)
 {
-#define FC_CASE(h, th, w, tw)                                                               \
-    if (high == h && taps_h == th && wide == w && taps_w == tw)                             \
-        FC_N(fc_weights_of)(h, th, w, tw, (const FC_T *)g, at, (FC_T *)u, pitch);
-    FC_CASE(6, 3, 6, 3)
-    FC_CASE(4, 3, 4, 3)
-    FC_CASE(6, 5, 6, 5)
-    FC_CASE(1, 1, 6, 3)
-    FC_CASE(1, 1, 4, 3)
-    FC_CASE(1, 1, 6, 5)
-    FC_CASE(6, 3, 1, 1)
-    FC_CASE(6, 5, 1, 1)
-    FC_CASE(6, 4, 6, 4)
-    FC_CASE(4, 2, 4, 2)
-    FC_CASE(6, 2, 6, 2)
-    FC_CASE(1, 1, 6, 4)
-    FC_CASE(1, 1, 4, 2)
-    FC_CASE(1, 1, 6, 2)
-    FC_CASE(6, 4, 1, 1)
-    FC_CASE(6, 2, 1, 1)
+    const FC_T *g = (const FC_T *)g_;
+    FC_T *u = (FC_T *)u_, half[64 * FC_VL];
+    if (high == wide && taps_h == taps_w) {
+        switch (wide * 8 + taps_w) {
+#define FC_CASE(p, t)                                                                       \
+    case p * 8 + t:                                                                         \
+        FC_N(fc_weights_square)(p, t, g, at, u, pitch);                                     \
+        break;
+            FC_CASES
 #undef FC_CASE
+        default:
+            fc_check(0);
+        }
+    } else if (high == 1) {
+        FC_N(fc_weights_lines)(wide, taps_w, g, at, 0, u, pitch, 1, 0, 0);
+    } else {
+        FC_N(fc_weights_lines)(wide, taps_w, g, at, 0, half, FC_VL, taps_h, taps_w, wide * FC_VL);
+        FC_N(fc_weights_lines)(high, taps_h, half, NULL, wide * FC_VL, u, wide * pitch, wide, FC_VL, pitch);
+    }
 }
 
-/* One tile, one vector of filters: `filters` of its lanes, `rows` by `columns` of its outputs belong to the result. */
-FC_INLINE void FC_N(fc_output_of)(const int high, const int out_h, const int wide, const int out_w, const FC_T *m,
-                                  ptrdiff_t pitch, const FC_T *bias, FC_T *to, ptrdiff_t filter_step,
-                                  ptrdiff_t row_step, int filters, int rows, int columns)
+/* to[lane * pitch + i] = vector i's lane, for n of them: what is read of vectors past n is anything there is. */
+FC_INLINE void FC_N(fc_turn_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *vectors, const int n)
 {
-    FC_V half[24], y[16];
-    FC_T turned[4 * FC_VL];
-    int i, j, f, c;
-    for (j = 0; j < wide; j++) {
-        FC_V all[6];
+    int lane, first, i;
+    FC_UNROLL
+    for (first = 0; first < n; first += FC_TL) {
         FC_UNROLL
-        for (i = 0; i < high; i++)
-            all[i] = FC_N(fc_load)(m + (i * wide + j) * pitch);
-        FC_N(fc_from_points)(high, out_h, half + j, wide, all, 1);
-    }
-    for (i = 0; i < out_h; i++) {
-        FC_N(fc_from_points)(wide, out_w, y, 1, half + i * wide, 1);
-        if (i >= rows)
-            break;
-        if (bias) {
-            const FC_V b = FC_N(fc_load)(bias);
+        for (lane = 0; lane < FC_VL; lane += FC_TL) {
+            FC_N(fc_t) square[FC_TL];
             FC_UNROLL
-            for (j = 0; j < out_w; j++)
-                y[j] += b;
-        }
-        /* Lanes are filters: turned, so that the outputs of each lie together. */
-        if (out_w == 4) {
-            const FC_V a = FC_N(fc_mix_low)(y[0], y[2]), b = FC_N(fc_mix_low)(y[1], y[3]);
-            const FC_V p = FC_N(fc_mix_high)(y[0], y[2]), q = FC_N(fc_mix_high)(y[1], y[3]);
-            FC_N(fc_store)(turned, FC_N(fc_mix_low)(a, b));
-            FC_N(fc_store)(turned + FC_VL, FC_N(fc_mix_high)(a, b));
-            FC_N(fc_store)(turned + 2 * FC_VL, FC_N(fc_mix_low)(p, q));
-            FC_N(fc_store)(turned + 3 * FC_VL, FC_N(fc_mix_high)(p, q));
-        } else if (out_w == 2) {
-            FC_N(fc_store)(turned, FC_N(fc_mix_low)(y[0], y[1]));
-            FC_N(fc_store)(turned + FC_VL, FC_N(fc_mix_high)(y[0], y[1]));
-        } else {
-            FC_N(fc_store)(turned, y[0]);
-        }
-        if (columns == out_w) {
-            for (f = 0; f < filters; f++)
-                memcpy(to + f * filter_step + i * row_step, turned + f * out_w, out_w * sizeof(FC_T));
-        } else {
-            for (f = 0; f < filters; f++)
-                for (c = 0; c < columns; c++)
-                    to[f * filter_step + i * row_step + c] = turned[f * out_w + c];
+            for (i = 0; i < FC_TL; i++)
+                square[i] = *(const FC_N(fc_tu) *)(vectors + (first + i < n ? first + i : first) * FC_VL + lane);
+            FC_N(fc_transpose)(square);
+            FC_UNROLL
+            for (i = 0; i < FC_TL; i++)
+                *(FC_N(fc_tu) *)(to + (lane + i) * pitch + first) = square[i];
         }
     }
 }
 
-static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m, ptrdiff_t pitch,
-                                 const void *bias, void *to, ptrdiff_t filter_step, ptrdiff_t row_step,
-                                 int filters, int rows, int columns)
+/* Row i of a tile: `wide` points of a vector of filters, each point `step` further, to the result. */
+FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *from, ptrdiff_t step, const FC_T *bias, FC_T *to,
+                               ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end)
 {
-#define FC_CASE(h, oh, w, ow)                                                               \
-    if (high == h && out_h == oh && wide == w && out_w == ow)                               \
-        FC_N(fc_output_of)(h, oh, w, ow, (const FC_T *)m, pitch, (const FC_T *)bias, (FC_T *)to, filter_step, \
-                           row_step, filters, rows, columns);
-    FC_CASE(6, 4, 6, 4)
-    FC_CASE(4, 2, 4, 2)
-    FC_CASE(6, 2, 6, 2)
-    FC_CASE(1, 1, 6, 4)
-    FC_CASE(1, 1, 4, 2)
-    FC_CASE(1, 1, 6, 2)
-    FC_CASE(6, 4, 1, 1)
-    FC_CASE(6, 2, 1, 1)
-#undef FC_CASE
-}
-/* The gradient of a kernel, a vector of channels, `channels` of its lanes: to[lane * step + tap]. */
-FC_INLINE void FC_N(fc_gradient_of)(const int high, const int taps_h, const int wide, const int taps_w, const FC_T *m,
-                                    ptrdiff_t pitch, FC_T *to, ptrdiff_t step, int channels)
-{
-    FC_V half[30], y[5];
-    FC_T lanes[25 * FC_VL];
-    int i, j, c;
-    for (j = 0; j < wide; j++) {
-        FC_V all[6];
+    FC_T rows[8 * FC_VL], turned[8 * FC_VL];
+    FC_V m[8], y[8];
+    int i, f;
+    FC_UNROLL
+    for (i = 0; i < wide; i++)
+        m[i] = FC_N(fc_load)(from + i * step);
+    FC_N(fc_from_points)(wide, outputs, y, m);
+    if (bias) {
+        const FC_V b = FC_N(fc_load)(bias);
         FC_UNROLL
-        for (i = 0; i < high; i++)
-            all[i] = FC_N(fc_load)(m + (i * wide + j) * pitch);
-        FC_N(fc_from_points)(high, taps_h, half + j, wide, all, 1);
+        for (i = 0; i < outputs; i++)
+            y[i] += b;
     }
-    for (i = 0; i < taps_h; i++) {
-        FC_N(fc_from_points)(wide, taps_w, y, 1, half + i * wide, 1);
+    /* Lanes are filters: turned, so that the outputs of each lie together, `pitch` apart. */
+    if (outputs == 4 || outputs == 3) {
+        const FC_V last = outputs == 4 ? y[3] : y[2];
+        const FC_V a = FC_N(fc_mix_low)(y[0], y[2]), b = FC_N(fc_mix_low)(y[1], last);
+        const FC_V p = FC_N(fc_mix_high)(y[0], y[2]), q = FC_N(fc_mix_high)(y[1], last);
+        FC_N(fc_store)(turned, FC_N(fc_mix_low)(a, b));
+        FC_N(fc_store)(turned + FC_VL, FC_N(fc_mix_high)(a, b));
+        FC_N(fc_store)(turned + 2 * FC_VL, FC_N(fc_mix_low)(p, q));
+        FC_N(fc_store)(turned + 3 * FC_VL, FC_N(fc_mix_high)(p, q));
+    } else if (outputs == 2) {
+        FC_N(fc_store)(turned, FC_N(fc_mix_low)(y[0], y[1]));
+        FC_N(fc_store)(turned + FC_VL, FC_N(fc_mix_high)(y[0], y[1]));
+    } else if (outputs == 1) {
+        FC_N(fc_store)(turned, y[0]);
+    } else {
         FC_UNROLL
-        for (j = 0; j < taps_w; j++)
-            FC_N(fc_store)(lanes + (i * taps_w + j) * FC_VL, y[j]);
+        for (i = 0; i < outputs; i++)
+            FC_N(fc_store)(rows + i * FC_VL, y[i]);
+        FC_N(fc_turn_lanes)(turned, 8, rows, outputs);
     }
-    for (c = 0; c < channels; c++)
-        for (i = 0; i < taps_h * taps_w; i++)
-            to[c * step + i] = lanes[i * FC_VL + c];
+    {
+        const ptrdiff_t pitch = outputs == 3 ? 4 : outputs > 4 ? 8 : outputs;
+        if (begin == 0 && end == outputs && column_step == 1) {
+            for (f = 0; f < filters; f++)
+                memcpy(to + f * filter_step, turned + f * pitch, outputs * sizeof(FC_T));
+        } else {
+            for (f = 0; f < filters; f++)
+                for (i = begin; i < end; i++)
+                    to[f * filter_step + i * column_step] = turned[f * pitch + i];
+        }
+    }
 }
 
-static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, const void *m, ptrdiff_t pitch,
-                                   void *to, ptrdiff_t step, int channels)
+/* One tile, one vector of filters, to the result: `filters` of its lanes, of its outputs those of `box`, which has
+ * the first and the end of rows and of columns. */
+static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m_, ptrdiff_t pitch,
+                                 const void *bias_, void *to_, ptrdiff_t filter_step, ptrdiff_t row_step,
+                                 ptrdiff_t column_step, int filters, const int *box)
 {
-#define FC_CASE(h, th, w, tw)                                                               \
-    if (high == h && taps_h == th && wide == w && taps_w == tw)                             \
-        FC_N(fc_gradient_of)(h, th, w, tw, (const FC_T *)m, pitch, (FC_T *)to, step, channels);
-    FC_CASE(6, 3, 6, 3)
-    FC_CASE(4, 3, 4, 3)
-    FC_CASE(6, 5, 6, 5)
-    FC_CASE(1, 1, 6, 3)
-    FC_CASE(1, 1, 4, 3)
-    FC_CASE(1, 1, 6, 5)
-    FC_CASE(6, 3, 1, 1)
-    FC_CASE(6, 5, 1, 1)
+    const FC_T *m = (const FC_T *)m_, *bias = (const FC_T *)bias_;
+    FC_T *to = (FC_T *)to_, half[56 * FC_VL];
+    const FC_T *from = high == 1 ? m : half;
+    const ptrdiff_t step = high == 1 ? pitch : FC_VL;
+    int i, j;
+    if (high > 1 && (high != wide || out_h != out_w))
+        FC_N(fc_output_lines)(high, out_h, m, wide * pitch, half, wide * FC_VL, wide, pitch, FC_VL);
+    switch (wide * 8 + out_w) {
+#define FC_CASE(w, o)                                                                       \
+    case w * 8 + o:                                                                         \
+        for (j = 0; j < w && high == w && out_h == o && w > 1; j++)                         \
+            FC_N(fc_output_of)(w, o, m + j * pitch, w * pitch, half + j * FC_VL, w * FC_VL); \
+        for (i = box[0]; i < box[1]; i++)                                                   \
+            FC_N(fc_row_of)(w, o, from + i * w * step, step, bias, to + i * row_step, filter_step, column_step, \
+                            filters, box[2], box[3]);                                       \
+        break;
+        FC_CASES
 #undef FC_CASE
+    default:
+        fc_check(0);
+    }
 }
-#undef FC_A
-#undef FC_B
-#undef FC_AA
-#undef FC_BB
+
+/* The gradient of a kernel, a vector of channels, `channels` of its lanes: to[lane * step + at[tap]]; taps that the
+ * kernel has not have -1 there. */
+static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, const void *m_, ptrdiff_t pitch,
+                                   void *to_, ptrdiff_t step, const ptrdiff_t *at, int channels)
+{
+    const FC_T *m = (const FC_T *)m_;
+    FC_T *to = (FC_T *)to_, half[56 * FC_VL], lanes[49 * FC_VL];
+    int i, c;
+    if (high == 1) {
+        FC_N(fc_output_lines)(wide, taps_w, m, pitch, lanes, FC_VL, 1, 0, 0);
+    } else {
+        FC_N(fc_output_lines)(high, taps_h, m, wide * pitch, half, wide * FC_VL, wide, pitch, FC_VL);
+        FC_N(fc_output_lines)(wide, taps_w, half, FC_VL, lanes, FC_VL, taps_h, wide * FC_VL, taps_w * FC_VL);
+    }
+    for (i = 0; i < taps_h * taps_w; i++)
+        for (c = 0; c < channels && at[i] >= 0; c++)
+            to[c * step + at[i]] = lanes[i * FC_VL + c];
+}
+#undef FC_CASES
+#undef FC_PAIRS

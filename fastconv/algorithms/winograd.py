@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,51 +12,36 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
-from fastconv.algorithms import _apart
-from fastconv.algorithms._blocks import Line, backward_lines, even, forward_lines, lift, line_up, pieces
+from fastconv._ext import winograd_weights as _ext_weights
+from fastconv.algorithms import _apart, _minimal
+from fastconv.algorithms._blocks import even, line_up, pieces
+from fastconv.algorithms._minimal import Problem
 from fastconv.algorithms.base import Algorithm, Op, seconds, share, touched
 from fastconv.geometry import ConvGeometry
 
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
-_WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
+_WEIGHTS = {dtype: _ext_weights.weights[name] for dtype, name in _arrays.NAMES.items()}
 
 #: Workspace of all threads together, in bytes.
 _SPACE_BYTES = 28 << 20
-#: Tiles that make transforming the weights cheap beside multiplying by them, and those a block has at most.
-_TILES, _MOST_TILES = 112, 192
+#: Tiles that make reading the weights cheap beside multiplying by them, and where there are few weights.
+_TILES, _FEW_TILES = 64, 24
+#: Of a second-level cache: what a block's tiles and products take, and weights that count as few.
+_NEAR_BYTES = 1 << 19
+#: Filters whose products are made before any is transformed back: while they are, tiles stay near.
+_PASS = 32
+#: Panels of weights in a pass, at most: as in the kernel.
+_MOST_PANELS = 64
 #: Filters and channels whose gradients a thread sums at a time.
 _SUMS = 128
+#: Stride phases of a gradient that are computed together, at most.
+_PHASES = 64
 #: Weights that are turned at a time, filters side by side: they stay in the second-level cache.
 _TURNED_BYTES = 1 << 17
 #: What a byte taken apart costs beside one touched, and each part, in bytes.
 _COPY, _PART = 4, 10_000
 #: Tables longer than this are not kept with the geometry.
 _LONG = 1 << 16
-
-
-@dataclass(frozen=True)
-class Minimal:
-    """Along one axis: interpolation points, taps of the kernel, outputs of a tile."""
-
-    points: int
-    taps: int
-    outputs: int
-
-
-NONE = Minimal(1, 1, 1)
-#: By kernel size; where there are two, the one with fewer multiplications first.
-MINIMAL = {1: (NONE,), 3: (Minimal(6, 3, 4), Minimal(4, 3, 2)), 5: (Minimal(6, 5, 2),)}
-#: The pairs (height, width) that kernels exist for.
-_PAIRS = {
-    (6, 3, 6, 3),
-    (4, 3, 4, 3),
-    (6, 5, 6, 5),
-    (1, 1, 6, 3),
-    (1, 1, 4, 3),
-    (1, 1, 6, 5),
-    (6, 3, 1, 1),
-    (6, 5, 1, 1),
-}
 
 
 @dataclass(frozen=True)
@@ -68,6 +53,8 @@ class Plan:
     items: int
     parts: int
     work: dict[str, float]
+    #: By what it counts as slower than it is, beside other plans.
+    dearer: float = 1.0
 
 
 class Winograd(Algorithm):
@@ -99,12 +86,21 @@ class Winograd(Algorithm):
     name = "winograd"
     sums_products = False
 
+    def __init__(self, points: tuple[int, ...] = _minimal.POINTS) -> None:
+        #: Of interpolation along an axis: the plan of least cost is taken of those with as many.
+        self.points = points
+
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        """Stride 1, padding that goes with the dilation, and kernels that there are transforms for."""
-        if any(axis.stride != 1 and axis.out > 1 for axis in geometry.axes):
-            return f"the stride is {tuple(axis.stride for axis in geometry.axes)}, and it needs 1"
-        if not _minimals(geometry):
-            return f"the kernel is {geometry.kernel}; its last axes must be 3, 5, 3x3, 5x5, or 1 beside 3 or 5"
+        """Two taps or more to a stride phase, no dilation of what has strides, and padding that goes with it."""
+        strides = tuple(axis.stride for axis in geometry.axes)
+        strided = any(axis.stride != 1 and axis.out > 1 for axis in geometry.axes)
+        if strided and _apart.Apart.of(geometry) is not None:
+            dilation = tuple(axis.dilation for axis in geometry.axes)
+            return f"the stride is {strides} and the dilation {dilation}, and one of them must be 1"
+        if not _minimal.pairs(geometry, self.points):
+            return f"the kernel is {geometry.kernel} and the stride {strides}; it needs kernels longer than the stride"
+        if op == "backward_data" and strided and math.prod(strides) > _PHASES:
+            return f"the stride is {strides}, and this gradient needs a product of at most {_PHASES}"
         return _apart.reason(geometry)
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
@@ -112,7 +108,7 @@ class Winograd(Algorithm):
         apart = _apart.Apart.of(geometry)
         if apart is not None:
             return apart.held(dtype.itemsize) + self.workspace_bytes(op, apart.geometry, dtype, threads)
-        plan = _plan(op, geometry, dtype, threads)
+        plan = self._plan(op, geometry, dtype, threads)
         partial = math.prod(geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
         return (min(threads, plan.items) * plan.space + partial) * dtype.itemsize
 
@@ -125,7 +121,7 @@ class Winograd(Algorithm):
                 geometry.x_shape[0], apart.images
             )
             return work | {"touched": work["touched"] + copied}
-        return _plan(op, geometry, dtype, threads).work
+        return self._plan(op, geometry, dtype, threads).work
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
@@ -139,7 +135,7 @@ class Winograd(Algorithm):
                 apart.put(parts, out[images])
             return
         bias = out.reshape(-1)[:0] if b is None else b
-        plan = _plan("forward", geometry, x.dtype, threads)
+        plan = self._plan("forward", geometry, x.dtype, threads)
         _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
 
     def backward_data(
@@ -163,7 +159,7 @@ class Winograd(Algorithm):
             super().transposed(x, w, b, geometry, out, threads)
             return
         bias = out.reshape(-1)[:0] if b is None else b
-        plan = _plan("backward_data", geometry, out.dtype, threads)
+        plan = self._plan("backward_data", geometry, out.dtype, threads)
         _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
 
     def backward_weights(
@@ -180,11 +176,28 @@ class Winograd(Algorithm):
                     dw += total
                 total = np.empty_like(dw) if total is dw else total
             return
-        plan = _plan("backward_weights", geometry, dw.dtype, threads)
+        plan = self._plan("backward_weights", geometry, dw.dtype, threads)
         parts = dw.reshape(1, -1) if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
         _run(plan, _WEIGHTS, geometry, threads, x, dout.reshape(-1), parts)
         if plan.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
+
+
+    def _plan(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
+        kept: dict[Any, Plan] = vars(geometry).setdefault("_winograd", {})
+        key = op, dtype.itemsize, threads, _isa.current, self.points
+        if key in kept:
+            return kept[key]
+        tile = _shape.shape(_arrays.DTYPES[dtype], _isa.current)
+        make = _weights_plan if op == "backward_weights" else _product_plan
+        plans = [
+            make(problem, touched(geometry, dtype), dtype.itemsize, threads, tile)
+            for problem in _minimal.problems(op, geometry, self.points)
+        ]
+        plan = min(plans, key=lambda p: p.dearer * seconds(Winograd.name, op, p.work))
+        if sum(table.size for table in plan.tables) <= _LONG:
+            kept[key] = plan
+        return plan
 
 
 def _run(
@@ -201,101 +214,9 @@ def _run(
         )
 
 
-def _minimals(geometry: ConvGeometry) -> list[tuple[Minimal, Minimal]]:
-    """What can be done along height and width."""
-    *_, high, wide = (1, *geometry.kernel)
-    pairs = [(h, w) for h in MINIMAL.get(high, ()) for w in MINIMAL.get(wide, ())]
-    return [(h, w) for h, w in pairs if (h.points, h.taps, w.points, w.taps) in _PAIRS]
-
-
-def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
-    kept: dict[Any, Plan] = vars(geometry).setdefault("_winograd", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key in kept:
-        return kept[key]
-    tile = _shape.shape(_arrays.DTYPES[dtype], _isa.current)
-    make = _weights_plan if op == "backward_weights" else _product_plan
-    plans = [
-        make(_Problem.of(op, geometry, pair), touched(geometry, dtype), dtype.itemsize, threads, tile)
-        for pair in _minimals(geometry)
-    ]
-    plan = min(plans, key=lambda p: seconds(Winograd.name, op, p.work))
-    if sum(table.size for table in plan.tables) <= _LONG:
-        kept[key] = plan
-    return plan
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """What both kernels are told: sizes of a group, and the axes in tiles."""
-
-    images: int
-    groups: int
-    rows: int
-    row_step: int
-    channels: int
-    channel_step: int
-    turned: bool
-    taps: int
-    lines: tuple[Line, Line, Line]
-    minimal: tuple[Minimal, Minimal, Minimal]
-
-    @classmethod
-    def of(cls, op: Op, geometry: ConvGeometry, pair: tuple[Minimal, Minimal]) -> _Problem:
-        groups, taps = geometry.groups, geometry.taps
-        rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
-        sizes = rows, channels * taps, channels, taps
-        lines = forward_lines(geometry)
-        if op == "backward_data":
-            sizes = channels, taps, rows, channels * taps
-            lines = lift([backward_lines(axis.row())[0] for axis in geometry.axes])
-        depth = Minimal(1, lines[0].taps, 1)
-        return cls(geometry.x_shape[0], groups, *sizes, op == "backward_data", taps, lines, (depth, *pair))
-
-    @property
-    def points(self) -> int:
-        """Products for each tile."""
-        return math.prod(m.points for m in self.minimal)
-
-    @property
-    def tiles(self) -> tuple[int, int, int]:
-        """Along each axis of the output."""
-        d, h, w = (pieces(line.out, m.outputs) for line, m in zip(self.lines, self.minimal, strict=True))
-        return d, h, w
-
-    def blocks(self, block: tuple[int, ...], count: int) -> int:
-        """How many blocks cover the batch."""
-        return pieces(self.images, count) * math.prod(map(pieces, self.tiles, block))
-
-    def axes(self, block: tuple[int, ...]) -> np.ndarray:
-        """The table of axes that the kernels read."""
-        rows = [
-            (line.size, line.lo, line.out, m.points, m.taps, m.outputs, n, b)
-            for line, m, n, b in zip(self.lines, self.minimal, self.tiles, block, strict=True)
-        ]
-        return np.array(rows, np.intp)
-
-    def cells(self, block: tuple[int, ...]) -> int:
-        """Cells of the source that a block sees of an image, at most."""
-        spans = (
-            (b - 1) * m.outputs + (m.points if i else m.taps)
-            for i, (b, m) in enumerate(zip(block, self.minimal, strict=True))
-        )
-        return math.prod(map(min, spans, (line.size for line in self.lines)))
-
-    def block(self, most: int) -> tuple[int, tuple[int, int, int]]:
-        """Images and tiles of a block: whole rows, planes, volumes and images while they stay within `most`."""
-        d, h, w = self.tiles
-        n_w = even(w, most)
-        n_h = even(h, most // n_w) if n_w == w else 1
-        n_d = even(d, most // (n_w * n_h)) if (n_h, n_w) == (h, w) else 1
-        count = even(self.images, most // (d * h * w)) if (n_d, n_h, n_w) == (d, h, w) else 1
-        return count, (n_d, n_h, n_w)
-
-
-def _planes(count: int, line_up_to: tuple[int, ...]) -> np.ndarray:
-    """Where each of `count` planes starts."""
-    return np.arange(count, dtype=np.intp) * math.prod(line_up_to)
+def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
+    """Where each of `count` planes of such sizes starts."""
+    return np.arange(count, dtype=np.intp) * math.prod(sizes)
 
 
 def _pitch(n: int, line: int) -> int:
@@ -303,19 +224,22 @@ def _pitch(n: int, line: int) -> int:
     return pieces(n, 32 * line) * 32 * line + line
 
 
-def _product_plan(problem: _Problem, moved: int, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _product_plan(problem: Problem, moved: int, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
     _, vectors, lanes = tile
     unit, line = vectors * lanes, 64 // itemsize
-    points, deep, k = problem.points, problem.minimal[0].taps, problem.channels
-    cell = pieces(k, lanes) * lanes
-    v_step = cell + line
+    points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
+    cell = pieces(problem.channels, lanes) * lanes
+    v_step = pieces(k, lanes) * lanes + line
+    pass_rows = min(min(pieces(_PASS, unit), _MOST_PANELS) * unit, pieces(problem.rows, lanes) * lanes)
 
     # A thread's share of the workspace holds the image at all points, and what the products need beside it.
     share = _SPACE_BYTES // itemsize // threads
     u_pitch = line
-    fixed = points * (deep * k * unit + line) + _TURNED_BYTES // itemsize
-    per_tile = points * (deep * v_step + unit) + 20 * cell
-    count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES)))
+    fixed = points * (k * pass_rows + line) + _TURNED_BYTES // itemsize
+    per_tile = points * (v_step + pass_rows) + 20 * cell
+    few = _TILES if points * k * problem.rows * phases * itemsize > _NEAR_BYTES else _FEW_TILES
+    near = max(few, _NEAR_BYTES // (points * (v_step + pass_rows) * itemsize))
+    count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES, near)))
     tiles = count * math.prod(block)
     blocks = problem.groups * problem.blocks(block, count)
     split = 1
@@ -324,102 +248,106 @@ def _product_plan(problem: _Problem, moved: int, itemsize: int, threads: int, ti
         split = next((n for n in range(1, min(threads, widths) + 1) if blocks * n % threads == 0), min(threads, widths))
     block_rows = even(problem.rows, pieces(problem.rows, split), lanes)
     all_rows = pieces(block_rows, lanes) * lanes
-    kept = blocks > threads and points * (deep * k + line) * all_rows <= share - tiles * per_tile
-    chunk = min(k, max(1, _TURNED_BYTES // (problem.taps * unit * itemsize)))
+    pass_rows = min(pass_rows, all_rows)
+    kept = blocks > threads and points * phases * (k + line) * all_rows <= share - tiles * per_tile
+    chunk = min(problem.channels, max(1, _TURNED_BYTES // (problem.taps * unit * itemsize)))
 
     zero_at = line_up(count * problem.cells(block) * cell)
     v_at = line_up(zero_at + cell)
-    v_pitch = _pitch(deep * tiles * v_step, line)
+    v_pitch = _pitch(tiles * v_step, line)
     u_at = line_up(v_at + points * v_pitch)
-    weights = deep * k * (all_rows if kept else min(unit, all_rows)) + u_pitch * pieces(all_rows, lanes)
+    weights = k * (all_rows * phases if kept else pass_rows) + u_pitch * pieces(all_rows, lanes) * phases
     m_at = line_up(u_at + points * weights)
-    m_pitch = _pitch(tiles * unit, line)
+    m_pitch = _pitch(tiles * pass_rows, line)
     g_at = line_up(m_at + points * m_pitch)
-    bias_at = line_up(g_at + (chunk * problem.taps + 1) * unit)
+    bias_at = line_up(g_at + (chunk * problem.taps + 2) * unit)
     sizes = [
-        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows),
-        *(k, problem.channel_step, k, problem.turned, kept, 1, chunk, cell, all_rows),
-        *(zero_at, v_at, u_at, m_at, g_at, bias_at, v_step, 0, v_pitch, u_pitch, m_pitch),
+        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, pass_rows),
+        *(problem.channels, problem.channel_step, problem.channels, problem.taps, problem.subkernels, phases),
+        *(kept, 1, chunk, cell, all_rows, zero_at, v_at, u_at, m_at, g_at, bias_at),
+        *(v_step, 0, 0, v_pitch, u_pitch, m_pitch),
     ]
     lines = np.concatenate([np.arange(k) * (n * lanes) for n in range(1, vectors + 1)])
     items = blocks * pieces(problem.rows, block_rows)
     weighings = min(threads, items) if kept else items
     work = {
-        "product": points * blocks * tiles * all_rows * split * deep * k,
-        "image": points * blocks * tiles * split * deep * cell,
-        "result": points * blocks * tiles * all_rows * split,
-        "weights": points * weighings * deep * k * all_rows,
+        "product": points * blocks * tiles * all_rows * split * phases * k,
+        "image": problem.of_image * blocks * tiles * split * problem.subkernels * cell,
+        "result": problem.of_result * blocks * tiles * all_rows * split * phases,
+        "weights": problem.of_weights * weighings * k * all_rows * phases,
     }
     return Plan(
         (
             problem.axes(block),
             np.array(sizes, np.intp),
-            _planes(k, tuple(side.size for side in problem.lines)),
+            problem.offsets(),
+            problem.tap_of(),
+            problem.starts(),
+            _planes(problem.channels, (side.size for side in problem.sides)),
             lines.astype(np.intp),
         ),
-        space=line_up(bias_at + unit),
+        space=line_up(bias_at + pass_rows + unit),
         items=items,
         parts=1,
         work=_shared(work, moved, items, threads, lanes),
+        dearer=problem.dearer,
     )
 
 
-def _weights_plan(problem: _Problem, moved: int, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _weights_plan(problem: Problem, moved: int, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
     _, _, lanes = tile
     line = 64 // itemsize
-    points, deep = problem.points, problem.minimal[0].taps
+    points, subkernels = problem.points, problem.subkernels
     block_rows = even(problem.rows, _SUMS, lanes)
-    block_channels = even(problem.channels, _SUMS, lanes)
+    block_channels = even(problem.channels, max(_SUMS // subkernels, 1), lanes)
     cell, rows_cell = pieces(block_channels, lanes) * lanes, pieces(block_rows, lanes) * lanes
-    v_step, u_step = cell + line, rows_cell + line
+    k = pieces(subkernels * block_channels, lanes) * lanes
+    v_step, u_step = k + line, rows_cell + line
     share = _SPACE_BYTES // itemsize // threads
-    fixed = points * deep * block_rows * cell
-    per_tile = points * (deep * v_step + u_step) + 20 * max(cell, rows_cell)
+    fixed = points * block_rows * k
+    per_tile = points * (v_step + u_step) + 20 * max(cell, rows_cell)
     count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES)))
     tiles = count * math.prod(block)
     blocks = problem.blocks(block, count)
     items = problem.groups * pieces(problem.rows, block_rows) * pieces(problem.channels, block_channels)
     parts = min(threads, blocks) if items < 4 * threads and items % threads else 1
 
-    cells = max(
-        problem.cells(block) * cell,
-        math.prod(
-            min(b * m.outputs, line_.out) for b, m, line_ in zip(block, problem.minimal, problem.lines, strict=True)
-        )
-        * rows_cell,
-    )
-    zero_at = line_up(count * cells)
+    zero_at = line_up(count * max(problem.cells(block) * cell, problem.results(block) * rows_cell))
     v_at = line_up(zero_at + max(cell, rows_cell))
-    v_pitch = _pitch(deep * tiles * v_step, line)
+    v_pitch = _pitch(tiles * v_step, line)
     u_at = line_up(v_at + points * v_pitch)
     u_pitch = _pitch(tiles * u_step, line)
     m_at = line_up(u_at + points * u_pitch)
-    m_pitch = _pitch(deep * block_rows * cell, line)
+    m_pitch = _pitch(block_rows * k + line, line)
     end = line_up(m_at + points * m_pitch)
     sizes = [
-        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows),
-        *(problem.channels, problem.channel_step, block_channels, False, False, parts, 0, cell, rows_cell),
-        *(zero_at, v_at, u_at, m_at, end, end, v_step, u_step, v_pitch, u_pitch, m_pitch),
+        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, block_rows),
+        *(problem.channels, problem.channel_step, block_channels, problem.taps, subkernels, 1),
+        *(False, parts, 0, cell, rows_cell, zero_at, v_at, u_at, m_at, end, end),
+        *(v_step, u_step, k, v_pitch, u_pitch, m_pitch),
     ]
     seen = blocks * tiles * items
     work = {
-        "product": points * seen * block_rows * deep * cell,
-        "image": points * seen * deep * cell,
-        "result": points * seen * rows_cell,
-        "weights": points * parts * items * deep * cell * rows_cell,
+        "product": points * seen * block_rows * k,
+        "image": problem.of_image * seen * subkernels * cell,
+        "result": problem.turned.of_weights * seen * rows_cell,
+        "weights": problem.turned.of_result * parts * items * k * rows_cell,
     }
     return Plan(
         (
             problem.axes(block),
             np.array(sizes, np.intp),
-            _planes(block_channels, tuple(side.size for side in problem.lines)),
-            _planes(block_rows, tuple(side.out for side in problem.lines)),
+            problem.offsets(),
+            problem.tap_of(),
+            _planes(block_channels, (side.size for side in problem.sides)),
+            _planes(block_rows, (side.whole for side in problem.sides)),
             np.arange(tiles, dtype=np.intp) * v_step,
         ),
         space=end,
         items=items * parts,
         parts=parts,
         work=_shared(work, moved, items * parts, threads, lanes),
+        dearer=problem.dearer,
     )
 
 

@@ -1,0 +1,309 @@
+# What both kernels of minimal filtering share: tiles of an image, turned so that channels lie together, at every
+# interpolation point.
+#
+# Along an axis with stride s, output o meets at tap t source cell o * s + t - lo. The kernel is taken as subkernels,
+# each of them every s-th tap from an offset on, as many as the transforms take: with offset f, tap j of one is tap
+# f + j * s of the kernel, and meets cell (o + j) * s + f - lo. That is a filter of stride 1 on every s-th cell; what
+# subkernels make of a tile is summed at the points, where they are as good as so many more channels.
+
+from fastconv._ext.cuts cimport cut, pieces
+from fastconv._ext.kernels cimport Kernels, kernels
+from fastconv._ext.runs cimport fc_check, floating
+
+cdef extern from "winograd.h":
+    ctypedef void (*fc_wino_input_t)(
+        int high, int wide, const void* patch, const Py_ssize_t* at, void* v, Py_ssize_t pitch,
+    ) noexcept nogil
+    ctypedef void (*fc_wino_weights_t)(
+        int high, int taps_h, int wide, int taps_w, const void* g, const Py_ssize_t* at, void* u, Py_ssize_t pitch,
+    ) noexcept nogil
+    ctypedef void (*fc_wino_output_t)(
+        int high, int out_h, int wide, int out_w, const void* m, Py_ssize_t pitch, const void* bias, void* to,
+        Py_ssize_t filter_step, Py_ssize_t row_step, Py_ssize_t column_step, int filters, const int* box,
+    ) noexcept nogil
+    ctypedef void (*fc_wino_gradient_t)(
+        int high, int taps_h, int wide, int taps_w, const void* m, Py_ssize_t pitch, void* to, Py_ssize_t step,
+        const Py_ssize_t* at, int channels,
+    ) noexcept nogil
+
+    void fc_prefetch(const void* at, Py_ssize_t nbytes) noexcept nogil
+
+    const fc_wino_input_t[2][3] fc_wino_input_table
+    const fc_wino_weights_t[2][3] fc_wino_weights_table
+    const fc_wino_output_t[2][3] fc_wino_output_table
+    const fc_wino_gradient_t[2][3] fc_wino_gradient_table
+
+
+cdef enum:
+    MOST_POINTS = 64
+    MOST_LANES = 64
+
+
+# One axis: cells of the source and of the result, and how both are cut into tiles.
+cdef struct Side:
+    Py_ssize_t size
+    Py_ssize_t stride
+    Py_ssize_t lo       # source cell that output 0 meets at tap 0, negated
+    Py_ssize_t points
+    Py_ssize_t taps     # of a subkernel
+    Py_ssize_t outputs  # of a tile
+    Py_ssize_t tiles
+    Py_ssize_t block    # tiles of a block
+    Py_ssize_t span     # cells of the source from the first to the last that a tile meets
+    Py_ssize_t jump     # result cells from an output to the next
+    Py_ssize_t whole    # cells of the result
+
+
+# fastconv.algorithms.winograd lists these, in this order; steps and pitches are in elements.
+cdef struct Sizes:
+    Py_ssize_t images
+    Py_ssize_t block_images
+    Py_ssize_t groups
+    Py_ssize_t rows           # of the result, in a group: filters, or for dx channels
+    Py_ssize_t row_step       # of the weights, from a row to the next
+    Py_ssize_t block_rows
+    Py_ssize_t pass_rows      # whose products are made before any is transformed back
+    Py_ssize_t channels       # of the source, in a group
+    Py_ssize_t channel_step   # of the weights
+    Py_ssize_t block_channels
+    Py_ssize_t kernel         # taps of it all
+    Py_ssize_t subkernels
+    Py_ssize_t phases         # kernels that share the source: for a strided dx one per stride phase
+    Py_ssize_t kept           # whether a thread keeps all transformed weights of an item's rows
+    Py_ssize_t parts          # of the batch, whose dw is summed apart
+    Py_ssize_t chunk          # channels whose weights are turned at a time
+    Py_ssize_t lanes          # channels of a cell in the patch, with what fills the last vector
+    Py_ssize_t rows_lanes     # the same for rows
+    Py_ssize_t zero_at        # of the workspace: a cell of zeros,
+    Py_ssize_t v_at           # the image at every point,
+    Py_ssize_t u_at           # the weights or the gradient,
+    Py_ssize_t m_at           # the products,
+    Py_ssize_t g_at           # weights turned,
+    Py_ssize_t bias_at
+    Py_ssize_t v_step         # from a tile to the next: of the image
+    Py_ssize_t u_step         # and of the gradient
+    Py_ssize_t m_step         # from a filter to the next: of the products of dw
+    Py_ssize_t v_pitch        # from a point to the next: of the image,
+    Py_ssize_t u_pitch        # of the weights past their end, or of the gradient,
+    Py_ssize_t m_pitch        # of the products
+
+
+# The copies of one dtype and instruction set.
+cdef struct Transforms:
+    fc_wino_input_t input
+    fc_wino_weights_t weights
+    fc_wino_output_t output
+    fc_wino_gradient_t gradient
+    Kernels kernel
+
+
+# What all threads of a call read; `bias` and `w`, or `dout` and `filter_planes`, are of one kind of call only.
+cdef struct Call:
+    const void* source
+    const void* w
+    const void* bias
+    const void* dout
+    void* result
+    Py_ssize_t part_pitch
+    const Py_ssize_t* planes
+    const Py_ssize_t* filter_planes
+    const Py_ssize_t* lines
+    const Py_ssize_t* offsets   # of the subkernels, three each
+    const Py_ssize_t* taps      # which tap of the kernel each of a subkernel's is, -1 where none; phase by phase
+    const Py_ssize_t* starts    # result cell of output 0, three for each phase; negative where it has none
+    void* space
+    Py_ssize_t space_pitch
+    Py_ssize_t slots
+    Py_ssize_t group_step   # of the weights, from a group to the next
+    Py_ssize_t volume       # cells of the source
+    Py_ssize_t positions    # and of the result
+    Py_ssize_t blocks
+    Py_ssize_t items
+    Py_ssize_t* words
+    Sizes sizes
+    Side[3] sides
+    Transforms transforms
+
+
+cdef inline void read_call(
+    Call* call, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] offsets,
+    const Py_ssize_t[:, :, ::1] taps, int dtype, int isa, Py_ssize_t* words,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef Py_ssize_t* fields = <Py_ssize_t*> &call.sizes
+    cdef Transforms* t = &call.transforms
+    cdef Side* side
+    fc_check(sizes.shape[0] * <Py_ssize_t> sizeof(Py_ssize_t) == <Py_ssize_t> sizeof(Sizes))
+    for i in range(sizes.shape[0]):
+        fields[i] = sizes[i]
+    for i in range(3):
+        side = &call.sides[i]
+        side.size, side.stride, side.lo = axes[i, 0], axes[i, 1], axes[i, 2]
+        side.points, side.taps, side.outputs = axes[i, 3], axes[i, 4], axes[i, 5]
+        side.tiles, side.block, side.span = axes[i, 6], axes[i, 7], axes[i, 8]
+        side.jump, side.whole = axes[i, 9], axes[i, 10]
+    fc_check(offsets.shape[0] == call.sizes.subkernels and taps.shape[1] == call.sizes.subkernels)
+    fc_check(taps.shape[0] == call.sizes.phases and taps.shape[2] == call.sides[1].taps * call.sides[2].taps)
+    fc_check(call.sides[1].points * call.sides[2].points <= MOST_POINTS)
+    call.offsets, call.taps = &offsets[0, 0], &taps[0, 0, 0]
+    t.input = fc_wino_input_table[dtype][isa]
+    t.weights = fc_wino_weights_table[dtype][isa]
+    t.output = fc_wino_output_table[dtype][isa]
+    t.gradient = fc_wino_gradient_table[dtype][isa]
+    t.kernel = kernels(dtype, isa)
+    call.volume = call.sides[0].size * call.sides[1].size * call.sides[2].size
+    call.positions = call.sides[0].whole * call.sides[1].whole * call.sides[2].whole
+    call.blocks = pieces(call.sizes.images, call.sizes.block_images)
+    for i in range(3):
+        call.blocks *= pieces(call.sides[i].tiles, call.sides[i].block)
+    call.words = words
+
+
+# Which tiles: [begin, begin + n) per axis, in images [image, image + images).
+cdef struct Block:
+    Py_ssize_t image
+    Py_ssize_t images
+    Py_ssize_t[3] begin
+    Py_ssize_t[3] n
+
+
+cdef inline Py_ssize_t block_at(Block* block, Py_ssize_t index, const Sizes* s, const Side* sides) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(2, -1, -1):
+        index = cut(&block.begin[i], index, sides[i].tiles, sides[i].block)
+        block.n[i] = min(sides[i].block, sides[i].tiles - block.begin[i])
+    index = cut(&block.image, index, s.images, s.block_images)
+    block.images = min(s.block_images, s.images - block.image)
+    return index
+
+
+cdef inline Py_ssize_t count_tiles(const Block* b) noexcept nogil:
+    return b.images * b.n[0] * b.n[1] * b.n[2]
+
+
+# Cells [first, first + n) of the source along each axis: what the tiles of a block see of it.
+cdef struct Window:
+    Py_ssize_t[3] first
+    Py_ssize_t[3] n
+
+
+cdef inline void see_along(Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t size) noexcept nogil:
+    window.first[i] = min(max(begin, 0), size)
+    window.n[i] = max(min(end, size) - window.first[i], 0)
+
+
+cdef inline Window see(const Block* b, const Side* sides) noexcept nogil:
+    """Of the source."""
+    cdef Window window
+    cdef Py_ssize_t i, step, begin
+    for i in range(3):
+        step = sides[i].outputs * sides[i].stride
+        begin = b.begin[i] * step - sides[i].lo
+        see_along(&window, i, begin, begin + (b.n[i] - 1) * step + sides[i].span, sides[i].size)
+    return window
+
+
+cdef inline void turn(
+    floating* patch, const floating* source, Py_ssize_t image_step, const Py_ssize_t* planes, Py_ssize_t channels,
+    Py_ssize_t lanes, const Block* b, const Window* window, Py_ssize_t high, Py_ssize_t wide, const Kernels* kernel,
+) noexcept nogil:
+    """patch (images, depth, height, width, lanes) from the window of each image's planes, high x wide."""
+    cdef Py_ssize_t n, d, y, run = window.n[2], runs = window.n[1]
+    cdef const floating* at
+    if window.n[0] * window.n[1] * window.n[2] == 0:
+        return
+    if run == wide:
+        run, runs = run * runs, 1
+    for n in range(b.images):
+        for d in range(window.n[0]):
+            at = (
+                source + (b.image + n) * image_step
+                + ((window.first[0] + d) * high + window.first[1]) * wide + window.first[2]
+            )
+            for y in range(runs):
+                kernel.interleave(patch, lanes, at + y * wide, planes, channels, run)
+                patch = patch + run * lanes
+
+
+# A tile's cells in a patch: high x wide of them, from (depth, y, x) of the window on, some apart.
+cdef struct Cells:
+    Py_ssize_t high
+    Py_ssize_t wide
+    Py_ssize_t down       # rows from a cell to the next
+    Py_ssize_t right      # columns
+    Py_ssize_t lanes
+    Py_ssize_t nothing    # where zeros are
+
+
+cdef inline void list_inside(Py_ssize_t* at, const Cells* cells, const Window* window) noexcept nogil:
+    """From its first cell on, where all are in the window."""
+    cdef Py_ssize_t i, j
+    for i in range(cells.high):
+        for j in range(cells.wide):
+            at[i * cells.wide + j] = (i * cells.down * window.n[2] + j * cells.right) * cells.lanes
+
+
+cdef inline const Py_ssize_t* list_cells(
+    Py_ssize_t* at, const Py_ssize_t* inside, Py_ssize_t* base, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t y,
+    Py_ssize_t x, const Cells* cells, const Window* window,
+) noexcept nogil:
+    """Where each cell is from `base` on; those outside the window are zeros."""
+    cdef Py_ssize_t i, j, row
+    base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * cells.lanes
+    if (
+        depth >= 0 and depth < window.n[0] and y >= 0 and y + (cells.high - 1) * cells.down < window.n[1]
+        and x >= 0 and x + (cells.wide - 1) * cells.right < window.n[2]
+    ):
+        return inside
+    base[0] = 0
+    for i in range(cells.high):
+        row = ((n * window.n[0] + depth) * window.n[1] + y + i * cells.down) * window.n[2]
+        if depth < 0 or depth >= window.n[0] or y + i * cells.down < 0 or y + i * cells.down >= window.n[1]:
+            for j in range(cells.wide):
+                at[i * cells.wide + j] = cells.nothing
+        else:
+            for j in range(cells.wide):
+                at[i * cells.wide + j] = cells.nothing
+                if 0 <= x + j * cells.right < window.n[2]:
+                    at[i * cells.wide + j] = (row + x + j * cells.right) * cells.lanes
+    return at
+
+
+cdef inline void transform_image(
+    floating* v, const floating* patch, const Block* b, const Window* window, const Call* call, Py_ssize_t channels,
+) noexcept nogil:
+    """v (points, tiles, subkernels * channels) from a patch."""
+    cdef const Sizes* s = &call.sizes
+    cdef const Side* sides = call.sides
+    cdef const Transforms* t = &call.transforms
+    cdef const Py_ssize_t* offset
+    cdef const Py_ssize_t* where
+    cdef Py_ssize_t[MOST_POINTS] at, inside
+    cdef Py_ssize_t n, od, oh, ow, q, c, base, depth, y, x, steps_h, steps_w
+    cdef Cells cells
+    cells.high, cells.wide, cells.down, cells.right = sides[1].points, sides[2].points, sides[1].stride, sides[2].stride
+    cells.lanes, cells.nothing = s.lanes, s.zero_at
+    list_inside(inside, &cells, window)
+    steps_h, steps_w = sides[1].outputs * sides[1].stride, sides[2].outputs * sides[2].stride
+    for n in range(b.images):
+        for od in range(b.n[0]):
+            depth = (b.begin[0] + od) * sides[0].stride - sides[0].lo - window.first[0]
+            for oh in range(b.n[1]):
+                y = (b.begin[1] + oh) * steps_h - sides[1].lo - window.first[1]
+                for ow in range(b.n[2]):
+                    x = (b.begin[2] + ow) * steps_w - sides[2].lo - window.first[2]
+                    # Vectors spill past the last channel into the next subkernel's, which is written after it.
+                    offset = call.offsets
+                    for q in range(s.subkernels):
+                        where = list_cells(
+                            at, inside, &base, n, depth + offset[0], y + offset[1], x + offset[2], &cells, window,
+                        )
+                        c = 0
+                        while c < channels:
+                            t.input(
+                                <int> cells.high, <int> cells.wide, patch + base + c, where, v + q * channels + c,
+                                s.v_pitch,
+                            )
+                            c += t.kernel.lanes
+                        offset += 3
+                    v = v + s.v_step

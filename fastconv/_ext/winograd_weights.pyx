@@ -1,0 +1,171 @@
+"""Winograd's minimal filtering: the gradient of the weights, a product over tiles for each interpolation point.
+
+Tiles of dout are the kernels that the image is correlated with. How the work
+is cut, and every table below, is fastconv.algorithms.winograd's.
+"""
+
+from fastconv._ext.cuts cimport cut, pieces
+from fastconv._ext.kernels cimport next_vectors
+from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
+from fastconv._ext.team cimport fc_share
+from fastconv._ext.winograd_tiles cimport (
+    MOST_POINTS, Block, Call, Cells, Side, Sizes, Transforms, Window, block_at, count_tiles, list_cells, list_inside,
+    read_call, see, see_along, transform_image, turn,
+)
+
+
+cdef Window see_gradient(const Block* b, const Side* sides) noexcept nogil:
+    """Of dout, which has a cell for each output."""
+    cdef Window window
+    cdef Py_ssize_t i, begin
+    for i in range(3):
+        begin = b.begin[i] * sides[i].outputs
+        see_along(&window, i, begin, begin + b.n[i] * sides[i].outputs, sides[i].whole)
+    return window
+
+
+cdef void transform_gradient(
+    floating* u, const floating* patch, const Block* b, const Window* window, const Call* call
+) noexcept nogil:
+    """u (points, tiles, filters) from a patch of dout."""
+    cdef const Sizes* s = &call.sizes
+    cdef const Side* sides = call.sides
+    cdef const Transforms* t = &call.transforms
+    cdef const Py_ssize_t* where
+    cdef Py_ssize_t[MOST_POINTS] at, inside
+    cdef Py_ssize_t n, od, oh, ow, f, base
+    cdef Cells cells
+    cells.high, cells.wide, cells.down, cells.right = sides[1].outputs, sides[2].outputs, 1, 1
+    cells.lanes, cells.nothing = s.rows_lanes, s.zero_at
+    list_inside(inside, &cells, window)
+    for n in range(b.images):
+        for od in range(b.n[0]):
+            for oh in range(b.n[1]):
+                for ow in range(b.n[2]):
+                    where = list_cells(
+                        at, inside, &base, n, b.begin[0] + od - window.first[0],
+                        (b.begin[1] + oh) * sides[1].outputs - window.first[1],
+                        (b.begin[2] + ow) * sides[2].outputs - window.first[2], &cells, window,
+                    )
+                    f = 0
+                    while f < s.rows_lanes:
+                        t.weights(
+                            <int> sides[1].points, <int> sides[1].outputs, <int> sides[2].points,
+                            <int> sides[2].outputs, patch + base + f, where, u + f, s.u_pitch,
+                        )
+                        f += t.kernel.lanes
+                    u = u + s.u_step
+
+
+cdef void contract(
+    const Call* call, const floating* source, const floating* dout, const Block* block, Py_ssize_t channels,
+    Py_ssize_t filters, floating* space, bint add,
+) noexcept nogil:
+    """One block: per point m (+)= [filters x tiles] @ [tiles x k], k over subkernels and channels."""
+    cdef const Sizes* s = &call.sizes
+    cdef const Side* sides = call.sides
+    cdef const Transforms* t = &call.transforms
+    cdef Py_ssize_t points = sides[1].points * sides[2].points, tiles = count_tiles(block), lanes = t.kernel.lanes
+    cdef Py_ssize_t point, c, f, rows, k = (s.subkernels * channels + lanes - 1) // lanes
+    cdef const floating* v
+    cdef const floating* u
+    cdef floating* m
+    cdef Window window = see(block, sides)
+    cdef int vectors
+    turn(space, source, s.groups * s.channels * call.volume, call.planes, channels, s.lanes, block, &window,
+         sides[1].size, sides[2].size, &t.kernel)
+    transform_image(space + s.v_at, space, block, &window, call, channels)
+    window = see_gradient(block, sides)
+    turn(space, dout, s.groups * s.rows * call.positions, call.filter_planes, filters, s.rows_lanes, block, &window,
+         sides[1].whole, sides[2].whole, &t.kernel)
+    transform_gradient(space + s.u_at, space, block, &window, call)
+    for point in range(points):
+        v = space + s.v_at + point * s.v_pitch
+        u = space + s.u_at + point * s.u_pitch
+        m = space + s.m_at + point * s.m_pitch
+        c = 0
+        while c < k:
+            vectors = next_vectors(k - c, t.kernel.vectors)
+            f = 0
+            while f < filters:
+                rows = min(<Py_ssize_t> t.kernel.rows, filters - f)
+                t.kernel.tile(<int> rows, vectors, tiles, u + f, s.u_step, v + c * lanes, call.lines,
+                              m + f * s.m_step + c * lanes, s.m_step, NULL, add)
+                f += rows
+            c += vectors
+
+
+def weights(
+    const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
+    const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
+    const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
+    const Py_ssize_t[::1] lines, floating[:, ::1] space, int isa, Py_ssize_t[::1] words,
+):
+    """result[part] = the gradient of w, of every `parts`-th block; `lines` are the tiles of v."""
+    cdef Call call
+    cdef const Sizes* s = &call.sizes
+    with nogil:
+        read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, &words[0])
+        call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
+        call.part_pitch = result.shape[1]
+        call.planes, call.filter_planes, call.lines = &planes[0], &filter_planes[0], &lines[0]
+        call.space, call.space_pitch, call.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
+        call.items = s.parts * s.groups * pieces(s.rows, s.block_rows) * pieces(s.channels, s.block_channels)
+        if floating is float:
+            fc_share(&words[0], weights_of_float, &call)
+        else:
+            fc_share(&words[0], weights_of_double, &call)
+
+
+cdef void weights_of_float(void* task) noexcept nogil:
+    draw_gradients(<const Call*> task, <float*> NULL)
+
+
+cdef void weights_of_double(void* task) noexcept nogil:
+    draw_gradients(<const Call*> task, <double*> NULL)
+
+
+cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
+    """Items, until none is left."""
+    cdef const Sizes* s = &call.sizes
+    cdef const Side* sides = call.sides
+    cdef const Transforms* t = &call.transforms
+    cdef Block block
+    cdef Py_ssize_t row, channel, group, part, piece, channels, filters, c, f, q
+    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_draw(&call.words[0], 1)
+    cdef floating* own = <floating*> call.space + slot * call.space_pitch
+    cdef floating* to
+    fc_check(slot < call.slots)
+    if index < call.items:
+        zero(own + s.zero_at, max(s.lanes, s.rows_lanes))
+    while index < call.items:
+        part = cut(&channel, index, s.channels, s.block_channels)
+        part = cut(&row, part, s.rows, s.block_rows)
+        group, part = part % s.groups, part // s.groups
+        channels = min(s.block_channels, s.channels - channel)
+        filters = min(s.block_rows, s.rows - row)
+        piece = part
+        while piece < call.blocks:
+            block_at(&block, piece, s, sides)
+            contract(
+                call, <const floating*> call.source + (group * s.channels + channel) * call.volume,
+                <const floating*> call.dout + (group * s.rows + row) * call.positions, &block, channels, filters, own,
+                piece > part,
+            )
+            piece += s.parts
+        for f in range(filters):
+            to = (
+                <floating*> call.result + part * call.part_pitch + (group * s.rows + row + f) * s.row_step
+                + channel * s.channel_step
+            )
+            for q in range(s.subkernels):
+                c = 0
+                while c < channels:
+                    t.gradient(
+                        <int> sides[1].points, <int> sides[1].taps, <int> sides[2].points, <int> sides[2].taps,
+                        own + s.m_at + f * s.m_step + q * channels + c, s.m_pitch, to + c * s.channel_step,
+                        s.channel_step, call.taps + q * sides[1].taps * sides[2].taps,
+                        <int> min(channels - c, <Py_ssize_t> t.kernel.lanes),
+                    )
+                    c += t.kernel.lanes
+        index = fc_draw(&call.words[0], 1)

@@ -67,6 +67,7 @@ extensions = [
         "sparse",
         "peak",
         "team",
+        "recall",
     )
 ]
 

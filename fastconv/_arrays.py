@@ -14,7 +14,7 @@ from fastconv import _memory
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 #: What the kernels compute in: by its number for those that take any, and by its name in C for those of one.
-DTYPES = {_FLOAT32: 0, _FLOAT64: 1}
+DTYPES: dict[np.dtype, int] = {_FLOAT32: 0, _FLOAT64: 1}
 NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
 
 

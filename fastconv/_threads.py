@@ -193,20 +193,24 @@ def _grain(items: int, work: int, helpers: int) -> int:
     return max(1, min(items * (1 << 16) // max(work, 1), items // (8 * (helpers + 1))))
 
 
-def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
-    """Call ``kernel(*args, words)`` once; the kernel itself shares its `items` with up to ``threads - 1`` helpers.
+def words(items: int, work: int, threads: int) -> np.ndarray | None:
+    """By what a kernel shares its `items` with up to ``threads - 1`` helpers; None where it does them alone.
 
     `work` is as for `run`. Helpers come at once where they are awake, and soon where
-    they sleep, which makes threads pay for calls that take some 10 us. ``words`` says
+    they sleep, which makes threads pay for calls that take some 10 us. The words say
     how many items a draw takes, too, for kernels whose items are small.
     """
     # The most frequent answer first: on small arrays these lines take longer than the kernel.
     if _NEAR * work < SERIAL_BYTES:
-        return kernel(*args, _team.alone())
+        return None
     helpers = most(threads, items) - 1
-    if helpers < 1:
-        return kernel(*args, _team.alone())
-    return kernel(*args, _team.words(helpers, _grain(items, work, helpers)))
+    return _team.words(helpers, _grain(items, work, helpers)) if helpers > 0 else None
+
+
+def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
+    """Call ``kernel(*args, words)`` once; the kernel itself shares its `items`: see `words`."""
+    shared = words(items, work, threads)
+    return kernel(*args, _team.alone() if shared is None else shared)
 
 
 _default = _from_environment()

@@ -209,6 +209,11 @@ class ConvGeometry:
         return tuple(axis.out for axis in self.axes)
 
     @cached_property
+    def bound(self) -> dict[Any, Any]:
+        """What algorithms keep ready for calls of this geometry."""
+        return {}
+
+    @cached_property
     def out_shape(self) -> tuple[int, ...]:
         """``(N, F, *out_spatial)``."""
         return (self.x_shape[0], self.w_shape[0], *self.out_spatial)

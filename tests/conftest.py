@@ -58,7 +58,7 @@ def forget_geometries():
     geometry._resolve_conv.cache_clear()
     _transpose_geometry._resolve_plain.cache_clear()
     _fractional._kept.cache_clear()
-    sys.modules["fastconv.layers.conv"]._settle_plain.cache_clear()
+    sys.modules["fastconv.layers.conv"]._known.clear()
 
 
 @pytest.fixture

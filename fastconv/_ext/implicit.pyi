@@ -3,22 +3,28 @@ import numpy as np
 # Names of the instruction sets, by index.
 isas: tuple[str, ...]
 
-def product(
-    dtype: int,
-    source: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray | None,
-    result: np.ndarray,
-    axes: np.ndarray,
-    phases: np.ndarray,
-    sizes: np.ndarray,
-    at: np.ndarray,
-    tap_of: np.ndarray,
-    space: np.ndarray,
-    space_pitch: int,
-    isa: int,
-    words: np.ndarray,
-) -> None: ...
+class Multiply:
+    def __init__(
+        self,
+        dtype: int,
+        axes: np.ndarray,
+        phases: np.ndarray,
+        sizes: np.ndarray,
+        at: np.ndarray,
+        tap_of: np.ndarray,
+        space_pitch: int,
+        isa: int,
+    ) -> None: ...
+    def run(
+        self,
+        source: np.ndarray,
+        w: np.ndarray,
+        bias: np.ndarray | None,
+        result: np.ndarray,
+        space: np.ndarray,
+        words: np.ndarray | None,
+    ) -> None: ...
+
 def usable(isa: int) -> bool: ...
 def compiled(isa: int) -> bool: ...
 def shape(dtype: int, isa: int) -> tuple[int, int, int]: ...

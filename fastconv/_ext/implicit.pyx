@@ -12,7 +12,7 @@ from fastconv._ext.kernels cimport (
 )
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport fc_share
+from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share
 
 
 cdef enum:
@@ -256,7 +256,7 @@ def shape(int dtype, int isa):
     return kernel.rows, kernel.vectors, kernel.lanes
 
 
-# What all threads of a call of `product` read.
+# What all threads of a product read.
 cdef struct Product:
     const void* source
     const void* w
@@ -277,40 +277,55 @@ cdef struct Product:
     Kernels kernel
 
 
-def product(
-    int dtype, source, w, bias, result, axes, phases, sizes, at, tap_of, space, Py_ssize_t space_pitch, int isa, words
-):
-    """result = w @ (source as columns) + bias, group by group and block by block; `bias` may be None.
+cdef class Multiply:
+    """A plan as the kernels read it: result = w @ (source as columns) + bias, group by group and block by block.
 
-    All but the tables are of `dtype`, 0 (float32) or 1 (float64); each thread has `space_pitch` elements of `space`.
+    `dtype` is 0 (float32) or 1 (float64); each thread has `space_pitch` elements of the workspace.
     """
-    cdef Product p
-    cdef Py_ssize_t i, itemsize = 8 if dtype else 4
-    cdef Py_ssize_t* of_axes = numbers_of(axes)
-    cdef Py_ssize_t* of_sizes = numbers_of(sizes)
-    cdef Py_ssize_t* shared = numbers_of(words)
-    cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, itemsize, True)
-    cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
-    cdef Run sources = run_of(source, itemsize, False), results = run_of(result, itemsize, True)
-    p.source, p.w, p.result = sources.at, weights.at, results.at
-    p.bias = NULL if bias is None else run_of(bias, itemsize, False).at
-    p.at, p.tap_of = numbers_of(at), numbers_of(tap_of)
-    p.space, p.space_pitch, p.slots = workspace.at, space_pitch, workspace.n // space_pitch
-    p.words = shared
-    with nogil:
-        p.sizes = read_sizes(of_sizes)
-        read_sides(p.sides, of_axes, <Py_ssize_t*> of_phases.at, of_phases.n // 3)
+
+    cdef Product _product
+    cdef tuple _tables    # which the plan points into
+    cdef int _dtype
+    cdef Py_ssize_t _sources, _results
+
+    def __init__(self, int dtype, axes, phases, sizes, at, tap_of, Py_ssize_t space_pitch, int isa):
+        cdef Product* p = &self._product
+        cdef Py_ssize_t i
+        cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
+        self._tables, self._dtype = (axes, phases, sizes, at, tap_of), dtype
+        p.at, p.tap_of = numbers_of(at), numbers_of(tap_of)
+        p.space_pitch = space_pitch
+        p.sizes = read_sizes(numbers_of(sizes))
+        read_sides(p.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         p.kernel = kernels(dtype, isa)
-        p.group_step = weights.n // p.sizes.groups
         p.volume = p.sides[0].size * p.sides[1].size * p.sides[2].size
         p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
-        fc_check(sources.n == p.sizes.images * p.sizes.groups * p.sizes.channels * p.volume)
-        fc_check(results.n == p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions)
         p.items = pieces(p.sizes.rows, p.sizes.block_rows) * p.sizes.groups
         p.items *= pieces(p.sizes.images, p.sizes.block_images)
         for i in range(3):
             p.items *= pieces(p.sides[i].out, p.sides[i].block)
-        fc_share(shared, product_of_double if dtype else product_of_float, &p)
+        self._sources = p.sizes.images * p.sizes.groups * p.sizes.channels * p.volume
+        self._results = p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions
+
+    def run(self, source, w, bias, result, space, words):
+        """All arrays are of the dtype; `bias` may be None, and so may `words` where nobody helps."""
+        cdef Product p = self._product
+        cdef Py_ssize_t itemsize = 8 if self._dtype else 4
+        cdef Py_ssize_t[FC_WORDS] own
+        cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, itemsize, True)
+        cdef Run sources = run_of(source, itemsize, False), results = run_of(result, itemsize, True)
+        p.source, p.w, p.result = sources.at, weights.at, results.at
+        p.bias = NULL if bias is None else run_of(bias, itemsize, False).at
+        p.space, p.slots = workspace.at, workspace.n // p.space_pitch
+        if words is None:
+            fc_alone(own)
+            p.words = own
+        else:
+            p.words = numbers_of(words)
+        with nogil:
+            p.group_step = weights.n // p.sizes.groups
+            fc_check(sources.n == self._sources and results.n == self._results)
+            fc_share(p.words, product_of_double if self._dtype else product_of_float, &p)
 
 
 cdef void product_of_float(void* task) noexcept nogil:

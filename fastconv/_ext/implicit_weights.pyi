@@ -1,17 +1,21 @@
 import numpy as np
 
-def weights(
-    dtype: int,
-    source: np.ndarray,
-    dout: np.ndarray,
-    result: np.ndarray,
-    axes: np.ndarray,
-    phases: np.ndarray,
-    sizes: np.ndarray,
-    at: np.ndarray,
-    space: np.ndarray,
-    space_pitch: int,
-    lists: np.ndarray,
-    isa: int,
-    words: np.ndarray,
-) -> None: ...
+class Contract:
+    def __init__(
+        self,
+        dtype: int,
+        axes: np.ndarray,
+        phases: np.ndarray,
+        sizes: np.ndarray,
+        at: np.ndarray,
+        space_pitch: int,
+        isa: int,
+    ) -> None: ...
+    def run(
+        self,
+        source: np.ndarray,
+        dout: np.ndarray,
+        result: np.ndarray,
+        space: np.ndarray,
+        words: np.ndarray | None,
+    ) -> None: ...

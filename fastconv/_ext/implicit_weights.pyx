@@ -9,7 +9,7 @@ from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport Kernels, fc_run, kernels, next_vectors
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport fc_share
+from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share
 
 
 # fastconv.algorithms.implicit lists these.
@@ -27,6 +27,7 @@ cdef struct WeightSizes:
     Py_ssize_t panel_at
     Py_ssize_t positions_at
     Py_ssize_t spill_at
+    Py_ssize_t lists_at       # a list of positions, as integers
     Py_ssize_t most           # positions of a block, those between rows counted
 
 
@@ -35,7 +36,7 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogi
     s.images, s.block_images, s.groups, s.filters = table[0], table[1], table[2], table[3]
     s.channels, s.block_channels, s.taps = table[4], table[5], table[6]
     s.channel_pitch, s.image_pitch, s.parts = table[7], table[8], table[9]
-    s.panel_at, s.positions_at, s.spill_at, s.most = table[10], table[11], table[12], table[13]
+    s.panel_at, s.positions_at, s.spill_at, s.lists_at, s.most = table[10], table[11], table[12], table[13], table[14]
     return s
 
 
@@ -79,7 +80,7 @@ cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_
                 rows += 1
 
 
-# What all threads of a call of `weights` read.
+# What all threads of a contraction read.
 cdef struct Contraction:
     const void* source
     const void* dout
@@ -89,8 +90,6 @@ cdef struct Contraction:
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t slots
-    Py_ssize_t* lists
-    Py_ssize_t list_pitch
     Py_ssize_t volume
     Py_ssize_t items
     Py_ssize_t blocks
@@ -100,43 +99,55 @@ cdef struct Contraction:
     Kernels kernel
 
 
-def weights(
-    int dtype, source, dout, result, axes, phases, sizes, at, space, Py_ssize_t space_pitch, lists, int isa, words
-):
-    """result[part] = dout @ (source as columns).T, summed over every `parts`-th block of positions.
+cdef class Contract:
+    """A plan as the kernels read it: result[part] = dout @ (source as columns).T, over every `parts`-th block of positions.
 
-    `dtype` and `space_pitch` are as in implicit.pyx; each thread has as many of the integers in `lists`.
+    `dtype` and `space_pitch` are as in implicit.pyx.
     """
-    cdef Contraction c
-    cdef Py_ssize_t i, itemsize = 8 if dtype else 4
-    cdef Py_ssize_t* of_axes = numbers_of(axes)
-    cdef Py_ssize_t* of_sizes = numbers_of(sizes)
-    cdef Py_ssize_t* shared = numbers_of(words)
-    cdef Run results = run_of(result, itemsize, True), workspace = run_of(space, itemsize, True)
-    cdef Run listed = run_of(lists, sizeof(Py_ssize_t), True), of_phases = run_of(phases, sizeof(Py_ssize_t), False)
-    cdef Run sources = run_of(source, itemsize, False), gradients = run_of(dout, itemsize, False)
-    c.source, c.dout, c.result = sources.at, gradients.at, results.at
-    c.at = numbers_of(at)
-    c.space, c.space_pitch, c.slots = workspace.at, space_pitch, workspace.n // space_pitch
-    c.lists, c.list_pitch = <Py_ssize_t*> listed.at, listed.n // c.slots
-    c.words = shared
-    with nogil:
-        c.sizes = read_weight_sizes(of_sizes)
-        read_sides(c.sides, of_axes, <Py_ssize_t*> of_phases.at, of_phases.n // 3)
+
+    cdef Contraction _contraction
+    cdef tuple _tables    # which the plan points into
+    cdef int _dtype
+    cdef Py_ssize_t _sources, _gradients, _results
+
+    def __init__(self, int dtype, axes, phases, sizes, at, Py_ssize_t space_pitch, int isa):
+        cdef Contraction* c = &self._contraction
+        cdef Py_ssize_t i
+        cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
+        self._tables, self._dtype = (axes, phases, sizes, at), dtype
+        c.at = numbers_of(at)
+        c.space_pitch = space_pitch
+        c.sizes = read_weight_sizes(numbers_of(sizes))
+        read_sides(c.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         c.kernel = kernels(dtype, isa)
-        c.part_pitch = results.n // c.sizes.parts
         c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
-        fc_check(sources.n == c.sizes.images * c.sizes.groups * c.sizes.channels * c.volume)
-        fc_check(
-            gradients.n
-            == c.sizes.images * c.sizes.groups * c.sizes.filters * c.sides[0].out * c.sides[1].out * c.sides[2].out
-        )
-        fc_check(c.part_pitch == c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps)
         c.blocks = pieces(c.sizes.images, c.sizes.block_images)
         for i in range(3):
             c.blocks *= pieces(c.sides[i].out, c.sides[i].block)
         c.items = c.sizes.parts * c.sizes.groups * pieces(c.sizes.channels, c.sizes.block_channels)
-        fc_share(shared, weights_of_double if dtype else weights_of_float, &c)
+        self._sources = c.sizes.images * c.sizes.groups * c.sizes.channels * c.volume
+        self._gradients = c.sizes.images * c.sizes.groups * c.sizes.filters
+        self._gradients *= c.sides[0].out * c.sides[1].out * c.sides[2].out
+        self._results = c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps
+
+    def run(self, source, dout, result, space, words):
+        """All arrays are of the dtype; `words` may be None where nobody helps."""
+        cdef Contraction c = self._contraction
+        cdef Py_ssize_t itemsize = 8 if self._dtype else 4
+        cdef Py_ssize_t[FC_WORDS] own
+        cdef Run results = run_of(result, itemsize, True), workspace = run_of(space, itemsize, True)
+        cdef Run sources = run_of(source, itemsize, False), gradients = run_of(dout, itemsize, False)
+        c.source, c.dout, c.result = sources.at, gradients.at, results.at
+        c.space, c.slots = workspace.at, workspace.n // c.space_pitch
+        c.part_pitch = results.n // c.sizes.parts
+        if words is None:
+            fc_alone(own)
+            c.words = own
+        else:
+            c.words = numbers_of(words)
+        with nogil:
+            fc_check(sources.n == self._sources and gradients.n == self._gradients and c.part_pitch == self._results)
+            fc_share(c.words, weights_of_double if self._dtype else weights_of_float, &c)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:
@@ -171,7 +182,7 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 <const floating*> c.dout + group * s.filters * positions,
                 <floating*> c.result + part * c.part_pitch + (group * s.filters * s.channels + channel) * s.taps,
                 &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
-                <floating*> c.space + slot * c.space_pitch, c.lists + slot * c.list_pitch, &c.kernel, c.volume,
+                <floating*> c.space + slot * c.space_pitch, &c.kernel, c.volume,
                 piece > part,
             )
             piece += s.parts
@@ -180,8 +191,8 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
 
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
-    const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, Py_ssize_t* lists,
-    const Kernels* kernel, Py_ssize_t volume, bint add,
+    const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
+    Py_ssize_t volume, bint add,
 ) noexcept nogil:
     """One block of positions: [filters x positions] @ [positions x channels * taps]."""
     cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
@@ -191,6 +202,7 @@ cdef void contract(
     cdef floating* panel
     cdef floating* packed = space + s.positions_at
     cdef floating* spill = space + s.spill_at
+    cdef Py_ssize_t* lists = <Py_ssize_t*> (space + s.lists_at)
     cdef fc_run run
     fill(
         space, source, channels, s.groups * s.channels * volume, sides, block, s.channel_pitch, s.image_pitch, kernel,

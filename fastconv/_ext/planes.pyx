@@ -5,8 +5,9 @@ Each function shares its work by `words`: see team.h.
 
 from libc.stdint cimport int32_t
 
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.runs cimport fc_check, floating
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport FC_GRAIN, FC_WORDS, fc_alone, fc_enrol, fc_member, fc_next, fc_share
 
 
 cdef extern from "planes.h" nogil:
@@ -24,7 +25,8 @@ cdef struct Reduction:
     const void* x
     void* out            # numbers of the dtype, or for `totals` doubles
     int32_t* indices
-    Py_ssize_t planes
+    Py_ssize_t planes    # or channels, where there are `images` of them
+    Py_ssize_t images
     Py_ssize_t cells
     Py_ssize_t* words
 
@@ -59,6 +61,47 @@ cdef void draw_totals(const Reduction* r, floating* dtype) noexcept nogil:
     while begin < r.planes:
         for p in range(begin, min(begin + grain, r.planes)):
             sums[p] = r.total(x + p * r.cells, r.cells)
+        begin = fc_next(r.words, &member, r.planes)
+
+
+def channels(int dtype, x, out, Py_ssize_t images, int isa, words):
+    """out (C,): of every channel of x (N, C, ...) over all images, added up in double; both of dtype 0 or 1."""
+    cdef Reduction r
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Py_ssize_t[FC_WORDS] own
+    cdef Run source = run_of(x, itemsize, False), sums = run_of(out, itemsize, True)
+    r.words = own
+    if words is None:
+        fc_alone(own)
+    else:
+        r.words = numbers_of(words)
+    with nogil:
+        r.total = fc_total_table[dtype][isa]
+        r.x, r.out, r.planes, r.images = source.at, sums.at, sums.n, images
+        r.cells = source.n // (images * sums.n)
+        fc_share(r.words, channels_of_double if dtype else channels_of_float, &r)
+
+
+cdef void channels_of_float(void* task) noexcept nogil:
+    draw_channels(<const Reduction*> task, <float*> NULL)
+
+
+cdef void channels_of_double(void* task) noexcept nogil:
+    draw_channels(<const Reduction*> task, <double*> NULL)
+
+
+cdef void draw_channels(const Reduction* r, floating* dtype) noexcept nogil:
+    cdef const floating* x = <const floating*> r.x
+    cdef floating* sums = <floating*> r.out
+    cdef fc_member member = fc_enrol(r.words)
+    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.planes), p, n
+    cdef double total
+    while begin < r.planes:
+        for p in range(begin, min(begin + grain, r.planes)):
+            total = 0
+            for n in range(r.images):
+                total += r.total(x + (n * r.planes + p) * r.cells, r.cells)
+            sums[p] = <floating> total
         begin = fc_next(r.words, &member, r.planes)
 
 

@@ -101,6 +101,15 @@ enum { FC_BELLS = 0 };
 #define fc_listen(gate) 0u
 #endif
 
+/* The words of a call that nobody helps: as many pieces at a time as there are, or nearly so. */
+static inline void fc_alone(ptrdiff_t *words)
+{
+    int i;
+    for (i = 0; i < FC_WORDS; i++)
+        words[i] = 0;
+    words[FC_GRAIN] = 1 << 16;
+}
+
 /* work(task) in this thread and in the helpers that come; every one of them has left when it returns. */
 static inline void fc_share(ptrdiff_t *words, fc_work work, void *task)
 {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,11 @@ def _choose_pruned(
     return min([dense, *able], key=lambda a: a.cost(op, geometry, dtype, threads, density))
 
 
+def _may_be_pruned(shape: tuple[int, ...], size: int) -> bool:
+    """Whether weights of a shape, from which so many numbers are computed, are worth a look for zeros."""
+    return math.prod(shape) >= _FEW_WEIGHTS and size * math.prod(shape[1:]) >= _MUCH
+
+
 def _density(w: np.ndarray, size: int) -> float:
     """The share of weights that are not zero, from a sample; 1 where there are few zeros, or little to gain.
 
@@ -132,7 +138,7 @@ def _density(w: np.ndarray, size: int) -> float:
     spread so that no pattern of zeros is likely to be theirs.
     """
     count = w.size
-    if count < _FEW_WEIGHTS or size * (count // len(w)) < _MUCH:
+    if not _may_be_pruned(w.shape, size):
         return 1.0
     for places in (_FEW_PLACES, _PLACES):
         found = np.count_nonzero(w.take((places * count).astype(np.intp))) / len(places)
@@ -159,10 +165,30 @@ def _part(geometry: ConvGeometry, chunk: slice) -> ConvGeometry:
     return geometry.for_batch(chunk.stop - chunk.start).padded
 
 
+def _bound(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
+    """An algorithm's method for this layer, ready to be called; None where there is more to do than to call it."""
+    bound: dict[Any, Callable[..., None] | None] = geometry.bound
+    key = op, dtype.itemsize, name, threads, _isa.current
+    try:
+        return bound[key]
+    except KeyError:
+        bound[key] = None
+        size = math.prod(geometry.out_shape)
+        plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
+        # dw depends on no weights; else 'auto' looks for zeros among them.
+        if plain and (name != "auto" or op == "backward_weights" or not _may_be_pruned(geometry.w_shape, size)):
+            bound[key] = choose(op, geometry, dtype, threads, name).bind(op, geometry, dtype, threads)
+    return bound[key]
+
+
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
     """out = x * w + b by algorithm `name`, for every geometry."""
+    bound = _bound("forward", geometry, out.dtype, name, threads)
+    if bound is not None:
+        bound(x, w, b, out)
+        return
     density = _density(w, out.size) if name == "auto" else 1.0
     algorithm = choose("forward", geometry, out.dtype, threads, name, density)
     if not out.size:
@@ -182,6 +208,10 @@ def backward_data(
     dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, name: str, threads: int
 ) -> None:
     """dx by algorithm `name`, for every geometry."""
+    bound = _bound("backward_data", geometry, dx.dtype, name, threads)
+    if bound is not None:
+        bound(dout, w, dx)
+        return
     density = _density(w, dout.size) if name == "auto" else 1.0
     algorithm = choose("backward_data", geometry, dx.dtype, threads, name, density)
     if not dx.size:
@@ -217,6 +247,10 @@ def backward_weights(
     kept: np.ndarray | None = None,
 ) -> None:
     """dw by algorithm `name`, for every geometry; with `kept`, the weights, where these are not zero."""
+    bound = _bound("backward_weights", geometry, dw.dtype, name, threads) if kept is None else None
+    if bound is not None:
+        bound(x, dout, dw)
+        return
     density = _density(kept, dout.size) if name == "auto" and kept is not None else 1.0
     algorithm = choose("backward_weights", geometry, dw.dtype, threads, name, density)
     if not len(x):

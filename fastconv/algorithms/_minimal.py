@@ -1,4 +1,4 @@
-"""Minimal filtering as geometry: how kernels are taken in pieces that there are transforms for, and axes cut into tiles.
+"""Minimal filtering as geometry: kernels in pieces that there are transforms for, and axes cut into tiles.
 
 The arithmetic is told in ``_ext/winograd_tiles.pxd``: a kernel is a sum of
 subkernels, of every stride-th tap each and so of stride 1 on every stride-th
@@ -132,7 +132,7 @@ def _forward_side(row: tuple[int, ...], minimal: Minimal) -> Side:
 
 
 def _backward_side(row: tuple[int, ...], minimal: Minimal) -> Side:
-    """dx by stride phases that share dout: cell ``s * o + p - lo`` of phase p sums ``dout[o - j]`` at taps p + s * j."""
+    """dx by stride phases that share dout: cell ``s * o + p - lo`` sums ``dout[o - j]`` at taps p + s * j."""
     size, k, stride, lo, _, out = row
     first = lo // stride
     last = pieces(k, stride) - 1  # j of the tap that meets the first cell of dout
@@ -154,9 +154,7 @@ def _backward_side(row: tuple[int, ...], minimal: Minimal) -> Side:
 def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
     """Three axes as kernels read them, unit ones first; the last two of a volume in one where both are plain."""
     rows = [axis.row() for axis in geometry.axes]
-    plain = [
-        k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows
-    ]
+    plain = [k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows]
     if plain[1:] == [True, True]:
         n = rows[1][0] * rows[2][0]
         rows = [rows[0], (n, 1, 1, 0, 1, n)]
@@ -281,7 +279,8 @@ class Problem:
     @property
     def turned(self) -> Problem:
         """That of dw, whose kernels are tiles of outputs, and whose outputs are kernels; for the counts above."""
-        return replace(self, sides=tuple(replace(side, minimal=side.minimal.turned) for side in self.sides))
+        d, h, w = (replace(side, minimal=side.minimal.turned) for side in self.sides)
+        return replace(self, sides=(d, h, w))
 
 
 def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:

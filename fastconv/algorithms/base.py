@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -90,6 +90,13 @@ class Algorithm(ABC):
         """The same where `w` is not zero, and zero where it is."""
         self.backward_weights(x, dout, geometry, dw, threads)
         dw[w == 0] = 0
+
+    def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., None]:
+        """The method `op` without geometry and threads: what many calls of one layer share is looked up once."""
+        method = getattr(self, op)
+        if op == "forward":
+            return lambda x, w, b, out: method(x, w, b, geometry, out, threads)
+        return lambda first, second, result: method(first, second, geometry, result, threads)
 
 
 def per_channel(b: np.ndarray, geometry: ConvGeometry) -> np.ndarray:

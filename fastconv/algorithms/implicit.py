@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,9 @@ class Gather:
 class Plan:
     """One call of a kernel: its tables, its workspace in elements a thread, its items and the outputs it has."""
 
+    #: With all of this in it: an `implicit.Multiply`, or for dw an `implicit_weights.Contract`.
+    kernel: Any
     tables: tuple[np.ndarray, ...]
-    lists: int
     space: int
     items: int
     product: float
@@ -137,68 +139,69 @@ class Implicit(Algorithm):
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Bias is added to the finished sums."""
-        (plan,) = _plans("forward", geometry, x.dtype, threads)
-        _run(plan, threads, x, w, b, out)
+        self.bind("forward", geometry, out.dtype, threads)(x, w, b, out)
 
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """One forward product per stride phase; cells that no tap meets are zero."""
-        self.transposed(dout, w, None, geometry, dx, threads)
+        self.bind("backward_data", geometry, dx.dtype, threads)(dout, w, dx)
 
     def transposed(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Bias as in `forward`; cells that no tap meets are bias alone."""
         plans = _plans("backward_data", geometry, out.dtype, threads)
-        if sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:]):
+        if _leaves_cells(plans, geometry):
             out[...] = 0 if b is None else per_channel(b, geometry)
         for plan in plans:
             _run(plan, threads, x, w, b, out)
+
+    def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., None]:
+        """With the plans of the op."""
+        plans = _plans(op, geometry, dtype, threads)
+        if op == "forward":
+            return partial(_run, plans[0], threads)
+        if op == "backward_weights":
+            return partial(_contract, plans[0], threads)
+        leaves = _leaves_cells(plans, geometry)
+
+        def backward_data(dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+            if leaves:
+                dx.fill(0)
+            for plan in plans:
+                _run(plan, threads, dout, w, None, dx)
+
+        return backward_data
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
         """Where dw is small, each thread sums positions of its own into a dw of its own."""
-        (plan,) = _plans("backward_weights", geometry, x.dtype, threads)
-        parts = dw.reshape(1, -1) if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
-        workers = min(threads, plan.items)
-        lists = np.empty((workers, plan.lists), np.intp)
-        with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:
-            _threads.share(
-                _ext_weights.weights,
-                (_arrays.DTYPES[dw.dtype], x, dout, parts, *plan.tables, space, plan.space, lists, _isa.current),
-                items=plan.items,
-                work=plan.copied,
-                threads=threads,
-            )
-        if plan.parts > 1:
-            np.sum(parts, axis=0, out=dw.reshape(-1))
+        self.bind("backward_weights", geometry, dw.dtype, threads)(x, dout, dw)
+
+
+def _leaves_cells(plans: tuple[Plan, ...], geometry: ConvGeometry) -> bool:
+    """Whether gradients of the image have cells that no tap meets."""
+    return sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:])
 
 
 def _run(
     plan: Plan, threads: int, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray
 ) -> None:
-    workers = min(threads, plan.items)
+    words = _threads.words(plan.items, plan.copied, threads)
     w = w if plan.gather is None else plan.gather(w)
-    with _arrays.workspace("blocks of the image", (workers, plan.space), result.dtype) as space:
-        _threads.share(
-            _ext.product,
-            (
-                _arrays.DTYPES[result.dtype],
-                source,
-                w,
-                bias,
-                result,
-                *plan.tables,
-                space,
-                plan.space,
-                _isa.current,
-            ),
-            items=plan.items,
-            work=plan.copied,
-            threads=threads,
-        )
+    with _arrays.workspace("blocks of the image", (min(threads, plan.items), plan.space), result.dtype) as space:
+        plan.kernel.run(source, w, bias, result, space, words)
+
+
+def _contract(plan: Plan, threads: int, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
+    words = _threads.words(plan.items, plan.copied, threads)
+    parts = dw if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
+    with _arrays.workspace("blocks of the image", (min(threads, plan.items), plan.space), dw.dtype) as space:
+        plan.kernel.run(x, dout, parts, space, words)
+    if plan.parts > 1:
+        np.sum(parts, axis=0, out=dw.reshape(-1))
 
 
 def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
@@ -390,16 +393,18 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         panel_at,
         positions_at,
     ]
+    tables = (
+        layout.axes(),
+        layout.phases(),
+        np.array(sizes, np.intp),
+        np.concatenate([at, *panels]).astype(np.intp),
+        tap_of.astype(np.intp),
+    )
+    space = line_up(positions_at + positions)
     return Plan(
-        (
-            layout.axes(),
-            layout.phases(),
-            np.array(sizes, np.intp),
-            np.concatenate([at, *panels]).astype(np.intp),
-            tap_of.astype(np.intp),
-        ),
-        lists=0,
-        space=line_up(positions_at + positions),
+        _ext.Multiply(int(itemsize == 8), *tables, space, _isa.current),
+        tables,
+        space,
         items=blocks * pieces(problem.rows, block_rows),
         product=cut.product * k * blocks,
         packed=blocks * (problem.rows * k + math.prod(block) * count * problem.channels * split),
@@ -465,6 +470,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     panel_at = line_up(block_channels * channel_pitch + 2 * unit)
     positions_at = line_up(panel_at + filters * whole + unit)
     spill_at = line_up(positions_at + (length + 1) * unit)
+    lists_at = line_up(spill_at + tile_rows * unit)
     sizes = [
         images,
         count,
@@ -479,12 +485,15 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         panel_at,
         positions_at,
         spill_at,
+        lists_at,
         length,
     ]
+    tables = layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp)
+    space = line_up(lists_at + whole * np.dtype(np.intp).itemsize // itemsize)
     return Plan(
-        (layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp)),
-        lists=whole,
-        space=line_up(spill_at + tile_rows * unit),
+        _ext_weights.Contract(int(itemsize == 8), *tables, space, _isa.current),
+        tables,
+        space,
         items=items * parts,
         product=float(whole * blocks * filters * items * pieces(block_channels * taps, lanes)),
         packed=float(whole * blocks * items * (filters + block_channels * taps)),

@@ -182,7 +182,6 @@ class Winograd(Algorithm):
         if plan.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
 
-
     def _plan(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
         kept: dict[Any, Plan] = vars(geometry).setdefault("_winograd", {})
         key = op, dtype.itemsize, threads, _isa.current, self.points

@@ -29,8 +29,13 @@ def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
 
 def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
     """The sum of each channel of x (N, C, *spatial) over images and positions, (C,); added up in float64."""
-    sums = plane_sums(x, threads)
-    return (sums[0] if len(sums) == 1 else sums.sum(axis=0)).astype(x.dtype)
+    images, channels = x.shape[:2]
+    if not x.size:
+        return np.zeros(channels, x.dtype)
+    sums = np.empty(channels, x.dtype)
+    words = _threads.words(channels, x.nbytes // 2, threads)
+    _ext.channels(_arrays.DTYPES[x.dtype], x, sums, images, _isa.current, words)
+    return sums
 
 
 def plane_maxima(x: np.ndarray, out: np.ndarray, indices: np.ndarray, threads: int) -> None:

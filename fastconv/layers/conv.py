@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
 from fastconv import _arrays, _threads
+from fastconv._ext.recall import Recall
 from fastconv._fractional import FractionalGeometry, resolve_fractional
-from fastconv._options import as_bool, as_cache, has_fraction, is_plain, merge_options
+from fastconv._options import as_bool, as_cache, has_fraction, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
 from fastconv.layers import _fractional
@@ -63,45 +63,51 @@ def _settle(
     return geometry, name, threads
 
 
-# Names and values one by one, so that `typed` keeps apart values that are equal.
-@functools.lru_cache(maxsize=512, typed=True)
-def _settle_plain(
-    where: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...], b_shape: tuple[int, ...] | None, *items: Any
-) -> tuple[ConvGeometry | FractionalGeometry, str, int | None]:
-    half = len(items) // 2
-    return _settle(where, x_shape, w_shape, b_shape, None, dict(zip(items[:half], items[half:], strict=True)))
+#: What calls of the usual kind were found to mean: geometry, algorithm's name and threads.
+_known = Recall(np.ndarray, (*_arrays.DTYPES,), 512)
+
+
+def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
+    """The options, where they are given one way; None where they have to be merged, or refused."""
+    if conv_param is None:
+        return options
+    return conv_param if type(conv_param) is dict and not options else None
 
 
 def _read(
-    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]
+    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[ConvCache, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """As `prepare`; the layer may hold the caller's own arrays."""
-    dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
-    if dtype is None:
-        x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
-    shapes = x.shape, w.shape, None if b is None else b.shape
-    # Nearly every call gives its options one way, and has been made before.
-    items = options if conv_param is None else conv_param if type(conv_param) is dict and not options else None
-    if items is not None and is_plain(tuple(items.values())):
-        geometry, name, threads = _settle_plain(where, *shapes, *items, *items.values())
-    else:
-        geometry, name, threads = _settle(where, *shapes, conv_param, options)
+    items = _plain_options(conv_param, options)
+    known = None if items is None else _known.get((x, w, b), items)
+    if known is not None:
+        return ConvCache(x, w, b, *known), (x, w, b)
+    x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
+    found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
+    if items is not None:
+        _known.keep((x, w, b), items, found)
     given = x, w, b
-    if dtype is None:
-        dtype = _arrays.result_dtype(x, w, b)
-        x, w, b = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype), None if b is None else _arrays.prepare(b, dtype)
-    return ConvCache(x, w, b, geometry, name, threads), given
+    dtype = _arrays.result_dtype(x, w, b)
+    x, w, b = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype), None if b is None else _arrays.prepare(b, dtype)
+    return ConvCache(x, w, b, *found), given
 
 
-def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvCache:
+def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
     """The layer, checked and with its arrays ready to compute with."""
     layer, _ = _read(where, x, w, b, conv_param, options)
     # Views: a shape that the caller assigns to an array later must not reach the cache.
     return ConvCache(layer.x[...], layer.w[...], layer.b, layer.geometry, layer.algorithm, layer.threads)
 
 
-def _run(layer: ConvCache, out: np.ndarray) -> np.ndarray:
-    x, w, b, geometry, name, threads = layer
+def _run(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    geometry: ConvGeometry | FractionalGeometry,
+    name: str,
+    threads: int | None,
+    out: np.ndarray,
+) -> np.ndarray:
     if isinstance(geometry, ConvGeometry):
         forward(x, w, b, geometry, out, name, _threads.resolve(threads))
     else:
@@ -187,9 +193,13 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     >>> conv(np.array([[[1.0, 3.0, 5.0]]]), np.array([[[0.5, 1.0, 0.5]]]), pad=1, stride=Fraction(1, 2))
     array([[[1. , 2. , 3. , 4. , 5. , 2.5]]])
     """
-    layer, (x, w, b) = _read("conv", x, w, b, None, options)
+    plain: dict[str, Any] = options  # type: ignore[assignment]
+    if out is None and (known := _known.get((x, w, b), plain)) is not None:
+        geometry, name, threads = known
+        return _run(x, w, b, geometry, name, threads, _arrays.output(None, geometry.out_shape, x.dtype, "the output"))
+    layer, (x, w, b) = _read("conv", x, w, b, None, plain)
     result = _arrays.output(out, layer.geometry.out_shape, layer.x.dtype, "the output", x=x, w=w, b=b)
-    return _run(layer, result)
+    return _run(*layer, result)
 
 
 def conv_forward(
@@ -231,8 +241,8 @@ def conv_forward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
     """
-    layer = prepare("conv_forward", x, w, b, conv_param, options)
-    return _run(layer, _arrays.output(None, layer.geometry.out_shape, layer.x.dtype, "the output")), layer
+    layer = prepare("conv_forward", x, w, b, conv_param, dict(options))
+    return _run(*layer, _arrays.output(None, layer.geometry.out_shape, layer.x.dtype, "the output")), layer
 
 
 def conv_backward(

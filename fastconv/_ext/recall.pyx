@@ -1,0 +1,123 @@
+"""What a call was found to mean the last time it was made: looked up by shapes, dtype and options.
+
+Checking the arguments of a call anew takes longer than convolving a small image.
+"""
+
+from cpython.buffer cimport PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+
+
+cdef enum:
+    MOST_ARRAYS = 4
+    MOST_AXES = 6
+    NUMBERS = MOST_ARRAYS * (MOST_AXES + 1) + 1
+
+
+cdef class Recall:
+    """A table of at most `most` calls, of arrays of type `ndarray` and one of `dtypes`, that kernels can read as they are.
+
+    Everything unusual is not found: the caller then looks into it, and may `keep` what it finds.
+    """
+
+    cdef dict _found
+    cdef object _ndarray
+    cdef tuple _dtypes
+    cdef Py_ssize_t _most
+
+    def __init__(self, object ndarray, tuple dtypes, Py_ssize_t most):
+        self._found, self._ndarray, self._dtypes, self._most = {}, ndarray, dtypes, most
+
+    def get(self, tuple arrays, dict options):
+        """What was kept for such arrays, None among them, and options; None where nothing was."""
+        key = self._key(arrays, options)
+        return None if key is None else self._found.get(key)
+
+    def keep(self, tuple arrays, dict options, found):
+        """Find it next time, if these are of the usual kind."""
+        key = self._key(arrays, options)
+        if key is not None:
+            if len(self._found) >= self._most:
+                self._found.clear()
+            self._found[key] = found
+
+    def clear(self):
+        """Forget all."""
+        self._found.clear()
+
+    cdef object _key(self, tuple arrays, dict options):
+        cdef Py_ssize_t[NUMBERS] numbers
+        cdef Py_ssize_t n = 1
+        cdef object first = None
+        cdef list key
+        if len(arrays) > MOST_ARRAYS:
+            return None
+        for array in arrays:
+            if array is None:
+                numbers[n] = -1
+                n += 1
+                continue
+            if type(array) is not self._ndarray:
+                return None
+            dtype = array.dtype
+            if first is None:
+                first = dtype
+                if dtype is self._dtypes[0]:
+                    numbers[0] = 4
+                elif dtype is self._dtypes[1]:
+                    numbers[0] = 8
+                else:
+                    return None
+            elif dtype is not first:
+                return None
+            n = shape_of(array, numbers, n, numbers[0])
+            if n < 0:
+                return None
+        key = [PyBytes_FromStringAndSize(<char*> numbers, n * sizeof(Py_ssize_t))]
+        for name, value in options.items():
+            if not plain(value):
+                return None
+            key.append(name)
+            key.append(value)
+            # True is equal to 1, and stands for something else.
+            if type(value) is bool:
+                key.append(bool)
+        return tuple(key)
+
+
+cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssize_t itemsize) noexcept:
+    """Its axes and shape to `numbers`; where the next go, or -1 if it is not C-contiguous and aligned."""
+    cdef Py_buffer buffer
+    cdef Py_ssize_t i, ndim
+    try:
+        PyObject_GetBuffer(array, &buffer, PyBUF_ND)
+    except (BufferError, ValueError):
+        return -1
+    ndim = buffer.ndim
+    if ndim <= MOST_AXES and <Py_ssize_t> buffer.buf % itemsize == 0:
+        numbers[n] = ndim
+        for i in range(ndim):
+            numbers[n + 1 + i] = buffer.shape[i]
+        n += ndim + 1
+    else:
+        n = -1
+    PyBuffer_Release(&buffer)
+    return n
+
+
+cdef bint plain(object value):
+    """Whether it equals nothing but what means the same: an int, a string, a bool, None, tuples of ints and of such."""
+    kind = type(value)
+    if kind is int or kind is str or kind is bool or value is None:
+        return True
+    if kind is not tuple:
+        return False
+    for item in <tuple> value:
+        kind = type(item)
+        if kind is int:
+            continue
+        if kind is not tuple:
+            return False
+        for number in <tuple> item:
+            if type(number) is not int:
+                return False
+    return True

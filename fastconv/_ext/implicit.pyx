@@ -17,6 +17,7 @@ from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share
 
 cdef enum:
     MOST_LANES = 64   # of a tile, in any instruction set
+    FEW_POSITIONS = 64
 
 
 cdef enum Mode:
@@ -278,7 +279,7 @@ cdef struct Product:
 
 
 cdef class Multiply:
-    """A plan as the kernels read it: result = w @ (source as columns) + bias, group by group and block by block.
+    """A plan as kernels read it: result = w @ (source as columns) + bias, group by group and block by block.
 
     `dtype` is 0 (float32) or 1 (float64); each thread has `space_pitch` elements of the workspace.
     """
@@ -386,8 +387,10 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
         ((s.images - item.block.image) * s.groups - item.group - 1) * s.channels * p.volume
     )
     cdef bint near_end, gathered
-    # Packing weights reads and writes each once more: not worth it for a tile or two.
-    cdef bint direct = s.dense == DENSE_ROWS and st.count * st.length <= 2 * kernel.vectors * kernel.lanes
+    # Packing weights reads and writes each once more: not worth it for a few tiles.
+    cdef bint direct = (
+        s.dense == DENSE_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
+    )
     if s.mode == WHOLE:
         base = (
             <const floating*> p.source + (item.block.image * s.groups + item.group) * s.channels * p.volume

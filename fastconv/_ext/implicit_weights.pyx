@@ -100,7 +100,7 @@ cdef struct Contraction:
 
 
 cdef class Contract:
-    """A plan as the kernels read it: result[part] = dout @ (source as columns).T, over every `parts`-th block of positions.
+    """A plan as kernels read it: result[part] = dout @ (source as columns).T, over every `parts`-th block.
 
     `dtype` and `space_pitch` are as in implicit.pyx.
     """

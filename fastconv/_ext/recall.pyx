@@ -14,7 +14,7 @@ cdef enum:
 
 
 cdef class Recall:
-    """A table of at most `most` calls, of arrays of type `ndarray` and one of `dtypes`, that kernels can read as they are.
+    """A table of `most` calls, of arrays of type `ndarray` and one of `dtypes` that kernels can read as they are.
 
     Everything unusual is not found: the caller then looks into it, and may `keep` what it finds.
     """

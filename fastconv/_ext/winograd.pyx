@@ -10,8 +10,8 @@ from fastconv._ext.kernels cimport next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
 from fastconv._ext.team cimport fc_share
 from fastconv._ext.winograd_tiles cimport (
-    MOST_LANES, MOST_POINTS, Block, Call, Side, Sizes, Transforms, Window, block_at, count_tiles, fc_prefetch, read_call,
-    see, transform_image, turn,
+    MOST_LANES, MOST_POINTS, Block, Call, Side, Sizes, Transforms, Window, block_at, count_tiles, fc_prefetch,
+    read_call, see, transform_image, turn,
 )
 
 
@@ -142,7 +142,9 @@ cdef struct Panel:
     const Py_ssize_t* lines
 
 
-cdef Py_ssize_t list_panels(Panel* panels, Py_ssize_t rows, Py_ssize_t k, Py_ssize_t points, const Call* call) noexcept nogil:
+cdef Py_ssize_t list_panels(
+    Panel* panels, Py_ssize_t rows, Py_ssize_t k, Py_ssize_t points, const Call* call
+) noexcept nogil:
     """Those of a pass; returns how many there are."""
     cdef Py_ssize_t lanes = call.transforms.kernel.lanes, left = (rows + lanes - 1) // lanes, n = 0
     cdef Panel panel
@@ -205,8 +207,8 @@ cdef void multiply(
                     for i in range(count):
                         p = &panels[i]
                         t.kernel.tile_rows(
-                            <int> n, p.vectors, k, v, s.v_step, u + p.at + point * p.pitch, p.lines, products + p.column,
-                            width, NULL, 0,
+                            <int> n, p.vectors, k, v, s.v_step, u + p.at + point * p.pitch, p.lines,
+                            products + p.column, width, NULL, 0,
                         )
                     v = v + n * s.v_step
                     products = products + n * width

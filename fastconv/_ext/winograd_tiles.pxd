@@ -187,7 +187,9 @@ cdef struct Window:
     Py_ssize_t[3] n
 
 
-cdef inline void see_along(Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t size) noexcept nogil:
+cdef inline void see_along(
+    Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t size
+) noexcept nogil:
     window.first[i] = min(max(begin, 0), size)
     window.n[i] = max(min(end, size) - window.first[i], 0)
 

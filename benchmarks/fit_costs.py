@@ -1,6 +1,7 @@
 """Fit the cost model behind ``algorithm='auto'`` to measurements, and print its regret.
 
-Every algorithm is timed on every layer it supports. The rates of its kinds of
+Every algorithm is timed on every layer it supports, Winograd's with each number
+of interpolation points, among which it chooses by the same rates. The rates of its kinds of
 work that explain those times best (least squares of the relative error, none
 negative) are where a search for those that choose best begins; what it finds
 goes to ``fastconv/algorithms/_rates.py`` with ``--write``. The regret of a
@@ -28,6 +29,7 @@ from scipy.special import softmax
 
 import fastconv
 from fastconv.algorithms.base import OPS, Algorithm, Op
+from fastconv.algorithms.winograd import Winograd
 
 #: The target: geometric mean of the regret over the layer table.
 TARGET = 1.05
@@ -47,6 +49,18 @@ RATES = Path(__file__).parent.parent / "fastconv" / "algorithms" / "_rates.py"
 REGISTRY: dict[str, Algorithm] = sys.modules["fastconv.algorithms"].REGISTRY
 choose: Callable[..., Algorithm] = sys.modules["fastconv.algorithms"].choose
 
+#: What is timed: the algorithms that do not skip zeros, which have a density in their costs and fit_pruned.py; in the
+#: place of Winograd's its ways, which share its rates.
+WINOGRAD = "winograd"
+CONTENDERS: dict[str, Algorithm] = {
+    name: a for name, a in REGISTRY.items() if name not in ("reference", WINOGRAD) and not a.skips_zeros
+} | {f"{WINOGRAD} {points}": Winograd((points,)) for points in REGISTRY[WINOGRAD].points}
+
+
+def algorithm_of(name: str) -> str:
+    """The algorithm that a contender is a way of, and whose rates it has."""
+    return name.split()[0]
+
 
 @dataclass
 class Measured:
@@ -63,10 +77,23 @@ class Measured:
     work: dict[str, dict[str, float]]
 
     @property
+    def chosen(self) -> str:
+        """What 'auto' takes with the rates in use."""
+        case = self.op, self.geometry, self.dtype, self.threads
+        algorithm = choose(*case)
+        if algorithm.name != WINOGRAD:
+            return algorithm.name
+        return f"{WINOGRAD} {algorithm.points_of(*case)}"
+
+    @property
     def regret(self) -> float:
-        """Of what 'auto' takes with the rates in use."""
-        chosen = choose(self.op, self.geometry, self.dtype, self.threads).name
-        return self.seconds[chosen] / min(self.seconds.values()) if chosen in self.seconds else math.nan
+        """Of that; what was hopeless was not timed to the end."""
+        return self.seconds.get(self.chosen, HOPELESS * min(self.seconds.values())) / min(self.seconds.values())
+
+    def forget(self) -> None:
+        """Choices are kept with a geometry: they are made anew."""
+        for kept in ("_chosen", "_winograd", "bound"):
+            vars(self.geometry).pop(kept, None)
 
 
 def _calls(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> dict[str, Callable[[], None]]:
@@ -81,13 +108,7 @@ def _calls(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> d
             return lambda: algorithm.backward_data(dout, w, geometry, result, threads)
         return lambda: algorithm.backward_weights(x, dout, geometry, result, threads)
 
-    # Those that skip zeros have a density in their costs: fit_pruned.py has them.
-    able = {
-        name: a
-        for name, a in REGISTRY.items()
-        if name != "reference" and not a.skips_zeros and not a.unsupported(op, geometry, dtype)
-    }
-    return {name: call(a) for name, a in able.items()}
+    return {name: call(a) for name, a in CONTENDERS.items() if not a.unsupported(op, geometry, dtype)}
 
 
 def _turn(call: Callable[[], None], best: float) -> float:
@@ -114,13 +135,13 @@ def measure(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> 
     geometry, seconds = layer.geometry(batch), dict[str, float]()
     calls = _calls(layer, batch, dtype, op, threads)
     for _ in range(ROUNDS):
-        for name in sorted(calls, key=lambda name: REGISTRY[name].cost(op, geometry, dtype, threads)):
+        for name in sorted(calls, key=lambda name: CONTENDERS[name].cost(op, geometry, dtype, threads)):
             best = min(seconds.values(), default=math.inf)
             if seconds.get(name, 0) <= HOPELESS * best:
                 seconds[name] = min(seconds.get(name, math.inf), _turn(calls[name], best))
     least = min(seconds.values())
     seconds = {name: t for name, t in seconds.items() if t <= HOPELESS * least}
-    work = {name: REGISTRY[name].work(op, geometry, dtype, threads) for name in seconds}
+    work = {name: CONTENDERS[name].work(op, geometry, dtype, threads) for name in seconds}
     return Measured(layer.case, batch, op, dtype, threads, geometry, layer in LIST, seconds, work)
 
 
@@ -129,14 +150,14 @@ def fit(rows: list[Measured]) -> dict[str, dict[str, dict[str, float]]]:
     rates = {name: {op: dict(kinds) for op, kinds in ops.items()} for name, ops in _rates_in_use().items()}
     for name in REGISTRY:
         for op in OPS:
-            timed = [row for row in rows if row.op == op and name in row.seconds]
+            timed = [(row, way) for row in rows if row.op == op for way in row.seconds if algorithm_of(way) == name]
             kinds = list(rates[name][op])
             if len(timed) < 2 * len(kinds):
                 continue
             # Rows near the fastest algorithm decide choices: they weigh most.
-            weights = np.array([min(row.seconds.values()) / row.seconds[name] for row in timed])
-            matrix = np.array([[row.work[name].get(kind, 0) for kind in kinds] for row in timed])
-            matrix /= np.array([row.seconds[name] for row in timed])[:, None] * 1e9
+            weights = np.array([min(row.seconds.values()) / row.seconds[way] for row, way in timed])
+            matrix = np.array([[row.work[way].get(kind, 0) for kind in kinds] for row, way in timed])
+            matrix /= np.array([row.seconds[way] for row, way in timed])[:, None] * 1e9
             found, _ = nnls(matrix * weights[:, None], weights)
             rates[name][op] = dict(zip(kinds, found.tolist(), strict=True))
     return rates
@@ -145,6 +166,7 @@ def fit(rows: list[Measured]) -> dict[str, dict[str, dict[str, float]]]:
 def _loss(
     logs: np.ndarray,
     work: list[np.ndarray],
+    which: list[int],
     cuts: np.ndarray,
     there: np.ndarray,
     lost: np.ndarray,
@@ -153,7 +175,7 @@ def _loss(
 ) -> float:
     """What choices by rates exp(logs) lose, near ones counted by how near, and a little how far estimates are off."""
     parts = np.split(np.exp(logs), cuts)
-    costs = np.stack([matrix @ part for matrix, part in zip(work, parts, strict=True)], axis=1)
+    costs = np.stack([matrix @ parts[i] for matrix, i in zip(work, which, strict=True)], axis=1)
     estimate = np.log(np.where(there, costs, 1))
     taken = softmax(np.where(there, -(estimate + handicap) / NEAR, -np.inf), axis=1)
     off = np.where(there, np.exp(-lost) * (estimate - log_took) ** 2, 0)
@@ -165,27 +187,31 @@ def rank(rows: list[Measured], rates: dict[str, dict[str, dict[str, float]]]) ->
     for op in OPS:
         timed = [row for row in rows if row.op == op and len(row.seconds) > 1]
         names = sorted({name for row in timed for name in row.seconds})
-        kinds = {name: list(rates[name][op]) for name in names}
+        algorithms = sorted(set(map(algorithm_of, names)))
+        kinds = {name: list(rates[name][op]) for name in algorithms}
         took = np.array([[row.seconds.get(name, math.inf) for name in names] for row in timed])
         there = np.isfinite(took)
         log_took = np.log(np.where(there, took, 1))
-        handicap = np.log([[REGISTRY[name].handicap(row.threads) for name in names] for row in timed])
+        handicap = np.log([[CONTENDERS[name].handicap(row.threads) for name in names] for row in timed])
         # The handicap is lost, too: else rates would be found that make up for it.
         lost = np.where(there, log_took + handicap, np.inf)
         lost = np.where(there, lost - lost.min(axis=1, keepdims=True), 0)
         work = [
-            np.array([[row.work.get(name, {}).get(kind, 0) * 1e-9 for kind in kinds[name]] for row in timed])
-            for name in names
+            np.array([[row.work.get(n, {}).get(kind, 0) * 1e-9 for kind in kinds[algorithm_of(n)]] for row in timed])
+            for n in names
         ]
         # What the fit found to cost nothing may still cost a little.
         start = []
-        for name, matrix in zip(names, work, strict=True):
-            least = 1e-3 * np.median(took[there]) / np.maximum(matrix.mean(axis=0), 1e-30) / len(kinds[name])
+        for name in algorithms:
+            there_is = [matrix for n, matrix in zip(names, work, strict=True) if algorithm_of(n) == name]
+            least = 1e-3 * np.median(took[there]) / np.maximum(np.mean(there_is, axis=(0, 1)), 1e-30) / len(kinds[name])
             start.append(np.log(np.maximum([rates[name][op][kind] for kind in kinds[name]], least)))
         cuts = np.cumsum([len(part) for part in start])[:-1]
+        which = [algorithms.index(algorithm_of(name)) for name in names]
 
-        found = minimize(_loss, np.concatenate(start), (work, cuts, there, lost, log_took, handicap), method="L-BFGS-B")
-        for name, part in zip(names, np.split(np.exp(found.x), cuts), strict=True):
+        arguments = work, which, cuts, there, lost, log_took, handicap
+        found = minimize(_loss, np.concatenate(start), arguments, method="L-BFGS-B")
+        for name, part in zip(algorithms, np.split(np.exp(found.x), cuts), strict=True):
             rates[name][op] = dict(zip(kinds[name], part.tolist(), strict=True))
     return rates
 
@@ -195,7 +221,7 @@ def _rates_in_use() -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _use(rates: dict[str, dict[str, dict[str, float]]]) -> None:
-    """Choices are kept with a geometry: they are made anew."""
+    """From now on."""
     _rates_in_use().update(rates)
 
 
@@ -246,8 +272,7 @@ def main() -> None:
     rates = rank(rows, fit(rows))
     _use(rates)
     for row in rows:
-        vars(row.geometry).pop("_chosen", None)
-        vars(row.geometry).pop("_winograd", None)
+        row.forget()
     report(rows, before, screen, options)
     if keep:  # with those that other scripts fit
         RATES.write_text(_source(_rates_in_use()), encoding="utf-8")
@@ -261,8 +286,7 @@ def report(rows: list[Measured], before: list[float], screen: Any, options: Any)
         table.add_column(heading, justify="left" if heading in ("op", "dtype") else "right")
     groups: dict[tuple[str, str, int], list[tuple[float, float]]] = defaultdict(list)
     for row, old in zip(rows, before, strict=True):
-        if not math.isnan(row.regret) and not math.isnan(old):
-            groups[row.op, row.dtype.name, row.threads].append((old, row.regret))
+        groups[row.op, row.dtype.name, row.threads].append((old, row.regret))
     for (op, dtype, threads), pairs in groups.items():
         olds, news = zip(*pairs, strict=True)
         cells = (f"{_geomean(list(olds)):.3f}", f"{_geomean(list(news)):.3f}", f"{max(news):.2f}")
@@ -273,15 +297,13 @@ def report(rows: list[Measured], before: list[float], screen: Any, options: Any)
     for heading in ("layer", "batch", "op", "dtype", "threads", "chosen", "fastest", "regret"):
         listing.add_column(heading)
     for row in worst:
-        chosen = choose(row.op, row.geometry, row.dtype, row.threads).name
         fastest = min(row.seconds, key=row.seconds.__getitem__)
         listing.add_row(
-            row.case, str(row.batch), row.op, row.dtype.name, str(row.threads), chosen, fastest, f"{row.regret:.2f}"
+            row.case, str(row.batch), row.op, row.dtype.name, str(row.threads), row.chosen, fastest, f"{row.regret:.2f}"
         )
     screen.print(listing)
-    known = [row for row in rows if not math.isnan(row.regret)]
-    of_list = _geomean([row.regret for row in known if row.listed] or [1.0])
-    overall = _geomean([row.regret for row in known])
+    of_list = _geomean([row.regret for row in rows if row.listed] or [1.0])
+    overall = _geomean([row.regret for row in rows])
     met = "met" if of_list <= TARGET else "missed"
     screen.print(
         f"geometric mean: {of_list:.3f} on the list ({met}: at most {TARGET}), {overall:.3f} with those beyond"
@@ -297,7 +319,7 @@ def report(rows: list[Measured], before: list[float], screen: Any, options: Any)
                 "op": row.op,
                 "dtype": row.dtype.name,
                 "threads": row.threads,
-                "chosen": choose(row.op, row.geometry, row.dtype, row.threads).name,
+                "chosen": row.chosen,
                 "relative": {name: t / min(row.seconds.values()) for name, t in row.seconds.items()},
             }
             for row in rows
@@ -314,9 +336,9 @@ def draw(rows: list[Measured], path: Path) -> None:
     figure = Figure(figsize=(11, 9), layout="constrained")
     panels = figure.subplots(3, 1, sharex=False)
     for panel, op in zip(panels, OPS, strict=True):
-        cases = [row for row in rows if row.op == op and not math.isnan(row.regret)]
+        cases = [row for row in rows if row.op == op]
         cases.sort(key=lambda row: row.regret)
-        for name in REGISTRY:
+        for name in CONTENDERS:
             points = [(i, r.seconds[name] / min(r.seconds.values())) for i, r in enumerate(cases) if name in r.seconds]
             if points:
                 panel.plot(*zip(*points, strict=True), ".", markersize=3, label=name)
@@ -325,7 +347,7 @@ def draw(rows: list[Measured], path: Path) -> None:
         panel.set_ylim(0.95, HOPELESS)
         panel.set_title(op, loc="left")
         panel.set_ylabel("time / fastest")
-    panels[0].legend(loc="upper left", ncols=4)
+    panels[0].legend(loc="upper left", ncols=5)
     panels[-1].set_xlabel("cases (layer, batch, dtype, threads), by regret of the choice")
     figure.savefig(path, dpi=120)
 

@@ -185,9 +185,14 @@ class Problem:
         return math.prod(side.minimal.points for side in self.sides)
 
     @property
+    def line_points(self) -> int:
+        """Along an axis."""
+        return max(side.minimal.points for side in self.sides)
+
+    @property
     def dearer(self) -> float:
         """What it counts as slower by than it is, beside others: for its errors."""
-        return _DEARER if any(side.minimal.points == max(POINTS) for side in self.sides) else 1.0
+        return _DEARER if self.line_points == max(POINTS) else 1.0
 
     @property
     def subkernels(self) -> int:

@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering: fewer multiplications for small kernels at stride 1."""
+"""Winograd's minimal filtering: fewer multiplications, by products of polynomials at points."""
 
 from __future__ import annotations
 
@@ -52,28 +52,32 @@ class Plan:
     space: int
     items: int
     parts: int
+    points: int
     work: dict[str, float]
     #: By what it counts as slower than it is, beside other plans.
     dearer: float = 1.0
 
 
 class Winograd(Algorithm):
-    """Minimal filtering F(4, 3), F(2, 3) and F(2, 5), along the last axis or the last two.
+    """Minimal filtering F(m, t), m + t - 1 of 4, 6 or 8, along the last axis or the last two.
 
-    A dilated image is taken apart into images of every so-many-th cell first.
+    Kernels of other sizes and strides are sums of subkernels of t taps (`_minimal`): with stride s of every s-th tap
+    each, which is a filter of stride 1 on every s-th cell. A dilated image is taken apart into images of every
+    so-many-th cell first.
 
     Tiles of the input, of the weights and of the output are polynomials, known
     by their values at P points; there a convolution is one product per point.
-    With C channels, F filters and T tiles:
+    With C channels in all subkernels together, F filters and T tiles:
 
     - forward:          Y = A^T [V @ U] A,  V = B^T d B, U = G g G^T   P times [T x C] @ [C x F]
-    - backward_data:    the same on dout, the kernel turned
+    - backward_data:    the same on dout, the kernel turned; strided, one product for each phase of dx, whose
+      kernels share V
     - backward_weights: dg = A^T [D @ V] A, D = G dy G^T               P times [F x T] @ [T x C]
 
-    F(4x4, 3x3) has 36 products where the definition has 144. The points are 0,
-    +-3/4, +-3/2 and infinity; 0, +-1 and infinity for F(2, 3). Against float64,
-    errors in float32 stay below 5e-5 of the largest output for up to 512
-    channels (3e-6 is typical), in float64 below 1e-13.
+    F(4x4, 3x3) has 36 products where the definition has 144, F(4x4, 5x5) 64 in the place of 400. Along an axis the
+    points are 0, infinity and +-1; or +-3/4, +-3/2; or +-1/2, +-1, +-2. Against float64, errors in float32 stay below
+    5e-5 of the largest output for up to 512 channels (1e-6 is typical with six points, 6e-6 with eight), in float64
+    below 1e-13. Eight are taken only where they are faster by a tenth.
 
     References
     ----------
@@ -111,6 +115,11 @@ class Winograd(Algorithm):
         plan = self._plan(op, geometry, dtype, threads)
         partial = math.prod(geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
         return (min(threads, plan.items) * plan.space + partial) * dtype.itemsize
+
+    def points_of(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
+        """How many it takes along an axis."""
+        apart = _apart.Apart.of(geometry)
+        return self._plan(op, geometry if apart is None else apart.geometry, dtype, threads).points
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products and the three transforms, in vector operations."""
@@ -288,6 +297,7 @@ def _product_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
         space=line_up(bias_at + pass_rows + unit),
         items=items,
         parts=1,
+        points=problem.line_points,
         work=_shared(work, moved, items, threads, lanes),
         dearer=problem.dearer,
     )
@@ -345,6 +355,7 @@ def _weights_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
         space=end,
         items=items * parts,
         parts=parts,
+        points=problem.line_points,
         work=_shared(work, moved, items * parts, threads, lanes),
         dearer=problem.dearer,
     )

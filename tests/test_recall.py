@@ -1,0 +1,141 @@
+"""What a call meant is recalled only where the same is given again."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import conv, conv_backward, conv_forward
+from fastconv._ext.recall import Recall
+
+X, W, B = np.ones((1, 2, 5, 5), np.float32), np.ones((3, 2, 3, 3), np.float32), np.zeros(3, np.float32)
+
+
+def recall(most=8):
+    return Recall(np.ndarray, (np.dtype(np.float32), np.dtype(np.float64)), most)
+
+
+def test_equal_calls_are_found_whoever_holds_them():
+    table = recall()
+    table.keep((X, W, B), {"stride": (1, 2), "pad": ((1, 0), (0, 1)), "flip": True}, "found")
+    again = X.copy(), W + 1, B + 1
+    assert table.get(again, {"stride": (1, 2), "pad": ((1, 0), (0, 1)), "flip": True}) == "found"
+    table.clear()
+    assert table.get(again, {"stride": (1, 2), "pad": ((1, 0), (0, 1)), "flip": True}) is None
+
+
+def test_calls_that_mean_different_things_have_different_keys():
+    arrays = [
+        (X, W, B),
+        (X, W, None),
+        (X, W[:, :, :2].copy(), B),
+        (X.reshape(1, 2, 25), W, B),
+        (X.reshape(2, 1, 5, 5), W, B),
+        tuple(a.astype(np.float64) for a in (X, W, B)),
+    ]
+    options = [
+        {},
+        {"stride": 1},
+        {"pad": 1},
+        {"flip": True},
+        {"flip": False},
+        {"stride": True},
+        {"flip": 0},
+        {"pad": "same"},
+        {"stride": (1, 2)},
+        {"pad": ((1, 2),)},
+        {"stride": None},
+    ]
+    table = recall(len(arrays) * len(options))
+    calls = list(itertools.product(arrays, options))
+    for i, (a, o) in enumerate(calls):
+        assert table.get(a, o) is None
+        table.keep(a, o, i)
+    assert [table.get(a, o) for a, o in calls] == list(range(len(calls)))
+
+
+class Array(np.ndarray):
+    """Not quite an ndarray."""
+
+
+class Text(str):
+    """Not quite a string."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        X.tolist(),
+        X.view(Array),
+        X.astype(np.float16),
+        X.astype(X.dtype.newbyteorder()),
+        np.asfortranarray(np.ones((2, 2, 5, 5), np.float32)),
+        np.ones((2, 2, 5, 10), np.float32)[..., ::2],
+        np.frombuffer(bytes(201), np.uint8)[1:].view(np.float32).reshape(1, 2, 5, 5),
+        np.ones((1,) * 7, np.float32),
+    ],
+    ids=["list", "subclass", "half", "swapped", "fortran", "strided", "unaligned", "many axes"],
+)
+def test_what_kernels_cannot_read_is_not_kept(array):
+    table = recall()
+    table.keep((array, W, B), {}, "found")
+    assert table.get((array, W, B), {}) is None
+
+
+@pytest.mark.parametrize(
+    "value", [1.0, np.int64(1), [1, 2], (1, 2.0), (1, True), ((1, 2), [1, 2]), ((1, True),), Text("same"), np.ones(2)]
+)
+def test_unusual_options_are_not_kept(value):
+    table = recall()
+    table.keep((X, W, B), {"stride": value}, "found")
+    assert table.get((X, W, B), {"stride": value}) is None
+
+
+def test_it_holds_so_many():
+    table = recall(3)
+    for i in range(10):
+        table.keep((X, W, B), {"pad": i}, i)
+        assert table.get((X, W, B), {"pad": i}) == i
+    assert sum(table.get((X, W, B), {"pad": i}) is not None for i in range(10)) <= 3
+
+
+def test_settings_that_are_not_arguments_count_all_the_same(monkeypatch):
+    """Threads and `out` are looked at in every call."""
+    seen = []
+    run = fastconv._threads.words
+    monkeypatch.setattr("fastconv._threads.words", lambda *a: seen.append(a[-1]) or run(*a))
+    for threads in (1, 2, 3, 1):
+        with fastconv.threads(threads):
+            conv(X, W, B)
+    assert seen == [1, 2, 3, 1]
+    out = np.empty((1, 3, 3, 3), np.float32)
+    assert conv(X, W, B, out=out) is out
+    with pytest.raises(ValueError, match="out overlaps x"):
+        conv(X, np.ones((2, 2, 1, 1), np.float32), out=X)
+    with pytest.raises(ValueError, match="out has shape"):
+        conv(X, W, B, out=np.empty((1, 3, 3, 4), np.float32))
+
+
+def test_callers_at_once_get_what_is_theirs(rng):
+    cases = [(rng.standard_normal((1, 2, 5 + i, 6)), rng.standard_normal((3, 2, 3, 1 + i % 3))) for i in range(8)]
+    expected = [conv(x, w, pad=1, algorithm="reference") for x, w in cases]
+    wrong = []
+
+    def call(offset):
+        for i in range(200):
+            x, w = cases[(i + offset) % 8]
+            out, cache = conv_forward(x, w, None, {"pad": 1})
+            conv_backward(out, cache)
+            if not np.allclose(out, expected[(i + offset) % 8]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

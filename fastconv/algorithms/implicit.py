@@ -33,8 +33,8 @@ WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 
 #: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
 _BLOCK_BYTES, _PANEL_BYTES = 1 << 19, 3 << 17
-#: Of k at a time, between which results are stored; a tile's positions then are some 40 KiB.
-_STRETCH, _LEAST_STRETCH = 240, 64
+#: Of k at a time, between which results are stored: of tiles of three vectors, of narrower ones, and at least.
+_STRETCH, _SHORT_STRETCH, _LEAST_STRETCH = 240, 160, 64
 #: Positions at a time of which dw is summed.
 _SUMMED, _LEAST_SUMMED = 320, 128
 #: Positions that make packing the weights cheap beside multiplying by them.
@@ -343,7 +343,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         split = next((n for n in range(1, min(threads, most) + 1) if blocks * n % threads == 0), min(threads, most))
     block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
     # Results that lie apart are added to one by one, so less often.
-    stretch = _STRETCH if lines[2].jump == 1 else 2 * _STRETCH
+    stretch = (_STRETCH if vectors > 2 else _SHORT_STRETCH) * (1 if lines[2].jump == 1 else 2)
     block_k = even(k, min(stretch, max(_LEAST_STRETCH, _PANEL_BYTES // (block_rows * itemsize))))
 
     layout = Layout(lines, count, block, row)

@@ -94,12 +94,14 @@ def ready(*arrays: Any) -> np.dtype | None:
     for array in arrays:
         if type(array) is not np.ndarray:
             return None
+        found = array.dtype
         if dtype is None:
-            dtype = array.dtype
-            if dtype is not _FLOAT32 and dtype is not _FLOAT64:
+            # One that was unpickled is equal to the usual one, and another object.
+            if found is not _FLOAT32 and found is not _FLOAT64 and found not in DTYPES:
                 return None
+            dtype = found
         flags = array.flags
-        if array.dtype is not dtype or not flags.c_contiguous or not flags.aligned:
+        if (found is not dtype and found != dtype) or not flags.c_contiguous or not flags.aligned:
             return None
     return dtype
 

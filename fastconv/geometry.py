@@ -10,7 +10,7 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypedDict
@@ -197,6 +197,10 @@ class ConvGeometry:
     groups: int = 1
     pad_mode: str = "zeros"
     flip: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, in this process or another, finds out for itself what is kept beside the fields."""
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     @property
     def rank(self) -> int:

@@ -381,6 +381,8 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
             {"stride": 3},
             r"the kernel is \(3,\) and the stride \(3,\); it needs kernels longer than the stride",
         ),
+        ("winograd", (1, 1, 20000), (1, 1, 17000), {}, "the kernel has 17000 taps, and it takes at most 16384"),
+        ("winograd", (1, 9, 20000), (1, 9, 16000), {}, "144000 weights meet an output or a cell, and it takes at most"),
         ("fft", (1, 1, 9), (1, 1, 2), {"dilation": 1 << 29, "pad": 1 << 29}, "a transform of the kernel"),
     ],
 )

@@ -1,7 +1,10 @@
 """What a call meant is recalled only where the same is given again."""
 
+import copy
 import itertools
+import pickle
 import threading
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -139,3 +142,14 @@ def test_callers_at_once_get_what_is_theirs(rng):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("copied", [lambda cache: pickle.loads(pickle.dumps(cache)), copy.deepcopy])
+@pytest.mark.parametrize("stride", [1, Fraction(1, 2)])
+def test_caches_can_be_copied_and_sent(copied, stride, rng):
+    """What is kept beside a geometry stays at home."""
+    x, w = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((4, 3, 3, 3))
+    out, cache = conv_forward(x, w, None, {"stride": stride, "pad": 1})
+    expected = conv_backward(out, cache)[:2]
+    for actual, wanted in zip(conv_backward(out, copied(cache))[:2], expected, strict=True):
+        assert np.array_equal(actual, wanted)

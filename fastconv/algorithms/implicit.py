@@ -139,13 +139,14 @@ class Implicit(Algorithm):
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Bias is added to the finished sums."""
-        self.bind("forward", geometry, out.dtype, threads)(x, w, b, out)
+        (plan,) = _plans("forward", geometry, out.dtype, threads)
+        _run(plan, threads, x, w, b, out)
 
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """One forward product per stride phase; cells that no tap meets are zero."""
-        self.bind("backward_data", geometry, dx.dtype, threads)(dout, w, dx)
+        self.transposed(dout, w, None, geometry, dx, threads)
 
     def transposed(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
@@ -157,28 +158,22 @@ class Implicit(Algorithm):
         for plan in plans:
             _run(plan, threads, x, w, b, out)
 
-    def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., None]:
-        """With the plans of the op."""
-        plans = _plans(op, geometry, dtype, threads)
-        if op == "forward":
-            return partial(_run, plans[0], threads)
-        if op == "backward_weights":
-            return partial(_contract, plans[0], threads)
-        leaves = _leaves_cells(plans, geometry)
-
-        def backward_data(dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-            if leaves:
-                dx.fill(0)
-            for plan in plans:
-                _run(plan, threads, dout, w, None, dx)
-
-        return backward_data
-
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
         """Where dw is small, each thread sums positions of its own into a dw of its own."""
-        self.bind("backward_weights", geometry, dw.dtype, threads)(x, dout, dw)
+        (plan,) = _plans("backward_weights", geometry, dw.dtype, threads)
+        _contract(plan, threads, x, dout, dw)
+
+    def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., None]:
+        """With the plan of the op, where that is one and is kept."""
+        plans = _plans(op, geometry, dtype, threads)
+        if len(plans) > 1 or _length(plans) > _LONG_K or (op == "backward_data" and _leaves_cells(plans, geometry)):
+            return super().bind(op, geometry, dtype, threads)
+        plan = plans[0]
+        if op == "backward_data":
+            return lambda dout, w, dx: _run(plan, threads, dout, w, None, dx)
+        return partial(_run if op == "forward" else _contract, plan, threads)
 
 
 def _leaves_cells(plans: tuple[Plan, ...], geometry: ConvGeometry) -> bool:
@@ -215,9 +210,13 @@ def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tup
         plans: tuple[Plan, ...] = (_weights_plan(geometry, dtype.itemsize, threads, tile),)
     else:
         plans = tuple(_product_plan(p, dtype.itemsize, threads, tile) for p in problems(op, geometry))
-    if sum(len(table) for plan in plans for table in plan.tables) <= _LONG_K:
+    if _length(plans) <= _LONG_K:
         kept[key] = plans
     return plans
+
+
+def _length(plans: tuple[Plan, ...]) -> int:
+    return sum(len(table) for plan in plans for table in plan.tables)
 
 
 def _flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:

@@ -34,6 +34,8 @@ _PASS = 32
 _MOST_PANELS = 64
 #: Filters and channels whose gradients a thread sums at a time.
 _SUMS = 128
+#: Taps of a kernel, and of all channels or filters of a group: tables and transformed weights are many times as long.
+_MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
 #: Stride phases of a gradient that are computed together, at most.
 _PHASES = 64
 #: Weights that are turned at a time, filters side by side: they stay in the second-level cache.
@@ -103,6 +105,11 @@ class Winograd(Algorithm):
             return f"the stride is {strides} and the dilation {dilation}, and one of them must be 1"
         if not _minimal.pairs(geometry, self.points):
             return f"the kernel is {geometry.kernel} and the stride {strides}; it needs kernels longer than the stride"
+        rows, channels, *_ = geometry.w_shape
+        if geometry.taps > _MOST_TAPS:
+            return f"the kernel has {geometry.taps} taps, and it takes at most {_MOST_TAPS}"
+        if (weights := geometry.taps * max(rows // geometry.groups, channels)) > _MOST_WEIGHTS:
+            return f"{weights} weights meet an output or a cell, and it takes at most {_MOST_WEIGHTS}"
         if op == "backward_data" and strided and math.prod(strides) > _PHASES:
             return f"the stride is {strides}, and this gradient needs a product of at most {_PHASES}"
         return _apart.reason(geometry)

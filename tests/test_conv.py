@@ -379,7 +379,7 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
             (1, 1, 9),
             (1, 1, 3),
             {"stride": 3},
-            r"the kernel is \(3,\) and the stride \(3,\); it needs kernels longer than the stride",
+            r"the kernel is \(3,\) and the stride \(3,\); along one of the last two axes it has to be longer than the stride",
         ),
         ("winograd", (1, 1, 20000), (1, 1, 17000), {}, "the kernel has 17000 taps, and it takes at most 16384"),
         ("winograd", (1, 9, 20000), (1, 9, 16000), {}, "144000 weights meet an output or a cell, and it takes at most"),
@@ -654,3 +654,34 @@ def test_a_workspace_is_what_was_asked_for():
             assert space.shape == (3, 5) and space.dtype == dtype
             with _arrays.workspace("space", (3, 5), np.dtype(dtype)) as other:
                 assert not np.shares_memory(space, other)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        ((3, 5, 12, 16), (9, 5, 3, 3), {"stride": 2}),
+        ((1, 5, 23, 20), (9, 5, 7, 7), {"stride": (4, 3)}),
+        ((2, 3, 21), (7, 3, 5), {"stride": 3, "pad": [(0, 1)]}),
+        ((2, 3, 9, 30), (7, 3, 3, 3), {"stride": (2, 10**9)}),
+        ((2, 3, 8, 9, 12), (7, 3, 3, 3, 3), {"stride": 2}),
+        ((1, 4, 5, 6), (5, 4, 4, 4), {"stride": 2, "pad": [(5, 5), (6, 4)]}),
+    ],
+)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_cells_that_no_output_meets_take_no_part(x, w, options, value, points, rng):
+    """Tiles hold some of them, where strides leave a remainder; they may hold anything."""
+    geometry = fastconv.conv_geometry(x, w, **options)
+    images, weights = rng.standard_normal(x), rng.standard_normal(w)
+    out, cache = conv_forward(images, weights, None, **options, algorithm="reference")
+    dout = rng.standard_normal(out.shape)
+    dx, dw, _ = conv_backward(dout, cache)
+    # A cell is met where it has a gradient, and so is an output by the image.
+    met = conv_backward(np.ones_like(out), conv_forward(images, np.ones_like(weights), None, **options)[1])[0] > 0
+    seen = conv(np.ones_like(images), np.ones_like(weights), **options) > 0
+    assert not (met.all() and seen.all())
+    spoilt, spoilt_dout = np.where(met, images, value), np.where(seen, dout, value)
+    _, cache = conv_forward(spoilt, weights, None, **options, algorithm="winograd")
+    close(conv(spoilt, weights, **options, algorithm="winograd"), out, np.float64, "winograd")
+    close(conv_backward(dout, cache, need_dx=False)[1], dw, np.float64, "winograd")
+    if registry()["winograd"].unsupported("backward_data", geometry, np.dtype(float)) is None:
+        close(conv_backward(spoilt_dout, cache, need_dw=False)[0], dx, np.float64, "winograd")

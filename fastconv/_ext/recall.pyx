@@ -14,7 +14,9 @@ cdef enum:
 
 
 cdef class Recall:
-    """A table of `most` calls, of arrays of type `ndarray` and one of `dtypes` that kernels can read as they are.
+    """A table of `most` calls, of arrays of type `ndarray` that kernels can read as they are.
+
+    `dtypes` are those of 4 and of 8 bytes that they compute in; all arrays of a call are of one of them.
 
     Everything unusual is not found: the caller then looks into it, and may `keep` what it finds.
     """
@@ -51,6 +53,7 @@ cdef class Recall:
         cdef list key
         if len(arrays) > MOST_ARRAYS:
             return None
+        numbers[0] = 0
         for array in arrays:
             if array is None:
                 numbers[n] = -1
@@ -90,7 +93,7 @@ cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssi
     cdef Py_ssize_t i, ndim
     try:
         PyObject_GetBuffer(array, &buffer, PyBUF_ND)
-    except (BufferError, ValueError):
+    except Exception:
         return -1
     ndim = buffer.ndim
     if ndim <= MOST_AXES and <Py_ssize_t> buffer.buf % itemsize == 0:

@@ -52,6 +52,8 @@ cdef struct Side:
     Py_ssize_t span     # cells of the source from the first to the last that a tile meets
     Py_ssize_t jump     # result cells from an output to the next
     Py_ssize_t whole    # cells of the result
+    Py_ssize_t first    # cells of the source that outputs meet: from here
+    Py_ssize_t end      # up to here
 
 
 # fastconv.algorithms.winograd lists these, in this order; steps and pitches are in elements.
@@ -141,7 +143,7 @@ cdef inline void read_call(
         side.size, side.stride, side.lo = axes[i, 0], axes[i, 1], axes[i, 2]
         side.points, side.taps, side.outputs = axes[i, 3], axes[i, 4], axes[i, 5]
         side.tiles, side.block, side.span = axes[i, 6], axes[i, 7], axes[i, 8]
-        side.jump, side.whole = axes[i, 9], axes[i, 10]
+        side.jump, side.whole, side.first, side.end = axes[i, 9], axes[i, 10], axes[i, 11], axes[i, 12]
     fc_check(offsets.shape[0] == call.sizes.subkernels and taps.shape[1] == call.sizes.subkernels)
     fc_check(taps.shape[0] == call.sizes.phases and taps.shape[2] == call.sides[1].taps * call.sides[2].taps)
     fc_check(call.sides[1].points * call.sides[2].points <= MOST_POINTS)
@@ -188,20 +190,23 @@ cdef struct Window:
 
 
 cdef inline void see_along(
-    Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t size
+    Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    window.first[i] = min(max(begin, 0), size)
-    window.n[i] = max(min(end, size) - window.first[i], 0)
+    """Those of [begin, end) that are in [first, last)."""
+    window.first[i] = min(max(begin, first), last)
+    window.n[i] = max(min(end, last) - window.first[i], 0)
 
 
 cdef inline Window see(const Block* b, const Side* sides) noexcept nogil:
-    """Of the source."""
+    """Of the source, where outputs meet it."""
     cdef Window window
     cdef Py_ssize_t i, step, begin
     for i in range(3):
         step = sides[i].outputs * sides[i].stride
         begin = b.begin[i] * step - sides[i].lo
-        see_along(&window, i, begin, begin + (b.n[i] - 1) * step + sides[i].span, sides[i].size)
+        see_along(
+            &window, i, begin, begin + (b.n[i] - 1) * step + sides[i].span, sides[i].first, sides[i].end,
+        )
     return window
 
 

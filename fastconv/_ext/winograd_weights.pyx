@@ -20,7 +20,7 @@ cdef Window see_gradient(const Block* b, const Side* sides) noexcept nogil:
     cdef Py_ssize_t i, begin
     for i in range(3):
         begin = b.begin[i] * sides[i].outputs
-        see_along(&window, i, begin, begin + b.n[i] * sides[i].outputs, sides[i].whole)
+        see_along(&window, i, begin, begin + b.n[i] * sides[i].outputs, 0, sides[i].whole)
     return window
 
 

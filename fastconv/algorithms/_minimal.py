@@ -109,6 +109,23 @@ class Side:
         return self.minimal.outputs * self.stride
 
     @property
+    def read(self) -> tuple[int, int]:
+        """Source cells that some output meets, from the first to one past the last; tiles hold others, too.
+
+        Those are left out: they would cancel but for rounding, which is little only beside the cells that count.
+        """
+        cells = [
+            (out * self.stride + offset + j * self.stride - self.lo, tap)
+            for start, phase in zip(self.starts, self.tap_of, strict=True)
+            for offset, taps in zip(self.offsets, phase, strict=True)
+            for j, tap in enumerate(taps)
+            for out in (pieces(-start, self.jump) if start < 0 else 0, (self.whole - 1 - start) // self.jump)
+        ]
+        met = [cell for cell, tap in cells if tap >= 0]
+        first, last = max(min(met, default=0), 0), min(max(met, default=-1) + 1, self.size)
+        return first, max(first, last)
+
+    @property
     def span(self) -> int:
         """Source cells that a tile meets, from the first to the last."""
         return (self.minimal.points - 1) * self.stride + self.offsets[-1] + 1
@@ -220,7 +237,7 @@ class Problem:
             (
                 *(side.size, side.stride, side.lo),
                 *(side.minimal.points, side.minimal.taps, side.minimal.outputs),
-                *(side.tiles, n, side.span, side.jump, side.whole),
+                *(side.tiles, n, side.span, side.jump, side.whole, *side.read),
             )
             for side, n in zip(self.sides, block, strict=True)
         ]

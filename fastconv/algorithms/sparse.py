@@ -248,8 +248,8 @@ def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
     return even(lines, high), across
 
 
-def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int) -> Cut:
-    """The cheapest, by what it adds to the products themselves and leaves idle."""
+def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> Cut:
+    """The cheapest, by what it adds to the products and leaves idle; a weight takes `entry` bytes of a list."""
     d, h, w = problem.lines
     taps = math.prod(line.taps for line in problem.lines)
     slots = math.prod(len(line.phases) for line in problem.lines)
@@ -270,7 +270,7 @@ def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int) -
                 channels = max(1, min(_CELLS_BYTES // (met * vector), _BLOCK_BYTES // (held * vector)))
                 channels = even(problem.channels, channels)
                 rows = max(1, min(problem.rows, _SUMS_BYTES // (sums * vector)))
-                rows = min(rows, max(1, _LISTS_BYTES // (problem.channels * taps * (4 + itemsize))))
+                rows = min(rows, max(1, _LISTS_BYTES // (problem.channels * taps * entry)))
                 places = pieces(problem.images, box[0]) * problem.groups
                 for line, parts, part in zip(problem.lines, box[1:], (deep, high, wide), strict=True):
                     places *= pieces(line.out, parts * part)
@@ -319,7 +319,8 @@ def _line_up(nbytes: int) -> int:
 def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool) -> Plan:
     itemsize = dtype.itemsize
     lanes, most = _ext.shape(_arrays.DTYPES[dtype], _isa.current, dots)
-    cut = _cut(problem, itemsize, threads, lanes, most)
+    # For dw every part of the batch has sums of its own.
+    cut = _cut(problem, itemsize, threads, lanes, most, 4 + itemsize * (threads if dots else 1))
     deep, high, wide = cut.part
     d, h, w = problem.lines
     block = deep * cut.lanes[1], high * cut.lanes[2], wide * cut.lanes[3]

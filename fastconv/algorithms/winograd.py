@@ -99,18 +99,23 @@ class Winograd(Algorithm):
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Two taps or more to a stride phase, no dilation of what has strides, and padding that goes with it."""
         strides = tuple(axis.stride for axis in geometry.axes)
-        strided = any(axis.stride != 1 and axis.out > 1 for axis in geometry.axes)
-        if strided and _apart.Apart.of(geometry) is not None:
+        # Those of a single output are as good as one.
+        rows = _minimal.lifted(geometry)
+        phases = math.prod(stride for _, _, stride, *_ in rows)
+        if phases > 1 and _apart.Apart.of(geometry) is not None:
             dilation = tuple(axis.dilation for axis in geometry.axes)
             return f"the stride is {strides} and the dilation {dilation}, and one of them must be 1"
         if not _minimal.pairs(geometry, self.points):
-            return f"the kernel is {geometry.kernel} and the stride {strides}; it needs kernels longer than the stride"
-        rows, channels, *_ = geometry.w_shape
+            return (
+                f"the kernel is {geometry.kernel} and the stride {strides}; "
+                "along one of the last two axes it has to be longer than the stride"
+            )
+        filters, channels, *_ = geometry.w_shape
         if geometry.taps > _MOST_TAPS:
             return f"the kernel has {geometry.taps} taps, and it takes at most {_MOST_TAPS}"
-        if (weights := geometry.taps * max(rows // geometry.groups, channels)) > _MOST_WEIGHTS:
+        if (weights := geometry.taps * max(filters // geometry.groups, channels)) > _MOST_WEIGHTS:
             return f"{weights} weights meet an output or a cell, and it takes at most {_MOST_WEIGHTS}"
-        if op == "backward_data" and strided and math.prod(strides) > _PHASES:
+        if op == "backward_data" and phases > _PHASES:
             return f"the stride is {strides}, and this gradient needs a product of at most {_PHASES}"
         return _apart.reason(geometry)
 

@@ -16,12 +16,8 @@ results = []
 for layer in (options, {"pad": 1, "groups": 2}):
     results.clear()
     for algorithm in fastconv.algorithms():
-        try:
-            out, cache = fastconv.conv_forward(x, w, b, layer, algorithm=algorithm)
-        except ValueError as error:
-            assert algorithm == "winograd" and "the stride is (2, 2)" in str(error), error
-        else:
-            results.append([out, *fastconv.conv_backward(out, cache)])
+        out, cache = fastconv.conv_forward(x, w, b, layer, algorithm=algorithm)
+        results.append([out, *fastconv.conv_backward(out, cache)])
     for result in results:
         for first, other in zip(results[0], result, strict=True):
             np.testing.assert_allclose(first, other, atol=1e-10)

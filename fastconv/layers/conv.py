@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack, cast
 
 import numpy as np
 
@@ -193,7 +193,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     >>> conv(np.array([[[1.0, 3.0, 5.0]]]), np.array([[[0.5, 1.0, 0.5]]]), pad=1, stride=Fraction(1, 2))
     array([[[1. , 2. , 3. , 4. , 5. , 2.5]]])
     """
-    plain: dict[str, Any] = options  # type: ignore[assignment]
+    plain = cast("dict[str, Any]", options)
     if out is None and (known := _known.get((x, w, b), plain)) is not None:
         geometry, name, threads = known
         return _run(x, w, b, geometry, name, threads, _arrays.output(None, geometry.out_shape, x.dtype, "the output"))
@@ -241,7 +241,7 @@ def conv_forward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
     """
-    layer = prepare("conv_forward", x, w, b, conv_param, dict(options))
+    layer = prepare("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
     return _run(*layer, _arrays.output(None, layer.geometry.out_shape, layer.x.dtype, "the output")), layer
 
 

@@ -579,22 +579,6 @@ def test_long_sums_keep_their_precision(algorithm, draw, rng):
         assert np.abs(actual - wanted).max() < 2e-6 * np.abs(wanted).max()
 
 
-def test_equal_options_of_other_types_are_told_apart():
-    """1, True and 1.0 are one key of a dict; what an earlier call was given says nothing for the next."""
-    x, w = np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3))
-    for option in ("stride", "pad", "dilation", "groups", "threads"):
-        conv(x, w, **{option: 1})
-        conv_forward(x, w, None, {option: 1})
-        for value in (True, 1.0, np.bool_(True)):
-            with pytest.raises(TypeError, match=option):
-                conv(x, w, **{option: value})
-            with pytest.raises(TypeError, match=option):
-                conv_forward(x, w, None, {option: value})
-    conv(x, w, flip=True)
-    with pytest.raises(TypeError, match="flip"):
-        conv(x, w, flip=1)
-
-
 def test_a_workspace_is_what_was_asked_for():
     """Of one shape and another dtype, and never the memory of one in use."""
     for dtype in (np.float32, np.float64, np.float64, np.float32):

@@ -153,3 +153,19 @@ def test_caches_can_be_copied_and_sent(copied, stride, rng):
     expected = conv_backward(out, cache)[:2]
     for actual, wanted in zip(conv_backward(out, copied(cache))[:2], expected, strict=True):
         assert np.array_equal(actual, wanted)
+
+
+def test_equal_options_of_other_types_are_told_apart():
+    """1, True and 1.0 are one key of a dict; what an earlier call was given says nothing for the next."""
+    x, w = np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3))
+    for option in ("stride", "pad", "dilation", "groups", "threads"):
+        conv(x, w, **{option: 1})
+        conv_forward(x, w, None, {option: 1})
+        for value in (True, 1.0, np.bool_(True)):
+            with pytest.raises(TypeError, match=option):
+                conv(x, w, **{option: value})
+            with pytest.raises(TypeError, match=option):
+                conv_forward(x, w, None, {option: value})
+    conv(x, w, flip=True)
+    with pytest.raises(TypeError, match="flip"):
+        conv(x, w, flip=1)

@@ -59,8 +59,8 @@ class Minimal:
 
 
 NONE = Minimal(1, 1)
-#: Those that there are transforms for. More points take fewer multiplications and err more: eight some four times as
-#: much as six.
+#: Those that there are transforms for. More points take fewer multiplications and err more: eight four to eight times
+#: as much as six.
 POINTS = (8, 6, 4)
 #: Eight have to be faster by so much to be taken.
 _DEARER = 1.1

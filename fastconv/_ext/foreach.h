@@ -2,6 +2,7 @@
 #include "isa.h"
 
 #define FC_ISA baseline
+#define FC_FUSED 0
 #define FC_VB 16
 #if defined(__aarch64__)
 #define FC_REGISTERS 32
@@ -10,6 +11,7 @@
 #endif
 #include "foreach_dtype.h"
 #undef FC_ISA
+#undef FC_FUSED
 #undef FC_VB
 #undef FC_REGISTERS
 
@@ -21,10 +23,12 @@
 #pragma GCC target("avx2,fma")
 #endif
 #define FC_ISA avx2
+#define FC_FUSED 1
 #define FC_VB 32
 #define FC_REGISTERS 16
 #include "foreach_dtype.h"
 #undef FC_ISA
+#undef FC_FUSED
 #undef FC_VB
 #undef FC_REGISTERS
 #if defined(__clang__)
@@ -37,10 +41,12 @@
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
 #define FC_ISA avx512
+#define FC_FUSED 1
 #define FC_VB 64
 #define FC_REGISTERS 32
 #include "foreach_dtype.h"
 #undef FC_ISA
+#undef FC_FUSED
 #undef FC_VB
 #undef FC_REGISTERS
 #if defined(__clang__)

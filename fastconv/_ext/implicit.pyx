@@ -5,14 +5,17 @@ they are few, filters. How the work is cut, and every table below, is
 fastconv.algorithms.implicit's.
 """
 
+from libc.string cimport memset
+
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport (
-    FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_run, fc_tile_t, kernels, next_vectors,
+    FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_run, fc_tile_listed_table,
+    fc_tile_rows_listed_table, fc_tile_rows_table, fc_tile_t, fc_tile_table, kernels, next_vectors,
 )
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share
+from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_peek, fc_share, fc_swap
 
 
 cdef enum:
@@ -50,7 +53,11 @@ cdef struct Sizes:
     Py_ssize_t image_pitch
     Py_ssize_t mode
     Py_ssize_t dense          # of the weights: Dense
-    Py_ssize_t panel_at       # of the workspace: weights
+    Py_ssize_t block_channels # of the source that are in the block at a time
+    Py_ssize_t packing        # of tiles' rows, side by side
+    Py_ssize_t panel_pitch    # of packed weights, from a panel to the next
+    Py_ssize_t panels         # that threads share, behind their own workspaces; or none
+    Py_ssize_t panel_at       # of a thread's workspace: weights
     Py_ssize_t positions_at   # and positions
 
 
@@ -60,7 +67,8 @@ cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
     s.rows, s.row_step, s.block_rows = table[3], table[4], table[5]
     s.channels, s.channel_step, s.taps, s.block_k = table[6], table[7], table[8], table[9]
     s.channel_pitch, s.image_pitch, s.mode, s.dense = table[10], table[11], table[12], table[13]
-    s.panel_at, s.positions_at = table[14], table[15]
+    s.block_channels, s.packing = table[14], table[15]
+    s.panel_pitch, s.panels, s.panel_at, s.positions_at = table[16], table[17], table[18], table[19]
     return s
 
 
@@ -268,6 +276,8 @@ cdef struct Product:
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t slots
+    void* shared            # panels of weights,
+    Py_ssize_t* flags       # and for each two words: how many threads came to pack it, and whether one has
     Py_ssize_t group_step   # of the weights, from a group to the next
     Py_ssize_t volume       # cells of the source
     Py_ssize_t positions    # and of the result
@@ -276,6 +286,7 @@ cdef struct Product:
     Sizes sizes
     Side[3] sides
     Kernels kernel
+    fc_tile_t[2][2] tiles   # of weights as they lie; and with positions that are packed
 
 
 cdef class Multiply:
@@ -299,6 +310,8 @@ cdef class Multiply:
         p.sizes = read_sizes(numbers_of(sizes))
         read_sides(p.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         p.kernel = kernels(dtype, isa)
+        p.tiles[0][0], p.tiles[0][1] = fc_tile_listed_table[dtype][isa], fc_tile_table[dtype][isa]
+        p.tiles[1][0], p.tiles[1][1] = fc_tile_rows_listed_table[dtype][isa], fc_tile_rows_table[dtype][isa]
         p.volume = p.sides[0].size * p.sides[1].size * p.sides[2].size
         p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
         p.items = pieces(p.sizes.rows, p.sizes.block_rows) * p.sizes.groups
@@ -309,15 +322,19 @@ cdef class Multiply:
         self._results = p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions
 
     def run(self, source, w, bias, result, space, words):
-        """All arrays are of the dtype; `bias` may be None, and so may `words` where nobody helps."""
+        """All arrays are of the dtype; `space` is the threads' own, and the panels they share. `bias` may be None, and so may `words` where nobody helps."""
         cdef Product p = self._product
-        cdef Py_ssize_t itemsize = 8 if self._dtype else 4
+        cdef Py_ssize_t itemsize = 8 if self._dtype else 4, shared
         cdef Py_ssize_t[FC_WORDS] own
         cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, itemsize, True)
         cdef Run sources = run_of(source, itemsize, False), results = run_of(result, itemsize, True)
         p.source, p.w, p.result = sources.at, weights.at, results.at
         p.bias = NULL if bias is None else run_of(bias, itemsize, False).at
-        p.space, p.slots = workspace.at, workspace.n // p.space_pitch
+        shared = p.sizes.panels * (p.sizes.panel_pitch + 2 * <Py_ssize_t> sizeof(Py_ssize_t) // itemsize)
+        p.space, p.slots = workspace.at, (workspace.n - shared) // p.space_pitch
+        p.shared = <char*> p.space + p.slots * p.space_pitch * itemsize
+        p.flags = <Py_ssize_t*> (<char*> p.shared + p.sizes.panels * p.sizes.panel_pitch * itemsize)
+        memset(p.flags, 0, 2 * p.sizes.panels * sizeof(Py_ssize_t))
         if words is None:
             fc_alone(own)
             p.words = own
@@ -341,36 +358,71 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
     """Items, until none is left."""
     cdef Item item
     cdef Py_ssize_t filled = -1, slot = fc_draw(&p.words[1], 1), index = fc_draw(&p.words[0], 1)
+    cdef Py_ssize_t channel, channels
     cdef floating* space = <floating*> p.space + slot * p.space_pitch
     fc_check(slot < p.slots)
     while index < p.items:
         item = item_at(index, &p.sizes, p.sides)
-        if p.sizes.mode != WHOLE and filled != item.place:
-            filled = item.place
-            fill(
-                space, <const floating*> p.source + item.group * p.sizes.channels * p.volume, p.sizes.channels,
-                p.sizes.groups * p.sizes.channels * p.volume, p.sides, &item.block, p.sizes.channel_pitch,
-                p.sizes.image_pitch, &p.kernel,
-            )
-        if p.sizes.mode == TURNED:
-            multiply_turned(p, &item, space)
-        else:
-            multiply(p, &item, space)
+        channel = 0
+        while channel < p.sizes.channels:
+            channels = min(p.sizes.block_channels, p.sizes.channels - channel)
+            if p.sizes.mode != WHOLE and (filled != item.place or channels < p.sizes.channels):
+                filled = item.place
+                fill(
+                    space, <const floating*> p.source + (item.group * p.sizes.channels + channel) * p.volume, channels,
+                    p.sizes.groups * p.sizes.channels * p.volume, p.sides, &item.block, p.sizes.channel_pitch,
+                    p.sizes.image_pitch, &p.kernel,
+                )
+            if p.sizes.mode == TURNED:
+                multiply_turned(p, &item, channel, channels, space)
+            else:
+                multiply(p, &item, channel, channels, space)
+            channel += channels
         index = fc_draw(&p.words[0], 1)
 
 
-cdef void multiply(const Product* p, const Item* item, floating* space) noexcept nogil:
-    """One item: [rows x k] @ [k x positions], k in blocks, positions in tiles, rows in panels."""
+cdef const floating* packed_weights(
+    floating* own, const floating* factors, const Product* p, const Item* item, Py_ssize_t k0, Py_ssize_t n
+) noexcept nogil:
+    """A panel of the item's rows at [k0, k0 + n) of k: one that is shared, packed by who needs it first.
+
+    Who comes while it is being packed does not wait, but packs it for itself.
+    """
+    cdef const Sizes* s = &p.sizes
+    cdef const Kernels* kernel = &p.kernel
+    cdef Py_ssize_t stretches = pieces(s.block_channels * s.taps, s.block_k), chunk = s.block_channels * s.taps, at
+    cdef Py_ssize_t* flags
+    cdef floating* panel
+    if s.panels:
+        at = item.group * pieces(s.rows, s.block_rows) + item.row // s.block_rows
+        at = (at * pieces(s.channels, s.block_channels) + k0 // chunk) * stretches + k0 % chunk // s.block_k
+        fc_check(at < s.panels and item.rows * n <= s.panel_pitch)
+        panel, flags = <floating*> p.shared + at * s.panel_pitch, p.flags + 2 * at
+        if fc_peek(&flags[1]):
+            return panel
+        if fc_draw(&flags[0], 1) == 0:
+            pack_weights(panel, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
+            fc_swap(&flags[1], 1)
+            return panel
+    pack_weights(own, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
+    return own
+
+
+cdef void multiply(
+    const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
+) noexcept nogil:
+    """One item, its block's channels: [rows x k] @ [k x positions], positions in tiles, rows in panels."""
     cdef const Sizes* s = &p.sizes
     cdef const Side* sides = p.sides
     cdef const Kernels* kernel = &p.kernel
     cdef const Py_ssize_t* at = p.at
-    cdef Py_ssize_t k = s.channels * s.taps, k0, n, row, rows, positions = p.positions
+    cdef Py_ssize_t k = s.channels * s.taps, begin = channel * s.taps, end = (channel + channels) * s.taps
+    cdef Py_ssize_t k0, n, row, rows, positions = p.positions
     cdef Py_ssize_t first_row = item.group * s.rows + item.row
     cdef Py_ssize_t image_step = s.groups * s.rows * positions, width, length, stretch, position
     cdef const floating* factors = <const floating*> p.w + item.group * p.group_step + item.row * s.row_step
-    cdef floating* panel = space + s.panel_at
-    cdef floating* panels
+    cdef const floating* panel
+    cdef const floating* panels
     cdef floating* packed = space + s.positions_at
     cdef floating* spill = packed + (s.block_k + 1) * kernel.vectors * kernel.lanes
     cdef const floating* a
@@ -384,23 +436,25 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
     cdef Stretches st = stretches(item, s, sides)
     cdef Tile tile
     cdef Py_ssize_t behind = (
-        ((s.images - item.block.image) * s.groups - item.group - 1) * s.channels * p.volume
+        (((s.images - item.block.image) * s.groups - item.group) * s.channels - channel - channels) * p.volume
     )
     cdef bint near_end, gathered
     # Packing weights reads and writes each once more: not worth it for a few tiles.
     cdef bint direct = (
         s.dense == DENSE_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
     )
+    # Rows that lie evenly take fewer instructions; many rows of the result pay for putting them so.
+    cdef fc_run run
     if s.mode == WHOLE:
         base = (
             <const floating*> p.source + (item.block.image * s.groups + item.group) * s.channels * p.volume
-            + item.block.begin[2]
+            + channel * p.volume + item.block.begin[2]
         )
-    k0 = 0
-    while k0 < k:
-        n = min(s.block_k, k - k0)
+    k0 = begin
+    while k0 < end:
+        n = min(s.block_k, end - k0)
         if not direct:
-            pack_weights(panel, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
+            panel = packed_weights(space + s.panel_at, factors, p, item, k0, n)
         for stretch in range(st.count):
             position = 0
             while position < st.length:
@@ -410,22 +464,25 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
                 place_tile(&tile, stretch, position, width, &st, item, s, sides, image_step)
                 # A tile may read past its channels as long as there are others behind them.
                 near_end = s.mode == WHOLE and behind < width - length
-                gathered = s.mode == PACKED or near_end
+                if s.mode == PACKED or near_end:
+                    kernel.gather(packed, width, base, &at[k0 - begin], n, tile.source, tile.sources, not near_end)
+                elif s.packing:
+                    run.at, run.lane, run.n = tile.base, 0, width
+                    kernel.gather(packed, width, base, &at[k0 - begin], n, &run, 1, True)
+                gathered = s.mode == PACKED or near_end or s.packing
+                b, rows_of_b = base + tile.base, &at[k0 - begin]
                 if gathered:
-                    kernel.gather(packed, width, base, &at[k0], n, tile.source, tile.sources, not near_end)
-                    b, rows_of_b = packed, &at[k + (tile.vectors - 1) * s.block_k]
-                else:
-                    b, rows_of_b = base + tile.base, &at[k0]
-                panels = panel
-                row = 0
+                    b, rows_of_b = packed, NULL
+                product = p.tiles[direct][gathered]
+                panels, row = panel, 0
                 while row < item.rows:
                     rows = min(<Py_ssize_t> kernel.rows, item.rows - row)
                     bias = NULL
                     if p.bias is not NULL and k0 + n == k:
                         bias = <const floating*> p.bias + first_row + row
-                    a, step, product = panels, rows, kernel.tile
+                    a, step = panels, rows
                     if direct:
-                        a, step, product = factors + row * s.row_step + k0, s.row_step, kernel.tile_rows
+                        a, step = factors + row * s.row_step + k0, s.row_step
                     if tile.whole:
                         product(<int> rows, tile.vectors, n, a, step, b, rows_of_b,
                                 to + row * positions + tile.target[0].at, positions, bias, k0 > 0)
@@ -439,13 +496,16 @@ cdef void multiply(const Product* p, const Item* item, floating* space) noexcept
         k0 += n
 
 
-cdef void multiply_turned(const Product* p, const Item* item, floating* space) noexcept nogil:
-    """One item, [positions x k] @ [k x rows]: where positions are few, no lane is left empty."""
+cdef void multiply_turned(
+    const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
+) noexcept nogil:
+    """The same, [positions x k] @ [k x rows]: where positions are few, no lane is left empty."""
     cdef const Sizes* s = &p.sizes
     cdef const Side* sides = p.sides
     cdef const Kernels* kernel = &p.kernel
     cdef const Py_ssize_t* at = p.at
-    cdef Py_ssize_t k = s.channels * s.taps, k0, n, row, width, here, first, position, count, i
+    cdef Py_ssize_t k = s.channels * s.taps, begin = channel * s.taps, end = (channel + channels) * s.taps
+    cdef Py_ssize_t k0, n, row, width, here, first, position, count, i
     cdef Py_ssize_t positions = p.positions, first_row = item.group * s.rows + item.row
     cdef Py_ssize_t image_step = s.groups * s.rows * positions
     cdef const floating* factors = <const floating*> p.w + item.group * p.group_step + item.row * s.row_step
@@ -461,16 +521,16 @@ cdef void multiply_turned(const Product* p, const Item* item, floating* space) n
     cdef int vectors
     spill = packed + (st.length // kernel.rows + 1) * kernel.rows * s.block_k + MOST_LANES
     turned = spill + kernel.rows * kernel.vectors * kernel.lanes
-    k0 = 0
-    while k0 < k:
-        n = min(s.block_k, k - k0)
+    k0 = begin
+    while k0 < end:
+        n = min(s.block_k, end - k0)
         # All positions of this stretch of k, `kernel.rows` side by side.
         panels = packed
         first = 0
         while first < st.length:
             count = min(<Py_ssize_t> kernel.rows, st.length - first)
             place_tile(&tile, 0, first, count, &st, item, s, sides, image_step)
-            kernel.gather(panels, count, space, &at[k0], n, tile.source, tile.sources, 0)
+            kernel.gather(panels, count, space, &at[k0 - begin], n, tile.source, tile.sources, 0)
             panels = panels + count * n
             first += count
         row = 0
@@ -486,8 +546,7 @@ cdef void multiply_turned(const Product* p, const Item* item, floating* space) n
             while position < st.length:
                 count = min(<Py_ssize_t> kernel.rows, st.length - position)
                 place_tile(&tile, 0, position, count, &st, item, s, sides, image_step)
-                kernel.tile(<int> count, vectors, n, panels, count, panel, &at[k + (vectors - 1) * s.block_k],
-                            spill, width, NULL, 0)
+                p.tiles[0][1](<int> count, vectors, n, panels, count, panel, NULL, spill, width, NULL, 0)
                 if bias is not NULL and k0 + n == k:
                     for first in range(count):
                         for i in range(here):

@@ -6,7 +6,7 @@ work is cut, and every table below, is fastconv.algorithms.implicit's.
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
-from fastconv._ext.kernels cimport Kernels, fc_run, kernels, next_vectors
+from fastconv._ext.kernels cimport Kernels, fc_run, fc_tile_listed_table, fc_tile_t, kernels, next_vectors
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share
@@ -97,6 +97,7 @@ cdef struct Contraction:
     WeightSizes sizes
     Side[3] sides
     Kernels kernel
+    fc_tile_t tile
 
 
 cdef class Contract:
@@ -120,6 +121,7 @@ cdef class Contract:
         c.sizes = read_weight_sizes(numbers_of(sizes))
         read_sides(c.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         c.kernel = kernels(dtype, isa)
+        c.tile = fc_tile_listed_table[dtype][isa]
         c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
         c.blocks = pieces(c.sizes.images, c.sizes.block_images)
         for i in range(3):
@@ -182,7 +184,7 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 <const floating*> c.dout + group * s.filters * positions,
                 <floating*> c.result + part * c.part_pitch + (group * s.filters * s.channels + channel) * s.taps,
                 &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
-                <floating*> c.space + slot * c.space_pitch, &c.kernel, c.volume,
+                <floating*> c.space + slot * c.space_pitch, &c.kernel, c.tile, c.volume,
                 piece > part,
             )
             piece += s.parts
@@ -192,7 +194,7 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
     const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
-    Py_ssize_t volume, bint add,
+    fc_tile_t tile, Py_ssize_t volume, bint add,
 ) noexcept nogil:
     """One block of positions: [filters x positions] @ [positions x channels * taps]."""
     cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
@@ -226,10 +228,10 @@ cdef void contract(
         while row < s.filters:
             rows = min(<Py_ssize_t> kernel.rows, s.filters - row)
             if here == width:
-                kernel.tile(<int> rows, vectors, n, panel, rows, packed, lists, result + row * row_step + column,
+                tile(<int> rows, vectors, n, panel, rows, packed, lists, result + row * row_step + column,
                             row_step, NULL, add)
             else:
-                kernel.tile(<int> rows, vectors, n, panel, rows, packed, lists, spill, width, NULL, 0)
+                tile(<int> rows, vectors, n, panel, rows, packed, lists, spill, width, NULL, 0)
                 run.at, run.lane, run.n = 0, 0, here
                 kernel.scatter(result + row * row_step + column, row_step, 1, spill, width, rows, &run, 1, add)
             panel = panel + rows * n

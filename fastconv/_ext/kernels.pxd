@@ -35,7 +35,10 @@ cdef extern from "microkernel.h":
     ) noexcept nogil
 
     const fc_shape_t[2][3] fc_shape_table
+    const fc_tile_t[2][3] fc_tile_listed_table
     const fc_tile_t[2][3] fc_tile_table
+    const fc_tile_t[2][3] fc_tile_apart_table
+    const fc_tile_t[2][3] fc_tile_rows_listed_table
     const fc_tile_t[2][3] fc_tile_rows_table
     const fc_interleave_t[2][3] fc_interleave_table
     const fc_gather_t[2][3] fc_gather_table
@@ -43,13 +46,12 @@ cdef extern from "microkernel.h":
     const fc_cells_of_t[2][3] fc_cells_of_table
 
 
-# The copies of one dtype and instruction set.
+# The copies of one dtype and instruction set; each module takes its tiles from the tables itself, as they take the
+# longest of all to compile.
 cdef struct Kernels:
     int rows
     int vectors
     int lanes
-    fc_tile_t tile
-    fc_tile_t tile_rows
     fc_interleave_t interleave
     fc_gather_t gather
     fc_scatter_t scatter
@@ -59,8 +61,6 @@ cdef struct Kernels:
 cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     cdef Kernels k
     fc_shape_table[dtype][isa](&k.rows, &k.vectors, &k.lanes)
-    k.tile = fc_tile_table[dtype][isa]
-    k.tile_rows = fc_tile_rows_table[dtype][isa]
     k.interleave = fc_interleave_table[dtype][isa]
     k.gather = fc_gather_table[dtype][isa]
     k.scatter = fc_scatter_table[dtype][isa]

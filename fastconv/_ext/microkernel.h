@@ -28,7 +28,10 @@ FC_TABLE(fc_shape_t, fc_shape);
 FC_TABLE(fc_gather_t, fc_gather);
 FC_TABLE(fc_scatter_t, fc_scatter);
 FC_TABLE(fc_cells_of_t, fc_cells_of);
+FC_TABLE(fc_tile_t, fc_tile_listed);
 FC_TABLE(fc_tile_t, fc_tile);
+FC_TABLE(fc_tile_t, fc_tile_apart);
+FC_TABLE(fc_tile_t, fc_tile_rows_listed);
 FC_TABLE(fc_tile_t, fc_tile_rows);
 FC_TABLE(fc_interleave_t, fc_interleave);
 

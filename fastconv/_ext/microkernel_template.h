@@ -9,44 +9,89 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
 
 /* Products are summed this many at a time, and the sums then added up: rounding errors stay small. */
 #define FC_SUMMED 80
+/* Of k in a turn of the loop. */
+#define FC_TURN 4
+
+/* One of k: sums += a column of a, its factors `apart` from each other, by a row of b. */
+FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS],
+                                  const FC_T *FC_RESTRICT a, ptrdiff_t apart, const FC_T *FC_RESTRICT b)
+{
+    FC_V of_b[FC_TILE_VECTORS];
+    int i, j;
+    FC_UNROLL
+    for (j = 0; j < vectors; j++)
+        of_b[j] = FC_N(fc_load)(b + j * FC_VL);
+    FC_UNROLL
+    for (i = 0; i < rows; i++) {
+        FC_V of_a;
+        FC_BROADCAST(of_a, a[i * apart]);
+        FC_UNROLL
+        for (j = 0; j < vectors; j++)
+            FC_MULTIPLY_ADD(sums[i][j], of_a, of_b[j]);
+    }
+    FC_IN_ORDER;
+}
+
+/* How a tile's factors lie, and its rows of b.
+ *
+ * Of a, FC_PANEL: the `rows` factors of one k side by side, and those of the next behind them; FC_APART: the same, the next
+ * ones `step` further; FC_ROWS: a row's factors side by side, and the next row `step` further.
+ * Of b, FC_PANEL: one behind the other; FC_APART: at[0] from one to the next; FC_LISTED: row k at b + at[k]. */
+#ifndef FC_PANEL
+#define FC_PANEL 0
+#define FC_APART 1
+#define FC_ROWS 2
+#define FC_LISTED 3
+#endif
 
 /* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
- * Where `packed` the `rows` factors of one k lie next to each other, the next ones `step` further; else a
- * row's factors lie next to each other, and the next row `step` further. Row k of b starts at b + at[k]. `bias`
- * has a number to add for each row, NULL for none; it comes last, as what a sum begins with is rounded with all of it. */
-FC_INLINE void FC_N(fc_tile_of)(const int packed, const int rows, const int vectors, ptrdiff_t k, const FC_T *FC_RESTRICT a,
-                                ptrdiff_t step, const FC_T *FC_RESTRICT b, const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c,
-                                ptrdiff_t pitch, const FC_T *bias, int add)
+ * `bias` has a number to add for each row, NULL for none; it comes last, as what a sum begins with is rounded with all of
+ * it. Several of k are taken a turn: on a core that another thread shares, a loop takes as long as it has instructions. */
+FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, const int vectors, ptrdiff_t k,
+                                const FC_T *FC_RESTRICT a, ptrdiff_t step, const FC_T *FC_RESTRICT b,
+                                const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch,
+                                const FC_T *bias, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
     /* Dividing takes as long as a dozen products. */
     const ptrdiff_t parts = k > FC_SUMMED ? (k + FC_SUMMED - 1) / FC_SUMMED : 1;
     const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
-    ptrdiff_t p = 0;
+    const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_APART ? step : 1, apart = of_a == FC_ROWS ? step : 1;
+    const ptrdiff_t b_next = of_b == FC_PANEL ? vectors * FC_VL : of_b == FC_APART ? at[0] : 0;
+    const int turn = FC_TURN;
+    ptrdiff_t left;
     int i, j;
     do {
-        const ptrdiff_t end = p + part < k ? p + part : k;
+        left = part < k ? part : k;
+        k -= left;
         FC_UNROLL
         for (i = 0; i < rows; i++) {
             FC_UNROLL
             for (j = 0; j < vectors; j++)
                 sums[i][j] = FC_N(fc_splat)(0);
         }
-        for (; p < end; p++) {
-            const FC_T *row = b + at[p];
-            FC_V of_b[FC_TILE_VECTORS];
+        for (; left >= turn; left -= turn) {
             FC_UNROLL
-            for (j = 0; j < vectors; j++)
-                of_b[j] = FC_N(fc_load)(row + j * FC_VL);
-            FC_UNROLL
-            for (i = 0; i < rows; i++) {
-                const FC_V of_a = FC_N(fc_splat)(packed ? a[i] : a[i * step]);
-                FC_UNROLL
-                for (j = 0; j < vectors; j++)
-                    sums[i][j] += of_a * of_b[j];
+            for (i = 0; i < turn; i++) {
+                const FC_T *row = of_b == FC_LISTED ? b + at[i] : b;
+                if (of_b == FC_LISTED)
+                    FC_HIDE(row);
+                FC_N(fc_tile_step)(rows, vectors, sums, a, apart, row);
+                a += next;
+                b += b_next;
+                if (of_a == FC_APART)
+                    FC_HIDE(a);
+                if (of_b == FC_APART)
+                    FC_HIDE(b);
             }
-            a += packed ? step : 1;
+            at += of_b == FC_LISTED ? turn : 0;
+        }
+        for (; left > 0; left--) {
+            FC_N(fc_tile_step)(rows, vectors, sums, a, apart, of_b == FC_LISTED ? b + at[0] : b);
+            a += next;
+            b += b_next;
+            at += of_b == FC_LISTED ? 1 : 0;
         }
         FC_UNROLL
         for (i = 0; i < rows; i++) {
@@ -54,64 +99,74 @@ FC_INLINE void FC_N(fc_tile_of)(const int packed, const int rows, const int vect
             FC_UNROLL
             for (j = 0; j < vectors; j++) {
                 FC_V sum = add ? FC_N(fc_load)(to + j * FC_VL) + sums[i][j] : sums[i][j];
-                sum = bias && p == k ? sum + FC_N(fc_splat)(bias[i]) : sum;
+                sum = bias && k == 0 ? sum + FC_N(fc_splat)(bias[i]) : sum;
                 FC_N(fc_store)(to + j * FC_VL, sum);
             }
         }
         add = 1;
-    } while (p < k);
+    } while (k > 0);
 }
 
 /* Every size of tile, its loops unrolled: rows 1 to FC_TILE_ROWS, vectors 1 to FC_TILE_VECTORS. */
-#define FC_TILE_ARGUMENTS k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c, pitch, (const FC_T *)bias, add
-#define FC_TILE_SIZE(rows, vectors)                                      \
-    case (vectors) * 16 + (rows):                                        \
-        FC_N(fc_tile_of)(FC_PACKED, rows, vectors, FC_TILE_ARGUMENTS);   \
+#define FC_TILE_SIZE(rows, vectors)                                                                                    \
+    case (vectors) * 16 + (rows):                                                                                      \
+        FC_N(fc_tile_of)(FC_OF_A, FC_OF_B, rows, vectors, k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c,    \
+                         pitch, (const FC_T *)bias, add);                                                              \
         break;
 #if FC_TILE_ROWS == 8
 #define FC_TILE_SIZES(v)                                                                         \
     FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v) FC_TILE_SIZE(5, v) \
     FC_TILE_SIZE(6, v) FC_TILE_SIZE(7, v) FC_TILE_SIZE(8, v)
-#else
+#elif FC_TILE_ROWS == 6
 #define FC_TILE_SIZES(v)                                                                         \
     FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v) FC_TILE_SIZE(5, v) \
     FC_TILE_SIZE(6, v)
+#else
+#define FC_TILE_SIZES(v) FC_TILE_SIZE(1, v) FC_TILE_SIZE(2, v) FC_TILE_SIZE(3, v) FC_TILE_SIZE(4, v)
 #endif
-
-#define FC_PACKED 1
-static void FC_N(fc_tile)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
-                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add)
-{
-    switch (vectors * 16 + rows) {
-        FC_TILE_SIZES(1)
-        FC_TILE_SIZES(2)
 #if FC_TILE_VECTORS == 3
-        FC_TILE_SIZES(3)
+#define FC_WIDE_TILE_SIZES FC_TILE_SIZES(3)
+#else
+#define FC_WIDE_TILE_SIZES
 #endif
-    default:
-        fc_check(0);
+#define FC_TILE(name)                                                                                                  \
+    static void name(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,                 \
+                     const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add)                         \
+    {                                                                                                                  \
+        switch (vectors * 16 + rows) {                                                                                 \
+            FC_TILE_SIZES(1)                                                                                           \
+            FC_TILE_SIZES(2)                                                                                           \
+            FC_WIDE_TILE_SIZES                                                                                         \
+        default:                                                                                                       \
+            fc_check(0);                                                                                               \
+        }                                                                                                              \
     }
-}
-#undef FC_PACKED
 
-#define FC_PACKED 0
-static void FC_N(fc_tile_rows)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
-                          const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add)
-{
-    switch (vectors * 16 + rows) {
-        FC_TILE_SIZES(1)
-        FC_TILE_SIZES(2)
-#if FC_TILE_VECTORS == 3
-        FC_TILE_SIZES(3)
-#endif
-    default:
-        fc_check(0);
-    }
-}
-#undef FC_PACKED
-#undef FC_TILE_ARGUMENTS
+#define FC_OF_B FC_LISTED
+#define FC_OF_A FC_PANEL
+FC_TILE(FC_N(fc_tile_listed))
+#undef FC_OF_A
+#define FC_OF_A FC_ROWS
+FC_TILE(FC_N(fc_tile_rows_listed))
+#undef FC_OF_A
+#undef FC_OF_B
+#define FC_OF_B FC_PANEL
+#define FC_OF_A FC_ROWS
+FC_TILE(FC_N(fc_tile_rows))
+#undef FC_OF_A
+#define FC_OF_A FC_PANEL
+FC_TILE(FC_N(fc_tile))
+#undef FC_OF_A
+#undef FC_OF_B
+#define FC_OF_B FC_APART
+#define FC_OF_A FC_APART
+FC_TILE(FC_N(fc_tile_apart))
+#undef FC_OF_A
+#undef FC_OF_B
+#undef FC_TILE
 #undef FC_TILE_SIZE
 #undef FC_TILE_SIZES
+#undef FC_WIDE_TILE_SIZES
 
 /* to[p * width + i] = from[at[i] + p] for p < n, i < rows <= width: rows side by side.
  *
@@ -146,6 +201,20 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
     }
 }
 
+/* Rows of vectors, one behind the other. */
+FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from,
+                                const ptrdiff_t *at, ptrdiff_t k)
+{
+    ptrdiff_t p;
+    int j;
+    for (p = 0; p < k; p++, to += vectors * FC_VL) {
+        const FC_T *row = from + at[p];
+        FC_UNROLL
+        for (j = 0; j < vectors; j++)
+            FC_N(fc_store)(to + j * FC_VL, FC_N(fc_load)(row + j * FC_VL));
+    }
+}
+
 /* to[p * width + lane + i] = from[at[p] + run.at + i] for every run: a panel of positions, `k` rows long.
  *
  * Reads up to FC_VL - 1 elements past a run where `spare` of them are there to be read, and always writes so
@@ -156,6 +225,14 @@ static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const
     FC_T *to = (FC_T *)to_;
     const FC_T *from = (const FC_T *)from_;
     ptrdiff_t p, r, i, longest = 0;
+    if (spare && count == 1 && runs->n == width && width <= FC_TILE_VECTORS * FC_VL && width % FC_VL == 0) {
+        from += runs->at;
+        if (width == FC_TILE_VECTORS * FC_VL)
+            FC_N(fc_rows_of)(FC_TILE_VECTORS, to, from, at, k);
+        else
+            FC_N(fc_rows_of)((int)(width / FC_VL), to, from, at, k);
+        return;
+    }
     for (r = 0; r < count; r++)
         longest = runs[r].n > longest ? runs[r].n : longest;
     for (p = 0; p < k; p++, to += width) {

@@ -31,9 +31,38 @@ typedef FC_T FC_N(fc_tu);
 #if FC_REGISTERS >= 32
 #define FC_TILE_ROWS 8
 #define FC_TILE_VECTORS 3
+#elif FC_FUSED
+#define FC_TILE_ROWS 4
+#define FC_TILE_VECTORS 3
 #else
 #define FC_TILE_ROWS 6
 #define FC_TILE_VECTORS 2
+#endif
+
+/* sum += a * b. Left to choose, compilers put sums of unrolled loops into registers that factors were in, and run out
+ * of registers. */
+#undef FC_BROADCAST
+#undef FC_MULTIPLY_ADD
+#if FC_FUSED && FC_BYTES == 4
+#define FC_BROADCAST(v, s) __asm__ volatile("vbroadcastss %1, %0" : "=v"(v) : "m"(s))
+#define FC_MULTIPLY_ADD(sum, a, b) __asm__ volatile("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#elif FC_FUSED
+#define FC_BROADCAST(v, s) __asm__ volatile("vbroadcastsd %1, %0" : "=v"(v) : "m"(s))
+#define FC_MULTIPLY_ADD(sum, a, b) __asm__ volatile("vfmadd231pd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#else
+#define FC_BROADCAST(v, s) ((v) = FC_N(fc_splat)(s))
+#define FC_MULTIPLY_ADD(sum, a, b) ((sum) += (a) * (b))
+#endif
+/* What follows is not read before; and where a pointer comes from is not known, so that steps from it are not all
+ * kept in registers. */
+#undef FC_IN_ORDER
+#undef FC_HIDE
+#if FC_FUSED
+#define FC_IN_ORDER __asm__ volatile("" : : : "memory")
+#define FC_HIDE(pointer) __asm__("" : "+r"(pointer))
+#else
+#define FC_IN_ORDER ((void)0)
+#define FC_HIDE(pointer) ((void)0)
 #endif
 
 /* A second template of the same file finds these defined. */

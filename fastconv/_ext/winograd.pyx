@@ -6,7 +6,7 @@ cut, and every table below, is fastconv.algorithms.winograd's.
 """
 
 from fastconv._ext.cuts cimport cut, pieces
-from fastconv._ext.kernels cimport next_vectors
+from fastconv._ext.kernels cimport fc_tile_rows_table, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
 from fastconv._ext.team cimport fc_share
 from fastconv._ext.winograd_tiles cimport (
@@ -139,7 +139,6 @@ cdef struct Panel:
     Py_ssize_t column    # its first row, in the pass
     Py_ssize_t at        # its first point, from the pass's first
     Py_ssize_t pitch     # from a point to the next
-    const Py_ssize_t* lines
 
 
 cdef Py_ssize_t list_panels(
@@ -154,7 +153,6 @@ cdef Py_ssize_t list_panels(
         panel.vectors = next_vectors(left, call.transforms.kernel.vectors)
         panel.width = panel.vectors * lanes
         panel.pitch = k * panel.width + call.sizes.u_pitch
-        panel.lines = call.lines + (panel.vectors - 1) * k
         panels[n] = panel
         panel.column += panel.width
         panel.at += points * panel.pitch
@@ -206,8 +204,8 @@ cdef void multiply(
                     # The tiles' cells stay near while all rows of the pass meet them: [tiles x k] @ [k x rows]
                     for i in range(count):
                         p = &panels[i]
-                        t.kernel.tile_rows(
-                            <int> n, p.vectors, k, v, s.v_step, u + p.at + point * p.pitch, p.lines,
+                        call.tile(
+                            <int> n, p.vectors, k, v, s.v_step, u + p.at + point * p.pitch, NULL,
                             products + p.column, width, NULL, 0,
                         )
                     v = v + n * s.v_step
@@ -235,6 +233,7 @@ def product(
     cdef Call call
     with nogil:
         read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, &words[0])
+        call.tile = fc_tile_rows_table[0 if floating is float else 1][isa]
         fc_check(starts.shape[0] == call.sizes.phases)
         call.source, call.w, call.result = <const void*> &source[0], <const void*> &w[0], <void*> &result[0]
         call.bias = NULL

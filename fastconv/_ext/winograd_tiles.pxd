@@ -7,7 +7,7 @@
 # subkernels make of a tile is summed at the points, where they are as good as so many more channels.
 
 from fastconv._ext.cuts cimport cut, pieces
-from fastconv._ext.kernels cimport Kernels, kernels
+from fastconv._ext.kernels cimport Kernels, fc_tile_t, kernels
 from fastconv._ext.runs cimport fc_check, floating
 
 cdef extern from "winograd.h":
@@ -125,6 +125,7 @@ cdef struct Call:
     Sizes sizes
     Side[3] sides
     Transforms transforms
+    fc_tile_t tile
 
 
 cdef inline void read_call(

@@ -5,7 +5,7 @@ is cut, and every table below, is fastconv.algorithms.winograd's.
 """
 
 from fastconv._ext.cuts cimport cut, pieces
-from fastconv._ext.kernels cimport next_vectors
+from fastconv._ext.kernels cimport fc_tile_apart_table, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
 from fastconv._ext.team cimport fc_share
 from fastconv._ext.winograd_tiles cimport (
@@ -89,8 +89,8 @@ cdef void contract(
             f = 0
             while f < filters:
                 rows = min(<Py_ssize_t> t.kernel.rows, filters - f)
-                t.kernel.tile(<int> rows, vectors, tiles, u + f, s.u_step, v + c * lanes, call.lines,
-                              m + f * s.m_step + c * lanes, s.m_step, NULL, add)
+                call.tile(<int> rows, vectors, tiles, u + f, s.u_step, v + c * lanes, &s.v_step,
+                          m + f * s.m_step + c * lanes, s.m_step, NULL, add)
                 f += rows
             c += vectors
 
@@ -106,6 +106,7 @@ def weights(
     cdef const Sizes* s = &call.sizes
     with nogil:
         read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, &words[0])
+        call.tile = fc_tile_apart_table[0 if floating is float else 1][isa]
         call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
         call.part_pitch = result.shape[1]
         call.planes, call.filter_planes, call.lines = &planes[0], &filter_planes[0], &lines[0]

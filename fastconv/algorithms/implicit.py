@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,20 +34,35 @@ WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 
 #: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
 _BLOCK_BYTES, _PANEL_BYTES = 1 << 19, 3 << 17
+import os
 #: Of k at a time, between which results are stored: of tiles of three vectors, of narrower ones, and at least.
-_STRETCH, _SHORT_STRETCH, _LEAST_STRETCH = 240, 160, 64
+_STRETCH, _SHORT_STRETCH, _LEAST_STRETCH = 240, int(os.environ.get("FCX_S",160)), 64
 #: Positions at a time of which dw is summed.
 _SUMMED, _LEAST_SUMMED = 320, 128
+#: Rows of a tile are put side by side for so many tiles of rows, where that panel stays in the first-level cache.
+_PACKING_ROWS, _NEAR_BYTES = int(os.environ.get("FCX_R",6)), int(os.environ.get("FCX_N",20000))
 #: Positions that make packing the weights cheap beside multiplying by them.
-_POSITIONS = 480
-#: What copying a row into a block takes beside its vectors, in vector operations.
-_ROW_COPIED = 3
+_POSITIONS = int(os.environ.get("FCX_P",480))
+#: Blocks are some parts smaller where that shares them out evenly.
+_POSITION_PARTS = 1, 0.82, 0.67, 0.5
+#: Halves of the rows take more than half as long.
+_SPLIT_COST = 1.06
+#: What each tile takes beside its vectors, for a row and k.
+_NARROW = 0.5
+#: Taps that each have cells to themselves fill the first-level cache, unless they are put side by side.
+_SPREAD_COST = 1.06
+#: What packing one of the weights takes, in vector operations.
+_PACKED_COST = 0.8
+#: What copying a vector into a block takes, in vector operations, and how many vectors a row counts beside its own.
+_COPIED, _ROW_COPIED = 2, 3
 #: Measured: tiles of filters by positions, which are turned back one by one, beside their count of operations.
 _TURNED_COST = 1.15
 #: Of a tile, in any instruction set.
 _MOST_LANES = 64
 #: Weights of a gradient by the image are put side by side first, where as many blocks use them, and they take no more.
 _GATHERED_BLOCKS, _GATHERED_BYTES = 3, 1 << 24
+#: Packed weights are shared where every thread has as many blocks that use them, and they take no more.
+_SHARED_BLOCKS, _SHARED_BYTES = int(os.environ.get("FCX_SB",2)), 1 << 24
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
 
@@ -87,6 +103,8 @@ class Plan:
     outs: int = 0
     parts: int = 1
     gather: Gather | None = None
+    #: Elements of packed weights that all threads share.
+    shared: int = 0
 
     @cached_property
     def copied(self) -> int:
@@ -123,7 +141,8 @@ class Implicit(Algorithm):
         parts = max((plan.parts for plan in plans), default=0)
         partial = math.prod(geometry.w_shape) * (parts if parts > 1 else 0)
         gathered = max((plan.gather.size for plan in plans if plan.gather), default=0)
-        return (threads * max((plan.space for plan in plans), default=0) + partial + gathered) * dtype.itemsize
+        space = max((threads * plan.space + plan.shared for plan in plans), default=0)
+        return (space + partial + gathered) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products in vector operations, and what is packed for them in elements."""
@@ -186,7 +205,8 @@ def _run(
 ) -> None:
     words = _threads.words(plan.items, plan.copied, threads)
     w = w if plan.gather is None else plan.gather(w)
-    with _arrays.workspace("blocks of the image", (min(threads, plan.items), plan.space), result.dtype) as space:
+    size = min(threads, plan.items) * plan.space + plan.shared
+    with _arrays.workspace("blocks of the image", (size,), result.dtype) as space:
         plan.kernel.run(source, w, bias, result, space, words)
 
 
@@ -261,14 +281,17 @@ def _block(
 
 @dataclass(frozen=True)
 class Cut:
-    """Blocks of a product, and the way of making tiles of them, with what one takes for each k in vector operations."""
+    """Blocks of a product, and the way of making tiles of them; what one takes is in vector operations."""
 
     lines: tuple[Line, Line, Line]
     count: int
     block: tuple[int, int, int]
     row: int
     mode: int
+    #: For each k: all rows, and putting positions side by side.
     product: float
+    copied: float
+    #: To copy the source into it.
     filled: float
 
     @property
@@ -277,49 +300,78 @@ class Cut:
         return math.prod(pieces(line.out, n) for line, n in zip(self.lines, self.block, strict=True))
 
 
+def _tiles(positions: int, vectors: int, lanes: int) -> float:
+    """What tiles of so many positions take for each k and row, in vector operations: more where they are narrow."""
+    n = pieces(positions, lanes)
+    return (n + _NARROW * pieces(n, vectors)) * vectors / (vectors + _NARROW)
+
+
 def _modes(
-    problem: Problem, lines: tuple[Line, Line, Line], count: int, block: tuple[int, int, int], row: int, lanes: int
-) -> dict[int, float]:
-    """What a block takes for each k in each way of making tiles of it, in vector operations."""
+    problem: Problem,
+    lines: tuple[Line, Line, Line],
+    count: int,
+    block: tuple[int, int, int],
+    row: int,
+    vectors: int,
+    lanes: int,
+    packing: bool,
+) -> dict[int, tuple[float, float]]:
+    """What a block takes for each k in each way of making tiles of it, in vector operations: its rows, and to copy it."""
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
     # Rows that follow each other in block and result are one run.
     joined = row == wide == lines[2].whole
     stretches = planes * high
     runs = planes if joined else stretches
-    packed = pieces(stretches * wide, lanes)
+    positions = stretches * wide
+    packed = _tiles(positions, vectors, lanes)
     k = problem.channels * math.prod(line.taps for line in lines)
-    by_row = stretches * pieces(wide, lanes)
-    grid = planes * pieces((high - 1) * row + wide, lanes)
+    by_row = stretches * _tiles(wide, vectors, lanes)
+    grid = planes * _tiles((high - 1) * row + wide, vectors, lanes)
     # Tiles that are not whole go through a buffer, once for every stretch of k.
     spilled = 2 * rows / min(k, _STRETCH)
     loose = (planes if high * wide % lanes else 0) if joined else grid
+    # Rows of tiles are put side by side, or read where they lie.
+    copy = 2 if packing else 0
+    turned = positions * (pieces(rows, lanes) + rows / k) + 6 * pieces(rows, lanes)
     costs = {
-        GRID: grid * rows + (loose + 2 * runs) * spilled,
-        ROWS: by_row * rows + (by_row * spilled if wide % lanes else 0),
-        PACKED: packed * (rows + 2) + 2 * runs,
-        TURNED: _TURNED_COST * (stretches * wide * (pieces(rows, lanes) + 1.5 + rows / k) + 6 * pieces(rows, lanes)),
+        GRID: (grid * rows + (loose + 2 * runs) * spilled, grid * copy),
+        ROWS: (by_row * rows + (by_row * spilled if wide % lanes else 0), by_row * copy),
+        PACKED: (packed * rows, 1.2 * packed + 3.5 * (runs + pieces(positions, vectors * lanes))),
+        TURNED: (_TURNED_COST * turned, 1.5 * _TURNED_COST * positions),
     }
     if problem.pointwise and count == 1:
-        costs[WHOLE] = packed * rows
+        costs = {WHOLE: (packed * rows, packed * copy), **costs}
     return costs
 
 
-def _cut(problem: Problem, lines: tuple[Line, Line, Line], itemsize: int, vectors: int, lanes: int) -> Cut:
+def _cut(
+    problem: Problem,
+    lines: tuple[Line, Line, Line],
+    channels: int,
+    itemsize: int,
+    vectors: int,
+    lanes: int,
+    packing: bool,
+    positions: int,
+) -> Cut:
     unit = vectors * lanes
-    count, block = _block(lines, problem.images, problem.channels, itemsize, _POSITIONS, unit)
-    if problem.pointwise and not (lines[2].out < _POSITIONS and problem.images > 1):
-        block = (1, 1, even(lines[2].out, 4 * _POSITIONS, unit))
+    count, block = _block(lines, problem.images, channels, itemsize, positions, unit)
+    if problem.pointwise and not (lines[2].out < positions and problem.images > 1):
+        block = (1, 1, even(lines[2].out, 4 * positions, unit))
         count = 1
     whole_row = block[2] + lines[2].reach
     row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
-    modes = _modes(problem, lines, count, block, row, lanes)
-    mode = min(modes, key=modes.__getitem__)
+    modes = _modes(problem, lines, count, block, row, vectors, lanes, packing)
+    mode = min(modes, key=lambda mode: sum(modes[mode]))
     if mode not in (WHOLE, GRID):
         row = whole_row
     rows = count * math.prod((n + line.reach) * len(line.phases) for line, n in zip(lines[:2], block[:2], strict=True))
-    copied = rows * len(lines[2].phases) * (pieces(row, lanes) + _ROW_COPIED) if mode != WHOLE else 0
-    return Cut(lines, count, block, row, mode, modes[mode], copied * problem.channels)
+    copied = _COPIED * rows * len(lines[2].phases) * (pieces(row, lanes) + _ROW_COPIED) if mode != WHOLE else 0
+    product, copied_tiles = modes[mode]
+    if lines[2].spread and not packing:
+        product *= _SPREAD_COST
+    return Cut(lines, count, block, row, mode, product, copied_tiles, copied * problem.channels)
 
 
 def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
@@ -331,19 +383,32 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     ways = [lines]
     if lines[2].taps > 1 and math.prod(line.out for line in lines) > lines[2].out:
         ways.append((*lines[:2], replace(lines[2], spread=True)))
-    cuts = [_cut(problem, way, itemsize, vectors, lanes) for way in ways]
-    cut = min(cuts, key=lambda cut: (cut.product * k + cut.filled) * cut.blocks / cut.count)
-    lines, count, block, row, mode = cut.lines, cut.count, cut.block, cut.row, cut.mode
-    # Rows are split where there are too few blocks to keep all threads busy to the end.
-    blocks = problem.groups * pieces(problem.images, count) * cut.blocks
-    split = 1
-    if blocks < 4 * threads and blocks % threads:
-        most = pieces(problem.rows, tile_rows)
-        split = next((n for n in range(1, min(threads, most) + 1) if blocks * n % threads == 0), min(threads, most))
-    block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
     # Results that lie apart are added to one by one, so less often.
-    stretch = (_STRETCH if vectors > 2 else _SHORT_STRETCH) * (1 if lines[2].jump == 1 else 2)
-    block_k = even(k, min(stretch, max(_LEAST_STRETCH, _PANEL_BYTES // (block_rows * itemsize))))
+    stretch = (_STRETCH if unit * itemsize > 128 else _SHORT_STRETCH) * (1 if lines[2].jump == 1 else 2)
+    block_channels = even(problem.channels, max(1, round(stretch / taps)))
+    near = stretch * unit * itemsize <= _NEAR_BYTES
+    shared = _SHARED_BLOCKS * threads * problem.groups
+
+    def most(cut: Cut, split: int) -> float:
+        """What the thread with most to do has to do, where rows are split."""
+        blocks = problem.groups * pieces(problem.images, cut.count) * cut.blocks
+        items = pieces(blocks * split, threads)
+        packed = problem.rows / split * min(items, problem.groups if blocks >= shared else items)
+        work = items * ((cut.product / split + cut.copied) * k + cut.filled) + packed * k * _PACKED_COST
+        return work if split == 1 else _SPLIT_COST * work
+
+    candidates = []
+    for split in sorted({1, min(threads, pieces(problem.rows, tile_rows))}):
+        packing = near and problem.rows >= _PACKING_ROWS * tile_rows * split
+        for part, way in itertools.product(_POSITION_PARTS, ways):
+            positions = round(_POSITIONS * part)
+            cut = _cut(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
+            candidates.append((most(cut, split), len(candidates), cut, split, packing))
+    _, _, cut, split, packing = min(candidates)
+    lines, count, block, row, mode = cut.lines, cut.count, cut.block, cut.row, cut.mode
+    blocks = problem.groups * pieces(problem.images, count) * cut.blocks
+    block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
+    block_k = even(block_channels * taps, min(round(1.25 * stretch), max(_LEAST_STRETCH, _PANEL_BYTES // (block_rows * itemsize))))
 
     layout = Layout(lines, count, block, row)
     channel_pitch = layout.channel_pitch(itemsize) if mode != WHOLE else lines[2].out
@@ -366,11 +431,19 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         gather = Gather(shape, (d, h, w))
         dense, row_step, channel_step = 3, 1, problem.rows
 
-    at = (np.arange(problem.channels)[:, None] * channel_pitch + tap_at).ravel()
-    panels = [np.arange(block_k) * (n * lanes) for n in range(1, vectors + 1)]
-    patch = 0 if mode == WHOLE else problem.channels * channel_pitch + 2 * unit + lines[2].reach
+    at = (np.arange(block_channels)[:, None] * channel_pitch + tap_at).ravel()
+    patch = 0 if mode == WHOLE else block_channels * channel_pitch + 2 * unit + lines[2].reach
     panel_at = line_up(patch)
     positions_at = line_up(panel_at + (unit if mode == TURNED else block_rows) * block_k + unit)
+    panel_pitch = line_up(block_rows * block_k + unit)
+    panels = problem.groups * pieces(problem.rows, block_rows) * pieces(problem.channels, block_channels)
+    panels *= pieces(block_channels * taps, block_k)
+    if (
+        mode == TURNED
+        or blocks < shared
+        or panels * panel_pitch * itemsize + (gather.size * itemsize if gather else 0) > _SHARED_BYTES
+    ):
+        panels = 0
     positions = (block_k + 1) * unit + tile_rows * unit
     if mode == TURNED:
         positions = (count * math.prod(block) + tile_rows) * block_k + (2 * tile_rows + 1) * unit + 2 * _MOST_LANES
@@ -389,6 +462,10 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         layout.image_pitch,
         mode,
         dense,
+        block_channels,
+        packing,
+        panel_pitch,
+        panels,
         panel_at,
         positions_at,
     ]
@@ -396,7 +473,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         layout.axes(),
         layout.phases(),
         np.array(sizes, np.intp),
-        np.concatenate([at, *panels]).astype(np.intp),
+        at.astype(np.intp),
         tap_of.astype(np.intp),
     )
     space = line_up(positions_at + positions)
@@ -405,10 +482,11 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         tables,
         space,
         items=blocks * pieces(problem.rows, block_rows),
-        product=cut.product * k * blocks,
+        product=(cut.product + split * cut.copied) * k * blocks,
         packed=blocks * (problem.rows * k + math.prod(block) * count * problem.channels * split),
         outs=math.prod(line.out for line in problem.lines),
         gather=gather,
+        shared=panels * (panel_pitch + 2 * np.dtype(np.intp).itemsize // itemsize),
     )
 
 

@@ -32,15 +32,11 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(fft, "_SPACE_BYTES", 5000)
         monkeypatch.setattr(fft, "_SPANS", 1)
         implicit, winograd = sys.modules["fastconv.algorithms.implicit"], sys.modules["fastconv.algorithms.winograd"]
-        small = {
-            "_BLOCK_BYTES": 500,
-            "_PANEL_BYTES": 1,
-            "_POSITIONS": 5,
-            "_STRETCH": 7,
-            "_SHORT_STRETCH": 7,
-            "_SUMMED": 14,
-        }
-        for name, value in {**small, "_LEAST_STRETCH": 3, "_LEAST_SUMMED": 6}.items():
+        cuts = sys.modules["fastconv.algorithms._cuts"]
+        small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_POSITIONS": 5, "_STRETCH": 7, "_SHORT_STRETCH": 7}
+        for name, value in {**small, "_LEAST_STRETCH": 3, "_PACKING_ROWS": 0.5, "_SHARED_BLOCKS": 0.5}.items():
+            monkeypatch.setattr(cuts, name, value)
+        for name, value in {"PANEL_BYTES": 1, "_SUMMED": 14, "_LEAST_SUMMED": 6}.items():
             monkeypatch.setattr(implicit, name, value)
         monkeypatch.setattr(sys.modules["fastconv.algorithms._apart"], "_APART_BYTES", 1)
         for name, value in {"_TILES": 3, "_SUMS": 3, "_TURNED_BYTES": 1, "_SPACE_BYTES": 1}.items():

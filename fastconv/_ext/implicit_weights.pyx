@@ -6,10 +6,14 @@ work is cut, and every table below, is fastconv.algorithms.implicit's.
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
-from fastconv._ext.kernels cimport Kernels, fc_run, fc_tile_listed_table, fc_tile_t, kernels, next_vectors
+from fastconv._ext.kernels cimport Kernels, fc_run, fc_tile_listed_table, fc_tile_t, fc_tile_table, kernels, next_vectors
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share
+
+
+cdef enum:
+    LONG_ROW = 8    # of a square that `interleave` turns, at most
 
 
 # fastconv.algorithms.implicit lists these.
@@ -97,7 +101,7 @@ cdef struct Contraction:
     WeightSizes sizes
     Side[3] sides
     Kernels kernel
-    fc_tile_t tile
+    fc_tile_t[2] tiles      # of positions that are listed; and of ones that follow each other
 
 
 cdef class Contract:
@@ -121,7 +125,7 @@ cdef class Contract:
         c.sizes = read_weight_sizes(numbers_of(sizes))
         read_sides(c.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         c.kernel = kernels(dtype, isa)
-        c.tile = fc_tile_listed_table[dtype][isa]
+        c.tiles[0], c.tiles[1] = fc_tile_listed_table[dtype][isa], fc_tile_table[dtype][isa]
         c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
         c.blocks = pieces(c.sizes.images, c.sizes.block_images)
         for i in range(3):
@@ -184,7 +188,7 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 <const floating*> c.dout + group * s.filters * positions,
                 <floating*> c.result + part * c.part_pitch + (group * s.filters * s.channels + channel) * s.taps,
                 &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
-                <floating*> c.space + slot * c.space_pitch, &c.kernel, c.tile, c.volume,
+                <floating*> c.space + slot * c.space_pitch, &c.kernel, c.tiles, c.volume,
                 piece > part,
             )
             piece += s.parts
@@ -194,18 +198,26 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
     const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
-    fc_tile_t tile, Py_ssize_t volume, bint add,
+    const fc_tile_t* tiles, Py_ssize_t volume, bint add,
 ) noexcept nogil:
     """One block of positions: [filters x positions] @ [positions x channels * taps]."""
     cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
     cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, listed = 0
     cdef Py_ssize_t row_step = s.channels * s.taps
+    # Rows that are long enough to be turned one by one are put behind each other.
+    cdef bint joined = block.n[2] == pitch or block.n[1] == 1, close = joined or block.n[2] >= LONG_ROW
+    cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int vectors
+    cdef fc_tile_t tile = tiles[close]
     cdef floating* panel
+    cdef floating* turned
+    cdef const floating* cells
     cdef floating* packed = space + s.positions_at
     cdef floating* spill = space + s.spill_at
     cdef Py_ssize_t* lists = <Py_ssize_t*> (space + s.lists_at)
     cdef fc_run run
+    if runs > 1:
+        length = block.n[2]
     fill(
         space, source, channels, s.groups * s.channels * volume, sides, block, s.channel_pitch, s.image_pitch, kernel,
     )
@@ -214,15 +226,15 @@ cdef void contract(
         vectors = next_vectors((columns - column + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
         width = vectors * kernel.lanes
         here = min(width, columns - column)
-        if width != listed:
+        if width != listed and not close:
             list_positions(lists, block, pitch, width)
             listed = width
+        turned = packed
         for plane in range(block.images * block.n[0]):
-            kernel.interleave(
-                packed + plane * length * width, width,
-                space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch,
-                &at[column], here, length,
-            )
+            cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch
+            for oh in range(runs):
+                kernel.interleave(turned, width, cells + oh * pitch, &at[column], here, length)
+                turned = turned + length * width
         panel = space + s.panel_at
         row = 0
         while row < s.filters:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -18,51 +17,24 @@ from fastconv.algorithms._blocks import (
     Layout,
     Line,
     Problem,
-    even,
     forward_lines,
     kernel_weights,
-    lift,
     line_up,
     pieces,
     problems,
-    shared_row,
 )
+from fastconv.algorithms._cuts import PANEL_BYTES, TURNED, WHOLE, block_of, cut_product
 from fastconv.algorithms.base import Algorithm, Op, per_channel, share, touched
 from fastconv.geometry import ConvGeometry
 
-WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
-
-#: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
-_BLOCK_BYTES, _PANEL_BYTES = 1 << 19, 3 << 17
-import os
-#: Of k at a time, between which results are stored: of tiles of three vectors, of narrower ones, and at least.
-_STRETCH, _SHORT_STRETCH, _LEAST_STRETCH = 240, int(os.environ.get("FCX_S",160)), 64
 #: Positions at a time of which dw is summed.
 _SUMMED, _LEAST_SUMMED = 320, 128
-#: Rows of a tile are put side by side for so many tiles of rows, where that panel stays in the first-level cache.
-_PACKING_ROWS, _NEAR_BYTES = int(os.environ.get("FCX_R",6)), int(os.environ.get("FCX_N",20000))
-#: Positions that make packing the weights cheap beside multiplying by them.
-_POSITIONS = int(os.environ.get("FCX_P",480))
-#: Blocks are some parts smaller where that shares them out evenly.
-_POSITION_PARTS = 1, 0.82, 0.67, 0.5
-#: Halves of the rows take more than half as long.
-_SPLIT_COST = 1.06
-#: What each tile takes beside its vectors, for a row and k.
-_NARROW = 0.5
-#: Taps that each have cells to themselves fill the first-level cache, unless they are put side by side.
-_SPREAD_COST = 1.06
-#: What packing one of the weights takes, in vector operations.
-_PACKED_COST = 0.8
-#: What copying a vector into a block takes, in vector operations, and how many vectors a row counts beside its own.
-_COPIED, _ROW_COPIED = 2, 3
-#: Measured: tiles of filters by positions, which are turned back one by one, beside their count of operations.
-_TURNED_COST = 1.15
 #: Of a tile, in any instruction set.
 _MOST_LANES = 64
 #: Weights of a gradient by the image are put side by side first, where as many blocks use them, and they take no more.
 _GATHERED_BLOCKS, _GATHERED_BYTES = 3, 1 << 24
-#: Packed weights are shared where every thread has as many blocks that use them, and they take no more.
-_SHARED_BLOCKS, _SHARED_BYTES = int(os.environ.get("FCX_SB",2)), 1 << 24
+#: Packed weights that threads share take no more than this.
+_SHARED_BYTES = 1 << 24
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
 
@@ -239,178 +211,17 @@ def _length(plans: tuple[Plan, ...]) -> int:
     return sum(len(table) for plan in plans for table in plan.tables)
 
 
-def _flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:
-    """The axes of a pointwise layer as one."""
-    n = math.prod(line.out for line in lines)
-    return lift([Line(n, 1, 0, 1, n, 0, 1, n, (0,))])
-
-
-def _block(
-    lines: tuple[Line, Line, Line], images: int, channels: int, itemsize: int, positions: int, unit: int
-) -> tuple[int, tuple[int, int, int]]:
-    """Images and outputs of a block: some `positions`, more where the margin around them would be most of it."""
-    budget = _BLOCK_BYTES // itemsize // channels
-    d, h, w = lines
-    slots = math.prod(len(line.phases) for line in lines)
-    least = slots * (1 + d.reach) * (1 + h.reach)
-    wide = w.out if least * (w.out + w.reach) <= 2 * budget else max(unit * 2, budget // least - w.reach)
-    wide = even(w.out, wide, unit)
-
-    def fits(images: int, deep: int, high: int) -> bool:
-        return images * slots * (deep + d.reach) * (high + h.reach) * (wide + w.reach) <= budget
-
-    high = 1
-    while (
-        high < h.out and (high * wide < positions or high < 2 * h.reach) and (high * wide < 32 or fits(1, 1, high + 1))
-    ):
-        high += 1
-    high = even(h.out, high)
-    deep = 1
-    if high == h.out:
-        while deep < d.out and (deep * high * wide < positions or deep < 2 * d.reach) and fits(1, deep + 1, high):
-            deep += 1
-        deep = even(d.out, deep)
-    count = 1
-    if (deep, high, wide) == (d.out, h.out, w.out):
-        volume = deep * high * wide
-        while count < images and count * volume < positions and fits(count + 1, deep, high):
-            count += 1
-        count = even(images, count)
-    return count, (deep, high, wide)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Blocks of a product, and the way of making tiles of them; what one takes is in vector operations."""
-
-    lines: tuple[Line, Line, Line]
-    count: int
-    block: tuple[int, int, int]
-    row: int
-    mode: int
-    #: For each k: all rows, and putting positions side by side.
-    product: float
-    copied: float
-    #: To copy the source into it.
-    filled: float
-
-    @property
-    def blocks(self) -> int:
-        """Of one image, or of `count`."""
-        return math.prod(pieces(line.out, n) for line, n in zip(self.lines, self.block, strict=True))
-
-
-def _tiles(positions: int, vectors: int, lanes: int) -> float:
-    """What tiles of so many positions take for each k and row, in vector operations: more where they are narrow."""
-    n = pieces(positions, lanes)
-    return (n + _NARROW * pieces(n, vectors)) * vectors / (vectors + _NARROW)
-
-
-def _modes(
-    problem: Problem,
-    lines: tuple[Line, Line, Line],
-    count: int,
-    block: tuple[int, int, int],
-    row: int,
-    vectors: int,
-    lanes: int,
-    packing: bool,
-) -> dict[int, tuple[float, float]]:
-    """What a block takes for each k in each way of making tiles of it, in vector operations: its rows, and to copy it."""
-    deep, high, wide = block
-    planes, rows = count * deep, problem.rows
-    # Rows that follow each other in block and result are one run.
-    joined = row == wide == lines[2].whole
-    stretches = planes * high
-    runs = planes if joined else stretches
-    positions = stretches * wide
-    packed = _tiles(positions, vectors, lanes)
-    k = problem.channels * math.prod(line.taps for line in lines)
-    by_row = stretches * _tiles(wide, vectors, lanes)
-    grid = planes * _tiles((high - 1) * row + wide, vectors, lanes)
-    # Tiles that are not whole go through a buffer, once for every stretch of k.
-    spilled = 2 * rows / min(k, _STRETCH)
-    loose = (planes if high * wide % lanes else 0) if joined else grid
-    # Rows of tiles are put side by side, or read where they lie.
-    copy = 2 if packing else 0
-    turned = positions * (pieces(rows, lanes) + rows / k) + 6 * pieces(rows, lanes)
-    costs = {
-        GRID: (grid * rows + (loose + 2 * runs) * spilled, grid * copy),
-        ROWS: (by_row * rows + (by_row * spilled if wide % lanes else 0), by_row * copy),
-        PACKED: (packed * rows, 1.2 * packed + 3.5 * (runs + pieces(positions, vectors * lanes))),
-        TURNED: (_TURNED_COST * turned, 1.5 * _TURNED_COST * positions),
-    }
-    if problem.pointwise and count == 1:
-        costs = {WHOLE: (packed * rows, packed * copy), **costs}
-    return costs
-
-
-def _cut(
-    problem: Problem,
-    lines: tuple[Line, Line, Line],
-    channels: int,
-    itemsize: int,
-    vectors: int,
-    lanes: int,
-    packing: bool,
-    positions: int,
-) -> Cut:
-    unit = vectors * lanes
-    count, block = _block(lines, problem.images, channels, itemsize, positions, unit)
-    if problem.pointwise and not (lines[2].out < positions and problem.images > 1):
-        block = (1, 1, even(lines[2].out, 4 * positions, unit))
-        count = 1
-    whole_row = block[2] + lines[2].reach
-    row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
-    modes = _modes(problem, lines, count, block, row, vectors, lanes, packing)
-    mode = min(modes, key=lambda mode: sum(modes[mode]))
-    if mode not in (WHOLE, GRID):
-        row = whole_row
-    rows = count * math.prod((n + line.reach) * len(line.phases) for line, n in zip(lines[:2], block[:2], strict=True))
-    copied = _COPIED * rows * len(lines[2].phases) * (pieces(row, lanes) + _ROW_COPIED) if mode != WHOLE else 0
-    product, copied_tiles = modes[mode]
-    if lines[2].spread and not packing:
-        product *= _SPREAD_COST
-    return Cut(lines, count, block, row, mode, product, copied_tiles, copied * problem.channels)
-
-
 def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
     tile_rows, vectors, lanes = tile
     unit = vectors * lanes
-    lines = _flat(problem.lines) if problem.pointwise else problem.lines
+    parts = cut_product(problem, itemsize, threads, tile)
+    cut, block_rows, block_channels, block_k = parts.cut, parts.block_rows, parts.block_channels, parts.block_k
+    lines, count, block, mode = cut.lines, cut.count, cut.block, cut.mode
     taps = math.prod(line.taps for line in lines)
     k = problem.channels * taps
-    ways = [lines]
-    if lines[2].taps > 1 and math.prod(line.out for line in lines) > lines[2].out:
-        ways.append((*lines[:2], replace(lines[2], spread=True)))
-    # Results that lie apart are added to one by one, so less often.
-    stretch = (_STRETCH if unit * itemsize > 128 else _SHORT_STRETCH) * (1 if lines[2].jump == 1 else 2)
-    block_channels = even(problem.channels, max(1, round(stretch / taps)))
-    near = stretch * unit * itemsize <= _NEAR_BYTES
-    shared = _SHARED_BLOCKS * threads * problem.groups
+    blocks, split = cut.blocks(problem), pieces(problem.rows, block_rows)
 
-    def most(cut: Cut, split: int) -> float:
-        """What the thread with most to do has to do, where rows are split."""
-        blocks = problem.groups * pieces(problem.images, cut.count) * cut.blocks
-        items = pieces(blocks * split, threads)
-        packed = problem.rows / split * min(items, problem.groups if blocks >= shared else items)
-        work = items * ((cut.product / split + cut.copied) * k + cut.filled) + packed * k * _PACKED_COST
-        return work if split == 1 else _SPLIT_COST * work
-
-    candidates = []
-    for split in sorted({1, min(threads, pieces(problem.rows, tile_rows))}):
-        packing = near and problem.rows >= _PACKING_ROWS * tile_rows * split
-        for part, way in itertools.product(_POSITION_PARTS, ways):
-            positions = round(_POSITIONS * part)
-            cut = _cut(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
-            candidates.append((most(cut, split), len(candidates), cut, split, packing))
-    _, _, cut, split, packing = min(candidates)
-    lines, count, block, row, mode = cut.lines, cut.count, cut.block, cut.row, cut.mode
-    blocks = problem.groups * pieces(problem.images, count) * cut.blocks
-    block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
-    block_k = even(block_channels * taps, min(round(1.25 * stretch), max(_LEAST_STRETCH, _PANEL_BYTES // (block_rows * itemsize))))
-
-    layout = Layout(lines, count, block, row)
+    layout = Layout(lines, count, block, cut.row)
     channel_pitch = layout.channel_pitch(itemsize) if mode != WHOLE else lines[2].out
     kernel = problem.kernel
     order = kernel_weights(lines, kernel) if not problem.pointwise else np.zeros(1, np.intp)
@@ -435,15 +246,13 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     patch = 0 if mode == WHOLE else block_channels * channel_pitch + 2 * unit + lines[2].reach
     panel_at = line_up(patch)
     positions_at = line_up(panel_at + (unit if mode == TURNED else block_rows) * block_k + unit)
-    panel_pitch = line_up(block_rows * block_k + unit)
-    panels = problem.groups * pieces(problem.rows, block_rows) * pieces(problem.channels, block_channels)
-    panels *= pieces(block_channels * taps, block_k)
-    if (
-        mode == TURNED
-        or blocks < shared
-        or panels * panel_pitch * itemsize + (gather.size * itemsize if gather else 0) > _SHARED_BYTES
-    ):
-        panels = 0
+    panel_pitch, panels = line_up(block_rows * block_k + unit), 0
+    if parts.shared:
+        panels = (
+            problem.groups * split * pieces(problem.channels, block_channels) * pieces(block_channels * taps, block_k)
+        )
+        if (panels * panel_pitch + (gather.size if gather else 0)) * itemsize > _SHARED_BYTES:
+            panels = 0
     positions = (block_k + 1) * unit + tile_rows * unit
     if mode == TURNED:
         positions = (count * math.prod(block) + tile_rows) * block_k + (2 * tile_rows + 1) * unit + 2 * _MOST_LANES
@@ -463,7 +272,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         mode,
         dense,
         block_channels,
-        packing,
+        cut.packing,
         panel_pitch,
         panels,
         panel_at,
@@ -481,9 +290,11 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         _ext.Multiply(int(itemsize == 8), *tables, space, _isa.current),
         tables,
         space,
-        items=blocks * pieces(problem.rows, block_rows),
+        items=blocks * split,
         product=(cut.product + split * cut.copied) * k * blocks,
-        packed=blocks * (problem.rows * k + math.prod(block) * count * problem.channels * split),
+        # Weights that are shared are packed by each thread once at most.
+        packed=(problem.groups * threads if panels else blocks) * problem.rows * k
+        + blocks * split * math.prod(block) * count * problem.channels,
         outs=math.prod(line.out for line in problem.lines),
         gather=gather,
         shared=panels * (panel_pitch + 2 * np.dtype(np.intp).itemsize // itemsize),
@@ -522,7 +333,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     lines = forward_lines(geometry)
     groups, images = geometry.groups, geometry.x_shape[0]
     filters, channels, taps = geometry.w_shape[0] // groups, geometry.w_shape[1], geometry.taps
-    positions = min(max(_PANEL_BYTES // (filters * itemsize), _LEAST_SUMMED), _SUMMED)
+    positions = min(max(PANEL_BYTES // (filters * itemsize), _LEAST_SUMMED), _SUMMED)
     columns = pieces(channels * taps, unit)
     items = groups
     block_channels = channels
@@ -532,7 +343,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         # Channels are split where that gives every thread as many.
         if pieces(groups * pieces(channels, n), threads) * threads * n <= 1.1 * groups * channels:
             block_channels, items = n, groups * pieces(channels, n)
-    count, block = _block(lines, images, block_channels, itemsize, positions, unit)
+    count, block = block_of(lines, images, block_channels, itemsize, positions, unit)
     shared = items % threads != 0 and items < 4 * threads
     if shared:
         count, block = _shared_out(lines, images, count, block, threads)

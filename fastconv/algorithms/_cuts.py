@@ -1,0 +1,226 @@
+"""How a product of `implicit` is cut: blocks of outputs, stretches of channels, rows, and how tiles are made."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+from fastconv.algorithms._blocks import Line, Problem, even, lift, pieces, shared_row
+
+#: Ways of making tiles: see implicit.pyx.
+WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
+
+#: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
+_BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
+#: Of k at a time, between which results are stored: of tiles of more bytes than `_WIDE`, of others, and at least.
+_STRETCH, _SHORT_STRETCH, _LEAST_STRETCH, _WIDE = 240, 160, 64, 128
+#: Rows of a tile are put side by side for so many tiles of rows, where that panel stays in the first-level cache.
+_PACKING_ROWS, _NEAR_BYTES = 6, 20000
+#: Positions that make packing the weights cheap beside multiplying by them.
+_POSITIONS = 480
+#: Blocks are some parts smaller where that shares them out evenly.
+_POSITION_PARTS = 1, 0.82, 0.67, 0.5
+#: Halves of the rows take more than half as long.
+_SPLIT_COST = 1.06
+#: What each tile takes beside its vectors, for a row and k.
+_NARROW = 0.5
+#: Taps that each have cells to themselves fill the first-level cache, unless they are put side by side.
+_SPREAD_COST = 1.06
+#: What packing one of the weights takes, in vector operations.
+_PACKED_COST = 0.8
+#: What copying a vector into a block takes, in vector operations, and how many vectors a row counts beside its own.
+_COPIED, _ROW_COPIED = 2, 3
+#: Measured: tiles of filters by positions, which are turned back one by one, beside their count of operations.
+_TURNED_COST = 1.15
+#: Packed weights are shared where every thread has as many blocks that use them.
+_SHARED_BLOCKS = 2
+
+
+def flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:
+    """The axes of a pointwise layer as one."""
+    n = math.prod(line.out for line in lines)
+    return lift([Line(n, 1, 0, 1, n, 0, 1, n, (0,))])
+
+
+def block_of(
+    lines: tuple[Line, Line, Line], images: int, channels: int, itemsize: int, positions: int, unit: int
+) -> tuple[int, tuple[int, int, int]]:
+    """Images and outputs of a block: some `positions`, more where the margin around them would be most of it."""
+    budget = _BLOCK_BYTES // itemsize // channels
+    d, h, w = lines
+    slots = math.prod(len(line.phases) for line in lines)
+    least = slots * (1 + d.reach) * (1 + h.reach)
+    wide = w.out if least * (w.out + w.reach) <= 2 * budget else max(unit * 2, budget // least - w.reach)
+    wide = even(w.out, wide, unit)
+
+    def fits(images: int, deep: int, high: int) -> bool:
+        return images * slots * (deep + d.reach) * (high + h.reach) * (wide + w.reach) <= budget
+
+    high = 1
+    while (
+        high < h.out and (high * wide < positions or high < 2 * h.reach) and (high * wide < 32 or fits(1, 1, high + 1))
+    ):
+        high += 1
+    high = even(h.out, high)
+    deep = 1
+    if high == h.out:
+        while deep < d.out and (deep * high * wide < positions or deep < 2 * d.reach) and fits(1, deep + 1, high):
+            deep += 1
+        deep = even(d.out, deep)
+    count = 1
+    if (deep, high, wide) == (d.out, h.out, w.out):
+        volume = deep * high * wide
+        while count < images and count * volume < positions and fits(count + 1, deep, high):
+            count += 1
+        count = even(images, count)
+    return count, (deep, high, wide)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Blocks of a product, and the way of making tiles of them; what a block takes is in vector operations."""
+
+    lines: tuple[Line, Line, Line]
+    count: int
+    block: tuple[int, int, int]
+    row: int
+    mode: int
+    #: Whether rows of tiles are put side by side.
+    packing: bool
+    #: For each k: all rows, and putting positions side by side.
+    product: float
+    copied: float
+    #: To copy the source into it.
+    filled: float
+
+    def blocks(self, problem: Problem) -> int:
+        """Of all groups and images."""
+        of_image = math.prod(pieces(line.out, n) for line, n in zip(self.lines, self.block, strict=True))
+        return problem.groups * pieces(problem.images, self.count) * of_image
+
+
+def _tiles(positions: int, vectors: int, lanes: int) -> float:
+    """What tiles of so many positions take for each k and row, in vector operations: more where they are narrow."""
+    n = pieces(positions, lanes)
+    return (n + _NARROW * pieces(n, vectors)) * vectors / (vectors + _NARROW)
+
+
+def _modes(
+    problem: Problem,
+    lines: tuple[Line, Line, Line],
+    count: int,
+    block: tuple[int, int, int],
+    row: int,
+    vectors: int,
+    lanes: int,
+    packing: bool,
+) -> dict[int, tuple[float, float]]:
+    """What each way of making tiles takes for each k, in vector operations: for all rows, and to copy positions."""
+    deep, high, wide = block
+    planes, rows = count * deep, problem.rows
+    # Rows that follow each other in block and result are one run.
+    joined = row == wide == lines[2].whole
+    stretches = planes * high
+    runs = planes if joined else stretches
+    positions = stretches * wide
+    packed = _tiles(positions, vectors, lanes)
+    k = problem.channels * math.prod(line.taps for line in lines)
+    by_row = stretches * _tiles(wide, vectors, lanes)
+    grid = planes * _tiles((high - 1) * row + wide, vectors, lanes)
+    # Tiles that are not whole go through a buffer, once for every stretch of k.
+    spilled = 2 * rows / min(k, _STRETCH)
+    loose = (planes if high * wide % lanes else 0) if joined else grid
+    # Rows of tiles are put side by side, or read where they lie.
+    copy = 2 if packing else 0
+    turned = positions * (pieces(rows, lanes) + rows / k) + 6 * pieces(rows, lanes)
+    costs = {
+        GRID: (grid * rows + (loose + 2 * runs) * spilled, grid * copy),
+        ROWS: (by_row * rows + (by_row * spilled if wide % lanes else 0), by_row * copy),
+        PACKED: (packed * rows, 1.2 * packed + 3.5 * (runs + pieces(positions, vectors * lanes))),
+        TURNED: (_TURNED_COST * turned, 1.5 * _TURNED_COST * positions),
+    }
+    if problem.pointwise and count == 1:
+        costs = {WHOLE: (packed * rows, packed * copy), **costs}
+    return costs
+
+
+def _cut(
+    problem: Problem,
+    lines: tuple[Line, Line, Line],
+    channels: int,
+    itemsize: int,
+    vectors: int,
+    lanes: int,
+    packing: bool,
+    positions: int,
+) -> Cut:
+    unit = vectors * lanes
+    count, block = block_of(lines, problem.images, channels, itemsize, positions, unit)
+    if problem.pointwise and not (lines[2].out < positions and problem.images > 1):
+        block = (1, 1, even(lines[2].out, 4 * positions, unit))
+        count = 1
+    whole_row = block[2] + lines[2].reach
+    row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
+    modes = _modes(problem, lines, count, block, row, vectors, lanes, packing)
+    mode = min(modes, key=lambda mode: sum(modes[mode]))
+    if mode not in (WHOLE, GRID):
+        row = whole_row
+    rows = count * math.prod((n + line.reach) * len(line.phases) for line, n in zip(lines[:2], block[:2], strict=True))
+    copied = _COPIED * rows * len(lines[2].phases) * (pieces(row, lanes) + _ROW_COPIED) if mode != WHOLE else 0
+    product, copied_tiles = modes[mode]
+    if lines[2].spread and not packing:
+        product *= _SPREAD_COST
+    return Cut(lines, count, block, row, mode, packing, product, copied_tiles, copied * problem.channels)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A cut, and what of rows and k is taken at a time."""
+
+    cut: Cut
+    block_rows: int
+    block_channels: int
+    block_k: int
+    #: Whether threads share packed weights: where each has several blocks.
+    shared: bool
+
+
+def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Parts:
+    """The cheapest for the thread that has most to do; `tile` is rows, vectors and lanes of a tile."""
+    tile_rows, vectors, lanes = tile
+    unit = vectors * lanes
+    lines = flat(problem.lines) if problem.pointwise else problem.lines
+    taps = math.prod(line.taps for line in lines)
+    k = problem.channels * taps
+    ways = [lines]
+    if lines[2].taps > 1 and math.prod(line.out for line in lines) > lines[2].out:
+        ways.append((*lines[:2], replace(lines[2], spread=True)))
+    # Results that lie apart are added to one by one, so less often.
+    stretch = (_STRETCH if unit * itemsize > _WIDE else _SHORT_STRETCH) * (1 if lines[2].jump == 1 else 2)
+    block_channels = even(problem.channels, max(1, round(stretch / taps)))
+    near = stretch * unit * itemsize <= _NEAR_BYTES
+    sharing = _SHARED_BLOCKS * threads * problem.groups
+
+    def most(cut: Cut, split: int) -> float:
+        """What the thread with most to do has to do, where rows are split."""
+        blocks = cut.blocks(problem)
+        items = pieces(blocks * split, threads)
+        packed = problem.rows / split * min(items, problem.groups if blocks >= sharing else items)
+        work = items * ((cut.product / split + cut.copied) * k + cut.filled) + packed * k * _PACKED_COST
+        return work if split == 1 else _SPLIT_COST * work
+
+    candidates: list[tuple[float, int, Cut, int]] = []
+    for split in sorted({1, min(threads, pieces(problem.rows, tile_rows))}):
+        packing = near and problem.rows >= _PACKING_ROWS * tile_rows * split
+        for part, way in itertools.product(_POSITION_PARTS, ways):
+            positions = round(_POSITIONS * part)
+            cut = _cut(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
+            candidates.append((most(cut, split), len(candidates), cut, split))
+    _, _, cut, split = min(candidates)
+    block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
+    # Whole channels, where that is not much more than a stretch.
+    most_k = min(round(1.25 * stretch), max(_LEAST_STRETCH, PANEL_BYTES // (block_rows * itemsize)))
+    block_k = even(block_channels * taps, most_k)
+    shared = cut.blocks(problem) >= sharing and cut.mode != TURNED
+    return Parts(cut, block_rows, block_channels, block_k, shared)

@@ -1,0 +1,86 @@
+"""Every way in which `implicit` makes tiles, whatever the cost model would take, and weights that threads share."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import forget_geometries
+from test_conv import close
+
+import fastconv
+from fastconv import conv_backward, conv_forward, conv_geometry
+
+implicit, cuts = sys.modules["fastconv.algorithms.implicit"], sys.modules["fastconv.algorithms._cuts"]
+
+WAYS = {"whole": cuts.WHOLE, "grid": cuts.GRID, "rows": cuts.ROWS, "packed": cuts.PACKED, "turned": cuts.TURNED}
+
+#: x, w and options: rows shorter and longer than tiles, strides, three axes, a pointwise layer, and one short of a tile.
+LAYERS = {
+    "2d": ((3, 5, 23, 25), (33, 5, 3, 3), {"pad": 1}),
+    "2d_stride": ((2, 7, 23, 40), (30, 7, 5, 3), {"stride": 2, "pad": (2, 1)}),
+    "2d_groups": ((5, 6, 9, 7), (52, 3, 2, 3), {"groups": 2, "dilation": (1, 2)}),
+    "3d": ((2, 3, 5, 9, 11), (25, 3, 2, 3, 3), {"pad": 1}),
+    "1d": ((2, 40, 130), (27, 40, 7), {"pad": 3}),
+    "pointwise": ((5, 180, 7, 8), (49, 180, 1, 1), {}),
+    "few": ((1, 4, 4, 5), (26, 4, 3, 3), {"pad": 1}),
+}
+
+
+def arrays(x_shape, w_shape, dtype, rng):
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
+    return x, w, b
+
+
+def agree(x, w, b, options, dtype):
+    """Forward and all gradients with those of the textbook in float64."""
+    exact, exact_cache = conv_forward(*(a.astype(np.float64) for a in (x, w, b)), options, algorithm="im2col")
+    out, cache = conv_forward(x, w, b, options, algorithm="implicit")
+    close(out, exact, dtype)
+    for actual, wanted in zip(
+        conv_backward(exact.astype(dtype), cache), conv_backward(exact, exact_cache), strict=True
+    ):
+        close(actual, wanted, dtype)
+    return out
+
+
+@pytest.fixture
+def fresh():
+    """Plans are made anew, and not kept."""
+    forget_geometries()
+    yield
+    forget_geometries()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("packing", [False, True], ids=["where they lie", "side by side"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_way_of_making_tiles(layer, way, packing, dtype, isa, fresh, monkeypatch, rng):
+    taken, modes = [], cuts._modes
+
+    def only(*arguments):
+        found = modes(*arguments)
+        taken.extend({WAYS[way]} & set(found))
+        return {WAYS[way]: found[WAYS[way]]} if WAYS[way] in found else found
+
+    monkeypatch.setattr(cuts, "_modes", only)
+    monkeypatch.setattr(cuts, "_PACKING_ROWS", 0 if packing else 1 << 30)
+    monkeypatch.setattr(cuts, "_NEAR_BYTES", 1 << 30)
+    x_shape, w_shape, options = LAYERS[layer]
+    agree(*arrays(x_shape, w_shape, dtype, rng), options, dtype)
+    assert taken or way == "whole"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_share_packed_weights(threads, dtype, isa, fresh, rng):
+    """They are there once, and what a thread packs while another does too is the same."""
+    x, w, b = arrays((12, 50, 20, 25), (64, 50, 3, 3), dtype, rng)
+    options = {"pad": 1}
+    with fastconv.threads(threads):
+        out = agree(x, w, b, options, dtype)
+        geometry = conv_geometry(x.shape, w.shape, pad=1)
+        (plan,) = implicit._plans("forward", geometry, np.dtype(dtype), threads)
+        assert plan.shared > w.size
+        for _ in range(20):
+            assert np.array_equal(conv_forward(x, w, b, options, algorithm="implicit")[0], out)

@@ -165,6 +165,8 @@ def output(
 
 #: A workspace up to this size is kept for the next call of the same thread.
 _KEPT_BYTES = 1 << 25
+#: Bytes of a cache line, at one of which it starts.
+_LINE = 64
 _kept = threading.local()
 
 
@@ -184,9 +186,11 @@ class workspace:
         # The same layer again, as often as not.
         if array is None or array.shape != shape or array.dtype is not dtype:
             nbytes = check_bytes(what, shape, dtype)
-            if buffer is None or buffer.nbytes < nbytes:
-                buffer = np.empty(nbytes, np.uint8)
-            array = np.ndarray(shape, dtype, buffer)
+            if buffer is None or buffer.nbytes < nbytes + _LINE:
+                buffer = np.empty(nbytes + _LINE, np.uint8)
+            # NumPy starts 16 bytes into a line, where every other vector would be in two.
+            start = -buffer.__array_interface__["data"][0] % _LINE
+            array = np.ndarray(shape, dtype, buffer, start)
         self._buffer: np.ndarray = buffer
         self._array: np.ndarray = array
 
@@ -194,7 +198,7 @@ class workspace:
         return self._array
 
     def __exit__(self, *_: object) -> None:
-        if self._buffer.nbytes <= _KEPT_BYTES:
+        if self._buffer.nbytes <= _KEPT_BYTES + _LINE:
             _kept.memory = self._buffer, self._array
 
 

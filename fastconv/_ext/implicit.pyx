@@ -20,6 +20,7 @@ from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_peek, fc_share, fc_swap
 
 cdef enum:
     MOST_LANES = 64   # of a tile, in any instruction set
+    MOST_TILES = 16   # fastconv.algorithms._cuts knows it
     FEW_POSITIONS = 64
 
 
@@ -53,8 +54,9 @@ cdef struct Sizes:
     Py_ssize_t image_pitch
     Py_ssize_t mode
     Py_ssize_t dense          # of the weights: Dense
-    Py_ssize_t block_channels # of the source that are in the block at a time
+    Py_ssize_t block_channels  # of the source that are in the block at a time
     Py_ssize_t packing        # of tiles' rows, side by side
+    Py_ssize_t tiles          # multiplied by a row of weights before the next
     Py_ssize_t panel_pitch    # of packed weights, from a panel to the next
     Py_ssize_t panels         # that threads share, behind their own workspaces; or none
     Py_ssize_t panel_at       # of a thread's workspace: weights
@@ -67,8 +69,8 @@ cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
     s.rows, s.row_step, s.block_rows = table[3], table[4], table[5]
     s.channels, s.channel_step, s.taps, s.block_k = table[6], table[7], table[8], table[9]
     s.channel_pitch, s.image_pitch, s.mode, s.dense = table[10], table[11], table[12], table[13]
-    s.block_channels, s.packing = table[14], table[15]
-    s.panel_pitch, s.panels, s.panel_at, s.positions_at = table[16], table[17], table[18], table[19]
+    s.block_channels, s.packing, s.tiles = table[14], table[15], table[16]
+    s.panel_pitch, s.panels, s.panel_at, s.positions_at = table[17], table[18], table[19], table[20]
     return s
 
 
@@ -286,7 +288,7 @@ cdef struct Product:
     Sizes sizes
     Side[3] sides
     Kernels kernel
-    fc_tile_t[2][2] tiles   # of weights as they lie; and with positions that are packed
+    fc_tile_t[2][2] tiles   # [weights as they lie, not in panels][positions in a panel, not as they lie]
 
 
 cdef class Multiply:
@@ -308,6 +310,7 @@ cdef class Multiply:
         p.at, p.tap_of = numbers_of(at), numbers_of(tap_of)
         p.space_pitch = space_pitch
         p.sizes = read_sizes(numbers_of(sizes))
+        fc_check(0 < p.sizes.tiles <= MOST_TILES)
         read_sides(p.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         p.kernel = kernels(dtype, isa)
         p.tiles[0][0], p.tiles[0][1] = fc_tile_listed_table[dtype][isa], fc_tile_table[dtype][isa]
@@ -322,7 +325,10 @@ cdef class Multiply:
         self._results = p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions
 
     def run(self, source, w, bias, result, space, words):
-        """All arrays are of the dtype; `space` is the threads' own, and the panels they share. `bias` may be None, and so may `words` where nobody helps."""
+        """All arrays are of the dtype; `space` is the threads' own, and the panels they share.
+
+        `bias` may be None, and so may `words` where nobody helps.
+        """
         cdef Product p = self._product
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4, shared
         cdef Py_ssize_t[FC_WORDS] own
@@ -408,6 +414,72 @@ cdef const floating* packed_weights(
     return own
 
 
+# Weights of an item at a stretch of k, and what their products are for.
+cdef struct Factors:
+    const void* a            # in panels; or as they lie, rows `step` apart
+    Py_ssize_t step
+    bint direct
+    Py_ssize_t n
+    Py_ssize_t rows
+    int tile_rows
+    const void* bias
+    void* to
+    Py_ssize_t positions     # from a row of the result to the next
+    bint add
+
+
+# A tile whose results all lie together: where they go, and where its rows lie.
+cdef struct Spot:
+    int vectors
+    Py_ssize_t target
+    const void* b
+    const Py_ssize_t* rows_of_b
+    fc_tile_t product
+
+
+cdef void multiply_spots(const Factors* f, const Spot* spots, Py_ssize_t count, floating* dtype) noexcept nogil:
+    """Rows of weights one after the other for neighbouring tiles: a row's results are written side by side.
+
+    Tile by tile they would go to as many places as there are rows, which share cache sets, and lines would be written
+    half and fetched again: where k is short that takes longer than to multiply.
+    """
+    cdef Py_ssize_t row = 0, rows, i, step
+    cdef const floating* panels = <const floating*> f.a
+    cdef const floating* bias = NULL
+    while row < f.rows:
+        rows = min(<Py_ssize_t> f.tile_rows, f.rows - row)
+        step = f.step if f.direct else rows
+        if f.bias is not NULL:
+            bias = <const floating*> f.bias + row
+        for i in range(count):
+            spots[i].product(
+                <int> rows, spots[i].vectors, f.n, panels, step, spots[i].b, spots[i].rows_of_b,
+                <floating*> f.to + row * f.positions + spots[i].target, f.positions, bias, f.add,
+            )
+        panels = panels + rows * (f.step if f.direct else f.n)
+        row += rows
+
+
+cdef void multiply_loose(
+    const Factors* f, const Spot* spot, floating* spill, const Tile* tile, Py_ssize_t jump, const Kernels* kernel
+) noexcept nogil:
+    """A tile whose results lie apart, by way of `spill`."""
+    cdef Factors part = f[0]
+    cdef Py_ssize_t row = 0, width = spot.vectors * kernel.lanes
+    cdef Spot spilled = spot[0]
+    spilled.target = 0
+    part.to, part.positions, part.add = spill, width, False
+    while row < f.rows:
+        part.rows = min(<Py_ssize_t> f.tile_rows, f.rows - row)
+        part.a = <const floating*> f.a + row * (f.step if f.direct else f.n)
+        if f.bias is not NULL:
+            part.bias = <const floating*> f.bias + row
+        multiply_spots(&part, &spilled, 1, spill)
+        kernel.scatter(<floating*> f.to + row * f.positions, f.positions, jump, spill, width, part.rows,
+                       tile.target, tile.targets, f.add)
+        row += part.rows
+
+
 cdef void multiply(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
@@ -417,34 +489,30 @@ cdef void multiply(
     cdef const Kernels* kernel = &p.kernel
     cdef const Py_ssize_t* at = p.at
     cdef Py_ssize_t k = s.channels * s.taps, begin = channel * s.taps, end = (channel + channels) * s.taps
-    cdef Py_ssize_t k0, n, row, rows, positions = p.positions
-    cdef Py_ssize_t first_row = item.group * s.rows + item.row
-    cdef Py_ssize_t image_step = s.groups * s.rows * positions, width, length, stretch, position
-    cdef const floating* factors = <const floating*> p.w + item.group * p.group_step + item.row * s.row_step
-    cdef const floating* panel
-    cdef const floating* panels
-    cdef floating* packed = space + s.positions_at
-    cdef floating* spill = packed + (s.block_k + 1) * kernel.vectors * kernel.lanes
-    cdef const floating* a
-    cdef const floating* b
-    cdef const floating* bias
-    cdef Py_ssize_t step
-    cdef fc_tile_t product
-    cdef const Py_ssize_t* rows_of_b
+    cdef Py_ssize_t k0, n, width, length, stretch, position, count = 0
+    cdef Py_ssize_t first_row = item.group * s.rows + item.row, image_step = s.groups * s.rows * p.positions
+    cdef const floating* weights = <const floating*> p.w + item.group * p.group_step + item.row * s.row_step
+    cdef floating* packed
+    cdef floating* spill = (
+        space + s.positions_at + (s.tiles * s.block_k + 1) * kernel.vectors * kernel.lanes
+    )
     cdef const floating* base = space
-    cdef floating* to = <floating*> p.result + first_row * positions
+    cdef Factors factors
     cdef Stretches st = stretches(item, s, sides)
     cdef Tile tile
+    cdef Spot[MOST_TILES] spots
+    cdef Spot* spot
     cdef Py_ssize_t behind = (
         (((s.images - item.block.image) * s.groups - item.group) * s.channels - channel - channels) * p.volume
     )
     cdef bint near_end, gathered
+    cdef fc_run run
     # Packing weights reads and writes each once more: not worth it for a few tiles.
-    cdef bint direct = (
+    factors.direct = (
         s.dense == DENSE_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
     )
-    # Rows that lie evenly take fewer instructions; many rows of the result pay for putting them so.
-    cdef fc_run run
+    factors.step, factors.rows, factors.tile_rows = s.row_step, item.rows, kernel.rows
+    factors.to, factors.positions = <floating*> p.result + first_row * p.positions, p.positions
     if s.mode == WHOLE:
         base = (
             <const floating*> p.source + (item.block.image * s.groups + item.group) * s.channels * p.volume
@@ -453,8 +521,12 @@ cdef void multiply(
     k0 = begin
     while k0 < end:
         n = min(s.block_k, end - k0)
-        if not direct:
-            panel = packed_weights(space + s.panel_at, factors, p, item, k0, n)
+        factors.n, factors.add, factors.bias = n, k0 > 0, NULL
+        if p.bias is not NULL and k0 + n == k:
+            factors.bias = <const floating*> p.bias + first_row
+        factors.a = weights + k0
+        if not factors.direct:
+            factors.a = packed_weights(space + s.panel_at, weights, p, item, k0, n)
         for stretch in range(st.count):
             position = 0
             while position < st.length:
@@ -462,37 +534,31 @@ cdef void multiply(
                 tile.vectors = next_vectors((length + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
                 width = tile.vectors * kernel.lanes
                 place_tile(&tile, stretch, position, width, &st, item, s, sides, image_step)
+                spot = &spots[count]
+                packed = space + s.positions_at + count * s.block_k * kernel.vectors * kernel.lanes
                 # A tile may read past its channels as long as there are others behind them.
                 near_end = s.mode == WHOLE and behind < width - length
+                gathered = s.mode == PACKED or near_end or s.packing
                 if s.mode == PACKED or near_end:
                     kernel.gather(packed, width, base, &at[k0 - begin], n, tile.source, tile.sources, not near_end)
-                elif s.packing:
+                elif gathered:
                     run.at, run.lane, run.n = tile.base, 0, width
                     kernel.gather(packed, width, base, &at[k0 - begin], n, &run, 1, True)
-                gathered = s.mode == PACKED or near_end or s.packing
-                b, rows_of_b = base + tile.base, &at[k0 - begin]
+                spot.b, spot.rows_of_b = base + tile.base, &at[k0 - begin]
                 if gathered:
-                    b, rows_of_b = packed, NULL
-                product = p.tiles[direct][gathered]
-                panels, row = panel, 0
-                while row < item.rows:
-                    rows = min(<Py_ssize_t> kernel.rows, item.rows - row)
-                    bias = NULL
-                    if p.bias is not NULL and k0 + n == k:
-                        bias = <const floating*> p.bias + first_row + row
-                    a, step = panels, rows
-                    if direct:
-                        a, step = factors + row * s.row_step + k0, s.row_step
-                    if tile.whole:
-                        product(<int> rows, tile.vectors, n, a, step, b, rows_of_b,
-                                to + row * positions + tile.target[0].at, positions, bias, k0 > 0)
-                    else:
-                        product(<int> rows, tile.vectors, n, a, step, b, rows_of_b, spill, width, bias, 0)
-                        kernel.scatter(to + row * positions, positions, sides[2].jump, spill, width, rows,
-                                       tile.target, tile.targets, k0 > 0)
-                    panels = panels + rows * n
-                    row += rows
+                    spot.b, spot.rows_of_b = packed, NULL
+                spot.vectors, spot.product = tile.vectors, p.tiles[factors.direct][gathered]
+                if tile.whole:
+                    spot.target = tile.target[0].at
+                    count += 1
+                else:
+                    multiply_loose(&factors, spot, spill, &tile, sides[2].jump, kernel)
+                if count == s.tiles:
+                    multiply_spots(&factors, spots, count, spill)
+                    count = 0
                 position += width
+        multiply_spots(&factors, spots, count, spill)
+        count = 0
         k0 += n
 
 

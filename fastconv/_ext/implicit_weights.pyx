@@ -6,7 +6,9 @@ work is cut, and every table below, is fastconv.algorithms.implicit's.
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
-from fastconv._ext.kernels cimport Kernels, fc_run, fc_tile_listed_table, fc_tile_t, fc_tile_table, kernels, next_vectors
+from fastconv._ext.kernels cimport (
+    Kernels, fc_run, fc_tile_listed_table, fc_tile_t, fc_tile_table, kernels, next_vectors,
+)
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share
@@ -241,7 +243,7 @@ cdef void contract(
             rows = min(<Py_ssize_t> kernel.rows, s.filters - row)
             if here == width:
                 tile(<int> rows, vectors, n, panel, rows, packed, lists, result + row * row_step + column,
-                            row_step, NULL, add)
+                     row_step, NULL, add)
             else:
                 tile(<int> rows, vectors, n, panel, rows, packed, lists, spill, width, NULL, 0)
                 run.at, run.lane, run.n = 0, 0, here

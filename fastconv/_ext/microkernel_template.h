@@ -8,7 +8,7 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
 }
 
 /* Products are summed this many at a time, and the sums then added up: rounding errors stay small. */
-#define FC_SUMMED 80
+#define FC_SUMMED 100
 /* Of k in a turn of the loop. */
 #define FC_TURN 4
 

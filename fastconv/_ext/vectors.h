@@ -39,8 +39,8 @@ typedef FC_T FC_N(fc_tu);
 #define FC_TILE_VECTORS 2
 #endif
 
-/* sum += a * b. Left to choose, compilers put sums of unrolled loops into registers that factors were in, and run out
- * of registers. */
+/* v = s in every lane, and sum += a * b. Left to choose, compilers put sums of unrolled loops into registers that
+ * factors were in, broadcast ahead of time, and run out of registers. */
 #undef FC_BROADCAST
 #undef FC_MULTIPLY_ADD
 #if FC_FUSED && FC_BYTES == 4

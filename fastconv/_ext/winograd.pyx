@@ -227,9 +227,9 @@ def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[:, ::1] starts, const Py_ssize_t[::1] planes,
-    const Py_ssize_t[::1] lines, floating[:, ::1] space, int isa, Py_ssize_t[::1] words,
+    floating[:, ::1] space, int isa, Py_ssize_t[::1] words,
 ):
-    """result = w * source + bias; `planes` are the channels of the source, `lines` the rows of u by width."""
+    """result = w * source + bias; `planes` are the channels of the source."""
     cdef Call call
     with nogil:
         read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, &words[0])
@@ -239,7 +239,7 @@ def product(
         call.bias = NULL
         if bias.shape[0]:
             call.bias = <const void*> &bias[0]
-        call.starts, call.planes, call.lines = &starts[0, 0], &planes[0], &lines[0]
+        call.starts, call.planes = &starts[0, 0], &planes[0]
         call.space, call.space_pitch, call.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
         call.group_step = w.shape[0] // call.sizes.groups
         call.items = pieces(call.sizes.rows, call.sizes.block_rows) * call.sizes.groups * call.blocks

@@ -109,7 +109,6 @@ cdef struct Call:
     Py_ssize_t part_pitch
     const Py_ssize_t* planes
     const Py_ssize_t* filter_planes
-    const Py_ssize_t* lines
     const Py_ssize_t* offsets   # of the subkernels, three each
     const Py_ssize_t* taps      # which tap of the kernel each of a subkernel's is, -1 where none; phase by phase
     const Py_ssize_t* starts    # result cell of output 0, three for each phase; negative where it has none

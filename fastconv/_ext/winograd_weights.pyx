@@ -99,9 +99,9 @@ def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
-    const Py_ssize_t[::1] lines, floating[:, ::1] space, int isa, Py_ssize_t[::1] words,
+    floating[:, ::1] space, int isa, Py_ssize_t[::1] words,
 ):
-    """result[part] = the gradient of w, of every `parts`-th block; `lines` are the tiles of v."""
+    """result[part] = the gradient of w, of every `parts`-th block."""
     cdef Call call
     cdef const Sizes* s = &call.sizes
     with nogil:
@@ -109,7 +109,7 @@ def weights(
         call.tile = fc_tile_apart_table[0 if floating is float else 1][isa]
         call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
         call.part_pitch = result.shape[1]
-        call.planes, call.filter_planes, call.lines = &planes[0], &filter_planes[0], &lines[0]
+        call.planes, call.filter_planes = &planes[0], &filter_planes[0]
         call.space, call.space_pitch, call.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
         call.items = s.parts * s.groups * pieces(s.rows, s.block_rows) * pieces(s.channels, s.block_channels)
         if floating is float:

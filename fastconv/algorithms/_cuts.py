@@ -14,9 +14,11 @@ WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 #: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
 _BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
 #: Of k at a time, between which results are stored: of tiles of more bytes than `_WIDE`, of others, and at least.
-_STRETCH, _SHORT_STRETCH, _LEAST_STRETCH, _WIDE = 240, 160, 64, 128
+_STRETCH, _SHORT_STRETCH, _LEAST_STRETCH, _WIDE = 240, 180, 64, 128
 #: Rows of a tile are put side by side for so many tiles of rows, where that panel stays in the first-level cache.
 _PACKING_ROWS, _NEAR_BYTES = 6, 20000
+#: Tiles at a time: the kernel has no place for more.
+_MOST_TILES = 16
 #: Positions that make packing the weights cheap beside multiplying by them.
 _POSITIONS = 480
 #: Blocks are some parts smaller where that shares them out evenly.
@@ -182,6 +184,8 @@ class Parts:
     block_rows: int
     block_channels: int
     block_k: int
+    #: Multiplied by a row of weights before the next: as many as stay in the first-level cache.
+    tiles: int
     #: Whether threads share packed weights: where each has several blocks.
     shared: bool
 
@@ -223,4 +227,5 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
     most_k = min(round(1.25 * stretch), max(_LEAST_STRETCH, PANEL_BYTES // (block_rows * itemsize)))
     block_k = even(block_channels * taps, most_k)
     shared = cut.blocks(problem) >= sharing and cut.mode != TURNED
-    return Parts(cut, block_rows, block_channels, block_k, shared)
+    tiles = max(1, min(_MOST_TILES, _NEAR_BYTES // (block_k * unit * itemsize)))
+    return Parts(cut, block_rows, block_channels, block_k, tiles, shared)

@@ -253,7 +253,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         )
         if (panels * panel_pitch + (gather.size if gather else 0)) * itemsize > _SHARED_BYTES:
             panels = 0
-    positions = (block_k + 1) * unit + tile_rows * unit
+    positions = (parts.tiles * block_k + 1) * unit + tile_rows * unit
     if mode == TURNED:
         positions = (count * math.prod(block) + tile_rows) * block_k + (2 * tile_rows + 1) * unit + 2 * _MOST_LANES
     sizes = [
@@ -273,6 +273,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         dense,
         block_channels,
         cut.packing,
+        parts.tiles,
         panel_pitch,
         panels,
         panel_at,

@@ -287,7 +287,6 @@ def _product_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
         *(kept, 1, chunk, cell, all_rows, zero_at, v_at, u_at, m_at, g_at, bias_at),
         *(v_step, 0, 0, v_pitch, u_pitch, m_pitch),
     ]
-    lines = np.concatenate([np.arange(k) * (n * lanes) for n in range(1, vectors + 1)])
     items = blocks * pieces(problem.rows, block_rows)
     weighings = min(threads, items) if kept else items
     work = {
@@ -304,7 +303,6 @@ def _product_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
             problem.tap_of(),
             problem.starts(),
             _planes(problem.channels, (side.size for side in problem.sides)),
-            lines.astype(np.intp),
         ),
         space=line_up(bias_at + pass_rows + unit),
         items=items,
@@ -362,7 +360,6 @@ def _weights_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
             problem.tap_of(),
             _planes(block_channels, (side.size for side in problem.sides)),
             _planes(block_rows, (side.whole for side in problem.sides)),
-            np.arange(tiles, dtype=np.intp) * v_step,
         ),
         space=end,
         items=items * parts,

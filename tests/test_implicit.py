@@ -14,7 +14,7 @@ implicit, cuts = sys.modules["fastconv.algorithms.implicit"], sys.modules["fastc
 
 WAYS = {"whole": cuts.WHOLE, "grid": cuts.GRID, "rows": cuts.ROWS, "packed": cuts.PACKED, "turned": cuts.TURNED}
 
-#: x, w and options: rows shorter and longer than tiles, strides, three axes, a pointwise layer, and one short of a tile.
+#: x, w and options: rows shorter and longer than tiles, strides, three axes, pointwise layers, and one short of a tile.
 LAYERS = {
     "2d": ((3, 5, 23, 25), (33, 5, 3, 3), {"pad": 1}),
     "2d_stride": ((2, 7, 23, 40), (30, 7, 5, 3), {"stride": 2, "pad": (2, 1)}),
@@ -22,6 +22,7 @@ LAYERS = {
     "3d": ((2, 3, 5, 9, 11), (25, 3, 2, 3, 3), {"pad": 1}),
     "1d": ((2, 40, 130), (27, 40, 7), {"pad": 3}),
     "pointwise": ((5, 180, 7, 8), (49, 180, 1, 1), {}),
+    "pointwise_large": ((2, 180, 23, 25), (49, 180, 1, 1), {}),
     "few": ((1, 4, 4, 5), (26, 4, 3, 3), {"pad": 1}),
 }
 
@@ -52,35 +53,38 @@ def fresh():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
-@pytest.mark.parametrize("packing", [False, True], ids=["where they lie", "side by side"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("layer", LAYERS)
-def test_every_way_of_making_tiles(layer, way, packing, dtype, isa, fresh, monkeypatch, rng):
-    taken, modes = [], cuts._modes
-
-    def only(*arguments):
-        found = modes(*arguments)
-        taken.extend({WAYS[way]} & set(found))
-        return {WAYS[way]: found[WAYS[way]]} if WAYS[way] in found else found
-
-    monkeypatch.setattr(cuts, "_modes", only)
+@pytest.mark.parametrize(
+    ("packing", "tiles"), [(False, 3), (True, 1), (True, 16)], ids=["where they lie", "side by side", "many"]
+)
+@pytest.mark.parametrize(
+    ("layer", "way"), [(layer, way) for layer in LAYERS for way in WAYS if way != "whole" or layer == "pointwise_large"]
+)
+def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh, monkeypatch, rng):
+    modes = cuts._modes
+    monkeypatch.setattr(cuts, "_modes", lambda *arguments: {WAYS[way]: modes(*arguments)[WAYS[way]]})
+    monkeypatch.setattr(cuts, "_MOST_TILES", tiles)
     monkeypatch.setattr(cuts, "_PACKING_ROWS", 0 if packing else 1 << 30)
     monkeypatch.setattr(cuts, "_NEAR_BYTES", 1 << 30)
     x_shape, w_shape, options = LAYERS[layer]
     agree(*arrays(x_shape, w_shape, dtype, rng), options, dtype)
-    assert taken or way == "whole"
+    kept = vars(conv_geometry(x_shape, w_shape, **options))["_implicit"]
+    products = [plan for (op, *_), plans in kept.items() if op != "backward_weights" for plan in plans]
+    assert {op for op, *_ in kept} == {"forward", "backward_data", "backward_weights"}
+    assert {int(plan.tables[2][12]) for plan in products} == {WAYS[way]}
+    assert {int(plan.tables[2][16]) for plan in products} == {tiles}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_share_packed_weights(threads, dtype, isa, fresh, rng):
-    """They are there once, and what a thread packs while another does too is the same."""
-    x, w, b = arrays((12, 50, 20, 25), (64, 50, 3, 3), dtype, rng)
-    options = {"pad": 1}
+def test_threads_share_packed_weights(threads, groups, dtype, isa, fresh, rng):
+    """They are there once, packed anew by every call, and what a thread packs while another does too is the same."""
+    x, w, b = arrays((12, 50, 20, 25), (64, 50 // groups, 3, 3), dtype, rng)
+    options = {"pad": 1, "groups": groups}
     with fastconv.threads(threads):
         out = agree(x, w, b, options, dtype)
-        geometry = conv_geometry(x.shape, w.shape, pad=1)
+        geometry = conv_geometry(x.shape, w.shape, **options)
         (plan,) = implicit._plans("forward", geometry, np.dtype(dtype), threads)
         assert plan.shared > w.size
-        for _ in range(20):
-            assert np.array_equal(conv_forward(x, w, b, options, algorithm="implicit")[0], out)
+        for sign in (-1, 1) * 10:
+            assert np.array_equal(conv_forward(x, sign * w, sign * b, options, algorithm="implicit")[0], sign * out)

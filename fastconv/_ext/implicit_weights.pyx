@@ -34,7 +34,6 @@ cdef struct WeightSizes:
     Py_ssize_t positions_at
     Py_ssize_t spill_at
     Py_ssize_t lists_at       # a list of positions, as integers
-    Py_ssize_t most           # positions of a block, those between rows counted
 
 
 cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -42,7 +41,7 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogi
     s.images, s.block_images, s.groups, s.filters = table[0], table[1], table[2], table[3]
     s.channels, s.block_channels, s.taps = table[4], table[5], table[6]
     s.channel_pitch, s.image_pitch, s.parts = table[7], table[8], table[9]
-    s.panel_at, s.positions_at, s.spill_at, s.lists_at, s.most = table[10], table[11], table[12], table[13], table[14]
+    s.panel_at, s.positions_at, s.spill_at, s.lists_at = table[10], table[11], table[12], table[13]
     return s
 
 

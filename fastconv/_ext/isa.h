@@ -5,8 +5,9 @@
  *     #include "isa.h"
  *
  * Inside a template FC_T is the element, FC_VL the lanes of a vector, FC_V the
- * vector type, FC_REGISTERS how many of them the machine has, and FC_N(name)
- * the name of this copy. Tables made by FC_TABLE hold one copy of each, in
+ * vector type, FC_REGISTERS how many of them the machine has, FC_FUSED whether
+ * it multiplies and adds in one instruction, and FC_N(name) the name of this
+ * copy. Tables made by FC_TABLE hold one copy of each, in
  * the order of fc_isas, first float, then double.
  *
  * Which copy runs is the caller's choice, made once: see fc_best_isa.

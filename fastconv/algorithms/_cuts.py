@@ -15,9 +15,10 @@ WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 _BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
 #: Of k at a time, between which results are stored: of tiles of more bytes than `_WIDE`, of others, and at least.
 _STRETCH, _SHORT_STRETCH, _LEAST_STRETCH, _WIDE = 240, 180, 64, 128
-#: Rows of a tile are put side by side for so many tiles of rows, where that panel stays in the first-level cache.
+#: Rows of a tile are put side by side for so many tiles of rows, where that panel stays in the first-level cache: of it
+#: this much is for panels, or for the cells of tiles that are multiplied one after the other by the same weights.
 _PACKING_ROWS, _NEAR_BYTES = 6, 20000
-#: Tiles at a time: the kernel has no place for more.
+#: Such tiles: the kernel has no place for more.
 _MOST_TILES = 16
 #: Positions that make packing the weights cheap beside multiplying by them.
 _POSITIONS = 480
@@ -171,7 +172,7 @@ def _cut(
     rows = count * math.prod((n + line.reach) * len(line.phases) for line, n in zip(lines[:2], block[:2], strict=True))
     copied = _COPIED * rows * len(lines[2].phases) * (pieces(row, lanes) + _ROW_COPIED) if mode != WHOLE else 0
     product, copied_tiles = modes[mode]
-    if lines[2].spread and not packing:
+    if lines[2].spread and not packing and mode in (GRID, ROWS):
         product *= _SPREAD_COST
     return Cut(lines, count, block, row, mode, packing, product, copied_tiles, copied * problem.channels)
 
@@ -204,18 +205,21 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
     stretch = (_STRETCH if unit * itemsize > _WIDE else _SHORT_STRETCH) * (1 if lines[2].jump == 1 else 2)
     block_channels = even(problem.channels, max(1, round(stretch / taps)))
     near = stretch * unit * itemsize <= _NEAR_BYTES
-    sharing = _SHARED_BLOCKS * threads * problem.groups
+
+    def shares(cut: Cut) -> bool:
+        return cut.mode != TURNED and cut.blocks(problem) >= _SHARED_BLOCKS * threads * problem.groups
 
     def most(cut: Cut, split: int) -> float:
         """What the thread with most to do has to do, where rows are split."""
         blocks = cut.blocks(problem)
         items = pieces(blocks * split, threads)
-        packed = problem.rows / split * min(items, problem.groups if blocks >= sharing else items)
+        packed = problem.rows / split * min(items, problem.groups if shares(cut) else items)
         work = items * ((cut.product / split + cut.copied) * k + cut.filled) + packed * k * _PACKED_COST
         return work if split == 1 else _SPLIT_COST * work
 
     candidates: list[tuple[float, int, Cut, int]] = []
-    for split in sorted({1, min(threads, pieces(problem.rows, tile_rows))}):
+    most_split = min(threads, pieces(problem.rows, tile_rows))
+    for split in sorted({1, most_split} | {n for n in range(2, most_split) if threads % n == 0}):
         packing = near and problem.rows >= _PACKING_ROWS * tile_rows * split
         for part, way in itertools.product(_POSITION_PARTS, ways):
             positions = round(_POSITIONS * part)
@@ -226,6 +230,5 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
     # Whole channels, where that is not much more than a stretch.
     most_k = min(round(1.25 * stretch), max(_LEAST_STRETCH, PANEL_BYTES // (block_rows * itemsize)))
     block_k = even(block_channels * taps, most_k)
-    shared = cut.blocks(problem) >= sharing and cut.mode != TURNED
     tiles = max(1, min(_MOST_TILES, _NEAR_BYTES // (block_k * unit * itemsize)))
-    return Parts(cut, block_rows, block_channels, block_k, tiles, shared)
+    return Parts(cut, block_rows, block_channels, block_k, tiles, shares(cut))

@@ -33,8 +33,8 @@ _SUMMED, _LEAST_SUMMED = 320, 128
 _MOST_LANES = 64
 #: Weights of a gradient by the image are put side by side first, where as many blocks use them, and they take no more.
 _GATHERED_BLOCKS, _GATHERED_BYTES = 3, 1 << 24
-#: Packed weights that threads share take no more than this.
-_SHARED_BYTES = 1 << 24
+#: Packed weights that threads share, and weights gathered before, take no more than this; with all blocks, than that.
+_SHARED_BYTES, _SPACE_BYTES = 1 << 24, 1 << 25
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
 
@@ -107,7 +107,7 @@ class Implicit(Algorithm):
     name = "implicit"
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """Per thread a padded block, packed weights and a panel; for dw, where it is small, one more dw each."""
+        """Per thread a padded block, weights and panels, for small dw one more of it; and weights that all share."""
         # There are no plans where no output meets the image.
         plans = _plans(op, geometry, dtype, threads)
         parts = max((plan.parts for plan in plans), default=0)
@@ -251,11 +251,13 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         panels = (
             problem.groups * split * pieces(problem.channels, block_channels) * pieces(block_channels * taps, block_k)
         )
-        if (panels * panel_pitch + (gather.size if gather else 0)) * itemsize > _SHARED_BYTES:
-            panels = 0
     positions = (parts.tiles * block_k + 1) * unit + tile_rows * unit
     if mode == TURNED:
         positions = (count * math.prod(block) + tile_rows) * block_k + (2 * tile_rows + 1) * unit + 2 * _MOST_LANES
+    space = line_up(positions_at + positions)
+    common = panels * panel_pitch + (gather.size if gather else 0)
+    if max(common * itemsize / _SHARED_BYTES, (common + threads * space) * itemsize / _SPACE_BYTES) > 1:
+        panels = 0
     sizes = [
         problem.images,
         count,
@@ -286,7 +288,6 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         at.astype(np.intp),
         tap_of.astype(np.intp),
     )
-    space = line_up(positions_at + positions)
     return Plan(
         _ext.Multiply(int(itemsize == 8), *tables, space, _isa.current),
         tables,
@@ -375,10 +376,9 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         positions_at,
         spill_at,
         lists_at,
-        length,
     ]
     tables = layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp)
-    space = line_up(lists_at + whole * np.dtype(np.intp).itemsize // itemsize)
+    space = line_up(lists_at + pieces(whole * np.dtype(np.intp).itemsize, itemsize))
     return Plan(
         _ext_weights.Contract(int(itemsize == 8), *tables, space, _isa.current),
         tables,

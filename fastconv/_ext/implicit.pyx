@@ -377,7 +377,7 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
                 fill(
                     space, <const floating*> p.source + (item.group * p.sizes.channels + channel) * p.volume, channels,
                     p.sizes.groups * p.sizes.channels * p.volume, p.sides, &item.block, p.sizes.channel_pitch,
-                    p.sizes.image_pitch, &p.kernel,
+                    p.sizes.image_pitch, &p.kernel, False,
                 )
             if p.sizes.mode == TURNED:
                 multiply_turned(p, &item, channel, channels, space)

@@ -221,6 +221,7 @@ cdef void contract(
         length = block.n[2]
     fill(
         space, source, channels, s.groups * s.channels * volume, sides, block, s.channel_pitch, s.image_pitch, kernel,
+        True,
     )
     n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel)
     while column < columns:

@@ -62,6 +62,13 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     const int turn = FC_TURN;
     ptrdiff_t left;
     int i, j;
+    /* Where results go is not in a cache, and no two rows of them are near each other; those of factors that lie apart,
+     * Winograd's, go to a workspace. */
+    FC_UNROLL
+    for (i = 0; i < rows && of_b != FC_APART; i++) {
+        FC_SOON(c + i * pitch);
+        FC_SOON(c + i * pitch + vectors * FC_VL - 1);
+    }
     do {
         left = part < k ? part : k;
         k -= left;
@@ -201,7 +208,8 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
     }
 }
 
-/* Rows of vectors, one behind the other. */
+/* Rows of vectors, one behind the other. What lies behind each is the next tile's, and each row's in a page of its own
+ * where planes are large: the machine does not fetch it by itself. */
 FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from,
                                 const ptrdiff_t *at, ptrdiff_t k)
 {
@@ -212,6 +220,8 @@ FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const F
         FC_UNROLL
         for (j = 0; j < vectors; j++)
             FC_N(fc_store)(to + j * FC_VL, FC_N(fc_load)(row + j * FC_VL));
+        FC_SOON(row + vectors * FC_VL);
+        FC_SOON(row + 2 * vectors * FC_VL - 1);
     }
 }
 
@@ -229,8 +239,10 @@ static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const
         from += runs->at;
         if (width == FC_TILE_VECTORS * FC_VL)
             FC_N(fc_rows_of)(FC_TILE_VECTORS, to, from, at, k);
+        else if (width == 2 * FC_VL)
+            FC_N(fc_rows_of)(2, to, from, at, k);
         else
-            FC_N(fc_rows_of)((int)(width / FC_VL), to, from, at, k);
+            FC_N(fc_rows_of)(1, to, from, at, k);
         return;
     }
     for (r = 0; r < count; r++)

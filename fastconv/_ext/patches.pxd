@@ -5,7 +5,7 @@
 # neighbouring cells at every tap, whatever the stride. Only phases that a tap meets are kept.
 
 from fastconv._ext.kernels cimport Kernels
-from fastconv._ext.runs cimport floating, zero_short
+from fastconv._ext.runs cimport fc_soon, floating, zero_short
 
 
 # One axis of a block, as patches.Patches.axes has it, and the phases behind it.
@@ -70,8 +70,12 @@ cdef inline Py_ssize_t last_cell(const Side* side, Py_ssize_t begin, Py_ssize_t 
 cdef inline void fill(
     floating* patch, const floating* source, Py_ssize_t channels, Py_ssize_t image_step,
     const Side* sides, const Block* block, Py_ssize_t channel_pitch, Py_ssize_t image_pitch, const Kernels* kernel,
+    bint far,
 ) noexcept nogil:
-    """`channels` planes of each image, from `source` on, which is image 0's first of them."""
+    """`channels` planes of each image, from `source` on, which is image 0's first of them.
+
+    Where they are `far`, in no cache, the next one's cells are asked for ahead: they may be in other pages.
+    """
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
     cdef const Side* w = &sides[2]
@@ -80,12 +84,18 @@ cdef inline void fill(
     # Rows may be shorter than what is read of them where the padding of one serves the next: see Patches.
     cdef Py_ssize_t written = min(wide, h.pitch), over = wide - written
     cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, top, end, at_d, at_h, at_w
+    cdef Py_ssize_t begin = max(block.begin[0] * d.stride - d.lo, 0), cells
     cdef bint filled
     cdef floating* row
     cdef const floating* image
+    begin = begin * h.size + max(block.begin[1] * h.stride - h.lo, 0)
+    begin = begin * w.size + max(block.begin[2] * w.stride - w.lo, 0)
+    cells = min((high - 1) * h.stride * w.size + wide * w.stride, volume - begin)
     for c in range(channels):
         for n in range(block.images):
             image = source + (block.image + n) * image_step + c * volume
+            if far and c + 1 < channels:
+                fc_soon(image + volume + begin, cells * <Py_ssize_t> sizeof(floating))
             for sd in range(d.slots):
                 for id_ in range(deep):
                     at_d = (block.begin[0] + id_) * d.stride + d.phase[sd] - d.lo

@@ -7,6 +7,7 @@ cdef extern from "runs.h" nogil:
     const bint FC_CHECKED
     void fc_check(bint condition) noexcept
     Py_ssize_t fc_draw(Py_ssize_t* counter, Py_ssize_t grain) noexcept
+    void fc_soon(const void* begin, Py_ssize_t nbytes) noexcept
     void fc_zero_bytes(char* dst, size_t bytes) noexcept
     void fc_copy_f32(float* dst, const float* src, Py_ssize_t n, Py_ssize_t stride) noexcept
     void fc_copy_f64(double* dst, const double* src, Py_ssize_t n, Py_ssize_t stride) noexcept

@@ -393,7 +393,8 @@ cdef void multiply(
         channel = i * s.block_channels
         here = min(s.block_channels, s.channels - channel)
         for c in range(here):
-            fill(patch, source + (channel + c) * t.volume, 1, image_step, t.sides, block, 0, s.patch_image, &t.kernel)
+            fill(patch, source + (channel + c) * t.volume, 1, image_step, t.sides, block, 0, s.patch_image, &t.kernel,
+                 False)
             if channel + c + 1 < s.channels:
                 send_for(t, source + (channel + c + 1) * t.volume, image_step, block)
             for k in range(s.copies):

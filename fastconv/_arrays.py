@@ -164,7 +164,7 @@ def output(
 
 
 #: A workspace up to this size is kept for the next call of the same thread.
-_KEPT_BYTES = 1 << 25
+KEPT_BYTES = 1 << 25
 #: Bytes of a cache line, at one of which it starts.
 _LINE = 64
 _kept = threading.local()
@@ -188,7 +188,7 @@ class workspace:
             nbytes = check_bytes(what, shape, dtype)
             if buffer is None or buffer.nbytes < nbytes + _LINE:
                 buffer = np.empty(nbytes + _LINE, np.uint8)
-            # NumPy starts 16 bytes into a line, where every other vector would be in two.
+            # NumPy's arrays may start 16 bytes into a line, where every other vector would be in two.
             start = -buffer.__array_interface__["data"][0] % _LINE
             array = np.ndarray(shape, dtype, buffer, start)
         self._buffer: np.ndarray = buffer
@@ -198,7 +198,7 @@ class workspace:
         return self._array
 
     def __exit__(self, *_: object) -> None:
-        if self._buffer.nbytes <= _KEPT_BYTES + _LINE:
+        if self._buffer.nbytes <= KEPT_BYTES + _LINE:
             _kept.memory = self._buffer, self._array
 
 

@@ -54,7 +54,7 @@ cdef struct Sizes:
     Py_ssize_t image_pitch
     Py_ssize_t mode
     Py_ssize_t dense          # of the weights: Dense
-    Py_ssize_t block_channels  # of the source that are in the block at a time
+    Py_ssize_t block_channels  # of the source, in the block at a time
     Py_ssize_t packing        # of tiles' rows, side by side
     Py_ssize_t tiles          # multiplied by a row of weights before the next
     Py_ssize_t panel_pitch    # of packed weights, from a panel to the next

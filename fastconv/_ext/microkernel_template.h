@@ -62,8 +62,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     const int turn = FC_TURN;
     ptrdiff_t left;
     int i, j;
-    /* Where results go is not in a cache, and no two rows of them are near each other; those of factors that lie apart,
-     * Winograd's, go to a workspace. */
+    /* Where results go is mostly not in a cache, and no two rows of them are near each other: the first and last line of
+     * each. Those of factors that lie apart, Winograd's, go to a workspace. */
     FC_UNROLL
     for (i = 0; i < rows && of_b != FC_APART; i++) {
         FC_SOON(c + i * pitch);
@@ -208,8 +208,8 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
     }
 }
 
-/* Rows of vectors, one behind the other. What lies behind each is the next tile's, and each row's in a page of its own
- * where planes are large: the machine does not fetch it by itself. */
+/* Rows of vectors, one behind the other. What lies behind each is the next tile's, of which the first and last line are
+ * asked for: where planes are large, rows are in pages of their own, and the machine does not fetch them by itself. */
 FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from,
                                 const ptrdiff_t *at, ptrdiff_t k)
 {

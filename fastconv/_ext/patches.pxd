@@ -8,6 +8,10 @@ from fastconv._ext.kernels cimport Kernels
 from fastconv._ext.runs cimport fc_soon, floating, zero_short
 
 
+cdef enum:
+    FAR_BYTES = 8192   # of a plane that is far are asked for at a time
+
+
 # One axis of a block, as patches.Patches.axes has it, and the phases behind it.
 cdef struct Side:
     Py_ssize_t size      # cells of the source
@@ -74,7 +78,7 @@ cdef inline void fill(
 ) noexcept nogil:
     """`channels` planes of each image, from `source` on, which is image 0's first of them.
 
-    Where they are `far`, in no cache, the next one's cells are asked for ahead: they may be in other pages.
+    Where they are `far`, in no cache, the first cells of the next one are asked for: they may be in other pages.
     """
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
@@ -91,10 +95,11 @@ cdef inline void fill(
     begin = begin * h.size + max(block.begin[1] * h.stride - h.lo, 0)
     begin = begin * w.size + max(block.begin[2] * w.stride - w.lo, 0)
     cells = min((high - 1) * h.stride * w.size + wide * w.stride, volume - begin)
+    cells = min(cells, FAR_BYTES // <Py_ssize_t> sizeof(floating))
     for c in range(channels):
         for n in range(block.images):
             image = source + (block.image + n) * image_step + c * volume
-            if far and c + 1 < channels:
+            if far and c + 1 < channels and cells > 0:
                 fc_soon(image + volume + begin, cells * <Py_ssize_t> sizeof(floating))
             for sd in range(d.slots):
                 for id_ in range(deep):

@@ -20,20 +20,20 @@
 #define FC_RESTRICT __restrict__
 #endif
 
-/* That a line of memory is read or written soon; where none is, nothing happens. */
+/* A line of memory is asked for that will be read or written soon, where no hardware can guess it; where there is no memory,
+ * nothing happens. */
 #if defined(__GNUC__)
 #define FC_SOON(p) __builtin_prefetch(p)
 #else
 #define FC_SOON(p) ((void)(p))
 #endif
 
-/* The same of a stretch, of which the first 8 KiB. */
+/* All lines of a stretch. */
 static inline void fc_soon(const void *from, ptrdiff_t bytes)
 {
-    const char *p = (const char *)from;
-    const char *end = p + (bytes < 8192 ? bytes : 8192);
-    for (; p < end; p += 64)
-        FC_SOON(p);
+    ptrdiff_t i;
+    for (i = 0; i < bytes; i += 64)
+        FC_SOON((const char *)from + i);
 }
 
 /* A failed check ends the process: there is no exception to raise without the GIL. */

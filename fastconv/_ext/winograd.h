@@ -21,17 +21,4 @@ FC_TABLE(fc_wino_input_t, fc_wino_input);
 FC_TABLE(fc_wino_weights_t, fc_wino_weights);
 FC_TABLE(fc_wino_output_t, fc_wino_output);
 
-/* Ask for bytes that will be read soon, where no hardware can guess them. */
-static inline void fc_prefetch(const void *at, ptrdiff_t bytes)
-{
-#if defined(__GNUC__)
-    ptrdiff_t i;
-    for (i = 0; i < bytes; i += 64)
-        __builtin_prefetch((const char *)at + i);
-#else
-    (void)at;
-    (void)bytes;
-#endif
-}
-
 #endif /* FASTCONV_WINOGRAD_H */

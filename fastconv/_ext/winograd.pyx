@@ -7,11 +7,11 @@ cut, and every table below, is fastconv.algorithms.winograd's.
 
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport fc_tile_rows_table, next_vectors
-from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
+from fastconv._ext.runs cimport fc_check, fc_draw, fc_soon, floating, zero
 from fastconv._ext.team cimport fc_share
 from fastconv._ext.winograd_tiles cimport (
-    MOST_LANES, MOST_POINTS, Block, Call, Side, Sizes, Transforms, Window, block_at, count_tiles, fc_prefetch,
-    read_call, see, transform_image, turn,
+    MOST_LANES, MOST_POINTS, Block, Call, Side, Sizes, Transforms, Window, block_at, count_tiles, read_call,
+    see, transform_image, turn,
 )
 
 
@@ -44,7 +44,7 @@ cdef void transform_weights(
             for i in range(n):
                 # Rows lie together here, and the next channel's far away.
                 if c + i + AHEAD < s.channels:
-                    fc_prefetch(w + (c + i + AHEAD) * s.channel_step, rows * s.kernel * <Py_ssize_t> sizeof(floating))
+                    fc_soon(w + (c + i + AHEAD) * s.channel_step, rows * s.kernel * <Py_ssize_t> sizeof(floating))
                 t.kernel.interleave(
                     turned + i * s.kernel * width, width, w + (c + i) * s.channel_step, at, rows, s.kernel
                 )

@@ -26,8 +26,6 @@ cdef extern from "winograd.h":
         const Py_ssize_t* at, int channels,
     ) noexcept nogil
 
-    void fc_prefetch(const void* at, Py_ssize_t nbytes) noexcept nogil
-
     const fc_wino_input_t[2][3] fc_wino_input_table
     const fc_wino_weights_t[2][3] fc_wino_weights_table
     const fc_wino_output_t[2][3] fc_wino_output_table

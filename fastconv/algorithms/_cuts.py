@@ -166,14 +166,14 @@ def _cut(
     whole_row = block[2] + lines[2].reach
     row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
     modes = _modes(problem, lines, count, block, row, vectors, lanes, packing)
+    if lines[2].spread and not packing:
+        modes |= {m: (_SPREAD_COST * product, copied) for m, (product, copied) in modes.items() if m in (GRID, ROWS)}
     mode = min(modes, key=lambda mode: sum(modes[mode]))
     if mode not in (WHOLE, GRID):
         row = whole_row
     rows = count * math.prod((n + line.reach) * len(line.phases) for line, n in zip(lines[:2], block[:2], strict=True))
     copied = _COPIED * rows * len(lines[2].phases) * (pieces(row, lanes) + _ROW_COPIED) if mode != WHOLE else 0
     product, copied_tiles = modes[mode]
-    if lines[2].spread and not packing and mode in (GRID, ROWS):
-        product *= _SPREAD_COST
     return Cut(lines, count, block, row, mode, packing, product, copied_tiles, copied * problem.channels)
 
 
@@ -209,24 +209,24 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
     def shares(cut: Cut) -> bool:
         return cut.mode != TURNED and cut.blocks(problem) >= _SHARED_BLOCKS * threads * problem.groups
 
-    def most(cut: Cut, split: int) -> float:
-        """What the thread with most to do has to do, where rows are split."""
-        blocks = cut.blocks(problem)
-        items = pieces(blocks * split, threads)
-        packed = problem.rows / split * min(items, problem.groups if shares(cut) else items)
-        work = items * ((cut.product / split + cut.copied) * k + cut.filled) + packed * k * _PACKED_COST
-        return work if split == 1 else _SPLIT_COST * work
+    def most(cut: Cut, block_rows: int) -> float:
+        """What the thread with most to do has to do, so many rows at a time."""
+        part = block_rows / problem.rows
+        items = pieces(cut.blocks(problem) * pieces(problem.rows, block_rows), threads)
+        packed = problem.rows * part * min(items, problem.groups if shares(cut) else items)
+        work = items * ((cut.product * part + cut.copied) * k + cut.filled) + packed * k * _PACKED_COST
+        return work if part == 1 else _SPLIT_COST * work
 
     candidates: list[tuple[float, int, Cut, int]] = []
     most_split = min(threads, pieces(problem.rows, tile_rows))
     for split in sorted({1, most_split} | {n for n in range(2, most_split) if threads % n == 0}):
+        block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
         packing = near and problem.rows >= _PACKING_ROWS * tile_rows * split
         for part, way in itertools.product(_POSITION_PARTS, ways):
             positions = round(_POSITIONS * part)
             cut = _cut(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
-            candidates.append((most(cut, split), len(candidates), cut, split))
-    _, _, cut, split = min(candidates)
-    block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
+            candidates.append((most(cut, block_rows), len(candidates), cut, block_rows))
+    _, _, cut, block_rows = min(candidates)
     # Whole channels, where that is not much more than a stretch.
     most_k = min(round(1.25 * stretch), max(_LEAST_STRETCH, PANEL_BYTES // (block_rows * itemsize)))
     block_k = even(block_channels * taps, most_k)

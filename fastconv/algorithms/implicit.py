@@ -33,8 +33,8 @@ _SUMMED, _LEAST_SUMMED = 320, 128
 _MOST_LANES = 64
 #: Weights of a gradient by the image are put side by side first, where as many blocks use them, and they take no more.
 _GATHERED_BLOCKS, _GATHERED_BYTES = 3, 1 << 24
-#: Packed weights that threads share, and weights gathered before, take no more than this; with all blocks, than that.
-_SHARED_BYTES, _SPACE_BYTES = 1 << 24, 1 << 25
+#: Packed weights that threads share take no more than this, with weights gathered before.
+_SHARED_BYTES = 1 << 24
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
 
@@ -255,8 +255,11 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
     if mode == TURNED:
         positions = (count * math.prod(block) + tile_rows) * block_k + (2 * tile_rows + 1) * unit + 2 * _MOST_LANES
     space = line_up(positions_at + positions)
-    common = panels * panel_pitch + (gather.size if gather else 0)
-    if max(common * itemsize / _SHARED_BYTES, (common + threads * space) * itemsize / _SPACE_BYTES) > 1:
+    common, own = panels * panel_pitch, min(threads, blocks * split) * space
+    # A workspace that is kept for the next call stays so.
+    if (common + (gather.size if gather else 0)) * itemsize > _SHARED_BYTES or (
+        own * itemsize <= _arrays.KEPT_BYTES < (own + common) * itemsize
+    ):
         panels = 0
     sizes = [
         problem.images,

@@ -28,14 +28,14 @@ _POSITION_PARTS = 1, 0.82, 0.67, 0.5
 _SPLIT_COST = 1.06
 #: What each tile takes beside its vectors, for a row and k.
 _NARROW = 0.5
-#: Taps that each have cells to themselves fill the first-level cache, unless they are put side by side.
-_SPREAD_COST = 1.06
 #: What packing one of the weights takes, in vector operations.
 _PACKED_COST = 0.8
 #: What copying a vector into a block takes, in vector operations, and how many vectors a row counts beside its own.
 _COPIED, _ROW_COPIED = 2, 3
-#: Measured: tiles of filters by positions, which are turned back one by one, beside their count of operations.
-_TURNED_COST = 1.15
+#: Tiles of filters by positions, beside their count of operations; and of each result, which is turned back by itself.
+_TURNED_COST, _TURNED_BACK = 1.2, 3
+#: So these take more of k at a time: as long as positions side by side stay in the second-level cache.
+_TURNED_STRETCH = 1024
 #: Packed weights are shared where every thread has as many blocks that use them.
 _SHARED_BLOCKS = 2
 
@@ -109,12 +109,18 @@ def _tiles(positions: int, vectors: int, lanes: int) -> float:
     return (n + _NARROW * pieces(n, vectors)) * vectors / (vectors + _NARROW)
 
 
+def _turned_stretch(count: int, block: tuple[int, int, int], itemsize: int) -> int:
+    """Of k at a time, where filters are in the lanes."""
+    return max(_STRETCH, min(_TURNED_STRETCH, PANEL_BYTES // (count * math.prod(block) * itemsize)))
+
+
 def _modes(
     problem: Problem,
     lines: tuple[Line, Line, Line],
     count: int,
     block: tuple[int, int, int],
     row: int,
+    itemsize: int,
     vectors: int,
     lanes: int,
     packing: bool,
@@ -136,12 +142,13 @@ def _modes(
     loose = (planes if high * wide % lanes else 0) if joined else grid
     # Rows of tiles are put side by side, or read where they lie.
     copy = 2 if packing else 0
-    turned = positions * (pieces(rows, lanes) + rows / k) + 6 * pieces(rows, lanes)
+    turned = _TURNED_COST * positions * pieces(rows, lanes) + 6 * pieces(rows, lanes)
+    turned += _TURNED_BACK * positions * rows / min(k, _turned_stretch(count, block, itemsize))
     costs = {
         GRID: (grid * rows + (loose + 2 * runs) * spilled, grid * copy),
         ROWS: (by_row * rows + (by_row * spilled if wide % lanes else 0), by_row * copy),
         PACKED: (packed * rows, 1.2 * packed + 3.5 * (runs + pieces(positions, vectors * lanes))),
-        TURNED: (_TURNED_COST * turned, 1.5 * _TURNED_COST * positions),
+        TURNED: (turned, 1.5 * _TURNED_COST * positions),
     }
     if problem.pointwise and count == 1:
         costs = {WHOLE: (packed * rows, packed * copy), **costs}
@@ -165,9 +172,7 @@ def _cut(
         count = 1
     whole_row = block[2] + lines[2].reach
     row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
-    modes = _modes(problem, lines, count, block, row, vectors, lanes, packing)
-    if lines[2].spread and not packing:
-        modes |= {m: (_SPREAD_COST * product, copied) for m, (product, copied) in modes.items() if m in (GRID, ROWS)}
+    modes = _modes(problem, lines, count, block, row, itemsize, vectors, lanes, packing)
     mode = min(modes, key=lambda mode: sum(modes[mode]))
     if mode not in (WHOLE, GRID):
         row = whole_row
@@ -227,8 +232,14 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
             cut = _cut(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
             candidates.append((most(cut, block_rows), len(candidates), cut, block_rows))
     _, _, cut, block_rows = min(candidates)
-    # Whole channels, where that is not much more than a stretch.
-    most_k = min(round(1.25 * stretch), max(_LEAST_STRETCH, PANEL_BYTES // (block_rows * itemsize)))
+    # Whole channels, where that is not much more than a stretch; of the weights a panel, which is a tile's if filters
+    # are in the lanes.
+    if cut.mode == TURNED:
+        stretch = _turned_stretch(cut.count, cut.block, itemsize)
+        block_channels = even(problem.channels, max(1, round(stretch / taps)))
+        most_k = round(1.25 * stretch)
+    else:
+        most_k = min(round(1.25 * stretch), max(_LEAST_STRETCH, PANEL_BYTES // (block_rows * itemsize)))
     block_k = even(block_channels * taps, most_k)
     tiles = max(1, min(_MOST_TILES, _NEAR_BYTES // (block_k * unit * itemsize)))
     return Parts(cut, block_rows, block_channels, block_k, tiles, shares(cut))

@@ -33,9 +33,10 @@ _PACKED_COST = 0.8
 #: What copying a vector into a block takes, in vector operations, and how many vectors a row counts beside its own.
 _COPIED, _ROW_COPIED = 2, 3
 #: Tiles of filters by positions, beside their count of operations; and of each result, which is turned back by itself.
-_TURNED_COST, _TURNED_BACK = 1.2, 3
-#: So these take more of k at a time: as long as positions side by side stay in the second-level cache.
-_TURNED_STRETCH = 1024
+_TURNED_COST, _TURNED_BACK = 1.2, 2
+#: So these take more of k at a time, and of positions that lie side by side no more bytes; each is read but once for a
+#: panel of weights.
+_TURNED_STRETCH, _TURNED_BYTES = 1024, 1 << 20
 #: Packed weights are shared where every thread has as many blocks that use them.
 _SHARED_BLOCKS = 2
 
@@ -111,7 +112,7 @@ def _tiles(positions: int, vectors: int, lanes: int) -> float:
 
 def _turned_stretch(count: int, block: tuple[int, int, int], itemsize: int) -> int:
     """Of k at a time, where filters are in the lanes."""
-    return max(_STRETCH, min(_TURNED_STRETCH, PANEL_BYTES // (count * math.prod(block) * itemsize)))
+    return max(_STRETCH, min(_TURNED_STRETCH, _TURNED_BYTES // (count * math.prod(block) * itemsize)))
 
 
 def _modes(

@@ -4,8 +4,9 @@ Every algorithm is timed on every layer it supports, Winograd's with each number
 of interpolation points, among which it chooses by the same rates. The rates of its kinds of
 work that explain those times best (least squares of the relative error, none
 negative) are where a search for those that choose best begins; what it finds
-goes to ``fastconv/algorithms/_rates.py`` with ``--write``. The regret of a
-choice is the time of the chosen algorithm over that of the fastest.
+goes to ``fastconv/algorithms/_rates.py`` with ``--write``, as the rates of the
+instruction set in use. The regret of a choice is the time of the chosen
+algorithm over that of the fastest.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ import numpy as np
 from _harness import console, exit_status, parse, progress, set_threads, wait_for_quiet
 from _layers import BEYOND, DECODERS, LIST, SMALL, Layer
 from _report import new_table, run_info, write
+from rich.console import Console
 from scipy.optimize import minimize, nnls
 from scipy.special import softmax
 
 import fastconv
-from fastconv.algorithms.base import OPS, Algorithm, Op
+from fastconv.algorithms.base import OPS, Algorithm, Op, rates_in_use
 from fastconv.algorithms.winograd import Winograd
 
 #: The target: geometric mean of the regret over the layer table.
@@ -44,7 +46,7 @@ TURN, COUNTED = 0.03, 0.015
 #: Of the search: how near two costs are, in their logarithms, where the choice is taken for open, and how much
 #: it minds an estimate that is off against a choice that is.
 NEAR, TRUTH = 0.03, 0.1
-RATES = Path(__file__).parent.parent / "fastconv" / "algorithms" / "_rates.py"
+_RATES = Path(__file__).parent.parent / "fastconv" / "algorithms" / "_rates.py"
 
 REGISTRY: dict[str, Algorithm] = sys.modules["fastconv.algorithms"].REGISTRY
 choose: Callable[..., Algorithm] = sys.modules["fastconv.algorithms"].choose
@@ -147,7 +149,7 @@ def measure(layer: Layer, batch: int, dtype: np.dtype, op: Op, threads: int) -> 
 
 def fit(rows: list[Measured]) -> dict[str, dict[str, dict[str, float]]]:
     """Nanoseconds a unit, by algorithm, op and kind; those in use where nothing was measured."""
-    rates = {name: {op: dict(kinds) for op, kinds in ops.items()} for name, ops in _rates_in_use().items()}
+    rates = {name: {op: dict(kinds) for op, kinds in ops.items()} for name, ops in rates_in_use().items()}
     for name in REGISTRY:
         for op in OPS:
             timed = [(row, way) for row in rows if row.op == op for way in row.seconds if algorithm_of(way) == name]
@@ -216,29 +218,27 @@ def rank(rows: list[Measured], rates: dict[str, dict[str, dict[str, float]]]) ->
     return rates
 
 
-def _rates_in_use() -> dict[str, dict[str, dict[str, float]]]:
-    return sys.modules["fastconv.algorithms._rates"].RATES
-
-
-def _use(rates: dict[str, dict[str, dict[str, float]]]) -> None:
-    """From now on."""
-    _rates_in_use().update(rates)
-
-
-def _source(rates: dict[str, dict[str, dict[str, float]]]) -> str:
+def write_rates(screen: Console) -> None:
+    """Write what is in use, with the rates of the other instruction sets as they are."""
     lines = [
-        '"""What a unit of each kind of work takes, in nanoseconds: written by ``benchmarks/fit_costs.py --write``."""',
+        '"""What a unit of each kind of work takes, in nanoseconds, by the instruction set that it was measured in:',
+        "written by ``benchmarks/fit_costs.py --write``.",
+        '"""',
         "",
-        "RATES: dict[str, dict[str, dict[str, float]]] = {",
+        "RATES: dict[str, dict[str, dict[str, dict[str, float]]]] = {",
     ]
-    for name, ops in rates.items():
-        lines.append(f'    "{name}": {{')
-        for op, kinds in ops.items():
-            lines.append(f'        "{op}": {{')
-            lines += [f'            "{kind}": {float(f"{value:.4g}")!r},' for kind, value in kinds.items()]
+    for isa, algorithms in sys.modules["fastconv.algorithms._rates"].RATES.items():
+        lines.append(f'    "{isa}": {{')
+        for name, ops in algorithms.items():
+            lines.append(f'        "{name}": {{')
+            for op, kinds in ops.items():
+                lines.append(f'            "{op}": {{')
+                lines += [f'                "{kind}": {float(f"{value:.4g}")!r},' for kind, value in kinds.items()]
+                lines.append("            },")
             lines.append("        },")
         lines.append("    },")
-    return "\n".join([*lines, "}", ""])
+    _RATES.write_text("\n".join([*lines, "}", ""]), encoding="utf-8")
+    screen.print(f"wrote {_RATES.name}")
 
 
 def _geomean(values: list[float]) -> float:
@@ -270,13 +270,12 @@ def main() -> None:
             rows.append(measure(layer, batch, dtype, op, threads))
     before = [row.regret for row in rows]
     rates = rank(rows, fit(rows))
-    _use(rates)
+    rates_in_use().update(rates)
     for row in rows:
         row.forget()
     report(rows, before, screen, options)
     if keep:  # with those that other scripts fit
-        RATES.write_text(_source(_rates_in_use()), encoding="utf-8")
-        screen.print(f"wrote {RATES.name}")
+        write_rates(screen)
 
 
 def report(rows: list[Measured], before: list[float], screen: Any, options: Any) -> None:

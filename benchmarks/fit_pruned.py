@@ -15,10 +15,10 @@ import numpy as np
 from _harness import console, exit_status, parse, progress, set_threads
 from _layers import BEYOND, LIST, Layer
 from _report import new_table
-from fit_costs import RATES, REGISTRY, _source, choose
+from fit_costs import REGISTRY, choose, write_rates
 from scipy.optimize import nnls
 
-from fastconv.algorithms.base import OPS, Op
+from fastconv.algorithms.base import OPS, Op, rates_in_use
 
 #: Share of the weights that are not zero.
 DENSITIES = (0.02, 0.1, 0.3, 0.6)
@@ -85,7 +85,7 @@ def main() -> None:
         for layer, batch, op, density in cases:
             show(f"{layer.case} x{batch} {op} {density}")
             rows.append((op, *measure(layer, batch, op, density, options.threads)))
-    rates = sys.modules["fastconv.algorithms._rates"].RATES
+    rates = rates_in_use()
     for op in OPS:
         timed = [(work, took * 1e9) for of, work, took in rows if of == op]
         kinds = list(rates["sparse"][op])
@@ -105,8 +105,7 @@ def main() -> None:
         table.add_row(layer.case, str(batch), *(f"{crossover(layer, batch, op, options.threads):.2f}" for op in OPS))
     screen.print(table)
     if keep:
-        RATES.write_text(_source(rates), encoding="utf-8")
-        screen.print(f"wrote {RATES.name}")
+        write_rates(screen)
 
 
 if __name__ == "__main__":

@@ -1,176 +1,354 @@
-"""What a unit of each kind of work takes, in nanoseconds: written by ``benchmarks/fit_costs.py --write``."""
+"""What a unit of each kind of work takes, in nanoseconds, by the instruction set that it was measured in:
+written by ``benchmarks/fit_costs.py --write``.
+"""
 
-RATES: dict[str, dict[str, dict[str, float]]] = {
-    "reference": {
-        "forward": {
-            "product": 2.5,
-            "call": 1000000.0,
+RATES: dict[str, dict[str, dict[str, dict[str, float]]]] = {
+    "avx2": {
+        "reference": {
+            "forward": {
+                "product": 2.5,
+                "call": 1000000.0,
+            },
+            "backward_data": {
+                "product": 2.5,
+                "call": 1000000.0,
+            },
+            "backward_weights": {
+                "product": 2.5,
+                "call": 1000000.0,
+            },
         },
-        "backward_data": {
-            "product": 2.5,
-            "call": 1000000.0,
+        "im2col": {
+            "forward": {
+                "product": 0.01566,
+                "columns": 0.05755,
+                "touched": 0.08859,
+                "weights": 0.0009131,
+                "block": 0.984,
+                "call": 34590.0,
+            },
+            "backward_data": {
+                "product": 0.01765,
+                "columns": 0.05265,
+                "touched": 0.0557,
+                "weights": 0.0001396,
+                "block": 55.74,
+                "call": 55450.0,
+            },
+            "backward_weights": {
+                "product": 0.01676,
+                "columns": 0.07245,
+                "touched": 0.01873,
+                "weights": 0.0001115,
+                "block": 9.096,
+                "call": 115600.0,
+            },
         },
-        "backward_weights": {
-            "product": 2.5,
-            "call": 1000000.0,
+        "implicit": {
+            "forward": {
+                "product": 0.3202,
+                "packed": 0.2614,
+                "touched": 0.09595,
+                "call": 5061.0,
+            },
+            "backward_data": {
+                "product": 0.3725,
+                "packed": 0.5093,
+                "touched": 0.13,
+                "call": 8946.0,
+            },
+            "backward_weights": {
+                "product": 0.2914,
+                "packed": 0.3128,
+                "touched": 0.09448,
+                "call": 4430.0,
+            },
+        },
+        "winograd": {
+            "forward": {
+                "product": 0.4472,
+                "image": 0.608,
+                "result": 0.2363,
+                "weights": 0.2929,
+                "touched": 0.1857,
+                "call": 15960.0,
+            },
+            "backward_data": {
+                "product": 0.4342,
+                "image": 0.4469,
+                "result": 0.3389,
+                "weights": 0.356,
+                "touched": 0.2606,
+                "call": 13840.0,
+            },
+            "backward_weights": {
+                "product": 0.4793,
+                "image": 0.6864,
+                "result": 0.2656,
+                "weights": 0.5401,
+                "touched": 0.1728,
+                "call": 11530.0,
+            },
+        },
+        "depthwise": {
+            "forward": {
+                "product": 0.02467,
+                "touched": 0.08807,
+                "rows": 2.189e-12,
+                "call": 14860.0,
+            },
+            "backward_data": {
+                "product": 0.1086,
+                "touched": 0.02811,
+                "rows": 0.004002,
+                "call": 11880.0,
+            },
+            "backward_weights": {
+                "product": 0.07163,
+                "touched": 0.1026,
+                "rows": 0.9187,
+                "call": 17630.0,
+            },
+        },
+        "fft": {
+            "forward": {
+                "transforms": 0.01316,
+                "ordered": 2.546,
+                "products": 0.08224,
+                "frequencies": 51.53,
+                "call": 119400.0,
+            },
+            "backward_data": {
+                "transforms": 0.01146,
+                "ordered": 2.206,
+                "products": 0.1198,
+                "frequencies": 2.403,
+                "call": 211800.0,
+            },
+            "backward_weights": {
+                "transforms": 0.006219,
+                "ordered": 2.789,
+                "products": 0.2002,
+                "frequencies": 87.64,
+                "call": 240400.0,
+            },
+        },
+        "toeplitz": {
+            "forward": {
+                "product": 1.5,
+                "entries": 1.0,
+                "turned": 2.0,
+                "call": 200000.0,
+            },
+            "backward_data": {
+                "product": 1.5,
+                "entries": 1.0,
+                "turned": 2.0,
+                "call": 200000.0,
+            },
+            "backward_weights": {
+                "product": 1.5,
+                "entries": 1.0,
+                "turned": 2.0,
+                "call": 200000.0,
+            },
+        },
+        "sparse": {
+            "forward": {
+                "product": 0.3961,
+                "beside": 0.3276,
+                "weights": 0.2002,
+                "touched": 0.009958,
+                "call": 0.0,
+            },
+            "backward_data": {
+                "product": 0.3711,
+                "beside": 0.3327,
+                "weights": 0.4751,
+                "touched": 0.02709,
+                "call": 0.0,
+            },
+            "backward_weights": {
+                "product": 0.9797,
+                "beside": 0.2286,
+                "weights": 0.5814,
+                "touched": 0.08716,
+                "call": 0.0,
+            },
         },
     },
-    "im2col": {
-        "forward": {
-            "product": 0.01566,
-            "columns": 0.05755,
-            "touched": 0.08859,
-            "weights": 0.0009131,
-            "block": 0.984,
-            "call": 34590.0,
+    "avx512": {
+        "reference": {
+            "forward": {
+                "product": 2.5,
+                "call": 1000000.0,
+            },
+            "backward_data": {
+                "product": 2.5,
+                "call": 1000000.0,
+            },
+            "backward_weights": {
+                "product": 2.5,
+                "call": 1000000.0,
+            },
         },
-        "backward_data": {
-            "product": 0.01765,
-            "columns": 0.05265,
-            "touched": 0.0557,
-            "weights": 0.0001396,
-            "block": 55.74,
-            "call": 55450.0,
+        "im2col": {
+            "forward": {
+                "product": 0.01566,
+                "columns": 0.05755,
+                "touched": 0.08859,
+                "weights": 0.0009131,
+                "block": 0.984,
+                "call": 34590.0,
+            },
+            "backward_data": {
+                "product": 0.01765,
+                "columns": 0.05265,
+                "touched": 0.0557,
+                "weights": 0.0001396,
+                "block": 55.74,
+                "call": 55450.0,
+            },
+            "backward_weights": {
+                "product": 0.01676,
+                "columns": 0.07245,
+                "touched": 0.01873,
+                "weights": 0.0001115,
+                "block": 9.096,
+                "call": 115600.0,
+            },
         },
-        "backward_weights": {
-            "product": 0.01676,
-            "columns": 0.07245,
-            "touched": 0.01873,
-            "weights": 0.0001115,
-            "block": 9.096,
-            "call": 115600.0,
+        "implicit": {
+            "forward": {
+                "product": 0.3202,
+                "packed": 0.2614,
+                "touched": 0.09595,
+                "call": 5061.0,
+            },
+            "backward_data": {
+                "product": 0.3725,
+                "packed": 0.5093,
+                "touched": 0.13,
+                "call": 8946.0,
+            },
+            "backward_weights": {
+                "product": 0.2914,
+                "packed": 0.3128,
+                "touched": 0.09448,
+                "call": 4430.0,
+            },
         },
-    },
-    "implicit": {
-        "forward": {
-            "product": 0.3202,
-            "packed": 0.2614,
-            "touched": 0.09595,
-            "call": 5061.0,
+        "winograd": {
+            "forward": {
+                "product": 0.4472,
+                "image": 0.608,
+                "result": 0.2363,
+                "weights": 0.2929,
+                "touched": 0.1857,
+                "call": 15960.0,
+            },
+            "backward_data": {
+                "product": 0.4342,
+                "image": 0.4469,
+                "result": 0.3389,
+                "weights": 0.356,
+                "touched": 0.2606,
+                "call": 13840.0,
+            },
+            "backward_weights": {
+                "product": 0.4793,
+                "image": 0.6864,
+                "result": 0.2656,
+                "weights": 0.5401,
+                "touched": 0.1728,
+                "call": 11530.0,
+            },
         },
-        "backward_data": {
-            "product": 0.3725,
-            "packed": 0.5093,
-            "touched": 0.13,
-            "call": 8946.0,
+        "depthwise": {
+            "forward": {
+                "product": 0.02467,
+                "touched": 0.08807,
+                "rows": 2.189e-12,
+                "call": 14860.0,
+            },
+            "backward_data": {
+                "product": 0.1086,
+                "touched": 0.02811,
+                "rows": 0.004002,
+                "call": 11880.0,
+            },
+            "backward_weights": {
+                "product": 0.07163,
+                "touched": 0.1026,
+                "rows": 0.9187,
+                "call": 17630.0,
+            },
         },
-        "backward_weights": {
-            "product": 0.2914,
-            "packed": 0.3128,
-            "touched": 0.09448,
-            "call": 4430.0,
+        "fft": {
+            "forward": {
+                "transforms": 0.01316,
+                "ordered": 2.546,
+                "products": 0.08224,
+                "frequencies": 51.53,
+                "call": 119400.0,
+            },
+            "backward_data": {
+                "transforms": 0.01146,
+                "ordered": 2.206,
+                "products": 0.1198,
+                "frequencies": 2.403,
+                "call": 211800.0,
+            },
+            "backward_weights": {
+                "transforms": 0.006219,
+                "ordered": 2.789,
+                "products": 0.2002,
+                "frequencies": 87.64,
+                "call": 240400.0,
+            },
         },
-    },
-    "winograd": {
-        "forward": {
-            "product": 0.4472,
-            "image": 0.608,
-            "result": 0.2363,
-            "weights": 0.2929,
-            "touched": 0.1857,
-            "call": 15960.0,
+        "toeplitz": {
+            "forward": {
+                "product": 1.5,
+                "entries": 1.0,
+                "turned": 2.0,
+                "call": 200000.0,
+            },
+            "backward_data": {
+                "product": 1.5,
+                "entries": 1.0,
+                "turned": 2.0,
+                "call": 200000.0,
+            },
+            "backward_weights": {
+                "product": 1.5,
+                "entries": 1.0,
+                "turned": 2.0,
+                "call": 200000.0,
+            },
         },
-        "backward_data": {
-            "product": 0.4342,
-            "image": 0.4469,
-            "result": 0.3389,
-            "weights": 0.356,
-            "touched": 0.2606,
-            "call": 13840.0,
-        },
-        "backward_weights": {
-            "product": 0.4793,
-            "image": 0.6864,
-            "result": 0.2656,
-            "weights": 0.5401,
-            "touched": 0.1728,
-            "call": 11530.0,
-        },
-    },
-    "depthwise": {
-        "forward": {
-            "product": 0.02467,
-            "touched": 0.08807,
-            "rows": 2.189e-12,
-            "call": 14860.0,
-        },
-        "backward_data": {
-            "product": 0.1086,
-            "touched": 0.02811,
-            "rows": 0.004002,
-            "call": 11880.0,
-        },
-        "backward_weights": {
-            "product": 0.07163,
-            "touched": 0.1026,
-            "rows": 0.9187,
-            "call": 17630.0,
-        },
-    },
-    "fft": {
-        "forward": {
-            "transforms": 0.01316,
-            "ordered": 2.546,
-            "products": 0.08224,
-            "frequencies": 51.53,
-            "call": 119400.0,
-        },
-        "backward_data": {
-            "transforms": 0.01146,
-            "ordered": 2.206,
-            "products": 0.1198,
-            "frequencies": 2.403,
-            "call": 211800.0,
-        },
-        "backward_weights": {
-            "transforms": 0.006219,
-            "ordered": 2.789,
-            "products": 0.2002,
-            "frequencies": 87.64,
-            "call": 240400.0,
-        },
-    },
-    "toeplitz": {
-        "forward": {
-            "product": 1.5,
-            "entries": 1.0,
-            "turned": 2.0,
-            "call": 200000.0,
-        },
-        "backward_data": {
-            "product": 1.5,
-            "entries": 1.0,
-            "turned": 2.0,
-            "call": 200000.0,
-        },
-        "backward_weights": {
-            "product": 1.5,
-            "entries": 1.0,
-            "turned": 2.0,
-            "call": 200000.0,
-        },
-    },
-    "sparse": {
-        "forward": {
-            "product": 0.3961,
-            "beside": 0.3276,
-            "weights": 0.2002,
-            "touched": 0.009958,
-            "call": 0.0,
-        },
-        "backward_data": {
-            "product": 0.3711,
-            "beside": 0.3327,
-            "weights": 0.4751,
-            "touched": 0.02709,
-            "call": 0.0,
-        },
-        "backward_weights": {
-            "product": 0.9797,
-            "beside": 0.2286,
-            "weights": 0.5814,
-            "touched": 0.08716,
-            "call": 0.0,
+        "sparse": {
+            "forward": {
+                "product": 0.3961,
+                "beside": 0.3276,
+                "weights": 0.2002,
+                "touched": 0.009958,
+                "call": 0.0,
+            },
+            "backward_data": {
+                "product": 0.3711,
+                "beside": 0.3327,
+                "weights": 0.4751,
+                "touched": 0.02709,
+                "call": 0.0,
+            },
+            "backward_weights": {
+                "product": 0.9797,
+                "beside": 0.2286,
+                "weights": 0.5814,
+                "touched": 0.08716,
+                "call": 0.0,
+            },
         },
     },
 }

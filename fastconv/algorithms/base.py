@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from fastconv import _isa
 from fastconv.algorithms._rates import RATES
 from fastconv.geometry import ConvGeometry
 
@@ -48,7 +49,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """How much there is to do of each kind in `RATES`, by the thread that does most."""
+        """How much there is to do of each kind that there are rates for, by the thread that does most."""
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
         """Estimated seconds, times the handicap; they only have to rank. `density` of the weights are not zero."""
@@ -104,9 +105,14 @@ def per_channel(b: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     return b.reshape(-1, *(1,) * geometry.rank)
 
 
+def rates_in_use() -> dict[str, dict[str, dict[str, float]]]:
+    """Of the instruction set in use, or where it was not measured, of the one nearest to it."""
+    return RATES.get(_isa.NAMES[_isa.current], RATES["avx2"])
+
+
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
     """What so much work of algorithm `name` takes."""
-    rates = RATES[name][op]
+    rates = rates_in_use()[name][op]
     return 1e-9 * sum(rates[kind] * amount for kind, amount in work.items())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -74,6 +74,8 @@ class Plan:
     #: Outputs of an image's channel; of a product only.
     outs: int = 0
     parts: int = 1
+    #: Of a product: the third table, as the kernel reads it in this order (Sizes in implicit.pyx).
+    sizes: dict[str, int] = field(default_factory=dict)
     gather: Gather | None = None
     #: Elements of packed weights that all threads share.
     shared: int = 0
@@ -261,33 +263,33 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         own * itemsize <= _arrays.KEPT_BYTES < (own + common) * itemsize
     ):
         panels = 0
-    sizes = [
-        problem.images,
-        count,
-        problem.groups,
-        problem.rows,
-        row_step,
-        block_rows,
-        problem.channels,
-        channel_step,
-        taps,
-        block_k,
-        channel_pitch,
-        layout.image_pitch,
-        mode,
-        dense,
-        block_channels,
-        cut.packing,
-        parts.tiles,
-        panel_pitch,
-        panels,
-        panel_at,
-        positions_at,
-    ]
+    sizes = {
+        "images": problem.images,
+        "block_images": count,
+        "groups": problem.groups,
+        "rows": problem.rows,
+        "row_step": row_step,
+        "block_rows": block_rows,
+        "channels": problem.channels,
+        "channel_step": channel_step,
+        "taps": taps,
+        "block_k": block_k,
+        "channel_pitch": channel_pitch,
+        "image_pitch": layout.image_pitch,
+        "mode": mode,
+        "dense": dense,
+        "block_channels": block_channels,
+        "packing": cut.packing,
+        "tiles": parts.tiles,
+        "panel_pitch": panel_pitch,
+        "panels": panels,
+        "panel_at": panel_at,
+        "positions_at": positions_at,
+    }
     tables = (
         layout.axes(),
         layout.phases(),
-        np.array(sizes, np.intp),
+        np.array(list(sizes.values()), np.intp),
         at.astype(np.intp),
         tap_of.astype(np.intp),
     )
@@ -301,6 +303,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         packed=(problem.groups * threads if panels else blocks) * problem.rows * k
         + blocks * split * math.prod(block) * count * problem.channels,
         outs=math.prod(line.out for line in problem.lines),
+        sizes=sizes,
         gather=gather,
         shared=panels * (panel_pitch + 2 * np.dtype(np.intp).itemsize // itemsize),
     )

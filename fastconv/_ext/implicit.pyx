@@ -22,6 +22,7 @@ cdef enum:
     MOST_LANES = 64   # of a tile, in any instruction set
     MOST_TILES = 16   # fastconv.algorithms._cuts knows it
     FEW_POSITIONS = 64
+    APART_PANELS = 4
 
 
 cdef enum Mode:
@@ -97,18 +98,56 @@ cdef Item item_at(Py_ssize_t index, const Sizes* s, const Side* sides) noexcept 
     return item
 
 
+cdef void pack_apart(
+    floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
+    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
+) noexcept nogil:
+    """As `pack_weights`, of weights no two of which are neighbours: some panels at a time, channel by channel.
+
+    A panel alone would read a few lines here and there of large weights; of all at once, the lines that are written
+    would share cache sets.
+    """
+    cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch, t, i
+    cdef const floating* source
+    cdef const floating* row
+    cdef floating* to
+    while group < rows:
+        last = min(group + APART_PANELS * width, rows)
+        source = w + begin // s.taps * s.channel_step
+        tap, k = begin % s.taps, 0
+        while k < n:
+            taps = min(s.taps - tap, n - k)
+            first = group
+            while first < last:
+                here = min(width, last - first)
+                pitch = width if full else here
+                row, to = source + first * s.row_step, panel + first * n + k * pitch
+                for t in range(tap, tap + taps):
+                    for i in range(here):
+                        to[i] = row[at[i] + tap_of[t]]
+                    to = to + pitch
+                first += here
+            k += taps
+            tap = 0
+            source = source + s.channel_step
+        group = last
+
+
 cdef void pack_weights(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
     """Rows [0, rows) of w, at k in [begin, end), `width` of them side by side; fewer at the end unless `full`."""
     cdef Py_ssize_t[MOST_LANES] at
-    cdef Py_ssize_t first, here, pitch, k, tap, i, _k, n = end - begin
+    cdef Py_ssize_t first, here, pitch, k, tap, i, n = end - begin
     cdef const floating* source
     cdef floating* to
     fc_check(width <= MOST_LANES)
     for i in range(width):
         at[i] = i * s.row_step
+    if not s.dense:
+        pack_apart(panel, w, s, tap_of, rows, begin, end, width, full, at)
+        return
     first = 0
     while first < rows:
         here = min(width, rows - first)
@@ -127,24 +166,14 @@ cdef void pack_weights(
         to = panel
         tap = begin % s.taps
         source = source + begin // s.taps * s.channel_step
-        if s.dense == DENSE_TAPS:
-            k = 0
-            while k < n:
-                i = min(s.taps - tap, n - k)
-                kernel.interleave(to, pitch, source + tap_of[tap], at, here, i)
-                to = to + i * pitch
-                k += i
-                tap = 0
-                source = source + s.channel_step
-        else:
-            for _k in range(n):
-                for i in range(here):
-                    to[i] = source[at[i] + tap_of[tap]]
-                to = to + pitch
-                tap += 1
-                if tap == s.taps:
-                    tap = 0
-                    source = source + s.channel_step
+        k = 0
+        while k < n:
+            i = min(s.taps - tap, n - k)
+            kernel.interleave(to, pitch, source + tap_of[tap], at, here, i)
+            to = to + i * pitch
+            k += i
+            tap = 0
+            source = source + s.channel_step
         panel = to
         first += here
 

@@ -35,6 +35,8 @@ _MOST_LANES = 64
 _GATHERED_BLOCKS, _GATHERED_BYTES = 3, 1 << 24
 #: Packed weights that threads share take no more than this, with weights gathered before.
 _SHARED_BYTES = 1 << 24
+#: What packing a weight takes that has no neighbour, against one that has.
+_APART = 3
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
 
@@ -300,7 +302,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         items=blocks * split,
         product=(cut.product + split * cut.copied) * k * blocks,
         # Weights that are shared are packed by each thread once at most.
-        packed=(problem.groups * threads if panels else blocks) * problem.rows * k
+        packed=(1 if dense else _APART) * (problem.groups * threads if panels else blocks) * problem.rows * k
         + blocks * split * math.prod(block) * count * problem.channels,
         outs=math.prod(line.out for line in problem.lines),
         sizes=sizes,

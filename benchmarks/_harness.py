@@ -23,6 +23,7 @@ from _peers import optional
 from scipy import sparse
 
 import fastconv
+from fastconv import _isa
 
 INSTALL = 'python -m pip install -e ".[bench]"'
 
@@ -165,6 +166,7 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "system": platform.system(),
         "architecture": platform.machine(),
+        "isa": _isa.NAMES[_isa.current],
     }
 
 

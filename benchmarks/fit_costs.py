@@ -11,6 +11,7 @@ algorithm over that of the fastest.
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import sys
@@ -30,6 +31,7 @@ from scipy.optimize import minimize, nnls
 from scipy.special import softmax
 
 import fastconv
+from fastconv import _isa
 from fastconv.algorithms.base import OPS, Algorithm, Op, rates_in_use
 from fastconv.algorithms.winograd import Winograd
 
@@ -218,6 +220,12 @@ def rank(rows: list[Measured], rates: dict[str, dict[str, dict[str, float]]]) ->
     return rates
 
 
+def own_rates() -> dict[str, dict[str, dict[str, float]]]:
+    """Rates of the instruction set in use that may be changed: where it had none, those it went by."""
+    all_rates = sys.modules["fastconv.algorithms._rates"].RATES
+    return all_rates.setdefault(_isa.NAMES[_isa.current], copy.deepcopy(rates_in_use()))
+
+
 def write_rates(screen: Console) -> None:
     """Write what is in use, with the rates of the other instruction sets as they are."""
     lines = [
@@ -270,7 +278,7 @@ def main() -> None:
             rows.append(measure(layer, batch, dtype, op, threads))
     before = [row.regret for row in rows]
     rates = rank(rows, fit(rows))
-    rates_in_use().update(rates)
+    own_rates().update(rates)
     for row in rows:
         row.forget()
     report(rows, before, screen, options)

@@ -15,10 +15,10 @@ import numpy as np
 from _harness import console, exit_status, parse, progress, set_threads
 from _layers import BEYOND, LIST, Layer
 from _report import new_table
-from fit_costs import REGISTRY, choose, write_rates
+from fit_costs import REGISTRY, choose, own_rates, write_rates
 from scipy.optimize import nnls
 
-from fastconv.algorithms.base import OPS, Op, rates_in_use
+from fastconv.algorithms.base import OPS, Op
 
 #: Share of the weights that are not zero.
 DENSITIES = (0.02, 0.1, 0.3, 0.6)
@@ -85,7 +85,7 @@ def main() -> None:
         for layer, batch, op, density in cases:
             show(f"{layer.case} x{batch} {op} {density}")
             rows.append((op, *measure(layer, batch, op, density, options.threads)))
-    rates = rates_in_use()
+    rates = own_rates()
     for op in OPS:
         timed = [(work, took * 1e9) for of, work, took in rows if of == op]
         kinds = list(rates["sparse"][op])

@@ -187,6 +187,7 @@ class workspace:
         if array is None or array.shape != shape or array.dtype is not dtype:
             nbytes = check_bytes(what, shape, dtype)
             if buffer is None or buffer.nbytes < nbytes + _LINE:
+                buffer = array = None  # what is too small is given back first
                 buffer = np.empty(nbytes + _LINE, np.uint8)
             # NumPy's arrays may start 16 bytes into a line, where every other vector would be in two.
             start = -buffer.__array_interface__["data"][0] % _LINE

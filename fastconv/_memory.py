@@ -1,8 +1,10 @@
-"""Memory of large results: kept when they are gone, and given to the next.
+"""Memory of results: kept when they are gone, and given to the next.
 
 An allocator hands large arrays back to the system, and takes fresh pages for
-the next one: that takes longer than many a convolution. What is kept here is
-marked as free for the system to take whenever it runs short.
+the next one: that takes longer than many a convolution. Of those of some
+megabytes it does so now and then, as what was freed before happens to lie. What
+is kept here of large ones is marked as free for the system to take whenever it
+runs short; of smaller ones there is little, and it stays as it is.
 """
 
 from __future__ import annotations
@@ -16,14 +18,18 @@ from contextlib import suppress
 
 import numpy as np
 
-#: Results from this size on; what is smaller the allocator keeps by itself, or clears in no time.
-_LEAST_BYTES = 1 << 24
-#: Kept at most, unless ``FASTCONV_KEEP_MIB`` says.
+#: Results from this size on; what is smaller the allocator clears in no time.
+_LEAST_BYTES = 1 << 19
+#: From this size on they are large.
+_LARGE_BYTES = 1 << 24
+#: Kept at most of smaller ones.
+_KEPT_SMALL = 1 << 26
+#: Kept at most of large ones, unless ``FASTCONV_KEEP_MIB`` says.
 _KEPT_MIB = 512
 #: Memory may be this much larger than the result that it is given to.
 _LOOSE = 1.25
-#: A large page.
-_PAGE = 1 << 21
+#: A large page, and what memory of smaller results is a multiple of.
+_PAGE, _SMALL_PAGE = 1 << 21, 1 << 16
 
 _KEEPS = sys.platform == "linux" and hasattr(mmap, "MADV_FREE")
 
@@ -43,6 +49,7 @@ def _from_environment() -> int:
 _kept_bytes = _from_environment()
 # List methods are atomic, and a lock could be taken twice: a collection runs `__del__` anywhere.
 _free: list[mmap.mmap] = []
+_free_small: list[mmap.mmap] = []
 
 
 class _Lease(np.ndarray):
@@ -61,20 +68,25 @@ class _Lease(np.ndarray):
 
 
 def _keep(memory: mmap.mmap) -> None:
-    if len(memory) > _kept_bytes:
+    large = len(memory) >= _LARGE_BYTES
+    kept, most = (_free, _kept_bytes) if large else (_free_small, min(_kept_bytes, _KEPT_SMALL))
+    if len(memory) > most:
         return
-    memory.madvise(mmap.MADV_FREE)
-    _free.append(memory)
-    while sum(map(len, list(_free))) > _kept_bytes:
+    if large:
+        memory.madvise(mmap.MADV_FREE)
+    kept.append(memory)
+    while sum(map(len, list(kept))) > most:
         with suppress(IndexError):
-            _free.pop(0)
+            kept.pop(0)
 
 
-def _take(nbytes: int) -> mmap.mmap | None:
-    for memory in list(_free):
-        if nbytes <= len(memory) <= _LOOSE * nbytes + _PAGE:
+def _take(nbytes: int, page: int) -> mmap.mmap | None:
+    kept = _free if nbytes >= _LARGE_BYTES else _free_small
+    # The last that was freed may still be in a cache.
+    for memory in reversed(list(kept)):
+        if nbytes <= len(memory) <= _LOOSE * nbytes + page:
             with suppress(ValueError):  # another thread took it
-                _free.remove(memory)
+                kept.remove(memory)
                 return memory
     return None
 
@@ -84,14 +96,16 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < _LEAST_BYTES or not (_KEEPS and _kept_bytes):
         return np.empty(shape, dtype)
-    memory = _take(nbytes)
+    page = _PAGE if nbytes >= _LARGE_BYTES else _SMALL_PAGE
+    memory = _take(nbytes, page)
     if memory is None:
         try:
-            memory = mmap.mmap(-1, -(-nbytes // _PAGE) * _PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory = mmap.mmap(-1, -(-nbytes // page) * page, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, OverflowError):
             return np.empty(shape, dtype)  # which says it best
-        with suppress(OSError):  # a system without large pages
-            memory.madvise(mmap.MADV_HUGEPAGE)
+        if page == _PAGE:
+            with suppress(OSError):  # a system without large pages
+                memory.madvise(mmap.MADV_HUGEPAGE)
     # As many elements as the result has: SciPy copies what is less than half of its base's.
     lease = _Lease((math.prod(shape),), dtype, memory)
     return np.ndarray(shape, dtype, lease)
@@ -117,3 +131,4 @@ def available() -> int | None:
 def release() -> None:
     """Give back what is kept."""
     _free.clear()
+    _free_small.clear()

@@ -23,6 +23,7 @@ LAYERS = {
     "1d": ((2, 40, 130), (27, 40, 7), {"pad": 3}),
     "pointwise": ((5, 180, 7, 8), (49, 180, 1, 1), {}),
     "pointwise_large": ((2, 180, 23, 25), (49, 180, 1, 1), {}),
+    "2d_apart": ((1, 70, 9, 9), (20, 70, 3, 3), {"stride": 2}),
     "few": ((1, 4, 4, 5), (26, 4, 3, 3), {"pad": 1}),
 }
 
@@ -65,8 +66,8 @@ def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh
     monkeypatch.setattr(cuts, "_MOST_TILES", tiles)
     monkeypatch.setattr(cuts, "_PACKING_ROWS", 0 if packing else 1 << 30)
     monkeypatch.setattr(cuts, "_NEAR_BYTES", 1 << 30)
-    if tiles == 3:  # and several stretches of k where filters are in the lanes, too
-        monkeypatch.setattr(cuts, "_turned_stretch", lambda *_: 60)
+    if tiles == 3:  # and stretches of k that end between taps where filters are in the lanes, too
+        monkeypatch.setattr(cuts, "_turned_stretch", lambda *_: 5)
     x_shape, w_shape, options = LAYERS[layer]
     agree(*arrays(x_shape, w_shape, dtype, rng), options, dtype)
     kept = vars(conv_geometry(x_shape, w_shape, **options))["_implicit"]

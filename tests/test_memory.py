@@ -20,8 +20,10 @@ F4 = np.dtype(np.float32)
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     monkeypatch.setattr(_memory, "_LEAST_BYTES", 1)
+    monkeypatch.setattr(_memory, "_LARGE_BYTES", 1)
     monkeypatch.setattr(_memory, "_kept_bytes", 16 << 20)
     monkeypatch.setattr(_memory, "_free", [])
+    monkeypatch.setattr(_memory, "_free_small", [])
 
 
 def test_the_next_result_is_where_the_last_was():
@@ -54,6 +56,24 @@ def test_what_is_kept_is_bounded():
     assert max(map(len, _memory._free)) == 4 << 20
     _memory.release()
     assert not _memory._free
+
+
+def test_of_small_results_less_is_kept(monkeypatch):
+    monkeypatch.setattr(_memory, "_LARGE_BYTES", 1 << 20)
+    monkeypatch.setattr(_memory, "_KEPT_SMALL", 3 << 16)
+    large, *arrays = [_memory.empty((n,), F4) for n in (1 << 18, 5, 1 << 14, (1 << 14) + 1, 7)]
+    places = [a.ctypes.data for a in arrays]
+    del large
+    while arrays:
+        del arrays[0]
+    # Of one, one, two and one page the first two are gone.
+    assert [len(memory) >> 16 for memory in _memory._free_small] == [2, 1]
+    assert len(_memory._free) == 1
+    again = _memory.empty((9,), F4)  # the last that was freed
+    assert again.ctypes.data == places[3]
+    assert _memory.empty((30_000,), F4).ctypes.data == places[2]
+    _memory.release()
+    assert not _memory._free_small and not _memory._free
 
 
 def test_memory_much_larger_than_a_result_is_not_taken():

@@ -102,7 +102,7 @@ cdef void pack_apart(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
 ) noexcept nogil:
-    """As `pack_weights`, of weights no two of which are neighbours: some panels at a time, channel by channel.
+    """As `pack_weights`, of taps that do not all follow each other: some panels at a time, channel by channel.
 
     A panel alone would read a few lines here and there of large weights; of all at once, the lines that are written
     would share cache sets.

@@ -34,8 +34,8 @@ _PACKED_COST = 0.8
 _COPIED, _ROW_COPIED = 2, 3
 #: Tiles of filters by positions, beside their count of operations; and of each result, which is turned back by itself.
 _TURNED_COST, _TURNED_BACK = 1.2, 2
-#: So these take more of k at a time, and of positions that lie side by side no more bytes; each is read but once for a
-#: panel of weights.
+#: So these take more of k at a time, up to so much, while positions side by side, or the block, stay about so many
+#: bytes: each of them is read but once for a panel of weights.
 _TURNED_STRETCH, _TURNED_BYTES = 1024, 1 << 20
 #: Packed weights are shared where every thread has as many blocks that use them.
 _SHARED_BLOCKS = 2
@@ -97,6 +97,13 @@ class Cut:
     copied: float
     #: To copy the source into it.
     filled: float
+
+    @property
+    def cells(self) -> int:
+        """Of a channel of the source in a block."""
+        return self.count * math.prod(
+            len(line.phases) * (n + line.reach) for line, n in zip(self.lines, self.block, strict=True)
+        )
 
     def blocks(self, problem: Problem) -> int:
         """Of all groups and images."""
@@ -233,11 +240,12 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
             cut = _cut(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
             candidates.append((most(cut, block_rows), len(candidates), cut, block_rows))
     _, _, cut, block_rows = min(candidates)
-    # Whole channels, where that is not much more than a stretch; of the weights a panel, which is a tile's if filters
-    # are in the lanes.
+    # Whole channels, where that is not much more than a stretch. Packed weights of all rows bound it, but where filters are
+    # in the lanes: there those of one tile are packed at a time.
     if cut.mode == TURNED:
         stretch = _turned_stretch(cut.count, cut.block, itemsize)
-        block_channels = even(problem.channels, max(1, round(stretch / taps)))
+        held = max(block_channels, _TURNED_BYTES // (cut.cells * itemsize))
+        block_channels = even(problem.channels, max(1, min(round(stretch / taps), held)))
         most_k = round(1.25 * stretch)
     else:
         most_k = min(round(1.25 * stretch), max(_LEAST_STRETCH, PANEL_BYTES // (block_rows * itemsize)))

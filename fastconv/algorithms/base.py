@@ -106,7 +106,7 @@ def per_channel(b: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
 
 
 def rates_in_use() -> dict[str, dict[str, dict[str, float]]]:
-    """Of the instruction set in use, or where it was not measured, of the one nearest to it."""
+    """Of the instruction set in use; of AVX2 where it was not measured."""
     return RATES.get(_isa.NAMES[_isa.current], RATES["avx2"])
 
 

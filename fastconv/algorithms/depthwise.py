@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _threads
+from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import depthwise as _ext
 from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, line_up
 from fastconv.algorithms.base import Algorithm, Op, multiply_adds, per_channel, touched
@@ -129,7 +129,7 @@ class Depthwise(Algorithm):
         """A thread sums whole groups; where these are few, every so many-th block of them."""
         plan = _plan("backward_weights", geometry, x.dtype, threads)
         assert plan is not None
-        parts = dw.reshape(1, -1) if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
+        parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
         workers = min(threads, plan.items)
         lists = np.empty((workers, plan.lists), np.intp)
         with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:

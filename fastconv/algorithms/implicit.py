@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _threads
+from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import implicit as _ext
 from fastconv._ext import implicit_weights as _ext_weights
 from fastconv.algorithms._blocks import (
@@ -35,7 +35,7 @@ _MOST_LANES = 64
 _GATHERED_BLOCKS, _GATHERED_BYTES = 3, 1 << 24
 #: Packed weights that threads share take no more than this, with weights gathered before.
 _SHARED_BYTES = 1 << 24
-#: What packing a weight takes that has no neighbour, against one that has.
+#: What packing a weight takes whose taps do not follow each other, against one whose do.
 _APART = 3
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
@@ -117,7 +117,7 @@ class Implicit(Algorithm):
         parts = max((plan.parts for plan in plans), default=0)
         partial = math.prod(geometry.w_shape) * (parts if parts > 1 else 0)
         gathered = max((plan.gather.size for plan in plans if plan.gather), default=0)
-        space = max((threads * plan.space + plan.shared for plan in plans), default=0)
+        space = max((min(threads, plan.items) * plan.space + plan.shared for plan in plans), default=0)
         return (space + partial + gathered) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
@@ -188,7 +188,7 @@ def _run(
 
 def _contract(plan: Plan, threads: int, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
     words = _threads.words(plan.items, plan.copied, threads)
-    parts = dw if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
+    parts = dw if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
     with _arrays.workspace("blocks of the image", (min(threads, plan.items), plan.space), dw.dtype) as space:
         plan.kernel.run(x, dout, parts, space, words)
     if plan.parts > 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _threads
+from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
 from fastconv._ext import winograd_weights as _ext_weights
@@ -198,7 +198,7 @@ class Winograd(Algorithm):
                 total = np.empty_like(dw) if total is dw else total
             return
         plan = self._plan("backward_weights", geometry, dw.dtype, threads)
-        parts = dw.reshape(1, -1) if plan.parts == 1 else np.empty((plan.parts, dw.size), dw.dtype)
+        parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
         _run(plan, _WEIGHTS, geometry, threads, x, dout.reshape(-1), parts)
         if plan.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))

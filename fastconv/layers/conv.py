@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Unpack, cast
 
 import numpy as np
 
-from fastconv import _arrays, _threads
+from fastconv import _arrays, _memory, _threads
 from fastconv._ext.recall import Recall
 from fastconv._fractional import FractionalGeometry, resolve_fractional
 from fastconv._options import as_bool, as_cache, has_fraction, merge_options
@@ -310,7 +310,7 @@ def conv_backward(
         else:
             _fractional.backward_data(dout, w, geometry, dx, name, workers)
     if need_dw:
-        dw = np.empty(geometry.w_shape, w.dtype)
+        dw = _memory.empty(geometry.w_shape, w.dtype)
         if isinstance(geometry, ConvGeometry):
             backward_weights(x, dout, geometry, dw, name, workers, kept)
         else:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
-from fastconv import _arrays, _threads
+from fastconv import _arrays, _memory, _threads
 from fastconv._options import as_bool, as_cache, merge_options
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.algorithms import backward_weights, check_name, forward, transposed
@@ -239,7 +239,7 @@ def conv_transpose_backward(
         dx = _arrays.output(None, geometry.x_shape, x.dtype, "dx")
         forward(seen, w, None, geometry.conv, dx, name, workers)
     if need_dw:
-        dw = np.empty(geometry.w_shape, w.dtype)
+        dw = _memory.empty(geometry.w_shape, w.dtype)
         backward_weights(seen, x, geometry.conv, dw, name, workers)
     if need_db and b is not None:
         db = channel_sums(dout, workers)

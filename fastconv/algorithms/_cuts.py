@@ -240,8 +240,8 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
             cut = _cut(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
             candidates.append((most(cut, block_rows), len(candidates), cut, block_rows))
     _, _, cut, block_rows = min(candidates)
-    # Whole channels, where that is not much more than a stretch. Packed weights of all rows bound it, but where filters are
-    # in the lanes: there those of one tile are packed at a time.
+    # Whole channels, where that is not much more than a stretch. The packed weights of all rows bound it, except where
+    # filters are in the lanes: there those of one tile are packed at a time.
     if cut.mode == TURNED:
         stretch = _turned_stretch(cut.count, cut.block, itemsize)
         held = max(block_channels, _TURNED_BYTES // (cut.cells * itemsize))

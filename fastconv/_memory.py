@@ -22,9 +22,9 @@ import numpy as np
 _LEAST_BYTES = 1 << 19
 #: From this size on they are large.
 _LARGE_BYTES = 1 << 24
-#: Kept at most of smaller ones.
+#: Of what is kept at most so much is of smaller ones.
 _KEPT_SMALL = 1 << 26
-#: Kept at most of large ones, unless ``FASTCONV_KEEP_MIB`` says.
+#: Kept at most, unless ``FASTCONV_KEEP_MIB`` says.
 _KEPT_MIB = 512
 #: Memory may be this much larger than the result that it is given to.
 _LOOSE = 1.25
@@ -75,7 +75,17 @@ def _keep(memory: mmap.mmap) -> None:
     if large:
         memory.madvise(mmap.MADV_FREE)
     kept.append(memory)
-    while sum(map(len, list(kept))) > most:
+    _shorten(_free_small, min(_kept_bytes, _KEPT_SMALL))
+    _shorten(_free, _kept_bytes - _size(_free_small))
+
+
+def _size(kept: list[mmap.mmap]) -> int:
+    return sum(map(len, list(kept)))
+
+
+def _shorten(kept: list[mmap.mmap], most: int) -> None:
+    """Give back what was kept longest."""
+    while kept and _size(kept) > most:
         with suppress(IndexError):
             kept.pop(0)
 

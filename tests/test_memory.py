@@ -76,6 +76,15 @@ def test_of_small_results_less_is_kept(monkeypatch):
     assert not _memory._free_small and not _memory._free
 
 
+def test_small_results_count_with_large_ones(monkeypatch):
+    monkeypatch.setattr(_memory, "_LARGE_BYTES", 8 << 20)
+    results = [_memory.empty((mib << 18,), F4) for mib in (8, 8, 6)]
+    while results:
+        del results[0]
+    kept = _memory._free + _memory._free_small
+    assert sorted(len(memory) >> 20 for memory in kept) == [6, 8]
+
+
 def test_memory_much_larger_than_a_result_is_not_taken():
     a = _memory.empty((4 << 20,), F4)
     del a

@@ -13,16 +13,15 @@ from fastconv._ext.kernels cimport (
     FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_run, fc_tile_listed_table,
     fc_tile_rows_listed_table, fc_tile_rows_table, fc_tile_t, fc_tile_table, kernels, next_vectors,
 )
+from fastconv._ext.panels cimport DENSE_ROWS, MOST_LANES, Sizes, pack_weights, read_sizes
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_peek, fc_share, fc_swap
 
 
 cdef enum:
-    MOST_LANES = 64   # of a tile, in any instruction set
     MOST_TILES = 16   # fastconv.algorithms._cuts knows it
     FEW_POSITIONS = 64
-    APART_PANELS = 4
 
 
 cdef enum Mode:
@@ -31,48 +30,6 @@ cdef enum Mode:
     ROWS    # row by row
     PACKED  # positions gathered into a panel, none lost
     TURNED  # positions gathered, and filters in the lanes
-
-
-cdef enum Dense:
-    DENSE_ROWS = 1    # a row runs through k
-    DENSE_TAPS = 2    # through its taps
-    SIDE_BY_SIDE = 3  # at every k, which are channel_step apart, rows are neighbours
-
-
-# fastconv.algorithms.implicit lists these.
-cdef struct Sizes:
-    Py_ssize_t images
-    Py_ssize_t block_images
-    Py_ssize_t groups
-    Py_ssize_t rows           # of the result, in a group: filters, or for dx channels
-    Py_ssize_t row_step       # of the weights, from a row to the next
-    Py_ssize_t block_rows
-    Py_ssize_t channels       # of the source, in a group
-    Py_ssize_t channel_step   # of the weights
-    Py_ssize_t taps
-    Py_ssize_t block_k
-    Py_ssize_t channel_pitch  # of the block
-    Py_ssize_t image_pitch
-    Py_ssize_t mode
-    Py_ssize_t dense          # of the weights: Dense
-    Py_ssize_t block_channels  # of the source, in the block at a time
-    Py_ssize_t packing        # of tiles' rows, side by side
-    Py_ssize_t tiles          # multiplied by a row of weights before the next
-    Py_ssize_t panel_pitch    # of packed weights, from a panel to the next
-    Py_ssize_t panels         # that threads share, behind their own workspaces; or none
-    Py_ssize_t panel_at       # of a thread's workspace: weights
-    Py_ssize_t positions_at   # and positions
-
-
-cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
-    cdef Sizes s
-    s.images, s.block_images, s.groups = table[0], table[1], table[2]
-    s.rows, s.row_step, s.block_rows = table[3], table[4], table[5]
-    s.channels, s.channel_step, s.taps, s.block_k = table[6], table[7], table[8], table[9]
-    s.channel_pitch, s.image_pitch, s.mode, s.dense = table[10], table[11], table[12], table[13]
-    s.block_channels, s.packing, s.tiles = table[14], table[15], table[16]
-    s.panel_pitch, s.panels, s.panel_at, s.positions_at = table[17], table[18], table[19], table[20]
-    return s
 
 
 # Where an item lies: which rows of the result, and which outputs.
@@ -96,86 +53,6 @@ cdef Item item_at(Py_ssize_t index, const Sizes* s, const Side* sides) noexcept 
     item.group = cut(&item.block.image, index, s.images, s.block_images)
     item.block.images = min(s.block_images, s.images - item.block.image)
     return item
-
-
-cdef void pack_apart(
-    floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
-    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
-) noexcept nogil:
-    """As `pack_weights`, of taps that do not all follow each other: some panels at a time, channel by channel.
-
-    A panel alone would read a few lines here and there of large weights; of all at once, the lines that are written
-    would share cache sets.
-    """
-    cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch, t, i
-    cdef const floating* source
-    cdef const floating* row
-    cdef floating* to
-    while group < rows:
-        last = min(group + APART_PANELS * width, rows)
-        source = w + begin // s.taps * s.channel_step
-        tap, k = begin % s.taps, 0
-        while k < n:
-            taps = min(s.taps - tap, n - k)
-            first = group
-            while first < last:
-                here = min(width, last - first)
-                pitch = width if full else here
-                row, to = source + first * s.row_step, panel + first * n + k * pitch
-                for t in range(tap, tap + taps):
-                    for i in range(here):
-                        to[i] = row[at[i] + tap_of[t]]
-                    to = to + pitch
-                first += here
-            k += taps
-            tap = 0
-            source = source + s.channel_step
-        group = last
-
-
-cdef void pack_weights(
-    floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
-    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
-) noexcept nogil:
-    """Rows [0, rows) of w, at k in [begin, end), `width` of them side by side; fewer at the end unless `full`."""
-    cdef Py_ssize_t[MOST_LANES] at
-    cdef Py_ssize_t first, here, pitch, k, tap, i, n = end - begin
-    cdef const floating* source
-    cdef floating* to
-    fc_check(width <= MOST_LANES)
-    for i in range(width):
-        at[i] = i * s.row_step
-    if not s.dense:
-        pack_apart(panel, w, s, tap_of, rows, begin, end, width, full, at)
-        return
-    first = 0
-    while first < rows:
-        here = min(width, rows - first)
-        pitch = width if full else here
-        source = w + first * s.row_step
-        if s.dense == DENSE_ROWS:
-            kernel.interleave(panel, pitch, source + begin, at, here, n)
-            panel = panel + pitch * n
-            first += here
-            continue
-        if s.dense == SIDE_BY_SIDE:
-            kernel.cells_of(panel, pitch, source + begin * s.channel_step, s.channel_step, n, here, 1)
-            panel = panel + pitch * n
-            first += here
-            continue
-        to = panel
-        tap = begin % s.taps
-        source = source + begin // s.taps * s.channel_step
-        k = 0
-        while k < n:
-            i = min(s.taps - tap, n - k)
-            kernel.interleave(to, pitch, source + tap_of[tap], at, here, i)
-            to = to + i * pitch
-            k += i
-            tap = 0
-            source = source + s.channel_step
-        panel = to
-        first += here
 
 
 # A tile: its lanes as runs of neighbours in the block, and in the result.

@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-from fastconv.algorithms._blocks import Line, Problem, even, lift, pieces, shared_row
+from fastconv.algorithms._blocks import Layout, Line, Problem, even, lift, pieces, shared_row
 
 #: Ways of making tiles: see implicit.pyx.
 WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
@@ -97,13 +97,6 @@ class Cut:
     copied: float
     #: To copy the source into it.
     filled: float
-
-    @property
-    def cells(self) -> int:
-        """Of a channel of the source in a block."""
-        return self.count * math.prod(
-            len(line.phases) * (n + line.reach) for line, n in zip(self.lines, self.block, strict=True)
-        )
 
     def blocks(self, problem: Problem) -> int:
         """Of all groups and images."""
@@ -244,7 +237,8 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
     # filters are in the lanes: there those of one tile are packed at a time.
     if cut.mode == TURNED:
         stretch = _turned_stretch(cut.count, cut.block, itemsize)
-        held = max(block_channels, _TURNED_BYTES // (cut.cells * itemsize))
+        of_channel = Layout(cut.lines, cut.count, cut.block, cut.row).channel_pitch(itemsize)
+        held = max(block_channels, _TURNED_BYTES // (of_channel * itemsize))
         block_channels = even(problem.channels, max(1, min(round(stretch / taps), held)))
         most_k = round(1.25 * stretch)
     else:

@@ -1,0 +1,130 @@
+# Weights of a product packed into panels: some rows side by side at every k, as a tile of implicit.pyx reads them.
+
+from fastconv._ext.kernels cimport Kernels
+from fastconv._ext.runs cimport fc_check, floating
+
+
+cdef enum:
+    MOST_LANES = 64    # of a tile, in any instruction set
+    APART_PANELS = 4
+
+
+cdef enum Dense:
+    DENSE_ROWS = 1    # a row runs through k
+    DENSE_TAPS = 2    # through its taps
+    SIDE_BY_SIDE = 3  # at every k, which are channel_step apart, rows are neighbours
+
+
+# fastconv.algorithms.implicit lists these.
+cdef struct Sizes:
+    Py_ssize_t images
+    Py_ssize_t block_images
+    Py_ssize_t groups
+    Py_ssize_t rows           # of the result, in a group: filters, or for dx channels
+    Py_ssize_t row_step       # of the weights, from a row to the next
+    Py_ssize_t block_rows
+    Py_ssize_t channels       # of the source, in a group
+    Py_ssize_t channel_step   # of the weights
+    Py_ssize_t taps
+    Py_ssize_t block_k
+    Py_ssize_t channel_pitch  # of the block
+    Py_ssize_t image_pitch
+    Py_ssize_t mode
+    Py_ssize_t dense          # of the weights: Dense
+    Py_ssize_t block_channels  # of the source, in the block at a time
+    Py_ssize_t packing        # of tiles' rows, side by side
+    Py_ssize_t tiles          # multiplied by a row of weights before the next
+    Py_ssize_t panel_pitch    # of packed weights, from a panel to the next
+    Py_ssize_t panels         # that threads share, behind their own workspaces; or none
+    Py_ssize_t panel_at       # of a thread's workspace: weights
+    Py_ssize_t positions_at   # and positions
+
+
+cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
+    cdef Sizes s
+    s.images, s.block_images, s.groups = table[0], table[1], table[2]
+    s.rows, s.row_step, s.block_rows = table[3], table[4], table[5]
+    s.channels, s.channel_step, s.taps, s.block_k = table[6], table[7], table[8], table[9]
+    s.channel_pitch, s.image_pitch, s.mode, s.dense = table[10], table[11], table[12], table[13]
+    s.block_channels, s.packing, s.tiles = table[14], table[15], table[16]
+    s.panel_pitch, s.panels, s.panel_at, s.positions_at = table[17], table[18], table[19], table[20]
+    return s
+
+
+cdef inline void pack_taps(
+    floating* to, Py_ssize_t pitch, const floating* source, const Py_ssize_t* at, Py_ssize_t rows,
+    const Py_ssize_t* tap_of, Py_ssize_t taps,
+) noexcept nogil:
+    """Cell by cell, taps of a channel for the rows of a panel."""
+    cdef Py_ssize_t t, i
+    for t in range(taps):
+        for i in range(rows):
+            to[i] = source[at[i] + tap_of[t]]
+        to = to + pitch
+
+
+cdef inline void pack_apart(
+    floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
+    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
+) noexcept nogil:
+    """As `pack_weights`, of taps that do not all follow each other: some panels at a time, channel by channel.
+
+    A panel alone would read a few lines here and there of large weights; of all at once, the lines that are written
+    would share cache sets.
+    """
+    cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch
+    cdef const floating* source
+    while group < rows:
+        last = min(group + APART_PANELS * width, rows)
+        source = w + begin // s.taps * s.channel_step
+        tap, k = begin % s.taps, 0
+        while k < n:
+            taps = min(s.taps - tap, n - k)
+            first = group
+            while first < last:
+                here = min(width, last - first)
+                pitch = width if full else here
+                pack_taps(
+                    panel + first * n + k * pitch, pitch, source + first * s.row_step, at, here, tap_of + tap, taps
+                )
+                first += here
+            k += taps
+            tap = 0
+            source = source + s.channel_step
+        group = last
+
+
+cdef inline void pack_weights(
+    floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
+    Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
+) noexcept nogil:
+    """Rows [0, rows) of w, at k in [begin, end), `width` of them side by side; fewer at the end unless `full`."""
+    cdef Py_ssize_t[MOST_LANES] at
+    cdef Py_ssize_t first, here, pitch, k, tap, taps, i, n = end - begin
+    cdef const floating* source
+    fc_check(width <= MOST_LANES)
+    for i in range(width):
+        at[i] = i * s.row_step
+    if not s.dense:
+        pack_apart(panel, w, s, tap_of, rows, begin, end, width, full, at)
+        return
+    first = 0
+    while first < rows:
+        here = min(width, rows - first)
+        pitch = width if full else here
+        source = w + first * s.row_step
+        if s.dense == DENSE_ROWS:
+            kernel.interleave(panel, pitch, source + begin, at, here, n)
+        elif s.dense == SIDE_BY_SIDE:
+            kernel.cells_of(panel, pitch, source + begin * s.channel_step, s.channel_step, n, here, 1)
+        else:
+            source = source + begin // s.taps * s.channel_step
+            tap, k = begin % s.taps, 0
+            while k < n:
+                taps = min(s.taps - tap, n - k)
+                kernel.interleave(panel + k * pitch, pitch, source + tap_of[tap], at, here, taps)
+                k += taps
+                tap = 0
+                source = source + s.channel_step
+        panel = panel + pitch * n
+        first += here

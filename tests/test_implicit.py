@@ -78,6 +78,19 @@ def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+def test_channels_of_a_block_are_bounded_where_filters_are_in_the_lanes(dtype, isa, fresh, monkeypatch):
+    """Of blocks that are margin for the most part, fewer channels fit."""
+    modes = cuts._modes
+    monkeypatch.setattr(cuts, "_modes", lambda *arguments: {cuts.TURNED: modes(*arguments)[cuts.TURNED]})
+    geometry = conv_geometry((2, 16, 242, 249), (48, 16, 7, 7), stride=3, dilation=40)
+    (plan,) = implicit._plans("forward", geometry, np.dtype(dtype), 1)
+    of_channel = plan.sizes["channel_pitch"] * np.dtype(dtype).itemsize
+    fit = cuts._TURNED_BYTES // of_channel
+    usual = round(cuts._STRETCH / plan.sizes["taps"])  # what blocks are cut for in every mode
+    assert fit < 8 < plan.sizes["channels"] and plan.sizes["block_channels"] <= max(fit, usual)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_share_packed_weights(threads, groups, dtype, isa, fresh, rng):

@@ -41,6 +41,8 @@ MIN_ROUNDS = 3
 #: Seconds of a turn that repeats its call. Where the system wakes a thread on the core of its waker, as virtual
 #: machines tend to, it takes tens of milliseconds to see that another core idles.
 TURN = 0.06
+#: Seconds between lines of progress where there is no bar.
+TELL = 30.0
 #: Threads of the contender before are waited for no longer than this many seconds.
 LONGEST_SPIN = 0.2
 
@@ -367,18 +369,24 @@ def console(width: int) -> Console:
 
 @contextmanager
 def progress(console: Console, total: int) -> Iterator[Callable[..., None]]:
-    """A progress bar over rows: the function it gives starts a row by its name; without one it keeps time."""
+    """A progress bar over rows: the function it gives starts a row by its name; without one it keeps time.
+
+    Where the output is no terminal, a line now and then to standard error.
+    """
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     # Drawn by hand between rounds: a drawing thread would take its time from what is measured.
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
         task = bar.add_task("", total=total)
-        begun, drawn = 0, 0.0
+        begun, drawn, told = 0, 0.0, time.monotonic()
 
         def show(row: str | None = None) -> None:
-            nonlocal begun, drawn
+            nonlocal begun, drawn, told
             if row is not None:
                 bar.update(task, description=row, completed=begun)
                 begun += 1
+                if not console.is_terminal and time.monotonic() - told > TELL:
+                    told = time.monotonic()
+                    print(f"{begun} of {total}: {row}", file=sys.stderr, flush=True)
             if row is not None or time.monotonic() - drawn > 0.2:
                 bar.refresh()
                 drawn = time.monotonic()

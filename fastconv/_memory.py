@@ -14,16 +14,17 @@ import mmap
 import os
 import sys
 import warnings
+import weakref
 from contextlib import suppress
 
 import numpy as np
 
 #: Results from this size on; what is smaller the allocator clears in no time.
 _LEAST_BYTES = 1 << 19
-#: From this size on they are large.
+#: From this size on they are large, counted as their mappings are: in whole small pages.
 _LARGE_BYTES = 1 << 24
-#: Of what is kept at most so much is of smaller ones.
-_KEPT_SMALL = 1 << 26
+#: Of what is kept at most so much, and this share of it, is of smaller ones.
+_KEPT_SMALL, _SHARE_OF_SMALL = 1 << 26, 4
 #: Kept at most, unless ``FASTCONV_KEEP_MIB`` says.
 _KEPT_MIB = 512
 #: Memory may be this much larger than the result that it is given to.
@@ -36,9 +37,10 @@ _KEEPS = sys.platform == "linux" and hasattr(mmap, "MADV_FREE")
 
 def _from_environment() -> int:
     text = os.environ.get("FASTCONV_KEEP_MIB", "").strip()
-    if text and not (text.isascii() and text.isdecimal()):
+    # Of more digits Python may refuse to make a number.
+    if text and not (text.isascii() and text.isdecimal() and len(text) < 100):
         warnings.warn(
-            f"FASTCONV_KEEP_MIB is {text!r}, which is not a number of MiB, such as 0 or 512; using {_KEPT_MIB}",
+            f"FASTCONV_KEEP_MIB is {text[:100]!r}, which is not a number of MiB, such as 0 or 512; using {_KEPT_MIB}",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -58,24 +60,43 @@ class _Lease(np.ndarray):
     Its own base is the mapping, which nobody else may hold on to.
     """
 
+    __slots__ = ()
+
     def __del__(self) -> None:
         try:
             memory = self.base
-            if type(memory) is mmap.mmap:
+            # A weak reference still finds the lease here, and whoever has one could take it back to life.
+            if type(memory) is mmap.mmap and not weakref.getweakrefcount(self):
                 _keep(memory)
         except Exception:  # the interpreter may be going down
             return
 
 
+def _mapped(nbytes: int) -> int:
+    """Bytes of the mapping that a result takes."""
+    whole = -(-nbytes // _SMALL_PAGE) * _SMALL_PAGE
+    return -(-whole // _PAGE) * _PAGE if _is_large(whole) else whole
+
+
+def _is_large(mapped: int) -> bool:
+    return mapped >= _LARGE_BYTES
+
+
+def _most_small() -> int:
+    return min(_kept_bytes // _SHARE_OF_SMALL, _KEPT_SMALL)
+
+
 def _keep(memory: mmap.mmap) -> None:
-    large = len(memory) >= _LARGE_BYTES
-    kept, most = (_free, _kept_bytes) if large else (_free_small, min(_kept_bytes, _KEPT_SMALL))
-    if len(memory) > most:
-        return
-    if large:
+    if _is_large(len(memory)):
+        if len(memory) > _kept_bytes - _size(_free_small):
+            return
         memory.madvise(mmap.MADV_FREE)
-    kept.append(memory)
-    _shorten(_free_small, min(_kept_bytes, _KEPT_SMALL))
+        _free.append(memory)
+    else:
+        if len(memory) > _most_small():
+            return
+        _free_small.append(memory)
+        _shorten(_free_small, _most_small())
     _shorten(_free, _kept_bytes - _size(_free_small))
 
 
@@ -90,8 +111,8 @@ def _shorten(kept: list[mmap.mmap], most: int) -> None:
             kept.pop(0)
 
 
-def _take(nbytes: int, page: int) -> mmap.mmap | None:
-    kept = _free if nbytes >= _LARGE_BYTES else _free_small
+def _take(nbytes: int, mapped: int) -> mmap.mmap | None:
+    kept, page = (_free, _PAGE) if _is_large(mapped) else (_free_small, _SMALL_PAGE)
     # The last that was freed may still be in a cache.
     for memory in reversed(list(kept)):
         if nbytes <= len(memory) <= _LOOSE * nbytes + page:
@@ -101,21 +122,31 @@ def _take(nbytes: int, page: int) -> mmap.mmap | None:
     return None
 
 
+def _map(mapped: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, mapped, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if _is_large(mapped):
+        with suppress(OSError):  # a system without large pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """As `np.empty`; a large array may be where an earlier one was."""
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < _LEAST_BYTES or not (_KEEPS and _kept_bytes):
         return np.empty(shape, dtype)
-    page = _PAGE if nbytes >= _LARGE_BYTES else _SMALL_PAGE
-    memory = _take(nbytes, page)
+    mapped = _mapped(nbytes)
+    memory = _take(nbytes, mapped)
     if memory is None:
         try:
-            memory = mmap.mmap(-1, -(-nbytes // page) * page, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            memory = _map(mapped)
         except (OSError, OverflowError):
-            return np.empty(shape, dtype)  # which says it best
-        if page == _PAGE:
-            with suppress(OSError):  # a system without large pages
-                memory.madvise(mmap.MADV_HUGEPAGE)
+            # What is kept counts where the addresses of a process are limited.
+            release()
+            try:
+                memory = _map(mapped)
+            except (OSError, OverflowError):
+                return np.empty(shape, dtype)  # which says it best
     # As many elements as the result has: SciPy copies what is less than half of its base's.
     lease = _Lease((math.prod(shape),), dtype, memory)
     return np.ndarray(shape, dtype, lease)

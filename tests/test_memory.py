@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -78,11 +79,59 @@ def test_of_small_results_less_is_kept(monkeypatch):
 
 def test_small_results_count_with_large_ones(monkeypatch):
     monkeypatch.setattr(_memory, "_LARGE_BYTES", 8 << 20)
-    results = [_memory.empty((mib << 18,), F4) for mib in (8, 8, 6)]
+    results = [_memory.empty((mib << 18,), F4) for mib in (8, 8, 4)]
     while results:
         del results[0]
     kept = _memory._free + _memory._free_small
-    assert sorted(len(memory) >> 20 for memory in kept) == [6, 8]
+    assert sorted(len(memory) >> 20 for memory in kept) == [4, 8]
+
+
+def test_small_results_leave_room_for_large_ones(monkeypatch):
+    monkeypatch.setattr(_memory, "_LARGE_BYTES", 8 << 20)
+    results = [_memory.empty((mib << 18,), F4) for mib in (2, 2, 2, 12, 14, 5)]
+    while results:
+        del results[0]
+    # Of small ones a quarter of 16 MiB; then there is room for 12, for which nothing else has to go, and none for 14.
+    assert [len(memory) >> 20 for memory in _memory._free_small] == [2, 2]
+    assert [len(memory) >> 20 for memory in _memory._free] == [12]
+
+
+@pytest.mark.parametrize("less", [0, 1, 4, 1 << 12, 1 << 15, (1 << 16) - 1, 1 << 16, (1 << 16) + 1])
+def test_results_about_as_large_as_large_ones(monkeypatch, less):
+    monkeypatch.setattr(_memory, "_LARGE_BYTES", 2 << 20)
+    dtype, places = np.dtype(np.uint8), set()
+    for _ in range(5):
+        result = _memory.empty(((2 << 20) - less,), dtype)
+        places.add(result.ctypes.data)
+        del result
+    assert len(places) == 1
+    assert len(_memory._free + _memory._free_small) == 1
+
+
+def test_what_could_be_taken_back_to_life_is_not_kept():
+    a = _memory.empty((3, 5), F4)
+    assert not hasattr(a.base, "__dict__")
+    seen = weakref.ref(a.base)
+    del a
+    assert seen() is None
+    assert not _memory._free
+
+
+def test_what_is_kept_is_given_back_before_memory_runs_out(monkeypatch):
+    make = _memory._map
+
+    def limited(nbytes):
+        if _memory._size(_memory._free) + nbytes > 8 << 20:
+            raise OSError(12, "Cannot allocate memory")
+        return make(nbytes)
+
+    kept = _memory.empty((1 << 20,), F4)
+    del kept
+    assert _memory._free
+    monkeypatch.setattr(_memory, "_map", limited)
+    result = _memory.empty((2 << 20,), F4)
+    assert type(result.base) is _memory._Lease
+    assert not _memory._free
 
 
 def test_memory_much_larger_than_a_result_is_not_taken():
@@ -135,6 +184,9 @@ def test_environment_says_how_much():
     nbytes, said = kept("lots")
     assert nbytes == 512 << 20
     assert "FASTCONV_KEEP_MIB is 'lots'" in said
+    nbytes, said = kept("9" * 5000)
+    assert nbytes == 512 << 20
+    assert "FASTCONV_KEEP_MIB is '999" in said
 
 
 def test_none_is_kept_where_none_shall_be(monkeypatch):

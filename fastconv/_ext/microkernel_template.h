@@ -7,8 +7,11 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
     *lanes = FC_VL;
 }
 
-/* Products are summed this many at a time, and the sums then added up: rounding errors stay small. */
+/* Products are summed at most this many at a time, and the sums then added up: rounding errors stay small. Errors of one
+ * sum grow with its length, so short k of more than FC_HALVED are taken in halves; long k keep the longer parts, as
+ * every part reads and writes the tile. */
 #define FC_SUMMED 100
+#define FC_HALVED 60
 /* Of k in a turn of the loop. */
 #define FC_TURN 4
 
@@ -55,7 +58,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
     /* Dividing takes as long as a dozen products. */
-    const ptrdiff_t parts = k > FC_SUMMED ? (k + FC_SUMMED - 1) / FC_SUMMED : 1;
+    const ptrdiff_t parts = k > FC_SUMMED ? (k + FC_SUMMED - 1) / FC_SUMMED : k > FC_HALVED ? 2 : 1;
     const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
     const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_APART ? step : 1, apart = of_a == FC_ROWS ? step : 1;
     const ptrdiff_t b_next = of_b == FC_PANEL ? vectors * FC_VL : of_b == FC_APART ? at[0] : 0;

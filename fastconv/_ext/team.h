@@ -51,6 +51,9 @@ enum { FC_SHUT = -1 };
 #define fc_add(word, n) _InterlockedExchangeAdd((volatile long *)(word), (n))
 #define fc_swap(word, n) _InterlockedExchange((volatile long *)(word), (n))
 #endif
+#if defined(_M_ARM64) || defined(_M_ARM)
+#error "MSVC does not order what follows a volatile read on ARM: compile with clang-cl there"
+#endif
 #define fc_peek(word) (*(const volatile ptrdiff_t *)(word))
 #define fc_pause() _mm_pause()
 #else

@@ -137,16 +137,21 @@ def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
     return nbytes
 
 
+def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
+    """An array for a result, of no defined content."""
+    try:
+        return _memory.empty(shape, dtype)
+    except ValueError:  # too large to be addressed: said in our words
+        check_bytes(what, shape, dtype)
+        raise
+
+
 def output(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
     """A fresh array for a result, or `out` once it is known to be fit to hold it."""
     if out is None:
-        try:
-            return _memory.empty(shape, dtype)
-        except ValueError:  # too large to be addressed: said in our words
-            check_bytes(what, shape, dtype)
-            raise
+        return fresh(shape, dtype, what)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     if out.shape != shape:

@@ -68,6 +68,11 @@ class PoolGeometry:
         )
 
     @cached_property
+    def pair_plans(self) -> dict[int, Any]:
+        """What such windows need, by elements to a block: see `_pool_tables.pairs`."""
+        return {}
+
+    @cached_property
     def is_global(self) -> bool:
         """Whether there is one window, the whole image."""
         return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)

@@ -189,7 +189,7 @@ class ToeplitzOperator(LinearOperator):
         geometry, w = self._geometry.for_batch(count), _arrays.prepare(self._w, dtype)
         shapes = geometry.x_shape, geometry.out_shape
         images = _arrays.prepare(columns.T, dtype).reshape(shapes[adjoint])
-        result = _arrays.output(None, shapes[not adjoint], dtype, "the product")
+        result = _arrays.fresh(shapes[not adjoint], dtype, "the product")
         workers = _threads.resolve(self._workers)
         if not adjoint:
             forward(images, w, None, geometry, result, self._algorithm, workers)

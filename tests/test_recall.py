@@ -187,3 +187,26 @@ def test_long_plans_are_made_anew_and_not_kept(longest, monkeypatch):
     for _ in range(3):
         conv(x, w, pad=(2, 1), algorithm="implicit")
     assert len(made) == 1 if longest else len(made) >= 3
+
+
+def test_pooling_recalls_what_the_same_function_was_given():
+    images = np.arange(32.0, dtype=np.float32).reshape(1, 2, 4, 4)
+    for _ in range(2):
+        for x in (images, images.astype(np.float64), images.reshape(2, 1, 4, 4), images[:, :, ::-1], images.tolist()):
+            out, cache = fastconv.max_pool_forward(x, kernel_size=2, stride=1)
+            x = np.asarray(x)
+            windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), (2, 3))
+            np.testing.assert_array_equal(out, windows.max((-1, -2)))
+            assert out.dtype == x.dtype
+            assert cache.geometry.x_shape == x.shape
+            mean, _ = fastconv.avg_pool_forward(x, kernel_size=2, stride=1)
+            np.testing.assert_array_equal(mean, windows.mean((-1, -2)))
+        assert fastconv.max_pool_forward(images, kernel_size=2, threads=1)[1].threads == 1
+        assert fastconv.max_pool_forward(images, kernel_size=2, threads=2)[1].threads == 2
+        assert fastconv.max_pool_forward(images, kernel_size=1)[0].shape == images.shape
+        for wrong in (True, 1.0):
+            with pytest.raises(TypeError, match="kernel_size"):
+                fastconv.max_pool_forward(images, kernel_size=wrong)
+        with pytest.raises(TypeError, match="count_include_pad"):
+            fastconv.max_pool_forward(images, kernel_size=2, count_include_pad=True)
+        assert fastconv.avg_pool_forward(images, kernel_size=2, count_include_pad=True)[0].shape == (1, 2, 2, 2)

@@ -17,5 +17,5 @@ def each(
     to: np.ndarray,
     slope: float,
     isa: int,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...

@@ -6,6 +6,7 @@ and backward_data, `weights` is backward_weights. How the work is cut, and
 every table below, is fastconv.algorithms.depthwise's.
 """
 
+from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.depthwise_kernels cimport (
     fc_depthwise_lanes, fc_dots_table, fc_lanes_table, fc_pad_t, fc_pad_table, fc_piece, fc_sweep_pair_table,
     fc_sweep_table, fc_taps,
@@ -202,10 +203,11 @@ def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
     const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places,
-    floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa, Py_ssize_t[::1] words,
+    floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa, words,
 ):
     """result = w * source + bias, by image, group and block."""
     cdef Product p
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         p.sizes = read_sizes(sizes)
         read_sides(p.sides, &axes[0, 0], &phases[0, 0], phases.shape[1])
@@ -222,13 +224,13 @@ def product(
         p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
         p.blocks = blocks_of(p.sides)
         p.total = p.blocks * p.sizes.images * p.sizes.groups
-        p.isa, p.words = isa, &words[0]
+        p.isa, p.words = isa, shared
         fc_check(parts.shape[1] == PART_COLUMNS)
         fc_check(p.sizes.pieces * 7 + 2 * p.sizes.sweeps * 6 <= lists.shape[1])
         if floating is float:
-            fc_share(&words[0], product_of_float, &p)
+            fc_share(shared, product_of_float, &p)
         else:
-            fc_share(&words[0], product_of_double, &p)
+            fc_share(shared, product_of_double, &p)
 
 
 cdef void product_of_float(void* task) noexcept nogil:
@@ -394,10 +396,11 @@ def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
     const Py_ssize_t[::1] at, const Py_ssize_t[::1] places, floating[:, ::1] space, Py_ssize_t[:, ::1] lists,
-    int isa, Py_ssize_t[::1] words,
+    int isa, words,
 ):
     """result[part] = dout times source, tap by tap, summed over every `parts`-th block of each image."""
     cdef Weights t
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         t.sizes = read_weight_sizes(sizes)
         read_sides(t.sides, &axes[0, 0], &phases[0, 0], phases.shape[1])
@@ -411,11 +414,11 @@ def weights(
         t.volume = t.sides[0].size * t.sides[1].size * t.sides[2].size
         t.blocks = blocks_of(t.sides)
         t.total = t.sizes.parts * ((t.sizes.groups + t.sizes.block_groups - 1) // t.sizes.block_groups)
-        t.isa, t.words = isa, &words[0]
+        t.isa, t.words = isa, shared
         if floating is float:
-            fc_share(&words[0], weights_of_float, &t)
+            fc_share(shared, weights_of_float, &t)
         else:
-            fc_share(&words[0], weights_of_double, &t)
+            fc_share(shared, weights_of_double, &t)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:

@@ -22,7 +22,7 @@ class Multiply:
         bias: np.ndarray | None,
         result: np.ndarray,
         space: np.ndarray,
-        words: np.ndarray | None,
+        words: np.ndarray | bytearray | None,
     ) -> None: ...
 
 def usable(isa: int) -> bool: ...

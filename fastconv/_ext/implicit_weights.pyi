@@ -17,5 +17,5 @@ class Contract:
         dout: np.ndarray,
         result: np.ndarray,
         space: np.ndarray,
-        words: np.ndarray | None,
+        words: np.ndarray | bytearray | None,
     ) -> None: ...

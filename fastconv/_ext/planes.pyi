@@ -6,4 +6,6 @@ import numpy as np
 totals: Mapping[str, Callable[..., None]]
 highest: Mapping[str, Callable[..., None]]
 
-def channels(dtype: int, x: np.ndarray, out: np.ndarray, images: int, isa: int, words: np.ndarray | None) -> None: ...
+def channels(
+    dtype: int, x: np.ndarray, out: np.ndarray, images: int, isa: int, words: np.ndarray | bytearray | None
+) -> None: ...

@@ -31,18 +31,19 @@ cdef struct Reduction:
     Py_ssize_t* words
 
 
-def totals(const floating[:, ::1] x, double[::1] sums, int isa, Py_ssize_t[::1] words):
+def totals(const floating[:, ::1] x, double[::1] sums, int isa, words):
     """sums (P,): of every row of x (P, n)."""
     cdef Reduction r
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         fc_check(sums.shape[0] == x.shape[0])
         r.total = fc_total_table[0 if floating is float else 1][isa]
         r.x, r.out = <const void*> &x[0, 0], <void*> &sums[0]
-        r.planes, r.cells, r.words = x.shape[0], x.shape[1], &words[0]
+        r.planes, r.cells, r.words = x.shape[0], x.shape[1], shared
         if floating is float:
-            fc_share(&words[0], totals_of_float, &r)
+            fc_share(shared, totals_of_float, &r)
         else:
-            fc_share(&words[0], totals_of_double, &r)
+            fc_share(shared, totals_of_double, &r)
 
 
 cdef void totals_of_float(void* task) noexcept nogil:
@@ -105,18 +106,19 @@ cdef void draw_channels(const Reduction* r, floating* dtype) noexcept nogil:
         begin = fc_next(r.words, &member, r.planes)
 
 
-def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, Py_ssize_t[::1] words):
+def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, words):
     """out and indices (P,): the first maximum of every row of x (P, n), or its first NaN, and its place."""
     cdef Reduction r
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         fc_check(out.shape[0] == x.shape[0] and indices.shape[0] == x.shape[0])
         r.highest = fc_highest_table[0 if floating is float else 1][isa]
         r.x, r.out, r.indices = <const void*> &x[0, 0], <void*> &out[0], &indices[0]
-        r.planes, r.cells, r.words = x.shape[0], x.shape[1], &words[0]
+        r.planes, r.cells, r.words = x.shape[0], x.shape[1], shared
         if floating is float:
-            fc_share(&words[0], highest_of_float, &r)
+            fc_share(shared, highest_of_float, &r)
         else:
-            fc_share(&words[0], highest_of_double, &r)
+            fc_share(shared, highest_of_double, &r)
 
 
 cdef void highest_of_float(void* task) noexcept nogil:

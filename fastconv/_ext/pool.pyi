@@ -8,5 +8,11 @@ sum_forward: Mapping[str, Callable[..., None]]
 sum_backward: Mapping[str, Callable[..., None]]
 
 def max_backward(
-    dtype: int, dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, wide: bool, planes: int, words: np.ndarray
+    dtype: int,
+    dout: np.ndarray,
+    indices: np.ndarray,
+    dx: np.ndarray,
+    wide: bool,
+    planes: int,
+    words: np.ndarray | bytearray,
 ) -> bool: ...

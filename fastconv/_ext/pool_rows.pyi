@@ -10,7 +10,7 @@ def forward_rows(
     space: np.ndarray,
     slots: int,
     isa: int,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...
 def backward_rows(
     dtype: int,
@@ -22,7 +22,7 @@ def backward_rows(
     space: np.ndarray,
     slots: int,
     isa: int,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...
 def pairs_forward(
     dtype: int,
@@ -34,7 +34,7 @@ def pairs_forward(
     width: int,
     rows: int,
     isa: int,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...
 def pairs_backward(
     dtype: int,
@@ -47,5 +47,5 @@ def pairs_backward(
     width: int,
     rows: int,
     isa: int,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> bool: ...

@@ -25,6 +25,6 @@ def product(
     parts: int,
     step: int,
     isa: int,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...
 def shape(dtype: int, isa: int, dots: bool) -> tuple[int, int]: ...

@@ -10,7 +10,7 @@ def count(
     counts: np.ndarray,
     space: np.ndarray,
     isa: int,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...
 def place(
     table: np.ndarray,
@@ -23,7 +23,7 @@ def place(
     wide: bool,
     isa: int,
     space: np.ndarray,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...
 def fill(
     table: np.ndarray,
@@ -37,7 +37,7 @@ def fill(
     pieces: int,
     isa: int,
     space: np.ndarray,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...
 def product(
     dtype: int,
@@ -51,7 +51,7 @@ def product(
     x_pitch: int,
     y_pitch: int,
     isa: int,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...
 def gradient(
     table: np.ndarray,
@@ -65,6 +65,6 @@ def gradient(
     block: int,
     isa: int,
     space: np.ndarray,
-    words: np.ndarray,
+    words: np.ndarray | bytearray,
 ) -> None: ...
 def gradient_space(slots: int) -> int: ...

@@ -5,6 +5,7 @@ channels in the vector lanes, whatever the size of the planes. How the work is
 cut, and every table below, is fastconv.algorithms.winograd's.
 """
 
+from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport fc_tile_rows_table, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, fc_soon, floating, zero
@@ -227,12 +228,13 @@ def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[:, ::1] starts, const Py_ssize_t[::1] planes,
-    floating[:, ::1] space, int isa, Py_ssize_t[::1] words,
+    floating[:, ::1] space, int isa, words,
 ):
     """result = w * source + bias; `planes` are the channels of the source."""
     cdef Call call
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
-        read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, &words[0])
+        read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
         call.tile = fc_tile_rows_table[0 if floating is float else 1][isa]
         fc_check(starts.shape[0] == call.sizes.phases)
         call.source, call.w, call.result = <const void*> &source[0], <const void*> &w[0], <void*> &result[0]
@@ -244,9 +246,9 @@ def product(
         call.group_step = w.shape[0] // call.sizes.groups
         call.items = pieces(call.sizes.rows, call.sizes.block_rows) * call.sizes.groups * call.blocks
         if floating is float:
-            fc_share(&words[0], product_of_float, &call)
+            fc_share(shared, product_of_float, &call)
         else:
-            fc_share(&words[0], product_of_double, &call)
+            fc_share(shared, product_of_double, &call)
 
 
 cdef void product_of_float(void* task) noexcept nogil:

@@ -4,6 +4,7 @@ Tiles of dout are the kernels that the image is correlated with. How the work
 is cut, and every table below, is fastconv.algorithms.winograd's.
 """
 
+from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport fc_tile_apart_table, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
@@ -99,13 +100,14 @@ def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
-    floating[:, ::1] space, int isa, Py_ssize_t[::1] words,
+    floating[:, ::1] space, int isa, words,
 ):
     """result[part] = the gradient of w, of every `parts`-th block."""
     cdef Call call
     cdef const Sizes* s = &call.sizes
+    cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
-        read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, &words[0])
+        read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
         call.tile = fc_tile_apart_table[0 if floating is float else 1][isa]
         call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
         call.part_pitch = result.shape[1]
@@ -113,9 +115,9 @@ def weights(
         call.space, call.space_pitch, call.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
         call.items = s.parts * s.groups * pieces(s.rows, s.block_rows) * pieces(s.channels, s.block_channels)
         if floating is float:
-            fc_share(&words[0], weights_of_float, &call)
+            fc_share(shared, weights_of_float, &call)
         else:
-            fc_share(&words[0], weights_of_double, &call)
+            fc_share(shared, weights_of_double, &call)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:

@@ -212,10 +212,12 @@ def _blocks(shape: tuple[int, ...], rows: int) -> int:
 
 def pairs(geometry: PoolGeometry) -> Pairs | None:
     """What a call needs for windows of 2 x 2 within the image, kept with the geometry; None for others."""
-    plans: dict[int, Pairs | None] = vars(geometry).setdefault("_pair_plans", {})
-    if BLOCK_ELEMENTS not in plans:
-        plans[BLOCK_ELEMENTS] = _pairs(geometry) if geometry.in_pairs else None
-    return plans[BLOCK_ELEMENTS]
+    # Found as a rule, and sooner so than by asking.
+    try:
+        return geometry.pair_plans[BLOCK_ELEMENTS]
+    except KeyError:
+        plan = geometry.pair_plans[BLOCK_ELEMENTS] = _pairs(geometry) if geometry.in_pairs else None
+        return plan
 
 
 def _pairs(geometry: PoolGeometry) -> Pairs:

@@ -196,7 +196,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     plain = cast("dict[str, Any]", options)
     if out is None and (known := _known.get((x, w, b), plain)) is not None:
         geometry, name, threads = known
-        return _run(x, w, b, geometry, name, threads, _arrays.output(None, geometry.out_shape, x.dtype, "the output"))
+        return _run(x, w, b, geometry, name, threads, _arrays.fresh(geometry.out_shape, x.dtype, "the output"))
     layer, (x, w, b) = _read("conv", x, w, b, None, plain)
     result = _arrays.output(out, layer.geometry.out_shape, layer.x.dtype, "the output", x=x, w=w, b=b)
     return _run(*layer, result)
@@ -242,7 +242,7 @@ def conv_forward(
     ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
     """
     layer = prepare("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
-    return _run(*layer, _arrays.output(None, layer.geometry.out_shape, layer.x.dtype, "the output")), layer
+    return _run(*layer, _arrays.fresh(layer.geometry.out_shape, layer.x.dtype, "the output")), layer
 
 
 def conv_backward(
@@ -304,7 +304,7 @@ def conv_backward(
     workers = _threads.resolve(threads)
     dx = dw = db = None
     if need_dx:
-        dx = _arrays.output(None, geometry.x_shape, x.dtype, "dx")
+        dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
         if isinstance(geometry, ConvGeometry):
             backward_data(dout, w, geometry, dx, name, workers)
         else:

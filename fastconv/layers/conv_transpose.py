@@ -61,7 +61,7 @@ def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mappin
 
 def _run(layer: ConvTransposeCache) -> np.ndarray:
     x, w, b, geometry, name, threads = layer
-    out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
+    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
     core, workers = geometry.core, _threads.resolve(threads)
     if core is None:
         transposed(x, w, b, geometry.conv, out, name, workers)
@@ -236,7 +236,7 @@ def conv_transpose_backward(
     seen = dout if core is None else np.ascontiguousarray(dout[core])
     dx = dw = db = None
     if need_dx:
-        dx = _arrays.output(None, geometry.x_shape, x.dtype, "dx")
+        dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
         forward(seen, w, None, geometry.conv, dx, name, workers)
     if need_dw:
         dw = _memory.empty(geometry.w_shape, w.dtype)

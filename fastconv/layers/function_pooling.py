@@ -83,7 +83,7 @@ def pool_forward(
     if fn_grad is not None and not callable(fn_grad):
         raise TypeError(f"fn_grad must be a function of windows and out, or None, got {fn_grad!r}")
     x, geometry, _ = prepare("pool_forward", x, pool_param, options)
-    out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
+    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
     outs = out.reshape(-1, *out.shape[2:])
     for planes, padded in _windows.pad_planes(x, geometry):
         for outputs, windows in _windows.copy_windows(padded, geometry):

@@ -88,7 +88,7 @@ def lp_pool_forward(
     x, geometry, rest = prepare("lp_pool_forward", x, pool_param, options)
     p, threads = _exponent(rest["p"]), rest["threads"]
     workers = _threads.resolve(threads)
-    out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
+    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
     if out.size and not (p == 2 and _pool_kernels.norm(x, out, geometry, workers)):
         _norms(x, out, geometry, p, workers)
     # A view: a shape that the caller assigns to an array later must not reach the cache.

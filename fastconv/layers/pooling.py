@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
-from fastconv._options import as_bool, as_cache, as_shape, is_plain, merge_options
+from fastconv._ext.recall import Recall
+from fastconv._options import as_bool, as_cache, as_shape, merge_options
 from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.layers import _pool_kernels
 
@@ -29,6 +30,8 @@ _DEFAULTS_OF = {
     "avg_pool_forward": {**_DEFAULTS, "count_include_pad": True},
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
+#: What calls of the usual kind were found to mean, by what was called: the geometry, and all options.
+_known: dict[str, Recall] = defaultdict(lambda: Recall(np.ndarray, (*_arrays.DTYPES,), 512))
 
 
 class MaxPoolCache(NamedTuple):
@@ -66,13 +69,17 @@ def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
 
 
 def prepare(
-    where: str, x: Any, pool_param: Any, options: Mapping[str, Any]
+    where: str, x: Any, pool_param: Any, options: dict[str, Any]
 ) -> tuple[np.ndarray, PoolGeometry, Mapping[str, Any]]:
     """x as the kernels read it, the geometry, and all options by name."""
-    x = _arrays.as_floats("x", x)
-    if pool_param is None and is_plain(tuple(options.values())):
-        return x, *_resolve_plain(where, x.shape, **options)
-    return x, *resolve(where, x.shape, pool_param, options)
+    known = _known[where] if pool_param is None else None
+    found = known.get((x,), options) if known is not None else None
+    if found is None:
+        x = _arrays.as_floats("x", x)
+        found = resolve(where, x.shape, pool_param, options)
+        if known is not None:
+            known.keep((x,), options, found)
+    return x, *found
 
 
 def resolve(
@@ -91,11 +98,6 @@ def resolve(
         ceil_mode=settings["ceil_mode"],
     )
     return geometry, settings
-
-
-@functools.lru_cache(maxsize=512, typed=True)
-def _resolve_plain(where: str, x_shape: tuple[int, ...], /, **options: Any) -> tuple[PoolGeometry, Mapping[str, Any]]:
-    return resolve(where, x_shape, None, options)
 
 
 def max_pool_forward(
@@ -152,7 +154,7 @@ def max_pool_forward(
 
 
 def forward_max(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> tuple[np.ndarray, MaxPoolCache]:
-    out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
+    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
     indices = _pool_kernels.maximum(x, out, geometry, _threads.resolve(threads))
     indices.setflags(write=False)
     return out, MaxPoolCache(geometry, indices, x.dtype, threads)
@@ -329,7 +331,7 @@ def avg_pool_forward(
 def forward_avg(
     x: np.ndarray, geometry: PoolGeometry, count_include_pad: bool, threads: int | None
 ) -> tuple[np.ndarray, AvgPoolCache]:
-    out = _arrays.output(None, geometry.out_shape, x.dtype, "the output")
+    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
     _pool_kernels.mean(x, out, geometry, _threads.resolve(threads), count_include_pad)
     return out, AvgPoolCache(geometry, count_include_pad, x.dtype, threads)
 

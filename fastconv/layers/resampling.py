@@ -60,7 +60,7 @@ def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
     """
     x, dtype, factors = _read(x, factor)
     shape = as_shape("the result", (*x.shape[:2], *(n * f for n, f in zip(x.shape[2:], factors, strict=True))))
-    out = _arrays.output(None, shape, dtype, "the result")
+    out = _arrays.fresh(shape, dtype, "the result")
     out.fill(0)
     out[every(factors)] = x
     return out

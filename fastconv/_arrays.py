@@ -193,7 +193,7 @@ class workspace:
             nbytes = check_bytes(what, shape, dtype)
             if buffer is None or buffer.nbytes < nbytes + _LINE:
                 buffer = array = None  # what is too small is given back first
-                buffer = np.empty(nbytes + _LINE, np.uint8)
+                buffer = _memory.scratch(nbytes + _LINE)
             # NumPy's arrays may start 16 bytes into a line, where every other vector would be in two.
             start = -buffer.__array_interface__["data"][0] % _LINE
             array = np.ndarray(shape, dtype, buffer, start)

@@ -23,7 +23,7 @@ import numpy as np
 _LEAST_BYTES = 1 << 19
 #: From this size on they are large, counted as their mappings are: in whole small pages.
 _LARGE_BYTES = 1 << 24
-#: Of what is kept at most so much, and this share of it, is of smaller ones.
+#: Of what is kept at most so much is of smaller ones; where large ones come, 1 / so much of it is left to them.
 _KEPT_SMALL, _SHARE_OF_SMALL = 1 << 26, 4
 #: Kept at most, unless ``FASTCONV_KEEP_MIB`` says.
 _KEPT_MIB = 512
@@ -82,21 +82,22 @@ def _is_large(mapped: int) -> bool:
     return mapped >= _LARGE_BYTES
 
 
-def _most_small() -> int:
-    return min(_kept_bytes // _SHARE_OF_SMALL, _KEPT_SMALL)
-
-
 def _keep(memory: mmap.mmap) -> None:
-    if _is_large(len(memory)):
-        if len(memory) > _kept_bytes - _size(_free_small):
+    nbytes = len(memory)
+    large = _is_large(nbytes)
+    most_small = min(_kept_bytes, _KEPT_SMALL)
+    if nbytes > (_kept_bytes if large else most_small):
+        return
+    if large:
+        # Smaller ones make room, but for their share.
+        _shorten(_free_small, max(_kept_bytes // _SHARE_OF_SMALL, _kept_bytes - nbytes))
+        if nbytes > _kept_bytes - _size(_free_small):
             return
         memory.madvise(mmap.MADV_FREE)
         _free.append(memory)
     else:
-        if len(memory) > _most_small():
-            return
         _free_small.append(memory)
-        _shorten(_free_small, _most_small())
+        _shorten(_free_small, most_small)
     _shorten(_free, _kept_bytes - _size(_free_small))
 
 
@@ -140,16 +141,27 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if memory is None:
         try:
             memory = _map(mapped)
-        except (OSError, OverflowError):
+        except OSError:
             # What is kept counts where the addresses of a process are limited.
             release()
             try:
                 memory = _map(mapped)
-            except (OSError, OverflowError):
+            except OSError:
                 return np.empty(shape, dtype)  # which says it best
+        except OverflowError:
+            return np.empty(shape, dtype)
     # As many elements as the result has: SciPy copies what is less than half of its base's.
     lease = _Lease((math.prod(shape),), dtype, memory)
     return np.ndarray(shape, dtype, lease)
+
+
+def scratch(nbytes: int) -> np.ndarray:
+    """Bytes for one call; before there are none, what is kept is given back."""
+    try:
+        return np.empty(nbytes, np.uint8)
+    except MemoryError:
+        release()
+        return np.empty(nbytes, np.uint8)
 
 
 def available() -> int | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from fastconv import _fractional, _isa, _transpose_geometry, geometry
+from fastconv import _fractional, _isa, _pool_geometry, _transpose_geometry, geometry
 
 # Machines under load are slow at times; a deadline would report that as a defect.
 settings.register_profile("fastconv", deadline=None, max_examples=60)
@@ -61,7 +61,9 @@ def forget_geometries():
     geometry._resolve_conv.cache_clear()
     _transpose_geometry._resolve_plain.cache_clear()
     _fractional._kept.cache_clear()
+    _pool_geometry._resolve_plain_pool.cache_clear()
     sys.modules["fastconv.layers.conv"]._known.clear()
+    sys.modules["fastconv.layers.pooling"]._known.clear()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Memory of large results is given to the next, and never to two arrays at once."""
 
 import gc
+import mmap
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import _memory
+from fastconv import _arrays, _memory
 
 pytestmark = pytest.mark.skipif(not _memory._KEEPS, reason="memory is kept on Linux only")
 
@@ -88,12 +89,20 @@ def test_small_results_count_with_large_ones(monkeypatch):
 
 def test_small_results_leave_room_for_large_ones(monkeypatch):
     monkeypatch.setattr(_memory, "_LARGE_BYTES", 8 << 20)
-    results = [_memory.empty((mib << 18,), F4) for mib in (2, 2, 2, 12, 14, 5)]
-    while results:
-        del results[0]
-    # Of small ones a quarter of 16 MiB; then there is room for 12, for which nothing else has to go, and none for 14.
-    assert [len(memory) >> 20 for memory in _memory._free_small] == [2, 2]
-    assert [len(memory) >> 20 for memory in _memory._free] == [12]
+
+    def kept_after(*mib):
+        results = [_memory.empty((n << 18,), F4) for n in mib]
+        while results:
+            del results[0]
+        return [[len(memory) >> 20 for memory in kept] for kept in (_memory._free_small, _memory._free)]
+
+    # Alone they may have all of 16 MiB; of large ones they leave a quarter, the last of them.
+    assert kept_after(5, 6, 5) == [[5, 6, 5], []]
+    assert kept_after(10) == [[5], [10]]
+    _memory.release()
+    assert kept_after(2, 2, 2, 12) == [[2, 2], [12]]
+    # For one that does not fit nothing goes.
+    assert kept_after(14) == [[2, 2], [12]]
 
 
 @pytest.mark.parametrize("less", [0, 1, 4, 1 << 12, 1 << 15, (1 << 16) - 1, 1 << 16, (1 << 16) + 1])
@@ -132,6 +141,24 @@ def test_what_is_kept_is_given_back_before_memory_runs_out(monkeypatch):
     result = _memory.empty((2 << 20,), F4)
     assert type(result.base) is _memory._Lease
     assert not _memory._free
+
+
+def test_what_is_kept_is_given_back_before_a_workspace_finds_no_memory(monkeypatch):
+    kept, make = _memory.empty((5,), F4), np.empty
+    del kept
+
+    def limited(*args):
+        if _memory._free:
+            raise MemoryError
+        return make(*args)
+
+    monkeypatch.setattr(np, "empty", limited)
+    with _arrays.workspace("it", (3 << 20,), F4) as space:
+        assert space.shape == (3 << 20,)
+    monkeypatch.setattr(_memory, "release", int)
+    _memory._free.append(mmap.mmap(-1, 1 << 16))
+    with pytest.raises(MemoryError):
+        _memory.scratch(1)
 
 
 def test_memory_much_larger_than_a_result_is_not_taken():

@@ -19,5 +19,5 @@ cdef inline Run run_of(object array, Py_ssize_t itemsize, bint writable) except 
 
 
 cdef inline Py_ssize_t* numbers_of(object array) except NULL:
-    """The elements of an array of intp: words, or a table."""
+    """The elements of a buffer of intp: words, or a table. Whoever hands it over knows its type and length."""
     return <Py_ssize_t*> run_of(array, sizeof(Py_ssize_t), False).at

@@ -15,9 +15,13 @@ import os
 import sys
 import warnings
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import numpy as np
+
+_Memory = TypeVar("_Memory")
 
 #: Results from this size on; what is smaller the allocator clears in no time.
 _LEAST_BYTES = 1 << 19
@@ -85,15 +89,14 @@ def _is_large(mapped: int) -> bool:
 def _keep(memory: mmap.mmap) -> None:
     nbytes = len(memory)
     large = _is_large(nbytes)
+    share = _kept_bytes // _SHARE_OF_SMALL
     most_small = min(_kept_bytes, _KEPT_SMALL)
-    if nbytes > (_kept_bytes if large else most_small):
+    if nbytes > (_kept_bytes - min(_size(_free_small), share) if large else most_small):
         return
     if large:
-        # Smaller ones make room, but for their share.
-        _shorten(_free_small, max(_kept_bytes // _SHARE_OF_SMALL, _kept_bytes - nbytes))
-        if nbytes > _kept_bytes - _size(_free_small):
-            return
         memory.madvise(mmap.MADV_FREE)
+        # Smaller ones make room, but for their share.
+        _shorten(_free_small, max(share, _kept_bytes - nbytes))
         _free.append(memory)
     else:
         _free_small.append(memory)
@@ -123,6 +126,15 @@ def _take(nbytes: int, mapped: int) -> mmap.mmap | None:
     return None
 
 
+def _insist(make: Callable[[], _Memory]) -> _Memory:
+    """What `make` makes, once more without what is kept, which counts where the addresses of a process are limited."""
+    try:
+        return make()
+    except (OSError, MemoryError):
+        release()
+        return make()
+
+
 def _map(mapped: int) -> mmap.mmap:
     memory = mmap.mmap(-1, mapped, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if _is_large(mapped):
@@ -140,16 +152,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     memory = _take(nbytes, mapped)
     if memory is None:
         try:
-            memory = _map(mapped)
-        except OSError:
-            # What is kept counts where the addresses of a process are limited.
-            release()
-            try:
-                memory = _map(mapped)
-            except OSError:
-                return np.empty(shape, dtype)  # which says it best
-        except OverflowError:
-            return np.empty(shape, dtype)
+            memory = _insist(lambda: _map(mapped))
+        except (OSError, OverflowError):
+            return np.empty(shape, dtype)  # which says it best
     # As many elements as the result has: SciPy copies what is less than half of its base's.
     lease = _Lease((math.prod(shape),), dtype, memory)
     return np.ndarray(shape, dtype, lease)
@@ -157,11 +162,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 def scratch(nbytes: int) -> np.ndarray:
     """Bytes for one call; before there are none, what is kept is given back."""
-    try:
-        return np.empty(nbytes, np.uint8)
-    except MemoryError:
-        release()
-        return np.empty(nbytes, np.uint8)
+    return _insist(lambda: np.empty(nbytes, np.uint8))
 
 
 def available() -> int | None:

@@ -103,6 +103,8 @@ def test_small_results_leave_room_for_large_ones(monkeypatch):
     assert kept_after(2, 2, 2, 12) == [[2, 2], [12]]
     # For one that does not fit nothing goes.
     assert kept_after(14) == [[2, 2], [12]]
+    _memory.release()
+    assert kept_after(5, 6, 4, 14) == [[5, 6, 4], []]
 
 
 @pytest.mark.parametrize("less", [0, 1, 4, 1 << 12, 1 << 15, (1 << 16) - 1, 1 << 16, (1 << 16) + 1])

@@ -4,7 +4,8 @@ import numpy as np
 import oracle
 import pytest
 from cases import CASES
-from test_conv import close, registry, skip_unsupported, steps_of
+from test_conv import close, registry, skip_unsupported
+from test_precision import steps_of
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward

@@ -52,7 +52,7 @@ def _pad(text: str) -> str | int | tuple[int, ...]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    names = ("dtype", "op", "stride", "dilation", "pad", "groups", "threads", "density")
+    names = ("dtype", "op", "stride", "upsample", "dilation", "pad", "groups", "threads", "density")
     try:
         print(fastconv.explain(options.x_shape, options.w_shape, **{name: getattr(options, name) for name in names}))
     except (ValueError, TypeError) as error:
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     layer.add_argument("--dtype", default="float32", help="float32 (default) or float64")
     layer.add_argument("--op", default="forward", help="forward (default), backward_data or backward_weights")
     layer.add_argument("--stride", type=_stride, default=1, help="one for all axes, or one each: 2 or 2,1 or 1/2")
+    layer.add_argument("--upsample", type=_per_axis, default=1, help="zeros between cells first: 2 or 2,1")
     layer.add_argument("--dilation", type=_per_axis, default=1, help="one for all axes, or one each: 2 or 2,1")
     layer.add_argument("--pad", type=_pad, default=0, help="as --dilation, or valid, same, same_lower, full")
     layer.add_argument("--groups", type=int, default=1)

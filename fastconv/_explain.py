@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays, _isa, _threads
-from fastconv._fractional import resolve_fractional
-from fastconv._options import as_number, has_fraction, merge_options
+from fastconv._fractional import resolve_sampled
+from fastconv._options import as_number, merge_options
 from fastconv.algorithms import REGISTRY, check_name, choose
 from fastconv.algorithms.base import OPS, Op
-from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, conv_geometry
+from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
 
-_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}
+_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": "auto", "threads": None}
 
 
 def explain(
@@ -49,9 +49,9 @@ def explain(
     str
         The layer's sheet, then a line per algorithm: the estimated time against
         that of the cheapest, the bytes of workspace, or the reason why it
-        cannot serve. An arrow marks the one that is taken. A stride of
-        ``Fraction(a, b)`` has the sheet of the upsampled image, and this for each
-        of the different convolutions that it falls into.
+        cannot serve. An arrow marks the one that is taken. With `upsample`, or a
+        stride of ``Fraction(a, b)``, there is the sheet of the upsampled image, and
+        this for each of the different convolutions that it falls into.
 
     Raises
     ------
@@ -78,16 +78,16 @@ def explain(
     geometry = conv_geometry(x_shape, w_shape, **settings)
     found = _arrays.float_dtype("dtype", dtype)
     share = as_number("density", density, 0, 1)
-    if not has_fraction(settings["stride"]):
-        return _explained(geometry, found, op, name, threads, share)
-    parts = resolve_fractional(tuple(x_shape), tuple(w_shape), settings).parts
+    sampled = resolve_sampled(tuple(x_shape), tuple(w_shape), settings)
+    parts = None if isinstance(sampled, ConvGeometry) else sampled.parts
     if parts is None:
         return _explained(geometry, found, op, name, threads, share)
     different: dict[ConvGeometry, int] = {}
     for part in parts:
         different[part.geometry] = different.get(part.geometry, 0) + 1
     sheets = [f"{n} of them:\n{_explained(g, found, op, name, threads, share)}" for g, n in different.items()]
-    return "\n\n".join([f"{geometry}\n{len(parts)} convolutions of the image without its zeros", *sheets])
+    count = f"{len(parts)} convolution{'' if len(parts) == 1 else 's'}"
+    return "\n\n".join([f"{geometry}\n{count} of the image without its zeros", *sheets])
 
 
 def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float) -> str:

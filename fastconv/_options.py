@@ -165,6 +165,25 @@ def split_fractions(name: str, value: Any, rank: int) -> tuple[tuple[int, ...], 
     return tops, bottoms
 
 
+def is_sampled(stride: Any, upsample: Any) -> bool:
+    """Whether the image may have to be upsampled first: `stride` has a Fraction, or `upsample` is not simply 1."""
+    return has_fraction(stride) or type(upsample) is not int or upsample != 1
+
+
+def split_sampling(stride: Any, upsample: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Whole strides and factors of upsampling, one each per spatial axis, from `stride` and `upsample` as given."""
+    strides, factors = split_fractions("stride", stride, rank)
+    given = per_axis("upsample", upsample, rank, 1)
+    if max(given) == 1:
+        return strides, factors
+    if has_fraction(stride):
+        raise ValueError(
+            f"stride is {stride!r} and upsample is {upsample!r}; give one or the other, because a Fraction a/b is "
+            "upsample=b with stride=a"
+        )
+    return strides, given
+
+
 def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:
     """`value` as a tuple of ints, each at least `minimum`."""
     if not isinstance(value, (list, tuple)):

@@ -28,8 +28,8 @@ class LayerSummary:
         Trainable ones.
     flops : int
         Of the forward pass: two for each multiply-add of convolutions and
-        fully connected layers; none for the others. The zeros that a stride
-        below 1 puts in between are not multiplied, and do not count.
+        fully connected layers; none for the others. The zeros that upsampling
+        puts in between are not multiplied, and do not count.
     receptive_field : tuple of ReceptiveField
         One for each spatial axis of the net's input. Empty where there is no
         one field: after branches whose strides differ, or whose units see one
@@ -283,9 +283,9 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     FLOPs are two for each multiply-add of convolutions and fully connected
     layers, for the whole batch; other layers count none, as in published tables
     (which often give multiply-adds, half of it). Those on padding count, those
-    on the zeros that a stride of ``Fraction(a, b)`` puts in between do not. A fully connected layer sees all
-    positions of its input, as the convolution does that it can be turned into
-    by `affine_to_conv`.
+    on the zeros that `upsample`, or a stride of ``Fraction(a, b)``, puts in
+    between do not. A fully connected layer sees all positions of its input, as
+    the convolution does that it can be turned into by `affine_to_conv`.
 
     Examples
     --------

@@ -24,11 +24,11 @@ from fastconv._options import (
     as_bool,
     as_int,
     as_shape,
-    has_fraction,
     is_plain,
+    is_sampled,
     merge_options,
     per_axis,
-    split_fractions,
+    split_sampling,
 )
 
 PerAxis: TypeAlias = int | Sequence[int]
@@ -62,6 +62,8 @@ GEOMETRY_DEFAULTS: dict[str, Any] = {
     "flip": False,
     "strict": False,
 }
+#: Of a convolution of an image that may be upsampled first.
+CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
 
 
 def check_rank(name: str, shape: tuple[int, ...]) -> None:
@@ -358,15 +360,15 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
     w_shape : tuple of int
         ``(F, C // groups, *kernel)``.
     **options
-        ``stride``, ``pad``, ``dilation``, ``groups``, ``pad_mode``, ``flip``
-        and ``strict``, as `conv` takes them.
+        ``stride``, ``upsample``, ``pad``, ``dilation``, ``groups``,
+        ``pad_mode``, ``flip`` and ``strict``, as `conv` takes them.
 
     Returns
     -------
     ConvGeometry
-        For a ``stride`` of ``Fraction(a, b)`` that of the image upsampled by
-        `b`, at a stride of `a`: `x_shape` is the upsampled image's, and `flops`
-        count its zeros, which `conv` does not multiply.
+        With ``upsample``, or a ``stride`` of ``Fraction(a, b)``, that of the
+        upsampled image, at a whole stride: `x_shape` is the upsampled image's,
+        and `flops` count its zeros, which `conv` does not multiply.
 
     Raises
     ------
@@ -388,21 +390,22 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
     ValueError: spatial axis 0: stride 3 leaves a remainder of 1: input 7 + pads 0 + 0 - kernel 3 = 4 is not
     a multiple of 3; nearest legal strides: 2, 4; nearest legal pads at stride 3: 1, (0, 2)
     """
-    settings = merge_options("conv_geometry", GEOMETRY_DEFAULTS, options)
+    settings = merge_options("conv_geometry", CONV_DEFAULTS, options)
     x_shape, w_shape = data_shape("x_shape", x_shape), as_shape("w_shape", w_shape)
-    if has_fraction(settings["stride"]):
-        return resolve_upsampled(x_shape, w_shape, **settings)
-    return resolve_conv(x_shape, w_shape, **settings)
+    return resolve_upsampled(x_shape, w_shape, **settings)[0]
 
 
 def resolve_upsampled(
-    x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, **settings: Any
-) -> ConvGeometry:
-    """`resolve_conv` of the image upsampled by the denominators of `stride`, at a stride of the numerators."""
-    tops, bottoms = split_fractions("stride", stride, len(data_shape("x", x_shape)) - 2)
-    sizes = (n * factor for n, factor in zip(x_shape[2:], bottoms, strict=True))
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, upsample: Any, **settings: Any
+) -> tuple[ConvGeometry, tuple[int, ...]]:
+    """`resolve_conv` of the upsampled image, and the factors that it is upsampled by; none where it is not."""
+    if not is_sampled(stride, upsample):
+        return resolve_conv(x_shape, w_shape, stride=stride, **settings), ()
+    strides, factors = split_sampling(stride, upsample, len(data_shape("x", x_shape)) - 2)
+    sizes = (n * factor for n, factor in zip(x_shape[2:], factors, strict=True))
     upsampled = as_shape("the upsampled x", (*x_shape[:2], *sizes))
-    return resolve_conv(upsampled, w_shape, stride=tops, **settings)
+    geometry = resolve_conv(upsampled, w_shape, stride=strides, **settings)
+    return geometry, () if max(factors) == 1 else factors
 
 
 def resolve_conv(
@@ -506,8 +509,9 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     """The shape `conv` returns, ``(N, F, *out_spatial)``.
 
     Per axis the output is
-    ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``; for a
-    stride of ``Fraction(a, b)`` ``in`` is counted ``b`` times, and the stride is ``a``.
+    ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``, where ``in``
+    is counted ``upsample`` times. A stride of ``Fraction(a, b)`` is
+    ``upsample=b`` with ``stride=a``.
 
     Parameters
     ----------
@@ -533,7 +537,9 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     >>> from fractions import Fraction
     >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), stride=Fraction(2, 3), pad='same')
     (1, 1, 11, 11)
+    >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), upsample=2, stride=4)
+    (1, 1, 3, 3)
     """
     # What they take is the same, but the function that is named where it is not.
-    settings = merge_options("conv_output_shape", GEOMETRY_DEFAULTS, options)
+    settings = merge_options("conv_output_shape", CONV_DEFAULTS, options)
     return conv_geometry(x_shape, w_shape, **settings).out_shape

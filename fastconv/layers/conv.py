@@ -9,10 +9,10 @@ import numpy as np
 
 from fastconv import _arrays, _memory, _threads
 from fastconv._ext.recall import Recall
-from fastconv._fractional import FractionalGeometry, resolve_fractional
-from fastconv._options import as_bool, as_cache, has_fraction, merge_options
+from fastconv._fractional import FractionalGeometry, resolve_sampled
+from fastconv._options import as_bool, as_cache, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
-from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
+from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, GeometryOptions, PerAxis
 from fastconv.layers import _fractional
 from fastconv.layers._planes import channel_sums
 
@@ -20,11 +20,12 @@ from fastconv.layers._planes import channel_sums
 class ConvOptions(GeometryOptions, total=False):
     """The options shared by every convolution."""
 
+    upsample: PerAxis
     algorithm: str
     threads: int | None
 
 
-_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}
+_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": "auto", "threads": None}
 
 
 class ConvCache(NamedTuple):
@@ -51,11 +52,7 @@ def _settle(
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
-    geometry: ConvGeometry | FractionalGeometry
-    if has_fraction(settings["stride"]):
-        geometry = resolve_fractional(x_shape, w_shape, settings)
-    else:
-        geometry = resolve_conv(x_shape, w_shape, **settings)
+    geometry = resolve_sampled(x_shape, w_shape, settings)
     if b_shape is not None and b_shape != w_shape[:1]:
         raise ValueError(
             f"b has shape {b_shape}, but w {w_shape} has {w_shape[0]} filters; b must be ({w_shape[0]},) or None"
@@ -128,10 +125,14 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         Bias.
     stride, dilation : int or sequence of int, default 1
         One for all spatial axes or one each. A stride may also be a
-        ``fractions.Fraction``: a/b upsamples `x` by b (as `upsample`),
-        convolves, and keeps every a-th output; the zeros are not multiplied.
-        `pad`, `pad_mode` and `strict` are then about the upsampled grid, which
-        is made only for a `pad_mode` other than 'zeros'.
+        ``fractions.Fraction``: a/b stands for ``upsample=b`` with ``stride=a``.
+        A Fraction is in lowest terms, so ``Fraction(2, 2)`` is 1, and upsamples
+        by nothing; `upsample` says what a Fraction cannot.
+    upsample : int or sequence of int, default 1
+        Beside whole strides: upsamples `x` first, by ``upsample - 1`` zeros
+        after every cell, as the function `upsample` does. The zeros are not
+        multiplied. `pad`, `pad_mode` and `strict` are about the upsampled grid,
+        which is made only for a `pad_mode` other than 'zeros'.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
         Cells added around the input: an int, one per axis, or one ``(lo, hi)``
         pair per axis. 'same' makes the output ``ceil(in / stride)``, its odd
@@ -159,13 +160,13 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     ndarray, (N, F, *out_spatial)
         float32 or float64, as `np.result_type` of the arrays says; integers
         become float64 and float16 becomes float32. Per axis the size is
-        ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``, for a
-        stride of a/b with ``in * b`` and a.
+        ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
 
     Raises
     ------
     ValueError
-        If shapes or options do not fit each other; `out` is then untouched.
+        If shapes or options do not fit each other, or a Fraction stands beside
+        an `upsample` other than 1; `out` is then untouched.
     TypeError
         For an unknown option, one of the wrong type, or complex or object input.
 
@@ -192,6 +193,8 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     >>> from fractions import Fraction
     >>> conv(np.array([[[1.0, 3.0, 5.0]]]), np.array([[[0.5, 1.0, 0.5]]]), pad=1, stride=Fraction(1, 2))
     array([[[1. , 2. , 3. , 4. , 5. , 2.5]]])
+    >>> conv(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.ones((1, 1, 2)), upsample=2, stride=2)
+    array([[[1., 2., 3., 4.]]])
     """
     plain = cast("dict[str, Any]", options)
     if out is None and (known := _known.get((x, w, b), plain)) is not None:

@@ -48,8 +48,8 @@ def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
 
     See Also
     --------
-    conv : a `stride` of ``Fraction(a, b)`` convolves the image upsampled by `b`
-        without making it.
+    conv : its option `upsample` convolves the upsampled image without making
+        it.
 
     Examples
     --------

@@ -43,6 +43,18 @@ def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarr
     return x, gamma, beta, dtype
 
 
+def refuse_zero_variance(zero: np.ndarray, what: str) -> None:
+    """Refuse an eps of 0 where any variance is 0 as well, before NaN comes of it; `what` says which by its index."""
+    if zero.any():
+        first = tuple(int(i) for i in np.argwhere(zero)[0])
+        more = int(np.count_nonzero(zero)) - 1
+        raise ValueError(
+            f"eps is 0 and {what.format(*first)} is 0{f' (and {more} more are)' if more else ''}, so that "
+            "(x - mean) / sqrt(variance + eps) divides by 0, and its gradient has no limit; give an eps above 0, such "
+            "as 1e-5"
+        )
+
+
 def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
     if array.shape != x.shape[1:2]:
         raise ValueError(
@@ -81,9 +93,13 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         moments[0], moments[1] = averages
         if _norm_kernels.has_negative(moments[1]):
             raise ValueError(f"running_var in bn_param must be >= 0, got {moments[1].min()} among its values")
+        if eps == 0 and x.size:
+            refuse_zero_variance(moments[1] == 0, "running_var[{}] in bn_param")
     if x.size:
         wide = gamma.astype(_FLOAT64), beta.astype(_FLOAT64)
         out = _norm_kernels.batch_forward(x, *wide, (moments[0], moments[1], moments[2]), eps, train)
+        if train and eps == 0:
+            refuse_zero_variance(moments[1] == 0, "the variance of x[:, {}]")
     else:
         out = np.empty(x.shape, dtype)
     if train and x.size:
@@ -136,7 +152,8 @@ def batchnorm_forward(
     ------
     ValueError
         If shapes do not fit each other, the mode is none of the two, a number is out of its
-        range, or in testing a `running_var` is negative.
+        range, in testing a `running_var` is negative, or `eps` is 0 and so is a variance:
+        that of a constant feature, or in testing a `running_var`.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 

@@ -11,7 +11,7 @@ from fastconv import _arrays
 from fastconv._options import as_cache, as_groups, as_number, merge_options
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
-from fastconv.layers.batchnorm import NORM_PARAM, check_rows, scale_and_shift
+from fastconv.layers.batchnorm import NORM_PARAM, check_rows, refuse_zero_variance, scale_and_shift
 
 
 class GroupNormCache(NamedTuple):
@@ -43,6 +43,9 @@ def _forward(
         none = np.empty((0, groups))
         return np.empty(x.shape, dtype), GroupNormCache(x, gamma, beta.shape, none, none)
     out, mean, scale = _norm_kernels.group_forward(x, gamma.reshape(C), beta.reshape(C), groups, eps)
+    if eps == 0:
+        what = "the variance of group {1} of x[{0}]" if spatial else "the variance of x[{0}]"
+        refuse_zero_variance(np.isinf(scale), what)
     return out, GroupNormCache(x, gamma, beta.shape, mean, scale)
 
 
@@ -79,7 +82,7 @@ def layernorm_forward(
     Raises
     ------
     ValueError
-        If shapes do not fit each other, or `eps` is negative.
+        If shapes do not fit each other, `eps` is negative, or it is 0 and a row is constant.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 
@@ -165,7 +168,8 @@ def spatial_groupnorm_forward(
     Raises
     ------
     ValueError
-        If shapes do not fit each other, `G` does not divide the channels, or `eps` is negative.
+        If shapes do not fit each other, `G` does not divide the channels, `eps` is negative, or
+        it is 0 and a group is constant.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 

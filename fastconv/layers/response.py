@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -26,10 +27,42 @@ class LrnCache(NamedTuple):
 
 def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
     x, size, alpha, beta, k = cache
-    if not x.size:
-        return np.empty(x.shape, x.dtype)
+    if not x.size or beta == 0:
+        # The power is 1, that of 0 too.
+        return np.array(x if dout is None else dout)
     # The odd channel of an even size lies after the one that is divided.
     return _norm_kernels.lrn(x, dout, ((size - 1) // 2, size // 2), (alpha / size, beta, k))
+
+
+def _may_fail(layer: LrnCache) -> bool:
+    """Whether the constants let a window have a power that is not finite; the usual ones let none."""
+    _, _, alpha, beta, k = layer
+    limits = np.finfo(layer.x.dtype)
+    return not (min(alpha, beta) >= 0 and k >= limits.tiny and -beta * math.log(k) < math.log(limits.max))
+
+
+def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
+    """Refuse windows that make NaN or inf of finite numbers."""
+    x, size, alpha, beta, k = layer
+    for c in range(x.shape[1]):
+        window = x[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1]
+        # In the dtype of the kernels, where squares may be too small for it.
+        sums = k + alpha / size * np.square(window).sum(axis=1)
+        below = (sums < 0) & (beta != round(beta))
+        bad = (sums == 0) | below | (np.isfinite(sums) & ~np.isfinite(out[:, c]))
+        if bad.any():
+            n, *at = (int(i) for i in np.argwhere(bad)[0])
+            found = float(sums[(n, *at)])
+            if found == 0:
+                reason = "the result or its gradient would divide by 0"
+            elif found < 0 and beta != round(beta):
+                reason = "a negative number has no such power"
+            else:
+                reason = f"1 over that power is more than {x.dtype} holds"
+            raise ValueError(
+                f"k + alpha / size * sum(x**2) is {found:g} at x{[n, c, *at]}, and is to be taken to the power of "
+                f"beta = {beta:g}: {reason}; give {'an alpha of at least 0 and ' if alpha < 0 else ''}a k above 0"
+            )
 
 
 def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCache]:
@@ -54,7 +87,10 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     Raises
     ------
     ValueError
-        If `x` is not of such a shape, or a parameter is out of its range.
+        If `x` is not of such a shape, a parameter is out of its range, or a window of finite
+        numbers has no finite power: with ``k=0`` one of zeros only, and with a negative `k` or
+        `alpha` one that makes ``k + alpha / size * sum(x**2)`` zero, or negative where `beta` is
+        not whole. Where `k` is positive and `alpha` not negative there is no such window.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 
@@ -87,7 +123,11 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     x = _arrays.as_floats("x", x)
     check_rank("x", x.shape)
     cache = LrnCache(x, size, alpha, beta, k)
-    return _kernel(cache), cache
+    out = _kernel(cache)
+    if beta != 0 and _may_fail(cache):
+        with np.errstate(all="ignore"):
+            _check_powers(cache, out)
+    return out, cache
 
 
 def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:

@@ -68,7 +68,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
-    """Gradient of `relu_forward`: `dout` where the input was positive.
+    """Gradient of `relu_forward`: `dout` where the input was positive, and 0 elsewhere.
 
     Parameters
     ----------
@@ -87,6 +87,11 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     TypeError
         If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 
+    Notes
+    -----
+    Elsewhere is where the input was 0, negative or NaN: the gradient at a NaN is 0, although
+    the output there is NaN. PyTorch passes `dout` on at a NaN.
+
     Examples
     --------
     >>> import numpy as np
@@ -94,6 +99,8 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     >>> out, cache = relu_forward(np.array([-1.0, 2.0]))
     >>> relu_backward(np.array([5.0, 5.0]), cache)
     array([0., 5.])
+    >>> relu_backward(np.array([5.0, 5.0]), np.array([np.nan, 0.0]))
+    array([0., 0.])
     """
     return _gradient(_ext.RECTIFY_GRADIENT, dout, cache, "relu_forward")
 
@@ -106,7 +113,7 @@ class LeakyReluCache(NamedTuple):
 
 
 def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyReluCache]:
-    """Leaky rectified linear unit, `x` where it is positive and ``slope * x`` elsewhere.
+    """Leaky rectified linear unit, `x` where it is positive and ``slope * x`` elsewhere; NaN stays NaN.
 
     Parameters
     ----------
@@ -162,6 +169,10 @@ def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
         If `dout` is not of the input's shape.
     TypeError
         If `cache` is of another layer, or `dout` is complex or object.
+
+    Notes
+    -----
+    Elsewhere is where the input was 0, negative or NaN, as in PyTorch.
 
     Examples
     --------

@@ -128,7 +128,8 @@ def max_pool_forward(
     Returns
     -------
     out : ndarray, (N, C, *out_spatial)
-        NaN where a window holds one.
+        NaN where a window holds one: NaN wins over all numbers, and of several
+        NaNs, as of equal numbers, the first in the window wins.
     cache : tuple
         For `max_pool_backward` and `max_pool_indices`.
 
@@ -161,7 +162,7 @@ def forward_max(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> t
 
 
 def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
-    """Gradient of max pooling: each output's gradient goes to the cell that won.
+    """Gradient of max pooling: each output's gradient goes to the cell that won, see `max_pool_indices`.
 
     Parameters
     ----------
@@ -214,7 +215,8 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     -------
     ndarray of int64, (N, C, *out_spatial)
         Flat index into each channel's plane (or line, or volume). The first of
-        equal maxima wins, and NaN wins over numbers.
+        equal maxima wins, NaN wins over numbers, and of several NaNs the first
+        wins, as in `numpy.argmax`. (In PyTorch the last of several NaNs wins.)
 
     Raises
     ------
@@ -228,6 +230,9 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     >>> out, cache = max_pool_forward(np.array([[[1.0, 3.0, 2.0, 2.0]]]), kernel_size=2)
     >>> max_pool_indices(cache)
     array([[[1, 2]]])
+    >>> out, cache = max_pool_forward(np.array([[[1.0, np.nan, 2.0, np.nan]]]), kernel_size=4)
+    >>> max_pool_indices(cache)
+    array([[[1]]])
     """
     as_cache(cache, "max_pool_forward", MaxPoolCache)
     return cache.indices.astype(np.int64)

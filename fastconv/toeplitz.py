@@ -69,7 +69,7 @@ def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
     threads, turned = _threads.get_threads(), form == "csc" and geometry.pad_mode == "zeros"
     made = "csr" if turned else form
     _csr.check_weights(w, geometry, made, turned)
-    structure = (_csr.of_cells if turned else _csr.of_outputs)(geometry, geometry.flip)
+    structure = (_csr.of_cells if turned else _csr.of_outputs)(geometry, geometry.flip, _csr.support(w))
     arrays = _csr.build(w, structure, threads, made, turned)
     if form == "dia":
         _csr.check_diagonals(arrays)

@@ -38,6 +38,109 @@ static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_
     return n;
 }
 
+/* Entries from begin to n in the order of their columns, those of one cell added up; where they end then. */
+static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX *columns, ptrdiff_t begin, ptrdiff_t n)
+{
+    enum { RUN = 12 };
+    FC_INDEX *from = columns + begin, *to = (FC_INDEX *)spare->spare_columns;
+    FC_T *from_value = values + begin, *to_value = (FC_T *)spare->spare_values;
+    const ptrdiff_t count = n - begin;
+    ptrdiff_t i, j, size, kept = begin;
+    for (i = 0; i < count; i += RUN) {
+        const ptrdiff_t end = i + RUN < count ? i + RUN : count;
+        ptrdiff_t next;
+        for (next = i + 1; next < end; next++) {
+            const FC_INDEX column = from[next];
+            const FC_T value = from_value[next];
+            for (j = next; j > i && from[j - 1] > column; j--) {
+                from[j] = from[j - 1];
+                from_value[j] = from_value[j - 1];
+            }
+            from[j] = column;
+            from_value[j] = value;
+        }
+    }
+    for (size = RUN; size < count; size *= 2) {
+        FC_INDEX *const swap = from;
+        FC_T *const swap_value = from_value;
+        for (i = 0; i < count; i += 2 * size) {
+            const ptrdiff_t middle = i + size < count ? i + size : count;
+            const ptrdiff_t end = i + 2 * size < count ? i + 2 * size : count;
+            ptrdiff_t a = i, b = middle, at;
+            for (at = i; at < end; at++) {
+                const int second = a == middle || (b < end && from[b] < from[a]);
+                const ptrdiff_t source = second ? b++ : a++;
+                to[at] = from[source];
+                to_value[at] = from_value[source];
+            }
+        }
+        from = to, to = swap;
+        from_value = to_value, to_value = swap_value;
+    }
+    for (i = 0; i < count; i = j) {
+        double total = (double)from_value[i];
+        for (j = i + 1; j < count && from[j] == from[i]; j++)
+            total += (double)from_value[j];
+        columns[kept] = from[i];
+        values[kept++] = (FC_T)total;
+    }
+    return kept;
+}
+
+/* As fc_list, from a list of the weights that are not zero: of each level only those whose keys the segments have. */
+static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
+{
+    FC_T *values = (FC_T *)values_;
+    FC_INDEX *columns = (FC_INDEX *)columns_;
+    const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
+    const ptrdiff_t *tap = nonzeros->tap;
+    const FC_T *value = (const FC_T *)nonzeros->value;
+    const fc_span *d = &row->axis[0], *h = &row->axis[1], *l = &row->axis[2];
+    const int merged = d->places || h->places || l->places;
+    /* Entries are pairs of an offset and a tap, places are offsets. */
+    const ptrdiff_t step_d = d->places ? 1 : 2, step_h = h->places ? 1 : 2, step_l = l->places ? 1 : 2;
+    const ptrdiff_t zero = (d->places ? 0 : d->entry[0] * d->index_pitch) +
+                           (h->places ? 0 : h->entry[0] * h->index_pitch) + (l->places ? 0 : l->entry[0]);
+    fc_keys parts_d[2], parts_h[2], parts_l[2];
+    const int many_d = fc_parts(d, parts_d), many_h = fc_parts(h, parts_h), many_l = fc_parts(l, parts_l);
+    ptrdiff_t q, i, j, k, n = 0, visits = 0;
+    int a, b, c;
+    for (q = 0; q < nonzeros->channels; q++) {
+        const ptrdiff_t begin = n;
+        for (a = 0; a < many_d; a++) {
+            const fc_keys pd = parts_d[a];
+            const ptrdiff_t end_d = channel[q + 1].first;
+            for (i = fc_first_node(plane, channel[q].first, end_d, pd.low); i < end_d && plane[i].key < pd.high; i++) {
+                const ptrdiff_t at_d = channel[q].key * row->index_step - zero +
+                                       pd.offset[(plane[i].key - pd.low) * step_d] * d->index_pitch;
+                for (b = 0; b < many_h; b++) {
+                    const fc_keys ph = parts_h[b];
+                    const ptrdiff_t end_h = plane[i + 1].first;
+                    j = fc_first_node(line, plane[i].first, end_h, ph.low);
+                    for (; j < end_h && line[j].key < ph.high; j++) {
+                        const ptrdiff_t at = at_d + ph.offset[(line[j].key - ph.low) * step_h] * h->index_pitch;
+                        visits++;
+                        for (c = 0; c < many_l; c++) {
+                            const fc_keys pl = parts_l[c];
+                            const ptrdiff_t end = line[j + 1].first;
+                            k = fc_first_tap(tap, line[j].first, end, pl.low);
+                            for (; k < end && tap[k] < pl.high; k++) {
+                                columns[n] = (FC_INDEX)(at + pl.offset[(tap[k] - pl.low) * step_l]);
+                                values[n++] = value[k];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        visits += n - begin + 1;
+        if (merged && n - begin > 1)
+            n = FC_I_(fc_sort)(nonzeros, values, columns, begin, n);
+    }
+    nonzeros->visits += visits;
+    return n;
+}
+
 /* `count` entries of a row, from `values` and `columns`. */
 FC_INLINE void FC_I_(fc_chunk)(const FC_T *values, const FC_UNSIGNED *columns, FC_UNSIGNED base, FC_T *data,
                                FC_UNSIGNED *indices, const int count)

@@ -52,9 +52,9 @@ class MatrixTooLargeError(MemoryError, ValueError):
 class Structure:
     """A sparse matrix but for its weights: (groups * rows * positions, groups * cols * cells).
 
-    `table` and `sizes` are what the kernels read; `counts` and `lengths` have
-    for each product of segments its positions, and the entries of one of them
-    in one channel.
+    `table` and `sizes` are what the kernels read; `along` has for each segment
+    of an axis its positions, and the entries of one of them; `counts` and
+    `lengths` the same for each product of segments, in one channel.
     """
 
     table: np.ndarray
@@ -62,9 +62,22 @@ class Structure:
     shape: tuple[int, int]
     weight_rows: int
     cols: int
-    counts: np.ndarray
-    lengths: np.ndarray
+    along: tuple[np.ndarray, ...]
     taps: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Not held on to: there may be as many as outputs."""
+        return self._product(0)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Nor are these."""
+        return self._product(1)
+
+    def _product(self, column: int) -> np.ndarray:
+        d, h, w = (axis[:, column] for axis in self.along)
+        return (d[:, np.newaxis, np.newaxis] * h[:, np.newaxis] * w).ravel()
 
     @cached_property
     def nnz(self) -> int:
@@ -82,7 +95,7 @@ class Structure:
     @cached_property
     def longest(self) -> int:
         """Entries of the longest row."""
-        return self.cols * int(self.lengths.max(initial=0))
+        return self.cols * math.prod(int(axis[:, 1].max(initial=0)) for axis in self.along)
 
 
 @dataclass(frozen=True)
@@ -113,12 +126,14 @@ def support(w: np.ndarray) -> Support | None:
     """
     if not w.size or w[0, 0].all():
         return None
-    present = w.any(axis=(0, 1))
-    axes = tuple(range(present.ndim))
-    met = [np.flatnonzero(present.any(axis=axes[:i] + axes[i + 1 :])) for i in axes]
-    if all(len(taps) == k for taps, k in zip(met, present.shape, strict=True)):
+    kernel = w.shape[2:]
+    present = np.logical_or.reduce(w.reshape(-1, math.prod(kernel)) != 0, axis=0)
+    met = [np.zeros(k, bool) for k in kernel]
+    for taps, places in zip(met, np.unravel_index(np.flatnonzero(present), kernel), strict=True):
+        taps[places] = True
+    if all(taps.all() for taps in met):
         return None
-    return tuple(taps if len(taps) else np.zeros(1, np.intp) for taps in met)
+    return tuple(np.flatnonzero(taps) if taps.any() else np.zeros(1, np.intp) for taps in met)
 
 
 def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> Structure:
@@ -144,7 +159,7 @@ def _kept(
     structure = kept.get(key)
     if structure is None:
         structure = make(geometry, flip, (None,) * 3 if taps is None else (None,) * (3 - len(taps)) + taps)
-        if structure.table.size + structure.counts.size <= _KEPT:
+        if structure.table.size <= _KEPT:
             if len(kept) >= _KEPT_SUPPORTS:
                 kept.clear()
             kept[key] = structure
@@ -182,8 +197,6 @@ def _structure(
         tables.append(pieces[0])
     kernel = (*(1,) * (3 - geometry.rank), *geometry.kernel)
     sizes = (geometry.groups, rows, cols, *steps, kernel[1] * kernel[2], kernel[2], geometry.taps)
-    # Of every segment its positions, and the entries of each.
-    (d, dn), (h, hn), (w, wn) = ((table[:, 2], table[:, 4] - table[:, 3]) for table in tables)
     return Structure(
         np.concatenate([np.array(header, np.intp), *parts]),
         np.array(sizes, np.intp),
@@ -193,8 +206,7 @@ def _structure(
         ),
         geometry.groups * rows,
         cols,
-        np.multiply.outer(np.multiply.outer(d, h), w).ravel(),
-        np.multiply.outer(np.multiply.outer(dn, hn), wn).ravel(),
+        tuple(np.stack([table[:, 2], table[:, 4] - table[:, 3]], 1) for table in tables),
         math.prod(len(axis.keys) for axis in axes),
     )
 
@@ -271,15 +283,16 @@ def check_diagonals(matrix: Csr) -> None:
     )
 
 
-def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool) -> None:
-    """`check_size` before anything is made for the matrix, of as few entries as it can have.
+def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool, some: Support | None) -> None:
+    """`check_size` before anything is made for the matrix, of as few entries as it can have, at `some` taps.
 
     Cells that are met beside the padding are all there are where that is zeros; in any other mode no fewer, and
     each of them is met at most three times along an axis, but in replicated padding.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if turned else shape
-    if form in ("csr", "csc") and 16 * (geometry.positions * w.size + shape[0] + 1) <= _ALWAYS_FREE:
+    count = w.size if some is None else np.count_nonzero(w[:, :, *np.ix_(*some)])
+    if form in ("csr", "csc") and 16 * (geometry.positions * count + shape[0] + 1) <= _ALWAYS_FREE:
         return  # were no output at a border
     first, behind = geometry.tables[1]
     reach = np.split(np.maximum(behind - first, 0), np.cumsum((*(1,) * (3 - geometry.rank), *geometry.kernel))[:-1])
@@ -293,16 +306,13 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
         check_size(shape, least(whole, w.size), w.dtype, form, turned, not exact)
         return
     except ValueError:  # that is if no weight is zero
-        present = np.count_nonzero(w, axis=(0, 1))
-    if geometry.flip:
-        present = np.flip(present)
-    # Python's numbers, as these may be large; of the taps that are left, which may be few of many.
-    taps = np.nonzero(present)
-    many = present[taps].astype(object)
-    total = int(many.sum())
-    for pairs, at in zip(reach[3 - geometry.rank :], taps, strict=True):
-        many = many * pairs[at].astype(object)
-    check_size(shape, least(int(many.sum()), total), w.dtype, form, turned, not exact)
+        taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
+    # Python's numbers, as these may be large.
+    met = np.count_nonzero(w[:, :, *np.ix_(*taps)], axis=(0, 1)).astype(object)
+    total = int(met.sum())
+    for pairs, at, k in reversed(list(zip(reach[3 - geometry.rank :], taps, geometry.kernel, strict=True))):
+        met = met @ pairs[k - 1 - at if geometry.flip else at].astype(object)
+    check_size(shape, least(int(met), total), w.dtype, form, turned, not exact)
 
 
 def build(
@@ -334,13 +344,14 @@ def build(
     longest = max(few, min(structure.longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, structure.cols)
     space = np.zeros((helpers, pitch), np.uint8)
-    counts = np.empty((rows, len(structure.counts)), np.intp)
+    products = structure.counts
+    counts = np.empty((rows, len(products)), np.intp)
     work = 4 * w.nbytes
     _threads.share(
         _ext.count, (*table, numbers, _FEW, longest, few, counts, which, space), items=rows, work=work, threads=threads
     )
     starts = np.zeros(rows + 1, np.intp)
-    np.cumsum(counts @ structure.counts, out=starts[1:])
+    np.cumsum(counts @ products, out=starts[1:])
     nnz = int(starts[-1])
     check_size(shape, nnz, dtype, form, turned)
     index = index_dtype(shape, nnz) if indices is None else indices

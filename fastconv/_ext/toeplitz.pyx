@@ -107,6 +107,8 @@ cdef enum:
     HEADER = 9          # numbers of an axis in front of a table
     SEGMENT = 8         # and of a segment
     LINE = 64           # bytes that the parts of a thread's memory are multiples of
+    LISTS = 64          # that a thread holds at a time at most, of so many entries together unless one has more
+    ROOM = 2048
 
 
 HEADER_SIZE = HEADER
@@ -165,6 +167,8 @@ cdef struct Matrix:
 cdef struct Maker:
     char* values
     char* columns
+    Py_ssize_t[LISTS] at    # of each list, and its entries
+    Py_ssize_t[LISTS] n
     Py_ssize_t row          # whose weights `nonzeros` has, if any
     bint few                # of this row
     fc_nonzeros nonzeros
@@ -256,6 +260,7 @@ cdef struct Task:
     const Py_ssize_t* numbers   # of the weights of each row that are not zero
     Py_ssize_t share        # few are less than this part of all
     Py_ssize_t longest      # entries of a list
+    Py_ssize_t room         # and of all that there is room for
     Py_ssize_t most         # weights, where they are few
     char* space             # of each thread: see maker_of
     Py_ssize_t space_pitch
@@ -279,6 +284,7 @@ cdef int give_space(
 ) except -1:
     cdef Run room = run_of(space, 1, True)
     t.numbers, t.share, t.longest, t.most = numbers_of(numbers), share, longest, most
+    t.room = room_for(longest)
     t.space, t.slots = <char*> room.at, space.shape[0]
     t.space_pitch = room.n // t.slots
     return 0
@@ -287,12 +293,12 @@ cdef int give_space(
 cdef Py_ssize_t maker_of(
     Maker* maker, char* space, Py_ssize_t itemsize, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols
 ) noexcept nogil:
-    """A thread's memory: its visits; a list of values and one of columns; the weights that are not zero, and room to
+    """A thread's memory: its visits; lists of values and of columns; the weights that are not zero, and room to
     sort as many entries. How many bytes that is."""
     cdef Py_ssize_t at = LINE, level
     maker.row, maker.few, maker.visits, maker.nonzeros.visits = -1, False, 0, 0
-    maker.values, at = space + at, at + line_up((longest + FC_CHUNK) * itemsize)
-    maker.columns, at = space + at, at + line_up((longest + FC_CHUNK) * 8)
+    maker.values, at = space + at, at + line_up((room_for(longest) + FC_CHUNK) * itemsize)
+    maker.columns, at = space + at, at + line_up((room_for(longest) + FC_CHUNK) * 8)
     for level in range(3):
         maker.nonzeros.level[level] = <fc_node*> (space + at)
         at += line_up((min(most, cols) + 1 if level == 0 else most + 1) * sizeof(fc_node))
@@ -301,6 +307,10 @@ cdef Py_ssize_t maker_of(
     maker.nonzeros.spare_columns, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
     maker.nonzeros.spare_values, at = <void*> (space + at), at + line_up(most * itemsize)
     return at
+
+
+cdef inline Py_ssize_t room_for(Py_ssize_t longest) noexcept nogil:
+    return max(longest, min(longest * LISTS, ROOM))
 
 
 cdef inline Py_ssize_t line_up(Py_ssize_t n) noexcept nogil:
@@ -495,57 +505,82 @@ cdef void draw_fills(void* task) noexcept nogil:
 
 
 cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, Maker* maker) noexcept nogil:
-    """The rows of some lines of positions, those of one kind after another, from one list."""
+    """The rows of some lines of positions, those of one kind after another, from the same lists."""
     cdef const Matrix* m = &t.m
-    cdef Py_ssize_t i, j, k, a, b, line, n
+    cdef Py_ssize_t i, j, k, a, b, line, first, last, lists, cell, one
     cdef const Segment* d
     cdef const Segment* h
-    cdef const Segment* s
     begin_row(m, row, is_few(t, row), maker)
     for i in range(m.d.segments):
         d = m.d.segment + i
         for j in range(m.h.segments):
             h = m.h.segment + j
-            for k in range(m.w.segments):
-                s, n = m.w.segment + k, -1
+            first = d.start * m.h.positions + h.start
+            last = first + (d.count - 1) * d.step * m.h.positions + (h.count - 1) * h.step
+            if first >= high or last < low:
+                continue
+            k = 0
+            while k < m.w.segments:
+                lists = 0
                 for a in range(d.count):
                     line = (d.start + a * d.step) * m.h.positions + h.start
                     if line >= high or line + (h.count - 1) * h.step < low:
                         continue
                     for b in range(h.count):
                         if low <= line and line < high:
-                            if n < 0:
-                                n = list_row(m, row, d, h, s, maker)
-                            if n:
-                                fill_run(
-                                    t, row, line * m.w.positions + s.start, s,
-                                    (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump, n, maker,
-                                )
+                            if lists == 0:
+                                lists = make_lists(t, row, d, h, k, maker)
+                            cell = (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump
+                            for one in range(lists):
+                                fill_run(t, row, line, m.w.segment + k + one, cell, one, maker)
                         line += h.step
+                if lists == 0:
+                    break
+                k += lists
+
+
+cdef Py_ssize_t make_lists(
+    const Task* t, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t k, Maker* maker
+) noexcept nogil:
+    """Lists of some segments of a line, from k on, as many as there is room for; how many. A line is then written
+    from end to end."""
+    cdef const Matrix* m = &t.m
+    cdef Py_ssize_t used = 0, lists = 0
+    cdef char* values = maker.values
+    cdef char* columns = maker.columns
+    while lists < LISTS and k + lists < m.w.segments and (lists == 0 or used + t.longest <= t.room):
+        maker.at[lists] = used
+        maker.n[lists] = list_row(m, row, d, h, m.w.segment + k + lists, maker)
+        used += maker.n[lists]
+        lists += 1
+        maker.values = values + used * m.itemsize
+        maker.columns = columns + used * (8 if t.wide else 4)
+    maker.values, maker.columns = values, columns
+    return lists
 
 
 cdef inline void fill_run(
-    const Task* t, Py_ssize_t row, Py_ssize_t position, const Segment* s, Py_ssize_t cell, Py_ssize_t n,
-    const Maker* maker,
+    const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one, const Maker* maker
 ) noexcept nogil:
-    """The rows of a segment, which repeat a list of n."""
+    """The rows of a segment of a line, which repeat a list."""
     cdef const Matrix* m = &t.m
-    cdef Py_ssize_t at = row * m.plane + position, start, width = 8 if t.wide else 4, i
+    cdef Py_ssize_t n = maker.n[one], width = 8 if t.wide else 4, start, i
+    cdef Py_ssize_t at = row * m.plane + line * m.w.positions + s.start
     cdef Py_ssize_t first = row // m.rows * m.cols * m.cells + cell * m.w.limit + s.base
+    cdef const char* values = maker.values + maker.at[one] * m.itemsize
+    cdef const char* columns = maker.columns + maker.at[one] * width
+    if n == 0:
+        return
     if s.step == 1:
         start = start_of(t, at)
         fc_check(start_of(t, at + s.count) == start + s.count * n)
-        m.repeat(
-            maker.values, maker.columns, n, t.data + start * m.itemsize, t.indices + start * width,
-            s.count, first, s.jump,
-        )
+        m.repeat(values, columns, n, t.data + start * m.itemsize, t.indices + start * width, s.count, first, s.jump)
         return
     for i in range(s.count):
         start = start_of(t, at + i * s.step)
         fc_check(start_of(t, at + i * s.step + 1) == start + n)
         m.repeat(
-            maker.values, maker.columns, n, t.data + start * m.itemsize, t.indices + start * width,
-            1, first + i * s.jump, 0,
+            values, columns, n, t.data + start * m.itemsize, t.indices + start * width, 1, first + i * s.jump, 0
         )
 
 

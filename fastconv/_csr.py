@@ -29,7 +29,7 @@ from fastconv.geometry import ConvGeometry
 #: A row of weights is cut into parts where there are fewer of them than so many for a thread.
 _ITEMS = 8
 #: Structures of more numbers than this are made anew on every call, and of some taps so many are kept.
-_KEPT, _KEPT_SUPPORTS = 1 << 14, 8
+_KEPT, _KEPT_SUPPORTS = 1 << 15, 4
 #: A bit less than this part of the weights of a row of weights are not zero: its lists are made from them alone.
 _FEW = 3
 #: Weights whose gradients a thread sums up at a time, a vector each.

@@ -37,6 +37,14 @@ typedef struct {
     ptrdiff_t first;
 } fc_node;
 
+/* Where a line of taps meets the first cell of the matrix row, in which channel, and its taps from first to end. */
+typedef struct {
+    ptrdiff_t at;
+    ptrdiff_t channel;
+    ptrdiff_t first;
+    ptrdiff_t end;
+} fc_line;
+
 /* The weights of a row that are not zero, by channel, plane, line and tap, in the order of the axes' keys. Behind the
  * last node of a level is one whose `first` ends the level below. */
 typedef struct {
@@ -44,6 +52,9 @@ typedef struct {
     ptrdiff_t *tap;
     void *value;
     ptrdiff_t channels;
+    /* Of some segments of the first two axes: see fc_lines. */
+    fc_line *lines;
+    ptrdiff_t n_lines;
     /* Room for as many columns and values, where a list has to be sorted. */
     ptrdiff_t *spare_columns;
     void *spare_values;
@@ -94,6 +105,53 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
             begin = middle + 1;
     }
     return begin;
+}
+
+/* The lines of taps that a row meets, in the order of their cells, from a list of the weights that are not zero: of
+ * each level only those whose keys the segments have. */
+static void fc_lines(fc_nonzeros *nonzeros, const fc_row *row)
+{
+    const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
+    const fc_span *d = &row->axis[0], *h = &row->axis[1];
+    /* Entries are pairs of an offset and a tap, places are offsets. */
+    const ptrdiff_t step_d = d->places ? 1 : 2, step_h = h->places ? 1 : 2;
+    const ptrdiff_t zero = (d->places ? 0 : d->entry[0] * d->index_pitch) +
+                           (h->places ? 0 : h->entry[0] * h->index_pitch);
+    fc_line *to = nonzeros->lines;
+    fc_keys parts_d[2], parts_h[2];
+    const int many_d = fc_parts(d, parts_d), many_h = fc_parts(h, parts_h);
+    ptrdiff_t q, i, j, k, n = 0;
+    int a, b;
+    for (q = 0; q < nonzeros->channels; q++) {
+        const ptrdiff_t begin = n, end_d = channel[q + 1].first, at_q = channel[q].key * row->index_step - zero;
+        for (a = 0; a < many_d; a++) {
+            const fc_keys pd = parts_d[a];
+            for (i = fc_first_node(plane, channel[q].first, end_d, pd.low); i < end_d && plane[i].key < pd.high; i++) {
+                const ptrdiff_t at_d = at_q + pd.offset[(plane[i].key - pd.low) * step_d] * d->index_pitch;
+                const ptrdiff_t end_h = plane[i + 1].first;
+                nonzeros->visits++;
+                for (b = 0; b < many_h; b++) {
+                    const fc_keys ph = parts_h[b];
+                    j = fc_first_node(line, plane[i].first, end_h, ph.low);
+                    for (; j < end_h && line[j].key < ph.high; j++, n++) {
+                        to[n].at = at_d + ph.offset[(line[j].key - ph.low) * step_h] * h->index_pitch;
+                        to[n].channel = q;
+                        to[n].first = line[j].first, to[n].end = line[j + 1].first;
+                    }
+                }
+            }
+        }
+        /* Mirrored, they come in another order. */
+        if (d->places || h->places)
+            for (i = begin + 1; i < n; i++) {
+                const fc_line moved = to[i];
+                for (k = i; k > begin && to[k - 1].at > moved.at; k--)
+                    to[k] = to[k - 1];
+                to[k] = moved;
+            }
+    }
+    nonzeros->n_lines = n;
+    nonzeros->visits += n;
 }
 
 static inline ptrdiff_t fc_first_tap(const ptrdiff_t *tap, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t low)

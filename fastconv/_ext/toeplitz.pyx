@@ -30,11 +30,15 @@ cdef extern from "toeplitz.h" nogil:
         Py_ssize_t key
         Py_ssize_t first
 
+    ctypedef struct fc_line:
+        pass
+
     ctypedef struct fc_nonzeros:
         fc_node* level[3]
         Py_ssize_t* tap
         void* value
         Py_ssize_t channels
+        fc_line* lines
         Py_ssize_t* spare_columns
         void* spare_values
         Py_ssize_t visits
@@ -80,6 +84,7 @@ cdef extern from "toeplitz.h" nogil:
     ctypedef Py_ssize_t (*fc_walk_t)(
         fc_nonzeros* nonzeros, const fc_row* row, void* values, void* columns
     ) noexcept nogil
+    void fc_lines(fc_nonzeros* nonzeros, const fc_row* row)
     ctypedef Py_ssize_t (*fc_numbers_t)(const void* w, const fc_weights* weights) noexcept nogil
     ctypedef void (*fc_find_t)(const void* w, const fc_weights* weights, fc_nonzeros* nonzeros) noexcept nogil
     ctypedef void (*fc_repeat_t)(
@@ -171,6 +176,8 @@ cdef struct Maker:
     Py_ssize_t[LISTS] n
     Py_ssize_t row          # whose weights `nonzeros` has, if any
     bint few                # of this row
+    const Segment* d        # whose lines it has
+    const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
 
@@ -236,6 +243,9 @@ cdef Py_ssize_t list_row(
     r.axis[2] = span_of(&m.w, w, 1, 1)
     r.cols, r.index_step, r.weight_step = m.cols, m.cells, m.col_step
     if maker.few:
+        if maker.d != d or maker.h != h:
+            maker.d, maker.h = d, h
+            fc_lines(&maker.nonzeros, &r)
         return m.walk(&maker.nonzeros, &r, maker.values, maker.columns)
     maker.visits += m.cols * r.axis[0].n * r.axis[1].n * r.axis[2].n
     return m.list(m.weights + weights_of(m, row) * m.itemsize, &r, maker.values, maker.columns)
@@ -245,7 +255,7 @@ cdef void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noe
     """Before lists of this row: where `few` of its weights are not zero these are looked up, but once."""
     maker.few = few
     if few and maker.row != row:
-        maker.row = row
+        maker.row, maker.d = row, NULL
         m.find(m.weights + weights_of(m, row) * m.itemsize, &m.weight, &maker.nonzeros)
 
 
@@ -296,12 +306,14 @@ cdef Py_ssize_t maker_of(
     """A thread's memory: its visits; lists of values and of columns; the weights that are not zero, and room to
     sort as many entries. How many bytes that is."""
     cdef Py_ssize_t at = LINE, level
+    maker.d = maker.h = NULL
     maker.row, maker.few, maker.visits, maker.nonzeros.visits = -1, False, 0, 0
     maker.values, at = space + at, at + line_up((room_for(longest) + FC_CHUNK) * itemsize)
     maker.columns, at = space + at, at + line_up((room_for(longest) + FC_CHUNK) * 8)
     for level in range(3):
         maker.nonzeros.level[level] = <fc_node*> (space + at)
         at += line_up((min(most, cols) + 1 if level == 0 else most + 1) * sizeof(fc_node))
+    maker.nonzeros.lines, at = <fc_line*> (space + at), at + line_up(most * sizeof(fc_line))
     maker.nonzeros.tap, at = <Py_ssize_t*> (space + at), at + line_up((most + 1) * 8)
     maker.nonzeros.value, at = <void*> (space + at), at + line_up((most + 1) * itemsize)
     maker.nonzeros.spare_columns, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
@@ -320,8 +332,7 @@ cdef inline Py_ssize_t line_up(Py_ssize_t n) noexcept nogil:
 def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
     """Bytes that a thread needs for lists of `longest`, of rows of which `most` weights are not zero where few are."""
     cdef Maker maker
-    cdef char[1] none
-    return maker_of(&maker, none, 8 if dtype else 4, longest, most, cols)
+    return maker_of(&maker, NULL, 8 if dtype else 4, longest, most, cols)
 
 
 cdef inline Maker begin_lists(const Task* t, Py_ssize_t slot) noexcept nogil:

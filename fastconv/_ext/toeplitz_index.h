@@ -87,57 +87,40 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
     return kept;
 }
 
-/* As fc_list, from a list of the weights that are not zero: of each level only those whose keys the segments have. */
+/* As fc_list, of the weights that are not zero in the lines that fc_lines found. */
 static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
     FC_INDEX *columns = (FC_INDEX *)columns_;
-    const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
+    const fc_line *line = nonzeros->lines, *const last = line + nonzeros->n_lines;
     const ptrdiff_t *tap = nonzeros->tap;
     const FC_T *value = (const FC_T *)nonzeros->value;
-    const fc_span *d = &row->axis[0], *h = &row->axis[1], *l = &row->axis[2];
-    const int merged = d->places || h->places || l->places;
-    /* Entries are pairs of an offset and a tap, places are offsets. */
-    const ptrdiff_t step_d = d->places ? 1 : 2, step_h = h->places ? 1 : 2, step_l = l->places ? 1 : 2;
-    const ptrdiff_t zero = (d->places ? 0 : d->entry[0] * d->index_pitch) +
-                           (h->places ? 0 : h->entry[0] * h->index_pitch) + (l->places ? 0 : l->entry[0]);
-    fc_keys parts_d[2], parts_h[2], parts_l[2];
-    const int many_d = fc_parts(d, parts_d), many_h = fc_parts(h, parts_h), many_l = fc_parts(l, parts_l);
-    ptrdiff_t q, i, j, k, n = 0, visits = 0;
-    int a, b, c;
-    for (q = 0; q < nonzeros->channels; q++) {
-        const ptrdiff_t begin = n;
-        for (a = 0; a < many_d; a++) {
-            const fc_keys pd = parts_d[a];
-            const ptrdiff_t end_d = channel[q + 1].first;
-            for (i = fc_first_node(plane, channel[q].first, end_d, pd.low); i < end_d && plane[i].key < pd.high; i++) {
-                const ptrdiff_t at_d = channel[q].key * row->index_step - zero +
-                                       pd.offset[(plane[i].key - pd.low) * step_d] * d->index_pitch;
-                for (b = 0; b < many_h; b++) {
-                    const fc_keys ph = parts_h[b];
-                    const ptrdiff_t end_h = plane[i + 1].first;
-                    j = fc_first_node(line, plane[i].first, end_h, ph.low);
-                    for (; j < end_h && line[j].key < ph.high; j++) {
-                        const ptrdiff_t at = at_d + ph.offset[(line[j].key - ph.low) * step_h] * h->index_pitch;
-                        visits++;
-                        for (c = 0; c < many_l; c++) {
-                            const fc_keys pl = parts_l[c];
-                            const ptrdiff_t end = line[j + 1].first;
-                            k = fc_first_tap(tap, line[j].first, end, pl.low);
-                            for (; k < end && tap[k] < pl.high; k++) {
-                                columns[n] = (FC_INDEX)(at + pl.offset[(tap[k] - pl.low) * step_l]);
-                                values[n++] = value[k];
-                            }
-                        }
-                    }
+    const fc_span *l = &row->axis[2];
+    const int merged = row->axis[0].places || row->axis[1].places || l->places;
+    const ptrdiff_t step = l->places ? 1 : 2, zero = l->places ? 0 : l->entry[0];
+    fc_keys parts[2];
+    const int many = fc_parts(l, parts);
+    ptrdiff_t n = 0;
+    while (line < last) {
+        const ptrdiff_t channel = line->channel, begin = n;
+        FC_INDEX before = -1;
+        int rising = 1, c;
+        for (; line < last && line->channel == channel; line++)
+            for (c = 0; c < many; c++) {
+                const fc_keys part = parts[c];
+                const ptrdiff_t at = line->at - zero;
+                ptrdiff_t k = fc_first_tap(tap, line->first, line->end, part.low);
+                for (; k < line->end && tap[k] < part.high; k++, n++) {
+                    const FC_INDEX column = (FC_INDEX)(at + part.offset[(tap[k] - part.low) * step]);
+                    rising &= column > before;
+                    columns[n] = before = column;
+                    values[n] = value[k];
                 }
             }
-        }
-        visits += n - begin + 1;
-        if (merged && n - begin > 1)
+        nonzeros->visits += n - begin;
+        if (merged && !rising)
             n = FC_I_(fc_sort)(nonzeros, values, columns, begin, n);
     }
-    nonzeros->visits += visits;
     return n;
 }
 

@@ -68,8 +68,9 @@ def _format(value: Any) -> str:
 def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
     threads, turned = _threads.get_threads(), form == "csc" and geometry.pad_mode == "zeros"
     made = "csr" if turned else form
-    _csr.check_weights(w, geometry, made, turned)
-    structure = (_csr.of_cells if turned else _csr.of_outputs)(geometry, geometry.flip)
+    some = _csr.support(w)
+    _csr.check_weights(w, geometry, made, turned, some)
+    structure = (_csr.of_cells if turned else _csr.of_outputs)(geometry, geometry.flip, some)
     arrays = _csr.build(w, structure, threads, made, turned)
     if form == "dia":
         _csr.check_diagonals(arrays)

@@ -15,11 +15,11 @@ from fastconv._ext.kernels cimport Kernels, kernels
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.sparse_kernels cimport (
-    FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_dot_rows_t, fc_dot_rows_table, fc_prune_table, fc_pruned,
-    fc_send_for, fc_sparse_lanes, fc_sparse_sums, fc_target, fc_turn_back_t, fc_turn_back_table, fc_turn_t,
-    fc_turn_table, fc_turn_there_t, fc_turn_there_table, fc_weights,
+    FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_clear_t, fc_clear_table, fc_dot_rows_t, fc_dot_rows_table,
+    fc_prune_table, fc_pruned, fc_send_for, fc_sparse_lanes, fc_sparse_sums, fc_target, fc_turn_back_t,
+    fc_turn_back_table, fc_turn_t, fc_turn_table, fc_turn_there_t, fc_turn_there_table, fc_weights,
 )
-from fastconv._ext.team cimport fc_share
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 cdef enum:
@@ -425,3 +425,37 @@ cdef void multiply(
     for row in range(rows):
         turn_back(to + row * t.positions, targets, t.sides[2].jump, sums + row * pitch, s.lines, s.wide,
                   t.positions if row + 1 < rows else 0)
+
+
+# What all threads of a call of `clear` read.
+cdef struct Clearing:
+    fc_clear_t clear
+    const char* w
+    char* dw
+    Py_ssize_t n
+    Py_ssize_t pieces
+    Py_ssize_t itemsize
+    Py_ssize_t* words
+
+
+def clear(int dtype, w, dw, Py_ssize_t pieces, int isa, words):
+    """dw = 0 where w is 0; an item is one of so many pieces of them."""
+    cdef Clearing t
+    cdef Run weights, gradients
+    t.itemsize = 8 if dtype else 4
+    weights, gradients = run_of(w, t.itemsize, False), run_of(dw, t.itemsize, True)
+    t.clear, t.w, t.dw = fc_clear_table[dtype][isa], <const char*> weights.at, <char*> gradients.at
+    t.n, t.pieces, t.words = gradients.n, pieces, numbers_of(words)
+    with nogil:
+        fc_check(weights.n == gradients.n)
+        fc_share(t.words, draw_clearings, &t)
+
+
+cdef void draw_clearings(void* task) noexcept nogil:
+    cdef const Clearing* t = <const Clearing*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.pieces), first, end
+    while begin < t.pieces:
+        first, end = begin * t.n // t.pieces, min(begin + grain, t.pieces) * t.n // t.pieces
+        t.clear(t.w + first * t.itemsize, t.dw + first * t.itemsize, end - first)
+        begin = fc_next(t.words, &member, t.pieces)

@@ -14,6 +14,7 @@ class Multiply:
         tap_of: np.ndarray,
         space_pitch: int,
         isa: int,
+        probing: bool,
     ) -> None: ...
     def run(
         self,
@@ -23,7 +24,7 @@ class Multiply:
         result: np.ndarray,
         space: np.ndarray,
         words: np.ndarray | bytearray | None,
-    ) -> None: ...
+    ) -> bool: ...
 
 def usable(isa: int) -> bool: ...
 def compiled(isa: int) -> bool: ...

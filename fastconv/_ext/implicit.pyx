@@ -174,6 +174,23 @@ def shape(int dtype, int isa):
     return kernel.rows, kernel.vectors, kernel.lanes
 
 
+def all_finite(array):
+    """Whether a C-contiguous array, float32 or float64 by the size of its elements, holds neither infinity nor NaN."""
+    cdef Py_ssize_t itemsize = array.itemsize
+    cdef Run run = run_of(array, itemsize, False)
+    if itemsize == 8:
+        return finite_cells(<const double*> run.at, run.n)
+    return finite_cells(<const float*> run.at, run.n)
+
+
+cdef bint finite_cells(const floating* cells, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int finite = 1
+    for i in range(n):
+        finite &= cells[i] - cells[i] == 0
+    return finite
+
+
 # What all threads of a product read.
 cdef struct Product:
     const void* source

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _threads
+from fastconv import _arrays, _blas, _isa, _threads
 from fastconv._fractional import resolve_sampled
 from fastconv._options import as_number, merge_options
 from fastconv.algorithms import REGISTRY, check_name, choose
@@ -126,5 +126,9 @@ def _row(
         return name, None, 0, "there is nothing to compute"
     if algorithm.skips_zeros and density == 1.0 and not forced:
         return name, None, 0, "it leaves zero weights out, and is a candidate where the density is below 1"
+    if algorithm.needs_blas and not forced and not _blas.within(threads):
+        count = _blas.threads()
+        held = "an unknown number of" if count is None else count
+        return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
     cost = algorithm.cost(op, geometry, dtype, threads, density)
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _padding
+from fastconv import _arrays, _blas, _isa, _padding
 from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.algorithms.depthwise import Depthwise
 from fastconv.algorithms.fft import Fft
@@ -91,19 +91,28 @@ def choose(
         if reason is not None:
             raise ValueError(f"algorithm {name!r} cannot do this {op}: {reason}")
         return REGISTRY[name]
-    chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    found = chosen.get(key)
-    if found is None:
-        found = chosen[key] = _cheapest(op, geometry, dtype, threads)
+    found = _choose_dense(op, geometry, dtype, threads)
+    if found.needs_blas and not _blas.within(threads):
+        found = _choose_dense(op, geometry, dtype, threads, blas=False)
     return found if density == 1.0 else _choose_pruned(found, op, geometry, dtype, threads, density)
 
 
-def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Algorithm:
+def _choose_dense(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, blas: bool = True) -> Algorithm:
+    """The choice for weights that are not pruned, kept with the geometry; with or without those that need BLAS."""
+    chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen", {})
+    key = op, dtype.itemsize, threads, _isa.current, blas
+    found = chosen.get(key)
+    if found is None:
+        found = chosen[key] = _cheapest(op, geometry, dtype, threads, blas)
+    return found
+
+
+def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, blas: bool) -> Algorithm:
     """Of those that do not look for zeros."""
     if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
         return REGISTRY["reference"]  # nothing to do, or padding alone
     able = [a for a in REGISTRY.values() if not a.skips_zeros and a.unsupported(op, geometry, dtype) is None]
+    able = [a for a in able if blas or not a.needs_blas]
     if multiply_adds(geometry) < _FEW:
         able = [a for a in able if a.sums_products]
     small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
@@ -177,8 +186,19 @@ def _bound(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: 
         plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
         # dw depends on no weights; else 'auto' looks for zeros among them.
         if plain and (name != "auto" or op == "backward_weights" or not _may_be_pruned(geometry.w_shape, size)):
-            bound[key] = choose(op, geometry, dtype, threads, name).bind(op, geometry, dtype, threads)
+            bound[key] = _bind(op, geometry, dtype, name, threads)
     return bound[key]
+
+
+def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None]:
+    """The chosen algorithm's method; where that depends on the threads of BLAS, a function that looks at each call."""
+    if name == "auto" and _choose_dense(op, geometry, dtype, threads).needs_blas:
+        by_blas, without = (
+            _choose_dense(op, geometry, dtype, threads, blas).bind(op, geometry, dtype, threads)
+            for blas in (True, False)
+        )
+        return lambda *arrays: (by_blas if _blas.within(threads) else without)(*arrays)
+    return choose(op, geometry, dtype, threads, name).bind(op, geometry, dtype, threads)
 
 
 def forward(

@@ -37,6 +37,9 @@ class Algorithm(ABC):
     #: Whether the threads that work are ours. BLAS's go on spinning for a while after a call, on the CPUs that
     #: whatever comes next needs.
     own_threads = True
+    #: Whether it is worth its while only with a product by BLAS. 'auto' takes it where BLAS is known to use no more
+    #: threads than the call may.
+    needs_blas = False
     #: Whether zero weights take no part, so that it is worth its while where most are zero. 'auto' takes it then only.
     skips_zeros = False
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import fft as _fft
 
+from fastconv.algorithms._gemm import complex_product
 from fastconv.algorithms.base import Algorithm, Op
 from fastconv.geometry import ConvGeometry
 
@@ -198,7 +199,7 @@ class Fft(Algorithm):
                     of_dout = _spectra(_tile_of_results(plan, gradients[images, rows], begin), plan, threads)
                     of_x = _spectra(_tile_of_sources(plan, sources[images, columns], begin), plan, threads)
                     # [f x n] @ [n x c], one product per frequency
-                    part = np.matmul(np.conj(of_dout, out=of_dout).transpose(0, 2, 1), of_x)
+                    part = complex_product(np.conj(of_dout, out=of_dout).transpose(0, 2, 1), of_x, threads)
                     total = part if total is None else np.add(total, part, out=total)
                 cells = _cells(total, plan, threads)
                 result[rows, columns] = cells[_last(slice(0, side.span, side.dilation) for side in plan.sides)]
@@ -230,7 +231,7 @@ def _correlate(plan: Plan, sources: np.ndarray, weights: np.ndarray, results: np
                 of_w = _weight_spectra(plan, weights[rows, some], threads) if kept is None else kept
                 of_x = _spectra(_tile_of_sources(plan, sources[images, some], begin), plan, threads)
                 # [f x c] @ [c x n], one product per frequency
-                part = np.matmul(of_w, of_x.transpose(0, 2, 1))
+                part = complex_product(of_w, of_x.transpose(0, 2, 1), threads)
                 total = part if total is None else np.add(total, part, out=total)
             cells = _cells(total, plan, threads).swapaxes(0, 1)
             places = [side.result(start) for side, start in zip(plan.sides, begin, strict=True)]

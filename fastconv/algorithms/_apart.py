@@ -121,6 +121,11 @@ class Apart:
         for lying, part in self._each(array, parts):
             lying[...] = part
 
+    def count(self, found: np.ndarray | None, counts: np.ndarray) -> None:
+        """Add what an algorithm counted in the parts to the counts of their images."""
+        if found is not None:
+            counts += found.reshape(len(counts), -1).sum(axis=1)
+
     def copied(self, itemsize: int) -> int:
         """Bytes of the parts of all images."""
         return sum(map(math.prod, self._shapes(self.whole.x_shape[0]))) * itemsize

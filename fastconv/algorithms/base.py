@@ -29,6 +29,10 @@ class Algorithm(ABC):
     What reaches an algorithm is checked and simple: C-contiguous native arrays
     of one float dtype, none of them empty, padding with zeros, no flip. Results
     are written to `out`, `dx` or `dw`, which hold nothing before.
+
+    Where `sums_products` is false, the methods return None if all of the result
+    is finite, else how often an inf or NaN was found in each image; the gradient
+    of the weights, which is a sum over images, has one count.
     """
 
     name: str
@@ -66,27 +70,28 @@ class Algorithm(ABC):
     @abstractmethod
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """out (N, F, *out_spatial) from x (N, C, *spatial), w (F, C // groups, *kernel), b (F,)."""
 
     @abstractmethod
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """dx (N, C, *spatial) from dout (N, F, *out_spatial)."""
 
     def transposed(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """out (N, C, *spatial) from x (N, F, *out_spatial): as `backward_data`, with bias b (C,)."""
-        self.backward_data(x, w, geometry, out, threads)
+        counts = self.backward_data(x, w, geometry, out, threads)
         if b is not None:
             out += per_channel(b, geometry)
+        return counts
 
     @abstractmethod
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """dw (F, C // groups, *kernel) from x and dout."""
 
     def backward_kept_weights(

@@ -44,7 +44,7 @@ def sources(folder: Path, module: str) -> list[Path]:
 
 
 def digest(folder: Path, module: str, settings: object) -> str:
-    """One number for what a module is made of: its sources' names and contents, and `settings` (anything JSON takes)."""
+    """One number for what a module is made of: the names and contents of its sources, and `settings`, any JSON."""
     whole = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in sources(folder, module):
         whole.update(f"\n{path.name} {_of_file(path)}".encode())

@@ -244,7 +244,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
     """Some blocks of planes at a time, until none is left."""
     cdef const Sizes* s = &p.sizes
-    cdef const Side* sides = p.sides
+    cdef const Side* sides = &p.sides[0]
     cdef int isa = p.isa, which = 0 if floating is float else 1
     cdef fc_pad_t pad = fc_pad_table[which][isa]
     cdef Block block
@@ -300,7 +300,7 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
                 for row in range(s.rows):
                     sum_row(
                         p, w + group * p.group_step + row * s.row_step,
-                        NULL if bias is NULL else bias + group * s.rows + row,
+                        <const floating*> NULL if bias is NULL else bias + group * s.rows + row,
                         result + (stage.plane * s.rows + row) * p.positions, stage,
                         space + (index - 1) % 2 * s.spill_at, space + 2 * s.spill_at,
                     )
@@ -432,7 +432,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
     """A few groups at a time, until none is left."""
     cdef const WeightSizes* s = &t.sizes
-    cdef const Side* sides = t.sides
+    cdef const Side* sides = &t.sides[0]
     cdef int isa = t.isa, which = 0 if floating is float else 1
     cdef fc_pad_t pad = fc_pad_table[which][isa]
     cdef Block block
@@ -482,7 +482,7 @@ cdef void contract(
 ) noexcept nogil:
     """One block of one group: each filter's outputs, of which `row` is the first plane, with each channel."""
     cdef const WeightSizes* s = &t.sizes
-    cdef const Side* sides = t.sides
+    cdef const Side* sides = &t.sides[0]
     cdef int dtype = 0 if floating is float else 1
     cdef Py_ssize_t plane = sides[1].out * sides[2].out, f, c, od, i, first
     cdef const floating* rows

@@ -433,7 +433,7 @@ cdef void multiply(
 ) noexcept nogil:
     """One item, its block's channels: [rows x k] @ [k x positions], positions in tiles, rows in panels."""
     cdef const Sizes* s = &p.sizes
-    cdef const Side* sides = p.sides
+    cdef const Side* sides = &p.sides[0]
     cdef const Kernels* kernel = &p.kernel
     cdef const Py_ssize_t* at = p.at
     cdef Py_ssize_t k = s.channels * s.taps, begin = channel * s.taps, end = (channel + channels) * s.taps
@@ -515,7 +515,7 @@ cdef void multiply_turned(
 ) noexcept nogil:
     """The same, [positions x k] @ [k x rows]: where positions are few, no lane is left empty."""
     cdef const Sizes* s = &p.sizes
-    cdef const Side* sides = p.sides
+    cdef const Side* sides = &p.sides[0]
     cdef const Kernels* kernel = &p.kernel
     cdef const Py_ssize_t* at = p.at
     cdef Py_ssize_t k = s.channels * s.taps, begin = channel * s.taps, end = (channel + channels) * s.taps

@@ -168,7 +168,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogil:
     """Items, until none is left."""
     cdef const WeightSizes* s = &c.sizes
-    cdef const Side* sides = c.sides
+    cdef const Side* sides = &c.sides[0]
     cdef Block block
     cdef Py_ssize_t group, channel, part, piece, rest, i, slot = fc_draw(&c.words[1], 1)
     cdef Py_ssize_t positions = sides[0].out * sides[1].out * sides[2].out, index = fc_draw(&c.words[0], 1)

@@ -17,12 +17,37 @@
 
 #include "runs.h"
 
+/* A shuffle of vectors: GCC has clang's since version 12 and one of its own before; it can be asked for either since
+ * version 10. A compiler that has neither, or no conversion of vectors (GCC 8), gets the plain loops, where a vector is
+ * one element. FASTCONV_PLAIN asks for these. */
 #if defined(__GNUC__) && !defined(FASTCONV_PLAIN)
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
+#define FC_CLANG_SHUFFLE 1
+#elif __has_builtin(__builtin_shuffle) && __has_builtin(__builtin_convertvector)
+#define FC_GCC_SHUFFLE 1
+#endif
+#elif __GNUC__ == 9 && !defined(__INTEL_COMPILER)
+#define FC_GCC_SHUFFLE 1
+#endif
+#endif
+
+/* FC_SHUFFLE: the elements of vectors a and b by index, b's counted on from a's. `indices` is the vector type of as
+ * many integers of the same size. */
+#if defined(FC_CLANG_SHUFFLE)
 #define FC_VECTORS 1
+#define FC_SHUFFLE(indices, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#elif defined(FC_GCC_SHUFFLE)
+#define FC_VECTORS 1
+#define FC_SHUFFLE(indices, a, b, ...) __builtin_shuffle(a, b, (indices){__VA_ARGS__})
+#else
+#define FC_VECTORS 0
+#endif
+
+#if FC_VECTORS
 #define FC_INLINE static inline __attribute__((always_inline))
 #define FC_UNROLL _Pragma("GCC unroll 32")
 #else
-#define FC_VECTORS 0
 #if defined(_MSC_VER)
 #define FC_INLINE static __forceinline
 #else

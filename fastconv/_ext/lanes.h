@@ -1,21 +1,11 @@
 /* Masks, whole numbers and shuffles in the lanes of FC_V, for one dtype and instruction set: see isa.h.
  * A mask is -1 where true and 0 where false. */
-#undef FC_L
-#undef FC_I
-#if FC_BYTES == 4
-#define FC_L int32_t
-#else
-#define FC_L int64_t
-#endif
-#define FC_I FC_N(fc_i)
 
 #if FC_VECTORS
-typedef FC_L FC_I __attribute__((vector_size(FC_VB)));
 typedef FC_L FC_N(fc_iu) __attribute__((vector_size(FC_VB), aligned(FC_BYTES), may_alias));
 typedef int32_t FC_N(fc_narrow) __attribute__((vector_size(FC_VL * 4)));
 typedef int32_t FC_N(fc_narrow_u) __attribute__((vector_size(FC_VL * 4), aligned(4), may_alias));
 #else
-typedef FC_L FC_I;
 typedef FC_L FC_N(fc_iu);
 #endif
 

@@ -67,10 +67,12 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     int i, j;
     /* Where results go is mostly not in a cache, and no two rows of them are near each other: the first and last line of
      * each. Those of factors that lie apart, Winograd's, go to a workspace. */
-    FC_UNROLL
-    for (i = 0; i < rows && of_b != FC_APART; i++) {
-        FC_SOON(c + i * pitch);
-        FC_SOON(c + i * pitch + vectors * FC_VL - 1);
+    if (of_b != FC_APART) {
+        FC_UNROLL
+        for (i = 0; i < rows; i++) {
+            FC_SOON(c + i * pitch);
+            FC_SOON(c + i * pitch + vectors * FC_VL - 1);
+        }
     }
     do {
         left = part < k ? part : k;

@@ -135,7 +135,7 @@ def backward_rows(
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
-    cdef Run divisors, factors
+    cdef Run divisors = Run(NULL, 0), factors = Run(NULL, 0)
     cdef Run spaces = run_of(space, itemsize, True)
     cdef Py_ssize_t* shared = numbers_of(words)
     cdef const Py_ssize_t* entries = numbers_of(table)
@@ -192,14 +192,15 @@ cdef void draw_backward(const Rows* r, floating* dtype) noexcept nogil:
                 here = place(i, plan, plan.pool.size)
                 fc_pool_share_table[which][isa](
                     &plan.pool, blocks + (i - first) * plan.block, lanes, dout + here.plane * plan.outputs,
-                    dout + r.sources, NULL if norms == NULL else norms + here.plane * plan.outputs,
+                    dout + r.sources, <const floating*> NULL if norms == NULL else norms + here.plane * plan.outputs,
                     here.depth, here.begin, here.end,
                 )
             for i in range(first, min(first + plan.batch, last)):
                 here = place(i, plan, plan.pool.size)
                 fc_pool_gather_table[which][isa](
-                    &plan.pool, blocks + (i - first) * plan.block, NULL if x == NULL else x + here.at,
-                    NULL if x == NULL else x + r.results, dx + here.at, end, here.depth, here.begin, here.end,
+                    &plan.pool, blocks + (i - first) * plan.block, <const floating*> NULL if x == NULL else x + here.at,
+                    <const floating*> NULL if x == NULL else x + r.results, dx + here.at, end,
+                    here.depth, here.begin, here.end,
                 )
             first += plan.batch
         begin = fc_next(r.words, &member, r.total)
@@ -289,7 +290,7 @@ def pairs_backward(
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
     cdef Run places = run_of(indices, 4, False)
-    cdef Run divisors, factors
+    cdef Run divisors = Run(NULL, 0), factors = Run(NULL, 0)
     cdef char astray = False
     cdef Py_ssize_t* shared = numbers_of(words)
     cdef bint by_norm = norms is not None

@@ -254,16 +254,16 @@ static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t
 FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 {
 #if FC_VL == 16
-    v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3);
-    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1);
+    v += FC_SHUFFLE(FC_I, v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+    v += FC_SHUFFLE(FC_I, v, v, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3);
+    v += FC_SHUFFLE(FC_I, v, v, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1);
     return v[0] + v[1];
 #elif FC_VL == 8
-    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
-    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 2, 3, 0, 1);
+    v += FC_SHUFFLE(FC_I, v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+    v += FC_SHUFFLE(FC_I, v, v, 2, 3, 0, 1, 2, 3, 0, 1);
     return v[0] + v[1];
 #elif FC_VL == 4
-    v += __builtin_shufflevector(v, v, 2, 3, 0, 1);
+    v += FC_SHUFFLE(FC_I, v, v, 2, 3, 0, 1);
     return v[0] + v[1];
 #elif FC_VL == 2
     return v[0] + v[1];

@@ -13,7 +13,16 @@
 #include <intrin.h>
 #endif
 #if defined(__linux__)
+/* musl comes without the kernel's headers; the two numbers are part of its interface and never change. */
+#if defined(__has_include)
+#if __has_include(<linux/futex.h>)
 #include <linux/futex.h>
+#endif
+#endif
+#if !defined(FUTEX_WAIT_PRIVATE)
+#define FUTEX_WAIT_PRIVATE 128
+#define FUTEX_WAKE_PRIVATE 129
+#endif
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
 """Threads that wait for the next call without sleeping, for a moment."""
 
 cdef extern from "team.h":
-    int FC_WORDS, FC_WANTED, FC_GATE, FC_GATE_WORDS, FC_OPEN, FC_AWAY, FC_SHUT
+    int FC_WANTED, FC_GATE, FC_GATE_WORDS, FC_OPEN, FC_AWAY, FC_SHUT
     void fc_help(Py_ssize_t* gate, Py_ssize_t turns) noexcept nogil
     void fc_ring(Py_ssize_t* gate, Py_ssize_t helpers) noexcept nogil
     Py_ssize_t fc_add(Py_ssize_t* word, Py_ssize_t n) noexcept nogil

@@ -5,6 +5,15 @@
 #undef FC_V
 #undef FC_TILE_ROWS
 #undef FC_TILE_VECTORS
+#undef FC_L
+#undef FC_I
+
+/* An integer of the element's size: of such are masks and indices. */
+#if FC_BYTES == 4
+#define FC_L int32_t
+#else
+#define FC_L int64_t
+#endif
 
 #if FC_VECTORS
 #define FC_VL (FC_VB / FC_BYTES)
@@ -17,6 +26,8 @@ typedef FC_T FC_N(fc_v) __attribute__((vector_size(FC_VB)));
 typedef FC_T FC_N(fc_vu) __attribute__((vector_size(FC_VB), aligned(FC_BYTES), may_alias));
 typedef FC_T FC_N(fc_t) __attribute__((vector_size(FC_TL * FC_BYTES)));
 typedef FC_T FC_N(fc_tu) __attribute__((vector_size(FC_TL * FC_BYTES), aligned(FC_BYTES), may_alias));
+typedef FC_L FC_N(fc_i) __attribute__((vector_size(FC_VB)));
+typedef FC_L FC_N(fc_it) __attribute__((vector_size(FC_TL * FC_BYTES)));
 #else
 #define FC_VL 1
 #define FC_TL 1
@@ -24,8 +35,10 @@ typedef FC_T FC_N(fc_v);
 typedef FC_T FC_N(fc_vu);
 typedef FC_T FC_N(fc_t);
 typedef FC_T FC_N(fc_tu);
+typedef FC_L FC_N(fc_i);
 #endif
 #define FC_V FC_N(fc_v)
+#define FC_I FC_N(fc_i)
 
 /* A tile of the product, in registers: rows by vectors of sums, a row of vectors and one more. */
 #if FC_REGISTERS >= 32
@@ -82,11 +95,11 @@ FC_INLINE FC_V FC_N(fc_splat)(FC_T s)
 FC_INLINE FC_N(fc_t) FC_N(fc_zip_low)(FC_N(fc_t) a, FC_N(fc_t) b)
 {
 #if FC_TL == 8
-    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    return FC_SHUFFLE(FC_N(fc_it), a, b, 0, 8, 1, 9, 2, 10, 3, 11);
 #elif FC_TL == 4
-    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    return FC_SHUFFLE(FC_N(fc_it), a, b, 0, 4, 1, 5);
 #elif FC_TL == 2
-    return __builtin_shufflevector(a, b, 0, 2);
+    return FC_SHUFFLE(FC_N(fc_it), a, b, 0, 2);
 #else
     (void)b;
     return a;
@@ -96,11 +109,11 @@ FC_INLINE FC_N(fc_t) FC_N(fc_zip_low)(FC_N(fc_t) a, FC_N(fc_t) b)
 FC_INLINE FC_N(fc_t) FC_N(fc_zip_high)(FC_N(fc_t) a, FC_N(fc_t) b)
 {
 #if FC_TL == 8
-    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+    return FC_SHUFFLE(FC_N(fc_it), a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 #elif FC_TL == 4
-    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    return FC_SHUFFLE(FC_N(fc_it), a, b, 2, 6, 3, 7);
 #elif FC_TL == 2
-    return __builtin_shufflevector(a, b, 1, 3);
+    return FC_SHUFFLE(FC_N(fc_it), a, b, 1, 3);
 #else
     (void)a;
     return b;
@@ -128,13 +141,13 @@ FC_INLINE void FC_N(fc_transpose)(FC_N(fc_t) rows[FC_TL])
 FC_INLINE FC_V FC_N(fc_mix_low)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
-    return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return FC_SHUFFLE(FC_I, a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 #elif FC_VL == 8
-    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    return FC_SHUFFLE(FC_I, a, b, 0, 8, 1, 9, 2, 10, 3, 11);
 #elif FC_VL == 4
-    return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    return FC_SHUFFLE(FC_I, a, b, 0, 4, 1, 5);
 #elif FC_VL == 2
-    return __builtin_shufflevector(a, b, 0, 2);
+    return FC_SHUFFLE(FC_I, a, b, 0, 2);
 #else
     (void)b;
     return a;
@@ -144,13 +157,13 @@ FC_INLINE FC_V FC_N(fc_mix_low)(FC_V a, FC_V b)
 FC_INLINE FC_V FC_N(fc_mix_high)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
-    return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return FC_SHUFFLE(FC_I, a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #elif FC_VL == 8
-    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+    return FC_SHUFFLE(FC_I, a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 #elif FC_VL == 4
-    return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    return FC_SHUFFLE(FC_I, a, b, 2, 6, 3, 7);
 #elif FC_VL == 2
-    return __builtin_shufflevector(a, b, 1, 3);
+    return FC_SHUFFLE(FC_I, a, b, 1, 3);
 #else
     (void)a;
     return b;
@@ -161,13 +174,13 @@ FC_INLINE FC_V FC_N(fc_mix_high)(FC_V a, FC_V b)
 FC_INLINE FC_V FC_N(fc_evens)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return FC_SHUFFLE(FC_I, a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 #elif FC_VL == 8
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+    return FC_SHUFFLE(FC_I, a, b, 0, 2, 4, 6, 8, 10, 12, 14);
 #elif FC_VL == 4
-    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+    return FC_SHUFFLE(FC_I, a, b, 0, 2, 4, 6);
 #elif FC_VL == 2
-    return __builtin_shufflevector(a, b, 0, 2);
+    return FC_SHUFFLE(FC_I, a, b, 0, 2);
 #else
     (void)b;
     return a;
@@ -177,13 +190,13 @@ FC_INLINE FC_V FC_N(fc_evens)(FC_V a, FC_V b)
 FC_INLINE FC_V FC_N(fc_odds)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
-    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return FC_SHUFFLE(FC_I, a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 #elif FC_VL == 8
-    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+    return FC_SHUFFLE(FC_I, a, b, 1, 3, 5, 7, 9, 11, 13, 15);
 #elif FC_VL == 4
-    return __builtin_shufflevector(a, b, 1, 3, 5, 7);
+    return FC_SHUFFLE(FC_I, a, b, 1, 3, 5, 7);
 #elif FC_VL == 2
-    return __builtin_shufflevector(a, b, 1, 3);
+    return FC_SHUFFLE(FC_I, a, b, 1, 3);
 #else
     (void)a;
     return b;

@@ -27,7 +27,7 @@ cdef void transform_weights(
 ) noexcept nogil:
     """u (points, subkernels * channels, width) from `rows` rows of the weights, of one phase."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = call.sides
+    cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
     cdef Py_ssize_t[MOST_LANES] at
     cdef Py_ssize_t[MOST_POINTS] tap_at
@@ -97,7 +97,7 @@ cdef void transform_result(
     where the sums of products need not.
     """
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = call.sides
+    cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
     cdef Py_ssize_t plane = sides[1].whole * sides[2].whole
     cdef Py_ssize_t image_step = s.groups * s.rows * call.positions, n, od, oh, ow, lane
@@ -176,7 +176,7 @@ cdef void multiply(
 ) noexcept nogil:
     """A block's tiles, rows from `first` on: per point [tiles x k] @ [k x rows], k over subkernels and channels."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = call.sides
+    cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
     cdef Py_ssize_t points = sides[1].points * sides[2].points, k = s.subkernels * s.channels
     cdef Py_ssize_t tiles = count_tiles(block), end = min(first + s.block_rows, s.rows)
@@ -276,7 +276,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 cdef void draw_products(const Call* call, floating* dtype) noexcept nogil:
     """Items, until none is left."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = call.sides
+    cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
     cdef Block block
     cdef Window window

@@ -296,7 +296,7 @@ cdef inline void transform_image(
 ) noexcept nogil:
     """v (points, tiles, subkernels * channels) from a patch."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = call.sides
+    cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
     cdef const Py_ssize_t* offset
     cdef const Py_ssize_t* where

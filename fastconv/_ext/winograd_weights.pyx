@@ -30,7 +30,7 @@ cdef void transform_gradient(
 ) noexcept nogil:
     """u (points, tiles, filters) from a patch of dout."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = call.sides
+    cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
     cdef const Py_ssize_t* where
     cdef Py_ssize_t[MOST_POINTS] at, inside
@@ -64,7 +64,7 @@ cdef void contract(
 ) noexcept nogil:
     """One block: per point m (+)= [filters x tiles] @ [tiles x k], k over subkernels and channels."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = call.sides
+    cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
     cdef Py_ssize_t points = sides[1].points * sides[2].points, tiles = count_tiles(block), lanes = t.kernel.lanes
     cdef Py_ssize_t point, c, f, rows, k = (s.subkernels * channels + lanes - 1) // lanes
@@ -135,7 +135,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
     """Items, until none is left."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = call.sides
+    cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
     cdef Block block
     cdef Py_ssize_t row, channel, group, part, piece, channels, filters, c, f, q

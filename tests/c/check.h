@@ -1,0 +1,96 @@
+/* What the checks of the kernels share. Each check is a program of its own: it includes one header of kernels, runs
+ * every copy that this CPU can run, and compares with plain loops in double. It returns 0 if all agree.
+ *
+ * Buffers are no longer than a kernel may touch, so that AddressSanitizer sees a step too far. */
+#ifndef FASTCONV_CHECK_H
+#define FASTCONV_CHECK_H
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "isa.h"
+
+static int checks, failures;
+static unsigned seed = 1;
+
+#define EACH_COPY(dtype, isa)               \
+    for (dtype = 0; dtype < 2; dtype++)     \
+        for (isa = 0; isa < FC_ISAS; isa++) \
+            if (fc_isa_compiled(isa) && fc_isa_usable(isa))
+
+static inline size_t size_of(int dtype) { return dtype ? sizeof(double) : sizeof(float); }
+
+static inline void *zeros(int dtype, ptrdiff_t n)
+{
+    void *made = calloc((size_t)(n ? n : 1), size_of(dtype));
+    if (made == NULL)
+        abort();
+    return made;
+}
+
+static inline double get(int dtype, const void *from, ptrdiff_t i)
+{
+    return dtype ? ((const double *)from)[i] : (double)((const float *)from)[i];
+}
+
+static inline void set(int dtype, void *to, ptrdiff_t i, double value)
+{
+    if (dtype)
+        ((double *)to)[i] = value;
+    else
+        ((float *)to)[i] = (float)value;
+}
+
+/* Eighths between -4 and 4: exact in float, and few sums of products of them round. */
+static inline double number(void)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return ((int)(seed >> 16 & 63) - 32) / 8.0;
+}
+
+static inline void *numbers(int dtype, ptrdiff_t n)
+{
+    void *made = zeros(dtype, n);
+    ptrdiff_t i;
+    for (i = 0; i < n; i++)
+        set(dtype, made, i, number());
+    return made;
+}
+
+/* Within rounding errors of numbers as large as `scale`; NaN is near NaN. */
+static inline void near_to(const char *what, int dtype, int isa, double got, double wanted, double scale)
+{
+    const double bound = (dtype ? 1e-13 : 1e-5) * scale;
+    checks++;
+    if (fabs(got - wanted) <= bound || (got != got && wanted != wanted))
+        return;
+    if (failures++ < 20)
+        fprintf(stderr, "%s, %s, %s: got %.17g, wanted %.17g\n", what, dtype ? "double" : "float", fc_isa_names[isa],
+                got, wanted);
+}
+
+static inline void same(const char *what, int dtype, int isa, double got, double wanted)
+{
+    near_to(what, dtype, isa, got, wanted, 0);
+}
+
+/* Lanes of a vector. */
+static inline int lanes_of(int dtype, int isa)
+{
+    return FC_VECTORS ? (isa == FC_AVX512 ? 64 : isa == FC_AVX2 ? 32 : 16) / (dtype ? 8 : 4) : 1;
+}
+
+static inline int finish(const char *name)
+{
+    int isa;
+    printf("%s: %d checks, %d failed, by", name, checks, failures);
+    for (isa = 0; isa < FC_ISAS; isa++)
+        if (fc_isa_compiled(isa) && fc_isa_usable(isa))
+            printf(" %s", fc_isa_names[isa]);
+    printf("%s\n", FC_VECTORS ? "" : ", without vectors");
+    return failures > 0 || checks == 0;
+}
+
+#endif /* FASTCONV_CHECK_H */

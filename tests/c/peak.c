@@ -1,0 +1,18 @@
+/* The loop that rates are measured by: peak.h. */
+#include "check.h"
+#include "peak.h"
+
+int main(void)
+{
+    int dtype, isa;
+    EACH_COPY(dtype, isa)
+    {
+        const int lanes = lanes_of(dtype, isa), chains = fc_peak_width_table[dtype][isa]() / lanes;
+        double wanted = 0;
+        int i;
+        for (i = 1; i <= chains; i++)
+            wanted += lanes * i * 1.5 * 1.5;
+        near_to("sum", dtype, isa, fc_peak_table[dtype][isa](2, 0.5), wanted, wanted);
+    }
+    return finish("peak");
+}

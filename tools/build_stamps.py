@@ -1,0 +1,75 @@
+"""Which compiled modules are current: decided by contents, because a build in an isolated environment makes every
+file of Cython, and so every generated C file, look new.
+
+A module's digest covers the sources it reads, followed from file to file, and the settings it is compiled with. A
+successful build records the digest beside that of the library it made; the module is current while both still hold.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+PACKAGE = "fastconv._ext"
+
+#: What one file of the folder says of the others it needs. `cimport` names a .pxd, the others name a file.
+_FILES = re.compile(r'^\s*(?:#\s*include|#\s*define\s+FC_TEMPLATE|cdef\s+extern\s+from|include)\s+"([^"]+)"', re.M)
+_CIMPORTS = re.compile(
+    rf"^\s*(?:from\s+{re.escape(PACKAGE)}\.(\w+)\s+cimport\b|cimport\s+{re.escape(PACKAGE)}\.(\w+))", re.M
+)
+_SIBLINGS = re.compile(rf"^\s*from\s+(?:{re.escape(PACKAGE)}|\.)\s+cimport\s+\(?([\w\s,]+)", re.M)
+
+
+def modules(folder: Path) -> list[str]:
+    """The names of the modules in a folder: a .pyx is one."""
+    return sorted(path.stem for path in folder.glob("*.pyx"))
+
+
+def sources(folder: Path, module: str) -> list[Path]:
+    """Every file of `folder` that a module is compiled from."""
+    found: set[Path] = set()
+    waiting = [folder / f"{module}.pyx", folder / f"{module}.pxd"]
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        text = path.read_text(encoding="utf-8")
+        waiting += [folder / name for name in _FILES.findall(text)]
+        waiting += [folder / f"{first or second}.pxd" for first, second in _CIMPORTS.findall(text)]
+        for names in _SIBLINGS.findall(text):
+            waiting += [folder / f"{name}.pxd" for name in re.findall(r"\w+", names)]
+    return sorted(found)
+
+
+def digest(folder: Path, module: str, settings: object) -> str:
+    """One number for what a module is made of: the names and contents of its sources, and `settings`, any JSON."""
+    whole = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in sources(folder, module):
+        whole.update(f"\n{path.name} {_of_file(path)}".encode())
+    return whole.hexdigest()
+
+
+def is_current(stamp: Path, library: Path, of_sources: str) -> bool:
+    """Whether `library` is what the last build of these sources made."""
+    try:
+        recorded = json.loads(stamp.read_text(encoding="utf-8"))
+        return recorded == {"sources": of_sources, "library": _of_file(library)}
+    except (OSError, ValueError):
+        return False
+
+
+def record(stamp: Path, library: Path, of_sources: str) -> None:
+    """Note that `library` was built of sources with this digest."""
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(json.dumps({"sources": of_sources, "library": _of_file(library)}), encoding="utf-8")
+
+
+def stale(builds: Iterable[tuple[str, Path, Path, str]]) -> list[str]:
+    """Of (name, stamp, library, digest of the sources) the names of those that have to be compiled."""
+    return [name for name, stamp, library, of_sources in builds if not is_current(stamp, library, of_sources)]
+
+
+def _of_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -144,7 +144,7 @@ def describe(value: Any) -> str:
         return f"of type {type(value).__name__}"
     array = plain(value)
     kind = "" if type(value) is np.ndarray else f" and type {type(value).__name__}"
-    return f"{array.shape} of dtype {array.dtype.str if array.dtype in DTYPES else array.dtype}{kind}"
+    return f"{array.shape} of dtype {array.dtype}{kind}"
 
 
 def as_floats(name: str, value: Any) -> np.ndarray:

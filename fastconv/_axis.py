@@ -10,7 +10,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 
-
 @dataclass(frozen=True)
 class Axis:
     """One spatial axis: input size, kernel size, stride, pads, dilation, output size."""

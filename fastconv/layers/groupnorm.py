@@ -50,8 +50,9 @@ def _forward(
 def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, gamma, beta_shape, mean, scale = as_cache(cache, where, GroupNormCache)
     N, C, *rest = shape = shape_of(where, "x", x, 2, 5)
-    flat, whole = (C,), (1, C, *(1,) * len(rest))
-    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, whole if np.ndim(gamma) != 1 else flat))
+    flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
+    given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
+    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, given))
     if type(beta_shape) is not tuple or beta_shape not in (flat, whole):
         raise ValueError(f"cache holds {beta_shape!r} as the shape of beta, which {where} did not put there")
     groups = shape_of(where, "mean", mean, 2, 2)[1]

@@ -17,6 +17,8 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 #: What the kernels compute in: by its number for those that take any, and by its name in C for those of one.
 DTYPES: dict[np.dtype, int] = {_FLOAT32: 0, _FLOAT64: 1}
 NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
+#: What NumPy and conversions of others raise over a value. Other exceptions, as a signal handler's, are not about it.
+_UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
@@ -25,18 +27,11 @@ def as_array(name: str, value: Any) -> np.ndarray:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, as by {name}.filled(0)")
-    found: list[np.ndarray] = []
     try:
-        # In C to the end: what is raised with an array found came from a signal handler, and is not about `value`.
-        found.extend(map(np.asarray, (value,)))
-    except MemoryError:
-        raise
-    except Exception as error:
-        if found:
-            raise
+        array = np.asarray(value)
+    except _UNREADABLE as error:
         kind = ValueError if type(error) is ValueError else TypeError
         raise kind(f"{name} cannot be read as an array: {error}") from error
-    array = found[0]
     _check_dtype(name, array.dtype)
     return array
 

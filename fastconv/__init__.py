@@ -18,6 +18,7 @@ except ModuleNotFoundError as _error:
     ) from None
 
 from fastconv import gradient_check, graph, layers
+from fastconv._arrays import release_memory
 from fastconv._config import show_config
 from fastconv._explain import explain
 from fastconv._receptive import ReceptiveField, receptive_field
@@ -48,6 +49,7 @@ __all__ = [
     "im2col",
     "layers",
     "receptive_field",
+    "release_memory",
     "same_pad",
     "set_threads",
     "show_config",

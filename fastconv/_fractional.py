@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fastconv._axis import Axis
+from fastconv._axis import Axis, CheckedFields, check_shape
 from fastconv.geometry import ConvGeometry, resolve_conv, resolve_upsampled
 
 
@@ -46,12 +46,25 @@ class Part:
 
 
 @dataclass(frozen=True)
-class FractionalGeometry:
+class FractionalGeometry(CheckedFields):
     """Every size of a convolution of an upsampled image: of its grid, and of the convolutions that it falls into."""
 
     x_shape: tuple[int, ...]
     up: tuple[int, ...]
     upsampled: ConvGeometry
+
+    def _fault(self) -> str | None:
+        fault = check_shape("x_shape", self.x_shape)
+        if fault is not None:
+            return fault
+        if type(self.up) is not tuple or any(type(factor) is not int or factor < 1 for factor in self.up):
+            return f"up is {self.up!r}"
+        if type(self.upsampled) is not ConvGeometry or len(self.up) != len(self.x_shape) - 2:
+            return "upsampled must be a ConvGeometry, and up of as many axes"
+        sizes = tuple(n * factor for n, factor in zip(self.x_shape[2:], self.up, strict=True))
+        if self.upsampled.x_shape != (*self.x_shape[:2], *sizes):
+            return f"x_shape is {self.x_shape}, up {self.up}, but upsampled is of images {self.upsampled.x_shape}"
+        return None
 
     @property
     def w_shape(self) -> tuple[int, ...]:

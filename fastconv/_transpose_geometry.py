@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from fastconv._axis import CheckedFields, check_shape
 from fastconv._options import as_int, is_plain, per_axis
 from fastconv.geometry import PAD_NAMES, ConvGeometry, Pad, PerAxis, check_rank, resolve_conv, resolve_pad
 
@@ -27,7 +28,7 @@ TRANSPOSE_DEFAULTS: dict[str, Any] = {"stride": 1, "pad": 0, "output_pad": 0, "d
 
 
 @dataclass(frozen=True)
-class TransposeGeometry:
+class TransposeGeometry(CheckedFields):
     """Every size of a transposed convolution.
 
     Attributes
@@ -44,6 +45,20 @@ class TransposeGeometry:
     w_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     conv: ConvGeometry
+
+    def _fault(self) -> str | None:
+        fault = check_shape("x_shape", self.x_shape) or check_shape("out_shape", self.out_shape)
+        if fault is not None:
+            return fault
+        if type(self.conv) is not ConvGeometry or self.conv.pad_mode != "zeros" or self.conv.flip:
+            return "conv must be a ConvGeometry of padding with zeros that flips nothing"
+        if (self.conv.w_shape, self.conv.out_shape) != (self.w_shape, self.x_shape):
+            return f"x_shape is {self.x_shape}, w_shape {self.w_shape}, but conv gives {self.conv.out_shape}"
+        beyond = [out - size for out, size in zip(self.out_shape, self.conv.x_shape, strict=True)]
+        most = (1, 1, *(max(axis.stride, axis.dilation) for axis in self.conv.axes))
+        if not all(0 <= extra < limit for extra, limit in zip(beyond, most, strict=True)):
+            return f"out_shape is {self.out_shape}, but conv is of images {self.conv.x_shape}"
+        return None
 
     @property
     def core(self) -> tuple[slice, ...] | None:

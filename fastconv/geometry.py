@@ -10,7 +10,7 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypedDict
@@ -18,7 +18,16 @@ from typing import Any, Literal, TypeAlias, TypedDict
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._axis import UNIT_AXIS, Axis, connections, kernel_tables
+from fastconv._axis import (
+    UNIT_AXIS,
+    Axis,
+    CheckedFields,
+    check_axes,
+    check_shape,
+    connections,
+    kernel_tables,
+    windows,
+)
 from fastconv._explain_stride import explain_remainder
 from fastconv._options import (
     as_bool,
@@ -171,8 +180,8 @@ def span_text(k: int, dilation: int) -> str:
 
 
 @dataclass(frozen=True)
-class ConvGeometry:
-    """Every size of one convolution. Made by `conv_geometry`; immutable.
+class ConvGeometry(CheckedFields):
+    """Every size of one convolution. Made by `conv_geometry`; immutable, and refused where sizes do not fit.
 
     Attributes
     ----------
@@ -200,9 +209,23 @@ class ConvGeometry:
     pad_mode: str = "zeros"
     flip: bool = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, in this process or another, finds out for itself what is kept beside the fields."""
-        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+    def _fault(self) -> str | None:
+        x_shape, w_shape, groups = self.x_shape, self.w_shape, self.groups
+        fault = check_axes(x_shape, self.axes) or check_shape("w_shape", w_shape, 1)
+        if fault is not None:
+            return fault
+        if type(groups) is not int or groups < 1:
+            return f"groups is {groups!r}"
+        if len(w_shape) != len(x_shape) or x_shape[1] != groups * w_shape[1] or w_shape[0] % groups:
+            return f"x_shape is {x_shape}, w_shape {w_shape}, groups {groups}"
+        for i, (axis, k) in enumerate(zip(self.axes, w_shape[2:], strict=True)):
+            if axis.k != k or axis.out != windows(axis):
+                return f"axes[{i}] is {axis}, of a kernel {w_shape[2:]}"
+        if type(self.flip) is not bool or self.pad_mode not in PAD_MODES:
+            return f"flip is {self.flip!r}, pad_mode {self.pad_mode!r}"
+        if math.prod(self.out_shape) > sys.maxsize:
+            return f"the output {self.out_shape} has more elements than can be addressed"
+        return pad_mode_fault(self.pad_mode, self.axes)
 
     @property
     def rank(self) -> int:
@@ -282,8 +305,7 @@ class ConvGeometry:
     @cached_property
     def padded(self) -> ConvGeometry:
         """The same convolution of an input whose padding is already in it."""
-        return replace(
-            self,
+        return self.derive(
             x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
             axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
             pad_mode="zeros",
@@ -295,15 +317,14 @@ class ConvGeometry:
             return self
         parts: dict[int, ConvGeometry] = vars(self).setdefault("_parts", {})
         if n not in parts:
-            parts[n] = replace(self, x_shape=(n, *self.x_shape[1:]))
+            parts[n] = self.derive(x_shape=(n, *self.x_shape[1:]))
         return parts[n]
 
     @cached_property
     def batch_as_axis(self) -> ConvGeometry:
         """The same convolution of one volume that has the batch as its depth; for one or two spatial axes."""
         (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
-        return replace(
-            self,
+        return self.derive(
             x_shape=(1, channels, n, *units, *spatial),
             w_shape=(*self.w_shape[:2], 1, *units, *self.kernel),
             axes=(Axis(n, 1, 1, 0, 0, 1, n), *(UNIT_AXIS for _ in units), *self.axes),
@@ -338,16 +359,18 @@ def _pad_mode_name(pad_mode: Any) -> str:
     return pad_mode
 
 
-def _check_pad_mode(pad_mode: str, axes: tuple[Axis, ...]) -> None:
+def pad_mode_fault(pad_mode: str, axes: tuple[Axis, ...]) -> str | None:
+    """Why these axes cannot be padded so, None where they can."""
     if pad_mode == "zeros":
-        return
+        return None
     for i, axis in enumerate(axes):
         most = {"reflect": axis.size - 1, "circular": axis.size, "replicate": sys.maxsize if axis.size else 0}[pad_mode]
         if max(axis.lo, axis.hi) > max(most, 0):
-            raise ValueError(
+            return (
                 f"spatial axis {i}: pad ({axis.lo}, {axis.hi}) is more than {pad_mode!r} padding can take from "
                 f"{axis.size} cells; legal is at most {max(most, 0)} on each side"
             )
+    return None
 
 
 def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> ConvGeometry:
@@ -498,11 +521,13 @@ def _resolve_conv(
         if strict and pad not in ("same", "same_lower") and (axis.padded - axis.extent) % s:
             raise ValueError(explain_remainder(i, axis))
         axes.append(axis)
-    _check_pad_mode(pad_mode, tuple(axes))
-    geometry = ConvGeometry(x_shape, w_shape, tuple(axes), groups, pad_mode, flip)
-    if math.prod(geometry.out_shape) > sys.maxsize:
-        raise ValueError(f"the output {geometry.out_shape} has more elements than can be addressed")
-    return geometry
+    fault = pad_mode_fault(pad_mode, tuple(axes))
+    if fault is not None:
+        raise ValueError(fault)
+    out_shape = (x_shape[0], w_shape[0], *(axis.out for axis in axes))
+    if math.prod(out_shape) > sys.maxsize:
+        raise ValueError(f"the output {out_shape} has more elements than can be addressed")
+    return ConvGeometry(x_shape, w_shape, tuple(axes), groups, pad_mode, flip)
 
 
 def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> tuple[int, ...]:

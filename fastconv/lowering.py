@@ -163,7 +163,7 @@ def im2col(
         lower(_arrays.prepare_rows(x, dtype), cols, geometry, workers)
     else:
         lower(_padding.extend(_arrays.prepare(x, dtype), geometry), cols, geometry.padded, workers)
-    return cols
+    return cols if out is None else out
 
 
 def col2im(
@@ -233,4 +233,4 @@ def col2im(
         dpadded = np.empty(geometry.padded.x_shape, dtype)
         scatter(cols, dpadded, geometry.padded, workers)
         _padding.fold(dpadded, geometry, x)
-    return x
+    return x if out is None else out

@@ -9,7 +9,6 @@ Each function shares its items by `words`: see team.h.
 from libc.math cimport sqrt
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.runs cimport fc_check
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
@@ -93,9 +92,10 @@ cdef struct Norm:
 
 
 cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
-    """The n elements of an array."""
+    """The n elements of an array; refused here, too, since a kernel that is told a wrong n writes past the end."""
     cdef Run run = run_of(array, itemsize, writable)
-    fc_check(run.n == n)
+    if run.n != n:
+        raise ValueError(f"an array of {run.n} elements where the layer has {n}")
     return run.at
 
 
@@ -120,8 +120,8 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
     q.gammas = q.betas = NULL
     q.sums, q.eps = NULL, 0
     q.words = numbers_of(words)
-    fc_check(q.C % q.G == 0)
-    fc_check(inputs.n == q.N * q.C * q.S and results.n == inputs.n and gradients.n == inputs.n)
+    if q.G < 1 or q.C % q.G or inputs.n != q.N * q.C * q.S or results.n != inputs.n or gradients.n != inputs.n:
+        raise ValueError(f"arrays of {inputs.n}, {gradients.n} and {results.n} elements for a layer of {shape}")
     return q
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -86,7 +86,7 @@ class Apart:
         if count not in self._parts:
             axes = tuple(_axis(axis, step) for axis, step in zip(self.whole.axes, self.steps, strict=True))
             shape = (count * self.parts, self.whole.x_shape[1], *(axis.size for axis in axes))
-            self._parts[count] = replace(self.whole, x_shape=shape, axes=axes)
+            self._parts[count] = self.whole.derive(x_shape=shape, axes=axes)
         return self._parts[count]
 
     @cached_property

@@ -182,8 +182,8 @@ def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
     >>> leaky_relu_backward(np.array([5.0, 5.0]), cache)
     array([2.5, 5. ])
     """
-    as_cache(cache, "leaky_relu_forward", LeakyReluCache)
-    return _gradient(_ext.LEAK, dout, cache.x, "leaky_relu_forward", cache.slope)
+    x, slope = as_cache(cache, "leaky_relu_forward", LeakyReluCache)
+    return _gradient(_ext.LEAK, dout, x, "leaky_relu_forward", as_number("slope in cache", slope))
 
 
 def sigmoid_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:

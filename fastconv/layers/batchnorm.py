@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_number, is_training, merge_options
+from fastconv._options import as_bool, as_cache, as_number, is_training, merge_options
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
+from fastconv.layers._caches import check_moments, shape_of
 
 #: Defaults of the options; the mode has none, and a running average starts at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
@@ -112,9 +113,13 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     return out, BatchNormCache(x, gamma, moments[0], moments[2], train)
 
 
-def _backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, gamma, mean, scale, train = cache
-    dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
+def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, mean, scale, train = as_cache(cache, where, BatchNormCache)
+    shape = shape_of(where, "x", x, 2, 5)
+    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
+    check_moments(where, mean, scale, shape[1:2])
+    train = as_bool("train in cache", train)
+    dout = _arrays.cast_gradient("dout", dout, shape, x.dtype)
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
     dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
@@ -212,8 +217,7 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
     (array([[0.],
            [0.]]), array([1.]), array([3.]))
     """
-    as_cache(cache, "batchnorm_forward", BatchNormCache)
-    return _backward(dout, cache)
+    return _backward("batchnorm_forward", dout, cache)
 
 
 def spatial_batchnorm_forward(
@@ -289,5 +293,4 @@ def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.nda
     >>> spatial_batchnorm_backward(np.array([[[1.0, 2.0]]]), cache)[1:]
     (array([1.]), array([3.]))
     """
-    as_cache(cache, "spatial_batchnorm_forward", BatchNormCache)
-    return _backward(dout, cache)
+    return _backward("spatial_batchnorm_forward", dout, cache)

@@ -14,6 +14,7 @@ from fastconv._options import as_bool, as_cache, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, GeometryOptions, PerAxis
 from fastconv.layers import _fractional
+from fastconv.layers._caches import checked_geometry
 from fastconv.layers._planes import channel_sums
 
 
@@ -202,7 +203,8 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         return _run(x, w, b, geometry, name, threads, _arrays.fresh(geometry.out_shape, x.dtype, "the output"))
     layer, (x, w, b) = _read("conv", x, w, b, None, plain)
     result = _arrays.output(out, layer.geometry.out_shape, layer.x.dtype, "the output", x=x, w=w, b=b)
-    return _run(*layer, result)
+    _run(*layer, result)
+    return result if out is None else out
 
 
 def conv_forward(
@@ -300,6 +302,8 @@ def conv_backward(
     (array([[[1., 3., 2.]]]), array([[[2., 2.]]]), None)
     """
     x, w, b, geometry, name, threads = as_cache(cache, "conv_forward", ConvCache)
+    checked_geometry("conv_forward", geometry, ConvGeometry, FractionalGeometry)
+    check_name(name)
     _arrays.check_cached("conv_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     kept = w if as_bool("pruned", pruned) else None

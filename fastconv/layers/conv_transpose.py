@@ -12,6 +12,7 @@ from fastconv._options import as_bool, as_cache, merge_options
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.algorithms import backward_weights, check_name, forward, transposed
 from fastconv.algorithms.base import per_channel
+from fastconv.layers._caches import checked_geometry
 from fastconv.layers._planes import channel_sums
 
 
@@ -229,6 +230,8 @@ def conv_transpose_backward(
     (array([[[6., 6.]]]), array([[[11., 11., 11.]]]), None)
     """
     x, w, b, geometry, name, threads = as_cache(cache, "conv_transpose_forward", ConvTransposeCache)
+    checked_geometry("conv_transpose_forward", geometry, TransposeGeometry)
+    check_name(name)
     _arrays.check_cached("conv_transpose_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)

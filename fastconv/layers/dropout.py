@@ -115,6 +115,10 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
     if not isinstance(dropout_param, Mapping):
         raise TypeError(f"cache must come from dropout_forward, got a tuple with a {type(dropout_param).__name__}")
     if mask is None:
+        if dropout_param.get("mode") == "train":
+            raise ValueError(
+                "cache holds no mask, but its dropout_param says 'train': it was changed since the forward pass"
+            )
         dout = _arrays.as_floats("dout", dout)
         return dout.copy()
     mask = _arrays.as_floats("mask in cache", mask)

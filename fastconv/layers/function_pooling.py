@@ -11,6 +11,7 @@ from fastconv import _arrays
 from fastconv._options import as_cache
 from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _windows
+from fastconv.layers._caches import checked_geometry
 from fastconv.layers.pooling import prepare
 
 Function = Callable[[np.ndarray], Any]
@@ -129,6 +130,10 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     x, out, geometry, fn_grad = as_cache(cache, "pool_forward", PoolCache)
     if fn_grad is None:
         raise ValueError("pool_backward needs the derivative of fn: give pool_forward a fn_grad(windows, out)")
+    if not callable(fn_grad):
+        raise TypeError(f"fn_grad in cache must be a function of windows and out, got {fn_grad!r}")
+    checked_geometry("pool_forward", geometry, PoolGeometry)
+    _arrays.check_cached("pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     dx = np.empty(geometry.x_shape, x.dtype)
     outs, douts = (array.reshape(-1, *array.shape[2:]) for array in (out, dout))

@@ -11,6 +11,7 @@ from fastconv import _arrays
 from fastconv._options import as_cache, as_groups, as_number, merge_options
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
+from fastconv.layers._caches import check_moments, shape_of
 from fastconv.layers.batchnorm import NORM_PARAM, check_rows, refuse_zero_variance, scale_and_shift
 
 
@@ -49,9 +50,19 @@ def _forward(
     return out, GroupNormCache(x, gamma, beta.shape, mean, scale)
 
 
-def _backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, gamma, beta_shape, mean, scale = cache
-    dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
+def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, beta_shape, mean, scale = as_cache(cache, where, GroupNormCache)
+    N, C, *rest = shape = shape_of(where, "x", x, 2, 5)
+    flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
+    given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
+    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, given))
+    if type(beta_shape) is not tuple or beta_shape not in (flat, whole):
+        raise ValueError(f"cache holds {beta_shape!r} as the shape of beta, which {where} did not put there")
+    groups = shape_of(where, "mean", mean, 2, 2)[1]
+    check_moments(where, mean, scale, (N if x.size else 0, groups))
+    if groups < 1 or C % groups:
+        raise ValueError(f"cache holds moments of {groups} groups, but x {shape} has {C} channels")
+    dout = _arrays.cast_gradient("dout", dout, shape, x.dtype)
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
     dx, dgamma, dbeta = _norm_kernels.group_backward(dout, x, gamma.reshape(-1), mean, scale)
@@ -136,8 +147,7 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
     >>> layernorm_backward(np.array([[1.0, 2.0]]), cache)
     (array([[0., 0.]]), array([-1.,  2.]), array([1., 2.]))
     """
-    as_cache(cache, "layernorm_forward", GroupNormCache)
-    return _backward(dout, cache)
+    return _backward("layernorm_forward", dout, cache)
 
 
 def spatial_groupnorm_forward(
@@ -229,5 +239,4 @@ def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.nda
     >>> dgamma, dbeta
     (array([[[[1.]]]]), array([[[[3.]]]]))
     """
-    as_cache(cache, "spatial_groupnorm_forward", GroupNormCache)
-    return _backward(dout, cache)
+    return _backward("spatial_groupnorm_forward", dout, cache)

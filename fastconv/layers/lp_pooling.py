@@ -12,6 +12,7 @@ from fastconv import _arrays, _memory, _threads
 from fastconv._options import as_cache, as_number
 from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _pool_kernels, _windows
+from fastconv.layers._caches import checked_geometry
 from fastconv.layers.pooling import prepare
 
 #: Powers are held of so many cells at a time, in bytes.
@@ -126,6 +127,8 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     array([[[ 6., -8.,  0.,  0.]]])
     """
     x, out, geometry, p, threads = as_cache(cache, "lp_pool_forward", LpPoolCache)
+    checked_geometry("lp_pool_forward", geometry, PoolGeometry)
+    p = _exponent(p)
     _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers = _threads.resolve(threads)

@@ -14,6 +14,7 @@ from fastconv._ext.recall import Recall
 from fastconv._options import as_bool, as_cache, as_shape, merge_options
 from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.layers import _pool_kernels
+from fastconv.layers._caches import checked_dtype, checked_geometry
 
 _DEFAULTS: dict[str, Any] = {
     "kernel_size": None,
@@ -193,14 +194,22 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     """
     as_cache(cache, "max_pool_forward", MaxPoolCache)
     geometry, indices, dtype, threads = cache
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
+    _check_indices(geometry, indices)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, checked_dtype("max_pool_forward", dtype))
     dx = _memory.empty(geometry.x_shape, dtype)
-    fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
-    if not fit or not indices.flags.c_contiguous:
-        raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
     if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, _threads.resolve(threads)):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
+
+
+def _check_indices(geometry: Any, indices: Any) -> None:
+    """Refuse a cache whose indices are not such as `max_pool_forward` makes."""
+    checked_geometry("max_pool_forward", geometry, PoolGeometry)
+    if type(indices) is not np.ndarray:
+        raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
+    fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
+    if not fit or not indices.flags.c_contiguous or not indices.flags.aligned:
+        raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
 
 
 def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
@@ -234,8 +243,9 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     >>> max_pool_indices(cache)
     array([[[1]]])
     """
-    as_cache(cache, "max_pool_forward", MaxPoolCache)
-    return cache.indices.astype(np.int64)
+    geometry, indices, _, _ = as_cache(cache, "max_pool_forward", MaxPoolCache)
+    _check_indices(geometry, indices)
+    return indices.astype(np.int64)
 
 
 def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
@@ -372,7 +382,9 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     """
     as_cache(cache, "avg_pool_forward", AvgPoolCache)
     geometry, count_include_pad, dtype, threads = cache
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
+    checked_geometry("avg_pool_forward", geometry, PoolGeometry)
+    count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, checked_dtype("avg_pool_forward", dtype))
     dx = _memory.empty(geometry.x_shape, dtype)
     _pool_kernels.mean_gradient(dout, dx, geometry, _threads.resolve(threads), count_include_pad)
     return dx

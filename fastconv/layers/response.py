@@ -13,6 +13,7 @@ from fastconv import _arrays
 from fastconv._options import as_cache, as_int, as_number, merge_options
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
+from fastconv.layers._caches import shape_of
 
 
 class LrnCache(NamedTuple):
@@ -23,6 +24,11 @@ class LrnCache(NamedTuple):
     alpha: float
     beta: float
     k: float
+
+
+def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
+    """The parameters of the layer, checked: as they are given, and as a cache holds them."""
+    return as_int("size", size, 1, sys.maxsize), as_number("alpha", alpha), as_number("beta", beta), as_number("k", k)
 
 
 def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
@@ -118,13 +124,12 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     settings = merge_options("lrn_forward", defaults, {}, lrn_param, "lrn_param", legal="a dict with 'size'")
     if settings["size"] is None:
         raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
-    size = as_int("size", settings["size"], 1, sys.maxsize)
-    alpha, beta, k = (as_number(name, settings[name]) for name in ("alpha", "beta", "k"))
+    constants = _constants(**settings)
     x = _arrays.as_floats("x", x)
     check_rank("x", x.shape)
-    cache = LrnCache(x, size, alpha, beta, k)
+    cache = LrnCache(x, *constants)
     out = _kernel(cache)
-    if beta != 0 and _may_fail(cache):
+    if cache.beta != 0 and _may_fail(cache):
         with np.errstate(all="ignore"):
             _check_powers(cache, out)
     return out, cache
@@ -160,5 +165,6 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
     array([[[-1.],
             [-1.]]])
     """
-    as_cache(cache, "lrn_forward", LrnCache)
-    return _kernel(cache, _arrays.cast_gradient("dout", dout, cache.x.shape, cache.x.dtype))
+    x, *settings = as_cache(cache, "lrn_forward", LrnCache)
+    shape = shape_of("lrn_forward", "x", x, 3, 5)
+    return _kernel(LrnCache(x, *_constants(*settings)), _arrays.cast_gradient("dout", dout, shape, x.dtype))

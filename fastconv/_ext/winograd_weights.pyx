@@ -8,7 +8,7 @@ from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport fc_tile_apart_table, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
-from fastconv._ext.team cimport fc_share
+from fastconv._ext.team cimport fc_share, fc_stopped, fc_take
 from fastconv._ext.winograd_tiles cimport (
     MOST_POINTS, Block, Call, Cells, Side, Sizes, Transforms, Window, block_at, count_tiles, list_cells, list_inside,
     read_call, see, see_along, transform_image, turn,
@@ -135,7 +135,7 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
     cdef const Transforms* t = &call.transforms
     cdef Block block
     cdef Py_ssize_t row, channel, group, part, piece, channels, filters, c, f, q
-    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_draw(&call.words[0], 1)
+    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_take(call.words, call.items)
     cdef floating* own = <floating*> call.space + slot * call.space_pitch
     cdef floating* to
     fc_check(slot < call.slots)
@@ -148,7 +148,7 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
         channels = min(s.block_channels, s.channels - channel)
         filters = min(s.block_rows, s.rows - row)
         piece = part
-        while piece < call.blocks:
+        while piece < call.blocks and not fc_stopped(call.words):
             block_at(&block, piece, s, sides)
             contract(
                 call, <const floating*> call.source + (group * s.channels + channel) * call.volume,
@@ -171,4 +171,4 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
                         <int> min(channels - c, <Py_ssize_t> t.kernel.lanes),
                     )
                     c += t.kernel.lanes
-        index = fc_draw(&call.words[0], 1)
+        index = fc_take(call.words, call.items)

@@ -36,7 +36,7 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
     elif geometry.pointwise:
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
-        _threads.run(
+        _threads.share(
             _IM2COL[cols.dtype],
             (_arrays.lift(x, 2), cols, *geometry.tables),
             items=cols.shape[0] * cols.shape[1],
@@ -52,13 +52,12 @@ def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: in
     elif x.size:
         lifted = _arrays.lift(x, 2)
         block = max(1, min(_BLOCK_BYTES // (lifted.shape[4] * x.itemsize), lifted.shape[3]))
-        _threads.run(
+        _threads.share(
             _COL2IM[x.dtype],
-            (cols, lifted, *geometry.tables),
+            (cols, lifted, *geometry.tables, block),
             items=math.prod(lifted.shape[:3]) * -(-lifted.shape[3] // block),
             work=cols.nbytes,
             threads=threads,
-            tail=(block,),
         )
 
 

@@ -17,7 +17,7 @@ from fastconv._ext.kernels cimport (
 from fastconv._ext.panels cimport DENSE_ROWS, MOST_LANES, Sizes, pack_weights, read_sizes
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_peek, fc_share, fc_swap
+from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_peek, fc_share, fc_stopped, fc_swap, fc_take
 
 
 cdef enum:
@@ -311,7 +311,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
     """Items, until none is left."""
     cdef Item item
-    cdef Py_ssize_t filled = -1, slot = fc_draw(&p.words[1], 1), index = fc_draw(&p.words[0], 1)
+    cdef Py_ssize_t filled = -1, slot = fc_draw(&p.words[1], 1), index = fc_take(p.words, p.items)
     cdef Py_ssize_t channel, channels
     cdef floating* space = <floating*> p.space + slot * p.space_pitch
     fc_check(slot < p.slots)
@@ -332,7 +332,7 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
             else:
                 multiply(p, &item, channel, channels, space)
             channel += channels
-        index = fc_draw(&p.words[0], 1)
+        index = fc_take(p.words, p.items)
 
 
 cdef const floating* packed_weights(
@@ -476,6 +476,8 @@ cdef void multiply(
         if not factors.direct:
             factors.a = packed_weights(space + s.panel_at, weights, p, item, k0, n)
         for stretch in range(st.count):
+            if fc_stopped(p.words):
+                return
             position = 0
             while position < st.length:
                 length = st.length - position
@@ -548,7 +550,7 @@ cdef void multiply_turned(
             panels = panels + count * n
             first += count
         row = 0
-        while row < item.rows:
+        while row < item.rows and not fc_stopped(p.words):
             vectors = next_vectors((item.rows - row + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
             width = vectors * kernel.lanes
             here = min(width, item.rows - row)

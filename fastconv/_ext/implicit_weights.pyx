@@ -11,7 +11,7 @@ from fastconv._ext.kernels cimport (
 )
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share
+from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share, fc_stopped, fc_take
 
 
 cdef enum:
@@ -171,13 +171,13 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
     cdef const Side* sides = &c.sides[0]
     cdef Block block
     cdef Py_ssize_t group, channel, part, piece, rest, i, slot = fc_draw(&c.words[1], 1)
-    cdef Py_ssize_t positions = sides[0].out * sides[1].out * sides[2].out, index = fc_draw(&c.words[0], 1)
+    cdef Py_ssize_t positions = sides[0].out * sides[1].out * sides[2].out, index = fc_take(c.words, c.items)
     fc_check(slot < c.slots)
     while index < c.items:
         rest = cut(&channel, index, s.channels, s.block_channels)
         group, part = rest % s.groups, rest // s.groups
         piece = part
-        while piece < c.blocks:
+        while piece < c.blocks and not fc_stopped(c.words):
             rest = piece
             for i in range(2, -1, -1):
                 rest = cut(&block.begin[i], rest, sides[i].out, sides[i].block)
@@ -193,7 +193,7 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 piece > part,
             )
             piece += s.parts
-        index = fc_draw(&c.words[0], 1)
+        index = fc_take(c.words, c.items)
 
 
 cdef void contract(

@@ -9,7 +9,7 @@ from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport fc_tile_rows_table, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, fc_soon, floating, zero
-from fastconv._ext.team cimport fc_share
+from fastconv._ext.team cimport fc_share, fc_stopped, fc_take
 from fastconv._ext.winograd_tiles cimport (
     MOST_LANES, MOST_POINTS, Block, Call, Side, Sizes, Transforms, Window, block_at, count_tiles, read_call,
     has_nan, see, total, transform_image, turn,
@@ -192,7 +192,7 @@ cdef void multiply(
     cdef const Panel* p
     for phase in range(s.phases):
         row = first
-        while row < end:
+        while row < end and not fc_stopped(call.words):
             last = here
             here = min(s.pass_rows, end - row)
             if here != last:
@@ -281,7 +281,7 @@ cdef void draw_products(const Call* call, floating* dtype) noexcept nogil:
     cdef Block block
     cdef Window window
     cdef Py_ssize_t row, group, place, filled = -1, weighed = -1
-    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_draw(&call.words[0], 1)
+    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_take(call.words, call.items)
     cdef floating* own = <floating*> call.space + slot * call.space_pitch
     fc_check(slot < call.slots)
     if index < call.items:
@@ -298,4 +298,4 @@ cdef void draw_products(const Call* call, floating* dtype) noexcept nogil:
             transform_image(own + s.v_at, own, &block, &window, call, s.channels)
         multiply(call, group, row, &block, own, group * s.rows + row != weighed)
         weighed = group * s.rows + row
-        index = fc_draw(&call.words[0], 1)
+        index = fc_take(call.words, call.items)

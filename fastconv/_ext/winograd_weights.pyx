@@ -8,7 +8,7 @@ from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport fc_tile_apart_table, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
-from fastconv._ext.team cimport fc_share
+from fastconv._ext.team cimport fc_share, fc_stopped, fc_take
 from fastconv._ext.winograd_tiles cimport (
     MOST_POINTS, Block, Call, Cells, Side, Sizes, Transforms, Window, block_at, count_tiles, has_nan, list_cells,
     list_inside, read_call, see, see_along, total, transform_image, turn,
@@ -139,7 +139,7 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
     cdef const Transforms* t = &call.transforms
     cdef Block block
     cdef Py_ssize_t row, channel, group, part, piece, channels, filters, c, f, q
-    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_draw(&call.words[0], 1)
+    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_take(call.words, call.items)
     cdef floating* own = <floating*> call.space + slot * call.space_pitch
     cdef floating* check = own + s.check_at
     cdef floating* to
@@ -153,7 +153,7 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
         channels = min(s.block_channels, s.channels - channel)
         filters = min(s.block_rows, s.rows - row)
         piece = part
-        while piece < call.blocks:
+        while piece < call.blocks and not fc_stopped(call.words):
             block_at(&block, piece, s, sides)
             contract(
                 call, <const floating*> call.source + (group * s.channels + channel) * call.volume,
@@ -180,4 +180,4 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
         # Lanes past the last channel hold the next subkernel's, or whatever the workspace held.
         if has_nan(check, channels):
             fc_draw(&call.overflows[0], 1)
-        index = fc_draw(&call.words[0], 1)
+        index = fc_take(call.words, call.items)

@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from fastconv import _arrays, _csr, _threads
+from fastconv._messages import channels_hint, count_axes, sparse_operand
 from fastconv._options import as_int, as_shape, merge_options
 from fastconv.algorithms import backward_data, check_name, choose, forward
 from fastconv.algorithms.base import Op
@@ -39,11 +40,11 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
     x_shape = as_shape("x_shape", x_shape)
     if not 3 <= w.ndim <= 5:
         raise ValueError(
-            f"w has {w.ndim} axes, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), with x_shape (C, *spatial)"
+            f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), with x_shape (C, *spatial)"
         )
     if len(x_shape) != w.ndim - 1:
         raise ValueError(
-            f"x_shape {x_shape} has {len(x_shape)} axes, but w {w.shape} goes with {w.ndim - 1}: "
+            f"x_shape {x_shape} has {count_axes(len(x_shape))}, but w {w.shape} goes with {w.ndim - 1}: "
             "(C, *spatial) of one image, without the batch"
         )
     groups = as_int("groups", settings["groups"], 1)
@@ -54,6 +55,7 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
         raise ValueError(
             f"x_shape {x_shape} has {channels} channels, so with groups={groups} w must be "
             f"(F, {channels // groups}, *kernel), got w {w.shape} with {w.shape[1]}"
+            + channels_hint((1, *x_shape), w.shape, groups)
         )
     return resolve_conv((1, *x_shape), w.shape, **settings)
 
@@ -167,18 +169,50 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     return _matrix(w, _geometry(w, x_shape, settings), form)
 
 
+def _refuse_sparse(name: str, value: Any) -> Any:
+    if sparse.issparse(value):
+        raise TypeError(sparse_operand(name, "toeplitz_operator"))
+    return value
+
+
 class ToeplitzOperator(LinearOperator):
     """A convolution of one image as a linear map of its cells: see `toeplitz_operator`."""
 
-    def __init__(self, w: np.ndarray, geometry: ConvGeometry, algorithm: str, threads: int | None) -> None:
-        rows, columns = math.prod(geometry.out_shape[1:]), math.prod(geometry.x_shape[1:])
-        super().__init__(w.dtype, (rows, columns))
+    def __init__(
+        self, w: np.ndarray, geometry: ConvGeometry, algorithm: str, threads: int | None, adjoint: bool = False
+    ) -> None:
+        shape = math.prod(geometry.out_shape[1:]), math.prod(geometry.x_shape[1:])
+        super().__init__(w.dtype, shape[::-1] if adjoint else shape)
         self._w, self._geometry, self._algorithm, self._workers = w, geometry, algorithm, threads
+        self._is_adjoint = adjoint
 
-    def _apply(self, columns: np.ndarray, adjoint: bool) -> np.ndarray:
-        """A @ columns, or A.T @ columns, (size, K): each column is an image."""
+    def _adjoint(self) -> LinearOperator:
+        return ToeplitzOperator(self._w, self._geometry, self._algorithm, self._workers, not self._is_adjoint)
+
+    #: Of a real operator they are the same.
+    _transpose = _adjoint
+
+    # SciPy lets sparse arrays come this far, and then speaks of dimensions.
+    def dot(self, x: Any) -> Any:
+        return super().dot(_refuse_sparse("x", x))
+
+    def matvec(self, x: Any) -> np.ndarray:
+        return super().matvec(_refuse_sparse("x", x))
+
+    def matmat(self, X: Any) -> np.ndarray:
+        return super().matmat(_refuse_sparse("X", X))
+
+    def rmatvec(self, x: Any) -> np.ndarray:
+        return super().rmatvec(_refuse_sparse("x", x))
+
+    def rmatmat(self, X: Any) -> np.ndarray:
+        return super().rmatmat(_refuse_sparse("X", X))
+
+    def _apply(self, columns: np.ndarray, reverse: bool) -> np.ndarray:
+        """A @ columns, or in `reverse` A.T @ columns, (size, K): each column is an image."""
+        adjoint = self._is_adjoint != reverse
         if columns.dtype.kind == "c":
-            parts = self._apply(columns.real, adjoint), self._apply(columns.imag, adjoint)
+            parts = self._apply(columns.real, reverse), self._apply(columns.imag, reverse)
             result = np.empty(parts[0].shape, np.result_type(parts[0].dtype, np.complex64))
             result.real, result.imag = parts
             return result
@@ -195,7 +229,7 @@ class ToeplitzOperator(LinearOperator):
             forward(images, w, None, geometry, result, self._algorithm, workers)
         elif count:
             backward_data(images, w, geometry, result, self._algorithm, workers)
-        return result.reshape(count, self.shape[adjoint]).T
+        return result.reshape(count, self.shape[reverse]).T
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
         return self._apply(x.reshape(-1, 1), False)[:, 0]
@@ -340,7 +374,7 @@ def convolution_matrix(
     if not 1 <= h.ndim <= 3 or not h.size:
         raise ValueError(f"h has shape {h.shape}; legal are one to three axes, none of them empty")
     if len(sizes) != h.ndim:
-        raise ValueError(f"shape {sizes} has {len(sizes)} axes, but h {h.shape} has {h.ndim}")
+        raise ValueError(f"shape {sizes} has {count_axes(len(sizes))}, but h {h.shape} has {h.ndim}")
     form = _format(format)
     if mode == "full":
         pads = [(k - 1, k - 1) for k in h.shape]

@@ -38,7 +38,8 @@ def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarr
     """The arrays as they are, and the dtype that they are computed in."""
     dtype = _arrays.ready(x, gamma, beta)
     if dtype is None:
-        x, gamma, beta = (_arrays.as_array(name, a) for name, a in (("x", x), ("gamma", gamma), ("beta", beta)))
+        x, gamma = _arrays.as_array("x", x), _arrays.as_array("gamma", gamma)
+        beta = _arrays.as_array("beta", beta, "options are given after beta")
         dtype = _arrays.result_dtype(x, gamma, beta)
     return x, gamma, beta, dtype
 

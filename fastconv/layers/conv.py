@@ -74,6 +74,12 @@ def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] |
     return conv_param if type(conv_param) is dict and not options else None
 
 
+def _bias(where: str, b: Any) -> np.ndarray:
+    """`b` as an array; options in its place are told where they belong."""
+    place = "keywords, as in conv(x, w, stride=2)" if where == "conv" else "the fourth argument, after b or None"
+    return _arrays.as_array("b", b, f"options are {place}")
+
+
 def _read(
     where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[ConvCache, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
@@ -82,7 +88,7 @@ def _read(
     known = None if items is None else _known.get((x, w, b), items)
     if known is not None:
         return ConvCache(x, w, b, *known), (x, w, b)
-    x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
+    x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _bias(where, b)
     found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
     if items is not None:
         _known.keep((x, w, b), items, found)

@@ -44,7 +44,9 @@ def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mappin
         _threads.resolve(threads)
     dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
     if dtype is None:
-        x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
+        place = "keywords" if where == "conv_transpose" else "the fourth argument, after b or None"
+        b = None if b is None else _arrays.as_array("b", b, f"options are {place}")
+        x, w = _arrays.as_array("x", x), _arrays.as_array("w", w)
     geometry = resolve_transpose(x.shape, w.shape, **settings)
     if b is not None and b.shape != geometry.out_shape[1:2]:
         filters = geometry.out_shape[1]

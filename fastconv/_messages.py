@@ -153,6 +153,17 @@ def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: in
     return last or grouped
 
 
+def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
+    """What makes the channels of x and of w (C, F // groups, *kernel) fit: the usual order of axes."""
+    # Keras has (*kernel, F // groups, C).
+    order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
+    turned = f"give w.transpose{order}, since its channels are last"
+    last = channels_last_hint("x", x_shape, w_shape[0])
+    if not last and w_shape[-1] == x_shape[-1] != x_shape[1]:
+        return f"{channels_last_hint('x', x_shape, x_shape[-1])}, and {turned}"
+    return last or (f"; {turned}" if w_shape[-1] == x_shape[1] else "")
+
+
 def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
     """The number of groups that filters of `w_shape` are made for, where they are made for groups."""
     if w_shape[1] < 1 or channels % w_shape[1]:

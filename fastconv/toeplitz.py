@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -65,6 +66,17 @@ def _format(value: Any) -> str:
         kind = ValueError if isinstance(value, str) else TypeError
         raise kind(f"format is {value!r}; legal are {', '.join(map(repr, FORMATS))}")
     return value
+
+
+@contextmanager
+def _naming(arguments: str) -> Iterator[None]:
+    """Say in errors about sizes which `arguments` make them."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise ValueError(f"{arguments} are too large together: {error}") from None
 
 
 def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
@@ -166,7 +178,9 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     settings = merge_options("toeplitz_matrix", {**GEOMETRY_DEFAULTS, "format": "csr"}, options)
     form = _format(settings.pop("format"))
     w = _arrays.as_floats("w", w)
-    return _matrix(w, _geometry(w, x_shape, settings), form)
+    geometry = _geometry(w, x_shape, settings)
+    with _naming(f"x_shape {geometry.x_shape[1:]} and w {w.shape}"):
+        return _matrix(w, geometry, form)
 
 
 def _refuse_sparse(name: str, value: Any) -> Any:
@@ -367,7 +381,7 @@ def convolution_matrix(
             f"shape must be an int or a tuple of ints, got an ndarray; where its own is meant, {shape.shape}, pass that"
         )
     bare = not isinstance(shape, (list, tuple))
-    sizes = (as_int("shape", shape, 1),) if bare else as_shape("shape", shape, 1)
+    sizes = as_shape("shape", (as_int("shape", shape, 1),) if bare else shape, 1)
     if not isinstance(mode, str) or mode not in MODES:
         kind = ValueError if isinstance(mode, str) else TypeError
         raise kind(f"mode is {mode!r}; legal are {', '.join(map(repr, MODES))}")
@@ -394,4 +408,5 @@ def convolution_matrix(
         pads = [(max(e, 0),) * 2 for e in excess]
     settings = {**GEOMETRY_DEFAULTS, "pad": tuple(pads), "flip": True}
     w = h[np.newaxis, np.newaxis]
-    return _matrix(w, _geometry(w, (1, *sizes), settings), form)
+    with _naming(f"shape {sizes} and h {h.shape}"):
+        return _matrix(w, _geometry(w, (1, *sizes), settings), form)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from fastconv import _arrays
 from fastconv._options import as_cache
 from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _windows
-from fastconv.layers.pooling import prepare
+from fastconv.layers.pooling import PoolParam, prepare
 
 Function = Callable[[np.ndarray], Any]
 Derivative = Callable[[np.ndarray, np.ndarray], Any]
@@ -29,7 +29,7 @@ class PoolCache(NamedTuple):
 
 
 def pool_forward(
-    x: Any, pool_param: Mapping[str, Any] | None, fn: Function, fn_grad: Derivative | None = None, **options: Any
+    x: Any, pool_param: PoolParam, fn: Function, fn_grad: Derivative | None = None, **options: Any
 ) -> tuple[np.ndarray, PoolCache]:
     """Any function of every window: medians, quantiles, soft maxima.
 
@@ -37,7 +37,7 @@ def pool_forward(
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
-    pool_param : dict or None
+    pool_param : dict, int, sequence of int, or None
         As `max_pool_forward`; cells of the padding, and those beyond it that
         ``ceil_mode`` reaches, are zeros.
     fn : callable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from fastconv import _arrays, _memory, _threads
 from fastconv._options import as_cache, as_number
 from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _pool_kernels, _windows
-from fastconv.layers.pooling import prepare
+from fastconv.layers.pooling import PoolParam, prepare
 
 #: Powers are held of so many cells at a time, in bytes.
 _POWER_BYTES = 1 << 20
@@ -41,7 +41,7 @@ def _exponent(p: Any) -> float:
 
 
 def lp_pool_forward(
-    x: Any, pool_param: Mapping[str, Any] | None = None, **options: Any
+    x: Any, pool_param: PoolParam = None, **options: Any
 ) -> tuple[np.ndarray, LpPoolCache]:
     """The p-norm of every window, ``(sum |x|**p) ** (1/p)``.
 

@@ -82,6 +82,8 @@ def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
     option = _OPTION_OF.get(lowered)
     if option == "pad" and isinstance(value, str) and border_name(value) is not None:
         option = "pad_mode"
+    if option == "kernel_size" and "kernel_size" not in known:
+        option = "pool_height"
     if option is not None:
         return option if option in known else None
     near = difflib.get_close_matches(lowered, known, 1)

@@ -76,14 +76,13 @@ def merge_options(
     return {**defaults, **param, **given}
 
 
-def refuse_keywords(where: str, param_name: str, unknown: Mapping[str, Any], **also: Any) -> None:
-    """Refuse options that were given as keywords where they belong into the dict `param_name`; `also` is in it, too."""
-    if unknown:
-        meant = {**{name: value for name, value in also.items() if name not in unknown}, **unknown}
-        raise TypeError(
-            f"{where}() got an unknown option {next(iter(unknown))!r}; its options are a dict: give "
-            f"{{{', '.join(f'{name!r}: {shown(value)}' for name, value in meant.items())}}} as {param_name}"
-        )
+def refuse_keywords(where: str, param_name: str, given: Mapping[str, Any], **also: Any) -> None:
+    """Refuse options given as keywords that belong into the dict `param_name`, which needs those in `also` as well."""
+    meant = {**given, **{name: value for name, value in also.items() if name not in given}}
+    raise TypeError(
+        f"{where}() got an unknown option {next(iter(given))!r}; its options are a dict: "
+        f"give {{{', '.join(f'{name!r}: {shown(value)}' for name, value in meant.items())}}} as {param_name}"
+    )
 
 
 def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also: str = "") -> int:

@@ -41,7 +41,8 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
     x_shape = as_shape("x_shape", x_shape)
     if not 3 <= w.ndim <= 5:
         raise ValueError(
-            f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), with x_shape (C, *spatial)"
+            f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), "
+            "with x_shape (C, *spatial)"
         )
     if len(x_shape) != w.ndim - 1:
         raise ValueError(

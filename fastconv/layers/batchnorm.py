@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_number, is_training, merge_options
+from fastconv._messages import channels_last_hint, count_axes
+from fastconv._options import as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 
@@ -31,7 +32,7 @@ class BatchNormCache(NamedTuple):
 def check_rows(x: np.ndarray) -> None:
     """Refuse what is no (N, D)."""
     if x.ndim != 2:
-        raise ValueError(f"x has {x.ndim} axes, shape {x.shape}; it must be (N, D)")
+        raise ValueError(f"x has {count_axes(x.ndim)}, shape {x.shape}; it must be (N, D)")
 
 
 def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
@@ -48,6 +49,7 @@ def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
     if array.shape != x.shape[1:2]:
         raise ValueError(
             f"{name} has shape {array.shape}, but x {x.shape} has {x.shape[1]} channels; it must be ({x.shape[1]},)"
+            + channels_last_hint("x", x.shape, array.size)
         )
 
 
@@ -66,7 +68,8 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         raise TypeError(
             f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
         )
-    settings = merge_options("batchnorm_forward", NORM_PARAM, {}, bn_param, "bn_param")
+    where = "spatial_batchnorm_forward" if spatial else "batchnorm_forward"
+    settings = merge_options(where, NORM_PARAM, {}, bn_param, "bn_param")
     train = is_training(settings["mode"], "bn_param")
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
@@ -108,7 +111,7 @@ def _backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray,
 
 
 def batchnorm_forward(
-    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any]
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, BatchNormCache]:
     """Batch normalisation of feature vectors: each feature has mean 0 and variance 1 over the batch.
 
@@ -162,6 +165,8 @@ def batchnorm_forward(
     >>> bn_param['running_mean'], bn_param['running_var']
     (array([0.2, 2. ]), array([ 0.1, 10. ]))
     """
+    if unknown:
+        refuse_keywords("batchnorm_forward", "bn_param", unknown, mode="train")
     return _forward(x, gamma, beta, bn_param, spatial=False)
 
 
@@ -201,7 +206,7 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
 
 
 def spatial_batchnorm_forward(
-    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any]
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, BatchNormCache]:
     """Batch normalisation of images: each channel has mean 0 and variance 1 over the batch and all positions.
 
@@ -239,6 +244,8 @@ def spatial_batchnorm_forward(
     array([[[-1.,  1.],
             [ 4.,  6.]]])
     """
+    if unknown:
+        refuse_keywords("spatial_batchnorm_forward", "bn_param", unknown, mode="train")
     return _forward(x, gamma, beta, bn_param, spatial=True)
 
 

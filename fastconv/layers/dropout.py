@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_int, as_number, is_training, merge_options
+from fastconv._messages import kind_of
+from fastconv._options import as_cache, as_int, as_number, is_training, merge_options, refuse_keywords
 
 _LEGAL_P = "the probability of keeping a value; it must be above 0 and up to 1"
 
@@ -28,7 +29,7 @@ def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
     return p, train, None if seed is None else as_int("seed", seed, 0, 2**32 - 1)
 
 
-def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[np.ndarray, tuple]:
+def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, tuple]:
     """Inverted dropout: values are kept with probability `p`, and divided by it, or set to zero.
 
     Parameters
@@ -70,6 +71,8 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[np.ndarra
     >>> dropout_forward(np.ones(4), {'p': 0.5, 'mode': 'test'})[0]
     array([1., 1., 1., 1.])
     """
+    if unknown:
+        refuse_keywords("dropout_forward", "dropout_param", unknown, p=0.5, mode="train")
     p, train, seed = _settings(dropout_param)
     x = _arrays.as_floats("x", x)
     if not train:
@@ -113,7 +116,7 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
     """
     dropout_param, mask = as_cache(cache, "dropout_forward", length=2)
     if not isinstance(dropout_param, Mapping):
-        raise TypeError(f"cache must come from dropout_forward, got a tuple with a {type(dropout_param).__name__}")
+        raise TypeError(f"cache must come from dropout_forward, got a tuple with {kind_of(dropout_param)}")
     if mask is None:
         dout = _arrays.as_floats("dout", dout)
         return dout.copy()

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_groups, as_number, merge_options
+from fastconv._messages import channels_last_hint
+from fastconv._options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 from fastconv.layers.batchnorm import NORM_PARAM, check_rows, scale_and_shift
@@ -36,8 +37,10 @@ def _forward(
     flat, whole = (C,), (1, C, *(1,) * (x.ndim - 2))
     for name, array in (("gamma", gamma), ("beta", beta)):
         if array.shape != flat and not (spatial and array.shape == whole):
-            legal = f"{whole} or {flat}" if spatial else f"{flat}"
-            raise ValueError(f"{name} has shape {array.shape}, but x {x.shape} has {C} channels; it must be {legal}")
+            legal, last = f"{whole} or {flat}" if spatial else f"{flat}", channels_last_hint("x", x.shape, array.size)
+            raise ValueError(
+                f"{name} has shape {array.shape}, but x {x.shape} has {C} channels; it must be {legal}{last}"
+            )
     x, gamma, beta = (_arrays.prepare(array, dtype) for array in (x, gamma, beta))
     if not x.size:
         none = np.empty((0, groups))
@@ -56,7 +59,7 @@ def _backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray,
 
 
 def layernorm_forward(
-    x: Any, gamma: Any, beta: Any, ln_param: Mapping[str, Any] | None = None
+    x: Any, gamma: Any, beta: Any, ln_param: Mapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, GroupNormCache]:
     """Layer normalisation: the features of each row have mean 0 and variance 1.
 
@@ -100,6 +103,8 @@ def layernorm_forward(
     array([[-1.,  1.],
            [-1.,  1.]])
     """
+    if unknown:
+        refuse_keywords("layernorm_forward", "ln_param", unknown)
     return _forward("layernorm_forward", x, gamma, beta, 1, ln_param, spatial=False)
 
 
@@ -138,7 +143,7 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
 
 
 def spatial_groupnorm_forward(
-    x: Any, gamma: Any, beta: Any, G: Any, gn_param: Mapping[str, Any] | None = None
+    x: Any, gamma: Any, beta: Any, G: Any, gn_param: Mapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, GroupNormCache]:
     """Group normalisation of images: each of G groups of channels of an image has mean 0 and variance 1.
 
@@ -189,6 +194,8 @@ def spatial_groupnorm_forward(
             [-1.,  1.],
             [ 1., -1.]]])
     """
+    if unknown:
+        refuse_keywords("spatial_groupnorm_forward", "gn_param", unknown)
     return _forward("spatial_groupnorm_forward", x, gamma, beta, G, gn_param, spatial=True)
 
 

@@ -40,9 +40,7 @@ def _exponent(p: Any) -> float:
         raise ValueError(f"{error}; the limit is the maximum of abs(x), which max_pool_forward finds") from None
 
 
-def lp_pool_forward(
-    x: Any, pool_param: PoolParam = None, **options: Any
-) -> tuple[np.ndarray, LpPoolCache]:
+def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, LpPoolCache]:
     """The p-norm of every window, ``(sum |x|**p) ** (1/p)``.
 
     Parameters

@@ -123,9 +123,7 @@ def resolve(
     return geometry, settings
 
 
-def max_pool_forward(
-    x: Any, pool_param: PoolParam = None, **options: Any
-) -> tuple[np.ndarray, MaxPoolCache]:
+def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
     """The largest cell of every window.
 
     Parameters
@@ -317,9 +315,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-def avg_pool_forward(
-    x: Any, pool_param: PoolParam = None, **options: Any
-) -> tuple[np.ndarray, AvgPoolCache]:
+def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, AvgPoolCache]:
     """The mean of every window.
 
     Parameters

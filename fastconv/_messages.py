@@ -69,6 +69,36 @@ def shown(value: Any) -> str:
     return repr(value) if isinstance(value, (str, int, float)) else reprlib.repr(value)
 
 
+def cache_repr(cache: Any) -> str:
+    """A named tuple with the shapes and dtypes of its arrays in place of their numbers."""
+    fields = (f"{name}={brief(value)}" for name, value in zip(cache._fields, cache, strict=True))
+    return f"{type(cache).__name__}({', '.join(fields)})"
+
+
+def brief(value: Any) -> str:
+    """A part of a cache in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    if isinstance(value, np.dtype):
+        return str(value)
+    if hasattr(value, "x_shape") and hasattr(value, "out_shape"):
+        return f"<{type(value).__name__} {value.x_shape} to {value.out_shape}>"
+    if type(value) is tuple or isinstance(value, TupleCache):
+        return f"({', '.join(map(brief, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name!r}: {brief(part)}' for name, part in value.items())}}}"
+    return repr(value)
+
+
+class TupleCache(tuple):
+    """A cache that is a plain tuple to those who unpack it, and is printed as `cache_repr` prints others."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return brief(tuple(self))
+
+
 def did_you_mean(name: str | None) -> str:
     """The end of a message that knows a better name, or nothing."""
     return "" if name is None else f"; did you mean {name!r}?"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._messages import count, did_you_mean, kind_of, nearest_option, shown
+from fastconv._messages import TupleCache, count, did_you_mean, kind_of, nearest_option, shown
 
 #: Types of options that are compared as they are: equal ones of the same type mean the same.
 _PLAIN = frozenset((int, str, bool, type(None)))
@@ -34,12 +34,10 @@ def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0)
     """`cache`, refused unless it is of `kind`, or a tuple of `length`: then it is another layer's."""
     if isinstance(cache, kind) if kind else isinstance(cache, tuple) and len(cache) == length:
         return cache
-    wanted = f"cache must come from {source}{f', a tuple of {length}' if length else ''}, got {kind_of(cache)}"
-    if type(cache) is tuple:
-        wanted += f" of {len(cache)}"
-        if len(cache) == 2 and (isinstance(cache[1], kind) if kind else isinstance(cache[1], tuple)):
-            wanted += f"; unpack what {source} returned: out, cache = {source}(...)"
-    raise TypeError(wanted)
+    got = f"a tuple of {len(cache)}" if type(cache) in (tuple, TupleCache) else kind_of(cache)
+    if type(cache) is tuple and len(cache) == 2 and isinstance(cache[1], kind or tuple):
+        got += f"; unpack what {source} returned: out, cache = {source}(...)"
+    raise TypeError(f"cache must come from {source}{f', a tuple of {length}' if length else ''}, got {got}")
 
 
 def merge_options(

@@ -14,6 +14,14 @@ from fastconv._layer_kinds import KINDS, Flow, Step, run
 from fastconv._options import as_shape
 from fastconv._receptive import ReceptiveField
 
+#: The first line of a table, which tells how the input was read: an image without its batch is a signal.
+_AXES = {
+    2: "rows of numbers: (N, D)",
+    3: "1-D signals: (N, C, W)",
+    4: "2-D images: (N, C, H, W)",
+    5: "3-D volumes: (N, C, D, H, W)",
+}
+
 
 @dataclass(frozen=True)
 class LayerSummary:
@@ -122,6 +130,7 @@ class Summary:
         rule = "-" * max(map(len, lines))
         return "\n".join(
             [
+                f"{_AXES[len(self.x_shape)]} = {self.x_shape}",
                 *lines[:1],
                 rule,
                 *lines[1:-1],
@@ -267,7 +276,8 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     Returns
     -------
     Summary
-        ``print`` shows the table. Its ``layers``, and its sums ``n_params``,
+        ``print`` shows the table, whose first line tells how `x_shape` was
+        read: ``(3, 32, 32)`` is three signals of 32 channels. Its ``layers``, and its sums ``n_params``,
         ``flops``, ``param_bytes`` and ``out_bytes``, are for programs.
 
     Raises
@@ -297,6 +307,7 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     ...           ('affine', 120), 'relu', ('affine', 84), 'relu', ('affine', 10)]
     >>> net = fastconv.summarize(layers, (1, 1, 28, 28))
     >>> print(net)
+    2-D images: (N, C, H, W) = (1, 1, 28, 28)
     layer      output shape     parameters    FLOPs  receptive field  jump
     ----------------------------------------------------------------------
     input      (1, 1, 28, 28)

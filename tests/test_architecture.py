@@ -21,7 +21,7 @@ ROOT = Path(fastconv.__file__).parent
 TREE = ROOT.parent
 # Rooms from the ground up: a module may import only from rooms below its own, or from its own.
 FLOORS = [
-    {"_ext", "_version"},
+    {"_ext", "_version", "_interrupt"},
     {"_team", "_isa", "_memory", "_messages"},
     {"_arrays", "_threads", "_options", "_explain_stride", "_axis"},
     {"geometry", "gradient_check", "_receptive", "graph"},

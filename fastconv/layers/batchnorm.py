@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._messages import channels_last_hint, count_axes
+from fastconv._messages import cache_repr, channels_last_hint, count_axes
 from fastconv._options import as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
@@ -27,6 +27,8 @@ class BatchNormCache(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
     train: bool
+
+    __repr__ = cache_repr
 
 
 def check_rows(x: np.ndarray) -> None:

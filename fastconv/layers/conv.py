@@ -10,6 +10,7 @@ import numpy as np
 from fastconv import _arrays, _memory, _threads
 from fastconv._ext.recall import Recall
 from fastconv._fractional import FractionalGeometry, resolve_fractional
+from fastconv._messages import cache_repr
 from fastconv._options import as_bool, as_cache, has_fraction, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
@@ -36,6 +37,8 @@ class ConvCache(NamedTuple):
     geometry: ConvGeometry | FractionalGeometry
     algorithm: str
     threads: int | None
+
+    __repr__ = cache_repr
 
 
 def _settle(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
+from fastconv._messages import cache_repr
 from fastconv._options import as_bool, as_cache, merge_options
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.algorithms import backward_weights, check_name, forward, transposed
@@ -34,6 +35,8 @@ class ConvTransposeCache(NamedTuple):
     geometry: TransposeGeometry
     algorithm: str
     threads: int | None
+
+    __repr__ = cache_repr
 
 
 def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvTransposeCache:

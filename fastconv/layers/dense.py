@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import TupleCache
 from fastconv._options import as_cache, as_shape
 
 
@@ -63,7 +64,7 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
     out = x.reshape(x.shape[0], w.shape[0]) @ w
     if b is not None:
         out += b
-    return out, (x, w, b)
+    return out, TupleCache((x, w, b))
 
 
 def affine_backward(

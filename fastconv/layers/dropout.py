@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._messages import kind_of
+from fastconv._messages import TupleCache, kind_of
 from fastconv._options import as_cache, as_int, as_number, is_training, merge_options, refuse_keywords
 
 _LEGAL_P = "the probability of keeping a value; it must be above 0 and up to 1"
@@ -76,13 +76,13 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **un
     p, train, seed = _settings(dropout_param)
     x = _arrays.as_floats("x", x)
     if not train:
-        return x.copy(), (dropout_param, None)
+        return x.copy(), TupleCache((dropout_param, None))
     if seed is not None:
         np.random.seed(seed)  # noqa: NPY002 - the course's numbers come from the global generator
     kept = np.random.random_sample(x.shape) < p  # noqa: NPY002 - as rand, for any number of axes
     with np.errstate(over="ignore"):  # of a p that keeps nothing
         mask = np.where(kept, x.dtype.type(1 / p), x.dtype.type(0))
-    return np.multiply(x, mask, out=np.empty_like(x)), (dropout_param, mask)
+    return np.multiply(x, mask, out=np.empty_like(x)), TupleCache((dropout_param, mask))
 
 
 def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:

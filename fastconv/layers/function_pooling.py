@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import cache_repr
 from fastconv._options import as_cache
 from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _windows
@@ -26,6 +27,8 @@ class PoolCache(NamedTuple):
     out: np.ndarray
     geometry: PoolGeometry
     fn_grad: Derivative | None
+
+    __repr__ = cache_repr
 
 
 def pool_forward(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._messages import channels_last_hint
+from fastconv._messages import cache_repr, channels_last_hint
 from fastconv._options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
@@ -23,6 +23,8 @@ class GroupNormCache(NamedTuple):
     beta_shape: tuple[int, ...]
     mean: np.ndarray
     scale: np.ndarray
+
+    __repr__ = cache_repr
 
 
 def _forward(

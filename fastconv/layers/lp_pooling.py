@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
+from fastconv._messages import cache_repr
 from fastconv._options import as_cache, as_number
 from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _pool_kernels, _windows
@@ -28,6 +29,8 @@ class LpPoolCache(NamedTuple):
     geometry: PoolGeometry
     p: float
     threads: int | None
+
+    __repr__ = cache_repr
 
 
 def _exponent(p: Any) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv import _arrays, _memory, _threads
 from fastconv._ext.recall import Recall
-from fastconv._messages import kind_of
+from fastconv._messages import cache_repr, kind_of
 from fastconv._options import as_bool, as_cache, as_int, as_shape, merge_options
 from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.layers import _pool_kernels
@@ -46,6 +46,8 @@ class MaxPoolCache(NamedTuple):
     dtype: np.dtype
     threads: int | None
 
+    __repr__ = cache_repr
+
 
 class AvgPoolCache(NamedTuple):
     """What `avg_pool_backward` needs."""
@@ -54,6 +56,8 @@ class AvgPoolCache(NamedTuple):
     count_include_pad: bool
     dtype: np.dtype
     threads: int | None
+
+    __repr__ = cache_repr
 
 
 def _as_param(where: str, pool_param: Any) -> Mapping[str, Any]:

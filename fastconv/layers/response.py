@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import cache_repr
 from fastconv._options import as_cache, as_int, as_number, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
@@ -22,6 +23,8 @@ class LrnCache(NamedTuple):
     alpha: float
     beta: float
     k: float
+
+    __repr__ = cache_repr
 
 
 def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ from fastconv._layer_kinds import KINDS, Flow, Step, run
 from fastconv._options import as_shape
 from fastconv._receptive import ReceptiveField
 
-#: The first line of a table, which tells how the input was read: an image without its batch is a signal.
+#: How the input was read, for the rule above it: an image without its batch is taken for signals.
 _AXES = {
     2: "rows of numbers: (N, D)",
     3: "1-D signals: (N, C, W)",
@@ -130,9 +130,8 @@ class Summary:
         rule = "-" * max(map(len, lines))
         return "\n".join(
             [
-                f"{_AXES[len(self.x_shape)]} = {self.x_shape}",
                 *lines[:1],
-                rule,
+                f"-- {_AXES[len(self.x_shape)]} {rule}"[: len(rule)],
                 *lines[1:-1],
                 rule,
                 lines[-1],
@@ -276,8 +275,8 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     Returns
     -------
     Summary
-        ``print`` shows the table, whose first line tells how `x_shape` was
-        read: ``(3, 32, 32)`` is three signals of 32 channels. Its ``layers``, and its sums ``n_params``,
+        ``print`` shows the table, which tells above the input how its axes
+        were read: ``(3, 32, 32)`` is three signals of 32 channels. Its ``layers``, and its sums ``n_params``,
         ``flops``, ``param_bytes`` and ``out_bytes``, are for programs.
 
     Raises
@@ -307,9 +306,8 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     ...           ('affine', 120), 'relu', ('affine', 84), 'relu', ('affine', 10)]
     >>> net = fastconv.summarize(layers, (1, 1, 28, 28))
     >>> print(net)
-    2-D images: (N, C, H, W) = (1, 1, 28, 28)
     layer      output shape     parameters    FLOPs  receptive field  jump
-    ----------------------------------------------------------------------
+    -- 2-D images: (N, C, H, W) ------------------------------------------
     input      (1, 1, 28, 28)
     conv1      (1, 6, 28, 28)          156  235,200              5x5   1x1
     relu1      (1, 6, 28, 28)            0        0              5x5   1x1

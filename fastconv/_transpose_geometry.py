@@ -157,8 +157,8 @@ def _sizes(
         out = full - lo - hi + extra
         if out < 1:
             raise ValueError(
-                f"spatial axis {i}: pad ({lo}, {hi}) crops all of the {full} cells that {count(n, 'input')} at stride "
-                f"{s}, kernel {k} and dilation {d} make; legal are less than {full} together"
+                f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
+                f"stride {s}, kernel {k} and dilation {d} make; legal are less than {full} together"
             )
         # As long as it stays below the stride, the convolution does not notice. Else it shows what was cropped at
         # the end, and past that cells which no tap meets.

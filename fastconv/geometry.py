@@ -95,6 +95,9 @@ def data_shape(name: str, value: Any) -> tuple[int, ...]:
 def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
     """Pads that make the output ``ceil(size / stride)``, the odd cell at the end.
 
+    Even kernels have an odd cell. `scipy.signal` puts it at the start, which is
+    ``(hi, lo)``, or ``pad='same_lower'``.
+
     Parameters
     ----------
     size, k : int

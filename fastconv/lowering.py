@@ -116,7 +116,7 @@ def im2col(
         One per spatial axis, or one for all.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
         Cells added around the image: an int, one per axis, or a ``(lo, hi)``
-        pair per axis.
+        pair per axis. `scipy.signal`'s 'same' is 'same_lower'.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
         What the added cells hold.
     out : ndarray, (N, C * taps, L), optional

@@ -338,7 +338,8 @@ def convolution_matrix(
         Of what is convolved, `x`; an int where it has one axis.
     mode : {'full', 'same', 'valid'}
         What part of the convolution is wanted, as in `scipy.signal.convolve`:
-        all of it; what is in the middle, of the shape of `x`; or what depends on
+        all of it; what is in the middle, of the shape of `x` (of an even `h`
+        what `conv` gives under ``pad='same_lower'``); or what depends on
         no zero beyond the edges, where either of the two may be the larger, in
         every axis. Where `shape` is an int and `h` the longer, 'same' has the
         length of `h`, as in `scipy.linalg.convolution_matrix` and `np.convolve`.

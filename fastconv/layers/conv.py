@@ -135,7 +135,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         Filters.
     b : array_like, (F,), optional
         Bias.
-    stride, dilation : int or sequence of int, default 1
+    stride, dilation : int, or sequence or array of int, default 1
         One for all spatial axes or one each. A stride may also be a
         ``fractions.Fraction``: a/b upsamples `x` by b (as `upsample`),
         convolves, and keeps every a-th output; the zeros are not multiplied.
@@ -145,11 +145,13 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         Cells added around the input: an int, one per axis, or one ``(lo, hi)``
         pair per axis. 'same' makes the output ``ceil(in / stride)``, its odd
         cell at the end ('same_lower': at the start); 'full' adds
-        ``dilation * (k - 1)`` on both sides.
+        ``dilation * (k - 1)`` on both sides. Even kernels have an odd cell:
+        what `scipy.signal` calls 'same' is 'same_lower'.
     groups : int, default 1
         Divides C and F; each group of channels meets its own filters.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
-        What the added cells hold.
+        What the added cells hold. 'reflect' does not repeat the edge, as in
+        `np.pad`; `scipy.ndimage` calls that 'mirror'.
     flip : bool, default False
         False is cross-correlation, as in every framework; True is convolution
         in the mathematical sense, the kernel turned by 180 degrees.

@@ -93,7 +93,8 @@ def _resolve(
         raise ValueError(f"x {x_shape} and w {w_shape} must have at least one channel and one filter")
     if w_shape[0] != channels:
         raise ValueError(
-            f"x {x_shape} has {channels} channels, so w must be ({channels}, F // groups, *kernel), got w {w_shape}"
+            f"x {x_shape} has {count(channels, 'channel')}, "
+            f"so w must be ({channels}, F // groups, *kernel), got w {w_shape}"
             + transposed_channels_hint(x_shape, w_shape)
         )
     if channels % groups:

@@ -187,7 +187,7 @@ def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dil
 
 def span_text(k: int, dilation: int) -> str:
     """How many cells a kernel covers, and why."""
-    return f"{dilation * (k - 1) + 1} cells" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")
+    return f"{count(dilation * (k - 1) + 1, 'cell')}" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -367,7 +367,7 @@ def _check_pad_mode(pad_mode: str, axes: tuple[Axis, ...]) -> None:
         if max(axis.lo, axis.hi) > max(most, 0):
             raise ValueError(
                 f"spatial axis {i}: pad ({axis.lo}, {axis.hi}) is more than {pad_mode!r} padding can take from "
-                f"{axis.size} cells; legal is at most {max(most, 0)} on each side"
+                f"{count(axis.size, 'cell')}; legal is at most {max(most, 0)} on each side"
             )
 
 
@@ -506,7 +506,7 @@ def _resolve_conv(
         )
     if w_shape[1] != channels // groups:
         raise ValueError(
-            f"x {x_shape} has {channels} channels, so with groups={groups} w must be "
+            f"x {x_shape} has {count(channels, 'channel')}, so with groups={groups} w must be "
             f"(F, {channels // groups}, *kernel), got w {w_shape} with {w_shape[1]}"
             + channels_hint(x_shape, w_shape, groups)
         )

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from fastconv import _arrays, _csr, _threads
-from fastconv._messages import channels_hint, count_axes, sparse_operand
+from fastconv._messages import channels_hint, count, count_axes, sparse_operand
 from fastconv._options import as_int, as_shape, merge_options
 from fastconv.algorithms import backward_data, check_name, choose, forward
 from fastconv.algorithms.base import Op
@@ -55,7 +55,7 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
         raise ValueError(f"x_shape {x_shape} and w {w.shape} must have at least one channel and one filter")
     if channels % groups == filters % groups == 0 and w.shape[1] * groups != channels:
         raise ValueError(
-            f"x_shape {x_shape} has {channels} channels, so with groups={groups} w must be "
+            f"x_shape {x_shape} has {count(channels, 'channel')}, so with groups={groups} w must be "
             f"(F, {channels // groups}, *kernel), got w {w.shape} with {w.shape[1]}"
             + channels_hint((1, *x_shape), w.shape, groups)
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._messages import channels_last_hint
+from fastconv._messages import channels_last_hint, count
 from fastconv._options import as_cache, as_int, merge_options
 from fastconv.compat._cs231n_columns import (
     col2im_6d_cython,
@@ -37,9 +37,11 @@ def _conv_layer(
         raise ValueError(f"w {w.shape} has no filters")
     if w.shape[1] != x.shape[1]:
         hint = channels_last_hint("x", x.shape, w.shape[1])
-        raise ValueError(f"x {x.shape} has {x.shape[1]} channels, but w {w.shape} takes {w.shape[1]}{hint}")
+        raise ValueError(f"x {x.shape} has {count(x.shape[1], 'channel')}, but w {w.shape} takes {w.shape[1]}{hint}")
     if b.shape != (w.shape[0],):
-        raise ValueError(f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},)")
+        raise ValueError(
+            f"b has shape {b.shape}, but w {w.shape} has {count(w.shape[0], 'filter')}; b must be ({w.shape[0]},)"
+        )
     output_size(x.shape, w.shape[2], w.shape[3], pad, stride)
     return x, w, b, stride, pad
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._messages import cache_repr, channels_last_hint, count_axes
+from fastconv._messages import cache_repr, channels_last_hint, count, count_axes
 from fastconv._options import as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
@@ -50,8 +50,8 @@ def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarr
 def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
     if array.shape != x.shape[1:2]:
         raise ValueError(
-            f"{name} has shape {array.shape}, but x {x.shape} has {x.shape[1]} channels; it must be ({x.shape[1]},)"
-            + channels_last_hint("x", x.shape, array.size)
+            f"{name} has shape {array.shape}, but x {x.shape} has {count(x.shape[1], 'channel')}; "
+            f"it must be ({x.shape[1]},)" + channels_last_hint("x", x.shape, array.size)
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from fastconv import _arrays, _memory, _threads
 from fastconv._ext.recall import Recall
 from fastconv._fractional import FractionalGeometry, resolve_fractional
-from fastconv._messages import cache_repr
+from fastconv._messages import cache_repr, count
 from fastconv._options import as_bool, as_cache, has_fraction, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
@@ -61,7 +61,8 @@ def _settle(
         geometry = resolve_conv(x_shape, w_shape, **settings)
     if b_shape is not None and b_shape != w_shape[:1]:
         raise ValueError(
-            f"b has shape {b_shape}, but w {w_shape} has {w_shape[0]} filters; b must be ({w_shape[0]},) or None"
+            f"b has shape {b_shape}, but w {w_shape} has {count(w_shape[0], 'filter')}; "
+            f"b must be ({w_shape[0]},) or None"
         )
     return geometry, name, threads
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
-from fastconv._messages import cache_repr
+from fastconv._messages import cache_repr, count
 from fastconv._options import as_bool, as_cache, merge_options
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.algorithms import backward_weights, check_name, forward, transposed
@@ -54,7 +54,8 @@ def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mappin
     if b is not None and b.shape != geometry.out_shape[1:2]:
         filters = geometry.out_shape[1]
         raise ValueError(
-            f"b has shape {b.shape}, but w {w.shape} in {settings['groups']} groups makes {filters} channels; "
+            f"b has shape {b.shape}, but w {w.shape} in {count(settings['groups'], 'group')} makes "
+            f"{count(filters, 'channel')}; "
             f"b must be ({filters},) or None"
         )
     if dtype is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._messages import TupleCache
+from fastconv._messages import TupleCache, count
 from fastconv._options import as_cache, as_shape
 
 
@@ -17,10 +17,12 @@ def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
     if x.ndim < 1 or w.ndim != 2:
         raise ValueError(f"x {x.shape} must be (N, d_1, ..., d_k) and w {w.shape} must be (D, M)")
     if math.prod(x.shape[1:]) != w.shape[0]:
-        raise ValueError(f"x {x.shape} has {math.prod(x.shape[1:])} values a row, but w {w.shape} takes {w.shape[0]}")
+        raise ValueError(
+            f"x {x.shape} has {count(math.prod(x.shape[1:]), 'value')} a row, but w {w.shape} takes {w.shape[0]}"
+        )
     if b is not None and b.shape != (w.shape[1],):
         raise ValueError(
-            f"b has shape {b.shape}, but w {w.shape} gives {w.shape[1]} outputs; b must be ({w.shape[1]},)"
+            f"b has shape {b.shape}, but w {w.shape} gives {count(w.shape[1], 'output')}; b must be ({w.shape[1]},)"
         )
 
 
@@ -169,7 +171,8 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
         raise ValueError(f"w must be (D, M), got shape {w.shape}")
     if not 2 <= len(x_shape) <= 4 or math.prod(x_shape) != w.shape[0]:
         raise ValueError(
-            f"x_shape {x_shape} must be (C, *spatial) with one to three spatial axes, and have the {w.shape[0]} values "
+            f"x_shape {x_shape} must be (C, *spatial) with one to three spatial axes, "
+            f"and have the {count(w.shape[0], 'value')} "
             f"that w {w.shape} takes; it has {math.prod(x_shape)}"
         )
     return np.array(w.T, _arrays.result_dtype(w), order="C").reshape(w.shape[1], *x_shape)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._messages import cache_repr, channels_last_hint
+from fastconv._messages import cache_repr, channels_last_hint, count
 from fastconv._options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
@@ -41,7 +41,7 @@ def _forward(
         if array.shape != flat and not (spatial and array.shape == whole):
             legal, last = f"{whole} or {flat}" if spatial else f"{flat}", channels_last_hint("x", x.shape, array.size)
             raise ValueError(
-                f"{name} has shape {array.shape}, but x {x.shape} has {C} channels; it must be {legal}{last}"
+                f"{name} has shape {array.shape}, but x {x.shape} has {count(C, 'channel')}; it must be {legal}{last}"
             )
     x, gamma, beta = (_arrays.prepare(array, dtype) for array in (x, gamma, beta))
     if not x.size:

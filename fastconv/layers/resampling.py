@@ -62,8 +62,12 @@ def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
     """
     x, dtype, factors = _read(x, factor)
     shape = (*x.shape[:2], *(n * f for n, f in zip(x.shape[2:], factors, strict=True)))
-    if math.prod(n or 1 for n in shape) * dtype.itemsize > sys.maxsize or max(shape) > sys.maxsize:
-        raise ValueError(f"factor {factor!r} makes x {x.shape} into {shape}, which is more than can be addressed")
+    elements = math.prod(n or 1 for n in shape)
+    if elements * dtype.itemsize > sys.maxsize:
+        what = "elements" if elements > sys.maxsize else f"bytes in {dtype}"
+        raise ValueError(
+            f"factor {factor!r} makes of x {x.shape} the result {shape}, which has more {what} than can be addressed"
+        )
     out = _arrays.fresh(shape, dtype, "the result")
     out.fill(0)
     out[every(factors)] = x

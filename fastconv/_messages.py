@@ -178,11 +178,17 @@ def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: in
     # As Keras has them: filters last, and images that have their channels last as well.
     order = (w_rank := len(w_shape)) - 1, w_rank - 2, *range(w_rank - 2)
     turned = f"give w.transpose{order}, since its filters are last"
-    if not last and w_shape[-2] * groups == x_shape[-1] != x_shape[1]:
-        return f"{channels_last_hint('x', x_shape, x_shape[-1])}, and {turned}"
-    if not last and w_shape[-2] * groups == x_shape[1]:
-        return f"; {turned}"
+    if not last and _ends_in_channels(w_shape):
+        if w_shape[-2] * groups == x_shape[-1] != x_shape[1]:
+            return f"{channels_last_hint('x', x_shape, x_shape[-1])}, and {turned}"
+        if w_shape[-2] * groups == x_shape[1]:
+            return f"; {turned}"
     return last or grouped
+
+
+def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
+    """Whether the last two sizes of `w_shape` may be channels: a square kernel is more likely to end it."""
+    return w_shape[-2] != w_shape[-1] or max(w_shape[:-2]) < w_shape[-1]
 
 
 def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
@@ -191,9 +197,12 @@ def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...])
     order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
     turned = f"give w.transpose{order}, since its channels are last"
     last = channels_last_hint("x", x_shape, w_shape[0])
-    if not last and w_shape[-1] == x_shape[-1] != x_shape[1]:
-        return f"{channels_last_hint('x', x_shape, x_shape[-1])}, and {turned}"
-    return last or (f"; {turned}" if w_shape[-1] == x_shape[1] else "")
+    if not last and _ends_in_channels(w_shape):
+        if w_shape[-1] == x_shape[-1] != x_shape[1]:
+            return f"{channels_last_hint('x', x_shape, x_shape[-1])}, and {turned}"
+        if w_shape[-1] == x_shape[1]:
+            return f"; {turned}"
+    return last
 
 
 def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:

@@ -152,8 +152,8 @@ def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
     yield from ((f"{name}[{i}]", v) for i, v in enumerate(value))
 
 
-def for_one_axis(name: str, value: Any) -> Any:
-    """`value` for the only axis there is, which a sequence of one may hold."""
+def for_one_axis(value: Any) -> Any:
+    """`value` for the only axis there is, which may come as a sequence of one."""
     value = as_listed(value)
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 

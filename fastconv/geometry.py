@@ -35,6 +35,7 @@ from fastconv._options import (
     as_int,
     as_listed,
     as_shape,
+    for_one_axis,
     has_fraction,
     is_plain,
     merge_options,
@@ -123,6 +124,7 @@ def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int
     >>> same_pad(224, 7, stride=2)
     (2, 3)
     """
+    size, k, stride, dilation = map(for_one_axis, (size, k, stride, dilation))
     size = as_int("size", size, 0)
     k, stride, dilation = as_int("k", k, 1), as_int("stride", stride, 1), as_int("dilation", dilation, 1)
     out = -(-size // stride)

@@ -67,6 +67,8 @@ def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray, dtype: np.dt
 
 def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
     if type(bn_param) is not dict and not isinstance(bn_param, MutableMapping):
+        if isinstance(beta, Mapping):
+            scale_and_shift(x, gamma, beta)
         raise TypeError(
             f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
         )

@@ -105,7 +105,8 @@ class LeakyReluCache(NamedTuple):
     x: np.ndarray
     slope: float
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyReluCache]:

@@ -28,7 +28,8 @@ class BatchNormCache(NamedTuple):
     scale: np.ndarray
     train: bool
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def check_rows(x: np.ndarray) -> None:

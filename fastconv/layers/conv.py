@@ -38,7 +38,8 @@ class ConvCache(NamedTuple):
     algorithm: str
     threads: int | None
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def _settle(

@@ -36,7 +36,8 @@ class ConvTransposeCache(NamedTuple):
     algorithm: str
     threads: int | None
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvTransposeCache:

@@ -28,7 +28,8 @@ class PoolCache(NamedTuple):
     geometry: PoolGeometry
     fn_grad: Derivative | None
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def pool_forward(

@@ -24,7 +24,8 @@ class GroupNormCache(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def _forward(

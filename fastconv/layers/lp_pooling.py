@@ -30,7 +30,8 @@ class LpPoolCache(NamedTuple):
     p: float
     threads: int | None
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def _exponent(p: Any) -> float:

@@ -46,7 +46,8 @@ class MaxPoolCache(NamedTuple):
     dtype: np.dtype
     threads: int | None
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 class AvgPoolCache(NamedTuple):
@@ -57,7 +58,8 @@ class AvgPoolCache(NamedTuple):
     dtype: np.dtype
     threads: int | None
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def _as_param(where: str, pool_param: Any) -> Mapping[str, Any]:

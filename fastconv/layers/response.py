@@ -24,7 +24,8 @@ class LrnCache(NamedTuple):
     beta: float
     k: float
 
-    __repr__ = cache_repr
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:

@@ -160,6 +160,8 @@ def for_one_axis(value: Any) -> Any:
 
 def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
     """`value` as one int per spatial axis."""
+    if type(value) is int:
+        return (as_int(name, value, minimum),) * rank
     return tuple(as_int(part, v, minimum) for part, v in _one_each(name, value, rank))
 
 
@@ -174,6 +176,8 @@ def _as_ratio(name: str, value: Any) -> tuple[int, int]:
 
 def has_fraction(stride: Any) -> bool:
     """Whether `stride` is a Fraction, or has one among its axes'; what is neither that nor an int is refused."""
+    if type(stride) is int and stride > 0:
+        return False
     stride = as_listed(stride)
     several = isinstance(stride, (list, tuple))
     values = stride if several else (stride,)

@@ -78,7 +78,7 @@ class Node:
 
     def __add__(self, other: Any) -> Node:
         # A sum of one shape holds nothing for the way back.
-        if np.shape(other) == self.shape:
+        if isinstance(other, (Node, np.ndarray)) and other.shape == self.shape:
             return self._tape.add(self, other)
         return _arithmetic.apply(np.add, self, other)
 

@@ -68,6 +68,9 @@ def _settle(
     return geometry, name, threads
 
 
+#: Where options belong that are given in place of a forgotten bias: of the pair, and of `conv`.
+_PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
+
 #: What calls of the usual kind were found to mean: geometry, algorithm's name and threads.
 _known = Recall(np.ndarray, (*_arrays.DTYPES,), 512)
 
@@ -79,12 +82,6 @@ def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] |
     return conv_param if type(conv_param) is dict and not options else None
 
 
-def _bias(where: str, b: Any) -> np.ndarray:
-    """`b` as an array; options in its place are told where they belong."""
-    place = "keywords, as in conv(x, w, stride=2)" if where == "conv" else "the fourth argument, after b or None"
-    return _arrays.as_array("b", b, f"options are {place}")
-
-
 def _read(
     where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[ConvCache, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
@@ -93,7 +90,11 @@ def _read(
     known = None if items is None else _known.get((x, w, b), items)
     if known is not None:
         return ConvCache(x, w, b, *known), (x, w, b)
-    x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _bias(where, b)
+    x, w, b = (
+        _arrays.as_array("x", x),
+        _arrays.as_array("w", w),
+        None if b is None else _arrays.as_array("b", b, _PLACES[where == "conv"]),
+    )
     found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
     if items is not None:
         _known.keep((x, w, b), items, found)

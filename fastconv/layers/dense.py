@@ -56,12 +56,15 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
     >>> affine_forward(np.ones((1, 2, 2)), np.ones((4, 3)), np.arange(3.0))[0]
     array([[4., 5., 6.]])
     """
-    x, w = _arrays.as_array("x", x), _arrays.as_array("w", w)
-    b = None if b is None else _arrays.as_array("b", b)
+    dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
+    if dtype is None:
+        x, w = _arrays.as_array("x", x), _arrays.as_array("w", w)
+        b = None if b is None else _arrays.as_array("b", b)
     _check(x, w, b)
-    dtype = _arrays.result_dtype(x, w, b)
-    x, w = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype)
-    b = None if b is None else _arrays.prepare(b, dtype)
+    if dtype is None:
+        dtype = _arrays.result_dtype(x, w, b)
+        x, w = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype)
+        b = None if b is None else _arrays.prepare(b, dtype)
     # [N x D] @ [D x M]
     out = x.reshape(x.shape[0], w.shape[0]) @ w
     if b is not None:

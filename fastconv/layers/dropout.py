@@ -11,14 +11,14 @@ from fastconv import _arrays
 from fastconv._messages import TupleCache, kind_of
 from fastconv._options import as_cache, as_int, as_number, is_training, merge_options, refuse_keywords
 
+_DEFAULTS = dict.fromkeys(("p", "mode", "seed"))
 _LEGAL_P = "the probability of keeping a value; it must be above 0 and up to 1"
 
 
 def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
     """(p, whether in training, seed), checked."""
-    defaults = dict.fromkeys(("p", "mode", "seed"))
     legal = "a dict with 'p' and 'mode'"
-    settings = merge_options("dropout_forward", defaults, {}, dropout_param, "dropout_param", legal=legal)
+    settings = merge_options("dropout_forward", _DEFAULTS, {}, dropout_param, "dropout_param", legal=legal)
     p, mode, seed = settings["p"], settings["mode"], settings["seed"]
     if p is None:
         raise ValueError(f"dropout_param has no 'p', {_LEGAL_P}")

@@ -113,7 +113,7 @@ def resolve(
     where: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
     """The geometry, and all options by name."""
-    if pool_param is not None:
+    if pool_param is not None and type(pool_param) is not dict:
         pool_param = _as_param(where, pool_param)
     settings = merge_options(where, _DEFAULTS_OF.get(where, _DEFAULTS), options, pool_param, "pool_param")
     kernel_size = _kernel_size(where, settings, len(x_shape) - 2)

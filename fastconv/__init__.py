@@ -1,5 +1,7 @@
 """fastconv: convolution as linear algebra, on NumPy arrays."""
 
+from fastconv import _interrupt as _interrupt
+
 try:
     from fastconv._ext.depthwise import product as _built_depthwise
     from fastconv._ext.im2col import im2col as _built_im2col

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _memory
+from fastconv._messages import no_array
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 #: What the kernels compute in: by its number for those that take any, and by its name in C for those of one.
@@ -21,17 +22,27 @@ NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
 
 
-def as_array(name: str, value: Any) -> np.ndarray:
-    """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it."""
+def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
+    """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it.
+
+    `options` says where options belong, for an argument that they are given in place of when it is forgotten.
+    """
     if type(value) is np.ndarray and value.dtype in DTYPES:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, as by {name}.filled(0)")
+    # The output and the cache of relu are two arrays of one shape, which would be read as a batch.
+    if type(value) is tuple and len(value) == 2 and all(type(a) is np.ndarray and a.ndim > 1 for a in value):
+        raise TypeError(no_array(name, value))
     try:
         array = np.asarray(value)
     except _UNREADABLE as error:
+        if reason := no_array(name, value, options):
+            raise TypeError(reason) from None
         kind = ValueError if type(error) is ValueError else TypeError
         raise kind(f"{name} cannot be read as an array: {error}") from error
+    if array.dtype.kind not in "biuf" and (reason := no_array(name, value, options)):
+        raise TypeError(reason)
     _check_dtype(name, array.dtype)
     return array
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastconv._axis import Axis, CheckedFields, check_axes, kernel_tables, windows
+from fastconv._messages import count
 from fastconv._options import as_bool, is_plain, per_axis
 from fastconv.geometry import PAD_NAMES, check_padded, data_shape, floor_out, resolve_pad, span_text
 
@@ -162,7 +163,9 @@ def _resolve_pool(
         out = windows(axis) + 1 if ceil_mode and _overhangs(axis) else floor_out(i, size, k, s, (lo, hi), d)
         axis = Axis(size, k, s, lo, hi, d, out)
         if _steps_over(axis):
-            raise ValueError(f"spatial axis {i}: with dilation {d} a window steps over all {size} cells of the input")
+            raise ValueError(
+                f"spatial axis {i}: with dilation {d} a window steps over the whole input of {count(size, 'cell')}"
+            )
         axes.append(axis)
     return PoolGeometry(x_shape, tuple(axes))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from fastconv._axis import CheckedFields, check_shape
+from fastconv._messages import count, count_axes, missing_axes_hint, transposed_channels_hint
 from fastconv._options import as_int, is_plain, per_axis
 from fastconv.geometry import PAD_NAMES, ConvGeometry, Pad, PerAxis, check_rank, resolve_conv, resolve_pad
 
@@ -99,15 +100,17 @@ def _resolve(
     rank = len(x_shape) - 2
     if len(w_shape) != len(x_shape):
         raise ValueError(
-            f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
-            "w must be (C, F // groups, *kernel) with as many spatial axes as x"
+            f"w has {count_axes(len(w_shape))}, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
+            f"w must be (C, F // groups, *kernel) with as many spatial axes as x{missing_axes_hint(x_shape, w_shape)}"
         )
     channels, groups = x_shape[1], as_int("groups", groups, 1)
     if channels < 1 or w_shape[1] < 1:
         raise ValueError(f"x {x_shape} and w {w_shape} must have at least one channel and one filter")
     if w_shape[0] != channels:
         raise ValueError(
-            f"x {x_shape} has {channels} channels, so w must be ({channels}, F // groups, *kernel), got w {w_shape}"
+            f"x {x_shape} has {count(channels, 'channel')}, "
+            f"so w must be ({channels}, F // groups, *kernel), got w {w_shape}"
+            + transposed_channels_hint(x_shape, w_shape)
         )
     if channels % groups:
         divisors = f"legal are the divisors of {channels}"
@@ -127,7 +130,10 @@ def _resolve(
     lead = x_shape[0], w_shape[1] * groups
     sizes, pads, spatial = _sizes(x_shape, w_shape[2:], strides, pad, more, dilations)
     if math.prod(lead) * math.prod(spatial) > sys.maxsize or max(spatial) > sys.maxsize:
-        raise ValueError(f"the output {(*lead, *spatial)} has more elements than can be addressed")
+        raise ValueError(
+            f"x {x_shape} and w {w_shape} give the output {(*lead, *spatial)}, which has more elements than can be "
+            "addressed"
+        )
     conv = resolve_conv(
         (*lead, *sizes),
         w_shape,
@@ -167,8 +173,8 @@ def _sizes(
         out = full - lo - hi + extra
         if out < 1:
             raise ValueError(
-                f"spatial axis {i}: pads {lo} + {hi} crop all of the {full} cells that {n} inputs make at stride {s}, "
-                f"kernel {k} and dilation {d}; legal are less than {full} together"
+                f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
+                f"stride {s}, kernel {k} and dilation {d} make; legal are less than {full} together"
             )
         # As long as it stays below the stride, the convolution does not notice. Else it shows what was cropped at
         # the end, and past that cells which no tap meets.

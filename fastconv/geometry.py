@@ -29,10 +29,22 @@ from fastconv._axis import (
     windows,
 )
 from fastconv._explain_stride import explain_remainder
+from fastconv._messages import (
+    border_hint,
+    channels_hint,
+    count,
+    count_axes,
+    missing_axes_hint,
+    pad_hint,
+    pair_hint,
+    shown,
+)
 from fastconv._options import (
     as_bool,
     as_int,
+    as_listed,
     as_shape,
+    for_one_axis,
     is_plain,
     is_sampled,
     merge_options,
@@ -78,8 +90,10 @@ CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
 def check_rank(name: str, shape: tuple[int, ...]) -> None:
     """Refuse a shape that is not ``(N, C, *spatial)`` with one to three spatial axes."""
     if not 3 <= len(shape) <= 5:
+        hint = "; one image by itself is x[None, None]" if name == "x" and len(shape) == 2 else ""
         raise ValueError(
-            f"{name} has {len(shape)} axes, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
+            f"{name} has {count_axes(len(shape))}, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or "
+            f"(N, C, D, H, W){hint}"
         )
 
 
@@ -92,6 +106,9 @@ def data_shape(name: str, value: Any) -> tuple[int, ...]:
 
 def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
     """Pads that make the output ``ceil(size / stride)``, the odd cell at the end.
+
+    Even kernels have an odd cell. `scipy.signal` puts it at the start, which is
+    ``(hi, lo)``, or ``pad='same_lower'``.
 
     Parameters
     ----------
@@ -118,6 +135,7 @@ def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int
     >>> same_pad(224, 7, stride=2)
     (2, 3)
     """
+    size, k, stride, dilation = map(for_one_axis, (size, k, stride, dilation))
     size = as_int("size", size, 0)
     k, stride, dilation = as_int("k", k, 1), as_int("stride", stride, 1), as_int("dilation", dilation, 1)
     out = -(-size // stride)
@@ -137,13 +155,14 @@ def resolve_pad(
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:
-            raise ValueError(f"pad is {pad!r}; legal names are {', '.join(map(repr, names))}")
+            raise ValueError(f"pad is {pad!r}; legal names are {', '.join(map(repr, names))}{pad_hint(pad, names)}")
         if pad == "valid":
             return ((0, 0),) * rank
         if pad == "full":
             return tuple((d * (k - 1),) * 2 for d, k in zip(dilation, kernel, strict=True))
         pairs = [same_pad(*axis) for axis in zip(sizes, kernel, stride, dilation, strict=True)]
         return tuple((hi, lo) if pad == "same_lower" else (lo, hi) for lo, hi in pairs)
+    pad = as_listed(pad)
     if isinstance(pad, (list, tuple)) and any(isinstance(p, (list, tuple)) for p in pad):
         if len(pad) != rank or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pad):
             raise ValueError(
@@ -151,6 +170,11 @@ def resolve_pad(
                 f"(there are {rank}), or {', '.join(map(repr, names))}"
             )
         return tuple((as_int(f"pad[{i}][0]", lo, 0), as_int(f"pad[{i}][1]", hi, 0)) for i, (lo, hi) in enumerate(pad))
+    if isinstance(pad, (list, tuple)) and len(pad) != rank:
+        raise ValueError(
+            f"pad has {count(len(pad), 'value')}, {pad!r}, for {count(rank, 'spatial axis', 'spatial axes')}; "
+            f"give an int or {rank} of them{pair_hint(pad, rank)}"
+        )
     return tuple((p, p) for p in per_axis("pad", pad, rank, 0))
 
 
@@ -176,7 +200,7 @@ def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dil
 
 def span_text(k: int, dilation: int) -> str:
     """How many cells a kernel covers, and why."""
-    return f"{dilation * (k - 1) + 1} cells" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")
+    return f"{count(dilation * (k - 1) + 1, 'cell')}" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -355,7 +379,8 @@ class ConvGeometry(CheckedFields):
 def _pad_mode_name(pad_mode: Any) -> str:
     if not isinstance(pad_mode, str) or pad_mode not in PAD_MODES:
         kind = ValueError if isinstance(pad_mode, str) else TypeError
-        raise kind(f"pad_mode is {pad_mode!r}; legal are {', '.join(map(repr, PAD_MODES))}")
+        hint = border_hint(pad_mode, PAD_MODES)
+        raise kind(f"pad_mode is {shown(pad_mode)}; legal are {', '.join(map(repr, PAD_MODES))}{hint}")
     return pad_mode
 
 
@@ -368,7 +393,7 @@ def pad_mode_fault(pad_mode: str, axes: tuple[Axis, ...]) -> str | None:
         if max(axis.lo, axis.hi) > max(most, 0):
             return (
                 f"spatial axis {i}: pad ({axis.lo}, {axis.hi}) is more than {pad_mode!r} padding can take from "
-                f"{axis.size} cells; legal is at most {max(most, 0)} on each side"
+                f"{count(axis.size, 'cell')}; legal is at most {max(most, 0)} on each side"
             )
     return None
 
@@ -466,8 +491,8 @@ def _normalise_conv(
     rank = len(x_shape) - 2
     if len(w_shape) != len(x_shape):
         raise ValueError(
-            f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
-            "w must be (F, C // groups, *kernel) with as many spatial axes as x"
+            f"w has {count_axes(len(w_shape))}, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
+            f"w must be (F, C // groups, *kernel) with as many spatial axes as x{missing_axes_hint(x_shape, w_shape)}"
         )
     return _resolve_conv(
         x_shape,
@@ -509,8 +534,9 @@ def _resolve_conv(
         )
     if w_shape[1] != channels // groups:
         raise ValueError(
-            f"x {x_shape} has {channels} channels, so with groups={groups} w must be "
+            f"x {x_shape} has {count(channels, 'channel')}, so with groups={groups} w must be "
             f"(F, {channels // groups}, *kernel), got w {w_shape} with {w_shape[1]}"
+            + channels_hint(x_shape, w_shape, groups)
         )
     pads = resolve_pad(pad, sizes, kernel, stride, dilation, PAD_NAMES)
     check_padded(sizes, pads, x_shape[:2])
@@ -526,7 +552,9 @@ def _resolve_conv(
         raise ValueError(fault)
     out_shape = (x_shape[0], w_shape[0], *(axis.out for axis in axes))
     if math.prod(out_shape) > sys.maxsize:
-        raise ValueError(f"the output {out_shape} has more elements than can be addressed")
+        raise ValueError(
+            f"x {x_shape} and w {w_shape} give the output {out_shape}, which has more elements than can be addressed"
+        )
     return ConvGeometry(x_shape, w_shape, tuple(axes), groups, pad_mode, flip)
 
 

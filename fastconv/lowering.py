@@ -73,7 +73,10 @@ def _geometry(
 ) -> ConvGeometry:
     if unknown:
         merge_options(where, dict.fromkeys(("stride", "pad", "dilation", "pad_mode", "out", "threads")), unknown)
-    check_rank("x", x_shape)
+    name = "x" if where == "im2col" else "x_shape"
+    check_rank(name, x_shape)
+    if x_shape[1] < 1:
+        raise ValueError(f"{name} {x_shape} has no channels; at least one is needed")
     kernel = per_axis("kernel_size", kernel_size, len(x_shape) - 2, 1)
     return resolve_conv(
         x_shape,
@@ -112,7 +115,7 @@ def im2col(
         One per spatial axis, or one for all.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
         Cells added around the image: an int, one per axis, or a ``(lo, hi)``
-        pair per axis.
+        pair per axis. `scipy.signal`'s 'same' is 'same_lower'.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
         What the added cells hold.
     out : ndarray, (N, C * taps, L), optional
@@ -157,7 +160,12 @@ def im2col(
     geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
     workers = _threads.resolve(threads)
     dtype = _arrays.result_dtype(x)
-    cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+    try:
+        cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+    except ValueError as error:
+        if out is None:
+            raise ValueError(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
+        raise
     if geometry.pad_mode == "zeros":
         lower(_arrays.prepare_rows(x, dtype), cols, geometry, workers)
     else:

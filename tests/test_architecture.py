@@ -21,8 +21,8 @@ ROOT = Path(fastconv.__file__).parent
 TREE = ROOT.parent
 # Rooms from the ground up: a module may import only from rooms below its own, or from its own.
 FLOORS = [
-    {"_ext", "_version", "_cpus"},
-    {"_team", "_isa", "_memory", "_blas"},
+    {"_ext", "_version", "_cpus", "_interrupt"},
+    {"_team", "_isa", "_memory", "_blas", "_messages"},
     {"_arrays", "_threads", "_options", "_explain_stride", "_axis"},
     {"geometry", "gradient_check", "_receptive", "graph"},
     {"_padding", "_spans", "_pool_geometry", "_transpose_geometry", "_fractional"},

@@ -399,7 +399,7 @@ CONV = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0]
                 np.ones((1, 1, 3, 3)), np.ones((1, 2, 3, 3)), [0], {"stride": 1, "pad": 0}
             ),
             ValueError,
-            "channels",
+            "has 1 channel, but w",
         ),
         (
             lambda: cs231n.conv_forward_fast(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0], {"stride": 1}),

@@ -346,7 +346,7 @@ def test_geometry_tools():
             TypeError,
             r"stride\[1\] must be .*Fraction .*, got 1.5",
         ),
-        (lambda x, w: conv(x, w, stride=(Fraction(1, 2),)), ValueError, "stride has 1 values"),
+        (lambda x, w: conv(x, w, stride=(Fraction(1, 2),)), ValueError, "stride has 1 value"),
         (lambda x, w: conv(x, w, stride=Fraction(1, 10**18)), ValueError, "more elements than can be addressed"),
         (lambda x, w: conv(x, w[..., :0], stride=Fraction(1, 2)), ValueError, "empty kernel"),
         (lambda x, w: conv(x[0, 0], w[0, 0], stride=Fraction(1, 2)), ValueError, "x has 2 axes"),

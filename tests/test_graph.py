@@ -514,10 +514,7 @@ def test_nodes():
     array = np.ones((2, 2))
     assert isinstance(array + w, Node) and np.array_equal((array + w).value, (w + array).value)
     assert isinstance(np.float32(2) * w, Node) and (w * 2).dtype == np.float32
-    for wrong in (lambda: w * array, lambda: array * w, lambda: w * w, lambda: w - w, lambda: np.exp(w)):
-        with pytest.raises(TypeError):
-            wrong()
-    with pytest.raises(TypeError, match="x has dtype object"):
+    with pytest.raises(TypeError, match=r"^x is a Node: call it through the tape"):
         relu_forward(w)
     assert repr(tape) == "Tape(5 calls recorded)"
     tape.backward(w + w, array)
@@ -576,7 +573,11 @@ def back(tape, node):
 
 
 CASES = [
-    (lambda t, w: t(no_cache_forward, w), TypeError, r"no_cache_forward returned no cache but a ndarray; on a tape it"),
+    (
+        lambda t, w: t(no_cache_forward, w),
+        TypeError,
+        r"no_cache_forward returned no cache but an ndarray; on a tape it",
+    ),
     (lambda t, w: t(lambda x: (x,), w, backward=max), TypeError, r"<lambda> returned no cache but a tuple of 1"),
     (lambda t, w: t(lambda x: ({}, 1), w, backward=max), TypeError, "returned an output that is a dict"),
     (lambda t, w: t(conv, w), TypeError, "conv has no backward beside it; give one, as backward= or as a pair"),
@@ -590,15 +591,15 @@ CASES = [
     (lambda t, w: t.input([1.0], "w"), ValueError, "there is a node 'w' already; names must be unique"),
     (lambda t, w: t.param([1.0], 5), TypeError, "name must be a str or None, got 5"),
     (lambda t, w: t.param([1j]), TypeError, "value has dtype complex128"),
-    (lambda t, w: t.params({"v": "text"}), TypeError, "v has dtype"),
+    (lambda t, w: t.params({"v": "text"}), TypeError, "v is a str: 'text'"),
     (lambda t, w: t.params([1]), TypeError, "values must be a dict of names and arrays, got list"),
     (lambda t, w: t.input(1.0, requires_grad=1), TypeError, "requires_grad must be True or False, got 1"),
     (lambda t, w: t.loss(1, w), TypeError, "function must be a loss, got 1"),
     (lambda t, w: t.loss(relu_forward, w), TypeError, r"relu_forward returned a tuple of 2; a loss must return \(loss"),
     (lambda t, w: t.loss(np.sum, w), TypeError, "sum returned a float64; a loss must return"),
     (lambda t, w: t.add(), ValueError, "add needs at least one node"),
-    (lambda t, w: w + np.ones(3), ValueError, r"nodes\[1\] has shape \(3,\), but nodes\[0\] has \(2, 3\)"),
-    (lambda t, w: w + "text", TypeError, r"nodes\[1\] has dtype"),
+    (lambda t, w: t.add(w, np.ones(3)), ValueError, r"nodes\[1\] has shape \(3,\), but nodes\[0\] has \(2, 3\)"),
+    (lambda t, w: t.add(w, "text"), TypeError, r"nodes\[1\] is a str"),
     (lambda t, w: t.concat(w), TypeError, "nodes must be a list of nodes, got Node"),
     (lambda t, w: t.concat([]), ValueError, "concat needs at least one node"),
     (lambda t, w: t.concat([w, w], axis=2), ValueError, "axis is 2, but the nodes have 2 axes; legal are -2 to 1"),
@@ -610,7 +611,7 @@ CASES = [
     (lambda t, w: t.scale(w, "2"), TypeError, "factor must be a finite number, got '2'"),
     (lambda t, w: t.scale(w, True), TypeError, "factor must be a finite number, got True"),
     (lambda t, w: np.inf * w, ValueError, "factor must be a finite number, got inf"),
-    (lambda t, w: w * w, TypeError, r"factor must be a finite number, got Node\('w'"),
+    (lambda t, w: t.scale(w, w), TypeError, r"factor must be a finite number, got Node\('w'"),
     (lambda t, w: t.backward(w), ValueError, r"is no loss; give dout, the gradient by it, of shape \(2, 3\)"),
     (lambda t, w: t.backward(w, np.ones(3)), ValueError, r"dout has shape \(3,\), but the output .* shape \(2, 3\)"),
     (lambda t, w: t.backward(w.value), TypeError, "node must be a Node, got ndarray"),

@@ -371,4 +371,7 @@ def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
     method, inner = as_cache(cache, "max_pool_forward_fast", length=2)
     if method not in ("reshape", "im2col"):
         raise ValueError(f"cache names the method {method!r}; legal are 'reshape' and 'im2col'")
-    return (max_pool_backward_reshape if method == "reshape" else max_pool_backward_im2col)(dout, inner)
+    try:
+        return (max_pool_backward_reshape if method == "reshape" else max_pool_backward_im2col)(dout, inner)
+    except TypeError as error:
+        raise TypeError(str(error).replace(f"_forward_{method}", "_forward_fast")) from None

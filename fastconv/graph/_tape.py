@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import kind_of
 from fastconv._options import as_bool
 from fastconv.graph import _joins
 from fastconv.graph._back import (
@@ -234,12 +235,12 @@ class Tape(_joins.Joins):
             )
         result = forward(*self._values(name, args, options), **options)
         if not isinstance(result, tuple) or len(result) < 2:
-            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
+            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
             raise TypeError(f"{name} returned no cache but {got}; on a tape it must return (out, cache)")
         for out in result[:-1]:
             if not isinstance(out, (np.ndarray, numbers.Number)):
                 raise TypeError(
-                    f"{name} returned an output that is a {type(out).__name__}; on a tape it must return arrays and, "
+                    f"{name} returned an output that is {kind_of(out)}; on a tape it must return arrays and, "
                     "last, a cache: (out, cache)"
                 )
         nodes = self._record(name, backward, args, result[:-1], result[-1], needs_of(forward, backward, args))
@@ -286,7 +287,7 @@ class Tape(_joins.Joins):
             raise TypeError(f"function must be a loss, got {function!r}")
         result = function(*self._values(name, args, options), **options)
         if not isinstance(result, tuple) or len(result) != 2 or np.ndim(result[0]) != 0:
-            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
+            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
             raise TypeError(f"{name} returned {got}; a loss must return (loss, gradient), the loss a number")
         return self._record(name, _joins.loss_backward, args, result[:1], result[1], {})[0]
 
@@ -441,7 +442,7 @@ class Tape(_joins.Joins):
             if isinstance(arg, Node):
                 arg = self._own(arg, f"argument {i} of {name}").value
             elif isinstance(arg, (list, tuple)) and any(isinstance(part, Node) for part in arg):
-                raise TypeError(f"argument {i} of {name} is a {type(arg).__name__} of nodes; give each by itself")
+                raise TypeError(f"argument {i} of {name} is {kind_of(arg)} of nodes; give each by itself")
             elif id(arg) in self._arrays:
                 self._given_as_arrays.setdefault(self._arrays[id(arg)], f"argument {i} of {name}")
             values.append(arg)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import activation as _ext
+from fastconv._messages import cache_repr
 from fastconv._options import as_cache, as_number
 
 #: Time of a function that takes exponentials against a copy of as many bytes.
@@ -110,6 +111,9 @@ class LeakyReluCache(NamedTuple):
 
     x: np.ndarray
     slope: float
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyReluCache]:

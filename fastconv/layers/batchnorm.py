@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_bool, as_cache, as_number, is_training, merge_options
+from fastconv._messages import cache_repr, channels_last_hint, count, count_axes
+from fastconv._options import as_bool, as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import check_moments, shape_of
@@ -28,18 +29,22 @@ class BatchNormCache(NamedTuple):
     scale: np.ndarray
     train: bool
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def check_rows(x: np.ndarray) -> None:
     """Refuse what is no (N, D)."""
     if x.ndim != 2:
-        raise ValueError(f"x has {x.ndim} axes, shape {x.shape}; it must be (N, D)")
+        raise ValueError(f"x has {count_axes(x.ndim)}, shape {x.shape}; it must be (N, D)")
 
 
 def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
     """The arrays as they are, and the dtype that they are computed in."""
     dtype = _arrays.ready(x, gamma, beta)
     if dtype is None:
-        x, gamma, beta = (_arrays.as_array(name, a) for name, a in (("x", x), ("gamma", gamma), ("beta", beta)))
+        x, gamma = _arrays.as_array("x", x), _arrays.as_array("gamma", gamma)
+        beta = _arrays.as_array("beta", beta, "options are given after beta")
         dtype = _arrays.result_dtype(x, gamma, beta)
     return x, gamma, beta, dtype
 
@@ -59,7 +64,8 @@ def refuse_zero_variance(zero: np.ndarray, what: str) -> None:
 def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
     if array.shape != x.shape[1:2]:
         raise ValueError(
-            f"{name} has shape {array.shape}, but x {x.shape} has {x.shape[1]} channels; it must be ({x.shape[1]},)"
+            f"{name} has shape {array.shape}, but x {x.shape} has {count(x.shape[1], 'channel')}; "
+            f"it must be ({x.shape[1]},)" + channels_last_hint("x", x.shape, array.size)
         )
 
 
@@ -75,10 +81,13 @@ def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray, dtype: np.dt
 
 def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
     if type(bn_param) is not dict and not isinstance(bn_param, MutableMapping):
+        if isinstance(beta, Mapping):
+            scale_and_shift(x, gamma, beta)
         raise TypeError(
             f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
         )
-    settings = merge_options("batchnorm_forward", NORM_PARAM, {}, bn_param, "bn_param")
+    where = "spatial_batchnorm_forward" if spatial else "batchnorm_forward"
+    settings = merge_options(where, NORM_PARAM, {}, bn_param, "bn_param")
     train = is_training(settings["mode"], "bn_param")
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
@@ -128,7 +137,7 @@ def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray,
 
 
 def batchnorm_forward(
-    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any]
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, BatchNormCache]:
     """Batch normalisation of feature vectors: each feature has mean 0 and variance 1 over the batch.
 
@@ -183,6 +192,8 @@ def batchnorm_forward(
     >>> bn_param['running_mean'], bn_param['running_var']
     (array([0.2, 2. ]), array([ 0.1, 10. ]))
     """
+    if unknown:
+        refuse_keywords("batchnorm_forward", "bn_param", unknown, mode="train")
     return _forward(x, gamma, beta, bn_param, spatial=False)
 
 
@@ -221,7 +232,7 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
 
 
 def spatial_batchnorm_forward(
-    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any]
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, BatchNormCache]:
     """Batch normalisation of images: each channel has mean 0 and variance 1 over the batch and all positions.
 
@@ -259,6 +270,8 @@ def spatial_batchnorm_forward(
     array([[[-1.,  1.],
             [ 4.,  6.]]])
     """
+    if unknown:
+        refuse_keywords("spatial_batchnorm_forward", "bn_param", unknown, mode="train")
     return _forward(x, gamma, beta, bn_param, spatial=True)
 
 

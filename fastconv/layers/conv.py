@@ -10,6 +10,7 @@ import numpy as np
 from fastconv import _arrays, _memory, _threads
 from fastconv._ext.recall import Recall
 from fastconv._fractional import FractionalGeometry, resolve_sampled
+from fastconv._messages import cache_repr, count
 from fastconv._options import as_bool, as_cache, merge_options
 from fastconv.algorithms import backward_data, backward_weights, check_name, forward
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, GeometryOptions, PerAxis
@@ -39,6 +40,9 @@ class ConvCache(NamedTuple):
     algorithm: str
     threads: int | None
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def _settle(
     where: str,
@@ -56,10 +60,14 @@ def _settle(
     geometry = resolve_sampled(x_shape, w_shape, settings)
     if b_shape is not None and b_shape != w_shape[:1]:
         raise ValueError(
-            f"b has shape {b_shape}, but w {w_shape} has {w_shape[0]} filters; b must be ({w_shape[0]},) or None"
+            f"b has shape {b_shape}, but w {w_shape} has {count(w_shape[0], 'filter')}; "
+            f"b must be ({w_shape[0]},) or None"
         )
     return geometry, name, threads
 
+
+#: Where options belong that are given in place of a forgotten bias: of the pair, and of `conv`.
+_PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
 
 #: What calls of the usual kind were found to mean: geometry, algorithm's name and threads.
 _known = Recall(np.ndarray, (*_arrays.DTYPES,), 512)
@@ -80,7 +88,11 @@ def _read(
     known = None if items is None else _known.get((x, w, b), items)
     if known is not None:
         return ConvCache(x, w, b, *known), (x, w, b)
-    x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
+    x, w, b = (
+        _arrays.as_array("x", x),
+        _arrays.as_array("w", w),
+        None if b is None else _arrays.as_array("b", b, _PLACES[where == "conv"]),
+    )
     found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
     if items is not None:
         _known.keep((x, w, b), items, found)
@@ -124,7 +136,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         Filters.
     b : array_like, (F,), optional
         Bias.
-    stride, dilation : int or sequence of int, default 1
+    stride, dilation : int, or sequence or array of int, default 1
         One for all spatial axes or one each. A stride may also be a
         ``fractions.Fraction``: a/b stands for ``upsample=b`` with ``stride=a``.
         A Fraction is in lowest terms, so ``Fraction(2, 2)`` is 1, and upsamples
@@ -138,11 +150,13 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         Cells added around the input: an int, one per axis, or one ``(lo, hi)``
         pair per axis. 'same' makes the output ``ceil(in / stride)``, its odd
         cell at the end ('same_lower': at the start); 'full' adds
-        ``dilation * (k - 1)`` on both sides.
+        ``dilation * (k - 1)`` on both sides. Even kernels have an odd cell:
+        what `scipy.signal` calls 'same' is 'same_lower'.
     groups : int, default 1
         Divides C and F; each group of channels meets its own filters.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
-        What the added cells hold.
+        What the added cells hold. 'reflect' does not repeat the edge, as in
+        `np.pad`; `scipy.ndimage` calls that 'mirror'.
     flip : bool, default False
         False is cross-correlation, as in every framework; True is convolution
         in the mathematical sense, the kernel turned by 180 degrees.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
+from fastconv._messages import cache_repr, count
 from fastconv._options import as_bool, as_cache, merge_options
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.algorithms import backward_weights, check_name, forward, transposed
@@ -36,6 +37,9 @@ class ConvTransposeCache(NamedTuple):
     algorithm: str
     threads: int | None
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvTransposeCache:
     """The layer, checked and with its arrays ready to compute with."""
@@ -45,12 +49,15 @@ def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mappin
         _threads.resolve(threads)
     dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
     if dtype is None:
-        x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
+        place = "keywords" if where == "conv_transpose" else "the fourth argument, after b or None"
+        b = None if b is None else _arrays.as_array("b", b, f"options are {place}")
+        x, w = _arrays.as_array("x", x), _arrays.as_array("w", w)
     geometry = resolve_transpose(x.shape, w.shape, **settings)
     if b is not None and b.shape != geometry.out_shape[1:2]:
         filters = geometry.out_shape[1]
         raise ValueError(
-            f"b has shape {b.shape}, but w {w.shape} in {settings['groups']} groups makes {filters} channels; "
+            f"b has shape {b.shape}, but w {w.shape} in {count(settings['groups'], 'group')} makes "
+            f"{count(filters, 'channel')}; "
             f"b must be ({filters},) or None"
         )
     if dtype is None:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_groups, as_number, merge_options
+from fastconv._messages import cache_repr, channels_last_hint, count
+from fastconv._options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import check_moments, shape_of
@@ -24,6 +25,9 @@ class GroupNormCache(NamedTuple):
     mean: np.ndarray
     scale: np.ndarray
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def _forward(
     where: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
@@ -37,8 +41,10 @@ def _forward(
     flat, whole = (C,), (1, C, *(1,) * (x.ndim - 2))
     for name, array in (("gamma", gamma), ("beta", beta)):
         if array.shape != flat and not (spatial and array.shape == whole):
-            legal = f"{whole} or {flat}" if spatial else f"{flat}"
-            raise ValueError(f"{name} has shape {array.shape}, but x {x.shape} has {C} channels; it must be {legal}")
+            legal, last = f"{whole} or {flat}" if spatial else f"{flat}", channels_last_hint("x", x.shape, array.size)
+            raise ValueError(
+                f"{name} has shape {array.shape}, but x {x.shape} has {count(C, 'channel')}; it must be {legal}{last}"
+            )
     x, gamma, beta = (_arrays.prepare(array, dtype) for array in (x, gamma, beta))
     if not x.size:
         none = np.empty((0, groups))
@@ -70,7 +76,7 @@ def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray,
 
 
 def layernorm_forward(
-    x: Any, gamma: Any, beta: Any, ln_param: Mapping[str, Any] | None = None
+    x: Any, gamma: Any, beta: Any, ln_param: Mapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, GroupNormCache]:
     """Layer normalisation: the features of each row have mean 0 and variance 1.
 
@@ -114,6 +120,8 @@ def layernorm_forward(
     array([[-1.,  1.],
            [-1.,  1.]])
     """
+    if unknown:
+        refuse_keywords("layernorm_forward", "ln_param", unknown)
     return _forward("layernorm_forward", x, gamma, beta, 1, ln_param, spatial=False)
 
 
@@ -151,7 +159,7 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
 
 
 def spatial_groupnorm_forward(
-    x: Any, gamma: Any, beta: Any, G: Any, gn_param: Mapping[str, Any] | None = None
+    x: Any, gamma: Any, beta: Any, G: Any, gn_param: Mapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, GroupNormCache]:
     """Group normalisation of images: each of G groups of channels of an image has mean 0 and variance 1.
 
@@ -203,6 +211,8 @@ def spatial_groupnorm_forward(
             [-1.,  1.],
             [ 1., -1.]]])
     """
+    if unknown:
+        refuse_keywords("spatial_groupnorm_forward", "gn_param", unknown)
     return _forward("spatial_groupnorm_forward", x, gamma, beta, G, gn_param, spatial=True)
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
 from fastconv._ext.recall import Recall
-from fastconv._options import as_bool, as_cache, as_shape, merge_options
+from fastconv._messages import cache_repr, kind_of
+from fastconv._options import as_bool, as_cache, as_int, as_shape, merge_options
 from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.layers import _pool_kernels
 from fastconv.layers._caches import checked_dtype, checked_geometry
+
+#: Options by name, or the kernel_size alone.
+PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
 
 _DEFAULTS: dict[str, Any] = {
     "kernel_size": None,
@@ -43,6 +47,9 @@ class MaxPoolCache(NamedTuple):
     dtype: np.dtype
     threads: int | None
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 class AvgPoolCache(NamedTuple):
     """What `avg_pool_backward` needs."""
@@ -51,6 +58,22 @@ class AvgPoolCache(NamedTuple):
     count_include_pad: bool
     dtype: np.dtype
     threads: int | None
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
+
+def _as_param(where: str, pool_param: Any) -> Mapping[str, Any]:
+    """`pool_param` as a dict: an int, or one per axis, is the kernel_size."""
+    if isinstance(pool_param, Mapping):
+        return pool_param
+    whole = hasattr(pool_param, "__index__") and not isinstance(pool_param, (bool, np.bool_))
+    if whole or isinstance(pool_param, (list, tuple, np.ndarray)):
+        return {"kernel_size": pool_param}
+    raise TypeError(
+        f"pool_param must be a dict of options, the kernel_size as an int or one per axis, or None, got "
+        f"{kind_of(pool_param)}; {where}() takes options as keywords, too"
+    )
 
 
 def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
@@ -66,6 +89,8 @@ def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
         raise TypeError(f"{where}() needs both pool_height and pool_width, got {height!r} and {width!r}")
     if rank != 2:
         raise ValueError(f"pool_height and pool_width are for two spatial axes, x has {rank}; use kernel_size")
+    if type(height) is not int or type(width) is not int or height < 1 or width < 1:
+        return as_int("pool_height", height, 1), as_int("pool_width", width, 1)
     return height, width
 
 
@@ -73,6 +98,8 @@ def prepare(
     where: str, x: Any, pool_param: Any, options: dict[str, Any]
 ) -> tuple[np.ndarray, PoolGeometry, Mapping[str, Any]]:
     """x as the kernels read it, the geometry, and all options by name."""
+    if type(pool_param) is int and "kernel_size" not in options:
+        pool_param, options = None, {"kernel_size": pool_param, **options}
     known = _known[where] if pool_param is None else None
     found = known.get((x,), options) if known is not None else None
     if found is None:
@@ -87,6 +114,8 @@ def resolve(
     where: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
     """The geometry, and all options by name."""
+    if pool_param is not None and type(pool_param) is not dict:
+        pool_param = _as_param(where, pool_param)
     settings = merge_options(where, _DEFAULTS_OF.get(where, _DEFAULTS), options, pool_param, "pool_param")
     kernel_size = _kernel_size(where, settings, len(x_shape) - 2)
     _threads.resolve(settings["threads"])
@@ -101,18 +130,17 @@ def resolve(
     return geometry, settings
 
 
-def max_pool_forward(
-    x: Any, pool_param: Mapping[str, Any] | None = None, **options: Any
-) -> tuple[np.ndarray, MaxPoolCache]:
+def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
     """The largest cell of every window.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
-    pool_param : dict, optional
+    pool_param : dict, int or sequence of int, optional
         Options by name, as in CS231n:
-        ``{'pool_height': 2, 'pool_width': 2, 'stride': 2}``.
+        ``{'pool_height': 2, 'pool_width': 2, 'stride': 2}``; or the
+        `kernel_size` alone, as in ``max_pool_forward(x, 2)``.
     **options
         The same options as keywords; one given both ways is refused.
     kernel_size : int or sequence of int
@@ -146,7 +174,7 @@ def max_pool_forward(
     >>> import numpy as np
     >>> from fastconv import max_pool_forward
     >>> x = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]])
-    >>> out, cache = max_pool_forward(x[None, None], kernel_size=2)
+    >>> out, cache = max_pool_forward(x[None, None], 2)
     >>> out[0, 0]
     array([[6., 8.],
            [3., 4.]])
@@ -308,9 +336,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-def avg_pool_forward(
-    x: Any, pool_param: Mapping[str, Any] | None = None, **options: Any
-) -> tuple[np.ndarray, AvgPoolCache]:
+def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, AvgPoolCache]:
     """The mean of every window.
 
     Parameters

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_int, as_number, merge_options
+from fastconv._messages import cache_repr
+from fastconv._options import as_cache, as_int, as_number, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import shape_of
@@ -24,6 +25,9 @@ class LrnCache(NamedTuple):
     alpha: float
     beta: float
     k: float
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
@@ -71,7 +75,7 @@ def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
             )
 
 
-def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCache]:
+def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, LrnCache]:
     """Local response normalisation: each value is divided by what the channels around it have there.
 
     ``x / (k + alpha / size * sum(x**2)) ** beta``, the sum over the `size` channels from
@@ -120,6 +124,8 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     array([[[0.6],
             [1. ]]])
     """
+    if unknown:
+        refuse_keywords("lrn_forward", "lrn_param", unknown, size=5)
     defaults = {"size": None, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
     settings = merge_options("lrn_forward", defaults, {}, lrn_param, "lrn_param", legal="a dict with 'size'")
     if settings["size"] is None:

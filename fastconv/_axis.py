@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
+from fastconv._records import dataclass
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv._axis import Axis, kernel_tables
 from fastconv._options import as_bool, is_plain, per_axis
+from fastconv._records import dataclass
 from fastconv.geometry import PAD_NAMES, check_padded, data_shape, floor_out, resolve_pad, span_text
 
 POOL_PAD_NAMES = PAD_NAMES[:3]

@@ -6,10 +6,10 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from fastconv._options import as_int, is_plain, per_axis
+from fastconv._records import dataclass
 from fastconv.geometry import PAD_NAMES, ConvGeometry, Pad, PerAxis, check_rank, resolve_conv, resolve_pad
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import depthwise as _ext
+from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, line_up
 from fastconv.algorithms.base import Algorithm, Op, multiply_adds, per_channel, touched
 from fastconv.geometry import ConvGeometry

@@ -19,12 +19,11 @@ except ModuleNotFoundError as _error:
         "type `python -m pip install -e .` in the folder that holds setup.py"
     ) from None
 
-from fastconv import gradient_check, graph, layers
+import typing as _typing
+from importlib import import_module as _import_module
+
+from fastconv import layers
 from fastconv._arrays import release_memory
-from fastconv._config import show_config
-from fastconv._explain import explain
-from fastconv._receptive import ReceptiveField, receptive_field
-from fastconv._summary import LayerSummary, Summary, summarize
 from fastconv._threads import get_threads, set_threads, threads
 from fastconv._version import __version__
 from fastconv.algorithms import algorithms
@@ -32,7 +31,32 @@ from fastconv.geometry import ConvGeometry, conv_geometry, conv_output_shape, sa
 from fastconv.layers import *
 from fastconv.layers import __all__ as _layer_names
 from fastconv.lowering import col2im, im2col
-from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
+
+if _typing.TYPE_CHECKING:
+    from fastconv import gradient_check, graph
+    from fastconv._config import show_config
+    from fastconv._explain import explain
+    from fastconv._receptive import ReceptiveField, receptive_field
+    from fastconv._summary import LayerSummary, Summary, summarize
+    from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
+
+#: What most programs do not use, and the modules that it is imported from when it is first asked for: those of SciPy
+#: that a matrix needs take three times as long as all else here.
+_LATER = {
+    "LayerSummary": "_summary",
+    "ReceptiveField": "_receptive",
+    "Summary": "_summary",
+    "convolution_matrix": "toeplitz",
+    "explain": "_explain",
+    "gradient_check": "",
+    "graph": "",
+    "receptive_field": "_receptive",
+    "show_config": "_config",
+    "summarize": "_summary",
+    "toeplitz": "",
+    "toeplitz_matrix": "toeplitz",
+    "toeplitz_operator": "toeplitz",
+}
 
 __all__ = [
     "ConvGeometry",
@@ -61,3 +85,16 @@ __all__ = [
     "toeplitz_operator",
     *_layer_names,
 ]
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _import_module(f"{__name__}.{_LATER[name] or name}")
+    value = getattr(module, name) if _LATER[name] else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

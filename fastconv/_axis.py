@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Protocol, Self
 
 import numpy as np
+
+from fastconv._records import dataclass
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import sys
-from importlib import metadata
 
 import numpy as np
 
@@ -28,6 +26,9 @@ def show_config() -> None:
     >>> fastconv.show_config()
     fastconv ...
     """
+    import platform
+    from importlib import metadata
+
     from fastconv._ext import im2col as compiled
 
     rows = {

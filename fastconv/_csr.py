@@ -15,7 +15,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 from fastconv import _arrays, _isa, _memory, _spans, _threads
 from fastconv._axis import UNIT_AXIS
 from fastconv._ext import toeplitz as _ext
+from fastconv._records import dataclass
 from fastconv.geometry import ConvGeometry
 
 #: A row of weights is cut into parts where there are fewer of them than so many for a thread.

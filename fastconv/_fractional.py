@@ -17,11 +17,11 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from fastconv._axis import Axis, CheckedFields, check_shape
+from fastconv._records import dataclass
 from fastconv.geometry import ConvGeometry, resolve_conv, resolve_upsampled
 
 

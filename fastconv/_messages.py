@@ -5,7 +5,6 @@ Nothing here runs unless a call is refused.
 
 from __future__ import annotations
 
-import difflib
 import os
 import reprlib
 from collections.abc import Iterable, Mapping
@@ -104,6 +103,13 @@ def did_you_mean(name: str | None) -> str:
     return "" if name is None else f"; did you mean {name!r}?"
 
 
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """The one of `known` that `name` is most likely a slip of, or none."""
+    import difflib  # here, because only errors need it
+
+    return difflib.get_close_matches(name, tuple(known), 1)
+
+
 def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
     """The option among `known` that `name`, given with `value`, stands for elsewhere or is a slip of."""
     if not isinstance(name, str):
@@ -116,7 +122,7 @@ def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
         option = "pool_height"
     if option is not None:
         return option if option in known else None
-    near = difflib.get_close_matches(lowered, known, 1)
+    near = _close(lowered, known)
     return near[0] if near else None
 
 
@@ -138,7 +144,7 @@ def border_hint(name: Any, legal: tuple[str, ...]) -> str:
         )
     if border in legal:
         return did_you_mean(border)
-    near = difflib.get_close_matches(name.lower(), legal, 1)
+    near = _close(name.lower(), legal)
     return did_you_mean(near[0] if near else None)
 
 
@@ -148,7 +154,7 @@ def pad_hint(name: str, legal: tuple[str, ...]) -> str:
     meant = lowered if lowered in legal else _PAD_OF.get(lowered)
     if meant is None and border_name(lowered) is not None:
         return f"; {name!r} says what the padding holds: give it as pad_mode, and pad as a number of cells"
-    near = difflib.get_close_matches(lowered, legal, 1)
+    near = _close(lowered, legal)
     return did_you_mean(meant or (near[0] if near else None))
 
 

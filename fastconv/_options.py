@@ -6,12 +6,14 @@ import math
 import operator
 import sys
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
 from fastconv._messages import TupleCache, count, did_you_mean, kind_of, nearest_option, shown
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 #: Types of options that are compared as they are: equal ones of the same type mean the same.
 _PLAIN = frozenset((int, str, bool, type(None)))
@@ -165,9 +167,15 @@ def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
     return tuple(as_int(part, v, minimum) for part, v in _one_each(name, value, rank))
 
 
+def _is_fraction(value: Any) -> TypeGuard[Fraction]:
+    """Whether it is a Fraction. None can be where nobody has imported the module."""
+    fractions = sys.modules.get("fractions")
+    return fractions is not None and isinstance(value, fractions.Fraction)
+
+
 def _as_ratio(name: str, value: Any) -> tuple[int, int]:
     """Numerator and denominator of a stride, which is an int or a Fraction above 0."""
-    if not isinstance(value, Fraction):
+    if not _is_fraction(value):
         return as_int(name, value, 1, also=" or a fractions.Fraction above 0"), 1
     if value <= 0:
         raise ValueError(f"{name} must be above 0, got {value!r}")
@@ -183,7 +191,7 @@ def has_fraction(stride: Any) -> bool:
     values = stride if several else (stride,)
     for i, value in enumerate(values):
         _as_ratio(f"stride[{i}]" if several else "stride", value)
-    return any(isinstance(value, Fraction) for value in values)
+    return any(map(_is_fraction, values))
 
 
 def split_fractions(name: str, value: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

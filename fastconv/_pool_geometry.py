@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from fastconv._axis import Axis, CheckedFields, check_axes, kernel_tables, windows
 from fastconv._messages import count
 from fastconv._options import as_bool, is_plain, per_axis
+from fastconv._records import dataclass
 from fastconv.geometry import PAD_NAMES, check_padded, data_shape, floor_out, resolve_pad, span_text
 
 POOL_PAD_NAMES = PAD_NAMES[:3]

@@ -6,12 +6,12 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from fastconv._axis import CheckedFields, check_shape
 from fastconv._messages import count, count_axes, missing_axes_hint, transposed_channels_hint
 from fastconv._options import as_int, is_plain, per_axis
+from fastconv._records import dataclass
 from fastconv.geometry import PAD_NAMES, ConvGeometry, Pad, PerAxis, check_rank, resolve_conv, resolve_pad
 
 

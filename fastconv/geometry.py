@@ -10,10 +10,9 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -51,9 +50,13 @@ from fastconv._options import (
     per_axis,
     split_sampling,
 )
+from fastconv._records import dataclass
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 PerAxis: TypeAlias = int | Sequence[int]
-Stride: TypeAlias = PerAxis | Fraction | Sequence[int | Fraction]
+Stride: TypeAlias = "PerAxis | Fraction | Sequence[int | Fraction]"
 Pad: TypeAlias = PerAxis | Sequence[tuple[int, int]] | Literal["valid", "same", "same_lower", "full"]
 PadMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 

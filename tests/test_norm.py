@@ -493,9 +493,11 @@ def test_lrn_nan_of_the_input_is_no_error(monkeypatch, isa):
     for k in (0, 1):
         out, _ = layers.lrn_forward(x, {"size": 3, "k": k})
         assert np.isnan(out).tolist() == [[[False, False], [False, False], [True, False], [True, False]]]
-    # No window is looked at where k is positive and alpha is not negative.
+    # No window is looked at where the constants are usual ones.
     monkeypatch.setattr("fastconv.layers.response._check_powers", None)
-    layers.lrn_forward(LRN_SAMPLE, {"size": 3, "k": 1e-8, "alpha": 0})
+    layers.lrn_forward(LRN_SAMPLE, {"size": 3, "k": 1e-4, "alpha": 0, "beta": 8})
+    with pytest.raises(TypeError, match="NoneType"):
+        layers.lrn_forward(LRN_SAMPLE, {"size": 3, "k": 1e-5})
 
 
 def test_lrn_defaults_and_large_neighbours(isa):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from fastconv._records import dataclass
 from fastconv.geometry import Axis, ConvGeometry
 
 _ALL: Any = slice(None)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from fastconv._records import dataclass
 from fastconv.algorithms.base import Op
 from fastconv.geometry import ConvGeometry
 

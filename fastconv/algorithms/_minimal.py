@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from fastconv._records import dataclass
 from fastconv.algorithms._blocks import even, pieces
 from fastconv.algorithms.base import Op
 from fastconv.geometry import ConvGeometry

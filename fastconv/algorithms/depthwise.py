@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import depthwise as _ext
 from fastconv._ext.implicit import all_finite
+from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, line_up
 from fastconv.algorithms._taps import data_by_taps
 from fastconv.algorithms.base import Algorithm, Op, multiply_adds, per_channel, touched

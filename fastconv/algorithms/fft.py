@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import fft as _fft
 
+from fastconv._records import dataclass
+from fastconv.algorithms import _scipy_fft as _fft
 from fastconv.algorithms._gemm import complex_product
 from fastconv.algorithms.base import Algorithm, Op
 from fastconv.geometry import ConvGeometry

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import sparse as _ext
+from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Problem, even, kernel_weights, pieces, problems
 from fastconv.algorithms._taps import data_by_taps
 from fastconv.algorithms.base import Algorithm, Op, seconds, touched

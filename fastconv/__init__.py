@@ -22,6 +22,8 @@ from fastconv._config import show_config
 from fastconv._explain import explain
 from fastconv._receptive import ReceptiveField, receptive_field
 from fastconv._summary import LayerSummary, Summary, summarize
+from fastconv._threadpoolctl import register_if_loaded as _register_if_loaded
+from fastconv._threadpoolctl import register_threadpoolctl
 from fastconv._threads import get_threads, set_threads, threads
 from fastconv._version import __version__
 from fastconv.algorithms import algorithms
@@ -48,6 +50,7 @@ __all__ = [
     "im2col",
     "layers",
     "receptive_field",
+    "register_threadpoolctl",
     "same_pad",
     "set_threads",
     "show_config",
@@ -57,3 +60,5 @@ __all__ = [
     "toeplitz_operator",
     *_layer_names,
 ]
+
+_register_if_loaded()

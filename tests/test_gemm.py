@@ -12,6 +12,7 @@ import pytest
 import threadpoolctl
 from cases import BY_NAME, CASES
 from conftest import forget_geometries
+from test_workspace import LAYERS, SLACK, asked_for
 
 import fastconv
 from fastconv import _blas, conv, conv_backward, conv_forward, conv_geometry, layers
@@ -19,7 +20,6 @@ from fastconv.algorithms import REGISTRY, choose
 from fastconv.algorithms._gemm import complex_product, gemm, matmul
 from fastconv.algorithms.base import OPS
 from fastconv.compat import cs231n
-from test_workspace import LAYERS, SLACK, asked_for
 
 algorithms = sys.modules["fastconv.algorithms"]
 GEMM = sys.modules["fastconv.algorithms._gemm"]

@@ -111,7 +111,9 @@ def test_workers_of_joblib():
         print("as told")
     """
     pytest.importorskip("joblib")
-    result = python("import os; os.environ.pop('OMP_NUM_THREADS', None)\n" + textwrap.dedent(code), FASTCONV_NUM_THREADS="")
+    result = python(
+        "import os; os.environ.pop('OMP_NUM_THREADS', None)\n" + textwrap.dedent(code), FASTCONV_NUM_THREADS=""
+    )
     assert result.stdout.strip() == "as told", result.stderr
 
 

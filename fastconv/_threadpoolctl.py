@@ -56,7 +56,7 @@ def _register(module: Any) -> bool:
     if not hasattr(module, "register") or not hasattr(module, "LibController"):
         return False
 
-    class FastconvController(module.LibController):  # type: ignore[misc]
+    class FastconvController(module.LibController):
         """Found by the library that holds the helper threads."""
 
         user_api = internal_api = "fastconv"

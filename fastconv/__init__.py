@@ -24,6 +24,8 @@ from importlib import import_module as _import_module
 
 from fastconv import layers
 from fastconv._arrays import release_memory
+from fastconv._threadpoolctl import register_if_loaded as _register_if_loaded
+from fastconv._threadpoolctl import register_threadpoolctl
 from fastconv._threads import get_threads, set_threads, threads
 from fastconv._version import __version__
 from fastconv.algorithms import algorithms
@@ -75,6 +77,7 @@ __all__ = [
     "im2col",
     "layers",
     "receptive_field",
+    "register_threadpoolctl",
     "release_memory",
     "same_pad",
     "set_threads",
@@ -98,3 +101,6 @@ def __getattr__(name: str) -> _typing.Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
+
+
+_register_if_loaded()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 from collections.abc import Callable, Iterator
 
 #: Names under which libraries tell it. OpenBLAS's have affixes: SciPy's builds begin with one, and those with 64-bit
@@ -20,8 +21,7 @@ def _unknown() -> int:
 def _counters() -> Iterator[Callable[[], int]]:
     """Functions that count, of the library by which NumPy multiplies."""
     try:
-        from numpy._core import _multiarray_umath as umath
-
+        umath = importlib.import_module("numpy._core._multiarray_umath")
         # The handle of a library that is loaded finds what it was linked with, and so no other BLAS of the process.
         library = ctypes.CDLL(umath.__file__)
     except (ImportError, OSError, TypeError, AttributeError):

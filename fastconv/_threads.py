@@ -56,19 +56,29 @@ def resolve(threads: Any) -> int:
     return min(cpus + 1 + n, MAX_THREADS)
 
 
+def _default_count() -> int:
+    """The CPUs, or fewer where a pool of processes limits its workers: loky of joblib, Dask, Ray and torchrun do so."""
+    try:
+        # Counts for nested levels follow a comma. OpenMP reports what is no count.
+        limit = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
+    except ValueError:
+        limit = 0
+    return min(limit, cpu_count()) if limit > 0 else cpu_count()
+
+
 def _from_environment() -> int:
-    text = os.environ.get("FASTCONV_NUM_THREADS", "").strip()
+    text, default = os.environ.get("FASTCONV_NUM_THREADS", "").strip(), _default_count()
     if text:
         try:
             return resolve(int(text))
         except ValueError:
             warnings.warn(
                 f"FASTCONV_NUM_THREADS is {text!r}, which is not a thread count (a positive int, or a negative "
-                f"one to count back from all CPUs); using {cpu_count()}",
+                f"one to count back from all CPUs); using {default}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return cpu_count()
+    return default
 
 
 def get_threads() -> int:
@@ -78,7 +88,8 @@ def get_threads() -> int:
     -------
     int
         Set by `threads` (innermost first), else `set_threads`, else the
-        environment variable ``FASTCONV_NUM_THREADS``, else the CPU count.
+        environment variable ``FASTCONV_NUM_THREADS``, else the CPU count, or
+        ``OMP_NUM_THREADS`` where that is less: pools of workers set it.
 
     Examples
     --------
@@ -91,6 +102,11 @@ def get_threads() -> int:
     return _default if override is None else override
 
 
+def default() -> int:
+    """What `get_threads` returns outside of `threads` blocks."""
+    return _default
+
+
 def set_threads(n: int | None) -> None:
     """Set the default number of threads for the whole process.
 
@@ -98,8 +114,8 @@ def set_threads(n: int | None) -> None:
     ----------
     n : int or None
         A positive int, of which those above 64 count as 64; a negative one counts
-        back from all CPUs (-1 is all of them); None restores
-        ``FASTCONV_NUM_THREADS`` or the CPU count.
+        back from all CPUs (-1 is all of them); None restores the default of the
+        environment: see `get_threads`.
 
     Raises
     ------
@@ -110,7 +126,8 @@ def set_threads(n: int | None) -> None:
 
     Notes
     -----
-    Matrix products run in NumPy's BLAS, which has threads of its own.
+    Matrix products run in these threads, too, and by NumPy's BLAS, which has
+    threads of its own, only where that is known to use no more.
 
     CPUs are those that this process may run on, and no more than the quota of
     its control groups (as containers have) amounts to, rounded up.

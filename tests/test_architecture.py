@@ -28,7 +28,7 @@ FLOORS = [
     {"_padding", "_spans", "_pool_geometry", "_transpose_geometry", "_fractional"},
     {"lowering", "_csr"},
     {"algorithms"},
-    {"_config", "_explain", "layers", "toeplitz"},
+    {"_config", "_explain", "_threadpoolctl", "layers", "toeplitz"},
     {"_layer_kinds"},
     {"_summary", "compat", "demo"},
     {"__init__"},

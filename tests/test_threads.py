@@ -6,13 +6,14 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import fastconv
-from fastconv import _threads
+from fastconv import _threadpoolctl, _threads
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,90 @@ def test_environment():
         result = python(code, FASTCONV_NUM_THREADS=bad)
         assert result.returncode == 0 and result.stdout.strip() == str(_threads.cpu_count())
         assert f"RuntimeWarning: FASTCONV_NUM_THREADS is '{bad}'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted"),
+    [("1", 1), ("1,4", 1), (" 1 ", 1), ("1000000", None), ("0", None), ("-1", None), ("many", None), ("", None)],
+)
+def test_limit_of_workers(limit, wanted, monkeypatch, recwarn):
+    """As pools set it for their processes: no more than the CPUs, and what is no count is not ours to report."""
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    monkeypatch.delenv("FASTCONV_NUM_THREADS", raising=False)
+    fastconv.set_threads(None)
+    assert fastconv.get_threads() == (wanted or _threads.cpu_count())
+    monkeypatch.setenv("FASTCONV_NUM_THREADS", "5")
+    fastconv.set_threads(None)
+    assert fastconv.get_threads() == 5 and not recwarn
+
+
+def test_limit_of_workers_where_our_own_is_malformed(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("FASTCONV_NUM_THREADS", "many")
+    with pytest.warns(RuntimeWarning, match="FASTCONV_NUM_THREADS is 'many'.*; using 1$"):
+        fastconv.set_threads(None)
+    assert fastconv.get_threads() == 1
+
+
+def test_workers_of_joblib():
+    """loky sets what `inner_max_num_threads` says, or the CPUs over the number of workers, before they import anything."""
+    code = """
+        import joblib
+
+        def count():
+            import fastconv
+            return fastconv.get_threads()
+
+        for limit, wanted in ((1, 1), (None, max(1, joblib.cpu_count() // 2))):
+            with joblib.parallel_config("loky", inner_max_num_threads=limit):
+                counts = joblib.Parallel(n_jobs=2)(joblib.delayed(count)() for _ in range(2))
+            assert counts == [wanted] * 2, (limit, counts)
+        print("as told")
+    """
+    pytest.importorskip("joblib")
+    result = python(
+        "import os; os.environ.pop('OMP_NUM_THREADS', None)\n" + textwrap.dedent(code), FASTCONV_NUM_THREADS=""
+    )
+    assert result.stdout.strip() == "as told", result.stderr
+
+
+@pytest.mark.parametrize("first", ["threadpoolctl", "fastconv"])
+def test_threadpoolctl(first):
+    """Where it is imported first it needs no more; a limit ends with its block, and one of ours goes before it."""
+    code = f"""
+        import {first}
+        import fastconv, threadpoolctl
+        from threadpoolctl import threadpool_info, threadpool_limits
+
+        for _ in range(1 if {first!r} == "threadpoolctl" else 2):
+            if {first!r} == "fastconv":
+                assert not [library for library in threadpool_info() if library["user_api"] == "fastconv"] or _
+                fastconv.register_threadpoolctl()
+        (library,) = [library for library in threadpool_info() if library["user_api"] == "fastconv"]
+        assert library["version"] == fastconv.__version__ and library["num_threads"] == fastconv.get_threads() == 5
+        for options in ({{}}, {{"user_api": "fastconv"}}):
+            with threadpool_limits(1, **options):
+                assert fastconv.get_threads() == 1
+                with fastconv.threads(3):
+                    assert fastconv.get_threads() == 3
+            assert fastconv.get_threads() == 5
+        with threadpool_limits(1, user_api="blas"):
+            assert fastconv.get_threads() == 5
+        print("as told")
+    """
+    result = python(code, FASTCONV_NUM_THREADS="5")
+    assert result.stdout.strip() == "as told", result.stderr
+
+
+def test_threadpoolctl_that_takes_no_others(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", types.SimpleNamespace(__version__="3.1.0"))
+    with pytest.raises(ImportError, match=r"^threadpoolctl 3\.1\.0 cannot limit fastconv: 3\.2 is the first"):
+        fastconv.register_threadpoolctl()
+    _threadpoolctl.register_if_loaded()
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with pytest.raises(ImportError):
+        fastconv.register_threadpoolctl()
+    assert python("import fastconv, sys; assert 'threadpoolctl' not in sys.modules").returncode == 0
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, 100])
@@ -185,7 +270,7 @@ def test_eight_callers_of_every_algorithm(algorithm, rng, monkeypatch):
 def test_every_algorithm_after_a_fork(algorithm):
     code = f"""
         import os, sys, numpy as np, fastconv
-        from fastconv import _threads
+        from fastconv import _threadpoolctl, _threads
         _threads.SERIAL_BYTES = 0
         groups = 8 if {algorithm!r} == "depthwise" else 1
         x, w = np.ones((4, 8, 20, 20), np.float32), np.ones((8, 8 // groups, 3, 3), np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _blas, _isa
+from fastconv import _arrays, _blas, _isa, _threads
 from fastconv.algorithms.base import Op
 from fastconv.algorithms.implicit import Implicit
 from fastconv.geometry import ConvGeometry, conv_geometry
@@ -24,6 +24,13 @@ _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
 _COMPLEX_BYTES = 1 << 20
 
 _IMPLICIT = Implicit()
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b in fastconv's threads, as many as calls use by default: see `gemm`."""
+    out = _arrays.fresh((*a.shape[:-1], b.shape[-1]), a.dtype, "the product")
+    gemm(a, b, out, _threads.get_threads())
+    return out
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:

@@ -27,11 +27,12 @@ def data_by_taps(
     b: np.ndarray | None,
     geometry: ConvGeometry,
     dx: np.ndarray,
-    backward_data: Callable[[np.ndarray, np.ndarray, ConvGeometry, np.ndarray], None],
+    threads: int,
+    backward_data: Callable[..., Any],
 ) -> None:
     """dx = b + the sum over taps of w[:, :, tap].T @ dout, each added to the cells that its outputs met.
 
-    `backward_data` multiplies: it is called for layers of one tap, which reach no padding.
+    `backward_data`, an algorithm's method, multiplies: it is called for layers of one tap, which reach no padding.
     """
     (count, channels), positions = geometry.x_shape[:2], geometry.positions
     images = max(1, min(count, _PRODUCT_BYTES // (channels * positions * dx.itemsize)))
@@ -42,13 +43,14 @@ def data_by_taps(
         if any(outputs.stop <= outputs.start for outputs, _ in met):
             continue
         outputs, cells = (tuple(slices) for slices in zip(*met, strict=True))
-        weights = np.ascontiguousarray(w[(..., *tap)])[..., np.newaxis]
+        at: Any = (..., *tap)
+        weights = np.ascontiguousarray(w[at])[..., np.newaxis]
         for begin in range(0, count, images):
             chunk: Any = slice(begin, min(begin + images, count))
             part = product[: chunk.stop - chunk.start]
             layer = conv_geometry(part.shape, weights.shape, groups=geometry.groups)
             # [C/G x F/G] @ [F/G x L], one product per image and group
-            backward_data(dout[chunk].reshape(len(part), -1, positions), weights, layer, part)
+            backward_data(dout[chunk].reshape(len(part), -1, positions), weights, layer, part, threads)
             part = part.reshape(*part.shape[:2], *geometry.out_shape[2:])
             with np.errstate(invalid="ignore", over="ignore"):
                 dx[(chunk, slice(None), *cells)] += part[(..., *outputs)]

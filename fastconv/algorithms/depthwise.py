@@ -127,7 +127,7 @@ class Depthwise(Algorithm):
         _run(plan, geometry, threads, x, w, out if b is None else b, out, b is not None)
         # Zeros are read beyond the edges of dout, and infinity or NaN times zero is NaN.
         if not (geometry.pointwise or all_finite(w)):
-            data_by_taps(x, w, b, geometry, out, lambda *layer: self.backward_data(*layer, threads))
+            data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int

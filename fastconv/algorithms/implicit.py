@@ -164,7 +164,7 @@ class Implicit(Algorithm):
     ) -> None:
         """`transposed` again, without products of padding, if some weight is infinite or NaN."""
         if not np.isfinite(w).all():
-            data_by_taps(x, w, b, geometry, out, lambda *layer: self.backward_data(*layer, threads))
+            data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
@@ -173,7 +173,7 @@ class Implicit(Algorithm):
         (plan,) = _plans("backward_weights", geometry, dw.dtype, threads)
         _contract(plan, threads, x, dout, dw)
 
-    def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., None]:
+    def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., Any]:
         """With the plan of the op, where that is one and is kept."""
         plans = _plans(op, geometry, dtype, threads)
         if len(plans) > 1 or _length(plans) > _LONG_K or (op == "backward_data" and _leaves_cells(plans, geometry)):

@@ -161,7 +161,7 @@ class Sparse(Algorithm):
         # first result of its channel in each stride phase.
         first: Any = (0, slice(None), *(slice(axis.row()[2]) for axis in geometry.axes))
         if not geometry.pointwise and not np.isfinite(dx[first]).all() and not np.isfinite(w).all():
-            data_by_taps(dout, w, None, geometry, dx, lambda *layer: self.backward_data(*layer, threads))
+            data_by_taps(dout, w, None, geometry, dx, threads, self.backward_data)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int

@@ -10,6 +10,7 @@ import numpy as np
 from fastconv import _arrays
 from fastconv._messages import channels_last_hint, count
 from fastconv._options import as_cache, as_int, merge_options
+from fastconv.algorithms._gemm import matmul
 from fastconv.compat._cs231n_columns import (
     col2im_6d_cython,
     col2im_indices,
@@ -126,7 +127,7 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
 
 def _product(w: np.ndarray, cols: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The layer as one product over all images, [F x K] @ [K x columns]."""
-    out = w.reshape(w.shape[0], -1) @ cols
+    out = matmul(w.reshape(w.shape[0], -1), cols)
     out += b[:, None]
     return out
 
@@ -138,8 +139,10 @@ def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray
         raise ValueError(
             f"x_cols in cache has shape {x_cols.shape}, but w {w.shape} and dout need {(w[0].size, dout.shape[1])}"
         )
-    # [F x columns] @ [columns x K], [K x F] @ [F x columns]
-    return w.reshape(len(w), -1).T @ dout, (dout @ x_cols.T).reshape(w.shape), dout.sum(axis=1)
+    x_cols = _arrays.prepare(x_cols, w.dtype)
+    # [K x F] @ [F x columns], [F x columns] @ [columns x K]
+    dcols, dw = matmul(w.reshape(len(w), -1).T, dout), matmul(dout, x_cols.T)
+    return dcols, dw.reshape(w.shape), dout.sum(axis=1)
 
 
 def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:

@@ -11,6 +11,7 @@ import numpy as np
 from fastconv import _arrays
 from fastconv._messages import TupleCache, count
 from fastconv._options import as_cache, as_shape
+from fastconv.algorithms._gemm import matmul
 
 
 def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
@@ -66,7 +67,7 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
         x, w = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype)
         b = None if b is None else _arrays.prepare(b, dtype)
     # [N x D] @ [D x M]
-    out = x.reshape(x.shape[0], w.shape[0]) @ w
+    out = matmul(x.reshape(x.shape[0], w.shape[0]), w)
     if b is not None:
         out += b
     return out, TupleCache((x, w, b))
@@ -111,9 +112,10 @@ def affine_backward(
     _check(x, w, b)
     dtype = _arrays.result_dtype(x, w, b)
     dout = _arrays.cast_gradient("dout", dout, (x.shape[0], w.shape[1]), dtype)
+    x, w = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype)
     # [N x M] @ [M x D], [D x N] @ [N x M]
-    dx = (dout @ w.T).reshape(x.shape)
-    dw = x.reshape(x.shape[0], w.shape[0]).T @ dout
+    dx = matmul(dout, w.T).reshape(x.shape)
+    dw = matmul(x.reshape(x.shape[0], w.shape[0]).T, dout)
     return dx, dw, None if b is None else dout.sum(axis=0)
 
 

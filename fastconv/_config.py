@@ -8,7 +8,7 @@ import numpy as np
 
 from fastconv import _isa, _threads
 from fastconv._version import __version__
-from fastconv.algorithms import algorithms
+from fastconv.algorithms import DEFAULT_ALGORITHM, algorithms
 
 
 def _blas() -> str:
@@ -42,7 +42,7 @@ def show_config() -> None:
         f"in use {_isa.NAMES[_isa.current]}",
         "BLAS behind NumPy": _blas(),
         "threads": f"{_threads.get_threads()} of {_threads.cpu_count()} CPUs",
-        "algorithms": ", ".join(algorithms()),
+        "algorithms": f"{', '.join(algorithms())}; {DEFAULT_ALGORITHM!r} where a call does not say",
     }
     width = max(map(len, rows))
     for name, value in rows.items():

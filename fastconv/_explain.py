@@ -10,11 +10,11 @@ import numpy as np
 from fastconv import _arrays, _blas, _isa, _threads
 from fastconv._fractional import resolve_sampled
 from fastconv._options import as_number, merge_options
-from fastconv.algorithms import REGISTRY, check_name, choose
+from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
 
-_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": "auto", "threads": None}
+_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
 
 
 def explain(
@@ -102,7 +102,13 @@ def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threa
             lines.append(f"{arrow} {algorithm:<12}{'-':>8}{'-':>15}  {reason}")
         else:
             lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}")
-    how = "chosen by cost, in bounded workspace" if name == "auto" else "as asked for"
+    how = {
+        "auto": "chosen by cost, in bounded workspace",
+        "exact": "the cheapest that sums all products, in bounded workspace",
+    }.get(name, "as asked for")
+    if name == "auto" and not chosen.sums_products:
+        exact = choose(op, geometry, found, threads, "exact")
+        how += f"; what is not finite is computed again by {exact.name}"
     return "\n".join(
         [
             str(geometry),

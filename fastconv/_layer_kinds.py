@@ -18,7 +18,7 @@ from fastconv._fractional import resolve_sampled
 from fastconv._options import as_bool, as_groups, as_int, merge_options, per_axis
 from fastconv._receptive import ReceptiveField
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, resolve_transpose
-from fastconv.algorithms import check_name
+from fastconv.algorithms import DEFAULT_ALGORITHM, check_name
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry
 from fastconv.layers import pooling
 
@@ -54,7 +54,7 @@ def _spatial(shape: tuple[int, ...]) -> int:
 
 def _settings(where: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Options that make the geometry; those that a call has besides are checked."""
-    settings = merge_options(where, {**defaults, "algorithm": "auto", "threads": None}, options)
+    settings = merge_options(where, {**defaults, "algorithm": DEFAULT_ALGORITHM, "threads": None}, options)
     check_name(settings.pop("algorithm"))
     _threads.resolve(settings.pop("threads"))
     return settings

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator
 from fastconv import _arrays, _csr, _threads
 from fastconv._messages import channels_hint, count, count_axes, sparse_operand
 from fastconv._options import as_int, as_shape, merge_options
-from fastconv.algorithms import backward_data, check_name, choose, forward
+from fastconv.algorithms import DEFAULT_ALGORITHM, backward_data, check_name, choose, forward
 from fastconv.algorithms.base import Op
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
 
@@ -309,7 +309,7 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
     >>> bool(np.allclose(lsqr(blur, blur @ x, atol=1e-12, btol=1e-12)[0], x))
     True
     """
-    defaults = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}
+    defaults = {**GEOMETRY_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
     settings = merge_options("toeplitz_operator", defaults, options)
     algorithm, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:

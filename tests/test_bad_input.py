@@ -132,9 +132,9 @@ CASES = [
     (
         lambda: conv(X, W, algorithm="magic"),
         ValueError,
-        "algorithm is 'magic'; legal are 'auto', 'reference', 'im2col'",
+        "algorithm is 'magic'; legal are 'auto', 'exact', 'reference', 'im2col'",
     ),
-    (lambda: conv(X, W, algorithm=None), TypeError, "algorithm must be 'auto' or a name"),
+    (lambda: conv(X, W, algorithm=None), TypeError, "algorithm must be 'auto', 'exact' or a name"),
     (lambda: conv(X, W, threads=0), ValueError, "threads is 0; legal are None, a positive int"),
     (lambda: conv(X, W, threads=1.0), TypeError, "threads must be None or an int, got 1.0"),
     (lambda: conv(X, W, threads=-10_000), ValueError, "threads is -10000, which counts back past"),

@@ -119,7 +119,8 @@ class Fft(Algorithm):
 
     The error is relative to the largest of ``|x| * |w|`` over the tile, not to each output: about
     ``eps * log2(length)``. At the output's scale it stays below 2e-5 in float32 and 1e-13 in float64 on random
-    data. A NaN or inf makes every output of its tile and image NaN or inf, never another image's.
+    data. A NaN or inf makes every output of its tile and image NaN or inf, never another image's; so do numbers
+    whose sum over a tile overflows. 'auto' does such images again by an algorithm that sums products.
 
     References
     ----------

@@ -77,9 +77,24 @@ class Winograd(Algorithm):
     - backward_weights: dg = A^T [D @ V] A, D = G dy G^T               P times [F x T] @ [T x C]
 
     F(4x4, 3x3) has 36 products where the definition has 144, F(4x4, 5x5) 64 in the place of 400. Along an axis the
-    points are 0, infinity and +-1; or +-3/4, +-3/2; or +-1/2, +-1, +-2. Against float64, errors in float32 stay below
-    5e-5 of the largest output for up to 512 channels (1e-6 is typical with six points, 6e-6 with eight), in float64
-    below 1e-13. Eight are taken only where they are faster by a tenth.
+    points are 0, infinity and +-1; or +-3/4, +-3/2; or +-1/2, +-1, +-2. Eight are taken only where they are faster by
+    a tenth.
+
+    Errors are relative to what goes into the transforms, not to what comes out. With eps of the dtype (1.2e-7 or
+    2.2e-16), M the largest |x| that a tile reads, over all channels and up to P - 1 cells beyond the output's own
+    window, and S the sum of a filter's |w|, the error of an output is at most
+
+        A * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two, for 4, 6 or 8 points.
+
+    Single products come near it; of sums over 64 channels and more the error is below 8, 8 or 32 * eps * M * S. So it
+    is for the gradients: for dx M is the largest |dout| and S sums |w| over filters and taps, for dw M is the largest
+    |x| and S sums the |dout| of a filter over all positions. Where an output is small beside M * S, as with taps that
+    sum to zero on an image far from zero, that is much of it: 'exact' is for those. M, |w| and their product
+    have to be normal numbers, above 1.2e-38 in float32: below, digits are lost as in every sum.
+
+    Numbers whose sums of products are finite may overflow here, and an inf or NaN spreads over the
+    outputs of the tiles that read it; none is hidden. 'auto' does the images again in which that happened, by an
+    algorithm that sums products; by name it is left as it is.
 
     References
     ----------

@@ -12,7 +12,7 @@ from fastconv._ext.recall import Recall
 from fastconv._fractional import FractionalGeometry, resolve_sampled
 from fastconv._messages import cache_repr, count
 from fastconv._options import as_bool, as_cache, merge_options
-from fastconv.algorithms import backward_data, backward_weights, check_name, forward
+from fastconv.algorithms import DEFAULT_ALGORITHM, backward_data, backward_weights, check_name, forward
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, GeometryOptions, PerAxis
 from fastconv.layers import _fractional
 from fastconv.layers._caches import checked_geometry
@@ -27,7 +27,7 @@ class ConvOptions(GeometryOptions, total=False):
     threads: int | None
 
 
-_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": "auto", "threads": None}
+_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
 
 
 class ConvCache(NamedTuple):
@@ -163,7 +163,12 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     strict : bool, default False
         Refuse a stride that leaves a remainder instead of flooring.
     algorithm : str, default 'auto'
-        'auto' or a name from `algorithms`.
+        'auto', the cheapest; 'exact', the cheapest that sums every product, for
+        data with fill values (-9999, 1e20) or results to compare digit by digit;
+        or a name from `algorithms`. ``FASTCONV_ALGORITHM`` sets the default.
+        Under both, what is finite as a sum of products is finite, and inf and NaN
+        stand where the sum has them; but under 'auto' zero weights of a `w` with
+        many of them may take no part.
     threads : int, optional
         None is the default of `set_threads`; negative counts back from all CPUs.
     out : ndarray, optional

@@ -11,7 +11,7 @@ from fastconv import _arrays, _memory, _threads
 from fastconv._messages import cache_repr, count
 from fastconv._options import as_bool, as_cache, merge_options
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
-from fastconv.algorithms import backward_weights, check_name, forward, transposed
+from fastconv.algorithms import DEFAULT_ALGORITHM, backward_weights, check_name, forward, transposed
 from fastconv.algorithms.base import per_channel
 from fastconv.layers._caches import checked_geometry
 from fastconv.layers._planes import channel_sums
@@ -24,7 +24,7 @@ class ConvTransposeOptions(TransposeOptions, total=False):
     threads: int | None
 
 
-_DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": "auto", "threads": None}
+_DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
 
 
 class ConvTransposeCache(NamedTuple):
@@ -112,7 +112,8 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
     groups : int, default 1
         Divides C; each group of channels has its own filters.
     algorithm : str, default 'auto'
-        'auto' or a name from `algorithms`, which has to serve 'backward_data'.
+        'auto', 'exact' or a name from `algorithms`, which has to serve
+        'backward_data': see `conv`.
     threads : int, optional
 
     Returns

@@ -291,7 +291,8 @@ def conv_backward(
     pruned : bool, default False
         True keeps zero weights zero: `dw` is computed where `w` is not zero,
         and is zero elsewhere, so that no step of training brings back what
-        was pruned. Where most are zero that takes less time, too.
+        was pruned. It takes about the time of all of `dw`, and less where
+        nearly all weights are zero.
 
     Returns
     -------

@@ -1,0 +1,46 @@
+"""What an sdist and a wheel have to be: check_dist.py TREE DIST SECOND, where SECOND has the sdist made once more."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+tree, dist, second = (Path(argument) for argument in sys.argv[1:])
+(sdist,), (wheel,) = dist.glob("fastconv-*.tar.gz"), dist.glob("fastconv-*-cp311-abi3-*.whl")
+assert sdist.read_bytes() == (second / sdist.name).read_bytes(), "two sdists of one tree differ"
+
+with tarfile.open(sdist) as archive:
+    members = archive.getmembers()
+    files = {member.name.partition("/")[2] for member in members if member.isfile()}
+    assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in members} == {
+        (0, 0, "", "", int(os.environ["SOURCE_DATE_EPOCH"]))
+    }
+assert not [name for name in files if name.endswith((".c", ".so", ".pyc")) and not name.startswith("tests/c/")]
+for page in [name for name in files if name.endswith(".md")]:
+    # The text that is shown is that of the tree: every page and picture it points to has to come along.
+    for link in re.findall(r"\]\(([^)#\s]+)", (tree / page).read_text(encoding="utf-8")):
+        target = os.path.normpath(Path(page).parent / link)
+        assert "://" in link or target in files, f"{page} points to {link}, which is not in the sdist"
+for name in re.findall(r"`([\w./]+/[\w.]+\.(?:json|py|md|png))`", (tree / "README.md").read_text(encoding="utf-8")):
+    assert name in files or not (tree / name).exists(), f"README.md names {name}, which is not in the sdist"
+
+modules = [path.stem for path in (tree / "fastconv" / "_ext").glob("*.pyx")]
+with zipfile.ZipFile(wheel) as archive:
+    names = archive.namelist()
+    assert not [name for name in names if name.endswith((".pyx", ".pxd", ".c", ".h"))], "the wheel holds sources"
+    for module in modules:
+        assert f"fastconv/_ext/{module}.abi3.so" in names, f"the wheel has no {module}"
+    for path in (tree / "fastconv").rglob("*.py"):
+        assert path.relative_to(tree).as_posix() in names, f"the wheel has no {path}"
+    with tempfile.TemporaryDirectory() as folder:
+        for module in modules:
+            library = archive.extract(f"fastconv/_ext/{module}.abi3.so", folder)
+            shown = subprocess.run(["readelf", "-Wdl", library], capture_output=True, text=True, check=True).stdout
+            assert "GNU_RELRO" in shown and re.search(r"\bBIND_NOW\b|\bNOW\b", shown), f"{module} has no full RELRO"
+            sections = subprocess.run(["readelf", "-WS", library], capture_output=True, text=True, check=True).stdout
+            assert " .symtab " not in sections and ".debug_" not in sections, f"{module} is not stripped"
+print(f"{sdist.name}: {len(files)} files, twice the same bytes; {wheel.name}: {len(modules)} modules")

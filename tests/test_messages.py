@@ -145,6 +145,7 @@ INSTEAD = [
         lambda: conv(Path("x.png"), W),
         "^x is a PosixPath: .*x.png.*; it must be an array" if os.name == "posix" else "x is a",
     ),
+    (lambda: conv("x" * 10**6, W), r"^x is a str: 'x{199}\.\.\.; it must be an array"),
     (lambda: conv(np.ones, W), "^x is a.*, which can be called; it must be an array$"),
     (lambda: conv(PAIR, W), "^x is a tuple of an ndarray and a ConvCache, .*unpack it: out, cache = ...$"),
     (
@@ -189,7 +190,7 @@ SPARSE_OPERANDS = [
 
 @pytest.mark.parametrize("call", SPARSE_OPERANDS)
 def test_an_operator_and_sparse_arrays(call):
-    x, y = (sparse.random_array((n, 3), density=0.1, format="csr", rng=1) for n in OPERATOR.shape[::-1])
+    x, y = (sparse.csr_array(np.eye(n, 3)) for n in OPERATOR.shape[::-1])
     with pytest.raises(TypeError) as caught:
         call(OPERATOR, x, y)
     assert re.search(NO_ENTRIES, str(caught.value)), str(caught.value)
@@ -318,6 +319,7 @@ def test_grammar(call, message):
 POOL = {"kernel_size": 2}
 OPTIONS = [
     (conv, {"mode": "same"}, "pad"),
+    (conv, {"mode": "valid"}, "pad"),
     (conv, {"mode": "mirror"}, "pad_mode"),
     (conv, {"padding": 1}, "pad"),
     (conv, {"strides": 2}, "stride"),
@@ -387,7 +389,8 @@ def test_a_border_that_is_not_served_says_what_to_do():
         ("same_upper", "; did you mean 'same'?"),
         ("half", "; did you mean 'same'?"),
         ("sam", "; did you mean 'same'?"),
-        ("reflect", "; 'reflect' says what the padding holds: give it as pad_mode, and pad as a number of cells"),
+        ("constant", "pad is a number of cells, and pad_mode='zeros' where the function takes that"),
+        ("reflect", "pad is a number of cells, and pad_mode='reflect' where the function takes that"),
         ("magic", "'same_lower', 'full'"),
     ],
 )

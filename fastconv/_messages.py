@@ -33,16 +33,20 @@ _OPTION_OF = {name: option for option, names in _OPTIONS.items() for name in nam
 
 #: Borders under the names of NumPy, SciPy, OpenCV and Keras.
 _BORDERS = {
-    "zeros": ("zero", "constant", "fill", "grid-constant", "none", "valid"),
-    "reflect": ("mirror", "reflect101", "default"),
-    "replicate": ("nearest", "edge", "clamp", "repeat"),
-    "circular": ("wrap", "periodic", "grid-wrap", "cyclic", "tile"),
+    "zeros": ("zero", "constant", "fill", "grid-constant"),
+    "reflect": ("mirror", "reflect101"),
+    "replicate": ("nearest", "edge"),
+    "circular": ("wrap", "periodic", "grid-wrap"),
     "symmetric": ("symm", "grid-mirror"),
 }
 _BORDER_OF = {name: border for border, names in _BORDERS.items() for name in (border, *names)}
 
 #: Amounts of padding under the names of TensorFlow, ONNX and Theano.
 _PAD_OF = {"same_upper": "same", "half": "same", "none": "valid", "notset": "valid"}
+
+
+#: Characters of a value that a message repeats.
+_LONGEST = 200
 
 
 def count(n: int, one: str, many: str = "") -> str:
@@ -65,7 +69,8 @@ def shown(value: Any) -> str:
     """`value` in short: a large array by its shape, other things by a repr of bounded length."""
     if isinstance(value, np.ndarray) and value.ndim and value.size > 8:
         return f"an array of shape {value.shape}"
-    return repr(value) if isinstance(value, (str, int, float)) else reprlib.repr(value)
+    text = repr(value) if isinstance(value, (str, int, float, os.PathLike)) else reprlib.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def cache_repr(cache: Any) -> str:
@@ -152,8 +157,12 @@ def pad_hint(name: str, legal: tuple[str, ...]) -> str:
     """What to say about a name of padding that is not among the `legal` ones."""
     lowered = name.lower()
     meant = lowered if lowered in legal else _PAD_OF.get(lowered)
-    if meant is None and border_name(lowered) is not None:
-        return f"; {name!r} says what the padding holds: give it as pad_mode, and pad as a number of cells"
+    border = border_name(lowered)
+    if meant is None and border is not None:
+        return (
+            f"; {name!r} says what padding holds, not how much of it there is: pad is a number of cells, and "
+            f"pad_mode={border!r} where the function takes that"
+        )
     near = _close(lowered, legal)
     return did_you_mean(meant or (near[0] if near else None))
 
@@ -242,7 +251,7 @@ def no_array(name: str, value: Any, options: str = "") -> str | None:
     `options` says where options belong, for an argument in whose place they were given.
     """
     kind = kind_of(value)
-    modules = [base.__module__ for base in type(value).__mro__]
+    modules = [str(base.__module__) for base in type(value).__mro__]
     if value is None:
         return f"{name} is None; it must be an array"
     if isinstance(value, Mapping):

@@ -55,6 +55,7 @@ extensions = [
         "pool",
         "pool_rows",
         "planes",
+        "copies",
         "activation",
         "norm",
         "lrn",

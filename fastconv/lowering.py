@@ -160,9 +160,9 @@ def im2col(
     dtype = _arrays.result_dtype(x)
     cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
     if geometry.pad_mode == "zeros":
-        lower(_arrays.prepare_rows(x, dtype), cols, geometry, workers)
+        lower(_arrays.prepare_rows(x, dtype, workers), cols, geometry, workers)
     else:
-        lower(_padding.extend(_arrays.prepare(x, dtype), geometry), cols, geometry.padded, workers)
+        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry), cols, geometry.padded, workers)
     return cols
 
 
@@ -226,7 +226,7 @@ def col2im(
     workers = _threads.resolve(threads)
     dtype = _arrays.result_dtype(cols)
     x = _arrays.output(out, x_shape, dtype, "the image", cols=cols)
-    cols = _arrays.prepare_rows(cols, dtype)
+    cols = _arrays.prepare_rows(cols, dtype, workers)
     if geometry.pad_mode == "zeros":
         scatter(cols, x, geometry, workers)
     else:

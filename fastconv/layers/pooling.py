@@ -75,8 +75,9 @@ def prepare(
     known = _known[where] if pool_param is None else None
     found = known.get((x,), options) if known is not None else None
     if found is None:
-        x = _arrays.as_floats("x", x)
+        x = _arrays.as_array("x", x)
         found = resolve(where, x.shape, pool_param, options)
+        x = _arrays.prepare(x, _arrays.result_dtype(x), _threads.resolve(found[1]["threads"]))
         if known is not None:
             known.keep((x,), options, found)
     return x, *found
@@ -192,7 +193,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     """
     as_cache(cache, "max_pool_forward", MaxPoolCache)
     geometry, indices, dtype, threads = cache
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, _threads.resolve(threads))
     dx = _memory.empty(geometry.x_shape, dtype)
     fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
     if not fit or not indices.flags.c_contiguous:
@@ -367,7 +368,7 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     """
     as_cache(cache, "avg_pool_forward", AvgPoolCache)
     geometry, count_include_pad, dtype, threads = cache
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, _threads.resolve(threads))
     dx = _memory.empty(geometry.x_shape, dtype)
     _pool_kernels.mean_gradient(dout, dx, geometry, _threads.resolve(threads), count_include_pad)
     return dx

@@ -17,10 +17,8 @@ from fastconv._ext import copies as _ext
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 #: What NumPy copies before a plan is found.
 _SMALL_BYTES = 1 << 15
-#: Of a block that is transposed: both its sides of memory together fit the first-level cache.
-_BLOCK_BYTES = 1 << 14
-#: Of the rows of the copy that a block writes: a few lines of the cache, so that pages are not changed for each.
-_ROW_BYTES = 256
+#: Of a block: so many rows of the copy at most, of which it writes some lines of the cache each, and its bytes.
+_BLOCK_HIGH, _BLOCK_BYTES = 64, 1 << 15
 
 
 def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
@@ -68,7 +66,7 @@ def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
         return None
     (wide, pitch, _), (high, step, to_pitch) = axes[0], near
     outer = [axis for axis in reversed(axes) if axis is not near and axis is not axes[0]]
-    block_high = min(high, max(1, _BLOCK_BYTES // _ROW_BYTES))
+    block_high = min(high, _BLOCK_HIGH)
     block_wide = min(wide, max(_BLOCK_BYTES // (block_high * itemsize), 1))
     items = -(-high // block_high) * -(-wide // block_wide)
     for size, _, _ in outer:

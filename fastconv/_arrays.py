@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _memory
+from fastconv import _copies, _memory
 from fastconv._messages import no_array
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -84,15 +84,20 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
     return _result_dtype((found,))
 
 
-def prepare(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """C-contiguous, native, aligned and of `dtype`: the array itself where it already is."""
+def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
+    """C-contiguous, native, aligned and of `dtype`: the array itself where it already is.
+
+    Else a copy, by `threads`; None stands for the default of calls.
+    """
     flags = array.flags
-    if array.dtype == dtype and flags.c_contiguous and flags.aligned and array.dtype.isnative:
-        return array
+    if array.dtype == dtype and array.dtype.isnative:
+        if flags.c_contiguous and flags.aligned:
+            return array
+        return _copies.contiguous(array, threads)
     return np.array(array, dtype=dtype, order="C")
 
 
-def prepare_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
     """As `prepare`, but only the last axis has to be contiguous: what the lowering kernels read."""
     if (
         array.dtype == dtype
@@ -102,7 +107,7 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         and array.strides[-1] == array.itemsize
     ):
         return array
-    return prepare(array, dtype)
+    return prepare(array, dtype, threads)
 
 
 def ready(*arrays: Any) -> np.dtype | None:
@@ -153,12 +158,12 @@ def describe(value: Any) -> str:
     return f"{array.shape} of dtype {array.dtype}{kind}"
 
 
-def as_floats(name: str, value: Any) -> np.ndarray:
+def as_floats(name: str, value: Any, threads: int | None = None) -> np.ndarray:
     """`value` as the kernels read it, of the dtype that it is computed in: itself where it already is so."""
     if ready(value) is not None:
         return value
     array = as_array(name, value)
-    return prepare(array, result_dtype(array))
+    return prepare(array, result_dtype(array), threads)
 
 
 def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
@@ -324,9 +329,11 @@ def lift(array: np.ndarray, lead: int) -> np.ndarray:
     return array[(slice(None),) * lead + (np.newaxis,) * missing] if missing else array
 
 
-def cast_gradient(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def cast_gradient(
+    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
+) -> np.ndarray:
     """An upstream gradient in the dtype of the forward pass; its shape must be the output's."""
     array = as_array(name, value)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, but the output of the forward pass has shape {shape}")
-    return prepare(array, dtype)
+    return prepare(array, dtype, threads)

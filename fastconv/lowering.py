@@ -167,9 +167,9 @@ def im2col(
             raise ValueError(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
         raise
     if geometry.pad_mode == "zeros":
-        lower(_arrays.prepare_rows(x, dtype), cols, geometry, workers)
+        lower(_arrays.prepare_rows(x, dtype, workers), cols, geometry, workers)
     else:
-        lower(_padding.extend(_arrays.prepare(x, dtype), geometry), cols, geometry.padded, workers)
+        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry), cols, geometry.padded, workers)
     return cols if out is None else out
 
 
@@ -233,7 +233,7 @@ def col2im(
     workers = _threads.resolve(threads)
     dtype = _arrays.result_dtype(cols)
     x = _arrays.output(out, x_shape, dtype, "the image", cols=cols)
-    cols = _arrays.prepare_rows(cols, dtype)
+    cols = _arrays.prepare_rows(cols, dtype, workers)
     if geometry.pad_mode == "zeros":
         scatter(cols, x, geometry, workers)
     else:

@@ -236,11 +236,11 @@ class ToeplitzOperator(LinearOperator):
         columns = _arrays.as_array(name, columns)
         dtype = _arrays.result_dtype(columns, self._w)
         count = columns.shape[1]
-        geometry, w = self._geometry.for_batch(count), _arrays.prepare(self._w, dtype)
-        shapes = geometry.x_shape, geometry.out_shape
-        images = _arrays.prepare(columns.T, dtype).reshape(shapes[adjoint])
-        result = _arrays.fresh(shapes[not adjoint], dtype, "the product")
         workers = _threads.resolve(self._workers)
+        geometry, w = self._geometry.for_batch(count), _arrays.prepare(self._w, dtype, workers)
+        shapes = geometry.x_shape, geometry.out_shape
+        images = _arrays.prepare(columns.T, dtype, workers).reshape(shapes[adjoint])
+        result = _arrays.fresh(shapes[not adjoint], dtype, "the product")
         if not adjoint:
             forward(images, w, None, geometry, result, self._algorithm, workers)
         elif count:

@@ -23,7 +23,9 @@ TREE = ROOT.parent
 FLOORS = [
     {"_ext", "_version", "_cpus", "_interrupt", "_records"},
     {"_team", "_isa", "_memory", "_blas", "_messages"},
-    {"_arrays", "_threads", "_options", "_explain_stride", "_axis"},
+    {"_threads"},
+    {"_copies"},
+    {"_arrays", "_options", "_explain_stride", "_axis"},
     {"geometry", "gradient_check", "_receptive", "graph"},
     {"_padding", "_spans", "_pool_geometry", "_transpose_geometry", "_fractional"},
     {"lowering", "_csr"},

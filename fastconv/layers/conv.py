@@ -98,7 +98,9 @@ def _read(
         _known.keep((x, w, b), items, found)
     given = x, w, b
     dtype = _arrays.result_dtype(x, w, b)
-    x, w, b = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype), None if b is None else _arrays.prepare(b, dtype)
+    workers = _threads.resolve(found[2])
+    x, w = _arrays.prepare(x, dtype, workers), _arrays.prepare(w, dtype, workers)
+    b = None if b is None else _arrays.prepare(b, dtype)
     return ConvCache(x, w, b, *found), given
 
 
@@ -327,8 +329,8 @@ def conv_backward(
     _arrays.check_cached("conv_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     kept = w if as_bool("pruned", pruned) else None
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers = _threads.resolve(threads)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     dx = dw = db = None
     if need_dx:
         dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")

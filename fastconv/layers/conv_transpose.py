@@ -62,7 +62,9 @@ def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mappin
         )
     if dtype is None:
         dtype = _arrays.result_dtype(x, w, b)
-        x, w, b = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype), None if b is None else _arrays.prepare(b, dtype)
+        workers = _threads.resolve(threads)
+        x, w = _arrays.prepare(x, dtype, workers), _arrays.prepare(w, dtype, workers)
+        b = None if b is None else _arrays.prepare(b, dtype)
     # Views: a shape that the caller assigns to an array later must not reach the cache.
     return ConvTransposeCache(x[...], w[...], b, geometry, name, threads)
 
@@ -242,8 +244,8 @@ def conv_transpose_backward(
     check_name(name)
     _arrays.check_cached("conv_transpose_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers, core = _threads.resolve(threads), geometry.core
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     seen = dout if core is None else np.ascontiguousarray(dout[core])
     dx = dw = db = None
     if need_dx:

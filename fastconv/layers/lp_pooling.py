@@ -132,8 +132,8 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     checked_geometry("lp_pool_forward", geometry, PoolGeometry)
     p = _exponent(p)
     _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers = _threads.resolve(threads)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     dx = _memory.empty(geometry.x_shape, x.dtype)
     if dx.size and not (p == 2 and _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)):
         _gradients(dout, out, x, dx, geometry, p, workers)

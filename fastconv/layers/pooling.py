@@ -103,8 +103,9 @@ def prepare(
     known = _known[where] if pool_param is None else None
     found = known.get((x,), options) if known is not None else None
     if found is None:
-        x = _arrays.as_floats("x", x)
+        x = _arrays.as_array("x", x)
         found = resolve(where, x.shape, pool_param, options)
+        x = _arrays.prepare(x, _arrays.result_dtype(x), _threads.resolve(found[1]["threads"]))
         if known is not None:
             known.keep((x,), options, found)
     return x, *found
@@ -223,7 +224,8 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     as_cache(cache, "max_pool_forward", MaxPoolCache)
     geometry, indices, dtype, threads = cache
     _check_indices(geometry, indices)
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, checked_dtype("max_pool_forward", dtype))
+    found = checked_dtype("max_pool_forward", dtype)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, found, _threads.resolve(threads))
     dx = _memory.empty(geometry.x_shape, dtype)
     if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, _threads.resolve(threads)):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
@@ -410,7 +412,8 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     geometry, count_include_pad, dtype, threads = cache
     checked_geometry("avg_pool_forward", geometry, PoolGeometry)
     count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, checked_dtype("avg_pool_forward", dtype))
+    found = checked_dtype("avg_pool_forward", dtype)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, found, _threads.resolve(threads))
     dx = _memory.empty(geometry.x_shape, dtype)
     _pool_kernels.mean_gradient(dout, dx, geometry, _threads.resolve(threads), count_include_pad)
     return dx

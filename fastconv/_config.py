@@ -6,15 +6,17 @@ import sys
 
 import numpy as np
 
-from fastconv import _isa, _threads
+from fastconv import _blas, _isa, _threads
 from fastconv._version import __version__
 from fastconv.algorithms import DEFAULT_ALGORITHM, algorithms
 
 
-def _blas() -> str:
+def _blas_behind_numpy() -> str:
     config = np.show_config(mode="dicts")
     blas = config.get("Build Dependencies", {}).get("blas", {}) if isinstance(config, dict) else {}
-    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+    count = _blas.threads()
+    threads = "an unknown number of threads" if count is None else f"{count} thread{'s' * (count > 1)}"
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip() + f", {threads}"
 
 
 def show_config() -> None:
@@ -40,7 +42,7 @@ def show_config() -> None:
         + (", with bounds checks" if compiled.checked else ""),
         "instruction sets": f"{', '.join(_isa.compiled())}; this CPU runs {', '.join(_isa.usable())}; "
         f"in use {_isa.NAMES[_isa.current]}",
-        "BLAS behind NumPy": _blas(),
+        "BLAS behind NumPy": _blas_behind_numpy(),
         "threads": f"{_threads.get_threads()} of {_threads.cpu_count()} CPUs",
         "algorithms": f"{', '.join(algorithms())}; {DEFAULT_ALGORITHM!r} where a call does not say",
     }

@@ -221,6 +221,14 @@ def test_threads_of_blas_are_counted():
         assert _blas.threads() == 3 and _blas.within(3) and not _blas.within(2)
 
 
+@pytest.mark.parametrize(("count", "words"), [(0, "an unknown number of threads"), (1, "1 thread"), (3, "3 threads")])
+def test_the_sheet_of_the_installation_tells_them(count, words, monkeypatch, capsys):
+    monkeypatch.setattr(_blas, "_count", lambda: count)
+    fastconv.show_config()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BLAS behind NumPy")]
+    assert line.endswith(f", {words}")
+
+
 def test_an_unknown_blas_counts_as_too_many(monkeypatch):
     monkeypatch.setattr(_blas, "_counters", lambda: iter(()))
     monkeypatch.setattr(_blas, "_count", _blas._find_counter)

@@ -17,7 +17,9 @@ from fastconv import _threadpoolctl, _threads
 
 
 @pytest.fixture(autouse=True)
-def restore():
+def restore(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    fastconv.set_threads(None)
     yield
     fastconv.set_threads(None)
 
@@ -111,9 +113,7 @@ def test_workers_of_joblib():
         print("as told")
     """
     pytest.importorskip("joblib")
-    result = python(
-        "import os; os.environ.pop('OMP_NUM_THREADS', None)\n" + textwrap.dedent(code), FASTCONV_NUM_THREADS=""
-    )
+    result = python(code, FASTCONV_NUM_THREADS="")
     assert result.stdout.strip() == "as told", result.stderr
 
 

@@ -65,6 +65,12 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     ValueError
         For an unknown op.
 
+    Notes
+    -----
+    All run in the threads of the call. The product of 'im2col' is NumPy's BLAS's,
+    in threads of its own, where that is known to use no more of them than the
+    call may, and else fastconv's; 'auto' takes 'im2col' in the first case only.
+
     Examples
     --------
     >>> from fastconv import algorithms

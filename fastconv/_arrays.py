@@ -249,6 +249,7 @@ class workspace:
     __slots__ = ("_array", "_buffer", "_keep")
 
     def __init__(self, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        buffer: Any
         buffer, array = _kept.idle.pop("memory", (None, None))
         self._keep = True
         # The same layer again, as often as not.

@@ -67,7 +67,6 @@ class CheckedFields:
             fault = "a field is of the wrong type"
         if fault is not None:
             raise ValueError(f"the fields of this {type(self).__name__} do not fit each other: {fault}")
-        vars(self)["_checked"] = True
 
     def _fault(self) -> str | None:
         """Why the fields do not fit each other, None where they do."""
@@ -85,8 +84,13 @@ class CheckedFields:
         found = object.__new__(type(self))
         for field in fields(self):  # type: ignore[arg-type]
             vars(found)[field.name] = changes.get(field.name, getattr(self, field.name))
-        vars(found)["_checked"] = True
         return found
+
+    def __getattr__(self, name: str) -> Any:
+        """For what is not there: a field is, unless the constructor was got round."""
+        if name in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
+            raise ValueError(f"this {type(self).__name__} has no {name}: it was not made by its constructor")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def check_shape(name: str, shape: Any, least: int = 0) -> str | None:

@@ -14,6 +14,7 @@ import math
 import os
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """As `np.empty`; a large array may be where an earlier one was."""
     size = math.prod(shape)
     nbytes = size * dtype.itemsize
-    memory = _pool.take(nbytes) if _LEAST_BYTES <= nbytes <= sys.maxsize else None
+    if nbytes < _LEAST_BYTES:
+        return np.empty(shape, dtype)
+    memory: Any = _pool.take(nbytes) if nbytes <= sys.maxsize else None
     if memory is None:
         return np.empty(shape, dtype)  # says it best where there is no memory
     # The base is an array of as many elements as the result has: SciPy copies what is less than half of its base's.

@@ -10,6 +10,7 @@ import mmap
 import pickle
 import sys
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -279,11 +280,11 @@ FAMILIES = {
         ("conv_relu_pool", lambda: layers.conv_relu_pool_forward(X, W, B, None, POOL), layers.conv_relu_pool_backward),
     ],
     "cs231n": [
-        *((name, lambda f=getattr(cs231n, f"{name}_forward{kind}"): f(EVEN, floats(2, 3, 3, 3), floats(2),
-                                                                     {"stride": 1, "pad": 1}),
+        *((name, partial(getattr(cs231n, f"{name}_forward{kind}"), EVEN, floats(2, 3, 3, 3), floats(2),
+                         {"stride": 1, "pad": 1}),
            getattr(cs231n, f"{name}_backward{kind}"))
           for name, kind in (("conv", "_naive"), ("conv", "_im2col"), ("conv", "_strides"), ("conv_relu", ""))),
-        *((f"max_pool{kind}", lambda f=getattr(cs231n, f"max_pool_forward{kind}"): f(EVEN, POOL),
+        *((f"max_pool{kind}", partial(getattr(cs231n, f"max_pool_forward{kind}"), EVEN, POOL),
            getattr(cs231n, f"max_pool_backward{kind}"))
           for kind in ("_naive", "_reshape", "_im2col", "_fast")),
         ("max_pool_fast by columns", lambda: cs231n.max_pool_forward_fast(EVEN, {**POOL, "stride": 1}),

@@ -130,6 +130,9 @@ def test_copies_are_equal_and_know_nothing(geometry):
     assert copy == geometry and type(copy) is type(geometry)
     assert "_told" not in vars(copy)
     old = object.__new__(type(geometry))  # as pickles of earlier versions are read
+    with pytest.raises(ValueError, match=r"has no \w+: it was not made by its constructor"):
+        repr(old)
+    assert not hasattr(old, "_told")
     old.__setstate__(dict(vars(geometry)))
     assert old == geometry and "_told" not in vars(old)
 

@@ -92,10 +92,10 @@ cdef struct Norm:
 
 
 cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
-    """The n elements of an array; refused here, too, since a kernel that is told a wrong n writes past the end."""
+    """The n aligned elements of an array; others are refused, which a cache that was changed may hold."""
     cdef Run run = run_of(array, itemsize, writable)
-    if run.n != n:
-        raise ValueError(f"an array of {run.n} elements where the layer has {n}")
+    if run.n != n or <size_t> run.at % <size_t> itemsize:
+        raise ValueError(f"an array of {run.n} elements where the layer has {n}, or one that is not aligned")
     return run.at
 
 
@@ -120,7 +120,8 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
     q.gammas = q.betas = NULL
     q.sums, q.eps = NULL, 0
     q.words = numbers_of(words)
-    if q.G < 1 or q.C % q.G or inputs.n != q.N * q.C * q.S or results.n != inputs.n or gradients.n != inputs.n:
+    if (q.G < 1 or q.C % q.G or inputs.n != q.N * q.C * q.S or results.n != inputs.n or gradients.n != inputs.n
+            or (<size_t> inputs.at | <size_t> gradients.at) % <size_t> q.itemsize):
         raise ValueError(f"arrays of {inputs.n}, {gradients.n} and {results.n} elements for a layer of {shape}")
     return q
 

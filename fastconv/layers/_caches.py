@@ -13,12 +13,13 @@ from fastconv import _arrays
 
 _Geometry = TypeVar("_Geometry")
 
-_FLOAT64 = np.dtype(np.float64)
+_FLOAT32, _FLOAT64 = _arrays.DTYPES
+_ndarray = np.ndarray
 
 
 def checked_geometry(source: str, geometry: Any, *kinds: type[_Geometry]) -> _Geometry:
-    """The geometry of a cache, refused unless it is of one of `kinds`, and was made by its constructor."""
-    if type(geometry) in kinds and "_checked" in geometry.__dict__:
+    """The geometry of a cache, refused unless it is of one of `kinds`, whose constructors check the fields."""
+    if type(geometry) in kinds:
         return geometry
     names = " or ".join(kind.__name__ for kind in kinds)
     raise TypeError(f"cache holds a {type(geometry).__name__} where {source} put a {names}")
@@ -39,6 +40,22 @@ def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple
     raise ValueError(
         f"cache holds {name} {_arrays.describe(array)}, which {source} did not put there: its had {axes} axes and "
         "was C-contiguous and of a float dtype"
+    )
+
+
+def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
+    """Whether the kernels of normalisation, which count the elements of all these, may be given them.
+
+    Looking at more takes as long as normalising a small image.
+    """
+    return (
+        type(x) is type(gamma) is type(mean) is type(scale) is _ndarray
+        and ((dtype := x.dtype) is _FLOAT32 or dtype is _FLOAT64)
+        and gamma.dtype is dtype
+        and mean.dtype is scale.dtype is _FLOAT64
+        and mean.ndim > 0
+        and x.ndim > 1
+        and x.size > 0
     )
 
 

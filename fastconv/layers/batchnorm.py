@@ -12,7 +12,7 @@ from fastconv._messages import cache_repr, channels_last_hint, count, count_axes
 from fastconv._options import as_bool, as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
-from fastconv.layers._caches import check_moments, shape_of
+from fastconv.layers._caches import are_usual, check_moments, shape_of
 
 #: Defaults of the options; the mode has none, and a running average starts at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
@@ -122,16 +122,27 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     return out, BatchNormCache(x, gamma, moments[0], moments[2], train)
 
 
-def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, gamma, mean, scale, train = as_cache(cache, where, BatchNormCache)
+def _check_cache(where: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
+    """Refuse arrays of a cache that are not such as the forward pass left there."""
     shape = shape_of(where, "x", x, 2, 5)
     _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
     check_moments(where, mean, scale, shape[1:2])
-    train = as_bool("train in cache", train)
-    dout = _arrays.cast_gradient("dout", dout, shape, x.dtype)
+
+
+def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, mean, scale, train = as_cache(cache, where, BatchNormCache)
+    if not are_usual(x, gamma, mean, scale):
+        _check_cache(where, x, gamma, mean, scale)
+    if train is not True:
+        train = as_bool("train in cache", train)
+    dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
-    dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
+    try:
+        dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
+    except ValueError:  # the kernel knows how many numbers there have to be, and this says which array has others
+        _check_cache(where, x, gamma, mean, scale)
+        raise
     dgamma, dbeta = (array.astype(x.dtype) for array in sums)
     return dx, dgamma, dbeta
 

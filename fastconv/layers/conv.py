@@ -68,7 +68,8 @@ def _settle(
 
 #: Where options belong that are given in place of a forgotten bias: of the pair, and of `conv`.
 _PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
-
+#: A name that needs no check.
+_AUTO = "auto"
 #: What calls of the usual kind were found to mean: geometry, algorithm's name and threads.
 _known = Recall(np.ndarray, (*_arrays.DTYPES,), 512)
 
@@ -324,8 +325,10 @@ def conv_backward(
     (array([[[1., 3., 2.]]]), array([[[2., 2.]]]), None)
     """
     x, w, b, geometry, name, threads = as_cache(cache, "conv_forward", ConvCache)
-    checked_geometry("conv_forward", geometry, ConvGeometry, FractionalGeometry)
-    check_name(name)
+    if type(geometry) is not ConvGeometry:
+        checked_geometry("conv_forward", geometry, FractionalGeometry, ConvGeometry)
+    if name is not _AUTO:
+        check_name(name)
     _arrays.check_cached("conv_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     kept = w if as_bool("pruned", pruned) else None

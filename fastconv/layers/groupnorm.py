@@ -12,7 +12,7 @@ from fastconv._messages import cache_repr, channels_last_hint, count
 from fastconv._options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
-from fastconv.layers._caches import check_moments, shape_of
+from fastconv.layers._caches import are_usual, check_moments, shape_of
 from fastconv.layers.batchnorm import NORM_PARAM, check_rows, refuse_zero_variance, scale_and_shift
 
 
@@ -58,6 +58,22 @@ def _forward(
 
 def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x, gamma, beta_shape, mean, scale = as_cache(cache, where, GroupNormCache)
+    usual = are_usual(x, gamma, mean, scale) and mean.shape == scale.shape == (len(x), mean.shape[-1])
+    if not usual or type(beta_shape) is not tuple or beta_shape != gamma.shape:
+        _check_cache(where, x, gamma, beta_shape, mean, scale)
+    dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
+    if not x.size:
+        return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
+    try:
+        dx, dgamma, dbeta = _norm_kernels.group_backward(dout, x, gamma.reshape(-1), mean, scale)
+    except ValueError:  # as in batch normalisation
+        _check_cache(where, x, gamma, beta_shape, mean, scale)
+        raise
+    return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)
+
+
+def _check_cache(where: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
+    """Refuse what the forward pass does not leave in a cache."""
     N, C, *rest = shape = shape_of(where, "x", x, 2, 5)
     flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
     given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
@@ -68,11 +84,6 @@ def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray,
     check_moments(where, mean, scale, (N if x.size else 0, groups))
     if groups < 1 or C % groups:
         raise ValueError(f"cache holds moments of {groups} groups, but x {shape} has {C} channels")
-    dout = _arrays.cast_gradient("dout", dout, shape, x.dtype)
-    if not x.size:
-        return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
-    dx, dgamma, dbeta = _norm_kernels.group_backward(dout, x, gamma.reshape(-1), mean, scale)
-    return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)
 
 
 def layernorm_forward(

@@ -129,8 +129,10 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     array([[[ 6., -8.,  0.,  0.]]])
     """
     x, out, geometry, p, threads = as_cache(cache, "lp_pool_forward", LpPoolCache)
-    checked_geometry("lp_pool_forward", geometry, PoolGeometry)
-    p = _exponent(p)
+    if type(geometry) is not PoolGeometry:
+        checked_geometry("lp_pool_forward", geometry, PoolGeometry)
+    if type(p) is not float or not 1 <= p < math.inf:
+        p = _exponent(p)
     _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)

@@ -35,6 +35,7 @@ _DEFAULTS_OF = {
     "avg_pool_forward": {**_DEFAULTS, "count_include_pad": True},
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
+_FLOAT32, _FLOAT64 = _arrays.DTYPES
 #: What calls of the usual kind were found to mean, by what was called: the geometry, and all options.
 _known: dict[str, Recall] = defaultdict(lambda: Recall(np.ndarray, (*_arrays.DTYPES,), 512))
 
@@ -223,9 +224,10 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     """
     as_cache(cache, "max_pool_forward", MaxPoolCache)
     geometry, indices, dtype, threads = cache
+    if dtype is not _FLOAT32 and dtype is not _FLOAT64:
+        checked_dtype("max_pool_forward", dtype)
     _check_indices(geometry, indices)
-    found = checked_dtype("max_pool_forward", dtype)
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, found, _threads.resolve(threads))
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, _threads.resolve(threads))
     dx = _memory.empty(geometry.x_shape, dtype)
     if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, _threads.resolve(threads)):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
@@ -234,11 +236,11 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
 def _check_indices(geometry: Any, indices: Any) -> None:
     """Refuse a cache whose indices are not such as `max_pool_forward` makes."""
-    checked_geometry("max_pool_forward", geometry, PoolGeometry)
-    if type(indices) is not np.ndarray:
+    if type(geometry) is not PoolGeometry or type(indices) is not np.ndarray:
+        checked_geometry("max_pool_forward", geometry, PoolGeometry)
         raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
     fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
-    if not fit or not indices.flags.c_contiguous or not indices.flags.aligned:
+    if not fit or not (flags := indices.flags).c_contiguous or not flags.aligned:
         raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
 
 
@@ -410,10 +412,12 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     """
     as_cache(cache, "avg_pool_forward", AvgPoolCache)
     geometry, count_include_pad, dtype, threads = cache
-    checked_geometry("avg_pool_forward", geometry, PoolGeometry)
-    count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
-    found = checked_dtype("avg_pool_forward", dtype)
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, found, _threads.resolve(threads))
+    if type(geometry) is not PoolGeometry or (dtype is not _FLOAT32 and dtype is not _FLOAT64):
+        checked_geometry("avg_pool_forward", geometry, PoolGeometry)
+        checked_dtype("avg_pool_forward", dtype)
+    if count_include_pad is not True:
+        count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, _threads.resolve(threads))
     dx = _memory.empty(geometry.x_shape, dtype)
     _pool_kernels.mean_gradient(dout, dx, geometry, _threads.resolve(threads), count_include_pad)
     return dx

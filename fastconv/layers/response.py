@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -31,6 +32,9 @@ class LrnCache(NamedTuple):
 
 def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
     """The parameters of the layer, checked: as they are given, and as a cache holds them."""
+    floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
+    if floats and type(size) is int and 1 <= size <= sys.maxsize:
+        return size, alpha, beta, k
     return as_int("size", size, 1, sys.maxsize), as_number("alpha", alpha), as_number("beta", beta), as_number("k", k)
 
 
@@ -170,5 +174,6 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
             [-1.]]])
     """
     x, *settings = as_cache(cache, "lrn_forward", LrnCache)
-    shape = shape_of("lrn_forward", "x", x, 3, 5)
-    return _kernel(LrnCache(x, *_constants(*settings)), _arrays.cast_gradient("dout", dout, shape, x.dtype))
+    if _arrays.ready(x) is None or not 3 <= x.ndim <= 5:
+        shape_of("lrn_forward", "x", x, 3, 5)
+    return _kernel(LrnCache(x, *_constants(*settings)), _arrays.cast_gradient("dout", dout, x.shape, x.dtype))

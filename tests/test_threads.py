@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import _threadpoolctl, _threads
+from fastconv import _cpus, _threadpoolctl, _threads
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +57,80 @@ def test_refused(bad):
     with pytest.raises((ValueError, TypeError), match="threads"), fastconv.threads(bad):
         pass
     assert fastconv.get_threads() == _threads.cpu_count()
+
+
+@pytest.mark.parametrize("many", [65, 10**6, 2**70])
+def test_a_count_has_a_maximum(many):
+    assert _threads.resolve(many) == _threads.MAX_THREADS == 64
+    fastconv.set_threads(many)
+    assert fastconv.get_threads() == 64
+    with fastconv.threads(many):
+        assert fastconv.get_threads() == 64
+
+
+@pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
+def test_more_threads_than_there_can_be(algorithm):
+    """In a process of its own, for 63 helpers stay."""
+    code = f"""
+        import numpy as np, fastconv
+        from fastconv import _team
+        x, w = np.ones((2, 1, 40, 40), np.float32), np.ones((1, 1, 3, 3), np.float32)
+        for many in (10**6, 2**70):
+            assert (fastconv.conv(x, w, algorithm={algorithm!r}, threads=many).round(3) == 9).all()
+            A = fastconv.toeplitz_operator(w, (1, 40, 40), threads=many)
+            assert (A @ x[0].reshape(-1) == 9).all()
+        assert _team._state.threads <= 63
+        print("back")
+    """
+    result = python(code)
+    assert result.stdout.strip() == "back", result.stderr
+
+
+def group(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "cpus"),
+    [
+        ("0::/", {"": "150000 100000"}, 2),  # a container of version 2, rounded up
+        ("0::/", {"": "max 100000"}, None),
+        ("0::/", {"": "20000 100000"}, 1),
+        ("0::/a/b", {"": "max 100000", "a": "300000 100000", "a/b": "800000 100000"}, 3),  # the least along the path
+        ("0::/a/b", {"a": "max 100000", "a/b": "400000 50000"}, 8),
+        ("0::/a/b", {"other": "100000 100000"}, None),
+        ("0::/../other", {"": "200000 100000", "../other": "100000 100000"}, 2),  # outside of the namespace
+        ("0::/", {"": "garbage"}, None),
+        ("0::/", {}, None),
+        ("", {"": "100000 100000"}, None),
+    ],
+)
+def test_quotas_of_control_groups(tmp_path, cgroup, files, cpus):
+    group(tmp_path / "proc/self", cgroup=cgroup + "\n")
+    for folder, text in files.items():
+        group(tmp_path / "sys/fs/cgroup" / folder, cpu__max=text + "\n")
+    assert _cpus.quota(str(tmp_path)) == cpus
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [("250000", 3), ("-1", None), ("50000", 1)])
+@pytest.mark.parametrize("controllers", ["cpu,cpuacct", "cpu"])
+@pytest.mark.parametrize("place", ["", "docker/1234"])
+def test_quotas_of_control_groups_of_version_1(tmp_path, quota, cpus, controllers, place):
+    group(tmp_path / "proc/self", cgroup=f"5:memory:/x\n4:{controllers}:/docker/1234\n0::/\n")
+    files = {"cpu__cfs_quota_us": quota, "cpu__cfs_period_us": "100000"}
+    group(tmp_path / "sys/fs/cgroup" / controllers / place, **files)
+    assert _cpus.quota(str(tmp_path)) == cpus
+
+
+def test_a_quota_counts_as_fewer_cpus(monkeypatch):
+    monkeypatch.setattr(_cpus, "_quota", lambda: 1)
+    assert _cpus.count() == _threads.cpu_count() == 1
+    fastconv.set_threads(-1)
+    assert fastconv.get_threads() == 1
+    monkeypatch.setattr(_cpus, "_quota", lambda: 10**6)
+    assert 1 <= _cpus.count() <= (os.cpu_count() or 1)
 
 
 def test_the_context_is_of_one_thread():

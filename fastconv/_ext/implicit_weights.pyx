@@ -190,7 +190,7 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 <floating*> c.result + part * c.part_pitch + (group * s.filters * s.channels + channel) * s.taps,
                 &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
                 <floating*> c.space + slot * c.space_pitch, &c.kernel, c.tiles, c.volume,
-                piece > part,
+                piece > part, c.words,
             )
             piece += s.parts
         index = fc_take(c.words, c.items)
@@ -199,7 +199,7 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
     const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
-    const fc_tile_t* tiles, Py_ssize_t volume, bint add,
+    const fc_tile_t* tiles, Py_ssize_t volume, bint add, Py_ssize_t* words,
 ) noexcept nogil:
     """One block of positions: [filters x positions] @ [positions x channels * taps]."""
     cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
@@ -224,7 +224,7 @@ cdef void contract(
         True,
     )
     n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel)
-    while column < columns:
+    while column < columns and not fc_stopped(words):
         vectors = next_vectors((columns - column + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
         width = vectors * kernel.lanes
         here = min(width, columns - column)

@@ -9,7 +9,7 @@ Each function shares its items by `words`: see team.h.
 from libc.math cimport sqrt
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped
 
 
 cdef extern from "norm.h" nogil:
@@ -62,6 +62,7 @@ cdef extern from "norm.h" nogil:
 
 cdef enum:
     FEW = 2048  # numbers: so many of neighbouring channels stay in the first-level cache
+    LONG = 1 << 20  # numbers of an item, of which a pass takes a millisecond
 
 COLUMNS = FC_COLUMNS
 
@@ -158,6 +159,11 @@ cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
     return few // 8 * 8 if few >= 8 else max(few, <Py_ssize_t> 1)
 
 
+cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
+    """Between the passes of an item: whether the call has to stop; of few cells they do not last long enough to ask."""
+    return cells >= LONG and fc_stopped(q.words)
+
+
 cdef void draw_batch(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
     cdef fc_member member = fc_enrol(q.words)
@@ -169,6 +175,8 @@ cdef void draw_batch(void* task) noexcept nogil:
             at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
             if q.train:
                 fc_moments_table[q.dtype][q.isa](q.x + at, channels, q.mean + c, q.spread + c)
+            if stopped(q, q.N * q.S):
+                return
             for j in range(c, c + channels.sets):
                 q.scale[j] = 1 / sqrt(q.spread[j] + q.eps)
             fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, channels, q.mean + c, q.scale + c, q.gamma + c,
@@ -221,6 +229,8 @@ cdef void draw_batch_gradient(void* task) noexcept nogil:
         while c < end:
             at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
             fc_products_table[q.dtype][q.isa](q.dout + at, q.x + at, channels, q.mean + c, q.scale + c, q.sums + 2 * c)
+            if stopped(q, q.N * q.S):
+                return
             # dx = gamma scale (dout - mean(dout) - x_hat mean(dout x_hat)), x_hat = (x - mean) scale
             for j in range(channels.sets):
                 factor = q.gamma[c + j] * q.scale[c + j] * share
@@ -289,6 +299,8 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
     cdef Py_ssize_t cells = channels * q.S
     cdef double variance = 0
     fc_moments_table[q.dtype][q.isa](q.x + at, fc_set(1, cells, cells, 1, cells, True), &q.mean[g], &variance)
+    if stopped(q, cells):
+        return
     q.scale[g] = 1 / sqrt(variance + q.eps)
     if q.S == 1:
         fc_scale_row_table[q.dtype][q.isa](q.x + at, q.gammas + first * q.itemsize, q.betas + first * q.itemsize,
@@ -336,6 +348,8 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
         for c in range(channels):
             total[0] += q.gamma[first + c] * sums[2 * c]
             total[1] += q.gamma[first + c] * sums[2 * c + 1]
+    if stopped(q, cells):
+        return
     # dx = scale (gamma dout - mean(gamma dout) - x_hat mean(gamma dout x_hat)), x_hat = (x - mean) scale
     of_x, shift = -scale * scale * total[1] / cells, -scale * total[0] / cells
     if q.S == 1:

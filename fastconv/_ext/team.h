@@ -38,7 +38,7 @@ typedef void (*fc_work)(void *task);
 
 /* The words of a call (see _threads.share): pieces drawn, threads that drew, helpers wanted, address of a gate,
  * pieces to a draw, and draws from the end; then the address of an fc_poll or 0, the time of its next look at signals,
- * the thread that called, and whether the call has to stop. */
+ * the thread that called, whether the call has to stop, and the milliseconds from one look to the next. */
 enum {
     FC_DRAWN,
     FC_THREADS,
@@ -50,6 +50,7 @@ enum {
     FC_DUE,
     FC_CALLER,
     FC_STOP,
+    FC_PERIOD,
     FC_WORDS
 };
 

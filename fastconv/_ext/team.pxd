@@ -10,6 +10,8 @@ cdef extern from "team.h" nogil:
         FC_POLL
         FC_DUE
         FC_CALLER
+        FC_STOP
+        FC_PERIOD
         FC_WORDS
         FC_OPEN
         FC_SHUT

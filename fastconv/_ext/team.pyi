@@ -1,5 +1,8 @@
 from collections.abc import Callable
 
+PERIOD: int
+STOP: int
+
 class Team:
     @property
     def threads(self) -> int: ...

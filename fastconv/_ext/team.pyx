@@ -16,8 +16,12 @@ cdef extern from "Python.h":
     void PyErr_SetString(object kind, const char* message) noexcept
 
 
+#: Words of a call, for tests: the milliseconds between looks, and whether a signal handler stopped it.
+PERIOD, STOP = FC_PERIOD, FC_STOP
+
+
 cdef enum:
-    PERIOD = 50  # milliseconds from a look at signals to the next
+    MILLISECONDS = 50  # from a look at signals to the next
     LOST = 1 << 24  # more helpers than can have joined a call
 
 
@@ -29,11 +33,11 @@ cdef int poll(Py_ssize_t* words) noexcept nogil:
     now = fc_milliseconds()
     # A call that ends before long does not ask for the interpreter's lock.
     if words[FC_DUE] == 0:
-        words[FC_DUE] = <Py_ssize_t> now + PERIOD
+        words[FC_DUE] = <Py_ssize_t> now + words[FC_PERIOD]
         return 0
     if <Py_ssize_t> (now - <size_t> words[FC_DUE]) < 0:
         return 0
-    words[FC_DUE] = <Py_ssize_t> now + PERIOD
+    words[FC_DUE] = <Py_ssize_t> now + words[FC_PERIOD]
     return run_handlers(words)
 
 
@@ -89,6 +93,7 @@ cdef class Team:
         if helpers > 0:
             words[FC_WANTED], words[FC_GATE] = helpers, <Py_ssize_t> &self._gate[0]
         words[FC_POLL], words[FC_CALLER] = <Py_ssize_t> <void*> poll, <Py_ssize_t> PyThread_get_thread_ident()
+        words[FC_PERIOD] = MILLISECONDS
         return PyByteArray_FromStringAndSize(<char*> words, sizeof(words))
 
     cdef object _hire(self, Py_ssize_t helpers):

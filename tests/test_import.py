@@ -97,13 +97,13 @@ def test_all_names_are_there_whatever_is_asked_first():
         f"import fastconv\nassert set({names}) <= set(dir(fastconv)) and set({layers}) <= set(dir(fastconv.layers))\n"
     )
     code += "\n".join(f"assert callable(fastconv.layers.{name})" for name in reversed(layers)) + "\n"
+    code += f"assert all(callable(getattr(fastconv.layers, name)) for name in {layers})\n"
     code += "\n".join(f"assert fastconv.{name} is fastconv.{name}" for name in names)
     code += "\nassert fastconv.toeplitz.toeplitz_matrix is fastconv.toeplitz_matrix"
     code += "\nassert fastconv.graph.Tape.__module__ == 'fastconv.graph._tape'"
     imported(code, "from fastconv import *\nassert toeplitz_operator is fastconv.toeplitz_operator")
     _, later = imported("import fastconv.toeplitz", "assert fastconv.toeplitz.FORMATS")
     assert not later
-    # Every one of them as the first thing that is asked for, in a package that has nothing else yet.
     for package, later in ((fastconv, fastconv._LATER), (fastconv.layers, fastconv.layers._MODULES)):
         for name in later:
             assert package.__getattr__(name) is getattr(package, name)

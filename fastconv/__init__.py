@@ -30,7 +30,6 @@ from fastconv._threads import get_threads, set_threads, threads
 from fastconv._version import __version__
 from fastconv.algorithms import algorithms
 from fastconv.geometry import ConvGeometry, conv_geometry, conv_output_shape, same_pad
-from fastconv.layers import *
 from fastconv.layers import __all__ as _layer_names
 from fastconv.lowering import col2im, im2col
 
@@ -40,6 +39,7 @@ if _typing.TYPE_CHECKING:
     from fastconv._explain import explain
     from fastconv._receptive import ReceptiveField, receptive_field
     from fastconv._summary import LayerSummary, Summary, summarize
+    from fastconv.layers import *
     from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
 
 #: What most programs do not use, and the modules that it is imported from when it is first asked for: those of SciPy
@@ -91,16 +91,19 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _typing.Any:
-    if name not in _LATER:
+    if name in _layer_names:
+        value = getattr(layers, name)
+    elif name in _LATER:
+        module = _import_module(f"{__name__}.{_LATER[name] or name}")
+        value = getattr(module, name) if _LATER[name] else module
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _import_module(f"{__name__}.{_LATER[name] or name}")
-    value = getattr(module, name) if _LATER[name] else module
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_LATER, *_layer_names})
 
 
 _register_if_loaded()

@@ -44,8 +44,9 @@ def test_import_brings_little_beside_numpy():
     assert packages(others) <= {*sys.stdlib_module_names, "cython_runtime"}
     assert len(others) <= 16, sorted(others)
     own = new - others
-    assert "fastconv.layers.conv" in own and "fastconv.toeplitz" not in own and "fastconv._summary" not in own
-    assert len(own) <= 95, sorted(own)
+    later = ("toeplitz", "_summary", "graph", "layers.batchnorm", "layers.sandwich", "_ext.norm")
+    assert "fastconv.layers.conv" in own and not own & {f"fastconv.{name}" for name in later}
+    assert len(own) <= 80, sorted(own)
 
 
 USUAL = """
@@ -91,14 +92,22 @@ def test_what_needs_scipy_imports_its_part():
 
 def test_all_names_are_there_whatever_is_asked_first():
     names = sorted({*fastconv.__all__, "toeplitz", "algorithms"})
-    code = f"import fastconv\nassert set({names}) <= set(dir(fastconv))\n"
+    layers = sorted(fastconv.layers.__all__)
+    code = (
+        f"import fastconv\nassert set({names}) <= set(dir(fastconv)) and set({layers}) <= set(dir(fastconv.layers))\n"
+    )
+    code += "\n".join(f"assert callable(fastconv.layers.{name})" for name in reversed(layers)) + "\n"
+    code += f"assert all(callable(getattr(fastconv.layers, name)) for name in {layers})\n"
     code += "\n".join(f"assert fastconv.{name} is fastconv.{name}" for name in names)
     code += "\nassert fastconv.toeplitz.toeplitz_matrix is fastconv.toeplitz_matrix"
     code += "\nassert fastconv.graph.Tape.__module__ == 'fastconv.graph._tape'"
     imported(code, "from fastconv import *\nassert toeplitz_operator is fastconv.toeplitz_operator")
     _, later = imported("import fastconv.toeplitz", "assert fastconv.toeplitz.FORMATS")
     assert not later
-    assert not hasattr(fastconv, "toeplitz_matirx")
+    for package, later in ((fastconv, fastconv._LATER), (fastconv.layers, fastconv.layers._MODULES)):
+        for name in later:
+            assert package.__getattr__(name) is getattr(package, name)
+    assert not hasattr(fastconv, "toeplitz_matirx") and not hasattr(fastconv.layers, "conv_backwards")
     with pytest.raises(AttributeError, match=r"module 'fastconv' has no attribute 'nothing'"):
         getattr(fastconv, "nothing")  # noqa: B009
 

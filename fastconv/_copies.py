@@ -18,7 +18,7 @@ _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 #: What NumPy copies before a plan is found.
 _SMALL_BYTES = 1 << 15
 #: Of a block: so many rows of the copy at most, of which it writes some lines of the cache each, and its bytes.
-_BLOCK_HIGH, _BLOCK_BYTES = 64, 1 << 15
+_BLOCK_HIGH, _BLOCK_BYTES = 8, 1 << 14
 
 
 def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:

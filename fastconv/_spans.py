@@ -85,9 +85,9 @@ class Spans:
         offsets: np.ndarray,
         key: int,
     ) -> None:
-        """Positions that meet `taps`, of which `key` is the first, at ``origin + m * jump + offsets``, within the limit.
+        """Positions that meet `taps` at ``origin + m * jump + offsets``, which rise, within the limit.
 
-        Offsets rise.
+        `key` is that of the first of these taps.
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)

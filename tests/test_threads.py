@@ -21,6 +21,7 @@ def restore(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     fastconv.set_threads(None)
     yield
+    monkeypatch.undo()
     fastconv.set_threads(None)
 
 

@@ -81,8 +81,8 @@ class Winograd(Algorithm):
     a tenth.
 
     Errors are relative to what goes into the transforms, not to what comes out. With eps of the dtype (1.2e-7 or
-    2.2e-16), M the largest |x| that a tile reads, over all channels and up to P - 1 cells beyond the output's own
-    window, and S the sum of a filter's |w|, the error of an output is at most
+    2.2e-16), M the largest |x| that a tile reads, over all channels and up to (P - 1) * stride cells beyond the
+    output's own window, and S the sum of a filter's |w|, the error of an output is at most
 
         A * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two, for 4, 6 or 8 points.
 

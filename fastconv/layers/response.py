@@ -16,6 +16,14 @@ from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import shape_of
 
 
+def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
+    """The parameters of the layer, checked: as they are given, and as a cache holds them."""
+    floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
+    if floats and type(size) is int and 1 <= size <= sys.maxsize:
+        return size, alpha, beta, k
+    return as_int("size", size, 1, sys.maxsize), as_number("alpha", alpha), as_number("beta", beta), as_number("k", k)
+
+
 class LrnCache(NamedTuple):
     """What `lrn_backward` needs."""
 
@@ -24,14 +32,6 @@ class LrnCache(NamedTuple):
     alpha: float
     beta: float
     k: float
-
-
-def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
-    """The parameters of the layer, checked: as they are given, and as a cache holds them."""
-    floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
-    if floats and type(size) is int and 1 <= size <= sys.maxsize:
-        return size, alpha, beta, k
-    return as_int("size", size, 1, sys.maxsize), as_number("alpha", alpha), as_number("beta", beta), as_number("k", k)
 
 
 def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
@@ -92,10 +92,10 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     settings = merge_options("lrn_forward", defaults, {}, lrn_param, "lrn_param", legal="a dict with 'size'")
     if settings["size"] is None:
         raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
-    constants = _constants(**settings)
+    size, alpha, beta, k = _constants(**settings)
     x = _arrays.as_floats("x", x)
     check_rank("x", x.shape)
-    cache = LrnCache(x, *constants)
+    cache = LrnCache(x, size, alpha, beta, k)
     return _kernel(cache), cache
 
 

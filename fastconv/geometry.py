@@ -401,6 +401,12 @@ def pad_mode_fault(pad_mode: str, axes: tuple[Axis, ...]) -> str | None:
     return None
 
 
+def _check_pad_mode(pad_mode: str, axes: tuple[Axis, ...]) -> None:
+    fault = pad_mode_fault(pad_mode, axes)
+    if fault is not None:
+        raise ValueError(fault)
+
+
 def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> ConvGeometry:
     """Work out every size of a convolution.
 
@@ -550,9 +556,7 @@ def _resolve_conv(
         if strict and pad not in ("same", "same_lower") and (axis.padded - axis.extent) % s:
             raise ValueError(explain_remainder(i, axis))
         axes.append(axis)
-    fault = pad_mode_fault(pad_mode, tuple(axes))
-    if fault is not None:
-        raise ValueError(fault)
+    _check_pad_mode(pad_mode, tuple(axes))
     out_shape = (x_shape[0], w_shape[0], *(axis.out for axis in axes))
     if math.prod(out_shape) > sys.maxsize:
         raise ValueError(

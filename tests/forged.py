@@ -17,7 +17,7 @@ import numpy as np
 import fastconv
 from fastconv import layers
 from fastconv._axis import Axis
-from fastconv.compat import cs231n, deeplearning_ai, dlfs
+from fastconv.compat import cmu11785, cs231n, deeplearning_ai, dlfs
 
 RNG = np.random.default_rng(7)
 PAGE = mmap.PAGESIZE
@@ -342,6 +342,28 @@ def run(family):
     print(f"{refused} refused, {right} right")
 
 
+def dlfs_layer(x, W, b):
+    layer = dlfs.Convolution(W, b)
+    return layer.forward(x), layer.col, layer.col_W, layer.backward(np.ones((2, 2, 4, 6))), layer.dW, layer.db
+
+
+def cmu11785_layer(x, W, b):
+    layer = cmu11785.Conv2d(3, 2, 3, 2)
+    layer.W, layer.b = W, b
+    return layer.forward(x), layer.backward(np.ones((2, 2, 2, 3))), layer.dLdW, layer.dLdb
+
+
+def taped(x):
+    """The layer of a user gives what it is given, and the tape sums the gradients of it."""
+    tape = fastconv.graph.Tape()
+    seen = np.ndarray.view(x, np.ndarray)
+    node = tape.params({"x": seen})["x"]
+    (out, doubled) = (tape(lambda _: (x, None), node, backward=lambda dout, _: dout) for _ in range(2))
+    total = tape(layers.relu_forward, out + doubled)
+    grads = tape.backward(total, np.ones(seen.shape))
+    return grads["x"], np.array(out.shape), total.value
+
+
 ONES, ZEROS = np.ones(6), np.zeros(6)
 LABELS = np.array([1, 0, 4])
 PLACES = np.array([[[0, 3], [2, 1]]])
@@ -387,6 +409,9 @@ CALLS = [
     (cs231n.col2im_indices, np.ones((9, 4)), (1, 1, 2, 2)),
     (deeplearning_ai.zero_pad, NHWC, 1),
     (dlfs.im2col, EVEN, 2, 2),
+    (dlfs_layer, EVEN, floats(2, 3, 3, 3), floats(2)),
+    (cmu11785_layer, EVEN, floats(2, 3, 3, 3), floats(2)),
+    (taped, floats(2, 3)),
 ]  # fmt: skip
 
 

@@ -28,7 +28,7 @@ LEAST = {
     "others": (1900, 200),
     "cs231n": (1200, 400),
     "deeplearning_ai": (180, 50),
-    "arguments": (100, 230),
+    "arguments": (110, 250),
 }
 
 

@@ -1,10 +1,12 @@
+# cython: freethreading_compatible=False
 """Memory of large results, kept when a result is gone and given to the next one.
 
 A `PooledBuffer` owns the memory of one result. It returns the memory to its
 `Pool` in C, when the last view of it is gone: Python runs signal handlers
 between its own instructions only, so no exception can arrive there and be lost,
 as it can in a `__del__` written in Python. The interpreter's lock guards the
-pool, because no function here lets go of it.
+pool, because no function here lets go of it; so an interpreter without that lock
+has to turn it on.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES

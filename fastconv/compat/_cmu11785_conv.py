@@ -148,7 +148,7 @@ class _Strided(_Composed):
         padded = zero_padded(A, pads, 2, _arrays.result_dtype(A))
         Z = self._layer._forward(padded, strides)
         self._layer.A = padded
-        kernel = np.shape(self._layer.W)[2:]
+        kernel = _arrays.as_array("W", self._layer.W).shape[2:]
         unit = (n - k + 1 for n, k in zip(padded.shape[2:], kernel, strict=True))
         self._downsample._seen((*Z.shape[:2], *unit))
         return Z

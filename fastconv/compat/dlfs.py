@@ -216,7 +216,7 @@ class Convolution:
         if self._kept is None:
             return None
         x, W, _, options = self._kept
-        return im2col(x, *np.shape(W)[2:], **options)
+        return im2col(x, *_arrays.as_array("W", W).shape[2:], **options)
 
     @property
     def col_W(self) -> np.ndarray | None:

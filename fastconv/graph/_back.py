@@ -212,6 +212,6 @@ def finish(leaves: list[Leaf], kept: dict[int, Any], sums: Sums) -> dict[int, np
     """Every gradient asked for, in the float dtype of its node's value and memory of its own."""
     values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
     return {
-        index: sums.result(index, np.shape(value), _arrays.result_dtype(np.asarray(value)))
+        index: sums.result(index, np.asarray(value).shape, _arrays.result_dtype(np.asarray(value)))
         for index, value in values.items()
     }

@@ -55,7 +55,7 @@ class Node:
     def __init__(self, tape: Tape, index: int, value: Any, name: str | None, requires_grad: bool) -> None:
         self._tape, self._index = tape, index
         self.value, self.name, self.requires_grad = value, name, requires_grad
-        self.shape: tuple[int, ...] = np.shape(value)
+        self.shape: tuple[int, ...] = np.asarray(value).shape
 
     @property
     def dtype(self) -> np.dtype:

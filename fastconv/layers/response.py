@@ -17,6 +17,14 @@ from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import shape_of
 
 
+def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
+    """The parameters of the layer, checked: as they are given, and as a cache holds them."""
+    floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
+    if floats and type(size) is int and 1 <= size <= sys.maxsize:
+        return size, alpha, beta, k
+    return as_int("size", size, 1, sys.maxsize), as_number("alpha", alpha), as_number("beta", beta), as_number("k", k)
+
+
 class LrnCache(NamedTuple):
     """What `lrn_backward` needs."""
 
@@ -28,14 +36,6 @@ class LrnCache(NamedTuple):
 
     def __repr__(self) -> str:
         return cache_repr(self)
-
-
-def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
-    """The parameters of the layer, checked: as they are given, and as a cache holds them."""
-    floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
-    if floats and type(size) is int and 1 <= size <= sys.maxsize:
-        return size, alpha, beta, k
-    return as_int("size", size, 1, sys.maxsize), as_number("alpha", alpha), as_number("beta", beta), as_number("k", k)
 
 
 def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
@@ -132,12 +132,12 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
     settings = merge_options("lrn_forward", defaults, {}, lrn_param, "lrn_param", legal="a dict with 'size'")
     if settings["size"] is None:
         raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
-    constants = _constants(**settings)
+    size, alpha, beta, k = _constants(**settings)
     x = _arrays.as_floats("x", x)
     check_rank("x", x.shape)
-    cache = LrnCache(x, *constants)
+    cache = LrnCache(x, size, alpha, beta, k)
     out = _kernel(cache)
-    if cache.beta != 0 and _may_fail(cache):
+    if beta != 0 and _may_fail(cache):
         with np.errstate(all="ignore"):
             _check_powers(cache, out)
     return out, cache

@@ -9,10 +9,7 @@ from os.path import join
 
 def count() -> int:
     """CPUs for this process, at least 1."""
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = _quota()
     return cpus if limit is None else min(cpus, limit)
 
@@ -25,8 +22,8 @@ def _quota() -> int | None:
 def quota(root: str) -> int | None:
     """The CPUs' time that the control groups of this process give it, rounded up; None where they set no limit.
 
-    `root` holds ``proc/self/cgroup``, which names the groups, and ``sys/fs/cgroup``, where their files are: of version 2
-    ``cpu.max``, of version 1 ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. A group has no more than any
+    `root` holds ``proc/self/cgroup``, which names the groups, and ``sys/fs/cgroup``, where their files are: of
+    version 2 ``cpu.max``, of version 1 ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. A group has no more than any
     group that it is in.
     """
     limits = [limit for folder in _folders(root) if (limit := _limit(folder)) is not None]

@@ -37,7 +37,7 @@ def cpu_count() -> int:
 
 
 def resolve(threads: Any) -> int:
-    """The `threads` option as a count, at most `MAX_THREADS`: None is the default, a negative counts back from all CPUs."""
+    """The `threads` option as a count, at most `MAX_THREADS`; None is the default, a negative counts back from CPUs."""
     if threads is None:
         return get_threads()
     if isinstance(threads, (bool, np.bool_)):

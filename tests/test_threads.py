@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 import types
 from concurrent.futures import ThreadPoolExecutor

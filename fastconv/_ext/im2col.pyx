@@ -184,7 +184,7 @@ cdef void draw_rows(const Lowering* t, floating* dtype) noexcept nogil:
     cdef const Axis* w = &t.axes[2]
     cdef fc_member member = fc_enrol(t.words)
     cdef Py_ssize_t rows = t.rows, total = t.total, grain = t.words[FC_GRAIN]
-    cdef Py_ssize_t begin = fc_next(t.words, &member, total), end, i, n, c, kd, kh, kw, at
+    cdef Py_ssize_t begin = fc_next(t.words, &member, total), end, _i, n, c, kd, kh, kw, at
     cdef const floating* image = <const floating*> t.image
     cdef const floating* plane
     cdef floating* cols = <floating*> t.cols
@@ -198,7 +198,7 @@ cdef void draw_rows(const Lowering* t, floating* dtype) noexcept nogil:
         c, kd = at // d.k, at % d.k
         plane = image + n * t.step_image + c * t.step_channel
         row = cols + n * t.step_matrix + (begin - n * rows) * t.step_row
-        for i in range(begin, end):
+        for _i in range(begin, end):
             if t.shifted:
                 fill_shifted(plane, row, &t.shifts[kh * w.k + kw], w.out)
             else:
@@ -226,7 +226,7 @@ cdef void gather_block(
     const floating* cols, Py_ssize_t step_row, floating* block,
     const Axis* d, const Axis* h, const Axis* w, Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
-    """Image rows [begin, end) at depth `id_` of a channel: every entry of its rows of cols that im2col read from them."""
+    """Image rows [begin, end) at depth `id_` of a channel: every entry of cols that im2col read from them."""
     cdef Py_ssize_t kd, kh, kw, od, oh, h0, h1, w0, w1, at
     cdef const floating* src
     cdef floating* dst

@@ -160,14 +160,19 @@ cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
 
 
 cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
-    """Between the passes of an item: whether the call has to stop; of few cells they do not last long enough to ask."""
+    """Within an item: whether the call has to stop; one of few cells does not last long enough to ask."""
     return cells >= LONG and fc_stopped(q.words)
+
+
+cdef inline Py_ssize_t at_a_time(Py_ssize_t count, Py_ssize_t n) noexcept nogil:
+    """Of so many runs or sets of n numbers, those between which signals are looked at."""
+    return count if count * n < LONG else max(LONG // n, <Py_ssize_t> 1)
 
 
 cdef void draw_batch(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
     cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, at, most = channels_at_a_time(q)
+    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, n, at, here, most = channels_at_a_time(q)
     cdef fc_set channels = fc_set(q.N, q.S, q.C * q.S, 0, q.S, False)
     while begin < q.C:
         c, end = begin, min(begin + q.words[FC_GRAIN], q.C)
@@ -175,12 +180,17 @@ cdef void draw_batch(void* task) noexcept nogil:
             at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
             if q.train:
                 fc_moments_table[q.dtype][q.isa](q.x + at, channels, q.mean + c, q.spread + c)
-            if stopped(q, q.N * q.S):
-                return
             for j in range(c, c + channels.sets):
                 q.scale[j] = 1 / sqrt(q.spread[j] + q.eps)
-            fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, channels, q.mean + c, q.scale + c, q.gamma + c,
-                                           q.beta + c)
+            n = 0
+            while n < q.N:
+                if stopped(q, q.N * q.S):
+                    return
+                here, channels.runs = at + n * q.C * q.S * q.itemsize, min(at_a_time(q.N, q.S), q.N - n)
+                fc_scale_table[q.dtype][q.isa](q.x + here, q.to + here, channels, q.mean + c, q.scale + c, q.gamma + c,
+                                               q.beta + c)
+                n += channels.runs
+            channels.runs = q.N
             c += most
         begin = fc_next(q.words, &member, q.C)
 
@@ -219,7 +229,7 @@ def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint
 cdef void draw_batch_gradient(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
     cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, at, most = channels_at_a_time(q)
+    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, n, at, here, most = channels_at_a_time(q)
     cdef fc_set channels = fc_set(q.N, q.S, q.C * q.S, 0, q.S, False)
     cdef double share = 1. / (<double> q.N * <double> q.S) if q.train else 0.
     cdef double factor
@@ -229,15 +239,20 @@ cdef void draw_batch_gradient(void* task) noexcept nogil:
         while c < end:
             at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
             fc_products_table[q.dtype][q.isa](q.dout + at, q.x + at, channels, q.mean + c, q.scale + c, q.sums + 2 * c)
-            if stopped(q, q.N * q.S):
-                return
             # dx = gamma scale (dout - mean(dout) - x_hat mean(dout x_hat)), x_hat = (x - mean) scale
             for j in range(channels.sets):
                 factor = q.gamma[c + j] * q.scale[c + j] * share
                 of_x[j] = -factor * q.scale[c + j] * q.sums[2 * (c + j) + 1]
                 shift[j] = -factor * q.sums[2 * (c + j)]
-            fc_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, channels, q.mean + c, q.scale + c,
-                                             q.gamma + c, of_x, shift)
+            n = 0
+            while n < q.N:
+                if stopped(q, q.N * q.S):
+                    return
+                here, channels.runs = at + n * q.C * q.S * q.itemsize, min(at_a_time(q.N, q.S), q.N - n)
+                fc_combine_table[q.dtype][q.isa](q.dout + here, q.x + here, q.to + here, channels, q.mean + c,
+                                                 q.scale + c, q.gamma + c, of_x, shift)
+                n += channels.runs
+            channels.runs = q.N
             c += most
         begin = fc_next(q.words, &member, q.C)
 
@@ -296,18 +311,21 @@ cdef void draw_groups(void* task) noexcept nogil:
 
 cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
     cdef Py_ssize_t channels = q.C // q.G, first = g % q.G * channels, at = g * channels * q.S * q.itemsize
-    cdef Py_ssize_t cells = channels * q.S
+    cdef Py_ssize_t cells = channels * q.S, c = 0
+    cdef fc_set sets = fc_set(1, q.S, q.S, channels, q.S, True)
     cdef double variance = 0
     fc_moments_table[q.dtype][q.isa](q.x + at, fc_set(1, cells, cells, 1, cells, True), &q.mean[g], &variance)
-    if stopped(q, cells):
-        return
     q.scale[g] = 1 / sqrt(variance + q.eps)
     if q.S == 1:
         fc_scale_row_table[q.dtype][q.isa](q.x + at, q.gammas + first * q.itemsize, q.betas + first * q.itemsize,
                                            q.to + at, cells, q.mean[g], q.scale[g])
     else:
-        fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, fc_set(1, q.S, q.S, channels, q.S, True), &q.mean[g],
-                                       &q.scale[g], q.gamma + first, q.beta + first)
+        while c < channels and not stopped(q, cells):
+            sets.sets = min(at_a_time(channels, q.S), channels - c)
+            fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, sets, &q.mean[g], &q.scale[g], q.gamma + first + c,
+                                           q.beta + first + c)
+            at += sets.sets * q.S * q.itemsize
+            c += sets.sets
 
 
 def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, words):
@@ -348,16 +366,19 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
         for c in range(channels):
             total[0] += q.gamma[first + c] * sums[2 * c]
             total[1] += q.gamma[first + c] * sums[2 * c + 1]
-    if stopped(q, cells):
-        return
     # dx = scale (gamma dout - mean(gamma dout) - x_hat mean(gamma dout x_hat)), x_hat = (x - mean) scale
     of_x, shift = -scale * scale * total[1] / cells, -scale * total[0] / cells
     if q.S == 1:
         fc_combine_row_table[q.dtype][q.isa](q.dout + at, q.x + at, q.gammas + first * q.itemsize, q.to + at, cells,
                                              mean, scale, of_x, shift)
     else:
-        fc_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, sets, &mean, &scale, q.gamma + first,
-                                         &of_x, &shift)
+        c = 0
+        while c < channels and not stopped(q, cells):
+            sets.sets = min(at_a_time(channels, q.S), channels - c)
+            fc_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, sets, &mean, &scale,
+                                             q.gamma + first + c, &of_x, &shift)
+            at += sets.sets * q.S * q.itemsize
+            c += sets.sets
 
 
 def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, words):

@@ -60,9 +60,7 @@ def test_every_pair_is_there():
 CONV = conv_geometry((2, 4, 7, 8), (6, 2, 3, 3), groups=2, stride=2, pad=1)
 POOL = resolve_pool((2, 4, 7, 8), kernel_size=2, stride=2, pad=0, dilation=1, ceil_mode=True)
 TRANSPOSE = resolve_transpose((2, 4, 7, 8), (4, 3, 3, 3), **{**TRANSPOSE_DEFAULTS, "stride": 2, "output_pad": 1})
-FRACTIONAL = _fractional.resolve_sampled(
-    (2, 4, 7, 8), (6, 4, 3, 3), {**CONV_DEFAULTS, "stride": forged.Fraction(3, 2)}
-)
+FRACTIONAL = _fractional.resolve_sampled((2, 4, 7, 8), (6, 4, 3, 3), {**CONV_DEFAULTS, "stride": forged.Fraction(3, 2)})
 GEOMETRIES = [CONV, POOL, TRANSPOSE, FRACTIONAL]
 ONE_OUT_MORE = dataclasses.replace(CONV.axes[1], out=CONV.axes[1].out + 1)
 

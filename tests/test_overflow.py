@@ -187,7 +187,7 @@ def test_what_workspaces_held_is_no_result(dtype, isa, transform, again, rng):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_whole_gradients_are_computed_again(threads, transform, rng, monkeypatch):
-    """dw is summed in parts, by threads and of images: one that overflows is enough, and so is their sum."""
+    """dw is summed in parts, by threads and of images: one that overflows is enough."""
     monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
     x, w = rng.standard_normal((6, 3, 9, 8)).astype(np.float32), rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
     for options in ({"pad": 1}, {"pad": 2, "dilation": 2}, {"pad": 1, "pad_mode": "reflect"}):

@@ -59,6 +59,7 @@ def copy(source, to, plan, int dtype, int isa, words):
     c.copy, c.words = fc_copy_table[dtype][isa], numbers_of(words)
     with nogil:
         c.items = items_of(&c)
+        fc_check(elements_of(&c) == copied.n)
         fc_share(c.words, draw_blocks, &c)
 
 
@@ -71,6 +72,13 @@ cdef Py_ssize_t items_of(const Copy* c) noexcept nogil:
     for i in range(c.axes):
         items *= c.axis[AXIS * i]
     return items
+
+
+cdef Py_ssize_t elements_of(const Copy* c) noexcept nogil:
+    cdef Py_ssize_t elements = c.plane.high * c.plane.wide, i
+    for i in range(c.axes):
+        elements *= c.axis[AXIS * i]
+    return elements
 
 
 cdef void draw_blocks(void* task) noexcept nogil:

@@ -8,7 +8,7 @@ indices have 64 bits, `dtype` 0 for float32 and 1 for float64.
 from libc.stdint cimport int32_t, int64_t
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.runs cimport fc_check, floating
+from fastconv._ext.runs cimport fc_check
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
@@ -571,7 +571,8 @@ cdef Py_ssize_t make_lists(
 
 
 cdef inline void fill_run(
-    const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one, const Maker* maker
+    const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one,
+    const Maker* maker,
 ) noexcept nogil:
     """The rows of a segment of a line, which repeat a list."""
     cdef const Matrix* m = &t.m

@@ -162,7 +162,7 @@ def _kept(
 ) -> Structure:
     """Geometries are cached, and small structures with them."""
     kept: dict[Any, Structure] = vars(geometry).setdefault(name, {})
-    key = flip, taps and tuple(some.tobytes() for some in taps)
+    key = flip, None if taps is None else tuple([some.tobytes() for some in taps])
     structure = kept.get(key)
     if structure is None:
         structure = make(geometry, flip, (None,) * 3 if taps is None else (None,) * (3 - len(taps)) + taps)

@@ -6,7 +6,6 @@
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.runs cimport fc_check
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
@@ -57,9 +56,10 @@ def copy(source, to, plan, int dtype, int isa, words):
     c.plane.high, c.plane.wide, c.block_high, c.block_wide = numbers[3], numbers[4], numbers[5], numbers[6]
     c.axes, c.axis = numbers[7], numbers + HEADER
     c.copy, c.words = fc_copy_table[dtype][isa], numbers_of(words)
+    if elements_of(&c) != copied.n:
+        raise ValueError("the plan of a copy is that of another array")
     with nogil:
         c.items = items_of(&c)
-        fc_check(elements_of(&c) == copied.n)
         fc_share(c.words, draw_blocks, &c)
 
 

@@ -47,6 +47,7 @@ cdef extern from "toeplitz.h" nogil:
         const Py_ssize_t* key[3]
         Py_ssize_t keys[3]
         Py_ssize_t pitch[3]
+        Py_ssize_t taps
         Py_ssize_t cols
         Py_ssize_t col_step
 
@@ -203,7 +204,7 @@ cdef Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexce
     m.weight.key[0], m.weight.key[1], m.weight.key[2] = m.d.keys, m.h.keys, m.w.keys
     m.weight.keys[0], m.weight.keys[1], m.weight.keys[2] = m.d.n_keys, m.h.n_keys, m.w.n_keys
     m.weight.pitch[0], m.weight.pitch[1], m.weight.pitch[2] = m.pitch_d, m.pitch_h, 1
-    m.weight.cols, m.weight.col_step = m.cols, m.col_step
+    m.weight.taps, m.weight.cols, m.weight.col_step = m.taps, m.cols, m.col_step
     return m
 
 

@@ -137,6 +137,13 @@ def support(w: np.ndarray) -> Support | None:
     return tuple(np.flatnonzero(taps) if taps.any() else np.zeros(1, np.intp) for taps in met)
 
 
+def _at(w: np.ndarray, taps: Support) -> np.ndarray:
+    """Weights at these taps."""
+    for axis, some in enumerate(taps, 2):
+        w = np.take(w, some, axis)
+    return w
+
+
 def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> Structure:
     """The matrix of one image: a row for each output, a column for each input cell; of some taps, where given."""
     return _kept(geometry, "_rows_of_outputs", flip, taps, _of_outputs)
@@ -156,7 +163,7 @@ def _kept(
 ) -> Structure:
     """Geometries are cached, and small structures with them."""
     kept: dict[Any, Structure] = vars(geometry).setdefault(name, {})
-    key = flip, taps and tuple(some.tobytes() for some in taps)
+    key = flip, None if taps is None else tuple([some.tobytes() for some in taps])
     structure = kept.get(key)
     if structure is None:
         structure = make(geometry, flip, (None,) * 3 if taps is None else (None,) * (3 - len(taps)) + taps)
@@ -292,7 +299,7 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if turned else shape
-    count = w.size if some is None else np.count_nonzero(w[:, :, *np.ix_(*some)])
+    count = w.size if some is None else np.count_nonzero(_at(w, some))
     if form in ("csr", "csc") and 16 * (geometry.positions * count + shape[0] + 1) <= _ALWAYS_FREE:
         return  # were no output at a border
     first, behind = geometry.tables[1]
@@ -309,7 +316,7 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
     except ValueError:  # that is if no weight is zero
         taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
     # Python's numbers, as these may be large.
-    met = np.count_nonzero(w[:, :, *np.ix_(*taps)], axis=(0, 1)).astype(object)
+    met = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)
     total = int(met.sum())
     for pairs, at, k in reversed(list(zip(reach[3 - geometry.rank :], taps, geometry.kernel, strict=True))):
         met = met @ pairs[k - 1 - at if geometry.flip else at].astype(object)

@@ -102,7 +102,8 @@ class Spans:
         # At some of these nothing does: those that meet nothing are all alike.
         alike = np.zeros(len(m), bool)
         alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
-        m, a, b, at, some = (column[~alike] for column in (m, a, b, at, some))
+        m, a, b, at = (column[~alike] for column in (m, a, b, at))
+        some = some[~alike]
         lengths = np.diff(m, append=count)
         base = (at + offsets[np.minimum(a, k - 1)]) * some
         self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, jump * some, key + a)

@@ -6,7 +6,6 @@
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.runs cimport fc_check
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
@@ -57,6 +56,8 @@ def copy(source, to, plan, int dtype, int isa, words):
     c.plane.high, c.plane.wide, c.block_high, c.block_wide = numbers[3], numbers[4], numbers[5], numbers[6]
     c.axes, c.axis = numbers[7], numbers + HEADER
     c.copy, c.words = fc_copy_table[dtype][isa], numbers_of(words)
+    if elements_of(&c) != copied.n:
+        raise ValueError("the plan of a copy is that of another array")
     with nogil:
         c.items = items_of(&c)
         fc_share(c.words, draw_blocks, &c)
@@ -71,6 +72,13 @@ cdef Py_ssize_t items_of(const Copy* c) noexcept nogil:
     for i in range(c.axes):
         items *= c.axis[AXIS * i]
     return items
+
+
+cdef Py_ssize_t elements_of(const Copy* c) noexcept nogil:
+    cdef Py_ssize_t elements = c.plane.high * c.plane.wide, i
+    for i in range(c.axes):
+        elements *= c.axis[AXIS * i]
+    return elements
 
 
 cdef void draw_blocks(void* task) noexcept nogil:

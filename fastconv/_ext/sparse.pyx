@@ -433,19 +433,19 @@ cdef struct Clearing:
     const char* w
     char* dw
     Py_ssize_t n
-    Py_ssize_t pieces
+    Py_ssize_t items
     Py_ssize_t itemsize
     Py_ssize_t* words
 
 
-def clear(int dtype, w, dw, Py_ssize_t pieces, int isa, words):
-    """dw = 0 where w is 0; an item is one of so many pieces of them."""
+def clear(int dtype, w, dw, Py_ssize_t items, int isa, words):
+    """dw = 0 where w is 0; an item is one of so many parts of them."""
     cdef Clearing t
     cdef Run weights, gradients
     t.itemsize = 8 if dtype else 4
     weights, gradients = run_of(w, t.itemsize, False), run_of(dw, t.itemsize, True)
     t.clear, t.w, t.dw = fc_clear_table[dtype][isa], <const char*> weights.at, <char*> gradients.at
-    t.n, t.pieces, t.words = gradients.n, pieces, numbers_of(words)
+    t.n, t.items, t.words = gradients.n, items, numbers_of(words)
     with nogil:
         fc_check(weights.n == gradients.n)
         fc_share(t.words, draw_clearings, &t)
@@ -454,8 +454,8 @@ def clear(int dtype, w, dw, Py_ssize_t pieces, int isa, words):
 cdef void draw_clearings(void* task) noexcept nogil:
     cdef const Clearing* t = <const Clearing*> task
     cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.pieces), first, end
-    while begin < t.pieces:
-        first, end = begin * t.n // t.pieces, min(begin + grain, t.pieces) * t.n // t.pieces
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.items), first, end
+    while begin < t.items:
+        first, end = begin * t.n // t.items, min(begin + grain, t.items) * t.n // t.items
         t.clear(t.w + first * t.itemsize, t.dw + first * t.itemsize, end - first)
-        begin = fc_next(t.words, &member, t.pieces)
+        begin = fc_next(t.words, &member, t.items)

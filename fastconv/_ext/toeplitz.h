@@ -66,6 +66,7 @@ typedef struct {
     const ptrdiff_t *key[3];
     ptrdiff_t keys[3];
     ptrdiff_t pitch[3];
+    ptrdiff_t taps;
     ptrdiff_t cols;
     ptrdiff_t col_step;
 } fc_weights;

@@ -8,7 +8,7 @@ indices have 64 bits, `dtype` 0 for float32 and 1 for float64.
 from libc.stdint cimport int32_t, int64_t
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.runs cimport fc_check, floating
+from fastconv._ext.runs cimport fc_check
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
@@ -47,6 +47,7 @@ cdef extern from "toeplitz.h" nogil:
         const Py_ssize_t* key[3]
         Py_ssize_t keys[3]
         Py_ssize_t pitch[3]
+        Py_ssize_t taps
         Py_ssize_t cols
         Py_ssize_t col_step
 
@@ -203,7 +204,7 @@ cdef Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexce
     m.weight.key[0], m.weight.key[1], m.weight.key[2] = m.d.keys, m.h.keys, m.w.keys
     m.weight.keys[0], m.weight.keys[1], m.weight.keys[2] = m.d.n_keys, m.h.n_keys, m.w.n_keys
     m.weight.pitch[0], m.weight.pitch[1], m.weight.pitch[2] = m.pitch_d, m.pitch_h, 1
-    m.weight.cols, m.weight.col_step = m.cols, m.col_step
+    m.weight.taps, m.weight.cols, m.weight.col_step = m.taps, m.cols, m.col_step
     return m
 
 
@@ -571,7 +572,8 @@ cdef Py_ssize_t make_lists(
 
 
 cdef inline void fill_run(
-    const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one, const Maker* maker
+    const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one,
+    const Maker* maker,
 ) noexcept nogil:
     """The rows of a segment of a line, which repeat a list."""
     cdef const Matrix* m = &t.m

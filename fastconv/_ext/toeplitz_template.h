@@ -29,6 +29,14 @@ static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
 {
     const FC_T *w = (const FC_T *)w_;
     ptrdiff_t q, i, j, k, n = 0;
+    if (at->keys[0] * at->keys[1] * at->keys[2] == at->taps) {
+        const int whole = at->col_step == at->taps;
+        const ptrdiff_t run = whole ? at->cols * at->taps : at->taps;
+        for (q = 0; q < (whole ? 1 : at->cols); q++, w += at->col_step)
+            for (k = 0; k < run; k++)
+                n += w[k] != 0;
+        return n;
+    }
     for (q = 0; q < at->cols; q++, w += at->col_step)
         for (i = 0; i < at->keys[0]; i++)
             for (j = 0; j < at->keys[1]; j++) {

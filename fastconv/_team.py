@@ -13,6 +13,7 @@ still writes: it is heard before that call, after it, or within it (``fc_share``
 from __future__ import annotations
 
 import os
+import threading
 
 from fastconv import _cpus
 from fastconv._ext import team as _ext
@@ -35,7 +36,7 @@ def words(helpers: int, grain: int) -> bytearray:
 
 
 def _fresh() -> _ext.Team:
-    return _ext.Team(MAX_HELPERS, _TURNS, _FEW_TURNS, _cpus.count)
+    return _ext.Team(MAX_HELPERS, _TURNS, _FEW_TURNS, _cpus.count, threading.main_thread().ident or 0)
 
 
 def _forget() -> None:

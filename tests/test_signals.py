@@ -213,6 +213,21 @@ def test_threads_that_are_not_the_main_one_hear_nothing():
     assert done.wait(60) and np.array_equal(results[0], expected)
 
 
+def test_the_interpreter_ends_while_a_thread_is_in_a_call():
+    code = """
+        import threading, time, numpy as np, fastconv
+        x, w = np.ones((1, 256, 128, 128), np.float32), np.ones((256, 256, 3, 3), np.float32)
+        def forever():
+            while True:
+                fastconv.conv(x, w, threads=2, algorithm="implicit")
+        threading.Thread(target=forever, daemon=True).start()
+        time.sleep(0.4)
+        print("ends", flush=True)
+    """
+    result = run("-c", textwrap.dedent(code), timeout=100)
+    assert result.returncode == 0 and result.stdout.strip() == "ends", result.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_in_a_handler():
     """In the child the call has lost its helpers: it says so, and later calls are right."""

@@ -224,7 +224,7 @@ cdef void contract(
         True,
     )
     n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel)
-    while column < columns and not fc_stopped(words):
+    while column < columns:
         vectors = next_vectors((columns - column + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
         width = vectors * kernel.lanes
         here = min(width, columns - column)
@@ -240,6 +240,9 @@ cdef void contract(
         panel = space + s.panel_at
         row = 0
         while row < s.filters:
+            # Rows of a large result are far apart: the system clears memory for each, which takes longer than the sums.
+            if row & 127 == 0 and fc_stopped(words):
+                return
             rows = min(<Py_ssize_t> kernel.rows, s.filters - row)
             if here == width:
                 tile(<int> rows, vectors, n, panel, rows, packed, lists, result + row * row_step + column,

@@ -63,16 +63,19 @@ cdef class Team:
 
     A helper looks at the gate `turns` times, or `few_turns` where there are more threads than ``cpus()``, before it
     sleeps there; where the system has no futex, it leaves the gate for a queue, which wakes it more slowly.
+    `main` is the thread that hears signals. No other asks for the interpreter's lock within a call: at shutdown that
+    would end it there, while helpers still read what lies on its stack.
     """
 
     cdef Py_ssize_t[FC_GATE_WORDS] _gate
     cdef Py_ssize_t _most, _turns, _few_turns, _calls
+    cdef unsigned long _main
     cdef object _queue, _cpus
     #: Threads there are, and how many of them are at the gate or about to go there.
     cdef readonly Py_ssize_t threads, hired
 
-    def __init__(self, Py_ssize_t most, Py_ssize_t turns, Py_ssize_t few_turns, cpus):
-        self._most, self._turns, self._few_turns, self._cpus = most, turns, few_turns, cpus
+    def __init__(self, Py_ssize_t most, Py_ssize_t turns, Py_ssize_t few_turns, cpus, unsigned long main):
+        self._most, self._turns, self._few_turns, self._cpus, self._main = most, turns, few_turns, cpus, main
         self._queue = SimpleQueue()
         self._gate[FC_OPEN] = FC_SHUT
 
@@ -92,8 +95,9 @@ cdef class Team:
         words[FC_GRAIN] = grain
         if helpers > 0:
             words[FC_WANTED], words[FC_GATE] = helpers, <Py_ssize_t> &self._gate[0]
-        words[FC_POLL], words[FC_CALLER] = <Py_ssize_t> <void*> poll, <Py_ssize_t> PyThread_get_thread_ident()
-        words[FC_PERIOD] = MILLISECONDS
+        if PyThread_get_thread_ident() == self._main:
+            words[FC_POLL], words[FC_CALLER] = <Py_ssize_t> <void*> poll, <Py_ssize_t> self._main
+            words[FC_PERIOD] = MILLISECONDS
         return PyByteArray_FromStringAndSize(<char*> words, sizeof(words))
 
     cdef object _hire(self, Py_ssize_t helpers):

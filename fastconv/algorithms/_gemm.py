@@ -22,6 +22,8 @@ _FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
 #: Of complex factors that are written out as real ones at a time.
 _COMPLEX_BYTES = 1 << 20
+#: Multiply-adds of one call of BLAS, between which signals are heard: some 50 ms.
+_BLAS_PIECE = 1 << 31
 
 _IMPLICIT = Implicit()
 
@@ -35,10 +37,18 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     """As `gemm`; by BLAS where that is known to use no more than `threads`."""
-    if _blas.within(threads):
-        np.matmul(a, b, out=out)
-    else:
+    if not _blas.within(threads):
         gemm(a, b, out, threads)
+        return
+    *batch, m, n = out.shape
+    step = max(1, _BLAS_PIECE // max(math.prod(batch) * n * a.shape[-1], 1))
+    if m <= step:
+        np.matmul(a, b, out=out)
+        return
+    for begin in range(0, m, step):
+        rows = (..., slice(begin, begin + step), slice(None))
+        # [step x k] @ [k x n]
+        np.matmul(a[rows], b, out=out[rows])
 
 
 def complex_product(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:

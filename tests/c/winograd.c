@@ -10,6 +10,7 @@ static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int t
     const int box[4] = {0, out_h, 0, out_w};
     void *d = numbers(dtype, cells * lanes), *g = numbers(dtype, taps * lanes), *bias = numbers(dtype, lanes);
     void *v = zeros(dtype, cells * lanes), *u = zeros(dtype, cells * lanes), *y = zeros(dtype, outputs * lanes);
+    void *check = zeros(dtype, lanes);
     ptrdiff_t at[64];
     int i, j, a, b, lane;
     for (i = 0; i < 64; i++)
@@ -18,8 +19,10 @@ static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int t
     fc_wino_weights_table[dtype][isa](high, taps_h, wide, taps_w, g, at, u, lanes);
     for (i = 0; i < cells * lanes; i++)
         set(dtype, v, i, get(dtype, v, i) * get(dtype, u, i));
-    fc_wino_output_table[dtype][isa](high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box);
-    for (lane = 0; lane < lanes; lane++)
+    fc_wino_output_table[dtype][isa](high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box,
+                                    check);
+    for (lane = 0; lane < lanes; lane++) {
+        near_to("check of finite results", dtype, isa, get(dtype, check, lane), 0, 1);
         for (i = 0; i < out_h; i++)
             for (j = 0; j < out_w; j++) {
                 double sum = get(dtype, bias, lane);
@@ -29,7 +32,8 @@ static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int t
                                get(dtype, g, (a * taps_w + b) * lanes + lane);
                 near_to("tile", dtype, isa, get(dtype, y, lane * outputs + i * out_w + j), sum, 4000);
             }
-    free(d), free(g), free(bias), free(v), free(u), free(y);
+    }
+    free(d), free(g), free(bias), free(v), free(u), free(y), free(check);
 }
 
 int main(void)

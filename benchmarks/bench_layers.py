@@ -115,7 +115,7 @@ def fma_peak(dtype: str, threads: int) -> tuple[Call, float]:
     items = max(1, int(PEAK_SECONDS * 5e10 * threads / peak.operations(*which)))
 
     def loop() -> None:
-        _threads.run(peak.multiply_add, (items, *which, sums), items=items, work=1 << 40, threads=threads, grain=1)
+        _threads.share(peak.multiply_add, (items, *which, sums), items=items, work=1 << 40, threads=threads)
 
     return loop, float(items * peak.operations(*which))
 

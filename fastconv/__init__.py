@@ -1,12 +1,14 @@
 """fastconv: convolution as linear algebra, on NumPy arrays."""
 
+from fastconv import _interrupt as _interrupt
+
 try:
     from fastconv._ext.depthwise import product as _built_depthwise
     from fastconv._ext.im2col import im2col as _built_im2col
     from fastconv._ext.implicit import Multiply as _built_implicit
     from fastconv._ext.pool import max_forward as _built_pool
     from fastconv._ext.pool_rows import forward_rows as _built_pool_rows
-    from fastconv._ext.team import help as _built_team
+    from fastconv._ext.team import Team as _built_team
     from fastconv._ext.toeplitz import fill as _built_toeplitz
     from fastconv._ext.winograd import product as _built_winograd
 except ModuleNotFoundError as _error:
@@ -17,19 +19,46 @@ except ModuleNotFoundError as _error:
         "type `python -m pip install -e .` in the folder that holds setup.py"
     ) from None
 
-from fastconv import gradient_check, graph, layers
-from fastconv._config import show_config
-from fastconv._explain import explain
-from fastconv._receptive import ReceptiveField, receptive_field
-from fastconv._summary import LayerSummary, Summary, summarize
+import typing as _typing
+from importlib import import_module as _import_module
+
+from fastconv import layers
+from fastconv._arrays import release_memory
+from fastconv._threadpoolctl import register_if_loaded as _register_if_loaded
+from fastconv._threadpoolctl import register_threadpoolctl
 from fastconv._threads import get_threads, set_threads, threads
 from fastconv._version import __version__
 from fastconv.algorithms import algorithms
 from fastconv.geometry import ConvGeometry, conv_geometry, conv_output_shape, same_pad
-from fastconv.layers import *
 from fastconv.layers import __all__ as _layer_names
 from fastconv.lowering import col2im, im2col
-from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
+
+if _typing.TYPE_CHECKING:
+    from fastconv import gradient_check, graph
+    from fastconv._config import show_config
+    from fastconv._explain import explain
+    from fastconv._receptive import ReceptiveField, receptive_field
+    from fastconv._summary import LayerSummary, Summary, summarize
+    from fastconv.layers import *
+    from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
+
+#: What most programs do not use, and the modules that it is imported from when it is first asked for: those of SciPy
+#: that a matrix needs take three times as long as all else here.
+_LATER = {
+    "LayerSummary": "_summary",
+    "ReceptiveField": "_receptive",
+    "Summary": "_summary",
+    "convolution_matrix": "toeplitz",
+    "explain": "_explain",
+    "gradient_check": "",
+    "graph": "",
+    "receptive_field": "_receptive",
+    "show_config": "_config",
+    "summarize": "_summary",
+    "toeplitz": "",
+    "toeplitz_matrix": "toeplitz",
+    "toeplitz_operator": "toeplitz",
+}
 
 __all__ = [
     "ConvGeometry",
@@ -48,6 +77,8 @@ __all__ = [
     "im2col",
     "layers",
     "receptive_field",
+    "register_threadpoolctl",
+    "release_memory",
     "same_pad",
     "set_threads",
     "show_config",
@@ -57,3 +88,22 @@ __all__ = [
     "toeplitz_operator",
     *_layer_names,
 ]
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name in _layer_names:
+        value = getattr(layers, name)
+    elif name in _LATER:
+        module = _import_module(f"{__name__}.{_LATER[name] or name}")
+        value = getattr(module, name) if _LATER[name] else module
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, *_layer_names})
+
+
+_register_if_loaded()

@@ -11,17 +11,32 @@ from fractions import Fraction
 from pathlib import Path
 
 import fastconv
+from fastconv import _interrupt
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
 
 
 def _seed(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative; a seed is 0 or more")
     return value
@@ -52,7 +67,7 @@ def _pad(text: str) -> str | int | tuple[int, ...]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    names = ("dtype", "op", "stride", "dilation", "pad", "groups", "threads", "density")
+    names = ("dtype", "op", "stride", "upsample", "dilation", "pad", "groups", "threads", "density")
     try:
         print(fastconv.explain(options.x_shape, options.w_shape, **{name: getattr(options, name) for name in names}))
     except (ValueError, TypeError) as error:
@@ -86,11 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     layer.add_argument("--dtype", default="float32", help="float32 (default) or float64")
     layer.add_argument("--op", default="forward", help="forward (default), backward_data or backward_weights")
     layer.add_argument("--stride", type=_stride, default=1, help="one for all axes, or one each: 2 or 2,1 or 1/2")
+    layer.add_argument("--upsample", type=_per_axis, default=1, help="zeros between cells first: 2 or 2,1")
     layer.add_argument("--dilation", type=_per_axis, default=1, help="one for all axes, or one each: 2 or 2,1")
     layer.add_argument("--pad", type=_pad, default=0, help="as --dilation, or valid, same, same_lower, full")
-    layer.add_argument("--groups", type=int, default=1)
-    layer.add_argument("--threads", type=int)
-    layer.add_argument("--density", type=float, default=1.0, help="share of the weights that are not zero (default 1)")
+    layer.add_argument("--groups", type=_whole, default=1)
+    layer.add_argument("--threads", type=_whole)
+    layer.add_argument("--density", type=_share, default=1.0, help="share of the weights that are not zero (default 1)")
     return parser
 
 
@@ -146,19 +162,22 @@ def _demo(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    _interrupt.restore()
+    command = None
     try:
         options = _parser().parse_args(arguments)
-        if options.command not in ("info", "explain"):
+        command = options.command
+        if command not in ("info", "explain"):
             return _demo(options)
         status = 0
-        if options.command == "explain":
+        if command == "explain":
             status = _explain(options)
         else:
             fastconv.show_config()
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("\nInterrupted; no picture was written.", file=sys.stderr)
+        print(f"\nInterrupted{'' if command in ('info', 'explain') else '; no picture was written'}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read the output has enough; what is buffered must not fail once more at exit.

@@ -6,33 +6,50 @@ import functools
 import math
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
 
-from fastconv import _memory
+from fastconv import _copies, _memory
+from fastconv._messages import no_array
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 #: What the kernels compute in: by its number for those that take any, and by its name in C for those of one.
 DTYPES: dict[np.dtype, int] = {_FLOAT32: 0, _FLOAT64: 1}
 NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
+#: What NumPy and conversions of others raise over a value. Other exceptions, as a signal handler's, are not about it.
+_UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
 
 
-def as_array(name: str, value: Any) -> np.ndarray:
-    """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it."""
+def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
+    """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it.
+
+    `options` says where options belong, for an argument that they are given in place of when it is forgotten.
+    """
     if type(value) is np.ndarray and value.dtype in DTYPES:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, as by {name}.filled(0)")
+    # The output and the cache of relu are two arrays of one shape, which would be read as a batch.
+    if type(value) is tuple and len(value) == 2 and all(type(a) is np.ndarray and a.ndim > 1 for a in value):
+        raise TypeError(no_array(name, value))
     try:
         array = np.asarray(value)
-    except MemoryError:
-        raise
-    except Exception as error:
+    except _UNREADABLE as error:
+        if reason := no_array(name, value, options):
+            raise TypeError(reason) from None
         kind = ValueError if type(error) is ValueError else TypeError
         raise kind(f"{name} cannot be read as an array: {error}") from error
+    if array.dtype.kind not in "biuf" and (reason := no_array(name, value, options)):
+        raise TypeError(reason)
     _check_dtype(name, array.dtype)
     return array
+
+
+def plain(array: np.ndarray) -> np.ndarray:
+    """An ndarray as NumPy itself sees it: what a subclass says of its shape, strides or dtype may be anything."""
+    return array if type(array) is np.ndarray else np.ndarray.view(array, np.ndarray)
 
 
 def _check_dtype(name: str, dtype: np.dtype) -> None:
@@ -67,15 +84,20 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
     return _result_dtype((found,))
 
 
-def prepare(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """C-contiguous, native, aligned and of `dtype`: the array itself where it already is."""
+def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
+    """C-contiguous, native, aligned and of `dtype`: the array itself where it already is.
+
+    Else a copy, by `threads`; None stands for the default of calls.
+    """
     flags = array.flags
-    if array.dtype == dtype and flags.c_contiguous and flags.aligned and array.dtype.isnative:
-        return array
+    if array.dtype == dtype and array.dtype.isnative:
+        if flags.c_contiguous and flags.aligned:
+            return array
+        return _copies.contiguous(array, threads)
     return np.array(array, dtype=dtype, order="C")
 
 
-def prepare_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
     """As `prepare`, but only the last axis has to be contiguous: what the lowering kernels read."""
     if (
         array.dtype == dtype
@@ -85,7 +107,7 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         and array.strides[-1] == array.itemsize
     ):
         return array
-    return prepare(array, dtype)
+    return prepare(array, dtype, threads)
 
 
 def ready(*arrays: Any) -> np.dtype | None:
@@ -107,24 +129,41 @@ def ready(*arrays: Any) -> np.dtype | None:
 
 
 def check_cached(
-    source: str, names: tuple[str, ...], arrays: tuple[np.ndarray, ...], shapes: tuple[tuple[int, ...], ...]
+    source: str,
+    names: tuple[str, ...],
+    arrays: tuple[Any, ...],
+    shapes: tuple[tuple[int, ...], ...],
+    dtype: np.dtype | None = None,
 ) -> None:
-    """Refuse arrays of a cache that are not as `source` left them: of `shapes`, and fit for the kernels."""
-    if tuple([array.shape for array in arrays]) == shapes and ready(*arrays) is not None:
+    """Refuse arrays of a cache that kernels could not read as `source` left them there.
+
+    That is of `shapes`, C-contiguous, aligned, and all of one float dtype, of `dtype` where that is given.
+    """
+    found = ready(*arrays)
+    if found is not None and (dtype is None or found == dtype) and tuple([a.shape for a in arrays]) == shapes:
         return
-    held = " and ".join(f"{name} {a.shape} of dtype {a.dtype}" for name, a in zip(names, arrays, strict=True))
+    held = " and ".join(f"{name} {describe(array)}" for name, array in zip(names, arrays, strict=True))
     raise ValueError(
         f"cache holds {held}, which {source} did not put there: its were {' and '.join(map(str, shapes))}, "
-        "C-contiguous and of one float dtype"
+        f"C-contiguous and of {'one float dtype' if dtype is None else f'dtype {dtype}'}"
     )
 
 
-def as_floats(name: str, value: Any) -> np.ndarray:
+def describe(value: Any) -> str:
+    """What an array of a cache is, or is not."""
+    if not issubclass(type(value), np.ndarray):
+        return f"of type {type(value).__name__}"
+    array = plain(value)
+    kind = "" if type(value) is np.ndarray else f" and type {type(value).__name__}"
+    return f"{array.shape} of dtype {array.dtype}{kind}"
+
+
+def as_floats(name: str, value: Any, threads: int | None = None) -> np.ndarray:
     """`value` as the kernels read it, of the dtype that it is computed in: itself where it already is so."""
     if ready(value) is not None:
         return value
     array = as_array(name, value)
-    return prepare(array, result_dtype(array))
+    return prepare(array, result_dtype(array), threads)
 
 
 def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
@@ -149,11 +188,12 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
 def output(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
-    """A fresh array for a result, or `out` once it is known to be fit to hold it."""
+    """A fresh array for a result, or a plain view of `out` once it is known to be fit to hold it."""
     if out is None:
         return fresh(shape, dtype, what)
-    if not isinstance(out, np.ndarray):
+    if not issubclass(type(out), np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    out = plain(out)
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
     if out.dtype != dtype or not out.dtype.isnative:
@@ -172,7 +212,28 @@ def output(
 KEPT_BYTES = 1 << 25
 #: Bytes of a cache line, at one of which it starts.
 _LINE = 64
-_kept = threading.local()
+#: Of larger ones the time of a system call is nothing.
+_ASK_BYTES = 1 << 20
+
+
+class _Owner:
+    """Holds the workspace of a thread that lives: `memory` is in `idle` while no call uses it."""
+
+    __slots__ = ("__weakref__", "idle")
+
+    def __init__(self) -> None:
+        self.idle: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+
+class _Kept(threading.local):
+    def __init__(self) -> None:
+        owner = _Owner()
+        self._owner, self.idle = owner, owner.idle
+        _owners[id(owner)] = owner
+
+
+_owners: weakref.WeakValueDictionary[int, _Owner] = weakref.WeakValueDictionary()
+_kept = _Kept()
 
 
 class workspace:
@@ -181,19 +242,23 @@ class workspace:
     Fresh memory comes from the system page by page, which for a small image
     takes longer than its product; so each thread keeps what it used last. It is
     taken out while in use: a call from within a call, as a finaliser may make,
-    gets memory of its own.
+    gets memory of its own. None is kept while the process may map only so many
+    bytes, nor after an exception.
     """
 
-    __slots__ = ("_array", "_buffer")
+    __slots__ = ("_array", "_buffer", "_keep")
 
     def __init__(self, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        buffer, array = vars(_kept).pop("memory", (None, None))
+        buffer: Any
+        buffer, array = _kept.idle.pop("memory", (None, None))
+        self._keep = True
         # The same layer again, as often as not.
         if array is None or array.shape != shape or array.dtype is not dtype:
             nbytes = check_bytes(what, shape, dtype)
             if buffer is None or buffer.nbytes < nbytes + _LINE:
                 buffer = array = None  # what is too small is given back first
                 buffer = _memory.scratch(nbytes + _LINE)
+                self._keep = not _memory.limited()
             # NumPy's arrays may start 16 bytes into a line, where every other vector would be in two.
             start = -buffer.__array_interface__["data"][0] % _LINE
             array = np.ndarray(shape, dtype, buffer, start)
@@ -203,9 +268,50 @@ class workspace:
     def __enter__(self) -> np.ndarray:
         return self._array
 
-    def __exit__(self, *_: object) -> None:
-        if self._buffer.nbytes <= KEPT_BYTES + _LINE:
-            _kept.memory = self._buffer, self._array
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None and self._keep and (nbytes := self._buffer.nbytes) <= KEPT_BYTES + _LINE:
+            if nbytes > _ASK_BYTES and _memory.limited():
+                return
+            _kept.idle["memory"] = self._buffer, self._array
+
+
+def release_workspaces() -> None:
+    """Let go of the workspaces that threads keep; one that a call is using stays until the call ends."""
+    # Taken out of the table at once: threads may come and go.
+    for reference in _owners.valuerefs():
+        owner = reference()
+        if owner is not None:
+            owner.idle.clear()
+
+
+def release_memory() -> None:
+    """Give the memory that fastconv keeps for later calls back to the system.
+
+    That is the memory of large results that are gone, and the workspaces of all
+    threads. Results that are alive stay as they are, and calls that run in other
+    threads are not disturbed. Later calls keep memory again, unless
+    ``FASTCONV_KEEP_MIB=0`` is set; under an address limit (``ulimit -v``) they
+    keep none.
+
+    Returns
+    -------
+    None
+
+    See Also
+    --------
+    threads, set_threads : how many threads a call uses, each with a workspace.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> out = fastconv.conv(np.ones((4, 16, 128, 128)), np.ones((16, 16, 3, 3)))
+    >>> del out
+    >>> fastconv.release_memory()
+    """
+    _memory.release()
+    release_workspaces()
+    _memory.trim()
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
@@ -224,9 +330,11 @@ def lift(array: np.ndarray, lead: int) -> np.ndarray:
     return array[(slice(None),) * lead + (np.newaxis,) * missing] if missing else array
 
 
-def cast_gradient(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def cast_gradient(
+    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
+) -> np.ndarray:
     """An upstream gradient in the dtype of the forward pass; its shape must be the output's."""
     array = as_array(name, value)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, but the output of the forward pass has shape {shape}")
-    return prepare(array, dtype)
+    return prepare(array, dtype, threads)

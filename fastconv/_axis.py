@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import math
+import sys
+from dataclasses import fields
+from typing import Any, Protocol, Self
 
 import numpy as np
+
+from fastconv._records import dataclass
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,81 @@ class Axis:
 
 #: What one and two spatial axes are lifted to three with.
 UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
+
+
+class CheckedFields:
+    """A frozen dataclass of sizes which kernels rely on: nobody gets one whose fields do not fit each other.
+
+    The constructor refuses them, so `dataclasses.replace` does, too. Copies and pickles are made by the constructor:
+    they find out for themselves what is kept beside the fields.
+    """
+
+    def __post_init__(self) -> None:
+        try:
+            fault = self._fault()
+        except (TypeError, AttributeError):  # what is compared or counted there is of another type
+            fault = "a field is of the wrong type"
+        if fault is not None:
+            raise ValueError(f"the fields of this {type(self).__name__} do not fit each other: {fault}")
+
+    def _fault(self) -> str | None:
+        """Why the fields do not fit each other, None where they do."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """For pickles that hold fields instead of a call of the constructor."""
+        type(self).__init__(self, **{field.name: state.get(field.name) for field in fields(self)})  # type: ignore
+
+    def derive(self, **changes: Any) -> Self:
+        """As `dataclasses.replace`, unchecked: for what follows from fields that were checked."""
+        found = object.__new__(type(self))
+        for field in fields(self):  # type: ignore[arg-type]
+            vars(found)[field.name] = changes.get(field.name, getattr(self, field.name))
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        """For what is not there: a field is, unless the constructor was got round."""
+        if name in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
+            raise ValueError(f"this {type(self).__name__} has no {name}: it was not made by its constructor")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def check_shape(name: str, shape: Any, least: int = 0) -> str | None:
+    """Why `shape` is no tuple of sizes of one to three spatial axes, None where it is one."""
+    if type(shape) is not tuple or not 3 <= len(shape) <= 5 or any(type(n) is not int for n in shape):
+        return f"{name} is {shape!r}, which is no tuple of 3 to 5 ints"
+    if min(shape) < least or max(shape) > sys.maxsize or math.prod(shape) > sys.maxsize:
+        return f"{name} is {shape}, whose sizes must be at least {least} and whose elements can be addressed"
+    return None
+
+
+def check_axes(x_shape: Any, axes: Any) -> str | None:
+    """Why these are not the spatial axes of images of `x_shape`, None where they are."""
+    fault = check_shape("x_shape", x_shape)
+    if fault is not None:
+        return fault
+    if type(axes) is not tuple or any(type(axis) is not Axis for axis in axes) or len(axes) != len(x_shape) - 2:
+        return f"axes must be a tuple of {len(x_shape) - 2} Axis"
+    for i, (axis, size) in enumerate(zip(axes, x_shape[2:], strict=True)):
+        numbers = (axis.size, axis.k, axis.stride, axis.lo, axis.hi, axis.dilation, axis.out)
+        least = (0, 1, 1, 0, 0, 1, 1)
+        if any(type(n) is not int for n in numbers) or any(map(int.__lt__, numbers, least)):
+            return f"axes[{i}] is {axis}, whose size and pads are at least 0, and all else at least 1"
+        if axis.size != size:
+            return f"axes[{i}] has size {axis.size}, but x_shape is {x_shape}"
+    padded = tuple(axis.padded for axis in axes)
+    if math.prod(padded) * max(math.prod(x_shape[:2]), 1) > sys.maxsize or max(padded) > sys.maxsize:
+        return f"x_shape {x_shape} with its pads {tuple((a.lo, a.hi) for a in axes)} has too many elements"
+    return None
+
+
+def windows(axis: Axis) -> int:
+    """How many windows fit into the padded axis, 0 where none does."""
+    span = axis.padded - axis.extent
+    return span // axis.stride + 1 if span >= 0 else 0
 
 
 class HasAxes(Protocol):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import platform
 import sys
-from importlib import metadata
 
 import numpy as np
 
-from fastconv import _isa, _threads
+from fastconv import _blas, _isa, _threads
 from fastconv._version import __version__
-from fastconv.algorithms import algorithms
+from fastconv.algorithms import DEFAULT_ALGORITHM, algorithms
 
 
-def _blas() -> str:
+def _blas_behind_numpy() -> str:
     config = np.show_config(mode="dicts")
     blas = config.get("Build Dependencies", {}).get("blas", {}) if isinstance(config, dict) else {}
-    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+    count = _blas.threads()
+    threads = "an unknown number of threads" if count is None else f"{count} thread{'s' * (count > 1)}"
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip() + f", {threads}"
 
 
 def show_config() -> None:
@@ -28,6 +28,9 @@ def show_config() -> None:
     >>> fastconv.show_config()
     fastconv ...
     """
+    import platform
+    from importlib import metadata
+
     from fastconv._ext import im2col as compiled
 
     rows = {
@@ -39,9 +42,9 @@ def show_config() -> None:
         + (", with bounds checks" if compiled.checked else ""),
         "instruction sets": f"{', '.join(_isa.compiled())}; this CPU runs {', '.join(_isa.usable())}; "
         f"in use {_isa.NAMES[_isa.current]}",
-        "BLAS behind NumPy": _blas(),
+        "BLAS behind NumPy": _blas_behind_numpy(),
         "threads": f"{_threads.get_threads()} of {_threads.cpu_count()} CPUs",
-        "algorithms": ", ".join(algorithms()),
+        "algorithms": f"{', '.join(algorithms())}; {DEFAULT_ALGORITHM!r} where a call does not say",
     }
     width = max(map(len, rows))
     for name, value in rows.items():

@@ -3,28 +3,36 @@
 A row of the matrix of one image is an output, of filter f at position o; its
 columns are the cells that o sees in the channels of f's group. Which those are
 is a product over the axes (`_spans`), and the same for all filters, but for
-zeros among the weights; so rows are copies of a few lists, moved along.
+zeros among the weights; so rows are copies of a few lists, moved along. Taps at
+which all weights of a slice of the kernels are zero make no part of the product
+(`support`), and a list is made from the weights that are not zero, wherever
+these are few: what a matrix takes is the time to write its entries.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _spans, _threads
 from fastconv._axis import UNIT_AXIS
 from fastconv._ext import toeplitz as _ext
+from fastconv._records import dataclass
 from fastconv.geometry import ConvGeometry
 
 #: A row of weights is cut into parts where there are fewer of them than so many for a thread.
 _ITEMS = 8
-#: Structures of more numbers than this are made anew on every call.
-_KEPT = 1 << 14
+#: Structures of more numbers than this are made anew on every call, and of some taps so many are kept.
+_KEPT, _KEPT_SUPPORTS = 1 << 15, 4
+#: A bit less than this part of the weights of a row of weights are not zero: its lists are made from them alone.
+_FEW = 3
 #: Weights whose gradients a thread sums up at a time, a vector each.
 _SLOTS = 2048
 #: What takes fewer bytes is there in any case: to ask takes longer than to write them.
@@ -45,9 +53,9 @@ class MatrixTooLargeError(MemoryError, ValueError):
 class Structure:
     """A sparse matrix but for its weights: (groups * rows * positions, groups * cols * cells).
 
-    `table` and `sizes` are what the kernels read; `counts` and `lengths` have
-    for each product of segments its positions, and the entries of one of them
-    in one channel.
+    `table` and `sizes` are what the kernels read; `along` has for each segment
+    of an axis its positions, and the entries of one of them; `counts` and
+    `lengths` the same for each product of segments, in one channel.
     """
 
     table: np.ndarray
@@ -55,8 +63,22 @@ class Structure:
     shape: tuple[int, int]
     weight_rows: int
     cols: int
-    counts: np.ndarray
-    lengths: np.ndarray
+    along: tuple[np.ndarray, ...]
+    taps: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Not held on to: there may be as many as outputs."""
+        return self._product(0)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Nor are these."""
+        return self._product(1)
+
+    def _product(self, column: int) -> np.ndarray:
+        d, h, w = (axis[:, column] for axis in self.along)
+        return (d[:, np.newaxis, np.newaxis] * h[:, np.newaxis] * w).ravel()
 
     @cached_property
     def nnz(self) -> int:
@@ -74,7 +96,7 @@ class Structure:
     @cached_property
     def longest(self) -> int:
         """Entries of the longest row."""
-        return self.cols * int(self.lengths.max(initial=0))
+        return self.cols * math.prod(int(axis[:, 1].max(initial=0)) for axis in self.along)
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,8 @@ class Csr:
     indices: np.ndarray
     data: np.ndarray
     shape: tuple[int, int]
+    #: Weights that were looked at for the lists, each as often as it was; 0 where not counted.
+    visits: int = 0
 
     @property
     def wide(self) -> bool:
@@ -92,38 +116,76 @@ class Csr:
         return self.indptr.dtype.itemsize == 8
 
 
-def of_outputs(geometry: ConvGeometry, flip: bool) -> Structure:
-    """The matrix of one image: a row for each output, a column for each input cell."""
-    return _kept(geometry, "_rows_of_outputs", flip, _of_outputs)
+#: For each axis the taps, rising, at which some weight is not zero.
+Support = tuple[np.ndarray, ...]
 
 
-def of_cells(geometry: ConvGeometry, flip: bool) -> Structure:
+def support(w: np.ndarray) -> Support | None:
+    """Where along each axis weights (F, C, *kernel) are not all zero; None for everywhere.
+
+    An axis of zeros alone has its first tap, so that none is ever empty.
+    """
+    if not w.size or w[0, 0].all():
+        return None
+    kernel = w.shape[2:]
+    present = np.logical_or.reduce(w.reshape(-1, math.prod(kernel)) != 0, axis=0)
+    met = [np.zeros(k, bool) for k in kernel]
+    for taps, places in zip(met, np.unravel_index(np.flatnonzero(present), kernel), strict=True):
+        taps[places] = True
+    if all(taps.all() for taps in met):
+        return None
+    return tuple(np.flatnonzero(taps) if taps.any() else np.zeros(1, np.intp) for taps in met)
+
+
+def _at(w: np.ndarray, taps: Support) -> np.ndarray:
+    """Weights at these taps."""
+    for axis, some in enumerate(taps, 2):
+        w = np.take(w, some, axis)
+    return w
+
+
+def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> Structure:
+    """The matrix of one image: a row for each output, a column for each input cell; of some taps, where given."""
+    return _kept(geometry, "_rows_of_outputs", flip, taps, _of_outputs)
+
+
+def of_cells(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> Structure:
     """Its transpose, for zero padding: a row for each input cell, a column for each output."""
-    return _kept(geometry, "_rows_of_cells", flip, _of_cells)
+    return _kept(geometry, "_rows_of_cells", flip, taps, _of_cells)
 
 
-def _kept(geometry: ConvGeometry, name: str, flip: bool, make: Callable[[ConvGeometry, bool], Structure]) -> Structure:
+def _kept(
+    geometry: ConvGeometry,
+    name: str,
+    flip: bool,
+    taps: Support | None,
+    make: Callable[[ConvGeometry, bool, Any], Structure],
+) -> Structure:
     """Geometries are cached, and small structures with them."""
-    kept: dict[bool, Structure] = vars(geometry).setdefault(name, {})
-    structure = kept.get(flip)
+    kept: dict[Any, Structure] = vars(geometry).setdefault(name, {})
+    key = flip, None if taps is None else tuple([some.tobytes() for some in taps])
+    structure = kept.get(key)
     if structure is None:
-        structure = make(geometry, flip)
-        if structure.table.size + structure.counts.size <= _KEPT:
-            kept[flip] = structure
+        structure = make(geometry, flip, (None,) * 3 if taps is None else (None,) * (3 - len(taps)) + taps)
+        if structure.table.size <= _KEPT:
+            if len(kept) >= _KEPT_SUPPORTS:
+                kept.clear()
+            kept[key] = structure
     return structure
 
 
-def _of_outputs(geometry: ConvGeometry, flip: bool) -> Structure:
+def _of_outputs(geometry: ConvGeometry, flip: bool, taps: tuple) -> Structure:
     group = math.prod(geometry.w_shape[1:])
     rows = geometry.w_shape[0] // geometry.groups
-    axes = [_spans.of_outputs(axis, geometry.pad_mode, flip) for axis in _three(geometry)]
+    pairs = zip(_three(geometry), taps, strict=True)
+    axes = [_spans.of_outputs(axis, geometry.pad_mode, flip, some) for axis, some in pairs]
     return _structure(geometry, axes, rows, geometry.w_shape[1], (rows * group, group, geometry.taps))
 
 
-def _of_cells(geometry: ConvGeometry, flip: bool) -> Structure:
+def _of_cells(geometry: ConvGeometry, flip: bool, taps: tuple) -> Structure:
     group = math.prod(geometry.w_shape[1:])
     cols = geometry.w_shape[0] // geometry.groups
-    axes = [_spans.of_cells(axis, flip) for axis in _three(geometry)]
+    axes = [_spans.of_cells(axis, flip, some) for axis, some in zip(_three(geometry), taps, strict=True)]
     return _structure(geometry, axes, geometry.w_shape[1], cols, (cols * group, geometry.taps, group))
 
 
@@ -134,18 +196,15 @@ def _three(geometry: ConvGeometry) -> tuple:
 def _structure(
     geometry: ConvGeometry, axes: list[_spans.Spans], rows: int, cols: int, steps: tuple[int, int, int]
 ) -> Structure:
-    header, parts, at, tables = [], [], 18, []
+    header, parts, at, tables = [], [], 3 * _ext.HEADER_SIZE, []
     for axis in axes:
         pieces = axis.arrays()
-        places = [at, at + pieces[0].size, at + pieces[0].size + pieces[1].size]
-        header += [axis.positions, axis.limit, len(pieces[0]), *places]
-        at += sum(piece.size for piece in pieces)
+        *places, at = itertools.accumulate((piece.size for piece in pieces), initial=at)
+        header += [axis.positions, axis.limit, len(pieces[0]), len(axis.keys), *places]
         parts += [piece.ravel() for piece in pieces]
         tables.append(pieces[0])
     kernel = (*(1,) * (3 - geometry.rank), *geometry.kernel)
     sizes = (geometry.groups, rows, cols, *steps, kernel[1] * kernel[2], kernel[2], geometry.taps)
-    # Of every segment its positions, and the entries of each.
-    (d, dn), (h, hn), (w, wn) = ((table[:, 2], table[:, 4] - table[:, 3]) for table in tables)
     return Structure(
         np.concatenate([np.array(header, np.intp), *parts]),
         np.array(sizes, np.intp),
@@ -155,8 +214,8 @@ def _structure(
         ),
         geometry.groups * rows,
         cols,
-        np.multiply.outer(np.multiply.outer(d, h), w).ravel(),
-        np.multiply.outer(np.multiply.outer(dn, hn), wn).ravel(),
+        tuple(np.stack([table[:, 2], table[:, 4] - table[:, 3]], 1) for table in tables),
+        math.prod(len(axis.keys) for axis in axes),
     )
 
 
@@ -232,15 +291,16 @@ def check_diagonals(matrix: Csr) -> None:
     )
 
 
-def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool) -> None:
-    """`check_size` before anything is made for the matrix, of as few entries as it can have.
+def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool, some: Support | None) -> None:
+    """`check_size` before anything is made for the matrix, of as few entries as it can have, at `some` taps.
 
     Cells that are met beside the padding are all there are where that is zeros; in any other mode no fewer, and
     each of them is met at most three times along an axis, but in replicated padding.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if turned else shape
-    if form in ("csr", "csc") and 16 * (geometry.positions * w.size + shape[0] + 1) <= _ALWAYS_FREE:
+    count = w.size if some is None else np.count_nonzero(_at(w, some))
+    if form in ("csr", "csc") and 16 * (geometry.positions * count + shape[0] + 1) <= _ALWAYS_FREE:
         return  # were no output at a border
     first, behind = geometry.tables[1]
     reach = np.split(np.maximum(behind - first, 0), np.cumsum((*(1,) * (3 - geometry.rank), *geometry.kernel))[:-1])
@@ -254,14 +314,13 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
         check_size(shape, least(whole, w.size), w.dtype, form, turned, not exact)
         return
     except ValueError:  # that is if no weight is zero
-        present = np.count_nonzero(w, axis=(0, 1))
-    if geometry.flip:
-        present = np.flip(present)
+        taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
     # Python's numbers, as these may be large.
-    met = present.reshape(tuple(map(len, reach))).astype(object)
-    for pairs in reversed(reach):
-        met = met @ pairs.astype(object)
-    check_size(shape, least(int(met), int(present.sum())), w.dtype, form, turned, not exact)
+    met = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)
+    total = int(met.sum())
+    for pairs, at, k in reversed(list(zip(reach[3 - geometry.rank :], taps, geometry.kernel, strict=True))):
+        met = met @ pairs[k - 1 - at if geometry.flip else at].astype(object)
+    check_size(shape, least(int(met), total), w.dtype, form, turned, not exact)
 
 
 def build(
@@ -284,13 +343,23 @@ def build(
         raise ValueError(reason)
     table, which = (structure.table, structure.sizes, w, _arrays.DTYPES[dtype]), _isa.current
     helpers = _threads.most(threads, _ITEMS * threads)
-    # A value and a column, of the widest type, for each entry of a list; all parts of it start on a line of the cache.
-    space = np.empty((helpers, -(-(structure.longest + _ext.SLACK) // 16) * 16 * (dtype.itemsize + 8)), np.uint8)
-    counts = np.empty((rows, len(structure.counts)), np.intp)
+    numbers = np.empty(rows, np.intp)
+    _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
+    # Weights that are not zero are listed where they are few.
+    listed = numbers[_FEW * numbers < structure.cols * structure.taps]
+    few = int(listed.max(initial=0))
+    # Before those of one cell are added up, entries may be more than the longest row has.
+    longest = max(few, min(structure.longest, int(numbers.max())))
+    pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, structure.cols)
+    space = np.zeros((helpers, pitch), np.uint8)
+    products = structure.counts
+    counts = np.empty((rows, len(products)), np.intp)
     work = 4 * w.nbytes
-    _threads.share(_ext.count, (*table, counts, space, which), items=rows, work=work, threads=threads)
+    _threads.share(
+        _ext.count, (*table, numbers, _FEW, longest, few, counts, which, space), items=rows, work=work, threads=threads
+    )
     starts = np.zeros(rows + 1, np.intp)
-    np.cumsum(counts @ structure.counts, out=starts[1:])
+    np.cumsum(counts @ products, out=starts[1:])
     nnz = int(starts[-1])
     check_size(shape, nnz, dtype, form, turned)
     index = index_dtype(shape, nnz) if indices is None else indices
@@ -298,7 +367,7 @@ def build(
     indptr = _memory.empty((shape[0] + 1,), index)
     _threads.share(
         _ext.place,
-        (*table, counts, starts, indptr, wide, which, space),
+        (*table, counts, starts, indptr, wide),
         items=rows,
         work=2 * indptr.nbytes,
         threads=threads,
@@ -309,12 +378,13 @@ def build(
         pieces = -(-_ITEMS * threads // rows)
         _threads.share(
             _ext.fill,
-            (*table, indptr, columns, data, wide, pieces, which, space),
+            (*table, numbers, _FEW, longest, few, indptr, columns, data, wide, pieces, which, space),
             items=rows * pieces,
             work=columns.nbytes + data.nbytes,
             threads=threads,
         )
-    return Csr(indptr, columns, data, shape)
+    visits = int(space[:, : np.intp(0).itemsize].copy().view(np.intp).sum())
+    return Csr(indptr, columns, data, shape, visits)
 
 
 def lanes(count: int, itemsize: int) -> tuple[int, int]:

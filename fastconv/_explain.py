@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _threads
-from fastconv._fractional import resolve_fractional
-from fastconv._options import as_number, has_fraction, merge_options
-from fastconv.algorithms import REGISTRY, check_name, choose
+from fastconv import _arrays, _blas, _isa, _threads
+from fastconv._fractional import resolve_sampled
+from fastconv._options import as_number, merge_options
+from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose
 from fastconv.algorithms.base import OPS, Op
-from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, conv_geometry
+from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
 
-_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}
+_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
 
 
 def explain(
@@ -49,9 +49,11 @@ def explain(
     str
         The layer's sheet, then a line per algorithm: the estimated time against
         that of the cheapest, the bytes of workspace, or the reason why it
-        cannot serve. An arrow marks the one that is taken. A stride of
-        ``Fraction(a, b)`` has the sheet of the upsampled image, and this for each
-        of the different convolutions that it falls into.
+        cannot serve. An arrow marks the one that is taken, the last line says
+        why, and where that is a transform what does again the images whose
+        results are not finite. With `upsample`, or a stride of
+        ``Fraction(a, b)``, there is the sheet of the upsampled image, and this
+        for each of the different convolutions that it falls into.
 
     Raises
     ------
@@ -78,16 +80,16 @@ def explain(
     geometry = conv_geometry(x_shape, w_shape, **settings)
     found = _arrays.float_dtype("dtype", dtype)
     share = as_number("density", density, 0, 1)
-    if not has_fraction(settings["stride"]):
-        return _explained(geometry, found, op, name, threads, share)
-    parts = resolve_fractional(tuple(x_shape), tuple(w_shape), settings).parts
+    sampled = resolve_sampled(tuple(x_shape), tuple(w_shape), settings)
+    parts = None if isinstance(sampled, ConvGeometry) else sampled.parts
     if parts is None:
         return _explained(geometry, found, op, name, threads, share)
     different: dict[ConvGeometry, int] = {}
     for part in parts:
         different[part.geometry] = different.get(part.geometry, 0) + 1
     sheets = [f"{n} of them:\n{_explained(g, found, op, name, threads, share)}" for g, n in different.items()]
-    return "\n\n".join([f"{geometry}\n{len(parts)} convolutions of the image without its zeros", *sheets])
+    count = f"{len(parts)} convolution{'' if len(parts) == 1 else 's'}"
+    return "\n\n".join([f"{geometry}\n{count} of the image without its zeros", *sheets])
 
 
 def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float) -> str:
@@ -102,7 +104,13 @@ def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threa
             lines.append(f"{arrow} {algorithm:<12}{'-':>8}{'-':>15}  {reason}")
         else:
             lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}")
-    how = "chosen by cost, in bounded workspace" if name == "auto" else "as asked for"
+    how = {
+        "auto": "chosen by cost, in bounded workspace",
+        "exact": "the cheapest that sums all products, in bounded workspace",
+    }.get(name, "as asked for")
+    if name == "auto" and not chosen.sums_products:
+        exact = choose(op, geometry, found, threads, "exact")
+        how += f"; what is not finite is computed again by {exact.name}"
     return "\n".join(
         [
             str(geometry),
@@ -126,5 +134,9 @@ def _row(
         return name, None, 0, "there is nothing to compute"
     if algorithm.skips_zeros and density == 1.0 and not forced:
         return name, None, 0, "it leaves zero weights out, and is a candidate where the density is below 1"
+    if algorithm.needs_blas and not forced and not _blas.within(threads):
+        count = _blas.threads()
+        held = "an unknown number of" if count is None else count
+        return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
     cost = algorithm.cost(op, geometry, dtype, threads, density)
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

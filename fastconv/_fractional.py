@@ -1,13 +1,15 @@
-"""Strides a/b without the zeros: which ordinary convolutions of the image make up that of its upsampled grid.
+"""Upsampling by b and strides of a without the zeros: which ordinary convolutions of the image make up the result.
 
 Along an axis the output o meets at tap t the cell ``o a + t d - lo`` of the
 upsampled grid. That is a cell of the image, and not one of the zeros put in
-between, where b divides it. So outputs that are b apart meet the same taps,
-which are ``b / gcd(b, d)`` apart, and of the image cells that are a apart from
-one output to the next and ``d / gcd(b, d)`` from one tap to the next: an
-ordinary convolution at a stride of a, for each of b phases. Every tap belongs
-to one phase. (Multirate filters by polyphase; P. P. Vaidyanathan, "Multirate
-systems and filter banks", 1993.)
+between, where b divides it. So outputs that are ``b / gcd(a, b)`` apart meet
+the same taps, which are ``b / gcd(b, d)`` apart, and of the image cells that
+are ``a / gcd(a, b)`` apart from one output to the next and ``d / gcd(b, d)``
+from one tap to the next: an ordinary convolution at a stride of
+``a / gcd(a, b)``, for each of ``b / gcd(a, b)`` phases. A tap belongs to one
+phase; where a and b have a common factor, those that it does not divide
+``t d - lo`` for meet zeros only, and belong to none. (Multirate filters by
+polyphase; P. P. Vaidyanathan, "Multirate systems and filter banks", 1993.)
 """
 
 from __future__ import annotations
@@ -15,18 +17,17 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fastconv._axis import Axis
-from fastconv._options import split_fractions
+from fastconv._axis import Axis, CheckedFields, check_shape
+from fastconv._records import dataclass
 from fastconv.geometry import ConvGeometry, resolve_conv, resolve_upsampled
 
 
 @dataclass(frozen=True)
 class _Phase:
-    """Outputs b apart along one axis: of the output, of the kernel and of the image what belongs to them."""
+    """Outputs of one phase along one axis: of the output, of the kernel and of the image what belongs to them."""
 
     out: slice
     taps: slice
@@ -45,12 +46,25 @@ class Part:
 
 
 @dataclass(frozen=True)
-class FractionalGeometry:
-    """Every size of a convolution at strides a/b: of the upsampled grid, and of the convolutions it falls into."""
+class FractionalGeometry(CheckedFields):
+    """Every size of a convolution of an upsampled image: of its grid, and of the convolutions that it falls into."""
 
     x_shape: tuple[int, ...]
     up: tuple[int, ...]
     upsampled: ConvGeometry
+
+    def _fault(self) -> str | None:
+        fault = check_shape("x_shape", self.x_shape)
+        if fault is not None:
+            return fault
+        if type(self.up) is not tuple or any(type(factor) is not int or factor < 1 for factor in self.up):
+            return f"up is {self.up!r}"
+        if type(self.upsampled) is not ConvGeometry or len(self.up) != len(self.x_shape) - 2:
+            return "upsampled must be a ConvGeometry, and up of as many axes"
+        sizes = tuple(n * factor for n, factor in zip(self.x_shape[2:], self.up, strict=True))
+        if self.upsampled.x_shape != (*self.x_shape[:2], *sizes):
+            return f"x_shape is {self.x_shape}, up {self.up}, but upsampled is of images {self.upsampled.x_shape}"
+        return None
 
     @property
     def w_shape(self) -> tuple[int, ...]:
@@ -109,19 +123,20 @@ class FractionalGeometry:
 
 def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
     """Those along one axis that meet any cell of the image."""
-    shared = math.gcd(factor, axis.dilation)
+    shared, common = math.gcd(factor, axis.dilation), math.gcd(factor, axis.stride)
     step, dilation = factor // shared, axis.dilation // shared
+    period, stride = factor // common, axis.stride // common
     found = []
-    # The first tap at which the first output of a phase meets no inserted zero; numerator and denominator have no
-    # common factor, so each tap has one such phase.
-    back = pow(axis.stride, -1, factor)
-    for phase, tap in sorted(((axis.lo - t * axis.dilation) * back % factor, t) for t in range(min(step, axis.k))):
+    # Of each phase the first tap at which its first output meets a cell of the image: the phase solves
+    # phase * axis.stride = behind modulo factor, which has a solution where `common` divides `behind`.
+    back = pow(stride, -1, period)
+    behind = ((axis.lo - t * axis.dilation, t) for t in range(min(step, axis.k)))
+    for phase, tap in sorted((b // common * back % period, t) for b, t in behind if b % common == 0):
         if phase >= axis.out:
             break
         at = phase * axis.stride - axis.lo
         first, taps = (at + tap * axis.dilation) // factor, (axis.k - 1 - tap) // step + 1
-        outs = (axis.out - 1 - phase) // factor + 1
-        stride = axis.stride if outs > 1 else 1
+        outs = (axis.out - 1 - phase) // period + 1
         end = first + (outs - 1) * stride + (taps - 1) * dilation + 1
         cells = slice(max(first, 0), max(min(end, size), 0))
         if cells.stop <= cells.start:
@@ -129,21 +144,21 @@ def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
         pads = max(-first, 0), max(end - size, 0)
         found.append(
             _Phase(
-                slice(phase, None, factor),
+                slice(phase, None, period),
                 slice(tap, None, step),
                 cells,
-                Axis(cells.stop - cells.start, taps, stride, *pads, dilation, outs),
+                Axis(cells.stop - cells.start, taps, stride if outs > 1 else 1, *pads, dilation, outs),
             )
         )
     return found
 
 
-def resolve_fractional(
+def resolve_sampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], settings: dict[str, Any]
-) -> FractionalGeometry:
-    """The geometry of a convolution one of whose strides is a Fraction; `settings` as `resolve_conv` takes them."""
-    upsampled = resolve_upsampled(x_shape, w_shape, **settings)
-    return _kept(x_shape, split_fractions("stride", settings["stride"], upsampled.rank)[1], upsampled)
+) -> ConvGeometry | FractionalGeometry:
+    """The geometry of a convolution; a `FractionalGeometry` where `stride` or `upsample` puts zeros in between."""
+    geometry, factors = resolve_upsampled(x_shape, w_shape, **settings)
+    return _kept(x_shape, factors, geometry) if factors else geometry
 
 
 # Kept, as the geometries of the upsampled grids are, for the sake of the parts.

@@ -8,19 +8,18 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv import _threads, layers
 from fastconv._axis import Axis
-from fastconv._fractional import resolve_fractional
-from fastconv._options import as_bool, as_groups, as_int, merge_options, per_axis, split_fractions
+from fastconv._fractional import resolve_sampled
+from fastconv._options import as_bool, as_groups, as_int, merge_options, per_axis
 from fastconv._receptive import ReceptiveField
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, resolve_transpose
-from fastconv.algorithms import check_name
-from fastconv.geometry import GEOMETRY_DEFAULTS, conv_geometry
+from fastconv.algorithms import DEFAULT_ALGORITHM, check_name
+from fastconv.geometry import CONV_DEFAULTS, ConvGeometry
 from fastconv.layers import pooling
 
 #: For layers whose options do not depend on shapes.
@@ -55,7 +54,7 @@ def _spatial(shape: tuple[int, ...]) -> int:
 
 def _settings(where: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Options that make the geometry; those that a call has besides are checked."""
-    settings = merge_options(where, {**defaults, "algorithm": "auto", "threads": None}, options)
+    settings = merge_options(where, {**defaults, "algorithm": DEFAULT_ALGORITHM, "threads": None}, options)
     check_name(settings.pop("algorithm"))
     _threads.resolve(settings.pop("threads"))
     return settings
@@ -72,17 +71,14 @@ def _conv(
     **options: Any,
 ) -> Step:
     shape, rank = flow.shape, _spatial(flow.shape)
-    settings = _settings("conv", GEOMETRY_DEFAULTS, options) | {"stride": stride, "pad": pad, "dilation": dilation}
+    settings = _settings("conv", CONV_DEFAULTS, options) | {"stride": stride, "pad": pad, "dilation": dilation}
     group = shape[1] // as_int("groups", settings["groups"], 1)
     w_shape = (as_int("filters", filters, 1), group, *per_axis("kernel_size", kernel_size, rank, 1))
     n_params = math.prod(w_shape) + w_shape[0] * as_bool("bias", bias)
-    settings["stride"], ups = split_fractions("stride", stride, rank)
-    if max(ups) == 1:
-        geometry = conv_geometry(shape, w_shape, **settings)
+    geometry = resolve_sampled(shape, w_shape, settings)
+    if isinstance(geometry, ConvGeometry):
         return Step(geometry.out_shape, n_params, geometry.flops, geometry.axes)
-    settings["stride"] = tuple(map(Fraction, settings["stride"], ups))
-    fractional = resolve_fractional(shape, w_shape, settings)
-    return Step(fractional.out_shape, n_params, fractional.flops, between=True)
+    return Step(geometry.out_shape, n_params, geometry.flops, between=True)
 
 
 def _conv_transpose(

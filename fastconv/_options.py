@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 import sys
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
+
+from fastconv._messages import TupleCache, count, did_you_mean, kind_of, nearest_option, shown
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 #: Types of options that are compared as they are: equal ones of the same type mean the same.
 _PLAIN = frozenset((int, str, bool, type(None)))
@@ -33,7 +36,9 @@ def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0)
     """`cache`, refused unless it is of `kind`, or a tuple of `length`: then it is another layer's."""
     if isinstance(cache, kind) if kind else isinstance(cache, tuple) and len(cache) == length:
         return cache
-    got = f"a {type(cache).__name__}" + (f" of {len(cache)}" if isinstance(cache, tuple) else "")
+    got = f"a tuple of {len(cache)}" if type(cache) in (tuple, TupleCache) else kind_of(cache)
+    if type(cache) is tuple and len(cache) == 2 and isinstance(cache[1], kind or tuple):
+        got += f"; unpack what {source} returned: out, cache = {source}(...)"
     raise TypeError(f"cache must come from {source}{f', a tuple of {length}' if length else ''}, got {got}")
 
 
@@ -63,15 +68,21 @@ def merge_options(
     for name in (*param, *given):
         if name not in defaults:
             known = (*defaults, *also)
-            near = difflib.get_close_matches(name, known, 1) if isinstance(name, str) else []
-            raise TypeError(
-                f"{where}() got an unknown option {name!r}; known are {', '.join(known)}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
-            )
+            hint = did_you_mean(nearest_option(name, param.get(name, given.get(name)), known))
+            raise TypeError(f"{where}() got an unknown option {name!r}; known are {', '.join(known)}{hint}")
     both = [name for name in given if name in param]
     if both:
         raise TypeError(f"{where}() got {both[0]!r} both in {param_name} and as a keyword; give it once")
     return {**defaults, **param, **given}
+
+
+def refuse_keywords(where: str, param_name: str, given: Mapping[str, Any], **also: Any) -> None:
+    """Refuse options given as keywords that belong into the dict `param_name`, which needs those in `also` as well."""
+    meant = {**given, **{name: value for name, value in also.items() if name not in given}}
+    raise TypeError(
+        f"{where}() got an unknown option {next(iter(given))!r}; its options are a dict: "
+        f"give {{{', '.join(f'{name!r}: {shown(value)}' for name, value in meant.items())}}} as {param_name}"
+    )
 
 
 def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also: str = "") -> int:
@@ -85,7 +96,7 @@ def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also
                 raise TypeError
             value = operator.index(value)
         except TypeError:
-            raise TypeError(f"{name} must be {_int_range(minimum, maximum)}{also}, got {value!r}") from None
+            raise TypeError(f"{name} must be {_int_range(minimum, maximum)}{also}, got {shown(value)}") from None
     if value < minimum or (maximum is not None and value > maximum):
         raise ValueError(f"{name} must be {_int_range(minimum, maximum)}{also}, got {value}")
     return value
@@ -120,30 +131,51 @@ def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float 
 def as_bool(name: str, value: Any) -> bool:
     """`value` as a bool; nothing else is taken for one."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
+
+
+def as_listed(value: Any) -> Any:
+    """`value`, an array of one or more axes as the list that it stands for."""
+    return value.tolist() if isinstance(value, np.ndarray) and value.ndim else value
 
 
 def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
     """A name and a value for each spatial axis, from one for all or one each."""
+    value = as_listed(value)
     if not isinstance(value, (list, tuple)):
         yield from [(name, value)] * rank
         return
     if len(value) != rank:
         raise ValueError(
-            f"{name} has {len(value)} values, {value!r}, for {rank} spatial axes; give an int or {rank} of them"
+            f"{name} has {count(len(value), 'value')}, {value!r}, for {count(rank, 'spatial axis', 'spatial axes')}; "
+            f"give an int or {rank} of them"
         )
     yield from ((f"{name}[{i}]", v) for i, v in enumerate(value))
 
 
+def for_one_axis(value: Any) -> Any:
+    """`value` for the only axis there is, which may come as a sequence of one."""
+    value = as_listed(value)
+    return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
+
+
 def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
     """`value` as one int per spatial axis."""
+    if type(value) is int:
+        return (as_int(name, value, minimum),) * rank
     return tuple(as_int(part, v, minimum) for part, v in _one_each(name, value, rank))
+
+
+def _is_fraction(value: Any) -> TypeGuard[Fraction]:
+    """Whether it is a Fraction. None can be where nobody has imported the module."""
+    fractions = sys.modules.get("fractions")
+    return fractions is not None and isinstance(value, fractions.Fraction)
 
 
 def _as_ratio(name: str, value: Any) -> tuple[int, int]:
     """Numerator and denominator of a stride, which is an int or a Fraction above 0."""
-    if not isinstance(value, Fraction):
+    if not _is_fraction(value):
         return as_int(name, value, 1, also=" or a fractions.Fraction above 0"), 1
     if value <= 0:
         raise ValueError(f"{name} must be above 0, got {value!r}")
@@ -152,17 +184,39 @@ def _as_ratio(name: str, value: Any) -> tuple[int, int]:
 
 def has_fraction(stride: Any) -> bool:
     """Whether `stride` is a Fraction, or has one among its axes'; what is neither that nor an int is refused."""
+    if type(stride) is int and stride > 0:
+        return False
+    stride = as_listed(stride)
     several = isinstance(stride, (list, tuple))
     values = stride if several else (stride,)
     for i, value in enumerate(values):
         _as_ratio(f"stride[{i}]" if several else "stride", value)
-    return any(isinstance(value, Fraction) for value in values)
+    return any(map(_is_fraction, values))
 
 
 def split_fractions(name: str, value: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Numerators and denominators of strides, which are ints or Fractions above 0: one each per spatial axis."""
     tops, bottoms = zip(*(_as_ratio(part, v) for part, v in _one_each(name, value, rank)), strict=True)
     return tops, bottoms
+
+
+def is_sampled(stride: Any, upsample: Any) -> bool:
+    """Whether the image may have to be upsampled first: `stride` has a Fraction, or `upsample` is not simply 1."""
+    return has_fraction(stride) or type(upsample) is not int or upsample != 1
+
+
+def split_sampling(stride: Any, upsample: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Whole strides and factors of upsampling, one each per spatial axis, from `stride` and `upsample` as given."""
+    strides, factors = split_fractions("stride", stride, rank)
+    given = per_axis("upsample", upsample, rank, 1)
+    if max(given) == 1:
+        return strides, factors
+    if has_fraction(stride):
+        raise ValueError(
+            f"stride is {stride!r} and upsample is {upsample!r}; give one or the other, because a Fraction a/b is "
+            "upsample=b with stride=a"
+        )
+    return strides, given
 
 
 def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:

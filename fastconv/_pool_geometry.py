@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fastconv._axis import Axis, kernel_tables
+from fastconv._axis import Axis, CheckedFields, check_axes, kernel_tables, windows
+from fastconv._messages import count
 from fastconv._options import as_bool, is_plain, per_axis
+from fastconv._records import dataclass
 from fastconv.geometry import PAD_NAMES, check_padded, data_shape, floor_out, resolve_pad, span_text
 
 POOL_PAD_NAMES = PAD_NAMES[:3]
@@ -27,11 +28,25 @@ def taps_within(
 
 
 @dataclass(frozen=True)
-class PoolGeometry:
+class PoolGeometry(CheckedFields):
     """Every size of one pooling: `axes` as in ConvGeometry; `ceil_mode` may let the last window overshoot."""
 
     x_shape: tuple[int, ...]
     axes: tuple[Axis, ...]
+
+    def _fault(self) -> str | None:
+        fault = check_axes(self.x_shape, self.axes)
+        if fault is not None:
+            return fault
+        if not self.x_shape[1]:
+            return f"x_shape is {self.x_shape}, without channels"
+        for i, axis in enumerate(self.axes):
+            fits = windows(axis)
+            if not (axis.out == fits or (axis.out == fits + 1 and _overhangs(axis))):
+                return f"axes[{i}] is {axis}, of which {fits} windows fit"
+            if max(axis.lo, axis.hi) >= axis.extent or _steps_over(axis):
+                return f"axes[{i}] is {axis}, some window of which meets padding only"
+        return None
 
     @cached_property
     def out_shape(self) -> tuple[int, ...]:
@@ -52,7 +67,7 @@ class PoolGeometry:
         """The same pooling of `n` planes, as one image; kept, as `ConvGeometry.for_batch` is."""
         parts: dict[int, PoolGeometry] = vars(self).setdefault("_parts", {})
         if n not in parts:
-            parts[n] = replace(self, x_shape=(1, n, *self.x_shape[2:]))
+            parts[n] = self.derive(x_shape=(1, n, *self.x_shape[2:]))
         return parts[n]
 
     @property
@@ -144,15 +159,21 @@ def _resolve_pool(
                 f"spatial axis {i}: pad ({lo}, {hi}) must be smaller than the {span_text(k, d)} the window covers, "
                 "or a window could hold padding only"
             )
-        span = size + lo + hi - extent
-        # A ceil-mode window may hang over the end, but has to start before the padding there.
-        overhang = ceil_mode and span % s and -s < span and (span // s + 1) * s < size + lo
-        out = span // s + 2 if overhang else floor_out(i, size, k, s, (lo, hi), d)
+        axis = Axis(size, k, s, lo, hi, d, 1)
+        out = windows(axis) + 1 if ceil_mode and _overhangs(axis) else floor_out(i, size, k, s, (lo, hi), d)
         axis = Axis(size, k, s, lo, hi, d, out)
         if _steps_over(axis):
-            raise ValueError(f"spatial axis {i}: with dilation {d} a window steps over all {size} cells of the input")
+            raise ValueError(
+                f"spatial axis {i}: with dilation {d} a window steps over the whole input of {count(size, 'cell')}"
+            )
         axes.append(axis)
     return PoolGeometry(x_shape, tuple(axes))
+
+
+def _overhangs(axis: Axis) -> bool:
+    """Whether one more window may hang over the end: it has to start before the padding there."""
+    span, stride = axis.padded - axis.extent, axis.stride
+    return span % stride != 0 and -stride < span and (span // stride + 1) * stride < axis.size + axis.lo
 
 
 def _steps_over(axis: Axis) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fastconv._options import as_int
+from fastconv._options import as_int, for_one_axis
 
 
 class ReceptiveField(NamedTuple):
@@ -96,7 +96,7 @@ def receptive_field(layers: Sequence[Sequence[Any]]) -> ReceptiveField:
             raise TypeError(f"layers[{i}] is {layer!r}; {_LEGAL}")
         if len(layer) not in (3, 4):
             raise ValueError(f"layers[{i}] has {len(layer)} entries, {layer!r}; {_LEGAL}")
-        k, stride, pad, dilation = (*layer, 1)[:4]
+        k, stride, pad, dilation = map(for_one_axis, (*layer, 1)[:4])
         if isinstance(pad, (list, tuple)):
             if len(pad) != 2:
                 raise ValueError(f"layers[{i}] has pad {pad!r}; legal are an int or one (lo, hi) pair")

@@ -4,11 +4,13 @@ Positions along an axis come in segments that have the same entries, shifted:
 the border ones a few to a segment, all others in one, or in one per stride
 phase. A row of the matrix is the product of three such lists. All of them are
 found without a look at every position, or in NumPy's loops: there may be many.
+
+Only some of a kernel's taps may be wanted, as where all others are zeros: these
+make no segments, so that a mostly empty kernel has as few as its weights need.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy as np
 from fastconv._axis import Axis, source_cells
 
 #: Numbers of a segment.
-_SEGMENT = 7
+_SEGMENT = 8
 #: Cells of windows on the border that are sorted at a time.
 _CELLS = 1 << 20
 
@@ -25,12 +27,18 @@ _CELLS = 1 << 20
 class Spans:
     """One axis of a sparse matrix: `positions` along its rows, `limit` along its columns.
 
-    A segment ``(start, step, count, begin, end, base, jump)`` says that position
-    ``start + m * step`` has `entries` begin to end, and its first one is at
-    ``base + m * jump``. An entry is ``(offset, tap)``: offsets, whose differences
-    count, rise within a segment; a tap below 0 is the place ``~tap`` in `lists`
-    of a number of taps, and these, which all meet the one cell. All three are
-    kept in pieces, `arrays` joins them.
+    A segment ``(start, step, count, begin, end, base, jump, key)`` says that
+    position ``start + m * step`` has `entries` begin to end, and its first one is
+    at ``base + m * jump``. An entry is ``(offset, tap)``: offsets, whose
+    differences count, rise within a segment; a tap below 0 is the place ``~tap``
+    in `lists` of a number of taps, and these, which all meet the one cell.
+
+    `keys` has every tap once; a list of weights that are not zero is in its
+    order. A segment's entries are the taps from `key` on, the first following
+    the last; or, where `key` is below 0, all of them, and `places` tells from
+    ``~key`` on how far behind `base` each is met.
+
+    All but `keys` are kept in pieces, `arrays` joins them.
     """
 
     positions: int
@@ -38,17 +46,21 @@ class Spans:
     segments: list[np.ndarray] = field(default_factory=list)
     entries: list[np.ndarray] = field(default_factory=list)
     lists: list[np.ndarray] = field(default_factory=list)
+    places: list[np.ndarray] = field(default_factory=list)
+    keys: np.ndarray = field(default_factory=lambda: np.empty(0, np.intp))
     n_entries: int = 0
     n_lists: int = 0
+    n_places: int = 0
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Segments (count, 7), entries (count, 2), and the lists one after another."""
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Segments (count, 8), entries (count, 2), lists and places one after another, and the keys."""
         empty = np.empty(0, np.intp)
-        segments, entries, lists = (
+        segments, entries, lists, places = (
             np.concatenate([empty, *(piece.ravel() for piece in pieces)])
-            for pieces in (self.segments, self.entries, self.lists)
+            for pieces in (self.segments, self.entries, self.lists, self.places)
         )
-        return segments.reshape(-1, _SEGMENT), entries.reshape(-1, 2), lists
+        keys = np.ascontiguousarray(self.keys, np.intp)
+        return segments.reshape(-1, _SEGMENT), entries.reshape(-1, 2), lists, places, keys
 
     def add_entries(self, offsets: np.ndarray, taps: np.ndarray) -> int:
         """Where they begin."""
@@ -58,32 +70,48 @@ class Spans:
         return begin
 
     def add_segments(self, *columns: np.ndarray | int) -> None:
-        """Segments as columns of their seven numbers."""
+        """Segments as columns of their eight numbers."""
         table = np.stack(np.broadcast_arrays(*map(np.atleast_1d, columns)), 1).astype(np.intp, copy=False)
         self.segments.append(table[table[:, 2] > 0])
 
-    def add(self, start: int, step: int, count: int, origin: int, jump: int, taps: np.ndarray, gap: int) -> None:
-        """Positions that meet `taps` at ``origin + m * jump`` and every `gap` cells from there, within the limit."""
+    def add(
+        self,
+        start: int,
+        step: int,
+        count: int,
+        origin: int,
+        jump: int,
+        taps: np.ndarray,
+        offsets: np.ndarray,
+        key: int,
+    ) -> None:
+        """Positions that meet `taps` at ``origin + m * jump + offsets``, which rise, within the limit.
+
+        `key` is that of the first of these taps.
+        """
         k = len(taps)
-        begin = self.add_entries(np.arange(k) * gap, taps)
+        begin = self.add_entries(offsets, taps)
         # What a position meets changes only where a tap enters the cells, or leaves them.
-        first = origin + np.arange(k) * gap
+        first = origin + offsets
         changes = np.concatenate([[0], *(-((first - bound) // jump) for bound in (0, self.limit))])
         m = np.unique(np.clip(changes, 0, max(count - 1, 0)))
         at = origin + m * jump
-        a, b = (np.clip(-((at - bound) // gap), 0, k) for bound in (0, self.limit))
+        a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
         some = a < b
         a, b = a * some, b * some
         # At some of these nothing does: those that meet nothing are all alike.
         alike = np.zeros(len(m), bool)
         alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
-        m, a, b, at, some = (column[~alike] for column in (m, a, b, at, some))
+        m, a, b, at = (column[~alike] for column in (m, a, b, at))
+        some = some[~alike]
         lengths = np.diff(m, append=count)
-        self.add_segments(start + m * step, step, lengths, begin + a, begin + b, (at + a * gap) * some, jump * some)
+        base = (at + offsets[np.minimum(a, k - 1)]) * some
+        self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, jump * some, key + a)
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
         """Positions from `first` on, whose `taps` meet `cells` (positions, taps), some of them the same."""
         n = len(cells)
+        met = cells
         order = np.argsort(cells, axis=1, kind="stable")
         cells = np.take_along_axis(cells, order, 1)
         base, offsets = cells[:, 0].copy(), cells - cells[:, :1]
@@ -117,80 +145,97 @@ class Spans:
         begin = self.add_entries(offsets.ravel()[heads], entry)
         ends = begin + np.cumsum(new.sum(1))
         begins = np.concatenate([[begin], ends[:-1]])
-        self.add_segments(first + starts, 1, counts, begins, ends, base[starts], jump)
+        key = ~(self.n_places + np.arange(len(starts)) * cells.shape[1])
+        self.places.append(met[starts] - base[starts, np.newaxis])
+        self.n_places += self.places[-1].size
+        self.add_segments(first + starts, 1, counts, begins, ends, base[starts], jump, key)
 
 
-def of_outputs(axis: Axis, pad_mode: str, flip: bool) -> Spans:
-    """The input cells that each output sees."""
+def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Where in a window of k the taps `some` are, in order, and which these are; None is all of them."""
+    at = np.arange(k) if some is None else (k - 1 - some)[::-1] if flip else some
+    return at, k - 1 - at if flip else at
+
+
+def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = None) -> Spans:
+    """The input cells that each output sees, by all taps or by `some`, which rise."""
     size, k, stride, lo, dilation, out = axis.row()
-    spans, taps = Spans(out, size), np.arange(k)[:: -1 if flip else 1]
+    at, taps = _window(k, flip, some)
+    spans, offsets = Spans(out, size, keys=taps), at * dilation
     if pad_mode == "zeros":
-        spans.add(0, 1, out, -lo, stride, taps, dilation)
+        spans.add(0, 1, out, -lo, stride, taps, offsets, 0)
         return spans
-    # Windows that reach into the padding may meet a cell twice.
-    first = min(-(-lo // stride), out)
-    end = max(min((size - 1 - (k - 1) * dilation + lo) // stride + 1, out), first)
-    if pad_mode == "circular" and (k - 1) * dilation < size:
-        _add_turned(spans, axis, taps, (first, end))
+    # Windows that reach into the padding, from their first tap to the last, may meet a cell twice.
+    lo -= int(offsets[0])
+    offsets = offsets - offsets[0]
+    reach = int(offsets[-1])
+    first = min(max(-(-lo // stride), 0), out)
+    end = max(min((size - 1 - reach + lo) // stride + 1, out), first)
+    if pad_mode == "circular" and reach < size:
+        _add_turned(spans, (stride, lo), offsets, taps, (first, end))
         return spans
     head, tail = 0, out
     if pad_mode == "replicate":
         # Those in the padding alone meet one cell.
-        head = min(max((lo - (k - 1) * dilation) // stride + 1, 0), first)
+        head = min(max((lo - reach) // stride + 1, 0), first)
         tail = min(max(-(-(size - 1 + lo) // stride), end), out)
         for begin, count, cell in ((0, head, 0), (tail, out - tail, size - 1)):
             if count:
-                spans.add_merged(begin, np.full((1, k), cell), taps)
+                spans.add_merged(begin, np.full((1, len(taps)), cell), taps)
                 spans.segments[-1][:, 2] = count
-    window, block = np.arange(k) * dilation - lo, max(_CELLS // k, 1)
+    window, block = offsets - lo, max(_CELLS // len(taps), 1)
     for low, high in ((head, first), (end, tail)):
         for begin in range(low, high, block):
-            at = np.arange(begin, min(begin + block, high))[:, np.newaxis] * stride
-            spans.add_merged(begin, source_cells(window + at, size, pad_mode), taps)
+            here = np.arange(begin, min(begin + block, high))[:, np.newaxis] * stride
+            spans.add_merged(begin, source_cells(window + here, size, pad_mode), taps)
     if first < end:
-        spans.add(first, 1, end - first, first * stride - lo, stride, taps, dilation)
+        spans.add(first, 1, end - first, first * stride - lo, stride, taps, offsets, 0)
     return spans
 
 
-def _add_turned(spans: Spans, axis: Axis, taps: np.ndarray, inside: tuple[int, int]) -> None:
+def _add_turned(
+    spans: Spans, steps: tuple[int, int], offsets: np.ndarray, taps: np.ndarray, inside: tuple[int, int]
+) -> None:
     """Circular padding, and windows no longer than the image: each is a run of cells, or the end and the start of one.
 
     All read one list, the taps twice: from the first tap that is past the end on, to the one before it.
     """
-    size, k, stride, lo, dilation, out = axis.row()
-    offsets = np.arange(k) * dilation
+    (stride, lo), size, out, k = steps, spans.limit, spans.positions, len(taps)
     begin = spans.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
     first, end = inside
     if first < end:
-        spans.add_segments(first, 1, end - first, begin, begin + k, first * stride - lo, stride)
+        spans.add_segments(first, 1, end - first, begin, begin + k, first * stride - lo, stride, 0)
     for low, high in ((0, first), (end, out)):
         for low_, high_ in ((at, min(at + _CELLS, high)) for at in range(low, high, _CELLS)):
             at = (np.arange(low_, high_) * stride - lo) % size
             # Taps before the end of the image; the others are in front of them.
-            whole = np.minimum(-((at - size) // dilation), k)
-            base = np.where(whole < k, at + whole * dilation - size, at)
+            whole = np.searchsorted(offsets, size - at)
             turn = np.where(whole < k, whole, 0)
+            base = at + offsets[turn] - size * (whole < k)
             starts = np.flatnonzero(
                 (np.diff(turn, prepend=-1) != 0) | (np.diff(base, prepend=base[0] - stride) != stride)
             )
             counts = np.diff(starts, append=len(at))
-            turn = begin + turn[starts]
-            spans.add_segments(low_ + starts, 1, counts, turn, turn + k, base[starts], stride)
+            turn = turn[starts]
+            spans.add_segments(low_ + starts, 1, counts, begin + turn, begin + turn + k, base[starts], stride, turn)
 
 
-def of_cells(axis: Axis, flip: bool) -> Spans:
+def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> Spans:
     """The outputs that see each input cell, under zero padding: the adjoint of `of_outputs`."""
     size, k, stride, lo, dilation, out = axis.row()
-    spans, gap = Spans(size, out), dilation // math.gcd(stride, dilation)
+    spans = Spans(size, out)
     # Cells a stride apart meet the same taps, the last of them first: those of a phase.
-    taps = np.arange(k - 1, -1, -1)
+    taps = _window(k, flip, some)[0][::-1]
     phases = (taps * dilation - lo) % stride
     order = np.argsort(phases, kind="stable")
     seen, starts = np.unique(phases[order], return_index=True)
     for i, here in zip(seen.tolist(), np.split(taps[order], starts[1:]), strict=True):
         if i < size:
             origin = (i + lo - int(here[0]) * dilation) // stride
-            spans.add(i, stride, -(-(size - i) // stride), origin, 1, k - 1 - here if flip else here, gap)
+            offsets = (here[0] - here) * dilation // stride
+            taps = k - 1 - here if flip else here
+            spans.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, spans.n_entries)
+    spans.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in spans.entries)])
     # The others meet nothing: as phases, or as stretches between these, whichever are fewer.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
@@ -198,8 +243,8 @@ def of_cells(axis: Axis, flip: bool) -> Spans:
     periods = -(-size // stride)
     if len(low) * periods <= stride:
         low, high = (np.add.outer(np.arange(periods) * stride, bound).ravel() for bound in (low, high))
-        spans.add_segments(low, 1, np.minimum(high, size) - low, 0, 0, 0, 0)
+        spans.add_segments(low, 1, np.minimum(high, size) - low, 0, 0, 0, 0, 0)
     else:
         idle = np.setdiff1d(np.arange(min(stride, size)), seen, assume_unique=True)
-        spans.add_segments(idle, stride, -((idle - size) // stride), 0, 0, 0, 0)
+        spans.add_segments(idle, stride, -((idle - size) // stride), 0, 0, 0, 0, 0)
     return spans

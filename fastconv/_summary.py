@@ -14,6 +14,14 @@ from fastconv._layer_kinds import KINDS, Flow, Step, run
 from fastconv._options import as_shape
 from fastconv._receptive import ReceptiveField
 
+#: How the input was read, for the rule above it: an image without its batch is taken for signals.
+_AXES = {
+    2: "rows of numbers: (N, D)",
+    3: "1-D signals: (N, C, W)",
+    4: "2-D images: (N, C, H, W)",
+    5: "3-D volumes: (N, C, D, H, W)",
+}
+
 
 @dataclass(frozen=True)
 class LayerSummary:
@@ -28,8 +36,8 @@ class LayerSummary:
         Trainable ones.
     flops : int
         Of the forward pass: two for each multiply-add of convolutions and
-        fully connected layers; none for the others. The zeros that a stride
-        below 1 puts in between are not multiplied, and do not count.
+        fully connected layers; none for the others. The zeros that upsampling
+        puts in between are not multiplied, and do not count.
     receptive_field : tuple of ReceptiveField
         One for each spatial axis of the net's input. Empty where there is no
         one field: after branches whose strides differ, or whose units see one
@@ -123,7 +131,7 @@ class Summary:
         return "\n".join(
             [
                 *lines[:1],
-                rule,
+                f"-- {_AXES[len(self.x_shape)]} {rule}"[: len(rule)],
                 *lines[1:-1],
                 rule,
                 lines[-1],
@@ -267,7 +275,8 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     Returns
     -------
     Summary
-        ``print`` shows the table. Its ``layers``, and its sums ``n_params``,
+        ``print`` shows the table, which tells above the input how its axes
+        were read: ``(3, 32, 32)`` is three signals of 32 channels. Its ``layers``, and its sums ``n_params``,
         ``flops``, ``param_bytes`` and ``out_bytes``, are for programs.
 
     Raises
@@ -283,9 +292,9 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     FLOPs are two for each multiply-add of convolutions and fully connected
     layers, for the whole batch; other layers count none, as in published tables
     (which often give multiply-adds, half of it). Those on padding count, those
-    on the zeros that a stride of ``Fraction(a, b)`` puts in between do not. A fully connected layer sees all
-    positions of its input, as the convolution does that it can be turned into
-    by `affine_to_conv`.
+    on the zeros that `upsample`, or a stride of ``Fraction(a, b)``, puts in
+    between do not. A fully connected layer sees all positions of its input, as
+    the convolution does that it can be turned into by `affine_to_conv`.
 
     Examples
     --------
@@ -298,7 +307,7 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     >>> net = fastconv.summarize(layers, (1, 1, 28, 28))
     >>> print(net)
     layer      output shape     parameters    FLOPs  receptive field  jump
-    ----------------------------------------------------------------------
+    -- 2-D images: (N, C, H, W) ------------------------------------------
     input      (1, 1, 28, 28)
     conv1      (1, 6, 28, 28)          156  235,200              5x5   1x1
     relu1      (1, 6, 28, 28)            0        0              5x5   1x1

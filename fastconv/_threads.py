@@ -18,25 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _team
+from fastconv import _cpus, _team
 
-#: Below this much work, in bytes copied, waking a helper costs more than it saves.
+#: Below this much work, in bytes copied, a call ends before anyone would wait for it: it does not look at signals.
 SERIAL_BYTES = 1 << 21
 #: A helper at the gate is worth calling for so much less.
 _NEAR = 16
+
+#: A call uses no more; a count above it stands for it.
+MAX_THREADS = _team.MAX_HELPERS + 1
 
 _override: ContextVar[int | None] = ContextVar("fastconv_threads", default=None)
 
 
 def cpu_count() -> int:
-    """CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """CPUs this process may run on, and has time for."""
+    return _cpus.count()
 
 
 def resolve(threads: Any) -> int:
-    """The `threads` option as a count: None is the default, a negative counts back from all CPUs."""
+    """The `threads` option as a count, at most `MAX_THREADS`; None is the default, a negative counts back from CPUs."""
     if threads is None:
         return get_threads()
     if isinstance(threads, (bool, np.bool_)):
@@ -48,26 +49,36 @@ def resolve(threads: Any) -> int:
     if n == 0:
         raise ValueError("threads is 0; legal are None, a positive int, or a negative one to count back from all CPUs")
     if n > 0:
-        return n
+        return min(n, MAX_THREADS)
     cpus = cpu_count()
     if cpus + 1 + n < 1:
         raise ValueError(f"threads is {n}, which counts back past the {cpus} CPUs there are; legal are {-cpus} to -1")
-    return cpus + 1 + n
+    return min(cpus + 1 + n, MAX_THREADS)
+
+
+def _default_count() -> int:
+    """The CPUs, or fewer where a pool of processes limits its workers: loky of joblib, Dask, Ray and torchrun do so."""
+    try:
+        # Counts for nested levels follow a comma. OpenMP reports what is no count.
+        limit = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
+    except ValueError:
+        limit = 0
+    return min(limit, cpu_count()) if limit > 0 else cpu_count()
 
 
 def _from_environment() -> int:
-    text = os.environ.get("FASTCONV_NUM_THREADS", "").strip()
+    text, default = os.environ.get("FASTCONV_NUM_THREADS", "").strip(), _default_count()
     if text:
         try:
             return resolve(int(text))
         except ValueError:
             warnings.warn(
                 f"FASTCONV_NUM_THREADS is {text!r}, which is not a thread count (a positive int, or a negative "
-                f"one to count back from all CPUs); using {cpu_count()}",
+                f"one to count back from all CPUs); using {default}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-    return cpu_count()
+    return default
 
 
 def get_threads() -> int:
@@ -77,7 +88,8 @@ def get_threads() -> int:
     -------
     int
         Set by `threads` (innermost first), else `set_threads`, else the
-        environment variable ``FASTCONV_NUM_THREADS``, else the CPU count.
+        environment variable ``FASTCONV_NUM_THREADS``, else the CPU count, or
+        ``OMP_NUM_THREADS`` where that is less: pools of workers set it.
 
     Examples
     --------
@@ -90,14 +102,20 @@ def get_threads() -> int:
     return _default if override is None else override
 
 
+def default() -> int:
+    """What `get_threads` returns outside of `threads` blocks."""
+    return _default
+
+
 def set_threads(n: int | None) -> None:
     """Set the default number of threads for the whole process.
 
     Parameters
     ----------
     n : int or None
-        A positive int; a negative one counts back from all CPUs (-1 is all of
-        them); None restores ``FASTCONV_NUM_THREADS`` or the CPU count.
+        A positive int, of which those above 64 count as 64; a negative one counts
+        back from all CPUs (-1 is all of them); None restores the default of the
+        environment: see `get_threads`.
 
     Raises
     ------
@@ -108,7 +126,11 @@ def set_threads(n: int | None) -> None:
 
     Notes
     -----
-    Matrix products run in NumPy's BLAS, which has threads of its own.
+    Matrix products run in these threads, too, and by NumPy's BLAS, which has
+    threads of its own, only where that is known to use no more.
+
+    CPUs are those that this process may run on, and no more than the quota of
+    its control groups (as containers have) amounts to, rounded up.
 
     Examples
     --------
@@ -119,7 +141,7 @@ def set_threads(n: int | None) -> None:
     >>> fastconv.set_threads(None)
     """
     global _default
-    _default = _from_environment() if n is None else resolve(n)
+    _default = resolve(_from_environment() if n is None else n)
 
 
 @contextmanager
@@ -152,59 +174,35 @@ def threads(n: int) -> Iterator[None]:
 
 def most(threads: int, items: int) -> int:
     """How many threads a call for so many of them, on so many pieces, has at most."""
-    return min(threads, items, _team.MAX_HELPERS + 1)
-
-
-def run(
-    kernel: Callable[..., None],
-    args: tuple,
-    *,
-    items: int,
-    work: int,
-    threads: int,
-    tail: tuple = (),
-    grain: int = 0,
-) -> None:
-    """Call ``kernel(*args, counter, grain, *tail)`` in up to `threads` threads, this one included.
-
-    `items` is the number of pieces the kernel counts, `work` how many bytes a
-    plain copy would move in the time the kernel takes; together they set how
-    many pieces a draw takes, unless `grain` says. ``counter[1]`` counts the
-    threads, for kernels whose threads each have a workspace.
-    """
-    counter = np.zeros(2, np.intp)
-    helpers = most(threads, items) - 1
-    if helpers < 1 or work < SERIAL_BYTES:
-        kernel(*args, counter, max(items, 1), *tail)
-        return
-    grain = grain or _grain(items, work, helpers)
-    tasks = [_team.Task(kernel, *args, counter, grain, *tail) for _ in range(helpers)]
-    try:
-        _team.submit(tasks)
-        kernel(*args, counter, grain, *tail)
-    finally:
-        # A helper that runs may still write.
-        _team.gather(tasks)
+    return min(threads, items, MAX_THREADS)
 
 
 @functools.lru_cache(maxsize=1024)
 def _grain(items: int, work: int, helpers: int) -> int:
-    """Some 64 KiB a draw keeps the counter quiet; eight draws a thread keep the threads even."""
-    return max(1, min(items * (1 << 16) // max(work, 1), items // (8 * (helpers + 1))))
+    """Some 64 KiB a draw keeps the counter quiet, and eight draws a thread keep the threads even.
+
+    A thread alone draws some 1 MiB, between which it looks at signals.
+    """
+    return max(1, min(items * (1 << 16 if helpers else 1 << 20) // max(work, 1), items // (8 * (helpers + 1))))
 
 
-def words(items: int, work: int, threads: int) -> np.ndarray | None:
-    """By what a kernel shares its `items` with up to ``threads - 1`` helpers; None where it does them alone.
+def words(items: int, work: int, threads: int) -> bytearray | None:
+    """By what a kernel shares its `items` with up to ``threads - 1`` helpers; None where little is done by one thread.
 
-    `work` is as for `run`. Helpers come at once where they are awake, and soon where
-    they sleep, which makes threads pay for calls that take some 10 us. The words say
-    how many items a draw takes, too, for kernels whose items are small.
+    `work` is how many bytes a plain copy would move in the time the kernel takes.
+    Helpers come at once where they are awake, and soon where they sleep, which makes
+    threads pay for calls that take some 10 us. The words say how many items a draw
+    takes, too, for kernels whose items are small, and make the call hear signals.
     """
     # The most frequent answer first: on small arrays these lines take longer than the kernel.
     if _NEAR * work < SERIAL_BYTES:
         return None
     helpers = most(threads, items) - 1
-    return _team.words(helpers, _grain(items, work, helpers)) if helpers > 0 else None
+    if helpers < 1:
+        if work < SERIAL_BYTES:
+            return None
+        helpers = 0
+    return _team.words(helpers, _grain(items, work, helpers))
 
 
 def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
@@ -213,4 +211,4 @@ def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, thr
     return kernel(*args, _team.alone() if shared is None else shared)
 
 
-_default = _from_environment()
+_default = resolve(_from_environment())

@@ -6,10 +6,12 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from fastconv._axis import CheckedFields, check_shape
+from fastconv._messages import count, count_axes, missing_axes_hint, transposed_channels_hint
 from fastconv._options import as_int, is_plain, per_axis
+from fastconv._records import dataclass
 from fastconv.geometry import PAD_NAMES, ConvGeometry, Pad, PerAxis, check_rank, resolve_conv, resolve_pad
 
 
@@ -27,7 +29,7 @@ TRANSPOSE_DEFAULTS: dict[str, Any] = {"stride": 1, "pad": 0, "output_pad": 0, "d
 
 
 @dataclass(frozen=True)
-class TransposeGeometry:
+class TransposeGeometry(CheckedFields):
     """Every size of a transposed convolution.
 
     Attributes
@@ -44,6 +46,20 @@ class TransposeGeometry:
     w_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     conv: ConvGeometry
+
+    def _fault(self) -> str | None:
+        fault = check_shape("x_shape", self.x_shape) or check_shape("out_shape", self.out_shape)
+        if fault is not None:
+            return fault
+        if type(self.conv) is not ConvGeometry or self.conv.pad_mode != "zeros" or self.conv.flip:
+            return "conv must be a ConvGeometry of padding with zeros that flips nothing"
+        if (self.conv.w_shape, self.conv.out_shape) != (self.w_shape, self.x_shape):
+            return f"x_shape is {self.x_shape}, w_shape {self.w_shape}, but conv gives {self.conv.out_shape}"
+        beyond = [out - size for out, size in zip(self.out_shape, self.conv.x_shape, strict=True)]
+        most = (1, 1, *(max(axis.stride, axis.dilation) for axis in self.conv.axes))
+        if not all(0 <= extra < limit for extra, limit in zip(beyond, most, strict=True)):
+            return f"out_shape is {self.out_shape}, but conv is of images {self.conv.x_shape}"
+        return None
 
     @property
     def core(self) -> tuple[slice, ...] | None:
@@ -84,15 +100,17 @@ def _resolve(
     rank = len(x_shape) - 2
     if len(w_shape) != len(x_shape):
         raise ValueError(
-            f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
-            "w must be (C, F // groups, *kernel) with as many spatial axes as x"
+            f"w has {count_axes(len(w_shape))}, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
+            f"w must be (C, F // groups, *kernel) with as many spatial axes as x{missing_axes_hint(x_shape, w_shape)}"
         )
     channels, groups = x_shape[1], as_int("groups", groups, 1)
     if channels < 1 or w_shape[1] < 1:
         raise ValueError(f"x {x_shape} and w {w_shape} must have at least one channel and one filter")
     if w_shape[0] != channels:
         raise ValueError(
-            f"x {x_shape} has {channels} channels, so w must be ({channels}, F // groups, *kernel), got w {w_shape}"
+            f"x {x_shape} has {count(channels, 'channel')}, "
+            f"so w must be ({channels}, F // groups, *kernel), got w {w_shape}"
+            + transposed_channels_hint(x_shape, w_shape)
         )
     if channels % groups:
         divisors = f"legal are the divisors of {channels}"
@@ -112,7 +130,10 @@ def _resolve(
     lead = x_shape[0], w_shape[1] * groups
     sizes, pads, spatial = _sizes(x_shape, w_shape[2:], strides, pad, more, dilations)
     if math.prod(lead) * math.prod(spatial) > sys.maxsize or max(spatial) > sys.maxsize:
-        raise ValueError(f"the output {(*lead, *spatial)} has more elements than can be addressed")
+        raise ValueError(
+            f"x {x_shape} and w {w_shape} give the output {(*lead, *spatial)}, which has more elements than can be "
+            "addressed"
+        )
     conv = resolve_conv(
         (*lead, *sizes),
         w_shape,
@@ -152,8 +173,8 @@ def _sizes(
         out = full - lo - hi + extra
         if out < 1:
             raise ValueError(
-                f"spatial axis {i}: pads {lo} + {hi} crop all of the {full} cells that {n} inputs make at stride {s}, "
-                f"kernel {k} and dilation {d}; legal are less than {full} together"
+                f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
+                f"stride {s}, kernel {k} and dilation {d} make; legal are less than {full} together"
             )
         # As long as it stays below the stride, the convolution does not notice. Else it shows what was cropped at
         # the end, and past that cells which no tap meets.

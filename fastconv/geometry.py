@@ -10,29 +10,53 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from fractions import Fraction
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._axis import UNIT_AXIS, Axis, connections, kernel_tables
+from fastconv._axis import (
+    UNIT_AXIS,
+    Axis,
+    CheckedFields,
+    check_axes,
+    check_shape,
+    connections,
+    kernel_tables,
+    windows,
+)
 from fastconv._explain_stride import explain_remainder
+from fastconv._messages import (
+    border_hint,
+    channels_hint,
+    count,
+    count_axes,
+    missing_axes_hint,
+    pad_hint,
+    pair_hint,
+    shown,
+)
 from fastconv._options import (
     as_bool,
     as_int,
+    as_listed,
     as_shape,
-    has_fraction,
+    for_one_axis,
     is_plain,
+    is_sampled,
     merge_options,
     per_axis,
-    split_fractions,
+    split_sampling,
 )
+from fastconv._records import dataclass
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 PerAxis: TypeAlias = int | Sequence[int]
-Stride: TypeAlias = PerAxis | Fraction | Sequence[int | Fraction]
+Stride: TypeAlias = "PerAxis | Fraction | Sequence[int | Fraction]"
 Pad: TypeAlias = PerAxis | Sequence[tuple[int, int]] | Literal["valid", "same", "same_lower", "full"]
 PadMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
 
@@ -62,13 +86,17 @@ GEOMETRY_DEFAULTS: dict[str, Any] = {
     "flip": False,
     "strict": False,
 }
+#: Of a convolution of an image that may be upsampled first.
+CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
 
 
 def check_rank(name: str, shape: tuple[int, ...]) -> None:
     """Refuse a shape that is not ``(N, C, *spatial)`` with one to three spatial axes."""
     if not 3 <= len(shape) <= 5:
+        hint = "; one image by itself is x[None, None]" if name == "x" and len(shape) == 2 else ""
         raise ValueError(
-            f"{name} has {len(shape)} axes, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or (N, C, D, H, W)"
+            f"{name} has {count_axes(len(shape))}, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or "
+            f"(N, C, D, H, W){hint}"
         )
 
 
@@ -81,6 +109,9 @@ def data_shape(name: str, value: Any) -> tuple[int, ...]:
 
 def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
     """Pads that make the output ``ceil(size / stride)``, the odd cell at the end.
+
+    Even kernels have an odd cell. `scipy.signal` puts it at the start, which is
+    ``(hi, lo)``, or ``pad='same_lower'``.
 
     Parameters
     ----------
@@ -107,6 +138,7 @@ def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int
     >>> same_pad(224, 7, stride=2)
     (2, 3)
     """
+    size, k, stride, dilation = map(for_one_axis, (size, k, stride, dilation))
     size = as_int("size", size, 0)
     k, stride, dilation = as_int("k", k, 1), as_int("stride", stride, 1), as_int("dilation", dilation, 1)
     out = -(-size // stride)
@@ -126,13 +158,14 @@ def resolve_pad(
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:
-            raise ValueError(f"pad is {pad!r}; legal names are {', '.join(map(repr, names))}")
+            raise ValueError(f"pad is {pad!r}; legal names are {', '.join(map(repr, names))}{pad_hint(pad, names)}")
         if pad == "valid":
             return ((0, 0),) * rank
         if pad == "full":
             return tuple((d * (k - 1),) * 2 for d, k in zip(dilation, kernel, strict=True))
         pairs = [same_pad(*axis) for axis in zip(sizes, kernel, stride, dilation, strict=True)]
         return tuple((hi, lo) if pad == "same_lower" else (lo, hi) for lo, hi in pairs)
+    pad = as_listed(pad)
     if isinstance(pad, (list, tuple)) and any(isinstance(p, (list, tuple)) for p in pad):
         if len(pad) != rank or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pad):
             raise ValueError(
@@ -140,6 +173,11 @@ def resolve_pad(
                 f"(there are {rank}), or {', '.join(map(repr, names))}"
             )
         return tuple((as_int(f"pad[{i}][0]", lo, 0), as_int(f"pad[{i}][1]", hi, 0)) for i, (lo, hi) in enumerate(pad))
+    if isinstance(pad, (list, tuple)) and len(pad) != rank:
+        raise ValueError(
+            f"pad has {count(len(pad), 'value')}, {pad!r}, for {count(rank, 'spatial axis', 'spatial axes')}; "
+            f"give an int or {rank} of them{pair_hint(pad, rank)}"
+        )
     return tuple((p, p) for p in per_axis("pad", pad, rank, 0))
 
 
@@ -165,12 +203,12 @@ def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dil
 
 def span_text(k: int, dilation: int) -> str:
     """How many cells a kernel covers, and why."""
-    return f"{dilation * (k - 1) + 1} cells" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")
+    return f"{count(dilation * (k - 1) + 1, 'cell')}" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")
 
 
 @dataclass(frozen=True)
-class ConvGeometry:
-    """Every size of one convolution. Made by `conv_geometry`; immutable.
+class ConvGeometry(CheckedFields):
+    """Every size of one convolution. Made by `conv_geometry`; immutable, and refused where sizes do not fit.
 
     Attributes
     ----------
@@ -198,9 +236,23 @@ class ConvGeometry:
     pad_mode: str = "zeros"
     flip: bool = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, in this process or another, finds out for itself what is kept beside the fields."""
-        return type(self), tuple(getattr(self, field.name) for field in fields(self))
+    def _fault(self) -> str | None:
+        x_shape, w_shape, groups = self.x_shape, self.w_shape, self.groups
+        fault = check_axes(x_shape, self.axes) or check_shape("w_shape", w_shape, 1)
+        if fault is not None:
+            return fault
+        if type(groups) is not int or groups < 1:
+            return f"groups is {groups!r}"
+        if len(w_shape) != len(x_shape) or x_shape[1] != groups * w_shape[1] or w_shape[0] % groups:
+            return f"x_shape is {x_shape}, w_shape {w_shape}, groups {groups}"
+        for i, (axis, k) in enumerate(zip(self.axes, w_shape[2:], strict=True)):
+            if axis.k != k or axis.out != windows(axis):
+                return f"axes[{i}] is {axis}, of a kernel {w_shape[2:]}"
+        if type(self.flip) is not bool or self.pad_mode not in PAD_MODES:
+            return f"flip is {self.flip!r}, pad_mode {self.pad_mode!r}"
+        if math.prod(self.out_shape) > sys.maxsize:
+            return f"the output {self.out_shape} has more elements than can be addressed"
+        return pad_mode_fault(self.pad_mode, self.axes)
 
     @property
     def rank(self) -> int:
@@ -280,8 +332,7 @@ class ConvGeometry:
     @cached_property
     def padded(self) -> ConvGeometry:
         """The same convolution of an input whose padding is already in it."""
-        return replace(
-            self,
+        return self.derive(
             x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
             axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
             pad_mode="zeros",
@@ -293,15 +344,14 @@ class ConvGeometry:
             return self
         parts: dict[int, ConvGeometry] = vars(self).setdefault("_parts", {})
         if n not in parts:
-            parts[n] = replace(self, x_shape=(n, *self.x_shape[1:]))
+            parts[n] = self.derive(x_shape=(n, *self.x_shape[1:]))
         return parts[n]
 
     @cached_property
     def batch_as_axis(self) -> ConvGeometry:
         """The same convolution of one volume that has the batch as its depth; for one or two spatial axes."""
         (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
-        return replace(
-            self,
+        return self.derive(
             x_shape=(1, channels, n, *units, *spatial),
             w_shape=(*self.w_shape[:2], 1, *units, *self.kernel),
             axes=(Axis(n, 1, 1, 0, 0, 1, n), *(UNIT_AXIS for _ in units), *self.axes),
@@ -332,20 +382,29 @@ class ConvGeometry:
 def _pad_mode_name(pad_mode: Any) -> str:
     if not isinstance(pad_mode, str) or pad_mode not in PAD_MODES:
         kind = ValueError if isinstance(pad_mode, str) else TypeError
-        raise kind(f"pad_mode is {pad_mode!r}; legal are {', '.join(map(repr, PAD_MODES))}")
+        hint = border_hint(pad_mode, PAD_MODES)
+        raise kind(f"pad_mode is {shown(pad_mode)}; legal are {', '.join(map(repr, PAD_MODES))}{hint}")
     return pad_mode
 
 
-def _check_pad_mode(pad_mode: str, axes: tuple[Axis, ...]) -> None:
+def pad_mode_fault(pad_mode: str, axes: tuple[Axis, ...]) -> str | None:
+    """Why these axes cannot be padded so, None where they can."""
     if pad_mode == "zeros":
-        return
+        return None
     for i, axis in enumerate(axes):
         most = {"reflect": axis.size - 1, "circular": axis.size, "replicate": sys.maxsize if axis.size else 0}[pad_mode]
         if max(axis.lo, axis.hi) > max(most, 0):
-            raise ValueError(
+            return (
                 f"spatial axis {i}: pad ({axis.lo}, {axis.hi}) is more than {pad_mode!r} padding can take from "
-                f"{axis.size} cells; legal is at most {max(most, 0)} on each side"
+                f"{count(axis.size, 'cell')}; legal is at most {max(most, 0)} on each side"
             )
+    return None
+
+
+def _check_pad_mode(pad_mode: str, axes: tuple[Axis, ...]) -> None:
+    fault = pad_mode_fault(pad_mode, axes)
+    if fault is not None:
+        raise ValueError(fault)
 
 
 def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> ConvGeometry:
@@ -358,15 +417,15 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
     w_shape : tuple of int
         ``(F, C // groups, *kernel)``.
     **options
-        ``stride``, ``pad``, ``dilation``, ``groups``, ``pad_mode``, ``flip``
-        and ``strict``, as `conv` takes them.
+        ``stride``, ``upsample``, ``pad``, ``dilation``, ``groups``,
+        ``pad_mode``, ``flip`` and ``strict``, as `conv` takes them.
 
     Returns
     -------
     ConvGeometry
-        For a ``stride`` of ``Fraction(a, b)`` that of the image upsampled by
-        `b`, at a stride of `a`: `x_shape` is the upsampled image's, and `flops`
-        count its zeros, which `conv` does not multiply.
+        With ``upsample``, or a ``stride`` of ``Fraction(a, b)``, that of the
+        upsampled image, at a whole stride: `x_shape` is the upsampled image's,
+        and `flops` count its zeros, which `conv` does not multiply.
 
     Raises
     ------
@@ -388,21 +447,22 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
     ValueError: spatial axis 0: stride 3 leaves a remainder of 1: input 7 + pads 0 + 0 - kernel 3 = 4 is not
     a multiple of 3; nearest legal strides: 2, 4; nearest legal pads at stride 3: 1, (0, 2)
     """
-    settings = merge_options("conv_geometry", GEOMETRY_DEFAULTS, options)
+    settings = merge_options("conv_geometry", CONV_DEFAULTS, options)
     x_shape, w_shape = data_shape("x_shape", x_shape), as_shape("w_shape", w_shape)
-    if has_fraction(settings["stride"]):
-        return resolve_upsampled(x_shape, w_shape, **settings)
-    return resolve_conv(x_shape, w_shape, **settings)
+    return resolve_upsampled(x_shape, w_shape, **settings)[0]
 
 
 def resolve_upsampled(
-    x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, **settings: Any
-) -> ConvGeometry:
-    """`resolve_conv` of the image upsampled by the denominators of `stride`, at a stride of the numerators."""
-    tops, bottoms = split_fractions("stride", stride, len(data_shape("x", x_shape)) - 2)
-    sizes = (n * factor for n, factor in zip(x_shape[2:], bottoms, strict=True))
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, upsample: Any, **settings: Any
+) -> tuple[ConvGeometry, tuple[int, ...]]:
+    """`resolve_conv` of the upsampled image, and the factors that it is upsampled by; none where it is not."""
+    if not is_sampled(stride, upsample):
+        return resolve_conv(x_shape, w_shape, stride=stride, **settings), ()
+    strides, factors = split_sampling(stride, upsample, len(data_shape("x", x_shape)) - 2)
+    sizes = (n * factor for n, factor in zip(x_shape[2:], factors, strict=True))
     upsampled = as_shape("the upsampled x", (*x_shape[:2], *sizes))
-    return resolve_conv(upsampled, w_shape, stride=tops, **settings)
+    geometry = resolve_conv(upsampled, w_shape, stride=strides, **settings)
+    return geometry, () if max(factors) == 1 else factors
 
 
 def resolve_conv(
@@ -440,8 +500,8 @@ def _normalise_conv(
     rank = len(x_shape) - 2
     if len(w_shape) != len(x_shape):
         raise ValueError(
-            f"w has {len(w_shape)} axes, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
-            "w must be (F, C // groups, *kernel) with as many spatial axes as x"
+            f"w has {count_axes(len(w_shape))}, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
+            f"w must be (F, C // groups, *kernel) with as many spatial axes as x{missing_axes_hint(x_shape, w_shape)}"
         )
     return _resolve_conv(
         x_shape,
@@ -483,8 +543,9 @@ def _resolve_conv(
         )
     if w_shape[1] != channels // groups:
         raise ValueError(
-            f"x {x_shape} has {channels} channels, so with groups={groups} w must be "
+            f"x {x_shape} has {count(channels, 'channel')}, so with groups={groups} w must be "
             f"(F, {channels // groups}, *kernel), got w {w_shape} with {w_shape[1]}"
+            + channels_hint(x_shape, w_shape, groups)
         )
     pads = resolve_pad(pad, sizes, kernel, stride, dilation, PAD_NAMES)
     check_padded(sizes, pads, x_shape[:2])
@@ -496,18 +557,21 @@ def _resolve_conv(
             raise ValueError(explain_remainder(i, axis))
         axes.append(axis)
     _check_pad_mode(pad_mode, tuple(axes))
-    geometry = ConvGeometry(x_shape, w_shape, tuple(axes), groups, pad_mode, flip)
-    if math.prod(geometry.out_shape) > sys.maxsize:
-        raise ValueError(f"the output {geometry.out_shape} has more elements than can be addressed")
-    return geometry
+    out_shape = (x_shape[0], w_shape[0], *(axis.out for axis in axes))
+    if math.prod(out_shape) > sys.maxsize:
+        raise ValueError(
+            f"x {x_shape} and w {w_shape} give the output {out_shape}, which has more elements than can be addressed"
+        )
+    return ConvGeometry(x_shape, w_shape, tuple(axes), groups, pad_mode, flip)
 
 
 def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> tuple[int, ...]:
     """The shape `conv` returns, ``(N, F, *out_spatial)``.
 
     Per axis the output is
-    ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``; for a
-    stride of ``Fraction(a, b)`` ``in`` is counted ``b`` times, and the stride is ``a``.
+    ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``, where ``in``
+    is counted ``upsample`` times. A stride of ``Fraction(a, b)`` is
+    ``upsample=b`` with ``stride=a``.
 
     Parameters
     ----------
@@ -533,7 +597,9 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     >>> from fractions import Fraction
     >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), stride=Fraction(2, 3), pad='same')
     (1, 1, 11, 11)
+    >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), upsample=2, stride=4)
+    (1, 1, 3, 3)
     """
     # What they take is the same, but the function that is named where it is not.
-    settings = merge_options("conv_output_shape", GEOMETRY_DEFAULTS, options)
+    settings = merge_options("conv_output_shape", CONV_DEFAULTS, options)
     return conv_geometry(x_shape, w_shape, **settings).out_shape

@@ -36,7 +36,7 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
     elif geometry.pointwise:
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
-        _threads.run(
+        _threads.share(
             _IM2COL[cols.dtype],
             (_arrays.lift(x, 2), cols, *geometry.tables),
             items=cols.shape[0] * cols.shape[1],
@@ -52,13 +52,12 @@ def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: in
     elif x.size:
         lifted = _arrays.lift(x, 2)
         block = max(1, min(_BLOCK_BYTES // (lifted.shape[4] * x.itemsize), lifted.shape[3]))
-        _threads.run(
+        _threads.share(
             _COL2IM[x.dtype],
-            (cols, lifted, *geometry.tables),
+            (cols, lifted, *geometry.tables, block),
             items=math.prod(lifted.shape[:3]) * -(-lifted.shape[3] // block),
             work=cols.nbytes,
             threads=threads,
-            tail=(block,),
         )
 
 
@@ -74,7 +73,10 @@ def _geometry(
 ) -> ConvGeometry:
     if unknown:
         merge_options(where, dict.fromkeys(("stride", "pad", "dilation", "pad_mode", "out", "threads")), unknown)
-    check_rank("x", x_shape)
+    name = "x" if where == "im2col" else "x_shape"
+    check_rank(name, x_shape)
+    if x_shape[1] < 1:
+        raise ValueError(f"{name} {x_shape} has no channels; at least one is needed")
     kernel = per_axis("kernel_size", kernel_size, len(x_shape) - 2, 1)
     return resolve_conv(
         x_shape,
@@ -113,7 +115,7 @@ def im2col(
         One per spatial axis, or one for all.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
         Cells added around the image: an int, one per axis, or a ``(lo, hi)``
-        pair per axis.
+        pair per axis. `scipy.signal`'s 'same' is 'same_lower'.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
         What the added cells hold.
     out : ndarray, (N, C * taps, L), optional
@@ -158,12 +160,17 @@ def im2col(
     geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
     workers = _threads.resolve(threads)
     dtype = _arrays.result_dtype(x)
-    cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+    try:
+        cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+    except ValueError as error:
+        if out is None:
+            raise ValueError(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
+        raise
     if geometry.pad_mode == "zeros":
-        lower(_arrays.prepare_rows(x, dtype), cols, geometry, workers)
+        lower(_arrays.prepare_rows(x, dtype, workers), cols, geometry, workers)
     else:
-        lower(_padding.extend(_arrays.prepare(x, dtype), geometry), cols, geometry.padded, workers)
-    return cols
+        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry), cols, geometry.padded, workers)
+    return cols if out is None else out
 
 
 def col2im(
@@ -226,11 +233,11 @@ def col2im(
     workers = _threads.resolve(threads)
     dtype = _arrays.result_dtype(cols)
     x = _arrays.output(out, x_shape, dtype, "the image", cols=cols)
-    cols = _arrays.prepare_rows(cols, dtype)
+    cols = _arrays.prepare_rows(cols, dtype, workers)
     if geometry.pad_mode == "zeros":
         scatter(cols, x, geometry, workers)
     else:
         dpadded = np.empty(geometry.padded.x_shape, dtype)
         scatter(cols, dpadded, geometry.padded, workers)
         _padding.fold(dpadded, geometry, x)
-    return x
+    return x if out is None else out

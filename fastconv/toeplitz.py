@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -11,8 +12,9 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from fastconv import _arrays, _csr, _threads
+from fastconv._messages import channels_hint, count, count_axes, sparse_operand
 from fastconv._options import as_int, as_shape, merge_options
-from fastconv.algorithms import backward_data, check_name, choose, forward
+from fastconv.algorithms import DEFAULT_ALGORITHM, backward_data, check_name, choose, forward
 from fastconv.algorithms.base import Op
 from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
 
@@ -39,11 +41,12 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
     x_shape = as_shape("x_shape", x_shape)
     if not 3 <= w.ndim <= 5:
         raise ValueError(
-            f"w has {w.ndim} axes, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), with x_shape (C, *spatial)"
+            f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), "
+            "with x_shape (C, *spatial)"
         )
     if len(x_shape) != w.ndim - 1:
         raise ValueError(
-            f"x_shape {x_shape} has {len(x_shape)} axes, but w {w.shape} goes with {w.ndim - 1}: "
+            f"x_shape {x_shape} has {count_axes(len(x_shape))}, but w {w.shape} goes with {w.ndim - 1}: "
             "(C, *spatial) of one image, without the batch"
         )
     groups = as_int("groups", settings["groups"], 1)
@@ -52,8 +55,9 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
         raise ValueError(f"x_shape {x_shape} and w {w.shape} must have at least one channel and one filter")
     if channels % groups == filters % groups == 0 and w.shape[1] * groups != channels:
         raise ValueError(
-            f"x_shape {x_shape} has {channels} channels, so with groups={groups} w must be "
+            f"x_shape {x_shape} has {count(channels, 'channel')}, so with groups={groups} w must be "
             f"(F, {channels // groups}, *kernel), got w {w.shape} with {w.shape[1]}"
+            + channels_hint((1, *x_shape), w.shape, groups)
         )
     return resolve_conv((1, *x_shape), w.shape, **settings)
 
@@ -65,11 +69,23 @@ def _format(value: Any) -> str:
     return value
 
 
+@contextmanager
+def _naming(arguments: str) -> Iterator[None]:
+    """Say in errors about sizes which `arguments` make them."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise ValueError(f"{arguments} are too large together: {error}") from None
+
+
 def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
     threads, turned = _threads.get_threads(), form == "csc" and geometry.pad_mode == "zeros"
     made = "csr" if turned else form
-    _csr.check_weights(w, geometry, made, turned)
-    structure = (_csr.of_cells if turned else _csr.of_outputs)(geometry, geometry.flip)
+    some = _csr.support(w)
+    _csr.check_weights(w, geometry, made, turned, some)
+    structure = (_csr.of_cells if turned else _csr.of_outputs)(geometry, geometry.flip, some)
     arrays = _csr.build(w, structure, threads, made, turned)
     if form == "dia":
         _csr.check_diagonals(arrays)
@@ -164,21 +180,55 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     settings = merge_options("toeplitz_matrix", {**GEOMETRY_DEFAULTS, "format": "csr"}, options)
     form = _format(settings.pop("format"))
     w = _arrays.as_floats("w", w)
-    return _matrix(w, _geometry(w, x_shape, settings), form)
+    geometry = _geometry(w, x_shape, settings)
+    with _naming(f"x_shape {geometry.x_shape[1:]} and w {w.shape}"):
+        return _matrix(w, geometry, form)
+
+
+def _refuse_sparse(name: str, value: Any) -> Any:
+    if sparse.issparse(value):
+        raise TypeError(sparse_operand(name, "toeplitz_operator"))
+    return value
 
 
 class ToeplitzOperator(LinearOperator):
     """A convolution of one image as a linear map of its cells: see `toeplitz_operator`."""
 
-    def __init__(self, w: np.ndarray, geometry: ConvGeometry, algorithm: str, threads: int | None) -> None:
-        rows, columns = math.prod(geometry.out_shape[1:]), math.prod(geometry.x_shape[1:])
-        super().__init__(w.dtype, (rows, columns))
+    def __init__(
+        self, w: np.ndarray, geometry: ConvGeometry, algorithm: str, threads: int | None, adjoint: bool = False
+    ) -> None:
+        shape = math.prod(geometry.out_shape[1:]), math.prod(geometry.x_shape[1:])
+        super().__init__(w.dtype, shape[::-1] if adjoint else shape)
         self._w, self._geometry, self._algorithm, self._workers = w, geometry, algorithm, threads
+        self._is_adjoint = adjoint
 
-    def _apply(self, columns: np.ndarray, adjoint: bool) -> np.ndarray:
-        """A @ columns, or A.T @ columns, (size, K): each column is an image."""
+    def _adjoint(self) -> LinearOperator:
+        return ToeplitzOperator(self._w, self._geometry, self._algorithm, self._workers, not self._is_adjoint)
+
+    #: Of a real operator they are the same.
+    _transpose = _adjoint
+
+    # SciPy lets sparse arrays come this far, and then speaks of dimensions.
+    def dot(self, x: Any) -> Any:
+        return super().dot(_refuse_sparse("x", x))
+
+    def matvec(self, x: Any) -> np.ndarray:
+        return super().matvec(_refuse_sparse("x", x))
+
+    def matmat(self, X: Any) -> np.ndarray:
+        return super().matmat(_refuse_sparse("X", X))
+
+    def rmatvec(self, x: Any) -> np.ndarray:
+        return super().rmatvec(_refuse_sparse("x", x))
+
+    def rmatmat(self, X: Any) -> np.ndarray:
+        return super().rmatmat(_refuse_sparse("X", X))
+
+    def _apply(self, columns: np.ndarray, reverse: bool) -> np.ndarray:
+        """A @ columns, or in `reverse` A.T @ columns, (size, K): each column is an image."""
+        adjoint = self._is_adjoint != reverse
         if columns.dtype.kind == "c":
-            parts = self._apply(columns.real, adjoint), self._apply(columns.imag, adjoint)
+            parts = self._apply(columns.real, reverse), self._apply(columns.imag, reverse)
             result = np.empty(parts[0].shape, np.result_type(parts[0].dtype, np.complex64))
             result.real, result.imag = parts
             return result
@@ -186,16 +236,16 @@ class ToeplitzOperator(LinearOperator):
         columns = _arrays.as_array(name, columns)
         dtype = _arrays.result_dtype(columns, self._w)
         count = columns.shape[1]
-        geometry, w = self._geometry.for_batch(count), _arrays.prepare(self._w, dtype)
-        shapes = geometry.x_shape, geometry.out_shape
-        images = _arrays.prepare(columns.T, dtype).reshape(shapes[adjoint])
-        result = _arrays.fresh(shapes[not adjoint], dtype, "the product")
         workers = _threads.resolve(self._workers)
+        geometry, w = self._geometry.for_batch(count), _arrays.prepare(self._w, dtype, workers)
+        shapes = geometry.x_shape, geometry.out_shape
+        images = _arrays.prepare(columns.T, dtype, workers).reshape(shapes[adjoint])
+        result = _arrays.fresh(shapes[not adjoint], dtype, "the product")
         if not adjoint:
             forward(images, w, None, geometry, result, self._algorithm, workers)
         elif count:
             backward_data(images, w, geometry, result, self._algorithm, workers)
-        return result.reshape(count, self.shape[adjoint]).T
+        return result.reshape(count, self.shape[reverse]).T
 
     def _matvec(self, x: np.ndarray) -> np.ndarray:
         return self._apply(x.reshape(-1, 1), False)[:, 0]
@@ -259,7 +309,7 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
     >>> bool(np.allclose(lsqr(blur, blur @ x, atol=1e-12, btol=1e-12)[0], x))
     True
     """
-    defaults = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}
+    defaults = {**GEOMETRY_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
     settings = merge_options("toeplitz_operator", defaults, options)
     algorithm, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
@@ -289,7 +339,8 @@ def convolution_matrix(
         Of what is convolved, `x`; an int where it has one axis.
     mode : {'full', 'same', 'valid'}
         What part of the convolution is wanted, as in `scipy.signal.convolve`:
-        all of it; what is in the middle, of the shape of `x`; or what depends on
+        all of it; what is in the middle, of the shape of `x` (of an even `h`
+        what `conv` gives under ``pad='same_lower'``); or what depends on
         no zero beyond the edges, where either of the two may be the larger, in
         every axis. Where `shape` is an int and `h` the longer, 'same' has the
         length of `h`, as in `scipy.linalg.convolution_matrix` and `np.convolve`.
@@ -333,14 +384,14 @@ def convolution_matrix(
             f"shape must be an int or a tuple of ints, got an ndarray; where its own is meant, {shape.shape}, pass that"
         )
     bare = not isinstance(shape, (list, tuple))
-    sizes = (as_int("shape", shape, 1),) if bare else as_shape("shape", shape, 1)
+    sizes = as_shape("shape", (as_int("shape", shape, 1),) if bare else shape, 1)
     if not isinstance(mode, str) or mode not in MODES:
         kind = ValueError if isinstance(mode, str) else TypeError
         raise kind(f"mode is {mode!r}; legal are {', '.join(map(repr, MODES))}")
     if not 1 <= h.ndim <= 3 or not h.size:
         raise ValueError(f"h has shape {h.shape}; legal are one to three axes, none of them empty")
     if len(sizes) != h.ndim:
-        raise ValueError(f"shape {sizes} has {len(sizes)} axes, but h {h.shape} has {h.ndim}")
+        raise ValueError(f"shape {sizes} has {count_axes(len(sizes))}, but h {h.shape} has {h.ndim}")
     form = _format(format)
     if mode == "full":
         pads = [(k - 1, k - 1) for k in h.shape]
@@ -360,4 +411,5 @@ def convolution_matrix(
         pads = [(max(e, 0),) * 2 for e in excess]
     settings = {**GEOMETRY_DEFAULTS, "pad": tuple(pads), "flip": True}
     w = h[np.newaxis, np.newaxis]
-    return _matrix(w, _geometry(w, (1, *sizes), settings), form)
+    with _naming(f"shape {sizes} and h {h.shape}"):
+        return _matrix(w, _geometry(w, (1, *sizes), settings), form)

@@ -62,6 +62,7 @@ def forget_geometries():
     _transpose_geometry._resolve_plain.cache_clear()
     _fractional._kept.cache_clear()
     _pool_geometry._resolve_plain_pool.cache_clear()
+    sys.modules["fastconv.algorithms._gemm"]._bound.cache_clear()
     sys.modules["fastconv.layers.conv"]._known.clear()
     sys.modules["fastconv.layers.pooling"]._known.clear()
 

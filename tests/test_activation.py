@@ -58,6 +58,26 @@ def test_leaky_relu(slope, n, dtype, isa, rng):
     assert np.array_equal(dx, np.where(x > 0, dout, dout * dtype(slope))) and dx.dtype == dtype
 
 
+@dtypes
+@pytest.mark.parametrize("n", [1, 7, 61, 20_000])
+def test_rectifiers_at_nan(n, dtype, isa):
+    """Outputs stay NaN; the gradient is that of where the input was not positive, whatever the sign of the NaN."""
+    x = np.resize(np.array([np.nan, -np.nan, 1, -1, 0, -0.0], dtype), n)
+    dout = np.resize(np.array([5, np.inf, np.nan, np.inf, np.nan, -3], dtype), n)
+    nan, positive = np.isnan(x), x > 0
+    for slope, forward, backward in (
+        (0, layers.relu_forward, layers.relu_backward),
+        (0.5, lambda x: layers.leaky_relu_forward(x, 0.5), layers.leaky_relu_backward),
+    ):
+        out, cache = forward(x)
+        assert np.isnan(out[nan]).all() and not np.isnan(out[~nan]).any()
+        dx = backward(dout, cache)
+        assert np.array_equal(dx[positive], dout[positive], equal_nan=True)
+        assert np.array_equal(
+            dx[~positive], slope * dout[~positive] if slope else np.zeros((~positive).sum()), equal_nan=True
+        )
+
+
 def test_leaky_relu_by_hand():
     assert np.array_equal(layers.leaky_relu_forward([[-100, 3]])[0], [[-1, 3]])
 

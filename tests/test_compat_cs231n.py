@@ -399,7 +399,7 @@ CONV = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0]
                 np.ones((1, 1, 3, 3)), np.ones((1, 2, 3, 3)), [0], {"stride": 1, "pad": 0}
             ),
             ValueError,
-            "channels",
+            "has 1 channel, but w",
         ),
         (
             lambda: cs231n.conv_forward_fast(np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0], {"stride": 1}),
@@ -464,7 +464,11 @@ CONV = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), [0]
         ),
         (lambda: cs231n.max_pool_backward_fast(np.ones(1), ("magic", ())), ValueError, "magic"),
         (lambda: cs231n.max_pool_backward_fast(np.ones(1), ([], ())), ValueError, "legal are"),
-        (lambda: cs231n.max_pool_backward_reshape(np.ones(1), (1, 2, 3)), ValueError, "dout has shape"),
+        (
+            lambda: cs231n.max_pool_backward_reshape(np.ones(1), (1, 2, 3)),
+            ValueError,
+            r"cache holds x \(\), x_reshaped \(\) and out \(\)",
+        ),
         (lambda: cs231n.get_im2col_indices((1, 1, -3, 4), 1, 1, 3), ValueError, r"x_shape\[2\] must be an int >= 0"),
         (lambda: cs231n.get_im2col_indices(("a", 1, 2, 3), 3, 3), TypeError, r"x_shape\[0\] must be an int"),
         (lambda: cs231n.col2im_indices(np.ones((27, 32)), (2, 3, 4.0, 4), 3, 3), TypeError, r"x_shape\[2\]"),

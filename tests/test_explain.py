@@ -82,6 +82,12 @@ def test_command_line(capsys):
     for text, stride in (("1/2", Fraction(1, 2)), ("2/3,2", (Fraction(2, 3), 2))):
         assert main(["explain", "2,4,9,9", "8,4,3,3", "--stride", text]) == 0
         assert capsys.readouterr().out == fastconv.explain((2, 4, 9, 9), (8, 4, 3, 3), stride=stride) + "\n"
+    for text, factors in (("2", 2), ("2,3", (2, 3))):
+        assert main(["explain", "2,4,9,9", "8,4,3,3", "--upsample", text, "--stride", "2"]) == 0
+        expected = fastconv.explain((2, 4, 9, 9), (8, 4, 3, 3), upsample=factors, stride=2)
+        assert capsys.readouterr().out == expected + "\n"
+    assert main(["explain", "2,4,9,9", "8,4,3,3", "--upsample", "0"]) == 2
+    assert "upsample must be an int >= 1, got 0" in capsys.readouterr().err
     for text in ("1/0", "0.5", "1/2/3"):
         with pytest.raises(SystemExit):
             main(["explain", "2,4,9,9", "8,4,3,3", "--stride", text])

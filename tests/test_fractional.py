@@ -1,18 +1,21 @@
-"""Strides a/b: upsample, convolve, downsample; and the identities between strides and sampling."""
+"""Strides a/b and `upsample`: upsample, convolve, downsample; and the identities between strides and sampling."""
 
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
+import oracle
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward, downsample, upsample
-from fastconv._fractional import resolve_fractional
-from fastconv.geometry import GEOMETRY_DEFAULTS
-from fastconv.layers import conv_relu_forward
+from fastconv._fractional import FractionalGeometry, resolve_sampled
+from fastconv.geometry import CONV_DEFAULTS, ConvGeometry
+from fastconv.graph import Tape
+from fastconv.layers import _fractional as fractional_layers
+from fastconv.layers import conv_bn_relu_backward, conv_bn_relu_forward, conv_relu_backward, conv_relu_forward
 
 
 def spread(x, factors):
@@ -94,15 +97,189 @@ def test_algorithms(algorithm, dtype, rng):
 
 def test_no_zeros_are_multiplied():
     """The multiply-adds of the parts are those of the upsampled image over b for each axis, as far as b divides."""
-    settings = {**GEOMETRY_DEFAULTS, "stride": (Fraction(1, 2), Fraction(3, 4)), "pad": "same"}
-    geometry = resolve_fractional((1, 3, 24, 24), (5, 3, 4, 8), settings)
+    settings = {**CONV_DEFAULTS, "stride": (Fraction(1, 2), Fraction(3, 4)), "pad": "same"}
+    geometry = resolve_sampled((1, 3, 24, 24), (5, 3, 4, 8), settings)
     assert geometry.upsampled.flops == 8 * sum(part.geometry.flops for part in geometry.parts)
     # A kernel that is not a multiple of b, and dilation: taps are dealt out, none twice.
     for dilation, k in product((1, 2, 3, 4, 6), (1, 3, 5, 7)):
-        settings = {**GEOMETRY_DEFAULTS, "stride": Fraction(1, 4), "pad": "full", "dilation": dilation}
-        parts = resolve_fractional((1, 1, 9), (1, 1, k), settings).parts
+        settings = {**CONV_DEFAULTS, "stride": Fraction(1, 4), "pad": "full", "dilation": dilation}
+        parts = resolve_sampled((1, 1, 9), (1, 1, k), settings).parts
         taps = sorted(t for part in parts for t in range(k)[part.taps[2]])
         assert taps == list(range(k))
+
+
+@st.composite
+def upsampled_layers(draw):
+    """Layers by `upsample`, its stride and factor with or without a common factor, and their padding in cells."""
+    rank = draw(st.integers(1, 3))
+
+    def ints(low, high):
+        return tuple(draw(st.lists(st.integers(low, high), min_size=rank, max_size=rank)))
+
+    groups = draw(st.integers(1, 2))
+    spatial, kernel = ints(1, 5 if rank < 3 else 3), ints(1, 4 if rank < 3 else 3)
+    stride, up, dilation = ints(1, 6), ints(1, 6 if rank < 3 else 4), ints(1, 4)
+    pad = draw(st.sampled_from(["valid", "same", "same_lower", "full", "pairs"]))
+    sizes = [(n * b, k, a, d) for n, b, k, a, d in zip(spatial, up, kernel, stride, dilation, strict=True)]
+    if pad == "pairs":
+        pad = pads = tuple(zip(ints(0, 5), ints(0, 5), strict=True))
+    elif pad in ("valid", "full"):
+        pads = tuple((d * (k - 1) * (pad == "full"),) * 2 for _, k, _, d in sizes)
+    else:
+        totals = [max((-(-n // a) - 1) * a + d * (k - 1) + 1 - n, 0) for n, k, a, d in sizes]
+        pads = tuple((t // 2, t - t // 2) if pad == "same" else (t - t // 2, t // 2) for t in totals)
+    assume(all(n + sum(p) > d * (k - 1) for (n, k, _, d), p in zip(sizes, pads, strict=True)))
+    pad_mode = draw(st.sampled_from(["zeros", "zeros", "reflect", "replicate", "circular"]))
+    most = {"reflect": -1, "circular": 0}.get(pad_mode, 99)
+    assume(all(max(p) <= n + most for (n, *_), p in zip(sizes, pads, strict=True)))
+    shapes = (draw(st.integers(1, 2)), 2 * groups, *spatial), (groups * draw(st.integers(1, 2)), 2, *kernel)
+    options = {"pad": pad, "dilation": dilation, "groups": groups, "pad_mode": pad_mode, "flip": draw(st.booleans())}
+    return *shapes, stride, up, pads, options
+
+
+@given(
+    upsampled_layers(),
+    st.sampled_from([np.float32, np.float64]),
+    st.sampled_from(["auto", "auto", "reference", "im2col", "implicit"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_upsample_against_the_oracle(layer, dtype, algorithm, seed):
+    """Zeros in between, loops at a stride of 1, every stride-th of that: the output and all gradients."""
+    x_shape, w_shape, stride, up, pads, options = layer
+    rng = np.random.default_rng(seed)
+    x, w, b = (rng.integers(-8, 9, shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
+    grid, rank = spread(x, up), len(up)
+    table, dense_shape = oracle.windows(
+        grid.shape[2:], w_shape[2:], (1,) * rank, pads, options["dilation"], options["pad_mode"]
+    )
+    every, cells = ((..., *(slice(None, None, f) for f in factors)) for factors in (stride, up))
+    dense = oracle.conv(grid, w, b, table, dense_shape, options["groups"], options["flip"])
+    out, cache = conv_forward(x, w, b, upsample=up, stride=stride, algorithm=algorithm, **options)
+    # Sums of small integers are exact in both dtypes.
+    assert out.dtype == dtype and np.array_equal(out, dense[every])
+    assert out.shape == fastconv.conv_output_shape(x_shape, w_shape, upsample=up, stride=stride, **options)
+    dout = rng.integers(-8, 9, out.shape).astype(dtype)
+    ddense = np.zeros(dense.shape)
+    ddense[every] = dout
+    dgrid, wanted_dw, wanted_db = oracle.conv_gradients(grid, w, ddense, table, options["groups"], options["flip"])
+    dx, dw, db = conv_backward(dout, cache)
+    for actual, wanted in ((dx, dgrid[cells]), (dw, wanted_dw), (db, wanted_db)):
+        assert actual.dtype == dtype and np.array_equal(actual, wanted)
+
+
+def test_every_stride_and_factor_along_one_axis(rng):
+    """All strides, factors and dilations to 6, common factors and none: against the sum of products."""
+    x, w = rng.integers(-8, 9, (1, 1, 5)).astype(float), rng.integers(1, 9, (1, 1, 6)).astype(float)
+    for a, b, d, k, lo in product(range(1, 7), range(1, 7), (1, 2, 3, 6), (1, 3, 6), (0, 1, 3)):
+        grid = np.zeros(lo + 5 * b + 30)
+        grid[lo : lo + 5 * b : b] = x[0, 0]
+        if lo + 5 * b + 2 < d * (k - 1) + 1:
+            continue
+        outs = (lo + 5 * b + 2 - d * (k - 1) - 1) // a + 1
+        at = np.arange(outs)[:, None] * a + np.arange(k) * d
+        out, cache = conv_forward(x, w[..., :k], None, upsample=b, stride=a, dilation=d, pad=[(lo, 2)])
+        assert np.array_equal(out[0, 0], grid[at] @ w[0, 0, :k])
+        dx, dw, _ = conv_backward(np.ones_like(out), cache)
+        dgrid = np.zeros_like(grid)
+        np.add.at(dgrid, at, np.broadcast_to(w[0, 0, :k], at.shape))
+        assert np.array_equal(dx[0, 0], dgrid[lo : lo + 5 * b : b])
+        assert np.array_equal(dw[0, 0], grid[at].sum(axis=0))
+
+
+def test_what_a_fraction_cannot_say():
+    x, w = np.arange(1.0, 5.0).reshape(1, 1, 4), np.ones((1, 1, 2))
+    assert conv(x, w, upsample=2, stride=2).tolist() == [[[1, 2, 3, 4]]]
+    assert conv(x, w, stride=Fraction(2, 2)).tolist() == conv(x, w).tolist() == [[[3, 5, 7]]]
+    assert conv(x, w, upsample=2).tolist() == [[[1, 2, 2, 3, 3, 4, 4]]]
+
+
+def test_where_fractions_can_say_it_they_say_the_same(rng):
+    x, w, b = rng.standard_normal((2, 3, 7, 6)), rng.standard_normal((4, 3, 3, 4)), rng.standard_normal(4)
+    for stride, up, fraction in ((2, 3, Fraction(2, 3)), ((3, 1), (2, 4), (Fraction(3, 2), Fraction(1, 4)))):
+        out, cache = conv_forward(x, w, b, upsample=up, stride=stride, pad=2)
+        same, other = conv_forward(x, w, b, stride=fraction, pad=2)
+        assert np.array_equal(out, same)
+        for actual, wanted in zip(conv_backward(out, cache), conv_backward(out, other), strict=True):
+            assert np.array_equal(actual, wanted)
+    for ones in (1, (1, 1), [1, 1], np.int64(1)):
+        out, cache = conv_forward(x, w, b, upsample=ones, stride=2)
+        assert isinstance(cache.geometry, ConvGeometry) and np.array_equal(out, conv(x, w, b, stride=2))
+
+
+def test_outputs_and_taps_that_meet_zeros_only():
+    x, b = np.arange(1.0, 4.0).reshape(1, 1, 3), np.array([7.0])
+    out, cache = conv_forward(x, np.array([[[10.0]]]), b, upsample=4, stride=2)
+    assert out.tolist() == [[[17, 7, 27, 7, 37, 7]]]
+    assert [g.tolist() for g in conv_backward(np.ones_like(out), cache)] == [[[[10, 10, 10]]], [[[6]]], [6]]
+    # Every cell of the image lies between the outputs of an even stride.
+    out, cache = conv_forward(x, np.array([[[10.0]]]), b, upsample=2, stride=2, pad=1)
+    assert out.tolist() == [[[7, 7, 7, 7]]]
+    assert [g.tolist() for g in conv_backward(np.ones_like(out), cache)] == [[[[0, 0, 0]]], [[[0]]], [4]]
+
+
+def test_upsampling_multiplies_no_zeros(monkeypatch, rng):
+    """The products that the parts have are those of a convolution of ones, and the upsampled image is never made."""
+    grids = []
+    monkeypatch.setattr(fractional_layers, "upsample", lambda *args: grids.append(args) or upsample(*args))
+    for up, stride, parts in ((2, 2, 1), (4, 2, 4), (6, 4, 9), ((2, 3), (6, 3), 1), ((2, 1), 2, 1)):
+        settings = {**CONV_DEFAULTS, "upsample": up, "stride": stride}
+        geometry = resolve_sampled((2, 1, 9, 8), (1, 1, 5, 6), settings)
+        assert isinstance(geometry, FractionalGeometry) and len(geometry.parts) == parts
+        out, cache = conv_forward(np.ones((2, 1, 9, 8)), np.ones((1, 1, 5, 6)), None, upsample=up, stride=stride)
+        assert geometry.flops == sum(part.geometry.flops for part in geometry.parts) == 2 * out.sum()
+        conv_backward(out, cache)
+    assert not grids
+    conv(np.ones((1, 1, 4)), np.ones((1, 1, 2)), upsample=2, pad=1, pad_mode="circular")
+    assert len(grids) == 1
+
+
+def test_upsample_takes_every_way_in(rng):
+    x, w, b = rng.standard_normal((2, 2, 5, 4)), rng.standard_normal((3, 2, 3, 3)), rng.standard_normal(3)
+    param = {"upsample": (2, 4), "stride": 2, "pad": 1}
+    expected = downsample(conv(spread(x, (2, 4)), w, b, pad=1), 2)
+    out = np.full(expected.shape, np.nan)
+    assert conv(x, w, b, out=out, threads=2, **param) is out
+    np.testing.assert_allclose(out, expected, atol=1e-12)
+    again, cache = conv_forward(x, w, b, param)
+    assert np.array_equal(conv_forward(x, w, b, dict(param, upsample=[2, np.int32(4)]))[0], again)
+    np.testing.assert_allclose(again, expected, atol=1e-12)
+    dx, dw, db = conv_backward(expected, cache)
+    rectified, relu_cache = conv_relu_forward(x, w, b, param)
+    np.testing.assert_allclose(rectified, np.maximum(expected, 0), atol=1e-12)
+    assert [g.shape for g in conv_relu_backward(rectified, relu_cache)] == [x.shape, w.shape, b.shape]
+    normed, bn_cache = conv_bn_relu_forward(x, w, b, np.ones(3), np.zeros(3), param, {"mode": "train"})
+    assert normed.shape == expected.shape and conv_bn_relu_backward(normed, bn_cache)[0].shape == x.shape
+    tape = Tape()
+    p = tape.params({"x": x, "w": w, "b": b})
+    grads = tape.backward(tape(conv_forward, p["x"], p["w"], p["b"], param), expected)
+    for name, wanted in (("x", dx), ("w", dw), ("b", db)):
+        assert np.array_equal(grads[name], wanted)
+    w[rng.random(w.shape) < 0.5] = 0
+    _, cache = conv_forward(x, w, b, param)
+    whole, pruned = conv_backward(expected, cache)[1], conv_backward(expected, cache, pruned=True)[1]
+    np.testing.assert_allclose(pruned, np.where(w == 0, 0, whole), atol=1e-12)
+    out.fill(7)
+    with pytest.raises(ValueError, match="algorithm 'winograd' cannot do this forward: the kernel is"):
+        conv(x, w, algorithm="winograd", out=out, **param)
+    with pytest.raises(ValueError, match="spatial axis 0: stride 2 leaves a remainder of 1: input 10"):
+        conv(x, w, strict=True, out=out, **param)
+    assert (out == 7).all()
+
+
+def test_tools_know_upsample():
+    x, w = (1, 2, 5, 5), (3, 2, 3, 3)
+    geometry = fastconv.conv_geometry(x, w, upsample=(2, 1), stride=2, pad=1)
+    assert geometry.x_shape == (1, 2, 10, 5) and [a.stride for a in geometry.axes] == [2, 2]
+    assert geometry.out_shape == fastconv.conv_output_shape(x, w, upsample=(2, 1), stride=2, pad=1) == (1, 3, 5, 3)
+    text = fastconv.explain(x, w, upsample=(2, 4), stride=2, pad=1)
+    # Both strides are even, and so only the middle tap meets cells, along the second axis in every other output.
+    assert text.startswith("2-D cross-correlation: x (1, 2, 10, 20) * w (3, 2, 3, 3) -> out (1, 3, 5, 10)")
+    assert "\n1 convolution of the image without its zeros" in text and "* w (3, 2, 1, 1) -> out (1, 3, 5, 5)" in text
+    assert "\n0 convolutions of" in fastconv.explain((1, 1, 3), (1, 1, 1), upsample=2, stride=2, pad=1)
+    assert fastconv.explain(x, w, upsample=1) == fastconv.explain(x, w)
+    for function in (fastconv.toeplitz_matrix, fastconv.toeplitz_operator):
+        with pytest.raises(TypeError, match=rf"{function.__name__}\(\) got an unknown option 'upsample'; known are"):
+            function(np.ones(w), x[1:], upsample=2)
 
 
 def test_whole_fractions_are_ints(rng):
@@ -169,11 +346,31 @@ def test_geometry_tools():
             TypeError,
             r"stride\[1\] must be .*Fraction .*, got 1.5",
         ),
-        (lambda x, w: conv(x, w, stride=(Fraction(1, 2),)), ValueError, "stride has 1 values"),
+        (lambda x, w: conv(x, w, stride=(Fraction(1, 2),)), ValueError, "stride has 1 value"),
         (lambda x, w: conv(x, w, stride=Fraction(1, 10**18)), ValueError, "more elements than can be addressed"),
         (lambda x, w: conv(x, w[..., :0], stride=Fraction(1, 2)), ValueError, "empty kernel"),
         (lambda x, w: conv(x[0, 0], w[0, 0], stride=Fraction(1, 2)), ValueError, "x has 2 axes"),
         (lambda x, w: fastconv.im2col(x, 3, stride=Fraction(1, 2)), TypeError, r"stride must be an int >= 1, got Fr"),
+        (lambda x, w: conv(x, w, upsample=0), ValueError, "upsample must be an int >= 1, got 0"),
+        (lambda x, w: conv(x, w, upsample=(2, -1)), ValueError, r"upsample\[1\] must be an int >= 1, got -1"),
+        (lambda x, w: conv(x, w, upsample=1.0), TypeError, r"upsample must be an int >= 1, got 1\.0"),
+        (lambda x, w: conv(x, w, upsample=True), TypeError, "upsample must be an int >= 1, got True"),
+        (lambda x, w: conv(x, w, upsample=None), TypeError, "upsample must be an int >= 1, got None"),
+        (lambda x, w: conv(x, w, upsample="2"), TypeError, "upsample must be an int >= 1, got '2'"),
+        (lambda x, w: conv(x, w, upsample=Fraction(1, 2)), TypeError, r"upsample must be an int >= 1, got Fraction"),
+        (lambda x, w: conv(x, w, upsample=(1, 2, 3)), ValueError, "upsample has 3 values, .* for 2 spatial axes"),
+        (lambda x, w: conv(x, w, upsample=10**18), ValueError, "the upsampled x .* more elements than can be addr"),
+        (lambda x, w: conv(x[0, 0], w[0, 0], upsample=2), ValueError, "x has 2 axes"),
+        (lambda x, w: conv(x, w[..., :0], upsample=2), ValueError, "empty kernel"),
+        (
+            lambda x, w: conv(x, w, upsample=2, stride=Fraction(1, 2)),
+            ValueError,
+            r"stride is Fraction\(1, 2\) and upsample is 2; give one or the other",
+        ),
+        (lambda x, w: conv(x, w, upsample=(1, 2), stride=(Fraction(3), 1)), ValueError, "give one or the other"),
+        (lambda x, w: fastconv.conv_geometry(x.shape, w.shape, upsample=0), ValueError, "upsample must be an int"),
+        (lambda x, w: fastconv.explain(x.shape, w.shape, upsample=0), ValueError, "upsample must be an int"),
+        (lambda x, w: fastconv.im2col(x, 3, upsample=2), TypeError, "upsample"),
         (lambda x, w: upsample(x, 0), ValueError, "factor must be an int >= 1, got 0"),
         (lambda x, w: upsample(x, Fraction(3, 2)), TypeError, "factor must be an int >= 1"),
         (lambda x, w: upsample(x, (1, 2, 3)), ValueError, "factor has 3 values"),

@@ -124,7 +124,7 @@ def test_frozen():
 def test_a_flat_pair_is_one_value_per_axis():
     assert conv_geometry((1, 1, 5, 5), (1, 1, 3, 3), pad=(1, 2)).pads == ((1, 1), (2, 2))
     assert conv_geometry((1, 1, 5), (1, 1, 3), pad=[(1, 2)]).pads == ((1, 2),)
-    with pytest.raises(ValueError, match=r"pad has 2 values, \(1, 2\), for 1 spatial axes"):
+    with pytest.raises(ValueError, match=r"pad has 2 values, \(1, 2\), for 1 spatial axis"):
         conv_geometry((1, 1, 5), (1, 1, 3), pad=(1, 2))
 
 

@@ -155,16 +155,62 @@ def test_constant_channels_are_the_shift(isa):
     np.testing.assert_allclose(out[:, 0], 4, atol=1e-9)
     np.testing.assert_allclose(out[:, 1], -1, atol=1e-9)
     assert np.all(np.isfinite(layers.spatial_batchnorm_backward(out, cache)[0]))
-    # 0 / 0 is nobody's number, but no error, and no other channel's concern.
-    x = np.random.default_rng(0).standard_normal((3, 2, 5, 11))
-    x[:, 1] = 7
-    for given in (x, x.reshape(3, 2, -1)[..., :1]):
-        axes = (0, *range(2, given.ndim))
-        out, cache = layers.spatial_batchnorm_forward(given, np.ones(2), np.zeros(2), {"mode": "train", "eps": 0})
-        assert np.isnan(out[:, 1]).all()
-        np.testing.assert_allclose(out[:, :1], normalised(given[:, :1], axes, 0)[0], rtol=1e-12, atol=1e-14)
-        dx = layers.spatial_batchnorm_backward(given, cache)[0]
-        assert np.isnan(dx[:, 1]).all() and np.isfinite(dx[:, 0]).all()
+
+
+@dtypes
+@pytest.mark.parametrize("value", [7.0, 0.1, -1 / 3, 0.0])
+def test_without_eps_a_constant_is_refused(value, dtype, isa, rng):
+    """0 / 0 would be NaN; as the limit of a small eps the result has a value, but its gradient has none."""
+    ones, zeros, word = np.ones(4), np.zeros(4), "divides by 0, and its gradient has no limit; give an eps above 0"
+    for shape in ((3, 4, 5, 11), (3, 4, 1), (2, 4, 5003), (67, 4, 3), (1, 4, 1)):
+        x = rng.standard_normal(shape).astype(dtype)
+        x[:, 2] = value
+        many = math.prod(shape) // 4 > 1
+        channel = r"x\[:, 2\] is 0, so" if many else r"x\[:, 0\] is 0 \(and 3 more are\), so"
+        bn_param = {"mode": "train", "eps": 0}
+        with pytest.raises(ValueError, match=f"eps is 0 and the variance of {channel}.*{word}"):
+            layers.spatial_batchnorm_forward(x, ones, zeros, bn_param)
+        assert bn_param == {"mode": "train", "eps": 0}
+        group = r"group 2 of x\[0\]" if shape[2:] != (1,) else r"group 0 of x\[0\]"
+        with pytest.raises(ValueError, match=f"eps is 0 and the variance of {group} is 0 .and .*{word}"):
+            layers.spatial_groupnorm_forward(np.concatenate([x, x]), ones, zeros, 4, {"eps": 0})
+        out, _ = layers.spatial_batchnorm_forward(x, ones, zeros + 3, {"mode": "train", "eps": 1e-300})
+        assert np.all(out[:, 2] == 3)
+    rows = rng.standard_normal((5, 4)).astype(dtype)
+    rows[:, 3] = rows[1] = value
+    with pytest.raises(ValueError, match=rf"the variance of x\[:, 3\].*{word}"):
+        layers.batchnorm_forward(np.delete(rows, 1, 0), ones, zeros, {"mode": "train", "eps": 0.0})
+    with pytest.raises(ValueError, match=rf"the variance of x\[1\] is 0, so.*{word}"):
+        layers.layernorm_forward(rows, ones, zeros, {"eps": 0})
+
+
+def test_without_eps_a_running_variance_of_zero_is_refused(rng):
+    for x, forward in (
+        (rng.standard_normal((5, 4)), layers.batchnorm_forward),
+        (rng.standard_normal((5, 4, 3)), layers.spatial_batchnorm_forward),
+    ):
+        bn_param = {"mode": "test", "eps": 0, "running_mean": np.zeros(4), "running_var": np.array([1.0, 2, 0, 1])}
+        with pytest.raises(ValueError, match=r"eps is 0 and running_var\[2\] in bn_param is 0, so that"):
+            forward(x, np.ones(4), np.zeros(4), bn_param)
+        with pytest.raises(ValueError, match=r"running_var\[0\] in bn_param is 0 \(and 3 more are\)"):
+            forward(x, np.ones(4), np.zeros(4), {"mode": "test", "eps": 0})
+        bn_param["running_var"] = np.array([1.0, 4, 16, 1])
+        out, _ = forward(x, np.ones(4), np.zeros(4), bn_param)
+        over = (slice(None), *(None,) * (x.ndim - 2))
+        np.testing.assert_allclose(out, x / np.array([1.0, 2, 4, 1])[over], rtol=1e-15)
+        bn_param["running_var"] = np.array([1.0, 4, -16, 1])
+        with pytest.raises(ValueError, match="running_var in bn_param must be >= 0, got -16"):
+            forward(x, np.ones(4), np.zeros(4), bn_param)
+        assert forward(x[:0], np.ones(4), np.zeros(4), {"mode": "test", "eps": 0})[0].shape == x[:0].shape
+
+
+def test_without_eps_nan_and_other_channels_are_no_error(isa, rng):
+    x = rng.standard_normal((3, 3, 7))
+    x[:, 1], x[0, 2, 0] = np.nan, np.inf
+    for bn_param in ({"mode": "train", "eps": 0}, {"mode": "train", "eps": 1e-5}):
+        out, _ = layers.spatial_batchnorm_forward(x, np.ones(3), np.zeros(3), bn_param)
+        assert np.isnan(out[:, 1:]).all()
+        np.testing.assert_allclose(out[:, :1], normalised(x[:, :1], (0, 2), bn_param["eps"])[0], atol=1e-14)
 
 
 def test_nan_stays_in_its_channel(isa, rng):
@@ -386,6 +432,72 @@ def test_lrn_gradient_entry_by_entry(rng):
         param = {"size": size, "alpha": 2, "beta": 0.75, "k": 0.5}
         numeric = eval_numerical_gradient_array(lambda x, p=param: response(x, **p), x, dout)
         assert rel_error(numeric, layers.lrn_backward(dout, layers.lrn_forward(x, param)[1])) < 1e-6
+
+
+LRN_SAMPLE = np.array([[[1.0, 3.0], [0.0, 3.0], [0.0, 3.0], [0.0, 3.0]]])
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("param", "message"),
+    [
+        ({"k": 0}, r"is 0 at x\[0, 2, 0\], .* power of beta = 0.75: the result or its gradient would divide by 0"),
+        ({"k": 0, "alpha": 0}, r"is 0 at x\[0, 0, 0\], .*would divide by 0; give a k above 0"),
+        ({"k": -1, "alpha": 3}, r"is 0 at x\[0, 0, 0\], .*would divide by 0"),
+        ({"k": -1, "alpha": 3, "beta": 1}, r"is 0 at x\[0, 0, 0\], .* beta = 1: .*would divide by 0"),
+        ({"k": -2, "alpha": 3, "beta": 0.5}, r"is -1 at x\[0, 0, 0\], .*beta = 0.5: a negative number has no such p"),
+        ({"k": -1}, r"is -0.999967 at x\[0, 0, 0\], .*: a negative number has no such power; give a k above 0"),
+        ({"k": 8, "alpha": -3, "beta": 0.6}, r"is -10 at x\[0, 0, 1\], .* give an alpha of at least 0 and a k above 0"),
+        ({"k": 0, "beta": -0.5}, r"is 0 at x\[0, 2, 0\], .*the result or its gradient would divide by 0"),
+        (
+            {"k": 1e-36, "alpha": 3, "beta": 9},
+            r"is 1e-36 at x\[0, 2, 0\], .*beta = 9: 1 over that power is more than float",
+        ),
+    ],
+    ids=str,
+)
+def test_lrn_refuses_windows_without_a_power(param, message, dtype, isa):
+    with pytest.raises(ValueError, match=r"k \+ alpha / size \* sum\(x\*\*2\) " + message):
+        layers.lrn_forward(LRN_SAMPLE.astype(dtype), {"size": 3, **param})
+
+
+@dtypes
+@pytest.mark.parametrize(
+    "param",
+    [
+        {"k": -2, "alpha": 3.5, "beta": 1},
+        {"k": -5, "alpha": 9, "beta": 2},
+        {"k": -1, "alpha": 9, "beta": 0.75},
+        {"k": 40, "alpha": -3, "beta": 0.6},
+        {"k": 0.5, "alpha": 1, "beta": -1},
+        {"k": 0, "alpha": 1, "beta": 0.5},
+        {"k": 0, "alpha": 1, "beta": 0},
+    ],
+    ids=str,
+)
+def test_lrn_keeps_windows_that_have_a_power(param, dtype, isa):
+    x = LRN_SAMPLE + (0 if param["beta"] in (0, 1, 2) or param["alpha"] < 0 else 1)
+    out, cache = layers.lrn_forward(x.astype(dtype), {"size": 3, **param})
+    close(out, response(x, 3, **param), dtype)
+    dout = np.arange(1.0, 9).reshape(x.shape)
+    numeric = eval_numerical_gradient_array(lambda x: response(x, 3, **param), x, dout)
+    dx = layers.lrn_backward(dout.astype(dtype), cache)
+    np.testing.assert_allclose(dx, numeric, atol=1e-6 + np.finfo(dtype).eps * 100 * np.abs(numeric).max())
+    if not param["beta"]:
+        assert not np.shares_memory(out, cache.x) and np.array_equal(dx, dout)
+
+
+def test_lrn_nan_of_the_input_is_no_error(monkeypatch, isa):
+    x = LRN_SAMPLE.copy() + 1
+    x[0, 3, 0] = np.nan
+    for k in (0, 1):
+        out, _ = layers.lrn_forward(x, {"size": 3, "k": k})
+        assert np.isnan(out).tolist() == [[[False, False], [False, False], [True, False], [True, False]]]
+    # No window is looked at where the constants are usual ones.
+    monkeypatch.setattr("fastconv.layers.response._check_powers", None)
+    layers.lrn_forward(LRN_SAMPLE, {"size": 3, "k": 1e-4, "alpha": 0, "beta": 8})
+    with pytest.raises(TypeError, match="NoneType"):
+        layers.lrn_forward(LRN_SAMPLE, {"size": 3, "k": 1e-5})
 
 
 def test_lrn_defaults_and_large_neighbours(isa):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastconv import _isa, _threads
+from fastconv import _isa, _team, _threads
 from fastconv._ext import peak
 
 
@@ -11,8 +11,8 @@ from fastconv._ext import peak
 @pytest.mark.parametrize("isa", [i for i, name in enumerate(_isa.NAMES) if name in _isa.usable()])
 def test_every_item_is_done_once(dtype, isa):
     alone, sums = np.zeros(1), np.zeros(2)
-    peak.multiply_add(5, dtype, isa, alone, np.zeros(2, np.intp), 5)
+    peak.multiply_add(5, dtype, isa, alone, _team.alone())
     assert alone[0] > 0
     assert peak.operations(dtype, isa) > 0
-    _threads.run(peak.multiply_add, (5, dtype, isa, sums), items=5, work=1 << 40, threads=2, grain=1)
+    _threads.share(peak.multiply_add, (5, dtype, isa, sums), items=5, work=1 << 40, threads=2)
     assert sums.sum() == 5 * alone[0]

@@ -109,6 +109,47 @@ def test_maximum(name, width, dtype):
     np.testing.assert_allclose(max_pool_backward(dout, cache), dx, atol=1e-5)
 
 
+NAN_WINDOWS = {
+    "pairs": {"kernel_size": 2, "stride": 2},
+    "3_by_2": {"kernel_size": 3, "stride": 2, "pad": 1},
+    "3_by_1": {"kernel_size": 3, "stride": 1, "pad": 1},
+    "dilated": {"kernel_size": 2, "stride": 1, "dilation": 2},
+    "4_by_3": {"kernel_size": 4, "stride": 3},
+    "global": {},
+}
+
+
+@functools.cache
+def nan_case(name, spatial, dtype):
+    """x with NaNs of both signs, in crowds and alone; its maxima and their places, dout and dx."""
+    rng = np.random.default_rng(sum(spatial))
+    x = rng.integers(-1, 2, (3, 2, *spatial)).astype(dtype)
+    for image, share in zip(x, (0.9, 0.4, 0.05), strict=True):
+        image[rng.random(image.shape) < share] = NAN
+    x = np.where(rng.random(x.shape) < 0.5, np.copysign(x, -1), x)
+    _, cells = table(x.shape, NAN_WINDOWS[name] or {"kernel_size": spatial})
+    flat = np.concatenate([x.reshape(6, -1), np.full((6, 1), -INF)], axis=1)
+    windows = flat[:, cells]
+    nans = np.isnan(windows)
+    assert nans.sum(-1).max() > 1
+    best = np.where(nans.any(-1), nans.argmax(-1), np.nan_to_num(windows).argmax(-1))
+    places = np.take_along_axis(np.broadcast_to(cells, windows.shape), best[..., None], -1)[..., 0]
+    dout, dx = rng.integers(1, 9, places.shape).astype(dtype), np.zeros((6, flat.shape[1] - 1))
+    np.add.at(dx, (np.arange(6)[:, None], places), dout)
+    return unaligned(x), np.take_along_axis(flat, places, 1), places, dout, dx
+
+
+@dtypes
+@pytest.mark.parametrize("spatial", [(47,), (7, 33), (4, 5, 18)], ids=["1-D", "2-D", "3-D"])
+@pytest.mark.parametrize("name", NAN_WINDOWS)
+def test_of_several_nans_the_first_wins(name, spatial, dtype):
+    x, expected, places, dout, dx = nan_case(name, spatial, dtype)
+    out, cache = max_pool_forward(x, NAN_WINDOWS[name]) if NAN_WINDOWS[name] else global_max_pool_forward(x)
+    np.testing.assert_array_equal(out.reshape(6, -1), expected)
+    np.testing.assert_array_equal(max_pool_indices(cache).reshape(6, -1), places)
+    np.testing.assert_array_equal(max_pool_backward(dout.reshape(out.shape), cache).reshape(6, -1), dx)
+
+
 @dtypes
 @pytest.mark.parametrize("size", [9, 30, 44, 70])
 def test_gradients_of_planes_side_by_side(size, dtype, rng):

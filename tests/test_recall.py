@@ -146,11 +146,11 @@ def test_callers_at_once_get_what_is_theirs(rng):
 
 
 @pytest.mark.parametrize("copied", [lambda cache: pickle.loads(pickle.dumps(cache)), copy.deepcopy])
-@pytest.mark.parametrize("stride", [1, Fraction(1, 2)])
-def test_caches_can_be_copied_and_sent(copied, stride, rng):
+@pytest.mark.parametrize("options", [{}, {"stride": Fraction(1, 2)}, {"upsample": 2, "stride": (2, 4)}])
+def test_caches_can_be_copied_and_sent(copied, options, rng):
     """What is kept beside a geometry stays at home."""
     x, w = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((4, 3, 3, 3))
-    out, cache = conv_forward(x, w, None, {"stride": stride, "pad": 1})
+    out, cache = conv_forward(x, w, None, {**options, "pad": 1})
     expected = conv_backward(out, cache)[:2]
     for actual, wanted in zip(conv_backward(out, copied(cache))[:2], expected, strict=True):
         assert np.array_equal(actual, wanted)
@@ -159,7 +159,7 @@ def test_caches_can_be_copied_and_sent(copied, stride, rng):
 def test_equal_options_of_other_types_are_told_apart():
     """1, True and 1.0 are one key of a dict; what an earlier call was given says nothing for the next."""
     x, w = np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3))
-    for option in ("stride", "pad", "dilation", "groups", "threads"):
+    for option in ("stride", "upsample", "pad", "dilation", "groups", "threads"):
         conv(x, w, **{option: 1})
         conv_forward(x, w, None, {option: 1})
         for value in (True, 1.0, np.bool_(True)):

@@ -305,6 +305,18 @@ def test_operations_of_a_stride_below_1_are_those_of_its_transposed_twin():
     assert mirrored.flops == 2 * 4 * 27 * 16 * 16
 
 
+@pytest.mark.parametrize(("up", "stride"), [(2, 2), (4, 2), (3, 2), (2, 1), ((2, 1), (1, 3))])
+def test_operations_after_upsampling(up, stride):
+    """As above; units between the cells of the input see more or fewer of them by turns, so they have no one field."""
+    shape, options = (2, 4, 9, 8), {"upsample": up, "stride": stride, "groups": 2}
+    net = summarize([("conv", 6, 3, options), ("conv", 2, 1)], shape)
+    out = fastconv.conv(np.ones(shape), np.ones((6, 2, 3, 3)), **options)
+    assert net.layers[0].flops == 2 * out.sum() and net.layers[0].out_shape == out.shape
+    assert net.layers[0].receptive_field == () and str(net).splitlines()[3].split()[-2:] == ["-", "-"]
+    same = summarize([("conv", 4, 3, 2, 1, {"upsample": (1, 1)})], shape)
+    assert same.layers == summarize([("conv", 4, 3, 2, 1)], shape).layers
+
+
 @pytest.mark.parametrize("stride", [Fraction(2, 1), (Fraction(2), 2)])
 def test_fractions_that_are_whole(stride):
     net, plain = (summarize([("conv", 4, 3, s, 1), "relu"], (1, 3, 8, 8)) for s in (stride, 2))

@@ -4,20 +4,23 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 import fastconv
-from fastconv import _threads
+from fastconv import _cpus, _threadpoolctl, _threads
 
 
 @pytest.fixture(autouse=True)
-def restore():
+def restore(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    fastconv.set_threads(None)
     yield
+    monkeypatch.undo()
     fastconv.set_threads(None)
 
 
@@ -56,6 +59,80 @@ def test_refused(bad):
     assert fastconv.get_threads() == _threads.cpu_count()
 
 
+@pytest.mark.parametrize("many", [65, 10**6, 2**70])
+def test_a_count_has_a_maximum(many):
+    assert _threads.resolve(many) == _threads.MAX_THREADS == 64
+    fastconv.set_threads(many)
+    assert fastconv.get_threads() == 64
+    with fastconv.threads(many):
+        assert fastconv.get_threads() == 64
+
+
+@pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
+def test_more_threads_than_there_can_be(algorithm):
+    """In a process of its own, for 63 helpers stay."""
+    code = f"""
+        import numpy as np, fastconv
+        from fastconv import _team
+        x, w = np.ones((2, 1, 40, 40), np.float32), np.ones((1, 1, 3, 3), np.float32)
+        for many in (10**6, 2**70):
+            assert (fastconv.conv(x, w, algorithm={algorithm!r}, threads=many).round(3) == 9).all()
+            A = fastconv.toeplitz_operator(w, (1, 40, 40), threads=many)
+            assert (A @ x[0].reshape(-1) == 9).all()
+        assert _team._state.threads <= 63
+        print("back")
+    """
+    result = python(code)
+    assert result.stdout.strip() == "back", result.stderr
+
+
+def group(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "cpus"),
+    [
+        ("0::/", {"": "150000 100000"}, 2),  # a container of version 2, rounded up
+        ("0::/", {"": "max 100000"}, None),
+        ("0::/", {"": "20000 100000"}, 1),
+        ("0::/a/b", {"": "max 100000", "a": "300000 100000", "a/b": "800000 100000"}, 3),  # the least along the path
+        ("0::/a/b", {"a": "max 100000", "a/b": "400000 50000"}, 8),
+        ("0::/a/b", {"other": "100000 100000"}, None),
+        ("0::/../other", {"": "200000 100000", "../other": "100000 100000"}, 2),  # outside of the namespace
+        ("0::/", {"": "garbage"}, None),
+        ("0::/", {}, None),
+        ("", {"": "100000 100000"}, None),
+    ],
+)
+def test_quotas_of_control_groups(tmp_path, cgroup, files, cpus):
+    group(tmp_path / "proc/self", cgroup=cgroup + "\n")
+    for folder, text in files.items():
+        group(tmp_path / "sys/fs/cgroup" / folder, cpu__max=text + "\n")
+    assert _cpus.quota(str(tmp_path)) == cpus
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [("250000", 3), ("-1", None), ("50000", 1)])
+@pytest.mark.parametrize("controllers", ["cpu,cpuacct", "cpu"])
+@pytest.mark.parametrize("place", ["", "docker/1234"])
+def test_quotas_of_control_groups_of_version_1(tmp_path, quota, cpus, controllers, place):
+    group(tmp_path / "proc/self", cgroup=f"5:memory:/x\n4:{controllers}:/docker/1234\n0::/\n")
+    files = {"cpu__cfs_quota_us": quota, "cpu__cfs_period_us": "100000"}
+    group(tmp_path / "sys/fs/cgroup" / controllers / place, **files)
+    assert _cpus.quota(str(tmp_path)) == cpus
+
+
+def test_a_quota_counts_as_fewer_cpus(monkeypatch):
+    monkeypatch.setattr(_cpus, "_quota", lambda: 1)
+    assert _cpus.count() == _threads.cpu_count() == 1
+    fastconv.set_threads(-1)
+    assert fastconv.get_threads() == 1
+    monkeypatch.setattr(_cpus, "_quota", lambda: 10**6)
+    assert 1 <= _cpus.count() <= (os.cpu_count() or 1)
+
+
 def test_the_context_is_of_one_thread():
     with fastconv.threads(7), ThreadPoolExecutor(1) as pool:
         assert pool.submit(fastconv.get_threads).result() == _threads.cpu_count()
@@ -69,6 +146,88 @@ def test_environment():
         result = python(code, FASTCONV_NUM_THREADS=bad)
         assert result.returncode == 0 and result.stdout.strip() == str(_threads.cpu_count())
         assert f"RuntimeWarning: FASTCONV_NUM_THREADS is '{bad}'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted"),
+    [("1", 1), ("1,4", 1), (" 1 ", 1), ("1000000", None), ("0", None), ("-1", None), ("many", None), ("", None)],
+)
+def test_limit_of_workers(limit, wanted, monkeypatch, recwarn):
+    """As pools set it for their processes: no more than the CPUs, and what is no count is not ours to report."""
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    monkeypatch.delenv("FASTCONV_NUM_THREADS", raising=False)
+    fastconv.set_threads(None)
+    assert fastconv.get_threads() == (wanted or _threads.cpu_count())
+    monkeypatch.setenv("FASTCONV_NUM_THREADS", "5")
+    fastconv.set_threads(None)
+    assert fastconv.get_threads() == 5 and not recwarn
+
+
+def test_limit_of_workers_where_our_own_is_malformed(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("FASTCONV_NUM_THREADS", "many")
+    with pytest.warns(RuntimeWarning, match="FASTCONV_NUM_THREADS is 'many'.*; using 1$"):
+        fastconv.set_threads(None)
+    assert fastconv.get_threads() == 1
+
+
+def test_workers_of_joblib():
+    """loky sets what `inner_max_num_threads` says, or the CPUs over the number of workers, before they import anything."""
+    code = """
+        import joblib
+
+        def count():
+            import fastconv
+            return fastconv.get_threads()
+
+        for limit, wanted in ((1, 1), (None, max(1, joblib.cpu_count() // 2))):
+            with joblib.parallel_config("loky", inner_max_num_threads=limit):
+                counts = joblib.Parallel(n_jobs=2)(joblib.delayed(count)() for _ in range(2))
+            assert counts == [wanted] * 2, (limit, counts)
+        print("as told")
+    """
+    pytest.importorskip("joblib")
+    result = python(code, FASTCONV_NUM_THREADS="")
+    assert result.stdout.strip() == "as told", result.stderr
+
+
+@pytest.mark.parametrize("first", ["threadpoolctl", "fastconv"])
+def test_threadpoolctl(first):
+    """Where it is imported first it needs no more; a limit ends with its block, and one of ours goes before it."""
+    code = f"""
+        import {first}
+        import fastconv, threadpoolctl
+        from threadpoolctl import threadpool_info, threadpool_limits
+
+        for _ in range(1 if {first!r} == "threadpoolctl" else 2):
+            if {first!r} == "fastconv":
+                assert not [library for library in threadpool_info() if library["user_api"] == "fastconv"] or _
+                fastconv.register_threadpoolctl()
+        (library,) = [library for library in threadpool_info() if library["user_api"] == "fastconv"]
+        assert library["version"] == fastconv.__version__ and library["num_threads"] == fastconv.get_threads() == 5
+        for options in ({{}}, {{"user_api": "fastconv"}}):
+            with threadpool_limits(1, **options):
+                assert fastconv.get_threads() == 1
+                with fastconv.threads(3):
+                    assert fastconv.get_threads() == 3
+            assert fastconv.get_threads() == 5
+        with threadpool_limits(1, user_api="blas"):
+            assert fastconv.get_threads() == 5
+        print("as told")
+    """
+    result = python(code, FASTCONV_NUM_THREADS="5")
+    assert result.stdout.strip() == "as told", result.stderr
+
+
+def test_threadpoolctl_that_takes_no_others(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", types.SimpleNamespace(__version__="3.1.0"))
+    with pytest.raises(ImportError, match=r"^threadpoolctl 3\.1\.0 cannot limit fastconv: 3\.2 is the first"):
+        fastconv.register_threadpoolctl()
+    _threadpoolctl.register_if_loaded()
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with pytest.raises(ImportError):
+        fastconv.register_threadpoolctl()
+    assert python("import fastconv, sys; assert 'threadpoolctl' not in sys.modules").returncode == 0
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, 100])
@@ -101,14 +260,6 @@ def test_eight_callers_at_once(rng):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(call, range(40)))
-
-
-def test_a_failing_kernel_is_heard():
-    def kernel(counter, grain):
-        raise RuntimeError("in a kernel")
-
-    with pytest.raises(RuntimeError, match="in a kernel"):
-        _threads.run(kernel, (), items=100, work=1 << 30, threads=3)
 
 
 BIG = """
@@ -193,7 +344,7 @@ def test_eight_callers_of_every_algorithm(algorithm, rng, monkeypatch):
 def test_every_algorithm_after_a_fork(algorithm):
     code = f"""
         import os, sys, numpy as np, fastconv
-        from fastconv import _threads
+        from fastconv import _threadpoolctl, _threads
         _threads.SERIAL_BYTES = 0
         groups = 8 if {algorithm!r} == "depthwise" else 1
         x, w = np.ones((4, 8, 20, 20), np.float32), np.ones((8, 8 // groups, 3, 3), np.float32)
@@ -251,52 +402,13 @@ def test_nothing_is_read_past_an_image(algorithm):
     assert result.stdout.strip() == "fine", result.stderr
 
 
-def test_an_interrupt_waits_for_helpers(monkeypatch):
-    """Ctrl-C while helpers are waited for: it is heard once none of them writes any more."""
-    from fastconv import _team
-
-    begun, over = threading.Event(), threading.Event()
-
-    def kernel(counter, grain):
-        if threading.current_thread() is not threading.main_thread():
-            begun.set()
-            over.wait(5)
-            ended.append(True)
-        else:
-            begun.wait(5)
-
-    ended, waits = [], []
-
-    def interrupted(task):
-        waits.append(task)
-        if len(waits) == 1:
-            raise KeyboardInterrupt
-        over.set()
-        return wait(task)
-
-    wait = _team.Task.wait
-    monkeypatch.setattr(_team.Task, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        _threads.run(kernel, (), items=100, work=1 << 30, threads=2)
-    assert ended == [True] and len(waits) == 2
-
-
-def test_tasks_that_nobody_began_are_taken_back():
-    from fastconv import _team
-
-    task = _team.Task(pytest.fail)
-    assert task.take_back() and not task.take_back()
-    task.run()
-    _team.gather([_team.Task(pytest.fail)])
-
-
 def test_helpers_that_sleep_at_the_gate_come_back(rng, monkeypatch):
-    """After a moment without calls, and after tasks of the queue have called them away."""
+    """After a moment without calls, and to calls of any kernel."""
     from fastconv import _team
     from fastconv.layers import relu_forward
 
     monkeypatch.setattr(_threads, "SERIAL_BYTES", 0)
-    monkeypatch.setattr(_team, "_state", _team._State())
+    monkeypatch.setattr(_team, "_state", _team._fresh())
     fastconv.set_threads(2)
     x = rng.standard_normal((8, 8, 64, 64)).astype(np.float32)
     for pause in (0, 0, 0.02, 0.02, 0):

@@ -549,7 +549,7 @@ def test_convolution_matrix_is_scipys_convolve(h, x, mode, rng):
         (lambda: convolution_matrix(np.ones(3), 5, 1), TypeError, "mode is 1"),
         (lambda: convolution_matrix(np.ones(3), 0), ValueError, "shape must be an int >= 1, got 0"),
         (lambda: convolution_matrix(np.ones(3), 2.5), TypeError, "shape must be an int >= 1, got 2.5"),
-        (lambda: convolution_matrix(np.ones((3, 3)), 5), ValueError, r"shape \(5,\) has 1 axes, but h \(3, 3\) has 2"),
+        (lambda: convolution_matrix(np.ones((3, 3)), 5), ValueError, r"shape \(5,\) has 1 axis, but h \(3, 3\) has 2"),
         (lambda: convolution_matrix(np.ones(0), 5), ValueError, r"h has shape \(0,\)"),
         (lambda: convolution_matrix(np.ones((2,) * 4), (5,) * 4), ValueError, "one to three axes"),
         (lambda: convolution_matrix("abc", 5), TypeError, "h"),

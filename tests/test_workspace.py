@@ -8,6 +8,7 @@ import pytest
 
 import fastconv
 from fastconv import _arrays, _memory
+from fastconv._ext import buffers
 
 ALGORITHMS = sys.modules["fastconv.algorithms"]
 IMPLICIT = sys.modules["fastconv.algorithms.implicit"]
@@ -32,7 +33,7 @@ SLACK = 100_000
 def asked_for(call):
     """Bytes at the peak of a call, the workspace that is kept from call to call counted."""
     call()
-    vars(_arrays._kept).clear()
+    _arrays.release_workspaces()
     tracemalloc.start()
     call()
     peak = tracemalloc.get_traced_memory()[1]
@@ -45,7 +46,7 @@ def asked_for(call):
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("algorithm", NAMES)
 def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, threads, rng, monkeypatch):
-    monkeypatch.setattr(_memory, "_KEEPS", False)  # what it keeps is not traced
+    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # what it keeps is not traced
     x_shape, w_shape, options = LAYERS[layer]
     geometry, entry = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY[algorithm]
     x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, geometry.out_shape))

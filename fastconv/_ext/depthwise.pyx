@@ -13,7 +13,7 @@ from fastconv._ext.depthwise_kernels cimport (
 )
 from fastconv._ext.patches cimport Block, Side, first_cell, last_cell, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_DRAWN, FC_GRAIN, FC_THREADS, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport FC_GRAIN, FC_THREADS, fc_enrol, fc_member, fc_next, fc_share, fc_stopped, fc_take
 
 
 def lanes(int dtype, int isa):
@@ -438,7 +438,7 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
     cdef Block block
     cdef Py_ssize_t lanes = fc_depthwise_lanes(which, isa), taps = s.k * s.high, step = s.filters * s.channels * taps
     cdef Py_ssize_t filled = -1, count = 0, group, groups, part, piece, g, i, first, channel, plane
-    cdef Py_ssize_t slot = fc_draw(&t.words[FC_THREADS], 1), index = fc_draw(&t.words[FC_DRAWN], 1)
+    cdef Py_ssize_t slot = fc_draw(&t.words[FC_THREADS], 1), index = fc_take(t.words, t.total)
     cdef const floating* source = <const floating*> t.source
     cdef floating* space = <floating*> t.space + slot * t.space_pitch
     cdef floating* totals = space + s.totals_at
@@ -449,7 +449,7 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
         for i in range(groups * step * lanes):
             totals[i] = 0
         piece = part
-        while piece < s.images * t.blocks:
+        while piece < s.images * t.blocks and not fc_stopped(t.words):
             block.image = piece // t.blocks
             if filled != piece % t.blocks:
                 filled = piece % t.blocks
@@ -473,7 +473,7 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
         fc_lanes_table[which][isa](
             totals, groups * step, taps, t.places, <floating*> t.result + part * t.result_pitch + group * step
         )
-        index = fc_draw(&t.words[FC_DRAWN], 1)
+        index = fc_take(t.words, t.total)
 
 
 cdef void contract(

@@ -1,14 +1,15 @@
 """im2col and its adjoint col2im over one, two or three lifted axes, zero padding only.
 
-``axes`` and ``reach`` are a geometry's tables, as runs.pxd reads them;
-``counter`` is the shared place in the work, which every thread of a call draws
-from, ``grain`` pieces at a time.
+``axes`` and ``reach`` are a geometry's tables, as runs.pxd reads them; both
+functions share their work by ``words``: see team.h.
 """
 
+from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.runs cimport (
-    FC_CHECKED, Axis, cell, copy, fc_check, fc_draw, floating, outputs_before, read_axis, scatter_add, seen,
+    FC_CHECKED, Axis, cell, copy, fc_check, floating, outputs_before, read_axis, scatter_add, seen,
     zero, zero_column, zero_short,
 )
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 #: Whether this build checks bounds.
@@ -104,74 +105,128 @@ cdef inline void fill_shifted(
         zero_column(at + pitch - 1 - i, shift.rows, pitch)
 
 
+# What all threads of a call read; steps are in elements.
+cdef struct Lowering:
+    void* image
+    void* cols
+    Py_ssize_t channels
+    Py_ssize_t step_image
+    Py_ssize_t step_channel
+    Py_ssize_t step_d
+    Py_ssize_t step_h
+    Py_ssize_t step_matrix  # of cols, from an image to the next
+    Py_ssize_t step_row     # and from a row
+    Py_ssize_t rows         # of a matrix
+    Py_ssize_t total
+    Py_ssize_t block        # of col2im: image rows
+    Py_ssize_t blocks       # and blocks of a plane
+    bint shifted            # taps are as `shifts` says
+    Axis[3] axes
+    Shift[MAX_SHIFTS] shifts
+    Py_ssize_t* words
+
+
+cdef Lowering read_lowering(
+    const floating[:, :, :, :, :] x, const floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
+    const Py_ssize_t[:, ::1] reach, words,
+) except *:
+    cdef Lowering t
+    cdef Py_ssize_t itemsize = sizeof(floating)
+    cdef int i
+    t.image, t.cols, t.words = <void*> &x[0, 0, 0, 0, 0], <void*> &cols[0, 0, 0], numbers_of(words)
+    t.channels, t.rows = x.shape[1], cols.shape[1]
+    t.step_image, t.step_channel = x.strides[0] // itemsize, x.strides[1] // itemsize
+    t.step_d, t.step_h = x.strides[2] // itemsize, x.strides[3] // itemsize
+    t.step_matrix, t.step_row = cols.strides[0] // itemsize, cols.strides[1] // itemsize
+    for i in range(3):
+        t.axes[i] = read_axis(axes, reach, i)
+        fc_check(t.axes[i].size == x.shape[2 + i])
+    fc_check(t.rows == t.channels * t.axes[0].k * t.axes[1].k * t.axes[2].k)
+    fc_check(cols.shape[0] == x.shape[0])
+    fc_check(cols.shape[2] == t.axes[0].out * t.axes[1].out * t.axes[2].out)
+    return t
+
+
 def im2col(
     const floating[:, :, :, :, :] x, floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain,
+    const Py_ssize_t[:, ::1] reach, words,
 ):
     """cols (N, C * taps, L) from x (N, C, D, H, W); the last axis of each is contiguous."""
-    cdef Axis d, h, w
-    cdef Py_ssize_t channels = x.shape[1], rows = cols.shape[1], total = cols.shape[0] * rows
-    cdef Py_ssize_t begin, end, i, n, c, kd, kh, kw, at
-    cdef const floating* plane
-    cdef floating* row
-    cdef Shift[MAX_SHIFTS] shifts
-    cdef Py_ssize_t taps, tap
-    cdef bint shifted
-    cdef Py_ssize_t step_d = x.strides[2] // <Py_ssize_t> sizeof(floating)
-    cdef Py_ssize_t step_h = x.strides[3] // <Py_ssize_t> sizeof(floating)
-    cdef Py_ssize_t step_row = cols.strides[1] // <Py_ssize_t> sizeof(floating)
+    cdef Lowering t = read_lowering[floating](x, cols, axes, reach, words)
+    cdef const Axis* d = &t.axes[0]
+    cdef const Axis* h = &t.axes[1]
+    cdef const Axis* w = &t.axes[2]
+    cdef Py_ssize_t taps = d.k * h.k * w.k, tap
+    t.total = cols.shape[0] * t.rows
+    t.shifted = (
+        d.size == d.k == d.out == 1 and seen(d, 0) and taps <= MAX_SHIFTS and t.step_h == w.size
+        and h.stride == 1 and w.stride == 1 and w.out == w.size
+    )
+    if t.shifted:
+        for tap in range(taps):
+            t.shifts[tap] = read_shift(h, w, tap // w.k, tap % w.k)
     with nogil:
-        d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
-        fc_check(rows == channels * d.k * h.k * w.k and cols.shape[2] == d.out * h.out * w.out)
-        fc_check(d.size == x.shape[2] and h.size == x.shape[3] and w.size == x.shape[4])
-        taps = d.k * h.k * w.k
-        shifted = (
-            d.size == d.k == d.out == 1 and seen(&d, 0) and taps <= MAX_SHIFTS and step_h == w.size
-            and h.stride == 1 and w.stride == 1 and w.out == w.size
-        )
-        if shifted:
-            for tap in range(taps):
-                shifts[tap] = read_shift(&h, &w, tap // w.k, tap % w.k)
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            end = min(begin + grain, total)
-            # Rows are counted n, c, kd, kh, kw; the place is divided out once a draw, then counted on.
-            n, at = begin // rows, begin % rows
-            at, kw = at // w.k, at % w.k
-            at, kh = at // h.k, at % h.k
-            c, kd = at // d.k, at % d.k
-            plane, row = &x[n, c, 0, 0, 0], &cols[n, begin - n * rows, 0]
-            for i in range(begin, end):
-                if shifted:
-                    fill_shifted(plane, row, &shifts[kh * w.k + kw], w.out)
-                else:
-                    fill_row(plane, step_d, step_h, row, &d, &h, &w, kd, kh, kw)
-                row = row + step_row
-                kw += 1
-                if kw == w.k:
-                    kw = 0
-                    kh += 1
-                    if kh == h.k:
-                        kh = 0
-                        kd += 1
-                        if kd == d.k:
-                            kd = 0
-                            c += 1
-                            if c == channels:
-                                c = 0
-                                n += 1
-                                if i + 1 < end:
-                                    row = &cols[n, 0, 0]
-                            if i + 1 < end:
-                                plane = &x[n, c, 0, 0, 0]
-            begin = fc_draw(&counter[0], grain)
+        fc_share(t.words, rows_of_float if floating is float else rows_of_double, &t)
+
+
+cdef void rows_of_float(void* task) noexcept nogil:
+    draw_rows(<const Lowering*> task, <float*> NULL)
+
+
+cdef void rows_of_double(void* task) noexcept nogil:
+    draw_rows(<const Lowering*> task, <double*> NULL)
+
+
+cdef void draw_rows(const Lowering* t, floating* dtype) noexcept nogil:
+    """Some rows of cols at a time, until none is left."""
+    cdef const Axis* d = &t.axes[0]
+    cdef const Axis* h = &t.axes[1]
+    cdef const Axis* w = &t.axes[2]
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t rows = t.rows, total = t.total, grain = t.words[FC_GRAIN]
+    cdef Py_ssize_t begin = fc_next(t.words, &member, total), end, _i, n, c, kd, kh, kw, at
+    cdef const floating* image = <const floating*> t.image
+    cdef const floating* plane
+    cdef floating* cols = <floating*> t.cols
+    cdef floating* row
+    while begin < total:
+        end = min(begin + grain, total)
+        # Rows are counted n, c, kd, kh, kw; the place is divided out once a draw, then counted on.
+        n, at = begin // rows, begin % rows
+        at, kw = at // w.k, at % w.k
+        at, kh = at // h.k, at % h.k
+        c, kd = at // d.k, at % d.k
+        plane = image + n * t.step_image + c * t.step_channel
+        row = cols + n * t.step_matrix + (begin - n * rows) * t.step_row
+        for _i in range(begin, end):
+            if t.shifted:
+                fill_shifted(plane, row, &t.shifts[kh * w.k + kw], w.out)
+            else:
+                fill_row(plane, t.step_d, t.step_h, row, d, h, w, kd, kh, kw)
+            row = row + t.step_row
+            kw += 1
+            if kw == w.k:
+                kw = 0
+                kh += 1
+                if kh == h.k:
+                    kh = 0
+                    kd += 1
+                    if kd == d.k:
+                        kd = 0
+                        c += 1
+                        if c == t.channels:
+                            c = 0
+                            n += 1
+                            row = cols + n * t.step_matrix
+                        plane = image + n * t.step_image + c * t.step_channel
+        begin = fc_next(t.words, &member, total)
 
 
 cdef void gather_block(
-    const floating[:, :, :] cols, Py_ssize_t n, Py_ssize_t row, floating* block,
+    const floating* cols, Py_ssize_t step_row, floating* block,
     const Axis* d, const Axis* h, const Axis* w, Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
-    """Image rows [begin, end) at depth `id_`: every entry of cols that im2col read from them."""
+    """Image rows [begin, end) at depth `id_` of a channel: every entry of cols that im2col read from them."""
     cdef Py_ssize_t kd, kh, kw, od, oh, h0, h1, w0, w1, at
     cdef const floating* src
     cdef floating* dst
@@ -191,7 +246,7 @@ cdef void gather_block(
                     continue
                 w0, w1 = w.first[kw], w.last[kw]
                 fc_check(cell(h, h0, kh) >= begin and cell(h, h1 - 1, kh) < end)
-                src = &cols[n, row + (kd * h.k + kh) * w.k + kw, (od * h.out + h0) * w.out + w0]
+                src = cols + ((kd * h.k + kh) * w.k + kw) * step_row + (od * h.out + h0) * w.out + w0
                 dst = block + (cell(h, h0, kh) - begin) * w.size + cell(w, w0, kw)
                 whole = h.stride == 1 and w.stride == 1 and w1 - w0 == w.size and w.out == w.size
                 if whole:
@@ -203,33 +258,47 @@ cdef void gather_block(
 
 def col2im(
     const floating[:, :, :] cols, floating[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t block,
+    const Py_ssize_t[:, ::1] reach, Py_ssize_t block, words,
 ):
     """x (N, C, D, H, W), H and W dense, from cols (N, C * taps, L), whose last axis is contiguous.
 
     A thread owns `block` image rows at a time, so that they stay in its cache
     while every tap adds to them, and no two threads write the same cell.
     """
-    cdef Axis d, h, w
-    cdef Py_ssize_t blocks = (x.shape[3] - 1) // block + 1
-    cdef Py_ssize_t total = x.shape[0] * x.shape[1] * x.shape[2] * blocks
-    cdef Py_ssize_t i, at, n, c, id_, top, begin, taps
+    cdef Lowering t = read_lowering[floating](x, cols, axes, reach, words)
+    t.block, t.blocks = block, (x.shape[3] - 1) // block + 1
+    t.total = x.shape[0] * x.shape[1] * x.shape[2] * t.blocks
     with nogil:
-        d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
-        taps = d.k * h.k * w.k
-        fc_check(h.size == 1 or x.strides[3] == w.size * x.strides[4])
-        fc_check(cols.shape[1] == x.shape[1] * taps and cols.shape[2] == d.out * h.out * w.out)
-        fc_check(d.size == x.shape[2] and h.size == x.shape[3] and w.size == x.shape[4])
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for i in range(begin, min(begin + grain, total)):
-                at = i // blocks
-                top = (i % blocks) * block
-                id_ = at % d.size
-                at = at // d.size
-                n, c = at // x.shape[1], at % x.shape[1]
-                gather_block(
-                    cols, n, c * taps, &x[n, c, id_, top, 0], &d, &h, &w,
-                    id_, top, min(top + block, h.size),
-                )
-            begin = fc_draw(&counter[0], grain)
+        fc_share(t.words, blocks_of_float if floating is float else blocks_of_double, &t)
+
+
+cdef void blocks_of_float(void* task) noexcept nogil:
+    draw_blocks(<const Lowering*> task, <float*> NULL)
+
+
+cdef void blocks_of_double(void* task) noexcept nogil:
+    draw_blocks(<const Lowering*> task, <double*> NULL)
+
+
+cdef void draw_blocks(const Lowering* t, floating* dtype) noexcept nogil:
+    """Some blocks of image rows at a time, until none is left."""
+    cdef const Axis* d = &t.axes[0]
+    cdef const Axis* h = &t.axes[1]
+    cdef const Axis* w = &t.axes[2]
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t taps = d.k * h.k * w.k, grain = t.words[FC_GRAIN], i, at, n, c, id_, top
+    cdef Py_ssize_t begin = fc_next(t.words, &member, t.total)
+    fc_check(h.size == 1 or t.step_h == w.size)
+    while begin < t.total:
+        for i in range(begin, min(begin + grain, t.total)):
+            at = i // t.blocks
+            top = (i % t.blocks) * t.block
+            id_ = at % d.size
+            at = at // d.size
+            n, c = at // t.channels, at % t.channels
+            gather_block(
+                <const floating*> t.cols + n * t.step_matrix + c * taps * t.step_row, t.step_row,
+                <floating*> t.image + n * t.step_image + c * t.step_channel + id_ * t.step_d + top * t.step_h,
+                d, h, w, id_, top, min(top + t.block, h.size),
+            )
+        begin = fc_next(t.words, &member, t.total)

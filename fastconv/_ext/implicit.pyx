@@ -5,6 +5,7 @@ they are few, filters. How the work is cut, and every table below, is
 fastconv.algorithms.implicit's.
 """
 
+from libc.math cimport isfinite
 from libc.string cimport memset
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -16,7 +17,7 @@ from fastconv._ext.kernels cimport (
 from fastconv._ext.panels cimport DENSE_ROWS, MOST_LANES, Sizes, pack_weights, read_sizes
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_peek, fc_share, fc_swap
+from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_peek, fc_share, fc_stopped, fc_swap, fc_take
 
 
 cdef enum:
@@ -173,6 +174,23 @@ def shape(int dtype, int isa):
     return kernel.rows, kernel.vectors, kernel.lanes
 
 
+def all_finite(array):
+    """Whether a C-contiguous array, float32 or float64 by the size of its elements, holds neither infinity nor NaN."""
+    cdef Py_ssize_t itemsize = array.itemsize
+    cdef Run run = run_of(array, itemsize, False)
+    if itemsize == 8:
+        return finite_cells(<const double*> run.at, run.n)
+    return finite_cells(<const float*> run.at, run.n)
+
+
+cdef bint finite_cells(const floating* cells, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int finite = 1
+    for i in range(n):
+        finite &= cells[i] - cells[i] == 0
+    return finite
+
+
 # What all threads of a product read.
 cdef struct Product:
     const void* source
@@ -200,19 +218,21 @@ cdef struct Product:
 cdef class Multiply:
     """A plan as kernels read it: result = w @ (source as columns) + bias, group by group and block by block.
 
-    `dtype` is 0 (float32) or 1 (float64); each thread has `space_pitch` elements of the workspace.
+    `dtype` is 0 (float32) or 1 (float64); each thread has `space_pitch` elements of the workspace. Where `probing`,
+    `run` tells whether some weight may be infinite or NaN.
     """
 
     cdef Product _product
     cdef tuple _tables    # which the plan points into
     cdef int _dtype
+    cdef bint _probing
     cdef Py_ssize_t _sources, _results
 
-    def __init__(self, int dtype, axes, phases, sizes, at, tap_of, Py_ssize_t space_pitch, int isa):
+    def __init__(self, int dtype, axes, phases, sizes, at, tap_of, Py_ssize_t space_pitch, int isa, bint probing):
         cdef Product* p = &self._product
         cdef Py_ssize_t i
         cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
-        self._tables, self._dtype = (axes, phases, sizes, at, tap_of), dtype
+        self._tables, self._dtype, self._probing = (axes, phases, sizes, at, tap_of), dtype, probing
         p.at, p.tap_of = numbers_of(at), numbers_of(tap_of)
         p.space_pitch = space_pitch
         p.sizes = read_sizes(numbers_of(sizes))
@@ -233,9 +253,12 @@ cdef class Multiply:
     def run(self, source, w, bias, result, space, words):
         """All arrays are of the dtype; `space` is the threads' own, and the panels they share.
 
-        `bias` may be None, and so may `words` where nobody helps.
+        `bias` may be None, and so may `words` where nobody helps. False where `probing` and a row of the
+        result begins with infinity or NaN: every weight, also one that meets nothing but padding there, has a product
+        in each result of its row, and not even zeros hide a weight that is not finite.
         """
         cdef Product p = self._product
+        cdef bint finite = True
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4, shared
         cdef Py_ssize_t[FC_WORDS] own
         cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, itemsize, True)
@@ -256,6 +279,25 @@ cdef class Multiply:
             p.group_step = weights.n // p.sizes.groups
             fc_check(sources.n == self._sources and results.n == self._results)
             fc_share(p.words, product_of_double if self._dtype else product_of_float, &p)
+            if self._probing:
+                if self._dtype:
+                    finite = rows_begin_finite(&p, <double*> NULL)
+                else:
+                    finite = rows_begin_finite(&p, <float*> NULL)
+        return finite
+
+
+cdef bint rows_begin_finite(const Product* p, floating* dtype) noexcept nogil:
+    """Whether the first result of each row is finite, in the first image."""
+    cdef const Side* d = &p.sides[0]
+    cdef const Side* h = &p.sides[1]
+    cdef const Side* w = &p.sides[2]
+    cdef const floating* first = <const floating*> p.result + (d.start * h.whole + h.start) * w.whole + w.start
+    cdef Py_ssize_t row
+    cdef bint finite = True
+    for row in range(p.sizes.groups * p.sizes.rows):
+        finite &= isfinite(<double> first[row * p.positions]) != 0
+    return finite
 
 
 cdef void product_of_float(void* task) noexcept nogil:
@@ -269,7 +311,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
     """Items, until none is left."""
     cdef Item item
-    cdef Py_ssize_t filled = -1, slot = fc_draw(&p.words[1], 1), index = fc_draw(&p.words[0], 1)
+    cdef Py_ssize_t filled = -1, slot = fc_draw(&p.words[1], 1), index = fc_take(p.words, p.items)
     cdef Py_ssize_t channel, channels
     cdef floating* space = <floating*> p.space + slot * p.space_pitch
     fc_check(slot < p.slots)
@@ -290,7 +332,7 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
             else:
                 multiply(p, &item, channel, channels, space)
             channel += channels
-        index = fc_draw(&p.words[0], 1)
+        index = fc_take(p.words, p.items)
 
 
 cdef const floating* packed_weights(
@@ -434,6 +476,8 @@ cdef void multiply(
         if not factors.direct:
             factors.a = packed_weights(space + s.panel_at, weights, p, item, k0, n)
         for stretch in range(st.count):
+            if fc_stopped(p.words):
+                return
             position = 0
             while position < st.length:
                 length = st.length - position
@@ -506,7 +550,7 @@ cdef void multiply_turned(
             panels = panels + count * n
             first += count
         row = 0
-        while row < item.rows:
+        while row < item.rows and not fc_stopped(p.words):
             vectors = next_vectors((item.rows - row + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
             width = vectors * kernel.lanes
             here = min(width, item.rows - row)

@@ -11,7 +11,7 @@ from fastconv._ext.kernels cimport (
 )
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share
+from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share, fc_stopped, fc_take
 
 
 cdef enum:
@@ -171,13 +171,13 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
     cdef const Side* sides = &c.sides[0]
     cdef Block block
     cdef Py_ssize_t group, channel, part, piece, rest, i, slot = fc_draw(&c.words[1], 1)
-    cdef Py_ssize_t positions = sides[0].out * sides[1].out * sides[2].out, index = fc_draw(&c.words[0], 1)
+    cdef Py_ssize_t positions = sides[0].out * sides[1].out * sides[2].out, index = fc_take(c.words, c.items)
     fc_check(slot < c.slots)
     while index < c.items:
         rest = cut(&channel, index, s.channels, s.block_channels)
         group, part = rest % s.groups, rest // s.groups
         piece = part
-        while piece < c.blocks:
+        while piece < c.blocks and not fc_stopped(c.words):
             rest = piece
             for i in range(2, -1, -1):
                 rest = cut(&block.begin[i], rest, sides[i].out, sides[i].block)
@@ -190,16 +190,16 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 <floating*> c.result + part * c.part_pitch + (group * s.filters * s.channels + channel) * s.taps,
                 &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
                 <floating*> c.space + slot * c.space_pitch, &c.kernel, c.tiles, c.volume,
-                piece > part,
+                piece > part, c.words,
             )
             piece += s.parts
-        index = fc_draw(&c.words[0], 1)
+        index = fc_take(c.words, c.items)
 
 
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
     const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
-    const fc_tile_t* tiles, Py_ssize_t volume, bint add,
+    const fc_tile_t* tiles, Py_ssize_t volume, bint add, Py_ssize_t* words,
 ) noexcept nogil:
     """One block of positions: [filters x positions] @ [positions x channels * taps]."""
     cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
@@ -240,6 +240,9 @@ cdef void contract(
         panel = space + s.panel_at
         row = 0
         while row < s.filters:
+            # Rows of a large result are far apart: the system clears memory for each, which takes longer than the sums.
+            if row & 127 == 0 and fc_stopped(words):
+                return
             rows = min(<Py_ssize_t> kernel.rows, s.filters - row)
             if here == width:
                 tile(<int> rows, vectors, n, panel, rows, packed, lists, result + row * row_step + column,

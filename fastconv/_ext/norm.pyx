@@ -9,8 +9,7 @@ Each function shares its items by `words`: see team.h.
 from libc.math cimport sqrt
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.runs cimport fc_check
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped
 
 
 cdef extern from "norm.h" nogil:
@@ -63,6 +62,7 @@ cdef extern from "norm.h" nogil:
 
 cdef enum:
     FEW = 2048  # numbers: so many of neighbouring channels stay in the first-level cache
+    LONG = 1 << 20  # numbers of an item, of which a pass takes a millisecond
 
 COLUMNS = FC_COLUMNS
 
@@ -93,9 +93,10 @@ cdef struct Norm:
 
 
 cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
-    """The n elements of an array."""
+    """The n aligned elements of an array; others are refused, which a cache that was changed may hold."""
     cdef Run run = run_of(array, itemsize, writable)
-    fc_check(run.n == n)
+    if run.n != n or <size_t> run.at % <size_t> itemsize:
+        raise ValueError(f"an array of {run.n} elements where the layer has {n}, or one that is not aligned")
     return run.at
 
 
@@ -120,8 +121,9 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
     q.gammas = q.betas = NULL
     q.sums, q.eps = NULL, 0
     q.words = numbers_of(words)
-    fc_check(q.C % q.G == 0)
-    fc_check(inputs.n == q.N * q.C * q.S and results.n == inputs.n and gradients.n == inputs.n)
+    if (q.G < 1 or q.C % q.G or inputs.n != q.N * q.C * q.S or results.n != inputs.n or gradients.n != inputs.n
+            or (<size_t> inputs.at | <size_t> gradients.at) % <size_t> q.itemsize):
+        raise ValueError(f"arrays of {inputs.n}, {gradients.n} and {results.n} elements for a layer of {shape}")
     return q
 
 
@@ -157,10 +159,20 @@ cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
     return few // 8 * 8 if few >= 8 else max(few, <Py_ssize_t> 1)
 
 
+cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
+    """Within an item: whether the call has to stop; one of few cells does not last long enough to ask."""
+    return cells >= LONG and fc_stopped(q.words)
+
+
+cdef inline Py_ssize_t at_a_time(Py_ssize_t count, Py_ssize_t n) noexcept nogil:
+    """Of so many runs or sets of n numbers, those between which signals are looked at."""
+    return count if count * n < LONG else max(LONG // n, <Py_ssize_t> 1)
+
+
 cdef void draw_batch(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
     cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, at, most = channels_at_a_time(q)
+    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, n, at, here, most = channels_at_a_time(q)
     cdef fc_set channels = fc_set(q.N, q.S, q.C * q.S, 0, q.S, False)
     while begin < q.C:
         c, end = begin, min(begin + q.words[FC_GRAIN], q.C)
@@ -170,8 +182,15 @@ cdef void draw_batch(void* task) noexcept nogil:
                 fc_moments_table[q.dtype][q.isa](q.x + at, channels, q.mean + c, q.spread + c)
             for j in range(c, c + channels.sets):
                 q.scale[j] = 1 / sqrt(q.spread[j] + q.eps)
-            fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, channels, q.mean + c, q.scale + c, q.gamma + c,
-                                           q.beta + c)
+            n = 0
+            while n < q.N:
+                if stopped(q, q.N * q.S):
+                    return
+                here, channels.runs = at + n * q.C * q.S * q.itemsize, min(at_a_time(q.N, q.S), q.N - n)
+                fc_scale_table[q.dtype][q.isa](q.x + here, q.to + here, channels, q.mean + c, q.scale + c, q.gamma + c,
+                                               q.beta + c)
+                n += channels.runs
+            channels.runs = q.N
             c += most
         begin = fc_next(q.words, &member, q.C)
 
@@ -210,7 +229,7 @@ def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint
 cdef void draw_batch_gradient(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
     cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, at, most = channels_at_a_time(q)
+    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, n, at, here, most = channels_at_a_time(q)
     cdef fc_set channels = fc_set(q.N, q.S, q.C * q.S, 0, q.S, False)
     cdef double share = 1. / (<double> q.N * <double> q.S) if q.train else 0.
     cdef double factor
@@ -225,8 +244,15 @@ cdef void draw_batch_gradient(void* task) noexcept nogil:
                 factor = q.gamma[c + j] * q.scale[c + j] * share
                 of_x[j] = -factor * q.scale[c + j] * q.sums[2 * (c + j) + 1]
                 shift[j] = -factor * q.sums[2 * (c + j)]
-            fc_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, channels, q.mean + c, q.scale + c,
-                                             q.gamma + c, of_x, shift)
+            n = 0
+            while n < q.N:
+                if stopped(q, q.N * q.S):
+                    return
+                here, channels.runs = at + n * q.C * q.S * q.itemsize, min(at_a_time(q.N, q.S), q.N - n)
+                fc_combine_table[q.dtype][q.isa](q.dout + here, q.x + here, q.to + here, channels, q.mean + c,
+                                                 q.scale + c, q.gamma + c, of_x, shift)
+                n += channels.runs
+            channels.runs = q.N
             c += most
         begin = fc_next(q.words, &member, q.C)
 
@@ -285,7 +311,8 @@ cdef void draw_groups(void* task) noexcept nogil:
 
 cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
     cdef Py_ssize_t channels = q.C // q.G, first = g % q.G * channels, at = g * channels * q.S * q.itemsize
-    cdef Py_ssize_t cells = channels * q.S
+    cdef Py_ssize_t cells = channels * q.S, c = 0
+    cdef fc_set sets = fc_set(1, q.S, q.S, channels, q.S, True)
     cdef double variance = 0
     fc_moments_table[q.dtype][q.isa](q.x + at, fc_set(1, cells, cells, 1, cells, True), &q.mean[g], &variance)
     q.scale[g] = 1 / sqrt(variance + q.eps)
@@ -293,8 +320,12 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
         fc_scale_row_table[q.dtype][q.isa](q.x + at, q.gammas + first * q.itemsize, q.betas + first * q.itemsize,
                                            q.to + at, cells, q.mean[g], q.scale[g])
     else:
-        fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, fc_set(1, q.S, q.S, channels, q.S, True), &q.mean[g],
-                                       &q.scale[g], q.gamma + first, q.beta + first)
+        while c < channels and not stopped(q, cells):
+            sets.sets = min(at_a_time(channels, q.S), channels - c)
+            fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, sets, &q.mean[g], &q.scale[g], q.gamma + first + c,
+                                           q.beta + first + c)
+            at += sets.sets * q.S * q.itemsize
+            c += sets.sets
 
 
 def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, words):
@@ -341,8 +372,13 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
         fc_combine_row_table[q.dtype][q.isa](q.dout + at, q.x + at, q.gammas + first * q.itemsize, q.to + at, cells,
                                              mean, scale, of_x, shift)
     else:
-        fc_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, sets, &mean, &scale, q.gamma + first,
-                                         &of_x, &shift)
+        c = 0
+        while c < channels and not stopped(q, cells):
+            sets.sets = min(at_a_time(channels, q.S), channels - c)
+            fc_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, sets, &mean, &scale,
+                                             q.gamma + first + c, &of_x, &shift)
+            at += sets.sets * q.S * q.itemsize
+            c += sets.sets
 
 
 def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, words):

@@ -1,6 +1,7 @@
 """The machine's multiply-add peak, for benchmarks: a loop that touches registers only."""
 
-from fastconv._ext.runs cimport fc_draw
+from fastconv._ext.arrays cimport numbers_of
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 cdef extern from "peak.h":
@@ -20,17 +21,31 @@ def operations(int dtype, int isa):
     return 2 * ROUNDS * fc_peak_width_table[dtype][isa]()
 
 
-def multiply_add(
-    Py_ssize_t items, int dtype, int isa, double[::1] sums, Py_ssize_t[::1] counter, Py_ssize_t grain,
-):
-    """Do `items` items, with whoever else draws from the counter."""
-    cdef Py_ssize_t begin, slot
-    cdef double total = 0
+# What all threads of a call read.
+cdef struct Loop:
+    fc_peak_t kernel
+    Py_ssize_t items
+    double* sums
+    Py_ssize_t slots
+    Py_ssize_t* words
+
+
+def multiply_add(Py_ssize_t items, int dtype, int isa, double[::1] sums, words):
+    """Do `items` items, shared by `words` as team.h has it; sums has one for each thread."""
+    cdef Loop loop
+    loop.kernel, loop.items, loop.words = fc_peak_table[dtype][isa], items, numbers_of(words)
+    loop.sums, loop.slots = &sums[0], sums.shape[0]
     with nogil:
-        slot = fc_draw(&counter[1], 1)
-        begin = fc_draw(&counter[0], grain)
-        while begin < items:
-            # A factor so small that the sums keep their value, and no product is denormal.
-            total += fc_peak_table[dtype][isa](min(grain, items - begin) * ROUNDS, 1e-30)
-            begin = fc_draw(&counter[0], grain)
-        sums[slot % sums.shape[0]] = total
+        fc_share(loop.words, draw_items, &loop)
+
+
+cdef void draw_items(void* task) noexcept nogil:
+    cdef const Loop* loop = <const Loop*> task
+    cdef fc_member member = fc_enrol(loop.words)
+    cdef Py_ssize_t grain = loop.words[FC_GRAIN], begin = fc_next(loop.words, &member, loop.items)
+    cdef double total = 0
+    while begin < loop.items:
+        # A factor so small that the sums keep their value, and no product is denormal.
+        total += loop.kernel(min(grain, loop.items - begin) * ROUNDS, 1e-30)
+        begin = fc_next(loop.words, &member, loop.items)
+    loop.sums[member.slot % loop.slots] = total

@@ -1,8 +1,7 @@
 """Maximum and sum over windows, and their adjoints, over three lifted axes.
 
-Planes are the N * C images of one channel each. ``axes``, ``reach``,
-``counter`` and ``grain`` are as in im2col.pyx, and ``words`` is what team.h
-shares work by.
+Planes are the N * C images of one channel each. ``axes`` and ``reach`` are as
+in im2col.pyx; each function shares its work by ``words``: see team.h.
 
 `max_forward`, `sum_forward` and `sum_backward` are for what pool_rows.pyx is not made for: long windows,
 planes whose cells are not counted in 32 bits, gradients of sums at strides above 2. There outputs are
@@ -13,10 +12,10 @@ from libc.stdint cimport int32_t, int64_t
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.runs cimport (
-    Axis, cell, fc_check, fc_draw, fc_max_f32_i32, fc_max_f32_i64, fc_max_f64_i32, fc_max_f64_i64,
+    Axis, cell, fc_check, fc_max_f32_i32, fc_max_f32_i64, fc_max_f64_i32, fc_max_f64_i64,
     floating, gather_add, read_axis, scatter_add, seen, zero,
 )
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped
 
 
 ctypedef fused index_t:
@@ -105,32 +104,91 @@ cdef inline Block read_block(const Axis* d, const Axis* h, const Axis* w, Py_ssi
     return block
 
 
+# What all threads of a call of `max_forward`, `sum_forward` or `sum_backward` read.
+cdef struct Windows:
+    void* image
+    void* outputs
+    void* indices
+    Py_ssize_t cells     # of a plane of the image
+    Py_ssize_t length    # and of the outputs
+    Py_ssize_t rows      # of outputs, to a block
+    Py_ssize_t total
+    Axis[3] axes
+    Py_ssize_t* words
+
+
+cdef Windows read_windows(
+    const floating[:, ::1] x, const floating[:, ::1] out, const Py_ssize_t[:, ::1] axes,
+    const Py_ssize_t[:, ::1] reach, Py_ssize_t rows, words,
+) except *:
+    cdef Windows t
+    cdef int i
+    t.image, t.outputs, t.indices = <void*> &x[0, 0], <void*> &out[0, 0], NULL
+    t.cells, t.length, t.rows, t.words = x.shape[1], out.shape[1], rows, numbers_of(words)
+    for i in range(3):
+        t.axes[i] = read_axis(axes, reach, i)
+    fc_check(t.cells == t.axes[0].size * t.axes[1].size * t.axes[2].size)
+    fc_check(t.length == t.axes[0].out * t.axes[1].out * t.axes[2].out)
+    t.total = x.shape[0] * blocks_of(&t)
+    return t
+
+
+cdef inline Py_ssize_t blocks_of(const Windows* t) noexcept nogil:
+    """Blocks of a plane."""
+    return t.axes[0].out * ((t.axes[1].out - 1) // t.rows + 1)
+
+
 def max_forward(
     const floating[:, ::1] x, floating[:, ::1] out, index_t[:, ::1] indices, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
+    const Py_ssize_t[:, ::1] reach, Py_ssize_t rows, words,
 ):
     """out and indices (P, L): the maximum of every window of x (P, D * H * W), and its place."""
-    cdef Axis d, h, w
+    cdef Windows t = read_windows[floating](x, out, axes, reach, rows, words)
+    t.indices = <void*> &indices[0, 0]
+    with nogil:
+        if floating is float:
+            fc_share(t.words, maxima_float_int32 if index_t is int32_t else maxima_float_int64, &t)
+        else:
+            fc_share(t.words, maxima_double_int32 if index_t is int32_t else maxima_double_int64, &t)
+
+
+cdef void maxima_float_int32(void* task) noexcept nogil:
+    draw_maxima(<const Windows*> task, <float*> NULL, <int32_t*> NULL)
+
+
+cdef void maxima_float_int64(void* task) noexcept nogil:
+    draw_maxima(<const Windows*> task, <float*> NULL, <int64_t*> NULL)
+
+
+cdef void maxima_double_int32(void* task) noexcept nogil:
+    draw_maxima(<const Windows*> task, <double*> NULL, <int32_t*> NULL)
+
+
+cdef void maxima_double_int64(void* task) noexcept nogil:
+    draw_maxima(<const Windows*> task, <double*> NULL, <int64_t*> NULL)
+
+
+cdef void draw_maxima(const Windows* t, floating* dtype, index_t* index_dtype) noexcept nogil:
+    cdef const Axis* d = &t.axes[0]
+    cdef const Axis* h = &t.axes[1]
+    cdef const Axis* w = &t.axes[2]
     cdef Block block
-    cdef Py_ssize_t total, begin, i, j
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.total), i, j
     cdef floating* best
     cdef index_t* where
-    with nogil:
-        d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
-        total = x.shape[0] * d.out * ((h.out - 1) // rows + 1)
-        fc_check(x.shape[1] == d.size * h.size * w.size and out.shape[1] == d.out * h.out * w.out)
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for i in range(begin, min(begin + grain, total)):
-                block = read_block(&d, &h, &w, i, rows)
-                best, where = &out[block.p, block.at], &indices[block.p, block.at]
-                for j in range((block.end - block.begin) * w.out):
-                    best[j] = 0
-                    where[j] = -1
-                visit_rows(
-                    MAXIMUM, <floating*> &x[block.p, 0], best, where, &d, &h, &w, block.od, block.begin, block.end
-                )
-            begin = fc_draw(&counter[0], grain)
+    while begin < t.total:
+        for i in range(begin, min(begin + grain, t.total)):
+            block = read_block(d, h, w, i, t.rows)
+            best = <floating*> t.outputs + block.p * t.length + block.at
+            where = <index_t*> t.indices + block.p * t.length + block.at
+            for j in range((block.end - block.begin) * w.out):
+                best[j] = 0
+                where[j] = -1
+            visit_rows(
+                MAXIMUM, <floating*> t.image + block.p * t.cells, best, where, d, h, w, block.od, block.begin, block.end
+            )
+        begin = fc_next(t.words, &member, t.total)
 
 
 cdef inline bint scatter_planes(
@@ -236,49 +294,79 @@ cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype)
 
 def sum_forward(
     const floating[:, ::1] x, floating[:, ::1] out, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
+    const Py_ssize_t[:, ::1] reach, Py_ssize_t rows, words,
 ):
     """out (P, L): the sum of every window of x (P, D * H * W)."""
-    cdef Axis d, h, w
-    cdef Block block
-    cdef Py_ssize_t total, begin, i
+    cdef Windows t = read_windows[floating](x, out, axes, reach, rows, words)
     with nogil:
-        d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
-        total = x.shape[0] * d.out * ((h.out - 1) // rows + 1)
-        fc_check(x.shape[1] == d.size * h.size * w.size and out.shape[1] == d.out * h.out * w.out)
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            for i in range(begin, min(begin + grain, total)):
-                block = read_block(&d, &h, &w, i, rows)
-                zero(&out[block.p, block.at], (block.end - block.begin) * w.out)
-                visit_rows(
-                    SUM, <floating*> &x[block.p, 0], &out[block.p, block.at], <int32_t*> NULL, &d, &h, &w,
-                    block.od, block.begin, block.end,
-                )
-            begin = fc_draw(&counter[0], grain)
+        fc_share(t.words, sums_of_float if floating is float else sums_of_double, &t)
+
+
+cdef void sums_of_float(void* task) noexcept nogil:
+    draw_sums(<const Windows*> task, <float*> NULL)
+
+
+cdef void sums_of_double(void* task) noexcept nogil:
+    draw_sums(<const Windows*> task, <double*> NULL)
+
+
+cdef void draw_sums(const Windows* t, floating* dtype) noexcept nogil:
+    cdef const Axis* d = &t.axes[0]
+    cdef const Axis* h = &t.axes[1]
+    cdef const Axis* w = &t.axes[2]
+    cdef Block block
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.total), i
+    cdef floating* out
+    while begin < t.total:
+        for i in range(begin, min(begin + grain, t.total)):
+            block = read_block(d, h, w, i, t.rows)
+            out = <floating*> t.outputs + block.p * t.length + block.at
+            zero(out, (block.end - block.begin) * w.out)
+            visit_rows(
+                SUM, <floating*> t.image + block.p * t.cells, out, <int32_t*> NULL, d, h, w,
+                block.od, block.begin, block.end,
+            )
+        begin = fc_next(t.words, &member, t.total)
 
 
 def sum_backward(
     const floating[:, ::1] dout, floating[:, ::1] dx, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t[::1] counter, Py_ssize_t grain, Py_ssize_t rows,
+    const Py_ssize_t[:, ::1] reach, Py_ssize_t rows, words,
 ):
     """dx (P, D * H * W): every entry of dout (P, L) added to each cell of its window."""
-    cdef Axis d, h, w
-    cdef Block block
-    cdef Py_ssize_t total = dx.shape[0], begin, p, i, blocks
+    cdef Windows t = read_windows[floating](dx, dout, axes, reach, rows, words)
+    t.total = dx.shape[0]  # planes, because windows of neighbouring blocks overlap
     with nogil:
-        d, h, w = read_axis(axes, reach, 0), read_axis(axes, reach, 1), read_axis(axes, reach, 2)
-        blocks = d.out * ((h.out - 1) // rows + 1)
-        fc_check(dx.shape[1] == d.size * h.size * w.size and dout.shape[1] == d.out * h.out * w.out)
-        begin = fc_draw(&counter[0], grain)
-        while begin < total:
-            # A whole plane each: windows of neighbouring blocks overlap.
-            for p in range(begin, min(begin + grain, total)):
-                zero(&dx[p, 0], dx.shape[1])
-                for i in range(p * blocks, (p + 1) * blocks):
-                    block = read_block(&d, &h, &w, i, rows)
-                    visit_rows(
-                        SPREAD, &dx[p, 0], <floating*> &dout[p, block.at], <int32_t*> NULL, &d, &h, &w,
-                        block.od, block.begin, block.end,
-                    )
-            begin = fc_draw(&counter[0], grain)
+        fc_share(t.words, spread_of_float if floating is float else spread_of_double, &t)
+
+
+cdef void spread_of_float(void* task) noexcept nogil:
+    draw_spread(<const Windows*> task, <float*> NULL)
+
+
+cdef void spread_of_double(void* task) noexcept nogil:
+    draw_spread(<const Windows*> task, <double*> NULL)
+
+
+cdef void draw_spread(const Windows* t, floating* dtype) noexcept nogil:
+    cdef const Axis* d = &t.axes[0]
+    cdef const Axis* h = &t.axes[1]
+    cdef const Axis* w = &t.axes[2]
+    cdef Block block
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.total), p, i, blocks = blocks_of(t)
+    cdef floating* dx
+    while begin < t.total:
+        for p in range(begin, min(begin + grain, t.total)):
+            dx = <floating*> t.image + p * t.cells
+            zero(dx, t.cells)
+            for i in range(p * blocks, (p + 1) * blocks):
+                if fc_stopped(t.words):
+                    return
+                block = read_block(d, h, w, i, t.rows)
+                visit_rows(
+                    SPREAD, dx, <floating*> t.outputs + block.p * t.length + block.at, <int32_t*> NULL, d, h, w,
+                    block.od, block.begin, block.end,
+                )
+        begin = fc_next(t.words, &member, t.total)

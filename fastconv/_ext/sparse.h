@@ -73,6 +73,8 @@ typedef int (*fc_turn_there_t)(void *to, void *mask, const void *from, const fc_
                                ptrdiff_t wide);
 FC_TABLE(fc_dot_rows_t, fc_dot_rows);
 FC_TABLE(fc_turn_there_t, fc_turn_there);
+typedef void (*fc_clear_t)(const void *w, void *dw, ptrdiff_t n);
+FC_TABLE(fc_clear_t, fc_clear);
 
 /* Lanes of a vector and registers there are, [dtype][isa]. */
 static inline int fc_sparse_lanes(int dtype, int isa)

@@ -15,11 +15,11 @@ from fastconv._ext.kernels cimport Kernels, kernels
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.sparse_kernels cimport (
-    FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_dot_rows_t, fc_dot_rows_table, fc_prune_table, fc_pruned,
-    fc_send_for, fc_sparse_lanes, fc_sparse_sums, fc_target, fc_turn_back_t, fc_turn_back_table, fc_turn_t,
-    fc_turn_table, fc_turn_there_t, fc_turn_there_table, fc_weights,
+    FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_clear_t, fc_clear_table, fc_dot_rows_t, fc_dot_rows_table,
+    fc_prune_table, fc_pruned, fc_send_for, fc_sparse_lanes, fc_sparse_sums, fc_target, fc_turn_back_t,
+    fc_turn_back_table, fc_turn_t, fc_turn_table, fc_turn_there_t, fc_turn_there_table, fc_weights,
 )
-from fastconv._ext.team cimport fc_share
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped, fc_take
 
 
 cdef enum:
@@ -190,7 +190,7 @@ cdef void prune_all(void* task) noexcept nogil:
     """Lists of the weights that are not zero, for some rows and channels at a time, until none are left."""
     cdef const Task* t = <const Task*> task
     cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_draw(&t.words[0], 1), row, channel, channels
+    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_take(t.words, t.items), row, channel, channels
     cdef fc_pruned space = lists_at(t.space + slot * t.space_pitch, s), to
     cdef fc_weights weights
     fc_check(slot < t.slots)
@@ -207,7 +207,7 @@ cdef void prune_all(void* task) noexcept nogil:
         weights.w = <const char*> weights.w + row * s.row_step * t.itemsize
         weights.rows = min(s.block_rows, s.rows - row)
         fc_prune_table[t.dtype][t.isa](&weights, &to, &space)
-        index = fc_draw(&t.words[0], 1)
+        index = fc_take(t.words, t.items)
 
 
 cdef void product_of_float(void* task) noexcept nogil:
@@ -221,14 +221,14 @@ cdef void product_of_double(void* task) noexcept nogil:
 cdef void draw_products(const Task* t, floating* dtype) noexcept nogil:
     """Blocks of results, until none are left; for dots, all blocks of one part of them."""
     cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_draw(&t.words[0], 1), chosen, i, place, left
+    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_take(t.words, t.items), chosen, i, place, left
     cdef Block block
     cdef char* space = t.space + slot * t.space_pitch
     fc_check(slot < t.slots)
     while index < t.items:
         chosen = index % t.sets
         place = index // t.sets
-        while place < t.places:
+        while place < t.places and not fc_stopped(t.words):
             left = place
             for i in range(2, -1, -1):
                 left = cut(&block.begin[i], left, t.sides[i].out, t.sides[i].block)
@@ -237,7 +237,7 @@ cdef void draw_products(const Task* t, floating* dtype) noexcept nogil:
             block.images = min(s.lane_images, s.images - block.image)
             multiply(t, chosen, index // t.sets, place, &block, <floating*> space, space)
             place += t.parts if t.parts else t.places
-        index = fc_draw(&t.words[0], 1)
+        index = fc_take(t.words, t.items)
 
 
 cdef void spread_of_float(void* task) noexcept nogil:
@@ -251,7 +251,7 @@ cdef void spread_of_double(void* task) noexcept nogil:
 cdef void spread(const Task* t, floating* dtype) noexcept nogil:
     """The gradients in the lists, those of all parts added up, to where each weight lies."""
     cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t index = fc_draw(&t.words[0], 1), row, channel, i, j, part, rows
+    cdef Py_ssize_t index = fc_take(t.words, t.items), row, channel, i, j, part, rows
     cdef Py_ssize_t pitch = s.list_pitch - s.list_val
     cdef fc_pruned lists
     cdef const floating* val
@@ -273,7 +273,7 @@ cdef void spread(const Task* t, floating* dtype) noexcept nogil:
                 dw[lists.rows[i] * s.row_step + t.weight_at[lists.off[j]]] = total
             val = val + lists.counts[i]
             lists.off = lists.off + lists.counts[i]
-        index = fc_draw(&t.words[0], 1)
+        index = fc_take(t.words, t.items)
 
 
 cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const Side* sides, const Block* block) noexcept nogil:
@@ -425,3 +425,37 @@ cdef void multiply(
     for row in range(rows):
         turn_back(to + row * t.positions, targets, t.sides[2].jump, sums + row * pitch, s.lines, s.wide,
                   t.positions if row + 1 < rows else 0)
+
+
+# What all threads of a call of `clear` read.
+cdef struct Clearing:
+    fc_clear_t clear
+    const char* w
+    char* dw
+    Py_ssize_t n
+    Py_ssize_t items
+    Py_ssize_t itemsize
+    Py_ssize_t* words
+
+
+def clear(int dtype, w, dw, Py_ssize_t items, int isa, words):
+    """dw = 0 where w is 0; an item is one of so many parts of them."""
+    cdef Clearing t
+    cdef Run weights, gradients
+    t.itemsize = 8 if dtype else 4
+    weights, gradients = run_of(w, t.itemsize, False), run_of(dw, t.itemsize, True)
+    t.clear, t.w, t.dw = fc_clear_table[dtype][isa], <const char*> weights.at, <char*> gradients.at
+    t.n, t.items, t.words = gradients.n, items, numbers_of(words)
+    with nogil:
+        fc_check(weights.n == gradients.n)
+        fc_share(t.words, draw_clearings, &t)
+
+
+cdef void draw_clearings(void* task) noexcept nogil:
+    cdef const Clearing* t = <const Clearing*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.items), first, end
+    while begin < t.items:
+        first, end = begin * t.n // t.items, min(begin + grain, t.items) * t.n // t.items
+        t.clear(t.w + first * t.itemsize, t.dw + first * t.itemsize, end - first)
+        begin = fc_next(t.words, &member, t.items)

@@ -49,6 +49,7 @@ cdef extern from "sparse.h":
     ctypedef int (*fc_turn_there_t)(
         void* to, void* mask, const void* source, const fc_target* targets, Py_ssize_t lines, Py_ssize_t wide,
     ) noexcept nogil
+    ctypedef void (*fc_clear_t)(const void* w, void* dw, Py_ssize_t n) noexcept nogil
 
     const fc_prune_t[2][3] fc_prune_table
     const fc_turn_t[2][3] fc_turn_table
@@ -56,6 +57,7 @@ cdef extern from "sparse.h":
     const fc_turn_back_t[2][3] fc_turn_back_table
     const fc_dot_rows_t[2][3] fc_dot_rows_table
     const fc_turn_there_t[2][3] fc_turn_there_table
+    const fc_clear_t[2][3] fc_clear_table
     void fc_send_for(const char* source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t nbytes) noexcept nogil
     int fc_sparse_lanes(int dtype, int isa) noexcept nogil
     int fc_sparse_sums(int isa, int dots) noexcept nogil

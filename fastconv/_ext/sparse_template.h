@@ -389,3 +389,13 @@ static int FC_N(fc_turn_there)(void *to_, void *mask_, const void *from_, const 
     }
     return missing;
 }
+
+/* dw = 0 where w is 0; without a branch, whatever stands in either. */
+static void FC_N(fc_clear)(const void *w_, void *dw_, ptrdiff_t n)
+{
+    const FC_T *FC_RESTRICT w = (const FC_T *)w_;
+    FC_T *FC_RESTRICT dw = (FC_T *)dw_;
+    ptrdiff_t i;
+    for (i = 0; i < n; i++)
+        dw[i] = w[i] != 0 ? dw[i] : 0;
+}

@@ -12,6 +12,12 @@
 #if defined(_MSC_VER)
 #include <intrin.h>
 #endif
+#if defined(_WIN32)
+__declspec(dllimport) void __stdcall Sleep(unsigned long milliseconds);
+__declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
+#else
+#include <time.h>
+#endif
 #if defined(__linux__)
 /* musl comes without the kernel's headers; the two numbers are part of its interface and never change. */
 #if defined(__has_include)
@@ -31,10 +37,29 @@
 typedef void (*fc_work)(void *task);
 
 /* The words of a call (see _threads.share): pieces drawn, threads that drew, helpers wanted, address of a gate,
- * pieces to a draw, and draws from the end. */
-enum { FC_DRAWN, FC_THREADS, FC_WANTED, FC_GATE, FC_GRAIN, FC_FROM_END, FC_WORDS };
+ * pieces to a draw, and draws from the end; then the address of an fc_poll or 0, the time of its next look at signals,
+ * the thread that called, whether the call has to stop, and the milliseconds from one look to the next. */
+enum {
+    FC_DRAWN,
+    FC_THREADS,
+    FC_WANTED,
+    FC_GATE,
+    FC_GRAIN,
+    FC_FROM_END,
+    FC_POLL,
+    FC_DUE,
+    FC_CALLER,
+    FC_STOP,
+    FC_PERIOD,
+    FC_WORDS
+};
 
-/* The words of a gate. `open` is how many helpers joined the call that has it, or FC_SHUT. */
+/* Whether the call has to stop, because a signal handler raised: then the calling thread has an exception set. */
+typedef int (*fc_poll)(ptrdiff_t *words);
+
+/* The words of a gate. `open` is how many helpers joined the call that has it, or FC_SHUT. A change of `away` ends
+ * fc_help. `waiting` is whether the caller sleeps until the helpers that joined have finished, `chime` what wakes it,
+ * `naps` how often it slept. */
 enum {
     FC_OPEN,
     FC_TAKEN,
@@ -46,6 +71,9 @@ enum {
     FC_AWAY,
     FC_ASLEEP,
     FC_BELL,
+    FC_WAITING,
+    FC_CHIME,
+    FC_NAPS,
     FC_GATE_WORDS
 };
 enum { FC_SHUT = -1 };
@@ -68,11 +96,11 @@ enum { FC_SHUT = -1 };
 #else
 static inline int fc_cas(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t new_)
 {
-    return __atomic_compare_exchange_n(word, &old, new_, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return __atomic_compare_exchange_n(word, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
-#define fc_add(word, n) __atomic_fetch_add((word), (n), __ATOMIC_ACQ_REL)
-#define fc_swap(word, n) __atomic_exchange_n((word), (n), __ATOMIC_ACQ_REL)
-#define fc_peek(word) __atomic_load_n((word), __ATOMIC_ACQUIRE)
+#define fc_add(word, n) __atomic_fetch_add((word), (n), __ATOMIC_SEQ_CST)
+#define fc_swap(word, n) __atomic_exchange_n((word), (n), __ATOMIC_SEQ_CST)
+#define fc_peek(word) __atomic_load_n((word), __ATOMIC_SEQ_CST)
 #if defined(__x86_64__) || defined(__i386__)
 #define fc_pause() __builtin_ia32_pause()
 #elif defined(__aarch64__)
@@ -87,30 +115,41 @@ static inline int fc_cas(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t new_)
 #if defined(__linux__) && defined(SYS_futex)
 enum { FC_BELLS = 1 };
 
-static inline void fc_ring(ptrdiff_t *gate, ptrdiff_t helpers)
+/* Wake up to `sleepers` threads that sleep until this bell rings. */
+static inline void fc_ring(ptrdiff_t *bell, ptrdiff_t sleepers)
 {
-    uint32_t *bell = (uint32_t *)&gate[FC_BELL];
-    if (fc_peek(&gate[FC_ASLEEP]) > 0) {
-        __atomic_fetch_add(bell, 1, __ATOMIC_ACQ_REL);
-        syscall(SYS_futex, bell, FUTEX_WAKE_PRIVATE, (int)helpers, NULL, NULL, 0);
-    }
+    __atomic_fetch_add((uint32_t *)bell, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAKE_PRIVATE, (int)sleepers, NULL, NULL, 0);
 }
 
 /* Until the bell rings, unless it has since it was `heard`. */
-static inline void fc_sleep(ptrdiff_t *gate, uint32_t heard)
+static inline void fc_sleep(ptrdiff_t *bell, uint32_t heard)
 {
-    syscall(SYS_futex, (uint32_t *)&gate[FC_BELL], FUTEX_WAIT_PRIVATE, heard, NULL, NULL, 0);
+    syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAIT_PRIVATE, heard, NULL, NULL, 0);
 }
 
-static inline uint32_t fc_listen(ptrdiff_t *gate)
+static inline uint32_t fc_listen(ptrdiff_t *bell)
 {
-    return __atomic_load_n((uint32_t *)&gate[FC_BELL], __ATOMIC_ACQUIRE);
+    return __atomic_load_n((uint32_t *)bell, __ATOMIC_SEQ_CST);
 }
 #else
 enum { FC_BELLS = 0 };
-#define fc_ring(gate, helpers) ((void)0)
-#define fc_sleep(gate, heard) ((void)0)
-#define fc_listen(gate) 0u
+#define fc_ring(bell, sleepers) ((void)0)
+#define fc_listen(bell) 0u
+
+/* For a moment; to yield the CPU is not enough, because a thread of higher priority would get it back at once. */
+static inline void fc_sleep(ptrdiff_t *bell, unsigned heard)
+{
+    (void)bell, (void)heard;
+#if defined(_WIN32)
+    Sleep(1);
+#else
+    {
+        const struct timespec moment = {0, 50000};
+        nanosleep(&moment, NULL);
+    }
+#endif
+}
 #endif
 
 /* The words of a call that nobody helps: as many pieces at a time as there are, or nearly so. */
@@ -122,27 +161,82 @@ static inline void fc_alone(ptrdiff_t *words)
     words[FC_GRAIN] = 1 << 16;
 }
 
-/* work(task) in this thread and in the helpers that come; every one of them has left when it returns. */
-static inline void fc_share(ptrdiff_t *words, fc_work work, void *task)
+/* Of a clock that never goes back, and that takes less time to read than a draw. */
+static inline size_t fc_milliseconds(void)
+{
+#if defined(_WIN32)
+    return (size_t)GetTickCount64();
+#else
+    struct timespec now;
+#if defined(CLOCK_MONOTONIC_COARSE)
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &now);
+#endif
+    return (size_t)now.tv_sec * 1000 + (size_t)now.tv_nsec / 1000000;
+#endif
+}
+
+/* Whether the threads of a call are to draw no more and to leave the piece they are at. Every draw asks; so do the
+ * middle loops of kernels whose pieces may take more than some 50 ms. */
+static inline int fc_stopped(ptrdiff_t *words)
+{
+    if (words[FC_POLL] == 0)
+        return 0;
+    if (fc_peek(&words[FC_STOP]))
+        return 1;
+    if (!((fc_poll)words[FC_POLL])(words))
+        return 0;
+    fc_swap(&words[FC_STOP], 1);
+    return 1;
+}
+
+/* Looks at helpers that still work before their caller sleeps: some 300 us. */
+enum { FC_SPINS = 10000 };
+
+/* Until all helpers that joined have finished. The caller sleeps after a while, because one that shares its CPU with
+ * a helper, at a higher priority, would keep that from finishing. */
+static inline void fc_await(ptrdiff_t *gate, ptrdiff_t joined)
+{
+    int turn;
+    for (turn = 0; turn < FC_SPINS; turn++) {
+        if (fc_peek(&gate[FC_FINISHED]) >= joined)
+            return;
+        fc_pause();
+    }
+    fc_swap(&gate[FC_WAITING], 1);
+    for (;;) {
+        const unsigned heard = (unsigned)fc_listen(&gate[FC_CHIME]);
+        if (fc_peek(&gate[FC_FINISHED]) >= joined)
+            break;
+        fc_add(&gate[FC_NAPS], 1);
+        fc_sleep(&gate[FC_CHIME], heard);
+    }
+    fc_swap(&gate[FC_WAITING], 0);
+}
+
+/* work(task) in this thread and in the helpers that come; every one of them has left when it returns. -1 with an
+ * exception set where a signal handler raised: what the work was to write is then undefined. */
+static inline int fc_share(ptrdiff_t *words, fc_work work, void *task)
 {
     ptrdiff_t *gate = (ptrdiff_t *)words[FC_GATE];
-    ptrdiff_t joined;
     if (gate == NULL || !fc_cas(&gate[FC_TAKEN], 0, 1)) {
         work(task);
-        return;
+    } else {
+        gate[FC_WORK] = (ptrdiff_t)work;
+        gate[FC_TASK] = (ptrdiff_t)task;
+        /* Helpers may look at these while no call is open to them. */
+        fc_swap(&gate[FC_SEATS], words[FC_WANTED]);
+        fc_swap(&gate[FC_FINISHED], 0);
+        fc_add(&gate[FC_CALL], 1);
+        fc_swap(&gate[FC_OPEN], 0);
+        if (fc_peek(&gate[FC_ASLEEP]) > 0)
+            fc_ring(&gate[FC_BELL], words[FC_WANTED]);
+        work(task);
+        fc_await(gate, fc_swap(&gate[FC_OPEN], FC_SHUT));
+        fc_swap(&gate[FC_TAKEN], 0);
     }
-    gate[FC_WORK] = (ptrdiff_t)work;
-    gate[FC_TASK] = (ptrdiff_t)task;
-    gate[FC_SEATS] = words[FC_WANTED];
-    gate[FC_FINISHED] = 0;
-    fc_add(&gate[FC_CALL], 1);
-    fc_swap(&gate[FC_OPEN], 0);
-    fc_ring(gate, words[FC_WANTED]);
-    work(task);
-    joined = fc_swap(&gate[FC_OPEN], FC_SHUT);
-    while (fc_peek(&gate[FC_FINISHED]) < joined)
-        fc_pause();
-    fc_swap(&gate[FC_TAKEN], 0);
+    return fc_peek(&words[FC_STOP]) ? -1 : 0;
 }
 
 /* Join the call that has the gate, unless that is `last`; whether it was joined. */
@@ -156,9 +250,11 @@ static inline int fc_join(ptrdiff_t *gate, ptrdiff_t *last)
     /* Joined, the call cannot end before this helper has: what it announced stays. It may be a later
      * call than the one looked at, and wants fewer helpers. */
     *last = fc_peek(&gate[FC_CALL]);
-    if (open < gate[FC_SEATS])
+    if (open < fc_peek(&gate[FC_SEATS]))
         ((fc_work)gate[FC_WORK])((void *)gate[FC_TASK]);
     fc_add(&gate[FC_FINISHED], 1);
+    if (fc_peek(&gate[FC_WAITING]))
+        fc_ring(&gate[FC_CHIME], 1);
     return 1;
 }
 
@@ -172,12 +268,12 @@ static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
         turn = fc_join(gate, &last) ? 0 : turn + 1;
         fc_pause();
         if (turn >= turns) {
-            const unsigned heard = (unsigned)fc_listen(gate);
+            const unsigned heard = (unsigned)fc_listen(&gate[FC_BELL]);
             if (!FC_BELLS)
                 return;
             fc_add(&gate[FC_ASLEEP], 1);
             if (!fc_join(gate, &last) && fc_peek(&gate[FC_AWAY]) == away)
-                fc_sleep(gate, heard);
+                fc_sleep(&gate[FC_BELL], heard);
             fc_add(&gate[FC_ASLEEP], -1);
             turn = 0;
         }
@@ -197,14 +293,22 @@ static inline fc_member fc_enrol(ptrdiff_t *words)
     return member;
 }
 
-/* The first of the next words[FC_GRAIN] of `total` pieces, or `total` when none are left. One thread takes them
- * from the front and the others from the end: in call after call a thread finds in its cache what it had there. */
+/* The first of the next words[FC_GRAIN] of `total` pieces, or `total` when none are left or the call has to stop.
+ * One thread takes them from the front and the others from the end: in call after call a thread finds in its cache
+ * what it had there. */
 static inline ptrdiff_t fc_next(ptrdiff_t *words, fc_member *member, ptrdiff_t total)
 {
     const ptrdiff_t grain = words[FC_GRAIN], draws = (total + grain - 1) / grain;
-    if (fc_add(&words[FC_DRAWN], 1) >= draws)
+    if (fc_add(&words[FC_DRAWN], 1) >= draws || fc_stopped(words))
         return total;
     return (member->slot == 0 ? member->drew++ : draws - 1 - fc_add(&words[FC_FROM_END], 1)) * grain;
+}
+
+/* The next of `total` pieces, from the front; `total` or more when none are left or the call has to stop. */
+static inline ptrdiff_t fc_take(ptrdiff_t *words, ptrdiff_t total)
+{
+    const ptrdiff_t piece = fc_add(&words[FC_DRAWN], 1);
+    return piece < total && fc_stopped(words) ? total : piece;
 }
 
 #endif /* FASTCONV_TEAM_H */

@@ -1,15 +1,29 @@
 import numpy as np
 
-SLACK: int
+# Numbers of an axis in front of a table.
+HEADER_SIZE: int
 
+def weights(
+    table: np.ndarray,
+    sizes: np.ndarray,
+    w: np.ndarray,
+    dtype: int,
+    numbers: np.ndarray,
+    words: np.ndarray | bytearray,
+) -> None: ...
+def space_of(dtype: int, longest: int, most: int, cols: int) -> int: ...
 def count(
     table: np.ndarray,
     sizes: np.ndarray,
     w: np.ndarray,
     dtype: int,
+    numbers: np.ndarray,
+    share: int,
+    longest: int,
+    most: int,
     counts: np.ndarray,
-    space: np.ndarray,
     isa: int,
+    space: np.ndarray,
     words: np.ndarray | bytearray,
 ) -> None: ...
 def place(
@@ -21,8 +35,6 @@ def place(
     starts: np.ndarray,
     indptr: np.ndarray,
     wide: bool,
-    isa: int,
-    space: np.ndarray,
     words: np.ndarray | bytearray,
 ) -> None: ...
 def fill(
@@ -30,6 +42,10 @@ def fill(
     sizes: np.ndarray,
     w: np.ndarray,
     dtype: int,
+    numbers: np.ndarray,
+    share: int,
+    longest: int,
+    most: int,
     indptr: np.ndarray,
     indices: np.ndarray,
     data: np.ndarray,

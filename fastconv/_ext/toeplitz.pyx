@@ -8,7 +8,7 @@ indices have 64 bits, `dtype` 0 for float32 and 1 for float64.
 from libc.stdint cimport int32_t, int64_t
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.runs cimport fc_check, floating
+from fastconv._ext.runs cimport fc_check
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
@@ -22,6 +22,34 @@ cdef extern from "toeplitz.h" nogil:
         Py_ssize_t n
         Py_ssize_t index_pitch
         Py_ssize_t weight_pitch
+        const Py_ssize_t* places
+        Py_ssize_t key
+        Py_ssize_t keys
+
+    ctypedef struct fc_node:
+        Py_ssize_t key
+        Py_ssize_t first
+
+    ctypedef struct fc_line:
+        pass
+
+    ctypedef struct fc_nonzeros:
+        fc_node* level[3]
+        Py_ssize_t* tap
+        void* value
+        Py_ssize_t channels
+        fc_line* lines
+        Py_ssize_t* spare_columns
+        void* spare_values
+        Py_ssize_t visits
+
+    ctypedef struct fc_weights:
+        const Py_ssize_t* key[3]
+        Py_ssize_t keys[3]
+        Py_ssize_t pitch[3]
+        Py_ssize_t taps
+        Py_ssize_t cols
+        Py_ssize_t col_step
 
     ctypedef struct fc_row:
         fc_span[3] axis
@@ -54,6 +82,12 @@ cdef extern from "toeplitz.h" nogil:
     ctypedef void (*fc_contract_t)(const fc_contraction* contraction) noexcept nogil
     ctypedef void (*fc_collect_t)(void* sums, double* totals, Py_ssize_t slots) noexcept nogil
     ctypedef Py_ssize_t (*fc_list_t)(const void* w, const fc_row* row, void* values, void* columns) noexcept nogil
+    ctypedef Py_ssize_t (*fc_walk_t)(
+        fc_nonzeros* nonzeros, const fc_row* row, void* values, void* columns
+    ) noexcept nogil
+    void fc_lines(fc_nonzeros* nonzeros, const fc_row* row)
+    ctypedef Py_ssize_t (*fc_numbers_t)(const void* w, const fc_weights* weights) noexcept nogil
+    ctypedef void (*fc_find_t)(const void* w, const fc_weights* weights, fc_nonzeros* nonzeros) noexcept nogil
     ctypedef void (*fc_repeat_t)(
         const void* values, const void* columns, Py_ssize_t n, void* data, void* indices,
         Py_ssize_t rows, Py_ssize_t first, Py_ssize_t step,
@@ -61,6 +95,9 @@ cdef extern from "toeplitz.h" nogil:
     ctypedef void (*fc_spmm_t)(const fc_spmm* product, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
 
     const fc_list_t[2][3] fc_list_i32_table, fc_list_i64_table
+    const fc_walk_t[2][3] fc_walk_i32_table, fc_walk_i64_table
+    const fc_numbers_t[2][3] fc_number_table
+    const fc_find_t[2][3] fc_find_table
     const fc_repeat_t[2][3] fc_repeat_i32_table, fc_repeat_i64_table
     const fc_spmm_t[2][3] fc_spmm_i32_table, fc_spmm_i64_table
     const fc_contract_t[2][3] fc_contract_table
@@ -72,13 +109,15 @@ ctypedef fused number:
     int64_t
 
 
-#: Room a list has past its last entry.
-SLACK = FC_CHUNK
-
-
 cdef enum:
-    HEADER = 6          # numbers of an axis in front of a table
-    SEGMENT = 7         # and of a segment
+    HEADER = 9          # numbers of an axis in front of a table
+    SEGMENT = 8         # and of a segment
+    LINE = 64           # bytes that the parts of a thread's memory are multiples of
+    LISTS = 64          # that a thread holds at a time at most, of so many entries together unless one has more
+    ROOM = 2048
+
+
+HEADER_SIZE = HEADER
 
 
 # Positions that have the same entries, shifted.
@@ -90,15 +129,19 @@ cdef struct Segment:
     Py_ssize_t end
     Py_ssize_t base
     Py_ssize_t jump
+    Py_ssize_t key
 
 
 cdef struct Axis:
     Py_ssize_t positions
     Py_ssize_t limit
     Py_ssize_t segments
+    Py_ssize_t n_keys
     const Segment* segment
     const Py_ssize_t* entry
     const Py_ssize_t* lists
+    const Py_ssize_t* places
+    const Py_ssize_t* keys
 
 
 cdef struct Matrix:
@@ -119,15 +162,33 @@ cdef struct Matrix:
     Py_ssize_t itemsize
     const char* weights
     Py_ssize_t n_weights
+    fc_weights weight       # where they are
     fc_list_t list
+    fc_walk_t walk
+    fc_find_t find
     fc_repeat_t repeat
+
+
+# What a thread makes lists with.
+cdef struct Maker:
+    char* values
+    char* columns
+    Py_ssize_t[LISTS] at    # of each list, and its entries
+    Py_ssize_t[LISTS] n
+    Py_ssize_t row          # whose weights `nonzeros` has, if any
+    bint few                # of this row
+    const Segment* d        # whose lines it has
+    const Segment* h
+    fc_nonzeros nonzeros
+    Py_ssize_t visits
 
 
 cdef Axis read_axis(const Py_ssize_t* table, Py_ssize_t i) noexcept nogil:
     cdef Axis axis
     cdef const Py_ssize_t* at = table + i * HEADER
-    axis.positions, axis.limit, axis.segments = at[0], at[1], at[2]
-    axis.segment, axis.entry, axis.lists = <const Segment*> (table + at[3]), table + at[4], table + at[5]
+    axis.positions, axis.limit, axis.segments, axis.n_keys = at[0], at[1], at[2], at[3]
+    axis.segment, axis.entry, axis.lists = <const Segment*> (table + at[4]), table + at[5], table + at[6]
+    axis.places, axis.keys = table + at[7], table + at[8]
     return axis
 
 
@@ -140,6 +201,10 @@ cdef Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexce
     m.plane = m.d.positions * m.h.positions * m.w.positions
     m.cells = m.d.limit * m.h.limit * m.w.limit
     m.total = sizes[0] * m.rows
+    m.weight.key[0], m.weight.key[1], m.weight.key[2] = m.d.keys, m.h.keys, m.w.keys
+    m.weight.keys[0], m.weight.keys[1], m.weight.keys[2] = m.d.n_keys, m.h.n_keys, m.w.n_keys
+    m.weight.pitch[0], m.weight.pitch[1], m.weight.pitch[2] = m.pitch_d, m.pitch_h, 1
+    m.weight.taps, m.weight.cols, m.weight.col_step = m.taps, m.cols, m.col_step
     return m
 
 
@@ -147,6 +212,8 @@ cdef inline void give_weights(Matrix* m, Run weights, int dtype, bint wide, int 
     m.itemsize = 8 if dtype else 4
     m.weights, m.n_weights = <const char*> weights.at, weights.n
     m.list = fc_list_i64_table[dtype][isa] if wide else fc_list_i32_table[dtype][isa]
+    m.walk = fc_walk_i64_table[dtype][isa] if wide else fc_walk_i32_table[dtype][isa]
+    m.find = fc_find_table[dtype][isa]
     m.repeat = fc_repeat_i64_table[dtype][isa] if wide else fc_repeat_i32_table[dtype][isa]
 
 
@@ -154,6 +221,7 @@ cdef inline fc_span span_of(const Axis* axis, const Segment* s, Py_ssize_t index
     cdef fc_span span
     span.entry, span.lists, span.n = axis.entry + 2 * s.begin, axis.lists, s.end - s.begin
     span.index_pitch, span.weight_pitch = index, weight
+    span.places, span.key, span.keys = axis.places + ~s.key if s.key < 0 else NULL, s.key, axis.n_keys
     return span
 
 
@@ -165,18 +233,31 @@ cdef inline Py_ssize_t weights_of(const Matrix* m, Py_ssize_t row) noexcept nogi
 
 
 cdef Py_ssize_t list_row(
-    const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, const Segment* w, void* values, void* columns
+    const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, const Segment* w, Maker* maker
 ) noexcept nogil:
-    """The entries of the rows of these segments, for one row of weights."""
+    """The entries of the rows of these segments, for one row of weights: the one that `begin_row` was called for."""
     cdef fc_row r
-    cdef Py_ssize_t at = weights_of(m, row)
     if d.begin == d.end or h.begin == h.end or w.begin == w.end:
         return 0
     r.axis[0] = span_of(&m.d, d, m.h.limit * m.w.limit, m.pitch_d)
     r.axis[1] = span_of(&m.h, h, m.w.limit, m.pitch_h)
     r.axis[2] = span_of(&m.w, w, 1, 1)
     r.cols, r.index_step, r.weight_step = m.cols, m.cells, m.col_step
-    return m.list(m.weights + at * m.itemsize, &r, values, columns)
+    if maker.few:
+        if maker.d != d or maker.h != h:
+            maker.d, maker.h = d, h
+            fc_lines(&maker.nonzeros, &r)
+        return m.walk(&maker.nonzeros, &r, maker.values, maker.columns)
+    maker.visits += m.cols * r.axis[0].n * r.axis[1].n * r.axis[2].n
+    return m.list(m.weights + weights_of(m, row) * m.itemsize, &r, maker.values, maker.columns)
+
+
+cdef void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noexcept nogil:
+    """Before lists of this row: where `few` of its weights are not zero these are looked up, but once."""
+    maker.few = few
+    if few and maker.row != row:
+        maker.row, maker.d = row, NULL
+        m.find(m.weights + weights_of(m, row) * m.itemsize, &m.weight, &maker.nonzeros)
 
 
 # What all threads of a call read.
@@ -187,34 +268,121 @@ cdef struct Task:
     void* indptr
     char* indices
     char* data
-    char* space             # a list of values and one of columns for each thread
+    const Py_ssize_t* numbers   # of the weights of each row that are not zero
+    Py_ssize_t share        # few are less than this part of all
+    Py_ssize_t longest      # entries of a list
+    Py_ssize_t room         # and of all that there is room for
+    Py_ssize_t most         # weights, where they are few
+    char* space             # of each thread: see maker_of
     Py_ssize_t space_pitch
-    Py_ssize_t columns_at
     Py_ssize_t slots
     Py_ssize_t pieces       # of a row of weights' lines of positions
     bint wide
     Py_ssize_t* words
 
 
-cdef Task read_task(table, sizes, w, int dtype, bint wide, int isa, space, words) except *:
+cdef Task read_task(table, sizes, w, int dtype, bint wide, int isa, words) except *:
     cdef Task t
-    cdef Run weights = run_of(w, 8 if dtype else 4, False), room = run_of(space, 1, True)
+    cdef Run weights = run_of(w, 8 if dtype else 4, False)
     t.m = read_matrix(numbers_of(table), numbers_of(sizes))
     give_weights(&t.m, weights, dtype, wide, isa)
     t.wide, t.words = wide, numbers_of(words)
-    t.space, t.slots = <char*> room.at, space.shape[0]
-    t.space_pitch = room.n // t.slots
-    # As many values as columns, whose alignment asks for the larger ones in front.
-    t.columns_at = t.space_pitch // ((8 if dtype else 4) + (8 if wide else 4)) * t.m.itemsize
     return t
 
 
-def count(table, sizes, w, int dtype, counts, space, int isa, words):
+cdef int give_space(
+    Task* t, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, space
+) except -1:
+    cdef Run room = run_of(space, 1, True)
+    t.numbers, t.share, t.longest, t.most = numbers_of(numbers), share, longest, most
+    t.room = room_for(longest)
+    t.space, t.slots = <char*> room.at, space.shape[0]
+    t.space_pitch = room.n // t.slots
+    return 0
+
+
+cdef Py_ssize_t maker_of(
+    Maker* maker, char* space, Py_ssize_t itemsize, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols
+) noexcept nogil:
+    """A thread's memory: its visits; lists of values and of columns; the weights that are not zero, and room to
+    sort as many entries. How many bytes that is."""
+    cdef Py_ssize_t at = LINE, level
+    maker.d = maker.h = NULL
+    maker.row, maker.few, maker.visits, maker.nonzeros.visits = -1, False, 0, 0
+    maker.values, at = space + at, at + line_up((room_for(longest) + FC_CHUNK) * itemsize)
+    maker.columns, at = space + at, at + line_up((room_for(longest) + FC_CHUNK) * 8)
+    for level in range(3):
+        maker.nonzeros.level[level] = <fc_node*> (space + at)
+        at += line_up((min(most, cols) + 1 if level == 0 else most + 1) * sizeof(fc_node))
+    maker.nonzeros.lines, at = <fc_line*> (space + at), at + line_up(most * sizeof(fc_line))
+    maker.nonzeros.tap, at = <Py_ssize_t*> (space + at), at + line_up((most + 1) * 8)
+    maker.nonzeros.value, at = <void*> (space + at), at + line_up((most + 1) * itemsize)
+    maker.nonzeros.spare_columns, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
+    maker.nonzeros.spare_values, at = <void*> (space + at), at + line_up(most * itemsize)
+    return at
+
+
+cdef inline Py_ssize_t room_for(Py_ssize_t longest) noexcept nogil:
+    return max(longest, min(longest * LISTS, ROOM))
+
+
+cdef inline Py_ssize_t line_up(Py_ssize_t n) noexcept nogil:
+    return (n + LINE - 1) // LINE * LINE
+
+
+def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
+    """Bytes that a thread needs for lists of `longest`, of rows of which `most` weights are not zero where few are."""
+    cdef Maker maker
+    return maker_of(&maker, NULL, 8 if dtype else 4, longest, most, cols)
+
+
+cdef inline Maker begin_lists(const Task* t, Py_ssize_t slot) noexcept nogil:
+    cdef Maker maker
+    cdef Py_ssize_t needed = maker_of(
+        &maker, t.space + slot * t.space_pitch, t.m.itemsize, t.longest, t.most, t.m.cols
+    )
+    fc_check(slot < t.slots and needed <= t.space_pitch)
+    return maker
+
+
+cdef inline void end_lists(const Task* t, Py_ssize_t slot, const Maker* maker) noexcept nogil:
+    (<Py_ssize_t*> (t.space + slot * t.space_pitch))[0] += maker.visits + maker.nonzeros.visits
+
+
+cdef inline bint is_few(const Task* t, Py_ssize_t row) noexcept nogil:
+    return t.share * t.numbers[row] < t.m.cols * t.m.d.n_keys * t.m.h.n_keys * t.m.w.n_keys
+
+
+def weights(table, sizes, w, int dtype, numbers, words):
+    """numbers (rows of weights,): of those weights that are not zero."""
+    cdef Task t = read_task(table, sizes, w, dtype, False, 0, words)
+    t.counts = <Py_ssize_t*> run_of(numbers, sizeof(Py_ssize_t), True).at
+    with nogil:
+        fc_share(t.words, draw_numbers, &t)
+
+
+cdef void draw_numbers(void* task) noexcept nogil:
+    cdef const Task* t = <const Task*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.m.total), row
+    cdef fc_numbers_t number = fc_number_table[1 if t.m.itemsize == 8 else 0][0]
+    while begin < t.m.total:
+        for row in range(begin, min(begin + grain, t.m.total)):
+            t.counts[row] = number(t.m.weights + weights_of(&t.m, row) * t.m.itemsize, &t.m.weight)
+        begin = fc_next(t.words, &member, t.m.total)
+
+
+def count(
+    table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, int isa,
+    space, words,
+):
     """counts (rows of weights, segments of d * h * w): the entries of a row of the matrix that are not zero.
 
-    `space` has a row of bytes for each thread: a value and a column for each entry of the longest row, and `SLACK`.
+    `numbers` is what `weights` counts; where a row has less than a `share`-th of its weights, `most` at most, these
+    are listed. `space` has a row of `space_of` bytes for each thread, for lists of `longest` entries, that start as 0.
     """
-    cdef Task t = read_task(table, sizes, w, dtype, False, isa, space, words)
+    cdef Task t = read_task(table, sizes, w, dtype, False, isa, words)
+    give_space(&t, numbers, share, longest, most, space)
     t.counts = <Py_ssize_t*> run_of(counts, sizeof(Py_ssize_t), True).at
     with nogil:
         fc_share(t.words, draw_counts, &t)
@@ -224,36 +392,23 @@ cdef void draw_counts(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
     cdef fc_member member = fc_enrol(t.words)
     cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.m.total), row
+    cdef Maker maker = begin_lists(t, member.slot)
     while begin < t.m.total:
-        fc_check(member.slot < t.slots)
         for row in range(begin, min(begin + grain, t.m.total)):
-            if t.m.itemsize == 8:
-                count_row(t, row, member.slot, <const double*> t.m.weights)
-            else:
-                count_row(t, row, member.slot, <const float*> t.m.weights)
+            count_row(t, row, &maker)
         begin = fc_next(t.words, &member, t.m.total)
+    end_lists(t, member.slot, &maker)
 
 
-cdef inline bint any_zero(const floating* w, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, found = 0
-    for i in range(n):
-        found |= w[i] == 0
-    return found != 0
-
-
-cdef void count_row(const Task* t, Py_ssize_t row, Py_ssize_t slot, const floating* w) noexcept nogil:
+cdef void count_row(const Task* t, Py_ssize_t row, Maker* maker) noexcept nogil:
     cdef const Matrix* m = &t.m
-    cdef Py_ssize_t q, i, j, k, per, at = weights_of(m, row)
+    cdef Py_ssize_t i, j, k, per
     cdef Py_ssize_t* counts = t.counts + row * m.d.segments * m.h.segments * m.w.segments
     cdef const Segment* d
     cdef const Segment* h
     cdef const Segment* s
-    cdef char* space = t.space + slot * t.space_pitch
-    cdef bint dense = True
-    for q in range(m.cols):
-        if any_zero(w + at + q * m.col_step, m.taps):
-            dense = False
-            break
+    cdef bint dense = t.numbers[row] == m.cols * m.d.n_keys * m.h.n_keys * m.w.n_keys
+    begin_row(m, row, is_few(t, row), maker)
     for i in range(m.d.segments):
         d = m.d.segment + i
         for j in range(m.h.segments):
@@ -264,13 +419,13 @@ cdef void count_row(const Task* t, Py_ssize_t row, Py_ssize_t slot, const floati
                 if dense:
                     counts[0] = per * (s.end - s.begin)
                 else:
-                    counts[0] = list_row(m, row, d, h, s, space, space + t.columns_at)
+                    counts[0] = list_row(m, row, d, h, s, maker)
                 counts = counts + 1
 
 
-def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, int isa, space, words):
+def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, words):
     """indptr (rows + 1): where each row begins; `starts` has that of each row of weights."""
-    cdef Task t = read_task(table, sizes, w, dtype, wide, isa, space, words)
+    cdef Task t = read_task(table, sizes, w, dtype, wide, 0, words)
     t.counts, t.starts = numbers_of(counts), numbers_of(starts)
     t.indptr = run_of(indptr, 8 if wide else 4, True).at
     with nogil:
@@ -325,13 +480,15 @@ cdef void place_row(const Task* t, Py_ssize_t row, number* indptr) noexcept nogi
 
 
 def fill(
-    table, sizes, w, int dtype, indptr, indices, data, bint wide, Py_ssize_t pieces, int isa, space, words,
+    table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, indptr, indices, data,
+    bint wide, Py_ssize_t pieces, int isa, space, words,
 ):
     """indices and data (nnz): the entries. An item is one of `pieces` parts of the lines of a row of weights."""
-    cdef Task t = read_task(table, sizes, w, dtype, wide, isa, space, words)
+    cdef Task t = read_task(table, sizes, w, dtype, wide, isa, words)
     cdef Py_ssize_t width = 8 if wide else 4
     cdef Run columns = run_of(indices, width, True), values = run_of(data, t.m.itemsize, True)
     cdef Run places = run_of(indptr, width, False)
+    give_space(&t, numbers, share, longest, most, space)
     t.indptr, t.indices, t.data, t.pieces = places.at, <char*> columns.at, <char*> values.at, pieces
     with nogil:
         fc_check(places.n == t.m.total * t.m.plane + 1 and values.n == columns.n)
@@ -348,67 +505,95 @@ cdef void draw_fills(void* task) noexcept nogil:
     cdef fc_member member = fc_enrol(t.words)
     cdef Py_ssize_t total = t.m.total * t.pieces, grain = t.words[FC_GRAIN], lines = t.m.d.positions * t.m.h.positions
     cdef Py_ssize_t begin = fc_next(t.words, &member, total), item, piece
+    cdef Maker maker = begin_lists(t, member.slot)
     while begin < total:
-        fc_check(member.slot < t.slots)
         for item in range(begin, min(begin + grain, total)):
             piece = item % t.pieces
             fill_lines(
-                t, item // t.pieces, piece * lines // t.pieces, (piece + 1) * lines // t.pieces,
-                t.space + member.slot * t.space_pitch,
+                t, item // t.pieces, piece * lines // t.pieces, (piece + 1) * lines // t.pieces, &maker
             )
         begin = fc_next(t.words, &member, total)
+    end_lists(t, member.slot, &maker)
 
 
-cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, char* space) noexcept nogil:
-    """The rows of some lines of positions, those of one kind after another, from one list."""
+cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, Maker* maker) noexcept nogil:
+    """The rows of some lines of positions, those of one kind after another, from the same lists."""
     cdef const Matrix* m = &t.m
-    cdef Py_ssize_t i, j, k, a, b, line, n
+    cdef Py_ssize_t i, j, k, a, b, line, first, last, lists, cell, one
     cdef const Segment* d
     cdef const Segment* h
-    cdef const Segment* s
+    begin_row(m, row, is_few(t, row), maker)
     for i in range(m.d.segments):
         d = m.d.segment + i
         for j in range(m.h.segments):
             h = m.h.segment + j
-            for k in range(m.w.segments):
-                s, n = m.w.segment + k, -1
+            first = d.start * m.h.positions + h.start
+            last = first + (d.count - 1) * d.step * m.h.positions + (h.count - 1) * h.step
+            if first >= high or last < low:
+                continue
+            k = 0
+            while k < m.w.segments:
+                lists = 0
                 for a in range(d.count):
                     line = (d.start + a * d.step) * m.h.positions + h.start
                     if line >= high or line + (h.count - 1) * h.step < low:
                         continue
                     for b in range(h.count):
                         if low <= line and line < high:
-                            if n < 0:
-                                n = list_row(m, row, d, h, s, space, space + t.columns_at)
-                            if n:
-                                fill_run(
-                                    t, row, line * m.w.positions + s.start, s,
-                                    (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump, n, space,
-                                )
+                            if lists == 0:
+                                lists = make_lists(t, row, d, h, k, maker)
+                            cell = (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump
+                            for one in range(lists):
+                                fill_run(t, row, line, m.w.segment + k + one, cell, one, maker)
                         line += h.step
+                if lists == 0:
+                    break
+                k += lists
+
+
+cdef Py_ssize_t make_lists(
+    const Task* t, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t k, Maker* maker
+) noexcept nogil:
+    """Lists of some segments of a line, from k on, as many as there is room for; how many. A line is then written
+    from end to end."""
+    cdef const Matrix* m = &t.m
+    cdef Py_ssize_t used = 0, lists = 0
+    cdef char* values = maker.values
+    cdef char* columns = maker.columns
+    while lists < LISTS and k + lists < m.w.segments and (lists == 0 or used + t.longest <= t.room):
+        maker.at[lists] = used
+        maker.n[lists] = list_row(m, row, d, h, m.w.segment + k + lists, maker)
+        used += maker.n[lists]
+        lists += 1
+        maker.values = values + used * m.itemsize
+        maker.columns = columns + used * (8 if t.wide else 4)
+    maker.values, maker.columns = values, columns
+    return lists
 
 
 cdef inline void fill_run(
-    const Task* t, Py_ssize_t row, Py_ssize_t position, const Segment* s, Py_ssize_t cell, Py_ssize_t n, char* space
+    const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one,
+    const Maker* maker,
 ) noexcept nogil:
-    """The rows of a segment, which repeat a list of n."""
+    """The rows of a segment of a line, which repeat a list."""
     cdef const Matrix* m = &t.m
-    cdef Py_ssize_t at = row * m.plane + position, start, width = 8 if t.wide else 4, i
+    cdef Py_ssize_t n = maker.n[one], width = 8 if t.wide else 4, start, i
+    cdef Py_ssize_t at = row * m.plane + line * m.w.positions + s.start
     cdef Py_ssize_t first = row // m.rows * m.cols * m.cells + cell * m.w.limit + s.base
+    cdef const char* values = maker.values + maker.at[one] * m.itemsize
+    cdef const char* columns = maker.columns + maker.at[one] * width
+    if n == 0:
+        return
     if s.step == 1:
         start = start_of(t, at)
         fc_check(start_of(t, at + s.count) == start + s.count * n)
-        m.repeat(
-            space, space + t.columns_at, n, t.data + start * m.itemsize, t.indices + start * width,
-            s.count, first, s.jump,
-        )
+        m.repeat(values, columns, n, t.data + start * m.itemsize, t.indices + start * width, s.count, first, s.jump)
         return
     for i in range(s.count):
         start = start_of(t, at + i * s.step)
         fc_check(start_of(t, at + i * s.step + 1) == start + n)
         m.repeat(
-            space, space + t.columns_at, n, t.data + start * m.itemsize, t.indices + start * width,
-            1, first + i * s.jump, 0,
+            values, columns, n, t.data + start * m.itemsize, t.indices + start * width, 1, first + i * s.jump, 0
         )
 
 
@@ -494,18 +679,18 @@ def gradient(
     t.space, t.slots = <char*> room.at, space.shape[0]
     t.space_pitch = room.n // t.slots
     with nogil:
-        fc_check(t.space_pitch >= space_of(block * t.m.taps))
+        fc_check(t.space_pitch >= slots_space(block * t.m.taps))
         fc_check(result.n == t.m.total * t.m.cols * t.m.taps and upstream.n == t.m.total * t.m.plane * width)
         fc_share(t.words, draw_gradients, &t)
 
 
-cdef inline Py_ssize_t space_of(Py_ssize_t slots) noexcept nogil:
+cdef inline Py_ssize_t slots_space(Py_ssize_t slots) noexcept nogil:
     return slots * 64 + (slots + FC_CHUNK) * 32
 
 
 def gradient_space(Py_ssize_t slots):
     """Bytes that a thread of `gradient` needs for so many weights."""
-    return space_of(slots)
+    return slots_space(slots)
 
 
 cdef void draw_gradients(void* task) noexcept nogil:
@@ -534,6 +719,8 @@ cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, cha
     cdef const Segment* h
     cdef const Segment* s
     cdef fc_contraction c
+    cdef Maker maker
+    maker.few, maker.visits, maker.values, maker.columns = False, 0, <char*> counted, <char*> columns
     m.cols = min(t.block, m.cols - channel)
     c.columns, c.slots, c.width, c.sums = columns, places, t.width, <void*> space
     for i in range(slots):
@@ -546,7 +733,7 @@ cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, cha
             h = m.h.segment + j
             for k in range(m.w.segments):
                 s = m.w.segment + k
-                n = list_row(&m, 0, d, h, s, counted, columns)
+                n = list_row(&m, 0, d, h, s, &maker)
                 if not n:
                     continue
                 for a in range(n):

@@ -38,6 +38,92 @@ static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_
     return n;
 }
 
+/* Entries from begin to n in the order of their columns, those of one cell added up; where they end then. */
+static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX *columns, ptrdiff_t begin, ptrdiff_t n)
+{
+    enum { RUN = 12 };
+    FC_INDEX *from = columns + begin, *to = (FC_INDEX *)spare->spare_columns;
+    FC_T *from_value = values + begin, *to_value = (FC_T *)spare->spare_values;
+    const ptrdiff_t count = n - begin;
+    ptrdiff_t i, j, size, kept = begin;
+    for (i = 0; i < count; i += RUN) {
+        const ptrdiff_t end = i + RUN < count ? i + RUN : count;
+        ptrdiff_t next;
+        for (next = i + 1; next < end; next++) {
+            const FC_INDEX column = from[next];
+            const FC_T value = from_value[next];
+            for (j = next; j > i && from[j - 1] > column; j--) {
+                from[j] = from[j - 1];
+                from_value[j] = from_value[j - 1];
+            }
+            from[j] = column;
+            from_value[j] = value;
+        }
+    }
+    for (size = RUN; size < count; size *= 2) {
+        FC_INDEX *const swap = from;
+        FC_T *const swap_value = from_value;
+        for (i = 0; i < count; i += 2 * size) {
+            const ptrdiff_t middle = i + size < count ? i + size : count;
+            const ptrdiff_t end = i + 2 * size < count ? i + 2 * size : count;
+            ptrdiff_t a = i, b = middle, at;
+            for (at = i; at < end; at++) {
+                const int second = a == middle || (b < end && from[b] < from[a]);
+                const ptrdiff_t source = second ? b++ : a++;
+                to[at] = from[source];
+                to_value[at] = from_value[source];
+            }
+        }
+        from = to, to = swap;
+        from_value = to_value, to_value = swap_value;
+    }
+    for (i = 0; i < count; i = j) {
+        double total = (double)from_value[i];
+        for (j = i + 1; j < count && from[j] == from[i]; j++)
+            total += (double)from_value[j];
+        columns[kept] = from[i];
+        values[kept++] = (FC_T)total;
+    }
+    return kept;
+}
+
+/* As fc_list, of the weights that are not zero in the lines that fc_lines found. */
+static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
+{
+    FC_T *values = (FC_T *)values_;
+    FC_INDEX *columns = (FC_INDEX *)columns_;
+    const fc_line *line = nonzeros->lines, *const last = line + nonzeros->n_lines;
+    const ptrdiff_t *tap = nonzeros->tap;
+    const FC_T *value = (const FC_T *)nonzeros->value;
+    const fc_span *l = &row->axis[2];
+    const int merged = row->axis[0].places || row->axis[1].places || l->places;
+    const ptrdiff_t step = l->places ? 1 : 2, zero = l->places ? 0 : l->entry[0];
+    fc_keys parts[2];
+    const int many = fc_parts(l, parts);
+    ptrdiff_t n = 0;
+    while (line < last) {
+        const ptrdiff_t channel = line->channel, begin = n;
+        FC_INDEX before = -1;
+        int rising = 1, c;
+        for (; line < last && line->channel == channel; line++)
+            for (c = 0; c < many; c++) {
+                const fc_keys part = parts[c];
+                const ptrdiff_t at = line->at - zero;
+                ptrdiff_t k = fc_first_tap(tap, line->first, line->end, part.low);
+                for (; k < line->end && tap[k] < part.high; k++, n++) {
+                    const FC_INDEX column = (FC_INDEX)(at + part.offset[(tap[k] - part.low) * step]);
+                    rising &= column > before;
+                    columns[n] = before = column;
+                    values[n] = value[k];
+                }
+            }
+        nonzeros->visits += n - begin;
+        if (merged && !rising)
+            n = FC_I_(fc_sort)(nonzeros, values, columns, begin, n);
+    }
+    return n;
+}
+
 /* `count` entries of a row, from `values` and `columns`. */
 FC_INLINE void FC_I_(fc_chunk)(const FC_T *values, const FC_UNSIGNED *columns, FC_UNSIGNED base, FC_T *data,
                                FC_UNSIGNED *indices, const int count)

@@ -24,6 +24,66 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
     return present;
 }
 
+/* How many weights of a row are not zero. */
+static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
+{
+    const FC_T *w = (const FC_T *)w_;
+    ptrdiff_t q, i, j, k, n = 0;
+    if (at->keys[0] * at->keys[1] * at->keys[2] == at->taps) {
+        const int whole = at->col_step == at->taps;
+        const ptrdiff_t run = whole ? at->cols * at->taps : at->taps;
+        for (q = 0; q < (whole ? 1 : at->cols); q++, w += at->col_step)
+            for (k = 0; k < run; k++)
+                n += w[k] != 0;
+        return n;
+    }
+    for (q = 0; q < at->cols; q++, w += at->col_step)
+        for (i = 0; i < at->keys[0]; i++)
+            for (j = 0; j < at->keys[1]; j++) {
+                const FC_T *line = w + at->key[0][i] * at->pitch[0] + at->key[1][j] * at->pitch[1];
+                for (k = 0; k < at->keys[2]; k++)
+                    n += line[at->key[2][k]] != 0;
+            }
+    return n;
+}
+
+/* These weights. */
+static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *found)
+{
+    const FC_T *w = (const FC_T *)w_;
+    FC_T *value = (FC_T *)found->value;
+    ptrdiff_t q, i, j, k, channels = 0, planes = 0, lines = 0, n = 0;
+    for (q = 0; q < at->cols; q++, w += at->col_step) {
+        const ptrdiff_t plane = planes;
+        for (i = 0; i < at->keys[0]; i++) {
+            const ptrdiff_t line = lines;
+            for (j = 0; j < at->keys[1]; j++) {
+                const FC_T *from = w + at->key[0][i] * at->pitch[0] + at->key[1][j] * at->pitch[1];
+                const ptrdiff_t first = n;
+                for (k = 0; k < at->keys[2]; k++) {
+                    const FC_T v = from[at->key[2][k]];
+                    found->tap[n] = k;
+                    value[n] = v;
+                    n += v != 0;
+                }
+                found->level[2][lines].key = j;
+                found->level[2][lines].first = first;
+                lines += n > first;
+            }
+            found->level[1][planes].key = i;
+            found->level[1][planes].first = line;
+            planes += lines > line;
+        }
+        found->level[0][channels].key = q;
+        found->level[0][channels].first = plane;
+        channels += planes > plane;
+    }
+    found->level[0][channels].first = planes;
+    found->level[1][planes].first = lines;
+    found->level[2][lines].first = n;
+    found->channels = channels;
+}
+
 /* The products of outputs' gradients with the cells that they saw, `vectors` vectors of images at a time. */
 FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
 {

@@ -13,9 +13,9 @@ typedef void (*fc_wino_weights_t)(int high, int taps_h, int wide, int taps_w, co
                                   void *u, ptrdiff_t pitch);
 typedef void (*fc_wino_output_t)(int high, int out_h, int wide, int out_w, const void *m, ptrdiff_t pitch,
                                  const void *bias, void *to, ptrdiff_t filter_step, ptrdiff_t row_step,
-                                 ptrdiff_t column_step, int filters, const int *box);
+                                 ptrdiff_t column_step, int filters, const int *box, void *check);
 typedef void (*fc_wino_gradient_t)(int high, int taps_h, int wide, int taps_w, const void *m, ptrdiff_t pitch,
-                                   void *to, ptrdiff_t step, const ptrdiff_t *at, int channels);
+                                   void *to, ptrdiff_t step, const ptrdiff_t *at, int channels, void *check);
 FC_TABLE(fc_wino_gradient_t, fc_wino_gradient);
 FC_TABLE(fc_wino_input_t, fc_wino_input);
 FC_TABLE(fc_wino_weights_t, fc_wino_weights);

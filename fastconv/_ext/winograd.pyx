@@ -9,10 +9,10 @@ from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport fc_tile_rows_table, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, fc_soon, floating, zero
-from fastconv._ext.team cimport fc_share
+from fastconv._ext.team cimport fc_share, fc_stopped, fc_take
 from fastconv._ext.winograd_tiles cimport (
     MOST_LANES, MOST_POINTS, Block, Call, Side, Sizes, Transforms, Window, block_at, count_tiles, read_call,
-    see, transform_image, turn,
+    has_nan, see, total, transform_image, turn,
 )
 
 
@@ -88,10 +88,14 @@ cdef inline Reach reach_of(const Side* side, const Phase* phase, Py_ssize_t tile
 
 
 cdef void transform_result(
-    floating* result, const floating* m, const floating* bias, Py_ssize_t rows, Py_ssize_t width,
+    floating* result, const floating* m, const floating* bias, floating* check, Py_ssize_t rows, Py_ssize_t width,
     const Block* b, Py_ssize_t phase, const Call* call,
 ) noexcept nogil:
-    """Every tile of a block, for up to `width` rows of the result, which starts at image 0's first of them."""
+    """Every tile of a block, for up to `width` rows of the result, which starts at image 0's first of them.
+
+    Images with results that are inf or NaN are counted in `overflows`: transforms overflow, or spread an inf or NaN,
+    where the sums of products need not.
+    """
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
@@ -106,6 +110,7 @@ cdef void transform_result(
         phases[n].start = call.starts[3 * phase + n]
         phases[n].outs = (sides[n].whole - phases[n].start + sides[n].jump - 1) // sides[n].jump
     for n in range(b.images):
+        zero(check, width)
         for od in range(b.n[0]):
             deep = reach_of(&sides[0], &phases[0], b.begin[0] + od)
             for oh in range(b.n[1]):
@@ -128,9 +133,13 @@ cdef void transform_result(
                                 <int> sides[2].outputs, m + lane, s.m_pitch, lanes_of_bias,
                                 to + lane * call.positions, call.positions, sides[1].jump * sides[2].whole,
                                 sides[2].jump, <int> min(rows - lane, <Py_ssize_t> t.kernel.lanes), box,
+                                check + lane,
                             )
                             lane += t.kernel.lanes
                     m = m + width
+        # Lanes past the last row hold whatever the workspace held.
+        if has_nan(check, rows):
+            fc_draw(&call.overflows[b.image + n], 1)
 
 
 # Rows of the weights side by side, as many as a tile is wide.
@@ -183,7 +192,7 @@ cdef void multiply(
     cdef const Panel* p
     for phase in range(s.phases):
         row = first
-        while row < end:
+        while row < end and not fc_stopped(call.words):
             last = here
             here = min(s.pass_rows, end - row)
             if here != last:
@@ -217,7 +226,7 @@ cdef void multiply(
                     own[i] = bias[group * s.rows + row + i]
             transform_result(
                 <floating*> call.result + (group * s.rows + row) * call.positions, m, own if bias is not NULL else NULL,
-                here, width, block, phase, call,
+                space + s.check_at, here, width, block, phase, call,
             )
             if s.kept:
                 u = u + panels[count - 1].at + points * panels[count - 1].pitch
@@ -228,15 +237,19 @@ def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[:, ::1] starts, const Py_ssize_t[::1] planes,
-    floating[:, ::1] space, int isa, words,
+    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, words,
 ):
-    """result = w * source + bias; `planes` are the channels of the source."""
+    """result = w * source + bias; `planes` are the channels of the source.
+
+    Returns 0 where all of the result is finite; else `overflows` is above 0 for the images in which something is not.
+    """
     cdef Call call
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
         call.tile = fc_tile_rows_table[0 if floating is float else 1][isa]
-        fc_check(starts.shape[0] == call.sizes.phases)
+        fc_check(starts.shape[0] == call.sizes.phases and overflows.shape[0] == call.sizes.images)
+        call.overflows = &overflows[0]
         call.source, call.w, call.result = <const void*> &source[0], <const void*> &w[0], <void*> &result[0]
         call.bias = NULL
         if bias.shape[0]:
@@ -249,6 +262,7 @@ def product(
             fc_share(shared, product_of_float, &call)
         else:
             fc_share(shared, product_of_double, &call)
+    return total(overflows)
 
 
 cdef void product_of_float(void* task) noexcept nogil:
@@ -267,7 +281,7 @@ cdef void draw_products(const Call* call, floating* dtype) noexcept nogil:
     cdef Block block
     cdef Window window
     cdef Py_ssize_t row, group, place, filled = -1, weighed = -1
-    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_draw(&call.words[0], 1)
+    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_take(call.words, call.items)
     cdef floating* own = <floating*> call.space + slot * call.space_pitch
     fc_check(slot < call.slots)
     if index < call.items:
@@ -284,4 +298,4 @@ cdef void draw_products(const Call* call, floating* dtype) noexcept nogil:
             transform_image(own + s.v_at, own, &block, &window, call, s.channels)
         multiply(call, group, row, &block, own, group * s.rows + row != weighed)
         weighed = group * s.rows + row
-        index = fc_draw(&call.words[0], 1)
+        index = fc_take(call.words, call.items)

@@ -346,12 +346,16 @@ FC_INLINE void FC_N(fc_turn_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *
     }
 }
 
-/* Row i of a tile: `wide` points of a vector of filters, each point `step` further, to the result. */
+/* Row i of a tile: `wide` points of a vector of filters, each point `step` further, to the result.
+ *
+ * A lane of `check` becomes NaN if one of its outputs is inf or NaN: their sum is inf or NaN then, and that times zero is
+ * NaN. A sum that overflows although no output does makes it NaN, too, which costs its reader time and nothing else. */
 FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *from, ptrdiff_t step, const FC_T *bias, FC_T *to,
-                               ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end)
+                               ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end,
+                               FC_V *check)
 {
     FC_T rows[8 * FC_VL], turned[8 * FC_VL];
-    FC_V m[8], y[8];
+    FC_V m[8], y[8], sum;
     int i, f;
     FC_UNROLL
     for (i = 0; i < wide; i++)
@@ -363,6 +367,11 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
         for (i = 0; i < outputs; i++)
             y[i] += b;
     }
+    sum = y[0];
+    FC_UNROLL
+    for (i = 1; i < outputs; i++)
+        sum += y[i];
+    *check += sum * FC_N(fc_splat)(0);
     /* Lanes are filters: turned, so that the outputs of each lie together, `pitch` apart. */
     if (outputs == 4 || outputs == 3) {
         const FC_V last = outputs == 4 ? y[3] : y[2];
@@ -400,12 +409,13 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
  * the first and the end of rows and of columns. */
 static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m_, ptrdiff_t pitch,
                                  const void *bias_, void *to_, ptrdiff_t filter_step, ptrdiff_t row_step,
-                                 ptrdiff_t column_step, int filters, const int *box)
+                                 ptrdiff_t column_step, int filters, const int *box, void *check_)
 {
     const FC_T *m = (const FC_T *)m_, *bias = (const FC_T *)bias_;
     FC_T *to = (FC_T *)to_, half[56 * FC_VL];
     const FC_T *from = high == 1 ? m : half;
     const ptrdiff_t step = high == 1 ? pitch : FC_VL;
+    FC_V check = FC_N(fc_load)((const FC_T *)check_);
     int i, j;
     if (high > 1 && (high != wide || out_h != out_w))
         FC_N(fc_output_lines)(high, out_h, m, wide * pitch, half, wide * FC_VL, wide, pitch, FC_VL);
@@ -416,22 +426,24 @@ static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const
             FC_N(fc_output_of)(w, o, m + j * pitch, w * pitch, half + j * FC_VL, w * FC_VL); \
         for (i = box[0]; i < box[1]; i++)                                                   \
             FC_N(fc_row_of)(w, o, from + i * w * step, step, bias, to + i * row_step, filter_step, column_step, \
-                            filters, box[2], box[3]);                                       \
+                            filters, box[2], box[3], &check);                               \
         break;
         FC_CASES
 #undef FC_CASE
     default:
         fc_check(0);
     }
+    FC_N(fc_store)((FC_T *)check_, check);
 }
 
 /* The gradient of a kernel, a vector of channels, `channels` of its lanes: to[lane * step + at[tap]]; taps that the
- * kernel has not have -1 there. */
+ * kernel has not have -1 there. `check` is as of a row of outputs, above. */
 static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, const void *m_, ptrdiff_t pitch,
-                                   void *to_, ptrdiff_t step, const ptrdiff_t *at, int channels)
+                                   void *to_, ptrdiff_t step, const ptrdiff_t *at, int channels, void *check_)
 {
     const FC_T *m = (const FC_T *)m_;
-    FC_T *to = (FC_T *)to_, half[56 * FC_VL], lanes[49 * FC_VL];
+    FC_T *to = (FC_T *)to_, *check = (FC_T *)check_, half[56 * FC_VL], lanes[49 * FC_VL];
+    FC_V sum = FC_N(fc_splat)(0);
     int i, c;
     if (high == 1) {
         FC_N(fc_output_lines)(wide, taps_w, m, pitch, lanes, FC_VL, 1, 0, 0);
@@ -439,9 +451,14 @@ static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, c
         FC_N(fc_output_lines)(high, taps_h, m, wide * pitch, half, wide * FC_VL, wide, pitch, FC_VL);
         FC_N(fc_output_lines)(wide, taps_w, half, FC_VL, lanes, FC_VL, taps_h, wide * FC_VL, taps_w * FC_VL);
     }
-    for (i = 0; i < taps_h * taps_w; i++)
-        for (c = 0; c < channels && at[i] >= 0; c++)
+    for (i = 0; i < taps_h * taps_w; i++) {
+        if (at[i] < 0)
+            continue;
+        sum += FC_N(fc_load)(lanes + i * FC_VL);
+        for (c = 0; c < channels; c++)
             to[c * step + at[i]] = lanes[i * FC_VL + c];
+    }
+    FC_N(fc_store)(check, FC_N(fc_load)(check) + sum * FC_N(fc_splat)(0));
 }
 #undef FC_CASES
 #undef FC_PAIRS

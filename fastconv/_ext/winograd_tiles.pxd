@@ -19,11 +19,11 @@ cdef extern from "winograd.h":
     ) noexcept nogil
     ctypedef void (*fc_wino_output_t)(
         int high, int out_h, int wide, int out_w, const void* m, Py_ssize_t pitch, const void* bias, void* to,
-        Py_ssize_t filter_step, Py_ssize_t row_step, Py_ssize_t column_step, int filters, const int* box,
+        Py_ssize_t filter_step, Py_ssize_t row_step, Py_ssize_t column_step, int filters, const int* box, void* check,
     ) noexcept nogil
     ctypedef void (*fc_wino_gradient_t)(
         int high, int taps_h, int wide, int taps_w, const void* m, Py_ssize_t pitch, void* to, Py_ssize_t step,
-        const Py_ssize_t* at, int channels,
+        const Py_ssize_t* at, int channels, void* check,
     ) noexcept nogil
 
     const fc_wino_input_t[2][3] fc_wino_input_table
@@ -80,6 +80,7 @@ cdef struct Sizes:
     Py_ssize_t m_at           # the products,
     Py_ssize_t g_at           # weights turned,
     Py_ssize_t bias_at
+    Py_ssize_t check_at       # a lane for each row, or for dw each channel: NaN where a result is inf or NaN
     Py_ssize_t v_step         # from a tile to the next: of the image
     Py_ssize_t u_step         # and of the gradient
     Py_ssize_t m_step         # from a filter to the next: of the products of dw
@@ -119,6 +120,7 @@ cdef struct Call:
     Py_ssize_t blocks
     Py_ssize_t items
     Py_ssize_t* words
+    Py_ssize_t* overflows   # for each image, or for dw the first alone: how often a result was inf or NaN
     Sizes sizes
     Side[3] sides
     Transforms transforms
@@ -185,6 +187,21 @@ cdef inline Py_ssize_t count_tiles(const Block* b) noexcept nogil:
 cdef struct Window:
     Py_ssize_t[3] first
     Py_ssize_t[3] n
+
+
+cdef inline bint has_nan(const floating* lanes, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef int found = 0
+    for i in range(n):
+        found |= lanes[i] != lanes[i]
+    return found != 0
+
+
+cdef inline Py_ssize_t total(const Py_ssize_t[::1] counts) noexcept nogil:
+    cdef Py_ssize_t i, found = 0
+    for i in range(counts.shape[0]):
+        found += counts[i]
+    return found
 
 
 cdef inline void see_along(

@@ -1,4 +1,4 @@
 from collections.abc import Callable, Mapping
 
 # One compiled function per dtype, by its name in C.
-weights: Mapping[str, Callable[..., None]]
+weights: Mapping[str, Callable[..., int]]

@@ -8,10 +8,10 @@ from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport fc_tile_apart_table, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
-from fastconv._ext.team cimport fc_share
+from fastconv._ext.team cimport fc_share, fc_stopped, fc_take
 from fastconv._ext.winograd_tiles cimport (
-    MOST_POINTS, Block, Call, Cells, Side, Sizes, Transforms, Window, block_at, count_tiles, list_cells, list_inside,
-    read_call, see, see_along, transform_image, turn,
+    MOST_POINTS, Block, Call, Cells, Side, Sizes, Transforms, Window, block_at, count_tiles, has_nan, list_cells,
+    list_inside, read_call, see, see_along, total, transform_image, turn,
 )
 
 
@@ -100,9 +100,12 @@ def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
-    floating[:, ::1] space, int isa, words,
+    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, words,
 ):
-    """result[part] = the gradient of w, of every `parts`-th block."""
+    """result[part] = the gradient of w, of every `parts`-th block.
+
+    Returns 0 where all of the result is finite.
+    """
     cdef Call call
     cdef const Sizes* s = &call.sizes
     cdef Py_ssize_t* shared = numbers_of(words)
@@ -110,7 +113,7 @@ def weights(
         read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
         call.tile = fc_tile_apart_table[0 if floating is float else 1][isa]
         call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
-        call.part_pitch = result.shape[1]
+        call.part_pitch, call.overflows = result.shape[1], &overflows[0]
         call.planes, call.filter_planes = &planes[0], &filter_planes[0]
         call.space, call.space_pitch, call.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
         call.items = s.parts * s.groups * pieces(s.rows, s.block_rows) * pieces(s.channels, s.block_channels)
@@ -118,6 +121,7 @@ def weights(
             fc_share(shared, weights_of_float, &call)
         else:
             fc_share(shared, weights_of_double, &call)
+    return total(overflows)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:
@@ -135,8 +139,9 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
     cdef const Transforms* t = &call.transforms
     cdef Block block
     cdef Py_ssize_t row, channel, group, part, piece, channels, filters, c, f, q
-    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_draw(&call.words[0], 1)
+    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_take(call.words, call.items)
     cdef floating* own = <floating*> call.space + slot * call.space_pitch
+    cdef floating* check = own + s.check_at
     cdef floating* to
     fc_check(slot < call.slots)
     if index < call.items:
@@ -148,7 +153,7 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
         channels = min(s.block_channels, s.channels - channel)
         filters = min(s.block_rows, s.rows - row)
         piece = part
-        while piece < call.blocks:
+        while piece < call.blocks and not fc_stopped(call.words):
             block_at(&block, piece, s, sides)
             contract(
                 call, <const floating*> call.source + (group * s.channels + channel) * call.volume,
@@ -156,6 +161,7 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
                 piece > part,
             )
             piece += s.parts
+        zero(check, s.lanes)
         for f in range(filters):
             to = (
                 <floating*> call.result + part * call.part_pitch + (group * s.rows + row + f) * s.row_step
@@ -168,7 +174,10 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
                         <int> sides[1].points, <int> sides[1].taps, <int> sides[2].points, <int> sides[2].taps,
                         own + s.m_at + f * s.m_step + q * channels + c, s.m_pitch, to + c * s.channel_step,
                         s.channel_step, call.taps + q * sides[1].taps * sides[2].taps,
-                        <int> min(channels - c, <Py_ssize_t> t.kernel.lanes),
+                        <int> min(channels - c, <Py_ssize_t> t.kernel.lanes), check + c,
                     )
                     c += t.kernel.lanes
-        index = fc_draw(&call.words[0], 1)
+        # Lanes past the last channel hold the next subkernel's, or whatever the workspace held.
+        if has_nan(check, channels):
+            fc_draw(&call.overflows[0], 1)
+        index = fc_take(call.words, call.items)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _padding
+from fastconv import _arrays, _blas, _isa, _padding
+from fastconv.algorithms._finite import Redone
 from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.algorithms.depthwise import Depthwise
 from fastconv.algorithms.fft import Fft
@@ -35,6 +38,9 @@ _WORKSPACE_BYTES = 1 << 25
 _FEW_WEIGHTS, _MUCH = 1 << 10, 1 << 24
 #: More weights that are not zero are taken for all of them.
 _DENSE = 0.7
+#: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
+#: dense one that is cleared after: of random layers its time was up to twice what is expected.
+_CLEARLY = 0.5
 #: Where in the weights to look for zeros, as fractions of their number: multiples of the golden ratio.
 _PLACES = np.arange(1, 1025) * 0.6180339887498949 % 1
 _FEW_PLACES = _PLACES[:128]
@@ -59,6 +65,12 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     ValueError
         For an unknown op.
 
+    Notes
+    -----
+    All run in the threads of the call. The product of 'im2col' is NumPy's BLAS's,
+    in threads of its own, where that is known to use no more of them than the
+    call may, and else fastconv's; 'auto' takes 'im2col' in the first case only.
+
     Examples
     --------
     >>> from fastconv import algorithms
@@ -71,12 +83,35 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
 
 
 def check_name(name: Any) -> str:
-    """`name` if it is 'auto' or registered."""
+    """`name` if it is 'auto', 'exact' or registered."""
     if not isinstance(name, str):
-        raise TypeError(f"algorithm must be 'auto' or a name, got {name!r}; known are {', '.join(map(repr, REGISTRY))}")
-    if name != "auto" and name not in REGISTRY:
-        raise ValueError(f"algorithm is {name!r}; legal are 'auto', {', '.join(map(repr, REGISTRY))}")
+        raise TypeError(
+            f"algorithm must be 'auto', 'exact' or a name, got {name!r}; known are {', '.join(map(repr, REGISTRY))}"
+        )
+    if name not in ("auto", "exact") and name not in REGISTRY:
+        raise ValueError(f"algorithm is {name!r}; legal are {_LEGAL}")
     return name
+
+
+_LEGAL = ", ".join(map(repr, ("auto", "exact", *REGISTRY)))
+
+
+def _from_environment() -> str:
+    """The algorithm of calls that name none."""
+    text = os.environ.get("FASTCONV_ALGORITHM", "").strip() or "auto"
+    try:
+        return check_name(text)
+    except ValueError:
+        warnings.warn(
+            f"FASTCONV_ALGORITHM is {text!r}, which is no algorithm; legal are {_LEGAL}; using 'auto'",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return "auto"
+
+
+#: What `algorithm` is where a call does not say.
+DEFAULT_ALGORITHM = _from_environment()
 
 
 def choose(
@@ -84,30 +119,52 @@ def choose(
 ) -> Algorithm:
     """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory.
 
-    `density` is the share of the weights that are not zero; below one, those that skip zeros are candidates, too.
+    'exact' is the cheapest of those that sum every product. `density` is the share of the weights that are not zero;
+    below one, those that skip zeros are candidates of 'auto', too.
     """
-    if name != "auto":
+    if name in REGISTRY:
         reason = REGISTRY[name].unsupported(op, geometry, dtype)
         if reason is not None:
             raise ValueError(f"algorithm {name!r} cannot do this {op}: {reason}")
         return REGISTRY[name]
+    exact = name == "exact"
+    found = _choose_dense(op, geometry, dtype, threads, exact)
+    if found.needs_blas and not _blas.within(threads):
+        found = _choose_dense(op, geometry, dtype, threads, exact, blas=False)
+    return found if density == 1.0 or exact else _choose_pruned(found, op, geometry, dtype, threads, density)
+
+
+def _choose_dense(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool = False, blas: bool = True
+) -> Algorithm:
+    """The choice for weights that are not pruned, kept with the geometry; with or without those that need BLAS."""
     chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen", {})
-    key = op, dtype.itemsize, threads, _isa.current
+    key = op, dtype.itemsize, threads, _isa.current, exact, blas
     found = chosen.get(key)
     if found is None:
-        found = chosen[key] = _cheapest(op, geometry, dtype, threads)
-    return found if density == 1.0 else _choose_pruned(found, op, geometry, dtype, threads, density)
+        found = chosen[key] = _cheapest(op, geometry, dtype, threads, exact, blas)
+    return found
 
 
-def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Algorithm:
-    """Of those that do not look for zeros."""
+def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool, blas: bool) -> Algorithm:
+    """Of those that do not look for zeros; with `exact`, of those among them that sum products."""
     if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
         return REGISTRY["reference"]  # nothing to do, or padding alone
     able = [a for a in REGISTRY.values() if not a.skips_zeros and a.unsupported(op, geometry, dtype) is None]
-    if multiply_adds(geometry) < _FEW:
+    able = [a for a in able if blas or not a.needs_blas]
+    if exact or multiply_adds(geometry) < _FEW:
         able = [a for a in able if a.sums_products]
     small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
     return min(small or able, key=lambda a: a.cost(op, geometry, dtype, threads))
+
+
+def _choose_exact(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Algorithm:
+    return choose(op, geometry, dtype, threads, "exact")
+
+
+def _guarded(algorithm: Algorithm, name: str) -> Algorithm:
+    """What runs where `algorithm` was chosen for `name`: under 'auto' no transform leaves an inf or NaN of its own."""
+    return Redone(algorithm, _choose_exact) if name == "auto" and not algorithm.sums_products else algorithm
 
 
 def _choose_pruned(
@@ -123,7 +180,12 @@ def _choose_pruned(
         and a.unsupported(op, geometry, dtype) is None
         and a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES
     ]
-    return min([dense, *able], key=lambda a: a.cost(op, geometry, dtype, threads, density))
+    clearly = _CLEARLY if op == "backward_weights" else 1.0
+
+    def cost(algorithm: Algorithm) -> float:
+        return algorithm.cost(op, geometry, dtype, threads, density) / (clearly if algorithm.skips_zeros else 1.0)
+
+    return min([dense, *able], key=cost)
 
 
 def _may_be_pruned(shape: tuple[int, ...], size: int) -> bool:
@@ -177,8 +239,20 @@ def _bound(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: 
         plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
         # dw depends on no weights; else 'auto' looks for zeros among them.
         if plain and (name != "auto" or op == "backward_weights" or not _may_be_pruned(geometry.w_shape, size)):
-            bound[key] = choose(op, geometry, dtype, threads, name).bind(op, geometry, dtype, threads)
+            bound[key] = _bind(op, geometry, dtype, name, threads)
     return bound[key]
+
+
+def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None]:
+    """The chosen algorithm's method; where that depends on the threads of BLAS, a function that looks at each call."""
+    exact = name == "exact"
+    if name not in REGISTRY and _choose_dense(op, geometry, dtype, threads, exact).needs_blas:
+        by_blas, without = (
+            _guarded(_choose_dense(op, geometry, dtype, threads, exact, blas), name).bind(op, geometry, dtype, threads)
+            for blas in (True, False)
+        )
+        return lambda *arrays: (by_blas if _blas.within(threads) else without)(*arrays)
+    return _guarded(choose(op, geometry, dtype, threads, name), name).bind(op, geometry, dtype, threads)
 
 
 def forward(
@@ -190,7 +264,7 @@ def forward(
         bound(x, w, b, out)
         return
     density = _density(w, out.size) if name == "auto" else 1.0
-    algorithm = choose("forward", geometry, out.dtype, threads, name, density)
+    algorithm = _guarded(choose("forward", geometry, out.dtype, threads, name, density), name)
     if not out.size:
         return
     if not x.size:  # images of padding alone, which no kernel has to know
@@ -213,7 +287,7 @@ def backward_data(
         bound(dout, w, dx)
         return
     density = _density(w, dout.size) if name == "auto" else 1.0
-    algorithm = choose("backward_data", geometry, dx.dtype, threads, name, density)
+    algorithm = _guarded(choose("backward_data", geometry, dx.dtype, threads, name, density), name)
     if not dx.size:
         return
     w = _turned(w, geometry)
@@ -232,7 +306,7 @@ def transposed(
 ) -> None:
     """What `backward_data` makes of x, plus b, by algorithm `name`; for padding with zeros and no flip."""
     density = _density(w, x.size) if name == "auto" else 1.0
-    algorithm = choose("backward_data", geometry, out.dtype, threads, name, density)
+    algorithm = _guarded(choose("backward_data", geometry, out.dtype, threads, name, density), name)
     if out.size:
         algorithm.transposed(x, w, b, geometry, out, threads)
 
@@ -252,7 +326,7 @@ def backward_weights(
         bound(x, dout, dw)
         return
     density = _density(kept, dout.size) if name == "auto" and kept is not None else 1.0
-    algorithm = choose("backward_weights", geometry, dw.dtype, threads, name, density)
+    algorithm = _guarded(choose("backward_weights", geometry, dw.dtype, threads, name, density), name)
     if not len(x):
         dw.fill(0)
         return

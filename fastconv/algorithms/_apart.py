@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from fastconv._records import dataclass
 from fastconv.geometry import Axis, ConvGeometry
 
 _ALL: Any = slice(None)
@@ -86,7 +86,7 @@ class Apart:
         if count not in self._parts:
             axes = tuple(_axis(axis, step) for axis, step in zip(self.whole.axes, self.steps, strict=True))
             shape = (count * self.parts, self.whole.x_shape[1], *(axis.size for axis in axes))
-            self._parts[count] = replace(self.whole, x_shape=shape, axes=axes)
+            self._parts[count] = self.whole.derive(x_shape=shape, axes=axes)
         return self._parts[count]
 
     @cached_property
@@ -120,6 +120,11 @@ class Apart:
         """The parts back to where they belong."""
         for lying, part in self._each(array, parts):
             lying[...] = part
+
+    def count(self, found: np.ndarray | None, counts: np.ndarray) -> None:
+        """Add what an algorithm counted in the parts to the counts of their images."""
+        if found is not None:
+            counts += found.reshape(len(counts), -1).sum(axis=1)
 
     def copied(self, itemsize: int) -> int:
         """Bytes of the parts of all images."""

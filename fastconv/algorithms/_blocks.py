@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from fastconv._records import dataclass
 from fastconv.algorithms.base import Op
 from fastconv.geometry import ConvGeometry
 
@@ -64,6 +64,12 @@ class Line:
         if self.spread:
             return np.arange(self.taps), np.zeros(self.taps, np.intp)
         return np.searchsorted(self.phases, steps % self.stride), steps // self.stride
+
+    @property
+    def leaves_source(self) -> bool:
+        """Whether some tap of some output meets no cell of the source, but padding."""
+        last = (self.out - 1) * self.stride + (self.taps - 1) * self.dilation - self.lo
+        return self.lo > 0 or last >= self.size
 
 
 UNIT_LINE = Line(1, 1, 0, 1, 1, 0, 1, 1, (0,))
@@ -120,6 +126,11 @@ class Problem:
     channel_step: int
     kernel: tuple[int, ...]
     pointwise: bool
+
+    @property
+    def leaves_source(self) -> bool:
+        """Whether some tap of some output meets padding."""
+        return any(line.leaves_source for line in self.lines)
 
 
 def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:

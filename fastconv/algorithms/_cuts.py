@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Line, Problem, even, lift, pieces, shared_row
 
 #: Ways of making tiles: see implicit.pyx.

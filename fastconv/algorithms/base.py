@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from fastconv import _isa
+from fastconv import _arrays, _isa, _threads
+from fastconv._ext import sparse as _ext
 from fastconv.algorithms._rates import RATES
 from fastconv.geometry import ConvGeometry
 
@@ -28,6 +29,10 @@ class Algorithm(ABC):
     What reaches an algorithm is checked and simple: C-contiguous native arrays
     of one float dtype, none of them empty, padding with zeros, no flip. Results
     are written to `out`, `dx` or `dw`, which hold nothing before.
+
+    Where `sums_products` is false, the methods return None if all of the result
+    is finite, else how often an inf or NaN was found in each image; the gradient
+    of the weights, which is a sum over images, has one count.
     """
 
     name: str
@@ -36,6 +41,9 @@ class Algorithm(ABC):
     #: Whether the threads that work are ours. BLAS's go on spinning for a while after a call, on the CPUs that
     #: whatever comes next needs.
     own_threads = True
+    #: Whether it is worth its while only with a product by BLAS. 'auto' takes it where BLAS is known to use no more
+    #: threads than the call may.
+    needs_blas = False
     #: Whether zero weights take no part, so that it is worth its while where most are zero. 'auto' takes it then only.
     skips_zeros = False
 
@@ -62,27 +70,28 @@ class Algorithm(ABC):
     @abstractmethod
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """out (N, F, *out_spatial) from x (N, C, *spatial), w (F, C // groups, *kernel), b (F,)."""
 
     @abstractmethod
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """dx (N, C, *spatial) from dout (N, F, *out_spatial)."""
 
     def transposed(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """out (N, C, *spatial) from x (N, F, *out_spatial): as `backward_data`, with bias b (C,)."""
-        self.backward_data(x, w, geometry, out, threads)
+        counts = self.backward_data(x, w, geometry, out, threads)
         if b is not None:
             out += per_channel(b, geometry)
+        return counts
 
     @abstractmethod
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """dw (F, C // groups, *kernel) from x and dout."""
 
     def backward_kept_weights(
@@ -90,7 +99,7 @@ class Algorithm(ABC):
     ) -> None:
         """The same where `w` is not zero, and zero where it is."""
         self.backward_weights(x, dout, geometry, dw, threads)
-        dw[w == 0] = 0
+        clear_where_zero(w, dw, threads)
 
     def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., None]:
         """The method `op` without geometry and threads: what many calls of one layer share is looked up once."""
@@ -98,6 +107,13 @@ class Algorithm(ABC):
         if op == "forward":
             return lambda x, w, b, out: method(x, w, b, geometry, out, threads)
         return lambda first, second, result: method(first, second, geometry, result, threads)
+
+
+def clear_where_zero(w: np.ndarray, dw: np.ndarray, threads: int) -> None:
+    """dw = 0 where `w` is 0, whatever is there: at the speed of memory, which NumPy's masks are far from."""
+    pieces = max(1, dw.nbytes >> 14)
+    arguments = (_arrays.DTYPES[dw.dtype], w, dw, pieces, _isa.current)
+    _threads.share(_ext.clear, arguments, items=pieces, work=2 * dw.nbytes, threads=threads)
 
 
 def per_channel(b: np.ndarray, geometry: ConvGeometry) -> np.ndarray:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import depthwise as _ext
+from fastconv._ext.implicit import all_finite
+from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, line_up
+from fastconv.algorithms._taps import data_by_taps
 from fastconv.algorithms.base import Algorithm, Op, multiply_adds, per_channel, touched
 from fastconv.geometry import ConvGeometry
 
@@ -120,8 +122,12 @@ class Depthwise(Algorithm):
         plan = _plan("backward_data", geometry, out.dtype, threads)
         if plan is None or not plan.covers:
             out[...] = 0 if b is None else per_channel(b, geometry)
-        if plan is not None:
-            _run(plan, geometry, threads, x, w, out if b is None else b, out, b is not None)
+        if plan is None:
+            return
+        _run(plan, geometry, threads, x, w, out if b is None else b, out, b is not None)
+        # Zeros are read beyond the edges of dout, and infinity or NaN times zero is NaN.
+        if not (geometry.pointwise or all_finite(w)):
+            data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int

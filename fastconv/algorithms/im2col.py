@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastconv import _arrays
+from fastconv.algorithms import _gemm
 from fastconv.algorithms.base import Algorithm, Op, multiply_adds, touched
 from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
@@ -21,7 +22,11 @@ _FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
 
 
 class Im2col(Algorithm):
-    """Three matrix products by BLAS, on the columns of one image at a time.
+    """Three matrix products, on the columns of one image at a time.
+
+    BLAS multiplies, in its own threads, where NumPy's BLAS is known to use no more of them than the call may: as many
+    as ``OPENBLAS_NUM_THREADS`` or ``threadpoolctl`` say. Else fastconv's kernels do, in the threads of the call.
+    'auto' takes this algorithm only where BLAS multiplies.
 
     With G groups, ``f = F / G`` filters, ``K = C / G * taps`` rows a group and
     L output positions:
@@ -40,14 +45,23 @@ class Im2col(Algorithm):
 
     name = "im2col"
     own_threads = False
+    needs_blas = True
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """The columns of a block, its gradient or result beside each other, and one more dw."""
+        """The columns of a block, its gradient or result beside each other, one more dw, and the product's."""
         count = _images_a_block(geometry, dtype)
         side_by_side = count * geometry.w_shape[0] * geometry.positions if count > 1 else 0
         columns = 0 if geometry.pointwise else count * math.prod(geometry.cols_shape[1:])
         more = math.prod(geometry.w_shape) if op == "backward_weights" else 0
-        return (columns + side_by_side + more) * dtype.itemsize
+        groups, k = geometry.groups, math.prod(geometry.w_shape[1:])
+        f, n = geometry.w_shape[0] // groups, count * geometry.positions
+        if op == "forward":
+            product = _gemm.workspace_bytes(groups, f, k, n, dtype, threads)
+        elif op == "backward_data":
+            product = _gemm.workspace_bytes(groups, k, f, n, dtype, threads, first=True)
+        else:
+            product = _gemm.workspace_bytes(groups, f, n, k, dtype, threads, second=True)
+        return (columns + side_by_side + more) * dtype.itemsize + product
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The product, the columns through memory, and the weights, which each block reads again."""
@@ -73,7 +87,7 @@ class Im2col(Algorithm):
         for block in _blocks(geometry, x.dtype, threads):
             product = block.product(out)
             # [f x K] @ [K x L], one product per group
-            np.matmul(weights, block.columns(x), out=product)
+            _gemm.product(weights, block.columns(x), product, threads)
             if bias is not None:
                 product += bias
             block.store(out)
@@ -85,7 +99,7 @@ class Im2col(Algorithm):
         weights = _matrix(w, geometry).transpose(0, 2, 1)
         for block in _blocks(geometry, dx.dtype, threads):
             # [K x f] @ [f x L], one product per group
-            np.matmul(weights, block.gradient(dout), out=block.buffer(dx))
+            _gemm.product(weights, block.gradient(dout), block.buffer(dx), threads)
             block.scatter(dx)
 
     def backward_weights(
@@ -97,7 +111,7 @@ class Im2col(Algorithm):
         for block in _blocks(geometry, x.dtype, threads):
             target = part if block.images.start else total
             # [f x L] @ [L x K], one product per group
-            np.matmul(block.gradient(dout), block.columns(x).transpose(0, 2, 1), out=target)
+            _gemm.product(block.gradient(dout), block.columns(x).transpose(0, 2, 1), target, threads)
             if target is part:
                 total += part
 

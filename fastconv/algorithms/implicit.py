@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import implicit as _ext
 from fastconv._ext import implicit_weights as _ext_weights
+from fastconv._records import dataclass
 from fastconv.algorithms._blocks import (
     Layout,
     Line,
@@ -24,6 +25,7 @@ from fastconv.algorithms._blocks import (
     problems,
 )
 from fastconv.algorithms._cuts import PANEL_BYTES, TURNED, WHOLE, block_of, cut_product
+from fastconv.algorithms._taps import data_by_taps
 from fastconv.algorithms.base import Algorithm, Op, per_channel, share, touched
 from fastconv.geometry import ConvGeometry
 
@@ -101,6 +103,9 @@ class Implicit(Algorithm):
       whose T' taps are every stride-th of the flipped kernel
     - backward_weights: dw = dout @ image' [f x positions] @ [positions x cT]
 
+    dx reads zeros beyond the edges of dout, which are no terms of its sums. Where a weight is infinite or NaN, so that
+    such a product is not zero, dx is computed again, one tap at a time.
+
     References
     ----------
     K. Goto, R. van de Geijn, "Anatomy of high-performance matrix
@@ -150,8 +155,16 @@ class Implicit(Algorithm):
         plans = _plans("backward_data", geometry, out.dtype, threads)
         if _leaves_cells(plans, geometry):
             out[...] = 0 if b is None else per_channel(b, geometry)
-        for plan in plans:
-            _run(plan, threads, x, w, b, out)
+        finite = [_run(plan, threads, x, w, b, out) for plan in plans]
+        if not all(finite):
+            self._check_weights(x, w, b, geometry, out, threads)
+
+    def _check_weights(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
+        """`transposed` again, without products of padding, if some weight is infinite or NaN."""
+        if not np.isfinite(w).all():
+            data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
@@ -160,14 +173,19 @@ class Implicit(Algorithm):
         (plan,) = _plans("backward_weights", geometry, dw.dtype, threads)
         _contract(plan, threads, x, dout, dw)
 
-    def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., None]:
+    def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., Any]:
         """With the plan of the op, where that is one and is kept."""
         plans = _plans(op, geometry, dtype, threads)
         if len(plans) > 1 or _length(plans) > _LONG_K or (op == "backward_data" and _leaves_cells(plans, geometry)):
             return super().bind(op, geometry, dtype, threads)
         plan = plans[0]
         if op == "backward_data":
-            return lambda dout, w, dx: _run(plan, threads, dout, w, None, dx)
+
+            def backward_data(dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+                if not _run(plan, threads, dout, w, None, dx):
+                    self._check_weights(dout, w, None, geometry, dx, threads)
+
+            return backward_data
         return partial(_run if op == "forward" else _contract, plan, threads)
 
 
@@ -178,12 +196,13 @@ def _leaves_cells(plans: tuple[Plan, ...], geometry: ConvGeometry) -> bool:
 
 def _run(
     plan: Plan, threads: int, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray
-) -> None:
+) -> bool:
+    """False where a plan of dx finds that some weight may be infinite or NaN."""
     words = _threads.words(plan.items, plan.copied, threads)
     w = w if plan.gather is None else plan.gather(w)
     size = min(threads, plan.items) * plan.space + plan.shared
     with _arrays.workspace("blocks of the image", (size,), result.dtype) as space:
-        plan.kernel.run(source, w, bias, result, space, words)
+        return plan.kernel.run(source, w, bias, result, space, words)
 
 
 def _contract(plan: Plan, threads: int, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
@@ -205,7 +224,9 @@ def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tup
     if op == "backward_weights":
         plans: tuple[Plan, ...] = (_weights_plan(geometry, dtype.itemsize, threads, tile),)
     else:
-        plans = tuple(_product_plan(p, dtype.itemsize, threads, tile) for p in problems(op, geometry))
+        plans = tuple(
+            _product_plan(p, dtype.itemsize, threads, tile, op == "backward_data") for p in problems(op, geometry)
+        )
     if _length(plans) <= _LONG_K:
         kept[key] = plans
     return plans
@@ -215,7 +236,7 @@ def _length(plans: tuple[Plan, ...]) -> int:
     return sum(len(table) for plan in plans for table in plan.tables)
 
 
-def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], gradient: bool) -> Plan:
     tile_rows, vectors, lanes = tile
     unit = vectors * lanes
     parts = cut_product(problem, itemsize, threads, tile)
@@ -296,7 +317,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         tap_of.astype(np.intp),
     )
     return Plan(
-        _ext.Multiply(int(itemsize == 8), *tables, space, _isa.current),
+        _ext.Multiply(int(itemsize == 8), *tables, space, _isa.current, gradient and problem.leaves_source),
         tables,
         space,
         items=blocks * split,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import sparse as _ext
+from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Problem, even, kernel_weights, pieces, problems
+from fastconv.algorithms._taps import data_by_taps
 from fastconv.algorithms.base import Algorithm, Op, seconds, touched
 from fastconv.algorithms.implicit import Implicit
 from fastconv.geometry import ConvGeometry
@@ -82,7 +83,8 @@ class Sparse(Algorithm):
     are not zero are listed with their offsets, once a call, by rows and some
     channels at a time. A tile of outputs is in registers while the list of one
     filter runs: one multiply-add with a cell from the first-level cache for a
-    weight and a vector. Zero weights take no part, whatever they meet.
+    weight and a vector. Zero weights take no part, whatever they meet; of the others infinity and NaN go where the
+    sum of products sends them.
 
     - forward:          out[f] = sum of w * x, over the nonzero taps of f
     - backward_data:    dx[c] = sum of w * dout, over the nonzero taps of c in the flipped kernel, per stride phase
@@ -155,6 +157,11 @@ class Sparse(Algorithm):
             dx.fill(0)
         for plan in plans:
             _run(plan, threads, dout, w, None, dx)
+        # dx reads zeros beyond the edges of dout, and infinity or NaN times zero is NaN. Such a weight shows in the
+        # first result of its channel in each stride phase.
+        first: Any = (0, slice(None), *(slice(axis.row()[2]) for axis in geometry.axes))
+        if not geometry.pointwise and not np.isfinite(dx[first]).all() and not np.isfinite(w).all():
+            data_by_taps(dout, w, None, geometry, dx, threads, self.backward_data)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int

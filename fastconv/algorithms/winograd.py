@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
 from fastconv._ext import winograd_weights as _ext_weights
+from fastconv._records import dataclass
 from fastconv.algorithms import _apart, _minimal
 from fastconv.algorithms._blocks import even, line_up, pieces
 from fastconv.algorithms._minimal import Problem
@@ -77,9 +77,24 @@ class Winograd(Algorithm):
     - backward_weights: dg = A^T [D @ V] A, D = G dy G^T               P times [F x T] @ [T x C]
 
     F(4x4, 3x3) has 36 products where the definition has 144, F(4x4, 5x5) 64 in the place of 400. Along an axis the
-    points are 0, infinity and +-1; or +-3/4, +-3/2; or +-1/2, +-1, +-2. Against float64, errors in float32 stay below
-    5e-5 of the largest output for up to 512 channels (1e-6 is typical with six points, 6e-6 with eight), in float64
-    below 1e-13. Eight are taken only where they are faster by a tenth.
+    points are 0, infinity and +-1; or +-3/4, +-3/2; or +-1/2, +-1, +-2. Eight are taken only where they are faster by
+    a tenth.
+
+    Errors are relative to what goes into the transforms, not to what comes out. With eps of the dtype (1.2e-7 or
+    2.2e-16), M the largest |x| that a tile reads, over all channels and up to (P - 1) * stride cells beyond the
+    output's own window, and S the sum of a filter's |w|, the error of an output is at most
+
+        A * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two, for 4, 6 or 8 points.
+
+    Single products come near it; of sums over 64 channels and more the error is below 8, 8 or 32 * eps * M * S. So it
+    is for the gradients: for dx M is the largest |dout| and S sums |w| over filters and taps, for dw M is the largest
+    |x| and S sums the |dout| of a filter over all positions. Where an output is small beside M * S, as with taps that
+    sum to zero on an image far from zero, that is much of it: 'exact' is for those. M, |w| and their product
+    have to be normal numbers, above 1.2e-38 in float32: below, digits are lost as in every sum.
+
+    Numbers whose sums of products are finite may overflow here, and an inf or NaN spreads over the
+    outputs of the tiles that read it; none is hidden. 'auto' does the images again in which that happened, by an
+    algorithm that sums products; by name it is left as it is.
 
     References
     ----------
@@ -146,46 +161,49 @@ class Winograd(Algorithm):
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """Bias is added as tiles are transformed back."""
         apart = _apart.Apart.of(geometry)
         if apart is not None:
+            counts = np.zeros(len(x), np.intp)
             for images, part in apart.chunks():
                 parts = np.empty(part.out_shape, out.dtype)
-                self.forward(apart.take(x[images], part.x_shape), w, b, part, parts, threads)
+                found = self.forward(apart.take(x[images], part.x_shape), w, b, part, parts, threads)
                 apart.put(parts, out[images])
-            return
+                apart.count(found, counts[images])
+            return counts if counts.any() else None
         bias = out.reshape(-1)[:0] if b is None else b
         plan = self._plan("forward", geometry, x.dtype, threads)
-        _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
+        return _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
 
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """The same on dout, with the kernel turned."""
         apart = _apart.Apart.of(geometry)
         if apart is not None:
+            counts = np.zeros(len(dx), np.intp)
             for images, part in apart.chunks():
                 parts = np.empty(part.x_shape, dx.dtype)
-                self.backward_data(apart.take(dout[images], part.out_shape), w, part, parts, threads)
+                found = self.backward_data(apart.take(dout[images], part.out_shape), w, part, parts, threads)
                 apart.put(parts, dx[images])
-            return
-        self.transposed(dout, w, None, geometry, dx, threads)
+                apart.count(found, counts[images])
+            return counts if counts.any() else None
+        return self.transposed(dout, w, None, geometry, dx, threads)
 
     def transposed(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """Bias as in `forward`."""
         if _apart.Apart.of(geometry) is not None:
-            super().transposed(x, w, b, geometry, out, threads)
-            return
+            return super().transposed(x, w, b, geometry, out, threads)
         bias = out.reshape(-1)[:0] if b is None else b
         plan = self._plan("backward_data", geometry, out.dtype, threads)
-        _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
+        return _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
-    ) -> None:
+    ) -> np.ndarray | None:
         """Where dw is small, each thread sums tiles of its own into a dw of its own."""
         apart = _apart.Apart.of(geometry)
         if apart is not None:
@@ -194,14 +212,18 @@ class Winograd(Algorithm):
                 of_x, of_dout = apart.take(x[images], part.x_shape), apart.take(dout[images], part.out_shape)
                 self.backward_weights(of_x, of_dout, part, total, threads)
                 if total is not dw:
-                    dw += total
+                    with np.errstate(all="ignore"):
+                        dw += total
                 total = np.empty_like(dw) if total is dw else total
-            return
+            return _one_count(dw)
         plan = self._plan("backward_weights", geometry, dw.dtype, threads)
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
-        _run(plan, _WEIGHTS, geometry, threads, x, dout.reshape(-1), parts)
+        counts = _run(plan, _WEIGHTS, geometry, threads, x, dout.reshape(-1), parts)
         if plan.parts > 1:
-            np.sum(parts, axis=0, out=dw.reshape(-1))
+            with np.errstate(all="ignore"):
+                np.sum(parts, axis=0, out=dw.reshape(-1))
+            return _one_count(dw)
+        return counts
 
     def _plan(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
         kept: dict[Any, Plan] = vars(geometry).setdefault("_winograd", {})
@@ -222,16 +244,23 @@ class Winograd(Algorithm):
 
 def _run(
     plan: Plan, kernels: Mapping[Any, Any], geometry: ConvGeometry, threads: int, x: np.ndarray, *arrays: np.ndarray
-) -> None:
-    workers = min(threads, plan.items)
+) -> np.ndarray | None:
+    """Call a kernel; returns None where all of the result is finite, else counts above 0 for images that are not."""
+    workers, counts = min(threads, plan.items), np.zeros(len(x), np.intp)
     with _arrays.workspace("blocks of the image", (workers, plan.space), x.dtype) as space:
-        _threads.share(
+        found = _threads.share(
             kernels[x.dtype],
-            (x.reshape(-1), *arrays, *plan.tables, space, _isa.current),
+            (x.reshape(-1), *arrays, *plan.tables, counts, space, _isa.current),
             items=plan.items,
             work=int(plan.work["product"] * threads * _isa.BYTES_PER_OPERATION),
             threads=threads,
         )
+    return counts if found else None
+
+
+def _one_count(dw: np.ndarray) -> np.ndarray | None:
+    """Of a sum of gradients: each of them may be finite and the sum not, or the other way round."""
+    return None if np.isfinite(dw).all() else np.ones(1, np.intp)
 
 
 def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
@@ -281,10 +310,11 @@ def _product_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
     m_pitch = _pitch(tiles * pass_rows, line)
     g_at = line_up(m_at + points * m_pitch)
     bias_at = line_up(g_at + (chunk * problem.taps + 2) * unit)
+    check_at = line_up(bias_at + pass_rows + unit)
     sizes = [
         *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, pass_rows),
         *(problem.channels, problem.channel_step, problem.channels, problem.taps, problem.subkernels, phases),
-        *(kept, 1, chunk, cell, all_rows, zero_at, v_at, u_at, m_at, g_at, bias_at),
+        *(kept, 1, chunk, cell, all_rows, zero_at, v_at, u_at, m_at, g_at, bias_at, check_at),
         *(v_step, 0, 0, v_pitch, u_pitch, m_pitch),
     ]
     items = blocks * pieces(problem.rows, block_rows)
@@ -304,7 +334,7 @@ def _product_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
             problem.starts(),
             _planes(problem.channels, (side.size for side in problem.sides)),
         ),
-        space=line_up(bias_at + pass_rows + unit),
+        space=line_up(check_at + pass_rows + unit),
         items=items,
         parts=1,
         points=problem.line_points,
@@ -338,11 +368,11 @@ def _weights_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
     u_pitch = _pitch(tiles * u_step, line)
     m_at = line_up(u_at + points * u_pitch)
     m_pitch = _pitch(block_rows * k + line, line)
-    end = line_up(m_at + points * m_pitch)
+    check_at = line_up(m_at + points * m_pitch)
     sizes = [
         *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, block_rows),
         *(problem.channels, problem.channel_step, block_channels, problem.taps, subkernels, 1),
-        *(False, parts, 0, cell, rows_cell, zero_at, v_at, u_at, m_at, end, end),
+        *(False, parts, 0, cell, rows_cell, zero_at, v_at, u_at, m_at, check_at, check_at, check_at),
         *(v_step, u_step, k, v_pitch, u_pitch, m_pitch),
     ]
     seen = blocks * tiles * items
@@ -361,7 +391,7 @@ def _weights_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
             _planes(block_channels, (side.size for side in problem.sides)),
             _planes(block_rows, (side.whole for side in problem.sides)),
         ),
-        space=end,
+        space=line_up(check_at + cell),
         items=items * parts,
         parts=parts,
         points=problem.line_points,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays, layers
+from fastconv._messages import channels_last_hint, count
 from fastconv._options import as_int, per_axis
 from fastconv.compat._cmu11785_resampling import (
     Downsample1d,
@@ -62,9 +63,14 @@ class _Stride1:
         if W.ndim != self._rank + 2 or not all(W.shape):
             raise ValueError(f"W must be {_INITIAL[self._rank]}, got shape {W.shape}")
         if A.shape[1] != W.shape[1]:
-            raise ValueError(f"A {A.shape} has {A.shape[1]} channels, but W {W.shape} takes {W.shape[1]}")
+            hint = channels_last_hint("A", A.shape, W.shape[1])
+            raise ValueError(
+                f"A {A.shape} has {count(A.shape[1], 'channel')}, but W {W.shape} takes {W.shape[1]}{hint}"
+            )
         if b.shape != W.shape[:1]:
-            raise ValueError(f"b has shape {b.shape}, but W {W.shape} has {len(W)} filters; b must be ({len(W)},)")
+            raise ValueError(
+                f"b has shape {b.shape}, but W {W.shape} has {count(len(W), 'filter')}; b must be ({len(W)},)"
+            )
         A, W, b = common(A, W, b)
         return A, W, b
 
@@ -142,7 +148,7 @@ class _Strided(_Composed):
         padded = zero_padded(A, pads, 2, _arrays.result_dtype(A))
         Z = self._layer._forward(padded, strides)
         self._layer.A = padded
-        kernel = np.shape(self._layer.W)[2:]
+        kernel = _arrays.as_array("W", self._layer.W).shape[2:]
         unit = (n - k + 1 for n, k in zip(padded.shape[2:], kernel, strict=True))
         self._downsample._seen((*Z.shape[:2], *unit))
         return Z

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import channels_last_hint, count
 from fastconv._options import as_cache, as_int, merge_options
+from fastconv.algorithms._gemm import matmul
 from fastconv.compat._cs231n_columns import (
     col2im_6d_cython,
     col2im_indices,
@@ -31,13 +33,16 @@ def _conv_layer(
         if value is None:
             raise ValueError(f"conv_param has no {name!r}; it must be {legal}")
     stride, pad = as_int("stride", settings["stride"], 1), as_int("pad", settings["pad"], 0)
-    x, w, b = images("x", x), images("w", w), _arrays.as_array("b", b)
+    x, w, b = images("x", x), images("w", w, "(F, C, HH, WW)"), _arrays.as_array("b", b)
     if w.shape[0] < 1:
         raise ValueError(f"w {w.shape} has no filters")
     if w.shape[1] != x.shape[1]:
-        raise ValueError(f"x {x.shape} has {x.shape[1]} channels, but w {w.shape} takes {w.shape[1]}")
+        hint = channels_last_hint("x", x.shape, w.shape[1])
+        raise ValueError(f"x {x.shape} has {count(x.shape[1], 'channel')}, but w {w.shape} takes {w.shape[1]}{hint}")
     if b.shape != (w.shape[0],):
-        raise ValueError(f"b has shape {b.shape}, but w {w.shape} has {w.shape[0]} filters; b must be ({w.shape[0]},)")
+        raise ValueError(
+            f"b has shape {b.shape}, but w {w.shape} has {count(w.shape[0], 'filter')}; b must be ({w.shape[0]},)"
+        )
     output_size(x.shape, w.shape[2], w.shape[3], pad, stride)
     return x, w, b, stride, pad
 
@@ -122,7 +127,7 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
 
 def _product(w: np.ndarray, cols: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The layer as one product over all images, [F x K] @ [K x columns]."""
-    out = w.reshape(w.shape[0], -1) @ cols
+    out = matmul(w.reshape(w.shape[0], -1), cols)
     out += b[:, None]
     return out
 
@@ -134,8 +139,10 @@ def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray
         raise ValueError(
             f"x_cols in cache has shape {x_cols.shape}, but w {w.shape} and dout need {(w[0].size, dout.shape[1])}"
         )
-    # [F x columns] @ [columns x K], [K x F] @ [F x columns]
-    return w.reshape(len(w), -1).T @ dout, (dout @ x_cols.T).reshape(w.shape), dout.sum(axis=1)
+    x_cols = _arrays.prepare(x_cols, w.dtype)
+    # [K x F] @ [F x columns], [F x columns] @ [columns x K]
+    dcols, dw = matmul(w.reshape(len(w), -1).T, dout), matmul(dout, x_cols.T)
+    return dcols, dw.reshape(w.shape), dout.sum(axis=1)
 
 
 def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
@@ -216,7 +223,7 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
 
 
 def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolution by columns in the order n, oh, ow; also called `conv_forward_fast`.
+    """Convolution by columns in the order n, oh, ow; `conv_forward_fast` is this.
 
     Parameters
     ----------
@@ -255,7 +262,7 @@ def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) 
 
 
 def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients ``(dx, dw, db)`` of `conv_forward_strides`; also called `conv_backward_fast`.
+    """Gradients ``(dx, dw, db)`` of `conv_forward_strides`; `conv_backward_fast` is this.
 
     Parameters
     ----------
@@ -299,5 +306,79 @@ def _cast_dout(dout: Any, x: np.ndarray, w: np.ndarray, stride: int, pad: int) -
     return _arrays.cast_gradient("dout", dout, shape, x.dtype)
 
 
-conv_forward_fast = conv_forward_strides
-conv_backward_fast = conv_backward_strides
+def conv_forward_fast(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
+    """Convolution; what `conv_forward_strides` does, under the name that the course's layers call.
+
+    Parameters
+    ----------
+    x, w, b, conv_param
+        As `conv_forward_naive`.
+
+    Returns
+    -------
+    out : ndarray, (N, F, OH, OW)
+    cache : tuple
+        ``(x, w, b, conv_param, x_cols)``; columns of `x_cols` run n, oh, ow.
+
+    Raises
+    ------
+    ValueError
+        If shapes or parameters do not fit each other.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import conv_forward_fast
+    >>> out, cache = conv_forward_fast(
+    ...     np.ones((2, 1, 3, 3)), np.ones((4, 1, 3, 3)), np.zeros(4), {'stride': 1, 'pad': 0})
+    >>> out.shape, cache[-1].shape
+    ((2, 4, 1, 1), (9, 2))
+    """
+    try:
+        return conv_forward_strides(x, w, b, conv_param)
+    except (TypeError, ValueError) as error:
+        raise _renamed(error) from None
+
+
+def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dw, db)`` of `conv_forward_fast`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, F, OH, OW)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_forward_fast` or `conv_forward_strides`.
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        Of the shapes of `x`, `w` and `b`.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n import conv_forward_fast, conv_backward_fast
+    >>> out, cache = conv_forward_fast(
+    ...     np.ones((2, 1, 3, 3)), np.ones((4, 1, 3, 3)), np.zeros(4), {'stride': 1, 'pad': 0})
+    >>> conv_backward_fast(np.ones_like(out), cache)[2]
+    array([2., 2., 2., 2.])
+    """
+    try:
+        return conv_backward_strides(dout, cache)
+    except (TypeError, ValueError) as error:
+        raise _renamed(error) from None
+
+
+def _renamed(error: Exception) -> Exception:
+    """An error of the functions by strides in the name of those that users called."""
+    return type(error)(str(error).replace("_strides", "_fast"))

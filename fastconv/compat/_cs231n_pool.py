@@ -173,14 +173,31 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
            [0.25, 0.25]])
     """
     x, x_reshaped, out = as_cache(cache, "max_pool_forward_reshape", length=3)
-    x_reshaped, out = _arrays.as_array("x_reshaped in cache", x_reshaped), _arrays.as_array("out in cache", out)
+    x, x_reshaped, out = (
+        _arrays.as_array(f"{name} in cache", array)
+        for name, array in (("x", x), ("x_reshaped", x_reshaped), ("out", out))
+    )
+    N, C, H, W = x.shape if x.ndim == 4 else (0, 0, 0, 0)
+    OH, OW = out.shape[2:] if out.ndim == 4 else (0, 0)
+    height, width = H // max(OH, 1), W // max(OW, 1)
+    if (out.shape, x_reshaped.shape, x.shape) != (
+        (N, C, OH, OW),
+        (N, C, OH, height, OW, width),
+        (N, C, OH * height, OW * width),
+    ):
+        raise ValueError(f"cache holds x {x.shape}, x_reshaped {x_reshaped.shape} and out {out.shape}: it was changed")
+    if x_reshaped.dtype != out.dtype:  # a maximum that was cast equals no cell
+        raise ValueError(
+            f"cache holds x_reshaped of dtype {x_reshaped.dtype} and out of dtype {out.dtype}: it was changed"
+        )
+    out = _arrays.prepare(out, _arrays.result_dtype(out))
     dout = _arrays.cast_gradient("dout", dout, out.shape, out.dtype)
     held = out[:, :, :, None, :, None]
     # NaN is the maximum of its window, but equals nothing.
     mask = (x_reshaped == held) | (np.isnan(x_reshaped) & np.isnan(held))
     count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # none is left where x was changed since
     share = dout[:, :, :, None, :, None] / count.astype(out.dtype)
-    return np.where(mask, share, out.dtype.type(0)).reshape(np.shape(x))
+    return np.where(mask, share, out.dtype.type(0)).reshape(x.shape)
 
 
 def max_pool_forward_im2col(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
@@ -260,10 +277,20 @@ def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
     shape = (N, C, *output_size(images.shape, height, width, 0, stride))
     dout = _arrays.cast_gradient("dout", dout, shape, images.dtype)
     expected = (height * width, dout.size)
-    if np.shape(x_cols) != expected or np.shape(x_cols_argmax) != expected[1:]:
+    x_cols, x_cols_argmax = (
+        _arrays.as_array(f"{name} in cache", array)
+        for name, array in (("x_cols", x_cols), ("x_cols_argmax", x_cols_argmax))
+    )
+    if x_cols.shape != expected or x_cols_argmax.shape != expected[1:]:
+        raise ValueError(f"cache holds columns {x_cols.shape} and places {x_cols_argmax.shape}, not of {expected}")
+    if x_cols_argmax.dtype.kind not in "iu":
+        raise TypeError(f"x_cols_argmax in cache must be integers, got dtype {x_cols_argmax.dtype}")
+    if dout.size and not 0 <= x_cols_argmax.min() <= x_cols_argmax.max() < len(x_cols):
         raise ValueError(
-            f"cache holds columns {np.shape(x_cols)} and places {np.shape(x_cols_argmax)}, not of {expected}"
+            f"x_cols_argmax in cache has places from {x_cols_argmax.min()} to {x_cols_argmax.max()}; "
+            f"legal are 0 to {len(x_cols) - 1}"
         )
+    x_cols_argmax = x_cols_argmax.astype(np.intp, copy=False)
     dcols = np.zeros(expected, dout.dtype)
     np.put_along_axis(dcols, x_cols_argmax[None], dout.transpose(2, 3, 0, 1).reshape(1, -1), axis=0)
     return col2im_indices(dcols, (N * C, 1, H, W), height, width, padding=0, stride=stride).reshape(N, C, H, W)
@@ -344,4 +371,7 @@ def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
     method, inner = as_cache(cache, "max_pool_forward_fast", length=2)
     if method not in ("reshape", "im2col"):
         raise ValueError(f"cache names the method {method!r}; legal are 'reshape' and 'im2col'")
-    return (max_pool_backward_reshape if method == "reshape" else max_pool_backward_im2col)(dout, inner)
+    try:
+        return (max_pool_backward_reshape if method == "reshape" else max_pool_backward_im2col)(dout, inner)
+    except TypeError as error:
+        raise TypeError(str(error).replace(f"_forward_{method}", "_forward_fast")) from None

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays, layers
+from fastconv._messages import count
 from fastconv._options import as_cache, as_int, as_shape, per_axis
 from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.compat._shared import images, zero_padded
@@ -132,12 +133,13 @@ def _conv_layer(
         raise ValueError(f"W {W.shape} has an empty axis; it must be (f, f, n_C_prev, n_C)")
     if W.shape[2] != A_prev.shape[3]:
         raise ValueError(
-            f"A_prev {A_prev.shape} has {A_prev.shape[3]} channels, but W {W.shape} takes {W.shape[2]}; "
+            f"A_prev {A_prev.shape} has {count(A_prev.shape[3], 'channel')}, but W {W.shape} takes {W.shape[2]}; "
             "channels are the last axis of A_prev and the third of W"
         )
     if b.shape != (1, 1, 1, W.shape[3]):
         raise ValueError(
-            f"b has shape {b.shape}, but W {W.shape} has {W.shape[3]} filters; b must be (1, 1, 1, {W.shape[3]})"
+            f"b has shape {b.shape}, but W {W.shape} has {count(W.shape[3], 'filter')}; "
+            f"b must be (1, 1, 1, {W.shape[3]})"
         )
     dtype = _arrays.result_dtype(A_prev, W, b)
     x, w = _arrays.prepare(A_prev.transpose(0, 3, 1, 2), dtype), _arrays.prepare(W.transpose(3, 2, 0, 1), dtype)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays, layers, lowering
+from fastconv._messages import channels_last_hint, count
 from fastconv._options import as_int, as_shape
 from fastconv.compat._shared import cropped, images, ran_forward, zero_padded
 from fastconv.geometry import conv_output_shape
@@ -188,7 +189,10 @@ class Convolution:
         if not len(W):
             raise ValueError(f"W {W.shape} has no filters")
         if W.shape[1] != images_.shape[1]:
-            raise ValueError(f"x {images_.shape} has {images_.shape[1]} channels, but W {W.shape} takes {W.shape[1]}")
+            hint = channels_last_hint("x", images_.shape, W.shape[1])
+            raise ValueError(
+                f"x {images_.shape} has {count(images_.shape[1], 'channel')}, but W {W.shape} takes {W.shape[1]}{hint}"
+            )
         # A copy: the course keeps the columns, and so the image as it is now.
         bias, dtype = _bias(self.b, W, images_)
         kept = np.array(images_, dtype, order="C")
@@ -212,7 +216,7 @@ class Convolution:
         if self._kept is None:
             return None
         x, W, _, options = self._kept
-        return im2col(x, *np.shape(W)[2:], **options)
+        return im2col(x, *_arrays.as_array("W", W).shape[2:], **options)
 
     @property
     def col_W(self) -> np.ndarray | None:
@@ -229,7 +233,8 @@ def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
     dtype = _arrays.result_dtype(x, W, bias if isinstance(b, (np.ndarray, np.generic, list, tuple)) else None)
     if bias.size not in (1, len(W)) or bias.size != max(bias.shape, default=1):
         raise ValueError(
-            f"b has shape {bias.shape}, but W {W.shape} has {len(W)} filters; b must be ({len(W)},) or a number"
+            f"b has shape {bias.shape}, but W {W.shape} has {count(len(W), 'filter')}; "
+            f"b must be ({len(W)},) or a number"
         )
     return np.array(np.broadcast_to(bias.reshape(-1), len(W)), dtype), dtype
 

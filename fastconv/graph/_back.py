@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from inspect import unwrap
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ class Leaf(NamedTuple):
     node: int
     value: np.ndarray
     requires_grad: bool
+    name: str | None
 
 
 class Record(NamedTuple):
@@ -81,6 +82,8 @@ class Sums:
         self._kept = frozenset(kept)
         #: Those whose memory is nobody else's. Others may be a cache, a view, another's gradient or the user's array.
         self._own: set[int] = set()
+        #: Nodes that a backward returned None for, and the name of its call.
+        self.none_from: dict[int, str] = {}
 
     def put(self, index: int, gradient: np.ndarray, own: bool) -> None:
         before = self.arrays.get(index)
@@ -93,6 +96,11 @@ class Sums:
         else:
             self.arrays[index] = np.asarray(before + gradient)
             self._own.add(index)
+
+    def why_none(self, index: int) -> str:
+        """Why no gradient came to a node that a path leads to."""
+        names = [self.none_from[index]] if index in self.none_from else dict.fromkeys(self.none_from.values())
+        return f"the backward of {' or '.join(names)} returned None"
 
     def take(self, index: int, to_write: bool) -> np.ndarray | None:
         """The gradient by a node, whose sum is complete; one that may be written to is nobody else's."""
@@ -127,6 +135,11 @@ def go_back(record: Record, sums: Sums) -> None:
     except Exception as error:
         error.add_note(f"on the way back through {record.name}")
         raise
+    if result is None:
+        raise TypeError(
+            f"{name_of(record.backward)}, the backward of {record.name}, returned None instead of gradients: is a "
+            "return missing? Where there is no gradient, return (None,)"
+        )
     # A list of arrays is several gradients, one of numbers a gradient.
     several = isinstance(result, tuple) or (isinstance(result, list) and any(isinstance(g, np.ndarray) for g in result))
     gradients = tuple(result) if several else (result,)
@@ -141,9 +154,12 @@ def go_back(record: Record, sums: Sums) -> None:
             f"but there is a node that requires one among the {len(record.inputs) - len(gradients)} after them"
         )
     for i, (gradient, wanted) in enumerate(zip(gradients, record.inputs, strict=False)):
-        if wanted is None or gradient is None:
+        if wanted is None:
             continue
         index, shape = wanted
+        if gradient is None:
+            sums.none_from[index] = record.name
+            continue
         array = as_gradient(f"gradient {i} that the backward of {record.name} returned", gradient)
         if array.shape != shape:
             raise ValueError(
@@ -154,10 +170,48 @@ def go_back(record: Record, sums: Sums) -> None:
         sums.put(index, array.copy() if foreign else array, own or foreign)
 
 
+def reached(end: int, records: Iterable[Record]) -> set[int]:
+    """The nodes that paths lead back to from one; `records` are the calls, the last first."""
+    found = {end}
+    for record in records:
+        if any(index in found for index, _, _ in record.outputs):
+            found.update(wanted[0] for wanted in record.inputs if wanted is not None)
+    return found
+
+
+def last_user(start: int, records: Iterable[Record]) -> str | None:
+    """The last call that a node's value went into, by way of others; `records` are the calls in order."""
+    found, name = {start}, None
+    for record in records:
+        if any(wanted is not None and wanted[0] in found for wanted in record.inputs):
+            found.update(index for index, _, _ in record.outputs)
+            name = record.name
+    return name
+
+
+def _label(wanted: Leaf | Node) -> str:
+    if isinstance(wanted, Node):
+        return f"the node to keep {wanted}"
+    return f"an unnamed parameter of shape {wanted.value.shape}" if wanted.name is None else repr(wanted.name)
+
+
+def refuse_unused(
+    end: Node, wanted: Mapping[int, Leaf | Node], found: Container[int], why: Callable[[int], str]
+) -> None:
+    """An error that lists what is wanted and was not found on the way back from `end`, with the reasons."""
+    unused = [f"{_label(one)} ({why(index)})" for index, one in wanted.items() if index not in found]
+    if unused:
+        raise ValueError(
+            f"on the way back from {end} no gradient reaches {', '.join(unused)}; give calls the nodes of parameters, "
+            "not their arrays, and no .value, which ends a path; or call backward with unused='zero' for gradients of "
+            "zeros"
+        )
+
+
 def finish(leaves: list[Leaf], kept: dict[int, Any], sums: Sums) -> dict[int, np.ndarray]:
     """Every gradient asked for, in the float dtype of its node's value and memory of its own."""
     values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
     return {
-        index: sums.result(index, np.shape(value), _arrays.result_dtype(np.asarray(value)))
+        index: sums.result(index, np.asarray(value).shape, _arrays.result_dtype(np.asarray(value)))
         for index, value in values.items()
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import count_axes
 from fastconv._options import as_int, as_number
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def concat_forward(*values: Any, axis: Any) -> tuple[np.ndarray, tuple[int, np.n
     rank = arrays[0].ndim
     axis = as_int("axis", axis, -rank)
     if axis >= rank:
-        raise ValueError(f"axis is {axis}, but the nodes have {rank} axes; legal are {-rank} to {rank - 1}")
+        raise ValueError(f"axis is {axis}, but the nodes have {count_axes(rank)}; legal are {-rank} to {rank - 1}")
     axis %= rank
     for i, array in enumerate(arrays):
         if array.ndim != rank or any(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastconv.graph import _arithmetic
+
 if TYPE_CHECKING:
     from fastconv.graph._tape import Tape
 
@@ -14,7 +16,13 @@ if TYPE_CHECKING:
 class Node:
     """A value on a tape: an input, a parameter, or what a layer gave.
 
-    Nodes of one shape are added by ``+``, and multiplied by a number by ``*``.
+    Nodes, arrays and numbers are added, subtracted, multiplied, divided and
+    raised to powers by the usual signs, which broadcast as NumPy does; the
+    larger and the smaller are ``np.maximum(a, b)`` and ``np.minimum(a, b)``.
+    Of the other functions of NumPy those of one node that have a simple
+    gradient work: ``np.exp``, ``np.log``, ``np.sqrt``, ``np.square``,
+    ``np.tanh``, ``np.sin``, ``np.cos``, ``np.absolute``, ``np.reciprocal``. All
+    else is a pair that the tape calls.
 
     Attributes
     ----------
@@ -36,34 +44,101 @@ class Node:
     >>> w = tape.param(np.ones((2, 3)), 'w')
     >>> (w + 2 * w).value[0]
     array([3., 3., 3.])
+    >>> (1 - w / 4).value[0]
+    array([0.75, 0.75, 0.75])
     >>> w
     Node('w', shape (2, 3), requires_grad)
     """
 
     __slots__ = ("_index", "_tape", "name", "requires_grad", "shape", "value")
-    #: So that `array + node` asks the node.
-    __array_ufunc__ = None
 
     def __init__(self, tape: Tape, index: int, value: Any, name: str | None, requires_grad: bool) -> None:
         self._tape, self._index = tape, index
         self.value, self.name, self.requires_grad = value, name, requires_grad
-        self.shape: tuple[int, ...] = np.shape(value)
+        self.shape: tuple[int, ...] = np.asarray(value).shape
 
     @property
     def dtype(self) -> np.dtype:
         """Of the value."""
         return np.asarray(self.value).dtype
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Node:
+        if method != "__call__" or options or ufunc not in _arithmetic.PAIRS:
+            raise _arithmetic.refuse(ufunc, method, options)
+        return _arithmetic.apply(ufunc, *operands)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError(
+            "a Node is no array: call the function through the tape, as in tape((forward, backward), node), or take "
+            "node.value"
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("a Node is a single value: write h = tape(...), since the tape keeps the cache")
+
     def __add__(self, other: Any) -> Node:
-        return self._tape.add(self, other)
+        # A sum of one shape holds nothing for the way back.
+        if isinstance(other, (Node, np.ndarray)) and other.shape == self.shape:
+            return self._tape.add(self, other)
+        return _arithmetic.apply(np.add, self, other)
 
     def __radd__(self, other: Any) -> Node:
-        return self._tape.add(other, self)
+        return _arithmetic.apply(np.add, other, self)
 
-    def __mul__(self, factor: Any) -> Node:
-        return self._tape.scale(self, factor)
+    def __sub__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.subtract, self, other)
+
+    def __rsub__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.subtract, other, self)
+
+    def __mul__(self, other: Any) -> Node:
+        if isinstance(other, (Node, np.ndarray, list, tuple)):
+            return _arithmetic.apply(np.multiply, self, other)
+        return self._tape.scale(self, other)
 
     __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.true_divide, self, other)
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.true_divide, other, self)
+
+    def __pow__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.power, self, other)
+
+    def __rpow__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.power, other, self)
+
+    def __neg__(self) -> Node:
+        return _arithmetic.apply(np.negative, self)
+
+    def __pos__(self) -> Node:
+        return self
+
+    def __abs__(self) -> Node:
+        return _arithmetic.apply(np.absolute, self)
+
+    def __matmul__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.matmul)
+
+    __rmatmul__ = __matmul__
+
+    def __floordiv__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.floor_divide)
+
+    __rfloordiv__ = __floordiv__
+
+    def __mod__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.remainder)
+
+    __rmod__ = __mod__
+
+    # Not ==, by which a node is found in a list.
+    def __lt__(self, other: Any) -> bool:
+        raise _arithmetic.refuse(np.less)
+
+    __le__ = __gt__ = __ge__ = __lt__
 
     def __float__(self) -> float:
         return float(self.value)

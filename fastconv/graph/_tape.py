@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import kind_of
 from fastconv._options import as_bool
 from fastconv.graph import _joins
-from fastconv.graph._back import Leaf, Record, Sums, find_backward, finish, go_back, name_of, needs_of
+from fastconv.graph._back import (
+    Leaf,
+    Record,
+    Sums,
+    find_backward,
+    finish,
+    go_back,
+    last_user,
+    name_of,
+    needs_of,
+    reached,
+    refuse_unused,
+)
 from fastconv.graph._node import Gradients, Node
 
 
@@ -51,6 +64,9 @@ class Tape(_joins.Joins):
         #: Every name there is, with the node whose gradient is wanted.
         self._names: dict[str, int | None] = {}
         self._records: list[Record] = []
+        #: By the identity of a leaf's array its node: that an array was given where its node was meant, can be told.
+        self._arrays: dict[int, int] = {}
+        self._given_as_arrays: dict[int, str] = {}
         self._spent = False
 
     def __repr__(self) -> str:
@@ -219,12 +235,12 @@ class Tape(_joins.Joins):
             )
         result = forward(*self._values(name, args, options), **options)
         if not isinstance(result, tuple) or len(result) < 2:
-            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
+            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
             raise TypeError(f"{name} returned no cache but {got}; on a tape it must return (out, cache)")
         for out in result[:-1]:
             if not isinstance(out, (np.ndarray, numbers.Number)):
                 raise TypeError(
-                    f"{name} returned an output that is a {type(out).__name__}; on a tape it must return arrays and, "
+                    f"{name} returned an output that is {kind_of(out)}; on a tape it must return arrays and, "
                     "last, a cache: (out, cache)"
                 )
         nodes = self._record(name, backward, args, result[:-1], result[-1], needs_of(forward, backward, args))
@@ -271,11 +287,18 @@ class Tape(_joins.Joins):
             raise TypeError(f"function must be a loss, got {function!r}")
         result = function(*self._values(name, args, options), **options)
         if not isinstance(result, tuple) or len(result) != 2 or np.ndim(result[0]) != 0:
-            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else f"a {type(result).__name__}"
+            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
             raise TypeError(f"{name} returned {got}; a loss must return (loss, gradient), the loss a number")
         return self._record(name, _joins.loss_backward, args, result[:1], result[1], {})[0]
 
-    def backward(self, node: Node, dout: Any = None, *, keep: Node | Iterable[Node] = ()) -> Gradients:
+    def backward(
+        self,
+        node: Node,
+        dout: Any = None,
+        *,
+        keep: Node | Iterable[Node] = (),
+        unused: Literal["error", "zero"] = "error",
+    ) -> Gradients:
         """Take gradients back from `node` to every parameter; once for each tape.
 
         Parameters
@@ -288,23 +311,29 @@ class Tape(_joins.Joins):
         keep : Node or iterable of Node, optional
             Nodes in between whose gradients are to be returned, too. Those of
             others are freed as soon as they were used.
+        unused : {'error', 'zero'}, default 'error'
+            What to do about parameters, and nodes to keep, that no gradient
+            reaches: refuse them by name, or give them gradients of zeros. They
+            may belong to a branch that `node` does not depend on; or an array
+            was given to a call where its node was meant, a node's ``.value`` was
+            used, or a backward function returned None for them.
 
         Returns
         -------
         Gradients
-            Mapping of names to arrays, which also takes the nodes themselves. Zeros
-            for a parameter that `node` does not depend on.
+            Mapping of names to arrays, which also takes the nodes themselves.
 
         Raises
         ------
         RuntimeError
             If the tape has gone back before: its caches are freed.
         ValueError
-            If `node` depends on no parameter, `dout` or what a backward
-            function returned is not of the shape it must have, or there is no
-            `dout` and `node` is no loss.
+            If there are no parameters, one is reached by no gradient and `unused`
+            is 'error', `dout` or what a backward function returned is
+            not of the shape it must have, or there is no `dout` and `node` is no loss.
         TypeError
-            If `node` is no node, or a backward function returned too few gradients.
+            If `node` is no node, or a backward function returned too few gradients
+            or None alone.
 
         References
         ----------
@@ -330,12 +359,13 @@ class Tape(_joins.Joins):
         if not isinstance(keep, (Node, Iterable)):
             raise TypeError(f"keep must be a Node or an iterable of nodes, got {type(keep).__name__}")
         others = [self._own(other, "keep") for other in ((keep,) if isinstance(keep, Node) else keep)]
+        if not isinstance(unused, str) or unused not in ("error", "zero"):
+            kind = ValueError if isinstance(unused, str) else TypeError
+            raise kind(f"unused is {unused!r}; legal are 'error' and 'zero'")
         node = self._own(node, "node")
-        if not all(other.requires_grad for other in (node, *others)):
-            raise ValueError(
-                f"{node if not node.requires_grad else 'a node to keep'} depends on nothing that requires a gradient; "
-                "put parameters on the tape by param, or by input with requires_grad=True"
-            )
+        wanted = self._wanted(node, others)
+        if unused == "error":
+            refuse_unused(node, wanted, reached(node._index, reversed(self._records)), self._why_unused)
         if dout is None:
             if node.shape != ():
                 raise ValueError(f"{node} is no loss; give dout, the gradient by it, of shape {node.shape}")
@@ -349,8 +379,25 @@ class Tape(_joins.Joins):
         leaves, self._leaves, self._spent = self._leaves, [], True
         while records:
             go_back(records.pop(), sums)
+        if unused == "error":
+            refuse_unused(node, wanted, sums.arrays, sums.why_none)
         names = {name: index for name, index in self._names.items() if index is not None}
         return Gradients(self, names, finish(leaves, kept, sums))
+
+    def _wanted(self, node: Node, others: list[Node]) -> dict[int, Leaf | Node]:
+        """The leaves and nodes whose gradients by `node` are to be returned, by their numbers."""
+        wanted: dict[int, Leaf | Node] = {other._index: other for other in others}
+        wanted.update((leaf.node, leaf) for leaf in self._leaves if leaf.requires_grad)
+        if not wanted and not node.requires_grad:
+            what = str(node)
+        elif not all(other.requires_grad for other in others):
+            what = "a node to keep"
+        else:
+            return wanted
+        raise ValueError(
+            f"{what} depends on nothing that requires a gradient; put parameters on the tape by param, or by input "
+            "with requires_grad=True"
+        )
 
     def _check_open(self) -> None:
         if self._spent:
@@ -372,7 +419,8 @@ class Tape(_joins.Joins):
         if name in self._names:
             raise ValueError(f"there is a node {name!r} already; names must be unique on a tape")
         node = self._node(_arrays.as_array("value" if name is None else name, value), requires_grad, name)
-        self._leaves.append(Leaf(node._index, node.value, requires_grad))
+        self._leaves.append(Leaf(node._index, node.value, requires_grad, name))
+        self._arrays[id(node.value)] = node._index
         if name is not None:
             self._names[name] = node._index if requires_grad else None
         return node
@@ -387,14 +435,25 @@ class Tape(_joins.Joins):
         for key, option in options.items():
             if isinstance(option, Node):
                 raise TypeError(f"{name} got the node {option} as {key}=; give nodes by position")
+            if id(option) in self._arrays:
+                self._given_as_arrays.setdefault(self._arrays[id(option)], f"{key}= of {name}")
         values = []
         for i, arg in enumerate(args):
             if isinstance(arg, Node):
                 arg = self._own(arg, f"argument {i} of {name}").value
             elif isinstance(arg, (list, tuple)) and any(isinstance(part, Node) for part in arg):
-                raise TypeError(f"argument {i} of {name} is a {type(arg).__name__} of nodes; give each by itself")
+                raise TypeError(f"argument {i} of {name} is {kind_of(arg)} of nodes; give each by itself")
+            elif id(arg) in self._arrays:
+                self._given_as_arrays.setdefault(self._arrays[id(arg)], f"argument {i} of {name}")
             values.append(arg)
         return values
+
+    def _why_unused(self, index: int) -> str:
+        """Why no path leads back to a node, as far as the tape can tell."""
+        if index in self._given_as_arrays:
+            return f"{self._given_as_arrays[index]} was its array, not its node"
+        last = last_user(index, self._records)
+        return "no call was given its node" if last is None else f"its path ends with the result of {last}"
 
     def _record(
         self, name: str, backward: Callable[..., Any], args: tuple, outs: tuple, cache: Any, needs: dict[str, bool]

@@ -1,5 +1,8 @@
 """Forward/backward pairs with caches, under the names of CS231n."""
 
+import typing as _typing
+from importlib import import_module as _import_module
+
 from fastconv.layers.activation import (
     leaky_relu_backward,
     leaky_relu_forward,
@@ -10,31 +13,15 @@ from fastconv.layers.activation import (
     tanh_backward,
     tanh_forward,
 )
-from fastconv.layers.batchnorm import (
-    batchnorm_backward,
-    batchnorm_forward,
-    spatial_batchnorm_backward,
-    spatial_batchnorm_forward,
-)
 from fastconv.layers.conv import conv, conv_backward, conv_forward
 from fastconv.layers.conv_transpose import conv_transpose, conv_transpose_backward, conv_transpose_forward
 from fastconv.layers.dense import affine_backward, affine_forward, affine_to_conv, conv_to_affine
-from fastconv.layers.dropout import dropout_backward, dropout_forward
-from fastconv.layers.function_pooling import pool_backward, pool_forward
 from fastconv.layers.global_pooling import (
     global_avg_pool_backward,
     global_avg_pool_forward,
     global_max_pool_backward,
     global_max_pool_forward,
 )
-from fastconv.layers.groupnorm import (
-    layernorm_backward,
-    layernorm_forward,
-    spatial_groupnorm_backward,
-    spatial_groupnorm_forward,
-)
-from fastconv.layers.loss import softmax_loss, svm_loss
-from fastconv.layers.lp_pooling import lp_pool_backward, lp_pool_forward
 from fastconv.layers.pooling import (
     avg_pool_backward,
     avg_pool_forward,
@@ -44,17 +31,57 @@ from fastconv.layers.pooling import (
     max_unpool,
 )
 from fastconv.layers.resampling import downsample, upsample
-from fastconv.layers.response import lrn_backward, lrn_forward
-from fastconv.layers.sandwich import (
-    affine_relu_backward,
-    affine_relu_forward,
-    conv_bn_relu_backward,
-    conv_bn_relu_forward,
-    conv_relu_backward,
-    conv_relu_forward,
-    conv_relu_pool_backward,
-    conv_relu_pool_forward,
-)
+
+if _typing.TYPE_CHECKING:
+    from fastconv.layers.batchnorm import (
+        batchnorm_backward,
+        batchnorm_forward,
+        spatial_batchnorm_backward,
+        spatial_batchnorm_forward,
+    )
+    from fastconv.layers.dropout import dropout_backward, dropout_forward
+    from fastconv.layers.function_pooling import pool_backward, pool_forward
+    from fastconv.layers.groupnorm import (
+        layernorm_backward,
+        layernorm_forward,
+        spatial_groupnorm_backward,
+        spatial_groupnorm_forward,
+    )
+    from fastconv.layers.loss import softmax_loss, svm_loss
+    from fastconv.layers.lp_pooling import lp_pool_backward, lp_pool_forward
+    from fastconv.layers.response import lrn_backward, lrn_forward
+    from fastconv.layers.sandwich import (
+        affine_relu_backward,
+        affine_relu_forward,
+        conv_bn_relu_backward,
+        conv_bn_relu_forward,
+        conv_relu_backward,
+        conv_relu_forward,
+        conv_relu_pool_backward,
+        conv_relu_pool_forward,
+    )
+
+#: By module, what is imported when it is first asked for: the nets of most programs have none of it, or some.
+_LATER = {
+    "batchnorm": ("batchnorm_backward", "batchnorm_forward", "spatial_batchnorm_backward", "spatial_batchnorm_forward"),
+    "dropout": ("dropout_backward", "dropout_forward"),
+    "function_pooling": ("pool_backward", "pool_forward"),
+    "groupnorm": ("layernorm_backward", "layernorm_forward", "spatial_groupnorm_backward", "spatial_groupnorm_forward"),
+    "loss": ("softmax_loss", "svm_loss"),
+    "lp_pooling": ("lp_pool_backward", "lp_pool_forward"),
+    "response": ("lrn_backward", "lrn_forward"),
+    "sandwich": (
+        "affine_relu_backward",
+        "affine_relu_forward",
+        "conv_bn_relu_backward",
+        "conv_bn_relu_forward",
+        "conv_relu_backward",
+        "conv_relu_forward",
+        "conv_relu_pool_backward",
+        "conv_relu_pool_forward",
+    ),
+}
+_MODULES = {name: module for module, names in _LATER.items() for name in names}
 
 __all__ = [
     "affine_backward",
@@ -114,3 +141,15 @@ __all__ = [
     "tanh_forward",
     "upsample",
 ]
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(_import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -1,4 +1,4 @@
-"""Convolution at strides a/b: each part of a `FractionalGeometry` by the algorithms for ordinary strides."""
+"""Convolution of an upsampled image: each part of a `FractionalGeometry` by the algorithms for ordinary strides."""
 
 from __future__ import annotations
 
@@ -57,10 +57,12 @@ def forward(
         out[...] = 0 if b is None else per_channel(b, whole)
     w = _turned(w, geometry)
     for each in parts:
-        result = np.empty(each.geometry.out_shape, out.dtype)
+        target = out[each.out]
+        result = target if target.flags.c_contiguous else np.empty(each.geometry.out_shape, out.dtype)
         cells, taps = np.ascontiguousarray(x[each.cells]), np.ascontiguousarray(w[each.taps])
         algorithms.forward(cells, taps, b, each.geometry, result, name, threads)
-        out[each.out] = result
+        if result is not target:
+            target[...] = result
 
 
 def backward_data(

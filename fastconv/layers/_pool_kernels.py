@@ -66,11 +66,10 @@ def maximum(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int
         and (_pairs_forward(x, out, indices, geometry, threads) or _rows_forward(x, out, indices, geometry, threads))
     ):
         rows, blocks = _rows(geometry)
-        _threads.run(
+        _threads.share(
             _MAX[x.dtype, indices.dtype],
-            (planes(x), planes(out), planes(indices), *geometry.tables),
+            (planes(x), planes(out), planes(indices), *geometry.tables, rows),
             items=blocks,
-            tail=(rows,),
             work=_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes),
             threads=threads,
         )
@@ -107,11 +106,10 @@ def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, i
         or _rows_forward(x, out, _NO_INDICES, geometry, threads, include_pad)
     ):
         rows, blocks = _rows(geometry)
-        _threads.run(
+        _threads.share(
             _SUM[x.dtype][0],
-            (planes(x), planes(out), *geometry.tables),
+            (planes(x), planes(out), *geometry.tables, rows),
             items=blocks,
-            tail=(rows,),
             work=_SLOWNESS * (x.nbytes + out.nbytes),
             threads=threads,
         )
@@ -129,10 +127,9 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
         or _rows_backward(dout, dx, geometry, threads, include_pad)
     ):
         share = dout / geometry.window_sizes(include_pad).astype(dx.dtype)
-        _threads.run(
+        _threads.share(
             _SUM[dx.dtype][1],
-            (planes(share), planes(dx), *geometry.tables),
-            tail=_rows(geometry)[:1],
+            (planes(share), planes(dx), *geometry.tables, _rows(geometry)[0]),
             items=geometry.planes,
             work=_SLOWNESS * (dx.nbytes + dout.nbytes),
             threads=threads,

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import activation as _ext
+from fastconv._messages import cache_repr
 from fastconv._options import as_cache, as_number
 
 #: Time of a function that takes exponentials against a copy of as many bytes.
@@ -68,7 +69,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
-    """Gradient of `relu_forward`: `dout` where the input was positive.
+    """Gradient of `relu_forward`: `dout` where the input was positive, and 0 elsewhere.
 
     Parameters
     ----------
@@ -87,6 +88,11 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     TypeError
         If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 
+    Notes
+    -----
+    Elsewhere is where the input was 0, negative or NaN: the gradient at a NaN is 0, although
+    the output there is NaN. PyTorch passes `dout` on at a NaN.
+
     Examples
     --------
     >>> import numpy as np
@@ -94,6 +100,8 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     >>> out, cache = relu_forward(np.array([-1.0, 2.0]))
     >>> relu_backward(np.array([5.0, 5.0]), cache)
     array([0., 5.])
+    >>> relu_backward(np.array([5.0, 5.0]), np.array([np.nan, 0.0]))
+    array([0., 0.])
     """
     return _gradient(_ext.RECTIFY_GRADIENT, dout, cache, "relu_forward")
 
@@ -104,9 +112,12 @@ class LeakyReluCache(NamedTuple):
     x: np.ndarray
     slope: float
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyReluCache]:
-    """Leaky rectified linear unit, `x` where it is positive and ``slope * x`` elsewhere.
+    """Leaky rectified linear unit, `x` where it is positive and ``slope * x`` elsewhere; NaN stays NaN.
 
     Parameters
     ----------
@@ -163,6 +174,10 @@ def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
     TypeError
         If `cache` is of another layer, or `dout` is complex or object.
 
+    Notes
+    -----
+    Elsewhere is where the input was 0, negative or NaN, as in PyTorch.
+
     Examples
     --------
     >>> import numpy as np
@@ -171,8 +186,8 @@ def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
     >>> leaky_relu_backward(np.array([5.0, 5.0]), cache)
     array([2.5, 5. ])
     """
-    as_cache(cache, "leaky_relu_forward", LeakyReluCache)
-    return _gradient(_ext.LEAK, dout, cache.x, "leaky_relu_forward", cache.slope)
+    x, slope = as_cache(cache, "leaky_relu_forward", LeakyReluCache)
+    return _gradient(_ext.LEAK, dout, x, "leaky_relu_forward", as_number("slope in cache", slope))
 
 
 def sigmoid_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:

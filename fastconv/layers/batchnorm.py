@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_number, is_training, merge_options
+from fastconv._messages import cache_repr, channels_last_hint, count, count_axes
+from fastconv._options import as_bool, as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
+from fastconv.layers._caches import are_usual, check_moments, shape_of
 
 #: Defaults of the options; the mode has none, and a running average starts at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
@@ -27,26 +29,43 @@ class BatchNormCache(NamedTuple):
     scale: np.ndarray
     train: bool
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def check_rows(x: np.ndarray) -> None:
     """Refuse what is no (N, D)."""
     if x.ndim != 2:
-        raise ValueError(f"x has {x.ndim} axes, shape {x.shape}; it must be (N, D)")
+        raise ValueError(f"x has {count_axes(x.ndim)}, shape {x.shape}; it must be (N, D)")
 
 
 def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
     """The arrays as they are, and the dtype that they are computed in."""
     dtype = _arrays.ready(x, gamma, beta)
     if dtype is None:
-        x, gamma, beta = (_arrays.as_array(name, a) for name, a in (("x", x), ("gamma", gamma), ("beta", beta)))
+        x, gamma = _arrays.as_array("x", x), _arrays.as_array("gamma", gamma)
+        beta = _arrays.as_array("beta", beta, "options are given after beta")
         dtype = _arrays.result_dtype(x, gamma, beta)
     return x, gamma, beta, dtype
+
+
+def refuse_zero_variance(zero: np.ndarray, what: str) -> None:
+    """Refuse an eps of 0 where any variance is 0 as well, before NaN comes of it; `what` says which by its index."""
+    if zero.any():
+        first = tuple(int(i) for i in np.argwhere(zero)[0])
+        more = int(np.count_nonzero(zero)) - 1
+        raise ValueError(
+            f"eps is 0 and {what.format(*first)} is 0{f' (and {more} more are)' if more else ''}, so that "
+            "(x - mean) / sqrt(variance + eps) divides by 0, and its gradient has no limit; give an eps above 0, such "
+            "as 1e-5"
+        )
 
 
 def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
     if array.shape != x.shape[1:2]:
         raise ValueError(
-            f"{name} has shape {array.shape}, but x {x.shape} has {x.shape[1]} channels; it must be ({x.shape[1]},)"
+            f"{name} has shape {array.shape}, but x {x.shape} has {count(x.shape[1], 'channel')}; "
+            f"it must be ({x.shape[1]},)" + channels_last_hint("x", x.shape, array.size)
         )
 
 
@@ -62,10 +81,13 @@ def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray, dtype: np.dt
 
 def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
     if type(bn_param) is not dict and not isinstance(bn_param, MutableMapping):
+        if isinstance(beta, Mapping):
+            scale_and_shift(x, gamma, beta)
         raise TypeError(
             f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
         )
-    settings = merge_options("batchnorm_forward", NORM_PARAM, {}, bn_param, "bn_param")
+    where = "spatial_batchnorm_forward" if spatial else "batchnorm_forward"
+    settings = merge_options(where, NORM_PARAM, {}, bn_param, "bn_param")
     train = is_training(settings["mode"], "bn_param")
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
@@ -81,9 +103,13 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         moments[0], moments[1] = averages
         if _norm_kernels.has_negative(moments[1]):
             raise ValueError(f"running_var in bn_param must be >= 0, got {moments[1].min()} among its values")
+        if eps == 0 and x.size:
+            refuse_zero_variance(moments[1] == 0, "running_var[{}] in bn_param")
     if x.size:
         wide = gamma.astype(_FLOAT64), beta.astype(_FLOAT64)
         out = _norm_kernels.batch_forward(x, *wide, (moments[0], moments[1], moments[2]), eps, train)
+        if train and eps == 0:
+            refuse_zero_variance(moments[1] == 0, "the variance of x[:, {}]")
     else:
         out = np.empty(x.shape, dtype)
     if train and x.size:
@@ -96,18 +122,33 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     return out, BatchNormCache(x, gamma, moments[0], moments[2], train)
 
 
-def _backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, gamma, mean, scale, train = cache
+def _check_cache(where: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
+    """Refuse arrays of a cache that are not such as the forward pass left there."""
+    shape = shape_of(where, "x", x, 2, 5)
+    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
+    check_moments(where, mean, scale, shape[1:2])
+
+
+def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, mean, scale, train = as_cache(cache, where, BatchNormCache)
+    if not are_usual(x, gamma, mean, scale):
+        _check_cache(where, x, gamma, mean, scale)
+    if train is not True:
+        train = as_bool("train in cache", train)
     dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
-    dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
+    try:
+        dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
+    except ValueError:  # the kernel knows how many numbers there have to be, and this says which array has others
+        _check_cache(where, x, gamma, mean, scale)
+        raise
     dgamma, dbeta = (array.astype(x.dtype) for array in sums)
     return dx, dgamma, dbeta
 
 
 def batchnorm_forward(
-    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any]
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, BatchNormCache]:
     """Batch normalisation of feature vectors: each feature has mean 0 and variance 1 over the batch.
 
@@ -136,7 +177,8 @@ def batchnorm_forward(
     ------
     ValueError
         If shapes do not fit each other, the mode is none of the two, a number is out of its
-        range, or in testing a `running_var` is negative.
+        range, in testing a `running_var` is negative, or `eps` is 0 and so is a variance:
+        that of a constant feature, or in testing a `running_var`.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 
@@ -161,6 +203,8 @@ def batchnorm_forward(
     >>> bn_param['running_mean'], bn_param['running_var']
     (array([0.2, 2. ]), array([ 0.1, 10. ]))
     """
+    if unknown:
+        refuse_keywords("batchnorm_forward", "bn_param", unknown, mode="train")
     return _forward(x, gamma, beta, bn_param, spatial=False)
 
 
@@ -195,12 +239,11 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
     (array([[0.],
            [0.]]), array([1.]), array([3.]))
     """
-    as_cache(cache, "batchnorm_forward", BatchNormCache)
-    return _backward(dout, cache)
+    return _backward("batchnorm_forward", dout, cache)
 
 
 def spatial_batchnorm_forward(
-    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any]
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, BatchNormCache]:
     """Batch normalisation of images: each channel has mean 0 and variance 1 over the batch and all positions.
 
@@ -238,6 +281,8 @@ def spatial_batchnorm_forward(
     array([[[-1.,  1.],
             [ 4.,  6.]]])
     """
+    if unknown:
+        refuse_keywords("spatial_batchnorm_forward", "bn_param", unknown, mode="train")
     return _forward(x, gamma, beta, bn_param, spatial=True)
 
 
@@ -272,5 +317,4 @@ def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.nda
     >>> spatial_batchnorm_backward(np.array([[[1.0, 2.0]]]), cache)[1:]
     (array([1.]), array([3.]))
     """
-    as_cache(cache, "spatial_batchnorm_forward", BatchNormCache)
-    return _backward(dout, cache)
+    return _backward("spatial_batchnorm_forward", dout, cache)

@@ -9,22 +9,25 @@ import numpy as np
 
 from fastconv import _arrays, _memory, _threads
 from fastconv._ext.recall import Recall
-from fastconv._fractional import FractionalGeometry, resolve_fractional
-from fastconv._options import as_bool, as_cache, has_fraction, merge_options
-from fastconv.algorithms import backward_data, backward_weights, check_name, forward
-from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
+from fastconv._fractional import FractionalGeometry, resolve_sampled
+from fastconv._messages import cache_repr, count
+from fastconv._options import as_bool, as_cache, merge_options
+from fastconv.algorithms import DEFAULT_ALGORITHM, backward_data, backward_weights, check_name, forward
+from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, GeometryOptions, PerAxis
 from fastconv.layers import _fractional
+from fastconv.layers._caches import checked_geometry
 from fastconv.layers._planes import channel_sums
 
 
 class ConvOptions(GeometryOptions, total=False):
     """The options shared by every convolution."""
 
+    upsample: PerAxis
     algorithm: str
     threads: int | None
 
 
-_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "algorithm": "auto", "threads": None}
+_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
 
 
 class ConvCache(NamedTuple):
@@ -36,6 +39,9 @@ class ConvCache(NamedTuple):
     geometry: ConvGeometry | FractionalGeometry
     algorithm: str
     threads: int | None
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def _settle(
@@ -51,18 +57,19 @@ def _settle(
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
-    geometry: ConvGeometry | FractionalGeometry
-    if has_fraction(settings["stride"]):
-        geometry = resolve_fractional(x_shape, w_shape, settings)
-    else:
-        geometry = resolve_conv(x_shape, w_shape, **settings)
+    geometry = resolve_sampled(x_shape, w_shape, settings)
     if b_shape is not None and b_shape != w_shape[:1]:
         raise ValueError(
-            f"b has shape {b_shape}, but w {w_shape} has {w_shape[0]} filters; b must be ({w_shape[0]},) or None"
+            f"b has shape {b_shape}, but w {w_shape} has {count(w_shape[0], 'filter')}; "
+            f"b must be ({w_shape[0]},) or None"
         )
     return geometry, name, threads
 
 
+#: Where options belong that are given in place of a forgotten bias: of the pair, and of `conv`.
+_PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
+#: A name that needs no check.
+_AUTO = "auto"
 #: What calls of the usual kind were found to mean: geometry, algorithm's name and threads.
 _known = Recall(np.ndarray, (*_arrays.DTYPES,), 512)
 
@@ -82,13 +89,19 @@ def _read(
     known = None if items is None else _known.get((x, w, b), items)
     if known is not None:
         return ConvCache(x, w, b, *known), (x, w, b)
-    x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
+    x, w, b = (
+        _arrays.as_array("x", x),
+        _arrays.as_array("w", w),
+        None if b is None else _arrays.as_array("b", b, _PLACES[where == "conv"]),
+    )
     found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
     if items is not None:
         _known.keep((x, w, b), items, found)
     given = x, w, b
     dtype = _arrays.result_dtype(x, w, b)
-    x, w, b = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype), None if b is None else _arrays.prepare(b, dtype)
+    workers = _threads.resolve(found[2])
+    x, w = _arrays.prepare(x, dtype, workers), _arrays.prepare(w, dtype, workers)
+    b = None if b is None else _arrays.prepare(b, dtype)
     return ConvCache(x, w, b, *found), given
 
 
@@ -126,28 +139,39 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         Filters.
     b : array_like, (F,), optional
         Bias.
-    stride, dilation : int or sequence of int, default 1
+    stride, dilation : int, or sequence or array of int, default 1
         One for all spatial axes or one each. A stride may also be a
-        ``fractions.Fraction``: a/b upsamples `x` by b (as `upsample`),
-        convolves, and keeps every a-th output; the zeros are not multiplied.
-        `pad`, `pad_mode` and `strict` are then about the upsampled grid, which
-        is made only for a `pad_mode` other than 'zeros'.
+        ``fractions.Fraction``: a/b stands for ``upsample=b`` with ``stride=a``.
+        A Fraction is in lowest terms, so ``Fraction(2, 2)`` is 1, and upsamples
+        by nothing; `upsample` says what a Fraction cannot.
+    upsample : int or sequence of int, default 1
+        Beside whole strides: upsamples `x` first, by ``upsample - 1`` zeros
+        after every cell, as the function `upsample` does. The zeros are not
+        multiplied. `pad`, `pad_mode` and `strict` are about the upsampled grid,
+        which is made only for a `pad_mode` other than 'zeros'.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
         Cells added around the input: an int, one per axis, or one ``(lo, hi)``
         pair per axis. 'same' makes the output ``ceil(in / stride)``, its odd
         cell at the end ('same_lower': at the start); 'full' adds
-        ``dilation * (k - 1)`` on both sides.
+        ``dilation * (k - 1)`` on both sides. Even kernels have an odd cell:
+        what `scipy.signal` calls 'same' is 'same_lower'.
     groups : int, default 1
         Divides C and F; each group of channels meets its own filters.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
-        What the added cells hold.
+        What the added cells hold. 'reflect' does not repeat the edge, as in
+        `np.pad`; `scipy.ndimage` calls that 'mirror'.
     flip : bool, default False
         False is cross-correlation, as in every framework; True is convolution
         in the mathematical sense, the kernel turned by 180 degrees.
     strict : bool, default False
         Refuse a stride that leaves a remainder instead of flooring.
     algorithm : str, default 'auto'
-        'auto' or a name from `algorithms`.
+        'auto', the cheapest; 'exact', the cheapest that sums every product, for
+        data with fill values (-9999, 1e20) or results to compare digit by digit;
+        or a name from `algorithms`. ``FASTCONV_ALGORITHM`` sets the default.
+        Under both, what is finite as a sum of products is finite, and inf and NaN
+        stand where the sum has them; but under 'auto' zero weights of a `w` with
+        many of them may take no part.
     threads : int, optional
         None is the default of `set_threads`; negative counts back from all CPUs.
     out : ndarray, optional
@@ -159,13 +183,13 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     ndarray, (N, F, *out_spatial)
         float32 or float64, as `np.result_type` of the arrays says; integers
         become float64 and float16 becomes float32. Per axis the size is
-        ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``, for a
-        stride of a/b with ``in * b`` and a.
+        ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
 
     Raises
     ------
     ValueError
-        If shapes or options do not fit each other; `out` is then untouched.
+        If shapes or options do not fit each other, or a Fraction stands beside
+        an `upsample` other than 1; `out` is then untouched.
     TypeError
         For an unknown option, one of the wrong type, or complex or object input.
 
@@ -192,6 +216,8 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     >>> from fractions import Fraction
     >>> conv(np.array([[[1.0, 3.0, 5.0]]]), np.array([[[0.5, 1.0, 0.5]]]), pad=1, stride=Fraction(1, 2))
     array([[[1. , 2. , 3. , 4. , 5. , 2.5]]])
+    >>> conv(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.ones((1, 1, 2)), upsample=2, stride=2)
+    array([[[1., 2., 3., 4.]]])
     """
     plain = cast("dict[str, Any]", options)
     if out is None and (known := _known.get((x, w, b), plain)) is not None:
@@ -199,7 +225,8 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         return _run(x, w, b, geometry, name, threads, _arrays.fresh(geometry.out_shape, x.dtype, "the output"))
     layer, (x, w, b) = _read("conv", x, w, b, None, plain)
     result = _arrays.output(out, layer.geometry.out_shape, layer.x.dtype, "the output", x=x, w=w, b=b)
-    return _run(*layer, result)
+    _run(*layer, result)
+    return result if out is None else out
 
 
 def conv_forward(
@@ -267,7 +294,8 @@ def conv_backward(
     pruned : bool, default False
         True keeps zero weights zero: `dw` is computed where `w` is not zero,
         and is zero elsewhere, so that no step of training brings back what
-        was pruned. Where most are zero that takes less time, too.
+        was pruned. It takes about the time of all of `dw`, and less where
+        nearly all weights are zero.
 
     Returns
     -------
@@ -297,11 +325,15 @@ def conv_backward(
     (array([[[1., 3., 2.]]]), array([[[2., 2.]]]), None)
     """
     x, w, b, geometry, name, threads = as_cache(cache, "conv_forward", ConvCache)
+    if type(geometry) is not ConvGeometry:
+        checked_geometry("conv_forward", geometry, FractionalGeometry, ConvGeometry)
+    if name is not _AUTO:
+        check_name(name)
     _arrays.check_cached("conv_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     kept = w if as_bool("pruned", pruned) else None
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers = _threads.resolve(threads)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     dx = dw = db = None
     if need_dx:
         dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, Unpack
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
+from fastconv._messages import cache_repr, count
 from fastconv._options import as_bool, as_cache, merge_options
 from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
-from fastconv.algorithms import backward_weights, check_name, forward, transposed
+from fastconv.algorithms import DEFAULT_ALGORITHM, backward_weights, check_name, forward, transposed
 from fastconv.algorithms.base import per_channel
+from fastconv.layers._caches import checked_geometry
 from fastconv.layers._planes import channel_sums
 
 
@@ -22,7 +24,7 @@ class ConvTransposeOptions(TransposeOptions, total=False):
     threads: int | None
 
 
-_DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": "auto", "threads": None}
+_DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
 
 
 class ConvTransposeCache(NamedTuple):
@@ -35,6 +37,9 @@ class ConvTransposeCache(NamedTuple):
     algorithm: str
     threads: int | None
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvTransposeCache:
     """The layer, checked and with its arrays ready to compute with."""
@@ -44,17 +49,22 @@ def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mappin
         _threads.resolve(threads)
     dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
     if dtype is None:
-        x, w, b = _arrays.as_array("x", x), _arrays.as_array("w", w), None if b is None else _arrays.as_array("b", b)
+        place = "keywords" if where == "conv_transpose" else "the fourth argument, after b or None"
+        b = None if b is None else _arrays.as_array("b", b, f"options are {place}")
+        x, w = _arrays.as_array("x", x), _arrays.as_array("w", w)
     geometry = resolve_transpose(x.shape, w.shape, **settings)
     if b is not None and b.shape != geometry.out_shape[1:2]:
         filters = geometry.out_shape[1]
         raise ValueError(
-            f"b has shape {b.shape}, but w {w.shape} in {settings['groups']} groups makes {filters} channels; "
+            f"b has shape {b.shape}, but w {w.shape} in {count(settings['groups'], 'group')} makes "
+            f"{count(filters, 'channel')}; "
             f"b must be ({filters},) or None"
         )
     if dtype is None:
         dtype = _arrays.result_dtype(x, w, b)
-        x, w, b = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype), None if b is None else _arrays.prepare(b, dtype)
+        workers = _threads.resolve(threads)
+        x, w = _arrays.prepare(x, dtype, workers), _arrays.prepare(w, dtype, workers)
+        b = None if b is None else _arrays.prepare(b, dtype)
     # Views: a shape that the caller assigns to an array later must not reach the cache.
     return ConvTransposeCache(x[...], w[...], b, geometry, name, threads)
 
@@ -104,7 +114,8 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
     groups : int, default 1
         Divides C; each group of channels has its own filters.
     algorithm : str, default 'auto'
-        'auto' or a name from `algorithms`, which has to serve 'backward_data'.
+        'auto', 'exact' or a name from `algorithms`, which has to serve
+        'backward_data': see `conv`.
     threads : int, optional
 
     Returns
@@ -229,10 +240,12 @@ def conv_transpose_backward(
     (array([[[6., 6.]]]), array([[[11., 11., 11.]]]), None)
     """
     x, w, b, geometry, name, threads = as_cache(cache, "conv_transpose_forward", ConvTransposeCache)
+    checked_geometry("conv_transpose_forward", geometry, TransposeGeometry)
+    check_name(name)
     _arrays.check_cached("conv_transpose_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers, core = _threads.resolve(threads), geometry.core
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     seen = dout if core is None else np.ascontiguousarray(dout[core])
     dx = dw = db = None
     if need_dx:

@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import TupleCache, count
 from fastconv._options import as_cache, as_shape
+from fastconv.algorithms._gemm import matmul
 
 
 def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
     if x.ndim < 1 or w.ndim != 2:
         raise ValueError(f"x {x.shape} must be (N, d_1, ..., d_k) and w {w.shape} must be (D, M)")
     if math.prod(x.shape[1:]) != w.shape[0]:
-        raise ValueError(f"x {x.shape} has {math.prod(x.shape[1:])} values a row, but w {w.shape} takes {w.shape[0]}")
+        raise ValueError(
+            f"x {x.shape} has {count(math.prod(x.shape[1:]), 'value')} a row, but w {w.shape} takes {w.shape[0]}"
+        )
     if b is not None and b.shape != (w.shape[1],):
         raise ValueError(
-            f"b has shape {b.shape}, but w {w.shape} gives {w.shape[1]} outputs; b must be ({w.shape[1]},)"
+            f"b has shape {b.shape}, but w {w.shape} gives {count(w.shape[1], 'output')}; b must be ({w.shape[1]},)"
         )
 
 
@@ -53,17 +57,20 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
     >>> affine_forward(np.ones((1, 2, 2)), np.ones((4, 3)), np.arange(3.0))[0]
     array([[4., 5., 6.]])
     """
-    x, w = _arrays.as_array("x", x), _arrays.as_array("w", w)
-    b = None if b is None else _arrays.as_array("b", b)
+    dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
+    if dtype is None:
+        x, w = _arrays.as_array("x", x), _arrays.as_array("w", w)
+        b = None if b is None else _arrays.as_array("b", b)
     _check(x, w, b)
-    dtype = _arrays.result_dtype(x, w, b)
-    x, w = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype)
-    b = None if b is None else _arrays.prepare(b, dtype)
+    if dtype is None:
+        dtype = _arrays.result_dtype(x, w, b)
+        x, w = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype)
+        b = None if b is None else _arrays.prepare(b, dtype)
     # [N x D] @ [D x M]
-    out = x.reshape(x.shape[0], w.shape[0]) @ w
+    out = matmul(x.reshape(x.shape[0], w.shape[0]), w)
     if b is not None:
         out += b
-    return out, (x, w, b)
+    return out, TupleCache((x, w, b))
 
 
 def affine_backward(
@@ -105,9 +112,10 @@ def affine_backward(
     _check(x, w, b)
     dtype = _arrays.result_dtype(x, w, b)
     dout = _arrays.cast_gradient("dout", dout, (x.shape[0], w.shape[1]), dtype)
+    x, w = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype)
     # [N x M] @ [M x D], [D x N] @ [N x M]
-    dx = (dout @ w.T).reshape(x.shape)
-    dw = x.reshape(x.shape[0], w.shape[0]).T @ dout
+    dx = matmul(dout, w.T).reshape(x.shape)
+    dw = matmul(x.reshape(x.shape[0], w.shape[0]).T, dout)
     return dx, dw, None if b is None else dout.sum(axis=0)
 
 
@@ -117,7 +125,9 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
     A convolution with them gives what the layer gives, as 1x1 planes. It takes
     larger images, too: then it gives what the layer would at every position of
     a window of `x_shape`. So a net of convolutions and poolings that ends in fully
-    connected layers, trained at one size, runs on any larger one. The bias stays as it is.
+    connected layers, trained at one size, runs on any larger one. It gives there what
+    it gives of each window alone if no layer pads: padding is zeros to the window, and
+    its neighbours to the larger image. The bias stays as it is.
 
     Parameters
     ----------
@@ -166,7 +176,8 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
         raise ValueError(f"w must be (D, M), got shape {w.shape}")
     if not 2 <= len(x_shape) <= 4 or math.prod(x_shape) != w.shape[0]:
         raise ValueError(
-            f"x_shape {x_shape} must be (C, *spatial) with one to three spatial axes, and have the {w.shape[0]} values "
+            f"x_shape {x_shape} must be (C, *spatial) with one to three spatial axes, "
+            f"and have the {count(w.shape[0], 'value')} "
             f"that w {w.shape} takes; it has {math.prod(x_shape)}"
         )
     return np.array(w.T, _arrays.result_dtype(w), order="C").reshape(w.shape[1], *x_shape)

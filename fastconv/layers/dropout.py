@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_int, as_number, is_training, merge_options
+from fastconv._messages import TupleCache, kind_of
+from fastconv._options import as_cache, as_int, as_number, is_training, merge_options, refuse_keywords
 
+_DEFAULTS = dict.fromkeys(("p", "mode", "seed"))
 _LEGAL_P = "the probability of keeping a value; it must be above 0 and up to 1"
 
 
 def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
     """(p, whether in training, seed), checked."""
-    defaults = dict.fromkeys(("p", "mode", "seed"))
     legal = "a dict with 'p' and 'mode'"
-    settings = merge_options("dropout_forward", defaults, {}, dropout_param, "dropout_param", legal=legal)
+    settings = merge_options("dropout_forward", _DEFAULTS, {}, dropout_param, "dropout_param", legal=legal)
     p, mode, seed = settings["p"], settings["mode"], settings["seed"]
     if p is None:
         raise ValueError(f"dropout_param has no 'p', {_LEGAL_P}")
@@ -28,7 +29,7 @@ def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
     return p, train, None if seed is None else as_int("seed", seed, 0, 2**32 - 1)
 
 
-def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[np.ndarray, tuple]:
+def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, tuple]:
     """Inverted dropout: values are kept with probability `p`, and divided by it, or set to zero.
 
     Parameters
@@ -70,16 +71,18 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any]) -> tuple[np.ndarra
     >>> dropout_forward(np.ones(4), {'p': 0.5, 'mode': 'test'})[0]
     array([1., 1., 1., 1.])
     """
+    if unknown:
+        refuse_keywords("dropout_forward", "dropout_param", unknown, p=0.5, mode="train")
     p, train, seed = _settings(dropout_param)
     x = _arrays.as_floats("x", x)
     if not train:
-        return x.copy(), (dropout_param, None)
+        return x.copy(), TupleCache((dropout_param, None))
     if seed is not None:
         np.random.seed(seed)  # noqa: NPY002 - the course's numbers come from the global generator
     kept = np.random.random_sample(x.shape) < p  # noqa: NPY002 - as rand, for any number of axes
     with np.errstate(over="ignore"):  # of a p that keeps nothing
         mask = np.where(kept, x.dtype.type(1 / p), x.dtype.type(0))
-    return np.multiply(x, mask, out=np.empty_like(x)), (dropout_param, mask)
+    return np.multiply(x, mask, out=np.empty_like(x)), TupleCache((dropout_param, mask))
 
 
 def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
@@ -113,8 +116,12 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
     """
     dropout_param, mask = as_cache(cache, "dropout_forward", length=2)
     if not isinstance(dropout_param, Mapping):
-        raise TypeError(f"cache must come from dropout_forward, got a tuple with a {type(dropout_param).__name__}")
+        raise TypeError(f"cache must come from dropout_forward, got a tuple with {kind_of(dropout_param)}")
     if mask is None:
+        if dropout_param.get("mode") == "train":
+            raise ValueError(
+                "cache holds no mask, but its dropout_param says 'train': it was changed since the forward pass"
+            )
         dout = _arrays.as_floats("dout", dout)
         return dout.copy()
     mask = _arrays.as_floats("mask in cache", mask)

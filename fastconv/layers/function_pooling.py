@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import cache_repr
 from fastconv._options import as_cache
 from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _windows
-from fastconv.layers.pooling import prepare
+from fastconv.layers._caches import checked_geometry
+from fastconv.layers.pooling import PoolParam, prepare
 
 Function = Callable[[np.ndarray], Any]
 Derivative = Callable[[np.ndarray, np.ndarray], Any]
@@ -27,9 +29,12 @@ class PoolCache(NamedTuple):
     geometry: PoolGeometry
     fn_grad: Derivative | None
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def pool_forward(
-    x: Any, pool_param: Mapping[str, Any] | None, fn: Function, fn_grad: Derivative | None = None, **options: Any
+    x: Any, pool_param: PoolParam, fn: Function, fn_grad: Derivative | None = None, **options: Any
 ) -> tuple[np.ndarray, PoolCache]:
     """Any function of every window: medians, quantiles, soft maxima.
 
@@ -37,7 +42,7 @@ def pool_forward(
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
-    pool_param : dict or None
+    pool_param : dict, int, sequence of int, or None
         As `max_pool_forward`; cells of the padding, and those beyond it that
         ``ceil_mode`` reaches, are zeros.
     fn : callable
@@ -129,6 +134,10 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     x, out, geometry, fn_grad = as_cache(cache, "pool_forward", PoolCache)
     if fn_grad is None:
         raise ValueError("pool_backward needs the derivative of fn: give pool_forward a fn_grad(windows, out)")
+    if not callable(fn_grad):
+        raise TypeError(f"fn_grad in cache must be a function of windows and out, got {fn_grad!r}")
+    checked_geometry("pool_forward", geometry, PoolGeometry)
+    _arrays.check_cached("pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     dx = np.empty(geometry.x_shape, x.dtype)
     outs, douts = (array.reshape(-1, *array.shape[2:]) for array in (out, dout))

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_groups, as_number, merge_options
+from fastconv._messages import cache_repr, channels_last_hint, count
+from fastconv._options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
-from fastconv.layers.batchnorm import NORM_PARAM, check_rows, scale_and_shift
+from fastconv.layers._caches import are_usual, check_moments, shape_of
+from fastconv.layers.batchnorm import NORM_PARAM, check_rows, refuse_zero_variance, scale_and_shift
 
 
 class GroupNormCache(NamedTuple):
@@ -22,6 +24,9 @@ class GroupNormCache(NamedTuple):
     beta_shape: tuple[int, ...]
     mean: np.ndarray
     scale: np.ndarray
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
 
 
 def _forward(
@@ -36,27 +41,53 @@ def _forward(
     flat, whole = (C,), (1, C, *(1,) * (x.ndim - 2))
     for name, array in (("gamma", gamma), ("beta", beta)):
         if array.shape != flat and not (spatial and array.shape == whole):
-            legal = f"{whole} or {flat}" if spatial else f"{flat}"
-            raise ValueError(f"{name} has shape {array.shape}, but x {x.shape} has {C} channels; it must be {legal}")
+            legal, last = f"{whole} or {flat}" if spatial else f"{flat}", channels_last_hint("x", x.shape, array.size)
+            raise ValueError(
+                f"{name} has shape {array.shape}, but x {x.shape} has {count(C, 'channel')}; it must be {legal}{last}"
+            )
     x, gamma, beta = (_arrays.prepare(array, dtype) for array in (x, gamma, beta))
     if not x.size:
         none = np.empty((0, groups))
         return np.empty(x.shape, dtype), GroupNormCache(x, gamma, beta.shape, none, none)
     out, mean, scale = _norm_kernels.group_forward(x, gamma.reshape(C), beta.reshape(C), groups, eps)
+    if eps == 0:
+        what = "the variance of group {1} of x[{0}]" if spatial else "the variance of x[{0}]"
+        refuse_zero_variance(np.isinf(scale), what)
     return out, GroupNormCache(x, gamma, beta.shape, mean, scale)
 
 
-def _backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, gamma, beta_shape, mean, scale = cache
+def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, beta_shape, mean, scale = as_cache(cache, where, GroupNormCache)
+    usual = are_usual(x, gamma, mean, scale) and mean.shape == scale.shape == (len(x), mean.shape[-1])
+    if not usual or type(beta_shape) is not tuple or beta_shape != gamma.shape:
+        _check_cache(where, x, gamma, beta_shape, mean, scale)
     dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
-    dx, dgamma, dbeta = _norm_kernels.group_backward(dout, x, gamma.reshape(-1), mean, scale)
+    try:
+        dx, dgamma, dbeta = _norm_kernels.group_backward(dout, x, gamma.reshape(-1), mean, scale)
+    except ValueError:  # as in batch normalisation
+        _check_cache(where, x, gamma, beta_shape, mean, scale)
+        raise
     return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)
 
 
+def _check_cache(where: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
+    """Refuse what the forward pass does not leave in a cache."""
+    N, C, *rest = shape = shape_of(where, "x", x, 2, 5)
+    flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
+    given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
+    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, given))
+    if type(beta_shape) is not tuple or beta_shape not in (flat, whole):
+        raise ValueError(f"cache holds {beta_shape!r} as the shape of beta, which {where} did not put there")
+    groups = shape_of(where, "mean", mean, 2, 2)[1]
+    check_moments(where, mean, scale, (N if x.size else 0, groups))
+    if groups < 1 or C % groups:
+        raise ValueError(f"cache holds moments of {groups} groups, but x {shape} has {C} channels")
+
+
 def layernorm_forward(
-    x: Any, gamma: Any, beta: Any, ln_param: Mapping[str, Any] | None = None
+    x: Any, gamma: Any, beta: Any, ln_param: Mapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, GroupNormCache]:
     """Layer normalisation: the features of each row have mean 0 and variance 1.
 
@@ -79,7 +110,7 @@ def layernorm_forward(
     Raises
     ------
     ValueError
-        If shapes do not fit each other, or `eps` is negative.
+        If shapes do not fit each other, `eps` is negative, or it is 0 and a row is constant.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 
@@ -100,6 +131,8 @@ def layernorm_forward(
     array([[-1.,  1.],
            [-1.,  1.]])
     """
+    if unknown:
+        refuse_keywords("layernorm_forward", "ln_param", unknown)
     return _forward("layernorm_forward", x, gamma, beta, 1, ln_param, spatial=False)
 
 
@@ -133,12 +166,11 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
     >>> layernorm_backward(np.array([[1.0, 2.0]]), cache)
     (array([[0., 0.]]), array([-1.,  2.]), array([1., 2.]))
     """
-    as_cache(cache, "layernorm_forward", GroupNormCache)
-    return _backward(dout, cache)
+    return _backward("layernorm_forward", dout, cache)
 
 
 def spatial_groupnorm_forward(
-    x: Any, gamma: Any, beta: Any, G: Any, gn_param: Mapping[str, Any] | None = None
+    x: Any, gamma: Any, beta: Any, G: Any, gn_param: Mapping[str, Any] | None = None, **unknown: Any
 ) -> tuple[np.ndarray, GroupNormCache]:
     """Group normalisation of images: each of G groups of channels of an image has mean 0 and variance 1.
 
@@ -165,7 +197,8 @@ def spatial_groupnorm_forward(
     Raises
     ------
     ValueError
-        If shapes do not fit each other, `G` does not divide the channels, or `eps` is negative.
+        If shapes do not fit each other, `G` does not divide the channels, `eps` is negative, or
+        it is 0 and a group is constant.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 
@@ -189,6 +222,8 @@ def spatial_groupnorm_forward(
             [-1.,  1.],
             [ 1., -1.]]])
     """
+    if unknown:
+        refuse_keywords("spatial_groupnorm_forward", "gn_param", unknown)
     return _forward("spatial_groupnorm_forward", x, gamma, beta, G, gn_param, spatial=True)
 
 
@@ -225,5 +260,4 @@ def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.nda
     >>> dgamma, dbeta
     (array([[[[1.]]]]), array([[[[3.]]]]))
     """
-    as_cache(cache, "spatial_groupnorm_forward", GroupNormCache)
-    return _backward(dout, cache)
+    return _backward("spatial_groupnorm_forward", dout, cache)

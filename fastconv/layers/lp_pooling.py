@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
+from fastconv._messages import cache_repr
 from fastconv._options import as_cache, as_number
 from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _pool_kernels, _windows
-from fastconv.layers.pooling import prepare
+from fastconv.layers._caches import checked_geometry
+from fastconv.layers.pooling import PoolParam, prepare
 
 #: Powers are held of so many cells at a time, in bytes.
 _POWER_BYTES = 1 << 20
@@ -29,6 +31,9 @@ class LpPoolCache(NamedTuple):
     p: float
     threads: int | None
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def _exponent(p: Any) -> float:
     """`p` as a float of at least 1."""
@@ -40,9 +45,7 @@ def _exponent(p: Any) -> float:
         raise ValueError(f"{error}; the limit is the maximum of abs(x), which max_pool_forward finds") from None
 
 
-def lp_pool_forward(
-    x: Any, pool_param: Mapping[str, Any] | None = None, **options: Any
-) -> tuple[np.ndarray, LpPoolCache]:
+def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, LpPoolCache]:
     """The p-norm of every window, ``(sum |x|**p) ** (1/p)``.
 
     Parameters
@@ -126,9 +129,13 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     array([[[ 6., -8.,  0.,  0.]]])
     """
     x, out, geometry, p, threads = as_cache(cache, "lp_pool_forward", LpPoolCache)
+    if type(geometry) is not PoolGeometry:
+        checked_geometry("lp_pool_forward", geometry, PoolGeometry)
+    if type(p) is not float or not 1 <= p < math.inf:
+        p = _exponent(p)
     _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
     workers = _threads.resolve(threads)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     dx = _memory.empty(geometry.x_shape, x.dtype)
     if dx.size and not (p == 2 and _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)):
         _gradients(dout, out, x, dx, geometry, p, workers)

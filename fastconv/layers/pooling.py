@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from fastconv import _arrays, _memory, _threads
 from fastconv._ext.recall import Recall
-from fastconv._options import as_bool, as_cache, as_shape, merge_options
+from fastconv._messages import cache_repr, kind_of
+from fastconv._options import as_bool, as_cache, as_int, as_shape, merge_options
 from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.layers import _pool_kernels
+from fastconv.layers._caches import checked_dtype, checked_geometry
+
+#: Options by name, or the kernel_size alone.
+PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
 
 _DEFAULTS: dict[str, Any] = {
     "kernel_size": None,
@@ -30,6 +35,7 @@ _DEFAULTS_OF = {
     "avg_pool_forward": {**_DEFAULTS, "count_include_pad": True},
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
+_FLOAT32, _FLOAT64 = _arrays.DTYPES
 #: What calls of the usual kind were found to mean, by what was called: the geometry, and all options.
 _known: dict[str, Recall] = defaultdict(lambda: Recall(np.ndarray, (*_arrays.DTYPES,), 512))
 
@@ -42,6 +48,9 @@ class MaxPoolCache(NamedTuple):
     dtype: np.dtype
     threads: int | None
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 class AvgPoolCache(NamedTuple):
     """What `avg_pool_backward` needs."""
@@ -50,6 +59,22 @@ class AvgPoolCache(NamedTuple):
     count_include_pad: bool
     dtype: np.dtype
     threads: int | None
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
+
+def _as_param(where: str, pool_param: Any) -> Mapping[str, Any]:
+    """`pool_param` as a dict: an int, or one per axis, is the kernel_size."""
+    if isinstance(pool_param, Mapping):
+        return pool_param
+    whole = hasattr(pool_param, "__index__") and not isinstance(pool_param, (bool, np.bool_))
+    if whole or isinstance(pool_param, (list, tuple, np.ndarray)):
+        return {"kernel_size": pool_param}
+    raise TypeError(
+        f"pool_param must be a dict of options, the kernel_size as an int or one per axis, or None, got "
+        f"{kind_of(pool_param)}; {where}() takes options as keywords, too"
+    )
 
 
 def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
@@ -65,6 +90,8 @@ def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
         raise TypeError(f"{where}() needs both pool_height and pool_width, got {height!r} and {width!r}")
     if rank != 2:
         raise ValueError(f"pool_height and pool_width are for two spatial axes, x has {rank}; use kernel_size")
+    if type(height) is not int or type(width) is not int or height < 1 or width < 1:
+        return as_int("pool_height", height, 1), as_int("pool_width", width, 1)
     return height, width
 
 
@@ -72,11 +99,14 @@ def prepare(
     where: str, x: Any, pool_param: Any, options: dict[str, Any]
 ) -> tuple[np.ndarray, PoolGeometry, Mapping[str, Any]]:
     """x as the kernels read it, the geometry, and all options by name."""
+    if type(pool_param) is int and "kernel_size" not in options:
+        pool_param, options = None, {"kernel_size": pool_param, **options}
     known = _known[where] if pool_param is None else None
     found = known.get((x,), options) if known is not None else None
     if found is None:
-        x = _arrays.as_floats("x", x)
+        x = _arrays.as_array("x", x)
         found = resolve(where, x.shape, pool_param, options)
+        x = _arrays.prepare(x, _arrays.result_dtype(x), _threads.resolve(found[1]["threads"]))
         if known is not None:
             known.keep((x,), options, found)
     return x, *found
@@ -86,6 +116,8 @@ def resolve(
     where: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
     """The geometry, and all options by name."""
+    if pool_param is not None and type(pool_param) is not dict:
+        pool_param = _as_param(where, pool_param)
     settings = merge_options(where, _DEFAULTS_OF.get(where, _DEFAULTS), options, pool_param, "pool_param")
     kernel_size = _kernel_size(where, settings, len(x_shape) - 2)
     _threads.resolve(settings["threads"])
@@ -100,18 +132,17 @@ def resolve(
     return geometry, settings
 
 
-def max_pool_forward(
-    x: Any, pool_param: Mapping[str, Any] | None = None, **options: Any
-) -> tuple[np.ndarray, MaxPoolCache]:
+def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
     """The largest cell of every window.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
         One to three spatial axes.
-    pool_param : dict, optional
+    pool_param : dict, int or sequence of int, optional
         Options by name, as in CS231n:
-        ``{'pool_height': 2, 'pool_width': 2, 'stride': 2}``.
+        ``{'pool_height': 2, 'pool_width': 2, 'stride': 2}``; or the
+        `kernel_size` alone, as in ``max_pool_forward(x, 2)``.
     **options
         The same options as keywords; one given both ways is refused.
     kernel_size : int or sequence of int
@@ -128,7 +159,8 @@ def max_pool_forward(
     Returns
     -------
     out : ndarray, (N, C, *out_spatial)
-        NaN where a window holds one.
+        NaN where a window holds one: NaN wins over all numbers, and of several
+        NaNs, as of equal numbers, the first in the window wins.
     cache : tuple
         For `max_pool_backward` and `max_pool_indices`.
 
@@ -144,7 +176,7 @@ def max_pool_forward(
     >>> import numpy as np
     >>> from fastconv import max_pool_forward
     >>> x = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]])
-    >>> out, cache = max_pool_forward(x[None, None], kernel_size=2)
+    >>> out, cache = max_pool_forward(x[None, None], 2)
     >>> out[0, 0]
     array([[6., 8.],
            [3., 4.]])
@@ -161,7 +193,7 @@ def forward_max(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> t
 
 
 def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
-    """Gradient of max pooling: each output's gradient goes to the cell that won.
+    """Gradient of max pooling: each output's gradient goes to the cell that won, see `max_pool_indices`.
 
     Parameters
     ----------
@@ -192,14 +224,24 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     """
     as_cache(cache, "max_pool_forward", MaxPoolCache)
     geometry, indices, dtype, threads = cache
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
+    if dtype is not _FLOAT32 and dtype is not _FLOAT64:
+        checked_dtype("max_pool_forward", dtype)
+    _check_indices(geometry, indices)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, _threads.resolve(threads))
     dx = _memory.empty(geometry.x_shape, dtype)
-    fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
-    if not fit or not indices.flags.c_contiguous:
-        raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
     if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, _threads.resolve(threads)):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
+
+
+def _check_indices(geometry: Any, indices: Any) -> None:
+    """Refuse a cache whose indices are not such as `max_pool_forward` makes."""
+    if type(geometry) is not PoolGeometry or type(indices) is not np.ndarray:
+        checked_geometry("max_pool_forward", geometry, PoolGeometry)
+        raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
+    fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
+    if not fit or not (flags := indices.flags).c_contiguous or not flags.aligned:
+        raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
 
 
 def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
@@ -214,7 +256,8 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     -------
     ndarray of int64, (N, C, *out_spatial)
         Flat index into each channel's plane (or line, or volume). The first of
-        equal maxima wins, and NaN wins over numbers.
+        equal maxima wins, NaN wins over numbers, and of several NaNs the first
+        wins, as in `numpy.argmax`. (In PyTorch the last of several NaNs wins.)
 
     Raises
     ------
@@ -228,9 +271,13 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     >>> out, cache = max_pool_forward(np.array([[[1.0, 3.0, 2.0, 2.0]]]), kernel_size=2)
     >>> max_pool_indices(cache)
     array([[[1, 2]]])
+    >>> out, cache = max_pool_forward(np.array([[[1.0, np.nan, 2.0, np.nan]]]), kernel_size=4)
+    >>> max_pool_indices(cache)
+    array([[[1]]])
     """
-    as_cache(cache, "max_pool_forward", MaxPoolCache)
-    return cache.indices.astype(np.int64)
+    geometry, indices, _, _ = as_cache(cache, "max_pool_forward", MaxPoolCache)
+    _check_indices(geometry, indices)
+    return indices.astype(np.int64)
 
 
 def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
@@ -293,9 +340,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-def avg_pool_forward(
-    x: Any, pool_param: Mapping[str, Any] | None = None, **options: Any
-) -> tuple[np.ndarray, AvgPoolCache]:
+def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, AvgPoolCache]:
     """The mean of every window.
 
     Parameters
@@ -367,7 +412,12 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     """
     as_cache(cache, "avg_pool_forward", AvgPoolCache)
     geometry, count_include_pad, dtype, threads = cache
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype)
+    if type(geometry) is not PoolGeometry or (dtype is not _FLOAT32 and dtype is not _FLOAT64):
+        checked_geometry("avg_pool_forward", geometry, PoolGeometry)
+        checked_dtype("avg_pool_forward", dtype)
+    if count_include_pad is not True:
+        count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, _threads.resolve(threads))
     dx = _memory.empty(geometry.x_shape, dtype)
     _pool_kernels.mean_gradient(dout, dx, geometry, _threads.resolve(threads), count_include_pad)
     return dx

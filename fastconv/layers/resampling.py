@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_shape, per_axis
+from fastconv._options import per_axis
 from fastconv.geometry import data_shape
 
 
@@ -48,8 +50,8 @@ def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
 
     See Also
     --------
-    conv : a `stride` of ``Fraction(a, b)`` convolves the image upsampled by `b`
-        without making it.
+    conv : its option `upsample` convolves the upsampled image without making
+        it.
 
     Examples
     --------
@@ -59,7 +61,13 @@ def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
     array([[[1., 0., 0., 2., 0., 0.]]])
     """
     x, dtype, factors = _read(x, factor)
-    shape = as_shape("the result", (*x.shape[:2], *(n * f for n, f in zip(x.shape[2:], factors, strict=True))))
+    shape = (*x.shape[:2], *(n * f for n, f in zip(x.shape[2:], factors, strict=True)))
+    elements = math.prod(n or 1 for n in shape)
+    if elements * dtype.itemsize > sys.maxsize:
+        what = "elements" if elements > sys.maxsize else f"bytes in {dtype}"
+        raise ValueError(
+            f"factor {factor!r} makes of x {x.shape} the result {shape}, which has more {what} than can be addressed"
+        )
     out = _arrays.fresh(shape, dtype, "the result")
     out.fill(0)
     out[every(factors)] = x

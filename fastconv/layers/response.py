@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,9 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import as_cache, as_int, as_number, merge_options
+from fastconv._messages import cache_repr
+from fastconv._options import as_cache, as_int, as_number, merge_options, refuse_keywords
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
+from fastconv.layers._caches import shape_of
+
+
+def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
+    """The parameters of the layer, checked: as they are given, and as a cache holds them."""
+    floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
+    if floats and type(size) is int and 1 <= size <= sys.maxsize:
+        return size, alpha, beta, k
+    return as_int("size", size, 1, sys.maxsize), as_number("alpha", alpha), as_number("beta", beta), as_number("k", k)
 
 
 class LrnCache(NamedTuple):
@@ -23,16 +34,50 @@ class LrnCache(NamedTuple):
     beta: float
     k: float
 
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
 
 def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
     x, size, alpha, beta, k = cache
-    if not x.size:
-        return np.empty(x.shape, x.dtype)
+    if not x.size or beta == 0:
+        # The power is 1, that of 0 too.
+        return np.array(x if dout is None else dout)
     # The odd channel of an even size lies after the one that is divided.
     return _norm_kernels.lrn(x, dout, ((size - 1) // 2, size // 2), (alpha / size, beta, k))
 
 
-def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCache]:
+def _may_fail(layer: LrnCache) -> bool:
+    """Whether a window of finite numbers could have no finite power; the usual constants let none."""
+    _, _, alpha, beta, k = layer
+    return not (alpha >= 0 and 0 <= beta <= 8 and k >= 1e-4)  # 1e-4 to the power of -8 is finite in float32
+
+
+def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
+    """Refuse windows that make NaN or inf of finite numbers."""
+    x, size, alpha, beta, k = layer
+    for c in range(x.shape[1]):
+        window = x[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1]
+        # In the dtype of the kernels, where squares may be too small for it.
+        sums = k + alpha / size * np.square(window).sum(axis=1)
+        below = (sums < 0) & (beta != round(beta))
+        bad = (sums == 0) | below | (np.isfinite(sums) & ~np.isfinite(out[:, c]))
+        if bad.any():
+            n, *at = (int(i) for i in np.argwhere(bad)[0])
+            found = float(sums[(n, *at)])
+            if found == 0:
+                reason = "the result or its gradient would divide by 0"
+            elif found < 0 and beta != round(beta):
+                reason = "a negative number has no such power"
+            else:
+                reason = f"1 over that power is more than {x.dtype} holds"
+            raise ValueError(
+                f"k + alpha / size * sum(x**2) is {found:g} at x{[n, c, *at]}, and is to be taken to the power of "
+                f"beta = {beta:g}: {reason}; give {'an alpha of at least 0 and ' if alpha < 0 else ''}a k above 0"
+            )
+
+
+def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, LrnCache]:
     """Local response normalisation: each value is divided by what the channels around it have there.
 
     ``x / (k + alpha / size * sum(x**2)) ** beta``, the sum over the `size` channels from
@@ -54,7 +99,10 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     Raises
     ------
     ValueError
-        If `x` is not of such a shape, or a parameter is out of its range.
+        If `x` is not of such a shape, a parameter is out of its range, or a window of finite
+        numbers has no finite power: with ``k=0`` one of zeros only, and with a negative `k` or
+        `alpha` one that makes ``k + alpha / size * sum(x**2)`` zero, or negative where `beta` is
+        not whole. Where `k` is positive and `alpha` not negative there is no such window.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 
@@ -78,16 +126,21 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any]) -> tuple[np.ndarray, LrnCa
     array([[[0.6],
             [1. ]]])
     """
+    if unknown:
+        refuse_keywords("lrn_forward", "lrn_param", unknown, size=5)
     defaults = {"size": None, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
     settings = merge_options("lrn_forward", defaults, {}, lrn_param, "lrn_param", legal="a dict with 'size'")
     if settings["size"] is None:
         raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
-    size = as_int("size", settings["size"], 1, sys.maxsize)
-    alpha, beta, k = (as_number(name, settings[name]) for name in ("alpha", "beta", "k"))
+    size, alpha, beta, k = _constants(**settings)
     x = _arrays.as_floats("x", x)
     check_rank("x", x.shape)
     cache = LrnCache(x, size, alpha, beta, k)
-    return _kernel(cache), cache
+    out = _kernel(cache)
+    if beta != 0 and _may_fail(cache):
+        with np.errstate(all="ignore"):
+            _check_powers(cache, out)
+    return out, cache
 
 
 def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
@@ -120,5 +173,7 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
     array([[[-1.],
             [-1.]]])
     """
-    as_cache(cache, "lrn_forward", LrnCache)
-    return _kernel(cache, _arrays.cast_gradient("dout", dout, cache.x.shape, cache.x.dtype))
+    x, *settings = as_cache(cache, "lrn_forward", LrnCache)
+    if _arrays.ready(x) is None or not 3 <= x.ndim <= 5:
+        shape_of("lrn_forward", "x", x, 3, 5)
+    return _kernel(LrnCache(x, *_constants(*settings)), _arrays.cast_gradient("dout", dout, x.shape, x.dtype))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv._messages import TupleCache
 from fastconv._options import as_cache
 from fastconv.layers.activation import relu_backward, relu_forward
 from fastconv.layers.batchnorm import spatial_batchnorm_backward, spatial_batchnorm_forward
@@ -45,7 +46,7 @@ def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
     """
     a, affine_cache = affine_forward(x, w, b)
     out, relu_cache = relu_forward(a)
-    return out, (affine_cache, relu_cache)
+    return out, TupleCache((affine_cache, relu_cache))
 
 
 def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -114,7 +115,7 @@ def conv_relu_forward(
     """
     a, conv_cache = conv_forward(x, w, b, conv_param, **options)
     out, relu_cache = relu_forward(a)
-    return out, (conv_cache, relu_cache)
+    return out, TupleCache((conv_cache, relu_cache))
 
 
 def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
@@ -193,7 +194,7 @@ def conv_bn_relu_forward(
     a, conv_cache = conv_forward(x, w, b, conv_param)
     s, bn_cache = spatial_batchnorm_forward(a, gamma, beta, bn_param)
     out, relu_cache = relu_forward(s)
-    return out, (conv_cache, bn_cache, relu_cache)
+    return out, TupleCache((conv_cache, bn_cache, relu_cache))
 
 
 def conv_bn_relu_backward(
@@ -270,7 +271,7 @@ def conv_relu_pool_forward(
     a, conv_cache = conv_forward(x, w, b, conv_param)
     s, relu_cache = relu_forward(a)
     out, pool_cache = max_pool_forward(s, pool_param)
-    return out, (conv_cache, relu_cache, pool_cache)
+    return out, TupleCache((conv_cache, relu_cache, pool_cache))
 
 
 def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:

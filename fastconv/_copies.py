@@ -1,0 +1,75 @@
+"""C-contiguous copies of arrays that are not: channels that come last in memory, above all.
+
+NumPy copies such a view element by element, in one thread; a pooled picture
+would wait for that some twenty times as long as for its pooling. Here blocks
+are transposed in registers, at about the speed of memory.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from fastconv import _isa, _memory, _threads
+from fastconv._ext import copies as _ext
+
+_DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
+#: What NumPy copies before a plan is found.
+_SMALL_BYTES = 1 << 15
+#: Of a block: so many rows of the copy at most, of which it writes some lines of the cache each, and its bytes.
+_BLOCK_HIGH, _BLOCK_BYTES = 8, 1 << 14
+
+
+def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
+    """A C-contiguous copy of an array of its own dtype, made by `threads`, None for the default of calls."""
+    if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
+        kind = _DTYPES.get(array.dtype)
+        found = _plan(array.shape, array.strides, array.itemsize) if kind is not None else None
+        if found is not None:
+            plan, items = found
+            copy = _memory.empty(array.shape, array.dtype)
+            _threads.share(
+                _ext.copy,
+                (array, copy, plan, kind, _isa.current),
+                items=items,
+                work=array.nbytes,
+                threads=_threads.get_threads() if threads is None else threads,
+            )
+            return copy
+    return np.array(array, order="C")
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
+    """What the kernel reads, and the number of its blocks; None where NumPy copies by runs of memory.
+
+    A plane has the last axis of the array, along which the copy is contiguous, and that along which the array is.
+    """
+    if any(stride % itemsize for stride in strides):
+        return None
+    axes: list[list[int]] = []
+    pitch = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        step = stride // itemsize
+        if size > 1:
+            if axes and step == axes[-1][1] * axes[-1][0]:
+                axes[-1][0] *= size
+            else:
+                axes.append([size, step, pitch])
+        pitch *= size
+    # The last axis is the first here.
+    if len(axes) < 2:
+        return None
+    near = min((axis for axis in axes if axis[1]), key=lambda axis: abs(axis[1]), default=axes[0])
+    if near is axes[0]:
+        return None
+    (wide, pitch, _), (high, step, to_pitch) = axes[0], near
+    outer = [axis for axis in reversed(axes) if axis is not near and axis is not axes[0]]
+    block_high = min(high, _BLOCK_HIGH)
+    block_wide = min(wide, max(_BLOCK_BYTES // (block_high * itemsize), 1))
+    items = -(-high // block_high) * -(-wide // block_wide)
+    for size, _, _ in outer:
+        items *= size
+    header = [step, pitch, to_pitch, high, wide, block_high, block_wide, len(outer)]
+    return np.array(header + [number for axis in outer for number in axis], np.intp), items

@@ -1,0 +1,69 @@
+"""How many CPUs this process may use: those it may run on, and no more than its control groups give it time on."""
+
+from __future__ import annotations
+
+import functools
+import os
+from os.path import join
+
+
+def count() -> int:
+    """CPUs for this process, at least 1."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = _quota()
+    return cpus if limit is None else min(cpus, limit)
+
+
+@functools.cache
+def _quota() -> int | None:
+    return quota("/")
+
+
+def quota(root: str) -> int | None:
+    """The CPUs' time that the control groups of this process give it, rounded up; None where they set no limit.
+
+    `root` holds ``proc/self/cgroup``, which names the groups, and ``sys/fs/cgroup``, where their files are: of
+    version 2 ``cpu.max``, of version 1 ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. A group has no more than any
+    group that it is in.
+    """
+    limits = [limit for folder in _folders(root) if (limit := _limit(folder)) is not None]
+    return min(limits, default=None)
+
+
+def _folders(root: str) -> list[str]:
+    """Where the process's groups are, and the groups that these are in."""
+    mount = join(root, "sys/fs/cgroup")
+    folders = []
+    for line in _read(join(root, "proc/self/cgroup")).splitlines():
+        # hierarchy:controllers:/path; version 2 is hierarchy 0, which names no controllers.
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if controllers == "":
+            bases = [mount, join(mount, "unified")]
+        elif "cpu" in controllers.split(","):
+            bases = [join(mount, controllers), join(mount, "cpu")]
+        else:
+            continue
+        group = path.strip("/").split("/")
+        # In a container the mount may be the group itself, while its path is that of the host.
+        depths = [0] if ".." in group else range(len(group) + 1)
+        folders += [join(base, *group[:depth]) for base in bases for depth in depths]
+    return folders
+
+
+def _limit(folder: str) -> int | None:
+    quota, _, period = _read(join(folder, "cpu.max")).partition(" ")
+    if not quota:
+        quota, period = _read(join(folder, "cpu.cfs_quota_us")), _read(join(folder, "cpu.cfs_period_us"))
+    try:
+        time, of = int(quota), int(period)
+    except ValueError:  # no such file, or "max"
+        return None
+    return max(1, -(-time // of)) if time > 0 and of > 0 else None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

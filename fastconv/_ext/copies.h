@@ -1,0 +1,18 @@
+/* Copies that bring the axes of an array into another order, for every instruction set. */
+#ifndef FASTCONV_COPIES_H
+#define FASTCONV_COPIES_H
+
+#include "isa.h"
+
+/* A plane of a copy, to[i * to_pitch + j] = from[i * step + j * pitch], for i < high and j < wide. */
+typedef struct {
+    ptrdiff_t step, pitch, to_pitch, high, wide;
+} fc_plane;
+
+#define FC_TEMPLATE "copies_template.h"
+#include "foreach.h"
+
+typedef void (*fc_copy_t)(const void *from, void *to, const fc_plane *plane);
+FC_TABLE(fc_copy_t, fc_copy);
+
+#endif /* FASTCONV_COPIES_H */

@@ -1,0 +1,107 @@
+"""Copies of arrays whose axes are in another order in memory: by blocks, on several threads.
+
+`plan` is what fastconv._copies makes of an array's shape and strides. Work is shared by `words`: see team.h.
+"""
+
+from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+
+
+cdef extern from "copies.h" nogil:
+    ctypedef struct fc_plane:
+        Py_ssize_t step
+        Py_ssize_t pitch
+        Py_ssize_t to_pitch
+        Py_ssize_t high
+        Py_ssize_t wide
+
+    ctypedef void (*fc_copy_t)(const void* source, void* to, const fc_plane* plane) noexcept nogil
+    const fc_copy_t[2][3] fc_copy_table
+
+
+cdef enum:
+    HEADER = 8       # numbers of a plan before its outer axes, of three each
+    AXIS = 3
+
+
+# What all threads of a copy read.
+cdef struct Copy:
+    const char* source
+    char* to
+    fc_plane plane           # the whole of one
+    Py_ssize_t block_high    # of it is copied at a time
+    Py_ssize_t block_wide
+    Py_ssize_t axes          # of which each place has a plane: (size, step, step of the copy)
+    const Py_ssize_t* axis
+    Py_ssize_t items
+    Py_ssize_t itemsize
+    fc_copy_t copy
+    Py_ssize_t* words
+
+
+def copy(source, to, plan, int dtype, int isa, words):
+    """to = source; of dtype 0 or 1, `to` C-contiguous, and `source` aligned, of whatever strides its plan is for."""
+    cdef Copy c
+    cdef Py_buffer buffer
+    cdef const Py_ssize_t* numbers = numbers_of(plan)
+    cdef Run copied
+    c.itemsize = 8 if dtype else 4
+    copied = run_of(to, c.itemsize, True)
+    PyObject_GetBuffer(source, &buffer, PyBUF_STRIDED_RO)
+    c.source, c.to = <const char*> buffer.buf, <char*> copied.at
+    PyBuffer_Release(&buffer)    # its owner holds on to it
+    c.plane.step, c.plane.pitch, c.plane.to_pitch = numbers[0], numbers[1], numbers[2]
+    c.plane.high, c.plane.wide, c.block_high, c.block_wide = numbers[3], numbers[4], numbers[5], numbers[6]
+    c.axes, c.axis = numbers[7], numbers + HEADER
+    c.copy, c.words = fc_copy_table[dtype][isa], numbers_of(words)
+    if elements_of(&c) != copied.n:
+        raise ValueError("the plan of a copy is that of another array")
+    with nogil:
+        c.items = items_of(&c)
+        fc_share(c.words, draw_blocks, &c)
+
+
+cdef inline Py_ssize_t parts(Py_ssize_t size, Py_ssize_t block) noexcept nogil:
+    return (size + block - 1) // block
+
+
+cdef Py_ssize_t items_of(const Copy* c) noexcept nogil:
+    cdef Py_ssize_t items = parts(c.plane.high, c.block_high) * parts(c.plane.wide, c.block_wide), i
+    for i in range(c.axes):
+        items *= c.axis[AXIS * i]
+    return items
+
+
+cdef Py_ssize_t elements_of(const Copy* c) noexcept nogil:
+    cdef Py_ssize_t elements = c.plane.high * c.plane.wide, i
+    for i in range(c.axes):
+        elements *= c.axis[AXIS * i]
+    return elements
+
+
+cdef void draw_blocks(void* task) noexcept nogil:
+    cdef const Copy* c = <const Copy*> task
+    cdef fc_member member = fc_enrol(c.words)
+    cdef Py_ssize_t grain = c.words[FC_GRAIN], begin = fc_next(c.words, &member, c.items), item
+    while begin < c.items:
+        for item in range(begin, min(begin + grain, c.items)):
+            copy_block(c, item)
+        begin = fc_next(c.words, &member, c.items)
+
+
+cdef void copy_block(const Copy* c, Py_ssize_t item) noexcept nogil:
+    """A block of a plane. Those along it come one after another, for they share the lines of memory at their edges."""
+    cdef fc_plane plane = c.plane
+    cdef Py_ssize_t across = parts(plane.wide, c.block_wide), down = parts(plane.high, c.block_high), i, at
+    cdef Py_ssize_t first = item // down % across * c.block_wide, top = item % down * c.block_high
+    cdef Py_ssize_t source = top * plane.step + first * plane.pitch, to = top * plane.to_pitch + first
+    item //= across * down
+    for i in range(c.axes - 1, -1, -1):
+        at = item % c.axis[AXIS * i]
+        item //= c.axis[AXIS * i]
+        source += at * c.axis[AXIS * i + 1]
+        to += at * c.axis[AXIS * i + 2]
+    plane.high, plane.wide = min(c.block_high, plane.high - top), min(c.block_wide, plane.wide - first)
+    c.copy(c.source + source * c.itemsize, c.to + to * c.itemsize, &plane)

@@ -1,0 +1,289 @@
+"""The words of error messages: what came, in plain grammar, and what was probably meant.
+
+Nothing here runs unless a call is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+#: Options under the names that other libraries give them.
+_OPTIONS = {
+    "pad": ("padding", "pads", "mode", "auto_pad"),
+    "kernel_size": ("size", "ksize", "pool_size", "kernel", "kernel_shape", "kernelsize", "window", "window_shape"),
+    "stride": ("strides", "step", "steps", "subsample"),
+    "dilation": ("dilation_rate", "dilations", "rate", "rhs_dilation"),
+    "groups": ("group", "num_groups", "n_groups", "num_group", "feature_group_count"),
+    "pad_mode": ("border", "borders", "border_mode", "bordertype", "boundary", "padding_mode", "fill_mode"),
+    "output_pad": ("output_padding",),
+    "threads": ("n_threads", "num_threads", "nthreads", "workers", "num_workers", "n_jobs"),
+    "algorithm": ("algo", "method", "backend", "impl"),
+    "flip": ("flip_kernel", "true_convolution"),
+    "p": ("norm_type", "ord"),
+    "eps": ("epsilon",),
+    "running_mean": ("moving_mean",),
+    "running_var": ("moving_var", "moving_variance", "running_variance"),
+}
+_OPTION_OF = {name: option for option, names in _OPTIONS.items() for name in names}
+
+#: Borders under the names of NumPy, SciPy, OpenCV and Keras.
+_BORDERS = {
+    "zeros": ("zero", "constant", "fill", "grid-constant"),
+    "reflect": ("mirror", "reflect101"),
+    "replicate": ("nearest", "edge"),
+    "circular": ("wrap", "periodic", "grid-wrap"),
+    "symmetric": ("symm", "grid-mirror"),
+}
+_BORDER_OF = {name: border for border, names in _BORDERS.items() for name in (border, *names)}
+
+#: Amounts of padding under the names of TensorFlow, ONNX and Theano.
+_PAD_OF = {"same_upper": "same", "half": "same", "none": "valid", "notset": "valid"}
+
+
+#: Characters of a value that a message repeats.
+_LONGEST = 200
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """``1 axis``, ``2 axes``; `many` is `one` with an s unless it is given."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def count_axes(n: int) -> str:
+    """How many axes there are."""
+    return count(n, "axis", "axes")
+
+
+def kind_of(value: Any) -> str:
+    """The type of `value` with its article: an ndarray, a tuple."""
+    name = type(value).__name__
+    return f"{'an' if name.startswith((*'AEIOaeio', 'nd')) else 'a'} {name}"
+
+
+def shown(value: Any) -> str:
+    """`value` in short: a large array by its shape, other things by a repr of bounded length."""
+    if isinstance(value, np.ndarray) and value.ndim and value.size > 8:
+        return f"an array of shape {value.shape}"
+    text = repr(value) if isinstance(value, (str, int, float, os.PathLike)) else reprlib.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def cache_repr(cache: Any) -> str:
+    """A named tuple with the shapes and dtypes of its arrays in place of their numbers."""
+    fields = (f"{name}={brief(value)}" for name, value in zip(cache._fields, cache, strict=True))
+    return f"{type(cache).__name__}({', '.join(fields)})"
+
+
+def brief(value: Any) -> str:
+    """A part of a cache in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    if isinstance(value, np.dtype):
+        return str(value)
+    if hasattr(value, "x_shape") and hasattr(value, "out_shape"):
+        return f"<{type(value).__name__} {value.x_shape} to {value.out_shape}>"
+    if type(value) is tuple or isinstance(value, TupleCache):
+        return f"({', '.join(map(brief, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name!r}: {brief(part)}' for name, part in value.items())}}}"
+    return repr(value)
+
+
+class TupleCache(tuple):
+    """A cache that is a plain tuple to those who unpack it, and is printed as `cache_repr` prints others."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return brief(tuple(self))
+
+
+def did_you_mean(name: str | None) -> str:
+    """The end of a message that knows a better name, or nothing."""
+    return "" if name is None else f"; did you mean {name!r}?"
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """The one of `known` that `name` is most likely a slip of, or none."""
+    import difflib  # here, because only errors need it
+
+    return difflib.get_close_matches(name, tuple(known), 1)
+
+
+def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
+    """The option among `known` that `name`, given with `value`, stands for elsewhere or is a slip of."""
+    if not isinstance(name, str):
+        return None
+    known, lowered = tuple(known), name.lower()
+    option = _OPTION_OF.get(lowered)
+    if option == "pad" and isinstance(value, str) and border_name(value) is not None:
+        option = "pad_mode"
+    if option == "kernel_size" and "kernel_size" not in known:
+        option = "pool_height"
+    if option is not None:
+        return option if option in known else None
+    near = _close(lowered, known)
+    return near[0] if near else None
+
+
+def border_name(name: str) -> str | None:
+    """The border that `name` stands for in any of the usual libraries."""
+    plain = name.lower().removeprefix("cv2.").removeprefix("border_").replace("reflect_101", "reflect101")
+    return _BORDER_OF.get(plain) or _BORDER_OF.get(plain.replace("_", "-"))
+
+
+def border_hint(name: Any, legal: tuple[str, ...]) -> str:
+    """What to say about a border that is not among the `legal` ones."""
+    if not isinstance(name, str):
+        return ""
+    border = border_name(name)
+    if border == "symmetric" and border not in legal:
+        return (
+            "; a mirror that repeats the edge, np.pad's 'symmetric' and scipy.ndimage's 'reflect', is not among them: "
+            "extend x by np.pad(x, widths, mode='symmetric'), and give pad=0"
+        )
+    if border in legal:
+        return did_you_mean(border)
+    near = _close(name.lower(), legal)
+    return did_you_mean(near[0] if near else None)
+
+
+def pad_hint(name: str, legal: tuple[str, ...]) -> str:
+    """What to say about a name of padding that is not among the `legal` ones."""
+    lowered = name.lower()
+    meant = lowered if lowered in legal else _PAD_OF.get(lowered)
+    border = border_name(lowered)
+    if meant is None and border is not None:
+        return (
+            f"; {name!r} says what padding holds, not how much of it there is: pad is a number of cells, and "
+            f"pad_mode={border!r} where the function takes that"
+        )
+    near = _close(lowered, legal)
+    return did_you_mean(meant or (near[0] if near else None))
+
+
+def pair_hint(pad: Any, rank: int) -> str:
+    """How a flat `pad` of two numbers per axis is written, where it has so many."""
+    if not isinstance(pad, (list, tuple)) or len(pad) != 2 * rank:
+        return ""
+    pairs = list(zip(pad[::2], pad[1::2], strict=True))
+    return f"; one (lo, hi) pair per axis is {pairs}"
+
+
+def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
+    """The transpose that brings `channels` to their place, where they are the last axis of `shape`."""
+    if len(shape) < 3 or shape[-1] != channels or shape[1] == channels:
+        return ""
+    order = (0, len(shape) - 1, *range(1, len(shape) - 1))
+    return f"; {name} has its channels last: give {name}.transpose{order}"
+
+
+def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int) -> str:
+    """What makes the channels of x and of w (F, C // groups, *kernel) fit: another number of groups, or of axes."""
+    grouped = _groups_hint(x_shape[1], w_shape, groups)
+    # A depthwise filter says so; with more channels a group, an image that has its channels last is as likely.
+    if grouped and w_shape[1] == 1:
+        return grouped
+    last = channels_last_hint("x", x_shape, w_shape[1] * groups)
+    # As Keras has them: filters last, and images that have their channels last as well.
+    order = (w_rank := len(w_shape)) - 1, w_rank - 2, *range(w_rank - 2)
+    turned = f"give w.transpose{order}, since its filters are last"
+    if not last and _ends_in_channels(w_shape):
+        if w_shape[-2] * groups == x_shape[-1] != x_shape[1]:
+            return f"{channels_last_hint('x', x_shape, x_shape[-1])}, and {turned}"
+        if w_shape[-2] * groups == x_shape[1]:
+            return f"; {turned}"
+    return last or grouped
+
+
+def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
+    """Whether the last two sizes of `w_shape` may be channels: a square kernel is more likely to end it."""
+    return w_shape[-2] != w_shape[-1] or max(w_shape[:-2]) < w_shape[-1]
+
+
+def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
+    """What makes the channels of x and of w (C, F // groups, *kernel) fit: the usual order of axes."""
+    # Keras has (*kernel, F // groups, C).
+    order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
+    turned = f"give w.transpose{order}, since its channels are last"
+    last = channels_last_hint("x", x_shape, w_shape[0])
+    if not last and _ends_in_channels(w_shape):
+        if w_shape[-1] == x_shape[-1] != x_shape[1]:
+            return f"{channels_last_hint('x', x_shape, x_shape[-1])}, and {turned}"
+        if w_shape[-1] == x_shape[1]:
+            return f"; {turned}"
+    return last
+
+
+def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
+    """The number of groups that filters of `w_shape` are made for, where they are made for groups."""
+    if w_shape[1] < 1 or channels % w_shape[1]:
+        return ""
+    meant = channels // w_shape[1]
+    return "" if meant in (1, groups) or w_shape[0] % meant else f", or groups={meant}"
+
+
+def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
+    """How axes of x or w are put in that only one of them has."""
+    more = len(x_shape) - len(w_shape)
+    if more == 2 and w_shape:
+        channels = x_shape[1]
+        if channels == 1:
+            return "; one kernel by itself is w[None, None]"
+        tiles = (channels, *(1,) * (len(x_shape) - 1))
+        return (
+            f"; one kernel by itself is w[None, None], for images of one channel; for each of the {channels} channels "
+            f"alike it is np.tile(w, {tiles}) with groups={channels}"
+        )
+    if more in (-1, -2) and len(w_shape) <= 5:
+        return f"; one image by itself is x[None{', None' if more == -2 else ''}]"
+    return ""
+
+
+def no_array(name: str, value: Any, options: str = "") -> str | None:
+    """Why `value` is no array, where that is plain to see; None where it is not.
+
+    `options` says where options belong, for an argument in whose place they were given.
+    """
+    kind = kind_of(value)
+    modules = [str(base.__module__) for base in type(value).__mro__]
+    if value is None:
+        return f"{name} is None; it must be an array"
+    if isinstance(value, Mapping):
+        return f"{name} is {kind}{': ' if options else '; it must be an array'}{options}"
+    if "fastconv.graph._node" in modules:
+        return f"{name} is a Node: call it through the tape, as in tape(conv_forward, x, w, b)"
+    if any(module.startswith("scipy.sparse") for module in modules):
+        return f"{name} is {kind} of scipy.sparse; give {name}.toarray(){_matrix_hint(name)}"
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return f"{name} is {kind}: {shown(value)}; it must be an array, which fastconv does not read from files"
+    if isinstance(value, tuple) and any(isinstance(part, np.ndarray) for part in value):
+        if len(value) != 2:
+            return f"{name} is a tuple of {len(value)} with an ndarray among them; give one array"
+        pair = all(isinstance(part, np.ndarray) for part in value)
+        return (
+            f"{name} is a tuple of {kind_of(value[0])} and {kind_of(value[1])}, as layers return; unpack it: "
+            f"out, cache = ...{f'; where it is a batch of two, give np.stack({name})' if pair else ''}"
+        )
+    if callable(value):
+        return f"{name} is {kind}, which can be called; it must be an array"
+    return None
+
+
+def _matrix_hint(name: str) -> str:
+    if name not in ("x", "w"):
+        return ""
+    return ", or multiply with the convolution as a matrix: A @ x, where A = toeplitz_matrix(w, x_shape)"
+
+
+def sparse_operand(name: str, operator: str) -> str:
+    """Why an operator is not multiplied with a sparse array."""
+    return (
+        f"{name} is of scipy.sparse, and {operator} has no entries to multiply it with; give {name}.toarray(), or make "
+        f"the matrix: A @ {name}, where A = toeplitz_matrix(w, x_shape)"
+    )

@@ -1,0 +1,154 @@
+"""Products of matrices on fastconv's threads, and by BLAS only where it has no more of them than a call may use."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastconv import _arrays, _blas, _isa, _threads
+from fastconv.algorithms.base import Op
+from fastconv.algorithms.implicit import Implicit
+from fastconv.geometry import ConvGeometry, conv_geometry
+
+#: Multiply-adds of a product that BLAS computes in the calling thread whatever it is set to, because waking another
+#: takes longer: OpenBLAS does so up to four times as many, and for a matrix and a vector up to 9216.
+_FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
+#: Rows of a product by a transposed matrix, and columns of one of a transposed matrix, that fill no tile; and how many
+#: times as many columns, or rows, make it worth while to compute the transpose of the product instead.
+_FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
+#: Of complex factors that are written out as real ones at a time.
+_COMPLEX_BYTES = 1 << 20
+
+_IMPLICIT = Implicit()
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b in fastconv's threads, as many as calls use by default: see `gemm`."""
+    out = _arrays.fresh((*a.shape[:-1], b.shape[-1]), a.dtype, "the product")
+    gemm(a, b, out, _threads.get_threads())
+    return out
+
+
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
+    """As `gemm`; by BLAS where that is known to use no more than `threads`."""
+    if _blas.within(threads):
+        np.matmul(a, b, out=out)
+    else:
+        gemm(a, b, out, threads)
+
+
+def complex_product(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:
+    """a @ b, a batch of complex [m x k] @ [k x n], in at most `threads` threads."""
+    (count, m, k), n = a.shape, b.shape[2]
+    if _blas.within(threads) or _is_small(m, 2 * k, 2 * n):
+        return np.matmul(a, b)
+    out = np.empty((count, m, n), a.dtype)
+    real = out.real.dtype
+    step = max(1, _COMPLEX_BYTES // ((2 * m * k + 4 * k * n) * real.itemsize))
+    for begin in range(0, count, step):
+        chunk = slice(begin, begin + step)
+        left = np.concatenate([a[chunk].real, a[chunk].imag], axis=2)
+        right = np.empty((len(left), 2 * k, n), a.dtype)
+        right[:, :k] = b[chunk]
+        # i * b, written out because i times infinity by the rule for complex products is NaN.
+        right[:, k:].real, right[:, k:].imag = -b[chunk].imag, b[chunk].real
+        # Re a @ b + Im a @ (i * b): [m x 2k] @ [2k x 2n], columns by turns real and imaginary parts
+        gemm(left, right.view(real), out[chunk].view(real), threads)
+    return out
+
+
+def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
+    """out = a @ b, [m x k] @ [k x n] or a batch of such products, in at most `threads` threads.
+
+    All are aligned, native and of one float dtype; `out` is C-contiguous and overlaps neither factor. A factor that
+    is neither C-contiguous nor the transpose of such an array, and one of two that are both transposed, is copied.
+    """
+    *batch, m, n = out.shape
+    k = a.shape[-1]
+    if not out.size:
+        return
+    if not k:
+        out[...] = 0
+    elif _is_small(m, k, n):
+        np.matmul(a, b, out=out)
+    elif (m == 1 or n == 1) and k > 1 and not batch:
+        # As long as it takes to read the matrix once, which packing would double. This `einsum` calls no BLAS.
+        np.einsum("mk,kn->mn", a, b, out=out)
+    elif _is_flat(m, n, _transposed(a), _transposed(b)):
+        a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
+        turned = np.empty((*batch, n, m), out.dtype)
+        # [n x k] @ [k x m]
+        _multiply(a, np.ascontiguousarray(b), turned, threads)
+        out[...] = turned.swapaxes(-1, -2)
+    else:
+        _multiply(a, b, out, threads)
+
+
+def workspace_bytes(
+    groups: int, m: int, k: int, n: int, dtype: np.dtype, threads: int, *, first: bool = False, second: bool = False
+) -> int:
+    """Memory that `product` takes beside its arguments, where the `first` or the `second` factor is transposed."""
+    if _blas.within(threads) or _is_small(m, k, n):
+        return 0
+    more = 0
+    if _is_flat(m, n, first, second):
+        more = groups * (m * n + m * k * second) * dtype.itemsize
+        m, n, second = n, m, False
+    op, geometry = _layer(groups, m, k, n, first, second)
+    return more + _IMPLICIT.workspace_bytes(op, geometry, dtype, threads)
+
+
+def _is_small(m: int, k: int, n: int) -> bool:
+    """Whether BLAS multiplies in the calling thread alone."""
+    return m * n * k <= (_FEW_OF_VECTOR if m == 1 or n == 1 else _FEW)
+
+
+def _is_flat(m: int, n: int, first: bool, second: bool) -> bool:
+    """Whether the transpose of the product takes less time, by which of the factors is transposed."""
+    if second:
+        return m <= _FEW_ROWS and n >= _LONG * m
+    return first and n <= _FEW_COLUMNS and m >= _LONG * n
+
+
+def _transposed(array: np.ndarray) -> bool:
+    """Whether it is the transpose of a C-contiguous matrix, or of a batch of them, and not itself C-contiguous."""
+    return not array.flags.c_contiguous and array.swapaxes(-1, -2).flags.c_contiguous
+
+
+def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
+    """As a layer of one tap, each matrix of the batch a group of it."""
+    (*batch, m, n), k = out.shape, a.shape[-1]
+    first, second = _transposed(a), _transposed(b)
+    if first and not b.flags.c_contiguous:
+        a, first = np.ascontiguousarray(a), False
+    call = _bound(math.prod(batch), m, k, n, first, second, out.dtype, threads, _isa.current)
+    if first:
+        call(b, a.swapaxes(-1, -2), out)
+    elif second:
+        call(b.swapaxes(-1, -2), np.ascontiguousarray(a), out)
+    else:
+        call(np.ascontiguousarray(b), np.ascontiguousarray(a), None, out)
+
+
+@functools.lru_cache(maxsize=256)
+def _bound(
+    groups: int, m: int, k: int, n: int, first: bool, second: bool, dtype: np.dtype, threads: int, isa: int
+) -> Callable[..., Any]:
+    """The op that is the product, with its plan, which is one for the instruction set in use."""
+    return _IMPLICIT.bind(*_layer(groups, m, k, n, first, second), dtype, threads)
+
+
+def _layer(groups: int, m: int, k: int, n: int, first: bool, second: bool) -> tuple[Op, ConvGeometry]:
+    """The op of a layer of one tap that is [m x k] @ [k x n]."""
+    op: Op
+    if first:  # dx of m channels and k filters at n positions
+        op, filters, channels, positions = "backward_data", k, m, n
+    elif second:  # dw of m filters and n channels at k positions
+        op, filters, channels, positions = "backward_weights", m, n, k
+    else:  # the output of m filters and k channels at n positions
+        op, filters, channels, positions = "forward", m, k, n
+    return op, conv_geometry((1, groups * channels, positions), (groups * filters, channels, 1), groups=groups)

@@ -1,0 +1,40 @@
+"""What `fft` needs of ``scipy.fft``, which is imported with the first transform: that takes as long as NumPy twice."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+
+@functools.lru_cache(maxsize=4096)
+def next_fast_len(target: int, *, real: bool) -> int:
+    """As SciPy's for real transforms: the least length from `target` on whose primes are 2, 3 and 5.
+
+    Written out here because every choice of an algorithm asks for it, and few choose transforms.
+    """
+    assert real
+    best = 1 << (target - 1).bit_length()
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << (-(-target // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best
+
+
+def rfftn(x: np.ndarray, **options: Any) -> np.ndarray:
+    """``scipy.fft.rfftn``."""
+    from scipy import fft
+
+    return fft.rfftn(x, **options)
+
+
+def irfftn(x: np.ndarray, **options: Any) -> np.ndarray:
+    """``scipy.fft.irfftn``."""
+    from scipy import fft
+
+    return fft.irfftn(x, **options)

@@ -1,0 +1,111 @@
+"""dw of pruned weights: dw where w is not zero, by whichever way is cheaper."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from fastconv import _isa, conv_backward, conv_forward
+from fastconv.algorithms import base, choose
+from fastconv.geometry import GEOMETRY_DEFAULTS, resolve_conv
+
+algorithms = sys.modules["fastconv.algorithms"]
+
+
+@pytest.fixture
+def ways(monkeypatch):
+    """What computed dw: the algorithm's name, with 'dots' where only some of dw was, and how often it was cleared."""
+    seen = []
+    dots, clear = algorithms.Sparse.backward_kept_weights, base.clear_where_zero
+    monkeypatch.setattr(algorithms.Sparse, "backward_kept_weights", lambda *args: seen.append("dots") or dots(*args))
+    monkeypatch.setattr(
+        base, "clear_where_zero", lambda w, dw, threads: seen.append(dw.nbytes) or clear(w, dw, threads)
+    )
+    return seen
+
+
+def layer(x_shape, w_shape, zeros, rng, dtype=np.float32, **options):
+    w = rng.standard_normal(w_shape).astype(dtype)
+    w[rng.random(w_shape) < zeros] = 0
+    out, cache = conv_forward(rng.standard_normal(x_shape).astype(dtype), w, None, **options)
+    return w, rng.standard_normal(out.shape).astype(dtype), cache
+
+
+@pytest.mark.parametrize("zeros", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "pad"), [((4, 512, 1, 1), (250, 512, 1, 1), 0), ((1, 64, 7, 7), (64, 64, 3, 3), 1)], ids=str
+)
+def test_few_positions_are_a_dense_product_that_is_cleared(x_shape, w_shape, pad, zeros, ways, rng):
+    """A dot for each of these weights took up to eleven times as long."""
+    w, dout, cache = layer(x_shape, w_shape, zeros, rng, pad=pad)
+    dw = conv_backward(dout, cache, need_dx=False)[1]
+    assert not ways
+    pruned = conv_backward(dout, cache, need_dx=False, pruned=True)[1]
+    assert ways == [w.nbytes]
+    np.testing.assert_array_equal(pruned, np.where(w == 0, np.float32(0), dw))
+
+
+def test_dots_where_they_are_clearly_cheaper(ways, rng):
+    w, dout, cache = layer((4, 64, 32, 32), (64, 64, 3, 3), 0.995, rng, pad=1)
+    dw = conv_backward(dout, cache)[1]
+    pruned = conv_backward(dout, cache, pruned=True)[1]
+    assert ways == ["dots"]
+    assert not pruned[w == 0].any()
+    np.testing.assert_allclose(pruned[w != 0], dw[w != 0], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("isa", _isa.usable(), indirect=True)
+def test_dots_are_taken_by_their_cost(isa):
+    """Below half of what the dense product is expected to take, and not above."""
+    dtype = np.dtype(np.float32)
+    for x_shape, w_shape in (((8, 64, 56, 56), (64, 64, 3, 3)), ((1, 256, 14, 14), (256, 256, 3, 3))):
+        geometry = resolve_conv(x_shape, w_shape, **{**GEOMETRY_DEFAULTS, "pad": 1})
+        for density in (0.5, 0.1, 0.05, 0.01, 0.001):
+            dense = choose("backward_weights", geometry, dtype, 2)
+            found = choose("backward_weights", geometry, dtype, 2, density=density)
+            costs = [
+                algorithm.cost("backward_weights", geometry, dtype, 2, density)
+                for algorithm in (algorithms.REGISTRY["sparse"], dense)
+            ]
+            assert found.skips_zeros == (costs[0] < algorithms._CLEARLY * costs[1])
+            assert found is dense or found.skips_zeros
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 7, 64, 5000, 40_001])
+def test_clearing(size, dtype, isa, rng):
+    """Whatever stands in dw; a weight that is not a number, or infinite, is not zero, and -0 is."""
+    w, dw = rng.standard_normal((2, size)).astype(dtype)
+    w[rng.random(size) < 0.6] = 0
+    w[rng.random(size) < 0.1] = -0.0
+    w[rng.random(size) < 0.1] = np.nan
+    w[rng.random(size) < 0.1] = np.inf
+    dw[rng.random(size) < 0.2] = np.nan
+    dw[rng.random(size) < 0.2] = np.inf
+    wanted = dw.copy()
+    wanted[w == 0] = 0
+    for threads in (1, 3):
+        found = dw.copy()
+        base.clear_where_zero(w, found, threads)
+        assert found.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("algorithm", ["im2col", "implicit", "winograd", "fft", "reference", "sparse", "toeplitz"])
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2}, {"pad_mode": "reflect"}, {"flip": True}, {"groups": 2}], ids=str
+)
+def test_every_algorithm(algorithm, options, rng):
+    shape = 4, 4 // options.get("groups", 1), 3, 3
+    w, dout, cache = layer((2, 4, 9, 8), shape, 0.7, rng, np.float64, pad=1, algorithm=algorithm, **options)
+    dw, pruned = conv_backward(dout, cache)[1], conv_backward(dout, cache, pruned=True)[1]
+    assert np.array_equal(pruned == 0, w == 0)
+    np.testing.assert_allclose(pruned, np.where(w == 0, 0, dw), rtol=1e-9, atol=1e-9)
+
+
+def test_nothing_is_spread_by_a_gradient_that_is_not_finite(rng):
+    """Zero times infinity would be a number that is none."""
+    w, dout, cache = layer((1, 64, 7, 7), (64, 64, 3, 3), 0.5, rng, pad=1)
+    dout[0, 3] = np.inf
+    dw = conv_backward(dout, cache, pruned=True)[1]
+    assert not dw[w == 0].any()
+    assert not np.isfinite(dw[3][w[3] != 0]).any()

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -143,7 +142,6 @@ def test_no_kernel_names_a_shuffle_that_gcc_11_lacks():
             assert "__builtin_shuffle" not in path.read_text(), f"{path.name}: FC_SHUFFLE has a form for each compiler"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the flags are those of Linux")
 def test_nobody_turns_off_the_interpreters_lock_yet():
     """A module that declares itself ready for free threading keeps the lock off; none is proved to be."""
     assert "freethreading_compatible" not in (TREE / "setup.py").read_text()

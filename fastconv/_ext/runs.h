@@ -92,7 +92,7 @@ static inline void fc_copy_short(char *FC_RESTRICT dst, const char *FC_RESTRICT 
 #endif
 
 #if defined(__GNUC__)
-#define FC_NOINLINE __attribute__((noinline))
+#define FC_NOINLINE __attribute__((noinline, unused))
 #else
 #define FC_NOINLINE
 #endif

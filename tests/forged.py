@@ -283,7 +283,8 @@ FAMILIES = {
         *((name, partial(getattr(cs231n, f"{name}_forward{kind}"), EVEN, floats(2, 3, 3, 3), floats(2),
                          {"stride": 1, "pad": 1}),
            getattr(cs231n, f"{name}_backward{kind}"))
-          for name, kind in (("conv", "_naive"), ("conv", "_im2col"), ("conv", "_strides"), ("conv_relu", ""))),
+          for name, kind in (("conv", "_naive"), ("conv", "_im2col"), ("conv", "_strides"), ("conv", "_fast"),
+                             ("conv_relu", ""))),
         *((f"max_pool{kind}", partial(getattr(cs231n, f"max_pool_forward{kind}"), EVEN, POOL),
            getattr(cs231n, f"max_pool_backward{kind}"))
           for kind in ("_naive", "_reshape", "_im2col", "_fast")),

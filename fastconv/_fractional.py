@@ -82,7 +82,7 @@ class FractionalGeometry(CheckedFields):
 
         Outputs of no part meet zeros only.
         """
-        if self.upsampled.pad_mode != "zeros":
+        if self._mirrors:
             return None
         return tuple(self._part(phases) for phases in itertools.product(*self._by_axis))
 
@@ -94,10 +94,15 @@ class FractionalGeometry(CheckedFields):
     @cached_property
     def flops(self) -> int:
         """Operations of the forward pass, two for each multiply-add; the zeros put in between are not multiplied."""
-        if self.upsampled.pad_mode != "zeros":
+        if self._mirrors:
             return self.upsampled.flops
         meetings = math.prod(sum(phase.axis.out * phase.axis.k for phase in phases) for phases in self._by_axis)
         return 2 * self.x_shape[0] * math.prod(self.w_shape[:2]) * meetings
+
+    @property
+    def _mirrors(self) -> bool:
+        """Whether cells of the upsampled grid stand in its border, too."""
+        return self.upsampled.pad_mode != "zeros" and any(axis.lo or axis.hi for axis in self.upsampled.axes)
 
     @cached_property
     def _by_axis(self) -> tuple[list[_Phase], ...]:

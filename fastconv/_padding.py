@@ -52,5 +52,6 @@ def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray) -> None:
         part = dpadded[(slice(None), slice(None), *(slice(None) if j <= i else filled[j] for j in range(len(filled))))]
         for border, source, single in _borders(axis, geometry.pad_mode):
             gradient = _along(part, i, border)
-            _along(part, i, source)[...] += gradient.sum(axis=2 + i, keepdims=True) if single else gradient
+            with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+                _along(part, i, source)[...] += gradient.sum(axis=2 + i, keepdims=True) if single else gradient
     dx[...] = dpadded[(slice(None), slice(None), *filled)]

@@ -228,6 +228,7 @@ def test_upsampling_multiplies_no_zeros(monkeypatch, rng):
         out, cache = conv_forward(np.ones((2, 1, 9, 8)), np.ones((1, 1, 5, 6)), None, upsample=up, stride=stride)
         assert geometry.flops == sum(part.geometry.flops for part in geometry.parts) == 2 * out.sum()
         conv_backward(out, cache)
+    conv(np.ones((1, 1, 4)), np.ones((1, 1, 2)), upsample=2, pad_mode="circular")
     assert not grids
     conv(np.ones((1, 1, 4)), np.ones((1, 1, 2)), upsample=2, pad=1, pad_mode="circular")
     assert len(grids) == 1

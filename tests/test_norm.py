@@ -158,11 +158,11 @@ def test_constant_channels_are_the_shift(isa):
 
 
 @dtypes
-@pytest.mark.parametrize("value", [7.0, 0.1, -1 / 3, 0.0])
+@pytest.mark.parametrize("value", [7.0, 0.1, 1.1, -7.3, 1000.1, -1 / 3, 0.0])
 def test_without_eps_a_constant_is_refused(value, dtype, isa, rng):
     """0 / 0 would be NaN; as the limit of a small eps the result has a value, but its gradient has none."""
     ones, zeros, word = np.ones(4), np.zeros(4), "divides by 0, and its gradient has no limit; give an eps above 0"
-    for shape in ((3, 4, 5, 11), (3, 4, 1), (2, 4, 5003), (67, 4, 3), (1, 4, 1)):
+    for shape in ((3, 4, 5, 11), (4, 4, 5, 5), (3, 4, 1), (2, 4, 5003), (67, 4, 3), (1, 4, 1)):
         x = rng.standard_normal(shape).astype(dtype)
         x[:, 2] = value
         many = math.prod(shape) // 4 > 1

@@ -126,6 +126,23 @@ def test_the_bound_of_single_products(kernel, points, rng):
     assert 0.02 * most < found < most
 
 
+@pytest.mark.parametrize("channels", [16, 64, 192])
+def test_the_bound_of_channels_that_repeat_each_other(channels, points, rng):
+    """Errors of a transform that all channels share add up instead of cancelling; long sums add theirs."""
+    found = 0.0
+    for kernel in ((3, 3), (2, 2), (5, 5)):
+        signs = rng.choice([-1.0, 1.0], (40, 1)) * rng.choice([-1.0, 1.0], (1, 40))
+        for image in (signs, rng.uniform(-1, 1, (40, 40))):
+            x, w = image[None, None].astype(np.float32), rng.standard_normal((24, 1, *kernel)).astype(np.float32)
+            wanted = channels * conv(x.astype(float), w.astype(float), algorithm="reference")
+            actual = conv(np.repeat(x, channels, 1), np.repeat(w, channels, 1), algorithm="winograd")
+            of_w = channels * np.abs(w.astype(float)).sum(axis=(1, 2, 3))
+            error = np.abs(actual - wanted).max(axis=(0, 2, 3)) / np.abs(x).max() / of_w / 2**-23
+            found = max(found, error.max())
+    single = _minimal.AMPLIFICATION[points] ** 2
+    assert found < min(4.0, 1 + (min(channels, 60) + channels / 100) / 2) * single
+
+
 def test_a_fill_value_spoils_its_own_tiles_only(points, rng):
     """A window of ordinary numbers beside it is in its tile; one that is `points` cells away is not."""
     x, w = rng.standard_normal((1, 64, 48, 40)), rng.standard_normal((8, 64, 3, 3)) / 24

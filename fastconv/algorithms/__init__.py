@@ -348,6 +348,7 @@ def backward_weights(
             target = total if i == 0 else np.empty_like(dw)
             run(_padding.extend(x[chunk], geometry), dout[chunk], _part(geometry, chunk), target)
             if i:
-                total += target
+                with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+                    total += target
     if geometry.flip:
         dw[...] = _turned(total, geometry)

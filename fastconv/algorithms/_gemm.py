@@ -42,13 +42,11 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None
         return
     *batch, m, n = out.shape
     step = max(1, _BLAS_PIECE // max(math.prod(batch) * n * a.shape[-1], 1))
-    if m <= step:
-        np.matmul(a, b, out=out)
-        return
-    for begin in range(0, m, step):
-        rows = (..., slice(begin, begin + step), slice(None))
-        # [step x k] @ [k x n]
-        np.matmul(a[rows], b, out=out[rows])
+    with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+        for begin in range(0, m, step):
+            rows = (..., slice(begin, begin + step), slice(None))
+            # [step x k] @ [k x n]
+            np.matmul(a[rows], b, out=out[rows])
 
 
 def complex_product(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:

@@ -84,13 +84,17 @@ class Winograd(Algorithm):
     2.2e-16), M the largest |x| that a tile reads, over all channels and up to (P - 1) * stride cells beyond the
     output's own window, and S the sum of a filter's |w|, the error of an output is at most
 
-        A * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two, for 4, 6 or 8 points.
+        A * (1 + s) * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two,
 
-    Single products come near it; of sums over 64 channels and more the error is below 8, 8 or 32 * eps * M * S. So it
-    is for the gradients: for dx M is the largest |dout| and S sums |w| over filters and taps, for dw M is the largest
-    |x| and S sums the |dout| of a filter over all positions. Where an output is small beside M * S, as with taps that
-    sum to zero on an image far from zero, that is much of it: 'exact' is for those. M, |w| and their product
-    have to be normal numbers, above 1.2e-38 in float32: below, digits are lost as in every sum.
+    for 4, 6 or 8 points. The transforms err by A. A sum of K products, K the channels of all subkernels, errs by s
+    more because at most 60 products are added one after the other, and then the sums of each 100:
+    s = (min(K, 60) + K / 100) / 2. Errors of unrelated channels cancel: over 64 channels and more they stay below 8, 8
+    or 32 * eps * M * S. Those of channels that repeat each other add up, to some 3 * A * eps * M * S at most in tests.
+
+    The bound holds for the gradients, too: for dx M is the largest |dout| and S sums |w| over filters and taps, for
+    dw M is the largest |x| and S sums the |dout| of a filter over all positions. It says little where an output is small
+    beside M * S, as with taps that sum to zero on an image far from zero: use 'exact' there. M, |w| and their product
+    have to be normal numbers, above 1.2e-38 in float32, because smaller ones lose digits in every sum.
 
     Numbers whose sums of products are finite may overflow here, and an inf or NaN spreads over the
     outputs of the tiles that read it; none is hidden. 'auto' does the images again in which that happened, by an

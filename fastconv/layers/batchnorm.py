@@ -49,6 +49,12 @@ def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarr
     return x, gamma, beta, dtype
 
 
+def equal_numbers(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Whether all numbers along `axes` are the same finite one."""
+    most = x.max(axis=axes)
+    return (most == x.min(axis=axes)) & np.isfinite(most)
+
+
 def refuse_zero_variance(zero: np.ndarray, what: str) -> None:
     """Refuse an eps of 0 where any variance is 0 as well, before NaN comes of it; `what` says which by its index."""
     if zero.any():
@@ -109,7 +115,9 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         wide = gamma.astype(_FLOAT64), beta.astype(_FLOAT64)
         out = _norm_kernels.batch_forward(x, *wide, (moments[0], moments[1], moments[2]), eps, train)
         if train and eps == 0:
-            refuse_zero_variance(moments[1] == 0, "the variance of x[:, {}]")
+            # The rounded mean of equal numbers may differ from them, which makes a variance above 0.
+            equal = equal_numbers(x.reshape(*x.shape[:2], -1), (0, 2))
+            refuse_zero_variance((moments[1] == 0) | equal, "the variance of x[:, {}]")
     else:
         out = np.empty(x.shape, dtype)
     if train and x.size:

@@ -13,7 +13,7 @@ from fastconv._options import as_cache, as_groups, as_number, merge_options, ref
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import are_usual, check_moments, shape_of
-from fastconv.layers.batchnorm import NORM_PARAM, check_rows, refuse_zero_variance, scale_and_shift
+from fastconv.layers.batchnorm import NORM_PARAM, check_rows, equal_numbers, refuse_zero_variance, scale_and_shift
 
 
 class GroupNormCache(NamedTuple):
@@ -52,7 +52,8 @@ def _forward(
     out, mean, scale = _norm_kernels.group_forward(x, gamma.reshape(C), beta.reshape(C), groups, eps)
     if eps == 0:
         what = "the variance of group {1} of x[{0}]" if spatial else "the variance of x[{0}]"
-        refuse_zero_variance(np.isinf(scale), what)
+        equal = equal_numbers(x.reshape(len(x), groups, -1), (2,))
+        refuse_zero_variance(np.isinf(scale) | equal, what)
     return out, GroupNormCache(x, gamma, beta.shape, mean, scale)
 
 

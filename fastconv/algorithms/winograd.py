@@ -92,9 +92,9 @@ class Winograd(Algorithm):
     or 32 * eps * M * S. Those of channels that repeat each other add up, to some 3 * A * eps * M * S at most in tests.
 
     The bound holds for the gradients, too: for dx M is the largest |dout| and S sums |w| over filters and taps, for
-    dw M is the largest |x| and S sums the |dout| of a filter over all positions. It says little where an output is small
-    beside M * S, as with taps that sum to zero on an image far from zero: use 'exact' there. M, |w| and their product
-    have to be normal numbers, above 1.2e-38 in float32, because smaller ones lose digits in every sum.
+    dw M is the largest |x| and S sums the |dout| of a filter over all positions. It says little where an output is
+    small beside M * S, as with taps that sum to zero on an image far from zero: use 'exact' there. M, |w| and their
+    product have to be normal numbers, above 1.2e-38 in float32, because smaller ones lose digits in every sum.
 
     Numbers whose sums of products are finite may overflow here, and an inf or NaN spreads over the
     outputs of the tiles that read it; none is hidden. 'auto' does the images again in which that happened, by an

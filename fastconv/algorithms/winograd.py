@@ -80,21 +80,23 @@ class Winograd(Algorithm):
     points are 0, infinity and +-1; or +-3/4, +-3/2; or +-1/2, +-1, +-2. Eight are taken only where they are faster by
     a tenth.
 
-    Errors are relative to what goes into the transforms, not to what comes out. With eps of the dtype (1.2e-7 or
-    2.2e-16), M the largest |x| that a tile reads, over all channels and up to (P - 1) * stride cells beyond the
-    output's own window, and S the sum of a filter's |w|, the error of an output is at most
+    Rounding errors grow with the inputs of the transforms, not with the outputs. The error of an output is at most
 
         A * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two, for 4, 6 or 8 points.
 
-    Single products come near it; of sums over 64 channels and more the error is below 8, 8 or 32 * eps * M * S. So it
-    is for the gradients: for dx M is the largest |dout| and S sums |w| over filters and taps, for dw M is the largest
-    |x| and S sums the |dout| of a filter over all positions. Where an output is small beside M * S, as with taps that
-    sum to zero on an image far from zero, that is much of it: 'exact' is for those. M, |w| and their product
-    have to be normal numbers, above 1.2e-38 in float32: below, digits are lost as in every sum.
+    eps belongs to the dtype (1.2e-7 or 2.2e-16). M is the largest |x| that a tile reads, over all channels and up to
+    (P - 1) * stride cells beyond the output's own window. S is the sum of a filter's |w|. Single products come near
+    this bound. For sums over 64 channels or more, the error stays below 8, 8 or 32 * eps * M * S.
 
-    Numbers whose sums of products are finite may overflow here, and an inf or NaN spreads over the
-    outputs of the tiles that read it; none is hidden. 'auto' does the images again in which that happened, by an
-    algorithm that sums products; by name it is left as it is.
+    The same bounds hold for the gradients. For dx, M is the largest |dout|, and S sums |w| over filters and taps. For
+    dw, M is the largest |x|, and S sums the |dout| of a filter over all positions. If an output is small beside M * S,
+    the error may be a large part of it. An example is taps that sum to zero on an image far from zero; use 'exact'
+    there. M, |w| and their product have to be normal numbers, above 1.2e-38 in float32, because smaller numbers lose
+    digits, as in every sum.
+
+    A transform may overflow although the sum of products is finite. An inf or NaN spreads to all outputs of the tiles
+    that read it, and is never hidden. 'auto' computes images in which that happened again, by an algorithm that sums
+    products. If 'winograd' is selected by name, nothing is computed again.
 
     References
     ----------
@@ -245,7 +247,7 @@ class Winograd(Algorithm):
 def _run(
     plan: Plan, kernels: Mapping[Any, Any], geometry: ConvGeometry, threads: int, x: np.ndarray, *arrays: np.ndarray
 ) -> np.ndarray | None:
-    """Call a kernel; returns None where all of the result is finite, else counts above 0 for images that are not."""
+    """Call a kernel. Returns None if all of the result is finite, else counts: above 0 for images with inf or NaN."""
     workers, counts = min(threads, plan.items), np.zeros(len(x), np.intp)
     with _arrays.workspace("blocks of the image", (workers, plan.space), x.dtype) as space:
         found = _threads.share(
@@ -259,7 +261,7 @@ def _run(
 
 
 def _one_count(dw: np.ndarray) -> np.ndarray | None:
-    """Of a sum of gradients: each of them may be finite and the sum not, or the other way round."""
+    """As `_run`, for a sum of gradients, which is checked itself because the sum of finite ones may overflow."""
     return None if np.isfinite(dw).all() else np.ones(1, np.intp)
 
 

@@ -56,17 +56,17 @@ if os.name == "nt":
     compile_args = ["/Od"] if DEBUG else ["/O2"]
     OPTIONAL = []
 else:
-    # Optimising what the sanitizers add takes GCC many times as long.
+    # -O0 for sanitizers, because GCC takes many times as long to optimise the checks that they add.
     optimise = ["-O0", "-g"] if SANITIZE else ["-O1", "-g"] if DEBUG else ["-O3", "-g0"]
     # No trap on comparing NaN: lets the compiler turn the maximum into selects. Values are not changed.
     compile_args = [*optimise, "-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden"]
-    # Only some compilers have these.
+    # Flags that only some compilers know.
     OPTIONAL = [
         "-fno-tree-loop-distribute-patterns",  # see FC_CALL_BYTES in runs.h
-        "-Wno-unused-but-set-variable",  # Cython's C has such
+        "-Wno-unused-but-set-variable",  # Cython's C has such variables
     ]
     if SANITIZE:
-        # Python's own flags have -fwrapv, under which an overflow is no error.
+        # -fno-wrapv, because Python's own flags have -fwrapv, under which a signed overflow is no error.
         compile_args += [
             f"-fsanitize={SANITIZE}",
             "-fno-sanitize-recover=undefined",
@@ -75,14 +75,14 @@ else:
         ]
         link_args.append(f"-fsanitize={SANITIZE}")
     elif sys.platform == "linux" and not DEBUG:
-        # Without symbols, and with every address that the loader writes read-only once it has.
+        # Strip symbols, and make the tables that the loader fills read-only afterwards (full RELRO).
         link_args += ["-s", "-Wl,-z,relro,-z,now"]
 
 
 class BuildModules(build_ext):
-    """Compiles the modules that are not current, and says so.
+    """Compiles the modules that are not current, and prints how many they are.
 
-    Only a build in place can find a module current: all others make every module anew.
+    Only a build in place skips current modules; every other build compiles all modules.
     """
 
     def run(self) -> None:
@@ -108,7 +108,7 @@ class BuildModules(build_ext):
         print(f"fastconv: {len(stale)} of {len(digests)} modules have to be compiled", flush=True)
         self._built = {name: digests[name] for name in stale}
         self.extensions = [extension for extension in self.extensions if extension.name in self._built]
-        # Whatever lies in the folder of the build was made with other settings, or of other sources.
+        # Old files in the build folder were made with other settings or from other sources.
         self.force = True
         super().build_extensions()
 
@@ -128,7 +128,7 @@ class BuildModules(build_ext):
         print(f"fastconv: compiled {extension.name} in {time.perf_counter() - began:.0f} s", flush=True)
 
     def _settings(self, optional: list[str]) -> list[object]:
-        """What a module is compiled with: other settings make another module of the same sources."""
+        """The settings of the build, which are part of a module's digest because other settings make another module."""
         commands = [getattr(self.compiler, name, None) for name in ("compiler_type", "compiler_so", "linker_so")]
         python = [sys.implementation.cache_tag if not LIMITED_API else "abi3", sys.abiflags if os.name != "nt" else ""]
         return [
@@ -144,7 +144,7 @@ class BuildModules(build_ext):
         ]
 
     def _run(self, *arguments: str) -> str | None:
-        """What the compiler says; None where it refuses, or is none that is called so."""
+        """The compiler's output, or None if the command fails or there is no such compiler."""
         command = getattr(self.compiler, "compiler_so", None)
         if not command:
             return None
@@ -152,7 +152,7 @@ class BuildModules(build_ext):
         return result.stdout if result.returncode == 0 else None
 
     def _accepts(self, flag: str) -> bool:
-        """Whether the compiler knows a flag: clang calls most of GCC's an error."""
+        """Whether the compiler knows a flag; for clang most flags of GCC alone are errors."""
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "empty.c")
             source.write_text("int fastconv_empty;\n", encoding="utf-8")
@@ -166,7 +166,7 @@ class BuildModules(build_ext):
 
 
 class SourceDistribution(sdist):
-    """An sdist that is the same bytes wherever it is made of the same files: SOURCE_DATE_EPOCH is its one date."""
+    """A reproducible sdist: the same files make the same bytes, because SOURCE_DATE_EPOCH is the only date in it."""
 
     def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
         epoch = os.environ.get("SOURCE_DATE_EPOCH")

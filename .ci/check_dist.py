@@ -1,4 +1,4 @@
-"""What an sdist and a wheel have to be: check_dist.py TREE DIST SECOND, where SECOND has the sdist made once more."""
+"""Check an sdist and a wheel: check_dist.py TREE DIST SECOND, where SECOND holds a second build of the same sdist."""
 
 import os
 import re
@@ -21,7 +21,7 @@ with tarfile.open(sdist) as archive:
     }
 assert not [name for name in files if name.endswith((".c", ".so", ".pyc")) and not name.startswith("tests/c/")]
 for page in [name for name in files if name.endswith(".md")]:
-    # The text that is shown is that of the tree: every page and picture it points to has to come along.
+    # The sdist must contain every page and picture that its pages link to.
     for link in re.findall(r"\]\(([^)#\s]+)", (tree / page).read_text(encoding="utf-8")):
         target = os.path.normpath(Path(page).parent / link)
         assert "://" in link or target in files, f"{page} points to {link}, which is not in the sdist"

@@ -1,4 +1,4 @@
-"""The CPU time of `import fastconv` against that of `import numpy`: medians of warm imports, taken in turns.
+"""Compare the CPU time of `import fastconv` with that of `import numpy`: medians of warm imports, measured in turns.
 
     python benchmarks/import_time.py [RUNS]
 
@@ -18,7 +18,7 @@ TARGET = 1.5
 
 
 def seconds(module: str) -> float:
-    """CPU time of one import; modules are compiled once, whatever the environment says of that."""
+    """CPU time of one import. Bytecode is written even if PYTHONDONTWRITEBYTECODE is set, so that imports are warm."""
     code = f"import time; start = time.process_time(); import {module}; print(time.process_time() - start)"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     result = subprocess.run(

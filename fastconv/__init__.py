@@ -42,8 +42,8 @@ if _typing.TYPE_CHECKING:
     from fastconv.layers import *
     from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
 
-#: What most programs do not use, and the modules that it is imported from when it is first asked for: those of SciPy
-#: that a matrix needs take three times as long as all else here.
+#: Names that most programs do not use, and the modules that they are imported from on first use. The SciPy modules that
+#: a matrix needs take three times as long to import as everything else here.
 _LATER = {
     "LayerSummary": "_summary",
     "ReceptiveField": "_receptive",

@@ -18,14 +18,16 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 #: What the kernels compute in: by its number for those that take any, and by its name in C for those of one.
 DTYPES: dict[np.dtype, int] = {_FLOAT32: 0, _FLOAT64: 1}
 NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
-#: What NumPy and conversions of others raise over a value. Other exceptions, as a signal handler's, are not about it.
+#: Exceptions that NumPy and the conversion methods of other types raise about a value. Other exceptions, such as those
+#: of a signal handler, are not about the value.
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
 
 
 def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
     """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it.
 
-    `options` says where options belong, for an argument that they are given in place of when it is forgotten.
+    `options` says where options belong. It is for an argument such as a bias: callers who forget it pass their options
+    in its place.
     """
     if type(value) is np.ndarray and value.dtype in DTYPES:
         return value
@@ -48,7 +50,7 @@ def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
 
 
 def plain(array: np.ndarray) -> np.ndarray:
-    """An ndarray as NumPy itself sees it: what a subclass says of its shape, strides or dtype may be anything."""
+    """A plain view of an ndarray, because a subclass may report a false shape, strides or dtype."""
     return array if type(array) is np.ndarray else np.ndarray.view(array, np.ndarray)
 
 
@@ -87,7 +89,7 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
 def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
     """C-contiguous, native, aligned and of `dtype`: the array itself where it already is.
 
-    Else a copy, by `threads`; None stands for the default of calls.
+    Otherwise a copy, made by `threads` threads; None is the default number.
     """
     flags = array.flags
     if array.dtype == dtype and array.dtype.isnative:
@@ -135,9 +137,9 @@ def check_cached(
     shapes: tuple[tuple[int, ...], ...],
     dtype: np.dtype | None = None,
 ) -> None:
-    """Refuse arrays of a cache that kernels could not read as `source` left them there.
+    """Refuse arrays of a cache that are not as `source` left them, because kernels rely on that.
 
-    That is of `shapes`, C-contiguous, aligned, and all of one float dtype, of `dtype` where that is given.
+    They must have `shapes`, be C-contiguous and aligned, and all have one float dtype, which is `dtype` if given.
     """
     found = ready(*arrays)
     if found is not None and (dtype is None or found == dtype) and tuple([a.shape for a in arrays]) == shapes:
@@ -150,7 +152,7 @@ def check_cached(
 
 
 def describe(value: Any) -> str:
-    """What an array of a cache is, or is not."""
+    """An array of a cache in words: its shape and dtype, or its type if that is not ndarray."""
     if not issubclass(type(value), np.ndarray):
         return f"of type {type(value).__name__}"
     array = plain(value)
@@ -188,7 +190,7 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
 def output(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
-    """A fresh array for a result, or a plain view of `out` once it is known to be fit to hold it."""
+    """A fresh array for a result, or a plain view of `out` if the result fits into it."""
     if out is None:
         return fresh(shape, dtype, what)
     if not issubclass(type(out), np.ndarray):
@@ -212,12 +214,12 @@ def output(
 KEPT_BYTES = 1 << 25
 #: Bytes of a cache line, at one of which it starts.
 _LINE = 64
-#: Of larger ones the time of a system call is nothing.
+#: A system call checks the address limit for workspaces above this size, where its time does not matter.
 _ASK_BYTES = 1 << 20
 
 
 class _Owner:
-    """Holds the workspace of a thread that lives: `memory` is in `idle` while no call uses it."""
+    """Holds the workspace of a living thread; `idle` has it under "memory" while no call uses it."""
 
     __slots__ = ("__weakref__", "idle")
 
@@ -242,8 +244,8 @@ class workspace:
     Fresh memory comes from the system page by page, which for a small image
     takes longer than its product; so each thread keeps what it used last. It is
     taken out while in use: a call from within a call, as a finaliser may make,
-    gets memory of its own. None is kept while the process may map only so many
-    bytes, nor after an exception.
+    gets memory of its own. No workspace is kept after an exception, or while an
+    address limit (``ulimit -v``) is set.
     """
 
     __slots__ = ("_array", "_buffer", "_keep")
@@ -276,8 +278,8 @@ class workspace:
 
 
 def release_workspaces() -> None:
-    """Let go of the workspaces that threads keep; one that a call is using stays until the call ends."""
-    # Taken out of the table at once: threads may come and go.
+    """Free the workspaces that threads keep; one that a call is using stays until the call ends."""
+    # One call copies the references out of the table, because threads may start and end meanwhile.
     for reference in _owners.valuerefs():
         owner = reference()
         if owner is not None:
@@ -287,11 +289,10 @@ def release_workspaces() -> None:
 def release_memory() -> None:
     """Give the memory that fastconv keeps for later calls back to the system.
 
-    That is the memory of large results that are gone, and the workspaces of all
-    threads. Results that are alive stay as they are, and calls that run in other
-    threads are not disturbed. Later calls keep memory again, unless
-    ``FASTCONV_KEEP_MIB=0`` is set; under an address limit (``ulimit -v``) they
-    keep none.
+    This frees the memory of large results that no longer exist, and the
+    workspaces of all threads. Existing results stay valid, and calls that run in
+    other threads are not disturbed. Later calls keep memory again, unless
+    ``FASTCONV_KEEP_MIB=0`` or an address limit (``ulimit -v``) is set.
 
     Returns
     -------

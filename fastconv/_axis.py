@@ -54,22 +54,22 @@ UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
 class CheckedFields:
-    """A frozen dataclass of sizes which kernels rely on: nobody gets one whose fields do not fit each other.
+    """A frozen dataclass of sizes whose constructor refuses fields that do not fit each other.
 
-    The constructor refuses them, so `dataclasses.replace` does, too. Copies and pickles are made by the constructor:
-    they find out for themselves what is kept beside the fields.
+    It does so because kernels trust the fields. `dataclasses.replace`, copies and pickles call the constructor. They do
+    not copy attributes beside the fields, such as cached plans; those are computed again.
     """
 
     def __post_init__(self) -> None:
         try:
             fault = self._fault()
-        except (TypeError, AttributeError):  # what is compared or counted there is of another type
+        except (TypeError, AttributeError):  # a field of another type cannot be compared, or has no length
             fault = "a field is of the wrong type"
         if fault is not None:
             raise ValueError(f"the fields of this {type(self).__name__} do not fit each other: {fault}")
 
     def _fault(self) -> str | None:
-        """Why the fields do not fit each other, None where they do."""
+        """Why the fields do not fit each other, or None if they do."""
         raise NotImplementedError
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -80,21 +80,21 @@ class CheckedFields:
         type(self).__init__(self, **{field.name: state.get(field.name) for field in fields(self)})  # type: ignore
 
     def derive(self, **changes: Any) -> Self:
-        """As `dataclasses.replace`, unchecked: for what follows from fields that were checked."""
+        """As `dataclasses.replace`, but unchecked: for changes that cannot make checked fields wrong."""
         found = object.__new__(type(self))
         for field in fields(self):  # type: ignore[arg-type]
             vars(found)[field.name] = changes.get(field.name, getattr(self, field.name))
         return found
 
     def __getattr__(self, name: str) -> Any:
-        """For what is not there: a field is, unless the constructor was got round."""
+        """Called for missing attributes. A field is missing only if the constructor was bypassed."""
         if name in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
             raise ValueError(f"this {type(self).__name__} has no {name}: it was not made by its constructor")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def check_shape(name: str, shape: Any, least: int = 0) -> str | None:
-    """Why `shape` is no tuple of sizes of one to three spatial axes, None where it is one."""
+    """Why `shape` is not a tuple of sizes with one to three spatial axes, or None if it is."""
     if type(shape) is not tuple or not 3 <= len(shape) <= 5 or any(type(n) is not int for n in shape):
         return f"{name} is {shape!r}, which is no tuple of 3 to 5 ints"
     if min(shape) < least or max(shape) > sys.maxsize or math.prod(shape) > sys.maxsize:
@@ -103,7 +103,7 @@ def check_shape(name: str, shape: Any, least: int = 0) -> str | None:
 
 
 def check_axes(x_shape: Any, axes: Any) -> str | None:
-    """Why these are not the spatial axes of images of `x_shape`, None where they are."""
+    """Why `axes` are not the spatial axes of images of `x_shape`, or None if they are."""
     fault = check_shape("x_shape", x_shape)
     if fault is not None:
         return fault
@@ -123,7 +123,7 @@ def check_axes(x_shape: Any, axes: Any) -> str | None:
 
 
 def windows(axis: Axis) -> int:
-    """How many windows fit into the padded axis, 0 where none does."""
+    """The number of windows that fit into the padded axis."""
     span = axis.padded - axis.extent
     return span // axis.stride + 1 if span >= 0 else 0
 

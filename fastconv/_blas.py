@@ -1,4 +1,4 @@
-"""How many threads the BLAS behind NumPy uses, which no option of ours sets."""
+"""The number of threads that NumPy's BLAS uses. fastconv reads this number, and never sets it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import ctypes
 import importlib
 from collections.abc import Callable, Iterator
 
-#: Names under which libraries tell it. OpenBLAS's have affixes: SciPy's builds begin with one, and those with 64-bit
-#: integers end with one.
+#: Names of the functions that return it. OpenBLAS's names vary: builds by SciPy have a prefix, and builds with 64-bit
+#: integers a suffix.
 _OPENBLAS = [f"{prefix}openblas_%s{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "", "_64")]
 _OTHERS = ["MKL_Get_Max_Threads", "bli_thread_get_num_threads", "flexiblas_get_num_threads"]
-#: What OpenBLAS answers where OpenMP's threads do its work, as many as OpenMP says.
+#: The value of OpenBLAS's get_parallel if OpenBLAS runs on OpenMP's threads; OpenMP then knows their number.
 _OPENMP = 2
 
 
@@ -19,10 +19,10 @@ def _unknown() -> int:
 
 
 def _counters() -> Iterator[Callable[[], int]]:
-    """Functions that count, of the library by which NumPy multiplies."""
+    """Functions of NumPy's BLAS that return its number of threads."""
     try:
         umath = importlib.import_module("numpy._core._multiarray_umath")
-        # The handle of a library that is loaded finds what it was linked with, and so no other BLAS of the process.
+        # This handle finds symbols only in NumPy's module and in the libraries it is linked with, so no other BLAS.
         library = ctypes.CDLL(umath.__file__)
     except (ImportError, OSError, TypeError, AttributeError):
         return
@@ -36,7 +36,7 @@ def _counters() -> Iterator[Callable[[], int]]:
 
 
 def _find_counter() -> int:
-    """The first call looks the function up, and later ones are that function."""
+    """The first call finds the function; later calls go to it directly."""
     global _count
     _count = next(_counters(), _unknown)
     return _count()
@@ -46,7 +46,7 @@ _count: Callable[[], int] = _find_counter
 
 
 def threads() -> int | None:
-    """The threads that a product of NumPy's BLAS may use now, in this thread; None where that is not known."""
+    """How many threads a product by NumPy's BLAS may use if this thread calls it now, or None if that is unknown."""
     return _count() or None
 
 

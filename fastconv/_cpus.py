@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: those it may run on, and no more than its control groups give it time on."""
+"""How many CPUs this process may use: those it may run on, limited by the quotas of its control groups."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def _quota() -> int | None:
 
 
 def quota(root: str) -> int | None:
-    """The CPUs' time that the control groups of this process give it, rounded up; None where they set no limit.
+    """The number of CPUs, rounded up, to which the control groups of this process limit it; None without a limit.
 
-    `root` holds ``proc/self/cgroup``, which names the groups, and ``sys/fs/cgroup``, where their files are: of
-    version 2 ``cpu.max``, of version 1 ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. A group has no more than any
-    group that it is in.
+    `root` holds ``proc/self/cgroup``, which names the groups, and ``sys/fs/cgroup``, which has their files: ``cpu.max``
+    in version 2, ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us`` in version 1. The limits of all enclosing groups apply
+    to a group, too.
     """
     limits = [limit for folder in _folders(root) if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
 
 
 def _folders(root: str) -> list[str]:
-    """Where the process's groups are, and the groups that these are in."""
+    """The folders of the process's groups, and of all groups that enclose them."""
     mount = join(root, "sys/fs/cgroup")
     folders = []
     for line in _read(join(root, "proc/self/cgroup")).splitlines():
-        # hierarchy:controllers:/path; version 2 is hierarchy 0, which names no controllers.
+        # A line is hierarchy:controllers:/path. Version 2 is hierarchy 0, which names no controllers.
         controllers, _, path = line.partition(":")[2].partition(":")
         if controllers == "":
             bases = [mount, join(mount, "unified")]
@@ -44,7 +44,7 @@ def _folders(root: str) -> list[str]:
         else:
             continue
         group = path.strip("/").split("/")
-        # In a container the mount may be the group itself, while its path is that of the host.
+        # In a container the mount may be the group itself, while the path is the one on the host.
         depths = [0] if ".." in group else range(len(group) + 1)
         folders += [join(base, *group[:depth]) for base in bases for depth in depths]
     return folders

@@ -49,11 +49,12 @@ def explain(
     str
         The layer's sheet, then a line per algorithm: the estimated time against
         that of the cheapest, the bytes of workspace, or the reason why it
-        cannot serve. An arrow marks the one that is taken, the last line says
-        why, and where that is a transform what does again the images whose
-        results are not finite. With `upsample`, or a stride of
-        ``Fraction(a, b)``, there is the sheet of the upsampled image, and this
-        for each of the different convolutions that it falls into.
+        cannot serve. An arrow marks the one that is taken, and the last line says
+        why. If that one is a transform, the last line also names the algorithm
+        that computes images again whose results are not finite. With
+        `upsample`, or a stride of ``Fraction(a, b)``, the sheet is that of the
+        upsampled image, and a table follows for each of the different
+        convolutions that make up the result.
 
     Raises
     ------

@@ -1,15 +1,15 @@
-"""Upsampling by b and strides of a without the zeros: which ordinary convolutions of the image make up the result.
+"""Upsampling by b with a stride of a, without the zeros: the ordinary convolutions that make up the result.
 
-Along an axis the output o meets at tap t the cell ``o a + t d - lo`` of the
-upsampled grid. That is a cell of the image, and not one of the zeros put in
-between, where b divides it. So outputs that are ``b / gcd(a, b)`` apart meet
-the same taps, which are ``b / gcd(b, d)`` apart, and of the image cells that
-are ``a / gcd(a, b)`` apart from one output to the next and ``d / gcd(b, d)``
-from one tap to the next: an ordinary convolution at a stride of
-``a / gcd(a, b)``, for each of ``b / gcd(a, b)`` phases. A tap belongs to one
-phase; where a and b have a common factor, those that it does not divide
-``t d - lo`` for meet zeros only, and belong to none. (Multirate filters by
-polyphase; P. P. Vaidyanathan, "Multirate systems and filter banks", 1993.)
+Along an axis, output o reads at tap t the cell ``o a + t d - lo`` of the
+upsampled grid. If b divides this number, the cell is one of the image; if not,
+it is an inserted zero. So outputs that are ``b / gcd(a, b)`` apart use the same
+taps, and these taps are ``b / gcd(b, d)`` apart. The image cells that they read
+are ``a / gcd(a, b)`` apart from one output to the next, and ``d / gcd(b, d)``
+apart from one tap to the next. That is an ordinary convolution at a stride of
+``a / gcd(a, b)``, for each of ``b / gcd(a, b)`` phases. A tap belongs to at most
+one phase. It belongs to none if gcd(a, b) does not divide ``t d - lo``, because
+it then meets inserted zeros only. (Polyphase filters; P. P. Vaidyanathan,
+"Multirate systems and filter banks", 1993.)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fastconv.geometry import ConvGeometry, resolve_conv, resolve_upsampled
 
 @dataclass(frozen=True)
 class _Phase:
-    """Outputs of one phase along one axis: of the output, of the kernel and of the image what belongs to them."""
+    """The outputs of one phase along one axis, and the taps and image cells that belong to them."""
 
     out: slice
     taps: slice
@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True)
 class FractionalGeometry(CheckedFields):
-    """Every size of a convolution of an upsampled image: of its grid, and of the convolutions that it falls into."""
+    """Every size of a convolution of an upsampled image: the grid, and the convolutions that make up the result."""
 
     x_shape: tuple[int, ...]
     up: tuple[int, ...]
@@ -132,8 +132,8 @@ def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
     step, dilation = factor // shared, axis.dilation // shared
     period, stride = factor // common, axis.stride // common
     found = []
-    # Of each phase the first tap at which its first output meets a cell of the image: the phase solves
-    # phase * axis.stride = behind modulo factor, which has a solution where `common` divides `behind`.
+    # For each phase find the first tap at which its first output meets a cell of the image. The phase solves
+    # phase * axis.stride = behind modulo factor, which has a solution if `common` divides `behind`.
     back = pow(stride, -1, period)
     behind = ((axis.lo - t * axis.dilation, t) for t in range(min(step, axis.k)))
     for phase, tap in sorted((b // common * back % period, t) for b, t in behind if b % common == 0):
@@ -161,7 +161,7 @@ def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
 def resolve_sampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], settings: dict[str, Any]
 ) -> ConvGeometry | FractionalGeometry:
-    """The geometry of a convolution; a `FractionalGeometry` where `stride` or `upsample` puts zeros in between."""
+    """The geometry of a convolution: a `FractionalGeometry` if `stride` or `upsample` inserts zeros."""
     geometry, factors = resolve_upsampled(x_shape, w_shape, **settings)
     return _kept(x_shape, factors, geometry) if factors else geometry
 

@@ -1,6 +1,6 @@
-"""Ctrl-C while ``python -m fastconv`` is still importing: the process ends with 130, without a traceback.
+"""Ctrl-C while ``python -m fastconv`` is still importing ends the process with status 130, without a traceback.
 
-Python imports a package before it runs its `__main__`, so that nothing there could catch this.
+This is a module of its own because Python imports the package before it runs `__main__`, which is too late to catch it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from itertools import pairwise
 
 
 def _leave(*_: object) -> None:
-    # Not SystemExit, which an import that is under way might catch.
+    # Not SystemExit, because a running import might catch it.
     os._exit(130)
 
 
 def _is_program() -> bool:
-    """Whether Python was told to run this package; its argv[0] is '-m' until it has found what that is."""
+    """Whether Python runs this package by -m. While Python still looks for the module to run, argv[0] is '-m'."""
     if sys.argv[:1] != ["-m"]:
         return False
     flags = [(a, b) for a, b in pairwise((*sys.orig_argv, "")) if a.startswith("-") and not a.startswith("--")]
@@ -25,7 +25,7 @@ def _is_program() -> bool:
 
 
 def restore() -> None:
-    """From here on Ctrl-C is a KeyboardInterrupt again."""
+    """Make Ctrl-C raise KeyboardInterrupt again."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -5,7 +5,8 @@ the next one: that takes longer than many a convolution. Of those of some
 megabytes it does so now and then, as what was freed before happens to lie. What
 is kept here of large ones is marked as free for the system to take whenever it
 runs short; of smaller ones there is little, and it stays as it is. The pool
-itself is in C (``_ext/buffers.pyx``), where no signal handler can interrupt it.
+itself is compiled code (``_ext/buffers.pyx``), because no signal handler can
+interrupt it there.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.empty(shape, dtype)
     memory: Any = _pool.take(nbytes) if nbytes <= sys.maxsize else None
     if memory is None:
-        return np.empty(shape, dtype)  # says it best where there is no memory
-    # The base is an array of as many elements as the result has: SciPy copies what is less than half of its base's.
+        return np.empty(shape, dtype)  # NumPy's error is the best one if there is no memory
+    # The base has as many elements as the result, because SciPy copies an array with less than half of its base's.
     return np.ndarray(shape, dtype, np.ndarray((size,), dtype, memory))
 
 
 def scratch(nbytes: int) -> np.ndarray:
-    """Bytes for one call; before there are none, what is kept is given back."""
+    """Bytes for one call; if there is no memory, the pool is emptied and the allocation is tried again."""
     try:
         return np.empty(nbytes, np.uint8)
     except MemoryError:
@@ -74,7 +75,7 @@ def available() -> int | None:
             for line in lines:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) << 10
-    except TimeoutError:  # what a signal handler raises is not about the file
+    except TimeoutError:  # an OSError, but from a signal handler and not about the file
         raise
     except (OSError, ValueError):
         pass

@@ -1,6 +1,6 @@
-"""The words of error messages: what came, in plain grammar, and what was probably meant.
+"""The texts of error messages: what was given, and what was probably meant.
 
-Nothing here runs unless a call is refused.
+Nothing here runs unless a call raises an error, or a cache is printed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-#: Options under the names that other libraries give them.
+#: Our options, and their names in other libraries.
 _OPTIONS = {
     "pad": ("padding", "pads", "mode", "auto_pad"),
     "kernel_size": ("size", "ksize", "pool_size", "kernel", "kernel_shape", "kernelsize", "window", "window_shape"),
@@ -31,7 +31,7 @@ _OPTIONS = {
 }
 _OPTION_OF = {name: option for option, names in _OPTIONS.items() for name in names}
 
-#: Borders under the names of NumPy, SciPy, OpenCV and Keras.
+#: Our padding modes, and their names in NumPy, SciPy, OpenCV and Keras.
 _BORDERS = {
     "zeros": ("zero", "constant", "fill", "grid-constant"),
     "reflect": ("mirror", "reflect101"),
@@ -41,16 +41,16 @@ _BORDERS = {
 }
 _BORDER_OF = {name: border for border, names in _BORDERS.items() for name in (border, *names)}
 
-#: Amounts of padding under the names of TensorFlow, ONNX and Theano.
+#: Names of amounts of padding in TensorFlow, ONNX and Theano, and ours.
 _PAD_OF = {"same_upper": "same", "half": "same", "none": "valid", "notset": "valid"}
 
 
-#: Characters of a value that a message repeats.
+#: A message shows at most so many characters of a value.
 _LONGEST = 200
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """``1 axis``, ``2 axes``; `many` is `one` with an s unless it is given."""
+    """``1 axis``, ``2 axes``; the default of `many` is `one` with an s."""
     return f"{n} {one if n == 1 else many or one + 's'}"
 
 
@@ -66,7 +66,7 @@ def kind_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """`value` in short: a large array by its shape, other things by a repr of bounded length."""
+    """A short text for `value`: the shape of a large array, or a repr of limited length."""
     if isinstance(value, np.ndarray) and value.ndim and value.size > 8:
         return f"an array of shape {value.shape}"
     text = repr(value) if isinstance(value, (str, int, float, os.PathLike)) else reprlib.repr(value)
@@ -74,13 +74,13 @@ def shown(value: Any) -> str:
 
 
 def cache_repr(cache: Any) -> str:
-    """A named tuple with the shapes and dtypes of its arrays in place of their numbers."""
+    """A repr of a named tuple that shows shapes and dtypes instead of the elements of its arrays."""
     fields = (f"{name}={brief(value)}" for name, value in zip(cache._fields, cache, strict=True))
     return f"{type(cache).__name__}({', '.join(fields)})"
 
 
 def brief(value: Any) -> str:
-    """A part of a cache in a few words."""
+    """A short text for one part of a cache."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     if isinstance(value, np.dtype):
@@ -95,7 +95,7 @@ def brief(value: Any) -> str:
 
 
 class TupleCache(tuple):
-    """A cache that is a plain tuple to those who unpack it, and is printed as `cache_repr` prints others."""
+    """A cache that unpacks as a plain tuple, and prints shapes and dtypes as `cache_repr` does."""
 
     __slots__ = ()
 
@@ -104,19 +104,19 @@ class TupleCache(tuple):
 
 
 def did_you_mean(name: str | None) -> str:
-    """The end of a message that knows a better name, or nothing."""
+    """The end of a message that suggests `name`, or an empty string without a name."""
     return "" if name is None else f"; did you mean {name!r}?"
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    """The one of `known` that `name` is most likely a slip of, or none."""
-    import difflib  # here, because only errors need it
+    """A list with the name in `known` that is most similar to `name`, or an empty list."""
+    import difflib  # imported here because only errors need it
 
     return difflib.get_close_matches(name, tuple(known), 1)
 
 
 def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
-    """The option among `known` that `name`, given with `value`, stands for elsewhere or is a slip of."""
+    """The option in `known` that was probably meant by `name=value`, from other libraries' names or a typing error."""
     if not isinstance(name, str):
         return None
     known, lowered = tuple(known), name.lower()
@@ -132,13 +132,13 @@ def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
 
 
 def border_name(name: str) -> str | None:
-    """The border that `name` stands for in any of the usual libraries."""
+    """Our padding mode for `name`, which may be a name of any of the usual libraries."""
     plain = name.lower().removeprefix("cv2.").removeprefix("border_").replace("reflect_101", "reflect101")
     return _BORDER_OF.get(plain) or _BORDER_OF.get(plain.replace("_", "-"))
 
 
 def border_hint(name: Any, legal: tuple[str, ...]) -> str:
-    """What to say about a border that is not among the `legal` ones."""
+    """The end of a message about a padding mode that is not among the `legal` ones."""
     if not isinstance(name, str):
         return ""
     border = border_name(name)
@@ -154,7 +154,7 @@ def border_hint(name: Any, legal: tuple[str, ...]) -> str:
 
 
 def pad_hint(name: str, legal: tuple[str, ...]) -> str:
-    """What to say about a name of padding that is not among the `legal` ones."""
+    """The end of a message about a name for `pad` that is not among the `legal` ones."""
     lowered = name.lower()
     meant = lowered if lowered in legal else _PAD_OF.get(lowered)
     border = border_name(lowered)
@@ -168,7 +168,7 @@ def pad_hint(name: str, legal: tuple[str, ...]) -> str:
 
 
 def pair_hint(pad: Any, rank: int) -> str:
-    """How a flat `pad` of two numbers per axis is written, where it has so many."""
+    """How to write a flat `pad` of two numbers per axis as pairs, or an empty string if `pad` is not one."""
     if not isinstance(pad, (list, tuple)) or len(pad) != 2 * rank:
         return ""
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
@@ -176,7 +176,7 @@ def pair_hint(pad: Any, rank: int) -> str:
 
 
 def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
-    """The transpose that brings `channels` to their place, where they are the last axis of `shape`."""
+    """The transpose that moves channels to their place, if the last axis of `shape` has size `channels`."""
     if len(shape) < 3 or shape[-1] != channels or shape[1] == channels:
         return ""
     order = (0, len(shape) - 1, *range(1, len(shape) - 1))
@@ -184,13 +184,13 @@ def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
 
 
 def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int) -> str:
-    """What makes the channels of x and of w (F, C // groups, *kernel) fit: another number of groups, or of axes."""
+    """How to make the channels of x and of w (F, C // groups, *kernel) fit: by other groups, or by a transpose."""
     grouped = _groups_hint(x_shape[1], w_shape, groups)
-    # A depthwise filter says so; with more channels a group, an image that has its channels last is as likely.
+    # One channel per filter means a depthwise layer. With more channels, an image with its channels last is as likely.
     if grouped and w_shape[1] == 1:
         return grouped
     last = channels_last_hint("x", x_shape, w_shape[1] * groups)
-    # As Keras has them: filters last, and images that have their channels last as well.
+    # Keras has the filters of w last, and the channels of images last as well.
     order = (w_rank := len(w_shape)) - 1, w_rank - 2, *range(w_rank - 2)
     turned = f"give w.transpose{order}, since its filters are last"
     if not last and _ends_in_channels(w_shape):
@@ -202,12 +202,12 @@ def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: in
 
 
 def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
-    """Whether the last two sizes of `w_shape` may be channels: a square kernel is more likely to end it."""
+    """Whether the last two sizes of `w_shape` may be channels; if they are equal, they are more likely a kernel."""
     return w_shape[-2] != w_shape[-1] or max(w_shape[:-2]) < w_shape[-1]
 
 
 def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
-    """What makes the channels of x and of w (C, F // groups, *kernel) fit: the usual order of axes."""
+    """How to make the channels of x and of w (C, F // groups, *kernel) fit: transposes to the usual order of axes."""
     # Keras has (*kernel, F // groups, C).
     order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
     turned = f"give w.transpose{order}, since its channels are last"
@@ -221,7 +221,7 @@ def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...])
 
 
 def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
-    """The number of groups that filters of `w_shape` are made for, where they are made for groups."""
+    """The number of groups that `w_shape` is probably meant for, or an empty string."""
     if w_shape[1] < 1 or channels % w_shape[1]:
         return ""
     meant = channels // w_shape[1]
@@ -229,7 +229,7 @@ def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
 
 
 def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
-    """How axes of x or w are put in that only one of them has."""
+    """How to add the axes that x or w lacks."""
     more = len(x_shape) - len(w_shape)
     if more == 2 and w_shape:
         channels = x_shape[1]
@@ -246,9 +246,9 @@ def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str
 
 
 def no_array(name: str, value: Any, options: str = "") -> str | None:
-    """Why `value` is no array, where that is plain to see; None where it is not.
+    """Why `value` is not an array, or None if there is nothing special to say about it.
 
-    `options` says where options belong, for an argument in whose place they were given.
+    `options` says where options belong, for arguments that options are often passed in place of.
     """
     kind = kind_of(value)
     modules = [str(base.__module__) for base in type(value).__mro__]
@@ -282,7 +282,7 @@ def _matrix_hint(name: str) -> str:
 
 
 def sparse_operand(name: str, operator: str) -> str:
-    """Why an operator is not multiplied with a sparse array."""
+    """Why an operator cannot be multiplied by a sparse array."""
     return (
         f"{name} is of scipy.sparse, and {operator} has no entries to multiply it with; give {name}.toarray(), or make "
         f"the matrix: A @ {name}, where A = toeplitz_matrix(w, x_shape)"

@@ -77,7 +77,7 @@ def merge_options(
 
 
 def refuse_keywords(where: str, param_name: str, given: Mapping[str, Any], **also: Any) -> None:
-    """Refuse options given as keywords that belong into the dict `param_name`, which needs those in `also` as well."""
+    """Refuse keywords that belong into the dict `param_name`. The message shows that dict, completed by `also`."""
     meant = {**given, **{name: value for name, value in also.items() if name not in given}}
     raise TypeError(
         f"{where}() got an unknown option {next(iter(given))!r}; its options are a dict: "
@@ -136,7 +136,7 @@ def as_bool(name: str, value: Any) -> bool:
 
 
 def as_listed(value: Any) -> Any:
-    """`value`, an array of one or more axes as the list that it stands for."""
+    """`value`, or a list of its elements if it is an array with axes."""
     return value.tolist() if isinstance(value, np.ndarray) and value.ndim else value
 
 
@@ -155,7 +155,7 @@ def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
 
 
 def for_one_axis(value: Any) -> Any:
-    """`value` for the only axis there is, which may come as a sequence of one."""
+    """`value` for the only axis; a sequence of one value gives that value."""
     value = as_listed(value)
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 
@@ -168,7 +168,7 @@ def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
 
 
 def _is_fraction(value: Any) -> TypeGuard[Fraction]:
-    """Whether it is a Fraction. None can be where nobody has imported the module."""
+    """Whether it is a Fraction. If nobody has imported the module, there is no Fraction."""
     fractions = sys.modules.get("fractions")
     return fractions is not None and isinstance(value, fractions.Fraction)
 
@@ -201,12 +201,12 @@ def split_fractions(name: str, value: Any, rank: int) -> tuple[tuple[int, ...], 
 
 
 def is_sampled(stride: Any, upsample: Any) -> bool:
-    """Whether the image may have to be upsampled first: `stride` has a Fraction, or `upsample` is not simply 1."""
+    """Whether the image may have to be upsampled first: `stride` has a Fraction, or `upsample` is not the int 1."""
     return has_fraction(stride) or type(upsample) is not int or upsample != 1
 
 
 def split_sampling(stride: Any, upsample: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Whole strides and factors of upsampling, one each per spatial axis, from `stride` and `upsample` as given."""
+    """Integer strides and upsampling factors, one each per spatial axis, from the options `stride` and `upsample`."""
     strides, factors = split_fractions("stride", stride, rank)
     given = per_axis("upsample", upsample, rank, 1)
     if max(given) == 1:

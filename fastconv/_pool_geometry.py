@@ -171,7 +171,7 @@ def _resolve_pool(
 
 
 def _overhangs(axis: Axis) -> bool:
-    """Whether one more window may hang over the end: it has to start before the padding there."""
+    """Whether one more window may reach past the end. Such a window has to start before the padding at the end."""
     span, stride = axis.padded - axis.extent, axis.stride
     return span % stride != 0 and -stride < span and (span // stride + 1) * stride < axis.size + axis.lo
 

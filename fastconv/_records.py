@@ -1,4 +1,7 @@
-"""Frozen dataclasses that are made in a quarter of the time, which was a third of that of ``import fastconv``."""
+"""Frozen dataclasses that are created in a quarter of the usual time.
+
+Creating these classes with the standard library took a third of the time of ``import fastconv``.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True)
 def dataclass(*, frozen: bool) -> Callable[[type[_T]], type[_T]]:
-    """``dataclasses.dataclass(frozen=True)``, but of the six methods that it compiles only the constructor is."""
+    """``dataclasses.dataclass(frozen=True)``, but only the constructor is compiled, not six methods."""
     if not frozen:
         raise ValueError("frozen must be True; for others there is dataclasses.dataclass")
     return _make

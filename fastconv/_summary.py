@@ -14,7 +14,7 @@ from fastconv._layer_kinds import KINDS, Flow, Step, run
 from fastconv._options import as_shape
 from fastconv._receptive import ReceptiveField
 
-#: How the input was read, for the rule above it: an image without its batch is taken for signals.
+#: What the axes of an input mean, by their number; the table shows it. An image without its batch is read as signals.
 _AXES = {
     2: "rows of numbers: (N, D)",
     3: "1-D signals: (N, C, W)",
@@ -37,7 +37,7 @@ class LayerSummary:
     flops : int
         Of the forward pass: two for each multiply-add of convolutions and
         fully connected layers; none for the others. The zeros that upsampling
-        puts in between are not multiplied, and do not count.
+        inserts are not multiplied, and do not count.
     receptive_field : tuple of ReceptiveField
         One for each spatial axis of the net's input. Empty where there is no
         one field: after branches whose strides differ, or whose units see one
@@ -275,9 +275,10 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     Returns
     -------
     Summary
-        ``print`` shows the table, which tells above the input how its axes
-        were read: ``(3, 32, 32)`` is three signals of 32 channels. Its ``layers``, and its sums ``n_params``,
-        ``flops``, ``param_bytes`` and ``out_bytes``, are for programs.
+        ``print`` shows the table. A line above the input says how its axes were
+        read: ``(3, 32, 32)`` is three signals of 32 channels. The attribute
+        ``layers``, and the sums ``n_params``, ``flops``, ``param_bytes`` and
+        ``out_bytes``, are for programs.
 
     Raises
     ------
@@ -291,10 +292,10 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     -----
     FLOPs are two for each multiply-add of convolutions and fully connected
     layers, for the whole batch; other layers count none, as in published tables
-    (which often give multiply-adds, half of it). Those on padding count, those
-    on the zeros that `upsample`, or a stride of ``Fraction(a, b)``, puts in
-    between do not. A fully connected layer sees all positions of its input, as
-    the convolution does that it can be turned into by `affine_to_conv`.
+    (which often give multiply-adds, half of it). FLOPs on padding count. FLOPs
+    on the zeros that `upsample`, or a stride of ``Fraction(a, b)``, inserts do
+    not. A fully connected layer sees all positions of its input, like the
+    convolution that `affine_to_conv` makes of it.
 
     Examples
     --------

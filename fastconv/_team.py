@@ -1,13 +1,15 @@
 """The threads of the process, and how they are called.
 
-A thread takes some 50 us to be woken by a queue, as long as a small layer takes
-in all; so helpers stay at a gate, which kernels open (``_ext/team.h``) and need
-no interpreter to be helped: awake for a moment after each call, then asleep
-there until the next one's bell.
+A queue takes some 50 us to wake a thread, which is as long as a whole small
+layer takes. So helpers wait at a shared slot in memory, the gate
+(``_ext/team.h``), where a kernel publishes its work and helpers join it without
+the interpreter. They spin for a moment after each call, and then sleep until the
+next call wakes them.
 
 A kernel is one call into compiled code, which returns when the last helper has
-left it. So nothing that a signal handler raises can leave a helper behind that
-still writes: it is heard before that call, after it, or within it (``fc_share``).
+left it. A signal handler runs before that call, after it, or within it
+(``fc_share``), where an exception stops all threads first. So no helper still
+writes when an exception arrives in Python code.
 """
 
 from __future__ import annotations
@@ -20,18 +22,18 @@ from fastconv._ext import team as _ext
 
 #: Helpers there may ever be; a call for more threads is served by these.
 MAX_HELPERS = 63
-#: Looks at the gate before a helper sleeps there, or leaves where no bell would wake it: about 300 us, or a few
-#: where there are more helpers than CPUs.
+#: How often a helper looks at the gate before it sleeps there, or leaves where there is no futex: about 300 us, or only
+#: a few us if there are more helpers than CPUs.
 _TURNS, _FEW_TURNS = 10_000, 100
 
 
 def alone() -> bytearray:
-    """What a kernel that nobody helps draws its work by, where it is too little for signals to be looked at."""
+    """The shared state of a call without helpers, whose work is too little to look for signals."""
     return _NOBODY.copy()
 
 
 def words(helpers: int, grain: int) -> bytearray:
-    """What a kernel shares its work by, with so many helpers, or none: see ``fc_share``. They are seen to, too."""
+    """The shared state of a call with up to so many helpers, or none (see ``fc_share``); it also starts the helpers."""
     return _state.words(helpers, grain)
 
 
@@ -47,9 +49,9 @@ def _forget() -> None:
 
 
 _state = _fresh()
-#: A call that forked, from a signal handler, still reads the gate that it had.
+#: Kept because a call whose signal handler forked still reads its old gate in the child.
 _forgotten: list[_ext.Team] = []
-# As many pieces at a time as there are, or nearly so: what kernels make of this number has to fit 32 bits.
+# One draw takes all pieces, or nearly all: kernels compute with the number of pieces to a draw in 32 bits.
 _NOBODY = _ext.alone()
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""fastconv's threads among those that `threadpoolctl` limits. The one module that knows of it, and it needs none."""
+"""Let `threadpoolctl` limit fastconv's threads. No other module uses it, and fastconv does not need it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _registered: Any = None
 def register_threadpoolctl() -> None:
     """Let `threadpoolctl` limit fastconv's threads, too.
 
-    `import fastconv` does this where `threadpoolctl` is imported already; after
-    it, call this once. A limit is the process's default then, as `set_threads`
-    makes it, until the ``with`` block ends; `threads` blocks and the option
-    ``threads=`` go before it. The library is called ``'fastconv'``, which
-    ``user_api=`` and `threadpool_info` know it by.
+    `import fastconv` does this by itself if `threadpoolctl` is imported already.
+    If `threadpoolctl` is imported later, call this once. A limit then sets the
+    default of the process, as `set_threads` does, until the ``with`` block ends.
+    `threads` blocks and the option ``threads=`` override it. The name of the
+    library in ``user_api=`` and in `threadpool_info` is ``'fastconv'``.
 
     Raises
     ------
     ImportError
-        If there is no `threadpoolctl`, or one before 3.2, which takes no other libraries.
+        If `threadpoolctl` is not installed, or is older than 3.2, which supports no other libraries.
 
     Examples
     --------
@@ -42,14 +42,14 @@ def register_threadpoolctl() -> None:
 
 
 def register_if_loaded() -> None:
-    """The same where `threadpoolctl` is imported, and nothing where it is not."""
+    """Register if `threadpoolctl` is imported; do nothing if it is not."""
     module = sys.modules.get("threadpoolctl")
     if module is not None:
         _register(module)
 
 
 def _register(module: Any) -> bool:
-    """Add our controller once; False where that cannot be."""
+    """Add our controller once; False if this version of `threadpoolctl` supports none."""
     global _registered
     if _registered is module:
         return True
@@ -57,7 +57,7 @@ def _register(module: Any) -> bool:
         return False
 
     class FastconvController(module.LibController):
-        """Found by the library that holds the helper threads."""
+        """`threadpoolctl` finds it by the compiled module of the helper threads."""
 
         user_api = internal_api = "fastconv"
         filename_prefixes = ("team.",)

@@ -20,24 +20,24 @@ import numpy as np
 
 from fastconv import _cpus, _team
 
-#: Below this much work, in bytes copied, a call ends before anyone would wait for it: it does not look at signals.
+#: Below this much work, in bytes copied, a call without helpers is so short that it does not look for signals.
 SERIAL_BYTES = 1 << 21
-#: A helper at the gate is worth calling for so much less.
+#: With helpers at the gate, threads pay for work that is this many times less.
 _NEAR = 16
 
-#: A call uses no more; a count above it stands for it.
+#: A call uses at most this many threads; a larger count means this one.
 MAX_THREADS = _team.MAX_HELPERS + 1
 
 _override: ContextVar[int | None] = ContextVar("fastconv_threads", default=None)
 
 
 def cpu_count() -> int:
-    """CPUs this process may run on, and has time for."""
+    """CPUs that this process may use: see `_cpus`."""
     return _cpus.count()
 
 
 def resolve(threads: Any) -> int:
-    """The `threads` option as a count, at most `MAX_THREADS`; None is the default, a negative counts back from CPUs."""
+    """The `threads` option as a count up to `MAX_THREADS`; None is the default, negative counts back from all CPUs."""
     if threads is None:
         return get_threads()
     if isinstance(threads, (bool, np.bool_)):
@@ -57,9 +57,9 @@ def resolve(threads: Any) -> int:
 
 
 def _default_count() -> int:
-    """The CPUs, or fewer where a pool of processes limits its workers: loky of joblib, Dask, Ray and torchrun do so."""
+    """The number of CPUs, or OMP_NUM_THREADS if less: joblib's loky, Dask, Ray and torchrun set it in workers."""
     try:
-        # Counts for nested levels follow a comma. OpenMP reports what is no count.
+        # Counts for nested levels follow a comma. A text that is not a count is ignored; OpenMP warns about it.
         limit = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
     except ValueError:
         limit = 0
@@ -87,9 +87,9 @@ def get_threads() -> int:
     Returns
     -------
     int
-        Set by `threads` (innermost first), else `set_threads`, else the
-        environment variable ``FASTCONV_NUM_THREADS``, else the CPU count, or
-        ``OMP_NUM_THREADS`` where that is less: pools of workers set it.
+        The first that is set of: `threads` (innermost first), `set_threads`, the
+        environment variable ``FASTCONV_NUM_THREADS``. Otherwise the CPU count,
+        or ``OMP_NUM_THREADS`` if that is less, because pools of workers set it.
 
     Examples
     --------
@@ -113,8 +113,8 @@ def set_threads(n: int | None) -> None:
     Parameters
     ----------
     n : int or None
-        A positive int, of which those above 64 count as 64; a negative one counts
-        back from all CPUs (-1 is all of them); None restores the default of the
+        A positive int; above 64 it counts as 64. A negative int counts back from
+        all CPUs (-1 is all of them). None restores the default of the
         environment: see `get_threads`.
 
     Raises
@@ -126,11 +126,11 @@ def set_threads(n: int | None) -> None:
 
     Notes
     -----
-    Matrix products run in these threads, too, and by NumPy's BLAS, which has
-    threads of its own, only where that is known to use no more.
+    Matrix products run in these threads, too. NumPy's BLAS, which has threads of
+    its own, is used only if it is known to use no more threads than these.
 
-    CPUs are those that this process may run on, and no more than the quota of
-    its control groups (as containers have) amounts to, rounded up.
+    The number of CPUs counts those that this process may run on. The quota of
+    its control groups, rounded up, limits it; containers have such quotas.
 
     Examples
     --------
@@ -173,26 +173,26 @@ def threads(n: int) -> Iterator[None]:
 
 
 def most(threads: int, items: int) -> int:
-    """How many threads a call for so many of them, on so many pieces, has at most."""
+    """The number of threads of a call that may use `threads` of them on `items` pieces of work."""
     return min(threads, items, MAX_THREADS)
 
 
 @functools.lru_cache(maxsize=1024)
 def _grain(items: int, work: int, helpers: int) -> int:
-    """Some 64 KiB a draw keeps the counter quiet, and eight draws a thread keep the threads even.
+    """Pieces to a draw: some 64 KiB, because few draws keep the counter quiet, but at least eight draws a thread.
 
-    A thread alone draws some 1 MiB, between which it looks at signals.
+    Eight draws a thread balance the threads. A thread alone draws some 1 MiB, and looks for signals between draws.
     """
     return max(1, min(items * (1 << 16 if helpers else 1 << 20) // max(work, 1), items // (8 * (helpers + 1))))
 
 
 def words(items: int, work: int, threads: int) -> bytearray | None:
-    """By what a kernel shares its `items` with up to ``threads - 1`` helpers; None where little is done by one thread.
+    """The shared state of a call with up to ``threads - 1`` helpers; None for little work, which one thread does.
 
     `work` is how many bytes a plain copy would move in the time the kernel takes.
-    Helpers come at once where they are awake, and soon where they sleep, which makes
-    threads pay for calls that take some 10 us. The words say how many items a draw
-    takes, too, for kernels whose items are small, and make the call hear signals.
+    Helpers that are awake join at once, and sleeping ones soon, so threads pay for
+    calls that take some 10 us. The state also says how many items a draw takes, for
+    kernels whose items are small, and makes the call look for signals.
     """
     # The most frequent answer first: on small arrays these lines take longer than the kernel.
     if _NEAR * work < SERIAL_BYTES:

@@ -86,7 +86,7 @@ GEOMETRY_DEFAULTS: dict[str, Any] = {
     "flip": False,
     "strict": False,
 }
-#: Of a convolution of an image that may be upsampled first.
+#: Defaults of a convolution whose image may be upsampled first.
 CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
 
 
@@ -110,8 +110,9 @@ def data_shape(name: str, value: Any) -> tuple[int, ...]:
 def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
     """Pads that make the output ``ceil(size / stride)``, the odd cell at the end.
 
-    Even kernels have an odd cell. `scipy.signal` puts it at the start, which is
-    ``(hi, lo)``, or ``pad='same_lower'``.
+    Even kernels need an odd number of cells, so one side gets one cell more.
+    `scipy.signal` puts this cell at the start: that is ``(hi, lo)`` of this
+    result, or ``pad='same_lower'``.
 
     Parameters
     ----------
@@ -208,7 +209,7 @@ def span_text(k: int, dilation: int) -> str:
 
 @dataclass(frozen=True)
 class ConvGeometry(CheckedFields):
-    """Every size of one convolution. Made by `conv_geometry`; immutable, and refused where sizes do not fit.
+    """Every size of one convolution, made by `conv_geometry`. Immutable; sizes that do not fit each other are refused.
 
     Attributes
     ----------
@@ -388,7 +389,7 @@ def _pad_mode_name(pad_mode: Any) -> str:
 
 
 def pad_mode_fault(pad_mode: str, axes: tuple[Axis, ...]) -> str | None:
-    """Why these axes cannot be padded so, None where they can."""
+    """Why these axes cannot be padded by `pad_mode`, or None if they can."""
     if pad_mode == "zeros":
         return None
     for i, axis in enumerate(axes):
@@ -423,9 +424,10 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
     Returns
     -------
     ConvGeometry
-        With ``upsample``, or a ``stride`` of ``Fraction(a, b)``, that of the
-        upsampled image, at a whole stride: `x_shape` is the upsampled image's,
-        and `flops` count its zeros, which `conv` does not multiply.
+        With ``upsample``, or a ``stride`` of ``Fraction(a, b)``, it is the
+        geometry of the upsampled image, with an integer stride: `x_shape` is the
+        shape of the upsampled image, and `flops` also counts products by its
+        zeros, which `conv` does not compute.
 
     Raises
     ------
@@ -455,7 +457,7 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
 def resolve_upsampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, upsample: Any, **settings: Any
 ) -> tuple[ConvGeometry, tuple[int, ...]]:
-    """`resolve_conv` of the upsampled image, and the factors that it is upsampled by; none where it is not."""
+    """`resolve_conv` of the upsampled image, and the upsampling factors, which are () for an image as it is."""
     if not is_sampled(stride, upsample):
         return resolve_conv(x_shape, w_shape, stride=stride, **settings), ()
     strides, factors = split_sampling(stride, upsample, len(data_shape("x", x_shape)) - 2)
@@ -569,9 +571,8 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     """The shape `conv` returns, ``(N, F, *out_spatial)``.
 
     Per axis the output is
-    ``floor((in + lo + hi - dilation * (k - 1) - 1) / stride) + 1``, where ``in``
-    is counted ``upsample`` times. A stride of ``Fraction(a, b)`` is
-    ``upsample=b`` with ``stride=a``.
+    ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``. A
+    stride of ``Fraction(a, b)`` means ``upsample=b`` with ``stride=a``.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ def _format(value: Any) -> str:
 
 @contextmanager
 def _naming(arguments: str) -> Iterator[None]:
-    """Say in errors about sizes which `arguments` make them."""
+    """Add the `arguments` to errors about sizes that are too large."""
     try:
         yield
     except ValueError as error:
@@ -205,10 +205,10 @@ class ToeplitzOperator(LinearOperator):
     def _adjoint(self) -> LinearOperator:
         return ToeplitzOperator(self._w, self._geometry, self._algorithm, self._workers, not self._is_adjoint)
 
-    #: Of a real operator they are the same.
+    #: The transpose and the adjoint of a real operator are the same.
     _transpose = _adjoint
 
-    # SciPy lets sparse arrays come this far, and then speaks of dimensions.
+    # Sparse arrays are refused here, because SciPy would raise a misleading error about dimensions.
     def dot(self, x: Any) -> Any:
         return super().dot(_refuse_sparse("x", x))
 
@@ -225,7 +225,7 @@ class ToeplitzOperator(LinearOperator):
         return super().rmatmat(_refuse_sparse("X", X))
 
     def _apply(self, columns: np.ndarray, reverse: bool) -> np.ndarray:
-        """A @ columns, or in `reverse` A.T @ columns, (size, K): each column is an image."""
+        """A @ columns, or A.T @ columns if `reverse`; `columns` is (size, K), and each column is an image."""
         adjoint = self._is_adjoint != reverse
         if columns.dtype.kind == "c":
             parts = self._apply(columns.real, reverse), self._apply(columns.imag, reverse)
@@ -339,8 +339,8 @@ def convolution_matrix(
         Of what is convolved, `x`; an int where it has one axis.
     mode : {'full', 'same', 'valid'}
         What part of the convolution is wanted, as in `scipy.signal.convolve`:
-        all of it; what is in the middle, of the shape of `x` (of an even `h`
-        what `conv` gives under ``pad='same_lower'``); or what depends on
+        all of it; the middle, of the shape of `x` (for an even `h`, the part
+        that ``pad='same_lower'`` of `conv` gives); or what depends on
         no zero beyond the edges, where either of the two may be the larger, in
         every axis. Where `shape` is an int and `h` the longer, 'same' has the
         length of `h`, as in `scipy.linalg.convolution_matrix` and `np.convolve`.

@@ -1,4 +1,4 @@
-"""What must not break a call: signals that raise, forks, callers at once, failed allocations, a worker that is killed.
+"""Faults that must not break a call: signals that raise, forks, concurrent calls, failed allocations, killed workers.
 
     python tests/faults.py [--seconds 60] [--seed N] [--only signals callers forks memory workers]
 
@@ -25,18 +25,18 @@ import fastconv
 from fastconv import _team, layers
 from fastconv._ext import team
 
-#: No step takes so long, on however loaded a machine.
+#: Seconds that no step takes, even on a heavily loaded machine.
 HANG = 100
 POISON = -7.25e30
 ALGORITHMS = [name for name in fastconv.algorithms() if name not in ("reference", "depthwise")]
 
 
 class Timeout(Exception):
-    """As tools for time-outs raise."""
+    """An Exception such as time-out tools raise."""
 
 
 class Interrupt(BaseException):
-    """As Ctrl-C raises."""
+    """A BaseException such as Ctrl-C raises."""
 
 
 def check(condition, what):
@@ -59,7 +59,7 @@ def conv(rng, algorithm, threads, groups=1):
 
 
 def operations(rng, native=False):
-    """Calls that give lists of arrays, by name; `native` are those that run no code but fastconv's own and NumPy's."""
+    """Calls that return lists of arrays, by name; `native` selects those that run only fastconv's and NumPy's code."""
     x = rng.standard_normal((8, 16, 64, 66)).astype(np.float32)
     cols = fastconv.im2col(x, 3, pad=1)
     flat = rng.standard_normal((16, 60000))
@@ -96,7 +96,7 @@ def same(results, expected):
 
 
 def begin(name):
-    """Another step: what hangs in it is shown and ended."""
+    """Begin a step: if it hangs, the process prints where, and ends."""
     faulthandler.dump_traceback_later(HANG, exit=True)
     return name
 
@@ -105,7 +105,7 @@ def begin(name):
 
 
 def interrupted(call, delay, kind):
-    """Whether a signal handler raised `kind` in `call`, so many seconds after its begin."""
+    """Whether a signal handler raised `kind` in `call`, so many seconds after its start."""
     armed = True
 
     def handler(*_):
@@ -126,7 +126,7 @@ def interrupted(call, delay, kind):
 
 
 def looking_always(words):
-    """As `_team.words`, but signals are looked at in every draw instead of every 50 ms."""
+    """As `_team.words`, but calls look for signals in every draw instead of every 50 ms."""
 
     def of_a_call(helpers, grain):
         made = words(helpers, grain)
@@ -137,7 +137,7 @@ def looking_always(words):
 
 
 def signals(seconds, seed):
-    """An exception at any moment of a call: nobody writes any more, nothing is swallowed, and the next call is right."""
+    """After an exception at any moment of a call, no thread still writes, it is not lost, and later calls are right."""
     rng, moments = np.random.default_rng(seed), random.Random(seed)
     swallowed = []
     sys.unraisablehook = lambda lost: swallowed.append((lost.exc_value, lost.object))
@@ -148,7 +148,7 @@ def signals(seconds, seed):
     tall = rng.standard_normal((1, 1, 2000, 2000)).astype(np.float32)
     cols, out, image = np.empty((1, 3, 2000**2), np.float32), np.empty((8, 48, 64, 66), np.float32), np.empty_like(x)
     source = fastconv.im2col(x, 3, pad=1)
-    # What writes to arrays of the caller.
+    # Calls that write to arrays of the caller.
     writers = {
         # Three long pieces for two threads: one waits for the other, which has time to write late.
         "im2col": (cols, lambda: fastconv.im2col(tall, (3, 1), pad=((1, 1), (0, 0)), threads=2, out=cols)),
@@ -204,7 +204,7 @@ def time_of(call):
 
 @contextlib.contextmanager
 def callers(steps, expected, seed):
-    """Eight threads that call without pause; how many calls they have made, in a list of one number."""
+    """Start eight threads that call without pause; returns a list of one number, which counts their calls."""
     over, made = threading.Event(), [0]
 
     def run(number):
@@ -242,7 +242,7 @@ def callers_at_once(seconds, seed):
 
 
 def forks(seconds, seed):
-    """A child of a process whose threads are in calls: it computes, and ends."""
+    """The child of a process whose threads are in calls must compute, and end."""
     moments = random.Random(seed)
     steps = operations(np.random.default_rng(seed), native=True)
     expected = {name: step() for name, step in steps.items()}
@@ -254,7 +254,7 @@ def forks(seconds, seed):
             names = moments.sample(list(steps), 3)
             child = os.fork()
             if child == 0:
-                # The watchdog's thread is not there, and faulthandler would wait for it.
+                # The child has no thread of the watchdog, and faulthandler would wait for it.
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 faulthandler.register(signal.SIGALRM, chain=True)
                 signal.alarm(HANG // 2)
@@ -269,7 +269,7 @@ def forks(seconds, seed):
 
 
 def memory(seconds, seed):
-    """Processes with little address space: a call is right, or a MemoryError."""
+    """In processes with little address space, a call must be right, or raise MemoryError."""
     end, made, failed = time.monotonic() + seconds, 0, 0
     while time.monotonic() < end:
         begin("memory")
@@ -284,7 +284,7 @@ def memory(seconds, seed):
 
 
 def limited(seed):
-    """What such a process does; prints how many calls had no memory."""
+    """The program of such a process; prints how many calls had no memory."""
     import resource
 
     faulthandler.dump_traceback_later(HANG / 2, exit=True)
@@ -314,7 +314,7 @@ def limited(seed):
 
 
 def endless(seed, shared, begun):
-    """A worker: calls that write to memory which its parent sees, until it is killed."""
+    """A worker process: calls that write to memory shared with its parent, until it is killed."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((8, 16, 64, 64)).astype(np.float32)
     cols = np.frombuffer(shared, np.float32).reshape(8, 16 * 9, 64 * 64)
@@ -324,7 +324,7 @@ def endless(seed, shared, begun):
 
 
 def workers(seconds, seed):
-    """A worker that is killed in mid-call: its parent goes on, and so does the next worker."""
+    """A worker is killed in the middle of a call; its parent and the next worker must go on."""
     moments = random.Random(seed)
     steps = operations(np.random.default_rng(seed), native=True)
     expected = {name: step() for name, step in steps.items()}
@@ -351,7 +351,7 @@ def workers(seconds, seed):
     print(f"workers: {made} killed", flush=True)
 
 
-#: What there is, and its part of the time.
+#: The kinds of faults, and the share of the time for each.
 FAULTS = {
     "signals": (signals, 0.35),
     "callers": (callers_at_once, 0.2),

@@ -1,4 +1,4 @@
-"""Caches that were changed, cast or made up: a script, since what goes wrong ends the process.
+"""Caches that were changed, cast or made up. This is a script, because a wrong access to memory ends the process.
 
 ``python tests/forged.py FAMILY`` prints each case before it runs it, and ends with how many were refused and how many
 gave the right gradients. `test_forged.py` runs it.
@@ -29,7 +29,7 @@ def floats(*shape):
 
 
 def guarded(array):
-    """A copy whose last byte lies before a page that nobody may touch: reading past the end ends the process."""
+    """A copy that ends at a protected page of memory, so that reading past its end ends the process."""
     array = np.ascontiguousarray(array)
     if not sys.platform.startswith("linux") or not array.nbytes or array.dtype.hasobject:
         return array.copy()
@@ -45,7 +45,7 @@ def guarded(array):
 
 
 class Lying(np.ndarray):
-    """Says that it is of another shape."""
+    """An array that reports another shape."""
 
     @property
     def shape(self):
@@ -67,20 +67,20 @@ def lying(array, claimed):
 
 
 class Overriding(np.ndarray):
-    """Takes no part in NumPy's functions."""
+    """An array that refuses NumPy's functions."""
 
     def __array_function__(self, *_):
         raise AssertionError("a function of NumPy was dispatched")
 
 
 class Pretender:
-    """Says that it is an ndarray."""
+    """An object that reports ndarray as its class."""
 
     __class__ = property(lambda self: np.ndarray)
 
 
-#: What becomes of a case: the right gradients, or TypeError or ValueError; or these or any others, but no crash. RESHAPED
-#: is ANY where a cache holds the caller's inputs, which are then of another layer, and SAME elsewhere.
+#: What a case may lead to. SAME: the right gradients, or TypeError or ValueError. ANY: these errors or any gradients,
+#: but no crash. RESHAPED: ANY if the cache holds the caller's inputs, which then belong to another layer, else SAME.
 SAME, ANY, RESHAPED = "same", "any", "reshaped"
 
 
@@ -93,7 +93,7 @@ def of_array(a):
     yield "an object array", np.full(a.shape, None), SAME
     yield "complex", a.astype(complex), SAME
     for kind in (np.float32, np.float64, np.float16, np.int64, np.int8):
-        # Casts that change the numbers may give what the changed numbers give.
+        # A cast that changes numbers may give the gradients of the changed numbers.
         keeps = np.array_equal(a.astype(kind).astype(a.dtype), a) or kind in (np.float32, np.float64)
         yield f"as {kind.__name__}", guarded(a.astype(kind)), SAME if keeps else ANY
     yield "swapped", guarded(a.astype(a.dtype.newbyteorder("S"))), SAME
@@ -156,7 +156,7 @@ def of_axis(axis):
 
 
 def mutations(value):
-    """(what was done, the changed value, what may come of it)."""
+    """Triples: what was changed, the changed value, and what it may lead to."""
     if isinstance(value, np.ndarray):
         yield from of_array(value)
     elif isinstance(value, Axis):
@@ -200,7 +200,7 @@ def cast(value, kind):
 
 
 def replaced(value):
-    """`value`, its geometry put together at last: that is where it has to be refused, or from a changed pickle."""
+    """`value` with its geometry built now, because the constructor (or unpickling) has to refuse it."""
     if isinstance(value, tuple) and len(value) == 4 and isinstance(value[0], str) and value[0] == "field":
         _, geometry, name, wrong = value
         made = dataclasses.replace(geometry, **{name: wrong})
@@ -307,7 +307,7 @@ FAMILIES = {
 }  # fmt: skip
 
 
-#: Caches here are what the caller gave, as the courses have it.
+#: Families whose caches hold the caller's inputs, as in the courses.
 OF_INPUTS = ("cs231n", "deeplearning_ai")
 
 
@@ -318,7 +318,7 @@ def gradients(backward, dout, cache):
 
 def equal(found, wanted):
     if (found is None) != (wanted is None):
-        return True  # a bias that the changed cache says there was not
+        return True  # the changed cache says that there was no bias
     return found is None or (found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-4, atol=1e-4))
 
 
@@ -355,7 +355,7 @@ def cmu11785_layer(x, W, b):
 
 
 def taped(x):
-    """The layer of a user gives what it is given, and the tape sums the gradients of it."""
+    """A user's layer returns its input; the tape then sums the gradients by it."""
     tape = fastconv.graph.Tape()
     seen = np.ndarray.view(x, np.ndarray)
     node = tape.params({"x": seen})["x"]
@@ -368,7 +368,7 @@ def taped(x):
 ONES, ZEROS = np.ones(6), np.zeros(6)
 LABELS = np.array([1, 0, 4])
 PLACES = np.array([[[0, 3], [2, 1]]])
-#: Functions, and arguments of theirs, of which each array in turn is another kind of array.
+#: Functions and their arguments; each array of the arguments is replaced by other kinds of arrays, one at a time.
 CALLS = [
     (fastconv.conv, X, W, B),
     (fastconv.conv_forward, X, W, B),
@@ -417,14 +417,14 @@ CALLS = [
 
 
 def flat(result):
-    """The arrays and numbers of a result, caches left out."""
+    """The arrays and numbers of a result, without caches."""
     items = result if isinstance(result, tuple) else (result,)
     items = [item.toarray() if hasattr(item, "toarray") else item for item in items]
     return [np.array(item) for item in items if isinstance(item, (np.ndarray, float))]
 
 
 def run_arguments():
-    """Arrays that lie about themselves, as arguments, gradients and `out=`."""
+    """Arrays that report false properties, as arguments, gradients and `out=`."""
     calls = [(name, function, arguments) for function, *arguments in CALLS for name in [function.__name__]]
     for family in FAMILIES.values():
         for name, forward, backward in family:
@@ -446,7 +446,7 @@ def run_arguments():
                     assert other is smaller, "a view of the right array was refused"
                     refused += 1
                     continue
-                # One that lies counts as what it is: one number.
+                # fastconv sees such an array as it really is: one number.
                 told = wanted
                 if other is smaller:
                     told = flat(function(*arguments[:i], array.ravel()[:1], *arguments[i + 1 :]))

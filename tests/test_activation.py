@@ -61,7 +61,7 @@ def test_leaky_relu(slope, n, dtype, isa, rng):
 @dtypes
 @pytest.mark.parametrize("n", [1, 7, 61, 20_000])
 def test_rectifiers_at_nan(n, dtype, isa):
-    """Outputs stay NaN; the gradient is that of where the input was not positive, whatever the sign of the NaN."""
+    """At a NaN of either sign the output is NaN, and the gradient is that of inputs which are not positive."""
     x = np.resize(np.array([np.nan, -np.nan, 1, -1, 0, -0.0], dtype), n)
     dout = np.resize(np.array([5, np.inf, np.nan, np.inf, np.nan, -3], dtype), n)
     nan, positive = np.isnan(x), x > 0

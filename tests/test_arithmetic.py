@@ -1,4 +1,4 @@
-"""Arithmetic on the nodes of a tape: values as NumPy has them, gradients against central differences."""
+"""Arithmetic on the nodes of a tape: values compared with NumPy's, gradients with central differences."""
 
 import operator
 import re
@@ -34,12 +34,12 @@ SHAPES = [
 
 
 def positive(rng, shape):
-    """Numbers well away from zero, where every function is smooth."""
+    """Numbers far from zero, where every function is smooth."""
     return rng.uniform(0.5, 2, shape)
 
 
 def check(function, *arrays, rng):
-    """Values and gradients of `function` of nodes: as of arrays, and by central differences."""
+    """Compare `function` of nodes with `function` of arrays, and its gradients with central differences."""
     tape = Tape()
     nodes = [tape.param(array) for array in arrays]
     out = function(*nodes)
@@ -178,7 +178,7 @@ def test_losses_and_layers_together(rng):
 
 
 def test_gradients_that_are_shared_are_not_written_to():
-    """`a - b` hands one gradient on to both; sums into one must not reach the other."""
+    """`a - b` gives one gradient array to both nodes, so adding to the gradient of one must not change the other."""
     tape = Tape()
     a, b = tape.param(np.ones(3), "a"), tape.param(np.ones(3), "b")
     dout = np.ones(3)

@@ -1,4 +1,4 @@
-"""What a build compiles: decided by contents, so that a second `pip install` compiles nothing."""
+"""What a build compiles. File contents decide, so a second `pip install` compiles nothing."""
 
 import importlib.util
 import os
@@ -23,7 +23,7 @@ SETTINGS = {"compiler": ["cc", "-O3"], "cython": "3.1", "flags": []}
 
 
 class Build:
-    """A copy of the sources, and files in place of the libraries that a compiler would make of them."""
+    """A copy of the sources, with plain files instead of compiled libraries."""
 
     def __init__(self, folder):
         self.folder, self.stamps = folder / "_ext", folder / "stamps"
@@ -42,7 +42,7 @@ class Build:
         ]
 
     def run(self, settings=SETTINGS):
-        """The modules that are compiled, as setup.py has them compiled."""
+        """The modules that setup.py would compile."""
         builds = self.builds(settings)
         stale = build_stamps.stale(builds)
         for name, stamp, library, digest in builds:
@@ -131,7 +131,7 @@ def test_headers_are_those_that_the_compiler_reads(tmp_path):
 
 
 def test_packages_are_all_listed():
-    """An sdist or a wheel takes what has an __init__.py."""
+    """An sdist or a wheel contains only packages that have an __init__.py."""
     for path in (TREE / "fastconv").rglob("*.py"):
         assert (path.parent / "__init__.py").is_file(), path
 
@@ -143,5 +143,5 @@ def test_no_kernel_names_a_shuffle_that_gcc_11_lacks():
 
 
 def test_nobody_turns_off_the_interpreters_lock_yet():
-    """A module that declares itself ready for free threading keeps the lock off; none is proved to be."""
+    """No module may declare itself ready for free threading, because that keeps the GIL off and none is proved safe."""
     assert "freethreading_compatible" not in (TREE / "setup.py").read_text()

@@ -1,4 +1,4 @@
-"""Small conveniences: what is taken besides, what tables and caches print, and how the command line ends."""
+"""Small conveniences: other forms of options, what tables and caches print, and how the command line ends."""
 
 import copy
 import os
@@ -49,7 +49,7 @@ def median_forward(x, pool_param=None, **options):
 POOLINGS = [max_pool_forward, avg_pool_forward, lp_pool_forward, median_forward]
 
 
-# Ints, arrays of ints and sequences of one, wherever there is a value for each axis.
+# Options per axis may be ints, arrays of ints, and sequences of one.
 
 
 @pytest.mark.parametrize("pool", POOLINGS)
@@ -228,7 +228,7 @@ def test_the_command_line_speaks_of_no_private_names(arguments, message, capsys)
     assert last.endswith(message) and "_" not in last
 
 
-#: In place of NumPy: a Ctrl-C that comes while Python imports it.
+#: A module in place of NumPy that sends Ctrl-C while Python imports it.
 INTERRUPTED = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(1000):\n    pass\n"
 
 
@@ -240,7 +240,7 @@ def run_interrupted(folder, *arguments, source=INTERRUPTED):
         [sys.executable, *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), tree])},
         cwd=folder,
-        # A shell that runs the tests in the background has its children ignore SIGINT.
+        # Restore SIGINT, because a shell that runs the tests in the background makes its children ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Inputs that are not C-contiguous: copied by blocks, once, by the threads of the call."""
+"""Inputs that are not C-contiguous are copied once, block by block, by the threads of the call."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 @pytest.fixture
 def copies(monkeypatch):
-    """The arrays that the kernel copied, and how many threads were to do so."""
+    """The arrays that the kernel copied, each with the number of threads."""
     seen = []
     share = _copies._threads.share
 
@@ -30,7 +30,7 @@ def copies(monkeypatch):
 
 @st.composite
 def views(draw):
-    """An array as it may come: axes in any order, in steps, backwards, and repeated."""
+    """A view with axes in any order, in steps, reversed, or repeated."""
     rank = draw(st.integers(1, 5))
     sizes = [draw(st.sampled_from([1, 2, 3, 4, 7, 8, 9, 16, 19])) for _ in range(rank)]
     steps = [draw(st.sampled_from([1, 1, 1, 2, 3, -1, -2])) for _ in range(rank)]
@@ -66,7 +66,7 @@ def test_any_view_is_copied_to_the_bit(array, threads, high, nbytes):
 
 
 def channels_last(rng, *shape, dtype=np.float32):
-    """An array (N, C, ...) whose channels lie together in memory."""
+    """An array (N, C, ...) whose channels come last in memory."""
     return np.moveaxis(rng.standard_normal((shape[0], *shape[2:], shape[1])).astype(dtype), -1, 1)
 
 
@@ -204,7 +204,7 @@ def test_threads_of_the_call_copy_and_no_others(copies, rng):
 
 
 def test_one_thread_is_one_thread(rng, monkeypatch):
-    """No helper is asked for a copy, however large."""
+    """With threads=1 a copy has no helpers, however large it is."""
     x = channels_last(rng, 4, 32, 96, 96)
     asked = []
     words = _copies._threads._team.words
@@ -217,7 +217,7 @@ def test_one_thread_is_one_thread(rng, monkeypatch):
 
 
 def test_copies_come_from_the_memory_of_results(rng, monkeypatch):
-    """Their pages are warm, where those of a result before them were given back."""
+    """A copy uses the memory of an earlier result, because its pages are mapped already."""
     x = channels_last(rng, 2, 64, 64, 64)
     given = []
     empty = _memory.empty

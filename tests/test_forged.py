@@ -1,4 +1,4 @@
-"""No argument and no cache makes fastconv read or write what is not its own: `forged.py` has the cases."""
+"""No argument and no cache makes fastconv read or write out of bounds. `forged.py` has the cases."""
 
 import dataclasses
 import inspect
@@ -19,7 +19,7 @@ from fastconv._transpose_geometry import TRANSPOSE_DEFAULTS, resolve_transpose
 from fastconv.compat import cs231n, deeplearning_ai
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry
 
-#: Fewer cases of a family that are refused, or right, than this: a check is gone, or the table.
+#: The minimum numbers of cases of a family that are refused and right. Fewer mean that a check or the table is gone.
 LEAST = {
     "conv": (2500, 100),
     "algorithms": (1800, 80),
@@ -103,7 +103,7 @@ def test_fields_that_do_not_fit_are_refused(geometry, changes):
     kind = type(geometry).__name__
     with pytest.raises(ValueError, match=f"the fields of this {kind} do not fit each other: ."):
         dataclasses.replace(geometry, **changes)
-    # The same from a pickle that somebody changed, in either of the forms that pickles have.
+    # The same from a changed pickle, in both forms that pickles may have.
     state = {field.name: getattr(geometry, field.name) for field in dataclasses.fields(geometry)} | changes
     for parts in ((type(geometry), tuple(state.values())), (object.__new__, (type(geometry),), state)):
         with pytest.raises(ValueError, match=f"the fields of this {kind}"):
@@ -111,7 +111,7 @@ def test_fields_that_do_not_fit_are_refused(geometry, changes):
 
 
 class Reduced:
-    """Pickles as what it is told."""
+    """An object whose pickle consists of the given parts."""
 
     def __init__(self, parts):
         self.parts = parts
@@ -127,7 +127,7 @@ def test_copies_are_equal_and_know_nothing(geometry):
     copy = pickle.loads(pickle.dumps(geometry))
     assert copy == geometry and type(copy) is type(geometry)
     assert "_told" not in vars(copy)
-    old = object.__new__(type(geometry))  # as pickles of earlier versions are read
+    old = object.__new__(type(geometry))  # as Python reads pickles of earlier versions
     with pytest.raises(ValueError, match=r"has no \w+: it was not made by its constructor"):
         repr(old)
     assert not hasattr(old, "_told")

@@ -110,7 +110,7 @@ def test_no_zeros_are_multiplied():
 
 @st.composite
 def upsampled_layers(draw):
-    """Layers by `upsample`, its stride and factor with or without a common factor, and their padding in cells."""
+    """Layers with `upsample`, whose stride and factor have a common factor or not, and their padding in cells."""
     rank = draw(st.integers(1, 3))
 
     def ints(low, high):
@@ -144,7 +144,7 @@ def upsampled_layers(draw):
     st.integers(0, 2**32 - 1),
 )
 def test_upsample_against_the_oracle(layer, dtype, algorithm, seed):
-    """Zeros in between, loops at a stride of 1, every stride-th of that: the output and all gradients."""
+    """The output and all gradients by definition: insert zeros, convolve by loops at stride 1, keep every stride-th."""
     x_shape, w_shape, stride, up, pads, options = layer
     rng = np.random.default_rng(seed)
     x, w, b = (rng.integers(-8, 9, shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
@@ -211,14 +211,14 @@ def test_outputs_and_taps_that_meet_zeros_only():
     out, cache = conv_forward(x, np.array([[[10.0]]]), b, upsample=4, stride=2)
     assert out.tolist() == [[[17, 7, 27, 7, 37, 7]]]
     assert [g.tolist() for g in conv_backward(np.ones_like(out), cache)] == [[[[10, 10, 10]]], [[[6]]], [6]]
-    # Every cell of the image lies between the outputs of an even stride.
+    # With an even stride, every cell of the image lies between two outputs, so no output meets it.
     out, cache = conv_forward(x, np.array([[[10.0]]]), b, upsample=2, stride=2, pad=1)
     assert out.tolist() == [[[7, 7, 7, 7]]]
     assert [g.tolist() for g in conv_backward(np.ones_like(out), cache)] == [[[[0, 0, 0]]], [[[0]]], [4]]
 
 
 def test_upsampling_multiplies_no_zeros(monkeypatch, rng):
-    """The products that the parts have are those of a convolution of ones, and the upsampled image is never made."""
+    """The parts have as many products as a convolution of ones counts, and the upsampled image is never built."""
     grids = []
     monkeypatch.setattr(fractional_layers, "upsample", lambda *args: grids.append(args) or upsample(*args))
     for up, stride, parts in ((2, 2, 1), (4, 2, 4), (6, 4, 9), ((2, 3), (6, 3), 1), ((2, 1), 2, 1)):

@@ -1,4 +1,4 @@
-"""Products of matrices: their values, the threads they run in, and when BLAS computes them."""
+"""Matrix products: their values, their threads, and when BLAS computes them."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ from fastconv.compat import cs231n
 algorithms = sys.modules["fastconv.algorithms"]
 GEMM = sys.modules["fastconv.algorithms._gemm"]
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
-#: m, k, n: nothing, one row, column or term, small, few rows or columns beside many, and several blocks of each.
+#: (m, k, n): empty, one row, column or term, small, few rows with many columns or the reverse, several blocks of each.
 SHAPES = [
     (0, 3, 4),
     (3, 0, 4),
@@ -92,7 +92,7 @@ def test_complex_products(shape, dtype, isa, rng, monkeypatch):
 
 
 def test_complex_products_of_infinity(monkeypatch):
-    """An infinite part times finite ones is infinite, and no product of it by i puts NaN beside it."""
+    """An infinite part times finite parts is infinite, and gives no NaN in the other part."""
     monkeypatch.setattr(_blas, "_count", lambda: 0)
     a, b = np.ones((1, 40, 50), complex), np.ones((1, 50, 40), complex)
     b[0, 3, 7] = complex(np.inf, 1)
@@ -118,7 +118,7 @@ def test_im2col_without_blas(case, dtype, rng, monkeypatch):
 
 
 def small_only(matmul):
-    """NumPy's product, refused where BLAS might compute it in threads of its own."""
+    """NumPy's product, but an error where BLAS might use threads of its own."""
 
     def call(a, b, **options):
         assert a.shape[-2] * a.shape[-1] * b.shape[-1] <= 1 << 16
@@ -164,7 +164,7 @@ def test_auto_takes_blas_only_where_it_is_within_the_threads_of_the_call(monkeyp
 
 
 def test_a_limit_between_calls_is_noticed(rng, monkeypatch):
-    """The choice is kept with the geometry; BLAS is asked at every call that it concerns, and at no other."""
+    """The choice is kept with the geometry. A call asks BLAS for its threads only if the choice depends on them."""
     ran, asked, counts = [], [], iter((1, 2, 1, 0))
     for name in ("im2col", "implicit"):
         kind = type(REGISTRY[name])
@@ -206,7 +206,7 @@ def test_explain_says_whose_threads_they_are(monkeypatch):
 
 
 def test_threads_of_blas_are_counted():
-    """As threadpoolctl counts them, which looks at the libraries of the process."""
+    """fastconv and threadpoolctl find the same number of threads."""
     counted = [
         library["num_threads"]
         for library in threadpoolctl.threadpool_info()
@@ -307,7 +307,7 @@ print(json.dumps(counts))
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts the CPU time of threads in /proc")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_calls_run_in_the_threads_they_are_told(threads):
-    """BLAS is set to more of them, and to more than there are CPUs if need be: its helpers spin when they wait."""
+    """BLAS is set to more threads than the call; it would show, because waiting helpers of BLAS use CPU time."""
     result = subprocess.run(
         [sys.executable, "-c", COUNTING, str(threads)],
         capture_output=True,
@@ -337,7 +337,7 @@ def test_affine(dtype, rng):
 
 @pytest.mark.parametrize("form", ["im2col", "strides"])
 def test_course_columns_in_the_cache_may_be_of_any_layout(form, rng):
-    """Homework unpacks the cache, and may put back a copy of its columns in another order of memory, or dtype."""
+    """Homework may change a cache: it may hold a copy of the columns in another memory order, or another dtype."""
     x, w, b = rng.standard_normal((3, 4, 9, 8)), rng.standard_normal((6, 4, 3, 3)), rng.standard_normal(6)
     out, cache = getattr(cs231n, f"conv_forward_{form}")(x, w, b, {"stride": 1, "pad": 1})
     backward = getattr(cs231n, f"conv_backward_{form}")
@@ -357,5 +357,5 @@ def test_matmul_uses_the_default_threads(monkeypatch, rng):
 
 
 def test_tables_of_cases_have_what_im2col_needs():
-    """Groups, pointwise layers and several images side by side: each another form of product."""
+    """Groups, pointwise layers and several images side by side lead to different forms of products."""
     assert {"2d_groups", "2d_pointwise", "2d_pointwise_groups", "2d_many_images"} <= set(BY_NAME)

@@ -143,7 +143,7 @@ def test_what_the_loss_does_not_depend_on_has_zeros():
     message = r"no gradient reaches 'v' \(its path ends with the result of spy\); give calls the nodes .*unused='zero'"
     with pytest.raises(ValueError, match=message):
         tape.backward(y, np.ones(3))
-    assert len(tape) == 4  # nothing was gone back through
+    assert len(tape) == 4  # backward has not run
     grads = tape.backward(y, np.ones(3), unused="zero")
     assert not ran
     assert np.array_equal(grads["w"], [2, 2, 2])
@@ -345,7 +345,7 @@ def test_a_gradient_of_none_adds_nothing():
     tape, y = taken()
     with pytest.raises(ValueError, match=r"reaches 'i' \(the backward of take_forward returned None\); give"):
         tape.backward(y, [5.0])
-    tape = Tape()  # of a constant, and of a parameter that gets one elsewhere, none is missed
+    tape = Tape()  # None is no error for a constant, or for a parameter that gets a gradient from another call
     x, i = tape.param(np.arange(3.0), "x"), tape.param([2], "i")
     grads = tape.backward(tape(take_forward, x, [2]) + tape(take_forward, x, i) + i, [5.0])
     assert np.array_equal(grads["x"], [0, 0, 10]) and np.array_equal(grads["i"], [5])
@@ -359,7 +359,7 @@ def test_a_gradient_of_none_adds_nothing():
 
 
 def net_of(tape, p, arrays, x):
-    """A net of two layers; `p` are its nodes, or in part the arrays behind them."""
+    """A net of two layers; `p` has its nodes, or for some of them their arrays."""
     h = tape(conv_forward, x, arrays.get("w1", p["w1"]), arrays.get("b1", p["b1"]), pad=1)
     h = tape(relu_forward, h)
     h = arrays["cut"](h) if "cut" in arrays else h
@@ -382,7 +382,7 @@ def test_parameters_that_no_gradient_reaches_are_named(rng):
     tape = Tape()
     whole = tape.backward(tape(softmax_loss, net_of(tape, tape.params(P), {}, tape.input(x)), labels))
     assert all(gradient.any() for gradient in whole.values())
-    # P['w1'] where p['w1'] was meant, one and several, and p['w1'].value, which is the same array.
+    # P['w1'] instead of p['w1'], once and several times, and p['w1'].value, which is the same array.
     message, grads = refusal({"w1": P["w1"]})
     assert message == "'w1' (argument 1 of conv_forward was its array, not its node)"
     assert not grads["w1"].any() and all(np.array_equal(grads[name], whole[name]) for name in ("b1", "w2"))
@@ -391,12 +391,12 @@ def test_parameters_that_no_gradient_reaches_are_named(rng):
         "'w1' (argument 1 of conv_forward was its array, not its node), "
         "'b1' (argument 2 of conv_forward was its array, not its node)"
     )
-    # A copy of the array is nobody's.
+    # The tape cannot recognize a copy of the array.
     assert refusal({"w2": P["w2"].copy()})[0] == "'w2' (no call was given its node)"
-    # All of them: then the loss itself needs no gradient.
+    # If all of them are arrays, the loss itself needs no gradient.
     message, grads = refusal(P)
     assert message.count("was its array, not its node") == 3 and not any(g.any() for g in grads.values())
-    # A graph that is cut.
+    # A path that is cut by `.value`.
     message, grads = refusal({"cut": lambda h: h.value})
     ends = "its path ends with the result of relu_forward"
     assert message == f"'w1' ({ends}), 'b1' ({ends})" and np.array_equal(grads["w2"], whole["w2"])

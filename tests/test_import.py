@@ -1,4 +1,4 @@
-"""What `import fastconv` imports, by name and number, and that what it leaves out is found when it is asked for."""
+"""Which modules `import fastconv` imports, and how many; and names that are imported on first use."""
 
 import copy
 import dataclasses
@@ -14,7 +14,7 @@ import fastconv
 from fastconv._records import dataclass
 from fastconv.algorithms._scipy_fft import next_fast_len
 
-#: Of the standard library, what takes long to import and is for errors, tables or tools only.
+#: Modules of the standard library that take long to import, and that only errors, tables or tools need.
 HEAVY = {
     *("asyncio", "concurrent", "decimal", "difflib", "email", "fractions", "http", "importlib.metadata", "json"),
     *("logging", "multiprocessing", "random", "shutil", "socket", "sqlite3", "ssl", "subprocess", "tempfile"),
@@ -23,7 +23,7 @@ HEAVY = {
 
 
 def imported(*statements):
-    """The modules that the statements bring in a new process, each beside those that NumPy and the ones before had."""
+    """The modules that each statement imports in a new process, without those of NumPy and of earlier statements."""
     code = ["import json, sys, numpy as np", "seen, new = set(sys.modules), []"]
     for statement in statements:
         code += [statement, "new.append(sorted(set(sys.modules) - seen))", "seen.update(sys.modules)"]

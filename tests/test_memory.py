@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def use(monkeypatch):
-    """Results of all sizes are from a pool of the test's own."""
+    """Results of all sizes come from a pool of the test's own."""
 
     def use(**settings):
         pool = buffers.Pool(16 * MIB, **{"large": 1, **settings})
@@ -36,7 +36,7 @@ def use(monkeypatch):
 
 @pytest.fixture
 def pool(use):
-    """One for which all results are large."""
+    """A pool that treats all results as large."""
     return use()
 
 
@@ -45,12 +45,12 @@ def place(array):
 
 
 def kept(pool):
-    """MiB of what is free: of small ones, and of large ones, the oldest first."""
+    """The sizes of free mappings in MiB: a list of small ones and one of large ones, the oldest first."""
     return [[nbytes / MIB for nbytes in sizes] for sizes in pool.free]
 
 
 def made_and_gone(*mib):
-    """Results of so many MiB, which live at the same time, and go in that order."""
+    """Make results of these sizes in MiB, all at the same time, and free them in this order."""
     results = [_memory.empty((n << 18,), F4) for n in mib]
     while results:
         del results[0]
@@ -112,7 +112,7 @@ def test_nothing_takes_the_memory_away_from_a_result(pool):
 
 
 def test_scipy_takes_a_result_as_it_is(pool):
-    """It copies what is less than half of its base's elements."""
+    """SciPy copies an array that has less than half of its base's elements."""
     arrays = [_memory.empty(shape, dtype) for shape, dtype in (((9,), F4), ((9,), np.dtype(np.int32)))]
     indptr = _memory.empty((4,), np.dtype(np.int32))
     arrays[1][:], indptr[:] = np.tile(np.arange(3), 3), (0, 3, 6, 9)
@@ -188,7 +188,7 @@ def test_results_about_as_large_as_large_ones(use, less):
 
 
 def limited(code, how="RLIMIT_AS", room=64):
-    """What a process prints that may map only some MiB beside what it has; `code` says when, by `limit()`."""
+    """The output of a process that may map only `room` MiB more from the moment at which `code` calls `limit()`."""
     setup = f"""
 import resource, re, signal, threading
 import numpy as np
@@ -220,7 +220,7 @@ def test_nothing_is_kept_under_an_address_limit(how):
     before = limited("use(); print(*kept())", how)
     assert all(int(nbytes) > 0 for nbytes in before)
     assert limited("limit(); use(); print(*kept())", how) == ["0", "0"]
-    # What is there already goes as soon as a large result does.
+    # Memory that is kept already is freed when the next large result is.
     later = """
 use()
 with _arrays.workspace("it", (1 << 19,), F4): pass
@@ -235,7 +235,7 @@ print(*kept())
 
 
 def test_other_libraries_find_memory_under_a_limit():
-    """Of a limit that holds two results, what is gone leaves room for one of somebody else's."""
+    """The limit has room for two results. A freed result must leave its room to an array of NumPy."""
     code = """
 limit()
 for _ in range(4):
@@ -250,7 +250,7 @@ print(b"".__class__.__name__)
 
 
 def test_what_is_kept_is_given_back_before_memory_runs_out():
-    """By a limit that is set while memory is kept, of which the process may not have as much again."""
+    """A limit is set while memory is kept; a new result fits only if the kept memory is freed."""
     code = """
 a = _memory.empty((20 << 20,), F4); at = a.ctypes.data; del a
 b = _memory.empty((1 << 18,), F4); del b
@@ -286,7 +286,7 @@ def test_what_is_kept_is_given_back_before_a_workspace_finds_no_memory(pool, mon
 
 
 def test_release_memory_gives_all_back():
-    """Of this thread and of others, to the system: what the process maps, and what is resident."""
+    """Memory of this thread and of others goes back to the system: mapped and resident memory both shrink."""
     code = """
 def work(done, go):
     with _arrays.workspace("it", (1 << 22,), F4) as space:
@@ -313,7 +313,7 @@ fastconv.release_memory()
     pooled, scratch, none, nothing, mapped, resident, *last = map(int, limited(code))
     assert (pooled, scratch) == (36 << 20, (16 << 20) + (8 << 20) + 128)
     assert (none, nothing) == (0, 0)
-    # Of 36 MiB of results and 24 of workspaces nearly all: Python itself takes a little meanwhile.
+    # Nearly all of 36 MiB of results and 24 MiB of workspaces; Python itself takes a little meanwhile.
     assert mapped >= 55 << 20 and resident >= 55 << 20
     assert last == [0, (8 << 20) + 64]
 
@@ -345,7 +345,7 @@ def test_a_workspace_is_not_kept_after_an_exception():
 
 
 def test_no_signal_is_lost():
-    """An exception from a handler reaches the caller, wherever among the results of a loop the signal arrives."""
+    """An exception from a handler reaches the caller, wherever in a loop that makes results the signal arrives."""
     code = """
 import random, sys
 class Alarm(Exception): pass

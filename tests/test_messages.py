@@ -1,4 +1,4 @@
-"""Messages that know what was meant: each says what came and what to type."""
+"""Error messages that guess what was meant: each says what was given, and what to type."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def median_forward(x, pool_param=None, **options):
 POOLINGS = [max_pool_forward, avg_pool_forward, lp_pool_forward, median_forward]
 
 
-# What came in place of an array.
+# Other things in place of an array.
 
 PAIR = conv_forward(X, W, None)
 NODE = Tape().param(W, "w")
@@ -132,7 +132,7 @@ def test_the_transpose_of_an_operator_is_the_matrix_transposed():
         np.testing.assert_allclose(transposed.T @ (1j * x[:, 0]), 1j * (A @ x[:, 0]), atol=1e-12)
 
 
-# Axes in another order, too few of them, or groups that were forgotten.
+# Axes in another order, missing axes, or forgotten groups.
 
 FITS = [
     (lambda: conv(LAST, W), r"channels last: give x\.transpose\(0, 3, 1, 2\)$"),

@@ -1,4 +1,4 @@
-"""Toeplitz matrices of kernels that are mostly zeros: the work is that of the entries, not of the taps."""
+"""Toeplitz matrices of kernels that are mostly zeros: the work depends on the entries, not on the taps."""
 
 import itertools
 import math
@@ -83,9 +83,9 @@ def test_eight_weights_are_looked_at_no_more_often_than_entries_are_written(shap
     taps = math.prod(kernel)
     assert structure.taps <= 8 ** len(shape) < taps or len(shape) == 1
     assert structure.counts.size <= math.prod(shape)
-    # Twice for each of its lists: to count it, and to write it. With its lines and planes, that is.
+    # Each list is visited twice, with its lines and planes: to count it, and to write it.
     assert found.visits <= 2 * 3 * (A.nnz + structure.counts.size) + 32 * structure.counts.size
-    # Every tap of every list was looked at before, twice.
+    # Earlier versions visited every tap of every list twice.
     assert structure.counts.size * taps > 10 * found.visits or len(shape) == 1
 
 

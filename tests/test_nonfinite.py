@@ -1,4 +1,4 @@
-"""Infinity and NaN among weights, images and gradients stand exactly where the sum of products has them."""
+"""With inf and NaN in weights, images and gradients, results are inf or NaN exactly where the sum of products is."""
 
 import itertools
 import sys
@@ -60,7 +60,7 @@ def test_weights_in_implicit(case, dtype, isa, rng):
 @pytest.mark.parametrize("algorithm", ["im2col", "reference", "depthwise", "sparse", "toeplitz"])
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 def test_weights(case, algorithm, rng):
-    """None of these weights is zero, so that all take part in `sparse` and `toeplitz`."""
+    """None of these weights is zero, so `sparse` and `toeplitz` skip none."""
     if any(REGISTRY[algorithm].unsupported(op, case.geometry, np.dtype(np.float32)) for op in OPS):
         pytest.skip("unsupported")
     for name in ("first", "both signs"):
@@ -73,7 +73,7 @@ def test_weights(case, algorithm, rng):
 @pytest.mark.parametrize("algorithm", ["implicit", "im2col", "depthwise"])
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 def test_everything_at_once(case, algorithm, blocks, rng):
-    """Weights, images and gradients, each with all three values, meet each other and padding."""
+    """Weights, images and gradients that have NaN, inf and -inf, all in one layer with padding."""
     if REGISTRY[algorithm].unsupported("forward", case.geometry, np.dtype(np.float32)):
         pytest.skip("unsupported")
     x, w, _ = case.arrays(np.float32)
@@ -86,7 +86,7 @@ def test_everything_at_once(case, algorithm, blocks, rng):
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_transposed_with_bias(stride, isa, rng):
-    """The image of a transposed convolution has the products of its cells, and none of what lies around them."""
+    """The output of a transposed convolution has products by cells only, and none by the padding around them."""
     x, w = rng.standard_normal((2, 4, 5, 6)), rng.standard_normal((4, 3, 4, 2))
     b = rng.standard_normal(3)
     w[1, 2, 0, 1], w[3, 0, 3, 0], w[2, 0, 3, 0] = np.nan, np.inf, np.inf
@@ -103,7 +103,7 @@ def test_transposed_with_bias(stride, isa, rng):
 
 @pytest.mark.parametrize("algorithm", ["implicit", "sparse"])
 def test_weights_that_are_all_bad(algorithm, rng, monkeypatch):
-    """A net that diverged: the gradient is NaN wherever an output saw the image, in some images at a time, too."""
+    """As in a net that diverged: the gradient is NaN wherever an output reads the image, also in batches of images."""
     monkeypatch.setattr(taps, "_PRODUCT_BYTES", 1)
     x, w = rng.standard_normal((3, 4, 9, 9)).astype(np.float32), np.full((5, 4, 3, 3), np.nan, np.float32)
     out, cache = conv_forward(x, w, None, stride=4, algorithm=algorithm)
@@ -130,7 +130,7 @@ def test_zero_weights_and_infinite_gradients(algorithm):
 
 
 def test_finite_weights_are_computed_once(monkeypatch, rng):
-    """Infinity and NaN in the gradient alone are where they belong at once; nothing is looked for where all is finite."""
+    """If only the gradient has inf and NaN, dx is computed once; if all is finite, weights are not even checked."""
     redone = []
     original = taps.data_by_taps
     monkeypatch.setattr(implicit, "data_by_taps", lambda *a: redone.append(1) or original(*a))

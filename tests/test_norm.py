@@ -160,7 +160,7 @@ def test_constant_channels_are_the_shift(isa):
 @dtypes
 @pytest.mark.parametrize("value", [7.0, 0.1, 1.1, -7.3, 1000.1, -1 / 3, 0.0])
 def test_without_eps_a_constant_is_refused(value, dtype, isa, rng):
-    """0 / 0 would be NaN; as the limit of a small eps the result has a value, but its gradient has none."""
+    """With eps=0 the result would be 0 / 0, which is NaN. A limit for small eps exists, but not for the gradient."""
     ones, zeros, word = np.ones(4), np.zeros(4), "divides by 0, and its gradient has no limit; give an eps above 0"
     for shape in ((3, 4, 5, 11), (4, 4, 5, 5), (3, 4, 1), (2, 4, 5003), (67, 4, 3), (1, 4, 1)):
         x = rng.standard_normal(shape).astype(dtype)
@@ -493,7 +493,7 @@ def test_lrn_nan_of_the_input_is_no_error(monkeypatch, isa):
     for k in (0, 1):
         out, _ = layers.lrn_forward(x, {"size": 3, "k": k})
         assert np.isnan(out).tolist() == [[[False, False], [False, False], [True, False], [True, False]]]
-    # No window is looked at where the constants are usual ones.
+    # With usual constants no window is checked.
     monkeypatch.setattr("fastconv.layers.response._check_powers", None)
     layers.lrn_forward(LRN_SAMPLE, {"size": 3, "k": 1e-4, "alpha": 0, "beta": 8})
     with pytest.raises(TypeError, match="NoneType"):

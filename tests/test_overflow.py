@@ -19,13 +19,13 @@ algorithms = sys.modules["fastconv.algorithms"]
 finite = sys.modules["fastconv.algorithms._finite"]
 
 LAYERS = [case for case in CASES if all(case.x) and all(case.geometry.out_shape)]
-#: Of float32 and float64: numbers whose transforms overflow and whose products with weights below 1 do not.
+#: For each dtype, a number whose transforms overflow, while its products with weights below 1 do not.
 LARGE = {np.float32: 2e38, np.float64: 1e308}
 
 
 @pytest.fixture(params=["winograd", "fft"])
 def transform(request, monkeypatch):
-    """What 'auto' chooses wherever it serves: a transform, on layers of any size."""
+    """A transform that 'auto' chooses for every layer that it supports, of any size."""
     monkeypatch.setattr(algorithms, "_FEW", 0)
     monkeypatch.setattr(registry()[request.param], "cost", lambda *_, **__: -1.0)
     forget_geometries()
@@ -35,7 +35,7 @@ def transform(request, monkeypatch):
 
 @pytest.fixture
 def again(monkeypatch):
-    """What was computed again: for each call the op and its images."""
+    """The calls that computed images again: for each call the op and the images."""
     calls = []
     redone = finite.Redone._again
 
@@ -66,7 +66,7 @@ def steps(x, w, b, dout, options, algorithm):
     return [out, *conv_backward(dout, cache)[:2]]
 
 
-#: What is not finite, or whose transform is not, and where: an index of the array, flat.
+#: The array, the flat index and the value of an element that is not finite, or whose transform is not.
 SPOILT = [("x", 0, np.nan), ("x", -1, LARGE), ("w", 0, np.inf), ("dout", -1, -np.inf), ("dout", 0, LARGE)]
 
 
@@ -86,7 +86,7 @@ def check_auto(case, what, at, value, dtype):
     x, w, b = case.arrays(dtype)
     dout = np.random.default_rng(2).standard_normal(case.geometry.out_shape).astype(dtype)
     arrays = {"x": x, "w": w, "dout": dout}
-    for name, array in arrays.items():  # what meets a large number is below 1
+    for name, array in arrays.items():  # factors of a large number are below 1
         array *= 0.1 if name != what else 1
     arrays[what].flat[at] = value[dtype] if value is LARGE else value
     with np.errstate(all="ignore"):
@@ -98,7 +98,7 @@ def check_auto(case, what, at, value, dtype):
         expected += exact[1:] if what == "w" else oracle.conv_gradients(x, w, dout, table, groups, flip)[:2]
     with np.errstate(all="warn"):  # which is an error here: what is not finite by definition needs no warning
         found = steps(x, w, b, dout, case.options, "auto")
-    # A transform errs by its largest numbers, and is left alone where it does not overflow.
+    # A transform's errors grow with its largest number, and it is not repeated unless it overflows.
     scale = value[dtype] if value is LARGE else 1.0
     for actual, wanted in zip(found, expected, strict=True):
         same_where_not_finite(actual, wanted, scale)
@@ -107,7 +107,7 @@ def check_auto(case, what, at, value, dtype):
 @pytest.mark.parametrize("points", [8, 6, 4])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 def test_transforms_hide_nothing(points, dtype, isa, rng, monkeypatch):
-    """By name a transform may spread an inf or NaN, or overflow, but each is somewhere in all outputs that see it."""
+    """A transform selected by name may spread an inf or NaN, or overflow, but every output that reads one shows it."""
     monkeypatch.setattr(registry()["winograd"], "points", (points,))
     w = 0.1 * rng.standard_normal((5, 2, 3, 3)).astype(dtype)
     w[0, :, :, 1:] = 0  # zero times inf is NaN in the sum, too
@@ -124,7 +124,7 @@ def test_transforms_hide_nothing(points, dtype, isa, rng, monkeypatch):
 
 
 def test_large_numbers_times_small_ones(isa, rng):
-    """Every output was NaN by Winograd's filtering; the sums reach 5e7."""
+    """With Winograd's filtering every output was NaN, although the sums reach only 5e7."""
     x = (rng.standard_normal((1, 64, 56, 56)) * 1e37).astype(np.float32)
     w = (rng.standard_normal((64, 64, 3, 3)) / 24 * 1e-30).astype(np.float32)
     assert "-> winograd" in fastconv.explain(x.shape, w.shape, pad=1)
@@ -161,7 +161,7 @@ def test_only_images_that_are_not_finite_are_computed_again(transform, again, rn
     dout[6, 2, 0, 0] = np.inf
     conv_backward(dout, cache, need_dw=False)
     assert again == [("backward_data", 6, 7)]
-    # It is no choice: the next call of the layer is by the transform again, and alone.
+    # This does not change the choice: the next call of the layer uses the transform alone.
     again.clear()
     assert np.array_equal(conv(x, w, pad=1), fine[0])
     assert again == []
@@ -170,7 +170,7 @@ def test_only_images_that_are_not_finite_are_computed_again(transform, again, rn
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 def test_what_workspaces_held_is_no_result(dtype, isa, transform, again, rng):
-    """Vectors reach past the last filter and channel, where a workspace holds what the call before left."""
+    """Vectors reach past the last filter and channel, where a workspace holds values of the previous call."""
     for rows, channels in ((9, 5), (1, 3), (17, 2)):
         w = rng.standard_normal((rows, channels, 3, 3)).astype(dtype)
         x = np.full((2, channels, 10, 11), np.nan, dtype)
@@ -186,7 +186,7 @@ def test_what_workspaces_held_is_no_result(dtype, isa, transform, again, rng):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_whole_gradients_are_computed_again(threads, transform, rng, monkeypatch):
-    """dw is summed in parts, by threads and of images: one that overflows is enough."""
+    """dw is summed in parts, by threads and by images; all of it is computed again if one part overflows."""
     monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
     x, w = rng.standard_normal((6, 3, 9, 8)).astype(np.float32), rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
     for options in ({"pad": 1}, {"pad": 2, "dilation": 2}, {"pad": 1, "pad_mode": "reflect"}):
@@ -197,7 +197,7 @@ def test_whole_gradients_are_computed_again(threads, transform, rng, monkeypatch
         wanted = conv_backward(dout, exact)[1]
         assert np.isfinite(wanted).all()
         np.testing.assert_allclose(conv_backward(dout, cache)[1], wanted, rtol=1e-5, atol=1e-7)
-        # Without zero weights' gradients, as pruning wants them.
+        # The same with pruned=True, which leaves out the gradients of zero weights.
         kept = conv_forward(x, np.where(w > 0, w, 0) * 1e-3, None, **options, threads=threads)[1]
         np.testing.assert_allclose(
             conv_backward(dout, kept, pruned=True)[1], np.where(w > 0, wanted, 0), rtol=1e-5, atol=1e-7
@@ -291,7 +291,7 @@ def test_exact_is_a_name_everywhere(rng):
 
 
 def test_zero_weights_take_part_in_exact_and_may_not_in_auto(rng):
-    """At 1 % of the weights 'auto' takes `sparse`, to which a zero weight times inf is nothing."""
+    """If 1 % of the weights are not zero, 'auto' takes `sparse`, which skips products of zero weights and inf."""
     x, w = rng.standard_normal((2, 64, 56, 56), np.float32), rng.standard_normal((64, 64, 3, 3), np.float32)
     w[rng.random(w.shape) < 0.99] = 0
     x[0, 0, 20, 20] = np.inf

@@ -121,7 +121,7 @@ NAN_WINDOWS = {
 
 @functools.cache
 def nan_case(name, spatial, dtype):
-    """x with NaNs of both signs, in crowds and alone; its maxima and their places, dout and dx."""
+    """x with many or few NaNs of both signs; its maxima and their places, dout and dx."""
     rng = np.random.default_rng(sum(spatial))
     x = rng.integers(-1, 2, (3, 2, *spatial)).astype(dtype)
     for image, share in zip(x, (0.9, 0.4, 0.05), strict=True):

@@ -1,4 +1,4 @@
-"""dw of pruned weights: dw where w is not zero, by whichever way is cheaper."""
+"""dw of pruned weights: dw where w is not zero, computed by the cheaper of two ways."""
 
 import sys
 
@@ -14,7 +14,7 @@ algorithms = sys.modules["fastconv.algorithms"]
 
 @pytest.fixture
 def ways(monkeypatch):
-    """What computed dw: the algorithm's name, with 'dots' where only some of dw was, and how often it was cleared."""
+    """How dw was computed: the algorithm, 'dots' if only where w is not zero, and how often dw was cleared."""
     seen = []
     dots, clear = algorithms.Sparse.backward_kept_weights, base.clear_where_zero
     monkeypatch.setattr(algorithms.Sparse, "backward_kept_weights", lambda *args: seen.append("dots") or dots(*args))
@@ -56,7 +56,7 @@ def test_dots_where_they_are_clearly_cheaper(ways, rng):
 
 @pytest.mark.parametrize("isa", _isa.usable(), indirect=True)
 def test_dots_are_taken_by_their_cost(isa):
-    """Below half of what the dense product is expected to take, and not above."""
+    """Dots are taken if and only if they are expected to take less than half of the dense product's time."""
     dtype = np.dtype(np.float32)
     for x_shape, w_shape in (((8, 64, 56, 56), (64, 64, 3, 3)), ((1, 256, 14, 14), (256, 256, 3, 3))):
         geometry = resolve_conv(x_shape, w_shape, **{**GEOMETRY_DEFAULTS, "pad": 1})
@@ -74,7 +74,7 @@ def test_dots_are_taken_by_their_cost(isa):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", [1, 7, 64, 5000, 40_001])
 def test_clearing(size, dtype, isa, rng):
-    """Whatever stands in dw; a weight that is not a number, or infinite, is not zero, and -0 is."""
+    """dw is cleared whatever it holds. A weight of NaN or inf is not zero; -0.0 is."""
     w, dw = rng.standard_normal((2, size)).astype(dtype)
     w[rng.random(size) < 0.6] = 0
     w[rng.random(size) < 0.1] = -0.0
@@ -103,7 +103,7 @@ def test_every_algorithm(algorithm, options, rng):
 
 
 def test_nothing_is_spread_by_a_gradient_that_is_not_finite(rng):
-    """Zero times infinity would be a number that is none."""
+    """A mask must not be multiplied, because zero times infinity would be NaN."""
     w, dout, cache = layer((1, 64, 7, 7), (64, 64, 3, 3), 0.5, rng, pad=1)
     dout[0, 3] = np.inf
     dw = conv_backward(dout, cache, pruned=True)[1]

@@ -1,4 +1,4 @@
-"""Signal handlers that raise: heard within a call, after which nobody writes any more."""
+"""Signal handlers that raise: a call stops within a short time, and no thread writes after it."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from fastconv._ext import team as _ext
 from fastconv.algorithms import backward_data, backward_weights, forward
 
 pytestmark = [
-    # An exception between `open` and the `with` block that it is for leaves closing the file to the interpreter.
+    # If an exception comes between `open` and its `with` block, the interpreter closes the file later, with a warning.
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers that signal"),
     pytest.mark.skipif(
@@ -46,7 +46,7 @@ def run(*arguments, **options):
 
 
 def test_exceptions_at_random_moments():
-    """For 20 s: Exceptions and BaseExceptions in every kind of call, with helpers at work."""
+    """For 20 s, raise Exceptions and BaseExceptions in every kind of call, with helpers at work."""
     result = run(faults.__file__, "--seconds", "20", "--only", "signals", timeout=200)
     assert result.returncode == 0 and "nothing broke" in result.stdout, result.stdout + result.stderr
 
@@ -61,7 +61,7 @@ def array(*shape):
 
 
 def conv(algorithm, op, x_shape, w_shape, **options):
-    """One op of a layer, without what the layer API adds."""
+    """One op of a layer, called without the layer API."""
 
     def make():
         geometry = fastconv.conv_geometry(x_shape, w_shape, **options)
@@ -141,7 +141,7 @@ LONG = {
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", LONG)
 def test_every_kernel_hears_signals(name, threads, monkeypatch):
-    """A handler that raises ends the call from within: its words say so, and no kernel is called after that."""
+    """A handler that raises stops the running kernel: its shared state has FC_STOP set, and no kernel runs later."""
     made = []
 
     def words(helpers, grain):
@@ -159,7 +159,7 @@ def test_every_kernel_hears_signals(name, threads, monkeypatch):
     seconds = time.perf_counter() - begin
     for attempt in range(400):
         made.clear()
-        # Not all of them arrive within a kernel: by turns at a part of the call's time, and at fixed times.
+        # Not every signal arrives within a kernel, so try fractions of the call's time and fixed times in turns.
         after = seconds * (attempt % 40 + 1) / 42 if attempt % 2 else 0.0001 * (attempt % 80 + 1)
         raised = faults.interrupted(call, max(after, 0.00005), faults.Timeout)
         stopped = [int(np.frombuffer(each, np.intp)[_ext.STOP]) for each in made]
@@ -172,7 +172,7 @@ def test_every_kernel_hears_signals(name, threads, monkeypatch):
 @pytest.mark.parametrize("algorithm", ["implicit", "winograd"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_in_a_long_call(algorithm, threads):
-    """Results are not complete, and stay as they are."""
+    """The results are incomplete, and no thread changes them after the call."""
     x, w = array(1, 512, 128, 128), array(512, 512, 3, 3)
     out = np.full((1, 512, 128, 128), np.float32(faults.POISON))
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -199,7 +199,7 @@ def test_a_handler_that_returns_changes_nothing():
 
 
 def test_threads_that_are_not_the_main_one_hear_nothing():
-    """A signal that arrives while another thread is in a call is handled by the main thread."""
+    """The main thread handles a signal that arrives while another thread is in a call."""
     x, w = array(1, 256, 128, 128), array(256, 256, 3, 3)
     expected = fastconv.conv(x, w, threads=2)
     results, done = [], threading.Event()
@@ -236,7 +236,7 @@ def test_the_interpreter_ends_while_a_thread_is_in_a_call():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_in_a_handler():
-    """In the child the call has lost its helpers: it says so, and later calls are right."""
+    """In the child the call has lost its helpers. It raises an error that says so, and later calls are right."""
     code = """
         import os, signal, numpy as np, fastconv
         x, w = np.ones((1, 256, 160, 160), np.float32), np.ones((256, 256, 3, 3), np.float32)
@@ -265,7 +265,7 @@ def test_a_fork_in_a_handler():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the harness is made for POSIX threads")
 def test_the_gate_without_python(tmp_path):
-    """Callers and helpers in C: every piece is drawn once, stops stop, and a caller of slow helpers sleeps."""
+    """Callers and helpers in C: every piece is drawn once, calls stop when told to, and callers sleep if they wait."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     root = Path(__file__).parent.parent
     if compiler is None or not (root / "fastconv/_ext/team.h").exists():

@@ -70,7 +70,7 @@ def test_a_count_has_a_maximum(many):
 
 @pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
 def test_more_threads_than_there_can_be(algorithm):
-    """In a process of its own, for 63 helpers stay."""
+    """In a process of its own, because 63 helper threads stay."""
     code = f"""
         import numpy as np, fastconv
         from fastconv import _team
@@ -153,7 +153,7 @@ def test_environment():
     [("1", 1), ("1,4", 1), (" 1 ", 1), ("1000000", None), ("0", None), ("-1", None), ("many", None), ("", None)],
 )
 def test_limit_of_workers(limit, wanted, monkeypatch, recwarn):
-    """As pools set it for their processes: no more than the CPUs, and what is no count is not ours to report."""
+    """OMP_NUM_THREADS as pools set it: at most the CPUs; fastconv ignores other texts, because OpenMP warns of them."""
     monkeypatch.setenv("OMP_NUM_THREADS", limit)
     monkeypatch.delenv("FASTCONV_NUM_THREADS", raising=False)
     fastconv.set_threads(None)
@@ -172,7 +172,7 @@ def test_limit_of_workers_where_our_own_is_malformed(monkeypatch):
 
 
 def test_workers_of_joblib():
-    """loky sets what `inner_max_num_threads` says, or the CPUs over the number of workers, before they import anything."""
+    """loky sets OMP_NUM_THREADS before workers import anything: `inner_max_num_threads`, or CPUs per worker."""
     code = """
         import joblib
 
@@ -193,7 +193,7 @@ def test_workers_of_joblib():
 
 @pytest.mark.parametrize("first", ["threadpoolctl", "fastconv"])
 def test_threadpoolctl(first):
-    """Where it is imported first it needs no more; a limit ends with its block, and one of ours goes before it."""
+    """If threadpoolctl is imported first, it needs no registration. Its limit ends with its block; ours override it."""
     code = f"""
         import {first}
         import fastconv, threadpoolctl
@@ -403,7 +403,7 @@ def test_nothing_is_read_past_an_image(algorithm):
 
 
 def test_helpers_that_sleep_at_the_gate_come_back(rng, monkeypatch):
-    """After a moment without calls, and to calls of any kernel."""
+    """They come back after a moment without calls, and for calls of any kernel."""
     from fastconv import _team
     from fastconv.layers import relu_forward
 

@@ -39,12 +39,12 @@ def test_winograd_at_any_number_of_points(case, dtype, points, blocks):
         close(actual, wanted, dtype, "winograd")
 
 
-#: Of sums over 64 channels and more, by points: errors are below so many eps of the largest |x| times the sum of |w|.
+#: Bounds by points for sums over 64 channels or more, in eps times the largest |x| times the sum of |w|.
 BOUND = {4: 8, 6: 8, 8: 32}
 
 
 def test_amplification_is_that_of_the_points():
-    """A transform is determined by its points but for factors, which cancel: |A^T| |G| and the rows of |B^T| times it."""
+    """The points determine a transform up to factors, which cancel in the product of |A^T|, |G| and rows of |B^T|."""
     for points, pairs in {4: [1], 6: [0.75, 1.5], 8: [0.5, 1, 2]}.items():
         finite = np.array([0.0, *pairs, *(-p for p in pairs)])
 
@@ -64,7 +64,7 @@ def test_amplification_is_that_of_the_points():
 
 
 def errors_in_eps(x, w, dout, stride=1):
-    """Of out, dx and dw: the largest error, in eps of the largest factor times the sum of the others' magnitudes."""
+    """The largest errors of out, dx and dw, in eps times the largest factor times the sum of the other factors."""
     exact = steps_of(x.astype(np.float64), w.astype(np.float64), "implicit", stride, dout.astype(np.float64))
     found = steps_of(x, w, "winograd", stride, dout)
     spatial = tuple(range(2, w.ndim))
@@ -96,7 +96,7 @@ def errors_in_eps(x, w, dout, stride=1):
     ],
 )
 def test_winograds_documented_bound(size, kernel, stride, channels, dtype, points, rng):
-    """Relative to what a tile reads: also for taps that sum to zero and an image far from it, in all three ops."""
+    """The bound is relative to what a tile reads, in all three ops, also for zero-sum taps on an image far from 0."""
     w = rng.standard_normal((8, channels, *kernel))
     flat = w - w.mean(axis=tuple(range(2, w.ndim)), keepdims=True)
     x = rng.standard_normal((1, channels, *size))
@@ -108,7 +108,7 @@ def test_winograds_documented_bound(size, kernel, stride, channels, dtype, point
 
 @pytest.mark.parametrize("kernel", [(3, 3), (2, 2), (3,)])
 def test_the_bound_of_single_products(kernel, points, rng):
-    """One channel, one tile: the amplification of the points is all that can be promised; searched for by mutation."""
+    """One channel and one tile come near the amplification of the points; mutation searches for the worst case."""
     most = _minimal.AMPLIFICATION[points] ** len(kernel)
     x = rng.choice([-1.0, 1.0], (32, 1, *(points,) * len(kernel)))
     w = rng.standard_normal((32, 1, *kernel))
@@ -144,7 +144,7 @@ def test_the_bound_of_channels_that_repeat_each_other(channels, points, rng):
 
 
 def test_a_fill_value_spoils_its_own_tiles_only(points, rng):
-    """A window of ordinary numbers beside it is in its tile; one that is `points` cells away is not."""
+    """Windows near a fill value are in its tile, and have its error; windows `points` cells away have not."""
     x, w = rng.standard_normal((1, 64, 48, 40)), rng.standard_normal((8, 64, 3, 3)) / 24
     x[..., 20, 20] = 1e20
     x, w = x.astype(np.float32), w.astype(np.float32)
@@ -160,7 +160,7 @@ def test_a_fill_value_spoils_its_own_tiles_only(points, rng):
 
 @pytest.mark.parametrize("draw", ["ones", "uniform"])
 def test_gradients_that_are_long_sums(draw, points, rng):
-    """16,384 products a weight: eight points err by 1.3e-5 of the largest dw, but by 1e-7 of what was summed."""
+    """16,384 products a weight: with eight points errors are 1.3e-5 of the largest dw, but 1e-7 of what was summed."""
     x, w = rng.uniform(-2, 2, (4, 16, 64, 64)), rng.uniform(-2, 2, (32, 16, 5, 2))
     x, w = x.astype(np.float32), w.astype(np.float32)
     out, cache = conv_forward(x, w, None, pad=1, algorithm="winograd")

@@ -1,5 +1,7 @@
-"""Which compiled modules are current: decided by contents, because a build in an isolated environment makes every
-file of Cython, and so every generated C file, look new.
+"""Decide which compiled modules are current.
+
+File contents decide, not dates, because a build in an isolated environment makes every file of Cython, and so every
+generated C file, look new.
 
 A module's digest covers the sources it reads, followed from file to file, and the settings it is compiled with. A
 successful build records the digest beside that of the library it made; the module is current while both still hold.
@@ -13,7 +15,7 @@ from pathlib import Path
 
 PACKAGE = "fastconv._ext"
 
-#: What one file of the folder says of the others it needs. `cimport` names a .pxd, the others name a file.
+#: Statements by which a file of the folder names others that it needs. `cimport` names a .pxd, the others name a file.
 _FILES = re.compile(r'^\s*(?:#\s*include|#\s*define\s+FC_TEMPLATE|cdef\s+extern\s+from|include)\s+"([^"]+)"', re.M)
 _CIMPORTS = re.compile(
     rf"^\s*(?:from\s+{re.escape(PACKAGE)}\.(\w+)\s+cimport\b|cimport\s+{re.escape(PACKAGE)}\.(\w+))", re.M
@@ -22,7 +24,7 @@ _SIBLINGS = re.compile(rf"^\s*from\s+(?:{re.escape(PACKAGE)}|\.)\s+cimport\s+\(?
 
 
 def modules(folder: Path) -> list[str]:
-    """The names of the modules in a folder: a .pyx is one."""
+    """The names of the modules in a folder; each .pyx file is one."""
     return sorted(path.stem for path in folder.glob("*.pyx"))
 
 
@@ -44,7 +46,7 @@ def sources(folder: Path, module: str) -> list[Path]:
 
 
 def digest(folder: Path, module: str, settings: object) -> str:
-    """One number for what a module is made of: the names and contents of its sources, and `settings`, any JSON."""
+    """A hash of everything that a module depends on: the names and contents of its sources, and `settings` (JSON)."""
     whole = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in sources(folder, module):
         whole.update(f"\n{path.name} {_of_file(path)}".encode())
@@ -52,7 +54,7 @@ def digest(folder: Path, module: str, settings: object) -> str:
 
 
 def is_current(stamp: Path, library: Path, of_sources: str) -> bool:
-    """Whether `library` is what the last build of these sources made."""
+    """Whether the last build of these sources made `library`."""
     try:
         recorded = json.loads(stamp.read_text(encoding="utf-8"))
         return recorded == {"sources": of_sources, "library": _of_file(library)}
@@ -67,7 +69,7 @@ def record(stamp: Path, library: Path, of_sources: str) -> None:
 
 
 def stale(builds: Iterable[tuple[str, Path, Path, str]]) -> list[str]:
-    """Of (name, stamp, library, digest of the sources) the names of those that have to be compiled."""
+    """The names of the modules to compile; each build is (name, stamp, library, digest of the sources)."""
     return [name for name, stamp, library, of_sources in builds if not is_current(stamp, library, of_sources)]
 
 

@@ -1,12 +1,12 @@
 # cython: freethreading_compatible=False
 """Memory of large results, kept when a result is gone and given to the next one.
 
-A `PooledBuffer` owns the memory of one result. It returns the memory to its
-`Pool` in C, when the last view of it is gone: Python runs signal handlers
-between its own instructions only, so no exception can arrive there and be lost,
-as it can in a `__del__` written in Python. The interpreter's lock guards the
-pool, because no function here lets go of it; so an interpreter without that lock
-has to turn it on.
+A `PooledBuffer` owns the memory of one result. When the last view of the result
+is gone, it returns the memory to its `Pool`. This is compiled code, because
+Python runs signal handlers between Python instructions only: an exception of a
+handler would be lost in a `__del__` written in Python, and cannot arrive here.
+The GIL guards the pool, because no function here releases it. That is why this
+module makes a free-threaded interpreter turn the GIL on.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
@@ -24,7 +24,7 @@ cdef extern from "buffers.h" nogil:
     void fc_trim() noexcept
 
 
-#: Whether this system has what a pool needs.
+#: Whether this system has mmap and madvise as the pool needs them.
 MAPS = bool(FC_MAPS)
 
 cdef enum:
@@ -77,7 +77,7 @@ cdef void unmap(Mapping* mapping) noexcept:
 
 
 cdef void evict(FreeList* free, Py_ssize_t most) noexcept:
-    """Unmap what was free longest, until at most so many bytes are left."""
+    """Unmap the mappings that were free longest, until at most `most` bytes are left."""
     cdef Mapping* oldest
     while free.oldest is not NULL and free.nbytes > most:
         oldest = free.oldest
@@ -96,10 +96,10 @@ cdef list sizes(const FreeList* free):
 
 @cython.final
 cdef class Pool:
-    """Keeps at most `keep` bytes of memory that results no longer use, and none while addresses are limited.
+    """Keeps at most `keep` bytes of memory that results no longer use, and none under an address limit.
 
-    Mappings from `large` bytes on are large: the system may take their pages back while they are free. Of the
-    others at most `keep_small` bytes stay; where large ones need the room, a fourth of `keep` is left to them.
+    A mapping of `large` bytes or more is large: the system may take its pages back while it is free. At most
+    `keep_small` bytes of small mappings are kept; if large ones need room, small ones are left a quarter of `keep`.
     """
 
     cdef FreeList _free
@@ -115,7 +115,7 @@ cdef class Pool:
         self.clear()
 
     def take(self, Py_ssize_t nbytes):
-        """A `PooledBuffer` of so many bytes, or None where there are none to give, or none are kept."""
+        """A `PooledBuffer` of so many bytes, or None if there is no memory, or the pool is turned off."""
         cdef Mapping* mapping
         cdef PooledBuffer buffer
         cdef Py_ssize_t mapped
@@ -139,7 +139,7 @@ cdef class Pool:
 
     @property
     def free(self):
-        """Bytes of each mapping that is free, those of small ones and of large ones, the oldest first."""
+        """The sizes in bytes of the free mappings: a list of small ones and one of large ones, the oldest first."""
         return sizes(&self._free_small), sizes(&self._free)
 
     cdef void clear(self) noexcept:
@@ -147,7 +147,7 @@ cdef class Pool:
         evict(&self._free_small, 0)
 
     cdef Mapping* find(self, Py_ssize_t nbytes, bint large) noexcept:
-        """A free mapping at most a fourth and a page larger; the newest, which may still be in a cache."""
+        """A free mapping that is at most a quarter and a page too large: the newest, which may still be in a cache."""
         cdef FreeList* free = &self._free if large else &self._free_small
         cdef Py_ssize_t slack = nbytes // 4 + (PAGE if large else SMALL_PAGE)
         cdef Mapping* mapping = free.newest
@@ -167,7 +167,7 @@ cdef class Pool:
         mapping.large = nbytes >= self._large
         mapping.at = fc_map(nbytes, mapping.large)
         if mapping.at is NULL:
-            # What is free counts where memory or addresses are limited.
+            # Unmap all free mappings and try again, because they count where memory or addresses are limited.
             self.clear()
             mapping.at = fc_map(nbytes, mapping.large)
         if mapping.at is NULL:
@@ -177,7 +177,7 @@ cdef class Pool:
         return mapping
 
     cdef void put(self, Mapping* mapping) noexcept:
-        """Keep a mapping that is no longer used, or unmap it where there is no room."""
+        """Keep a mapping that is no longer used, or unmap it if there is no room."""
         cdef Py_ssize_t share = self._keep // 4, most = self._keep_small
         if fc_limited():
             self.clear()
@@ -188,7 +188,7 @@ cdef class Pool:
             unmap(mapping)
             return
         if mapping.large:
-            # Small ones make room, but for their share.
+            # Evict small mappings to make room, but leave them their share.
             evict(&self._free_small, max(share, self._keep - mapping.nbytes))
             add(&self._free, mapping)
         else:
@@ -200,7 +200,7 @@ cdef class Pool:
 @cython.final
 @cython.no_gc
 cdef class PooledBuffer:
-    """Memory of one result. Nothing but the end of its last view takes it away: there is no method that does."""
+    """Memory of one result. It is returned only when the last view is gone; no method releases it earlier."""
 
     cdef Pool pool
     cdef Mapping* mapping
@@ -228,10 +228,10 @@ cdef class PooledBuffer:
 
 
 def limited():
-    """Whether the process may map only so many bytes."""
+    """Whether the process has an address limit, by RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d)."""
     return bool(fc_limited())
 
 
 def trim():
-    """Give the system what the allocator holds free."""
+    """Give free memory of the allocator back to the system."""
     fc_trim()

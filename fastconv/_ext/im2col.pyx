@@ -1,7 +1,7 @@
 """im2col and its adjoint col2im over one, two or three lifted axes, zero padding only.
 
-``axes`` and ``reach`` are a geometry's tables, as runs.pxd reads them; both
-functions share their work by ``words``: see team.h.
+``axes`` and ``reach`` are a geometry's tables, as runs.pxd reads them. ``words``
+is the shared state of a call, by which threads share its work: see team.h.
 """
 
 from fastconv._ext.arrays cimport numbers_of
@@ -105,7 +105,7 @@ cdef inline void fill_shifted(
         zero_column(at + pitch - 1 - i, shift.rows, pitch)
 
 
-# What all threads of a call read; steps are in elements.
+# Arguments of a call, which all of its threads read; steps are in elements.
 cdef struct Lowering:
     void* image
     void* cols
@@ -115,12 +115,12 @@ cdef struct Lowering:
     Py_ssize_t step_d
     Py_ssize_t step_h
     Py_ssize_t step_matrix  # of cols, from an image to the next
-    Py_ssize_t step_row     # and from a row
+    Py_ssize_t step_row     # of cols, from a row to the next
     Py_ssize_t rows         # of a matrix
     Py_ssize_t total
-    Py_ssize_t block        # of col2im: image rows
-    Py_ssize_t blocks       # and blocks of a plane
-    bint shifted            # taps are as `shifts` says
+    Py_ssize_t block        # col2im: image rows of a block
+    Py_ssize_t blocks       # col2im: blocks of a plane
+    bint shifted            # whether `shifts` describes the taps
     Axis[3] axes
     Shift[MAX_SHIFTS] shifts
     Py_ssize_t* words

@@ -175,7 +175,7 @@ def shape(int dtype, int isa):
 
 
 def all_finite(array):
-    """Whether a C-contiguous array, float32 or float64 by the size of its elements, holds neither infinity nor NaN."""
+    """Whether no element of a C-contiguous array is inf or NaN; the size of an element tells float32 from float64."""
     cdef Py_ssize_t itemsize = array.itemsize
     cdef Run run = run_of(array, itemsize, False)
     if itemsize == 8:
@@ -218,8 +218,8 @@ cdef struct Product:
 cdef class Multiply:
     """A plan as kernels read it: result = w @ (source as columns) + bias, group by group and block by block.
 
-    `dtype` is 0 (float32) or 1 (float64); each thread has `space_pitch` elements of the workspace. Where `probing`,
-    `run` tells whether some weight may be infinite or NaN.
+    `dtype` is 0 (float32) or 1 (float64); each thread has `space_pitch` elements of the workspace. With `probing`,
+    `run` also finds out whether a weight may be inf or NaN.
     """
 
     cdef Product _product
@@ -253,9 +253,9 @@ cdef class Multiply:
     def run(self, source, w, bias, result, space, words):
         """All arrays are of the dtype; `space` is the threads' own, and the panels they share.
 
-        `bias` may be None, and so may `words` where nobody helps. False where `probing` and a row of the
-        result begins with infinity or NaN: every weight, also one that meets nothing but padding there, has a product
-        in each result of its row, and not even zeros hide a weight that is not finite.
+        `bias` may be None, and so may `words` if there are no helpers. With `probing`, returns False if the first
+        result of a row is inf or NaN. One result of a row is enough to find a weight that is inf or NaN, because every
+        result of the row has a product with that weight. Even a product with a zero of the padding is then NaN.
         """
         cdef Product p = self._product
         cdef bint finite = True

@@ -240,7 +240,7 @@ cdef void contract(
         panel = space + s.panel_at
         row = 0
         while row < s.filters:
-            # Rows of a large result are far apart: the system clears memory for each, which takes longer than the sums.
+            # Look for signals here, too: the system clears fresh memory for each row of a large result, which is slow.
             if row & 127 == 0 and fc_stopped(words):
                 return
             rows = min(<Py_ssize_t> kernel.rows, s.filters - row)

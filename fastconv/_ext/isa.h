@@ -17,9 +17,9 @@
 
 #include "runs.h"
 
-/* A shuffle of vectors: GCC has clang's since version 12 and one of its own before; it can be asked for either since
- * version 10. A compiler that has neither, or no conversion of vectors (GCC 8), gets the plain loops, where a vector is
- * one element. FASTCONV_PLAIN asks for these. */
+/* Which builtin shuffles vectors. clang has __builtin_shufflevector, and so has GCC since version 12; older GCCs have
+ * __builtin_shuffle. GCC has __has_builtin since version 10. A compiler without either builtin, or without conversion
+ * of vectors (GCC 8), gets plain loops, where a vector is one element. FASTCONV_PLAIN forces plain loops. */
 #if defined(__GNUC__) && !defined(FASTCONV_PLAIN)
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
@@ -32,8 +32,8 @@
 #endif
 #endif
 
-/* FC_SHUFFLE: the elements of vectors a and b by index, b's counted on from a's. `indices` is the vector type of as
- * many integers of the same size. */
+/* FC_SHUFFLE takes elements of vectors a and b by index; the indices of b follow those of a. `indices` is a vector type
+ * of as many integers, of the same size as the elements. */
 #if defined(FC_CLANG_SHUFFLE)
 #define FC_VECTORS 1
 #define FC_SHUFFLE(indices, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)

@@ -65,8 +65,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     const int turn = FC_TURN;
     ptrdiff_t left;
     int i, j;
-    /* Where results go is mostly not in a cache, and no two rows of them are near each other: the first and last line of
-     * each. Those of factors that lie apart, Winograd's, go to a workspace. */
+    /* Prefetch the first and last cache line of each row of results, because they are mostly not in a cache, and the
+     * rows are far from each other. Products of strided factors (Winograd's) go to a workspace and need no prefetch. */
     if (of_b != FC_APART) {
         FC_UNROLL
         for (i = 0; i < rows; i++) {

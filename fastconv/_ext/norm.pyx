@@ -62,7 +62,7 @@ cdef extern from "norm.h" nogil:
 
 cdef enum:
     FEW = 2048  # numbers: so many of neighbouring channels stay in the first-level cache
-    LONG = 1 << 20  # numbers of an item, of which a pass takes a millisecond
+    LONG = 1 << 20  # numbers: one pass over so many takes about a millisecond
 
 COLUMNS = FC_COLUMNS
 
@@ -93,7 +93,7 @@ cdef struct Norm:
 
 
 cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
-    """The n aligned elements of an array; others are refused, which a cache that was changed may hold."""
+    """The n aligned elements of an array. Any other array is refused, because a changed cache may hold one."""
     cdef Run run = run_of(array, itemsize, writable)
     if run.n != n or <size_t> run.at % <size_t> itemsize:
         raise ValueError(f"an array of {run.n} elements where the layer has {n}, or one that is not aligned")
@@ -160,12 +160,12 @@ cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
 
 
 cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
-    """Within an item: whether the call has to stop; one of few cells does not last long enough to ask."""
+    """Within an item: whether the call has to stop. An item of few cells is too short to ask."""
     return cells >= LONG and fc_stopped(q.words)
 
 
 cdef inline Py_ssize_t at_a_time(Py_ssize_t count, Py_ssize_t n) noexcept nogil:
-    """Of so many runs or sets of n numbers, those between which signals are looked at."""
+    """How many of `count` runs or sets of n numbers to do between two looks for signals."""
     return count if count * n < LONG else max(LONG // n, <Py_ssize_t> 1)
 
 

@@ -21,7 +21,7 @@ def operations(int dtype, int isa):
     return 2 * ROUNDS * fc_peak_width_table[dtype][isa]()
 
 
-# What all threads of a call read.
+# Arguments of a call, which all of its threads read.
 cdef struct Loop:
     fc_peak_t kernel
     Py_ssize_t items
@@ -31,7 +31,7 @@ cdef struct Loop:
 
 
 def multiply_add(Py_ssize_t items, int dtype, int isa, double[::1] sums, words):
-    """Do `items` items, shared by `words` as team.h has it; sums has one for each thread."""
+    """Do `items` items; threads share them by `words` (see team.h), and each has an element of `sums`."""
     cdef Loop loop
     loop.kernel, loop.items, loop.words = fc_peak_table[dtype][isa], items, numbers_of(words)
     loop.sums, loop.slots = &sums[0], sums.shape[0]

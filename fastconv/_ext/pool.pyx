@@ -1,7 +1,7 @@
 """Maximum and sum over windows, and their adjoints, over three lifted axes.
 
-Planes are the N * C images of one channel each. ``axes`` and ``reach`` are as
-in im2col.pyx; each function shares its work by ``words``: see team.h.
+Planes are the N * C images of one channel each. ``axes``, ``reach`` and
+``words`` are as in im2col.pyx.
 
 `max_forward`, `sum_forward` and `sum_backward` are for what pool_rows.pyx is not made for: long windows,
 planes whose cells are not counted in 32 bits, gradients of sums at strides above 2. There outputs are
@@ -104,14 +104,14 @@ cdef inline Block read_block(const Axis* d, const Axis* h, const Axis* w, Py_ssi
     return block
 
 
-# What all threads of a call of `max_forward`, `sum_forward` or `sum_backward` read.
+# Arguments of a call of `max_forward`, `sum_forward` or `sum_backward`, which all of its threads read.
 cdef struct Windows:
     void* image
     void* outputs
     void* indices
     Py_ssize_t cells     # of a plane of the image
-    Py_ssize_t length    # and of the outputs
-    Py_ssize_t rows      # of outputs, to a block
+    Py_ssize_t length    # of a plane of the outputs
+    Py_ssize_t rows      # of outputs in a block
     Py_ssize_t total
     Axis[3] axes
     Py_ssize_t* words
@@ -134,7 +134,7 @@ cdef Windows read_windows(
 
 
 cdef inline Py_ssize_t blocks_of(const Windows* t) noexcept nogil:
-    """Blocks of a plane."""
+    """The number of blocks of a plane."""
     return t.axes[0].out * ((t.axes[1].out - 1) // t.rows + 1)
 
 
@@ -336,7 +336,7 @@ def sum_backward(
 ):
     """dx (P, D * H * W): every entry of dout (P, L) added to each cell of its window."""
     cdef Windows t = read_windows[floating](dx, dout, axes, reach, rows, words)
-    t.total = dx.shape[0]  # planes, because windows of neighbouring blocks overlap
+    t.total = dx.shape[0]  # whole planes are drawn, because windows of neighbouring blocks overlap
     with nogil:
         fc_share(t.words, spread_of_float if floating is float else spread_of_double, &t)
 

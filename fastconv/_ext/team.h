@@ -1,8 +1,9 @@
-/* A team: threads that wait, awake for a moment, to share the next call without going through the interpreter.
+/* A thread pool whose threads join a call without the interpreter.
  *
- * A thread that sleeps, or that waits for the interpreter's lock, takes some 50 us to come back: as long as a
- * small layer takes in all. A call announces its work at a gate that helpers watch; those that come in time
- * join it, and it waits for those alone. One call at a time has the gate; others do their work themselves.
+ * A thread that sleeps in a queue, or that waits for the GIL, takes some 50 us to come back: as long as a whole small
+ * layer takes. So helpers spin for a moment after each call. A call publishes its work in a shared slot, the gate,
+ * which helpers watch. Helpers that arrive in time join the call, and it waits for these only. One call at a time has
+ * the gate; a call that finds it taken works without helpers.
  */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
@@ -36,9 +37,10 @@ __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 
 typedef void (*fc_work)(void *task);
 
-/* The words of a call (see _threads.share): pieces drawn, threads that drew, helpers wanted, address of a gate,
- * pieces to a draw, and draws from the end; then the address of an fc_poll or 0, the time of its next look at signals,
- * the thread that called, whether the call has to stop, and the milliseconds from one look to the next. */
+/* The shared state of a call (see _threads.share), one word each: draws so far, threads that joined, helpers wanted,
+ * the address of a gate, pieces to a draw, and draws from the end. Then, for signals: the address of an fc_poll or 0,
+ * the time of its next look, the thread that called, whether the call has to stop, and the milliseconds between looks.
+ */
 enum {
     FC_DRAWN,
     FC_THREADS,
@@ -54,12 +56,13 @@ enum {
     FC_WORDS
 };
 
-/* Whether the call has to stop, because a signal handler raised: then the calling thread has an exception set. */
+/* Returns whether a signal handler raised and the call has to stop. The calling thread then has an exception set. */
 typedef int (*fc_poll)(ptrdiff_t *words);
 
-/* The words of a gate. `open` is how many helpers joined the call that has it, or FC_SHUT. A change of `away` ends
- * fc_help. `waiting` is whether the caller sleeps until the helpers that joined have finished, `chime` what wakes it,
- * `naps` how often it slept. */
+/* The words of a gate. FC_OPEN is the number of helpers that joined the call that has the gate, or FC_SHUT. FC_SEATS is
+ * the number of helpers that the call wants. A change of FC_AWAY ends fc_help. FC_BELL is the futex that wakes helpers.
+ * FC_WAITING says whether the caller sleeps until its helpers have finished, FC_CHIME is the futex that wakes it, and
+ * FC_NAPS counts how often it slept. */
 enum {
     FC_OPEN,
     FC_TAKEN,
@@ -110,19 +113,20 @@ static inline int fc_cas(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t new_)
 #endif
 #endif
 
-/* Helpers that have waited long sleep at the gate, where the system lets them: a bell wakes them without the
- * interpreter. Whoever misses it sleeps until the next; no call waits for a helper that has not joined. */
+/* After some time without a call, helpers sleep at a futex of the gate (here called a bell), if the system has futexes.
+ * The futex wakes them without the interpreter. A helper that misses one call sleeps until the next; that is harmless,
+ * because no call waits for a helper that has not joined. */
 #if defined(__linux__) && defined(SYS_futex)
 enum { FC_BELLS = 1 };
 
-/* Wake up to `sleepers` threads that sleep until this bell rings. */
+/* Wake up to `sleepers` threads that sleep at this futex. */
 static inline void fc_ring(ptrdiff_t *bell, ptrdiff_t sleepers)
 {
     __atomic_fetch_add((uint32_t *)bell, 1, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAKE_PRIVATE, (int)sleepers, NULL, NULL, 0);
 }
 
-/* Until the bell rings, unless it has since it was `heard`. */
+/* Sleep until the futex wakes this thread. Return at once if its counter is no longer `heard`. */
 static inline void fc_sleep(ptrdiff_t *bell, uint32_t heard)
 {
     syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAIT_PRIVATE, heard, NULL, NULL, 0);
@@ -137,7 +141,7 @@ enum { FC_BELLS = 0 };
 #define fc_ring(bell, sleepers) ((void)0)
 #define fc_listen(bell) 0u
 
-/* For a moment; to yield the CPU is not enough, because a thread of higher priority would get it back at once. */
+/* Sleep for a moment. Yielding the CPU is not enough, because a thread of higher priority would get it back at once. */
 static inline void fc_sleep(ptrdiff_t *bell, unsigned heard)
 {
     (void)bell, (void)heard;
@@ -152,7 +156,7 @@ static inline void fc_sleep(ptrdiff_t *bell, unsigned heard)
 }
 #endif
 
-/* The words of a call that nobody helps: as many pieces at a time as there are, or nearly so. */
+/* The shared state of a call without helpers. One draw takes all pieces, or nearly all. */
 static inline void fc_alone(ptrdiff_t *words)
 {
     int i;
@@ -161,7 +165,7 @@ static inline void fc_alone(ptrdiff_t *words)
     words[FC_GRAIN] = 1 << 16;
 }
 
-/* Of a clock that never goes back, and that takes less time to read than a draw. */
+/* Milliseconds of a clock that never goes back, and that takes less time to read than a draw takes. */
 static inline size_t fc_milliseconds(void)
 {
 #if defined(_WIN32)
@@ -177,8 +181,8 @@ static inline size_t fc_milliseconds(void)
 #endif
 }
 
-/* Whether the threads of a call are to draw no more and to leave the piece they are at. Every draw asks; so do the
- * middle loops of kernels whose pieces may take more than some 50 ms. */
+/* Whether the threads of a call have to stop, and leave their pieces unfinished. Every draw asks this. The middle loops
+ * of kernels ask it, too, if one piece may take more than some 50 ms. */
 static inline int fc_stopped(ptrdiff_t *words)
 {
     if (words[FC_POLL] == 0)
@@ -191,11 +195,11 @@ static inline int fc_stopped(ptrdiff_t *words)
     return 1;
 }
 
-/* Looks at helpers that still work before their caller sleeps: some 300 us. */
+/* How often a caller looks at helpers that still work before it sleeps: some 300 us. */
 enum { FC_SPINS = 10000 };
 
-/* Until all helpers that joined have finished. The caller sleeps after a while, because one that shares its CPU with
- * a helper, at a higher priority, would keep that from finishing. */
+/* Wait until all helpers that joined have finished. After a while the caller sleeps, because a caller that shares a CPU
+ * with a helper, at a higher priority, would otherwise keep the helper from finishing. */
 static inline void fc_await(ptrdiff_t *gate, ptrdiff_t joined)
 {
     int turn;
@@ -215,8 +219,8 @@ static inline void fc_await(ptrdiff_t *gate, ptrdiff_t joined)
     fc_swap(&gate[FC_WAITING], 0);
 }
 
-/* work(task) in this thread and in the helpers that come; every one of them has left when it returns. -1 with an
- * exception set where a signal handler raised: what the work was to write is then undefined. */
+/* Run work(task) in this thread and in the helpers that join; all of them have finished when this returns. Returns -1
+ * with an exception set if a signal handler raised. The results of the work are then undefined. */
 static inline int fc_share(ptrdiff_t *words, fc_work work, void *task)
 {
     ptrdiff_t *gate = (ptrdiff_t *)words[FC_GATE];
@@ -243,12 +247,12 @@ static inline int fc_share(ptrdiff_t *words, fc_work work, void *task)
 static inline int fc_join(ptrdiff_t *gate, ptrdiff_t *last)
 {
     const ptrdiff_t open = fc_peek(&gate[FC_OPEN]);
-    /* A call is joined once: who comes back finds nothing left to draw, but would take another workspace. */
+    /* A helper joins a call once, because a second time it would find nothing to draw, but take another workspace. */
     if (open < 0 || fc_peek(&gate[FC_CALL]) == *last || open >= fc_peek(&gate[FC_SEATS]) ||
         !fc_cas(&gate[FC_OPEN], open, open + 1))
         return 0;
-    /* Joined, the call cannot end before this helper has: what it announced stays. It may be a later
-     * call than the one looked at, and wants fewer helpers. */
+    /* From here on the call cannot end before this helper, so its task stays valid. It may be a later call than the one
+     * looked at above, and may want fewer helpers. */
     *last = fc_peek(&gate[FC_CALL]);
     if (open < fc_peek(&gate[FC_SEATS]))
         ((fc_work)gate[FC_WORK])((void *)gate[FC_TASK]);
@@ -258,8 +262,8 @@ static inline int fc_join(ptrdiff_t *gate, ptrdiff_t *last)
     return 1;
 }
 
-/* Join whatever call opens the gate, until helpers are called away. After so many turns without a call a helper
- * sleeps, or where there is no bell it leaves. */
+/* Join every call that opens the gate, until FC_AWAY changes. After `turns` looks without a call the helper sleeps, or
+ * returns if there is no futex. */
 static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
 {
     ptrdiff_t turn = 0, last = -1;
@@ -280,7 +284,7 @@ static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
     }
 }
 
-/* A thread of a call: its number, and how often it drew. */
+/* One thread of a call: its number, and how often it drew from the front. */
 typedef struct {
     ptrdiff_t slot, drew;
 } fc_member;
@@ -293,9 +297,9 @@ static inline fc_member fc_enrol(ptrdiff_t *words)
     return member;
 }
 
-/* The first of the next words[FC_GRAIN] of `total` pieces, or `total` when none are left or the call has to stop.
- * One thread takes them from the front and the others from the end: in call after call a thread finds in its cache
- * what it had there. */
+/* The first of the next words[FC_GRAIN] of `total` pieces, or `total` if none are left or the call has to stop. One
+ * thread takes pieces from the front and the others from the end, because in call after call a thread then finds the
+ * same data in its cache. */
 static inline ptrdiff_t fc_next(ptrdiff_t *words, fc_member *member, ptrdiff_t total)
 {
     const ptrdiff_t grain = words[FC_GRAIN], draws = (total + grain - 1) / grain;
@@ -304,7 +308,7 @@ static inline ptrdiff_t fc_next(ptrdiff_t *words, fc_member *member, ptrdiff_t t
     return (member->slot == 0 ? member->drew++ : draws - 1 - fc_add(&words[FC_FROM_END], 1)) * grain;
 }
 
-/* The next of `total` pieces, from the front; `total` or more when none are left or the call has to stop. */
+/* The next of `total` pieces, from the front; `total` or more if none are left or the call has to stop. */
 static inline ptrdiff_t fc_take(ptrdiff_t *words, ptrdiff_t total)
 {
     const ptrdiff_t piece = fc_add(&words[FC_DRAWN], 1);

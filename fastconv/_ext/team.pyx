@@ -1,7 +1,7 @@
-"""The threads of the process, and how a call hears signals.
+"""The threads of the process, and how a call reacts to signals.
 
-All of it is compiled, because Python runs signal handlers, which may raise, only between instructions of Python code:
-nothing here is left half done.
+All of it is compiled. Python runs signal handlers, which may raise, between instructions of Python code only, so no
+exception can interrupt this code in the middle of a change.
 """
 
 from _thread import start_new_thread
@@ -16,22 +16,23 @@ cdef extern from "Python.h":
     void PyErr_SetString(object kind, const char* message) noexcept
 
 
-#: Words of a call, for tests: the milliseconds between looks, and whether a signal handler stopped it.
+#: Indices into the shared state of a call, for tests: the milliseconds between looks for signals, and whether a signal
+#: handler stopped the call.
 PERIOD, STOP = FC_PERIOD, FC_STOP
 
 
 cdef enum:
-    MILLISECONDS = 50  # from a look at signals to the next
+    MILLISECONDS = 50  # between two looks for signals
     LOST = 1 << 24  # more helpers than can have joined a call
 
 
 cdef int poll(Py_ssize_t* words) noexcept nogil:
-    """Every so often the thread that called looks whether there are signals, whose handlers it then runs."""
+    """In the calling thread, every 50 ms or so, run the handlers of pending signals; returns whether one raised."""
     cdef size_t now
     if <Py_ssize_t> PyThread_get_thread_ident() != words[FC_CALLER]:
         return 0
     now = fc_milliseconds()
-    # A call that ends before long does not ask for the interpreter's lock.
+    # The first look only sets the time of the next, so a short call never takes the GIL.
     if words[FC_DUE] == 0:
         words[FC_DUE] = <Py_ssize_t> now + words[FC_PERIOD]
         return 0
@@ -42,7 +43,7 @@ cdef int poll(Py_ssize_t* words) noexcept nogil:
 
 
 cdef int run_handlers(Py_ssize_t* words) noexcept with gil:
-    """Whether one of them raised; the exception stays set, and `fc_share` tells the call that it is."""
+    """Whether one of them raised; the exception stays set, and `fc_share` returns -1."""
     cdef Py_ssize_t* gate = <Py_ssize_t*> words[FC_GATE]
     if PyErr_CheckSignals() != 0:
         return 1
@@ -59,19 +60,19 @@ cdef void lost() noexcept:
 
 
 cdef class Team:
-    """Up to `most` helpers: threads that wait, awake for a moment, to share the next call.
+    """A pool of up to `most` helper threads, which join calls at the gate (see team.h).
 
-    A helper looks at the gate `turns` times, or `few_turns` where there are more threads than ``cpus()``, before it
-    sleeps there; where the system has no futex, it leaves the gate for a queue, which wakes it more slowly.
-    `main` is the thread that hears signals. No other asks for the interpreter's lock within a call: at shutdown that
-    would end it there, while helpers still read what lies on its stack.
+    A helper looks at the gate `turns` times, or `few_turns` times if there are more threads than ``cpus()``, before it
+    sleeps there. If the system has no futex, it leaves the gate and waits at a queue, which wakes it more slowly.
+    `main` is the thread that looks for signals. No other thread takes the GIL within a call, because at interpreter
+    shutdown taking the GIL would end the thread, while helpers still read its stack.
     """
 
     cdef Py_ssize_t[FC_GATE_WORDS] _gate
     cdef Py_ssize_t _most, _turns, _few_turns, _calls
     cdef unsigned long _main
     cdef object _queue, _cpus
-    #: Threads there are, and how many of them are at the gate or about to go there.
+    #: The number of helper threads, and of those that are active: at the gate or about to go there.
     cdef readonly Py_ssize_t threads, hired
 
     def __init__(self, Py_ssize_t most, Py_ssize_t turns, Py_ssize_t few_turns, cpus, unsigned long main):
@@ -85,9 +86,9 @@ cdef class Team:
         return fc_peek(&self._gate[FC_NAPS])
 
     def words(self, Py_ssize_t helpers, Py_ssize_t grain):
-        """What a kernel shares its work by, with so many helpers, who are seen to: see ``fc_share``."""
+        """The shared state of a call with so many helpers (see ``fc_share``); starts helpers where they are missing."""
         cdef Py_ssize_t[FC_WORDS] words
-        # A helper that is about to leave sees that there is another call.
+        # By this count a helper that is about to leave the gate sees that there is another call.
         self._calls += 1
         if helpers > self.hired:
             self._hire(min(helpers, self._most))
@@ -101,13 +102,13 @@ cdef class Team:
         return PyByteArray_FromStringAndSize(<char*> words, sizeof(words))
 
     cdef object _hire(self, Py_ssize_t helpers):
-        # Handlers may raise in what is called here, before anything is changed.
+        # cpus() runs Python code, in which a signal handler may raise, so it is called before anything is changed.
         cdef Py_ssize_t turns = self._turns if helpers < self._cpus() else self._few_turns
         while self.threads < helpers:
             try:
                 start_new_thread(serve, (self,))
             except RuntimeError:
-                pass  # no thread can be had, as at interpreter shutdown: callers do the work themselves
+                pass  # no thread could be started, as at interpreter shutdown; callers then do the work themselves
             self.threads += 1
         while self.hired < helpers:
             self._queue.put(turns)
@@ -115,7 +116,7 @@ cdef class Team:
 
     cdef object _help(self, Py_ssize_t turns):
         cdef Py_ssize_t calls = -1
-        # The last look and leaving are one step under the interpreter's lock: no caller counts on who has left.
+        # The last check and the decrement happen without releasing the GIL, so no caller counts a helper that has left.
         while calls != self._calls:
             calls = self._calls
             with nogil:
@@ -123,18 +124,18 @@ cdef class Team:
         self.hired -= 1
 
     def lose(self):
-        """In the child of a fork, which has no helpers: a call that a signal handler interrupted waits for none."""
+        """For the child of a fork, which has no helpers: make a call whose signal handler forked wait for none."""
         fc_swap(&self._gate[FC_FINISHED], LOST)
 
 
 def alone():
-    """The words of a call that nobody helps."""
+    """The shared state of a call without helpers."""
     cdef Py_ssize_t[FC_WORDS] words
     fc_alone(words)
     return PyByteArray_FromStringAndSize(<char*> words, sizeof(words))
 
 
 def serve(Team team):
-    """What a helper does."""
+    """The main loop of a helper thread."""
     while True:
         team._help(team._queue.get())

@@ -8,7 +8,7 @@
 #undef FC_L
 #undef FC_I
 
-/* An integer of the element's size: of such are masks and indices. */
+/* The integer type of the element's size, for masks and indices. */
 #if FC_BYTES == 4
 #define FC_L int32_t
 #else

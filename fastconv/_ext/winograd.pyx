@@ -93,8 +93,8 @@ cdef void transform_result(
 ) noexcept nogil:
     """Every tile of a block, for up to `width` rows of the result, which starts at image 0's first of them.
 
-    Images with results that are inf or NaN are counted in `overflows`: transforms overflow, or spread an inf or NaN,
-    where the sums of products need not.
+    `overflows` counts for each image how often an inf or NaN was found, because a transform may overflow, or spread an
+    inf or NaN, where the sums of products do not.
     """
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
@@ -137,7 +137,7 @@ cdef void transform_result(
                             )
                             lane += t.kernel.lanes
                     m = m + width
-        # Lanes past the last row hold whatever the workspace held.
+        # Only the first `rows` lanes count; lanes past the last row hold old contents of the workspace.
         if has_nan(check, rows):
             fc_draw(&call.overflows[b.image + n], 1)
 
@@ -241,7 +241,7 @@ def product(
 ):
     """result = w * source + bias; `planes` are the channels of the source.
 
-    Returns 0 where all of the result is finite; else `overflows` is above 0 for the images in which something is not.
+    Returns 0 if all of the result is finite. Otherwise `overflows` is above 0 for the images with an inf or NaN.
     """
     cdef Call call
     cdef Py_ssize_t* shared = numbers_of(words)

@@ -348,8 +348,9 @@ FC_INLINE void FC_N(fc_turn_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *
 
 /* Row i of a tile: `wide` points of a vector of filters, each point `step` further, to the result.
  *
- * A lane of `check` becomes NaN if one of its outputs is inf or NaN: their sum is inf or NaN then, and that times zero is
- * NaN. A sum that overflows although no output does makes it NaN, too, which costs its reader time and nothing else. */
+ * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because then their sum is inf or NaN, and the sum
+ * times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless: the image is then
+ * computed again without need. */
 FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *from, ptrdiff_t step, const FC_T *bias, FC_T *to,
                                ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end,
                                FC_V *check)
@@ -437,7 +438,7 @@ static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const
 }
 
 /* The gradient of a kernel, a vector of channels, `channels` of its lanes: to[lane * step + at[tap]]; taps that the
- * kernel has not have -1 there. `check` is as of a row of outputs, above. */
+ * kernel has not have -1 there. `check` is as in fc_row_of. */
 static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, const void *m_, ptrdiff_t pitch,
                                    void *to_, ptrdiff_t step, const ptrdiff_t *at, int channels, void *check_)
 {

@@ -80,7 +80,7 @@ cdef struct Sizes:
     Py_ssize_t m_at           # the products,
     Py_ssize_t g_at           # weights turned,
     Py_ssize_t bias_at
-    Py_ssize_t check_at       # a lane for each row, or for dw each channel: NaN where a result is inf or NaN
+    Py_ssize_t check_at       # a lane for each row (for dw, for each channel): NaN if one of its results is inf or NaN
     Py_ssize_t v_step         # from a tile to the next: of the image
     Py_ssize_t u_step         # and of the gradient
     Py_ssize_t m_step         # from a filter to the next: of the products of dw
@@ -120,7 +120,7 @@ cdef struct Call:
     Py_ssize_t blocks
     Py_ssize_t items
     Py_ssize_t* words
-    Py_ssize_t* overflows   # for each image, or for dw the first alone: how often a result was inf or NaN
+    Py_ssize_t* overflows   # how often an inf or NaN was found, for each image; for dw there is one count
     Sizes sizes
     Side[3] sides
     Transforms transforms

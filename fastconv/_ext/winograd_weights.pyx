@@ -104,7 +104,7 @@ def weights(
 ):
     """result[part] = the gradient of w, of every `parts`-th block.
 
-    Returns 0 where all of the result is finite.
+    Returns 0 if all of the result is finite.
     """
     cdef Call call
     cdef const Sizes* s = &call.sizes
@@ -177,7 +177,7 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
                         <int> min(channels - c, <Py_ssize_t> t.kernel.lanes), check + c,
                     )
                     c += t.kernel.lanes
-        # Lanes past the last channel hold the next subkernel's, or whatever the workspace held.
+        # Only the first `channels` lanes count; later ones belong to the next subkernel, or hold old contents.
         if has_nan(check, channels):
             fc_draw(&call.overflows[0], 1)
         index = fc_take(call.words, call.items)

@@ -122,7 +122,7 @@ class Apart:
             lying[...] = part
 
     def count(self, found: np.ndarray | None, counts: np.ndarray) -> None:
-        """Add what an algorithm counted in the parts to the counts of their images."""
+        """Add an algorithm's counts of the parts to the counts of the images that they are parts of."""
         if found is not None:
             counts += found.reshape(len(counts), -1).sum(axis=1)
 

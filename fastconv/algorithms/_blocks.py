@@ -67,7 +67,7 @@ class Line:
 
     @property
     def leaves_source(self) -> bool:
-        """Whether some tap of some output meets no cell of the source, but padding."""
+        """Whether some tap of some output meets padding instead of a cell of the source."""
         last = (self.out - 1) * self.stride + (self.taps - 1) * self.dilation - self.lo
         return self.lo > 0 or last >= self.size
 

@@ -1,4 +1,4 @@
-"""Transforms under 'auto': what overflows inside them is computed again, as sums of products."""
+"""Transforms under 'auto': images in which a transform overflows are computed again, as sums of products."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import numpy as np
 from fastconv.algorithms.base import Algorithm, Op
 from fastconv.geometry import ConvGeometry
 
-#: Which algorithm sums the products of a case.
+#: A function that chooses the algorithm which computes images again.
 Choose = Callable[[Op, ConvGeometry, np.dtype, int], Algorithm]
 
 
 def _runs(counts: np.ndarray) -> Iterator[slice]:
-    """Images with a count above 0, neighbours together."""
+    """Slices of the images whose count is above 0; neighbouring images are in one slice."""
     images = np.flatnonzero(counts)
     for run in np.split(images, np.flatnonzero(np.diff(images) > 1) + 1):
         yield slice(int(run[0]), int(run[-1]) + 1)
 
 
 class Redone(Algorithm):
-    """An algorithm by transforms, and a second one for the images whose results are not all finite.
+    """An algorithm that uses transforms, and a second one for the images whose results are not all finite.
 
-    A transform adds numbers that the definition does not add, so it overflows where the sum of products is finite, and
-    spreads an inf or NaN to outputs that do not see it. It never hides one: every output of a tile has a part in
-    what overflowed. So a finite result needs no second look, and another is done again, image by image, by the
-    cheapest algorithm that sums products; a gradient of the weights, which sums over images, as a whole.
+    A transform adds numbers that the definition does not add. So it may overflow where the sum of products is finite,
+    and it spreads an inf or NaN to outputs that do not read it. But it never hides one, because each output of a tile
+    depends on every number that overflowed. So a finite result is right as it is. An image with an inf or NaN is
+    computed again by the cheapest algorithm that sums products. The gradient of the weights is computed again as a
+    whole, because it sums over images.
     """
 
     sums_products = False
@@ -37,21 +38,21 @@ class Redone(Algorithm):
         self.transform, self.exact = transform, exact
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        """What the transform cannot serve."""
+        """As the transform."""
         return self.transform.unsupported(op, geometry, dtype)
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """That of the transform: the second algorithm begins after it has ended."""
+        """As the transform; the second algorithm starts after the transform has freed its workspace."""
         return self.transform.workspace_bytes(op, geometry, dtype, threads)
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """Where everything is finite."""
+        """As the transform, which is right if everything is finite."""
         return self.transform.work(op, geometry, dtype, threads)
 
     def _again(
         self, op: Op, counts: np.ndarray, geometry: ConvGeometry, dtype: np.dtype, threads: int
     ) -> Iterator[tuple[slice, ConvGeometry, Algorithm]]:
-        """The images to do again, their geometry, and what by."""
+        """The images to compute again, their geometry, and the algorithm for them."""
         for images in _runs(counts):
             part = geometry.for_batch(images.stop - images.start)
             yield images, part, self.exact(op, part, dtype, threads)
@@ -59,7 +60,7 @@ class Redone(Algorithm):
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """Images again whose output has an inf or NaN."""
+        """Compute images again whose output has an inf or NaN."""
         counts = self.transform.forward(x, w, b, geometry, out, threads)
         if counts is not None:
             with _quiet():
@@ -69,7 +70,7 @@ class Redone(Algorithm):
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
-        """Images again whose gradient has an inf or NaN."""
+        """Compute images again whose gradient has an inf or NaN."""
         counts = self.transform.backward_data(dout, w, geometry, dx, threads)
         if counts is not None:
             with _quiet():
@@ -89,7 +90,7 @@ class Redone(Algorithm):
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
-        """All of it again where it has an inf or NaN."""
+        """Compute all of dw again if it has an inf or NaN."""
         if self.transform.backward_weights(x, dout, geometry, dw, threads) is not None:
             with _quiet():
                 by = self.exact("backward_weights", geometry, dw.dtype, threads)
@@ -97,5 +98,5 @@ class Redone(Algorithm):
 
 
 def _quiet() -> Any:
-    """No warnings of NumPy's: what the second algorithm leaves inf or NaN is so by definition."""
+    """Silence NumPy's warnings, because an inf or NaN of the second algorithm is the right result."""
     return np.errstate(all="ignore")

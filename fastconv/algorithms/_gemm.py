@@ -1,4 +1,4 @@
-"""Products of matrices on fastconv's threads, and by BLAS only where it has no more of them than a call may use."""
+"""Matrix products on fastconv's threads, or by BLAS if BLAS uses no more threads than the call may."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from fastconv.algorithms.base import Op
 from fastconv.algorithms.implicit import Implicit
 from fastconv.geometry import ConvGeometry, conv_geometry
 
-#: Multiply-adds of a product that BLAS computes in the calling thread whatever it is set to, because waking another
-#: takes longer: OpenBLAS does so up to four times as many, and for a matrix and a vector up to 9216.
+#: BLAS computes products up to so many multiply-adds in the calling thread, whatever its number of threads, because
+#: waking another thread would take longer. OpenBLAS's limit is four times as many, and 9216 for a matrix and a vector.
 _FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
-#: Rows of a product by a transposed matrix, and columns of one of a transposed matrix, that fill no tile; and how many
-#: times as many columns, or rows, make it worth while to compute the transpose of the product instead.
+#: A product with a transposed second factor and few rows, or with a transposed first factor and few columns, does not
+#: fill a tile. If it has _LONG times as many columns (rows), its transpose is computed instead, because that is faster.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
-#: Of complex factors that are written out as real ones at a time.
+#: Complex factors are written out as real ones in batches of so many bytes.
 _COMPLEX_BYTES = 1 << 20
-#: Multiply-adds of one call of BLAS, between which signals are heard: some 50 ms.
+#: Multiply-adds of one call of BLAS, some 50 ms. Python runs signal handlers between such calls.
 _BLAS_PIECE = 1 << 31
 
 _IMPLICIT = Implicit()
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a @ b in fastconv's threads, as many as calls use by default: see `gemm`."""
+    """a @ b, by `gemm`, in the default number of threads."""
     out = _arrays.fresh((*a.shape[:-1], b.shape[-1]), a.dtype, "the product")
     gemm(a, b, out, _threads.get_threads())
     return out
 
 
 def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
-    """As `gemm`; by BLAS where that is known to use no more than `threads`."""
+    """As `gemm`, but by BLAS if BLAS is known to use no more than `threads`."""
     if not _blas.within(threads):
         gemm(a, b, out, threads)
         return
@@ -62,9 +62,9 @@ def complex_product(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:
         left = np.concatenate([a[chunk].real, a[chunk].imag], axis=2)
         right = np.empty((len(left), 2 * k, n), a.dtype)
         right[:, :k] = b[chunk]
-        # i * b, written out because i times infinity by the rule for complex products is NaN.
+        # i * b, written out because the complex product of i and infinity has a NaN.
         right[:, k:].real, right[:, k:].imag = -b[chunk].imag, b[chunk].real
-        # Re a @ b + Im a @ (i * b): [m x 2k] @ [2k x 2n], columns by turns real and imaginary parts
+        # Re a @ b + Im a @ (i * b): [m x 2k] @ [2k x 2n]; columns are real and imaginary parts in turns
         gemm(left, right.view(real), out[chunk].view(real), threads)
     return out
 
@@ -72,8 +72,8 @@ def complex_product(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:
 def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     """out = a @ b, [m x k] @ [k x n] or a batch of such products, in at most `threads` threads.
 
-    All are aligned, native and of one float dtype; `out` is C-contiguous and overlaps neither factor. A factor that
-    is neither C-contiguous nor the transpose of such an array, and one of two that are both transposed, is copied.
+    All are aligned, native and of one float dtype; `out` is C-contiguous and overlaps neither factor. A factor that is
+    neither C-contiguous nor the transpose of a C-contiguous array is copied. If both are transposed, one is copied.
     """
     *batch, m, n = out.shape
     k = a.shape[-1]
@@ -84,7 +84,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     elif _is_small(m, k, n):
         np.matmul(a, b, out=out)
     elif (m == 1 or n == 1) and k > 1 and not batch:
-        # As long as it takes to read the matrix once, which packing would double. This `einsum` calls no BLAS.
+        # This takes as long as reading the matrix once. Packing would double that. This `einsum` calls no BLAS.
         np.einsum("mk,kn->mn", a, b, out=out)
     elif _is_flat(m, n, _transposed(a), _transposed(b)):
         a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
@@ -99,7 +99,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
 def workspace_bytes(
     groups: int, m: int, k: int, n: int, dtype: np.dtype, threads: int, *, first: bool = False, second: bool = False
 ) -> int:
-    """Memory that `product` takes beside its arguments, where the `first` or the `second` factor is transposed."""
+    """Workspace of `product`; `first` and `second` say which factor is transposed."""
     if _blas.within(threads) or _is_small(m, k, n):
         return 0
     more = 0
@@ -116,7 +116,7 @@ def _is_small(m: int, k: int, n: int) -> bool:
 
 
 def _is_flat(m: int, n: int, first: bool, second: bool) -> bool:
-    """Whether the transpose of the product takes less time, by which of the factors is transposed."""
+    """Whether computing the transpose of the product is faster; `first` and `second` say which factor is transposed."""
     if second:
         return m <= _FEW_ROWS and n >= _LONG * m
     return first and n <= _FEW_COLUMNS and m >= _LONG * n
@@ -128,7 +128,7 @@ def _transposed(array: np.ndarray) -> bool:
 
 
 def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
-    """As a layer of one tap, each matrix of the batch a group of it."""
+    """Multiply as a layer of one tap, in which each matrix of the batch is a group."""
     (*batch, m, n), k = out.shape, a.shape[-1]
     first, second = _transposed(a), _transposed(b)
     if first and not b.flags.c_contiguous:
@@ -146,12 +146,12 @@ def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> No
 def _bound(
     groups: int, m: int, k: int, n: int, first: bool, second: bool, dtype: np.dtype, threads: int, isa: int
 ) -> Callable[..., Any]:
-    """The op that is the product, with its plan, which is one for the instruction set in use."""
+    """The op of `_layer`, bound to its plan; `isa` is a key because a plan is for one instruction set."""
     return _IMPLICIT.bind(*_layer(groups, m, k, n, first, second), dtype, threads)
 
 
 def _layer(groups: int, m: int, k: int, n: int, first: bool, second: bool) -> tuple[Op, ConvGeometry]:
-    """The op of a layer of one tap that is [m x k] @ [k x n]."""
+    """The op and the layer of one tap that compute [m x k] @ [k x n]."""
     op: Op
     if first:  # dx of m channels and k filters at n positions
         op, filters, channels, positions = "backward_data", k, m, n

@@ -63,8 +63,8 @@ NONE = Minimal(1, 1)
 #: Those that there are transforms for. More points take fewer multiplications and err more: eight four to eight times
 #: as much as six.
 POINTS = (8, 6, 4)
-#: By how much transforms along one axis may enlarge rounding errors, by points: the largest sum over points of
-#: |A^T| times |G| times a row of |B^T|, for an output and a tap. Along two axes it is the product of both.
+#: The factor by which transforms along one axis may enlarge rounding errors, by the number of points: the largest sum
+#: over points of |A^T| times |G| times a row of |B^T|, for an output and a tap. For two axes, multiply both factors.
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
 #: Eight have to be faster by so much to be taken.
 _DEARER = 1.1

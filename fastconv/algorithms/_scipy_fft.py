@@ -1,4 +1,7 @@
-"""What `fft` needs of ``scipy.fft``, which is imported with the first transform: that takes as long as NumPy twice."""
+"""The functions of ``scipy.fft`` that `fft` needs.
+
+The first transform imports ``scipy.fft``, because that import takes twice as long as NumPy's.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ import numpy as np
 
 @functools.lru_cache(maxsize=4096)
 def next_fast_len(target: int, *, real: bool) -> int:
-    """As SciPy's for real transforms: the least length from `target` on whose primes are 2, 3 and 5.
+    """As SciPy's for real transforms: the smallest length >= `target` whose only prime factors are 2, 3 and 5.
 
-    Written out here because every choice of an algorithm asks for it, and few choose transforms.
+    It is written out here because every choice of an algorithm calls it, while few choices need SciPy for a transform.
     """
     assert real
     best = 1 << (target - 1).bit_length()

@@ -1,8 +1,9 @@
-"""The gradient of the image one tap at a time, which has no product but those of the sum.
+"""The gradient of the image, one tap at a time, without any product by padding.
 
-A kernel that runs over a padded grid of dout multiplies weights by zeros where
-dout ends. With finite weights those products are zeros as well; infinity and NaN
-times zero is NaN, in cells whose sum has no such product.
+A kernel that runs over a padded grid of dout also multiplies weights by the
+zeros beyond the edges of dout. With finite weights these products are zero. But
+inf or NaN times zero is NaN, and would appear in cells whose sum has no such
+product.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fastconv._axis import Axis
 from fastconv.algorithms.base import per_channel
 from fastconv.geometry import ConvGeometry, conv_geometry
 
-#: Of the products of one tap that are held at a time.
+#: The products of one tap are held for so many bytes of images at a time.
 _PRODUCT_BYTES = 1 << 23
 
 
@@ -32,7 +33,7 @@ def data_by_taps(
 ) -> None:
     """dx = b + the sum over taps of w[:, :, tap].T @ dout, each added to the cells that its outputs met.
 
-    `backward_data`, an algorithm's method, multiplies: it is called for layers of one tap, which reach no padding.
+    `backward_data`, an algorithm's method, multiplies. It is called for layers of one tap, which have no padding.
     """
     (count, channels), positions = geometry.x_shape[:2], geometry.positions
     images = max(1, min(count, _PRODUCT_BYTES // (channels * positions * dx.itemsize)))

@@ -30,9 +30,9 @@ class Algorithm(ABC):
     of one float dtype, none of them empty, padding with zeros, no flip. Results
     are written to `out`, `dx` or `dw`, which hold nothing before.
 
-    Where `sums_products` is false, the methods return None if all of the result
-    is finite, else how often an inf or NaN was found in each image; the gradient
-    of the weights, which is a sum over images, has one count.
+    If `sums_products` is false, the methods return None for a result that is all
+    finite. Otherwise they return how often an inf or NaN was found in each image;
+    the gradient of the weights has one count, because it sums over images.
     """
 
     name: str
@@ -41,8 +41,8 @@ class Algorithm(ABC):
     #: Whether the threads that work are ours. BLAS's go on spinning for a while after a call, on the CPUs that
     #: whatever comes next needs.
     own_threads = True
-    #: Whether it is worth its while only with a product by BLAS. 'auto' takes it where BLAS is known to use no more
-    #: threads than the call may.
+    #: Whether it is fast only if BLAS multiplies. 'auto' takes it only if BLAS is known to use no more threads than the
+    #: call may.
     needs_blas = False
     #: Whether zero weights take no part, so that it is worth its while where most are zero. 'auto' takes it then only.
     skips_zeros = False
@@ -110,7 +110,7 @@ class Algorithm(ABC):
 
 
 def clear_where_zero(w: np.ndarray, dw: np.ndarray, threads: int) -> None:
-    """dw = 0 where `w` is 0, whatever is there: at the speed of memory, which NumPy's masks are far from."""
+    """Set dw to 0 where `w` is 0, at the speed of memory; NumPy's masks are much slower."""
     pieces = max(1, dw.nbytes >> 14)
     arguments = (_arrays.DTYPES[dw.dtype], w, dw, pieces, _isa.current)
     _threads.share(_ext.clear, arguments, items=pieces, work=2 * dw.nbytes, threads=threads)

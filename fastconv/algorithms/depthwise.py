@@ -125,7 +125,7 @@ class Depthwise(Algorithm):
         if plan is None:
             return
         _run(plan, geometry, threads, x, w, out if b is None else b, out, b is not None)
-        # Zeros are read beyond the edges of dout, and infinity or NaN times zero is NaN.
+        # The kernel multiplies weights by zeros beyond the edges of dout, and inf or NaN times zero is NaN.
         if not (geometry.pointwise or all_finite(w)):
             data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
 

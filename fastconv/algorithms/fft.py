@@ -119,8 +119,8 @@ class Fft(Algorithm):
 
     The error is relative to the largest of ``|x| * |w|`` over the tile, not to each output: about
     ``eps * log2(length)``. At the output's scale it stays below 2e-5 in float32 and 1e-13 in float64 on random
-    data. A NaN or inf makes every output of its tile and image NaN or inf, never another image's; so do numbers
-    whose sum over a tile overflows. 'auto' does such images again by an algorithm that sums products.
+    data. A NaN or inf makes every output of its tile and image NaN or inf, never another image's. Numbers whose sum
+    over a tile overflows do the same. 'auto' computes such images again by an algorithm that sums products.
 
     References
     ----------
@@ -232,7 +232,7 @@ def _correlate(
 ) -> None:
     """results (N, f, ...) = sources (N, c, ...) by weights (f, c, ...), for one group.
 
-    `counts` (N,) grows for each tile of an image in which a result is inf or NaN.
+    `counts` (N,) goes up by 1 for each tile of an image in which a result is inf or NaN.
     """
     columns = _slices(weights.shape[1], plan.columns)
     for rows in _slices(len(weights), plan.rows):

@@ -24,9 +24,9 @@ _FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
 class Im2col(Algorithm):
     """Three matrix products, on the columns of one image at a time.
 
-    BLAS multiplies, in its own threads, where NumPy's BLAS is known to use no more of them than the call may: as many
-    as ``OPENBLAS_NUM_THREADS`` or ``threadpoolctl`` say. Else fastconv's kernels do, in the threads of the call.
-    'auto' takes this algorithm only where BLAS multiplies.
+    NumPy's BLAS multiplies, in its own threads, if it is known to use no more threads than the call may.
+    ``OPENBLAS_NUM_THREADS`` or ``threadpoolctl`` sets its number. Otherwise fastconv's kernels multiply, in the threads
+    of the call. 'auto' takes this algorithm only if BLAS multiplies.
 
     With G groups, ``f = F / G`` filters, ``K = C / G * taps`` rows a group and
     L output positions:
@@ -48,7 +48,7 @@ class Im2col(Algorithm):
     needs_blas = True
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """The columns of a block, its gradient or result beside each other, one more dw, and the product's."""
+        """The columns of a block, its gradients or results side by side, one more dw, and the product's workspace."""
         count = _images_a_block(geometry, dtype)
         side_by_side = count * geometry.w_shape[0] * geometry.positions if count > 1 else 0
         columns = 0 if geometry.pointwise else count * math.prod(geometry.cols_shape[1:])

@@ -103,8 +103,8 @@ class Implicit(Algorithm):
       whose T' taps are every stride-th of the flipped kernel
     - backward_weights: dw = dout @ image' [f x positions] @ [positions x cT]
 
-    dx reads zeros beyond the edges of dout, which are no terms of its sums. Where a weight is infinite or NaN, so that
-    such a product is not zero, dx is computed again, one tap at a time.
+    dx also multiplies weights by zeros beyond the edges of dout, and the sums of the definition have no such products.
+    If a weight is inf or NaN, these products are NaN instead of zero, so dx is then computed again, one tap at a time.
 
     References
     ----------
@@ -162,7 +162,7 @@ class Implicit(Algorithm):
     def _check_weights(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """`transposed` again, without products of padding, if some weight is infinite or NaN."""
+        """If some weight is inf or NaN, compute `transposed` again without products by padding."""
         if not np.isfinite(w).all():
             data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
 
@@ -197,7 +197,7 @@ def _leaves_cells(plans: tuple[Plan, ...], geometry: ConvGeometry) -> bool:
 def _run(
     plan: Plan, threads: int, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray
 ) -> bool:
-    """False where a plan of dx finds that some weight may be infinite or NaN."""
+    """Run a plan. Returns False if it is a plan of dx that finds a weight which may be inf or NaN."""
     words = _threads.words(plan.items, plan.copied, threads)
     w = w if plan.gather is None else plan.gather(w)
     size = min(threads, plan.items) * plan.space + plan.shared

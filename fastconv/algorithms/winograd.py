@@ -80,25 +80,26 @@ class Winograd(Algorithm):
     points are 0, infinity and +-1; or +-3/4, +-3/2; or +-1/2, +-1, +-2. Eight are taken only where they are faster by
     a tenth.
 
-    Errors are relative to what goes into the transforms, not to what comes out. With eps of the dtype (1.2e-7 or
-    2.2e-16), M the largest |x| that a tile reads, over all channels and up to (P - 1) * stride cells beyond the
-    output's own window, and S the sum of a filter's |w|, the error of an output is at most
+    Rounding errors grow with the inputs of the transforms, not with the outputs. The error of an output is at most
 
         A * (1 + s) * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two,
 
-    for 4, 6 or 8 points. The transforms err by A. A sum of K products, K the channels of all subkernels, errs by s
-    more because at most 60 products are added one after the other, and then the sums of each 100:
-    s = (min(K, 60) + K / 100) / 2. Errors of unrelated channels cancel: over 64 channels and more they stay below 8, 8
-    or 32 * eps * M * S. Those of channels that repeat each other add up, to some 3 * A * eps * M * S at most in tests.
+    for 4, 6 or 8 points. eps belongs to the dtype (1.2e-7 or 2.2e-16). M is the largest |x| that a tile reads, over all
+    channels and up to (P - 1) * stride cells beyond the output's own window. S is the sum of a filter's |w|. The
+    transforms err by A. A sum of K products, K the channels of all subkernels, errs by s more because at most 60
+    products are added one after the other, and then the sums of each 100: s = (min(K, 60) + K / 100) / 2. Single
+    products come near this bound. Errors of unrelated channels cancel: over 64 channels or more, the error stays below
+    8, 8 or 32 * eps * M * S. Errors of channels that repeat each other add up, to some 3 * A * eps * M * S in tests.
 
-    The bound holds for the gradients, too: for dx M is the largest |dout| and S sums |w| over filters and taps, for
-    dw M is the largest |x| and S sums the |dout| of a filter over all positions. It says little where an output is
-    small beside M * S, as with taps that sum to zero on an image far from zero: use 'exact' there. M, |w| and their
-    product have to be normal numbers, above 1.2e-38 in float32, because smaller ones lose digits in every sum.
+    The same bounds hold for the gradients. For dx, M is the largest |dout|, and S sums |w| over filters and taps. For
+    dw, M is the largest |x|, and S sums the |dout| of a filter over all positions. If an output is small beside M * S,
+    the error may be a large part of it. An example is taps that sum to zero on an image far from zero; use 'exact'
+    there. M, |w| and their product have to be normal numbers, above 1.2e-38 in float32, because smaller numbers lose
+    digits, as in every sum.
 
-    Numbers whose sums of products are finite may overflow here, and an inf or NaN spreads over the
-    outputs of the tiles that read it; none is hidden. 'auto' does the images again in which that happened, by an
-    algorithm that sums products; by name it is left as it is.
+    A transform may overflow although the sum of products is finite. An inf or NaN spreads to all outputs of the tiles
+    that read it, and is never hidden. 'auto' computes images in which that happened again, by an algorithm that sums
+    products. If 'winograd' is selected by name, nothing is computed again.
 
     References
     ----------
@@ -249,7 +250,7 @@ class Winograd(Algorithm):
 def _run(
     plan: Plan, kernels: Mapping[Any, Any], geometry: ConvGeometry, threads: int, x: np.ndarray, *arrays: np.ndarray
 ) -> np.ndarray | None:
-    """Call a kernel; returns None where all of the result is finite, else counts above 0 for images that are not."""
+    """Call a kernel. Returns None if all of the result is finite, else counts: above 0 for images with inf or NaN."""
     workers, counts = min(threads, plan.items), np.zeros(len(x), np.intp)
     with _arrays.workspace("blocks of the image", (workers, plan.space), x.dtype) as space:
         found = _threads.share(
@@ -263,7 +264,7 @@ def _run(
 
 
 def _one_count(dw: np.ndarray) -> np.ndarray | None:
-    """Of a sum of gradients: each of them may be finite and the sum not, or the other way round."""
+    """As `_run`, for a sum of gradients, which is checked itself because the sum of finite ones may overflow."""
     return None if np.isfinite(dw).all() else np.ones(1, np.intp)
 
 

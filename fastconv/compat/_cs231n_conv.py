@@ -223,7 +223,7 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
 
 
 def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolution by columns in the order n, oh, ow; `conv_forward_fast` is this.
+    """Convolution by columns in the order n, oh, ow; `conv_forward_fast` does the same.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) 
 
 
 def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients ``(dx, dw, db)`` of `conv_forward_strides`; `conv_backward_fast` is this.
+    """Gradients ``(dx, dw, db)`` of `conv_forward_strides`; `conv_backward_fast` computes the same.
 
     Parameters
     ----------
@@ -307,7 +307,7 @@ def _cast_dout(dout: Any, x: np.ndarray, w: np.ndarray, stride: int, pad: int) -
 
 
 def conv_forward_fast(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolution; what `conv_forward_strides` does, under the name that the course's layers call.
+    """Convolution as by `conv_forward_strides`, under the name that the course's layers call.
 
     Parameters
     ----------
@@ -380,5 +380,5 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
 
 
 def _renamed(error: Exception) -> Exception:
-    """An error of the functions by strides in the name of those that users called."""
+    """The same error, with the names of the functions that the user called."""
     return type(error)(str(error).replace("_strides", "_fast"))

@@ -186,7 +186,7 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
         (N, C, OH * height, OW * width),
     ):
         raise ValueError(f"cache holds x {x.shape}, x_reshaped {x_reshaped.shape} and out {out.shape}: it was changed")
-    if x_reshaped.dtype != out.dtype:  # a maximum that was cast equals no cell
+    if x_reshaped.dtype != out.dtype:  # after a cast the maximum may equal no cell
         raise ValueError(
             f"cache holds x_reshaped of dtype {x_reshaped.dtype} and out of dtype {out.dtype}: it was changed"
         )

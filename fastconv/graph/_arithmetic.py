@@ -1,4 +1,4 @@
-"""Arithmetic on nodes: the ufuncs of NumPy that have a gradient, as pairs of functions."""
+"""Arithmetic on nodes: NumPy's ufuncs with a gradient, as forward/backward pairs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rule = Callable[..., Any]
 
 
 def _larger(dout: Any, a: Any, b: Any) -> Any:
-    """The part of `dout` that goes to `a` where the larger of the two was taken: half of it where they are equal."""
+    """The gradient of max(a, b) by `a`: `dout` where `a` is larger, half of it where both are equal, else 0."""
     return dout * np.where(a == b, 0.5, np.where(a < b, 0, 1)).astype(dout.dtype)
 
 
@@ -31,7 +31,7 @@ def _power_exponent(dout: Any, a: Any, b: Any, out: Any) -> Any:
         return dout * out * np.where(a == 0, 0, np.log(a))
 
 
-#: The gradient by each operand, from that by the result, the operands and the result.
+#: For each operand, a function from (dout, operands, result) to the gradient by that operand.
 RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.add: (lambda dout, a, b, out: dout, lambda dout, a, b, out: dout),
     np.subtract: (lambda dout, a, b, out: dout, lambda dout, a, b, out: -dout),
@@ -52,7 +52,7 @@ RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.sin: (lambda dout, a, out: dout * np.cos(a),),
     np.cos: (lambda dout, a, out: -dout * np.sin(a),),
 }
-#: Those whose gradients depend on no operand, so that none has to be held.
+#: Ufuncs whose caches hold no operands, because their gradients do not depend on them.
 _LINEAR = frozenset((np.add, np.subtract, np.negative, np.positive))
 
 
@@ -79,7 +79,7 @@ def _gradient(ufunc: np.ufunc, i: int, dout: np.ndarray, cache: tuple) -> Any:
 
 
 def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The adjoint of broadcasting: the sum over every axis along which an operand of `shape` was repeated."""
+    """The adjoint of broadcasting: sum over the axes along which an operand of `shape` was repeated."""
     if gradient.shape == shape:
         return gradient
     lead = gradient.ndim - len(shape)
@@ -88,7 +88,7 @@ def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _pair(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The forward and backward of `ufunc`; the arguments named need_d are how a tape says what it wants."""
+    """The forward and backward of `ufunc`. By need_da and need_db a tape says which gradients it needs."""
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     if len(RULES[ufunc]) == 1:
@@ -120,7 +120,7 @@ _STEPS = frozenset((np.floor_divide, np.remainder, np.divmod, np.fmod, np.floor,
 
 
 def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> TypeError:
-    """Why a node does not take `ufunc`, and what to write."""
+    """An error that says why `ufunc` does not work on a node, and what to write instead."""
     name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if ufunc is np.matmul:
         return TypeError("a @ b is no arithmetic of nodes: write tape(affine_forward, a, b, None)")
@@ -137,11 +137,11 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
 
 
 def apply(ufunc: np.ufunc, *operands: Any) -> Node:
-    """The node that `ufunc` makes of nodes, arrays and numbers, at least one of them a node."""
+    """Apply `ufunc` to nodes, arrays and numbers, at least one of them a node; returns a node."""
     from fastconv.graph._node import Node
 
     nodes = [operand for operand in operands if isinstance(operand, Node)]
-    # A number takes the dtype of what it meets.
+    # A number takes the dtype of the nodes.
     dtype = _arrays.result_dtype(*(np.asarray(node.value) for node in nodes))
     given = [
         operand if isinstance(operand, Node) else _constant(ufunc, i, operand, dtype)

@@ -82,7 +82,7 @@ class Sums:
         self._kept = frozenset(kept)
         #: Those whose memory is nobody else's. Others may be a cache, a view, another's gradient or the user's array.
         self._own: set[int] = set()
-        #: Nodes that a backward returned None for, and the name of its call.
+        #: The nodes for which a backward returned None, and the names of these calls.
         self.none_from: dict[int, str] = {}
 
     def put(self, index: int, gradient: np.ndarray, own: bool) -> None:
@@ -98,7 +98,7 @@ class Sums:
             self._own.add(index)
 
     def why_none(self, index: int) -> str:
-        """Why no gradient came to a node that a path leads to."""
+        """Why a node got no gradient although a path leads to it."""
         names = [self.none_from[index]] if index in self.none_from else dict.fromkeys(self.none_from.values())
         return f"the backward of {' or '.join(names)} returned None"
 
@@ -171,7 +171,7 @@ def go_back(record: Record, sums: Sums) -> None:
 
 
 def reached(end: int, records: Iterable[Record]) -> set[int]:
-    """The nodes that paths lead back to from one; `records` are the calls, the last first."""
+    """The nodes to which paths lead back from node `end`; `records` are the calls, the last one first."""
     found = {end}
     for record in records:
         if any(index in found for index, _, _ in record.outputs):
@@ -180,7 +180,7 @@ def reached(end: int, records: Iterable[Record]) -> set[int]:
 
 
 def last_user(start: int, records: Iterable[Record]) -> str | None:
-    """The last call that a node's value went into, by way of others; `records` are the calls in order."""
+    """The last call that used a node's value, directly or through other calls; `records` are the calls in order."""
     found, name = {start}, None
     for record in records:
         if any(wanted is not None and wanted[0] in found for wanted in record.inputs):
@@ -198,7 +198,7 @@ def _label(wanted: Leaf | Node) -> str:
 def refuse_unused(
     end: Node, wanted: Mapping[int, Leaf | Node], found: Container[int], why: Callable[[int], str]
 ) -> None:
-    """An error that lists what is wanted and was not found on the way back from `end`, with the reasons."""
+    """Raise an error that lists wanted nodes which got no gradient on the way back from `end`, with the reasons."""
     unused = [f"{_label(one)} ({why(index)})" for index, one in wanted.items() if index not in found]
     if unused:
         raise ValueError(

@@ -16,13 +16,12 @@ if TYPE_CHECKING:
 class Node:
     """A value on a tape: an input, a parameter, or what a layer gave.
 
-    Nodes, arrays and numbers are added, subtracted, multiplied, divided and
-    raised to powers by the usual signs, which broadcast as NumPy does; the
-    larger and the smaller are ``np.maximum(a, b)`` and ``np.minimum(a, b)``.
-    Of the other functions of NumPy those of one node that have a simple
-    gradient work: ``np.exp``, ``np.log``, ``np.sqrt``, ``np.square``,
-    ``np.tanh``, ``np.sin``, ``np.cos``, ``np.absolute``, ``np.reciprocal``. All
-    else is a pair that the tape calls.
+    The operators ``+``, ``-``, ``*``, ``/`` and ``**``, and the functions
+    ``np.maximum`` and ``np.minimum``, combine nodes with nodes, arrays and
+    numbers, and broadcast as NumPy does. These functions take one node:
+    ``np.exp``, ``np.log``, ``np.sqrt``, ``np.square``, ``np.tanh``, ``np.sin``,
+    ``np.cos``, ``np.absolute``, ``np.reciprocal``. For every other operation
+    give the tape a forward/backward pair.
 
     Attributes
     ----------
@@ -77,7 +76,7 @@ class Node:
         raise TypeError("a Node is a single value: write h = tape(...), since the tape keeps the cache")
 
     def __add__(self, other: Any) -> Node:
-        # A sum of one shape holds nothing for the way back.
+        # `tape.add` needs equal shapes, and keeps no cache.
         if isinstance(other, (Node, np.ndarray)) and other.shape == self.shape:
             return self._tape.add(self, other)
         return _arithmetic.apply(np.add, self, other)
@@ -134,7 +133,7 @@ class Node:
 
     __rmod__ = __mod__
 
-    # Not ==, by which a node is found in a list.
+    # == is not refused, because `node in list` needs it.
     def __lt__(self, other: Any) -> bool:
         raise _arithmetic.refuse(np.less)
 

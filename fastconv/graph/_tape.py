@@ -64,7 +64,7 @@ class Tape(_joins.Joins):
         #: Every name there is, with the node whose gradient is wanted.
         self._names: dict[str, int | None] = {}
         self._records: list[Record] = []
-        #: By the identity of a leaf's array its node: that an array was given where its node was meant, can be told.
+        #: The node of each leaf, by the id of its array. By this the tape notices a call that got the array instead.
         self._arrays: dict[int, int] = {}
         self._given_as_arrays: dict[int, str] = {}
         self._spent = False
@@ -312,11 +312,11 @@ class Tape(_joins.Joins):
             Nodes in between whose gradients are to be returned, too. Those of
             others are freed as soon as they were used.
         unused : {'error', 'zero'}, default 'error'
-            What to do about parameters, and nodes to keep, that no gradient
-            reaches: refuse them by name, or give them gradients of zeros. They
-            may belong to a branch that `node` does not depend on; or an array
-            was given to a call where its node was meant, a node's ``.value`` was
-            used, or a backward function returned None for them.
+            What to do if no gradient reaches a parameter or a node to keep:
+            raise an error with its name, or return a gradient of zeros. The
+            reasons may be that `node` does not depend on it, that a call got an
+            array instead of its node, that a node's ``.value`` was used, or that
+            a backward function returned None for it.
 
         Returns
         -------
@@ -328,12 +328,12 @@ class Tape(_joins.Joins):
         RuntimeError
             If the tape has gone back before: its caches are freed.
         ValueError
-            If there are no parameters, one is reached by no gradient and `unused`
-            is 'error', `dout` or what a backward function returned is
-            not of the shape it must have, or there is no `dout` and `node` is no loss.
+            If there are no parameters, no gradient reaches one of them and `unused`
+            is 'error', the shape of `dout` or of a backward function's gradient is
+            wrong, or `dout` is missing and `node` is no loss.
         TypeError
-            If `node` is no node, or a backward function returned too few gradients
-            or None alone.
+            If `node` is not a node, or a backward function returned too few gradients,
+            or None instead of a tuple.
 
         References
         ----------
@@ -385,7 +385,7 @@ class Tape(_joins.Joins):
         return Gradients(self, names, finish(leaves, kept, sums))
 
     def _wanted(self, node: Node, others: list[Node]) -> dict[int, Leaf | Node]:
-        """The leaves and nodes whose gradients by `node` are to be returned, by their numbers."""
+        """The leaves and nodes whose gradients `backward` returns, by their numbers."""
         wanted: dict[int, Leaf | Node] = {other._index: other for other in others}
         wanted.update((leaf.node, leaf) for leaf in self._leaves if leaf.requires_grad)
         if not wanted and not node.requires_grad:
@@ -449,7 +449,7 @@ class Tape(_joins.Joins):
         return values
 
     def _why_unused(self, index: int) -> str:
-        """Why no path leads back to a node, as far as the tape can tell."""
+        """Why no path leads back to a node, if the tape can tell."""
         if index in self._given_as_arrays:
             return f"{self._given_as_arrays[index]} was its array, not its node"
         last = last_user(index, self._records)

@@ -61,7 +61,7 @@ if _typing.TYPE_CHECKING:
         conv_relu_pool_forward,
     )
 
-#: By module, what is imported when it is first asked for: the nets of most programs have none of it, or some.
+#: The names of each module that is imported on first use, because most programs use few of them.
 _LATER = {
     "batchnorm": ("batchnorm_backward", "batchnorm_forward", "spatial_batchnorm_backward", "spatial_batchnorm_forward"),
     "dropout": ("dropout_backward", "dropout_forward"),

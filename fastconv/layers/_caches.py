@@ -1,6 +1,6 @@
-"""What backward passes read of a cache, checked as if the caller had given it: a cache may be changed, cast or made up.
+"""Checks of caches, because the caller may have changed, cast or made up what a backward pass reads from a cache.
 
-Arrays are `_arrays.check_cached`'s. A geometry checks its own fields when it is made.
+`_arrays.check_cached` checks arrays. A geometry checks its own fields when it is made.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ndarray = np.ndarray
 
 
 def checked_geometry(source: str, geometry: Any, *kinds: type[_Geometry]) -> _Geometry:
-    """The geometry of a cache, refused unless it is of one of `kinds`, whose constructors check the fields."""
+    """The geometry of a cache; refused unless its type is one of `kinds`, whose constructors check the fields."""
     if type(geometry) in kinds:
         return geometry
     names = " or ".join(kind.__name__ for kind in kinds)
@@ -26,14 +26,14 @@ def checked_geometry(source: str, geometry: Any, *kinds: type[_Geometry]) -> _Ge
 
 
 def checked_dtype(source: str, dtype: Any) -> np.dtype:
-    """The dtype of a cache, refused unless results can be of it."""
+    """The dtype of a cache; refused unless it is float32 or float64."""
     if isinstance(dtype, np.dtype) and dtype in _arrays.DTYPES:
         return dtype
     raise ValueError(f"cache holds dtype {dtype!r}, which {source} did not put there; it is float32 or float64")
 
 
 def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple[int, ...]:
-    """The shape of an array of a cache, refused unless kernels can read it, and it has so many axes."""
+    """The shape of an array of a cache; refused unless kernels can read it, and it has `least` to `most` axes."""
     if _arrays.ready(array) is not None and least <= array.ndim <= most:
         return array.shape
     axes = f"{least}" if least == most else f"{least} to {most}"
@@ -44,9 +44,9 @@ def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple
 
 
 def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
-    """Whether the kernels of normalisation, which count the elements of all these, may be given them.
+    """Whether the kernels of normalisation may read these arrays; the kernels themselves check the numbers of elements.
 
-    Looking at more takes as long as normalising a small image.
+    More checks here would take as long as normalising a small image.
     """
     return (
         type(x) is type(gamma) is type(mean) is type(scale) is _ndarray
@@ -60,5 +60,5 @@ def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
 
 
 def check_moments(source: str, mean: Any, scale: Any, shape: tuple[int, ...]) -> None:
-    """Refuse moments of a normalisation that are not of `shape` and float64: a cast would cost their digits."""
+    """Refuse moments of a normalisation that do not have `shape` and float64, because a cast would lose digits."""
     _arrays.check_cached(source, ("mean", "scale"), (mean, scale), (shape, shape), _FLOAT64)

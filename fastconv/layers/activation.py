@@ -90,8 +90,8 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Elsewhere is where the input was 0, negative or NaN: the gradient at a NaN is 0, although
-    the output there is NaN. PyTorch passes `dout` on at a NaN.
+    The gradient is 0 where the input was 0, negative or NaN. At a NaN the output is NaN, but the
+    gradient is 0; PyTorch passes `dout` on there.
 
     Examples
     --------
@@ -176,7 +176,7 @@ def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
 
     Notes
     -----
-    Elsewhere is where the input was 0, negative or NaN, as in PyTorch.
+    The slope applies where the input was 0, negative or NaN, as in PyTorch.
 
     Examples
     --------

@@ -56,7 +56,7 @@ def equal_numbers(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def refuse_zero_variance(zero: np.ndarray, what: str) -> None:
-    """Refuse an eps of 0 where any variance is 0 as well, before NaN comes of it; `what` says which by its index."""
+    """Refuse an eps of 0 with a variance of 0, which would give NaN; `what` names the variance by its index."""
     if zero.any():
         first = tuple(int(i) for i in np.argwhere(zero)[0])
         more = int(np.count_nonzero(zero)) - 1
@@ -131,7 +131,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
 
 
 def _check_cache(where: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
-    """Refuse arrays of a cache that are not such as the forward pass left there."""
+    """Refuse arrays of a cache that the forward pass cannot have left there."""
     shape = shape_of(where, "x", x, 2, 5)
     _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
     check_moments(where, mean, scale, shape[1:2])
@@ -148,7 +148,7 @@ def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray,
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
     try:
         dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
-    except ValueError:  # the kernel knows how many numbers there have to be, and this says which array has others
+    except ValueError:  # the kernel found a wrong number of elements; this check says in which array
         _check_cache(where, x, gamma, mean, scale)
         raise
     dgamma, dbeta = (array.astype(x.dtype) for array in sums)
@@ -185,8 +185,8 @@ def batchnorm_forward(
     ------
     ValueError
         If shapes do not fit each other, the mode is none of the two, a number is out of its
-        range, in testing a `running_var` is negative, or `eps` is 0 and so is a variance:
-        that of a constant feature, or in testing a `running_var`.
+        range, a `running_var` is negative in testing, or `eps` is 0 and a variance is 0 as well:
+        the variance of a constant feature in training, a `running_var` in testing.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 

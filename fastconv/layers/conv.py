@@ -66,7 +66,7 @@ def _settle(
     return geometry, name, threads
 
 
-#: Where options belong that are given in place of a forgotten bias: of the pair, and of `conv`.
+#: Where options belong, for callers who pass them in place of a forgotten bias: to `conv_forward`, and to `conv`.
 _PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
 #: A name that needs no check.
 _AUTO = "auto"
@@ -141,20 +141,20 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         Bias.
     stride, dilation : int, or sequence or array of int, default 1
         One for all spatial axes or one each. A stride may also be a
-        ``fractions.Fraction``: a/b stands for ``upsample=b`` with ``stride=a``.
-        A Fraction is in lowest terms, so ``Fraction(2, 2)`` is 1, and upsamples
-        by nothing; `upsample` says what a Fraction cannot.
+        ``fractions.Fraction``: a/b means ``upsample=b`` with ``stride=a``.
+        Python reduces fractions, so ``Fraction(2, 2)`` is 1 and upsamples
+        nothing; give `upsample` in such cases.
     upsample : int or sequence of int, default 1
-        Beside whole strides: upsamples `x` first, by ``upsample - 1`` zeros
-        after every cell, as the function `upsample` does. The zeros are not
-        multiplied. `pad`, `pad_mode` and `strict` are about the upsampled grid,
-        which is made only for a `pad_mode` other than 'zeros'.
+        Inserts ``upsample - 1`` zeros after every cell of `x` first, as the
+        function `upsample` does. The zeros are not multiplied. Strides have to
+        be ints then. `pad`, `pad_mode` and `strict` apply to the upsampled grid,
+        which is built only for a `pad_mode` other than 'zeros'.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
         Cells added around the input: an int, one per axis, or one ``(lo, hi)``
         pair per axis. 'same' makes the output ``ceil(in / stride)``, its odd
         cell at the end ('same_lower': at the start); 'full' adds
-        ``dilation * (k - 1)`` on both sides. Even kernels have an odd cell:
-        what `scipy.signal` calls 'same' is 'same_lower'.
+        ``dilation * (k - 1)`` on both sides. The 'same' of `scipy.signal` is
+        'same_lower'; the two differ for even kernels.
     groups : int, default 1
         Divides C and F; each group of channels meets its own filters.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
@@ -166,12 +166,12 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     strict : bool, default False
         Refuse a stride that leaves a remainder instead of flooring.
     algorithm : str, default 'auto'
-        'auto', the cheapest; 'exact', the cheapest that sums every product, for
-        data with fill values (-9999, 1e20) or results to compare digit by digit;
-        or a name from `algorithms`. ``FASTCONV_ALGORITHM`` sets the default.
-        Under both, what is finite as a sum of products is finite, and inf and NaN
-        stand where the sum has them; but under 'auto' zero weights of a `w` with
-        many of them may take no part.
+        'auto' takes the cheapest algorithm. 'exact' takes the cheapest that sums
+        every product; use it for data with fill values (-9999, 1e20), and for
+        results that you compare digit by digit. Any other value is a name from
+        `algorithms`. ``FASTCONV_ALGORITHM`` sets the default. With 'auto' and
+        'exact', a result is inf or NaN exactly where the sum of its products is,
+        except that 'auto' may skip zero weights if `w` has many of them.
     threads : int, optional
         None is the default of `set_threads`; negative counts back from all CPUs.
     out : ndarray, optional
@@ -188,8 +188,8 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     Raises
     ------
     ValueError
-        If shapes or options do not fit each other, or a Fraction stands beside
-        an `upsample` other than 1; `out` is then untouched.
+        If shapes or options do not fit each other, or a stride is a Fraction
+        and `upsample` is not 1; `out` is then untouched.
     TypeError
         For an unknown option, one of the wrong type, or complex or object input.
 
@@ -294,8 +294,8 @@ def conv_backward(
     pruned : bool, default False
         True keeps zero weights zero: `dw` is computed where `w` is not zero,
         and is zero elsewhere, so that no step of training brings back what
-        was pruned. It takes about the time of all of `dw`, and less where
-        nearly all weights are zero.
+        was pruned. It takes about as long as all of `dw`, or less if nearly
+        all weights are zero.
 
     Returns
     -------

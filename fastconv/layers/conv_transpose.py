@@ -114,8 +114,8 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
     groups : int, default 1
         Divides C; each group of channels has its own filters.
     algorithm : str, default 'auto'
-        'auto', 'exact' or a name from `algorithms`, which has to serve
-        'backward_data': see `conv`.
+        'auto', 'exact', or a name from `algorithms` that serves
+        'backward_data'; see `conv`.
     threads : int, optional
 
     Returns

@@ -125,9 +125,10 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
     A convolution with them gives what the layer gives, as 1x1 planes. It takes
     larger images, too: then it gives what the layer would at every position of
     a window of `x_shape`. So a net of convolutions and poolings that ends in fully
-    connected layers, trained at one size, runs on any larger one. It gives there what
-    it gives of each window alone if no layer pads: padding is zeros to the window, and
-    its neighbours to the larger image. The bias stays as it is.
+    connected layers, trained at one size, runs on any larger one. If no layer pads, the
+    results are the same as for each window by itself. If a layer pads, they differ,
+    because a window by itself has zeros around it, and in the larger image it has its
+    neighbours there. The bias stays as it is.
 
     Parameters
     ----------

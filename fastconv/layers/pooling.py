@@ -141,8 +141,8 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
         One to three spatial axes.
     pool_param : dict, int or sequence of int, optional
         Options by name, as in CS231n:
-        ``{'pool_height': 2, 'pool_width': 2, 'stride': 2}``; or the
-        `kernel_size` alone, as in ``max_pool_forward(x, 2)``.
+        ``{'pool_height': 2, 'pool_width': 2, 'stride': 2}``. Instead of a dict,
+        the `kernel_size` alone: ``max_pool_forward(x, 2)``.
     **options
         The same options as keywords; one given both ways is refused.
     kernel_size : int or sequence of int
@@ -159,8 +159,8 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     Returns
     -------
     out : ndarray, (N, C, *out_spatial)
-        NaN where a window holds one: NaN wins over all numbers, and of several
-        NaNs, as of equal numbers, the first in the window wins.
+        NaN where a window holds one, because NaN counts as larger than every
+        number. Of several NaNs, or of equal maxima, the first in the window wins.
     cache : tuple
         For `max_pool_backward` and `max_pool_indices`.
 
@@ -193,7 +193,7 @@ def forward_max(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> t
 
 
 def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
-    """Gradient of max pooling: each output's gradient goes to the cell that won, see `max_pool_indices`.
+    """Gradient of max pooling: each output's gradient goes to the cell in `max_pool_indices`.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
 
 def _check_indices(geometry: Any, indices: Any) -> None:
-    """Refuse a cache whose indices are not such as `max_pool_forward` makes."""
+    """Refuse a cache whose indices `max_pool_forward` cannot have made."""
     if type(geometry) is not PoolGeometry or type(indices) is not np.ndarray:
         checked_geometry("max_pool_forward", geometry, PoolGeometry)
         raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
@@ -255,8 +255,8 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     Returns
     -------
     ndarray of int64, (N, C, *out_spatial)
-        Flat index into each channel's plane (or line, or volume). The first of
-        equal maxima wins, NaN wins over numbers, and of several NaNs the first
+        Flat index into each channel's plane (or line, or volume). NaN counts as
+        larger than every number. Of equal maxima, or of several NaNs, the first
         wins, as in `numpy.argmax`. (In PyTorch the last of several NaNs wins.)
 
     Raises

@@ -50,7 +50,7 @@ def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
 
     See Also
     --------
-    conv : its option `upsample` convolves the upsampled image without making
+    conv : its option `upsample` convolves the upsampled image without building
         it.
 
     Examples

@@ -18,7 +18,7 @@ from fastconv.layers._caches import shape_of
 
 
 def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
-    """The parameters of the layer, checked: as they are given, and as a cache holds them."""
+    """Check the parameters of the layer, from a call or from a cache."""
     floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
     if floats and type(size) is int and 1 <= size <= sys.maxsize:
         return size, alpha, beta, k
@@ -41,24 +41,24 @@ class LrnCache(NamedTuple):
 def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
     x, size, alpha, beta, k = cache
     if not x.size or beta == 0:
-        # The power is 1, that of 0 too.
+        # Every power is 1, because beta is 0; even 0 to the power of 0 is 1.
         return np.array(x if dout is None else dout)
     # The odd channel of an even size lies after the one that is divided.
     return _norm_kernels.lrn(x, dout, ((size - 1) // 2, size // 2), (alpha / size, beta, k))
 
 
 def _may_fail(layer: LrnCache) -> bool:
-    """Whether a window of finite numbers could have no finite power; the usual constants let none."""
+    """Whether some window of finite numbers may have no finite power; with the usual constants none has."""
     _, _, alpha, beta, k = layer
     return not (alpha >= 0 and 0 <= beta <= 8 and k >= 1e-4)  # 1e-4 to the power of -8 is finite in float32
 
 
 def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
-    """Refuse windows that make NaN or inf of finite numbers."""
+    """Refuse windows of finite numbers that give NaN or inf."""
     x, size, alpha, beta, k = layer
     for c in range(x.shape[1]):
         window = x[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1]
-        # In the dtype of the kernels, where squares may be too small for it.
+        # In the dtype of the kernels, because squares may underflow there.
         sums = k + alpha / size * np.square(window).sum(axis=1)
         below = (sums < 0) & (beta != round(beta))
         bad = (sums == 0) | below | (np.isfinite(sums) & ~np.isfinite(out[:, c]))
@@ -99,10 +99,11 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
     Raises
     ------
     ValueError
-        If `x` is not of such a shape, a parameter is out of its range, or a window of finite
-        numbers has no finite power: with ``k=0`` one of zeros only, and with a negative `k` or
-        `alpha` one that makes ``k + alpha / size * sum(x**2)`` zero, or negative where `beta` is
-        not whole. Where `k` is positive and `alpha` not negative there is no such window.
+        If `x` has another shape, a parameter is out of its range, or a window of finite numbers
+        has no finite power. With ``k=0`` that is a window of zeros. With a negative `k` or
+        `alpha` it is a window for which ``k + alpha / size * sum(x**2)`` is zero, or is negative
+        while `beta` is not an integer. If `k` is positive and `alpha` not negative, there is no
+        such window.
     TypeError
         For complex or object input, or a parameter of the wrong type or name.
 

@@ -1,4 +1,4 @@
-/* Functions of numbers one by one: activation.h. */
+/* Check activation.h: functions of each element. */
 #include "check.h"
 #include "activation.h"
 

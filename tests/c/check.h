@@ -1,7 +1,7 @@
-/* What the checks of the kernels share. Each check is a program of its own: it includes one header of kernels, runs
+/* Shared by the checks of the kernels. Each check is a program of its own: it includes one header of kernels, runs
  * every copy that this CPU can run, and compares with plain loops in double. It returns 0 if all agree.
  *
- * Buffers are no longer than a kernel may touch, so that AddressSanitizer sees a step too far. */
+ * Buffers end where a kernel may touch them last, so that AddressSanitizer finds every access past that. */
 #ifndef FASTCONV_CHECK_H
 #define FASTCONV_CHECK_H
 
@@ -43,7 +43,7 @@ static inline void set(int dtype, void *to, ptrdiff_t i, double value)
         ((float *)to)[i] = (float)value;
 }
 
-/* Eighths between -4 and 4: exact in float, and few sums of products of them round. */
+/* Multiples of 1/8 between -4 and 4. They are exact in float, and so are most sums of their products. */
 static inline double number(void)
 {
     seed = seed * 1664525u + 1013904223u;
@@ -59,7 +59,7 @@ static inline void *numbers(int dtype, ptrdiff_t n)
     return made;
 }
 
-/* Within rounding errors of numbers as large as `scale`; NaN is near NaN. */
+/* Equal up to the rounding errors of numbers as large as `scale`. NaN equals NaN here. */
 static inline void near_to(const char *what, int dtype, int isa, double got, double wanted, double scale)
 {
     const double bound = (dtype ? 1e-13 : 1e-5) * scale;
@@ -76,7 +76,7 @@ static inline void same(const char *what, int dtype, int isa, double got, double
     near_to(what, dtype, isa, got, wanted, 0);
 }
 
-/* Lanes of a vector. */
+/* The number of lanes of a vector. */
 static inline int lanes_of(int dtype, int isa)
 {
     return FC_VECTORS ? (isa == FC_AVX512 ? 64 : isa == FC_AVX2 ? 32 : 16) / (dtype ? 8 : 4) : 1;

@@ -1,4 +1,4 @@
-/* Few taps over the rows of an image, and the gradient of the taps: depthwise.h. */
+/* Check depthwise.h: few taps over the rows of an image, and the gradient of the taps. */
 #include "check.h"
 #include "depthwise.h"
 

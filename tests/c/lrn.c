@@ -1,4 +1,4 @@
-/* Local response normalisation by its formula: lrn.h. */
+/* Check lrn.h: local response normalisation against its formula. */
 #include "check.h"
 #include "lrn.h"
 

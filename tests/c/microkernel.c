@@ -1,10 +1,10 @@
-/* Tiles of a matrix product and the packing beside them: microkernel.h. */
+/* Check microkernel.h: tiles of a matrix product, and packing. */
 #include "check.h"
 #include "microkernel.h"
 
 enum { BESIDE, APART, ROWS, LISTED };
 
-/* c (+)= a @ b + bias, a and b lying as `of_a` and `of_b` say. */
+/* c (+)= a @ b + bias; `of_a` and `of_b` are the memory layouts of a and b. */
 static void check_tile(int dtype, int isa, fc_tile_t tile, int of_a, int of_b, int rows, int vectors, int lanes,
                        ptrdiff_t k, int add)
 {

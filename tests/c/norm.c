@@ -1,4 +1,4 @@
-/* Moments of sets and of columns, and scaling by them: norm.h. */
+/* Check norm.h: moments of sets and of columns, and scaling by them. */
 #include "check.h"
 #include "norm.h"
 

@@ -1,4 +1,4 @@
-/* The loop that rates are measured by: peak.h. */
+/* Check peak.h: the loop that measures the multiply-add rate. */
 #include "check.h"
 #include "peak.h"
 

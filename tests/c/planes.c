@@ -1,4 +1,4 @@
-/* Sums and maxima of runs of numbers: planes.h. */
+/* Check planes.h: sums and maxima of contiguous numbers. */
 #include "check.h"
 #include "planes.h"
 

@@ -1,4 +1,4 @@
-/* Pooling of 2 x 2 cells at a stride of 2: pool.h. */
+/* Check pool.h: pooling of 2 x 2 cells at a stride of 2. */
 #include "check.h"
 #include "pool.h"
 

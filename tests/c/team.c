@@ -1,7 +1,7 @@
-/* Callers and helpers at one gate of team.h, without Python: compiled with -fsanitize=thread by .ci/thread_sanitizer.
+/* Check team.h: callers and helpers at one gate, without Python. .ci/thread_sanitizer compiles it for ThreadSanitizer.
  *
- * Every call counts its pieces in plain memory, and its caller clears that memory as soon as the call has ended: a
- * piece that is drawn twice or not at all gives a wrong count, and a helper that still writes is a data race.
+ * Every call counts its pieces in plain memory, and its caller clears that memory as soon as the call has ended. So a
+ * piece that is drawn twice or never gives a wrong count, and a helper that still writes is a data race.
  *
  *     team [seconds [seed]]
  */
@@ -18,13 +18,13 @@ static ptrdiff_t gate[FC_GATE_WORDS];
 static double seconds = 8;
 static unsigned long seed = 1;
 
-/* What a caller did, and what its calls found wrong. */
+/* Counts of what a caller did, and of errors in its calls. */
 typedef struct {
     unsigned long random;
     long calls, helped, stopped, wrong;
 } caller_t;
 
-/* What all threads of a call read, and the pieces they write. */
+/* Arguments of a call, which all of its threads read, and the pieces that they write. */
 typedef struct {
     ptrdiff_t *words;
     ptrdiff_t pieces;
@@ -75,7 +75,7 @@ static void work(void *task)
             return;
         for (i = begin; i < begin + grain && i < call->pieces; i++)
             call->seen[i]++;
-        /* Longer than a caller looks at its helpers before it sleeps. */
+        /* Work longer than a caller spins before it sleeps. */
         if (call->slow && call->words[FC_CALLER] != (ptrdiff_t)pthread_self())
             pause_for(3000000);
     }
@@ -115,7 +115,7 @@ static void make_call(caller_t *caller)
     caller->stopped += result != 0;
     if (!most_once || members > words[FC_WANTED] + 1 || (result == 0 && !once) || (result != 0 && call.stop_at < 0))
         caller->wrong++;
-    /* By itself, the caller stops at the draw it is told to, and no later. */
+    /* Without helpers, the call must stop at exactly the draw `stop_at`. */
     draws = call.one_by_one ? call.pieces : (call.pieces + words[FC_GRAIN] - 1) / words[FC_GRAIN];
     if (words[FC_WANTED] == 0 && call.stop_at >= 0 && call.stop_at < draws &&
         (result == 0 || done != call.stop_at * (call.one_by_one ? 1 : words[FC_GRAIN])))
@@ -129,7 +129,7 @@ static void *run_caller(void *argument)
     const double end = now() + seconds;
     while (now() < end) {
         make_call(caller);
-        /* Sometimes long enough that helpers fall asleep. */
+        /* Sometimes pause long enough that helpers fall asleep. */
         if (next_random(&caller->random) % 50 == 0)
             pause_for((long)(next_random(&caller->random) % 1000000));
     }
@@ -175,7 +175,7 @@ int main(int argc, char **argv)
         pthread_join(helpers[i], NULL);
     printf("seed %lu: %ld calls, %ld with helpers, %ld stopped, %ld naps, %ld wrong\n", seed, all.calls, all.helped,
            all.stopped, (long)gate[FC_NAPS], all.wrong);
-    /* A run that met none of these has shown nothing. */
+    /* A run without helpers, stops or naps has tested nothing. */
     if (all.helped == 0 || all.stopped == 0 || gate[FC_NAPS] == 0) {
         printf("too short: it has to meet helpers, stops and naps\n");
         return 2;

@@ -1,4 +1,4 @@
-/* Shuffles and masks: vectors.h and lanes.h. */
+/* Check vectors.h and lanes.h: shuffles and masks. */
 #include "check.h"
 
 #define FC_TEMPLATE "vectors_template.h"

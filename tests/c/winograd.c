@@ -1,8 +1,8 @@
-/* Minimal filtering of one tile against the correlation that it stands for: winograd.h. */
+/* Check winograd.h: minimal filtering of one tile, compared with the correlation that it replaces. */
 #include "check.h"
 #include "winograd.h"
 
-/* One tile of high x wide points and a kernel, channels of cells and filters of kernels in the lanes. */
+/* One tile of high x wide points and one kernel; the lanes are channels of cells, and filters of kernels. */
 static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int taps_w)
 {
     const int lanes = lanes_of(dtype, isa), out_h = high - taps_h + 1, out_w = wide - taps_w + 1;
@@ -32,7 +32,7 @@ static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int t
                 near_to("tile", dtype, isa, get(dtype, y, lane * outputs + i * out_w + j), sum, 4000);
             }
     }
-    /* Of what is not finite each lane is told. */
+    /* If one lane has an inf, the check must become NaN in that lane only. */
     set(dtype, v, lanes - 1, (double)INFINITY);
     fc_wino_output_table[dtype][isa](high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box,
                                      seen);

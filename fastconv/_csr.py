@@ -83,7 +83,11 @@ class Structure:
     @cached_property
     def nnz(self) -> int:
         """Entries for weights without zeros."""
-        return self.weight_rows * self.cols * int(np.dot(self.counts.astype(object), self.lengths.astype(object)))
+        return (
+            self.weight_rows
+            * self.cols
+            * math.prod(int(np.dot(*axis.T.astype(object))) if len(axis) else 0 for axis in self.along)
+        )
 
     def block(self, rows: int) -> Structure:
         """Of so many rows of weights, of one group; their first weight is to be the first of `w`."""
@@ -352,14 +356,13 @@ def build(
     longest = max(few, min(structure.longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, structure.cols)
     space = np.zeros((helpers, pitch), np.uint8)
-    products = structure.counts
-    counts = np.empty((rows, len(products)), np.intp)
+    counts = np.empty((rows, math.prod(map(len, structure.along))), np.intp)
+    starts = np.zeros(rows + 1, np.intp)
     work = 4 * w.nbytes
     _threads.share(
-        _ext.count, (*table, numbers, _FEW, longest, few, counts, which, space), items=rows, work=work, threads=threads
+        _ext.count, (*table, numbers, _FEW, longest, few, counts, starts, which, space), items=rows, work=work, threads=threads
     )
-    starts = np.zeros(rows + 1, np.intp)
-    np.cumsum(counts @ products, out=starts[1:])
+    np.cumsum(starts, out=starts)
     nnz = int(starts[-1])
     check_size(shape, nnz, dtype, form, turned)
     index = index_dtype(shape, nnz) if indices is None else indices

@@ -22,6 +22,7 @@ def count(
     longest: int,
     most: int,
     counts: np.ndarray,
+    totals: np.ndarray,
     isa: int,
     space: np.ndarray,
     words: np.ndarray | bytearray,

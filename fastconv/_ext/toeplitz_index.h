@@ -95,33 +95,134 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
     const fc_line *line = nonzeros->lines, *const last = line + nonzeros->n_lines;
     const ptrdiff_t *tap = nonzeros->tap;
     const FC_T *value = (const FC_T *)nonzeros->value;
-    const fc_span *l = &row->axis[2];
-    const int merged = row->axis[0].places || row->axis[1].places || l->places;
-    const ptrdiff_t step = l->places ? 1 : 2, zero = l->places ? 0 : l->entry[0];
+    const ptrdiff_t zero = row->axis[2].entry[0];
     fc_keys parts[2];
-    const int many = fc_parts(l, parts);
+    const int many = fc_parts(&row->axis[2], parts);
     ptrdiff_t n = 0;
-    while (line < last) {
-        const ptrdiff_t channel = line->channel, begin = n;
-        FC_INDEX before = -1;
-        int rising = 1, c;
-        for (; line < last && line->channel == channel; line++)
-            for (c = 0; c < many; c++) {
-                const fc_keys part = parts[c];
-                const ptrdiff_t at = line->at - zero;
-                ptrdiff_t k = fc_first_tap(tap, line->first, line->end, part.low);
-                for (; k < line->end && tap[k] < part.high; k++, n++) {
-                    const FC_INDEX column = (FC_INDEX)(at + part.offset[(tap[k] - part.low) * step]);
-                    rising &= column > before;
-                    columns[n] = before = column;
-                    values[n] = value[k];
-                }
+    int c;
+    for (; line < last; line++)
+        for (c = 0; c < many; c++) {
+            const fc_keys part = parts[c];
+            const ptrdiff_t at = line->at - zero;
+            ptrdiff_t k = fc_first_tap(tap, line->first, line->end, part.low);
+            for (; k < line->end && tap[k] < part.high; k++, n++) {
+                columns[n] = (FC_INDEX)(at + part.offset[2 * (tap[k] - part.low)]);
+                values[n] = value[k];
             }
-        nonzeros->visits += n - begin;
-        if (merged && !rising)
-            n = FC_I_(fc_sort)(nonzeros, values, columns, begin, n);
+        }
+    nonzeros->visits += n;
+    return n;
+}
+
+/* Points from begin to end, as they come. */
+FC_INLINE void FC_I_(fc_singles)(const fc_point *FC_RESTRICT point, const FC_T *FC_RESTRICT ordered,
+                                 const ptrdiff_t *FC_RESTRICT places, ptrdiff_t first, ptrdiff_t n,
+                                 FC_T *FC_RESTRICT values, FC_INDEX *FC_RESTRICT columns)
+{
+    ptrdiff_t k;
+    for (k = 0; k < n; k++) {
+        columns[k] = (FC_INDEX)(first + point[k].at + places[point[k].key]);
+        values[k] = ordered[k];
+    }
+}
+
+/* Points of a group whose cells do not fall, those of one cell added up; how many these are. */
+FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_point *point, const FC_T *ordered, const fc_span *span, ptrdiff_t first,
+                                     ptrdiff_t count, FC_T *values, FC_INDEX *columns)
+{
+    ptrdiff_t k, n = 0, before = -1;
+    double total = 0;
+    for (k = 0; k < count; k++) {
+        const ptrdiff_t here = fc_met(span, point[k].key);
+        const double value = (double)ordered[k];
+        total = here == before ? total + value : value;
+        n += here != before;
+        before = here;
+        columns[n - 1] = (FC_INDEX)(first + point[k].at + here);
+        values[n - 1] = (FC_T)total;
     }
     return n;
+}
+
+/* As fc_list, of the weights that are not zero, in the order that fc_points found. */
+static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
+{
+    FC_T *values = (FC_T *)values_;
+    FC_INDEX *columns = (FC_INDEX *)columns_;
+    const fc_span span = row->axis[2];
+    const fc_point *point = nonzeros->points;
+    const FC_T *ordered = (const FC_T *)nonzeros->ordered;
+    ptrdiff_t g, k = 0, n = 0;
+    nonzeros->visits += nonzeros->n_points;
+    for (g = 0; g <= nonzeros->n_groups; g++) {
+        const int last = g == nonzeros->n_groups;
+        const ptrdiff_t begin = last ? nonzeros->n_points : nonzeros->groups[g].begin, start = n + begin - k;
+        ptrdiff_t before = -1;
+        int rising = 1;
+        for (; k < begin; k++, n++) {
+            columns[n] = (FC_INDEX)(point[k].at + fc_met(&span, point[k].key));
+            values[n] = ordered[k];
+        }
+        if (last)
+            break;
+        for (; k < nonzeros->groups[g].end; k++, n++) {
+            const ptrdiff_t here = fc_met(&span, point[k].key);
+            rising &= here > before;
+            before = here;
+            columns[n] = (FC_INDEX)(point[k].at + here);
+            values[n] = ordered[k];
+        }
+        if (!rising)
+            n = FC_I_(fc_sort)(nonzeros, values, columns, start, n);
+    }
+    return n;
+}
+
+/* The rows of segments of one position each, straight to where they are to be: `indptr` is that of the line's
+ * positions, `first` the column of its first cell. `values` and `columns` have room for a list. Whether all have as many
+ * entries as there is room for. */
+static int FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
+                             const ptrdiff_t *places, const void *indptr_, ptrdiff_t first, void *data_,
+                             void *indices_, void *values_, void *columns_)
+{
+    const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
+    const fc_point *point = nonzeros->points;
+    const FC_T *ordered = (const FC_T *)nonzeros->ordered;
+    const ptrdiff_t count = nonzeros->n_points, groups = nonzeros->n_groups;
+    ptrdiff_t i, j, g;
+    fc_row here = *row;
+    for (i = 0; i < segments; i++) {
+        const fc_segment s = segment[i];
+        const ptrdiff_t start = indptr[s.start], n = indptr[s.start + 1] - start, at = first + s.base;
+        FC_T *data = (FC_T *)data_ + start;
+        FC_INDEX *indices = (FC_INDEX *)indices_ + start;
+        const ptrdiff_t *met = places + ~s.key;
+        here.axis[2].places = met;
+        if (!groups && n == count) {
+            FC_I_(fc_singles)(point, ordered, met, at, count, data, indices);
+            nonzeros->visits += count;
+        } else if (fc_tally(nonzeros, &here.axis[2]) == n) {
+            ptrdiff_t k = 0;
+            for (g = 0; g < groups; g++) {
+                const fc_group group = nonzeros->groups[g];
+                FC_I_(fc_singles)(point + k, ordered + k, met, at, group.begin - k, data, indices);
+                data += group.begin - k, indices += group.begin - k;
+                k = FC_I_(fc_merged)(point + group.begin, ordered + group.begin, &here.axis[2], at,
+                                     group.end - group.begin, data, indices);
+                data += k, indices += k, k = group.end;
+            }
+            FC_I_(fc_singles)(point + k, ordered + k, met, at, count - k, data, indices);
+            nonzeros->visits += count;
+        } else {
+            const FC_INDEX *columns = (const FC_INDEX *)columns_;
+            if (FC_I_(fc_gather)(nonzeros, &here, values_, columns_) != n)
+                return 0;
+            for (j = 0; j < n; j++)
+                indices[j] = (FC_INDEX)(columns[j] + at);
+            memcpy(data, values_, (size_t)n * sizeof(FC_T));
+        }
+    }
+    return 1;
 }
 
 /* `count` entries of a row, from `values` and `columns`. */

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "isa.h"
-#include "runs.h"
 
 /* Elements that a row is written by: lists have room for so many more. */
 enum { FC_CHUNK = 16 };

@@ -601,8 +601,8 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
             if first >= high or last < low:
                 continue
             k = 0
-            if m.mirrored and maker.few and d.count == h.count == 1:
-                k = spread_line(t, row, first, d, h, maker)
+            if m.mirrored and maker.few:
+                k = spread_lines(t, row, low, high, d, h, maker)
             while k < m.w.segments:
                 lists = 0
                 for a in range(d.count):
@@ -622,27 +622,37 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
                 k += lists
 
 
-cdef inline Py_ssize_t spread_line(
-    const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* d, const Segment* h, Maker* maker
+cdef Py_ssize_t spread_lines(
+    const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, const Segment* d, const Segment* h, Maker* maker
 ) noexcept nogil:
-    """The rows of the first segments of a line while each is of one mirrored position: no other has their lists.
-    How many segments these are."""
+    """The rows of the first segments of these lines while each is of one mirrored position, without lists; how many
+    segments these are. None, if lists that are long to make are those of several lines."""
     cdef const Matrix* m = &t.m
-    cdef Py_ssize_t width = 8 if t.wide else 4, n = 0
-    cdef Py_ssize_t cell = row // m.rows * m.cols * m.cells + (d.base * m.h.limit + h.base) * m.w.limit
-    cdef const char* indptr = <const char*> t.indptr + (row * m.plane + line * m.w.positions) * width
+    cdef Py_ssize_t width = 8 if t.wide else 4, n = 0, a, b, line, cell
+    cdef const char* indptr
     cdef fc_row r
     cdef bint fits
     while n < m.w.segments and m.w.segment[n].count == 1 and m.w.segment[n].key < 0:
         n += 1
-    if n:
-        r = row_of(m, d, h, m.w.segment)
-        begin_line(m, d, h, maker, &r)
-        fits = m.spread(
-            &maker.nonzeros, &r, m.w.segment, n, m.w.places, indptr, cell, t.data, t.indices, maker.values,
-            maker.columns,
-        )
-        fc_check(fits)
+    if n == 0:
+        return 0
+    r = row_of(m, d, h, m.w.segment)
+    begin_line(m, d, h, maker, &r)
+    if maker.nonzeros.n_groups and d.count * h.count > 1:
+        return 0
+    for a in range(d.count):
+        line = (d.start + a * d.step) * m.h.positions + h.start
+        for b in range(h.count):
+            if low <= line and line < high:
+                indptr = <const char*> t.indptr + (row * m.plane + line * m.w.positions) * width
+                cell = (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump
+                fits = m.spread(
+                    &maker.nonzeros, &r, m.w.segment, n, m.w.places, indptr,
+                    row // m.rows * m.cols * m.cells + cell * m.w.limit, t.data, t.indices, maker.values,
+                    maker.columns,
+                )
+                fc_check(fits)
+            line += h.step
     return n
 
 

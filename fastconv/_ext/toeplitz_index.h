@@ -114,16 +114,38 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
     return n;
 }
 
-/* Points from begin to end, as they come. */
-FC_INLINE void FC_I_(fc_singles)(const fc_point *FC_RESTRICT point, const FC_T *FC_RESTRICT ordered,
-                                 const ptrdiff_t *FC_RESTRICT places, ptrdiff_t first, ptrdiff_t n,
-                                 FC_T *FC_RESTRICT values, FC_INDEX *FC_RESTRICT columns)
+/* `count` points from k on, each a column. */
+FC_INLINE void FC_I_(fc_take)(const fc_point *point, const FC_T *ordered, const ptrdiff_t *places, ptrdiff_t first,
+                              ptrdiff_t k, FC_T *values, FC_INDEX *columns, const int count)
 {
-    ptrdiff_t k;
-    for (k = 0; k < n; k++) {
-        columns[k] = (FC_INDEX)(first + point[k].at + places[point[k].key]);
-        values[k] = ordered[k];
+    int i;
+    memcpy(values + k, ordered + k, (size_t)count * sizeof(FC_T));
+    FC_UNROLL
+    for (i = 0; i < count; i++)
+        columns[k + i] = (FC_INDEX)(first + point[k + i].at + places[point[k + i].key]);
+}
+
+/* n points, each a column. */
+FC_INLINE void FC_I_(fc_singles)(const fc_point *point, const FC_T *ordered, const ptrdiff_t *places, ptrdiff_t first,
+                                 ptrdiff_t n, FC_T *values, FC_INDEX *columns)
+{
+    ptrdiff_t k = 0;
+#define FC_TAKE(at, count) FC_I_(fc_take)(point, ordered, places, first, at, values, columns, count)
+    for (; n - k >= 8; k += 8)
+        FC_TAKE(k, 8);
+    if (k == n)
+        return;
+    /* The last chunk reaches back. */
+    if (n >= 8) {
+        FC_TAKE(n - 8, 8);
+    } else if (n >= 4) {
+        FC_TAKE(0, 4);
+        FC_TAKE(n - 4, 4);
+    } else {
+        for (; k < n; k++)
+            FC_TAKE(k, 1);
     }
+#undef FC_TAKE
 }
 
 /* Points of a group whose cells do not fall, those of one cell added up; how many these are. */

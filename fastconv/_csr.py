@@ -49,6 +49,12 @@ class MatrixTooLargeError(MemoryError, ValueError):
     """More memory than is free: a fault of the arguments as much as of the machine."""
 
 
+def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
+    """Entries of an axis: by Python's numbers, which takes longer, where they may be large."""
+    large = int(counts.sum()) * int(lengths.max(initial=0)) > sys.maxsize
+    return int(np.dot(counts.astype(object), lengths) if large else np.dot(counts, lengths))
+
+
 @dataclass(frozen=True)
 class Structure:
     """A sparse matrix but for its weights: (groups * rows * positions, groups * cols * cells).
@@ -83,11 +89,7 @@ class Structure:
     @cached_property
     def nnz(self) -> int:
         """Entries for weights without zeros."""
-        return (
-            self.weight_rows
-            * self.cols
-            * math.prod(int(np.dot(*axis.T.astype(object))) if len(axis) else 0 for axis in self.along)
-        )
+        return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> Structure:
         """Of so many rows of weights, of one group; their first weight is to be the first of `w`."""

@@ -393,6 +393,79 @@ cdef inline void end_lists(const Task* t, Py_ssize_t slot, const Maker* maker) n
     (<Py_ssize_t*> (t.space + slot * t.space_pitch))[0] += maker.visits + maker.nonzeros.visits
 
 
+def merge(cells, order, taps, starts, segments, entries, lists, places):
+    """The segments of positions whose taps meet `cells` (positions, taps), some of them the same: see _spans.py.
+
+    `order` sorts the cells of each position. `starts` has the first position, and how many entries, lists and places
+    there are already; the results have room for those of positions that differ. How many segments, entries, numbers
+    of lists and places are new.
+    """
+    cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
+    cdef const Py_ssize_t* first = numbers_of(starts)
+    cdef Py_ssize_t[4] made = [0, 0, 0, 0]
+    fc_check(run_of(order, sizeof(Py_ssize_t), False).n == n * k and run_of(segments, SEGMENT * 8, True).n >= n)
+    fc_check(run_of(entries, 16, True).n >= n * k and run_of(places, 8, True).n >= n * k)
+    fc_check(2 * run_of(lists, 8, True).n >= 3 * n * k)
+    cdef const Py_ssize_t* at = numbers_of(cells)
+    cdef const Py_ssize_t* by = numbers_of(order)
+    cdef const Py_ssize_t* tap = numbers_of(taps)
+    cdef Segment* segment = <Segment*> numbers_of(segments)
+    cdef Py_ssize_t* entry = numbers_of(entries)
+    cdef Py_ssize_t* together = numbers_of(lists)
+    cdef Py_ssize_t* place = numbers_of(places)
+    with nogil:
+        merge_positions(n, k, at, by, tap, first, segment, entry, together, place, made)
+    return made[0], made[1], made[2], made[3]
+
+
+cdef void merge_positions(
+    Py_ssize_t n, Py_ssize_t k, const Py_ssize_t* at, const Py_ssize_t* by, const Py_ssize_t* tap,
+    const Py_ssize_t* first, Segment* segment, Py_ssize_t* entry, Py_ssize_t* lists, Py_ssize_t* places,
+    Py_ssize_t* made,
+) noexcept nogil:
+    cdef Py_ssize_t p, i, j, a, base, before = 0, entries = 0, n_lists = 0, n_places = 0
+    cdef Segment* s = segment - 1
+    cdef bint alike
+    for p in range(n):
+        base, alike = at[by[0]], p > 0
+        if alike:
+            for i in range(k):
+                alike = alike & (by[i] == by[i - k]) & (at[i] - base == at[i - k] - before)
+        # They are one segment while the shift stays the same, too.
+        if alike and (s.count == 1 or s.jump == base - before):
+            s.count += 1
+            s.jump = base - before
+        else:
+            s = s + 1
+            s.start, s.step, s.count, s.base, s.jump = first[0] + p, 1, 1, base, 0
+            s.begin, s.key = first[1] + entries, ~(first[3] + n_places)
+            i = 0
+            while i < k:
+                a = at[by[i]]
+                j = i + 1
+                while j < k and at[by[j]] == a:
+                    j += 1
+                entry[0] = a - base
+                if j == i + 1:
+                    entry[1] = tap[by[i]]
+                else:
+                    # A number of taps, and them.
+                    entry[1] = ~(first[2] + n_lists)
+                    lists[n_lists] = j - i
+                    n_lists += 1
+                    for a in range(i, j):
+                        lists[n_lists] = tap[by[a]]
+                        n_lists += 1
+                i = j
+                entry, entries = entry + 2, entries + 1
+            s.end = first[1] + entries
+            for i in range(k):
+                places[n_places + i] = at[i] - base
+            n_places += k
+        at, by, before = at + k, by + k, base
+    made[0], made[1], made[2], made[3] = s + 1 - segment, entries, n_lists, n_places
+
+
 cdef inline bint is_few(const Task* t, Py_ssize_t row) noexcept nogil:
     return t.share * t.numbers[row] < t.m.cols * t.m.d.n_keys * t.m.h.n_keys * t.m.w.n_keys
 

@@ -362,7 +362,11 @@ def build(
     starts = np.zeros(rows + 1, np.intp)
     work = 4 * w.nbytes
     _threads.share(
-        _ext.count, (*table, numbers, _FEW, longest, few, counts, starts, which, space), items=rows, work=work, threads=threads
+        _ext.count,
+        (*table, numbers, _FEW, longest, few, counts, starts, which, space),
+        items=rows,
+        work=work,
+        threads=threads,
     )
     np.cumsum(starts, out=starts)
     nnz = int(starts[-1])

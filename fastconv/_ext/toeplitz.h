@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "isa.h"
+#include "runs.h"
 
 /* Elements that a row is written by: lists have room for so many more. */
 enum { FC_CHUNK = 16 };
@@ -57,7 +58,7 @@ typedef struct {
     ptrdiff_t end;
 } fc_line;
 
-/* A weight that is not zero, where its line of taps meets the first cell of the matrix row, and its key in that line. */
+/* A weight that is not zero: where its line of taps meets the matrix row's first cell, and its key in that line. */
 typedef struct {
     ptrdiff_t at;
     ptrdiff_t key;
@@ -80,9 +81,11 @@ typedef struct {
     /* Of some segments of the first two axes: see fc_lines. */
     fc_line *lines;
     ptrdiff_t n_lines;
-    /* And where an axis is mirrored: see fc_points. `ordered` has the values of the points. */
+    /* And where an axis is mirrored: see fc_points, which sorts them. Then they are in three arrays. */
     fc_point *points;
     fc_point *spare_points;
+    ptrdiff_t *at;
+    ptrdiff_t *key;
     void *ordered;
     fc_group *groups;
     ptrdiff_t n_points;
@@ -257,6 +260,8 @@ static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsi
         if (j > i + 1)
             nonzeros->groups[groups].begin = i, nonzeros->groups[groups++].end = j;
     }
+    for (i = 0; i < n; i++)
+        nonzeros->at[i] = to[i].at, nonzeros->key[i] = to[i].key;
     if (itemsize == 8)
         for (i = 0; i < n; i++)
             ((double *)nonzeros->ordered)[i] = ((const double *)nonzeros->value)[to[i].source];
@@ -270,15 +275,15 @@ static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsi
 /* How many cells the points meet in a segment; -1 where that takes sorting. */
 static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
 {
-    const fc_point *point = nonzeros->points;
+    const ptrdiff_t *key = nonzeros->key;
     ptrdiff_t n = nonzeros->n_points, g, k;
     int rising = 1;
     for (g = 0; g < nonzeros->n_groups; g++) {
         const fc_group group = nonzeros->groups[g];
-        ptrdiff_t before = fc_met(span, point[group.begin].key);
+        ptrdiff_t before = fc_met(span, key[group.begin]);
         nonzeros->visits += group.end - group.begin;
         for (k = group.begin + 1; k < group.end; k++) {
-            const ptrdiff_t here = fc_met(span, point[k].key);
+            const ptrdiff_t here = fc_met(span, key[k]);
             n -= here == before;
             rising &= here >= before;
             before = here;
@@ -318,9 +323,9 @@ typedef struct {
 
 typedef ptrdiff_t (*fc_list_t)(const void *w, const fc_row *row, void *values, void *columns);
 typedef ptrdiff_t (*fc_walk_t)(fc_nonzeros *nonzeros, const fc_row *row, void *values, void *columns);
-typedef int (*fc_spread_t)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
-                           const ptrdiff_t *places, const void *indptr, ptrdiff_t first, void *data, void *indices,
-                           void *values, void *columns);
+typedef void (*fc_spread_t)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
+                            const ptrdiff_t *places, const void *indptr, ptrdiff_t first, void *data, void *indices,
+                            void *values, void *columns);
 typedef ptrdiff_t (*fc_numbers_t)(const void *w, const fc_weights *weights);
 typedef void (*fc_find_t)(const void *w, const fc_weights *weights, fc_nonzeros *nonzeros);
 typedef void (*fc_repeat_t)(const void *values, const void *columns, ptrdiff_t n, void *data, void *indices,

@@ -57,6 +57,8 @@ cdef extern from "toeplitz.h" nogil:
         fc_line* lines
         fc_point* points
         fc_point* spare_points
+        Py_ssize_t* at
+        Py_ssize_t* key
         void* ordered
         fc_group* groups
         Py_ssize_t n_points
@@ -107,7 +109,7 @@ cdef extern from "toeplitz.h" nogil:
     ctypedef Py_ssize_t (*fc_walk_t)(
         fc_nonzeros* nonzeros, const fc_row* row, void* values, void* columns
     ) noexcept nogil
-    ctypedef int (*fc_spread_t)(
+    ctypedef void (*fc_spread_t)(
         fc_nonzeros* nonzeros, const fc_row* row, const Segment* segment, Py_ssize_t segments,
         const Py_ssize_t* places, const void* indptr, Py_ssize_t first, void* data, void* indices,
         void* values, void* columns,
@@ -201,6 +203,7 @@ cdef struct Maker:
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
+    Py_ssize_t nbytes       # that it has
 
 
 cdef Axis read_axis(const Py_ssize_t* table, Py_ssize_t i) noexcept nogil:
@@ -267,7 +270,9 @@ cdef inline fc_row row_of(const Matrix* m, const Segment* d, const Segment* h, c
     return r
 
 
-cdef inline void begin_line(const Matrix* m, const Segment* d, const Segment* h, Maker* maker, fc_row* r) noexcept nogil:
+cdef inline void begin_line(
+    const Matrix* m, const Segment* d, const Segment* h, Maker* maker, const fc_row* r
+) noexcept nogil:
     """Find what all segments of the last axis have in common, but once after each other."""
     if maker.d != d or maker.h != h:
         maker.d, maker.h = d, h
@@ -359,6 +364,8 @@ cdef Py_ssize_t maker_of(
     maker.nonzeros.value, at = <void*> (space + at), at + line_up((most + 1) * itemsize)
     maker.nonzeros.points, at = <fc_point*> (space + at), at + line_up(most * sizeof(fc_point))
     maker.nonzeros.spare_points, at = <fc_point*> (space + at), at + line_up(most * sizeof(fc_point))
+    maker.nonzeros.at, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
+    maker.nonzeros.key, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
     maker.nonzeros.ordered, at = <void*> (space + at), at + line_up(most * itemsize)
     maker.nonzeros.groups, at = <fc_group*> (space + at), at + line_up(most * sizeof(fc_group))
     maker.nonzeros.spare_columns, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
@@ -382,10 +389,11 @@ def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
 
 cdef inline Maker begin_lists(const Task* t, Py_ssize_t slot) noexcept nogil:
     cdef Maker maker
-    cdef Py_ssize_t needed = maker_of(
+    maker.nbytes = maker_of(
         &maker, t.space + slot * t.space_pitch, t.m.itemsize, t.longest, t.most, t.m.cols
     )
-    fc_check(slot < t.slots and needed <= t.space_pitch)
+    fc_check(slot < t.slots)
+    fc_check(maker.nbytes <= t.space_pitch)
     return maker
 
 
@@ -403,18 +411,21 @@ def merge(cells, order, taps, starts, segments, entries, lists, places):
     cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
     cdef const Py_ssize_t* first = numbers_of(starts)
     cdef Py_ssize_t[4] made = [0, 0, 0, 0]
-    fc_check(run_of(order, sizeof(Py_ssize_t), False).n == n * k and run_of(segments, SEGMENT * 8, True).n >= n)
-    fc_check(run_of(entries, 16, True).n >= n * k and run_of(places, 8, True).n >= n * k)
-    fc_check(2 * run_of(lists, 8, True).n >= 3 * n * k)
-    cdef const Py_ssize_t* at = numbers_of(cells)
-    cdef const Py_ssize_t* by = numbers_of(order)
+    cdef Run at = run_of(cells, sizeof(Py_ssize_t), False), by = run_of(order, sizeof(Py_ssize_t), False)
+    cdef Run segment = run_of(segments, sizeof(Segment), True), entry = run_of(entries, sizeof(Py_ssize_t), True)
+    cdef Run several = run_of(lists, sizeof(Py_ssize_t), True), place = run_of(places, sizeof(Py_ssize_t), True)
     cdef const Py_ssize_t* tap = numbers_of(taps)
-    cdef Segment* segment = <Segment*> numbers_of(segments)
-    cdef Py_ssize_t* entry = numbers_of(entries)
-    cdef Py_ssize_t* together = numbers_of(lists)
-    cdef Py_ssize_t* place = numbers_of(places)
     with nogil:
-        merge_positions(n, k, at, by, tap, first, segment, entry, together, place, made)
+        fc_check(at.n == n * k)
+        fc_check(by.n == n * k)
+        fc_check(segment.n >= n)
+        fc_check(entry.n >= 2 * n * k)
+        fc_check(several.n >= 3 * n * k // 2)
+        fc_check(place.n >= n * k)
+        merge_positions(
+            n, k, <const Py_ssize_t*> at.at, <const Py_ssize_t*> by.at, tap, first, <Segment*> segment.at,
+            <Py_ssize_t*> entry.at, <Py_ssize_t*> several.at, <Py_ssize_t*> place.at, made,
+        )
     return made[0], made[1], made[2], made[3]
 
 
@@ -633,7 +644,8 @@ def fill(
     give_space(&t, numbers, share, longest, most, space)
     t.indptr, t.indices, t.data, t.pieces = places.at, <char*> columns.at, <char*> values.at, pieces
     with nogil:
-        fc_check(places.n == t.m.total * t.m.plane + 1 and values.n == columns.n)
+        fc_check(places.n == t.m.total * t.m.plane + 1)
+        fc_check(values.n == columns.n)
         fc_check(start_of(&t, places.n - 1) == values.n)
         fc_share(t.words, draw_fills, &t)
 
@@ -704,7 +716,6 @@ cdef Py_ssize_t spread_lines(
     cdef Py_ssize_t width = 8 if t.wide else 4, n = 0, a, b, line, cell
     cdef const char* indptr
     cdef fc_row r
-    cdef bint fits
     while n < m.w.segments and m.w.segment[n].count == 1 and m.w.segment[n].key < 0:
         n += 1
     if n == 0:
@@ -719,12 +730,11 @@ cdef Py_ssize_t spread_lines(
             if low <= line and line < high:
                 indptr = <const char*> t.indptr + (row * m.plane + line * m.w.positions) * width
                 cell = (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump
-                fits = m.spread(
+                m.spread(
                     &maker.nonzeros, &r, m.w.segment, n, m.w.places, indptr,
                     row // m.rows * m.cols * m.cells + cell * m.w.limit, t.data, t.indices, maker.values,
                     maker.columns,
                 )
-                fc_check(fits)
             line += h.step
     return n
 

@@ -115,22 +115,23 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
 }
 
 /* `count` points from k on, each a column. */
-FC_INLINE void FC_I_(fc_take)(const fc_point *point, const FC_T *ordered, const ptrdiff_t *places, ptrdiff_t first,
-                              ptrdiff_t k, FC_T *values, FC_INDEX *columns, const int count)
+FC_INLINE void FC_I_(fc_take)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t k,
+                              FC_T *values, FC_INDEX *columns, const int count)
 {
     int i;
-    memcpy(values + k, ordered + k, (size_t)count * sizeof(FC_T));
+    memcpy(values, (const FC_T *)from->ordered + k, (size_t)count * sizeof(FC_T));
     FC_UNROLL
     for (i = 0; i < count; i++)
-        columns[k + i] = (FC_INDEX)(first + point[k + i].at + places[point[k + i].key]);
+        columns[i] = (FC_INDEX)(first + from->at[k + i] + places[from->key[k + i]]);
 }
 
-/* n points, each a column. */
-FC_INLINE void FC_I_(fc_singles)(const fc_point *point, const FC_T *ordered, const ptrdiff_t *places, ptrdiff_t first,
-                                 ptrdiff_t n, FC_T *values, FC_INDEX *columns)
+/* Points from `begin` to `end`, each a column. */
+FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t begin,
+                                 ptrdiff_t end, FC_T *values, FC_INDEX *columns)
 {
+    const ptrdiff_t n = end - begin;
     ptrdiff_t k = 0;
-#define FC_TAKE(at, count) FC_I_(fc_take)(point, ordered, places, first, at, values, columns, count)
+#define FC_TAKE(at, count) FC_I_(fc_take)(from, places, first, begin + (at), values + (at), columns + (at), count)
     for (; n - k >= 8; k += 8)
         FC_TAKE(k, 8);
     if (k == n)
@@ -149,18 +150,18 @@ FC_INLINE void FC_I_(fc_singles)(const fc_point *point, const FC_T *ordered, con
 }
 
 /* Points of a group whose cells do not fall, those of one cell added up; how many these are. */
-FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_point *point, const FC_T *ordered, const fc_span *span, ptrdiff_t first,
-                                     ptrdiff_t count, FC_T *values, FC_INDEX *columns)
+FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, fc_group group,
+                                     FC_T *values, FC_INDEX *columns)
 {
     ptrdiff_t k, n = 0, before = -1;
     double total = 0;
-    for (k = 0; k < count; k++) {
-        const ptrdiff_t here = fc_met(span, point[k].key);
-        const double value = (double)ordered[k];
+    for (k = group.begin; k < group.end; k++) {
+        const ptrdiff_t here = places[from->key[k]];
+        const double value = (double)((const FC_T *)from->ordered)[k];
         total = here == before ? total + value : value;
         n += here != before;
         before = here;
-        columns[n - 1] = (FC_INDEX)(first + point[k].at + here);
+        columns[n - 1] = (FC_INDEX)(first + from->at[k] + here);
         values[n - 1] = (FC_T)total;
     }
     return n;
@@ -172,7 +173,7 @@ static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void
     FC_T *values = (FC_T *)values_;
     FC_INDEX *columns = (FC_INDEX *)columns_;
     const fc_span span = row->axis[2];
-    const fc_point *point = nonzeros->points;
+    const ptrdiff_t *where = nonzeros->at, *key = nonzeros->key;
     const FC_T *ordered = (const FC_T *)nonzeros->ordered;
     ptrdiff_t g, k = 0, n = 0;
     nonzeros->visits += nonzeros->n_points;
@@ -182,16 +183,16 @@ static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void
         ptrdiff_t before = -1;
         int rising = 1;
         for (; k < begin; k++, n++) {
-            columns[n] = (FC_INDEX)(point[k].at + fc_met(&span, point[k].key));
+            columns[n] = (FC_INDEX)(where[k] + fc_met(&span, key[k]));
             values[n] = ordered[k];
         }
         if (last)
             break;
         for (; k < nonzeros->groups[g].end; k++, n++) {
-            const ptrdiff_t here = fc_met(&span, point[k].key);
+            const ptrdiff_t here = fc_met(&span, key[k]);
             rising &= here > before;
             before = here;
-            columns[n] = (FC_INDEX)(point[k].at + here);
+            columns[n] = (FC_INDEX)(where[k] + here);
             values[n] = ordered[k];
         }
         if (!rising)
@@ -201,50 +202,47 @@ static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void
 }
 
 /* The rows of segments of one position each, straight to where they are to be: `indptr` is that of the line's
- * positions, `first` the column of its first cell. `values` and `columns` have room for a list. Whether all have as many
- * entries as there is room for. */
-static int FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
+ * positions, `first` the column of its first cell. `values` and `columns` have room for a list. */
+static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
                              const ptrdiff_t *places, const void *indptr_, ptrdiff_t first, void *data_,
                              void *indices_, void *values_, void *columns_)
 {
     const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
-    const fc_point *point = nonzeros->points;
-    const FC_T *ordered = (const FC_T *)nonzeros->ordered;
     const ptrdiff_t count = nonzeros->n_points, groups = nonzeros->n_groups;
-    ptrdiff_t i, j, g;
+    ptrdiff_t i, j, g, k;
     fc_row here = *row;
     for (i = 0; i < segments; i++) {
-        const fc_segment s = segment[i];
-        const ptrdiff_t start = indptr[s.start], n = indptr[s.start + 1] - start, at = first + s.base;
+        const ptrdiff_t start = indptr[segment[i].start];
+        const ptrdiff_t at = first + segment[i].base, *met = places + ~segment[i].key;
         FC_T *data = (FC_T *)data_ + start;
         FC_INDEX *indices = (FC_INDEX *)indices_ + start;
-        const ptrdiff_t *met = places + ~s.key;
+        if (!groups) {
+            fc_check(indptr[segment[i].start + 1] == start + count);
+            FC_I_(fc_singles)(nonzeros, met, at, 0, count, data, indices);
+            continue;
+        }
         here.axis[2].places = met;
-        if (!groups && n == count) {
-            FC_I_(fc_singles)(point, ordered, met, at, count, data, indices);
-            nonzeros->visits += count;
-        } else if (fc_tally(nonzeros, &here.axis[2]) == n) {
-            ptrdiff_t k = 0;
-            for (g = 0; g < groups; g++) {
+        if (fc_tally(nonzeros, &here.axis[2]) >= 0) {
+            for (g = k = 0; g < groups; g++) {
                 const fc_group group = nonzeros->groups[g];
-                FC_I_(fc_singles)(point + k, ordered + k, met, at, group.begin - k, data, indices);
+                FC_I_(fc_singles)(nonzeros, met, at, k, group.begin, data, indices);
                 data += group.begin - k, indices += group.begin - k;
-                k = FC_I_(fc_merged)(point + group.begin, ordered + group.begin, &here.axis[2], at,
-                                     group.end - group.begin, data, indices);
-                data += k, indices += k, k = group.end;
+                j = FC_I_(fc_merged)(nonzeros, met, at, group, data, indices);
+                data += j, indices += j, k = group.end;
             }
-            FC_I_(fc_singles)(point + k, ordered + k, met, at, count - k, data, indices);
-            nonzeros->visits += count;
+            fc_check(data + count - k == (FC_T *)data_ + indptr[segment[i].start + 1]);
+            FC_I_(fc_singles)(nonzeros, met, at, k, count, data, indices);
         } else {
             const FC_INDEX *columns = (const FC_INDEX *)columns_;
-            if (FC_I_(fc_gather)(nonzeros, &here, values_, columns_) != n)
-                return 0;
-            for (j = 0; j < n; j++)
+            const ptrdiff_t found = FC_I_(fc_gather)(nonzeros, &here, values_, columns_);
+            fc_check(indptr[segment[i].start + 1] == start + found);
+            nonzeros->visits -= count;
+            for (j = 0; j < found; j++)
                 indices[j] = (FC_INDEX)(columns[j] + at);
-            memcpy(data, values_, (size_t)n * sizeof(FC_T));
+            memcpy(data, values_, (size_t)found * sizeof(FC_T));
         }
     }
-    return 1;
+    nonzeros->visits += segments * count;
 }
 
 /* `count` entries of a row, from `values` and `columns`. */

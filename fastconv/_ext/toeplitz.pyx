@@ -679,6 +679,8 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
     begin_row(m, row, is_few(t, row), maker)
     for i in range(m.d.segments):
         d = m.d.segment + i
+        if d.start * m.h.positions >= high or (d.start + (d.count - 1) * d.step + 1) * m.h.positions <= low:
+            continue
         for j in range(m.h.segments):
             h = m.h.segment + j
             first = d.start * m.h.positions + h.start

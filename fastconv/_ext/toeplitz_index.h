@@ -208,7 +208,8 @@ static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_
                              void *indices_, void *values_, void *columns_)
 {
     const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
-    const ptrdiff_t count = nonzeros->n_points, groups = nonzeros->n_groups;
+    const fc_nonzeros from = *nonzeros; /* which no store can change */
+    const ptrdiff_t count = from.n_points, groups = from.n_groups;
     ptrdiff_t i, j, g, k;
     fc_row here = *row;
     for (i = 0; i < segments; i++) {
@@ -216,22 +217,24 @@ static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_
         const ptrdiff_t at = first + segment[i].base, *met = places + ~segment[i].key;
         FC_T *data = (FC_T *)data_ + start;
         FC_INDEX *indices = (FC_INDEX *)indices_ + start;
-        if (!groups) {
-            fc_check(indptr[segment[i].start + 1] == start + count);
-            FC_I_(fc_singles)(nonzeros, met, at, 0, count, data, indices);
-            continue;
+        ptrdiff_t n = count;
+        if (groups) {
+            here.axis[2].places = met;
+            n = fc_tally(nonzeros, &here.axis[2]);
         }
-        here.axis[2].places = met;
-        if (fc_tally(nonzeros, &here.axis[2]) >= 0) {
+        if (n == count) {
+            fc_check(indptr[segment[i].start + 1] == start + n);
+            FC_I_(fc_singles)(&from, met, at, 0, count, data, indices);
+        } else if (n >= 0) {
             for (g = k = 0; g < groups; g++) {
-                const fc_group group = nonzeros->groups[g];
-                FC_I_(fc_singles)(nonzeros, met, at, k, group.begin, data, indices);
+                const fc_group group = from.groups[g];
+                FC_I_(fc_singles)(&from, met, at, k, group.begin, data, indices);
                 data += group.begin - k, indices += group.begin - k;
-                j = FC_I_(fc_merged)(nonzeros, met, at, group, data, indices);
+                j = FC_I_(fc_merged)(&from, met, at, group, data, indices);
                 data += j, indices += j, k = group.end;
             }
             fc_check(data + count - k == (FC_T *)data_ + indptr[segment[i].start + 1]);
-            FC_I_(fc_singles)(nonzeros, met, at, k, count, data, indices);
+            FC_I_(fc_singles)(&from, met, at, k, count, data, indices);
         } else {
             const FC_INDEX *columns = (const FC_INDEX *)columns_;
             const ptrdiff_t found = FC_I_(fc_gather)(nonzeros, &here, values_, columns_);

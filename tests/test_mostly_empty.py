@@ -185,8 +185,12 @@ def test_few_and_many_weights_make_the_same_lists(mode, isa, monkeypatch, rng):
 
 
 @pytest.mark.parametrize(("mode", "most"), [("reflect", 1.25), ("replicate", 1.75)])
-@pytest.mark.parametrize(("shape", "kernel"), [((60, 60), (117, 117)), ((20, 20, 20), (37, 37, 37))], ids=["2-D", "3-D"])
-def test_mirrored_weights_are_looked_at_where_entries_are_written_and_not_to_count_them(shape, kernel, mode, most, built):
+@pytest.mark.parametrize(
+    ("shape", "kernel"), [((60, 60), (117, 117)), ((20, 20, 20), (37, 37, 37))], ids=["2-D", "3-D"]
+)
+def test_mirrored_weights_are_looked_at_where_entries_are_written_and_not_to_count_them(
+    shape, kernel, mode, most, built
+):
     """Each output has a list of its own; to count it is to look at those weights that lie in one line of cells."""
     w = frame(kernel, 8, np.random.default_rng(3))
     A = toeplitz_matrix(w, (1, *shape), pad=tuple((k // 2, k // 2) for k in kernel), pad_mode=mode)

@@ -113,8 +113,13 @@ class Csr:
     indices: np.ndarray
     data: np.ndarray
     shape: tuple[int, int]
-    #: Weights that were looked at for the lists, each as often as it was; 0 where not counted.
-    visits: int = 0
+    #: For each thread, how many weights it looked at for the lists, each as often as it did.
+    looks: np.ndarray | None = None
+
+    @property
+    def visits(self) -> int:
+        """Of all threads."""
+        return 0 if self.looks is None else int(self.looks.sum())
 
     @property
     def wide(self) -> bool:
@@ -351,11 +356,12 @@ def build(
     helpers = _threads.most(threads, _ITEMS * threads)
     numbers = np.empty(rows, np.intp)
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
-    # Weights that are not zero are listed where they are few.
-    listed = numbers[_FEW * numbers < structure.cols * structure.taps]
-    few = int(listed.max(initial=0))
-    # Before those of one cell are added up, entries may be more than the longest row has.
-    longest = max(few, min(structure.longest, int(numbers.max())))
+    few, longest, every = 0, structure.longest, structure.cols * structure.taps
+    if _FEW * int(numbers.min()) < every:
+        # Weights that are not zero are listed where they are few.
+        few = int(numbers[_FEW * numbers < every].max())
+        # Before those of one cell are added up, entries may be more than the longest row has.
+        longest = max(few, min(longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, structure.cols)
     space = np.zeros((helpers, pitch), np.uint8)
     counts = np.empty((rows, math.prod(map(len, structure.along))), np.intp)
@@ -392,8 +398,7 @@ def build(
             work=columns.nbytes + data.nbytes,
             threads=threads,
         )
-    visits = int(space[:, : np.intp(0).itemsize].copy().view(np.intp).sum())
-    return Csr(indptr, columns, data, shape, visits)
+    return Csr(indptr, columns, data, shape, space[:, : starts.itemsize].copy().view(np.intp))
 
 
 def lanes(count: int, itemsize: int) -> tuple[int, int]:

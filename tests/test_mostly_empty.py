@@ -203,10 +203,12 @@ def test_mirrored_weights_are_looked_at_where_entries_are_written_and_not_to_cou
 @pytest.mark.parametrize("mode", MODES[1:])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("shape", "kernel", "n"), [((20, 21), (15, 17), 70), ((24, 7), (19, 7), 40), ((7, 7, 7), (5, 5, 7), 50)], ids=str
+    ("shape", "kernel", "n"),
+    [((20, 21), (15, 17), 70), ((24, 7), (19, 7), 40), ((7, 7, 7), (5, 5, 7), 50), ((16, 17), (13, 15), 7)],
+    ids=str,
 )
 def test_lists_of_many_weights_that_lie_in_each_others_lines(shape, kernel, n, dtype, mode, isa, rng):
-    """More than are sorted by insertion, of several channels; the sums of those that meet a cell are exact."""
+    """More than are sorted by insertion, or written by one chunk; the sums of those that meet a cell are exact."""
     w = np.concatenate([frame(kernel, n, rng) for _ in range(6)]).reshape(3, 2, *kernel).astype(dtype)
     options = {"pad": tuple((k // 2, k // 2) for k in kernel), "pad_mode": mode}
     x = rng.integers(-4, 5, (1, 2, *shape)).astype(dtype)

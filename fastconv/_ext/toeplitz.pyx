@@ -147,6 +147,7 @@ cdef enum:
     LINE = 64           # bytes that the parts of a thread's memory are multiples of
     LISTS = 64          # that a thread holds at a time at most, of so many entries together unless one has more
     ROOM = 2048
+    SHORT = 16          # weights of a list that is made anew sooner than copied
 
 
 HEADER_SIZE = HEADER
@@ -724,7 +725,7 @@ cdef Py_ssize_t spread_lines(
         return 0
     r = row_of(m, d, h, m.w.segment)
     begin_line(m, d, h, maker, &r)
-    if maker.nonzeros.n_groups and d.count * h.count > 1:
+    if maker.nonzeros.n_groups and maker.nonzeros.n_points > SHORT and d.count * h.count > 1:
         return 0
     for a in range(d.count):
         line = (d.start + a * d.step) * m.h.positions + h.start

@@ -90,6 +90,7 @@ typedef struct {
     fc_group *groups;
     ptrdiff_t n_points;
     ptrdiff_t n_groups;
+    ptrdiff_t n_grouped;
     /* Room for as many columns and values, where a list has to be sorted. */
     ptrdiff_t *spare_columns;
     void *spare_values;
@@ -238,7 +239,7 @@ static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsi
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
     const fc_span *d = &row->axis[0], *h = &row->axis[1];
     fc_point *to = nonzeros->points;
-    ptrdiff_t q, i, j, k, n = 0, groups = 0;
+    ptrdiff_t q, i, j, k, n = 0, groups = 0, grouped = 0;
     int rising = 1;
     for (q = 0; q < nonzeros->channels; q++)
         for (i = channel[q].first; i < channel[q + 1].first; i++) {
@@ -258,7 +259,7 @@ static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsi
         for (j = i + 1; j < n && to[j].at == to[i].at; j++)
             ;
         if (j > i + 1)
-            nonzeros->groups[groups].begin = i, nonzeros->groups[groups++].end = j;
+            nonzeros->groups[groups].begin = i, nonzeros->groups[groups++].end = j, grouped += j - i;
     }
     for (i = 0; i < n; i++)
         nonzeros->at[i] = to[i].at, nonzeros->key[i] = to[i].key;
@@ -268,28 +269,38 @@ static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsi
     else
         for (i = 0; i < n; i++)
             ((float *)nonzeros->ordered)[i] = ((const float *)nonzeros->value)[to[i].source];
-    nonzeros->n_points = n, nonzeros->n_groups = groups;
+    nonzeros->n_points = n, nonzeros->n_groups = groups, nonzeros->n_grouped = grouped;
     nonzeros->visits += n;
 }
 
-/* How many cells the points meet in a segment; -1 where that takes sorting. */
-static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
+/* How many cells the points meet in a segment with these places; -1 where that takes sorting. */
+static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdiff_t *places)
 {
     const ptrdiff_t *key = nonzeros->key;
     ptrdiff_t n = nonzeros->n_points, g, k;
     int rising = 1;
     for (g = 0; g < nonzeros->n_groups; g++) {
         const fc_group group = nonzeros->groups[g];
-        ptrdiff_t before = fc_met(span, key[group.begin]);
-        nonzeros->visits += group.end - group.begin;
+        ptrdiff_t before = places[key[group.begin]];
         for (k = group.begin + 1; k < group.end; k++) {
-            const ptrdiff_t here = fc_met(span, key[k]);
+            const ptrdiff_t here = places[key[k]];
             n -= here == before;
             rising &= here >= before;
             before = here;
         }
     }
     return rising ? n : -1;
+}
+
+/* The same of any segment; of those without places, few as they are, all are sorted. */
+static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
+{
+    if (nonzeros->n_groups == 0)
+        return nonzeros->n_points;
+    if (!span->places)
+        return -1;
+    nonzeros->visits += nonzeros->n_grouped;
+    return fc_tally_places(nonzeros, span->places);
 }
 
 /* A product of CSR arrays and a matrix of `width` columns: whole vectors. */

@@ -63,6 +63,7 @@ cdef extern from "toeplitz.h" nogil:
         fc_group* groups
         Py_ssize_t n_points
         Py_ssize_t n_groups
+        Py_ssize_t n_grouped
         Py_ssize_t* spare_columns
         void* spare_values
         Py_ssize_t visits

@@ -217,11 +217,7 @@ static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_
         const ptrdiff_t at = first + segment[i].base, *met = places + ~segment[i].key;
         FC_T *data = (FC_T *)data_ + start;
         FC_INDEX *indices = (FC_INDEX *)indices_ + start;
-        ptrdiff_t n = count;
-        if (groups) {
-            here.axis[2].places = met;
-            n = fc_tally(nonzeros, &here.axis[2]);
-        }
+        const ptrdiff_t n = groups ? fc_tally_places(&from, met) : count;
         if (n == count) {
             fc_check(indptr[segment[i].start + 1] == start + n);
             FC_I_(fc_singles)(&from, met, at, 0, count, data, indices);
@@ -237,7 +233,9 @@ static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_
             FC_I_(fc_singles)(&from, met, at, k, count, data, indices);
         } else {
             const FC_INDEX *columns = (const FC_INDEX *)columns_;
-            const ptrdiff_t found = FC_I_(fc_gather)(nonzeros, &here, values_, columns_);
+            ptrdiff_t found;
+            here.axis[2].places = met;
+            found = FC_I_(fc_gather)(nonzeros, &here, values_, columns_);
             fc_check(indptr[segment[i].start + 1] == start + found);
             nonzeros->visits -= count;
             for (j = 0; j < found; j++)
@@ -245,7 +243,7 @@ static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_
             memcpy(data, values_, (size_t)found * sizeof(FC_T));
         }
     }
-    nonzeros->visits += segments * count;
+    nonzeros->visits += segments * (count + from.n_grouped);
 }
 
 /* `count` entries of a row, from `values` and `columns`. */

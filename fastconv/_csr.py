@@ -49,6 +49,12 @@ class MatrixTooLargeError(MemoryError, ValueError):
     """More memory than is free: a fault of the arguments as much as of the machine."""
 
 
+def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
+    """Entries of an axis: by Python's numbers, which takes longer, where they may be large."""
+    large = int(counts.sum()) * int(lengths.max(initial=0)) > sys.maxsize
+    return int(np.dot(counts.astype(object), lengths) if large else np.dot(counts, lengths))
+
+
 @dataclass(frozen=True)
 class Structure:
     """A sparse matrix but for its weights: (groups * rows * positions, groups * cols * cells).
@@ -83,7 +89,7 @@ class Structure:
     @cached_property
     def nnz(self) -> int:
         """Entries for weights without zeros."""
-        return self.weight_rows * self.cols * int(np.dot(self.counts.astype(object), self.lengths.astype(object)))
+        return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> Structure:
         """Of so many rows of weights, of one group; their first weight is to be the first of `w`."""
@@ -107,8 +113,13 @@ class Csr:
     indices: np.ndarray
     data: np.ndarray
     shape: tuple[int, int]
-    #: Weights that were looked at for the lists, each as often as it was; 0 where not counted.
-    visits: int = 0
+    #: For each thread, how many weights it looked at for the lists, each as often as it did.
+    looks: np.ndarray | None = None
+
+    @property
+    def visits(self) -> int:
+        """Of all threads."""
+        return 0 if self.looks is None else int(self.looks.sum())
 
     @property
     def wide(self) -> bool:
@@ -345,21 +356,25 @@ def build(
     helpers = _threads.most(threads, _ITEMS * threads)
     numbers = np.empty(rows, np.intp)
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
-    # Weights that are not zero are listed where they are few.
-    listed = numbers[_FEW * numbers < structure.cols * structure.taps]
-    few = int(listed.max(initial=0))
-    # Before those of one cell are added up, entries may be more than the longest row has.
-    longest = max(few, min(structure.longest, int(numbers.max())))
+    few, longest, every = 0, structure.longest, structure.cols * structure.taps
+    if _FEW * int(numbers.min()) < every:
+        # Weights that are not zero are listed where they are few.
+        few = int(numbers[_FEW * numbers < every].max())
+        # Before those of one cell are added up, entries may be more than the longest row has.
+        longest = max(few, min(longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, structure.cols)
     space = np.zeros((helpers, pitch), np.uint8)
-    products = structure.counts
-    counts = np.empty((rows, len(products)), np.intp)
+    counts = np.empty((rows, math.prod(map(len, structure.along))), np.intp)
+    starts = np.zeros(rows + 1, np.intp)
     work = 4 * w.nbytes
     _threads.share(
-        _ext.count, (*table, numbers, _FEW, longest, few, counts, which, space), items=rows, work=work, threads=threads
+        _ext.count,
+        (*table, numbers, _FEW, longest, few, counts, starts, which, space),
+        items=rows,
+        work=work,
+        threads=threads,
     )
-    starts = np.zeros(rows + 1, np.intp)
-    np.cumsum(counts @ products, out=starts[1:])
+    np.cumsum(starts, out=starts)
     nnz = int(starts[-1])
     check_size(shape, nnz, dtype, form, turned)
     index = index_dtype(shape, nnz) if indices is None else indices
@@ -383,8 +398,7 @@ def build(
             work=columns.nbytes + data.nbytes,
             threads=threads,
         )
-    visits = int(space[:, : np.intp(0).itemsize].copy().view(np.intp).sum())
-    return Csr(indptr, columns, data, shape, visits)
+    return Csr(indptr, columns, data, shape, space[:, : starts.itemsize].copy().view(np.intp))
 
 
 def lanes(count: int, itemsize: int) -> tuple[int, int]:

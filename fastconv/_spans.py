@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastconv._axis import Axis, source_cells
+from fastconv._ext import toeplitz as _ext
 
 #: Numbers of a segment.
 _SEGMENT = 8
@@ -110,45 +111,19 @@ class Spans:
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
         """Positions from `first` on, whose `taps` meet `cells` (positions, taps), some of them the same."""
-        n = len(cells)
-        met = cells
-        order = np.argsort(cells, axis=1, kind="stable")
-        cells = np.take_along_axis(cells, order, 1)
-        base, offsets = cells[:, 0].copy(), cells - cells[:, :1]
-        # Positions that differ by a shift are one segment, while the shift stays the same.
-        alike = np.zeros(n, bool)
-        alike[1:] = (order[1:] == order[:-1]).all(1) & (offsets[1:] == offsets[:-1]).all(1)
-        jumps = np.diff(base, prepend=base[0])
-        turns = np.zeros(n, bool)
-        turns[2:] = alike[2:] & alike[1:-1] & (jumps[2:] != jumps[1:-1])
-        starts = np.flatnonzero(~alike | turns)
-        counts = np.diff(starts, append=n)
-        jump = np.where(counts > 1, jumps[np.minimum(starts + 1, n - 1)], 0)
-        offsets, taps = offsets[starts], taps[order[starts]].ravel()
-        # An entry is a run of equal cells in a row.
-        new = np.ones(offsets.shape, bool)
-        new[:, 1:] = offsets[:, 1:] != offsets[:, :-1]
-        heads = np.flatnonzero(new)
-        lengths = np.diff(heads, append=new.size)
-        entry, several = taps[heads], lengths > 1
-        if several.any():
-            # Of each of these its number of taps, and them.
-            sizes = lengths[several] + 1
-            places = np.cumsum(sizes) - sizes
-            lists = np.empty(int(sizes.sum()), np.intp)
-            is_tap = np.ones(len(lists), bool)
-            is_tap[places] = False
-            lists[places], lists[is_tap] = sizes - 1, taps[np.repeat(several, lengths)]
-            entry[several] = ~(self.n_lists + places)
-            self.lists.append(lists)
-            self.n_lists += len(lists)
-        begin = self.add_entries(offsets.ravel()[heads], entry)
-        ends = begin + np.cumsum(new.sum(1))
-        begins = np.concatenate([[begin], ends[:-1]])
-        key = ~(self.n_places + np.arange(len(starts)) * cells.shape[1])
-        self.places.append(met[starts] - base[starts, np.newaxis])
-        self.n_places += self.places[-1].size
-        self.add_segments(first + starts, 1, counts, begins, ends, base[starts], jump, key)
+        cells, taps = (np.ascontiguousarray(array, np.intp) for array in (cells, taps))
+        n, k = cells.shape
+        pieces = tuple(np.empty(size, np.intp) for size in (n * _SEGMENT, 2 * n * k, (3 * n * k + 1) // 2, n * k))
+        starts = np.array([first, self.n_entries, self.n_lists, self.n_places], np.intp)
+        made = _ext.merge(cells, np.argsort(cells, axis=1, kind="stable"), taps, starts, *pieces)
+        segments, entries, lists, places = (
+            piece[: count * width] for piece, count, width in zip(pieces, made, (_SEGMENT, 2, 1, 1), strict=True)
+        )
+        self.segments.append(segments.reshape(-1, _SEGMENT))
+        self.entries.append(entries.reshape(-1, 2))
+        self.lists.append(lists)
+        self.places.append(places)
+        self.n_entries, self.n_lists, self.n_places = (starts[1:] + made[1:]).tolist()
 
 
 def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

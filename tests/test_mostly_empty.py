@@ -184,6 +184,50 @@ def test_few_and_many_weights_make_the_same_lists(mode, isa, monkeypatch, rng):
     assert np.any(made[0].data == 0) == (mode == "replicate") or mode in ("reflect", "circular")
 
 
+@pytest.mark.parametrize(("mode", "most"), [("reflect", 1.25), ("replicate", 1.75)])
+@pytest.mark.parametrize(
+    ("shape", "kernel"), [((60, 60), (117, 117)), ((20, 20, 20), (37, 37, 37))], ids=["2-D", "3-D"]
+)
+def test_mirrored_weights_are_looked_at_where_entries_are_written_and_not_to_count_them(
+    shape, kernel, mode, most, built
+):
+    """Each output has a list of its own; to count it is to look at those weights that lie in one line of cells."""
+    w = frame(kernel, 8, np.random.default_rng(3))
+    A = toeplitz_matrix(w, (1, *shape), pad=tuple((k // 2, k // 2) for k in kernel), pad_mode=mode)
+    (structure, found), *_ = built
+    assert structure.counts.size > 0.9 * math.prod(shape)
+    # Beside the entries: weights are put in order for each line of outputs, and of replicated cells several meet one.
+    assert A.nnz <= found.visits <= most * A.nnz
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "kernel", "n"),
+    [((20, 21), (15, 17), 70), ((24, 7), (19, 7), 40), ((7, 7, 7), (5, 5, 7), 50), ((16, 17), (13, 15), 7)],
+    ids=str,
+)
+def test_lists_of_many_weights_that_lie_in_each_others_lines(shape, kernel, n, dtype, mode, isa, rng):
+    """More than are sorted by insertion, or written by one chunk; the sums of those that meet a cell are exact."""
+    w = np.concatenate([frame(kernel, n, rng) for _ in range(6)]).reshape(3, 2, *kernel).astype(dtype)
+    options = {"pad": tuple((k // 2, k // 2) for k in kernel), "pad_mode": mode}
+    x = rng.integers(-4, 5, (1, 2, *shape)).astype(dtype)
+    A = toeplitz_matrix(w, (2, *shape), **options)
+    assert A.has_canonical_format
+    assert np.all(np.diff(A.indices)[np.setdiff1d(np.arange(A.nnz - 1), A.indptr[1:-1] - 1)] > 0)
+    np.testing.assert_array_equal(A @ x.ravel(), conv(x, w, algorithm="reference", **options).ravel())
+    # And there are no others than cells that some weight meets.
+    present = np.abs(w).astype(np.float64)
+    meets = toeplitz_matrix(present, (2, *shape), **options)
+    assert meets.nnz == A.nnz == np.count_nonzero(meets.toarray())
+
+
+def test_entries_of_axes_too_large_for_the_kernels_numbers():
+    assert _csr._entries(np.array([2**40, 3]), np.array([2**40, 5])) == 2**80 + 15
+    assert _csr._entries(np.array([7, 3]), np.array([2, 5])) == 29
+    assert _csr._entries(np.empty(0, np.intp), np.empty(0, np.intp)) == 0
+
+
 def test_weights_that_are_not_numbers_are_entries(rng):
     w = np.zeros((1, 1, 9, 9))
     w[0, 0, 2, 3], w[0, 0, 7, 1], w[0, 0, 4, 4] = np.nan, np.inf, -0.0

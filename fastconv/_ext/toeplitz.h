@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "isa.h"
+#include "runs.h"
 
 /* Elements that a row is written by: lists have room for so many more. */
 enum { FC_CHUNK = 16 };
@@ -17,11 +18,23 @@ typedef struct {
     ptrdiff_t n;
     ptrdiff_t index_pitch;
     ptrdiff_t weight_pitch;
-    /* The first of its keys, of how many; or where each key is met: see fc_walk. */
+    /* The first of its keys, of how many; or where each key is met: see fc_points. */
     const ptrdiff_t *places;
     ptrdiff_t key;
     ptrdiff_t keys;
 } fc_span;
+
+/* Positions that have the same entries, shifted: see _spans.py. */
+typedef struct {
+    ptrdiff_t start;
+    ptrdiff_t step;
+    ptrdiff_t count;
+    ptrdiff_t begin;
+    ptrdiff_t end;
+    ptrdiff_t base;
+    ptrdiff_t jump;
+    ptrdiff_t key;
+} fc_segment;
 
 /* The entries of a row: those of three axes, in each of `cols` channels. */
 typedef struct {
@@ -45,6 +58,19 @@ typedef struct {
     ptrdiff_t end;
 } fc_line;
 
+/* A weight that is not zero: where its line of taps meets the matrix row's first cell, and its key in that line. */
+typedef struct {
+    ptrdiff_t at;
+    ptrdiff_t key;
+    ptrdiff_t source;
+} fc_point;
+
+/* Points whose lines meet the same cells. */
+typedef struct {
+    ptrdiff_t begin;
+    ptrdiff_t end;
+} fc_group;
+
 /* The weights of a row that are not zero, by channel, plane, line and tap, in the order of the axes' keys. Behind the
  * last node of a level is one whose `first` ends the level below. */
 typedef struct {
@@ -55,6 +81,16 @@ typedef struct {
     /* Of some segments of the first two axes: see fc_lines. */
     fc_line *lines;
     ptrdiff_t n_lines;
+    /* And where an axis is mirrored: see fc_points, which sorts them. Then they are in three arrays. */
+    fc_point *points;
+    fc_point *spare_points;
+    ptrdiff_t *at;
+    ptrdiff_t *key;
+    void *ordered;
+    fc_group *groups;
+    ptrdiff_t n_points;
+    ptrdiff_t n_groups;
+    ptrdiff_t n_grouped;
     /* Room for as many columns and values, where a list has to be sorted. */
     ptrdiff_t *spare_columns;
     void *spare_values;
@@ -82,10 +118,6 @@ typedef struct {
 static int fc_parts(const fc_span *span, fc_keys parts[2])
 {
     const ptrdiff_t end = span->key + span->n;
-    if (span->places) {
-        parts[0].low = 0, parts[0].high = span->keys, parts[0].offset = span->places;
-        return 1;
-    }
     parts[0].low = span->key, parts[0].offset = span->entry;
     parts[0].high = end < span->keys ? end : span->keys;
     if (end <= span->keys)
@@ -109,47 +141,36 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
 }
 
 /* The lines of taps that a row meets, in the order of their cells, from a list of the weights that are not zero: of
- * each level only those whose keys the segments have. */
+ * each level only those whose keys the segments have. No axis is mirrored. */
 static void fc_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
     const fc_span *d = &row->axis[0], *h = &row->axis[1];
-    /* Entries are pairs of an offset and a tap, places are offsets. */
-    const ptrdiff_t step_d = d->places ? 1 : 2, step_h = h->places ? 1 : 2;
-    const ptrdiff_t zero = (d->places ? 0 : d->entry[0] * d->index_pitch) +
-                           (h->places ? 0 : h->entry[0] * h->index_pitch);
+    const ptrdiff_t zero = d->entry[0] * d->index_pitch + h->entry[0] * h->index_pitch;
     fc_line *to = nonzeros->lines;
     fc_keys parts_d[2], parts_h[2];
     const int many_d = fc_parts(d, parts_d), many_h = fc_parts(h, parts_h);
-    ptrdiff_t q, i, j, k, n = 0;
+    ptrdiff_t q, i, j, n = 0;
     int a, b;
     for (q = 0; q < nonzeros->channels; q++) {
-        const ptrdiff_t begin = n, end_d = channel[q + 1].first, at_q = channel[q].key * row->index_step - zero;
+        const ptrdiff_t end_d = channel[q + 1].first, at_q = channel[q].key * row->index_step - zero;
         for (a = 0; a < many_d; a++) {
             const fc_keys pd = parts_d[a];
             for (i = fc_first_node(plane, channel[q].first, end_d, pd.low); i < end_d && plane[i].key < pd.high; i++) {
-                const ptrdiff_t at_d = at_q + pd.offset[(plane[i].key - pd.low) * step_d] * d->index_pitch;
+                const ptrdiff_t at_d = at_q + pd.offset[2 * (plane[i].key - pd.low)] * d->index_pitch;
                 const ptrdiff_t end_h = plane[i + 1].first;
                 nonzeros->visits++;
                 for (b = 0; b < many_h; b++) {
                     const fc_keys ph = parts_h[b];
                     j = fc_first_node(line, plane[i].first, end_h, ph.low);
                     for (; j < end_h && line[j].key < ph.high; j++, n++) {
-                        to[n].at = at_d + ph.offset[(line[j].key - ph.low) * step_h] * h->index_pitch;
+                        to[n].at = at_d + ph.offset[2 * (line[j].key - ph.low)] * h->index_pitch;
                         to[n].channel = q;
                         to[n].first = line[j].first, to[n].end = line[j + 1].first;
                     }
                 }
             }
         }
-        /* Mirrored, they come in another order. */
-        if (d->places || h->places)
-            for (i = begin + 1; i < n; i++) {
-                const fc_line moved = to[i];
-                for (k = i; k > begin && to[k - 1].at > moved.at; k--)
-                    to[k] = to[k - 1];
-                to[k] = moved;
-            }
     }
     nonzeros->n_lines = n;
     nonzeros->visits += n;
@@ -165,6 +186,121 @@ static inline ptrdiff_t fc_first_tap(const ptrdiff_t *tap, ptrdiff_t begin, ptrd
             begin = middle + 1;
     }
     return begin;
+}
+
+/* Where a key is met, of a segment that has all of them. */
+static inline ptrdiff_t fc_met(const fc_span *span, ptrdiff_t key)
+{
+    if (span->places)
+        return span->places[key];
+    key -= span->key;
+    return span->entry[2 * (key < 0 ? key + span->keys : key)] - span->entry[0];
+}
+
+static inline int fc_behind(const fc_point *a, const fc_point *b)
+{
+    return a->at > b->at || (a->at == b->at && a->key > b->key);
+}
+
+/* Points in the order of their lines' cells, then of their keys. */
+static void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
+{
+    enum { RUN = 12 };
+    fc_point *from = nonzeros->points, *to = nonzeros->spare_points;
+    ptrdiff_t i, j, size;
+    for (i = 0; i < n; i += RUN) {
+        const ptrdiff_t end = i + RUN < n ? i + RUN : n;
+        ptrdiff_t next;
+        for (next = i + 1; next < end; next++) {
+            const fc_point moved = from[next];
+            for (j = next; j > i && fc_behind(&from[j - 1], &moved); j--)
+                from[j] = from[j - 1];
+            from[j] = moved;
+        }
+    }
+    for (size = RUN; size < n; size *= 2) {
+        fc_point *const swap = from;
+        for (i = 0; i < n; i += 2 * size) {
+            const ptrdiff_t middle = i + size < n ? i + size : n, end = i + 2 * size < n ? i + 2 * size : n;
+            ptrdiff_t a = i, b = middle, at;
+            for (at = i; at < end; at++)
+                to[at] = a == middle || (b < end && fc_behind(&from[a], &from[b])) ? from[b++] : from[a++];
+        }
+        from = to, to = swap;
+    }
+    nonzeros->points = from, nonzeros->spare_points = to;
+}
+
+/* The weights that are not zero, in the order in which a line of segments of the last axis meets them, where an axis is
+ * mirrored: segments have all keys. Cells of two lines are the same or all of one before all of the other, so that
+ * only within a group the order depends on the last axis. */
+static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
+{
+    const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
+    const fc_span *d = &row->axis[0], *h = &row->axis[1];
+    fc_point *to = nonzeros->points;
+    ptrdiff_t q, i, j, k, n = 0, groups = 0, grouped = 0;
+    int rising = 1;
+    for (q = 0; q < nonzeros->channels; q++)
+        for (i = channel[q].first; i < channel[q + 1].first; i++) {
+            const ptrdiff_t at_d = channel[q].key * row->index_step + fc_met(d, plane[i].key) * d->index_pitch;
+            for (j = plane[i].first; j < plane[i + 1].first; j++) {
+                const ptrdiff_t at = at_d + fc_met(h, line[j].key) * h->index_pitch;
+                for (k = line[j].first; k < line[j + 1].first; k++, n++) {
+                    to[n].at = at, to[n].key = nonzeros->tap[k], to[n].source = k;
+                    rising &= n == 0 || !fc_behind(&to[n - 1], &to[n]);
+                }
+            }
+        }
+    if (!rising)
+        fc_sort_points(nonzeros, n);
+    to = nonzeros->points;
+    for (i = 0; i < n; i = j) {
+        for (j = i + 1; j < n && to[j].at == to[i].at; j++)
+            ;
+        if (j > i + 1)
+            nonzeros->groups[groups].begin = i, nonzeros->groups[groups++].end = j, grouped += j - i;
+    }
+    for (i = 0; i < n; i++)
+        nonzeros->at[i] = to[i].at, nonzeros->key[i] = to[i].key;
+    if (itemsize == 8)
+        for (i = 0; i < n; i++)
+            ((double *)nonzeros->ordered)[i] = ((const double *)nonzeros->value)[to[i].source];
+    else
+        for (i = 0; i < n; i++)
+            ((float *)nonzeros->ordered)[i] = ((const float *)nonzeros->value)[to[i].source];
+    nonzeros->n_points = n, nonzeros->n_groups = groups, nonzeros->n_grouped = grouped;
+    nonzeros->visits += n;
+}
+
+/* How many cells the points meet in a segment with these places; -1 where that takes sorting. */
+static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdiff_t *places)
+{
+    const ptrdiff_t *key = nonzeros->key;
+    ptrdiff_t n = nonzeros->n_points, g, k;
+    int rising = 1;
+    for (g = 0; g < nonzeros->n_groups; g++) {
+        const fc_group group = nonzeros->groups[g];
+        ptrdiff_t before = places[key[group.begin]];
+        for (k = group.begin + 1; k < group.end; k++) {
+            const ptrdiff_t here = places[key[k]];
+            n -= here == before;
+            rising &= here >= before;
+            before = here;
+        }
+    }
+    return rising ? n : -1;
+}
+
+/* The same of any segment; of those without places, few as they are, all are sorted. */
+static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
+{
+    if (nonzeros->n_groups == 0)
+        return nonzeros->n_points;
+    if (!span->places)
+        return -1;
+    nonzeros->visits += nonzeros->n_grouped;
+    return fc_tally_places(nonzeros, span->places);
 }
 
 /* A product of CSR arrays and a matrix of `width` columns: whole vectors. */
@@ -198,6 +334,9 @@ typedef struct {
 
 typedef ptrdiff_t (*fc_list_t)(const void *w, const fc_row *row, void *values, void *columns);
 typedef ptrdiff_t (*fc_walk_t)(fc_nonzeros *nonzeros, const fc_row *row, void *values, void *columns);
+typedef void (*fc_spread_t)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
+                            const ptrdiff_t *places, const void *indptr, ptrdiff_t first, void *data, void *indices,
+                            void *values, void *columns);
 typedef ptrdiff_t (*fc_numbers_t)(const void *w, const fc_weights *weights);
 typedef void (*fc_find_t)(const void *w, const fc_weights *weights, fc_nonzeros *nonzeros);
 typedef void (*fc_repeat_t)(const void *values, const void *columns, ptrdiff_t n, void *data, void *indices,
@@ -209,6 +348,10 @@ FC_TABLE(fc_list_t, fc_list_i32);
 FC_TABLE(fc_list_t, fc_list_i64);
 FC_TABLE(fc_walk_t, fc_walk_i32);
 FC_TABLE(fc_walk_t, fc_walk_i64);
+FC_TABLE(fc_walk_t, fc_gather_i32);
+FC_TABLE(fc_walk_t, fc_gather_i64);
+FC_TABLE(fc_spread_t, fc_spread_i32);
+FC_TABLE(fc_spread_t, fc_spread_i64);
 FC_TABLE(fc_numbers_t, fc_number);
 FC_TABLE(fc_find_t, fc_find);
 FC_TABLE(fc_repeat_t, fc_repeat_i32);

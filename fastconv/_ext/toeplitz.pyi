@@ -11,6 +11,16 @@ def weights(
     numbers: np.ndarray,
     words: np.ndarray | bytearray,
 ) -> None: ...
+def merge(
+    cells: np.ndarray,
+    order: np.ndarray,
+    taps: np.ndarray,
+    starts: np.ndarray,
+    segments: np.ndarray,
+    entries: np.ndarray,
+    lists: np.ndarray,
+    places: np.ndarray,
+) -> tuple[int, int, int, int]: ...
 def space_of(dtype: int, longest: int, most: int, cols: int) -> int: ...
 def count(
     table: np.ndarray,
@@ -22,6 +32,7 @@ def count(
     longest: int,
     most: int,
     counts: np.ndarray,
+    totals: np.ndarray,
     isa: int,
     space: np.ndarray,
     words: np.ndarray | bytearray,

@@ -33,12 +33,37 @@ cdef extern from "toeplitz.h" nogil:
     ctypedef struct fc_line:
         pass
 
+    ctypedef struct fc_point:
+        pass
+
+    ctypedef struct fc_group:
+        pass
+
+    ctypedef struct Segment "fc_segment":
+        Py_ssize_t start
+        Py_ssize_t step
+        Py_ssize_t count
+        Py_ssize_t begin
+        Py_ssize_t end
+        Py_ssize_t base
+        Py_ssize_t jump
+        Py_ssize_t key
+
     ctypedef struct fc_nonzeros:
         fc_node* level[3]
         Py_ssize_t* tap
         void* value
         Py_ssize_t channels
         fc_line* lines
+        fc_point* points
+        fc_point* spare_points
+        Py_ssize_t* at
+        Py_ssize_t* key
+        void* ordered
+        fc_group* groups
+        Py_ssize_t n_points
+        Py_ssize_t n_groups
+        Py_ssize_t n_grouped
         Py_ssize_t* spare_columns
         void* spare_values
         Py_ssize_t visits
@@ -85,7 +110,14 @@ cdef extern from "toeplitz.h" nogil:
     ctypedef Py_ssize_t (*fc_walk_t)(
         fc_nonzeros* nonzeros, const fc_row* row, void* values, void* columns
     ) noexcept nogil
+    ctypedef void (*fc_spread_t)(
+        fc_nonzeros* nonzeros, const fc_row* row, const Segment* segment, Py_ssize_t segments,
+        const Py_ssize_t* places, const void* indptr, Py_ssize_t first, void* data, void* indices,
+        void* values, void* columns,
+    ) noexcept nogil
     void fc_lines(fc_nonzeros* nonzeros, const fc_row* row)
+    void fc_points(fc_nonzeros* nonzeros, const fc_row* row, Py_ssize_t itemsize)
+    Py_ssize_t fc_tally(fc_nonzeros* nonzeros, const fc_span* span)
     ctypedef Py_ssize_t (*fc_numbers_t)(const void* w, const fc_weights* weights) noexcept nogil
     ctypedef void (*fc_find_t)(const void* w, const fc_weights* weights, fc_nonzeros* nonzeros) noexcept nogil
     ctypedef void (*fc_repeat_t)(
@@ -95,7 +127,8 @@ cdef extern from "toeplitz.h" nogil:
     ctypedef void (*fc_spmm_t)(const fc_spmm* product, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
 
     const fc_list_t[2][3] fc_list_i32_table, fc_list_i64_table
-    const fc_walk_t[2][3] fc_walk_i32_table, fc_walk_i64_table
+    const fc_walk_t[2][3] fc_walk_i32_table, fc_walk_i64_table, fc_gather_i32_table, fc_gather_i64_table
+    const fc_spread_t[2][3] fc_spread_i32_table, fc_spread_i64_table
     const fc_numbers_t[2][3] fc_number_table
     const fc_find_t[2][3] fc_find_table
     const fc_repeat_t[2][3] fc_repeat_i32_table, fc_repeat_i64_table
@@ -115,21 +148,10 @@ cdef enum:
     LINE = 64           # bytes that the parts of a thread's memory are multiples of
     LISTS = 64          # that a thread holds at a time at most, of so many entries together unless one has more
     ROOM = 2048
+    SHORT = 16          # weights of a list that is made anew sooner than copied
 
 
 HEADER_SIZE = HEADER
-
-
-# Positions that have the same entries, shifted.
-cdef struct Segment:
-    Py_ssize_t start
-    Py_ssize_t step
-    Py_ssize_t count
-    Py_ssize_t begin
-    Py_ssize_t end
-    Py_ssize_t base
-    Py_ssize_t jump
-    Py_ssize_t key
 
 
 cdef struct Axis:
@@ -165,6 +187,8 @@ cdef struct Matrix:
     fc_weights weight       # where they are
     fc_list_t list
     fc_walk_t walk
+    fc_spread_t spread
+    bint mirrored           # some axis has places
     fc_find_t find
     fc_repeat_t repeat
 
@@ -181,6 +205,7 @@ cdef struct Maker:
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
+    Py_ssize_t nbytes       # that it has
 
 
 cdef Axis read_axis(const Py_ssize_t* table, Py_ssize_t i) noexcept nogil:
@@ -201,6 +226,7 @@ cdef Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexce
     m.plane = m.d.positions * m.h.positions * m.w.positions
     m.cells = m.d.limit * m.h.limit * m.w.limit
     m.total = sizes[0] * m.rows
+    m.mirrored = m.d.places != m.d.keys or m.h.places != m.h.keys or m.w.places != m.w.keys
     m.weight.key[0], m.weight.key[1], m.weight.key[2] = m.d.keys, m.h.keys, m.w.keys
     m.weight.keys[0], m.weight.keys[1], m.weight.keys[2] = m.d.n_keys, m.h.n_keys, m.w.n_keys
     m.weight.pitch[0], m.weight.pitch[1], m.weight.pitch[2] = m.pitch_d, m.pitch_h, 1
@@ -212,7 +238,11 @@ cdef inline void give_weights(Matrix* m, Run weights, int dtype, bint wide, int 
     m.itemsize = 8 if dtype else 4
     m.weights, m.n_weights = <const char*> weights.at, weights.n
     m.list = fc_list_i64_table[dtype][isa] if wide else fc_list_i32_table[dtype][isa]
-    m.walk = fc_walk_i64_table[dtype][isa] if wide else fc_walk_i32_table[dtype][isa]
+    if m.mirrored:
+        m.walk = fc_gather_i64_table[dtype][isa] if wide else fc_gather_i32_table[dtype][isa]
+    else:
+        m.walk = fc_walk_i64_table[dtype][isa] if wide else fc_walk_i32_table[dtype][isa]
+    m.spread = fc_spread_i64_table[dtype][isa] if wide else fc_spread_i32_table[dtype][isa]
     m.find = fc_find_table[dtype][isa]
     m.repeat = fc_repeat_i64_table[dtype][isa] if wide else fc_repeat_i32_table[dtype][isa]
 
@@ -232,6 +262,28 @@ cdef inline Py_ssize_t weights_of(const Matrix* m, Py_ssize_t row) noexcept nogi
     return at
 
 
+cdef inline fc_row row_of(const Matrix* m, const Segment* d, const Segment* h, const Segment* w) noexcept nogil:
+    """The entries of the rows of these segments."""
+    cdef fc_row r
+    r.axis[0] = span_of(&m.d, d, m.h.limit * m.w.limit, m.pitch_d)
+    r.axis[1] = span_of(&m.h, h, m.w.limit, m.pitch_h)
+    r.axis[2] = span_of(&m.w, w, 1, 1)
+    r.cols, r.index_step, r.weight_step = m.cols, m.cells, m.col_step
+    return r
+
+
+cdef inline void begin_line(
+    const Matrix* m, const Segment* d, const Segment* h, Maker* maker, const fc_row* r
+) noexcept nogil:
+    """Find what all segments of the last axis have in common, but once after each other."""
+    if maker.d != d or maker.h != h:
+        maker.d, maker.h = d, h
+        if m.mirrored:
+            fc_points(&maker.nonzeros, r, m.itemsize)
+        else:
+            fc_lines(&maker.nonzeros, r)
+
+
 cdef Py_ssize_t list_row(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, const Segment* w, Maker* maker
 ) noexcept nogil:
@@ -239,14 +291,9 @@ cdef Py_ssize_t list_row(
     cdef fc_row r
     if d.begin == d.end or h.begin == h.end or w.begin == w.end:
         return 0
-    r.axis[0] = span_of(&m.d, d, m.h.limit * m.w.limit, m.pitch_d)
-    r.axis[1] = span_of(&m.h, h, m.w.limit, m.pitch_h)
-    r.axis[2] = span_of(&m.w, w, 1, 1)
-    r.cols, r.index_step, r.weight_step = m.cols, m.cells, m.col_step
+    r = row_of(m, d, h, w)
     if maker.few:
-        if maker.d != d or maker.h != h:
-            maker.d, maker.h = d, h
-            fc_lines(&maker.nonzeros, &r)
+        begin_line(m, d, h, maker, &r)
         return m.walk(&maker.nonzeros, &r, maker.values, maker.columns)
     maker.visits += m.cols * r.axis[0].n * r.axis[1].n * r.axis[2].n
     return m.list(m.weights + weights_of(m, row) * m.itemsize, &r, maker.values, maker.columns)
@@ -317,6 +364,12 @@ cdef Py_ssize_t maker_of(
     maker.nonzeros.lines, at = <fc_line*> (space + at), at + line_up(most * sizeof(fc_line))
     maker.nonzeros.tap, at = <Py_ssize_t*> (space + at), at + line_up((most + 1) * 8)
     maker.nonzeros.value, at = <void*> (space + at), at + line_up((most + 1) * itemsize)
+    maker.nonzeros.points, at = <fc_point*> (space + at), at + line_up(most * sizeof(fc_point))
+    maker.nonzeros.spare_points, at = <fc_point*> (space + at), at + line_up(most * sizeof(fc_point))
+    maker.nonzeros.at, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
+    maker.nonzeros.key, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
+    maker.nonzeros.ordered, at = <void*> (space + at), at + line_up(most * itemsize)
+    maker.nonzeros.groups, at = <fc_group*> (space + at), at + line_up(most * sizeof(fc_group))
     maker.nonzeros.spare_columns, at = <Py_ssize_t*> (space + at), at + line_up(most * 8)
     maker.nonzeros.spare_values, at = <void*> (space + at), at + line_up(most * itemsize)
     return at
@@ -338,15 +391,92 @@ def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
 
 cdef inline Maker begin_lists(const Task* t, Py_ssize_t slot) noexcept nogil:
     cdef Maker maker
-    cdef Py_ssize_t needed = maker_of(
+    maker.nbytes = maker_of(
         &maker, t.space + slot * t.space_pitch, t.m.itemsize, t.longest, t.most, t.m.cols
     )
-    fc_check(slot < t.slots and needed <= t.space_pitch)
+    fc_check(slot < t.slots)
+    fc_check(maker.nbytes <= t.space_pitch)
     return maker
 
 
 cdef inline void end_lists(const Task* t, Py_ssize_t slot, const Maker* maker) noexcept nogil:
     (<Py_ssize_t*> (t.space + slot * t.space_pitch))[0] += maker.visits + maker.nonzeros.visits
+
+
+def merge(cells, order, taps, starts, segments, entries, lists, places):
+    """The segments of positions whose taps meet `cells` (positions, taps), some of them the same: see _spans.py.
+
+    `order` sorts the cells of each position. `starts` has the first position, and how many entries, lists and places
+    there are already; the results have room for those of positions that differ. How many segments, entries, numbers
+    of lists and places are new.
+    """
+    cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
+    cdef const Py_ssize_t* first = numbers_of(starts)
+    cdef Py_ssize_t[4] made = [0, 0, 0, 0]
+    cdef Run at = run_of(cells, sizeof(Py_ssize_t), False), by = run_of(order, sizeof(Py_ssize_t), False)
+    cdef Run segment = run_of(segments, sizeof(Segment), True), entry = run_of(entries, sizeof(Py_ssize_t), True)
+    cdef Run several = run_of(lists, sizeof(Py_ssize_t), True), place = run_of(places, sizeof(Py_ssize_t), True)
+    cdef const Py_ssize_t* tap = numbers_of(taps)
+    with nogil:
+        fc_check(at.n == n * k)
+        fc_check(by.n == n * k)
+        fc_check(segment.n >= n)
+        fc_check(entry.n >= 2 * n * k)
+        fc_check(several.n >= 3 * n * k // 2)
+        fc_check(place.n >= n * k)
+        merge_positions(
+            n, k, <const Py_ssize_t*> at.at, <const Py_ssize_t*> by.at, tap, first, <Segment*> segment.at,
+            <Py_ssize_t*> entry.at, <Py_ssize_t*> several.at, <Py_ssize_t*> place.at, made,
+        )
+    return made[0], made[1], made[2], made[3]
+
+
+cdef void merge_positions(
+    Py_ssize_t n, Py_ssize_t k, const Py_ssize_t* at, const Py_ssize_t* by, const Py_ssize_t* tap,
+    const Py_ssize_t* first, Segment* segment, Py_ssize_t* entry, Py_ssize_t* lists, Py_ssize_t* places,
+    Py_ssize_t* made,
+) noexcept nogil:
+    cdef Py_ssize_t p, i, j, a, base, before = 0, entries = 0, n_lists = 0, n_places = 0
+    cdef Segment* s = segment - 1
+    cdef bint alike
+    for p in range(n):
+        base, alike = at[by[0]], p > 0
+        if alike:
+            for i in range(k):
+                alike = alike & (by[i] == by[i - k]) & (at[i] - base == at[i - k] - before)
+        # They are one segment while the shift stays the same, too.
+        if alike and (s.count == 1 or s.jump == base - before):
+            s.count += 1
+            s.jump = base - before
+        else:
+            s = s + 1
+            s.start, s.step, s.count, s.base, s.jump = first[0] + p, 1, 1, base, 0
+            s.begin, s.key = first[1] + entries, ~(first[3] + n_places)
+            i = 0
+            while i < k:
+                a = at[by[i]]
+                j = i + 1
+                while j < k and at[by[j]] == a:
+                    j += 1
+                entry[0] = a - base
+                if j == i + 1:
+                    entry[1] = tap[by[i]]
+                else:
+                    # A number of taps, and them.
+                    entry[1] = ~(first[2] + n_lists)
+                    lists[n_lists] = j - i
+                    n_lists += 1
+                    for a in range(i, j):
+                        lists[n_lists] = tap[by[a]]
+                        n_lists += 1
+                i = j
+                entry, entries = entry + 2, entries + 1
+            s.end = first[1] + entries
+            for i in range(k):
+                places[n_places + i] = at[i] - base
+            n_places += k
+        at, by, before = at + k, by + k, base
+    made[0], made[1], made[2], made[3] = s + 1 - segment, entries, n_lists, n_places
 
 
 cdef inline bint is_few(const Task* t, Py_ssize_t row) noexcept nogil:
@@ -373,10 +503,11 @@ cdef void draw_numbers(void* task) noexcept nogil:
 
 
 def count(
-    table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, int isa,
-    space, words,
+    table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
+    int isa, space, words,
 ):
-    """counts (rows of weights, segments of d * h * w): the entries of a row of the matrix that are not zero.
+    """counts (rows of weights, segments of d * h * w): the entries of a row of the matrix that are not zero; and
+    totals (1 + rows of weights): behind the first, the entries of all positions of each.
 
     `numbers` is what `weights` counts; where a row has less than a `share`-th of its weights, `most` at most, these
     are listed. `space` has a row of `space_of` bytes for each thread, for lists of `longest` entries, that start as 0.
@@ -384,6 +515,7 @@ def count(
     cdef Task t = read_task(table, sizes, w, dtype, False, isa, words)
     give_space(&t, numbers, share, longest, most, space)
     t.counts = <Py_ssize_t*> run_of(counts, sizeof(Py_ssize_t), True).at
+    t.starts = <Py_ssize_t*> run_of(totals, sizeof(Py_ssize_t), True).at
     with nogil:
         fc_share(t.words, draw_counts, &t)
 
@@ -402,25 +534,48 @@ cdef void draw_counts(void* task) noexcept nogil:
 
 cdef void count_row(const Task* t, Py_ssize_t row, Maker* maker) noexcept nogil:
     cdef const Matrix* m = &t.m
-    cdef Py_ssize_t i, j, k, per
+    cdef Py_ssize_t i, j, k, per, total = 0, line
     cdef Py_ssize_t* counts = t.counts + row * m.d.segments * m.h.segments * m.w.segments
     cdef const Segment* d
     cdef const Segment* h
-    cdef const Segment* s
+    cdef const Segment* w = m.w.segment
     cdef bint dense = t.numbers[row] == m.cols * m.d.n_keys * m.h.n_keys * m.w.n_keys
     begin_row(m, row, is_few(t, row), maker)
     for i in range(m.d.segments):
         d = m.d.segment + i
         for j in range(m.h.segments):
             h = m.h.segment + j
-            per = m.cols * (d.end - d.begin) * (h.end - h.begin)
+            if dense:
+                per = m.cols * (d.end - d.begin) * (h.end - h.begin)
+                for k in range(m.w.segments):
+                    counts[k] = per * (w[k].end - w[k].begin)
+            elif maker.few and m.mirrored:
+                count_line(m, row, d, h, counts, maker)
+            else:
+                for k in range(m.w.segments):
+                    counts[k] = list_row(m, row, d, h, w + k, maker)
+            line = 0
             for k in range(m.w.segments):
-                s = m.w.segment + k
-                if dense:
-                    counts[0] = per * (s.end - s.begin)
-                else:
-                    counts[0] = list_row(m, row, d, h, s, maker)
-                counts = counts + 1
+                line += w[k].count * counts[k]
+            total += d.count * h.count * line
+            counts = counts + m.w.segments
+    t.starts[row + 1] = total
+
+
+cdef inline void count_line(
+    const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t* counts, Maker* maker
+) noexcept nogil:
+    """A line of segments of a row of few weights, where an axis is mirrored: most need no list."""
+    cdef Py_ssize_t k
+    cdef fc_row r = row_of(m, d, h, m.w.segment)
+    begin_line(m, d, h, maker, &r)
+    for k in range(m.w.segments):
+        counts[k] = maker.nonzeros.n_points
+        if maker.nonzeros.n_groups:
+            r.axis[2] = span_of(&m.w, m.w.segment + k, 1, 1)
+            counts[k] = fc_tally(&maker.nonzeros, &r.axis[2])
+            if counts[k] < 0:
+                counts[k] = m.walk(&maker.nonzeros, &r, maker.values, maker.columns)
 
 
 def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, words):
@@ -491,7 +646,8 @@ def fill(
     give_space(&t, numbers, share, longest, most, space)
     t.indptr, t.indices, t.data, t.pieces = places.at, <char*> columns.at, <char*> values.at, pieces
     with nogil:
-        fc_check(places.n == t.m.total * t.m.plane + 1 and values.n == columns.n)
+        fc_check(places.n == t.m.total * t.m.plane + 1)
+        fc_check(values.n == columns.n)
         fc_check(start_of(&t, places.n - 1) == values.n)
         fc_share(t.words, draw_fills, &t)
 
@@ -525,6 +681,8 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
     begin_row(m, row, is_few(t, row), maker)
     for i in range(m.d.segments):
         d = m.d.segment + i
+        if d.start * m.h.positions >= high or (d.start + (d.count - 1) * d.step + 1) * m.h.positions <= low:
+            continue
         for j in range(m.h.segments):
             h = m.h.segment + j
             first = d.start * m.h.positions + h.start
@@ -532,6 +690,8 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
             if first >= high or last < low:
                 continue
             k = 0
+            if m.mirrored and maker.few:
+                k = spread_lines(t, row, low, high, d, h, maker)
             while k < m.w.segments:
                 lists = 0
                 for a in range(d.count):
@@ -549,6 +709,38 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
                 if lists == 0:
                     break
                 k += lists
+
+
+cdef Py_ssize_t spread_lines(
+    const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, const Segment* d, const Segment* h, Maker* maker
+) noexcept nogil:
+    """The rows of the first segments of these lines while each is of one mirrored position, without lists; how many
+    segments these are. None, if lists that are long to make are those of several lines."""
+    cdef const Matrix* m = &t.m
+    cdef Py_ssize_t width = 8 if t.wide else 4, n = 0, a, b, line, cell
+    cdef const char* indptr
+    cdef fc_row r
+    while n < m.w.segments and m.w.segment[n].count == 1 and m.w.segment[n].key < 0:
+        n += 1
+    if n == 0:
+        return 0
+    r = row_of(m, d, h, m.w.segment)
+    begin_line(m, d, h, maker, &r)
+    if maker.nonzeros.n_groups and maker.nonzeros.n_points > SHORT and d.count * h.count > 1:
+        return 0
+    for a in range(d.count):
+        line = (d.start + a * d.step) * m.h.positions + h.start
+        for b in range(h.count):
+            if low <= line and line < high:
+                indptr = <const char*> t.indptr + (row * m.plane + line * m.w.positions) * width
+                cell = (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump
+                m.spread(
+                    &maker.nonzeros, &r, m.w.segment, n, m.w.places, indptr,
+                    row // m.rows * m.cols * m.cells + cell * m.w.limit, t.data, t.indices, maker.values,
+                    maker.columns,
+                )
+            line += h.step
+    return n
 
 
 cdef Py_ssize_t make_lists(
@@ -708,7 +900,7 @@ cdef void draw_gradients(void* task) noexcept nogil:
 cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, char* space) noexcept nogil:
     """The weights of some channels of a row of weights."""
     cdef Matrix m = t.m
-    cdef Py_ssize_t i, j, k, a, b, line, cell, n, done = 0, all_cols = m.cols
+    cdef Py_ssize_t i, j, k, a, b, line, cell, n, done = 0
     cdef Py_ssize_t slots = min(t.block, m.cols - channel) * m.taps, most = t.block * m.taps
     cdef double* totals = <double*> (space + most * 64)
     cdef double* counted = totals + most + FC_CHUNK
@@ -751,7 +943,7 @@ cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, cha
                             t.collect(space, totals, slots)
                             done = 0
     t.collect(space, totals, slots)
-    fc_check(at + slots <= m.total * all_cols * m.taps)
+    fc_check(at + slots <= t.m.total * t.m.cols * m.taps)
     for i in range(slots):
         if t.itemsize == 8:
             (<double*> t.dw)[at + i] = totals[i]

@@ -95,33 +95,155 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
     const fc_line *line = nonzeros->lines, *const last = line + nonzeros->n_lines;
     const ptrdiff_t *tap = nonzeros->tap;
     const FC_T *value = (const FC_T *)nonzeros->value;
-    const fc_span *l = &row->axis[2];
-    const int merged = row->axis[0].places || row->axis[1].places || l->places;
-    const ptrdiff_t step = l->places ? 1 : 2, zero = l->places ? 0 : l->entry[0];
+    const ptrdiff_t zero = row->axis[2].entry[0];
     fc_keys parts[2];
-    const int many = fc_parts(l, parts);
+    const int many = fc_parts(&row->axis[2], parts);
     ptrdiff_t n = 0;
-    while (line < last) {
-        const ptrdiff_t channel = line->channel, begin = n;
-        FC_INDEX before = -1;
-        int rising = 1, c;
-        for (; line < last && line->channel == channel; line++)
-            for (c = 0; c < many; c++) {
-                const fc_keys part = parts[c];
-                const ptrdiff_t at = line->at - zero;
-                ptrdiff_t k = fc_first_tap(tap, line->first, line->end, part.low);
-                for (; k < line->end && tap[k] < part.high; k++, n++) {
-                    const FC_INDEX column = (FC_INDEX)(at + part.offset[(tap[k] - part.low) * step]);
-                    rising &= column > before;
-                    columns[n] = before = column;
-                    values[n] = value[k];
-                }
+    int c;
+    for (; line < last; line++)
+        for (c = 0; c < many; c++) {
+            const fc_keys part = parts[c];
+            const ptrdiff_t at = line->at - zero;
+            ptrdiff_t k = fc_first_tap(tap, line->first, line->end, part.low);
+            for (; k < line->end && tap[k] < part.high; k++, n++) {
+                columns[n] = (FC_INDEX)(at + part.offset[2 * (tap[k] - part.low)]);
+                values[n] = value[k];
             }
-        nonzeros->visits += n - begin;
-        if (merged && !rising)
-            n = FC_I_(fc_sort)(nonzeros, values, columns, begin, n);
+        }
+    nonzeros->visits += n;
+    return n;
+}
+
+/* `count` points from k on, each a column. */
+FC_INLINE void FC_I_(fc_take)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t k,
+                              FC_T *values, FC_INDEX *columns, const int count)
+{
+    int i;
+    memcpy(values, (const FC_T *)from->ordered + k, (size_t)count * sizeof(FC_T));
+    FC_UNROLL
+    for (i = 0; i < count; i++)
+        columns[i] = (FC_INDEX)(first + from->at[k + i] + places[from->key[k + i]]);
+}
+
+/* Points from `begin` to `end`, each a column. */
+FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t begin,
+                                 ptrdiff_t end, FC_T *values, FC_INDEX *columns)
+{
+    const ptrdiff_t n = end - begin;
+    ptrdiff_t k = 0;
+#define FC_TAKE(at, count) FC_I_(fc_take)(from, places, first, begin + (at), values + (at), columns + (at), count)
+    for (; n - k >= 8; k += 8)
+        FC_TAKE(k, 8);
+    if (k == n)
+        return;
+    /* The last chunk reaches back. */
+    if (n >= 8) {
+        FC_TAKE(n - 8, 8);
+    } else if (n >= 4) {
+        FC_TAKE(0, 4);
+        FC_TAKE(n - 4, 4);
+    } else {
+        for (; k < n; k++)
+            FC_TAKE(k, 1);
+    }
+#undef FC_TAKE
+}
+
+/* Points of a group whose cells do not fall, those of one cell added up; how many these are. */
+FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, fc_group group,
+                                     FC_T *values, FC_INDEX *columns)
+{
+    ptrdiff_t k, n = 0, before = -1;
+    double total = 0;
+    for (k = group.begin; k < group.end; k++) {
+        const ptrdiff_t here = places[from->key[k]];
+        const double value = (double)((const FC_T *)from->ordered)[k];
+        total = here == before ? total + value : value;
+        n += here != before;
+        before = here;
+        columns[n - 1] = (FC_INDEX)(first + from->at[k] + here);
+        values[n - 1] = (FC_T)total;
     }
     return n;
+}
+
+/* As fc_list, of the weights that are not zero, in the order that fc_points found. */
+static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
+{
+    FC_T *values = (FC_T *)values_;
+    FC_INDEX *columns = (FC_INDEX *)columns_;
+    const fc_span span = row->axis[2];
+    const ptrdiff_t *where = nonzeros->at, *key = nonzeros->key;
+    const FC_T *ordered = (const FC_T *)nonzeros->ordered;
+    ptrdiff_t g, k = 0, n = 0;
+    nonzeros->visits += nonzeros->n_points;
+    for (g = 0; g <= nonzeros->n_groups; g++) {
+        const int last = g == nonzeros->n_groups;
+        const ptrdiff_t begin = last ? nonzeros->n_points : nonzeros->groups[g].begin, start = n + begin - k;
+        ptrdiff_t before = -1;
+        int rising = 1;
+        for (; k < begin; k++, n++) {
+            columns[n] = (FC_INDEX)(where[k] + fc_met(&span, key[k]));
+            values[n] = ordered[k];
+        }
+        if (last)
+            break;
+        for (; k < nonzeros->groups[g].end; k++, n++) {
+            const ptrdiff_t here = fc_met(&span, key[k]);
+            rising &= here > before;
+            before = here;
+            columns[n] = (FC_INDEX)(where[k] + here);
+            values[n] = ordered[k];
+        }
+        if (!rising)
+            n = FC_I_(fc_sort)(nonzeros, values, columns, start, n);
+    }
+    return n;
+}
+
+/* The rows of segments of one position each, straight to where they are to be: `indptr` is that of the line's
+ * positions, `first` the column of its first cell. `values` and `columns` have room for a list. */
+static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
+                             const ptrdiff_t *places, const void *indptr_, ptrdiff_t first, void *data_,
+                             void *indices_, void *values_, void *columns_)
+{
+    const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
+    const fc_nonzeros from = *nonzeros; /* which no store can change */
+    const ptrdiff_t count = from.n_points, groups = from.n_groups;
+    ptrdiff_t i, j, g, k;
+    fc_row here = *row;
+    for (i = 0; i < segments; i++) {
+        const ptrdiff_t start = indptr[segment[i].start];
+        const ptrdiff_t at = first + segment[i].base, *met = places + ~segment[i].key;
+        FC_T *data = (FC_T *)data_ + start;
+        FC_INDEX *indices = (FC_INDEX *)indices_ + start;
+        const ptrdiff_t n = groups ? fc_tally_places(&from, met) : count;
+        if (n == count) {
+            fc_check(indptr[segment[i].start + 1] == start + n);
+            FC_I_(fc_singles)(&from, met, at, 0, count, data, indices);
+        } else if (n >= 0) {
+            for (g = k = 0; g < groups; g++) {
+                const fc_group group = from.groups[g];
+                FC_I_(fc_singles)(&from, met, at, k, group.begin, data, indices);
+                data += group.begin - k, indices += group.begin - k;
+                j = FC_I_(fc_merged)(&from, met, at, group, data, indices);
+                data += j, indices += j, k = group.end;
+            }
+            fc_check(data + count - k == (FC_T *)data_ + indptr[segment[i].start + 1]);
+            FC_I_(fc_singles)(&from, met, at, k, count, data, indices);
+        } else {
+            const FC_INDEX *columns = (const FC_INDEX *)columns_;
+            ptrdiff_t found;
+            here.axis[2].places = met;
+            found = FC_I_(fc_gather)(nonzeros, &here, values_, columns_);
+            fc_check(indptr[segment[i].start + 1] == start + found);
+            nonzeros->visits -= count;
+            for (j = 0; j < found; j++)
+                indices[j] = (FC_INDEX)(columns[j] + at);
+            memcpy(data, values_, (size_t)found * sizeof(FC_T));
+        }
+    }
+    nonzeros->visits += segments * (count + from.n_grouped);
 }
 
 /* `count` entries of a row, from `values` and `columns`. */

@@ -67,7 +67,8 @@ def _pad(text: str) -> str | int | tuple[int, ...]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    names = ("dtype", "op", "stride", "upsample", "dilation", "pad", "groups", "threads", "density")
+    geometry = ("stride", "upsample", "dilation", "pad", "groups", "pad_mode", "flip")
+    names = ("dtype", "op", *geometry, "algorithm", "threads", "density")
     try:
         print(fastconv.explain(options.x_shape, options.w_shape, **{name: getattr(options, name) for name in names}))
     except (ValueError, TypeError) as error:
@@ -105,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     layer.add_argument("--dilation", type=_per_axis, default=1, help="one for all axes, or one each: 2 or 2,1")
     layer.add_argument("--pad", type=_pad, default=0, help="as --dilation, or valid, same, same_lower, full")
     layer.add_argument("--groups", type=_whole, default=1)
+    layer.add_argument("--pad-mode", default="zeros", help="zeros (default), reflect, replicate or circular")
+    layer.add_argument("--flip", action="store_true", help="a true convolution, whose kernel is flipped")
+    layer.add_argument("--algorithm", default="auto", help="auto (default), exact, or one by its name")
     layer.add_argument("--threads", type=_whole)
     layer.add_argument("--density", type=_share, default=1.0, help="share of the weights that are not zero (default 1)")
     return parser

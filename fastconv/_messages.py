@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,16 @@ _OPTIONS = {
     "algorithm": ("algo", "method", "backend", "impl"),
     "flip": ("flip_kernel", "true_convolution"),
     "p": ("norm_type", "ord"),
+    "factor": ("factors", "scale", "scales", "scale_factor", "upsample_factor"),
     "eps": ("epsilon",),
     "running_mean": ("moving_mean",),
     "running_var": ("moving_var", "moving_variance", "running_variance"),
 }
 _OPTION_OF = {name: option for option, names in _OPTIONS.items() for name in names}
+#: What says in other libraries which axis has the channels.
+_LAYOUTS = frozenset(
+    ("layout", "data_layout", "data_format", "image_data_format", "memory_format", "channel_axis", "channels_last")
+)
 
 #: Our padding modes, and their names in NumPy, SciPy, OpenCV and Keras.
 _BORDERS = {
@@ -123,12 +128,24 @@ def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
     option = _OPTION_OF.get(lowered)
     if option == "pad" and isinstance(value, str) and border_name(value) is not None:
         option = "pad_mode"
+    if "factor" in known and (option or lowered) in ("kernel_size", "stride", "dilation"):
+        option = "factor"
     if option == "kernel_size" and "kernel_size" not in known:
         option = "pool_height"
     if option is not None:
         return option if option in known else None
     near = _close(lowered, known)
     return near[0] if near else None
+
+
+def option_hint(name: Any, value: Any, known: Iterable[str]) -> str:
+    """What to say about an option that is not among the `known` ones."""
+    if not isinstance(name, str) or name.lower() not in _LAYOUTS:
+        return did_you_mean(nearest_option(name, value, known))
+    # Three to five letters, as NWC or NDHWC, are as many axes.
+    rank = len(value) if isinstance(value, str) and 3 <= len(value) <= 5 else 4
+    order = (0, rank - 1, *range(1, rank - 1))
+    return f"; x is always (N, C, *spatial): where its channels are last, give x.transpose{order}"
 
 
 def border_name(name: str) -> str | None:
@@ -175,27 +192,40 @@ def pair_hint(pad: Any, rank: int) -> str:
     return f"; one (lo, hi) pair per axis is {pairs}"
 
 
+def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str:
+    """How an array's axes are brought into `order`, and of a shape what it is then.
+
+    A size of -1 stands for an axis that the shape, as it was given, does not have.
+    """
+    if name.endswith("_shape"):
+        return f"{name}={tuple(shape[i] for i in order if shape[i] >= 0)}"
+    return f"{name}.transpose{order}"
+
+
 def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
-    """The transpose that moves channels to their place, if the last axis of `shape` has size `channels`."""
+    """The transpose that moves channels to their place, if the last axis of `shape`, called `name`, has size `channels`."""
     if len(shape) < 3 or shape[-1] != channels or shape[1] == channels:
         return ""
     order = (0, len(shape) - 1, *range(1, len(shape) - 1))
-    return f"; {name} has its channels last: give {name}.transpose{order}"
+    return f"; {name} has its channels last: give {_reordered(name, shape, order)}"
 
 
-def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int) -> str:
-    """How to make the channels of x and of w (F, C // groups, *kernel) fit: by other groups, or by a transpose."""
+def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int, x: str = "x", w: str = "w") -> str:
+    """How to make the channels of x and of w (F, C // groups, *kernel) fit: by other groups, or by a transpose.
+
+    `x` and `w` are the names of the arguments: arrays, or shapes.
+    """
     grouped = _groups_hint(x_shape[1], w_shape, groups)
     # One channel per filter means a depthwise layer. With more channels, an image with its channels last is as likely.
     if grouped and w_shape[1] == 1:
         return grouped
-    last = channels_last_hint("x", x_shape, w_shape[1] * groups)
+    last = channels_last_hint(x, x_shape, w_shape[1] * groups)
     # Keras has the filters of w last, and the channels of images last as well.
     order = (w_rank := len(w_shape)) - 1, w_rank - 2, *range(w_rank - 2)
-    turned = f"give w.transpose{order}, since its filters are last"
+    turned = f"give {_reordered(w, w_shape, order)}, since its filters are last"
     if not last and _ends_in_channels(w_shape):
         if w_shape[-2] * groups == x_shape[-1] != x_shape[1]:
-            return f"{channels_last_hint('x', x_shape, x_shape[-1])}, and {turned}"
+            return f"{channels_last_hint(x, x_shape, x_shape[-1])}, and {turned}"
         if w_shape[-2] * groups == x_shape[1]:
             return f"; {turned}"
     return last or grouped
@@ -228,19 +258,26 @@ def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
     return "" if meant in (1, groups) or w_shape[0] % meant else f", or groups={meant}"
 
 
-def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
-    """How to add the axes that x or w lacks."""
+def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str = "x", w: str = "w") -> str:
+    """How to add the axes that x or w lacks; `x` and `w` are names as in `channels_hint`."""
     more = len(x_shape) - len(w_shape)
+    of_shape = w.endswith("_shape")
     if more == 2 and w_shape:
         channels = x_shape[1]
+        alone = f"; one kernel by itself is {f'{w}={(1, 1, *w_shape)}' if of_shape else f'{w}[None, None]'}"
         if channels == 1:
-            return "; one kernel by itself is w[None, None]"
+            return alone
         tiles = (channels, *(1,) * (len(x_shape) - 1))
+        each = f"{w}={(channels, 1, *w_shape)}" if of_shape else f"np.tile({w}, {tiles})"
         return (
-            f"; one kernel by itself is w[None, None], for images of one channel; for each of the {channels} channels "
-            f"alike it is np.tile(w, {tiles}) with groups={channels}"
+            f"{alone}, for images of one channel; for each of the {channels} channels alike it is {each} with "
+            f"groups={channels}"
         )
-    if more in (-1, -2) and len(w_shape) <= 5:
+    if more in (-1, -2) and 3 <= len(w_shape) <= 5:
+        if x.endswith("_shape"):
+            given = tuple(n for n in x_shape if n >= 0)
+            fits = len(given) >= len(w_shape) - 2  # as many as the kernel's axes, or more
+            return f"; one image by itself is {x}={(1,) * -more + given}" if fits else ""
         return f"; one image by itself is x[None{', None' if more == -2 else ''}]"
     return ""
 
@@ -279,6 +316,20 @@ def _matrix_hint(name: str) -> str:
     if name not in ("x", "w"):
         return ""
     return ", or multiply with the convolution as a matrix: A @ x, where A = toeplitz_matrix(w, x_shape)"
+
+
+def of_shapes(
+    error: ValueError, hint: Callable[..., str], x_shape: tuple[int, ...], w_shape: tuple[int, ...], *settings: Any
+) -> ValueError:
+    """`error`, where it ends in a `hint` about arrays, with the same about the shapes that were given instead."""
+    text = str(error)
+    try:
+        of_arrays = hint(x_shape, w_shape, *settings)
+    except (TypeError, ValueError, IndexError):  # of settings or axes that the error itself is about
+        return error
+    if not of_arrays or not text.endswith(of_arrays):
+        return error
+    return ValueError(text.removesuffix(of_arrays) + hint(x_shape, w_shape, *settings, x="x_shape", w="w_shape"))
 
 
 def sparse_operand(name: str, operator: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from fastconv._messages import TupleCache, count, did_you_mean, kind_of, nearest_option, shown
+from fastconv._messages import TupleCache, count, kind_of, option_hint, shown
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -68,7 +68,7 @@ def merge_options(
     for name in (*param, *given):
         if name not in defaults:
             known = (*defaults, *also)
-            hint = did_you_mean(nearest_option(name, param.get(name, given.get(name)), known))
+            hint = option_hint(name, param.get(name, given.get(name)), known)
             raise TypeError(f"{where}() got an unknown option {name!r}; known are {', '.join(known)}{hint}")
     both = [name for name in given if name in param]
     if both:

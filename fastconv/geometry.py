@@ -34,6 +34,7 @@ from fastconv._messages import (
     count,
     count_axes,
     missing_axes_hint,
+    of_shapes,
     pad_hint,
     pair_hint,
     shown,
@@ -451,7 +452,12 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
     """
     settings = merge_options("conv_geometry", CONV_DEFAULTS, options)
     x_shape, w_shape = data_shape("x_shape", x_shape), as_shape("w_shape", w_shape)
-    return resolve_upsampled(x_shape, w_shape, **settings)[0]
+    try:
+        return resolve_upsampled(x_shape, w_shape, **settings)[0]
+    except ValueError as error:
+        if len(x_shape) == len(w_shape):
+            raise of_shapes(error, channels_hint, x_shape, w_shape, settings["groups"]) from None
+        raise of_shapes(error, missing_axes_hint, x_shape, w_shape) from None
 
 
 def resolve_upsampled(

@@ -72,7 +72,10 @@ def _geometry(
     unknown: dict[str, Any],
 ) -> ConvGeometry:
     if unknown:
-        merge_options(where, dict.fromkeys(("stride", "pad", "dilation", "pad_mode", "out", "threads")), unknown)
+        known = ("stride", "pad", "dilation", "pad_mode", "out", "threads", "kernel_size")
+        merge_options(where, dict.fromkeys(known), unknown)
+    if kernel_size is None:
+        raise TypeError(f"{where}() needs kernel_size, an int or one per spatial axis")
     name = "x" if where == "im2col" else "x_shape"
     check_rank(name, x_shape)
     if x_shape[1] < 1:
@@ -93,7 +96,7 @@ def _geometry(
 
 def im2col(
     x: Any,
-    kernel_size: PerAxis,
+    kernel_size: PerAxis | None = None,
     *,
     stride: PerAxis = 1,
     pad: Pad = 0,
@@ -176,7 +179,7 @@ def im2col(
 def col2im(
     cols: Any,
     x_shape: tuple[int, ...],
-    kernel_size: PerAxis,
+    kernel_size: PerAxis | None = None,
     *,
     stride: PerAxis = 1,
     pad: Pad = 0,

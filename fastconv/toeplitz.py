@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from fastconv import _arrays, _csr, _threads
-from fastconv._messages import channels_hint, count, count_axes, sparse_operand
+from fastconv._messages import channels_hint, count, count_axes, kind_of, missing_axes_hint, sparse_operand
 from fastconv._options import as_int, as_shape, merge_options
 from fastconv.algorithms import DEFAULT_ALGORITHM, backward_data, check_name, choose, forward
 from fastconv.algorithms.base import Op
@@ -39,15 +39,16 @@ class OperatorOptions(GeometryOptions, total=False):
 
 def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeometry:
     x_shape = as_shape("x_shape", x_shape)
+    batch = (-1, *x_shape)  # of as many axes as w, where the two fit
     if not 3 <= w.ndim <= 5:
         raise ValueError(
             f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), "
-            "with x_shape (C, *spatial)"
+            "with x_shape (C, *spatial)" + missing_axes_hint(batch, w.shape, "x_shape")
         )
     if len(x_shape) != w.ndim - 1:
         raise ValueError(
             f"x_shape {x_shape} has {count_axes(len(x_shape))}, but w {w.shape} goes with {w.ndim - 1}: "
-            "(C, *spatial) of one image, without the batch"
+            "(C, *spatial) of one image, without the batch" + missing_axes_hint(batch, w.shape, "x_shape")
         )
     groups = as_int("groups", settings["groups"], 1)
     channels, filters = x_shape[0], w.shape[0]
@@ -57,9 +58,15 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
         raise ValueError(
             f"x_shape {x_shape} has {count(channels, 'channel')}, so with groups={groups} w must be "
             f"(F, {channels // groups}, *kernel), got w {w.shape} with {w.shape[1]}"
-            + channels_hint((1, *x_shape), w.shape, groups)
+            + channels_hint(batch, w.shape, groups, "x_shape")
         )
     return resolve_conv((1, *x_shape), w.shape, **settings)
+
+
+def _weights(w: Any) -> np.ndarray:
+    if type(w) is not np.ndarray and sparse.issparse(w):
+        raise TypeError(f"w is {kind_of(w)} of scipy.sparse; give w.toarray()")
+    return _arrays.as_floats("w", w)
 
 
 def _format(value: Any) -> str:
@@ -179,15 +186,30 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     """
     settings = merge_options("toeplitz_matrix", {**GEOMETRY_DEFAULTS, "format": "csr"}, options)
     form = _format(settings.pop("format"))
-    w = _arrays.as_floats("w", w)
+    w = _weights(w)
     geometry = _geometry(w, x_shape, settings)
     with _naming(f"x_shape {geometry.x_shape[1:]} and w {w.shape}"):
         return _matrix(w, geometry, form)
 
 
-def _refuse_sparse(name: str, value: Any) -> Any:
+def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), turned: str = ".T") -> Any:
+    """`value`, refused where it is sparse or has the axes of images.
+
+    Vectors of it have `size` elements; as a matrix it is images side by side, `turned`. It may be of `ranks`.
+    """
     if sparse.issparse(value):
         raise TypeError(sparse_operand(name, "toeplitz_operator"))
+    if isinstance(value, (list, tuple)):
+        value = np.asarray(value)
+    if getattr(value, "ndim", 0) > 2:
+        one = f"{name}.ravel()" if 1 in ranks else f"{name}.reshape(1, -1){turned}"
+        several = f"{name}.reshape(len({name}), -1){turned}" if 2 in ranks else f"{name}[i].ravel()"
+        give = f"{one} or {several}, of {count(size, 'element')} an image"
+        if value.size == size:
+            give = one
+        elif value.size == size * len(value):
+            give = several
+        raise ValueError(f"{name} has {count_axes(value.ndim)}, {value.shape}; give {give}")
     return value
 
 
@@ -208,21 +230,24 @@ class ToeplitzOperator(LinearOperator):
     #: The transpose and the adjoint of a real operator are the same.
     _transpose = _adjoint
 
-    # Sparse arrays are refused here, because SciPy would raise a misleading error about dimensions.
+    # Sparse arrays and images are refused here, because SciPy's errors would speak of dimensions or print all numbers.
     def dot(self, x: Any) -> Any:
-        return super().dot(_refuse_sparse("x", x))
+        return super().dot(_operand("x", x, self.shape[1]))
+
+    def __rmul__(self, x: Any) -> Any:
+        return super().__rmul__(_operand("x", x, self.shape[0], turned=""))
 
     def matvec(self, x: Any) -> np.ndarray:
-        return super().matvec(_refuse_sparse("x", x))
+        return super().matvec(_operand("x", x, self.shape[1], (1,)))
 
     def matmat(self, X: Any) -> np.ndarray:
-        return super().matmat(_refuse_sparse("X", X))
+        return super().matmat(_operand("X", X, self.shape[1], (2,)))
 
     def rmatvec(self, x: Any) -> np.ndarray:
-        return super().rmatvec(_refuse_sparse("x", x))
+        return super().rmatvec(_operand("x", x, self.shape[0], (1,)))
 
     def rmatmat(self, X: Any) -> np.ndarray:
-        return super().rmatmat(_refuse_sparse("X", X))
+        return super().rmatmat(_operand("X", X, self.shape[0], (2,)))
 
     def _apply(self, columns: np.ndarray, reverse: bool) -> np.ndarray:
         """A @ columns, or A.T @ columns if `reverse`; `columns` is (size, K), and each column is an image."""
@@ -314,7 +339,7 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
     algorithm, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
-    w = _arrays.as_floats("w", w)
+    w = _weights(w)
     geometry = _geometry(w, x_shape, settings)
     if algorithm != "auto":
         for op in _OPS:

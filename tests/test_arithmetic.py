@@ -1,5 +1,6 @@
 """Arithmetic on the nodes of a tape: values compared with NumPy's, gradients with central differences."""
 
+import copy
 import operator
 import re
 
@@ -80,6 +81,10 @@ NUMBERS = [
     lambda a: a * np.float64(3),
     lambda a: np.float64(3) * a,
     lambda a: np.float64(3) - a,
+    lambda a: a * True,
+    lambda a: False * a,
+    lambda a: a * np.True_,
+    lambda a: a + True,
     lambda a: a / 3,
     lambda a: 3 / a,
     lambda a: a**3,
@@ -222,6 +227,27 @@ REFUSED = [
     (lambda a: np.ones(3) == a, TypeError, COMPARE),
     (lambda a: a // 2, TypeError, "^np.floor_divide has no gradient, since it moves in steps: take it of node.value$"),
     (lambda a: 5 % a, TypeError, "^np.remainder has no gradient, since it moves in steps"),
+    (lambda a: divmod(a, 2), TypeError, "^np.divmod has no gradient, since it moves in steps"),
+    (lambda a: divmod(2, a), TypeError, "^np.divmod has no gradient, since it moves in steps"),
+    (lambda a: ~a, TypeError, f"^np.invert of a Node is not on the tape: {PAIR_OR_VALUE}"),
+    (lambda a: a & 1, TypeError, f"^np.bitwise_and of a Node is not on the tape: {PAIR_OR_VALUE}"),
+    (lambda a: 1 | a, TypeError, f"^np.bitwise_or of a Node is not on the tape: {PAIR_OR_VALUE}"),
+    (lambda a: a ^ a, TypeError, f"^np.bitwise_xor of a Node is not on the tape: {PAIR_OR_VALUE}"),
+    (
+        lambda a: a[0],
+        TypeError,
+        r"^an index of a Node is not on the tape: give its pair, as in tape\(\(forward, backward\), node\), or take "
+        r"node\.value\[\.\.\.\]$",
+    ),
+    (
+        lambda a: a.max(),
+        AttributeError,
+        r"^max of a Node is not on the tape: give its pair, as in tape\(\(forward, backward\), node\), or take "
+        r"node\.value\.max\(\.\.\.\)$",
+    ),
+    (lambda a: a.T, AttributeError, r"^T of a Node is not on the tape: give its pair.* or take node\.value\.T$"),
+    (lambda a: a.ravel(), AttributeError, r": write tape\.flatten\(node\), or take node\.value\.ravel\(\.\.\.\)$"),
+    (lambda a: a.foo, AttributeError, "^'Node' object has no attribute 'foo'$"),
     (lambda a: np.sign(a), TypeError, "^np.sign has no gradient, since it moves in steps"),
     (lambda a: np.add(a, 1, out=np.ones((2, 3))), TypeError, "^np.add of a Node takes no out: it gives a new node$"),
     (lambda a: np.exp(a, dtype=np.float32), TypeError, "^np.exp of a Node takes no dtype: it gives a new node$"),
@@ -249,6 +275,23 @@ def test_what_has_no_gradient_says_what_to_write(call, error, message):
     with pytest.raises(error) as caught:
         call(node())
     assert re.search(message, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_the_pair_that_a_message_gives_works(name, rng):
+    tape = Tape()
+    node = tape.param(rng.standard_normal((2, 3)), "w")
+    with pytest.raises(AttributeError) as caught:
+        getattr(node, name)
+    loss = eval(re.search(r"as in (tape\(.*, node\)),", str(caught.value))[1], {"tape": tape, "node": node, "np": np})
+    assert float(loss) == getattr(node.value, name)()
+    np.testing.assert_allclose(tape.backward(loss)["w"], np.full((2, 3), {"sum": 1, "mean": 1 / 6}[name]))
+
+
+def test_a_node_has_no_more_attributes_than_before():
+    one = node()
+    assert not any(hasattr(one, name) for name in ("sum", "T", "foo", "__array_interface__", "_missing"))
+    assert copy.copy(one).value is one.value
 
 
 def test_unpacking_a_call_says_who_has_the_cache():

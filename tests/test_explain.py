@@ -88,6 +88,16 @@ def test_command_line(capsys):
         assert capsys.readouterr().out == expected + "\n"
     assert main(["explain", "2,4,9,9", "8,4,3,3", "--upsample", "0"]) == 2
     assert "upsample must be an int >= 1, got 0" in capsys.readouterr().err
+    arguments = ["--pad", "1", "--pad-mode", "reflect", "--flip", "--algorithm", "implicit"]
+    assert main(["explain", "2,4,9,9", "8,4,3,3", *arguments]) == 0
+    expected = fastconv.explain((2, 4, 9, 9), (8, 4, 3, 3), pad=1, pad_mode="reflect", flip=True, algorithm="implicit")
+    assert capsys.readouterr().out == expected + "\n" and "-> implicit, as asked for" in expected
+    for option, value, error in (
+        ("--algorithm", "magic", "algorithm is 'magic'; legal are"),
+        ("--pad-mode", "mirror", "pad_mode is 'mirror'; legal are"),
+    ):
+        assert main(["explain", "2,4,9,9", "8,4,3,3", option, value]) == 2
+        assert f"python -m fastconv explain: {error}" in capsys.readouterr().err
     for text in ("1/0", "0.5", "1/2/3"):
         with pytest.raises(SystemExit):
             main(["explain", "2,4,9,9", "8,4,3,3", "--stride", text])

@@ -15,9 +15,13 @@ from fastconv import (
     conv,
     conv_backward,
     conv_forward,
+    conv_geometry,
+    conv_output_shape,
     conv_transpose,
     conv_transpose_forward,
     convolution_matrix,
+    downsample,
+    explain,
     im2col,
     layers,
     lp_pool_forward,
@@ -83,7 +87,8 @@ INSTEAD = [
     (lambda: conv(PICTURE, W), f"^x is a csr_array {TO_ARRAY}"),
     (lambda: conv(X, sparse.coo_matrix(np.eye(3))), r"^w is a coo_matrix of scipy.sparse; give w\.toarray\(\), or mul"),
     (lambda: max_pool_forward(PICTURE, 2), f"^x is a csr_array {TO_ARRAY}"),
-    (lambda: toeplitz_matrix(PICTURE, (3, 8, 7)), r"^w is a csr_array of scipy.sparse; give w\.toarray\(\)"),
+    (lambda: toeplitz_matrix(PICTURE, (3, 8, 7)), r"^w is a csr_array of scipy.sparse; give w\.toarray\(\)$"),
+    (lambda: toeplitz_operator(PICTURE, (3, 8, 7)), r"^w is a csr_array of scipy.sparse; give w\.toarray\(\)$"),
 ]
 
 
@@ -122,6 +127,37 @@ def test_an_operator_and_sparse_arrays(call):
     assert re.search(NO_ENTRIES, str(caught.value)), str(caught.value)
 
 
+IMAGES = np.ones((2, 3, 8, 7))
+HIGHER = [
+    (lambda a: a @ IMAGES, r"^x has 4 axes, \(2, 3, 8, 7\); give x\.reshape\(len\(x\), -1\)\.T$"),
+    (lambda a: a @ IMAGES[0], r"^x has 3 axes, \(3, 8, 7\); give x\.ravel\(\)$"),
+    (lambda a: a.dot(IMAGES[:1].tolist()), r"^x has 4 axes, \(1, 3, 8, 7\); give x\.ravel\(\)$"),
+    (lambda a: a @ IMAGES[:, :1], r"; give x\.ravel\(\) or x\.reshape\(len\(x\), -1\)\.T, of 168 elements an image$"),
+    (lambda a: a.T @ np.ones((2, 6, 6, 5)), r"; give x\.reshape\(len\(x\), -1\)\.T$"),
+    (lambda a: np.ones((2, 6, 6, 5)) @ a, r"^x has 4 axes, \(2, 6, 6, 5\); give x\.reshape\(len\(x\), -1\)$"),
+    (lambda a: a.matvec(IMAGES[0]), r"; give x\.ravel\(\)$"),
+    (lambda a: a.matvec(IMAGES), r"; give x\[i\]\.ravel\(\)$"),
+    (lambda a: a.matmat(IMAGES), r"^X has 4 axes, .*; give X\.reshape\(len\(X\), -1\)\.T$"),
+    (lambda a: a.matmat(IMAGES[0]), r"; give X\.reshape\(1, -1\)\.T$"),
+    (lambda a: a.rmatvec(np.ones((6, 6, 5))), r"; give x\.ravel\(\)$"),
+    (lambda a: a.rmatmat(np.ones((2, 6, 6, 5))), r"; give X\.reshape\(len\(X\), -1\)\.T$"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), HIGHER)
+def test_an_operator_and_images_with_their_axes(call, message):
+    with pytest.raises(ValueError) as caught:
+        call(OPERATOR)
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_what_an_operator_tells_to_type_works():
+    x, y = X.reshape(len(X), -1).T, conv(X, W).reshape(len(X), -1)
+    np.testing.assert_allclose(OPERATOR @ x, y.T, atol=1e-12)
+    np.testing.assert_allclose(OPERATOR.matmat(X[0].reshape(1, -1).T)[:, 0], y[0], atol=1e-12)
+    np.testing.assert_allclose(y @ OPERATOR, (OPERATOR.T @ y.T).T, atol=1e-12)
+
+
 def test_the_transpose_of_an_operator_is_the_matrix_transposed():
     A, y = toeplitz_matrix(W, (3, 8, 7)), RNG.standard_normal((OPERATOR.shape[0], 2))
     x = RNG.standard_normal((OPERATOR.shape[1], 2))
@@ -156,6 +192,37 @@ FITS = [
     (lambda: cs231n.conv_forward_naive(LAST, W, B, {"stride": 1, "pad": 1}), r"x\.transpose\(0, 3, 1, 2\)$"),
     (lambda: dlfs.Convolution(W, B).forward(LAST), r"x\.transpose\(0, 3, 1, 2\)$"),
     (lambda: cmu11785.Conv2d(3, 4, 3, 1).forward(LAST), r"A\.transpose\(0, 3, 1, 2\)$"),
+    (lambda: layers.spatial_groupnorm_forward(LAST, np.ones(3), np.ones(3), 3), r"x\.transpose\(0, 3, 1, 2\)$"),
+    (
+        lambda: toeplitz_matrix(W, (8, 7, 3)),
+        r"^x_shape \(8, 7, 3\) has .*; x_shape has its channels last: give x_shape=\(3, 8, 7\)$",
+    ),
+    (lambda: toeplitz_operator(FILTERS, (9, 3)), r"; x_shape has its channels last: give x_shape=\(3, 9\)$"),
+    (
+        lambda: toeplitz_matrix(np.ones((2, 2, 3, 4)), (3, 8, 7)),
+        r"give w\.transpose\(3, 2, 0, 1\), since its filters are last$",
+    ),
+    (lambda: conv_geometry(LAST.shape, W.shape), r"; x_shape has its channels last: give x_shape=\(2, 3, 8, 7\)$"),
+    (lambda: conv_output_shape(LAST.shape, W.shape, stride=2, pad=[1, 1]), r"give x_shape=\(2, 3, 8, 7\)$"),
+    (lambda: explain(LAST_1D.shape, FILTERS.shape), r"; x_shape has its channels last: give x_shape=\(2, 3, 9\)$"),
+    (
+        lambda: conv_geometry(LAST.shape, (2, 2, 3, 4)),
+        r"give x_shape=\(2, 3, 8, 7\), and give w_shape=\(4, 3, 2, 2\), since its filters are last$",
+    ),
+    (lambda: conv_geometry(X.shape, (3, 1, 3, 3)), "with 1, or groups=3$"),
+    (lambda: conv_geometry(X.shape[1:], W.shape), r"; one image by itself is x_shape=\(1, 3, 8, 7\)$"),
+    (lambda: conv_geometry((2, 1, 8, 7), (3, 3)), r"; one kernel by itself is w_shape=\(1, 1, 3, 3\)$"),
+    (lambda: conv_geometry(X.shape, (3, 3)), r"alike it is w_shape=\(3, 1, 3, 3\) with groups=3$"),
+    (
+        lambda: toeplitz_matrix(W[0, 0], (1, 8, 7)),
+        r"^w has 2 axes, \(3, 3\); .*; one kernel by itself is w\[None, None\]$",
+    ),
+    (lambda: toeplitz_operator(W[0, 0], (3, 8, 7)), r"it is np\.tile\(w, \(3, 1, 1, 1\)\) with groups=3$"),
+    (
+        lambda: toeplitz_matrix(W[0], (1, 8, 8, 8)),
+        r"^x_shape \(1, 8, 8, 8\) has 4 .*; one kernel by itself is w\[None, None\]$",
+    ),
+    (lambda: toeplitz_matrix(W, (8, 7)), r"; one image by itself is x_shape=\(1, 8, 7\)$"),
     (lambda: conv(X, np.ones((3, 1, 3, 3))), r"got w \(3, 1, 3, 3\) with 1, or groups=3$"),
     (lambda: conv(np.ones((1, 4, 9)), np.ones((8, 2, 3))), "with 2, or groups=2$"),
     (lambda: conv(np.ones((1, 8, 9)), np.ones((8, 2, 3)), groups=2), "with groups=2 w must be .* with 2, or groups=4$"),
@@ -199,12 +266,17 @@ def test_no_hint_where_none_is_right():
         lambda: conv(X, np.ones((6, 2, 3, 3))),
         lambda: conv(SIGNAL, FILTERS, pad=(1, 2, 3)),
         lambda: conv(X, W, B, stride=(1, 1, 1)),
+        lambda: conv_geometry(X.shape, (6, 5, 3, 3)),
+        lambda: conv_geometry(LAST.shape, W.shape, stride=(1, 1, 1), groups=np.array([1, 2])),
+        lambda: toeplitz_matrix(np.ones((6, 5, 3, 3)), X.shape[1:]),
+        lambda: toeplitz_matrix(W, (8,)),
+        lambda: toeplitz_matrix(W[0, 0], ()),
     ):
         with pytest.raises(ValueError) as caught:
             call()
-        assert re.search(r"with \d$|got w \([\d, ]+\)$|give an int or \d of them$", str(caught.value)), str(
-            caught.value
-        )
+        assert re.search(
+            r"with \d$|got w \([\d, ]+\)$|give an int or \d of them$|batch$|\(C, \*spatial\)$", str(caught.value)
+        ), str(caught.value)
 
 
 # Grammar.
@@ -269,6 +341,13 @@ OPTIONS = [
     (lambda x, w, **o: im2col(x, 3, **o), {"dilations": 1}, "dilation"),
     (lambda x, w, **o: conv_transpose(x, w, **o), {"output_padding": 1}, "output_pad"),
     (lambda x, w, **o: toeplitz_matrix(w, x.shape[1:], **o), {"mode": "same"}, "pad"),
+    (lambda x, w, **o: im2col(x, **o), {"ksize": 2}, "kernel_size"),
+    (lambda x, w, **o: im2col(x, 2, **o), {"size": 2}, "kernel_size"),
+    (lambda x, w, **o: col2im(np.ones((2, 12, 42)), x.shape, **o), {"ksize": 2}, "kernel_size"),
+    (lambda x, w, **o: upsample(x, **o), {"size": 2}, "factor"),
+    (lambda x, w, **o: upsample(x, **o), {"scale_factor": 2}, "factor"),
+    (lambda x, w, **o: downsample(x, **o), {"stride": 2}, "factor"),
+    (lambda x, w, **o: downsample(x, 2, **o), {"threads": 2}, None),
     (lambda x, w, **o: cs231n.max_pool_forward_fast(x, o), {"pool_size": 2}, "pool_height"),
     (lambda x, w, **o: layers.spatial_groupnorm_forward(x, np.ones(3), np.ones(3), 1, o), {"epsilon": 1}, "eps"),
 ]
@@ -281,6 +360,46 @@ def test_options_of_other_libraries(function, options, meant):
     text = str(caught.value)
     assert "got an unknown option " in text and "; known are " in text
     assert text.endswith(f"; did you mean {meant!r}?") if meant else "did you mean" not in text, text
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: im2col(X), "im2col() needs kernel_size"),
+        (lambda: im2col(X, stride=2), "im2col() needs kernel_size"),
+        (lambda: col2im(np.ones((2, 12, 42)), X.shape), "col2im() needs kernel_size"),
+        (lambda: upsample(X), "upsample() needs factor"),
+        (lambda: downsample(X), "downsample() needs factor"),
+    ],
+)
+def test_what_is_missing_is_named(call, name):
+    with pytest.raises(TypeError) as caught:
+        call()
+    assert str(caught.value) == f"{name}, an int or one per spatial axis"
+
+
+@pytest.mark.parametrize(
+    ("options", "order"),
+    [
+        ({"layout": "NHWC"}, (0, 3, 1, 2)),
+        ({"layout": "NWC"}, (0, 2, 1)),
+        ({"data_format": "NDHWC"}, (0, 4, 1, 2, 3)),
+        ({"data_format": "channels_last"}, (0, 3, 1, 2)),
+        ({"channel_axis": -1}, (0, 3, 1, 2)),
+    ],
+)
+def test_layouts_are_not_served(options, order):
+    end = f"; x is always (N, C, *spatial): where its channels are last, give x.transpose{order}"
+    for call in (
+        lambda: conv(X, W, **options),
+        lambda: max_pool_forward(X, 2, **options),
+        lambda: im2col(X, 2, **options),
+        lambda: toeplitz_matrix(W, (3, 8, 7), **options),
+    ):
+        with pytest.raises(TypeError) as caught:
+            call()
+        text = str(caught.value)
+        assert f"got an unknown option {next(iter(options))!r}; known are " in text and text.endswith(end), text
 
 
 BORDERS = {

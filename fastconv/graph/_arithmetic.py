@@ -136,6 +136,21 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
     )
 
 
+#: Pairs for methods of arrays, as they may be typed.
+_BY_HAND = {
+    ".sum(...)": "(lambda v: (v.sum(), v.shape), lambda d, shape: np.full(shape, d))",
+    ".mean(...)": "(lambda v: (v.mean(), v.shape), lambda d, shape: np.full(shape, d / np.prod(shape)))",
+}
+
+
+def off_tape(what: str, part: str) -> str:
+    """Why a node has not what arrays have as `part`, and what to write."""
+    if part in (".flatten(...)", ".ravel(...)"):
+        return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
+    pair = _BY_HAND.get(part, "(forward, backward)")
+    return f"{what} is not on the tape: give its pair, as in tape({pair}, node), or take node.value{part}"
+
+
 def apply(ufunc: np.ufunc, *operands: Any) -> Node:
     """Apply `ufunc` to nodes, arrays and numbers, at least one of them a node; returns a node."""
     from fastconv.graph._node import Node

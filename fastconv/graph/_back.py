@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._messages import count
 from fastconv.graph._joins import as_gradient
 from fastconv.graph._node import Node
 
@@ -145,12 +146,13 @@ def go_back(record: Record, sums: Sums) -> None:
     gradients = tuple(result) if several else (result,)
     if len(gradients) > len(record.inputs):
         raise ValueError(
-            f"the backward of {record.name} returned {len(gradients)} gradients, but {record.name} had "
-            f"{len(record.inputs)} arguments"
+            f"the backward of {record.name} returned {count(len(gradients), 'gradient')}, but {record.name} had "
+            f"{count(len(record.inputs), 'argument')}"
         )
     if any(wanted is not None for wanted in record.inputs[len(gradients) :]):
+        whose = "that of the first argument" if len(gradients) == 1 else "one for each of the first arguments"
         raise TypeError(
-            f"the backward of {record.name} returned {len(gradients)} gradients, one for each of the first arguments, "
+            f"the backward of {record.name} returned {count(len(gradients), 'gradient')}, {whose}, "
             f"but there is a node that requires one among the {len(record.inputs) - len(gradients)} after them"
         )
     for i, (gradient, wanted) in enumerate(zip(gradients, record.inputs, strict=False)):

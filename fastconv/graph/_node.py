@@ -91,7 +91,7 @@ class Node:
         return _arithmetic.apply(np.subtract, other, self)
 
     def __mul__(self, other: Any) -> Node:
-        if isinstance(other, (Node, np.ndarray, list, tuple)):
+        if isinstance(other, (Node, np.ndarray, list, tuple, bool, np.bool_)):
             return _arithmetic.apply(np.multiply, self, other)
         return self._tape.scale(self, other)
 
@@ -132,6 +132,39 @@ class Node:
         raise _arithmetic.refuse(np.remainder)
 
     __rmod__ = __mod__
+
+    def __divmod__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.divmod)
+
+    __rdivmod__ = __divmod__
+
+    def __invert__(self) -> Node:
+        raise _arithmetic.refuse(np.invert)
+
+    def __and__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.bitwise_and)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.bitwise_or)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.bitwise_xor)
+
+    __rxor__ = __xor__
+
+    def __getitem__(self, index: Any) -> Node:
+        raise TypeError(_arithmetic.off_tape("an index of a Node", "[...]"))
+
+    def __getattr__(self, name: str) -> Any:
+        """For what is not there: arrays have it, or nothing does."""
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        called = "(...)" if callable(getattr(np.ndarray, name)) else ""
+        raise AttributeError(_arithmetic.off_tape(f"{name} of a Node", f".{name}{called}"))
 
     # == is not refused, because `node in list` needs it.
     def __lt__(self, other: Any) -> bool:

@@ -37,7 +37,7 @@ def _forward(
     eps = as_number("eps", settings["eps"], 0)
     x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
     check_rank("x", x.shape) if spatial else check_rows(x)
-    C, groups = x.shape[1], as_groups("G", groups, x.shape)
+    C = x.shape[1]
     flat, whole = (C,), (1, C, *(1,) * (x.ndim - 2))
     for name, array in (("gamma", gamma), ("beta", beta)):
         if array.shape != flat and not (spatial and array.shape == whole):
@@ -45,6 +45,8 @@ def _forward(
             raise ValueError(
                 f"{name} has shape {array.shape}, but x {x.shape} has {count(C, 'channel')}; it must be {legal}{last}"
             )
+    # After gamma, whose length tells where the channels of x are last.
+    groups = as_groups("G", groups, x.shape)
     x, gamma, beta = (_arrays.prepare(array, dtype) for array in (x, gamma, beta))
     if not x.size:
         none = np.empty((0, groups))

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
-from fastconv._options import per_axis
+from fastconv._options import merge_options, per_axis
 from fastconv.geometry import data_shape
 
 
-def _read(x: Any, factor: Any) -> tuple[np.ndarray, np.dtype, tuple[int, ...]]:
+def _read(where: str, x: Any, factor: Any, unknown: dict[str, Any]) -> tuple[np.ndarray, np.dtype, tuple[int, ...]]:
+    if unknown:
+        merge_options(where, {"factor": factor}, unknown)
+    if factor is None:
+        raise TypeError(f"{where}() needs factor, an int or one per spatial axis")
     x = _arrays.as_array("x", x)
     data_shape("x", x.shape)
     return x, _arrays.result_dtype(x), per_axis("factor", factor, x.ndim - 2, 1)
@@ -25,7 +29,7 @@ def every(factors: tuple[int, ...]) -> Any:
     return (..., *(slice(None, None, factor) for factor in factors))
 
 
-def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
+def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) -> np.ndarray:
     """Put ``factor - 1`` zeros after every row, column and slice.
 
     Parameters
@@ -60,7 +64,7 @@ def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
     >>> upsample(np.array([[[1.0, 2.0]]]), 3)
     array([[[1., 0., 0., 2., 0., 0.]]])
     """
-    x, dtype, factors = _read(x, factor)
+    x, dtype, factors = _read("upsample", x, factor, unknown)
     shape = (*x.shape[:2], *(n * f for n, f in zip(x.shape[2:], factors, strict=True)))
     elements = math.prod(n or 1 for n in shape)
     if elements * dtype.itemsize > sys.maxsize:
@@ -74,7 +78,7 @@ def upsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
     return out
 
 
-def downsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
+def downsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) -> np.ndarray:
     """Keep every `factor`-th row, column and slice, the first included.
 
     A convolution at a stride is that at a stride of 1, downsampled.
@@ -105,5 +109,5 @@ def downsample(x: Any, factor: int | Sequence[int]) -> np.ndarray:
     >>> downsample(np.array([[[1.0, 2.0, 3.0, 4.0]]]), 3)
     array([[[1., 4.]]])
     """
-    x, dtype, factors = _read(x, factor)
+    x, dtype, factors = _read("downsample", x, factor, unknown)
     return np.array(x[every(factors)], dtype, order="C")

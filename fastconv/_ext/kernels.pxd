@@ -37,6 +37,9 @@ cdef extern from "microkernel.h":
     const fc_shape_t[2][3] fc_shape_table
     const fc_tile_t[2][3] fc_tile_listed_table
     const fc_tile_t[2][3] fc_tile_table
+    # Of these `bias` is the weights, as large as c: c is 0 where they are.
+    const fc_tile_t[2][3] fc_tile_kept_listed_table
+    const fc_tile_t[2][3] fc_tile_kept_table
     const fc_tile_t[2][3] fc_tile_apart_table
     const fc_tile_t[2][3] fc_tile_rows_listed_table
     const fc_tile_t[2][3] fc_tile_rows_table

@@ -30,6 +30,8 @@ FC_TABLE(fc_scatter_t, fc_scatter);
 FC_TABLE(fc_cells_of_t, fc_cells_of);
 FC_TABLE(fc_tile_t, fc_tile_listed);
 FC_TABLE(fc_tile_t, fc_tile);
+FC_TABLE(fc_tile_t, fc_tile_kept_listed);
+FC_TABLE(fc_tile_t, fc_tile_kept);
 FC_TABLE(fc_tile_t, fc_tile_apart);
 FC_TABLE(fc_tile_t, fc_tile_rows_listed);
 FC_TABLE(fc_tile_t, fc_tile_rows);

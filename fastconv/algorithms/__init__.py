@@ -227,10 +227,15 @@ def _part(geometry: ConvGeometry, chunk: slice) -> ConvGeometry:
     return geometry.for_batch(chunk.stop - chunk.start).padded
 
 
-def _bound(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
-    """An algorithm's method for this layer, ready to be called; None where there is more to do than to call it."""
+def _bound(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, kept: bool = False
+) -> Callable[..., None] | None:
+    """An algorithm's method for this layer, ready to be called; None where there is more to do than to call it.
+
+    With `kept`, that of dw where weights are not zero.
+    """
     bound: dict[Any, Callable[..., None] | None] = geometry.bound
-    key = op, dtype.itemsize, name, threads, _isa.current
+    key = op, dtype.itemsize, name, threads, _isa.current, kept
     try:
         return bound[key]
     except KeyError:
@@ -238,8 +243,9 @@ def _bound(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: 
         size = math.prod(geometry.out_shape)
         plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
         # dw depends on no weights; else 'auto' looks for zeros among them.
-        if plain and (name != "auto" or op == "backward_weights" or not _may_be_pruned(geometry.w_shape, size)):
-            bound[key] = _bind(op, geometry, dtype, name, threads)
+        looks = name == "auto" and (kept or op != "backward_weights") and _may_be_pruned(geometry.w_shape, size)
+        if plain and not looks:
+            bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
     return bound[key]
 
 
@@ -253,6 +259,14 @@ def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: i
         )
         return lambda *arrays: (by_blas if _blas.within(threads) else without)(*arrays)
     return _guarded(choose(op, geometry, dtype, threads, name), name).bind(op, geometry, dtype, threads)
+
+
+def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
+    """The chosen algorithm's method for dw of pruned weights; None where the threads of BLAS decide at each call."""
+    if name not in REGISTRY and _choose_dense(op, geometry, dtype, threads, name == "exact").needs_blas:
+        return None
+    by = _guarded(choose(op, geometry, dtype, threads, name), name)
+    return lambda x, dout, kept, dw: by.backward_kept_weights(x, dout, kept, geometry, dw, threads)
 
 
 def forward(
@@ -321,9 +335,9 @@ def backward_weights(
     kept: np.ndarray | None = None,
 ) -> None:
     """dw by algorithm `name`, for every geometry; with `kept`, the weights, where these are not zero."""
-    bound = _bound("backward_weights", geometry, dw.dtype, name, threads) if kept is None else None
+    bound = _bound("backward_weights", geometry, dw.dtype, name, threads, kept is not None)
     if bound is not None:
-        bound(x, dout, dw)
+        bound(*((x, dout, dw) if kept is None else (x, dout, kept, dw)))
         return
     density = _density(kept, dout.size) if name == "auto" and kept is not None else 1.0
     algorithm = _guarded(choose("backward_weights", geometry, dw.dtype, threads, name, density), name)

@@ -41,6 +41,8 @@ _DENSE = 0.7
 #: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
 #: dense one that is cleared after: of random layers its time was up to twice what is expected.
 _CLEARLY = 0.5
+#: Choices of a geometry for weights that are pruned; a sample has no more densities.
+_MOST_CHOSEN = 1 << 10
 #: Where in the weights to look for zeros, as fractions of their number: multiples of the golden ratio.
 _PLACES = np.arange(1, 1025) * 0.6180339887498949 % 1
 _FEW_PLACES = _PLACES[:128]
@@ -170,7 +172,23 @@ def _guarded(algorithm: Algorithm, name: str) -> Algorithm:
 def _choose_pruned(
     dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
 ) -> Algorithm:
-    """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice."""
+    """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice; kept with the geometry.
+
+    Weights that are pruned stay so for many calls, and to compare costs takes as long as a small product.
+    """
+    chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen_pruned", {})
+    key = op, dtype.itemsize, threads, _isa.current, density, dense.name
+    found = chosen.get(key)
+    if found is None:
+        if len(chosen) >= _MOST_CHOSEN:
+            chosen.clear()
+        found = chosen[key] = _cheapest_pruned(dense, op, geometry, dtype, threads, density)
+    return found
+
+
+def _cheapest_pruned(
+    dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
+) -> Algorithm:
     if not math.prod(geometry.out_shape):
         return dense
     able = [

@@ -7,8 +7,8 @@ work is cut, and every table below, is fastconv.algorithms.implicit's.
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport (
-    Kernels, fc_run, fc_tile_kept_listed_table, fc_tile_kept_table, fc_tile_listed_table, fc_tile_t, fc_tile_table,
-    kernels, next_vectors,
+    FC_FEW, Kernels, fc_row_kept_t, fc_row_kept_table, fc_run, fc_tile_kept_listed_table, fc_tile_kept_table,
+    fc_tile_listed_table, fc_tile_t, fc_tile_table, kernels, next_vectors,
 )
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
@@ -19,7 +19,9 @@ cdef enum:
     LONG_ROW = 8      # of a square that `interleave` turns, at most
     MOST_VECTORS = 3  # of a tile
     MOST_HELD = 64    # panels of taps: see `_HELD` in fastconv.algorithms.implicit
-    KEPT_ROWS = 4     # of a tile of pruned weights, which are read beside it: more lines fit no first-level cache
+    CROWDED_ROWS = 4  # of a tile of pruned weights, which are read beside it, where all of it has few places in a cache
+    LINE = 64
+    PAGE = 4096
 
 
 # fastconv.algorithms.implicit lists these.
@@ -112,6 +114,7 @@ cdef struct Contraction:
     Side[3] sides
     Kernels kernel
     fc_tile_t[4] tiles      # of positions that are listed; of ones that follow each other; the same with weights
+    fc_row_kept_t row_kept
 
 
 cdef class Contract:
@@ -137,6 +140,7 @@ cdef class Contract:
         c.kernel = kernels(dtype, isa)
         c.tiles[0], c.tiles[1] = fc_tile_listed_table[dtype][isa], fc_tile_table[dtype][isa]
         c.tiles[2], c.tiles[3] = fc_tile_kept_listed_table[dtype][isa], fc_tile_kept_table[dtype][isa]
+        c.row_kept = fc_row_kept_table[dtype][isa]
         fc_check(c.sizes.held <= MOST_HELD and c.kernel.vectors <= MOST_VECTORS)
         c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
         c.blocks = pieces(c.sizes.images, c.sizes.block_images)
@@ -213,16 +217,25 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 <floating*> c.result + part * c.part_pitch + at,
                 &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
                 <floating*> c.space + slot * c.space_pitch, &c.kernel, c.tiles, c.volume,
-                piece > part, kept, c.words,
+                piece > part, kept, c.row_kept, c.words,
             )
             piece += s.parts
         index = fc_take(c.words, c.items)
 
 
+cdef inline int kept_rows(const Kernels* kernel, Py_ssize_t row_bytes) noexcept nogil:
+    """Of a tile of pruned weights: where rows lie a page apart, or half of one, their lines share a place or two of the
+    first-level cache, which has as many lines for each as half of a full tile and its weights are."""
+    cdef Py_ssize_t off = row_bytes % (PAGE // 2)
+    cdef bint crowded = min(off, PAGE // 2 - off) < 2 * LINE
+    return min(kernel.rows, CROWDED_ROWS) if crowded else kernel.rows
+
+
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
     const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
-    const fc_tile_t* tiles, Py_ssize_t volume, bint add, const floating* kept, Py_ssize_t* words,
+    const fc_tile_t* tiles, Py_ssize_t volume, bint add, const floating* kept, fc_row_kept_t row_kept,
+    Py_ssize_t* words,
 ) noexcept nogil:
     """One block of positions: [filters x positions] @ [positions x channels * taps]; 0 where `kept` is.
 
@@ -237,7 +250,7 @@ cdef void contract(
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int[MOST_HELD] vectors
     cdef bint[MOST_VECTORS + 1] listed
-    cdef int panels, p, tall = kernel.rows if kept == NULL else min(kernel.rows, KEPT_ROWS)
+    cdef int panels, p, tall = kernel.rows if kept == NULL else kept_rows(kernel, row_step * sizeof(floating))
     cdef Py_ssize_t held = 1 if kept == NULL else s.held
     cdef fc_tile_t tile = tiles[close], full = tiles[close if kept == NULL else 2 + close]
     cdef floating* panel
@@ -245,7 +258,7 @@ cdef void contract(
     cdef const floating* cells
     cdef floating* packed = space + s.positions_at
     cdef floating* spill = space + s.spill_at
-    cdef floating* spilled = spill + KEPT_ROWS * kernel.vectors * kernel.lanes    # weights that belong to it
+    cdef floating* spilled = spill + kernel.rows * kernel.vectors * kernel.lanes    # weights that belong to it
     cdef Py_ssize_t* lists = <Py_ssize_t*> (space + s.lists_at)
     cdef Py_ssize_t* list
     cdef fc_run run
@@ -258,6 +271,25 @@ cdef void contract(
         True,
     )
     n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel, tall)
+    panel = space + s.panel_at
+    if kept != NULL and not add and close and n <= FC_FEW and (columns + kernel.lanes) * n <= s.held * s.held_pitch:
+        turned = packed
+        while column < columns:
+            here = min(<Py_ssize_t> kernel.lanes, columns - column)
+            for plane in range(block.images * block.n[0]):
+                cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch
+                for oh in range(runs):
+                    kernel.interleave(turned, kernel.lanes, cells + oh * pitch, &at[column], here, length)
+                    turned = turned + length * kernel.lanes
+            column += here
+        for row in range(s.filters):
+            if row & 127 == 0 and fc_stopped(words):
+                return
+            # The rows of a panel lie side by side.
+            first = row - row % tall
+            row_kept(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
+                     result + row * row_step, kept + row * row_step, columns)
+        return
     while column < columns:
         first, panels = column, 0
         while column < columns and panels < held:

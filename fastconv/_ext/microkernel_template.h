@@ -223,6 +223,47 @@ FC_TILE(FC_N(fc_tile_apart))
 #undef FC_TILE_SIZES
 #undef FC_WIDE_TILE_SIZES
 
+/* c = a @ b for one row, and 0 where `kept` is: few of k, `apart` in a; b has panels of a vector, each k long. Where sums
+ * take no time, a row at a time is what the machine fetches by itself. */
+FC_INLINE void FC_N(fc_row_kept_of)(const int k, const FC_T *FC_RESTRICT a, ptrdiff_t apart, const FC_T *FC_RESTRICT b,
+                                    FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT kept, ptrdiff_t n)
+{
+    FC_V of_a[FC_FEW];
+    ptrdiff_t i;
+    int p;
+    FC_UNROLL
+    for (p = 0; p < k; p++)
+        of_a[p] = FC_N(fc_splat)(a[p * apart]);
+    for (i = 0; i < n; i += FC_VL, b += k * FC_VL) {
+        FC_V sum = FC_N(fc_splat)(0);
+        FC_UNROLL
+        for (p = 0; p < k; p++)
+            FC_MULTIPLY_ADD(sum, of_a[p], FC_N(fc_load)(b + p * FC_VL));
+        if (i + FC_VL <= n) {
+            FC_N(fc_store)(c + i, FC_N(fc_where_not_zero)(FC_N(fc_load)(kept + i), sum));
+        } else {
+            FC_T last[FC_VL];
+            FC_N(fc_store)(last, sum);
+            for (p = 0; i + p < n; p++)
+                c[i + p] = kept[i + p] != 0 ? last[p] : 0;
+        }
+    }
+}
+
+static void FC_N(fc_row_kept)(int k, const void *a, ptrdiff_t apart, const void *b, void *c, const void *kept, ptrdiff_t n)
+{
+    switch (k) {
+#define FC_ROW_KEPT(k)                                                                                                 \
+    case k:                                                                                                            \
+        FC_N(fc_row_kept_of)(k, (const FC_T *)a, apart, (const FC_T *)b, (FC_T *)c, (const FC_T *)kept, n);            \
+        break;
+        FC_ROW_KEPT(1) FC_ROW_KEPT(2) FC_ROW_KEPT(3) FC_ROW_KEPT(4)
+#undef FC_ROW_KEPT
+    default:
+        fc_check(0);
+    }
+}
+
 /* to[p * width + i] = from[at[i] + p] for p < n, i < rows <= width: rows side by side.
  *
  * A store may spill past the row it is for, into what is written after it, so the groups of rows go last

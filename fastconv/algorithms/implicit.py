@@ -34,8 +34,6 @@ _SUMMED, _LEAST_SUMMED = 320, 128
 #: Panels of taps in the second-level cache, for which a few rows of dw at a time are written where weights are pruned;
 #: at most MOST_HELD of implicit_weights.pyx.
 _HELD, _HELD_BYTES = 64, 1 << 17
-#: Rows at a time of such a dw.
-_KEPT_ROWS = 4
 #: Of a tile, in any instruction set.
 _MOST_LANES = 64
 #: Weights of a gradient by the image are put side by side first, where as many blocks use them, and they take no more.
@@ -407,7 +405,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     held_pitch = line_up((length + 1) * unit)
     held = max(1, min(_HELD, _HELD_BYTES // (held_pitch * itemsize), pieces(block_channels * taps, unit)))
     spill_at = line_up(positions_at + held * held_pitch)
-    lists_at = line_up(spill_at + max(tile_rows, 2 * _KEPT_ROWS) * unit)
+    lists_at = line_up(spill_at + 2 * tile_rows * unit)
     sizes = [
         images,
         count,

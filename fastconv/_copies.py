@@ -8,6 +8,7 @@ are transposed in registers, at about the speed of memory.
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from fastconv._ext import copies as _ext
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 #: What NumPy copies before a plan is found.
 _SMALL_BYTES = 1 << 15
-#: Of a block: so many rows of the copy at most, of which it writes some lines of the cache each, and its bytes.
-_BLOCK_HIGH, _BLOCK_BYTES = 8, 1 << 14
+#: Of a block: so many rows of the copy at most, and its bytes; its rows end with a line of the cache.
+_BLOCK_HIGH, _BLOCK_BYTES, _LINE = 64, 1 << 16, 64
+#: Larger copies are written past the caches, which would read what is written over before: half as long again.
+_PAST_BYTES = 1 << 22
 
 
 def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
@@ -67,9 +70,10 @@ def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
     (wide, pitch, _), (high, step, to_pitch) = axes[0], near
     outer = [axis for axis in reversed(axes) if axis is not near and axis is not axes[0]]
     block_high = min(high, _BLOCK_HIGH)
-    block_wide = min(wide, max(_BLOCK_BYTES // (block_high * itemsize), 1))
+    block_wide = min(wide, max(_BLOCK_BYTES // (block_high * _LINE), 1) * (_LINE // itemsize))
     items = -(-high // block_high) * -(-wide // block_wide)
     for size, _, _ in outer:
         items *= size
-    header = [step, pitch, to_pitch, high, wide, block_high, block_wide, len(outer)]
+    past = math.prod(shape) * itemsize >= _PAST_BYTES
+    header = [step, pitch, to_pitch, high, wide, block_high, block_wide, len(outer), past]
     return np.array(header + [number for axis in outer for number in axis], np.intp), items

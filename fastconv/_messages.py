@@ -203,7 +203,7 @@ def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str
 
 
 def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
-    """The transpose that moves channels to their place, if the last axis of `shape`, called `name`, has size `channels`."""
+    """The transpose that moves channels to their place, if the last axis of `shape` has size `channels`."""
     if len(shape) < 3 or shape[-1] != channels or shape[1] == channels:
         return ""
     order = (0, len(shape) - 1, *range(1, len(shape) - 1))

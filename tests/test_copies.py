@@ -65,6 +65,50 @@ def test_any_view_is_copied_to_the_bit(array, threads, high, nbytes):
             assert not np.may_share_memory(copy, array)
 
 
+def aligned(shape, dtype):
+    """Memory at the start of a line, full of what no copy has."""
+    nbytes = int(np.prod(shape)) * dtype.itemsize
+    room = np.full(nbytes + 64, 0xA5, np.uint8)
+    first = -room.ctypes.data % 64
+    return room[first : first + nbytes].view(dtype).reshape(shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("off", [0, 1])
+@pytest.mark.parametrize("shape", [(2, 64, 16, 16), (3, 16, 48, 5), (1, 75, 32, 40), (2, 24, 7, 7)], ids=str)
+def test_large_copies_are_written_past_the_caches(shape, off, threads, dtype, isa, rng, monkeypatch):
+    """Where lines of rows are whole, and as ever where memory or rows begin within a line; no byte beside them."""
+    array = channels_last(rng, *shape, dtype=dtype)
+    nbytes = array.nbytes
+    rooms = []
+
+    def room(shape, dtype):
+        rooms.append(aligned((nbytes // dtype.itemsize + 2 + off,), dtype))
+        return rooms[-1][off:-2].reshape(shape)
+
+    monkeypatch.setattr(_copies._memory, "empty", room)
+    monkeypatch.setattr(_copies, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(_copies, "_plan", _copies._plan.__wrapped__)
+    monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
+    for least, past in ((nbytes, 1), (nbytes + 1, 0)):
+        monkeypatch.setattr(_copies, "_PAST_BYTES", least)
+        assert _copies._plan(array.shape, array.strides, array.itemsize)[0][8] == past
+        copy = _copies.contiguous(array, threads)
+        assert copy.tobytes() == array.tobytes()
+        beside = np.r_[rooms[-1][:off], rooms[-1][-2:]]
+        assert set(beside.tobytes()) == {0xA5}
+
+
+def test_blocks_end_with_a_line(rng):
+    """But for the last of a row, so that those after them begin with one."""
+    for channels in (3, 24, 33, 64, 500):
+        for dtype in DTYPES:
+            array = channels_last(rng, 1, channels, 300, 300, dtype=dtype)
+            plan, _ = _copies._plan(array.shape, array.strides, array.itemsize)
+            assert plan[6] * dtype.itemsize % 64 == 0 and plan[6] < plan[4]
+
+
 def channels_last(rng, *shape, dtype=np.float32):
     """An array (N, C, ...) whose channels come last in memory."""
     return np.moveaxis(rng.standard_normal((shape[0], *shape[2:], shape[1])).astype(dtype), -1, 1)
@@ -76,8 +120,8 @@ def test_blocks_cover_the_view_once(shape, dtype, rng):
     array = channels_last(rng, *shape, dtype=dtype)
     plan, items = _copies._plan(array.shape, array.strides, array.itemsize)
     high, wide, block_high, block_wide = plan[3:7]
-    assert high * wide * np.prod(plan[8::3], dtype=int) == array.size
-    assert items == -(-high // block_high) * -(-wide // block_wide) * np.prod(plan[8::3], dtype=int)
+    assert high * wide * np.prod(plan[9::3], dtype=int) == array.size
+    assert items == -(-high // block_high) * -(-wide // block_wide) * np.prod(plan[9::3], dtype=int)
     assert block_high * block_wide * array.itemsize <= _copies._BLOCK_BYTES
     assert (high, wide) == (shape[1], np.prod(shape[2:]))
     np.testing.assert_array_equal(_copies.contiguous(array), array, strict=True)

@@ -10,17 +10,23 @@ from fastconv.algorithms import base, choose
 from fastconv.geometry import GEOMETRY_DEFAULTS, resolve_conv
 
 algorithms = sys.modules["fastconv.algorithms"]
+implicit = sys.modules["fastconv.algorithms.implicit"]
 
 
 @pytest.fixture
 def ways(monkeypatch):
-    """How dw was computed: the algorithm, 'dots' if only where w is not zero, and how often dw was cleared."""
+    """How dw was computed: 'dots' of some of it, 'masked' while it was written, and the bytes that were cleared after."""
     seen = []
-    dots, clear = algorithms.Sparse.backward_kept_weights, base.clear_where_zero
+    dots, masked = algorithms.Sparse.backward_kept_weights, algorithms.Implicit.backward_kept_weights
+    clear = base.clear_where_zero
     monkeypatch.setattr(algorithms.Sparse, "backward_kept_weights", lambda *args: seen.append("dots") or dots(*args))
     monkeypatch.setattr(
-        base, "clear_where_zero", lambda w, dw, threads: seen.append(dw.nbytes) or clear(w, dw, threads)
+        algorithms.Implicit, "backward_kept_weights", lambda *args: seen.append("masked") or masked(*args)
     )
+    for module in (base, implicit):
+        monkeypatch.setattr(
+            module, "clear_where_zero", lambda w, dw, threads: seen.append(dw.nbytes) or clear(w, dw, threads)
+        )
     return seen
 
 
@@ -35,13 +41,13 @@ def layer(x_shape, w_shape, zeros, rng, dtype=np.float32, **options):
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "pad"), [((4, 512, 1, 1), (250, 512, 1, 1), 0), ((1, 64, 7, 7), (64, 64, 3, 3), 1)], ids=str
 )
-def test_few_positions_are_a_dense_product_that_is_cleared(x_shape, w_shape, pad, zeros, ways, rng):
-    """A dot for each of these weights took up to eleven times as long."""
+def test_few_positions_are_a_dense_product_that_is_masked(x_shape, w_shape, pad, zeros, ways, rng):
+    """A dot for each of these weights took up to eleven times as long, and to clear them after up to 1.5 times."""
     w, dout, cache = layer(x_shape, w_shape, zeros, rng, pad=pad)
     dw = conv_backward(dout, cache, need_dx=False)[1]
     assert not ways
     pruned = conv_backward(dout, cache, need_dx=False, pruned=True)[1]
-    assert ways == [w.nbytes]
+    assert ways == ["masked"]
     np.testing.assert_array_equal(pruned, np.where(w == 0, np.float32(0), dw))
 
 
@@ -109,3 +115,39 @@ def test_nothing_is_spread_by_a_gradient_that_is_not_finite(rng):
     dw = conv_backward(dout, cache, pruned=True)[1]
     assert not dw[w == 0].any()
     assert not np.isfinite(dw[3][w[3] != 0]).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "options"),
+    [
+        ((4, 300, 1, 1), (13, 300, 1, 1), {}),  # rows of the result that end within a tile
+        ((1, 32, 7, 7), (37, 32, 3, 3), {"pad": 1}),  # listed positions
+        ((1, 96, 5, 5), (10, 48, 3, 3), {"groups": 2, "stride": 2, "pad": 1}),
+        ((3, 40, 20, 20), (16, 40, 3, 3), {}),  # several blocks of positions, one after the other
+        ((1, 70, 50), (8, 70, 3), {"dilation": 2}),
+        ((2, 20, 6, 6, 6), (5, 20, 2, 3, 2), {}),
+        ((1, 3, 4, 4), (2, 3, 2, 2), {}),
+        ((8, 2, 30, 30), (4, 2, 2, 2), {"threads": 2}),  # a dw of each thread
+    ],
+    ids=str,
+)
+def test_masked_gradients_are_the_plain_ones(x_shape, w_shape, options, dtype, isa, ways, rng):
+    """Every bit of them, where weights are NaN or infinite, too; and zero beside what is NaN or infinite in dw."""
+    w, dout, cache = layer(x_shape, w_shape, 0.6, rng, dtype, algorithm="implicit", **options)
+    dout[0, 1].flat[0] = np.inf
+    w.flat[1], w.flat[-2], w.flat[3] = np.nan, np.inf, -0.0
+    dw = conv_backward(dout, cache, need_dx=False)[1]
+    pruned = conv_backward(dout, cache, need_dx=False, pruned=True)[1]
+    assert not np.isfinite(dw[1]).all()
+    assert pruned.tobytes() == np.where(w == 0, dtype(0), dw).tobytes()
+    assert ways[0] == "masked" and set(ways[1:]) <= {w.nbytes}
+
+
+def test_only_a_dw_of_each_thread_is_cleared_after(ways, rng):
+    """Of one thread the weights are looked at in the product, which sums into dw itself."""
+    for threads, wanted in ((1, ["masked"]), (2, ["masked", 128])):
+        _, dout, cache = layer((8, 2, 30, 30), (4, 2, 2, 2), 0.5, rng, algorithm="implicit", threads=threads)
+        ways.clear()
+        conv_backward(dout, cache, need_dx=False, pruned=True)
+        assert ways == wanted

@@ -4,9 +4,10 @@
 
 #include "isa.h"
 
-/* A plane of a copy, to[i * to_pitch + j] = from[i * step + j * pitch], for i < high and j < wide. */
+/* A plane of a copy, to[i * to_pitch + j] = from[i * step + j * pitch], for i < high and j < wide; with `past` it is
+ * written past the caches where it can be. */
 typedef struct {
-    ptrdiff_t step, pitch, to_pitch, high, wide;
+    ptrdiff_t step, pitch, to_pitch, high, wide, past;
 } fc_plane;
 
 #define FC_TEMPLATE "copies_template.h"

@@ -16,13 +16,14 @@ cdef extern from "copies.h" nogil:
         Py_ssize_t to_pitch
         Py_ssize_t high
         Py_ssize_t wide
+        Py_ssize_t past
 
     ctypedef void (*fc_copy_t)(const void* source, void* to, const fc_plane* plane) noexcept nogil
     const fc_copy_t[2][3] fc_copy_table
 
 
 cdef enum:
-    HEADER = 8       # numbers of a plan before its outer axes, of three each
+    HEADER = 9       # numbers of a plan before its outer axes, of three each
     AXIS = 3
 
 
@@ -54,7 +55,7 @@ def copy(source, to, plan, int dtype, int isa, words):
     PyBuffer_Release(&buffer)    # its owner holds on to it
     c.plane.step, c.plane.pitch, c.plane.to_pitch = numbers[0], numbers[1], numbers[2]
     c.plane.high, c.plane.wide, c.block_high, c.block_wide = numbers[3], numbers[4], numbers[5], numbers[6]
-    c.axes, c.axis = numbers[7], numbers + HEADER
+    c.axes, c.plane.past, c.axis = numbers[7], numbers[8], numbers + HEADER
     c.copy, c.words = fc_copy_table[dtype][isa], numbers_of(words)
     if elements_of(&c) != copied.n:
         raise ValueError("the plan of a copy is that of another array")

@@ -6,6 +6,16 @@
 #define FC_SQUARES 1
 #endif
 
+/* Past the caches: what is copied is larger than most of them, and to write a whole line there means to read it before. */
+#undef FC_PAST
+#if FC_X86 && FC_FUSED
+#define FC_PAST(p, v) __asm__ volatile("vmovntps %1, %0" : "=m"(*(p)) : "v"(v))
+#define FC_PAST_DONE __asm__ volatile("sfence" : : : "memory")
+#else
+#define FC_PAST(p, v) (*(p) = (v))
+#define FC_PAST_DONE ((void)0)
+#endif
+
 /* Element by element, some planes of few rows with their number known. */
 FC_INLINE void FC_N(fc_copy_each)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, const ptrdiff_t step,
                                   const ptrdiff_t pitch, ptrdiff_t to_pitch, const ptrdiff_t high, ptrdiff_t wide)
@@ -16,9 +26,22 @@ FC_INLINE void FC_N(fc_copy_each)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRIC
             to[i * to_pitch + j] = from[i * step + j * pitch];
 }
 
+/* Planes of three rows, a picture's, all at once: the compiler takes vectors apart. */
+FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT red, FC_T *FC_RESTRICT green,
+                                     FC_T *FC_RESTRICT blue, ptrdiff_t wide)
+{
+    ptrdiff_t j;
+    for (j = 0; j < wide; j++) {
+        red[j] = from[3 * j];
+        green[j] = from[3 * j + 1];
+        blue[j] = from[3 * j + 2];
+    }
+}
+
 /* `count` squares side by side, which fill lines of the copy: rows of a copy may lie so many pages apart that few of
  * their lines fit the first-level cache at a time, and half a line would be fetched again for the other half. */
-FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count)
+FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count,
+                                     const int past)
 {
     FC_N(fc_t) squares[FC_SQUARES][FC_TL];
     int s, k;
@@ -33,7 +56,10 @@ FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch
     for (k = 0; k < FC_TL; k++) {
         FC_UNROLL
         for (s = 0; s < count; s++)
-            *(FC_N(fc_tu) *)(to + k * to_pitch + s * FC_TL) = squares[s][k];
+            if (past)
+                FC_PAST((FC_N(fc_tu) *)(to + k * to_pitch + s * FC_TL), squares[s][k]);
+            else
+                *(FC_N(fc_tu) *)(to + k * to_pitch + s * FC_TL) = squares[s][k];
     }
 }
 
@@ -49,18 +75,29 @@ static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
         if (high == 2)
             FC_N(fc_copy_each)(from, to, 1, 2, to_pitch, 2, wide);
         else if (high == 3)
-            FC_N(fc_copy_each)(from, to, 1, 3, to_pitch, 3, wide);
+            FC_N(fc_copy_colours)(from, to, to + to_pitch, to + 2 * to_pitch, wide);
         else
             FC_N(fc_copy_each)(from, to, 1, pitch, to_pitch, high, wide);
         return;
     }
-    if (step == 1)
-        for (; i + FC_TL <= high; i += FC_TL) {
-            for (j = 0; j + FC_SQUARES * FC_TL <= wide; j += FC_SQUARES * FC_TL)
-                FC_N(fc_copy_squares)(from + i + j * pitch, to + i * to_pitch + j, pitch, to_pitch, FC_SQUARES);
-            for (; j + FC_TL <= wide; j += FC_TL)
-                FC_N(fc_copy_squares)(from + i + j * pitch, to + i * to_pitch + j, pitch, to_pitch, 1);
+    if (step == 1) {
+        /* Whole lines of the source, while they are in a cache. */
+        const ptrdiff_t down = high - high % FC_TL, side = FC_SQUARES * FC_TL;
+        const int past = plane->past && ((uintptr_t)to | (uintptr_t)(to_pitch * FC_BYTES)) % 64 == 0;
+        for (j = 0; j + side <= wide; j += side)
+            if (past)
+                for (i = 0; i < down; i += FC_TL)
+                    FC_N(fc_copy_squares)(from + i + j * pitch, to + i * to_pitch + j, pitch, to_pitch, FC_SQUARES, 1);
+            else
+                for (i = 0; i < down; i += FC_TL)
+                    FC_N(fc_copy_squares)(from + i + j * pitch, to + i * to_pitch + j, pitch, to_pitch, FC_SQUARES, 0);
+        for (; j + FC_TL <= wide; j += FC_TL)
+            for (i = 0; i < down; i += FC_TL)
+                FC_N(fc_copy_squares)(from + i + j * pitch, to + i * to_pitch + j, pitch, to_pitch, 1, 0);
+        for (i = 0; i < down; i += FC_TL)
             FC_N(fc_copy_each)(from + i + j * pitch, to + i * to_pitch + j, 1, pitch, to_pitch, FC_TL, wide - j);
-        }
+        if (past)
+            FC_PAST_DONE;
+    }
     FC_N(fc_copy_each)(from + i * step, to + i * to_pitch, step, pitch, to_pitch, high - i, wide);
 }

@@ -18,4 +18,5 @@ class Contract:
         result: np.ndarray,
         space: np.ndarray,
         words: np.ndarray | bytearray | None,
+        kept: np.ndarray | None = None,
     ) -> None: ...

@@ -7,7 +7,8 @@ work is cut, and every table below, is fastconv.algorithms.implicit's.
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport (
-    Kernels, fc_run, fc_tile_listed_table, fc_tile_t, fc_tile_table, kernels, next_vectors,
+    FC_FEW, Kernels, fc_row_kept_t, fc_row_kept_table, fc_run, fc_tile_kept_listed_table, fc_tile_kept_table,
+    fc_tile_listed_table, fc_tile_t, fc_tile_table, kernels, next_vectors,
 )
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
@@ -15,7 +16,12 @@ from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share, fc_stopped, fc_tak
 
 
 cdef enum:
-    LONG_ROW = 8    # of a square that `interleave` turns, at most
+    LONG_ROW = 8      # of a square that `interleave` turns, at most
+    MOST_VECTORS = 3  # of a tile
+    MOST_HELD = 64    # panels of taps: see `_HELD` in fastconv.algorithms.implicit
+    CROWDED_ROWS = 4  # of a tile of pruned weights, which are read beside it, where all of it has few places in a cache
+    LINE = 64
+    PAGE = 4096
 
 
 # fastconv.algorithms.implicit lists these.
@@ -33,7 +39,10 @@ cdef struct WeightSizes:
     Py_ssize_t panel_at
     Py_ssize_t positions_at
     Py_ssize_t spill_at
-    Py_ssize_t lists_at       # a list of positions, as integers
+    Py_ssize_t lists_at       # lists of positions, as integers, one for each number of vectors,
+    Py_ssize_t list_pitch     # and from one to the next
+    Py_ssize_t held           # panels of taps at a time, for pruned weights
+    Py_ssize_t held_pitch     # from a panel to the next
 
 
 cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -42,14 +51,15 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogi
     s.channels, s.block_channels, s.taps = table[4], table[5], table[6]
     s.channel_pitch, s.image_pitch, s.parts = table[7], table[8], table[9]
     s.panel_at, s.positions_at, s.spill_at, s.lists_at = table[10], table[11], table[12], table[13]
+    s.list_pitch, s.held, s.held_pitch = table[14], table[15], table[16]
     return s
 
 
 cdef Py_ssize_t pack_gradient(
     floating* panel, const floating* dout, const Block* b, const Side* sides, const WeightSizes* s,
-    const Kernels* kernel,
+    const Kernels* kernel, int tall,
 ) noexcept nogil:
-    """The block's outputs, all filters, `kernel.rows` side by side; returns how many positions they are."""
+    """The block's outputs, all filters, `tall` side by side; returns how many positions they are."""
     cdef Py_ssize_t[8] at
     cdef Py_ssize_t plane = sides[1].out * sides[2].out, positions = sides[0].out * plane
     cdef Py_ssize_t first, here, n, od, oh, i, run, runs, count = b.images * b.n[0] * b.n[1] * b.n[2]
@@ -61,7 +71,7 @@ cdef Py_ssize_t pack_gradient(
         at[i] = i * positions
     first = 0
     while first < s.filters:
-        here = min(<Py_ssize_t> kernel.rows, s.filters - first)
+        here = min(<Py_ssize_t> tall, s.filters - first)
         for n in range(b.images):
             for od in range(b.n[0]):
                 source = (
@@ -89,6 +99,7 @@ cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_
 cdef struct Contraction:
     const void* source
     const void* dout
+    const void* kept
     void* result
     Py_ssize_t part_pitch
     const Py_ssize_t* at
@@ -102,7 +113,8 @@ cdef struct Contraction:
     WeightSizes sizes
     Side[3] sides
     Kernels kernel
-    fc_tile_t[2] tiles      # of positions that are listed; and of ones that follow each other
+    fc_tile_t[4] tiles      # of positions that are listed; of ones that follow each other; the same with weights
+    fc_row_kept_t row_kept
 
 
 cdef class Contract:
@@ -127,6 +139,9 @@ cdef class Contract:
         read_sides(c.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         c.kernel = kernels(dtype, isa)
         c.tiles[0], c.tiles[1] = fc_tile_listed_table[dtype][isa], fc_tile_table[dtype][isa]
+        c.tiles[2], c.tiles[3] = fc_tile_kept_listed_table[dtype][isa], fc_tile_kept_table[dtype][isa]
+        c.row_kept = fc_row_kept_table[dtype][isa]
+        fc_check(c.sizes.held <= MOST_HELD and c.kernel.vectors <= MOST_VECTORS)
         c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
         c.blocks = pieces(c.sizes.images, c.sizes.block_images)
         for i in range(3):
@@ -137,16 +152,23 @@ cdef class Contract:
         self._gradients *= c.sides[0].out * c.sides[1].out * c.sides[2].out
         self._results = c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps
 
-    def run(self, source, dout, result, space, words):
-        """All arrays are of the dtype; `words` may be None where nobody helps."""
+    def run(self, source, dout, result, space, words, kept=None):
+        """All arrays are of the dtype; `words` may be None where nobody helps.
+
+        With `kept`, the weights, the result is 0 where they are; a plan of several parts takes none.
+        """
         cdef Contraction c = self._contraction
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4
         cdef Py_ssize_t[FC_WORDS] own
         cdef Run results = run_of(result, itemsize, True), workspace = run_of(space, itemsize, True)
         cdef Run sources = run_of(source, itemsize, False), gradients = run_of(dout, itemsize, False)
+        cdef Run weights = results
         c.source, c.dout, c.result = sources.at, gradients.at, results.at
         c.space, c.slots = workspace.at, workspace.n // c.space_pitch
         c.part_pitch = results.n // c.sizes.parts
+        if kept is not None:
+            weights = run_of(kept, itemsize, False)
+            c.kept = weights.at
         if words is None:
             fc_alone(own)
             c.words = own
@@ -154,6 +176,7 @@ cdef class Contract:
             c.words = numbers_of(words)
         with nogil:
             fc_check(sources.n == self._sources and gradients.n == self._gradients and c.part_pitch == self._results)
+            fc_check(c.kept == NULL or (weights.n == results.n and c.sizes.parts == 1))
             fc_share(c.words, weights_of_double if self._dtype else weights_of_float, &c)
 
 
@@ -170,13 +193,15 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
     cdef const WeightSizes* s = &c.sizes
     cdef const Side* sides = &c.sides[0]
     cdef Block block
-    cdef Py_ssize_t group, channel, part, piece, rest, i, slot = fc_draw(&c.words[1], 1)
+    cdef const floating* kept
+    cdef Py_ssize_t group, channel, part, piece, rest, i, at, slot = fc_draw(&c.words[1], 1)
     cdef Py_ssize_t positions = sides[0].out * sides[1].out * sides[2].out, index = fc_take(c.words, c.items)
     fc_check(slot < c.slots)
     while index < c.items:
         rest = cut(&channel, index, s.channels, s.block_channels)
         group, part = rest % s.groups, rest // s.groups
         piece = part
+        at = (group * s.filters * s.channels + channel) * s.taps
         while piece < c.blocks and not fc_stopped(c.words):
             rest = piece
             for i in range(2, -1, -1):
@@ -184,73 +209,142 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 block.n[i] = min(sides[i].block, sides[i].out - block.begin[i])
             cut(&block.image, rest, s.images, s.block_images)
             block.images = min(s.block_images, s.images - block.image)
+            # The last sums look at the weights.
+            kept = <const floating*> c.kept + at if c.kept != NULL and piece + s.parts >= c.blocks else NULL
             contract(
                 <const floating*> c.source + (group * s.channels + channel) * c.volume,
                 <const floating*> c.dout + group * s.filters * positions,
-                <floating*> c.result + part * c.part_pitch + (group * s.filters * s.channels + channel) * s.taps,
+                <floating*> c.result + part * c.part_pitch + at,
                 &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
                 <floating*> c.space + slot * c.space_pitch, &c.kernel, c.tiles, c.volume,
-                piece > part, c.words,
+                piece > part, kept, c.row_kept, c.words,
             )
             piece += s.parts
         index = fc_take(c.words, c.items)
 
 
+cdef inline int kept_rows(const Kernels* kernel, Py_ssize_t row_bytes) noexcept nogil:
+    """Of a tile of pruned weights: where rows lie a page apart, or half of one, their lines share a place or two of the
+    first-level cache, which has as many lines for each as half of a full tile and its weights are."""
+    cdef Py_ssize_t off = row_bytes % (PAGE // 2)
+    cdef bint crowded = min(off, PAGE // 2 - off) < 2 * LINE
+    return min(kernel.rows, CROWDED_ROWS) if crowded else kernel.rows
+
+
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
     const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
-    const fc_tile_t* tiles, Py_ssize_t volume, bint add, Py_ssize_t* words,
+    const fc_tile_t* tiles, Py_ssize_t volume, bint add, const floating* kept, fc_row_kept_t row_kept,
+    Py_ssize_t* words,
 ) noexcept nogil:
-    """One block of positions: [filters x positions] @ [positions x channels * taps]."""
+    """One block of positions: [filters x positions] @ [positions x channels * taps]; 0 where `kept` is.
+
+    With `kept` several panels of taps are held, so that a few rows at a time are written, and weights read, as far as
+    these go: with a panel at a time, each line of memory is in another page, of which none waits in a cache.
+    """
     cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
-    cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, listed = 0
-    cdef Py_ssize_t row_step = s.channels * s.taps
+    cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, first
+    cdef Py_ssize_t row_step = s.channels * s.taps, offset
     # Rows that are long enough to be turned one by one are put behind each other.
     cdef bint joined = block.n[2] == pitch or block.n[1] == 1, close = joined or block.n[2] >= LONG_ROW
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
-    cdef int vectors
-    cdef fc_tile_t tile = tiles[close]
+    cdef int[MOST_HELD] vectors
+    cdef bint[MOST_VECTORS + 1] listed
+    cdef int panels, p, tall = kernel.rows if kept == NULL else kept_rows(kernel, row_step * sizeof(floating))
+    cdef Py_ssize_t held = 1 if kept == NULL else s.held
+    cdef fc_tile_t tile = tiles[close], full = tiles[close if kept == NULL else 2 + close]
     cdef floating* panel
     cdef floating* turned
     cdef const floating* cells
     cdef floating* packed = space + s.positions_at
     cdef floating* spill = space + s.spill_at
+    cdef floating* spilled = spill + kernel.rows * kernel.vectors * kernel.lanes    # weights that belong to it
     cdef Py_ssize_t* lists = <Py_ssize_t*> (space + s.lists_at)
+    cdef Py_ssize_t* list
     cdef fc_run run
+    for p in range(MOST_VECTORS + 1):
+        listed[p] = False
     if runs > 1:
         length = block.n[2]
     fill(
         space, source, channels, s.groups * s.channels * volume, sides, block, s.channel_pitch, s.image_pitch, kernel,
         True,
     )
-    n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel)
-    while column < columns:
-        vectors = next_vectors((columns - column + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
-        width = vectors * kernel.lanes
-        here = min(width, columns - column)
-        if width != listed and not close:
-            list_positions(lists, block, pitch, width)
-            listed = width
+    n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel, tall)
+    panel = space + s.panel_at
+    if kept != NULL and not add and close and n <= FC_FEW and (columns + kernel.lanes) * n <= s.held * s.held_pitch:
         turned = packed
-        for plane in range(block.images * block.n[0]):
-            cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch
-            for oh in range(runs):
-                kernel.interleave(turned, width, cells + oh * pitch, &at[column], here, length)
-                turned = turned + length * width
+        while column < columns:
+            here = min(<Py_ssize_t> kernel.lanes, columns - column)
+            for plane in range(block.images * block.n[0]):
+                cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch
+                for oh in range(runs):
+                    kernel.interleave(turned, kernel.lanes, cells + oh * pitch, &at[column], here, length)
+                    turned = turned + length * kernel.lanes
+            column += here
+        for row in range(s.filters):
+            if row & 127 == 0 and fc_stopped(words):
+                return
+            # The rows of a panel lie side by side.
+            first = row - row % tall
+            row_kept(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
+                     result + row * row_step, kept + row * row_step, columns)
+        return
+    while column < columns:
+        first, panels = column, 0
+        while column < columns and panels < held:
+            vectors[panels] = next_vectors((columns - column + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
+            width = vectors[panels] * kernel.lanes
+            here = min(width, columns - column)
+            if not close and not listed[vectors[panels]]:
+                list_positions(lists + (vectors[panels] - 1) * s.list_pitch, block, pitch, width)
+                listed[vectors[panels]] = True
+            turned = packed + panels * s.held_pitch
+            for plane in range(block.images * block.n[0]):
+                cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch
+                for oh in range(runs):
+                    kernel.interleave(turned, width, cells + oh * pitch, &at[column], here, length)
+                    turned = turned + length * width
+            column += here
+            panels += 1
         panel = space + s.panel_at
         row = 0
         while row < s.filters:
             # Look for signals here, too: the system clears fresh memory for each row of a large result, which is slow.
             if row & 127 == 0 and fc_stopped(words):
                 return
-            rows = min(<Py_ssize_t> kernel.rows, s.filters - row)
-            if here == width:
-                tile(<int> rows, vectors, n, panel, rows, packed, lists, result + row * row_step + column,
-                     row_step, NULL, add)
-            else:
-                tile(<int> rows, vectors, n, panel, rows, packed, lists, spill, width, NULL, 0)
-                run.at, run.lane, run.n = 0, 0, here
-                kernel.scatter(result + row * row_step + column, row_step, 1, spill, width, rows, &run, 1, add)
+            rows = min(<Py_ssize_t> tall, s.filters - row)
+            offset = row * row_step + first
+            turned = packed
+            for p in range(panels):
+                width = vectors[p] * kernel.lanes
+                here = min(width, row * row_step + column - offset)
+                list = lists + (vectors[p] - 1) * s.list_pitch
+                if here == width:
+                    full(<int> rows, vectors[p], n, panel, rows, turned, list, result + offset, row_step,
+                         NULL if kept == NULL else kept + offset, add)
+                else:
+                    run.at, run.lane, run.n = 0, 0, here
+                    if kept != NULL and not add:
+                        kernel.scatter(spilled, width, 1, kept + offset, row_step, rows, &run, 1, 0)
+                        full(<int> rows, vectors[p], n, panel, rows, turned, list, spill, width, spilled, 0)
+                    else:
+                        tile(<int> rows, vectors[p], n, panel, rows, turned, list, spill, width, NULL, 0)
+                    if kept != NULL and add:
+                        add_kept(spill, result + offset, kept + offset, row_step, width, rows, here)
+                    kernel.scatter(result + offset, row_step, 1, spill, width, rows, &run, 1, add and kept == NULL)
+                turned = turned + s.held_pitch
+                offset += width
             panel = panel + rows * n
             row += rows
-        column += width
+
+
+cdef void add_kept(
+    floating* sums, const floating* result, const floating* kept, Py_ssize_t pitch, Py_ssize_t width, Py_ssize_t rows,
+    Py_ssize_t n,
+) noexcept nogil:
+    """sums += result, and 0 where `kept` is: some rows that end within a tile."""
+    cdef Py_ssize_t row, i
+    for row in range(rows):
+        for i in range(n):
+            sums[row * width + i] = result[row * pitch + i] + sums[row * width + i] if kept[row * pitch + i] != 0 else 0

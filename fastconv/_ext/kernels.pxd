@@ -2,6 +2,7 @@
 
 cdef extern from "microkernel.h":
     int FC_ISAS
+    int FC_FEW
 
     const char** fc_isa_names
     int fc_isa_usable(int isa) noexcept nogil
@@ -16,6 +17,9 @@ cdef extern from "microkernel.h":
     ctypedef void (*fc_tile_t)(
         int rows, int vectors, Py_ssize_t k, const void* a, Py_ssize_t step, const void* b,
         const Py_ssize_t* at, void* c, Py_ssize_t pitch, const void* bias, int add,
+    ) noexcept nogil
+    ctypedef void (*fc_row_kept_t)(
+        int k, const void* a, Py_ssize_t apart, const void* b, void* c, const void* kept, Py_ssize_t n,
     ) noexcept nogil
     ctypedef void (*fc_interleave_t)(
         void* to, Py_ssize_t width, const void* source, const Py_ssize_t* at, Py_ssize_t rows, Py_ssize_t n,
@@ -37,6 +41,10 @@ cdef extern from "microkernel.h":
     const fc_shape_t[2][3] fc_shape_table
     const fc_tile_t[2][3] fc_tile_listed_table
     const fc_tile_t[2][3] fc_tile_table
+    # Of these `bias` is the weights, as large as c: c is 0 where they are.
+    const fc_tile_t[2][3] fc_tile_kept_listed_table
+    const fc_tile_t[2][3] fc_tile_kept_table
+    const fc_row_kept_t[2][3] fc_row_kept_table
     const fc_tile_t[2][3] fc_tile_apart_table
     const fc_tile_t[2][3] fc_tile_rows_listed_table
     const fc_tile_t[2][3] fc_tile_rows_table

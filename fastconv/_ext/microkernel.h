@@ -10,11 +10,16 @@ typedef struct {
     ptrdiff_t at, lane, n;
 } fc_run;
 
+/* Of k, at most, that `fc_row_kept` takes. */
+#define FC_FEW 4
+
 #define FC_TEMPLATE "microkernel_template.h"
 #include "foreach.h"
 
 typedef void (*fc_tile_t)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
                           const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add);
+typedef void (*fc_row_kept_t)(int k, const void *a, ptrdiff_t apart, const void *b, void *c, const void *kept,
+                              ptrdiff_t n);
 typedef void (*fc_interleave_t)(void *to, ptrdiff_t width, const void *from, const ptrdiff_t *at, ptrdiff_t rows,
                                 ptrdiff_t n);
 typedef void (*fc_gather_t)(void *to, ptrdiff_t width, const void *from, const ptrdiff_t *at, ptrdiff_t k,
@@ -30,6 +35,9 @@ FC_TABLE(fc_scatter_t, fc_scatter);
 FC_TABLE(fc_cells_of_t, fc_cells_of);
 FC_TABLE(fc_tile_t, fc_tile_listed);
 FC_TABLE(fc_tile_t, fc_tile);
+FC_TABLE(fc_tile_t, fc_tile_kept_listed);
+FC_TABLE(fc_tile_t, fc_tile_kept);
+FC_TABLE(fc_row_kept_t, fc_row_kept);
 FC_TABLE(fc_tile_t, fc_tile_apart);
 FC_TABLE(fc_tile_t, fc_tile_rows_listed);
 FC_TABLE(fc_tile_t, fc_tile_rows);

@@ -47,14 +47,24 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
 #define FC_LISTED 3
 #endif
 
+/* v where w is not zero, and 0 elsewhere, whatever stands there. */
+FC_INLINE FC_V FC_N(fc_where_not_zero)(FC_V w, FC_V v)
+{
+#if FC_VECTORS
+    return (FC_V)((FC_I)v & (FC_I)(w != FC_N(fc_splat)(0)));
+#else
+    return w != 0 ? v : 0;
+#endif
+}
+
 /* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
  * `bias` has a number to add for each row, NULL for none; it comes last, as what a sum begins with is rounded with all of
- * it. Several of k are taken a turn: on a core that another thread shares, a loop takes as long as it has instructions. */
+ * it. `kept`, as large as c, has zeros where c is to be zero, NULL for nowhere. Several of k are taken a turn: on a core that another thread shares, a loop takes as long as it has instructions. */
 FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, const int vectors, ptrdiff_t k,
                                 const FC_T *FC_RESTRICT a, ptrdiff_t step, const FC_T *FC_RESTRICT b,
                                 const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch,
-                                const FC_T *bias, int add)
+                                const FC_T *bias, const FC_T *kept, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
     /* Dividing takes as long as a dozen products. */
@@ -72,6 +82,15 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
         for (i = 0; i < rows; i++) {
             FC_SOON(c + i * pitch);
             FC_SOON(c + i * pitch + vectors * FC_VL - 1);
+        }
+    }
+    if (kept) {
+        FC_UNROLL
+        for (i = 0; i < rows; i++) {
+            FC_UNROLL
+            for (j = 0; j < vectors; j++)
+                FC_SOON(kept + i * pitch + j * FC_VL);
+            FC_SOON(kept + i * pitch + vectors * FC_VL - 1);
         }
     }
     do {
@@ -105,6 +124,20 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
             b += b_next;
             at += of_b == FC_LISTED ? 1 : 0;
         }
+        if (kept && k == 0) {
+            /* All of it is read before the first row is written: rows of both may be a multiple of the page apart, and a
+             * read waits for every write before it to the same place of another page. */
+            FC_UNROLL
+            for (i = 0; i < rows; i++) {
+                FC_UNROLL
+                for (j = 0; j < vectors; j++) {
+                    const FC_V sum = add ? FC_N(fc_load)(c + i * pitch + j * FC_VL) + sums[i][j] : sums[i][j];
+                    sums[i][j] = FC_N(fc_where_not_zero)(FC_N(fc_load)(kept + i * pitch + j * FC_VL), sum);
+                }
+            }
+            FC_IN_ORDER;
+            add = 0;
+        }
         FC_UNROLL
         for (i = 0; i < rows; i++) {
             FC_T *to = c + i * pitch;
@@ -123,7 +156,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
 #define FC_TILE_SIZE(rows, vectors)                                                                                    \
     case (vectors) * 16 + (rows):                                                                                      \
         FC_N(fc_tile_of)(FC_OF_A, FC_OF_B, rows, vectors, k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c,    \
-                         pitch, (const FC_T *)bias, add);                                                              \
+                         pitch, FC_KEPT ? NULL : (const FC_T *)bias, FC_KEPT ? (const FC_T *)bias : NULL, add);                                                              \
         break;
 #if FC_TILE_ROWS == 8
 #define FC_TILE_SIZES(v)                                                                         \
@@ -154,8 +187,17 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
         }                                                                                                              \
     }
 
+#define FC_KEPT 1
 #define FC_OF_B FC_LISTED
 #define FC_OF_A FC_PANEL
+FC_TILE(FC_N(fc_tile_kept_listed))
+#undef FC_OF_B
+#define FC_OF_B FC_PANEL
+FC_TILE(FC_N(fc_tile_kept))
+#undef FC_OF_B
+#undef FC_KEPT
+#define FC_KEPT 0
+#define FC_OF_B FC_LISTED
 FC_TILE(FC_N(fc_tile_listed))
 #undef FC_OF_A
 #define FC_OF_A FC_ROWS
@@ -175,10 +217,52 @@ FC_TILE(FC_N(fc_tile))
 FC_TILE(FC_N(fc_tile_apart))
 #undef FC_OF_A
 #undef FC_OF_B
+#undef FC_KEPT
 #undef FC_TILE
 #undef FC_TILE_SIZE
 #undef FC_TILE_SIZES
 #undef FC_WIDE_TILE_SIZES
+
+/* c = a @ b for one row, and 0 where `kept` is: few of k, `apart` in a; b has panels of a vector, each k long. Where sums
+ * take no time, a row at a time is what the machine fetches by itself. */
+FC_INLINE void FC_N(fc_row_kept_of)(const int k, const FC_T *FC_RESTRICT a, ptrdiff_t apart, const FC_T *FC_RESTRICT b,
+                                    FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT kept, ptrdiff_t n)
+{
+    FC_V of_a[FC_FEW];
+    ptrdiff_t i;
+    int p;
+    FC_UNROLL
+    for (p = 0; p < k; p++)
+        of_a[p] = FC_N(fc_splat)(a[p * apart]);
+    for (i = 0; i < n; i += FC_VL, b += k * FC_VL) {
+        FC_V sum = FC_N(fc_splat)(0);
+        FC_UNROLL
+        for (p = 0; p < k; p++)
+            FC_MULTIPLY_ADD(sum, of_a[p], FC_N(fc_load)(b + p * FC_VL));
+        if (i + FC_VL <= n) {
+            FC_N(fc_store)(c + i, FC_N(fc_where_not_zero)(FC_N(fc_load)(kept + i), sum));
+        } else {
+            FC_T last[FC_VL];
+            FC_N(fc_store)(last, sum);
+            for (p = 0; i + p < n; p++)
+                c[i + p] = kept[i + p] != 0 ? last[p] : 0;
+        }
+    }
+}
+
+static void FC_N(fc_row_kept)(int k, const void *a, ptrdiff_t apart, const void *b, void *c, const void *kept, ptrdiff_t n)
+{
+    switch (k) {
+#define FC_ROW_KEPT(k)                                                                                                 \
+    case k:                                                                                                            \
+        FC_N(fc_row_kept_of)(k, (const FC_T *)a, apart, (const FC_T *)b, (FC_T *)c, (const FC_T *)kept, n);            \
+        break;
+        FC_ROW_KEPT(1) FC_ROW_KEPT(2) FC_ROW_KEPT(3) FC_ROW_KEPT(4)
+#undef FC_ROW_KEPT
+    default:
+        fc_check(0);
+    }
+}
 
 /* to[p * width + i] = from[at[i] + p] for p < n, i < rows <= width: rows side by side.
  *

@@ -41,6 +41,8 @@ _DENSE = 0.7
 #: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
 #: dense one that is cleared after: of random layers its time was up to twice what is expected.
 _CLEARLY = 0.5
+#: Choices of a geometry for weights that are pruned; a sample has no more densities.
+_MOST_CHOSEN = 1 << 10
 #: Where in the weights to look for zeros, as fractions of their number: multiples of the golden ratio.
 _PLACES = np.arange(1, 1025) * 0.6180339887498949 % 1
 _FEW_PLACES = _PLACES[:128]
@@ -170,7 +172,23 @@ def _guarded(algorithm: Algorithm, name: str) -> Algorithm:
 def _choose_pruned(
     dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
 ) -> Algorithm:
-    """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice."""
+    """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice; kept with the geometry.
+
+    Weights that are pruned stay so for many calls, and to compare costs takes as long as a small product.
+    """
+    chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen_pruned", {})
+    key = op, dtype.itemsize, threads, _isa.current, density, dense.name
+    found = chosen.get(key)
+    if found is None:
+        if len(chosen) >= _MOST_CHOSEN:
+            chosen.clear()
+        found = chosen[key] = _cheapest_pruned(dense, op, geometry, dtype, threads, density)
+    return found
+
+
+def _cheapest_pruned(
+    dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
+) -> Algorithm:
     if not math.prod(geometry.out_shape):
         return dense
     able = [
@@ -227,10 +245,15 @@ def _part(geometry: ConvGeometry, chunk: slice) -> ConvGeometry:
     return geometry.for_batch(chunk.stop - chunk.start).padded
 
 
-def _bound(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
-    """An algorithm's method for this layer, ready to be called; None where there is more to do than to call it."""
+def _bound(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, kept: bool = False
+) -> Callable[..., None] | None:
+    """An algorithm's method for this layer, ready to be called; None where there is more to do than to call it.
+
+    With `kept`, that of dw where weights are not zero.
+    """
     bound: dict[Any, Callable[..., None] | None] = geometry.bound
-    key = op, dtype.itemsize, name, threads, _isa.current
+    key = op, dtype.itemsize, name, threads, _isa.current, kept
     try:
         return bound[key]
     except KeyError:
@@ -238,8 +261,9 @@ def _bound(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: 
         size = math.prod(geometry.out_shape)
         plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
         # dw depends on no weights; else 'auto' looks for zeros among them.
-        if plain and (name != "auto" or op == "backward_weights" or not _may_be_pruned(geometry.w_shape, size)):
-            bound[key] = _bind(op, geometry, dtype, name, threads)
+        looks = name == "auto" and (kept or op != "backward_weights") and _may_be_pruned(geometry.w_shape, size)
+        if plain and not looks:
+            bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
     return bound[key]
 
 
@@ -253,6 +277,14 @@ def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: i
         )
         return lambda *arrays: (by_blas if _blas.within(threads) else without)(*arrays)
     return _guarded(choose(op, geometry, dtype, threads, name), name).bind(op, geometry, dtype, threads)
+
+
+def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
+    """The chosen algorithm's method for dw of pruned weights; None where the threads of BLAS decide at each call."""
+    if name not in REGISTRY and _choose_dense(op, geometry, dtype, threads, name == "exact").needs_blas:
+        return None
+    by = _guarded(choose(op, geometry, dtype, threads, name), name)
+    return lambda x, dout, kept, dw: by.backward_kept_weights(x, dout, kept, geometry, dw, threads)
 
 
 def forward(
@@ -321,9 +353,9 @@ def backward_weights(
     kept: np.ndarray | None = None,
 ) -> None:
     """dw by algorithm `name`, for every geometry; with `kept`, the weights, where these are not zero."""
-    bound = _bound("backward_weights", geometry, dw.dtype, name, threads) if kept is None else None
+    bound = _bound("backward_weights", geometry, dw.dtype, name, threads, kept is not None)
     if bound is not None:
-        bound(x, dout, dw)
+        bound(*((x, dout, dw) if kept is None else (x, dout, kept, dw)))
         return
     density = _density(kept, dout.size) if name == "auto" and kept is not None else 1.0
     algorithm = _guarded(choose("backward_weights", geometry, dw.dtype, threads, name, density), name)

@@ -26,11 +26,14 @@ from fastconv.algorithms._blocks import (
 )
 from fastconv.algorithms._cuts import PANEL_BYTES, TURNED, WHOLE, block_of, cut_product
 from fastconv.algorithms._taps import data_by_taps
-from fastconv.algorithms.base import Algorithm, Op, per_channel, share, touched
+from fastconv.algorithms.base import Algorithm, Op, clear_where_zero, per_channel, share, touched
 from fastconv.geometry import ConvGeometry
 
 #: Positions at a time of which dw is summed.
 _SUMMED, _LEAST_SUMMED = 320, 128
+#: Panels of taps in the second-level cache, for which a few rows of dw at a time are written where weights are pruned;
+#: at most MOST_HELD of implicit_weights.pyx.
+_HELD, _HELD_BYTES = 64, 1 << 17
 #: Of a tile, in any instruction set.
 _MOST_LANES = 64
 #: Weights of a gradient by the image are put side by side first, where as many blocks use them, and they take no more.
@@ -173,6 +176,13 @@ class Implicit(Algorithm):
         (plan,) = _plans("backward_weights", geometry, dw.dtype, threads)
         _contract(plan, threads, x, dout, dw)
 
+    def backward_kept_weights(
+        self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
+    ) -> None:
+        """Weights are looked at as dw is written: to read both again takes as long as few positions' sums."""
+        (plan,) = _plans("backward_weights", geometry, dw.dtype, threads)
+        _contract(plan, threads, x, dout, dw, w)
+
     def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., Any]:
         """With the plan of the op, where that is one and is kept."""
         plans = _plans(op, geometry, dtype, threads)
@@ -205,13 +215,17 @@ def _run(
         return plan.kernel.run(source, w, bias, result, space, words)
 
 
-def _contract(plan: Plan, threads: int, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
+def _contract(
+    plan: Plan, threads: int, x: np.ndarray, dout: np.ndarray, dw: np.ndarray, kept: np.ndarray | None = None
+) -> None:
     words = _threads.words(plan.items, plan.copied, threads)
     parts = dw if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
     with _arrays.workspace("blocks of the image", (min(threads, plan.items), plan.space), dw.dtype) as space:
-        plan.kernel.run(x, dout, parts, space, words)
+        plan.kernel.run(x, dout, parts, space, words, kept if plan.parts == 1 else None)
     if plan.parts > 1:
         np.sum(parts, axis=0, out=dw.reshape(-1))
+        if kept is not None:
+            clear_where_zero(kept, dw, threads)
 
 
 def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
@@ -388,8 +402,10 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
     length = count * block[0] * ((block[1] - 1) * row + block[2])
     panel_at = line_up(block_channels * channel_pitch + 2 * unit)
     positions_at = line_up(panel_at + filters * whole + unit)
-    spill_at = line_up(positions_at + (length + 1) * unit)
-    lists_at = line_up(spill_at + tile_rows * unit)
+    held_pitch = line_up((length + 1) * unit)
+    held = max(1, min(_HELD, _HELD_BYTES // (held_pitch * itemsize), pieces(block_channels * taps, unit)))
+    spill_at = line_up(positions_at + held * held_pitch)
+    lists_at = line_up(spill_at + 2 * tile_rows * unit)
     sizes = [
         images,
         count,
@@ -405,9 +421,12 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         positions_at,
         spill_at,
         lists_at,
+        whole,
+        held,
+        held_pitch,
     ]
     tables = layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp)
-    space = line_up(lists_at + pieces(whole * np.dtype(np.intp).itemsize, itemsize))
+    space = line_up(lists_at + pieces(vectors * whole * np.dtype(np.intp).itemsize, itemsize))
     return Plan(
         _ext_weights.Contract(int(itemsize == 8), *tables, space, _isa.current),
         tables,

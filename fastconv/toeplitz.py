@@ -197,6 +197,8 @@ def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), 
 
     Vectors of it have `size` elements; as a matrix it is images side by side, `turned`. It may be of `ranks`.
     """
+    if type(value) is np.ndarray and value.ndim <= 2:
+        return value
     if sparse.issparse(value):
         raise TypeError(sparse_operand(name, "toeplitz_operator"))
     if isinstance(value, (list, tuple)):

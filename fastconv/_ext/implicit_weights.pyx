@@ -19,9 +19,7 @@ cdef enum:
     LONG_ROW = 8      # of a square that `interleave` turns, at most
     MOST_VECTORS = 3  # of a tile
     MOST_HELD = 64    # panels of taps: see `_HELD` in fastconv.algorithms.implicit
-    CROWDED_ROWS = 4  # of a tile of pruned weights, which are read beside it, where all of it has few places in a cache
-    LINE = 64
-    PAGE = 4096
+    KEPT_ROWS = 4     # of a tile of pruned weights: their lines and its own have few places in a cache, pages apart
 
 
 # fastconv.algorithms.implicit lists these.
@@ -223,14 +221,6 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
         index = fc_take(c.words, c.items)
 
 
-cdef inline int kept_rows(const Kernels* kernel, Py_ssize_t row_bytes) noexcept nogil:
-    """Of a tile of pruned weights: where rows lie a page apart, or half of one, their lines share a place or two of the
-    first-level cache, which has as many lines for each as half of a full tile and its weights are."""
-    cdef Py_ssize_t off = row_bytes % (PAGE // 2)
-    cdef bint crowded = min(off, PAGE // 2 - off) < 2 * LINE
-    return min(kernel.rows, CROWDED_ROWS) if crowded else kernel.rows
-
-
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
     const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
@@ -250,7 +240,7 @@ cdef void contract(
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int[MOST_HELD] vectors
     cdef bint[MOST_VECTORS + 1] listed
-    cdef int panels, p, tall = kernel.rows if kept == NULL else kept_rows(kernel, row_step * sizeof(floating))
+    cdef int panels, p, tall = kernel.rows if kept == NULL else min(kernel.rows, KEPT_ROWS)
     cdef Py_ssize_t held = 1 if kept == NULL else s.held
     cdef fc_tile_t tile = tiles[close], full = tiles[close if kept == NULL else 2 + close]
     cdef floating* panel

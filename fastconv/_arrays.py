@@ -21,6 +21,8 @@ NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
 #: Exceptions that NumPy and the conversion methods of other types raise about a value. Other exceptions, such as those
 #: of a signal handler, are not about the value.
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
+#: Modules of their classes. Subclasses from elsewhere may be a signal handler's, too.
+_UNREADABLE_FROM = frozenset(("builtins", "numpy.exceptions"))
 
 
 def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
@@ -39,6 +41,8 @@ def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
     try:
         array = np.asarray(value)
     except _UNREADABLE as error:
+        if type(error).__module__ not in _UNREADABLE_FROM:
+            raise
         if reason := no_array(name, value, options):
             raise TypeError(reason) from None
         kind = ValueError if type(error) is ValueError else TypeError
@@ -96,7 +100,26 @@ def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> n
         if flags.c_contiguous and flags.aligned:
             return array
         return _copies.contiguous(array, threads)
-    return np.array(array, dtype=dtype, order="C")
+    if array.size * dtype.itemsize <= _CAST_BYTES:
+        return np.array(array, dtype=dtype, order="C")
+    cast = _memory.empty(array.shape, dtype)
+    assign_in_pieces(cast, array)
+    return cast
+
+
+#: Bytes that NumPy copies at a time, because Python runs signal handlers only between its calls.
+_CAST_BYTES = 1 << 26
+
+
+def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
+    """``target[...] = value`` of one shape, some rows at a time, so that a long copy hears signals."""
+    if target.nbytes <= _CAST_BYTES or not value.ndim:
+        target[...] = value
+        return
+    step = _CAST_BYTES * len(target) // target.nbytes
+    for begin in range(0, len(value), max(step, 1)):
+        rows = slice(begin, begin + step) if step else begin
+        assign_in_pieces(target[rows], value[rows])
 
 
 def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:

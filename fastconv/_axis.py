@@ -63,7 +63,9 @@ class CheckedFields:
     def __post_init__(self) -> None:
         try:
             fault = self._fault()
-        except (TypeError, AttributeError):  # a field of another type cannot be compared, or has no length
+        except (TypeError, AttributeError) as error:  # a field of another type cannot be compared, or has no length
+            if type(error) not in (TypeError, AttributeError):  # a signal handler's
+                raise
             fault = "a field is of the wrong type"
         if fault is not None:
             raise ValueError(f"the fields of this {type(self).__name__} do not fit each other: {fault}")

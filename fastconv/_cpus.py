@@ -63,7 +63,9 @@ def _limit(folder: str) -> int | None:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except (OSError, UnicodeDecodeError):
+    except TimeoutError:  # a signal handler's
+        raise
+    except OSError:
         return ""

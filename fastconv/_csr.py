@@ -324,7 +324,9 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
     try:
         check_size(shape, least(whole, w.size), w.dtype, form, turned, not exact)
         return
-    except ValueError:  # that is if no weight is zero
+    except ValueError as error:  # that is if no weight is zero
+        if type(error) is not ValueError:  # a signal handler's
+            raise
         taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
     # Python's numbers, as these may be large.
     met = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)

@@ -166,7 +166,7 @@ def im2col(
     try:
         cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
     except ValueError as error:
-        if out is None:
+        if out is None and type(error) is ValueError:
             raise ValueError(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
         raise
     if geometry.pad_mode == "zeros":

@@ -82,7 +82,7 @@ def _naming(arguments: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if isinstance(error, MemoryError):
+        if type(error) is not ValueError:  # a MemoryError as well, or a signal handler's
             raise
         raise ValueError(f"{arguments} are too large together: {error}") from None
 
@@ -90,6 +90,8 @@ def _naming(arguments: str) -> Iterator[None]:
 def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
     threads, turned = _threads.get_threads(), form == "csc" and geometry.pad_mode == "zeros"
     made = "csr" if turned else form
+    # Weights are counted before they are written, so a handler or another thread must not change them in between.
+    w = w.copy()
     some = _csr.support(w)
     _csr.check_weights(w, geometry, made, turned, some)
     structure = (_csr.of_cells if turned else _csr.of_outputs)(geometry, geometry.flip, some)

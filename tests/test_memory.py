@@ -450,3 +450,16 @@ def test_environment_says_how_much():
 def test_none_is_kept_where_none_shall_be(pool, monkeypatch):
     monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))
     assert _memory.empty((3,), F4).base is None
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 300), (3,), (40, 2, 2), (1, 1, 50, 1), (2, 60, 3), (1000,), (0, 4)])
+def test_long_casts_are_made_in_pieces(shape, rng, monkeypatch):
+    """Between them signals are heard; a piece is as large as it may be, or a single number."""
+    monkeypatch.setattr(_arrays, "_CAST_BYTES", 100)
+    x = rng.standard_normal(shape).astype(np.float32)
+    cast = _arrays.prepare(x, np.dtype(np.float64))
+    assert cast.dtype == np.float64 and cast.flags.c_contiguous and np.array_equal(cast, x)
+    if len(shape) > 2:
+        up = fastconv.upsample(x, 3)
+        assert up[(..., *(slice(None, None, 3),) * (x.ndim - 2))].tolist() == x.tolist()
+        assert np.count_nonzero(up) == np.count_nonzero(x)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import types
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,22 @@ def test_more_threads_than_there_can_be(algorithm):
     """
     result = python(code)
     assert result.stdout.strip() == "back", result.stderr
+
+
+def test_a_helper_that_could_not_start_starts_later(monkeypatch):
+    from fastconv._ext import team
+
+    def fail(*_):
+        raise RuntimeError("can't start new thread")
+
+    start = team.start_new_thread
+    monkeypatch.setattr(team, "start_new_thread", fail)
+    made = team.Team(3, 100, 100, lambda: 4, threading.get_ident())
+    made.words(2, 1)
+    assert made.threads == made.hired == 0
+    monkeypatch.setattr(team, "start_new_thread", start)
+    made.words(2, 1)
+    assert made.threads == made.hired == 2
 
 
 def group(folder, **files):

@@ -108,9 +108,9 @@ cdef class Team:
             try:
                 start_new_thread(serve, (self,))
             except RuntimeError:
-                pass  # no thread could be started, as at interpreter shutdown; callers then do the work themselves
+                break  # no thread can be started now, as at interpreter shutdown; callers then do the work themselves
             self.threads += 1
-        while self.hired < helpers:
+        while self.hired < min(helpers, self.threads):
             self._queue.put(turns)
             self.hired += 1
 

@@ -159,7 +159,8 @@ def _multiply(
     total, block = structure.weight_rows, _rows_a_block(op, geometry, w.dtype)
     positions, columns = structure.shape[0] // total, structure.shape[1] // geometry.groups
     _, rows, _, group_step, row_step = (int(size) for size in structure.sizes[:5])
-    weights, targets = w.reshape(-1), result.reshape(len(result), -1, positions)
+    # A copy, because weights are counted before they are written: nobody may change them in between.
+    weights, targets = w.flatten(), result.reshape(len(result), -1, positions)
     whole = _csr.build(weights, structure, threads) if block == total else None
     for chunk in _chunks(geometry, w.dtype):
         count = chunk.stop - chunk.start

@@ -381,4 +381,6 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
 
 def _renamed(error: Exception) -> Exception:
     """The same error, with the names of the functions that the user called."""
+    if type(error) not in (TypeError, ValueError):  # a signal handler's
+        return error
     return type(error)(str(error).replace("_strides", "_fast"))

@@ -374,4 +374,6 @@ def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
     try:
         return (max_pool_backward_reshape if method == "reshape" else max_pool_backward_im2col)(dout, inner)
     except TypeError as error:
+        if type(error) is not TypeError:  # a signal handler's
+            raise
         raise TypeError(str(error).replace(f"_forward_{method}", "_forward_fast")) from None

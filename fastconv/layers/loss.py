@@ -14,7 +14,7 @@ def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     x = _arrays.as_array("x", x)
     if x.ndim != 2 or x.shape[1] < 1:
         raise ValueError(f"x must be (N, C) scores of at least one class, got shape {x.shape}")
-    y = np.asarray(y)
+    y = np.array(y)  # a copy, because labels are checked before they are used as indices
     if y.shape != (x.shape[0],):
         raise ValueError(f"y has shape {y.shape}, but x {x.shape} has {x.shape[0]} rows; y must be ({x.shape[0]},)")
     x = _arrays.prepare(x, _arrays.result_dtype(x))

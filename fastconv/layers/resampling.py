@@ -73,8 +73,9 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
             f"factor {factor!r} makes of x {x.shape} the result {shape}, which has more {what} than can be addressed"
         )
     out = _arrays.fresh(shape, dtype, "the result")
-    out.fill(0)
-    out[every(factors)] = x
+    zero = np.broadcast_to(np.zeros((), dtype), shape)
+    _arrays.assign_in_pieces(out, zero)
+    _arrays.assign_in_pieces(out[every(factors)], x)
     return out
 
 

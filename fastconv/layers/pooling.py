@@ -227,9 +227,10 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     if dtype is not _FLOAT32 and dtype is not _FLOAT64:
         checked_dtype("max_pool_forward", dtype)
     _check_indices(geometry, indices)
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, _threads.resolve(threads))
+    workers = _threads.resolve(threads)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = _memory.empty(geometry.x_shape, dtype)
-    if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, _threads.resolve(threads)):
+    if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, workers):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
 
@@ -417,7 +418,8 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
         checked_dtype("avg_pool_forward", dtype)
     if count_include_pad is not True:
         count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, _threads.resolve(threads))
+    workers = _threads.resolve(threads)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = _memory.empty(geometry.x_shape, dtype)
-    _pool_kernels.mean_gradient(dout, dx, geometry, _threads.resolve(threads), count_include_pad)
+    _pool_kernels.mean_gradient(dout, dx, geometry, workers, count_include_pad)
     return dx

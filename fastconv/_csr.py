@@ -325,7 +325,7 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
         check_size(shape, least(whole, w.size), w.dtype, form, turned, not exact)
         return
     except ValueError as error:  # that is if no weight is zero
-        if type(error) is not ValueError:  # a signal handler's
+        if type(error) not in (ValueError, MatrixTooLargeError):  # a signal handler's
             raise
         taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
     # Python's numbers, as these may be large.

@@ -8,6 +8,7 @@
 
 /* Past the caches: what is copied is larger than most of them, and to write a whole line there means to read it before. */
 #undef FC_PAST
+#undef FC_PAST_DONE
 #if FC_X86 && FC_FUSED
 #define FC_PAST(p, v) __asm__ volatile("vmovntps %1, %0" : "=m"(*(p)) : "v"(v))
 #define FC_PAST_DONE __asm__ volatile("sfence" : : : "memory")

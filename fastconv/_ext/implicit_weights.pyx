@@ -208,7 +208,9 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
             cut(&block.image, rest, s.images, s.block_images)
             block.images = min(s.block_images, s.images - block.image)
             # The last sums look at the weights.
-            kept = <const floating*> c.kept + at if c.kept != NULL and piece + s.parts >= c.blocks else NULL
+            kept = NULL
+            if c.kept != NULL and piece + s.parts >= c.blocks:
+                kept = <const floating*> c.kept + at
             contract(
                 <const floating*> c.source + (group * s.channels + channel) * c.volume,
                 <const floating*> c.dout + group * s.filters * positions,
@@ -312,7 +314,7 @@ cdef void contract(
                 list = lists + (vectors[p] - 1) * s.list_pitch
                 if here == width:
                     full(<int> rows, vectors[p], n, panel, rows, turned, list, result + offset, row_step,
-                         NULL if kept == NULL else kept + offset, add)
+                         <const floating*> NULL if kept == NULL else kept + offset, add)
                 else:
                     run.at, run.lane, run.n = 0, 0, here
                     if kept != NULL and not add:

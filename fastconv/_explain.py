@@ -52,7 +52,7 @@ def explain(
         cannot serve. An arrow marks the one that is taken, and the last line says
         why. If that one is a transform, the last line also names the algorithm
         that computes images again whose results are not finite. With
-        `upsample`, or a stride of ``Fraction(a, b)``, the sheet is that of the
+        `upsample`, or a stride of ``Fraction(a, b)``, the sheet describes the
         upsampled image, and a table follows for each of the different
         convolutions that make up the result.
 

@@ -88,7 +88,7 @@ class Spans:
     ) -> None:
         """Positions that meet `taps` at ``origin + m * jump + offsets``, which rise, within the limit.
 
-        `key` is that of the first of these taps.
+        `key` belongs to the first tap of `taps`.
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)

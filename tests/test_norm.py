@@ -184,6 +184,19 @@ def test_without_eps_a_constant_is_refused(value, dtype, isa, rng):
         layers.layernorm_forward(rows, ones, zeros, {"eps": 0})
 
 
+@pytest.mark.parametrize("value", [0.1, 1.1, -7.3, 1000.1])
+def test_without_eps_equal_numbers_are_refused_whose_variance_rounds_to_more(value, isa, rng):
+    """In float32 throughout: the rounded mean of equal numbers may differ from them."""
+    ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)
+    for shape in ((4, 4, 5, 5), (2, 4, 7, 7), (3, 4, 5, 11)):
+        x = rng.standard_normal(shape).astype(np.float32)
+        x[:, 2] = value
+        with pytest.raises(ValueError, match=r"the variance of x\[:, 2\] is 0, so"):
+            layers.spatial_batchnorm_forward(x, ones, zeros, {"mode": "train", "eps": 0})
+        with pytest.raises(ValueError, match=r"the variance of group 2 of x\[0\] is 0 .and"):
+            layers.spatial_groupnorm_forward(x, ones, zeros, 4, {"eps": 0})
+
+
 def test_without_eps_a_running_variance_of_zero_is_refused(rng):
     for x, forward in (
         (rng.standard_normal((5, 4)), layers.batchnorm_forward),

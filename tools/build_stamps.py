@@ -4,7 +4,7 @@ File contents decide, not dates, because a build in an isolated environment make
 generated C file, look new.
 
 A module's digest covers the sources it reads, followed from file to file, and the settings it is compiled with. A
-successful build records the digest beside that of the library it made; the module is current while both still hold.
+successful build records this digest and the digest of the library it made. The module is current while both still hold.
 """
 
 import hashlib

@@ -201,8 +201,8 @@ static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void
     return n;
 }
 
-/* The rows of segments of one position each, straight to where they are to be: `indptr` is that of the line's
- * positions, `first` the column of its first cell. `values` and `columns` have room for a list. */
+/* Write the rows of segments of one position each to their places in the matrix. `indptr` has the beginnings of the
+ * line's rows, and `first` is the column of the line's first cell. `values` and `columns` have room for a list. */
 static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
                              const ptrdiff_t *places, const void *indptr_, ptrdiff_t first, void *data_,
                              void *indices_, void *values_, void *columns_)

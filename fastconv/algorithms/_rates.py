@@ -133,6 +133,25 @@ RATES: dict[str, dict[str, dict[str, dict[str, float]]]] = {
                 "call": 240400.0,
             },
         },
+        "separable": {
+            "forward": {
+                "down": 0.012,
+                "across": 0.018,
+                "rows": 15.0,
+                "touched": 0.02,
+                "call": 8000.0,
+            },
+            "backward_data": {
+                "down": 0.012,
+                "across": 0.018,
+                "rows": 15.0,
+                "touched": 0.02,
+                "call": 8000.0,
+            },
+            "backward_weights": {
+                "call": 1000000.0,
+            },
+        },
         "toeplitz": {
             "forward": {
                 "product": 1.5,
@@ -305,6 +324,25 @@ RATES: dict[str, dict[str, dict[str, dict[str, float]]]] = {
                 "products": 0.1807,
                 "frequencies": 87.12,
                 "call": 228100.0,
+            },
+        },
+        "separable": {
+            "forward": {
+                "down": 0.01,
+                "across": 0.016,
+                "rows": 15.0,
+                "touched": 0.02,
+                "call": 8000.0,
+            },
+            "backward_data": {
+                "down": 0.01,
+                "across": 0.016,
+                "rows": 15.0,
+                "touched": 0.02,
+                "call": 8000.0,
+            },
+            "backward_weights": {
+                "call": 1000000.0,
             },
         },
         "toeplitz": {

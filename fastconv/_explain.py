@@ -99,7 +99,9 @@ def explain(
     return "\n\n".join([f"{geometry}\n{count} of the image without its zeros", *sheets])
 
 
-def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool) -> str:
+def _explained(
+    geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool
+) -> str:
     """The sheet of one convolution, and its table."""
     chosen = choose(op, geometry, found, threads, name, share, outer)
     rows = [_row(algorithm, op, geometry, found, threads, share, outer, algorithm == name) for algorithm in REGISTRY]

@@ -155,7 +155,7 @@ def choose(
         return found
     if density != 1.0:
         found = _choose_pruned(found, op, geometry, dtype, threads, density)
-    if rank_one and _rank_one(found, op, geometry, dtype, threads, density) is not None:
+    if rank_one and _rank.pays(found, op, geometry, dtype, threads, _choose_exact, density) is not None:
         return REGISTRY["separable"]
     return found
 
@@ -193,21 +193,14 @@ def _guarded(algorithm: Algorithm, name: str) -> Algorithm:
     return Redone(algorithm, _choose_exact) if name == "auto" and not algorithm.sums_products else algorithm
 
 
-def _rank_one(
-    second: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
-) -> Algorithm | None:
-    """What computes kernels of rank one sooner than `second`, which was chosen for any; none for layers worked out by
-    hand."""
-    few = multiply_adds(geometry) < _FEW
-    return None if few else _rank.pays(second, op, geometry, dtype, threads, _choose_exact, density)
-
-
 def _ready(
     chosen: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0
 ) -> Algorithm:
     """What runs where `chosen` was chosen for `name`: guarded, and under 'auto' with a look for kernels of rank one."""
     guarded = _guarded(chosen, name)
-    first = _rank_one(chosen, op, geometry, dtype, threads, density) if name == "auto" else None
+    if name != "auto":
+        return guarded
+    first = _rank.pays(chosen, op, geometry, dtype, threads, _choose_exact, density)
     return guarded if first is None else _rank.IfRankOne(first, guarded)
 
 
@@ -314,9 +307,9 @@ def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: i
     exact = name == "exact"
     if name not in REGISTRY and _choose_dense(op, geometry, dtype, threads, exact).needs_blas:
         by_blas, without = (
-            _ready(
-                _choose_dense(op, geometry, dtype, threads, exact, blas), op, geometry, dtype, threads, name
-            ).bind(op, geometry, dtype, threads)
+            _ready(_choose_dense(op, geometry, dtype, threads, exact, blas), op, geometry, dtype, threads, name).bind(
+                op, geometry, dtype, threads
+            )
             for blas in (True, False)
         )
         return lambda *arrays: (by_blas if _blas.within(threads) else without)(*arrays)

@@ -25,6 +25,8 @@ _PLANES_BYTES = 1 << 18
 _WIDE, _DEEP = 4096, 4
 #: Rows that share what they read.
 _HIGH = 4
+#: What it takes to find an entry of a factor, in weights that are compared.
+_ENTRY = 10
 #: Workspace of a thread; kernels that reach over more cells are refused.
 _MOST_BYTES = 1 << 24
 
@@ -39,7 +41,7 @@ class NotRankOne(ValueError):
 @dataclass(frozen=True)
 class Plan:
     """One call of the kernel: its tables, the elements of a thread's workspace, its items, and how much there is to do:
-    multiply-adds down the columns and across the rows, rows, and bytes as for `_threads.share`."""
+    multiply-adds down the columns and across the rows, rows, and cells that are moved one by one."""
 
     tables: tuple[np.ndarray, np.ndarray, np.ndarray]
     kernel: tuple[int, int, int]
@@ -52,6 +54,7 @@ class Plan:
     down: int
     across: int
     rows: int
+    woven: int
 
 
 class Separable(Algorithm):
@@ -115,7 +118,8 @@ class Separable(Algorithm):
         return (min(threads, plan.items) * plan.space + plan.filters * len(plan.order)) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """Multiply-adds down the columns, where rows share what they read, and across rows; and the rows."""
+        """Multiply-adds down the columns, where rows share what they read, and across rows; the rows; cells that are
+        taken out of rows, or put into them, one by one; and to find the factors."""
         plan = None if op == "backward_weights" else _plan(op, geometry, dtype, threads)
         if plan is None:
             return {"call": 1}
@@ -125,6 +129,8 @@ class Separable(Algorithm):
             "down": plan.down * vectors,
             "across": plan.across * vectors,
             "rows": plan.rows * part,
+            "woven": plan.woven * part,
+            "weights": plan.filters * (math.prod(plan.kernel) + _ENTRY * len(plan.order)),
             "touched": touched(geometry, dtype) * part,
             "call": 1,
         }
@@ -180,7 +186,7 @@ class Separable(Algorithm):
     ) -> np.ndarray | None:
         dtype = result.dtype
         plan = _plan(op, geometry, dtype, threads)
-        kernel: Any = (*(1,) * (3 - geometry.rank), *geometry.kernel)
+        kernel = _lifted(geometry)
         order = _NONE if plan is None else plan.order
         factors = np.empty((len(w), len(order)), dtype)
         which = _arrays.DTYPES[dtype]
@@ -295,7 +301,7 @@ def _blocks(d: Side, h: Side, w: Side, flat: bool, itemsize: int, threads: int) 
 
 
 def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
-    sides = _sides(op, geometry)
+    sides, kernel = _sides(op, geometry), _lifted(geometry)
     if sides is None:
         return None
     d, h, w = sides
@@ -322,7 +328,7 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) ->
         results, shared, sources = channels, 1, filters // channels
 
     table, lines, order = [], [], []
-    for side, block, taps in zip(sides, blocks, _begins(geometry), strict=True):
+    for side, block, taps in zip(sides, blocks, (0, *itertools.accumulate(kernel[:2])), strict=True):
         one = side.lines[0]
         table.append([one.size, one.whole, one.stride, len(side.lines), side.out, block, side.pad, side.reach])
         for line in side.lines:
@@ -341,22 +347,24 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) ->
     places = [pieces(side.out, block) * len(side.lines) for side, block in zip((d, h), blocks[:2], strict=True)]
     return Plan(
         (np.array(table, np.intp), np.array(lines, np.intp), np.array(sizes, np.intp)),
-        kernel=(d.lines[0].taps, h.lines[0].taps, w.lines[0].taps),
+        kernel=kernel,
         order=np.array(order, np.intp),
         filters=filters,
         space=space,
         items=images * results * math.prod(places) * pieces(w.out, wide),
         isa=isa,
-        covers=all(
-            sum(line.out for line in side.lines) == n for side, n in zip((w, h, d), whole, strict=True)
-        ),
+        covers=all(sum(line.out for line in side.lines) == n for side, n in zip((w, h, d), whole, strict=True)),
         down=down,
         across=planes * of_planes * of_rows * w.products,
         rows=planes * of_planes * of_rows * pieces(w.out, wide) * len(w.lines),
+        woven=planes
+        * of_planes
+        * of_rows
+        * (w.span(w.out) if stride > 1 else len(w.lines) * w.out * (len(w.lines) > 1)),
     )
 
 
-def _begins(geometry: ConvGeometry) -> list[int]:
-    """Where the entries of each axis begin among those of all three."""
-    kernel = (*(1,) * (3 - geometry.rank), *geometry.kernel)
-    return [0, *itertools.accumulate(kernel)][:3]
+def _lifted(geometry: ConvGeometry) -> tuple[int, int, int]:
+    """The kernel's size along three axes."""
+    d, h, w = (*(1,) * (3 - geometry.rank), *geometry.kernel)
+    return d, h, w

@@ -4,8 +4,8 @@ import sys
 
 import numpy as np
 import oracle
-from cases import kernels_for
 import pytest
+from cases import kernels_for
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

@@ -9,6 +9,7 @@ import numpy as np
 import oracle
 import pytest
 from cases import CASES, outer_products
+from conftest import forget_geometries
 
 import fastconv
 from fastconv import _arrays, _isa, conv, conv_backward, conv_forward, conv_transpose
@@ -44,17 +45,22 @@ def factors_of(w):
 def taken(monkeypatch, call):
     """Names of the algorithms that a call runs."""
     names = []
-    for algorithm in ALGORITHMS.REGISTRY.values():
-        kind = type(algorithm)
-        for method in ("forward", "backward_data", "transposed", "backward_weights"):
 
-            def seen(self, *arguments, plain=getattr(kind, method)):
-                result = plain(self, *arguments)  # a refused kernel leaves no name
-                names.append(self.name)
-                return result
+    def seen(plain):
+        def method(self, *arguments):
+            result = plain(self, *arguments)  # a refused kernel leaves no name
+            names.append(self.name)
+            return result
 
-            monkeypatch.setattr(kind, method, seen)
-    call()
+        return method
+
+    forget_geometries()  # they keep methods
+    with monkeypatch.context() as patches:
+        for kind in map(type, ALGORITHMS.REGISTRY.values()):
+            for method in ("forward", "backward_data", "transposed", "backward_weights"):
+                patches.setattr(kind, method, seen(getattr(kind, method)))
+        call()
+    forget_geometries()
     return names
 
 
@@ -114,12 +120,11 @@ def test_one_entry_that_is_off(kernel, dtype):
     """By 8 units in its last place, by a thousandth, or where there was a zero."""
     kernel = kernel.astype(dtype)
     for at in np.ndindex(kernel.shape):
-        for value in (kernel[at] + 8 * np.spacing(kernel[at]), kernel[at] * dtype(1.001), kernel[at] + dtype(1e-6)):
+        near = [kernel[at] + 8 * np.spacing(kernel[at]), kernel[at] * dtype(1.001)] if kernel[at] else [1e-30, -1.0]
+        for value in near:
             off = kernel.copy()
             off[at] = value
-            # The spacing below a power of two is half of that above.
-            if np.abs(off[at] - kernel[at]) > 4 * np.finfo(dtype).eps * max(np.abs(off[at]), np.abs(kernel[at])):
-                assert factors_of(off) is None, (at, value)
+            assert factors_of(off) is None, (at, value)
     assert factors_of(kernel) is not None
 
 
@@ -176,12 +181,12 @@ def test_what_is_off_is_told(rng):
 def test_a_refused_kernel_leaves_no_trace(op, rng):
     x, w = rng.standard_normal((1, 1, 9, 9)), rng.standard_normal((1, 1, 3, 3))
     out = np.full((1, 1, 9, 9), 7.0)
+    _, cache = conv_forward(x, np.ones_like(w), None, pad=1, algorithm="separable")
     with pytest.raises(ValueError, match="that of filter 0 is not: its entry"):
         if op == "forward":
             conv(x, w, pad=1, out=out, algorithm="separable")
         elif op == "backward":
-            _, cache = conv_forward(x, w, None, pad=1)
-            conv_backward(x, cache, algorithm="separable")
+            conv_backward(x, cache._replace(w=w))
         else:
             conv_transpose(x, w, pad=1, algorithm="separable")
     assert (out == 7).all()
@@ -259,7 +264,7 @@ def test_every_width_and_height(isa, rng):
 def test_error_bound(k, dtype, isa, rng):
     """The bound that the docstring of `Separable` gives, for kernels rounded twice and images of any magnitudes."""
     axes = len(k)
-    shape = (150, 140) if axes == 2 else (20, 21, 22)
+    shape = (40, 37) if k[0] == 129 else (150, 140) if axes == 2 else (20, 21, 22)
     w = outer(*(gaussian(n).astype(dtype) for n in k))
     w = (w / w.sum())[None, None]
     for x in (
@@ -307,14 +312,13 @@ def test_scipy(rng):
     np.testing.assert_allclose(out[0, 0], ndimage.gaussian_filter(x, 1.0, mode="nearest"), atol=1e-13)
 
 
-@pytest.mark.parametrize("pad_mode", ["zeros", "reflect", "circular"])
-def test_transposed(pad_mode, rng):
+def test_transposed(rng):
     x, w, b = (
         rng.standard_normal((2, 3, 9, 8)),
         outer_products(rng.standard_normal((3, 1, 4, 3))),
         rng.standard_normal(3),
     )
-    options = {"stride": (2, 1), "pad": 1, "groups": 3, "pad_mode": pad_mode}
+    options = {"stride": (2, 1), "pad": 1, "groups": 3}
     np.testing.assert_allclose(
         conv_transpose(x, w, b, **options, algorithm="separable"),
         conv_transpose(x, w, b, **options, algorithm="reference"),
@@ -345,25 +349,17 @@ def test_central_differences(rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_overflow_between_the_axes_is_computed_again(dtype, isa, rng, monkeypatch):
     """Sums along the columns overflow where those of all products do not; other images keep their bits."""
-    huge = float(np.finfo(dtype).max) / 4
     x = rng.standard_normal((3, 1, 256, 256)).astype(dtype)
-    w = outer(np.ones(31), [1e-3] * 31)[None, None].astype(dtype)
-    plain = conv(x, w, pad=15, algorithm="separable")
-    x[1, 0, 100:131] = huge
-    with np.errstate(over="ignore", invalid="ignore"):
-        forced = conv(x, w, pad=15, algorithm="separable")
-        assert not np.isfinite(forced[1, 0, 115]).all() and np.isfinite(forced[[0, 2]]).all()
+    w = outer(np.ones(31), [1.0, -1.0] * 15)[None, None].astype(dtype)
+    options = {"pad": (15, 0)}
+    plain = conv(x, w, **options, algorithm="separable")
+    x[1] = np.finfo(dtype).max / 4
+    forced = conv(x, w, **options, algorithm="separable")
+    assert not np.isfinite(forced[1]).any() and np.array_equal(forced[[0, 2]], plain[[0, 2]])
     out = []
-    names = taken(monkeypatch, lambda: out.append(conv(x, w, pad=15)))
-    monkeypatch.undo()
+    names = taken(monkeypatch, lambda: out.append(conv(x, w, **options)))
     assert names[0] == "separable" and len(names) == 2 and ALGORITHMS.REGISTRY[names[1]].sums_products
-    assert np.array_equal(out[0][[0, 2]], plain[[0, 2]])
-    with np.errstate(over="ignore", invalid="ignore"):
-        exact = conv(x[1:2].astype(np.longdouble).astype(float) * 2.0**-40, w.astype(float), pad=15, algorithm="exact")
-    found = out[0][1:2].astype(float) * 2.0**-40
-    finite = np.isfinite(out[0][1:2])
-    assert finite.any() and (not finite.all() or np.isfinite(out[0]).all())
-    np.testing.assert_allclose(found[finite], exact[finite], rtol=1e-4)
+    assert np.array_equal(out[0][1], np.zeros(out[0][1].shape)) and np.array_equal(out[0][[0, 2]], plain[[0, 2]])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -436,9 +432,7 @@ def test_auto_looks_at_every_kernel(rng, monkeypatch):
 def test_no_look_where_little_is_at_stake(monkeypatch):
     """A look would take longer than all the rest."""
     looks = []
-    monkeypatch.setattr(
-        "fastconv.algorithms.separable._ext.factors", lambda *arguments: looks.append(arguments) or (0,)
-    )
+    monkeypatch.setattr(kernels, "factors", lambda *arguments: looks.append(arguments) or (0,))
     for x, w in [((1, 1, 28, 28), (1, 1, 3, 3)), ((4, 16, 14, 14), (16, 16, 3, 3)), ((1, 1, 5000), (1, 1, 63))]:
         conv(np.ones(x, np.float32), np.ones(w, np.float32))
     assert not looks
@@ -449,7 +443,9 @@ def test_no_look_where_little_is_at_stake(monkeypatch):
 def test_explain():
     shapes = (1, 1, 512, 512), (1, 1, 31, 31)
     text = fastconv.explain(*shapes, pad=15)
-    assert "separable         -              -  it needs kernels that are outer products" in text
+    assert re.search(
+        "separable +- +-  it needs kernels that are outer products, and is a candidate where rank_one", text
+    )
     assert "-> separable" not in text
     text = fastconv.explain(*shapes, pad=15, rank_one=True)
     assert "\n-> separable    " in text and "kernels of rank one" in text
@@ -487,10 +483,8 @@ def test_workspace_is_bounded():
         for op in ("forward", "backward_data"):
             assert SEPARABLE.unsupported(op, geometry, np.dtype(np.float64)) is None
             assert SEPARABLE.workspace_bytes(op, geometry, np.dtype(np.float64), 2) < 8 << 20
-    far = {"dilation": 10**7, "pad": 10**7}
     with pytest.raises(ValueError, match="cannot do this forward: its kernel reaches so far that a block takes"):
         conv(np.ones((1, 1, 1, 9)), np.ones((1, 1, 1, 3)), algorithm="separable", dilation=(1, 10**7), pad=(0, 10**7))
-    assert far["pad"] == 10**7
 
 
 def test_same_bits_every_time(isa, rng):

@@ -36,28 +36,28 @@ class IfRankOne(Algorithm):
         """As the second, which serves all."""
         return self.second.work(op, geometry, dtype, threads)
 
-    def forward(self, *arguments: Any) -> None:  # type: ignore[override]
+    def forward(self, *arguments: Any) -> None:
         """By the first, which writes nothing before it looks."""
         try:
             self.first.forward(*arguments)
         except NotRankOne:
             self.second.forward(*arguments)
 
-    def backward_data(self, *arguments: Any) -> None:  # type: ignore[override]
+    def backward_data(self, *arguments: Any) -> None:
         """As `forward`."""
         try:
             self.first.backward_data(*arguments)
         except NotRankOne:
             self.second.backward_data(*arguments)
 
-    def transposed(self, *arguments: Any) -> None:  # type: ignore[override]
+    def transposed(self, *arguments: Any) -> None:
         """As `forward`."""
         try:
             self.first.transposed(*arguments)
         except NotRankOne:
             self.second.transposed(*arguments)
 
-    def backward_weights(self, *arguments: Any) -> None:  # type: ignore[override]
+    def backward_weights(self, *arguments: Any) -> None:
         """By the second, because the gradient is that of the full kernel."""
         self.second.backward_weights(*arguments)
 

@@ -327,7 +327,8 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) ->
     else:
         results, shared, sources = channels, 1, filters // channels
 
-    table, lines, order = [], [], []
+    table, lines = [], []
+    order: list[int] = []
     for side, block, taps in zip(sides, blocks, (0, *itertools.accumulate(kernel[:2])), strict=True):
         one = side.lines[0]
         table.append([one.size, one.whole, one.stride, len(side.lines), side.out, block, side.pad, side.reach])

@@ -50,6 +50,11 @@ def blocks(request, monkeypatch):
             monkeypatch.setattr(sparse, name, value)
         monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
         monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
+        separable = sys.modules["fastconv.algorithms.separable"]
+        for name in ("_ROWS_BYTES", "_MOST_ROWS_BYTES", "_PLANES_BYTES"):
+            monkeypatch.setattr(separable, name, 1)
+        for name, value in {"_WIDE": 5, "_DEEP": 2}.items():
+            monkeypatch.setattr(separable, name, value)
     # Plans are kept with geometries, and geometries with their shapes.
     forget_geometries()
     yield request.param

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays, _blas, _isa, _padding
+from fastconv.algorithms import _rank
 from fastconv.algorithms._finite import Redone
 from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.algorithms.depthwise import Depthwise
@@ -18,6 +19,7 @@ from fastconv.algorithms.fft import Fft
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
 from fastconv.algorithms.reference import Reference
+from fastconv.algorithms.separable import Separable
 from fastconv.algorithms.sparse import Sparse
 from fastconv.algorithms.toeplitz import Toeplitz
 from fastconv.algorithms.winograd import Winograd
@@ -26,7 +28,17 @@ from fastconv.geometry import ConvGeometry
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {
     algorithm.name: algorithm
-    for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft(), Sparse(), Toeplitz())
+    for algorithm in (
+        Reference(),
+        Im2col(),
+        Implicit(),
+        Winograd(),
+        Depthwise(),
+        Fft(),
+        Separable(lambda *case: _choose_exact(*case)),
+        Sparse(),
+        Toeplitz(),
+    )
 }
 
 #: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact.
@@ -77,7 +89,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'sparse', 'toeplitz')
+    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'separable', 'sparse', 'toeplitz')
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
@@ -117,12 +129,18 @@ DEFAULT_ALGORITHM = _from_environment()
 
 
 def choose(
-    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str = "auto", density: float = 1.0
+    op: Op,
+    geometry: ConvGeometry,
+    dtype: np.dtype,
+    threads: int,
+    name: str = "auto",
+    density: float = 1.0,
+    rank_one: bool = False,
 ) -> Algorithm:
     """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory.
 
     'exact' is the cheapest of those that sum every product. `density` is the share of the weights that are not zero;
-    below one, those that skip zeros are candidates of 'auto', too.
+    below one, those that skip zeros are candidates of 'auto', too; with `rank_one` those for kernels of rank one.
     """
     if name in REGISTRY:
         reason = REGISTRY[name].unsupported(op, geometry, dtype)
@@ -133,7 +151,13 @@ def choose(
     found = _choose_dense(op, geometry, dtype, threads, exact)
     if found.needs_blas and not _blas.within(threads):
         found = _choose_dense(op, geometry, dtype, threads, exact, blas=False)
-    return found if density == 1.0 or exact else _choose_pruned(found, op, geometry, dtype, threads, density)
+    if exact:
+        return found
+    if density != 1.0:
+        found = _choose_pruned(found, op, geometry, dtype, threads, density)
+    if rank_one and _rank.pays(found, op, geometry, dtype, threads, _choose_exact, density) is not None:
+        return REGISTRY["separable"]
+    return found
 
 
 def _choose_dense(
@@ -152,8 +176,8 @@ def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exa
     """Of those that do not look for zeros; with `exact`, of those among them that sum products."""
     if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
         return REGISTRY["reference"]  # nothing to do, or padding alone
-    able = [a for a in REGISTRY.values() if not a.skips_zeros and a.unsupported(op, geometry, dtype) is None]
-    able = [a for a in able if blas or not a.needs_blas]
+    able = [a for a in REGISTRY.values() if not a.skips_zeros and not a.needs_rank_one]
+    able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(op, geometry, dtype) is None]
     if exact or multiply_adds(geometry) < _FEW:
         able = [a for a in able if a.sums_products]
     small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
@@ -167,6 +191,17 @@ def _choose_exact(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
 def _guarded(algorithm: Algorithm, name: str) -> Algorithm:
     """What runs where `algorithm` was chosen for `name`: under 'auto' no transform leaves an inf or NaN of its own."""
     return Redone(algorithm, _choose_exact) if name == "auto" and not algorithm.sums_products else algorithm
+
+
+def _ready(
+    chosen: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0
+) -> Algorithm:
+    """What runs where `chosen` was chosen for `name`: guarded, and under 'auto' with a look for kernels of rank one."""
+    guarded = _guarded(chosen, name)
+    if name != "auto":
+        return guarded
+    first = _rank.pays(chosen, op, geometry, dtype, threads, _choose_exact, density)
+    return guarded if first is None else _rank.IfRankOne(first, guarded)
 
 
 def _choose_pruned(
@@ -272,11 +307,14 @@ def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: i
     exact = name == "exact"
     if name not in REGISTRY and _choose_dense(op, geometry, dtype, threads, exact).needs_blas:
         by_blas, without = (
-            _guarded(_choose_dense(op, geometry, dtype, threads, exact, blas), name).bind(op, geometry, dtype, threads)
+            _ready(_choose_dense(op, geometry, dtype, threads, exact, blas), op, geometry, dtype, threads, name).bind(
+                op, geometry, dtype, threads
+            )
             for blas in (True, False)
         )
         return lambda *arrays: (by_blas if _blas.within(threads) else without)(*arrays)
-    return _guarded(choose(op, geometry, dtype, threads, name), name).bind(op, geometry, dtype, threads)
+    chosen = choose(op, geometry, dtype, threads, name)
+    return _ready(chosen, op, geometry, dtype, threads, name).bind(op, geometry, dtype, threads)
 
 
 def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
@@ -296,7 +334,8 @@ def forward(
         bound(x, w, b, out)
         return
     density = _density(w, out.size) if name == "auto" else 1.0
-    algorithm = _guarded(choose("forward", geometry, out.dtype, threads, name, density), name)
+    chosen = choose("forward", geometry, out.dtype, threads, name, density)
+    algorithm = _ready(chosen, "forward", geometry, out.dtype, threads, name, density)
     if not out.size:
         return
     if not x.size:  # images of padding alone, which no kernel has to know
@@ -319,7 +358,8 @@ def backward_data(
         bound(dout, w, dx)
         return
     density = _density(w, dout.size) if name == "auto" else 1.0
-    algorithm = _guarded(choose("backward_data", geometry, dx.dtype, threads, name, density), name)
+    chosen = choose("backward_data", geometry, dx.dtype, threads, name, density)
+    algorithm = _ready(chosen, "backward_data", geometry, dx.dtype, threads, name, density)
     if not dx.size:
         return
     w = _turned(w, geometry)
@@ -338,7 +378,8 @@ def transposed(
 ) -> None:
     """What `backward_data` makes of x, plus b, by algorithm `name`; for padding with zeros and no flip."""
     density = _density(w, x.size) if name == "auto" else 1.0
-    algorithm = _guarded(choose("backward_data", geometry, out.dtype, threads, name, density), name)
+    chosen = choose("backward_data", geometry, out.dtype, threads, name, density)
+    algorithm = _ready(chosen, "backward_data", geometry, out.dtype, threads, name, density)
     if out.size:
         algorithm.transposed(x, w, b, geometry, out, threads)
 

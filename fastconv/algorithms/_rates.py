@@ -133,6 +133,29 @@ RATES: dict[str, dict[str, dict[str, dict[str, float]]]] = {
                 "call": 240400.0,
             },
         },
+        "separable": {
+            "forward": {
+                "down": 0.031,
+                "across": 0.037,
+                "rows": 5.0,
+                "woven": 0.3,
+                "weights": 1.2,
+                "touched": 0.018,
+                "call": 2800.0,
+            },
+            "backward_data": {
+                "down": 0.029,
+                "across": 0.039,
+                "rows": 8.0,
+                "woven": 0.35,
+                "weights": 1.2,
+                "touched": 0.018,
+                "call": 2400.0,
+            },
+            "backward_weights": {
+                "call": 1000000.0,
+            },
+        },
         "toeplitz": {
             "forward": {
                 "product": 1.5,
@@ -305,6 +328,29 @@ RATES: dict[str, dict[str, dict[str, dict[str, float]]]] = {
                 "products": 0.1807,
                 "frequencies": 87.12,
                 "call": 228100.0,
+            },
+        },
+        "separable": {
+            "forward": {
+                "down": 0.0084,
+                "across": 0.017,
+                "rows": 2.0,
+                "woven": 0.3,
+                "weights": 1.2,
+                "touched": 0.0175,
+                "call": 3000.0,
+            },
+            "backward_data": {
+                "down": 0.0084,
+                "across": 0.0165,
+                "rows": 2.0,
+                "woven": 0.35,
+                "weights": 1.2,
+                "touched": 0.0175,
+                "call": 3000.0,
+            },
+            "backward_weights": {
+                "call": 1000000.0,
             },
         },
         "toeplitz": {

@@ -46,6 +46,8 @@ class Algorithm(ABC):
     needs_blas = False
     #: Whether zero weights take no part, so that it is worth its while where most are zero. 'auto' takes it then only.
     skips_zeros = False
+    #: Whether it computes only with kernels that are outer products. 'auto' takes it where it finds them such.
+    needs_rank_one = False
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv import _arrays, _blas, _isa, _padding
 from fastconv.algorithms import _rank
+from fastconv.algorithms._density import STEPS, density, worth_a_look
 from fastconv.algorithms._finite import Redone
 from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.algorithms.depthwise import Depthwise
@@ -46,18 +47,11 @@ _FEW = 1 << 20
 #: 'auto' takes more workspace than this only where nothing needs less.
 _WORKSPACE_BYTES = 1 << 25
 
-#: 'auto' looks for zeros where there are so many weights, and so many multiply-adds to save.
-_FEW_WEIGHTS, _MUCH = 1 << 10, 1 << 24
-#: More weights that are not zero are taken for all of them.
-_DENSE = 0.7
 #: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
 #: dense one that is cleared after: of random layers its time was up to twice what is expected.
 _CLEARLY = 0.5
-#: Choices of a geometry for weights that are pruned; a sample has no more densities.
-_MOST_CHOSEN = 1 << 10
-#: Where in the weights to look for zeros, as fractions of their number: multiples of the golden ratio.
-_PLACES = np.arange(1, 1025) * 0.6180339887498949 % 1
-_FEW_PLACES = _PLACES[:128]
+#: Choices of a geometry for weights that are pruned: one for each density.
+_MOST_CHOSEN = STEPS
 
 #: Extended images of mirrored, replicated or circular padding held at a time, in bytes.
 _EXTENDED_BYTES = 1 << 23
@@ -204,6 +198,14 @@ def _ready(
     return guarded if first is None else _rank.IfRankOne(first, guarded)
 
 
+def _algorithm(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0
+) -> Algorithm:
+    """What `name` chooses for weights of that density, ready to run."""
+    chosen = choose(op, geometry, dtype, threads, name, density)
+    return _ready(chosen, op, geometry, dtype, threads, name, density)
+
+
 def _choose_pruned(
     dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
 ) -> Algorithm:
@@ -241,25 +243,10 @@ def _cheapest_pruned(
     return min([dense, *able], key=cost)
 
 
-def _may_be_pruned(shape: tuple[int, ...], size: int) -> bool:
-    """Whether weights of a shape, from which so many numbers are computed, are worth a look for zeros."""
-    return math.prod(shape) >= _FEW_WEIGHTS and size * math.prod(shape[1:]) >= _MUCH
-
-
-def _density(w: np.ndarray, size: int) -> float:
-    """The share of weights that are not zero, from a sample; 1 where there are few zeros, or little to gain.
-
-    `size` is that of what is computed from them. The places of the sample are the same in every call, and
-    spread so that no pattern of zeros is likely to be theirs.
-    """
-    count = w.size
-    if not _may_be_pruned(w.shape, size):
-        return 1.0
-    for places in (_FEW_PLACES, _PLACES):
-        found = np.count_nonzero(w.take((places * count).astype(np.intp))) / len(places)
-        if found > _DENSE:
-            return 1.0
-    return found
+def _share(w: np.ndarray, geometry: ConvGeometry, name: str) -> float:
+    """The share of weights that are not zero, as 'auto' chooses by it; 1 where it does not look."""
+    looks = name == "auto" and worth_a_look(w.shape, math.prod(geometry.out_shape))
+    return density(w) if looks else 1.0
 
 
 def _turned(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
@@ -295,10 +282,12 @@ def _bound(
         bound[key] = None
         size = math.prod(geometry.out_shape)
         plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
-        # dw depends on no weights; else 'auto' looks for zeros among them.
-        looks = name == "auto" and (kept or op != "backward_weights") and _may_be_pruned(geometry.w_shape, size)
-        if plain and not looks:
+        if plain:
             bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
+            # dw depends on no weights; else 'auto' looks for zeros among them.
+            looks = name == "auto" and (kept or op != "backward_weights") and worth_a_look(geometry.w_shape, size)
+            if looks and bound[key] is not None:
+                bound[key] = _bind_looking(bound[key], op, geometry, dtype, threads)
     return bound[key]
 
 
@@ -313,8 +302,7 @@ def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: i
             for blas in (True, False)
         )
         return lambda *arrays: (by_blas if _blas.within(threads) else without)(*arrays)
-    chosen = choose(op, geometry, dtype, threads, name)
-    return _ready(chosen, op, geometry, dtype, threads, name).bind(op, geometry, dtype, threads)
+    return _algorithm(op, geometry, dtype, threads, name).bind(op, geometry, dtype, threads)
 
 
 def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
@@ -325,6 +313,24 @@ def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threa
     return lambda x, dout, kept, dw: by.backward_kept_weights(x, dout, kept, geometry, dw, threads)
 
 
+def _bind_looking(
+    dense: Callable[..., None], op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int
+) -> Callable[..., None]:
+    """A function that looks for zeros in the weights: layers that have few pay for no more than the look."""
+    at = 2 if op == "backward_weights" else 1
+
+    def call(*arrays: np.ndarray) -> None:
+        share = density(arrays[at])
+        if share == 1.0:
+            dense(*arrays)
+            return
+        algorithm = _algorithm(op, geometry, dtype, threads, "auto", share)
+        method = algorithm.backward_kept_weights if op == "backward_weights" else getattr(algorithm, op)
+        method(*arrays[:-1], geometry, arrays[-1], threads)
+
+    return call
+
+
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
@@ -333,9 +339,7 @@ def forward(
     if bound is not None:
         bound(x, w, b, out)
         return
-    density = _density(w, out.size) if name == "auto" else 1.0
-    chosen = choose("forward", geometry, out.dtype, threads, name, density)
-    algorithm = _ready(chosen, "forward", geometry, out.dtype, threads, name, density)
+    algorithm = _algorithm("forward", geometry, out.dtype, threads, name, _share(w, geometry, name))
     if not out.size:
         return
     if not x.size:  # images of padding alone, which no kernel has to know
@@ -357,9 +361,7 @@ def backward_data(
     if bound is not None:
         bound(dout, w, dx)
         return
-    density = _density(w, dout.size) if name == "auto" else 1.0
-    chosen = choose("backward_data", geometry, dx.dtype, threads, name, density)
-    algorithm = _ready(chosen, "backward_data", geometry, dx.dtype, threads, name, density)
+    algorithm = _algorithm("backward_data", geometry, dx.dtype, threads, name, _share(w, geometry, name))
     if not dx.size:
         return
     w = _turned(w, geometry)
@@ -377,9 +379,7 @@ def transposed(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
     """What `backward_data` makes of x, plus b, by algorithm `name`; for padding with zeros and no flip."""
-    density = _density(w, x.size) if name == "auto" else 1.0
-    chosen = choose("backward_data", geometry, out.dtype, threads, name, density)
-    algorithm = _ready(chosen, "backward_data", geometry, out.dtype, threads, name, density)
+    algorithm = _algorithm("backward_data", geometry, out.dtype, threads, name, _share(w, geometry, name))
     if out.size:
         algorithm.transposed(x, w, b, geometry, out, threads)
 
@@ -398,8 +398,8 @@ def backward_weights(
     if bound is not None:
         bound(*((x, dout, dw) if kept is None else (x, dout, kept, dw)))
         return
-    density = _density(kept, dout.size) if name == "auto" and kept is not None else 1.0
-    algorithm = _guarded(choose("backward_weights", geometry, dw.dtype, threads, name, density), name)
+    share = 1.0 if kept is None else _share(kept, geometry, name)
+    algorithm = _guarded(choose("backward_weights", geometry, dw.dtype, threads, name, share), name)
     if not len(x):
         dw.fill(0)
         return

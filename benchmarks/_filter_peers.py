@@ -108,7 +108,10 @@ def signals(case: SignalCase, threads: int) -> tuple[Contenders, list[str]]:
     def scipys(convolve: Callable[..., np.ndarray]) -> np.ndarray:
         if w.shape[:2] == (1, 1):
             return convolve(x[0, 0], turned[0, 0], "same")[None, None]
-        return convolve(x, turned, "same", axes=axes).sum(axis=1)[None]
+        # Its 'same' would cut the filters to the one image.
+        starts = [(k - 1) // 2 for k in w.shape[2:]]
+        cells = tuple(slice(lo, lo + n) for lo, n in zip(starts, x.shape[2:], strict=True))
+        return convolve(x, turned, axes=axes)[(..., *cells)].sum(axis=1)[None]
 
     torch = optional("torch")
     torchs = None

@@ -36,12 +36,12 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the one "
-    "before are asleep; a short call is repeated in its turn; a contender that takes 10 times the fastest one's time has "
-    "one turn. All have the same number of threads (SciPy's transforms by set_workers; its direct correlation has one). "
-    "Results are compared in every row. 'best peer' is the fastest peer of a row. cv2.boxFilter adds running sums and so "
-    "needs no taps: it is shown, but is no measure of a separable filter. 'NumPy FFT' is np.fft's product of spectra of "
-    "the whole image, of a mirrored one after np.pad; 'adjoint' is the gradient of the image."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
+    "one before are asleep; a short call is repeated in its turn; a contender that takes 10 times the fastest one's "
+    "time has one turn. All have the same number of threads (SciPy's transforms by set_workers; its direct correlation "
+    "has one). Results are compared in every row. 'best peer' is the fastest peer of a row. cv2.boxFilter adds running "
+    "sums and so needs no taps: it is shown, but is no measure of a separable filter. 'NumPy FFT' is np.fft's product "
+    "of spectra of the whole image, of a mirrored one after np.pad; 'adjoint' is the gradient of the image."
 )
 
 #: The derived peers: the fastest of those named.

@@ -17,12 +17,12 @@ settings.load_profile("fastconv")
 def blocks(request, monkeypatch):
     """Every size at which work is cut into blocks, as it is, and so small that all cases of the table have many."""
     if request.param == "tiny":
-        algorithms, im2col = sys.modules["fastconv.algorithms"], sys.modules["fastconv.algorithms.im2col"]
+        im2col = sys.modules["fastconv.algorithms.im2col"]
         monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
         monkeypatch.setattr("fastconv.lowering._BLOCK_BYTES", 100)
         monkeypatch.setattr("fastconv.layers._pool_kernels._BLOCK_OUTPUTS", 5)
         monkeypatch.setattr("fastconv.layers._pool_tables.BLOCK_ELEMENTS", 90)
-        monkeypatch.setattr(algorithms, "_EXTENDED_BYTES", 1)
+        monkeypatch.setattr(sys.modules["fastconv.algorithms._borders"], "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "_images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
         depthwise, fft = sys.modules["fastconv.algorithms.depthwise"], sys.modules["fastconv.algorithms.fft"]
         monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)

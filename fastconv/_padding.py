@@ -52,14 +52,18 @@ def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
     """What the kernels read, of axes lifted to three; see borders.h.
 
     Sizes, padded sizes, and where the image begins along the last axis. Then for each axis the cell that each cell of
-    the padded axis shows. Then for each but the last, grouped by cell, the cells of the padded axis that show it.
+    the padded axis shows, of the last axis for those of its borders only. Then for each but the last, grouped by cell,
+    the cells of the padded axis that show it.
     """
     axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
-    cells = [source_cells(np.arange(axis.padded) - axis.lo, axis.size, pad_mode) for axis in axes]
-    parts: list[Any] = [[axis.size for axis in axes], [axis.padded for axis in axes], [axes[-1].lo], *cells]
-    for axis, of_axis in zip(axes[:2], cells[:2], strict=True):
-        own = np.arange(axis.padded) - axis.lo
+    *outer, last = axes
+    at = [np.arange(-axis.lo, axis.padded - axis.lo) for axis in outer]
+    cells = [source_cells(cell, axis.size, pad_mode) for cell, axis in zip(at, outer, strict=True)]
+    borders = np.concatenate([np.arange(-last.lo, 0), np.arange(last.size, last.size + last.hi)])
+    parts: list[Any] = [[axis.size for axis in axes], [axis.padded for axis in axes], [last.lo], *cells]
+    parts.append(source_cells(borders, last.size, pad_mode))
+    for axis, cell, of_axis in zip(outer, at, cells, strict=True):
         # Each group begins with the cell inside the image.
-        shows = np.lexsort((np.arange(axis.padded), own != of_axis, of_axis))
+        shows = np.lexsort((cell, cell != of_axis, of_axis))
         parts += [np.concatenate([[0], np.cumsum(np.bincount(of_axis, minlength=axis.size))]), shows]
     return np.concatenate(parts).astype(np.intp)

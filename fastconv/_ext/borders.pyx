@@ -52,7 +52,7 @@ cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, words) 
     c.borders.lo = numbers[6]
     for i in range(3):
         c.borders.cell[i] = numbers + length
-        length += c.borders.padded[i]
+        length += c.borders.padded[i] if i < 2 else c.borders.padded[i] - c.borders.size[i]
     for i in range(2):
         c.borders.at[i] = numbers + length
         length += c.borders.size[i] + 1

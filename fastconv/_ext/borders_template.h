@@ -2,7 +2,7 @@
 
 static void FC_N(fc_extend)(const void *x_, void *padded_, ptrdiff_t row, const fc_borders *b)
 {
-    const ptrdiff_t W = b->size[2], PW = b->padded[2], PH = b->padded[1], PD = b->padded[0], end = b->lo + W;
+    const ptrdiff_t W = b->size[2], PW = b->padded[2], PH = b->padded[1], PD = b->padded[0];
     const ptrdiff_t plane = row / PH / PD, d = b->cell[0][row / PH % PD], h = b->cell[1][row % PH];
     const ptrdiff_t *cell = b->cell[2];
     const FC_T *x = (const FC_T *)x_ + ((plane * b->size[0] + d) * b->size[1] + h) * W;
@@ -11,8 +11,8 @@ static void FC_N(fc_extend)(const void *x_, void *padded_, ptrdiff_t row, const 
     for (p = 0; p < b->lo; p++)
         to[p] = x[cell[p]];
     memcpy(to + b->lo, x, (size_t)W * sizeof(FC_T));
-    for (p = end; p < PW; p++)
-        to[p] = x[cell[p]];
+    for (p = b->lo; p < PW - W; p++)
+        to[p + W] = x[cell[p]];
 }
 
 /* Adds cells first to before `end` of a border to the cells that they show. Many that show the same one are summed in
@@ -45,7 +45,7 @@ static void FC_N(fc_fold)(const void *padded_, void *x_, ptrdiff_t row, const fc
                 for (k = 0; k < W; k++)
                     x[k] += inside[k];
             FC_N(fc_fold_cells)(from, x, b->cell[2], 0, b->lo);
-            FC_N(fc_fold_cells)(from, x, b->cell[2], b->lo + W, PW);
+            FC_N(fc_fold_cells)(from + W, x, b->cell[2], b->lo, PW - W);
             if (++summed % FC_ROWS_A_LOOK == 0 && fc_stopped(words))
                 return;
         }

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _blas, _isa, _padding
+from fastconv import _blas, _isa
 from fastconv.algorithms import _rank
+from fastconv.algorithms._borders import reading_borders
 from fastconv.algorithms._density import STEPS, density, worth_a_look
 from fastconv.algorithms._finite import Redone
 from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
@@ -52,9 +53,6 @@ _WORKSPACE_BYTES = 1 << 25
 _CLEARLY = 0.5
 #: Choices of a geometry for weights that are pruned: one for each density.
 _MOST_CHOSEN = STEPS
-
-#: Extended images of mirrored, replicated or circular padding held at a time, in bytes.
-_EXTENDED_BYTES = 1 << 23
 
 
 def algorithms(op: str = "forward") -> tuple[str, ...]:
@@ -179,7 +177,7 @@ def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exa
 
 
 def _choose_exact(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Algorithm:
-    return choose(op, geometry, dtype, threads, "exact")
+    return reading_borders(choose(op, geometry, dtype, threads, "exact"), op, geometry)
 
 
 def _guarded(algorithm: Algorithm, name: str) -> Algorithm:
@@ -195,7 +193,9 @@ def _ready(
     if name != "auto":
         return guarded
     first = _rank.pays(chosen, op, geometry, dtype, threads, _choose_exact, density)
-    return guarded if first is None else _rank.IfRankOne(first, guarded)
+    if first is None:
+        return guarded
+    return _rank.IfRankOne(reading_borders(first, op, geometry), reading_borders(guarded, op, geometry))
 
 
 def _algorithm(
@@ -252,19 +252,6 @@ def _share(w: np.ndarray, geometry: ConvGeometry, name: str) -> float:
 def _turned(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """Weights as the algorithms want them: for a true convolution the kernel turned by 180 degrees."""
     return np.ascontiguousarray(np.flip(w, tuple(range(2, w.ndim)))) if geometry.flip else w
-
-
-def _chunks(geometry: ConvGeometry, dtype: np.dtype) -> list[slice]:
-    """Runs of images whose copies, extended by what is not zeros, fit the workspace."""
-    count = geometry.x_shape[0]
-    each = _arrays.check_bytes("the padded image", (1, *geometry.padded.x_shape[1:]), dtype)
-    step = max(1, _EXTENDED_BYTES // max(each, 1))
-    return [slice(n, min(n + step, count)) for n in range(0, count, step)]
-
-
-def _part(geometry: ConvGeometry, chunk: slice) -> ConvGeometry:
-    """That of extended copies."""
-    return geometry.for_batch(chunk.stop - chunk.start).padded
 
 
 def _bound(
@@ -344,13 +331,8 @@ def forward(
         return
     if not x.size:  # images of padding alone, which no kernel has to know
         algorithm = REGISTRY["reference"]
-    w = _turned(w, geometry)
-    if geometry.pad_mode == "zeros":  # of one piece always, and small layers feel every step
-        algorithm.forward(x, w, b, geometry, out, threads)
-        return
-    for chunk in _chunks(geometry, x.dtype):
-        part = _padding.extend(x[chunk], geometry)
-        algorithm.forward(part, w, b, _part(geometry, chunk), out[chunk], threads)
+    algorithm = reading_borders(algorithm, "forward", geometry)
+    algorithm.forward(x, _turned(w, geometry), b, geometry, out, threads)
 
 
 def backward_data(
@@ -364,15 +346,8 @@ def backward_data(
     algorithm = _algorithm("backward_data", geometry, dx.dtype, threads, name, _share(w, geometry, name))
     if not dx.size:
         return
-    w = _turned(w, geometry)
-    if geometry.pad_mode == "zeros":
-        algorithm.backward_data(dout, w, geometry, dx, threads)
-        return
-    for chunk in _chunks(geometry, dx.dtype):
-        part = _part(geometry, chunk)
-        dpadded = np.empty(part.x_shape, dx.dtype)
-        algorithm.backward_data(dout[chunk], w, part, dpadded, threads)
-        _padding.fold(dpadded, geometry, dx[chunk])
+    algorithm = reading_borders(algorithm, "backward_data", geometry)
+    algorithm.backward_data(dout, _turned(w, geometry), geometry, dx, threads)
 
 
 def transposed(
@@ -405,23 +380,11 @@ def backward_weights(
         return
     if not x.size:
         algorithm = REGISTRY["reference"]
+    algorithm = reading_borders(algorithm, "backward_weights", geometry)
     total = dw if not geometry.flip else np.empty_like(dw)
-    kept = None if kept is None else _turned(kept, geometry)
-
-    def run(x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, target: np.ndarray) -> None:
-        if kept is None:
-            algorithm.backward_weights(x, dout, geometry, target, threads)
-        else:
-            algorithm.backward_kept_weights(x, dout, kept, geometry, target, threads)
-
-    if geometry.pad_mode == "zeros":
-        run(x, dout, geometry, total)
+    if kept is None:
+        algorithm.backward_weights(x, dout, geometry, total, threads)
     else:
-        for i, chunk in enumerate(_chunks(geometry, x.dtype)):
-            target = total if i == 0 else np.empty_like(dw)
-            run(_padding.extend(x[chunk], geometry), dout[chunk], _part(geometry, chunk), target)
-            if i:
-                with np.errstate(all="ignore"):  # inf - inf is NaN by definition
-                    total += target
+        algorithm.backward_kept_weights(x, dout, _turned(kept, geometry), geometry, total, threads)
     if geometry.flip:
         dw[...] = _turned(total, geometry)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _isa
+from fastconv._axis import Axis
 from fastconv._ext import fft as _ext
 from fastconv._records import dataclass
 from fastconv.algorithms.base import Op
@@ -144,6 +145,8 @@ class Side:
     whole: int  # results
     margin: int  # taps less one
     covers: bool  # every cell of dx is the result of some phase
+    border: int = 0  # what is beyond the image, as ``_ext/fft.h`` counts them
+    ring: int = 0  # positions around a circular image, where a transform of so many is cyclic itself
 
     @property
     def step(self) -> int:
@@ -161,18 +164,49 @@ class Side:
         return min(self.d, self.out)
 
 
-def _side(row: tuple[int, ...], op: Op) -> Side:
-    size, k, stride, lo, dilation, out = row
+#: As the enum in ``_ext/fft.h``.
+_BORDERS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
+
+
+def _border(axis: Axis, geometry: ConvGeometry) -> int:
+    """Of an axis; where nothing is padded, nothing beyond the image is read."""
+    return _BORDERS[geometry.pad_mode] if axis.lo or axis.hi else 0
+
+
+def wraps_back(geometry: ConvGeometry) -> bool:
+    """Whether the gradient of the image is a correlation, too: outputs go round a circular image a whole number of steps.
+
+    Then dx is that of dout with a circular border, and nothing has to be folded.
+    """
+    return geometry.pad_mode == "circular" and all(
+        _border(axis, geometry) == 0 or _goes_round(axis.row()) for axis in geometry.axes
+    )
+
+
+def _goes_round(row: tuple[int, ...]) -> bool:
+    size, _, stride, _, dilation, out = row
+    return stride * out == size and out % (dilation // math.gcd(stride, dilation)) == 0
+
+
+def _side(axis: Axis, geometry: ConvGeometry, op: Op) -> Side:
+    size, k, stride, lo, dilation, out = axis.row()
+    border = _border(axis, geometry)
     common = math.gcd(stride, dilation)
     s, d = stride // common, dilation // common
+    step = common * s * d
     margin, first, whole, covers = -(-k // s) - 1, 0, -(-out // d), True
-    if op == "backward_data":
-        step = common * s * d
+    circular = border == _BORDERS["circular"]
+    if op == "backward_data" and circular:
+        whole, covers = size // step, common == 1 and k >= s
+    elif op == "backward_data":
         last_offset = common * (d * (min(s, k) - 1) + s * (min(d, out) - 1)) - lo
         first = max(0, -(last_offset // step))
         whole = min(whole + margin, (size - 1 + lo) // step + 1) - first
         covers = step == 1 and first <= lo and first + whole - lo >= size
-    return Side(size, k, out, lo, common, s, d, first, whole, margin, covers)
+    ring = size // step if circular and size % step == 0 else 0
+    if not (max(margin + 1, whole) <= ring and is_fast(ring)):
+        ring = 0
+    return Side(size, k, out, lo, common, s, d, first, whole, margin, covers, border, ring)
 
 
 UNIT_SIDE = Side(1, 1, 1, 0, 1, 1, 1, 0, 1, 0, True)
@@ -206,6 +240,11 @@ class Plan:
         """Of tiles, of all images."""
         units = math.prod(self.tiles) * math.prod(side.phis for side in self.sides)
         return self.images * -(-units // 2)
+
+    @property
+    def axis_lengths(self) -> tuple[int, ...]:
+        """Of the transforms along the axes of the image; a signal's is that of its plane."""
+        return (1, 1, self.lengths[1] * self.lengths[2]) if self.line else self.lengths
 
     @property
     def strips(self) -> int:
@@ -313,8 +352,8 @@ class Plan:
         sources = calls * most(min(pairs, self.pair_block) * min(columns, self.column_block))
         if self.op == "backward_weights":
             gradients = calls * most(min(pairs, self.pair_block) * min(rows, self.row_block))
-            results = groups * row_blocks * column_blocks * most(
-                min(rows, self.row_block) * min(columns, self.column_block)
+            results = (
+                groups * row_blocks * column_blocks * most(min(rows, self.row_block) * min(columns, self.column_block))
             )
             weights = 0.0
             steps = 3 * calls + groups * row_blocks * column_blocks
@@ -324,9 +363,7 @@ class Plan:
                 sources /= row_blocks
             weights = groups * row_blocks * column_blocks * (pair_blocks if column_blocks > 1 else 1)
             weights *= most(min(rows, self.row_block) * min(columns, self.column_block))
-            results = groups * row_blocks * pair_blocks * most(
-                min(pairs, self.pair_block) * min(rows, self.row_block)
-            )
+            results = groups * row_blocks * pair_blocks * most(min(pairs, self.pair_block) * min(rows, self.row_block))
             steps = 3 * calls + groups * row_blocks * pair_blocks
         transforms = sources + gradients + results
         return {
@@ -351,7 +388,7 @@ class Plan:
 
 def make_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Plan | None:
     """The cheapest that was found; None where no result depends on any cell of the source."""
-    sides = tuple(_side(axis.row(), op) for axis in geometry.axes)
+    sides = tuple(_side(axis, geometry, op) for axis in geometry.axes)
     if min(side.whole for side in sides) < 1:
         return None
     lanes = _ext.lanes(0 if itemsize == 4 else 1, _isa.current)
@@ -413,12 +450,12 @@ def _blocks(given: tuple[Any, ...], itemsize: int, threads: int) -> Plan:
     return Plan(*given, row_block, column_block, pair_block, 1, False, False, threads)
 
 
-def _candidates(
-    sides: tuple[Side, ...], line: bool, lanes: int
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _candidates(sides: tuple[Side, ...], line: bool, lanes: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Lengths of transforms and results of tiles."""
     if line:
         side = sides[2]
+        if side.ring and side.ring % lanes == 0:
+            yield (1, *_split(side.ring, lanes)), (1, 1, side.whole)
         for length in _signal_lengths(side.margin + 1, side.whole + side.margin, lanes):
             tile = min(length - side.margin, side.whole)
             if 8 * tile < side.margin and tile < side.whole:
@@ -435,7 +472,7 @@ def _candidates(
 
 
 def _axis_candidates(side: Side, lanes: int) -> list[tuple[int, int]]:
-    found: dict[int, int] = {}
+    found: dict[int, int] = {side.ring: side.whole} if side.ring else {}
     for cut in _CUTS:
         tile = -(-side.whole // cut)
         if cut > 1 and (8 * tile < side.margin or tile * (cut - 1) >= side.whole):
@@ -478,11 +515,17 @@ def numbers(plan: Plan, geometry: ConvGeometry) -> tuple[np.ndarray, list[tuple[
 
 
 def _array(
-    outer: int, group: int, inner: int, tiled: bool, sizes: tuple[int, ...], axes: list[tuple[int, ...]]
+    outer: int,
+    group: int,
+    inner: int,
+    tiled: bool,
+    sizes: tuple[int, ...],
+    axes: list[tuple[int, ...]],
+    borders: tuple[int, ...] = (0, 0, 0),
 ) -> list[int]:
     pitches = [math.prod(sizes[i + 1 :]) for i in range(3)]
     columns = [list(column) for column in zip(*axes, strict=True)]  # steps, origins, of phi, of tau, counts
-    return [outer, group, inner, tiled, *sizes, *pitches, *sum(columns, []), 0, 0, 0]
+    return [outer, group, inner, tiled, *sizes, *pitches, *sum(columns, []), *borders]
 
 
 def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
@@ -491,11 +534,13 @@ def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
     sizes = tuple(side.size for side in sides)
     cells, channels = math.prod(sizes), geometry.w_shape[1]
     axes = []
-    for side, tile in zip(sides, plan.tile, strict=True):
-        count = tile if op == "backward_data" else tile + side.margin
+    for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
+        # A ring is shorter than its results and their margin.
+        count = tile if op == "backward_data" else min(tile + side.margin, length)
         origin = side.step * side.first - side.lo
         axes.append((side.step, origin, side.common * side.s, side.common * side.d, count))
-    return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes)
+    borders = tuple(side.border for side in sides)
+    return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders)
 
 
 def _out_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
@@ -503,11 +548,12 @@ def _out_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
     sizes = tuple(side.out for side in sides)
     cells, filters = math.prod(sizes), geometry.w_shape[0] // geometry.groups
     axes = []
-    for side, tile in zip(sides, plan.tile, strict=True):
-        back = op == "backward_data"
+    back = op == "backward_data"
+    for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
         origin = side.d * (side.first - side.margin) if back else 0
-        axes.append((side.d, origin, 1, 0, tile + side.margin if back else tile))
-    return _array(geometry.w_shape[0] * cells, filters * cells, cells, True, sizes, axes)
+        axes.append((side.d, origin, 1, 0, min(tile + side.margin, length) if back else tile))
+    borders = tuple(side.border if back else 0 for side in sides)
+    return _array(geometry.w_shape[0] * cells, filters * cells, cells, True, sizes, axes, borders)
 
 
 def _weights(plan: Plan, geometry: ConvGeometry) -> list[int]:

@@ -27,8 +27,9 @@ class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 
     What reaches an algorithm is checked and simple: C-contiguous native arrays
-    of one float dtype, none of them empty, padding with zeros, no flip. Results
-    are written to `out`, `dx` or `dw`, which hold nothing before.
+    of one float dtype, none of them empty, padding with zeros unless it
+    `reads_borders`, no flip. Results are written to `out`, `dx` or `dw`, which
+    hold nothing before.
 
     If `sums_products` is false, the methods return None for a result that is all
     finite. Otherwise they return how often an inf or NaN was found in each image;
@@ -52,6 +53,10 @@ class Algorithm(ABC):
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""
         return None
+
+    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
+        """Whether it takes the geometry with its `pad_mode`; else images are extended, and gradients folded back."""
+        return False
 
     @abstractmethod
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:

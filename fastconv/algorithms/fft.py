@@ -74,6 +74,10 @@ class Fft(Algorithm):
             )
         return None
 
+    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
+        """Tiles take what is beyond the image from its other cells; gradients are folded where none goes just round."""
+        return op != "backward_data" or _fft_plan.wraps_back(geometry)
+
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Spectra of weights, sources and results, and a tile of each thread."""
         plan = _plan(op, geometry, dtype, threads)

@@ -24,13 +24,12 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr("fastconv.layers._pool_tables.BLOCK_ELEMENTS", 90)
         monkeypatch.setattr(algorithms, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "_images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
-        depthwise, fft = sys.modules["fastconv.algorithms.depthwise"], sys.modules["fastconv.algorithms.fft"]
+        depthwise = sys.modules["fastconv.algorithms.depthwise"]
         monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)
         monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
         monkeypatch.setattr(depthwise, "_WIDE_VECTORS", 1)
         monkeypatch.setattr(depthwise, "_HIGH", 1)
-        monkeypatch.setattr(fft, "_SPACE_BYTES", 5000)
-        monkeypatch.setattr(fft, "_SPANS", 1)
+        monkeypatch.setattr(sys.modules["fastconv.algorithms._fft_plan"], "SPACE_BYTES", 5000)
         implicit, winograd = sys.modules["fastconv.algorithms.implicit"], sys.modules["fastconv.algorithms.winograd"]
         cuts = sys.modules["fastconv.algorithms._cuts"]
         small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_POSITIONS": 5, "_STRETCH": 7, "_SHORT_STRETCH": 7}

@@ -223,7 +223,7 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
         const int odd = fc_running_row_table[g->dtype][g->isa](
             &g->width, at->op, g->take, strip, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
             g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present, g->pitch,
-            row * g->width.size - base);
+            row * g->width.size + strips->source - base);
         present = at->present;
         if (odd)
             at->op = FC_RUNNING_MAX_OR_NAN;
@@ -253,7 +253,9 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     const fc_running_strip *depths = g->depth.bands + slab, *heights = g->height.bands + band;
     const fc_running_strip *strips = g->width.strips + strip;
     const ptrdiff_t d0 = depths->source + g->depth.first, h0 = heights->source + g->height.first;
-    const ptrdiff_t base = ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size;
+    /* Places are counted from here, so that 32 bits do for them. */
+    const ptrdiff_t base =
+        ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + strips->source;
     fc_running here = *g;
     ptrdiff_t d, h;
     here.source = g->source + plane * g->sources * at->item;

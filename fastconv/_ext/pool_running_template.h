@@ -164,7 +164,7 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptr
             FC_N(fc_running_sums)(v, cells, into, n - reach, shift, more ? reach : 0);
         } else {
             FC_L *into_held = last ? to_held : held;
-            const FC_L from_base = last ? (FC_L)(base + source) : 0;
+            const FC_L from_base = last ? (FC_L)base : 0;
             if (odd && l)
                 FC_N(fc_running_maxima)(1, 0, v, held, into, into_held, n - reach, shift, from_base);
             else if (odd)
@@ -183,7 +183,7 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptr
     }
     {
         const ptrdiff_t outputs = strip->end - strip->begin;
-        const FC_L start = (FC_L)(base + source);
+        const FC_L start = (FC_L)base;
         fc_check((outputs - 1) * stride + reach < n);
         FC_EACH(outputs, stride, to[i] = v[i * S]);
         if (!sums && w->levels)

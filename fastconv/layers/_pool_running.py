@@ -25,15 +25,19 @@ SUMS, BY_COUNT, ROOT, TIMES = range(4)
 _FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
 
 _SLACK = 16
-_ROW = 32
+_MULTIPLE = 32
 #: Rings of a thread, in bytes: within the second-level cache where redundant work does not cost more.
 RING_BYTES = 1 << 20
 #: Elements that a piece of a plane at least has along the last axis, where there are as many.
 _LEAST_STRIP = 64
-#: Steps along a row and from row to row, against reading a cell; those of maxima move places, too.
-_STEP, _RING_STEP, _MAXIMUM = 0.5, 0.8, 2.2
-#: What a row of a piece takes besides, in cells.
-_ROW_OVERHEAD = 150
+#: More workspace a thread is refused.
+MOST_BYTES = 1 << 30
+#: Nanoseconds of a vector's step along a row and from row to row.
+_SUM_STEPS, _MAXIMUM_STEPS = (0.45, 0.6), (1.0, 1.3)
+#: Of reading or writing a vector, of picking a cell, and of a row of sources and of targets besides.
+_READ, _CELL, _ROW, _GIVE = 0.5, 0.3, 30.0, 10.0
+#: Bytes that a copy moves in a nanosecond.
+_BYTES_A_NANOSECOND = 10
 #: Places are counted in 32 bits within a piece, in float32.
 _MOST_CELLS = np.iinfo(np.int32).max
 
@@ -198,12 +202,12 @@ def _cut(n: int, pieces: int) -> list[tuple[int, int]]:
 
 
 class Plan(NamedTuple):
-    """A table, elements of workspace a thread, pieces in all, and work in operations on cells."""
+    """A table, elements of workspace a thread, pieces in all, nanoseconds of one thread, and targets of a strip."""
 
     table: np.ndarray
     space: int
     items: int
-    work: float
+    time: float
     width: int
 
 
@@ -214,76 +218,100 @@ class _Cuts(NamedTuple):
 
 
 class _Costs:
-    """What a plan takes, by the pieces into which its axes are cut."""
+    """What a plan takes, by the pieces into which the axes of a plane are cut."""
 
-    def __init__(self, rows: Sequence[Row], walks: Sequence[_Walk], maximum: bool, backward: bool) -> None:
-        self.width, self.walks, self.backward = rows[2], walks, backward
-        self.maximum = maximum
-        size, k, stride, _, dilation, out = self.width
-        self.targets = (len(walks[0].end), len(walks[1].end), size if backward else out)
-        taps = _phases(self.width)[1] if backward else k
-        self.levels = len(steps(taps, 1, maximum)) if taps else 0
-        self.factor = _MAXIMUM if maximum else 1.0
+    def __init__(self, geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> None:
+        self.rows, self.backward, self.maximum = _lifted(geometry), backward, maximum
+        self.targets = [row[0] if backward else row[5] for row in self.rows]
+        self.steps = [_steps_of(row, maximum, backward) for row in self.rows]
+        self.lanes = _isa.lanes(itemsize)
+        self.step, self.ring_step = _MAXIMUM_STEPS if maximum else _SUM_STEPS
 
-    def strip(self, strips: int) -> tuple[int, int]:
-        """Sources and targets of a piece along the last axis."""
-        wide = -(-self.targets[2] // strips)
-        return _strip(self.width, self.backward, 0, wide)[3], wide
+    def arrivals(self, axis: int, targets: int) -> int:
+        """Sources that so many targets along an axis need."""
+        _, k, stride, _, dilation, _ = self.rows[axis]
+        reach = (k - 1) * dilation
+        return (targets - 1 + reach) // stride + 1 if self.backward else (targets - 1) * stride + reach + 1
 
-    def arrivals(self, axis: int, pieces: int) -> int:
-        """Along another axis: those that a piece needs."""
-        walk = self.walks[axis]
-        cut = _cut(self.targets[axis], pieces)
-        begin, end = cut[len(cut) // 2]
-        return int(walk.end[begin:end].max() - walk.begin[begin:end].min()) + 1
+    def sizes(self, cuts: _Cuts) -> tuple[int, int, int]:
+        """Targets of a piece along each axis."""
+        deep, high, wide = (-(-n // pieces) for n, pieces in zip(self.targets, cuts, strict=True))
+        return deep, high, wide
 
     def ring(self, cuts: _Cuts) -> int:
         """Elements of a thread's rings."""
-        high = -(-self.targets[1] // cuts.heights)
-        pitch = _pitch(self.strip(cuts.strips)[1])
-        return (self.walks[1].rows + self.walks[0].rows * high) * pitch * (1 + self.maximum)
+        _, high, wide = self.sizes(cuts)
+        deep_rows, high_rows = (sum(shift for _, shift in steps_of) for steps_of in self.steps[:2])
+        return (high_rows + deep_rows * high) * _pitch(wide) * (1 + self.maximum)
+
+    def span(self, cuts: _Cuts) -> int:
+        """Cells of the image from the first that a piece meets to the last."""
+        deep, high, wide = (self.arrivals(axis, n) for axis, n in enumerate(self.sizes(cuts)))
+        return ((deep - 1) * self.rows[1][0] + high) * self.rows[2][0] + wide
 
     def of(self, cuts: _Cuts) -> float:
-        """Of one piece, in cells that are read."""
-        source, wide = self.strip(cuts.strips)
-        high = -(-self.targets[1] // cuts.heights)
-        rows = self.arrivals(0, cuts.depths) * self.arrivals(1, cuts.heights)
-        along = source * (1 + _STEP * self.factor * self.levels) + wide
-        ring = _RING_STEP * self.factor * _pitch(wide)
-        deep = self.arrivals(0, cuts.depths) * high * len(self.walks[0].steps) * ring
-        done = math.prod(-(-n // pieces) for n, pieces in zip(self.targets, cuts, strict=True))
-        return rows * (along + ring * len(self.walks[1].steps) + _ROW_OVERHEAD) + deep + done
+        """Nanoseconds that a piece takes in one thread of an AVX-512 machine."""
+        deep, high, wide = self.sizes(cuts)
+        depths, heights, sources = (self.arrivals(axis, n) for axis, n in enumerate((deep, high, wide)))
+        vectors, read = -(-wide // self.lanes), -(-sources // self.lanes)
+        stride = self.rows[2][2]
+        along = read * (_READ + self.step * len(self.steps[2])) + vectors * _READ + (stride > 1) * wide * _CELL
+        across = vectors * self.ring_step
+        rows = depths * heights * (_ROW + along + across * len(self.steps[1]))
+        return rows + depths * high * (_GIVE + across * len(self.steps[0])) + deep * high * (_GIVE + vectors * _READ)
+
+
+def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
+    """Of an axis; those of an adjoint have one more where numbers of taps differ."""
+    if not backward:
+        return steps(row[1], row[4], maximum)
+    _, taps, rest, step = _phases(row)
+    return steps(taps, step, maximum) + [(1, step)] * (rest > 0) if taps else []
+
+
+def time(geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> float:
+    """What a pooling takes, in nanoseconds of one thread of an AVX-512 machine."""
+    return geometry.planes * _Costs(geometry, maximum, backward, itemsize).of(_Cuts(1, 1, 1))
 
 
 def _pitch(wide: int) -> int:
-    return -(-(wide + _SLACK) // _ROW) * _ROW
+    return -(-(wide + _SLACK) // _MULTIPLE) * _MULTIPLE
 
 
-def _halves(n: int, most: int) -> Iterator[int]:
+def _pieces(n: int, most: int) -> Iterator[int]:
+    """Numbers of pieces to cut an axis into."""
     pieces = 1
     while pieces <= min(n, most):
         yield pieces
         pieces = pieces + 1 if pieces < 4 else pieces * 3 // 2
 
 
-def _choose(costs: _Costs, planes: int, itemsize: int, threads: int) -> _Cuts:
+def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) -> _Cuts:
     """The pieces that take least time, of those whose rings are not large where there are such."""
-    best, found = (math.inf, math.inf), _Cuts(1, 1, 1)
+    best, found = (math.inf, math.inf), None
     deep, high, wide = costs.targets
-    least = max(1, wide // _LEAST_STRIP)
-    for depths in _halves(deep, 2 * threads):
-        for heights in _halves(high, 2 * threads if deep == 1 else max(high // 4, 1)):
-            for strips in _halves(wide, max(least, 1)):
+    for depths in _pieces(deep, 2 * threads):
+        for heights in _pieces(high, 2 * threads if deep == 1 else max(high // 4, 2 * threads)):
+            for strips in _pieces(wide, max(1, wide // _LEAST_STRIP)):
                 cuts = _Cuts(depths, heights, strips)
+                if costs.maximum and itemsize == 4 and costs.span(cuts) > _MOST_CELLS:
+                    continue
                 ring = costs.ring(cuts) * itemsize
-                items = planes * math.prod(cuts)
-                time = -(-items // threads) * costs.of(cuts)
-                # The larger the rings, the farther from the processor.
-                time *= 1 + min(ring / (4 * RING_BYTES), 1)
-                key = (max(ring / (4 * RING_BYTES), 1), time)
+                time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
+                # The larger the rings, the farther they are from the processor.
+                key = max(ring / (4 * RING_BYTES), 1.0), time * (1 + min(ring / (4 * RING_BYTES), 1))
                 if key < best:
                     best, found = key, cuts
+    if found is None:
+        raise ValueError(
+            f"a window of {_window(geometry)} spans more than {_MOST_CELLS} cells of a plane of float32; pool in "
+            "several steps with smaller windows, or in float64"
+        )
     return found
+
+
+def _window(geometry: PoolGeometry) -> str:
+    return " x ".join(str(axis.k) for axis in geometry.axes)
 
 
 def _lifted(geometry: PoolGeometry) -> list[Row]:
@@ -293,10 +321,10 @@ def _lifted(geometry: PoolGeometry) -> list[Row]:
 def _make(
     geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
 ) -> Plan:
-    rows = _lifted(geometry)
+    costs = _Costs(geometry, maximum, backward, itemsize)
+    rows = costs.rows
+    cuts = _choose(costs, geometry, itemsize, threads)
     walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
-    costs = _Costs(rows, walks, maximum, backward)
-    cuts = _choose(costs, geometry.planes, itemsize, threads)
     strips = [_strip(rows[2], backward, *ends) for ends in _cut(costs.targets[2], cuts.strips)]
     bands = _cut(costs.targets[1], cuts.heights)
     row_pitch = _pitch(max(n for *_, n in strips) + 2 * _SLACK)
@@ -321,8 +349,17 @@ def _make(
     table.flags.writeable = False
     rows_of = 6 + walks[1].rows + walks[0].rows * high
     space = 3 * row_pitch + rows_of * (1 + maximum) * pitch + 2 * _SLACK
+    _check_space(geometry, space, itemsize)
     items = geometry.planes * math.prod(cuts)
     return Plan(table, space, items, items * costs.of(cuts), min(pitch, costs.targets[2]))
+
+
+def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
+    if elements * itemsize > MOST_BYTES:
+        raise ValueError(
+            f"a window of {_window(geometry)} needs {elements * itemsize >> 20} MiB of workspace a thread, more than "
+            f"{MOST_BYTES >> 20} MiB; pool in several steps with smaller windows"
+        )
 
 
 def _origins(row: Row) -> np.ndarray:
@@ -336,7 +373,7 @@ def plan(
     geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
 ) -> Plan:
     """What a call needs, kept with the geometry."""
-    key = (maximum, backward, include_pad, itemsize, threads, RING_BYTES)
+    key = (maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current)
     plans: dict[tuple, Plan] = vars(geometry).setdefault("_running_plans", {})
     if key not in plans:
         plans[key] = _make(geometry, maximum, backward, include_pad, itemsize, threads)
@@ -360,7 +397,6 @@ def _call(
     space = _memory.empty((slots * found.space,), source.dtype)
     wide = indices is not None and indices.dtype.itemsize == 8
     isa = _isa.narrow(found.width * source.itemsize)
-    lanes = 16 // source.itemsize * (1, 2, 4)[isa]
     _threads.share(
         _ext.running,
         (
@@ -368,7 +404,7 @@ def _call(
             *(found.table, op, take, give, space, slots, isa),
         ),
         items=found.items,
-        work=int(found.work / lanes * _isa.BYTES_PER_OPERATION),
+        work=int(found.time * _BYTES_A_NANOSECOND),
         threads=threads,
     )
 

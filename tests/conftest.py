@@ -20,7 +20,8 @@ def blocks(request, monkeypatch):
         im2col = sys.modules["fastconv.algorithms.im2col"]
         monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
         monkeypatch.setattr("fastconv.lowering._BLOCK_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers._pool_kernels._BLOCK_OUTPUTS", 5)
+        monkeypatch.setattr("fastconv.layers._pool_running.RING_BYTES", 100)
+        monkeypatch.setattr("fastconv.layers._pool_running._LEAST_STRIP", 3)
         monkeypatch.setattr("fastconv.layers._pool_tables.BLOCK_ELEMENTS", 90)
         monkeypatch.setattr(sys.modules["fastconv.algorithms._borders"], "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "_images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))

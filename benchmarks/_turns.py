@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import signal
@@ -16,13 +17,16 @@ from typing import Any
 
 import numpy as np
 from _families import Case, from_json
-from _harness import wait_for_quiet
+from _harness import set_threads, wait_for_quiet
 
+import fastconv
 from fastconv import _blas
 from fastconv.algorithms.base import Algorithm
 
 dispatch: Any = sys.modules["fastconv.algorithms"]
 REGISTRY: dict[str, Algorithm] = dispatch.REGISTRY
+
+_KNOWS_RANKS = "rank_one" in inspect.signature(dispatch.choose).parameters
 
 #: Nobody waits for an algorithm so much slower than the fastest so far: its time does not matter.
 HOPELESS = 8.0
@@ -106,8 +110,15 @@ def form(name: str) -> Algorithm:
     return REGISTRY[algorithm].way(way)
 
 
+def give_threads(threads: int) -> None:
+    """BLAS uses as many threads as the calls of a case."""
+    if fastconv.get_threads() != threads or _blas.threads() != threads:
+        set_threads(threads)
+
+
 def candidates(case: Case, ways: bool = False) -> list[str]:
     """Names of what serves a case, each way of an algorithm by itself where `ways`."""
+    give_threads(case.threads)
     dtype, found = np.dtype(case.dtype), list[str]()
     for name, algorithm in REGISTRY.items():
         wanted = (case.zeros or not algorithm.skips_zeros) and (
@@ -186,8 +197,9 @@ def turn(call: Call, best: float, alone: bool) -> tuple[float, bool]:
 
 def expected(name: str, case: Case, density: float = 1.0) -> float:
     """What the rates in use estimate for a contender; infinite where there are none."""
-    algorithm = form(name)
-    dtype = np.dtype(case.dtype)
+    if name == "auto":
+        return 0.0
+    algorithm, dtype = form(name), np.dtype(case.dtype)
     with suppress(KeyError):
         return algorithm.cost(case.op, case.geometry, dtype, case.threads, density)
     return math.inf
@@ -196,15 +208,19 @@ def expected(name: str, case: Case, density: float = 1.0) -> float:
 def measure(
     case: Case, names: Iterable[str], rounds: int, into: Record | None = None, near: float = NEAR
 ) -> Record:
-    """Time `names` on a case in turns, the one thought fastest first; what is not near the fastest only once."""
+    """Time `names` on a case in turns, the one thought fastest first; what is not near the fastest only once.
+
+    'auto' is one of them where it is named; it is first in a round and last in the next.
+    """
+    give_threads(case.threads)
     record, calls = into or Record(case), Calls(case)
     record.density = float(f"{calls.density:.4g}")
     names = sorted(names, key=lambda name: expected(name, case, calls.density if case.zeros else 1.0))
     for name in names:
         record.seconds.pop(name, None)
         record.given_up.pop(name, None)
-    for _ in range(rounds):
-        for name in names:
+    for i in range(rounds):
+        for name in names if i % 2 == 0 else (*names[1:], names[0]):
             best = min(record.seconds.values(), default=math.inf)
             if name in record.given_up or record.seconds.get(name, 0.0) > near * best:
                 continue
@@ -217,6 +233,19 @@ def measure(
     return record
 
 
+def chosen_of(record: Record) -> str:
+    """What 'auto' takes by the rates in use, by its name in the record: of an algorithm's ways there the cheapest."""
+    case, dtype = record.case, np.dtype(record.case.dtype)
+    give_threads(case.threads)
+    for kept in ("_chosen", "_chosen_pruned", "_winograd", "bound"):  # made by other rates
+        vars(case.geometry).pop(kept, None)
+    options: dict[str, Any] = {"rank_one": True} if case.pattern == "rank one" and _KNOWS_RANKS else {}
+    density = record.density if case.zeros else 1.0
+    chosen = dispatch.choose(case.op, case.geometry, dtype, case.threads, "auto", density, **options).name
+    ways = [name for name in (*record.seconds, *record.given_up) if algorithm_of(name) == chosen]
+    return min(ways, key=lambda name: expected(name, case, density), default=chosen)
+
+
 class Records:
     """Records in a file of lines, which grows while they are measured: what was interrupted goes on."""
 
@@ -225,8 +254,31 @@ class Records:
         self.found: dict[str, Record] = {}
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
-                record = record_of(json.loads(line))
+                data = json.loads(line)
+                if "forget" in data:
+                    self._drop(data["forget"])
+                    continue
+                record = record_of(data)
                 self.found[self.key(record.case)] = record  # the last of a case counts
+
+    def _drop(self, algorithms: Iterable[str]) -> None:
+        for record in self.found.values():
+            for times in (record.seconds, record.given_up):
+                for name in [name for name in times if algorithm_of(name) in algorithms]:
+                    del times[name]
+
+    def forget(self, algorithms: list[str]) -> None:
+        """Drop the times of some algorithms, here and in the file."""
+        self._drop(algorithms)
+        self._append({"forget": algorithms})
+
+    def cases(self) -> list[Case]:
+        """Those that were measured."""
+        return [record.case for record in self.found.values()]
+
+    def _append(self, data: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(data) + "\n")
 
     @staticmethod
     def key(case: Case) -> str:
@@ -240,5 +292,4 @@ class Records:
     def add(self, record: Record) -> None:
         """Keep a record; it counts in the place of an older one of its case."""
         self.found[self.key(record.case)] = record
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record.as_json()) + "\n")
+        self._append(record.as_json())

@@ -172,8 +172,11 @@ def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exa
     able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(op, geometry, dtype) is None]
     if exact or multiply_adds(geometry) < _FEW:
         able = [a for a in able if a.sums_products]
+    costs = {a: a.cost(op, geometry, dtype, threads) for a in able if a is not REGISTRY["reference"]}
+    # What was not measured is taken only where nothing else serves, and before the definition, which is slow for sure.
+    able = [a for a, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
     small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
-    return min(small or able, key=lambda a: a.cost(op, geometry, dtype, threads))
+    return min(small or able, key=lambda a: costs.get(a, math.inf))
 
 
 def _choose_exact(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Algorithm:

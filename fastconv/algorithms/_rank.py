@@ -10,7 +10,7 @@ import numpy as np
 from fastconv import _isa
 from fastconv.algorithms._finite import Choose, Redone
 from fastconv.algorithms.base import Algorithm, Op
-from fastconv.algorithms.separable import NotRankOne, Separable
+from fastconv.algorithms.separable import Separable, is_rank_one
 from fastconv.geometry import ConvGeometry
 
 #: Seconds that a look takes which finds no outer product: at all, and for each weight of the first kernel.
@@ -22,11 +22,18 @@ _MOST_KEPT = 1 << 10
 
 
 class IfRankOne(Algorithm):
-    """`first` for kernels of rank one, which it looks for itself, and `second` for any others."""
+    """`first` for kernels of rank one, and `second` for any others; each of them reads the border of the geometry."""
 
     def __init__(self, first: Algorithm, second: Algorithm) -> None:
         self.name, self.first, self.second = second.name, first, second
         self.sums_products, self.own_threads = second.sums_products, second.own_threads
+
+    def _for(self, w: np.ndarray, geometry: ConvGeometry) -> Algorithm:
+        return self.first if is_rank_one(w, geometry) else self.second
+
+    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
+        """All of them."""
+        return True
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Of the one that takes more."""
@@ -36,36 +43,35 @@ class IfRankOne(Algorithm):
         """As the second, which serves all."""
         return self.second.work(op, geometry, dtype, threads)
 
-    def forward(self, *arguments: Any) -> None:
-        """By the first, which writes nothing before it looks."""
-        try:
-            self.first.forward(*arguments)
-        except NotRankOne:
-            self.second.forward(*arguments)
+    def forward(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
+        """By the one that the weights ask for."""
+        self._for(w, geometry).forward(x, w, b, geometry, out, threads)
 
-    def backward_data(self, *arguments: Any) -> None:
+    def backward_data(
+        self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
+    ) -> None:
         """As `forward`."""
-        try:
-            self.first.backward_data(*arguments)
-        except NotRankOne:
-            self.second.backward_data(*arguments)
+        self._for(w, geometry).backward_data(dout, w, geometry, dx, threads)
 
-    def transposed(self, *arguments: Any) -> None:
+    def transposed(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
+    ) -> None:
         """As `forward`."""
-        try:
-            self.first.transposed(*arguments)
-        except NotRankOne:
-            self.second.transposed(*arguments)
+        self._for(w, geometry).transposed(x, w, b, geometry, out, threads)
 
-    def backward_weights(self, *arguments: Any) -> None:
+    def backward_weights(
+        self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
+    ) -> None:
         """By the second, because the gradient is that of the full kernel."""
-        self.second.backward_weights(*arguments)
+        self.second.backward_weights(x, dout, geometry, dw, threads)
 
 
 def pays(
     second: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: Choose, density: float
 ) -> Algorithm | None:
-    """What computes kernels of rank one faster than `second`; None where nothing does, or a look takes too long."""
+    """What computes kernels of rank one faster than `second` does; None where nothing does, or a look takes too long."""
     kept: dict[Any, Algorithm | None] = vars(geometry).setdefault("_rank", {})
     key = op, dtype.itemsize, threads, _isa.current, second.name, density
     if key not in kept:
@@ -78,7 +84,7 @@ def pays(
 def _faster(
     second: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: Choose, density: float
 ) -> Algorithm | None:
-    first = Separable(exact, tells=False)
+    first = Separable(exact)
     if op == "backward_weights" or not math.prod(geometry.x_shape) * math.prod(geometry.out_shape):
         return None
     if first.unsupported(op, geometry, dtype) is not None:

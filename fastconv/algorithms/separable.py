@@ -34,10 +34,6 @@ _MOST_BYTES = 1 << 24
 Choose = Callable[[Op, ConvGeometry, np.dtype, int], Algorithm]
 
 
-class NotRankOne(ValueError):
-    """Some kernel is no outer product."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """One call of the kernel: its tables, the elements of a thread's workspace, its items, and how much there is to do:
@@ -92,8 +88,8 @@ class Separable(Algorithm):
     sums_products = False
     needs_rank_one = True
 
-    def __init__(self, exact: Choose, tells: bool = True) -> None:
-        self.exact, self.tells = exact, tells
+    def __init__(self, exact: Choose) -> None:
+        self.exact = exact
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """It is for groups of one channel, and needs two axes."""
@@ -144,7 +140,7 @@ class Separable(Algorithm):
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> np.ndarray | None:
-        """Bias is what the last sums start with; `NotRankOne` before anything is written."""
+        """Bias is what the last sums start with; a ValueError, before anything is written, if a kernel is not of rank one."""
         return self._run("forward", x, w, b, geometry, out, threads)
 
     def backward_data(
@@ -191,7 +187,7 @@ class Separable(Algorithm):
         factors = np.empty((len(w), len(order)), dtype)
         which = _arrays.DTYPES[dtype]
         if _ext.factors(which, w, kernel, order, factors, False) is not None:
-            raise NotRankOne(_reason(which, w, kernel, order, factors) if self.tells else None)
+            raise ValueError(_reason(which, w, kernel, order, factors))
         if plan is None or not plan.covers:
             result[...] = 0 if b is None else per_channel(b, geometry)
         if plan is None:
@@ -209,6 +205,12 @@ class Separable(Algorithm):
 
 
 _NONE = np.empty(0, np.intp)
+
+
+def is_rank_one(w: np.ndarray, geometry: ConvGeometry) -> bool:
+    """Whether each kernel is an outer product, to the last bits of its dtype."""
+    none = np.empty((len(w), 0), w.dtype)
+    return _ext.factors(_arrays.DTYPES[w.dtype], w, _lifted(geometry), _NONE, none, False) is None
 
 
 def _reason(which: int, w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray, factors: np.ndarray) -> str:

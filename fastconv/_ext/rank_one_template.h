@@ -134,6 +134,8 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
         }
     if (worst >= 0)
         return 1;
+    if (entries == 0)
+        return 0;
     for (axis = begin = 0; axis < 3; begin += k[axis++])
         for (i = 0; i < k[axis]; i++)
             low[begin + i] = (double)w[pivot + (i - at[axis]) * steps[axis]];

@@ -71,7 +71,7 @@ class IfRankOne(Algorithm):
 def pays(
     second: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: Choose, density: float
 ) -> Algorithm | None:
-    """What computes kernels of rank one faster than `second` does; None where nothing does, or a look takes too long."""
+    """What computes kernels of rank one faster than `second`; None where nothing does, or a look takes too long."""
     kept: dict[Any, Algorithm | None] = vars(geometry).setdefault("_rank", {})
     key = op, dtype.itemsize, threads, _isa.current, second.name, density
     if key not in kept:

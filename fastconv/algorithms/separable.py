@@ -140,7 +140,7 @@ class Separable(Algorithm):
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> np.ndarray | None:
-        """Bias is what the last sums start with; a ValueError, before anything is written, if a kernel is not of rank one."""
+        """Bias is what the last sums start with; a ValueError, and nothing written, if a kernel has another rank."""
         return self._run("forward", x, w, b, geometry, out, threads)
 
     def backward_data(

@@ -73,6 +73,13 @@ def forget_geometries():
 
 
 @pytest.fixture
+def forget():
+    """A function that forgets geometries with their plans, for tests that change sizes of blocks themselves."""
+    yield forget_geometries
+    forget_geometries()
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(1)
 

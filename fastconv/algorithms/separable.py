@@ -46,6 +46,7 @@ class Plan:
     space: int
     items: int
     isa: int
+    lanes: int
     covers: bool
     down: int
     across: int
@@ -114,16 +115,15 @@ class Separable(Algorithm):
         return (min(threads, plan.items) * plan.space + plan.filters * len(plan.order)) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """Multiply-adds down the columns, where rows share what they read, and across rows; the rows; cells that are
-        taken out of rows, or put into them, one by one; and to find the factors."""
+        """Vectors of multiply-adds down the columns, where rows share what they read, and across rows; the rows; cells
+        that are taken out of rows, or put into them, one by one; and to find the factors."""
         plan = None if op == "backward_weights" else _plan(op, geometry, dtype, threads)
         if plan is None:
             return {"call": 1}
         part = share(plan.items, threads)
-        vectors = part * dtype.itemsize / 4 * _isa.relative()
         return {
-            "down": plan.down * vectors,
-            "across": plan.across * vectors,
+            "down": plan.down * part / plan.lanes,
+            "across": plan.across * part / plan.lanes,
             "rows": plan.rows * part,
             "woven": plan.woven * part,
             "weights": plan.filters * (math.prod(plan.kernel) + _ENTRY * len(plan.order)),
@@ -198,7 +198,7 @@ class Separable(Algorithm):
                 _ext.convolve,
                 (which, source, factors, b, result, *plan.tables, space, counts, plan.isa),
                 items=plan.items,
-                work=_work(plan, dtype),
+                work=_work(plan),
                 threads=threads,
             )
         return np.frombuffer(counts, np.intp) if counts.strip(b"\0") else None
@@ -229,10 +229,9 @@ def _reason(which: int, w: np.ndarray, kernel: tuple[int, int, int], order: np.n
     )
 
 
-def _work(plan: Plan, dtype: np.dtype) -> int:
+def _work(plan: Plan) -> int:
     """Bytes that a copy moves in the time of the sums."""
-    vectors = (plan.down + plan.across) * dtype.itemsize // (64 if plan.isa == 2 else 32)
-    return _isa.BYTES_PER_OPERATION * vectors
+    return _isa.BYTES_PER_OPERATION * ((plan.down + plan.across) // plan.lanes)
 
 
 def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
@@ -356,6 +355,7 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) ->
         space=space,
         items=images * results * math.prod(places) * pieces(w.out, wide),
         isa=isa,
+        lanes=lanes,
         covers=all(sum(line.out for line in side.lines) == n for side, n in zip((w, h, d), whole, strict=True)),
         down=down,
         across=planes * of_planes * of_rows * w.products,

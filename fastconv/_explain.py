@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from fastconv import _arrays, _blas, _isa, _threads
 from fastconv._fractional import resolve_sampled
 from fastconv._options import as_number, merge_options
-from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose
+from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, ranked_cost
+from fastconv.algorithms._density import DENSE, as_seen
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
 
@@ -38,9 +40,11 @@ def explain(
         What the layer is computed in: float32 or float64; what converts to them counts as they do.
     op : {'forward', 'backward_data', 'backward_weights'}
     density : float, default 1.0
-        The share of the weights that are not zero. Below one, the algorithms
-        that skip zeros are candidates, too; for 'backward_weights' this is what
-        `conv_backward` does with ``pruned=True``.
+        The share of the weights that are not zero. Up to 0.7, and in layers of
+        4 million multiply-adds or more (8 million with more than 1,024 weights),
+        'auto' looks at the weights, and the algorithms that skip zeros are
+        candidates, too; for 'backward_weights' this is what `conv_backward` does
+        with ``pruned=True``.
     **options
         As `conv` takes them.
 
@@ -95,8 +99,15 @@ def explain(
 
 def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float) -> str:
     """The sheet of one convolution, and its table."""
-    chosen = choose(op, geometry, found, threads, name, share)
-    rows = [_row(algorithm, op, geometry, found, threads, share, algorithm == name) for algorithm in REGISTRY]
+    seen = (
+        1.0
+        if name == "exact"
+        else share
+        if name in REGISTRY
+        else as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)
+    )
+    chosen = choose(op, geometry, found, threads, name, seen)
+    rows = [_row(algorithm, op, geometry, found, threads, (seen, share), algorithm == name) for algorithm in REGISTRY]
     least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
     lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
     for algorithm, cost, workspace, reason in rows:
@@ -125,7 +136,7 @@ def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threa
 
 
 def _row(
-    name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int, density: float, forced: bool
+    name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int, densities: tuple[float, float], forced: bool
 ) -> tuple[str, float | None, int, str | None]:
     algorithm = REGISTRY[name]
     reason = algorithm.unsupported(op, geometry, dtype)
@@ -133,11 +144,15 @@ def _row(
         return name, None, 0, reason
     if not (all(geometry.x_shape) and all(geometry.out_shape)):
         return name, None, 0, "there is nothing to compute"
+    density, given = densities
     if algorithm.skips_zeros and density == 1.0 and not forced:
-        return name, None, 0, "it leaves zero weights out, and is a candidate where the density is below 1"
+        why = "is a candidate where the density is below 1"
+        if given < 1.0:
+            why = f"is a candidate where the density is at most {DENSE} and the layer is worth a look at its weights"
+        return name, None, 0, f"it leaves zero weights out, and {why}"
     if algorithm.needs_blas and not forced and not _blas.within(threads):
         count = _blas.threads()
         held = "an unknown number of" if count is None else count
         return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
-    cost = algorithm.cost(op, geometry, dtype, threads, density)
+    cost = ranked_cost(algorithm, op, geometry, dtype, threads, density)
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

@@ -178,7 +178,7 @@ def im2col(
     if geometry.pad_mode == "zeros":
         lower(_arrays.prepare_rows(x, dtype, workers), cols, geometry, workers)
     else:
-        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry), cols, geometry.padded, workers)
+        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry, workers), cols, geometry.padded, workers)
     return cols if out is None else out
 
 
@@ -248,5 +248,5 @@ def col2im(
     else:
         dpadded = np.empty(geometry.padded.x_shape, dtype)
         scatter(cols, dpadded, geometry.padded, workers)
-        _padding.fold(dpadded, geometry, x)
+        _padding.fold(dpadded, geometry, x, workers)
     return x if out is None else out

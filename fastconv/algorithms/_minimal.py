@@ -206,6 +206,12 @@ class Problem:
         return math.prod(side.minimal.points for side in self.sides)
 
     @property
+    def subkernel(self) -> tuple[int, int]:
+        """Taps of a subkernel along the last two axes."""
+        *_, h, w = self.sides
+        return h.minimal.taps, w.minimal.taps
+
+    @property
     def line_points(self) -> int:
         """Along an axis."""
         return max(side.minimal.points for side in self.sides)

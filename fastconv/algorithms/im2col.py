@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv import _arrays
 from fastconv.algorithms import _columns, _gemm
-from fastconv.algorithms.base import Algorithm, Op, multiply_adds, touched
+from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds
 from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
 
@@ -82,7 +82,7 @@ class Im2col(Algorithm):
         return {
             "product": product * (1 + 16 / thin),
             "columns": 0 if geometry.pointwise else geometry.im2col_bytes(dtype),
-            "touched": touched(geometry, dtype),
+            **memory(geometry, dtype, 1),
             "weights": readings * math.prod(geometry.w_shape) * dtype.itemsize,
             "block": blocks * geometry.groups,
             "call": 1,

@@ -15,7 +15,7 @@ from fastconv._ext import sparse as _ext
 from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Problem, even, kernel_weights, pieces, problems
 from fastconv.algorithms._taps import data_by_taps
-from fastconv.algorithms.base import Algorithm, Op, seconds, touched
+from fastconv.algorithms.base import Algorithm, Op, memory
 from fastconv.algorithms.implicit import Implicit
 from fastconv.geometry import ConvGeometry
 
@@ -126,21 +126,27 @@ class Sparse(Algorithm):
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products in vector operations, were no weight zero, and what there is to do beside."""
         plans = _plans(op, geometry, dtype, threads)
-        work = {"touched": touched(geometry, dtype) / threads, "call": float(len(plans))}
+        work = memory(geometry, dtype, threads) | {"call": float(len(plans))}
         for plan in plans:
             items = plan.sets * (plan.parts or plan.places)
-            part = pieces(items, threads) / items * _isa.relative()
+            part = pieces(items, threads) / items
             work["product"] = work.get("product", 0) + part * plan.product
             work["beside"] = work.get("beside", 0) + part * plan.beside
             work["weights"] = work.get("weights", 0) + plan.weights / threads
         return work
 
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
+    def pruned_work(
+        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
+    ) -> dict[str, float]:
         """Only products of weights that are not zero take time."""
+        work = self.work(op, geometry, dtype, threads)
+        return {**work, "product": density * work.get("product", 0.0)}
+
+    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
+        """Of a gradient of all weights, that of the dense product."""
         if op == "backward_weights" and density == 1.0:
             return _DENSE.cost(op, geometry, dtype, threads)
-        work = self.work(op, geometry, dtype, threads)
-        return seconds(self.name, op, {**work, "product": density * work.get("product", 0.0)})
+        return super().cost(op, geometry, dtype, threads, density)
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from fastconv import _arrays, _blas, _isa, _threads
 from fastconv._fractional import resolve_sampled
 from fastconv._options import as_bool, as_number, merge_options
-from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose
+from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, ranked_cost
+from fastconv.algorithms._density import DENSE, as_seen
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
 
@@ -39,9 +41,11 @@ def explain(
         What the layer is computed in: float32 or float64; what converts to them counts as they do.
     op : {'forward', 'backward_data', 'backward_weights'}
     density : float, default 1.0
-        The share of the weights that are not zero. Below one, the algorithms
-        that skip zeros are candidates, too; for 'backward_weights' this is what
-        `conv_backward` does with ``pruned=True``.
+        The share of the weights that are not zero. Up to 0.7, and in layers of
+        4 million multiply-adds or more (8 million with more than 1,024 weights),
+        'auto' looks at the weights, and the algorithms that skip zeros are
+        candidates, too; for 'backward_weights' this is what `conv_backward` does
+        with ``pruned=True``.
     rank_one : bool, default False
         Whether every kernel is an outer product, as boxes, Gaussians and Sobel's
         are. 'separable', which runs such kernels one axis after the other, is a
@@ -103,8 +107,11 @@ def _explained(
     geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool
 ) -> str:
     """The sheet of one convolution, and its table."""
-    chosen = choose(op, geometry, found, threads, name, share, outer)
-    rows = [_row(algorithm, op, geometry, found, threads, share, outer, algorithm == name) for algorithm in REGISTRY]
+    seen = 1.0 if name == "exact" else share
+    if name == "auto":
+        seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)
+    chosen = choose(op, geometry, found, threads, name, seen, outer)
+    rows = [_row(algorithm, op, geometry, found, threads, seen, outer, algorithm == name) for algorithm in REGISTRY]
     least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
     lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
     for algorithm, cost, workspace, reason in rows:
@@ -143,7 +150,8 @@ def _row(
     if not (all(geometry.x_shape) and all(geometry.out_shape)):
         return name, None, 0, "there is nothing to compute"
     if algorithm.skips_zeros and density == 1.0 and not forced:
-        return name, None, 0, "it leaves zero weights out, and is a candidate where the density is below 1"
+        why = f"is a candidate where 'auto' looks at the weights, and finds a density of at most {DENSE}"
+        return name, None, 0, f"it leaves zero weights out, and {why}"
     if algorithm.needs_rank_one and not rank_one and not forced:
         return name, None, 0, "it needs kernels that are outer products, and is a candidate where rank_one is True"
     if algorithm.needs_rank_one and op == "backward_weights" and not forced:
@@ -152,5 +160,5 @@ def _row(
         count = _blas.threads()
         held = "an unknown number of" if count is None else count
         return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
-    cost = algorithm.cost(op, geometry, dtype, threads, density)
+    cost = ranked_cost(algorithm, op, geometry, dtype, threads, density)
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

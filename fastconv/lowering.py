@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays, _memory, _padding, _threads
-from fastconv._csr import MatrixTooLargeError
 from fastconv._ext import im2col as _ext
 from fastconv._options import as_shape, merge_options, per_axis
 from fastconv.geometry import (
@@ -23,8 +22,6 @@ from fastconv.geometry import (
 _IM2COL = {np.dtype(np.float32): _ext.im2col["float"], np.dtype(np.float64): _ext.im2col["double"]}
 _COL2IM = {np.dtype(np.float32): _ext.col2im["float"], np.dtype(np.float64): _ext.col2im["double"]}
 
-#: A result of fewer bytes is allocated without a look at how many are free, which takes longer than writing it.
-_ALWAYS_FREE = 1 << 26
 #: Image rows that a thread adds into at a time, in bytes: they stay in its first-level cache.
 _BLOCK_BYTES = 1 << 14
 
@@ -95,17 +92,6 @@ def _geometry(
         flip=False,
         strict=False,
     )
-
-
-def _check_free(shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Refuse a lowered matrix for which memory is not free, before the system gives its pages one by one."""
-    nbytes = _arrays.check_bytes("the lowered matrix", shape, dtype)
-    free = _memory.available() if nbytes > _ALWAYS_FREE else None
-    if free is not None and nbytes > free:
-        raise MatrixTooLargeError(
-            f"the lowered matrix of shape {shape} and dtype {dtype} takes {nbytes} bytes; {free} bytes are free. "
-            "conv(..., algorithm='im2col') makes its columns a block at a time"
-        )
 
 
 def im2col(
@@ -181,10 +167,12 @@ def im2col(
     dtype = _arrays.result_dtype(x)
     try:
         if out is None:
-            _check_free(geometry.cols_shape, dtype)
+            what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
+            nbytes = _arrays.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
+            _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
         cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
     except ValueError as error:
-        if out is None and type(error) in (ValueError, MatrixTooLargeError):
+        if out is None and type(error) in (ValueError, _memory.TooLargeError):
             raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
         raise
     if geometry.pad_mode == "zeros":

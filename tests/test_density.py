@@ -220,3 +220,27 @@ def test_explain_says_what_auto_takes(taken, rng):
             taken.clear()
             conv(x, w, pad="same", threads=threads)
             assert (arrow.split()[1] == "sparse") == bool(taken), (pattern, kernel.shape, shape)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("density", [0.0, 0.01, 0.2, 0.6, 0.8, 1.0])
+@pytest.mark.parametrize("op", ["forward", "backward_data", "backward_weights"])
+@pytest.mark.parametrize(
+    "layer",
+    [((1, 1, 600, 600), (1, 1, 21, 21)), ((1, 64, 28, 28), (64, 64, 3, 3)), ((1, 1, 30, 30), (1, 1, 5, 5))],
+    ids=["image", "layer", "small"],
+)
+def test_the_arrow_is_what_auto_takes_of_every_density(layer, op, density, threads, taken, rng):
+    x_shape, w_shape = layer
+    text = fastconv.explain(x_shape, w_shape, op=op, density=density, threads=threads)
+    arrow, last = (line for line in text.splitlines() if line.startswith("-> "))
+    assert last.startswith(f"-> {arrow.split()[1]}, ")
+    x, w = rng.standard_normal(x_shape, np.float32), np.ones(w_shape, np.float32)
+    w.reshape(-1)[rng.permutation(w.size)[math.ceil(w.size * density) :]] = 0
+    out, cache = conv_forward(x, w, None, threads=threads)
+    taken[:] = taken if op == "forward" else []
+    if op != "forward":
+        conv_backward(out, cache, need_dx=op == "backward_data", need_dw=op == "backward_weights", pruned=True)
+    assert (arrow.split()[1] == "sparse") == bool(taken)
+    if "sparse" in arrow:  # the cheapest of all that are told
+        assert arrow.split()[2] == "1.00"

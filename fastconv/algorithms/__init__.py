@@ -238,12 +238,15 @@ def _cheapest_pruned(
         and a.unsupported(op, geometry, dtype) is None
         and a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES
     ]
-    clearly = _CLEARLY if op == "backward_weights" else 1.0
+    return min([dense, *able], key=lambda a: ranked_cost(a, op, geometry, dtype, threads, density))
 
-    def cost(algorithm: Algorithm) -> float:
-        return algorithm.cost(op, geometry, dtype, threads, density) / (clearly if algorithm.skips_zeros else 1.0)
 
-    return min([dense, *able], key=cost)
+def ranked_cost(
+    algorithm: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
+) -> float:
+    """The cost that 'auto' ranks by: a gradient of pruned weights has to be clearly cheaper than a dense one."""
+    clearly = _CLEARLY if algorithm.skips_zeros and density < 1.0 and op == "backward_weights" else 1.0
+    return algorithm.cost(op, geometry, dtype, threads, density) / clearly
 
 
 def _share(w: np.ndarray, geometry: ConvGeometry, name: str) -> float:

@@ -13,7 +13,7 @@ from fastconv._ext import zeros as _ext
 _ENOUGH, _MUCH = 1 << 22, 1 << 23
 _FEW_WEIGHTS = 1 << 10
 #: A larger share of weights that are not zero counts as all of them.
-_DENSE = 0.7
+DENSE = 0.7
 #: A share is a multiple of one in so many, so that there are not many different ones to choose an algorithm for.
 STEPS: int = _ext.steps
 
@@ -29,4 +29,9 @@ def density(w: np.ndarray) -> float:
     Up to 4,096 weights are all counted. Of more it is the share of a sample. `w` is contiguous, and of a dtype that
     kernels compute in.
     """
-    return _ext.density(_arrays.DTYPES[w.dtype], w, _DENSE)
+    return _ext.density(_arrays.DTYPES[w.dtype], w, DENSE)
+
+
+def as_seen(shape: tuple[int, ...], size: int, share: float) -> float:
+    """What `density` says of weights of which a `share` is not zero; 1.0 where nobody looks."""
+    return share if share <= DENSE and worth_a_look(shape, size) else 1.0

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastconv import _arrays, _blas, _isa, _threads
 from fastconv._fractional import resolve_sampled
-from fastconv._options import as_number, merge_options
+from fastconv._options import as_bool, as_number, merge_options
 from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
@@ -24,6 +24,7 @@ def explain(
     op: str = "forward",
     *,
     density: float = 1.0,
+    rank_one: bool = False,
     **options: Any,
 ) -> str:
     """Tell which algorithms can serve a layer, what they are thought to cost, and which one is taken.
@@ -41,6 +42,10 @@ def explain(
         The share of the weights that are not zero. Below one, the algorithms
         that skip zeros are candidates, too; for 'backward_weights' this is what
         `conv_backward` does with ``pruned=True``.
+    rank_one : bool, default False
+        Whether every kernel is an outer product, as boxes, Gaussians and Sobel's
+        are. 'separable', which runs such kernels one axis after the other, is a
+        candidate then.
     **options
         As `conv` takes them.
 
@@ -81,22 +86,25 @@ def explain(
     geometry = conv_geometry(x_shape, w_shape, **settings)
     found = _arrays.float_dtype("dtype", dtype)
     share = as_number("density", density, 0, 1)
+    outer = as_bool("rank_one", rank_one)
     sampled = resolve_sampled(tuple(x_shape), tuple(w_shape), settings)
     parts = None if isinstance(sampled, ConvGeometry) else sampled.parts
     if parts is None:
-        return _explained(geometry, found, op, name, threads, share)
+        return _explained(geometry, found, op, name, threads, share, outer)
     different: dict[ConvGeometry, int] = {}
     for part in parts:
         different[part.geometry] = different.get(part.geometry, 0) + 1
-    sheets = [f"{n} of them:\n{_explained(g, found, op, name, threads, share)}" for g, n in different.items()]
+    sheets = [f"{n} of them:\n{_explained(g, found, op, name, threads, share, outer)}" for g, n in different.items()]
     count = f"{len(parts)} convolution{'' if len(parts) == 1 else 's'}"
     return "\n\n".join([f"{geometry}\n{count} of the image without its zeros", *sheets])
 
 
-def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float) -> str:
+def _explained(
+    geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool
+) -> str:
     """The sheet of one convolution, and its table."""
-    chosen = choose(op, geometry, found, threads, name, share)
-    rows = [_row(algorithm, op, geometry, found, threads, share, algorithm == name) for algorithm in REGISTRY]
+    chosen = choose(op, geometry, found, threads, name, share, outer)
+    rows = [_row(algorithm, op, geometry, found, threads, share, outer, algorithm == name) for algorithm in REGISTRY]
     least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
     lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
     for algorithm, cost, workspace, reason in rows:
@@ -116,7 +124,8 @@ def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threa
         [
             str(geometry),
             f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels"
-            + (f", {share:.1%} of the weights not zero" if share < 1 else ""),
+            + (f", {share:.1%} of the weights not zero" if share < 1 else "")
+            + (", kernels of rank one" if outer else ""),
             *lines,
             f"-> {chosen.name}, {how}; cost is estimated time against the cheapest "
             "(BLAS in threads counts twice), workspace in bytes",
@@ -125,7 +134,7 @@ def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threa
 
 
 def _row(
-    name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int, density: float, forced: bool
+    name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int, density: float, rank_one: bool, forced: bool
 ) -> tuple[str, float | None, int, str | None]:
     algorithm = REGISTRY[name]
     reason = algorithm.unsupported(op, geometry, dtype)
@@ -135,6 +144,10 @@ def _row(
         return name, None, 0, "there is nothing to compute"
     if algorithm.skips_zeros and density == 1.0 and not forced:
         return name, None, 0, "it leaves zero weights out, and is a candidate where the density is below 1"
+    if algorithm.needs_rank_one and not rank_one and not forced:
+        return name, None, 0, "it needs kernels that are outer products, and is a candidate where rank_one is True"
+    if algorithm.needs_rank_one and op == "backward_weights" and not forced:
+        return name, None, 0, "a gradient of the weights is that of the full kernel, which the others compute"
     if algorithm.needs_blas and not forced and not _blas.within(threads):
         count = _blas.threads()
         held = "an unknown number of" if count is None else count

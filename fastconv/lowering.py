@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _padding, _threads
+from fastconv import _arrays, _memory, _padding, _threads
+from fastconv._csr import MatrixTooLargeError
 from fastconv._ext import im2col as _ext
 from fastconv._options import as_shape, merge_options, per_axis
 from fastconv.geometry import (
@@ -22,6 +23,8 @@ from fastconv.geometry import (
 _IM2COL = {np.dtype(np.float32): _ext.im2col["float"], np.dtype(np.float64): _ext.im2col["double"]}
 _COL2IM = {np.dtype(np.float32): _ext.col2im["float"], np.dtype(np.float64): _ext.col2im["double"]}
 
+#: A result of fewer bytes is allocated without a look at how many are free, which takes longer than writing it.
+_ALWAYS_FREE = 1 << 26
 #: Image rows that a thread adds into at a time, in bytes: they stay in its first-level cache.
 _BLOCK_BYTES = 1 << 14
 
@@ -94,6 +97,17 @@ def _geometry(
     )
 
 
+def _check_free(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuse a lowered matrix for which memory is not free, before the system gives its pages one by one."""
+    nbytes = _arrays.check_bytes("the lowered matrix", shape, dtype)
+    free = _memory.available() if nbytes > _ALWAYS_FREE else None
+    if free is not None and nbytes > free:
+        raise MatrixTooLargeError(
+            f"the lowered matrix of shape {shape} and dtype {dtype} takes {nbytes} bytes; {free} bytes are free. "
+            "conv(..., algorithm='im2col') makes its columns a block at a time"
+        )
+
+
 def im2col(
     x: Any,
     kernel_size: PerAxis | None = None,
@@ -136,6 +150,8 @@ def im2col(
     ------
     ValueError
         If sizes do not fit; `out` is then untouched.
+    MemoryError
+        If the result takes more memory than the system has free: a ValueError, too.
     TypeError
         For complex or object input, an option of the wrong type or an unknown one.
 
@@ -164,10 +180,12 @@ def im2col(
     workers = _threads.resolve(threads)
     dtype = _arrays.result_dtype(x)
     try:
+        if out is None:
+            _check_free(geometry.cols_shape, dtype)
         cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
     except ValueError as error:
-        if out is None and type(error) is ValueError:
-            raise ValueError(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
+        if out is None and type(error) in (ValueError, MatrixTooLargeError):
+            raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
         raise
     if geometry.pad_mode == "zeros":
         lower(_arrays.prepare_rows(x, dtype, workers), cols, geometry, workers)

@@ -23,9 +23,8 @@ LAYERS = {
     "3d": ((1, 16, 6, 20, 20), (24, 16, 3, 3, 3), {"pad": 1}),
     "1d": ((2, 32, 3000), (48, 32, 7), {"dilation": 4}),
 }
-#: All but `reference`, an oracle; `toeplitz`, whose tests measure it; and `fft`, which counts its spectra, but not what
-#: SciPy takes while it makes them.
-NAMES = ["im2col", "implicit", "winograd", "depthwise", "sparse"]
+#: All but `reference`, an oracle, and `toeplitz`, whose tests measure it.
+NAMES = ["im2col", "implicit", "winograd", "depthwise", "fft", "sparse"]
 #: Of what is smaller than any array that matters: objects, tables, the words that threads share.
 SLACK = 100_000
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from fastconv import _blas, _isa
+from fastconv.algorithms import _rank
 from fastconv.algorithms._borders import reading_borders
+from fastconv.algorithms._density import STEPS, density, worth_a_look
 from fastconv.algorithms._finite import Redone
 from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.algorithms.depthwise import Depthwise
@@ -19,6 +21,7 @@ from fastconv.algorithms.fft import Fft
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
 from fastconv.algorithms.reference import Reference
+from fastconv.algorithms.separable import Separable
 from fastconv.algorithms.sparse import Sparse
 from fastconv.algorithms.toeplitz import Toeplitz
 from fastconv.algorithms.winograd import Winograd
@@ -27,7 +30,17 @@ from fastconv.geometry import ConvGeometry
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {
     algorithm.name: algorithm
-    for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft(), Sparse(), Toeplitz())
+    for algorithm in (
+        Reference(),
+        Im2col(),
+        Implicit(),
+        Winograd(),
+        Depthwise(),
+        Fft(),
+        Separable(lambda *case: _choose_exact(*case)),
+        Sparse(),
+        Toeplitz(),
+    )
 }
 
 #: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact.
@@ -35,18 +48,11 @@ _FEW = 1 << 20
 #: 'auto' takes more workspace than this only where nothing needs less.
 _WORKSPACE_BYTES = 1 << 25
 
-#: 'auto' looks for zeros where there are so many weights, and so many multiply-adds to save.
-_FEW_WEIGHTS, _MUCH = 1 << 10, 1 << 24
-#: More weights that are not zero are taken for all of them.
-_DENSE = 0.7
 #: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
 #: dense one that is cleared after: of random layers its time was up to twice what is expected.
 _CLEARLY = 0.5
-#: Choices of a geometry for weights that are pruned; a sample has no more densities.
-_MOST_CHOSEN = 1 << 10
-#: Where in the weights to look for zeros, as fractions of their number: multiples of the golden ratio.
-_PLACES = np.arange(1, 1025) * 0.6180339887498949 % 1
-_FEW_PLACES = _PLACES[:128]
+#: Choices of a geometry for weights that are pruned: one for each density.
+_MOST_CHOSEN = STEPS
 
 
 def algorithms(op: str = "forward") -> tuple[str, ...]:
@@ -75,7 +81,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'sparse', 'toeplitz')
+    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'separable', 'sparse', 'toeplitz')
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
@@ -115,12 +121,18 @@ DEFAULT_ALGORITHM = _from_environment()
 
 
 def choose(
-    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str = "auto", density: float = 1.0
+    op: Op,
+    geometry: ConvGeometry,
+    dtype: np.dtype,
+    threads: int,
+    name: str = "auto",
+    density: float = 1.0,
+    rank_one: bool = False,
 ) -> Algorithm:
     """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory.
 
     'exact' is the cheapest of those that sum every product. `density` is the share of the weights that are not zero;
-    below one, those that skip zeros are candidates of 'auto', too.
+    below one, those that skip zeros are candidates of 'auto', too; with `rank_one` those for kernels of rank one.
     """
     if name in REGISTRY:
         reason = REGISTRY[name].unsupported(op, geometry, dtype)
@@ -131,7 +143,13 @@ def choose(
     found = _choose_dense(op, geometry, dtype, threads, exact)
     if found.needs_blas and not _blas.within(threads):
         found = _choose_dense(op, geometry, dtype, threads, exact, blas=False)
-    return found if density == 1.0 or exact else _choose_pruned(found, op, geometry, dtype, threads, density)
+    if exact:
+        return found
+    if density != 1.0:
+        found = _choose_pruned(found, op, geometry, dtype, threads, density)
+    if rank_one and _rank.pays(found, op, geometry, dtype, threads, _choose_exact, density) is not None:
+        return REGISTRY["separable"]
+    return found
 
 
 def _choose_dense(
@@ -150,12 +168,15 @@ def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exa
     """Of those that do not look for zeros; with `exact`, of those among them that sum products."""
     if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
         return REGISTRY["reference"]  # nothing to do, or padding alone
-    able = [a for a in REGISTRY.values() if not a.skips_zeros and a.unsupported(op, geometry, dtype) is None]
-    able = [a for a in able if blas or not a.needs_blas]
+    able = [a for a in REGISTRY.values() if not a.skips_zeros and not a.needs_rank_one]
+    able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(op, geometry, dtype) is None]
     if exact or multiply_adds(geometry) < _FEW:
         able = [a for a in able if a.sums_products]
+    costs = {a: a.cost(op, geometry, dtype, threads) for a in able if a is not REGISTRY["reference"]}
+    # What was not measured is taken only where nothing else serves, and before the definition, which is slow for sure.
+    able = [a for a, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
     small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
-    return min(small or able, key=lambda a: a.cost(op, geometry, dtype, threads))
+    return min(small or able, key=lambda a: costs.get(a, math.inf))
 
 
 def _choose_exact(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Algorithm:
@@ -165,6 +186,27 @@ def _choose_exact(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
 def _guarded(algorithm: Algorithm, name: str) -> Algorithm:
     """What runs where `algorithm` was chosen for `name`: under 'auto' no transform leaves an inf or NaN of its own."""
     return Redone(algorithm, _choose_exact) if name == "auto" and not algorithm.sums_products else algorithm
+
+
+def _ready(
+    chosen: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0
+) -> Algorithm:
+    """What runs where `chosen` was chosen for `name`: guarded, and under 'auto' with a look for kernels of rank one."""
+    guarded = _guarded(chosen, name)
+    if name != "auto":
+        return guarded
+    first = _rank.pays(chosen, op, geometry, dtype, threads, _choose_exact, density)
+    if first is None:
+        return guarded
+    return _rank.IfRankOne(reading_borders(first, op, geometry), reading_borders(guarded, op, geometry))
+
+
+def _algorithm(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0
+) -> Algorithm:
+    """What `name` chooses for weights of that density, ready to run."""
+    chosen = choose(op, geometry, dtype, threads, name, density)
+    return _ready(chosen, op, geometry, dtype, threads, name, density)
 
 
 def _choose_pruned(
@@ -204,25 +246,10 @@ def _cheapest_pruned(
     return min([dense, *able], key=cost)
 
 
-def _may_be_pruned(shape: tuple[int, ...], size: int) -> bool:
-    """Whether weights of a shape, from which so many numbers are computed, are worth a look for zeros."""
-    return math.prod(shape) >= _FEW_WEIGHTS and size * math.prod(shape[1:]) >= _MUCH
-
-
-def _density(w: np.ndarray, size: int) -> float:
-    """The share of weights that are not zero, from a sample; 1 where there are few zeros, or little to gain.
-
-    `size` is that of what is computed from them. The places of the sample are the same in every call, and
-    spread so that no pattern of zeros is likely to be theirs.
-    """
-    count = w.size
-    if not _may_be_pruned(w.shape, size):
-        return 1.0
-    for places in (_FEW_PLACES, _PLACES):
-        found = np.count_nonzero(w.take((places * count).astype(np.intp))) / len(places)
-        if found > _DENSE:
-            return 1.0
-    return found
+def _share(w: np.ndarray, geometry: ConvGeometry, name: str) -> float:
+    """The share of weights that are not zero, as 'auto' chooses by it; 1 where it does not look."""
+    looks = name == "auto" and worth_a_look(w.shape, math.prod(geometry.out_shape))
+    return density(w) if looks else 1.0
 
 
 def _turned(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
@@ -245,10 +272,12 @@ def _bound(
         bound[key] = None
         size = math.prod(geometry.out_shape)
         plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
-        # dw depends on no weights; else 'auto' looks for zeros among them.
-        looks = name == "auto" and (kept or op != "backward_weights") and _may_be_pruned(geometry.w_shape, size)
-        if plain and not looks:
+        if plain:
             bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
+            # dw depends on no weights; else 'auto' looks for zeros among them.
+            looks = name == "auto" and (kept or op != "backward_weights") and worth_a_look(geometry.w_shape, size)
+            if looks and bound[key] is not None:
+                bound[key] = _bind_looking(bound[key], op, geometry, dtype, threads)
     return bound[key]
 
 
@@ -257,11 +286,13 @@ def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: i
     exact = name == "exact"
     if name not in REGISTRY and _choose_dense(op, geometry, dtype, threads, exact).needs_blas:
         by_blas, without = (
-            _guarded(_choose_dense(op, geometry, dtype, threads, exact, blas), name).bind(op, geometry, dtype, threads)
+            _ready(_choose_dense(op, geometry, dtype, threads, exact, blas), op, geometry, dtype, threads, name).bind(
+                op, geometry, dtype, threads
+            )
             for blas in (True, False)
         )
         return lambda *arrays: (by_blas if _blas.within(threads) else without)(*arrays)
-    return _guarded(choose(op, geometry, dtype, threads, name), name).bind(op, geometry, dtype, threads)
+    return _algorithm(op, geometry, dtype, threads, name).bind(op, geometry, dtype, threads)
 
 
 def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
@@ -272,6 +303,24 @@ def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threa
     return lambda x, dout, kept, dw: by.backward_kept_weights(x, dout, kept, geometry, dw, threads)
 
 
+def _bind_looking(
+    dense: Callable[..., None], op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int
+) -> Callable[..., None]:
+    """A function that looks for zeros in the weights: layers that have few pay for no more than the look."""
+    at = 2 if op == "backward_weights" else 1
+
+    def call(*arrays: np.ndarray) -> None:
+        share = density(arrays[at])
+        if share == 1.0:
+            dense(*arrays)
+            return
+        algorithm = _algorithm(op, geometry, dtype, threads, "auto", share)
+        method = algorithm.backward_kept_weights if op == "backward_weights" else getattr(algorithm, op)
+        method(*arrays[:-1], geometry, arrays[-1], threads)
+
+    return call
+
+
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
@@ -280,8 +329,7 @@ def forward(
     if bound is not None:
         bound(x, w, b, out)
         return
-    density = _density(w, out.size) if name == "auto" else 1.0
-    algorithm = _guarded(choose("forward", geometry, out.dtype, threads, name, density), name)
+    algorithm = _algorithm("forward", geometry, out.dtype, threads, name, _share(w, geometry, name))
     if not out.size:
         return
     if not x.size:  # images of padding alone, which no kernel has to know
@@ -298,8 +346,7 @@ def backward_data(
     if bound is not None:
         bound(dout, w, dx)
         return
-    density = _density(w, dout.size) if name == "auto" else 1.0
-    algorithm = _guarded(choose("backward_data", geometry, dx.dtype, threads, name, density), name)
+    algorithm = _algorithm("backward_data", geometry, dx.dtype, threads, name, _share(w, geometry, name))
     if not dx.size:
         return
     algorithm = reading_borders(algorithm, "backward_data", geometry)
@@ -310,8 +357,7 @@ def transposed(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
     """What `backward_data` makes of x, plus b, by algorithm `name`; for padding with zeros and no flip."""
-    density = _density(w, x.size) if name == "auto" else 1.0
-    algorithm = _guarded(choose("backward_data", geometry, out.dtype, threads, name, density), name)
+    algorithm = _algorithm("backward_data", geometry, out.dtype, threads, name, _share(w, geometry, name))
     if out.size:
         algorithm.transposed(x, w, b, geometry, out, threads)
 
@@ -330,8 +376,8 @@ def backward_weights(
     if bound is not None:
         bound(*((x, dout, dw) if kept is None else (x, dout, kept, dw)))
         return
-    density = _density(kept, dout.size) if name == "auto" and kept is not None else 1.0
-    algorithm = _guarded(choose("backward_weights", geometry, dw.dtype, threads, name, density), name)
+    share = 1.0 if kept is None else _share(kept, geometry, name)
+    algorithm = _guarded(choose("backward_weights", geometry, dw.dtype, threads, name, share), name)
     if not len(x):
         dw.fill(0)
         return

@@ -352,8 +352,8 @@ class Plan:
         sources = calls * most(min(pairs, self.pair_block) * min(columns, self.column_block))
         if self.op == "backward_weights":
             gradients = calls * most(min(pairs, self.pair_block) * min(rows, self.row_block))
-            results = groups * row_blocks * column_blocks * most(
-                min(rows, self.row_block) * min(columns, self.column_block)
+            results = (
+                groups * row_blocks * column_blocks * most(min(rows, self.row_block) * min(columns, self.column_block))
             )
             weights = 0.0
             steps = 3 * calls + groups * row_blocks * column_blocks
@@ -363,9 +363,7 @@ class Plan:
                 sources /= row_blocks
             weights = groups * row_blocks * column_blocks * (pair_blocks if column_blocks > 1 else 1)
             weights *= most(min(rows, self.row_block) * min(columns, self.column_block))
-            results = groups * row_blocks * pair_blocks * most(
-                min(pairs, self.pair_block) * min(rows, self.row_block)
-            )
+            results = groups * row_blocks * pair_blocks * most(min(pairs, self.pair_block) * min(rows, self.row_block))
             steps = 3 * calls + groups * row_blocks * pair_blocks
         transforms = sources + gradients + results
         return {
@@ -452,9 +450,7 @@ def _blocks(given: tuple[Any, ...], itemsize: int, threads: int) -> Plan:
     return Plan(*given, row_block, column_block, pair_block, 1, False, False, threads)
 
 
-def _candidates(
-    sides: tuple[Side, ...], line: bool, lanes: int
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _candidates(sides: tuple[Side, ...], line: bool, lanes: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Lengths of transforms and results of tiles."""
     if line:
         side = sides[2]

@@ -16,6 +16,8 @@ from fastconv.layers import _pool_kernels, _windows
 from fastconv.layers._caches import checked_geometry
 from fastconv.layers.pooling import PoolParam, prepare
 
+#: The exponent that has kernels of its own.
+_OWN_KERNELS = 2.0
 #: Powers are held of so many cells at a time, in bytes.
 _POWER_BYTES = 1 << 20
 #: Sums and factors out of these ranges have lost digits to powers that are no normal numbers, or may have.
@@ -92,7 +94,9 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     p, threads = _exponent(rest["p"]), rest["threads"]
     workers = _threads.resolve(threads)
     out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
-    if out.size and not (p == 2 and _pool_kernels.norm(x, out, geometry, workers)):
+    if out.size and p == _OWN_KERNELS:
+        _pool_kernels.norm(x, out, geometry, workers)
+    elif out.size:
         _norms(x, out, geometry, p, workers)
     # A view: a shape that the caller assigns to an array later must not reach the cache.
     return out, LpPoolCache(x[...], out[...], geometry, p, threads)
@@ -137,7 +141,9 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     dx = _memory.empty(geometry.x_shape, x.dtype)
-    if dx.size and not (p == 2 and _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)):
+    if dx.size and p == _OWN_KERNELS:
+        _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)
+    elif dx.size:
         _gradients(dout, out, x, dx, geometry, p, workers)
     return dx
 

@@ -1,13 +1,14 @@
 """Borders of the image's own cells: extended copies and their adjoint, `fft` that needs neither, and the way there."""
 
 import sys
+import tracemalloc
 
 import numpy as np
 import oracle
 import pytest
 from conftest import forget_geometries
 
-from fastconv import _padding, _team, conv, conv_backward, conv_forward
+from fastconv import _memory, _padding, _team, conv, conv_backward, conv_forward
 from fastconv._ext import borders as kernels
 from fastconv.geometry import conv_geometry
 
@@ -202,3 +203,62 @@ def test_nothing_is_copied_where_nothing_is_padded(steps):
     assert steps == []
     conv(x, w, pad=[(0, 1), (0, 0)], pad_mode="circular", algorithm="implicit")
     assert steps == ["extend"]
+
+
+#: Whether the gradient of a circular image needs no fold: outputs go round it a whole number of steps.
+ROUND = [
+    ((12, 10), (5, 4), {"pad": "same"}, True),
+    ((12, 10), (5, 5), {"pad": [(4, 0), (0, 4)], "stride": (3, 2)}, True),
+    ((12, 10), (5, 5), {"pad": [(2, 2), (0, 0)]}, True),
+    ((12, 10), (3, 3), {"pad": "same", "dilation": (3, 2)}, True),
+    ((12, 11), (5, 5), {"pad": "same", "stride": 2}, False),
+    ((12, 10), (5, 5), {"pad": 4}, False),
+    ((12, 10), (5, 5), {"pad": 1}, False),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("spatial", "kernel", "options", "goes_round"), ROUND)
+def test_fft_extends_no_image(spatial, kernel, options, goes_round, mode, steps, rng):
+    """Only gradients of images are folded, and those of a circular one seldom."""
+    x, w = rng.standard_normal((2, 1, *spatial)), rng.standard_normal((1, 1, *kernel))
+    options = {**options, "pad_mode": mode}
+    out, cache = conv_forward(x, w, None, options, algorithm="fft")
+    conv_backward(out, cache, need_dx=False)
+    assert steps == []
+    dx, _, _ = conv_backward(out, cache, need_dw=False)
+    assert steps == ([] if mode == "circular" and goes_round else ["fold"])
+    close(dx, by_oracle(x, w, None, out, options)[1], np.float64)
+
+
+def test_a_circular_image_of_a_fast_size_is_one_cyclic_transform():
+    """No cell of a border is in the transform; a prime size has one that is long enough for the border."""
+    plan = sys.modules["fastconv.algorithms.fft"]._plan
+    for op in ("forward", "backward_data", "backward_weights"):
+        for n, cyclic in ((240, True), (241, False)):
+            geometry = conv_geometry((1, 1, n, n), (1, 1, n - 1, n - 1), pad="same", pad_mode="circular")
+            lengths = plan(op, geometry, np.dtype(np.float32), 1).lengths
+            assert (lengths == (1, n, n)) == cyclic
+            assert cyclic or min(lengths[1:]) > n
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_fft_holds_no_extended_copy(mode, monkeypatch):
+    """Of an image of 64 MB; the workspace of all tiles is bounded, and the result is what was asked for."""
+    x, w = np.zeros((1, 1, 4096, 4096), np.float32), np.ones((1, 1, 31, 31), np.float32)
+    x[0, 0, 0, 0] = 1
+    out = np.empty_like(x)
+    geometry = conv_geometry(x.shape, w.shape, pad="same", pad_mode=mode)
+    for op in ("forward", "backward_weights"):
+        assert fft.reads_borders(op, geometry)
+        assert fft.workspace_bytes(op, geometry, x.dtype, 2) < 32 << 20
+    taken = []
+    empty = _memory.empty
+    monkeypatch.setattr(_memory, "empty", lambda shape, dtype: (taken.append(shape), empty(shape, dtype))[1])
+    tracemalloc.start()
+    conv(x, w, pad="same", pad_mode=mode, algorithm="fft", threads=2, out=out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 << 20 and taken == []
+    corner = {"reflect": 1, "replicate": 256, "circular": 1}[mode]
+    assert abs(out[0, 0, 0, 0] - corner) < 1e-3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from fastconv import _arrays, _blas, _isa, _threads
 from fastconv._fractional import resolve_sampled
 from fastconv._options import as_number, merge_options
-from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose
+from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, passed_over
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
 
@@ -104,7 +105,8 @@ def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threa
         if cost is None:
             lines.append(f"{arrow} {algorithm:<12}{'-':>8}{'-':>15}  {reason}")
         else:
-            lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}")
+            note = passed_over(REGISTRY[algorithm], geometry, name, workspace)
+            lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}  {note}".rstrip())
     how = {
         "auto": "chosen by cost, in bounded workspace",
         "exact": "the cheapest that sums all products, in bounded workspace",
@@ -140,4 +142,6 @@ def _row(
         held = "an unknown number of" if count is None else count
         return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
     cost = algorithm.cost(op, geometry, dtype, threads, density)
+    if not math.isfinite(cost):
+        return name, None, 0, "it was not measured on this kind of CPU, and is taken only where nothing else serves"
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

@@ -132,6 +132,8 @@ class Winograd(Algorithm):
 
     def way(self, name: str) -> Algorithm:
         """As `ways` names it."""
+        if not name:
+            return self
         points, _, taps = name.partition(" ")
         high, _, wide = taps.partition("x")
         return Winograd((int(points),), (int(high), int(wide)))

@@ -29,8 +29,8 @@ REGISTRY: dict[str, Algorithm] = {
     for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft(), Sparse(), Toeplitz())
 }
 
-#: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact. Of 235 random cases below,
-#: 7 would have been a fifth faster or more by a transform.
+#: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact. Of 235 random
+#: cases below, 7 would have been a fifth faster or more by a transform.
 _FEW = 1 << 20
 #: 'auto' takes more workspace than this only where nothing needs less.
 _WORKSPACE_BYTES = 1 << 25

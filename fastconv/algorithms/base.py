@@ -161,7 +161,7 @@ def rates_in_use() -> _rates.Rates:
 
 #: Nanoseconds a byte of an extended image, where that was not measured.
 _BORDER = 0.1
-_OPTIONAL = frozenset(('border',))
+_OPTIONAL = frozenset(("border",))
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:

@@ -301,7 +301,9 @@ def _pitch(n: int, line: int) -> int:
     return pieces(n, 32 * line) * 32 * line + line
 
 
-def _product_plan(problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _product_plan(
+    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+) -> Plan:
     _, vectors, lanes = tile
     unit, line = vectors * lanes, 64 // itemsize
     points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
@@ -372,7 +374,9 @@ def _product_plan(problem: Problem, moved: Mapping[str, float], itemsize: int, t
     )
 
 
-def _weights_plan(problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _weights_plan(
+    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+) -> Plan:
     _, _, lanes = tile
     line = 64 // itemsize
     points, subkernels = problem.points, problem.subkernels

@@ -112,6 +112,9 @@ LONG = {
         for op in ("forward", "dx", "dw")
     },
     **{f"depthwise {op}": conv("depthwise", op, *DEEP, pad=4, groups=32) for op in ("forward", "dx", "dw")},
+    **{f"fft {op}": conv("fft", op, (6, 1, 700, 702), (1, 1, 31, 31), pad=15) for op in ("forward", "dx", "dw")},
+    **{f"fft of channels {op}": conv("fft", op, (2, 16, 6000), (24, 16, 300)) for op in ("forward", "dx", "dw")},
+    "fft of a volume": conv("fft", "forward", (1, 1, 60, 100, 100), (1, 1, 9, 9, 9)),
     "implicit of few positions": conv("implicit", "forward", (1, 1024, 4, 4), (1024, 1024, 3, 3), pad=1),
     "im2col": lambda: lowering(False),
     "col2im": lambda: lowering(True),

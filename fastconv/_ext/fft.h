@@ -116,14 +116,16 @@ static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_place *pla
 }
 
 /* Parts of the work on a tile. The first and last go down the outermost axis; the others are, for each strip of a plane
- * or for each plane of a volume, its transform, its transform back, or both and the product with `kernel` between. */
-enum { FC_FFT_OUTER, FC_FFT_FORWARD, FC_FFT_FUSED, FC_FFT_INVERSE, FC_FFT_RESULT };
+ * or for each plane of a volume, its transform, its transform back, or both and the product with `kernel` between. The
+ * last but one is for planes alone: their transform and that of `other`, and the product of both added to `sum`. */
+enum { FC_FFT_OUTER, FC_FFT_FORWARD, FC_FFT_FUSED, FC_FFT_INVERSE, FC_FFT_SUM, FC_FFT_RESULT };
 
 /* A pair of tiles: where it comes from and goes to, and where it is meanwhile. */
 typedef struct {
     fc_fft_view from[2], to[2];
-    void *spectrum, *volume;
+    void *spectrum, *volume, *other, *sum;
     const void *kernel, *bias;
+    int first; /* of those in `sum` */
     ptrdiff_t *count; /* of results that are not finite */
 } fc_fft_job;
 
@@ -142,7 +144,17 @@ typedef struct {
 } fc_fft_array;
 
 /* Steps of a call: parts of the one pair that all threads work on, or one pair a thread. */
-enum { FC_FFT_SHARED, FC_FFT_WEIGHTS, FC_FFT_SOURCES, FC_FFT_GRADIENTS, FC_FFT_MULTIPLY, FC_FFT_RESULTS, FC_FFT_WHOLE };
+enum {
+    FC_FFT_SHARED,
+    FC_FFT_WEIGHTS,
+    FC_FFT_SOURCES,
+    FC_FFT_GRADIENTS,
+    FC_FFT_MULTIPLY,
+    FC_FFT_RESULTS,
+    FC_FFT_WHOLE,
+    FC_FFT_PARTS,
+    FC_FFT_ADD
+};
 
 typedef struct fc_fft_task {
     fc_fft_axis axes[3];
@@ -153,7 +165,7 @@ typedef struct fc_fft_task {
     ptrdiff_t groups, images, rows, columns, taus, phis, tiles;
     ptrdiff_t tau[3], phi[3], tile[3], tiles_of[3];
     ptrdiff_t of_rows, of_columns, of_pairs, of_groups; /* held at a time */
-    ptrdiff_t shared, fused, lanes;
+    ptrdiff_t shared, fused, parts, lanes;
     fc_fft_array source, weights, result; /* x, dw and dout for the gradient of the weights */
     char *bias;
     ptrdiff_t *counts;
@@ -162,6 +174,7 @@ typedef struct fc_fft_task {
     ptrdiff_t *words;
     void (*part)(const struct fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
     void (*multiply)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
+    void (*add)(void *, const void *, ptrdiff_t);
     /* What the threads work on now. */
     int step, now;
     ptrdiff_t total, g, row, n_rows, column, n_columns, pair, n_pairs;
@@ -175,8 +188,10 @@ typedef struct fc_fft_task {
 
 typedef void (*fc_fft_part_t)(const fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
 typedef void (*fc_fft_multiply_t)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
+typedef void (*fc_fft_add_t)(void *, const void *, ptrdiff_t);
 FC_TABLE(fc_fft_part_t, fc_fft_part);
 FC_TABLE(fc_fft_multiply_t, fc_fft_multiply);
+FC_TABLE(fc_fft_add_t, fc_fft_add);
 
 #if FC_X86
 static const ptrdiff_t fc_fft_lanes[2][FC_ISAS] = {{4, 8, 16}, {2, 4, 8}};

@@ -1,6 +1,6 @@
 """Correlations by tiles and their spectra: see fft.h. How the work is cut is fastconv.algorithms._fft_plan's."""
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.arrays cimport numbers_of, run_of
 from fastconv._ext.team cimport FC_WORDS, fc_alone
 
 
@@ -8,6 +8,8 @@ cdef extern from "fft.h" nogil:
     ctypedef struct fc_fft_part_t:
         pass
     ctypedef struct fc_fft_multiply_t:
+        pass
+    ctypedef struct fc_fft_add_t:
         pass
 
     ctypedef struct fc_fft_array:
@@ -23,12 +25,14 @@ cdef extern from "fft.h" nogil:
         Py_ssize_t* words
         fc_fft_part_t part
         fc_fft_multiply_t multiply
+        fc_fft_add_t add
 
     enum:
         FC_FFT_PASSES
 
     const fc_fft_part_t[2][3] fc_fft_part_table
     const fc_fft_multiply_t[2][3] fc_fft_multiply_table
+    const fc_fft_add_t[2][3] fc_fft_add_table
     const Py_ssize_t[2][3] fc_fft_lanes
     void fc_fft_read(fc_fft_task* task, const Py_ssize_t* numbers, const char* factors) noexcept
     int fc_fft_run(fc_fft_task* task) except -1
@@ -46,8 +50,7 @@ def lanes(int dtype, int isa):
 def run(
     int dtype, source, weights, result, bias, counts, numbers, factors, double scale, space, int isa, words,
 ):
-    """result = source correlated with weights, plus bias, which may be None; or the gradient of the weights, from source
-    and result, into weights.
+    """result = source correlated with weights, plus bias, which may be None; or weights = their gradient.
 
     The arrays are of `dtype`, 0 (float32) or 1 (float64), and `counts` (N,) goes up where a result is not finite.
     """
@@ -65,7 +68,6 @@ def run(
     t.bias = NULL if bias is None else <char*> run_of(bias, itemsize, False).at
     t.counts = numbers_of(counts)
     t.space = <char*> run_of(space, 1, True).at
-    t.space = <char*> ((<Py_ssize_t> t.space + 63) // 64 * 64)
     t.words = own
     if words is None:
         fc_alone(own)
@@ -73,5 +75,6 @@ def run(
         t.words = numbers_of(words)
     t.part = fc_fft_part_table[dtype][isa]
     t.multiply = fc_fft_multiply_table[dtype][isa]
+    t.add = fc_fft_add_table[dtype][isa]
     with nogil:
         fc_fft_run(&t)

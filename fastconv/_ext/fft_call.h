@@ -98,6 +98,35 @@ static void fc_fft_see_sources(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t 
     fc_fft_see_pair(t, job->from, &t->source, pair, phases ? column / t->taus : column, phases ? column % t->taus : 0);
 }
 
+/* Both planes of a pair of the gradient of the weights, without channels and filters to tell apart: x, and dout. */
+static void fc_fft_see_gradient(const fc_fft_task *t, fc_fft_job *of_x, fc_fft_job *of_dout, ptrdiff_t pair, char *planes)
+{
+    const ptrdiff_t bytes = t->itemsize;
+    of_x->spectrum = planes;
+    of_x->other = of_dout->spectrum = planes + t->pitch * bytes;
+    fc_fft_see_sources(t, of_x, pair, 0);
+    fc_fft_see_pair(t, of_dout->from, &t->result, pair, 0, 0);
+}
+
+/* Part `part` of the pairs of group t->g, added up in `sum`, by one thread. */
+static void fc_fft_sum_part(const fc_fft_task *t, ptrdiff_t part, char *strip, char *sum)
+{
+    const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, begin = part * pairs / t->parts;
+    const ptrdiff_t end = (part + 1) * pairs / t->parts;
+    fc_fft_job of_x, of_dout;
+    ptrdiff_t pair;
+    for (pair = begin; pair < end && !fc_stopped(t->words); pair++) {
+        memset(&of_x, 0, sizeof of_x);
+        memset(&of_dout, 0, sizeof of_dout);
+        fc_fft_see_gradient(t, &of_x, &of_dout, pair, strip + t->flat_at * t->itemsize);
+        of_x.sum = sum;
+        of_x.first = pair == begin;
+        fc_fft_all(t, &of_dout, FC_FFT_OUTER, strip);
+        fc_fft_all(t, &of_x, FC_FFT_OUTER, strip);
+        fc_fft_all(t, &of_x, FC_FFT_SUM, strip);
+    }
+}
+
 static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
 {
     fc_fft_task *t = shared;
@@ -111,6 +140,14 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
     if (t->step == FC_FFT_MULTIPLY) {
         const ptrdiff_t rows = t->pitch / (2 * t->lanes);
         t->multiply(&t->product, item * rows / t->total, (item + 1) * rows / t->total);
+        return;
+    }
+    if (t->step == FC_FFT_ADD) {
+        const ptrdiff_t rows = t->pitch / (2 * t->lanes), begin = item * rows / t->total;
+        const ptrdiff_t end = (item + 1) * rows / t->total, at = begin * 2 * t->lanes * bytes;
+        ptrdiff_t part;
+        for (part = 1; part < t->parts; part++)
+            t->add(t->of_result + at, t->of_result + part * spectrum + at, end - begin);
         return;
     }
     memset(&job, 0, sizeof job);
@@ -145,6 +182,22 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
         fc_fft_all(t, &job, FC_FFT_INVERSE, strip);
         fc_fft_all(t, &job, FC_FFT_RESULT, strip);
         return;
+    case FC_FFT_PARTS: {
+        /* A part of one group, or a whole group. */
+        fc_fft_task own = *t;
+        if (t->parts > 1) {
+            fc_fft_sum_part(t, item, strip, t->of_result + item * spectrum);
+            return;
+        }
+        own.g = item;
+        job.spectrum = t->of_result + slot * spectrum;
+        fc_fft_sum_part(&own, 0, strip, (char *)job.spectrum);
+        fc_fft_see_weights(&own, job.to, 0, 0);
+        job.count = t->counts;
+        fc_fft_all(t, &job, FC_FFT_INVERSE, strip);
+        fc_fft_all(t, &job, FC_FFT_RESULT, strip);
+        return;
+    }
     default: {
         /* The groups of `pair` and up to n_pairs, each with all pairs of all images; a copy of the task has the group. */
         const ptrdiff_t each = fc_fft_pairs(t) * t->images;
@@ -280,6 +333,45 @@ static int fc_fft_run_blocks(fc_fft_task *t)
     return 0;
 }
 
+/* The gradient of the weights of one filter and one channel a group: products are summed while tiles are in the cache. */
+static int fc_fft_run_sums(fc_fft_task *t)
+{
+    const ptrdiff_t pairs = fc_fft_pairs(t) * t->images;
+    ptrdiff_t pair;
+    t->of_result = t->space + t->spectra_at * t->itemsize;
+    if (!t->shared && t->parts == 1)
+        return fc_fft_do(t, FC_FFT_PARTS, t->groups);
+    for (t->g = 0; t->g < t->groups; t->g++) {
+        if (!t->shared) {
+            if (fc_fft_do(t, FC_FFT_PARTS, t->parts) < 0 ||
+                fc_fft_do(t, FC_FFT_ADD, fc_fft_inner_items(t)) < 0)
+                return -1;
+        } else {
+            for (pair = 0; pair < pairs; pair++) {
+                fc_fft_job of_x, of_dout;
+                memset(&of_x, 0, sizeof of_x);
+                memset(&of_dout, 0, sizeof of_dout);
+                fc_fft_see_gradient(t, &of_x, &of_dout, pair, t->space + t->shared_at * t->itemsize);
+                of_x.sum = t->of_result;
+                of_x.first = pair == 0;
+                t->job = of_dout;
+                if (fc_fft_do_part(t, FC_FFT_OUTER) < 0)
+                    return -1;
+                t->job = of_x;
+                if (fc_fft_do_part(t, FC_FFT_OUTER) < 0 || fc_fft_do_part(t, FC_FFT_SUM) < 0)
+                    return -1;
+            }
+        }
+        memset(&t->job, 0, sizeof t->job);
+        t->job.spectrum = t->of_result;
+        t->job.count = t->counts;
+        fc_fft_see_weights(t, t->job.to, 0, 0);
+        if (fc_fft_do_part(t, FC_FFT_INVERSE) < 0 || fc_fft_do_part(t, FC_FFT_RESULT) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* The gradient of the weights: products are summed over pairs of tiles, and the real part of the sum is that of both. */
 static int fc_fft_run_gradient(fc_fft_task *t)
 {
@@ -338,7 +430,7 @@ static void fc_fft_read(fc_fft_task *t, const ptrdiff_t *from, const char *facto
 {
     ptrdiff_t *const ones[] = {&t->line,       &t->gradient, &t->back,     &t->groups,     &t->images,    &t->rows,
                                &t->columns,    &t->taus,     &t->phis,     &t->tiles,      &t->of_rows,   &t->of_columns,
-                               &t->of_pairs,   &t->of_groups, &t->shared,  &t->fused,      &t->slot_pitch, &t->flat_at,
+                               &t->of_pairs,   &t->of_groups, &t->shared,  &t->fused, &t->parts,     &t->slot_pitch, &t->flat_at,
                                &t->volume_at,  &t->shared_at, &t->spectra_at, &t->pitch};
     size_t i;
     for (i = 0; i < sizeof ones / sizeof *ones; i++)
@@ -363,5 +455,7 @@ static void fc_fft_read(fc_fft_task *t, const ptrdiff_t *from, const char *facto
 
 static int fc_fft_run(fc_fft_task *t)
 {
-    return t->gradient ? fc_fft_run_gradient(t) : t->fused ? fc_fft_run_fused(t) : fc_fft_run_blocks(t);
+    if (t->gradient)
+        return t->fused ? fc_fft_run_sums(t) : fc_fft_run_gradient(t);
+    return t->fused ? fc_fft_run_fused(t) : fc_fft_run_blocks(t);
 }

@@ -122,6 +122,36 @@ static void FC_N(fc_fft_middle)(const fc_fft_task *t, FC_T *strip, const FC_T *b
     }
 }
 
+/* Strips of two planes there, and the product of x with the conjugate of d into or onto the sum. */
+static void FC_N(fc_fft_sum)(const fc_fft_task *t, FC_T *x, FC_T *d, FC_T *sum, const FC_T *between, int first)
+{
+    const ptrdiff_t wide = t->axes[2].length;
+    ptrdiff_t i;
+    FC_N(fc_fft_middle)(t, d, between, NULL, FC_FFT_FORWARD);
+    FC_N(fc_fft_middle)(t, x, between, NULL, FC_FFT_FORWARD);
+    for (i = 0; i < wide; i++, x += FC_ROW, d += FC_ROW, sum += FC_ROW) {
+        const FC_V xr = FC_N(fc_load)(x), xi = FC_N(fc_load)(x + FC_VL);
+        const FC_V dr = FC_N(fc_load)(d), di = FC_N(fc_load)(d + FC_VL);
+        FC_V re = xr * dr + xi * di, im = xi * dr - xr * di;
+        if (!first) {
+            re += FC_N(fc_load)(sum);
+            im += FC_N(fc_load)(sum + FC_VL);
+        }
+        FC_N(fc_store)(sum, re);
+        FC_N(fc_store)(sum + FC_VL, im);
+    }
+}
+
+/* sum += more, of so many rows. */
+static void FC_N(fc_fft_add)(void *sum_, const void *more_, ptrdiff_t rows)
+{
+    FC_T *sum = (FC_T *)sum_;
+    const FC_T *more = (const FC_T *)more_;
+    ptrdiff_t i;
+    for (i = 0; i < rows * FC_ROW; i += FC_VL)
+        FC_N(fc_store)(sum + i, FC_N(fc_load)(sum + i) + FC_N(fc_load)(more + i));
+}
+
 /* Item `item` of a part of a tile's work. `space` is a strip and, for FC_FFT_FUSED of volumes, a plane behind it. */
 static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int part, ptrdiff_t item, void *space)
 {
@@ -173,6 +203,11 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
     } else if (deep == 1) {
         const FC_T *between = (const FC_T *)t->between, *kernel = (const FC_T *)job->kernel;
         const ptrdiff_t at = item * wide * FC_ROW;
+        if (part == FC_FFT_SUM) {
+            FC_N(fc_fft_sum)(t, (FC_T *)job->spectrum + at, (FC_T *)job->other + at, (FC_T *)job->sum + at,
+                             between == NULL ? NULL : between + at, job->first);
+            return;
+        }
         FC_N(fc_fft_middle)(t, (FC_T *)job->spectrum + at, between == NULL ? NULL : between + at,
                             kernel == NULL ? NULL : kernel + at, part);
     } else {

@@ -1,10 +1,10 @@
 """How `fft` cuts a convolution into tiles, phases and blocks, and what that takes.
 
-Along an axis of stride s and dilation d without a common divisor, output o = d * q + phi meets at tap t = s * u + tau
-the padded cell d * s * (q + u) + d * tau + s * phi. So for each phase phi of the outputs and tau of the taps there is a
-plain correlation, of stride and dilation 1, of cells d * s apart: position q + u of the image, u of the weights and q of
-the result. Sums over tau are sums over more channels; phi makes more images. With a common divisor only every so
-many-th cell of the image takes part at all.
+Along an axis of stride s and dilation d without a common divisor, output o = d * q + phi meets at tap
+t = s * u + tau the padded cell d * s * (q + u) + d * tau + s * phi. So for each phase phi of the outputs and tau of the
+taps there is a plain correlation, of stride and dilation 1, of cells d * s apart: position q + u of the image, u of the
+weights and q of the result. Sums over tau are sums over more channels; phi makes more images. With a common
+divisor only every so many-th cell of the image takes part at all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,114 +20,31 @@ from fastconv import _isa
 from fastconv._axis import Axis
 from fastconv._ext import fft as _ext
 from fastconv._records import dataclass
+from fastconv.algorithms._fft_lengths import (
+    MOVE,
+    factor_count,
+    factors_count,
+    fast_length,
+    is_fast,
+    radices,
+    row_cost,
+    signal_lengths,
+    split,
+)
 from fastconv.algorithms.base import Op
 from fastconv.geometry import ConvGeometry
 
 #: Of all spectra held at a time. Tiles and blocks shrink to it, down to a single transform of the kernel.
 SPACE_BYTES = 24 << 20
-#: Of a thread's second-level cache, for a tile and the spectrum that it is multiplied with.
-_NEAR_BYTES = 3 << 18
-#: Lengths up to so many times the least are looked at.
-_LONGER = 1.2
+#: Of a tile's spectrum, of which two fit a thread's second-level cache beside what is read and written.
+_NEAR_BYTES = 3 << 17
 #: Cuts of an axis into so many tiles are looked at.
 _CUTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-#: What a pass of each radix takes for each row, in cycles or so; and a row's loads and stores, where its turning and its
-#: place in memory count: in the plane, and beyond the second-level cache.
-_PASS = {2: 3.0, 3: 3.6, 4: 3.0, 5: 4.6, 8: 4.0}
-_MOVE, _FAR = 9.0, 6.0
-#: A step of all threads, and a product of two rows.
-_STEP, _PRODUCT = 5000.0, 3.0
-
-
-@functools.lru_cache(maxsize=1024)
-def radices(length: int) -> tuple[int, ...]:
-    """Of the passes of a transform, the first one's first; without those of a length that has other prime factors."""
-    found = []
-    for odd in (5, 3):
-        while length % odd == 0:
-            found.append(odd)
-            length //= odd
-    twos = length.bit_length() - 1
-    assert length == 1 << twos
-    eights = max(twos // 3 - (twos % 3 == 1 and twos > 1), 0)
-    rest = twos - 3 * eights
-    return (*found, *((4,) * (rest // 2)), *((2,) * (rest % 2)), *((8,) * eights))
-
-
-@functools.lru_cache(maxsize=1024)
-def row_cost(length: int) -> float:
-    """Of all passes of a transform, for each row."""
-    return sum(_PASS[radix] for radix in radices(length))
-
-
-@functools.lru_cache(maxsize=1)
-def _fast_lengths() -> tuple[int, ...]:
-    most = 1 << 24
-    found = [1]
-    for prime in (2, 3, 5):
-        more = []
-        for n in found:
-            while n <= most:
-                more.append(n)
-                n *= prime
-        found = more
-    return tuple(sorted(found))
-
-
-def is_fast(length: int) -> bool:
-    """Whether there is a transform of exactly this length."""
-    for prime in (2, 3, 5):
-        while length % prime == 0:
-            length //= prime
-    return length == 1
-
-
-@functools.lru_cache(maxsize=4096)
-def fast_length(least: int, lanes: int) -> int:
-    """The cheapest length of at least so many; lengths that fill vectors are cheaper."""
-    lengths = _fast_lengths()
-    if least > lengths[-1]:
-        return 1 << (least - 1).bit_length()
-    low, high = 0, len(lengths)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if lengths[middle] < least else (low, middle)
-    best, cost = lengths[low], math.inf
-    for length in lengths[low:]:
-        if length > least * _LONGER + 2:
-            break
-        filled = -(-length // lanes) * lanes
-        each = (length + filled) * (row_cost(length) + 2 * _MOVE)
-        if each < cost:
-            best, cost = length, each
-    return best
-
-
-@functools.lru_cache(maxsize=4096)
-def _split(length: int, lanes: int) -> tuple[int, int]:
-    """Rows and columns of a signal's tile: columns fill vectors, and both are transformed."""
-    best, cost = (1, length), math.inf
-    for columns in range(lanes, length + 1, lanes):
-        rows = length // columns
-        if rows * columns == length and is_fast(columns) and is_fast(rows):
-            each = row_cost(rows) + row_cost(columns) + max(rows, columns) / min(rows, columns) * 0.1
-            each *= -(-rows // lanes) * lanes / rows
-            if each < cost:
-                best, cost = (rows, columns), each
-    return best
-
-
-def _signal_lengths(least: int, most: int, lanes: int) -> Iterator[int]:
-    """Lengths of a signal's tiles from the least to the first that is enough for all of it."""
-    step = max(lanes, 1)
-    while True:
-        for times in (8, 10, 12):
-            length = step * times // 8 if step * times % 8 == 0 else 0
-            if length >= least and length % lanes == 0:
-                yield length
-                if length >= most:
-                    return
-        step *= 2
+#: Longer tiles are looked at if they take less than so many times as much for each result; and so many plans.
+_GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
+#: How much slower transforms are beyond the second-level cache; a step of all threads, a product of two rows, and 64
+#: bytes of the image or the result, in the units of `row_cost`.
+_FAR, _STEP, _PRODUCT, _TOUCHED = 1.17, 2000.0, 4.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -174,7 +91,7 @@ def _border(axis: Axis, geometry: ConvGeometry) -> int:
 
 
 def wraps_back(geometry: ConvGeometry) -> bool:
-    """Whether the gradient of the image is a correlation, too: outputs go round a circular image a whole number of steps.
+    """Whether the gradient of the image is a correlation, too: outputs go round the image a whole number of times.
 
     Then dx is that of dout with a circular border, and nothing has to be folded.
     """
@@ -188,7 +105,8 @@ def _goes_round(row: tuple[int, ...]) -> bool:
     return stride * out == size and out % (dilation // math.gcd(stride, dilation)) == 0
 
 
-def _side(axis: Axis, geometry: ConvGeometry, op: Op) -> Side:
+def side_of(axis: Axis, geometry: ConvGeometry, op: Op) -> Side:
+    """The phases of an axis, and the plain correlation that each of them is."""
     size, k, stride, lo, dilation, out = axis.row()
     border = _border(axis, geometry)
     common = math.gcd(stride, dilation)
@@ -213,68 +131,96 @@ UNIT_SIDE = Side(1, 1, 1, 0, 1, 1, 1, 0, 1, 0, True)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Lengths of the transforms, results of a tile, and how many rows, columns, pairs and groups are held at a time."""
+class Problem:
+    """What is computed: groups of matrices of kernels, rows by columns, with images, on three axes."""
 
     op: Op
-    sides: tuple[Side, ...]  # three
-    line: bool  # a signal, whose tile is a plane of `lengths`
+    sides: tuple[Side, ...]
+    line: bool  # a signal, whose tile is a plane of rows
     lanes: int
-    lengths: tuple[int, ...]
-    tile: tuple[int, ...]
-    tiles: tuple[int, ...]
     groups: int
     images: int
     rows: int
     columns: int
-    row_block: int
-    column_block: int
-    pair_block: int
-    group_block: int
-    fused: bool
-    shared: bool
     threads: int
+    itemsize: int
+    touched: int  # bytes of image and result
 
     @property
+    def single(self) -> bool:
+        """Whether a group has one filter and one channel."""
+        return self.rows == self.columns == 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Lengths of the transforms, results of a tile, and how many rows, columns, pairs and groups are held at a time.
+
+    With `fused`, products are made strip by strip while a tile is in the cache; with `shared`, all threads work on
+    one pair of tiles, else each on its own.
+    """
+
+    problem: Problem
+    lengths: tuple[int, ...]
+    tile: tuple[int, ...]
+    tiles: tuple[int, ...]
+    fused: bool = False
+    shared: bool = False
+    row_block: int = 1
+    column_block: int = 1
+    pair_block: int = 1
+    group_block: int = 1
+
+    @functools.cached_property
     def pairs(self) -> int:
         """Of tiles, of all images."""
-        units = math.prod(self.tiles) * math.prod(side.phis for side in self.sides)
-        return self.images * -(-units // 2)
+        units = math.prod(self.tiles) * math.prod(side.phis for side in self.problem.sides)
+        return self.problem.images * -(-units // 2)
+
+    @property
+    def gradient(self) -> bool:
+        """Whether weights are what is computed."""
+        return self.problem.op == "backward_weights"
 
     @property
     def axis_lengths(self) -> tuple[int, ...]:
         """Of the transforms along the axes of the image; a signal's is that of its plane."""
-        return (1, 1, self.lengths[1] * self.lengths[2]) if self.line else self.lengths
+        return (1, 1, self.lengths[1] * self.lengths[2]) if self.problem.line else self.lengths
 
     @property
     def strips(self) -> int:
         """Of a plane."""
-        return -(-self.lengths[1] // self.lanes)
+        return -(-self.lengths[1] // self.problem.lanes)
 
     @property
+    def row(self) -> int:
+        """Elements of a row of a strip."""
+        return 2 * self.problem.lanes
+
+    @functools.cached_property
     def pitch(self) -> int:
         """Elements from a spectrum to the next: a row more, so that spectra do not share sets of a cache."""
-        return 2 * self.lanes * (self.lengths[0] * self.strips * self.lengths[2] + 1)
+        return self.row * (self.lengths[0] * self.strips * self.lengths[2] + 1)
 
     @property
     def strip(self) -> int:
         """Elements of a strip down the outermost axis."""
-        return 2 * self.lanes * (self.lengths[0] if self.lengths[0] > 1 else self.lengths[1])
+        return self.row * (self.lengths[0] if self.lengths[0] > 1 else self.lengths[1])
 
     @property
     def flat(self) -> int:
-        """Elements of a thread's plane, for the fused product."""
+        """Elements of a thread's planes, for the fused product."""
         if not self.fused or (self.shared and self.lengths[0] == 1):
             return 0
-        return 2 * self.lanes * (self.strips * self.lengths[2] + 1)
+        return (2 if self.gradient else 1) * self.row * (self.strips * self.lengths[2] + 1)
 
     @property
     def volume(self) -> int:
         """Elements of a volume between its planes."""
         if self.lengths[0] == 1:
             return 0
-        columns = -(-self.lengths[2] // self.lanes)
-        return 2 * self.lanes * (self.lengths[0] * self.lengths[1] * columns + 1)
+        columns = -(-self.lengths[2] // self.problem.lanes)
+        return self.row * (self.lengths[0] * self.lengths[1] * columns + 1)
 
     @property
     def slot(self) -> int:
@@ -283,112 +229,117 @@ class Plan:
 
     @property
     def common(self) -> int:
-        """Elements of the one tile that all threads share."""
-        return (self.volume or self.pitch) if self.shared else 0
+        """Elements of the one pair of tiles that all threads share."""
+        return (self.volume or (2 if self.gradient else 1) * self.pitch) if self.shared else 0
+
+    @property
+    def parts(self) -> int:
+        """Of the sum over pairs, for the fused gradient: each is summed by one thread, in one order."""
+        return (
+            1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
+        )
 
     @property
     def spectra(self) -> int:
         """Held at a time."""
         if self.fused:
-            return self.group_block
+            return self.problem.threads if self.gradient else self.group_block
         return self.row_block * self.column_block + self.pair_block * (self.row_block + self.column_block)
 
     @property
     def elements(self) -> int:
         """Of all workspace."""
-        return self.threads * self.slot + self.common + self.spectra * self.pitch
+        return self.problem.threads * self.slot + self.common + self.spectra * self.pitch
 
     @property
-    def outer_items(self) -> int:
-        """Strips that go down the outermost axis."""
-        return -(-self.lengths[2] // self.lanes) * (self.lengths[1] if self.lengths[0] > 1 else 1)
+    def tables(self) -> tuple[tuple[int, ...], ...]:
+        """Which factors follow each other: see `_fft_lengths.factors`."""
+        between = ((self.lengths[1], self.lengths[2], self.problem.lanes),) if self.problem.line else ()
+        return (*((length,) for length in self.lengths), *between)
+
+    @functools.cached_property
+    def nbytes(self) -> int:
+        """Of workspace and factors."""
+        return (self.elements + factors_count(self.tables)) * self.problem.itemsize
 
     def there(self, columns: int | None = None) -> tuple[float, float]:
-        """Cycles of passes and of moves of a transform, of which only so many columns of vectors are not zeros."""
+        """Passes and moves of a transform, of which only so many columns of vectors are not zeros."""
         deep, high, wide = self.lengths
-        every = -(-wide // self.lanes)
+        every = -(-wide // self.problem.lanes)
         columns = every if columns is None else min(columns, every)
-        passes = deep * columns * high * row_cost(high) + deep * self.strips * wide * row_cost(wide)
-        moves = deep * (every * high + self.strips * wide)
-        if deep > 1:
-            passes += columns * high * deep * row_cost(deep)
-            moves += every * high * deep
+        passes = deep * (columns * high * (row_cost(high) + row_cost(deep)) + self.strips * wide * row_cost(wide))
+        moves = deep * (every * high * (2 if deep > 1 else 1) + self.strips * wide)
         return passes, moves
 
-    @property
+    @functools.cached_property
     def work(self) -> dict[str, float]:
-        """Of the thread that does most: rows of passes, rows moved, products of rows, and steps that end with all."""
-        rows, columns, pairs, groups = self.rows, self.columns, self.pairs, self.groups
-        passes, moves = self.there()
-        of_kernel = self.there(-(-(self.sides[2].margin + 1) // self.lanes))
-        spectrum = self.pitch / (2 * self.lanes)
-        if self.fused:
-            kernels = groups / self.threads
-            if self.shared:
-                tiles, steps = groups * pairs / self.threads, groups * (2 + 3 * pairs)
-            else:
-                tiles = sum(
-                    -(-min(self.group_block, groups - g) * pairs // self.threads)
-                    for g in range(0, groups, self.group_block)
-                )
-                blocks = -(-groups // self.group_block)
-                steps = blocks * (1 if self.group_block > 1 else 2) + blocks
-                if self.group_block > 1:
-                    kernels = blocks * -(-self.group_block // self.threads)
-            return {
-                "passes": kernels * of_kernel[0] + 2 * tiles * passes,
-                "moves": kernels * of_kernel[1] + 2 * tiles * moves,
-                "products": tiles * spectrum,
-                "steps": steps,
-                "call": 1,
-            }
-        row_blocks, column_blocks = -(-rows // self.row_block), -(-columns // self.column_block)
-        pair_blocks = -(-pairs // self.pair_block)
-        calls = groups * row_blocks * pair_blocks * column_blocks
-
-        def most(items: int) -> float:
-            return -(-items // self.threads)
-
-        sources = calls * most(min(pairs, self.pair_block) * min(columns, self.column_block))
-        if self.op == "backward_weights":
-            gradients = calls * most(min(pairs, self.pair_block) * min(rows, self.row_block))
-            results = (
-                groups * row_blocks * column_blocks * most(min(rows, self.row_block) * min(columns, self.column_block))
-            )
-            weights = 0.0
-            steps = 3 * calls + groups * row_blocks * column_blocks
-        else:
-            gradients = 0.0
-            if column_blocks == 1 and pair_blocks == 1:
-                sources /= row_blocks
-            weights = groups * row_blocks * column_blocks * (pair_blocks if column_blocks > 1 else 1)
-            weights *= most(min(rows, self.row_block) * min(columns, self.column_block))
-            results = groups * row_blocks * pair_blocks * most(min(pairs, self.pair_block) * min(rows, self.row_block))
-            steps = 3 * calls + groups * row_blocks * pair_blocks
-        transforms = sources + gradients + results
+        """Of the thread that does most: passes and moves of rows, products of rows, bytes, and steps of all threads."""
+        p = self.problem
+        there, of_kernel = self.there(), self.there(-(-(p.sides[2].margin + 1) // p.lanes))
+        kernels, transforms, steps = self._of_fused() if self.fused else self._of_blocks()
+        products = p.groups * p.rows * p.columns * self.pairs * self.pitch / self.row / p.threads
         return {
-            "passes": weights * of_kernel[0] + transforms * passes,
-            "moves": weights * of_kernel[1] + transforms * moves,
-            "products": groups * rows * columns * pairs * spectrum / self.threads,
+            "passes": kernels * of_kernel[0] + transforms * there[0],
+            "moves": kernels * of_kernel[1] + transforms * there[1],
+            "products": products,
+            "touched": p.touched / p.threads,
             "steps": steps,
             "call": 1,
         }
 
+    def _of_fused(self) -> tuple[float, float, float]:
+        """Transforms of kernels and of tiles, and steps."""
+        p, pairs = self.problem, self.pairs
+        if self.gradient:
+            if self.shared:
+                return 0.0, (2 * pairs + 1) / p.threads * p.groups, p.groups * (3 * pairs + 2)
+            if self.parts > 1:
+                return 0.0, p.groups * (2 * -(-pairs // self.parts) + 1 / p.threads), 4.0 * p.groups
+            return 0.0, -(-p.groups // p.threads) * (2 * pairs + 1), 1
+        if self.shared:
+            return p.groups / p.threads, 2 * p.groups * pairs / p.threads, p.groups * (2 + 3 * pairs)
+        whole, rest = divmod(p.groups, self.group_block)
+        blocks = [(self.group_block, whole), (rest, 1)]
+        tiles = sum(times * -(-block * pairs // p.threads) for block, times in blocks)
+        kernels = sum(times * (block / p.threads if block == 1 else -(-block // p.threads)) for block, times in blocks)
+        return kernels, 2 * tiles, (whole + (rest > 0)) * (3 if self.group_block == 1 else 2)
+
+    def _of_blocks(self) -> tuple[float, float, float]:
+        p, pairs = self.problem, self.pairs
+        rows, columns, pair_block = self.row_block, self.column_block, self.pair_block
+        row_blocks, column_blocks, pair_blocks = -(-p.rows // rows), -(-p.columns // columns), -(-pairs // pair_block)
+        calls = p.groups * row_blocks * pair_blocks * column_blocks
+
+        def most(items: int) -> int:
+            return -(-items // p.threads)
+
+        sources = float(calls * most(pair_block * columns))
+        if self.gradient:
+            results = p.groups * row_blocks * column_blocks
+            transforms = sources + calls * most(pair_block * rows) + results * most(rows * columns)
+            return 0.0, transforms, 3 * calls + results
+        if column_blocks == 1 and pair_blocks == 1:
+            sources /= row_blocks
+        kernels = (
+            p.groups * row_blocks * column_blocks * (pair_blocks if column_blocks > 1 else 1) * most(rows * columns)
+        )
+        results = p.groups * row_blocks * pair_blocks
+        return float(kernels), sources + results * most(pair_block * rows), 3 * calls + results
+
     def cost(self) -> float:
         """Cycles or so; only to compare plans."""
-        work = self.work
-        near = 2 * self.pitch * (8 if self.lanes * 4 != 64 else 4) <= _NEAR_BYTES
+        p, work = self.problem, self.work
         return (
-            work["passes"]
-            + work["moves"] * (_MOVE if near else _MOVE + _FAR)
+            (work["passes"] + work["moves"] * MOVE) * (1.0 if self.pitch * p.itemsize <= _NEAR_BYTES else _FAR)
             + work["products"] * _PRODUCT
-            + work["steps"] * (_STEP if self.threads > 1 else _STEP / 10)
+            + work["touched"] * _TOUCHED / 64
+            + work["steps"] * (_STEP if p.threads > 1 else _STEP / 10)
         )
 
 
 def make_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Plan | None:
     """The cheapest that was found; None where no result depends on any cell of the source."""
-    sides = tuple(_side(axis, geometry, op) for axis in geometry.axes)
+    sides = tuple(side_of(axis, geometry, op) for axis in geometry.axes)
     if min(side.whole for side in sides) < 1:
         return None
     lanes = _ext.lanes(0 if itemsize == 4 else 1, _isa.current)
@@ -396,122 +347,158 @@ def make_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Pl
     channels *= math.prod(side.taus for side in sides)
     rows, columns = (channels, filters) if op == "backward_data" else (filters, channels)
     sides = (UNIT_SIDE,) * (3 - len(sides)) + sides
-    line = geometry.rank == 1
+    touched = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * itemsize
+    sizes = geometry.groups, geometry.x_shape[0], rows, columns
+    problem = Problem(op, sides, geometry.rank == 1, lanes, *sizes, threads, itemsize, touched)
+    found = []
+    for lengths, tile in _candidates(problem):
+        score, spectrum = _estimate(problem, lengths, tile)
+        # Beyond the space, the smaller the better.
+        large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
+        found.append((spectrum if large else 0, score, lengths, tile))
+    found.sort()
     best: Plan | None = None
-    least = math.inf
-    smallest: Plan | None = None
-
-    def plans(lengths: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[Plan]:
-        tiles = tuple(-(-side.whole // n) for side, n in zip(sides, tile, strict=True))
-        images, groups = geometry.x_shape[0], geometry.groups
-        fused = rows == columns == 1 and op != "backward_weights"
-        given = op, sides, line, lanes, lengths, tile, tiles, groups, images, rows, columns
-        if fused:
-            for shared in (False, True) if threads > 1 else (False,):
-                plan = Plan(*given, 1, 1, 1, 1, True, shared, threads)
-                room = SPACE_BYTES // itemsize - plan.elements
-                block = 1 if shared else max(1, min(groups, 1 + room // plan.pitch))
-                yield Plan(*given, 1, 1, 1, block, True, shared, threads)
-            return
-        yield _blocks(given, itemsize, threads)
-
-    for lengths, tile in _candidates(sides, line, lanes):
-        for plan in plans(lengths, tile):
-            if plan.elements * itemsize > SPACE_BYTES:
-                if smallest is None or plan.elements < smallest.elements:
-                    smallest = plan
-                continue
-            cost = plan.cost()
+    least = math.inf, math.inf
+    for _, _, lengths, tile in found[:_LOOKED_AT]:
+        for plan in _plans(problem, lengths, tile):
+            cost = float(plan.elements if plan.elements * itemsize > SPACE_BYTES else 0), plan.cost()
             if cost < least:
                 best, least = plan, cost
-    return best or smallest
+    return best
 
 
-def _blocks(given: tuple[Any, ...], itemsize: int, threads: int) -> Plan:
-    """How many rows, columns and pairs fit."""
-    rows, columns = given[-2:]
-    plan = Plan(*given, rows, columns, 1, 1, False, False, threads)
-    room = max((SPACE_BYTES // itemsize - threads * plan.slot) // plan.pitch, 0)
-    pairs = max(plan.pairs, 1)
-    row_block, column_block = rows, columns
+def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> tuple[float, int]:
+    """About what tiles of a size take, in the units of `Plan.cost`; and elements of a spectrum."""
+    groups, rows, columns = problem.groups, problem.rows, problem.columns
+    lanes, threads = problem.lanes, problem.threads
+    (deep, high, wide), units = lengths, 1
+    for side, n in zip(problem.sides, tile, strict=True):
+        units *= -(-side.whole // n) * side.phis
+    pairs = problem.images * -(-units // 2)
+    every = -(-wide // lanes)
+    taps = min(-(-(problem.sides[2].margin + 1) // lanes), every)
+    outer, inner = deep * high * (row_cost(high) + row_cost(deep)), deep * -(-high // lanes) * wide
+    moves, within = deep * high * (2 if deep > 1 else 1) * MOVE, inner * (row_cost(wide) + MOVE)
+    each = every * (outer + moves) + within
+    if problem.single:
+        own = -(-groups * pairs // threads) * each
+        shared = groups * pairs * (each / threads + 1.5 * _STEP)
+        score = 2 * min(own, shared)
+        if problem.op != "backward_weights":
+            score += groups * (taps * outer + every * moves + within) / threads
+    else:
+        weights = each if problem.op == "backward_weights" else taps * outer + every * moves + within
+        score = groups * (rows * columns * weights + pairs * (rows + columns) * each) / threads
+    score += groups * rows * columns * pairs * inner * _PRODUCT / threads
+    spectrum = 2 * lanes * inner
+    return score * (1.0 if spectrum * problem.itemsize <= _NEAR_BYTES else _FAR), spectrum
+
+
+def _plans(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[Plan]:
+    tiles = tuple(-(-side.whole // n) for side, n in zip(problem.sides, tile, strict=True))
+    gradient = problem.op == "backward_weights"
+    if not problem.single or (gradient and lengths[0] > 1):
+        yield _blocks(Plan(problem, lengths, tile, tiles))
+        return
+    for shared in (False, True) if problem.threads > 1 else (False,):
+        plan = Plan(problem, lengths, tile, tiles, True, shared)
+        if not shared and not gradient and problem.groups > 1:
+            room = SPACE_BYTES // problem.itemsize - plan.elements
+            plan = replace(plan, group_block=max(1, min(problem.groups, 1 + room // plan.pitch)))
+        yield plan
+
+
+def _blocks(plan: Plan) -> Plan:
+    """The same with as many rows, columns and pairs as fit."""
+    problem = plan.problem
+    room = max((SPACE_BYTES // problem.itemsize - problem.threads * plan.slot) // plan.pitch, 0)
+    rows, columns, pairs = problem.rows, problem.columns, max(plan.pairs, 1)
     # All pairs and a few rows, if that fits; else fewer pairs, then fewer rows and columns.
-    pair_block = pairs
-    while row_block * column_block + pair_block * (row_block + column_block) > room:
-        if pair_block > 1 and pair_block * (row_block + column_block) > row_block * column_block:
-            pair_block = -(-pair_block // 2)
-        elif row_block > 1:
-            row_block = -(-row_block // 2)
-        elif column_block > 1:
-            column_block = -(-column_block // 2)
-        elif pair_block > 1:
-            pair_block = -(-pair_block // 2)
+    while rows * columns + pairs * (rows + columns) > room:
+        if pairs > 1 and pairs * (rows + columns) > rows * columns:
+            pairs = -(-pairs // 2)
+        elif rows > 1:
+            rows = -(-rows // 2)
+        elif columns > 1:
+            columns = -(-columns // 2)
         else:
             break
-    return Plan(*given, row_block, column_block, pair_block, 1, False, False, threads)
+    return replace(plan, row_block=rows, column_block=columns, pair_block=pairs)
 
 
-def _candidates(sides: tuple[Side, ...], line: bool, lanes: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Lengths of transforms and results of tiles."""
-    if line:
+    sides, lanes = problem.sides, problem.lanes
+    if problem.line:
         side = sides[2]
         if side.ring and side.ring % lanes == 0:
-            yield (1, *_split(side.ring, lanes)), (1, 1, side.whole)
-        for length in _signal_lengths(side.margin + 1, side.whole + side.margin, lanes):
+            yield (1, *split(side.ring, lanes)), (1, 1, side.whole)
+        for length in signal_lengths(side.margin + 1, side.whole + side.margin, lanes):
             tile = min(length - side.margin, side.whole)
             if 8 * tile < side.margin and tile < side.whole:
                 continue
-            yield (1, *_split(length, lanes)), (1, 1, tile)
+            yield (1, *split(length, lanes)), (1, 1, tile)
             if length > 1 << 16 and length > 32 * side.margin:
                 return
         return
-    each = [_axis_candidates(side, lanes) for side in sides]
+    gain = _GAIN if sides[0] is UNIT_SIDE else _GAIN_OF_VOLUMES
+    each = [_axis_candidates(side, lanes, gain) for side in sides]
     for deep in each[0]:
         for high in each[1]:
             for wide in each[2]:
                 yield (deep[0], high[0], wide[0]), (deep[1], high[1], wide[1])
 
 
-def _axis_candidates(side: Side, lanes: int) -> list[tuple[int, int]]:
-    found: dict[int, int] = {side.ring: side.whole} if side.ring else {}
+def _axis_candidates(side: Side, lanes: int, gain: float) -> list[tuple[int, int]]:
+    """Lengths and results of tiles, from short ones to long ones that take less for each result."""
+    if not side.margin and side.whole == 1:
+        return [(1, 1)]
+    found: dict[int, int] = {}
     for cut in _CUTS:
         tile = -(-side.whole // cut)
         if cut > 1 and (8 * tile < side.margin or tile * (cut - 1) >= side.whole):
             break
-        length = 1 if tile == 1 and not side.margin else fast_length(tile + side.margin, lanes)
+        length = fast_length(tile + side.margin, lanes)
         found.setdefault(length, tile)
-        if tile == 1 or (cut > 1 and length <= 64 and tile >= 2 * side.margin):
+        if cut > 1 and length <= 64 and tile >= 2 * side.margin:
             break
-    return list(found.items())
+    kept, least = [], math.inf
+    for length, tile in sorted(found.items()):
+        each = length * (row_cost(length) + 2 * MOVE) / tile
+        if each < least * gain:
+            kept.append((length, tile))
+            least = each
+    if side.ring and (side.ring, side.whole) not in kept:
+        kept.append((side.ring, side.whole))
+    return kept
 
 
-def numbers(plan: Plan, geometry: ConvGeometry) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-    """The plan as ``_ext/fft.h`` reads it, and which factors follow each other, as arguments of `factors`."""
-    op, sides, back = plan.op, plan.sides, plan.op == "backward_data"
-    tau, phi = tuple(side.taus for side in sides), tuple(side.phis for side in sides)
+def numbers(plan: Plan, geometry: ConvGeometry) -> np.ndarray:
+    """The plan as ``_ext/fft_call.h`` reads it."""
+    p, back = plan.problem, plan.problem.op == "backward_data"
+    tau, phi = tuple(side.taus for side in p.sides), tuple(side.phis for side in p.sides)
     volume_at = plan.strip + plan.flat
-    shared_at = plan.threads * plan.slot
+    shared_at = p.threads * plan.slot
     spectra_at = shared_at + plan.common
-    tables: list[tuple[int, ...]] = []
-    at, axes = 0, []
+    axes, at = [], 0
     for length in plan.lengths:
         of = radices(length)
         axes += [length, len(of), at, *of, *(0,) * (_ext.PASSES - len(of))]
-        tables.append((length,))
-        at += _factor_count(length)
-    between = -1
-    if plan.line:
-        between = at
-        tables.append((plan.lengths[1], plan.lengths[2], plan.lanes))
+        at += factor_count(length)
     found = [
-        plan.line, op == "backward_weights", back, plan.groups, plan.images, plan.rows, plan.columns,
-        math.prod(tau), math.prod(phi), math.prod(plan.tiles), plan.row_block, plan.column_block, plan.pair_block,
-        plan.group_block, plan.shared, plan.fused, plan.slot, plan.strip, volume_at, shared_at, spectra_at, plan.pitch,
-        between, *tau, *phi, *plan.tile, *plan.tiles,
+        p.line, plan.gradient, back, p.groups, p.images, p.rows, p.columns, math.prod(tau), math.prod(phi),
+        math.prod(plan.tiles), plan.row_block, plan.column_block, plan.pair_block, plan.group_block, plan.shared,
+        plan.fused, plan.parts, plan.slot, plan.strip, volume_at, shared_at, spectra_at, plan.pitch,
+        at if p.line else -1, *tau, *phi, *plan.tile, *plan.tiles,
     ]  # fmt: skip
     x, w, out = _x_like(plan, geometry), _weights(plan, geometry), _out_like(plan, geometry)
     for array in (out, w, x) if back else (x, w, out):
         found += array
-    return np.array(found + axes, np.intp), tables
+    return np.array(found + axes, np.intp)
+
+
+#: Per axis: cells from a position to the next, the first one's cell, cells for each phi and tau, and positions.
+_Axes = list[tuple[int, int, int, int, int]]
 
 
 def _array(
@@ -520,23 +507,24 @@ def _array(
     inner: int,
     tiled: bool,
     sizes: tuple[int, ...],
-    axes: list[tuple[int, ...]],
+    axes: _Axes,
     borders: tuple[int, ...] = (0, 0, 0),
 ) -> list[int]:
+    """Steps between images (or filters), groups, channels; sizes, pitches and the columns of `axes`; and borders."""
     pitches = [math.prod(sizes[i + 1 :]) for i in range(3)]
-    columns = [list(column) for column in zip(*axes, strict=True)]  # steps, origins, of phi, of tau, counts
-    return [outer, group, inner, tiled, *sizes, *pitches, *sum(columns, []), *borders]
+    columns = [number for column in zip(*axes, strict=True) for number in column]
+    return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders]
 
 
 def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
     """The image, which is read with a margin, or dx."""
-    sides, op = plan.sides, plan.op
+    sides = plan.problem.sides
     sizes = tuple(side.size for side in sides)
     cells, channels = math.prod(sizes), geometry.w_shape[1]
-    axes = []
+    axes: _Axes = []
     for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
         # A ring is shorter than its results and their margin.
-        count = tile if op == "backward_data" else min(tile + side.margin, length)
+        count = tile if plan.problem.op == "backward_data" else min(tile + side.margin, length)
         origin = side.step * side.first - side.lo
         axes.append((side.step, origin, side.common * side.s, side.common * side.d, count))
     borders = tuple(side.border for side in sides)
@@ -544,11 +532,11 @@ def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
 
 
 def _out_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
-    sides, op = plan.sides, plan.op
+    """The output, or dout, which is read with a margin for dx."""
+    sides, back = plan.problem.sides, plan.problem.op == "backward_data"
     sizes = tuple(side.out for side in sides)
     cells, filters = math.prod(sizes), geometry.w_shape[0] // geometry.groups
-    axes = []
-    back = op == "backward_data"
+    axes: _Axes = []
     for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
         origin = side.d * (side.first - side.margin) if back else 0
         axes.append((side.d, origin, 1, 0, min(tile + side.margin, length) if back else tile))
@@ -558,66 +546,10 @@ def _out_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
 
 def _weights(plan: Plan, geometry: ConvGeometry) -> list[int]:
     """Flipped for dx."""
-    sides = plan.sides
+    sides, flip = plan.problem.sides, plan.problem.op == "backward_data"
     sizes = tuple(side.k for side in sides)
     cells, (filters, channels) = math.prod(sizes), geometry.w_shape[:2]
-    axes = []
-    for side in sides:
-        flip = plan.op == "backward_data"
-        axes.append((-side.s if flip else side.s, side.margin * side.s if flip else 0, 0, 1, side.margin + 1))
+    axes: _Axes = [
+        (-side.s if flip else side.s, side.margin * side.s if flip else 0, 0, 1, side.margin + 1) for side in sides
+    ]
     return _array(channels * cells, filters // geometry.groups * channels * cells, cells, False, sizes, axes)
-
-
-def _factor_count(length: int) -> int:
-    count, n = 0, length
-    for radix in radices(length):
-        count += 2 * (radix - 1) * (n // radix)
-        n //= radix
-    return count
-
-
-def _roots(powers: np.ndarray, length: int) -> np.ndarray:
-    """exp(-2 pi i * power / length) in double, from angles of at most an eighth of a turn, so that none is off."""
-    powers = powers % length
-    eighth, rest = np.divmod(8 * powers, length)
-    odd = eighth % 2 == 1
-    angle = np.where(odd, length - rest, rest) * (np.pi / 4 / length)
-    c, s = np.cos(angle), np.sin(angle)
-    c, s = np.where(odd, s, c), np.where(odd, c, s)
-    # The first quarter of a turn; each quarter more is a factor of i.
-    turns = np.array([1, 1j, -1, -1j])[eighth // 2]
-    return np.conj((c + 1j * s) * turns)
-
-
-@functools.lru_cache(maxsize=32)
-def factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    """All factors of a plan, one table after another."""
-    found = [_between(*table) if len(table) > 1 else _of_passes(table[0]) for table in tables]
-    return np.concatenate([np.zeros(0), *found]).astype(np.float32 if itemsize == 4 else np.float64)
-
-
-def _of_passes(length: int) -> np.ndarray:
-    found, n = [np.zeros(0)], length
-    for radix in radices(length):
-        powers = np.arange(n // radix)[:, None] * np.arange(1, radix)
-        found.append(_roots(powers, n).reshape(-1).view(np.float64))
-        n //= radix
-    return np.concatenate(found)
-
-
-def _order(length: int) -> np.ndarray:
-    """Which frequency each row of a transformed strip has."""
-    order, step = np.zeros(1, np.intp), 1
-    for radix in radices(length):
-        order = (order[:, None] + step * np.arange(radix)).reshape(-1)
-        step *= radix
-    return order
-
-
-def _between(rows: int, columns: int, lanes: int) -> np.ndarray:
-    """Factors between the two transforms of a signal's tile, as its plane lies: strips of columns, lanes, re and im."""
-    order = np.zeros(-(-rows // lanes) * lanes, np.intp)
-    order[:rows] = _order(rows)
-    powers = order.reshape(-1, 1, lanes) * np.arange(columns)[:, None]
-    roots = _roots(powers, rows * columns)
-    return np.stack([roots.real, roots.imag], axis=2).reshape(-1)

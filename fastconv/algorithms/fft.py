@@ -10,23 +10,23 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import fft as _ext
 from fastconv._records import dataclass
-from fastconv.algorithms import _fft_plan
+from fastconv.algorithms import _fft_lengths, _fft_plan
 from fastconv.algorithms.base import Algorithm, Op
 from fastconv.geometry import ConvGeometry
 
 #: A transform of the kernel alone that takes more than this is refused.
 _MOST_BYTES = 1 << 30
+_NOTHING = {"passes": 0.0, "moves": 0.0, "products": 0.0, "touched": 0.0, "steps": 0.0, "call": 1.0}
 
 
 @dataclass(frozen=True)
 class Call:
-    """A plan and its tables."""
+    """A plan and what the kernels read of it."""
 
     plan: _fft_plan.Plan
     numbers: np.ndarray
     tables: tuple[tuple[int, ...], ...]
     scale: float
-    nbytes: int
     work: int
 
 
@@ -72,7 +72,7 @@ class Fft(Algorithm):
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """One phase of the kernel has to be transformed whole."""
-        spans = tuple(-(-axis.k // (axis.stride // math.gcd(axis.stride, axis.dilation))) for axis in geometry.axes)
+        spans = tuple(side.margin + 1 for side in (_fft_plan.side_of(axis, geometry, op) for axis in geometry.axes))
         nbytes = math.prod(2 * span for span in spans) * 2 * dtype.itemsize
         if nbytes > _MOST_BYTES:
             return (
@@ -88,12 +88,12 @@ class Fft(Algorithm):
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Spectra of weights, sources and results, and a tile of each thread."""
         plan = _plan(op, geometry, dtype, threads)
-        return 0 if plan is None else plan.elements * dtype.itemsize
+        return 0 if plan is None else plan.nbytes
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """By the thread that does most: passes of transforms, moves of vectors, products, and steps."""
         plan = _plan(op, geometry, dtype, threads)
-        return {"call": 1} if plan is None else plan.work
+        return _NOTHING if plan is None else plan.work
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
@@ -106,7 +106,7 @@ class Fft(Algorithm):
     ) -> np.ndarray | None:
         """The correlation of dout with the flipped kernel, for each phase of dx."""
         call = _call("backward_data", geometry, dx.dtype, threads)
-        if call is None or not all(side.covers for side in call.plan.sides):
+        if call is None or not all(side.covers for side in call.plan.problem.sides):
             dx.fill(0)
         if call is None:
             return None
@@ -132,23 +132,12 @@ def _run(
     call = _call(op, geometry, dtype, threads)
     assert call is not None
     counts = np.zeros(1 if op == "backward_weights" else len(source), np.intp)
-    factors = _fft_plan.factors(call.tables, dtype.itemsize)
-    with _arrays.workspace("spectra", (call.nbytes,), np.dtype(np.uint8)) as space:
+    factors = _fft_lengths.factors(call.tables, dtype.itemsize)
+    with _arrays.workspace("spectra", (call.plan.elements,), dtype) as space:
+        arrays = source, weights, result, bias, counts, call.numbers, factors
         _threads.share(
             _ext.run,
-            (
-                _arrays.DTYPES[dtype],
-                source,
-                weights,
-                result,
-                bias,
-                counts,
-                call.numbers,
-                factors,
-                call.scale,
-                space,
-                _isa.current,
-            ),
+            (_arrays.DTYPES[dtype], *arrays, call.scale, space, _isa.current),
             items=threads,
             work=call.work,
             threads=threads,
@@ -170,9 +159,8 @@ def _call(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Call
     if key not in kept:
         plan, call = _plan(op, geometry, dtype, threads), None
         if plan is not None:
-            numbers, tables = _fft_plan.numbers(plan, geometry)
-            nbytes = plan.elements * dtype.itemsize + 64
             work = int(_isa.BYTES_PER_OPERATION * plan.cost())
-            call = Call(plan, numbers, tuple(tables), 1 / math.prod(plan.lengths), nbytes, work)
+            scale = 1 / math.prod(plan.lengths)
+            call = Call(plan, _fft_plan.numbers(plan, geometry), plan.tables, scale, work)
         kept[key] = call
     return kept[key]

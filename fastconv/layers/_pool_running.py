@@ -341,7 +341,9 @@ def _make(
     head = [cuts.strips, cuts.heights, cuts.depths, row_pitch, pitch, high]
     head += [numbers.put(count) for count in counts]
     head += [numbers.put(_origins(row)) for row in rows]
-    head += _put_axis(numbers, rows[0][0] if not backward else rows[0][5], walks[0], _cut(costs.targets[0], cuts.depths))
+    head += _put_axis(
+        numbers, rows[0][0] if not backward else rows[0][5], walks[0], _cut(costs.targets[0], cuts.depths)
+    )
     head += _put_axis(numbers, rows[1][0] if not backward else rows[1][5], walks[1], bands)
     size, k, stride, lo, dilation, out = rows[2]
     phases, taps, rest, step = _phases(rows[2]) if backward else (0, k, 0, dilation)
@@ -382,9 +384,7 @@ def _origins(row: Row) -> np.ndarray:
     return np.arange(out) * stride - lo + first * dilation
 
 
-def plan(
-    geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
-) -> Plan:
+def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
     """What a call needs, kept with the geometry."""
     key = (maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current)
     plans: dict[tuple, Plan] = vars(geometry).setdefault("_running_plans", {})

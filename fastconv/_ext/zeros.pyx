@@ -54,8 +54,8 @@ cdef Py_ssize_t count_double(const double* w, Py_ssize_t n) noexcept nogil:
 
 cdef Py_ssize_t sample(int dtype, const Run* run, Py_ssize_t places) noexcept nogil:
     cdef uint64_t turn = 0
-    cdef Py_ssize_t i, at, found = 0
-    for i in range(places):
+    cdef Py_ssize_t _i, at, found = 0
+    for _i in range(places):
         turn += 0x9E3779B97F4A7C15UL   # of 2**64, the golden ratio's share
         at = <Py_ssize_t> (<double> (turn >> 11) * (1.0 / 9007199254740992.0) * <double> run.n)
         at = min(at, run.n - 1)

@@ -290,11 +290,11 @@ def _bound(
         size = math.prod(geometry.out_shape)
         plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
         if plain:
-            bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
+            method = bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
             # dw depends on no weights; else 'auto' looks for zeros among them.
             looks = name == "auto" and (kept or op != "backward_weights") and worth_a_look(geometry.w_shape, size)
-            if looks and bound[key] is not None:
-                bound[key] = _bind_looking(bound[key], op, geometry, dtype, threads)
+            if looks and method is not None:
+                bound[key] = _bind_looking(method, op, geometry, dtype, threads)
     return bound[key]
 
 
@@ -332,7 +332,7 @@ def _bind_looking(
             dense(*arrays)
             return
         algorithm = _algorithm(op, geometry, dtype, threads, "auto", share)
-        method = algorithm.backward_kept_weights if op == "backward_weights" else getattr(algorithm, op)
+        method: Any = algorithm.backward_kept_weights if op == "backward_weights" else getattr(algorithm, op)
         method(*arrays[:-1], geometry, arrays[-1], threads)
 
     return call

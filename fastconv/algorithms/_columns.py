@@ -181,7 +181,8 @@ class Blocks:
                     if bias is not None:
                         result += bias[part.groups]
                     place = outs[n, part.groups]
-                    place[(..., *part.outs)] = result.reshape(place[(..., *part.outs)].shape)
+                    where: Any = (..., *part.outs)
+                    place[where] = result.reshape(place[where].shape)
 
     def backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
         """[K x f] @ [f x L], summed up in the cells that the block was read from."""
@@ -196,7 +197,8 @@ class Blocks:
                 _gemm.product(self._of(weights, part).transpose(0, 2, 1), gradient, columns, self.threads)
                 cells = image[: math.prod(part.geometry.x_shape)].reshape(part.geometry.x_shape)
                 scatter(columns.reshape(1, -1, columns.shape[2]), cells, part.geometry, self.threads)
-                dx[(n, self._channels(part), *part.cells)] += cells[0]
+                index: Any = (n, self._channels(part), *part.cells)
+                dx[index] += cells[0]
 
     def backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
         """[f x L] @ [L x K], summed over images and positions in one order, whatever the threads."""
@@ -205,7 +207,8 @@ class Blocks:
         with self._space() as (space, beside, some, _):
             for n, part in itertools.product(range(len(x)), self._parts()):
                 gradient, columns = self._gradient(gradients, n, part, beside), self._columns(x, n, part, space)
-                place = total[(part.groups, slice(None), part.channels, *part.taps)]
+                index: Any = (part.groups, slice(None), part.channels, *part.taps)
+                place = total[index]
                 target = some[: place.size].reshape(*gradient.shape[:2], columns.shape[1])
                 _gemm.product(gradient, columns.transpose(0, 2, 1), target, self.threads)
                 place += target.reshape(place.shape)
@@ -262,7 +265,8 @@ class Blocks:
 
     def _of(self, weights: np.ndarray, part: Part) -> np.ndarray:
         """Those of a block, (g, f, K): a copy, but where it has all of a group's."""
-        some = weights[(part.groups, slice(None), part.channels, *part.taps)]
+        index: Any = (part.groups, slice(None), part.channels, *part.taps)
+        some = weights[index]
         return some.reshape(*some.shape[:2], -1)
 
     def _matrix(self, space: np.ndarray, part: Part, rows: bool = False) -> np.ndarray:
@@ -275,7 +279,8 @@ class Blocks:
     def _columns(self, x: np.ndarray, n: int, part: Part, space: np.ndarray) -> np.ndarray:
         """The lowered block, (g, K, L)."""
         columns = self._matrix(space, part, rows=True)
-        cells = x[(slice(n, n + 1), self._channels(part), *part.cells)]
+        index: Any = (slice(n, n + 1), self._channels(part), *part.cells)
+        cells = x[index]
         lower(cells, columns.reshape(1, -1, columns.shape[2]), part.geometry, self.threads)
         return columns
 
@@ -283,7 +288,8 @@ class Blocks:
         """dout of a block, (g, f, L): a copy, which later blocks of the same positions find there."""
         matrix = self._matrix(beside, part)
         if part.first:
-            some = gradients[(n, part.groups, slice(None), *part.outs)]
+            index: Any = (n, part.groups, slice(None), *part.outs)
+            some = gradients[index]
             matrix.reshape(some.shape)[...] = some
         return matrix
 

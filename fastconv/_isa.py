@@ -38,6 +38,15 @@ def _from_environment() -> int:
 #: The index the kernels are called with.
 current = _from_environment()
 
+#: The maker of this CPU and its family: 'generic' and 0 where nothing tells.
+cpu: tuple[str, int] = _ext.cpu()
+
+
+def kind() -> str:
+    """The kind of CPU that rates are measured for, as 'AuthenticAMD-26-avx512': maker, family, instruction set."""
+    return f"{cpu[0]}-{cpu[1]}-{NAMES[current]}"
+
+
 #: What an operation on a vector takes against one of AVX-512, where two of AVX2 run at a time and the baseline
 #: has no fused multiply-add: rates measured in one set then do for another that was not.
 _RELATIVE = {"baseline": 0.9, "avx2": 0.6, "avx512": 1.0}
@@ -50,6 +59,11 @@ def narrow(nbytes: int) -> int:
     """The instruction set for rows of so many bytes: no wider vectors than they need, of which two are as quick."""
     half, most = _HALVES.get(current, (current, 0))
     return half if nbytes <= most else current
+
+
+def lanes(itemsize: int) -> int:
+    """Elements of a vector of the instruction set in use."""
+    return 16 * (1, 2, 4)[current] // itemsize
 
 
 #: Bytes that count as as much work as an operation on a vector, for `_threads.share`: a copy moves fewer in that

@@ -186,6 +186,11 @@ def _grain(items: int, work: int, helpers: int) -> int:
     return max(1, min(items * (1 << 16 if helpers else 1 << 20) // max(work, 1), items // (8 * (helpers + 1))))
 
 
+def is_little(work: int) -> bool:
+    """Whether a call of so much work is done by one thread, however many it may use: see `words`."""
+    return _NEAR * work < SERIAL_BYTES
+
+
 def words(items: int, work: int, threads: int) -> bytearray | None:
     """The shared state of a call with up to ``threads - 1`` helpers; None for little work, which one thread does.
 

@@ -129,6 +129,11 @@ LONG = {
     "avg_pool of 40": pool("avg", kernel_size=(40, 40), stride=3),
     "avg_pool of 40 back": pool("avg", True, kernel_size=(40, 40), stride=3),
     "lp_pool of 9": pool("lp", kernel_size=(9, 9), stride=1),
+    "separable": lambda: (
+        lambda: fastconv.conv(
+            array(1, 1, 2048, 2048), np.ones((1, 1, 63, 63), np.float32), pad=31, algorithm="separable"
+        )
+    ),
     "batchnorm": layer("spatial_batchnorm", False, *GAMMA, {"mode": "train"}),
     "batchnorm back": layer("spatial_batchnorm", True, *GAMMA, {"mode": "train"}),
     "groupnorm": layer("spatial_groupnorm", False, np.ones((1, 16, 1, 1)), np.zeros((1, 16, 1, 1)), 4),

@@ -43,27 +43,50 @@ typedef struct {
     ptrdiff_t down, h, p, turn, lanes;
 } fc_fft_place;
 
-/* The cell of a position, or -1. */
-static inline ptrdiff_t fc_fft_cell(const fc_fft_line *line, ptrdiff_t p)
+/* The cell that a cell outside of the array shows, or -1. A division is needed only more than a period away. */
+static inline ptrdiff_t fc_fft_shown(const fc_fft_line *line, ptrdiff_t cell)
 {
-    ptrdiff_t cell, period;
-    if (p >= line->count)
-        return -1;
-    cell = line->begin + p * line->step;
-    if (cell >= 0 && cell < line->size)
-        return cell;
+    const ptrdiff_t size = line->size, period = line->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;
     switch (line->border) {
     case FC_FFT_REFLECT:
-        period = line->size > 1 ? 2 * (line->size - 1) : 1;
-        cell = (cell % period + period) % period;
-        return cell < line->size ? cell : period - cell;
+        cell = cell < 0 ? -cell : cell;
+        cell = cell < period ? cell : cell % period;
+        return cell < size ? cell : period - cell;
     case FC_FFT_REPLICATE:
-        return cell < 0 ? 0 : line->size - 1;
+        return cell < 0 ? 0 : size - 1;
     case FC_FFT_CIRCULAR:
-        return (cell % line->size + line->size) % line->size;
+        cell = cell < 0 ? cell + size : cell - size;
+        return cell >= 0 && cell < size ? cell : (cell % size + size) % size;
     default:
         return -1;
     }
+}
+
+/* The cell of a position, or -1. */
+static inline ptrdiff_t fc_fft_cell(const fc_fft_line *line, ptrdiff_t p)
+{
+    const ptrdiff_t cell = line->begin + p * line->step;
+    if (p >= line->count)
+        return -1;
+    return cell >= 0 && cell < line->size ? cell : fc_fft_shown(line, cell);
+}
+
+/* Whether n positions from p on have neighbouring cells: 1 if they ascend from *first, -1 if they descend, else 0. A
+ * mirror changes the direction, and any change makes the last cell nearer than n - 1; a circle never turns, but may come
+ * round to where a descending row would end. */
+static inline int fc_fft_run_at(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
+{
+    ptrdiff_t ahead;
+    if ((line->step != 1 && line->step != -1) || p + n > line->count)
+        return 0;
+    *first = fc_fft_cell(line, p);
+    ahead = fc_fft_cell(line, p + n - 1);
+    if (*first < 0 || ahead < 0)
+        return 0;
+    ahead -= *first;
+    if (line->border != FC_FFT_REFLECT && ahead * line->step < 0)
+        return 0;
+    return ahead == n - 1 ? 1 : ahead == 1 - n ? -1 : 0;
 }
 
 /* Whether any of n positions from p on has a cell. */

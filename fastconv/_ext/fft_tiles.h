@@ -4,11 +4,18 @@
 static FC_V FC_N(fc_fft_gather)(const FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes)
 {
     FC_T some[FC_VL];
-    ptrdiff_t i;
-    for (i = 0; i < FC_VL; i++) {
-        const ptrdiff_t cell = i < lanes ? fc_fft_cell(line, p + i) : -1;
-        some[i] = cell < 0 ? 0 : row[cell];
-    }
+    ptrdiff_t i, first;
+    const int run = lanes < FC_VL ? 0 : fc_fft_run_at(line, p, FC_VL, &first);
+    if (run > 0)
+        return FC_N(fc_load)(row + first);
+    if (run < 0)
+        for (i = 0; i < FC_VL; i++)
+            some[i] = row[first - i];
+    else
+        for (i = 0; i < FC_VL; i++) {
+            const ptrdiff_t cell = i < lanes ? fc_fft_cell(line, p + i) : -1;
+            some[i] = cell < 0 ? 0 : row[cell];
+        }
     return FC_N(fc_load)(some);
 }
 
@@ -51,7 +58,11 @@ static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft
 static FC_V FC_N(fc_fft_scatter)(FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes, FC_V v)
 {
     FC_T some[FC_VL];
-    ptrdiff_t i;
+    ptrdiff_t i, first;
+    if (lanes >= FC_VL && fc_fft_run_at(line, p, FC_VL, &first) > 0) {
+        FC_N(fc_store)(row + first, v);
+        return v;
+    }
     FC_N(fc_store)(some, v);
     for (i = 0; i < FC_VL; i++) {
         const ptrdiff_t cell = i < lanes ? fc_fft_cell(line, p + i) : -1;

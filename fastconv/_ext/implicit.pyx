@@ -19,6 +19,11 @@ from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_peek, fc_share, fc_stopped, fc_swap, fc_take
 
+cdef extern from "cpu.h" nogil:
+    enum:
+        FC_VENDOR
+    int fc_cpu(char* vendor) noexcept
+
 
 cdef enum:
     MOST_TILES = 16   # fastconv.algorithms._cuts knows it
@@ -166,6 +171,13 @@ def usable(int isa):
 def compiled(int isa):
     """Whether kernels were compiled for it."""
     return bool(fc_isa_compiled(isa))
+
+
+def cpu():
+    """The maker of this CPU and its family, as cpuid tells; 'generic' and 0 where nothing tells."""
+    cdef char vendor[FC_VENDOR + 1]
+    cdef int family = fc_cpu(vendor)
+    return (<bytes> vendor).decode("ascii", "replace"), family
 
 
 def shape(int dtype, int isa):

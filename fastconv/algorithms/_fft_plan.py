@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastconv import _isa
+from fastconv._axis import Axis
 from fastconv._ext import fft as _ext
 from fastconv._records import dataclass
 from fastconv.algorithms._fft_lengths import (
@@ -24,6 +25,7 @@ from fastconv.algorithms._fft_lengths import (
     factor_count,
     factors_count,
     fast_length,
+    is_fast,
     radices,
     row_cost,
     signal_lengths,
@@ -60,6 +62,8 @@ class Side:
     whole: int  # results
     margin: int  # taps less one
     covers: bool  # every cell of dx is the result of some phase
+    border: int = 0  # what is beyond the image, as ``_ext/fft.h`` counts them
+    ring: int = 0  # positions around a circular image, where a transform of so many is cyclic itself
 
     @property
     def step(self) -> int:
@@ -77,19 +81,50 @@ class Side:
         return min(self.d, self.out)
 
 
-def side_of(row: tuple[int, ...], op: Op) -> Side:
-    """An axis as `Axis.row` has it."""
-    size, k, stride, lo, dilation, out = row
+#: As the enum in ``_ext/fft.h``.
+_BORDERS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
+
+
+def _border(axis: Axis, geometry: ConvGeometry) -> int:
+    """Of an axis; where nothing is padded, nothing beyond the image is read."""
+    return _BORDERS[geometry.pad_mode] if axis.lo or axis.hi else 0
+
+
+def wraps_back(geometry: ConvGeometry) -> bool:
+    """Whether the gradient of the image is a correlation, too: outputs go round the image a whole number of times.
+
+    Then dx is that of dout with a circular border, and nothing has to be folded.
+    """
+    return geometry.pad_mode == "circular" and all(
+        _border(axis, geometry) == 0 or _goes_round(axis.row()) for axis in geometry.axes
+    )
+
+
+def _goes_round(row: tuple[int, ...]) -> bool:
+    size, _, stride, _, dilation, out = row
+    return stride * out == size and out % (dilation // math.gcd(stride, dilation)) == 0
+
+
+def side_of(axis: Axis, geometry: ConvGeometry, op: Op) -> Side:
+    """The phases of an axis, and the plain correlation that each of them is."""
+    size, k, stride, lo, dilation, out = axis.row()
+    border = _border(axis, geometry)
     common = math.gcd(stride, dilation)
     s, d = stride // common, dilation // common
+    step = common * s * d
     margin, first, whole, covers = -(-k // s) - 1, 0, -(-out // d), True
-    if op == "backward_data":
-        step = common * s * d
+    circular = border == _BORDERS["circular"]
+    if op == "backward_data" and circular:
+        whole, covers = size // step, common == 1 and k >= s
+    elif op == "backward_data":
         last_offset = common * (d * (min(s, k) - 1) + s * (min(d, out) - 1)) - lo
         first = max(0, -(last_offset // step))
         whole = min(whole + margin, (size - 1 + lo) // step + 1) - first
         covers = step == 1 and first <= lo and first + whole - lo >= size
-    return Side(size, k, out, lo, common, s, d, first, whole, margin, covers)
+    ring = size // step if circular and size % step == 0 else 0
+    if not (max(margin + 1, whole) <= ring and is_fast(ring)):
+        ring = 0
+    return Side(size, k, out, lo, common, s, d, first, whole, margin, covers, border, ring)
 
 
 UNIT_SIDE = Side(1, 1, 1, 0, 1, 1, 1, 0, 1, 0, True)
@@ -146,6 +181,11 @@ class Plan:
     def gradient(self) -> bool:
         """Whether weights are what is computed."""
         return self.problem.op == "backward_weights"
+
+    @property
+    def axis_lengths(self) -> tuple[int, ...]:
+        """Of the transforms along the axes of the image; a signal's is that of its plane."""
+        return (1, 1, self.lengths[1] * self.lengths[2]) if self.problem.line else self.lengths
 
     @property
     def strips(self) -> int:
@@ -300,7 +340,7 @@ class Plan:
 
 def make_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Plan | None:
     """The cheapest that was found; None where no result depends on any cell of the source."""
-    sides = tuple(side_of(axis.row(), op) for axis in geometry.axes)
+    sides = tuple(side_of(axis, geometry, op) for axis in geometry.axes)
     if min(side.whole for side in sides) < 1:
         return None
     lanes = _ext.lanes(0 if itemsize == 4 else 1, _isa.current)
@@ -392,6 +432,8 @@ def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, 
     sides, lanes = problem.sides, problem.lanes
     if problem.line:
         side = sides[2]
+        if side.ring and side.ring % lanes == 0:
+            yield (1, *split(side.ring, lanes)), (1, 1, side.whole)
         for length in signal_lengths(side.margin + 1, side.whole + side.margin, lanes):
             tile = min(length - side.margin, side.whole)
             if 8 * tile < side.margin and tile < side.whole:
@@ -427,6 +469,8 @@ def _axis_candidates(side: Side, lanes: int, gain: float) -> list[tuple[int, int
         if each < least * gain:
             kept.append((length, tile))
             least = each
+    if side.ring and (side.ring, side.whole) not in kept:
+        kept.append((side.ring, side.whole))
     return kept
 
 
@@ -458,11 +502,19 @@ def numbers(plan: Plan, geometry: ConvGeometry) -> np.ndarray:
 _Axes = list[tuple[int, int, int, int, int]]
 
 
-def _array(outer: int, group: int, inner: int, tiled: bool, sizes: tuple[int, ...], axes: _Axes) -> list[int]:
-    """Steps between images (or filters), groups, channels; sizes, pitches and the columns of `axes`; and the border."""
+def _array(
+    outer: int,
+    group: int,
+    inner: int,
+    tiled: bool,
+    sizes: tuple[int, ...],
+    axes: _Axes,
+    borders: tuple[int, ...] = (0, 0, 0),
+) -> list[int]:
+    """Steps between images (or filters), groups, channels; sizes, pitches and the columns of `axes`; and borders."""
     pitches = [math.prod(sizes[i + 1 :]) for i in range(3)]
     columns = [number for column in zip(*axes, strict=True) for number in column]
-    return [outer, group, inner, tiled, *sizes, *pitches, *columns, 0, 0, 0]
+    return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders]
 
 
 def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
@@ -471,11 +523,13 @@ def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
     sizes = tuple(side.size for side in sides)
     cells, channels = math.prod(sizes), geometry.w_shape[1]
     axes: _Axes = []
-    for side, tile in zip(sides, plan.tile, strict=True):
-        count = tile if plan.problem.op == "backward_data" else tile + side.margin
+    for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
+        # A ring is shorter than its results and their margin.
+        count = tile if plan.problem.op == "backward_data" else min(tile + side.margin, length)
         origin = side.step * side.first - side.lo
         axes.append((side.step, origin, side.common * side.s, side.common * side.d, count))
-    return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes)
+    borders = tuple(side.border for side in sides)
+    return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders)
 
 
 def _out_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
@@ -484,10 +538,11 @@ def _out_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
     sizes = tuple(side.out for side in sides)
     cells, filters = math.prod(sizes), geometry.w_shape[0] // geometry.groups
     axes: _Axes = []
-    for side, tile in zip(sides, plan.tile, strict=True):
+    for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
         origin = side.d * (side.first - side.margin) if back else 0
-        axes.append((side.d, origin, 1, 0, tile + side.margin if back else tile))
-    return _array(geometry.w_shape[0] * cells, filters * cells, cells, True, sizes, axes)
+        axes.append((side.d, origin, 1, 0, min(tile + side.margin, length) if back else tile))
+    borders = tuple(side.border if back else 0 for side in sides)
+    return _array(geometry.w_shape[0] * cells, filters * cells, cells, True, sizes, axes, borders)
 
 
 def _weights(plan: Plan, geometry: ConvGeometry) -> list[int]:

@@ -206,6 +206,12 @@ class Problem:
         return math.prod(side.minimal.points for side in self.sides)
 
     @property
+    def subkernel(self) -> tuple[int, int]:
+        """Taps of a subkernel along the last two axes."""
+        *_, h, w = self.sides
+        return h.minimal.taps, w.minimal.taps
+
+    @property
     def line_points(self) -> int:
         """Along an axis."""
         return max(side.minimal.points for side in self.sides)
@@ -230,6 +236,12 @@ class Problem:
         """Along each axis of the output."""
         d, h, w = (side.tiles for side in self.sides)
         return d, h, w
+
+    def operations(self, lanes: int) -> int:
+        """On vectors, at least, of all products and transforms of tiles; channels and filters are in the lanes."""
+        k, cell, rows = self.subkernels * self.channels, pieces(self.channels, lanes), pieces(self.rows, lanes)
+        each = (self.points * k + self.of_result) * rows * self.phases + self.of_image * self.subkernels * cell
+        return self.images * self.groups * math.prod(self.tiles) * each
 
     def blocks(self, block: tuple[int, ...], count: int) -> int:
         """How many blocks cover the batch."""

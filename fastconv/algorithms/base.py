@@ -11,7 +11,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import sparse as _ext
-from fastconv.algorithms._rates import RATES
+from fastconv.algorithms import _rates
 from fastconv.geometry import ConvGeometry
 
 Op: TypeAlias = Literal["forward", "backward_data", "backward_weights"]
@@ -27,8 +27,9 @@ class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 
     What reaches an algorithm is checked and simple: C-contiguous native arrays
-    of one float dtype, none of them empty, padding with zeros, no flip. Results
-    are written to `out`, `dx` or `dw`, which hold nothing before.
+    of one float dtype, none of them empty, padding with zeros unless it
+    `reads_borders`, no flip. Results are written to `out`, `dx` or `dw`, which
+    hold nothing before.
 
     If `sums_products` is false, the methods return None for a result that is all
     finite. Otherwise they return how often an inf or NaN was found in each image;
@@ -46,10 +47,26 @@ class Algorithm(ABC):
     needs_blas = False
     #: Whether zero weights take no part, so that it is worth its while where most are zero. 'auto' takes it then only.
     skips_zeros = False
+    #: Whether it computes only with kernels that are outer products. 'auto' takes it where it finds them such.
+    needs_rank_one = False
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""
         return None
+
+    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
+        """Whether it takes the geometry with its `pad_mode`; else images are extended, and gradients folded back."""
+        return False
+
+    def ways(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, Algorithm]:
+        """Forms of it among which it chooses by the same rates, each by a name that `way` takes."""
+        return {"": self}
+
+    def way(self, name: str) -> Algorithm:
+        """The form of that name."""
+        if name:
+            raise ValueError(f"{self.name} has no form {name!r}")
+        return self
 
     @abstractmethod
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
@@ -59,9 +76,26 @@ class Algorithm(ABC):
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """How much there is to do of each kind that there are rates for, by the thread that does most."""
 
+    def pruned_work(
+        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
+    ) -> dict[str, float]:
+        """The same where only `density` of the weights are not zero."""
+        return self.work(op, geometry, dtype, threads)
+
+    def whole_work(
+        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
+    ) -> dict[str, float]:
+        """The same with what comes before or after: an image that is extended beyond its borders, or folded back."""
+        if geometry.pad_mode == "zeros" or self.reads_borders(op, geometry):
+            return self.pruned_work(op, geometry, dtype, threads, density)
+        padded = geometry.padded
+        border = math.prod(padded.x_shape) * dtype.itemsize / threads
+        return self.pruned_work(op, padded, dtype, threads, density) | {"border": border}
+
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
         """Estimated seconds, times the handicap; they only have to rank. `density` of the weights are not zero."""
-        return self.handicap(threads) * seconds(self.name, op, self.work(op, geometry, dtype, threads))
+        work = self.whole_work(op, geometry, dtype, threads, density)
+        return self.handicap(threads) * seconds(self.name, op, work)
 
     def handicap(self, threads: int) -> float:
         """What an algorithm has to be faster by to be taken: it may slow down the calls after it."""
@@ -121,15 +155,22 @@ def per_channel(b: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     return b.reshape(-1, *(1,) * geometry.rank)
 
 
-def rates_in_use() -> dict[str, dict[str, dict[str, float]]]:
-    """Of the instruction set in use; of AVX2 where it was not measured."""
-    return RATES.get(_isa.NAMES[_isa.current], RATES["avx2"])
+def rates_in_use() -> _rates.Rates:
+    """Of this kind of CPU, or of the nearest that was measured: nanoseconds by algorithm, op and kind of work."""
+    return _rates.in_use()
+
+
+#: Nanoseconds a byte of an extended image, where that was not measured.
+_BORDER = 0.1
+_OPTIONAL = frozenset(("border",))
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
-    """What so much work of algorithm `name` takes."""
-    rates = rates_in_use()[name][op]
-    return 1e-9 * sum(rates[kind] * amount for kind, amount in work.items())
+    """What so much work of algorithm `name` takes; infinity where it was not measured."""
+    rates = rates_in_use().get(name, {}).get(op)
+    if rates is None or not rates.keys() >= work.keys() - _OPTIONAL:
+        return math.inf
+    return 1e-9 * sum(rates.get(kind, _BORDER) * amount for kind, amount in work.items())
 
 
 def multiply_adds(geometry: ConvGeometry) -> int:
@@ -141,6 +182,21 @@ def touched(geometry: ConvGeometry, dtype: np.dtype) -> int:
     """Bytes of image, weights and output, which every algorithm reads or writes."""
     shapes = geometry.x_shape, geometry.w_shape, geometry.out_shape
     return sum(math.prod(shape) for shape in shapes) * dtype.itemsize
+
+
+#: Bytes that stay near a core from call to call, and that stay in a cache which cores share: about those of CPUs of
+#: these years, for the cost model.
+_NEAR_BYTES, _CACHED_BYTES = 1 << 20, 24 << 20
+
+
+def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
+    """Work of reading and writing image, weights and output: bytes, those beyond a core's caches, and beyond all."""
+    nbytes = float(touched(geometry, dtype))
+    return {
+        "touched": nbytes / threads,
+        "far": max(nbytes / threads - _NEAR_BYTES, 0.0),
+        "farthest": max(nbytes - _CACHED_BYTES, 0.0) / threads,
+    }
 
 
 def share(items: int, threads: int) -> float:

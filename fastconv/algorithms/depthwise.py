@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,10 @@ from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import depthwise as _ext
 from fastconv._ext.implicit import all_finite
 from fastconv._records import dataclass
+from fastconv.algorithms import _counts
 from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, line_up
 from fastconv.algorithms._taps import data_by_taps
-from fastconv.algorithms.base import Algorithm, Op, multiply_adds, per_channel, touched
+from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds, per_channel, touched
 from fastconv.geometry import ConvGeometry
 
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
@@ -30,8 +33,13 @@ _TOTALS_BYTES = 1 << 14
 _WIDE_VECTORS, _HIGH = 64, 8
 #: Kernel heights whose taps share the rows they read.
 _HEIGHTS = (3, 5)
+#: A block with all that the kernel reaches over is refused above so many bytes, and so many times the arguments and the
+#: result. It is up to so many times the extent of the kernel, because it is longer than its margins.
+_MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
 #: Vectors that are read or cleared past the end of a block.
 _LANES_PAST = 2
+#: Bytes a plain copy moves in the time of a multiply-add, for each byte of its dtype.
+_PRODUCT_BYTES = 0.06
 #: Integers that tell a kernel of a piece to copy or a sweep to make.
 _LIST = 7
 
@@ -45,6 +53,8 @@ class Plan:
     lists: int
     items: int
     isa: int
+    #: What there is to do of each kind, by all threads together.
+    amounts: dict[str, float]
     parts: int = 1
     covers: bool = True
 
@@ -81,6 +91,16 @@ class Depthwise(Algorithm):
                 f"it serves groups of at most {_MOST_CHANNELS} channels and {_MOST_FILTERS} filters, "
                 f"and these have {channels} and {filters}"
             )
+        least = channels * math.prod(axis.extent for axis in geometry.axes) * dtype.itemsize
+        if least * _OVER > _MOST_BYTES and math.prod(geometry.out_shape):
+            plan = _plan(op, geometry, dtype, 1)
+            nbytes = 0 if plan is None else plan.space * dtype.itemsize
+            if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, dtype)):
+                dilation = tuple(axis.dilation for axis in geometry.axes)
+                return (
+                    f"a block of the image that the kernel {geometry.kernel} with dilation {dilation} reaches over "
+                    f"takes {nbytes} bytes; ask for 'implicit' or 'auto'"
+                )
         return None
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
@@ -92,14 +112,13 @@ class Depthwise(Algorithm):
         return (threads * plan.space + partial) * dtype.itemsize + threads * plan.lists * 8
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """Multiply-adds, the image and the result through the cache, and the rows they come in."""
-        rows = math.prod(geometry.x_shape[:-1]) + math.prod(geometry.out_shape[:-1])
-        return {
-            "product": multiply_adds(geometry) * dtype.itemsize / 4 / threads * _isa.relative(),
-            "touched": touched(geometry, dtype) / threads,
-            "rows": rows / threads,
-            "call": 1,
-        }
+        """Multiply-adds in registers, tiles of them, and what is copied into blocks first."""
+        plan = _plan(op, geometry, dtype, threads)
+        touches = memory(geometry, dtype, threads) | {"call": 1.0}
+        if plan is None:
+            return touches
+        part = _counts.busiest(plan.items, _work(geometry, dtype), threads)
+        return _counts.total(plan.amounts, part) | touches
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
@@ -183,7 +202,7 @@ def _run(
 
 def _work(geometry: ConvGeometry, dtype: np.dtype) -> int:
     """Bytes a plain copy moves in the time it takes, for `_threads.share`."""
-    return int(2e10 * DEPTHWISE.cost("forward", geometry, dtype, 1))
+    return int(multiply_adds(geometry) * dtype.itemsize * _PRODUCT_BYTES + touched(geometry, dtype))
 
 
 def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
@@ -240,6 +259,35 @@ def _pieces(layout: Layout) -> int:
     return len(d.phases) * (layout.block[0] + d.reach) * len(h.phases) * len(w.phases)
 
 
+def _copies(layout: Layout, lanes: int) -> dict[str, float]:
+    """What copying one channel of an image into all its blocks takes: rows, vectors, cells one by one, and pieces."""
+    d, h, w = layout.lines
+    deep, high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines, layout.block, strict=True))
+    planes = len(d.phases) * sum(n * (size + d.reach) for size, n in deep)
+    rows = planes * len(h.phases) * len(w.phases) * sum(n * (size + h.reach) for size, n in high)
+    cells = sum(n * (size + w.reach) for size, n in wide)
+    of_plane = sum(n for _, n in high) * sum(n for _, n in wide)
+    return {
+        "lines": float(rows * sum(n for _, n in wide)),
+        "cells": float(rows * sum(n * _counts.pieces(size + w.reach, lanes) for size, n in wide)),
+        "apart": float(rows * cells if w.stride > 2 else 0),
+        # Of a single block they are listed once.
+        "pieces": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
+    }
+
+
+def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
+    """Multiply-adds and tiles of all blocks of a plane of the result; `each` gives them for rows and results a row."""
+    product = tiles = 0.0
+    high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines[1:], layout.block[1:], strict=True))
+    for rows, n in high:
+        for results, m in wide:
+            of_block = each(rows, results)
+            product += n * m * of_block[0]
+            tiles += n * m * of_block[1]
+    return product, tiles
+
+
 def _over(lines: list[Line]) -> Line:
     """One line whose cells serve all stride phases of an axis of dx."""
     lo = max(line.lo for line in lines)
@@ -274,8 +322,11 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     pitch = layout.channel_pitch(itemsize)
 
     paired = op == "backward_data" and lines[2].jump == 2 and len(axes[-1]) == 2
+    planes = geometry.x_shape[0] * groups
+    amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
+    amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
     table, ats, places_of, at_begin = [], [], [], 0
-    for phase in phases:
+    for i, phase in enumerate(phases):
         shape = tuple(line.taps for line in phase)
         if op == "forward":
             at = layout.taps().reshape(shape)
@@ -286,6 +337,15 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
         shared = phase[1].stride == phase[1].dilation == 1 and not paired
         at, places, high, step = _entries(at, places, shared, sources, pitch, source_step)
         outs, starts = [line.out for line in phase], [line.start for line in phase]
+        if not paired or i % 2 == 0:
+            each = (
+                (lambda rows, n: _counts.pair(rows, 2 * n, lanes))
+                if paired
+                else partial(_counts.sweep, lanes=lanes, high=high)
+            )
+            product, tiles = _tiles(layout, each)
+            amounts["product"] += planes * rows * outs[0] * product * len(at)
+            amounts["tiles"] += planes * rows * outs[0] * tiles
         table.append([*outs, *starts, len(at), high, step, at_begin])
         ats.append(at)
         places_of.append(places)
@@ -295,6 +355,8 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     pieces, sweeps = _pieces(layout), len(phases) * layout.block[0]
     scattered = lines[2].jump > 1 and not paired
     spill = layout.block[1] * layout.block[2] + lanes if scattered else 0
+    if scattered:
+        amounts["scattered"] = float(planes * rows * math.prod(line.whole for line in lines))
     sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, spill_at, pieces, sweeps, paired]
     blocks = math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
     met = sum(math.prod(line.out for line in phase) for phase in phases)
@@ -311,6 +373,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
         lists=_LIST * (pieces + 2 * sweeps),
         items=blocks * geometry.x_shape[0] * groups,
         isa=isa,
+        amounts=amounts,
         covers=met == math.prod(line.whole for line in lines),
     )
 
@@ -339,12 +402,21 @@ def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     short = layout.block[1] * lanes if lines[2].out % layout.block[2] or layout.block[2] < lanes else 0
     totals_at = line_up(2 * dout_at + short + lanes)
     sizes = [images, groups, block_groups, filters, channels, pitch, len(at), high, parts, dout_at, totals_at]
+    amounts = {kind: images * groups * channels * amount for kind, amount in _copies(layout, lanes).items()}
+    product, tiles = _tiles(layout, partial(_counts.dots, lanes=lanes, high=high, entries=len(at)))
+    times = images * groups * filters * channels * lines[0].out
+    amounts |= {
+        "product": times * product,
+        "tiles": times * tiles,
+        "totals": float(groups * filters * channels * taps * parts),
+    }
     return Plan(
         (layout.axes(), layout.phases(), np.array(sizes, np.intp), at, places),
         space=line_up(totals_at + block_groups * totals),
         lists=_LIST * _pieces(layout),
         items=items * parts,
         isa=isa,
+        amounts=amounts,
         parts=parts,
     )
 

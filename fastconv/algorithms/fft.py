@@ -48,8 +48,15 @@ class Fft(Algorithm):
 
     The error is relative to the largest of ``|x| * |w|`` over two tiles, not to each output: about
     ``eps * log2(length)``. At the output's scale it stays below 2e-5 in float32 and 1e-13 in float64 on random
-    data. A NaN or inf makes every output of its tiles NaN or inf, never another image's. Numbers whose sum
+    data, and within four times of the error of `scipy.signal.fftconvolve` on noise, offsets and single hot pixels.
+    Numbers of a tile that are smaller than its largest by more than the precision of the dtype are lost in that
+    error, also in outputs that do not read the largest one (a click before a quiet tail): ``algorithm='exact'``
+    keeps them. A NaN or inf makes every output of its tiles NaN or inf, never another image's. Numbers whose sum
     over a tile overflows do the same. 'auto' computes such images again by an algorithm that sums products.
+
+    Borders are read from the image itself, by the index of each cell. A circular image whose sizes have no prime
+    factor above 5 may be one cyclic transform. The gradient of a circular image is such a correlation, too, if the
+    outputs go round it a whole number of steps; other gradients are those of the extended image, folded back.
 
     References
     ----------
@@ -65,7 +72,7 @@ class Fft(Algorithm):
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """One phase of the kernel has to be transformed whole."""
-        spans = tuple(side.margin + 1 for side in (_fft_plan.side_of(axis.row(), op) for axis in geometry.axes))
+        spans = tuple(side.margin + 1 for side in (_fft_plan.side_of(axis, geometry, op) for axis in geometry.axes))
         nbytes = math.prod(2 * span for span in spans) * 2 * dtype.itemsize
         if nbytes > _MOST_BYTES:
             return (
@@ -73,6 +80,10 @@ class Fft(Algorithm):
                 f"{_MOST_BYTES}; algorithm='exact' sums its taps in bounded memory"
             )
         return None
+
+    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
+        """Tiles take what is beyond the image from its other cells; gradients are folded where none goes just round."""
+        return op != "backward_data" or _fft_plan.wraps_back(geometry)
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Spectra of weights, sources and results, and a tile of each thread."""

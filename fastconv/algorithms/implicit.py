@@ -14,6 +14,7 @@ from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import implicit as _ext
 from fastconv._ext import implicit_weights as _ext_weights
 from fastconv._records import dataclass
+from fastconv.algorithms import _counts
 from fastconv.algorithms._blocks import (
     Layout,
     Line,
@@ -26,7 +27,7 @@ from fastconv.algorithms._blocks import (
 )
 from fastconv.algorithms._cuts import PANEL_BYTES, TURNED, WHOLE, block_of, cut_product
 from fastconv.algorithms._taps import data_by_taps
-from fastconv.algorithms.base import Algorithm, Op, clear_where_zero, per_channel, share, touched
+from fastconv.algorithms.base import Algorithm, Op, clear_where_zero, memory, per_channel
 from fastconv.geometry import ConvGeometry
 
 #: Positions at a time of which dw is summed.
@@ -77,7 +78,8 @@ class Plan:
     space: int
     items: int
     product: float
-    packed: float
+    #: What there is to do of each kind, by all threads together.
+    amounts: dict[str, float]
     #: Outputs of an image's channel; of a product only.
     outs: int = 0
     parts: int = 1
@@ -129,13 +131,14 @@ class Implicit(Algorithm):
         return (space + partial + gathered) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """The products in vector operations, and what is packed for them in elements."""
+        """Multiply-adds in registers, tiles of them, and what is copied and packed for them."""
         plans = _plans(op, geometry, dtype, threads)
-        work = {"touched": touched(geometry, dtype) / threads, "call": float(len(plans))}
+        work = dict.fromkeys(_counts.IMPLICIT, 0.0)
+        work |= memory(geometry, dtype, threads) | {"call": float(len(plans))}
         for plan in plans:
-            part = share(plan.items, threads)
-            work["product"] = work.get("product", 0) + part * plan.product * _isa.relative()
-            work["packed"] = work.get("packed", 0) + part * plan.packed
+            part = _counts.busiest(plan.items, plan.copied, threads)
+            for kind, amount in plan.amounts.items():
+                work[kind] += part * amount
         return work
 
     def forward(
@@ -300,6 +303,8 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         own * itemsize <= _arrays.KEPT_BYTES < (own + common) * itemsize
     ):
         panels = 0
+    # Weights that are shared are packed by each thread once at most.
+    packings = problem.groups * threads if panels else blocks
     sizes = {
         "images": problem.images,
         "block_images": count,
@@ -336,9 +341,7 @@ def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int
         space,
         items=blocks * split,
         product=(cut.product + split * cut.copied) * k * blocks,
-        # Weights that are shared are packed by each thread once at most.
-        packed=(1 if dense else _APART) * (problem.groups * threads if panels else blocks) * problem.rows * k
-        + blocks * split * math.prod(block) * count * problem.channels,
+        amounts=_counts.of_product(problem, parts, tile, block_rows, (_APART if not dense else 1) * packings),
         outs=math.prod(line.out for line in problem.lines),
         sizes=sizes,
         gather=gather,
@@ -433,6 +436,16 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         space,
         items=items * parts,
         product=float(whole * blocks * filters * items * pieces(block_channels * taps, lanes)),
-        packed=float(whole * blocks * items * (filters + block_channels * taps)),
+        amounts=_counts.of_weights(
+            lines,
+            tile,
+            blocks * items,
+            count,
+            block,
+            filters,
+            block_channels,
+            taps,
+            parts * math.prod(geometry.w_shape),
+        ),
         parts=parts,
     )

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.algorithms.base import Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import Algorithm, Op, multiply_adds, touched
 from fastconv.geometry import ConvGeometry
+
+#: The padded image and the result take no more than this, or than so many times the arguments and the result.
+_MOST_BYTES, _MOST_TIMES = 1 << 28, 16
 
 
 def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
@@ -21,6 +24,10 @@ def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
             for t, a in zip(tap, geometry.axes, strict=True)
         )
         yield (..., *tap), (..., *slices)
+
+
+#: Seconds of a call and of a multiply-add.
+_CALL, _PRODUCT = 1e-3, 2.5e-9
 
 
 def _grouped(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
@@ -34,6 +41,13 @@ class Reference(Algorithm):
 
     name = "reference"
 
+    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        """Where padding that strides or taps leap over would take more memory than is likely to be there."""
+        nbytes = self.workspace_bytes(op, geometry, dtype, 1)
+        if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, np.dtype(np.float64))):
+            return f"the image with its padding would take {nbytes} bytes in float64; ask for 'implicit' or 'auto'"
+        return None
+
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The padded image and the result, in float64."""
         padded = math.prod(geometry.padded.x_shape)
@@ -42,6 +56,10 @@ class Reference(Algorithm):
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """Multiply-adds."""
         return {"product": multiply_adds(geometry), "call": 1}
+
+    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
+        """About what NumPy takes, for `explain`: 'auto' takes it only for what no other algorithm serves."""
+        return _CALL + _PRODUCT * multiply_adds(geometry)
 
     def _padded(self, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
         return _grouped(np.pad(x.astype(np.float64), ((0, 0), (0, 0), *geometry.pads)), 1, geometry.groups)

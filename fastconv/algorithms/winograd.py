@@ -16,7 +16,7 @@ from fastconv._records import dataclass
 from fastconv.algorithms import _apart, _minimal
 from fastconv.algorithms._blocks import even, line_up, pieces
 from fastconv.algorithms._minimal import Problem
-from fastconv.algorithms.base import Algorithm, Op, seconds, share, touched
+from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds, seconds, share
 from fastconv.geometry import ConvGeometry
 
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
@@ -36,6 +36,9 @@ _MOST_PANELS = 64
 _SUMS = 128
 #: Taps of a kernel, and of all channels or filters of a group: tables and transformed weights are many times as long.
 _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
+#: Operations on vectors that are few in any case: some tenths of a second. With more, transforms and products may take
+#: so many times those of the sums of products: they take more where few channels leave lanes of the transforms empty.
+_FEW_OPERATIONS, _MOST_TIMES = 1 << 28, 10
 #: Stride phases of a gradient that are computed together, at most.
 _PHASES = 64
 #: Weights that are turned at a time, filters side by side: they stay in the second-level cache.
@@ -55,6 +58,7 @@ class Plan:
     items: int
     parts: int
     points: int
+    taps: tuple[int, int]
     work: dict[str, float]
     #: By what it counts as slower than it is, beside other plans.
     dearer: float = 1.0
@@ -112,9 +116,30 @@ class Winograd(Algorithm):
     name = "winograd"
     sums_products = False
 
-    def __init__(self, points: tuple[int, ...] = _minimal.POINTS) -> None:
+    def __init__(self, points: tuple[int, ...] = _minimal.POINTS, taps: tuple[int, int] | None = None) -> None:
         #: Of interpolation along an axis: the plan of least cost is taken of those with as many.
         self.points = points
+        #: Of subkernels along the last two axes, where they are given.
+        self.taps = taps
+
+    def ways(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, Algorithm]:
+        """The best with each number of points: '6 3x3' takes six, and three taps of each axis at a time."""
+        apart = _apart.Apart.of(geometry)
+        part = geometry if apart is None else apart.geometry
+        found: dict[str, Algorithm] = {}
+        for points in self.points:
+            if _minimal.pairs(part, (points,)):
+                high, wide = Winograd((points,))._plan(op, part, dtype, threads).taps
+                found[f"{points} {high}x{wide}"] = Winograd((points,), (high, wide))
+        return found
+
+    def way(self, name: str) -> Algorithm:
+        """As `ways` names it."""
+        if not name:
+            return self
+        points, _, taps = name.partition(" ")
+        high, _, wide = taps.partition("x")
+        return Winograd((int(points),), (int(high), int(wide)))
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Two taps or more to a stride phase, no dilation of what has strides, and padding that goes with it."""
@@ -137,7 +162,7 @@ class Winograd(Algorithm):
             return f"{weights} weights meet an output or a cell, and it takes at most {_MOST_WEIGHTS}"
         if op == "backward_data" and phases > _PHASES:
             return f"the stride is {strides}, and this gradient needs a product of at most {_PHASES}"
-        return _apart.reason(geometry)
+        return _apart.reason(geometry) or _excess(op, geometry, dtype)
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a block of the image, and it, the weights and the products at every point."""
@@ -232,14 +257,15 @@ class Winograd(Algorithm):
 
     def _plan(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
         kept: dict[Any, Plan] = vars(geometry).setdefault("_winograd", {})
-        key = op, dtype.itemsize, threads, _isa.current, self.points
+        key = op, dtype.itemsize, threads, _isa.current, self.points, self.taps
         if key in kept:
             return kept[key]
         tile = _shape.shape(_arrays.DTYPES[dtype], _isa.current)
         make = _weights_plan if op == "backward_weights" else _product_plan
         plans = [
-            make(problem, touched(geometry, dtype), dtype.itemsize, threads, tile)
+            make(problem, memory(geometry, dtype, threads), dtype.itemsize, threads, tile)
             for problem in _minimal.problems(op, geometry, self.points)
+            if self.taps in (None, problem.subkernel)
         ]
         plan = min(plans, key=lambda p: p.dearer * seconds(Winograd.name, op, p.work))
         if sum(table.size for table in plan.tables) <= _LONG:
@@ -263,6 +289,30 @@ def _run(
     return counts if found else None
 
 
+def _excess(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+    """That transforms and products take many times the operations of the sums of products, or None."""
+    lanes = _shape.shape(_arrays.DTYPES[dtype], _isa.current)[2]
+    filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
+    most = max(math.prod(geometry.x_shape) * filters, math.prod(geometry.out_shape) * channels) * geometry.taps
+    # In each tap of a lane a transform has some 64 operations at most.
+    if 64 * most <= _FEW_OPERATIONS * lanes or not math.prod(geometry.out_shape):
+        return None
+    kept: dict[Any, str | None] = vars(geometry).setdefault("_winograd_excess", {})
+    key = op, lanes
+    if key not in kept:
+        apart = _apart.Apart.of(geometry)
+        part = geometry if apart is None else apart.part(geometry.x_shape[0])
+        operations = min(problem.operations(lanes) for problem in _minimal.problems(op, part))
+        direct = multiply_adds(geometry) // lanes
+        kept[key] = None
+        if operations > max(_FEW_OPERATIONS, _MOST_TIMES * direct):
+            kept[key] = (
+                f"its transforms and products take {operations} operations on vectors, and sums of products {direct}; "
+                "with so few channels or filters ask for 'implicit', 'fft' or 'auto'"
+            )
+    return kept[key]
+
+
 def _one_count(dw: np.ndarray) -> np.ndarray | None:
     """As `_run`, for a sum of gradients, which is checked itself because the sum of finite ones may overflow."""
     return None if np.isfinite(dw).all() else np.ones(1, np.intp)
@@ -278,7 +328,9 @@ def _pitch(n: int, line: int) -> int:
     return pieces(n, 32 * line) * 32 * line + line
 
 
-def _product_plan(problem: Problem, moved: int, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _product_plan(
+    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+) -> Plan:
     _, vectors, lanes = tile
     unit, line = vectors * lanes, 64 // itemsize
     points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
@@ -343,12 +395,15 @@ def _product_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
         items=items,
         parts=1,
         points=problem.line_points,
+        taps=problem.subkernel,
         work=_shared(work, moved, items, threads, lanes),
         dearer=problem.dearer,
     )
 
 
-def _weights_plan(problem: Problem, moved: int, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _weights_plan(
+    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+) -> Plan:
     _, _, lanes = tile
     line = 64 // itemsize
     points, subkernels = problem.points, problem.subkernels
@@ -400,12 +455,16 @@ def _weights_plan(problem: Problem, moved: int, itemsize: int, threads: int, til
         items=items * parts,
         parts=parts,
         points=problem.line_points,
+        taps=problem.subkernel,
         work=_shared(work, moved, items * parts, threads, lanes),
         dearer=problem.dearer,
     )
 
 
-def _shared(work: Mapping[str, float], moved: int, items: int, threads: int, lanes: int) -> dict[str, float]:
+def _shared(
+    work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int, lanes: int
+) -> dict[str, float]:
     """The part of the thread that does most, in operations on vectors."""
-    part = share(items, threads) * _isa.relative() / lanes
-    return {kind: amount * part for kind, amount in work.items()} | {"touched": moved / threads, "call": 1}
+    part = share(items, threads)
+    found = {kind: amount * part / lanes for kind, amount in work.items()}
+    return {**found, "blocks": items * part, **moved, "call": 1.0}

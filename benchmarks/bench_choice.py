@@ -1,0 +1,252 @@
+"""Regret of `algorithm='auto'` on geometries drawn at random: its time over that of the fastest algorithm by name.
+
+    python benchmarks/bench_choice.py [--quick] [--family NAME] [--seed N] [--threads 1,2] [--minutes N]
+
+Cases are drawn from families (`_families.py`), at a seed that is drawn, too, and
+printed. On each, 'auto' and every algorithm that serves the case take turns. A
+case on which 'auto' takes more than 1.5 times as long as another algorithm of at
+least 100 us is timed five times more before it counts. With ``--checkpoint FILE``
+a run may be interrupted, and goes on when it is started again with that file
+and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from _families import FAMILIES, Case, draw_cases
+from _harness import Options, console, exit_status, load_average, progress
+from _report import in_words, judged, new_table, run_info, write
+from _turns import Record, Records, candidates, measure
+from rich.console import Console
+
+from fastconv import _isa
+from fastconv.algorithms import _rates
+
+#: What is to be reached: the geometric mean, and the part of longer cases with a regret of at most `MUCH`.
+MEAN, MUCH, PART = 1.06, 1.5, 0.99
+#: Seconds of the fastest algorithm from which a case is one of the longer.
+LONGER = 1e-4
+#: Rounds of turns, and of a case with much regret.
+ROUNDS, MORE = 3, 5
+#: Cases of a family in a quick run, and minutes of one that is not.
+FEW, MINUTES = 2, 20.0
+
+
+def regret(record: Record) -> float:
+    """Time of 'auto' over that of the fastest by name."""
+    return (record.seconds.get("auto") or record.given_up["auto"]) / record.best
+
+
+def judge(case: Case) -> Record | None:
+    """A case in turns, and in more of them where 'auto' seems to be far off; None where nothing but loops serves it."""
+    names = candidates(case)
+    if not names:
+        return None
+    record = measure(case, ["auto", *names], ROUNDS)
+    if regret(record) > MUCH and record.best >= LONGER:
+        again = [name for name, t in record.seconds.items() if t < 2 * record.best or name == "auto"]
+        more = measure(case, again, MORE)
+        record.seconds |= more.seconds
+        record.given_up = {n: t for n, t in record.given_up.items() if n not in more.seconds} | more.given_up
+    return record
+
+
+def statistics_of(records: Iterable[Record]) -> dict[str, Any]:
+    """Of some cases: how many, their mean, and of the longer ones how many and which part has much regret."""
+    found = [(record, regret(record)) for record in records]
+    longer = [value for record, value in found if record.best >= LONGER]
+    return {
+        "cases": len(found),
+        "geomean": statistics.geometric_mean([value for _, value in found]),
+        "longer": len(longer),
+        "much": sum(value > MUCH for value in longer),
+        "worst": max(value for _, value in found),
+    }
+
+
+def groups(records: list[Record]) -> Iterator[tuple[str, str, list[Record]]]:
+    """Cases by family, op, dtype and threads, and all of them."""
+    keys: dict[str, Callable[[Case], Any]] = {
+        "family": lambda case: case.family,
+        "op": lambda case: case.op,
+        "dtype": lambda case: case.dtype,
+        "threads": lambda case: case.threads,
+        "all": lambda case: "",
+    }
+    for by, key in keys.items():
+        for value in dict.fromkeys(key(record.case) for record in records):
+            yield by, str(value), [record for record in records if key(record.case) == value]
+
+
+def taken(case: Case, density: float) -> str:
+    """What 'auto' takes."""
+    import numpy as np
+
+    choose: Callable[..., Any] = sys.modules["fastconv.algorithms"].choose
+    share = density if case.zeros else 1.0
+    return str(choose(case.op, case.geometry, np.dtype(case.dtype), case.threads, "auto", share).name)
+
+
+def report(records: list[Record], screen: Console, options: argparse.Namespace, load_before: float | None) -> None:
+    """Regret by family and so on, the worst rows, and JSON and PNG."""
+    table = new_table("Regret of 'auto': its time over that of the fastest algorithm by name")
+    for heading in ("", "", "cases", "geomean", "over 100 us", f"over {MUCH:g}", "worst"):
+        table.add_column(heading, justify="right" if heading else "left")
+    summary = []
+    last = ""
+    for by, value, some in groups(records):
+        of = statistics_of(some)
+        summary.append({"by": by, "value": value, **of})
+        if last and by != last:
+            table.add_section()
+        counts = str(of["cases"]), f"{of['geomean']:.3f}", str(of["longer"]), str(of["much"]), f"{of['worst']:.2f}"
+        table.add_row("" if by == last else by, value, *counts)
+        last = by
+    screen.print(table)
+    worst = sorted(records, key=regret, reverse=True)[:16]
+    listing = new_table("Worst cases")
+    for heading in ("family", "case", "op", "dtype", "threads", "best", "chosen", "fastest", "regret"):
+        listing.add_column(heading)
+    for record in worst:
+        case = record.case
+        fastest = min((n for n in record.seconds if n != "auto"), key=record.seconds.__getitem__)
+        cells = case.dtype, str(case.threads), f"{record.best * 1e6:.0f} us", taken(case, record.density), fastest
+        listing.add_row(case.family, str(case), case.op, *cells, f"{regret(record):.2f}")
+    screen.print(listing)
+    overall = statistics_of(records)
+    part = 1 - overall["much"] / max(overall["longer"], 1)
+    for label, value, target, at_most in (
+        ("geometric mean", overall["geomean"], MEAN, True),
+        (f"part of cases over 100 us at most {MUCH:g}", part, PART, False),
+    ):
+        screen.print(label, in_words(value, target, at_most).replace("\n", " "))
+    kind = _isa.kind()
+    data = {
+        **run_info(
+            "bench_choice", Options(options.quick, ROUNDS, max(options.threads), options.out), None, load_before
+        ),
+        "kind": kind,
+        "rates_of": _rates.nearest(kind, _rates.kinds()),
+        "seed": options.seed,
+        "families": options.family,
+        "thread_counts": options.threads,
+        "geomean": judged(overall["geomean"], MEAN, True),
+        "part": judged(part, PART),
+        "summary": summary,
+        "cases": [{"chosen": taken(r.case, r.density), "regret": round(regret(r), 4), **r.as_json()} for r in records],
+    }
+    name = "bench_choice_" + _isa.NAMES[_isa.current]
+    for path in write(options.out, name, data, lambda to: draw(records, f"{kind}, seed {options.seed}", to)):
+        screen.print(f"wrote {path.name}")
+
+
+def draw(records: list[Record], title: str, path: Path) -> None:
+    """A row for each family, and in it a point for each case."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    families = list(dict.fromkeys(record.case.family for record in records))
+    figure = Figure(figsize=(11, 0.55 * len(families) + 2.2), layout="constrained")
+    axis = figure.subplots()
+    colours = {"forward": "tab:blue", "backward_data": "tab:orange", "backward_weights": "tab:green"}
+    for i, op in enumerate(colours):
+        for longer in (True, False):
+            points = [
+                (
+                    max(regret(r), 0.8),
+                    families.index(r.case.family) + 0.25 * (i - 1) + 0.1 * (hash(str(r.case)) % 5 - 2) / 2,
+                )
+                for r in records
+                if r.case.op == op and (r.best >= LONGER) == longer
+            ]
+            if points:
+                label = f"{op}{'' if longer else ', under 100 us'}"
+                size, face = (16, colours[op]) if longer else (9, "none")
+                axis.scatter(
+                    *zip(*points, strict=True), s=size, color=face, edgecolors=colours[op], linewidths=0.7, label=label
+                )
+    for row, family in enumerate(families):
+        of = statistics_of(record for record in records if record.case.family == family)
+        axis.text(1.01, row, f"{of['geomean']:.3f}", transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+    axis.text(1.01, -0.9, "mean", transform=axis.get_yaxis_transform(), va="center", fontsize=9)
+    for value, style in ((1.0, "-"), (MUCH, "--")):
+        axis.axvline(value, color="gray", linewidth=0.8, linestyle=style)
+    axis.set_xscale("log")
+    axis.set_xlim(0.8, max(2.2, 1.1 * max(map(regret, records))))
+    axis.set_xticks([tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 50) if tick <= axis.get_xlim()[1]])
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    axis.set_yticks(range(len(families)), families)
+    axis.set_ylim(len(families) - 0.4, -0.6)
+    axis.set_xlabel("time of 'auto' / time of the fastest algorithm by name")
+    axis.set_title(title, loc="left", fontsize=10)
+    axis.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def numbers(text: str) -> list[int]:
+    """'1,2' as [1, 2]."""
+    found = [int(part) for part in text.split(",")]
+    if min(found) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a list of positive numbers")
+    return found
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{FEW} cases of each family: about a minute")
+    parser.add_argument("--family", action="append", choices=list(FAMILIES), help="only this one; may be repeated")
+    parser.add_argument("--seed", type=int, help="of the cases; drawn where it is not given")
+    parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help="cases are drawn until so many are over (%(default)g)"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="file of measured cases; a run goes on where it ended")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for JSON and PNG")
+    options = parser.parse_args(argv)
+    if options.checkpoint is not None and options.checkpoint.exists() and options.seed is None:
+        parser.error("--checkpoint of an earlier run needs its --seed")
+    options.family = options.family or list(FAMILIES)
+    options.seed = secrets.randbelow(10**6) if options.seed is None else options.seed
+    options.out.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def main() -> None:
+    """Draw, measure, print, and write."""
+    options = parse()
+    screen, load_before = console(150), load_average()
+    screen.print(f"seed {options.seed}, {_isa.kind()}")
+    cases = draw_cases(options.seed, options.family, options.threads)
+    if options.quick:
+        cases = islice(cases, FEW * len(options.family))
+    known = None if options.checkpoint is None else Records(options.checkpoint)
+    records, end = list[Record](), time.monotonic() + 60 * options.minutes
+    with progress(screen, FEW * len(options.family) if options.quick else 0) as show:
+        for case in cases:
+            record = None if known is None else known.get(case)
+            if record is None:
+                if time.monotonic() > end:
+                    break
+                show(f"{case.family} {case.op} {case}")
+                record = judge(case)
+                if record is not None and known is not None:
+                    known.add(record)
+            if record is not None:
+                records.append(record)
+    if records:
+        report(records, screen, options, load_before)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

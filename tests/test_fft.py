@@ -138,10 +138,9 @@ def test_ways_to_share_and_to_hold(way, name, dtype, isa, monkeypatch):
     plans = vars(geometry).pop("_fft_plans")
     vars(geometry).pop("_fft")
     assert len(plans) == 3
-    for (op, *_), plan in plans.items():
+    for plan in plans.values():
         if way == "shared":
-            assert plan.shared == (plan.fused and plan.problem.single)
-            assert plan.fused or not plan.problem.single or (op == "backward_weights" and plan.lengths[0] > 1)
+            assert plan.shared == plan.fused == plan.problem.single
         if way == "blocks" and name == "channels":
             assert plan.row_block * plan.column_block < 35 or plan.pair_block < plan.pairs
 
@@ -206,7 +205,7 @@ def test_tables_are_rounded_once(dtype):
         angle = 2 * np.arccos(np.longdouble(-1)) * (powers % length) / length
         exact = np.cos(angle) - 1j * np.sin(angle)
         roots = _fft_lengths._roots(powers, length)
-        assert np.abs(roots - exact).max() <= 1.6e-16
+        assert np.abs(roots - exact).max() <= 2e-16 + 10 * np.finfo(np.longdouble).eps
     for length in (12, 64, 250):
         table = _fft_lengths.factors(((length,),), np.dtype(dtype).itemsize)
         assert table.dtype == dtype and table.size == _fft_lengths.factor_count(length)

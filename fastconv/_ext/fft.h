@@ -117,13 +117,13 @@ static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_place *pla
 
 /* Parts of the work on a tile. The first and last go down the outermost axis; the others are, for each strip of a plane
  * or for each plane of a volume, its transform, its transform back, or both and the product with `kernel` between. The
- * last but one is for planes alone: their transform and that of `other`, and the product of both added to `sum`. */
+ * last but one is the transform of both this and the `other`, and their product, added to `sum`. */
 enum { FC_FFT_OUTER, FC_FFT_FORWARD, FC_FFT_FUSED, FC_FFT_INVERSE, FC_FFT_SUM, FC_FFT_RESULT };
 
 /* A pair of tiles: where it comes from and goes to, and where it is meanwhile. */
 typedef struct {
     fc_fft_view from[2], to[2];
-    void *spectrum, *volume, *other, *sum;
+    void *spectrum, *volume, *other, *other_volume, *sum;
     const void *kernel, *bias;
     int first; /* of those in `sum` */
     ptrdiff_t *count; /* of results that are not finite */

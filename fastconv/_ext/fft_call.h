@@ -98,12 +98,18 @@ static void fc_fft_see_sources(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t 
     fc_fft_see_pair(t, job->from, &t->source, pair, phases ? column / t->taus : column, phases ? column % t->taus : 0);
 }
 
-/* Both planes of a pair of the gradient of the weights, without channels and filters to tell apart: x, and dout. */
-static void fc_fft_see_gradient(const fc_fft_task *t, fc_fft_job *of_x, fc_fft_job *of_dout, ptrdiff_t pair, char *planes)
+/* Both tiles of a pair of the gradient of the weights, without channels and filters to tell apart: x, and dout. They are
+ * planes, or volumes, one after the other. */
+static void fc_fft_see_gradient(const fc_fft_task *t, fc_fft_job *of_x, fc_fft_job *of_dout, ptrdiff_t pair, char *tiles)
 {
-    const ptrdiff_t bytes = t->itemsize;
-    of_x->spectrum = planes;
-    of_x->other = of_dout->spectrum = planes + t->pitch * bytes;
+    const ptrdiff_t columns = fc_fft_pieces(t->axes[2].length, t->lanes);
+    const ptrdiff_t rows = t->axes[0].length * t->axes[1].length * columns + 1;
+    const int deep = t->axes[0].length > 1;
+    memset(of_x, 0, sizeof *of_x);
+    memset(of_dout, 0, sizeof *of_dout);
+    of_x->spectrum = of_x->volume = tiles;
+    of_dout->spectrum = tiles + (deep ? rows * 2 * t->lanes : t->pitch) * t->itemsize;
+    of_x->other = of_x->other_volume = of_dout->volume = of_dout->spectrum;
     fc_fft_see_sources(t, of_x, pair, 0);
     fc_fft_see_pair(t, of_dout->from, &t->result, pair, 0, 0);
 }
@@ -112,13 +118,11 @@ static void fc_fft_see_gradient(const fc_fft_task *t, fc_fft_job *of_x, fc_fft_j
 static void fc_fft_sum_part(const fc_fft_task *t, ptrdiff_t part, char *strip, char *sum)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, begin = part * pairs / t->parts;
-    const ptrdiff_t end = (part + 1) * pairs / t->parts;
+    const ptrdiff_t end = (part + 1) * pairs / t->parts, at = t->axes[0].length > 1 ? t->volume_at : t->flat_at;
     fc_fft_job of_x, of_dout;
     ptrdiff_t pair;
     for (pair = begin; pair < end && !fc_stopped(t->words); pair++) {
-        memset(&of_x, 0, sizeof of_x);
-        memset(&of_dout, 0, sizeof of_dout);
-        fc_fft_see_gradient(t, &of_x, &of_dout, pair, strip + t->flat_at * t->itemsize);
+        fc_fft_see_gradient(t, &of_x, &of_dout, pair, strip + at * t->itemsize);
         of_x.sum = sum;
         of_x.first = pair == begin;
         fc_fft_all(t, &of_dout, FC_FFT_OUTER, strip);
@@ -349,8 +353,6 @@ static int fc_fft_run_sums(fc_fft_task *t)
         } else {
             for (pair = 0; pair < pairs; pair++) {
                 fc_fft_job of_x, of_dout;
-                memset(&of_x, 0, sizeof of_x);
-                memset(&of_dout, 0, sizeof of_dout);
                 fc_fft_see_gradient(t, &of_x, &of_dout, pair, t->space + t->shared_at * t->itemsize);
                 of_x.sum = t->of_result;
                 of_x.first = pair == 0;
@@ -364,6 +366,8 @@ static int fc_fft_run_sums(fc_fft_task *t)
         }
         memset(&t->job, 0, sizeof t->job);
         t->job.spectrum = t->of_result;
+        t->job.volume = t->shared ? t->space + t->shared_at * t->itemsize
+                                  : fc_fft_slot(t, 0) + t->volume_at * t->itemsize;
         t->job.count = t->counts;
         fc_fft_see_weights(t, t->job.to, 0, 0);
         if (fc_fft_do_part(t, FC_FFT_INVERSE) < 0 || fc_fft_do_part(t, FC_FFT_RESULT) < 0)

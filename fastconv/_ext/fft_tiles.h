@@ -152,6 +152,19 @@ static void FC_N(fc_fft_add)(void *sum_, const void *more_, ptrdiff_t rows)
         FC_N(fc_store)(sum + i, FC_N(fc_load)(sum + i) + FC_N(fc_load)(more + i));
 }
 
+/* A plane of a volume, transformed down its columns and turned; columns without a cell in either view are zeros. */
+static void FC_N(fc_fft_flatten)(const fc_fft_task *t, const fc_fft_view *views, FC_T *plane, FC_T *flat)
+{
+    const ptrdiff_t high = t->axes[1].length, wide = t->axes[2].length;
+    ptrdiff_t column;
+    for (column = 0; column < wide; column += FC_VL, plane += high * FC_ROW) {
+        if (views == NULL || fc_fft_meets(&views[0].lines[2], column, FC_VL) ||
+            (views[1].at != NULL && fc_fft_meets(&views[1].lines[2], column, FC_VL)))
+            FC_N(fc_fft_forward)(plane, &t->axes[1]);
+        FC_N(fc_fft_spread)(plane, high, flat, wide, column);
+    }
+}
+
 /* Item `item` of a part of a tile's work. `space` is a strip and, for FC_FFT_FUSED of volumes, a plane behind it. */
 static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int part, ptrdiff_t item, void *space)
 {
@@ -214,14 +227,17 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
         FC_T *flat = part == FC_FFT_FUSED ? strip + rows * FC_ROW : (FC_T *)job->spectrum + item * plane;
         const FC_T *kernel = part == FC_FFT_FUSED ? (const FC_T *)job->kernel + item * plane : NULL;
         volume += item * columns * high * FC_ROW;
+        if (part == FC_FFT_SUM) {
+            FC_T *of_x = strip + rows * FC_ROW, *of_other = of_x + plane + FC_ROW;
+            FC_N(fc_fft_flatten)(t, job->from, volume, of_x);
+            FC_N(fc_fft_flatten)(t, NULL, (FC_T *)job->other_volume + item * columns * high * FC_ROW, of_other);
+            for (i = 0; i < strips; i++)
+                FC_N(fc_fft_sum)(t, of_x + i * wide * FC_ROW, of_other + i * wide * FC_ROW,
+                                 (FC_T *)job->sum + item * plane + i * wide * FC_ROW, NULL, job->first);
+            return;
+        }
         if (part != FC_FFT_INVERSE)
-            for (i = 0; i < columns; i++) {
-                FC_T *at = volume + i * high * FC_ROW;
-                if (fc_fft_meets(&job->from[0].lines[2], i * FC_VL, FC_VL) ||
-                    (job->from[1].at != NULL && fc_fft_meets(&job->from[1].lines[2], i * FC_VL, FC_VL)))
-                    FC_N(fc_fft_forward)(at, &t->axes[1]);
-                FC_N(fc_fft_spread)(at, high, flat, wide, i * FC_VL);
-            }
+            FC_N(fc_fft_flatten)(t, job->from, volume, flat);
         for (i = 0; i < strips; i++)
             FC_N(fc_fft_middle)(t, flat + i * wide * FC_ROW, NULL, kernel == NULL ? NULL : kernel + i * wide * FC_ROW,
                                 part);

@@ -12,7 +12,7 @@ import numpy as np
 _PASS = {2: 2.5, 3: 3.6, 4: 2.7, 5: 4.8, 8: 4.0}
 MOVE = 6.0
 #: Rows of a strip, of 128 bytes for the widest vectors, that the first-level cache holds; and how much slower more are.
-_SHORT, _LONG = 256, 1.12
+_SHORT, _LONG = 192, 1.12
 #: Lengths up to so many times the least are looked at.
 _LONGER = 1.2
 #: Longer ones are powers of two.

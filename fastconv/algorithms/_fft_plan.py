@@ -220,7 +220,8 @@ class Plan:
         if self.lengths[0] == 1:
             return 0
         columns = -(-self.lengths[2] // self.problem.lanes)
-        return self.row * (self.lengths[0] * self.lengths[1] * columns + 1)
+        volumes = 2 if self.fused and self.gradient else 1
+        return volumes * self.row * (self.lengths[0] * self.lengths[1] * columns + 1)
 
     @property
     def slot(self) -> int:
@@ -397,7 +398,7 @@ def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...])
 def _plans(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[Plan]:
     tiles = tuple(-(-side.whole // n) for side, n in zip(problem.sides, tile, strict=True))
     gradient = problem.op == "backward_weights"
-    if not problem.single or (gradient and lengths[0] > 1):
+    if not problem.single:
         yield _blocks(Plan(problem, lengths, tile, tiles))
         return
     for shared in (False, True) if problem.threads > 1 else (False,):

@@ -205,7 +205,10 @@ def test_a_refused_kernel_leaves_no_trace(op, rng):
         {"pad": "full", "dilation": 2},
         {"pad": 4, "stride": 3, "dilation": 2},
         {"pad": 2, "pad_mode": "reflect"},
+        {"pad": 2, "pad_mode": "reflect", "stride": 2, "dilation": 2},
         {"pad": "same", "pad_mode": "circular", "flip": True},
+        {"pad": 3, "pad_mode": "circular", "stride": 3},
+        {"pad": 9, "pad_mode": "replicate", "dilation": 2},
     ],
     ids=str,
 )

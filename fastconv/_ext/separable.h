@@ -18,12 +18,16 @@ typedef struct {
     const fc_line *line;
 } fc_side;
 
+/* What a cell past an end of an axis shows. Borders other than zeros are for images of two axes (`flat`), whose rows are
+ * not cut, and for results that are neighbours. */
+enum { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR };
+
 /* A call: axes (D, H, W); result channels in an image, and how many of them share a source (forward) or how many sources
  * one sums over (backward); entries of a filter's factors. A workspace in elements: rows of sums along H from 0 on, one
  * row split into stride phases, one row of results, and the sums along D, which there are none of if `flat`. */
 typedef struct {
     fc_side sides[3];
-    ptrdiff_t images, channels, shared, sources, entries, flat;
+    ptrdiff_t images, channels, shared, sources, entries, flat, border;
     ptrdiff_t pitch, split_at, slot_pitch, row_at, planes_at, space;
     const void *x, *factors, *bias;
     void *result;
@@ -55,11 +59,32 @@ static inline void fc_met(const fc_line *line, ptrdiff_t at, ptrdiff_t first, pt
     *taps = *taps < 0 ? 0 : *taps;
 }
 
+/* How many of `most` cells, `step` apart from cell `at` on, show cells in one arithmetic sequence: the first, and the
+ * distance from each to the next. */
+static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
+                                 ptrdiff_t *first, ptrdiff_t *distance)
+{
+    ptrdiff_t count = most;
+    *distance = step;
+    if (border == FC_CIRCULAR)
+        at = (at % size + size) % size;
+    if (at >= 0 && at < size) {
+        *first = at;
+        count = (size - 1 - at) / step + 1;
+    } else {
+        if (at < 0)
+            count = (-1 - at) / step + 1;
+        *first = border == FC_REPLICATE ? (at < 0 ? 0 : size - 1) : at < 0 ? -at : 2 * (size - 1) - at;
+        *distance = border == FC_REPLICATE ? 0 : -step;
+    }
+    return count < most ? count : most;
+}
+
 /* Sums over rows that are `pitch` apart in memory: cells [first, end) of an axis, the first of them at `from`, `n`
- * elements each. */
+ * elements each; all of the axis if there is a border. */
 typedef struct {
     const void *from;
-    ptrdiff_t pitch, first, end, n;
+    ptrdiff_t pitch, first, end, n, border;
 } fc_rows_of;
 
 #define FC_TEMPLATE "separable_template.h"

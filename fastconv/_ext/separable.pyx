@@ -53,6 +53,7 @@ cdef extern from "separable.h" nogil:
         Py_ssize_t sources
         Py_ssize_t entries
         Py_ssize_t flat
+        Py_ssize_t border
         Py_ssize_t pitch
         Py_ssize_t split_at
         Py_ssize_t slot_pitch
@@ -152,6 +153,7 @@ def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, co
     t.call.images, t.call.channels, t.call.shared, t.call.sources = numbers[0], numbers[1], numbers[2], numbers[3]
     t.call.entries, t.call.flat, t.call.pitch, t.call.split_at = numbers[4], numbers[5], numbers[6], numbers[7]
     t.call.slot_pitch, t.call.row_at, t.call.planes_at, t.call.space = numbers[8], numbers[9], numbers[10], numbers[11]
+    t.call.border = numbers[12]
     t.call.x, t.call.factors, t.call.result, t.call.bias = sources.at, entries.at, results.at, NULL
     if bias is not None:
         biases = run_of(bias, itemsize, False)

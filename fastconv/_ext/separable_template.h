@@ -69,16 +69,16 @@ FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *
     }
 }
 
-/* One row of sums over rows `pitch` apart. */
+/* One row of sums over rows `pitch` apart, or what they add to it. */
 FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
-                                const int vectors)
+                                int add, const int vectors)
 {
     FC_V sums[FC_ROW_VECTORS], factor;
     ptrdiff_t t;
     int v;
     FC_UNROLL
     for (v = 0; v < vectors; v++)
-        sums[v] = FC_N(fc_splat)(0);
+        sums[v] = add ? FC_N(fc_load)(to + v * FC_VL) : FC_N(fc_splat)(0);
     for (t = 0; t < taps; t++, from += pitch) {
         factor = FC_N(fc_splat)(factors[t]);
         FC_UNROLL
@@ -90,22 +90,22 @@ FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *f
         FC_N(fc_store)(to + v * FC_VL, sums[v]);
 }
 
-/* Columns [begin, begin + n) of one row of sums. */
+/* `n` columns of one row of sums, or what they add to it. */
 static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
-                                 ptrdiff_t n)
+                                 ptrdiff_t n, int add)
 {
     ptrdiff_t j = 0, t;
     for (; j + FC_ROW_VECTORS * FC_VL <= n; j += FC_ROW_VECTORS * FC_VL)
-        FC_N(fc_sum_row)(from + j, pitch, factors, taps, to + j, FC_ROW_VECTORS);
+        FC_N(fc_sum_row)(from + j, pitch, factors, taps, to + j, add, FC_ROW_VECTORS);
     for (; j + 2 * FC_VL <= n; j += 2 * FC_VL)
-        FC_N(fc_sum_row)(from + j, pitch, factors, taps, to + j, 2);
+        FC_N(fc_sum_row)(from + j, pitch, factors, taps, to + j, add, 2);
     for (; j + FC_VL <= n; j += FC_VL)
-        FC_N(fc_sum_row)(from + j, pitch, factors, taps, to + j, 1);
-    if (j < n && n >= FC_VL) {
-        FC_N(fc_sum_row)(from + n - FC_VL, pitch, factors, taps, to + n - FC_VL, 1);
+        FC_N(fc_sum_row)(from + j, pitch, factors, taps, to + j, add, 1);
+    if (j < n && n >= FC_VL && !add) {
+        FC_N(fc_sum_row)(from + n - FC_VL, pitch, factors, taps, to + n - FC_VL, 0, 1);
     } else {
         for (; j < n; j++) {
-            FC_T sum = 0;
+            FC_T sum = add ? to[j] : 0;
             for (t = 0; t < taps; t++)
                 sum += factors[t] * from[t * pitch + j];
             to[j] = sum;
@@ -136,11 +136,20 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdi
                     FC_N(fc_sum_tile)(source + last, pitch, factors, taps, target + last, to_pitch, 1);
                 }
                 r += FC_SUM_ROWS;
+            } else if (rows->border) {
+                ptrdiff_t tap = 0, met, cell, distance;
+                for (; tap < taps; tap += met) {
+                    met = fc_shown(at + tap * line->dilation, rows->end, line->dilation, taps - tap, rows->border,
+                                   &cell, &distance);
+                    FC_N(fc_sum_columns)(from + cell * pitch + strip, distance * pitch, factors + tap, met, target,
+                                         wide, tap > 0);
+                }
+                r++;
             } else {
                 ptrdiff_t tap, met;
                 fc_met(line, at, rows->first, rows->end, &tap, &met);
                 FC_N(fc_sum_columns)(met ? source + tap * line->dilation * pitch : from, line->dilation * pitch,
-                                     factors + tap, met, target, wide);
+                                     factors + tap, met, target, wide, 0);
                 r++;
             }
         }
@@ -245,6 +254,18 @@ static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t st
     }
 }
 
+/* Cells [begin, end) of a padded row, before or after those of the image, which are at `row` + `pad`. */
+static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t pad, ptrdiff_t size,
+                                 ptrdiff_t border)
+{
+    ptrdiff_t cell, distance, i, count;
+    for (; begin < end; begin += count) {
+        count = fc_shown(begin - pad, size, 1, end - begin, border, &cell, &distance);
+        for (i = 0; i < count; i++)
+            row[begin + i] = row[pad + cell + i * distance];
+    }
+}
+
 /* The rows of one block along W: from padded rows of sums to results; bad lanes as `fc_cross`. */
 static FC_V FC_N(fc_finish)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows, ptrdiff_t width,
                             const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch, FC_V bad)
@@ -327,6 +348,8 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
     low = fc_limit(high_begin * h->stride - high_line->lo, 0, h->size);
     top = fc_limit((high_begin + high - 1) * h->stride - high_line->lo + (high_line->taps - 1) * high_line->dilation + 1,
                    low, h->size);
+    if (call->border)
+        first = low = 0, end = w->size, top = h->size;
     for (q = 0; q < call->sources; q++) {
         const ptrdiff_t image = item / call->channels, filter = call->sources > 1 ? channel * call->sources + q : channel;
         const ptrdiff_t sources = call->channels * call->sources / call->shared;
@@ -338,12 +361,12 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         const ptrdiff_t plane = (top - low) * n;
         if (!call->flat)
             for (r = 0; r < top - low; r++) {
-                fc_rows_of rows = {x + (low + r) * w->size + first, area, 0, d->size, n};
+                fc_rows_of rows = {x + (low + r) * w->size + first, area, 0, d->size, n, FC_ZEROS};
                 FC_N(fc_sum_over)(&rows, deep_line, d->stride, deep_begin, deep, factors + deep_line->factors,
                                   planes + r * n, plane);
             }
         for (o = 0; o < deep; o++) {
-            fc_rows_of rows = {planes + o * plane, n, low, top, n};
+            fc_rows_of rows = {planes + o * plane, n, low, top, n, call->border};
             FC_T *to = (FC_T *)call->result + (((image * call->channels + channel) * d->whole + deep_line->start +
                                                 (deep_begin + o) * deep_line->jump) * h->whole +
                                                high_line->start + high_begin * high_line->jump) * w->whole;
@@ -361,6 +384,10 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
             }
             FC_N(fc_sum_over)(&rows, high_line, h->stride, high_begin, high, factors + high_line->factors,
                               space + before, call->pitch);
+            for (r = 0; r < high && call->border; r++) {
+                FC_N(fc_fill_border)(space + r * call->pitch, 0, before, before, n, call->border);
+                FC_N(fc_fill_border)(space + r * call->pitch, before + n, width, before, n, call->border);
+            }
             bad = FC_N(fc_finish)(call, space, wide_begin, high, width, factors, bias, q > 0, to,
                                   high_line->jump * w->whole, bad);
         }

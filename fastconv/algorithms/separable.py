@@ -23,6 +23,9 @@ _ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
 _PLANES_BYTES = 1 << 18
 #: Results of a row that are computed at a time, and planes.
 _WIDE, _DEEP = 4096, 4
+#: Rows of images with a border, padding and all, are not cut up to here.
+_WIDEST = 1 << 14
+_BORDERS = ("zeros", "reflect", "replicate", "circular")
 #: Rows that share what they read.
 _HIGH = 4
 #: What it takes to find an entry of a factor, in weights that are compared.
@@ -104,6 +107,10 @@ class Separable(Algorithm):
             if nbytes > _MOST_BYTES:
                 return f"its kernel reaches so far that a block takes {nbytes} bytes, and at most are {_MOST_BYTES}"
         return None
+
+    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
+        """In images, forward: rows past an end are rows of the image, and sums past an end of a row are its sums."""
+        return _border(op, geometry) > 0
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread the rows and planes of sums of a block."""
@@ -285,9 +292,19 @@ def _sides(op: Op, geometry: ConvGeometry) -> tuple[Side, Side, Side] | None:
     return d, h, w
 
 
-def _blocks(d: Side, h: Side, w: Side, flat: bool, itemsize: int, threads: int) -> tuple[int, int, int]:
-    """Outputs of a block along each axis, such that its sums stay in a cache."""
+def _border(op: Op, geometry: ConvGeometry) -> int:
+    """The border that the kernel reads, of separable.h; 0 for zeros, and where images have to be extended before."""
+    widest = geometry.axes[-1].padded
+    if op != "forward" or geometry.rank != 2 or widest > _WIDEST:
+        return 0
+    return _BORDERS.index(geometry.pad_mode)
+
+
+def _blocks(d: Side, h: Side, w: Side, flat: bool, whole: bool, itemsize: int, threads: int) -> tuple[int, int, int]:
+    """Outputs of a block along each axis, such that its sums stay in a cache; `whole` rows of results."""
     wide = even(w.out, max(_WIDE, 2 * w.reach) if flat else max(_WIDE // 8, 2 * w.reach))
+    if whole:
+        wide = w.out
     row = w.span(wide) * itemsize
     high = max(_HIGH, _ROWS_BYTES // row, min(h.reach // 4, _MOST_ROWS_BYTES // row))
     deep = 1
@@ -310,11 +327,11 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) ->
     filters = geometry.w_shape[0]
     isa = _isa.narrow(w.out * itemsize)
     lanes = _ext.lanes(_arrays.DTYPES[dtype], isa)
-    flat = geometry.rank == 2
-    blocks = _blocks(d, h, w, flat, itemsize, threads)
+    flat, border = geometry.rank == 2, _border(op, geometry)
+    blocks = _blocks(d, h, w, flat, border > 0, itemsize, threads)
     deep, high, wide = blocks
     stride, whole = w.lines[0].stride, (w.lines[0].whole, h.lines[0].whole, d.lines[0].whole)
-    pitch = line_up(w.span(wide) + lanes)
+    pitch = line_up(max(w.span(wide), w.pad + w.lines[0].size if border else 0) + lanes)
     if pitch * itemsize % 4096 == 0:
         pitch += 64 // itemsize
     slot_pitch = pieces(w.span(wide), stride) + lanes if stride > 1 else 0
@@ -337,7 +354,7 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) ->
             lines.append([line.out, line.start, line.jump, line.lo, line.dilation, line.taps, len(order)])
             order += [taps + weight for weight in line.weights]
     sizes = [images, results, shared, sources, len(order), flat]
-    sizes += [pitch, split_at, slot_pitch, row_at, planes_at, space]
+    sizes += [pitch, split_at, slot_pitch, row_at, planes_at, space, border]
 
     planes = images * results * sources
     columns = min(w.span(w.out), w.lines[0].size)

@@ -34,7 +34,7 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
     /* Padded rows of a block, and with a stride one more, taken apart. */
     row = (block - 1) * call.sides[2].stride + call.sides[2].reach + 1 + lanes;
     planes = flat ? 0 : 2 * size[1] * size[2];
-    call.images = 1, call.channels = 2, call.shared = 1, call.sources = 1, call.entries = ENTRIES, call.flat = flat;
+    call.images = 1, call.channels = 2, call.shared = 1, call.sources = 1, call.entries = ENTRIES, call.flat = flat, call.border = FC_ZEROS;
     call.pitch = row, call.split_at = block * row, call.slot_pitch = stride > 1 ? row : 0;
     call.row_at = call.split_at + stride * call.slot_pitch, call.planes_at = call.row_at;
     call.space = call.planes_at + planes;

@@ -79,9 +79,7 @@ def maximum_gradient(
     )
 
 
-def _by_bands(
-    dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
-) -> bool:
+def _by_bands(dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int) -> bool:
     """The same where many gradients may meet in a cell; False where some index is not of its window."""
     table, longest = _pool_tables.bands(geometry, dx.itemsize, threads)
     items = geometry.planes * len(table)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -136,7 +136,7 @@ class _Numbers:
         self.parts: list[np.ndarray] = []
         self.at = head
 
-    def put(self, values: Sequence[int] | np.ndarray) -> int:
+    def put(self, values: Sequence[Any] | np.ndarray) -> int:
         """Where the values begin."""
         part = np.ravel(np.asarray(values, np.intp))
         begin, self.at = self.at, self.at + len(part)
@@ -319,7 +319,8 @@ def _window(geometry: PoolGeometry) -> str:
 
 
 def _lifted(geometry: PoolGeometry) -> list[Row]:
-    return [*((1, 1, 1, 0, 1, 1),) * (3 - len(geometry.axes)), *(axis.row() for axis in geometry.axes)]
+    rows: list[Any] = [(1, 1, 1, 0, 1, 1)] * (3 - len(geometry.axes))
+    return rows + [axis.row() for axis in geometry.axes]
 
 
 def _make(
@@ -341,7 +342,9 @@ def _make(
     head = [cuts.strips, cuts.heights, cuts.depths, row_pitch, pitch, high]
     head += [numbers.put(count) for count in counts]
     head += [numbers.put(_origins(row)) for row in rows]
-    head += _put_axis(numbers, rows[0][0] if not backward else rows[0][5], walks[0], _cut(costs.targets[0], cuts.depths))
+    head += _put_axis(
+        numbers, rows[0][0] if not backward else rows[0][5], walks[0], _cut(costs.targets[0], cuts.depths)
+    )
     head += _put_axis(numbers, rows[1][0] if not backward else rows[1][5], walks[1], bands)
     size, k, stride, lo, dilation, out = rows[2]
     phases, taps, rest, step = _phases(rows[2]) if backward else (0, k, 0, dilation)
@@ -382,9 +385,7 @@ def _origins(row: Row) -> np.ndarray:
     return np.arange(out) * stride - lo + first * dilation
 
 
-def plan(
-    geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
-) -> Plan:
+def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
     """What a call needs, kept with the geometry."""
     key = (maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current)
     plans: dict[tuple, Plan] = vars(geometry).setdefault("_running_plans", {})

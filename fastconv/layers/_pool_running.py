@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -136,7 +136,7 @@ class _Numbers:
         self.parts: list[np.ndarray] = []
         self.at = head
 
-    def put(self, values: Sequence[int] | np.ndarray) -> int:
+    def put(self, values: Sequence[Any] | np.ndarray) -> int:
         """Where the values begin."""
         part = np.ravel(np.asarray(values, np.intp))
         begin, self.at = self.at, self.at + len(part)
@@ -319,7 +319,8 @@ def _window(geometry: PoolGeometry) -> str:
 
 
 def _lifted(geometry: PoolGeometry) -> list[Row]:
-    return [*((1, 1, 1, 0, 1, 1),) * (3 - len(geometry.axes)), *(axis.row() for axis in geometry.axes)]
+    rows: list[Any] = [(1, 1, 1, 0, 1, 1)] * (3 - len(geometry.axes))
+    return rows + [axis.row() for axis in geometry.axes]
 
 
 def _make(

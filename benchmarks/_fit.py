@@ -17,7 +17,7 @@ from fastconv.algorithms.base import OPS, Op
 #: How near two costs are, in their logarithms, where the choice is taken for open: from step to step of the search.
 NEAR = (0.4, 0.15, 0.06)
 #: How much the search minds an estimate that is off against a choice that is.
-TRUTH = 0.2
+TRUTH = 0.5
 #: Estimates off by more, in their logarithms, count in proportion and no longer by their squares.
 OFF = 0.5
 #: Where the search begins, a rate is no smaller than what makes so much of the median case's time.
@@ -82,7 +82,9 @@ def table(records: Sequence[Record], op: Op) -> Table:
         placed.append(here)
     keys = sorted(columns)
     works = [{key: work_of(r, name) for key, name in here.items()} for r, here in zip(rows, placed, strict=True)]
-    kinds = {a: sorted({k for w in works for key, amounts in w.items() if key[0] == a for k in amounts}) for a in algorithms}
+    kinds = {
+        a: sorted({k for w in works for key, amounts in w.items() if key[0] == a for k in amounts}) for a in algorithms
+    }
     shape = len(rows), len(keys)
     took, timed, given_up, penalty = np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape)
     work = [np.zeros((len(rows), len(kinds[a]))) for a, _ in keys]
@@ -95,7 +97,17 @@ def table(records: Sequence[Record], op: Op) -> Table:
             took[i, j] = math.log(r.seconds.get(name) or r.given_up[name])
             penalty[i, j] = math.log(REGISTRY[key[0]].handicap(r.case.threads))
             work[j][i] = [amounts[key].get(kind, 0.0) for kind in kinds[key[0]]]
-    return Table(rows, [" ".join(map(str, key)) for key in keys], [a for a, _ in keys], kinds, work, took, timed, given_up, penalty)
+    return Table(
+        rows,
+        [" ".join(map(str, key)) for key in keys],
+        [a for a, _ in keys],
+        kinds,
+        work,
+        took,
+        timed,
+        given_up,
+        penalty,
+    )
 
 
 class Search:
@@ -167,7 +179,10 @@ class Search:
                 self.loss, logs, (near,), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300}
             ).x
         parts = np.split(np.exp(logs), self.cuts)
-        return {a: dict(zip(self.data.kinds[a], part.tolist(), strict=True)) for a, part in zip(self.algorithms, parts, strict=True)}
+        return {
+            a: dict(zip(self.data.kinds[a], part.tolist(), strict=True))
+            for a, part in zip(self.algorithms, parts, strict=True)
+        }
 
     def _off(self, logs: np.ndarray) -> tuple[float, np.ndarray]:
         return self.loss(logs, 1e6)

@@ -1,4 +1,4 @@
-"""All algorithms on one case, in turns, none of which waits long for one that is hopeless; and their records in a file."""
+"""All algorithms on one case in turns, hopeless ones interrupted, and the records of that in a file."""
 
 from __future__ import annotations
 
@@ -205,9 +205,7 @@ def expected(name: str, case: Case, density: float = 1.0) -> float:
     return math.inf
 
 
-def measure(
-    case: Case, names: Iterable[str], rounds: int, into: Record | None = None, near: float = NEAR
-) -> Record:
+def measure(case: Case, names: Iterable[str], rounds: int, into: Record | None = None, near: float = NEAR) -> Record:
     """Time `names` on a case in turns, the one thought fastest first; what is not near the fastest only once.
 
     'auto' is one of them where it is named; it is first in a round and last in the next.

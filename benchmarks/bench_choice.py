@@ -131,7 +131,9 @@ def report(records: list[Record], screen: Console, options: argparse.Namespace, 
         screen.print(label, in_words(value, target, at_most).replace("\n", " "))
     kind = _isa.kind()
     data = {
-        **run_info("bench_choice", Options(options.quick, ROUNDS, max(options.threads), options.out), None, load_before),
+        **run_info(
+            "bench_choice", Options(options.quick, ROUNDS, max(options.threads), options.out), None, load_before
+        ),
         "kind": kind,
         "rates_of": _rates.nearest(kind, _rates.kinds()),
         "seed": options.seed,
@@ -140,9 +142,7 @@ def report(records: list[Record], screen: Console, options: argparse.Namespace, 
         "geomean": judged(overall["geomean"], MEAN, True),
         "part": judged(part, PART),
         "summary": summary,
-        "cases": [
-            {"chosen": taken(r.case, r.density), "regret": round(regret(r), 4), **r.as_json()} for r in records
-        ],
+        "cases": [{"chosen": taken(r.case, r.density), "regret": round(regret(r), 4), **r.as_json()} for r in records],
     }
     name = "bench_choice_" + _isa.NAMES[_isa.current]
     for path in write(options.out, name, data, lambda to: draw(records, f"{kind}, seed {options.seed}", to)):
@@ -161,14 +161,19 @@ def draw(records: list[Record], title: str, path: Path) -> None:
     for i, op in enumerate(colours):
         for longer in (True, False):
             points = [
-                (max(regret(r), 0.8), families.index(r.case.family) + 0.25 * (i - 1) + 0.1 * (hash(str(r.case)) % 5 - 2) / 2)
+                (
+                    max(regret(r), 0.8),
+                    families.index(r.case.family) + 0.25 * (i - 1) + 0.1 * (hash(str(r.case)) % 5 - 2) / 2,
+                )
                 for r in records
                 if r.case.op == op and (r.best >= LONGER) == longer
             ]
             if points:
                 label = f"{op}{'' if longer else ', under 100 us'}"
                 size, face = (16, colours[op]) if longer else (9, "none")
-                axis.scatter(*zip(*points, strict=True), s=size, color=face, edgecolors=colours[op], linewidths=0.7, label=label)
+                axis.scatter(
+                    *zip(*points, strict=True), s=size, color=face, edgecolors=colours[op], linewidths=0.7, label=label
+                )
     for row, family in enumerate(families):
         of = statistics_of(record for record in records if record.case.family == family)
         axis.text(1.01, row, f"{of['geomean']:.3f}", transform=axis.get_yaxis_transform(), va="center", fontsize=9)
@@ -203,7 +208,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--family", action="append", choices=list(FAMILIES), help="only this one; may be repeated")
     parser.add_argument("--seed", type=int, help="of the cases; drawn where it is not given")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="cases are drawn until so many are over (%(default)g)")
+    parser.add_argument(
+        "--minutes", type=float, default=MINUTES, help="cases are drawn until so many are over (%(default)g)"
+    )
     parser.add_argument("--checkpoint", type=Path, help="file of measured cases; a run goes on where it ended")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for JSON and PNG")
     options = parser.parse_args(argv)

@@ -224,12 +224,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="keep the rates as those of this kind of CPU")
-    parser.add_argument("--minutes", type=float, default=20.0, help="for how long cases are timed (%(default)g); 0 only fits")
-    parser.add_argument("--only", default=[], type=lambda text: text.split(","), help="algorithms to time anew, such as fft,sparse")
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="for how long cases are timed (%(default)g); 0 only fits"
+    )
+    parser.add_argument(
+        "--only", default=[], type=lambda text: text.split(","), help="algorithms to time anew, such as fft,sparse"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the drawn cases (%(default)s)")
     parser.add_argument("--family", action="append", choices=list(FAMILIES), help="draw only this one; may be repeated")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")
-    parser.add_argument("--checkpoint", type=Path, help="file of measured cases (by default fit_costs_KIND.jsonl in --out)")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file of measured cases (by default fit_costs_KIND.jsonl in --out)"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for JSON and PNG")
     options = parser.parse_args(argv)
     options.family = options.family or list(FAMILIES)

@@ -11,7 +11,7 @@ import numpy as np
 from fastconv import _arrays, _blas, _isa, _threads
 from fastconv._fractional import resolve_sampled
 from fastconv._options import as_bool, as_number, merge_options
-from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, ranked_cost
+from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, passed_over, ranked_cost
 from fastconv.algorithms._density import DENSE, as_seen
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
@@ -119,7 +119,8 @@ def _explained(
         if cost is None:
             lines.append(f"{arrow} {algorithm:<12}{'-':>8}{'-':>15}  {reason}")
         else:
-            lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}")
+            note = passed_over(REGISTRY[algorithm], geometry, name, workspace)
+            lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}  {note}".rstrip())
     how = {
         "auto": "chosen by cost, in bounded workspace",
         "exact": "the cheapest that sums all products, in bounded workspace",
@@ -161,4 +162,6 @@ def _row(
         held = "an unknown number of" if count is None else count
         return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
     cost = ranked_cost(algorithm, op, geometry, dtype, threads, density)
+    if not math.isfinite(cost):
+        return name, None, 0, "it was not measured on this kind of CPU, and is taken only where nothing else serves"
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

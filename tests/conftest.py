@@ -20,6 +20,7 @@ def blocks(request, monkeypatch):
         im2col = sys.modules["fastconv.algorithms.im2col"]
         monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
         monkeypatch.setattr("fastconv.lowering._BLOCK_BYTES", 100)
+        monkeypatch.setattr("fastconv.layers._pool_tables.BAND_BYTES", 200)
         monkeypatch.setattr("fastconv.layers._pool_running.RING_BYTES", 100)
         monkeypatch.setattr("fastconv.layers._pool_running._LEAST_STRIP", 3)
         monkeypatch.setattr("fastconv.layers._pool_tables.BLOCK_ELEMENTS", 90)

@@ -115,11 +115,3 @@ def test_an_unknown_instruction_set_is_warned_of():
     result = python("import fastconv; from fastconv import _isa; print(_isa.NAMES[_isa.current])", FASTCONV_ISA="mmx")
     assert result.stdout.strip() == _isa.usable()[-1]
     assert "RuntimeWarning: FASTCONV_ISA is 'mmx'" in result.stderr
-
-
-def test_costs_go_by_the_rates_of_the_instruction_set(isa):
-    base = sys.modules["fastconv.algorithms.base"]
-    rates = base.RATES.get(isa, base.RATES["avx2"])
-    assert base.RATES["avx2"] != base.RATES["avx512"]
-    product = rates["implicit"]["forward"]["product"]
-    assert base.seconds("implicit", "forward", {"product": 2e9}) == pytest.approx(2 * product)

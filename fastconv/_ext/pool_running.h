@@ -67,7 +67,7 @@ typedef struct {
 
 typedef int (*fc_running_row_t)(const fc_running_width *w, int op, int take, ptrdiff_t s, void *space,
                                 ptrdiff_t pitch, const void *row, const void *norm, const void *count, double shared,
-                                void *to, ptrdiff_t to_pitch, ptrdiff_t base);
+                                void *to, ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t many, ptrdiff_t plane);
 typedef void (*fc_running_meet_t)(const fc_running_meeting *m, int op, const void *from, void *to0, void *to1,
                                   ptrdiff_t n, ptrdiff_t pitch);
 typedef void (*fc_running_give_t)(int give, const void *from, const void *by, double shared, void *to, ptrdiff_t n);
@@ -76,6 +76,12 @@ typedef void (*fc_running_give_maxima_t)(const void *from, ptrdiff_t pitch, cons
 
 /* Division that rounds down, for b > 0. */
 static inline ptrdiff_t fc_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
+/* Elements from the row of one plane to that of the next, after the steps along the width. */
+static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_running_strip *strip)
+{
+    return !w->phases && w->stride == 1 && w->levels ? strip->n : strip->end - strip->begin;
+}
 
 #define FC_TEMPLATE "pool_running_template.h"
 #include "foreach.h"
@@ -94,6 +100,7 @@ typedef struct {
     ptrdiff_t row_pitch, pitch, high;  /* elements of a row of sources, and of targets; rows of targets of a piece */
     const ptrdiff_t *count[3], *origin[3];
     ptrdiff_t sources, targets; /* of a plane */
+    ptrdiff_t group, planes;    /* planes of a piece, whose rows lie side by side, and in all */
     int dtype, isa, op, take, give, wide;
     const char *source, *norms, *factors;
     char *target, *where;
@@ -103,6 +110,7 @@ typedef struct {
 typedef struct {
     char *row, *present, *early, *last, *deep_early, *deep_last, *nothing, *counts, *rings, *deep_rings;
     ptrdiff_t item, pitch; /* bytes of an element, and of a row with the places of its maxima */
+    ptrdiff_t many, segment; /* planes of the present piece, and elements from the row of one to the next */
     int op;                /* becomes FC_RUNNING_MAX_OR_NAN with the first NaN of a piece */
 } fc_running_space;
 
@@ -177,13 +185,14 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
     const fc_running_axis *depth = &g->depth;
     const ptrdiff_t n = strip->end - strip->begin;
     char *early = row, *last = row;
-    ptrdiff_t t;
+    ptrdiff_t t, p;
     if (depth->levels && deep->depth >= 0) {
         fc_running_meeting m = *deep;
         ptrdiff_t l;
         for (l = 0; l <= m.depth && l < m.levels; l++)
             m.slot[l] = (char *)m.slot[l] + (h - heights->begin) * at->pitch;
-        fc_running_meet_table[g->dtype][g->isa](&m, at->op, row, at->deep_early, at->deep_last, n, g->pitch);
+        fc_running_meet_table[g->dtype][g->isa](&m, at->op, row, at->deep_early, at->deep_last,
+                                                (at->many - 1) * at->segment + n, g->pitch);
         early = at->deep_early, last = at->deep_last;
     }
     for (t = arrival ? depth->ends[arrival - 1] : 0; t < depth->ends[arrival]; t++) {
@@ -194,15 +203,21 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
             continue;
         if (g->op != FC_RUNNING_SUM) {
             const ptrdiff_t origin = (g->origin[0][d] * g->height.size + g->origin[1][h]) * g->width.size;
-            fc_running_give_maxima_table[g->dtype][g->isa](
-                from, g->pitch, g->origin[2] + strip->begin, origin, base, g->target + (to + strip->begin) * at->item,
-                g->where + (to + strip->begin) * (g->wide ? 8 : 4), g->wide, n);
+            for (p = 0; p < at->many; p++) {
+                const ptrdiff_t into = p * g->targets + to + strip->begin;
+                fc_running_give_maxima_table[g->dtype][g->isa](
+                    from + p * at->segment * at->item, g->pitch, g->origin[2] + strip->begin, origin,
+                    base - p * strip->n, g->target + into * at->item, g->where + into * (g->wide ? 8 : 4), g->wide, n);
+            }
         } else {
-            const char *by = g->give == FC_GIVE_TIMES ? g->factors + (to + strip->begin) * at->item
-                             : g->give == FC_GIVE_OVER_COUNT ? at->counts : NULL;
             const double shared = g->give == FC_GIVE_OVER_COUNT ? (double)g->count[0][d] * (double)g->count[1][h] : 1;
-            fc_running_give_table[g->dtype][g->isa](g->give, from, by, shared,
-                                                    g->target + (to + strip->begin) * at->item, n);
+            for (p = 0; p < at->many; p++) {
+                const ptrdiff_t into = p * g->targets + to + strip->begin;
+                const char *by = g->give == FC_GIVE_TIMES ? g->factors + into * at->item
+                                 : g->give == FC_GIVE_OVER_COUNT ? at->counts : NULL;
+                fc_running_give_table[g->dtype][g->isa](g->give, from + p * at->segment * at->item, by, shared,
+                                                        g->target + into * at->item, n);
+            }
         }
     }
 }
@@ -223,7 +238,7 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
         const int odd = fc_running_row_table[g->dtype][g->isa](
             &g->width, at->op, g->take, strip, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
             g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present, g->pitch,
-            row * g->width.size + strips->source - base);
+            row * g->width.size + strips->source - base, at->many, g->sources);
         present = at->present;
         if (odd)
             at->op = FC_RUNNING_MAX_OR_NAN;
@@ -231,7 +246,7 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     early = last = present;
     if (height->levels && m.depth >= 0) {
         fc_running_meet_table[g->dtype][g->isa](&m, at->op, present, at->early, at->last,
-                                                strips->end - strips->begin, g->pitch);
+                                                (at->many - 1) * at->segment + strips->end - strips->begin, g->pitch);
         early = at->early, last = at->last;
     }
     for (t = arrival ? height->ends[arrival - 1] : 0; t < height->ends[arrival]; t++) {
@@ -244,12 +259,12 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     }
 }
 
-/* A piece of a plane: the strip, band of rows and band of depths that the item is, the strips fastest. */
+/* A piece of a plane, or of some planes: the strip, band of rows and band of depths that the item is, the strips fastest. */
 static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, ptrdiff_t *words)
 {
     const ptrdiff_t strip = item % g->strips, band = item / g->strips % g->heights;
     const ptrdiff_t slab = item / g->strips / g->heights % g->depths;
-    const ptrdiff_t plane = item / g->strips / g->heights / g->depths;
+    const ptrdiff_t plane = item / g->strips / g->heights / g->depths * g->group;
     const fc_running_strip *depths = g->depth.bands + slab, *heights = g->height.bands + band;
     const fc_running_strip *strips = g->width.strips + strip;
     const ptrdiff_t d0 = depths->source + g->depth.first, h0 = heights->source + g->height.first;
@@ -264,6 +279,8 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     here.target = g->target + plane * g->targets * at->item;
     here.where = g->where ? g->where + plane * g->targets * (g->wide ? 8 : 4) : NULL;
     at->op = g->op;
+    at->many = g->planes - plane < g->group ? g->planes - plane : g->group;
+    at->segment = fc_running_segment(&g->width, strips);
     if (g->take == FC_TAKE_OVER_COUNT) {
         const ptrdiff_t begin = strips->source > 0 ? strips->source : 0, end = strips->source + strips->n;
         fc_running_counts(g, at->counts, begin, end < g->width.size ? end : g->width.size);

@@ -73,6 +73,8 @@ cdef extern from "pool_running.h" nogil:
         numbers[3] origin
         Py_ssize_t sources
         Py_ssize_t targets
+        Py_ssize_t group
+        Py_ssize_t planes
         int dtype
         int isa
         int op
@@ -126,7 +128,7 @@ cdef inline void read_plan(fc_running* g, numbers table) noexcept nogil:
     g.width.dilation, g.width.phases, g.width.taps, g.width.rest = at[4], at[5], at[6], at[7]
     g.width.step, g.width.keeps = at[8], at[9]
     g.width.shift, g.width.plus, g.width.strips = table + at[10], table + at[11], <strips_t> (table + at[12])
-    g.sources, g.targets = at[13], at[14]
+    g.sources, g.targets, g.group = at[13], at[14], at[15]
 
 
 def running(
@@ -159,12 +161,13 @@ def running(
         fc_check(divisors.n == 0 or divisors.n == sources.n)
         fc_check(times.n == 0 or times.n == targets.n)
         c.plan.dtype, c.plan.isa, c.plan.op, c.plan.take, c.plan.give = dtype, isa, op, take, give
-        c.plan.wide = wide
-        c.plan.source, c.plan.norms, c.plan.factors = <const char*> sources.at, <const char*> divisors.at, <const char*> times.at
+        c.plan.wide, c.plan.planes = wide, planes
+        c.plan.source, c.plan.norms = <const char*> sources.at, <const char*> divisors.at
+        c.plan.factors = <const char*> times.at
         c.plan.target, c.plan.where = <char*> targets.at, <char*> places.at
         c.space, c.space_bytes, c.slots = <char*> spaces.at, spaces.n // slots * itemsize, slots
         fc_check(fc_running_elements(&c.plan) * itemsize <= c.space_bytes)
-        c.total = planes * c.plan.strips * c.plan.heights * c.plan.depths
+        c.total = ((planes - 1) // c.plan.group + 1) * c.plan.strips * c.plan.heights * c.plan.depths
         c.words = shared
         fc_share(shared, draw_items, &c)
 

@@ -111,47 +111,52 @@ static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_
 }
 
 /* Windows along a row of the source, or what a row of the target gets: `to`, and behind it, for a maximum, where each
- * was, counted from `base`. Returns whether a NaN was among the cells. */
+ * was, counted from `base`. The same row of `many` planes, which lie `plane` elements apart, makes one long row, since
+ * what windows across two planes hold is not used. Returns whether a NaN was among the cells. */
 static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptrdiff_t s, void *space, ptrdiff_t pitch,
                                 const void *row, const void *norm, const void *count, double shared, void *to_,
-                                ptrdiff_t to_pitch, ptrdiff_t base)
+                                ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t many, ptrdiff_t plane)
 {
     const fc_running_strip *strip = w->strips + s;
-    const ptrdiff_t n = strip->n, source = strip->source, stride = w->phases ? 1 : w->stride;
+    const ptrdiff_t n = strip->n, all = many * n, wide = strip->end - strip->begin, source = strip->source;
+    const ptrdiff_t stride = w->phases ? 1 : w->stride;
     const ptrdiff_t before = source < 0 ? (source + n < 0 ? n : -source) : 0;
     const ptrdiff_t end = w->size - source < n ? (w->size - source > before ? w->size - source : before) : n;
     const int sums = op == FC_RUNNING_SUM;
     const FC_T pad = sums ? 0 : (FC_T)-INFINITY;
     FC_T *v = (FC_T *)space, *cells = v + pitch, *to = (FC_T *)to_;
     FC_L *held = (FC_L *)cells, *to_held = (FC_L *)(to + to_pitch);
-    const FC_T *from = (const FC_T *)row + source + before;
-    const ptrdiff_t inside = end - before;
-    ptrdiff_t i, l, reach = 0;
+    ptrdiff_t p, i, l, reach = 0;
     FC_I nan = FC_N(fc_splat_lanes)(0);
     int odd;
-    fc_check(n + 2 * FC_RUNNING_SLACK <= pitch);
-#define FC_TAKE_OF(how)                                                                                        \
-    case how:                                                                                                  \
-        nan = FC_N(fc_running_cells)(how, v + before, from,                                                    \
-                                     norm ? (const FC_T *)norm + source + before : (const FC_T *)norm,         \
-                                     (const FC_T *)count, (FC_T)shared,                                        \
-                                     inside);                                                                  \
+    fc_check(all + 2 * FC_RUNNING_SLACK <= pitch && (many - 1) * fc_running_segment(w, strip) + wide + FC_RUNNING_SLACK <= to_pitch);
+#define FC_TAKE_OF(how)                                                                                    \
+    case how:                                                                                              \
+        for (p = 0; p < many; p++)                                                                         \
+            nan |= FC_N(fc_running_cells)(how, v + p * n + before, from + p * plane,                       \
+                                          norms ? norms + p * plane : norms, (const FC_T *)count,          \
+                                          (FC_T)shared, end - before);                                     \
         break;
-    if (inside > 0)
+    if (end > before) {
+        const FC_T *from = (const FC_T *)row + source + before;
+        const FC_T *norms = norm ? (const FC_T *)norm + source + before : NULL;
         switch (take) {
             FC_TAKE_OF(FC_TAKE_CELLS)
             FC_TAKE_OF(FC_TAKE_SQUARES)
             FC_TAKE_OF(FC_TAKE_OVER_COUNT)
             FC_TAKE_OF(FC_TAKE_OVER_NORM)
         }
+    }
 #undef FC_TAKE_OF
-    for (i = 0; i < before; i++)
-        v[i] = pad;
-    for (i = end; i < n; i++)
-        v[i] = pad;
+    for (p = 0; p < many; p++) {
+        for (i = 0; i < before; i++)
+            v[p * n + i] = pad;
+        for (i = end; i < n; i++)
+            v[p * n + i] = pad;
+    }
     odd = !sums && FC_N(fc_any)(nan);
     if (sums && w->keeps)
-        memcpy(cells, v, (size_t)n * sizeof(FC_T));
+        memcpy(cells, v, (size_t)all * sizeof(FC_T));
     for (l = 0; l < w->levels; l++) {
         const ptrdiff_t shift = w->shift[l];
         const int more = sums && l + 1 < w->levels && w->plus[l + 1];
@@ -161,35 +166,34 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptr
         if (sums) {
             if (more)
                 reach += w->shift[++l];
-            FC_N(fc_running_sums)(v, cells, into, n - reach, shift, more ? reach : 0);
+            FC_N(fc_running_sums)(v, cells, into, all - reach, shift, more ? reach : 0);
         } else {
             FC_L *into_held = last ? to_held : held;
             const FC_L from_base = last ? (FC_L)base : 0;
             if (odd && l)
-                FC_N(fc_running_maxima)(1, 0, v, held, into, into_held, n - reach, shift, from_base);
+                FC_N(fc_running_maxima)(1, 0, v, held, into, into_held, all - reach, shift, from_base);
             else if (odd)
-                FC_N(fc_running_maxima)(1, 1, v, held, into, into_held, n - reach, shift, from_base);
+                FC_N(fc_running_maxima)(1, 1, v, held, into, into_held, all - reach, shift, from_base);
             else if (l)
-                FC_N(fc_running_maxima)(0, 0, v, held, into, into_held, n - reach, shift, from_base);
+                FC_N(fc_running_maxima)(0, 0, v, held, into, into_held, all - reach, shift, from_base);
             else
-                FC_N(fc_running_maxima)(0, 1, v, held, into, into_held, n - reach, shift, from_base);
+                FC_N(fc_running_maxima)(0, 1, v, held, into, into_held, all - reach, shift, from_base);
         }
         if (last)
             return odd;
     }
-    if (w->phases) {
-        FC_N(fc_running_spread)(w, strip, v, cells, to);
-        return 0;
-    }
-    {
-        const ptrdiff_t outputs = strip->end - strip->begin;
-        const FC_L start = (FC_L)base;
-        fc_check((outputs - 1) * stride + reach < n);
-        FC_EACH(outputs, stride, to[i] = v[i * S]);
+    fc_check(w->phases || (wide - 1) * stride + reach < n);
+    for (p = 0; p < many; p++, v += n, cells += n, held += n, to += wide, to_held += wide) {
+        const FC_L start = (FC_L)(base + p * n);
+        if (w->phases) {
+            FC_N(fc_running_spread)(w, strip, v, cells, to);
+            continue;
+        }
+        FC_EACH(wide, stride, to[i] = v[i * S]);
         if (!sums && w->levels)
-            FC_EACH(outputs, stride, to_held[i] = held[i * S] + start);
+            FC_EACH(wide, stride, to_held[i] = held[i * S] + (FC_L)base);
         else if (!sums)
-            FC_EACH(outputs, stride, to_held[i] = (FC_L)(i * S) + start);
+            FC_EACH(wide, stride, to_held[i] = (FC_L)(i * S) + start);
     }
     return odd;
 }

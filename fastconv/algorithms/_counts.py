@@ -73,7 +73,15 @@ def _runs(n: int, most: int) -> list[tuple[int, int]]:
 def _widths(vectors: int, rows: int) -> Iterator[int]:
     """Vectors of the tiles of a row, as fc_sweep takes them."""
     while vectors > 0:
-        width = 8 if vectors >= 8 and rows == 1 else 4 if vectors >= 4 and rows <= 2 else 2 if vectors >= 2 and rows <= 4 else 1
+        width = (
+            8
+            if vectors >= 8 and rows == 1
+            else 4
+            if vectors >= 4 and rows <= 2
+            else 2
+            if vectors >= 2 and rows <= 4
+            else 1
+        )
         yield width
         vectors -= width
 
@@ -85,9 +93,7 @@ def sweep(rows: int, n: int, lanes: int, high: int) -> tuple[float, int]:
     product, tiles = 0.0, 0
     for here, count in _runs(rows, most):
         for width in _widths_of(vectors, here):
-            product += count * max(
-                _LATENCY * high, here * high * width, (here + high - 1) * width * 2 / _LOADS
-            )
+            product += count * max(_LATENCY * high, here * high * width, (here + high - 1) * width * 2 / _LOADS)
             tiles += count
     return product, tiles
 
@@ -172,9 +178,9 @@ def of_product(
             ROWS: (cut.count * deep * high, wide),
             PACKED: (1, cut.count * math.prod(block)),
         }[cut.mode]
-        tiles = tile_vectors(length, lanes, vectors)
-        count = stretches * sum(n for _, n in tiles)
-        found["product"] = k * stretches * multiplied(rows, tiles)
+        of_row = tile_vectors(length, lanes, vectors)
+        count = stretches * sum(n for _, n in of_row)
+        found["product"] = k * stretches * multiplied(rows, of_row)
         found["tiles"] = float(stretches_of_k * count * sum(n for _, n in rows))
         # Tiles that do not lie whole in one row of the result go through a buffer.
         line = cut.lines[2]

@@ -45,6 +45,8 @@ class Algorithm(ABC):
     #: Whether it is fast only if BLAS multiplies. 'auto' takes it only if BLAS is known to use no more threads than the
     #: call may.
     needs_blas = False
+    #: Whether it serves only weights that are outer products.
+    needs_rank_one = False
     #: Whether zero weights take no part, so that it is worth its while where most are zero. 'auto' takes it then only.
     skips_zeros = False
     #: Whether it computes only with kernels that are outer products. 'auto' takes it where it finds them such.
@@ -162,7 +164,7 @@ def rates_in_use() -> _rates.Rates:
 
 #: Nanoseconds a byte of an extended image, where that was not measured.
 _BORDER = 0.1
-_OPTIONAL = frozenset(('border',))
+_OPTIONAL = frozenset(("border",))
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:

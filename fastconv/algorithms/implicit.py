@@ -133,7 +133,7 @@ class Implicit(Algorithm):
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """Multiply-adds in registers, tiles of them, and what is copied and packed for them."""
         plans = _plans(op, geometry, dtype, threads)
-        work = {kind: 0.0 for kind in _counts.IMPLICIT}
+        work = dict.fromkeys(_counts.IMPLICIT, 0.0)
         work |= memory(geometry, dtype, threads) | {"call": float(len(plans))}
         for plan in plans:
             part = _counts.busiest(plan.items, plan.copied, threads)
@@ -437,7 +437,15 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         items=items * parts,
         product=float(whole * blocks * filters * items * pieces(block_channels * taps, lanes)),
         amounts=_counts.of_weights(
-            lines, tile, blocks * items, count, block, filters, block_channels, taps, parts * math.prod(geometry.w_shape)
+            lines,
+            tile,
+            blocks * items,
+            count,
+            block,
+            filters,
+            block_channels,
+            taps,
+            parts * math.prod(geometry.w_shape),
         ),
         parts=parts,
     )

@@ -135,6 +135,8 @@ class Winograd(Algorithm):
 
     def way(self, name: str) -> Algorithm:
         """As `ways` names it."""
+        if not name:
+            return self
         points, _, taps = name.partition(" ")
         high, _, wide = taps.partition("x")
         return Winograd((int(points),), (int(high), int(wide)))
@@ -326,7 +328,9 @@ def _pitch(n: int, line: int) -> int:
     return pieces(n, 32 * line) * 32 * line + line
 
 
-def _product_plan(problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _product_plan(
+    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+) -> Plan:
     _, vectors, lanes = tile
     unit, line = vectors * lanes, 64 // itemsize
     points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
@@ -397,7 +401,9 @@ def _product_plan(problem: Problem, moved: Mapping[str, float], itemsize: int, t
     )
 
 
-def _weights_plan(problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]) -> Plan:
+def _weights_plan(
+    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+) -> Plan:
     _, _, lanes = tile
     line = 64 // itemsize
     points, subkernels = problem.points, problem.subkernels

@@ -68,11 +68,32 @@ def maximum_gradient(
     if dx.shape[-1] >= _PAIRS_WIDTH and not wide and _pairs_backward(dout, indices, dx, geometry, threads):
         # Else they are not from a forward pass; what can be made of them the general kernel knows.
         return True
+    if geometry.most_windows > _pool_tables.MOST_IN_TURN and _by_bands(dout, indices, dx, geometry, threads):
+        return True
     return _threads.share(
         _ext.max_backward,
         (_arrays.DTYPES[dx.dtype], dout, indices, dx, wide, geometry.planes),
         items=geometry.planes,
         work=dx.nbytes // 3 + _SCATTERED * indices.nbytes,
+        threads=threads,
+    )
+
+
+def _by_bands(
+    dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
+) -> bool:
+    """The same where many gradients may meet in a cell; False where some index is not of its window."""
+    table, longest = _pool_tables.bands(geometry, dx.itemsize, threads)
+    items = geometry.planes * len(table)
+    slots = _threads.most(threads, items)
+    return _threads.share(
+        _ext.max_backward_bands,
+        (
+            *(_arrays.DTYPES[dx.dtype], dout, indices, dx, indices.dtype == _INT64, geometry.planes),
+            *(table, len(table), np.empty(slots * longest, dx.dtype), slots),
+        ),
+        items=items,
+        work=dx.nbytes + _SCATTERED * indices.nbytes,
         threads=threads,
     )
 

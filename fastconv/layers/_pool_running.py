@@ -30,6 +30,8 @@ _MULTIPLE = 32
 RING_BYTES = 1 << 20
 #: Elements that a piece of a plane at least has along the last axis, where there are as many.
 _LEAST_STRIP = 64
+#: Elements that rows of several planes side by side may have.
+GROUP_ELEMENTS = 512
 #: More workspace a thread is refused.
 MOST_BYTES = 1 << 30
 #: Nanoseconds of a vector's step along a row and from row to row.
@@ -249,16 +251,17 @@ class _Costs:
         deep, high, wide = (self.arrivals(axis, n) for axis, n in enumerate(self.sizes(cuts)))
         return ((deep - 1) * self.rows[1][0] + high) * self.rows[2][0] + wide
 
-    def of(self, cuts: _Cuts) -> float:
-        """Nanoseconds that a piece takes in one thread of an AVX-512 machine."""
+    def of(self, cuts: _Cuts, group: int = 1) -> float:
+        """Nanoseconds that a piece of a plane takes in one thread of an AVX-512 machine, where `group` are one."""
         deep, high, wide = self.sizes(cuts)
         depths, heights, sources = (self.arrivals(axis, n) for axis, n in enumerate((deep, high, wide)))
-        vectors, read = -(-wide // self.lanes), -(-sources // self.lanes)
+        vectors, read = -(-group * wide // self.lanes) / group, -(-group * sources // self.lanes) / group
         stride = self.rows[2][2]
         along = read * (_READ + self.step * len(self.steps[2])) + vectors * _READ + (stride > 1) * wide * _CELL
         across = vectors * self.ring_step
-        rows = depths * heights * (_ROW + along + across * len(self.steps[1]))
-        return rows + depths * high * (_GIVE + across * len(self.steps[0])) + deep * high * (_GIVE + vectors * _READ)
+        rows = depths * heights * (_ROW / group + _GIVE + along + across * len(self.steps[1]))
+        deepened = depths * high * len(self.steps[0]) * (_GIVE / group + across)
+        return rows + deepened + deep * high * (_GIVE + vectors * _READ)
 
 
 def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
@@ -271,7 +274,8 @@ def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
 
 def time(geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> float:
     """What a pooling takes, in nanoseconds of one thread of an AVX-512 machine."""
-    return geometry.planes * _Costs(geometry, maximum, backward, itemsize).of(_Cuts(1, 1, 1))
+    costs = _Costs(geometry, maximum, backward, itemsize)
+    return geometry.planes * costs.of(_Cuts(1, 1, 1), _group(costs, geometry, 1))
 
 
 def _pitch(wide: int) -> int:
@@ -327,11 +331,13 @@ def _make(
     walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
     strips = [_strip(rows[2], backward, *ends) for ends in _cut(costs.targets[2], cuts.strips)]
     bands = _cut(costs.targets[1], cuts.heights)
-    row_pitch = _pitch(max(n for *_, n in strips) + 2 * _SLACK)
-    pitch = _pitch(max(end - begin for begin, end, *_ in strips))
+    group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
+    row_pitch = _pitch(group * max(n for *_, n in strips) + 2 * _SLACK)
+    # Rows of several planes have the distance of the sources or that of the targets.
+    pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in strips))
     high = max(end - begin for begin, end in bands)
     counts = [np.ones(1, np.intp)] * (3 - len(geometry.axes)) + geometry.axis_counts(include_pad)
-    numbers = _Numbers(55)
+    numbers = _Numbers(56)
     head = [cuts.strips, cuts.heights, cuts.depths, row_pitch, pitch, high]
     head += [numbers.put(count) for count in counts]
     head += [numbers.put(_origins(row)) for row in rows]
@@ -344,14 +350,21 @@ def _make(
     head += [out if backward else size, len(made), stride, lo, dilation, phases, taps, rest, step, keeps]
     head += [numbers.put([shift for _, shift in made]), numbers.put([plus for plus, _ in made]), numbers.put(strips)]
     inside, outside = geometry.cells, math.prod(geometry.out_shape[2:])
-    head += [outside, inside] if backward else [inside, outside]
+    head += [*((outside, inside) if backward else (inside, outside)), group]
     table = np.concatenate([np.asarray(head, np.intp), *numbers.parts])
     table.flags.writeable = False
     rows_of = 6 + walks[1].rows + walks[0].rows * high
     space = 3 * row_pitch + rows_of * (1 + maximum) * pitch + 2 * _SLACK
     _check_space(geometry, space, itemsize)
-    items = geometry.planes * math.prod(cuts)
-    return Plan(table, space, items, items * costs.of(cuts), min(pitch, costs.targets[2]))
+    items = -(-geometry.planes // group) * math.prod(cuts)
+    nanoseconds = geometry.planes * math.prod(cuts) * costs.of(cuts, group)
+    return Plan(table, space, items, nanoseconds, pitch if group > 1 else min(pitch, costs.targets[2]))
+
+
+def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
+    """Planes whose rows are worked as one, where rows are short."""
+    sources = costs.arrivals(2, costs.targets[2])
+    return max(1, min(GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
 
 
 def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:

@@ -84,12 +84,12 @@ class SeparableCase(NamedTuple):
 
 
 class BorderCase(NamedTuple):
-    """An image, signal or volume of one channel with a circular or mirrored border, as large as its result."""
+    """An image, signal or volume of one channel with a border of its own cells, as large as its result."""
 
     spatial: tuple[int, ...]
     kernel: tuple[int, ...]
     pad_mode: str
-    op: str  # forward or adjoint
+    op: str  # forward, adjoint or weights
     dtype: str
 
     @property
@@ -152,16 +152,10 @@ _BORDERED = (
     ((64, 64, 64), (15, 15, 15)),
     ((61, 61, 61), (15, 15, 15)),
 )
+_MODES, _OPS = ("circular", "reflect", "replicate"), ("forward", "adjoint", "weights")
 BORDERS = (
-    *(
-        BorderCase(spatial, kernel, mode, op, "float32")
-        for mode in ("circular", "reflect")
-        for op in ("forward", "adjoint")
-        for spatial, kernel in _BORDERED
-    ),
-    *(
-        BorderCase((512, 512), (31, 31), mode, op, "float64")
-        for mode in ("circular", "reflect")
-        for op in ("forward", "adjoint")
-    ),
+    *(BorderCase(*sizes, mode, op, "float32") for mode in _MODES[:2] for op in _OPS[:2] for sizes in _BORDERED),
+    *(BorderCase(*sizes, "replicate", op, "float32") for op in _OPS for sizes in _BORDERED[::6]),
+    *(BorderCase(*sizes, mode, "weights", "float32") for mode in _MODES[:2] for sizes in _BORDERED[::3]),
+    *(BorderCase((512, 512), (31, 31), mode, op, "float64") for mode in _MODES[:2] for op in _OPS),
 )

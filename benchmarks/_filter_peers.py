@@ -18,8 +18,8 @@ from _peers import optional
 import fastconv
 
 #: Roughly what a product costs those that sum them, in seconds: who would take `LONGEST` by that does not run.
-PER_PRODUCT = {"ndimage": 1e-9, "PyTorch": 1e-10}
-LONGEST = 1.5
+PER_PRODUCT = {"ndimage": 3e-9, "PyTorch": 1.5e-9}
+LONGEST = 0.6
 #: PyTorch lowers images of float64 to a matrix: no larger one than this is made.
 MOST_BYTES = 1 << 30
 
@@ -69,11 +69,6 @@ def _torch_conv(x: np.ndarray, w: np.ndarray, groups: int = 1) -> Call | None:
 def _first(call: Call | None) -> Call | None:
     """The first channel of the first image of what a call returns."""
     return None if call is None else lambda: call()[0, 0]
-
-
-def _gradient(call: Call) -> Call:
-    """That of the first channel of the first image, of all that a backward pass returns."""
-    return lambda: call()[0][0, 0]
 
 
 def filters(case: FilterCase, threads: int) -> tuple[Contenders, list[str]]:
@@ -133,8 +128,8 @@ def signals(case: SignalCase, threads: int) -> tuple[Contenders, list[str]]:
     }
     products = math.prod(case.weights) * math.prod(case.shape[2:])
     lowered = math.prod(case.weights[1:]) * math.prod(case.shape[2:]) * x.itemsize if case.dtype == "float64" else 0
-    # Filter banks are what PyTorch is made for, several times faster by the product.
-    weighed = products // 8 if case.weights[0] > 1 else products
+    # Filter banks are what PyTorch is made for, a hundred times faster by the product.
+    weighed = products // 100 if case.weights[0] > 1 else products
     peers, notes = affordable(peers, {"PyTorch": weighed}, lowered)
     return {"fastconv": ours, **peers}, notes
 
@@ -208,46 +203,61 @@ def borders(case: BorderCase, threads: int) -> tuple[Contenders, list[str]]:
     """fastconv with a border, 'fft' by name and 'auto', against NumPy's product of whole spectra."""
     x, w = _normal(case.spatial, case.dtype), _normal(case.kernel, case.dtype, 1)
     w /= np.sqrt(w.size)
-    w, (image, weights) = w.astype(case.dtype), (x[None, None], w.astype(case.dtype)[None, None])
-    options = {"pad": "same", "pad_mode": case.pad_mode}
-    forward, found = case.op == "forward", {}
+    image, weights = x[None, None], w[None, None]
+    dout = _normal(case.spatial, case.dtype, 2)
+    options, found = {"pad": "same", "pad_mode": case.pad_mode}, {}
     for name in ("fft", "auto"):
-        if forward:
-            call: Call = _first(partial(fastconv.conv, image, weights, **options, algorithm=name))
+        if case.op == "forward":
+            call = partial(fastconv.conv, image, weights, **options, algorithm=name)
         else:
             _, kept = fastconv.conv_forward(image, weights, None, **options, algorithm=name)
-            call = _gradient(partial(fastconv.conv_backward, image, kept, need_dw=False))
-        found[f"fastconv {name}"] = call
+            adjoint = case.op == "adjoint"
+            backward = partial(fastconv.conv_backward, dout[None, None], kept, need_dx=adjoint, need_dw=not adjoint)
+            call = partial(_item, backward, 0 if adjoint else 1)
+        found[f"fastconv {name}"] = _first(call)
     pads = [((k - 1) // 2, k - 1 - (k - 1) // 2) for k in case.kernel]
     product = circular_product if case.pad_mode == "circular" else mirrored_product
-    # SciPy's and fastconv's 'same' differ for even kernels only, of which there are none.
-    return {**found, "NumPy FFT": partial(product, x, w, pads, forward)}, []
+    given = {"forward": (x, w), "adjoint": (dout, w), "weights": (x, dout)}[case.op]
+    return {**found, "NumPy FFT": partial(product, *given, pads, case.op, _NUMPY_MODES[case.pad_mode])}, []
 
 
-def circular_product(x: np.ndarray, w: np.ndarray, pads: list[tuple[int, int]], forward: bool) -> np.ndarray:
-    """The cyclic correlation of an image and a kernel of at most its size, or its adjoint, by three transforms."""
-    axes = tuple(range(x.ndim))
-    spectrum, kernel = np.fft.rfftn(x, axes=axes), np.fft.rfftn(w, x.shape, axes=axes)
-    spectrum *= np.conj(kernel, out=kernel) if forward else kernel
-    shift = tuple(lo if forward else -lo for lo, _ in pads)
-    return np.roll(np.fft.irfftn(spectrum, x.shape, axes=axes), shift, axes)
+_NUMPY_MODES = {"circular": "wrap", "reflect": "reflect", "replicate": "edge"}
 
 
-def mirrored_product(x: np.ndarray, w: np.ndarray, pads: list[tuple[int, int]], forward: bool) -> np.ndarray:
-    """The same of an image that np.pad mirrored, or the adjoint, whose borders are folded back."""
-    axes = tuple(range(x.ndim))
-    shape = tuple(n + lo + hi for n, (lo, hi) in zip(x.shape, pads, strict=True))
-    if forward:
-        spectrum, kernel = np.fft.rfftn(np.pad(x, pads, "reflect"), axes=axes), np.fft.rfftn(w, shape, axes=axes)
-        spectrum *= np.conj(kernel, out=kernel)
-        return np.fft.irfftn(spectrum, shape, axes=axes)[tuple(slice(n) for n in x.shape)]
-    spectrum, kernel = np.fft.rfftn(x, shape, axes=axes), np.fft.rfftn(w, shape, axes=axes)
-    spectrum *= kernel
+def _item(call: Call, i: int) -> Any:
+    return call()[i]
+
+
+def circular_product(a: np.ndarray, b: np.ndarray, pads: list[tuple[int, int]], op: str, mode: str) -> np.ndarray:
+    """The cyclic correlation of an image and a kernel of at most its size, or an adjoint, by three transforms."""
+    axes, shape = tuple(range(a.ndim)), a.shape
+    spectrum, other = np.fft.rfftn(a, axes=axes), np.fft.rfftn(b, shape, axes=axes)
+    spectrum *= other if op == "adjoint" else np.conj(other, out=other)
+    cells = np.fft.irfftn(spectrum, shape, axes=axes)
+    cells = np.roll(cells, [-lo if op == "adjoint" else lo for lo, _ in pads], axes)
+    return cells[tuple(slice(lo + hi + 1) for lo, hi in pads)] if op == "weights" else cells
+
+
+def mirrored_product(a: np.ndarray, b: np.ndarray, pads: list[tuple[int, int]], op: str, mode: str) -> np.ndarray:
+    """The same of an image that np.pad mirrored or replicated, or an adjoint, whose borders are folded back."""
+    axes, sizes = tuple(range(a.ndim)), a.shape
+    shape = tuple(n + lo + hi for n, (lo, hi) in zip(sizes, pads, strict=True))
+    source = a if op == "adjoint" else np.pad(a, pads, mode)
+    spectrum, other = np.fft.rfftn(source, shape, axes=axes), np.fft.rfftn(b, shape, axes=axes)
+    spectrum *= other if op == "adjoint" else np.conj(other, out=other)
     found = np.fft.irfftn(spectrum, shape, axes=axes)
+    if op != "adjoint":
+        return found[
+            tuple(slice(lo + hi + 1 if op == "weights" else n) for n, (lo, hi) in zip(sizes, pads, strict=True))
+        ]
     for axis, (lo, hi) in enumerate(pads):
-        cells = np.moveaxis(found, axis, 0)
-        n = x.shape[axis]
-        cells[lo + 1 : 2 * lo + 1] += cells[:lo][::-1]
-        cells[n + lo - 1 - hi : n + lo - 1] += cells[n + lo :][::-1]
-        found = np.moveaxis(cells[lo : n + lo], 0, axis)
+        cells, n = np.moveaxis(found, axis, 0), sizes[axis]
+        end = n + lo
+        if mode == "edge":
+            cells[lo] += cells[:lo].sum(axis=0)
+            cells[end - 1] += cells[end:].sum(axis=0)
+        else:
+            cells[lo + 1 : 2 * lo + 1] += cells[:lo][::-1]
+            cells[end - 1 - hi : end - 1] += cells[end:][::-1]
+        found = np.moveaxis(cells[lo:end], 0, axis)
     return found

@@ -71,15 +71,13 @@ def _signals(axis: Any, ratio: Ratio, rows: list[Row]) -> None:
 
 
 def _borders(axis: Any, report: Report, ratios: list[Ratio]) -> None:
-    """A line for each case, its forward pass and its adjoint, by name and by 'auto'."""
+    """A line for each case, its forward pass and its gradients, by name and by 'auto'."""
+    from matplotlib import colormaps
+
     names: list[str] = []
     marks = {"fastconv fft": "o", "fastconv auto": "x"}
-    colours = {
-        ("circular", "forward"): "tab:blue",
-        ("circular", "adjoint"): "tab:cyan",
-        ("reflect", "forward"): "tab:red",
-        ("reflect", "adjoint"): "tab:orange",
-    }
+    shades = {"circular": "Blues", "reflect": "Oranges", "replicate": "Greens"}
+    depths = {"forward": 0.9, "adjoint": 0.65, "weights": 0.4}
     labelled = set()
     for ratio in ratios:
         for row in _of(report, ratio):
@@ -96,7 +94,7 @@ def _borders(axis: Any, report: Report, ratios: list[Ratio]) -> None:
                 [value],
                 [names.index(name)],
                 marks[ratio.own],
-                color=colours[kind],
+                color=colormaps[shades[kind[0]]](depths[kind[1]]),
                 label=None if label in labelled else label,
                 markersize=5,
             )
@@ -109,7 +107,7 @@ def _borders(axis: Any, report: Report, ratios: list[Ratio]) -> None:
     axis.grid(axis="x", color="0.9")
     axis.set_title("Borders: time of NumPy's FFT product / time of fastconv")
     if labelled:
-        axis.legend(fontsize=7, ncols=2, loc="upper center", bbox_to_anchor=(0.4, -0.06), frameon=False)
+        axis.legend(fontsize=6, ncols=3, loc="upper center", bbox_to_anchor=(0.4, -0.06), frameon=False)
 
 
 def _finish(axis: Any, title: str, along: str, ratio: Ratio) -> None:

@@ -57,13 +57,11 @@ def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
     """
     axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
     *outer, last = axes
-    at = [np.arange(-axis.lo, axis.padded - axis.lo) for axis in outer]
-    cells = [source_cells(cell, axis.size, pad_mode) for cell, axis in zip(at, outer, strict=True)]
+    cells = [source_cells(np.arange(-axis.lo, axis.padded - axis.lo), axis.size, pad_mode) for axis in outer]
     borders = np.concatenate([np.arange(-last.lo, 0), np.arange(last.size, last.size + last.hi)])
     parts: list[Any] = [[axis.size for axis in axes], [axis.padded for axis in axes], [last.lo], *cells]
     parts.append(source_cells(borders, last.size, pad_mode))
-    for axis, cell, of_axis in zip(outer, at, cells, strict=True):
-        # Each group begins with the cell inside the image.
-        shows = np.lexsort((cell, cell != of_axis, of_axis))
-        parts += [np.concatenate([[0], np.cumsum(np.bincount(of_axis, minlength=axis.size))]), shows]
+    for axis, of_axis in zip(outer, cells, strict=True):
+        starts = np.concatenate([[0], np.cumsum(np.bincount(of_axis, minlength=axis.size))])
+        parts += [starts, np.argsort(of_axis, kind="stable")]
     return np.concatenate(parts).astype(np.intp)

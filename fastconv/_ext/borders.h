@@ -9,8 +9,8 @@
 
 /* An image of three axes, and its extended copy: `size` cells along each, with the borders `padded`; the image begins
  * `lo` cells after the first along the last axis. `cell[i][p]` is the cell of the image that cell p of the copy shows
- * along axis i; along the last axis cells inside the image are left out. The cells of the copy that show cell c of axis 0 or 1 are shows[i][at[i][c]] to before at[i][c + 1],
- * first the one inside the image. */
+ * along axis i; along the last axis cells inside the image are left out. The cells of the copy that show cell c of
+ * axis 0 or 1 are shows[i][at[i][c]] to before at[i][c + 1]. */
 typedef struct {
     ptrdiff_t size[3], padded[3], lo;
     const ptrdiff_t *cell[3], *at[2], *shows[2];

@@ -91,7 +91,7 @@ def _border(axis: Axis, geometry: ConvGeometry) -> int:
 
 
 def wraps_back(geometry: ConvGeometry) -> bool:
-    """Whether the gradient of the image is a correlation, too: outputs go round the image a whole number of times.
+    """Whether dx is a correlation of dout, too: outputs go round a circular image a whole number of steps.
 
     Then dx is that of dout with a circular border, and nothing has to be folded.
     """

@@ -182,7 +182,7 @@ def load_average() -> float | None:
 
 def versions() -> dict[str, str | None]:
     """Of everything that was measured."""
-    peers = {name: optional(name) for name in ("torch", "onnxruntime")}
+    peers = {name: optional(name) for name in ("torch", "onnxruntime", "cv2")}
     return {
         "fastconv": fastconv.__version__,
         "numpy": np.__version__,
@@ -286,6 +286,7 @@ def measure(
     tick: Callable[[], None],
     oracle: Oracle | Mapping[str, Oracle] | None = None,
     turn: float = 0.0,
+    hopeless: float = math.inf,
 ) -> dict[str, Timing | None]:
     """Time contenders in turns, after a round that warms up and checks them.
 
@@ -308,6 +309,9 @@ def measure(
         one that is not timed: it is measured as in a loop of such calls, its own
         threads awake and its arrays in the caches. 0 is a single call, with the
         caches as others left them.
+    hopeless : float
+        A contender that takes more than so many times the fastest one's time has
+        one turn, because more turns would not change what it shows.
 
     Returns
     -------
@@ -324,7 +328,8 @@ def measure(
     calls = {name: max(1, int(turn / max(t, 1e-6))) for name, t in first.items()}
     share = options.budget / len(present)
     wanted = {name: min(options.repeats, max(MIN_ROUNDS, int(share / max(t, turn)))) for name, t in first.items()}
-    wanted |= {name: 1 for name in present if isinstance(contenders[name], Bound)}
+    fastest = min(first.values())
+    wanted |= {name: 1 for name, t in first.items() if isinstance(contenders[name], Bound) or t > hopeless * fastest}
     # A single call is what a turn of it would be: it counts.
     times = {name: [t] if t > turn else [] for name, t in first.items()}
     wanted = {name: n - len(times[name]) for name, n in wanted.items()}

@@ -1,14 +1,16 @@
 """Pooling, and what else passes over memory once, forward and backward, against PyTorch.
 
-Run as ``python benchmarks/bench_pooling.py [--quick]``.
+Run as ``python benchmarks/bench_pooling.py [--quick]``; large windows are those of ``bench_windows.py``.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import bench_windows
 import numpy as np
 from _harness import TURN, Call, Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
 from _report import Ratio, Report, Row, print_table
@@ -196,6 +198,16 @@ def run(options: Options) -> None:
         console.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
+def run_all(options: Options) -> None:
+    """The layers, then large windows, which have a picture of their own."""
+    if options.only and any(options.only.lower() in window.case.lower() for window in bench_windows.WINDOWS):
+        bench_windows.run(options)
+        return
+    run(options)
+    if not options.only:
+        bench_windows.run(replace(options, budget=min(options.budget, 0.3)))
+
+
 if __name__ == "__main__":
     parsed = parse(__doc__.splitlines()[0], repeats=4, budget=1.0, brief="batch 1, few rounds: some two minutes")
-    sys.exit(exit_status(partial(run, parsed)))
+    sys.exit(exit_status(partial(run_all, parsed)))

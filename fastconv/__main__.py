@@ -68,7 +68,7 @@ def _pad(text: str) -> str | int | tuple[int, ...]:
 
 def _explain(options: argparse.Namespace) -> int:
     geometry = ("stride", "upsample", "dilation", "pad", "groups", "pad_mode", "flip")
-    names = ("dtype", "op", *geometry, "algorithm", "threads", "density")
+    names = ("dtype", "op", *geometry, "algorithm", "threads", "density", "rank_one")
     try:
         print(fastconv.explain(options.x_shape, options.w_shape, **{name: getattr(options, name) for name in names}))
     except (ValueError, TypeError) as error:
@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     layer.add_argument("--algorithm", default="auto", help="auto (default), exact, or one by its name")
     layer.add_argument("--threads", type=_whole)
     layer.add_argument("--density", type=_share, default=1.0, help="share of the weights that are not zero (default 1)")
+    layer.add_argument("--rank-one", action="store_true", help="kernels that are outer products, such as Gaussians")
     return parser
 
 

@@ -45,8 +45,8 @@ _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 _PART = 1 << 20
 
 
-class MatrixTooLargeError(MemoryError, ValueError):
-    """More memory than is free: a fault of the arguments as much as of the machine."""
+class MatrixTooLargeError(_memory.TooLargeError):
+    """A matrix of more memory than is free."""
 
 
 def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:

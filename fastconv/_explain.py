@@ -10,8 +10,9 @@ import numpy as np
 
 from fastconv import _arrays, _blas, _isa, _threads
 from fastconv._fractional import resolve_sampled
-from fastconv._options import as_number, merge_options
-from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, passed_over
+from fastconv._options import as_bool, as_number, merge_options
+from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, passed_over, ranked_cost
+from fastconv.algorithms._density import DENSE, as_seen
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
 
@@ -25,6 +26,7 @@ def explain(
     op: str = "forward",
     *,
     density: float = 1.0,
+    rank_one: bool = False,
     **options: Any,
 ) -> str:
     """Tell which algorithms can serve a layer, what they are thought to cost, and which one is taken.
@@ -39,9 +41,15 @@ def explain(
         What the layer is computed in: float32 or float64; what converts to them counts as they do.
     op : {'forward', 'backward_data', 'backward_weights'}
     density : float, default 1.0
-        The share of the weights that are not zero. Below one, the algorithms
-        that skip zeros are candidates, too; for 'backward_weights' this is what
-        `conv_backward` does with ``pruned=True``.
+        The share of the weights that are not zero. Up to 0.7, and in layers of
+        4 million multiply-adds or more (8 million with more than 1,024 weights),
+        'auto' looks at the weights, and the algorithms that skip zeros are
+        candidates, too; for 'backward_weights' this is what `conv_backward` does
+        with ``pruned=True``.
+    rank_one : bool, default False
+        Whether every kernel is an outer product, as boxes, Gaussians and Sobel's
+        are. 'separable', which runs such kernels one axis after the other, is a
+        candidate then.
     **options
         As `conv` takes them.
 
@@ -82,22 +90,28 @@ def explain(
     geometry = conv_geometry(x_shape, w_shape, **settings)
     found = _arrays.float_dtype("dtype", dtype)
     share = as_number("density", density, 0, 1)
+    outer = as_bool("rank_one", rank_one)
     sampled = resolve_sampled(tuple(x_shape), tuple(w_shape), settings)
     parts = None if isinstance(sampled, ConvGeometry) else sampled.parts
     if parts is None:
-        return _explained(geometry, found, op, name, threads, share)
+        return _explained(geometry, found, op, name, threads, share, outer)
     different: dict[ConvGeometry, int] = {}
     for part in parts:
         different[part.geometry] = different.get(part.geometry, 0) + 1
-    sheets = [f"{n} of them:\n{_explained(g, found, op, name, threads, share)}" for g, n in different.items()]
+    sheets = [f"{n} of them:\n{_explained(g, found, op, name, threads, share, outer)}" for g, n in different.items()]
     count = f"{len(parts)} convolution{'' if len(parts) == 1 else 's'}"
     return "\n\n".join([f"{geometry}\n{count} of the image without its zeros", *sheets])
 
 
-def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float) -> str:
+def _explained(
+    geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool
+) -> str:
     """The sheet of one convolution, and its table."""
-    chosen = choose(op, geometry, found, threads, name, share)
-    rows = [_row(algorithm, op, geometry, found, threads, share, algorithm == name) for algorithm in REGISTRY]
+    seen = 1.0 if name == "exact" else share
+    if name == "auto":
+        seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)
+    chosen = choose(op, geometry, found, threads, name, seen, outer)
+    rows = [_row(algorithm, op, geometry, found, threads, seen, outer, algorithm == name) for algorithm in REGISTRY]
     least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
     lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
     for algorithm, cost, workspace, reason in rows:
@@ -118,7 +132,8 @@ def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threa
         [
             str(geometry),
             f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels"
-            + (f", {share:.1%} of the weights not zero" if share < 1 else ""),
+            + (f", {share:.1%} of the weights not zero" if share < 1 else "")
+            + (", kernels of rank one" if outer else ""),
             *lines,
             f"-> {chosen.name}, {how}; cost is estimated time against the cheapest "
             "(BLAS in threads counts twice), workspace in bytes",
@@ -127,7 +142,7 @@ def _explained(geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threa
 
 
 def _row(
-    name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int, density: float, forced: bool
+    name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int, density: float, rank_one: bool, forced: bool
 ) -> tuple[str, float | None, int, str | None]:
     algorithm = REGISTRY[name]
     reason = algorithm.unsupported(op, geometry, dtype)
@@ -136,12 +151,17 @@ def _row(
     if not (all(geometry.x_shape) and all(geometry.out_shape)):
         return name, None, 0, "there is nothing to compute"
     if algorithm.skips_zeros and density == 1.0 and not forced:
-        return name, None, 0, "it leaves zero weights out, and is a candidate where the density is below 1"
+        why = f"is a candidate where 'auto' looks at the weights, and finds a density of at most {DENSE}"
+        return name, None, 0, f"it leaves zero weights out, and {why}"
+    if algorithm.needs_rank_one and not rank_one and not forced:
+        return name, None, 0, "it needs kernels that are outer products, and is a candidate where rank_one is True"
+    if algorithm.needs_rank_one and op == "backward_weights" and not forced:
+        return name, None, 0, "a gradient of the weights is that of the full kernel, which the others compute"
     if algorithm.needs_blas and not forced and not _blas.within(threads):
         count = _blas.threads()
         held = "an unknown number of" if count is None else count
         return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
-    cost = algorithm.cost(op, geometry, dtype, threads, density)
+    cost = ranked_cost(algorithm, op, geometry, dtype, threads, density)
     if not math.isfinite(cost):
         return name, None, 0, "it was not measured on this kind of CPU, and is taken only where nothing else serves"
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

@@ -61,6 +61,11 @@ def narrow(nbytes: int) -> int:
     return half if nbytes <= most else current
 
 
+def lanes(itemsize: int) -> int:
+    """Elements of a vector of the instruction set in use."""
+    return 16 * (1, 2, 4)[current] // itemsize
+
+
 #: Bytes that count as as much work as an operation on a vector, for `_threads.share`: a copy moves fewer in that
 #: time, but waking a thread pays sooner where the work is in registers.
 BYTES_PER_OPERATION = 10

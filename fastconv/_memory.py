@@ -21,12 +21,18 @@ import numpy as np
 
 from fastconv._ext import buffers as _ext
 
+#: Of fewer bytes it is not asked whether they are free, because that takes longer than writing them.
+_ALWAYS_FREE = 1 << 26
 #: Results from this size on; what is smaller the allocator clears in no time.
 _LEAST_BYTES = 1 << 19
 #: Kept at most, unless ``FASTCONV_KEEP_MIB`` says.
 _KEPT_MIB = 512
 
 limited, trim = _ext.limited, _ext.trim
+
+
+class TooLargeError(MemoryError, ValueError):
+    """More memory than is free: a fault of the arguments as much as of the machine."""
 
 
 def _from_environment() -> int:
@@ -89,6 +95,16 @@ def available() -> int | None:
         if count > 0:
             return count
     return None
+
+
+def check_free(nbytes: int, what: str, instead: str) -> None:
+    """Refuse what is not free before it is allocated: the system would give its pages one by one, until there are none.
+
+    `instead` says what to do.
+    """
+    free = available() if nbytes > _ALWAYS_FREE else None
+    if free is not None and nbytes > free:
+        raise TooLargeError(f"{what} takes {nbytes} bytes; {free} bytes are free. {instead}")
 
 
 def release() -> None:

@@ -1,57 +1,67 @@
-"""Padding that is not zeros, as slices: the image extended past its borders, and the adjoint of that.
+"""Padding that is not zeros: the image extended past its borders by cells of its own, and the adjoint of that.
 
-Kernels know zero padding only. Whatever else is asked for becomes a larger
-image with its padding in it, whose gradient is folded back afterwards.
+Most kernels know zero padding only. Whatever else is asked for becomes a larger
+image with its padding in it, whose gradient is folded back afterwards. Both go
+row by row at the speed of memory, by tables of the cells that each axis shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from fastconv._axis import Axis
+from fastconv import _arrays, _isa, _memory, _threads
+from fastconv._axis import UNIT_AXIS, Axis, source_cells
+from fastconv._ext import borders as _ext
 from fastconv.geometry import ConvGeometry
 
-
-def _borders(axis: Axis, pad_mode: str) -> Iterator[tuple[slice, slice, bool]]:
-    """(border, source, all from one cell) of the two sides, in cells of the padded axis."""
-    lo, end = axis.lo, axis.lo + axis.size
-    if pad_mode == "reflect":
-        sides = (slice(2 * lo, lo, -1), slice(end - 2, end - 2 - axis.hi if end - 2 >= axis.hi else None, -1))
-    elif pad_mode == "circular":
-        sides = (slice(axis.size, end), slice(lo, lo + axis.hi))
-    else:
-        sides = (slice(lo, lo + 1), slice(end - 1, end))
-    for border, source in zip((slice(0, lo), slice(end, axis.padded)), sides, strict=True):
-        if border.stop > border.start:
-            yield border, source, pad_mode == "replicate"
+#: Tables of more cells than this are made anew on every call: geometries are cached, and would hold much memory.
+_LONG_TABLES = 1 << 16
 
 
-def _along(array: np.ndarray, i: int, cells: slice) -> np.ndarray:
-    return array[(slice(None),) * (2 + i) + (cells,)]
-
-
-def extend(x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarray:
     """x (N, C, *spatial) with the padding of `geometry` around it, (N, C, *padded)."""
-    padded = np.empty((*x.shape[:2], *(axis.padded for axis in geometry.axes)), x.dtype)
-    # Axis after axis, so that corners are taken from borders that are filled already.
-    filled = [slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes]
-    padded[(slice(None), slice(None), *filled)] = x
-    for i, axis in enumerate(geometry.axes):
-        part = padded[(slice(None), slice(None), *(slice(None) if j <= i else filled[j] for j in range(len(filled))))]
-        for border, source, _ in _borders(axis, geometry.pad_mode):
-            _along(part, i, border)[...] = _along(part, i, source)
+    padded = _memory.empty((*x.shape[:2], *(axis.padded for axis in geometry.axes)), x.dtype)
+    if x.size:
+        _share(_ext.extend, x, padded, geometry, rows=padded.size // padded.shape[-1], threads=threads)
     return padded
 
 
-def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray) -> None:
-    """The adjoint of `extend` into dx: every border cell added to the cell it was taken from. Uses up dpadded."""
-    filled = [slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes]
-    for i, axis in reversed(tuple(enumerate(geometry.axes))):
-        part = dpadded[(slice(None), slice(None), *(slice(None) if j <= i else filled[j] for j in range(len(filled))))]
-        for border, source, single in _borders(axis, geometry.pad_mode):
-            gradient = _along(part, i, border)
-            with np.errstate(all="ignore"):  # inf - inf is NaN by definition
-                _along(part, i, source)[...] += gradient.sum(axis=2 + i, keepdims=True) if single else gradient
-    dx[...] = dpadded[(slice(None), slice(None), *filled)]
+def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int = 1) -> None:
+    """The adjoint of `extend` into dx: each cell is the sum of the cells of `dpadded` that show it."""
+    if dx.size:
+        _share(_ext.fold, dpadded, dx, geometry, rows=dx.size // dx.shape[-1], threads=threads)
+
+
+def _share(kernel: Any, source: np.ndarray, to: np.ndarray, geometry: ConvGeometry, rows: int, threads: int) -> None:
+    arguments = source, to, _kept_tables(geometry), _arrays.DTYPES[source.dtype], _isa.current
+    _threads.share(kernel, arguments, items=rows, work=source.nbytes + to.nbytes, threads=threads)
+
+
+def _kept_tables(geometry: ConvGeometry) -> np.ndarray:
+    tables = vars(geometry).get("_border_tables")
+    if tables is None:
+        tables = _tables(geometry.axes, geometry.pad_mode)
+        if tables.size <= _LONG_TABLES:
+            vars(geometry)["_border_tables"] = tables
+    return tables
+
+
+def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
+    """What the kernels read, of axes lifted to three; see borders.h.
+
+    Sizes, padded sizes, and where the image begins along the last axis. Then for each axis the cell that each cell of
+    the padded axis shows, of the last axis for those of its borders only. Then for each but the last, grouped by cell,
+    the cells of the padded axis that show it.
+    """
+    axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
+    *outer, last = axes
+    cells = [source_cells(np.arange(-axis.lo, axis.padded - axis.lo), axis.size, pad_mode) for axis in outer]
+    borders = np.concatenate([np.arange(-last.lo, 0), np.arange(last.size, last.size + last.hi)])
+    parts: list[Any] = [[axis.size for axis in axes], [axis.padded for axis in axes], [last.lo], *cells]
+    parts.append(source_cells(borders, last.size, pad_mode))
+    for axis, of_axis in zip(outer, cells, strict=True):
+        starts = np.concatenate([[0], np.cumsum(np.bincount(of_axis, minlength=axis.size))])
+        parts += [starts, np.argsort(of_axis, kind="stable")]
+    return np.concatenate(parts).astype(np.intp)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._axis import Axis, CheckedFields, check_axes, kernel_tables, windows
+from fastconv._axis import Axis, CheckedFields, check_axes, windows
 from fastconv._messages import count
 from fastconv._options import as_bool, is_plain, per_axis
 from fastconv._records import dataclass
@@ -70,10 +70,14 @@ class PoolGeometry(CheckedFields):
             parts[n] = self.derive(x_shape=(1, n, *self.x_shape[2:]))
         return parts[n]
 
-    @property
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """The axes as the kernels read them."""
-        return kernel_tables(self)
+    @cached_property
+    def most_windows(self) -> int:
+        """How many windows may see a cell."""
+        found = 1
+        for axis in self.axes:
+            _, k, stride, _, dilation, out = axis.row()
+            found *= min(-(-k // (stride // math.gcd(stride, dilation))), out)
+        return found
 
     @cached_property
     def in_pairs(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _padding, _threads
+from fastconv import _arrays, _memory, _padding, _threads
 from fastconv._ext import im2col as _ext
 from fastconv._options import as_shape, merge_options, per_axis
 from fastconv.geometry import (
@@ -136,6 +136,8 @@ def im2col(
     ------
     ValueError
         If sizes do not fit; `out` is then untouched.
+    MemoryError
+        If the result takes more memory than the system has free: a ValueError, too.
     TypeError
         For complex or object input, an option of the wrong type or an unknown one.
 
@@ -164,15 +166,19 @@ def im2col(
     workers = _threads.resolve(threads)
     dtype = _arrays.result_dtype(x)
     try:
+        if out is None:
+            what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
+            nbytes = _arrays.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
+            _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
         cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
     except ValueError as error:
-        if out is None and type(error) is ValueError:
-            raise ValueError(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
+        if out is None and type(error) in (ValueError, _memory.TooLargeError):
+            raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
         raise
     if geometry.pad_mode == "zeros":
         lower(_arrays.prepare_rows(x, dtype, workers), cols, geometry, workers)
     else:
-        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry), cols, geometry.padded, workers)
+        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry, workers), cols, geometry.padded, workers)
     return cols if out is None else out
 
 
@@ -242,5 +248,5 @@ def col2im(
     else:
         dpadded = np.empty(geometry.padded.x_shape, dtype)
         scatter(cols, dpadded, geometry.padded, workers)
-        _padding.fold(dpadded, geometry, x)
+        _padding.fold(dpadded, geometry, x, workers)
     return x if out is None else out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,21 @@ import oracle
 from fastconv import conv_geometry
 
 
+def outer_products(w):
+    """Kernels of the shape of w that are outer products; the factors are first columns, rows and so on of w."""
+    made = np.ones(w.shape)
+    for axis in range(2, w.ndim):
+        at = tuple(slice(None) if i in (0, 1, axis) else slice(1) for i in range(w.ndim))
+        made = made * w[at]
+    return made.astype(w.dtype)
+
+
+def kernels_for(algorithm, w):
+    """Kernels of the shape of w: w, or outer products if the algorithm needs such."""
+    entry = sys.modules["fastconv.algorithms"].REGISTRY.get(algorithm)
+    return outer_products(w) if entry is not None and entry.needs_rank_one else w
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -18,9 +34,11 @@ class Case:
     w: tuple[int, ...]
     options: dict[str, Any] = field(default_factory=dict)
 
-    def arrays(self, dtype=np.float64, seed=0):
+    def arrays(self, dtype=np.float64, seed=0, algorithm="auto"):
+        """x, w and b, with kernels that the algorithm takes."""
         rng = np.random.default_rng(seed)
-        return tuple(rng.standard_normal(shape).astype(dtype) for shape in (self.x, self.w, self.w[:1]))
+        x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in (self.x, self.w, self.w[:1]))
+        return x, kernels_for(algorithm, w), b
 
     @property
     def geometry(self):

@@ -17,20 +17,21 @@ settings.load_profile("fastconv")
 def blocks(request, monkeypatch):
     """Every size at which work is cut into blocks, as it is, and so small that all cases of the table have many."""
     if request.param == "tiny":
-        algorithms, im2col = sys.modules["fastconv.algorithms"], sys.modules["fastconv.algorithms.im2col"]
+        im2col = sys.modules["fastconv.algorithms.im2col"]
         monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
         monkeypatch.setattr("fastconv.lowering._BLOCK_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers._pool_kernels._BLOCK_OUTPUTS", 5)
+        monkeypatch.setattr("fastconv.layers._pool_tables.BAND_BYTES", 200)
+        monkeypatch.setattr("fastconv.layers._pool_running.RING_BYTES", 100)
+        monkeypatch.setattr("fastconv.layers._pool_running._LEAST_STRIP", 3)
         monkeypatch.setattr("fastconv.layers._pool_tables.BLOCK_ELEMENTS", 90)
-        monkeypatch.setattr(algorithms, "_EXTENDED_BYTES", 1)
+        monkeypatch.setattr(sys.modules["fastconv.algorithms._borders"], "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "_images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
-        depthwise, fft = sys.modules["fastconv.algorithms.depthwise"], sys.modules["fastconv.algorithms.fft"]
+        depthwise = sys.modules["fastconv.algorithms.depthwise"]
         monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)
         monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
         monkeypatch.setattr(depthwise, "_WIDE_VECTORS", 1)
         monkeypatch.setattr(depthwise, "_HIGH", 1)
-        monkeypatch.setattr(fft, "_SPACE_BYTES", 5000)
-        monkeypatch.setattr(fft, "_SPANS", 1)
+        monkeypatch.setattr(sys.modules["fastconv.algorithms._fft_plan"], "SPACE_BYTES", 5000)
         implicit, winograd = sys.modules["fastconv.algorithms.implicit"], sys.modules["fastconv.algorithms.winograd"]
         cuts = sys.modules["fastconv.algorithms._cuts"]
         small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_POSITIONS": 5, "_STRETCH": 7, "_SHORT_STRETCH": 7}
@@ -50,6 +51,11 @@ def blocks(request, monkeypatch):
             monkeypatch.setattr(sparse, name, value)
         monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
         monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
+        separable = sys.modules["fastconv.algorithms.separable"]
+        for name in ("_ROWS_BYTES", "_MOST_ROWS_BYTES", "_PLANES_BYTES"):
+            monkeypatch.setattr(separable, name, 1)
+        for name, value in {"_WIDE": 5, "_DEEP": 2}.items():
+            monkeypatch.setattr(separable, name, value)
     # Plans are kept with geometries, and geometries with their shapes.
     forget_geometries()
     yield request.param
@@ -65,6 +71,13 @@ def forget_geometries():
     sys.modules["fastconv.algorithms._gemm"]._bound.cache_clear()
     sys.modules["fastconv.layers.conv"]._known.clear()
     sys.modules["fastconv.layers.pooling"]._known.clear()
+
+
+@pytest.fixture
+def forget():
+    """A function that forgets geometries with their plans, for tests that change sizes of blocks themselves."""
+    yield forget_geometries
+    forget_geometries()
 
 
 @pytest.fixture

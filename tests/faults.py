@@ -20,6 +20,7 @@ import threading
 import time
 
 import numpy as np
+from cases import kernels_for
 
 import fastconv
 from fastconv import _team, layers
@@ -28,7 +29,7 @@ from fastconv._ext import team
 #: Seconds that no step takes, even on a heavily loaded machine.
 HANG = 100
 POISON = -7.25e30
-ALGORITHMS = [name for name in fastconv.algorithms() if name not in ("reference", "depthwise")]
+ALGORITHMS = [name for name in fastconv.algorithms() if name not in ("reference", "depthwise", "separable")]
 
 
 class Timeout(Exception):
@@ -48,7 +49,7 @@ def check(condition, what):
 def conv(rng, algorithm, threads, groups=1):
     """A step of a layer of some milliseconds."""
     x = rng.standard_normal((4, 24, 40, 41)).astype(np.float32)
-    w = rng.standard_normal((24, 24 // groups, 3, 3)).astype(np.float32)
+    w = kernels_for(algorithm, rng.standard_normal((24, 24 // groups, 3, 3)).astype(np.float32))
     options = {"pad": 1, "groups": groups, "algorithm": algorithm, "threads": threads}
 
     def step():
@@ -82,6 +83,7 @@ def operations(rng, native=False):
     }
     return steps | {
         "depthwise": conv(rng, "depthwise", 2, groups=24),
+        "separable": conv(rng, "separable", 2, groups=24),
         "im2col": lambda: [fastconv.im2col(x, 3, pad=1, threads=2)],
         "col2im": lambda: [fastconv.col2im(cols, x.shape, 3, pad=1, threads=2)],
         "max_pool of 2": max_pool((2, 2)),

@@ -50,7 +50,7 @@ def close(actual, expected, dtype, algorithm="auto"):
 @pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
 def test_against_loops(algorithm, case, dtype, blocks):
     skip_unsupported(algorithm, case.geometry, dtype)
-    x, w, b = case.arrays(dtype)
+    x, w, b = case.arrays(dtype, algorithm=algorithm)
     table, out_spatial = case.table()
     groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
     expected = oracle.conv(x, w, b, table, out_spatial, groups, flip)
@@ -72,7 +72,7 @@ def test_against_loops(algorithm, case, dtype, blocks):
 def test_adjoints(algorithm, case):
     """<conv(x, w), dout> = <x, dx> = <w, dw>: convolution is linear in both."""
     skip_unsupported(algorithm, case.geometry)
-    x, w, _ = case.arrays()
+    x, w, _ = case.arrays(algorithm=algorithm)
     out, cache = conv_forward(x, w, None, case.options, algorithm=algorithm)
     dout = np.random.default_rng(3).standard_normal(out.shape)
     dx, dw, db = conv_backward(dout, cache)
@@ -174,7 +174,9 @@ def test_layouts(algorithm, dtype):
     case = BY_NAME["2d_asymmetric" if algorithm in ("reference", "im2col", "implicit") else "1d_depthwise"]
     if algorithm == "winograd":
         case = BY_NAME["1d_k3_wide"]
-    x, w, b = case.arrays(dtype)
+    if algorithm == "separable":
+        case = BY_NAME["2d_depthwise_asymmetric"]
+    x, w, b = case.arrays(dtype, algorithm=algorithm)
     out, cache = conv_forward(x, w, b, case.options, algorithm=algorithm)
     gradients = conv_backward(out, cache)
     for name in variants(x):
@@ -297,11 +299,11 @@ def test_no_nan_comes_from_neighbours(algorithm, dtype, blocks, isa, rng):
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.x[0]], ids=lambda case: case.name)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
-@pytest.mark.parametrize("algorithm", ["implicit", "winograd", "depthwise", "toeplitz"])
+@pytest.mark.parametrize("algorithm", ["implicit", "winograd", "depthwise", "separable", "toeplitz"])
 def test_every_instruction_set(algorithm, case, dtype, isa):
     geometry = case.geometry
     skip_unsupported(algorithm, geometry, dtype)
-    x, w, b = case.arrays(dtype)
+    x, w, b = case.arrays(dtype, algorithm=algorithm)
     table, _ = case.table()
     groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
     for threads in (1, 2):
@@ -383,7 +385,8 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
         ),
         ("winograd", (1, 1, 20000), (1, 1, 17000), {}, "the kernel has 17000 taps, and it takes at most 16384"),
         ("winograd", (1, 9, 20000), (1, 9, 16000), {}, "144000 weights meet an output or a cell, and it takes at most"),
-        ("fft", (1, 1, 9), (1, 1, 2), {"dilation": 1 << 29, "pad": 1 << 29}, "a transform of the kernel"),
+        ("separable", (1, 1, 9), (1, 1, 3), {}, "a kernel of one axis has nothing to separate"),
+        ("separable", (1, 4, 9, 9), (4, 2, 3, 3), {"groups": 2}, "groups of one channel, and these have 2"),
     ],
 )
 def test_unsupported_cases_name_their_reason(algorithm, x, w, options, why):
@@ -461,7 +464,7 @@ def test_threads_of_blas_have_to_be_worth_it():
             continue
         for threads in (1, 2):
             work = entry.work("forward", geometry, np.dtype(np.float32), threads)
-            times = 2 if threads == 2 and name in ("im2col", "fft") else 1
+            times = 2 if threads == 2 and name == "im2col" else 1
             assert entry.cost("forward", geometry, np.dtype(np.float32), threads) == times * seconds(
                 name, "forward", work
             )

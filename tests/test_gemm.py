@@ -17,7 +17,7 @@ from test_workspace import LAYERS, SLACK, asked_for
 import fastconv
 from fastconv import _blas, conv, conv_backward, conv_forward, conv_geometry, layers
 from fastconv.algorithms import REGISTRY, choose
-from fastconv.algorithms._gemm import complex_product, gemm, matmul
+from fastconv.algorithms._gemm import gemm, matmul
 from fastconv.algorithms.base import OPS
 from fastconv.compat import cs231n
 
@@ -74,33 +74,6 @@ def test_products(shape, batch, dtype, isa, rng):
             agree(out, exact, scale)
 
 
-@pytest.mark.parametrize("dtype", [np.complex64, np.complex128], ids=["c64", "c128"])
-@pytest.mark.parametrize("shape", [(40, 3, 5, 2), (3, 20, 33, 40), (2, 1, 90, 400), (1, 300, 20, 9)], ids=str)
-def test_complex_products(shape, dtype, isa, rng, monkeypatch):
-    monkeypatch.setattr(_blas, "_count", lambda: 0)
-    count, m, k, n = shape
-    a, b = (rng.standard_normal((2, count, *s)) for s in ((m, k), (n, k)))
-    a, b = ((part[0] + 1j * part[1]).astype(dtype) for part in (a, b))
-    b = b.swapaxes(1, 2)
-    wanted = np.einsum("gmk,gkn->gmn", a.astype(complex), b.astype(complex))
-    for single in (False, True):
-        if single:  # one matrix of the batch at a time
-            monkeypatch.setattr(GEMM, "_COMPLEX_BYTES", 1)
-        out = complex_product(a, b, 2)
-        assert out.dtype == dtype
-        np.testing.assert_allclose(out, wanted, rtol=0, atol=100 * np.finfo(dtype).eps * np.sqrt(k))
-
-
-def test_complex_products_of_infinity(monkeypatch):
-    """An infinite part times finite parts is infinite, and gives no NaN in the other part."""
-    monkeypatch.setattr(_blas, "_count", lambda: 0)
-    a, b = np.ones((1, 40, 50), complex), np.ones((1, 50, 40), complex)
-    b[0, 3, 7] = complex(np.inf, 1)
-    with np.errstate(invalid="ignore"):
-        out = complex_product(a, b, 1)
-    assert np.isposinf(out[0, :, 7].real).all() and np.isfinite(np.delete(out, 7, axis=2)).all()
-
-
 @FLOATS
 @pytest.mark.parametrize("case", [case for case in CASES if all(case.x)], ids=lambda case: case.name)
 def test_im2col_without_blas(case, dtype, rng, monkeypatch):
@@ -141,17 +114,6 @@ def test_workspace_of_im2col_without_blas(layer, dtype, threads, rng, monkeypatc
         call = entry.bind(op, geometry, x.dtype, threads)
         peak = asked_for(lambda call=call, arguments=arguments, result=result: call(*arguments, result))
         assert peak <= entry.workspace_bytes(op, geometry, x.dtype, threads) + SLACK, op
-
-
-def test_fft_without_blas(rng, monkeypatch):
-    x, w = rng.standard_normal((3, 40, 30, 31)), rng.standard_normal((50, 20, 9, 8))
-    results = []
-    for count in (1, 0):
-        monkeypatch.setattr(_blas, "_count", lambda count=count: count)
-        out, cache = conv_forward(x, w, None, pad=4, groups=2, algorithm="fft", threads=1)
-        results.append((out, *conv_backward(np.cos(out), cache)[:2]))
-    for by_blas, own in zip(*results, strict=True):
-        np.testing.assert_allclose(own, by_blas, rtol=0, atol=1e-13 * np.abs(by_blas).max())
 
 
 def test_auto_takes_blas_only_where_it_is_within_the_threads_of_the_call(monkeypatch):
@@ -291,13 +253,12 @@ conv = fastconv.conv_forward, fastconv.conv_backward
 counts = {
     "auto, pointwise": busy(both(*conv, x, w, None)),
     "im2col": busy(both(*conv, small, filters, None, pad=1, algorithm="im2col")),
+    "fft": busy(both(*conv, images, kernels, None, algorithm="fft")),
     "affine": busy(both(layers.affine_forward, layers.affine_backward, rows, weights, bias)),
     "one row": busy(both(layers.affine_forward, layers.affine_backward, rows[:1], weights, bias)),
     "cs231n": busy(both(cs231n.conv_forward_fast, cs231n.conv_backward_fast, small, filters, array(64), param)),
     "small": busy(lambda: gemm(a, b, out, threads)),
 }
-if threads == 1:  # of more, SciPy has threads of its own, which sleep while those of the products run
-    counts["fft"] = busy(both(*conv, images, kernels, None, algorithm="fft"))
 large = array(600, 600)
 counts["BLAS itself"] = busy(lambda: large @ large)
 print(json.dumps(counts))

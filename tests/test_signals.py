@@ -112,6 +112,9 @@ LONG = {
         for op in ("forward", "dx", "dw")
     },
     **{f"depthwise {op}": conv("depthwise", op, *DEEP, pad=4, groups=32) for op in ("forward", "dx", "dw")},
+    **{f"fft {op}": conv("fft", op, (6, 1, 700, 702), (1, 1, 31, 31), pad=15) for op in ("forward", "dx", "dw")},
+    **{f"fft of channels {op}": conv("fft", op, (2, 16, 6000), (24, 16, 300)) for op in ("forward", "dx", "dw")},
+    "fft of a volume": conv("fft", "forward", (1, 1, 60, 100, 100), (1, 1, 9, 9, 9)),
     "implicit of few positions": conv("implicit", "forward", (1, 1024, 4, 4), (1024, 1024, 3, 3), pad=1),
     "im2col": lambda: lowering(False),
     "col2im": lambda: lowering(True),
@@ -126,6 +129,11 @@ LONG = {
     "avg_pool of 40": pool("avg", kernel_size=(40, 40), stride=3),
     "avg_pool of 40 back": pool("avg", True, kernel_size=(40, 40), stride=3),
     "lp_pool of 9": pool("lp", kernel_size=(9, 9), stride=1),
+    "separable": lambda: (
+        lambda: fastconv.conv(
+            array(1, 1, 2048, 2048), np.ones((1, 1, 63, 63), np.float32), pad=31, algorithm="separable"
+        )
+    ),
     "batchnorm": layer("spatial_batchnorm", False, *GAMMA, {"mode": "train"}),
     "batchnorm back": layer("spatial_batchnorm", True, *GAMMA, {"mode": "train"}),
     "groupnorm": layer("spatial_groupnorm", False, np.ones((1, 16, 1, 1)), np.zeros((1, 16, 1, 1)), 4),

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from cases import kernels_for
 
 import fastconv
 from fastconv import _cpus, _threadpoolctl, _threads
@@ -313,14 +314,14 @@ def test_at_interpreter_shutdown():
     assert result.stdout.strip() == "ok", result.stderr
 
 
-ALGORITHMS = [name for name in fastconv.algorithms() if name not in ("reference", "depthwise")]
+ALGORITHMS = [name for name in fastconv.algorithms() if name not in ("reference", "depthwise", "separable")]
 
 
 def layer(algorithm, rng, dtype=np.float32):
     """Three images, 3x3, of a size at which work is shared."""
-    groups = 24 if algorithm == "depthwise" else 1
+    groups = 24 if algorithm in ("depthwise", "separable") else 1
     x = rng.standard_normal((3, 24, 21, 22)).astype(dtype)
-    w = rng.standard_normal((24, 24 // groups, 3, 3)).astype(dtype)
+    w = kernels_for(algorithm, rng.standard_normal((24, 24 // groups, 3, 3)).astype(dtype))
     return x, w, {"pad": 1, "groups": groups, "algorithm": algorithm}
 
 
@@ -329,7 +330,7 @@ def steps(x, w, dout=None, **options):
     return [out, *fastconv.conv_backward(out if dout is None else dout, cache)[:2]]
 
 
-@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise"])
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise", "separable"])
 @pytest.mark.parametrize("threads", [1, 2, 7])
 def test_repeats_agree_to_the_bit(algorithm, threads, rng, monkeypatch):
     monkeypatch.setattr(_threads, "SERIAL_BYTES", 0)
@@ -343,7 +344,7 @@ def test_repeats_agree_to_the_bit(algorithm, threads, rng, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=0, atol=3e-5 * np.abs(a).max())
 
 
-@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise"])
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise", "separable"])
 def test_eight_callers_of_every_algorithm(algorithm, rng, monkeypatch):
     monkeypatch.setattr(_threads, "SERIAL_BYTES", 0)
     x, w, options = layer(algorithm, rng)
@@ -357,13 +358,13 @@ def test_eight_callers_of_every_algorithm(algorithm, rng, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise"])
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "depthwise", "separable"])
 def test_every_algorithm_after_a_fork(algorithm):
     code = f"""
         import os, sys, numpy as np, fastconv
         from fastconv import _threadpoolctl, _threads
         _threads.SERIAL_BYTES = 0
-        groups = 8 if {algorithm!r} == "depthwise" else 1
+        groups = 8 if {algorithm!r} in ("depthwise", "separable") else 1
         x, w = np.ones((4, 8, 20, 20), np.float32), np.ones((8, 8 // groups, 3, 3), np.float32)
         def work():
             options = dict(pad=1, groups=groups, algorithm={algorithm!r}, threads=2)

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from cases import kernels_for
 
 import fastconv
 
@@ -47,13 +48,15 @@ def test_conv(rank, stride, pad, dilation, groups, mode, algorithm, dtype, rng):
     )
     x = rng.standard_normal((2, 4, *size)).astype(dtype)
     leaf = torch.tensor(x, requires_grad=True)
-    expected = layer(leaf)
     w, b = (p.detach().numpy() for p in (layer.weight, layer.bias))
     options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups, "pad_mode": mode}
     geometry = fastconv.conv_geometry(x.shape, w.shape, **options)
     reason = sys.modules["fastconv.algorithms"].REGISTRY[algorithm].unsupported("forward", geometry, x.dtype)
     if reason is not None:
         pytest.skip(f"{algorithm}: {reason}")
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(kernels_for(algorithm, w)))
+    expected = layer(leaf)
     out, cache = fastconv.conv_forward(x, w, b, algorithm=algorithm, **options)
     np.testing.assert_allclose(out, expected.detach().numpy(), atol=tolerance * 10)
     dout = rng.standard_normal(out.shape).astype(dtype)

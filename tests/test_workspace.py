@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from cases import kernels_for
 
 import fastconv
 from fastconv import _arrays, _memory
@@ -23,9 +24,8 @@ LAYERS = {
     "3d": ((1, 16, 6, 20, 20), (24, 16, 3, 3, 3), {"pad": 1}),
     "1d": ((2, 32, 3000), (48, 32, 7), {"dilation": 4}),
 }
-#: All but `reference`, an oracle; `toeplitz`, whose tests measure it; and `fft`, which counts its spectra, but not what
-#: SciPy takes while it makes them.
-NAMES = ["im2col", "implicit", "winograd", "depthwise", "sparse"]
+#: All but `reference`, an oracle, and `toeplitz`, whose tests measure it.
+NAMES = ["im2col", "implicit", "winograd", "depthwise", "fft", "separable", "sparse"]
 #: Of what is smaller than any array that matters: objects, tables, the words that threads share.
 SLACK = 100_000
 
@@ -50,7 +50,7 @@ def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, thre
     x_shape, w_shape, options = LAYERS[layer]
     geometry, entry = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY[algorithm]
     x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, geometry.out_shape))
-    served = 0
+    w, served = kernels_for(algorithm, w), 0
     for op in ALGORITHMS.OPS:
         if entry.unsupported(op, geometry, x.dtype) is not None:
             continue

@@ -4,6 +4,14 @@
 
 #include "isa.h"
 
+/* a + b, and what its rounding loses added to `lost` (D. Knuth, The Art of Computer Programming 2, 4.2.2). */
+static inline double fc_two_sum(double a, double b, double *lost)
+{
+    const double sum = a + b, part = sum - a;
+    *lost += (a - (sum - part)) + (b - part);
+    return sum;
+}
+
 #define FC_TEMPLATE "planes_template.h"
 #include "foreach.h"
 

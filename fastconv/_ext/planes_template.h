@@ -1,12 +1,13 @@
 /* The kernels of planes for one dtype and instruction set: see planes.h. */
 #include "lanes.h"
 
-/* The sum of n numbers: short ones of every lane, added up in double, so that a long float sum does not drift. */
+/* The sum of n numbers: short ones of every lane, added up in double with what the roundings lose, so that a long sum
+ * does not drift. */
 static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
 {
     enum { SUMS = 4, ROUNDS = 32 };
     const FC_T *from = (const FC_T *)from_;
-    double total = 0;
+    double total = 0, lost = 0;
     ptrdiff_t i = 0;
     while (i + FC_VL <= n) {
         FC_V sums[SUMS];
@@ -25,11 +26,11 @@ static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
                 sums[0] += FC_N(fc_load)(from + i);
         FC_N(fc_store)(each, (sums[0] + sums[1]) + (sums[2] + sums[3]));
         for (k = 0; k < FC_VL; k++)
-            total += each[k];
+            total = fc_two_sum(total, (double)each[k], &lost);
     }
     for (; i < n; i++)
-        total += from[i];
-    return total;
+        total = fc_two_sum(total, (double)from[i], &lost);
+    return total - total == 0 ? total + lost : total;
 }
 
 /* Where the first maximum of n > 0 numbers is, or the first NaN. */

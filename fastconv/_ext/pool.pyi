@@ -1,11 +1,4 @@
-from collections.abc import Callable, Mapping
-
 import numpy as np
-
-# One compiled function per dtype, by its name in C.
-max_forward: Mapping[str, Callable[..., None]]
-sum_forward: Mapping[str, Callable[..., None]]
-sum_backward: Mapping[str, Callable[..., None]]
 
 def max_backward(
     dtype: int,
@@ -14,5 +7,18 @@ def max_backward(
     dx: np.ndarray,
     wide: bool,
     planes: int,
+    words: np.ndarray | bytearray,
+) -> bool: ...
+def max_backward_bands(
+    dtype: int,
+    dout: np.ndarray,
+    indices: np.ndarray,
+    dx: np.ndarray,
+    wide: bool,
+    planes: int,
+    table: np.ndarray,
+    bands: int,
+    space: np.ndarray,
+    slots: int,
     words: np.ndarray | bytearray,
 ) -> bool: ...

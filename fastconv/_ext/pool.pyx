@@ -1,20 +1,12 @@
-"""Maximum and sum over windows, and their adjoints, over three lifted axes.
+"""Gradients of maxima: each goes to the cell that its window's maximum was.
 
-Planes are the N * C images of one channel each. ``axes``, ``reach`` and
-``words`` are as in im2col.pyx.
-
-`max_forward`, `sum_forward` and `sum_backward` are for what pool_rows.pyx is not made for: long windows,
-planes whose cells are not counted in 32 bits, gradients of sums at strides above 2. There outputs are
-taken some `rows` at a time, which stay in the first-level cache while every tap meets them.
+Planes are the N * C images of one channel each.
 """
 
 from libc.stdint cimport int32_t, int64_t
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.runs cimport (
-    Axis, cell, fc_check, fc_max_f32_i32, fc_max_f32_i64, fc_max_f64_i32, fc_max_f64_i64,
-    floating, gather_add, read_axis, scatter_add, seen, zero,
-)
+from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped
 
 
@@ -23,172 +15,10 @@ ctypedef fused index_t:
     int64_t
 
 
-cdef inline void maximum(
-    floating* best, index_t* where, const floating* x, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t first
-) noexcept nogil:
-    if floating is float and index_t is int32_t:
-        fc_max_f32_i32(best, where, x, n, stride, <int32_t> first)
-    elif floating is float:
-        fc_max_f32_i64(best, where, x, n, stride, <int64_t> first)
-    elif index_t is int32_t:
-        fc_max_f64_i32(best, where, x, n, stride, <int32_t> first)
-    else:
-        fc_max_f64_i64(best, where, x, n, stride, <int64_t> first)
-
-
 cdef enum:
     FEW = 4
     FEW_BYTES = 1 << 12   # so many planes of so many bytes stay in the first-level cache
     PAIR_BYTES = 1 << 13  # and two of so many
-
-
-cdef enum:
-    MAXIMUM = 0
-    SUM = 1
-    SPREAD = 2
-
-
-cdef inline void visit_rows(
-    int op, floating* plane, floating* rows, index_t* where,
-    const Axis* d, const Axis* h, const Axis* w, Py_ssize_t od, Py_ssize_t begin, Py_ssize_t end,
-) noexcept nogil:
-    """Rows [begin, end) of outputs at depth `od`: at every tap runs of the plane meet the outputs that see them.
-
-    `rows` and `where` point at the first of the rows. Taps are the outer loops, so
-    that what they have in common is worked out once for all rows.
-    """
-    cdef Py_ssize_t kd, kh, kw, at_d, _oh, h0, h1, w0, n, first, at
-    for kd in range(d.k):
-        at_d = cell(d, od, kd)
-        if at_d < 0 or at_d >= d.size:
-            continue
-        for kh in range(h.k):
-            h0, h1 = max(begin, h.first[kh]), min(end, h.last[kh])
-            if h0 >= h1:
-                continue
-            fc_check(cell(h, h0, kh) >= 0 and cell(h, h1 - 1, kh) < h.size)
-            for kw in range(w.k):
-                if not seen(w, kw):
-                    continue
-                w0, n = w.first[kw], w.last[kw] - w.first[kw]
-                first = (at_d * h.size + cell(h, h0, kh)) * w.size + cell(w, w0, kw)
-                at = (h0 - begin) * w.out + w0
-                for _oh in range(h0, h1):
-                    if op == MAXIMUM:
-                        maximum(rows + at, where + at, plane + first, n, w.stride, first)
-                    elif op == SUM:
-                        gather_add(rows + at, plane + first, n, w.stride)
-                    else:
-                        scatter_add(plane + first, rows + at, n, w.stride)
-                    at = at + w.out
-                    first = first + h.stride * w.size
-
-
-cdef struct Block:
-    Py_ssize_t p
-    Py_ssize_t od
-    Py_ssize_t begin
-    Py_ssize_t end
-    Py_ssize_t at
-
-
-cdef inline Block read_block(const Axis* d, const Axis* h, const Axis* w, Py_ssize_t i, Py_ssize_t rows) noexcept nogil:
-    """The i-th block of `rows` rows of outputs: plane, depth, rows, and where it starts in its plane."""
-    cdef Block block
-    cdef Py_ssize_t blocks = (h.out - 1) // rows + 1
-    block.begin = i % blocks * rows
-    block.end = min(block.begin + rows, h.out)
-    block.od = i // blocks % d.out
-    block.p = i // blocks // d.out
-    block.at = (block.od * h.out + block.begin) * w.out
-    return block
-
-
-# Arguments of a call of `max_forward`, `sum_forward` or `sum_backward`, which all of its threads read.
-cdef struct Windows:
-    void* image
-    void* outputs
-    void* indices
-    Py_ssize_t cells     # of a plane of the image
-    Py_ssize_t length    # of a plane of the outputs
-    Py_ssize_t rows      # of outputs in a block
-    Py_ssize_t total
-    Axis[3] axes
-    Py_ssize_t* words
-
-
-cdef Windows read_windows(
-    const floating[:, ::1] x, const floating[:, ::1] out, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t rows, words,
-) except *:
-    cdef Windows t
-    cdef int i
-    t.image, t.outputs, t.indices = <void*> &x[0, 0], <void*> &out[0, 0], NULL
-    t.cells, t.length, t.rows, t.words = x.shape[1], out.shape[1], rows, numbers_of(words)
-    for i in range(3):
-        t.axes[i] = read_axis(axes, reach, i)
-    fc_check(t.cells == t.axes[0].size * t.axes[1].size * t.axes[2].size)
-    fc_check(t.length == t.axes[0].out * t.axes[1].out * t.axes[2].out)
-    t.total = x.shape[0] * blocks_of(&t)
-    return t
-
-
-cdef inline Py_ssize_t blocks_of(const Windows* t) noexcept nogil:
-    """The number of blocks of a plane."""
-    return t.axes[0].out * ((t.axes[1].out - 1) // t.rows + 1)
-
-
-def max_forward(
-    const floating[:, ::1] x, floating[:, ::1] out, index_t[:, ::1] indices, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t rows, words,
-):
-    """out and indices (P, L): the maximum of every window of x (P, D * H * W), and its place."""
-    cdef Windows t = read_windows[floating](x, out, axes, reach, rows, words)
-    t.indices = <void*> &indices[0, 0]
-    with nogil:
-        if floating is float:
-            fc_share(t.words, maxima_float_int32 if index_t is int32_t else maxima_float_int64, &t)
-        else:
-            fc_share(t.words, maxima_double_int32 if index_t is int32_t else maxima_double_int64, &t)
-
-
-cdef void maxima_float_int32(void* task) noexcept nogil:
-    draw_maxima(<const Windows*> task, <float*> NULL, <int32_t*> NULL)
-
-
-cdef void maxima_float_int64(void* task) noexcept nogil:
-    draw_maxima(<const Windows*> task, <float*> NULL, <int64_t*> NULL)
-
-
-cdef void maxima_double_int32(void* task) noexcept nogil:
-    draw_maxima(<const Windows*> task, <double*> NULL, <int32_t*> NULL)
-
-
-cdef void maxima_double_int64(void* task) noexcept nogil:
-    draw_maxima(<const Windows*> task, <double*> NULL, <int64_t*> NULL)
-
-
-cdef void draw_maxima(const Windows* t, floating* dtype, index_t* index_dtype) noexcept nogil:
-    cdef const Axis* d = &t.axes[0]
-    cdef const Axis* h = &t.axes[1]
-    cdef const Axis* w = &t.axes[2]
-    cdef Block block
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.total), i, j
-    cdef floating* best
-    cdef index_t* where
-    while begin < t.total:
-        for i in range(begin, min(begin + grain, t.total)):
-            block = read_block(d, h, w, i, t.rows)
-            best = <floating*> t.outputs + block.p * t.length + block.at
-            where = <index_t*> t.indices + block.p * t.length + block.at
-            for j in range((block.end - block.begin) * w.out):
-                best[j] = 0
-                where[j] = -1
-            visit_rows(
-                MAXIMUM, <floating*> t.image + block.p * t.cells, best, where, d, h, w, block.od, block.begin, block.end
-            )
-        begin = fc_next(t.words, &member, t.total)
 
 
 cdef inline bint scatter_planes(
@@ -292,81 +122,130 @@ cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype)
         begin = fc_next(s.words, &member, s.planes)
 
 
-def sum_forward(
-    const floating[:, ::1] x, floating[:, ::1] out, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t rows, words,
+# What all threads of a call of `max_backward_bands` read.
+cdef struct Bands:
+    const void* dout
+    const void* indices
+    void* dx
+    void* space
+    const Py_ssize_t* table
+    Py_ssize_t bands
+    Py_ssize_t longest   # cells of a band
+    Py_ssize_t total
+    Py_ssize_t cells
+    Py_ssize_t outputs
+    Py_ssize_t slots
+    Py_ssize_t[1] found
+    Py_ssize_t* words
+
+
+cdef enum:
+    LOOK = 1 << 15  # outputs after which a thread looks whether it has to stop
+
+
+def max_backward_bands(
+    int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, table, Py_ssize_t bands, space, Py_ssize_t slots, words,
 ):
-    """out (P, L): the sum of every window of x (P, D * H * W)."""
-    cdef Windows t = read_windows[floating](x, out, axes, reach, rows, words)
+    """As `max_backward`, with sums whose error does not grow with the number of their terms.
+
+    Beside each sum lies what its roundings lost (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2).
+    `table` has of each of `bands` bands of a plane its cells [begin, end), and the outputs [begin, end) whose
+    windows meet one. Returns whether every output's index is of a band that its window meets; else dx is not whole.
+    """
+    cdef Bands b
+    cdef Py_ssize_t itemsize = 8 if dtype else 4, i
+    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
+    cdef Run places = run_of(indices, 8 if wide else 4, False), spaces = run_of(space, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    b.table = numbers_of(table)
     with nogil:
-        fc_share(t.words, sums_of_float if floating is float else sums_of_double, &t)
+        b.bands, b.longest, b.total, b.slots = bands, spaces.n // slots, planes * bands, slots
+        b.cells, b.outputs = dxs.n // planes, douts.n // planes
+        fc_check(dxs.n == planes * b.cells and douts.n == planes * b.outputs and places.n == douts.n)
+        for i in range(bands):
+            fc_check(b.table[4 * i] >= 0 and b.table[4 * i + 1] - b.table[4 * i] <= b.longest)
+            fc_check(b.table[4 * i + 1] <= b.cells and b.table[4 * i + 2] >= 0 and b.table[4 * i + 3] <= b.outputs)
+        b.dout, b.indices, b.dx, b.space, b.words = douts.at, places.at, dxs.at, spaces.at, shared
+        b.found[0] = 0
+        if dtype == 0:
+            fc_share(shared, bands_float_int64 if wide else bands_float_int32, &b)
+        else:
+            fc_share(shared, bands_double_int64 if wide else bands_double_int32, &b)
+    return b.found[0] == planes * b.outputs
 
 
-cdef void sums_of_float(void* task) noexcept nogil:
-    draw_sums(<const Windows*> task, <float*> NULL)
+cdef void bands_float_int32(void* task) noexcept nogil:
+    draw_bands(<Bands*> task, <float*> NULL, <int32_t*> NULL)
 
 
-cdef void sums_of_double(void* task) noexcept nogil:
-    draw_sums(<const Windows*> task, <double*> NULL)
+cdef void bands_float_int64(void* task) noexcept nogil:
+    draw_bands(<Bands*> task, <float*> NULL, <int64_t*> NULL)
 
 
-cdef void draw_sums(const Windows* t, floating* dtype) noexcept nogil:
-    cdef const Axis* d = &t.axes[0]
-    cdef const Axis* h = &t.axes[1]
-    cdef const Axis* w = &t.axes[2]
-    cdef Block block
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.total), i
-    cdef floating* out
-    while begin < t.total:
-        for i in range(begin, min(begin + grain, t.total)):
-            block = read_block(d, h, w, i, t.rows)
-            out = <floating*> t.outputs + block.p * t.length + block.at
-            zero(out, (block.end - block.begin) * w.out)
-            visit_rows(
-                SUM, <floating*> t.image + block.p * t.cells, out, <int32_t*> NULL, d, h, w,
-                block.od, block.begin, block.end,
-            )
-        begin = fc_next(t.words, &member, t.total)
+cdef void bands_double_int32(void* task) noexcept nogil:
+    draw_bands(<Bands*> task, <double*> NULL, <int32_t*> NULL)
 
 
-def sum_backward(
-    const floating[:, ::1] dout, floating[:, ::1] dx, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t rows, words,
-):
-    """dx (P, D * H * W): every entry of dout (P, L) added to each cell of its window."""
-    cdef Windows t = read_windows[floating](dx, dout, axes, reach, rows, words)
-    t.total = dx.shape[0]  # whole planes are drawn, because windows of neighbouring blocks overlap
-    with nogil:
-        fc_share(t.words, spread_of_float if floating is float else spread_of_double, &t)
+cdef void bands_double_int64(void* task) noexcept nogil:
+    draw_bands(<Bands*> task, <double*> NULL, <int64_t*> NULL)
 
 
-cdef void spread_of_float(void* task) noexcept nogil:
-    draw_spread(<const Windows*> task, <float*> NULL)
+cdef inline Py_ssize_t scatter_band(
+    floating* dx, floating* lost, Py_ssize_t first, Py_ssize_t n, const floating* dout, const index_t* indices,
+    Py_ssize_t outputs,
+) noexcept nogil:
+    """How many of the outputs have their maximum among the band's n cells from `first` on."""
+    cdef Py_ssize_t i, found = 0
+    cdef size_t at, held = <size_t> n
+    cdef floating total = 0, rest = 0, value, bigger, part
+    for i in range(outputs):
+        at = <size_t> (<Py_ssize_t> indices[i] - first)
+        if at != held:
+            # Neighbours often have the same maximum, whose sum stays at hand.
+            if held < <size_t> n:
+                dx[held], lost[held] = total, rest
+            held = at
+            if held < <size_t> n:
+                total, rest = dx[held], lost[held]
+        if held < <size_t> n:
+            value = dout[i]
+            bigger = total + value
+            part = bigger - total
+            rest += (total - (bigger - part)) + (value - part)
+            total = bigger
+            found += 1
+    if held < <size_t> n:
+        dx[held], lost[held] = total, rest
+    return found
 
 
-cdef void spread_of_double(void* task) noexcept nogil:
-    draw_spread(<const Windows*> task, <double*> NULL)
-
-
-cdef void draw_spread(const Windows* t, floating* dtype) noexcept nogil:
-    cdef const Axis* d = &t.axes[0]
-    cdef const Axis* h = &t.axes[1]
-    cdef const Axis* w = &t.axes[2]
-    cdef Block block
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.total), p, i, blocks = blocks_of(t)
+cdef void draw_bands(Bands* b, floating* dtype, index_t* index_dtype) noexcept nogil:
+    cdef fc_member member = fc_enrol(b.words)
+    cdef Py_ssize_t grain = b.words[FC_GRAIN], begin = fc_next(b.words, &member, b.total), i, j, n, o, found = 0
+    cdef const Py_ssize_t* band
     cdef floating* dx
-    while begin < t.total:
-        for p in range(begin, min(begin + grain, t.total)):
-            dx = <floating*> t.image + p * t.cells
-            zero(dx, t.cells)
-            for i in range(p * blocks, (p + 1) * blocks):
-                if fc_stopped(t.words):
+    cdef floating* lost = <floating*> b.space + member.slot * b.longest
+    cdef const floating* dout
+    cdef const index_t* indices
+    fc_check(begin >= b.total or member.slot < b.slots)
+    while begin < b.total:
+        for i in range(begin, min(begin + grain, b.total)):
+            band = b.table + i % b.bands * 4
+            n = band[1] - band[0]
+            dx = <floating*> b.dx + i // b.bands * b.cells + band[0]
+            dout = <const floating*> b.dout + i // b.bands * b.outputs
+            indices = <const index_t*> b.indices + i // b.bands * b.outputs
+            zero(dx, n)
+            zero(lost, n)
+            o = band[2]
+            while o < band[3]:
+                if fc_stopped(b.words):
                     return
-                block = read_block(d, h, w, i, t.rows)
-                visit_rows(
-                    SPREAD, dx, <floating*> t.outputs + block.p * t.length + block.at, <int32_t*> NULL, d, h, w,
-                    block.od, block.begin, block.end,
-                )
-        begin = fc_next(t.words, &member, t.total)
+                found += scatter_band(dx, lost, band[0], n, dout + o, indices + o, min(band[3] - o, <Py_ssize_t> LOOK))
+                o += LOOK
+            for j in range(n):
+                # Of a sum that is not finite nothing was lost that could be told.
+                if dx[j] - dx[j] == 0:
+                    dx[j] += lost[j]
+        begin = fc_next(b.words, &member, b.total)
+    fc_draw(b.found, found)

@@ -157,7 +157,7 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     const ptrdiff_t taps = (t1 - t0 + parts - 1) / parts;
     FC_V best[FC_UNITS][FC_PARTS];
     FC_I held[FC_UNITS][FC_PARTS];
-    ptrdiff_t begin[FC_PARTS], kd, t;
+    ptrdiff_t begin[FC_PARTS], kd, t, w;
     int u, p;
     FC_UNROLL
     for (p = 0; p < parts; p++) {
@@ -171,21 +171,35 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     for (kd = depths[0]; kd < depths[1]; kd++) {
         const ptrdiff_t slab = kd * g->rows * g->pitch;
         const FC_I deep = FC_N(fc_splat_lanes)((FC_L)(kd * g->dilation[0] * g->size[1] * g->size[2]));
+        if (sums) {
+            /* A row's taps by themselves, so that few numbers are added up in turn. */
+            for (t = t0; t < t1; t += g->k[2]) {
+                FC_V row[FC_UNITS];
+                FC_UNROLL
+                for (u = 0; u < units; u++)
+                    row[u] = FC_N(fc_load)(unit[u].from + slab + g->at[t]);
+                for (w = 1; w < g->k[2]; w++) {
+                    FC_UNROLL
+                    for (u = 0; u < units; u++)
+                        row[u] += FC_N(fc_load)(unit[u].from + slab + g->at[t + w]);
+                }
+                FC_UNROLL
+                for (u = 0; u < units; u++)
+                    best[u][0] += row[u];
+            }
+            continue;
+        }
         for (t = 0; t < taps; t++) {
             FC_UNROLL
             for (p = 0; p < parts; p++) {
                 const ptrdiff_t at = slab + g->at[begin[p] + t];
-                const FC_I place = FC_N(fc_splat_lanes)(sums ? 0 : delta[begin[p] + t]) + deep;
+                const FC_I place = FC_N(fc_splat_lanes)(delta[begin[p] + t]) + deep;
                 FC_UNROLL
                 for (u = 0; u < units; u++) {
                     const FC_V value = FC_N(fc_load)(unit[u].from + at);
-                    if (sums) {
-                        best[u][p] += value;
-                    } else {
-                        const FC_I take = FC_N(fc_takes)(value, best[u][p], nan);
-                        best[u][p] = FC_N(fc_pick)(take, value, best[u][p]);
-                        held[u][p] = FC_N(fc_pick_lanes)(take, place, held[u][p]);
-                    }
+                    const FC_I take = FC_N(fc_takes)(value, best[u][p], nan);
+                    best[u][p] = FC_N(fc_pick)(take, value, best[u][p]);
+                    held[u][p] = FC_N(fc_pick_lanes)(take, place, held[u][p]);
                 }
             }
         }
@@ -384,9 +398,13 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
             for (r = 0; r < stride; r++) {
                 FC_V sum = FC_N(fc_splat)(0);
                 for (d = 0; d < depths; d++)
-                    for (h = high; h < high_end; h++)
+                    for (h = high; h < high_end; h++) {
+                        /* As forward: a row by itself. */
+                        FC_V row = FC_N(fc_splat)(0);
                         for (t = r ? g->tap_end[0] : 0; t < g->tap_end[r]; t++)
-                            sum += FC_N(fc_load)(from + d * slab + (*h - low) * g->pitch + g->offset[t]);
+                            row += FC_N(fc_load)(from + d * slab + (*h - low) * g->pitch + g->offset[t]);
+                        sum += row;
+                    }
                 sums[r] = sum;
             }
             if (stride == 2) {

@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _blas, _isa, _padding
+from fastconv import _blas, _isa
+from fastconv.algorithms import _rank
+from fastconv.algorithms._borders import reading_borders
+from fastconv.algorithms._density import STEPS, density, worth_a_look
 from fastconv.algorithms._finite import Redone
 from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.algorithms.depthwise import Depthwise
@@ -18,6 +21,7 @@ from fastconv.algorithms.fft import Fft
 from fastconv.algorithms.im2col import Im2col
 from fastconv.algorithms.implicit import Implicit
 from fastconv.algorithms.reference import Reference
+from fastconv.algorithms.separable import Separable
 from fastconv.algorithms.sparse import Sparse
 from fastconv.algorithms.toeplitz import Toeplitz
 from fastconv.algorithms.winograd import Winograd
@@ -26,7 +30,17 @@ from fastconv.geometry import ConvGeometry
 #: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {
     algorithm.name: algorithm
-    for algorithm in (Reference(), Im2col(), Implicit(), Winograd(), Depthwise(), Fft(), Sparse(), Toeplitz())
+    for algorithm in (
+        Reference(),
+        Im2col(),
+        Implicit(),
+        Winograd(),
+        Depthwise(),
+        Fft(),
+        Separable(lambda *case: _choose_exact(*case)),
+        Sparse(),
+        Toeplitz(),
+    )
 }
 
 #: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact. Of 235 random
@@ -35,21 +49,11 @@ _FEW = 1 << 20
 #: 'auto' takes more workspace than this only where nothing needs less.
 _WORKSPACE_BYTES = 1 << 25
 
-#: 'auto' looks for zeros where there are so many weights, and so many multiply-adds to save.
-_FEW_WEIGHTS, _MUCH = 1 << 10, 1 << 24
-#: More weights that are not zero are taken for all of them.
-_DENSE = 0.7
 #: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
 #: dense one that is cleared after.
 _CLEARLY = 0.85
-#: Choices of a geometry for weights that are pruned; a sample has no more densities.
-_MOST_CHOSEN = 1 << 10
-#: Where in the weights to look for zeros, as fractions of their number: multiples of the golden ratio.
-_PLACES = np.arange(1, 1025) * 0.6180339887498949 % 1
-_FEW_PLACES = _PLACES[:128]
-
-#: Extended images of mirrored, replicated or circular padding held at a time, in bytes.
-_EXTENDED_BYTES = 1 << 23
+#: Choices of a geometry for weights that are pruned: one for each density.
+_MOST_CHOSEN = STEPS
 
 
 def algorithms(op: str = "forward") -> tuple[str, ...]:
@@ -78,7 +82,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
     --------
     >>> from fastconv import algorithms
     >>> algorithms()
-    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'sparse', 'toeplitz')
+    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'separable', 'sparse', 'toeplitz')
     """
     if op not in OPS:
         raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
@@ -118,12 +122,18 @@ DEFAULT_ALGORITHM = _from_environment()
 
 
 def choose(
-    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str = "auto", density: float = 1.0
+    op: Op,
+    geometry: ConvGeometry,
+    dtype: np.dtype,
+    threads: int,
+    name: str = "auto",
+    density: float = 1.0,
+    rank_one: bool = False,
 ) -> Algorithm:
     """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory.
 
     'exact' is the cheapest of those that sum every product. `density` is the share of the weights that are not zero;
-    below one, those that skip zeros are candidates of 'auto', too.
+    below one, those that skip zeros are candidates of 'auto', too; with `rank_one` those for kernels of rank one.
     """
     if name in REGISTRY:
         reason = REGISTRY[name].unsupported(op, geometry, dtype)
@@ -134,7 +144,13 @@ def choose(
     found = _choose_dense(op, geometry, dtype, threads, exact)
     if found.needs_blas and not _blas.within(threads):
         found = _choose_dense(op, geometry, dtype, threads, exact, blas=False)
-    return found if density == 1.0 or exact else _choose_pruned(found, op, geometry, dtype, threads, density)
+    if exact:
+        return found
+    if density != 1.0:
+        found = _choose_pruned(found, op, geometry, dtype, threads, density)
+    if rank_one and _rank.pays(found, op, geometry, dtype, threads, _choose_exact, density) is not None:
+        return REGISTRY["separable"]
+    return found
 
 
 def _choose_dense(
@@ -153,8 +169,8 @@ def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exa
     """Of those that do not look for zeros; with `exact`, of those among them that sum products."""
     if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
         return REGISTRY["reference"]  # nothing to do, or padding alone
-    able = [a for a in REGISTRY.values() if not a.skips_zeros and a.unsupported(op, geometry, dtype) is None]
-    able = [a for a in able if (blas or not a.needs_blas) and not a.needs_rank_one]
+    able = [a for a in REGISTRY.values() if not a.skips_zeros and not a.needs_rank_one]
+    able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(op, geometry, dtype) is None]
     if exact or multiply_adds(geometry) < _FEW:
         able = [a for a in able if a.sums_products]
     costs = {a: a.cost(op, geometry, dtype, threads) for a in able if a is not REGISTRY["reference"]}
@@ -178,12 +194,33 @@ def passed_over(algorithm: Algorithm, geometry: ConvGeometry, name: str, workspa
 
 
 def _choose_exact(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Algorithm:
-    return choose(op, geometry, dtype, threads, "exact")
+    return reading_borders(choose(op, geometry, dtype, threads, "exact"), op, geometry)
 
 
 def _guarded(algorithm: Algorithm, name: str) -> Algorithm:
     """What runs where `algorithm` was chosen for `name`: under 'auto' no transform leaves an inf or NaN of its own."""
     return Redone(algorithm, _choose_exact) if name == "auto" and not algorithm.sums_products else algorithm
+
+
+def _ready(
+    chosen: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0
+) -> Algorithm:
+    """What runs where `chosen` was chosen for `name`: guarded, and under 'auto' with a look for kernels of rank one."""
+    guarded = _guarded(chosen, name)
+    if name != "auto":
+        return guarded
+    first = _rank.pays(chosen, op, geometry, dtype, threads, _choose_exact, density)
+    if first is None:
+        return guarded
+    return _rank.IfRankOne(reading_borders(first, op, geometry), reading_borders(guarded, op, geometry))
+
+
+def _algorithm(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0
+) -> Algorithm:
+    """What `name` chooses for weights of that density, ready to run."""
+    chosen = choose(op, geometry, dtype, threads, name, density)
+    return _ready(chosen, op, geometry, dtype, threads, name, density)
 
 
 def _choose_pruned(
@@ -215,51 +252,26 @@ def _cheapest_pruned(
         and a.unsupported(op, geometry, dtype) is None
         and a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES
     ]
-    clearly = _CLEARLY if op == "backward_weights" else 1.0
-
-    def cost(algorithm: Algorithm) -> float:
-        return algorithm.cost(op, geometry, dtype, threads, density) / (clearly if algorithm.skips_zeros else 1.0)
-
-    return min([dense, *able], key=cost)
+    return min([dense, *able], key=lambda a: ranked_cost(a, op, geometry, dtype, threads, density))
 
 
-def _may_be_pruned(shape: tuple[int, ...], size: int) -> bool:
-    """Whether weights of a shape, from which so many numbers are computed, are worth a look for zeros."""
-    return math.prod(shape) >= _FEW_WEIGHTS and size * math.prod(shape[1:]) >= _MUCH
+def ranked_cost(
+    algorithm: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
+) -> float:
+    """The cost that 'auto' ranks by: a gradient of pruned weights has to be clearly cheaper than a dense one."""
+    clearly = _CLEARLY if algorithm.skips_zeros and density < 1.0 and op == "backward_weights" else 1.0
+    return algorithm.cost(op, geometry, dtype, threads, density) / clearly
 
 
-def _density(w: np.ndarray, size: int) -> float:
-    """The share of weights that are not zero, from a sample; 1 where there are few zeros, or little to gain.
-
-    `size` is that of what is computed from them. The places of the sample are the same in every call, and
-    spread so that no pattern of zeros is likely to be theirs.
-    """
-    count = w.size
-    if not _may_be_pruned(w.shape, size):
-        return 1.0
-    for places in (_FEW_PLACES, _PLACES):
-        found = np.count_nonzero(w.take((places * count).astype(np.intp))) / len(places)
-        if found > _DENSE:
-            return 1.0
-    return found
+def _share(w: np.ndarray, geometry: ConvGeometry, name: str) -> float:
+    """The share of weights that are not zero, as 'auto' chooses by it; 1 where it does not look."""
+    looks = name == "auto" and worth_a_look(w.shape, math.prod(geometry.out_shape))
+    return density(w) if looks else 1.0
 
 
 def _turned(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     """Weights as the algorithms want them: for a true convolution the kernel turned by 180 degrees."""
     return np.ascontiguousarray(np.flip(w, tuple(range(2, w.ndim)))) if geometry.flip else w
-
-
-def _chunks(geometry: ConvGeometry, dtype: np.dtype) -> list[slice]:
-    """Runs of images whose copies, extended by what is not zeros, fit the workspace."""
-    count = geometry.x_shape[0]
-    each = _arrays.check_bytes("the padded image", (1, *geometry.padded.x_shape[1:]), dtype)
-    step = max(1, _EXTENDED_BYTES // max(each, 1))
-    return [slice(n, min(n + step, count)) for n in range(0, count, step)]
-
-
-def _part(geometry: ConvGeometry, chunk: slice) -> ConvGeometry:
-    """That of extended copies."""
-    return geometry.for_batch(chunk.stop - chunk.start).padded
 
 
 def _bound(
@@ -277,10 +289,12 @@ def _bound(
         bound[key] = None
         size = math.prod(geometry.out_shape)
         plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
-        # dw depends on no weights; else 'auto' looks for zeros among them.
-        looks = name == "auto" and (kept or op != "backward_weights") and _may_be_pruned(geometry.w_shape, size)
-        if plain and not looks:
-            bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
+        if plain:
+            method = bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
+            # dw depends on no weights; else 'auto' looks for zeros among them.
+            looks = name == "auto" and (kept or op != "backward_weights") and worth_a_look(geometry.w_shape, size)
+            if looks and method is not None:
+                bound[key] = _bind_looking(method, op, geometry, dtype, threads)
     return bound[key]
 
 
@@ -289,11 +303,13 @@ def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: i
     exact = name == "exact"
     if name not in REGISTRY and _choose_dense(op, geometry, dtype, threads, exact).needs_blas:
         by_blas, without = (
-            _guarded(_choose_dense(op, geometry, dtype, threads, exact, blas), name).bind(op, geometry, dtype, threads)
+            _ready(_choose_dense(op, geometry, dtype, threads, exact, blas), op, geometry, dtype, threads, name).bind(
+                op, geometry, dtype, threads
+            )
             for blas in (True, False)
         )
         return lambda *arrays: (by_blas if _blas.within(threads) else without)(*arrays)
-    return _guarded(choose(op, geometry, dtype, threads, name), name).bind(op, geometry, dtype, threads)
+    return _algorithm(op, geometry, dtype, threads, name).bind(op, geometry, dtype, threads)
 
 
 def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
@@ -304,6 +320,24 @@ def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threa
     return lambda x, dout, kept, dw: by.backward_kept_weights(x, dout, kept, geometry, dw, threads)
 
 
+def _bind_looking(
+    dense: Callable[..., None], op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int
+) -> Callable[..., None]:
+    """A function that looks for zeros in the weights: layers that have few pay for no more than the look."""
+    at = 2 if op == "backward_weights" else 1
+
+    def call(*arrays: np.ndarray) -> None:
+        share = density(arrays[at])
+        if share == 1.0:
+            dense(*arrays)
+            return
+        algorithm = _algorithm(op, geometry, dtype, threads, "auto", share)
+        method: Any = algorithm.backward_kept_weights if op == "backward_weights" else getattr(algorithm, op)
+        method(*arrays[:-1], geometry, arrays[-1], threads)
+
+    return call
+
+
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
@@ -312,19 +346,13 @@ def forward(
     if bound is not None:
         bound(x, w, b, out)
         return
-    density = _density(w, out.size) if name == "auto" else 1.0
-    algorithm = _guarded(choose("forward", geometry, out.dtype, threads, name, density), name)
+    algorithm = _algorithm("forward", geometry, out.dtype, threads, name, _share(w, geometry, name))
     if not out.size:
         return
     if not x.size:  # images of padding alone, which no kernel has to know
         algorithm = REGISTRY["reference"]
-    w = _turned(w, geometry)
-    if geometry.pad_mode == "zeros":  # of one piece always, and small layers feel every step
-        algorithm.forward(x, w, b, geometry, out, threads)
-        return
-    for chunk in _chunks(geometry, x.dtype):
-        part = _padding.extend(x[chunk], geometry)
-        algorithm.forward(part, w, b, _part(geometry, chunk), out[chunk], threads)
+    algorithm = reading_borders(algorithm, "forward", geometry)
+    algorithm.forward(x, _turned(w, geometry), b, geometry, out, threads)
 
 
 def backward_data(
@@ -335,27 +363,18 @@ def backward_data(
     if bound is not None:
         bound(dout, w, dx)
         return
-    density = _density(w, dout.size) if name == "auto" else 1.0
-    algorithm = _guarded(choose("backward_data", geometry, dx.dtype, threads, name, density), name)
+    algorithm = _algorithm("backward_data", geometry, dx.dtype, threads, name, _share(w, geometry, name))
     if not dx.size:
         return
-    w = _turned(w, geometry)
-    if geometry.pad_mode == "zeros":
-        algorithm.backward_data(dout, w, geometry, dx, threads)
-        return
-    for chunk in _chunks(geometry, dx.dtype):
-        part = _part(geometry, chunk)
-        dpadded = np.empty(part.x_shape, dx.dtype)
-        algorithm.backward_data(dout[chunk], w, part, dpadded, threads)
-        _padding.fold(dpadded, geometry, dx[chunk])
+    algorithm = reading_borders(algorithm, "backward_data", geometry)
+    algorithm.backward_data(dout, _turned(w, geometry), geometry, dx, threads)
 
 
 def transposed(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
     """What `backward_data` makes of x, plus b, by algorithm `name`; for padding with zeros and no flip."""
-    density = _density(w, x.size) if name == "auto" else 1.0
-    algorithm = _guarded(choose("backward_data", geometry, out.dtype, threads, name, density), name)
+    algorithm = _algorithm("backward_data", geometry, out.dtype, threads, name, _share(w, geometry, name))
     if out.size:
         algorithm.transposed(x, w, b, geometry, out, threads)
 
@@ -374,30 +393,18 @@ def backward_weights(
     if bound is not None:
         bound(*((x, dout, dw) if kept is None else (x, dout, kept, dw)))
         return
-    density = _density(kept, dout.size) if name == "auto" and kept is not None else 1.0
-    algorithm = _guarded(choose("backward_weights", geometry, dw.dtype, threads, name, density), name)
+    share = 1.0 if kept is None else _share(kept, geometry, name)
+    algorithm = _guarded(choose("backward_weights", geometry, dw.dtype, threads, name, share), name)
     if not len(x):
         dw.fill(0)
         return
     if not x.size:
         algorithm = REGISTRY["reference"]
+    algorithm = reading_borders(algorithm, "backward_weights", geometry)
     total = dw if not geometry.flip else np.empty_like(dw)
-    kept = None if kept is None else _turned(kept, geometry)
-
-    def run(x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, target: np.ndarray) -> None:
-        if kept is None:
-            algorithm.backward_weights(x, dout, geometry, target, threads)
-        else:
-            algorithm.backward_kept_weights(x, dout, kept, geometry, target, threads)
-
-    if geometry.pad_mode == "zeros":
-        run(x, dout, geometry, total)
+    if kept is None:
+        algorithm.backward_weights(x, dout, geometry, total, threads)
     else:
-        for i, chunk in enumerate(_chunks(geometry, x.dtype)):
-            target = total if i == 0 else np.empty_like(dw)
-            run(_padding.extend(x[chunk], geometry), dout[chunk], _part(geometry, chunk), target)
-            if i:
-                with np.errstate(all="ignore"):  # inf - inf is NaN by definition
-                    total += target
+        algorithm.backward_kept_weights(x, dout, _turned(kept, geometry), geometry, total, threads)
     if geometry.flip:
         dw[...] = _turned(total, geometry)

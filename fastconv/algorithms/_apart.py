@@ -21,6 +21,8 @@ from fastconv.geometry import Axis, ConvGeometry
 _ALL: Any = slice(None)
 #: Images taken apart at a time, source and result together, in bytes.
 _APART_BYTES = 1 << 23
+#: Parts of an image at most, because each is copied by itself.
+_MOST_PARTS = 1 << 14
 
 
 def _steps(geometry: ConvGeometry) -> tuple[int, ...]:
@@ -38,6 +40,8 @@ def reason(geometry: ConvGeometry) -> str | None:
                 f"the dilation is {dilation}, and it needs 1 or "
                 f"padding in front that is a multiple of it, not {tuple(a.lo for a in geometry.axes)}"
             )
+    if (parts := math.prod(_steps(geometry))) > _MOST_PARTS:
+        return f"the dilation is {dilation}: an image would be copied in {parts} parts, and {_MOST_PARTS} are the most"
     return None
 
 

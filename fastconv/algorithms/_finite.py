@@ -37,6 +37,10 @@ class Redone(Algorithm):
         self.name, self.own_threads = transform.name, transform.own_threads
         self.transform, self.exact = transform, exact
 
+    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
+        """As the transform; `exact` gives an algorithm that serves the same border."""
+        return self.transform.reads_borders(op, geometry)
+
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """As the transform."""
         return self.transform.unsupported(op, geometry, dtype)

@@ -20,8 +20,6 @@ _FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
 #: A product with a transposed second factor and few rows, or with a transposed first factor and few columns, does not
 #: fill a tile. If it has _LONG times as many columns (rows), its transpose is computed instead, because that is faster.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
-#: Complex factors are written out as real ones in batches of so many bytes.
-_COMPLEX_BYTES = 1 << 20
 #: Multiply-adds of one call of BLAS, some 50 ms. Python runs signal handlers between such calls.
 _BLAS_PIECE = 1 << 31
 
@@ -47,26 +45,6 @@ def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None
             rows = (..., slice(begin, begin + step), slice(None))
             # [step x k] @ [k x n]
             np.matmul(a[rows], b, out=out[rows])
-
-
-def complex_product(a: np.ndarray, b: np.ndarray, threads: int) -> np.ndarray:
-    """a @ b, a batch of complex [m x k] @ [k x n], in at most `threads` threads."""
-    (count, m, k), n = a.shape, b.shape[2]
-    if _blas.within(threads) or _is_small(m, 2 * k, 2 * n):
-        return np.matmul(a, b)
-    out = np.empty((count, m, n), a.dtype)
-    real = out.real.dtype
-    step = max(1, _COMPLEX_BYTES // ((2 * m * k + 4 * k * n) * real.itemsize))
-    for begin in range(0, count, step):
-        chunk = slice(begin, begin + step)
-        left = np.concatenate([a[chunk].real, a[chunk].imag], axis=2)
-        right = np.empty((len(left), 2 * k, n), a.dtype)
-        right[:, :k] = b[chunk]
-        # i * b, written out because the complex product of i and infinity has a NaN.
-        right[:, k:].real, right[:, k:].imag = -b[chunk].imag, b[chunk].real
-        # Re a @ b + Im a @ (i * b): [m x 2k] @ [2k x 2n]; columns are real and imaginary parts in turns
-        gemm(left, right.view(real), out[chunk].view(real), threads)
-    return out
 
 
 def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:

@@ -237,6 +237,12 @@ class Problem:
         d, h, w = (side.tiles for side in self.sides)
         return d, h, w
 
+    def operations(self, lanes: int) -> int:
+        """On vectors, at least, of all products and transforms of tiles; channels and filters are in the lanes."""
+        k, cell, rows = self.subkernels * self.channels, pieces(self.channels, lanes), pieces(self.rows, lanes)
+        each = (self.points * k + self.of_result) * rows * self.phases + self.of_image * self.subkernels * cell
+        return self.images * self.groups * math.prod(self.tiles) * each
+
     def blocks(self, block: tuple[int, ...], count: int) -> int:
         """How many blocks cover the batch."""
         return pieces(self.images, count) * math.prod(map(pieces, self.tiles, block))

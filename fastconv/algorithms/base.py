@@ -27,8 +27,9 @@ class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 
     What reaches an algorithm is checked and simple: C-contiguous native arrays
-    of one float dtype, none of them empty, padding with zeros, no flip. Results
-    are written to `out`, `dx` or `dw`, which hold nothing before.
+    of one float dtype, none of them empty, padding with zeros unless it
+    `reads_borders`, no flip. Results are written to `out`, `dx` or `dw`, which
+    hold nothing before.
 
     If `sums_products` is false, the methods return None for a result that is all
     finite. Otherwise they return how often an inf or NaN was found in each image;
@@ -44,17 +45,17 @@ class Algorithm(ABC):
     #: Whether it is fast only if BLAS multiplies. 'auto' takes it only if BLAS is known to use no more threads than the
     #: call may.
     needs_blas = False
-    #: Whether it serves only weights that are outer products.
-    needs_rank_one = False
     #: Whether zero weights take no part, so that it is worth its while where most are zero. 'auto' takes it then only.
     skips_zeros = False
+    #: Whether it computes only with kernels that are outer products. 'auto' takes it where it finds them such.
+    needs_rank_one = False
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""
         return None
 
     def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
-        """Whether it computes borders that are not zeros by itself, instead of an image extended by them."""
+        """Whether it takes the geometry with its `pad_mode`; else images are extended, and gradients folded back."""
         return False
 
     def ways(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, Algorithm]:

@@ -33,6 +33,9 @@ _TOTALS_BYTES = 1 << 14
 _WIDE_VECTORS, _HIGH = 64, 8
 #: Kernel heights whose taps share the rows they read.
 _HEIGHTS = (3, 5)
+#: A block with all that the kernel reaches over is refused above so many bytes, and so many times the arguments and the
+#: result. It is up to so many times the extent of the kernel, because it is longer than its margins.
+_MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
 #: Vectors that are read or cleared past the end of a block.
 _LANES_PAST = 2
 #: Bytes a plain copy moves in the time of a multiply-add, for each byte of its dtype.
@@ -88,6 +91,16 @@ class Depthwise(Algorithm):
                 f"it serves groups of at most {_MOST_CHANNELS} channels and {_MOST_FILTERS} filters, "
                 f"and these have {channels} and {filters}"
             )
+        least = channels * math.prod(axis.extent for axis in geometry.axes) * dtype.itemsize
+        if least * _OVER > _MOST_BYTES and math.prod(geometry.out_shape):
+            plan = _plan(op, geometry, dtype, 1)
+            nbytes = 0 if plan is None else plan.space * dtype.itemsize
+            if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, dtype)):
+                dilation = tuple(axis.dilation for axis in geometry.axes)
+                return (
+                    f"a block of the image that the kernel {geometry.kernel} with dilation {dilation} reaches over "
+                    f"takes {nbytes} bytes; ask for 'implicit' or 'auto'"
+                )
         return None
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:

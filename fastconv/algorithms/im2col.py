@@ -1,4 +1,4 @@
-"""The textbook path: lower one image, multiply, and col2im for the gradient of the image."""
+"""The textbook path: lower an image or a block of one, multiply, and col2im for the gradient of the image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastconv import _arrays
-from fastconv.algorithms import _gemm
+from fastconv.algorithms import _columns, _gemm
 from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds
 from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
 
-#: Columns of several small images are put side by side up to this many bytes; one image's may be more.
+#: Columns of several small images are put side by side up to this many bytes; one image's may be more, up to
+#: `_columns.MOST_BYTES`.
 _BLOCK_BYTES = 1 << 21
 #: A product of fewer positions than this reads the weights too often: images are put side by side
 #: until it has as many, or the columns take `_FEW_BLOCK_BYTES`.
@@ -36,8 +37,9 @@ class Im2col(Algorithm):
     - backward_weights: dw += dout @ cols.T    [f x L] @ [L x K]
 
     Images so small that a product of one does not pay are taken B at a time,
-    side by side, within a few MiB whatever N is: L is then B times as long. A pointwise layer
-    is not lowered: the image is its columns.
+    side by side, within a few MiB whatever N is: L is then B times as long. An image of more than 32 MiB of columns is
+    taken a block at a time, of some positions and if need be of some of the K rows, whose products are added up. A
+    pointwise layer is not lowered: the image is its columns.
 
     Chellapilla, Puri, Simard, "High performance convolutional neural networks
     for document processing", 2006.
@@ -49,6 +51,9 @@ class Im2col(Algorithm):
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The columns of a block, its gradients or results side by side, one more dw, and the product's workspace."""
+        cut = _columns.cut(op, geometry, dtype)
+        if cut is not None:
+            return cut.workspace_bytes(op, dtype, threads)
         count = _images_a_block(geometry, dtype)
         side_by_side = count * geometry.w_shape[0] * geometry.positions if count > 1 else 0
         columns = 0 if geometry.pointwise else count * math.prod(geometry.cols_shape[1:])
@@ -65,7 +70,12 @@ class Im2col(Algorithm):
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The product, the columns through memory, and the weights, which each block reads again."""
-        blocks = -(-geometry.x_shape[0] // _images_a_block(geometry, dtype))
+        cut, images = _columns.cut(op, geometry, dtype), geometry.x_shape[0]
+        if cut is None:
+            blocks = readings = -(-images // _images_a_block(geometry, dtype))
+        else:
+            readings = images * cut.blocks_of_positions
+            blocks = readings * cut.blocks_of_rows
         product = multiply_adds(geometry) * dtype.itemsize / 4 / threads
         # Products of fewer than some 16 rows or columns leave most of BLAS's tile empty.
         thin = min(geometry.w_shape[0] // geometry.groups, math.prod(geometry.w_shape[1:]), geometry.positions)
@@ -73,7 +83,7 @@ class Im2col(Algorithm):
             "product": product * (1 + 16 / thin),
             "columns": 0 if geometry.pointwise else geometry.im2col_bytes(dtype),
             **memory(geometry, dtype, 1),
-            "weights": blocks * math.prod(geometry.w_shape) * dtype.itemsize,
+            "weights": readings * math.prod(geometry.w_shape) * dtype.itemsize,
             "block": blocks * geometry.groups,
             "call": 1,
         }
@@ -82,6 +92,10 @@ class Im2col(Algorithm):
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Bias is added while the block's output is still in cache."""
+        cut = _columns.cut("forward", geometry, x.dtype)
+        if cut is not None:
+            _columns.Blocks("forward", cut, x.dtype, threads).forward(x, w, b, out)
+            return
         weights = _matrix(w, geometry)
         bias = None if b is None else b.reshape(geometry.groups, -1, 1)
         for block in _blocks(geometry, x.dtype, threads):
@@ -96,6 +110,10 @@ class Im2col(Algorithm):
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """The transposed weights give the gradient of the columns; col2im sums it up."""
+        cut = _columns.cut("backward_data", geometry, dx.dtype)
+        if cut is not None:
+            _columns.Blocks("backward_data", cut, dx.dtype, threads).backward_data(dout, w, dx)
+            return
         weights = _matrix(w, geometry).transpose(0, 2, 1)
         for block in _blocks(geometry, dx.dtype, threads):
             # [K x f] @ [f x L], one product per group
@@ -106,6 +124,10 @@ class Im2col(Algorithm):
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
         """Blocks are summed one after the other, so that the result does not depend on threads."""
+        cut = _columns.cut("backward_weights", geometry, x.dtype)
+        if cut is not None:
+            _columns.Blocks("backward_weights", cut, x.dtype, threads).backward_weights(x, dout, dw)
+            return
         total = _matrix(dw, geometry)
         part = np.empty_like(total)
         for block in _blocks(geometry, x.dtype, threads):

@@ -43,6 +43,8 @@ _GATHERED_BLOCKS, _GATHERED_BYTES = 3, 1 << 24
 _SHARED_BYTES = 1 << 24
 #: What packing a weight takes whose taps do not follow each other, against one whose do.
 _APART = 3
+#: A gradient by the image is computed tap by tap for no more taps than this, where there are so many cells an output.
+_FEW_TAPS, _SCATTERED = 256, 64
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
 
@@ -158,6 +160,9 @@ class Implicit(Algorithm):
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Bias as in `forward`; cells that no tap meets are bias alone."""
+        if _is_scattered(geometry):
+            data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
+            return
         plans = _plans("backward_data", geometry, out.dtype, threads)
         if _leaves_cells(plans, geometry):
             out[...] = 0 if b is None else per_channel(b, geometry)
@@ -188,6 +193,8 @@ class Implicit(Algorithm):
 
     def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., Any]:
         """With the plan of the op, where that is one and is kept."""
+        if op == "backward_data" and _is_scattered(geometry):
+            return super().bind(op, geometry, dtype, threads)
         plans = _plans(op, geometry, dtype, threads)
         if len(plans) > 1 or _length(plans) > _LONG_K or (op == "backward_data" and _leaves_cells(plans, geometry)):
             return super().bind(op, geometry, dtype, threads)
@@ -200,6 +207,15 @@ class Implicit(Algorithm):
 
             return backward_data
         return partial(_run if op == "forward" else _contract, plan, threads)
+
+
+def _is_scattered(geometry: ConvGeometry) -> bool:
+    """Whether few taps of few outputs are spread over so many cells that dx is computed tap by tap.
+
+    A kernel that runs over all cells would multiply zeros between the taps, and copy blocks as wide as the dilation.
+    """
+    cells, steps = math.prod(geometry.x_shape[2:]), math.prod(axis.stride for axis in geometry.axes)
+    return geometry.taps <= _FEW_TAPS and cells > _SCATTERED * geometry.positions * steps
 
 
 def _leaves_cells(plans: tuple[Plan, ...], geometry: ConvGeometry) -> bool:

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.algorithms.base import Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import Algorithm, Op, multiply_adds, touched
 from fastconv.geometry import ConvGeometry
+
+#: The padded image and the result take no more than this, or than so many times the arguments and the result.
+_MOST_BYTES, _MOST_TIMES = 1 << 28, 16
 
 
 def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
@@ -37,6 +40,13 @@ class Reference(Algorithm):
     """Per tap: out[n, f] += w[f, c, tap] * x[n, c, tap's slice], and its two adjoints."""
 
     name = "reference"
+
+    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        """Where padding that strides or taps leap over would take more memory than is likely to be there."""
+        nbytes = self.workspace_bytes(op, geometry, dtype, 1)
+        if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, np.dtype(np.float64))):
+            return f"the image with its padding would take {nbytes} bytes in float64; ask for 'implicit' or 'auto'"
+        return None
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The padded image and the result, in float64."""

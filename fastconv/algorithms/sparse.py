@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -225,7 +226,8 @@ def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tup
     key = op, dtype.itemsize, threads, _isa.current
     if key in kept:
         return kept[key]
-    plans = tuple(_plan(problem, dtype, threads, op == "backward_weights") for problem in problems(op, geometry))
+    cuts: dict[Problem, Cut] = {}
+    plans = tuple(_plan(problem, dtype, threads, op == "backward_weights", cuts) for problem in problems(op, geometry))
     if sum(len(table) for plan in plans for table in plan.tables) <= _LONG:
         kept[key] = plans
     return plans
@@ -261,11 +263,18 @@ def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
     return even(lines, high), across
 
 
+def _sizes_of(problem: Problem) -> Problem:
+    """The same but for where results and weights lie: stride phases of a gradient are of few different sizes."""
+    lines = (replace(line, start=0, lo=0, weights=(0,) * line.taps) for line in problem.lines)
+    return replace(problem, lines=tuple(lines))
+
+
 def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> Cut:
     """The cheapest, by what it adds to the products and leaves idle; a weight takes `entry` bytes of a list."""
     d, h, w = problem.lines
     taps = math.prod(line.taps for line in problem.lines)
     slots = math.prod(len(line.phases) for line in problem.lines)
+    reach_d, reach_h, reach_w = (line.reach for line in problem.lines)
     vector = lanes * itemsize
     best, least = None, math.inf
     for box in _lane_boxes(lanes, problem):
@@ -276,9 +285,9 @@ def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, e
                 tile = _tile(lines, wide, most)
                 tiles = pieces(lines, tile[0]) * pieces(wide, tile[1])
                 sums = lines * wide
-                held = slots * (deep + d.reach) * (high + h.reach) * (wide + w.reach)
+                held = slots * (deep + reach_d) * (high + reach_h) * (wide + reach_w)
                 # Cells of a channel that a tile meets.
-                met = slots * (1 + d.reach) * (tile[0] + h.reach) * (tile[1] + w.reach)
+                met = slots * (1 + reach_d) * (tile[0] + reach_h) * (tile[1] + reach_w)
                 met = min(met, taps * tile[0] * tile[1])
                 channels = max(1, min(_CELLS_BYTES // (met * vector), _BLOCK_BYTES // (held * vector)))
                 channels = even(problem.channels, channels)
@@ -287,11 +296,11 @@ def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, e
                 places = pieces(problem.images, box[0]) * problem.groups
                 for line, parts, part in zip(problem.lines, box[1:], (deep, high, wide), strict=True):
                     places *= pieces(line.out, parts * part)
-                copied = slots * (deep + d.reach) * (high + h.reach) * (_TURN_LINE + (wide + w.reach) * _TURN)
+                copied = slots * (deep + reach_d) * (high + reach_h) * (_TURN_LINE + (wide + reach_w) * _TURN)
                 # Rows are read from memory, and results written, by whole lines of it.
                 planes, down, across = box[0] * deep * box[1], high * box[2], wide * box[3]
-                row = _FILL_ROW + _LINES * (1 + (across + w.reach) * w.stride * itemsize / _LINE)
-                copied += _FILL + planes * min((down + h.reach) * h.stride, h.size) * row
+                row = _FILL_ROW + _LINES * (1 + (across + reach_w) * w.stride * itemsize / _LINE)
+                copied += _FILL + planes * min((down + reach_h) * h.stride, h.size) * row
                 written = planes * down * _LINES * (1 + across * w.jump * itemsize / _LINE)
                 for split in sorted({pieces(problem.rows, rows), threads, 2 * threads}):
                     if split > problem.rows or pieces(problem.rows, split) > rows:
@@ -329,11 +338,15 @@ def _line_up(nbytes: int) -> int:
     return pieces(nbytes, _LINE) * _LINE
 
 
-def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool) -> Plan:
+def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool, cuts: dict[Problem, Cut]) -> Plan:
+    """`cuts` are those of the problems before, for others of the same sizes."""
     itemsize = dtype.itemsize
     lanes, most = _ext.shape(_arrays.DTYPES[dtype], _isa.current, dots)
     # For dw every part of the batch has sums of its own.
-    cut = _cut(problem, itemsize, threads, lanes, most, 4 + itemsize * (threads if dots else 1))
+    sizes_of = _sizes_of(problem)
+    if (cut := cuts.get(sizes_of)) is None:
+        entry = 4 + itemsize * (threads if dots else 1)
+        cut = cuts[sizes_of] = _cut(problem, itemsize, threads, lanes, most, entry)
     deep, high, wide = cut.part
     d, h, w = problem.lines
     block = deep * cut.lanes[1], high * cut.lanes[2], wide * cut.lanes[3]
@@ -348,23 +361,19 @@ def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool) -> Plan:
     weight_at = np.full(cut.channels * channel_pitch, -1, np.int32)
     of_channels = np.arange(cut.channels)[:, None] * problem.channel_step + np.arange(taps)
     weight_at[offsets[offsets >= 0]] = of_channels[offsets >= 0]
+    slots, of_inner, of_patch = [len(line.phases) for line in problem.lines], inner.slot_pitches, patch.slot_pitches
+    pitches, deep_patch = inner.pitches, patch.pitches[0]
     copies = [
         (
-            lanes * (sd * inner.slot_pitches[0] + cell * inner.pitches[0] + sh * inner.slot_pitches[1])
-            + lanes * sw * inner.slot_pitches[2],
-            sd * patch.slot_pitches[0]
-            + cell * patch.pitches[0]
-            + sh * patch.slot_pitches[1]
-            + sw * patch.slot_pitches[2],
+            lanes * (sd * of_inner[0] + cell * pitches[0] + sh * of_inner[1] + sw * of_inner[2]),
+            sd * of_patch[0] + cell * deep_patch + sh * of_patch[1] + sw * of_patch[2],
         )
-        for sd in range(len(d.phases))
+        for sd in range(slots[0])
         for cell in range(deep + d.reach)
-        for sh in range(len(h.phases))
-        for sw in range(len(w.phases))
+        for sh in range(slots[1])
+        for sw in range(slots[2])
     ]
-    lines = [
-        lanes * (cell * inner.pitches[0] + line * inner.pitches[1]) for cell in range(deep) for line in range(high)
-    ]
+    lines = [lanes * (cell * pitches[0] + line * pitches[1]) for cell in range(deep) for line in range(high)]
     tiles = _tiles(len(lines), wide, cut.tile)
 
     listed = cut.rows * cut.channels * taps + _ext.spare

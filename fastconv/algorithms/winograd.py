@@ -16,7 +16,7 @@ from fastconv._records import dataclass
 from fastconv.algorithms import _apart, _minimal
 from fastconv.algorithms._blocks import even, line_up, pieces
 from fastconv.algorithms._minimal import Problem
-from fastconv.algorithms.base import Algorithm, Op, memory, seconds, share
+from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds, seconds, share
 from fastconv.geometry import ConvGeometry
 
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
@@ -36,6 +36,9 @@ _MOST_PANELS = 64
 _SUMS = 128
 #: Taps of a kernel, and of all channels or filters of a group: tables and transformed weights are many times as long.
 _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
+#: Operations on vectors that are few in any case: some tenths of a second. With more, transforms and products may take
+#: so many times those of the sums of products: they take more where few channels leave lanes of the transforms empty.
+_FEW_OPERATIONS, _MOST_TIMES = 1 << 28, 10
 #: Stride phases of a gradient that are computed together, at most.
 _PHASES = 64
 #: Weights that are turned at a time, filters side by side: they stay in the second-level cache.
@@ -159,7 +162,7 @@ class Winograd(Algorithm):
             return f"{weights} weights meet an output or a cell, and it takes at most {_MOST_WEIGHTS}"
         if op == "backward_data" and phases > _PHASES:
             return f"the stride is {strides}, and this gradient needs a product of at most {_PHASES}"
-        return _apart.reason(geometry)
+        return _apart.reason(geometry) or _excess(op, geometry, dtype)
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a block of the image, and it, the weights and the products at every point."""
@@ -284,6 +287,30 @@ def _run(
             threads=threads,
         )
     return counts if found else None
+
+
+def _excess(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+    """That transforms and products take many times the operations of the sums of products, or None."""
+    lanes = _shape.shape(_arrays.DTYPES[dtype], _isa.current)[2]
+    filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
+    most = max(math.prod(geometry.x_shape) * filters, math.prod(geometry.out_shape) * channels) * geometry.taps
+    # In each tap of a lane a transform has some 64 operations at most.
+    if 64 * most <= _FEW_OPERATIONS * lanes or not math.prod(geometry.out_shape):
+        return None
+    kept: dict[Any, str | None] = vars(geometry).setdefault("_winograd_excess", {})
+    key = op, lanes
+    if key not in kept:
+        apart = _apart.Apart.of(geometry)
+        part = geometry if apart is None else apart.part(geometry.x_shape[0])
+        operations = min(problem.operations(lanes) for problem in _minimal.problems(op, part))
+        direct = multiply_adds(geometry) // lanes
+        kept[key] = None
+        if operations > max(_FEW_OPERATIONS, _MOST_TIMES * direct):
+            kept[key] = (
+                f"its transforms and products take {operations} operations on vectors, and sums of products {direct}; "
+                "with so few channels or filters ask for 'implicit', 'fft' or 'auto'"
+            )
+    return kept[key]
 
 
 def _one_count(dw: np.ndarray) -> np.ndarray | None:

@@ -1,8 +1,8 @@
 """The kernels of pooling: which one a geometry takes, and the call of it.
 
-Most windows are worked row by row in vectors, those of 2 x 2 at a stride of 2
-and those over whole planes by kernels of their own. What these are not made
-for, by the general ones.
+Windows of 2 x 2 at a stride of 2 and those over whole planes have kernels of
+their own. Small windows are worked tap by tap, in vectors over a row; all others
+axis by axis (`_pool_running`), whatever their size.
 """
 
 from __future__ import annotations
@@ -15,25 +15,16 @@ from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import pool as _ext
 from fastconv._ext import pool_rows as _ext_rows
 from fastconv._pool_geometry import PoolGeometry
-from fastconv.layers import _pool_tables
+from fastconv.layers import _pool_running, _pool_tables
 from fastconv.layers._planes import plane_maxima, plane_sums
 
 #: What a maximum's place is kept as.
 INDEX_DTYPES = _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 
-_INDEX_NAMES = {_INT32: "int32_t", _INT64: "int64_t"}
-_SUM = {dtype: (_ext.sum_forward[name], _ext.sum_backward[name]) for dtype, name in _arrays.NAMES.items()}
-_MAX = {
-    (dtype, index): _ext.max_forward[f"{name}|{index_name}"]
-    for dtype, name in _arrays.NAMES.items()
-    for index, index_name in _INDEX_NAMES.items()
-}
 #: Sums have no places.
 _NO_INDICES = np.empty(0, np.int32)
 
-#: Time of a window kernel against a copy of as many bytes, roughly: it compares or adds cell by cell.
-_SLOWNESS = 8
-#: The same of the kernels that work row by row in vectors.
+#: Time of the kernels that work row by row in vectors against a copy of as many bytes, roughly.
 _ROWS_SLOWNESS = 1
 #: And what a block of rows takes besides.
 _ITEM_BYTES = 500
@@ -43,8 +34,6 @@ _SCATTERED = 5
 _PAIRS_WIDTH = 24
 #: Planes with more cells are indexed by 64 bits.
 _INT32_CELLS = np.iinfo(np.int32).max
-#: Outputs that are held in the first-level cache while every tap meets them.
-_BLOCK_OUTPUTS = 512
 
 
 def planes(array: np.ndarray) -> np.ndarray:
@@ -65,14 +54,7 @@ def maximum(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int
         small
         and (_pairs_forward(x, out, indices, geometry, threads) or _rows_forward(x, out, indices, geometry, threads))
     ):
-        rows, blocks = _rows(geometry)
-        _threads.share(
-            _MAX[x.dtype, indices.dtype],
-            (planes(x), planes(out), planes(indices), *geometry.tables, rows),
-            items=blocks,
-            work=_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes),
-            threads=threads,
-        )
+        _pool_running.maximum(x, out, indices, geometry, threads)
     return indices
 
 
@@ -86,11 +68,30 @@ def maximum_gradient(
     if dx.shape[-1] >= _PAIRS_WIDTH and not wide and _pairs_backward(dout, indices, dx, geometry, threads):
         # Else they are not from a forward pass; what can be made of them the general kernel knows.
         return True
+    if geometry.most_windows > _pool_tables.MOST_IN_TURN and _by_bands(dout, indices, dx, geometry, threads):
+        return True
     return _threads.share(
         _ext.max_backward,
         (_arrays.DTYPES[dx.dtype], dout, indices, dx, wide, geometry.planes),
         items=geometry.planes,
         work=dx.nbytes // 3 + _SCATTERED * indices.nbytes,
+        threads=threads,
+    )
+
+
+def _by_bands(dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int) -> bool:
+    """The same where many gradients may meet in a cell; False where some index is not of its window."""
+    table, longest = _pool_tables.bands(geometry, dx.itemsize, threads)
+    items = geometry.planes * len(table)
+    slots = _threads.most(threads, items)
+    return _threads.share(
+        _ext.max_backward_bands,
+        (
+            *(_arrays.DTYPES[dx.dtype], dout, indices, dx, indices.dtype == _INT64, geometry.planes),
+            *(table, len(table), np.empty(slots * longest, dx.dtype), slots),
+        ),
+        items=items,
+        work=dx.nbytes + _SCATTERED * indices.nbytes,
         threads=threads,
     )
 
@@ -105,15 +106,7 @@ def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, i
         _pairs_forward(x, out, _NO_INDICES, geometry, threads)
         or _rows_forward(x, out, _NO_INDICES, geometry, threads, include_pad)
     ):
-        rows, blocks = _rows(geometry)
-        _threads.share(
-            _SUM[x.dtype][0],
-            (planes(x), planes(out), *geometry.tables, rows),
-            items=blocks,
-            work=_SLOWNESS * (x.nbytes + out.nbytes),
-            threads=threads,
-        )
-        out /= geometry.window_sizes(include_pad).astype(x.dtype)
+        _pool_running.mean(x, out, geometry, threads, include_pad)
 
 
 def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> None:
@@ -126,37 +119,27 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
         _pairs_backward(dout, _NO_INDICES, dx, geometry, threads)
         or _rows_backward(dout, dx, geometry, threads, include_pad)
     ):
-        share = dout / geometry.window_sizes(include_pad).astype(dx.dtype)
-        _threads.share(
-            _SUM[dx.dtype][1],
-            (planes(share), planes(dx), *geometry.tables, _rows(geometry)[0]),
-            items=geometry.planes,
-            work=_SLOWNESS * (dx.nbytes + dout.nbytes),
-            threads=threads,
-        )
+        _pool_running.mean_gradient(dout, dx, geometry, threads, include_pad)
 
 
-def norm(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> bool:
-    """`out`, the root of the sum of squares of every window of x; False where no kernel is made for the windows."""
-    return _pairs_forward(x, out, _NO_INDICES, geometry, threads, True) or _rows_forward(
-        x, out, _NO_INDICES, geometry, threads, True, True
-    )
+def norm(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> None:
+    """`out`, the root of the sum of squares of every window of x."""
+    if not (
+        _pairs_forward(x, out, _NO_INDICES, geometry, threads, True)
+        or _rows_forward(x, out, _NO_INDICES, geometry, threads, True, True)
+    ):
+        _pool_running.norm(x, out, geometry, threads)
 
 
 def norm_gradient(
     dout: np.ndarray, norms: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
-) -> bool:
-    """dx, of each cell x times the sum of what each window spreads, dout over its norm; False as `norm`."""
-    return _pairs_backward(dout, _NO_INDICES, dx, geometry, threads, norms, x) or _rows_backward(
-        dout, dx, geometry, threads, True, norms, x
-    )
-
-
-def _rows(geometry: PoolGeometry) -> tuple[int, int]:
-    """Rows of outputs to a block, and blocks in all."""
-    *_, depth, height, width = (1, 1, *geometry.out_shape[2:])
-    rows = max(1, min(_BLOCK_OUTPUTS // width, height))
-    return rows, math.prod(geometry.out_shape[:2]) * depth * -(-height // rows)
+) -> None:
+    """dx, of each cell x times the sum of what each window spreads, dout over its norm."""
+    if not (
+        _pairs_backward(dout, _NO_INDICES, dx, geometry, threads, norms, x)
+        or _rows_backward(dout, dx, geometry, threads, True, norms, x)
+    ):
+        _pool_running.norm_gradient(dout, norms, x, dx, geometry, threads)
 
 
 def _rows_forward(
@@ -169,7 +152,7 @@ def _rows_forward(
     norm: bool = False,
 ) -> bool:
     """The maximum, or without `indices` mean or norm, by vectors; False where the windows are not made for it."""
-    plan = _pool_tables.plan(geometry, "forward", include_pad)
+    plan = _rows_plan(geometry, "forward", include_pad, not indices.size, x.itemsize)
     if plan is None:
         return False
     _threads.share(
@@ -192,7 +175,7 @@ def _rows_backward(
     x: np.ndarray | None = None,
 ) -> bool:
     """The adjoint of the mean, or with `norms` and x of the norm; False where the windows are not made for it."""
-    plan = _pool_tables.plan(geometry, "backward", include_pad)
+    plan = _rows_plan(geometry, "backward", include_pad, True, dx.itemsize)
     if plan is None:
         return False
     _threads.share(
@@ -203,6 +186,21 @@ def _rows_backward(
         threads=threads,
     )
     return True
+
+
+def _rows_plan(
+    geometry: PoolGeometry, direction: str, include_pad: bool, sums: bool, itemsize: int
+) -> _pool_tables.Plan | None:
+    """The plan of the kernels by rows, or None where they are not made for the windows, or take longer."""
+    plan = _pool_tables.plan(geometry, direction, include_pad)
+    if plan is None:
+        return None
+    key = (direction, sums, itemsize, _isa.current)
+    chosen: dict[tuple, bool] = vars(geometry).setdefault("_pool_choices", {})
+    if key not in chosen:
+        by_rows = _pool_tables.time(geometry, direction, sums, itemsize)
+        chosen[key] = by_rows <= _pool_running.time(geometry, not sums, direction == "backward", itemsize)
+    return plan if chosen[key] else None
 
 
 def _workspace(plan: _pool_tables.Plan, like: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray, int, int]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastconv import _isa
 from fastconv._pool_geometry import PoolGeometry, taps_within
 
 #: Elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
@@ -20,8 +21,14 @@ SLACK = 16
 BLOCK_ELEMENTS = 3072
 #: Windows that need a larger workspace a thread, in elements, are not for these kernels.
 _MOST_ELEMENTS = 1 << 16
-#: Nor are those with more taps, for which the table would be long, and the sum of a float32 drift.
+#: Nor are those with more taps, for which the table would be long.
 _MOST_TAPS = 1024
+#: Sums are made of the taps of each row, and these of each other: of no more numbers in turn than np.sum's pairwise
+#: ones, which adds up to 16 in turn, the eight sums of these, and then those of blocks of 128.
+MOST_IN_TURN = 32
+
+#: Sums of gradients are added up, with what their roundings lose, of so many bytes of a plane at a time.
+BAND_BYTES = 1 << 19
 
 #: By place, as _ext/pool_rows.pyx reads them; the sizes of the three axes come first.
 HEADER = (
@@ -178,6 +185,54 @@ class Plan(NamedTuple):
     space: int
     items: int
     width: int
+
+
+#: Nanoseconds of a tap, of a row of outputs or of cells, and of reading a vector or a cell one by one.
+_TAP = {"max": 0.72, "sum": 0.36, "backward": 0.55}
+_ROW, _READ, _CELL = 6.0, 0.5, 0.75
+
+
+def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> float:
+    """What these kernels take, in nanoseconds of one thread of an AVX-512 machine; inf where a sum would drift."""
+    d, h, w = _lifted(geometry)
+    taps = d[1] * h[1] * w[1]
+    if sums and w[1] + d[1] * h[1] > MOST_IN_TURN:
+        return math.inf
+    lanes = _isa.lanes(itemsize)
+    cells, outputs = geometry.cells // w[0], math.prod(geometry.out_shape[2:]) // w[5]
+    if direction == "backward":
+        spread = taps / (d[2] * h[2] * w[2])
+        return geometry.planes * cells * (_ROW + -(-w[0] // lanes) * (spread * _TAP["backward"] + _READ))
+    vectors = -(-w[5] // lanes)
+    read = -(-w[0] // lanes) * _READ * w[2] if w[2] <= 2 else min(w[0], w[5] * w[1]) * _CELL
+    # Rows of a block are read once; blocks of single rows, where windows are high, read theirs again and again.
+    again = max(1.0, h[5] * min(h[1], h[0]) / h[0]) if h[2] > 1 else 1.0
+    tap = _TAP["sum" if sums else "max"] * taps
+    return geometry.planes * (outputs * (_ROW + vectors * tap) + cells * again * read)
+
+
+def bands(geometry: PoolGeometry, itemsize: int, threads: int) -> tuple[np.ndarray, int]:
+    """Planes cut along their first axis: of each band its cells and the outputs that may see them; the longest's cells.
+
+    A band is read by some windows' more rows than it has, so it has at least half as many as a window.
+    """
+    key = (itemsize, threads, BAND_BYTES)
+    known: dict[tuple, tuple[np.ndarray, int]] = vars(geometry).setdefault("_pool_bands", {})
+    if key in known:
+        return known[key]
+    axis = geometry.axes[0]
+    size, k, stride, lo, dilation, out = axis.row()
+    extent = (k - 1) * dilation + 1
+    cells, outputs = geometry.cells // size, math.prod(geometry.out_shape[3:])
+    wanted = max(-(-geometry.cells * itemsize // BAND_BYTES), -(-2 * threads // max(geometry.planes, 1)))
+    pieces = max(1, min(wanted, 2 * size // extent, size))
+    ends = np.arange(pieces + 1) * size // pieces
+    begin, end = ends[:-1], ends[1:]
+    first = np.clip(-((extent - 1 - begin - lo) // stride), 0, out)
+    last = np.clip((end - 1 + lo) // stride + 1, first, out)
+    table = np.ascontiguousarray(np.stack([begin * cells, end * cells, first * outputs, last * outputs], 1), np.intp)
+    known[key] = table, int((end - begin).max()) * cells
+    return known[key]
 
 
 class Pairs(NamedTuple):

@@ -71,3 +71,23 @@ def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator
             for (begin, end), stride, t, axis in zip(ranges, _strides(geometry), tap, geometry.axes, strict=True)
         )
         yield (slice(None), *cells)
+
+
+class GradientSums:
+    """Sums over windows that do not drift: beside each lies what its roundings lose (Knuth's two-sum)."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
+        self._sums, self._lost = np.zeros(shape, dtype), np.zeros(shape, dtype)
+
+    def add(self, where: tuple[slice, ...], values: np.ndarray) -> None:
+        """Adds to different cells."""
+        held = self._sums[where]
+        with np.errstate(invalid="ignore", over="ignore"):
+            total = held + values
+            part = total - held
+            self._lost[where] += (held - (total - part)) + (values - part)
+        self._sums[where] = total
+
+    def result(self) -> np.ndarray:
+        """The sums; of those that are not finite nothing was lost that could be told."""
+        return np.where(np.isfinite(self._sums), self._sums + self._lost, self._sums)

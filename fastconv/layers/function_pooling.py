@@ -142,16 +142,16 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     dx = np.empty(geometry.x_shape, x.dtype)
     outs, douts = (array.reshape(-1, *array.shape[2:]) for array in (out, dout))
     for planes, padded in _windows.pad_planes(x, geometry):
-        gradient = np.zeros_like(padded)
+        sums = _windows.GradientSums(padded.shape, padded.dtype)
         for outputs, windows in _windows.copy_windows(padded, geometry):
             results = outs[planes][outputs]
             derivative = _checked(
                 "fn_grad", fn_grad(windows, results.reshape(-1).copy()), windows.shape, windows.shape
             ).reshape(*results.shape, -1)
             for i, cells in enumerate(_windows.cells_by_tap(geometry, outputs)):
-                gradient[cells] += derivative[..., i] * douts[planes][outputs]
+                sums.add(cells, derivative[..., i] * douts[planes][outputs])
         inside = (slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
-        dx.reshape(-1, *dx.shape[2:])[planes] = gradient[(slice(None), *inside)]
+        dx.reshape(-1, *dx.shape[2:])[planes] = sums.result()[(slice(None), *inside)]
     return dx
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from fastconv.layers import _pool_kernels, _windows
 from fastconv.layers._caches import checked_geometry
 from fastconv.layers.pooling import PoolParam, prepare
 
+#: The exponent that has kernels of its own.
+_OWN_KERNELS = 2.0
 #: Powers are held of so many cells at a time, in bytes.
 _POWER_BYTES = 1 << 20
 #: Sums and factors out of these ranges have lost digits to powers that are no normal numbers, or may have.
@@ -92,7 +95,9 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     p, threads = _exponent(rest["p"]), rest["threads"]
     workers = _threads.resolve(threads)
     out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
-    if out.size and not (p == 2 and _pool_kernels.norm(x, out, geometry, workers)):
+    if out.size and p == _OWN_KERNELS:
+        _pool_kernels.norm(x, out, geometry, workers)
+    elif out.size:
         _norms(x, out, geometry, p, workers)
     # A view: a shape that the caller assigns to an array later must not reach the cache.
     return out, LpPoolCache(x[...], out[...], geometry, p, threads)
@@ -137,19 +142,66 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
     dx = _memory.empty(geometry.x_shape, x.dtype)
-    if dx.size and not (p == 2 and _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)):
+    if dx.size and p == _OWN_KERNELS:
+        _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)
+    elif dx.size:
         _gradients(dout, out, x, dx, geometry, p, workers)
     return dx
 
 
-def _chunks(geometry: PoolGeometry, *arrays: np.ndarray) -> Iterator[tuple[PoolGeometry, tuple[np.ndarray, ...]]]:
-    """Some planes at a time, as one image of so many channels."""
+def _parts(
+    geometry: PoolGeometry, inputs: tuple[np.ndarray, ...], outputs: tuple[np.ndarray, ...], gradient: bool
+) -> Iterator[tuple[PoolGeometry, slice, tuple[np.ndarray, ...], tuple[np.ndarray, ...]]]:
+    """Some planes at a time, as one image of so many channels; of large planes some rows.
+
+    Inputs and outputs have the shapes of x and of out. Those of a part are rows of x with all windows that meet some
+    of them where `gradient`; else rows of out with all cells of their windows. The slice is of those rows.
+    """
     planes = geometry.planes
     step = max(1, min(planes, _POWER_BYTES // (8 * geometry.cells)))
-    stacked = [array.reshape(1, planes, *array.shape[2:]) for array in arrays]
-    for begin in range(0, planes, step):
-        count = min(step, planes - begin)
-        yield geometry.for_planes(count), tuple(array[:, begin : begin + count] for array in stacked)
+    axis = geometry.axes[0]
+    _, _, stride, _, dilation, _ = axis.row()
+    reach = dilation * (axis.row()[1] - 1) + 1
+    total = axis.size if gradient else axis.out
+    each = 8 * (geometry.cells // axis.size)
+    # Half as many rows as a window has at least, or most of the work would be done again and again.
+    rows = total if step > 1 else max(_POWER_BYTES // each, reach // 2, 1) // (1 if gradient else stride) + 1
+    stacked = [[a.reshape(1, planes, *a.shape[2:]) for a in arrays] for arrays in (inputs, outputs)]
+    for begin in range(0, total, rows):
+        end = min(begin + rows, total)
+        part, cells, windows = _rows_of(geometry, begin, end, gradient)
+        own = slice(begin - cells.start, end - cells.start) if gradient else slice(None)
+        for first in range(0, planes, step):
+            count = min(step, planes - first)
+            ins, outs = (
+                tuple(a[:, first : first + count, chosen] for a in arrays)
+                for arrays, chosen in zip(stacked, (cells, windows), strict=True)
+            )
+            yield part.for_planes(count), own, ins, outs
+
+
+def _rows_of(geometry: PoolGeometry, begin: int, end: int, gradient: bool) -> tuple[PoolGeometry, slice, slice]:
+    """A pooling of some rows: its geometry, its rows of x, and its rows of out."""
+    axis = geometry.axes[0]
+    size, k, stride, lo, dilation, out = axis.row()
+    reach = dilation * (k - 1) + 1
+    if gradient:
+        first = min(max(0, -((reach - 1 - begin - lo) // stride)), (begin + lo) // stride, out - 1)
+        last = min(max(first + 1, (end - 1 + lo) // stride + 1), out)
+    else:
+        first, last = begin, end
+    if (first, last) == (0, out) and not gradient:
+        return geometry, slice(0, size), slice(0, out)
+    low = max(0, first * stride - lo)
+    high = min(size, (last - 1) * stride - lo + reach)
+    if gradient:
+        low, high = min(low, begin), max(high, end)
+    before = low - (first * stride - lo)
+    after = (last - 1) * stride - lo + reach - high
+    cut = dataclasses.replace(axis, size=high - low, lo=before, hi=max(after, 0), out=last - first)
+    shape = (*geometry.x_shape[:2], high - low, *geometry.x_shape[3:])
+    part = geometry.derive(x_shape=shape, axes=(cut, *geometry.axes[1:]))
+    return part, slice(low, high), slice(first, last)
 
 
 def _between(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
@@ -157,7 +209,7 @@ def _between(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
 
 
 def _norms(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, threads: int) -> None:
-    for part, (cells, result) in _chunks(geometry, x, out):
+    for part, _, (cells,), (result,) in _parts(geometry, (x,), (out,), False):
         # In double, where powers are seldom 0 or inf.
         powers, sums = np.abs(cells, dtype=np.float64), np.empty(part.out_shape)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -192,7 +244,7 @@ def _norms_by_peaks(
 def _gradients(
     dout: np.ndarray, out: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, p: float, threads: int
 ) -> None:
-    for part, (gradient, norms, cells, result) in _chunks(geometry, dout, out, x, dx):
+    for part, own, (cells, result), (gradient, norms) in _parts(geometry, (x, dx), (dout, out), True):
         with np.errstate(all="ignore"):
             shares = np.power(norms, 1 - p, dtype=np.float64)
             lost = ~_between(shares, _FACTORS) & _between(norms, (0, math.inf))
@@ -209,7 +261,7 @@ def _gradients(
                 # A power that is inf met shares of 0: all its windows are among the lost.
                 sums[np.isinf(factors) & np.isfinite(cells)] = 0
                 _add_gradients_by_ratios(gradient, norms, cells, sums, part, p, lost)
-            result[...] = sums
+            result[:, :, own] = sums[:, :, own]
 
 
 def _add_gradients_by_ratios(
@@ -225,7 +277,7 @@ def _add_gradients_by_ratios(
     douts, outs, sums, chosen = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, dx, chosen))
     inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
     for planes, padded in _windows.pad_planes(x, geometry):
-        spread = np.zeros(padded.shape)
+        spread = _windows.GradientSums(padded.shape, np.float64)
         for outputs, windows in _windows.copy_windows(padded, geometry):
             where = chosen[planes][outputs]
             norms = outs[planes][outputs][where].astype(np.float64)
@@ -233,5 +285,7 @@ def _add_gradients_by_ratios(
             ratios = np.abs(cells, dtype=np.float64) / norms[:, None]
             shares = np.sign(cells) * np.power(ratios, p - 1) * douts[planes][outputs][where][:, None]
             for i, to in enumerate(_windows.cells_by_tap(geometry, outputs)):
-                spread[to][where] += shares[:, i]
-        sums[planes] += spread[(slice(None), *inside)]
+                added = np.zeros(where.shape)
+                added[where] = shares[:, i]
+                spread.add(to, added)
+        sums[planes] += spread.result()[(slice(None), *inside)]

@@ -167,9 +167,20 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     Raises
     ------
     ValueError
-        If sizes do not fit.
+        If sizes do not fit, or a window needs more than a GiB of workspace a thread.
     TypeError
         For an unknown option, one of the wrong type, or complex or object input.
+
+    Notes
+    -----
+    The time hardly grows with the window: large ones are found axis by axis, from windows
+    of half their length.
+
+    References
+    ----------
+    M. van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and
+    octagonal kernels", Pattern Recognition Letters 13, 1992; J. Gil, M. Werman, "Computing
+    2-D min, median, and max filters", IEEE PAMI 15, 1993.
 
     Examples
     --------
@@ -362,6 +373,12 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     ------
     ValueError, TypeError
         As `max_pool_forward`.
+
+    Notes
+    -----
+    Sums do not drift: their error is that of a pairwise sum, whatever the window, because
+    windows are made of windows of half their length. Nothing is subtracted, so an inf or a
+    NaN shows in its own windows only.
 
     Examples
     --------

@@ -1,0 +1,160 @@
+"""Image filters, long signals, separable kernels and borders against OpenCV, SciPy, PyTorch and NumPy's FFT.
+
+Run as ``python benchmarks/bench_filters.py [--quick]``.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+from _filter_cases import BORDERS, FILTERS, SEPARABLE, SIGNALS, BorderCase, FilterCase, SeparableCase, SignalCase
+from _filter_peers import borders, filters, separable, signals
+from _filter_picture import draw
+from _harness import Options, Timing, console, exit_status, measure, parse, progress, set_threads
+from _peers import optional
+from _report import Column, Ratio, Report, Row, print_summary, print_table, short, write
+
+#: Contenders that are several times slower than the fastest have one turn.
+HOPELESS = 10.0
+#: Seconds of a turn, shorter than elsewhere because there are many rows.
+TURN = 0.04
+#: Largest difference relative to the largest value: a transform's error grows with the size of the image.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+
+RATIOS = (
+    Ratio("image filters", "best peer", "tab:blue", mean=1.3, worst=0.9),
+    Ratio("signals and volumes", "best of SciPy", "tab:blue", worst=1.0),
+    Ratio("signals and volumes", "PyTorch", "tab:orange"),
+    Ratio("separable kernels", "best peer", "tab:blue", mean=1.0, worst=0.7),
+    Ratio("separable kernels", "cv2.boxFilter", "tab:gray"),
+    Ratio("borders", "NumPy FFT", "tab:blue", own="fastconv fft", worst=1.0),
+    Ratio("borders", "NumPy FFT", "tab:orange", own="fastconv auto", worst=1.0),
+)
+
+CAPTION = (
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
+    "one before are asleep; a short call is repeated in its turn; a contender that takes 10 times the fastest one's "
+    "time has one turn. All have the same number of threads (SciPy's transforms by set_workers; its direct correlation "
+    "has one). Results are compared in every row. 'best peer' is the fastest peer of a row. cv2.boxFilter adds running "
+    "sums and so needs no taps: it is shown, but is no measure of a separable filter. 'NumPy FFT' is np.fft's product "
+    "of spectra of the whole image, of a mirrored one after np.pad; 'adjoint' is the gradient of the image."
+)
+
+#: The derived peers: the fastest of those named.
+BEST = {
+    "best peer": (
+        "cv2.filter2D",
+        "fftconvolve",
+        "oaconvolve",
+        "ndimage",
+        "PyTorch",
+        "cv2.GaussianBlur",
+        "cv2.sepFilter2D",
+    ),
+    "best of SciPy": ("fftconvolve", "oaconvolve"),
+}
+PANELS = {
+    "image filters": (FILTERS, filters),
+    "signals and volumes": (SIGNALS, signals),
+    "separable kernels": (SEPARABLE, separable),
+    "borders": (BORDERS, borders),
+}
+Case = FilterCase | SignalCase | SeparableCase | BorderCase
+
+
+def with_best(timings: dict[str, Timing | None]) -> dict[str, Timing | None]:
+    """The timings, and those of the fastest peer under the name of the rule that chose it."""
+    found = dict(timings)
+    for name, peers in BEST.items():
+        present = [timing for peer in peers if (timing := timings.get(peer)) is not None]
+        found[name] = replace(min(present, key=lambda timing: timing.seconds)) if present else None
+    return found
+
+
+def fastest_peer(row: Row) -> str:
+    """Its name."""
+    peers = {n: t for n, t in row.timings.items() if t is not None and n in BEST["best peer"]}
+    return min(peers, key=lambda name: peers[name].seconds) if peers else "-"
+
+
+def milliseconds(name: str, row: Row) -> str:
+    """Of one contender."""
+    timing = row.timings.get(name)
+    return "-" if timing is None else f"{timing.seconds * 1e3:.3g}"
+
+
+def columns(rows: list[Row]) -> list[Column]:
+    """Milliseconds of all contenders."""
+    names = dict.fromkeys(name for row in rows for name, timing in row.timings.items() if timing and name not in BEST)
+    found = [Column(f"{name.removeprefix('cv2.')}\nms", partial(milliseconds, name)) for name in names]
+    if any(fastest_peer(row) != "-" for row in rows):
+        found.append(Column("fastest\npeer", fastest_peer, "left"))
+    return found
+
+
+def chosen(options: Options) -> list[tuple[str, Case]]:
+    """Panels and cases of this run."""
+    cases: Iterable[tuple[str, Case]] = ((panel, case) for panel, (cases, _) in PANELS.items() for case in cases)
+    return options.wanted(
+        [(panel, case) for panel, case in cases if case.quick or not options.quick],
+        lambda item: f"{item[0]}: {item[1].case}",
+    )
+
+
+def run(options: Options) -> None:
+    """Measure every case, print tables, write JSON and PNG."""
+    screen = console(160)
+    if (cv2 := optional("cv2")) is not None:
+        cv2.setNumThreads(options.threads)
+    title = "Filters: fastconv against OpenCV, SciPy, PyTorch and NumPy's FFT"
+    report = Report("bench_filters", title, CAPTION, options, RATIOS, set_threads(options.threads))
+    cases, left_out = chosen(options), []
+    with progress(screen, len(cases)) as show:
+        for panel, case in cases:
+            name = f"{panel}: {case.case}"
+            show(name)
+            contenders, notes = PANELS[panel][1](case, options.threads)
+            left_out += [f"{name}: {note}" for note in notes]
+            timings = measure(name, contenders, TOLERANCE[case.dtype], options, show, turn=TURN, hopeless=HOPELESS)
+            details = {**case._asdict(), "part": case.part, "left_out": notes}
+            report.rows.append(Row(panel, case.case, 1, details, with_best(timings)))
+    parts = []
+    for panel in PANELS:
+        rows = [row for row in report.rows if row.panel == panel]
+        if rows:
+            parts.append(replace(report, title=panel, rows=rows, ratios=[r for r in RATIOS if r.panel == panel]))
+            print_table(parts[-1], screen, panel, columns(rows))
+    screen.print(CAPTION, markup=False, style="italic")
+    for note in left_out:
+        screen.print(f"not run: {note}", markup=False, style="yellow")
+    print_summary(parts, screen)
+    for part in parts:
+        for line in parts_in_words(part):
+            screen.print(line, markup=False)
+    for path in write(options.out, report.name, report.as_json(), partial(draw, report)):
+        screen.print(f"written: {path}", markup=False, soft_wrap=True)
+
+
+def parts_in_words(report: Report) -> list[str]:
+    """Geometric mean and worst row of each part of a panel: of a size and dtype, or of a kind of kernel."""
+    lines = []
+    for ratio in report.ratios:
+        groups: dict[str, list[float]] = {}
+        for row in report.rows:
+            value = ratio.of(row)
+            if value is not None:
+                groups.setdefault(row.details["part"], []).append(value)
+        for part, values in groups.items():
+            mean = short(statistics.geometric_mean(values))
+            name = f"{report.title}, {part}: {ratio.peer} / {ratio.own}"
+            lines.append(f"{name}: mean {mean}, worst {short(min(values))} of {len(values)}")
+    return lines
+
+
+if __name__ == "__main__":
+    brief = "fewer sizes and rounds: under a minute"
+    sys.exit(exit_status(partial(run, parse(__doc__.splitlines()[0], repeats=3, budget=1.0, brief=brief))))

@@ -1,0 +1,109 @@
+"""Maxima and means over large windows of single images, against SciPy's filters by axis and PyTorch.
+
+Run as ``python benchmarks/bench_windows.py [--quick]``; ``bench_pooling.py`` runs it, too.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from _harness import Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
+from _report import Ratio, Report, Row, print_table
+from rich.console import Console
+from scipy import ndimage
+
+import fastconv
+
+TOLERANCE = {"max forward": 0.0, "mean forward": 1e-5}
+#: PyTorch looks at every cell of a window: larger ones take seconds.
+_MOST_OF_TORCH = 15
+#: Seconds of a contender's turn.
+_TURN = 0.02
+
+RATIOS = (
+    Ratio("max forward", "SciPy", "tab:green", mean=3.0, worst=0.5),
+    Ratio("max forward", "PyTorch", "tab:blue"),
+    Ratio("mean forward", "SciPy", "tab:green", mean=3.0, worst=0.5),
+    Ratio("mean forward", "PyTorch", "tab:blue"),
+)
+
+CAPTION = (
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. One image of one channel. SciPy's maximum_filter "
+    "and uniform_filter work axis by axis at every cell, in one thread, and their results are cut to windows within the "
+    "image, at the stride; they find no places, which fastconv and PyTorch do. PyTorch is timed on windows of "
+    f"{_MOST_OF_TORCH} only, because its time grows with the square of the window."
+)
+
+
+class Window(NamedTuple):
+    """A pooling of a square image of one channel."""
+
+    size: int
+    kernel: int
+    stride: int
+
+    @property
+    def case(self) -> str:
+        """Its shape in short."""
+        return f"window {self.size} k{self.kernel}s{self.stride}"
+
+
+WINDOWS = [Window(n, k, s) for n in (512, 1024) for s in (1, 2) for k in (15, 31, 33, 65, 101, 201)]
+
+
+def _scipy(x: np.ndarray, window: Window, largest: bool) -> np.ndarray:
+    begin = window.kernel // 2
+    within = slice(begin, begin + window.size - window.kernel + 1, window.stride)
+    if largest:
+        found = ndimage.maximum_filter(x, window.kernel, mode="constant", cval=-np.inf)
+    else:
+        found = ndimage.uniform_filter(x, window.kernel, mode="constant")
+    return found[within, within]
+
+
+def contenders(panel: str, window: Window, dtype: str) -> Contenders:
+    """fastconv, and what it is compared with."""
+    x = np.random.default_rng(0).standard_normal((window.size, window.size)).astype(dtype)
+    largest = panel.startswith("max")
+    sizes: dict[str, Any] = {"kernel_size": window.kernel, "stride": window.stride}
+    ours = fastconv.max_pool_forward if largest else fastconv.avg_pool_forward
+    calls: Contenders = {
+        "fastconv": lambda: ours(x[None, None], **sizes)[0][0, 0],
+        "SciPy": partial(_scipy, x, window, largest),
+        "PyTorch": None,
+    }
+    if torch is not None and window.kernel <= _MOST_OF_TORCH:
+        image, functional = torch.from_numpy(x)[None, None], torch.nn.functional
+        if largest:
+            calls["PyTorch"] = lambda: functional.max_pool2d(image, **sizes, return_indices=True)[0][0, 0]
+        else:
+            calls["PyTorch"] = lambda: functional.avg_pool2d(image, **sizes)[0, 0]
+    return calls
+
+
+def run(options: Options) -> None:
+    """Measure every window, print the table, write JSON and PNG."""
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    threads = set_threads(options.threads)
+    report = Report("bench_windows", "Large windows: fastconv against SciPy", CAPTION, options, RATIOS, threads)
+    windows = options.wanted(WINDOWS, Window.case.fget)
+    cases = [(window, dtype) for dtype in ("float32", "float64") for window in windows]
+    with progress(console, len(cases) * len(TOLERANCE)) as show:
+        for window, dtype in cases:
+            case = window.case + (" float64" if dtype == "float64" else "")
+            for panel, tolerance in TOLERANCE.items():
+                name = f"{panel}: {case}"
+                show(name)
+                timings = measure(name, contenders(panel, window, dtype), tolerance, options, show, turn=_TURN)
+                report.rows.append(Row(panel, case, 1, {**window._asdict(), "dtype": dtype}, timings))
+    print_table(report, console)
+    for path in report.write(options.out):
+        console.print(f"written: {path}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    parsed = parse(__doc__.splitlines()[0], repeats=3, budget=0.3, brief="one round: under a minute")
+    sys.exit(exit_status(partial(run, parsed)))

@@ -1,0 +1,103 @@
+"""Images extended past their borders by cells of their own, and the adjoint: by rows, on several threads.
+
+`tables` is what fastconv._padding makes of a geometry. Work is shared by `words`: see team.h.
+"""
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+
+
+cdef extern from "borders.h" nogil:
+    ctypedef struct fc_borders:
+        Py_ssize_t[3] size
+        Py_ssize_t[3] padded
+        Py_ssize_t lo
+        const Py_ssize_t* cell[3]
+        const Py_ssize_t* at[2]
+        const Py_ssize_t* shows[2]
+
+    ctypedef void (*fc_extend_t)(const void* x, void* padded, Py_ssize_t row, const fc_borders* borders) noexcept nogil
+    ctypedef void (*fc_fold_t)(const void* padded, void* x, Py_ssize_t row, const fc_borders* borders,
+                               Py_ssize_t* words) noexcept nogil
+    const fc_extend_t[2][3] fc_extend_table
+    const fc_fold_t[2][3] fc_fold_table
+
+
+cdef enum:
+    HEADER = 7    # numbers of the tables before their cells
+
+
+# What all threads of a call read.
+cdef struct Call:
+    fc_borders borders
+    const void* source
+    void* to
+    fc_extend_t extend
+    fc_fold_t fold
+    Py_ssize_t rows
+    Py_ssize_t* words
+
+
+cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, words) except -1:
+    """Point at the arrays and into the tables; their lengths are compared, because the kernels trust them."""
+    cdef Py_ssize_t itemsize = 8 if dtype else 4, i, cells = 1, padded = 1, length = HEADER
+    cdef Run table = run_of(tables, sizeof(Py_ssize_t), False)
+    cdef Run read = run_of(source, itemsize, False), written = run_of(to, itemsize, True)
+    cdef Run small = read if extends else written, large = written if extends else read
+    cdef const Py_ssize_t* numbers = <const Py_ssize_t*> table.at
+    for i in range(3):
+        c.borders.size[i], c.borders.padded[i] = numbers[i], numbers[3 + i]
+        cells *= numbers[i]
+        padded *= numbers[3 + i]
+    c.borders.lo = numbers[6]
+    for i in range(3):
+        c.borders.cell[i] = numbers + length
+        length += c.borders.padded[i] if i < 2 else c.borders.padded[i] - c.borders.size[i]
+    for i in range(2):
+        c.borders.at[i] = numbers + length
+        length += c.borders.size[i] + 1
+        c.borders.shows[i] = numbers + length
+        length += c.borders.padded[i]
+    if length != table.n or cells == 0 or small.n % cells or large.n % padded or small.n // cells != large.n // padded:
+        raise ValueError("the tables of borders are those of other arrays")
+    c.source, c.to, c.words = read.at, written.at, numbers_of(words)
+    c.rows = written.n // (c.borders.padded[2] if extends else c.borders.size[2])
+    return 0
+
+
+def extend(x, padded, tables, int dtype, int isa, words):
+    """padded = x (P, D, H, W) with its borders, both C-contiguous and of dtype 0 or 1."""
+    cdef Call c
+    read_call(&c, x, padded, tables, dtype, True, words)
+    with nogil:
+        c.extend = fc_extend_table[dtype][isa]
+        fc_share(c.words, draw_extended, &c)
+
+
+def fold(padded, x, tables, int dtype, int isa, words):
+    """x = the sums of the cells of `padded` that show each of its cells: the adjoint of `extend`."""
+    cdef Call c
+    read_call(&c, padded, x, tables, dtype, False, words)
+    with nogil:
+        c.fold = fc_fold_table[dtype][isa]
+        fc_share(c.words, draw_folded, &c)
+
+
+cdef void draw_extended(void* task) noexcept nogil:
+    cdef const Call* c = <const Call*> task
+    cdef fc_member member = fc_enrol(c.words)
+    cdef Py_ssize_t grain = c.words[FC_GRAIN], begin = fc_next(c.words, &member, c.rows), row
+    while begin < c.rows:
+        for row in range(begin, min(begin + grain, c.rows)):
+            c.extend(c.source, c.to, row, &c.borders)
+        begin = fc_next(c.words, &member, c.rows)
+
+
+cdef void draw_folded(void* task) noexcept nogil:
+    cdef const Call* c = <const Call*> task
+    cdef fc_member member = fc_enrol(c.words)
+    cdef Py_ssize_t grain = c.words[FC_GRAIN], begin = fc_next(c.words, &member, c.rows), row
+    while begin < c.rows:
+        for row in range(begin, min(begin + grain, c.rows)):
+            c.fold(c.source, c.to, row, &c.borders, c.words)
+        begin = fc_next(c.words, &member, c.rows)

@@ -1,0 +1,80 @@
+"""Correlations by tiles and their spectra: see fft.h. How the work is cut is fastconv.algorithms._fft_plan's."""
+
+from fastconv._ext.arrays cimport numbers_of, run_of
+from fastconv._ext.team cimport FC_WORDS, fc_alone
+
+
+cdef extern from "fft.h" nogil:
+    ctypedef struct fc_fft_part_t:
+        pass
+    ctypedef struct fc_fft_multiply_t:
+        pass
+    ctypedef struct fc_fft_add_t:
+        pass
+
+    ctypedef struct fc_fft_array:
+        char* at
+
+    ctypedef struct fc_fft_task:
+        Py_ssize_t itemsize, lanes
+        double scale
+        fc_fft_array source, weights, result
+        char* bias
+        char* space
+        Py_ssize_t* counts
+        Py_ssize_t* words
+        fc_fft_part_t part
+        fc_fft_multiply_t multiply
+        fc_fft_add_t add
+
+    enum:
+        FC_FFT_PASSES
+
+    const fc_fft_part_t[2][3] fc_fft_part_table
+    const fc_fft_multiply_t[2][3] fc_fft_multiply_table
+    const fc_fft_add_t[2][3] fc_fft_add_table
+    const Py_ssize_t[2][3] fc_fft_lanes
+    void fc_fft_read(fc_fft_task* task, const Py_ssize_t* numbers, const char* factors) noexcept
+    int fc_fft_run(fc_fft_task* task) except -1
+
+
+#: Passes of a transform, at most.
+PASSES = FC_FFT_PASSES
+
+
+def lanes(int dtype, int isa):
+    """Elements of a vector, for dtype 0 (float32) or 1 (float64)."""
+    return fc_fft_lanes[dtype][isa]
+
+
+def run(
+    int dtype, source, weights, result, bias, counts, numbers, factors, double scale, space, int isa, words,
+):
+    """result = source correlated with weights, plus bias, which may be None; or weights = their gradient.
+
+    The arrays are of `dtype`, 0 (float32) or 1 (float64), and `counts` (N,) goes up where a result is not finite.
+    """
+    cdef fc_fft_task t
+    cdef Py_ssize_t itemsize = 8 if dtype else 4
+    cdef Py_ssize_t[FC_WORDS] own
+    cdef const Py_ssize_t* of_plan = numbers_of(numbers)
+    cdef const char* of_factors = <const char*> run_of(factors, itemsize, False).at
+    cdef bint gradient = of_plan[1]
+    t.itemsize, t.lanes, t.scale = itemsize, fc_fft_lanes[dtype][isa], scale
+    fc_fft_read(&t, of_plan, of_factors)
+    t.source.at = <char*> run_of(source, itemsize, False).at
+    t.weights.at = <char*> run_of(weights, itemsize, gradient).at
+    t.result.at = <char*> run_of(result, itemsize, not gradient).at
+    t.bias = NULL if bias is None else <char*> run_of(bias, itemsize, False).at
+    t.counts = numbers_of(counts)
+    t.space = <char*> run_of(space, 1, True).at
+    t.words = own
+    if words is None:
+        fc_alone(own)
+    else:
+        t.words = numbers_of(words)
+    t.part = fc_fft_part_table[dtype][isa]
+    t.multiply = fc_fft_multiply_table[dtype][isa]
+    t.add = fc_fft_add_table[dtype][isa]
+    with nogil:
+        fc_fft_run(&t)

@@ -1,0 +1,324 @@
+/* Tiles of images and their spectra, for one dtype and instruction set: see fft.h. */
+
+/* FC_VL positions of a row from p on, zeros where no cell is. */
+static FC_V FC_N(fc_fft_gather)(const FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes)
+{
+    FC_T some[FC_VL];
+    ptrdiff_t i, first;
+    const int run = lanes < FC_VL ? 0 : fc_fft_run_at(line, p, FC_VL, &first);
+    if (run > 0)
+        return FC_N(fc_load)(row + first);
+    if (run < 0)
+        for (i = 0; i < FC_VL; i++)
+            some[i] = row[first - i];
+    else
+        for (i = 0; i < FC_VL; i++) {
+            const ptrdiff_t cell = i < lanes ? fc_fft_cell(line, p + i) : -1;
+            some[i] = cell < 0 ? 0 : row[cell];
+        }
+    return FC_N(fc_load)(some);
+}
+
+FC_INLINE int FC_N(fc_fft_inside)(const fc_fft_line *line, ptrdiff_t p)
+{
+    const ptrdiff_t cell = line->begin + p;
+    return line->step == 1 && cell >= 0 && cell + FC_VL <= line->size && p + FC_VL <= line->count;
+}
+
+/* The rows of a strip from an array's; `part` says where in a row. Returns whether any cell was there. */
+static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft_view *view, const fc_fft_place *place)
+{
+    const fc_fft_line *across = &view->lines[2], *down = place->down < 0 ? NULL : &view->lines[place->down];
+    const FC_T *from = fc_fft_base(view, place);
+    ptrdiff_t r, p = place->p;
+    int any = 0;
+    if (from == NULL || (down != NULL && !fc_fft_meets(across, p, FC_VL))) {
+        for (r = 0; r < rows; r++)
+            FC_N(fc_store)(strip + r * FC_ROW + part, FC_N(fc_splat)(0));
+        return 0;
+    }
+    for (r = 0; r < rows; r++, p += place->turn) {
+        const FC_T *row = from;
+        FC_V v = FC_N(fc_splat)(0);
+        if (down != NULL) {
+            const ptrdiff_t cell = fc_fft_cell(down, r);
+            row = cell < 0 ? NULL : from + cell * down->pitch;
+        }
+        if (row != NULL) {
+            any = 1;
+            v = FC_N(fc_fft_inside)(across, p) ? FC_N(fc_load)(row + across->begin + p)
+                                               : FC_N(fc_fft_gather)(row, across, p, place->lanes);
+        }
+        FC_N(fc_store)(strip + r * FC_ROW + part, v);
+    }
+    return any;
+}
+
+/* Of FC_VL results from position p on, those that have a cell; the others are left out of `bad`, too. */
+static FC_V FC_N(fc_fft_scatter)(FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes, FC_V v)
+{
+    FC_T some[FC_VL];
+    ptrdiff_t i, first;
+    if (lanes >= FC_VL && fc_fft_run_at(line, p, FC_VL, &first) > 0) {
+        FC_N(fc_store)(row + first, v);
+        return v;
+    }
+    FC_N(fc_store)(some, v);
+    for (i = 0; i < FC_VL; i++) {
+        const ptrdiff_t cell = i < lanes ? fc_fft_cell(line, p + i) : -1;
+        if (cell < 0)
+            some[i] = 0;
+        else
+            row[cell] = some[i];
+    }
+    return FC_N(fc_load)(some);
+}
+
+/* Returns whether all that was stored is finite. */
+static int FC_N(fc_fft_save)(const FC_T *strip, int part, ptrdiff_t rows, const fc_fft_view *view,
+                             const fc_fft_place *place, FC_T scale, const FC_T *bias)
+{
+    const fc_fft_line *across = &view->lines[2], *down = place->down < 0 ? NULL : &view->lines[place->down];
+    FC_T *to = (FC_T *)fc_fft_base(view, place);
+    const FC_V all = FC_N(fc_splat)(scale), more = FC_N(fc_splat)(bias == NULL ? 0 : *bias);
+    FC_V bad = FC_N(fc_splat)(0);
+    ptrdiff_t r, p = place->p;
+    if (to == NULL || (down != NULL && !fc_fft_meets(across, p, FC_VL)))
+        return 1;
+    for (r = 0; r < rows; r++, p += place->turn) {
+        FC_T *row = to;
+        FC_V v;
+        if (down != NULL) {
+            const ptrdiff_t cell = fc_fft_cell(down, r);
+            if (cell < 0)
+                continue;
+            row = to + cell * down->pitch;
+        }
+        v = FC_N(fc_load)(strip + r * FC_ROW + part) * all + more;
+        if (FC_N(fc_fft_inside)(across, p))
+            FC_N(fc_store)(row + across->begin + p, v);
+        else
+            v = FC_N(fc_fft_scatter)(row, across, p, place->lanes, v);
+        bad += v * 0;
+    }
+    return !FC_N(fc_any)(FC_N(fc_is_nan)(bad));
+}
+
+/* A strip of the plane along its rows: there, times the other spectrum's conjugate, and back. */
+static void FC_N(fc_fft_middle)(const fc_fft_task *t, FC_T *strip, const FC_T *between, const FC_T *kernel, int part)
+{
+    const ptrdiff_t wide = t->axes[2].length;
+    if (part != FC_FFT_INVERSE) {
+        if (between != NULL)
+            FC_N(fc_fft_scale)(strip, between, wide, 0);
+        FC_N(fc_fft_forward)(strip, &t->axes[2]);
+    }
+    if (part == FC_FFT_FUSED)
+        FC_N(fc_fft_scale)(strip, kernel, wide, 1);
+    if (part != FC_FFT_FORWARD) {
+        FC_N(fc_fft_inverse)(strip, &t->axes[2]);
+        if (between != NULL)
+            FC_N(fc_fft_scale)(strip, between, wide, 1);
+    }
+}
+
+/* Strips of two planes there, and the product of x with the conjugate of d into or onto the sum. */
+static void FC_N(fc_fft_sum)(const fc_fft_task *t, FC_T *x, FC_T *d, FC_T *sum, const FC_T *between, int first)
+{
+    const ptrdiff_t wide = t->axes[2].length;
+    ptrdiff_t i;
+    FC_N(fc_fft_middle)(t, d, between, NULL, FC_FFT_FORWARD);
+    FC_N(fc_fft_middle)(t, x, between, NULL, FC_FFT_FORWARD);
+    for (i = 0; i < wide; i++, x += FC_ROW, d += FC_ROW, sum += FC_ROW) {
+        const FC_V xr = FC_N(fc_load)(x), xi = FC_N(fc_load)(x + FC_VL);
+        const FC_V dr = FC_N(fc_load)(d), di = FC_N(fc_load)(d + FC_VL);
+        FC_V re = xr * dr + xi * di, im = xi * dr - xr * di;
+        if (!first) {
+            re += FC_N(fc_load)(sum);
+            im += FC_N(fc_load)(sum + FC_VL);
+        }
+        FC_N(fc_store)(sum, re);
+        FC_N(fc_store)(sum + FC_VL, im);
+    }
+}
+
+/* sum += more, of so many rows. */
+static void FC_N(fc_fft_add)(void *sum_, const void *more_, ptrdiff_t rows)
+{
+    FC_T *sum = (FC_T *)sum_;
+    const FC_T *more = (const FC_T *)more_;
+    ptrdiff_t i;
+    for (i = 0; i < rows * FC_ROW; i += FC_VL)
+        FC_N(fc_store)(sum + i, FC_N(fc_load)(sum + i) + FC_N(fc_load)(more + i));
+}
+
+/* A plane of a volume, transformed down its columns and turned; columns without a cell in either view are zeros. */
+static void FC_N(fc_fft_flatten)(const fc_fft_task *t, const fc_fft_view *views, FC_T *plane, FC_T *flat)
+{
+    const ptrdiff_t high = t->axes[1].length, wide = t->axes[2].length;
+    ptrdiff_t column;
+    for (column = 0; column < wide; column += FC_VL, plane += high * FC_ROW) {
+        if (views == NULL || fc_fft_meets(&views[0].lines[2], column, FC_VL) ||
+            (views[1].at != NULL && fc_fft_meets(&views[1].lines[2], column, FC_VL)))
+            FC_N(fc_fft_forward)(plane, &t->axes[1]);
+        FC_N(fc_fft_spread)(plane, high, flat, wide, column);
+    }
+}
+
+/* Item `item` of a part of a tile's work. `space` is a strip and, for FC_FFT_FUSED of volumes, a plane behind it. */
+static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int part, ptrdiff_t item, void *space)
+{
+    const ptrdiff_t deep = t->axes[0].length, high = t->axes[1].length, wide = t->axes[2].length;
+    const ptrdiff_t strips = (high + FC_VL - 1) / FC_VL, columns = (wide + FC_VL - 1) / FC_VL;
+    const ptrdiff_t plane = strips * wide * FC_ROW, rows = deep > 1 ? deep : high;
+    FC_T *strip = (FC_T *)space, *volume = (FC_T *)job->volume;
+    fc_fft_place place;
+    ptrdiff_t i;
+    if (part == FC_FFT_OUTER || part == FC_FFT_RESULT) {
+        const ptrdiff_t column = (deep > 1 ? item / high : item) * FC_VL;
+        place.h = deep > 1 ? item % high : 0;
+        place.down = t->line ? -1 : deep > 1 ? 0 : 1;
+        place.p = column;
+        place.turn = t->line ? wide : 0;
+        place.lanes = wide - column;
+        /* Where this strip is a column of all planes. */
+        volume += (column / FC_VL * high + place.h) * FC_ROW;
+    }
+    if (part == FC_FFT_OUTER) {
+        int any = FC_N(fc_fft_load)(strip, 0, rows, &job->from[0], &place);
+        any |= FC_N(fc_fft_load)(strip, FC_VL, rows, &job->from[1], &place);
+        if (any)
+            FC_N(fc_fft_forward)(strip, deep > 1 ? &t->axes[0] : &t->axes[1]);
+        if (deep == 1)
+            FC_N(fc_fft_spread)(strip, high, (FC_T *)job->spectrum, wide, place.p);
+        else
+            for (i = 0; i < deep; i++) {
+                FC_T *to = volume + i * columns * high * FC_ROW;
+                FC_N(fc_store)(to, FC_N(fc_load)(strip + i * FC_ROW));
+                FC_N(fc_store)(to + FC_VL, FC_N(fc_load)(strip + i * FC_ROW + FC_VL));
+            }
+    } else if (part == FC_FFT_RESULT) {
+        const FC_T scale = (FC_T)t->scale;
+        int finite;
+        if (deep == 1)
+            FC_N(fc_fft_collect)(strip, high, (const FC_T *)job->spectrum, wide, place.p);
+        else
+            for (i = 0; i < deep; i++) {
+                const FC_T *from = volume + i * columns * high * FC_ROW;
+                FC_N(fc_store)(strip + i * FC_ROW, FC_N(fc_load)(from));
+                FC_N(fc_store)(strip + i * FC_ROW + FC_VL, FC_N(fc_load)(from + FC_VL));
+            }
+        FC_N(fc_fft_inverse)(strip, deep > 1 ? &t->axes[0] : &t->axes[1]);
+        finite = FC_N(fc_fft_save)(strip, 0, rows, &job->to[0], &place, scale, (const FC_T *)job->bias);
+        finite &= FC_N(fc_fft_save)(strip, FC_VL, rows, &job->to[1], &place, scale, (const FC_T *)job->bias);
+        if (!finite)
+            fc_add(job->count, 1);
+    } else if (deep == 1) {
+        const FC_T *between = (const FC_T *)t->between, *kernel = (const FC_T *)job->kernel;
+        const ptrdiff_t at = item * wide * FC_ROW;
+        if (part == FC_FFT_SUM) {
+            FC_N(fc_fft_sum)(t, (FC_T *)job->spectrum + at, (FC_T *)job->other + at, (FC_T *)job->sum + at,
+                             between == NULL ? NULL : between + at, job->first);
+            return;
+        }
+        FC_N(fc_fft_middle)(t, (FC_T *)job->spectrum + at, between == NULL ? NULL : between + at,
+                            kernel == NULL ? NULL : kernel + at, part);
+    } else {
+        FC_T *flat = part == FC_FFT_FUSED ? strip + rows * FC_ROW : (FC_T *)job->spectrum + item * plane;
+        const FC_T *kernel = part == FC_FFT_FUSED ? (const FC_T *)job->kernel + item * plane : NULL;
+        volume += item * columns * high * FC_ROW;
+        if (part == FC_FFT_SUM) {
+            FC_T *of_x = strip + rows * FC_ROW, *of_other = of_x + plane + FC_ROW;
+            FC_N(fc_fft_flatten)(t, job->from, volume, of_x);
+            FC_N(fc_fft_flatten)(t, NULL, (FC_T *)job->other_volume + item * columns * high * FC_ROW, of_other);
+            for (i = 0; i < strips; i++)
+                FC_N(fc_fft_sum)(t, of_x + i * wide * FC_ROW, of_other + i * wide * FC_ROW,
+                                 (FC_T *)job->sum + item * plane + i * wide * FC_ROW, NULL, job->first);
+            return;
+        }
+        if (part != FC_FFT_INVERSE)
+            FC_N(fc_fft_flatten)(t, job->from, volume, flat);
+        for (i = 0; i < strips; i++)
+            FC_N(fc_fft_middle)(t, flat + i * wide * FC_ROW, NULL, kernel == NULL ? NULL : kernel + i * wide * FC_ROW,
+                                part);
+        if (part != FC_FFT_FORWARD)
+            for (i = 0; i < columns; i++) {
+                FC_N(fc_fft_collect)(volume + i * high * FC_ROW, high, flat, wide, i * FC_VL);
+                FC_N(fc_fft_inverse)(volume + i * high * FC_ROW, &t->axes[1]);
+            }
+    }
+}
+
+/* out[a][b] = sum over n of x[a][n] * conj(k[b][n]), for so many of each, of the rows from `begin` to `end`. */
+FC_INLINE void FC_N(fc_fft_some)(const fc_fft_product *m, const FC_T *x, const FC_T *k, FC_T *out, ptrdiff_t begin,
+                                 ptrdiff_t end, const int of_x, const int of_k)
+{
+    ptrdiff_t p, n;
+    int a, b;
+    for (p = begin * FC_ROW; p < end * FC_ROW; p += FC_ROW) {
+        FC_V re[2][4], im[2][4];
+        FC_UNROLL
+        for (a = 0; a < of_x; a++)
+            FC_UNROLL
+            for (b = 0; b < of_k; b++) {
+                const FC_T *at = out + a * m->out_x + b * m->out_k + p;
+                re[a][b] = m->add ? FC_N(fc_load)(at) : FC_N(fc_splat)(0);
+                im[a][b] = m->add ? FC_N(fc_load)(at + FC_VL) : FC_N(fc_splat)(0);
+            }
+        for (n = 0; n < m->n; n++) {
+            FC_V xr[2], xi[2];
+            FC_UNROLL
+            for (a = 0; a < of_x; a++) {
+                xr[a] = FC_N(fc_load)(x + a * m->x_pitch + n * m->x_step + p);
+                xi[a] = FC_N(fc_load)(x + a * m->x_pitch + n * m->x_step + p + FC_VL);
+            }
+            FC_UNROLL
+            for (b = 0; b < of_k; b++) {
+                const FC_V kr = FC_N(fc_load)(k + b * m->k_pitch + n * m->k_step + p);
+                const FC_V ki = FC_N(fc_load)(k + b * m->k_pitch + n * m->k_step + p + FC_VL);
+                FC_UNROLL
+                for (a = 0; a < of_x; a++) {
+                    re[a][b] += xr[a] * kr;
+                    im[a][b] += xi[a] * kr;
+                    re[a][b] += xi[a] * ki;
+                    im[a][b] -= xr[a] * ki;
+                }
+            }
+        }
+        FC_UNROLL
+        for (a = 0; a < of_x; a++)
+            FC_UNROLL
+            for (b = 0; b < of_k; b++) {
+                FC_T *at = out + a * m->out_x + b * m->out_k + p;
+                FC_N(fc_store)(at, re[a][b]);
+                FC_N(fc_store)(at + FC_VL, im[a][b]);
+            }
+    }
+}
+
+#undef FC_FFT_MANY
+#if FC_REGISTERS >= 32
+#define FC_FFT_MANY 4
+#else
+#define FC_FFT_MANY 2
+#endif
+
+static void FC_N(fc_fft_multiply)(const fc_fft_product *m, ptrdiff_t begin, ptrdiff_t end)
+{
+    ptrdiff_t a, b;
+    for (b = 0; b < m->of_k; b += b + FC_FFT_MANY <= m->of_k ? FC_FFT_MANY : 1) {
+        const int many = b + FC_FFT_MANY <= m->of_k;
+        for (a = 0; a < m->of_x; a += 2) {
+            const FC_T *x = (const FC_T *)m->x + a * m->x_pitch, *k = (const FC_T *)m->k + b * m->k_pitch;
+            FC_T *out = (FC_T *)m->out + a * m->out_x + b * m->out_k;
+            if (many && a + 2 <= m->of_x)
+                FC_N(fc_fft_some)(m, x, k, out, begin, end, 2, FC_FFT_MANY);
+            else if (many)
+                FC_N(fc_fft_some)(m, x, k, out, begin, end, 1, FC_FFT_MANY);
+            else if (a + 2 <= m->of_x)
+                FC_N(fc_fft_some)(m, x, k, out, begin, end, 2, 1);
+            else
+                FC_N(fc_fft_some)(m, x, k, out, begin, end, 1, 1);
+        }
+    }
+}

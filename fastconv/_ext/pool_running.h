@@ -1,0 +1,309 @@
+/* Maxima and sums over boxes axis by axis, in a number of steps that grows with the logarithm of the window.
+ *
+ * Two windows of v cells side by side make one of 2 v, and one more cell makes 2 v + 1: so windows of k cells take
+ * log2(k) steps, plus one for each further bit of k. A sum is made as a tree, whose depth is at most 2 log2(k), and
+ * nothing is ever subtracted, so that its error is that of a pairwise sum, and an inf or a NaN stays within its own
+ * windows. A maximum may see a cell twice, so it takes ceil(log2(k)) steps; the earlier of two equal ones wins each.
+ * (The running maximum of van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and
+ * octagonal kernels", 1992, and of Gil and Werman, "Computing 2-D min, median, and max filters", 1993, takes three
+ * steps, but its sums have prefixes as long as the window, and its steps along a row cannot be vectors.)
+ *
+ * Along the width the steps are vectors over a row in the first-level cache. Along height and depth rows come in
+ * order, and each level of windows has a ring of the rows that later ones will meet: some k rows in all. The results
+ * of a piece of a plane (`fc_running_item`) are all made from a workspace of that size.
+ *
+ * The adjoint of a sum is a sum over the outputs that see a cell: along an axis with stride s and dilation d, those
+ * of cell o s + t d - lo, with t below s / gcd(s, d), are o, o - d / gcd, ..., as many as there are taps t, t + s /
+ * gcd, ... below k: two numbers of taps that differ by one, the smaller of which is a step before the larger. */
+#ifndef FASTCONV_POOL_RUNNING_H
+#define FASTCONV_POOL_RUNNING_H
+
+#include <math.h>
+
+#include "isa.h"
+#include "team.h"
+
+enum { FC_RUNNING_MAX, FC_RUNNING_MAX_OR_NAN, FC_RUNNING_SUM };
+/* What is added up: cells, their squares, or gradients divided by their window's count or norm. */
+enum { FC_TAKE_CELLS, FC_TAKE_SQUARES, FC_TAKE_OVER_COUNT, FC_TAKE_OVER_NORM };
+/* What becomes of a sum: itself, its quotient by a count, its root, or its product with a cell of the input. */
+enum { FC_GIVE_SUMS, FC_GIVE_OVER_COUNT, FC_GIVE_ROOT, FC_GIVE_TIMES };
+/* What a row of targets gets of the rows that arrived: the last level, the one before, or nothing. */
+enum { FC_FROM_LAST, FC_FROM_EARLY, FC_FROM_NOTHING };
+enum {
+    FC_RUNNING_SLACK = 16, /* elements past a row that the longest vector may touch */
+    FC_RUNNING_LEVELS = 128 /* more than any window has */
+};
+
+/* Targets [begin, end) of an axis, and the source cells that they need: `n` from `source` on. */
+typedef struct {
+    ptrdiff_t begin, end, source, n;
+} fc_running_strip;
+
+/* The last axis. `shift[l]` cells lie between the windows that a step joins; `plus[l]` where one of them is a single
+ * cell. Forward `phases` is 0, and output o has the window that begins at cell o * stride - lo. Backward it is
+ * stride / gcd, `taps` and `rest` are k / phases and what remains, and `step` is dilation / gcd. */
+typedef struct {
+    ptrdiff_t size, levels, stride, lo, dilation, phases, taps, rest, step, keeps;
+    const ptrdiff_t *shift, *plus;
+    const fc_running_strip *strips;
+} fc_running_width;
+
+/* Another axis. Its sources arrive in order, from `first` on, some of them outside the image. Of each: how many levels
+ * it is needed at (-1 for none), where its targets end, and of each target what it gets. */
+typedef struct {
+    ptrdiff_t size, targets, levels, early, first, rows;
+    const ptrdiff_t *shift, *plus, *ring; /* `ring`: rows in the rings before */
+    const ptrdiff_t *depth, *ends, *target, *from;
+    const fc_running_strip *bands; /* of each: `source` is the first arrival that it needs, `n` how many */
+} fc_running_axis;
+
+/* A step along such an axis. */
+typedef struct {
+    ptrdiff_t depth, levels, early;
+    const ptrdiff_t *plus;
+    void *slot[FC_RUNNING_LEVELS];
+} fc_running_meeting;
+
+typedef int (*fc_running_row_t)(const fc_running_width *w, int op, int take, ptrdiff_t s, void *space,
+                                ptrdiff_t pitch, const void *row, const void *norm, const void *count, double shared,
+                                void *to, ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t many, ptrdiff_t plane);
+typedef void (*fc_running_meet_t)(const fc_running_meeting *m, int op, const void *from, void *to0, void *to1,
+                                  ptrdiff_t n, ptrdiff_t pitch);
+typedef void (*fc_running_give_t)(int give, const void *from, const void *by, double shared, void *to, ptrdiff_t n);
+typedef void (*fc_running_give_maxima_t)(const void *from, ptrdiff_t pitch, const ptrdiff_t *first, ptrdiff_t origin,
+                                         ptrdiff_t base, void *to, void *where, int wide, ptrdiff_t n);
+
+/* Division that rounds down, for b > 0. */
+static inline ptrdiff_t fc_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
+/* Elements from the row of one plane to that of the next, after the steps along the width. */
+static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_running_strip *strip)
+{
+    return !w->phases && w->stride == 1 && w->levels ? strip->n : strip->end - strip->begin;
+}
+
+#define FC_TEMPLATE "pool_running_template.h"
+#include "foreach.h"
+
+FC_TABLE(fc_running_row_t, fc_running_row);
+FC_TABLE(fc_running_meet_t, fc_running_meet);
+FC_TABLE(fc_running_give_t, fc_running_give);
+FC_TABLE(fc_running_give_maxima_t, fc_running_give_maxima);
+
+/* A call: fastconv.layers._pool_running makes the plan of it. `count[axis]` is the number of cells that each output's
+ * window counts along an axis, `origin[axis]` the first cell of the image that a window meets. */
+typedef struct {
+    fc_running_axis depth, height;
+    fc_running_width width;
+    ptrdiff_t strips, heights, depths; /* into how many pieces each axis is cut */
+    ptrdiff_t row_pitch, pitch, high;  /* elements of a row of sources, and of targets; rows of targets of a piece */
+    const ptrdiff_t *count[3], *origin[3];
+    ptrdiff_t sources, targets; /* of a plane */
+    ptrdiff_t group, planes;    /* planes of a piece, whose rows lie side by side, and in all */
+    int dtype, isa, op, take, give, wide;
+    const char *source, *norms, *factors;
+    char *target, *where;
+} fc_running;
+
+/* What a thread holds. */
+typedef struct {
+    char *row, *present, *early, *last, *deep_early, *deep_last, *nothing, *counts, *rings, *deep_rings;
+    ptrdiff_t item, pitch; /* bytes of an element, and of a row with the places of its maxima */
+    ptrdiff_t many, segment; /* planes of the present piece, and elements from the row of one to the next */
+    int op;                /* becomes FC_RUNNING_MAX_OR_NAN with the first NaN of a piece */
+} fc_running_space;
+
+/* Elements that a thread's workspace has: see `fc_running_begin`. */
+static inline ptrdiff_t fc_running_elements(const fc_running *g)
+{
+    const ptrdiff_t places = g->op == FC_RUNNING_SUM ? 1 : 2;
+    return 2 * g->row_pitch + g->row_pitch +
+           (6 + g->height.rows + g->depth.rows * g->high) * places * g->pitch + 2 * FC_RUNNING_SLACK;
+}
+
+static inline fc_running_space fc_running_begin(const fc_running *g, char *space)
+{
+    fc_running_space at;
+    const ptrdiff_t places = g->op == FC_RUNNING_SUM ? 1 : 2;
+    char *rows;
+    at.item = g->dtype ? 8 : 4;
+    at.pitch = places * g->pitch * at.item;
+    at.row = (char *)(((uintptr_t)space + 63) / 64 * 64);
+    at.counts = at.row + 2 * g->row_pitch * at.item;
+    rows = at.counts + g->row_pitch * at.item;
+    at.present = rows, at.early = rows + at.pitch, at.last = rows + 2 * at.pitch;
+    at.deep_early = rows + 3 * at.pitch, at.deep_last = rows + 4 * at.pitch, at.nothing = rows + 5 * at.pitch;
+    at.rings = rows + 6 * at.pitch;
+    at.deep_rings = at.rings + g->height.rows * at.pitch;
+    at.op = g->op;
+    memset(at.row, 0, (size_t)(at.rings - at.row));
+    if (places == 2) {
+        ptrdiff_t i;
+        for (i = 0; i < g->pitch; i++) {
+            if (g->dtype)
+                ((double *)at.nothing)[i] = -INFINITY;
+            else
+                ((float *)at.nothing)[i] = -INFINITY;
+        }
+    }
+    return at;
+}
+
+/* Which levels the arrival's row is needed at and can be made for: those whose windows begin in this piece. */
+static inline fc_running_meeting fc_running_meeting_of(const fc_running_axis *axis, ptrdiff_t arrival,
+                                                       ptrdiff_t since, char *rings, ptrdiff_t pitch)
+{
+    fc_running_meeting m;
+    ptrdiff_t l, reach = 0;
+    m.levels = axis->levels, m.early = axis->early, m.plus = axis->plus;
+    for (l = 0; l < axis->depth[arrival] && reach + axis->shift[l] <= since; l++)
+        reach += axis->shift[l];
+    m.depth = axis->depth[arrival] < l ? axis->depth[arrival] : l;
+    for (l = 0; l <= m.depth && l < axis->levels; l++)
+        m.slot[l] = rings + (axis->ring[l] + since % axis->shift[l]) * pitch;
+    return m;
+}
+
+/* Divisors and other numbers of a strip's cells along the width, in the kernel's dtype. */
+static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t begin, ptrdiff_t end)
+{
+    ptrdiff_t i;
+    for (i = begin; i < end; i++) {
+        if (g->dtype)
+            ((double *)to)[i - begin] = (double)g->count[2][i];
+        else
+            ((float *)to)[i - begin] = (float)g->count[2][i];
+    }
+}
+
+/* Row `h` of targets, as it arrives at a depth: at once what the depths that end here get. */
+static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, const fc_running_meeting *deep,
+                                     ptrdiff_t arrival, const fc_running_strip *depths, const fc_running_strip *heights,
+                                     const fc_running_strip *strip, ptrdiff_t h, char *row, ptrdiff_t base)
+{
+    const fc_running_axis *depth = &g->depth;
+    const ptrdiff_t n = strip->end - strip->begin;
+    char *early = row, *last = row;
+    ptrdiff_t t, p;
+    if (depth->levels && deep->depth >= 0) {
+        fc_running_meeting m = *deep;
+        ptrdiff_t l;
+        for (l = 0; l <= m.depth && l < m.levels; l++)
+            m.slot[l] = (char *)m.slot[l] + (h - heights->begin) * at->pitch;
+        fc_running_meet_table[g->dtype][g->isa](&m, at->op, row, at->deep_early, at->deep_last,
+                                                (at->many - 1) * at->segment + n, g->pitch);
+        early = at->deep_early, last = at->deep_last;
+    }
+    for (t = arrival ? depth->ends[arrival - 1] : 0; t < depth->ends[arrival]; t++) {
+        const ptrdiff_t d = depth->target[t];
+        const ptrdiff_t to = (d * g->height.targets + h) * (g->targets / (depth->targets * g->height.targets));
+        const char *from = depth->from[t] == FC_FROM_LAST ? last : depth->from[t] == FC_FROM_EARLY ? early : at->nothing;
+        if (d < depths->begin || d >= depths->end)
+            continue;
+        if (g->op != FC_RUNNING_SUM) {
+            const ptrdiff_t origin = (g->origin[0][d] * g->height.size + g->origin[1][h]) * g->width.size;
+            for (p = 0; p < at->many; p++) {
+                const ptrdiff_t into = p * g->targets + to + strip->begin;
+                fc_running_give_maxima_table[g->dtype][g->isa](
+                    from + p * at->segment * at->item, g->pitch, g->origin[2] + strip->begin, origin,
+                    base - p * strip->n, g->target + into * at->item, g->where + into * (g->wide ? 8 : 4), g->wide, n);
+            }
+        } else {
+            const double shared = g->give == FC_GIVE_OVER_COUNT ? (double)g->count[0][d] * (double)g->count[1][h] : 1;
+            for (p = 0; p < at->many; p++) {
+                const ptrdiff_t into = p * g->targets + to + strip->begin;
+                const char *by = g->give == FC_GIVE_TIMES ? g->factors + into * at->item
+                                 : g->give == FC_GIVE_OVER_COUNT ? at->counts : NULL;
+                fc_running_give_table[g->dtype][g->isa](g->give, from + p * at->segment * at->item, by, shared,
+                                                        g->target + into * at->item, n);
+            }
+        }
+    }
+}
+
+/* The row of sources that arrives, and what the rows of targets that end with it get. */
+static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, const fc_running_meeting *deep,
+                                     ptrdiff_t deep_arrival, const fc_running_strip *depths,
+                                     const fc_running_strip *heights, ptrdiff_t strip, ptrdiff_t arrival, ptrdiff_t base)
+{
+    const fc_running_axis *height = &g->height;
+    const fc_running_strip *strips = g->width.strips + strip;
+    const ptrdiff_t d = deep_arrival + g->depth.first, h = arrival + height->first, row = d * height->size + h;
+    fc_running_meeting m = fc_running_meeting_of(height, arrival, arrival - heights->source, at->rings, at->pitch);
+    char *present = at->nothing, *early, *last;
+    ptrdiff_t t;
+    if (m.depth >= 0 && h >= 0 && h < height->size) {
+        const double shared = g->take == FC_TAKE_OVER_COUNT ? (double)g->count[0][d] * (double)g->count[1][h] : 1;
+        const int odd = fc_running_row_table[g->dtype][g->isa](
+            &g->width, at->op, g->take, strip, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
+            g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present, g->pitch,
+            row * g->width.size + strips->source - base, at->many, g->sources);
+        present = at->present;
+        if (odd)
+            at->op = FC_RUNNING_MAX_OR_NAN;
+    }
+    early = last = present;
+    if (height->levels && m.depth >= 0) {
+        fc_running_meet_table[g->dtype][g->isa](&m, at->op, present, at->early, at->last,
+                                                (at->many - 1) * at->segment + strips->end - strips->begin, g->pitch);
+        early = at->early, last = at->last;
+    }
+    for (t = arrival ? height->ends[arrival - 1] : 0; t < height->ends[arrival]; t++) {
+        const ptrdiff_t target = height->target[t];
+        if (target < heights->begin || target >= heights->end)
+            continue;
+        fc_running_deepen(g, at, deep, deep_arrival, depths, heights, strips, target,
+                          height->from[t] == FC_FROM_LAST ? last : height->from[t] == FC_FROM_EARLY ? early
+                                                                                                   : at->nothing, base);
+    }
+}
+
+/* A piece of a plane, or of some planes: the strip, band of rows and band of depths that the item is, the strips fastest. */
+static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, ptrdiff_t *words)
+{
+    const ptrdiff_t strip = item % g->strips, band = item / g->strips % g->heights;
+    const ptrdiff_t slab = item / g->strips / g->heights % g->depths;
+    const ptrdiff_t plane = item / g->strips / g->heights / g->depths * g->group;
+    const fc_running_strip *depths = g->depth.bands + slab, *heights = g->height.bands + band;
+    const fc_running_strip *strips = g->width.strips + strip;
+    const ptrdiff_t d0 = depths->source + g->depth.first, h0 = heights->source + g->height.first;
+    /* Places are counted from here, so that 32 bits do for them. */
+    const ptrdiff_t base =
+        ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + strips->source;
+    fc_running here = *g;
+    ptrdiff_t d, h;
+    here.source = g->source + plane * g->sources * at->item;
+    here.norms = g->norms ? g->norms + plane * g->sources * at->item : NULL;
+    here.factors = g->factors ? g->factors + plane * g->targets * at->item : NULL;
+    here.target = g->target + plane * g->targets * at->item;
+    here.where = g->where ? g->where + plane * g->targets * (g->wide ? 8 : 4) : NULL;
+    at->op = g->op;
+    at->many = g->planes - plane < g->group ? g->planes - plane : g->group;
+    at->segment = fc_running_segment(&g->width, strips);
+    if (g->take == FC_TAKE_OVER_COUNT) {
+        const ptrdiff_t begin = strips->source > 0 ? strips->source : 0, end = strips->source + strips->n;
+        fc_running_counts(g, at->counts, begin, end < g->width.size ? end : g->width.size);
+    } else if (g->give == FC_GIVE_OVER_COUNT) {
+        fc_running_counts(g, at->counts, strips->begin, strips->end);
+    }
+    for (d = depths->source; d < depths->source + depths->n; d++) {
+        const fc_running_meeting deep =
+            fc_running_meeting_of(&g->depth, d, d - depths->source, at->deep_rings, at->pitch * g->high);
+        const int inside = d + g->depth.first >= 0 && d + g->depth.first < g->depth.size;
+        if (deep.depth < 0 && (d ? g->depth.ends[d - 1] : 0) == g->depth.ends[d])
+            continue;
+        if (inside && deep.depth >= 0) {
+            for (h = heights->source; h < heights->source + heights->n; h++) {
+                if (h % 16 == 0 && fc_stopped(words))
+                    return;
+                fc_running_arrive(&here, at, &deep, d, depths, heights, strip, h, base);
+            }
+        } else {
+            for (h = heights->begin; h < heights->end; h++)
+                fc_running_deepen(&here, at, &deep, d, depths, heights, strips, h, at->nothing, base);
+        }
+    }
+}
+
+#endif /* FASTCONV_POOL_RUNNING_H */

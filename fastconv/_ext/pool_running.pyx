@@ -1,0 +1,189 @@
+"""Maxima, means and norms of windows of any size, axis by axis, and their adjoints: see pool_running.h.
+
+Arrays are of planes, the N * C images of one channel each; `dtype` is 0 (float32) or 1 (float64). The work is shared
+by `words`: see team.h.
+"""
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.runs cimport fc_check
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+
+
+ctypedef const Py_ssize_t* numbers
+
+
+cdef extern from "pool_running.h" nogil:
+    enum:
+        FC_RUNNING_SUM
+        FC_TAKE_OVER_NORM
+
+    ctypedef struct fc_running_strip:
+        Py_ssize_t begin
+        Py_ssize_t end
+        Py_ssize_t source
+        Py_ssize_t n
+
+
+ctypedef const fc_running_strip* strips_t
+
+
+cdef extern from "pool_running.h" nogil:
+    ctypedef struct fc_running_width:
+        Py_ssize_t size
+        Py_ssize_t levels
+        Py_ssize_t stride
+        Py_ssize_t lo
+        Py_ssize_t dilation
+        Py_ssize_t phases
+        Py_ssize_t taps
+        Py_ssize_t rest
+        Py_ssize_t step
+        Py_ssize_t keeps
+        numbers shift
+        numbers plus
+        strips_t strips
+
+    ctypedef struct fc_running_axis:
+        Py_ssize_t size
+        Py_ssize_t targets
+        Py_ssize_t levels
+        Py_ssize_t early
+        Py_ssize_t first
+        Py_ssize_t rows
+        numbers shift
+        numbers plus
+        numbers ring
+        numbers depth
+        numbers ends
+        numbers target
+        numbers from_ "from"
+        strips_t bands
+
+    ctypedef struct fc_running:
+        fc_running_axis depth
+        fc_running_axis height
+        fc_running_width width
+        Py_ssize_t strips
+        Py_ssize_t heights
+        Py_ssize_t depths
+        Py_ssize_t row_pitch
+        Py_ssize_t pitch
+        Py_ssize_t high
+        numbers[3] count
+        numbers[3] origin
+        Py_ssize_t sources
+        Py_ssize_t targets
+        Py_ssize_t group
+        Py_ssize_t planes
+        int dtype
+        int isa
+        int op
+        int take
+        int give
+        int wide
+        const char* source
+        const char* norms
+        const char* factors
+        char* target
+        char* where
+
+    ctypedef struct fc_running_space:
+        Py_ssize_t item
+
+    Py_ssize_t fc_running_elements(const fc_running* g) noexcept
+    fc_running_space fc_running_begin(const fc_running* g, char* space) noexcept
+    void fc_running_item(fc_running* g, fc_running_space* at, Py_ssize_t item, Py_ssize_t* words) noexcept
+
+
+# What all threads of a call read.
+cdef struct Call:
+    fc_running plan
+    char* space
+    Py_ssize_t space_bytes  # of a thread
+    Py_ssize_t slots
+    Py_ssize_t total
+    Py_ssize_t* words
+
+
+cdef inline void read_axis(fc_running_axis* axis, numbers table, numbers at) noexcept nogil:
+    axis.size, axis.targets, axis.levels, axis.early = at[0], at[1], at[2], at[3]
+    axis.first, axis.rows = at[4], at[5]
+    axis.shift, axis.plus, axis.ring, axis.depth = table + at[6], table + at[7], table + at[8], table + at[9]
+    axis.ends, axis.target, axis.from_ = table + at[10], table + at[11], table + at[12]
+    axis.bands = <strips_t> (table + at[13])
+
+
+cdef inline void read_plan(fc_running* g, numbers table) noexcept nogil:
+    """`table` is as fastconv.layers._pool_running makes it."""
+    cdef numbers at = table
+    cdef int i
+    g.strips, g.heights, g.depths = at[0], at[1], at[2]
+    g.row_pitch, g.pitch, g.high = at[3], at[4], at[5]
+    for i in range(3):
+        g.count[i], g.origin[i] = table + at[6 + i], table + at[9 + i]
+    read_axis(&g.depth, table, at + 12)
+    read_axis(&g.height, table, at + 26)
+    at += 40
+    g.width.size, g.width.levels, g.width.stride, g.width.lo = at[0], at[1], at[2], at[3]
+    g.width.dilation, g.width.phases, g.width.taps, g.width.rest = at[4], at[5], at[6], at[7]
+    g.width.step, g.width.keeps = at[8], at[9]
+    g.width.shift, g.width.plus, g.width.strips = table + at[10], table + at[11], <strips_t> (table + at[12])
+    g.sources, g.targets, g.group = at[13], at[14], at[15]
+
+
+def running(
+    int dtype, source, norms, factors, target, indices, bint wide, table, int op, int take, int give,
+    space, Py_ssize_t slots, int isa, words,
+):
+    """`target`, and for maxima `indices`, of the windows of `source`, or their adjoint: whatever `table` is made for.
+
+    `norms`, of as many elements as `source`, and `factors`, of as many as `target`, are None where `take` and `give`
+    do not need them. Each thread takes one of `slots` rows of `space`.
+    """
+    cdef Call c
+    cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
+    cdef Run sources = run_of(source, itemsize, False), targets = run_of(target, itemsize, True)
+    cdef Run places = Run(NULL, 0), divisors = Run(NULL, 0), times = Run(NULL, 0)
+    cdef Run spaces = run_of(space, itemsize, True)
+    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef numbers entries = numbers_of(table)
+    if op != FC_RUNNING_SUM:
+        places = run_of(indices, 8 if wide else 4, True)
+    if norms is not None:
+        divisors = run_of(norms, itemsize, False)
+    if factors is not None:
+        times = run_of(factors, itemsize, False)
+    with nogil:
+        read_plan(&c.plan, entries)
+        planes = sources.n // c.plan.sources
+        fc_check(sources.n == planes * c.plan.sources and targets.n == planes * c.plan.targets)
+        fc_check(places.n == 0 or places.n == targets.n)
+        fc_check(divisors.n == 0 or divisors.n == sources.n)
+        fc_check(times.n == 0 or times.n == targets.n)
+        c.plan.dtype, c.plan.isa, c.plan.op, c.plan.take, c.plan.give = dtype, isa, op, take, give
+        c.plan.wide, c.plan.planes = wide, planes
+        c.plan.source, c.plan.norms = <const char*> sources.at, <const char*> divisors.at
+        c.plan.factors = <const char*> times.at
+        c.plan.target, c.plan.where = <char*> targets.at, <char*> places.at
+        c.space, c.space_bytes, c.slots = <char*> spaces.at, spaces.n // slots * itemsize, slots
+        fc_check(fc_running_elements(&c.plan) * itemsize <= c.space_bytes)
+        c.total = ((planes - 1) // c.plan.group + 1) * c.plan.strips * c.plan.heights * c.plan.depths
+        c.words = shared
+        fc_share(shared, draw_items, &c)
+
+
+cdef void draw_items(void* task) noexcept nogil:
+    cdef Call* c = <Call*> task
+    cdef fc_running plan
+    cdef fc_running_space at
+    cdef fc_member member = fc_enrol(c.words)
+    cdef Py_ssize_t grain = c.words[FC_GRAIN], begin = fc_next(c.words, &member, c.total), i
+    if begin >= c.total:
+        return
+    fc_check(member.slot < c.slots)
+    plan = c.plan
+    at = fc_running_begin(&plan, c.space + member.slot * c.space_bytes)
+    while begin < c.total:
+        for i in range(begin, min(begin + grain, c.total)):
+            fc_running_item(&plan, &at, i, c.words)
+        begin = fc_next(c.words, &member, c.total)

@@ -1,0 +1,359 @@
+/* Running maxima and sums for one dtype and instruction set: see pool_running.h. */
+#include "lanes.h"
+
+FC_INLINE void FC_N(fc_store_lanes)(FC_L *p, FC_I v) { *(FC_N(fc_iu) *)p = v; }
+
+/* Cells of a row as the windows add them up, where `n` of them can be read; returns the lanes in which a NaN was. */
+FC_INLINE FC_I FC_N(fc_running_cells)(const int take, FC_T *FC_RESTRICT to, const FC_T *from, const FC_T *norm,
+                                      const FC_T *count, FC_T shared, ptrdiff_t n)
+{
+    const FC_V zero = FC_N(fc_splat)(0), times = FC_N(fc_splat)(shared);
+    FC_I nan = FC_N(fc_splat_lanes)(0);
+    ptrdiff_t i, last;
+    /* The last vector overlaps the one before it. */
+    for (i = 0; n >= FC_VL && i < n; i += FC_VL) {
+        const ptrdiff_t at = i + FC_VL <= n ? i : n - FC_VL;
+        FC_V v = FC_N(fc_load)(from + at);
+        nan |= FC_N(fc_is_nan)(v);
+        if (take == FC_TAKE_SQUARES)
+            v *= v;
+        if (take == FC_TAKE_OVER_COUNT)
+            v /= FC_N(fc_load)(count + at) * times;
+        if (take == FC_TAKE_OVER_NORM) {
+            const FC_V norms = FC_N(fc_load)(norm + at);
+            v = FC_N(fc_pick)(FC_N(fc_takes)(norms, zero, 1), v / norms, zero);
+        }
+        FC_N(fc_store)(to + at, v);
+    }
+    last = n >= FC_VL ? n : 0;
+    for (i = last; i < n; i++) {
+        FC_T v = from[i];
+        nan |= FC_N(fc_splat_lanes)(-(FC_L)(v != v));
+        if (take == FC_TAKE_SQUARES)
+            v *= v;
+        if (take == FC_TAKE_OVER_COUNT)
+            v /= count[i] * shared;
+        if (take == FC_TAKE_OVER_NORM)
+            v = norm[i] <= 0 ? 0 : v / norm[i];
+        to[i] = v;
+    }
+    return nan;
+}
+
+/* One step along the row: windows of twice the length, and of one cell more where `more` is not 0. It is made in
+ * place, because a vector reads only what no vector before it has written. */
+FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to, ptrdiff_t n, ptrdiff_t shift,
+                                     ptrdiff_t more)
+{
+    ptrdiff_t i;
+    if (more) {
+        for (i = 0; i < n; i += FC_VL)
+            FC_N(fc_store)(to + i, (FC_N(fc_load)(v + i) + FC_N(fc_load)(v + i + shift)) +
+                                       FC_N(fc_load)(cells + i + more));
+    } else {
+        for (i = 0; i < n; i += FC_VL)
+            FC_N(fc_store)(to + i, FC_N(fc_load)(v + i) + FC_N(fc_load)(v + i + shift));
+    }
+}
+
+/* The same for maxima and their places; before the `first` step a cell's place is its number. */
+FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_T *v, const FC_L *held, FC_T *to,
+                                       FC_L *to_held, ptrdiff_t n, ptrdiff_t shift, FC_L base)
+{
+    const FC_I step = FC_N(fc_splat_lanes)((FC_L)shift), bases = FC_N(fc_splat_lanes)(base);
+    FC_I here = FC_N(fc_iota)();
+    ptrdiff_t i;
+    for (i = 0; i < n; i += FC_VL) {
+        const FC_V a = FC_N(fc_load)(v + i), b = FC_N(fc_load)(v + i + shift);
+        const FC_I take = FC_N(fc_takes)(b, a, nan);
+        const FC_I at_a = first ? here : FC_N(fc_load_lanes)(held + i);
+        const FC_I at_b = first ? here + step : FC_N(fc_load_lanes)(held + i + shift);
+        FC_N(fc_store)(to + i, FC_N(fc_pick)(take, b, a));
+        FC_N(fc_store_lanes)(to_held + i, FC_N(fc_pick_lanes)(take, at_b, at_a) + bases);
+        here += FC_N(fc_splat_lanes)(FC_VL);
+    }
+}
+
+/* Every cell of the target row from the windows over outputs that see it: see `fc_running_width`. */
+static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_strip *strip, const FC_T *sums,
+                                    const FC_T *cells, FC_T *to)
+{
+    const ptrdiff_t begin = strip->begin + w->lo, end = strip->end + w->lo, stride = w->stride;
+    ptrdiff_t phase, i;
+    if (w->phases < stride)
+        for (i = 0; i < strip->end - strip->begin; i++)
+            to[i] = 0;
+    for (phase = 0; phase < w->phases; phase++) {
+        const ptrdiff_t at = phase * w->dilation;
+        const ptrdiff_t first = fc_floor_div(begin - at + stride - 1, stride);
+        const ptrdiff_t last = fc_floor_div(end - 1 - at, stride);
+        const ptrdiff_t n = last - first + 1;
+        const FC_T *from = sums + (first - (w->taps - 1) * w->step - strip->source);
+        const FC_T *one = cells + (first - w->taps * w->step - strip->source);
+        FC_T *target = to + (first * stride + at - begin);
+        if (n <= 0)
+            continue;
+        fc_check(first * stride + at - begin >= 0 && last * stride + at < end);
+        fc_check(last - strip->source < strip->n);
+        if (phase < w->rest) {
+            fc_check(first - w->taps * w->step >= strip->source);
+            if (w->taps)
+                FC_EACH(n, stride, target[i * S] = one[i] + from[i]);
+            else
+                FC_EACH(n, stride, target[i * S] = one[i]);
+        } else if (w->taps) {
+            fc_check(first - (w->taps - 1) * w->step >= strip->source);
+            FC_EACH(n, stride, target[i * S] = from[i]);
+        } else {
+            FC_EACH(n, stride, target[i * S] = 0);
+        }
+    }
+}
+
+/* Windows along a row of the source, or what a row of the target gets: `to`, and behind it, for a maximum, where each
+ * was, counted from `base`. The same row of `many` planes, which lie `plane` elements apart, makes one long row, since
+ * what windows across two planes hold is not used. Returns whether a NaN was among the cells. */
+static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptrdiff_t s, void *space, ptrdiff_t pitch,
+                                const void *row, const void *norm, const void *count, double shared, void *to_,
+                                ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t many, ptrdiff_t plane)
+{
+    const fc_running_strip *strip = w->strips + s;
+    const ptrdiff_t n = strip->n, all = many * n, wide = strip->end - strip->begin, source = strip->source;
+    const ptrdiff_t stride = w->phases ? 1 : w->stride;
+    const ptrdiff_t before = source < 0 ? (source + n < 0 ? n : -source) : 0;
+    const ptrdiff_t end = w->size - source < n ? (w->size - source > before ? w->size - source : before) : n;
+    const int sums = op == FC_RUNNING_SUM;
+    const FC_T pad = sums ? 0 : (FC_T)-INFINITY;
+    FC_T *v = (FC_T *)space, *cells = v + pitch, *to = (FC_T *)to_;
+    FC_L *held = (FC_L *)cells, *to_held = (FC_L *)(to + to_pitch);
+    ptrdiff_t p, i, l, reach = 0;
+    FC_I nan = FC_N(fc_splat_lanes)(0);
+    int odd;
+    fc_check(all + 2 * FC_RUNNING_SLACK <= pitch && (many - 1) * fc_running_segment(w, strip) + wide + FC_RUNNING_SLACK <= to_pitch);
+#define FC_TAKE_OF(how)                                                                                    \
+    case how:                                                                                              \
+        for (p = 0; p < many; p++)                                                                         \
+            nan |= FC_N(fc_running_cells)(how, v + p * n + before, from + p * plane,                       \
+                                          norms ? norms + p * plane : norms, (const FC_T *)count,          \
+                                          (FC_T)shared, end - before);                                     \
+        break;
+    if (end > before) {
+        const FC_T *from = (const FC_T *)row + source + before;
+        const FC_T *norms = norm ? (const FC_T *)norm + source + before : NULL;
+        switch (take) {
+            FC_TAKE_OF(FC_TAKE_CELLS)
+            FC_TAKE_OF(FC_TAKE_SQUARES)
+            FC_TAKE_OF(FC_TAKE_OVER_COUNT)
+            FC_TAKE_OF(FC_TAKE_OVER_NORM)
+        }
+    }
+#undef FC_TAKE_OF
+    for (p = 0; p < many; p++) {
+        for (i = 0; i < before; i++)
+            v[p * n + i] = pad;
+        for (i = end; i < n; i++)
+            v[p * n + i] = pad;
+    }
+    odd = !sums && FC_N(fc_any)(nan);
+    if (sums && w->keeps)
+        memcpy(cells, v, (size_t)all * sizeof(FC_T));
+    for (l = 0; l < w->levels; l++) {
+        const ptrdiff_t shift = w->shift[l];
+        const int more = sums && l + 1 < w->levels && w->plus[l + 1];
+        const int last = l + 1 + more == w->levels && stride == 1 && !w->phases;
+        FC_T *into = last ? to : v;
+        reach += shift;
+        if (sums) {
+            if (more)
+                reach += w->shift[++l];
+            FC_N(fc_running_sums)(v, cells, into, all - reach, shift, more ? reach : 0);
+        } else {
+            FC_L *into_held = last ? to_held : held;
+            const FC_L from_base = last ? (FC_L)base : 0;
+            if (odd && l)
+                FC_N(fc_running_maxima)(1, 0, v, held, into, into_held, all - reach, shift, from_base);
+            else if (odd)
+                FC_N(fc_running_maxima)(1, 1, v, held, into, into_held, all - reach, shift, from_base);
+            else if (l)
+                FC_N(fc_running_maxima)(0, 0, v, held, into, into_held, all - reach, shift, from_base);
+            else
+                FC_N(fc_running_maxima)(0, 1, v, held, into, into_held, all - reach, shift, from_base);
+        }
+        if (last)
+            return odd;
+    }
+    fc_check(w->phases || (wide - 1) * stride + reach < n);
+    for (p = 0; p < many; p++, v += n, cells += n, held += n, to += wide, to_held += wide) {
+        const FC_L start = (FC_L)(base + p * n);
+        if (w->phases) {
+            FC_N(fc_running_spread)(w, strip, v, cells, to);
+            continue;
+        }
+        FC_EACH(wide, stride, to[i] = v[i * S]);
+        if (!sums && w->levels)
+            FC_EACH(wide, stride, to_held[i] = held[i * S] + (FC_L)base);
+        else if (!sums)
+            FC_EACH(wide, stride, to_held[i] = (FC_L)(i * S) + start);
+    }
+    return odd;
+}
+
+/* One row meets those before it, which lie in rings: at every level the row that far back gives its place to the
+ * present one, and the two of them make the next level's. */
+FC_INLINE void FC_N(fc_running_meet_of)(const int op, const fc_running_meeting *m, const FC_T *from, FC_T *const *to,
+                                        ptrdiff_t n, ptrdiff_t pitch)
+{
+    const int sums = op == FC_RUNNING_SUM, nan = op == FC_RUNNING_MAX_OR_NAN;
+    const ptrdiff_t depth = m->depth, levels = m->levels;
+    ptrdiff_t i, l;
+    int u;
+    enum { UNITS = 2 };
+    for (i = 0; i < n; i += UNITS * FC_VL) {
+        FC_V now[UNITS], cells[UNITS];
+        FC_I held[UNITS];
+        FC_UNROLL
+        for (u = 0; u < UNITS; u++) {
+            now[u] = cells[u] = FC_N(fc_load)(from + i + u * FC_VL);
+            if (!sums)
+                held[u] = FC_N(fc_load_lanes)((const FC_L *)(from + pitch) + i + u * FC_VL);
+        }
+        for (l = 0; l < depth; l++) {
+            FC_T *slot = (FC_T *)m->slot[l] + i;
+            FC_L *slot_held = (FC_L *)((FC_T *)m->slot[l] + pitch) + i;
+            if (sums && l == m->early) {
+                FC_UNROLL
+                for (u = 0; u < UNITS; u++)
+                    FC_N(fc_store)(to[0] + i + u * FC_VL, now[u]);
+            }
+            FC_UNROLL
+            for (u = 0; u < UNITS; u++) {
+                const FC_V old = FC_N(fc_load)(slot + u * FC_VL);
+                FC_N(fc_store)(slot + u * FC_VL, now[u]);
+                if (sums) {
+                    now[u] = old + (m->plus[l] ? cells[u] : now[u]);
+                } else {
+                    const FC_I old_held = FC_N(fc_load_lanes)(slot_held + u * FC_VL);
+                    const FC_I take = FC_N(fc_takes)(now[u], old, nan);
+                    FC_N(fc_store_lanes)(slot_held + u * FC_VL, held[u]);
+                    now[u] = FC_N(fc_pick)(take, now[u], old);
+                    held[u] = FC_N(fc_pick_lanes)(take, held[u], old_held);
+                }
+            }
+        }
+        {
+            /* What is not yet the last level waits in the ring of its own, which may be an early result, too. */
+            FC_T *slot = depth < levels ? (FC_T *)m->slot[depth] : to[1];
+            FC_UNROLL
+            for (u = 0; u < UNITS; u++) {
+                FC_N(fc_store)(slot + i + u * FC_VL, now[u]);
+                if (sums && depth == m->early)
+                    FC_N(fc_store)(to[0] + i + u * FC_VL, now[u]);
+                if (!sums)
+                    FC_N(fc_store_lanes)((FC_L *)(slot + pitch) + i + u * FC_VL, held[u]);
+            }
+        }
+    }
+}
+
+static void FC_N(fc_running_meet)(const fc_running_meeting *m, int op, const void *from, void *to0, void *to1,
+                                  ptrdiff_t n, ptrdiff_t pitch)
+{
+    FC_T *const to[2] = {(FC_T *)to0, (FC_T *)to1};
+    if (op == FC_RUNNING_SUM)
+        FC_N(fc_running_meet_of)(FC_RUNNING_SUM, m, (const FC_T *)from, to, n, pitch);
+    else if (op == FC_RUNNING_MAX)
+        FC_N(fc_running_meet_of)(FC_RUNNING_MAX, m, (const FC_T *)from, to, n, pitch);
+    else
+        FC_N(fc_running_meet_of)(FC_RUNNING_MAX_OR_NAN, m, (const FC_T *)from, to, n, pitch);
+}
+
+/* Results of a strip where they belong. Its last vector overlaps the one before it, since neighbours belong to others. */
+FC_INLINE FC_V FC_N(fc_running_given)(const int give, FC_V v, const FC_T *by, FC_V shared)
+{
+    if (give == FC_GIVE_OVER_COUNT)
+        return v / (FC_N(fc_load)(by) * shared);
+    if (give == FC_GIVE_TIMES)
+        return v * FC_N(fc_load)(by);
+    if (give == FC_GIVE_ROOT) {
+        FC_T all[FC_VL];
+        int i;
+        FC_N(fc_store)(all, v);
+        for (i = 0; i < FC_VL; i++)
+            all[i] = FC_BYTES == 4 ? (FC_T)sqrtf((float)all[i]) : (FC_T)sqrt((double)all[i]);
+        return FC_N(fc_load)(all);
+    }
+    return v;
+}
+
+FC_INLINE void FC_N(fc_running_give_of)(const int give, const FC_T *from, const FC_T *by, FC_T shared, FC_T *to,
+                                        ptrdiff_t n)
+{
+    const FC_V times = FC_N(fc_splat)(shared);
+    ptrdiff_t i;
+    if (n < FC_VL) {
+        FC_T in[FC_VL], with[FC_VL];
+        for (i = 0; i < FC_VL; i++) {
+            in[i] = i < n ? from[i] : 0;
+            with[i] = by && i < n ? by[i] : 1;
+        }
+        FC_N(fc_store)(in, FC_N(fc_running_given)(give, FC_N(fc_load)(in), with, times));
+        for (i = 0; i < n; i++)
+            to[i] = in[i];
+        return;
+    }
+    for (i = 0; i < n; i += FC_VL) {
+        const ptrdiff_t at = i + FC_VL <= n ? i : n - FC_VL;
+        FC_N(fc_store)(to + at, FC_N(fc_running_given)(give, FC_N(fc_load)(from + at), by ? by + at : by, times));
+    }
+}
+
+static void FC_N(fc_running_give)(int give, const void *from, const void *by, double shared, void *to, ptrdiff_t n)
+{
+#define FC_GIVE_OF(how)                                                                                           \
+    case how:                                                                                                     \
+        FC_N(fc_running_give_of)(how, (const FC_T *)from, (const FC_T *)by, (FC_T)shared, (FC_T *)to, n);         \
+        break;
+    switch (give) {
+        FC_GIVE_OF(FC_GIVE_SUMS)
+        FC_GIVE_OF(FC_GIVE_OVER_COUNT)
+        FC_GIVE_OF(FC_GIVE_ROOT)
+        FC_GIVE_OF(FC_GIVE_TIMES)
+    }
+#undef FC_GIVE_OF
+}
+
+/* Maxima and their places. Of a window without a number above -inf the first cell is the maximum, which is `first`,
+ * counted from `origin`; other places are counted from `base`. */
+static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, const ptrdiff_t *first, ptrdiff_t origin,
+                                         ptrdiff_t base, void *to_, void *where, int wide, ptrdiff_t n)
+{
+    const FC_T *from = (const FC_T *)from_;
+    const FC_L *held = (const FC_L *)(from + pitch);
+    FC_T *to = (FC_T *)to_;
+    FC_I low = FC_N(fc_splat_lanes)(0);
+    const FC_V least = FC_N(fc_splat)((FC_T)-INFINITY);
+    ptrdiff_t i;
+    if (wide || n < FC_VL) {
+        for (i = 0; i < n; i++) {
+            const ptrdiff_t at = from[i] == (FC_T)-INFINITY ? origin + first[i] : base + (ptrdiff_t)held[i];
+            to[i] = from[i];
+            if (wide)
+                ((int64_t *)where)[i] = (int64_t)at;
+            else
+                ((int32_t *)where)[i] = (int32_t)at;
+        }
+        return;
+    }
+    for (i = 0; i < n; i += FC_VL) {
+        const ptrdiff_t at = i + FC_VL <= n ? i : n - FC_VL;
+        const FC_V v = FC_N(fc_load)(from + at);
+        low |= ~FC_N(fc_takes)(v, least, 1);
+        FC_N(fc_store)(to + at, v);
+        FC_N(fc_store_int32)((int32_t *)where + at, FC_N(fc_load_lanes)(held + at) +
+                                                        FC_N(fc_splat_lanes)((FC_L)base));
+    }
+    if (FC_N(fc_any)(low))
+        for (i = 0; i < n; i++)
+            if (from[i] == (FC_T)-INFINITY)
+                ((int32_t *)where)[i] = (int32_t)(origin + first[i]);
+}

@@ -1,0 +1,76 @@
+/* Whether a kernel is an outer product, and of which factors. */
+#ifndef FASTCONV_RANK_ONE_H
+#define FASTCONV_RANK_ONE_H
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "runs.h"
+
+/* An entry that differs from the product of the factors: its place in the kernel, its value, and the product. */
+typedef struct {
+    ptrdiff_t place;
+    double value, product;
+} fc_off;
+
+/* Doubles that fc_factor_* needs beside its arguments. */
+static inline ptrdiff_t fc_factor_space(const ptrdiff_t k[3]) { return 2 * (k[0] + k[1] + k[2]); }
+
+/* Divide the `k` numbers by their greatest common divisor times a power of two, if they are such a power times whole
+ * numbers of at most `bits` bits. Returns the divisor, 0 if they are not. */
+static inline double fc_primitive(double *a, ptrdiff_t k, int bits)
+{
+    ptrdiff_t i;
+    int low = INT32_MAX, high = INT32_MIN, exponent;
+    uint64_t divisor = 0;
+    for (i = 0; i < k; i++)
+        if (a[i] != 0) {
+            uint64_t whole = (uint64_t)ldexp(fabs(frexp(a[i], &exponent)), 53);
+            high = exponent > high ? exponent : high;
+            for (exponent -= 53; !(whole & 1); whole >>= 1)
+                exponent++;
+            low = exponent < low ? exponent : low;
+            if (high - low > bits)
+                return 0;
+        }
+    for (i = 0; i < k && divisor != 1; i++) {
+        uint64_t rest = (uint64_t)ldexp(fabs(a[i]), -low), swap;
+        for (; rest; divisor = rest, rest = swap)
+            swap = divisor ? divisor % rest : 0;
+    }
+    for (i = 0; i < k; i++)
+        a[i] = ldexp(a[i], -low) / (double)divisor;
+    return ldexp((double)divisor, low);
+}
+
+#define FC_T float
+#define FC_BITS int32_t
+#define FC_MANTISSA FLT_MANT_DIG
+#define FC_MAGNITUDE INT32_MAX
+#define FC_LEAST 1.401298464324817e-45
+#define FC_F(name) name##_f32
+#include "rank_one_template.h"
+#undef FC_T
+#undef FC_BITS
+#undef FC_MANTISSA
+#undef FC_MAGNITUDE
+#undef FC_LEAST
+#undef FC_F
+
+#define FC_T double
+#define FC_BITS int64_t
+#define FC_MANTISSA DBL_MANT_DIG
+#define FC_MAGNITUDE INT64_MAX
+#define FC_LEAST 4.9406564584124654e-324
+#define FC_F(name) name##_f64
+#include "rank_one_template.h"
+#undef FC_T
+#undef FC_BITS
+#undef FC_MANTISSA
+#undef FC_MAGNITUDE
+#undef FC_LEAST
+#undef FC_F
+
+#endif /* FASTCONV_RANK_ONE_H */

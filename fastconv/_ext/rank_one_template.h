@@ -1,0 +1,153 @@
+/* The functions of rank_one.h for one dtype. */
+
+/* The place of the first entry of largest magnitude; -1 if there is an inf or NaN, -2 if all are zero. */
+static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
+{
+    const FC_T infinity = (FC_T)INFINITY;
+    FC_BITS most = 0, bits, infinite;
+    ptrdiff_t i;
+    /* Magnitudes compare as their bits do, those of inf and NaN above all others. */
+    memcpy(&infinite, &infinity, sizeof bits);
+    for (i = 0; i < n; i++) {
+        memcpy(&bits, &w[i], sizeof bits);
+        bits &= FC_MAGNITUDE;
+        most = bits > most ? bits : most;
+    }
+    if (most >= infinite || most == 0)
+        return most ? -1 : -2;
+    for (i = 0;; i++) {
+        memcpy(&bits, &w[i], sizeof bits);
+        if ((bits & FC_MAGNITUDE) == most)
+            return i;
+    }
+}
+
+/* How much an entry differs from a * c, where both are sums of two numbers. */
+static inline double FC_F(fc_error)(FC_T value, double a, double a_low, double c, double c_low)
+{
+    const double product = a * c;
+    if (sizeof(FC_T) == 4)
+        return (double)value - product;
+    return ((double)value - product) - fma(a, c, -product) - (a * c_low + a_low * c);
+}
+
+/* Factors whose products are exact, for kernels of whole numbers times a power of two; whether there are such. `to` is
+ * their entries and may be `from`, those of the fibres: one axis after the other. `at` is the pivot's place on each. */
+static int FC_F(fc_whole)(const double *from, double *to, const ptrdiff_t k[3], const ptrdiff_t at[3])
+{
+    double divisor = 1;
+    ptrdiff_t axis, i;
+    for (axis = 0; axis < 3; from += k[axis], to += k[axis], axis++) {
+        if (axis < 2 && k[axis] == 1) {
+            to[0] = 1;
+            continue;
+        }
+        for (i = 0; i < k[axis]; i++) {
+            const double entry = from[i], part = entry / divisor;
+            if ((double)(FC_T)part != part || fma(part, divisor, -entry) != 0)
+                return 0;
+            to[i] = part;
+        }
+        if (axis < 2 && !fc_primitive(to, k[axis], FC_MANTISSA))
+            return 0;
+        divisor *= axis < 2 ? to[at[axis]] : 1;
+    }
+    return 1;
+}
+
+/* Multiply factors by powers of two whose product is 1, so that their largest entries are of one magnitude: what is
+ * computed between two axes then lies between image and result, and overflows or underflows last. */
+static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
+{
+    int exponents[3], sum = 0, axes = 0;
+    ptrdiff_t axis, i, begin;
+    for (axis = begin = 0; axis < 3; begin += k[axis++]) {
+        double most = 0;
+        for (i = 0; i < k[axis]; i++)
+            most = fabs(factors[begin + i]) > most ? fabs(factors[begin + i]) : most;
+        (void)frexp(most, &exponents[axis]);
+        axes += k[axis] > 1;
+        sum += k[axis] > 1 ? exponents[axis] : 0;
+    }
+    for (axis = begin = 0; axis < 3; begin += k[axis++])
+        if (k[axis] > 1) {
+            const int share = sum / axes--;
+            sum -= share;
+            for (i = 0; i < k[axis]; i++)
+                factors[begin + i] = ldexp(factors[begin + i], share - exponents[axis]);
+        }
+}
+
+/* The factors of w (k[0], k[1], k[2]), each entry at its place in `to`: `order` says which of them, those of all axes in
+ * turn, comes next. Returns 0. If w is no outer product to the last bits of its dtype, returns 1, and tells in `off`,
+ * if that is not NULL, which entry differs most; if w has an inf or NaN, returns 2.
+ *
+ * Factors are the fibres through the entry of largest magnitude, the pivot: w[i, j] is compared with w[i, q] * w[p, j]
+ * / w[p, q]. An entry of an outer product of r factors was rounded up to r times: in r - 1 products, and where the
+ * kernel was divided by its sum. 2 r entries take part. So the two differ by at most 2 r * r * eps / 2 of the entry,
+ * where eps is the distance from 1 to the next number of the dtype, and by r * r times the dtype's least number. */
+static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t *order, ptrdiff_t entries, FC_T *to,
+                           double *space, fc_off *off)
+{
+    const ptrdiff_t total = k[0] + k[1] + k[2], pivot = FC_F(fc_pivot)(w, k[0] * k[1] * k[2]);
+    const ptrdiff_t steps[3] = {k[1] * k[2], k[2], 1};
+    const int axes = (k[0] > 1) + (k[1] > 1) + (k[2] > 1), squared = axes ? axes * axes : 1;
+    const ptrdiff_t base = k[0] > 1 ? 0 : k[1] > 1 ? 1 : 2;
+    const double tolerance = squared * ldexp(1, 1 - FC_MANTISSA), least = squared * FC_LEAST;
+    double *high = space, *low = space + total, *c, *c_low, p, worst = -1;
+    ptrdiff_t i, j, l, axis, begin, at[3];
+    if (pivot == -1)
+        return 2;
+    for (i = 0; pivot == -2 && i < entries; i++)
+        to[i] = 0;
+    if (pivot == -2)
+        return 0;
+    p = (double)w[pivot];
+    for (axis = begin = 0; axis < 3; begin += k[axis++]) {
+        at[axis] = pivot / steps[axis] % k[axis];
+        for (i = 0; i < k[axis]; i++) {
+            const double entry = (double)w[pivot + (i - at[axis]) * steps[axis]];
+            high[begin + i] = axis == base ? entry : entry / p;
+            low[begin + i] = axis == base ? 0 : fma(-high[begin + i], p, entry) / p;
+        }
+    }
+    c = high + k[0] + k[1], c_low = low + k[0] + k[1];
+    for (i = 0; i < k[0]; i++)
+        for (j = 0; j < k[1]; j++) {
+            const FC_T *row = w + (i * k[1] + j) * k[2];
+            const double d = high[i], b = high[k[0] + j], a = d * b;
+            const double a_low = fma(d, b, -a) + (d * low[k[0] + j] + low[i] * b);
+            int bad = 0;
+            for (l = 0; l < k[2]; l++) {
+                const double error = FC_F(fc_error)(row[l], a, a_low, c[l], c_low[l]);
+                bad |= !(fabs(error) <= tolerance * fabs((double)row[l]) + least);
+            }
+            if (bad && off == NULL)
+                return 1;
+            for (l = 0; bad && l < k[2]; l++) {
+                const double error = fabs(FC_F(fc_error)(row[l], a, a_low, c[l], c_low[l]));
+                if (error > worst) {
+                    worst = error;
+                    off->place = row + l - w, off->value = (double)row[l], off->product = a * c[l];
+                }
+            }
+        }
+    if (worst >= 0)
+        return 1;
+    if (entries == 0)
+        return 0;
+    for (axis = begin = 0; axis < 3; begin += k[axis++])
+        for (i = 0; i < k[axis]; i++)
+            low[begin + i] = (double)w[pivot + (i - at[axis]) * steps[axis]];
+    /* `high` becomes the fibres, `low` their whole factors. */
+    for (i = 0; i < total; i++) {
+        const double fibre = low[i];
+        low[i] = high[i], high[i] = fibre;
+    }
+    if (FC_F(fc_whole)(high, high, k, at))
+        low = high;
+    FC_F(fc_balance)(low, k);
+    for (i = 0; i < entries; i++)
+        to[i] = (FC_T)low[order[i]];
+    return 0;
+}

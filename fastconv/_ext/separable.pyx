@@ -1,0 +1,197 @@
+"""Convolution with kernels that are outer products, one axis after the other.
+
+`factors` finds the factors of such kernels, `convolve` applies them. How the
+work is cut, and every table below, is fastconv.algorithms.separable's.
+"""
+
+from libc.stdlib cimport free, malloc
+
+from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.runs cimport fc_check
+from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped, fc_swap
+
+
+cdef extern from "rank_one.h" nogil:
+    ctypedef struct fc_off:
+        Py_ssize_t place
+        double value
+        double product
+
+    Py_ssize_t fc_factor_space(const Py_ssize_t* k) noexcept
+    int fc_factor_f32(const float* w, const Py_ssize_t* k, const Py_ssize_t* order, Py_ssize_t entries, float* to,
+                      double* space, fc_off* off) noexcept
+    int fc_factor_f64(const double* w, const Py_ssize_t* k, const Py_ssize_t* order, Py_ssize_t entries, double* to,
+                      double* space, fc_off* off) noexcept
+
+
+cdef extern from "separable.h" nogil:
+    ctypedef struct fc_line:
+        Py_ssize_t out
+        Py_ssize_t start
+        Py_ssize_t jump
+        Py_ssize_t lo
+        Py_ssize_t dilation
+        Py_ssize_t taps
+        Py_ssize_t factors
+
+    ctypedef struct fc_side:
+        Py_ssize_t size
+        Py_ssize_t whole
+        Py_ssize_t stride
+        Py_ssize_t lines
+        Py_ssize_t out
+        Py_ssize_t block
+        Py_ssize_t pad
+        Py_ssize_t reach
+        const fc_line* line
+
+    ctypedef struct fc_separable:
+        fc_side[3] sides
+        Py_ssize_t images
+        Py_ssize_t channels
+        Py_ssize_t shared
+        Py_ssize_t sources
+        Py_ssize_t entries
+        Py_ssize_t flat
+        Py_ssize_t border
+        Py_ssize_t pitch
+        Py_ssize_t split_at
+        Py_ssize_t slot_pitch
+        Py_ssize_t row_at
+        Py_ssize_t planes_at
+        Py_ssize_t space
+        const void* x
+        const void* factors
+        const void* bias
+        void* result
+
+    ctypedef int (*fc_separable_t)(const fc_separable* call, Py_ssize_t item, void* space) noexcept nogil
+    const fc_separable_t[2][3] fc_separable_block_table
+    Py_ssize_t fc_separable_items(const fc_separable* call) noexcept
+    int fc_separable_lanes(int dtype, int isa) noexcept
+
+
+def lanes(int dtype, int isa):
+    """Lanes of a vector for dtype 0 (float32) or 1 (float64)."""
+    return fc_separable_lanes(dtype, isa)
+
+
+def factors(int dtype, w, kernel, order, to, bint telling):
+    """The factors of every filter of w (F, *kernel), three axes, in `order`, to `to` (F, len(order)); returns None.
+
+    Otherwise the filter whose kernel is no outer product, and with `telling` the place of its entry that differs most
+    from the product of factors, the entry and the product; the filter alone if it has an inf or NaN.
+    """
+    cdef Py_ssize_t itemsize = 8 if dtype else 4, f, count, entries, taps
+    cdef Run weights = run_of(w, itemsize, False), places = run_of(order, sizeof(Py_ssize_t), False)
+    cdef Run results = run_of(to, itemsize, True)
+    cdef Py_ssize_t[3] k
+    cdef fc_off off
+    cdef fc_off* told = &off if telling else NULL
+    cdef int found = 0
+    cdef double* space
+    k[0], k[1], k[2] = kernel
+    taps, entries = k[0] * k[1] * k[2], places.n
+    count = weights.n // taps
+    fc_check(results.n >= count * entries)
+    space = <double*> malloc(<size_t> fc_factor_space(k) * sizeof(double))
+    if space == NULL:
+        raise MemoryError
+    with nogil:
+        for f in range(count):
+            if dtype:
+                found = fc_factor_f64(
+                    <const double*> weights.at + f * taps, k, <const Py_ssize_t*> places.at, entries,
+                    <double*> results.at + f * entries, space, told,
+                )
+            else:
+                found = fc_factor_f32(
+                    <const float*> weights.at + f * taps, k, <const Py_ssize_t*> places.at, entries,
+                    <float*> results.at + f * entries, space, told,
+                )
+            if found:
+                break
+    free(space)
+    if found == 1 and telling:
+        return f, off.place, off.value, off.product
+    return (f,) if found else None
+
+
+# What all threads of a call read.
+cdef struct Task:
+    fc_separable call
+    fc_separable_t block
+    Py_ssize_t* counts
+    Py_ssize_t items
+    char* space
+    Py_ssize_t space_bytes
+    Py_ssize_t spaces
+    Py_ssize_t* words
+
+
+def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, counts, int isa, words):
+    """The result of each plane of x along D, H and W in turn; adds to `counts` of an image that has an inf or NaN.
+
+    `bias` is None or has a number per channel of the result. `sides` (3, 8), `lines` (all of them, 7) and `sizes` are
+    the fields of separable.h in their order, `space` (threads, bytes).
+    """
+    cdef Task t
+    cdef fc_side* side
+    cdef Py_ssize_t i, at = 0, itemsize = 8 if dtype else 4
+    cdef Py_ssize_t* numbers = numbers_of(sides)
+    cdef const fc_line* line = <const fc_line*> numbers_of(lines)
+    cdef Run sources = run_of(x, itemsize, False), results = run_of(result, itemsize, True)
+    cdef Run entries = run_of(factors, itemsize, False), spaces = run_of(space, 1, True), biases
+    for i in range(3):
+        side = &t.call.sides[i]
+        side.size, side.whole, side.stride, side.lines = numbers[0], numbers[1], numbers[2], numbers[3]
+        side.out, side.block, side.pad, side.reach = numbers[4], numbers[5], numbers[6], numbers[7]
+        side.line = line + at
+        at += side.lines
+        numbers += 8
+    numbers = numbers_of(sizes)
+    t.call.images, t.call.channels, t.call.shared, t.call.sources = numbers[0], numbers[1], numbers[2], numbers[3]
+    t.call.entries, t.call.flat, t.call.pitch, t.call.split_at = numbers[4], numbers[5], numbers[6], numbers[7]
+    t.call.slot_pitch, t.call.row_at, t.call.planes_at, t.call.space = numbers[8], numbers[9], numbers[10], numbers[11]
+    t.call.border = numbers[12]
+    t.call.x, t.call.factors, t.call.result, t.call.bias = sources.at, entries.at, results.at, NULL
+    if bias is not None:
+        biases = run_of(bias, itemsize, False)
+        fc_check(biases.n == t.call.channels)
+        t.call.bias = biases.at
+    t.counts, t.words = numbers_of(counts), numbers_of(words)
+    t.space, t.spaces = <char*> spaces.at, len(space)
+    t.space_bytes = spaces.n // t.spaces
+    t.block = fc_separable_block_table[dtype][isa]
+    with nogil:
+        fc_check(t.space_bytes >= t.call.space * itemsize)
+        t.items = fc_separable_items(&t.call)
+        fc_check(results.n == t.call.images * t.call.channels * volume(&t.call, True))
+        fc_check(
+            sources.n * t.call.shared == t.call.images * t.call.channels * t.call.sources * volume(&t.call, False)
+        )
+        fc_check(entries.n >= t.call.channels * t.call.sources * t.call.entries)
+        fc_share(t.words, draw, &t)
+
+
+cdef inline Py_ssize_t volume(const fc_separable* call, bint whole) noexcept nogil:
+    """Cells of a channel of the result, or of the source."""
+    cdef Py_ssize_t i, cells = 1
+    for i in range(3):
+        cells *= call.sides[i].whole if whole else call.sides[i].size
+    return cells
+
+
+cdef void draw(void* task) noexcept nogil:
+    cdef const Task* t = <const Task*> task
+    cdef fc_member member = fc_enrol(t.words)
+    cdef Py_ssize_t item = fc_next(t.words, &member, t.items), end
+    cdef char* space = t.space + member.slot * t.space_bytes
+    fc_check(member.slot < t.spaces)
+    while item < t.items:
+        end = min(item + t.words[FC_GRAIN], t.items)
+        while item < end and not fc_stopped(t.words):
+            if t.block(&t.call, item, space):
+                fc_swap(&t.counts[item // (t.items // t.call.images)], 1)
+            item += 1
+        item = fc_next(t.words, &member, t.items)

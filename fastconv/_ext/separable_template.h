@@ -1,0 +1,399 @@
+/* The kernels of separable.h for one dtype and instruction set. */
+
+/* Sums of a tile of rows over rows, and vectors of them for a row alone: what fits the registers. */
+#undef FC_SUM_ROWS
+#undef FC_SUM_VECTORS
+#undef FC_ROW_VECTORS
+#define FC_SUM_ROWS 4
+#if FC_REGISTERS >= 32
+#define FC_SUM_VECTORS 4
+#define FC_ROW_VECTORS 8
+#else
+#define FC_SUM_VECTORS 2
+#define FC_ROW_VECTORS 6
+#endif
+/* Of a strip of columns that is summed from top to bottom: its rows stay in the first-level cache meanwhile. */
+#undef FC_STRIP
+#define FC_STRIP (1024 / FC_BYTES)
+
+/* Row r < rows of the tile takes source row i times factor i - r, where there is one. */
+FC_INLINE void FC_N(fc_take_row)(const FC_T *from, const FC_T *factors, FC_V sums[FC_SUM_ROWS][FC_SUM_VECTORS],
+                                 const int begin, const int end, const int vectors)
+{
+    FC_V cells[FC_SUM_VECTORS], factor;
+    int r, v;
+    FC_UNROLL
+    for (v = 0; v < vectors; v++)
+        cells[v] = FC_N(fc_load)(from + v * FC_VL);
+    FC_UNROLL
+    for (r = begin; r < end; r++) {
+        FC_BROADCAST(factor, factors[-r]);
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            FC_MULTIPLY_ADD(sums[r][v], cells[v], factor);
+    }
+}
+
+/* FC_SUM_ROWS neighbouring rows of sums, which share the source's rows; taps >= FC_SUM_ROWS - 1. */
+FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
+                                 ptrdiff_t to_pitch, const int vectors)
+{
+    FC_V sums[FC_SUM_ROWS][FC_SUM_VECTORS];
+    ptrdiff_t i;
+    int r, v;
+    FC_UNROLL
+    for (r = 0; r < FC_SUM_ROWS; r++) {
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            sums[r][v] = FC_N(fc_splat)(0);
+    }
+    FC_UNROLL
+    for (r = 0; r < FC_SUM_ROWS - 1; r++) {
+        FC_N(fc_take_row)(from, factors + r, sums, 0, r + 1, vectors);
+        from += pitch;
+    }
+    for (i = FC_SUM_ROWS - 1; i < taps; i++) {
+        FC_N(fc_take_row)(from, factors + i, sums, 0, FC_SUM_ROWS, vectors);
+        from += pitch;
+    }
+    FC_UNROLL
+    for (r = 1; r < FC_SUM_ROWS; r++) {
+        FC_N(fc_take_row)(from, factors + taps + r - 1, sums, r, FC_SUM_ROWS, vectors);
+        from += pitch;
+    }
+    FC_UNROLL
+    for (r = 0; r < FC_SUM_ROWS; r++) {
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            FC_N(fc_store)(to + r * to_pitch + v * FC_VL, sums[r][v]);
+    }
+}
+
+/* One row of sums over rows `pitch` apart, or what they add to it. */
+FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
+                                int add, const int vectors)
+{
+    FC_V sums[FC_ROW_VECTORS], factor;
+    ptrdiff_t t;
+    int v;
+    FC_UNROLL
+    for (v = 0; v < vectors; v++)
+        sums[v] = add ? FC_N(fc_load)(to + v * FC_VL) : FC_N(fc_splat)(0);
+    for (t = 0; t < taps; t++, from += pitch) {
+        factor = FC_N(fc_splat)(factors[t]);
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            sums[v] += factor * FC_N(fc_load)(from + v * FC_VL);
+    }
+    FC_UNROLL
+    for (v = 0; v < vectors; v++)
+        FC_N(fc_store)(to + v * FC_VL, sums[v]);
+}
+
+/* `n` columns of one row of sums, or what they add to it. */
+static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
+                                 ptrdiff_t n, int add)
+{
+    ptrdiff_t j = 0, t;
+    for (; j + FC_ROW_VECTORS * FC_VL <= n; j += FC_ROW_VECTORS * FC_VL)
+        FC_N(fc_sum_row)(from + j, pitch, factors, taps, to + j, add, FC_ROW_VECTORS);
+    for (; j + 2 * FC_VL <= n; j += 2 * FC_VL)
+        FC_N(fc_sum_row)(from + j, pitch, factors, taps, to + j, add, 2);
+    for (; j + FC_VL <= n; j += FC_VL)
+        FC_N(fc_sum_row)(from + j, pitch, factors, taps, to + j, add, 1);
+    if (j < n && n >= FC_VL && !add) {
+        FC_N(fc_sum_row)(from + n - FC_VL, pitch, factors, taps, to + n - FC_VL, 0, 1);
+    } else {
+        for (; j < n; j++) {
+            FC_T sum = add ? to[j] : 0;
+            for (t = 0; t < taps; t++)
+                sum += factors[t] * from[t * pitch + j];
+            to[j] = sum;
+        }
+    }
+}
+
+/* Outputs [begin, begin + count) of a line, a row of sums each, `to_pitch` apart. */
+static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdiff_t stride, ptrdiff_t begin,
+                              ptrdiff_t count, const FC_T *factors, FC_T *to, ptrdiff_t to_pitch)
+{
+    const FC_T *from = (const FC_T *)rows->from;
+    const ptrdiff_t pitch = rows->pitch, taps = line->taps, n = rows->n;
+    const int tiled = stride == 1 && line->dilation == 1 && taps >= FC_SUM_ROWS - 1 && n >= FC_VL;
+    ptrdiff_t strip, r, j;
+    for (strip = 0; strip < n; strip += FC_STRIP) {
+        const ptrdiff_t wide = n - strip < FC_STRIP ? n - strip : FC_STRIP;
+        for (r = 0; r < count;) {
+            const ptrdiff_t at = (begin + r) * stride - line->lo;
+            const FC_T *source = from + (at - rows->first) * pitch + strip;
+            FC_T *target = to + r * to_pitch + strip;
+            if (tiled && count - r >= FC_SUM_ROWS && at >= rows->first && at + taps + FC_SUM_ROWS - 1 <= rows->end) {
+                for (j = 0; j + FC_SUM_VECTORS * FC_VL <= wide; j += FC_SUM_VECTORS * FC_VL)
+                    FC_N(fc_sum_tile)(source + j, pitch, factors, taps, target + j, to_pitch, FC_SUM_VECTORS);
+                for (; j < wide; j += FC_VL) {
+                    /* The last vector begins before the end of the one before. */
+                    const ptrdiff_t last = j + FC_VL <= wide ? j : wide - FC_VL;
+                    FC_N(fc_sum_tile)(source + last, pitch, factors, taps, target + last, to_pitch, 1);
+                }
+                r += FC_SUM_ROWS;
+            } else if (rows->border) {
+                ptrdiff_t tap = 0, met, cell, distance;
+                for (; tap < taps; tap += met) {
+                    met = fc_shown(at + tap * line->dilation, rows->end, line->dilation, taps - tap, rows->border,
+                                   &cell, &distance);
+                    FC_N(fc_sum_columns)(from + cell * pitch + strip, distance * pitch, factors + tap, met, target,
+                                         wide, tap > 0);
+                }
+                r++;
+            } else {
+                ptrdiff_t tap, met;
+                fc_met(line, at, rows->first, rows->end, &tap, &met);
+                FC_N(fc_sum_columns)(met ? source + tap * line->dilation * pitch : from, line->dilation * pitch,
+                                     factors + tap, met, target, wide, 0);
+                r++;
+            }
+        }
+    }
+}
+
+/* Results from `taps` neighbours in each of some rows: tap t is at[t] = phase and cells, as `place` says. */
+typedef struct {
+    const FC_T *from;
+    ptrdiff_t pitch, rows, n, taps, dilation, stride, slot_pitch, offset;
+    FC_T *to;
+    ptrdiff_t to_pitch;
+    const FC_T *factors;
+    FC_T bias;
+    int add;
+} FC_N(fc_across);
+
+/* Whole vectors of one row; lanes of `bad` become NaN where a result is not finite. */
+FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *to, FC_V bad, const int vectors,
+                              const int plain, const ptrdiff_t left)
+{
+    FC_V sums[FC_ROW_VECTORS], factor;
+    ptrdiff_t t, at = a->offset, phase;
+    int v;
+    FC_T some[FC_VL];
+    if (!a->add) {
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            sums[v] = FC_N(fc_splat)(a->bias);
+    } else if (left >= FC_VL) {
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            sums[v] = FC_N(fc_load)(to + v * FC_VL);
+    } else {
+        for (t = 0; t < FC_VL; t++)
+            some[t] = t < left ? to[t] : 0;
+        sums[0] = FC_N(fc_load)(some);
+    }
+    if (plain) {
+        for (t = 0; t < a->taps; t++) {
+            factor = FC_N(fc_splat)(a->factors[t]);
+            FC_UNROLL
+            for (v = 0; v < vectors; v++)
+                sums[v] += factor * FC_N(fc_load)(from + at + t + v * FC_VL);
+        }
+    } else {
+        for (t = 0; t < a->taps; t++, at += a->dilation) {
+            phase = a->stride == 1 ? at : at % a->stride * a->slot_pitch + at / a->stride;
+            factor = FC_N(fc_splat)(a->factors[t]);
+            FC_UNROLL
+            for (v = 0; v < vectors; v++)
+                sums[v] += factor * FC_N(fc_load)(from + phase + v * FC_VL);
+        }
+    }
+    FC_UNROLL
+    for (v = 0; v < vectors; v++)
+        bad += sums[v] * FC_N(fc_splat)(0);
+    if (left >= FC_VL) {
+        FC_UNROLL
+        for (v = 0; v < vectors; v++)
+            FC_N(fc_store)(to + v * FC_VL, sums[v]);
+    } else {
+        FC_N(fc_store)(some, sums[0]);
+        for (t = 0; t < left; t++)
+            to[t] = some[t];
+    }
+    return bad;
+}
+
+FC_INLINE FC_V FC_N(fc_cross_rows)(const FC_N(fc_across) *a, FC_V bad, const int plain)
+{
+    ptrdiff_t row, j;
+    for (row = 0; row < a->rows; row++) {
+        const FC_T *from = a->from + row * a->pitch;
+        FC_T *to = a->to + row * a->to_pitch;
+        for (j = 0; j + FC_ROW_VECTORS * FC_VL <= a->n; j += FC_ROW_VECTORS * FC_VL)
+            bad = FC_N(fc_cross)(a, from + j, to + j, bad, FC_ROW_VECTORS, plain, FC_VL);
+        for (; j + 4 * FC_VL <= a->n; j += 4 * FC_VL)
+            bad = FC_N(fc_cross)(a, from + j, to + j, bad, 4, plain, FC_VL);
+        for (; j + FC_VL <= a->n; j += FC_VL)
+            bad = FC_N(fc_cross)(a, from + j, to + j, bad, 1, plain, FC_VL);
+        if (j < a->n)
+            bad = FC_N(fc_cross)(a, from + j, to + j, bad, 1, plain, a->n - j);
+    }
+    return bad;
+}
+
+/* A padded row, taken apart into stride phases. */
+static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t slot_pitch)
+{
+    ptrdiff_t phase, i;
+    for (phase = 0; phase < stride; phase++, to += slot_pitch) {
+        const ptrdiff_t count = phase < n ? (n - phase + stride - 1) / stride : 0;
+        if (stride == 2)
+            for (i = 0; i < count; i++)
+                to[i] = from[2 * i + phase];
+        else
+            for (i = 0; i < count; i++)
+                to[i] = from[stride * i + phase];
+        for (; i < slot_pitch; i++)
+            to[i] = 0;
+    }
+}
+
+/* Cells [begin, end) of a padded row, before or after those of the image, which are at `row` + `pad`. */
+static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t pad, ptrdiff_t size,
+                                 ptrdiff_t border)
+{
+    ptrdiff_t cell, distance, i, count;
+    for (; begin < end; begin += count) {
+        count = fc_shown(begin - pad, size, 1, end - begin, border, &cell, &distance);
+        for (i = 0; i < count; i++)
+            row[begin + i] = row[pad + cell + i * distance];
+    }
+}
+
+/* The rows of one block along W: from padded rows of sums to results; bad lanes as `fc_cross`. */
+static FC_V FC_N(fc_finish)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows, ptrdiff_t width,
+                            const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch, FC_V bad)
+{
+    const fc_side *w = &call->sides[2];
+    FC_T *split = space + call->split_at, *made = space + call->row_at;
+    ptrdiff_t row, l, i;
+    for (l = 0; l < w->lines; l++) {
+        const fc_line *line = &w->line[l];
+        const ptrdiff_t n = fc_limit(line->out - begin, 0, w->block);
+        FC_T *target = to + line->start + begin * line->jump;
+        FC_N(fc_across) a;
+        a.n = n, a.taps = line->taps, a.dilation = line->dilation, a.stride = w->stride;
+        a.slot_pitch = call->slot_pitch, a.offset = w->pad - line->lo;
+        a.factors = factors + line->factors, a.bias = bias, a.add = add;
+        if (w->stride == 1 && line->jump == 1) {
+            a.from = space, a.pitch = call->pitch, a.rows = rows;
+            a.to = target, a.to_pitch = to_pitch;
+            bad = line->dilation == 1 ? FC_N(fc_cross_rows)(&a, bad, 1) : FC_N(fc_cross_rows)(&a, bad, 0);
+            continue;
+        }
+        for (row = 0; row < rows; row++, target += to_pitch) {
+            a.from = space + row * call->pitch, a.pitch = 0, a.rows = 1;
+            a.to = line->jump == 1 ? target : made, a.to_pitch = 0;
+            if (w->stride > 1) {
+                FC_N(fc_split)(a.from, split, width, w->stride, call->slot_pitch);
+                a.from = split;
+            }
+            if (line->jump > 1)
+                for (i = 0; i < n && add; i++)
+                    made[i] = target[i * line->jump];
+            bad = FC_N(fc_cross_rows)(&a, bad, 0);
+            if (line->jump > 1)
+                for (i = 0; i < n; i++)
+                    target[i * line->jump] = made[i];
+        }
+    }
+    return bad;
+}
+
+/* Block `index` of the results along an axis: its line, and its outputs [begin, begin + n). */
+static const fc_line *FC_N(fc_place)(const fc_side *side, ptrdiff_t index, ptrdiff_t *begin, ptrdiff_t *n)
+{
+    const ptrdiff_t blocks = (side->out + side->block - 1) / side->block;
+    const fc_line *line = &side->line[index / blocks];
+    *begin = index % blocks * side->block;
+    *n = fc_limit(line->out - *begin, 0, side->block);
+    return line;
+}
+
+/* One item of a call; whether any of its results is not finite.
+ *
+ * Blocks of the result: some outputs of a line of D, some of a line of H, and a stretch of W. Sums along D lie in the
+ * workspace as planes of the source's cells, those along H as rows with padding, from which the results are written. */
+static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, void *space_)
+{
+    const fc_side *d = &call->sides[0], *h = &call->sides[1], *w = &call->sides[2];
+    const ptrdiff_t wide_blocks = (w->out + w->block - 1) / w->block, high_blocks = fc_blocks(h);
+    const ptrdiff_t deep_blocks = fc_blocks(d), area = h->size * w->size;
+    FC_T *space = (FC_T *)space_, *planes = space + call->planes_at;
+    FC_V bad = FC_N(fc_splat)(0);
+    FC_T all[FC_VL];
+    ptrdiff_t deep_begin, deep, high_begin, high, wide_begin, wide, first, end, low, top, width, q, r, o, channel;
+    int v, any = 0;
+    const fc_line *high_line = FC_N(fc_place)(h, item % high_blocks, &high_begin, &high), *deep_line;
+    item /= high_blocks;
+    wide_begin = item % wide_blocks * w->block;
+    wide = fc_limit(w->out - wide_begin, 0, w->block);
+    item /= wide_blocks;
+    deep_line = FC_N(fc_place)(d, item % deep_blocks, &deep_begin, &deep);
+    item /= deep_blocks;
+    channel = item % call->channels;
+    if (deep == 0 || high == 0 || wide == 0)
+        return 0;
+    /* Cells of the padded rows, and those of them that are in the source. */
+    width = (wide - 1) * w->stride + w->reach + 1;
+    first = fc_limit(wide_begin * w->stride - w->pad, 0, w->size);
+    end = fc_limit(wide_begin * w->stride - w->pad + width, first, w->size);
+    /* Rows of the source that this block meets. */
+    low = fc_limit(high_begin * h->stride - high_line->lo, 0, h->size);
+    top = fc_limit((high_begin + high - 1) * h->stride - high_line->lo + (high_line->taps - 1) * high_line->dilation + 1,
+                   low, h->size);
+    if (call->border)
+        first = low = 0, end = w->size, top = h->size;
+    for (q = 0; q < call->sources; q++) {
+        const ptrdiff_t image = item / call->channels, filter = call->sources > 1 ? channel * call->sources + q : channel;
+        const ptrdiff_t sources = call->channels * call->sources / call->shared;
+        const ptrdiff_t source = image * sources + (call->shared > 1 ? channel / call->shared : filter);
+        const FC_T *x = (const FC_T *)call->x + source * d->size * area;
+        const FC_T *factors = (const FC_T *)call->factors + filter * call->entries;
+        const FC_T bias = call->bias != NULL ? ((const FC_T *)call->bias)[channel] : 0;
+        const ptrdiff_t before = first - (wide_begin * w->stride - w->pad), n = end - first;
+        const ptrdiff_t plane = (top - low) * n;
+        if (!call->flat)
+            for (r = 0; r < top - low; r++) {
+                fc_rows_of rows = {x + (low + r) * w->size + first, area, 0, d->size, n, FC_ZEROS};
+                FC_N(fc_sum_over)(&rows, deep_line, d->stride, deep_begin, deep, factors + deep_line->factors,
+                                  planes + r * n, plane);
+            }
+        for (o = 0; o < deep; o++) {
+            fc_rows_of rows = {planes + o * plane, n, low, top, n, call->border};
+            FC_T *to = (FC_T *)call->result + (((image * call->channels + channel) * d->whole + deep_line->start +
+                                                (deep_begin + o) * deep_line->jump) * h->whole +
+                                               high_line->start + high_begin * high_line->jump) * w->whole;
+            if (call->flat) {
+                rows.from = x + low * w->size + first;
+                rows.pitch = w->size;
+            }
+            for (r = 0; r < high; r++) {
+                FC_T *row = space + r * call->pitch;
+                ptrdiff_t j;
+                for (j = 0; j < before; j++)
+                    row[j] = 0;
+                for (j = before + n; j < call->pitch; j++)
+                    row[j] = 0;
+            }
+            FC_N(fc_sum_over)(&rows, high_line, h->stride, high_begin, high, factors + high_line->factors,
+                              space + before, call->pitch);
+            for (r = 0; r < high && call->border; r++) {
+                FC_N(fc_fill_border)(space + r * call->pitch, 0, before, before, n, call->border);
+                FC_N(fc_fill_border)(space + r * call->pitch, before + n, width, before, n, call->border);
+            }
+            bad = FC_N(fc_finish)(call, space, wide_begin, high, width, factors, bias, q > 0, to,
+                                  high_line->jump * w->whole, bad);
+        }
+    }
+    FC_N(fc_store)(all, bad);
+    for (v = 0; v < FC_VL; v++)
+        any |= all[v] != all[v];
+    return any;
+}

@@ -136,17 +136,20 @@ def total(amounts: dict[str, float], part: float) -> dict[str, float]:
 
 
 #: Kinds of work of `implicit`.
-IMPLICIT = ("product", "tiles", "stored", "loose", "gathered", "lines", "cells", "apart", "packed", "blocks")
+IMPLICIT = (
+    *("product", "tiles", "stored", "loose", "runs", "gathered", "planes", "lines", "cells", "apart"),
+    *("packed", "blocks", "summed"),
+)
 
 
 def _fills(lines: tuple[Line, Line, Line], count: int, block: tuple[int, int, int], lanes: int) -> dict[str, float]:
     """Rows and vectors that a channel of a block is copied in, and cells that are copied one by one."""
     d, h, w = lines
-    rows = count * math.prod((n + line.reach) * len(line.phases) for line, n in zip((d, h), block[:2], strict=True))
-    rows *= len(w.phases)
+    planes = count * (block[0] + d.reach) * math.prod(len(line.phases) for line in lines)
+    rows = planes * (block[1] + h.reach)
     wide = block[2] + w.reach
     apart = rows * wide if w.stride > 2 and not w.spread else 0
-    return {"lines": float(rows), "cells": float(rows * pieces(wide, lanes)), "apart": float(apart)}
+    return {"planes": float(planes), "lines": float(rows), "cells": float(rows * pieces(wide, lanes)), "apart": float(apart)}
 
 
 def of_product(
@@ -170,6 +173,7 @@ def of_product(
         found["product"] = k * multiplied(of_positions, of_rows)
         found["tiles"] = float(stretches_of_k * tiles)
         found["loose"] = float(stretches_of_k * positions * problem.rows)
+        found["runs"] = float(stretches_of_k * cut.count * deep * high * sum(n for _, n in of_rows))
         found["gathered"] = float(k * positions * splits)
     else:
         stretches, length = {
@@ -185,16 +189,17 @@ def of_product(
         # Tiles that do not lie whole in one row of the result go through a buffer.
         line = cut.lines[2]
         joined = cut.row == wide == line.whole
-        whole = length // lanes if cut.mode in (WHOLE, ROWS) or joined else 0 if wide < vectors * lanes else 0.5 * count
         if line.jump > 1:
-            whole = 0
-        part = min(1.0, whole / count) if whole else 0.0
+            part = 0.0
+        elif joined or cut.mode in (WHOLE, ROWS) or deep == high == cut.count == 1:
+            part = 1 - (stretches / count if length % lanes else 0)
+        else:
+            part = max(wide - vectors * lanes + 1, 0) / cut.row
         result = cut.count * math.prod(block) * problem.rows
         found["stored"] = part * stretches_of_k * result / lanes
         runs = cut.count * deep * (1 if joined else high)
-        found["loose"] = float(
-            (1 - part) * stretches_of_k * (result if line.jump > 1 else (runs + count) * problem.rows * 4 + result / 4)
-        )
+        found["loose"] = (1 - part) * stretches_of_k * result
+        found["runs"] = (1 - part) * stretches_of_k * (runs + count) * problem.rows
         if cut.mode == PACKED or cut.packing:
             each = count + runs if cut.mode == PACKED else count
             found["gathered"] = float(k * (each + pieces(cut.count * math.prod(block), lanes)) * splits)
@@ -231,5 +236,7 @@ def of_weights(
     found["gathered"] = float(positions * pieces(columns, lanes))
     found |= {kind: channels * amount for kind, amount in _fills(lines, count, block, lanes).items()}
     found["packed"] = float(positions * filters)
+    whole = block[2] == lines[2].out
+    found["runs"] = float(count * block[0] * (sum(n for _, n in rows) * (1 if whole else block[1]) + sum(n for _, n in tiles)))
     found["blocks"] = 1.0
-    return total(found, blocks)
+    return total(found, blocks) | {"summed": float(results)}

@@ -90,7 +90,7 @@ class Algorithm(ABC):
             return self.pruned_work(op, geometry, dtype, threads, density)
         padded = geometry.padded
         border = math.prod(padded.x_shape) * dtype.itemsize / threads
-        return self.pruned_work(op, padded, dtype, threads, density) | {"border": border}
+        return self.pruned_work(op, padded, dtype, threads, density) | {"border": border, "borders": 1.0}
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
         """Estimated seconds, times the handicap; they only have to rank. `density` of the weights are not zero."""
@@ -160,17 +160,16 @@ def rates_in_use() -> _rates.Rates:
     return _rates.in_use()
 
 
-#: Nanoseconds a byte of an extended image, where that was not measured.
-_BORDER = 0.1
-_OPTIONAL = frozenset(("border",))
+#: Of extending images: nanoseconds a byte and a call, where no case with borders was measured.
+_OPTIONAL = {"border": 0.1, "borders": 5000.0}
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
     """What so much work of algorithm `name` takes; infinity where it was not measured."""
     rates = rates_in_use().get(name, {}).get(op)
-    if rates is None or not rates.keys() >= work.keys() - _OPTIONAL:
+    if rates is None or not rates.keys() >= work.keys() - _OPTIONAL.keys():
         return math.inf
-    return 1e-9 * sum(rates.get(kind, _BORDER) * amount for kind, amount in work.items())
+    return 1e-9 * sum((rates[kind] if kind in rates else _OPTIONAL[kind]) * amount for kind, amount in work.items())
 
 
 def multiply_adds(geometry: ConvGeometry) -> int:

@@ -461,7 +461,7 @@ def _weights_plan(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
             filters,
             block_channels,
             taps,
-            parts * math.prod(geometry.w_shape),
+            parts * math.prod(geometry.w_shape) if parts > 1 else 0,
         ),
         parts=parts,
     )

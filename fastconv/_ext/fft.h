@@ -136,7 +136,7 @@ typedef struct {
     ptrdiff_t of_x, of_k, n, x_pitch, x_step, k_pitch, k_step, out_x, out_k, add;
 } fc_fft_product;
 
-/* How planes of an array lie, and how positions of tiles and phases are its cells: see fastconv.algorithms._fft_plan. */
+/* How planes of an array lie, and how positions of tiles and phases are its cells: see fastconv.algorithms._fft_sides. */
 typedef struct {
     char *at;
     ptrdiff_t outer, group, inner, tiled;
@@ -202,5 +202,6 @@ static const ptrdiff_t fc_fft_lanes[2][FC_ISAS] = {{1, 1, 1}, {1, 1, 1}};
 #endif
 
 #include "fft_call.h"
+#include "fft_read.h"
 
 #endif /* FASTCONV_FFT_H */

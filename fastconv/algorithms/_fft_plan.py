@@ -1,11 +1,4 @@
-"""How `fft` cuts a convolution into tiles, phases and blocks, and what that takes.
-
-Along an axis of stride s and dilation d without a common divisor, output o = d * q + phi meets at tap
-t = s * u + tau the padded cell d * s * (q + u) + d * tau + s * phi. So for each phase phi of the outputs and tau of the
-taps there is a plain correlation, of stride and dilation 1, of cells d * s apart: position q + u of the image, u of the
-weights and q of the result. Sums over tau are sums over more channels; phi makes more images. With a common
-divisor only every so many-th cell of the image takes part at all.
-"""
+"""How `fft` cuts a convolution into tiles and blocks, and what that takes."""
 
 from __future__ import annotations
 
@@ -14,23 +7,18 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from fastconv import _isa
-from fastconv._axis import Axis
 from fastconv._ext import fft as _ext
 from fastconv._records import dataclass
 from fastconv.algorithms._fft_lengths import (
     MOVE,
-    factor_count,
     factors_count,
     fast_length,
-    is_fast,
-    radices,
     row_cost,
     signal_lengths,
     split,
 )
+from fastconv.algorithms._fft_sides import UNIT_SIDE, Side, side_of
 from fastconv.algorithms.base import Op
 from fastconv.geometry import ConvGeometry
 
@@ -45,89 +33,6 @@ _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
 #: How much slower transforms are beyond the second-level cache; a step of all threads, a product of two rows, and 64
 #: bytes of the image or the result, in the units of `row_cost`.
 _FAR, _STEP, _PRODUCT, _TOUCHED = 1.17, 2000.0, 4.0, 8.0
-
-
-@dataclass(frozen=True)
-class Side:
-    """One axis: its phases, and the plain correlation that each of them is."""
-
-    size: int
-    k: int
-    out: int
-    lo: int
-    common: int  # divisor of stride and dilation
-    s: int
-    d: int
-    first: int  # position of the first result, for dx
-    whole: int  # results
-    margin: int  # taps less one
-    covers: bool  # every cell of dx is the result of some phase
-    border: int = 0  # what is beyond the image, as ``_ext/fft.h`` counts them
-    ring: int = 0  # positions around a circular image, where a transform of so many is cyclic itself
-
-    @property
-    def step(self) -> int:
-        """Cells of the image from a position to the next."""
-        return self.common * self.s * self.d
-
-    @property
-    def taus(self) -> int:
-        """Phases of the taps."""
-        return min(self.s, self.k)
-
-    @property
-    def phis(self) -> int:
-        """Phases of the outputs."""
-        return min(self.d, self.out)
-
-
-#: As the enum in ``_ext/fft.h``.
-_BORDERS = {"zeros": 0, "reflect": 1, "replicate": 2, "circular": 3}
-
-
-def _border(axis: Axis, geometry: ConvGeometry) -> int:
-    """Of an axis; where nothing is padded, nothing beyond the image is read."""
-    return _BORDERS[geometry.pad_mode] if axis.lo or axis.hi else 0
-
-
-def wraps_back(geometry: ConvGeometry) -> bool:
-    """Whether dx is a correlation of dout, too: outputs go round a circular image a whole number of steps.
-
-    Then dx is that of dout with a circular border, and nothing has to be folded.
-    """
-    return geometry.pad_mode == "circular" and all(
-        _border(axis, geometry) == 0 or _goes_round(axis.row()) for axis in geometry.axes
-    )
-
-
-def _goes_round(row: tuple[int, ...]) -> bool:
-    size, _, stride, _, dilation, out = row
-    return stride * out == size and out % (dilation // math.gcd(stride, dilation)) == 0
-
-
-def side_of(axis: Axis, geometry: ConvGeometry, op: Op) -> Side:
-    """The phases of an axis, and the plain correlation that each of them is."""
-    size, k, stride, lo, dilation, out = axis.row()
-    border = _border(axis, geometry)
-    common = math.gcd(stride, dilation)
-    s, d = stride // common, dilation // common
-    step = common * s * d
-    margin, first, whole, covers = -(-k // s) - 1, 0, -(-out // d), True
-    circular = border == _BORDERS["circular"]
-    if op == "backward_data" and circular:
-        whole, covers = size // step, common == 1 and k >= s
-    elif op == "backward_data":
-        last_offset = common * (d * (min(s, k) - 1) + s * (min(d, out) - 1)) - lo
-        first = max(0, -(last_offset // step))
-        whole = min(whole + margin, (size - 1 + lo) // step + 1) - first
-        covers = step == 1 and first <= lo and first + whole - lo >= size
-    ring = size // step if circular and size % step == 0 else 0
-    if not (max(margin + 1, whole) <= ring and is_fast(ring)):
-        ring = 0
-    return Side(size, k, out, lo, common, s, d, first, whole, margin, covers, border, ring)
-
-
-UNIT_SIDE = Side(1, 1, 1, 0, 1, 1, 1, 0, 1, 0, True)
 
 
 @dataclass(frozen=True)
@@ -477,85 +382,3 @@ def _axis_candidates(side: Side, lanes: int, gain: float) -> list[tuple[int, int
     if side.ring and (side.ring, side.whole) not in kept:
         kept.append((side.ring, side.whole))
     return kept
-
-
-def numbers(plan: Plan, geometry: ConvGeometry) -> np.ndarray:
-    """The plan as ``_ext/fft_call.h`` reads it."""
-    p, back = plan.problem, plan.problem.op == "backward_data"
-    tau, phi = tuple(side.taus for side in p.sides), tuple(side.phis for side in p.sides)
-    volume_at = plan.strip + plan.flat
-    shared_at = p.threads * plan.slot
-    spectra_at = shared_at + plan.common
-    axes, at = [], 0
-    for length in plan.lengths:
-        of = radices(length)
-        axes += [length, len(of), at, *of, *(0,) * (_ext.PASSES - len(of))]
-        at += factor_count(length)
-    found = [
-        p.line, plan.gradient, back, p.groups, p.images, p.rows, p.columns, math.prod(tau), math.prod(phi),
-        math.prod(plan.tiles), plan.row_block, plan.column_block, plan.pair_block, plan.group_block, plan.shared,
-        plan.fused, plan.parts, plan.slot, plan.strip, volume_at, shared_at, spectra_at, plan.pitch,
-        at if p.line else -1, *tau, *phi, *plan.tile, *plan.tiles,
-    ]  # fmt: skip
-    x, w, out = _x_like(plan, geometry), _weights(plan, geometry), _out_like(plan, geometry)
-    for array in (out, w, x) if back else (x, w, out):
-        found += array
-    return np.array(found + axes, np.intp)
-
-
-#: Per axis: cells from a position to the next, the first one's cell, cells for each phi and tau, and positions.
-_Axes = list[tuple[int, int, int, int, int]]
-
-
-def _array(
-    outer: int,
-    group: int,
-    inner: int,
-    tiled: bool,
-    sizes: tuple[int, ...],
-    axes: _Axes,
-    borders: tuple[int, ...] = (0, 0, 0),
-) -> list[int]:
-    """Steps between images (or filters), groups, channels; sizes, pitches and the columns of `axes`; and borders."""
-    pitches = [math.prod(sizes[i + 1 :]) for i in range(3)]
-    columns = [number for column in zip(*axes, strict=True) for number in column]
-    return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders]
-
-
-def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
-    """The image, which is read with a margin, or dx."""
-    sides = plan.problem.sides
-    sizes = tuple(side.size for side in sides)
-    cells, channels = math.prod(sizes), geometry.w_shape[1]
-    axes: _Axes = []
-    for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
-        # A ring is shorter than its results and their margin.
-        count = tile if plan.problem.op == "backward_data" else min(tile + side.margin, length)
-        origin = side.step * side.first - side.lo
-        axes.append((side.step, origin, side.common * side.s, side.common * side.d, count))
-    borders = tuple(side.border for side in sides)
-    return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders)
-
-
-def _out_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
-    """The output, or dout, which is read with a margin for dx."""
-    sides, back = plan.problem.sides, plan.problem.op == "backward_data"
-    sizes = tuple(side.out for side in sides)
-    cells, filters = math.prod(sizes), geometry.w_shape[0] // geometry.groups
-    axes: _Axes = []
-    for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
-        origin = side.d * (side.first - side.margin) if back else 0
-        axes.append((side.d, origin, 1, 0, min(tile + side.margin, length) if back else tile))
-    borders = tuple(side.border if back else 0 for side in sides)
-    return _array(geometry.w_shape[0] * cells, filters * cells, cells, True, sizes, axes, borders)
-
-
-def _weights(plan: Plan, geometry: ConvGeometry) -> list[int]:
-    """Flipped for dx."""
-    sides, flip = plan.problem.sides, plan.problem.op == "backward_data"
-    sizes = tuple(side.k for side in sides)
-    cells, (filters, channels) = math.prod(sizes), geometry.w_shape[:2]
-    axes: _Axes = [
-        (-side.s if flip else side.s, side.margin * side.s if flip else 0, 0, 1, side.margin + 1) for side in sides
-    ]
-    return _array(channels * cells, filters // geometry.groups * channels * cells, cells, False, sizes, axes)

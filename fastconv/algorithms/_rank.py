@@ -14,7 +14,7 @@ from fastconv.algorithms.separable import Separable, is_rank_one
 from fastconv.geometry import ConvGeometry
 
 #: Seconds that a look takes which finds no outer product: at all, and for each weight of the first kernel.
-_LOOK, _LOOK_WEIGHT = 1.6e-6, 6e-10
+_LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
 #: A look takes at most this part of the time of the algorithm that runs if it fails.
 _MOST_LOOK = 0.1
 #: Answers kept for a geometry; as many as there are densities.

@@ -10,7 +10,7 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import fft as _ext
 from fastconv._records import dataclass
-from fastconv.algorithms import _fft_lengths, _fft_plan
+from fastconv.algorithms import _fft_lengths, _fft_numbers, _fft_plan, _fft_sides
 from fastconv.algorithms.base import Algorithm, Op, memory
 from fastconv.geometry import ConvGeometry
 
@@ -74,7 +74,7 @@ class Fft(Algorithm):
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """One phase of the kernel has to be transformed whole."""
-        spans = tuple(side.margin + 1 for side in (_fft_plan.side_of(axis, geometry, op) for axis in geometry.axes))
+        spans = tuple(side.margin + 1 for side in (_fft_sides.side_of(axis, geometry, op) for axis in geometry.axes))
         nbytes = math.prod(2 * span for span in spans) * 2 * dtype.itemsize
         if nbytes > _MOST_BYTES:
             return (
@@ -85,7 +85,7 @@ class Fft(Algorithm):
 
     def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
         """Tiles take what is beyond the image from its other cells; gradients are folded where none goes just round."""
-        return op != "backward_data" or _fft_plan.wraps_back(geometry)
+        return op != "backward_data" or _fft_sides.wraps_back(geometry)
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Spectra of weights, sources and results, and a tile of each thread."""
@@ -173,6 +173,6 @@ def _call(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Call
         if plan is not None:
             work = int(_isa.BYTES_PER_OPERATION * plan.cost())
             scale = 1 / math.prod(plan.lengths)
-            call = Call(plan, _fft_plan.numbers(plan, geometry), plan.tables, scale, work)
+            call = Call(plan, _fft_numbers.numbers(plan, geometry), plan.tables, scale, work)
         kept[key] = call
     return kept[key]

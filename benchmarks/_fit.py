@@ -20,6 +20,8 @@ NEAR = (0.4, 0.15, 0.06)
 TRUTH = 0.5
 #: Estimates off by more, in their logarithms, count in proportion and no longer by their squares.
 OFF = 0.5
+#: An algorithm needs so many cases for each of its kinds of work.
+ENOUGH = 1
 #: Where the search begins, a rate is no smaller than what makes so much of the median case's time.
 SLIGHT = 0.02
 
@@ -153,6 +155,8 @@ class Search:
         for a in self.algorithms:
             columns = [j for j, name in enumerate(self.data.algorithms) if name == a]
             timed = np.concatenate([self.data.timed[:, j] for j in columns])
+            if timed.sum() < ENOUGH * len(self.data.kinds[a]):  # what was given up took at least so long
+                timed = np.concatenate([self.data.there[:, j] for j in columns])
             took = np.exp(np.concatenate([self.data.took[:, j] for j in columns]))[timed]
             weight = np.sqrt(np.concatenate([self.weight[:, j] for j in columns])[timed])
             relative = np.concatenate([self.data.work[j] for j in columns])[timed] / took[:, None] * 1e-9
@@ -192,6 +196,9 @@ def fit(records: Sequence[Record]) -> Rates:
     """Rates of all that was timed."""
     rates: Rates = {}
     for op in OPS:
-        for name, kinds in Search(table(records, op)).run().items():
-            rates.setdefault(name, {})[op] = {kind: float(f"{value:.4g}") for kind, value in kinds.items()}
+        data = table(records, op)
+        counted = {a: int(data.there[:, [b == a for b in data.algorithms]].any(axis=1).sum()) for a in data.kinds}
+        for name, kinds in Search(data).run().items():
+            if counted[name] >= ENOUGH * len(kinds):  # else it stays unmeasured
+                rates.setdefault(name, {})[op] = {kind: float(f"{value:.4g}") for kind, value in kinds.items()}
     return rates

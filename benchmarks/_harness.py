@@ -391,7 +391,7 @@ def progress(console: Console, total: int) -> Iterator[Callable[..., None]]:
                 begun += 1
                 if not console.is_terminal and time.monotonic() - told > TELL:
                     told = time.monotonic()
-                    print(f"{begun} of {total}: {row}", file=sys.stderr, flush=True)
+                    print(f"{begun}{f' of {total}' if total else ''}: {row}", file=sys.stderr, flush=True)
             if row is not None or time.monotonic() - drawn > 0.2:
                 bar.refresh()
                 drawn = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import signal
@@ -21,12 +20,11 @@ from _harness import set_threads, wait_for_quiet
 
 import fastconv
 from fastconv import _blas
+from fastconv.algorithms._density import as_seen
 from fastconv.algorithms.base import Algorithm
 
 dispatch: Any = sys.modules["fastconv.algorithms"]
 REGISTRY: dict[str, Algorithm] = dispatch.REGISTRY
-
-_KNOWS_RANKS = "rank_one" in inspect.signature(dispatch.choose).parameters
 
 #: Nobody waits for an algorithm so much slower than the fastest so far: its time does not matter.
 HOPELESS = 8.0
@@ -121,9 +119,9 @@ def candidates(case: Case, ways: bool = False) -> list[str]:
     give_threads(case.threads)
     dtype, found = np.dtype(case.dtype), list[str]()
     for name, algorithm in REGISTRY.items():
-        wanted = (case.zeros or not algorithm.skips_zeros) and (
-            case.pattern == "rank one" or not getattr(algorithm, "needs_rank_one", False)
-        )
+        wanted = case.zeros or not algorithm.skips_zeros
+        if algorithm.needs_rank_one:  # the gradient of its weights is another algorithm's
+            wanted = case.pattern == "rank one" and case.op != "backward_weights"
         if name == REFERENCE or not wanted or algorithm.unsupported(case.op, case.geometry, dtype):
             continue
         # Without BLAS it is no candidate of 'auto'.
@@ -235,11 +233,11 @@ def chosen_of(record: Record) -> str:
     """What 'auto' takes by the rates in use, by its name in the record: of an algorithm's ways there the cheapest."""
     case, dtype = record.case, np.dtype(record.case.dtype)
     give_threads(case.threads)
-    for kept in ("_chosen", "_chosen_pruned", "_winograd", "bound"):  # made by other rates
+    for kept in ("_chosen", "_chosen_pruned", "_rank", "_winograd", "bound"):  # made by other rates
         vars(case.geometry).pop(kept, None)
-    options: dict[str, Any] = {"rank_one": True} if case.pattern == "rank one" and _KNOWS_RANKS else {}
-    density = record.density if case.zeros else 1.0
-    chosen = dispatch.choose(case.op, case.geometry, dtype, case.threads, "auto", density, **options).name
+    density = as_seen(case.w_shape, math.prod(case.geometry.out_shape), record.density) if case.zeros else 1.0
+    rank_one = case.pattern == "rank one"
+    chosen = dispatch.choose(case.op, case.geometry, dtype, case.threads, "auto", density, rank_one).name
     ways = [name for name in (*record.seconds, *record.given_up) if algorithm_of(name) == chosen]
     return min(ways, key=lambda name: expected(name, case, density), default=chosen)
 

@@ -25,7 +25,7 @@ from typing import Any
 from _families import FAMILIES, Case, draw_cases
 from _harness import Options, console, exit_status, load_average, progress
 from _report import in_words, judged, new_table, run_info, write
-from _turns import Record, Records, candidates, measure
+from _turns import Record, Records, algorithm_of, candidates, chosen_of, measure
 from rich.console import Console
 
 from fastconv import _isa
@@ -87,15 +87,6 @@ def groups(records: list[Record]) -> Iterator[tuple[str, str, list[Record]]]:
             yield by, str(value), [record for record in records if key(record.case) == value]
 
 
-def taken(case: Case, density: float) -> str:
-    """What 'auto' takes."""
-    import numpy as np
-
-    choose: Callable[..., Any] = sys.modules["fastconv.algorithms"].choose
-    share = density if case.zeros else 1.0
-    return str(choose(case.op, case.geometry, np.dtype(case.dtype), case.threads, "auto", share).name)
-
-
 def report(records: list[Record], screen: Console, options: argparse.Namespace, load_before: float | None) -> None:
     """Regret by family and so on, the worst rows, and JSON and PNG."""
     table = new_table("Regret of 'auto': its time over that of the fastest algorithm by name")
@@ -119,7 +110,7 @@ def report(records: list[Record], screen: Console, options: argparse.Namespace, 
     for record in worst:
         case = record.case
         fastest = min((n for n in record.seconds if n != "auto"), key=record.seconds.__getitem__)
-        cells = case.dtype, str(case.threads), f"{record.best * 1e6:.0f} us", taken(case, record.density), fastest
+        cells = case.dtype, str(case.threads), f"{record.best * 1e6:.0f} us", algorithm_of(chosen_of(record)), fastest
         listing.add_row(case.family, str(case), case.op, *cells, f"{regret(record):.2f}")
     screen.print(listing)
     overall = statistics_of(records)
@@ -142,7 +133,9 @@ def report(records: list[Record], screen: Console, options: argparse.Namespace, 
         "geomean": judged(overall["geomean"], MEAN, True),
         "part": judged(part, PART),
         "summary": summary,
-        "cases": [{"chosen": taken(r.case, r.density), "regret": round(regret(r), 4), **r.as_json()} for r in records],
+        "cases": [
+            {"chosen": algorithm_of(chosen_of(r)), "regret": round(regret(r), 4), **r.as_json()} for r in records
+        ],
     }
     name = "bench_choice_" + _isa.NAMES[_isa.current]
     for path in write(options.out, name, data, lambda to: draw(records, f"{kind}, seed {options.seed}", to)):

@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,9 @@ def cases_of(seed: int, families: list[str], threads: list[int]) -> Iterator[Cas
 def collect(known: Records, options: argparse.Namespace, screen: Console) -> None:
     """Time what is missing of the file's cases, then other cases, until the time is over."""
     end, new = time.monotonic() + 60 * options.minutes, 0
+    more = () if options.only else cases_of(options.seed, options.family, options.threads)
     with progress(screen, 0) as show:
-        for case in list(known.cases()) if options.only else cases_of(options.seed, options.family, options.threads):
+        for case in chain(known.cases(), more):
             record = known.get(case)
             there = set() if record is None else {algorithm_of(n) for n in (*record.seconds, *record.given_up)}
             if time.monotonic() > end:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -42,18 +43,18 @@ class Line:
     weights: tuple[int, ...]
     spread: bool = False
 
-    @property
+    @cached_property
     def taps(self) -> int:
         """Cells of the kernel along this axis."""
         return len(self.weights)
 
-    @property
+    @cached_property
     def phases(self) -> list[int]:
         """The phases that some tap meets."""
         steps = range(0, self.taps * self.dilation, self.dilation)
         return list(steps) if self.spread else sorted({step % self.stride for step in steps})
 
-    @property
+    @cached_property
     def reach(self) -> int:
         """Cells of a phase that taps meet past the one of the output itself."""
         return 0 if self.spread else (self.taps - 1) * self.dilation // self.stride

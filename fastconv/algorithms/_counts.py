@@ -7,7 +7,7 @@ in registers is not ready before `_LATENCY` of them have passed, and so a tile o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fastconv import _threads
 from fastconv.algorithms._blocks import Line, Problem, pieces
@@ -130,7 +130,7 @@ def copied(rows: float, width: int, lanes: int) -> dict[str, float]:
     return {"lines": rows, "cells": rows * pieces(width, lanes)}
 
 
-def total(amounts: dict[str, float], part: float) -> dict[str, float]:
+def total(amounts: Mapping[str, float], part: float) -> dict[str, float]:
     """The amounts of the busiest thread."""
     return {kind: amount * part for kind, amount in amounts.items()}
 
@@ -149,7 +149,8 @@ def _fills(lines: tuple[Line, Line, Line], count: int, block: tuple[int, int, in
     rows = planes * (block[1] + h.reach)
     wide = block[2] + w.reach
     apart = rows * wide if w.stride > 2 and not w.spread else 0
-    return {"planes": float(planes), "lines": float(rows), "cells": float(rows * pieces(wide, lanes)), "apart": float(apart)}
+    cells = rows * pieces(wide, lanes)
+    return {"planes": float(planes), "lines": float(rows), "cells": float(cells), "apart": float(apart)}
 
 
 def of_product(
@@ -237,6 +238,7 @@ def of_weights(
     found |= {kind: channels * amount for kind, amount in _fills(lines, count, block, lanes).items()}
     found["packed"] = float(positions * filters)
     whole = block[2] == lines[2].out
-    found["runs"] = float(count * block[0] * (sum(n for _, n in rows) * (1 if whole else block[1]) + sum(n for _, n in tiles)))
+    of_dout = sum(n for _, n in rows) * (1 if whole else block[1])
+    found["runs"] = float(count * block[0] * (of_dout + sum(n for _, n in tiles)))
     found["blocks"] = 1.0
     return total(found, blocks) | {"summed": float(results)}

@@ -232,11 +232,16 @@ class Plan:
         results = p.groups * row_blocks * pair_blocks
         return float(kernels), sources + results * most(pair_block * rows), 3 * calls + results
 
+    @property
+    def distant(self) -> bool:
+        """Whether a tile does not fit a second-level cache beside what is read and written."""
+        return self.pitch * self.problem.itemsize > _NEAR_BYTES
+
     def cost(self) -> float:
         """Cycles or so; only to compare plans."""
         p, work = self.problem, self.work
         return (
-            (work["passes"] + work["moves"] * MOVE) * (1.0 if self.pitch * p.itemsize <= _NEAR_BYTES else _FAR)
+            (work["passes"] + work["moves"] * MOVE) * (_FAR if self.distant else 1.0)
             + work["products"] * _PRODUCT
             + work["touched"] * _TOUCHED / 64
             + work["steps"] * (_STEP if p.threads > 1 else _STEP / 10)

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -87,20 +88,95 @@ def ways(taps: int, each: tuple[int, ...]) -> list[Minimal]:
 class Side:
     """One axis, as the kernels see it: ``_ext/winograd_tiles.pxd`` has what the numbers mean.
 
-    `offsets` are those of the subkernels; `starts` and `tap_of` have a row for each phase of the result, and
-    `tap_of` in it one for each subkernel.
+    `k` taps are cut into subkernels. What has a row for each of them is made when it is first asked for, because most
+    plans are only compared.
     """
 
     size: int
+    k: int
     stride: int
     lo: int
     out: int
     jump: int
     whole: int
     minimal: Minimal
-    offsets: tuple[int, ...]
-    starts: tuple[int, ...]
-    tap_of: tuple[tuple[tuple[int, ...], ...], ...]
+    #: Of a gradient: the stride of the convolution, whose phases are those of the result; else 0.
+    back: int = 0
+    #: Of a gradient: cells of the padding in front that belong to the first output of each phase.
+    skipped: int = 0
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each subkernel starts."""
+        taps, stride = self.minimal.taps, self.stride
+        if self.back:
+            return tuple(range(0, self._last + 1, taps))
+        return tuple(
+            sorted(
+                q * taps * stride + p
+                for q in range(pieces(self.k, taps * stride))
+                for p in range(stride)
+                if q * taps * stride + p < self.k
+            )
+        )
+
+    @property
+    def _last(self) -> int:
+        """Of a gradient: the tap of a phase that meets the first cell of dout."""
+        return pieces(self.k, self.back) - 1
+
+    @property
+    def subkernels(self) -> int:
+        """How many there are."""
+        if self.back:
+            return self._last // self.minimal.taps + 1
+        whole, rest = divmod(self.k, self.minimal.taps * self.stride)
+        return whole * self.stride + min(rest, self.stride)
+
+    @property
+    def last_offset(self) -> int:
+        """Where the last of them starts."""
+        if self.back:
+            return (self.subkernels - 1) * self.minimal.taps
+        whole, rest = divmod(self.k, self.minimal.taps * self.stride)
+        if rest:
+            return whole * self.minimal.taps * self.stride + min(rest, self.stride) - 1
+        return ((whole - 1) * self.minimal.taps + 1) * self.stride - 1
+
+    @property
+    def phases(self) -> int:
+        """Of the result."""
+        return self.back or 1
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Of the phases of the result, the cell of the first output: with stride s, cell ``s * o + p - lo``."""
+        return tuple(phase - self.skipped for phase in range(self.back)) if self.back else (0,)
+
+    @cached_property
+    def tap_of(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """For each phase and subkernel the taps of the kernel that it has, -1 where it has none.
+
+        dx is made by stride phases that share dout: cell ``s * o + p - lo`` sums ``dout[o - j]`` at taps p + s * j.
+        """
+        taps, stride = self.minimal.taps, self.stride
+        if not self.back:
+            return (
+                tuple(
+                    tuple(tap if tap < self.k else -1 for tap in range(offset, offset + taps * stride, stride))
+                    for offset in self.offsets
+                ),
+            )
+        last = self._last
+
+        def tap(phase: int, at: int) -> int:
+            found = phase + self.back * (last - at)
+            return found if at <= last and found < self.k else -1
+
+        return tuple(
+            tuple(tuple(tap(phase, offset + j) for j in range(taps)) for offset in self.offsets)
+            for phase in range(self.back)
+        )
 
     @property
     def tiles(self) -> int:
@@ -132,44 +208,19 @@ class Side:
     @property
     def span(self) -> int:
         """Source cells that a tile meets, from the first to the last."""
-        return (self.minimal.points - 1) * self.stride + self.offsets[-1] + 1
+        return (self.minimal.points - 1) * self.stride + self.last_offset + 1
 
 
 def _forward_side(row: tuple[int, ...], minimal: Minimal) -> Side:
     size, k, stride, lo, _, out = row
-    taps = minimal.taps
-    offsets = tuple(
-        sorted(
-            q * taps * stride + p
-            for q in range(pieces(k, taps * stride))
-            for p in range(stride)
-            if q * taps * stride + p < k
-        )
-    )
-    tap_of = tuple(
-        tuple(tap if tap < k else -1 for tap in range(offset, offset + taps * stride, stride)) for offset in offsets
-    )
-    return Side(size, stride, lo, out, 1, out, minimal, offsets, (0,), (tap_of,))
+    return Side(size, k, stride, lo, out, 1, out, minimal)
 
 
 def _backward_side(row: tuple[int, ...], minimal: Minimal) -> Side:
-    """dx by stride phases that share dout: cell ``s * o + p - lo`` sums ``dout[o - j]`` at taps p + s * j."""
     size, k, stride, lo, _, out = row
     first = lo // stride
-    last = pieces(k, stride) - 1  # j of the tap that meets the first cell of dout
-    offsets = tuple(range(0, last + 1, minimal.taps))
-
-    def tap(phase: int, at: int) -> int:
-        found = phase + stride * (last - at)
-        return found if at <= last and found < k else -1
-
-    tap_of = tuple(
-        tuple(tuple(tap(phase, offset + j) for j in range(minimal.taps)) for offset in offsets)
-        for phase in range(stride)
-    )
-    starts = tuple(phase - lo % stride for phase in range(stride))
     count = (lo + size - 1) // stride - first + 1
-    return Side(out, 1, last - first, count, stride, size, minimal, offsets, starts, tap_of)
+    return Side(out, k, 1, pieces(k, stride) - 1 - first, count, stride, size, minimal, stride, lo % stride)
 
 
 def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
@@ -224,12 +275,17 @@ class Problem:
     @property
     def subkernels(self) -> int:
         """That make up the kernel."""
-        return math.prod(len(side.offsets) for side in self.sides)
+        return math.prod(side.subkernels for side in self.sides)
 
     @property
     def phases(self) -> int:
         """Of the result."""
-        return math.prod(len(side.starts) for side in self.sides)
+        return math.prod(side.phases for side in self.sides)
+
+    @property
+    def table_length(self) -> int:
+        """Entries of the tables below, about."""
+        return self.phases * self.subkernels * math.prod(side.minimal.taps for side in self.sides) + 3 * self.subkernels
 
     @property
     def tiles(self) -> tuple[int, int, int]:

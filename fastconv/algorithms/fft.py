@@ -11,12 +11,14 @@ from fastconv import _arrays, _isa, _threads
 from fastconv._ext import fft as _ext
 from fastconv._records import dataclass
 from fastconv.algorithms import _fft_lengths, _fft_numbers, _fft_plan, _fft_sides
-from fastconv.algorithms.base import Algorithm, Op
+from fastconv.algorithms.base import Algorithm, Op, memory
 from fastconv.geometry import ConvGeometry
 
 #: A transform of the kernel alone that takes more than this is refused.
 _MOST_BYTES = 1 << 30
-_NOTHING = {"passes": 0.0, "moves": 0.0, "products": 0.0, "touched": 0.0, "steps": 0.0, "call": 1.0}
+_KINDS = ("passes", "moves", "products", "steps", "distant", "spectra")
+#: Of spectra that stay in a core's second-level cache from one step to the next.
+_HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,19 @@ class Fft(Algorithm):
         return 0 if plan is None else plan.nbytes
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """By the thread that does most: passes of transforms, moves of vectors, products, and steps."""
+        """By the thread that does most: passes of transforms, moves of vectors, products, and steps; passes and moves
+        of tiles that do not fit a second-level cache again, and bytes of spectra that do not stay there."""
         plan = _plan(op, geometry, dtype, threads)
-        return _NOTHING if plan is None else plan.work
+        work = dict.fromkeys(_KINDS, 0.0) | memory(geometry, dtype, threads) | {"call": 1.0}
+        if plan is None:
+            return work
+        work |= {kind: float(plan.work[kind]) for kind in ("passes", "moves", "products", "steps")}
+        if plan.distant:
+            work["distant"] = work["passes"] + work["moves"]
+        held = plan.elements * dtype.itemsize / threads
+        if held > _HELD_BYTES:
+            work["spectra"] = work["products"] * 2 * plan.row * dtype.itemsize
+        return work
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int

@@ -12,8 +12,9 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import separable as _ext
 from fastconv._records import dataclass
+from fastconv.algorithms import _counts
 from fastconv.algorithms._blocks import UNIT_LINE, Line, backward_lines, even, forward_lines, line_up, pieces
-from fastconv.algorithms.base import Algorithm, Op, per_channel, share, touched
+from fastconv.algorithms.base import Algorithm, Op, memory, per_channel
 from fastconv.geometry import ConvGeometry
 
 #: Rows of sums that wait for their last axis, which share the first-level cache with rows of the image; where a kernel
@@ -127,14 +128,14 @@ class Separable(Algorithm):
         plan = None if op == "backward_weights" else _plan(op, geometry, dtype, threads)
         if plan is None:
             return {"call": 1}
-        part = share(plan.items, threads)
+        part = _counts.busiest(plan.items, _work(plan), threads)
         return {
             "down": plan.down * part / plan.lanes,
             "across": plan.across * part / plan.lanes,
             "rows": plan.rows * part,
             "woven": plan.woven * part,
             "weights": plan.filters * (math.prod(plan.kernel) + _ENTRY * len(plan.order)),
-            "touched": touched(geometry, dtype) * part,
+            **memory(geometry, dtype, threads),
             "call": 1,
         }
 

@@ -265,8 +265,8 @@ def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
 
 def _sizes_of(problem: Problem) -> Problem:
     """The same but for where results and weights lie: stride phases of a gradient are of few different sizes."""
-    lines = (replace(line, start=0, lo=0, weights=(0,) * line.taps) for line in problem.lines)
-    return replace(problem, lines=tuple(lines))
+    d, h, w = (replace(line, start=0, lo=0, weights=(0,) * line.taps) for line in problem.lines)
+    return replace(problem, lines=(d, h, w))
 
 
 def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> Cut:

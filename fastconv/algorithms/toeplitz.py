@@ -76,6 +76,14 @@ class Toeplitz(Algorithm):
             "call": 1,
         }
 
+    def pruned_work(
+        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
+    ) -> dict[str, float]:
+        """Zero weights have no entries, but in the gradient of all weights."""
+        work = self.work(op, geometry, dtype, threads)
+        left = 1.0 if op == "backward_weights" else density
+        return {**work, "product": left * work["product"], "entries": left * work["entries"]}
+
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
 from fastconv._ext import winograd_weights as _ext_weights
 from fastconv._records import dataclass
-from fastconv.algorithms import _apart, _minimal
+from fastconv.algorithms import _apart, _counts, _minimal
 from fastconv.algorithms._blocks import even, line_up, pieces
 from fastconv.algorithms._minimal import Problem
-from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds, seconds, share
+from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds, seconds
 from fastconv.geometry import ConvGeometry
 
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
@@ -45,15 +45,19 @@ _PHASES = 64
 _TURNED_BYTES = 1 << 17
 #: What a byte taken apart costs beside one touched, and each part, in bytes.
 _COPY, _PART = 4, 10_000
-#: Tables longer than this are not kept with the geometry.
+#: Tables longer than this are not kept with a plan.
 _LONG = 1 << 16
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One call of a kernel: its tables, its workspace in elements a thread, and how many items it draws."""
+    """One call of a kernel: its tables, its workspace in elements a thread, and how many items it draws.
 
-    tables: tuple[np.ndarray, ...]
+    Tables are made when they are first asked for, because most plans are only compared; long ones are not kept.
+    """
+
+    make: Callable[[], tuple[np.ndarray, ...]]
+    length: int
     space: int
     items: int
     parts: int
@@ -62,6 +66,17 @@ class Plan:
     work: dict[str, float]
     #: By what it counts as slower than it is, beside other plans.
     dearer: float = 1.0
+
+    @property
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """What the kernel reads."""
+        if self.length > _LONG:
+            return self.make()
+        kept: dict[str, Any] = vars(self)
+        if "_tables" not in kept:
+            kept["_tables"] = self.make()
+        found: tuple[np.ndarray, ...] = kept["_tables"]
+        return found
 
 
 class Winograd(Algorithm):
@@ -268,8 +283,7 @@ class Winograd(Algorithm):
             if self.taps in (None, problem.subkernel)
         ]
         plan = min(plans, key=lambda p: p.dearer * seconds(Winograd.name, op, p.work))
-        if sum(table.size for table in plan.tables) <= _LONG:
-            kept[key] = plan
+        kept[key] = plan
         return plan
 
 
@@ -331,7 +345,7 @@ def _pitch(n: int, line: int) -> int:
 def _product_plan(
     problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
 ) -> Plan:
-    _, vectors, lanes = tile
+    tile_rows, vectors, lanes = tile
     unit, line = vectors * lanes, 64 // itemsize
     points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
     cell = pieces(problem.channels, lanes) * lanes
@@ -376,14 +390,18 @@ def _product_plan(
     ]
     items = blocks * pieces(problem.rows, block_rows)
     weighings = min(threads, items) if kept else items
+    times = points * blocks * split * phases
+    of_tiles, of_rows = _counts.panels(tiles, tile_rows), _counts.tile_vectors(all_rows, lanes, vectors)
     work = {
-        "product": points * blocks * tiles * all_rows * split * phases * k,
-        "image": problem.of_image * blocks * tiles * split * problem.subkernels * cell,
-        "result": problem.of_result * blocks * tiles * all_rows * split * phases,
-        "weights": problem.of_weights * weighings * k * all_rows * phases,
+        "product": times * k * _counts.multiplied(of_tiles, of_rows),
+        "tiles": times * sum(n for _, n in of_tiles) * sum(n for _, n in of_rows),
+        "copied": blocks * split * count * problem.cells(block) * cell / lanes,
+        "image": problem.of_image * blocks * tiles * split * problem.subkernels * cell / lanes,
+        "result": problem.of_result * blocks * tiles * all_rows * split * phases / lanes,
+        "weights": problem.of_weights * weighings * k * all_rows * phases / lanes,
     }
     return Plan(
-        (
+        lambda: (
             problem.axes(block),
             np.array(sizes, np.intp),
             problem.offsets(),
@@ -391,12 +409,13 @@ def _product_plan(
             problem.starts(),
             _planes(problem.channels, (side.size for side in problem.sides)),
         ),
+        problem.table_length + problem.channels,
         space=line_up(check_at + pass_rows + unit),
         items=items,
         parts=1,
         points=problem.line_points,
         taps=problem.subkernel,
-        work=_shared(work, moved, items, threads, lanes),
+        work=_shared(work, moved, items, threads),
         dearer=problem.dearer,
     )
 
@@ -404,7 +423,7 @@ def _product_plan(
 def _weights_plan(
     problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
 ) -> Plan:
-    _, _, lanes = tile
+    tile_rows, vectors, lanes = tile
     line = 64 // itemsize
     points, subkernels = problem.points, problem.subkernels
     block_rows = even(problem.rows, _SUMS, lanes)
@@ -435,15 +454,18 @@ def _weights_plan(
         *(False, parts, 0, cell, rows_cell, zero_at, v_at, u_at, m_at, check_at, check_at, check_at),
         *(v_step, u_step, k, v_pitch, u_pitch, m_pitch),
     ]
-    seen = blocks * tiles * items
+    seen, times = blocks * tiles * items, points * blocks * items
+    of_rows, of_columns = _counts.panels(block_rows, tile_rows), _counts.tile_vectors(k, lanes, vectors)
     work = {
-        "product": points * seen * block_rows * k,
-        "image": problem.of_image * seen * subkernels * cell,
-        "result": problem.turned.of_weights * seen * rows_cell,
-        "weights": problem.turned.of_result * parts * items * k * rows_cell,
+        "product": times * tiles * _counts.multiplied(of_rows, of_columns),
+        "tiles": times * sum(n for _, n in of_rows) * sum(n for _, n in of_columns),
+        "copied": blocks * items * count * (problem.cells(block) * cell + problem.results(block) * rows_cell) / lanes,
+        "image": problem.of_image * seen * subkernels * cell / lanes,
+        "result": problem.turned.of_weights * seen * rows_cell / lanes,
+        "weights": problem.turned.of_result * parts * items * k * rows_cell / lanes,
     }
     return Plan(
-        (
+        lambda: (
             problem.axes(block),
             np.array(sizes, np.intp),
             problem.offsets(),
@@ -451,20 +473,18 @@ def _weights_plan(
             _planes(block_channels, (side.size for side in problem.sides)),
             _planes(block_rows, (side.whole for side in problem.sides)),
         ),
+        problem.table_length + block_channels + block_rows,
         space=line_up(check_at + cell),
         items=items * parts,
         parts=parts,
         points=problem.line_points,
         taps=problem.subkernel,
-        work=_shared(work, moved, items * parts, threads, lanes),
+        work=_shared(work, moved, items * parts, threads),
         dearer=problem.dearer,
     )
 
 
-def _shared(
-    work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int, lanes: int
-) -> dict[str, float]:
-    """The part of the thread that does most, in operations on vectors."""
-    part = share(items, threads)
-    found = {kind: amount * part / lanes for kind, amount in work.items()}
-    return {**found, "blocks": items * part, **moved, "call": 1.0}
+def _shared(work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int) -> dict[str, float]:
+    """The part of the thread that does most."""
+    part = _counts.busiest(items, int(work["product"] * _isa.BYTES_PER_OPERATION), threads)
+    return {**_counts.total(work, part), "blocks": items * part, **moved, "call": 1.0}

@@ -313,3 +313,20 @@ def test_lengths():
             order = _fft_lengths._order(length)
             assert sorted(order) == list(range(length))
     assert not _fft_lengths.is_fast(7) and not _fft_lengths.is_fast(22)
+
+
+@pytest.mark.parametrize("shape", [(257, 263), (1021,), (31, 33, 35)], ids=["image", "signal", "volume"])
+def test_gradients_of_circular_images_are_the_same_bits_each_time(shape, rng):
+    """Each cell is written by one tile only, though the last tile reaches round to the first one."""
+    k = (31,) if len(shape) < 3 else (5,)
+    x, w = rng.standard_normal((1, 1, *shape)), rng.standard_normal((1, 1, *k * len(shape)))
+    options = {"pad": k[0] // 2, "pad_mode": "circular", "algorithm": "fft", "threads": 2}
+    out, cache = fastconv.conv_forward(x, w, None, **options)
+    assert len({fastconv.conv_backward(out, cache, need_dw=False)[0].tobytes() for _ in range(40)}) == 1
+
+
+def test_phases_too_far_apart_are_refused(rng):
+    x, w = rng.standard_normal((1, 1, 12, 12)), rng.standard_normal((1, 1, 3, 3))
+    with pytest.raises(ValueError, match="set phases of the image 3000000000013000000000000 cells apart"):
+        far = {"stride": (10**12 + 1, 1), "dilation": (10**12, 1), "pad": [(10**13, 10**13), (0, 0)]}
+        fastconv.conv(x, w, **far, algorithm="fft")

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import re
 import sys
 
@@ -496,3 +497,39 @@ def test_same_bits_every_time(isa, rng):
     for threads in (1, 2):
         results = [conv(x, w, groups=3, algorithm="separable", threads=threads) for _ in range(5)]
         assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+class Guarded:
+    """In place of `_arrays.workspace`: numbers around the memory that a kernel must leave alone."""
+
+    MARGIN = 1 << 14
+
+    def __init__(self, what, shape, dtype):
+        self.shape, self.all = shape, np.full(math.prod(shape) + 2 * self.MARGIN, 7, dtype)
+
+    def __enter__(self):
+        return self.all[self.MARGIN : -self.MARGIN].reshape(self.shape)
+
+    def __exit__(self, *raised):
+        assert np.all(self.all[: self.MARGIN] == 7) and np.all(self.all[-self.MARGIN :] == 7)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("x", "k", "pad"),
+    [
+        ((1, 1, 8, 100), (3, 3), [(1, 1), (1, 20000)]),
+        ((1, 1, 8, 100), (3, 3), [(1, 1), (20000, 1)]),
+        ((1, 1, 9, 10, 80), (3, 3, 3), [(1, 1), (1, 1), (1, 1500)]),
+        ((1, 1, 9, 10, 80), (3, 3, 3), [(1, 1), (1, 1), (1500, 1)]),
+    ],
+    ids=["right", "left", "right of a volume", "left of a volume"],
+)
+def test_blocks_beyond_the_image_stay_in_their_workspace(x, k, pad, threads, isa, rng, monkeypatch):
+    monkeypatch.setattr(sys.modules["fastconv._arrays"], "workspace", Guarded)
+    image, w = rng.standard_normal(x), np.ones((1, 1, *k))
+    out, cache = conv_forward(image, w, None, pad=pad, algorithm="separable", threads=threads)
+    wanted, exact = conv_forward(image, w, None, pad=pad, algorithm="reference")
+    np.testing.assert_allclose(out, wanted, atol=1e-12)
+    dx, wanted = (conv_backward(out, kept, need_dw=False)[0] for kept in (cache, exact))
+    np.testing.assert_allclose(dx, wanted, atol=1e-10)

@@ -140,7 +140,7 @@ typedef struct {
 typedef struct {
     char *at;
     ptrdiff_t outer, group, inner, tiled;
-    ptrdiff_t size[3], pitch[3], step[3], origin[3], of_phi[3], of_tau[3], count[3], border[3];
+    ptrdiff_t size[3], pitch[3], step[3], origin[3], of_phi[3], of_tau[3], count[3], border[3], whole[3];
 } fc_fft_array;
 
 /* Steps of a call: parts of the one pair that all threads work on, or one pair a thread. */

@@ -22,8 +22,12 @@ static fc_fft_view fc_fft_see(const fc_fft_task *t, const fc_fft_array *array, p
         line->border = array->border[axis];
         line->begin = array->origin[axis] + phi % t->phi[axis] * array->of_phi[axis] +
                       tau % t->tau[axis] * array->of_tau[axis];
-        if (array->tiled)
-            line->begin += tile % t->tiles_of[axis] * t->tile[axis] * line->step;
+        if (array->tiled) {
+            const ptrdiff_t at = tile % t->tiles_of[axis] * t->tile[axis];
+            line->begin += at * line->step;
+            /* Beyond the last position, a circular border would show cells of the first tile. */
+            line->count = fc_fft_least(line->count, array->whole[axis] - at);
+        }
         tile /= t->tiles_of[axis];
         phi /= t->phi[axis];
         tau /= t->tau[axis];
@@ -70,14 +74,27 @@ static inline ptrdiff_t fc_fft_inner_items(const fc_fft_task *t)
     return t->axes[0].length > 1 ? t->axes[0].length : fc_fft_pieces(t->axes[1].length, t->lanes);
 }
 
+/* Cells of an item: a strip, or a plane of a volume. */
+static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
+{
+    const int deep = t->axes[0].length > 1;
+    if (part == FC_FFT_OUTER || part == FC_FFT_RESULT)
+        return t->lanes * t->axes[deep ? 0 : 1].length;
+    return t->axes[2].length * (deep ? t->axes[1].length : t->lanes);
+}
+
+/* Cells that are transformed between two looks for signals. */
+enum { FC_FFT_LOOK = 1 << 16 };
+
 /* All items of a part, in this thread. */
 static void fc_fft_all(const fc_fft_task *t, const fc_fft_job *job, int part, char *strip)
 {
     const ptrdiff_t items =
         part == FC_FFT_OUTER || part == FC_FFT_RESULT ? fc_fft_outer_items(t) : fc_fft_inner_items(t);
+    const ptrdiff_t every = 1 + FC_FFT_LOOK / fc_fft_item_cells(t, part);
     ptrdiff_t item;
     for (item = 0; item < items; item++) {
-        if (item % 64 == 0 && fc_stopped(t->words))
+        if (item % every == 0 && fc_stopped(t->words))
             return;
         t->part(t, job, part, item, strip);
     }
@@ -228,7 +245,7 @@ static void fc_fft_work(void *task)
     const ptrdiff_t grain = t->words[FC_GRAIN];
     ptrdiff_t begin = fc_next(t->words, &member, t->total), item;
     while (begin < t->total) {
-        for (item = begin; item < fc_fft_least(begin + grain, t->total); item++)
+        for (item = begin; item < fc_fft_least(begin + grain, t->total) && !fc_stopped(t->words); item++)
             fc_fft_item(t, item, member.slot);
         begin = fc_next(t->words, &member, t->total);
     }

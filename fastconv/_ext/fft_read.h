@@ -16,7 +16,8 @@ static const ptrdiff_t *fc_fft_read_array(fc_fft_array *array, const ptrdiff_t *
     from = fc_fft_read_three(array->of_phi, from);
     from = fc_fft_read_three(array->of_tau, from);
     from = fc_fft_read_three(array->count, from);
-    return fc_fft_read_three(array->border, from);
+    from = fc_fft_read_three(array->border, from);
+    return fc_fft_read_three(array->whole, from);
 }
 
 static void fc_fft_read(fc_fft_task *t, const ptrdiff_t *from, const char *factors)

@@ -3,6 +3,7 @@
 #define FASTCONV_SEPARABLE_H
 
 #include "isa.h"
+#include "team.h"
 
 /* Some results along one axis, `jump` cells apart from cell `start` on: output o sums over t < taps the source cell
  * o * stride + t * dilation - lo times factor `factors` + t. The stride is the axis's. */
@@ -31,6 +32,7 @@ typedef struct {
     ptrdiff_t pitch, split_at, slot_pitch, row_at, planes_at, space;
     const void *x, *factors, *bias;
     void *result;
+    ptrdiff_t *words; /* of the call, or NULL */
 } fc_separable;
 
 static inline ptrdiff_t fc_blocks(const fc_side *side)

@@ -64,6 +64,7 @@ cdef extern from "separable.h" nogil:
         const void* factors
         const void* bias
         void* result
+        Py_ssize_t* words
 
     ctypedef int (*fc_separable_t)(const fc_separable* call, Py_ssize_t item, void* space) noexcept nogil
     const fc_separable_t[2][3] fc_separable_block_table
@@ -160,6 +161,7 @@ def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, co
         fc_check(biases.n == t.call.channels)
         t.call.bias = biases.at
     t.counts, t.words = numbers_of(counts), numbers_of(words)
+    t.call.words = t.words
     t.space, t.spaces = <char*> spaces.at, len(space)
     t.space_bytes = spaces.n // t.spaces
     t.block = fc_separable_block_table[dtype][isa]

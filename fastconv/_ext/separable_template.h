@@ -357,8 +357,11 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         const FC_T *x = (const FC_T *)call->x + source * d->size * area;
         const FC_T *factors = (const FC_T *)call->factors + filter * call->entries;
         const FC_T bias = call->bias != NULL ? ((const FC_T *)call->bias)[channel] : 0;
-        const ptrdiff_t before = first - (wide_begin * w->stride - w->pad), n = end - first;
+        /* A block may lie beyond either end of the image. */
+        const ptrdiff_t before = fc_limit(first - (wide_begin * w->stride - w->pad), 0, width), n = end - first;
         const ptrdiff_t plane = (top - low) * n;
+        if (call->words != NULL && fc_stopped(call->words))
+            return 0;
         if (!call->flat)
             for (r = 0; r < top - low; r++) {
                 fc_rows_of rows = {x + (low + r) * w->size + first, area, 0, d->size, n, FC_ZEROS};

@@ -36,6 +36,9 @@ def numbers(plan: Plan, geometry: ConvGeometry) -> np.ndarray:
     return np.array(found + axes, np.intp)
 
 
+#: More positions than any array has.
+_MOST = 1 << 62
+
 #: Per axis: cells from a position to the next, the first one's cell, cells for each phi and tau, and positions.
 _Axes = list[tuple[int, int, int, int, int]]
 
@@ -48,11 +51,13 @@ def _array(
     sizes: tuple[int, ...],
     axes: _Axes,
     borders: tuple[int, ...] = (0, 0, 0),
+    whole: tuple[int, ...] = (_MOST,) * 3,
 ) -> list[int]:
-    """Steps between images (or filters), groups, channels; sizes, pitches and the columns of `axes`; and borders."""
+    """Steps between images (or filters), groups, channels; sizes, pitches and the columns of `axes`; borders; and how
+    many positions all tiles have together."""
     pitches = [math.prod(sizes[i + 1 :]) for i in range(3)]
     columns = [number for column in zip(*axes, strict=True) for number in column]
-    return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders]
+    return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders, *whole]
 
 
 def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
@@ -67,7 +72,8 @@ def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
         origin = side.step * side.first - side.lo
         axes.append((side.step, origin, side.common * side.s, side.common * side.d, count))
     borders = tuple(side.border for side in sides)
-    return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders)
+    whole = tuple(side.whole if plan.problem.op == "backward_data" else _MOST for side in sides)
+    return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders, whole)
 
 
 def _out_like(plan: Plan, geometry: ConvGeometry) -> list[int]:

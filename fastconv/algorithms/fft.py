@@ -16,6 +16,8 @@ from fastconv.geometry import ConvGeometry
 
 #: A transform of the kernel alone that takes more than this is refused.
 _MOST_BYTES = 1 << 30
+#: Places beyond this are refused, because their bytes would not be counted in 64 bits.
+_MOST_CELLS = 1 << 58
 _KINDS = ("passes", "moves", "products", "steps", "alone", "cells", "distant", "spectra")
 #: Of spectra that stay in a core's second-level cache from one step to the next.
 _HELD_BYTES = 1 << 20
@@ -74,7 +76,11 @@ class Fft(Algorithm):
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """One phase of the kernel has to be transformed whole."""
-        spans = tuple(side.margin + 1 for side in (_fft_sides.side_of(axis, geometry, op) for axis in geometry.axes))
+        sides = [_fft_sides.side_of(axis, geometry, op) for axis in geometry.axes]
+        farthest = max(side.lo + side.step * (side.whole + side.margin + 2) for side in sides)
+        if farthest > _MOST_CELLS:
+            return f"its stride and dilation set phases of the image {farthest} cells apart, beyond {_MOST_CELLS}"
+        spans = tuple(side.margin + 1 for side in sides)
         nbytes = math.prod(2 * span for span in spans) * 2 * dtype.itemsize
         if nbytes > _MOST_BYTES:
             return (

@@ -84,6 +84,7 @@ static void check_call(int dtype, int isa, const ptrdiff_t *const *of, int gradi
             array->size[p] = sizes_of[i][p];
             array->pitch[p] = q;
             array->step[p] = 1;
+            array->whole[p] = PTRDIFF_MAX;
             array->count[p] = i == 0 ? of[p][0] : i == 1 ? taps[p] : tile[p];
             q *= sizes_of[i][p];
         }

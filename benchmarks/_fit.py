@@ -17,7 +17,7 @@ from fastconv.algorithms.base import OPS, Op
 #: How near two costs are, in their logarithms, where the choice is taken for open: from step to step of the search.
 NEAR = (0.4, 0.15, 0.06)
 #: How much the search minds an estimate that is off against a choice that is.
-TRUTH = 0.5
+TRUTH = 1.5
 #: Estimates off by more, in their logarithms, count in proportion and no longer by their squares.
 OFF = 0.5
 #: An algorithm needs so many cases for each of its kinds of work.

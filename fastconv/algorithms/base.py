@@ -189,12 +189,13 @@ _NEAR_BYTES, _CACHED_BYTES = 1 << 20, 24 << 20
 
 
 def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-    """Work of reading and writing image, weights and output: bytes, those beyond a core's caches, and beyond all."""
+    """Work of reading and writing image, weights and output: bytes of a thread, those beyond a core's caches, and those
+    of all threads beyond all caches, because they share the way to memory."""
     nbytes = float(touched(geometry, dtype))
     return {
         "touched": nbytes / threads,
         "far": max(nbytes / threads - _NEAR_BYTES, 0.0),
-        "farthest": max(nbytes - _CACHED_BYTES, 0.0) / threads,
+        "farthest": max(nbytes - _CACHED_BYTES, 0.0),
     }
 
 

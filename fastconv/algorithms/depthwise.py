@@ -92,7 +92,7 @@ class Depthwise(Algorithm):
                 f"and these have {channels} and {filters}"
             )
         least = channels * math.prod(axis.extent for axis in geometry.axes) * dtype.itemsize
-        if least * _OVER > _MOST_BYTES and math.prod(geometry.out_shape):
+        if least * _OVER > _MOST_BYTES and math.prod(geometry.out_shape) > 0:
             plan = _plan(op, geometry, dtype, 1)
             nbytes = 0 if plan is None else plan.space * dtype.itemsize
             if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, dtype)):

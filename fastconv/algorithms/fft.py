@@ -16,7 +16,7 @@ from fastconv.geometry import ConvGeometry
 
 #: A transform of the kernel alone that takes more than this is refused.
 _MOST_BYTES = 1 << 30
-_KINDS = ("passes", "moves", "products", "steps", "distant", "spectra")
+_KINDS = ("passes", "moves", "products", "steps", "alone", "cells", "distant", "spectra")
 #: Of spectra that stay in a core's second-level cache from one step to the next.
 _HELD_BYTES = 1 << 20
 
@@ -99,7 +99,10 @@ class Fft(Algorithm):
         work = dict.fromkeys(_KINDS, 0.0) | memory(geometry, dtype, threads) | {"call": 1.0}
         if plan is None:
             return work
-        work |= {kind: float(plan.work[kind]) for kind in ("passes", "moves", "products", "steps")}
+        work |= {kind: float(plan.work[kind]) for kind in ("passes", "moves", "products")}
+        # A thread alone waits for nobody between steps.
+        work["steps" if threads > 1 else "alone"] = float(plan.work["steps"])
+        work["cells"] = work["moves"] * plan.problem.lanes
         if plan.distant:
             work["distant"] = work["passes"] + work["moves"]
         held = plan.elements * dtype.itemsize / threads

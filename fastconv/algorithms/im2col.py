@@ -79,8 +79,10 @@ class Im2col(Algorithm):
         product = multiply_adds(geometry) * dtype.itemsize / 4 / threads
         # Products of fewer than some 16 rows or columns leave most of BLAS's tile empty.
         thin = min(geometry.w_shape[0] // geometry.groups, math.prod(geometry.w_shape[1:]), geometry.positions)
+        # A matrix times a vector takes as long as the matrix is read.
         return {
-            "product": product * (1 + 16 / thin),
+            "product": product * (1 + 16 / thin) if thin > 1 else 0.0,
+            "vector": 0.0 if thin > 1 else product,
             "columns": 0 if geometry.pointwise else geometry.im2col_bytes(dtype),
             **memory(geometry, dtype, 1),
             "weights": readings * math.prod(geometry.w_shape) * dtype.itemsize,

@@ -460,7 +460,7 @@ def test_threads_of_blas_have_to_be_worth_it():
     """They spin on after a product, where the next call wants to run: alone they cost what they take."""
     geometry = fastconv.conv_geometry((1, 3, 9, 9), (4, 3, 3, 3))
     for name, entry in registry().items():
-        if name == "reference" or entry.unsupported("forward", geometry, np.dtype(np.float32)) is not None:
+        if entry.unsupported("forward", geometry, np.dtype(np.float32)) is not None or name == "reference":
             continue
         for threads in (1, 2):
             work = entry.work("forward", geometry, np.dtype(np.float32), threads)

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from cases import kernels_for
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -80,6 +81,7 @@ def arrays(x_shape, w_shape, groups=1, dtype=np.float64):
 @cases
 def test_all(x_shape, w_shape, options, dtype, algorithm):
     x, w, b = arrays(x_shape, w_shape, options.get("groups", 1), dtype)
+    w = kernels_for(algorithm, w)
     expected = scatter(x.astype(float), w.astype(float), b.astype(float), **options)
     try:
         out, cache = conv_transpose_forward(x, w, b, options, algorithm=algorithm)

@@ -29,11 +29,9 @@ def windows(spatial, kernel, stride, pads, dilation, pad_mode="zeros"):
     ]
     table = []
     for position in itertools.product(*map(range, out)):
-        row = []
-        for tap in itertools.product(*map(range, kernel)):
-            at = tuple(o * s + t * d for o, s, t, d in zip(position, stride, tap, dilation, strict=True))
-            row.append(cells[at])
-        table.append(row)
+        begins = [o * s for o, s in zip(position, stride, strict=True)]
+        steps = zip(begins, kernel, dilation, strict=True)
+        table.append(cells[tuple(slice(begin, begin + d * (k - 1) + 1, d) for begin, k, d in steps)].ravel())
     return np.array(table).reshape(-1, int(np.prod(kernel))), tuple(out)
 
 

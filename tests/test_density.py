@@ -5,11 +5,13 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import forget_geometries
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward, conv_transpose
 from fastconv.algorithms import _density
 
+algorithms = sys.modules["fastconv.algorithms"]
 SPARSE = sys.modules["fastconv.algorithms.sparse"].Sparse
 
 
@@ -55,12 +57,19 @@ PATTERNS = {
 
 @pytest.fixture
 def taken(monkeypatch):
-    """Ops that the algorithm 'sparse' computes, in their order."""
+    """Ops that the algorithm 'sparse' computes, in their order.
+
+    What may be faster is not taken: transforms, and sums by axes, because corners are outer products.
+    """
     ops = []
+    monkeypatch.setattr(algorithms.REGISTRY["fft"], "cost", lambda *_, **__: math.inf)
+    monkeypatch.setattr(algorithms._rank, "pays", lambda *_: None)
+    forget_geometries()
     for op in ("forward", "backward_data", "backward_kept_weights"):
         method = getattr(SPARSE, op)
         monkeypatch.setattr(SPARSE, op, lambda *args, op=op, method=method: (ops.append(op), method(*args))[1])
-    return ops
+    yield ops
+    forget_geometries()
 
 
 def inputs(pattern, dtype, rng):

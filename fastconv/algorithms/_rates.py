@@ -6,7 +6,6 @@ family 26 of that maker under AVX-512. Where there is no file for the kind in us
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -57,6 +56,8 @@ def nearest(kind: str, among: Iterable[str]) -> str | None:
 
 def load(kind: str) -> dict[str, Any]:
     """The file of a kind: 'rates', and where, when and of which version they were measured."""
+    import json  # not at the start: it takes milliseconds, and most programs choose nothing for a while
+
     with open(os.path.join(FOLDER, f"{kind}.json"), encoding="utf-8") as file:
         data: dict[str, Any] = json.load(file)
     return data

@@ -135,7 +135,7 @@ NAMED = [
     ((1, 1, 134, 284, 284), (1, 1, 25, 25, 25), {}, "forward", {"fft"}),
     ((735, 53, 3, 3), (8, 53, 3, 3), {"pad": 1}, "forward", {"winograd"}),
     ((1, 1, 27, 27, 27), (1, 1, 15, 15, 15), {}, "forward", {"implicit", "depthwise", "fft"}),
-    ((1, 1, 7825), (23, 1, 28), {"stride": 2}, "backward_weights", {"implicit", "winograd"}),
+    ((1, 1, 7825), (23, 1, 28), {"stride": 2}, "backward_weights", {"implicit", "winograd", "fft"}),
     ((1, 1, 52, 52, 52), (1, 1, 9, 9, 9), {}, "backward_data", {"implicit", "depthwise", "fft"}),
     ((3, 3, 54, 54), (5, 3, 17, 17), {}, "forward", {"implicit", "fft"}),
     ((1, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "pad": 3}, "forward", {"implicit", "winograd"}),

@@ -381,3 +381,14 @@ def test_a_signal_stops_it(call):
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=os.environ, check=False
     )
     assert found.stdout == "stopped\n", found.stderr
+
+
+@pytest.mark.parametrize("spatial", [(400_000,), (400_000, 1)], ids=["row", "column"])
+def test_tables_of_long_axes_are_not_kept(spatial):
+    """They are as large as the signal, and as many geometries are kept as there are lengths."""
+    x = np.ones((1, 1, *spatial), np.float32)
+    options = {"kernel_size": [9] + [1] * (len(spatial) - 1), "stride": 1}
+    geometry = resolve_pool(x.shape, **PLAIN, **options)
+    for maximum, backward in ((True, False), (False, False), (False, True)):
+        _pool_running.plan(geometry, maximum, backward, True, 4, 2)
+    assert sum(found.table.nbytes for found in vars(geometry)["_running_plans"].values()) < 1 << 20

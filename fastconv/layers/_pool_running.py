@@ -385,13 +385,21 @@ def _origins(row: Row) -> np.ndarray:
     return np.arange(out) * stride - lo + first * dilation
 
 
+#: Tables up to this size are kept with their geometry.
+_MOST_KEPT_BYTES = 1 << 18
+
+
 def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
     """What a call needs, kept with the geometry."""
     key = (maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current)
     plans: dict[tuple, Plan] = vars(geometry).setdefault("_running_plans", {})
-    if key not in plans:
-        plans[key] = _make(geometry, maximum, backward, include_pad, itemsize, threads)
-    return plans[key]
+    found = plans.get(key)
+    if found is None:
+        found = _make(geometry, maximum, backward, include_pad, itemsize, threads)
+        # Geometries are kept for many calls. The tables of long axes are as large as a signal, so they are not.
+        if found.table.nbytes <= _MOST_KEPT_BYTES:
+            plans[key] = found
+    return found
 
 
 def _call(

@@ -136,7 +136,7 @@ def _explained(
             + (", kernels of rank one" if outer else ""),
             *lines,
             f"-> {chosen.name}, {how}; cost is estimated time against the cheapest "
-            "(BLAS in threads counts twice), workspace in bytes",
+            "(BLAS in threads counts three times), workspace in bytes",
         ]
     )
 

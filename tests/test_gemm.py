@@ -292,7 +292,9 @@ def test_calls_run_in_the_threads_they_are_told(threads):
     assert result.returncode == 0, result.stderr
     counts = json.loads(result.stdout)
     itself = counts.pop("BLAS itself")
-    assert all(1 <= count <= threads for count in counts.values()), counts
+    # Where the call has all CPUs, a second helper at times takes the place of one that the system put to sleep.
+    most = threads if (os.cpu_count() or 1) > threads else threads + 1
+    assert all(1 <= count <= most for count in counts.values()), counts
     assert itself > threads or (os.cpu_count() or 1) <= threads, (itself, counts)
 
 

@@ -19,9 +19,9 @@ Op: TypeAlias = Literal["forward", "backward_data", "backward_weights"]
 OPS: tuple[Op, ...] = ("forward", "backward_data", "backward_weights")
 
 
-#: Measured: a gradient of the weights right after one of the data by BLAS takes up to twice its time; and now and then a
-#: product in BLAS's threads takes 10 to 20 times what it usually does, which a handicap of 2 let happen in 2 of 624 random
-#: cases. One of 3 costs a regret above 1.5 in 1 of 2,173.
+#: Measured: a gradient of the weights right after one of the data by BLAS takes up to twice its time. Now and then a
+#: product in BLAS's threads takes 10 to 20 times what it usually does: so did 2 of 624 random cases under a handicap
+#: of 2. One of 3 costs a regret above 1.5 in 1 of 2,173.
 _SPINNING = 3.0
 
 

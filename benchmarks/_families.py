@@ -138,7 +138,7 @@ def _kept(pattern: str, shape: tuple[int, ...], share: float, rng: np.random.Gen
         kept = np.ones(shape[2:], bool)
         for other, step in zip(at[1:], steps[1:], strict=True):
             kept &= np.abs(at[0] - other) <= max(step, steps[0]) / 2 + 1e-9
-        if len(shape) == 3:  # echoes: every so many-th tap
+        if len(shape) == 3:  # echoes: taps at equal distances, zeros between
             kept = np.arange(shape[2]) % max(2, shape[2] // 8) == 0
     elif pattern == "ring":
         radius = np.sqrt(sum(axis**2 for axis in at))

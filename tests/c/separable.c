@@ -41,7 +41,7 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
     x = numbers(dtype, cells), result = zeros(dtype, results), space = numbers(dtype, call.space);
     for (c = 0; c < 2 && flat; c++)
         set(dtype, factors, c * ENTRIES, 1);
-    call.x = x, call.factors = factors, call.bias = bias, call.result = result;
+    call.x = x, call.factors = factors, call.bias = bias, call.result = result, call.words = NULL;
     for (i = 0; i < fc_separable_items(&call); i++)
         same("finite", dtype, isa, fc_separable_block_table[dtype][isa](&call, i, space), 0);
     for (c = 0; c < 2; c++)

@@ -79,12 +79,12 @@ def pool(x, table, out, kind, count=None):
     """Maximum (with flat indices), or mean over `count` cells, of each window."""
     flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
     result, indices = np.zeros((*x.shape[:2], len(table)), x.dtype), np.zeros((*x.shape[:2], len(table)), np.int64)
-    for n, c, i in np.ndindex(*result.shape):
-        cells = [cell for cell in table[i] if cell >= 0]
-        values = [flat[n, c, cell] for cell in cells]
+    for i, window in enumerate(table):
+        cells = window[window >= 0]
+        values = flat[:, :, cells]
         if kind == "max":
-            best = int(np.argmax(values))
-            result[n, c, i], indices[n, c, i] = values[best], cells[best]
+            best = np.argmax(values, axis=-1)
+            result[:, :, i], indices[:, :, i] = np.take_along_axis(values, best[..., None], -1)[..., 0], cells[best]
         else:
-            result[n, c, i] = sum(values) / (len(cells) if count is None else count[i])
+            result[:, :, i] = values.sum(axis=-1, dtype=np.float64) / (len(cells) if count is None else count[i])
     return result.reshape(*x.shape[:2], *out), indices.reshape(*x.shape[:2], *out)

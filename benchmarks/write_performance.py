@@ -48,6 +48,11 @@ def run(name: str) -> Data | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def counted(number: int, noun: str) -> str:
+    """'2 threads'."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def source(data: Data, name: str) -> str:
     """The CPU, the versions, the date and the commit of a run."""
     machine, versions = data["machine"], data["versions"]
@@ -68,7 +73,10 @@ def source(data: Data, name: str) -> str:
     commit = data.get("commit") or "not recorded"
     quick = " A quick run." if data["quick"] else ""
     seed = f" Seed {data['seed']}." if "seed" in data else ""
-    parts = [f"CPU: {cpu}, {data['threads']} of {machine['cpus']} CPUs.", f"{', '.join(given)}."]
+    parts = [
+        f"CPU: {cpu}, {counted(data['threads'], 'thread')} on {counted(machine['cpus'], 'CPU')}.",
+        f"{', '.join(given)}.",
+    ]
     parts.append(f"{when}, commit {commit}.{quick}{seed}")
     return f"*{' '.join(parts)}* [{name}.json](../benchmarks/results/{name}.json)"
 
@@ -110,7 +118,7 @@ def ratios(name: str) -> str:
             continue
         found = [value for _, value in cases]
         least = min(cases, key=lambda case: case[1])
-        bound = " (a bound)" if peer_of(ratio) in left_out else ""
+        bound = " (no peer)" if peer_of(ratio) in left_out else ""
         faster = f"{sum(value >= 1 for value in found)} of {len(found)}"
         mean = short(statistics.geometric_mean(found))
         rows.append([panel, against(ratio) + bound, mean, short(least[1]), least[0], faster])

@@ -355,7 +355,7 @@ def _log_log(axis: Any, ticks: Sequence[float]) -> None:
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_locator(NullLocator())
     low, high = axis.get_ylim()
-    plain_numbers(axis.yaxis, (1,) if high > 100 * low else (1, 2, 5))
+    plain_numbers(axis.yaxis, (1,) if high > 3000 * low else (1, 2, 5))
     axis.grid(color="0.9", linewidth=0.6)
 
 
@@ -416,11 +416,11 @@ def draw_fit(data: Data) -> Any:
         axis.scatter(ends[0], i, s=18, color=NEUTRAL, label="before" if i == 0 else None, zorder=3)
         axis.scatter(ends[1], i, s=18, color=FASTER, label="after" if i == 0 else None, zorder=4)
     axis.set_xscale("log")
-    axis.set_xlim(left=0.97)
-    most = max(before[family]["geomean"] for family in families)
-    axis.set_xticks(
-        ticks := [tick for tick in (1, 1.1, 1.2, 1.5, 2, 3, 5, 10) if tick < 1.3 * most], [f"{t:g}" for t in ticks]
-    )
+    most = max(max(before[family]["geomean"], after[family]["geomean"]) for family in families)
+    axis.set_xlim(0.99 if most < 1.3 else 0.97, 1.05 * most)
+    ticks = (1, 1.02, 1.05, 1.1, 1.2) if most < 1.3 else (1, 1.1, 1.2, 1.5, 2, 3, 5, 10)
+    ticks = [tick for tick in ticks if tick < 1.05 * most]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
     axis.set_yticks(range(len(families)), families)
     axis.tick_params(axis="y", length=0)

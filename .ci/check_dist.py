@@ -20,11 +20,17 @@ with tarfile.open(sdist) as archive:
         (0, 0, "", "", int(os.environ["SOURCE_DATE_EPOCH"]))
     }
 assert not [name for name in files if name.endswith((".c", ".so", ".pyc")) and not name.startswith("tests/c/")]
+# Links of README are absolute, so that they work on PyPI too: they name files of the main branch.
+OWN = re.compile(
+    r"https://(?:github\.com/fastconv/fastconv/(?:blob|tree)|raw\.githubusercontent\.com/fastconv/fastconv)/main/"
+)
 for page in [name for name in files if name.endswith(".md")]:
-    # The sdist must contain every page and picture that its pages link to.
+    # The sdist must contain every page, picture and folder that its pages link to.
     for link in re.findall(r"\]\(([^)#\s]+)", (tree / page).read_text(encoding="utf-8")):
-        target = os.path.normpath(Path(page).parent / link)
-        assert "://" in link or target in files, f"{page} points to {link}, which is not in the sdist"
+        assert page != "README.md" or "://" in link, f"README.md points to {link}, which does not work on PyPI"
+        target = OWN.sub("", link) if OWN.match(link) else os.path.normpath(Path(page).parent / link)
+        there = target in files or any(name.startswith(f"{target}/") for name in files)
+        assert ("://" in link and not OWN.match(link)) or there, f"{page} points to {link}, which is not in the sdist"
 for name in re.findall(r"`([\w./]+/[\w.]+\.(?:json|py|md|png))`", (tree / "README.md").read_text(encoding="utf-8")):
     assert name in files or not (tree / name).exists(), f"README.md names {name}, which is not in the sdist"
 

@@ -49,11 +49,11 @@ CAPTIONS = {
 }
 
 _BUILDS = (
-    Ratio("build", "COO to CSR", "tab:blue", mean=20.0),
-    Ratio("build", "kron", "tab:orange"),
-    Ratio("build", "copy", "tab:purple", mean=0.333),
+    Ratio("build", "COO to CSR", mean=20.0),
+    Ratio("build", "kron"),
+    Ratio("build", "copy", mean=0.333),
 )
-_PYLOPS = (("PyLops, fft", "tab:orange"), ("PyLops, direct", "tab:red"), ("SciPy, matrix", "tab:blue"))
+_PYLOPS = ("PyLops, fft", "PyLops, direct", "SciPy, matrix")
 
 #: Shapes of layers, from lists of nets and beside them: every option has a place.
 _LAYERS = (
@@ -74,12 +74,12 @@ _IMAGES = tuple(
 def ratios_of(part: str) -> tuple[Ratio, ...]:
     """What is compared with what."""
     if part == "layers":
-        alone = Ratio("build", "tocsr alone", "tab:cyan")
-        warm = Ratio("build", "copy, warm", "black", point=True)
-        return *_BUILDS[:1], alone, *_BUILDS[1:], warm, Ratio("product", "SciPy", "tab:blue", mean=2.0)
-    package = Ratio("build", "sparse-convolution", "tab:green", mean=100.0)
+        alone = Ratio("build", "tocsr alone")
+        warm = Ratio("build", "copy, warm", bound=True)
+        return *_BUILDS[:1], alone, *_BUILDS[1:], warm, Ratio("product", "SciPy", mean=2.0)
+    package = Ratio("build", "sparse-convolution", mean=100.0)
     builds = *_BUILDS[:2], package, _BUILDS[2]
-    return *builds, *(Ratio(panel, peer, colour) for panel in ("A @ x", "A.T @ y") for peer, colour in _PYLOPS)
+    return *builds, *(Ratio(panel, peer) for panel in ("A @ x", "A.T @ y") for peer in _PYLOPS)
 
 
 def layer_cases(quick: bool) -> tuple[Layer, ...]:

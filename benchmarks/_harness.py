@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -190,6 +191,16 @@ def versions() -> dict[str, str | None]:
         **{name: module and str(module.__version__) for name, module in peers.items()},
         "python": platform.python_version(),
     }
+
+
+def commit() -> str | None:
+    """The commit of the tree that was measured, with a + if files differ from it; None where git does not tell."""
+    tree = Path(__file__).parent.parent
+    command = ["git", "-C", str(tree), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _error(result: Result, reference: Result, dtype: np.dtype | None = None) -> float:

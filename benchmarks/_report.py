@@ -1,18 +1,17 @@
-"""The report of a benchmark: ratios against targets, as a table, as JSON and as a picture."""
+"""The report of a benchmark: ratios against targets, as a table, as JSON and as pictures."""
 
 from __future__ import annotations
 
 import json
-import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from _harness import INSTALL, Options, Timing, load_average, machine, torch, versions
+from _harness import INSTALL, Options, Timing, commit, load_average, machine, torch, versions
+from _pictures import draw_all, short
 from rich.console import Console
 from rich.table import Table
 
@@ -34,13 +33,12 @@ class Ratio:
 
     panel: str
     peer: str
-    colour: str
     own: str = "fastconv"
     mean: float | None = None
     worst: float | None = None
-    #: In the picture a point instead of a bar: for a bound, which is no peer.
-    point: bool = False
-    #: Where it is about a single row it has no column in the table, and no place in the picture.
+    #: A bound that no library could pass, and no peer: it is not in the pictures.
+    bound: bool = False
+    #: A ratio of a single row has no column in the table.
     single: bool = False
 
     def of(self, row: Row) -> float | None:
@@ -106,6 +104,7 @@ class Report:
         errors = [t.error for row in self.rows for t in row.timings.values() if t is not None]
         return {
             **run_info(self.name, self.options, self.blas_threads, self.load_before),
+            "bounds": list(dict.fromkeys(ratio.peer for ratio in self.ratios if ratio.bound)),
             "summary": verdicts,
             "max_error": max(errors, default=None),
             "results": [self._row_json(row) for row in self.rows],
@@ -127,8 +126,8 @@ class Report:
         }
 
     def write(self, folder: Path) -> list[Path]:
-        """JSON and PNG into `folder`."""
-        return write(folder, self.name, self.as_json(), lambda path: draw(self, path))
+        """JSON and pictures into `folder`."""
+        return write(folder, self.name, self.as_json())
 
 
 def run_info(name: str, options: Options, blas_threads: int | None, load_before: float | None) -> dict[str, Any]:
@@ -144,6 +143,7 @@ def run_info(name: str, options: Options, blas_threads: int | None, load_before:
         "load_average_before": load_before,
         "machine": machine(),
         "versions": versions(),
+        "commit": commit(),
     }
 
 
@@ -154,12 +154,12 @@ def full_title(title: str, options: Options) -> str:
     return f"{title} ({', '.join(left_out)})" if left_out else title
 
 
-def write(folder: Path, name: str, data: dict[str, Any], draw: Callable[[Path], None]) -> list[Path]:
-    """JSON and PNG into `folder`."""
-    paths = [folder / f"{name}.json", folder / f"{name}.png"]
-    paths[0].write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    draw(paths[1])
-    return paths
+def write(folder: Path, name: str, data: dict[str, Any]) -> list[Path]:
+    """JSON and the pictures drawn from it into `folder`."""
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    # What is drawn is what was written: NaN, tuples and numpy's numbers are as in a file.
+    return [path, *draw_all(json.loads(path.read_text(encoding="utf-8")), folder, name)]
 
 
 def judged(value: float | None, target: float | None, at_most: bool = False) -> dict[str, Any]:
@@ -181,15 +181,6 @@ def new_table(title: str, caption: str | None = None) -> Table:
     table = Table(title=title, caption=caption)
     table.title_justify = table.caption_justify = "left"
     return table
-
-
-def short(value: float | None) -> str:
-    """Two decimals or fewer; a dash for None."""
-    if value is None:
-        return "-"
-    # Cut, not rounded, so that what misses a target never reads as if it met it.
-    digits = 2 if value < 10 else 1 if value < 100 else 0
-    return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -248,113 +239,3 @@ def print_summary(reports: Sequence[Report], console: Console) -> None:
             table.add_row(report.title, ratio.panel, ratio.peer + own, *cells, report.worst_case(ratio))
         table.add_section()
     console.print(table)
-
-
-@contextmanager
-def new_figure(
-    path: Path, title: str, options: Options, grid: tuple[int, int], size: tuple[float, float], **sharing: Any
-) -> Iterator[Any]:
-    """A grid of axes under a title that tells the machine, saved at the end; by default all share the vertical."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure = plt.figure(figsize=size, layout="constrained")
-    yield figure.subplots(*grid, squeeze=False, **(sharing or {"sharey": True}))
-    figure.suptitle(f"{title}\n{machine()['cpu']}, threads: {options.threads}")
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def plain_numbers(axis: Any) -> None:
-    """1, 2, 5, 10 along a logarithmic axis."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
-def draw(report: Report, path: Path) -> None:
-    """Bars from 1 to each ratio, a panel per kind of row."""
-    panels: dict[str, list[Ratio]] = {}
-    for ratio in report.ratios:
-        if not ratio.single:
-            panels.setdefault(ratio.panel, []).append(ratio)
-    groups: list[tuple[str, int] | None] = [*report.cases, None]  # None is the mean of all
-    bars = max(sum(not ratio.point for ratio in ratios) for ratios in panels.values())
-    pointed = any(ratio.point for ratio in report.ratios)
-    tall = max(len(groups) * (0.15 + 0.17 * (bars + pointed)), 2)
-    size = 4.8 * len(panels) + 2.5, tall + 2.2
-    with new_figure(path, report.full_title, report.options, (1, len(panels)), size) as axes:
-        for axis, (panel, ratios) in zip(axes[0], panels.items(), strict=True):
-            _draw_panel(axis, report, ratios, groups)
-            axis.set_title(panel)
-            axis.set_xlabel("time of the peer / time of fastconv")
-            # Bars first, then the lines of their targets, then bounds.
-            entries = zip(*axis.get_legend_handles_labels(), strict=True)
-            handles, labels = zip(
-                *sorted(entries, key=lambda entry: ("target" in entry[1]) + 2 * ("bound" in entry[1])), strict=True
-            )
-            below = (0.5, -0.55 / tall)
-            axis.legend(handles, labels, loc="upper center", bbox_to_anchor=below, frameon=False)
-            axis.tick_params(axis="y", length=0)
-        names = [f"{group[0]}, batch {group[1]}" if group else "geometric mean" for group in groups]
-        axes[0][0].set_yticks(range(len(groups)), names)
-        axes[0][0].set_ylim(len(groups) - 0.5, -0.5)
-
-
-def _draw_panel(axis: Any, report: Report, ratios: list[Ratio], groups: list[tuple[str, int] | None]) -> None:
-    from matplotlib.patheffects import withStroke
-
-    bars = [ratio for ratio in ratios if not ratio.point]
-    # Below the bars, so that they do not hide what is written beside those.
-    points_at = 0.32
-    height = min((0.58 if len(bars) < len(ratios) else 0.8) / len(bars), 0.4)
-    middle = -0.14 if len(bars) < len(ratios) else 0.0
-    ends = [1.0]
-    for ratio in ratios:
-        if ratio.point:
-            points = [
-                report.value(ratio, *group) if group else report.statistic(ratio, "geomean")[0] for group in groups
-            ]
-            ends += [value for value in points if value is not None]
-            look = {"color": ratio.colour, "marker": "D", "s": 16, "edgecolors": "white", "linewidths": 0.5}
-            found = [(value, i + points_at) for i, value in enumerate(points) if value is not None]
-            axis.scatter(*zip(*found, strict=True), **look, label=f"{ratio.peer} (a bound)", zorder=5)
-    for j, ratio in enumerate(bars):
-        for i, group in enumerate(groups):
-            value = report.value(ratio, *group) if group else report.statistic(ratio, "geomean")[0]
-            end, y = value or 1.0, i + middle + (j - (len(bars) - 1) / 2) * height
-            ends.append(end)
-            # From 1, not from the edge: to the left fastconv is slower, to the right faster.
-            label = None if i else ratio.peer
-            axis.barh(y, end - 1, height * 0.9, left=1, color=ratio.colour, label=label, zorder=2)
-            axis.annotate(
-                "not run" if value is None else short(value),
-                (end, y),
-                xytext=(-3 if end < 1 else 3, 0),
-                textcoords="offset points",
-                ha="right" if end < 1 else "left",
-                va="center_baseline",
-                fontsize=8,
-                color="0.5" if value is None else "black",
-                weight="normal" if group else "bold",
-                path_effects=[withStroke(linewidth=2.5, foreground="white")],
-                zorder=4,
-            )
-    for ratio in ratios:
-        if ratio.mean is not None:
-            label = f"{ratio.peer}: target of the mean, {ratio.mean:g}"
-            axis.axvline(ratio.mean, color=ratio.colour, linestyle="--", label=label, zorder=1)
-            ends.append(ratio.mean)
-    axis.axvline(1, color="black", linewidth=1, zorder=3)
-    axis.axhline(len(groups) - 1.5, color="0.6", linewidth=0.8)
-    axis.set_xscale("log")
-    # Room for the numbers beside the bars.
-    low, high = math.log10(min(ends)), math.log10(max(ends))
-    room = 0.14 * (high - low) + 0.02
-    axis.set_xlim(10 ** (low - room), 10 ** (high + room))
-    plain_numbers(axis.xaxis)
-    axis.grid(axis="x", color="0.9", zorder=0)

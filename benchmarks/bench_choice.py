@@ -138,52 +138,8 @@ def report(records: list[Record], screen: Console, options: argparse.Namespace, 
         ],
     }
     name = "bench_choice_" + _isa.NAMES[_isa.current]
-    for path in write(options.out, name, data, lambda to: draw(records, f"{kind}, seed {options.seed}", to)):
+    for path in write(options.out, name, data):
         screen.print(f"wrote {path.name}")
-
-
-def draw(records: list[Record], title: str, path: Path) -> None:
-    """A row for each family, and in it a point for each case."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
-
-    families = list(dict.fromkeys(record.case.family for record in records))
-    figure = Figure(figsize=(11, 0.55 * len(families) + 2.2), layout="constrained")
-    axis = figure.subplots()
-    colours = {"forward": "tab:blue", "backward_data": "tab:orange", "backward_weights": "tab:green"}
-    for i, op in enumerate(colours):
-        for longer in (True, False):
-            points = [
-                (
-                    max(regret(r), 0.8),
-                    families.index(r.case.family) + 0.25 * (i - 1) + 0.1 * (hash(str(r.case)) % 5 - 2) / 2,
-                )
-                for r in records
-                if r.case.op == op and (r.best >= LONGER) == longer
-            ]
-            if points:
-                label = f"{op}{'' if longer else ', under 100 us'}"
-                size, face = (16, colours[op]) if longer else (9, "none")
-                axis.scatter(
-                    *zip(*points, strict=True), s=size, color=face, edgecolors=colours[op], linewidths=0.7, label=label
-                )
-    for row, family in enumerate(families):
-        of = statistics_of(record for record in records if record.case.family == family)
-        axis.text(1.01, row, f"{of['geomean']:.3f}", transform=axis.get_yaxis_transform(), va="center", fontsize=9)
-    axis.text(1.01, -0.9, "mean", transform=axis.get_yaxis_transform(), va="center", fontsize=9)
-    for value, style in ((1.0, "-"), (MUCH, "--")):
-        axis.axvline(value, color="gray", linewidth=0.8, linestyle=style)
-    axis.set_xscale("log")
-    axis.set_xlim(0.8, max(2.2, 1.1 * max(map(regret, records))))
-    axis.set_xticks([tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 50) if tick <= axis.get_xlim()[1]])
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    axis.set_yticks(range(len(families)), families)
-    axis.set_ylim(len(families) - 0.4, -0.6)
-    axis.set_xlabel("time of 'auto' / time of the fastest algorithm by name")
-    axis.set_title(title, loc="left", fontsize=10)
-    axis.legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=120)
 
 
 def numbers(text: str) -> list[int]:

@@ -13,10 +13,9 @@ from functools import partial
 
 from _filter_cases import BORDERS, FILTERS, SEPARABLE, SIGNALS, BorderCase, FilterCase, SeparableCase, SignalCase
 from _filter_peers import borders, filters, separable, signals
-from _filter_picture import draw
 from _harness import Options, Timing, console, exit_status, measure, parse, progress, set_threads
 from _peers import optional
-from _report import Column, Ratio, Report, Row, print_summary, print_table, short, write
+from _report import Column, Ratio, Report, Row, print_summary, print_table, short
 
 #: Contenders that are several times slower than the fastest have one turn.
 HOPELESS = 10.0
@@ -26,13 +25,13 @@ TURN = 0.04
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 RATIOS = (
-    Ratio("image filters", "best peer", "tab:blue", mean=1.3, worst=0.9),
-    Ratio("signals and volumes", "best of SciPy", "tab:blue", worst=1.0),
-    Ratio("signals and volumes", "PyTorch", "tab:orange"),
-    Ratio("separable kernels", "best peer", "tab:blue", mean=1.0, worst=0.7),
-    Ratio("separable kernels", "cv2.boxFilter", "tab:gray"),
-    Ratio("borders", "NumPy FFT", "tab:blue", own="fastconv fft", worst=1.0),
-    Ratio("borders", "NumPy FFT", "tab:orange", own="fastconv auto", worst=1.0),
+    Ratio("image filters", "best peer", mean=1.3, worst=0.9),
+    Ratio("signals and volumes", "best of SciPy", worst=1.0),
+    Ratio("signals and volumes", "PyTorch"),
+    Ratio("separable kernels", "best peer", mean=1.0, worst=0.7),
+    Ratio("separable kernels", "cv2.boxFilter"),
+    Ratio("borders", "NumPy FFT", own="fastconv fft", worst=1.0),
+    Ratio("borders", "NumPy FFT", own="fastconv auto", worst=1.0),
 )
 
 CAPTION = (
@@ -135,7 +134,7 @@ def run(options: Options) -> None:
     for part in parts:
         for line in parts_in_words(part):
             screen.print(line, markup=False)
-    for path in write(options.out, report.name, report.as_json(), partial(draw, report)):
+    for path in report.write(options.out):
         screen.print(f"written: {path}", markup=False, soft_wrap=True)
 
 

@@ -53,14 +53,14 @@ def ratios(title: str, ort: bool, targets: dict[str, tuple[float, float]]) -> tu
         for op in PARTS:
             panel = f"{dtype} {op}"
             mean, worst = targets.get(panel, (None, None))
-            found.append(Ratio(panel, "PyTorch", "tab:blue", mean=mean, worst=worst))
+            found.append(Ratio(panel, "PyTorch", mean=mean, worst=worst))
             if ort and (dtype, op) == ("float32", "forward"):
                 mean, worst = targets.get("ONNX Runtime", (None, None))
-                found.append(Ratio(panel, "ONNX Runtime", "tab:orange", mean=mean, worst=worst))
-            found.append(Ratio(panel, "bare GEMM", "tab:purple", point=True))
-            found.append(Ratio(panel, "FMA peak", "black", point=True))
+                found.append(Ratio(panel, "ONNX Runtime", mean=mean, worst=worst))
+            found.append(Ratio(panel, "bare GEMM", bound=True))
+            found.append(Ratio(panel, "FMA peak", bound=True))
     if title == "Layers of the list":
-        found.append(Ratio(f"{ALONE[2]} {ALONE[3]}", "FMA peak", "black", "fastconv implicit", worst=0.8, single=True))
+        found.append(Ratio(f"{ALONE[2]} {ALONE[3]}", "FMA peak", "fastconv implicit", worst=0.8, single=True))
     return tuple(found)
 
 

@@ -26,14 +26,14 @@ ADD_AT_ENTRIES = 30_000_000
 TOLERANCE = {"im2col": 0.0, "col2im": 1e-5, "conv step": 1e-4}
 
 RATIOS = (
-    Ratio("im2col", "PyTorch unfold", "tab:blue", mean=1.5, worst=1.0),
-    Ratio("im2col", "NumPy indices", "tab:orange"),
-    Ratio("im2col", "NumPy windows", "tab:green"),
-    Ratio("im2col", "copy limit", "tab:purple", own="fastconv out=", mean=0.6, worst=0.6),
-    Ratio("col2im", "PyTorch fold", "tab:blue", mean=1.5, worst=1.0),
-    Ratio("col2im", "NumPy add.at", "tab:orange"),
-    Ratio("conv step", "NumPy indices", "tab:orange", mean=10.0),
-    Ratio("conv step", "bare products", "tab:purple"),
+    Ratio("im2col", "PyTorch unfold", mean=1.5, worst=1.0),
+    Ratio("im2col", "NumPy indices"),
+    Ratio("im2col", "NumPy windows"),
+    Ratio("im2col", "copy limit", own="fastconv out=", mean=0.6, worst=0.6),
+    Ratio("col2im", "PyTorch fold", mean=1.5, worst=1.0),
+    Ratio("col2im", "NumPy add.at"),
+    Ratio("conv step", "NumPy indices", mean=10.0),
+    Ratio("conv step", "bare products"),
 )
 
 CAPTION = (

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _harness import Options, console, exit_status, load_average, parse, progress, set_threads
 from _layers import LIST, Layer
 from _memory import COUNTED, MIB, Extra, extra, why_not
-from _report import full_title, in_words, judged, new_figure, new_table, plain_numbers, run_info, write
+from _report import full_title, in_words, judged, new_table, run_info, write
 from rich.console import Console
 
 import fastconv
@@ -30,9 +29,6 @@ LARGE, LARGE_BATCH, LARGE_LIMIT = next(layer for layer in LIST if layer.case == 
 NOT_MEASURED = {"reference"}
 #: What says beforehand that it takes more is believed.
 MOST = 4 << 30
-LOOKS = {"auto": ("black", "o"), "PyTorch": ("tab:blue", "s"), "ONNX Runtime": ("tab:orange", "D")}
-#: Below this no picture tells them apart, in MiB.
-LEAST = 0.1
 
 Cell = dict[str, Any]
 
@@ -123,59 +119,6 @@ def print_tables(cells: list[Cell], options: Options, screen: Console) -> None:
     screen.print(COUNTED)
 
 
-def draw(cells: list[Cell], options: Options, path: Path) -> None:
-    """A line per layer and a mark per contender, a panel per op."""
-    rows = list(dict.fromkeys((c["layer"], c["batch"]) for c in cells))
-    names = list(dict.fromkeys(c["contender"] for c in cells))
-    colours = iter(("tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan"))
-    looks = {name: LOOKS.get(name) or (next(colours), "v") for name in names}
-    ops = list(dict.fromkeys(c["op"] for c in cells if c["op"] in OPS))
-    size = 4.4 * len(ops) + 2.5, 0.34 * len(rows) + 2.6
-    with new_figure(path, full_title(TITLE, options), options, (1, len(ops)), size) as axes:
-        for axis, op in zip(axes[0], ops, strict=True):
-            # The large layer's backward is all of it, and stands where its dx would.
-            here = (op, "backward") if op == "backward_data" else (op,)
-            for name, (colour, marker) in looks.items():
-                mine = [
-                    (max(c["extra_bytes"] / MIB, LEAST), rows.index((c["layer"], c["batch"])))
-                    for c in cells
-                    if c["contender"] == name and c["extra_bytes"] is not None and c["op"] in here
-                ]
-                # A ring, within which the algorithm that was chosen is seen.
-                ring = {"s": 110, "facecolors": "none", "linewidths": 1.6, "zorder": 4}
-                look = ring if name == "auto" else {"s": 28, "zorder": 3}
-                if mine:
-                    axis.scatter(
-                        *zip(*mine, strict=True),
-                        **look,
-                        **({"edgecolors": colour} if name == "auto" else {"color": colour}),
-                        marker=marker,
-                    )
-            axis.axvline(LIMIT, color="black", linestyle="--", zorder=2)
-            axis.set_xscale("log")
-            plain_numbers(axis.xaxis)
-            axis.set_xlabel("MiB")
-            axis.set_title(op)
-            axis.grid(axis="both", color="0.9", zorder=0)
-        axes[0][0].set_yticks(range(len(rows)), [f"{layer}, batch {batch}" for layer, batch in rows])
-        axes[0][0].set_ylim(len(rows) - 0.5, -0.5)
-        _legend(axes[0][0].figure, looks)
-
-
-def _legend(figure: Any, looks: dict[str, tuple[str, str]]) -> None:
-    from matplotlib.lines import Line2D
-
-    entries = [
-        Line2D(
-            [], [], linestyle="", marker=m, color=c, **({"fillstyle": "none", "markersize": 10} if n == "auto" else {})
-        )
-        for n, (c, m) in looks.items()
-    ]
-    limit = Line2D([], [], color="black", linestyle="--")
-    names = [*looks, f"limit of auto at batch {BATCH}: {LIMIT} MiB"]
-    figure.legend([*entries, limit], names, loc="outside lower center", ncols=len(names), frameon=False)
-
-
 def run(options: Options) -> None:
     """Measure, print the tables, write JSON and PNG."""
     reason = why_not()
@@ -201,7 +144,7 @@ def run(options: Options) -> None:
         "summary": verdicts(cells),
         "results": cells,
     }
-    for path in write(options.out, "bench_memory", data, partial(draw, cells, options)):
+    for path in write(options.out, "bench_memory", data):
         screen.print(f"written: {path}", markup=False, soft_wrap=True)
 
 

@@ -31,14 +31,14 @@ TOLERANCE = {
 }
 
 RATIOS = (
-    Ratio("max forward", "PyTorch", "tab:blue", mean=2.0, worst=1.0),
-    Ratio("max forward", "PyTorch, no indices", "tab:orange", mean=2.0, worst=1.0),
-    Ratio("max backward", "PyTorch", "tab:blue", mean=1.0, worst=1.0),
-    Ratio("mean forward", "PyTorch", "tab:blue"),
-    Ratio("mean backward", "PyTorch", "tab:blue"),
-    Ratio("L2 forward", "PyTorch", "tab:blue", mean=1.0),
-    Ratio("L2 backward", "PyTorch", "tab:blue", mean=1.0),
-    Ratio("relu", "PyTorch", "tab:blue"),
+    Ratio("max forward", "PyTorch", mean=2.0, worst=1.0),
+    Ratio("max forward", "PyTorch, no indices", mean=2.0, worst=1.0),
+    Ratio("max backward", "PyTorch", mean=1.0, worst=1.0),
+    Ratio("mean forward", "PyTorch"),
+    Ratio("mean backward", "PyTorch"),
+    Ratio("L2 forward", "PyTorch", mean=1.0),
+    Ratio("L2 backward", "PyTorch", mean=1.0),
+    Ratio("relu", "PyTorch"),
 )
 
 CAPTION = (

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from _harness import (
@@ -27,7 +25,7 @@ from _harness import (
 from _layers import Layer
 from _memory import COUNTED, MIB, extra, why_not
 from _peers import onnxruntime, ours, pytorch
-from _report import full_title, new_figure, new_table, plain_numbers, run_info, short, write
+from _report import full_title, new_table, run_info, short, write
 from rich.console import Console
 
 TITLE = "A 3x3 layer as its batch, channels and image double, float32"
@@ -37,15 +35,9 @@ BASE = {"N": 4, "C": 64, "H": 28}
 FILTERS = 64
 STEPS = {"N": (1, 2, 4, 8, 16, 32, 64), "C": (8, 16, 32, 64, 128, 256, 512), "H": (7, 14, 28, 56, 112, 224)}
 MEANING = {"N": "batch", "C": "channels", "H": "rows and columns"}
-#: Name here, name in the measurement of memory, colour.
-CONTENDERS = {
-    "fastconv": ("auto", "black"),
-    "PyTorch": ("PyTorch", "tab:blue"),
-    "ONNX Runtime": ("ONNX Runtime", "tab:orange"),
-}
+#: Name here, and name in the measurement of memory.
+CONTENDERS = {"fastconv": "auto", "PyTorch": "PyTorch", "ONNX Runtime": "ONNX Runtime"}
 TOLERANCE = 1e-3
-#: Below this no picture tells them apart, in MiB.
-LEAST = 0.05
 
 CAPTION = (
     f"One size at a time of a layer with N={BASE['N']}, C={BASE['C']}, H=W={BASE['H']}, {FILTERS} filters 3x3, pad 1. "
@@ -89,7 +81,7 @@ def measured(point: Point, options: Options, memory: bool, show) -> dict[str, An
     }
     timings = measure(point.name, contenders, TOLERANCE, options, show, turn=TURN)
     nbytes: dict[str, int | None] = {}
-    for name, (known_as, _) in CONTENDERS.items():
+    for name, known_as in CONTENDERS.items():
         present = memory and contenders[name] is not None
         answer = extra(known_as, point.layer, point.op, point.batch, point.threads) if present else None
         nbytes[name] = answer and answer.nbytes
@@ -167,47 +159,6 @@ def print_tables(results: Results, counts: list[int], options: Options, screen: 
         screen.print(table)
 
 
-def draw(results: Results, counts: list[int], options: Options, path: Path) -> None:
-    """Log-log: a column per size that doubles, a row per op and quantity."""
-    panels = [(op, what) for what in ("median_seconds", "extra_bytes") for op in OPS]
-    units = {"median_seconds": ("time, ms", 1e-3, 0.0), "extra_bytes": ("extra memory, MiB", MIB, LEAST)}
-    grid, title = (len(panels), len(STEPS)), full_title(TITLE, options)
-    several = replace(options, threads=counts[-1])
-    with new_figure(path, title, several, grid, (13, 13), sharex="col", sharey="row") as axes:
-        for line, (op, what) in zip(axes, panels, strict=True):
-            label, unit, least = units[what]
-            line[0].set_ylabel(f"{op}\n{label}")
-            for axis, size in zip(line, STEPS, strict=True):
-                for name, (_, colour) in CONTENDERS.items():
-                    for threads in counts:
-                        values = [
-                            (value, max(found / unit, least))
-                            for value in STEPS[size]
-                            if (found := results.value(Point(size, value, op, threads), what, name)) is not None
-                        ]
-                        if values:
-                            style = "-" if threads == counts[-1] else "--"
-                            text = f"{name}, threads {threads}"
-                            axis.plot(*zip(*values, strict=True), style, color=colour, marker=".", label=text)
-                _decorate(axis, STEPS[size])
-        for axis, size in zip(axes[-1], STEPS, strict=True):
-            axis.set_xlabel(f"{size}: {MEANING[size]}")
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        axes[0][0].figure.legend(handles, labels, loc="outside lower center", ncols=len(CONTENDERS), frameon=False)
-
-
-def _decorate(axis: Any, ticks: tuple[int, ...]) -> None:
-    from matplotlib.ticker import NullLocator
-
-    axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
-    axis.set_xticks(ticks)
-    axis.xaxis.set_major_formatter("{x:g}")
-    plain_numbers(axis.yaxis)
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.grid(color="0.9")
-
-
 def run(options: Options) -> None:
     """Measure every point, print the tables, write JSON and PNG."""
     screen = console(170)
@@ -239,7 +190,7 @@ def run(options: Options) -> None:
     ]
     info = run_info("bench_scaling", options, blas_threads, load_before)
     data = {**info, "counted": COUNTED, "summary": summary, "results": found}
-    for path in write(options.out, "bench_scaling", data, partial(draw, results, counts, options)):
+    for path in write(options.out, "bench_scaling", data):
         screen.print(f"written: {path}", markup=False, soft_wrap=True)
 
 

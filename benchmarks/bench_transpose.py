@@ -34,9 +34,9 @@ TOLERANCE = 1e-3
 OWN = "own backward_data"
 
 RATIOS = (
-    Ratio("forward", "PyTorch", "tab:blue", mean=1.5),
-    Ratio("forward", OWN, "tab:purple", mean=1 / 1.1),
-    Ratio("backward", "PyTorch", "tab:blue"),
+    Ratio("forward", "PyTorch", mean=1.5),
+    Ratio("forward", OWN, mean=1 / 1.1),
+    Ratio("backward", "PyTorch"),
 )
 
 CAPTION = (

@@ -24,10 +24,10 @@ _MOST_OF_TORCH = 15
 _TURN = 0.02
 
 RATIOS = (
-    Ratio("max forward", "SciPy", "tab:green", mean=3.0, worst=0.5),
-    Ratio("max forward", "PyTorch", "tab:blue"),
-    Ratio("mean forward", "SciPy", "tab:green", mean=3.0, worst=0.5),
-    Ratio("mean forward", "PyTorch", "tab:blue"),
+    Ratio("max forward", "SciPy", mean=3.0, worst=0.5),
+    Ratio("max forward", "PyTorch"),
+    Ratio("mean forward", "SciPy", mean=3.0, worst=0.5),
+    Ratio("mean forward", "PyTorch"),
 )
 
 CAPTION = (

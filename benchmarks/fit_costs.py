@@ -27,7 +27,6 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from _families import FAMILIES, Case, draw_cases
 from _fit import fit
 from _harness import Options, console, exit_status, load_average, machine, progress
@@ -154,7 +153,7 @@ def main() -> None:
         "summary": summary,
     }
     name = "fit_costs_" + _isa.NAMES[_isa.current]
-    for path in write(options.out, name, data, lambda to: draw(before, after, kind, to)):
+    for path in write(options.out, name, data):
         screen.print(f"wrote {path.name}")
     if options.write:
         whole = summary["held out"]["all"]
@@ -195,30 +194,6 @@ def report(runs: dict[str, list[Record]], screen: Console) -> dict[str, dict[str
             table.add_row(family, *cells)
     screen.print(table)
     return found
-
-
-def draw(before: list[Record], after: list[Record], title: str, path: Path) -> None:
-    """The part of all cases whose regret is at most so much, before and after, by op."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for axis, op in zip(figure.subplots(1, 3, sharey=True), OPS, strict=True):
-        for records, label, colour in ((before, "before", "tab:gray"), (after, "after", "tab:blue")):
-            values = sorted(r.seconds["auto"] / r.best for r in records if r.case.op == op)
-            if values:
-                axis.plot(values, np.linspace(0, 100, len(values)), color=colour, label=label)
-        axis.axvline(MUCH, color="gray", linewidth=0.8, linestyle="--")
-        axis.set_xscale("log")
-        axis.set_xlim(0.98, 10)
-        axis.set_xticks([1, 1.5, 2, 3, 5, 10], ["1", "1.5", "2", "3", "5", "10"])
-        axis.set_xticks([], minor=True)
-        axis.set_ylim(40, 100.5)
-        axis.set_title(op, loc="left")
-        axis.set_xlabel("time of the chosen / time of the fastest")
-        axis.legend(loc="lower right")
-    figure.supylabel("% of cases with at most that", fontsize=10)
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=120)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -29,8 +29,7 @@ from _layers import LIST, Layer
 from _peers import optional
 from _pruned import BY_MATRIX, DENSE, MOST_BYTES, Case, Curves, contenders, crossover, dense_choice
 from _report import Report, full_title, in_words, judged, new_table, print_table, run_info, short, write
-from _sparse_growth import draw_growth, growth_points, measured_point, print_growth
-from _sparse_pictures import draw_cases
+from _sparse_growth import growth_points, measured_point, print_growth
 from rich.console import Console
 
 NAME = "sparse_vs_dense"
@@ -289,11 +288,10 @@ def run(options: Options) -> None:
     paths: list[Path] = []
     if found.cases:
         data = {**info, "summary": facts, "results": as_json(found)}
-        picture = partial(draw_cases, [entry[:2] for entry in found.cases], options)
-        paths += write(options.out, NAME, data, picture)
+        paths += write(options.out, NAME, data)
     if points:
         growth = {**info, "results": points}
-        paths += write(options.out, f"{NAME}_growth", growth, partial(draw_growth, points, options))
+        paths += write(options.out, f"{NAME}_growth", growth)
     for report in full:
         paths += report.write(options.out)
     for path in paths:

@@ -1,0 +1,344 @@
+"""Write the tables of docs/performance.md, and the ratios in README.md, from the JSON files in benchmarks/results.
+
+Run as ``python benchmarks/write_performance.py [--check]``. A block of a page begins with ``<!-- table: NAME -->`` and
+ends with ``<!-- end -->``; what is between is made by the function of that name. With ``--check`` nothing is written,
+and the exit status is 1 if a page differs from what would be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from _pictures import (
+    BOUNDS,
+    LONGER,
+    MUCH,
+    Data,
+    against,
+    best_of,
+    figures,
+    instruction_set,
+    pairs,
+    peer_of,
+    short,
+    slug,
+    summary_rows,
+    values,
+)
+
+TREE = Path(__file__).parent.parent
+RESULTS = TREE / "benchmarks" / "results"
+PAGES = ("README.md", "docs/performance.md")
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+MIB = 2**20
+
+
+@cache
+def run(name: str) -> Data | None:
+    """The JSON of a run; None if none is stored."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def counted(number: int, noun: str) -> str:
+    """'2 threads'."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def source(data: Data, name: str) -> str:
+    """The CPU, the versions, the date and the commit of a run."""
+    machine, versions = data["machine"], data["versions"]
+    isa = machine.get("isa")
+    cpu = f"{machine['cpu']} ({instruction_set(isa) if isa else 'instruction set not recorded'})"
+    names = {
+        "fastconv": "fastconv",
+        "numpy": "NumPy",
+        "scipy": "SciPy",
+        "torch": "PyTorch",
+        "onnxruntime": "ONNX Runtime",
+        "cv2": "OpenCV",
+        "python": "Python",
+    }
+    given = [f"{word} {versions[key]}" for key, word in names.items() if versions.get(key)]
+    given += [f"{word} {version}" for word, version in data.get("optional", {}).items() if version]
+    when = datetime.fromisoformat(data["date"]).strftime("%Y-%m-%d")
+    commit = data.get("commit") or "not recorded"
+    quick = " A quick run." if data["quick"] else ""
+    seed = f" Seed {data['seed']}." if "seed" in data else ""
+    parts = [
+        f"CPU: {cpu}, {counted(data['threads'], 'thread')} on {counted(machine['cpus'], 'CPU')}.",
+        f"{', '.join(given)}.",
+    ]
+    parts.append(f"{when}, commit {commit}.{quick}{seed}")
+    return f"*{' '.join(parts)}* [{name}.json](../benchmarks/results/{name}.json)"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; columns of numbers are aligned to the right."""
+    rows = list(rows)
+    columns = zip(*rows, strict=True)
+    numbers = [all(cell[0].isdigit() or cell in ("-", "never") for cell in column) for column in columns]
+    lines = [headings, ["---:" if number else "---" for number in numbers], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def picture(file: str, text: str) -> str:
+    """A picture of benchmarks/results, as SVG."""
+    return f"![{text}](../benchmarks/results/{file}.svg)"
+
+
+def block(name: str, *parts: str) -> str:
+    """Parts of a block, with the source of its numbers."""
+    data = run(name)
+    assert data is not None
+    return "\n\n".join([source(data, name), *parts])
+
+
+# --------------------------------------------------------------------------------------------------------- the tables
+
+
+def ratios(name: str) -> str:
+    """Of each panel and peer: the geometric mean, the least, and how often fastconv is faster."""
+    data = run(name)
+    if data is None:
+        return "No run of this benchmark is stored in `benchmarks/results`."
+    left_out = BOUNDS | set(data.get("bounds", ()))
+    rows = []
+    for panel, ratio in pairs(data, bounds=True):
+        cases = values(data, panel, ratio)
+        if not cases or peer_of(ratio) == "FMA peak":
+            continue
+        found = [value for _, value in cases]
+        least = min(cases, key=lambda case: case[1])
+        bound = " (no peer)" if peer_of(ratio) in left_out else ""
+        faster = f"{sum(value >= 1 for value in found)} of {len(found)}"
+        mean = short(statistics.geometric_mean(found))
+        rows.append([panel, against(ratio) + bound, mean, short(least[1]), least[0], faster])
+    parts = [table(["what", "against", "geometric mean", "least", "of", "faster in"], rows)]
+    parts.append(picture(name, "A dot for each case, by panel and peer"))
+    bars = [file for file in figures(data, name) if file != name]
+    if bars:
+        links = (f"[{words(file, name)}](../benchmarks/results/{file}.svg)" for file in bars)
+        parts.append(f"Case by case: {', '.join(links)}.")
+    return block(name, *parts)
+
+
+def words(file: str, name: str) -> str:
+    """What a picture beside that of NAME shows, from its file's name."""
+    data = run(name)
+    assert data is not None
+    for panel, ratio in pairs(data):
+        if file == f"{name}_{slug(panel)}_{slug(peer_of(ratio))}":
+            return f"{panel} against {peer_of(ratio)}"
+    return file.removeprefix(f"{name}_").replace("_", " ")
+
+
+def peak() -> str:
+    """What fraction of the multiply-add peak layers reach."""
+    data = run("bench_layers")
+    assert data is not None
+    rows = []
+    for panel in dict.fromkeys(row["panel"] for row in data["results"]):
+        cases = values(data, panel, "FMA peak / fastconv")
+        found = [value for _, value in cases]
+        most = max(cases, key=lambda case: case[1])
+        rows.append([panel, percent(statistics.median(found)), percent(most[1]), most[0]])
+    for panel, ratio in pairs(data, bounds=True):
+        if ratio == "FMA peak / fastconv implicit":
+            (case, value), *_ = values(data, panel, ratio)
+            rows.append([f"{panel}, `implicit` alone", percent(value), percent(value), case])
+    return block("bench_layers", table(["what", "median", "most", "of"], rows))
+
+
+def percent(value: float) -> str:
+    """0.876 as '87 %', cut and not rounded."""
+    return f"{int(100 * value)} %"
+
+
+def memory() -> str:
+    """The most memory beyond input and output, by op and contender."""
+    data = run("bench_memory")
+    assert data is not None
+    contenders = {"auto": "fastconv", "PyTorch": "PyTorch", "ONNX Runtime": "ONNX Runtime"}
+    rows = []
+    for op, batch in dict.fromkeys((cell["op"], cell["batch"]) for cell in data["results"]):
+        cells = [cell for cell in data["results"] if (cell["op"], cell["batch"]) == (op, batch)]
+        line = [f"`{op}`", str(batch), str(len({cell["layer"] for cell in cells}))]
+        for name in contenders:
+            found = [c["extra_bytes"] / MIB for c in cells if c["contender"] == name and c["extra_bytes"] is not None]
+            line.append(f"{statistics.median(found):.1f} / {max(found):.1f}" if found else "-")
+        rows.append(line)
+    headings = ["op", "batch", "layers", *(f"{word}: median / most" for word in contenders.values())]
+    shown = picture("bench_memory", "Peak memory beyond input and output, by layer")
+    return block("bench_memory", "MiB:", table(headings, rows), shown)
+
+
+def scaling() -> str:
+    """What more threads bring, and the pictures of growth."""
+    data = run("bench_scaling")
+    assert data is not None
+    ops = list(dict.fromkeys(entry["op"] for entry in data["summary"]))
+    names = list(dict.fromkeys(entry["contender"] for entry in data["summary"]))
+    speedups = {(entry["op"], entry["contender"]): entry["speedup"] for entry in data["summary"]}
+    rows = [[op, *(short(speedups[op, name]) for name in names)] for op in ops]
+    threads = data["threads"]
+    return block(
+        "bench_scaling",
+        f"Time in one thread / time in {threads}, geometric mean:",
+        table(["op", *names], rows),
+        picture("bench_scaling_time", "Time as batch, channels and image size double"),
+        picture("bench_scaling_memory", "Memory as batch, channels and image size double"),
+    )
+
+
+def choice() -> str:
+    """The regret of 'auto' in every run that is stored."""
+    parts = []
+    for path in sorted(RESULTS.glob("bench_choice_*.json")):
+        data = run(path.stem)
+        assert data is not None
+        rows = []
+        families = list(dict.fromkeys(case["case"]["family"] for case in data["cases"]))
+        for family in [*families, "all"]:
+            cases = [case for case in data["cases"] if family in ("all", case["case"]["family"])]
+            longer = [case for case in cases if best_of(case) >= LONGER]
+            mean = statistics.geometric_mean(case["regret"] for case in cases)
+            bad, worst = sum(case["regret"] > MUCH for case in longer), max(case["regret"] for case in cases)
+            rows.append([family, str(len(cases)), f"{mean:.2f}", f"{worst:.2f}", f"{bad} of {len(longer)}"])
+        headings = ["family", "cases", "mean regret", "largest", f"over {MUCH:g} among calls of 100 µs or more"]
+        shown = picture(path.stem, "The regret of each case, by family")
+        parts.append(block(path.stem, table(headings, rows), shown))
+    return "\n\n".join(parts)
+
+
+def fit() -> str:
+    """The regret before and after rates were fitted."""
+    parts = []
+    for path in sorted(RESULTS.glob("fit_costs_*.json")):
+        data = run(path.stem)
+        assert data is not None
+        rows = []
+        for when, families in data["summary"].items():
+            every = families["all"]
+            numbers = [f"{every['geomean']:.2f}", f"{every['worst']:.2f}", f"{every['much']} of {every['longer']}"]
+            rows.append([when, str(every["cases"]), *numbers])
+        headings = ["rates", "cases", "mean regret", "largest", f"over {MUCH:g} among calls of 100 µs or more"]
+        parts.append(block(path.stem, table(headings, rows), picture(path.stem, "Regret before and after, by family")))
+    return "\n\n".join(parts)
+
+
+def crossovers() -> str:
+    """From what share of zeros on 'sparse' is faster, and by how much at most."""
+    data = run("sparse_vs_dense")
+    assert data is not None
+    rows = []
+    for case in data["results"]:
+        pattern = {"random": "single weights"}.get(case["pattern"], f"whole {case['pattern']}")
+        found = [case["crossover"].get(name) for name in ("implicit", "PyTorch", "auto")]
+        cells = ["never" if where is None else f"{100 * where:.0f} %" for where in found]
+        rows.append([case["case"], str(case["batch"]), pattern, *cells, case["auto_takes"]])
+    headings = ["layer", "batch", "pruned", "than `implicit`", "than PyTorch", "than `auto`", "`auto` takes"]
+    return block(
+        "sparse_vs_dense",
+        table(headings, rows),
+        picture("sparse_vs_dense", "From what share of zeros on sparse is faster"),
+        picture("sparse_vs_dense_curves", "Time of a layer against the zeros among its weights"),
+    )
+
+
+def sparse_summary() -> str:
+    """The summary of the run on sparse weights and matrices."""
+    data = run("sparse_vs_dense")
+    assert data is not None
+    rows = [[entry["what"], short(entry["value"]), entry["where"]] for entry in data["summary"]]
+    return block("sparse_vs_dense", table(["what", "value", "where"], rows))
+
+
+def growth() -> str:
+    """The pictures of a layer and its matrix that grow."""
+    data = run("sparse_vs_dense_growth")
+    assert data is not None
+    rows = []
+    for point in data["results"]:
+        seconds, sizes = point["median_seconds"], point["bytes"]
+        times = (f"{1e3 * seconds[name]:.3g}" for name in ("auto", "toeplitz", "CSR by fastconv", "CSR by SciPy"))
+        amounts = (f"{sizes[name] / MIB:.3g}" for name in ("input and output", "CSR matrix"))
+        rows.append([f"{point['axis']} {point['value']}", *times, *amounts])
+    headings = ["layer", "`auto`, ms", "`toeplitz`, ms", "CSR kept, fastconv, ms", "CSR kept, SciPy, ms"]
+    return block(
+        "sparse_vs_dense_growth",
+        table([*headings, "input and output, MiB", "CSR matrix, MiB"], rows),
+        picture("sparse_vs_dense_growth_time", "Time as image and batch grow"),
+        picture("sparse_vs_dense_growth_memory", "Memory as image and batch grow"),
+    )
+
+
+def summary() -> str:
+    """The sentence of README: the two ratios that matter."""
+    data = run("bench_layers")
+    assert data is not None
+    found = {op: [value for row in rows.values() for value in row] for op, rows in summary_rows(data).items()}
+    forward, backward = (short(statistics.geometric_mean(found[op])) for op in ("forward", "backward"))
+    machine, torch = data["machine"], data["versions"]["torch"].partition("+")[0]
+    when = datetime.fromisoformat(data["date"]).strftime("%d %B %Y").lstrip("0")
+    return (
+        f"PyTorch {torch} takes **{forward} times as long forward** and **{backward} times as long backward**:\n"
+        f"geometric means over {len(found['forward'])} cases in float32, {data['threads']} threads, {machine['cpu']} "
+        f"with {instruction_set(machine['isa'])}, {when}."
+    )
+
+
+BLOCKS = {
+    "peak": peak,
+    "memory": memory,
+    "scaling": scaling,
+    "choice": choice,
+    "fit": fit,
+    "crossovers": crossovers,
+    "sparse_summary": sparse_summary,
+    "growth": growth,
+    "summary": summary,
+}
+
+
+def written(text: str) -> str:
+    """A page with all of its blocks made anew."""
+
+    def made(match: re.Match[str]) -> str:
+        begin, name, _, end = match.groups()
+        content = BLOCKS[name]() if name in BLOCKS else ratios(name)
+        # An empty line on each side, as a table needs one.
+        return f"{begin}\n{content}\n\n{end}"
+
+    return BLOCK.sub(made, text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the pages, or compare them with what would be written."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is not up to date")
+    given = parser.parse_args(argv)
+    stale = []
+    for name in PAGES:
+        path = TREE / name
+        text = path.read_text(encoding="utf-8")
+        new = written(text)
+        if new != text:
+            stale.append(name)
+            if not given.check:
+                path.write_text(new, encoding="utf-8")
+    if stale:
+        print(f"{'not up to date' if given.check else 'written'}: {', '.join(stale)}")
+    return int(given.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

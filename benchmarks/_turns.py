@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import signal
@@ -249,7 +250,10 @@ class Records:
         self.path = path
         self.found: dict[str, Record] = {}
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            read = gzip.open if path.suffix == ".gz" else open
+            with read(path, "rt", encoding="utf-8") as file:
+                lines = file.read().splitlines()
+            for line in lines:
                 data = json.loads(line)
                 if "forget" in data:
                     self._drop(data["forget"])
@@ -289,3 +293,8 @@ class Records:
         """Keep a record; it counts in the place of an older one of its case."""
         self.found[self.key(record.case)] = record
         self._append(record.as_json())
+
+    def keep(self, path: Path) -> None:
+        """Write all records to a compressed file, which `Records` reads."""
+        lines = [json.dumps(record.as_json(), separators=(",", ":")) + "\n" for record in self.found.values()]
+        path.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))

@@ -11,7 +11,12 @@ interrupted run goes on where it ended; ``--only`` times some algorithms anew on
 cases of that file and keeps the times of the others. The rates that explain the
 times, and choose best, are searched for (`_fit.py`); one case in five is held out
 first, to tell what they are worth on others. ``--write`` keeps the rates of all
-cases in ``fastconv/algorithms/rates`` under the kind of CPU.
+cases in ``fastconv/algorithms/rates`` under the kind of CPU, and the times in
+``benchmarks/results/times``. After a change of the cost model alone, rates of any
+kind of CPU can be fitted again to the kept times, on any machine that has its
+instruction set:
+
+    python benchmarks/fit_costs.py --again AuthenticAMD-26-avx512 --write
 """
 
 from __future__ import annotations
@@ -50,6 +55,8 @@ DRAWN = 2
 #: One case in so many is held out.
 HELD_OUT = 5
 FAMILY = "table"
+#: The times that rates in the package were fitted to.
+TIMES = Path(__file__).parent / "results" / "times"
 
 
 def _case(layer: Layer, batch: int, op: Any, dtype: str, threads: int) -> Case:
@@ -127,8 +134,14 @@ def regrets(records: list[Record]) -> list[Record]:
 def main() -> None:
     """Measure, fit, print, and with --write keep."""
     options, screen, load_before = parse(), console(130), load_average()
-    kind = _isa.kind()
-    known = Records(options.checkpoint or options.out / f"fit_costs_{kind}.jsonl")
+    kind = options.again or _isa.kind()
+    if _rates.split(kind)[2] != _rates.split(_isa.kind())[2]:
+        raise SystemExit(f"work is counted in vectors: set FASTCONV_ISA={_rates.split(kind)[2]} for {kind}")
+    times = TIMES / f"{kind}.jsonl.gz"
+    if options.again:
+        known, options.minutes, options.only = Records(times), 0.0, []
+    else:
+        known = Records(options.checkpoint or options.out / f"fit_costs_{kind}.jsonl")
     screen.print(f"{kind}, by the rates of {_rates.nearest(kind, _rates.kinds())}")
     if options.only:
         known.forget(options.only)
@@ -158,7 +171,7 @@ def main() -> None:
     if options.write:
         whole = summary["held out"]["all"]
         about = {
-            "cpu": machine()["cpu"],
+            "cpu": _rates.load(kind)["cpu"] if options.again else machine()["cpu"],
             "date": datetime.now(UTC).date().isoformat(),
             "fastconv": fastconv.__version__,
             "cases": len(timed),
@@ -168,6 +181,10 @@ def main() -> None:
         path = Path(_rates.FOLDER) / f"{kind}.json"
         path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         screen.print(f"wrote {path.name}")
+        if not options.again:
+            TIMES.mkdir(exist_ok=True)
+            known.keep(times)
+            screen.print(f"wrote {times.name}")
 
 
 def report(runs: dict[str, list[Record]], screen: Console) -> dict[str, dict[str, Any]]:
@@ -206,6 +223,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--only", default=[], type=lambda text: text.split(","), help="algorithms to time anew, such as fft,sparse"
     )
+    parser.add_argument("--again", metavar="KIND", help="time nothing, fit the kept times of a kind of CPU")
     parser.add_argument("--seed", type=int, default=1, help="of the drawn cases (%(default)s)")
     parser.add_argument("--family", action="append", choices=list(FAMILIES), help="draw only this one; may be repeated")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")

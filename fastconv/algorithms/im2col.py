@@ -69,23 +69,32 @@ class Im2col(Algorithm):
         return (columns + side_by_side + more) * dtype.itemsize + product
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """The product, the columns through memory, and the weights, which each block reads again."""
+        """Products, one for each block and group; rows and bytes of columns; and images put side by side."""
         cut, images = _columns.cut(op, geometry, dtype), geometry.x_shape[0]
         if cut is None:
-            blocks = readings = -(-images // _images_a_block(geometry, dtype))
+            count = _images_a_block(geometry, dtype)
+            blocks, positions = -(-images // count), count * geometry.positions
+            k = math.prod(geometry.w_shape[1:])
         else:
-            readings = images * cut.blocks_of_positions
-            blocks = readings * cut.blocks_of_rows
+            count, k, positions = 1, cut.rows, cut.positions
+            blocks = images * cut.blocks_of_positions * cut.blocks_of_rows
+        f = geometry.w_shape[0] // geometry.groups
         product = multiply_adds(geometry) * dtype.itemsize / 4 / threads
-        # Products of fewer than some 16 rows or columns leave most of BLAS's tile empty.
-        thin = min(geometry.w_shape[0] // geometry.groups, math.prod(geometry.w_shape[1:]), geometry.positions)
-        # A matrix times a vector takes as long as the matrix is read.
+        thin = min(f, k, positions) == 1  # a matrix times a vector takes as long as the matrix is read
+        cells = 0 if geometry.pointwise else geometry.im2col_bytes(dtype) / threads
+        beside = images * geometry.w_shape[0] if count > 1 else 0
         return {
-            "product": product * (1 + 16 / thin) if thin > 1 else 0.0,
-            "vector": 0.0 if thin > 1 else product,
-            "columns": 0 if geometry.pointwise else geometry.im2col_bytes(dtype),
+            "product": 0.0 if thin else product,
+            "vector": product if thin else 0.0,
+            # Reading, packing and writing each matrix of a product takes a part of its time: 1 / m of it, and so on.
+            "filters": product / f,
+            "rows": product / k,
+            "positions": product / positions,
+            "columns": cells,
+            "lines": cells / dtype.itemsize / geometry.out_spatial[-1],
+            "beside": beside * geometry.positions * dtype.itemsize,
+            "beside_lines": beside,
             **memory(geometry, dtype, 1),
-            "weights": readings * math.prod(geometry.w_shape) * dtype.itemsize,
             "block": blocks * geometry.groups,
             "call": 1,
         }

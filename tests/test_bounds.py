@@ -212,10 +212,10 @@ def test_a_lowered_matrix_that_is_not_free_is_refused(monkeypatch):
 def test_plans_of_many_stride_phases_are_made_once_for_each_size(monkeypatch):
     """Counted: a gradient at stride 9 of a volume has 729 phases of 8 sizes."""
     sparse = sys.modules["fastconv.algorithms.sparse"]
-    made, cut = [], sparse._cut
-    monkeypatch.setattr(sparse, "_cut", lambda *args: (made.append(args), cut(*args))[1])
-    geometry = fastconv.conv_geometry((1, 2, 90, 90, 90), (4, 2, 10, 10, 10), stride=9)
-    assert len(sparse._plans("backward_data", geometry.derive(), F32, 1)) == 729
+    made, plan = [], sparse._plan
+    monkeypatch.setattr(sparse, "_plan", lambda *args: (made.append(args), plan(*args))[1])
+    geometry = fastconv.conv_geometry((1, 2, 90, 90, 90), (4, 2, 10, 10, 10), stride=9).derive()
+    assert len(list(sparse._each_plan("backward_data", geometry, F32, 1))) == 729
     assert len(made) == 8
 
 

@@ -267,8 +267,9 @@ class workspace:
     Fresh memory comes from the system page by page, which for a small image
     takes longer than its product; so each thread keeps what it used last. It is
     taken out while in use: a call from within a call, as a finaliser may make,
-    gets memory of its own. What takes more than is free is refused before it is taken. No workspace is kept after an exception, or while an
-    address limit (``ulimit -v``) is set.
+    gets memory of its own. What takes more than is free is refused before it is
+    taken. No workspace is kept after an exception, or while an address limit
+    (``ulimit -v``) is set.
     """
 
     __slots__ = ("_array", "_buffer", "_keep")

@@ -112,11 +112,7 @@ class Side:
         if self.back:
             return tuple(range(0, self._last + 1, taps))
         return tuple(
-            sorted(
-                begin + p
-                for begin in range(0, self.k, taps * stride)
-                for p in range(min(stride, self.k - begin))
-            )
+            sorted(begin + p for begin in range(0, self.k, taps * stride) for p in range(min(stride, self.k - begin)))
         )
 
     @property

@@ -41,6 +41,7 @@ def data_by_taps(
     dx[...] = 0 if b is None else per_channel(b, geometry)
     for tap, outputs, cells in met_taps(geometry):
         at: Any = (..., *tap)
+        within: Any = (..., *outputs)
         weights = np.ascontiguousarray(w[at])[..., np.newaxis]
         begin = 0
         for layer in layers:
@@ -51,7 +52,7 @@ def data_by_taps(
             backward_data(dout[chunk].reshape(len(part), -1, positions), weights, layer, part, threads)
             part = part.reshape(*part.shape[:2], *geometry.out_shape[2:])
             with np.errstate(invalid="ignore", over="ignore"):
-                dx[(chunk, slice(None), *cells)] += part[(..., *outputs)]
+                dx[(chunk, slice(None), *cells)] += part[within]
 
 
 def tap_layers(geometry: ConvGeometry, itemsize: int) -> list[ConvGeometry]:
@@ -60,7 +61,9 @@ def tap_layers(geometry: ConvGeometry, itemsize: int) -> list[ConvGeometry]:
     images = max(1, min(count, _PRODUCT_BYTES // (channels * geometry.positions * itemsize)))
     return [
         conv_geometry(
-            (min(images, count - begin), channels, geometry.positions), (*geometry.w_shape[:2], 1), groups=geometry.groups
+            (min(images, count - begin), channels, geometry.positions),
+            (*geometry.w_shape[:2], 1),
+            groups=geometry.groups,
         )
         for begin in range(0, count, images)
     ]

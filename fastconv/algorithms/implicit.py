@@ -308,9 +308,7 @@ def _kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> lis
     return found
 
 
-def _cut_of(
-    problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], cuts: dict[Any, Parts]
-) -> Parts:
+def _cut_of(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], cuts: dict[Any, Parts]) -> Parts:
     """`cut_product`; `cuts` are those of the stride phases before, for others of their kind."""
     if problem.pointwise:
         return cut_product(problem, itemsize, threads, tile)

@@ -284,9 +284,7 @@ def _kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> lis
     kept: dict[Any, list[tuple[Plan, int]]] = vars(geometry).setdefault("_sparse_kinds", {})
     key = op, dtype.itemsize, threads, _isa.current
     if key not in kept:
-        kept[key] = [
-            (_plan(problem, dtype, threads, False), count) for problem, count in problem_kinds(op, geometry)
-        ]
+        kept[key] = [(_plan(problem, dtype, threads, False), count) for problem, count in problem_kinds(op, geometry)]
     return kept[key]
 
 

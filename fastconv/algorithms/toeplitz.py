@@ -64,7 +64,9 @@ class Toeplitz(Algorithm):
             rows, columns, nnz = _of_one(op, geometry)
             count = _rows_a_block(op, geometry, dtype)
             source = cells if op == "forward" else outputs
-            of_row = math.prod(geometry.w_shape[1:] if op == "forward" else (geometry.w_shape[0] // geometry.groups, geometry.taps))
+            of_row = math.prod(
+                geometry.w_shape[1:] if op == "forward" else (geometry.w_shape[0] // geometry.groups, geometry.taps)
+            )
             matrix = (count * rows, columns), count * nnz
             used = ((source + count * rows) * width + weights) * dtype.itemsize
             used += _csr.build_bytes(count, *matrix, of_row, needs.segments, dtype, threads)

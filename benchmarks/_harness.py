@@ -123,10 +123,11 @@ def parse(
     `repeats` and `budget` are those of a run that is not quick; `brief` says what a quick one leaves out.
     """
     quick = min(repeats, 5)
+    rounds = f"{repeats}; {quick} with --quick" if quick < repeats else str(repeats)
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help=brief or "batch 1, few rounds: under a minute")
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="only the layers with this in their name")
-    parser.add_argument("--repeats", type=_positive, help=f"rounds per row (default {repeats}; {quick} with --quick)")
+    parser.add_argument("--repeats", type=_positive, help=f"rounds per row (default {rounds})")
     parser.add_argument("--threads", type=_positive, default=2, help="of fastconv and its peers (default 2)")
     results = Path(__file__).parent / "results"
     parser.add_argument("--out", type=Path, default=results, help="folder for JSON and PNG (%(default)s)")

@@ -155,5 +155,5 @@ def parts_in_words(report: Report) -> list[str]:
 
 
 if __name__ == "__main__":
-    brief = "fewer sizes and rounds: under a minute"
+    brief = "a few cases of each kind, small and in float32: about a minute"
     sys.exit(exit_status(partial(run, parse(__doc__.splitlines()[0], repeats=3, budget=1.0, brief=brief))))

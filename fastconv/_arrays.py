@@ -267,8 +267,9 @@ class workspace:
     Fresh memory comes from the system page by page, which for a small image
     takes longer than its product; so each thread keeps what it used last. It is
     taken out while in use: a call from within a call, as a finaliser may make,
-    gets memory of its own. No workspace is kept after an exception, or while an
-    address limit (``ulimit -v``) is set.
+    gets memory of its own. What takes more than is free is refused before it is
+    taken. No workspace is kept after an exception, or while an address limit
+    (``ulimit -v``) is set.
     """
 
     __slots__ = ("_array", "_buffer", "_keep")
@@ -282,7 +283,7 @@ class workspace:
             nbytes = check_bytes(what, shape, dtype)
             if buffer is None or buffer.nbytes < nbytes + _LINE:
                 buffer = array = None  # what is too small is given back first
-                buffer = _memory.scratch(nbytes + _LINE)
+                buffer = _memory.scratch(nbytes + _LINE, f"a workspace for {what}", _memory.BOUNDED)
                 self._keep = not _memory.limited()
             # NumPy's arrays may start 16 bytes into a line, where every other vector would be in two.
             start = -buffer.__array_interface__["data"][0] % _LINE

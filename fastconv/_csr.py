@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _spans, _threads
-from fastconv._axis import UNIT_AXIS
+from fastconv._axis import UNIT_AXIS, Axis
 from fastconv._ext import toeplitz as _ext
 from fastconv._records import dataclass
 from fastconv.geometry import ConvGeometry
@@ -230,6 +231,52 @@ def _structure(
     )
 
 
+@dataclass(frozen=True)
+class Needs:
+    """Bytes at most that a structure without zeros among its weights takes, none of which is made to know it."""
+
+    #: While it is made, and of the tables that are left.
+    making: int
+    held: int
+    #: Products of segments, in one channel: of each row of weights their entries are counted.
+    segments: int
+
+
+#: Numbers that are held at a time for each tap of an axis, each segment and each stride phase while spans are made, as
+#: measured at their worst; and of those that are left.
+_MAKING, _HELD = (13, 30, 40), (3, 12, 0)
+
+
+def needs(geometry: ConvGeometry, of: str) -> Needs:
+    """Of `of_outputs`, or of 'cells' of `of_cells`, under zero padding."""
+    making = held = 0
+    segments = 1
+    for axis in geometry.axes:
+        counts = axis.k, *(_segments_of_outputs if of == "outputs" else _segments_of_cells)(axis)
+        making += 8 * sum(map(operator.mul, _MAKING, counts))
+        held += 8 * sum(map(operator.mul, _HELD, counts))
+        segments *= counts[1]
+    return Needs(making, held, segments)
+
+
+def _segments_of_outputs(axis: Axis) -> tuple[int, int]:
+    """Segments at most, and phases: outputs are alike between those where a tap enters the image, or leaves it."""
+    _, k, stride, lo, dilation, out = axis.row()
+    behind = (out - 1) * stride + (k - 1) * dilation - lo - (axis.size - 1)
+    changes = sum(min(k, -(-cells // dilation)) for cells in (lo, behind) if cells > 0)
+    return max(1, min(out, 1 + changes)), 1
+
+
+def _segments_of_cells(axis: Axis) -> tuple[int, int]:
+    """The same of cells of one stride phase; and cells that no tap meets, as phases or as stretches between them."""
+    size, k, stride, _, dilation, _ = axis.row()
+    period = stride // math.gcd(stride, dilation)
+    phases = min(period, k, size)
+    periods = -(-size // stride)
+    idle = min(stride, size) - phases
+    return phases * min(periods, 2 * -(-k // period) + 1) + max(min(idle, (phases + 1) * periods), 0), phases
+
+
 def index_dtype(shape: tuple[int, int], nnz: int) -> np.dtype:
     """int32 while all indices of such a matrix fit it, int64 past that."""
     return _INT32 if max(*shape, nnz) < 1 << 31 else _INT64
@@ -435,9 +482,26 @@ def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) 
     )
 
 
-def contract_bytes(geometry: ConvGeometry) -> int:
-    """What a thread of `contract` takes at most."""
-    return _ext.gradient_space(min(max(_SLOTS, geometry.taps), math.prod(geometry.w_shape[1:])))
+def contract_bytes(geometry: ConvGeometry, threads: int) -> int:
+    """What `contract` takes at most."""
+    slots = min(max(_SLOTS, geometry.taps), math.prod(geometry.w_shape[1:]))
+    return threads * _ext.gradient_space(slots) + 8 * slots
+
+
+def build_bytes(
+    rows: int, shape: tuple[int, int], nnz: int, weights: int, segments: int, dtype: np.dtype, threads: int
+) -> int:
+    """What `build` takes at most, with the matrix: of so many rows of weights, each of them `weights`.
+
+    Where few of these are not zero, they are listed, but the matrix is as much smaller.
+    """
+    which = _arrays.DTYPES[dtype]
+    few = weights // _FEW
+    counted = 8 * rows * (segments + 1)
+    return counted + max(
+        nbytes(shape, nnz, dtype) + threads * _ext.space_of(which, min(weights, max(shape[1], 1)), 0, weights),
+        nbytes(shape, nnz // _FEW, dtype) + threads * _ext.space_of(which, few, few, weights),
+    )
 
 
 def contract(structure: Structure, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:

@@ -15,6 +15,7 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ _ALWAYS_FREE = 1 << 26
 _LEAST_BYTES = 1 << 19
 #: Kept at most, unless ``FASTCONV_KEEP_MIB`` says.
 _KEPT_MIB = 512
+
+#: What to do where an algorithm takes more than is free.
+BOUNDED = "algorithm='im2col' takes some MiB, whatever the size"
 
 limited, trim = _ext.limited, _ext.trim
 
@@ -49,6 +53,7 @@ def _from_environment() -> int:
 
 
 _kept_bytes = _from_environment()
+_forgotten: list[Callable[[], None]] = []
 _pool = _ext.Pool(_kept_bytes)
 
 
@@ -65,12 +70,17 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return np.ndarray(shape, dtype, np.ndarray((size,), dtype, memory))
 
 
-def scratch(nbytes: int) -> np.ndarray:
-    """Bytes for one call; if there is no memory, the pool is emptied and the allocation is tried again."""
+def scratch(nbytes: int, what: str, instead: str) -> np.ndarray:
+    """Bytes for one call; if there is no memory, the pool is emptied and the allocation is tried again.
+
+    What is not free even then is refused before any of it is taken: see `check_free`.
+    """
     try:
+        check_free(nbytes, what, instead)
         return np.empty(nbytes, np.uint8)
     except MemoryError:
         _pool.release()
+    check_free(nbytes, what, instead)
     return np.empty(nbytes, np.uint8)
 
 
@@ -107,6 +117,13 @@ def check_free(nbytes: int, what: str, instead: str) -> None:
         raise TooLargeError(f"{what} takes {nbytes} bytes; {free} bytes are free. {instead}")
 
 
+def at_release(forget: Callable[[], None]) -> None:
+    """Call `forget` in `release`, too: it drops what a module keeps that takes as much memory as a result."""
+    _forgotten.append(forget)
+
+
 def release() -> None:
     """Give back what is kept."""
+    for forget in _forgotten:
+        forget()
     _pool.release()

@@ -216,6 +216,8 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> Spans:
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]
     periods = -(-size // stride)
+    if not len(low):
+        return spans
     if len(low) * periods <= stride:
         low, high = (np.add.outer(np.arange(periods) * stride, bound).ravel() for bound in (low, high))
         spans.add_segments(low, 1, np.minimum(high, size) - low, 0, 0, 0, 0, 0)

@@ -15,6 +15,7 @@ from fastconv._ext import buffers
 from fastconv.algorithms.base import OPS, multiply_adds
 
 ALGORITHMS = sys.modules["fastconv.algorithms"]
+REGISTRY = ALGORITHMS.REGISTRY
 COLUMNS = sys.modules["fastconv.algorithms._columns"]
 F32 = np.dtype(np.float32)
 #: Long signals, large kernels, strides and dilations, many channels, many small images: shapes and options.
@@ -212,10 +213,10 @@ def test_a_lowered_matrix_that_is_not_free_is_refused(monkeypatch):
 def test_plans_of_many_stride_phases_are_made_once_for_each_size(monkeypatch):
     """Counted: a gradient at stride 9 of a volume has 729 phases of 8 sizes."""
     sparse = sys.modules["fastconv.algorithms.sparse"]
-    made, cut = [], sparse._cut
-    monkeypatch.setattr(sparse, "_cut", lambda *args: (made.append(args), cut(*args))[1])
-    geometry = fastconv.conv_geometry((1, 2, 90, 90, 90), (4, 2, 10, 10, 10), stride=9)
-    assert len(sparse._plans("backward_data", geometry.derive(), F32, 1)) == 729
+    made, plan = [], sparse._plan
+    monkeypatch.setattr(sparse, "_plan", lambda *args: (made.append(args), plan(*args))[1])
+    geometry = fastconv.conv_geometry((1, 2, 90, 90, 90), (4, 2, 10, 10, 10), stride=9).derive()
+    assert len(list(sparse._each_plan("backward_data", geometry, F32, 1))) == 729
     assert len(made) == 8
 
 
@@ -235,3 +236,157 @@ def test_a_gradient_of_scattered_taps_is_computed_tap_by_tap(monkeypatch, rng):
             "nfhw,fc->nchw", dout, w[:, :, i, j]
         )
     np.testing.assert_allclose(dx, expected, rtol=0, atol=1e-12)
+
+
+def run_op(name, op, geometry, threads=1):
+    """An op of ones by algorithm `name`; its result."""
+    x, w, dout = (np.ones(shape, np.float32) for shape in (geometry.x_shape, geometry.w_shape, geometry.out_shape))
+    result = {"forward": np.empty_like(dout), "backward_data": x + 7, "backward_weights": w + 7}.get(op, x + 7)
+    if op == "forward":
+        ALGORITHMS.forward(x, w, None, geometry, result, name, threads)
+    elif op == "transposed":
+        ALGORITHMS.transposed(dout, w, np.ones(x.shape[1], np.float32), geometry, result, name, threads)
+    else:
+        first = dout if op == "backward_data" else x
+        second = w if op == "backward_data" else dout
+        getattr(ALGORITHMS, op)(first, second, geometry, result, name, threads)
+    return result
+
+
+#: Layers whose numbers are huge, and whose arrays are not.
+HUGE = {
+    "dilation": ((1, 1, 9), (1, 1, 2), {"dilation": 10**12, "pad": ((0, 10**12),)}),
+    "dilation of many": ((1, 1, 9), (1, 1, 300), {"dilation": 10**9, "pad": ((0, 299 * 10**9),)}),
+    "dilation of an axis": ((1, 1, 9, 9), (1, 1, 3, 3), {"dilation": (1, 10**12), "pad": ((1, 1), (10**12, 10**12))}),
+    "stride": ((1, 1, 9), (1, 1, 3), {"stride": 10**15, "pad": 1}),
+    "stride of an axis": ((1, 1, 9, 9), (1, 1, 3, 3), {"stride": (1, 10**15), "pad": ((1, 1), (10**15, 10**15))}),
+    "pad": ((1, 1, 9), (1, 1, 3), {"stride": 10**11, "pad": 10**12}),
+}
+
+
+@pytest.mark.parametrize("op", ["forward", "backward_data", "transposed", "backward_weights"])
+@pytest.mark.parametrize("layer", HUGE)
+@pytest.mark.parametrize("name", [*REGISTRY, "auto", "exact"])
+def test_huge_numbers_are_served_or_refused_before_memory_is_taken(name, layer, op):
+    x, w, options = HUGE[layer]
+    geometry = fastconv.conv_geometry(x, w, **options).derive()
+    tracemalloc.start()
+    try:
+        result = run_op(name, op, geometry)
+    except ValueError as error:
+        assert name not in ("auto", "exact"), error
+        assert type(error) is _memory.TooLargeError or "algorithm" in str(error)
+        if type(error) is _memory.TooLargeError:
+            assert re.search(r"takes \d{13,} bytes; \d+ bytes are free. algorithm='im2col'", str(error)), error
+    else:
+        np.testing.assert_allclose(result, run_op("im2col", op, geometry), rtol=0, atol=1e-5)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_a_workspace_that_is_not_free_is_refused(monkeypatch):
+    monkeypatch.setattr("fastconv._memory.available", lambda: 100 << 20)
+    x, w = np.zeros((1, 1, 9)), np.zeros((1, 1, 2))
+    options = {"dilation": 10**8, "pad": ((0, 10**8),)}
+    with pytest.raises(
+        MemoryError, match=r"^a workspace for blocks of the image takes 16.* bytes; 104857600 bytes are"
+    ):
+        conv(x, w, **options, algorithm="implicit")
+    assert not conv(x, w, **options, algorithm="exact").any()
+
+
+def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
+    """Counted: 4096 phases of a gradient are planned by what they have in common, unless they are run."""
+    implicit, sparse = (sys.modules[f"fastconv.algorithms.{name}"] for name in ("implicit", "sparse"))
+    made = []
+    for module, name in ((implicit, "_product_plan"), (sparse, "_plan")):
+        plan = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, plan=plan: (made.append(1), plan(*args))[1])
+    geometry = fastconv.conv_geometry((1, 3, 130, 130), (8, 3, 64, 64), stride=64, pad=1).derive()
+    for name in ("implicit", "sparse"):
+        made.clear()
+        REGISTRY[name].cost("backward_data", geometry, F32, 2)
+        assert REGISTRY[name].workspace_bytes("backward_data", geometry, F32, 2) > 0
+        assert 0 < len(made) <= 16, name
+    made.clear()
+    run_op("auto", "backward_data", geometry)
+    assert len(made) <= 16
+
+
+@pytest.mark.parametrize("name", ["implicit", "sparse"])
+@pytest.mark.parametrize(
+    "options", [{"stride": 7, "pad": 3}, {"stride": 6, "dilation": 4}, {"stride": (9, 2)}], ids=str
+)
+def test_kinds_of_stride_phases_count_all_of_them(name, options):
+    """Work and workspace of many phases are the sums and maxima of their plans."""
+    module = sys.modules[f"fastconv.algorithms.{name}"]
+    geometry = fastconv.conv_geometry((2, 3, 61, 57), (4, 3, 8, 9), **options).derive()
+    entry = REGISTRY[name]
+    found = entry.work("backward_data", geometry, F32, 2), entry.workspace_bytes("backward_data", geometry, F32, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_FEW_PHASES", 1 << 20)
+        geometry = geometry.derive()
+        wanted = entry.work("backward_data", geometry, F32, 2), entry.workspace_bytes("backward_data", geometry, F32, 2)
+    assert found[0] == pytest.approx(wanted[0]) and found[1] == wanted[1]
+
+
+def test_many_phases_of_a_pruned_kernel(rng):
+    """Stride phases of one kind share a plan: results are those of the definition."""
+    x, w = rng.standard_normal((2, 2, 40, 41)), rng.standard_normal((3, 2, 7, 8))
+    w[rng.random(w.shape) < 0.8] = 0
+    for options in ({"stride": 6, "pad": 2}, {"stride": (7, 5), "dilation": (3, 2), "pad": ((9, 4), (3, 6))}):
+        grads = []
+        for name in ("sparse", "implicit", "reference"):
+            out, cache = conv_forward(x, w, None, **options, algorithm=name)
+            grads.append(conv_backward(np.cos(np.arange(out.size)).reshape(out.shape), cache)[0])
+        np.testing.assert_allclose(grads[0], grads[2], atol=1e-13)
+        np.testing.assert_allclose(grads[1], grads[2], atol=1e-13)
+
+
+def test_work_tap_by_tap_is_that_of_its_taps():
+    """Of 9 scattered taps: nine pointwise products, and each of their results added to dx."""
+    geometry = fastconv.conv_geometry((2, 3, 810, 810), (4, 3, 3, 3), dilation=400)
+    entry, layer = REGISTRY["implicit"], fastconv.conv_geometry((2, 3, 100), (4, 3, 1))
+    work, each = (entry.work("backward_data", g, F32, 1) for g in (geometry, layer))
+    assert work["product"] == 9 * each["product"] and work["call"] == 9
+    assert work["summed"] == 9 * (2 * 3 * 100 + 4 * 3)
+    assert entry.workspace_bytes("backward_data", geometry, F32, 1) < 1 << 17
+
+
+def test_large_tables_of_transforms_are_given_back():
+    lengths = sys.modules["fastconv.algorithms._fft_lengths"]
+    x, w = np.ones((1, 1, 500_000), np.float32), np.ones((1, 1, 20_001), np.float32)
+    conv(x, w, algorithm="fft")
+    assert lengths._many_factors.cache_info().currsize + lengths._few_factors.cache_info().currsize > 0
+    fastconv.release_memory()
+    assert lengths._many_factors.cache_info().currsize == lengths._few_factors.cache_info().currsize == 0
+
+
+@pytest.mark.parametrize("op", ["forward", "backward_data", "backward_weights"])
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        ((1, 1, 100_000), (1, 1, 100_000), {}),
+        ((1, 1, 3000), (1, 1, 3000), {"pad": 2999}),
+        ((1, 1, 20_000), (1, 1, 9_000), {"stride": 900}),
+        ((1, 4, 40, 40), (6, 4, 40, 40), {}),
+    ],
+)
+def test_toeplitz_takes_what_it_says(x, w, options, op, monkeypatch):
+    """With the tables that the matrix is made from, which of kernels as long as the signal are most of it."""
+    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # what it keeps is not traced
+    geometry = fastconv.conv_geometry(x, w, **options)
+    run_op("toeplitz", op, geometry.derive())
+    tracemalloc.start()
+    given = 4 * sum(math.prod(shape) for shape in (x, w, geometry.out_shape)) + 4 * math.prod(x)
+    run_op("toeplitz", op, geometry.derive())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    said = REGISTRY["toeplitz"].workspace_bytes(op, geometry, F32, 1)
+    assert peak - given < 1.1 * said + 200_000 and said < 2 * peak + 200_000
+    monkeypatch.setattr("fastconv._memory._ALWAYS_FREE", 0)
+    monkeypatch.setattr("fastconv._memory.available", lambda: said - 1)
+    with pytest.raises(_memory.TooLargeError, match=f"^algorithm 'toeplitz' takes {said} bytes; {said - 1} bytes are"):
+        run_op("toeplitz", op, geometry)

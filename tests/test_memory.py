@@ -282,7 +282,7 @@ def test_what_is_kept_is_given_back_before_a_workspace_finds_no_memory(pool, mon
 
     monkeypatch.setattr(np, "empty", none)
     with pytest.raises(MemoryError):
-        _memory.scratch(1)
+        _memory.scratch(1, "it", "nothing helps")
 
 
 def test_release_memory_gives_all_back():

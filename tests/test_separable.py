@@ -118,10 +118,10 @@ def test_volumes_have_rank_one(dtype, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kernel", [outer(BINOMIAL, BINOMIAL), np.ones((3, 3)), outer([1, 2, 1], [-1, 0, 1])])
 def test_one_entry_that_is_off(kernel, dtype):
-    """By 8 units in its last place, by a thousandth, or where there was a zero."""
+    """By 16 units in its last place, by a thousandth, or where there was a zero."""
     kernel = kernel.astype(dtype)
     for at in np.ndindex(kernel.shape):
-        near = [kernel[at] + 8 * np.spacing(kernel[at]), kernel[at] * dtype(1.001)] if kernel[at] else [1e-30, -1.0]
+        near = [kernel[at] + 16 * np.spacing(kernel[at]), kernel[at] * dtype(1.001)] if kernel[at] else [1e-30, -1.0]
         for value in near:
             off = kernel.copy()
             off[at] = value
@@ -138,6 +138,59 @@ def test_tails_count(dtype):
     assert factors_of(w) is not None
     w[0, 0] *= dtype(1.0001)
     assert factors_of(w) is None
+
+
+def gaussians(k, sigma, dtype):
+    """Kernels of k x k: exp of a sum of squares in both ways of writing it, and products of exponentials."""
+    x = (np.arange(k) - k // 2).astype(dtype)
+    y, sigma = x[:, None], dtype(sigma)
+    yield np.exp(-(x**2 + y**2) / (2 * sigma**2))
+    yield np.exp(dtype(-0.5) * ((x / sigma) ** 2 + (y / sigma) ** 2))
+    yield np.exp(-(x**2) / (2 * sigma**2)) * np.exp(-(y**2) / (2 * sigma**2))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [3, 9, 31, 129])
+def test_every_make_of_a_gaussian_has_rank_one(k, dtype):
+    """Far out exp(-(x*x + y*y)) has a few digits less than exp(-x*x) * exp(-y*y), and no less of them are kept."""
+    eps, least = np.finfo(dtype).eps, np.finfo(dtype).smallest_subnormal
+    for sigma in (1.0, 1.5, 3.0, 7.7, 20.0):
+        for w in gaussians(k, sigma, dtype):
+            for kernel in (w, w / w.sum()):
+                assert kernel.dtype == dtype
+                found = factors_of(kernel)
+                assert found is not None, sigma
+                exact = outer(*(a.astype(np.longdouble) for a in found)).reshape(kernel.shape)
+                logs = np.log(kernel.max().astype(float)) - np.log(np.maximum(kernel, least).astype(float))
+                assert (np.abs(exact - kernel) <= (5.5 + 2 * logs) * eps * np.abs(kernel) + 16.0 * least).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("k", [9, 31])
+def test_what_is_nearly_a_gaussian_is_refused(k, dtype, rng):
+    """An entry that is off by far less than the largest is, and kernels that are so everywhere."""
+    eps = np.finfo(dtype).eps
+    for w in gaussians(k, k / 6, dtype):
+        for at in ((0, 0), (1, k - 2), (k // 2, 1), (k // 2 + 1, k // 2)):
+            off = w.copy()
+            off[at] *= 1 + 200 * eps
+            assert off[at] != w[at] and factors_of(off) is None, at
+        assert factors_of((w * (1 + 100 * eps * rng.standard_normal(w.shape))).astype(dtype)) is None
+        assert factors_of((w + 100 * eps * w.max() * rng.standard_normal(w.shape)).astype(dtype)) is None
+        assert factors_of(w - dtype(0.5) * w**2) is None  # a difference of two
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kernels_of_the_least_numbers_are_as_exact_as_others(dtype):
+    """1 2 3 5 is no outer product, however small its unit is."""
+    least = np.finfo(dtype).smallest_subnormal
+    for scale in (1, 16, 2**10, 2**18, 2**22):
+        unit = dtype(scale) * least
+        for w in ([[1, 2], [3, 5]], [[8, 1], [1, 1]], [[1, 2, 3], [2, 4, 7], [3, 6, 9]]):
+            assert factors_of(np.array(w, dtype) * unit) is None, (w, scale)
+        for w in ([[1, 2], [3, 6]], [[0, 4, 6], [0, 6, 9]]):
+            found = factors_of(np.array(w, dtype) * unit)
+            assert np.array_equal(outer(*found[1:]), np.array(w, dtype) * unit)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -284,6 +337,21 @@ def test_error_bound(k, dtype, isa, rng):
         )
         bound = (sum(k) + 2 * axes**2 + 2 * axes) * np.finfo(dtype).eps / 2 * scale
         assert (np.abs(out[0, 0] - exact) <= bound + np.finfo(dtype).smallest_normal).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
+@pytest.mark.parametrize("k", [7, 31])
+def test_error_bound_of_exponentials_of_sums(k, dtype, rng):
+    """An image of single hot pixels shows every weight by itself, those far out, too."""
+    x = np.zeros((60, 60), dtype)
+    x[20, 20], x[59, 3] = 1.0, 1e6
+    wide, eps = (np.float64 if dtype == np.float32 else np.longdouble), np.finfo(dtype).eps
+    for w in gaussians(k, k / 7, dtype):
+        out = conv(x[None, None], w[None, None], pad="same", algorithm="separable")[0, 0]
+        exact, scale = (sum_of_products(a.astype(wide), w.astype(wide)) for a in (x, np.abs(x)))
+        logs = 4 * np.log(w.max() / w.astype(wide))
+        scale = (2 * k + 12) * scale + sum_of_products(x.astype(wide), w.astype(wide) * logs)
+        assert (np.abs(out - exact) <= eps / 2 * scale + np.finfo(dtype).smallest_normal).all()
 
 
 def sum_of_products(x, w):

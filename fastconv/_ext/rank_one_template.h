@@ -23,12 +23,21 @@ static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
 }
 
 /* How much an entry differs from a * c, where both are sums of two numbers. */
-static inline double FC_F(fc_error)(FC_T value, double a, double a_low, double c, double c_low)
+static inline double FC_F(fc_error)(double value, double a, double a_low, double c, double c_low)
 {
     const double product = a * c;
     if (sizeof(FC_T) == 4)
-        return (double)value - product;
-    return ((double)value - product) - fma(a, c, -product) - (a * c_low + a_low * c);
+        return value - product;
+    return (value - product) - fma(a, c, -product) - (a * c_low + a_low * c);
+}
+
+/* How much an entry may differ from the product of the factors: more than the largest, as fc_factor says. */
+static inline double FC_F(fc_allowed)(double value, double most, double tolerance, double least)
+{
+    const double magnitude = fabs(value), unit = ldexp(1, 1 - FC_MANTISSA);
+    if (magnitude == 0)
+        return least;
+    return (tolerance + 2 * unit * log(most / magnitude)) * magnitude + least;
 }
 
 /* Factors whose products are exact, for kernels of whole numbers times a power of two; whether there are such. `to` is
@@ -85,7 +94,13 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
  * Factors are the fibres through the entry of largest magnitude, the pivot: w[i, j] is compared with w[i, q] * w[p, j]
  * / w[p, q]. An entry of an outer product of r factors was rounded up to r times: in r - 1 products, and where the
  * kernel was divided by its sum. 2 r entries take part. So the two differ by at most 2 r * r * eps / 2 of the entry,
- * where eps is the distance from 1 to the next number of the dtype, and by r * r times the dtype's least number. */
+ * where eps is the distance from 1 to the next number of the dtype, and by r * r times the dtype's least number.
+ *
+ * A Gaussian may also be exp(t) of a sum t of squares that was rounded: the error of t, at most eps * |t|, is a relative
+ * one of the entry, and those of the entries of fibres are as large together. As t = log(w / largest), 2 * eps * |t| of
+ * an entry is allowed beside: 1e-19 of the largest, it has all but the last two digits.
+ *
+ * Where the largest entry itself is so small that the least number counts beside it, only errors of eps are allowed. */
 static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t *order, ptrdiff_t entries, FC_T *to,
                            double *space, fc_off *off)
 {
@@ -93,8 +108,9 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     const ptrdiff_t steps[3] = {k[1] * k[2], k[2], 1};
     const int axes = (k[0] > 1) + (k[1] > 1) + (k[2] > 1), squared = axes ? axes * axes : 1;
     const ptrdiff_t base = k[0] > 1 ? 0 : k[1] > 1 ? 1 : 2;
-    const double tolerance = squared * ldexp(1, 1 - FC_MANTISSA), least = squared * FC_LEAST;
-    double *high = space, *low = space + total, *c, *c_low, p, worst = -1;
+    const double tolerance = squared * ldexp(1, 1 - FC_MANTISSA);
+    double *high = space, *low = space + total, *c, *c_low, p, worst = -1, least = squared * FC_LEAST, up = 1, most;
+    const ptrdiff_t bases = base == 0 ? 0 : base == 1 ? k[0] : k[0] + k[1];
     ptrdiff_t i, j, l, axis, begin, at[3];
     if (pivot == -1)
         return 2;
@@ -103,10 +119,16 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     if (pivot == -2)
         return 0;
     p = (double)w[pivot];
+    if (fabs(p) < ldexp(FC_LEAST, 2 * FC_MANTISSA)) {
+        least = 0;
+        up = sizeof(FC_T) == 8 ? ldexp(1, 4 * FC_MANTISSA) : 1; /* products of doubles would lose digits */
+    }
+    p *= up;
+    most = fabs(p);
     for (axis = begin = 0; axis < 3; begin += k[axis++]) {
         at[axis] = pivot / steps[axis] % k[axis];
         for (i = 0; i < k[axis]; i++) {
-            const double entry = (double)w[pivot + (i - at[axis]) * steps[axis]];
+            const double entry = (double)w[pivot + (i - at[axis]) * steps[axis]] * up;
             high[begin + i] = axis == base ? entry : entry / p;
             low[begin + i] = axis == base ? 0 : fma(-high[begin + i], p, entry) / p;
         }
@@ -119,16 +141,20 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
             const double a_low = fma(d, b, -a) + (d * low[k[0] + j] + low[i] * b);
             int bad = 0;
             for (l = 0; l < k[2]; l++) {
-                const double error = FC_F(fc_error)(row[l], a, a_low, c[l], c_low[l]);
-                bad |= !(fabs(error) <= tolerance * fabs((double)row[l]) + least);
+                const double value = (double)row[l] * up, error = FC_F(fc_error)(value, a, a_low, c[l], c_low[l]);
+                bad |= !(fabs(error) <= tolerance * fabs(value) + least);
             }
-            if (bad && off == NULL)
-                return 1;
             for (l = 0; bad && l < k[2]; l++) {
-                const double error = fabs(FC_F(fc_error)(row[l], a, a_low, c[l], c_low[l]));
+                const double value = (double)row[l] * up;
+                const double error = fabs(FC_F(fc_error)(value, a, a_low, c[l], c_low[l]));
+                if (error <= tolerance * fabs(value) + least ||
+                    error <= FC_F(fc_allowed)(value, most, tolerance, least))
+                    continue;
+                if (off == NULL)
+                    return 1;
                 if (error > worst) {
                     worst = error;
-                    off->place = row + l - w, off->value = (double)row[l], off->product = a * c[l];
+                    off->place = row + l - w, off->value = (double)row[l], off->product = a * c[l] / up;
                 }
             }
         }
@@ -142,7 +168,8 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     /* `high` becomes the fibres, `low` their whole factors. */
     for (i = 0; i < total; i++) {
         const double fibre = low[i];
-        low[i] = high[i], high[i] = fibre;
+        low[i] = i >= bases && i < bases + k[base] ? high[i] / up : high[i];
+        high[i] = fibre;
     }
     if (FC_F(fc_whole)(high, high, k, at))
         low = high;

@@ -49,6 +49,9 @@ _FEW = 1 << 20
 #: 'auto' takes more workspace than this only where nothing needs less.
 _WORKSPACE_BYTES = 1 << 25
 
+#: Of more than this what needs BLAS is taken even where it is not known to keep to the threads: it multiplies itself.
+_TOO_MUCH_BYTES = 1 << 30
+
 #: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
 #: dense one that is cleared after.
 _CLEARLY = 0.85
@@ -177,7 +180,10 @@ def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exa
     # What was not measured is taken only where nothing else serves, and before the definition, which is slow for sure.
     able = [a for a, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
     small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
-    return min(small or able, key=lambda a: (costs.get(a, math.inf), not a.own_threads))
+    found = min(small or able, key=lambda a: (costs.get(a, math.inf), not a.own_threads))
+    if not blas and not small and found.workspace_bytes(op, geometry, dtype, threads) > _TOO_MUCH_BYTES:
+        return _cheapest(op, geometry, dtype, threads, exact, blas=True)
+    return found
 
 
 def passed_over(algorithm: Algorithm, geometry: ConvGeometry, name: str, workspace: int) -> str:

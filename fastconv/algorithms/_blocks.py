@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +19,8 @@ from fastconv._records import dataclass
 from fastconv.algorithms.base import Op
 from fastconv.geometry import ConvGeometry
 
+#: Columns of `Layout.axes`: what stride phases of the same sizes differ in.
+LO, START = 2, 9
 #: A cache line in bytes; channels start an odd number of them apart, so that they do not meet in one cache set.
 _LINE = 64
 
@@ -58,6 +61,11 @@ class Line:
     def reach(self) -> int:
         """Cells of a phase that taps meet past the one of the output itself."""
         return 0 if self.spread else (self.taps - 1) * self.dilation // self.stride
+
+    @cached_property
+    def kind(self) -> Line:
+        """What it has in common with other stride phases: all but where its results and its weights lie."""
+        return replace(self, start=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
         """For each tap the place of its phase among those kept, and the cells from the output's to its own."""
@@ -136,16 +144,58 @@ class Problem:
 
 def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
     """Of the image and the weights; for backward_data of dout and the flipped weights, one per stride phase."""
+    if op != "backward_data":
+        return [_problem(op, geometry, forward_lines(geometry))]
+    per_axis = [backward_lines(axis.row()) for axis in geometry.axes]
+    return [_problem(op, geometry, lift(axes)) for axes in itertools.product(*per_axis)]
+
+
+def problem_count(op: Op, geometry: ConvGeometry) -> int:
+    """How many `problems` there are, none of which is made; more where some stride phase meets no cell."""
+    if op != "backward_data":
+        return 1
+    rows = (axis.row() for axis in geometry.axes)
+    return math.prod(min(k, stride // math.gcd(stride, dilation)) for _, k, stride, _, dilation, _ in rows)
+
+
+def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
+    """One of all `problems` that differ in no more than where results and weights lie, and how many there are.
+
+    Stride phases may be as many as the kernel has taps, but are of few kinds.
+    """
+    if op != "backward_data":
+        return [(_problem(op, geometry, forward_lines(geometry)), 1)]
+    per_axis = []
+    for axis in geometry.axes:
+        kinds: dict[Line, tuple[Line, int]] = {}
+        for line in backward_lines(axis.row()):
+            kind = line.kind
+            first, count = kinds.get(kind, (line, 0))
+            kinds[kind] = first, count + 1
+        per_axis.append(list(kinds.values()))
+    return [
+        (_problem(op, geometry, lift([line for line, _ in axes])), math.prod(count for _, count in axes))
+        for axes in itertools.product(*per_axis)
+    ]
+
+
+def covers(geometry: ConvGeometry) -> bool:
+    """Whether each cell of a gradient of the image is a result of some stride phase."""
+    kept: dict[str, bool] = vars(geometry)
+    if "_covers" not in kept:
+        kept["_covers"] = all(
+            sum(line.out for line in backward_lines(axis.row())) == axis.size for axis in geometry.axes
+        )
+    return kept["_covers"]
+
+
+def _problem(op: Op, geometry: ConvGeometry, lines: tuple[Line, Line, Line]) -> Problem:
     groups, taps = geometry.groups, geometry.taps
     filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
-    if op != "backward_data":
-        sizes = filters, channels * taps, channels, taps
-        lines = [forward_lines(geometry)]
-    else:
+    sizes = filters, channels * taps, channels, taps
+    if op == "backward_data":
         sizes = channels, taps, filters, channels * taps
-        per_axis = [backward_lines(axis.row()) for axis in geometry.axes]
-        lines = [lift(axes) for axes in itertools.product(*per_axis)]
-    return [Problem(part, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise) for part in lines]
+    return Problem(lines, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise)
 
 
 @dataclass(frozen=True)

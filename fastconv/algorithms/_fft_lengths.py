@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from fastconv import _memory
+
 #: What a pass of each radix takes for each row, in cycles or so, and what loading, storing and turning a row takes.
 _PASS = {2: 2.5, 3: 3.6, 4: 2.7, 5: 4.8, 8: 4.0}
 MOVE = 6.0
@@ -161,6 +163,10 @@ def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarr
 @functools.lru_cache(maxsize=1)
 def _many_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
     return _few_factors.__wrapped__(tables, itemsize)
+
+
+_memory.at_release(_few_factors.cache_clear)
+_memory.at_release(_many_factors.cache_clear)
 
 
 def _of_passes(length: int) -> Iterator[np.ndarray]:

@@ -112,12 +112,7 @@ class Side:
         if self.back:
             return tuple(range(0, self._last + 1, taps))
         return tuple(
-            sorted(
-                q * taps * stride + p
-                for q in range(pieces(self.k, taps * stride))
-                for p in range(stride)
-                if q * taps * stride + p < self.k
-            )
+            sorted(begin + p for begin in range(0, self.k, taps * stride) for p in range(min(stride, self.k - begin)))
         )
 
     @property

@@ -9,7 +9,7 @@ product.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,26 +35,50 @@ def data_by_taps(
 
     `backward_data`, an algorithm's method, multiplies. It is called for layers of one tap, which have no padding.
     """
-    (count, channels), positions = geometry.x_shape[:2], geometry.positions
-    images = max(1, min(count, _PRODUCT_BYTES // (channels * positions * dx.itemsize)))
-    product = np.empty((images, channels, positions), dx.dtype)
+    positions = geometry.positions
+    layers = tap_layers(geometry, dx.itemsize)
+    product = np.empty(layers[0].x_shape, dx.dtype)
     dx[...] = 0 if b is None else per_channel(b, geometry)
-    for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
-        met = [_met(axis, t) for axis, t in zip(geometry.axes, tap, strict=True)]
-        if any(outputs.stop <= outputs.start for outputs, _ in met):
-            continue
-        outputs, cells = (tuple(slices) for slices in zip(*met, strict=True))
+    for tap, outputs, cells in met_taps(geometry):
         at: Any = (..., *tap)
+        within: Any = (..., *outputs)
         weights = np.ascontiguousarray(w[at])[..., np.newaxis]
-        for begin in range(0, count, images):
-            chunk: Any = slice(begin, min(begin + images, count))
-            part = product[: chunk.stop - chunk.start]
-            layer = conv_geometry(part.shape, weights.shape, groups=geometry.groups)
+        begin = 0
+        for layer in layers:
+            part = product[: layer.x_shape[0]]
+            chunk: Any = slice(begin, begin + len(part))
+            begin = chunk.stop
             # [C/G x F/G] @ [F/G x L], one product per image and group
             backward_data(dout[chunk].reshape(len(part), -1, positions), weights, layer, part, threads)
             part = part.reshape(*part.shape[:2], *geometry.out_shape[2:])
             with np.errstate(invalid="ignore", over="ignore"):
-                dx[(chunk, slice(None), *cells)] += part[(..., *outputs)]
+                dx[(chunk, slice(None), *cells)] += part[within]
+
+
+def tap_layers(geometry: ConvGeometry, itemsize: int) -> list[ConvGeometry]:
+    """The layers that each tap is: of some images at a time, the most first."""
+    count, channels = geometry.x_shape[:2]
+    images = max(1, min(count, _PRODUCT_BYTES // (channels * geometry.positions * itemsize)))
+    return [
+        conv_geometry(
+            (min(images, count - begin), channels, geometry.positions),
+            (*geometry.w_shape[:2], 1),
+            groups=geometry.groups,
+        )
+        for begin in range(0, count, images)
+    ]
+
+
+_Slices = tuple[slice, ...]
+
+
+def met_taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], _Slices, _Slices]]:
+    """The taps that meet a cell of the image, the outputs for which they do, and those cells."""
+    per_axis = [[(t, *_met(axis, t)) for t in range(axis.k)] for axis in geometry.axes]
+    per_axis = [[met for met in axis if met[1].start < met[1].stop] for axis in per_axis]
+    for met in itertools.product(*per_axis):
+        taps, outputs, cells = zip(*met, strict=True)
+        yield taps, outputs, cells
 
 
 def _met(axis: Axis, tap: int) -> tuple[slice, slice]:

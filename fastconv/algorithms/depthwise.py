@@ -99,7 +99,7 @@ class Depthwise(Algorithm):
                 dilation = tuple(axis.dilation for axis in geometry.axes)
                 return (
                     f"a block of the image that the kernel {geometry.kernel} with dilation {dilation} reaches over "
-                    f"takes {nbytes} bytes; ask for 'implicit' or 'auto'"
+                    f"takes {nbytes} bytes; ask for 'im2col' or 'auto'"
                 )
         return None
 
@@ -326,6 +326,8 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
     amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
     table, ats, places_of, at_begin = [], [], [], 0
+    # Multiply-adds and tiles of a stride phase by the taps of its entries: all have the same blocks.
+    counted: dict[int, tuple[float, float]] = {}
     for i, phase in enumerate(phases):
         shape = tuple(line.taps for line in phase)
         if op == "forward":
@@ -343,7 +345,9 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
                 if paired
                 else partial(_counts.sweep, lanes=lanes, high=high)
             )
-            product, tiles = _tiles(layout, each)
+            if high not in counted:
+                counted[high] = _tiles(layout, each)
+            product, tiles = counted[high]
             amounts["product"] += planes * rows * outs[0] * product * len(at)
             amounts["tiles"] += planes * rows * outs[0] * tiles
         table.append([*outs, *starts, len(at), high, step, at_begin])

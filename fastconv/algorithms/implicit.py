@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -23,10 +23,12 @@ from fastconv.algorithms._blocks import (
     kernel_weights,
     line_up,
     pieces,
+    problem_count,
+    problem_kinds,
     problems,
 )
-from fastconv.algorithms._cuts import PANEL_BYTES, TURNED, WHOLE, block_of, cut_product
-from fastconv.algorithms._taps import data_by_taps
+from fastconv.algorithms._cuts import PANEL_BYTES, TURNED, WHOLE, Parts, block_of, cut_product
+from fastconv.algorithms._taps import data_by_taps, met_taps, tap_layers
 from fastconv.algorithms.base import Algorithm, Op, clear_where_zero, memory, per_channel
 from fastconv.geometry import ConvGeometry
 
@@ -45,6 +47,8 @@ _SHARED_BYTES = 1 << 24
 _APART = 3
 #: A gradient by the image is computed tap by tap for no more taps than this, where there are so many cells an output.
 _FEW_TAPS, _SCATTERED = 256, 64
+#: Stride phases of which a plan each is made before any is run.
+_FEW_PHASES = 16
 #: Tables of products longer than this are not kept with the geometry.
 _LONG_K = 1 << 16
 
@@ -124,8 +128,12 @@ class Implicit(Algorithm):
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a padded block, weights and panels, for small dw one more of it; and weights that all share."""
+        if op == "backward_data" and _is_scattered(geometry):
+            layer, *_ = tap_layers(geometry, dtype.itemsize)
+            products = math.prod(layer.x_shape) + math.prod(layer.w_shape)
+            return products * dtype.itemsize + self.workspace_bytes(op, layer, dtype, threads)
         # There are no plans where no output meets the image.
-        plans = _plans(op, geometry, dtype, threads)
+        plans = [plan for plan, _ in _kinds(op, geometry, dtype, threads)]
         parts = max((plan.parts for plan in plans), default=0)
         partial = math.prod(geometry.w_shape) * (parts if parts > 1 else 0)
         gathered = max((plan.gather.size for plan in plans if plan.gather), default=0)
@@ -134,13 +142,28 @@ class Implicit(Algorithm):
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """Multiply-adds in registers, tiles of them, and what is copied and packed for them."""
-        plans = _plans(op, geometry, dtype, threads)
-        work = dict.fromkeys(_counts.IMPLICIT, 0.0)
-        work |= memory(geometry, dtype, threads) | {"call": float(len(plans))}
-        for plan in plans:
-            part = _counts.busiest(plan.items, plan.copied, threads)
+        work = dict.fromkeys(_counts.IMPLICIT, 0.0) | memory(geometry, dtype, threads) | {"call": 0.0}
+        if op == "backward_data" and _is_scattered(geometry):
+            return self._work_by_taps(work, geometry, dtype, threads)
+        for plan, count in _kinds(op, geometry, dtype, threads):
+            part = count * _counts.busiest(plan.items, plan.copied, threads)
+            work["call"] += count
             for kind, amount in plan.amounts.items():
                 work[kind] += part * amount
+        return work
+
+    def _work_by_taps(
+        self, work: dict[str, float], geometry: ConvGeometry, dtype: np.dtype, threads: int
+    ) -> dict[str, float]:
+        """That of a layer of one tap for each tap and each chunk of images, whose results are added to dx."""
+        taps = sum(1 for _ in met_taps(geometry))
+        *same, last = tap_layers(geometry, dtype.itemsize)
+        for layer, times in (*([(same[0], len(same))] if same else ()), (last, 1)):
+            for kind, amount in self.work("backward_data", layer, dtype, threads).items():
+                work[kind] += taps * times * amount
+        # NumPy adds the products up, and takes the weights of a tap out of all, in one thread.
+        products = geometry.x_shape[0] * geometry.x_shape[1] * geometry.positions
+        work["summed"] += taps * (products + math.prod(geometry.w_shape[:2]))
         return work
 
     def forward(
@@ -193,7 +216,7 @@ class Implicit(Algorithm):
 
     def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., Any]:
         """With the plan of the op, where that is one and is kept."""
-        if op == "backward_data" and _is_scattered(geometry):
+        if problem_count(op, geometry) > _FEW_PHASES or (op == "backward_data" and _is_scattered(geometry)):
             return super().bind(op, geometry, dtype, threads)
         plans = _plans(op, geometry, dtype, threads)
         if len(plans) > 1 or _length(plans) > _LONG_K or (op == "backward_data" and _leaves_cells(plans, geometry)):
@@ -257,22 +280,64 @@ def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tup
     if op == "backward_weights":
         plans: tuple[Plan, ...] = (_weights_plan(geometry, dtype.itemsize, threads, tile),)
     else:
+        cuts: dict[Any, Parts] = {}
         plans = tuple(
-            _product_plan(p, dtype.itemsize, threads, tile, op == "backward_data") for p in problems(op, geometry)
+            _product_plan(p, dtype.itemsize, threads, tile, op == "backward_data", cuts) for p in problems(op, geometry)
         )
     if _length(plans) <= _LONG_K:
         kept[key] = plans
     return plans
 
 
+def _kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> list[tuple[Plan, int]]:
+    """The plans with how often they are run; of many stride phases one of each kind, because plans are compared by the
+    work in them, and most are never run."""
+    if problem_count(op, geometry) <= _FEW_PHASES:
+        return [(plan, 1) for plan in _plans(op, geometry, dtype, threads)]
+    kept: dict[Any, list[tuple[Plan, int]]] = vars(geometry).setdefault("_implicit_kinds", {})
+    key = op, dtype.itemsize, threads, _isa.current
+    found = kept.get(key)
+    if found is None:
+        tile = _ext.shape(_arrays.DTYPES[dtype], _isa.current)
+        found = [
+            (_product_plan(problem, dtype.itemsize, threads, tile, True, {}), count)
+            for problem, count in problem_kinds(op, geometry)
+        ]
+        if _length(tuple(plan for plan, _ in found)) <= _LONG_K:
+            kept[key] = found
+    return found
+
+
+def _cut_of(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], cuts: dict[Any, Parts]) -> Parts:
+    """`cut_product`; `cuts` are those of the stride phases before, for others of their kind."""
+    if problem.pointwise:
+        return cut_product(problem, itemsize, threads, tile)
+    key = tuple(line.kind for line in problem.lines)
+    if key not in cuts:
+        cuts[key] = cut_product(problem, itemsize, threads, tile)
+    parts = cuts[key]
+    d, h, w = (
+        replace(line, spread=True) if like.spread else line
+        for line, like in zip(problem.lines, parts.cut.lines, strict=True)
+    )
+    return replace(parts, cut=replace(parts.cut, lines=(d, h, w)))
+
+
 def _length(plans: tuple[Plan, ...]) -> int:
     return sum(len(table) for plan in plans for table in plan.tables)
 
 
-def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], gradient: bool) -> Plan:
+def _product_plan(
+    problem: Problem,
+    itemsize: int,
+    threads: int,
+    tile: tuple[int, int, int],
+    gradient: bool,
+    cuts: dict[Any, Parts],
+) -> Plan:
     tile_rows, vectors, lanes = tile
     unit = vectors * lanes
-    parts = cut_product(problem, itemsize, threads, tile)
+    parts = _cut_of(problem, itemsize, threads, tile, cuts)
     cut, block_rows, block_channels, block_k = parts.cut, parts.block_rows, parts.block_channels, parts.block_k
     lines, count, block, mode = cut.lines, cut.count, cut.block, cut.mode
     taps = math.prod(line.taps for line in lines)

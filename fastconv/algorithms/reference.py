@@ -45,7 +45,7 @@ class Reference(Algorithm):
         """Where padding that strides or taps leap over would take more memory than is likely to be there."""
         nbytes = self.workspace_bytes(op, geometry, dtype, 1)
         if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, np.dtype(np.float64))):
-            return f"the image with its padding would take {nbytes} bytes in float64; ask for 'implicit' or 'auto'"
+            return f"the image with its padding would take {nbytes} bytes in float64; ask for 'im2col' or 'auto'"
         return None
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:

@@ -72,11 +72,12 @@ class Separable(Algorithm):
 
     The factors are a row and a column of the kernel. Where the kernel holds whole numbers times a power of two the
     factors are such numbers, too, and as exact as the sums of all products. Any other entry w may differ from the
-    product of its factors by r * r * eps * abs(w), where r is the number of axes with more than one tap, because an
-    outer product of rounded numbers may (see ``_ext/rank_one_template.h``); eps is 2**-23 or 2**-52. Else the kernel is
-    refused. Results then are as near to those of exact sums as
+    product of its factors by (r * r + 2 * log(m / abs(w))) * eps * abs(w), where r is the number of axes with more than
+    one tap, m the largest entry, and eps 2**-23 or 2**-52. An outer product of rounded numbers may differ by the first
+    term, and a Gaussian that is exp of a rounded sum of squares by the second (see ``_ext/rank_one_template.h``). Else
+    the kernel is refused. Results then are as near to those of exact sums as
 
-        (sum of kernel_size + 2 * r * r + 2 * r) * eps / 2 * (sum of abs(w) * abs(x))
+        (sum of kernel_size + 2 * r * r + 2 * r + 4 * log(m / abs(w))) * eps / 2 * abs(w) * abs(x), summed
 
     which is less than the bound of a sum of all products, kernel_size multiplied in place of added, but for the
     smallest kernels. What is below the dtype's least normal number may lose digits, as in any sum.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,20 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import sparse as _ext
 from fastconv._records import dataclass
-from fastconv.algorithms._blocks import Layout, Problem, even, kernel_weights, pieces, problems
+from fastconv.algorithms._blocks import (
+    LO,
+    START,
+    Layout,
+    Line,
+    Problem,
+    covers,
+    even,
+    kernel_weights,
+    pieces,
+    problem_count,
+    problem_kinds,
+    problems,
+)
 from fastconv.algorithms._taps import data_by_taps
 from fastconv.algorithms.base import Algorithm, Op, memory
 from fastconv.algorithms.implicit import Implicit
@@ -47,6 +60,8 @@ _FILL, _FILL_ROW = 150.0, 12.0
 #: How much of an item the other threads wait in the end, usually.
 _LATE = 0.2
 _FETCH, _BEGIN, _TAKE = 3.0, 8.0, 1.5
+#: Stride phases of which a plan each is made before any is run.
+_FEW_PHASES = 16
 #: Tables longer than this are not kept with the geometry.
 _LONG = 1 << 16
 #: What a call of the kernel does.
@@ -66,14 +81,32 @@ class Plan:
     sets_at_once: int
     units: int
     places: int
-    outs: int
     weights: int
-    #: The weight of each offset, and for dw how many times its lists are there: see `backward_kept_weights`.
+    #: For dw the weight of each offset, and how many times its lists are there: see `backward_kept_weights`.
     weight_at: np.ndarray
     parts: int
+    #: Where each tap lies in the lanes, and the elements of a channel there.
+    inner_at: np.ndarray
+    channel_pitch: int
     #: Vector operations of all weights, were none of them zero, and what there is to do beside.
     product: float
     beside: float
+
+    def moved(self, problem: Problem) -> Plan:
+        """That of another stride phase of the same sizes, whose results and weights lie elsewhere."""
+        axes = self.tables[0].copy()
+        axes[:, LO], axes[:, START] = zip(*((line.lo, line.start) for line in problem.lines), strict=True)
+        channels = len(self.tables[3]) // math.prod(problem.kernel)
+        offsets = _offsets(problem, channels, self.inner_at, self.channel_pitch).ravel()
+        return replace(self, tables=(axes, *self.tables[1:3], offsets, *self.tables[4:]))
+
+
+def _offsets(problem: Problem, channels: int, inner_at: np.ndarray, channel_pitch: int) -> np.ndarray:
+    """For each channel of a block and each tap of the kernel where it lies in the lanes; -1 for taps of other stride
+    phases."""
+    at = np.full(math.prod(problem.kernel), -1, np.int64)
+    at[kernel_weights(problem.lines, problem.kernel)] = inner_at
+    return np.where(at >= 0, np.arange(channels)[:, None] * channel_pitch + at, -1).astype(np.int32)
 
 
 class Sparse(Algorithm):
@@ -104,7 +137,7 @@ class Sparse(Algorithm):
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Where a kernel reaches so far that the cells of a single output are too many to be kept beside each other."""
-        for problem in problems(op, geometry):
+        for problem, _ in problem_kinds(op, geometry):
             cells = math.prod(len(line.phases) * (1 + line.reach) for line in problem.lines)
             if cells * 64 > _MOST_BYTES:
                 dilation = tuple(axis.dilation for axis in geometry.axes)
@@ -116,7 +149,7 @@ class Sparse(Algorithm):
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The lists, and per thread a padded block, the same in lanes, and sums."""
-        plans = _plans(op, geometry, dtype, threads)
+        plans = [plan for plan, _ in _kinds(op, geometry, dtype, threads)]
         # There are no plans where no output meets the image.
         nbytes = max((plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in plans), default=0)
         if op == "backward_weights":
@@ -125,14 +158,14 @@ class Sparse(Algorithm):
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products in vector operations, were no weight zero, and what there is to do beside."""
-        plans = _plans(op, geometry, dtype, threads)
-        work = memory(geometry, dtype, threads) | {"call": float(len(plans))}
-        for plan in plans:
+        plans = _kinds(op, geometry, dtype, threads)
+        work = memory(geometry, dtype, threads) | {"call": float(sum(count for _, count in plans))}
+        for plan, count in plans:
             items = plan.sets * (plan.parts or plan.places)
-            part = pieces(items, threads) / items
+            part = count * pieces(items, threads) / items
             work["product"] = work.get("product", 0) + part * plan.product
             work["beside"] = work.get("beside", 0) + part * plan.beside
-            work["weights"] = work.get("weights", 0) + plan.weights / threads
+            work["weights"] = work.get("weights", 0) + count * plan.weights / threads
         return work
 
     def pruned_work(
@@ -152,17 +185,16 @@ class Sparse(Algorithm):
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Bias is what the sums start with."""
-        (plan,) = _plans("forward", geometry, x.dtype, threads)
+        (plan,) = _each_plan("forward", geometry, x.dtype, threads)
         _run(plan, threads, x, w, b, out)
 
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """One forward product per stride phase; cells that no tap meets are zero."""
-        plans = _plans("backward_data", geometry, dx.dtype, threads)
-        if sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:]):
+        if not covers(geometry):
             dx.fill(0)
-        for plan in plans:
+        for plan in _each_plan("backward_data", geometry, dx.dtype, threads):
             _run(plan, threads, dout, w, None, dx)
         # dx reads zeros beyond the edges of dout, and infinity or NaN times zero is NaN. Such a weight shows in the
         # first result of its channel in each stride phase.
@@ -180,7 +212,7 @@ class Sparse(Algorithm):
         self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
         """Dots of a tile of dout in registers with the cells of each tap; each thread adds up blocks of its own."""
-        (plan,) = _plans("backward_weights", geometry, x.dtype, threads)
+        (plan,) = _each_plan("backward_weights", geometry, x.dtype, threads)
         dw.fill(0)
         _steps(plan, threads, x, w, None, [(_PRUNE, dout), (_DOTS, dout), (_SPREAD, dw)])
 
@@ -221,16 +253,39 @@ def _steps(
                 )
 
 
-def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
+def _each_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Iterator[Plan]:
+    """One after the other: all of a kernel's many stride phases would take the square of its size."""
     kept: dict[Any, tuple[Plan, ...]] = vars(geometry).setdefault("_sparse", {})
     key = op, dtype.itemsize, threads, _isa.current
     if key in kept:
-        return kept[key]
-    cuts: dict[Problem, Cut] = {}
-    plans = tuple(_plan(problem, dtype, threads, op == "backward_weights", cuts) for problem in problems(op, geometry))
-    if sum(len(table) for plan in plans for table in plan.tables) <= _LONG:
-        kept[key] = plans
-    return plans
+        yield from kept[key]
+        return
+    kinds: dict[tuple[Line, ...], Plan] = {}
+    made: list[Plan] = []
+    length = 0
+    for problem in problems(op, geometry):
+        kind = tuple(replace(line.kind, lo=0) for line in problem.lines)
+        if kind in kinds:
+            plan = kinds[kind].moved(problem)
+        else:
+            plan = kinds[kind] = _plan(problem, dtype, threads, op == "backward_weights")
+        length += sum(len(table) for table in plan.tables)
+        if length <= _LONG:
+            made.append(plan)
+        yield plan
+    if length <= _LONG:
+        kept[key] = tuple(made)
+
+
+def _kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> list[tuple[Plan, int]]:
+    """Plans that all others are like, and how many are like each: what is asked of plans that may never be run."""
+    if problem_count(op, geometry) <= _FEW_PHASES:
+        return [(plan, 1) for plan in _each_plan(op, geometry, dtype, threads)]
+    kept: dict[Any, list[tuple[Plan, int]]] = vars(geometry).setdefault("_sparse_kinds", {})
+    key = op, dtype.itemsize, threads, _isa.current
+    if key not in kept:
+        kept[key] = [(_plan(problem, dtype, threads, False), count) for problem, count in problem_kinds(op, geometry)]
+    return kept[key]
 
 
 @dataclass(frozen=True)
@@ -261,12 +316,6 @@ def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
     # Sixteen sums or so hide what a multiply-add takes; with more, fewer channels fit the first-level cache.
     high = max(1, min(_HIGH, lines, most // across, max(1, round(18 / across))))
     return even(lines, high), across
-
-
-def _sizes_of(problem: Problem) -> Problem:
-    """The same but for where results and weights lie: stride phases of a gradient are of few different sizes."""
-    d, h, w = (replace(line, start=0, lo=0, weights=(0,) * line.taps) for line in problem.lines)
-    return replace(problem, lines=(d, h, w))
 
 
 def _cut(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> Cut:
@@ -338,15 +387,11 @@ def _line_up(nbytes: int) -> int:
     return pieces(nbytes, _LINE) * _LINE
 
 
-def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool, cuts: dict[Problem, Cut]) -> Plan:
-    """`cuts` are those of the problems before, for others of the same sizes."""
+def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool) -> Plan:
     itemsize = dtype.itemsize
     lanes, most = _ext.shape(_arrays.DTYPES[dtype], _isa.current, dots)
     # For dw every part of the batch has sums of its own.
-    sizes_of = _sizes_of(problem)
-    if (cut := cuts.get(sizes_of)) is None:
-        entry = 4 + itemsize * (threads if dots else 1)
-        cut = cuts[sizes_of] = _cut(problem, itemsize, threads, lanes, most, entry)
+    cut = _cut(problem, itemsize, threads, lanes, most, 4 + itemsize * (threads if dots else 1))
     deep, high, wide = cut.part
     d, h, w = problem.lines
     block = deep * cut.lanes[1], high * cut.lanes[2], wide * cut.lanes[3]
@@ -355,12 +400,12 @@ def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool, cuts: dic
     channel_pitch = inner.image_pitch + 1 - inner.image_pitch % 2
     taps = math.prod(problem.kernel)
 
-    at = np.full(taps, -1, np.int64)
-    at[kernel_weights(problem.lines, problem.kernel)] = inner.taps()
-    offsets = np.where(at >= 0, np.arange(cut.channels)[:, None] * channel_pitch + at, -1).astype(np.int32)
-    weight_at = np.full(cut.channels * channel_pitch, -1, np.int32)
-    of_channels = np.arange(cut.channels)[:, None] * problem.channel_step + np.arange(taps)
-    weight_at[offsets[offsets >= 0]] = of_channels[offsets >= 0]
+    inner_at = inner.taps()
+    offsets = _offsets(problem, cut.channels, inner_at, channel_pitch)
+    weight_at = np.full(cut.channels * channel_pitch if dots else 1, -1, np.int32)
+    if dots:
+        of_channels = np.arange(cut.channels)[:, None] * problem.channel_step + np.arange(taps)
+        weight_at[offsets[offsets >= 0]] = of_channels[offsets >= 0]
     slots, of_inner, of_patch = [len(line.phases) for line in problem.lines], inner.slot_pitches, patch.slot_pitches
     pitches, deep_patch = inner.pitches, patch.pitches[0]
     copies = [
@@ -433,10 +478,11 @@ def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool, cuts: dic
         sets_at_once=max(1, min(sets, _LISTS_BYTES // (blocks * list_pitch))),
         units=sets * blocks,
         places=places,
-        outs=math.prod(line.out for line in problem.lines),
         weights=problem.groups * problem.rows * problem.channels * taps,
         weight_at=weight_at,
         parts=parts,
+        inner_at=inner_at,
+        channel_pitch=channel_pitch,
         product=float(places * sets * cut.rows * used * len(lines) * wide),
         beside=float(places * sets * cut.beside),
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastconv import _csr
+from fastconv import _csr, _memory
 from fastconv.algorithms.base import Algorithm, Op, share
 from fastconv.geometry import ConvGeometry
 
@@ -50,17 +50,27 @@ class Toeplitz(Algorithm):
         return reason
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """Images and results side by side, and the rows that are made of the matrix."""
+        """Images and results side by side, the rows that are made of the matrix, and the tables they are made from."""
         geometry = _zero_padded(geometry)
         width = _csr.lanes(_images(geometry, dtype), dtype.itemsize)[1]
         cells, outputs = (math.prod(shape[1:]) for shape in (geometry.x_shape, geometry.out_shape))
+        needs = _csr.needs(geometry, "cells" if op == "backward_data" else "outputs")
+        weights = math.prod(geometry.w_shape)
         if op == "backward_weights":
-            return (cells + outputs) * width * dtype.itemsize + threads * _csr.contract_bytes(geometry)
-        rows, columns, nnz = _of_one(op, geometry)
-        count = _rows_a_block(op, geometry, dtype)
-        source = cells if op == "forward" else outputs
-        block = _csr.nbytes((count * rows, columns), count * nnz, dtype)
-        return (source + count * rows) * width * dtype.itemsize + block
+            beside = weights if _images(geometry, dtype) < geometry.x_shape[0] else 0
+            used = (cells + outputs) * width + beside
+            used = used * dtype.itemsize + _csr.contract_bytes(geometry, threads)
+        else:
+            rows, columns, nnz = _of_one(op, geometry)
+            count = _rows_a_block(op, geometry, dtype)
+            source = cells if op == "forward" else outputs
+            of_row = math.prod(
+                geometry.w_shape[1:] if op == "forward" else (geometry.w_shape[0] // geometry.groups, geometry.taps)
+            )
+            matrix = (count * rows, columns), count * nnz
+            used = ((source + count * rows) * width + weights) * dtype.itemsize
+            used += _csr.build_bytes(count, *matrix, of_row, needs.segments, dtype, threads)
+        return max(needs.making, needs.held + used)
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """Vectors of products, entries made anew for each block of images, and elements turned."""
@@ -88,6 +98,7 @@ class Toeplitz(Algorithm):
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
         """Y = A @ X + b; padding has columns only where NaN or infinity among the weights would show in it."""
+        self._check_free("forward", geometry, out.dtype, threads)
         if any(map(any, geometry.pads)) and not np.isfinite(w).all():
             x, geometry = np.pad(x, ((0, 0), (0, 0), *geometry.pads)), geometry.padded
         _multiply("forward", x, w, b, geometry, out, threads)
@@ -96,12 +107,14 @@ class Toeplitz(Algorithm):
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """dX = A.T @ dY"""
+        self._check_free("backward_data", geometry, dx.dtype, threads)
         _multiply("backward_data", dout, w, None, geometry, dx, threads)
 
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
         """The pattern is that of weights without zeros: their gradients are all there."""
+        self._check_free("backward_weights", geometry, dw.dtype, threads)
         structure = _csr.of_outputs(geometry, False)
         for chunk in _chunks(geometry, dw.dtype):
             isa, width = _csr.lanes(chunk.stop - chunk.start, dw.itemsize)
@@ -109,6 +122,11 @@ class Toeplitz(Algorithm):
             _csr.contract(structure, _turned(x[chunk], width), _turned(dout[chunk], width), target, isa, threads)
             if chunk.start:
                 dw += target
+
+    def _check_free(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> None:
+        """Refuse what is not free before any of it is taken: tables may take more than the matrix."""
+        nbytes = self.workspace_bytes(op, geometry, dtype, threads)
+        _memory.check_free(nbytes, "algorithm 'toeplitz'", _memory.BOUNDED)
 
 
 def _zero_padded(geometry: ConvGeometry) -> ConvGeometry:

@@ -450,7 +450,8 @@ def test_huge_windows_are_refused_before_they_take_memory(shape):
 
             def call(forward=forward, options=options):
                 with pytest.raises(
-                    ValueError, match=r"MiB of workspace a thread, more than 1024 MiB; pool in|steps over"
+                    ValueError,
+                    match=r"MiB of workspace a thread, more than 1024 MiB; pool in|steps over|can be addressed",
                 ):
                     forward(x, options)
 
@@ -471,22 +472,22 @@ def test_windows_that_step_over_the_input():
 
 
 def test_results_that_are_too_large_are_refused_by_name():
-    x, k = np.ones((1, 1, 1), np.float32), 10**15
+    x, k = np.ones((1, 1, 1), np.float32), 10**18
     for call in (max_pool_forward, avg_pool_forward, lp_pool_forward):
         with pytest.raises(TooLargeError, match=r"the output of shape \(1, 1, 10+\) and dtype float32 takes 40+ bytes"):
-            call(x, kernel_size=k, stride=1, pad=[(k - 1, 0)])
-    size = 10**8
+            call(x, kernel_size=k, stride=1, pad=k - 1)
+    size = 10**9
     with pytest.raises(TooLargeError, match=r"the image of shape .* takes 8\d+ bytes"):
         col2im(np.ones((1, 1)), (1, 1, size, size), 1, stride=size)
 
 
 @pytest.mark.parametrize(("forward", "backward"), PAIRS)
-def test_long_signals_have_no_tables(forward, backward, counted):
-    x = np.zeros((1, 1, 1_000_000), np.float32)
+def test_long_signals_need_little_memory(forward, backward, counted):
+    x = np.zeros((1, 1, 4_000_000), np.float32)
     out, cache = forward(x, kernel_size=300, stride=1, threads=1)
     results = out.nbytes * (2 if forward is max_pool_forward else 1)
-    assert peak(lambda: forward(x, kernel_size=300, stride=1, threads=1)) - results < 2 << 20
-    assert peak(lambda: backward(out, cache)) - x.nbytes < 2 << 20
+    assert peak(lambda: forward(x, kernel_size=300, stride=1, threads=1)) - results < 8 << 20
+    assert peak(lambda: backward(out, cache)) - x.nbytes < 8 << 20
 
 
 def test_windows_that_need_too_much_are_refused(monkeypatch):

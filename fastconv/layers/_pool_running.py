@@ -26,7 +26,7 @@ _FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
 
 _SLACK = 16
 _MULTIPLE = 32
-#: Rings of a thread, in bytes. They fit into the second-level cache, unless the cuts for that cost more time.
+#: Workspace of a thread, in bytes. It fits into the second-level cache, unless the cuts for that cost more time.
 RING_BYTES = 1 << 20
 #: Elements that a piece of a plane at least has along the last axis, where there are as many.
 _LEAST_STRIP = 64
@@ -241,11 +241,12 @@ class _Costs:
         deep, high, wide = (-(-n // pieces) for n, pieces in zip(self.targets, cuts, strict=True))
         return deep, high, wide
 
-    def ring(self, cuts: _Cuts) -> int:
-        """Elements of a thread's rings."""
+    def space(self, cuts: _Cuts) -> int:
+        """Elements of a thread's workspace: rings, and some rows."""
         _, high, wide = self.sizes(cuts)
         deep_rows, high_rows = self.rings
-        return (high_rows + deep_rows * high) * _pitch(wide) * (1 + self.maximum)
+        rows = (6 + high_rows + deep_rows * high) * (1 + self.maximum)
+        return rows * _pitch(wide) + 3 * _pitch(self.arrivals(2, wide))
 
     def span(self, cuts: _Cuts) -> int:
         """Cells of the image from the first that a piece meets to the last."""
@@ -292,7 +293,7 @@ def _pieces(n: int, most: int) -> Iterator[int]:
 
 
 def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) -> _Cuts:
-    """The cuts that take least time, of those with small rings if there are any."""
+    """The cuts that take least time, of those with a small workspace if there are any."""
     best, found = (math.inf, math.inf), None
     deep, high, wide = costs.targets
     for depths in _pieces(deep, 2 * threads):
@@ -301,10 +302,10 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
                 cuts = _Cuts(depths, heights, strips)
                 if costs.maximum and itemsize == 4 and costs.span(cuts) > _MOST_CELLS:
                     continue
-                ring = costs.ring(cuts) * itemsize
+                space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
                 time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
-                # Larger rings take longer, because they do not stay in the caches.
-                key = max(ring / (4 * RING_BYTES), 1.0), time * (1 + min(ring / (4 * RING_BYTES), 1))
+                # A larger workspace takes longer, because it does not stay in the caches.
+                key = max(space, 1.0), time * (1 + min(space, 1))
                 if key < best:
                     best, found = key, cuts
     if found is None:

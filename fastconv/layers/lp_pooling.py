@@ -289,9 +289,10 @@ def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
         axes = (axis, *(other.axis for other in others))
         part = geometry.derive(x_shape=(1, 1, *(a.size for a in axes)), axes=axes)
         parts: dict[Axis, PoolGeometry] = {}
-        chosen, targets = [slice(other.begin, other.end) for other in others], [other.targets for other in others]
+        seen = slice(None), *(slice(other.begin, other.end) for other in others)
+        targets = slice(None), *(other.targets for other in others)
         for plane in (slice(i, i + 1) for i in range(planes)):
-            yield _Block(part, (plane, slice(None), *chosen), (plane, slice(None), *targets), cuts, sums, parts)
+            yield _Block(part, (plane, *seen), (plane, *targets), cuts, sums, parts)
 
 
 _Lines: TypeAlias = Callable[[int, int], np.ndarray]

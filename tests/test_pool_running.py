@@ -478,7 +478,7 @@ def test_results_that_are_too_large_are_refused_by_name():
             call(x, kernel_size=k, stride=1, pad=k - 1)
     size = 10**9
     with pytest.raises(TooLargeError, match=r"the image of shape .* takes 8\d+ bytes"):
-        col2im(np.ones((1, 1)), (1, 1, size, size), 1, stride=size)
+        col2im(np.ones((1, 1, 1)), (1, 1, size, size), 1, stride=size)
 
 
 @pytest.mark.parametrize(("forward", "backward"), PAIRS)

@@ -208,6 +208,11 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
     except ValueError:  # too large to be addressed: said in our words
         check_bytes(what, shape, dtype)
         raise
+    except MemoryError:
+        raise _memory.TooLargeError(
+            f"{what} of shape {shape} and dtype {dtype} takes {math.prod(shape) * dtype.itemsize} bytes, more than the "
+            "system gives"
+        ) from None
 
 
 def output(

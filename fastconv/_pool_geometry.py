@@ -71,6 +71,16 @@ class PoolGeometry(CheckedFields):
         return parts[n]
 
     @cached_property
+    def squeezed(self) -> PoolGeometry:
+        """The same pooling without axes of a single cell, of which kernels would make rows or columns of their own."""
+        rank = len(self.axes)
+        kept = [i for i, a in enumerate(self.axes) if (a.size, a.k, a.lo, a.hi, a.out) != (1, 1, 0, 0, 1)] or [rank - 1]
+        if len(kept) == rank:
+            return self
+        sizes = (self.x_shape[2 + i] for i in kept)
+        return self.derive(x_shape=(*self.x_shape[:2], *sizes), axes=tuple(self.axes[i] for i in kept))
+
+    @cached_property
     def most_windows(self) -> int:
         """How many windows may see a cell."""
         found = 1
@@ -184,6 +194,7 @@ def _steps_over(axis: Axis) -> bool:
     """Whether some window meets padding only: taps further apart than the input is long may."""
     if axis.size >= axis.dilation or axis.k == 1:
         return False
-    # Windows that start in the padding; their first tap past it lies at start modulo dilation.
-    starts = np.arange(axis.outputs_before(0, 0)) * axis.row()[2] - axis.lo
+    # Windows that start in the padding; their first tap past it lies at start modulo dilation. size + 1 of them are
+    # enough, because either these places repeat by then, or they are more than the input has cells.
+    starts = np.arange(min(axis.outputs_before(0, 0), axis.size + 1)) * axis.row()[2] - axis.lo
     return bool(np.any(starts % axis.dilation >= axis.size))

@@ -1,5 +1,7 @@
 """Poolings of windows of any size, axis by axis: values and places, sums that do not drift, bytes, and operations."""
 
+import dataclasses
+import itertools
 import math
 import os
 import signal
@@ -17,6 +19,7 @@ from fastconv import (
     _isa,
     avg_pool_backward,
     avg_pool_forward,
+    col2im,
     global_avg_pool_forward,
     lp_pool_backward,
     lp_pool_forward,
@@ -26,8 +29,10 @@ from fastconv import (
     pool_backward,
     pool_forward,
 )
-from fastconv._pool_geometry import resolve_pool
-from fastconv.layers import _pool_kernels, _pool_running, _pool_tables
+from fastconv._axis import Axis, windows
+from fastconv._memory import TooLargeError
+from fastconv._pool_geometry import _steps_over, resolve_pool
+from fastconv.layers import _pool_kernels, _pool_running, _pool_tables, lp_pooling
 
 NAN, INF = np.nan, np.inf
 PLAIN = {"pad": 0, "dilation": 1, "ceil_mode": False}
@@ -48,6 +53,7 @@ def pieces(request, monkeypatch):
         monkeypatch.setattr("fastconv.layers._pool_running.RING_BYTES", 300)
         monkeypatch.setattr("fastconv.layers._pool_running._LEAST_STRIP", 5)
         monkeypatch.setattr("fastconv.layers._pool_tables.BAND_BYTES", 300)
+        monkeypatch.setattr("fastconv.layers._pool_tables.LOST_BYTES", 600)
 
 
 WINDOWS = {
@@ -125,6 +131,46 @@ def test_sums(spatial, options, dtype, pieces, each_isa, rng):
     out, cache = lp_pool_forward(x, options, threads=2)
     np.testing.assert_allclose(out.reshape(10, -1), norms, **tolerance)
     np.testing.assert_allclose(lp_pool_backward(dout, cache), adjoint(norms) * x, **tolerance)
+
+
+@pytest.mark.parametrize("cut", ["lines", "lines and columns", "whole"])
+@pytest.mark.parametrize("p", [1, 3])
+@cases
+def test_sums_of_powers(spatial, options, p, cut, rng, monkeypatch):
+    """Norms of other exponents, and their adjoints, a few lines of a plane at a time."""
+    monkeypatch.setattr("fastconv.layers.lp_pooling._POWER_BYTES", 1 << 20 if cut == "whole" else 1)
+    if cut == "lines and columns":
+        monkeypatch.setattr("fastconv.layers.lp_pooling._LINE_BYTES", 1)
+    shape = (2, 2, *spatial)
+    geometry, cells = table(shape, options)
+    x = rng.standard_normal(shape)
+    x[0, 0] = 0
+    x[0, 1].flat[::2] *= 1e-150  # powers of these have few digits or none
+    x[1, 0] *= 1e-120
+    flat = np.concatenate([x.reshape(4, -1), np.zeros((4, 1))], axis=1)
+    windows = np.abs(flat[:, cells])
+    peaks = windows.max(axis=-1)
+    ratios = windows / np.where(peaks == 0, 1, peaks)[..., None]
+    roots = (ratios**p).sum(axis=-1) ** (1 / p)
+    out, cache = lp_pool_forward(x, options, p=p)
+    np.testing.assert_allclose(out.reshape(4, -1), peaks * roots, rtol=1e-13)
+    dout = rng.standard_normal(geometry.out_shape)
+    shares = (ratios / np.where(peaks == 0, 1, roots)[..., None]) ** (p - 1) * np.sign(flat[:, cells])
+    expected = np.zeros_like(flat)
+    for plane, values in zip(expected, shares * dout.reshape(4, -1)[..., None], strict=True):
+        np.add.at(plane, cells, values)
+    np.testing.assert_allclose(lp_pool_backward(dout, cache), expected[:, :-1].reshape(shape), atol=1e-11)
+
+
+def test_inf_and_nan_in_long_windows(monkeypatch, rng):
+    monkeypatch.setattr("fastconv.layers.lp_pooling._POWER_BYTES", 1)
+    x = rng.random((1, 1, 300))
+    x[0, 0, [70, 200]] = NAN, INF
+    out = lp_pool_forward(x, kernel_size=100, stride=1, p=3)[0][0, 0]
+    first = np.arange(201)
+    has_nan, has_inf = (first <= 70), (first > 100)
+    np.testing.assert_array_equal(np.isnan(out), has_nan)
+    np.testing.assert_array_equal(np.isposinf(out), has_inf)
 
 
 @dtypes
@@ -286,12 +332,34 @@ def test_bytes(forward, backward, k, stride, counted):
 
 
 @pytest.mark.parametrize("p", [1, 3, 2.5])
-def test_bytes_of_other_exponents(p, counted, rng):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 100, "stride": 3},
+        {"kernel_size": 900, "stride": 1},
+        {"kernel_size": (450, 900), "stride": 50, "dilation": (2, 1), "pad": 400},
+        {"kernel_size": 1000, "stride": 700, "pad": 999},
+    ],
+    ids=str,
+)
+def test_bytes_of_other_exponents(p, options, counted, rng):
     x = rng.standard_normal((1, 1, 1200, 1000)).astype(np.float32)
-    out, cache = lp_pool_forward(x, kernel_size=100, stride=3, p=p, threads=2)
+    out, cache = lp_pool_forward(x, options, p=p, threads=2)
     dout = np.ones_like(out)
-    assert peak(lambda: lp_pool_forward(x, kernel_size=100, stride=3, p=p, threads=2)) - out.nbytes < 12 << 20
-    assert peak(lambda: lp_pool_backward(dout, cache)) - x.nbytes < 16 << 20
+    assert peak(lambda: lp_pool_forward(x, options, p=p, threads=2)) - out.nbytes < 12 << 20
+    assert peak(lambda: lp_pool_backward(dout, cache)) - x.nbytes < 12 << 20
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_lines_of_powers(forward):
+    """On planes of 8000 x 8000 the powers at a time take some MiB, and few of them are made three times."""
+    for k in (1000, 4000, 8000):
+        geometry = resolve_pool((1, 1, 8000, 8000), kernel_size=k, stride=1, pad=k // 2, dilation=1, ceil_mode=False)
+        (block,) = lp_pooling._blocks(geometry, not forward)
+        lines = [cut.low - cut.begin + cut.end - cut.high for cut in block.cuts]
+        assert max(lines) * 8 * 8001 < 16 << 20
+        assert k // block.sums[1] * 8 * 8001 < 16 << 20
+        assert sum(lines) <= 2.1 * 8001
 
 
 @pytest.mark.parametrize("maximum", [True, False])
@@ -331,12 +399,101 @@ def test_large_planes_are_cut():
         assert found.items >= 2 and found.space * 4 < 12 << 20
 
 
+def test_pages_of_gradients_stay_small():
+    """What sums of gradients lose is kept in some MiB a thread, whatever the window."""
+    for k in (50, 1000, 4000, 8000):
+        geometry = resolve_pool((1, 1, 8000, 8000), kernel_size=k, stride=1, pad=k // 2, dilation=1, ceil_mode=False)
+        for itemsize in (4, 8):
+            blocks, pages = _pool_tables.pages(_pool_tables.bands(geometry, itemsize, 2)[1], itemsize)
+            assert pages * _pool_tables.PAGE * itemsize + 4 * (blocks + pages) < 12 << 20
+
+
+@dtypes
+def test_gradients_do_not_drift_with_few_pages(dtype, monkeypatch):
+    """Pages are closed for new blocks again and again; one cell is the maximum of most windows."""
+    monkeypatch.setattr("fastconv.layers._pool_tables.LOST_BYTES", 512)
+    x = np.sort(np.random.default_rng(0).random(160 * 160)).reshape(1, 1, 160, 160).astype(dtype)
+    x[0, 0, 80, 80] = 2
+    out, cache = max_pool_forward(x, kernel_size=60, stride=1)
+    dout = np.full(out.shape, 0.1, dtype)
+    expected = np.bincount(max_pool_indices(cache).ravel(), minlength=x.size) * float(dout.flat[0])
+    dx = max_pool_backward(dout, cache)
+    np.testing.assert_allclose(dx.ravel(), expected, rtol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_axes_of_one_cell_are_dropped(stride, rng):
+    """A column takes the kernels of a row, and gives the same bits."""
+    x = rng.standard_normal((2, 3, 500)).astype(np.float32)
+    for shape in ((500, 1), (1, 500), (1, 500, 1), (1, 1, 500), (500, 1, 1)):
+        options = {"kernel_size": [40 if n > 1 else 1 for n in shape], "stride": stride}
+        geometry = resolve_pool((2, 3, *shape), **{**PLAIN, **options})
+        assert geometry.squeezed.x_shape == x.shape
+        for forward, backward in PAIRS:
+            out, cache = forward(x.reshape(2, 3, *shape), options)
+            row, of_row = forward(x, kernel_size=40, stride=stride)
+            np.testing.assert_array_equal(out.reshape(row.shape), row)
+            np.testing.assert_array_equal(backward(out, cache).reshape(x.shape), backward(row, of_row))
+    # A window that reaches into the padding counts its cells.
+    out = avg_pool_forward(x[..., None], kernel_size=(1, 3), stride=1, pad=(0, 1))[0]
+    np.testing.assert_allclose(out, x[..., None] / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 10, 10), (1, 1, 10, 1), (1, 1, 10)])
+def test_huge_windows_are_refused_before_they_take_memory(shape):
+    x, k = np.ones(shape), 10**9
+    for forward, _ in PAIRS:
+        for options in (
+            {"kernel_size": k, "stride": k, "pad": k - 1},
+            {"kernel_size": 3, "stride": k, "pad": k, "dilation": k - 1},
+        ):
+
+            def call(forward=forward, options=options):
+                with pytest.raises(
+                    ValueError,
+                    match=r"MiB of workspace a thread, more than 1024 MiB; pool in|steps over|can be addressed",
+                ):
+                    forward(x, options)
+
+            assert peak(call) < 1 << 20
+
+
+def test_windows_that_step_over_the_input():
+    """They are found as by a loop over all windows, and without memory for each."""
+    for size, k, dilation, stride, lo in itertools.product(range(1, 5), (1, 2, 3), range(1, 8), range(1, 5), range(8)):
+        axis = Axis(size, k, stride, lo, lo, dilation, 1)
+        if lo < axis.extent <= axis.padded:
+            axis = dataclasses.replace(axis, out=windows(axis))
+            starts = np.arange(axis.out)[:, None] * axis.stride - lo + np.arange(k) * dilation
+            assert _steps_over(axis) == (not ((starts >= 0) & (starts < size)).any(axis=1).all())
+    axis = Axis(1, 3, 1, 10**9, 10**9, 10**9, 1)
+    axis = dataclasses.replace(axis, out=windows(axis))
+    assert peak(lambda: _steps_over(axis)) < 1 << 20
+
+
+def test_results_that_are_too_large_are_refused_by_name():
+    x, k = np.ones((1, 1, 1), np.float32), 10**18
+    for call in (max_pool_forward, avg_pool_forward, lp_pool_forward):
+        with pytest.raises(TooLargeError, match=r"the output of shape \(1, 1, 10+\) and dtype float32 takes 40+ bytes"):
+            call(x, kernel_size=k, stride=1, pad=k - 1)
+    size = 10**9
+    with pytest.raises(TooLargeError, match=r"the image of shape .* takes 8\d+ bytes"):
+        col2im(np.ones((1, 1, 1)), (1, 1, size, size), 1, stride=size)
+
+
+@pytest.mark.parametrize(("forward", "backward"), PAIRS)
+def test_long_signals_need_little_memory(forward, backward, counted):
+    x = np.zeros((1, 1, 4_000_000), np.float32)
+    out, cache = forward(x, kernel_size=300, stride=1, threads=1)
+    results = out.nbytes * (2 if forward is max_pool_forward else 1)
+    assert peak(lambda: forward(x, kernel_size=300, stride=1, threads=1)) - results < 8 << 20
+    assert peak(lambda: backward(out, cache)) - x.nbytes < 8 << 20
+
+
 def test_windows_that_need_too_much_are_refused(monkeypatch):
     monkeypatch.setattr("fastconv.layers._pool_running.MOST_BYTES", 1 << 20)
     x = np.zeros((1, 1, 1, 400_000), np.float32)
-    with pytest.raises(
-        ValueError, match=r"a window of 1 x 300000 needs \d+ MiB of workspace a thread, more than 1 MiB"
-    ):
+    with pytest.raises(ValueError, match=r"a window of 300000 needs \d+ MiB of workspace a thread, more than 1 MiB"):
         max_pool_forward(x, kernel_size=(1, 300_000), stride=1)
     monkeypatch.setattr("fastconv.layers._pool_running._MOST_CELLS", 1000)
     with pytest.raises(ValueError, match="spans more than 1000 cells of a plane of float32"):

@@ -19,6 +19,8 @@ def max_backward_bands(
     table: np.ndarray,
     bands: int,
     space: np.ndarray,
+    marks: np.ndarray,
+    pages: int,
     slots: int,
     words: np.ndarray | bytearray,
 ) -> bool: ...

@@ -128,9 +128,11 @@ cdef struct Bands:
     const void* indices
     void* dx
     void* space
+    int32_t* marks
     const Py_ssize_t* table
     Py_ssize_t bands
-    Py_ssize_t longest   # cells of a band
+    Py_ssize_t blocks    # of a band
+    Py_ssize_t pages     # of a thread
     Py_ssize_t total
     Py_ssize_t cells
     Py_ssize_t outputs
@@ -141,31 +143,40 @@ cdef struct Bands:
 
 cdef enum:
     LOOK = 1 << 15  # outputs after which a thread looks whether it has to stop
+    FC_PAGE = 64    # cells of a block
 
 
 def max_backward_bands(
-    int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, table, Py_ssize_t bands, space, Py_ssize_t slots, words,
+    int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, table, Py_ssize_t bands, space, marks,
+    Py_ssize_t pages, Py_ssize_t slots, words,
 ):
     """As `max_backward`, with sums whose error does not grow with the number of their terms.
 
-    Beside each sum lies what its roundings lost (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2).
-    `table` has of each of `bands` bands of a plane its cells [begin, end), and the outputs [begin, end) whose
-    windows meet one. Returns whether every output's index is of a band that its window meets; else dx is not whole.
+    What the roundings of each sum lose is kept (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2) in one of
+    the `pages` pages of a thread. A block of FC_PAGE cells gets a page with its first gradient. When no page is free,
+    all of them are added to their sums, which rounds those once more; few cells of a plane are the maximum of many
+    windows, so this is rare. `table` has of each of `bands` bands of a plane its cells [begin, end), and the outputs
+    [begin, end) whose windows meet one. Returns whether every output's index is of a band that its window meets; else
+    dx is not whole.
     """
     cdef Bands b
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i
     cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
     cdef Run places = run_of(indices, 8 if wide else 4, False), spaces = run_of(space, itemsize, True)
+    cdef Run marked = run_of(marks, 4, True)
     cdef Py_ssize_t* shared = numbers_of(words)
     b.table = numbers_of(table)
     with nogil:
-        b.bands, b.longest, b.total, b.slots = bands, spaces.n // slots, planes * bands, slots
+        b.bands, b.pages, b.total, b.slots = bands, pages, planes * bands, slots
+        b.blocks = marked.n // slots - pages
+        fc_check(pages > 0 and spaces.n == slots * pages * FC_PAGE and b.blocks > 0)
         b.cells, b.outputs = dxs.n // planes, douts.n // planes
         fc_check(dxs.n == planes * b.cells and douts.n == planes * b.outputs and places.n == douts.n)
         for i in range(bands):
-            fc_check(b.table[4 * i] >= 0 and b.table[4 * i + 1] - b.table[4 * i] <= b.longest)
+            fc_check(b.table[4 * i] >= 0 and b.table[4 * i + 1] - b.table[4 * i] <= b.blocks * FC_PAGE)
             fc_check(b.table[4 * i + 1] <= b.cells and b.table[4 * i + 2] >= 0 and b.table[4 * i + 3] <= b.outputs)
         b.dout, b.indices, b.dx, b.space, b.words = douts.at, places.at, dxs.at, spaces.at, shared
+        b.marks = <int32_t*> marked.at
         b.found[0] = 0
         if dtype == 0:
             fc_share(shared, bands_float_int64 if wide else bands_float_int32, &b)
@@ -190,12 +201,41 @@ cdef void bands_double_int64(void* task) noexcept nogil:
     draw_bands(<Bands*> task, <double*> NULL, <int64_t*> NULL)
 
 
+# The pages of a thread.
+cdef struct Pages:
+    int32_t* page   # of each block, -1 where it has none
+    int32_t* owner  # the block of each page
+    Py_ssize_t used
+    Py_ssize_t most
+
+
+cdef void close_pages(Pages* pages, floating* dx, const floating* lost, Py_ssize_t n) noexcept nogil:
+    """Adds what was lost to the sums of the band's n cells."""
+    cdef Py_ssize_t i, j, first
+    for i in range(pages.used):
+        first = <Py_ssize_t> pages.owner[i] * FC_PAGE
+        for j in range(first, min(first + FC_PAGE, n)):
+            # Of a sum that is not finite nothing was lost that could be told.
+            if dx[j] - dx[j] == 0:
+                dx[j] += lost[i * FC_PAGE + j - first]
+        pages.page[pages.owner[i]] = -1
+    pages.used = 0
+
+
+cdef void open_page(Pages* pages, Py_ssize_t block, floating* dx, floating* lost, Py_ssize_t n) noexcept nogil:
+    if pages.used == pages.most:
+        close_pages(pages, dx, lost, n)
+    pages.owner[pages.used], pages.page[block] = <int32_t> block, <int32_t> pages.used
+    zero(lost + pages.used * FC_PAGE, FC_PAGE)
+    pages.used += 1
+
+
 cdef inline Py_ssize_t scatter_band(
-    floating* dx, floating* lost, Py_ssize_t first, Py_ssize_t n, const floating* dout, const index_t* indices,
-    Py_ssize_t outputs,
+    Pages* pages, floating* dx, floating* lost, Py_ssize_t first, Py_ssize_t n, const floating* dout,
+    const index_t* indices, Py_ssize_t outputs,
 ) noexcept nogil:
     """How many of the outputs have their maximum among the band's n cells from `first` on."""
-    cdef Py_ssize_t i, found = 0
+    cdef Py_ssize_t i, block, place = 0, found = 0
     cdef size_t at, held = <size_t> n
     cdef floating total = 0, rest = 0, value, bigger, part
     for i in range(outputs):
@@ -203,10 +243,14 @@ cdef inline Py_ssize_t scatter_band(
         if at != held:
             # Neighbours often have the same maximum, whose sum stays at hand.
             if held < <size_t> n:
-                dx[held], lost[held] = total, rest
+                dx[held], lost[place] = total, rest
             held = at
             if held < <size_t> n:
-                total, rest = dx[held], lost[held]
+                block = <Py_ssize_t> (held // FC_PAGE)
+                if pages.page[block] < 0:
+                    open_page(pages, block, dx, lost, n)
+                place = pages.page[block] * <Py_ssize_t> FC_PAGE + <Py_ssize_t> (held % FC_PAGE)
+                total, rest = dx[held], lost[place]
         if held < <size_t> n:
             value = dout[i]
             bigger = total + value
@@ -215,19 +259,27 @@ cdef inline Py_ssize_t scatter_band(
             total = bigger
             found += 1
     if held < <size_t> n:
-        dx[held], lost[held] = total, rest
+        dx[held], lost[place] = total, rest
     return found
 
 
 cdef void draw_bands(Bands* b, floating* dtype, index_t* index_dtype) noexcept nogil:
     cdef fc_member member = fc_enrol(b.words)
-    cdef Py_ssize_t grain = b.words[FC_GRAIN], begin = fc_next(b.words, &member, b.total), i, j, n, o, found = 0
+    cdef Py_ssize_t grain = b.words[FC_GRAIN], begin = fc_next(b.words, &member, b.total), i, n, o, found = 0
     cdef const Py_ssize_t* band
     cdef floating* dx
-    cdef floating* lost = <floating*> b.space + member.slot * b.longest
+    cdef floating* lost = <floating*> b.space + member.slot * b.pages * FC_PAGE
     cdef const floating* dout
     cdef const index_t* indices
-    fc_check(begin >= b.total or member.slot < b.slots)
+    cdef Pages pages
+    if begin >= b.total:
+        return
+    fc_check(member.slot < b.slots)
+    pages.page = b.marks + member.slot * (b.blocks + b.pages)
+    pages.owner = pages.page + b.blocks
+    pages.used, pages.most = 0, b.pages
+    for i in range(b.blocks):
+        pages.page[i] = -1
     while begin < b.total:
         for i in range(begin, min(begin + grain, b.total)):
             band = b.table + i % b.bands * 4
@@ -236,16 +288,14 @@ cdef void draw_bands(Bands* b, floating* dtype, index_t* index_dtype) noexcept n
             dout = <const floating*> b.dout + i // b.bands * b.outputs
             indices = <const index_t*> b.indices + i // b.bands * b.outputs
             zero(dx, n)
-            zero(lost, n)
             o = band[2]
             while o < band[3]:
                 if fc_stopped(b.words):
                     return
-                found += scatter_band(dx, lost, band[0], n, dout + o, indices + o, min(band[3] - o, <Py_ssize_t> LOOK))
+                found += scatter_band(
+                    &pages, dx, lost, band[0], n, dout + o, indices + o, min(band[3] - o, <Py_ssize_t> LOOK)
+                )
                 o += LOOK
-            for j in range(n):
-                # Of a sum that is not finite nothing was lost that could be told.
-                if dx[j] - dx[j] == 0:
-                    dx[j] += lost[j]
+            close_pages(&pages, dx, lost, n)
         begin = fc_next(b.words, &member, b.total)
     fc_draw(b.found, found)

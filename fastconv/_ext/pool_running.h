@@ -58,6 +58,11 @@ typedef struct {
     const fc_running_strip *bands; /* of each: `source` is the first arrival that it needs, `n` how many */
 } fc_running_axis;
 
+/* The windows of an axis. They count cells from `low` on and before `high`, of the padding or of the image only. */
+typedef struct {
+    ptrdiff_t size, k, stride, lo, dilation, low, high;
+} fc_running_windows;
+
 /* A step along such an axis. */
 typedef struct {
     ptrdiff_t depth, levels, early;
@@ -71,11 +76,31 @@ typedef int (*fc_running_row_t)(const fc_running_width *w, int op, int take, ptr
 typedef void (*fc_running_meet_t)(const fc_running_meeting *m, int op, const void *from, void *to0, void *to1,
                                   ptrdiff_t n, ptrdiff_t pitch);
 typedef void (*fc_running_give_t)(int give, const void *from, const void *by, double shared, void *to, ptrdiff_t n);
-typedef void (*fc_running_give_maxima_t)(const void *from, ptrdiff_t pitch, const ptrdiff_t *first, ptrdiff_t origin,
-                                         ptrdiff_t base, void *to, void *where, int wide, ptrdiff_t n);
+typedef void (*fc_running_give_maxima_t)(const void *from, ptrdiff_t pitch, const fc_running_windows *windows,
+                                         ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to, void *where,
+                                         int wide, ptrdiff_t n);
 
 /* Division that rounds down, for b > 0. */
 static inline ptrdiff_t fc_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
+/* Taps of output o's window before a cell. */
+static inline ptrdiff_t fc_running_taps(const fc_running_windows *w, ptrdiff_t o, ptrdiff_t cell)
+{
+    const ptrdiff_t taps = fc_floor_div(cell - (o * w->stride - w->lo) + w->dilation - 1, w->dilation);
+    return taps < 0 ? 0 : taps < w->k ? taps : w->k;
+}
+
+/* How many cells output o's window counts. */
+static inline ptrdiff_t fc_running_count(const fc_running_windows *w, ptrdiff_t o)
+{
+    return fc_running_taps(w, o, w->high) - fc_running_taps(w, o, w->low);
+}
+
+/* The first cell of the image that output o's window meets. */
+static inline ptrdiff_t fc_running_origin(const fc_running_windows *w, ptrdiff_t o)
+{
+    return o * w->stride - w->lo + fc_running_taps(w, o, 0) * w->dilation;
+}
 
 /* Elements from the row of one plane to that of the next, after the steps along the width. */
 static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_running_strip *strip)
@@ -91,14 +116,13 @@ FC_TABLE(fc_running_meet_t, fc_running_meet);
 FC_TABLE(fc_running_give_t, fc_running_give);
 FC_TABLE(fc_running_give_maxima_t, fc_running_give_maxima);
 
-/* A call: fastconv.layers._pool_running makes the plan of it. `count[axis]` is the number of cells that each output's
- * window counts along an axis, `origin[axis]` the first cell of the image that a window meets. */
+/* A call: fastconv.layers._pool_running makes the plan of it. */
 typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
     ptrdiff_t strips, heights, depths; /* into how many pieces each axis is cut */
     ptrdiff_t row_pitch, pitch, high;  /* elements of a row of sources, and of targets; rows of targets of a piece */
-    const ptrdiff_t *count[3], *origin[3];
+    fc_running_windows windows[3];
     ptrdiff_t sources, targets; /* of a plane */
     ptrdiff_t group, planes;    /* planes of a piece, whose rows lie side by side, and in all */
     int dtype, isa, op, take, give, wide;
@@ -168,13 +192,24 @@ static inline fc_running_meeting fc_running_meeting_of(const fc_running_axis *ax
 /* Divisors and other numbers of a strip's cells along the width, in the kernel's dtype. */
 static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t begin, ptrdiff_t end)
 {
+    const fc_running_windows *w = g->windows + 2;
+    /* Those of windows without a cell that does not count are all the same. */
+    const ptrdiff_t first = -fc_floor_div(-(w->low + w->lo), w->stride);
+    const ptrdiff_t last = fc_floor_div(w->high - 1 - (w->k - 1) * w->dilation + w->lo, w->stride);
     ptrdiff_t i;
     for (i = begin; i < end; i++) {
+        const ptrdiff_t count = i >= first && i <= last ? w->k : fc_running_count(w, i);
         if (g->dtype)
-            ((double *)to)[i - begin] = (double)g->count[2][i];
+            ((double *)to)[i - begin] = (double)count;
         else
-            ((float *)to)[i - begin] = (float)g->count[2][i];
+            ((float *)to)[i - begin] = (float)count;
     }
+}
+
+/* The product of the counts along depth and height. */
+static inline double fc_running_shared(const fc_running *g, ptrdiff_t d, ptrdiff_t h)
+{
+    return (double)fc_running_count(g->windows, d) * (double)fc_running_count(g->windows + 1, h);
 }
 
 /* Row `h` of targets, as it arrives at a depth: at once what the depths that end here get. */
@@ -202,15 +237,17 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
         if (d < depths->begin || d >= depths->end)
             continue;
         if (g->op != FC_RUNNING_SUM) {
-            const ptrdiff_t origin = (g->origin[0][d] * g->height.size + g->origin[1][h]) * g->width.size;
+            const ptrdiff_t origin =
+                (fc_running_origin(g->windows, d) * g->height.size + fc_running_origin(g->windows + 1, h)) *
+                g->width.size;
             for (p = 0; p < at->many; p++) {
                 const ptrdiff_t into = p * g->targets + to + strip->begin;
                 fc_running_give_maxima_table[g->dtype][g->isa](
-                    from + p * at->segment * at->item, g->pitch, g->origin[2] + strip->begin, origin,
+                    from + p * at->segment * at->item, g->pitch, g->windows + 2, strip->begin, origin,
                     base - p * strip->n, g->target + into * at->item, g->where + into * (g->wide ? 8 : 4), g->wide, n);
             }
         } else {
-            const double shared = g->give == FC_GIVE_OVER_COUNT ? (double)g->count[0][d] * (double)g->count[1][h] : 1;
+            const double shared = g->give == FC_GIVE_OVER_COUNT ? fc_running_shared(g, d, h) : 1;
             for (p = 0; p < at->many; p++) {
                 const ptrdiff_t into = p * g->targets + to + strip->begin;
                 const char *by = g->give == FC_GIVE_TIMES ? g->factors + into * at->item
@@ -234,7 +271,7 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     char *present = at->nothing, *early, *last;
     ptrdiff_t t;
     if (m.depth >= 0 && h >= 0 && h < height->size) {
-        const double shared = g->take == FC_TAKE_OVER_COUNT ? (double)g->count[0][d] * (double)g->count[1][h] : 1;
+        const double shared = g->take == FC_TAKE_OVER_COUNT ? fc_running_shared(g, d, h) : 1;
         const int odd = fc_running_row_table[g->dtype][g->isa](
             &g->width, at->op, g->take, strip, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
             g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present, g->pitch,

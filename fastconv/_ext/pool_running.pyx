@@ -59,6 +59,15 @@ cdef extern from "pool_running.h" nogil:
         numbers from_ "from"
         strips_t bands
 
+    ctypedef struct fc_running_windows:
+        Py_ssize_t size
+        Py_ssize_t k
+        Py_ssize_t stride
+        Py_ssize_t lo
+        Py_ssize_t dilation
+        Py_ssize_t low
+        Py_ssize_t high
+
     ctypedef struct fc_running:
         fc_running_axis depth
         fc_running_axis height
@@ -69,8 +78,7 @@ cdef extern from "pool_running.h" nogil:
         Py_ssize_t row_pitch
         Py_ssize_t pitch
         Py_ssize_t high
-        numbers[3] count
-        numbers[3] origin
+        fc_running_windows[3] windows
         Py_ssize_t sources
         Py_ssize_t targets
         Py_ssize_t group
@@ -119,11 +127,14 @@ cdef inline void read_plan(fc_running* g, numbers table) noexcept nogil:
     cdef int i
     g.strips, g.heights, g.depths = at[0], at[1], at[2]
     g.row_pitch, g.pitch, g.high = at[3], at[4], at[5]
+    at += 6
     for i in range(3):
-        g.count[i], g.origin[i] = table + at[6 + i], table + at[9 + i]
-    read_axis(&g.depth, table, at + 12)
-    read_axis(&g.height, table, at + 26)
-    at += 40
+        g.windows[i].size, g.windows[i].k, g.windows[i].stride, g.windows[i].lo = at[0], at[1], at[2], at[3]
+        g.windows[i].dilation, g.windows[i].low, g.windows[i].high = at[4], at[5], at[6]
+        at += 7
+    read_axis(&g.depth, table, at)
+    read_axis(&g.height, table, at + 14)
+    at += 28
     g.width.size, g.width.levels, g.width.stride, g.width.lo = at[0], at[1], at[2], at[3]
     g.width.dilation, g.width.phases, g.width.taps, g.width.rest = at[4], at[5], at[6], at[7]
     g.width.step, g.width.keeps = at[8], at[9]

@@ -322,10 +322,11 @@ static void FC_N(fc_running_give)(int give, const void *from, const void *by, do
 #undef FC_GIVE_OF
 }
 
-/* Maxima and their places. Of a window without a number above -inf the first cell is the maximum, which is `first`,
- * counted from `origin`; other places are counted from `base`. */
-static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, const ptrdiff_t *first, ptrdiff_t origin,
-                                         ptrdiff_t base, void *to_, void *where, int wide, ptrdiff_t n)
+/* Maxima of the outputs from `begin` on, and their places. Of a window without a number above -inf the first cell is the
+ * maximum, which is counted from `origin`, the beginning of its row; other places are counted from `base`. */
+static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, const fc_running_windows *windows,
+                                         ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *where,
+                                         int wide, ptrdiff_t n)
 {
     const FC_T *from = (const FC_T *)from_;
     const FC_L *held = (const FC_L *)(from + pitch);
@@ -335,7 +336,8 @@ static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, con
     ptrdiff_t i;
     if (wide || n < FC_VL) {
         for (i = 0; i < n; i++) {
-            const ptrdiff_t at = from[i] == (FC_T)-INFINITY ? origin + first[i] : base + (ptrdiff_t)held[i];
+            const ptrdiff_t at = from[i] == (FC_T)-INFINITY ? origin + fc_running_origin(windows, begin + i)
+                                                            : base + (ptrdiff_t)held[i];
             to[i] = from[i];
             if (wide)
                 ((int64_t *)where)[i] = (int64_t)at;
@@ -355,5 +357,5 @@ static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, con
     if (FC_N(fc_any)(low))
         for (i = 0; i < n; i++)
             if (from[i] == (FC_T)-INFINITY)
-                ((int32_t *)where)[i] = (int32_t)(origin + first[i]);
+                ((int32_t *)where)[i] = (int32_t)(origin + fc_running_origin(windows, begin + i));
 }

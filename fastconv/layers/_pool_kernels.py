@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _memory, _threads
+from fastconv import _arrays, _isa, _threads
 from fastconv._ext import pool as _ext
 from fastconv._ext import pool_rows as _ext_rows
 from fastconv._pool_geometry import PoolGeometry
@@ -45,9 +45,10 @@ def maximum(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int
     """`out`, the maximum of every window of x; returns where each is in its plane."""
     # Half the memory wherever a plane's cells can be counted in 32 bits.
     small = geometry.cells <= _INT32_CELLS
-    indices = _memory.empty(geometry.out_shape, _INT32 if small else _INT64)
+    indices = _arrays.fresh(geometry.out_shape, _INT32 if small else _INT64, "the indices")
     if not out.size:
         return indices
+    geometry = geometry.squeezed
     if small and geometry.is_global:
         plane_maxima(x, out, indices, threads)
     elif not (
@@ -64,8 +65,9 @@ def maximum_gradient(
     """dx, each entry of dout added where its maximum was; False if some index is outside its plane."""
     if not dx.size:
         return True
+    geometry = geometry.squeezed
     wide = indices.dtype == _INT64
-    if dx.shape[-1] >= _PAIRS_WIDTH and not wide and _pairs_backward(dout, indices, dx, geometry, threads):
+    if geometry.x_shape[-1] >= _PAIRS_WIDTH and not wide and _pairs_backward(dout, indices, dx, geometry, threads):
         # Else they are not from a forward pass; what can be made of them the general kernel knows.
         return True
     if geometry.most_windows > _pool_tables.MOST_IN_TURN and _by_bands(dout, indices, dx, geometry, threads):
@@ -84,11 +86,14 @@ def _by_bands(dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, geometry: P
     table, longest = _pool_tables.bands(geometry, dx.itemsize, threads)
     items = geometry.planes * len(table)
     slots = _threads.most(threads, items)
+    blocks, pages = _pool_tables.pages(longest, dx.itemsize)
+    space = np.empty(slots * pages * _pool_tables.PAGE, dx.dtype)
+    marks = np.empty(slots * (blocks + pages), np.int32)
     return _threads.share(
         _ext.max_backward_bands,
         (
             *(_arrays.DTYPES[dx.dtype], dout, indices, dx, indices.dtype == _INT64, geometry.planes),
-            *(table, len(table), np.empty(slots * longest, dx.dtype), slots),
+            *(table, len(table), space, marks, pages, slots),
         ),
         items=items,
         work=dx.nbytes + _SCATTERED * indices.nbytes,
@@ -100,6 +105,7 @@ def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, i
     """`out`, the mean of every window of x."""
     if not out.size:
         return
+    geometry = geometry.squeezed
     if geometry.is_global:
         out[...] = (plane_sums(x, threads) / geometry.cells).reshape(out.shape)
     elif not (
@@ -113,6 +119,7 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
     """dx, each entry of dout spread over its window."""
     if not dx.size:
         return
+    geometry = geometry.squeezed
     if geometry.is_global:
         planes(dx)[...] = planes(dout / dx.dtype.type(geometry.cells))
     elif not (
@@ -124,6 +131,7 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
 
 def norm(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> None:
     """`out`, the root of the sum of squares of every window of x."""
+    geometry = geometry.squeezed
     if not (
         _pairs_forward(x, out, _NO_INDICES, geometry, threads, True)
         or _rows_forward(x, out, _NO_INDICES, geometry, threads, True, True)
@@ -135,6 +143,7 @@ def norm_gradient(
     dout: np.ndarray, norms: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
 ) -> None:
     """dx, of each cell x times the sum of what each window spreads, dout over its norm."""
+    geometry = geometry.squeezed
     if not (
         _pairs_backward(dout, _NO_INDICES, dx, geometry, threads, norms, x)
         or _rows_backward(dout, dx, geometry, threads, True, norms, x)

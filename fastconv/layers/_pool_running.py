@@ -1,8 +1,8 @@
 """Poolings of windows of any size, axis by axis: how a geometry is cut, and the table that the kernel reads of it.
 
-The kernel is ``_ext/pool_running.h``. A window of k cells along an axis takes some log2(k) steps, so that time hardly
-grows with the window. Each thread has a workspace of some k rows of a piece of a plane, and pieces are cut so that it
-stays small. A result is always made by the same sums, however planes are cut.
+The kernel is ``_ext/pool_running.h``. Time hardly grows with the window, because k cells along an axis take some
+log2(k) steps. A thread's workspace has some k rows of a piece of a plane; pieces are narrow, so that it stays small.
+The cuts change no sum, because each result is made of the same terms in the same order.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import pool_running as _ext
-from fastconv._pool_geometry import PoolGeometry, taps_within
+from fastconv._pool_geometry import PoolGeometry
 
-#: What the kernel finds, what it does to cells before, and to sums after; as in pool_running.h.
+#: What the kernel finds, what it does to cells before, and what to sums after: the numbers of pool_running.h.
 MAXIMUM, SUM = 0, 2
 CELLS, SQUARES, OVER_COUNT, OVER_NORM = range(4)
 SUMS, BY_COUNT, ROOT, TIMES = range(4)
@@ -26,17 +26,17 @@ _FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
 
 _SLACK = 16
 _MULTIPLE = 32
-#: Rings of a thread, in bytes: within the second-level cache where redundant work does not cost more.
+#: Workspace of a thread, in bytes. It fits into the second-level cache, unless the cuts for that cost more time.
 RING_BYTES = 1 << 20
 #: Elements that a piece of a plane at least has along the last axis, where there are as many.
 _LEAST_STRIP = 64
 #: Elements that rows of several planes side by side may have.
 GROUP_ELEMENTS = 512
-#: More workspace a thread is refused.
+#: Windows that need more workspace a thread are refused.
 MOST_BYTES = 1 << 30
-#: Nanoseconds of a vector's step along a row and from row to row.
+#: Nanoseconds that a vector's step takes along a row, and from row to row.
 _SUM_STEPS, _MAXIMUM_STEPS = (0.45, 0.6), (1.0, 1.3)
-#: Of reading or writing a vector, of picking a cell, and of a row of sources and of targets besides.
+#: Nanoseconds that it takes to read or write a vector, to pick a cell, and to begin a row of sources or of targets.
 _READ, _CELL, _ROW, _GIVE = 0.5, 0.3, 30.0, 10.0
 #: Bytes that a copy moves in a nanosecond.
 _BYTES_A_NANOSECOND = 10
@@ -48,7 +48,7 @@ Steps = list[tuple[int, int]]
 
 
 def steps(k: int, dilation: int, maximum: bool) -> Steps:
-    """How windows of k taps are made: whether each step adds a single cell, and how many cells apart its parts are.
+    """The steps that make windows of k taps: whether each adds a single cell, and how many cells apart its parts are.
 
     >>> steps(6, 1, False)
     [(0, 1), (1, 1), (0, 3)]
@@ -73,7 +73,7 @@ def steps(k: int, dilation: int, maximum: bool) -> Steps:
 
 
 class _Walk(NamedTuple):
-    """Targets of an axis, as sources arrive: which arrivals each needs, and what it gets of the last."""
+    """Targets of an axis, whose sources arrive in order: which arrivals each needs, and what it gets of the last."""
 
     steps: Steps
     early: int
@@ -89,7 +89,7 @@ class _Walk(NamedTuple):
 
 
 def _phases(row: Row) -> tuple[int, int, int, int]:
-    """Of an adjoint: the taps that differ, how many of each there are, how many have one more, and their step."""
+    """Of an adjoint: how many phases taps have, taps of each, how many phases have one more, and their step."""
     _, k, stride, _, dilation, _ = row
     common = math.gcd(stride, dilation)
     phases = stride // common
@@ -123,21 +123,21 @@ def _walk_backward(row: Row) -> _Walk:
     gets[unseen] = _FROM_NOTHING
     begin = int(first[~unseen].min()) if not unseen.all() else 0
     end = int(last[~unseen].max()) if not unseen.all() else 0
-    # What nobody sees is written when its neighbours are.
+    # A cell that no window sees is written with its neighbours.
     last = np.where(unseen, np.clip(cell // stride, begin, end), last)
     first = np.where(unseen, last, first)
     return _Walk(made, early, begin, first - begin, last - begin, gets)
 
 
 class _Numbers:
-    """A table in the making: lists one after another, and where each begins."""
+    """The lists of a table, one after another."""
 
     def __init__(self, head: int) -> None:
         self.parts: list[np.ndarray] = []
         self.at = head
 
     def put(self, values: Sequence[Any] | np.ndarray) -> int:
-        """Where the values begin."""
+        """Appends the values, and returns where they begin."""
         part = np.ravel(np.asarray(values, np.intp))
         begin, self.at = self.at, self.at + len(part)
         self.parts.append(part)
@@ -145,7 +145,7 @@ class _Numbers:
 
 
 def _depths(walk: _Walk) -> np.ndarray:
-    """Of each arrival the last level at which it is needed; -1 where it is not."""
+    """Of each arrival the last level that needs it; -1 where none does."""
     arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
     needed = np.zeros((levels + 1, arrivals), bool)
     needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
@@ -220,12 +220,13 @@ class _Cuts(NamedTuple):
 
 
 class _Costs:
-    """What a plan takes, by the pieces into which the axes of a plane are cut."""
+    """The time and space that a plan takes, by the number of pieces of each axis."""
 
     def __init__(self, geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> None:
         self.rows, self.backward, self.maximum = _lifted(geometry), backward, maximum
         self.targets = [row[0] if backward else row[5] for row in self.rows]
         self.steps = [_steps_of(row, maximum, backward) for row in self.rows]
+        self.rings = [sum(shift for _, shift in steps_of) for steps_of in self.steps[:2]]
         self.lanes = _isa.lanes(itemsize)
         self.step, self.ring_step = _MAXIMUM_STEPS if maximum else _SUM_STEPS
 
@@ -240,11 +241,12 @@ class _Costs:
         deep, high, wide = (-(-n // pieces) for n, pieces in zip(self.targets, cuts, strict=True))
         return deep, high, wide
 
-    def ring(self, cuts: _Cuts) -> int:
-        """Elements of a thread's rings."""
+    def space(self, cuts: _Cuts) -> int:
+        """Elements of a thread's workspace: rings, and some rows."""
         _, high, wide = self.sizes(cuts)
-        deep_rows, high_rows = (sum(shift for _, shift in steps_of) for steps_of in self.steps[:2])
-        return (high_rows + deep_rows * high) * _pitch(wide) * (1 + self.maximum)
+        deep_rows, high_rows = self.rings
+        rows = (6 + high_rows + deep_rows * high) * (1 + self.maximum)
+        return rows * _pitch(wide) + 3 * _pitch(self.arrivals(2, wide))
 
     def span(self, cuts: _Cuts) -> int:
         """Cells of the image from the first that a piece meets to the last."""
@@ -252,7 +254,7 @@ class _Costs:
         return ((deep - 1) * self.rows[1][0] + high) * self.rows[2][0] + wide
 
     def of(self, cuts: _Cuts, group: int = 1) -> float:
-        """Nanoseconds that a piece of a plane takes in one thread of an AVX-512 machine, where `group` are one."""
+        """Nanoseconds that a piece of a plane takes in one thread of an AVX-512 machine, `group` planes at a time."""
         deep, high, wide = self.sizes(cuts)
         depths, heights, sources = (self.arrivals(axis, n) for axis, n in enumerate((deep, high, wide)))
         vectors, read = -(-group * wide // self.lanes) / group, -(-group * sources // self.lanes) / group
@@ -265,7 +267,7 @@ class _Costs:
 
 
 def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
-    """Of an axis; those of an adjoint have one more where numbers of taps differ."""
+    """The steps of an axis; an adjoint has one more where phases have different numbers of taps."""
     if not backward:
         return steps(row[1], row[4], maximum)
     _, taps, rest, step = _phases(row)
@@ -291,7 +293,7 @@ def _pieces(n: int, most: int) -> Iterator[int]:
 
 
 def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) -> _Cuts:
-    """The pieces that take least time, of those whose rings are not large where there are such."""
+    """The cuts that take least time, of those with a small workspace if there are any."""
     best, found = (math.inf, math.inf), None
     deep, high, wide = costs.targets
     for depths in _pieces(deep, 2 * threads):
@@ -300,10 +302,10 @@ def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) 
                 cuts = _Cuts(depths, heights, strips)
                 if costs.maximum and itemsize == 4 and costs.span(cuts) > _MOST_CELLS:
                     continue
-                ring = costs.ring(cuts) * itemsize
+                space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
                 time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
-                # The larger the rings, the farther they are from the processor.
-                key = max(ring / (4 * RING_BYTES), 1.0), time * (1 + min(ring / (4 * RING_BYTES), 1))
+                # A larger workspace takes longer, because it does not stay in the caches.
+                key = max(space, 1.0), time * (1 + min(space, 1))
                 if key < best:
                     best, found = key, cuts
     if found is None:
@@ -329,7 +331,6 @@ def _make(
     costs = _Costs(geometry, maximum, backward, itemsize)
     rows = costs.rows
     cuts = _choose(costs, geometry, itemsize, threads)
-    walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
     strips = [_strip(rows[2], backward, *ends) for ends in _cut(costs.targets[2], cuts.strips)]
     bands = _cut(costs.targets[1], cuts.heights)
     group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
@@ -337,11 +338,16 @@ def _make(
     # Rows of several planes have the distance of the sources or that of the targets.
     pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in strips))
     high = max(end - begin for begin, end in bands)
-    counts = [np.ones(1, np.intp)] * (3 - len(geometry.axes)) + geometry.axis_counts(include_pad)
-    numbers = _Numbers(56)
+    deep_rows, high_rows = costs.rings
+    space = 3 * row_pitch + (6 + high_rows + deep_rows * high) * (1 + maximum) * pitch + 2 * _SLACK
+    # The tables below are as long as a window, so a window that is too large is refused before they are made.
+    _check_space(geometry, space, itemsize)
+    walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
+    numbers = _Numbers(71)
     head = [cuts.strips, cuts.heights, cuts.depths, row_pitch, pitch, high]
-    head += [numbers.put(count) for count in counts]
-    head += [numbers.put(_origins(row)) for row in rows]
+    after = [0] * (3 - len(geometry.axes)) + [axis.hi if include_pad else 0 for axis in geometry.axes]
+    for (size, k, stride, lo, dilation, _), hi in zip(rows, after, strict=True):
+        head += [size, k, stride, lo, dilation, -lo if include_pad else 0, size + hi]
     head += _put_axis(
         numbers, rows[0][0] if not backward else rows[0][5], walks[0], _cut(costs.targets[0], cuts.depths)
     )
@@ -356,16 +362,13 @@ def _make(
     head += [*((outside, inside) if backward else (inside, outside)), group]
     table = np.concatenate([np.asarray(head, np.intp), *numbers.parts])
     table.flags.writeable = False
-    rows_of = 6 + walks[1].rows + walks[0].rows * high
-    space = 3 * row_pitch + rows_of * (1 + maximum) * pitch + 2 * _SLACK
-    _check_space(geometry, space, itemsize)
     items = -(-geometry.planes // group) * math.prod(cuts)
     nanoseconds = geometry.planes * math.prod(cuts) * costs.of(cuts, group)
     return Plan(table, space, items, nanoseconds, pitch if group > 1 else min(pitch, costs.targets[2]))
 
 
 def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
-    """Planes whose rows are worked as one, where rows are short."""
+    """How many planes have their rows side by side: more than one where rows are short."""
     sources = costs.arrivals(2, costs.targets[2])
     return max(1, min(GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
 
@@ -376,13 +379,6 @@ def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
             f"a window of {_window(geometry)} needs {elements * itemsize >> 20} MiB of workspace a thread, more than "
             f"{MOST_BYTES >> 20} MiB; pool in several steps with smaller windows"
         )
-
-
-def _origins(row: Row) -> np.ndarray:
-    """The first cell of the image that each output's window meets."""
-    size, k, stride, lo, dilation, out = row
-    first, _ = taps_within((0, size), k, stride, lo, dilation, out)
-    return np.arange(out) * stride - lo + first * dilation
 
 
 #: Tables up to this size are kept with their geometry.
@@ -396,7 +392,7 @@ def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: boo
     found = plans.get(key)
     if found is None:
         found = _make(geometry, maximum, backward, include_pad, itemsize, threads)
-        # Geometries are kept for many calls. The tables of long axes are as large as a signal, so they are not.
+        # Geometries are kept for many calls, but not the tables of planes with very many rows, because these are large.
         if found.table.nbytes <= _MOST_KEPT_BYTES:
             plans[key] = found
     return found

@@ -1,7 +1,7 @@
-"""What the row kernels of pooling read of a geometry: one table for each direction, worked out once.
+"""What the row kernels of pooling read of a geometry: one table for each direction, made once.
 
-A table is one array of numbers: `HEADER`, and behind it the lists that the
-header says the beginnings of. ``_ext/pool.h`` has the meaning of each.
+A table is one array of numbers: the `HEADER`, which says where each list begins, and the lists. ``_ext/pool.h``
+explains them.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ from fastconv._pool_geometry import PoolGeometry, taps_within
 
 #: Elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
 SLACK = 16
-#: A plane's block in the workspace, in elements: it stays in the first-level cache where it can.
+#: A plane's block in the workspace, in elements: so few that most blocks stay in the first-level cache.
 BLOCK_ELEMENTS = 3072
-#: Windows that need a larger workspace a thread, in elements, are not for these kernels.
+#: Other kernels take windows that need a larger workspace a thread, in elements.
 _MOST_ELEMENTS = 1 << 16
-#: Nor are those with more taps, for which the table would be long.
+#: Other kernels also take windows with more taps, because their tables would be long.
 _MOST_TAPS = 1024
-#: Sums are made of the taps of each row, and these of each other: of no more numbers in turn than np.sum's pairwise
-#: ones, which adds up to 16 in turn, the eight sums of these, and then those of blocks of 128.
+#: These kernels add up the taps of a row in turn, then the rows in turn: no more numbers than np.sum, whose pairwise
+#: sum adds up to 16 in turn, then eight of these, then blocks of 128.
 MOST_IN_TURN = 32
 
-#: Sums of gradients are added up, with what their roundings lose, of so many bytes of a plane at a time.
+#: Gradients of maxima are added up in so many bytes of a plane at a time.
 BAND_BYTES = 1 << 19
+#: A thread keeps what the roundings of these sums lose in pages of so many cells: FC_PAGE in pool.pyx.
+PAGE = 64
+#: And has so many bytes of pages.
+LOST_BYTES = 1 << 23
 
 #: By place, as _ext/pool_rows.pyx reads them; the sizes of the three axes come first.
 HEADER = (
@@ -50,15 +54,14 @@ def _round_up(n: int) -> int:
 
 
 def _block_rows(outputs: int, row: int, stride: int, extent: int) -> int:
-    """Rows of a block: as many as make `BLOCK_ELEMENTS` of the workspace; one where windows lie apart."""
+    """Rows of a block: as many as fill `BLOCK_ELEMENTS` of the workspace; one where windows do not overlap."""
     return max(1, min(outputs, (BLOCK_ELEMENTS // row - extent) // stride + 1)) if stride <= extent else 1
 
 
 def _workspace(out: int, taps: int, block: int) -> dict[str, int]:
-    """Of a thread: what all windows share, and blocks, several where they are small.
+    """A thread's workspace: what all windows share, and blocks, several where they are small.
 
-    A block is read right after it was written unless others come between, and
-    then what is read has to wait for what is written.
+    Small blocks come several at a time, because a read right after the write of the same block would wait for it.
     """
     lanes = _round_up(2 * (out + SLACK) + taps)
     batch = max(1, BLOCK_ELEMENTS // max(block, 1))
@@ -193,7 +196,7 @@ _ROW, _READ, _CELL = 6.0, 0.5, 0.75
 
 
 def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> float:
-    """What these kernels take, in nanoseconds of one thread of an AVX-512 machine; inf where a sum would drift."""
+    """Nanoseconds that these kernels take in one thread of an AVX-512 machine; inf where a sum would drift."""
     d, h, w = _lifted(geometry)
     taps = d[1] * h[1] * w[1]
     if sums and w[1] + d[1] * h[1] > MOST_IN_TURN:
@@ -205,7 +208,7 @@ def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> f
         return geometry.planes * cells * (_ROW + -(-w[0] // lanes) * (spread * _TAP["backward"] + _READ))
     vectors = -(-w[5] // lanes)
     read = -(-w[0] // lanes) * _READ * w[2] if w[2] <= 2 else min(w[0], w[5] * w[1]) * _CELL
-    # Rows of a block are read once; blocks of single rows, where windows are high, read theirs again and again.
+    # Each block reads its rows once; blocks of a single row of high windows read the same rows again and again.
     again = max(1.0, h[5] * min(h[1], h[0]) / h[0]) if h[2] > 1 else 1.0
     tap = _TAP["sum" if sums else "max"] * taps
     return geometry.planes * (outputs * (_ROW + vectors * tap) + cells * again * read)
@@ -214,7 +217,7 @@ def time(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int) -> f
 def bands(geometry: PoolGeometry, itemsize: int, threads: int) -> tuple[np.ndarray, int]:
     """Planes cut along their first axis: of each band its cells and the outputs that may see them; the longest's cells.
 
-    A band is read by some windows' more rows than it has, so it has at least half as many as a window.
+    A band has at least half as many rows as a window, because all outputs that see a band are read for it.
     """
     key = (itemsize, threads, BAND_BYTES)
     known: dict[tuple, tuple[np.ndarray, int]] = vars(geometry).setdefault("_pool_bands", {})
@@ -235,6 +238,12 @@ def bands(geometry: PoolGeometry, itemsize: int, threads: int) -> tuple[np.ndarr
     return known[key]
 
 
+def pages(longest: int, itemsize: int) -> tuple[int, int]:
+    """Blocks of `PAGE` cells that a band has at most, and pages of a thread for those that gradients go to."""
+    blocks = -(-longest // PAGE)
+    return blocks, max(1, min(blocks, LOST_BYTES // (PAGE * itemsize)))
+
+
 class Pairs(NamedTuple):
     """Of windows of 2 x 2: the image's sizes, rows of outputs to a block, and blocks in all."""
 
@@ -245,7 +254,7 @@ class Pairs(NamedTuple):
 
 
 def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> Plan | None:
-    """What a call in one direction needs, kept with the geometry; None where another kernel has to do it."""
+    """What a call in one direction needs, kept with the geometry; None where another kernel takes the windows."""
     key = (direction, include_pad, BLOCK_ELEMENTS)
     plans: dict[tuple, Plan | None] = vars(geometry).setdefault("_pool_plans", {})
     if key not in plans:
@@ -267,7 +276,7 @@ def _blocks(shape: tuple[int, ...], rows: int) -> int:
 
 def pairs(geometry: PoolGeometry) -> Pairs | None:
     """What a call needs for windows of 2 x 2 within the image, kept with the geometry; None for others."""
-    # Found as a rule, and sooner so than by asking.
+    # The plan is there as a rule, and this finds it sooner than a question would.
     try:
         return geometry.pair_plans[BLOCK_ELEMENTS]
     except KeyError:

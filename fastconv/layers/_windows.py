@@ -8,20 +8,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastconv import _arrays
+from fastconv import _arrays, _memory
 from fastconv._pool_geometry import PoolGeometry
 
-#: Windows are made of so many cells at a time, in bytes.
+#: Windows are copied into so many bytes at a time.
 _WINDOW_BYTES = 1 << 23
 
 
 def _strides(geometry: PoolGeometry) -> tuple[int, ...]:
-    """Of the windows; that of a single output says nothing, and may be huge."""
+    """Of the windows; 1 for a single output, because its stride says nothing and may be huge."""
     return tuple(axis.stride if axis.out > 1 else 1 for axis in geometry.axes)
 
 
 def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some planes at a time, with zeros as far as any window reaches."""
+    """Some planes at a time, with zeros around them as far as any window reaches."""
     sizes = tuple(
         max(axis.lo + axis.size, (axis.out - 1) * stride + axis.extent)
         for axis, stride in zip(geometry.axes, _strides(geometry), strict=True)
@@ -29,10 +29,9 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
     if not math.prod(geometry.out_shape):
         return
     taps = tuple(axis.k for axis in geometry.axes)
-    each = max(
-        _arrays.check_bytes("the padded plane", sizes, x.dtype),
-        _arrays.check_bytes("the windows", (*geometry.out_shape[2:], *taps), x.dtype),
-    )
+    padded_bytes = _arrays.check_bytes("the padded plane", sizes, x.dtype)
+    _memory.check_free(padded_bytes, f"the padded plane of shape {sizes} and dtype {x.dtype}", "Pad less")
+    each = max(padded_bytes, _arrays.check_bytes("the windows", (*geometry.out_shape[2:], *taps), x.dtype))
     step = max(1, _WINDOW_BYTES // each)
     cells = x.reshape(-1, *x.shape[2:])
     inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
@@ -44,10 +43,10 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
 
 
 def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """Some outputs along the first spatial axis at a time: their index, and their windows copied, (windows, taps)."""
+    """Some outputs at a time: their index, and their windows copied, (windows, taps)."""
     taps = math.prod(axis.k for axis in geometry.axes)
     outs = tuple(axis.out for axis in geometry.axes)
-    step = max(1, _WINDOW_BYTES // (len(padded) * math.prod(outs[1:]) * taps * padded.itemsize))
+    room = max(1, _WINDOW_BYTES // (len(padded) * taps * padded.itemsize))
     steps = zip(padded.strides[1:], _strides(geometry), geometry.axes, strict=True)
     by_output, by_tap = zip(*((n * stride, n * axis.dilation) for n, stride, axis in steps), strict=True)
     view = np.lib.stride_tricks.as_strided(
@@ -56,15 +55,21 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
         (padded.strides[0], *by_output, *by_tap),
         writeable=False,
     )
-    for begin in range(0, outs[0], step):
-        outputs = (slice(None), slice(begin, min(begin + step, outs[0])))
+    # A row of outputs may take eight times as much, because its pieces make the loops over taps longer.
+    room = max(room, min(8 * room, math.prod(outs[1:])))
+    pieces: list[list[slice]] = []
+    for out in reversed(outs):
+        step = min(room, out)
+        pieces.insert(0, [slice(begin, min(begin + step, out)) for begin in range(0, out, step)])
+        room //= step
+    for chosen in itertools.product(*pieces):
+        outputs = (slice(None), *chosen)
         yield outputs, np.array(view[outputs]).reshape(-1, taps)
 
 
 def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """For each tap in order what those outputs meet there in the padded planes."""
-    rows = outputs[1]
-    ranges = [(rows.start, rows.stop), *((0, axis.out) for axis in geometry.axes[1:])]
+    """For each tap in order the cells of the padded planes that those outputs meet there."""
+    ranges = [(chosen.start, chosen.stop) for chosen in outputs[1:]]
     for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
         cells = (
             slice(begin * stride + t * axis.dilation, (end - 1) * stride + t * axis.dilation + 1, stride)
@@ -74,7 +79,7 @@ def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator
 
 
 class GradientSums:
-    """Sums over windows that do not drift: beside each lies what its roundings lose (Knuth's two-sum)."""
+    """Sums over windows that do not drift, because what their roundings lose is added up, too (Knuth's two-sum)."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self._sums, self._lost = np.zeros(shape, dtype), np.zeros(shape, dtype)
@@ -89,5 +94,5 @@ class GradientSums:
         self._sums[where] = total
 
     def result(self) -> np.ndarray:
-        """The sums; of those that are not finite nothing was lost that could be told."""
+        """The sums with what they lost; what a sum that is not finite lost cannot be told."""
         return np.where(np.isfinite(self._sums), self._sums + self._lost, self._sums)

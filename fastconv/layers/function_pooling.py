@@ -139,7 +139,7 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     checked_geometry("pool_forward", geometry, PoolGeometry)
     _arrays.check_cached("pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
-    dx = np.empty(geometry.x_shape, x.dtype)
+    dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
     outs, douts = (array.reshape(-1, *array.shape[2:]) for array in (out, dout))
     for planes, padded in _windows.pad_planes(x, geometry):
         sums = _windows.GradientSums(padded.shape, padded.dtype)

@@ -1,15 +1,16 @@
-"""Pooling by norms: L2 by kernels of its own, other exponents as the root of a sum of powers."""
+"""Pooling by norms: L2 has kernels of its own; other exponents take the root of a sum of powers."""
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastconv import _arrays, _memory, _threads
+from fastconv import _arrays, _threads
+from fastconv._axis import Axis
 from fastconv._messages import cache_repr
 from fastconv._options import as_cache, as_number
 from fastconv._pool_geometry import PoolGeometry
@@ -17,11 +18,13 @@ from fastconv.layers import _pool_kernels, _windows
 from fastconv.layers._caches import checked_geometry
 from fastconv.layers.pooling import PoolParam, prepare
 
-#: The exponent that has kernels of its own.
+#: This exponent has kernels of its own.
 _OWN_KERNELS = 2.0
 #: Powers are held of so many cells at a time, in bytes.
 _POWER_BYTES = 1 << 20
-#: Sums and factors out of these ranges have lost digits to powers that are no normal numbers, or may have.
+#: A line of a larger plane has so many, where windows let it be cut.
+_LINE_BYTES = 1 << 16
+#: Sums and factors out of these ranges may have lost digits, because some of their powers are no normal numbers.
 _SUMS, _FACTORS = (1e-290, math.inf), (1e-200, 1e200)
 
 
@@ -141,7 +144,7 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
-    dx = _memory.empty(geometry.x_shape, x.dtype)
+    dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
     if dx.size and p == _OWN_KERNELS:
         _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)
     elif dx.size:
@@ -149,59 +152,194 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     return dx
 
 
-def _parts(
-    geometry: PoolGeometry, inputs: tuple[np.ndarray, ...], outputs: tuple[np.ndarray, ...], gradient: bool
-) -> Iterator[tuple[PoolGeometry, slice, tuple[np.ndarray, ...], tuple[np.ndarray, ...]]]:
-    """Some planes at a time, as one image of so many channels; of large planes some rows.
+class _Cut(NamedTuple):
+    """A pooling of some targets along an axis, and the lines [begin, end) that their sums are made of.
 
-    Inputs and outputs have the shapes of x and of out. Those of a part are rows of x with all windows that meet some
-    of them where `gradient`; else rows of out with all cells of their windows. The slice is of those rows.
+    Targets are windows, and lines are cells; for a gradient targets are cells, and lines are windows. All targets see
+    the lines [low, high), so `axis` has one line in their place, which is their sum; none where low is high.
     """
-    planes = geometry.planes
-    step = max(1, min(planes, _POWER_BYTES // (8 * geometry.cells)))
-    axis = geometry.axes[0]
-    _, _, stride, _, dilation, _ = axis.row()
-    reach = dilation * (axis.row()[1] - 1) + 1
-    total = axis.size if gradient else axis.out
-    each = 8 * (geometry.cells // axis.size)
-    # Half as many rows as a window has at least, or most of the work would be done again and again.
-    rows = total if step > 1 else max(_POWER_BYTES // each, reach // 2, 1) // (1 if gradient else stride) + 1
-    stacked = [[a.reshape(1, planes, *a.shape[2:]) for a in arrays] for arrays in (inputs, outputs)]
-    for begin in range(0, total, rows):
-        end = min(begin + rows, total)
-        part, cells, windows = _rows_of(geometry, begin, end, gradient)
-        own = slice(begin - cells.start, end - cells.start) if gradient else slice(None)
-        for first in range(0, planes, step):
-            count = min(step, planes - first)
-            ins, outs = (
-                tuple(a[:, first : first + count, chosen] for a in arrays)
-                for arrays, chosen in zip(stacked, (cells, windows), strict=True)
-            )
-            yield part.for_planes(count), own, ins, outs
+
+    axis: Axis
+    targets: slice
+    begin: int
+    low: int
+    high: int
+    end: int
 
 
-def _rows_of(geometry: PoolGeometry, begin: int, end: int, gradient: bool) -> tuple[PoolGeometry, slice, slice]:
-    """A pooling of some rows: its geometry, its rows of x, and its rows of out."""
+def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
+    """The windows [first, last), and the cells that they see."""
+    size, k, stride, lo, dilation, _ = axis.row()
+    start, final = first * stride - lo, (last - 1) * stride - lo
+    end = final + dilation * (k - 1) + 1
+    low, high, before = end, end, max(-start, 0)
+    if fold and start + k - final > 1:
+        low, high = final, start + k
+        k, before = final - start + 1, min(before, final - start)
+    lines = [min(max(cell, 0), size) for cell in (start, low, high, end)]
+    return _cut(_left(*lines), k, stride, before, dilation, last - first, slice(first, last), lines)
+
+
+def _cut_cells(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
+    """The cells [first, last), but for those before the first window, and the windows that see them."""
+    _, k, stride, lo, dilation, out = axis.row()
+    begin = max(0, -((dilation * (k - 1) - first - lo) // stride))
+    end = max(begin, min(out, (last - 1 + lo) // stride + 1))
+    first = min(max(first, begin * stride - lo), last)
+    low, high = max(begin, -((k - last - lo) // stride)), min(end, (first + lo) // stride + 1)
+    if not fold or high - low < 2:
+        low = high = end
+    removed = max(high - low - 1, 0)
+    before = first + lo - (begin + removed) * stride
+    lines = [begin, low, high, end]
+    return _cut(last - first, k - removed * stride, stride, before, dilation, _left(*lines), slice(first, last), lines)
+
+
+def _left(begin: int, low: int, high: int, end: int) -> int:
+    return low - begin + (low < high) + end - high
+
+
+def _cut(
+    size: int, k: int, stride: int, lo: int, dilation: int, out: int, targets: slice, lines: Sequence[int]
+) -> _Cut:
+    hi = max((out - 1) * stride + dilation * (k - 1) + 1 - lo - size, 0)
+    return _Cut(Axis(size, k, stride, lo, hi, dilation, out), targets, *lines)
+
+
+class _Block(NamedTuple):
+    """Some planes, as one image of so many channels, and of the axes after the first some targets and their lines."""
+
+    geometry: PoolGeometry
+    lines: tuple[slice, ...]
+    targets: tuple[slice, ...]
+    cuts: list[_Cut]
+    #: Where blocks of lines begin whose sums are kept, and how long they are.
+    sums: tuple[int, int]
+    parts: dict[Axis, PoolGeometry]
+
+    def part(self, axis: Axis) -> PoolGeometry:
+        """The pooling of a cut of the first axis; most cuts of a plane have the same."""
+        if axis not in self.parts:
+            shape, axes = self.geometry.x_shape, self.geometry.axes
+            self.parts[axis] = self.geometry.derive(x_shape=(*shape[:2], axis.size, *shape[3:]), axes=(axis, *axes[1:]))
+        return self.parts[axis]
+
+
+def _is_cut(geometry: PoolGeometry) -> bool:
+    """Whether planes are cut, not several worked at a time."""
+    return _at_once(geometry) < 2
+
+
+def _at_once(geometry: PoolGeometry) -> int:
+    return _POWER_BYTES // (8 * max(geometry.cells, math.prod(geometry.out_shape[2:])))
+
+
+def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
+    """Poolings of planes that are cut without dilation along the first axis, which together are this one.
+
+    Of each its cells and its windows along that axis.
+    """
     axis = geometry.axes[0]
     size, k, stride, lo, dilation, out = axis.row()
-    reach = dilation * (k - 1) + 1
+    if dilation == 1 or not _is_cut(geometry):
+        yield geometry, slice(None), slice(None)
+        return
+    every = dilation // math.gcd(stride, dilation)
+    for first in range(min(every, out)):
+        start = first * stride - lo
+        cells, windows = slice(max(start, start % dilation), size, dilation), slice(first, out, every)
+        n, m = len(range(size)[cells]), len(range(out)[windows])
+        single = _cut(n, k, every * stride // dilation, max(-(start // dilation), 0), 1, m, windows, (0, 0, 0, 0)).axis
+        shape = (*geometry.x_shape[:2], n, *geometry.x_shape[3:])
+        yield geometry.derive(x_shape=shape, axes=(single, *geometry.axes[1:])), cells, windows
+
+
+def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
+    """Several planes at a time, or some targets of one, so that powers take some `_POWER_BYTES` for any window."""
+    axis, planes, rest = geometry.axes[0], geometry.planes, len(geometry.axes) - 1
+    total, lines = (axis.size, axis.out) if gradient else (axis.out, axis.size)
+    if not _is_cut(geometry):
+        step = _at_once(geometry)
+        for begin in range(0, planes, step):
+            part = geometry.for_planes(min(step, planes - begin))
+            chosen = (slice(begin, begin + part.planes), *[slice(None)] * (rest + 1))
+            cut = _Cut(axis, slice(0, total), 0, lines, lines, lines)
+            yield _Block(part, chosen, chosen, [cut], (0, 1), {axis: part})
+        return
+    make = _cut_cells if gradient else _cut_windows
+    line = 8 * max(geometry.cells // axis.size, math.prod(geometry.out_shape[3:]))
+    later = []
+    for other in geometry.axes[1:]:
+        n = other.size if gradient else other.out
+        # A piece has at least half as many targets as a window has cells, because neighbours make the same powers.
+        pieces = max(1, min(-(-line // _LINE_BYTES), 2 * n // other.extent))
+        line = -(-line // pieces)
+        later.append([make(other, n * i // pieces, n * (i + 1) // pieces, False) for i in range(pieces)])
+    _, k, stride, lo, _, _ = axis.row()
+    # With the root of the window's length there are as many lines at a time as kept sums.
+    most = max(_POWER_BYTES // line, math.isqrt(k))
     if gradient:
-        first = min(max(0, -((reach - 1 - begin - lo) // stride)), (begin + lo) // stride, out - 1)
-        last = min(max(first + 1, (end - 1 + lo) // stride + 1), out)
+        step = most // stride * stride or most
+        sums = -((k - step - lo) // stride), max(step // stride, 1)
     else:
-        first, last = begin, end
-    if (first, last) == (0, out) and not gradient:
-        return geometry, slice(0, size), slice(0, out)
-    low = max(0, first * stride - lo)
-    high = min(size, (last - 1) * stride - lo + reach)
-    if gradient:
-        low, high = min(low, begin), max(high, end)
-    before = low - (first * stride - lo)
-    after = (last - 1) * stride - lo + reach - high
-    cut = dataclasses.replace(axis, size=high - low, lo=before, hi=max(after, 0), out=last - first)
-    shape = (*geometry.x_shape[:2], high - low, *geometry.x_shape[3:])
-    part = geometry.derive(x_shape=shape, axes=(cut, *geometry.axes[1:]))
-    return part, slice(low, high), slice(first, last)
+        step = max(most // stride, 1)
+        sums = (step - 1) * stride - lo, min(step * stride, most)
+    cuts = [make(axis, i, min(i + step, total), True) for i in range(0, total, step)]
+    for others in itertools.product(*later):
+        axes = (axis, *(other.axis for other in others))
+        part = geometry.derive(x_shape=(1, 1, *(a.size for a in axes)), axes=axes)
+        parts: dict[Axis, PoolGeometry] = {}
+        seen = slice(None), *(slice(other.begin, other.end) for other in others)
+        targets = slice(None), *(other.targets for other in others)
+        for plane in (slice(i, i + 1) for i in range(planes)):
+            yield _Block(part, (plane, *seen), (plane, *targets), cuts, sums, parts)
+
+
+_Lines: TypeAlias = Callable[[int, int], np.ndarray]
+
+
+class _LineSums:
+    """Sums of lines [begin, end) with rising begins. Sums of blocks of lines are kept while later ones need them."""
+
+    def __init__(self, lines: _Lines, origin: int, step: int) -> None:
+        self._lines, self._origin, self._step = lines, origin, step
+        self._kept: dict[int, np.ndarray] = {}
+
+    def __call__(self, begin: int, end: int) -> np.ndarray:
+        kept, origin, step = self._kept, self._origin, self._step
+        first, last = -((origin - begin) // step), (end - origin) // step
+        if first >= last:
+            return _sum(self._lines(begin, end))
+        ends = [origin + i * step for i in range(first, last + 1)]
+        self._kept = {i: kept[i] if i in kept else _sum(self._lines(i, i + step)) for i in ends[:-1]}
+        rests = [_sum(self._lines(*rest)) for rest in ((begin, ends[0]), (ends[-1], end)) if rest[0] < rest[1]]
+        return _tree([*self._kept.values(), *rests])
+
+
+def _sum(lines: np.ndarray) -> np.ndarray:
+    """The sum of lines, pairwise; it overwrites them."""
+    while (n := lines.shape[2]) > 1:
+        lines[:, :, : n // 2] += lines[:, :, n - n // 2 :]
+        lines = lines[:, :, : n - n // 2]
+    return lines.copy()
+
+
+def _tree(sums: Sequence[np.ndarray]) -> np.ndarray:
+    half = len(sums) // 2
+    return _tree(sums[:half]) + _tree(sums[half:]) if half else sums[0]
+
+
+def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
+    """The lines of a cut."""
+    if cut.low == cut.high:
+        return lines(cut.begin, cut.end)
+    parts = lines(cut.begin, cut.low), common(cut.low, cut.high), lines(cut.high, cut.end)
+    return np.concatenate(parts, axis=2)
+
+
+def _of_planes(array: np.ndarray, chosen: tuple[slice, ...]) -> np.ndarray:
+    """What is chosen of (planes, *spatial), as one image."""
+    return array[chosen][None]
 
 
 def _between(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
@@ -209,23 +347,45 @@ def _between(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
 
 
 def _norms(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, threads: int) -> None:
-    for part, _, (cells,), (result,) in _parts(geometry, (x,), (out,), False):
-        # In double, where powers are seldom 0 or inf.
-        powers, sums = np.abs(cells, dtype=np.float64), np.empty(part.out_shape)
+    x, out = (array.reshape(-1, *array.shape[2:]) for array in (x, out))
+    for part, rows, windows in _undilated(geometry):
+        for block in _blocks(part, False):
+            cells, results = _of_planes(x[:, rows], block.lines), _of_planes(out[:, windows], block.targets)
+            _norms_of(cells, results, part.axes[0], block, p, threads)
+
+
+def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: float, threads: int) -> None:
+    def powers(begin: int, end: int) -> np.ndarray:
+        # Doubles, because their powers are seldom 0 or inf.
+        made = np.abs(x[:, :, begin:end], dtype=np.float64)
+        return np.power(made, p, out=made)
+
+    def magnitudes(begin: int, end: int) -> np.ndarray:
+        return np.abs(x[:, :, begin:end], order="C")
+
+    def largest(begin: int, end: int) -> np.ndarray:
+        some = x[:, :, begin:end]
+        return np.maximum(some.max(axis=2, keepdims=True), -some.min(axis=2, keepdims=True))
+
+    common = _LineSums(powers, *block.sums)
+    for cut in block.cuts:
+        part, result = block.part(cut.axis), out[:, :, cut.targets]
+        sums = np.empty(part.out_shape)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            np.power(powers, p, out=powers)
-            _pool_kernels.mean(powers, sums, part, threads, True)
+            _pool_kernels.mean(_fold(cut, powers, common), sums, part, threads, True)
             sums *= part.window_sizes(True)
             kept = _between(sums, _SUMS)
             np.power(sums, 1 / p, out=sums)
             result[...] = sums
-            if not kept.all():
-                peaks = np.empty(part.out_shape, cells.dtype)
-                _pool_kernels.maximum(np.abs(cells), peaks, part, threads)
-                # Of zeros, inf and NaN the sums are right.
-                lost = ~kept & _between(peaks, (0, math.inf))
-                if lost.any():
-                    _norms_by_peaks(cells, result, part, p, peaks, lost)
+            if kept.all():
+                continue
+            peaks = np.empty(part.out_shape, x.dtype)
+            _pool_kernels.maximum(_fold(cut, magnitudes, largest), peaks, part, threads)
+            # The sums of zeros, inf and NaN are right.
+            lost = ~kept & _between(peaks, (0, math.inf))
+            if lost.any():
+                whole = cut if cut.low == cut.high else _cut_windows(axis, cut.targets.start, cut.targets.stop, False)
+                _norms_by_peaks(x[:, :, whole.begin : whole.end], result, block.part(whole.axis), p, peaks, lost)
 
 
 def _norms_by_peaks(
@@ -244,24 +404,65 @@ def _norms_by_peaks(
 def _gradients(
     dout: np.ndarray, out: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, p: float, threads: int
 ) -> None:
-    for part, own, (cells, result), (gradient, norms) in _parts(geometry, (x, dx), (dout, out), True):
-        with np.errstate(all="ignore"):
-            shares = np.power(norms, 1 - p, dtype=np.float64)
-            lost = ~_between(shares, _FACTORS) & _between(norms, (0, math.inf))
-            shares *= gradient
-            shares[lost | (norms == 0)] = 0
-            # What `mean_gradient` divides by.
-            shares *= part.window_sizes(True)
-            sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
-            _pool_kernels.mean_gradient(shares, sums, part, threads, True)
-            sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
-            # The sign of 0 is 0, of which only p = 1 makes a difference.
-            sums[cells == 0] = 0
-            if lost.any():
-                # A power that is inf met shares of 0: all its windows are among the lost.
-                sums[np.isinf(factors) & np.isfinite(cells)] = 0
-                _add_gradients_by_ratios(gradient, norms, cells, sums, part, p, lost)
-            result[:, :, own] = sums[:, :, own]
+    dx[...] = 0  # some cells may be in no window
+    dout, out, x, dx = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, x, dx))
+    for part, rows, windows in _undilated(geometry):
+        for block in _blocks(part, True):
+            cells, results = (_of_planes(array[:, rows], block.targets) for array in (x, dx))
+            gradient, norms = (_of_planes(array[:, windows], block.lines) for array in (dout, out))
+            if norms.size:
+                with np.errstate(all="ignore"):
+                    _gradients_of(gradient, norms, cells, results, part.axes[0], block, p, threads)
+
+
+def _gradients_of(
+    dout: np.ndarray,
+    out: np.ndarray,
+    x: np.ndarray,
+    dx: np.ndarray,
+    axis: Axis,
+    block: _Block,
+    p: float,
+    threads: int,
+) -> None:
+    # Norms whose power by 1 - p is among the factors.
+    ends = (0.0, math.inf) if p == 1 else (_power(_FACTORS[1], 1 / (1 - p)), _power(_FACTORS[0], 1 / (1 - p)))
+    some_lost = np.zeros(out.shape[2], bool)
+
+    def lost_of(norms: np.ndarray) -> np.ndarray:
+        return ~_between(norms, ends) & _between(norms, (0, math.inf))
+
+    def shares(begin: int, end: int) -> np.ndarray:
+        norms = out[:, :, begin:end]
+        made, lost = np.power(norms, 1 - p, dtype=np.float64, order="C"), lost_of(norms)
+        made *= dout[:, :, begin:end]
+        made[lost | (norms == 0)] = 0
+        some_lost[begin:end] = lost.any(axis=(0, 1, *range(3, lost.ndim)))
+        return made
+
+    common = _LineSums(shares, *block.sums)
+    for cut in block.cuts:
+        if cut.begin == cut.end:
+            continue
+        part, cells, spread = block.part(cut.axis), x[:, :, cut.targets], _fold(cut, shares, common)
+        # `mean_gradient` divides by these sizes.
+        spread *= part.window_sizes(True)
+        sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
+        _pool_kernels.mean_gradient(spread, sums, part, threads, True)
+        sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
+        # The sign of 0 is 0; without this only p = 1 would give something else.
+        sums[cells == 0] = 0
+        if some_lost[cut.begin : cut.end].any():
+            # A power that is inf met shares of 0, because all its windows are among the lost.
+            sums[np.isinf(factors) & np.isfinite(cells)] = 0
+            whole = cut if cut.low == cut.high else _cut_cells(axis, cut.targets.start, cut.targets.stop, False)
+            gradient, norms = (array[:, :, cut.begin : cut.end] for array in (dout, out))
+            _add_gradients_by_ratios(gradient, norms, cells, sums, block.part(whole.axis), p, lost_of(norms))
+        dx[:, :, cut.targets] = sums
+
+
+def _power(base: float, exponent: float) -> float:
+    return float(np.power(base, exponent))
 
 
 def _add_gradients_by_ratios(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastconv import _arrays, _memory, _threads
+from fastconv import _arrays, _threads
 from fastconv._ext.recall import Recall
 from fastconv._messages import cache_repr, kind_of
 from fastconv._options import as_bool, as_cache, as_int, as_shape, merge_options
@@ -240,7 +240,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     _check_indices(geometry, indices)
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
-    dx = _memory.empty(geometry.x_shape, dtype)
+    dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
     if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, workers):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
@@ -437,6 +437,6 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
         count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
-    dx = _memory.empty(geometry.x_shape, dtype)
+    dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
     _pool_kernels.mean_gradient(dout, dx, geometry, workers, count_include_pad)
     return dx

@@ -21,10 +21,9 @@ GENERIC = "generic"
 #: Where no rates are those of the instruction set in use, those of the first of these that has any.
 _USUAL = ("avx2", "avx512", "baseline")
 
-#: What a product in BLAS's threads has to be faster by, where a file does not say. Measured on AMD family 26: a gradient
-#: of the weights right after one of the data by BLAS takes up to twice its time, and now and then a product in BLAS's
-#: threads takes 10 to 20 times what it usually does: so did 2 of 624 random cases under a penalty of 2. One of 3 costs a
-#: regret above 1.5 in 1 of 2,173.
+#: What a product in several threads of BLAS has to be faster by, where a file does not say. On AMD family 26, a
+#: gradient of the weights right after one of the data by BLAS took up to twice its time, and now and then a product
+#: took 10 to 20 times what it usually does: so did 2 of 624 random cases under a penalty of 2.
 _BLAS_PENALTY = 3.0
 
 _loaded: dict[str, Rates] = {}
@@ -83,7 +82,7 @@ def in_use() -> Rates:
 
 
 def blas_penalty() -> float:
-    """What a product in several threads of BLAS has to be faster by to be taken: it may slow down the calls after it."""
+    """What BLAS's threads have to be faster by to be taken, because they may slow down the calls after them."""
     in_use()
     return _penalties[_isa.kind()]
 

@@ -131,6 +131,14 @@ def regrets(records: list[Record]) -> list[Record]:
     return found
 
 
+def fitted(records: list[Record], penalty: float) -> _rates.Rates:
+    """Rates of the records under a penalty of BLAS's threads; both are in use from then on."""
+    _rates.use(_rates.in_use(), penalty)
+    found = fit(records)
+    _rates.use(found, penalty)
+    return found
+
+
 def main() -> None:
     """Measure, fit, print, and with --write keep."""
     options, screen, load_before = parse(), console(130), load_average()
@@ -153,10 +161,10 @@ def main() -> None:
         raise SystemExit("nothing was timed; --minutes says for how long to")
     before = regrets(timed)
     held, rest = timed[::HELD_OUT], [record for i, record in enumerate(timed) if i % HELD_OUT]
-    _rates.use(fit(rest))
+    penalty = options.blas_penalty or _rates.blas_penalty()
+    fitted(rest, penalty)
     held_out = regrets(held)
-    rates = fit(timed)
-    _rates.use(rates)
+    rates = fitted(timed, penalty)
     after = regrets(timed)
     summary = report({"before": before, "held out": held_out, "after": after}, screen)
     data = {
@@ -175,6 +183,7 @@ def main() -> None:
             "date": datetime.now(UTC).date().isoformat(),
             "fastconv": fastconv.__version__,
             "cases": len(timed),
+            "blas_penalty": penalty,
             "held_out": {"geomean": round(whole["geomean"], 4), "longer": whole["longer"], "much": whole["much"]},
             "rates": rates,
         }
@@ -224,6 +233,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--only", default=[], type=lambda text: text.split(","), help="algorithms to time anew, such as fft,sparse"
     )
     parser.add_argument("--again", metavar="KIND", help="time nothing, fit the kept times of a kind of CPU")
+    parser.add_argument(
+        "--blas-penalty", type=float, help="what BLAS's threads have to be faster by (default: as in the rates in use)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the drawn cases (%(default)s)")
     parser.add_argument("--family", action="append", choices=list(FAMILIES), help="draw only this one; may be repeated")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")

@@ -32,7 +32,7 @@ def use(monkeypatch):
     def by(rates, isa=None):
         if isa is not None:
             monkeypatch.setattr(_isa, "current", _isa.NAMES.index(isa))
-        _rates.use(rates)
+        _rates.use(rates, 3.0)
         forget_geometries()
 
     yield by

@@ -21,7 +21,13 @@ GENERIC = "generic"
 #: Where no rates are those of the instruction set in use, those of the first of these that has any.
 _USUAL = ("avx2", "avx512", "baseline")
 
+#: What a product in several threads of BLAS has to be faster by, where a file does not say. On AMD family 26, a
+#: gradient of the weights right after one of the data by BLAS took up to twice its time, and now and then a product
+#: took 10 to 20 times what it usually does: so did 2 of 624 random cases under a penalty of 2.
+_BLAS_PENALTY = 3.0
+
 _loaded: dict[str, Rates] = {}
+_penalties: dict[str, float] = {}
 
 
 def kinds() -> tuple[str, ...]:
@@ -69,10 +75,18 @@ def in_use() -> Rates:
     found = _loaded.get(kind)
     if found is None:
         source = nearest(kind, kinds())
-        found = _loaded[kind] = {} if source is None else load(source)["rates"]
+        data: dict[str, Any] = {"rates": {}} if source is None else load(source)
+        found = _loaded[kind] = data["rates"]
+        _penalties[kind] = data.get("blas_penalty", _BLAS_PENALTY)
     return found
 
 
-def use(rates: Rates) -> None:
+def blas_penalty() -> float:
+    """What BLAS's threads have to be faster by to be taken, because they may slow down the calls after them."""
+    in_use()
+    return _penalties[_isa.kind()]
+
+
+def use(rates: Rates, penalty: float) -> None:
     """Go by these from now on: a fit tries its own."""
-    _loaded[_isa.kind()] = rates
+    _loaded[_isa.kind()], _penalties[_isa.kind()] = rates, penalty

@@ -19,12 +19,6 @@ Op: TypeAlias = Literal["forward", "backward_data", "backward_weights"]
 OPS: tuple[Op, ...] = ("forward", "backward_data", "backward_weights")
 
 
-#: Measured: a gradient of the weights right after one of the data by BLAS takes up to twice its time. Now and then a
-#: product in BLAS's threads takes 10 to 20 times what it usually does: so did 2 of 624 random cases under a handicap
-#: of 2. One of 3 costs a regret above 1.5 in 1 of 2,173.
-_SPINNING = 3.0
-
-
 class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 
@@ -101,7 +95,7 @@ class Algorithm(ABC):
 
     def handicap(self, threads: int) -> float:
         """What an algorithm has to be faster by to be taken: it may slow down the calls after it."""
-        return 1.0 if self.own_threads or threads == 1 else _SPINNING
+        return 1.0 if self.own_threads or threads == 1 else _rates.blas_penalty()
 
     @abstractmethod
     def forward(
@@ -187,7 +181,7 @@ def touched(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 #: Bytes that stay near a core from call to call, and that stay in a cache which cores share: about those of CPUs of
 #: these years, for the cost model.
-_NEAR_BYTES, _CACHED_BYTES = 1 << 20, 24 << 20
+NEAR_BYTES, _CACHED_BYTES = 1 << 20, 24 << 20
 
 
 def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
@@ -196,7 +190,7 @@ def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, f
     nbytes = float(touched(geometry, dtype))
     return {
         "touched": nbytes / threads,
-        "far": max(nbytes / threads - _NEAR_BYTES, 0.0),
+        "far": max(nbytes / threads - NEAR_BYTES, 0.0),
         "farthest": max(nbytes - _CACHED_BYTES, 0.0),
     }
 

@@ -80,12 +80,15 @@ class Im2col(Algorithm):
             blocks = images * cut.blocks_of_positions * cut.blocks_of_rows
         f = geometry.w_shape[0] // geometry.groups
         product = multiply_adds(geometry) * dtype.itemsize / 4 / threads
-        thin = min(f, k, positions) == 1  # a matrix times a vector takes as long as the matrix is read
+        # A matrix times a vector takes as long as the matrix is read, and an outer product as long as it is written.
+        thin = min(f, k, positions) == 1
+        outer = {"forward": k, "backward_data": f, "backward_weights": positions}[op] == 1
         cells = 0 if geometry.pointwise else geometry.im2col_bytes(dtype) / threads
         beside = images * geometry.w_shape[0] if count > 1 else 0
         return {
             "product": 0.0 if thin else product,
-            "vector": product if thin else 0.0,
+            "vector": product if thin and not outer else 0.0,
+            "outer": product if outer else 0.0,
             # Reading, packing and writing each matrix of a product takes a part of its time: 1 / m of it, and so on.
             "filters": product / f,
             "rows": product / k,
@@ -95,7 +98,8 @@ class Im2col(Algorithm):
             "beside": beside * geometry.positions * dtype.itemsize,
             "beside_lines": beside,
             **memory(geometry, dtype, 1),
-            "block": blocks * geometry.groups,
+            "block": blocks,
+            "products": blocks * geometry.groups,
             "call": 1,
         }
 

@@ -16,7 +16,7 @@ from fastconv._records import dataclass
 from fastconv.algorithms import _apart, _counts, _minimal
 from fastconv.algorithms._blocks import even, line_up, pieces
 from fastconv.algorithms._minimal import Problem
-from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds, seconds
+from fastconv.algorithms.base import NEAR_BYTES, Algorithm, Op, memory, multiply_adds, seconds
 from fastconv.geometry import ConvGeometry
 
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
@@ -27,7 +27,7 @@ _SPACE_BYTES = 28 << 20
 #: Tiles that make reading the weights cheap beside multiplying by them, and where there are few weights.
 _TILES, _FEW_TILES = 64, 24
 #: Of a second-level cache: what a block's tiles and products take, and weights that count as few.
-_NEAR_BYTES = 1 << 19
+_BLOCK_BYTES = 1 << 19
 #: Filters whose products are made before any is transformed back: while they are, tiles stay near.
 _PASS = 32
 #: Panels of weights in a pass, at most: as in the kernel.
@@ -357,8 +357,8 @@ def _product_plan(
     u_pitch = line
     fixed = points * (k * pass_rows + line) + _TURNED_BYTES // itemsize
     per_tile = points * (v_step + pass_rows) + 20 * cell
-    few = _TILES if points * k * problem.rows * phases * itemsize > _NEAR_BYTES else _FEW_TILES
-    near = max(few, _NEAR_BYTES // (points * (v_step + pass_rows) * itemsize))
+    few = _TILES if points * k * problem.rows * phases * itemsize > _BLOCK_BYTES else _FEW_TILES
+    near = max(few, _BLOCK_BYTES // (points * (v_step + pass_rows) * itemsize))
     count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES, near)))
     tiles = count * math.prod(block)
     blocks = problem.groups * problem.blocks(block, count)
@@ -400,6 +400,7 @@ def _product_plan(
         "image": problem.of_image * blocks * tiles * split * problem.subkernels * cell / lanes,
         "result": problem.of_result * blocks * tiles * all_rows * split * phases / lanes,
         "weights": problem.of_weights * weighings * k * all_rows * phases / lanes,
+        "spilled": blocks * split * _beyond((points * (v_pitch + weights + m_pitch)) * itemsize),
     }
     return Plan(
         lambda: (
@@ -465,6 +466,7 @@ def _weights_plan(
         "image": problem.of_image * seen * subkernels * cell / lanes,
         "result": problem.turned.of_weights * seen * rows_cell / lanes,
         "weights": problem.turned.of_result * parts * items * k * rows_cell / lanes,
+        "spilled": blocks * items * _beyond(points * (v_pitch + u_pitch + 2 * m_pitch) * itemsize),
     }
     return Plan(
         lambda: (
@@ -484,6 +486,11 @@ def _weights_plan(
         work=_shared(work, moved, items * parts, threads),
         dearer=problem.dearer,
     )
+
+
+def _beyond(nbytes: int) -> int:
+    """What each block moves between a core's cache and the next one, because its workspace of `nbytes` is larger."""
+    return max(nbytes - NEAR_BYTES, 0)
 
 
 def _shared(work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int) -> dict[str, float]:

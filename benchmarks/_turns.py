@@ -20,6 +20,7 @@ from _harness import set_threads, wait_for_quiet
 
 import fastconv
 from fastconv import _blas
+from fastconv._plan_cache import plans
 from fastconv.algorithms._density import as_seen
 from fastconv.algorithms.base import Algorithm
 
@@ -233,8 +234,7 @@ def chosen_of(record: Record) -> str:
     """What 'auto' takes by the rates in use, by its name in the record: of an algorithm's ways there the cheapest."""
     case, dtype = record.case, np.dtype(record.case.dtype)
     give_threads(case.threads)
-    for kept in ("_chosen", "_chosen_pruned", "_rank", "_winograd", "bound"):  # made by other rates
-        vars(case.geometry).pop(kept, None)
+    plans.clear()  # made by other rates
     density = as_seen(case.w_shape, math.prod(case.geometry.out_shape), record.density) if case.zeros else 1.0
     rank_one = case.pattern == "rank one"
     chosen = dispatch.choose(case.op, case.geometry, dtype, case.threads, "auto", density, rank_one).name

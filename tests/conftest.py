@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from fastconv import _fractional, _isa, _pool_geometry, _transpose_geometry, geometry
+from fastconv._plan_cache import plans
 
 # Machines under load are slow at times; a deadline would report that as a defect.
 settings.register_profile("fastconv", deadline=None, max_examples=60)
@@ -56,13 +57,13 @@ def blocks(request, monkeypatch):
             monkeypatch.setattr(separable, name, 1)
         for name, value in {"_WIDE": 5, "_DEEP": 2}.items():
             monkeypatch.setattr(separable, name, value)
-    # Plans are kept with geometries, and geometries with their shapes.
     forget_geometries()
     yield request.param
     forget_geometries()
 
 
 def forget_geometries():
+    plans.clear()
     geometry._resolve_scalars.cache_clear()
     geometry._resolve_conv.cache_clear()
     _transpose_geometry._resolve_plain.cache_clear()

@@ -10,6 +10,7 @@ import scipy.signal
 
 import fastconv
 from fastconv import _isa
+from fastconv._plan_cache import plans
 from fastconv.algorithms import _fft_lengths, _fft_plan
 
 ALGORITHMS = sys.modules["fastconv.algorithms"]
@@ -82,10 +83,10 @@ def test_every_radix_and_length(dtype, isa, monkeypatch):
             one = (1,) * (3 - rank)
             with monkeypatch.context() as patch:
                 force(patch, lengths=(*one, *lengths), tile=(*one, *cells), tiles=(*one, *tiles))
-                vars(geometry).pop("_fft_plans", None), vars(geometry).pop("_fft", None)
+                plans.clear()
                 shapes = geometry.x_shape, geometry.w_shape
                 agree(ops(*shapes, dtype), expected(*shapes, dtype), dtype)
-            vars(geometry).pop("_fft_plans"), vars(geometry).pop("_fft")
+            plans.clear()
 
 
 @FLOATS
@@ -96,7 +97,6 @@ def test_signals_of_every_tile(dtype, threads, isa, monkeypatch):
         length = rows * columns * lanes
         taps = max(1, length // 5)
         shapes = (2, 1, 2 * length + 3), (1, 1, taps)
-        geometry = fastconv.conv_geometry(*shapes)
         tile = length - taps + 1
         with monkeypatch.context() as patch:
             force(
@@ -106,7 +106,7 @@ def test_signals_of_every_tile(dtype, threads, isa, monkeypatch):
                 tiles=(1, 1, -(-(2 * length + 4 - taps) // tile)),
             )
             agree(ops(*shapes, dtype, threads), expected(*shapes, dtype), dtype)
-        vars(geometry).pop("_fft_plans"), vars(geometry).pop("_fft")
+        plans.clear()
 
 
 SHAPES = {
@@ -131,14 +131,13 @@ def test_ways_to_share_and_to_hold(way, name, dtype, isa, monkeypatch):
         monkeypatch.setattr(_fft_plan, "_STEP", -1e9)  # so that many steps are the best plan
     if way == "blocks":
         monkeypatch.setattr(_fft_plan, "SPACE_BYTES", 60_000)
-    geometry = fastconv.conv_geometry(x, w, **options)
-    vars(geometry).pop("_fft_plans", None), vars(geometry).pop("_fft", None)
+    plans.clear()
     wanted = expected(x, w, dtype, **options)
     agree(ops(x, w, dtype, threads, **options), wanted, dtype, 40)
-    plans = vars(geometry).pop("_fft_plans")
-    vars(geometry).pop("_fft")
-    assert len(plans) == 3
-    for plan in plans.values():
+    made = plans.made_by(sys.modules["fastconv.algorithms.fft"]._make_plan)
+    plans.clear()
+    assert len(made) == 3
+    for plan in made.values():
         if way == "shared":
             assert plan.shared == plan.fused == plan.problem.single
         if way == "blocks" and name == "channels":

@@ -9,6 +9,7 @@ from test_conv import close
 
 import fastconv
 from fastconv import conv_backward, conv_forward, conv_geometry
+from fastconv._plan_cache import plans
 
 implicit, cuts = sys.modules["fastconv.algorithms.implicit"], sys.modules["fastconv.algorithms._cuts"]
 
@@ -70,9 +71,9 @@ def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh
         monkeypatch.setattr(cuts, "_turned_stretch", lambda *_: 5)
     x_shape, w_shape, options = LAYERS[layer]
     agree(*arrays(x_shape, w_shape, dtype, rng), options, dtype)
-    kept = vars(conv_geometry(x_shape, w_shape, **options))["_implicit"]
-    products = [plan for (op, *_), plans in kept.items() if op != "backward_weights" for plan in plans]
-    assert {op for op, *_ in kept} == {"forward", "backward_data", "backward_weights"}
+    made = plans.made_by(implicit._make_plans)
+    products = [plan for (op, *_), found in made.items() if op != "backward_weights" for plan in found]
+    assert {op for op, *_ in made} == {"forward", "backward_data", "backward_weights"}
     assert {plan.sizes["mode"] for plan in products} == {WAYS[way]}
     assert {(plan.sizes["packing"], plan.sizes["tiles"]) for plan in products} == {(packing, tiles)}
 

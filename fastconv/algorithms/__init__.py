@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastconv import _blas, _isa
+from fastconv._plan_cache import plans
 from fastconv.algorithms import _rank
 from fastconv.algorithms._borders import reading_borders
-from fastconv.algorithms._density import STEPS, density, worth_a_look
+from fastconv.algorithms._density import density, worth_a_look
 from fastconv.algorithms._finite import Redone
 from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.algorithms.depthwise import Depthwise
@@ -52,8 +53,6 @@ _WORKSPACE_BYTES = 1 << 25
 #: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
 #: dense one that is cleared after.
 _CLEARLY = 0.85
-#: Choices of a geometry for weights that are pruned: one for each density.
-_MOST_CHOSEN = STEPS
 
 
 def algorithms(op: str = "forward") -> tuple[str, ...]:
@@ -156,16 +155,13 @@ def choose(
 def _choose_dense(
     op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool = False, blas: bool = True
 ) -> Algorithm:
-    """The choice for weights that are not pruned, kept with the geometry; with or without those that need BLAS."""
-    chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen", {})
-    key = op, dtype.itemsize, threads, _isa.current, exact, blas
-    found = chosen.get(key)
-    if found is None:
-        found = chosen[key] = _cheapest(op, geometry, dtype, threads, exact, blas)
-    return found
+    """The choice for weights that are not pruned, with or without those that need BLAS."""
+    return plans.find(_cheapest, op, geometry, dtype, threads, exact, blas, _isa.current)
 
 
-def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool, blas: bool) -> Algorithm:
+def _cheapest(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool, blas: bool, _isa_in_use: int
+) -> Algorithm:
     """Of those that do not look for zeros; with `exact`, of those among them that sum products."""
     if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
         return REGISTRY["reference"]  # nothing to do, or padding alone
@@ -226,22 +222,21 @@ def _algorithm(
 def _choose_pruned(
     dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
 ) -> Algorithm:
-    """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice; kept with the geometry.
+    """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice.
 
     Weights that are pruned stay so for many calls, and to compare costs takes as long as a small product.
     """
-    chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen_pruned", {})
-    key = op, dtype.itemsize, threads, _isa.current, density, dense.name
-    found = chosen.get(key)
-    if found is None:
-        if len(chosen) >= _MOST_CHOSEN:
-            chosen.clear()
-        found = chosen[key] = _cheapest_pruned(dense, op, geometry, dtype, threads, density)
-    return found
+    return plans.find(_cheapest_pruned, dense, op, geometry, dtype, threads, density, _isa.current)
 
 
 def _cheapest_pruned(
-    dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
+    dense: Algorithm,
+    op: Op,
+    geometry: ConvGeometry,
+    dtype: np.dtype,
+    threads: int,
+    density: float,
+    _isa_in_use: int,
 ) -> Algorithm:
     if not math.prod(geometry.out_shape):
         return dense
@@ -281,21 +276,19 @@ def _bound(
 
     With `kept`, that of dw where weights are not zero.
     """
-    bound: dict[Any, Callable[..., None] | None] = geometry.bound
-    key = op, dtype.itemsize, name, threads, _isa.current, kept
-    try:
-        return bound[key]
-    except KeyError:
-        bound[key] = None
-        size = math.prod(geometry.out_shape)
-        plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
-        if plain:
-            method = bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
-            # dw depends on no weights; else 'auto' looks for zeros among them.
-            looks = name == "auto" and (kept or op != "backward_weights") and worth_a_look(geometry.w_shape, size)
-            if looks and method is not None:
-                bound[key] = _bind_looking(method, op, geometry, dtype, threads)
-    return bound[key]
+    return plans.find(_make_bound, op, geometry, dtype, name, threads, kept, _isa.current)
+
+
+def _make_bound(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, kept: bool, _isa_in_use: int
+) -> Callable[..., None] | None:
+    size = math.prod(geometry.out_shape)
+    if geometry.pad_mode != "zeros" or geometry.flip or not (size and math.prod(geometry.x_shape)):
+        return None
+    method = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
+    # dw depends on no weights; else 'auto' looks for zeros among them.
+    looks = name == "auto" and (kept or op != "backward_weights") and worth_a_look(geometry.w_shape, size)
+    return _bind_looking(method, op, geometry, dtype, threads) if looks and method is not None else method
 
 
 def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None]:

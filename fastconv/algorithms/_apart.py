@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.geometry import Axis, ConvGeometry
 
@@ -63,12 +64,7 @@ class Apart:
     def of(cls, geometry: ConvGeometry) -> Apart | None:
         """None where nothing is dilated."""
         steps = _steps(geometry)
-        if math.prod(steps) == 1:
-            return None
-        kept: dict[str, Apart] = vars(geometry)
-        if "_apart" not in kept:
-            kept["_apart"] = cls(geometry, steps)
-        return kept["_apart"]
+        return None if math.prod(steps) == 1 else plans.find(cls, geometry, steps)
 
     @cached_property
     def images(self) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from fastconv import _isa
+from fastconv._plan_cache import plans
 from fastconv.algorithms._finite import Choose, Redone
 from fastconv.algorithms.base import Algorithm, Op
 from fastconv.algorithms.separable import Separable, is_rank_one
@@ -17,8 +17,6 @@ from fastconv.geometry import ConvGeometry
 _LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
 #: A look takes at most this part of the time of the algorithm that runs if it fails.
 _MOST_LOOK = 0.1
-#: Answers kept for a geometry; as many as there are densities.
-_MOST_KEPT = 1 << 10
 
 
 class IfRankOne(Algorithm):
@@ -72,17 +70,18 @@ def pays(
     second: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: Choose, density: float
 ) -> Algorithm | None:
     """What computes kernels of rank one faster than `second`; None where nothing does, or a look takes too long."""
-    kept: dict[Any, Algorithm | None] = vars(geometry).setdefault("_rank", {})
-    key = op, dtype.itemsize, threads, _isa.current, second.name, density
-    if key not in kept:
-        if len(kept) >= _MOST_KEPT:
-            kept.clear()
-        kept[key] = _faster(second, op, geometry, dtype, threads, exact, density)
-    return kept[key]
+    return plans.find(_faster, second, op, geometry, dtype, threads, exact, density, _isa.current)
 
 
 def _faster(
-    second: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: Choose, density: float
+    second: Algorithm,
+    op: Op,
+    geometry: ConvGeometry,
+    dtype: np.dtype,
+    threads: int,
+    exact: Choose,
+    density: float,
+    _isa_in_use: int,
 ) -> Algorithm | None:
     first = Separable(exact)
     if op == "backward_weights" or not math.prod(geometry.x_shape) * math.prod(geometry.out_shape):

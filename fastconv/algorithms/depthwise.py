@@ -6,13 +6,13 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import depthwise as _ext
 from fastconv._ext.implicit import all_finite
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _counts
 from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, line_up
@@ -206,12 +206,11 @@ def _work(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
-    kept: dict[Any, Plan | None] = vars(geometry).setdefault("_depthwise", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key not in kept:
-        make = _weights_plan if op == "backward_weights" else _product_plan
-        kept[key] = make(op, geometry, dtype, threads)
-    return kept[key]
+    return plans.find(_make_plan, op, geometry, dtype, threads, _isa.current)
+
+
+def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Plan | None:
+    return (_weights_plan if op == "backward_weights" else _product_plan)(op, geometry, dtype, threads)
 
 
 def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:

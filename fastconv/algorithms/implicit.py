@@ -13,6 +13,7 @@ import numpy as np
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import implicit as _ext
 from fastconv._ext import implicit_weights as _ext_weights
+from fastconv._plan_cache import is_large, plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _counts
 from fastconv.algorithms._blocks import (
@@ -45,8 +46,6 @@ _SHARED_BYTES = 1 << 24
 _APART = 3
 #: A gradient by the image is computed tap by tap for no more taps than this, where there are so many cells an output.
 _FEW_TAPS, _SCATTERED = 256, 64
-#: Tables of products longer than this are not kept with the geometry.
-_LONG_K = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -125,19 +124,19 @@ class Implicit(Algorithm):
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a padded block, weights and panels, for small dw one more of it; and weights that all share."""
         # There are no plans where no output meets the image.
-        plans = _plans(op, geometry, dtype, threads)
-        parts = max((plan.parts for plan in plans), default=0)
+        found = _plans(op, geometry, dtype, threads)
+        parts = max((plan.parts for plan in found), default=0)
         partial = math.prod(geometry.w_shape) * (parts if parts > 1 else 0)
-        gathered = max((plan.gather.size for plan in plans if plan.gather), default=0)
-        space = max((min(threads, plan.items) * plan.space + plan.shared for plan in plans), default=0)
+        gathered = max((plan.gather.size for plan in found if plan.gather), default=0)
+        space = max((min(threads, plan.items) * plan.space + plan.shared for plan in found), default=0)
         return (space + partial + gathered) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """Multiply-adds in registers, tiles of them, and what is copied and packed for them."""
-        plans = _plans(op, geometry, dtype, threads)
+        found = _plans(op, geometry, dtype, threads)
         work = dict.fromkeys(_counts.IMPLICIT, 0.0)
-        work |= memory(geometry, dtype, threads) | {"call": float(len(plans))}
-        for plan in plans:
+        work |= memory(geometry, dtype, threads) | {"call": float(len(found))}
+        for plan in found:
             part = _counts.busiest(plan.items, plan.copied, threads)
             for kind, amount in plan.amounts.items():
                 work[kind] += part * amount
@@ -163,10 +162,10 @@ class Implicit(Algorithm):
         if _is_scattered(geometry):
             data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
             return
-        plans = _plans("backward_data", geometry, out.dtype, threads)
-        if _leaves_cells(plans, geometry):
+        found = _plans("backward_data", geometry, out.dtype, threads)
+        if _leaves_cells(found, geometry):
             out[...] = 0 if b is None else per_channel(b, geometry)
-        finite = [_run(plan, threads, x, w, b, out) for plan in plans]
+        finite = [_run(plan, threads, x, w, b, out) for plan in found]
         if not all(finite):
             self._check_weights(x, w, b, geometry, out, threads)
 
@@ -195,10 +194,10 @@ class Implicit(Algorithm):
         """With the plan of the op, where that is one and is kept."""
         if op == "backward_data" and _is_scattered(geometry):
             return super().bind(op, geometry, dtype, threads)
-        plans = _plans(op, geometry, dtype, threads)
-        if len(plans) > 1 or _length(plans) > _LONG_K or (op == "backward_data" and _leaves_cells(plans, geometry)):
+        found = _plans(op, geometry, dtype, threads)
+        if len(found) > 1 or is_large(_nbytes(found)) or (op == "backward_data" and _leaves_cells(found, geometry)):
             return super().bind(op, geometry, dtype, threads)
-        plan = plans[0]
+        plan = found[0]
         if op == "backward_data":
 
             def backward_data(dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
@@ -218,9 +217,9 @@ def _is_scattered(geometry: ConvGeometry) -> bool:
     return geometry.taps <= _FEW_TAPS and cells > _SCATTERED * geometry.positions * steps
 
 
-def _leaves_cells(plans: tuple[Plan, ...], geometry: ConvGeometry) -> bool:
+def _leaves_cells(found: tuple[Plan, ...], geometry: ConvGeometry) -> bool:
     """Whether gradients of the image have cells that no tap meets."""
-    return sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:])
+    return sum(plan.outs for plan in found) < math.prod(geometry.x_shape[2:])
 
 
 def _run(
@@ -248,25 +247,18 @@ def _contract(
 
 
 def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
-    kept: dict[Any, tuple[Plan, ...]] = vars(geometry).setdefault("_implicit", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    found = kept.get(key)
-    if found is not None:
-        return found
-    tile = _ext.shape(_arrays.DTYPES[dtype], _isa.current)
+    return plans.find(_make_plans, op, geometry, dtype, threads, _isa.current, nbytes=_nbytes)
+
+
+def _make_plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> tuple[Plan, ...]:
+    tile = _ext.shape(_arrays.DTYPES[dtype], isa)
     if op == "backward_weights":
-        plans: tuple[Plan, ...] = (_weights_plan(geometry, dtype.itemsize, threads, tile),)
-    else:
-        plans = tuple(
-            _product_plan(p, dtype.itemsize, threads, tile, op == "backward_data") for p in problems(op, geometry)
-        )
-    if _length(plans) <= _LONG_K:
-        kept[key] = plans
-    return plans
+        return (_weights_plan(geometry, dtype.itemsize, threads, tile),)
+    return tuple(_product_plan(p, dtype.itemsize, threads, tile, op == "backward_data") for p in problems(op, geometry))
 
 
-def _length(plans: tuple[Plan, ...]) -> int:
-    return sum(len(table) for plan in plans for table in plan.tables)
+def _nbytes(found: tuple[Plan, ...]) -> int:
+    return sum(table.nbytes for plan in found for table in plan.tables)
 
 
 def _product_plan(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], gradient: bool) -> Plan:

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import separable as _ext
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _counts
 from fastconv.algorithms._blocks import UNIT_LINE, Line, backward_lines, even, forward_lines, line_up, pieces
@@ -243,11 +244,7 @@ def _work(plan: Plan) -> int:
 
 
 def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
-    kept: dict[Any, Plan | None] = vars(geometry).setdefault("_separable", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key not in kept:
-        kept[key] = _make_plan(op, geometry, dtype, threads)
-    return kept[key]
+    return plans.find(_make_plan, op, geometry, dtype, threads, _isa.current)
 
 
 @dataclass(frozen=True)
@@ -319,7 +316,7 @@ def _blocks(d: Side, h: Side, w: Side, flat: bool, whole: bool, itemsize: int, t
     return deep, even(h.out, high, _HIGH), wide
 
 
-def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
+def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Plan | None:
     sides, kernel = _sides(op, geometry), _lifted(geometry)
     if sides is None:
         return None

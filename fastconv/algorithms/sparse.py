@@ -12,6 +12,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import sparse as _ext
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Problem, even, kernel_weights, pieces, problems
 from fastconv.algorithms._taps import data_by_taps
@@ -47,8 +48,6 @@ _FILL, _FILL_ROW = 150.0, 12.0
 #: How much of an item the other threads wait in the end, usually.
 _LATE = 0.2
 _FETCH, _BEGIN, _TAKE = 3.0, 8.0, 1.5
-#: Tables longer than this are not kept with the geometry.
-_LONG = 1 << 16
 #: What a call of the kernel does.
 _PRUNE, _MULTIPLY, _DOTS, _SPREAD = range(4)
 #: Lines of memory, to which the parts of a workspace are lined up.
@@ -116,18 +115,18 @@ class Sparse(Algorithm):
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The lists, and per thread a padded block, the same in lanes, and sums."""
-        plans = _plans(op, geometry, dtype, threads)
+        found = _plans(op, geometry, dtype, threads)
         # There are no plans where no output meets the image.
-        nbytes = max((plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in plans), default=0)
+        nbytes = max((plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in found), default=0)
         if op == "backward_weights":
             return max(nbytes, _DENSE.workspace_bytes(op, geometry, dtype, threads))
         return nbytes
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products in vector operations, were no weight zero, and what there is to do beside."""
-        plans = _plans(op, geometry, dtype, threads)
-        work = memory(geometry, dtype, threads) | {"call": float(len(plans))}
-        for plan in plans:
+        found = _plans(op, geometry, dtype, threads)
+        work = memory(geometry, dtype, threads) | {"call": float(len(found))}
+        for plan in found:
             items = plan.sets * (plan.parts or plan.places)
             part = pieces(items, threads) / items
             work["product"] = work.get("product", 0) + part * plan.product
@@ -159,10 +158,10 @@ class Sparse(Algorithm):
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
         """One forward product per stride phase; cells that no tap meets are zero."""
-        plans = _plans("backward_data", geometry, dx.dtype, threads)
-        if sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:]):
+        found = _plans("backward_data", geometry, dx.dtype, threads)
+        if sum(plan.outs for plan in found) < math.prod(geometry.x_shape[2:]):
             dx.fill(0)
-        for plan in plans:
+        for plan in found:
             _run(plan, threads, dout, w, None, dx)
         # dx reads zeros beyond the edges of dout, and infinity or NaN times zero is NaN. Such a weight shows in the
         # first result of its channel in each stride phase.
@@ -222,15 +221,16 @@ def _steps(
 
 
 def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
-    kept: dict[Any, tuple[Plan, ...]] = vars(geometry).setdefault("_sparse", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key in kept:
-        return kept[key]
+    return plans.find(_make_plans, op, geometry, dtype, threads, _isa.current, nbytes=_nbytes)
+
+
+def _make_plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> tuple[Plan, ...]:
     cuts: dict[Problem, Cut] = {}
-    plans = tuple(_plan(problem, dtype, threads, op == "backward_weights", cuts) for problem in problems(op, geometry))
-    if sum(len(table) for plan in plans for table in plan.tables) <= _LONG:
-        kept[key] = plans
-    return plans
+    return tuple(_plan(problem, dtype, threads, op == "backward_weights", cuts) for problem in problems(op, geometry))
+
+
+def _nbytes(found: tuple[Plan, ...]) -> int:
+    return sum(table.nbytes for plan in found for table in plan.tables)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
 from fastconv._ext import winograd_weights as _ext_weights
+from fastconv._plan_cache import is_large, plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _apart, _counts, _minimal
 from fastconv.algorithms._blocks import even, line_up, pieces
@@ -45,8 +47,6 @@ _PHASES = 64
 _TURNED_BYTES = 1 << 17
 #: What a byte taken apart costs beside one touched, and each part, in bytes.
 _COPY, _PART = 4, 10_000
-#: Tables longer than this are not kept with a plan.
-_LONG = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Plan:
     @property
     def tables(self) -> tuple[np.ndarray, ...]:
         """What the kernel reads."""
-        if self.length > _LONG:
+        if is_large(self.length * np.dtype(np.intp).itemsize):
             return self.make()
-        kept: dict[str, Any] = vars(self)
-        if "_tables" not in kept:
-            kept["_tables"] = self.make()
-        found: tuple[np.ndarray, ...] = kept["_tables"]
-        return found
+        return self._kept_tables
+
+    @cached_property
+    def _kept_tables(self) -> tuple[np.ndarray, ...]:
+        return self.make()
 
 
 class Winograd(Algorithm):
@@ -271,20 +271,26 @@ class Winograd(Algorithm):
         return counts
 
     def _plan(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
-        kept: dict[Any, Plan] = vars(geometry).setdefault("_winograd", {})
-        key = op, dtype.itemsize, threads, _isa.current, self.points, self.taps
-        if key in kept:
-            return kept[key]
-        tile = _shape.shape(_arrays.DTYPES[dtype], _isa.current)
-        make = _weights_plan if op == "backward_weights" else _product_plan
-        plans = [
-            make(problem, memory(geometry, dtype, threads), dtype.itemsize, threads, tile)
-            for problem in _minimal.problems(op, geometry, self.points)
-            if self.taps in (None, problem.subkernel)
-        ]
-        plan = min(plans, key=lambda p: p.dearer * seconds(Winograd.name, op, p.work))
-        kept[key] = plan
-        return plan
+        return plans.find(_cheapest, op, geometry, dtype, threads, _isa.current, self.points, self.taps)
+
+
+def _cheapest(
+    op: Op,
+    geometry: ConvGeometry,
+    dtype: np.dtype,
+    threads: int,
+    isa: int,
+    points: tuple[int, ...],
+    taps: tuple[int, int] | None,
+) -> Plan:
+    tile = _shape.shape(_arrays.DTYPES[dtype], isa)
+    make = _weights_plan if op == "backward_weights" else _product_plan
+    found = [
+        make(problem, memory(geometry, dtype, threads), dtype.itemsize, threads, tile)
+        for problem in _minimal.problems(op, geometry, points)
+        if taps in (None, problem.subkernel)
+    ]
+    return min(found, key=lambda plan: plan.dearer * seconds(Winograd.name, op, plan.work))
 
 
 def _run(
@@ -311,20 +317,20 @@ def _excess(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
     # In each tap of a lane a transform has some 64 operations at most.
     if 64 * most <= _FEW_OPERATIONS * lanes or not math.prod(geometry.out_shape):
         return None
-    kept: dict[Any, str | None] = vars(geometry).setdefault("_winograd_excess", {})
-    key = op, lanes
-    if key not in kept:
-        apart = _apart.Apart.of(geometry)
-        part = geometry if apart is None else apart.part(geometry.x_shape[0])
-        operations = min(problem.operations(lanes) for problem in _minimal.problems(op, part))
-        direct = multiply_adds(geometry) // lanes
-        kept[key] = None
-        if operations > max(_FEW_OPERATIONS, _MOST_TIMES * direct):
-            kept[key] = (
-                f"its transforms and products take {operations} operations on vectors, and sums of products {direct}; "
-                "with so few channels or filters ask for 'implicit', 'fft' or 'auto'"
-            )
-    return kept[key]
+    return plans.find(_counted_excess, op, geometry, lanes)
+
+
+def _counted_excess(op: Op, geometry: ConvGeometry, lanes: int) -> str | None:
+    apart = _apart.Apart.of(geometry)
+    part = geometry if apart is None else apart.part(geometry.x_shape[0])
+    operations = min(problem.operations(lanes) for problem in _minimal.problems(op, part))
+    direct = multiply_adds(geometry) // lanes
+    if operations <= max(_FEW_OPERATIONS, _MOST_TIMES * direct):
+        return None
+    return (
+        f"its transforms and products take {operations} operations on vectors, and sums of products {direct}; "
+        "with so few channels or filters ask for 'implicit', 'fft' or 'auto'"
+    )
 
 
 def _one_count(dw: np.ndarray) -> np.ndarray | None:

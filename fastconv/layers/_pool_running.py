@@ -16,6 +16,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import pool_running as _ext
+from fastconv._plan_cache import plans
 from fastconv._pool_geometry import PoolGeometry, taps_within
 
 #: What the kernel finds, what it does to cells before, and to sums after; as in pool_running.h.
@@ -385,21 +386,23 @@ def _origins(row: Row) -> np.ndarray:
     return np.arange(out) * stride - lo + first * dilation
 
 
-#: Tables up to this size are kept with their geometry.
-_MOST_KEPT_BYTES = 1 << 18
-
-
 def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
-    """What a call needs, kept with the geometry."""
-    key = (maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current)
-    plans: dict[tuple, Plan] = vars(geometry).setdefault("_running_plans", {})
-    found = plans.get(key)
-    if found is None:
-        found = _make(geometry, maximum, backward, include_pad, itemsize, threads)
-        # Geometries are kept for many calls. The tables of long axes are as large as a signal, so they are not.
-        if found.table.nbytes <= _MOST_KEPT_BYTES:
-            plans[key] = found
-    return found
+    """What a call needs; the tables of long axes are as large as a signal, so they are not kept."""
+    key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
+    return plans.find(_plan, geometry, *key, nbytes=lambda plan: plan.table.nbytes)
+
+
+def _plan(
+    geometry: PoolGeometry,
+    maximum: bool,
+    backward: bool,
+    include_pad: bool,
+    itemsize: int,
+    threads: int,
+    _ring_bytes: int,
+    _isa_in_use: int,
+) -> Plan:
+    return _make(geometry, maximum, backward, include_pad, itemsize, threads)
 
 
 def _call(

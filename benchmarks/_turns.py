@@ -23,6 +23,7 @@ from fastconv import _blas
 from fastconv._plan_cache import plans
 from fastconv.algorithms._density import as_seen
 from fastconv.algorithms.base import Algorithm
+from fastconv.algorithms.plan import Case as PlanCase
 
 dispatch: Any = sys.modules["fastconv.algorithms"]
 REGISTRY: dict[str, Algorithm] = dispatch.REGISTRY
@@ -150,11 +151,9 @@ class Calls:
         case, geometry, threads = self.case, self.case.geometry, self.case.threads
         x, w, dout, result = self.x, self.w, self.dout, self.result
         if " " in name and geometry.pad_mode == "zeros" and not case.zeros:
-            bound = form(name).bind(case.op, geometry, result.dtype, threads)
-            if case.op == "forward":
-                return lambda: bound(x, w, None, result)
-            first, second = (dout, w) if case.op == "backward_data" else (x, dout)
-            return lambda: bound(first, second, result)
+            plan = form(name).plan(PlanCase.of(case.op, geometry, result.dtype, threads))
+            first, second = {"forward": (x, w), "backward_data": (dout, w), "backward_weights": (x, dout)}[case.op]
+            return lambda: plan.run(first, second, None, result)
         name = algorithm_of(name)
         if case.op == "forward":
             return lambda: dispatch.forward(x, w, None, geometry, result, name, threads)

@@ -154,7 +154,11 @@ def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
     The sizes, (3, 6); and for the taps of all axes in turn the first output
     that meets the image there and one past the last, (2, taps).
     """
-    return plans.find(_tables, geometry.axes, nbytes=lambda tables: tables[1].nbytes)
+    return plans.find_sized(_nbytes, _tables, geometry.axes)
+
+
+def _nbytes(tables: tuple[np.ndarray, np.ndarray]) -> int:
+    return tables[1].nbytes
 
 
 def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -172,7 +172,11 @@ def _found(
     by, key = plans, None
     if taps is not None:
         by, key = _supports, tuple([some.tobytes() for some in taps])
-    return by.find(_made, make, geometry, flip, key, nbytes=lambda structure: structure.table.nbytes)
+    return by.find_sized(_nbytes, _made, make, geometry, flip, key)
+
+
+def _nbytes(structure: Structure) -> int:
+    return structure.table.nbytes
 
 
 def _made(

@@ -33,9 +33,13 @@ def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: i
 
 
 def _share(kernel: Any, source: np.ndarray, to: np.ndarray, geometry: ConvGeometry, rows: int, threads: int) -> None:
-    tables = plans.find(_tables, geometry.axes, geometry.pad_mode, nbytes=lambda tables: tables.nbytes)
+    tables = plans.find_sized(_nbytes, _tables, geometry.axes, geometry.pad_mode)
     arguments = source, to, tables, _arrays.DTYPES[source.dtype], _isa.current
     _threads.share(kernel, arguments, items=rows, work=source.nbytes + to.nbytes, threads=threads)
+
+
+def _nbytes(tables: np.ndarray) -> int:
+    return tables.nbytes
 
 
 def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:

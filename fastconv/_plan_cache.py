@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import functools
 from collections.abc import Callable, Hashable
-from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
 #: A layer plans some ten algorithms for each of three ops, so this is enough for networks of a hundred layers.
-_MOST = 4096
-#: Results of more bytes are few, and those of still more are made anew on every call.
-_SMALL_BYTES, _MOST_LARGE, _MOST_BYTES = 1 << 14, 128, 1 << 19
+_MOST, _MOST_SIZED = 4096, 1024
+#: Larger results are made anew on every call, because hundreds of them may be in the cache.
+_MOST_BYTES = 1 << 19
 
 
 def is_large(nbytes: int) -> bool:
@@ -20,58 +19,53 @@ def is_large(nbytes: int) -> bool:
     return nbytes > _MOST_BYTES
 
 
+class _LargeError(Exception):
+    """Carries a result past the cache, which keeps nothing that raises."""
+
+    def __init__(self, found: Any) -> None:
+        super().__init__()
+        self.found = found
+
+
+def _call(make: Callable[..., Any], *arguments: Hashable) -> Any:
+    return make(*arguments)
+
+
+def _call_sized(nbytes: Callable[[Any], int], make: Callable[..., Any], *arguments: Hashable) -> Any:
+    found = make(*arguments)
+    if is_large(nbytes(found)):
+        raise _LargeError(found)
+    return found
+
+
+class _Find(Protocol):
+    def __call__(self, make: Callable[..., _T], /, *arguments: Hashable) -> _T: ...
+
+    def cache_clear(self) -> None: ...
+
+
 class PlanCache:
     """What functions made of immutable arguments: geometries, dtypes, threads, the index of an instruction set.
 
-    No lock is needed, because every step is one operation of a dictionary. Threads that miss at the same time make the
-    same result twice.
+    ``find(make, *arguments)`` is ``make(*arguments)``, made once.
     """
 
-    def __init__(self, most: int = _MOST, most_large: int = _MOST_LARGE) -> None:
-        self._most, self._most_large = most, most_large
-        self._small: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
-        self._large: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
+    def __init__(self, most: int = _MOST, most_sized: int = _MOST_SIZED) -> None:
+        self.find: _Find = functools.lru_cache(most)(_call)
+        self._sized = functools.lru_cache(most_sized)(_call_sized)
 
-    def __len__(self) -> int:
-        return len(self._small) + len(self._large)
-
-    def find(self, make: Callable[..., _T], *arguments: Hashable, nbytes: Callable[[_T], int] | None = None) -> _T:
-        """``make(*arguments)``, made once; on every call where `nbytes` of it are too many: see `is_large`."""
-        key = make, *arguments
-        among = self._small
+    def find_sized(self, nbytes: Callable[[_T], int], make: Callable[..., _T], *arguments: Hashable) -> _T:
+        """The same; on every call anew if the bytes of the result, which `nbytes` tells, are too many."""
         try:
-            found: _T = among[key]
-        except KeyError:
-            among = self._large
-            if nbytes is None or key not in among:
-                return self._make(key, nbytes)
-            found = among[key]
-        with suppress(KeyError):  # another thread may just have dropped it
-            among.move_to_end(key)
+            found: _T = self._sized(nbytes, make, *arguments)
+        except _LargeError as large:
+            found = large.found
         return found
-
-    def _make(self, key: tuple[Any, ...], nbytes: Callable[[_T], int] | None) -> _T:
-        make, *arguments = key
-        found: _T = make(*arguments)
-        size = 0 if nbytes is None else nbytes(found)
-        if not is_large(size):
-            into, most = (self._small, self._most) if size <= _SMALL_BYTES else (self._large, self._most_large)
-            into[key] = found
-            while len(into) > most:
-                with suppress(KeyError):  # another thread may just have cleared it
-                    into.popitem(last=False)
-        return found
-
-    def made_by(self, make: Callable[..., _T]) -> dict[tuple[Hashable, ...], _T]:
-        """All results of one function, by its arguments."""
-        return {
-            key[1:]: value for made in (self._small, self._large) for key, value in [*made.items()] if key[0] is make
-        }
 
     def clear(self) -> None:
         """Forget all, because sizes of blocks, or rates, are others now."""
-        self._small.clear()
-        self._large.clear()
+        self.find.cache_clear()
+        self._sized.cache_clear()
 
 
 #: The one that fastconv uses.

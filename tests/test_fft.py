@@ -12,6 +12,7 @@ import fastconv
 from fastconv import _isa
 from fastconv._plan_cache import plans
 from fastconv.algorithms import _fft_lengths, _fft_plan
+from fastconv.algorithms.plan import Case
 
 ALGORITHMS = sys.modules["fastconv.algorithms"]
 FFT = ALGORITHMS.REGISTRY["fft"]
@@ -42,11 +43,11 @@ class _Rounded:
         self.dtype = dtype
 
     def __getattr__(self, op):
-        method = getattr(ALGORITHMS.REGISTRY["reference"], op)
-
         def call(*arguments):
             inputs = [a if a is None else a.astype(self.dtype).astype(float) for a in arguments[:-3]]
-            return method(*inputs, *arguments[-3:])
+            geometry, result, threads = arguments[-3:]
+            case = Case.of(op, geometry, result.dtype, threads)
+            return ALGORITHMS.REGISTRY["reference"].plan(case).run(*inputs[:2], None, result)
 
         return call
 
@@ -124,7 +125,8 @@ SHAPES = {
 @FLOATS
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("way", ["alone", "shared", "blocks"])
-def test_ways_to_share_and_to_hold(way, name, dtype, isa, monkeypatch):
+def test_ways_to_share_and_to_hold(way, name, dtype, isa, made, monkeypatch):
+    results = made(sys.modules["fastconv.algorithms.fft"], "_make_plan")
     x, w, options = SHAPES[name]
     threads = 1 if way == "alone" else 2
     if way == "shared":
@@ -134,10 +136,9 @@ def test_ways_to_share_and_to_hold(way, name, dtype, isa, monkeypatch):
     plans.clear()
     wanted = expected(x, w, dtype, **options)
     agree(ops(x, w, dtype, threads, **options), wanted, dtype, 40)
-    made = plans.made_by(sys.modules["fastconv.algorithms.fft"]._make_plan)
     plans.clear()
-    assert len(made) == 3
-    for plan in made.values():
+    assert len(results) == 3
+    for _, plan in results:
         if way == "shared":
             assert plan.shared == plan.fused == plan.problem.single
         if way == "blocks" and name == "channels":

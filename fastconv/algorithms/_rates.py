@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from fastconv import _isa
+from fastconv._plan_cache import plans
 
 #: By algorithm, op and kind of work.
 Rates: TypeAlias = dict[str, dict[str, dict[str, float]]]
@@ -74,5 +75,6 @@ def in_use() -> Rates:
 
 
 def use(rates: Rates) -> None:
-    """Go by these from now on: a fit tries its own."""
+    """Go by these from now on: a fit tries its own. Plans that were chosen by other rates are forgotten."""
     _loaded[_isa.kind()] = rates
+    plans.clear()

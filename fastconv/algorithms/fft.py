@@ -11,7 +11,7 @@ from fastconv._ext import fft as _ext
 from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _fft_lengths, _fft_numbers, _fft_plan, _fft_sides
-from fastconv.algorithms.base import Algorithm, Op, memory
+from fastconv.algorithms.base import MethodAlgorithm, Op, memory
 from fastconv.geometry import ConvGeometry
 
 #: A transform of the kernel alone that takes more than this is refused.
@@ -34,7 +34,7 @@ class Call:
     work: int
 
 
-class Fft(Algorithm):
+class Fft(MethodAlgorithm):
     """Products of spectra, by overlap-save tiles.
 
     A tile of the image and the margin that its kernels reach into is transformed, multiplied by the conjugate spectra

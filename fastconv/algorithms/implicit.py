@@ -28,7 +28,7 @@ from fastconv.algorithms._blocks import (
 )
 from fastconv.algorithms._cuts import PANEL_BYTES, TURNED, WHOLE, block_of, cut_product
 from fastconv.algorithms._taps import data_by_taps
-from fastconv.algorithms.base import Algorithm, Op, clear_where_zero, memory, per_channel
+from fastconv.algorithms.base import MethodAlgorithm, Op, clear_where_zero, memory, per_channel
 from fastconv.geometry import ConvGeometry
 
 #: Positions at a time of which dw is summed.
@@ -96,7 +96,7 @@ class Plan:
         return int(self.product * _isa.BYTES_PER_OPERATION)
 
 
-class Implicit(Algorithm):
+class Implicit(MethodAlgorithm):
     """Implicit GEMM: packed panels of weights times tiles of positions, in registers.
 
     The image is copied, block by block, into a padded buffer split into stride
@@ -247,7 +247,7 @@ def _contract(
 
 
 def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
-    return plans.find(_make_plans, op, geometry, dtype, threads, _isa.current, nbytes=_nbytes)
+    return plans.find_sized(_nbytes, _make_plans, op, geometry, dtype, threads, _isa.current)
 
 
 def _make_plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> tuple[Plan, ...]:

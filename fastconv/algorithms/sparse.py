@@ -16,7 +16,7 @@ from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Problem, even, kernel_weights, pieces, problems
 from fastconv.algorithms._taps import data_by_taps
-from fastconv.algorithms.base import Algorithm, Op, memory
+from fastconv.algorithms.base import MethodAlgorithm, Op, memory
 from fastconv.algorithms.implicit import Implicit
 from fastconv.geometry import ConvGeometry
 
@@ -75,7 +75,7 @@ class Plan:
     beside: float
 
 
-class Sparse(Algorithm):
+class Sparse(MethodAlgorithm):
     """Scaled rows added up in registers, for weights of which most are zero.
 
     The padded image is cut into as many parts as a vector has lanes, side by
@@ -221,7 +221,7 @@ def _steps(
 
 
 def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
-    return plans.find(_make_plans, op, geometry, dtype, threads, _isa.current, nbytes=_nbytes)
+    return plans.find_sized(_nbytes, _make_plans, op, geometry, dtype, threads, _isa.current)
 
 
 def _make_plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> tuple[Plan, ...]:

@@ -389,7 +389,11 @@ def _origins(row: Row) -> np.ndarray:
 def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
     """What a call needs; the tables of long axes are as large as a signal, so they are not kept."""
     key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
-    return plans.find(_plan, geometry, *key, nbytes=lambda plan: plan.table.nbytes)
+    return plans.find_sized(_nbytes, _plan, geometry, *key)
+
+
+def _nbytes(plan: Plan) -> int:
+    return plan.table.nbytes
 
 
 def _plan(

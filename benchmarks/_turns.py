@@ -21,8 +21,10 @@ from _harness import set_threads, wait_for_quiet
 
 import fastconv
 from fastconv import _blas
+from fastconv._plan_cache import plans
 from fastconv.algorithms._density import as_seen
 from fastconv.algorithms.base import Algorithm
+from fastconv.algorithms.plan import Case as PlanCase
 
 dispatch: Any = sys.modules["fastconv.algorithms"]
 REGISTRY: dict[str, Algorithm] = dispatch.REGISTRY
@@ -150,11 +152,9 @@ class Calls:
         case, geometry, threads = self.case, self.case.geometry, self.case.threads
         x, w, dout, result = self.x, self.w, self.dout, self.result
         if " " in name and geometry.pad_mode == "zeros" and not case.zeros:
-            bound = form(name).bind(case.op, geometry, result.dtype, threads)
-            if case.op == "forward":
-                return lambda: bound(x, w, None, result)
-            first, second = (dout, w) if case.op == "backward_data" else (x, dout)
-            return lambda: bound(first, second, result)
+            plan = form(name).plan(PlanCase.of(case.op, geometry, result.dtype, threads))
+            first, second = {"forward": (x, w), "backward_data": (dout, w), "backward_weights": (x, dout)}[case.op]
+            return lambda: plan.run(first, second, None, result)
         name = algorithm_of(name)
         if case.op == "forward":
             return lambda: dispatch.forward(x, w, None, geometry, result, name, threads)
@@ -234,8 +234,7 @@ def chosen_of(record: Record) -> str:
     """What 'auto' takes by the rates in use, by its name in the record: of an algorithm's ways there the cheapest."""
     case, dtype = record.case, np.dtype(record.case.dtype)
     give_threads(case.threads)
-    for kept in ("_chosen", "_chosen_pruned", "_rank", "_winograd", "bound"):  # made by other rates
-        vars(case.geometry).pop(kept, None)
+    plans.clear()  # made by other rates
     density = as_seen(case.w_shape, math.prod(case.geometry.out_shape), record.density) if case.zeros else 1.0
     rank_one = case.pattern == "rank one"
     chosen = dispatch.choose(case.op, case.geometry, dtype, case.threads, "auto", density, rank_one).name

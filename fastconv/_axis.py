@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import fields
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 
 
@@ -57,7 +59,7 @@ class CheckedFields:
     """A frozen dataclass of sizes whose constructor refuses fields that do not fit each other.
 
     It does so because kernels trust the fields. `dataclasses.replace`, copies and pickles call the constructor. They do
-    not copy attributes beside the fields, such as cached plans; those are computed again.
+    not copy what was derived from the fields; it is derived again.
     """
 
     def __post_init__(self) -> None:
@@ -73,6 +75,14 @@ class CheckedFields:
     def _fault(self) -> str | None:
         """Why the fields do not fit each other, or None if they do."""
         raise NotImplementedError
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Computed once, because plans are looked up by geometry.
+        return hash(tuple([getattr(self, field.name) for field in fields(self)]))  # type: ignore[arg-type]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
@@ -138,22 +148,17 @@ class HasAxes(Protocol):
         """One per spatial axis."""
 
 
-#: Tables of more taps than this are made anew on every call: geometries are cached, and would hold much memory.
-_LONG_KERNEL = 4096
-
-
 def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
-    """The axes, lifted to three, as the kernels read them; kept with the geometry.
+    """The axes, lifted to three, as the kernels read them.
 
     The sizes, (3, 6); and for the taps of all axes in turn the first output
     that meets the image there and one past the last, (2, taps).
     """
-    tables = vars(geometry).get("_tables")
-    if tables is None:
-        tables = _tables(geometry.axes)
-        if tables[1].shape[1] <= _LONG_KERNEL:
-            vars(geometry)["_tables"] = tables
-    return tables
+    return plans.find_sized(_nbytes, _tables, geometry.axes)
+
+
+def _nbytes(tables: tuple[np.ndarray, np.ndarray]) -> int:
+    return tables[1].nbytes
 
 
 def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -25,13 +25,14 @@ import numpy as np
 from fastconv import _arrays, _isa, _memory, _spans, _threads
 from fastconv._axis import UNIT_AXIS, Axis
 from fastconv._ext import toeplitz as _ext
+from fastconv._plan_cache import PlanCache, plans
 from fastconv._records import dataclass
 from fastconv.geometry import ConvGeometry
 
 #: A row of weights is cut into parts where there are fewer of them than so many for a thread.
 _ITEMS = 8
-#: Structures of more numbers than this are made anew on every call, and of some taps so many are kept.
-_KEPT, _KEPT_SUPPORTS = 1 << 15, 4
+#: Structures of some taps, of which there may be many.
+_supports = PlanCache(16, 16)
 #: A bit less than this part of the weights of a row of weights are not zero: its lists are made from them alone.
 _FEW = 3
 #: Weights whose gradients a thread sums up at a time, a vector each.
@@ -158,32 +159,32 @@ def _at(w: np.ndarray, taps: Support) -> np.ndarray:
 
 def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> Structure:
     """The matrix of one image: a row for each output, a column for each input cell; of some taps, where given."""
-    return _kept(geometry, "_rows_of_outputs", flip, taps, _of_outputs)
+    return _found(_of_outputs, geometry, flip, taps)
 
 
 def of_cells(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> Structure:
     """Its transpose, for zero padding: a row for each input cell, a column for each output."""
-    return _kept(geometry, "_rows_of_cells", flip, taps, _of_cells)
+    return _found(_of_cells, geometry, flip, taps)
 
 
-def _kept(
-    geometry: ConvGeometry,
-    name: str,
-    flip: bool,
-    taps: Support | None,
-    make: Callable[[ConvGeometry, bool, Any], Structure],
+def _found(
+    make: Callable[[ConvGeometry, bool, Any], Structure], geometry: ConvGeometry, flip: bool, taps: Support | None
 ) -> Structure:
-    """Geometries are cached, and small structures with them."""
-    kept: dict[Any, Structure] = vars(geometry).setdefault(name, {})
-    key = flip, None if taps is None else tuple([some.tobytes() for some in taps])
-    structure = kept.get(key)
-    if structure is None:
-        structure = make(geometry, flip, (None,) * 3 if taps is None else (None,) * (3 - len(taps)) + taps)
-        if structure.table.size <= _KEPT:
-            if len(kept) >= _KEPT_SUPPORTS:
-                kept.clear()
-            kept[key] = structure
-    return structure
+    by, key = plans, None
+    if taps is not None:
+        by, key = _supports, tuple([some.tobytes() for some in taps])
+    return by.find_sized(_nbytes, _made, make, geometry, flip, key)
+
+
+def _nbytes(structure: Structure) -> int:
+    return structure.table.nbytes
+
+
+def _made(
+    make: Callable[[ConvGeometry, bool, Any], Structure], geometry: ConvGeometry, flip: bool, taps: Any
+) -> Structure:
+    some = () if taps is None else tuple([np.frombuffer(each, np.intp) for each in taps])
+    return make(geometry, flip, (None,) * (3 - len(some)) + some)
 
 
 def _of_outputs(geometry: ConvGeometry, flip: bool, taps: tuple) -> Structure:

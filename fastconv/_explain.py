@@ -11,7 +11,16 @@ import numpy as np
 from fastconv import _arrays, _blas, _isa, _threads
 from fastconv._fractional import resolve_sampled
 from fastconv._options import as_bool, as_number, merge_options
-from fastconv.algorithms import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, passed_over, ranked_cost
+from fastconv.algorithms import (
+    DEFAULT_ALGORITHM,
+    REGISTRY,
+    _rates,
+    check_name,
+    choose,
+    passed_over,
+    plan_for,
+    ranked_cost,
+)
 from fastconv.algorithms._density import DENSE, as_seen
 from fastconv.algorithms.base import OPS, Op
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, conv_geometry
@@ -56,7 +65,8 @@ def explain(
     Returns
     -------
     str
-        The layer's sheet, then a line per algorithm: the estimated time against
+        The layer's sheet and its plan, which names the wrappers around the
+        algorithms, then a line per algorithm: the estimated time against
         that of the cheapest, the bytes of workspace, or the reason why it
         cannot serve. An arrow marks the one that is taken, and the last line says
         why. If that one is a transform, the last line also names the algorithm
@@ -128,15 +138,17 @@ def _explained(
     if name == "auto" and not chosen.sums_products:
         exact = choose(op, geometry, found, threads, "exact")
         how += f"; what is not finite is computed again by {exact.name}"
+    plan = plan_for(op, geometry, found, name, threads, op == "backward_weights" and share < 1)
     return "\n".join(
         [
             str(geometry),
             f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels"
             + (f", {share:.1%} of the weights not zero" if share < 1 else "")
             + (", kernels of rank one" if outer else ""),
+            f"the plan is {plan}",
             *lines,
             f"-> {chosen.name}, {how}; cost is estimated time against the cheapest "
-            "(BLAS in threads counts three times), workspace in bytes",
+            f"(BLAS in threads counts {_rates.blas_penalty():g} times), workspace in bytes",
         ]
     )
 

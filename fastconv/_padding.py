@@ -14,10 +14,8 @@ import numpy as np
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._axis import UNIT_AXIS, Axis, source_cells
 from fastconv._ext import borders as _ext
+from fastconv._plan_cache import plans
 from fastconv.geometry import ConvGeometry
-
-#: Tables of more cells than this are made anew on every call: geometries are cached, and would hold much memory.
-_LONG_TABLES = 1 << 16
 
 
 def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarray:
@@ -35,17 +33,13 @@ def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: i
 
 
 def _share(kernel: Any, source: np.ndarray, to: np.ndarray, geometry: ConvGeometry, rows: int, threads: int) -> None:
-    arguments = source, to, _kept_tables(geometry), _arrays.DTYPES[source.dtype], _isa.current
+    tables = plans.find_sized(_nbytes, _tables, geometry.axes, geometry.pad_mode)
+    arguments = source, to, tables, _arrays.DTYPES[source.dtype], _isa.current
     _threads.share(kernel, arguments, items=rows, work=source.nbytes + to.nbytes, threads=threads)
 
 
-def _kept_tables(geometry: ConvGeometry) -> np.ndarray:
-    tables = vars(geometry).get("_border_tables")
-    if tables is None:
-        tables = _tables(geometry.axes, geometry.pad_mode)
-        if tables.size <= _LONG_TABLES:
-            vars(geometry)["_border_tables"] = tables
-    return tables
+def _nbytes(tables: np.ndarray) -> int:
+    return tables.nbytes
 
 
 def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:

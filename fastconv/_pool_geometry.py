@@ -12,6 +12,7 @@ import numpy as np
 from fastconv._axis import Axis, CheckedFields, check_axes, windows
 from fastconv._messages import count
 from fastconv._options import as_bool, is_plain, per_axis
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.geometry import PAD_NAMES, check_padded, data_shape, floor_out, resolve_pad, span_text
 
@@ -64,11 +65,8 @@ class PoolGeometry(CheckedFields):
         return math.prod(self.x_shape[2:])
 
     def for_planes(self, n: int) -> PoolGeometry:
-        """The same pooling of `n` planes, as one image; kept, as `ConvGeometry.for_batch` is."""
-        parts: dict[int, PoolGeometry] = vars(self).setdefault("_parts", {})
-        if n not in parts:
-            parts[n] = self.derive(x_shape=(1, n, *self.x_shape[2:]))
-        return parts[n]
+        """The same pooling of `n` planes, as one image."""
+        return plans.find(_of_planes, self, n)
 
     @cached_property
     def squeezed(self) -> PoolGeometry:
@@ -97,11 +95,6 @@ class PoolGeometry(CheckedFields):
         )
 
     @cached_property
-    def pair_plans(self) -> dict[int, Any]:
-        """What such windows need, by elements to a block: see `_pool_tables.pairs`."""
-        return {}
-
-    @cached_property
     def is_global(self) -> bool:
         """Whether there is one window, the whole image."""
         return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
@@ -119,6 +112,10 @@ class PoolGeometry(CheckedFields):
     def window_sizes(self, count_include_pad: bool) -> np.ndarray:
         """How many cells each output's window holds, shaped as the output's spatial axes."""
         return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
+
+
+def _of_planes(geometry: PoolGeometry, n: int) -> PoolGeometry:
+    return geometry.derive(x_shape=(1, n, *geometry.x_shape[2:]))
 
 
 def resolve_pool(

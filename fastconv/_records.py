@@ -31,7 +31,9 @@ def _make(cls: type[_T]) -> type[_T]:
     def hashed(self: Any) -> int:
         return hash(get(self))
 
-    made.__init__, made.__eq__, made.__hash__ = _constructor(made), equal, hashed
+    made.__init__, made.__eq__ = _constructor(made), equal
+    if cls.__hash__ is object.__hash__:
+        made.__hash__ = hashed
     made.__setattr__ = made.__delattr__ = _refuse
     if "__repr__" not in vars(made):
         made.__repr__ = _repr

@@ -51,6 +51,7 @@ from fastconv._options import (
     per_axis,
     split_sampling,
 )
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 
 if TYPE_CHECKING:
@@ -267,11 +268,6 @@ class ConvGeometry(CheckedFields):
         return tuple(axis.out for axis in self.axes)
 
     @cached_property
-    def bound(self) -> dict[Any, Any]:
-        """What algorithms keep ready for calls of this geometry."""
-        return {}
-
-    @cached_property
     def out_shape(self) -> tuple[int, ...]:
         """``(N, F, *out_spatial)``."""
         return (self.x_shape[0], self.w_shape[0], *self.out_spatial)
@@ -341,13 +337,8 @@ class ConvGeometry(CheckedFields):
         )
 
     def for_batch(self, n: int) -> ConvGeometry:
-        """The same convolution of `n` images; kept, since every call of a layer cuts its batch the same way."""
-        if n == self.x_shape[0]:
-            return self
-        parts: dict[int, ConvGeometry] = vars(self).setdefault("_parts", {})
-        if n not in parts:
-            parts[n] = self.derive(x_shape=(n, *self.x_shape[1:]))
-        return parts[n]
+        """The same convolution of `n` images."""
+        return self if n == self.x_shape[0] else plans.find(_of_batch, self, n)
 
     @cached_property
     def batch_as_axis(self) -> ConvGeometry:
@@ -379,6 +370,10 @@ class ConvGeometry(CheckedFields):
                 f"{math.prod(self.x_shape[1:]):,}, {self.toeplitz_nnz:,} entries",
             ]
         )
+
+
+def _of_batch(geometry: ConvGeometry, n: int) -> ConvGeometry:
+    return geometry.derive(x_shape=(n, *geometry.x_shape[1:]))
 
 
 def _pad_mode_name(pad_mode: Any) -> str:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from fastconv import _fractional, _isa, _pool_geometry, _transpose_geometry, geometry
+from fastconv._plan_cache import plans
 
 # Machines under load are slow at times; a deadline would report that as a defect.
 settings.register_profile("fastconv", deadline=None, max_examples=60)
@@ -24,7 +25,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr("fastconv.layers._pool_running.RING_BYTES", 100)
         monkeypatch.setattr("fastconv.layers._pool_running._LEAST_STRIP", 3)
         monkeypatch.setattr("fastconv.layers._pool_tables.BLOCK_ELEMENTS", 90)
-        monkeypatch.setattr(sys.modules["fastconv.algorithms._borders"], "_EXTENDED_BYTES", 1)
+        monkeypatch.setattr(sys.modules["fastconv.algorithms.wrappers"], "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "_images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
         depthwise = sys.modules["fastconv.algorithms.depthwise"]
         monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)
@@ -56,20 +57,21 @@ def blocks(request, monkeypatch):
             monkeypatch.setattr(separable, name, 1)
         for name, value in {"_WIDE": 5, "_DEEP": 2}.items():
             monkeypatch.setattr(separable, name, value)
-    # Plans are kept with geometries, and geometries with their shapes.
     forget_geometries()
     yield request.param
     forget_geometries()
 
 
 def forget_geometries():
+    plans.clear()
     geometry._resolve_scalars.cache_clear()
     geometry._resolve_conv.cache_clear()
     _transpose_geometry._resolve_plain.cache_clear()
     _fractional._kept.cache_clear()
     _pool_geometry._resolve_plain_pool.cache_clear()
     sys.modules["fastconv.algorithms._gemm"]._bound.cache_clear()
-    sys.modules["fastconv.layers.conv"]._known.clear()
+    sys.modules["fastconv.layers.conv"]._calls.clear()
+    sys.modules["fastconv.layers.conv_transpose"]._calls.clear()
     sys.modules["fastconv.layers.pooling"]._known.clear()
 
 
@@ -78,6 +80,23 @@ def forget():
     """A function that forgets geometries with their plans, for tests that change sizes of blocks themselves."""
     yield forget_geometries
     forget_geometries()
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A function that notes the results of a function of a module by its arguments, as often as they are made."""
+
+    def note(module, name):
+        results, make = [], getattr(module, name)
+
+        def noted(*arguments):
+            results.append((arguments, make(*arguments)))
+            return results[-1][1]
+
+        monkeypatch.setattr(module, name, noted)
+        return results
+
+    return note
 
 
 @pytest.fixture

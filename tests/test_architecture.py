@@ -21,7 +21,7 @@ ROOT = Path(fastconv.__file__).parent
 TREE = ROOT.parent
 # Rooms from the ground up: a module may import only from rooms below its own, or from its own.
 FLOORS = [
-    {"_ext", "_version", "_cpus", "_interrupt", "_records"},
+    {"_ext", "_version", "_cpus", "_interrupt", "_records", "_plan_cache"},
     {"_team", "_isa", "_memory", "_blas", "_messages"},
     {"_threads"},
     {"_copies"},

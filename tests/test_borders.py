@@ -13,7 +13,6 @@ from fastconv._ext import borders as kernels
 from fastconv.geometry import conv_geometry
 
 algorithms = sys.modules["fastconv.algorithms"]
-borders = sys.modules["fastconv.algorithms._borders"]
 fft = algorithms.REGISTRY["fft"]
 
 MODES = ("reflect", "replicate", "circular")
@@ -75,9 +74,9 @@ def test_not_finite_cells_of_a_border_reach_only_the_cell_they_show():
 
 def test_tables_of_another_geometry_are_refused():
     one, other = (conv_geometry((1, 1, n), (1, 1, 1), pad=2, pad_mode="circular") for n in (5, 6))
-    x, padded, tables = np.ones((1, 1, 5)), np.zeros((1, 1, 9)), _padding._kept_tables(one)
+    x, padded, tables = np.ones((1, 1, 5)), np.zeros((1, 1, 9)), _padding._tables(one.axes, "circular")
     kernels.extend(x, padded, tables, 1, 0, algorithms_words())
-    for wrong in (_padding._kept_tables(other), tables[:-1]):
+    for wrong in (_padding._tables(other.axes, "circular"), tables[:-1]):
         for kernel, source, to in ((kernels.extend, x, padded), (kernels.fold, padded, x)):
             with pytest.raises(ValueError, match="the tables of borders are those of other arrays"):
                 kernel(source, to, wrong, 1, 0, algorithms_words())
@@ -150,7 +149,7 @@ def test_against_loops(x, w, options, mode, algorithm, blocks, rng):
 @pytest.fixture
 def always_fft(monkeypatch):
     """'auto' takes `fft` for layers of any size."""
-    monkeypatch.setattr(algorithms, "_FEW", 0)
+    monkeypatch.setattr(sys.modules["fastconv.algorithms.choose"], "_FEW", 0)
     monkeypatch.setattr(fft, "cost", lambda *_, **__: -1.0)
     forget_geometries()
     yield

@@ -12,6 +12,7 @@ from cases import CASES
 import fastconv
 from fastconv import _arrays, _memory, conv, conv_backward, conv_forward, im2col
 from fastconv._ext import buffers
+from fastconv._plan_cache import plans
 from fastconv.algorithms.base import OPS, multiply_adds
 
 ALGORITHMS = sys.modules["fastconv.algorithms"]
@@ -135,7 +136,7 @@ def test_columns_are_cut_every_way(monkeypatch, rng):
         for few in (1, 8, 64):
             small_blocks(monkeypatch, most, few, 2 * most)
             geometry = fastconv.conv_geometry(shape, kernel, **options)
-            geometry = geometry.derive()  # nothing is kept with it yet
+            plans.clear()
             cut = COLUMNS.cut("forward", geometry, np.dtype(float))
             seen |= {
                 what
@@ -215,8 +216,10 @@ def test_plans_of_many_stride_phases_are_made_once_for_each_size(monkeypatch):
     sparse = sys.modules["fastconv.algorithms.sparse"]
     made, plan = [], sparse._plan
     monkeypatch.setattr(sparse, "_plan", lambda *args: (made.append(args), plan(*args))[1])
-    geometry = fastconv.conv_geometry((1, 2, 90, 90, 90), (4, 2, 10, 10, 10), stride=9).derive()
-    assert len(list(sparse._each_plan("backward_data", geometry, F32, 1))) == 729
+    geometry = fastconv.conv_geometry((1, 2, 90, 90, 90), (4, 2, 10, 10, 10), stride=9)
+    assert sum(1 for _ in sparse._each_plan("backward_data", geometry, F32, 1)) == 729
+    made.clear()  # those of the look whether all are small enough to be kept
+    assert sum(1 for _ in sparse._each_plan("backward_data", geometry, F32, 1)) == 729
     assert len(made) == 8
 
 
@@ -269,7 +272,8 @@ HUGE = {
 @pytest.mark.parametrize("name", [*REGISTRY, "auto", "exact"])
 def test_huge_numbers_are_served_or_refused_before_memory_is_taken(name, layer, op):
     x, w, options = HUGE[layer]
-    geometry = fastconv.conv_geometry(x, w, **options).derive()
+    geometry = fastconv.conv_geometry(x, w, **options)
+    plans.clear()
     tracemalloc.start()
     try:
         result = run_op(name, op, geometry)
@@ -304,13 +308,15 @@ def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
     for module, name in ((implicit, "_product_plan"), (sparse, "_plan")):
         plan = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, plan=plan: (made.append(1), plan(*args))[1])
-    geometry = fastconv.conv_geometry((1, 3, 130, 130), (8, 3, 64, 64), stride=64, pad=1).derive()
+    geometry = fastconv.conv_geometry((1, 3, 130, 130), (8, 3, 64, 64), stride=64, pad=1)
     for name in ("implicit", "sparse"):
         made.clear()
+        plans.clear()
         REGISTRY[name].cost("backward_data", geometry, F32, 2)
         assert REGISTRY[name].workspace_bytes("backward_data", geometry, F32, 2) > 0
         assert 0 < len(made) <= 16, name
     made.clear()
+    plans.clear()
     run_op("auto", "backward_data", geometry)
     assert len(made) <= 16
 
@@ -322,12 +328,13 @@ def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
 def test_kinds_of_stride_phases_count_all_of_them(name, options):
     """Work and workspace of many phases are the sums and maxima of their plans."""
     module = sys.modules[f"fastconv.algorithms.{name}"]
-    geometry = fastconv.conv_geometry((2, 3, 61, 57), (4, 3, 8, 9), **options).derive()
+    geometry = fastconv.conv_geometry((2, 3, 61, 57), (4, 3, 8, 9), **options)
+    plans.clear()
     entry = REGISTRY[name]
     found = entry.work("backward_data", geometry, F32, 2), entry.workspace_bytes("backward_data", geometry, F32, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_FEW_PHASES", 1 << 20)
-        geometry = geometry.derive()
+        plans.clear()
         wanted = entry.work("backward_data", geometry, F32, 2), entry.workspace_bytes("backward_data", geometry, F32, 2)
     assert found[0] == pytest.approx(wanted[0]) and found[1] == wanted[1]
 
@@ -378,10 +385,11 @@ def test_toeplitz_takes_what_it_says(x, w, options, op, monkeypatch):
     """With the tables that the matrix is made from, which of kernels as long as the signal are most of it."""
     monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # what it keeps is not traced
     geometry = fastconv.conv_geometry(x, w, **options)
-    run_op("toeplitz", op, geometry.derive())
+    run_op("toeplitz", op, geometry)
+    plans.clear()
     tracemalloc.start()
     given = 4 * sum(math.prod(shape) for shape in (x, w, geometry.out_shape)) + 4 * math.prod(x)
-    run_op("toeplitz", op, geometry.derive())
+    run_op("toeplitz", op, geometry)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     said = REGISTRY["toeplitz"].workspace_bytes(op, geometry, F32, 1)

@@ -27,6 +27,7 @@ KINDS = [kind for kind in _rates.kinds() if _rates.split(kind)[2] in _isa.usable
 def use(monkeypatch):
     """A function that makes rates those in use, under the instruction set that they are of."""
     monkeypatch.setattr(_rates, "_loaded", {})
+    monkeypatch.setattr(_rates, "_penalties", {})
     forget_geometries()
 
     def by(rates, isa=None):

@@ -63,7 +63,7 @@ def taken(monkeypatch):
     """
     ops = []
     monkeypatch.setattr(algorithms.REGISTRY["fft"], "cost", lambda *_, **__: math.inf)
-    monkeypatch.setattr(algorithms._rank, "pays", lambda *_: None)
+    monkeypatch.setattr(sys.modules["fastconv.algorithms._rank"], "pays", lambda *_: None)
     forget_geometries()
     for op in ("forward", "backward_data", "backward_kept_weights"):
         method = getattr(SPARSE, op)

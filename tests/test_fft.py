@@ -10,7 +10,9 @@ import scipy.signal
 
 import fastconv
 from fastconv import _isa
+from fastconv._plan_cache import plans
 from fastconv.algorithms import _fft_lengths, _fft_plan
+from fastconv.algorithms.plan import Case
 
 ALGORITHMS = sys.modules["fastconv.algorithms"]
 FFT = ALGORITHMS.REGISTRY["fft"]
@@ -41,11 +43,11 @@ class _Rounded:
         self.dtype = dtype
 
     def __getattr__(self, op):
-        method = getattr(ALGORITHMS.REGISTRY["reference"], op)
-
         def call(*arguments):
             inputs = [a if a is None else a.astype(self.dtype).astype(float) for a in arguments[:-3]]
-            return method(*inputs, *arguments[-3:])
+            geometry, result, threads = arguments[-3:]
+            case = Case.of(op, geometry, result.dtype, threads)
+            return ALGORITHMS.REGISTRY["reference"].plan(case).run(*inputs[:2], None, result)
 
         return call
 
@@ -82,10 +84,10 @@ def test_every_radix_and_length(dtype, isa, monkeypatch):
             one = (1,) * (3 - rank)
             with monkeypatch.context() as patch:
                 force(patch, lengths=(*one, *lengths), tile=(*one, *cells), tiles=(*one, *tiles))
-                vars(geometry).pop("_fft_plans", None), vars(geometry).pop("_fft", None)
+                plans.clear()
                 shapes = geometry.x_shape, geometry.w_shape
                 agree(ops(*shapes, dtype), expected(*shapes, dtype), dtype)
-            vars(geometry).pop("_fft_plans"), vars(geometry).pop("_fft")
+            plans.clear()
 
 
 @FLOATS
@@ -96,7 +98,6 @@ def test_signals_of_every_tile(dtype, threads, isa, monkeypatch):
         length = rows * columns * lanes
         taps = max(1, length // 5)
         shapes = (2, 1, 2 * length + 3), (1, 1, taps)
-        geometry = fastconv.conv_geometry(*shapes)
         tile = length - taps + 1
         with monkeypatch.context() as patch:
             force(
@@ -106,7 +107,7 @@ def test_signals_of_every_tile(dtype, threads, isa, monkeypatch):
                 tiles=(1, 1, -(-(2 * length + 4 - taps) // tile)),
             )
             agree(ops(*shapes, dtype, threads), expected(*shapes, dtype), dtype)
-        vars(geometry).pop("_fft_plans"), vars(geometry).pop("_fft")
+        plans.clear()
 
 
 SHAPES = {
@@ -124,21 +125,20 @@ SHAPES = {
 @FLOATS
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("way", ["alone", "shared", "blocks"])
-def test_ways_to_share_and_to_hold(way, name, dtype, isa, monkeypatch):
+def test_ways_to_share_and_to_hold(way, name, dtype, isa, made, monkeypatch):
+    results = made(sys.modules["fastconv.algorithms.fft"], "_make_plan")
     x, w, options = SHAPES[name]
     threads = 1 if way == "alone" else 2
     if way == "shared":
         monkeypatch.setattr(_fft_plan, "_STEP", -1e9)  # so that many steps are the best plan
     if way == "blocks":
         monkeypatch.setattr(_fft_plan, "SPACE_BYTES", 60_000)
-    geometry = fastconv.conv_geometry(x, w, **options)
-    vars(geometry).pop("_fft_plans", None), vars(geometry).pop("_fft", None)
+    plans.clear()
     wanted = expected(x, w, dtype, **options)
     agree(ops(x, w, dtype, threads, **options), wanted, dtype, 40)
-    plans = vars(geometry).pop("_fft_plans")
-    vars(geometry).pop("_fft")
-    assert len(plans) == 3
-    for plan in plans.values():
+    plans.clear()
+    assert len(results) == 3
+    for _, plan in results:
         if way == "shared":
             assert plan.shared == plan.fused == plan.problem.single
         if way == "blocks" and name == "channels":

@@ -16,7 +16,8 @@ from fastconv import conv, conv_backward, conv_forward, conv_transpose, conv_tra
 from fastconv.algorithms.base import OPS
 
 algorithms = sys.modules["fastconv.algorithms"]
-finite = sys.modules["fastconv.algorithms._finite"]
+choosing = sys.modules["fastconv.algorithms.choose"]
+wrappers = sys.modules["fastconv.algorithms.wrappers"]
 
 LAYERS = [case for case in CASES if all(case.x) and all(case.geometry.out_shape)]
 #: For each dtype, a number whose transforms overflow, while its products with weights below 1 do not.
@@ -26,7 +27,7 @@ LARGE = {np.float32: 2e38, np.float64: 1e308}
 @pytest.fixture(params=["winograd", "fft"])
 def transform(request, monkeypatch):
     """A transform that 'auto' chooses for every layer that it supports, of any size."""
-    monkeypatch.setattr(algorithms, "_FEW", 0)
+    monkeypatch.setattr(choosing, "_FEW", 0)
     monkeypatch.setattr(registry()[request.param], "cost", lambda *_, **__: -1.0)
     forget_geometries()
     yield request.param
@@ -37,14 +38,19 @@ def transform(request, monkeypatch):
 def again(monkeypatch):
     """The calls that computed images again: for each call the op and the images."""
     calls = []
-    redone = finite.Redone._again
+    op, run, runs = [], wrappers.Guarded.run, wrappers._runs
 
-    def count(self, op, counts, geometry, dtype, threads):
-        for images, part, by in redone(self, op, counts, geometry, dtype, threads):
-            calls.append((op, images.start, images.stop))
-            yield images, part, by
+    def noted(self, *arrays):
+        op[:] = [self.case.op]
+        run(self, *arrays)
 
-    monkeypatch.setattr(finite.Redone, "_again", count)
+    def count(counts):
+        for images in runs(counts):
+            calls.append((*op, images.start, images.stop))
+            yield images
+
+    monkeypatch.setattr(wrappers.Guarded, "run", noted)
+    monkeypatch.setattr(wrappers, "_runs", count)
     return calls
 
 
@@ -346,7 +352,7 @@ def test_the_default_of_the_environment():
 
 def test_sums_over_images_that_are_not_finite_give_no_warning(monkeypatch):
     """Mirrored borders take some images at a time; inf and -inf of two of them add up to NaN, as by definition."""
-    monkeypatch.setattr(sys.modules["fastconv.algorithms._borders"], "_EXTENDED_BYTES", 1)
+    monkeypatch.setattr(sys.modules["fastconv.algorithms.wrappers"], "_EXTENDED_BYTES", 1)
     x, dout = np.ones((2, 1, 4, 4), np.float32), np.zeros((2, 1, 4, 4), np.float32)
     dout[0, 0, 0, 0], dout[1, 0, 0, 0] = np.inf, -np.inf
     _, cache = conv_forward(x, np.ones((1, 1, 3, 3), np.float32), None, pad=1, pad_mode="circular")

@@ -13,6 +13,7 @@ import pytest
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
 from fastconv._ext.recall import Recall
+from fastconv._plan_cache import plans
 
 X, W, B = np.ones((1, 2, 5, 5), np.float32), np.ones((3, 2, 3, 3), np.float32), np.zeros(3, np.float32)
 
@@ -174,16 +175,13 @@ def test_equal_options_of_other_types_are_told_apart():
 
 @pytest.mark.parametrize("longest", [0, 1 << 16])
 def test_long_plans_are_made_anew_and_not_kept(longest, monkeypatch):
-    """Neither beside the geometry nor in what is bound to it."""
     implicit = sys.modules["fastconv.algorithms.implicit"]
     made = []
     plan = implicit._product_plan
-    monkeypatch.setattr(implicit, "_LONG_K", longest)
+    monkeypatch.setattr("fastconv._plan_cache._MOST_BYTES", longest)
     monkeypatch.setattr(implicit, "_product_plan", lambda *a: made.append(a) or plan(*a))
     x, w = np.ones((1, 2, 11, 13)), np.ones((3, 2, 3, 4))
-    geometry = fastconv.conv_geometry(x.shape, w.shape, pad=(2, 1))
-    for kept in ("bound", "_implicit"):
-        vars(geometry).pop(kept, None)
+    plans.clear()
     for _ in range(3):
         conv(x, w, pad=(2, 1), algorithm="implicit")
     assert len(made) == 1 if longest else len(made) >= 3

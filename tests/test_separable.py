@@ -47,19 +47,25 @@ def taken(monkeypatch, call):
     """Names of the algorithms that a call runs."""
     names = []
 
-    def seen(plain):
-        def method(self, *arguments):
-            result = plain(self, *arguments)  # a refused kernel leaves no name
-            names.append(self.name)
-            return result
+    def seen(plan):
+        def method(self, case):
+            found = plan(self, case)
+            run = found.run
+
+            def noted(*arrays):
+                result = run(*arrays)  # a refused kernel leaves no name
+                names.append(self.name)
+                return result
+
+            found.run = noted
+            return found
 
         return method
 
-    forget_geometries()  # they keep methods
+    forget_geometries()  # they keep plans
     with monkeypatch.context() as patches:
         for kind in map(type, ALGORITHMS.REGISTRY.values()):
-            for method in ("forward", "backward_data", "transposed", "backward_weights"):
-                patches.setattr(kind, method, seen(getattr(kind, method)))
+            patches.setattr(kind, "plan", seen(kind.plan))
         call()
     forget_geometries()
     return names

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.geometry import Axis, ConvGeometry
 
@@ -63,12 +64,7 @@ class Apart:
     def of(cls, geometry: ConvGeometry) -> Apart | None:
         """None where nothing is dilated."""
         steps = _steps(geometry)
-        if math.prod(steps) == 1:
-            return None
-        kept: dict[str, Apart] = vars(geometry)
-        if "_apart" not in kept:
-            kept["_apart"] = cls(geometry, steps)
-        return kept["_apart"]
+        return None if math.prod(steps) == 1 else plans.find(cls, geometry, steps)
 
     @cached_property
     def images(self) -> int:
@@ -87,22 +83,7 @@ class Apart:
 
     def part(self, count: int) -> ConvGeometry:
         """The undilated convolution of the parts of `count` images."""
-        if count not in self._parts:
-            axes = tuple(_axis(axis, step) for axis, step in zip(self.whole.axes, self.steps, strict=True))
-            shape = (count * self.parts, self.whole.x_shape[1], *(axis.size for axis in axes))
-            self._parts[count] = self.whole.derive(x_shape=shape, axes=axes)
-        return self._parts[count]
-
-    @cached_property
-    def _parts(self) -> dict[int, ConvGeometry]:
-        return {}
-
-    def chunks(self) -> Iterator[tuple[slice, ConvGeometry]]:
-        """The batch, some images at a time, with the geometry of their parts."""
-        count = self.whole.x_shape[0]
-        for n in range(0, count, self.images):
-            stop = min(n + self.images, count)
-            yield slice(n, stop), self.part(stop - n)
+        return plans.find(_part, self, count)
 
     def _each(self, array: np.ndarray, parts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Every part, where it lies in `array` and where in `parts`."""
@@ -125,11 +106,6 @@ class Apart:
         for lying, part in self._each(array, parts):
             lying[...] = part
 
-    def count(self, found: np.ndarray | None, counts: np.ndarray) -> None:
-        """Add an algorithm's counts of the parts to the counts of the images that they are parts of."""
-        if found is not None:
-            counts += found.reshape(len(counts), -1).sum(axis=1)
-
     def copied(self, itemsize: int) -> int:
         """Bytes of the parts of all images."""
         return sum(map(math.prod, self._shapes(self.whole.x_shape[0]))) * itemsize
@@ -142,3 +118,9 @@ class Apart:
     def held(self, itemsize: int) -> int:
         """Bytes of the parts there are at a time."""
         return sum(map(math.prod, self._shapes(self.images))) * itemsize
+
+
+def _part(apart: Apart, count: int) -> ConvGeometry:
+    axes = tuple(_axis(axis, step) for axis, step in zip(apart.whole.axes, apart.steps, strict=True))
+    shape = count * apart.parts, apart.whole.x_shape[1], *(axis.size for axis in axes)
+    return apart.whole.derive(x_shape=shape, axes=axes)

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms.base import Op
 from fastconv.geometry import ConvGeometry
@@ -181,12 +182,11 @@ def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
 
 def covers(geometry: ConvGeometry) -> bool:
     """Whether each cell of a gradient of the image is a result of some stride phase."""
-    kept: dict[str, bool] = vars(geometry)
-    if "_covers" not in kept:
-        kept["_covers"] = all(
-            sum(line.out for line in backward_lines(axis.row())) == axis.size for axis in geometry.axes
-        )
-    return kept["_covers"]
+    return plans.find(_covers, geometry)
+
+
+def _covers(geometry: ConvGeometry) -> bool:
+    return all(sum(line.out for line in backward_lines(axis.row())) == axis.size for axis in geometry.axes)
 
 
 def _problem(op: Op, geometry: ConvGeometry, lines: tuple[Line, Line, Line]) -> Problem:

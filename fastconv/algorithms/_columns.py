@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastconv import _arrays
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _gemm
 from fastconv.algorithms.base import Op
@@ -108,11 +109,7 @@ def cut(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> Cut | None:
     """How to cut an image's columns, None where they are made as a whole."""
     if math.prod(geometry.cols_shape[1:]) * dtype.itemsize <= MOST_BYTES or geometry.pointwise:
         return None
-    kept: dict[Any, Cut] = vars(geometry).setdefault("_columns", {})
-    key = op, dtype.itemsize
-    if key not in kept:
-        kept[key] = _cut(op, geometry, dtype.itemsize)
-    return kept[key]
+    return plans.find(_cut, op, geometry, dtype.itemsize)
 
 
 def _cut(op: Op, geometry: ConvGeometry, itemsize: int) -> Cut:

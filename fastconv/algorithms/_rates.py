@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from fastconv import _isa
+from fastconv._plan_cache import plans
 
 #: By algorithm, op and kind of work.
 Rates: TypeAlias = dict[str, dict[str, dict[str, float]]]
@@ -88,5 +89,6 @@ def blas_penalty() -> float:
 
 
 def use(rates: Rates, penalty: float) -> None:
-    """Go by these from now on: a fit tries its own."""
+    """Go by these from now on: a fit tries its own. Plans that were chosen by other rates are forgotten."""
     _loaded[_isa.kind()], _penalties[_isa.kind()] = rates, penalty
+    plans.clear()

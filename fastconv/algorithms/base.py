@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import sparse as _ext
 from fastconv.algorithms import _rates
+from fastconv.algorithms.plan import OPS, Case, Op, Plan
 from fastconv.geometry import ConvGeometry
 
-Op: TypeAlias = Literal["forward", "backward_data", "backward_weights"]
-
-OPS: tuple[Op, ...] = ("forward", "backward_data", "backward_weights")
+__all__ = ["OPS", "Algorithm", "Case", "MethodAlgorithm", "Op", "Plan"]
 
 
 class Algorithm(ABC):
@@ -27,9 +27,8 @@ class Algorithm(ABC):
     `reads_borders`, no flip. Results are written to `out`, `dx` or `dw`, which
     hold nothing before.
 
-    If `sums_products` is false, the methods return None for a result that is all
-    finite. Otherwise they return how often an inf or NaN was found in each image;
-    the gradient of the weights has one count, because it sums over images.
+    What each has to define is its name, `plan`, and `unsupported` if there are
+    cases that it cannot serve.
     """
 
     name: str
@@ -45,6 +44,12 @@ class Algorithm(ABC):
     skips_zeros = False
     #: Whether it computes only with kernels that are outer products. 'auto' takes it where it finds them such.
     needs_rank_one = False
+    #: Whether gradients of the weights are left to the cheapest algorithm that sums products.
+    leaves_weights = False
+
+    @abstractmethod
+    def plan(self, case: Case) -> Plan:
+        """What computes a case that is supported."""
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""
@@ -64,6 +69,52 @@ class Algorithm(ABC):
             raise ValueError(f"{self.name} has no form {name!r}")
         return self
 
+    def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
+        """Memory that its plan takes beside the arguments."""
+        return self.plan(Case.of(op, geometry, dtype, threads)).workspace_bytes
+
+    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Mapping[str, float]:
+        """How much there is to do of each kind that there are rates for, by the thread that does most."""
+        return self.plan(Case.of(op, geometry, dtype, threads)).work
+
+    def pruned_work(
+        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
+    ) -> Mapping[str, float]:
+        """The same where only `density` of the weights are not zero."""
+        return self.plan(Case.of(op, geometry, dtype, threads, density)).work
+
+    def whole_work(
+        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
+    ) -> Mapping[str, float]:
+        """The same with what comes before or after: an image that is extended beyond its borders, or folded back."""
+        if geometry.pad_mode == "zeros" or self.reads_borders(op, geometry):
+            return self.pruned_work(op, geometry, dtype, threads, density)
+        padded = geometry.padded
+        border = math.prod(padded.x_shape) * dtype.itemsize / threads
+        return {**self.pruned_work(op, padded, dtype, threads, density), "border": border, "borders": 1.0}
+
+    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
+        """Estimated seconds, times the handicap; they only have to rank. `density` of the weights are not zero."""
+        work = self.whole_work(op, geometry, dtype, threads, density)
+        return self.handicap(threads) * seconds(self.name, op, work)
+
+    def handicap(self, threads: int) -> float:
+        """What an algorithm has to be faster by to be taken: it may slow down the calls after it."""
+        return 1.0 if self.own_threads or threads == 1 else _rates.blas_penalty()
+
+
+class MethodAlgorithm(Algorithm):
+    """An algorithm that has a method for each op.
+
+    If `sums_products` is false, the methods return None for a result that is all
+    finite. Otherwise they return how often an inf or NaN was found in each image;
+    the gradient of the weights has one count, because it sums over images.
+    """
+
+    def plan(self, case: Case) -> Plan:
+        """The method of the op."""
+        return ByMethods(case, self)
+
     @abstractmethod
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Memory it takes beside its arguments."""
@@ -77,25 +128,6 @@ class Algorithm(ABC):
     ) -> dict[str, float]:
         """The same where only `density` of the weights are not zero."""
         return self.work(op, geometry, dtype, threads)
-
-    def whole_work(
-        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
-    ) -> dict[str, float]:
-        """The same with what comes before or after: an image that is extended beyond its borders, or folded back."""
-        if geometry.pad_mode == "zeros" or self.reads_borders(op, geometry):
-            return self.pruned_work(op, geometry, dtype, threads, density)
-        padded = geometry.padded
-        border = math.prod(padded.x_shape) * dtype.itemsize / threads
-        return self.pruned_work(op, padded, dtype, threads, density) | {"border": border, "borders": 1.0}
-
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
-        """Estimated seconds, times the handicap; they only have to rank. `density` of the weights are not zero."""
-        work = self.whole_work(op, geometry, dtype, threads, density)
-        return self.handicap(threads) * seconds(self.name, op, work)
-
-    def handicap(self, threads: int) -> float:
-        """What an algorithm has to be faster by to be taken: it may slow down the calls after it."""
-        return 1.0 if self.own_threads or threads == 1 else _rates.blas_penalty()
 
     @abstractmethod
     def forward(
@@ -139,11 +171,62 @@ class Algorithm(ABC):
         return lambda first, second, result: method(first, second, geometry, result, threads)
 
 
+class ByMethods(Plan):
+    """The plan of an algorithm that has a method for each op."""
+
+    def __init__(self, case: Case, algorithm: MethodAlgorithm) -> None:
+        super().__init__(case)
+        self.algorithm = algorithm
+        self.sums_products, self.masks = algorithm.sums_products, True
+
+    def __str__(self) -> str:
+        return self.algorithm.name
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """As the algorithm says."""
+        case = self.case
+        return self.algorithm.workspace_bytes(case.op, case.geometry, case.dtype, case.threads)
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """As the algorithm says."""
+        case = self.case
+        return self.algorithm.pruned_work(case.op, case.geometry, case.dtype, case.threads, case.density)
+
+    @cached_property
+    def run(self) -> Callable[..., Any]:
+        """The method of the op."""
+        case, algorithm = self.case, self.algorithm
+        op, geometry, threads = case.op, case.geometry, case.threads
+        bound = algorithm.bind(op, geometry, case.dtype, threads)
+        if op == "forward":
+            return bound
+
+        def data(dout: np.ndarray, w: np.ndarray, b: np.ndarray | None, dx: np.ndarray) -> Any:
+            if b is None:
+                return bound(dout, w, dx)
+            return algorithm.transposed(dout, w, b, geometry, dx, threads)
+
+        def weights(x: np.ndarray, dout: np.ndarray, kept: np.ndarray | None, dw: np.ndarray) -> Any:
+            if kept is None:
+                return bound(x, dout, dw)
+            return algorithm.backward_kept_weights(x, dout, kept, geometry, dw, threads)
+
+        return data if op == "backward_data" else weights
+
+
 def clear_where_zero(w: np.ndarray, dw: np.ndarray, threads: int) -> None:
     """Set dw to 0 where `w` is 0, at the speed of memory; NumPy's masks are much slower."""
     pieces = max(1, dw.nbytes >> 14)
     arguments = (_arrays.DTYPES[dw.dtype], w, dw, pieces, _isa.current)
     _threads.share(_ext.clear, arguments, items=pieces, work=2 * dw.nbytes, threads=threads)
+
+
+def add_bias(b: np.ndarray | None, result: np.ndarray) -> None:
+    """Add a bias, if any, to each channel of (N, C, *spatial)."""
+    if b is not None:
+        result += b.reshape(-1, *(1,) * (result.ndim - 2))
 
 
 def per_channel(b: np.ndarray, geometry: ConvGeometry) -> np.ndarray:

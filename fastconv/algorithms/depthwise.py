@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ import numpy as np
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import depthwise as _ext
 from fastconv._ext.implicit import all_finite
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _counts
 from fastconv.algorithms._blocks import Layout, Line, backward_lines, even, forward_lines, kernel_weights, lift, line_up
 from fastconv.algorithms._taps import data_by_taps
-from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds, per_channel, touched
+from fastconv.algorithms.base import Algorithm, Case, Op, Plan, memory, multiply_adds, per_channel, touched
 from fastconv.geometry import ConvGeometry
 
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
@@ -45,7 +46,7 @@ _LIST = 7
 
 
 @dataclass(frozen=True)
-class Plan:
+class Tables:
     """One call of a kernel: its tables, its workspace in elements and in integers a thread, and its items."""
 
     tables: tuple[np.ndarray, ...]
@@ -103,115 +104,101 @@ class Depthwise(Algorithm):
                 )
         return None
 
-    def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
+    def plan(self, case: Case) -> Plan:
+        """Tables of blocks and taps."""
+        return DepthwisePlan(case)
+
+
+class DepthwisePlan(Plan):
+    """One call of the kernel."""
+
+    masks = False
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        geometry = case.geometry
+        self.tables = _plan(case.op, geometry, case.dtype, case.threads)
+        #: Bytes a plain copy moves in the time it takes, for `_threads.share`.
+        self.copied = int(
+            multiply_adds(geometry) * case.dtype.itemsize * _PRODUCT_BYTES + touched(geometry, case.dtype)
+        )
+
+    def __str__(self) -> str:
+        return Depthwise.name
+
+    @cached_property
+    def workspace_bytes(self) -> int:
         """Per thread a padded block; for dw also its sums, and where images are shared out one more dw each."""
-        plan = _plan(op, geometry, dtype, threads)
+        plan, case = self.tables, self.case
         if plan is None:
             return 0
-        partial = math.prod(geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
-        return (threads * plan.space + partial) * dtype.itemsize + threads * plan.lists * 8
+        partial = math.prod(case.geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
+        return (case.threads * plan.space + partial) * case.dtype.itemsize + case.threads * plan.lists * 8
 
-    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
+    @cached_property
+    def work(self) -> Mapping[str, float]:
         """Multiply-adds in registers, tiles of them, and what is copied into blocks first."""
-        plan = _plan(op, geometry, dtype, threads)
-        touches = memory(geometry, dtype, threads) | {"call": 1.0}
+        plan, case = self.tables, self.case
+        touches = memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
         if plan is None:
             return touches
-        part = _counts.busiest(plan.items, _work(geometry, dtype), threads)
+        part = _counts.busiest(plan.items, self.copied, case.threads)
         return _counts.total(plan.amounts, part) | touches
 
-    def forward(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> None:
-        """Bias is what the sums start with."""
-        plan = _plan("forward", geometry, x.dtype, threads)
-        assert plan is not None
-        _run(plan, geometry, threads, x, w, out if b is None else b, out, b is not None)
-
-    def backward_data(
-        self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
-    ) -> None:
-        """All stride phases of a block from one copy of it; cells that no tap meets are zero."""
-        self.transposed(dout, w, None, geometry, dx, threads)
-
-    def transposed(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> None:
-        """As `forward`, bias is what the sums start with."""
-        plan = _plan("backward_data", geometry, out.dtype, threads)
-        if plan is None or not plan.covers:
-            out[...] = 0 if b is None else per_channel(b, geometry)
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
+        """Bias is what sums start with; of dx all stride phases of a block come from one copy of it."""
+        if self.case.op == "backward_weights":
+            self._sum_weights(first, second, result)
+            return
+        plan, case = self.tables, self.case
+        gradient = case.op == "backward_data"
+        if gradient and (plan is None or not plan.covers):  # there are cells that no tap meets
+            result[...] = 0 if third is None else per_channel(third, case.geometry)
         if plan is None:
             return
-        _run(plan, geometry, threads, x, w, out if b is None else b, out, b is not None)
+        self._share(
+            _PRODUCT[result.dtype],
+            plan,
+            (
+                first.reshape(-1),
+                second.reshape(-1),
+                (result if third is None else third).reshape(-1)[: 0 if third is None else None],
+                result.reshape(-1),
+                *plan.tables,
+            ),
+        )
         # The kernel multiplies weights by zeros beyond the edges of dout, and inf or NaN times zero is NaN.
-        if not (geometry.pointwise or all_finite(w)):
-            data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
+        if gradient and not (case.geometry.pointwise or all_finite(second)):
+            data_by_taps(first, second, third, case.geometry, result, case.threads, _by_taps)
 
-    def backward_weights(
-        self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
-    ) -> None:
+    def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
         """A thread sums whole groups; where these are few, every so many-th block of them."""
-        plan = _plan("backward_weights", geometry, x.dtype, threads)
+        plan = self.tables
         assert plan is not None
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
-        workers = min(threads, plan.items)
-        lists = np.empty((workers, plan.lists), np.intp)
-        with _arrays.workspace("blocks of the image", (workers, plan.space), dw.dtype) as space:
-            _threads.share(
-                _WEIGHTS[dw.dtype],
-                (x.reshape(-1), dout.reshape(-1), parts, *plan.tables, space, lists, plan.isa),
-                items=plan.items,
-                work=_work(geometry, dw.dtype),
-                threads=threads,
-            )
+        self._share(_WEIGHTS[dw.dtype], plan, (x.reshape(-1), dout.reshape(-1), parts, *plan.tables))
         if plan.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
 
-
-def _run(
-    plan: Plan,
-    geometry: ConvGeometry,
-    threads: int,
-    source: np.ndarray,
-    w: np.ndarray,
-    bias: np.ndarray,
-    result: np.ndarray,
-    biased: bool,
-) -> None:
-    workers = min(threads, plan.items)
-    lists = np.empty((workers, plan.lists), np.intp)
-    with _arrays.workspace("blocks of the image", (workers, plan.space), result.dtype) as space:
-        _threads.share(
-            _PRODUCT[result.dtype],
-            (
-                source.reshape(-1),
-                w.reshape(-1),
-                bias.reshape(-1)[: None if biased else 0],
-                result.reshape(-1),
-                *plan.tables,
-                space,
-                lists,
-                plan.isa,
-            ),
-            items=plan.items,
-            work=_work(geometry, result.dtype),
-            threads=threads,
-        )
+    def _share(self, kernel: Callable[..., Any], plan: Tables, arrays: tuple[np.ndarray, ...]) -> None:
+        threads = self.case.threads
+        workers = min(threads, plan.items)
+        lists = np.empty((workers, plan.lists), np.intp)
+        with _arrays.workspace("blocks of the image", (workers, plan.space), self.case.dtype) as space:
+            arguments = *arrays, space, lists, plan.isa
+            _threads.share(kernel, arguments, items=plan.items, work=self.copied, threads=threads)
 
 
-def _work(geometry: ConvGeometry, dtype: np.dtype) -> int:
-    """Bytes a plain copy moves in the time it takes, for `_threads.share`."""
-    return int(multiply_adds(geometry) * dtype.itemsize * _PRODUCT_BYTES + touched(geometry, dtype))
+def _by_taps(dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int) -> None:
+    DepthwisePlan(Case.of("backward_data", geometry, dx.dtype, threads)).run(dout, w, None, dx)
 
 
-def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
-    kept: dict[Any, Plan | None] = vars(geometry).setdefault("_depthwise", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key not in kept:
-        make = _weights_plan if op == "backward_weights" else _product_plan
-        kept[key] = make(op, geometry, dtype, threads)
-    return kept[key]
+def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables | None:
+    return plans.find(_make_plan, op, geometry, dtype, threads, _isa.current)
+
+
+def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Tables | None:
+    return (_weights_plan if op == "backward_weights" else _product_plan)(op, geometry, dtype, threads)
 
 
 def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
@@ -302,7 +289,7 @@ def _cells(line: Line, over: Line) -> np.ndarray:
     return over.lo - line.lo + np.arange(line.taps) * line.dilation
 
 
-def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
+def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables | None:
     itemsize = dtype.itemsize
     groups, taps = geometry.groups, geometry.taps
     filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
@@ -364,7 +351,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, spill_at, pieces, sweeps, paired]
     blocks = math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
     met = sum(math.prod(line.out for line in phase) for phase in phases)
-    return Plan(
+    return Tables(
         (
             layout.axes(),
             layout.phases(),
@@ -382,7 +369,7 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     )
 
 
-def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
+def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables:
     itemsize = dtype.itemsize
     groups, channels, taps = geometry.groups, geometry.w_shape[1], geometry.taps
     filters, images = geometry.w_shape[0] // groups, geometry.x_shape[0]
@@ -414,7 +401,7 @@ def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
         "tiles": times * tiles,
         "totals": float(groups * filters * channels * taps * parts),
     }
-    return Plan(
+    return Tables(
         (layout.axes(), layout.phases(), np.array(sizes, np.intp), at, places),
         space=line_up(totals_at + block_groups * totals),
         lists=_LIST * _pieces(layout),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import fft as _ext
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _fft_lengths, _fft_numbers, _fft_plan, _fft_sides
-from fastconv.algorithms.base import Algorithm, Op, memory
+from fastconv.algorithms.base import MethodAlgorithm, Op, memory
 from fastconv.geometry import ConvGeometry
 
 #: A transform of the kernel alone that takes more than this is refused.
@@ -34,7 +34,7 @@ class Call:
     work: int
 
 
-class Fft(Algorithm):
+class Fft(MethodAlgorithm):
     """Products of spectra, by overlap-save tiles.
 
     A tile of the image and the margin that its kernels reach into is transformed, multiplied by the conjugate spectra
@@ -167,21 +167,23 @@ def _run(
 
 
 def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> _fft_plan.Plan | None:
-    kept: dict[Any, _fft_plan.Plan | None] = vars(geometry).setdefault("_fft_plans", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key not in kept:
-        kept[key] = _fft_plan.make_plan(op, geometry, dtype.itemsize, threads)
-    return kept[key]
+    return plans.find(_make_plan, op, geometry, dtype, threads, _isa.current)
+
+
+def _make_plan(
+    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int
+) -> _fft_plan.Plan | None:
+    return _fft_plan.make_plan(op, geometry, dtype.itemsize, threads)
 
 
 def _call(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Call | None:
-    kept: dict[Any, Call | None] = vars(geometry).setdefault("_fft", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key not in kept:
-        plan, call = _plan(op, geometry, dtype, threads), None
-        if plan is not None:
-            work = int(_isa.BYTES_PER_OPERATION * plan.cost())
-            scale = 1 / math.prod(plan.lengths)
-            call = Call(plan, _fft_numbers.numbers(plan, geometry), plan.tables, scale, work)
-        kept[key] = call
-    return kept[key]
+    return plans.find(_make_call, op, geometry, dtype, threads, _isa.current)
+
+
+def _make_call(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Call | None:
+    plan = _plan(op, geometry, dtype, threads)
+    if plan is None:
+        return None
+    work = int(_isa.BYTES_PER_OPERATION * plan.cost())
+    scale = 1 / math.prod(plan.lengths)
+    return Call(plan, _fft_numbers.numbers(plan, geometry), plan.tables, scale, work)

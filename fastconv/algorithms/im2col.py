@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv import _arrays
 from fastconv.algorithms import _columns, _gemm
-from fastconv.algorithms.base import Algorithm, Op, memory, multiply_adds
+from fastconv.algorithms.base import MethodAlgorithm, Op, memory, multiply_adds
 from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
 
@@ -22,7 +22,7 @@ _BLOCK_BYTES = 1 << 21
 _FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
 
 
-class Im2col(Algorithm):
+class Im2col(MethodAlgorithm):
     """Three matrix products, on the columns of one image at a time.
 
     NumPy's BLAS multiplies, in its own threads, if it is known to use no more threads than the call may.

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import implicit as _ext
 from fastconv._ext import implicit_weights as _ext_weights
+from fastconv._plan_cache import is_large, plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _counts
 from fastconv.algorithms._blocks import (
@@ -29,7 +30,7 @@ from fastconv.algorithms._blocks import (
 )
 from fastconv.algorithms._cuts import PANEL_BYTES, TURNED, WHOLE, Parts, block_of, cut_product
 from fastconv.algorithms._taps import data_by_taps, met_taps, tap_layers
-from fastconv.algorithms.base import Algorithm, Op, clear_where_zero, memory, per_channel
+from fastconv.algorithms.base import MethodAlgorithm, Op, clear_where_zero, memory, per_channel
 from fastconv.geometry import ConvGeometry
 
 #: Positions at a time of which dw is summed.
@@ -49,8 +50,6 @@ _APART = 3
 _FEW_TAPS, _SCATTERED = 256, 64
 #: Stride phases of which a plan each is made before any is run.
 _FEW_PHASES = 16
-#: Tables of products longer than this are not kept with the geometry.
-_LONG_K = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Plan:
         return int(self.product * _isa.BYTES_PER_OPERATION)
 
 
-class Implicit(Algorithm):
+class Implicit(MethodAlgorithm):
     """Implicit GEMM: packed panels of weights times tiles of positions, in registers.
 
     The image is copied, block by block, into a padded buffer split into stride
@@ -133,11 +132,11 @@ class Implicit(Algorithm):
             products = math.prod(layer.x_shape) + math.prod(layer.w_shape)
             return products * dtype.itemsize + self.workspace_bytes(op, layer, dtype, threads)
         # There are no plans where no output meets the image.
-        plans = [plan for plan, _ in _kinds(op, geometry, dtype, threads)]
-        parts = max((plan.parts for plan in plans), default=0)
+        found = [plan for plan, _ in _kinds(op, geometry, dtype, threads)]
+        parts = max((plan.parts for plan in found), default=0)
         partial = math.prod(geometry.w_shape) * (parts if parts > 1 else 0)
-        gathered = max((plan.gather.size for plan in plans if plan.gather), default=0)
-        space = max((min(threads, plan.items) * plan.space + plan.shared for plan in plans), default=0)
+        gathered = max((plan.gather.size for plan in found if plan.gather), default=0)
+        space = max((min(threads, plan.items) * plan.space + plan.shared for plan in found), default=0)
         return (space + partial + gathered) * dtype.itemsize
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
@@ -186,10 +185,10 @@ class Implicit(Algorithm):
         if _is_scattered(geometry):
             data_by_taps(x, w, b, geometry, out, threads, self.backward_data)
             return
-        plans = _plans("backward_data", geometry, out.dtype, threads)
-        if _leaves_cells(plans, geometry):
+        found = _plans("backward_data", geometry, out.dtype, threads)
+        if _leaves_cells(found, geometry):
             out[...] = 0 if b is None else per_channel(b, geometry)
-        finite = [_run(plan, threads, x, w, b, out) for plan in plans]
+        finite = [_run(plan, threads, x, w, b, out) for plan in found]
         if not all(finite):
             self._check_weights(x, w, b, geometry, out, threads)
 
@@ -218,10 +217,10 @@ class Implicit(Algorithm):
         """With the plan of the op, where that is one and is kept."""
         if problem_count(op, geometry) > _FEW_PHASES or (op == "backward_data" and _is_scattered(geometry)):
             return super().bind(op, geometry, dtype, threads)
-        plans = _plans(op, geometry, dtype, threads)
-        if len(plans) > 1 or _length(plans) > _LONG_K or (op == "backward_data" and _leaves_cells(plans, geometry)):
+        found = _plans(op, geometry, dtype, threads)
+        if len(found) > 1 or is_large(_nbytes(found)) or (op == "backward_data" and _leaves_cells(found, geometry)):
             return super().bind(op, geometry, dtype, threads)
-        plan = plans[0]
+        plan = found[0]
         if op == "backward_data":
 
             def backward_data(dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
@@ -241,9 +240,9 @@ def _is_scattered(geometry: ConvGeometry) -> bool:
     return geometry.taps <= _FEW_TAPS and cells > _SCATTERED * geometry.positions * steps
 
 
-def _leaves_cells(plans: tuple[Plan, ...], geometry: ConvGeometry) -> bool:
+def _leaves_cells(found: tuple[Plan, ...], geometry: ConvGeometry) -> bool:
     """Whether gradients of the image have cells that no tap meets."""
-    return sum(plan.outs for plan in plans) < math.prod(geometry.x_shape[2:])
+    return sum(plan.outs for plan in found) < math.prod(geometry.x_shape[2:])
 
 
 def _run(
@@ -271,41 +270,45 @@ def _contract(
 
 
 def _plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> tuple[Plan, ...]:
-    kept: dict[Any, tuple[Plan, ...]] = vars(geometry).setdefault("_implicit", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    found = kept.get(key)
-    if found is not None:
-        return found
-    tile = _ext.shape(_arrays.DTYPES[dtype], _isa.current)
+    return plans.find_sized(_nbytes, _make_plans, op, geometry, dtype, threads, _isa.current)
+
+
+def _make_plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> tuple[Plan, ...]:
+    tile = _ext.shape(_arrays.DTYPES[dtype], isa)
     if op == "backward_weights":
-        plans: tuple[Plan, ...] = (_weights_plan(geometry, dtype.itemsize, threads, tile),)
-    else:
-        cuts: dict[Any, Parts] = {}
-        plans = tuple(
-            _product_plan(p, dtype.itemsize, threads, tile, op == "backward_data", cuts) for p in problems(op, geometry)
-        )
-    if _length(plans) <= _LONG_K:
-        kept[key] = plans
-    return plans
+        return (_weights_plan(geometry, dtype.itemsize, threads, tile),)
+    cuts: dict[Any, Parts] = {}
+    return tuple(
+        _product_plan(p, dtype.itemsize, threads, tile, op == "backward_data", cuts) for p in problems(op, geometry)
+    )
 
 
-def _kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> list[tuple[Plan, int]]:
+def _nbytes(found: tuple[Plan, ...]) -> int:
+    return sum(table.nbytes for plan in found for table in plan.tables)
+
+
+#: Plans with how often they are run.
+_Kinds: TypeAlias = tuple[tuple[Plan, int], ...]
+
+
+def _kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> _Kinds:
     """The plans with how often they are run; of many stride phases one of each kind, because plans are compared by the
     work in them, and most are never run."""
     if problem_count(op, geometry) <= _FEW_PHASES:
-        return [(plan, 1) for plan in _plans(op, geometry, dtype, threads)]
-    kept: dict[Any, list[tuple[Plan, int]]] = vars(geometry).setdefault("_implicit_kinds", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    found = kept.get(key)
-    if found is None:
-        tile = _ext.shape(_arrays.DTYPES[dtype], _isa.current)
-        found = [
-            (_product_plan(problem, dtype.itemsize, threads, tile, True, {}), count)
-            for problem, count in problem_kinds(op, geometry)
-        ]
-        if _length(tuple(plan for plan, _ in found)) <= _LONG_K:
-            kept[key] = found
-    return found
+        return tuple((plan, 1) for plan in _plans(op, geometry, dtype, threads))
+    return plans.find_sized(_nbytes_of_kinds, _make_kinds, op, geometry, dtype, threads, _isa.current)
+
+
+def _make_kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> _Kinds:
+    tile = _ext.shape(_arrays.DTYPES[dtype], isa)
+    return tuple(
+        (_product_plan(problem, dtype.itemsize, threads, tile, True, {}), count)
+        for problem, count in problem_kinds(op, geometry)
+    )
+
+
+def _nbytes_of_kinds(found: _Kinds) -> int:
+    return _nbytes(tuple(plan for plan, _ in found))
 
 
 def _cut_of(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], cuts: dict[Any, Parts]) -> Parts:
@@ -321,10 +324,6 @@ def _cut_of(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int,
         for line, like in zip(problem.lines, parts.cut.lines, strict=True)
     )
     return replace(parts, cut=replace(parts.cut, lines=(d, h, w)))
-
-
-def _length(plans: tuple[Plan, ...]) -> int:
-    return sum(len(table) for plan in plans for table in plan.tables)
 
 
 def _product_plan(

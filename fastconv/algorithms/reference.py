@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fastconv.algorithms.base import Algorithm, Op, multiply_adds, touched
+from fastconv.algorithms.base import Algorithm, Case, Op, Plan, add_bias, multiply_adds, touched
 from fastconv.geometry import ConvGeometry
 
 #: The padded image and the result take no more than this, or than so many times the arguments and the result.
@@ -48,27 +49,50 @@ class Reference(Algorithm):
             return f"the image with its padding would take {nbytes} bytes in float64; ask for 'im2col' or 'auto'"
         return None
 
-    def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """The padded image and the result, in float64."""
-        padded = math.prod(geometry.padded.x_shape)
-        return 8 * (2 * padded + 2 * math.prod(geometry.out_shape) + 2 * math.prod(geometry.w_shape))
-
-    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """Multiply-adds."""
-        return {"product": multiply_adds(geometry), "call": 1}
+    def plan(self, case: Case) -> Plan:
+        """The loop over taps."""
+        return ReferencePlan(case)
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
         """About what NumPy takes, for `explain`: 'auto' takes it only for what no other algorithm serves."""
         return _CALL + _PRODUCT * multiply_adds(geometry)
 
-    def _padded(self, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
+
+class ReferencePlan(Plan):
+    """Sums in float64, rounded once."""
+
+    def __str__(self) -> str:
+        return Reference.name
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """The padded image and the result, in float64."""
+        geometry = self.case.geometry
+        padded = math.prod(geometry.padded.x_shape)
+        return 8 * (2 * padded + 2 * math.prod(geometry.out_shape) + 2 * math.prod(geometry.w_shape))
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """Multiply-adds."""
+        return {"product": multiply_adds(self.case.geometry), "call": 1}
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
+        """By the op."""
+        if self.case.op == "forward":
+            self._forward(first, second, third, result)
+        elif self.case.op == "backward_data":
+            self._backward_data(first, second, result)
+            add_bias(third, result)
+        else:
+            self._backward_weights(first, second, result)
+
+    def _padded(self, x: np.ndarray) -> np.ndarray:
+        geometry = self.case.geometry
         return _grouped(np.pad(x.astype(np.float64), ((0, 0), (0, 0), *geometry.pads)), 1, geometry.groups)
 
-    def forward(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> None:
+    def _forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
         """Sum over taps, then bias, then one rounding to the result's dtype."""
-        padded = self._padded(x, geometry)
+        geometry, padded = self.case.geometry, self._padded(x)
         weights = _grouped(w.astype(np.float64), 0, geometry.groups)
         total = _grouped(np.zeros(out.shape), 1, geometry.groups)
         for tap, slices in _taps(geometry):
@@ -78,10 +102,9 @@ class Reference(Algorithm):
             total += b.astype(np.float64).reshape(-1, *(1,) * geometry.rank)
         out[...] = total
 
-    def backward_data(
-        self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
-    ) -> None:
+    def _backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
         """Each tap sends its part of dout back to the cells it read."""
+        geometry = self.case.geometry
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         weights = _grouped(w.astype(np.float64), 0, geometry.groups)
         padded = _grouped(np.zeros(geometry.padded.x_shape), 1, geometry.groups)
@@ -90,11 +113,9 @@ class Reference(Algorithm):
         inside: Any = (..., *(slice(a.lo, a.lo + a.size) for a in geometry.axes))
         dx[...] = padded.reshape(geometry.padded.x_shape)[inside]
 
-    def backward_weights(
-        self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
-    ) -> None:
+    def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
         """Each tap's weight meets every output with the cell it read."""
-        padded = self._padded(x, geometry)
+        geometry, padded = self.case.geometry, self._padded(x)
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         total = _grouped(np.zeros(dw.shape), 0, geometry.groups)
         for tap, slices in _taps(geometry):

@@ -11,10 +11,11 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import separable as _ext
+from fastconv._plan_cache import plans
 from fastconv._records import dataclass
 from fastconv.algorithms import _counts
 from fastconv.algorithms._blocks import UNIT_LINE, Line, backward_lines, even, forward_lines, line_up, pieces
-from fastconv.algorithms.base import Algorithm, Op, memory, per_channel
+from fastconv.algorithms.base import Algorithm, Case, MethodAlgorithm, Op, memory, per_channel
 from fastconv.geometry import ConvGeometry
 
 #: Rows of sums that wait for their last axis, which share the first-level cache with rows of the image; where a kernel
@@ -58,7 +59,7 @@ class Plan:
     woven: int
 
 
-class Separable(Algorithm):
+class Separable(MethodAlgorithm):
     """A sum over a box of taps as sums along one axis after the other, where every kernel is an outer product.
 
     For w[i, j] = u[i] * v[j], and the same with three factors in 3-D:
@@ -93,6 +94,7 @@ class Separable(Algorithm):
     name = "separable"
     sums_products = False
     needs_rank_one = True
+    leaves_weights = True
 
     def __init__(self, exact: Choose) -> None:
         self.exact = exact
@@ -168,16 +170,9 @@ class Separable(Algorithm):
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> np.ndarray | None:
         """A gradient of rank one in general has none of its own: that of all entries of the kernel."""
-        return self.exact("backward_weights", geometry, dw.dtype, threads).backward_weights(
-            x, dout, geometry, dw, threads
-        )
-
-    def backward_kept_weights(
-        self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
-    ) -> None:
-        """By the same."""
-        by = self.exact("backward_weights", geometry, dw.dtype, threads)
-        by.backward_kept_weights(x, dout, w, geometry, dw, threads)
+        case = Case.of("backward_weights", geometry, dw.dtype, threads)
+        found: np.ndarray | None = self.exact(case.op, geometry, dw.dtype, threads).plan(case).run(x, dout, None, dw)
+        return found
 
     def _run(
         self,
@@ -244,11 +239,7 @@ def _work(plan: Plan) -> int:
 
 
 def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
-    kept: dict[Any, Plan | None] = vars(geometry).setdefault("_separable", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key not in kept:
-        kept[key] = _make_plan(op, geometry, dtype, threads)
-    return kept[key]
+    return plans.find(_make_plan, op, geometry, dtype, threads, _isa.current)
 
 
 @dataclass(frozen=True)
@@ -320,7 +311,7 @@ def _blocks(d: Side, h: Side, w: Side, flat: bool, whole: bool, itemsize: int, t
     return deep, even(h.out, high, _HIGH), wide
 
 
-def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan | None:
+def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Plan | None:
     sides, kernel = _sides(op, geometry), _lifted(geometry)
     if sides is None:
         return None

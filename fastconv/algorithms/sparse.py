@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import sparse as _ext
+from fastconv._plan_cache import is_large, plans
 from fastconv._records import dataclass
 from fastconv.algorithms._blocks import (
     LO,
@@ -28,7 +29,7 @@ from fastconv.algorithms._blocks import (
     problems,
 )
 from fastconv.algorithms._taps import data_by_taps
-from fastconv.algorithms.base import Algorithm, Op, memory
+from fastconv.algorithms.base import MethodAlgorithm, Op, memory
 from fastconv.algorithms.implicit import Implicit
 from fastconv.geometry import ConvGeometry
 
@@ -62,8 +63,6 @@ _LATE = 0.2
 _FETCH, _BEGIN, _TAKE = 3.0, 8.0, 1.5
 #: Stride phases of which a plan each is made before any is run.
 _FEW_PHASES = 16
-#: Tables longer than this are not kept with the geometry.
-_LONG = 1 << 16
 #: What a call of the kernel does.
 _PRUNE, _MULTIPLY, _DOTS, _SPREAD = range(4)
 #: Lines of memory, to which the parts of a workspace are lined up.
@@ -109,7 +108,7 @@ def _offsets(problem: Problem, channels: int, inner_at: np.ndarray, channel_pitc
     return np.where(at >= 0, np.arange(channels)[:, None] * channel_pitch + at, -1).astype(np.int32)
 
 
-class Sparse(Algorithm):
+class Sparse(MethodAlgorithm):
     """Scaled rows added up in registers, for weights of which most are zero.
 
     The padded image is cut into as many parts as a vector has lanes, side by
@@ -149,18 +148,18 @@ class Sparse(Algorithm):
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """The lists, and per thread a padded block, the same in lanes, and sums."""
-        plans = [plan for plan, _ in _kinds(op, geometry, dtype, threads)]
+        found = [plan for plan, _ in _kinds(op, geometry, dtype, threads)]
         # There are no plans where no output meets the image.
-        nbytes = max((plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in plans), default=0)
+        nbytes = max((plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in found), default=0)
         if op == "backward_weights":
             return max(nbytes, _DENSE.workspace_bytes(op, geometry, dtype, threads))
         return nbytes
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products in vector operations, were no weight zero, and what there is to do beside."""
-        plans = _kinds(op, geometry, dtype, threads)
-        work = memory(geometry, dtype, threads) | {"call": float(sum(count for _, count in plans))}
-        for plan, count in plans:
+        found = _kinds(op, geometry, dtype, threads)
+        work = memory(geometry, dtype, threads) | {"call": float(sum(count for _, count in found))}
+        for plan, count in found:
             items = plan.sets * (plan.parts or plan.places)
             part = count * pieces(items, threads) / items
             work["product"] = work.get("product", 0) + part * plan.product
@@ -253,39 +252,57 @@ def _steps(
                 )
 
 
-def _each_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Iterator[Plan]:
+def _each_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Iterable[Plan]:
     """One after the other: all of a kernel's many stride phases would take the square of its size."""
-    kept: dict[Any, tuple[Plan, ...]] = vars(geometry).setdefault("_sparse", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key in kept:
-        yield from kept[key]
-        return
+    case = op, geometry, dtype, threads, _isa.current
+    found = plans.find_sized(_nbytes, _small_plans, *case)
+    return _made_plans(*case) if found is None else found
+
+
+def _small_plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> tuple[Plan, ...] | None:
+    """All of them; None where they are too large to be kept."""
+    found: list[Plan] = []
+    nbytes = 0
+    for plan in _made_plans(op, geometry, dtype, threads, isa):
+        found.append(plan)
+        nbytes += _nbytes((plan,))
+        if is_large(nbytes):
+            return None
+    return tuple(found)
+
+
+def _made_plans(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Iterator[Plan]:
     kinds: dict[tuple[Line, ...], Plan] = {}
-    made: list[Plan] = []
-    length = 0
     for problem in problems(op, geometry):
         kind = tuple(replace(line.kind, lo=0) for line in problem.lines)
         if kind in kinds:
-            plan = kinds[kind].moved(problem)
+            yield kinds[kind].moved(problem)
         else:
             plan = kinds[kind] = _plan(problem, dtype, threads, op == "backward_weights")
-        length += sum(len(table) for table in plan.tables)
-        if length <= _LONG:
-            made.append(plan)
-        yield plan
-    if length <= _LONG:
-        kept[key] = tuple(made)
+            yield plan
 
 
-def _kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> list[tuple[Plan, int]]:
-    """Plans that all others are like, and how many are like each: what is asked of plans that may never be run."""
+def _nbytes(found: Iterable[Plan] | None) -> int:
+    return sum(table.nbytes for plan in found or () for table in plan.tables)
+
+
+#: Plans that all others are like, and how many are like each.
+_Kinds: TypeAlias = tuple[tuple[Plan, int], ...]
+
+
+def _kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> _Kinds:
+    """What is asked of plans that may never be run."""
     if problem_count(op, geometry) <= _FEW_PHASES:
-        return [(plan, 1) for plan in _each_plan(op, geometry, dtype, threads)]
-    kept: dict[Any, list[tuple[Plan, int]]] = vars(geometry).setdefault("_sparse_kinds", {})
-    key = op, dtype.itemsize, threads, _isa.current
-    if key not in kept:
-        kept[key] = [(_plan(problem, dtype, threads, False), count) for problem, count in problem_kinds(op, geometry)]
-    return kept[key]
+        return tuple((plan, 1) for plan in _each_plan(op, geometry, dtype, threads))
+    return plans.find(_make_kinds, op, geometry, dtype, threads, _isa.current)
+
+
+def _make_kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> _Kinds:
+    # Without their tables, which are large, and which no question needs.
+    return tuple(
+        (replace(_plan(problem, dtype, threads, False), tables=()), count)
+        for problem, count in problem_kinds(op, geometry)
+    )
 
 
 @dataclass(frozen=True)

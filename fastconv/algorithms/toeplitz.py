@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastconv import _csr, _memory
-from fastconv.algorithms.base import Algorithm, Op, share
+from fastconv.algorithms.base import MethodAlgorithm, Op, share
 from fastconv.geometry import ConvGeometry
 
 #: Rows of the matrix that are made at a time, in bytes: they stay in cache while they are multiplied.
@@ -19,7 +19,7 @@ _IMAGES, _IMAGE_BYTES = 128, 1 << 24
 _MOST_BYTES = 1 << 30
 
 
-class Toeplitz(Algorithm):
+class Toeplitz(MethodAlgorithm):
     """With A the matrix that `toeplitz_matrix` gives, of one image, and images as columns of X:
 
     - forward:          Y = A @ X

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,22 @@ from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import implicit as _shape
 from fastconv._ext import winograd as _ext
 from fastconv._ext import winograd_weights as _ext_weights
+from fastconv._plan_cache import is_large, plans
 from fastconv._records import dataclass
-from fastconv.algorithms import _apart, _counts, _minimal
+from fastconv.algorithms import _apart, _counts, _minimal, wrappers
 from fastconv.algorithms._blocks import even, line_up, pieces
 from fastconv.algorithms._minimal import Problem
-from fastconv.algorithms.base import NEAR_BYTES, Algorithm, Op, memory, multiply_adds, seconds
+from fastconv.algorithms.base import (
+    NEAR_BYTES,
+    Algorithm,
+    Case,
+    MethodAlgorithm,
+    Op,
+    Plan,
+    memory,
+    multiply_adds,
+    seconds,
+)
 from fastconv.geometry import ConvGeometry
 
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
@@ -45,12 +57,10 @@ _PHASES = 64
 _TURNED_BYTES = 1 << 17
 #: What a byte taken apart costs beside one touched, and each part, in bytes.
 _COPY, _PART = 4, 10_000
-#: Tables longer than this are not kept with a plan.
-_LONG = 1 << 16
 
 
 @dataclass(frozen=True)
-class Plan:
+class Tiles:
     """One call of a kernel: its tables, its workspace in elements a thread, and how many items it draws.
 
     Tables are made when they are first asked for, because most plans are only compared; long ones are not kept.
@@ -70,16 +80,16 @@ class Plan:
     @property
     def tables(self) -> tuple[np.ndarray, ...]:
         """What the kernel reads."""
-        if self.length > _LONG:
+        if is_large(self.length * np.dtype(np.intp).itemsize):
             return self.make()
-        kept: dict[str, Any] = vars(self)
-        if "_tables" not in kept:
-            kept["_tables"] = self.make()
-        found: tuple[np.ndarray, ...] = kept["_tables"]
-        return found
+        return self._kept_tables
+
+    @cached_property
+    def _kept_tables(self) -> tuple[np.ndarray, ...]:
+        return self.make()
 
 
-class Winograd(Algorithm):
+class Winograd(MethodAlgorithm):
     """Minimal filtering F(m, t), m + t - 1 of 4, 6 or 8, along the last axis or the last two.
 
     Kernels of other sizes and strides are sums of subkernels of t taps (`_minimal`): with stride s of every s-th tap
@@ -179,6 +189,15 @@ class Winograd(Algorithm):
             return f"the stride is {strides}, and this gradient needs a product of at most {_PHASES}"
         return _apart.reason(geometry) or _excess(op, geometry, dtype)
 
+    def plan(self, case: Case) -> Plan:
+        """Of a dilated image, plans of its parts."""
+        found = wrappers.space_to_batch(case, super().plan)
+        if isinstance(found, wrappers.Wrapper | wrappers.Batched):
+            # The estimate is of all parts at once, as it was fitted.
+            found.work = self.work(case.op, case.geometry, case.dtype, case.threads)
+            found.workspace_bytes = self.workspace_bytes(case.op, case.geometry, case.dtype, case.threads)
+        return found
+
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
         """Per thread a block of the image, and it, the weights and the products at every point."""
         apart = _apart.Apart.of(geometry)
@@ -208,15 +227,6 @@ class Winograd(Algorithm):
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> np.ndarray | None:
         """Bias is added as tiles are transformed back."""
-        apart = _apart.Apart.of(geometry)
-        if apart is not None:
-            counts = np.zeros(len(x), np.intp)
-            for images, part in apart.chunks():
-                parts = np.empty(part.out_shape, out.dtype)
-                found = self.forward(apart.take(x[images], part.x_shape), w, b, part, parts, threads)
-                apart.put(parts, out[images])
-                apart.count(found, counts[images])
-            return counts if counts.any() else None
         bias = out.reshape(-1)[:0] if b is None else b
         plan = self._plan("forward", geometry, x.dtype, threads)
         return _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
@@ -225,23 +235,12 @@ class Winograd(Algorithm):
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> np.ndarray | None:
         """The same on dout, with the kernel turned."""
-        apart = _apart.Apart.of(geometry)
-        if apart is not None:
-            counts = np.zeros(len(dx), np.intp)
-            for images, part in apart.chunks():
-                parts = np.empty(part.x_shape, dx.dtype)
-                found = self.backward_data(apart.take(dout[images], part.out_shape), w, part, parts, threads)
-                apart.put(parts, dx[images])
-                apart.count(found, counts[images])
-            return counts if counts.any() else None
         return self.transposed(dout, w, None, geometry, dx, threads)
 
     def transposed(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> np.ndarray | None:
         """Bias as in `forward`."""
-        if _apart.Apart.of(geometry) is not None:
-            return super().transposed(x, w, b, geometry, out, threads)
         bias = out.reshape(-1)[:0] if b is None else b
         plan = self._plan("backward_data", geometry, out.dtype, threads)
         return _run(plan, _PRODUCT, geometry, threads, x, w.reshape(-1), bias, out.reshape(-1))
@@ -250,45 +249,41 @@ class Winograd(Algorithm):
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> np.ndarray | None:
         """Where dw is small, each thread sums tiles of its own into a dw of its own."""
-        apart = _apart.Apart.of(geometry)
-        if apart is not None:
-            total = dw
-            for images, part in apart.chunks():
-                of_x, of_dout = apart.take(x[images], part.x_shape), apart.take(dout[images], part.out_shape)
-                self.backward_weights(of_x, of_dout, part, total, threads)
-                if total is not dw:
-                    with np.errstate(all="ignore"):
-                        dw += total
-                total = np.empty_like(dw) if total is dw else total
-            return _one_count(dw)
         plan = self._plan("backward_weights", geometry, dw.dtype, threads)
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
         counts = _run(plan, _WEIGHTS, geometry, threads, x, dout.reshape(-1), parts)
         if plan.parts > 1:
             with np.errstate(all="ignore"):
                 np.sum(parts, axis=0, out=dw.reshape(-1))
-            return _one_count(dw)
+            # The sum of finite gradients may overflow.
+            return None if np.isfinite(dw).all() else np.ones(1, np.intp)
         return counts
 
-    def _plan(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan:
-        kept: dict[Any, Plan] = vars(geometry).setdefault("_winograd", {})
-        key = op, dtype.itemsize, threads, _isa.current, self.points, self.taps
-        if key in kept:
-            return kept[key]
-        tile = _shape.shape(_arrays.DTYPES[dtype], _isa.current)
-        make = _weights_plan if op == "backward_weights" else _product_plan
-        plans = [
-            make(problem, memory(geometry, dtype, threads), dtype.itemsize, threads, tile)
-            for problem in _minimal.problems(op, geometry, self.points)
-            if self.taps in (None, problem.subkernel)
-        ]
-        plan = min(plans, key=lambda p: p.dearer * seconds(Winograd.name, op, p.work))
-        kept[key] = plan
-        return plan
+    def _plan(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tiles:
+        return plans.find(_cheapest, op, geometry, dtype, threads, _isa.current, self.points, self.taps)
+
+
+def _cheapest(
+    op: Op,
+    geometry: ConvGeometry,
+    dtype: np.dtype,
+    threads: int,
+    isa: int,
+    points: tuple[int, ...],
+    taps: tuple[int, int] | None,
+) -> Tiles:
+    tile = _shape.shape(_arrays.DTYPES[dtype], isa)
+    make = _weights_plan if op == "backward_weights" else _product_plan
+    found = [
+        make(problem, memory(geometry, dtype, threads), dtype.itemsize, threads, tile)
+        for problem in _minimal.problems(op, geometry, points)
+        if taps in (None, problem.subkernel)
+    ]
+    return min(found, key=lambda plan: plan.dearer * seconds(Winograd.name, op, plan.work))
 
 
 def _run(
-    plan: Plan, kernels: Mapping[Any, Any], geometry: ConvGeometry, threads: int, x: np.ndarray, *arrays: np.ndarray
+    plan: Tiles, kernels: Mapping[Any, Any], geometry: ConvGeometry, threads: int, x: np.ndarray, *arrays: np.ndarray
 ) -> np.ndarray | None:
     """Call a kernel. Returns None if all of the result is finite, else counts: above 0 for images with inf or NaN."""
     workers, counts = min(threads, plan.items), np.zeros(len(x), np.intp)
@@ -311,25 +306,20 @@ def _excess(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
     # In each tap of a lane a transform has some 64 operations at most.
     if 64 * most <= _FEW_OPERATIONS * lanes or not math.prod(geometry.out_shape):
         return None
-    kept: dict[Any, str | None] = vars(geometry).setdefault("_winograd_excess", {})
-    key = op, lanes
-    if key not in kept:
-        apart = _apart.Apart.of(geometry)
-        part = geometry if apart is None else apart.part(geometry.x_shape[0])
-        operations = min(problem.operations(lanes) for problem in _minimal.problems(op, part))
-        direct = multiply_adds(geometry) // lanes
-        kept[key] = None
-        if operations > max(_FEW_OPERATIONS, _MOST_TIMES * direct):
-            kept[key] = (
-                f"its transforms and products take {operations} operations on vectors, and sums of products {direct}; "
-                "with so few channels or filters ask for 'implicit', 'fft' or 'auto'"
-            )
-    return kept[key]
+    return plans.find(_counted_excess, op, geometry, lanes)
 
 
-def _one_count(dw: np.ndarray) -> np.ndarray | None:
-    """As `_run`, for a sum of gradients, which is checked itself because the sum of finite ones may overflow."""
-    return None if np.isfinite(dw).all() else np.ones(1, np.intp)
+def _counted_excess(op: Op, geometry: ConvGeometry, lanes: int) -> str | None:
+    apart = _apart.Apart.of(geometry)
+    part = geometry if apart is None else apart.part(geometry.x_shape[0])
+    operations = min(problem.operations(lanes) for problem in _minimal.problems(op, part))
+    direct = multiply_adds(geometry) // lanes
+    if operations <= max(_FEW_OPERATIONS, _MOST_TIMES * direct):
+        return None
+    return (
+        f"its transforms and products take {operations} operations on vectors, and sums of products {direct}; "
+        "with so few channels or filters ask for 'implicit', 'fft' or 'auto'"
+    )
 
 
 def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
@@ -344,7 +334,7 @@ def _pitch(n: int, line: int) -> int:
 
 def _product_plan(
     problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
-) -> Plan:
+) -> Tiles:
     tile_rows, vectors, lanes = tile
     unit, line = vectors * lanes, 64 // itemsize
     points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
@@ -402,7 +392,7 @@ def _product_plan(
         "weights": problem.of_weights * weighings * k * all_rows * phases / lanes,
         "spilled": blocks * split * _beyond((points * (v_pitch + weights + m_pitch)) * itemsize),
     }
-    return Plan(
+    return Tiles(
         lambda: (
             problem.axes(block),
             np.array(sizes, np.intp),
@@ -424,7 +414,7 @@ def _product_plan(
 
 def _weights_plan(
     problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
-) -> Plan:
+) -> Tiles:
     tile_rows, vectors, lanes = tile
     line = 64 // itemsize
     points, subkernels = problem.points, problem.subkernels
@@ -468,7 +458,7 @@ def _weights_plan(
         "weights": problem.turned.of_result * parts * items * k * rows_cell / lanes,
         "spilled": blocks * items * _beyond(points * (v_pitch + u_pitch + 2 * m_pitch) * itemsize),
     }
-    return Plan(
+    return Tiles(
         lambda: (
             problem.axes(block),
             np.array(sizes, np.intp),

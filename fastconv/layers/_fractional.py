@@ -2,115 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, algorithms
-from fastconv._fractional import FractionalGeometry, Part
-from fastconv.algorithms.base import Op, per_channel
+from fastconv import _arrays, _isa, algorithms
+from fastconv._fractional import FractionalGeometry
+from fastconv._plan_cache import plans
+from fastconv.algorithms import wrappers
+from fastconv.algorithms.plan import Case, Op, Plan
 from fastconv.layers.resampling import every, upsample
 
 #: Upsampled images held at a time where padding needs them, in bytes.
 _UPSAMPLED_BYTES = 1 << 23
 
 
-def _parts(op: Op, geometry: FractionalGeometry, dtype: np.dtype, name: str, threads: int) -> tuple[Part, ...]:
-    """What there is to compute; an algorithm that cannot serve all of it is refused before anything is written."""
-    parts = geometry.parts
-    assert parts is not None
-    for part in parts:
-        algorithms.choose(op, part.geometry, dtype, threads, name)
-    return parts
+def plan_for(
+    op: Op, geometry: FractionalGeometry, dtype: np.dtype, name: str, threads: int, masked: bool = False
+) -> Plan:
+    """What computes an op of such a layer; an algorithm that cannot serve all of its parts is refused."""
+    return plans.find(make_plan, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
-def _turned(w: np.ndarray, geometry: FractionalGeometry) -> np.ndarray:
-    return np.flip(w, tuple(range(2, w.ndim))) if geometry.upsampled.flip else w
-
-
-def _chunks(geometry: FractionalGeometry, dtype: np.dtype) -> Iterator[slice]:
-    """Runs of images whose upsampled copies are of bounded size."""
-    shape = geometry.upsampled.x_shape
-    step = max(1, _UPSAMPLED_BYTES // max(_arrays.check_bytes("the upsampled image", (1, *shape[1:]), dtype), 1))
-    yield from (slice(n, min(n + step, shape[0])) for n in range(0, shape[0], step))
-
-
-def forward(
-    x: np.ndarray,
-    w: np.ndarray,
-    b: np.ndarray | None,
-    geometry: FractionalGeometry,
-    out: np.ndarray,
-    name: str,
-    threads: int,
-) -> None:
-    """out = (x upsampled) * w + b, as `fastconv.algorithms.forward`."""
+def make_plan(
+    op: Op, geometry: FractionalGeometry, dtype: np.dtype, name: str, threads: int, masked: bool, isa: int
+) -> Plan:
+    """What `plan_for` finds; the instruction set is the one in use."""
     whole = geometry.upsampled
-    if geometry.parts is None:
-        algorithms.choose("forward", whole, out.dtype, threads, name)
-        for chunk in _chunks(geometry, x.dtype):
-            part = whole.for_batch(chunk.stop - chunk.start)
-            algorithms.forward(upsample(x[chunk], geometry.up), w, b, part, out[chunk], name, threads)
-        return
-    parts = _parts("forward", geometry, out.dtype, name, threads)
-    if geometry.covered < whole.positions:
-        out[...] = 0 if b is None else per_channel(b, whole)
-    w = _turned(w, geometry)
-    for each in parts:
-        target = out[each.out]
-        result = target if target.flags.c_contiguous else np.empty(each.geometry.out_shape, out.dtype)
-        cells, taps = np.ascontiguousarray(x[each.cells]), np.ascontiguousarray(w[each.taps])
-        algorithms.forward(cells, taps, b, each.geometry, result, name, threads)
-        if result is not target:
-            target[...] = result
+    case = Case(op, whole, dtype, threads, isa)
+    if whole.flip:
+        unflipped = geometry.derive(upsampled=whole.derive(flip=False))
+        return wrappers.Flipped(case, plan_for(op, unflipped, dtype, name, threads, masked))
+    if geometry.parts is not None:
+        phases = []
+        for part in geometry.parts:
+            plan = algorithms.plan_for(op, part.geometry, dtype, name, threads, masked)
+            if op == "forward":
+                phases.append(wrappers.Phase(plan, part.cells, part.taps, part.out))
+            elif op == "backward_data":
+                phases.append(wrappers.Phase(plan, part.out, part.taps, part.cells))
+            else:  # every tap is of one part, or meets zeros only
+                phases.append(wrappers.Phase(plan, part.cells, part.out, part.taps))
+        leaves = op != "forward" or geometry.covered < whole.positions
+        return wrappers.Phases(case, phases, leaves, adds=op == "backward_data")
+
+    def upsampled(part: Case) -> Plan:
+        return Upsampled(part, algorithms.plan_for(op, part.geometry, dtype, name, threads, masked), geometry.up)
+
+    each = _arrays.check_bytes("the upsampled image", (1, *whole.x_shape[1:]), dtype)
+    return wrappers.batched(case, max(1, _UPSAMPLED_BYTES // max(each, 1)), upsampled)
 
 
-def backward_data(
-    dout: np.ndarray, w: np.ndarray, geometry: FractionalGeometry, dx: np.ndarray, name: str, threads: int
-) -> None:
-    """dx, as `fastconv.algorithms.backward_data`."""
-    whole = geometry.upsampled
-    if geometry.parts is None:
-        algorithms.choose("backward_data", whole, dx.dtype, threads, name)
-        for chunk in _chunks(geometry, dx.dtype):
-            part = whole.for_batch(chunk.stop - chunk.start)
-            spread = np.empty(part.x_shape, dx.dtype)
-            algorithms.backward_data(dout[chunk], w, part, spread, name, threads)
-            dx[chunk] = spread[every(geometry.up)]
-        return
-    parts = _parts("backward_data", geometry, dx.dtype, name, threads)
-    dx.fill(0)
-    w = _turned(w, geometry)
-    for each in parts:
-        result = np.empty(each.geometry.x_shape, dx.dtype)
-        outs, taps = np.ascontiguousarray(dout[each.out]), np.ascontiguousarray(w[each.taps])
-        algorithms.backward_data(outs, taps, each.geometry, result, name, threads)
-        dx[each.cells] += result
+class Upsampled(wrappers.Wrapper):
+    """A plan of images between whose cells there are zeros."""
 
+    name = "upsampled"
 
-def backward_weights(
-    x: np.ndarray,
-    dout: np.ndarray,
-    geometry: FractionalGeometry,
-    dw: np.ndarray,
-    name: str,
-    threads: int,
-    kept: np.ndarray | None = None,
-) -> None:
-    """dw, as `fastconv.algorithms.backward_weights`: every tap is of one part, or meets zeros only."""
-    whole = geometry.upsampled
-    dw.fill(0)
-    if geometry.parts is None:
-        algorithms.choose("backward_weights", whole, dw.dtype, threads, name)
-        for chunk in _chunks(geometry, x.dtype):
-            part, total = whole.for_batch(chunk.stop - chunk.start), np.empty_like(dw)
-            algorithms.backward_weights(upsample(x[chunk], geometry.up), dout[chunk], part, total, name, threads, kept)
-            dw += total
-        return
-    turned, weights = _turned(dw, geometry), None if kept is None else _turned(kept, geometry)
-    for each in _parts("backward_weights", geometry, dw.dtype, name, threads):
-        result = np.empty(each.geometry.w_shape, dw.dtype)
-        cells, outs = np.ascontiguousarray(x[each.cells]), np.ascontiguousarray(dout[each.out])
-        taps = None if weights is None else np.ascontiguousarray(weights[each.taps])
-        algorithms.backward_weights(cells, outs, each.geometry, result, name, threads, taps)
-        turned[each.taps] = result
+    def __init__(self, case: Case, plan: Plan, factors: tuple[int, ...]) -> None:
+        super().__init__(case, plan)
+        self.factors = factors
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
+        """Of upsampled images, or of every so-many-th cell of their gradients."""
+        if self.case.op != "backward_data":
+            return self.plan.run(upsample(first, self.factors), second, third, result)
+        spread = np.empty(self.case.geometry.x_shape, result.dtype)
+        counts = self.plan.run(first, second, third, spread)
+        result[...] = spread[every(self.factors)]
+        return counts

@@ -14,6 +14,7 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import pool as _ext
 from fastconv._ext import pool_rows as _ext_rows
+from fastconv._plan_cache import plans
 from fastconv._pool_geometry import PoolGeometry
 from fastconv.layers import _pool_running, _pool_tables
 from fastconv.layers._planes import plane_maxima, plane_sums
@@ -202,14 +203,14 @@ def _rows_plan(
 ) -> _pool_tables.Plan | None:
     """The plan of the kernels by rows, or None where they are not made for the windows, or take longer."""
     plan = _pool_tables.plan(geometry, direction, include_pad)
-    if plan is None:
+    if plan is None or not plans.find(_rows_are_faster, geometry, direction, sums, itemsize, _isa.current):
         return None
-    key = (direction, sums, itemsize, _isa.current)
-    chosen: dict[tuple, bool] = vars(geometry).setdefault("_pool_choices", {})
-    if key not in chosen:
-        by_rows = _pool_tables.time(geometry, direction, sums, itemsize)
-        chosen[key] = by_rows <= _pool_running.time(geometry, not sums, direction == "backward", itemsize)
-    return plan if chosen[key] else None
+    return plan
+
+
+def _rows_are_faster(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int, _isa_in_use: int) -> bool:
+    by_rows = _pool_tables.time(geometry, direction, sums, itemsize)
+    return by_rows <= _pool_running.time(geometry, not sums, direction == "backward", itemsize)
 
 
 def _workspace(plan: _pool_tables.Plan, like: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray, int, int]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import pool_running as _ext
+from fastconv._plan_cache import plans
 from fastconv._pool_geometry import PoolGeometry
 
 #: What the kernel finds, what it does to cells before, and what to sums after: the numbers of pool_running.h.
@@ -381,21 +382,27 @@ def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
         )
 
 
-#: Tables up to this size are kept with their geometry.
-_MOST_KEPT_BYTES = 1 << 18
-
-
 def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
-    """What a call needs, kept with the geometry."""
-    key = (maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current)
-    plans: dict[tuple, Plan] = vars(geometry).setdefault("_running_plans", {})
-    found = plans.get(key)
-    if found is None:
-        found = _make(geometry, maximum, backward, include_pad, itemsize, threads)
-        # Geometries are kept for many calls, but not the tables of planes with very many rows, because these are large.
-        if found.table.nbytes <= _MOST_KEPT_BYTES:
-            plans[key] = found
-    return found
+    """What a call needs; tables of planes with very many rows are large, so they are not kept."""
+    key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
+    return plans.find_sized(_nbytes, _plan, geometry, *key)
+
+
+def _nbytes(plan: Plan) -> int:
+    return plan.table.nbytes
+
+
+def _plan(
+    geometry: PoolGeometry,
+    maximum: bool,
+    backward: bool,
+    include_pad: bool,
+    itemsize: int,
+    threads: int,
+    _ring_bytes: int,
+    _isa_in_use: int,
+) -> Plan:
+    return _make(geometry, maximum, backward, include_pad, itemsize, threads)
 
 
 def _call(

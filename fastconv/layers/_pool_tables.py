@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastconv import _isa
+from fastconv._plan_cache import plans
 from fastconv._pool_geometry import PoolGeometry, taps_within
 
 #: Elements past a row of the workspace that the longest vector may touch: FC_SLACK in pool.h.
@@ -219,23 +220,22 @@ def bands(geometry: PoolGeometry, itemsize: int, threads: int) -> tuple[np.ndarr
 
     A band has at least half as many rows as a window, because all outputs that see a band are read for it.
     """
-    key = (itemsize, threads, BAND_BYTES)
-    known: dict[tuple, tuple[np.ndarray, int]] = vars(geometry).setdefault("_pool_bands", {})
-    if key in known:
-        return known[key]
+    return plans.find(_bands, geometry, itemsize, threads, BAND_BYTES)
+
+
+def _bands(geometry: PoolGeometry, itemsize: int, threads: int, band_bytes: int) -> tuple[np.ndarray, int]:
     axis = geometry.axes[0]
     size, k, stride, lo, dilation, out = axis.row()
     extent = (k - 1) * dilation + 1
     cells, outputs = geometry.cells // size, math.prod(geometry.out_shape[3:])
-    wanted = max(-(-geometry.cells * itemsize // BAND_BYTES), -(-2 * threads // max(geometry.planes, 1)))
+    wanted = max(-(-geometry.cells * itemsize // band_bytes), -(-2 * threads // max(geometry.planes, 1)))
     pieces = max(1, min(wanted, 2 * size // extent, size))
     ends = np.arange(pieces + 1) * size // pieces
     begin, end = ends[:-1], ends[1:]
     first = np.clip(-((extent - 1 - begin - lo) // stride), 0, out)
     last = np.clip((end - 1 + lo) // stride + 1, first, out)
     table = np.ascontiguousarray(np.stack([begin * cells, end * cells, first * outputs, last * outputs], 1), np.intp)
-    known[key] = table, int((end - begin).max()) * cells
-    return known[key]
+    return table, int((end - begin).max()) * cells
 
 
 def pages(longest: int, itemsize: int) -> tuple[int, int]:
@@ -254,19 +254,18 @@ class Pairs(NamedTuple):
 
 
 def plan(geometry: PoolGeometry, direction: str, include_pad: bool = True) -> Plan | None:
-    """What a call in one direction needs, kept with the geometry; None where another kernel takes the windows."""
-    key = (direction, include_pad, BLOCK_ELEMENTS)
-    plans: dict[tuple, Plan | None] = vars(geometry).setdefault("_pool_plans", {})
-    if key not in plans:
-        table = (forward if direction == "forward" else backward)(geometry, include_pad)
-        shape = geometry.out_shape if direction == "forward" else geometry.x_shape
-        if table is None:
-            plans[key] = None
-        else:
-            block_rows, space = table[18:20].tolist()
-            width = shape[-1] if direction == "forward" else -(-shape[-1] // geometry.axes[-1].stride)
-            plans[key] = Plan(table, space, _blocks(shape, block_rows), width)
-    return plans[key]
+    """What a call in one direction needs; None where another kernel takes the windows."""
+    return plans.find(_plan, geometry, direction, include_pad, BLOCK_ELEMENTS)
+
+
+def _plan(geometry: PoolGeometry, direction: str, include_pad: bool, _block_elements: int) -> Plan | None:
+    table = (forward if direction == "forward" else backward)(geometry, include_pad)
+    shape = geometry.out_shape if direction == "forward" else geometry.x_shape
+    if table is None:
+        return None
+    block_rows, space = table[18:20].tolist()
+    width = shape[-1] if direction == "forward" else -(-shape[-1] // geometry.axes[-1].stride)
+    return Plan(table, space, _blocks(shape, block_rows), width)
 
 
 def _blocks(shape: tuple[int, ...], rows: int) -> int:
@@ -275,17 +274,12 @@ def _blocks(shape: tuple[int, ...], rows: int) -> int:
 
 
 def pairs(geometry: PoolGeometry) -> Pairs | None:
-    """What a call needs for windows of 2 x 2 within the image, kept with the geometry; None for others."""
-    # The plan is there as a rule, and this finds it sooner than a question would.
-    try:
-        return geometry.pair_plans[BLOCK_ELEMENTS]
-    except KeyError:
-        plan = geometry.pair_plans[BLOCK_ELEMENTS] = _pairs(geometry) if geometry.in_pairs else None
-        return plan
+    """What a call needs for windows of 2 x 2 within the image; None for others."""
+    return plans.find(_pairs, geometry, BLOCK_ELEMENTS) if geometry.in_pairs else None
 
 
-def _pairs(geometry: PoolGeometry) -> Pairs:
+def _pairs(geometry: PoolGeometry, block_elements: int) -> Pairs:
     high, wide = geometry.out_shape[2:]
-    rows = max(1, min(high, BLOCK_ELEMENTS // wide))
+    rows = max(1, min(high, block_elements // wide))
     height, width = geometry.x_shape[2:]
     return Pairs(height, width, rows, math.prod(geometry.out_shape[:2]) * -(-high // rows))

@@ -13,6 +13,7 @@ from fastconv._options import as_bool, as_cache, as_number, is_training, merge_o
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import are_usual, check_moments, shape_of
+from fastconv.layers._inputs import prepare_inputs
 
 #: Defaults of the options; the mode has none, and a running average starts at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
@@ -39,14 +40,8 @@ def check_rows(x: np.ndarray) -> None:
         raise ValueError(f"x has {count_axes(x.ndim)}, shape {x.shape}; it must be (N, D)")
 
 
-def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
-    """The arrays as they are, and the dtype that they are computed in."""
-    dtype = _arrays.ready(x, gamma, beta)
-    if dtype is None:
-        x, gamma = _arrays.as_array("x", x), _arrays.as_array("gamma", gamma)
-        beta = _arrays.as_array("beta", beta, "options are given after beta")
-        dtype = _arrays.result_dtype(x, gamma, beta)
-    return x, gamma, beta, dtype
+#: Where options belong, for callers who pass them in place of a forgotten beta.
+AFTER_BETA = "options are given after beta"
 
 
 def equal_numbers(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -75,11 +70,11 @@ def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
         )
 
 
-def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A running average as it was left, or as it starts."""
+def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray) -> np.ndarray | None:
+    """A running average as it was left."""
     value = bn_param.get(name)
     if value is None:
-        return np.zeros(x.shape[1], dtype)
+        return None
     array = _arrays.as_array(name, value)
     _check_channels(name, array, x)
     return array
@@ -88,7 +83,7 @@ def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray, dtype: np.dt
 def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
     if type(bn_param) is not dict and not isinstance(bn_param, MutableMapping):
         if isinstance(beta, Mapping):
-            scale_and_shift(x, gamma, beta)
+            prepare_inputs(lambda *_: (None, None), AFTER_BETA, x=x, gamma=gamma, beta=beta)
         raise TypeError(
             f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
         )
@@ -97,13 +92,16 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     train = is_training(settings["mode"], "bn_param")
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
-    x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
-    check_rank("x", x.shape) if spatial else check_rows(x)
-    _check_channels("gamma", gamma, x)
-    _check_channels("beta", beta, x)
-    averages = [_running(bn_param, name, x, dtype) for name in ("running_mean", "running_var")]
 
-    x, gamma = _arrays.prepare(x, dtype), _arrays.prepare(gamma, dtype)
+    def settle(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[list[np.ndarray | None], None]:
+        check_rank("x", x.shape) if spatial else check_rows(x)
+        _check_channels("gamma", gamma, x)
+        _check_channels("beta", beta, x)
+        return [_running(bn_param, "running_mean", x), _running(bn_param, "running_var", x)], None
+
+    left, (x, gamma, beta), _ = prepare_inputs(settle, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+    dtype = x.dtype
+    averages = [np.zeros(x.shape[1], dtype) if average is None else average for average in left]
     moments = np.ones((3, x.shape[1]))  # mean, variance, scale
     if not train:
         moments[0], moments[1] = averages

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Unpack, cast
 
 import numpy as np
 
-from fastconv import _arrays, _memory, _threads
-from fastconv._ext.recall import Recall
+from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._fractional import FractionalGeometry, resolve_sampled
 from fastconv._messages import cache_repr, count
 from fastconv._options import as_bool, as_cache, merge_options
-from fastconv.algorithms import DEFAULT_ALGORITHM, backward_data, backward_weights, check_name, forward
+from fastconv._plan_cache import plans
+from fastconv.algorithms import DEFAULT_ALGORITHM, check_name
+from fastconv.algorithms.dispatch import make_plan
+from fastconv.algorithms.plan import Op, Plan
 from fastconv.geometry import CONV_DEFAULTS, ConvGeometry, GeometryOptions, PerAxis
 from fastconv.layers import _fractional
 from fastconv.layers._caches import checked_geometry
+from fastconv.layers._calls import Call, table
+from fastconv.layers._inputs import prepare_inputs
 from fastconv.layers._planes import channel_sums
 
 
@@ -70,8 +74,29 @@ def _settle(
 _PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
 #: A name that needs no check.
 _AUTO = "auto"
-#: What calls of the usual kind were found to mean: geometry, algorithm's name and threads.
-_known = Recall(np.ndarray, (*_arrays.DTYPES,), 512)
+
+
+_calls = table()
+
+
+def _forward(
+    geometry: ConvGeometry | FractionalGeometry, dtype: np.dtype, name: str, threads: int
+) -> Callable[..., Any]:
+    """What computes the output from x, w and b."""
+    return plan_of("forward", geometry, dtype, name, threads).run
+
+
+def plan_of(
+    op: Op,
+    geometry: ConvGeometry | FractionalGeometry,
+    dtype: np.dtype,
+    name: str,
+    threads: int,
+    masked: bool = False,
+) -> Plan:
+    """What computes an op of a layer."""
+    make: Callable[..., Plan] = make_plan if type(geometry) is ConvGeometry else _fractional.make_plan
+    return plans.find(make, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
 def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
@@ -83,49 +108,28 @@ def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] |
 
 def _read(
     where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
-) -> tuple[ConvCache, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-    """As `prepare`; the layer may hold the caller's own arrays."""
-    items = _plain_options(conv_param, options)
-    known = None if items is None else _known.get((x, w, b), items)
+) -> tuple[Call[Any], list[Any], list[Any]]:
+    """What a call means, its arrays as kernels read them, and as they were given."""
+    calls, items = _calls[_threads.get_threads(), _isa.current], _plain_options(conv_param, options)
+    known = None if items is None else calls.get((x, w, b), items)
     if known is not None:
-        return ConvCache(x, w, b, *known), (x, w, b)
-    x, w, b = (
-        _arrays.as_array("x", x),
-        _arrays.as_array("w", w),
-        None if b is None else _arrays.as_array("b", b, _PLACES[where == "conv"]),
-    )
-    found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
+        return known, [x, w, b], [x, w, b]
+
+    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[Any], int | None]:
+        found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
+        return Call(*found, _forward), found[2]
+
+    call, arrays, given = prepare_inputs(settle, _PLACES[where == "conv"], x=x, w=w, b=b)
     if items is not None:
-        _known.keep((x, w, b), items, found)
-    given = x, w, b
-    dtype = _arrays.result_dtype(x, w, b)
-    workers = _threads.resolve(found[2])
-    x, w = _arrays.prepare(x, dtype, workers), _arrays.prepare(w, dtype, workers)
-    b = None if b is None else _arrays.prepare(b, dtype)
-    return ConvCache(x, w, b, *found), given
+        calls.keep(tuple(given), items, call)
+    return call, arrays, given
 
 
 def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
     """The layer, checked and with its arrays ready to compute with."""
-    layer, _ = _read(where, x, w, b, conv_param, options)
+    call, (x, w, b), _ = _read(where, x, w, b, conv_param, options)
     # Views: a shape that the caller assigns to an array later must not reach the cache.
-    return ConvCache(layer.x[...], layer.w[...], layer.b, layer.geometry, layer.algorithm, layer.threads)
-
-
-def _run(
-    x: np.ndarray,
-    w: np.ndarray,
-    b: np.ndarray | None,
-    geometry: ConvGeometry | FractionalGeometry,
-    name: str,
-    threads: int | None,
-    out: np.ndarray,
-) -> np.ndarray:
-    if isinstance(geometry, ConvGeometry):
-        forward(x, w, b, geometry, out, name, _threads.resolve(threads))
-    else:
-        _fractional.forward(x, w, b, geometry, out, name, _threads.resolve(threads))
-    return out
+    return ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
 
 
 def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **options: Unpack[ConvOptions]) -> np.ndarray:
@@ -239,12 +243,17 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     (True, True)
     """
     plain = cast("dict[str, Any]", options)
-    if out is None and (known := _known.get((x, w, b), plain)) is not None:
-        geometry, name, threads = known
-        return _run(x, w, b, geometry, name, threads, _arrays.fresh(geometry.out_shape, x.dtype, "the output"))
-    layer, (x, w, b) = _read("conv", x, w, b, None, plain)
-    result = _arrays.output(out, layer.geometry.out_shape, layer.x.dtype, "the output", x=x, w=w, b=b)
-    _run(*layer, result)
+    if out is None:
+        known = _calls[_threads.get_threads(), _isa.current].get((x, w, b), plain)
+        if known is not None and known.run is not None:
+            result = _arrays.fresh(known.geometry.out_shape, x.dtype, "the output")
+            known.run(x, w, b, result)
+            return result
+    call, arrays, (x, w, b) = _read("conv", x, w, b, None, plain)
+    dtype = arrays[0].dtype
+    run = call.ready(dtype)
+    result = _arrays.output(out, call.geometry.out_shape, dtype, "the output", x=x, w=w, b=b)
+    run(*arrays, result)
     return result if out is None else out
 
 
@@ -287,8 +296,11 @@ def conv_forward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
     """
-    layer = prepare("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
-    return _run(*layer, _arrays.fresh(layer.geometry.out_shape, layer.x.dtype, "the output")), layer
+    call, (x, w, b), _ = _read("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
+    run = call.ready(x.dtype)
+    out = _arrays.fresh(call.geometry.out_shape, x.dtype, "the output")
+    run(x, w, b, out)
+    return out, ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
 
 
 def conv_backward(
@@ -351,21 +363,18 @@ def conv_backward(
     _arrays.check_cached("conv_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
     kept = w if as_bool("pruned", pruned) else None
+    dtype = x.dtype
     workers = _threads.resolve(threads)
-    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = dw = db = None
     if need_dx:
-        dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
-        if isinstance(geometry, ConvGeometry):
-            backward_data(dout, w, geometry, dx, name, workers)
-        else:
-            _fractional.backward_data(dout, w, geometry, dx, name, workers)
+        plan = plan_of("backward_data", geometry, dtype, name, workers)
+        dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
+        plan.run(dout, w, None, dx)
     if need_dw:
-        dw = _memory.empty(geometry.w_shape, w.dtype)
-        if isinstance(geometry, ConvGeometry):
-            backward_weights(x, dout, geometry, dw, name, workers, kept)
-        else:
-            _fractional.backward_weights(x, dout, geometry, dw, name, workers, kept)
+        plan = plan_of("backward_weights", geometry, dtype, name, workers, kept is not None)
+        dw = _memory.empty(geometry.w_shape, dtype)
+        plan.run(x, dout, kept, dw)
     if need_db and b is not None:
         db = channel_sums(dout, workers)
     return dx, dw, db

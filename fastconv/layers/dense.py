@@ -12,6 +12,7 @@ from fastconv import _arrays
 from fastconv._messages import TupleCache, count
 from fastconv._options import as_cache, as_shape
 from fastconv.algorithms._gemm import matmul
+from fastconv.layers._inputs import prepare_inputs
 
 
 def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
@@ -57,15 +58,12 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
     >>> affine_forward(np.ones((1, 2, 2)), np.ones((4, 3)), np.arange(3.0))[0]
     array([[4., 5., 6.]])
     """
-    dtype = _arrays.ready(x, w) if b is None else _arrays.ready(x, w, b)
-    if dtype is None:
-        x, w = _arrays.as_array("x", x), _arrays.as_array("w", w)
-        b = None if b is None else _arrays.as_array("b", b)
-    _check(x, w, b)
-    if dtype is None:
-        dtype = _arrays.result_dtype(x, w, b)
-        x, w = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype)
-        b = None if b is None else _arrays.prepare(b, dtype)
+
+    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[None, None]:
+        _check(x, w, b)
+        return None, None
+
+    _, (x, w, b), _ = prepare_inputs(settle, x=x, w=w, b=b)
     # [N x D] @ [D x M]
     out = matmul(x.reshape(x.shape[0], w.shape[0]), w)
     if b is not None:

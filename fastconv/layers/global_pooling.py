@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays
 from fastconv._pool_geometry import PoolGeometry, resolve_pool
+from fastconv.layers._inputs import prepare_inputs
 from fastconv.layers.pooling import (
     AvgPoolCache,
     MaxPoolCache,
@@ -20,12 +20,15 @@ from fastconv.layers.pooling import (
 
 def _global(where: str, x: Any) -> tuple[np.ndarray, PoolGeometry]:
     """One window over the whole of each plane."""
-    x = _arrays.as_array("x", x)
-    sizes = x.shape[2:]
-    if 3 <= x.ndim <= 5 and 0 in sizes:
-        raise ValueError(f"x {x.shape} has an empty spatial axis, over which {where}() has nothing to reduce")
-    geometry = resolve_pool(x.shape, kernel_size=sizes or 1, stride=1, pad=0, dilation=1, ceil_mode=False)
-    return _arrays.prepare(x, _arrays.result_dtype(x)), geometry
+
+    def settle(x: np.ndarray) -> tuple[PoolGeometry, None]:
+        sizes = x.shape[2:]
+        if 3 <= x.ndim <= 5 and 0 in sizes:
+            raise ValueError(f"x {x.shape} has an empty spatial axis, over which {where}() has nothing to reduce")
+        return resolve_pool(x.shape, kernel_size=sizes or 1, stride=1, pad=0, dilation=1, ceil_mode=False), None
+
+    geometry, (x,), _ = prepare_inputs(settle, x=x)
+    return x, geometry
 
 
 def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:

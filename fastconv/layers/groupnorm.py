@@ -13,7 +13,8 @@ from fastconv._options import as_cache, as_groups, as_number, merge_options, ref
 from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import are_usual, check_moments, shape_of
-from fastconv.layers.batchnorm import NORM_PARAM, check_rows, equal_numbers, refuse_zero_variance, scale_and_shift
+from fastconv.layers._inputs import prepare_inputs
+from fastconv.layers.batchnorm import AFTER_BETA, NORM_PARAM, check_rows, equal_numbers, refuse_zero_variance
 
 
 class GroupNormCache(NamedTuple):
@@ -29,14 +30,7 @@ class GroupNormCache(NamedTuple):
         return cache_repr(self)
 
 
-def _forward(
-    where: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
-) -> tuple[np.ndarray, GroupNormCache]:
-    param_name = "gn_param" if spatial else "ln_param"
-    settings = merge_options(where, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
-    eps = as_number("eps", settings["eps"], 0)
-    x, gamma, beta, dtype = scale_and_shift(x, gamma, beta)
-    check_rank("x", x.shape) if spatial else check_rows(x)
+def _check_channels(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, spatial: bool) -> None:
     C = x.shape[1]
     flat, whole = (C,), (1, C, *(1,) * (x.ndim - 2))
     for name, array in (("gamma", gamma), ("beta", beta)):
@@ -45,12 +39,26 @@ def _forward(
             raise ValueError(
                 f"{name} has shape {array.shape}, but x {x.shape} has {count(C, 'channel')}; it must be {legal}{last}"
             )
-    # After gamma, whose length tells where the channels of x are last.
-    groups = as_groups("G", groups, x.shape)
-    x, gamma, beta = (_arrays.prepare(array, dtype) for array in (x, gamma, beta))
+
+
+def _forward(
+    where: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
+) -> tuple[np.ndarray, GroupNormCache]:
+    param_name = "gn_param" if spatial else "ln_param"
+    settings = merge_options(where, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
+    eps = as_number("eps", settings["eps"], 0)
+
+    def settle(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[int, None]:
+        check_rank("x", x.shape) if spatial else check_rows(x)
+        _check_channels(x, gamma, beta, spatial)
+        # After gamma, whose length tells where the channels of x are last.
+        return as_groups("G", groups, x.shape), None
+
+    groups, (x, gamma, beta), _ = prepare_inputs(settle, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+    C = x.shape[1]
     if not x.size:
         none = np.empty((0, groups))
-        return np.empty(x.shape, dtype), GroupNormCache(x, gamma, beta.shape, none, none)
+        return np.empty(x.shape, x.dtype), GroupNormCache(x, gamma, beta.shape, none, none)
     out, mean, scale = _norm_kernels.group_forward(x, gamma.reshape(C), beta.reshape(C), groups, eps)
     if eps == 0:
         what = "the variance of group {1} of x[{0}]" if spatial else "the variance of x[{0}]"

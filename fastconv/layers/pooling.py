@@ -16,6 +16,7 @@ from fastconv._options import as_bool, as_cache, as_int, as_shape, merge_options
 from fastconv._pool_geometry import PoolGeometry, resolve_pool
 from fastconv.layers import _pool_kernels
 from fastconv.layers._caches import checked_dtype, checked_geometry
+from fastconv.layers._inputs import prepare_inputs
 
 #: Options by name, or the kernel_size alone.
 PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
@@ -102,14 +103,18 @@ def prepare(
     if type(pool_param) is int and "kernel_size" not in options:
         pool_param, options = None, {"kernel_size": pool_param, **options}
     known = _known[where] if pool_param is None else None
-    found = known.get((x,), options) if known is not None else None
+    found: Any = known.get((x,), options) if known is not None else None
     if found is None:
-        x = _arrays.as_array("x", x)
-        found = resolve(where, x.shape, pool_param, options)
-        x = _arrays.prepare(x, _arrays.result_dtype(x), _threads.resolve(found[1]["threads"]))
+
+        def settle(x: np.ndarray) -> tuple[tuple[PoolGeometry, Mapping[str, Any]], int | None]:
+            geometry, settings = resolve(where, x.shape, pool_param, options)
+            return (geometry, settings), settings["threads"]
+
+        found, (x,), _ = prepare_inputs(settle, x=x)
         if known is not None:
             known.keep((x,), options, found)
-    return x, *found
+    geometry, settings = found
+    return x, geometry, settings
 
 
 def resolve(

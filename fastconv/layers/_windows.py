@@ -1,4 +1,4 @@
-"""The windows of a pooling, copied one by one: for what has no kernel."""
+"""Windows of a pooling as copies, for poolings that have no kernel."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from fastconv import _arrays
 from fastconv._pool_geometry import PoolGeometry
 
-#: Windows are made of so many cells at a time, in bytes.
+#: Bytes of the windows that are copied at a time.
 _WINDOW_BYTES = 1 << 23
 
 
 def _strides(geometry: PoolGeometry) -> tuple[int, ...]:
-    """Of the windows; that of a single output says nothing, and may be huge."""
+    """The strides of the windows; that of a single output has no effect, and may be huge, so it is 1."""
     return tuple(axis.stride if axis.out > 1 else 1 for axis in geometry.axes)
 
 
 def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some planes at a time, with zeros as far as any window reaches."""
+    """Some planes at a time, padded with zeros as far as any window extends."""
     sizes = tuple(
         max(axis.lo + axis.size, (axis.out - 1) * stride + axis.extent)
         for axis, stride in zip(geometry.axes, _strides(geometry), strict=True)
@@ -44,7 +44,9 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
 
 
 def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """Some outputs along the first spatial axis at a time: their index, and their windows copied, (windows, taps)."""
+    """For some outputs along the first spatial axis at a time: their index, and copies of their windows, (windows,
+    taps).
+    """
     taps = math.prod(axis.k for axis in geometry.axes)
     outs = tuple(axis.out for axis in geometry.axes)
     step = max(1, _WINDOW_BYTES // (len(padded) * math.prod(outs[1:]) * taps * padded.itemsize))
@@ -62,7 +64,7 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
 
 
 def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """For each tap in order what those outputs meet there in the padded planes."""
+    """For each tap in order the cells of the padded planes that these outputs read."""
     rows = outputs[1]
     ranges = [(rows.start, rows.stop), *((0, axis.out) for axis in geometry.axes[1:])]
     for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
@@ -74,7 +76,7 @@ def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator
 
 
 class GradientSums:
-    """Sums over windows that do not drift: beside each lies what its roundings lose (Knuth's two-sum)."""
+    """Sums over windows that do not drift, because each has its rounding error beside it (Knuth's two-sum)."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self._sums, self._lost = np.zeros(shape, dtype), np.zeros(shape, dtype)
@@ -89,5 +91,5 @@ class GradientSums:
         self._sums[where] = total
 
     def result(self) -> np.ndarray:
-        """The sums; of those that are not finite nothing was lost that could be told."""
+        """The sums. The rounding error of a sum that is not finite is NaN, and is not added."""
         return np.where(np.isfinite(self._sums), self._sums + self._lost, self._sums)

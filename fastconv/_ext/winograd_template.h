@@ -1,8 +1,8 @@
 /* The transforms of Winograd's minimal filtering for one dtype and instruction set: see winograd.h.
  *
- * Along an axis with `points` interpolation points these are 0, infinity and pairs +-a: 3/4 and 3/2 of 6, whose
- * errors are four times smaller than those of 1 and 2; 1/2, 1 and 2 of 8; 1 of 4. 1 point is no transform. Squares of
- * points are exact. Below, S is the square of a pair's point, and polynomials of pairs are in that square. */
+ * The interpolation points along an axis are 0, infinity and pairs +-a. Of 4 points a is 1; of 6 points 3/4 and 3/2,
+ * whose errors are four times smaller than those of 1 and 2; of 8 points 1/2, 1 and 2. 1 point means no transform.
+ * Squares of points are exact. Below, S is the square of a pair's point, and polynomials of pairs are in that square. */
 
 #define FC_PAIRS(points) ((points) / 2 - 1)
 

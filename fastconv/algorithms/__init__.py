@@ -1,4 +1,4 @@
-"""The ordered registry of algorithms, the choice among them, and the way into them."""
+"""The registry of algorithms, the choice among them, and the functions that run the chosen one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fastconv.algorithms.toeplitz import Toeplitz
 from fastconv.algorithms.winograd import Winograd
 from fastconv.geometry import ConvGeometry
 
-#: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
+#: At equal cost 'auto' takes the earlier one. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
@@ -43,19 +43,19 @@ REGISTRY: dict[str, Algorithm] = {
     )
 }
 
-#: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact. Of 235 random
-#: cases below, 7 would have been a fifth faster or more by a transform.
+#: 'auto' takes no transforms below so many multiply-adds, so that small examples are exact. Of 235 random cases below
+#: this limit, a transform would have made 7 faster by a fifth or more.
 _FEW = 1 << 20
-#: 'auto' takes more workspace than this only where nothing needs less.
+#: 'auto' prefers algorithms that need at most so many bytes of workspace.
 _WORKSPACE_BYTES = 1 << 25
 
 #: Of more than this what needs BLAS is taken even where it is not known to keep to the threads: it multiplies itself.
 _TOO_MUCH_BYTES = 1 << 30
 
-#: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
-#: dense one that is cleared after.
+#: 'auto' takes a sparse gradient of pruned weights only if its expected time is less than this part of the time of a
+#: dense gradient, masked afterwards.
 _CLEARLY = 0.85
-#: Choices of a geometry for weights that are pruned: one for each density.
+#: The most choices of a geometry that are cached for pruned weights: one for each density.
 _MOST_CHOSEN = STEPS
 
 
@@ -93,7 +93,7 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
 
 
 def check_name(name: Any) -> str:
-    """`name` if it is 'auto', 'exact' or registered."""
+    """`name`, if it is 'auto', 'exact' or registered; otherwise an error."""
     if not isinstance(name, str):
         raise TypeError(
             f"algorithm must be 'auto', 'exact' or a name, got {name!r}; known are {', '.join(map(repr, REGISTRY))}"
@@ -107,7 +107,7 @@ _LEGAL = ", ".join(map(repr, ("auto", "exact", *REGISTRY)))
 
 
 def _from_environment() -> str:
-    """The algorithm of calls that name none."""
+    """The default algorithm, from the environment."""
     text = os.environ.get("FASTCONV_ALGORITHM", "").strip() or "auto"
     try:
         return check_name(text)
@@ -120,7 +120,7 @@ def _from_environment() -> str:
     return "auto"
 
 
-#: What `algorithm` is where a call does not say.
+#: The default of the option `algorithm`.
 DEFAULT_ALGORITHM = _from_environment()
 
 
@@ -135,8 +135,9 @@ def choose(
 ) -> Algorithm:
     """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory.
 
-    'exact' is the cheapest of those that sum every product. `density` is the share of the weights that are not zero;
-    below one, those that skip zeros are candidates of 'auto', too; with `rank_one` those for kernels of rank one.
+    'exact' is the cheapest of those that sum every product. `density` is the share of nonzero weights. If it is
+    below one, algorithms that skip zeros are candidates of 'auto', too. With `rank_one`, so are those for kernels of
+    rank one.
     """
     if name in REGISTRY:
         reason = REGISTRY[name].unsupported(op, geometry, dtype)
@@ -159,7 +160,7 @@ def choose(
 def _choose_dense(
     op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool = False, blas: bool = True
 ) -> Algorithm:
-    """The choice for weights that are not pruned, kept with the geometry; with or without those that need BLAS."""
+    """The choice for dense weights, with or without algorithms that need BLAS. It is cached with the geometry."""
     chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen", {})
     key = op, dtype.itemsize, threads, _isa.current, exact, blas
     found = chosen.get(key)
@@ -169,15 +170,16 @@ def _choose_dense(
 
 
 def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool, blas: bool) -> Algorithm:
-    """Of those that do not look for zeros; with `exact`, of those among them that sum products."""
+    """The cheapest algorithm for dense weights; with `exact`, the cheapest of these that sums products."""
     if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
-        return REGISTRY["reference"]  # nothing to do, or padding alone
+        return REGISTRY["reference"]  # nothing to do, or only padding
     able = [a for a in REGISTRY.values() if not a.skips_zeros and not a.needs_rank_one]
     able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(op, geometry, dtype) is None]
     if exact or multiply_adds(geometry) < _FEW:
         able = [a for a in able if a.sums_products]
     costs = {a: a.cost(op, geometry, dtype, threads) for a in able if a is not REGISTRY["reference"]}
-    # What was not measured is taken only where nothing else serves, and before the definition, which is slow for sure.
+    # An algorithm without rates is taken only if no measured one serves, but before the reference, which is always
+    # slow.
     able = [a for a, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
     small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
     found = min(small or able, key=lambda a: (costs.get(a, math.inf), not a.own_threads))
@@ -187,7 +189,7 @@ def _cheapest(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exa
 
 
 def passed_over(algorithm: Algorithm, geometry: ConvGeometry, name: str, workspace: int) -> str:
-    """Why 'auto' or 'exact' passes over an algorithm that serves, whatever its cost; nothing where it does not."""
+    """Why 'auto' or 'exact' does not take a supported algorithm, whatever its cost; empty if it may take it."""
     if name not in ("auto", "exact"):
         return ""
     if name == "exact" and not algorithm.sums_products:
@@ -204,14 +206,14 @@ def _choose_exact(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
 
 
 def _guarded(algorithm: Algorithm, name: str) -> Algorithm:
-    """What runs where `algorithm` was chosen for `name`: under 'auto' no transform leaves an inf or NaN of its own."""
+    """`algorithm`, wrapped under 'auto' such that a transform leaves no inf or NaN of its own."""
     return Redone(algorithm, _choose_exact) if name == "auto" and not algorithm.sums_products else algorithm
 
 
 def _ready(
     chosen: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0
 ) -> Algorithm:
-    """What runs where `chosen` was chosen for `name`: guarded, and under 'auto' with a look for kernels of rank one."""
+    """`chosen`, ready to run: guarded, and under 'auto' with a look for kernels of rank one."""
     guarded = _guarded(chosen, name)
     if name != "auto":
         return guarded
@@ -224,7 +226,7 @@ def _ready(
 def _algorithm(
     op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0
 ) -> Algorithm:
-    """What `name` chooses for weights of that density, ready to run."""
+    """The choice of `name` for weights of this density, ready to run."""
     chosen = choose(op, geometry, dtype, threads, name, density)
     return _ready(chosen, op, geometry, dtype, threads, name, density)
 
@@ -232,9 +234,9 @@ def _algorithm(
 def _choose_pruned(
     dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
 ) -> Algorithm:
-    """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice; kept with the geometry.
+    """The cheapest algorithm that skips zeros, or `dense` if that is cheaper. It is cached with the geometry.
 
-    Weights that are pruned stay so for many calls, and to compare costs takes as long as a small product.
+    Pruned weights stay pruned for many calls, and comparing costs takes as long as a small product.
     """
     chosen: dict[Any, Algorithm] = vars(geometry).setdefault("_chosen_pruned", {})
     key = op, dtype.itemsize, threads, _isa.current, density, dense.name
@@ -264,28 +266,30 @@ def _cheapest_pruned(
 def ranked_cost(
     algorithm: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
 ) -> float:
-    """The cost that 'auto' ranks by: a gradient of pruned weights has to be clearly cheaper than a dense one."""
+    """The cost by which 'auto' ranks: a sparse gradient of pruned weights has to be clearly cheaper than a dense
+    one.
+    """
     clearly = _CLEARLY if algorithm.skips_zeros and density < 1.0 and op == "backward_weights" else 1.0
     return algorithm.cost(op, geometry, dtype, threads, density) / clearly
 
 
 def _share(w: np.ndarray, geometry: ConvGeometry, name: str) -> float:
-    """The share of weights that are not zero, as 'auto' chooses by it; 1 where it does not look."""
+    """The share of nonzero weights by which 'auto' chooses; 1 if it does not look."""
     looks = name == "auto" and worth_a_look(w.shape, math.prod(geometry.out_shape))
     return density(w) if looks else 1.0
 
 
 def _turned(w: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """Weights as the algorithms want them: for a true convolution the kernel turned by 180 degrees."""
+    """The weights for a cross-correlation: for a true convolution, the flipped kernel."""
     return np.ascontiguousarray(np.flip(w, tuple(range(2, w.ndim)))) if geometry.flip else w
 
 
 def _bound(
     op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, kept: bool = False
 ) -> Callable[..., None] | None:
-    """An algorithm's method for this layer, ready to be called; None where there is more to do than to call it.
+    """The method of the chosen algorithm for this layer, bound to its plan; None if the call needs more steps.
 
-    With `kept`, that of dw where weights are not zero.
+    With `kept`, the method for dw of pruned weights.
     """
     bound: dict[Any, Callable[..., None] | None] = geometry.bound
     key = op, dtype.itemsize, name, threads, _isa.current, kept
@@ -297,7 +301,7 @@ def _bound(
         plain = geometry.pad_mode == "zeros" and not geometry.flip and size and math.prod(geometry.x_shape)
         if plain:
             method = bound[key] = (_bind_kept if kept else _bind)(op, geometry, dtype, name, threads)
-            # dw depends on no weights; else 'auto' looks for zeros among them.
+            # 'auto' looks for zeros in the weights, on which a dense dw does not depend.
             looks = name == "auto" and (kept or op != "backward_weights") and worth_a_look(geometry.w_shape, size)
             if looks and method is not None:
                 bound[key] = _bind_looking(method, op, geometry, dtype, threads)
@@ -305,7 +309,10 @@ def _bound(
 
 
 def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None]:
-    """The chosen algorithm's method; where that depends on the threads of BLAS, a function that looks at each call."""
+    """The method of the chosen algorithm.
+
+    If the choice depends on the threads of BLAS, a function that checks these on each call.
+    """
     exact = name == "exact"
     if name not in REGISTRY and _choose_dense(op, geometry, dtype, threads, exact).needs_blas:
         by_blas, without = (
@@ -319,7 +326,7 @@ def _bind(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: i
 
 
 def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., None] | None:
-    """The chosen algorithm's method for dw of pruned weights; None where the threads of BLAS decide at each call."""
+    """The method of the chosen algorithm for dw of pruned weights; None if the threads of BLAS decide on each call."""
     if name not in REGISTRY and _choose_dense(op, geometry, dtype, threads, name == "exact").needs_blas:
         return None
     by = _guarded(choose(op, geometry, dtype, threads, name), name)
@@ -329,7 +336,7 @@ def _bind_kept(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threa
 def _bind_looking(
     dense: Callable[..., None], op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int
 ) -> Callable[..., None]:
-    """A function that looks for zeros in the weights: layers that have few pay for no more than the look."""
+    """A function that looks for zeros in the weights on each call, and runs `dense` if there are few."""
     at = 2 if op == "backward_weights" else 1
 
     def call(*arrays: np.ndarray) -> None:
@@ -347,7 +354,7 @@ def _bind_looking(
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """out = x * w + b by algorithm `name`, for every geometry."""
+    """out = x * w + b by algorithm `name`, for any geometry."""
     bound = _bound("forward", geometry, out.dtype, name, threads)
     if bound is not None:
         bound(x, w, b, out)
@@ -355,7 +362,7 @@ def forward(
     algorithm = _algorithm("forward", geometry, out.dtype, threads, name, _share(w, geometry, name))
     if not out.size:
         return
-    if not x.size:  # images of padding alone, which no kernel has to know
+    if not x.size:  # images of padding only, which kernels do not support
         algorithm = REGISTRY["reference"]
     algorithm = reading_borders(algorithm, "forward", geometry)
     algorithm.forward(x, _turned(w, geometry), b, geometry, out, threads)
@@ -364,7 +371,7 @@ def forward(
 def backward_data(
     dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, name: str, threads: int
 ) -> None:
-    """dx by algorithm `name`, for every geometry."""
+    """dx by algorithm `name`, for any geometry."""
     bound = _bound("backward_data", geometry, dx.dtype, name, threads)
     if bound is not None:
         bound(dout, w, dx)
@@ -379,7 +386,7 @@ def backward_data(
 def transposed(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """What `backward_data` makes of x, plus b, by algorithm `name`; for padding with zeros and no flip."""
+    """out = `backward_data` of x, plus b, by algorithm `name`, for zero padding without flip."""
     algorithm = _algorithm("backward_data", geometry, out.dtype, threads, name, _share(w, geometry, name))
     if out.size:
         algorithm.transposed(x, w, b, geometry, out, threads)
@@ -394,7 +401,7 @@ def backward_weights(
     threads: int,
     kept: np.ndarray | None = None,
 ) -> None:
-    """dw by algorithm `name`, for every geometry; with `kept`, the weights, where these are not zero."""
+    """dw by algorithm `name`, for any geometry. `kept` may be the weights: dw is then zero where they are zero."""
     bound = _bound("backward_weights", geometry, dw.dtype, name, threads, kept is not None)
     if bound is not None:
         bound(*((x, dout, dw) if kept is None else (x, dout, kept, dw)))

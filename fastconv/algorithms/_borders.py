@@ -1,4 +1,6 @@
-"""Borders that are not zeros, for algorithms that know zeros only: images are extended, and gradients folded back."""
+"""Padding other than zeros for algorithms that support zeros only: images are padded first, and gradients folded
+back.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,19 @@ from fastconv import _arrays, _memory, _padding
 from fastconv.algorithms.base import Algorithm, Op
 from fastconv.geometry import ConvGeometry
 
-#: Extended copies of images held at a time, in bytes.
+#: Bytes of padded copies of images at a time.
 _EXTENDED_BYTES = 1 << 23
 
 
 def reading_borders(algorithm: Algorithm, op: Op, geometry: ConvGeometry) -> Algorithm:
-    """`algorithm`, which serves this border itself or after images are extended by it."""
+    """`algorithm` itself if it supports this border, or a wrapper that pads the images first."""
     if geometry.pad_mode == "zeros" or algorithm.reads_borders(op, geometry):
         return algorithm
     return Extended(algorithm)
 
 
 def _chunks(geometry: ConvGeometry, dtype: np.dtype) -> list[slice]:
-    """Runs of images whose extended copies fit the workspace."""
+    """Slices of the batch whose padded copies fit the workspace."""
     count = geometry.x_shape[0]
     each = _arrays.check_bytes("the padded image", (1, *geometry.padded.x_shape[1:]), dtype)
     step = max(1, _EXTENDED_BYTES // max(each, 1))
@@ -35,7 +37,7 @@ def _part(geometry: ConvGeometry, chunk: slice) -> ConvGeometry:
 
 
 class Extended(Algorithm):
-    """An algorithm, for a geometry whose border is not zeros: its images are extended by it, some at a time."""
+    """An algorithm for a border other than zeros: some images at a time are padded first."""
 
     def __init__(self, algorithm: Algorithm) -> None:
         self.name, self.own_threads, self.sums_products = algorithm.name, algorithm.own_threads, algorithm.sums_products
@@ -51,7 +53,7 @@ class Extended(Algorithm):
         return self.algorithm.unsupported(op, geometry, dtype)
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """As the algorithm, beside the extended copies."""
+        """That of the algorithm, and the padded copies."""
         return self.algorithm.workspace_bytes(op, geometry, dtype, threads)
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
@@ -59,7 +61,7 @@ class Extended(Algorithm):
         return self.algorithm.work(op, geometry, dtype, threads)
 
     def _extended(self, x: np.ndarray, geometry: ConvGeometry, threads: int) -> Iterator[tuple[slice, np.ndarray]]:
-        """Runs of images and their extended copies; the images themselves where nothing is added to them."""
+        """Slices of the batch and their padded copies, or the images themselves without padding."""
         if geometry.padded.x_shape == geometry.x_shape:
             yield slice(0, len(x)), x
             return
@@ -76,7 +78,9 @@ class Extended(Algorithm):
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
-        """Of the extended images; the gradient of each cell of a border is added to that of the cell it shows."""
+        """The gradient of the padded images; that of each cell of a border is added to the cell of which it is a
+        copy.
+        """
         if geometry.padded.x_shape == geometry.x_shape:
             self.algorithm.backward_data(dout, w, geometry.padded, dx, threads)
             return
@@ -89,7 +93,7 @@ class Extended(Algorithm):
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
-        """The sum over the runs of images."""
+        """The sum over the slices of the batch."""
         self._sum_weights(None, x, dout, geometry, dw, threads)
 
     def backward_kept_weights(

@@ -1,4 +1,4 @@
-"""Convolution of few channels with few filters at a time: sums of taps, without a matrix product."""
+"""Depthwise convolution: few channels and filters in a group, without a matrix product."""
 
 from __future__ import annotations
 
@@ -23,55 +23,55 @@ from fastconv.geometry import ConvGeometry
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
 _WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
 
-#: Channels and filters a group may have: with more, a matrix product reads each cell less often.
+#: The most channels and filters of a group. With more, a matrix product reads each cell less often.
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
-#: Of a block's padded image, which shares the first-level cache with the rows of the result.
+#: Bytes of the padded image of a block, which shares the first-level cache with the rows of the result.
 _BLOCK_BYTES = 1 << 14
-#: Of the sums by tap and lane that backward_weights keeps over all images.
+#: Bytes of the sums by tap and lane that backward_weights keeps over all images.
 _TOTALS_BYTES = 1 << 14
-#: Vectors a row of a block is at most cut to, and rows at least, so that margins stay small.
+#: The least vectors of a row of a block, and its least rows, so that margins stay small.
 _WIDE_VECTORS, _HIGH = 64, 8
-#: Kernel heights whose taps share the rows they read.
+#: Heights of kernels whose taps share the rows that they read.
 _HEIGHTS = (3, 5)
-#: A block with all that the kernel reaches over is refused above so many bytes, and so many times the arguments and the
-#: result. It is up to so many times the extent of the kernel, because it is longer than its margins.
+#: A block and its margins may take so many bytes, or so many times the bytes of arguments and result. They take up to
+#: so many times the extent of the kernel, because a block is longer than its margins.
 _MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
 #: Vectors that are read or cleared past the end of a block.
 _LANES_PAST = 2
-#: Bytes a plain copy moves in the time of a multiply-add, for each byte of its dtype.
+#: Bytes that a plain copy moves in the time of a multiply-add, for each byte of the dtype.
 _PRODUCT_BYTES = 0.06
-#: Integers that tell a kernel of a piece to copy or a sweep to make.
+#: Integers of a list entry: a piece to copy, or a sweep.
 _LIST = 7
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One call of a kernel: its tables, its workspace in elements and in integers a thread, and its items."""
+    """One call of a kernel: its tables, its items, and the workspace of a thread in elements and in integers."""
 
     tables: tuple[np.ndarray, ...]
     space: int
     lists: int
     items: int
     isa: int
-    #: What there is to do of each kind, by all threads together.
+    #: The work of each kind, of all threads together.
     amounts: dict[str, float]
     parts: int = 1
     covers: bool = True
 
 
 class Depthwise(Algorithm):
-    """Sums of taps by vectors along the row, for groups of few channels and filters.
+    """Sums of taps in vectors along the row, for groups of few channels and filters.
 
     A block of the image is copied into a padded buffer in the first-level
     cache, split into stride phases, so that every tap of a row of outputs is a
     row of neighbours. Several rows of sums are held in registers, and each row
-    of cells is read once for all kernel rows that meet it. With c channels and
+    of cells is read once for all kernel rows that use it. With c channels and
     f filters a group:
 
     - forward:          out[f] = sum of w[f, c, tap] * x[c, tap's row]
     - backward_data:    dx[c] = sum of w[f, c, tap] * dout[f, tap's row], the kernel flipped, per stride phase;
-      two phases of a row are woven together in registers
-    - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, tap's row], a vector of sums a tap
+      two phases of a row are interleaved in registers
+    - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, tap's row], a vector of sums for each tap
 
     References
     ----------
@@ -104,7 +104,9 @@ class Depthwise(Algorithm):
         return None
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """Per thread a padded block; for dw also its sums, and where images are shared out one more dw each."""
+        """A padded block for each thread; for dw also its sums, and one more dw for each thread if threads
+        share a group.
+        """
         plan = _plan(op, geometry, dtype, threads)
         if plan is None:
             return 0
@@ -112,7 +114,7 @@ class Depthwise(Algorithm):
         return (threads * plan.space + partial) * dtype.itemsize + threads * plan.lists * 8
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """Multiply-adds in registers, tiles of them, and what is copied into blocks first."""
+        """Multiply-adds, tiles, and copies into blocks."""
         plan = _plan(op, geometry, dtype, threads)
         touches = memory(geometry, dtype, threads) | {"call": 1.0}
         if plan is None:
@@ -123,7 +125,7 @@ class Depthwise(Algorithm):
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """Bias is what the sums start with."""
+        """The sums start with the bias."""
         plan = _plan("forward", geometry, x.dtype, threads)
         assert plan is not None
         _run(plan, geometry, threads, x, w, out if b is None else b, out, b is not None)
@@ -131,13 +133,13 @@ class Depthwise(Algorithm):
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
-        """All stride phases of a block from one copy of it; cells that no tap meets are zero."""
+        """All stride phases of a block use the same copy of it. Cells that no tap reads are zero."""
         self.transposed(dout, w, None, geometry, dx, threads)
 
     def transposed(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """As `forward`, bias is what the sums start with."""
+        """As in `forward`, the sums start with the bias."""
         plan = _plan("backward_data", geometry, out.dtype, threads)
         if plan is None or not plan.covers:
             out[...] = 0 if b is None else per_channel(b, geometry)
@@ -151,7 +153,7 @@ class Depthwise(Algorithm):
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
-        """A thread sums whole groups; where these are few, every so many-th block of them."""
+        """Each thread sums whole groups; if these are few, threads share the blocks of a group."""
         plan = _plan("backward_weights", geometry, x.dtype, threads)
         assert plan is not None
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
@@ -201,7 +203,7 @@ def _run(
 
 
 def _work(geometry: ConvGeometry, dtype: np.dtype) -> int:
-    """Bytes a plain copy moves in the time it takes, for `_threads.share`."""
+    """Bytes that a plain copy moves in the same time, for `_threads.share`."""
     return int(multiply_adds(geometry) * dtype.itemsize * _PRODUCT_BYTES + touched(geometry, dtype))
 
 
@@ -215,13 +217,13 @@ def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Plan
 
 
 def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
-    """Instruction set and lanes for rows of so many outputs: no wider vectors than they need."""
+    """The instruction set and lanes for rows of so many outputs, such that vectors are no wider than the rows."""
     isa = _isa.narrow(width * dtype.itemsize)
     return isa, _ext.lanes(_arrays.DTYPES[dtype], isa)
 
 
 def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes: int) -> Layout:
-    """Blocks of whole rows where these are not very long, and of as many as fit."""
+    """Blocks have whole rows unless these are very long, and as many as fit."""
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = lines
     slots = math.prod(len(line.phases) for line in lines)
@@ -237,8 +239,9 @@ def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes:
 def _entries(
     at: np.ndarray, places: np.ndarray, shared: bool, channels: int, channel_pitch: int, channel_step: int
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Taps (D, H, W) of every channel as the kernels read them, columns of `high` taps each: where each
-    starts in the block, the place of its first weight, `high`, and how far apart its weights are."""
+    """Taps (D, H, W) of every channel as the kernels read them, columns of `high` taps each: the begin
+    of each in the block, the place of its first weight, `high`, and the step between its weights.
+    """
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
     step = 0
     if high > 1:
@@ -254,13 +257,13 @@ def _entries(
 
 
 def _pieces(layout: Layout) -> int:
-    """Planes and phases that one channel of a block is copied in."""
+    """The number of planes and phases in which one channel of a block is copied."""
     d, h, w = layout.lines
     return len(d.phases) * (layout.block[0] + d.reach) * len(h.phases) * len(w.phases)
 
 
 def _copies(layout: Layout, lanes: int) -> dict[str, float]:
-    """What copying one channel of an image into all its blocks takes: rows, vectors, cells one by one, and pieces."""
+    """The work of copying one channel of an image into all its blocks: rows, vectors, single cells, and pieces."""
     d, h, w = layout.lines
     deep, high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines, layout.block, strict=True))
     planes = len(d.phases) * sum(n * (size + d.reach) for size, n in deep)
@@ -271,13 +274,15 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
         "lines": float(rows * sum(n for _, n in wide)),
         "cells": float(rows * sum(n * _counts.pieces(size + w.reach, lanes) for size, n in wide)),
         "apart": float(rows * cells if w.stride > 2 else 0),
-        # Of a single block they are listed once.
+        # The pieces of a single block are listed once.
         "pieces": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 
 
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
-    """Multiply-adds and tiles of all blocks of a plane of the result; `each` gives them for rows and results a row."""
+    """Multiply-adds and tiles of all blocks of a plane of the result; `each` gives them by rows and results of a
+    row.
+    """
     product = tiles = 0.0
     high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines[1:], layout.block[1:], strict=True))
     for rows, n in high:
@@ -289,7 +294,7 @@ def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tup
 
 
 def _over(lines: list[Line]) -> Line:
-    """One line whose cells serve all stride phases of an axis of dx."""
+    """One axis whose cells serve all stride phases of an axis of dx."""
     lo = max(line.lo for line in lines)
     reach = max(lo - line.lo + line.reach for line in lines)
     out, one = max(line.out for line in lines), lines[0]
@@ -298,7 +303,7 @@ def _over(lines: list[Line]) -> Line:
 
 
 def _cells(line: Line, over: Line) -> np.ndarray:
-    """Where each tap of a stride phase is, from the output's own cell of the common line."""
+    """The offset of each tap of a stride phase from the cell of the output in the common axis."""
     return over.lo - line.lo + np.arange(line.taps) * line.dilation
 
 

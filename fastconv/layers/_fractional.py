@@ -1,4 +1,6 @@
-"""Convolution of an upsampled image: each part of a `FractionalGeometry` by the algorithms for ordinary strides."""
+"""Convolution of an upsampled image: the algorithms for ordinary strides compute each part of a
+`FractionalGeometry`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from fastconv._fractional import FractionalGeometry, Part
 from fastconv.algorithms.base import Op, per_channel
 from fastconv.layers.resampling import every, upsample
 
-#: Upsampled images held at a time where padding needs them, in bytes.
+#: Bytes of upsampled images at a time, if padding needs them.
 _UPSAMPLED_BYTES = 1 << 23
 
 
 def _parts(op: Op, geometry: FractionalGeometry, dtype: np.dtype, name: str, threads: int) -> tuple[Part, ...]:
-    """What there is to compute; an algorithm that cannot serve all of it is refused before anything is written."""
+    """The parts to compute. An algorithm that cannot serve all of them is refused before anything is written."""
     parts = geometry.parts
     assert parts is not None
     for part in parts:
@@ -29,7 +31,7 @@ def _turned(w: np.ndarray, geometry: FractionalGeometry) -> np.ndarray:
 
 
 def _chunks(geometry: FractionalGeometry, dtype: np.dtype) -> Iterator[slice]:
-    """Runs of images whose upsampled copies are of bounded size."""
+    """Slices of the batch whose upsampled copies are of bounded size."""
     shape = geometry.upsampled.x_shape
     step = max(1, _UPSAMPLED_BYTES // max(_arrays.check_bytes("the upsampled image", (1, *shape[1:]), dtype), 1))
     yield from (slice(n, min(n + step, shape[0])) for n in range(0, shape[0], step))
@@ -97,7 +99,7 @@ def backward_weights(
     threads: int,
     kept: np.ndarray | None = None,
 ) -> None:
-    """dw, as `fastconv.algorithms.backward_weights`: every tap is of one part, or meets zeros only."""
+    """dw, as `fastconv.algorithms.backward_weights`: every tap belongs to one part, or reads zeros only."""
     whole = geometry.upsampled
     dw.fill(0)
     if geometry.parts is None:

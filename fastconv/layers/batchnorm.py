@@ -14,7 +14,7 @@ from fastconv.geometry import check_rank
 from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import are_usual, check_moments, shape_of
 
-#: Defaults of the options; the mode has none, and a running average starts at zeros.
+#: The defaults of the options. The mode has none, and running averages start at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
 
 _FLOAT64 = np.dtype(np.float64)
@@ -40,7 +40,7 @@ def check_rows(x: np.ndarray) -> None:
 
 
 def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.dtype]:
-    """The arrays as they are, and the dtype that they are computed in."""
+    """The arrays, unconverted, and the dtype of the computation."""
     dtype = _arrays.ready(x, gamma, beta)
     if dtype is None:
         x, gamma = _arrays.as_array("x", x), _arrays.as_array("gamma", gamma)
@@ -50,7 +50,7 @@ def scale_and_shift(x: Any, gamma: Any, beta: Any) -> tuple[np.ndarray, np.ndarr
 
 
 def equal_numbers(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Whether all numbers along `axes` are the same finite one."""
+    """Whether all numbers along `axes` are equal and finite."""
     most = x.max(axis=axes)
     return (most == x.min(axis=axes)) & np.isfinite(most)
 
@@ -76,7 +76,7 @@ def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
 
 
 def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A running average as it was left, or as it starts."""
+    """The running average so far, or its initial value."""
     value = bn_param.get(name)
     if value is None:
         return np.zeros(x.shape[1], dtype)
@@ -121,7 +121,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     else:
         out = np.empty(x.shape, dtype)
     if train and x.size:
-        # An empty batch has no moments, and leaves the averages alone.
+        # An empty batch has no moments, and does not change the averages.
         sums = np.array(averages, _FLOAT64)
         sums *= momentum
         sums += (1 - momentum) * moments[:2]
@@ -131,7 +131,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
 
 
 def _check_cache(where: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
-    """Refuse arrays of a cache that the forward pass cannot have left there."""
+    """Refuse arrays of a cache that cannot come from the forward pass."""
     shape = shape_of(where, "x", x, 2, 5)
     _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
     check_moments(where, mean, scale, shape[1:2])

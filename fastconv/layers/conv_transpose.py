@@ -18,7 +18,7 @@ from fastconv.layers._planes import channel_sums
 
 
 class ConvTransposeOptions(TransposeOptions, total=False):
-    """What every transposed convolution takes."""
+    """The options of all transposed convolutions."""
 
     algorithm: str
     threads: int | None
@@ -28,7 +28,7 @@ _DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": DEFAULT_ALGORITH
 
 
 class ConvTransposeCache(NamedTuple):
-    """What `conv_transpose_backward` needs of the forward pass."""
+    """The arguments that `conv_transpose_backward` needs of the forward pass."""
 
     x: np.ndarray
     w: np.ndarray
@@ -42,7 +42,7 @@ class ConvTransposeCache(NamedTuple):
 
 
 def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mapping[str, Any]) -> ConvTransposeCache:
-    """The layer, checked and with its arrays ready to compute with."""
+    """The layer, with checked and converted arrays."""
     settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param")
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
@@ -65,7 +65,7 @@ def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: Mappin
         workers = _threads.resolve(threads)
         x, w = _arrays.prepare(x, dtype, workers), _arrays.prepare(w, dtype, workers)
         b = None if b is None else _arrays.prepare(b, dtype)
-    # Views: a shape that the caller assigns to an array later must not reach the cache.
+    # Use views, because the caller may assign another shape to an array later.
     return ConvTransposeCache(x[...], w[...], b, geometry, name, threads)
 
 
@@ -84,9 +84,10 @@ def _run(layer: ConvTransposeCache) -> np.ndarray:
 
 
 def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTransposeOptions]) -> np.ndarray:
-    """The transpose of a convolution, by which decoders enlarge: every input cell adds a scaled kernel to the output.
+    """The transpose of a convolution, with which decoders upsample: every input cell adds a scaled kernel to the
+    output.
 
-    As a matrix it is that of `conv` transposed, so the gradient of a
+    Its matrix is the transpose of the matrix of `conv`, so the gradient of a
     convolution is the transposed convolution of the output's gradient with the
     same weights.
 

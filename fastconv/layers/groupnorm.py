@@ -45,7 +45,7 @@ def _forward(
             raise ValueError(
                 f"{name} has shape {array.shape}, but x {x.shape} has {count(C, 'channel')}; it must be {legal}{last}"
             )
-    # After gamma, whose length tells where the channels of x are last.
+    # Check beta after gamma, whose length shows whether the channels of x are last.
     groups = as_groups("G", groups, x.shape)
     x, gamma, beta = (_arrays.prepare(array, dtype) for array in (x, gamma, beta))
     if not x.size:
@@ -76,7 +76,7 @@ def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray,
 
 
 def _check_cache(where: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
-    """Refuse what the forward pass does not leave in a cache."""
+    """Refuse a cache that cannot come from the forward pass."""
     N, C, *rest = shape = shape_of(where, "x", x, 2, 5)
     flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
     given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
@@ -178,7 +178,7 @@ def spatial_groupnorm_forward(
     """Group normalisation of images: each of G groups of channels of an image has mean 0 and variance 1.
 
     ``(x - mean) / sqrt(variance + eps) * gamma + beta``, the same in training and
-    testing. One group is layer normalisation, as many as channels instance normalisation.
+    testing. One group is layer normalisation; as many groups as channels are instance normalisation.
 
     Parameters
     ----------

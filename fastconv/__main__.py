@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="[demo | info | explain]")
     demo = commands.add_parser("demo", help="train a small net on real handwritten digits (the default)")
     for part in (parser, demo):
-        # A default here would overwrite what stands before the word `demo`.
+        # A default here would overwrite options in front of the word `demo`.
         part.add_argument(
             "--epochs", type=_positive, default=argparse.SUPPRESS, help="passes over the digits (default 40)"
         )
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _unfit(out: Path) -> str | None:
-    """Why the picture cannot be written to `out`, found before anything is trained."""
+    """Why the picture cannot be written to `out`, checked before the training."""
     folder = out.resolve().parent
     if out.suffix.lower() != ".png":
         return "the picture is a PNG; give a name that ends in .png"
@@ -130,7 +130,7 @@ def _unfit(out: Path) -> str | None:
 
 
 def _missing() -> list[str]:
-    """The packages of the extra `demo` that are not there."""
+    """The packages of the extra `demo` that are not installed."""
     missing = []
     for name, package in (
         ("sklearn.datasets", "scikit-learn"),
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nInterrupted{'' if command in ('info', 'explain') else '; no picture was written'}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read the output has enough; what is buffered must not fail once more at exit.
+        # The reader of the output has closed it; flushing the buffer at exit must not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

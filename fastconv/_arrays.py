@@ -1,4 +1,4 @@
-"""Everything that looks at a dtype, at strides or at memory: one rule each."""
+"""Rules for dtypes, memory layouts, `out=` and workspaces of arrays."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fastconv import _copies, _memory
 from fastconv._messages import no_array
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-#: What the kernels compute in: by its number for those that take any, and by its name in C for those of one.
+#: The dtypes of the kernels: their numbers, and their names in C.
 DTYPES: dict[np.dtype, int] = {_FLOAT32: 0, _FLOAT64: 1}
 NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
 #: Exceptions that NumPy and the conversion methods of other types raise about a value. Other exceptions, such as those
 #: of a signal handler, are not about the value.
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
-#: Modules of their classes. Subclasses from elsewhere may be a signal handler's, too.
+#: Modules that define such exceptions. Subclasses from other modules may come from a signal handler.
 _UNREADABLE_FROM = frozenset(("builtins", "numpy.exceptions"))
 
 
@@ -35,7 +35,7 @@ def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, as by {name}.filled(0)")
-    # The output and the cache of relu are two arrays of one shape, which would be read as a batch.
+    # The output and cache of relu are two arrays of one shape, so NumPy would read the pair as a batch.
     if type(value) is tuple and len(value) == 2 and all(type(a) is np.ndarray and a.ndim > 1 for a in value):
         raise TypeError(no_array(name, value))
     try:
@@ -76,12 +76,12 @@ def _result_dtype(dtypes: tuple[np.dtype, ...]) -> np.dtype:
 
 
 def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
-    """The dtype all of them are computed in: `np.result_type`, then integers to float64, float16 to float32."""
+    """The dtype of the result: `np.result_type`, then float64 for integers and float32 for float16."""
     return _result_dtype(tuple(a.dtype for a in arrays if a is not None))
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
-    """`dtype` as float32 or float64, else an error naming `name`."""
+    """`dtype` as float32 or float64; otherwise an error that names `name`."""
     try:
         found = np.dtype(dtype if dtype is not None else "nothing")
     except TypeError as error:
@@ -91,7 +91,7 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
 
 
 def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
-    """C-contiguous, native, aligned and of `dtype`: the array itself where it already is.
+    """The array as C-contiguous, native, aligned and of `dtype`; itself if it already is.
 
     Otherwise a copy, made by `threads` threads; None is the default number.
     """
@@ -107,12 +107,14 @@ def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> n
     return cast
 
 
-#: Bytes that NumPy copies at a time, because Python runs signal handlers only between its calls.
+#: Bytes that NumPy copies at a time, because Python runs signal handlers only between calls.
 _CAST_BYTES = 1 << 26
 
 
 def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
-    """``target[...] = value`` of one shape, some rows at a time, so that a long copy hears signals."""
+    """``target[...] = value`` of the same shape, some rows at a time, so that signal handlers can run
+    during a long copy.
+    """
     if target.nbytes <= _CAST_BYTES or not value.ndim:
         target[...] = value
         return
@@ -136,14 +138,14 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None)
 
 
 def ready(*arrays: Any) -> np.dtype | None:
-    """The dtype of arrays that the kernels can read as they are, None unless all are such."""
+    """The common dtype of arrays if the kernels can read all of them without a copy, else None."""
     dtype = None
     for array in arrays:
         if type(array) is not np.ndarray:
             return None
         found = array.dtype
         if dtype is None:
-            # One that was unpickled is equal to the usual one, and another object.
+            # An unpickled dtype equals the usual one, but is another object.
             if found is not _FLOAT32 and found is not _FLOAT64 and found not in DTYPES:
                 return None
             dtype = found
@@ -160,7 +162,7 @@ def check_cached(
     shapes: tuple[tuple[int, ...], ...],
     dtype: np.dtype | None = None,
 ) -> None:
-    """Refuse arrays of a cache that are not as `source` left them, because kernels rely on that.
+    """Refuse arrays of a cache that differ from those of `source`, because kernels rely on them.
 
     They must have `shapes`, be C-contiguous and aligned, and all have one float dtype, which is `dtype` if given.
     """
@@ -175,7 +177,7 @@ def check_cached(
 
 
 def describe(value: Any) -> str:
-    """An array of a cache in words: its shape and dtype, or its type if that is not ndarray."""
+    """A description of an array of a cache: its shape and dtype, or its type if that is not ndarray."""
     if not issubclass(type(value), np.ndarray):
         return f"of type {type(value).__name__}"
     array = plain(value)
@@ -184,7 +186,7 @@ def describe(value: Any) -> str:
 
 
 def as_floats(name: str, value: Any, threads: int | None = None) -> np.ndarray:
-    """`value` as the kernels read it, of the dtype that it is computed in: itself where it already is so."""
+    """`value` as a float array for the kernels, of its result dtype; itself if it already is."""
     if ready(value) is not None:
         return value
     array = as_array(name, value)
@@ -202,10 +204,10 @@ def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
 
 
 def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
-    """An array for a result, of no defined content."""
+    """An uninitialised array for a result."""
     try:
         return _memory.empty(shape, dtype)
-    except ValueError:  # too large to be addressed: said in our words
+    except ValueError:  # too large to be addressed: the message names the result
         check_bytes(what, shape, dtype)
         raise
     except MemoryError:
@@ -218,7 +220,7 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
 def output(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
-    """A fresh array for a result, or a plain view of `out` if the result fits into it."""
+    """An uninitialised array for a result, or a plain view of `out` if the result fits into it."""
     if out is None:
         return fresh(shape, dtype, what)
     if not issubclass(type(out), np.ndarray):
@@ -240,7 +242,7 @@ def output(
 
 #: A workspace up to this size is kept for the next call of the same thread.
 KEPT_BYTES = 1 << 25
-#: Bytes of a cache line, at one of which it starts.
+#: Bytes of a cache line, to which a workspace is aligned.
 _LINE = 64
 #: A system call checks the address limit for workspaces above this size, where its time does not matter.
 _ASK_BYTES = 1 << 20
@@ -267,14 +269,13 @@ _kept = _Kept()
 
 
 class workspace:
-    """Memory for one call, of no defined content: a context manager that gives an array.
+    """A context manager that gives an uninitialised array, the workspace of one call.
 
-    Fresh memory comes from the system page by page, which for a small image
-    takes longer than its product; so each thread keeps what it used last. It is
-    taken out while in use: a call from within a call, as a finaliser may make,
-    gets memory of its own. What takes more than is free is refused before it is
-    taken. No workspace is kept after an exception, or while an address limit
-    (``ulimit -v``) is set.
+    New memory comes from the system page by page, which takes longer than the
+    product of a small image, so each thread keeps its last workspace. A nested
+    call, as from a finaliser, gets memory of its own. A workspace of more bytes
+    than are free is refused before it is allocated. No workspace is kept after
+    an exception, or while an address limit (``ulimit -v``) is set.
     """
 
     __slots__ = ("_array", "_buffer", "_keep")
@@ -283,14 +284,14 @@ class workspace:
         buffer: Any
         buffer, array = _kept.idle.pop("memory", (None, None))
         self._keep = True
-        # The same layer again, as often as not.
+        # Often the same layer is called again.
         if array is None or array.shape != shape or array.dtype is not dtype:
             nbytes = check_bytes(what, shape, dtype)
             if buffer is None or buffer.nbytes < nbytes + _LINE:
-                buffer = array = None  # what is too small is given back first
+                buffer = array = None  # a workspace that is too small is freed first
                 buffer = _memory.scratch(nbytes + _LINE, f"a workspace for {what}", _memory.BOUNDED)
                 self._keep = not _memory.limited()
-            # NumPy's arrays may start 16 bytes into a line, where every other vector would be in two.
+            # Arrays of NumPy may begin 16 bytes into a cache line, so that every second vector would cross lines.
             start = -buffer.__array_interface__["data"][0] % _LINE
             array = np.ndarray(shape, dtype, buffer, start)
         self._buffer: np.ndarray = buffer
@@ -347,7 +348,7 @@ def release_memory() -> None:
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     if not np.may_share_memory(a, b):
         return False
-    effort: Any = 100_000  # the exact answer can take exponential time; past this it counts as an overlap
+    effort: Any = 100_000  # the exact answer can take exponential time; beyond this limit it counts as an overlap
     try:
         return np.shares_memory(a, b, max_work=effort)
     except np.exceptions.TooHardError:
@@ -355,7 +356,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def lift(array: np.ndarray, lead: int) -> np.ndarray:
-    """A view with three spatial axes: unit axes put in after the first `lead` axes."""
+    """A view with three spatial axes; unit axes are inserted after the first `lead` axes."""
     missing = 3 - (array.ndim - lead)
     return array[(slice(None),) * lead + (np.newaxis,) * missing] if missing else array
 

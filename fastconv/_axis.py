@@ -1,4 +1,4 @@
-"""One spatial axis of a geometry: its arithmetic, and the tables that kernels read of it."""
+"""One spatial axis of a geometry: its arithmetic, and its tables for the kernels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Axis:
 
     @property
     def extent(self) -> int:
-        """Cells from the first tap to the last, both counted."""
+        """The number of cells from the first tap to the last, including both."""
         return self.dilation * (self.k - 1) + 1
 
     @property
@@ -37,7 +37,7 @@ class Axis:
         return self.size + self.lo + self.hi
 
     def row(self) -> tuple[int, ...]:
-        """What the kernels read, with numbers that say nothing, and may be huge, made small.
+        """The fields for the kernels; numbers that have no effect, and may be huge, are made small.
 
         Those are the stride of a single output, taps that only an overhanging
         pooling window has, and the dilation of a single tap.
@@ -46,12 +46,12 @@ class Axis:
         return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
 
     def outputs_before(self, tap: int, bound: int) -> int:
-        """How many outputs meet at `tap` an input cell before `bound`: they are the first ones."""
+        """How many outputs read at `tap` an input cell before `bound`. These are the first outputs."""
         reach = bound + self.lo - tap * self.dilation
         return min((reach - 1) // self.stride + 1, self.out) if reach > 0 else 0
 
 
-#: What one and two spatial axes are lifted to three with.
+#: The unit axis, with which one or two spatial axes are lifted to three.
 UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
@@ -88,7 +88,7 @@ class CheckedFields:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """For pickles that hold fields instead of a call of the constructor."""
+        """Restore pickles that have fields instead of a call of the constructor."""
         type(self).__init__(self, **{field.name: state.get(field.name) for field in fields(self)})  # type: ignore
 
     def derive(self, **changes: Any) -> Self:
@@ -149,10 +149,10 @@ class HasAxes(Protocol):
 
 
 def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
-    """The axes, lifted to three, as the kernels read them.
+    """The tables of the axes, lifted to three, for the kernels.
 
-    The sizes, (3, 6); and for the taps of all axes in turn the first output
-    that meets the image there and one past the last, (2, taps).
+    The sizes, (3, 6); and for the taps of all axes in turn the range of
+    outputs that read the image there, (2, taps).
     """
     return plans.find_sized(_nbytes, _tables, geometry.axes)
 
@@ -173,12 +173,15 @@ def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def connections(axis: Axis, pad_mode: str) -> int:
-    """Pairs (output, input cell) that some tap joins along one axis; pairs that a mirror makes equal count once."""
+    """The number of pairs (output, input cell) along one axis that some tap connects.
+
+    Pairs that are equal because of a mirror count once.
+    """
     if pad_mode == "zeros":
         _, reach = _tables((axis,))
         first, last = reach[:, 2:]  # past the taps of the two unit axes
         return int(np.sum(np.maximum(last - first, 0)))
-    # Only windows that touch the padding can meet a cell twice.
+    # Only windows that overlap the padding can read a cell twice.
     begin = min(axis.outputs_before(0, 0), axis.out)
     end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
     taps = np.arange(axis.k) * axis.dilation - axis.lo
@@ -188,7 +191,7 @@ def connections(axis: Axis, pad_mode: str) -> int:
 
 
 def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
-    """The input cell that cell `at` shows, which may lie in the padding; -1 where it is zero."""
+    """The input cell that is read at `at`, which may be in the padding; -1 if it is zero."""
     if pad_mode == "zeros":
         return np.where((at >= 0) & (at < size), at, -1)
     if pad_mode == "replicate":

@@ -1,8 +1,8 @@
-"""C-contiguous copies of arrays that are not: channels that come last in memory, above all.
+"""C-contiguous copies of arrays, above all of images whose channels are last in memory.
 
-NumPy copies such a view element by element, in one thread; a pooled picture
-would wait for that some twenty times as long as for its pooling. Here blocks
-are transposed in registers, at about the speed of memory.
+NumPy copies such a view element by element, in one thread, which takes about
+twenty times as long as pooling the image. Here blocks are transposed in
+registers, at about the speed of memory.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from fastconv import _isa, _memory, _threads
 from fastconv._ext import copies as _ext
 
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
-#: What NumPy copies before a plan is found.
+#: NumPy copies arrays of fewer bytes, because finding a plan takes longer.
 _SMALL_BYTES = 1 << 15
-#: Of a block: so many rows of the copy at most, and its bytes; its rows end with a line of the cache.
+#: The most rows of the copy in a block, and its bytes; its rows end with a cache line.
 _BLOCK_HIGH, _BLOCK_BYTES, _LINE = 64, 1 << 16, 64
-#: Larger copies are written past the caches, which would read what is written over before: half as long again.
+#: Larger copies bypass the caches, because these would first read the lines that are overwritten, which takes half as
+#: long again.
 _PAST_BYTES = 1 << 22
 
 
 def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """A C-contiguous copy of an array of its own dtype, made by `threads`, None for the default of calls."""
+    """A C-contiguous copy of an array, of the same dtype, by `threads` threads; None is the default."""
     if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
         kind = _DTYPES.get(array.dtype)
         found = _plan(array.shape, array.strides, array.itemsize) if kind is not None else None
@@ -45,9 +46,9 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
-    """What the kernel reads, and the number of its blocks; None where NumPy copies by runs of memory.
+    """The plan for the kernel, and the number of its blocks; None if NumPy copies contiguous runs.
 
-    A plane has the last axis of the array, along which the copy is contiguous, and that along which the array is.
+    A plane has the axis along which the copy is contiguous (the last), and the axis along which the array is.
     """
     if any(stride % itemsize for stride in strides):
         return None
@@ -61,7 +62,7 @@ def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
             else:
                 axes.append([size, step, pitch])
         pitch *= size
-    # The last axis is the first here.
+    # The order of axes is reversed here.
     if len(axes) < 2:
         return None
     near = min((axis for axis in axes if axis[1]), key=lambda axis: abs(axis[1]), default=axes[0])

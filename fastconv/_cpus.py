@@ -1,4 +1,6 @@
-"""How many CPUs this process may use: those it may run on, limited by the quotas of its control groups."""
+"""The number of CPUs that this process may use: those on which it may run, limited by the quotas of its
+control groups.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from os.path import join
 
 
 def count() -> int:
-    """CPUs for this process, at least 1."""
+    """The number of CPUs for this process, at least 1."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = _quota()
     return cpus if limit is None else min(cpus, limit)

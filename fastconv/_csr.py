@@ -1,12 +1,12 @@
-"""A convolution as CSR arrays: counted in closed form, filled in one pass, and multiplied.
+"""A convolution as CSR arrays: entries are counted in closed form and written in one pass; and products.
 
 A row of the matrix of one image is an output, of filter f at position o; its
-columns are the cells that o sees in the channels of f's group. Which those are
-is a product over the axes (`_spans`), and the same for all filters, but for
-zeros among the weights; so rows are copies of a few lists, moved along. Taps at
-which all weights of a slice of the kernels are zero make no part of the product
-(`support`), and a list is made from the weights that are not zero, wherever
-these are few: what a matrix takes is the time to write its entries.
+columns are the cells that o reads in the channels of f's group. These are a
+product over the axes (`_spans`), and are the same for all filters, except for
+zeros among the weights. So rows are copies of a few lists, with shifted
+columns. Taps at which all weights of a slice of the kernels are zero are left
+out of the product (`support`), and if few weights are nonzero, a list is made
+from these alone. So the time for a matrix is the time to write its entries.
 """
 
 from __future__ import annotations
@@ -29,41 +29,41 @@ from fastconv._plan_cache import PlanCache, plans
 from fastconv._records import dataclass
 from fastconv.geometry import ConvGeometry
 
-#: A row of weights is cut into parts where there are fewer of them than so many for a thread.
+#: Rows of weights are divided into parts, if there are fewer than so many for each thread.
 _ITEMS = 8
 #: Structures of some taps, of which there may be many.
 _supports = PlanCache(16, 16)
-#: A bit less than this part of the weights of a row of weights are not zero: its lists are made from them alone.
+#: If less than this share of the weights of a row is nonzero, its lists are made from these alone.
 _FEW = 3
-#: Weights whose gradients a thread sums up at a time, a vector each.
+#: How many weights a thread computes the gradients of at a time; each takes a vector.
 _SLOTS = 2048
-#: What takes fewer bytes is there in any case: to ask takes longer than to write them.
+#: Fewer bytes than this are always free; asking the system takes longer than writing them.
 _ALWAYS_FREE = 1 << 24
-#: Bytes for each entry, and for each row, that SciPy takes to bring 'csr' into these formats, as measured at their
-#: worst: Python's objects, and for 'dia' the diagonal of every entry, sorted. All others take another matrix.
+#: Bytes for each entry and for each row that SciPy needs to convert 'csr' to these formats, as measured at their worst:
+#: Python objects, and for 'dia' the sorted diagonals of all entries. All other formats take another matrix.
 _CONVERSION = {"dok": (220, 0), "lil": (76, 136), "dia": (48, 0)}
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
-#: Entries looked at a time for their diagonals.
+#: How many entries are searched for diagonals at a time.
 _PART = 1 << 20
 
 
 class MatrixTooLargeError(_memory.TooLargeError):
-    """A matrix of more memory than is free."""
+    """The error for a matrix that needs more memory than is free."""
 
 
 def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
-    """Entries of an axis: by Python's numbers, which takes longer, where they may be large."""
+    """The number of entries of an axis; large ones are summed as Python ints, which takes longer."""
     large = int(counts.sum()) * int(lengths.max(initial=0)) > sys.maxsize
     return int(np.dot(counts.astype(object), lengths) if large else np.dot(counts, lengths))
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A sparse matrix but for its weights: (groups * rows * positions, groups * cols * cells).
+    """The pattern of a sparse matrix (groups * rows * positions, groups * cols * cells), without its weights.
 
-    `table` and `sizes` are what the kernels read; `along` has for each segment
-    of an axis its positions, and the entries of one of them; `counts` and
-    `lengths` the same for each product of segments, in one channel.
+    `table` and `sizes` are for the kernels. `along` has for each segment of an
+    axis its number of positions, and the entries of one position. `counts` and
+    `lengths` are the same for each product of segments, in one channel.
     """
 
     table: np.ndarray
@@ -76,7 +76,7 @@ class Structure:
 
     @property
     def counts(self) -> np.ndarray:
-        """Not held on to: there may be as many as outputs."""
+        """Not cached, because there may be as many as outputs."""
         return self._product(0)
 
     @property
@@ -90,11 +90,11 @@ class Structure:
 
     @cached_property
     def nnz(self) -> int:
-        """Entries for weights without zeros."""
+        """The number of entries for weights without zeros."""
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
     def block(self, rows: int) -> Structure:
-        """Of so many rows of weights, of one group; their first weight is to be the first of `w`."""
+        """The pattern for `rows` rows of weights of one group; `w` then begins with their first weight."""
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
         groups = int(self.sizes[0])
@@ -103,7 +103,7 @@ class Structure:
 
     @cached_property
     def longest(self) -> int:
-        """Entries of the longest row."""
+        """The number of entries of the longest row."""
         return self.cols * math.prod(int(axis[:, 1].max(initial=0)) for axis in self.along)
 
 
@@ -115,7 +115,7 @@ class Csr:
     indices: np.ndarray
     data: np.ndarray
     shape: tuple[int, int]
-    #: For each thread, how many weights it looked at for the lists, each as often as it did.
+    #: For each thread, how many weights it read for the lists; a weight counts each time.
     looks: np.ndarray | None = None
 
     @property
@@ -129,14 +129,14 @@ class Csr:
         return self.indptr.dtype.itemsize == 8
 
 
-#: For each axis the taps, rising, at which some weight is not zero.
+#: For each axis the ascending taps at which some weight is not zero.
 Support = tuple[np.ndarray, ...]
 
 
 def support(w: np.ndarray) -> Support | None:
-    """Where along each axis weights (F, C, *kernel) are not all zero; None for everywhere.
+    """The taps along each axis at which weights (F, C, *kernel) are not all zero; None for all taps.
 
-    An axis of zeros alone has its first tap, so that none is ever empty.
+    If all weights are zero, each axis has its first tap, so that no axis is empty.
     """
     if not w.size or w[0, 0].all():
         return None
@@ -158,7 +158,7 @@ def _at(w: np.ndarray, taps: Support) -> np.ndarray:
 
 
 def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> Structure:
-    """The matrix of one image: a row for each output, a column for each input cell; of some taps, where given."""
+    """The matrix of one image: a row for each output, a column for each input cell; for `taps` only, if given."""
     return _found(_of_outputs, geometry, flip, taps)
 
 
@@ -279,12 +279,12 @@ def _segments_of_cells(axis: Axis) -> tuple[int, int]:
 
 
 def index_dtype(shape: tuple[int, int], nnz: int) -> np.dtype:
-    """int32 while all indices of such a matrix fit it, int64 past that."""
+    """int32 if all indices of such a matrix fit it, else int64."""
     return _INT32 if max(*shape, nnz) < 1 << 31 else _INT64
 
 
 def nbytes(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> int:
-    """Bytes of the three arrays of such a matrix."""
+    """The bytes of the three arrays of such a matrix."""
     width = index_dtype(shape, nnz).itemsize
     return nnz * (dtype.itemsize + width) + (shape[0] + 1) * width
 
@@ -295,7 +295,7 @@ def _named(shape: tuple[int, int], nnz: int, turned: bool, least: bool = False) 
 
 
 def why_not(shape: tuple[int, int], nnz: int, dtype: np.dtype, turned: bool = False, least: bool = False) -> str | None:
-    """Why no arrays can index such a matrix; None where they can. It is the transpose of one that is `turned`."""
+    """Why no arrays can index such a matrix, or None if they can. With `turned` the message is about the transpose."""
     size = nbytes(shape, nnz, dtype)
     if max(*shape, size) <= sys.maxsize:
         return None
@@ -314,10 +314,10 @@ def _refuse_above_free(size: int, what: str, form: str) -> None:
 def check_size(
     shape: tuple[int, int], nnz: int, dtype: np.dtype, form: str = "csr", turned: bool = False, least: bool = False
 ) -> None:
-    """Refuse a matrix that cannot be indexed, or whose arrays are not free, before any of them is allocated.
+    """Refuse a matrix that cannot be indexed, or that needs more memory than is free, before anything is allocated.
 
-    With what SciPy takes to bring it from 'csr' into `form`, but the diagonals of 'dia', see `check_diagonals`.
-    With `least`, there may be more entries.
+    This includes the memory that SciPy needs to convert 'csr' to `form`, except for the diagonals of 'dia': see
+    `check_diagonals`. With `least`, `nnz` is a lower bound of the number of entries.
     """
     reason = why_not(shape, nnz, dtype, turned, least)
     if reason is not None:
@@ -330,13 +330,15 @@ def check_size(
 
 
 def check_diagonals(matrix: Csr) -> None:
-    """Refuse 'dia', which holds every diagonal with an entry from end to end, where these are not free."""
+    """Refuse 'dia' if its diagonals need more memory than is free; it stores the whole of each diagonal
+    with an entry.
+    """
     (rows, columns), nnz = matrix.shape, matrix.data.size
     present = np.zeros(rows + columns, bool)
-    # Some rows at a time, of `_PART` entries or one row.
+    # Take rows with at most `_PART` entries at a time, or one row.
     begin = 0
     while begin < rows:
-        # In their own dtype, or all of them would be turned into another for every part.
+        # Keep the dtype, because otherwise every part would convert the whole array.
         stop = matrix.indptr.dtype.type(min(int(matrix.indptr[begin]) + _PART, nnz))
         end = int(np.searchsorted(matrix.indptr, stop, "right")) - 1
         end = min(max(end, begin + 1), rows, begin + _PART)
@@ -351,10 +353,11 @@ def check_diagonals(matrix: Csr) -> None:
 
 
 def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool, some: Support | None) -> None:
-    """`check_size` before anything is made for the matrix, of as few entries as it can have, at `some` taps.
+    """`check_size` before anything is allocated for the matrix, for the least number of entries that it can
+    have at `some` taps.
 
-    Cells that are met beside the padding are all there are where that is zeros; in any other mode no fewer, and
-    each of them is met at most three times along an axis, but in replicated padding.
+    With zero padding the entries are the cells that taps read inside the image. In any other mode there are at
+    least as many, and except for replicated padding a tap reads each cell at most three times along an axis.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
     shape = shape[::-1] if turned else shape
@@ -376,7 +379,7 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
         if type(error) not in (ValueError, MatrixTooLargeError):  # a signal handler's
             raise
         taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
-    # Python's numbers, as these may be large.
+    # Python ints, because these may be large.
     met = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)
     total = int(met.sum())
     for pairs, at, k in reversed(list(zip(reach[3 - geometry.rank :], taps, geometry.kernel, strict=True))):
@@ -392,11 +395,12 @@ def build(
     turned: bool = False,
     indices: np.dtype | None = None,
 ) -> Csr:
-    """The matrix of weights `w`, C-contiguous of one float dtype, whose first element is that of the first row.
+    """The matrix of weights `w`, which are C-contiguous and of a float dtype; the first weight belongs to the
+    first row.
 
-    `form` is the format it will be brought into, which takes memory, too, and
-    `turned` whether its transpose is wanted; `indices` a dtype to take for them
-    instead of the one that fits.
+    `form` is the format to which it will be converted, which takes memory, too.
+    `turned` is whether its transpose is wanted. `indices` is a dtype of indices
+    instead of the smallest one that fits.
     """
     shape, dtype, rows = structure.shape, w.dtype, structure.weight_rows
     reason = why_not(shape, structure.nnz, dtype, turned)
@@ -408,9 +412,9 @@ def build(
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
     few, longest, every = 0, structure.longest, structure.cols * structure.taps
     if _FEW * int(numbers.min()) < every:
-        # Weights that are not zero are listed where they are few.
+        # If few weights are nonzero, they are listed.
         few = int(numbers[_FEW * numbers < every].max())
-        # Before those of one cell are added up, entries may be more than the longest row has.
+        # Before entries of the same cell are added up, a list may have more entries than the longest row.
         longest = max(few, min(longest, int(numbers.max())))
     pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, structure.cols)
     space = np.zeros((helpers, pitch), np.uint8)
@@ -452,7 +456,9 @@ def build(
 
 
 def lanes(count: int, itemsize: int) -> tuple[int, int]:
-    """For `count` right-hand sides: the instruction set, no wider than they need, and how many are whole vectors."""
+    """For `count` right-hand sides the instruction set, with vectors no wider than needed, and `count` rounded up to
+    whole vectors.
+    """
     isa, nbytes = _isa.current, 16 << _isa.current
     while isa and count * itemsize <= nbytes // 2:
         isa, nbytes = isa - 1, nbytes // 2
@@ -460,7 +466,7 @@ def lanes(count: int, itemsize: int) -> tuple[int, int]:
 
 
 def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) -> None:
-    """y (rows, width) = A @ x (cols, width), C-contiguous; `isa` and a width that it takes from `lanes`."""
+    """y (rows, width) = A @ x (cols, width), both C-contiguous; `isa` and `width` are from `lanes`."""
     width = x.shape[1]
     _threads.share(
         _ext.product,
@@ -484,7 +490,7 @@ def multiply(matrix: Csr, x: np.ndarray, y: np.ndarray, isa: int, threads: int) 
 
 
 def contract_bytes(geometry: ConvGeometry, threads: int) -> int:
-    """What `contract` takes at most."""
+    """The most bytes that `contract` needs."""
     slots = min(max(_SLOTS, geometry.taps), math.prod(geometry.w_shape[1:]))
     return threads * _ext.gradient_space(slots) + 8 * slots
 
@@ -506,10 +512,10 @@ def build_bytes(
 
 
 def contract(structure: Structure, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
-    """dw (F, C // groups, taps) = the sums of dy (rows, width) * x (columns, width) where `structure` joins them."""
+    """dw (F, C // groups, taps) = the sums of dy (rows, width) * x (columns, width) over the entries of `structure`."""
     rows, cols, taps = structure.weight_rows, structure.cols, int(structure.sizes[8])
     width = x.shape[1]
-    # Sums that stay in cache, and items for all threads.
+    # The sums stay in cache, and there are items for all threads.
     block = min(max(1, _SLOTS // taps), -(-cols * rows // (4 * threads)), cols)
     items = rows * -(-cols // block)
     space = np.empty((_threads.most(threads, items), _ext.gradient_space(block * taps)), np.uint8)

@@ -1,4 +1,4 @@
-"""Why 'auto' takes the algorithm it takes: the candidates for one layer, side by side."""
+"""`explain`: the candidates for one layer side by side, and why 'auto' takes one of them."""
 
 from __future__ import annotations
 

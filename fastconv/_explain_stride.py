@@ -1,4 +1,4 @@
-"""The words for a stride that leaves a remainder: what does not fit, and what would."""
+"""Messages about a stride that leaves a remainder: what does not fit, and what would."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-#: Divisors are looked for up to here, which finds all of a span below 10**12.
+#: Divisors are searched up to this number, which finds all divisors of a span below 10**12.
 _SEARCH = 10**6
 
 

@@ -1,4 +1,4 @@
-"""Upsampling by b with a stride of a, without the zeros: the ordinary convolutions that make up the result.
+"""Upsampling by b with a stride of a, without inserted zeros: a decomposition into ordinary convolutions.
 
 Along an axis, output o reads at tap t the cell ``o a + t d - lo`` of the
 upsampled grid. If b divides this number, the cell is one of the image; if not,
@@ -78,9 +78,9 @@ class FractionalGeometry(CheckedFields):
 
     @cached_property
     def parts(self) -> tuple[Part, ...] | None:
-        """Convolutions of the image itself; None where padding mirrors the upsampled grid, which then has to be made.
+        """The convolutions of the image itself; None if padding mirrors the upsampled grid, which then has to be built.
 
-        Outputs of no part meet zeros only.
+        Outputs that belong to no part read zeros only.
         """
         if self._mirrors:
             return None
@@ -88,12 +88,12 @@ class FractionalGeometry(CheckedFields):
 
     @cached_property
     def covered(self) -> int:
-        """Outputs of an image's channel that some part gives."""
+        """The number of outputs of a channel that belong to some part."""
         return sum(part.geometry.positions for part in self.parts or ())
 
     @cached_property
     def flops(self) -> int:
-        """Operations of the forward pass, two for each multiply-add; the zeros put in between are not multiplied."""
+        """Operations of the forward pass, two for each multiply-add; the inserted zeros are not multiplied."""
         if self._mirrors:
             return self.upsampled.flops
         meetings = math.prod(sum(phase.axis.out * phase.axis.k for phase in phases) for phases in self._by_axis)
@@ -101,7 +101,7 @@ class FractionalGeometry(CheckedFields):
 
     @property
     def _mirrors(self) -> bool:
-        """Whether cells of the upsampled grid stand in its border, too."""
+        """Whether the border repeats cells of the upsampled grid."""
         return self.upsampled.pad_mode != "zeros" and any(axis.lo or axis.hi for axis in self.upsampled.axes)
 
     @cached_property
@@ -127,12 +127,12 @@ class FractionalGeometry(CheckedFields):
 
 
 def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
-    """Those along one axis that meet any cell of the image."""
+    """The phases along one axis that read any cell of the image."""
     shared, common = math.gcd(factor, axis.dilation), math.gcd(factor, axis.stride)
     step, dilation = factor // shared, axis.dilation // shared
     period, stride = factor // common, axis.stride // common
     found = []
-    # For each phase find the first tap at which its first output meets a cell of the image. The phase solves
+    # For each phase find the first tap at which its first output reads a cell of the image. The phase solves
     # phase * axis.stride = behind modulo factor, which has a solution if `common` divides `behind`.
     back = pow(stride, -1, period)
     behind = ((axis.lo - t * axis.dilation, t) for t in range(min(step, axis.k)))
@@ -166,5 +166,5 @@ def resolve_sampled(
     return _kept(x_shape, factors, geometry) if factors else geometry
 
 
-# Kept, as the geometries of the upsampled grids are, for the sake of the parts.
+# Cached like other geometries, because making the parts takes time.
 _kept = functools.lru_cache(maxsize=256)(FractionalGeometry)

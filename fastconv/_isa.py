@@ -1,4 +1,4 @@
-"""Which instruction set the kernels use: the best this CPU has, or what FASTCONV_ISA asks for."""
+"""The instruction set of the kernels: the best one of this CPU, or that of FASTCONV_ISA."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 from fastconv._ext import implicit as _ext
 
-#: Names by index, as the kernels know them.
+#: The names of the instruction sets by their index in the kernels.
 NAMES: tuple[str, ...] = _ext.isas
 
 
@@ -35,42 +35,46 @@ def _from_environment() -> int:
     return best
 
 
-#: The index the kernels are called with.
+#: The index of the instruction set in use, which is passed to kernels.
 current = _from_environment()
 
-#: The maker of this CPU and its family: 'generic' and 0 where nothing tells.
+#: The vendor of this CPU and its family; 'generic' and 0 if unknown.
 cpu: tuple[str, int] = _ext.cpu()
 
 
 def kind() -> str:
-    """The kind of CPU that rates are measured for, as 'AuthenticAMD-26-avx512': maker, family, instruction set."""
+    """The kind of CPU, for which rates are measured: vendor, family and instruction set, as
+    'AuthenticAMD-26-avx512'.
+    """
     return f"{cpu[0]}-{cpu[1]}-{NAMES[current]}"
 
 
-#: What an operation on a vector takes against one of AVX-512, where two of AVX2 run at a time and the baseline
-#: has no fused multiply-add: rates measured in one set then do for another that was not.
+#: The time of a vector operation relative to AVX-512: two of AVX2 run at a time, and the baseline has no fused
+#: multiply-add. With these, rates of one instruction set also serve one that was not measured.
 _RELATIVE = {"baseline": 0.9, "avx2": 0.6, "avx512": 1.0}
 
-#: Instruction sets whose vectors are of half as many bytes: these.
+#: For each instruction set the one with vectors of half the bytes.
 _HALVES = {NAMES.index("avx512"): (NAMES.index("avx2"), 32)}
 
 
 def narrow(nbytes: int) -> int:
-    """The instruction set for rows of so many bytes: no wider vectors than they need, of which two are as quick."""
+    """The instruction set for rows of so many bytes, such that vectors are no wider than the rows; two narrow
+    vectors are as fast as a wide one.
+    """
     half, most = _HALVES.get(current, (current, 0))
     return half if nbytes <= most else current
 
 
 def lanes(itemsize: int) -> int:
-    """Elements of a vector of the instruction set in use."""
+    """The number of elements of a vector of the instruction set in use."""
     return 16 * (1, 2, 4)[current] // itemsize
 
 
-#: Bytes that count as as much work as an operation on a vector, for `_threads.share`: a copy moves fewer in that
-#: time, but waking a thread pays sooner where the work is in registers.
+#: The bytes that count as much as a vector operation, for `_threads.share`. A copy moves fewer bytes in that time, but
+#: threads pay sooner for work in registers.
 BYTES_PER_OPERATION = 10
 
 
 def relative() -> float:
-    """What an operation on a vector takes in the instruction set in use."""
+    """The relative time of a vector operation in the instruction set in use."""
     return _RELATIVE[NAMES[current]]

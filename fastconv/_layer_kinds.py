@@ -1,6 +1,6 @@
-"""The kinds of layers that `summarize` knows: what each takes, and what it makes of a shape.
+"""The kinds of layers of `summarize`: their arguments, and the shapes of their results.
 
-Options are checked by running the layer itself on an empty batch, so that its own rules hold.
+Options are checked by running the layer itself on an empty batch, so that its own checks apply.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ _NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
 class Flow(NamedTuple):
-    """What one layer hands to the next."""
+    """What one layer passes to the next."""
 
     shape: tuple[int, ...]
     fields: tuple[ReceptiveField, ...]
-    #: Positions along each spatial axis, also after those were flattened: a fully connected layer sees all of them.
+    #: The positions along each spatial axis, also after flattening: a fully connected layer reads all of them.
     grid: tuple[int, ...]
 
 
 class Step(NamedTuple):
-    """What a layer does: the shape it makes, and its windows where it has any."""
+    """The effect of a layer: the shape of its result, and its windows if it has any."""
 
     out_shape: tuple[int, ...]
     n_params: int = 0
     flops: int = 0
     axes: Sequence[Axis] = ()
-    #: Whether units lie between the cells of the input, and see more or fewer of them by turns: no one field is theirs.
+    #: Whether units are between the cells of the input and read varying numbers of them, so that they have no common
+    #: receptive field.
     between: bool = False
 
 
@@ -53,7 +54,7 @@ def _spatial(shape: tuple[int, ...]) -> int:
 
 
 def _settings(where: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Options that make the geometry; those that a call has besides are checked."""
+    """The options of the geometry; the other options of a call are checked."""
     settings = merge_options(where, {**defaults, "algorithm": DEFAULT_ALGORITHM, "threads": None}, options)
     check_name(settings.pop("algorithm"))
     _threads.resolve(settings.pop("threads"))
@@ -92,7 +93,7 @@ def _conv_transpose(
     w_shape = (shape[1], filters // groups, *per_axis("kernel_size", kernel_size, rank, 1))
     geometry = resolve_transpose(shape, w_shape, **settings)
     n_params = math.prod(w_shape) + filters * as_bool("bias", bias)
-    # Each cell of the input meets every weight of its channel once.
+    # Each cell of the input is multiplied by every weight of its channel once.
     flops = 2 * shape[0] * math.prod(shape[2:]) * math.prod(w_shape)
     return Step(geometry.out_shape, n_params, flops, between=True)
 
@@ -156,7 +157,7 @@ def _leaky_relu(flow: Flow, slope: Any = 0.01) -> Step:
 
 
 def _dropout(flow: Flow, p: Any = 0.5, *, mode: Any = "train", seed: Any = None) -> Step:
-    # In training it would seed NumPy's global generator.
+    # In training mode it would seed NumPy's global generator.
     quiet = "test" if isinstance(mode, str) and mode == "train" else mode
     layers.dropout_forward(_NO_ROWS, {"p": p, "mode": quiet, "seed": seed})
     return Step(flow.shape)
@@ -230,7 +231,7 @@ def _usage(kind: str) -> str:
 
 
 def run(where: str, kind: str, args: list[Any], options: dict[str, Any], flow: Flow) -> Step:
-    """What a layer of `kind` does to `flow`; errors say `where` it stands."""
+    """The effect of a layer of `kind` on `flow`; errors name its place, `where`."""
     call = KINDS[kind]
     try:
         inspect.signature(call).bind(flow, *args, **options)

@@ -1,12 +1,11 @@
-"""Memory of results: kept when they are gone, and given to the next.
+"""Memory of results: a pool keeps it when a result is gone, for the next one.
 
-An allocator hands large arrays back to the system, and takes fresh pages for
-the next one: that takes longer than many a convolution. Of those of some
-megabytes it does so now and then, as what was freed before happens to lie. What
-is kept here of large ones is marked as free for the system to take whenever it
-runs short; of smaller ones there is little, and it stays as it is. The pool
-itself is compiled code (``_ext/buffers.pyx``), because no signal handler can
-interrupt it there.
+An allocator returns large arrays to the system, and takes new pages for the
+next array, which takes longer than many convolutions. For arrays of some
+megabytes this depends on what the process freed before. The pool marks the
+memory of large results as free, so that the system can take it when it runs
+short. It keeps little memory of smaller results. The pool itself is compiled
+code (``_ext/buffers.pyx``), because no signal handler can interrupt it there.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ import numpy as np
 
 from fastconv._ext import buffers as _ext
 
-#: Of fewer bytes it is not asked whether they are free, because that takes longer than writing them.
+#: For fewer bytes the system is not asked whether they are free, because asking takes longer than writing them.
 _ALWAYS_FREE = 1 << 26
-#: Results from this size on; what is smaller the allocator clears in no time.
+#: The pool serves results of at least so many bytes; smaller ones take little time to clear.
 _LEAST_BYTES = 1 << 19
-#: Kept at most, unless ``FASTCONV_KEEP_MIB`` says.
+#: The default of ``FASTCONV_KEEP_MIB``, the most memory that the pool keeps.
 _KEPT_MIB = 512
 
 #: What to do where an algorithm takes more than is free.
@@ -36,12 +35,12 @@ limited, trim = _ext.limited, _ext.trim
 
 
 class TooLargeError(MemoryError, ValueError):
-    """More memory than is free: a fault of the arguments as much as of the machine."""
+    """An array needs more memory than is free. It is a ValueError, too, because the arguments ask for it."""
 
 
 def _from_environment() -> int:
     text = os.environ.get("FASTCONV_KEEP_MIB", "").strip()
-    # Of more digits Python may refuse to make a number.
+    # Python may refuse to convert more digits.
     if text and not (text.isascii() and text.isdecimal() and len(text) < 100):
         warnings.warn(
             f"FASTCONV_KEEP_MIB is {text[:100]!r}, which is not a number of MiB, such as 0 or 512; using {_KEPT_MIB}",
@@ -58,7 +57,7 @@ _pool = _ext.Pool(_kept_bytes)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """As `np.empty`; a large array may be where an earlier one was."""
+    """As `np.empty`; a large array may reuse the memory of an earlier one."""
     size = math.prod(shape)
     nbytes = size * dtype.itemsize
     if nbytes < _LEAST_BYTES:
@@ -85,7 +84,7 @@ def scratch(nbytes: int, what: str, instead: str) -> np.ndarray:
 
 
 def available() -> int | None:
-    """Bytes that the system can still give without running short; None where it does not say."""
+    """The bytes that the system can still give without running short; None if it does not tell."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:
@@ -108,7 +107,8 @@ def available() -> int | None:
 
 
 def check_free(nbytes: int, what: str, instead: str) -> None:
-    """Refuse what is not free before it is allocated: the system would give its pages one by one, until there are none.
+    """Refuse an array of more bytes than are free, before it is allocated; otherwise the system would give its pages
+    one by one until none is left.
 
     `instead` says what to do.
     """
@@ -123,7 +123,7 @@ def at_release(forget: Callable[[], None]) -> None:
 
 
 def release() -> None:
-    """Give back what is kept."""
+    """Return the memory of the pool to the system, and drop what modules keep: see `at_release`."""
     for forget in _forgotten:
         forget()
     _pool.release()

@@ -1,4 +1,4 @@
-"""Options and shapes as they are given: one check for each kind, the same words everywhere."""
+"""Checks of options and shapes: one function for each kind, with the same messages everywhere."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fastconv._messages import TupleCache, count, kind_of, option_hint, shown
 if TYPE_CHECKING:
     from fractions import Fraction
 
-#: Types of options that are compared as they are: equal ones of the same type mean the same.
+#: Types of options that can be compared directly: equal values of the same type mean the same.
 _PLAIN = frozenset((int, str, bool, type(None)))
 _INT = frozenset((int,))
 _LARGEST = sys.float_info.max
 
 
 def is_plain(settings: tuple[Any, ...]) -> bool:
-    """Whether all are of types that a cache may look up: no list, and no float that equals an int."""
+    """Whether a cache may look up all of these values: no lists, and no floats that equal ints."""
     if _PLAIN.issuperset(map(type, settings)):
         return True
     for value in settings:
@@ -33,7 +33,9 @@ def is_plain(settings: tuple[Any, ...]) -> bool:
 
 
 def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0) -> Any:
-    """`cache`, refused unless it is of `kind`, or a tuple of `length`: then it is another layer's."""
+    """`cache`, if it is of `kind` or a tuple of the same length; otherwise it belongs to another
+    layer, and is refused.
+    """
     if isinstance(cache, kind) if kind else isinstance(cache, tuple) and len(cache) == length:
         return cache
     got = f"a tuple of {len(cache)}" if type(cache) in (tuple, TupleCache) else kind_of(cache)
@@ -53,7 +55,7 @@ def merge_options(
 ) -> dict[str, Any]:
     """`defaults` overlaid by the dict `param` and the keywords `given`; an unknown or doubled key is an error.
 
-    `legal` says what `param` has to be where the caller takes no keywords.
+    `legal` says what `param` must be, if the caller takes no keywords.
     """
     if param is None:
         merged = {**defaults, **given}
@@ -103,7 +105,7 @@ def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also
 
 
 def as_groups(name: str, value: Any, x_shape: tuple[int, ...]) -> int:
-    """`value` as a number of groups that the channels of x fall into."""
+    """`value` as a number of groups that divides the channels of x."""
     groups = as_int(name, value, 1)
     if x_shape[1] % groups:
         raise ValueError(f"{name} is {groups}, which does not divide the {x_shape[1]} channels of x {x_shape}")
@@ -119,7 +121,7 @@ def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float 
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if number and isinstance(value, np.generic):
         value = value.item()
-    # Against the largest float: an int may be larger.
+    # Compare with the largest float first, because an int may be larger.
     if number and max(minimum, -_LARGEST) <= value <= min(maximum, _LARGEST):
         return float(value)
     ends = [f"{sign} {end:g}" for sign, end in ((">=", minimum), ("<=", maximum)) if math.isfinite(end)]
@@ -129,7 +131,7 @@ def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float 
 
 
 def as_bool(name: str, value: Any) -> bool:
-    """`value` as a bool; nothing else is taken for one."""
+    """`value`, if it is a bool; anything else is refused."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)

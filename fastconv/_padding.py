@@ -1,8 +1,8 @@
-"""Padding that is not zeros: the image extended past its borders by cells of its own, and the adjoint of that.
+"""Padding other than zeros: images are extended by copies of their own cells; and the adjoint.
 
-Most kernels know zero padding only. Whatever else is asked for becomes a larger
-image with its padding in it, whose gradient is folded back afterwards. Both go
-row by row at the speed of memory, by tables of the cells that each axis shows.
+Most kernels support zero padding only. For any other padding a larger image is
+made, and its gradient is folded back afterwards. Both take the time of a copy,
+and use tables of the cells along each axis.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarra
 
 
 def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int = 1) -> None:
-    """The adjoint of `extend` into dx: each cell is the sum of the cells of `dpadded` that show it."""
+    """The adjoint of `extend` into dx: each cell is the sum of the cells of `dpadded` that are copies of it."""
     if dx.size:
         _share(_ext.fold, dpadded, dx, geometry, rows=dx.size // dx.shape[-1], threads=threads)
 
@@ -43,11 +43,11 @@ def _nbytes(tables: np.ndarray) -> int:
 
 
 def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
-    """What the kernels read, of axes lifted to three; see borders.h.
+    """The tables for the kernels, of axes lifted to three: see borders.h.
 
-    Sizes, padded sizes, and where the image begins along the last axis. Then for each axis the cell that each cell of
-    the padded axis shows, of the last axis for those of its borders only. Then for each but the last, grouped by cell,
-    the cells of the padded axis that show it.
+    They have the sizes, the padded sizes, and the begin of the image along the last axis. Then, for each axis, the
+    cell of which each padded cell is a copy; for the last axis only in its borders. Then, for each axis but the last,
+    the padded cells that are copies of each cell.
     """
     axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
     *outer, last = axes

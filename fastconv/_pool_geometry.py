@@ -1,4 +1,4 @@
-"""Shape arithmetic of pooling: windows that may overlap, be padded, and hang over the end."""
+"""Shape arithmetic of pooling, whose windows may overlap, be padded, and extend past the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POOL_PAD_NAMES = PAD_NAMES[:3]
 def taps_within(
     bounds: tuple[int, int], k: int, stride: int, lo: int, dilation: int, out: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each output along an axis the first tap at a cell within [low, high), and the one behind the last."""
+    """For each output along an axis the range of taps that read cells in [low, high)."""
     start = np.arange(out) * stride - lo
     first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
     return first, end
@@ -61,11 +61,11 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def cells(self) -> int:
-        """Of a plane of the input."""
+        """The number of cells of a plane of the input."""
         return math.prod(self.x_shape[2:])
 
     def for_planes(self, n: int) -> PoolGeometry:
-        """The same pooling of `n` planes, as one image."""
+        """The same pooling of `n` planes of one image."""
         return plans.find(_of_planes, self, n)
 
     @cached_property
@@ -80,7 +80,7 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def most_windows(self) -> int:
-        """How many windows may see a cell."""
+        """The most windows that overlap a cell."""
         found = 1
         for axis in self.axes:
             _, k, stride, _, dilation, out = axis.row()
@@ -89,7 +89,7 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def in_pairs(self) -> bool:
-        """Whether windows are 2 x 2 at a stride of 2, all within the image: those have kernels of their own."""
+        """Whether windows are 2 x 2 at a stride of 2, all within the image; these have kernels of their own."""
         return len(self.axes) == 2 and all(
             (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
         )
@@ -100,7 +100,7 @@ class PoolGeometry(CheckedFields):
         return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
 
     def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
-        """How many cells each output's window holds along each axis; the window holds the product."""
+        """The number of cells of each window along each axis; the window has their product."""
         counts = []
         for axis in self.axes:
             size, k, stride, lo, dilation, out = axis.row()
@@ -110,7 +110,7 @@ class PoolGeometry(CheckedFields):
         return counts
 
     def window_sizes(self, count_include_pad: bool) -> np.ndarray:
-        """How many cells each output's window holds, shaped as the output's spatial axes."""
+        """The number of cells of each window, in the shape of the spatial axes of the output."""
         return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
 
 
@@ -188,10 +188,10 @@ def _overhangs(axis: Axis) -> bool:
 
 
 def _steps_over(axis: Axis) -> bool:
-    """Whether some window meets padding only: taps further apart than the input is long may."""
+    """Whether some window reads padding only, as it may if its taps are further apart than the input is long."""
     if axis.size >= axis.dilation or axis.k == 1:
         return False
-    # Windows that start in the padding; their first tap past it lies at start modulo dilation. size + 1 of them are
+    # Windows that start in the padding; their first tap past it is at start modulo dilation. size + 1 of them are
     # enough, because either these places repeat by then, or they are more than the input has cells.
     starts = np.arange(min(axis.outputs_before(0, 0), axis.size + 1)) * axis.row()[2] - axis.lo
     return bool(np.any(starts % axis.dilation >= axis.size))

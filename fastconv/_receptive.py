@@ -1,4 +1,4 @@
-"""Receptive fields: which cells of the input a unit of a deeper layer sees."""
+"""Receptive fields: the cells of the input that a unit of a deeper layer reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastconv._options import as_int, for_one_axis
 
 
 class ReceptiveField(NamedTuple):
-    """What the units of a layer see of the input, along one axis.
+    """The receptive field of the units of a layer, along one axis.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class ReceptiveField(NamedTuple):
     start: float = 0.5
 
     def cells(self, unit: int = 0) -> tuple[int, int]:
-        """The cells that `unit` sees: the first, and the one behind the last; those in the padding are counted."""
+        """The range of cells that `unit` reads, including those in the padding."""
         first = round(self.start - self.size / 2) + unit * self.jump
         return first, first + self.size
 
@@ -39,7 +39,7 @@ class ReceptiveField(NamedTuple):
         )
 
     def joined(self, other: ReceptiveField) -> ReceptiveField:
-        """The field of units that see what both see; they must have one jump."""
+        """The field that covers both fields, which must have the same jump."""
         first = min(self.start - self.size / 2, other.start - other.size / 2)
         end = max(self.start + self.size / 2, other.start + other.size / 2)
         return ReceptiveField(int(end - first), self.jump, (first + end) / 2)
@@ -49,7 +49,7 @@ _LEGAL = "legal is (k, stride, pad) or (k, stride, pad, dilation)"
 
 
 def receptive_field(layers: Sequence[Sequence[Any]]) -> ReceptiveField:
-    """What a unit of the last layer sees of the input, along one axis.
+    """Compute the receptive field of a unit of the last layer, along one axis.
 
     Parameters
     ----------

@@ -1,12 +1,14 @@
-"""Which cells each output sees along one axis, and which outputs see each cell: a factor of the Toeplitz matrix.
+"""The cells that each output reads along one axis, and the outputs that read each cell: a factor of the Toeplitz
+matrix.
 
-Positions along an axis come in segments that have the same entries, shifted:
-the border ones a few to a segment, all others in one, or in one per stride
-phase. A row of the matrix is the product of three such lists. All of them are
-found without a look at every position, or in NumPy's loops: there may be many.
+Positions along an axis are grouped into segments that have the same, shifted
+entries: a few positions at each border, and one segment for all others, or one
+for each stride phase. A row of the matrix is the product of three such lists.
+There may be many positions, so segments are found without a Python loop over
+positions.
 
-Only some of a kernel's taps may be wanted, as where all others are zeros: these
-make no segments, so that a mostly empty kernel has as few as its weights need.
+If only some taps of a kernel are wanted, because all others are zeros, the
+others make no segments, so that a mostly empty kernel has few segments.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from fastconv._ext import toeplitz as _ext
 
 #: Numbers of a segment.
 _SEGMENT = 8
-#: Cells of windows on the border that are sorted at a time.
+#: How many cells of windows on the border are sorted at a time.
 _CELLS = 1 << 20
 
 
@@ -29,17 +31,18 @@ class Spans:
     """One axis of a sparse matrix: `positions` along its rows, `limit` along its columns.
 
     A segment ``(start, step, count, begin, end, base, jump, key)`` says that
-    position ``start + m * step`` has `entries` begin to end, and its first one is
-    at ``base + m * jump``. An entry is ``(offset, tap)``: offsets, whose
-    differences count, rise within a segment; a tap below 0 is the place ``~tap``
-    in `lists` of a number of taps, and these, which all meet the one cell.
+    position ``start + m * step`` has the `entries` [begin, end), and the first of
+    these is at ``base + m * jump``. An entry is ``(offset, tap)``. Offsets are
+    relative to that of the first entry, and ascend within a segment. A tap below
+    0 means several taps that read the same cell: ``~tap`` is the place in `lists`
+    of their number and the taps.
 
-    `keys` has every tap once; a list of weights that are not zero is in its
-    order. A segment's entries are the taps from `key` on, the first following
-    the last; or, where `key` is below 0, all of them, and `places` tells from
-    ``~key`` on how far behind `base` each is met.
+    `keys` has every tap once; lists of nonzero weights are in its order. The
+    entries of a segment are the taps from `key` on, wrapping around; or, if
+    `key` is below 0, all taps, and `places` has from ``~key`` on the distance
+    of the cell of each from `base`.
 
-    All but `keys` are kept in pieces, `arrays` joins them.
+    All but `keys` are lists of arrays, which `arrays` joins.
     """
 
     positions: int
@@ -86,13 +89,14 @@ class Spans:
         offsets: np.ndarray,
         key: int,
     ) -> None:
-        """Positions that meet `taps` at ``origin + m * jump + offsets``, which rise, within the limit.
+        """Add positions that read `taps` at ``origin + m * jump + offsets``, as far as these are
+        within the limit; offsets ascend.
 
         `key` belongs to the first tap of `taps`.
         """
         k = len(taps)
         begin = self.add_entries(offsets, taps)
-        # What a position meets changes only where a tap enters the cells, or leaves them.
+        # The taps of a position change only where a tap enters the cells, or leaves them.
         first = origin + offsets
         changes = np.concatenate([[0], *(-((first - bound) // jump) for bound in (0, self.limit))])
         m = np.unique(np.clip(changes, 0, max(count - 1, 0)))
@@ -100,7 +104,7 @@ class Spans:
         a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
         some = a < b
         a, b = a * some, b * some
-        # At some of these nothing does: those that meet nothing are all alike.
+        # At some of these places nothing changes, because no tap reads a cell.
         alike = np.zeros(len(m), bool)
         alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
         m, a, b, at = (column[~alike] for column in (m, a, b, at))
@@ -110,7 +114,9 @@ class Spans:
         self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, jump * some, key + a)
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
-        """Positions from `first` on, whose `taps` meet `cells` (positions, taps), some of them the same."""
+        """Add positions from `first` on, whose `taps` read `cells` (positions, taps); several taps may read
+        the same cell.
+        """
         cells, taps = (np.ascontiguousarray(array, np.intp) for array in (cells, taps))
         n, k = cells.shape
         pieces = tuple(np.empty(size, np.intp) for size in (n * _SEGMENT, 2 * n * k, (3 * n * k + 1) // 2, n * k))
@@ -127,20 +133,20 @@ class Spans:
 
 
 def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Where in a window of k the taps `some` are, in order, and which these are; None is all of them."""
+    """The ascending places of the taps `some` in a window of k, and these taps; None means all taps."""
     at = np.arange(k) if some is None else (k - 1 - some)[::-1] if flip else some
     return at, k - 1 - at if flip else at
 
 
 def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = None) -> Spans:
-    """The input cells that each output sees, by all taps or by `some`, which rise."""
+    """The input cells that each output reads, by all taps or by `some`, which ascend."""
     size, k, stride, lo, dilation, out = axis.row()
     at, taps = _window(k, flip, some)
     spans, offsets = Spans(out, size, keys=taps), at * dilation
     if pad_mode == "zeros":
         spans.add(0, 1, out, -lo, stride, taps, offsets, 0)
         return spans
-    # Windows that reach into the padding, from their first tap to the last, may meet a cell twice.
+    # Windows that overlap the padding may read a cell twice.
     lo -= int(offsets[0])
     offsets = offsets - offsets[0]
     reach = int(offsets[-1])
@@ -151,7 +157,7 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
         return spans
     head, tail = 0, out
     if pad_mode == "replicate":
-        # Those in the padding alone meet one cell.
+        # Windows in the padding alone read one cell.
         head = min(max((lo - reach) // stride + 1, 0), first)
         tail = min(max(-(-(size - 1 + lo) // stride), end), out)
         for begin, count, cell in ((0, head, 0), (tail, out - tail, size - 1)):
@@ -171,9 +177,9 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
 def _add_turned(
     spans: Spans, steps: tuple[int, int], offsets: np.ndarray, taps: np.ndarray, inside: tuple[int, int]
 ) -> None:
-    """Circular padding, and windows no longer than the image: each is a run of cells, or the end and the start of one.
+    """Circular padding, with windows no longer than the image: each is a run of cells, or wraps around the end.
 
-    All read one list, the taps twice: from the first tap that is past the end on, to the one before it.
+    All segments use one list, which has the taps twice, from the first tap past the end on.
     """
     (stride, lo), size, out, k = steps, spans.limit, spans.positions, len(taps)
     begin = spans.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
@@ -183,7 +189,7 @@ def _add_turned(
     for low, high in ((0, first), (end, out)):
         for low_, high_ in ((at, min(at + _CELLS, high)) for at in range(low, high, _CELLS)):
             at = (np.arange(low_, high_) * stride - lo) % size
-            # Taps before the end of the image; the others are in front of them.
+            # Taps before the end of the image; the others wrap around, and so are in front of them.
             whole = np.searchsorted(offsets, size - at)
             turn = np.where(whole < k, whole, 0)
             base = at + offsets[turn] - size * (whole < k)
@@ -196,10 +202,10 @@ def _add_turned(
 
 
 def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> Spans:
-    """The outputs that see each input cell, under zero padding: the adjoint of `of_outputs`."""
+    """The outputs that read each input cell, with zero padding: the adjoint of `of_outputs`."""
     size, k, stride, lo, dilation, out = axis.row()
     spans = Spans(size, out)
-    # Cells a stride apart meet the same taps, the last of them first: those of a phase.
+    # Cells that are a stride apart are read by the same taps (those of a phase), the last tap first.
     taps = _window(k, flip, some)[0][::-1]
     phases = (taps * dilation - lo) % stride
     order = np.argsort(phases, kind="stable")
@@ -211,7 +217,7 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> Spans:
             taps = k - 1 - here if flip else here
             spans.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, spans.n_entries)
     spans.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in spans.entries)])
-    # The others meet nothing: as phases, or as stretches between these, whichever are fewer.
+    # No tap reads the other cells. They are segments by phase, or by the gaps between phases, whichever are fewer.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]

@@ -14,7 +14,7 @@ from fastconv._layer_kinds import KINDS, Flow, Step, run
 from fastconv._options import as_shape
 from fastconv._receptive import ReceptiveField
 
-#: What the axes of an input mean, by their number; the table shows it. An image without its batch is read as signals.
+#: The meaning of the axes of an input, by their number, for the table. An image without a batch axis counts as signals.
 _AXES = {
     2: "rows of numbers: (N, D)",
     3: "1-D signals: (N, C, W)",
@@ -146,7 +146,7 @@ _JOINS = ("add", "concat")
 
 
 def _read(where: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
-    """A layer as it was written: its kind, what stands after it, and options by name."""
+    """The parts of a layer: its kind, its positional arguments, and its options."""
     if isinstance(layer, str):
         layer = (layer,)
     if isinstance(layer, Mapping):
@@ -168,7 +168,7 @@ def _read(where: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 class _Walk:
-    """The layers in order, with what names and bytes need."""
+    """The layers in order, and the state for their names and bytes."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype, self.rows, self._counts = dtype, list[LayerSummary](), Counter[str]()
@@ -218,8 +218,8 @@ class _Walk:
 
 
 def _joined(ends: list[Flow]) -> tuple[ReceptiveField, ...]:
-    """The union of what all branches see, along each axis, if they are in step."""
-    # Grids differ where one branch was flattened and another's units see all of theirs.
+    """The union of the receptive fields of all branches along each axis, if they have the same jump."""
+    # Grids differ if one branch was flattened, and the units of another read all cells.
     if len({(end.grid, tuple(field.jump for field in end.fields)) for end in ends}) > 1:
         return ()
     whole = ends[0].fields
@@ -233,7 +233,7 @@ def _after(step: Step, flow: Flow) -> Flow:
         return Flow(step.out_shape, (), step.out_shape[2:])
     if not step.axes:
         return Flow(step.out_shape, flow.fields, flow.grid)
-    # Without fields there are none to go on from: branches were out of step.
+    # Branches with different jumps have no receptive field, and neither have later layers.
     fields = tuple(f.through(a.k, a.stride, a.lo, a.dilation) for f, a in zip(flow.fields, step.axes, strict=False))
     return Flow(step.out_shape, fields, tuple(axis.out for axis in step.axes))
 

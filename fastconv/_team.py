@@ -1,14 +1,13 @@
-"""The threads of the process, and how they are called.
+"""The helper threads of the process, and how a call uses them.
 
-A queue takes some 50 us to wake a thread, which is as long as a whole small
-layer takes. So helpers wait at a shared slot in memory, the gate
-(``_ext/team.h``), where a kernel publishes its work and helpers join it without
-the interpreter. They spin for a moment after each call, and then sleep until the
-next call wakes them.
+A queue takes about 50 us to wake a thread, as long as a small layer takes. So
+helpers watch a shared slot in memory, the gate (``_ext/team.h``), where a kernel
+publishes its work and helpers join it without the interpreter. They spin for a
+moment after each call, and then sleep until the next call wakes them.
 
 A kernel is one call into compiled code, which returns when the last helper has
-left it. A signal handler runs before that call, after it, or within it
-(``fc_share``), where an exception stops all threads first. So no helper still
+finished. A signal handler runs before that call, after it, or within it
+(``fc_share``); an exception then first stops all threads. So no helper still
 writes when an exception arrives in Python code.
 """
 
@@ -20,10 +19,10 @@ import threading
 from fastconv import _cpus
 from fastconv._ext import team as _ext
 
-#: Helpers there may ever be; a call for more threads is served by these.
+#: The most helpers of the process. A call for more threads uses these.
 MAX_HELPERS = 63
-#: How often a helper looks at the gate before it sleeps there, or leaves where there is no futex: about 300 us, or only
-#: a few us if there are more helpers than CPUs.
+#: How often a helper looks at the gate before it sleeps there (or leaves it, without a futex): about 300 us, or only a
+#: few us if there are more helpers than CPUs.
 _TURNS, _FEW_TURNS = 10_000, 100
 
 
@@ -33,7 +32,7 @@ def alone() -> bytearray:
 
 
 def words(helpers: int, grain: int) -> bytearray:
-    """The shared state of a call with up to so many helpers, or none (see ``fc_share``); it also starts the helpers."""
+    """The shared state of a call with at most so many helpers (see ``fc_share``). Missing helpers are started."""
     return _state.words(helpers, grain)
 
 
@@ -51,7 +50,7 @@ def _forget() -> None:
 _state = _fresh()
 #: Kept because a call whose signal handler forked still reads its old gate in the child.
 _forgotten: list[_ext.Team] = []
-# One draw takes all pieces, or nearly all: kernels compute with the number of pieces to a draw in 32 bits.
+# One draw takes all pieces, or nearly all, because the number of pieces of a draw has 32 bits.
 _NOBODY = _ext.alone()
 
 if hasattr(os, "register_at_fork"):

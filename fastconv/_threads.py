@@ -1,8 +1,7 @@
 """How many threads a call uses.
 
-Kernels release the GIL and draw their work from a counter they share, so a
-helper that comes late or never finds nothing left to do and no result depends
-on who did what.
+Kernels release the GIL and draw their work from a shared counter. So a helper
+may come late or never, and no result depends on which thread did what.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ import numpy as np
 
 from fastconv import _cpus, _team
 
-#: Below this much work, in bytes copied, a call without helpers is so short that it does not look for signals.
+#: A call without helpers does not look for signals if its work is less than this, in bytes copied.
 SERIAL_BYTES = 1 << 21
-#: With helpers at the gate, threads pay for work that is this many times less.
+#: With helpers at the gate, threads pay for this many times less work.
 _NEAR = 16
 
-#: A call uses at most this many threads; a larger count means this one.
+#: The most threads of a call; a larger count means this one.
 MAX_THREADS = _team.MAX_HELPERS + 1
 
 _override: ContextVar[int | None] = ContextVar("fastconv_threads", default=None)
@@ -37,7 +36,7 @@ def cpu_count() -> int:
 
 
 def resolve(threads: Any) -> int:
-    """The `threads` option as a count up to `MAX_THREADS`; None is the default, negative counts back from all CPUs."""
+    """The option `threads` as a count up to `MAX_THREADS`. None is the default, negative counts back from all CPUs."""
     if threads is None:
         return get_threads()
     if isinstance(threads, (bool, np.bool_)):
@@ -173,33 +172,34 @@ def threads(n: int) -> Iterator[None]:
 
 
 def most(threads: int, items: int) -> int:
-    """The number of threads of a call that may use `threads` of them on `items` pieces of work."""
+    """The number of threads that a call with `items` items uses, if it may use `threads`."""
     return min(threads, items, MAX_THREADS)
 
 
 @functools.lru_cache(maxsize=1024)
 def _grain(items: int, work: int, helpers: int) -> int:
-    """Pieces to a draw: some 64 KiB, because few draws keep the counter quiet, but at least eight draws a thread.
+    """Items of a draw: about 64 KiB of work, because draws contend for the counter, but eight draws for each
+    thread.
 
-    Eight draws a thread balance the threads. A thread alone draws some 1 MiB, and looks for signals between draws.
+    Eight draws balance the threads. A call without helpers draws about 1 MiB, and looks for signals between draws.
     """
     return max(1, min(items * (1 << 16 if helpers else 1 << 20) // max(work, 1), items // (8 * (helpers + 1))))
 
 
 def is_little(work: int) -> bool:
-    """Whether a call of so much work is done by one thread, however many it may use: see `words`."""
+    """Whether one thread does all of so much work: see `words`."""
     return _NEAR * work < SERIAL_BYTES
 
 
 def words(items: int, work: int, threads: int) -> bytearray | None:
     """The shared state of a call with up to ``threads - 1`` helpers; None for little work, which one thread does.
 
-    `work` is how many bytes a plain copy would move in the time the kernel takes.
-    Helpers that are awake join at once, and sleeping ones soon, so threads pay for
-    calls that take some 10 us. The state also says how many items a draw takes, for
-    kernels whose items are small, and makes the call look for signals.
+    `work` is the number of bytes that a plain copy would move in the time of the
+    kernel. Helpers that are awake join at once, and sleeping ones soon, so threads
+    pay for calls of about 10 us. The state also has the number of items of a draw,
+    for kernels with small items, and makes the call look for signals.
     """
-    # The most frequent answer first: on small arrays these lines take longer than the kernel.
+    # The most frequent answer comes first, because for small arrays these lines take longer than the kernel.
     if _NEAR * work < SERIAL_BYTES:
         return None
     helpers = most(threads, items) - 1
@@ -211,7 +211,7 @@ def words(items: int, work: int, threads: int) -> bytearray | None:
 
 
 def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
-    """Call ``kernel(*args, words)`` once; the kernel itself shares its `items`: see `words`."""
+    """Call ``kernel(*args, words)`` once; the kernel shares its `items` among threads: see `words`."""
     shared = words(items, work, threads)
     return kernel(*args, _team.alone() if shared is None else shared)
 

@@ -1,4 +1,4 @@
-"""Shape arithmetic of transposed convolution: that of the convolution whose gradient it is."""
+"""Shape arithmetic of transposed convolution, by the convolution whose gradient it is."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TransposeGeometry(CheckedFields):
 
     @property
     def core(self) -> tuple[slice, ...] | None:
-        """The part of the output that `conv` is about, None where that is all of it; the rest meets no tap."""
+        """The part of the output that `conv` covers, None if it covers all; no tap reaches the rest."""
         if self.conv.x_shape == self.out_shape:
             return None
         return tuple(map(slice, self.conv.x_shape))
@@ -159,7 +159,7 @@ def _sizes(
     more: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> tuple[list[int], Sequence[tuple[int, int]], list[int]]:
-    """Of the convolution the sizes and the pads, and the sizes of the output."""
+    """The sizes and pads of the convolution, and the sizes of the output."""
     inner = x_shape[2:]
     if isinstance(pad, str) and pad in ("same", "same_lower"):
         if any(more):
@@ -176,8 +176,8 @@ def _sizes(
                 f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
                 f"stride {s}, kernel {k} and dilation {d} make; legal are less than {full} together"
             )
-        # As long as it stays below the stride, the convolution does not notice. Else it shows what was cropped at
-        # the end, and past that cells which no tap meets.
+        # Below the stride it does not change the convolution. Otherwise it adds cells that were cropped at the end, and
+        # beyond these cells that no tap reaches.
         size = out
         if extra >= s:
             size = max(out - max(extra - hi, 0), 0)

@@ -1,7 +1,7 @@
-"""Shape arithmetic and its validation: every size, pad and stride is worked out here, once.
+"""Shape arithmetic of convolution and its validation: every size, pad and stride is resolved here, once.
 
 A geometry holds one `Axis` per spatial axis, ``(size, k, stride, lo, hi,
-dilation, out)``; the layers, algorithms and kernels take it whole.
+dilation, out)``; the layers, algorithms and kernels take it as it is.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ GEOMETRY_DEFAULTS: dict[str, Any] = {
     "flip": False,
     "strict": False,
 }
-#: Defaults of a convolution whose image may be upsampled first.
+#: The defaults of a convolution whose image may be upsampled first.
 CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
 
 
@@ -157,7 +157,7 @@ def resolve_pad(
     dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """`pad`, in any of its forms, as one pair per axis; the sizes beside it are read for names only."""
+    """`pad`, in any of its forms, as one pair per axis; the sizes are used only for names such as 'same'."""
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:
@@ -185,7 +185,7 @@ def resolve_pad(
 
 
 def check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lead: tuple[int, ...]) -> None:
-    """Refuse padding whose cells could not be counted; `lead` are the axes before the spatial ones."""
+    """Refuse padding that makes an image too large to be indexed; `lead` are the axes before the spatial ones."""
     padded = tuple(s + lo + hi for s, (lo, hi) in zip(sizes, pads, strict=True))
     if math.prod(padded) * max(math.prod(lead), 1) > sys.maxsize or any(p > sys.maxsize for p in padded):
         raise ValueError(
@@ -284,7 +284,7 @@ class ConvGeometry(CheckedFields):
 
     @cached_property
     def positions(self) -> int:
-        """Output positions of one image, the ``L`` of im2col."""
+        """The number of output positions of one image, the ``L`` of im2col."""
         return math.prod(self.out_spatial)
 
     @property
@@ -319,7 +319,7 @@ class ConvGeometry(CheckedFields):
 
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """The axes as the kernels read them."""
+        """The tables of the axes for the kernels."""
         return kernel_tables(self)
 
     @cached_property
@@ -329,7 +329,7 @@ class ConvGeometry(CheckedFields):
 
     @cached_property
     def padded(self) -> ConvGeometry:
-        """The same convolution of an input whose padding is already in it."""
+        """The same convolution of an input that is padded already."""
         return self.derive(
             x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
             axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
@@ -342,7 +342,7 @@ class ConvGeometry(CheckedFields):
 
     @cached_property
     def batch_as_axis(self) -> ConvGeometry:
-        """The same convolution of one volume that has the batch as its depth; for one or two spatial axes."""
+        """The same convolution of one volume whose depth is the batch; for one or two spatial axes."""
         (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
         return self.derive(
             x_shape=(1, channels, n, *units, *spatial),
@@ -458,7 +458,7 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
 def resolve_upsampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, upsample: Any, **settings: Any
 ) -> tuple[ConvGeometry, tuple[int, ...]]:
-    """`resolve_conv` of the upsampled image, and the upsampling factors, which are () for an image as it is."""
+    """`resolve_conv` of the upsampled image, and the upsampling factors, which are () without upsampling."""
     if not is_sampled(stride, upsample):
         return resolve_conv(x_shape, w_shape, stride=stride, **settings), ()
     strides, factors = split_sampling(stride, upsample, len(data_shape("x", x_shape)) - 2)
@@ -482,7 +482,8 @@ def resolve_conv(
 ) -> ConvGeometry:
     """`conv_geometry` for shapes that are tuples of ints already."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
-    # What most calls give is its own key: scalars of exact types, which `typed` keeps apart where they are equal.
+    # The arguments of most calls are the key themselves: scalars of exact types. `typed` distinguishes equal values of
+    # other types.
     if is_plain(settings):
         return _resolve_scalars(x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)
@@ -602,6 +603,6 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), upsample=2, stride=4)
     (1, 1, 3, 3)
     """
-    # What they take is the same, but the function that is named where it is not.
+    # Both take the same options, except the name of the function in errors.
     settings = merge_options("conv_output_shape", CONV_DEFAULTS, options)
     return conv_geometry(x_shape, w_shape, **settings).out_shape

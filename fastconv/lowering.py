@@ -1,4 +1,4 @@
-"""im2col and col2im: the image as the matrix whose product with the weights is the convolution."""
+"""im2col and col2im: an image as the matrix whose product with the weights is the convolution."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from fastconv.geometry import (
 _IM2COL = {np.dtype(np.float32): _ext.im2col["float"], np.dtype(np.float64): _ext.im2col["double"]}
 _COL2IM = {np.dtype(np.float32): _ext.col2im["float"], np.dtype(np.float64): _ext.col2im["double"]}
 
-#: Image rows that a thread adds into at a time, in bytes: they stay in its first-level cache.
+#: Bytes of the image rows to which a thread adds at a time, so that they stay in its first-level cache.
 _BLOCK_BYTES = 1 << 14
 
 
 def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
     """cols (N, C * taps, L) from x (N, C, *spatial), zero padding, both of one float dtype.
 
-    Of each the last axis is contiguous; x is C-contiguous where the layer is pointwise.
+    The last axis of each is contiguous; x is C-contiguous if the layer is pointwise.
     """
     if not x.size:
         cols.fill(0)  # padding alone

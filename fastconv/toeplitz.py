@@ -1,4 +1,4 @@
-"""Convolution as a matrix: sparse, as an operator without a matrix, and by a bare array without channels."""
+"""Convolution as a matrix: sparse matrices, operators without a matrix, and matrices of kernels without channels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, 
 
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 MODES = ("full", "same", "valid")
-#: What an operator computes: its products, and those of its adjoint.
+#: The products of an operator, and of its adjoint.
 _OPS: tuple[Op, ...] = ("forward", "backward_data")
 
 
@@ -39,7 +39,7 @@ class OperatorOptions(GeometryOptions, total=False):
 
 def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeometry:
     x_shape = as_shape("x_shape", x_shape)
-    batch = (-1, *x_shape)  # of as many axes as w, where the two fit
+    batch = (-1, *x_shape)  # of as many axes as w, if the two fit
     if not 3 <= w.ndim <= 5:
         raise ValueError(
             f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), "
@@ -105,14 +105,14 @@ def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
 
 
 def _wrap(arrays: _csr.Csr) -> Any:
-    """The arrays as SciPy's, which need not be looked at again."""
+    """The arrays as a matrix of SciPy, without checks."""
     matrix = sparse.csr_array((arrays.data, arrays.indices, arrays.indptr), shape=arrays.shape, copy=False)
     matrix.has_sorted_indices = matrix.has_canonical_format = True
     return matrix
 
 
 def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOptions]) -> Any:
-    """The sparse matrix that a convolution of one image is the product with.
+    """The sparse matrix whose product with an image is its convolution.
 
     Parameters
     ----------
@@ -195,9 +195,10 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
 
 
 def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), turned: str = ".T") -> Any:
-    """`value`, refused where it is sparse or has the axes of images.
+    """`value`; refused if it is sparse or has the axes of images.
 
-    Vectors of it have `size` elements; as a matrix it is images side by side, `turned`. It may be of `ranks`.
+    A vector has `size` elements, and the columns of a matrix are images. `ranks` are the numbers of axes that
+    it may have, and `turned` is the transpose that the message suggests.
     """
     if type(value) is np.ndarray and value.ndim <= 2:
         return value
@@ -290,7 +291,7 @@ class ToeplitzOperator(LinearOperator):
 
 
 def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[OperatorOptions]) -> LinearOperator:
-    """The map of `toeplitz_matrix` as an operator that makes no matrix.
+    """The linear map of `toeplitz_matrix` as an operator that builds no matrix.
 
     Parameters
     ----------
@@ -358,7 +359,7 @@ def convolution_matrix(
     *,
     format: str = "csr",
 ) -> Any:
-    """The sparse matrix of a true convolution by a bare array, without channels.
+    """The sparse matrix of a true convolution by an array without channels.
 
     Parameters
     ----------
@@ -425,7 +426,7 @@ def convolution_matrix(
     if mode == "full":
         pads = [(k - 1, k - 1) for k in h.shape]
     elif mode == "same":
-        # The middle begins (k - 1) // 2 into the full result.
+        # The part for 'same' begins at (k - 1) // 2 of the full result.
         pads = [(k // 2, (k - 1) // 2) for k in h.shape]
         if bare and h.size > sizes[0]:
             (k,), (n,) = h.shape, sizes

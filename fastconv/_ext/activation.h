@@ -1,4 +1,4 @@
-/* Functions of numbers one by one, and their gradients: for every instruction set. */
+/* Elementwise functions and their gradients, for every instruction set. */
 #ifndef FASTCONV_ACTIVATION_H
 #define FASTCONV_ACTIVATION_H
 

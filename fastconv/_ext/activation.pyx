@@ -1,6 +1,6 @@
-"""Functions of numbers one by one, and their gradients: by vectors, in pieces that threads share.
+"""Elementwise functions and their gradients, in vectors; threads share chunks of the elements.
 
-Which thread does what is told by `words`: see team.h.
+Threads share the work by `words`: see team.h.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -69,12 +69,12 @@ cdef inline fc_each_t kernel_of(int function, int dtype, int isa) noexcept nogil
 
 
 def each(int function, int dtype, first, second, to, double slope, int isa, words):
-    """to = function(first, second), number by number; a function of one takes `first`.
+    """to = function(first, second), elementwise; a function of one argument takes `first`.
 
-    A gradient takes what the forward pass knows (of relu its input, else its
-    output) and then dout. RECTIFY and LEAK put `second` where `first` is positive,
-    and zeros or `slope` times `second` elsewhere. `dtype` of all three is 0
-    (float32) or 1 (float64).
+    The first argument of a gradient is from the forward pass (the input of relu,
+    the output of any other), the second is dout. RECTIFY and LEAK put `second`
+    where `first` is positive, and zeros or `slope` times `second` elsewhere.
+    `dtype` of all three is 0 (float32) or 1 (float64).
     """
     cdef Each e
     cdef Py_ssize_t itemsize = 8 if dtype else 4

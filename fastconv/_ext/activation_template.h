@@ -7,11 +7,11 @@
 #undef FC_TERMS
 #undef FC_FARTHEST
 #if FC_BYTES == 4
-#define FC_MAGIC 12582912.0f /* 1.5 * 2^23: what is added to it is rounded to a whole number, in the lowest bits */
+#define FC_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds a number to an integer, which is in the lowest bits */
 #define FC_MANTISSA 23
 #define FC_BIAS 127
 #define FC_TERMS 8
-#define FC_FARTHEST 87.33654f /* e to the minus that is the least normal number, or barely more */
+#define FC_FARTHEST 87.33654f /* exp(-limit) is the least normal number, or slightly more */
 #else
 #define FC_MAGIC 6755399441055744.0
 #define FC_MANTISSA 52
@@ -20,7 +20,7 @@
 #define FC_FARTHEST 708.396418532264
 #endif
 
-/* A float is read as a whole number of as many bits, and back. */
+/* The bits of a float as an integer of the same size, and back. */
 FC_INLINE FC_I FC_N(fc_bits)(FC_V v)
 {
 #if FC_VECTORS
@@ -89,7 +89,7 @@ FC_INLINE FC_V FC_N(fc_sigmoid_of)(FC_V x)
     FC_V less_one, e;
     const FC_V one = FC_N(fc_splat)(1), size = FC_N(fc_magnitude)(x);
     FC_N(fc_decay)(size, &less_one, &e);
-    /* Past what a normal number holds nothing is left. */
+    /* Beyond the range of normal numbers the result is zero. */
     e = FC_N(fc_pick)(FC_N(fc_takes)(size, FC_N(fc_splat)(FC_FARTHEST), 0), FC_N(fc_splat)(0), e);
     return FC_N(fc_pick)(FC_N(fc_takes)(FC_N(fc_splat)(0), x, 0), e, one) / (one + e);
 }
@@ -103,14 +103,14 @@ FC_INLINE FC_V FC_N(fc_tanh_of)(FC_V x)
     return FC_N(fc_with_sign_of)(FC_N(fc_magnitude)(less_one / (FC_N(fc_splat)(1) + e)), x);
 }
 
-/* `from` where `sign` is more than zero, or with `nan` NaN as well. */
+/* `from` where `sign` is above zero, and with `nan` where `sign` is NaN, too. */
 FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const int nan)
 {
     return FC_N(fc_pick)(FC_N(fc_takes)(sign, FC_N(fc_splat)(0), nan), from, other);
 }
 
-/* Vector by vector. The first reaches into the second, from which on none is stored across lines of the cache; what
- * is left at the end is a vector of its own, filled up with zeros. */
+/* Vector by vector. The first vector overlaps the second, so that all later stores are aligned to cache lines. The rest
+ * at the end is a vector filled up with zeros. */
 #define FC_FUNCTION(name, a, b, expression)                                                                     \
     static void FC_N(name)(const void *first_, const void *second_, void *to_, ptrdiff_t count, double slope) \
     {                                                                                                       \

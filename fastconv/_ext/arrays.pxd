@@ -1,4 +1,5 @@
-# Arrays of any shape as one run of elements: a tenth of the time of a memoryview, which counts where planes are small.
+# C-contiguous arrays of any shape as a pointer and a length. This takes a tenth of the time of a memoryview, which
+# matters for small planes.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
@@ -9,7 +10,10 @@ cdef struct Run:
 
 
 cdef inline Run run_of(object array, Py_ssize_t itemsize, bint writable) except *:
-    """The elements of an array, refused unless it is C-contiguous; its owner holds on to it, and knows its dtype."""
+    """The elements of a C-contiguous array; any other is refused.
+
+    The caller keeps the array alive, and knows its dtype.
+    """
     cdef Py_buffer buffer
     cdef Run run
     PyObject_GetBuffer(array, &buffer, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
@@ -19,5 +23,5 @@ cdef inline Run run_of(object array, Py_ssize_t itemsize, bint writable) except 
 
 
 cdef inline Py_ssize_t* numbers_of(object array) except NULL:
-    """The elements of a buffer of intp: words, or a table. Whoever hands it over knows its type and length."""
+    """The elements of an array of intp, whose type and length the caller knows."""
     return <Py_ssize_t*> run_of(array, sizeof(Py_ssize_t), False).at

@@ -1,4 +1,4 @@
-/* Images extended past their borders by cells of their own, and the adjoint of that: for every instruction set. */
+/* Padding of images by their own cells (mirrored, replicated, circular), and its adjoint, for every instruction set. */
 #ifndef FASTCONV_BORDERS_H
 #define FASTCONV_BORDERS_H
 

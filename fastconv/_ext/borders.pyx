@@ -1,6 +1,6 @@
-"""Images extended past their borders by cells of their own, and the adjoint: by rows, on several threads.
+"""Padding of images by their own cells (mirrored, replicated, circular), and its adjoint. Threads share the rows.
 
-`tables` is what fastconv._padding makes of a geometry. Work is shared by `words`: see team.h.
+`tables` comes from fastconv._padding. Threads share the work by `words`: see team.h.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -39,7 +39,7 @@ cdef struct Call:
 
 
 cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, words) except -1:
-    """Point at the arrays and into the tables; their lengths are compared, because the kernels trust them."""
+    """Set the pointers to the arrays and tables, and check their lengths, because the kernels trust them."""
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i, cells = 1, padded = 1, length = HEADER
     cdef Run table = run_of(tables, sizeof(Py_ssize_t), False)
     cdef Run read = run_of(source, itemsize, False), written = run_of(to, itemsize, True)
@@ -75,7 +75,7 @@ def extend(x, padded, tables, int dtype, int isa, words):
 
 
 def fold(padded, x, tables, int dtype, int isa, words):
-    """x = the sums of the cells of `padded` that show each of its cells: the adjoint of `extend`."""
+    """The adjoint of `extend`: each cell of x is the sum of the cells of `padded` that are copies of it."""
     cdef Call c
     read_call(&c, padded, x, tables, dtype, False, words)
     with nogil:

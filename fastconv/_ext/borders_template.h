@@ -15,8 +15,8 @@ static void FC_N(fc_extend)(const void *x_, void *padded_, ptrdiff_t row, const 
         to[p + W] = x[cell[p]];
 }
 
-/* Adds cells first to before `end` of a border to the cells that they show. Many that show the same one are summed in
- * double, because a sum of many in float would drift. */
+/* Add the cells [first, end) of a border to the cells of which they are copies. Many copies of one cell are summed in
+ * double, because a long sum in float would drift. */
 FC_INLINE void FC_N(fc_fold_cells)(const FC_T *from, FC_T *x, const ptrdiff_t *cell, ptrdiff_t first, ptrdiff_t end)
 {
     ptrdiff_t p = first;

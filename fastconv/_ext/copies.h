@@ -1,11 +1,11 @@
-/* Copies that bring the axes of an array into another order, for every instruction set. */
+/* Transposing copies of arrays, for every instruction set. */
 #ifndef FASTCONV_COPIES_H
 #define FASTCONV_COPIES_H
 
 #include "isa.h"
 
-/* A plane of a copy, to[i * to_pitch + j] = from[i * step + j * pitch], for i < high and j < wide; with `past` it is
- * written past the caches where it can be. */
+/* A plane of a copy, to[i * to_pitch + j] = from[i * step + j * pitch], for i < high and j < wide; with `past` stores
+ * bypass the caches if the instruction set has such stores. */
 typedef struct {
     ptrdiff_t step, pitch, to_pitch, high, wide, past;
 } fc_plane;

@@ -1,6 +1,6 @@
-"""Copies of arrays whose axes are in another order in memory: by blocks, on several threads.
+"""Transposing copies of arrays, block by block, on several threads.
 
-`plan` is what fastconv._copies makes of an array's shape and strides. Work is shared by `words`: see team.h.
+`plan` comes from fastconv._copies. Threads share the work by `words`: see team.h.
 """
 
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
@@ -43,7 +43,7 @@ cdef struct Copy:
 
 
 def copy(source, to, plan, int dtype, int isa, words):
-    """to = source; of dtype 0 or 1, `to` C-contiguous, and `source` aligned, of whatever strides its plan is for."""
+    """to = source, both of dtype 0 or 1. `to` is C-contiguous. `source` is aligned and has the strides of the plan."""
     cdef Copy c
     cdef Py_buffer buffer
     cdef const Py_ssize_t* numbers = numbers_of(plan)
@@ -93,7 +93,11 @@ cdef void draw_blocks(void* task) noexcept nogil:
 
 
 cdef void copy_block(const Copy* c, Py_ssize_t item) noexcept nogil:
-    """A block of a plane. Those along it come one after another, for they share the lines of memory at their edges."""
+    """Copy a block of a plane.
+
+    Blocks along a row of the copy are neighbours in the order, because they share the cache lines at their
+    edges.
+    """
     cdef fc_plane plane = c.plane
     cdef Py_ssize_t across = parts(plane.wide, c.block_wide), down = parts(plane.high, c.block_high), i, at
     cdef Py_ssize_t first = item // down % across * c.block_wide, top = item % down * c.block_high

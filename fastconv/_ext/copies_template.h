@@ -6,7 +6,8 @@
 #define FC_SQUARES 1
 #endif
 
-/* Past the caches: what is copied is larger than most of them, and to write a whole line there means to read it before. */
+/* Store past the caches. The copy is larger than most caches, and an ordinary store would first read the line that it
+ * overwrites. */
 #undef FC_PAST
 #undef FC_PAST_DONE
 #if FC_X86 && FC_FUSED
@@ -17,7 +18,7 @@
 #define FC_PAST_DONE ((void)0)
 #endif
 
-/* Element by element, some planes of few rows with their number known. */
+/* Copy element by element; for few rows, their number is a constant of the compiler. */
 FC_INLINE void FC_N(fc_copy_each)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, const ptrdiff_t step,
                                   const ptrdiff_t pitch, ptrdiff_t to_pitch, const ptrdiff_t high, ptrdiff_t wide)
 {
@@ -27,7 +28,7 @@ FC_INLINE void FC_N(fc_copy_each)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRIC
             to[i * to_pitch + j] = from[i * step + j * pitch];
 }
 
-/* Planes of three rows, a picture's, all at once: the compiler takes vectors apart. */
+/* Three planes at once, as of RGB images: the compiler then uses vectors. */
 FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT red, FC_T *FC_RESTRICT green,
                                      FC_T *FC_RESTRICT blue, ptrdiff_t wide)
 {
@@ -39,8 +40,8 @@ FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_REST
     }
 }
 
-/* `count` squares side by side, which fill lines of the copy: rows of a copy may lie so many pages apart that few of
- * their lines fit the first-level cache at a time, and half a line would be fetched again for the other half. */
+/* `count` squares side by side fill whole cache lines of the copy. If the rows of the copy are many pages apart, few of
+ * their lines fit the first-level cache, and a line that is half written would be fetched again. */
 FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count,
                                      const int past)
 {
@@ -64,7 +65,7 @@ FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch
     }
 }
 
-/* Squares in registers, where elements that are neighbours in a column of the plane are so in memory. */
+/* Transpose squares in registers. Use it if the elements of a column of the plane are contiguous in memory. */
 static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
 {
     const FC_T *from = (const FC_T *)from_;
@@ -82,7 +83,7 @@ static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
         return;
     }
     if (step == 1) {
-        /* Whole lines of the source, while they are in a cache. */
+        /* Read whole cache lines of the source while they are in a cache. */
         const ptrdiff_t down = high - high % FC_TL, side = FC_SQUARES * FC_TL;
         const int past = plane->past && ((uintptr_t)to | (uintptr_t)(to_pitch * FC_BYTES)) % 64 == 0;
         for (j = 0; j + side <= wide; j += side)

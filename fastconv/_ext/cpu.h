@@ -1,4 +1,4 @@
-/* Which kind of CPU this is: rates of the cost model are kept by it. */
+/* The kind of this CPU. The cost model has rates for each kind. */
 #ifndef FASTCONV_CPU_H
 #define FASTCONV_CPU_H
 
@@ -16,7 +16,7 @@
 
 enum { FC_VENDOR = 12 };
 
-/* What cpuid answers to `leaf`, as eax, ebx, ecx, edx; zeros where it does not know the leaf. */
+/* The registers eax, ebx, ecx, edx of cpuid(leaf); zeros if the CPU does not know the leaf. */
 static inline void fc_cpuid(unsigned leaf, unsigned answer[4])
 {
     memset(answer, 0, 4 * sizeof *answer);
@@ -34,8 +34,8 @@ static inline void fc_cpuid(unsigned leaf, unsigned answer[4])
 #endif
 }
 
-/* The maker's name and the family of this CPU, "generic" and 0 where no cpuid tells. Intel counts families by model:
- * 6 is nearly all of them; what 'family' means beyond is the maker's. */
+/* The vendor and family of this CPU; "generic" and 0 if it has no cpuid. Nearly all CPUs of Intel are of family 6, so
+ * for these the family contains the model. */
 static inline int fc_cpu(char vendor[FC_VENDOR + 1])
 {
     unsigned name[4], version[4];

@@ -1,4 +1,5 @@
-/* Sums of few taps over rows of a padded image, without a matrix product, for every instruction set. */
+/* Depthwise convolution for every instruction set: sums of few taps over rows of a padded image, without a matrix
+ * product. */
 #ifndef FASTCONV_DEPTHWISE_H
 #define FASTCONV_DEPTHWISE_H
 
@@ -13,13 +14,13 @@ typedef struct {
     ptrdiff_t pitch, to_pitch;
 } fc_taps;
 
-/* One phase of one plane of a block, to be copied: rows of zeros, rows of `n` cells with zeros around, rows of
- * zeros; where it begins in the block and its first cell in the source. */
+/* A copy of one phase of one plane of a block: `top` rows of zeros, `rows` rows of `n` cells with zeros around them,
+ * `bottom` rows of zeros. `to` is its place in the block, `from` its first cell in the source. */
 typedef struct {
     ptrdiff_t to, top, rows, bottom, from, before, n;
 } fc_piece;
 
-/* Keeps a vector in its register: GCC would load it again for each use. */
+/* Keep a vector in its register. GCC would otherwise load it again for each use. */
 #if FC_X86
 #define FC_HOLD(v) __asm__("" : "+v"(v))
 #elif FC_VECTORS && defined(__aarch64__)

@@ -1,9 +1,11 @@
-"""Convolution of few channels with few filters, as groups == C has it: no matrix, vectors along the row.
+"""Convolution with few channels and filters in a group, as for groups == C.
+
+It has no matrix, and vectors run along the rows.
 
 A padded block of an image, split into stride phases, lies in the first-level
 cache; rows of results are summed from it in registers. `product` is forward
-and backward_data, `weights` is backward_weights. How the work is cut, and
-every table below, is fastconv.algorithms.depthwise's.
+and backward_data, `weights` is backward_weights. fastconv.algorithms.depthwise
+divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport numbers_of
@@ -24,7 +26,7 @@ def lanes(int dtype, int isa):
 cdef inline Py_ssize_t cut(
     Py_ssize_t* begin, Py_ssize_t* n, Py_ssize_t index, Py_ssize_t whole, Py_ssize_t block,
 ) noexcept nogil:
-    """Piece `index % pieces` of `whole`; returns what is left of the index."""
+    """Set `begin` and `n` to block `index % count` of `whole`, and return `index // count`."""
     cdef Py_ssize_t count = (whole + block - 1) // block
     begin[0] = index % count * block
     n[0] = min(block, whole - begin[0])
@@ -32,7 +34,7 @@ cdef inline Py_ssize_t cut(
 
 
 cdef inline void place_block(Block* b, Py_ssize_t index, const Side* sides) noexcept nogil:
-    """Which outputs piece `index` of an image has."""
+    """The outputs of block `index` of an image."""
     cdef Py_ssize_t i
     for i in range(2, -1, -1):
         index = cut(&b.begin[i], &b.n[i], index, sides[i].out, sides[i].block)
@@ -46,7 +48,9 @@ cdef inline Py_ssize_t blocks_of(const Side* sides) noexcept nogil:
 
 
 cdef Py_ssize_t cut_pieces(fc_piece* pieces, const Side* sides, const Block* b) noexcept nogil:
-    """The planes of a block as patches.fill lays them out, for one channel, in ascending order; returns how many."""
+    """List the copies that fill a block of one channel, in ascending order, in the layout of patches.fill; returns
+    their number.
+    """
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
     cdef const Side* w = &sides[2]
@@ -77,7 +81,7 @@ cdef Py_ssize_t cut_pieces(fc_piece* pieces, const Side* sides, const Block* b) 
     return count
 
 
-# fastconv.algorithms.depthwise makes these, and the rows of `parts` below.
+# The table of sizes; fastconv.algorithms.depthwise makes it, and the rows of `parts` below.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
@@ -85,8 +89,8 @@ cdef struct Sizes:
     Py_ssize_t row_step       # of the weights, from a row to the next
     Py_ssize_t channels       # of the source, in a group
     Py_ssize_t channel_pitch  # of the block
-    Py_ssize_t spill_at       # from a block in the workspace to the next, and the results that follow these
-    Py_ssize_t pieces         # most of them, of a channel
+    Py_ssize_t spill_at       # from a block in the workspace to the next; behind two blocks follow results
+    Py_ssize_t pieces         # of a channel, at most
     Py_ssize_t sweeps
     Py_ssize_t paired         # two neighbouring parts share their rows, cell by cell in turn
 
@@ -107,11 +111,11 @@ cdef enum:
     PART_K = 6
     PART_HIGH = 7
     PART_STEP = 8
-    PART_AT = 9       # its stretch of `at` and of `places`
+    PART_AT = 9       # its part of `at` and of `places`
     PART_COLUMNS = 10
 
 
-# Some rows of results of a block: how many outputs, where they belong in the result.
+# Rows of results of a block: their outputs, and their place in the result.
 cdef struct Sweep:
     Py_ssize_t part
     Py_ssize_t source
@@ -121,7 +125,7 @@ cdef struct Sweep:
     Py_ssize_t whole   # rows that may be stored past their end
 
 
-# A block that was copied: of which image and group, and what is to be computed of it.
+# A block that was copied: its image and group, and the sweeps over it.
 cdef struct Stage:
     Py_ssize_t plane
     Py_ssize_t part
@@ -130,7 +134,7 @@ cdef struct Stage:
 
 
 cdef Py_ssize_t whole_rows(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
-    """How many rows, end to end, may be stored with more lanes than they have without going past the last one."""
+    """How many rows may be stored in whole vectors that spill into the next row, without a store past the last row."""
     cdef Py_ssize_t spare = rows * n - lanes
     return 0 if spare < 0 or n >= lanes else spare // n + 1
 
@@ -139,7 +143,7 @@ cdef Py_ssize_t cut_sweeps(
     Sweep* sweeps, const Sizes* s, const Side* sides, const Block* b, const Py_ssize_t* parts, Py_ssize_t many,
     Py_ssize_t lanes,
 ) noexcept nogil:
-    """What is to be computed of a block, for one row of the result; returns how many sweeps."""
+    """List the sweeps over a block for one row of the result; returns their number."""
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
     cdef const Side* x = &sides[2]
@@ -166,7 +170,7 @@ cdef Py_ssize_t cut_sweeps(
                  + row[PART_START + 1] + b.begin[1] * h.jump) * x.whole
                 + row[PART_START + 2] + b.begin[2] * x.jump
             )
-            # A row that is the whole row of the result is followed by the next one.
+            # Rows as long as those of the result are contiguous.
             sweep.whole = whole_rows(high, wide, lanes) if h.jump == 1 and wide == x.whole else 0
         part += 2 if s.paired else 1
     return count
@@ -242,7 +246,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
-    """Some blocks of planes at a time, until none is left."""
+    """Take chunks of blocks until none is left."""
     cdef const Sizes* s = &p.sizes
     cdef const Side* sides = &p.sides[0]
     cdef int isa = p.isa, which = 0 if floating is float else 1
@@ -318,7 +322,7 @@ cdef void sum_row(
     const Product* p, const floating* w, const floating* bias, floating* result, const Stage* stage,
     const floating* patch, floating* spill,
 ) noexcept nogil:
-    """One row of the result in one block, a sweep at a time."""
+    """Compute one row of the result in one block, sweep by sweep."""
     cdef const Side* h = &p.sides[1]
     cdef const Side* x = &p.sides[2]
     cdef const Sweep* sweep
@@ -344,7 +348,7 @@ cdef void sum_row(
                     to[oh * h.jump * x.whole + ow * x.jump] = spill[oh * sweep.n + ow]
 
 
-# fastconv.algorithms.depthwise makes these.
+# The table of sizes of a gradient; fastconv.algorithms.depthwise makes it.
 cdef struct WeightSizes:
     Py_ssize_t images
     Py_ssize_t groups
@@ -355,7 +359,7 @@ cdef struct WeightSizes:
     Py_ssize_t k
     Py_ssize_t high
     Py_ssize_t parts
-    Py_ssize_t dout_at        # from a block in the workspace to the next, and the outputs that follow these
+    Py_ssize_t dout_at        # from a block in the workspace to the next; behind the blocks follow outputs
     Py_ssize_t totals_at
 
 
@@ -430,7 +434,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
-    """A few groups at a time, until none is left."""
+    """Take blocks of groups until none is left."""
     cdef const WeightSizes* s = &t.sizes
     cdef const Side* sides = &t.sides[0]
     cdef int isa = t.isa, which = 0 if floating is float else 1
@@ -456,7 +460,7 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
                 place_block(&block, filled, sides)
                 count = cut_pieces(pieces, sides, &block)
                 fc_check(count * 7 <= t.lists_pitch)
-            # As in `product`, one copy ahead of the sums.
+            # As in `product`, the copy is one block ahead of the sums.
             for g in range(groups + 1):
                 plane = block.image * s.groups + group + g
                 if g < groups:
@@ -480,7 +484,7 @@ cdef void contract(
     const Weights* t, Py_ssize_t row, const Block* b, const floating* patch, floating* copied, floating* totals,
     Py_ssize_t lanes,
 ) noexcept nogil:
-    """One block of one group: each filter's outputs, of which `row` is the first plane, with each channel."""
+    """Add one block of one group, each filter with each channel; `row` is the first plane of the outputs."""
     cdef const WeightSizes* s = &t.sizes
     cdef const Side* sides = &t.sides[0]
     cdef int dtype = 0 if floating is float else 1

@@ -1,6 +1,6 @@
 /* Sums over positions, for the gradient of the weights: part of depthwise_template.h. */
 
-/* What `rows` outputs below each other add to the sums of `count` entries. */
+/* Add the products of `rows` outputs of a column to the sums of `count` entries. */
 FC_INLINE void FC_N(fc_dots_at)(const int high, const int count, const int rows, const int masked, FC_V sums[10],
                                 const ptrdiff_t *at, ptrdiff_t pitch, ptrdiff_t dout_pitch,
                                 const FC_T *FC_RESTRICT from, const FC_T *FC_RESTRICT dout, FC_M mask)
@@ -18,7 +18,7 @@ FC_INLINE void FC_N(fc_dots_at)(const int high, const int count, const int rows,
         FC_UNROLL
         for (i = 0; i < rows + high - 1; i++) {
             FC_V x = FC_N(fc_load)(from + at[j] + i * pitch);
-            /* Zero on one side is not enough: the other may hold a NaN. */
+            /* Mask both factors, because zero times NaN is NaN. */
             if (masked)
                 x = FC_N(fc_keep)(x, mask);
             FC_HOLD(x);
@@ -53,7 +53,7 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
                              dout + r * dout_pitch + v, FC_N(fc_between)(0, FC_VL));
     }
     if (v < n) {
-        /* The last vector ends with the row where that is long enough; lanes that were counted are masked. */
+        /* The last vector ends with the row, if the row is long enough. Lanes that were already counted are masked. */
         const ptrdiff_t begin = n >= FC_VL ? n - FC_VL : 0;
         const FC_M mask = FC_N(fc_between)(v - begin, n - begin);
         for (r = 0; high > 1 && r + 4 <= rows; r += 4)
@@ -110,7 +110,7 @@ static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, con
         FC_UNROLL
         for (r = 0; r < FC_VL; r++)
             rows[r] = i + r < n ? FC_N(fc_load)(totals + r * FC_VL) : FC_N(fc_splat)(0);
-        /* Neighbours are added, two vectors at a time, until each has one lane left. */
+        /* Add neighbouring lanes of two vectors at a time, until each has one lane left. */
         FC_UNROLL
         for (count = FC_VL / 2; count; count /= 2) {
             FC_UNROLL

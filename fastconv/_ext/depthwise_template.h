@@ -13,13 +13,13 @@ static const int64_t FC_N(fc_lane)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 
 #endif
 #define FC_M FC_N(fc_m)
 
-/* Set in the lanes [first, last). */
+/* A mask that is set in the lanes [first, last). */
 FC_INLINE FC_M FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last)
 {
     const FC_M lane = *(const FC_N(fc_mu) *)FC_N(fc_lane), zero = {0};
     return (lane >= (int)first - zero) & (lane < (int)last - zero);
 }
-/* By bits: whatever a lane holds, NaN too, it is zero outside the mask. */
+/* A bitwise and, because it also clears NaN outside the mask. */
 FC_INLINE FC_V FC_N(fc_keep)(FC_V v, FC_M mask) { return (FC_V)((FC_M)v & mask); }
 #else
 #define FC_M int
@@ -27,7 +27,7 @@ FC_INLINE int FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last) { return first <
 FC_INLINE FC_V FC_N(fc_keep)(FC_V v, int mask) { return mask ? v : 0; }
 #endif
 
-/* Zeros; up to FC_VL - 1 of them past the end. */
+/* Write n zeros, and up to FC_VL - 1 more past the end. */
 FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
 {
     ptrdiff_t i;
@@ -35,7 +35,7 @@ FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
         FC_N(fc_store)(to + i, FC_N(fc_splat)(0));
 }
 
-/* `n` cells, `stride` apart, of which `room` elements may be read; zeros up to FC_VL - 1 past the end. */
+/* Copy `n` cells that are `stride` apart; `room` elements may be read. Up to FC_VL - 1 zeros are written past the end. */
 FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room)
 {
     ptrdiff_t i;
@@ -61,13 +61,13 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     }
 }
 
-/* The rows of one piece: see fc_pad. */
+/* Copy the rows of one piece: see fc_pad. */
 FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_piece *piece, ptrdiff_t rows, const FC_T *from,
                              ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
 {
     const ptrdiff_t before = piece->before, n = piece->n, after = width - before - n;
     if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
-        /* Short rows: a store of cells clears what follows them. */
+        /* Short rows: the store of a row also clears what follows it. */
         const FC_M mask = FC_N(fc_between)(0, n);
         for (; rows > 0 && left >= stride * FC_VL; rows--) {
             FC_V cells = FC_N(fc_load)(from);
@@ -92,8 +92,8 @@ FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_piece *piece, p
     }
 }
 
-/* Two phases of the same long rows, read once: `shift` is 0 where the first begins one element before the
- * second, 1 where it begins after it. */
+/* Two phases of the same long rows, which are read once. `shift` is 0 if the first phase begins one element before the
+ * second, and 1 if it begins after it. */
 static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, const fc_piece *second,
                           const FC_T *from, ptrdiff_t from_pitch, const int shift, ptrdiff_t left)
 {
@@ -121,7 +121,7 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, c
             FC_N(fc_cells)(to[side] + before + i, from + at, cells - i, 2, left - at);
             FC_N(fc_clear)(to[side] + before + cells, width - before - cells);
             to[side] += width;
-            /* What the ends of the first phase spill into. */
+            /* The ends of the first phase spill into this. */
             if (row == 0 && side)
                 begin = FC_N(fc_load)(block + second->to);
         }
@@ -135,8 +135,8 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, c
 
 /* The pieces of a block, rows `width` long.
  *
- * A store may spill up to FC_VL - 1 zeros past its end: what follows in the block is to be written later. From
- * `from` on `room` elements may be read. */
+ * A store may spill up to FC_VL - 1 zeros past its end, so pieces must be in ascending order. `room` elements from
+ * `from` on may be read. */
 static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from_,
                          ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
 {
@@ -161,7 +161,7 @@ static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_piece *pieces, ptr
     }
 }
 
-/* The first `n` lanes, fewer than all: by halves, whose sizes the compiler knows. */
+/* Store the first `n` lanes of a vector, half by half, because the compiler needs constant sizes. */
 FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
 {
     FC_T lanes[FC_VL];
@@ -178,7 +178,7 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
     }
 }
 
-/* How many of what is left to take next, so that no remainder is thin. */
+/* The size of the next tile, such that the last tile is not much smaller. */
 FC_INLINE ptrdiff_t FC_N(fc_next)(ptrdiff_t left, ptrdiff_t most)
 {
     return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
@@ -186,7 +186,8 @@ FC_INLINE ptrdiff_t FC_N(fc_next)(ptrdiff_t left, ptrdiff_t most)
 
 /* A tile of outputs in registers, rows by vectors, the last vector `last` from the first.
  *
- * Of tiles one vector wide only `lanes` count; rows before `loose` may be stored whole all the same. */
+ * If a tile is one vector wide, only its first `lanes` lanes count. Rows before `loose` may be stored as whole vectors
+ * anyway. */
 FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vectors, const fc_taps *taps,
                                  const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, ptrdiff_t last, FC_T bias,
                                  ptrdiff_t lanes, ptrdiff_t loose)
@@ -221,7 +222,7 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     FC_UNROLL
     for (r = 0; r < rows; r++) {
         FC_T *row = to + r * taps->to_pitch;
-        /* Last: what a sum begins with is rounded with all of it. */
+        /* Add the bias last: a large first term would make every later addition round more. */
         FC_UNROLL
         for (v = 0; v < vectors; v++)
             sums[r][v] += FC_N(fc_splat)(bias);
@@ -246,8 +247,8 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
 
 /* to[row, :n] = bias + the taps' sum, for every row.
  *
- * Where `n` is short of a vector, the first `whole` rows may be written past their end: what they spill belongs
- * to the rows after them. Reads up to FC_VL - 1 elements past the last tap's row. */
+ * If `n` is less than a vector, the first `whole` rows may be written past their end, because later rows overwrite what
+ * they spill. Reads up to FC_VL - 1 elements past the row of the last tap. */
 static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
                            const void *bias, ptrdiff_t whole)
 {
@@ -260,7 +261,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
             const ptrdiff_t width = left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
-            /* The last vector of a row ends with it, over a part of the one before. */
+            /* The last vector of a row ends with the row, and overlaps the vector before it. */
             const ptrdiff_t end = (v + width) * FC_VL < n ? (v + width) * FC_VL : n;
             const ptrdiff_t at = width == 1 && n >= FC_VL ? end - FC_VL : v * FC_VL;
             const ptrdiff_t last = end - FC_VL - at;
@@ -280,7 +281,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
 #undef FC_SWEEP
 #undef FC_SWEEPS
 
-/* Two results a row, whose elements take turns. */
+/* Two results, interleaved in a row. */
 FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps *b, const FC_T *FC_RESTRICT from,
                                 FC_T *FC_RESTRICT to, ptrdiff_t lanes, FC_T start, ptrdiff_t loose)
 {
@@ -327,7 +328,7 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
     for (row = 0; row < rows; row += here) {
         here = FC_N(fc_next)(rows - row, 4);
         for (at = 0; at < n; at += 2 * FC_VL) {
-            /* Of an even row the last vectors end with it. */
+            /* The last vectors of a row of even length end with the row. */
             const ptrdiff_t begin = n % 2 == 0 && n >= 2 * FC_VL && at > n - 2 * FC_VL ? n - 2 * FC_VL : at;
             const FC_T *source = (const FC_T *)from + row * a->pitch + begin / 2;
             FC_T *target = (FC_T *)to + row * a->to_pitch + begin;

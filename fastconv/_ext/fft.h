@@ -1,13 +1,12 @@
-/* Correlation by overlap-save tiles and their spectra: for every instruction set.
+/* Correlation by the FFT of overlap-save tiles, for every instruction set.
  *
- * A tile is transformed whole, with zeros where no cell is: as one complex number for each cell, of which the real part
- * is one tile and the imaginary part another one of the same image. Weights are real, so the product with their spectrum
- * leaves the two apart. Along an axis of the tile that is not the contiguous one, FC_VL neighbouring columns are
- * transformed in the lanes of vectors, a strip at a time (fft_template.h). The plane between is kept transposed, in
- * strips of FC_VL of its rows, so that the contiguous axis is such an axis, too: there, back, and the product between is
- * one visit of a strip. A volume is transformed along its depth first, and then plane by plane. A signal is a plane of
- * rows one after another, with a factor for each number between the two transforms (Cooley and Tukey).
- */
+ * Two tiles of the same image are transformed together, as the real and imaginary parts of complex numbers. Positions
+ * without a cell are zeros. Weights are real, so the product with their spectrum keeps the two tiles separate. Along an
+ * axis of the tile that is not the contiguous one, FC_VL neighbouring columns are transformed in the lanes of vectors,
+ * a strip at a time (fft_template.h). Between the transforms the plane is transposed, in strips of FC_VL of its rows,
+ * so that the contiguous axis can be transformed in the same way. A strip is loaded once for its transform, the
+ * product, and the transform back. A volume is transformed along its depth first, and then plane by plane. A signal is
+ * treated as a plane; between the transforms of its two axes each number is multiplied by a factor (Cooley and Tukey). */
 #ifndef FASTCONV_FFT_H
 #define FASTCONV_FFT_H
 
@@ -16,7 +15,7 @@
 
 enum { FC_FFT_PASSES = 24, FC_FFT_NEAR = 1 << 15 };
 
-/* The transform along an axis: its length, the radices of its passes, and for each pass the factors of its rows. */
+/* The transform along an axis: its length, the radices of its passes, and the factors of the rows for each pass. */
 typedef struct {
     ptrdiff_t length, passes;
     const ptrdiff_t *radices;
@@ -37,13 +36,14 @@ typedef struct {
     fc_fft_line lines[3];
 } fc_fft_view;
 
-/* Where a strip lies in a tile: down axis 0 or 1, or -1 in a signal; lanes from position p on of the last axis, which in
- * a signal moves by `turn` each row; and position h of axis 1 where the strip goes down axis 0. */
+/* The place of a strip in a tile. The strip goes down axis 0 or 1, or is of a signal (-1). Its lanes begin at position
+ * p of the last axis; in a signal, p grows by `turn` with each row. If the strip goes down axis 0, h is its position
+ * along axis 1. */
 typedef struct {
     ptrdiff_t down, h, p, turn, lanes;
 } fc_fft_place;
 
-/* The cell that a cell outside of the array shows, or -1. A division is needed only more than a period away. */
+/* The cell of which a cell outside of the array is a copy, or -1. Only cells more than a period away need a division. */
 static inline ptrdiff_t fc_fft_shown(const fc_fft_line *line, ptrdiff_t cell)
 {
     const ptrdiff_t size = line->size, period = line->border == FC_FFT_REFLECT && size > 1 ? 2 * (size - 1) : size;
@@ -62,7 +62,7 @@ static inline ptrdiff_t fc_fft_shown(const fc_fft_line *line, ptrdiff_t cell)
     }
 }
 
-/* The cell of a position, or -1. */
+/* The cell of a position, or -1 if there is none. */
 static inline ptrdiff_t fc_fft_cell(const fc_fft_line *line, ptrdiff_t p)
 {
     const ptrdiff_t cell = line->begin + p * line->step;
@@ -71,9 +71,9 @@ static inline ptrdiff_t fc_fft_cell(const fc_fft_line *line, ptrdiff_t p)
     return cell >= 0 && cell < line->size ? cell : fc_fft_shown(line, cell);
 }
 
-/* Whether n positions from p on have neighbouring cells: 1 if they ascend from *first, -1 if they descend, else 0. A
- * mirror changes the direction, and any change makes the last cell nearer than n - 1; a circle never turns, but may come
- * round to where a descending row would end. */
+/* Whether the cells of n positions from p on are contiguous: 1 if they ascend from *first, -1 if they descend, else 0.
+ * If a mirror changes the direction between them, the last cell is nearer to the first than n - 1. A circular border
+ * never changes the direction, but may wrap round to the cell where a descending row would end. */
 static inline int fc_fft_run_at(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
 {
     ptrdiff_t ahead;
@@ -89,7 +89,7 @@ static inline int fc_fft_run_at(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t 
     return ahead == n - 1 ? 1 : ahead == 1 - n ? -1 : 0;
 }
 
-/* Whether any of n positions from p on has a cell. */
+/* Whether at least one of n positions from p on has a cell. */
 static inline int fc_fft_meets(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t n)
 {
     const ptrdiff_t last = p + n < line->count ? p + n - 1 : line->count - 1;
@@ -99,7 +99,7 @@ static inline int fc_fft_meets(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t n
     return line->border != FC_FFT_ZEROS || ((a < b ? a : b) < line->size && (a < b ? b : a) >= 0);
 }
 
-/* The first element of a view's rows at a place, or NULL. */
+/* The first element of the row of a view at a place, or NULL. */
 static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_place *place)
 {
     ptrdiff_t axis, at = 0;
@@ -115,35 +115,36 @@ static inline void *fc_fft_base(const fc_fft_view *view, const fc_fft_place *pla
     return view->at + at * view->itemsize;
 }
 
-/* Parts of the work on a tile. The first and last go down the outermost axis; the others are, for each strip of a plane
- * or for each plane of a volume, its transform, its transform back, or both and the product with `kernel` between. The
- * last but one is the transform of both this and the `other`, and their product, added to `sum`. */
+/* Parts of the work on a tile. The first and last transform along the outermost axis. The others process each strip of
+ * a plane, or each plane of a volume: transform it, transform it back, or do both with the product by `kernel` between.
+ * The last but one transforms both this tile and `other`, and adds their product to `sum`. */
 enum { FC_FFT_OUTER, FC_FFT_FORWARD, FC_FFT_FUSED, FC_FFT_INVERSE, FC_FFT_SUM, FC_FFT_RESULT };
 
-/* A pair of tiles: where it comes from and goes to, and where it is meanwhile. */
+/* A pair of tiles: its source, its result, and its workspace. */
 typedef struct {
     fc_fft_view from[2], to[2];
     void *spectrum, *volume, *other, *other_volume, *sum;
     const void *kernel, *bias;
     int first; /* of those in `sum` */
-    ptrdiff_t *count; /* of results that are not finite */
+    ptrdiff_t *count; /* counts results that are not finite */
 } fc_fft_job;
 
-/* out[a][b] (+)= sum over n of x[a][n] * conj(k[b][n]), of spectra that lie so many elements apart. */
+/* out[a][b] (+)= sum over n of x[a][n] * conj(k[b][n]), of spectra that are so many elements apart. */
 typedef struct {
     const void *x, *k;
     void *out;
     ptrdiff_t of_x, of_k, n, x_pitch, x_step, k_pitch, k_step, out_x, out_k, add;
 } fc_fft_product;
 
-/* How planes of an array lie, and how positions of tiles and phases are its cells: see fastconv.algorithms._fft_sides. */
+/* The layout of the planes of an array, and the map from positions of tiles and phases to its cells: see
+ * fastconv.algorithms._fft_sides. */
 typedef struct {
     char *at;
     ptrdiff_t outer, group, inner, tiled;
     ptrdiff_t size[3], pitch[3], step[3], origin[3], of_phi[3], of_tau[3], count[3], border[3], whole[3];
 } fc_fft_array;
 
-/* Steps of a call: parts of the one pair that all threads work on, or one pair a thread. */
+/* Steps of a call. Either all threads work on parts of one pair, or each thread works on a pair of its own. */
 enum {
     FC_FFT_SHARED,
     FC_FFT_WEIGHTS,
@@ -161,7 +162,7 @@ typedef struct fc_fft_task {
     ptrdiff_t line, itemsize, gradient, back;
     const void *between;
     double scale;
-    /* Groups, images, rows and columns of the weights, phases of weights and of results, tiles: all of them. */
+    /* The numbers of groups, images, rows and columns of the weights, phases of weights and of results, and tiles. */
     ptrdiff_t groups, images, rows, columns, taus, phis, tiles;
     ptrdiff_t tau[3], phi[3], tile[3], tiles_of[3];
     ptrdiff_t of_rows, of_columns, of_pairs, of_groups; /* held at a time */
@@ -175,7 +176,7 @@ typedef struct fc_fft_task {
     void (*part)(const struct fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
     void (*multiply)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
     void (*add)(void *, const void *, ptrdiff_t);
-    /* What the threads work on now. */
+    /* The current work of the threads. */
     int step, now;
     ptrdiff_t total, g, row, n_rows, column, n_columns, pair, n_pairs;
     char *of_weights, *of_source, *of_result;

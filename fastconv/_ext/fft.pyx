@@ -1,4 +1,4 @@
-"""Correlations by tiles and their spectra: see fft.h. How the work is cut is fastconv.algorithms._fft_plan's."""
+"""Correlation by the FFT of tiles: see fft.h. fastconv.algorithms._fft_plan divides the work."""
 
 from fastconv._ext.arrays cimport numbers_of, run_of
 from fastconv._ext.team cimport FC_WORDS, fc_alone
@@ -38,7 +38,7 @@ cdef extern from "fft.h" nogil:
     int fc_fft_run(fc_fft_task* task) except -1
 
 
-#: Passes of a transform, at most.
+#: The most passes of a transform.
 PASSES = FC_FFT_PASSES
 
 
@@ -52,7 +52,8 @@ def run(
 ):
     """result = source correlated with weights, plus bias, which may be None; or weights = their gradient.
 
-    The arrays are of `dtype`, 0 (float32) or 1 (float64), and `counts` (N,) goes up where a result is not finite.
+    The arrays are of `dtype`, 0 (float32) or 1 (float64). `counts` (N,) grows for each image with a result that
+    is not finite.
     """
     cdef fc_fft_task t
     cdef Py_ssize_t itemsize = 8 if dtype else 4

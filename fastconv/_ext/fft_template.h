@@ -1,9 +1,9 @@
 /* Transforms of strips, for one dtype and instruction set: see fft.h.
  *
  * A strip is rows of FC_VL complex numbers each, real parts first; a transform goes down its rows, the same in every
- * lane. Forward, each pass of radix r splits a block of n rows into r blocks of n / r (decimation in frequency), so that
- * frequencies come out in an order that the passes back, which go the other way round, undo. Nobody else needs the order.
- */
+ * lane. Each forward pass of radix r splits a block of n rows into r blocks of n / r (decimation in frequency). The
+ * frequencies are then in a permuted order, which the inverse passes undo. Products of spectra do not depend on the
+ * order. */
 #include "lanes.h"
 
 #undef FC_ROW
@@ -20,7 +20,7 @@ FC_INLINE void FC_N(fc_fft_four)(FC_V *re, FC_V *im)
     re[3] = br - di, im[3] = bi + dr;
 }
 
-/* The transform of so many numbers, in registers. With real and imaginary parts swapped it is the transform back. */
+/* The transform of `radix` numbers, in registers. With real and imaginary parts swapped it is the inverse transform. */
 FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
 {
     if (radix == 2) {
@@ -148,7 +148,7 @@ static void FC_N(fc_fft_pass_back)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, c
 }
 #undef FC_FFT_CASE
 
-/* All passes; where blocks of n rows are too long for the first-level cache, block by block after the first pass. */
+/* All passes. If a strip is too long for the first-level cache, the passes after the first are done block by block. */
 static void FC_N(fc_fft_there)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes, const FC_T *factors)
 {
     const ptrdiff_t length = n;
@@ -167,7 +167,7 @@ static void FC_N(fc_fft_there)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radice
     }
 }
 
-/* The same passes back, the last one first. */
+/* The inverse passes, the last one first. */
 static void FC_N(fc_fft_back)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes, const FC_T *factors)
 {
     const ptrdiff_t length = n;
@@ -199,7 +199,7 @@ static void FC_N(fc_fft_inverse)(FC_T *strip, const fc_fft_axis *axis)
     FC_N(fc_fft_back)(strip, axis->length, axis->radices, axis->passes, (const FC_T *)axis->factors);
 }
 
-/* FC_VL rows become columns. */
+/* Transpose FC_VL rows. */
 FC_INLINE void FC_N(fc_fft_turn)(FC_V rows[FC_VL])
 {
     FC_V next[FC_VL];
@@ -217,8 +217,8 @@ FC_INLINE void FC_N(fc_fft_turn)(FC_V rows[FC_VL])
     }
 }
 
-/* Between a strip of `rows` rows, lane l of it column `column` + l, and the plane that has such columns as rows, in
- * strips: the plane's strip of FC_VL rows begins `wide` rows after the one before. */
+/* Transpose between a strip of `rows` rows, whose lane l is column `column` + l of a plane, and the strips of the
+ * transposed plane, which are `wide` rows apart. */
 static void FC_N(fc_fft_spread)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, ptrdiff_t wide, ptrdiff_t column)
 {
     const ptrdiff_t lanes = wide - column < FC_VL ? wide - column : FC_VL;

@@ -1,6 +1,6 @@
 /* Tiles of images and their spectra, for one dtype and instruction set: see fft.h. */
 
-/* FC_VL positions of a row from p on, zeros where no cell is. */
+/* FC_VL positions of a row from p on; positions without a cell are zeros. */
 static FC_V FC_N(fc_fft_gather)(const FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes)
 {
     FC_T some[FC_VL];
@@ -25,7 +25,7 @@ FC_INLINE int FC_N(fc_fft_inside)(const fc_fft_line *line, ptrdiff_t p)
     return line->step == 1 && cell >= 0 && cell + FC_VL <= line->size && p + FC_VL <= line->count;
 }
 
-/* The rows of a strip from an array's; `part` says where in a row. Returns whether any cell was there. */
+/* Load a strip from an array into its real parts (`part` 0) or imaginary parts. Returns whether it has any cell. */
 static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft_view *view, const fc_fft_place *place)
 {
     const fc_fft_line *across = &view->lines[2], *down = place->down < 0 ? NULL : &view->lines[place->down];
@@ -54,7 +54,7 @@ static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft
     return any;
 }
 
-/* Of FC_VL results from position p on, those that have a cell; the others are left out of `bad`, too. */
+/* Store those of FC_VL results from position p on that have a cell; `bad` counts no others. */
 static FC_V FC_N(fc_fft_scatter)(FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes, FC_V v)
 {
     FC_T some[FC_VL];
@@ -104,7 +104,8 @@ static int FC_N(fc_fft_save)(const FC_T *strip, int part, ptrdiff_t rows, const 
     return !FC_N(fc_any)(FC_N(fc_is_nan)(bad));
 }
 
-/* A strip of the plane along its rows: there, times the other spectrum's conjugate, and back. */
+/* Transform a strip of the plane along its rows, multiply it by the conjugate of the other spectrum, and transform it
+ * back. */
 static void FC_N(fc_fft_middle)(const fc_fft_task *t, FC_T *strip, const FC_T *between, const FC_T *kernel, int part)
 {
     const ptrdiff_t wide = t->axes[2].length;
@@ -122,7 +123,7 @@ static void FC_N(fc_fft_middle)(const fc_fft_task *t, FC_T *strip, const FC_T *b
     }
 }
 
-/* Strips of two planes there, and the product of x with the conjugate of d into or onto the sum. */
+/* Transform strips of two planes, and store or add the product of x with the conjugate of d. */
 static void FC_N(fc_fft_sum)(const fc_fft_task *t, FC_T *x, FC_T *d, FC_T *sum, const FC_T *between, int first)
 {
     const ptrdiff_t wide = t->axes[2].length;
@@ -142,7 +143,7 @@ static void FC_N(fc_fft_sum)(const fc_fft_task *t, FC_T *x, FC_T *d, FC_T *sum, 
     }
 }
 
-/* sum += more, of so many rows. */
+/* sum += more, for `rows` rows. */
 static void FC_N(fc_fft_add)(void *sum_, const void *more_, ptrdiff_t rows)
 {
     FC_T *sum = (FC_T *)sum_;
@@ -152,7 +153,7 @@ static void FC_N(fc_fft_add)(void *sum_, const void *more_, ptrdiff_t rows)
         FC_N(fc_store)(sum + i, FC_N(fc_load)(sum + i) + FC_N(fc_load)(more + i));
 }
 
-/* A plane of a volume, transformed down its columns and turned; columns without a cell in either view are zeros. */
+/* Load a plane of a volume, transform its columns, and transpose it. Columns without a cell in either view are zeros. */
 static void FC_N(fc_fft_flatten)(const fc_fft_task *t, const fc_fft_view *views, FC_T *plane, FC_T *flat)
 {
     const ptrdiff_t high = t->axes[1].length, wide = t->axes[2].length;
@@ -165,7 +166,8 @@ static void FC_N(fc_fft_flatten)(const fc_fft_task *t, const fc_fft_view *views,
     }
 }
 
-/* Item `item` of a part of a tile's work. `space` is a strip and, for FC_FFT_FUSED of volumes, a plane behind it. */
+/* Do item `item` of a part of the work on a tile. `space` has room for a strip and, for FC_FFT_FUSED of volumes, a
+ * plane behind it. */
 static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int part, ptrdiff_t item, void *space)
 {
     const ptrdiff_t deep = t->axes[0].length, high = t->axes[1].length, wide = t->axes[2].length;
@@ -181,7 +183,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
         place.p = column;
         place.turn = t->line ? wide : 0;
         place.lanes = wide - column;
-        /* Where this strip is a column of all planes. */
+        /* The strip is a column of all planes. */
         volume += (column / FC_VL * high + place.h) * FC_ROW;
     }
     if (part == FC_FFT_OUTER) {
@@ -249,7 +251,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
     }
 }
 
-/* out[a][b] = sum over n of x[a][n] * conj(k[b][n]), for so many of each, of the rows from `begin` to `end`. */
+/* out[a][b] = sum over n of x[a][n] * conj(k[b][n]), for the rows [begin, end). */
 FC_INLINE void FC_N(fc_fft_some)(const fc_fft_product *m, const FC_T *x, const FC_T *k, FC_T *out, ptrdiff_t begin,
                                  ptrdiff_t end, const int of_x, const int of_k)
 {

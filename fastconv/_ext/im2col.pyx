@@ -1,7 +1,7 @@
 """im2col and its adjoint col2im over one, two or three lifted axes, zero padding only.
 
 ``axes`` and ``reach`` are a geometry's tables, as runs.pxd reads them. ``words``
-is the shared state of a call, by which threads share its work: see team.h.
+is the shared state of the call, by which threads share the work: see team.h.
 """
 
 from fastconv._ext.arrays cimport numbers_of
@@ -20,7 +20,7 @@ cdef void fill_row(
     const floating* plane, Py_ssize_t step_d, Py_ssize_t step_h, floating* row,
     const Axis* d, const Axis* h, const Axis* w, Py_ssize_t kd, Py_ssize_t kh, Py_ssize_t kw,
 ) noexcept nogil:
-    """One row of the matrix: what tap (kd, kh, kw) sees at every output position."""
+    """One row of the matrix: the cells that tap (kd, kh, kw) reads, for every output position."""
     cdef Py_ssize_t d0 = d.first[kd], d1 = d.last[kd]
     cdef Py_ssize_t h0 = h.first[kh], h1 = h.last[kh]
     cdef Py_ssize_t w0 = w.first[kw], w1 = w.last[kw]
@@ -31,8 +31,8 @@ cdef void fill_row(
     if not (seen(d, kd) and seen(h, kh) and seen(w, kw)):
         zero(row, d.out * area)
         return
-    # At stride 1 with rows as long as the input's, the tap sees the plane itself, shifted: one
-    # long run for all rows, after which the few cells that wrapped around a border are cleared.
+    # At stride 1, if output rows are as long as input rows, the tap reads the shifted plane. One long run is then
+    # copied for all rows, and the few cells that wrapped around a border are cleared.
     cdef bint shifted = h.stride == 1 and w.stride == 1 and w.out == w.size and step_h == w.size
     src = plane + cell(d, d0, kd) * step_d + cell(h, h0, kh) * step_h + cell(w, w0, kw)
     if d0 > 0 or d1 < d.out:
@@ -56,8 +56,8 @@ cdef void fill_row(
         src = src + d.stride * step_d
 
 
-# A tap on small planes, the way `fill_row` works it out for each row: at stride 1 all of it is
-# the same for every channel, and on a 7x7 plane it takes longer than the copy.
+# The ranges that `fill_row` computes for a tap. At stride 1 they are the same for every channel, and for a 7x7 plane
+# they would take longer than the copy, so they are computed once.
 cdef struct Shift:
     Py_ssize_t src
     Py_ssize_t head
@@ -93,7 +93,7 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
 cdef inline void fill_shifted(
     const floating* plane, floating* row, const Shift* shift, Py_ssize_t pitch
 ) noexcept nogil:
-    """As `fill_row`, for a tap that `read_shift` has read."""
+    """As `fill_row`, for the ranges of `read_shift`."""
     cdef Py_ssize_t i
     cdef floating* at = row + shift.begin
     zero_short(row, shift.head)
@@ -178,7 +178,7 @@ cdef void rows_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_rows(const Lowering* t, floating* dtype) noexcept nogil:
-    """Some rows of cols at a time, until none is left."""
+    """Take chunks of rows of cols until none is left."""
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]
@@ -191,7 +191,7 @@ cdef void draw_rows(const Lowering* t, floating* dtype) noexcept nogil:
     cdef floating* row
     while begin < total:
         end = min(begin + grain, total)
-        # Rows are counted n, c, kd, kh, kw; the place is divided out once a draw, then counted on.
+        # The row number is split into n, c, kd, kh, kw by division once for each chunk, and then incremented.
         n, at = begin // rows, begin % rows
         at, kw = at // w.k, at % w.k
         at, kh = at // h.k, at % h.k
@@ -226,7 +226,7 @@ cdef void gather_block(
     const floating* cols, Py_ssize_t step_row, floating* block,
     const Axis* d, const Axis* h, const Axis* w, Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
-    """Image rows [begin, end) at depth `id_` of a channel: every entry of cols that im2col read from them."""
+    """Add up all entries of cols that im2col reads from the image rows [begin, end) at depth `id_` of a channel."""
     cdef Py_ssize_t kd, kh, kw, od, oh, h0, h1, w0, w1, at
     cdef const floating* src
     cdef floating* dst
@@ -262,8 +262,8 @@ def col2im(
 ):
     """x (N, C, D, H, W), H and W dense, from cols (N, C * taps, L), whose last axis is contiguous.
 
-    A thread owns `block` image rows at a time, so that they stay in its cache
-    while every tap adds to them, and no two threads write the same cell.
+    A thread adds all taps to a block of `block` image rows, which stay in its
+    cache. No two threads write the same cell.
     """
     cdef Lowering t = read_lowering[floating](x, cols, axes, reach, words)
     t.block, t.blocks = block, (x.shape[3] - 1) // block + 1
@@ -281,7 +281,7 @@ cdef void blocks_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_blocks(const Lowering* t, floating* dtype) noexcept nogil:
-    """Some blocks of image rows at a time, until none is left."""
+    """Take chunks of blocks of image rows until none is left."""
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]

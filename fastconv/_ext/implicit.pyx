@@ -1,8 +1,9 @@
-"""The product of weights and image without a matrix of columns: packing reads the image where it lies.
+"""Implicit GEMM: the product of weights and columns without the matrix of columns, because packing
+reads the image itself.
 
-Forward and backward_data; output positions are in the vector lanes, or, where
-they are few, filters. How the work is cut, and every table below, is
-fastconv.algorithms.implicit's.
+It does forward and backward_data. Output positions are in the vector lanes, or
+filters where positions are few. fastconv.algorithms.implicit divides the work,
+and makes all tables below.
 """
 
 from libc.math cimport isfinite
@@ -26,24 +27,24 @@ cdef extern from "cpu.h" nogil:
 
 
 cdef enum:
-    MOST_TILES = 16   # fastconv.algorithms._cuts knows it
+    MOST_TILES = 16   # the same number is in fastconv.algorithms._cuts
     FEW_POSITIONS = 64
 
 
 cdef enum Mode:
-    WHOLE   # the image as it lies, rows end to end
-    GRID    # the padded block as it lies, what falls between rows computed and dropped
+    WHOLE   # the image itself is the matrix, its rows contiguous
+    GRID    # the padded block is the matrix; results between rows are dropped
     ROWS    # row by row
-    PACKED  # positions gathered into a panel, none lost
-    TURNED  # positions gathered, and filters in the lanes
+    PACKED  # positions are gathered into a panel, so no lane is empty
+    TURNED  # positions are gathered, and filters are in the lanes
 
 
-# Where an item lies: which rows of the result, and which outputs.
+# The rows of the result and the outputs of an item.
 cdef struct Item:
     Py_ssize_t group
     Py_ssize_t row
     Py_ssize_t rows
-    Py_ssize_t place     # the same for items of the same outputs
+    Py_ssize_t place     # equal for items of the same outputs
     Block block
 
 
@@ -61,13 +62,13 @@ cdef Item item_at(Py_ssize_t index, const Sizes* s, const Side* sides) noexcept 
     return item
 
 
-# A tile: its lanes as runs of neighbours in the block, and in the result.
+# A tile: the runs of contiguous lanes in the block, and in the result.
 cdef struct Tile:
     int vectors
-    Py_ssize_t base       # of its first lane in the block, where all of it lies together
+    Py_ssize_t base       # its first lane in the block, if all lanes are contiguous there
     Py_ssize_t sources
     Py_ssize_t targets
-    bint whole            # every lane counts and all lie together in the result
+    bint whole            # all lanes are used, and are contiguous in the result
     fc_run[MOST_LANES] source
     fc_run[MOST_LANES] target
 
@@ -90,10 +91,10 @@ cdef inline void add_run(
     tile.targets += 1
 
 
-# The outputs of an item, a stretch at a time; within a stretch tiles follow each other without a gap.
+# The outputs of an item, divided into stretches; the tiles of a stretch follow each other without a gap.
 cdef struct Stretches:
     Py_ssize_t count
-    Py_ssize_t length     # positions of each, those between rows counted
+    Py_ssize_t length     # positions of a stretch, including those between rows
     Py_ssize_t row        # positions from a row to the next
 
 
@@ -115,14 +116,17 @@ cdef void place_tile(
     Tile* tile, Py_ssize_t stretch, Py_ssize_t first, Py_ssize_t lanes, const Stretches* st,
     const Item* item, const Sizes* s, const Side* sides, Py_ssize_t image_step,
 ) noexcept nogil:
-    """Positions [first, first + lanes) of a stretch; `image_step` is the result's, from an image to the next."""
+    """Set `tile` to the positions [first, first + lanes) of a stretch.
+
+    `image_step` is the step from an image of the result to the next.
+    """
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
     cdef const Side* w = &sides[2]
     cdef const Block* b = &item.block
     cdef Py_ssize_t last = min(first + lanes, st.length), position = first
     cdef Py_ssize_t row, column, n, image, deep, high, at, source, target, covered = 0
-    # A stretch is an image's plane, a row of one, or all of the block.
+    # A stretch is a plane of an image, a row of a plane, or the whole block.
     cdef Py_ssize_t before = stretch if s.mode == ROWS else 0
     if s.mode == WHOLE or s.mode == GRID:
         before = stretch * b.n[1]
@@ -164,17 +168,17 @@ isas = tuple([(<bytes> fc_isa_names[i]).decode() for i in range(FC_ISAS)])
 
 
 def usable(int isa):
-    """Whether this CPU runs what was compiled for an instruction set."""
+    """Whether kernels were compiled for an instruction set, and this CPU runs them."""
     return bool(fc_isa_usable(isa))
 
 
 def compiled(int isa):
-    """Whether kernels were compiled for it."""
+    """Whether kernels were compiled for an instruction set."""
     return bool(fc_isa_compiled(isa))
 
 
 def cpu():
-    """The maker of this CPU and its family, as cpuid tells; 'generic' and 0 where nothing tells."""
+    """The vendor and family of this CPU from cpuid; 'generic' and 0 without cpuid."""
     cdef char vendor[FC_VENDOR + 1]
     cdef int family = fc_cpu(vendor)
     return (<bytes> vendor).decode("ascii", "replace"), family
@@ -187,7 +191,7 @@ def shape(int dtype, int isa):
 
 
 def all_finite(array):
-    """Whether no element of a C-contiguous array is inf or NaN; the size of an element tells float32 from float64."""
+    """Whether no element of a C-contiguous array is inf or NaN; `itemsize` tells float32 from float64."""
     cdef Py_ssize_t itemsize = array.itemsize
     cdef Run run = run_of(array, itemsize, False)
     if itemsize == 8:
@@ -215,7 +219,7 @@ cdef struct Product:
     Py_ssize_t space_pitch
     Py_ssize_t slots
     void* shared            # panels of weights,
-    Py_ssize_t* flags       # and for each two words: how many threads came to pack it, and whether one has
+    Py_ssize_t* flags       # and for each two flags: how many threads came to pack it, and whether it is packed
     Py_ssize_t group_step   # of the weights, from a group to the next
     Py_ssize_t volume       # cells of the source
     Py_ssize_t positions    # and of the result
@@ -224,18 +228,18 @@ cdef struct Product:
     Sizes sizes
     Side[3] sides
     Kernels kernel
-    fc_tile_t[2][2] tiles   # [weights as they lie, not in panels][positions in a panel, not as they lie]
+    fc_tile_t[2][2] tiles   # [weights are read in place][positions are in a panel]
 
 
 cdef class Multiply:
-    """A plan as kernels read it: result = w @ (source as columns) + bias, group by group and block by block.
+    """A plan of result = w @ columns(source) + bias, group by group and block by block.
 
     `dtype` is 0 (float32) or 1 (float64); each thread has `space_pitch` elements of the workspace. With `probing`,
     `run` also finds out whether a weight may be inf or NaN.
     """
 
     cdef Product _product
-    cdef tuple _tables    # which the plan points into
+    cdef tuple _tables    # the plan has pointers into these
     cdef int _dtype
     cdef bint _probing
     cdef Py_ssize_t _sources, _results
@@ -263,7 +267,7 @@ cdef class Multiply:
         self._results = p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions
 
     def run(self, source, w, bias, result, space, words):
-        """All arrays are of the dtype; `space` is the threads' own, and the panels they share.
+        """All arrays are of the dtype. `space` has a workspace for each thread, and behind these the shared panels.
 
         `bias` may be None, and so may `words` if there are no helpers. With `probing`, returns False if the first
         result of a row is inf or NaN. One result of a row is enough to find a weight that is inf or NaN, because every
@@ -300,7 +304,7 @@ cdef class Multiply:
 
 
 cdef bint rows_begin_finite(const Product* p, floating* dtype) noexcept nogil:
-    """Whether the first result of each row is finite, in the first image."""
+    """Whether the first result of each row of the first image is finite."""
     cdef const Side* d = &p.sides[0]
     cdef const Side* h = &p.sides[1]
     cdef const Side* w = &p.sides[2]
@@ -321,7 +325,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
-    """Items, until none is left."""
+    """Take items until none is left."""
     cdef Item item
     cdef Py_ssize_t filled = -1, slot = fc_draw(&p.words[1], 1), index = fc_take(p.words, p.items)
     cdef Py_ssize_t channel, channels
@@ -350,9 +354,11 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
 cdef const floating* packed_weights(
     floating* own, const floating* factors, const Product* p, const Item* item, Py_ssize_t k0, Py_ssize_t n
 ) noexcept nogil:
-    """A panel of the item's rows at [k0, k0 + n) of k: one that is shared, packed by who needs it first.
+    """The panel of the item's rows at [k0, k0 + n) of k.
 
-    Who comes while it is being packed does not wait, but packs it for itself.
+    If panels are shared, the first thread that needs one packs it.
+
+    A thread that needs a panel while another packs it does not wait, but packs a copy for itself.
     """
     cdef const Sizes* s = &p.sizes
     cdef const Kernels* kernel = &p.kernel
@@ -374,9 +380,9 @@ cdef const floating* packed_weights(
     return own
 
 
-# Weights of an item at a stretch of k, and what their products are for.
+# The weights of an item in one block of k, and the place of their products.
 cdef struct Factors:
-    const void* a            # in panels; or as they lie, rows `step` apart
+    const void* a            # in panels; or in place, with rows `step` apart
     Py_ssize_t step
     bint direct
     Py_ssize_t n
@@ -388,7 +394,7 @@ cdef struct Factors:
     bint add
 
 
-# A tile whose results all lie together: where they go, and where its rows lie.
+# A tile whose results are contiguous: the place of its results, and of its rows.
 cdef struct Spot:
     int vectors
     Py_ssize_t target
@@ -398,10 +404,10 @@ cdef struct Spot:
 
 
 cdef void multiply_spots(const Factors* f, const Spot* spots, Py_ssize_t count, floating* dtype) noexcept nogil:
-    """Rows of weights one after the other for neighbouring tiles: a row's results are written side by side.
+    """Multiply neighbouring tiles by the same rows of weights, so that the results of a row are written side by side.
 
-    Tile by tile they would go to as many places as there are rows, which share cache sets, and lines would be written
-    half and fetched again: where k is short that takes longer than to multiply.
+    Tile after tile, all rows of the result would be written in turn. These share cache sets, so half-written cache
+    lines would be evicted and fetched again, which takes longer than the products if k is short.
     """
     cdef Py_ssize_t row = 0, rows, i, step
     cdef const floating* panels = <const floating*> f.a
@@ -423,7 +429,7 @@ cdef void multiply_spots(const Factors* f, const Spot* spots, Py_ssize_t count, 
 cdef void multiply_loose(
     const Factors* f, const Spot* spot, floating* spill, const Tile* tile, Py_ssize_t jump, const Kernels* kernel
 ) noexcept nogil:
-    """A tile whose results lie apart, by way of `spill`."""
+    """Multiply a tile whose results are not contiguous: they go to `spill`, and are copied from there."""
     cdef Factors part = f[0]
     cdef Py_ssize_t row = 0, width = spot.vectors * kernel.lanes
     cdef Spot spilled = spot[0]
@@ -443,7 +449,9 @@ cdef void multiply_loose(
 cdef void multiply(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
-    """One item, its block's channels: [rows x k] @ [k x positions], positions in tiles, rows in panels."""
+    """Multiply one item, for some channels: [rows x k] @ [k x positions], with positions in tiles and rows
+    in panels.
+    """
     cdef const Sizes* s = &p.sizes
     cdef const Side* sides = &p.sides[0]
     cdef const Kernels* kernel = &p.kernel
@@ -467,7 +475,7 @@ cdef void multiply(
     )
     cdef bint near_end, gathered
     cdef fc_run run
-    # Packing weights reads and writes each once more: not worth it for a few tiles.
+    # Packing reads and writes each weight once more, which does not pay for a few tiles.
     factors.direct = (
         s.dense == DENSE_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
     )
@@ -498,7 +506,7 @@ cdef void multiply(
                 place_tile(&tile, stretch, position, width, &st, item, s, sides, image_step)
                 spot = &spots[count]
                 packed = space + s.positions_at + count * s.block_k * kernel.vectors * kernel.lanes
-                # A tile may read past its channels as long as there are others behind them.
+                # A tile may read past its channels if other channels follow.
                 near_end = s.mode == WHOLE and behind < width - length
                 gathered = s.mode == PACKED or near_end or s.packing
                 if s.mode == PACKED or near_end:
@@ -527,7 +535,10 @@ cdef void multiply(
 cdef void multiply_turned(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
-    """The same, [positions x k] @ [k x rows]: where positions are few, no lane is left empty."""
+    """As `multiply`, but with swapped operands: [positions x k] @ [k x rows].
+
+    If positions are few, this leaves no lane empty.
+    """
     cdef const Sizes* s = &p.sizes
     cdef const Side* sides = &p.sides[0]
     cdef const Kernels* kernel = &p.kernel
@@ -552,7 +563,7 @@ cdef void multiply_turned(
     k0 = begin
     while k0 < end:
         n = min(s.block_k, end - k0)
-        # All positions of this stretch of k, `kernel.rows` side by side.
+        # Pack all positions for this block of k, `kernel.rows` side by side.
         panels = packed
         first = 0
         while first < st.length:

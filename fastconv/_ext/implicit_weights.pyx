@@ -1,7 +1,7 @@
-"""The gradient of the weights without a matrix of columns: taps in the vector lanes, a sum over positions.
+"""The gradient of the weights by implicit GEMM: a sum over positions, with taps in the vector lanes.
 
-A panel of taps is transposed from the padded block as it is packed. How the
-work is cut, and every table below, is fastconv.algorithms.implicit's.
+Packing transposes a panel of taps from the padded block.
+fastconv.algorithms.implicit divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -16,10 +16,10 @@ from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share, fc_stopped, fc_tak
 
 
 cdef enum:
-    LONG_ROW = 8      # of a square that `interleave` turns, at most
+    LONG_ROW = 8      # of a square that `interleave` transposes, at most
     MOST_VECTORS = 3  # of a tile
     MOST_HELD = 64    # panels of taps: see `_HELD` in fastconv.algorithms.implicit
-    KEPT_ROWS = 4     # of a tile of pruned weights: their lines and its own have few places in a cache, pages apart
+    KEPT_ROWS = 4     # of a tile of pruned weights: rows are pages apart, so few of their lines fit a cache set
 
 
 # fastconv.algorithms.implicit lists these.
@@ -37,7 +37,7 @@ cdef struct WeightSizes:
     Py_ssize_t panel_at
     Py_ssize_t positions_at
     Py_ssize_t spill_at
-    Py_ssize_t lists_at       # lists of positions, as integers, one for each number of vectors,
+    Py_ssize_t lists_at       # lists of positions as integers, one for each number of vectors,
     Py_ssize_t list_pitch     # and from one to the next
     Py_ssize_t held           # panels of taps at a time, for pruned weights
     Py_ssize_t held_pitch     # from a panel to the next
@@ -57,7 +57,7 @@ cdef Py_ssize_t pack_gradient(
     floating* panel, const floating* dout, const Block* b, const Side* sides, const WeightSizes* s,
     const Kernels* kernel, int tall,
 ) noexcept nogil:
-    """The block's outputs, all filters, `tall` side by side; returns how many positions they are."""
+    """Pack the outputs of the block for all filters, `tall` filters side by side; returns the number of positions."""
     cdef Py_ssize_t[8] at
     cdef Py_ssize_t plane = sides[1].out * sides[2].out, positions = sides[0].out * plane
     cdef Py_ssize_t first, here, n, od, oh, i, run, runs, count = b.images * b.n[0] * b.n[1] * b.n[2]
@@ -84,7 +84,7 @@ cdef Py_ssize_t pack_gradient(
 
 
 cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_ssize_t width) noexcept nogil:
-    """Where in a panel, `width` wide, each output of the block is; what lies between rows is left out."""
+    """List the place of each output of the block in a panel of width `width`; positions between rows are left out."""
     cdef Py_ssize_t plane, oh, ow, length = (b.n[1] - 1) * pitch + b.n[2]
     for plane in range(b.images * b.n[0]):
         for oh in range(b.n[1]):
@@ -111,18 +111,18 @@ cdef struct Contraction:
     WeightSizes sizes
     Side[3] sides
     Kernels kernel
-    fc_tile_t[4] tiles      # of positions that are listed; of ones that follow each other; the same with weights
+    fc_tile_t[4] tiles      # for listed positions; for contiguous ones; both again with a mask
     fc_row_kept_t row_kept
 
 
 cdef class Contract:
-    """A plan as kernels read it: result[part] = dout @ (source as columns).T, over every `parts`-th block.
+    """A plan of result[part] = dout @ columns(source).T, summed over every `parts`-th block.
 
     `dtype` and `space_pitch` are as in implicit.pyx.
     """
 
     cdef Contraction _contraction
-    cdef tuple _tables    # which the plan points into
+    cdef tuple _tables    # the plan has pointers into these
     cdef int _dtype
     cdef Py_ssize_t _sources, _gradients, _results
 
@@ -151,9 +151,9 @@ cdef class Contract:
         self._results = c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps
 
     def run(self, source, dout, result, space, words, kept=None):
-        """All arrays are of the dtype; `words` may be None where nobody helps.
+        """All arrays are of the dtype; `words` may be None if there are no helpers.
 
-        With `kept`, the weights, the result is 0 where they are; a plan of several parts takes none.
+        `kept` may be the weights: the result is then 0 where the weights are 0. A plan of several parts takes none.
         """
         cdef Contraction c = self._contraction
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4
@@ -187,7 +187,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogil:
-    """Items, until none is left."""
+    """Take items until none is left."""
     cdef const WeightSizes* s = &c.sizes
     cdef const Side* sides = &c.sides[0]
     cdef Block block
@@ -207,7 +207,7 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 block.n[i] = min(sides[i].block, sides[i].out - block.begin[i])
             cut(&block.image, rest, s.images, s.block_images)
             block.images = min(s.block_images, s.images - block.image)
-            # The last sums look at the weights.
+            # The last block applies the mask.
             kept = NULL
             if c.kept != NULL and piece + s.parts >= c.blocks:
                 kept = <const floating*> c.kept + at
@@ -231,13 +231,13 @@ cdef void contract(
 ) noexcept nogil:
     """One block of positions: [filters x positions] @ [positions x channels * taps]; 0 where `kept` is.
 
-    With `kept` several panels of taps are held, so that a few rows at a time are written, and weights read, as far as
-    these go: with a panel at a time, each line of memory is in another page, of which none waits in a cache.
+    With `kept` several panels of taps are held at a time, so that longer parts of a few rows are read and written.
+    With one panel at a time, each cache line would be in another page, and none would be prefetched.
     """
     cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
     cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, first
     cdef Py_ssize_t row_step = s.channels * s.taps, offset
-    # Rows that are long enough to be turned one by one are put behind each other.
+    # If rows are long enough, each is transposed by itself, and they are packed without gaps.
     cdef bint joined = block.n[2] == pitch or block.n[1] == 1, close = joined or block.n[2] >= LONG_ROW
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int[MOST_HELD] vectors
@@ -250,7 +250,7 @@ cdef void contract(
     cdef const floating* cells
     cdef floating* packed = space + s.positions_at
     cdef floating* spill = space + s.spill_at
-    cdef floating* spilled = spill + kernel.rows * kernel.vectors * kernel.lanes    # weights that belong to it
+    cdef floating* spilled = spill + kernel.rows * kernel.vectors * kernel.lanes    # the mask of `result`
     cdef Py_ssize_t* lists = <Py_ssize_t*> (space + s.lists_at)
     cdef Py_ssize_t* list
     cdef fc_run run
@@ -277,7 +277,7 @@ cdef void contract(
         for row in range(s.filters):
             if row & 127 == 0 and fc_stopped(words):
                 return
-            # The rows of a panel lie side by side.
+            # The rows of a panel are side by side.
             first = row - row % tall
             row_kept(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
                      result + row * row_step, kept + row * row_step, columns)
@@ -335,7 +335,7 @@ cdef void add_kept(
     floating* sums, const floating* result, const floating* kept, Py_ssize_t pitch, Py_ssize_t width, Py_ssize_t rows,
     Py_ssize_t n,
 ) noexcept nogil:
-    """sums += result, and 0 where `kept` is: some rows that end within a tile."""
+    """sums += result, and 0 where `kept` is 0, for the rows of an edge tile."""
     cdef Py_ssize_t row, i
     for row in range(rows):
         for i in range(n):

@@ -1,4 +1,4 @@
-# The C kernels that have a copy for each dtype and instruction set, and their tables, [dtype][isa].
+# The C kernels, which have a copy for each dtype and instruction set, and their tables, [dtype][isa].
 
 cdef extern from "microkernel.h":
     int FC_ISAS
@@ -41,7 +41,7 @@ cdef extern from "microkernel.h":
     const fc_shape_t[2][3] fc_shape_table
     const fc_tile_t[2][3] fc_tile_listed_table
     const fc_tile_t[2][3] fc_tile_table
-    # Of these `bias` is the weights, as large as c: c is 0 where they are.
+    # For these, `bias` is a mask as large as c: c is 0 where the mask is 0.
     const fc_tile_t[2][3] fc_tile_kept_listed_table
     const fc_tile_t[2][3] fc_tile_kept_table
     const fc_row_kept_t[2][3] fc_row_kept_table
@@ -54,8 +54,8 @@ cdef extern from "microkernel.h":
     const fc_cells_of_t[2][3] fc_cells_of_table
 
 
-# The copies of one dtype and instruction set; each module takes its tiles from the tables itself, as they take the
-# longest of all to compile.
+# The kernels of one dtype and instruction set. Tiles are not among them, because they take long to compile; modules
+# that need them read their tables.
 cdef struct Kernels:
     int rows
     int vectors
@@ -76,7 +76,7 @@ cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     return k
 
 
-# How many vectors the next tile takes of what is left: as even as can be, so that none is thin.
+# The number of vectors of the next tile, such that the tiles of `left` vectors are about equal.
 cdef inline int next_vectors(Py_ssize_t left, int most) noexcept nogil:
     cdef Py_ssize_t tiles = (left + most - 1) // most
     return <int> ((left + tiles - 1) // tiles)

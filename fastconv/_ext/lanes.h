@@ -1,4 +1,4 @@
-/* Masks, whole numbers and shuffles in the lanes of FC_V, for one dtype and instruction set: see isa.h.
+/* Masks, integers and shuffles of vectors, for one dtype and instruction set: see isa.h.
  * A mask is -1 where true and 0 where false. */
 
 #if FC_VECTORS
@@ -46,7 +46,7 @@ FC_INLINE FC_V FC_N(fc_pick)(FC_I mask, FC_V yes, FC_V no)
 
 FC_INLINE FC_I FC_N(fc_pick_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
 
-/* Whether `value` takes the place of `held`: it is larger, or the first NaN where there may be some. */
+/* Whether `value` replaces the maximum `held`: it is larger, or it is the first NaN. */
 FC_INLINE FC_I FC_N(fc_takes)(FC_V value, FC_V held, const int nan)
 {
 #if FC_VECTORS
@@ -95,7 +95,7 @@ FC_INLINE FC_I FC_N(fc_less)(FC_I a, FC_I b)
 #endif
 }
 
-/* Between lanes and 32-bit numbers in memory. */
+/* Load and store 32-bit integers as lanes. */
 FC_INLINE FC_I FC_N(fc_load_int32)(const int32_t *p)
 {
 #if FC_VECTORS
@@ -114,7 +114,7 @@ FC_INLINE void FC_N(fc_store_int32)(int32_t *p, FC_I v)
 #endif
 }
 
-/* The first n of a vector; all of it where that stays before `end`: what follows is written later. */
+/* Store the first n elements of a vector; or all, if these end before `end`, because what follows is written later. */
 FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *end)
 {
     if (end - to >= FC_VL) {
@@ -128,7 +128,7 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
     }
 }
 
-/* A vector of which `there` elements can be read; zeros past them. */
+/* Load `there` elements; the other lanes are zeros. */
 FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t there)
 {
     FC_T some[FC_VL];
@@ -140,7 +140,7 @@ FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t there)
     return FC_N(fc_load)(some);
 }
 
-/* As `fc_store_some`, for places, of which `there` can be written. */
+/* As `fc_store_some`, for indices; `there` elements can be written. */
 FC_INLINE void FC_N(fc_store_places)(int32_t *to, FC_I places, ptrdiff_t n, ptrdiff_t there)
 {
     if (there >= FC_VL) {

@@ -1,4 +1,4 @@
-/* Local response normalisation: for every instruction set. */
+/* Local response normalisation, for every instruction set. */
 #ifndef FASTCONV_LRN_H
 #define FASTCONV_LRN_H
 
@@ -13,7 +13,7 @@ typedef struct {
     double alpha, beta, k;
 } fc_response;
 
-/* Powers that roots make, and the general one. */
+/* Exponents that square roots can compute, and the general one. */
 enum { FC_THREE_QUARTERS, FC_HALF, FC_ONE, FC_POWER };
 
 static inline int fc_power_of(double beta)
@@ -21,8 +21,8 @@ static inline int fc_power_of(double beta)
     return beta == 0.75 ? FC_THREE_QUARTERS : beta == 0.5 ? FC_HALF : beta == 1 ? FC_ONE : FC_POWER;
 }
 
-/* What a walk over the windows makes of each: the output; dout / scale^beta and what is to be spread; or the rest of
- * the gradient. */
+/* What a pass over the windows computes: the output; or dout / scale^beta and the terms that are then summed over
+ * windows; or the rest of the gradient. */
 enum { FC_RESPOND, FC_WEIGH, FC_SPREAD };
 
 #define FC_TEMPLATE "lrn_template.h"

@@ -1,8 +1,8 @@
 """Local response normalisation, forward and backward, in threads.
 
-Images are (N, C, S). An item is up to `width` positions of an image, all
-channels of them; each thread has a row of `space`. Each function shares its
-items by `words`: see team.h.
+Images are (N, C, S). An item is up to `width` positions of an image, with all
+channels. Each thread has a row of `space`. Threads share the items by `words`:
+see team.h.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of

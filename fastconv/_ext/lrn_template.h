@@ -1,6 +1,6 @@
 /* The kernels of local response normalisation for one dtype and instruction set: see lrn.h.
  *
- * n positions are worked at a time, channel by channel, in plain loops that compilers make vectors of. */
+ * Plain loops, which compilers vectorise, process n positions at a time, channel by channel. */
 #undef FC_SQRT
 #undef FC_POW
 #if FC_BYTES == 4
@@ -25,7 +25,7 @@ FC_INLINE FC_T FC_N(fc_inverse_power)(FC_T scale, const int power, FC_T beta)
     return FC_POW(scale, -beta);
 }
 
-/* A channel's windows are suffix + prefix: what they make, see the enum in lrn.h. `spread` is written or read. */
+/* Use the windows of a channel, suffix + prefix, as the enum in lrn.h says. `spread` is written or read. */
 FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *spread, const FC_T *suffix,
                                 const FC_T *prefix, ptrdiff_t n, const fc_response *layer, const int what,
                                 const int power)
@@ -50,8 +50,7 @@ FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T 
     }
 }
 
-/* Adds the row of a channel to that of `before`: its squares or, of what is to be spread, itself. Channels that are
- * not there add nothing. */
+/* sums = before + the row of a channel, or its squares. Channels outside of the image add nothing. */
 FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *before, FC_T *to, ptrdiff_t n, int there, const int what)
 {
     ptrdiff_t j;
@@ -63,10 +62,9 @@ FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *before, FC_T *to, p
             to[j] = before[j];
 }
 
-/* All windows of n positions. Channels are cut into stretches as long as a window, so that each window is the end of
- * one and the beginning of the next: of the one the sums from every channel to its end are kept, of the other the
- * sum from its beginning grows. Nothing is ever subtracted (M. van Herk, 1992), and a window costs three additions
- * whatever its size. */
+/* All windows of n positions. The channels are divided into stretches as long as a window, so each window is a suffix
+ * of one stretch and a prefix of the next. The sums of all suffixes are stored, and the sum of the prefix grows.
+ * Nothing is ever subtracted (M. van Herk, 1992), and a window of any size takes three additions. */
 FC_INLINE void FC_N(fc_lrn_walk)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *spread, FC_T *space, ptrdiff_t n,
                                  const fc_response *layer, const int what, const int power)
 {

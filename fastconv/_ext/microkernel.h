@@ -1,16 +1,16 @@
-/* The register-blocked multiply-add and the packing beside it, for every instruction set. */
+/* The register-blocked micro-kernel of a matrix product and its packing, for every instruction set. */
 #ifndef FASTCONV_MICROKERNEL_H
 #define FASTCONV_MICROKERNEL_H
 
 #include "isa.h"
 
-/* Positions of a tile that lie next to each other: `n` of them from lane `lane` of the tile, and from `at`
- * in the padded image or in the result. */
+/* A run of `n` contiguous positions of a tile, from lane `lane` of the tile and from `at` in the padded image or the
+ * result on. */
 typedef struct {
     ptrdiff_t at, lane, n;
 } fc_run;
 
-/* Of k, at most, that `fc_row_kept` takes. */
+/* The largest k of `fc_row_kept`. */
 #define FC_FEW 4
 
 #define FC_TEMPLATE "microkernel_template.h"

@@ -7,15 +7,15 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
     *lanes = FC_VL;
 }
 
-/* Products are summed at most this many at a time, and the sums then added up: rounding errors stay small. Errors of one
- * sum grow with its length, so short k of more than FC_HALVED are taken in halves; long k keep the longer parts, as
+/* At most this many products are summed at a time, and these sums are then added up, because rounding errors grow with
+ * the length of a sum. A short k of more than FC_HALVED is divided into halves. A long k has longer parts, because
  * every part reads and writes the tile. */
 #define FC_SUMMED 100
 #define FC_HALVED 60
-/* Of k in a turn of the loop. */
+/* The number of steps of k in an iteration of the loop. */
 #define FC_TURN 4
 
-/* One of k: sums += a column of a, its factors `apart` from each other, by a row of b. */
+/* One step of k: sums += the outer product of a column of a, whose factors are `apart` from each other, and a row of b. */
 FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS],
                                   const FC_T *FC_RESTRICT a, ptrdiff_t apart, const FC_T *FC_RESTRICT b)
 {
@@ -35,7 +35,7 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
     FC_IN_ORDER;
 }
 
-/* How a tile's factors lie, and its rows of b.
+/* The layouts of the operands of a tile.
  *
  * Of a, FC_PANEL: the `rows` factors of one k side by side, and those of the next behind them; FC_APART: the same, the next
  * ones `step` further; FC_ROWS: a row's factors side by side, and the next row `step` further.
@@ -47,7 +47,7 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
 #define FC_LISTED 3
 #endif
 
-/* v where w is not zero, and 0 elsewhere, whatever stands there. */
+/* v where w is not zero, and 0 elsewhere, even where v is NaN. */
 FC_INLINE FC_V FC_N(fc_where_not_zero)(FC_V w, FC_V v)
 {
 #if FC_VECTORS
@@ -67,7 +67,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
                                 const FC_T *bias, const FC_T *kept, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
-    /* Dividing takes as long as a dozen products. */
+    /* A division takes as long as a dozen products. */
     const ptrdiff_t parts = k > FC_SUMMED ? (k + FC_SUMMED - 1) / FC_SUMMED : k > FC_HALVED ? 2 : 1;
     const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
     const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_APART ? step : 1, apart = of_a == FC_ROWS ? step : 1;
@@ -125,8 +125,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
             at += of_b == FC_LISTED ? 1 : 0;
         }
         if (kept && k == 0) {
-            /* All of it is read before the first row is written: rows of both may be a multiple of the page apart, and a
-             * read waits for every write before it to the same place of another page. */
+            /* Read all rows before the first is written. If the rows are a multiple of the page size apart, a read
+             * would otherwise wait for the earlier writes to the same offset in other pages. */
             FC_UNROLL
             for (i = 0; i < rows; i++) {
                 FC_UNROLL
@@ -266,8 +266,8 @@ static void FC_N(fc_row_kept)(int k, const void *a, ptrdiff_t apart, const void 
 
 /* to[p * width + i] = from[at[i] + p] for p < n, i < rows <= width: rows side by side.
  *
- * A store may spill past the row it is for, into what is written after it, so the groups of rows go last
- * to first; past the end of `to` it may spill up to FC_TL elements. */
+ * A store may spill past its row, into elements that are written later, so the groups of rows go from last to first. Up
+ * to FC_TL elements past the end of `to` may be written. */
 static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t rows,
                                 ptrdiff_t n)
 {
@@ -281,7 +281,7 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
             row[i] = from + at[group + i < rows ? group + i : rows - 1];
         for (p = 0; p < n && n >= FC_TL; p += FC_TL) {
             FC_N(fc_t) square[FC_TL];
-            /* The last square overlaps the one before. */
+            /* The last square overlaps the one before it. */
             p = p + FC_TL <= n ? p : n - FC_TL;
             FC_UNROLL
             for (i = 0; i < FC_TL; i++)
@@ -297,8 +297,8 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
     }
 }
 
-/* Rows of vectors, one behind the other. What lies behind each is the next tile's, of which the first and last line are
- * asked for: where planes are large, rows are in pages of their own, and the machine does not fetch them by itself. */
+/* Copy rows of vectors to contiguous memory. Prefetch the first and last cache line of the next tile, which lies behind
+ * each row: if planes are large, rows are in different pages, so the hardware does not prefetch them. */
 FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from,
                                 const ptrdiff_t *at, ptrdiff_t k)
 {
@@ -317,7 +317,7 @@ FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const F
 /* to[p * width + lane + i] = from[at[p] + run.at + i] for every run: a panel of positions, `k` rows long.
  *
  * Reads up to FC_VL - 1 elements past a run where `spare` of them are there to be read, and always writes so
- * far past one: what is spilled is written again by the run or the row that follows. */
+ * far past one: the next run or row overwrites what is spilled. */
 static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t k,
                             const fc_run *runs, ptrdiff_t count, int spare)
 {
@@ -353,7 +353,7 @@ static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const
     }
 }
 
-/* The tile's rows, each `width` long, to where its runs belong in the result: set there or added. */
+/* Store the rows of a tile, each `width` long, to the runs of the result, or add them. */
 static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const void *from_, ptrdiff_t width,
                              ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add)
 {
@@ -386,7 +386,7 @@ static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const v
     }
 }
 
-/* `n` cells, `stride` apart; nothing is read past the last of them. */
+/* Copy `n` cells that are `stride` apart; nothing is read past the last cell. */
 FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n, ptrdiff_t stride)
 {
     ptrdiff_t i = 0;
@@ -398,7 +398,7 @@ FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRI
         *(FC_N(fc_tu) *)(to + n - FC_TL) = *(const FC_N(fc_tu) *)(from + n - FC_TL);
         return;
     }
-    /* The last vector ends at the last cell, as one of odd places. */
+    /* The last vector ends at the last cell, which is at an odd place. */
     if (stride == 2 && n > FC_VL) {
         for (; i + FC_VL < n; i += FC_VL)
             FC_N(fc_store)(to + i, FC_N(fc_evens)(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
@@ -425,7 +425,7 @@ FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRI
         to[i] = from[i * stride];
 }
 
-/* `rows` rows of `n` cells each, for a block: the common strides as constants. */
+/* Copy `rows` rows of `n` cells to a block; the common strides are constants. */
 static void FC_N(fc_cells_of)(void *to_, ptrdiff_t pitch, const void *from_, ptrdiff_t from_pitch, ptrdiff_t rows,
                               ptrdiff_t n, ptrdiff_t stride)
 {

@@ -1,4 +1,4 @@
-/* Moments of sets of numbers, and what is made of them: for every instruction set. */
+/* Means and variances of sets of numbers, and their normalisation, for every instruction set. */
 #ifndef FASTCONV_NORM_H
 #define FASTCONV_NORM_H
 
@@ -6,11 +6,11 @@
 
 #include "isa.h"
 
-/* Columns that are worked side by side. */
+/* The number of columns that are processed side by side. */
 enum { FC_COLUMNS = 64 };
 
-/* Sets of numbers as they lie in memory: each is `runs` of them, `n` long, their beginnings `pitch` apart. There are
- * `sets` of those, `apart` from each other; each has moments of its own, or where `alike` all have the same. */
+/* The layout of sets of numbers. A set has `runs` runs of `n` numbers, which begin `pitch` apart. There are `sets`
+ * sets, which begin `apart` from each other. Each has moments of its own; if `alike`, all have the same. */
 typedef struct {
     ptrdiff_t runs, n, pitch, sets, apart, alike;
 } fc_set;

@@ -1,9 +1,9 @@
 """Batch, layer and group normalisation, forward and backward, in threads.
 
-Images are (N, C, S), S cells a channel. A set of numbers that is normalised
-together is read twice, the second time out of the cache if it fits: what there
-is to do to it is an item. Moments, gamma and beta of channels are doubles.
-Each function shares its items by `words`: see team.h.
+Images are (N, C, S), S cells a channel. An item is the work on a set of
+numbers that are normalised together. It reads the set twice, the second time
+from the cache if it fits. Moments, gamma and beta of channels are doubles.
+Threads share the items by `words`: see team.h.
 """
 
 from libc.math cimport sqrt
@@ -61,8 +61,8 @@ cdef extern from "norm.h" nogil:
 
 
 cdef enum:
-    FEW = 2048  # numbers: so many of neighbouring channels stay in the first-level cache
-    LONG = 1 << 20  # numbers: one pass over so many takes about a millisecond
+    FEW = 2048  # numbers of neighbouring channels that stay in the first-level cache
+    LONG = 1 << 20  # numbers that one pass reads in about a millisecond
 
 COLUMNS = FC_COLUMNS
 
@@ -78,12 +78,12 @@ cdef struct Norm:
     char* to
     const double* gamma
     const double* beta
-    const char* gammas   # the same of rows, as the dtype has them
+    const char* gammas   # the same for rows, of the dtype
     const char* betas
     double* mean
-    double* spread       # the variance, in what gives or takes it
+    double* spread       # the variance, for functions that return or take it
     double* scale        # 1 / sqrt(variance + eps)
-    double* sums         # of each channel a pair: of dout, and of dout (x - mean) / sqrt(variance + eps)
+    double* sums         # a pair for each channel: the sums of dout, and of dout (x - mean) / sqrt(variance + eps)
     double eps
     Py_ssize_t N
     Py_ssize_t C
@@ -101,9 +101,9 @@ cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writabl
 
 
 cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, int isa, words) except *:
-    """What all have in common; there is no dout in forward, and where only sums are wanted nothing that they go to.
+    """Set the fields that all calls have. dout is None in a forward pass, and `to` is None if only sums are wanted.
 
-    Means and scales are of channels, or where `grouped` of the groups of each image.
+    Means and scales belong to channels, or with `grouped` to the groups of each image.
     """
     cdef Norm q
     cdef Py_ssize_t sets
@@ -128,7 +128,7 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
 
 
 def has_negative(numbers):
-    """Whether any of an array of doubles is below 0: what NumPy says too, but in the time of a small layer."""
+    """Whether an element of an array of doubles is below 0. NumPy would take as long as a small layer."""
     cdef Run run = run_of(numbers, 8, False)
     cdef const double* each = <const double*> run.at
     cdef Py_ssize_t i
@@ -142,7 +142,7 @@ def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, do
     """y = (x - mean) * scale * gamma + beta, scale = 1 / sqrt(variance + eps); `train` computes mean and variance, too.
 
     `dtype` of x and y is 0 (float32) or 1 (float64), `shape` (N, C, S, 1); the
-    rest are C doubles each. Where S is 1 an item is COLUMNS channels, else one.
+    others are C doubles each. An item is one channel, or COLUMNS channels if S is 1.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, shape, isa, words)
     q.spread = <double*> exactly(variance, q.C, 8, True)
@@ -153,19 +153,21 @@ def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, do
 
 
 cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
-    """Few numbers each: together they are worth a call, and stay in the cache from pass to pass."""
+    """The number of small channels that are processed together: enough for a call, and few enough
+    to stay in the cache between passes.
+    """
     cdef Py_ssize_t few = min(FEW // (q.N * q.S), <Py_ssize_t> FC_COLUMNS)
-    # The kernels take eight short ones at once.
+    # The kernels process eight short channels at once.
     return few // 8 * 8 if few >= 8 else max(few, <Py_ssize_t> 1)
 
 
 cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
-    """Within an item: whether the call has to stop. An item of few cells is too short to ask."""
+    """Whether the call has to stop within an item. It looks only if the item has many cells."""
     return cells >= LONG and fc_stopped(q.words)
 
 
 cdef inline Py_ssize_t at_a_time(Py_ssize_t count, Py_ssize_t n) noexcept nogil:
-    """How many of `count` runs or sets of n numbers to do between two looks for signals."""
+    """The number of runs or sets of n numbers, up to `count`, between two looks for signals."""
     return count if count * n < LONG else max(LONG // n, <Py_ssize_t> 1)
 
 
@@ -218,7 +220,10 @@ cdef void draw_batch_columns(void* task) noexcept nogil:
 
 
 def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint train, int isa, words):
-    """dx and sums (C, 2), dbeta and dgamma; `scale` as from `batch_forward`; without `train` moments are constants."""
+    """Compute dx and sums (C, 2), which are dbeta and dgamma.
+
+    `scale` is from `batch_forward`. Without `train` the moments are constants.
+    """
     cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, False, shape, isa, words)
     q.gamma, q.train = <const double*> exactly(gamma, q.C, 8, False), train
     q.sums = <double*> exactly(sums, 2 * q.C, 8, True)
@@ -329,7 +334,7 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 
 def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, words):
-    """dx, and where S is not 1 sums (N, C, 2): what each image gives to dbeta and dgamma."""
+    """Compute dx, and unless S is 1 sums (N, C, 2): the contribution of each image to dbeta and dgamma."""
     cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, shape, isa, words)
     if q.S == 1:
         q.gammas = <const char*> exactly(gamma, q.C, q.itemsize, False)
@@ -382,7 +387,10 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 
 def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, words):
-    """sums (C, 2), dbeta and dgamma of all images, where S is 1; an item is up to COLUMNS channels of a group."""
+    """Compute sums (C, 2), dbeta and dgamma over all images, if S is 1.
+
+    An item is up to COLUMNS channels of a group.
+    """
     cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, shape, isa, words)
     q.sums = <double*> exactly(sums, 2 * q.C, 8, True)
     with nogil:

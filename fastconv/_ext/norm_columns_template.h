@@ -1,7 +1,8 @@
-/* The same for sets that are columns, at most FC_COLUMNS side by side: set.runs rows, set.n columns. */
+/* The functions of norm_template.h for sets that are columns, at most FC_COLUMNS side by side: set.runs rows, set.n
+ * columns. */
 
 #undef FC_ROWS
-/* Rows that are summed before double takes over. */
+/* How many rows are summed in the dtype, before the sums are added to doubles. */
 #define FC_ROWS 64
 
 static void FC_N(fc_column_moments)(const void *x_, fc_set set, double *mean, double *variance)
@@ -59,8 +60,8 @@ static void FC_N(fc_column_scale)(const void *x_, void *y_, fc_set set, const do
     }
 }
 
-/* sums, of each column a pair: of dout, and of dout (x - mean) factor. Mean and factor are the columns', or where
- * `of_a_row` is not 0 the rows', so far apart. */
+/* A pair of sums for each column: of dout, and of dout (x - mean) factor. Mean and factor belong to the columns; if
+ * `of_a_row` is not 0, they belong to the rows and are `of_a_row` apart. */
 static void FC_N(fc_column_products)(const void *dout_, const void *x_, fc_set set, const double *mean,
                                      const double *factor, ptrdiff_t of_a_row, double *sums)
 {

@@ -1,14 +1,14 @@
 /* The kernels of normalisation for one dtype and instruction set: see norm.h.
  *
- * Sums are short ones in every lane, added up in double, so that long ones do not drift. Means come as double and
- * are rounded once, and what rounding cuts off is made good in double where it counts. */
+ * Short sums in every lane are added up in double, so that long sums do not drift. Means are doubles and are rounded
+ * once; sums that depend on the rounding are corrected in double. */
 #include "lanes.h"
 
 #undef FC_PART
-/* Numbers that are summed before double takes over: 32 in every lane of four vectors. */
+/* How many numbers are summed in the dtype, before they are added to a double: 32 in every lane of four vectors. */
 #define FC_PART (128 * FC_VL)
 
-/* What is summed over a set, beside x: nothing but x; squares; or two sums. */
+/* What is summed over a set: x; squares and x; or the two sums of a gradient. */
 #ifndef FC_SUM_OF_X
 #define FC_SUM_OF_X 0
 #define FC_SUM_OF_SQUARES 1
@@ -21,8 +21,8 @@ typedef struct {
     FC_V mean, first[4], second[4];
 } FC_N(fc_sum);
 
-/* Adds what is at i to the k-th sums: x; (x - mean)^2 and x - mean; or dout and dout (x - mean), dout times gamma
- * perhaps. Lanes that `mask` does not have count nothing. */
+/* Adds what is at i to the k-th sums: x; (x - mean)^2 and x - mean; or dout and dout (x - mean), with dout times gamma
+ * if gamma is given. Lanes outside `mask` count nothing. */
 FC_INLINE void FC_N(fc_add_at)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const int what, const int masked, FC_I mask)
 {
     const FC_V zero = FC_N(fc_splat)(0), x = FC_N(fc_load)(s->x + i), off = x - s->mean;
@@ -38,13 +38,13 @@ FC_INLINE void FC_N(fc_add_at)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const int wh
         s->second[k] += term;
     } else {
         s->first[k] += term;
-        /* A lane that does not count may hold anything: 0 * inf is no 0. */
+        /* Clear the other lanes instead of multiplying them by 0, because they may hold inf. */
         if (what >= FC_SUM_OF_PRODUCTS)
             s->second[k] += term * (masked ? FC_N(fc_pick)(mask, off, zero) : off);
     }
 }
 
-/* Four vectors as the eight lanes, or fewer, that can be transposed. */
+/* Add up four vectors in pairs of lanes, such that at most eight lanes are left, which can be transposed. */
 FC_INLINE FC_N(fc_t) FC_N(fc_fold)(const FC_V v[4])
 {
     FC_T lanes[FC_VL];
@@ -56,7 +56,7 @@ FC_INLINE FC_N(fc_t) FC_N(fc_fold)(const FC_V v[4])
     return few;
 }
 
-/* By halves: a chain of so many additions would take long. */
+/* Add halves, because a chain of dependent additions would take long. */
 FC_INLINE double FC_N(fc_lanes_total)(const FC_V v[4])
 {
     FC_T few[FC_TL];
@@ -74,13 +74,13 @@ FC_INLINE double FC_N(fc_lanes_total)(const FC_V v[4])
     return sums[0];
 }
 
-/* The sums of a part of no more than some FC_PART numbers: `runs` stretches of n, `pitch` apart, at x and dout. What
- * fills no vector is summed beside them. */
+/* The sums of a part of no more than some FC_PART numbers: `runs` stretches of n, `pitch` apart, at x and dout. The
+ * rest that fills no vector is summed separately. */
 FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                        ptrdiff_t pitch, FC_T mean, const int what, double *first, double *second)
 {
     FC_N(fc_sum) s;
-    /* The last vector of a run begins early, and its lanes that were counted before do not count. */
+    /* The last vector of a run ends with the run; its lanes that were already counted are masked. */
     const FC_I rest = FC_N(fc_less)(FC_N(fc_splat_lanes)((FC_L)(FC_VL - 1 - n % FC_VL)), FC_N(fc_iota)());
     double few = 0, few_second = 0;
     ptrdiff_t r, i;
@@ -121,7 +121,7 @@ FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC
     return s;
 }
 
-/* Adds the sums of a part. */
+/* Add the sums of a part. */
 FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                  ptrdiff_t pitch, FC_T mean, const int what, double *first, double *second)
 {
@@ -132,14 +132,14 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
         *second += few_second + FC_N(fc_lanes_total)(s.second);
 }
 
-/* Whether adding up lanes would take as long as what comes before; then it is done for several sets at a time. Sets
- * with moments of their own are cut into calls as threads draw them: how many came is not to change what one sums to. */
+/* Whether adding up the lanes of a set would take as long as summing it; then it is done for several sets at a time.
+ * The result for a set must not depend on how many sets a thread draws in one call. */
 FC_INLINE int FC_N(fc_is_short)(fc_set set)
 {
     return (set.sets > 1 || !set.alike) && set.runs * set.n <= 8 * FC_VL;
 }
 
-/* The sums of `count` short sets, at most FC_TL: their lanes are transposed, and added all at once. */
+/* The sums of `count` short sets, at most FC_TL: their lanes are transposed, and added in vectors. */
 FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, ptrdiff_t count, const FC_T *means,
                                    const int what, double *first, double *second)
 {
@@ -171,8 +171,9 @@ FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, 
     }
 }
 
-/* Mean and variance, about its mean: both of a part while that is in the cache, then together with the parts before
- * it (T. Chan, G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances"). */
+/* Mean and variance. Both are computed for a part while the part is in the cache, and then combined with those of the
+ * parts before it (T. Chan, G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+ * variances"). */
 FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, double *variance)
 {
     const ptrdiff_t piece = set.n < FC_PART ? set.n : FC_PART, rows = set.runs == 1 ? 1 : FC_PART / piece;
@@ -187,7 +188,7 @@ FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, 
             double sum = 0, own = 0, rest = 0, off;
             FC_T about;
             FC_N(fc_add_part)(part, part, part, runs, n, set.pitch, 0, FC_SUM_OF_X, &sum, &rest);
-            /* What the mean lacks for having been summed and rounded is the mean of what differs from it. */
+            /* The error of the mean (by summation and rounding) is the mean of the differences from it, so add that. */
             about = (FC_T)(sum / k);
             FC_N(fc_add_part)(part, part, part, runs, n, set.pitch, about, FC_SUM_OF_SQUARES, &own, &rest);
             off = about + rest / k - middle;
@@ -230,8 +231,8 @@ static void FC_N(fc_moments)(const void *x_, fc_set set, double *mean, double *v
     }
 }
 
-/* y = (x - mean) factor + shift, with gamma and beta of its own for every number perhaps; a row that is no whole
- * number of vectors is ended by one that begins early. */
+/* y = (x - mean) factor + shift, or with a gamma and beta for every number. If the length of a row is no multiple of
+ * the vector, the last vector ends with the row. */
 FC_INLINE void FC_N(fc_scale_run)(const FC_T *x, const FC_T *gamma, const FC_T *beta, FC_T *y, ptrdiff_t n,
                                   double mean, double factor, double shift, const int row)
 {
@@ -274,7 +275,7 @@ static void FC_N(fc_scale_row)(const void *x, const void *gamma, const void *bet
     FC_N(fc_scale_run)((const FC_T *)x, (const FC_T *)gamma, (const FC_T *)beta, (FC_T *)y, n, mean, factor, 0, 1);
 }
 
-/* sums of one set: of dout, and of dout (x - mean). */
+/* The sums of one set: of dout, and of dout (x - mean). */
 FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T *gamma, fc_set set, double mean,
                                      double *sums, const int what)
 {
@@ -291,7 +292,7 @@ FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T
     sums[1] -= (mean - m) * sums[0];
 }
 
-/* sums, of each set a pair: of dout, and of dout (x - mean) scale. */
+/* A pair of sums for each set: of dout, and of dout (x - mean) scale. */
 static void FC_N(fc_products)(const void *dout_, const void *x_, fc_set set, const double *mean, const double *scale,
                               double *sums)
 {
@@ -326,7 +327,7 @@ static void FC_N(fc_products_row)(const void *dout, const void *x, const void *g
     FC_N(fc_add_products)((const FC_T *)dout, (const FC_T *)x, (const FC_T *)gamma, set, mean, sums, FC_SUM_OF_WEIGHED);
 }
 
-/* dx = of_dout dout + of_x (x - mean) + shift, dout times gamma perhaps. */
+/* dx = of_dout dout + of_x (x - mean) + shift, with dout times gamma if gamma is given. */
 FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T *gamma, FC_T *dx, ptrdiff_t n,
                                     double mean, double of_dout, double of_x, double shift, const int row)
 {

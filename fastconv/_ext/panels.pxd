@@ -1,4 +1,4 @@
-# Weights of a product packed into panels: some rows side by side at every k, as a tile of implicit.pyx reads them.
+# Packing of weights into panels, which have some rows side by side for every k, as the tiles of implicit.pyx read them.
 
 from fastconv._ext.kernels cimport Kernels
 from fastconv._ext.runs cimport fc_check, floating
@@ -10,12 +10,12 @@ cdef enum:
 
 
 cdef enum Dense:
-    DENSE_ROWS = 1    # a row runs through k
-    DENSE_TAPS = 2    # through its taps
-    SIDE_BY_SIDE = 3  # at every k, which are channel_step apart, rows are neighbours
+    DENSE_ROWS = 1    # a row is contiguous along k
+    DENSE_TAPS = 2    # the taps of a row and channel are contiguous
+    SIDE_BY_SIDE = 3  # rows are contiguous for every k; one k is channel_step from the next
 
 
-# fastconv.algorithms.implicit lists these.
+# The table of sizes, in the order of fastconv.algorithms.implicit.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
@@ -55,7 +55,7 @@ cdef inline void pack_taps(
     floating* to, Py_ssize_t pitch, const floating* source, const Py_ssize_t* at, Py_ssize_t rows,
     const Py_ssize_t* tap_of, Py_ssize_t taps,
 ) noexcept nogil:
-    """Cell by cell, taps of a channel for the rows of a panel."""
+    """Pack the taps of a channel for the rows of a panel, one by one."""
     cdef Py_ssize_t t, i
     for t in range(taps):
         for i in range(rows):
@@ -67,10 +67,10 @@ cdef inline void pack_apart(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
 ) noexcept nogil:
-    """As `pack_weights`, of taps that do not all follow each other: some panels at a time, channel by channel.
+    """As `pack_weights`, for taps that are not all contiguous: some panels at a time, channel by channel.
 
-    A panel alone would read a few lines here and there of large weights; of all at once, the lines that are written
-    would share cache sets.
+    Packing one panel at a time would read single cache lines from all over large weights. Packing all panels at
+    once would write lines that share cache sets.
     """
     cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch
     cdef const floating* source
@@ -98,7 +98,9 @@ cdef inline void pack_weights(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
-    """Rows [0, rows) of w, at k in [begin, end), `width` of them side by side; fewer at the end unless `full`."""
+    """Pack rows [0, rows) of w for k in [begin, end), `width` rows side by side; the last panel has fewer rows
+    unless `full`.
+    """
     cdef Py_ssize_t[MOST_LANES] at
     cdef Py_ssize_t first, here, pitch, k, tap, taps, i, n = end - begin
     cdef const floating* source

@@ -1,18 +1,18 @@
-# A block of the padded image, split into stride phases, in a thread's own workspace.
+# Blocks of the padded image, split into stride phases, in the workspace of a thread.
 #
-# Along an axis with stride s, output o meets at tap t (dilation e) padded cell o * s + t * e. That is
-# cell o + (t * e) // s of the phase (t * e) % s, so once the phases lie apart the outputs of a row meet
-# neighbouring cells at every tap, whatever the stride. Only phases that a tap meets are kept.
+# Along an axis with stride s, output o meets at tap t (dilation e) padded cell o * s + t * e. That is cell o + (t * e)
+# // s of the phase (t * e) % s, so once the phases are separate, the outputs of a row read contiguous cells at every
+# tap, whatever the stride. Phases that no tap reads are left out.
 
 from fastconv._ext.kernels cimport Kernels
 from fastconv._ext.runs cimport fc_soon, floating, zero_short
 
 
 cdef enum:
-    FAR_BYTES = 8192   # of a plane that is far are asked for at a time
+    FAR_BYTES = 8192   # of the next plane that are prefetched at a time
 
 
-# One axis of a block, as patches.Patches.axes has it, and the phases behind it.
+# One axis of a block, as `Layout` in fastconv.algorithms has it, and its phases.
 cdef struct Side:
     Py_ssize_t size      # cells of the source
     Py_ssize_t stride
@@ -29,7 +29,7 @@ cdef struct Side:
     const Py_ssize_t* phase
 
 
-# Which outputs: [begin, begin + n) per axis, in images [image, image + images).
+# The outputs of a block: [begin, begin + n) along each axis, in images [image, image + images).
 cdef struct Block:
     Py_ssize_t image
     Py_ssize_t images
@@ -44,7 +44,7 @@ cdef enum:
 cdef inline void read_sides(
     Side* sides, const Py_ssize_t* table, const Py_ssize_t* phases, Py_ssize_t most_phases
 ) noexcept nogil:
-    """From a row of `table` for each axis, and one of `phases`."""
+    """Set `sides` from a row of `table` and a row of `phases` for each axis."""
     cdef Py_ssize_t i
     for i in range(3):
         sides[i].size, sides[i].stride, sides[i].lo = table[0], table[1], table[2]
@@ -76,16 +76,17 @@ cdef inline void fill(
     const Side* sides, const Block* block, Py_ssize_t channel_pitch, Py_ssize_t image_pitch, const Kernels* kernel,
     bint far,
 ) noexcept nogil:
-    """`channels` planes of each image, from `source` on, which is image 0's first of them.
+    """Fill a block with `channels` channels of each image; `source` is the first of them in image 0.
 
-    Where they are `far`, in no cache, the first cells of the next one are asked for: they may be in other pages.
+    If the source is `far` (in no cache), the first cells of the next channel are prefetched, because they may be
+    in other pages.
     """
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
     cdef const Side* w = &sides[2]
     cdef Py_ssize_t plane = h.size * w.size, volume = d.size * plane
     cdef Py_ssize_t deep = block.n[0] + d.reach, high = block.n[1] + h.reach, wide = block.n[2] + w.reach
-    # Rows may be shorter than what is read of them where the padding of one serves the next: see Patches.
+    # Rows may be shorter than what is read of them, if the padding of one row also serves the next.
     cdef Py_ssize_t written = min(wide, h.pitch), over = wide - written
     cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, top, end, at_d, at_h, at_w
     cdef Py_ssize_t begin = max(block.begin[0] * d.stride - d.lo, 0), cells
@@ -127,5 +128,5 @@ cdef inline void fill(
                                 else:
                                     zero_short(row, written)
                                 row = row + h.pitch
-                            # The last row's share in a next one; whatever lies there is written later.
+                            # The end of the last row, where the next row would begin; what follows is written later.
                             zero_short(row, over)

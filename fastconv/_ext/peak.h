@@ -1,4 +1,4 @@
-/* The most multiply-adds a second that a core can do, for every instruction set: what kernels are measured by. */
+/* The peak rate of multiply-adds of a core, for every instruction set; benchmarks compare kernels with it. */
 #ifndef FASTCONV_PEAK_H
 #define FASTCONV_PEAK_H
 

@@ -31,7 +31,7 @@ cdef struct Loop:
 
 
 def multiply_add(Py_ssize_t items, int dtype, int isa, double[::1] sums, words):
-    """Do `items` items; threads share them by `words` (see team.h), and each has an element of `sums`."""
+    """Do `items` items. Threads share them by `words` (see team.h); each thread has an element of `sums`."""
     cdef Loop loop
     loop.kernel, loop.items, loop.words = fc_peak_table[dtype][isa], items, numbers_of(words)
     loop.sums, loop.slots = &sums[0], sums.shape[0]

@@ -1,13 +1,13 @@
 /* Multiply-adds on registers alone, for one dtype and instruction set: see peak.h. */
 
-/* Chains that do not wait for each other: enough to hide a latency of four cycles on two units. */
+/* The number of independent chains: enough to hide a latency of four cycles on two units. */
 #define FC_CHAINS (FC_REGISTERS - 4)
 
 static int FC_N(fc_peak_width)(void) { return FC_CHAINS * FC_VL; }
 
-/* `rounds` times one multiply-add on each element of each chain; returns their sum, so that none is left out.
+/* Do `rounds` multiply-adds on each element of each chain. Returns the sum, so that the compiler cannot drop any.
  *
- * A sum is a factor of its own product: nothing of it can be worked out once, before the loop. */
+ * Each sum is a factor of its next product, so the compiler cannot move anything out of the loop. */
 static double FC_N(fc_peak)(ptrdiff_t rounds, double factor)
 {
     const FC_V factors = FC_N(fc_splat)((FC_T)factor);

@@ -1,10 +1,10 @@
-/* Sums and maxima of planes, each one run of numbers: for every instruction set. */
+/* Sums and maxima of contiguous planes, for every instruction set. */
 #ifndef FASTCONV_PLANES_H
 #define FASTCONV_PLANES_H
 
 #include "isa.h"
 
-/* a + b, and what its rounding loses added to `lost` (D. Knuth, The Art of Computer Programming 2, 4.2.2). */
+/* a + b; the rounding error is added to `lost` (D. Knuth, The Art of Computer Programming 2, 4.2.2). */
 static inline double fc_two_sum(double a, double b, double *lost)
 {
     const double sum = a + b, part = sum - a;

@@ -1,6 +1,6 @@
 """Sums and maxima of whole planes: by vectors, at the speed of memory.
 
-Each function shares its work by `words`: see team.h.
+Threads share the work by `words`: see team.h.
 """
 
 from libc.stdint cimport int32_t
@@ -23,16 +23,16 @@ cdef struct Reduction:
     fc_total_t total
     fc_highest_t highest
     const void* x
-    void* out            # numbers of the dtype, or for `totals` doubles
+    void* out            # of the dtype; doubles for `totals`
     int32_t* indices
-    Py_ssize_t planes    # or channels, where there are `images` of them
+    Py_ssize_t planes    # or the number of channels, if there are `images` images
     Py_ssize_t images
     Py_ssize_t cells
     Py_ssize_t* words
 
 
 def totals(const floating[:, ::1] x, double[::1] sums, int isa, words):
-    """sums (P,): of every row of x (P, n)."""
+    """sums (P,) are the sums of the rows of x (P, n)."""
     cdef Reduction r
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
@@ -66,7 +66,10 @@ cdef void draw_totals(const Reduction* r, floating* dtype) noexcept nogil:
 
 
 def channels(int dtype, x, out, Py_ssize_t images, int isa, words):
-    """out (C,): of every channel of x (N, C, ...) over all images, added up in double; both of dtype 0 or 1."""
+    """out (C,) are the sums of the channels of x (N, C, ...) over all images, added up in double.
+
+    Both are of dtype 0 or 1.
+    """
     cdef Reduction r
     cdef Py_ssize_t itemsize = 8 if dtype else 4
     cdef Py_ssize_t[FC_WORDS] own
@@ -107,7 +110,7 @@ cdef void draw_channels(const Reduction* r, floating* dtype) noexcept nogil:
 
 
 def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, words):
-    """out and indices (P,): the first maximum of every row of x (P, n), or its first NaN, and its place."""
+    """out and indices (P,) are the first maximum of each row of x (P, n), or its first NaN, and its place."""
     cdef Reduction r
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:

@@ -1,8 +1,8 @@
 /* The kernels of planes for one dtype and instruction set: see planes.h. */
 #include "lanes.h"
 
-/* The sum of n numbers: short ones of every lane, added up in double with what the roundings lose, so that a long sum
- * does not drift. */
+/* The sum of n numbers. Short sums of every lane are added up in double, together with their rounding errors, so that a
+ * long sum does not drift. */
 static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
 {
     enum { SUMS = 4, ROUNDS = 32 };
@@ -33,7 +33,7 @@ static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
     return total - total == 0 ? total + lost : total;
 }
 
-/* Where the first maximum of n > 0 numbers is, or the first NaN. */
+/* The place of the first maximum of n > 0 numbers, or of the first NaN. */
 static ptrdiff_t FC_N(fc_highest)(const void *from_, ptrdiff_t n)
 {
     enum { PARTS = 4 };
@@ -57,7 +57,7 @@ static ptrdiff_t FC_N(fc_highest)(const void *from_, ptrdiff_t n)
                 held[k] = FC_N(fc_pick_lanes)(take, here, held[k]);
             }
         }
-        /* Of equal ones in different lanes the first counts. */
+        /* If lanes have equal maxima, take the first place. */
         for (k = 0; k < PARTS; k++) {
             FC_L places[FC_VL];
             *(FC_N(fc_iu) *)places = held[k];

@@ -1,7 +1,7 @@
 /* Pooling in vectors along a row of outputs (or, backward, of the input), for every instruction set.
  *
- * Rows are copied to a workspace first, their padding around them and the cells of a stride lying together:
- * from there on every tap is a plain load at an offset, whatever the stride, dilation and padding. */
+ * Rows are first copied to a workspace, with padding around them and split into stride phases. Every tap is then a load
+ * at an offset, whatever the stride, dilation and padding. */
 #ifndef FASTCONV_POOL_H
 #define FASTCONV_POOL_H
 
@@ -9,35 +9,35 @@
 
 #include "isa.h"
 
-/* Elements that may be read or written past a row of the workspace: those of the longest vector. */
+/* How many elements past a row of the workspace may be read or written: those of the longest vector. */
 #define FC_SLACK 16
-/* Vectors of outputs that are worked on together, and of each up to so many parts of its taps. */
+/* How many vectors of outputs are processed together, and in how many independent parts their taps are. */
 #define FC_UNITS 4
 #define FC_PARTS 4
 
-/* The maximum is quicker to find where no NaN is among the numbers. The last two are sums: of the numbers, and
- * of their squares, whose root is the norm. */
+/* What to compute of a window. A maximum is faster if no number is NaN. The last two are the sum of the numbers, and
+ * the sum of their squares, whose root is the norm. */
 enum { FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_POOL_NORM };
 
-/* fastconv.layers._pool_tables makes this; axes are depth, height, width. `width` is a stride's share of the
- * padded row, so that output i meets at a tap the cell i of what lies at the tap's offset. */
+/* A pooling by rows; fastconv.layers._pool_tables makes it. Axes are depth, height, width. `width` is the length of a
+ * stride phase of the padded row: output i reads, for a tap, cell i from the offset of the tap on. */
 typedef struct {
     ptrdiff_t size[3], k[3], stride[3], lo[3], dilation[3], out[3];
     ptrdiff_t pitch;              /* of a row of the workspace, in elements */
-    ptrdiff_t rows;               /* rows that a block is in the workspace, for each depth it meets */
-    const ptrdiff_t *reach[2];    /* of each output depth and row: the taps [first, last) that meet the image */
+    ptrdiff_t rows;               /* rows of a block in the workspace, for each depth that it reads */
+    const ptrdiff_t *reach[2];    /* for each output depth and row: the taps [first, last) in the image */
     ptrdiff_t slots, slot_pitch;  /* shares kept of a row */
     ptrdiff_t width;              /* cells of a share */
-    const ptrdiff_t *slot;        /* of each: source cell of its cell 0, and its cells [a, b) that have one */
-    const ptrdiff_t *at;          /* of each tap of a depth: its offset in the workspace */
+    const ptrdiff_t *slot;        /* for each: source cell of its cell 0, cells [a, b) in the image */
+    const ptrdiff_t *at;          /* for each tap of a depth: its offset in the workspace */
     const ptrdiff_t *delta;       /* and its distance in cells from the window's corner */
-    const ptrdiff_t *first;       /* of each output along the width: distance of its first cell in the image */
-    const ptrdiff_t *count[3];    /* cells that a window counts, along each axis */
+    const ptrdiff_t *first;       /* for each output along the width: its first cell in the image */
+    const ptrdiff_t *count[3];    /* the number of cells of a window that count, along each axis */
     /* backward */
     ptrdiff_t left, right;        /* cells to put before and after a row of outputs */
-    const ptrdiff_t *tap_end;     /* of each residue of the stride: where its taps end */
-    const ptrdiff_t *offset;      /* of each tap: from a cell of the share to the output that sees it */
-    const ptrdiff_t *seen_end[2]; /* of each input depth and row: where the outputs that see it end */
+    const ptrdiff_t *tap_end;     /* for each residue of the stride: the end of its taps */
+    const ptrdiff_t *offset;      /* for each tap: the distance from a cell of the phase to the output that reads it */
+    const ptrdiff_t *seen_end[2]; /* for each input depth and row: the end of the outputs that read it */
     const ptrdiff_t *seen[2];     /* those outputs, ascending */
 } fc_pool;
 

@@ -1,4 +1,4 @@
-"""Gradients of maxima: each goes to the cell that its window's maximum was.
+"""Gradients of max pooling: each entry of dout is added to the cell of the maximum of its window.
 
 Planes are the N * C images of one channel each.
 """
@@ -17,16 +17,19 @@ ctypedef fused index_t:
 
 cdef enum:
     FEW = 4
-    FEW_BYTES = 1 << 12   # so many planes of so many bytes stay in the first-level cache
-    PAIR_BYTES = 1 << 13  # and two of so many
+    FEW_BYTES = 1 << 12   # FEW planes of at most so many bytes stay in the first-level cache
+    PAIR_BYTES = 1 << 13  # and two planes of so many
 
 
 cdef inline bint scatter_planes(
     int planes, floating* dx, Py_ssize_t cells, const floating* dout, const index_t* indices, Py_ssize_t L
 ) noexcept nogil:
-    """`planes` planes side by side: where windows overlap a sum waits for the one before, but not for other planes'.
+    """Process `planes` planes side by side.
 
-    True where some index lies outside its plane.
+    Where windows overlap, an addition waits for the one before it in the same plane, but not for those of
+    other planes.
+
+    Returns whether an index is outside of its plane.
     """
     cdef Py_ssize_t i
     cdef int j
@@ -34,7 +37,7 @@ cdef inline bint scatter_planes(
     cdef bint astray = False
     for i in range(L):
         for j in range(planes):
-            at = <size_t> indices[j * L + i]  # wraps around, so that a negative one is outside, too
+            at = <size_t> indices[j * L + i]  # unsigned, so a negative index is outside, too
             if at < <size_t> cells:
                 dx[j * cells + <Py_ssize_t> at] += dout[j * L + i]
             else:
@@ -55,10 +58,12 @@ cdef struct Scatter:
 
 
 def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, words):
-    """dx (planes * cells): every entry of dout (planes * L) added where its maximum was; whether all were in a plane.
+    """Add each entry of dout (planes * L) to the cell of dx (planes * cells) that its index names.
 
-    `dtype` is 0 (float32) or 1 (float64), and indices are int64 where `wide`, else int32. One outside the
-    plane, which only a cache that was tampered with has, is not followed.
+    Returns whether all indices are within their planes.
+
+    `dtype` is 0 (float32) or 1 (float64), and indices are int64 where `wide`, else int32. An index
+    outside of the plane, which only a changed cache has, is ignored.
     """
     cdef Scatter s
     cdef Py_ssize_t itemsize = 8 if dtype else 4
@@ -142,7 +147,7 @@ cdef struct Bands:
 
 
 cdef enum:
-    LOOK = 1 << 15  # outputs after which a thread looks whether it has to stop
+    LOOK = 1 << 15  # outputs between two looks of a thread whether it has to stop
     FC_PAGE = 64    # cells of a block
 
 
@@ -150,14 +155,14 @@ def max_backward_bands(
     int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, table, Py_ssize_t bands, space, marks,
     Py_ssize_t pages, Py_ssize_t slots, words,
 ):
-    """As `max_backward`, with sums whose error does not grow with the number of their terms.
+    """As `max_backward`, but the error of a sum does not grow with the number of its terms.
 
-    What the roundings of each sum lose is kept (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2) in one of
-    the `pages` pages of a thread. A block of FC_PAGE cells gets a page with its first gradient. When no page is free,
-    all of them are added to their sums, which rounds those once more; few cells of a plane are the maximum of many
-    windows, so this is rare. `table` has of each of `bands` bands of a plane its cells [begin, end), and the outputs
-    [begin, end) whose windows meet one. Returns whether every output's index is of a band that its window meets; else
-    dx is not whole.
+    The rounding error of each sum is kept (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2) in one of the
+    `pages` pages of a thread. A block of FC_PAGE cells gets a page with its first gradient. When no page is free, all
+    of them are added to their sums, which rounds those once more; few cells of a plane are the maximum of many windows,
+    so this is rare. `table` has for each of `bands` bands of a plane its cells [begin, end), and the outputs
+    [begin, end) whose windows overlap it. Returns whether the index of each output is in a band that its window
+    overlaps; otherwise dx is incomplete.
     """
     cdef Bands b
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i
@@ -215,7 +220,7 @@ cdef void close_pages(Pages* pages, floating* dx, const floating* lost, Py_ssize
     for i in range(pages.used):
         first = <Py_ssize_t> pages.owner[i] * FC_PAGE
         for j in range(first, min(first + FC_PAGE, n)):
-            # Of a sum that is not finite nothing was lost that could be told.
+            # The rounding error of a sum that is not finite is NaN, so do not add it.
             if dx[j] - dx[j] == 0:
                 dx[j] += lost[i * FC_PAGE + j - first]
         pages.page[pages.owner[i]] = -1
@@ -234,14 +239,14 @@ cdef inline Py_ssize_t scatter_band(
     Pages* pages, floating* dx, floating* lost, Py_ssize_t first, Py_ssize_t n, const floating* dout,
     const index_t* indices, Py_ssize_t outputs,
 ) noexcept nogil:
-    """How many of the outputs have their maximum among the band's n cells from `first` on."""
+    """Add the outputs whose maximum is among the n cells of the band from `first` on; returns their number."""
     cdef Py_ssize_t i, block, place = 0, found = 0
     cdef size_t at, held = <size_t> n
     cdef floating total = 0, rest = 0, value, bigger, part
     for i in range(outputs):
         at = <size_t> (<Py_ssize_t> indices[i] - first)
         if at != held:
-            # Neighbours often have the same maximum, whose sum stays at hand.
+            # Neighbouring windows often have the same maximum, so keep its sum in a register.
             if held < <size_t> n:
                 dx[held], lost[place] = total, rest
             held = at

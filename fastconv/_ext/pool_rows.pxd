@@ -86,7 +86,7 @@ cdef extern from "pool.h" nogil:
     const fc_pairs_spread_t[2][3] fc_pairs_norm_spread_table
 
 
-# Where a block is: its plane, its depth, its rows, and the first of these in the array.
+# The place of a block: its plane, its depth, its rows, and its first row in the array.
 cdef struct Place:
     Py_ssize_t plane
     Py_ssize_t depth
@@ -95,7 +95,7 @@ cdef struct Place:
     Py_ssize_t at
 
 
-# A table, and how a block of rows is cut.
+# A table, and the sizes of its blocks of rows.
 cdef struct Plan:
     fc_pool pool
     Py_ssize_t block_rows
@@ -107,7 +107,7 @@ cdef struct Plan:
 
 
 cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
-    """`table` is as fastconv.layers._pool_tables.HEADER names it, after the sizes of the axes."""
+    """`table` has the sizes of the axes, and then the fields that fastconv.layers._pool_tables.HEADER names."""
     cdef Plan plan
     cdef const Py_ssize_t* names = table + 18
     cdef fc_pool* g = &plan.pool
@@ -131,7 +131,7 @@ cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
 
 
 cdef inline Place place(Py_ssize_t i, const Plan* plan, const Py_ssize_t* sizes) noexcept nogil:
-    """The i-th block of all planes of an array with such spatial axes."""
+    """Block i of all planes of an array with these spatial axes."""
     cdef Place here
     cdef Py_ssize_t blocks = (sizes[1] - 1) // plan.block_rows + 1
     cdef Py_ssize_t above = i // blocks

@@ -1,7 +1,7 @@
-"""Maxima, means and norms of windows by vectors over the outputs of a row, and their adjoints: see pool.h.
+"""Max, average and L2 pooling and their adjoints, with the outputs of a row in vectors: see pool.h.
 
-Arrays are of planes, the N * C images of one channel each; `dtype` is 0 (float32) or 1 (float64). Each
-function shares its work by `words`: see team.h.
+Arrays have planes, the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). Threads
+share the work by `words`: see team.h.
 """
 
 from libc.stdint cimport int32_t
@@ -12,7 +12,7 @@ from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 cdef inline floating* aligned(floating* p) noexcept nogil:
-    """The next place where a line of the cache begins; a workspace has FC_SLACK elements to spare for it."""
+    """The next address that begins a cache line; a workspace has FC_SLACK spare elements for it."""
     return <floating*> ((<size_t> p + 63) // 64 * 64)
 
 
@@ -38,9 +38,10 @@ cdef struct Rows:
 def forward_rows(
     int dtype, x, out, indices, bint norm, table, space, Py_ssize_t slots, int isa, words,
 ):
-    """out, and for the maximum its `indices`, of every window of x; the mean, or the norm, where `indices` is empty.
+    """Compute out for every window of x: the maximum and its `indices`; or, if `indices` is empty, the mean or the
+    norm.
 
-    Each thread takes one of `slots` rows of `space`, as many elements as the table says.
+    Each thread has one of `slots` rows of `space`, whose length is in the table.
     """
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
@@ -77,7 +78,7 @@ cdef void forward_of_double(void* task) noexcept nogil:
 
 
 cdef inline floating* begin_rows(const Rows* r, Py_ssize_t slot, floating* dtype) noexcept nogil:
-    """This thread's workspace, with what is the same for all windows at its beginning."""
+    """The workspace of this thread; what is the same for all windows is filled in."""
     cdef floating* lanes = aligned(<floating*> r.space + slot * r.space_pitch)
     fc_check(slot < r.slots)
     fc_pool_begin_table[0 if floating is float else 1][r.isa](&r.plan.pool, r.op, lanes)
@@ -102,7 +103,7 @@ cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
     blocks = lanes + plan.lanes
     while begin < r.total:
         last = min(begin + grain, r.total)
-        # Vectors may spill up to where this draw's outputs end.
+        # Vectors may spill up to the end of the outputs of this chunk.
         here = place(last, plan, plan.pool.out)
         end = out + here.at
         first = begin
@@ -128,9 +129,10 @@ cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
 def backward_rows(
     int dtype, dout, norms, x, dx, table, space, Py_ssize_t slots, int isa, words,
 ):
-    """dx: every entry of dout over its window's count, added to each cell of the window.
+    """Compute dx: each entry of dout, divided by the count of its window, is added to each cell of the window.
 
-    Where `norms` and x are not None: over its window's norm, and each cell's sum times x.
+    If `norms` and x are not None, it is divided by the norm of the window instead, and
+    the sum of each cell is multiplied by x.
     """
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
@@ -229,7 +231,7 @@ cdef struct Pairs:
 def pairs_forward(
     int dtype, x, out, indices, bint norm, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
 ):
-    """As `forward_rows`, `rows` rows of outputs to a block."""
+    """As `forward_rows`, with `rows` rows of outputs in a block."""
     cdef Pairs p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
@@ -282,9 +284,9 @@ cdef void draw_pairs_forward(const Pairs* p, floating* dtype) noexcept nogil:
 def pairs_backward(
     int dtype, dout, indices, norms, x, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
 ):
-    """The adjoint of `pairs_forward`, of the norm where `norms` and x are not None.
+    """The adjoint of `pairs_forward`; that of the norm if `norms` and x are not None.
 
-    Returns whether every index is of its own window.
+    Returns whether every index is within its window.
     """
     cdef Pairs p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4

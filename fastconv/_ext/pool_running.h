@@ -1,18 +1,18 @@
-/* Maxima and sums over boxes axis by axis, in a number of steps that grows with the logarithm of the window.
+/* Maxima and sums over boxes, axis by axis. The number of steps grows with the logarithm of the window.
  *
  * Two windows of v cells side by side make one of 2 v, and one more cell makes 2 v + 1: so windows of k cells take
- * log2(k) steps, plus one for each further bit of k. A sum is made as a tree, whose depth is at most 2 log2(k), and
- * nothing is ever subtracted, so that its error is that of a pairwise sum, and an inf or a NaN stays within its own
- * windows. A maximum may see a cell twice, so it takes ceil(log2(k)) steps; the earlier of two equal ones wins each.
- * (The running maximum of van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and
- * octagonal kernels", 1992, and of Gil and Werman, "Computing 2-D min, median, and max filters", 1993, takes three
- * steps, but its sums have prefixes as long as the window, and its steps along a row cannot be vectors.)
+ * log2(k) steps, plus one for each further bit of k. A sum is a tree, whose depth is at most 2 log2(k), and nothing is
+ * ever subtracted. So its error is that of a pairwise sum, and an inf or a NaN stays within its own windows. A maximum
+ * may read a cell twice, so it takes ceil(log2(k)) steps; of two equal numbers the earlier one wins. (The running
+ * maximum of van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels",
+ * 1992, and of Gil and Werman, "Computing 2-D min, median, and max filters", 1993, takes three steps, but its sums have
+ * prefixes as long as the window, and its steps along a row cannot be vectors.)
  *
- * Along the width the steps are vectors over a row in the first-level cache. Along height and depth rows come in
- * order, and each level of windows has a ring of the rows that later ones will meet: some k rows in all. The results
- * of a piece of a plane (`fc_running_item`) are all made from a workspace of that size.
+ * Along the width the steps are vectors over a row in the first-level cache. Along height and depth, rows are processed
+ * in order, and each level of windows has a ring buffer of the rows that later windows need: about k rows in all. The
+ * results of a piece of a plane (`fc_running_item`) need a workspace of that size only.
  *
- * The adjoint of a sum is a sum over the outputs that see a cell: along an axis with stride s and dilation d, those
+ * The adjoint of a sum is a sum over the outputs that read a cell: along an axis with stride s and dilation d, those
  * of cell o s + t d - lo, with t below s / gcd(s, d), are o, o - d / gcd, ..., as many as there are taps t, t + s /
  * gcd, ... below k: two numbers of taps that differ by one, the smaller of which is a step before the larger. */
 #ifndef FASTCONV_POOL_RUNNING_H
@@ -24,38 +24,39 @@
 #include "team.h"
 
 enum { FC_RUNNING_MAX, FC_RUNNING_MAX_OR_NAN, FC_RUNNING_SUM };
-/* What is added up: cells, their squares, or gradients divided by their window's count or norm. */
+/* The terms of a sum: cells, their squares, or gradients divided by the count or norm of their window. */
 enum { FC_TAKE_CELLS, FC_TAKE_SQUARES, FC_TAKE_OVER_COUNT, FC_TAKE_OVER_NORM };
-/* What becomes of a sum: itself, its quotient by a count, its root, or its product with a cell of the input. */
+/* The result of a sum: the sum, its quotient by a count, its root, or its product with a cell of the input. */
 enum { FC_GIVE_SUMS, FC_GIVE_OVER_COUNT, FC_GIVE_ROOT, FC_GIVE_TIMES };
-/* What a row of targets gets of the rows that arrived: the last level, the one before, or nothing. */
+/* The source of a row of targets: the last level, the level before it, or nothing. */
 enum { FC_FROM_LAST, FC_FROM_EARLY, FC_FROM_NOTHING };
 enum {
     FC_RUNNING_SLACK = 16, /* elements past a row that the longest vector may touch */
     FC_RUNNING_LEVELS = 128 /* more than any window has */
 };
 
-/* Targets [begin, end) of an axis, and the source cells that they need: `n` from `source` on. */
+/* Targets [begin, end) of an axis, and the `n` source cells from `source` on that they need. */
 typedef struct {
     ptrdiff_t begin, end, source, n;
 } fc_running_strip;
 
-/* The last axis. `shift[l]` cells lie between the windows that a step joins; `plus[l]` where one of them is a single
- * cell. Forward `phases` is 0, and output o has the window that begins at cell o * stride - lo. Backward it is
- * stride / gcd, `taps` and `rest` are k / phases and what remains, and `step` is dilation / gcd. */
+/* The last axis. A step joins two windows that begin `shift[l]` cells apart, or `plus[l]` cells if one is a single
+ * cell. Forward `phases` is 0, and output o has the window that begins at cell o * stride - lo. Backward it is stride /
+ * gcd, `taps` and `rest` are k / phases and what remains, and `step` is dilation / gcd. */
 typedef struct {
     ptrdiff_t size, levels, stride, lo, dilation, phases, taps, rest, step, keeps;
     const ptrdiff_t *shift, *plus;
     const fc_running_strip *strips;
 } fc_running_width;
 
-/* Another axis. Its sources arrive in order, from `first` on, some of them outside the image. Of each: how many levels
- * it is needed at (-1 for none), where its targets end, and of each target what it gets. */
+/* Another axis. Its sources are processed in order, from `first` on; some are outside of the image. The tables have for
+ * each source how many levels need it (-1 for none) and the end of its targets, and for each target its FC_FROM_*
+ * source. */
 typedef struct {
     ptrdiff_t size, targets, levels, early, first, rows;
-    const ptrdiff_t *shift, *plus, *ring; /* `ring`: rows in the rings before */
+    const ptrdiff_t *shift, *plus, *ring; /* `ring`: rows in the rings of earlier levels */
     const ptrdiff_t *depth, *ends, *target, *from;
-    const fc_running_strip *bands; /* of each: `source` is the first arrival that it needs, `n` how many */
+    const fc_running_strip *bands; /* `source` is the first source row that a band needs, `n` their number */
 } fc_running_axis;
 
 /* The windows of an axis. They count cells from `low` on and before `high`, of the padding or of the image only. */
@@ -102,7 +103,7 @@ static inline ptrdiff_t fc_running_origin(const fc_running_windows *w, ptrdiff_t
     return o * w->stride - w->lo + fc_running_taps(w, o, 0) * w->dilation;
 }
 
-/* Elements from the row of one plane to that of the next, after the steps along the width. */
+/* Elements between the rows of neighbouring planes, after the steps along the width. */
 static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_running_strip *strip)
 {
     return !w->phases && w->stride == 1 && w->levels ? strip->n : strip->end - strip->begin;
@@ -120,11 +121,11 @@ FC_TABLE(fc_running_give_maxima_t, fc_running_give_maxima);
 typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
-    ptrdiff_t strips, heights, depths; /* into how many pieces each axis is cut */
+    ptrdiff_t strips, heights, depths; /* number of pieces along each axis */
     ptrdiff_t row_pitch, pitch, high;  /* elements of a row of sources, and of targets; rows of targets of a piece */
     fc_running_windows windows[3];
     ptrdiff_t sources, targets; /* of a plane */
-    ptrdiff_t group, planes;    /* planes of a piece, whose rows lie side by side, and in all */
+    ptrdiff_t group, planes;    /* planes of a piece, whose rows are side by side, and all planes */
     int dtype, isa, op, take, give, wide;
     const char *source, *norms, *factors;
     char *target, *where;
@@ -134,11 +135,11 @@ typedef struct {
 typedef struct {
     char *row, *present, *early, *last, *deep_early, *deep_last, *nothing, *counts, *rings, *deep_rings;
     ptrdiff_t item, pitch; /* bytes of an element, and of a row with the places of its maxima */
-    ptrdiff_t many, segment; /* planes of the present piece, and elements from the row of one to the next */
+    ptrdiff_t many, segment; /* planes of the current piece, and elements between their rows */
     int op;                /* becomes FC_RUNNING_MAX_OR_NAN with the first NaN of a piece */
 } fc_running_space;
 
-/* Elements that a thread's workspace has: see `fc_running_begin`. */
+/* The number of elements of the workspace of a thread: see `fc_running_begin`. */
 static inline ptrdiff_t fc_running_elements(const fc_running *g)
 {
     const ptrdiff_t places = g->op == FC_RUNNING_SUM ? 1 : 2;
@@ -174,7 +175,7 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     return at;
 }
 
-/* Which levels the arrival's row is needed at and can be made for: those whose windows begin in this piece. */
+/* The number of levels that need the current row and whose windows begin in this piece. */
 static inline fc_running_meeting fc_running_meeting_of(const fc_running_axis *axis, ptrdiff_t arrival,
                                                        ptrdiff_t since, char *rings, ptrdiff_t pitch)
 {
@@ -189,7 +190,7 @@ static inline fc_running_meeting fc_running_meeting_of(const fc_running_axis *ax
     return m;
 }
 
-/* Divisors and other numbers of a strip's cells along the width, in the kernel's dtype. */
+/* Compute the number of cells of each window of a strip along the width, in the dtype of the kernel. */
 static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_running_windows *w = g->windows + 2;
@@ -212,7 +213,7 @@ static inline double fc_running_shared(const fc_running *g, ptrdiff_t d, ptrdiff
     return (double)fc_running_count(g->windows, d) * (double)fc_running_count(g->windows + 1, h);
 }
 
-/* Row `h` of targets, as it arrives at a depth: at once what the depths that end here get. */
+/* Process row `h` of targets at a depth, and write the results of the depths that end here. */
 static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, const fc_running_meeting *deep,
                                      ptrdiff_t arrival, const fc_running_strip *depths, const fc_running_strip *heights,
                                      const fc_running_strip *strip, ptrdiff_t h, char *row, ptrdiff_t base)
@@ -259,7 +260,7 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
     }
 }
 
-/* The row of sources that arrives, and what the rows of targets that end with it get. */
+/* Process a row of sources, and the rows of targets that end with it. */
 static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, const fc_running_meeting *deep,
                                      ptrdiff_t deep_arrival, const fc_running_strip *depths,
                                      const fc_running_strip *heights, ptrdiff_t strip, ptrdiff_t arrival, ptrdiff_t base)
@@ -296,7 +297,7 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     }
 }
 
-/* A piece of a plane, or of some planes: the strip, band of rows and band of depths that the item is, the strips fastest. */
+/* Compute an item: a strip, a band of rows and a band of depths of one or several planes. Strips are the fastest index. */
 static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, ptrdiff_t *words)
 {
     const ptrdiff_t strip = item % g->strips, band = item / g->strips % g->heights;
@@ -305,7 +306,7 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     const fc_running_strip *depths = g->depth.bands + slab, *heights = g->height.bands + band;
     const fc_running_strip *strips = g->width.strips + strip;
     const ptrdiff_t d0 = depths->source + g->depth.first, h0 = heights->source + g->height.first;
-    /* Places are counted from here, so that 32 bits do for them. */
+    /* Indices are relative to this cell, so that 32 bits are enough. */
     const ptrdiff_t base =
         ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + strips->source;
     fc_running here = *g;

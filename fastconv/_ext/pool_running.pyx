@@ -1,6 +1,6 @@
-"""Maxima, means and norms of windows of any size, axis by axis, and their adjoints: see pool_running.h.
+"""Max, average and L2 pooling by windows of any size, axis by axis, and their adjoints: see pool_running.h.
 
-Arrays are of planes, the N * C images of one channel each; `dtype` is 0 (float32) or 1 (float64). The work is shared
+Arrays have planes, the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). Threads share the work
 by `words`: see team.h.
 """
 
@@ -122,7 +122,7 @@ cdef inline void read_axis(fc_running_axis* axis, numbers table, numbers at) noe
 
 
 cdef inline void read_plan(fc_running* g, numbers table) noexcept nogil:
-    """`table` is as fastconv.layers._pool_running makes it."""
+    """Read `table`, which fastconv.layers._pool_running makes."""
     cdef numbers at = table
     cdef int i
     g.strips, g.heights, g.depths = at[0], at[1], at[2]
@@ -146,10 +146,10 @@ def running(
     int dtype, source, norms, factors, target, indices, bint wide, table, int op, int take, int give,
     space, Py_ssize_t slots, int isa, words,
 ):
-    """`target`, and for maxima `indices`, of the windows of `source`, or their adjoint: whatever `table` is made for.
+    """Compute `target` (and `indices` for maxima) from the windows of `source`, or their adjoint; `table` says which.
 
-    `norms`, of as many elements as `source`, and `factors`, of as many as `target`, are None where `take` and `give`
-    do not need them. Each thread takes one of `slots` rows of `space`.
+    `norms` is as large as `source`, and `factors` as large as `target`; each is None if `take` and `give` do not
+    need it. Each thread has one of `slots` rows of `space`.
     """
     cdef Call c
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4

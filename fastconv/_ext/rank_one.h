@@ -1,4 +1,4 @@
-/* Whether a kernel is an outer product, and of which factors. */
+/* Find out whether a kernel is an outer product, and its factors. */
 #ifndef FASTCONV_RANK_ONE_H
 #define FASTCONV_RANK_ONE_H
 
@@ -15,11 +15,11 @@ typedef struct {
     double value, product;
 } fc_off;
 
-/* Doubles that fc_factor_* needs beside its arguments. */
+/* The number of doubles of workspace of fc_factor_*. */
 static inline ptrdiff_t fc_factor_space(const ptrdiff_t k[3]) { return 2 * (k[0] + k[1] + k[2]); }
 
-/* Divide the `k` numbers by their greatest common divisor times a power of two, if they are such a power times whole
- * numbers of at most `bits` bits. Returns the divisor, 0 if they are not. */
+/* Divide the `k` numbers by their greatest common divisor, if all are integers of at most `bits` bits times one power
+ * of two. Returns the divisor, or 0 if they are not. */
 static inline double fc_primitive(double *a, ptrdiff_t k, int bits)
 {
     ptrdiff_t i;

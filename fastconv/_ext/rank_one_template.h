@@ -6,7 +6,7 @@ static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
     const FC_T infinity = (FC_T)INFINITY;
     FC_BITS most = 0, bits, infinite;
     ptrdiff_t i;
-    /* Magnitudes compare as their bits do, those of inf and NaN above all others. */
+    /* Magnitudes compare like their bits, so inf and NaN are above all others. */
     memcpy(&infinite, &infinity, sizeof bits);
     for (i = 0; i < n; i++) {
         memcpy(&bits, &w[i], sizeof bits);
@@ -22,7 +22,7 @@ static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
     }
 }
 
-/* How much an entry differs from a * c, where both are sums of two numbers. */
+/* The difference of an entry from a * c, where a and c are sums of two numbers each. */
 static inline double FC_F(fc_error)(double value, double a, double a_low, double c, double c_low)
 {
     const double product = a * c;
@@ -40,8 +40,9 @@ static inline double FC_F(fc_allowed)(double value, double most, double toleranc
     return (tolerance + 2 * unit * log(most / magnitude)) * magnitude + least;
 }
 
-/* Factors whose products are exact, for kernels of whole numbers times a power of two; whether there are such. `to` is
- * their entries and may be `from`, those of the fibres: one axis after the other. `at` is the pivot's place on each. */
+/* Compute factors whose products are exact, for kernels of integers times a power of two; returns whether there are
+ * any. `from` has the entries of the fibres, axis after axis, and `to` gets those of the factors; both may be the same.
+ * `at` is the place of the pivot along each axis. */
 static int FC_F(fc_whole)(const double *from, double *to, const ptrdiff_t k[3], const ptrdiff_t at[3])
 {
     double divisor = 1;
@@ -64,8 +65,8 @@ static int FC_F(fc_whole)(const double *from, double *to, const ptrdiff_t k[3], 
     return 1;
 }
 
-/* Multiply factors by powers of two whose product is 1, so that their largest entries are of one magnitude: what is
- * computed between two axes then lies between image and result, and overflows or underflows last. */
+/* Multiply the factors by powers of two whose product is 1, so that their largest entries have the same magnitude.
+ * Intermediate results are then between image and result in magnitude, so they do not overflow or underflow first. */
 static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
 {
     int exponents[3], sum = 0, axes = 0;
@@ -165,7 +166,7 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     for (axis = begin = 0; axis < 3; begin += k[axis++])
         for (i = 0; i < k[axis]; i++)
             low[begin + i] = (double)w[pivot + (i - at[axis]) * steps[axis]];
-    /* `high` becomes the fibres, `low` their whole factors. */
+    /* `high` becomes the fibres, and `low` their exact factors. */
     for (i = 0; i < total; i++) {
         const double fibre = low[i];
         low[i] = i >= bases && i < bases + k[base] ? high[i] / up : high[i];

@@ -1,6 +1,6 @@
-"""What a call was found to mean the last time it was made: looked up by shapes, dtype and options.
+"""A cache of calls: what was resolved for the shapes, dtype and options of a call is looked up the next time.
 
-Checking the arguments of a call anew takes longer than convolving a small image.
+Checking all arguments again would take longer than convolving a small image.
 """
 
 from cpython.buffer cimport PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
@@ -14,11 +14,11 @@ cdef enum:
 
 
 cdef class Recall:
-    """A table of `most` calls, of arrays of type `ndarray` that kernels can read as they are.
+    """A table of at most `most` calls, for arrays of type `ndarray` that kernels can read without a copy.
 
-    `dtypes` are those of 4 and of 8 bytes that they compute in; all arrays of a call are of one of them.
+    `dtypes` are the dtypes of 4 and 8 bytes; all arrays of a call must be of the same one.
 
-    Everything unusual is not found: the caller then looks into it, and may `keep` what it finds.
+    `get` finds nothing for any other call. The caller then resolves the call, and may `keep` the result.
     """
 
     cdef dict _found
@@ -30,12 +30,12 @@ cdef class Recall:
         self._found, self._ndarray, self._dtypes, self._most = {}, ndarray, dtypes, most
 
     def get(self, tuple arrays, dict options):
-        """What was kept for such arrays, None among them, and options; None where nothing was."""
+        """The value for arrays like these (some may be None) and these options; None if there is none."""
         key = self._key(arrays, options)
         return None if key is None else self._found.get(key)
 
     def keep(self, tuple arrays, dict options, found):
-        """Find it next time, if these are of the usual kind."""
+        """Store the value, if the table can look up such arrays and options."""
         key = self._key(arrays, options)
         if key is not None:
             if len(self._found) >= self._most:
@@ -81,14 +81,17 @@ cdef class Recall:
                 return None
             key.append(name)
             key.append(value)
-            # True is equal to 1, and stands for something else.
+            # True is equal to 1, but does not mean the same.
             if type(value) is bool:
                 key.append(bool)
         return tuple(key)
 
 
 cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssize_t itemsize) noexcept:
-    """Its axes and shape to `numbers`; where the next go, or -1 if it is not C-contiguous and aligned."""
+    """Write the number of axes and the shape of an array to `numbers`.
+
+    Returns the place after them, or -1 if the array is not C-contiguous and aligned.
+    """
     cdef Py_buffer buffer
     cdef Py_ssize_t i, ndim
     try:
@@ -108,7 +111,7 @@ cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssi
 
 
 cdef bint plain(object value):
-    """Whether it equals nothing but what means the same: an int, a string, a bool, None, tuples of ints and of such."""
+    """Whether equal values always mean the same: ints, strings, bools, None, and tuples of ints and of such tuples."""
     kind = type(value)
     if kind is int or kind is str or kind is bool or value is None:
         return True

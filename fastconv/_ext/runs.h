@@ -1,4 +1,4 @@
-/* Runs: what every kernel does to a stretch of elements along the last axis.
+/* Runs: the operations of kernels on elements along the last axis.
  *
  * A run reads or writes `n` elements, one side contiguous, the other at a
  * stride. The common strides are spelled out so that the compiler vectorises
@@ -28,7 +28,7 @@
 #define FC_SOON(p) ((void)(p))
 #endif
 
-/* All lines of a stretch. */
+/* Prefetch all cache lines of `bytes` bytes. */
 static inline void fc_soon(const void *from, ptrdiff_t bytes)
 {
     ptrdiff_t i;
@@ -36,7 +36,7 @@ static inline void fc_soon(const void *from, ptrdiff_t bytes)
         FC_SOON((const char *)from + i);
 }
 
-/* A failed check ends the process: there is no exception to raise without the GIL. */
+/* A failed check ends the process, because no exception can be raised without the GIL. */
 #if defined(FASTCONV_DEBUG)
 #define FC_CHECKED 1
 #define fc_check(condition)                                                              \
@@ -52,7 +52,7 @@ static inline void fc_soon(const void *from, ptrdiff_t bytes)
 #define fc_check(condition) ((void)0)
 #endif
 
-/* The next `grain` items of the work that all threads of a call share. */
+/* Add `grain` to a counter that all threads of a call share; returns its value before. */
 static inline ptrdiff_t fc_draw(ptrdiff_t *counter, ptrdiff_t grain)
 {
 #if defined(_MSC_VER) && defined(_WIN64)
@@ -68,7 +68,7 @@ static inline ptrdiff_t fc_draw(ptrdiff_t *counter, ptrdiff_t grain)
  * a plain loop is faster. (setup.py keeps the compiler from turning the loop back into the call.) */
 #define FC_CALL_BYTES 1024
 
-/* Such a run by vectors, the last of which overlaps the one before: no loop over the odd elements. */
+/* Copy a short run by vectors. The last vector overlaps the one before it, so no loop over single elements is needed. */
 #if defined(__GNUC__)
 typedef char fc_vector __attribute__((vector_size(16), aligned(1), may_alias));
 
@@ -97,13 +97,13 @@ static inline void fc_copy_short(char *FC_RESTRICT dst, const char *FC_RESTRICT 
 #define FC_NOINLINE
 #endif
 
-/* Clearing whole stretches is rare; out of line it leaves the registers to the copies. */
+/* Clearing long runs is rare. Out of line, it needs no registers of the copies. */
 static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 {
     memset(dst, 0, bytes);
 }
 
-/* A statement for every i below n, the common strides as constants. */
+/* Run a statement for every i < n; the common strides are constants. */
 #define FC_EACH(n, stride, statement)                                                      \
     do {                                                                                   \
         ptrdiff_t i;                                                                       \
@@ -144,7 +144,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
     {                                                                                      \
         FC_EACH(n, stride, dst[i * S] += src[i]);                                          \
     }                                                                                      \
-    /* One cell of each of `rows` image rows: what wrapped around a border. */             \
+    /* Clear one cell in each of `rows` image rows, which wrapped around a border. */             \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
     {                                                                                      \
         for (; rows > 0; rows--, dst += pitch)                                             \
@@ -159,7 +159,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 FC_DEFINE_RUNS(float, f32)
 FC_DEFINE_RUNS(double, f64)
 
-/* best[i], where[i] <- the larger of best[i] and x[i * stride], and its index.
+/* Set best[i] and where[i] to the larger of best[i] and x[i * stride], and its index.
  * `where[i] < 0` marks an output no tap has reached yet. NaN is taken unless a
  * NaN is held already, and an equal value never replaces an earlier one. `I` is the integer that indexes a plane. */
 #define FC_DEFINE_MAX(T, I, suffix)                                                        \

@@ -1,4 +1,4 @@
-"""What the kernels share: the axis record, the range of outputs a tap reaches, and runs.h."""
+"""What several kernels use: the struct of an axis, the range of outputs of a tap, and runs.h."""
 
 from libc.stdint cimport int32_t, int64_t
 
@@ -68,12 +68,12 @@ cdef inline Axis read_axis(
 
 
 cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
-    """The input cell that output `o` meets at `tap`; outside [0, size) it is padding."""
+    """The input cell that output `o` reads at `tap`; it is padding if it is outside of [0, size)."""
     return o * axis.stride + tap * axis.dilation - axis.lo
 
 
 cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize_t bound) noexcept nogil:
-    """How many outputs meet at `tap` a cell before `bound`: they are the first ones."""
+    """How many outputs read at `tap` a cell before `bound`. These are the first outputs."""
     cdef Py_ssize_t reach = bound + axis.lo - tap * axis.dilation
     if reach <= 0:
         return 0
@@ -81,7 +81,7 @@ cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize
 
 
 cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
-    """Whether any output meets a cell of the image at `tap`; checks that those said to do."""
+    """Whether any output reads a cell of the image at `tap`. Debug builds check that all outputs of the range do."""
     if axis.first[tap] >= axis.last[tap]:
         return False
     fc_check(0 <= axis.first[tap] and axis.last[tap] <= axis.out)
@@ -96,7 +96,7 @@ cdef inline void zero(floating* dst, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void zero_short(floating* dst, Py_ssize_t n) noexcept nogil:
-    """As `zero`, for a row or two: no call."""
+    """As `zero`, but inline, for one or two rows."""
     if floating is float:
         fc_zero_short_f32(dst, n)
     else:

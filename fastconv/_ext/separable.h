@@ -1,4 +1,4 @@
-/* Convolution of planes with kernels that are outer products, one axis after the other, for every instruction set. */
+/* Separable convolution (by kernels that are outer products), axis by axis, for every instruction set. */
 #ifndef FASTCONV_SEPARABLE_H
 #define FASTCONV_SEPARABLE_H
 
@@ -11,21 +11,21 @@ typedef struct {
     ptrdiff_t out, start, jump, lo, dilation, taps, factors;
 } fc_line;
 
-/* One axis: cells of the source and of the result, the lines that results are in, the outputs of a line and those of a
- * block; `pad` cells that the first output of a block meets at most before its own, and `reach` from the first cell
- * that a block's first output meets to the last. */
+/* One axis: the numbers of cells of the source and of the result, of lines, of outputs of a line, and of outputs of a
+ * block. `pad` is how many cells before its own the first output of a block reads at most, and `reach` the distance
+ * from the first cell that this output reads to the last. */
 typedef struct {
     ptrdiff_t size, whole, stride, lines, out, block, pad, reach;
     const fc_line *line;
 } fc_side;
 
-/* What a cell past an end of an axis shows. Borders other than zeros are for images of two axes (`flat`), whose rows are
- * not cut, and for results that are neighbours. */
+/* What cells outside of an axis hold. Borders other than zeros need images of two axes (`flat`), undivided rows, and
+ * contiguous results. */
 enum { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR };
 
-/* A call: axes (D, H, W); result channels in an image, and how many of them share a source (forward) or how many sources
- * one sums over (backward); entries of a filter's factors. A workspace in elements: rows of sums along H from 0 on, one
- * row split into stride phases, one row of results, and the sums along D, which there are none of if `flat`. */
+/* A call: axes (D, H, W); result channels in an image, and how many of them share a source (forward) or how many
+ * sources one sums over (backward); entries of a filter's factors. The workspace, in elements: rows of sums along H
+ * from 0 on, one row split into stride phases, one row of results, and the sums along D unless `flat`. */
 typedef struct {
     fc_side sides[3];
     ptrdiff_t images, channels, shared, sources, entries, flat, border;
@@ -51,7 +51,7 @@ static inline ptrdiff_t fc_limit(ptrdiff_t n, ptrdiff_t least, ptrdiff_t most)
     return n < least ? least : n > most ? most : n;
 }
 
-/* The taps that output o of a line meets cells at, of those that are in the source from `first` on to before `end`. */
+/* The taps of output o of a line that read the source cells [first, end). */
 static inline void fc_met(const fc_line *line, ptrdiff_t at, ptrdiff_t first, ptrdiff_t end, ptrdiff_t *tap,
                           ptrdiff_t *taps)
 {
@@ -61,8 +61,8 @@ static inline void fc_met(const fc_line *line, ptrdiff_t at, ptrdiff_t first, pt
     *taps = *taps < 0 ? 0 : *taps;
 }
 
-/* How many of `most` cells, `step` apart from cell `at` on, show cells in one arithmetic sequence: the first, and the
- * distance from each to the next. */
+/* How many of `most` cells, `step` apart from cell `at` on, are copies of cells in one arithmetic sequence. Sets its
+ * first cell and its step. */
 static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
                                  ptrdiff_t *first, ptrdiff_t *distance)
 {
@@ -82,8 +82,8 @@ static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, p
     return count < most ? count : most;
 }
 
-/* Sums over rows that are `pitch` apart in memory: cells [first, end) of an axis, the first of them at `from`, `n`
- * elements each; all of the axis if there is a border. */
+/* The rows over which to sum, `pitch` apart in memory: cells [first, end) of an axis, with `n` elements each, the first
+ * at `from`. With a border these are all cells of the axis. */
 typedef struct {
     const void *from;
     ptrdiff_t pitch, first, end, n, border;

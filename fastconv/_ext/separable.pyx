@@ -1,7 +1,7 @@
-"""Convolution with kernels that are outer products, one axis after the other.
+"""Separable convolution (by kernels that are outer products), axis by axis.
 
-`factors` finds the factors of such kernels, `convolve` applies them. How the
-work is cut, and every table below, is fastconv.algorithms.separable's.
+`factors` finds the factors of such kernels, `convolve` applies them.
+fastconv.algorithms.separable divides the work, and makes all tables below.
 """
 
 from libc.stdlib cimport free, malloc
@@ -78,10 +78,13 @@ def lanes(int dtype, int isa):
 
 
 def factors(int dtype, w, kernel, order, to, bint telling):
-    """The factors of every filter of w (F, *kernel), three axes, in `order`, to `to` (F, len(order)); returns None.
+    """Write the factors of every filter of w (F, *kernel), of three axes, in `order` to `to` (F, len(order)).
 
-    Otherwise the filter whose kernel is no outer product, and with `telling` the place of its entry that differs most
-    from the product of factors, the entry and the product; the filter alone if it has an inf or NaN.
+    Returns None.
+
+    If the kernel of a filter is no outer product, returns the filter, and with `telling` the place of the entry that
+    differs most from the product of the factors, the entry, and the product. If it has an inf or NaN, returns the
+    filter alone.
     """
     cdef Py_ssize_t itemsize = 8 if dtype else 4, f, count, entries, taps
     cdef Run weights = run_of(w, itemsize, False), places = run_of(order, sizeof(Py_ssize_t), False)
@@ -131,7 +134,7 @@ cdef struct Task:
 
 
 def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, counts, int isa, words):
-    """The result of each plane of x along D, H and W in turn; adds to `counts` of an image that has an inf or NaN.
+    """Convolve each plane of x along D, H and W in turn. `counts` grows for each image with an inf or NaN.
 
     `bias` is None or has a number per channel of the result. `sides` (3, 8), `lines` (all of them, 7) and `sizes` are
     the fields of separable.h in their order, `space` (threads, bytes).
@@ -177,7 +180,7 @@ def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, co
 
 
 cdef inline Py_ssize_t volume(const fc_separable* call, bint whole) noexcept nogil:
-    """Cells of a channel of the result, or of the source."""
+    """The number of cells of a channel of the result, or of the source."""
     cdef Py_ssize_t i, cells = 1
     for i in range(3):
         cells *= call.sides[i].whole if whole else call.sides[i].size

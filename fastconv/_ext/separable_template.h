@@ -1,6 +1,6 @@
 /* The kernels of separable.h for one dtype and instruction set. */
 
-/* Sums of a tile of rows over rows, and vectors of them for a row alone: what fits the registers. */
+/* The rows of a tile of sums, and the vectors of a single row: as many as fit the registers. */
 #undef FC_SUM_ROWS
 #undef FC_SUM_VECTORS
 #undef FC_ROW_VECTORS
@@ -12,11 +12,11 @@
 #define FC_SUM_VECTORS 2
 #define FC_ROW_VECTORS 6
 #endif
-/* Of a strip of columns that is summed from top to bottom: its rows stay in the first-level cache meanwhile. */
+/* The bytes of a strip of columns that is summed from top to bottom, such that its rows stay in the first-level cache. */
 #undef FC_STRIP
 #define FC_STRIP (1024 / FC_BYTES)
 
-/* Row r < rows of the tile takes source row i times factor i - r, where there is one. */
+/* Row r < rows of the tile adds source row i times factor i - r, if there is one. */
 FC_INLINE void FC_N(fc_take_row)(const FC_T *from, const FC_T *factors, FC_V sums[FC_SUM_ROWS][FC_SUM_VECTORS],
                                  const int begin, const int end, const int vectors)
 {
@@ -34,7 +34,7 @@ FC_INLINE void FC_N(fc_take_row)(const FC_T *from, const FC_T *factors, FC_V sum
     }
 }
 
-/* FC_SUM_ROWS neighbouring rows of sums, which share the source's rows; taps >= FC_SUM_ROWS - 1. */
+/* FC_SUM_ROWS neighbouring rows of sums, which share the rows of the source; taps >= FC_SUM_ROWS - 1. */
 FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                  ptrdiff_t to_pitch, const int vectors)
 {
@@ -69,7 +69,7 @@ FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *
     }
 }
 
-/* One row of sums over rows `pitch` apart, or what they add to it. */
+/* Compute one row of sums over rows that are `pitch` apart, or add to it. */
 FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                 int add, const int vectors)
 {
@@ -90,7 +90,7 @@ FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *f
         FC_N(fc_store)(to + v * FC_VL, sums[v]);
 }
 
-/* `n` columns of one row of sums, or what they add to it. */
+/* Compute `n` columns of one row of sums, or add to them. */
 static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                  ptrdiff_t n, int add)
 {
@@ -113,7 +113,7 @@ static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *
     }
 }
 
-/* Outputs [begin, begin + count) of a line, a row of sums each, `to_pitch` apart. */
+/* Compute outputs [begin, begin + count) of a line. Each is a row of sums; the rows are `to_pitch` apart. */
 static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdiff_t stride, ptrdiff_t begin,
                               ptrdiff_t count, const FC_T *factors, FC_T *to, ptrdiff_t to_pitch)
 {
@@ -131,7 +131,7 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdi
                 for (j = 0; j + FC_SUM_VECTORS * FC_VL <= wide; j += FC_SUM_VECTORS * FC_VL)
                     FC_N(fc_sum_tile)(source + j, pitch, factors, taps, target + j, to_pitch, FC_SUM_VECTORS);
                 for (; j < wide; j += FC_VL) {
-                    /* The last vector begins before the end of the one before. */
+                    /* The last vector overlaps the one before it. */
                     const ptrdiff_t last = j + FC_VL <= wide ? j : wide - FC_VL;
                     FC_N(fc_sum_tile)(source + last, pitch, factors, taps, target + last, to_pitch, 1);
                 }
@@ -156,7 +156,7 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdi
     }
 }
 
-/* Results from `taps` neighbours in each of some rows: tap t is at[t] = phase and cells, as `place` says. */
+/* Sum `taps` neighbours in each row; tap t is at offset at[t] (its phase and cell). */
 typedef struct {
     const FC_T *from;
     ptrdiff_t pitch, rows, n, taps, dilation, stride, slot_pitch, offset;
@@ -167,7 +167,7 @@ typedef struct {
     int add;
 } FC_N(fc_across);
 
-/* Whole vectors of one row; lanes of `bad` become NaN where a result is not finite. */
+/* Whole vectors of one row. A lane of `bad` becomes NaN if a result is not finite. */
 FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *to, FC_V bad, const int vectors,
                               const int plain, const ptrdiff_t left)
 {
@@ -237,7 +237,7 @@ FC_INLINE FC_V FC_N(fc_cross_rows)(const FC_N(fc_across) *a, FC_V bad, const int
     return bad;
 }
 
-/* A padded row, taken apart into stride phases. */
+/* Split a padded row into stride phases. */
 static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t slot_pitch)
 {
     ptrdiff_t phase, i;
@@ -254,7 +254,7 @@ static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t st
     }
 }
 
-/* Cells [begin, end) of a padded row, before or after those of the image, which are at `row` + `pad`. */
+/* Fill in cells [begin, end) of a padded row, before or after the image, which begins at `row` + `pad`. */
 static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t pad, ptrdiff_t size,
                                  ptrdiff_t border)
 {
@@ -266,7 +266,7 @@ static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrd
     }
 }
 
-/* The rows of one block along W: from padded rows of sums to results; bad lanes as `fc_cross`. */
+/* Sum the rows of one block along W, from padded rows to results; `bad` is as in `fc_cross`. */
 static FC_V FC_N(fc_finish)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows, ptrdiff_t width,
                             const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch, FC_V bad)
 {
@@ -306,7 +306,7 @@ static FC_V FC_N(fc_finish)(const fc_separable *call, FC_T *space, ptrdiff_t beg
     return bad;
 }
 
-/* Block `index` of the results along an axis: its line, and its outputs [begin, begin + n). */
+/* Find block `index` of the results along an axis: its line, and its outputs [begin, begin + n). */
 static const fc_line *FC_N(fc_place)(const fc_side *side, ptrdiff_t index, ptrdiff_t *begin, ptrdiff_t *n)
 {
     const ptrdiff_t blocks = (side->out + side->block - 1) / side->block;
@@ -316,10 +316,10 @@ static const fc_line *FC_N(fc_place)(const fc_side *side, ptrdiff_t index, ptrdi
     return line;
 }
 
-/* One item of a call; whether any of its results is not finite.
+/* Compute one item of a call; returns whether any of its results is not finite.
  *
- * Blocks of the result: some outputs of a line of D, some of a line of H, and a stretch of W. Sums along D lie in the
- * workspace as planes of the source's cells, those along H as rows with padding, from which the results are written. */
+ * A block of the result has some outputs of a line of D, some of a line of H, and a part of W. Sums along D are planes
+ * of the workspace, sums along H are padded rows, from which the results are computed. */
 static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, void *space_)
 {
     const fc_side *d = &call->sides[0], *h = &call->sides[1], *w = &call->sides[2];
@@ -357,7 +357,7 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         const FC_T *x = (const FC_T *)call->x + source * d->size * area;
         const FC_T *factors = (const FC_T *)call->factors + filter * call->entries;
         const FC_T bias = call->bias != NULL ? ((const FC_T *)call->bias)[channel] : 0;
-        /* A block may lie beyond either end of the image. */
+        /* A block may be completely outside of the image. */
         const ptrdiff_t before = fc_limit(first - (wide_begin * w->stride - w->pad), 0, width), n = end - first;
         const ptrdiff_t plane = (top - low) * n;
         if (call->words != NULL && fc_stopped(call->words))

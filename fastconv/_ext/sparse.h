@@ -1,32 +1,33 @@
-/* Rows of an image added up, scaled by the weights that are not zero, for every instruction set. */
+/* Convolution with pruned weights, for every instruction set: rows of an image are scaled by the nonzero weights and
+ * added up. */
 #ifndef FASTCONV_SPARSE_H
 #define FASTCONV_SPARSE_H
 
 #include "isa.h"
 
-/* The weights that are not zero of some rows and some channels: row by row, those with few of them first, so
- * that the loop over them ends where it ended before. `counts[i]` of them, starting where those of i - 1 end,
- * belong to row `rows[i]`; each lies `off` vectors from the cell of the output itself. */
+/* Lists of the nonzero weights of some rows and channels. Rows with few of them come first, so that the branch at the
+ * end of the loop is predicted well. List i has `counts[i]` weights of row `rows[i]`, and begins at the end of list i -
+ * 1. `off` is the offset of the weight's cell from the cell of the output, in vectors. */
 typedef struct {
     int32_t *rows, *counts, *off;
     void *val;
 } fc_pruned;
 
-/* Where the weights of some rows lie: `runs` stretches of `n` in each row, and what is known of each weight,
- * one after the other: `at`, its offset in vectors, below zero for those that take no part, and `place`. */
+/* The layout of the weights of some rows: each row has `runs` runs of `n` weights. For each weight, in this order, `at`
+ * is its offset in vectors (negative if it takes no part), and `place` its place in the gradient. */
 typedef struct {
     const void *w;
     ptrdiff_t rows, row_step, runs, run_step, n;
     const int32_t *at;
 } fc_weights;
 
-/* Lists of rows are put in order by their length up to this; longer ones, as they come. */
+/* Lists up to this length are sorted by length; longer ones are not. */
 enum { FC_LENGTHS = 512 };
 
-/* Elements that the kernels may write past the end of a list. */
+/* How many elements the kernels may write past the end of a list. */
 enum { FC_LIST_SPARE = 16 };
 
-/* Lines of results a lane has, and where each belongs; `n` of its results are there, none or some. */
+/* A line of results of a lane: its place in the result, and the number of its results that exist, which may be 0. */
 typedef struct {
     ptrdiff_t to, n;
 } fc_target;
@@ -38,7 +39,7 @@ typedef struct {
 #define FC_AHEAD(at, written) ((void)(at))
 #endif
 
-/* Sends for `rows` stretches of `bytes` each. */
+/* Prefetch `rows` rows of `bytes` bytes each. */
 static inline void fc_send_for(const char *from, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t bytes)
 {
     ptrdiff_t i;
@@ -76,7 +77,7 @@ FC_TABLE(fc_turn_there_t, fc_turn_there);
 typedef void (*fc_clear_t)(const void *w, void *dw, ptrdiff_t n);
 FC_TABLE(fc_clear_t, fc_clear);
 
-/* Lanes of a vector and registers there are, [dtype][isa]. */
+/* The lanes of a vector, and the number of registers, [dtype][isa]. */
 static inline int fc_sparse_lanes(int dtype, int isa)
 {
 #if FC_VECTORS
@@ -88,7 +89,7 @@ static inline int fc_sparse_lanes(int dtype, int isa)
 #endif
 }
 
-/* The most vectors of a tile: a register each, and two more, or for `dots` six, for what they are computed with. */
+/* The most vectors of a tile: each takes a register, and two more registers are for operands (six for `dots`). */
 static inline int fc_sparse_sums(int isa, int dots)
 {
 #if defined(__aarch64__)

@@ -1,10 +1,9 @@
-"""Products with pruned weights: for each weight that is not zero, scaled rows added to tiles in registers.
+"""Products with pruned weights: each nonzero weight scales rows, which are added to tiles in registers.
 
-A block of the padded image is cut into as many parts as a vector has lanes,
-which lie in the lanes side by side: there every tap is an aligned offset.
-`prune` lists the weights that are not zero, `product` is forward and
-backward_data. How the work is cut, and every table below, is
-fastconv.algorithms.sparse's.
+A block of the padded image is divided into as many parts as a vector has
+lanes, with one part in each lane, so that every tap is an aligned offset.
+First the nonzero weights are listed, then multiplied.
+fastconv.algorithms.sparse divides the work, and makes all tables below.
 """
 
 from libc.stdint cimport int32_t
@@ -32,11 +31,11 @@ def shape(int dtype, int isa, bint dots):
     return fc_sparse_lanes(dtype, isa), fc_sparse_sums(isa, dots)
 
 
-#: Elements past the end of a list that a kernel may write.
+#: How many elements a kernel may write past the end of a list.
 spare = FC_LIST_SPARE
 
 
-# fastconv.algorithms.sparse lists these.
+# The table of sizes, in the order of fastconv.algorithms.sparse.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
@@ -50,9 +49,9 @@ cdef struct Sizes:
     Py_ssize_t patch_image     # elements of the padded block from an image to the next
     Py_ssize_t channel_pitch   # elements in lanes from a channel to the next
     Py_ssize_t line_pitch      # and from a line to the next
-    Py_ssize_t copy_lines      # lines of each stretch that is put into lanes
-    Py_ssize_t copies          # such stretches
-    Py_ssize_t lines           # of results a lane has
+    Py_ssize_t copy_lines      # lines that are copied to lanes together
+    Py_ssize_t copies          # groups of such lines
+    Py_ssize_t lines           # lines of results of a lane
     Py_ssize_t wide            # results of a line
     Py_ssize_t tiles
     Py_ssize_t lane_images     # parts of a block along the images, and along the axes
@@ -94,7 +93,7 @@ cdef struct Task:
     char* space
     Py_ssize_t space_pitch
     Py_ssize_t slots
-    Py_ssize_t first_set           # rows of one block and group: those that are listed now
+    Py_ssize_t first_set           # sets of rows of one block and group, for one step
     Py_ssize_t sets
     Py_ssize_t items
     Py_ssize_t volume              # cells of the source
@@ -102,8 +101,8 @@ cdef struct Task:
     Py_ssize_t group_step          # of the weights
     Py_ssize_t itemsize
     Py_ssize_t* words
-    const int32_t* weight_at       # the weight of each offset
-    Py_ssize_t parts               # of the places, for dots: those of a part are added up in one order
+    const int32_t* weight_at       # the place of the weight of each offset
+    Py_ssize_t parts               # for dots: parts of the results, each summed in a fixed order
     Py_ssize_t places
     int dtype
     int isa
@@ -113,10 +112,10 @@ cdef struct Task:
 
 
 cdef enum Step:
-    PRUNE      # list the weights that are not zero
+    PRUNE      # list the nonzero weights
     MULTIPLY   # the product
-    DOTS       # the gradient of the weights that are not zero, in their lists
-    SPREAD     # from these lists to where it belongs
+    DOTS       # the gradient of the nonzero weights, in the lists
+    SPREAD     # copy the gradient from the lists to dw
 
 
 cdef inline fc_pruned lists_at(char* at, const Sizes* s) noexcept nogil:
@@ -137,12 +136,12 @@ def product(
     Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_set, Py_ssize_t sets, weight_at,
     Py_ssize_t parts, int step, int isa, words,
 ):
-    """result = w @ (source as columns) + bias for the rows of `sets`; `bias` may be None.
+    """result = w @ columns(source) + bias for the rows of `sets`; `bias` may be None.
 
-    A call for each `step`: the first puts the weights of these rows that are not zero into lists, the second
-    multiplies. With `parts`, the gradient of these weights instead: `result` is dout, which is read, and in the
-    last step dw. The arrays are of `dtype`, 0 (float32) or 1 (float64); `space` begins with the lists, `lists_bytes`
-    of them, and each thread has `space_pitch` bytes of the rest.
+    There is one call for each `step`: the first lists the nonzero weights of these rows, the second multiplies. With
+    `parts` it computes the gradient of these weights: `result` is then dout, which is read, and dw in the last step.
+    The arrays are of `dtype`, 0 (float32) or 1 (float64). `space` begins with the lists (`lists_bytes` bytes), and
+    behind these each thread has `space_pitch` bytes.
     """
     cdef Task t
     cdef Py_ssize_t i, itemsize = 8 if dtype else 4
@@ -187,7 +186,7 @@ def product(
 
 
 cdef void prune_all(void* task) noexcept nogil:
-    """Lists of the weights that are not zero, for some rows and channels at a time, until none are left."""
+    """List the nonzero weights, for some rows and channels at a time, until none are left."""
     cdef const Task* t = <const Task*> task
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_take(t.words, t.items), row, channel, channels
@@ -219,7 +218,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_products(const Task* t, floating* dtype) noexcept nogil:
-    """Blocks of results, until none are left; for dots, all blocks of one part of them."""
+    """Compute blocks of results until none are left; for dots, all blocks of one part."""
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_take(t.words, t.items), chosen, i, place, left
     cdef Block block
@@ -249,7 +248,7 @@ cdef void spread_of_double(void* task) noexcept nogil:
 
 
 cdef void spread(const Task* t, floating* dtype) noexcept nogil:
-    """The gradients in the lists, those of all parts added up, to where each weight lies."""
+    """Add up the gradients of all parts in the lists, and store them in dw."""
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t index = fc_take(t.words, t.items), row, channel, i, j, part, rows
     cdef Py_ssize_t pitch = s.list_pitch - s.list_val
@@ -277,7 +276,7 @@ cdef void spread(const Task* t, floating* dtype) noexcept nogil:
 
 
 cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const Side* sides, const Block* block) noexcept nogil:
-    """Where the cells of each lane begin in the padded block; images that are not there are taken twice."""
+    """Set the offset of the cells of each lane in the padded block. Lanes without an image repeat another one."""
     cdef Py_ssize_t lane = 0, n, d, h, w
     for n in range(s.lane_images):
         for d in range(s.lane_parts[0]):
@@ -293,7 +292,7 @@ cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const Side* sides, const B
 cdef void place_targets(
     fc_target* targets, const Sizes* s, const Side* sides, const Block* block, Py_ssize_t image_step
 ) noexcept nogil:
-    """Where each line of each lane belongs in the result, and how many cells of it are there."""
+    """Set the place of each line of each lane in the result, and the number of its cells that exist."""
     cdef const Side* side
     cdef Py_ssize_t[3] o
     cdef Py_ssize_t lane, line, n, d, h, w, left
@@ -324,7 +323,7 @@ cdef void place_targets(
 
 
 cdef void send_for(const Task* t, const floating* plane, Py_ssize_t image_step, const Block* block) noexcept nogil:
-    """A channel's share in a block, which is copied next: its rows are too short for a processor to see them coming."""
+    """Prefetch the cells of the next channel of a block, because its rows are too short for the hardware prefetcher."""
     cdef const Side* d = &t.sides[0]
     cdef const Side* h = &t.sides[1]
     cdef const Side* w = &t.sides[2]
@@ -353,9 +352,9 @@ cdef void multiply(
     const Task* t, Py_ssize_t chosen, Py_ssize_t part, Py_ssize_t place, const Block* block, floating* dtype,
     char* space,
 ) noexcept nogil:
-    """One block of one set of rows: channel by channel into lanes, and some channels at a time into the sums.
+    """Compute one block of one set of rows: copy the channels to lanes, and add some channels at a time to the sums.
 
-    For dots it is the other way: the rows of dout are put into lanes, too, and from these to the lists.
+    For dots, the rows of dout are copied to lanes, too, and the products are added to the lists.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t lanes = fc_sparse_lanes(t.dtype, t.isa)
@@ -439,7 +438,7 @@ cdef struct Clearing:
 
 
 def clear(int dtype, w, dw, Py_ssize_t items, int isa, words):
-    """dw = 0 where w is 0; an item is one of so many parts of them."""
+    """dw = 0 where w is 0. An item is one of `items` equal parts."""
     cdef Clearing t
     cdef Run weights, gradients
     t.itemsize = 8 if dtype else 4

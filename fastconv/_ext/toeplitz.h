@@ -8,17 +8,17 @@
 #include "isa.h"
 #include "runs.h"
 
-/* Elements that a row is written by: lists have room for so many more. */
+/* Rows are written in chunks of so many elements; lists have room for as many more. */
 enum { FC_CHUNK = 16 };
 
-/* What an axis adds to a row: entries (offset, tap), see _spans.py. */
+/* The entries (offset, tap) of a row along one axis: see _spans.py. */
 typedef struct {
     const ptrdiff_t *entry;
     const ptrdiff_t *lists;
     ptrdiff_t n;
     ptrdiff_t index_pitch;
     ptrdiff_t weight_pitch;
-    /* The first of its keys, of how many; or where each key is met: see fc_points. */
+    /* Its first key and its number of keys; or the cell of each key: see fc_points. */
     const ptrdiff_t *places;
     ptrdiff_t key;
     ptrdiff_t keys;
@@ -36,7 +36,7 @@ typedef struct {
     ptrdiff_t key;
 } fc_segment;
 
-/* The entries of a row: those of three axes, in each of `cols` channels. */
+/* The entries of a row: those along three axes, in each of `cols` channels. */
 typedef struct {
     fc_span axis[3];
     ptrdiff_t cols;
@@ -50,7 +50,7 @@ typedef struct {
     ptrdiff_t first;
 } fc_node;
 
-/* Where a line of taps meets the first cell of the matrix row, in which channel, and its taps from first to end. */
+/* A line of taps: its offset from the first cell of the matrix row, its channel, and its taps [first, end). */
 typedef struct {
     ptrdiff_t at;
     ptrdiff_t channel;
@@ -58,30 +58,30 @@ typedef struct {
     ptrdiff_t end;
 } fc_line;
 
-/* A weight that is not zero: where its line of taps meets the matrix row's first cell, and its key in that line. */
+/* A nonzero weight: the offset of its line of taps from the first cell of the matrix row, and its key in that line. */
 typedef struct {
     ptrdiff_t at;
     ptrdiff_t key;
     ptrdiff_t source;
 } fc_point;
 
-/* Points whose lines meet the same cells. */
+/* Points whose lines read the same cells. */
 typedef struct {
     ptrdiff_t begin;
     ptrdiff_t end;
 } fc_group;
 
-/* The weights of a row that are not zero, by channel, plane, line and tap, in the order of the axes' keys. Behind the
- * last node of a level is one whose `first` ends the level below. */
+/* A tree of the nonzero weights of a row, by channel, plane, line and tap, in the order of the keys. A last node of
+ * each level marks the end of the level below by its `first`. */
 typedef struct {
     fc_node *level[3];
     ptrdiff_t *tap;
     void *value;
     ptrdiff_t channels;
-    /* Of some segments of the first two axes: see fc_lines. */
+    /* The lines of some segments of the first two axes: see fc_lines. */
     fc_line *lines;
     ptrdiff_t n_lines;
-    /* And where an axis is mirrored: see fc_points, which sorts them. Then they are in three arrays. */
+    /* The points if an axis is mirrored: see fc_points, which sorts them into three arrays. */
     fc_point *points;
     fc_point *spare_points;
     ptrdiff_t *at;
@@ -91,13 +91,13 @@ typedef struct {
     ptrdiff_t n_points;
     ptrdiff_t n_groups;
     ptrdiff_t n_grouped;
-    /* Room for as many columns and values, where a list has to be sorted. */
+    /* A workspace for as many columns and values, for lists that have to be sorted. */
     ptrdiff_t *spare_columns;
     void *spare_values;
     ptrdiff_t visits;
 } fc_nonzeros;
 
-/* Where a row's weights are: its channels, and the taps of the three axes by key. */
+/* The weights of a row: its channels, and the taps of the three axes by key. */
 typedef struct {
     const ptrdiff_t *key[3];
     ptrdiff_t keys[3];
@@ -107,14 +107,14 @@ typedef struct {
     ptrdiff_t col_step;
 } fc_weights;
 
-/* Some keys of a segment that follow each other, and where they are met. */
+/* Some consecutive keys of a segment, and their cells. */
 typedef struct {
     ptrdiff_t low;
     ptrdiff_t high;
     const ptrdiff_t *offset;
 } fc_keys;
 
-/* The keys of a segment in the order of their cells, in one or two stretches; how many. */
+/* Put the keys of a segment in the order of their cells, in one or two parts; returns how many. */
 static int fc_parts(const fc_span *span, fc_keys parts[2])
 {
     const ptrdiff_t end = span->key + span->n;
@@ -127,7 +127,7 @@ static int fc_parts(const fc_span *span, fc_keys parts[2])
     return 2;
 }
 
-/* The first of the nodes from begin to end with a key of at least `low`. */
+/* The first of the nodes [begin, end) whose key is at least `low`. */
 static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t low)
 {
     while (begin < end) {
@@ -140,8 +140,8 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* The lines of taps that a row meets, in the order of their cells, from a list of the weights that are not zero: of
- * each level only those whose keys the segments have. No axis is mirrored. */
+/* Find the lines of taps of a row in the tree of nonzero weights, in the order of their cells. Of each level only the
+ * keys of the segments count. No axis is mirrored. */
 static void fc_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -188,7 +188,7 @@ static inline ptrdiff_t fc_first_tap(const ptrdiff_t *tap, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* Where a key is met, of a segment that has all of them. */
+/* The cell of a key, in a segment that has all keys. */
 static inline ptrdiff_t fc_met(const fc_span *span, ptrdiff_t key)
 {
     if (span->places)
@@ -202,7 +202,7 @@ static inline int fc_behind(const fc_point *a, const fc_point *b)
     return a->at > b->at || (a->at == b->at && a->key > b->key);
 }
 
-/* Points in the order of their lines' cells, then of their keys. */
+/* Sort points by the cells of their lines, then by key. */
 static void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
 {
     enum { RUN = 12 };
@@ -231,9 +231,9 @@ static void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
     nonzeros->points = from, nonzeros->spare_points = to;
 }
 
-/* The weights that are not zero, in the order in which a line of segments of the last axis meets them, where an axis is
- * mirrored: segments have all keys. Cells of two lines are the same or all of one before all of the other, so that
- * only within a group the order depends on the last axis. */
+/* List the nonzero weights for a line of segments of the last axis, if an axis is mirrored. Segments then have all
+ * keys. Two lines of taps read either the same line of cells, or all cells of one are before those of the other. So the
+ * order depends on the last axis within a group only. */
 static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -273,7 +273,7 @@ static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsi
     nonzeros->visits += n;
 }
 
-/* How many cells the points meet in a segment with these places; -1 where that takes sorting. */
+/* Count the cells that the points read in a segment with these places; -1 if that needs sorting. */
 static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdiff_t *places)
 {
     const ptrdiff_t *key = nonzeros->key;
@@ -292,7 +292,7 @@ static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdi
     return rising ? n : -1;
 }
 
-/* The same of any segment; of those without places, few as they are, all are sorted. */
+/* The same for any segment. Segments without places are few, and are always sorted. */
 static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)
@@ -303,7 +303,7 @@ static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
     return fc_tally_places(nonzeros, span->places);
 }
 
-/* A product of CSR arrays and a matrix of `width` columns: whole vectors. */
+/* The product of CSR arrays and a matrix of `width` columns, which are whole vectors. */
 typedef struct {
     const void *data;
     const void *indices;
@@ -315,7 +315,7 @@ typedef struct {
     ptrdiff_t y_pitch;
 } fc_spmm;
 
-/* Outputs that see cells in the same pattern: see fc_contract. */
+/* Outputs with the same pattern of entries: see fc_contract. */
 typedef struct {
     const int64_t *columns;
     const int64_t *slots;

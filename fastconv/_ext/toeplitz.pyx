@@ -1,8 +1,8 @@
-"""Convolution as a sparse matrix: its rows counted, placed and filled, and its products.
+"""Convolution as a sparse matrix in CSR: counting entries, filling rows, and products.
 
-`table` has three axes as fastconv._spans tells, `sizes` what fastconv._csr.Structure
-does; each function shares its work by `words`: see team.h. `wide` is whether
-indices have 64 bits, `dtype` 0 for float32 and 1 for float64.
+`table` describes three axes as fastconv._spans says, `sizes` is from
+fastconv._csr.Structure. Threads share the work by `words`: see team.h. `wide` is
+whether indices have 64 bits; `dtype` is 0 (float32) or 1 (float64).
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -146,9 +146,9 @@ cdef enum:
     HEADER = 9          # numbers of an axis in front of a table
     SEGMENT = 8         # and of a segment
     LINE = 64           # bytes that the parts of a thread's memory are multiples of
-    LISTS = 64          # that a thread holds at a time at most, of so many entries together unless one has more
+    LISTS = 64          # lists of a thread at a time, with this many entries in all unless one has more
     ROOM = 2048
-    SHORT = 16          # weights of a list that is made anew sooner than copied
+    SHORT = 16          # lists of fewer weights are made again, because copying takes longer
 
 
 HEADER_SIZE = HEADER
@@ -193,7 +193,7 @@ cdef struct Matrix:
     fc_repeat_t repeat
 
 
-# What a thread makes lists with.
+# The state of a thread that makes lists.
 cdef struct Maker:
     char* values
     char* columns
@@ -256,14 +256,14 @@ cdef inline fc_span span_of(const Axis* axis, const Segment* s, Py_ssize_t index
 
 
 cdef inline Py_ssize_t weights_of(const Matrix* m, Py_ssize_t row) noexcept nogil:
-    """Where the weights of a row begin."""
+    """The first weight of a row."""
     cdef Py_ssize_t at = row // m.rows * m.group_step + row % m.rows * m.row_step
     fc_check(at + (m.cols - 1) * m.col_step + m.taps <= m.n_weights)
     return at
 
 
 cdef inline fc_row row_of(const Matrix* m, const Segment* d, const Segment* h, const Segment* w) noexcept nogil:
-    """The entries of the rows of these segments."""
+    """Set the entries of the rows of these segments."""
     cdef fc_row r
     r.axis[0] = span_of(&m.d, d, m.h.limit * m.w.limit, m.pitch_d)
     r.axis[1] = span_of(&m.h, h, m.w.limit, m.pitch_h)
@@ -275,7 +275,7 @@ cdef inline fc_row row_of(const Matrix* m, const Segment* d, const Segment* h, c
 cdef inline void begin_line(
     const Matrix* m, const Segment* d, const Segment* h, Maker* maker, const fc_row* r
 ) noexcept nogil:
-    """Find what all segments of the last axis have in common, but once after each other."""
+    """Find the lines that all segments of the last axis share, unless the last call found the same."""
     if maker.d != d or maker.h != h:
         maker.d, maker.h = d, h
         if m.mirrored:
@@ -287,7 +287,7 @@ cdef inline void begin_line(
 cdef Py_ssize_t list_row(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, const Segment* w, Maker* maker
 ) noexcept nogil:
-    """The entries of the rows of these segments, for one row of weights: the one that `begin_row` was called for."""
+    """Make the list of entries of the rows of these segments, for the row of weights of `begin_row`."""
     cdef fc_row r
     if d.begin == d.end or h.begin == h.end or w.begin == w.end:
         return 0
@@ -300,7 +300,7 @@ cdef Py_ssize_t list_row(
 
 
 cdef void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noexcept nogil:
-    """Before lists of this row: where `few` of its weights are not zero these are looked up, but once."""
+    """Prepare for lists of a row: if `few` of its weights are nonzero, build their tree, unless it is built already."""
     maker.few = few
     if few and maker.row != row:
         maker.row, maker.d = row, NULL
@@ -310,20 +310,20 @@ cdef void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noe
 # What all threads of a call read.
 cdef struct Task:
     Matrix m
-    Py_ssize_t* counts      # of the entries of a row, by row of weights and segments
-    Py_ssize_t* starts      # of each row of weights' entries
+    Py_ssize_t* counts      # the number of entries of a row, by row of weights and segments
+    Py_ssize_t* starts      # the begin of the entries of each row of weights
     void* indptr
     char* indices
     char* data
-    const Py_ssize_t* numbers   # of the weights of each row that are not zero
-    Py_ssize_t share        # few are less than this part of all
+    const Py_ssize_t* numbers   # the number of nonzero weights of each row
+    Py_ssize_t share        # few means less than 1 / share of all
     Py_ssize_t longest      # entries of a list
-    Py_ssize_t room         # and of all that there is room for
-    Py_ssize_t most         # weights, where they are few
+    Py_ssize_t room         # and of all lists that fit
+    Py_ssize_t most         # nonzero weights, if they are few
     char* space             # of each thread: see maker_of
     Py_ssize_t space_pitch
     Py_ssize_t slots
-    Py_ssize_t pieces       # of a row of weights' lines of positions
+    Py_ssize_t pieces       # parts of the lines of positions of a row of weights
     bint wide
     Py_ssize_t* words
 
@@ -351,8 +351,9 @@ cdef int give_space(
 cdef Py_ssize_t maker_of(
     Maker* maker, char* space, Py_ssize_t itemsize, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols
 ) noexcept nogil:
-    """A thread's memory: its visits; lists of values and of columns; the weights that are not zero, and room to
-    sort as many entries. How many bytes that is."""
+    """Divide the memory of a thread: its count of visits; lists of values and of columns; the nonzero weights;
+    and room to sort as many entries. Returns the number of bytes.
+    """
     cdef Py_ssize_t at = LINE, level
     maker.d = maker.h = NULL
     maker.row, maker.few, maker.visits, maker.nonzeros.visits = -1, False, 0, 0
@@ -384,7 +385,9 @@ cdef inline Py_ssize_t line_up(Py_ssize_t n) noexcept nogil:
 
 
 def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
-    """Bytes that a thread needs for lists of `longest`, of rows of which `most` weights are not zero where few are."""
+    """The bytes that a thread needs for lists of at most `longest` entries, and trees of at most `most` nonzero
+    weights.
+    """
     cdef Maker maker
     return maker_of(&maker, NULL, 8 if dtype else 4, longest, most, cols)
 
@@ -404,11 +407,11 @@ cdef inline void end_lists(const Task* t, Py_ssize_t slot, const Maker* maker) n
 
 
 def merge(cells, order, taps, starts, segments, entries, lists, places):
-    """The segments of positions whose taps meet `cells` (positions, taps), some of them the same: see _spans.py.
+    """Make the segments of positions whose taps read `cells` (positions, taps): see _spans.py.
 
-    `order` sorts the cells of each position. `starts` has the first position, and how many entries, lists and places
-    there are already; the results have room for those of positions that differ. How many segments, entries, numbers
-    of lists and places are new.
+    `order` sorts the cells of each position. `starts` has the first position, and the numbers of earlier entries,
+    lists and places. The results have room as if all positions differed. Returns the numbers of new segments,
+    entries, numbers of lists, and places.
     """
     cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
     cdef const Py_ssize_t* first = numbers_of(starts)
@@ -444,7 +447,7 @@ cdef void merge_positions(
         if alike:
             for i in range(k):
                 alike = alike & (by[i] == by[i - k]) & (at[i] - base == at[i - k] - before)
-        # They are one segment while the shift stays the same, too.
+        # Positions are of one segment as long as the shift stays the same, too.
         if alike and (s.count == 1 or s.jump == base - before):
             s.count += 1
             s.jump = base - before
@@ -462,7 +465,7 @@ cdef void merge_positions(
                 if j == i + 1:
                     entry[1] = tap[by[i]]
                 else:
-                    # A number of taps, and them.
+                    # The number of taps, and then the taps.
                     entry[1] = ~(first[2] + n_lists)
                     lists[n_lists] = j - i
                     n_lists += 1
@@ -484,7 +487,7 @@ cdef inline bint is_few(const Task* t, Py_ssize_t row) noexcept nogil:
 
 
 def weights(table, sizes, w, int dtype, numbers, words):
-    """numbers (rows of weights,): of those weights that are not zero."""
+    """Count the nonzero weights: numbers (rows of weights,)."""
     cdef Task t = read_task(table, sizes, w, dtype, False, 0, words)
     t.counts = <Py_ssize_t*> run_of(numbers, sizeof(Py_ssize_t), True).at
     with nogil:
@@ -506,11 +509,13 @@ def count(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
     int isa, space, words,
 ):
-    """counts (rows of weights, segments of d * h * w): the entries of a row of the matrix that are not zero; and
-    totals (1 + rows of weights): behind the first, the entries of all positions of each.
+    """Count the entries of a row of the matrix that are not zero: counts (rows of weights, segments of d * h * w).
 
-    `numbers` is what `weights` counts; where a row has less than a `share`-th of its weights, `most` at most, these
-    are listed. `space` has a row of `space_of` bytes for each thread, for lists of `longest` entries, that start as 0.
+    totals (1 + rows of weights) gets, after the first element, the entries of all positions of each row of weights.
+
+    `numbers` is from `weights`. If less than 1 / `share` of the weights of a row are nonzero (at most `most`), they
+    are put in a tree. `space` has a row of `space_of` bytes for each thread, for lists of `longest` entries; it begins
+    as zeros.
     """
     cdef Task t = read_task(table, sizes, w, dtype, False, isa, words)
     give_space(&t, numbers, share, longest, most, space)
@@ -565,7 +570,7 @@ cdef void count_row(const Task* t, Py_ssize_t row, Maker* maker) noexcept nogil:
 cdef inline void count_line(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t* counts, Maker* maker
 ) noexcept nogil:
-    """A line of segments of a row of few weights, where an axis is mirrored: most need no list."""
+    """Count a line of segments for a row of few weights, if an axis is mirrored. Most segments need no list."""
     cdef Py_ssize_t k
     cdef fc_row r = row_of(m, d, h, m.w.segment)
     begin_line(m, d, h, maker, &r)
@@ -579,7 +584,7 @@ cdef inline void count_line(
 
 
 def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, words):
-    """indptr (rows + 1): where each row begins; `starts` has that of each row of weights."""
+    """Fill indptr (rows + 1), the begin of each row; `starts` has the begin of each row of weights."""
     cdef Task t = read_task(table, sizes, w, dtype, wide, 0, words)
     t.counts, t.starts = numbers_of(counts), numbers_of(starts)
     t.indptr = run_of(indptr, 8 if wide else 4, True).at
@@ -601,7 +606,7 @@ cdef void draw_places(void* task) noexcept nogil:
 
 
 cdef void place_row(const Task* t, Py_ssize_t row, number* indptr) noexcept nogil:
-    """The rows of a row of weights: their lengths, in whatever order segments have them, and then the sums."""
+    """Fill in the rows of a row of weights: first their lengths, in the order of segments, and then the sums."""
     cdef const Matrix* m = &t.m
     cdef const Py_ssize_t* counts = t.counts + row * m.d.segments * m.h.segments * m.w.segments
     cdef number* plane = indptr + row * m.plane
@@ -638,7 +643,10 @@ def fill(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, indptr, indices, data,
     bint wide, Py_ssize_t pieces, int isa, space, words,
 ):
-    """indices and data (nnz): the entries. An item is one of `pieces` parts of the lines of a row of weights."""
+    """Fill in the entries, indices and data (nnz).
+
+    An item is one of `pieces` parts of the lines of a row of weights.
+    """
     cdef Task t = read_task(table, sizes, w, dtype, wide, isa, words)
     cdef Py_ssize_t width = 8 if wide else 4
     cdef Run columns = run_of(indices, width, True), values = run_of(data, t.m.itemsize, True)
@@ -673,7 +681,7 @@ cdef void draw_fills(void* task) noexcept nogil:
 
 
 cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, Maker* maker) noexcept nogil:
-    """The rows of some lines of positions, those of one kind after another, from the same lists."""
+    """Fill in the rows of some lines of positions. Lines of the same kind follow each other, and use the same lists."""
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t i, j, k, a, b, line, first, last, lists, cell, one
     cdef const Segment* d
@@ -714,8 +722,9 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
 cdef Py_ssize_t spread_lines(
     const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, const Segment* d, const Segment* h, Maker* maker
 ) noexcept nogil:
-    """The rows of the first segments of these lines while each is of one mirrored position, without lists; how many
-    segments these are. None, if lists that are long to make are those of several lines."""
+    """Fill in the rows of the first segments of these lines without lists, as long as each segment is one mirrored
+    position; returns the number of these segments. Returns 0 if lists take long and several lines share them.
+    """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t width = 8 if t.wide else 4, n = 0, a, b, line, cell
     cdef const char* indptr
@@ -746,8 +755,10 @@ cdef Py_ssize_t spread_lines(
 cdef Py_ssize_t make_lists(
     const Task* t, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t k, Maker* maker
 ) noexcept nogil:
-    """Lists of some segments of a line, from k on, as many as there is room for; how many. A line is then written
-    from end to end."""
+    """Make lists of some segments of a line, from k on, as many as fit; returns their number.
+
+    The line can then be written from end to end.
+    """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t used = 0, lists = 0
     cdef char* values = maker.values
@@ -767,7 +778,7 @@ cdef inline void fill_run(
     const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one,
     const Maker* maker,
 ) noexcept nogil:
-    """The rows of a segment of a line, which repeat a list."""
+    """Fill in the rows of a segment of a line, which repeat a list."""
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t n = maker.n[one], width = 8 if t.wide else 4, start, i
     cdef Py_ssize_t at = row * m.plane + line * m.w.positions + s.start
@@ -801,7 +812,9 @@ def product(
     int dtype, bint wide, indptr, indices, data, x, y, Py_ssize_t width, Py_ssize_t x_pitch, Py_ssize_t y_pitch,
     int isa, words,
 ):
-    """y (rows, width) = A @ x (cols, width): rows of x and y are so many elements apart, and `width` whole vectors."""
+    """y (rows, width) = A @ x (cols, width); rows of x and y are x_pitch and y_pitch elements apart, and `width` is a
+    multiple of the vector.
+    """
     cdef Product t
     cdef Py_ssize_t itemsize = 8 if dtype else 4, number_size = 8 if wide else 4
     cdef Run rows = run_of(indptr, number_size, False), columns = run_of(indices, number_size, False)
@@ -826,12 +839,12 @@ cdef void draw_products(void* task) noexcept nogil:
 
 
 cdef enum:
-    SUMMED = 256   # products that a lane adds up before its sum is collected in double
+    SUMMED = 256   # products that a lane adds up before the sum is added to a double
 
 
 # What all threads of a call of `gradient` read.
 cdef struct Gradient:
-    Matrix m               # of numbers of weights: the pattern, for one block of channels
+    Matrix m               # the pattern with numbers of weights, for one block of channels
     fc_contract_t contract
     fc_collect_t collect
     const char* x
@@ -851,10 +864,11 @@ cdef struct Gradient:
 def gradient(
     table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, words,
 ):
-    """dw (rows of weights, cols, taps): dy (rows, width) times x (cols, width), where they meet.
+    """Compute dw (rows of weights, cols, taps): dy (rows, width) times x (cols, width), summed
+    over the entries of each weight.
 
-    `numbers` (float64) counts the weights of `block` channels from 1, and takes their place in the lists. `space`
-    has a row of bytes for each thread, `gradient_space` of them.
+    `numbers` (float64) numbers the weights of `block` channels from 1, and takes the place of the weights in the
+    lists. `space` has a row of `gradient_space` bytes for each thread.
     """
     cdef Gradient t
     cdef Py_ssize_t itemsize = 8 if dtype else 4
@@ -881,7 +895,7 @@ cdef inline Py_ssize_t slots_space(Py_ssize_t slots) noexcept nogil:
 
 
 def gradient_space(Py_ssize_t slots):
-    """Bytes that a thread of `gradient` needs for so many weights."""
+    """The bytes that a thread of `gradient` needs for so many weights."""
     return slots_space(slots)
 
 
@@ -898,7 +912,7 @@ cdef void draw_gradients(void* task) noexcept nogil:
 
 
 cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, char* space) noexcept nogil:
-    """The weights of some channels of a row of weights."""
+    """Compute the gradient of the weights of some channels of a row of weights."""
     cdef Matrix m = t.m
     cdef Py_ssize_t i, j, k, a, b, line, cell, n, done = 0
     cdef Py_ssize_t slots = min(t.block, m.cols - channel) * m.taps, most = t.block * m.taps

@@ -1,6 +1,6 @@
-/* What toeplitz_template.h has for each type of index. */
+/* The functions of toeplitz_template.h for each type of index. */
 
-/* The entries of a row that are not zero, and their columns after the first one's; how many there are. */
+/* List the entries of a row that are not zero, and their columns relative to the first one; returns their number. */
 static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_, void *columns_)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -38,7 +38,7 @@ static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_
     return n;
 }
 
-/* Entries from begin to n in the order of their columns, those of one cell added up; where they end then. */
+/* Sort the entries [begin, n) by their columns, and add up entries of the same cell; returns the new end. */
 static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX *columns, ptrdiff_t begin, ptrdiff_t n)
 {
     enum { RUN = 12 };
@@ -87,7 +87,7 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
     return kept;
 }
 
-/* As fc_list, of the weights that are not zero in the lines that fc_lines found. */
+/* As fc_list, for the weights that are not zero, in the lines that fc_lines found. */
 static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -114,7 +114,7 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
     return n;
 }
 
-/* `count` points from k on, each a column. */
+/* Write `count` points from k on, each with a column of its own. */
 FC_INLINE void FC_I_(fc_take)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t k,
                               FC_T *values, FC_INDEX *columns, const int count)
 {
@@ -125,7 +125,7 @@ FC_INLINE void FC_I_(fc_take)(const fc_nonzeros *from, const ptrdiff_t *places, 
         columns[i] = (FC_INDEX)(first + from->at[k + i] + places[from->key[k + i]]);
 }
 
-/* Points from `begin` to `end`, each a column. */
+/* Write the points [begin, end), each with a column of its own. */
 FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t begin,
                                  ptrdiff_t end, FC_T *values, FC_INDEX *columns)
 {
@@ -136,7 +136,7 @@ FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *place
         FC_TAKE(k, 8);
     if (k == n)
         return;
-    /* The last chunk reaches back. */
+    /* The last chunk overlaps the one before it. */
     if (n >= 8) {
         FC_TAKE(n - 8, 8);
     } else if (n >= 4) {
@@ -149,7 +149,8 @@ FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *place
 #undef FC_TAKE
 }
 
-/* Points of a group whose cells do not fall, those of one cell added up; how many these are. */
+/* Write the points of a group whose cells do not descend, and add up points of the same cell; returns the number of
+ * entries. */
 FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, fc_group group,
                                      FC_T *values, FC_INDEX *columns)
 {
@@ -167,7 +168,7 @@ FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *p
     return n;
 }
 
-/* As fc_list, of the weights that are not zero, in the order that fc_points found. */
+/* As fc_list, for the weights that are not zero, in the order that fc_points found. */
 static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -208,7 +209,7 @@ static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_
                              void *indices_, void *values_, void *columns_)
 {
     const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
-    const fc_nonzeros from = *nonzeros; /* which no store can change */
+    const fc_nonzeros from = *nonzeros; /* a local copy, which no store can alias */
     const ptrdiff_t count = from.n_points, groups = from.n_groups;
     ptrdiff_t i, j, g, k;
     fc_row here = *row;
@@ -246,7 +247,7 @@ static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_
     nonzeros->visits += segments * (count + from.n_grouped);
 }
 
-/* `count` entries of a row, from `values` and `columns`. */
+/* Write `count` entries of a row, from `values` and `columns`. */
 FC_INLINE void FC_I_(fc_chunk)(const FC_T *values, const FC_UNSIGNED *columns, FC_UNSIGNED base, FC_T *data,
                                FC_UNSIGNED *indices, const int count)
 {
@@ -257,7 +258,7 @@ FC_INLINE void FC_I_(fc_chunk)(const FC_T *values, const FC_UNSIGNED *columns, F
         indices[i] = columns[i] + base;
 }
 
-/* `rows` rows after each other in memory, of the same n values; columns move on by `step` from row to row. */
+/* Write `rows` contiguous rows with the same n values; the columns grow by `step` from row to row. */
 static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_t n, void *data_, void *indices_,
                              ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step)
 {
@@ -268,13 +269,13 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
     ptrdiff_t j, left;
 #define FC_WRITE(at, count) FC_I_(fc_chunk)(values + (at), columns + (at), base, data + (at), indices + (at), count)
     for (; data < end; data += n, indices += n, base += (FC_UNSIGNED)step) {
-        /* The last chunk reaches into the next row, which is written later; but not so past the last row. */
+        /* The last chunk spills into the next row, which is written later, but not past the last row. */
         for (j = 0; j < n && end - data - j >= FC_CHUNK; j += FC_CHUNK)
             FC_WRITE(j, FC_CHUNK);
         left = n - j;
         if (left <= 0)
             continue;
-        /* There it reaches back instead, or there are two shorter ones. */
+        /* In the last row it overlaps the chunk before it, or two shorter chunks are used. */
         if (n >= FC_CHUNK) {
             FC_WRITE(n - FC_CHUNK, FC_CHUNK);
         } else if (n >= 8) {
@@ -291,8 +292,8 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
 #undef FC_WRITE
 }
 
-/* Rows of the product, `vectors` vectors wide. Several sums of each, so that one addition need not wait for the
- * last; added up every so often, so that long float sums do not drift. */
+/* Rows of the product, `vectors` vectors wide. Each has several independent sums, which hide the latency of additions.
+ * They are collected at intervals, so that long float sums do not drift. */
 FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t begin, ptrdiff_t end,
                                const int vectors, const int sums)
 {

@@ -1,6 +1,6 @@
 /* Rows of a Toeplitz matrix and its products for one dtype and instruction set: see toeplitz.h. */
 
-/* The sum of the weights that meet a cell; whether any of them is not zero. */
+/* Compute the sum of the weights that read a cell; returns whether any of them is not zero. */
 static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const ptrdiff_t taps[3], FC_T *value)
 {
     ptrdiff_t one[3][2], i, j, k;
@@ -24,7 +24,7 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
     return present;
 }
 
-/* How many weights of a row are not zero. */
+/* Count the weights of a row that are not zero. */
 static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -84,7 +84,7 @@ static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *fou
     found->channels = channels;
 }
 
-/* The products of outputs' gradients with the cells that they saw, `vectors` vectors of images at a time. */
+/* The products of dout with the cells that each output read, `vectors` vectors of images at a time. */
 FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
 {
     enum { MOST = 4 };

@@ -52,8 +52,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_TILE_VECTORS 2
 #endif
 
-/* v = s in every lane, and sum += a * b. Left to choose, compilers put sums of unrolled loops into registers that
- * factors were in, broadcast ahead of time, and run out of registers. */
+/* v = s in every lane, and sum += a * b, in assembly. Otherwise compilers broadcast too early in unrolled loops, and
+ * run out of registers. */
 #undef FC_BROADCAST
 #undef FC_MULTIPLY_ADD
 #if FC_FUSED && FC_BYTES == 4
@@ -66,8 +66,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_BROADCAST(v, s) ((v) = FC_N(fc_splat)(s))
 #define FC_MULTIPLY_ADD(sum, a, b) ((sum) += (a) * (b))
 #endif
-/* What follows is not read before; and where a pointer comes from is not known, so that steps from it are not all
- * kept in registers. */
+/* A barrier: the compiler moves no later read before it. It also hides the origin of a pointer, so that the compiler
+ * does not keep all offsets from it in registers. */
 #undef FC_IN_ORDER
 #undef FC_HIDE
 #if FC_FUSED
@@ -78,7 +78,7 @@ typedef FC_L FC_N(fc_i);
 #define FC_HIDE(pointer) ((void)0)
 #endif
 
-/* A second template of the same file finds these defined. */
+/* These may be defined already by another template of the same file. */
 #ifndef FC_VECTORS_DEFINED
 FC_INLINE FC_V FC_N(fc_load)(const FC_T *p) { return *(const FC_N(fc_vu) *)p; }
 FC_INLINE void FC_N(fc_store)(FC_T *p, FC_V v) { *(FC_N(fc_vu) *)p = v; }
@@ -91,7 +91,7 @@ FC_INLINE FC_V FC_N(fc_splat)(FC_T s)
 #endif
 }
 
-/* The halves of a and b, element by element in turn; log2(FC_TL) rounds of it transpose a square. */
+/* Interleave the lower or upper halves of a and b. log2(FC_TL) rounds of it transpose a square. */
 FC_INLINE FC_N(fc_t) FC_N(fc_zip_low)(FC_N(fc_t) a, FC_N(fc_t) b)
 {
 #if FC_TL == 8
@@ -137,7 +137,7 @@ FC_INLINE void FC_N(fc_transpose)(FC_N(fc_t) rows[FC_TL])
     }
 }
 
-/* The same for whole vectors: elements of a and b in turn, those of the first halves and of the second. */
+/* The same for FC_V: interleave the first halves of a and b, or the second halves. */
 FC_INLINE FC_V FC_N(fc_mix_low)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
@@ -170,7 +170,7 @@ FC_INLINE FC_V FC_N(fc_mix_high)(FC_V a, FC_V b)
 #endif
 }
 
-/* Every second element of a and b: those at even places, and those at odd ones. */
+/* The elements of a and b at even places, or at odd places. */
 FC_INLINE FC_V FC_N(fc_evens)(FC_V a, FC_V b)
 {
 #if FC_VL == 16

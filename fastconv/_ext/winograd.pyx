@@ -1,8 +1,8 @@
-"""Winograd's minimal filtering: a product for each interpolation point; forward and backward_data.
+"""Winograd's minimal filtering, forward and backward_data: one matrix product for each interpolation point.
 
-The image is first turned so that channels lie together: transforms then have
-channels in the vector lanes, whatever the size of the planes. How the work is
-cut, and every table below, is fastconv.algorithms.winograd's.
+The image is first transposed to channels-last, so that transforms have
+channels in the vector lanes, whatever the size of the planes.
+fastconv.algorithms.winograd divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport numbers_of
@@ -17,7 +17,7 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef enum:
-    AHEAD = 3           # channels whose weights are asked for before they are needed
+    AHEAD = 3           # channels from a prefetch of weights to their use
     MOST_PANELS = 64
 
 
@@ -25,7 +25,7 @@ cdef void transform_weights(
     floating* u, floating* turned, const floating* w, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t phase,
     const Call* call,
 ) noexcept nogil:
-    """u (points, subkernels * channels, width) from `rows` rows of the weights, of one phase."""
+    """Transform `rows` rows of the weights of one phase to u (points, subkernels * channels, width)."""
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
@@ -43,7 +43,7 @@ cdef void transform_weights(
             t.kernel.interleave(turned, width, w + c * s.channel_step, at, rows, n * s.kernel)
         else:
             for i in range(n):
-                # Rows lie together here, and the next channel's far away.
+                # Rows of a channel are contiguous, but the next channel is far away.
                 if c + i + AHEAD < s.channels:
                     fc_soon(w + (c + i + AHEAD) * s.channel_step, rows * s.kernel * <Py_ssize_t> sizeof(floating))
                 t.kernel.interleave(
@@ -71,7 +71,7 @@ cdef struct Phase:
     Py_ssize_t outs
 
 
-# Outputs of a tile along an axis that have a place in the result, from `begin` to `end`, and where output 0 is.
+# The outputs [begin, end) of a tile along an axis that are in the result, and the place of output 0.
 cdef struct Reach:
     Py_ssize_t at
     int begin
@@ -91,7 +91,8 @@ cdef void transform_result(
     floating* result, const floating* m, const floating* bias, floating* check, Py_ssize_t rows, Py_ssize_t width,
     const Block* b, Py_ssize_t phase, const Call* call,
 ) noexcept nogil:
-    """Every tile of a block, for up to `width` rows of the result, which starts at image 0's first of them.
+    """Transform the products of all tiles of a block back, for up to `width` rows of the result; `result`
+    is the first row of image 0.
 
     `overflows` counts for each image how often an inf or NaN was found, because a transform may overflow, or spread an
     inf or NaN, where the sums of products do not.
@@ -146,15 +147,15 @@ cdef void transform_result(
 cdef struct Panel:
     int vectors
     Py_ssize_t width
-    Py_ssize_t column    # its first row, in the pass
-    Py_ssize_t at        # its first point, from the pass's first
+    Py_ssize_t column    # its first row, relative to the pass
+    Py_ssize_t at        # offset of its first point, relative to the pass
     Py_ssize_t pitch     # from a point to the next
 
 
 cdef Py_ssize_t list_panels(
     Panel* panels, Py_ssize_t rows, Py_ssize_t k, Py_ssize_t points, const Call* call
 ) noexcept nogil:
-    """Those of a pass; returns how many there are."""
+    """List the panels of a pass; returns their number."""
     cdef Py_ssize_t lanes = call.transforms.kernel.lanes, left = (rows + lanes - 1) // lanes, n = 0
     cdef Panel panel
     panel.column = panel.at = 0
@@ -174,7 +175,10 @@ cdef Py_ssize_t list_panels(
 cdef void multiply(
     const Call* call, Py_ssize_t group, Py_ssize_t first, const Block* block, floating* space, bint fresh
 ) noexcept nogil:
-    """A block's tiles, rows from `first` on: per point [tiles x k] @ [k x rows], k over subkernels and channels."""
+    """Multiply the tiles of a block by rows from `first` on.
+
+    For each point: [tiles x k] @ [k x rows], k over subkernels and channels.
+    """
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
@@ -211,7 +215,8 @@ cdef void multiply(
                 tile = 0
                 while tile < tiles:
                     n = min(<Py_ssize_t> t.kernel.rows, tiles - tile)
-                    # The tiles' cells stay near while all rows of the pass meet them: [tiles x k] @ [k x rows]
+                    # The tiles stay in the cache while all rows of the pass are multiplied by them: [tiles x k] @ [k x
+                    # rows]
                     for i in range(count):
                         p = &panels[i]
                         call.tile(
@@ -274,7 +279,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_products(const Call* call, floating* dtype) noexcept nogil:
-    """Items, until none is left."""
+    """Take items until none is left."""
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms

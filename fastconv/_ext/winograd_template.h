@@ -1,8 +1,8 @@
 /* The transforms of Winograd's minimal filtering for one dtype and instruction set: see winograd.h.
  *
- * Along an axis with `points` interpolation points these are 0, infinity and pairs +-a: 3/4 and 3/2 of 6, whose
- * errors are four times smaller than those of 1 and 2; 1/2, 1 and 2 of 8; 1 of 4. 1 point is no transform. Squares of
- * points are exact. Below, S is the square of a pair's point, and polynomials of pairs are in that square. */
+ * The interpolation points along an axis are 0, infinity and pairs +-a. Of 4 points a is 1; of 6 points 3/4 and 3/2,
+ * whose errors are four times smaller than those of 1 and 2; of 8 points 1/2, 1 and 2. 1 point means no transform.
+ * Squares of points are exact. Below, S is the square of a pair's point, and polynomials of pairs are in that square. */
 
 #define FC_PAIRS(points) ((points) / 2 - 1)
 
@@ -20,8 +20,8 @@ FC_INLINE FC_T FC_N(fc_square)(const int points, const int pair)
     return FC_N(fc_point)(points, pair) * FC_N(fc_point)(points, pair);
 }
 
-/* Coefficient `k` of the product of (x - S) over all pairs but `but`; over all of them where that is -1. Spelled
- * out, so that every compiler has it as a constant. */
+/* Coefficient `k` of the product of (x - S) over all pairs except pair `but` (-1: no exception). It is spelled out, so
+ * that every compiler sees a constant. */
 FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k)
 {
     const int n = FC_PAIRS(points) - (but >= 0);
@@ -139,7 +139,7 @@ FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y
     }
 }
 
-/* Calls FC_CASE(points, taps) for what `points` and `taps` are; one of a pair is the outputs of a tile, too. */
+/* Call FC_CASE with `points` and `taps` as constants. `taps` may also be the outputs of a tile. */
 #define FC_CASES                                                                            \
     FC_CASE(1, 1)                                                                           \
     FC_CASE(4, 2)                                                                           \
@@ -155,10 +155,10 @@ FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y
     FC_CASE(8, 6)                                                                           \
     FC_CASE(8, 7)
 
-/* Below, `from` has an element at from[at[i]], or where `at` is NULL at from[i * pitch]. */
+/* Below, element i of `from` is from[at[i]], or from[i * pitch] if `at` is NULL. */
 #define FC_FROM(i) (from + (at ? at[i] : (i) * pitch))
 
-/* to[i * step] = what `from` has, at every point. */
+/* to[i * step] = the values of `from` at every point. */
 FC_INLINE void FC_N(fc_input_of)(const int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to,
                                  ptrdiff_t step)
 {
@@ -173,7 +173,7 @@ FC_INLINE void FC_N(fc_input_of)(const int points, const FC_T *from, const ptrdi
         FC_N(fc_store)(to + i * step, d[i]);
 }
 
-/* to[i * step] = the kernel of `taps` that `from` has, at every point. */
+/* to[i * step] = the values of a kernel of `taps` taps at every point. */
 FC_INLINE void FC_N(fc_weights_of)(const int points, const int taps, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch,
                                    FC_T *to, ptrdiff_t step)
 {
@@ -189,7 +189,7 @@ FC_INLINE void FC_N(fc_weights_of)(const int points, const int taps, const FC_T 
 }
 #undef FC_FROM
 
-/* to[i * step] = `outputs` of a tile whose points are from[i * pitch]. */
+/* to[i * step] = the `outputs` outputs of a tile whose points are from[i * pitch]. */
 FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_T *from, ptrdiff_t pitch, FC_T *to,
                                   ptrdiff_t step)
 {
@@ -204,7 +204,7 @@ FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_
         FC_N(fc_store)(to + i * step, y[i]);
 }
 
-/* The same line by line along one axis, of sizes that are only known here. */
+/* The same, line by line along one axis, for sizes that are constants only here. */
 static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step,
                                  int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
@@ -260,7 +260,7 @@ static void FC_N(fc_output_lines)(int points, int outputs, const FC_T *from, ptr
     }
 }
 
-/* A square tile, all its loops of known length. */
+/* A square tile; the lengths of all loops are constants. */
 FC_INLINE void FC_N(fc_input_square)(const int points, const FC_T *patch, const ptrdiff_t *at, FC_T *v, ptrdiff_t pitch)
 {
     FC_T half[64 * FC_VL];
@@ -271,7 +271,7 @@ FC_INLINE void FC_N(fc_input_square)(const int points, const FC_T *patch, const 
         FC_N(fc_input_of)(points, half + i * FC_VL, NULL, points * FC_VL, v + i * pitch, points * pitch);
 }
 
-/* A tile, a vector of channels: patch + at[i] is its i-th cell. */
+/* A tile, for a vector of channels: cell i is at patch + at[i]. */
 static void FC_N(fc_wino_input)(int high, int wide, const void *patch_, const ptrdiff_t *at, void *v_, ptrdiff_t pitch)
 {
     const FC_T *patch = (const FC_T *)patch_;
@@ -301,7 +301,7 @@ FC_INLINE void FC_N(fc_weights_square)(const int points, const int taps, const F
         FC_N(fc_weights_of)(points, taps, half + i * FC_VL, NULL, points * FC_VL, u + i * pitch, points * pitch);
 }
 
-/* A kernel, or a tile of the gradient as a kernel, a vector of filters: its tap i is at g + at[i]. */
+/* A kernel, or a tile of the gradient as a kernel, for a vector of filters: tap i is at g + at[i]. */
 static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g_, const ptrdiff_t *at, void *u_,
                                   ptrdiff_t pitch)
 {
@@ -326,7 +326,7 @@ static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, co
     }
 }
 
-/* to[lane * pitch + i] = vector i's lane, for n of them: what is read of vectors past n is anything there is. */
+/* Transpose n vectors: to[lane * pitch + i] = lane of vector i. Vectors past n may be read, whatever they hold. */
 FC_INLINE void FC_N(fc_turn_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *vectors, const int n)
 {
     int lane, first, i;
@@ -346,7 +346,7 @@ FC_INLINE void FC_N(fc_turn_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *
     }
 }
 
-/* Row i of a tile: `wide` points of a vector of filters, each point `step` further, to the result.
+/* Transform row i of a tile back to the result: `wide` points, `step` apart, for a vector of filters.
  *
  * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because then their sum is inf or NaN, and the sum
  * times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless: the image is then
@@ -373,7 +373,7 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     for (i = 1; i < outputs; i++)
         sum += y[i];
     *check += sum * FC_N(fc_splat)(0);
-    /* Lanes are filters: turned, so that the outputs of each lie together, `pitch` apart. */
+    /* Lanes are filters. Transpose them, so that the outputs of each filter are contiguous; filters are `pitch` apart. */
     if (outputs == 4 || outputs == 3) {
         const FC_V last = outputs == 4 ? y[3] : y[2];
         const FC_V a = FC_N(fc_mix_low)(y[0], y[2]), b = FC_N(fc_mix_low)(y[1], last);
@@ -406,8 +406,8 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     }
 }
 
-/* One tile, one vector of filters, to the result: `filters` of its lanes, of its outputs those of `box`, which has
- * the first and the end of rows and of columns. */
+/* Transform one tile of a vector of filters back to the result. `filters` lanes are stored, and those outputs that are
+ * in `box`: the begin and end of rows and of columns. */
 static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m_, ptrdiff_t pitch,
                                  const void *bias_, void *to_, ptrdiff_t filter_step, ptrdiff_t row_step,
                                  ptrdiff_t column_step, int filters, const int *box, void *check_)
@@ -437,8 +437,8 @@ static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const
     FC_N(fc_store)((FC_T *)check_, check);
 }
 
-/* The gradient of a kernel, a vector of channels, `channels` of its lanes: to[lane * step + at[tap]]; taps that the
- * kernel has not have -1 there. `check` is as in fc_row_of. */
+/* Transform the gradient of a kernel back, for `channels` lanes of a vector of channels: to[lane * step + at[tap]].
+ * at[tap] is -1 for a tap that the kernel does not have. `check` is as in fc_row_of. */
 static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, const void *m_, ptrdiff_t pitch,
                                    void *to_, ptrdiff_t step, const ptrdiff_t *at, int channels, void *check_)
 {

@@ -1,10 +1,10 @@
-# What both kernels of minimal filtering share: tiles of an image, turned so that channels lie together, at every
-# interpolation point.
+# What both kernels of Winograd's minimal filtering use: the tiles of an image, transposed to channels-last, and their
+# values at every interpolation point.
 #
-# Along an axis with stride s, output o meets at tap t source cell o * s + t - lo. The kernel is taken as subkernels,
-# each of them every s-th tap from an offset on, as many as the transforms take: with offset f, tap j of one is tap
-# f + j * s of the kernel, and meets cell (o + j) * s + f - lo. That is a filter of stride 1 on every s-th cell; what
-# subkernels make of a tile is summed at the points, where they are as good as so many more channels.
+# Along an axis with stride s, output o meets at tap t source cell o * s + t - lo. The kernel is divided into
+# subkernels, which have every s-th tap from an offset on, as many as the transforms support. Tap j of a subkernel at
+# offset f is tap f + j * s of the kernel, and reads cell (o + j) * s + f - lo. That is a filter of stride 1 on every
+# s-th cell. The products of all subkernels are summed at the points, as if they were more channels.
 
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport Kernels, fc_tile_t, kernels
@@ -41,20 +41,20 @@ cdef enum:
 cdef struct Side:
     Py_ssize_t size
     Py_ssize_t stride
-    Py_ssize_t lo       # source cell that output 0 meets at tap 0, negated
+    Py_ssize_t lo       # negated: the source cell that output 0 reads at tap 0
     Py_ssize_t points
     Py_ssize_t taps     # of a subkernel
     Py_ssize_t outputs  # of a tile
     Py_ssize_t tiles
     Py_ssize_t block    # tiles of a block
-    Py_ssize_t span     # cells of the source from the first to the last that a tile meets
+    Py_ssize_t span     # cells of the source from the first to the last that a tile reads
     Py_ssize_t jump     # result cells from an output to the next
     Py_ssize_t whole    # cells of the result
-    Py_ssize_t first    # cells of the source that outputs meet: from here
+    Py_ssize_t first    # cells of the source that outputs read: from here
     Py_ssize_t end      # up to here
 
 
-# fastconv.algorithms.winograd lists these, in this order; steps and pitches are in elements.
+# The table of sizes, in the order of fastconv.algorithms.winograd; steps and pitches are in elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
@@ -62,17 +62,17 @@ cdef struct Sizes:
     Py_ssize_t rows           # of the result, in a group: filters, or for dx channels
     Py_ssize_t row_step       # of the weights, from a row to the next
     Py_ssize_t block_rows
-    Py_ssize_t pass_rows      # whose products are made before any is transformed back
+    Py_ssize_t pass_rows      # whose products are computed before any is transformed back
     Py_ssize_t channels       # of the source, in a group
     Py_ssize_t channel_step   # of the weights
     Py_ssize_t block_channels
     Py_ssize_t kernel         # taps of it all
     Py_ssize_t subkernels
-    Py_ssize_t phases         # kernels that share the source: for a strided dx one per stride phase
+    Py_ssize_t phases         # kernels on the same source: one per stride phase for a strided dx
     Py_ssize_t kept           # whether a thread keeps all transformed weights of an item's rows
-    Py_ssize_t parts          # of the batch, whose dw is summed apart
-    Py_ssize_t chunk          # channels whose weights are turned at a time
-    Py_ssize_t lanes          # channels of a cell in the patch, with what fills the last vector
+    Py_ssize_t parts          # of the batch, whose dw are summed separately
+    Py_ssize_t chunk          # channels whose weights are transposed at a time
+    Py_ssize_t lanes          # channels of a cell in the patch, rounded up to whole vectors
     Py_ssize_t rows_lanes     # the same for rows
     Py_ssize_t zero_at        # of the workspace: a cell of zeros,
     Py_ssize_t v_at           # the image at every point,
@@ -89,7 +89,7 @@ cdef struct Sizes:
     Py_ssize_t m_pitch        # of the products
 
 
-# The copies of one dtype and instruction set.
+# The transforms of one dtype and instruction set.
 cdef struct Transforms:
     fc_wino_input_t input
     fc_wino_weights_t weights
@@ -108,9 +108,9 @@ cdef struct Call:
     Py_ssize_t part_pitch
     const Py_ssize_t* planes
     const Py_ssize_t* filter_planes
-    const Py_ssize_t* offsets   # of the subkernels, three each
-    const Py_ssize_t* taps      # which tap of the kernel each of a subkernel's is, -1 where none; phase by phase
-    const Py_ssize_t* starts    # result cell of output 0, three for each phase; negative where it has none
+    const Py_ssize_t* offsets   # of the subkernels, three for each
+    const Py_ssize_t* taps      # the tap of the kernel for each tap of a subkernel, or -1; phase by phase
+    const Py_ssize_t* starts    # result cell of output 0, three for each phase; negative if outside
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t slots
@@ -161,7 +161,7 @@ cdef inline void read_call(
     call.words = words
 
 
-# Which tiles: [begin, begin + n) per axis, in images [image, image + images).
+# The tiles of a block: [begin, begin + n) along each axis, in images [image, image + images).
 cdef struct Block:
     Py_ssize_t image
     Py_ssize_t images
@@ -183,7 +183,7 @@ cdef inline Py_ssize_t count_tiles(const Block* b) noexcept nogil:
     return b.images * b.n[0] * b.n[1] * b.n[2]
 
 
-# Cells [first, first + n) of the source along each axis: what the tiles of a block see of it.
+# The cells of the source that the tiles of a block read: [first, first + n) along each axis.
 cdef struct Window:
     Py_ssize_t[3] first
     Py_ssize_t[3] n
@@ -207,13 +207,13 @@ cdef inline Py_ssize_t total(const Py_ssize_t[::1] counts) noexcept nogil:
 cdef inline void see_along(
     Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """Those of [begin, end) that are in [first, last)."""
+    """Set the window along an axis to the cells of [begin, end) that are in [first, last)."""
     window.first[i] = min(max(begin, first), last)
     window.n[i] = max(min(end, last) - window.first[i], 0)
 
 
 cdef inline Window see(const Block* b, const Side* sides) noexcept nogil:
-    """Of the source, where outputs meet it."""
+    """The window of the source that outputs read."""
     cdef Window window
     cdef Py_ssize_t i, step, begin
     for i in range(3):
@@ -229,7 +229,7 @@ cdef inline void turn(
     floating* patch, const floating* source, Py_ssize_t image_step, const Py_ssize_t* planes, Py_ssize_t channels,
     Py_ssize_t lanes, const Block* b, const Window* window, Py_ssize_t high, Py_ssize_t wide, const Kernels* kernel,
 ) noexcept nogil:
-    """patch (images, depth, height, width, lanes) from the window of each image's planes, high x wide."""
+    """Transpose the window of the planes (high x wide) of each image to patch (images, depth, height, width, lanes)."""
     cdef Py_ssize_t n, d, y, run = window.n[2], runs = window.n[1]
     cdef const floating* at
     if window.n[0] * window.n[1] * window.n[2] == 0:
@@ -247,7 +247,7 @@ cdef inline void turn(
                 patch = patch + run * lanes
 
 
-# A tile's cells in a patch: high x wide of them, from (depth, y, x) of the window on, some apart.
+# The cells of a tile in a patch: high x wide cells from (depth, y, x) of the window on, at steps.
 cdef struct Cells:
     Py_ssize_t high
     Py_ssize_t wide
@@ -258,7 +258,7 @@ cdef struct Cells:
 
 
 cdef inline void list_inside(Py_ssize_t* at, const Cells* cells, const Window* window) noexcept nogil:
-    """From its first cell on, where all are in the window."""
+    """The offset of each cell from the first one, if all are in the window."""
     cdef Py_ssize_t i, j
     for i in range(cells.high):
         for j in range(cells.wide):
@@ -269,7 +269,7 @@ cdef inline const Py_ssize_t* list_cells(
     Py_ssize_t* at, const Py_ssize_t* inside, Py_ssize_t* base, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t y,
     Py_ssize_t x, const Cells* cells, const Window* window,
 ) noexcept nogil:
-    """Where each cell is from `base` on; those outside the window are zeros."""
+    """The offset of each cell from `base`; cells outside of the window are the cell of zeros."""
     cdef Py_ssize_t i, j, row
     base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * cells.lanes
     if (
@@ -294,7 +294,7 @@ cdef inline const Py_ssize_t* list_cells(
 cdef inline void transform_image(
     floating* v, const floating* patch, const Block* b, const Window* window, const Call* call, Py_ssize_t channels,
 ) noexcept nogil:
-    """v (points, tiles, subkernels * channels) from a patch."""
+    """Transform the tiles of a patch to v (points, tiles, subkernels * channels)."""
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
@@ -314,7 +314,7 @@ cdef inline void transform_image(
                 y = (b.begin[1] + oh) * steps_h - sides[1].lo - window.first[1]
                 for ow in range(b.n[2]):
                     x = (b.begin[2] + ow) * steps_w - sides[2].lo - window.first[2]
-                    # Vectors spill past the last channel into the next subkernel's, which is written after it.
+                    # Vectors spill past the last channel into the next subkernel, which is written later.
                     offset = call.offsets
                     for q in range(s.subkernels):
                         where = list_cells(

@@ -1,7 +1,8 @@
-"""Winograd's minimal filtering: the gradient of the weights, a product over tiles for each interpolation point.
+"""Winograd's minimal filtering, the gradient of the weights: one matrix product over tiles for each
+interpolation point.
 
-Tiles of dout are the kernels that the image is correlated with. How the work
-is cut, and every table below, is fastconv.algorithms.winograd's.
+The image is correlated with the tiles of dout. fastconv.algorithms.winograd
+divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport numbers_of
@@ -16,7 +17,7 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef Window see_gradient(const Block* b, const Side* sides) noexcept nogil:
-    """Of dout, which has a cell for each output."""
+    """The window of dout, which has a cell for each output."""
     cdef Window window
     cdef Py_ssize_t i, begin
     for i in range(3):
@@ -28,7 +29,7 @@ cdef Window see_gradient(const Block* b, const Side* sides) noexcept nogil:
 cdef void transform_gradient(
     floating* u, const floating* patch, const Block* b, const Window* window, const Call* call
 ) noexcept nogil:
-    """u (points, tiles, filters) from a patch of dout."""
+    """Transform the tiles of a patch of dout to u (points, tiles, filters)."""
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
@@ -62,7 +63,7 @@ cdef void contract(
     const Call* call, const floating* source, const floating* dout, const Block* block, Py_ssize_t channels,
     Py_ssize_t filters, floating* space, bint add,
 ) noexcept nogil:
-    """One block: per point m (+)= [filters x tiles] @ [tiles x k], k over subkernels and channels."""
+    """Add one block. For each point: m (+)= [filters x tiles] @ [tiles x k], k over subkernels and channels."""
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
@@ -102,7 +103,7 @@ def weights(
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
     Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, words,
 ):
-    """result[part] = the gradient of w, of every `parts`-th block.
+    """result[part] = the gradient of w, summed over every `parts`-th block.
 
     Returns 0 if all of the result is finite.
     """
@@ -133,7 +134,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
-    """Items, until none is left."""
+    """Take items until none is left."""
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms

@@ -1,4 +1,4 @@
-"""How many of a kernel's weights are zero: what 'auto' looks at before it chooses an algorithm."""
+"""The density of weights, by which 'auto' chooses an algorithm."""
 
 from libc.stdint cimport uint64_t
 
@@ -6,23 +6,24 @@ from fastconv._ext.arrays cimport Run, run_of
 
 
 cdef enum:
-    FEW = 1024          # weights, of which all are counted
-    COUNTED = 4096      # or of which all are counted where some are zero
-    SAMPLE = 1024       # places looked at among more weights,
-    FIRST = 128         # and so many at first
+    FEW = 1024          # arrays of at most so many weights are counted completely
+    COUNTED = 4096      # or if the first samples have zeros, of so many
+    SAMPLE = 1024       # size of a sample of larger arrays,
+    FIRST = 128         # and of a first, smaller sample
 
 
-#: A density is a multiple of one in so many.
+#: A density is rounded up to a multiple of 1 / steps.
 steps = SAMPLE
-#: Up to so many weights are all counted.
+#: Arrays of at most so many weights are counted completely.
 counted = COUNTED
 
 
 def density(int dtype, w, double dense):
     """The share of an array's elements that are not zero, rounded up to a multiple of 1 / steps.
 
-    1.0 where it is above `dense`. The dtype is 0 (float32) or 1 (float64). Of many elements this is the share of a
-    sample, at multiples of the golden ratio: places that are the same in every call, and no pattern's own.
+    Returns 1.0 if it is above `dense`. The dtype is 0 (float32) or 1 (float64). For large arrays it is the share
+    in a sample at multiples of the golden ratio, which are the same places in every call and follow no pattern of
+    the weights.
     """
     cdef Run run = run_of(w, 8 if dtype else 4, False)
     cdef Py_ssize_t found
@@ -56,7 +57,7 @@ cdef Py_ssize_t sample(int dtype, const Run* run, Py_ssize_t places) noexcept no
     cdef uint64_t turn = 0
     cdef Py_ssize_t _i, at, found = 0
     for _i in range(places):
-        turn += 0x9E3779B97F4A7C15UL   # of 2**64, the golden ratio's share
+        turn += 0x9E3779B97F4A7C15UL   # 2**64 divided by the golden ratio
         at = <Py_ssize_t> (<double> (turn >> 11) * (1.0 / 9007199254740992.0) * <double> run.n)
         at = min(at, run.n - 1)
         found += (<const double*> run.at)[at] != 0 if dtype else (<const float*> run.at)[at] != 0

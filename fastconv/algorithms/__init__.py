@@ -1,4 +1,4 @@
-"""The algorithms that compete for a convolution, the choice among them, and the way into them."""
+"""The algorithms, the choice among them, and the functions that run the chosen one."""
 
 from __future__ import annotations
 

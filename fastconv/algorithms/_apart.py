@@ -1,8 +1,8 @@
-"""A dilated convolution as undilated ones: of every d-th row and column, each start an image of its own.
+"""Space-to-batch: a dilated convolution as undilated convolutions of every d-th row and column.
 
-Under dilation d an output meets only cells a multiple of d away from each
-other, so the d outputs that start next to each other share none. Taken apart
-like this, what knows no dilation serves it.
+With dilation d an output reads only cells that are a multiple of d apart, so d
+neighbouring outputs share no cell. Each start is an image of its own, and an
+algorithm without dilation can convolve these.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from fastconv._records import dataclass
 from fastconv.geometry import Axis, ConvGeometry
 
 _ALL: Any = slice(None)
-#: Images taken apart at a time, source and result together, in bytes.
+#: Bytes of the images that are taken apart at a time, source and result together.
 _APART_BYTES = 1 << 23
-#: Parts of an image at most, because each is copied by itself.
+#: The most parts of an image, because each is copied by itself.
 _MOST_PARTS = 1 << 14
 
 
@@ -62,7 +62,7 @@ class Apart:
 
     @classmethod
     def of(cls, geometry: ConvGeometry) -> Apart | None:
-        """None where nothing is dilated."""
+        """The decomposition; None if nothing is dilated."""
         steps = _steps(geometry)
         return None if math.prod(steps) == 1 else plans.find(cls, geometry, steps)
 
@@ -78,7 +78,7 @@ class Apart:
 
     @cached_property
     def geometry(self) -> ConvGeometry:
-        """Of the parts of `images` images."""
+        """The geometry of the parts of `images` images."""
         return self.part(self.images)
 
     def part(self, count: int) -> ConvGeometry:
@@ -86,7 +86,7 @@ class Apart:
         return plans.find(_part, self, count)
 
     def _each(self, array: np.ndarray, parts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Every part, where it lies in `array` and where in `parts`."""
+        """For every part a view of `array` and a view of `parts`."""
         apart = parts.reshape(len(array), *self.steps, *parts.shape[1:])
         for starts in itertools.product(*map(range, self.steps)):
             every: Any = (slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))
@@ -102,7 +102,7 @@ class Apart:
         return parts
 
     def put(self, parts: np.ndarray, array: np.ndarray) -> None:
-        """The parts back to where they belong."""
+        """Copy the parts back to `array`."""
         for lying, part in self._each(array, parts):
             lying[...] = part
 

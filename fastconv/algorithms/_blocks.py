@@ -1,8 +1,8 @@
-"""How an image is cut into padded blocks: what the kernels of `implicit` and its kin read.
+"""Padded blocks of an image, as the kernels of `implicit`, `depthwise` and `sparse` read them.
 
-The arithmetic is told in ``_ext/patches.pxd``: along an axis with stride s the
-padded cells are kept in phases, so that neighbouring outputs meet neighbouring
-cells at every tap.
+``_ext/patches.pxd`` explains the arithmetic: along an axis with stride s the
+padded cells are split into phases, so that neighbouring outputs read
+neighbouring cells at every tap.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ from fastconv.geometry import ConvGeometry
 
 #: Columns of `Layout.axes`: what stride phases of the same sizes differ in.
 LO, START = 2, 9
-#: A cache line in bytes; channels start an odd number of them apart, so that they do not meet in one cache set.
+#: A cache line in bytes. Channels begin an odd number of lines apart, so that they do not share a cache set.
 _LINE = 64
 
 
 @dataclass(frozen=True)
 class Line:
-    """One axis of a problem: output o meets source cell ``o * stride + t * dilation - lo`` at tap t.
+    """One axis of a problem: output o reads source cell ``o * stride + t * dilation - lo`` at tap t.
 
-    Its result belongs to cell ``start + o * jump`` of `whole`; tap t has the
-    weight ``weights[t]`` of the kernel's axis. Where `spread`, each tap has a
-    phase to itself, whose cells are those of the outputs and no more: rows then
-    follow each other without a gap.
+    Its result is cell ``start + o * jump`` of `whole` cells. Tap t has the
+    weight ``weights[t]`` of the kernel. With `spread`, each tap has a phase of
+    its own, with one cell for each output, so that rows are contiguous.
     """
 
     size: int
@@ -49,18 +48,18 @@ class Line:
 
     @cached_property
     def taps(self) -> int:
-        """Cells of the kernel along this axis."""
+        """The number of taps along this axis."""
         return len(self.weights)
 
     @cached_property
     def phases(self) -> list[int]:
-        """The phases that some tap meets."""
+        """The phases that taps read."""
         steps = range(0, self.taps * self.dilation, self.dilation)
         return list(steps) if self.spread else sorted({step % self.stride for step in steps})
 
     @cached_property
     def reach(self) -> int:
-        """Cells of a phase that taps meet past the one of the output itself."""
+        """How many cells of a phase beyond the cell of the output itself its taps read."""
         return 0 if self.spread else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
@@ -69,7 +68,7 @@ class Line:
         return replace(self, start=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each tap the place of its phase among those kept, and the cells from the output's to its own."""
+        """For each tap the index of its phase in `phases`, and the distance of its cell from the cell of the output."""
         steps = np.arange(self.taps) * self.dilation
         if self.spread:
             return np.arange(self.taps), np.zeros(self.taps, np.intp)
@@ -77,7 +76,7 @@ class Line:
 
     @property
     def leaves_source(self) -> bool:
-        """Whether some tap of some output meets padding instead of a cell of the source."""
+        """Whether some tap of some output reads padding."""
         last = (self.out - 1) * self.stride + (self.taps - 1) * self.dilation - self.lo
         return self.lo > 0 or last >= self.size
 
@@ -101,18 +100,18 @@ def forward_lines(geometry: ConvGeometry) -> tuple[Line, Line, Line]:
 
 
 def backward_lines(axis_row: tuple[int, ...]) -> list[Line]:
-    """The convolutions of dout along one axis whose results, put in turn, are dx: one per stride phase.
+    """The convolutions of dout along one axis whose interleaved results are dx: one for each stride phase.
 
     dx at cell ``i = r + stride * o`` sums over the taps t with ``i + lo - t *
-    dilation`` a multiple of the stride, which are every `period`-th; the kernel
-    is flipped, so they are taken from the last to the first.
+    dilation`` a multiple of the stride, which is every `period`-th tap. The
+    kernel is flipped, so the taps are in reverse order.
     """
     size, k, stride, lo, dilation, out = axis_row
     period = stride // math.gcd(stride, dilation)
     step = period * dilation // stride
     lines = []
     for tap in range(min(period, k)):
-        # The phase that meets this tap, and with it every period-th after it.
+        # The phase that uses this tap, and every period-th tap after it.
         phase = (tap * dilation - lo) % stride
         if phase >= size:
             continue
@@ -125,7 +124,7 @@ def backward_lines(axis_row: tuple[int, ...]) -> list[Line]:
 
 @dataclass(frozen=True)
 class Problem:
-    """A product, as the kernels see it: rows of weights against channels of a source."""
+    """A convolution as a product: rows of weights times channels of a source."""
 
     lines: tuple[Line, Line, Line]
     images: int
@@ -139,12 +138,12 @@ class Problem:
 
     @property
     def leaves_source(self) -> bool:
-        """Whether some tap of some output meets padding."""
+        """Whether some tap of some output reads padding."""
         return any(line.leaves_source for line in self.lines)
 
 
 def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
-    """Of the image and the weights; for backward_data of dout and the flipped weights, one per stride phase."""
+    """The products of image and weights; for backward_data of dout and flipped weights, one for each stride phase."""
     if op != "backward_data":
         return [_problem(op, geometry, forward_lines(geometry))]
     per_axis = [backward_lines(axis.row()) for axis in geometry.axes]
@@ -200,7 +199,7 @@ def _problem(op: Op, geometry: ConvGeometry, lines: tuple[Line, Line, Line]) -> 
 
 @dataclass(frozen=True)
 class Layout:
-    """Blocks of one shape: how many images and outputs they hold, and where each cell of one lies."""
+    """The layout of blocks of one shape: their images and outputs, and the place of each cell."""
 
     lines: tuple[Line, Line, Line]
     images: int
@@ -235,7 +234,7 @@ class Layout:
         return (lines + 1 - lines % 2) * line
 
     def axes(self) -> np.ndarray:
-        """The table that ``patches.read_sides`` reads."""
+        """The table for ``patches.read_sides``."""
         rows = [
             (
                 line.size,
@@ -256,7 +255,7 @@ class Layout:
         return np.array(rows, np.intp)
 
     def phases(self) -> np.ndarray:
-        """Per axis the phases kept."""
+        """The phases along each axis."""
         kept = [line.phases for line in self.lines]
         table = np.zeros((3, max(map(len, kept))), np.intp)
         for row, phases in zip(table, kept, strict=True):
@@ -264,7 +263,7 @@ class Layout:
         return table
 
     def taps(self) -> np.ndarray:
-        """Where each tap of an output lies, from the output's own cell; the last axis fastest."""
+        """The offset of each tap from the cell of the output; the last axis is fastest."""
         offsets = []
         for i, line in enumerate(self.lines):
             slots, cells = line.cells()
@@ -274,7 +273,7 @@ class Layout:
 
 
 def shared_row(line: Line) -> int:
-    """The shortest row whose end may serve as padding of the next: both read zeros there."""
+    """The shortest row whose end may also serve as padding of the next row, because both read zeros there."""
     cells = line.out + line.reach
     before, after = [], []
     for phase in line.phases:
@@ -287,22 +286,22 @@ def shared_row(line: Line) -> int:
 
 
 def kernel_weights(lines: tuple[Line, Line, Line], kernel: Sequence[int]) -> np.ndarray:
-    """For each tap of `Layout.taps` its place in the kernel as it lies in memory."""
+    """For each tap of `Layout.taps` its offset in the kernel."""
     _, high, wide = (*(1,) * (3 - len(kernel)), *kernel)
     d, h, w = (np.array(line.weights, np.intp) for line in lines)
     return ((d[:, None, None] * high + h[:, None]) * wide + w).ravel()
 
 
 def pieces(n: int, block: int) -> int:
-    """How many blocks make up n."""
+    """The number of blocks of size `block` that cover n."""
     return -(-n // block)
 
 
 def even(n: int, most: int, unit: int = 1) -> int:
-    """The size of blocks of about `most`, a multiple of `unit`, that cut n as evenly as can be."""
+    """The size of blocks, at most about `most` and a multiple of `unit`, that divides n as evenly as possible."""
     return min(pieces(n, pieces(n, max(most, 1)) * unit) * unit, n)
 
 
 def line_up(n: int) -> int:
-    """Elements of a workspace, to where the next part of it starts."""
+    """n rounded up to the alignment of the parts of a workspace."""
     return pieces(n, 16) * 16

@@ -1,8 +1,8 @@
-"""Lowering in blocks: some channels and taps of some output positions at a time, for images of many columns.
+"""Lowering in blocks of some output positions, channels and taps, for images whose columns would take much memory.
 
-Columns are as many times the image as the kernel has taps. Where those of one image would take more than
-`MOST_BYTES`, a block has the columns of some positions, and if the kernel is large, some of its channels and taps: a
-convolution of its own, of a part of the image. Partial products of blocks are added up.
+Columns take as many times the memory of the image as the kernel has taps. If those of one image would take more than
+`MOST_BYTES`, a block has the columns of some positions, and if the kernel is large, of some channels and taps. It is
+a convolution of a part of the image. Partial products of blocks are added up.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from fastconv.algorithms.base import Op
 from fastconv.geometry import Axis, ConvGeometry
 from fastconv.lowering import lower, scatter
 
-#: Columns of one image up to this size are made as a whole.
+#: Columns of one image up to so many bytes are not divided.
 MOST_BYTES = 1 << 25
-#: A block and what is multiplied with it take about this, so that they stay in cache,
+#: Bytes of a block and its operands, about, so that they stay in cache.
 _BLOCK_BYTES = 1 << 21
-#: but there are so many positions and rows in it at least, because a product of fewer takes longer,
+#: A block has so many positions and rows at least, because products of fewer are slow,
 _FEW = 256
 #: unless it would take more than this.
 _HARD_BYTES = 1 << 25
@@ -35,7 +35,9 @@ _HARD_BYTES = 1 << 25
 
 @dataclass(frozen=True)
 class Cut:
-    """The largest block: groups, channels of a group, taps and positions along each axis; and its geometry."""
+    """The size of the largest block: groups, channels of a group, taps and positions along each axis; and its
+    geometry.
+    """
 
     groups: int
     channels: int
@@ -50,7 +52,7 @@ class Cut:
 
     @property
     def rows(self) -> int:
-        """Of the columns of a group."""
+        """Rows of the columns of a group."""
         return self.channels * math.prod(self.kernel)
 
     @property
@@ -65,7 +67,7 @@ class Cut:
 
     @property
     def cells(self) -> int:
-        """Of one channel of the image that the block meets, at most."""
+        """Cells of one channel of the image that the block reads, at most."""
         spans = zip(self.geometry.axes, self.outs, self.kernel, strict=True)
         return math.prod(
             min((out - 1) * axis.stride + (k - 1) * axis.dilation + 1, axis.size) for axis, out, k in spans
@@ -83,7 +85,7 @@ class Cut:
         )
 
     def workspace_bytes(self, op: Op, dtype: np.dtype, threads: int) -> int:
-        """Of a block, and of its product."""
+        """Bytes of workspace of a block and of its product."""
         f, k, n = self.filters, self.rows, self.positions
         if op == "forward":
             product = _gemm.workspace_bytes(self.groups, f, k, n, dtype, threads)
@@ -95,25 +97,25 @@ class Cut:
 
     @property
     def blocks_of_positions(self) -> int:
-        """How many cover an image; the weights are read once for each."""
+        """The number of blocks along positions; the weights are read once for each."""
         return math.prod(-(-axis.out // n) for axis, n in zip(self.geometry.axes, self.outs, strict=True))
 
     @property
     def blocks_of_rows(self) -> int:
-        """How many cover channels and taps."""
+        """The number of blocks along channels and taps."""
         taps = math.prod(-(-whole // n) for whole, n in zip(self.geometry.kernel, self.kernel, strict=True))
         return -(-self.geometry.groups // self.groups) * -(-self.geometry.w_shape[1] // self.channels) * taps
 
 
 def cut(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> Cut | None:
-    """How to cut an image's columns, None where they are made as a whole."""
+    """The blocks of the columns of an image; None if they are not divided."""
     if math.prod(geometry.cols_shape[1:]) * dtype.itemsize <= MOST_BYTES or geometry.pointwise:
         return None
     return plans.find(_cut, op, geometry, dtype.itemsize)
 
 
 def _cut(op: Op, geometry: ConvGeometry, itemsize: int) -> Cut:
-    # Groups, channels and taps, of which the slowest are cut first; and positions, likewise.
+    # Divide groups, channels and taps, the slowest axis first, and then positions in the same way.
     rows = [geometry.groups, geometry.w_shape[1], *geometry.kernel]
     outs = list(geometry.out_spatial)
     while True:
@@ -142,7 +144,7 @@ def _halve(sizes: list[int]) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """Some channels and taps, of some positions: where they lie in weights and image, and their convolution."""
+    """A block of channels, taps and positions: its place in weights and image, and its convolution."""
 
     groups: slice
     channels: slice
@@ -150,7 +152,7 @@ class Part:
     outs: tuple[slice, ...]
     cells: tuple[slice, ...]
     geometry: ConvGeometry
-    #: Whether sums begin with it: the first one of these groups and positions.
+    #: Whether it is the first block of these groups and positions, which sets the sums.
     first: bool
     last: bool
 
@@ -182,7 +184,7 @@ class Blocks:
                     place[where] = result.reshape(place[where].shape)
 
     def backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        """[K x f] @ [f x L], summed up in the cells that the block was read from."""
+        """[K x f] @ [f x L], added to the cells that the block reads."""
         weights, gradients = self._weights(w), self._grouped(dout)
         dx.fill(0)
         with self._space() as (space, beside, _, image):
@@ -198,7 +200,7 @@ class Blocks:
                 dx[index] += cells[0]
 
     def backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """[f x L] @ [L x K], summed over images and positions in one order, whatever the threads."""
+        """[f x L] @ [L x K], summed over images and positions in an order that does not depend on threads."""
         total, gradients = self._weights(dw), self._grouped(dout)
         dw.fill(0)
         with self._space() as (space, beside, some, _):
@@ -218,7 +220,7 @@ class Blocks:
             yield np.split(space, list(itertools.accumulate(sizes))[:-1])
 
     def _parts(self) -> Iterator[Part]:
-        """All of an image; positions are the outer loop, and blocks of the same sums follow each other."""
+        """All blocks of an image. Positions are the outer loop, so that blocks of the same sums follow each other."""
         cut, whole = self.cut, self.cut.geometry
         of_outs = [_slices(axis.out, n) for axis, n in zip(whole.axes, cut.outs, strict=True)]
         of_taps = [_slices(k, n) for k, n in zip(whole.kernel, cut.kernel, strict=True)]
@@ -232,7 +234,7 @@ class Blocks:
                     yield Part(groups, channels, tuple(taps), outs, cells, geometry, i == 0, i + 1 == len(sums))
 
     def _geometry(self, channels: int, axes: tuple[Axis, ...]) -> ConvGeometry:
-        """Of a block; those within the image are all alike, and their tables are made once."""
+        """The geometry of a block. Blocks within the image share one, so that its tables are made once."""
         key = channels, axes
         if key not in self._geometries:
             if len(self._geometries) >= _FEW:
@@ -246,7 +248,7 @@ class Blocks:
         return self._geometries[key]
 
     def _channels(self, part: Part) -> slice:
-        """Of the image. A block of some channels of a group is of one group."""
+        """The channels of the image. A block with some channels of a group has one group only."""
         each, first = self.cut.geometry.w_shape[1], part.groups.start
         if part.channels == slice(0, each):
             return slice(first * each, part.groups.stop * each)
@@ -261,13 +263,13 @@ class Blocks:
         return w.reshape(self.cut.geometry.groups, -1, *w.shape[1:])
 
     def _of(self, weights: np.ndarray, part: Part) -> np.ndarray:
-        """Those of a block, (g, f, K): a copy, but where it has all of a group's."""
+        """The weights of a block, (g, f, K): a copy, unless it has all weights of its groups."""
         index: Any = (part.groups, slice(None), part.channels, *part.taps)
         some = weights[index]
         return some.reshape(*some.shape[:2], -1)
 
     def _matrix(self, space: np.ndarray, part: Part, rows: bool = False) -> np.ndarray:
-        """(g, f, L), or with `rows` (g, K, L), at the beginning of some space."""
+        """An array (g, f, L), or (g, K, L) with `rows`, at the begin of `space`."""
         groups = part.groups.stop - part.groups.start
         high = math.prod(part.geometry.w_shape[1:]) // groups if rows else self.cut.filters
         shape = groups, high, part.geometry.positions
@@ -282,7 +284,7 @@ class Blocks:
         return columns
 
     def _gradient(self, gradients: np.ndarray, n: int, part: Part, beside: np.ndarray) -> np.ndarray:
-        """dout of a block, (g, f, L): a copy, which later blocks of the same positions find there."""
+        """dout of a block, (g, f, L): a copy, which later blocks of the same positions use again."""
         matrix = self._matrix(beside, part)
         if part.first:
             index: Any = (n, part.groups, slice(None), *part.outs)
@@ -296,7 +298,7 @@ def _slices(n: int, step: int) -> list[slice]:
 
 
 def _piece(axis: Axis, outs: slice, taps: slice) -> tuple[Axis, slice]:
-    """One axis of a block, and the cells of the image that it is of: none where it meets padding alone."""
+    """One axis of a block, and the cells of the image that it reads: none if it reads padding only."""
     count, k = outs.stop - outs.start, taps.stop - taps.start
     start = outs.start * axis.stride + taps.start * axis.dilation - axis.lo
     span = (count - 1) * axis.stride + (k - 1) * axis.dilation + 1

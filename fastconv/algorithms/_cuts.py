@@ -1,4 +1,4 @@
-"""How a product of `implicit` is cut: blocks of outputs, stretches of channels, rows, and how tiles are made."""
+"""The blocking of `implicit`: blocks of outputs, of channels and k, and of rows, and the mode of making tiles."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ from dataclasses import replace
 from fastconv._records import dataclass
 from fastconv.algorithms._blocks import Layout, Line, Problem, even, lift, pieces, shared_row
 
-#: Ways of making tiles: see implicit.pyx.
+#: Modes of making tiles: see implicit.pyx.
 WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
 
-#: Of a block's padded image, and of packed weights: each shares the second-level cache with the other.
+#: Bytes of the padded image of a block, and of packed weights, which together stay in the second-level cache.
 _BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
-#: Of k at a time, between which results are stored: of tiles of more bytes than `_WIDE`, of others, and at least.
+#: The depth of one block of k, after which results are stored: for tiles wider than `_WIDE` bytes, for narrower ones,
+#: and its minimum.
 _STRETCH, _SHORT_STRETCH, _LEAST_STRETCH, _WIDE = 240, 180, 64, 128
-#: Rows of a tile are put side by side for so many tiles of rows, where that panel stays in the first-level cache: of it
-#: this much is for panels, or for the cells of tiles that are multiplied one after the other by the same weights.
+#: Positions are packed into a panel if at least so many tiles of rows use it, and the panel stays in the first-level
+#: cache. So many bytes of the cache are for panels, or for tiles that are multiplied by the same weights.
 _PACKING_ROWS, _NEAR_BYTES = 6, 20000
-#: Such tiles: the kernel has no place for more.
+#: The most tiles that are multiplied by the same weights: MOST_TILES of the kernel.
 _MOST_TILES = 16
-#: Positions that make packing the weights cheap beside multiplying by them.
+#: Positions of a block, about: so many that packing the weights is cheap compared with the products.
 _POSITIONS = 480
-#: Blocks are some parts smaller where that shares them out evenly.
+#: Shares of `_POSITIONS` that are tried, to give all threads equally many blocks.
 _POSITION_PARTS = 1, 0.82, 0.67, 0.5
-#: Halves of the rows take more than half as long.
+#: The overhead of dividing the rows.
 _SPLIT_COST = 1.06
-#: What each tile takes beside its vectors, for a row and k.
+#: The overhead of a tile, in vector operations for each row and k.
 _NARROW = 0.5
-#: What packing one of the weights takes, in vector operations.
+#: Vector operations to pack one weight.
 _PACKED_COST = 0.8
-#: What copying a vector into a block takes, in vector operations, and how many vectors a row counts beside its own.
+#: Vector operations to copy a vector into a block, and the overhead of a row, in vectors.
 _COPIED, _ROW_COPIED = 2, 3
-#: Tiles of filters by positions, beside their count of operations; and of each result, which is turned back by itself.
+#: The factor on the operations of tiles with swapped operands, and the operations to transpose each result back.
 _TURNED_COST, _TURNED_BACK = 1.2, 2
-#: So these take more of k at a time, up to so much, while positions side by side, or the block, stay about so many
-#: bytes: each of them is read but once for a panel of weights.
+#: The largest depth of a block of k with swapped operands, and the bytes of packed positions or of the block: each is
+#: read only once for a panel of weights.
 _TURNED_STRETCH, _TURNED_BYTES = 1024, 1 << 20
-#: Packed weights are shared where every thread has as many blocks that use them.
+#: Threads share packed weights if each thread has at least so many blocks that use them.
 _SHARED_BLOCKS = 2
 
 
 def flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:
-    """The axes of a pointwise layer as one."""
+    """The axes of a pointwise layer, joined into one."""
     n = math.prod(line.out for line in lines)
     return lift([Line(n, 1, 0, 1, n, 0, 1, n, (0,))])
 
@@ -51,7 +52,7 @@ def flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:
 def block_of(
     lines: tuple[Line, Line, Line], images: int, channels: int, itemsize: int, positions: int, unit: int
 ) -> tuple[int, tuple[int, int, int]]:
-    """Images and outputs of a block: some `positions`, more where the margin around them would be most of it."""
+    """Images and outputs of a block: about `positions` outputs, or more if its margin would be larger than it."""
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = lines
     slots = math.prod(len(line.phases) for line in lines)
@@ -84,35 +85,35 @@ def block_of(
 
 @dataclass(frozen=True)
 class Cut:
-    """Blocks of a product, and the way of making tiles of them; what a block takes is in vector operations."""
+    """The blocks of a product, the mode of making tiles, and the vector operations of a block."""
 
     lines: tuple[Line, Line, Line]
     count: int
     block: tuple[int, int, int]
     row: int
     mode: int
-    #: Whether rows of tiles are put side by side.
+    #: Whether positions of a tile are packed into a panel.
     packing: bool
-    #: For each k: all rows, and putting positions side by side.
+    #: Vector operations for each k: of the products with all rows, and of packing positions.
     product: float
     copied: float
-    #: To copy the source into it.
+    #: Vector operations to copy the source into the block.
     filled: float
 
     def blocks(self, problem: Problem) -> int:
-        """Of all groups and images."""
+        """The number of blocks of all groups and images."""
         of_image = math.prod(pieces(line.out, n) for line, n in zip(self.lines, self.block, strict=True))
         return problem.groups * pieces(problem.images, self.count) * of_image
 
 
 def _tiles(positions: int, vectors: int, lanes: int) -> float:
-    """What tiles of so many positions take for each k and row, in vector operations: more where they are narrow."""
+    """Vector operations of tiles of so many positions for each k and row. Narrow tiles take more."""
     n = pieces(positions, lanes)
     return (n + _NARROW * pieces(n, vectors)) * vectors / (vectors + _NARROW)
 
 
 def _turned_stretch(count: int, block: tuple[int, int, int], itemsize: int) -> int:
-    """Of k at a time, where filters are in the lanes."""
+    """The depth of one block of k with swapped operands."""
     return max(_STRETCH, min(_TURNED_STRETCH, _TURNED_BYTES // (count * math.prod(block) * itemsize)))
 
 
@@ -127,10 +128,10 @@ def _modes(
     lanes: int,
     packing: bool,
 ) -> dict[int, tuple[float, float]]:
-    """What each way of making tiles takes for each k, in vector operations: for all rows, and to copy positions."""
+    """For each mode the vector operations for each k: of the products with all rows, and of packing positions."""
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
-    # Rows that follow each other in block and result are one run.
+    # Rows that are contiguous in block and result are one run.
     joined = row == wide == lines[2].whole
     stretches = planes * high
     runs = planes if joined else stretches
@@ -139,10 +140,10 @@ def _modes(
     k = problem.channels * math.prod(line.taps for line in lines)
     by_row = stretches * _tiles(wide, vectors, lanes)
     grid = planes * _tiles((high - 1) * row + wide, vectors, lanes)
-    # Tiles that are not whole go through a buffer, once for every stretch of k.
+    # Edge tiles go through a buffer, once for each block of k.
     spilled = 2 * rows / min(k, _STRETCH)
     loose = (planes if high * wide % lanes else 0) if joined else grid
-    # Rows of tiles are put side by side, or read where they lie.
+    # Positions of tiles are packed, or read in place.
     copy = 2 if packing else 0
     turned = _TURNED_COST * positions * pieces(rows, lanes) + 6 * pieces(rows, lanes)
     turned += _TURNED_BACK * positions * rows / min(k, _turned_stretch(count, block, itemsize))
@@ -186,20 +187,20 @@ def _cut(
 
 @dataclass(frozen=True)
 class Parts:
-    """A cut, and what of rows and k is taken at a time."""
+    """The blocks of a product, and the block sizes of rows and k."""
 
     cut: Cut
     block_rows: int
     block_channels: int
     block_k: int
-    #: Multiplied by a row of weights before the next: as many as stay in the first-level cache.
+    #: Tiles that are multiplied by a row of weights before the next row: as many as stay in the first-level cache.
     tiles: int
-    #: Whether threads share packed weights: where each has several blocks.
+    #: Whether threads share packed weights, because each has several blocks.
     shared: bool
 
 
 def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Parts:
-    """The cheapest for the thread that has most to do; `tile` is rows, vectors and lanes of a tile."""
+    """The cheapest blocking for the thread with most work; `tile` is the rows, vectors and lanes of a tile."""
     tile_rows, vectors, lanes = tile
     unit = vectors * lanes
     lines = flat(problem.lines) if problem.pointwise else problem.lines
@@ -208,7 +209,7 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
     ways = [lines]
     if lines[2].taps > 1 and math.prod(line.out for line in lines) > lines[2].out:
         ways.append((*lines[:2], replace(lines[2], spread=True)))
-    # Results that lie apart are added to one by one, so less often.
+    # Strided results are added to one by one, so k has fewer and deeper blocks.
     stretch = (_STRETCH if unit * itemsize > _WIDE else _SHORT_STRETCH) * (1 if lines[2].jump == 1 else 2)
     block_channels = even(problem.channels, max(1, round(stretch / taps)))
     near = stretch * unit * itemsize <= _NEAR_BYTES
@@ -217,7 +218,7 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
         return cut.mode != TURNED and cut.blocks(problem) >= _SHARED_BLOCKS * threads * problem.groups
 
     def most(cut: Cut, block_rows: int) -> float:
-        """What the thread with most to do has to do, so many rows at a time."""
+        """The vector operations of the thread with most work, for blocks of so many rows."""
         part = block_rows / problem.rows
         items = pieces(cut.blocks(problem) * pieces(problem.rows, block_rows), threads)
         packed = problem.rows * part * min(items, problem.groups if shares(cut) else items)
@@ -234,8 +235,8 @@ def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, 
             cut = _cut(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
             candidates.append((most(cut, block_rows), len(candidates), cut, block_rows))
     _, _, cut, block_rows = min(candidates)
-    # Whole channels, where that is not much more than a stretch. The packed weights of all rows bound it, except where
-    # filters are in the lanes: there those of one tile are packed at a time.
+    # A block of k has whole channels, if these are not much more than its depth. The packed weights of all rows limit
+    # it, except with swapped operands, where only the weights of one tile are packed at a time.
     if cut.mode == TURNED:
         stretch = _turned_stretch(cut.count, cut.block, itemsize)
         of_channel = Layout(cut.lines, cut.count, cut.block, cut.row).channel_pitch(itemsize)

@@ -1,4 +1,4 @@
-"""How many weights are not zero: 'auto' looks before it computes, where skipping zeros may save more than the look."""
+"""The density of weights. 'auto' looks at it if skipping zeros may save more time than the look takes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from fastconv import _arrays
 from fastconv._ext import zeros as _ext
 
-#: Multiply-adds that are worth a look, which takes less than a hundredth of their time: of few weights, and of more.
+#: With so many multiply-adds a look takes less than a hundredth of their time: for few weights, and for more.
 _ENOUGH, _MUCH = 1 << 22, 1 << 23
 _FEW_WEIGHTS = 1 << 10
-#: A larger share of weights that are not zero counts as all of them.
+#: A larger share of nonzero weights counts as 1.
 DENSE = 0.7
-#: A share is a multiple of one in so many, so that there are not many different ones to choose an algorithm for.
+#: A density is a multiple of 1 / STEPS, so that algorithms are chosen for few different ones.
 STEPS: int = _ext.steps
 
 
@@ -24,14 +24,14 @@ def worth_a_look(shape: tuple[int, ...], size: int) -> bool:
 
 
 def density(w: np.ndarray) -> float:
-    """The share of the weights that are not zero, rounded up to a multiple of 1 / `STEPS`; 1.0 where few are zero.
+    """The share of nonzero weights, rounded up to a multiple of 1 / `STEPS`; 1.0 if few are zero.
 
-    Up to 4,096 weights are all counted. Of more it is the share of a sample. `w` is contiguous, and of a dtype that
-    kernels compute in.
+    Up to 4,096 weights are counted completely; of more it is the share in a sample. `w` is contiguous, and of a
+    dtype that kernels compute in.
     """
     return _ext.density(_arrays.DTYPES[w.dtype], w, DENSE)
 
 
 def as_seen(shape: tuple[int, ...], size: int, share: float) -> float:
-    """What `density` says of weights of which a `share` is not zero; 1.0 where nobody looks."""
+    """The density that 'auto' sees for weights with a `share` of nonzeros; 1.0 if it does not look."""
     return share if share <= DENSE and worth_a_look(shape, size) else 1.0

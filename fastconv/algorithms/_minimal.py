@@ -1,8 +1,8 @@
-"""Minimal filtering as geometry: kernels in pieces that there are transforms for, and axes cut into tiles.
+"""The geometry of Winograd's minimal filtering: kernels are decomposed into short filters, and axes into tiles.
 
-The arithmetic is told in ``_ext/winograd_tiles.pxd``: a kernel is a sum of
-subkernels, of every stride-th tap each and so of stride 1 on every stride-th
-cell. Whatever a kernel's size and stride, short filters serve it.
+``_ext/winograd_tiles.pxd`` explains the arithmetic: a kernel is a sum of
+subkernels, each of which has every stride-th tap, and so stride 1 on every
+stride-th cell. So short filters serve kernels of any size and stride.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastconv.geometry import ConvGeometry
 
 @dataclass(frozen=True)
 class Minimal:
-    """Along one axis: interpolation points, taps of a subkernel, outputs of a tile."""
+    """F(m, r) along one axis: the numbers of interpolation points, of taps of a subkernel, and of outputs of a tile."""
 
     points: int
     taps: int
@@ -35,12 +35,12 @@ class Minimal:
 
     @property
     def pairs(self) -> int:
-        """Points but for zero and infinity, two by two."""
+        """The number of pairs of points +-a; the other points are zero and infinity."""
         return max(self.points // 2 - 1, 0)
 
     @property
     def turned(self) -> Minimal:
-        """Taps and outputs in each other's place."""
+        """The same with taps and outputs exchanged."""
         return Minimal(self.points, self.outputs)
 
     # Loads, stores and operations on vectors of the transforms of one line of a tile.
@@ -61,20 +61,20 @@ class Minimal:
 
 
 NONE = Minimal(1, 1)
-#: Those that there are transforms for. More points take fewer multiplications and err more: eight four to eight times
-#: as much as six.
+#: The numbers of points that have transforms. More points take fewer multiplications, but have larger errors: eight
+#: points four to eight times those of six.
 POINTS = (8, 6, 4)
 #: The factor by which transforms along one axis may enlarge rounding errors, by the number of points: the largest sum
 #: over points of |A^T| times |G| times a row of |B^T|, for an output and a tap. For two axes, multiply both factors.
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
-#: Eight have to be faster by so much to be taken.
+#: Eight points are taken only if they are faster by this factor.
 _DEARER = 1.1
-#: Ways with so many times the multiplications of the best are not looked at.
+#: Filters with so many times the multiplications of the best one are not candidates.
 _WORSE = 1.2
 
 
 def ways(taps: int, each: tuple[int, ...]) -> list[Minimal]:
-    """For so many taps, stride 1, what takes few multiplications by each number of points."""
+    """The filters that need few multiplications for so many taps at stride 1, for each number of points."""
     if taps == 1:
         return [NONE]
     found = []
@@ -86,10 +86,9 @@ def ways(taps: int, each: tuple[int, ...]) -> list[Minimal]:
 
 @dataclass(frozen=True)
 class Side:
-    """One axis, as the kernels see it: ``_ext/winograd_tiles.pxd`` has what the numbers mean.
+    """One axis; ``_ext/winograd_tiles.pxd`` explains the numbers.
 
-    `k` taps are cut into subkernels. What has a row for each of them is made when it is first asked for, because most
-    plans are only compared.
+    `k` taps are decomposed into subkernels. Tables are made at their first use, because most plans are only compared.
     """
 
     size: int
@@ -100,9 +99,9 @@ class Side:
     jump: int
     whole: int
     minimal: Minimal
-    #: Of a gradient: the stride of the convolution, whose phases are those of the result; else 0.
+    #: For a gradient the stride of the convolution, which is the number of phases of the result; else 0.
     back: int = 0
-    #: Of a gradient: cells of the padding in front that belong to the first output of each phase.
+    #: For a gradient how many cells of the padding in front belong to the first output of each phase.
     skipped: int = 0
 
     @cached_property
@@ -117,7 +116,7 @@ class Side:
 
     @property
     def _last(self) -> int:
-        """Of a gradient: the tap of a phase that meets the first cell of dout."""
+        """For a gradient the tap of a phase that reads the first cell of dout."""
         return pieces(self.k, self.back) - 1
 
     @property
@@ -130,7 +129,7 @@ class Side:
 
     @property
     def last_offset(self) -> int:
-        """Where the last of them starts."""
+        """The offset of the last subkernel."""
         if self.back:
             return (self.subkernels - 1) * self.minimal.taps
         whole, rest = divmod(self.k, self.minimal.taps * self.stride)
@@ -145,14 +144,14 @@ class Side:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """Of the phases of the result, the cell of the first output: with stride s, cell ``s * o + p - lo``."""
+        """The cell of the first output of each phase p of the result: with stride s, cell ``s * o + p - lo``."""
         return tuple(phase - self.skipped for phase in range(self.back)) if self.back else (0,)
 
     @cached_property
     def tap_of(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        """For each phase and subkernel the taps of the kernel that it has, -1 where it has none.
+        """For each phase and subkernel its taps in the kernel, or -1 where there is none.
 
-        dx is made by stride phases that share dout: cell ``s * o + p - lo`` sums ``dout[o - j]`` at taps p + s * j.
+        The stride phases of dx share dout: cell ``s * o + p - lo`` sums ``dout[o - j]`` times taps p + s * j.
         """
         taps, stride = self.minimal.taps, self.stride
         if not self.back:
@@ -180,14 +179,15 @@ class Side:
 
     @property
     def step(self) -> int:
-        """Source cells from a tile to the next."""
+        """The step from a tile to the next, in source cells."""
         return self.minimal.outputs * self.stride
 
     @property
     def read(self) -> tuple[int, int]:
-        """Source cells that some output meets, from the first to one past the last; tiles hold others, too.
+        """The range of source cells that outputs read; tiles contain other cells, too.
 
-        Those are left out: they would cancel but for rounding, which is little only beside the cells that count.
+        The others are set to zero. They would cancel except for rounding errors, which may be large compared
+        with the cells that count.
         """
         cells = [
             (out * self.stride + offset + j * self.stride - self.lo, tap)
@@ -202,7 +202,7 @@ class Side:
 
     @property
     def span(self) -> int:
-        """Source cells that a tile meets, from the first to the last."""
+        """The number of source cells from the first to the last that a tile reads."""
         return (self.minimal.points - 1) * self.stride + self.last_offset + 1
 
 
@@ -219,7 +219,7 @@ def _backward_side(row: tuple[int, ...], minimal: Minimal) -> Side:
 
 
 def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
-    """Three axes as kernels read them, unit ones first; the last two of a volume in one where both are plain."""
+    """Three axes for the kernels, unit axes first. The last two axes of a volume are joined if neither is filtered."""
     rows = [axis.row() for axis in geometry.axes]
     plain = [k == stride == 1 and lo == 0 and size == out for size, k, stride, lo, _, out in rows]
     if plain[1:] == [True, True]:
@@ -230,7 +230,7 @@ def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Problem:
-    """What kernels are told: sizes of a group, and the axes in tiles."""
+    """The problem of the kernels: sizes of a group, and the axes."""
 
     images: int
     groups: int
@@ -264,12 +264,12 @@ class Problem:
 
     @property
     def dearer(self) -> float:
-        """What it counts as slower by than it is, beside others: for its errors."""
+        """The factor on its time in comparisons, because of its errors."""
         return _DEARER if self.line_points == max(POINTS) else 1.0
 
     @property
     def subkernels(self) -> int:
-        """That make up the kernel."""
+        """The number of subkernels of the kernel."""
         return math.prod(side.subkernels for side in self.sides)
 
     @property
@@ -279,23 +279,25 @@ class Problem:
 
     @property
     def table_length(self) -> int:
-        """Entries of the tables below, about."""
+        """The number of entries of the tables below, about."""
         return self.phases * self.subkernels * math.prod(side.minimal.taps for side in self.sides) + 3 * self.subkernels
 
     @property
     def tiles(self) -> tuple[int, int, int]:
-        """Along each axis of the output."""
+        """The number of tiles along each axis of the output."""
         d, h, w = (side.tiles for side in self.sides)
         return d, h, w
 
     def operations(self, lanes: int) -> int:
-        """On vectors, at least, of all products and transforms of tiles; channels and filters are in the lanes."""
+        """The least number of vector operations of all products and transforms of tiles; channels and filters are
+        in the lanes.
+        """
         k, cell, rows = self.subkernels * self.channels, pieces(self.channels, lanes), pieces(self.rows, lanes)
         each = (self.points * k + self.of_result) * rows * self.phases + self.of_image * self.subkernels * cell
         return self.images * self.groups * math.prod(self.tiles) * each
 
     def blocks(self, block: tuple[int, ...], count: int) -> int:
-        """How many blocks cover the batch."""
+        """The number of blocks of the batch."""
         return pieces(self.images, count) * math.prod(map(pieces, self.tiles, block))
 
     def axes(self, block: tuple[int, ...]) -> np.ndarray:
@@ -311,15 +313,15 @@ class Problem:
         return np.array(rows, np.intp)
 
     def offsets(self) -> np.ndarray:
-        """Of each subkernel along the three axes."""
+        """The offset of each subkernel along the three axes."""
         return np.array(list(itertools.product(*(side.offsets for side in self.sides))), np.intp)
 
     def starts(self) -> np.ndarray:
-        """Of each phase along the three axes."""
+        """The first cell of each phase along the three axes."""
         return np.array(list(itertools.product(*(side.starts for side in self.sides))), np.intp)
 
     def tap_of(self) -> np.ndarray:
-        """For each phase, subkernel and tap of that the tap of the kernel, -1 where it has none."""
+        """The tap of the kernel for each phase, subkernel and tap of the subkernel, or -1."""
         d, h, w = (np.array(side.tap_of, np.intp) for side in self.sides)
         _, high, wide = self.kernel
         # Phases along d, h and w, subkernels along d, h and w, taps along h and w; along d a subkernel has one.
@@ -330,12 +332,12 @@ class Problem:
         return np.ascontiguousarray(taps.reshape(self.phases, self.subkernels, -1))
 
     def cells(self, block: tuple[int, ...]) -> int:
-        """Cells of the source that a block sees of an image, at most."""
+        """The most cells of the source of an image that a block reads."""
         spans = ((n - 1) * side.step + side.span for side, n in zip(self.sides, block, strict=True))
         return math.prod(map(min, spans, (side.size for side in self.sides)))
 
     def results(self, block: tuple[int, ...]) -> int:
-        """Cells of dout that a block sees of an image, at most."""
+        """The most cells of dout of an image that a block reads."""
         return math.prod(min(n * side.minimal.outputs, side.out) for side, n in zip(self.sides, block, strict=True))
 
     def block(self, most: int) -> tuple[int, tuple[int, int, int]]:
@@ -361,24 +363,24 @@ class Problem:
 
     @property
     def of_result(self) -> int:
-        """To transform the products of a tile back."""
+        """Vector operations to transform the products of a tile back."""
         *_, h, w = (side.minimal for side in self.sides)
         return _passes(h.outputs, w.points, h.of_result, w.of_result)
 
     @property
     def turned(self) -> Problem:
-        """That of dw, whose kernels are tiles of outputs, and whose outputs are kernels; for the counts above."""
+        """The problem of dw for the counts above: its kernels are tiles of outputs, and its outputs are kernels."""
         d, h, w = (replace(side, minimal=side.minimal.turned) for side in self.sides)
         return replace(self, sides=(d, h, w))
 
 
 def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:
-    """Operations along the last axis, then across; of one pass where height has one point."""
+    """Operations along the last axis and then along height; only one pass if height has one point."""
     return of_w if lines == 1 and of_h == NONE.of_image else lines * of_w + columns * of_h
 
 
 def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> Iterator[Problem]:
-    """Every way to do an op that is worth a look."""
+    """All decompositions of an op that are candidates."""
     groups, taps = geometry.groups, geometry.taps
     rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     sizes = (rows, channels * taps, channels, taps)
@@ -393,7 +395,10 @@ def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -
 
 
 def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tuple[Minimal, Minimal]]:
-    """Ways along height and width, of as many points each where both are filtered; none where neither is."""
+    """Filters along height and width.
+
+    Both have the same number of points if both axes are filtered; none if neither is.
+    """
     _, high, wide = lifted(geometry)
     found = [
         (h, w)

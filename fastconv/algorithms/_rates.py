@@ -1,7 +1,7 @@
-"""What a unit of each kind of work takes, in nanoseconds, by the kind of CPU that it was measured on.
+"""Rates: the nanoseconds of a unit of each kind of work, measured by kind of CPU.
 
 `benchmarks/fit_costs.py --write` writes a file for a kind into the folder ``rates``: "AuthenticAMD-26-avx512.json" for
-family 26 of that maker under AVX-512. Where there is no file for the kind in use, that of the nearest one serves.
+family 26 of that vendor under AVX-512. A kind without a file uses that of the nearest kind.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, TypeAlias
 from fastconv import _isa
 from fastconv._plan_cache import plans
 
-#: By algorithm, op and kind of work.
+#: Nanoseconds by algorithm, op and kind of work.
 Rates: TypeAlias = dict[str, dict[str, dict[str, float]]]
 
 FOLDER = os.path.join(os.path.dirname(__file__), "rates")
-#: A CPU whose maker is not known.
+#: The vendor of an unknown CPU.
 GENERIC = "generic"
-#: Where no rates are those of the instruction set in use, those of the first of these that has any.
+#: If there are no rates for the instruction set in use, those of the first of these that has any are used.
 _USUAL = ("avx2", "avx512", "baseline")
 
 #: What a product in several threads of BLAS has to be faster by, where a file does not say. On AMD family 26, a
@@ -37,17 +37,17 @@ def kinds() -> tuple[str, ...]:
 
 
 def split(kind: str) -> tuple[str, int, str]:
-    """Maker, family and instruction set."""
+    """Vendor, family and instruction set."""
     vendor, family, isa = kind.rsplit("-", 2)
     return vendor, int(family), isa
 
 
 def nearest(kind: str, among: Iterable[str]) -> str | None:
-    """The kind whose rates serve for `kind`; None where there is none.
+    """The measured kind that is nearest to `kind`; None if there is none.
 
-    Work is counted in vectors, so the instruction set says most: the same one comes first, then the usual ones. Among
-    those, the maker's own, of the nearest family, the newer of two; then what was measured on an unknown CPU;
-    then other makers' newest.
+    Work is counted in vectors, so the instruction set matters most: the same one comes first, then the usual ones.
+    Within an instruction set, kinds of the same vendor come first, by the nearest family and then the newer one; then
+    an unknown CPU; then the newest family of another vendor.
     """
     vendor, family, isa = split(kind)
 
@@ -62,8 +62,8 @@ def nearest(kind: str, among: Iterable[str]) -> str | None:
 
 
 def load(kind: str) -> dict[str, Any]:
-    """The file of a kind: 'rates', and where, when and of which version they were measured."""
-    import json  # not at the start: it takes milliseconds, and most programs choose nothing for a while
+    """The file of a kind: its 'rates', and the CPU, date and version of the measurement."""
+    import json  # imported here, because it takes milliseconds, and most programs choose no algorithm at first
 
     with open(os.path.join(FOLDER, f"{kind}.json"), encoding="utf-8") as file:
         data: dict[str, Any] = json.load(file)
@@ -71,7 +71,7 @@ def load(kind: str) -> dict[str, Any]:
 
 
 def in_use() -> Rates:
-    """Of the nearest kind of CPU; read when a choice first needs it."""
+    """The rates of the nearest kind of CPU, read at the first choice."""
     kind = _isa.kind()
     found = _loaded.get(kind)
     if found is None:
@@ -83,12 +83,12 @@ def in_use() -> Rates:
 
 
 def blas_penalty() -> float:
-    """What BLAS's threads have to be faster by to be taken, because they may slow down the calls after them."""
+    """The factor by which threads of BLAS have to be faster to be taken, because they may slow down later calls."""
     in_use()
     return _penalties[_isa.kind()]
 
 
 def use(rates: Rates, penalty: float) -> None:
-    """Go by these from now on: a fit tries its own. Plans that were chosen by other rates are forgotten."""
+    """Use these rates and this penalty from now on, for a fit. Plans that were chosen by other rates are forgotten."""
     _loaded[_isa.kind()], _penalties[_isa.kind()] = rates, penalty
     plans.clear()

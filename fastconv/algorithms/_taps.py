@@ -1,4 +1,4 @@
-"""The gradient of the image, one tap at a time, without any product by padding.
+"""The gradient of the image tap by tap, without any product by padding.
 
 A kernel that runs over a padded grid of dout also multiplies weights by the
 zeros beyond the edges of dout. With finite weights these products are zero. But
@@ -18,7 +18,7 @@ from fastconv._axis import Axis
 from fastconv.algorithms.base import per_channel
 from fastconv.geometry import ConvGeometry, conv_geometry
 
-#: The products of one tap are held for so many bytes of images at a time.
+#: Bytes of images whose products with one tap are held at a time.
 _PRODUCT_BYTES = 1 << 23
 
 
@@ -31,7 +31,7 @@ def data_by_taps(
     threads: int,
     backward_data: Callable[..., Any],
 ) -> None:
-    """dx = b + the sum over taps of w[:, :, tap].T @ dout, each added to the cells that its outputs met.
+    """dx = b + the sum over taps of w[:, :, tap].T @ dout, each added to the cells that its outputs read.
 
     `backward_data`, an algorithm's method, multiplies. It is called for layers of one tap, which have no padding.
     """
@@ -82,7 +82,7 @@ def met_taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], _Slices,
 
 
 def _met(axis: Axis, tap: int) -> tuple[slice, slice]:
-    """The outputs that meet a cell of the image at a tap, and those cells."""
+    """The outputs that read a cell of the image at a tap, and those cells."""
     first, last = axis.outputs_before(tap, 0), axis.outputs_before(tap, axis.size)
     cell = first * axis.stride + tap * axis.dilation - axis.lo
     return slice(first, last), slice(cell, cell + (last - first - 1) * axis.stride + 1, axis.stride)

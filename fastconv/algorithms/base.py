@@ -1,4 +1,4 @@
-"""The contract between the layers and whatever computes a convolution."""
+"""The interface of algorithms, and what they share."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ __all__ = ["OPS", "Algorithm", "Case", "MethodAlgorithm", "Op", "Plan"]
 class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 
-    What reaches an algorithm is checked and simple: C-contiguous native arrays
-    of one float dtype, none of them empty, padding with zeros unless it
-    `reads_borders`, no flip. Results are written to `out`, `dx` or `dw`, which
-    hold nothing before.
+    Arguments are checked before: arrays are C-contiguous, native, of one float
+    dtype and not empty; padding is with zeros unless the algorithm
+    `reads_borders`; and there is no flip. Results are written to `out`, `dx`
+    or `dw`, whatever these hold.
 
     What each has to define is its name, `plan`, and `unsupported` if there are
     cases that it cannot serve.
     """
 
     name: str
-    #: Whether results are sums of products; else of transforms, whose rounding errors are larger.
+    #: Whether results are sums of products, and not of transforms, whose rounding errors are larger.
     sums_products = True
-    #: Whether the threads that work are ours. BLAS's go on spinning for a while after a call, on the CPUs that
-    #: whatever comes next needs.
+    #: Whether it runs in fastconv's threads. Threads of BLAS spin for a while after a call, on CPUs that the next call
+    #: needs.
     own_threads = True
     #: Whether it is fast only if BLAS multiplies. 'auto' takes it only if BLAS is known to use no more threads than the
     #: call may.
     needs_blas = False
-    #: Whether zero weights take no part, so that it is worth its while where most are zero. 'auto' takes it then only.
+    #: Whether it skips zero weights. 'auto' takes it only if many weights are zero.
     skips_zeros = False
-    #: Whether it computes only with kernels that are outer products. 'auto' takes it where it finds them such.
+    #: Whether it serves only kernels that are outer products. 'auto' takes it only for such kernels.
     needs_rank_one = False
     #: Whether gradients of the weights are left to the cheapest algorithm that sums products.
     leaves_weights = False
@@ -56,15 +56,18 @@ class Algorithm(ABC):
         return None
 
     def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
-        """Whether it takes the geometry with its `pad_mode`; else images are extended, and gradients folded back."""
+        """Whether it supports the `pad_mode` of the geometry itself.
+
+        Otherwise images are padded first, and gradients folded back.
+        """
         return False
 
     def ways(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, Algorithm]:
-        """Forms of it among which it chooses by the same rates, each by a name that `way` takes."""
+        """The names of its variants, among which it chooses by the same rates: see `way`."""
         return {"": self}
 
     def way(self, name: str) -> Algorithm:
-        """The form of that name."""
+        """The variant of that name."""
         if name:
             raise ValueError(f"{self.name} has no form {name!r}")
         return self
@@ -74,19 +77,19 @@ class Algorithm(ABC):
         return self.plan(Case.of(op, geometry, dtype, threads)).workspace_bytes
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Mapping[str, float]:
-        """How much there is to do of each kind that there are rates for, by the thread that does most."""
+        """The amount of each kind of work that has a rate, for the thread with most work."""
         return self.plan(Case.of(op, geometry, dtype, threads)).work
 
     def pruned_work(
         self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
     ) -> Mapping[str, float]:
-        """The same where only `density` of the weights are not zero."""
+        """The same if only a share `density` of the weights is nonzero."""
         return self.plan(Case.of(op, geometry, dtype, threads, density)).work
 
     def whole_work(
         self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
     ) -> Mapping[str, float]:
-        """The same with what comes before or after: an image that is extended beyond its borders, or folded back."""
+        """The same, including the padding of an image before, or the folding of a gradient after."""
         if geometry.pad_mode == "zeros" or self.reads_borders(op, geometry):
             return self.pruned_work(op, geometry, dtype, threads, density)
         padded = geometry.padded
@@ -94,12 +97,12 @@ class Algorithm(ABC):
         return {**self.pruned_work(op, padded, dtype, threads, density), "border": border, "borders": 1.0}
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
-        """Estimated seconds, times the handicap; they only have to rank. `density` of the weights are not zero."""
+        """Estimated seconds, times the handicap, for ranking. A share `density` of the weights is nonzero."""
         work = self.whole_work(op, geometry, dtype, threads, density)
         return self.handicap(threads) * seconds(self.name, op, work)
 
     def handicap(self, threads: int) -> float:
-        """What an algorithm has to be faster by to be taken: it may slow down the calls after it."""
+        """The factor by which an algorithm has to be faster to be taken, because it may slow down later calls."""
         return 1.0 if self.own_threads or threads == 1 else _rates.blas_penalty()
 
 
@@ -117,16 +120,16 @@ class MethodAlgorithm(Algorithm):
 
     @abstractmethod
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """Memory it takes beside its arguments."""
+        """Bytes of workspace beside its arguments."""
 
     @abstractmethod
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """How much there is to do of each kind that there are rates for, by the thread that does most."""
+        """The amount of each kind of work that has a rate, for the thread with most work."""
 
     def pruned_work(
         self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
     ) -> dict[str, float]:
-        """The same where only `density` of the weights are not zero."""
+        """The same if only a share `density` of the weights is nonzero."""
         return self.work(op, geometry, dtype, threads)
 
     @abstractmethod
@@ -159,12 +162,12 @@ class MethodAlgorithm(Algorithm):
     def backward_kept_weights(
         self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
-        """The same where `w` is not zero, and zero where it is."""
+        """The same, but zero where `w` is zero."""
         self.backward_weights(x, dout, geometry, dw, threads)
         clear_where_zero(w, dw, threads)
 
     def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., None]:
-        """The method `op` without geometry and threads: what many calls of one layer share is looked up once."""
+        """The method `op`, bound to a geometry and threads, so that the plan is looked up once for many calls."""
         method = getattr(self, op)
         if op == "forward":
             return lambda x, w, b, out: method(x, w, b, geometry, out, threads)
@@ -230,21 +233,21 @@ def add_bias(b: np.ndarray | None, result: np.ndarray) -> None:
 
 
 def per_channel(b: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
-    """A view of b that meets the channels of an image."""
+    """A view of b that broadcasts along the channels of an image."""
     return b.reshape(-1, *(1,) * geometry.rank)
 
 
 def rates_in_use() -> _rates.Rates:
-    """Of this kind of CPU, or of the nearest that was measured: nanoseconds by algorithm, op and kind of work."""
+    """Nanoseconds by algorithm, op and kind of work, for this kind of CPU or the nearest that was measured."""
     return _rates.in_use()
 
 
-#: Of extending images: nanoseconds a byte and a call, where no case with borders was measured.
+#: Default rates of padding images: nanoseconds for a byte and for a call.
 _OPTIONAL = {"border": 0.1, "borders": 5000.0}
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
-    """What so much work of algorithm `name` takes; infinity where it was not measured."""
+    """Seconds of an amount of work of algorithm `name`; infinity if it was not measured."""
     rates = rates_in_use().get(name, {}).get(op)
     if rates is None or not rates.keys() >= work.keys() - _OPTIONAL.keys():
         return math.inf
@@ -252,7 +255,7 @@ def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:
 
 
 def multiply_adds(geometry: ConvGeometry) -> int:
-    """Of each of the three ops alike."""
+    """The multiply-adds, which are the same for each op."""
     return geometry.flops // 2
 
 
@@ -262,14 +265,15 @@ def touched(geometry: ConvGeometry, dtype: np.dtype) -> int:
     return sum(math.prod(shape) for shape in shapes) * dtype.itemsize
 
 
-#: Bytes that stay near a core from call to call, and that stay in a cache which cores share: about those of CPUs of
-#: these years, for the cost model.
+#: The bytes that fit the caches of a core, and a cache that cores share, for the cost model: about those of CPUs of
+#: 2020 to 2026.
 NEAR_BYTES, _CACHED_BYTES = 1 << 20, 24 << 20
 
 
 def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-    """Work of reading and writing image, weights and output: bytes of a thread, those beyond a core's caches, and those
-    of all threads beyond all caches, because they share the way to memory."""
+    """The work of reading and writing image, weights and output: bytes of a thread, its bytes beyond the caches of a
+    core, and the bytes of all threads beyond all caches, because threads share the bandwidth of memory.
+    """
     nbytes = float(touched(geometry, dtype))
     return {
         "touched": nbytes / threads,
@@ -279,5 +283,5 @@ def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, f
 
 
 def share(items: int, threads: int) -> float:
-    """The part of all work that the thread with most items does."""
+    """The share of all work of the thread with most items."""
     return -(-items // max(1, min(threads, items))) / max(items, 1)

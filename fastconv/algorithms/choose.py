@@ -1,4 +1,4 @@
-"""The ordered registry of algorithms, and the choice among them by cost."""
+"""The registry of algorithms, and the choice among them by cost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fastconv.algorithms.toeplitz import Toeplitz
 from fastconv.algorithms.winograd import Winograd
 from fastconv.geometry import ConvGeometry
 
-#: At equal cost the earlier one is taken. A new algorithm is a new file and a line here.
+#: At equal cost 'auto' takes the earlier one. A new algorithm is a new file and a line here.
 REGISTRY: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
@@ -40,22 +40,22 @@ REGISTRY: dict[str, Algorithm] = {
     )
 }
 
-#: 'auto' takes no transforms below so many multiply-adds: layers worked out by hand are exact. Of 235 random
-#: cases below, 7 would have been a fifth faster or more by a transform.
+#: 'auto' takes no transforms below so many multiply-adds, so that small examples are exact. Of 235 random cases below
+#: this limit, a transform would have made 7 faster by a fifth or more.
 _FEW = 1 << 20
-#: 'auto' takes more workspace than this only where nothing needs less.
+#: 'auto' prefers algorithms that need at most so many bytes of workspace.
 _WORKSPACE_BYTES = 1 << 25
 
 #: Of more than this what needs BLAS is taken even where it is not known to keep to the threads: it multiplies itself.
 _TOO_MUCH_BYTES = 1 << 30
 
-#: A gradient of pruned weights by dots is taken only where it is expected in less than this part of the time of a
-#: dense one that is cleared after.
+#: 'auto' takes a sparse gradient of pruned weights only if its expected time is less than this part of the time of a
+#: dense gradient, masked afterwards.
 _CLEARLY = 0.85
 
 
 def check_name(name: Any) -> str:
-    """`name` if it is 'auto', 'exact' or registered."""
+    """`name`, if it is 'auto', 'exact' or registered; otherwise an error."""
     if not isinstance(name, str):
         raise TypeError(
             f"algorithm must be 'auto', 'exact' or a name, got {name!r}; known are {', '.join(map(repr, REGISTRY))}"
@@ -70,7 +70,7 @@ def _legal() -> str:
 
 
 def _from_environment() -> str:
-    """The algorithm of calls that name none."""
+    """The default algorithm, from the environment."""
     text = os.environ.get("FASTCONV_ALGORITHM", "").strip() or "auto"
     try:
         return check_name(text)
@@ -83,7 +83,7 @@ def _from_environment() -> str:
     return "auto"
 
 
-#: What `algorithm` is where a call does not say.
+#: The default of the option `algorithm`.
 DEFAULT_ALGORITHM = _from_environment()
 
 
@@ -98,8 +98,9 @@ def choose(
 ) -> Algorithm:
     """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory.
 
-    'exact' is the cheapest of those that sum every product. `density` is the share of the weights that are not zero;
-    below one, those that skip zeros are candidates of 'auto', too; with `rank_one` those for kernels of rank one.
+    'exact' is the cheapest of those that sum every product. `density` is the share of nonzero weights. If it is
+    below one, algorithms that skip zeros are candidates of 'auto', too. With `rank_one`, so are those for kernels of
+    rank one.
     """
     if name in REGISTRY:
         return named(op, geometry, dtype, name)
@@ -136,22 +137,23 @@ def cheapest(
 def _choose_dense(
     op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool = False, blas: bool = True
 ) -> Algorithm:
-    """The choice for weights that are not pruned, with or without those that need BLAS."""
+    """The choice for dense weights, with or without algorithms that need BLAS."""
     return plans.find(_cheapest, op, geometry, dtype, threads, exact, blas, _isa.current)
 
 
 def _cheapest(
     op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool, blas: bool, _isa_in_use: int
 ) -> Algorithm:
-    """Of those that do not look for zeros; with `exact`, of those among them that sum products."""
+    """The cheapest algorithm for dense weights; with `exact`, the cheapest of these that sums products."""
     if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
-        return REGISTRY["reference"]  # nothing to do, or padding alone
+        return REGISTRY["reference"]  # nothing to do, or only padding
     able = [a for a in REGISTRY.values() if not a.skips_zeros and not a.needs_rank_one]
     able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(op, geometry, dtype) is None]
     if exact or multiply_adds(geometry) < _FEW:
         able = [a for a in able if a.sums_products]
     costs = {a: a.cost(op, geometry, dtype, threads) for a in able if a is not REGISTRY["reference"]}
-    # What was not measured is taken only where nothing else serves, and before the definition, which is slow for sure.
+    # An algorithm without rates is taken only if no measured one serves, but before the reference, which is always
+    # slow.
     able = [a for a, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
     small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
     found = min(small or able, key=lambda a: (costs.get(a, math.inf), not a.own_threads))
@@ -161,7 +163,7 @@ def _cheapest(
 
 
 def passed_over(algorithm: Algorithm, geometry: ConvGeometry, name: str, workspace: int) -> str:
-    """Why 'auto' or 'exact' passes over an algorithm that serves, whatever its cost; nothing where it does not."""
+    """Why 'auto' or 'exact' does not take a supported algorithm, whatever its cost; empty if it may take it."""
     if name not in ("auto", "exact"):
         return ""
     if name == "exact" and not algorithm.sums_products:
@@ -176,9 +178,9 @@ def passed_over(algorithm: Algorithm, geometry: ConvGeometry, name: str, workspa
 def _choose_pruned(
     dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
 ) -> Algorithm:
-    """The cheapest of those that skip zeros, where it is cheaper than the `dense` choice.
+    """The cheapest algorithm that skips zeros, or `dense` if that is cheaper.
 
-    Weights that are pruned stay so for many calls, and to compare costs takes as long as a small product.
+    Pruned weights stay pruned for many calls, and comparing costs takes as long as a small product.
     """
     return plans.find(_cheapest_pruned, dense, op, geometry, dtype, threads, density, _isa.current)
 
@@ -207,6 +209,8 @@ def _cheapest_pruned(
 def ranked_cost(
     algorithm: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
 ) -> float:
-    """The cost that 'auto' ranks by: a gradient of pruned weights has to be clearly cheaper than a dense one."""
+    """The cost by which 'auto' ranks: a sparse gradient of pruned weights has to be clearly cheaper than a dense
+    one.
+    """
     clearly = _CLEARLY if algorithm.skips_zeros and density < 1.0 and op == "backward_weights" else 1.0
     return algorithm.cost(op, geometry, dtype, threads, density) / clearly

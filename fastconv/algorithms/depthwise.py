@@ -1,4 +1,4 @@
-"""Convolution of few channels with few filters at a time: sums of taps, without a matrix product."""
+"""Depthwise convolution: few channels and filters in a group, without a matrix product."""
 
 from __future__ import annotations
 
@@ -24,55 +24,55 @@ from fastconv.geometry import ConvGeometry
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
 _WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
 
-#: Channels and filters a group may have: with more, a matrix product reads each cell less often.
+#: The most channels and filters of a group. With more, a matrix product reads each cell less often.
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
-#: Of a block's padded image, which shares the first-level cache with the rows of the result.
+#: Bytes of the padded image of a block, which shares the first-level cache with the rows of the result.
 _BLOCK_BYTES = 1 << 14
-#: Of the sums by tap and lane that backward_weights keeps over all images.
+#: Bytes of the sums by tap and lane that backward_weights keeps over all images.
 _TOTALS_BYTES = 1 << 14
-#: Vectors a row of a block is at most cut to, and rows at least, so that margins stay small.
+#: The least vectors of a row of a block, and its least rows, so that margins stay small.
 _WIDE_VECTORS, _HIGH = 64, 8
-#: Kernel heights whose taps share the rows they read.
+#: Heights of kernels whose taps share the rows that they read.
 _HEIGHTS = (3, 5)
-#: A block with all that the kernel reaches over is refused above so many bytes, and so many times the arguments and the
-#: result. It is up to so many times the extent of the kernel, because it is longer than its margins.
+#: A block and its margins may take so many bytes, or so many times the bytes of arguments and result. They take up to
+#: so many times the extent of the kernel, because a block is longer than its margins.
 _MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
 #: Vectors that are read or cleared past the end of a block.
 _LANES_PAST = 2
-#: Bytes a plain copy moves in the time of a multiply-add, for each byte of its dtype.
+#: Bytes that a plain copy moves in the time of a multiply-add, for each byte of the dtype.
 _PRODUCT_BYTES = 0.06
-#: Integers that tell a kernel of a piece to copy or a sweep to make.
+#: Integers of a list entry: a piece to copy, or a sweep.
 _LIST = 7
 
 
 @dataclass(frozen=True)
 class Tables:
-    """One call of a kernel: its tables, its workspace in elements and in integers a thread, and its items."""
+    """One call of a kernel: its tables, its items, and the workspace of a thread in elements and in integers."""
 
     tables: tuple[np.ndarray, ...]
     space: int
     lists: int
     items: int
     isa: int
-    #: What there is to do of each kind, by all threads together.
+    #: The work of each kind, of all threads together.
     amounts: dict[str, float]
     parts: int = 1
     covers: bool = True
 
 
 class Depthwise(Algorithm):
-    """Sums of taps by vectors along the row, for groups of few channels and filters.
+    """Sums of taps in vectors along the row, for groups of few channels and filters.
 
     A block of the image is copied into a padded buffer in the first-level
     cache, split into stride phases, so that every tap of a row of outputs is a
     row of neighbours. Several rows of sums are held in registers, and each row
-    of cells is read once for all kernel rows that meet it. With c channels and
+    of cells is read once for all kernel rows that use it. With c channels and
     f filters a group:
 
     - forward:          out[f] = sum of w[f, c, tap] * x[c, tap's row]
     - backward_data:    dx[c] = sum of w[f, c, tap] * dout[f, tap's row], the kernel flipped, per stride phase;
-      two phases of a row are woven together in registers
-    - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, tap's row], a vector of sums a tap
+      two phases of a row are interleaved in registers
+    - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, tap's row], a vector of sums for each tap
 
     References
     ----------
@@ -128,7 +128,9 @@ class DepthwisePlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Per thread a padded block; for dw also its sums, and where images are shared out one more dw each."""
+        """A padded block for each thread; for dw also its sums, and one more dw for each thread if threads
+        share a group.
+        """
         plan, case = self.tables, self.case
         if plan is None:
             return 0
@@ -137,7 +139,7 @@ class DepthwisePlan(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """Multiply-adds in registers, tiles of them, and what is copied into blocks first."""
+        """Multiply-adds, tiles, and copies into blocks."""
         plan, case = self.tables, self.case
         touches = memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
         if plan is None:
@@ -146,13 +148,13 @@ class DepthwisePlan(Plan):
         return _counts.total(plan.amounts, part) | touches
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Bias is what sums start with; of dx all stride phases of a block come from one copy of it."""
+        """The sums start with the bias. For dx, all stride phases of a block use the same copy of it."""
         if self.case.op == "backward_weights":
             self._sum_weights(first, second, result)
             return
         plan, case = self.tables, self.case
         gradient = case.op == "backward_data"
-        if gradient and (plan is None or not plan.covers):  # there are cells that no tap meets
+        if gradient and (plan is None or not plan.covers):  # there are cells that no tap reads
             result[...] = 0 if third is None else per_channel(third, case.geometry)
         if plan is None:
             return
@@ -172,7 +174,7 @@ class DepthwisePlan(Plan):
             data_by_taps(first, second, third, case.geometry, result, case.threads, _by_taps)
 
     def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """A thread sums whole groups; where these are few, every so many-th block of them."""
+        """Each thread sums whole groups; if these are few, threads share the blocks of a group."""
         plan = self.tables
         assert plan is not None
         parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
@@ -202,13 +204,13 @@ def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _i
 
 
 def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
-    """Instruction set and lanes for rows of so many outputs: no wider vectors than they need."""
+    """The instruction set and lanes for rows of so many outputs, such that vectors are no wider than the rows."""
     isa = _isa.narrow(width * dtype.itemsize)
     return isa, _ext.lanes(_arrays.DTYPES[dtype], isa)
 
 
 def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes: int) -> Layout:
-    """Blocks of whole rows where these are not very long, and of as many as fit."""
+    """Blocks have whole rows unless these are very long, and as many as fit."""
     budget = _BLOCK_BYTES // itemsize // channels
     d, h, w = lines
     slots = math.prod(len(line.phases) for line in lines)
@@ -224,8 +226,9 @@ def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes:
 def _entries(
     at: np.ndarray, places: np.ndarray, shared: bool, channels: int, channel_pitch: int, channel_step: int
 ) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """Taps (D, H, W) of every channel as the kernels read them, columns of `high` taps each: where each
-    starts in the block, the place of its first weight, `high`, and how far apart its weights are."""
+    """Taps (D, H, W) of every channel as the kernels read them, columns of `high` taps each: the begin
+    of each in the block, the place of its first weight, `high`, and the step between its weights.
+    """
     high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
     step = 0
     if high > 1:
@@ -241,13 +244,13 @@ def _entries(
 
 
 def _pieces(layout: Layout) -> int:
-    """Planes and phases that one channel of a block is copied in."""
+    """The number of planes and phases in which one channel of a block is copied."""
     d, h, w = layout.lines
     return len(d.phases) * (layout.block[0] + d.reach) * len(h.phases) * len(w.phases)
 
 
 def _copies(layout: Layout, lanes: int) -> dict[str, float]:
-    """What copying one channel of an image into all its blocks takes: rows, vectors, cells one by one, and pieces."""
+    """The work of copying one channel of an image into all its blocks: rows, vectors, single cells, and pieces."""
     d, h, w = layout.lines
     deep, high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines, layout.block, strict=True))
     planes = len(d.phases) * sum(n * (size + d.reach) for size, n in deep)
@@ -258,13 +261,15 @@ def _copies(layout: Layout, lanes: int) -> dict[str, float]:
         "lines": float(rows * sum(n for _, n in wide)),
         "cells": float(rows * sum(n * _counts.pieces(size + w.reach, lanes) for size, n in wide)),
         "apart": float(rows * cells if w.stride > 2 else 0),
-        # Of a single block they are listed once.
+        # The pieces of a single block are listed once.
         "pieces": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 
 
 def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
-    """Multiply-adds and tiles of all blocks of a plane of the result; `each` gives them for rows and results a row."""
+    """Multiply-adds and tiles of all blocks of a plane of the result; `each` gives them by rows and results of a
+    row.
+    """
     product = tiles = 0.0
     high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines[1:], layout.block[1:], strict=True))
     for rows, n in high:
@@ -276,7 +281,7 @@ def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tup
 
 
 def _over(lines: list[Line]) -> Line:
-    """One line whose cells serve all stride phases of an axis of dx."""
+    """One axis whose cells serve all stride phases of an axis of dx."""
     lo = max(line.lo for line in lines)
     reach = max(lo - line.lo + line.reach for line in lines)
     out, one = max(line.out for line in lines), lines[0]
@@ -285,7 +290,7 @@ def _over(lines: list[Line]) -> Line:
 
 
 def _cells(line: Line, over: Line) -> np.ndarray:
-    """Where each tap of a stride phase is, from the output's own cell of the common line."""
+    """The offset of each tap of a stride phase from the cell of the output in the common axis."""
     return over.lo - line.lo + np.arange(line.taps) * line.dilation
 
 

@@ -18,9 +18,9 @@ from fastconv.geometry import ConvGeometry
 
 
 def plan_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, masked: bool = False) -> Plan:
-    """What computes an op of a layer by algorithm `name`, for every geometry.
+    """What computes an op of a layer by algorithm `name`, for any geometry.
 
-    With `masked`, the gradient of the weights is computed where weights are not zero. Raises ValueError for an
+    With `masked`, the gradient of the weights is computed only where weights are nonzero. Raises ValueError for an
     algorithm that cannot serve the case.
     """
     return plans.find(make_plan, op, geometry, dtype, name, threads, masked, _isa.current)
@@ -42,7 +42,7 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
         return wrappers.Flipped(whole, plan) if geometry.flip else plan
 
     # 2. An algorithm by its name serves, or is refused. None of them knows empty arrays: there is nothing to compute,
-    # or there are images of padding alone.
+    # or there are images of padding only.
     algorithm = named(op, case.geometry, dtype, name) if name in REGISTRY else None
     cells, outputs = math.prod(geometry.x_shape), math.prod(geometry.out_shape)
     if not outputs or not (cells or op != "backward_data"):
@@ -59,7 +59,7 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
 
 
 def _cheapest(case: Case, name: str, masked: bool) -> Plan:
-    """The plan of the cheapest algorithm; where that needs BLAS, with a look at BLAS's threads on each call."""
+    """The plan of the cheapest algorithm; where that needs BLAS, with a check of BLAS's threads on each call."""
 
     def by(blas: bool) -> Plan:
         algorithm = cheapest(case.op, case.geometry, case.dtype, case.threads, name, case.density, blas)
@@ -78,7 +78,7 @@ def _composed(case: Case, algorithm: Algorithm, name: str, masked: bool) -> Plan
     def by(chosen: Algorithm) -> Plan:
         def make(part: Case) -> Plan:
             plan = chosen.plan(part)
-            # Under 'auto' no transform leaves an inf or NaN of its own.
+            # Wrapped under 'auto' such that a transform leaves no inf or NaN of its own.
             if name == "auto" and not chosen.sums_products:
                 plan = wrappers.Guarded(part, plan, exact_plan)
             return wrappers.Masked(part, plan) if masked and not plan.masks else plan
@@ -96,21 +96,21 @@ def _composed(case: Case, algorithm: Algorithm, name: str, masked: bool) -> Plan
 def forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """out = x * w + b by algorithm `name`, for every geometry."""
+    """out = x * w + b by algorithm `name`, for any geometry."""
     plan_for("forward", geometry, out.dtype, name, threads).run(x, w, b, out)
 
 
 def backward_data(
     dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, name: str, threads: int
 ) -> None:
-    """dx by algorithm `name`, for every geometry."""
+    """dx by algorithm `name`, for any geometry."""
     plan_for("backward_data", geometry, dx.dtype, name, threads).run(dout, w, None, dx)
 
 
 def transposed(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, name: str, threads: int
 ) -> None:
-    """What `backward_data` makes of x, plus b, by algorithm `name`."""
+    """out = `backward_data` of x, plus b, by algorithm `name`."""
     plan_for("backward_data", geometry, out.dtype, name, threads).run(x, w, b, out)
 
 
@@ -123,5 +123,5 @@ def backward_weights(
     threads: int,
     kept: np.ndarray | None = None,
 ) -> None:
-    """dw by algorithm `name`, for every geometry; with `kept`, the weights, where these are not zero."""
+    """dw by algorithm `name`, for any geometry. `kept` may be the weights: dw is then zero where they are zero."""
     plan_for("backward_weights", geometry, dw.dtype, name, threads, kept is not None).run(x, dout, kept, dw)

@@ -1,4 +1,4 @@
-"""The textbook path: lower an image or a block of one, multiply, and col2im for the gradient of the image."""
+"""im2col and a matrix product, for an image or a block of one; col2im for the gradient of the image."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fastconv.algorithms.base import MethodAlgorithm, Op, memory, multiply_adds
 from fastconv.geometry import ConvGeometry
 from fastconv.lowering import lower, scatter
 
-#: Columns of several small images are put side by side up to this many bytes; one image's may be more, up to
+#: Columns of several small images are put side by side up to so many bytes. Those of one image may take more, up to
 #: `_columns.MOST_BYTES`.
 _BLOCK_BYTES = 1 << 21
-#: A product of fewer positions than this reads the weights too often: images are put side by side
-#: until it has as many, or the columns take `_FEW_BLOCK_BYTES`.
+#: A product of fewer positions reads the weights too often, so images are put side by side until there are as many, or
+#: until the columns take `_FEW_BLOCK_BYTES`.
 _FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
 
 
@@ -29,17 +29,17 @@ class Im2col(MethodAlgorithm):
     ``OPENBLAS_NUM_THREADS`` or ``threadpoolctl`` sets its number. Otherwise fastconv's kernels multiply, in the threads
     of the call. 'auto' takes this algorithm only if BLAS multiplies.
 
-    With G groups, ``f = F / G`` filters, ``K = C / G * taps`` rows a group and
-    L output positions:
+    With G groups, ``f = F / G`` filters and ``K = C / G * taps`` rows in a
+    group, and L output positions:
 
     - forward:          out = w @ cols         [f x K] @ [K x L]
     - backward_data:    dcols = w.T @ dout     [K x f] @ [f x L]
     - backward_weights: dw += dout @ cols.T    [f x L] @ [L x K]
 
-    Images so small that a product of one does not pay are taken B at a time,
-    side by side, within a few MiB whatever N is: L is then B times as long. An image of more than 32 MiB of columns is
-    taken a block at a time, of some positions and if need be of some of the K rows, whose products are added up. A
-    pointwise layer is not lowered: the image is its columns.
+    Small images are lowered B at a time, side by side, so that L is B times as long; B is limited to a few MiB
+    whatever N is. An image of more than 32 MiB of columns is lowered in blocks of some positions, and if necessary of
+    some of the K rows, whose products are added up. A pointwise layer is not lowered, because the image is its
+    columns.
 
     Chellapilla, Puri, Simard, "High performance convolutional neural networks
     for document processing", 2006.
@@ -50,7 +50,7 @@ class Im2col(MethodAlgorithm):
     needs_blas = True
 
     def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """The columns of a block, its gradients or results side by side, one more dw, and the product's workspace."""
+        """The columns of a block, its gradients or results, one more dw, and the workspace of the product."""
         cut = _columns.cut(op, geometry, dtype)
         if cut is not None:
             return cut.workspace_bytes(op, dtype, threads)
@@ -80,7 +80,7 @@ class Im2col(MethodAlgorithm):
             blocks = images * cut.blocks_of_positions * cut.blocks_of_rows
         f = geometry.w_shape[0] // geometry.groups
         product = multiply_adds(geometry) * dtype.itemsize / 4 / threads
-        # A matrix times a vector takes as long as the matrix is read, and an outer product as long as it is written.
+        # A matrix times a vector takes as long as reading the matrix, and an outer product as long as writing it.
         thin = min(f, k, positions) == 1
         outer = {"forward": k, "backward_data": f, "backward_weights": positions}[op] == 1
         cells = 0 if geometry.pointwise else geometry.im2col_bytes(dtype) / threads
@@ -106,7 +106,7 @@ class Im2col(MethodAlgorithm):
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """Bias is added while the block's output is still in cache."""
+        """The bias is added while the output of a block is still in cache."""
         cut = _columns.cut("forward", geometry, x.dtype)
         if cut is not None:
             _columns.Blocks("forward", cut, x.dtype, threads).forward(x, w, b, out)
@@ -124,7 +124,7 @@ class Im2col(MethodAlgorithm):
     def backward_data(
         self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
     ) -> None:
-        """The transposed weights give the gradient of the columns; col2im sums it up."""
+        """The transposed weights times dout are the gradient of the columns, which col2im sums up."""
         cut = _columns.cut("backward_data", geometry, dx.dtype)
         if cut is not None:
             _columns.Blocks("backward_data", cut, dx.dtype, threads).backward_data(dout, w, dx)
@@ -167,7 +167,7 @@ def _images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
 
 
 def _blocks(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Iterator[_Block]:
-    """Blocks that cover the batch, on one workspace."""
+    """The blocks of the batch, on one workspace."""
     count, images = _images_a_block(geometry, dtype), geometry.x_shape[0]
     (_, channels, positions), filters = geometry.cols_shape, geometry.w_shape[0]
     if geometry.pointwise:
@@ -178,7 +178,7 @@ def _blocks(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Iterator[_
     with _arrays.workspace("the columns of one image", (rows, count, positions), dtype) as space:
         for begin in range(0, images, count):
             end = min(begin + count, images)
-            # The last block may be shorter: the front of the workspace, so that rows stay dense.
+            # The last block may be shorter. It uses the front of the workspace, so that rows stay contiguous.
             part = space.reshape(-1)[: rows * (end - begin) * positions].reshape(rows, end - begin, positions)
             beside = part[channels:] if count > 1 else None
             yield _Block(geometry, slice(begin, end), part[:channels], beside, threads)
@@ -186,10 +186,10 @@ def _blocks(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Iterator[_
 
 @dataclass
 class _Block:
-    """Some images of the batch as matrices: per group rows by (image, position).
+    """Some images of the batch as matrices, one for each group: rows by (image, position).
 
-    `cols` (C * taps, B, L) is None where the image is its own columns, `beside`
-    (F, B, L) where there is one image, whose output is a matrix as it lies.
+    `cols` (C * taps, B, L) is None if the image is its own columns. `beside`
+    (F, B, L) is None if there is one image, whose output is a matrix itself.
     """
 
     geometry: ConvGeometry
@@ -212,11 +212,11 @@ class _Block:
         return self._by_group(self.cols)
 
     def buffer(self, dx: np.ndarray) -> np.ndarray:
-        """Where the gradient of the columns goes, (G, K, B * L)."""
+        """The array for the gradient of the columns, (G, K, B * L)."""
         return self._by_group(dx[self.images] if self.cols is None else self.cols)
 
     def scatter(self, dx: np.ndarray) -> None:
-        """dx from what was written to `buffer`."""
+        """Compute dx from the gradient in `buffer`."""
         if self.cols is not None:
             image, cols, geometry = self._lowered(dx)
             scatter(cols, image, geometry, self.threads)
@@ -228,7 +228,7 @@ class _Block:
         return self._by_group(self.beside)
 
     def store(self, out: np.ndarray) -> None:
-        """The product into `out`, where it is not there already."""
+        """Copy the product to `out`, unless it is there already."""
         if self.beside is not None:
             self._rows(out)[...] = self.beside.transpose(1, 0, 2)
 
@@ -240,16 +240,15 @@ class _Block:
         return self._by_group(self.beside)
 
     def _rows(self, array: np.ndarray) -> np.ndarray:
-        """Outputs of the block as (B, F, L)."""
+        """The outputs of the block as (B, F, L)."""
         return array[self.images].reshape(-1, self.geometry.w_shape[0], self.geometry.positions)
 
     def _lowered(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, ConvGeometry]:
-        """The images and their columns as the lowering kernels take them, and the geometry of that."""
+        """The images and their columns as the lowering kernels take them, and their geometry."""
         assert self.cols is not None
         part = self.geometry.for_batch(self.images.stop - self.images.start)
         if part.rank == 3 or self.beside is None:
             return x[self.images], self.cols.transpose(1, 0, 2), part
-        # Side by side, images are a volume that is one cell deep for each of them: every tap is
-        # then lowered for all at once.
+        # Images side by side are a volume with one depth for each image, so that every tap is lowered for all at once.
         volume = _arrays.lift(x[self.images], 2)[:, :, 0].swapaxes(0, 1)[np.newaxis]
         return volume, self.cols.reshape(1, len(self.cols), -1), part.batch_as_axis

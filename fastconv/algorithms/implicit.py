@@ -83,7 +83,7 @@ class Plan:
     space: int
     items: int
     product: float
-    #: What there is to do of each kind, by all threads together.
+    #: The work of each kind, of all threads together.
     amounts: dict[str, float]
     #: Outputs of an image's channel; of a product only.
     outs: int = 0
@@ -96,7 +96,7 @@ class Plan:
 
     @cached_property
     def copied(self) -> int:
-        """Bytes a plain copy moves in the time it takes, for `_threads.share`."""
+        """Bytes that a plain copy moves in the same time, for `_threads.share`."""
         return int(self.product * _isa.BYTES_PER_OPERATION)
 
 

@@ -13,12 +13,14 @@ import numpy as np
 from fastconv.algorithms.base import Algorithm, Case, Op, Plan, add_bias, multiply_adds, touched
 from fastconv.geometry import ConvGeometry
 
-#: The padded image and the result take no more than this, or than so many times the arguments and the result.
+#: The padded image and the result may take so many bytes, or so many times the bytes of arguments and result.
 _MOST_BYTES, _MOST_TIMES = 1 << 28, 16
 
 
 def _taps(geometry: ConvGeometry) -> Iterator[tuple[Any, Any]]:
-    """Every tap as an index of the weights, with the index of what all outputs meet there in the padded image."""
+    """For every tap its index in the weights, and the index of the cells that all outputs read there in the
+    padded image.
+    """
     for tap in itertools.product(*(range(k) for k in geometry.kernel)):
         slices = (
             slice(t * a.dilation, t * a.dilation + (a.out - 1) * a.stride + 1, a.stride)
@@ -43,7 +45,9 @@ class Reference(Algorithm):
     name = "reference"
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        """Where padding that strides or taps leap over would take more memory than is likely to be there."""
+        """It refuses padding that would take more memory than is likely to be there, if strides or taps skip
+        most of it.
+        """
         nbytes = self.workspace_bytes(op, geometry, dtype, 1)
         if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, np.dtype(np.float64))):
             return f"the image with its padding would take {nbytes} bytes in float64; ask for 'im2col' or 'auto'"
@@ -54,7 +58,7 @@ class Reference(Algorithm):
         return ReferencePlan(case)
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
-        """About what NumPy takes, for `explain`: 'auto' takes it only for what no other algorithm serves."""
+        """A rough estimate for `explain`. 'auto' takes this algorithm only if no other serves."""
         return _CALL + _PRODUCT * multiply_adds(geometry)
 
 
@@ -66,7 +70,7 @@ class ReferencePlan(Plan):
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The padded image and the result, in float64."""
+        """Bytes of the padded image and the result, in float64."""
         geometry = self.case.geometry
         padded = math.prod(geometry.padded.x_shape)
         return 8 * (2 * padded + 2 * math.prod(geometry.out_shape) + 2 * math.prod(geometry.w_shape))
@@ -103,7 +107,7 @@ class ReferencePlan(Plan):
         out[...] = total
 
     def _backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
-        """Each tap sends its part of dout back to the cells it read."""
+        """Each tap adds its products with dout to the cells that it read."""
         geometry = self.case.geometry
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         weights = _grouped(w.astype(np.float64), 0, geometry.groups)
@@ -114,7 +118,7 @@ class ReferencePlan(Plan):
         dx[...] = padded.reshape(geometry.padded.x_shape)[inside]
 
     def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
-        """Each tap's weight meets every output with the cell it read."""
+        """The gradient of each tap sums the products of dout with the cells that the tap read."""
         geometry, padded = self.case.geometry, self._padded(x)
         gradient = _grouped(dout.astype(np.float64), 1, geometry.groups)
         total = _grouped(np.zeros(dw.shape), 0, geometry.groups)

@@ -183,7 +183,7 @@ class Sparse(MethodAlgorithm):
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
     ) -> None:
-        """Bias is what the sums start with."""
+        """The sums start with the bias."""
         (plan,) = _each_plan("forward", geometry, x.dtype, threads)
         _run(plan, threads, x, w, b, out)
 

@@ -1,9 +1,9 @@
 """Plans made of plans: what serves every algorithm, written once.
 
 =================  ====================================================================================
-`Flipped`          true convolution: kernels turned by 180 degrees, and their gradients turned back
+`Flipped`          true convolution: kernels are flipped, and their gradients flipped back
 `Batched`          images taken some at a time; gradients of weights are added up
-`Padded`           padding that is not zeros, by extended images, for algorithms that know zeros only
+`Padded`           padding other than zeros for algorithms that support zeros only: images are padded first
 `SpaceToBatch`     a dilated convolution as an undilated one of every d-th row and column
 `Phases`           results of a stride, each phase by a plan of its own
 `Masked`           gradients of pruned weights, cleared where the weights are zero
@@ -34,7 +34,7 @@ from fastconv.algorithms.separable import is_rank_one
 #: Makes the plan of a case.
 Make = Callable[[Case], Plan]
 
-#: Extended copies of images held at a time, in bytes.
+#: Bytes of padded copies of images at a time.
 _EXTENDED_BYTES = 1 << 23
 
 
@@ -82,7 +82,7 @@ class Flipped(Wrapper):
     name = "flipped"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """With the weights turned; gradients of weights are turned back."""
+        """The inner plan on flipped weights; gradients of weights are flipped back."""
         if self.case.op != "backward_weights":
             return self.plan.run(first, _flip(second), third, result)
         turned = np.empty_like(result)
@@ -156,19 +156,21 @@ def batched(case: Case, images: int, make: Make) -> Plan:
 
 
 class Padded(Wrapper):
-    """A plan of images that have their border in them, whatever the border shows."""
+    """A plan of zero padding for a border other than zeros: images are padded first, and gradients folded back."""
 
     def __str__(self) -> str:
         return f"padded({self.case.geometry.pad_mode}, {self.plan})"
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """The extended images, and what the inner plan takes."""
+        """That of the inner plan, and the padded images."""
         geometry = self.case.geometry.padded
         return _arrays.check_bytes("the padded image", geometry.x_shape, self.case.dtype) + self.plan.workspace_bytes
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Of the extended images; the gradient of each cell of a border is added to that of the cell it shows."""
+        """The inner plan on padded images; the gradient of each cell of a border is added to the cell of which it is
+        a copy.
+        """
         geometry, threads = self.case.geometry, self.case.threads
         if self.case.op != "backward_data":
             return self.plan.run(_padding.extend(first, geometry, threads), second, third, result)

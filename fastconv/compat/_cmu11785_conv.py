@@ -58,7 +58,7 @@ class _Stride1:
         self.A: Any = None
 
     def _operands(self, A: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Input, weights and bias, checked against each other, in the dtype they are computed in."""
+        """Input, weights and bias, checked against each other, in the dtype of the result."""
         A, W, b = signals("A", A, self._rank), _arrays.as_array("W", self.W), _arrays.as_array("b", self.b)
         if W.ndim != self._rank + 2 or not all(W.shape):
             raise ValueError(f"W must be {_INITIAL[self._rank]}, got shape {W.shape}")
@@ -107,7 +107,7 @@ def _initial(name: str, function: Callable, shape: tuple[int, ...]) -> np.ndarra
 
 
 def _inner(name: str, doc: str) -> Any:
-    """An attribute of the inner layer, which is where it can be set, too."""
+    """A property that reads and sets an attribute of the inner layer."""
     return property(
         lambda self: getattr(self._layer, name), lambda self, value: setattr(self._layer, name, value), doc=doc
     )
@@ -144,7 +144,7 @@ class _Strided(_Composed):
         """Convolve `A` (batch_size, in_channels, *input_size)."""
         strides, pads = self._options()
         A = signals("A", A, self._rank)
-        # The padded copy is what the inner layer has as its A in the course.
+        # In the course the inner layer has the padded copy as its A.
         padded = zero_padded(A, pads, 2, _arrays.result_dtype(A))
         Z = self._layer._forward(padded, strides)
         self._layer.A = padded
@@ -161,9 +161,9 @@ class _Strided(_Composed):
 
 
 class _Transposed(_Composed):
-    """Upsampling and correlation in one step, which multiplies no zeros.
+    """Upsampling and correlation in one step, which multiplies no inserted zeros.
 
-    Correlating the upsampled signal is the transposed convolution by the kernels turned, channels swapped.
+    Correlating the upsampled signal is the transposed convolution by flipped kernels with swapped channels.
     """
 
     def __init__(self, upsampling_factor: int) -> None:
@@ -193,7 +193,7 @@ class _Transposed(_Composed):
         A, W, b = self._layer._operands(A)
         self._out_shape(A, W)  # refuses a kernel that does not fit
         Z = layers.conv_transpose(A, self._turned(W), b, **self._options(W))
-        # A copy, as the upsampled signal is one in the course.
+        # A copy, because the upsampled signal is a copy in the course.
         self._kept = np.array(A, order="C")
         self._upsample._seen(A.shape)
         return Z

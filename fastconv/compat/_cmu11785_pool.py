@@ -40,7 +40,7 @@ class _Pool:
 
 
 class _StridedPool(_Pool):
-    """The same at a stride; the layers that the course composes it of are there, but only where asked do they work."""
+    """The same with a stride. The layers of which the course composes it are attributes, but run only if called."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__(kernel)

@@ -22,7 +22,7 @@ def signals(name: str, A: Any, rank: int) -> np.ndarray:
 
 
 def spread(size: int, factor: int) -> int:
-    """What `size` samples take with ``factor - 1`` zeros between neighbours."""
+    """The number of samples after ``factor - 1`` zeros are inserted between `size` samples."""
     return factor * (size - 1) + 1
 
 
@@ -32,10 +32,10 @@ def every(factors: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 class _Resampling:
-    """What both ways have in common: the input's shape is kept from `forward` to `backward`."""
+    """The base of both classes, which keeps the shape of the input from `forward` to `backward`."""
 
     _rank = 1
-    #: Of the attribute that has the factor.
+    #: The name of the attribute with the factor.
     _name: str
 
     def __init__(self, factor: int) -> None:
@@ -77,7 +77,7 @@ class _Upsample(_Resampling):
         return out
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient of `A`: what of `dLdZ` belongs to its cells."""
+        """The gradient of `A`: the entries of `dLdZ` at its cells."""
         shape = self._long(ran_forward(self, self._shape))
         dLdZ = _arrays.as_array("dLdZ", dLdZ)
         return self._pick(_arrays.cast_gradient("dLdZ", dLdZ, shape, dLdZ.dtype), _arrays.result_dtype(dLdZ))
@@ -97,7 +97,7 @@ class _Downsample(_Resampling):
         return out
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient of `A`, as long as `A` was: zeros where nothing was taken from."""
+        """The gradient of `A`, in the shape of `A`: zeros at the cells that were left out."""
         shape = ran_forward(self, self._shape)
         dLdZ = _arrays.as_array("dLdZ", dLdZ)
         short = (*shape[:2], *((n - 1) // k + 1 for n, k in zip(shape[2:], self._factors(), strict=True)))

@@ -195,7 +195,7 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
     held = out[:, :, :, None, :, None]
     # NaN is the maximum of its window, but equals nothing.
     mask = (x_reshaped == held) | (np.isnan(x_reshaped) & np.isnan(held))
-    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # none is left where x was changed since
+    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # none is left if x was changed after the forward pass
     share = dout[:, :, :, None, :, None] / count.astype(out.dtype)
     return np.where(mask, share, out.dtype.type(0)).reshape(x.shape)
 

@@ -10,7 +10,7 @@ from fastconv import _arrays
 
 
 def images(name: str, x: Any, layout: str = "(N, C, H, W)", channels: int = 1) -> np.ndarray:
-    """`x` as an array of the axes of `layout`, with channels, which are that axis."""
+    """`x` as an array with the axes of `layout`, whose axis `channels` is not empty."""
     x = _arrays.as_array(name, x)
     if x.ndim != layout.count(",") + 1:
         raise ValueError(f"{name} must be {layout}, got shape {x.shape}")
@@ -20,7 +20,7 @@ def images(name: str, x: Any, layout: str = "(N, C, H, W)", channels: int = 1) -
 
 
 def common(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """All of them in the dtype they are computed in."""
+    """All arrays in the dtype of the result."""
     dtype = _arrays.result_dtype(*arrays)
     return tuple(_arrays.prepare(array, dtype) for array in arrays)
 

@@ -102,7 +102,7 @@ def conv_single_step(a_slice_prev: Any, W: Any, b: Any) -> np.floating:
     window, W = _arrays.as_array("a_slice_prev", a_slice_prev), _arrays.as_array("W", W)
     if window.shape != W.shape:
         raise ValueError(f"a_slice_prev has shape {window.shape}, but W has shape {W.shape}; they must be the same")
-    # A number has no dtype of its own: the arrays decide.
+    # A Python number has no dtype of its own, so the arrays determine the dtype.
     dtype = _arrays.result_dtype(window, W)
     bias = _arrays.as_array("b", b)
     if bias.size != 1:
@@ -236,7 +236,7 @@ def _check_mode(mode: Any) -> None:
 
 
 def _pool_layer(A_prev: Any, hparameters: Any) -> tuple[np.ndarray, PoolGeometry]:
-    """Images as volumes of height, width and channels, which pooling with 1 cell in depth leaves where they are."""
+    """Images as volumes of height, width and channels, for pooling with windows of 1 channel."""
     stride = as_int("stride", _hparameter(hparameters, "stride"), 1)
     f = per_axis("f", _hparameter(hparameters, "f"), 2, 1)
     A_prev = images("A_prev", A_prev, _LAYOUT, channels=3)
@@ -339,7 +339,7 @@ def _to_all_maxima(dA: np.ndarray, A: np.ndarray, A_prev: np.ndarray, geometry: 
     dA_prev = np.zeros_like(A_prev)
     height, width = geometry.axes[:2]
     for kh, kw in np.ndindex(height.k, width.k):
-        # What the windows have at this place of theirs, all windows at a time; a stride past the only one is no step.
+        # The cells of all windows at this place; the stride of a single window may be larger than the image.
         rows = slice(kh, kh + (height.out - 1) * height.stride + 1, height.stride)
         columns = slice(kw, kw + (width.out - 1) * width.stride + 1, width.stride)
         dA_prev[:, rows, columns] += dA * (A_prev[:, rows, columns] == A)

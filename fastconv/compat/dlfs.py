@@ -68,8 +68,8 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
     dtype = _arrays.result_dtype(x)
     if pad:
         x = zero_padded(x, (pad, pad), 2, dtype)
-    # The matrix that has patches as its rows is the lowering by the other factor: its "kernel" are the outputs, as
-    # far from each other as the stride, and it slides over the cells of the filter. Its rows are contiguous so.
+    # A matrix with patches as rows is the lowering with the roles exchanged: the "kernel" are the outputs, dilated by
+    # the stride, and it slides over the taps of the filter. This makes the rows contiguous.
     swept = x[:, None, :, : stride * (OH - 1) + filter_h, : stride * (OW - 1) + filter_w]
     if not N:
         return np.empty((0, C * filter_h * filter_w), dtype)
@@ -193,7 +193,7 @@ class Convolution:
             raise ValueError(
                 f"x {images_.shape} has {count(images_.shape[1], 'channel')}, but W {W.shape} takes {W.shape[1]}{hint}"
             )
-        # A copy: the course keeps the columns, and so the image as it is now.
+        # A copy, because the book keeps the columns, and so the present values of the image.
         bias, dtype = _bias(self.b, W, images_)
         kept = np.array(images_, dtype, order="C")
         out = layers.conv(kept, W, bias, stride=options["stride"], pad=options["pad"])
@@ -242,8 +242,8 @@ def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
 class Pooling:
     """Max pooling.
 
-    The zeros of `pad` take part, as in the course: they win over negative
-    numbers, and what they win of the gradient is lost. (`fastconv.max_pool_forward`
+    The zeros of `pad` take part, as in the course: they are larger than negative
+    numbers, and their part of the gradient is dropped. (`fastconv.max_pool_forward`
     has padding that never wins.)
 
     Parameters

@@ -26,7 +26,7 @@ POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
 class Ops(NamedTuple):
-    """The layers a step is timed by; the rest of the net is the same for all."""
+    """The layers whose time is compared; the rest of the net is the same for all."""
 
     conv_forward: Callable = conv_forward
     conv_backward: Callable = conv_backward
@@ -102,7 +102,7 @@ class Adam:
 
 
 def shifted(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each image moved by up to one pixel each way, zeros moving in."""
+    """Each image, shifted by up to one pixel in each direction, with zeros shifted in."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, x.shape[2:], axis=(2, 3))
     down, right = rng.integers(0, 3, (2, len(x)))

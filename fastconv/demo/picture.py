@@ -18,9 +18,9 @@ def draw(
     wrong: list[tuple[np.ndarray, int, int]],
     steps_per_epoch: int,
 ) -> None:
-    """Write a PNG; whole or not at all.
+    """Write a PNG file. If that fails, no partial file is left.
 
-    `wrong` holds (image, right class, class the net said).
+    `wrong` has tuples (image, right class, predicted class).
     """
     import matplotlib
 

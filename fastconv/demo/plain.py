@@ -1,4 +1,4 @@
-"""The same convolution and pooling in plain NumPy, one strided slice per tap: what the demo is timed against."""
+"""The same convolution and pooling in plain NumPy, one strided slice per tap, with which the demo compares times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastconv.demo.net import Ops
 
 
 def _slice(array: np.ndarray, i: int, j: int, out: tuple[int, int], stride: int) -> np.ndarray:
-    """What every output meets at tap (i, j)."""
+    """The cells that all outputs read at tap (i, j)."""
     return array[:, :, i : i + (out[0] - 1) * stride + 1 : stride, j : j + (out[1] - 1) * stride + 1 : stride]
 
 
@@ -27,7 +27,7 @@ def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[s
 
 
 def conv_backward(dout: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each tap sends dout back to the cells it read."""
+    """Each tap adds its products with dout to the cells that it read."""
     x_shape, padded, w, stride, pad = cache
     dpadded, dw = np.zeros_like(padded), np.empty_like(w)
     for i, j in np.ndindex(*w.shape[2:]):

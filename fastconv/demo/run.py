@@ -15,7 +15,7 @@ from fastconv.demo.plain import PLAIN
 BATCH = 64
 RATE = 4e-3
 HELD_OUT = 360
-#: Narrower terminals get the confusions as lines.
+#: Narrower terminals print the confusions as lines.
 _TABLE_WIDTH = 66
 
 
@@ -49,7 +49,7 @@ def check_gradients(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, samp
             param.flat[flat] = old
             pairs.append(((losses[0] - losses[1]) / (2 * h), grads[name].flat[flat]))
         numeric, analytic = np.transpose(pairs)
-        # Entries far below the largest are rounding of the loss, not gradient.
+        # Entries far below the largest are rounding errors of the loss.
         scale = 1e-3 * np.abs(grads[name]).max()
         errors[name] = float(np.max(np.abs(numeric - analytic) / np.maximum(np.abs(analytic), scale)))
     return errors
@@ -72,7 +72,7 @@ def compare_steps(params: net.Params, x: np.ndarray, y: np.ndarray, repeats: int
 
 
 def accuracy(params: net.Params, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """The share that is right, and what the net says of each."""
+    """The accuracy, and the predicted classes."""
     said = net.scores(params, x)[0].argmax(axis=1)
     return float(np.mean(said == y)), said
 
@@ -81,7 +81,7 @@ def run(out: Path, epochs: int, seed: int) -> float:
     """Run the demo, print as it goes, write the picture to `out`; returns held-out accuracy."""
     from threadpoolctl import threadpool_limits
 
-    # Products this small gain little from BLAS's threads, and lose all of it where the machine is busy.
+    # Products this small gain little from threads of BLAS, and nothing if the machine is busy.
     with threadpool_limits(1, user_api="blas"):
         return _run(out, epochs, seed)
 
@@ -126,7 +126,7 @@ def _run(out: Path, epochs: int, seed: int) -> float:
             for begin in range(0, len(order), BATCH):
                 batch = order[begin : begin + BATCH]
                 loss, grads = net.step(params, net.shifted(x_train[batch], rng), y_train[batch])
-                # Half a cosine from the full rate down to none.
+                # The rate decays from its full value to 0 along half a cosine.
                 optimiser.update(params, grads, 0.5 * (1 + np.cos(np.pi * len(losses) / (epochs * per_epoch))))
                 losses.append(loss)
                 progress.update(task, advance=1, loss=loss)
@@ -147,7 +147,7 @@ def _run(out: Path, epochs: int, seed: int) -> float:
 
 
 def _report(console: Any, y: np.ndarray, said: np.ndarray, right: float) -> None:
-    """Accuracy, and the table of right class against what the net said."""
+    """Print the accuracy, and the table of right and predicted classes."""
     from rich.table import Table
 
     table = Table(title="held-out digits: right class by row, what the net said by column", title_justify="left")

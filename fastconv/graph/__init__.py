@@ -1,8 +1,8 @@
-"""A tape for nets that are no chain: forward/backward pairs are recorded as they run, and gradients taken back.
+"""A tape for nets that are no chain: it records forward/backward pairs as they run, and then runs backward.
 
 Nothing here knows a layer. A pair is two functions, ``forward(*args) -> (out,
 cache)`` and ``backward(dout, cache) -> gradients of the first arguments``;
-fastconv's are such, those of a homework are, and any of your own.
+the functions of fastconv are such pairs, and so are those of a homework, and your own.
 """
 
 from fastconv.graph._node import Gradients, Node

@@ -88,7 +88,7 @@ def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _pair(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The forward and backward of `ufunc`. By need_da and need_db a tape says which gradients it needs."""
+    """The forward and backward of `ufunc`. A tape says by need_da and need_db which gradients it needs."""
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     if len(RULES[ufunc]) == 1:
@@ -136,7 +136,7 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
     )
 
 
-#: Pairs for methods of arrays, as they may be typed.
+#: Pairs to suggest for methods of arrays.
 _BY_HAND = {
     ".sum(...)": "(lambda v: (v.sum(), v.shape), lambda d, shape: np.full(shape, d))",
     ".mean(...)": "(lambda v: (v.mean(), v.shape), lambda d, shape: np.full(shape, d / np.prod(shape)))",
@@ -144,7 +144,7 @@ _BY_HAND = {
 
 
 def off_tape(what: str, part: str) -> str:
-    """Why a node has not what arrays have as `part`, and what to write."""
+    """Why a node lacks the attribute `part` of arrays, and what to write instead."""
     if part in (".flatten(...)", ".ravel(...)"):
         return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
     pair = _BY_HAND.get(part, "(forward, backward)")

@@ -1,4 +1,4 @@
-"""The way back: calls as they were recorded, and the sums of gradients."""
+"""The backward pass: the recorded calls, and the sums of gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from fastconv.graph._node import Node
 
 
 class Leaf(NamedTuple):
-    """A value that was put on the tape. Not its node, which holds the tape: a cycle would keep all caches."""
+    """A value that was put on the tape.
+
+    It does not hold the node, because the node holds the tape, and a cycle would keep all caches alive.
+    """
 
     node: int
     value: np.ndarray
@@ -25,15 +28,15 @@ class Leaf(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A call that gradients go back through."""
+    """A recorded call, through which gradients go back."""
 
     name: str
     backward: Callable[..., Any]
     cache: Any
     needs: dict[str, bool]
-    #: Of each argument its node, None where no gradient is wanted, and its shape.
+    #: For each argument its node (None if no gradient is wanted) and its shape.
     inputs: tuple[tuple[int, tuple[int, ...]] | None, ...]
-    #: Of each output its node, shape and type.
+    #: For each output its node, shape and type.
     outputs: tuple[tuple[int, tuple[int, ...], Any], ...]
 
 
@@ -42,7 +45,7 @@ def name_of(function: Any) -> str:
 
 
 def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
-    """What stands beside `forward` under the name of its backward: in its module, or for a method in its object."""
+    """The object with the name of the backward of `forward`: in the same module, or for a method in the same object."""
     name = name_of(forward)
     if "forward" not in name:
         return None
@@ -50,14 +53,14 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
     plain: Any = forward
     if not isinstance(forward, FunctionType) or hasattr(forward, "__wrapped__"):
         plain = unwrap(forward, stop=lambda function: hasattr(function, "__self__"))
-    # A method has globals, too, but what its module has under that name is no method of its object.
+    # A method has globals, too, but a function of its module is no method of its object.
     owner = getattr(plain, "__self__", None)
     found = getattr(plain, "__globals__", {}).get(beside) if owner is None else getattr(owner, beside, None)
     return found if callable(found) else None
 
 
 def _home(function: Any) -> str:
-    """The module that a function's code is in; `__module__` is another's where a wrapper took it over."""
+    """The module of the code of a function; a wrapper may have changed `__module__`."""
     return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
@@ -76,12 +79,13 @@ def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tu
 
 
 class Sums:
-    """Gradients on their way back, by node."""
+    """The gradients of the backward pass, by node."""
 
     def __init__(self, kept: Iterable[int]) -> None:
         self.arrays: dict[int, np.ndarray] = {}
         self._kept = frozenset(kept)
-        #: Those whose memory is nobody else's. Others may be a cache, a view, another's gradient or the user's array.
+        #: The nodes whose gradient nobody else uses. Any other may be a cache, a view, the gradient of another node, or
+        #: an array of the user.
         self._own: set[int] = set()
         #: The nodes for which a backward returned None, and the names of these calls.
         self.none_from: dict[int, str] = {}
@@ -104,14 +108,14 @@ class Sums:
         return f"the backward of {' or '.join(names)} returned None"
 
     def take(self, index: int, to_write: bool) -> np.ndarray | None:
-        """The gradient by a node, whose sum is complete; one that may be written to is nobody else's."""
+        """The complete gradient by a node; with `to_write` one that nobody else uses."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
         if to_write and gradient is not None and (index in self._kept or index not in self._own):
             return gradient.copy()
         return gradient
 
     def result(self, index: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """The gradient by a node as it is given away."""
+        """The gradient by a node, as a result for the user."""
         gradient = self.arrays.get(index)
         if gradient is None:
             return np.zeros(shape, dtype)
@@ -119,11 +123,12 @@ class Sums:
 
 
 def go_back(record: Record, sums: Sums) -> None:
-    """The gradients of one call's arguments from those of its outputs."""
-    # Homework writes to dout (dout[x < 0] = 0), which may be another branch's, too; nothing of fastconv does.
+    """Compute the gradients of the arguments of one call from those of its outputs."""
+    # A homework may write to dout (dout[x < 0] = 0), which another branch may also use. The functions of fastconv never
+    # do.
     home = _home(record.backward)
     foreign = not home.startswith("fastconv.")
-    # The layers return memory of its own for each gradient; joins and losses pass on what they were given.
+    # Layers of fastconv return a new array for each gradient; joins and losses may return their argument.
     own = not foreign and not home.startswith("fastconv.graph.")
     douts = [sums.take(index, foreign) for index, _, _ in record.outputs]
     if all(dout is None for dout in douts):
@@ -141,7 +146,7 @@ def go_back(record: Record, sums: Sums) -> None:
             f"{name_of(record.backward)}, the backward of {record.name}, returned None instead of gradients: is a "
             "return missing? Where there is no gradient, return (None,)"
         )
-    # A list of arrays is several gradients, one of numbers a gradient.
+    # A list of arrays is several gradients; a list of numbers is one gradient.
     several = isinstance(result, tuple) or (isinstance(result, list) and any(isinstance(g, np.ndarray) for g in result))
     gradients = tuple(result) if several else (result,)
     if len(gradients) > len(record.inputs):
@@ -211,7 +216,7 @@ def refuse_unused(
 
 
 def finish(leaves: list[Leaf], kept: dict[int, Any], sums: Sums) -> dict[int, np.ndarray]:
-    """Every gradient asked for, in the float dtype of its node's value and memory of its own."""
+    """All requested gradients, each a new array in the float dtype of the value of its node."""
     values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
     return {
         index: sums.result(index, np.asarray(value).shape, _arrays.result_dtype(np.asarray(value)))

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 
 def as_gradient(name: str, value: Any) -> np.ndarray:
-    """In a float dtype: masks, signs and counts are gradients, too, and are neither added nor scaled as such."""
+    """The gradient in a float dtype, because masks, signs and counts may be gradients, but cannot be added or
+    scaled in their dtype.
+    """
     array = _arrays.as_array(name, value)
     return array.astype(_arrays.result_dtype(array), copy=False)
 
 
 def loss_backward(dloss: np.ndarray, gradients: Any) -> tuple:
-    """A loss has its gradients ready; they are scaled where it is not the end."""
+    """The gradients that a loss has computed, scaled by dout if the loss is not the end."""
     parts = gradients if isinstance(gradients, tuple) else (gradients,)
     if dloss == 1:
         return parts
@@ -78,7 +80,7 @@ def flatten_forward(value: Any) -> tuple[np.ndarray, tuple[int, ...]]:
     array = _arrays.as_array("node", value)
     if not array.ndim:
         raise ValueError("node has no axes; flatten keeps the first and joins the others")
-    # Not -1, which says nothing where a batch is empty.
+    # Not -1, because the size of an empty batch does not determine it.
     return array.reshape(array.shape[0], int(np.prod(array.shape[1:]))), array.shape
 
 
@@ -96,9 +98,9 @@ def scale_backward(dout: np.ndarray, factor: float) -> np.ndarray:
 
 
 class Joins:
-    """What a tape has of its own to join values by; all else on it is a pair."""
+    """The methods of a tape that join values."""
 
-    #: The tape's: it runs a pair and records it.
+    #: Defined by the tape: it runs a pair and records it.
     __call__: Callable[..., Any]
 
     def add(self, *nodes: Any) -> Node:

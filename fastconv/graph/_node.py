@@ -1,4 +1,4 @@
-"""What is on a tape, and what comes back from it."""
+"""The nodes of a tape, and the gradients that it returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Node:
-    """A value on a tape: an input, a parameter, or what a layer gave.
+    """A value on a tape: an input, a parameter, or the result of a layer.
 
     The operators ``+``, ``-``, ``*``, ``/`` and ``**``, and the functions
     ``np.maximum`` and ``np.minimum``, combine nodes with nodes, arrays and
@@ -160,7 +160,7 @@ class Node:
         raise TypeError(_arithmetic.off_tape("an index of a Node", "[...]"))
 
     def __getattr__(self, name: str) -> Any:
-        """For what is not there: arrays have it, or nothing does."""
+        """Called for missing attributes, which arrays may have."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         called = "(...)" if callable(getattr(np.ndarray, name)) else ""
@@ -184,8 +184,8 @@ class Node:
 class Gradients(Mapping[str, np.ndarray]):
     """What `Tape.backward` returns: gradients by the names of parameters, or by the nodes themselves.
 
-    As a mapping it has the names. Every gradient has the shape of its node, and
-    memory of its own.
+    As a mapping its keys are the names. Every gradient is a new array with the
+    shape of its node.
     """
 
     def __init__(self, tape: Tape, names: dict[str, int], arrays: dict[int, np.ndarray]) -> None:

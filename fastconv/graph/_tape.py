@@ -29,13 +29,13 @@ from fastconv.graph._node import Gradients, Node
 
 
 class Tape(_joins.Joins):
-    """Records forward/backward pairs as they run, and takes gradients back through all of them.
+    """Records forward/backward pairs as they run, and computes gradients by running backward through them.
 
     A tape is for one forward and one backward pass. Values may be used any
-    number of times, and their gradients are summed; so any acyclic graph is
-    trained. The order on the way back is that of recording, turned around.
-    Caches are freed one by one on that way, and what depends on no parameter
-    keeps none. Tapes know nothing of each other: there is no global state.
+    number of times, and their gradients are summed; so any acyclic graph can
+    be trained. The backward pass runs in the reverse order of recording. It
+    frees caches one by one, and calls that depend on no parameter have none.
+    Tapes know nothing of each other: there is no global state.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Tape(_joins.Joins):
     def __init__(self) -> None:
         self._nodes = 0
         self._leaves: list[Leaf] = []
-        #: Every name there is, with the node whose gradient is wanted.
+        #: Every name, with the node whose gradient is wanted.
         self._names: dict[str, int | None] = {}
         self._records: list[Record] = []
         #: The node of each leaf, by the id of its array. By this the tape notices a call that got the array instead.
@@ -73,7 +73,7 @@ class Tape(_joins.Joins):
         return f"Tape({'gone back' if self._spent else f'{len(self)} calls recorded'})"
 
     def __len__(self) -> int:
-        """Calls whose caches the tape holds."""
+        """The number of calls whose caches the tape holds."""
         return len(self._records)
 
     def input(self, value: Any, name: str | None = None, *, requires_grad: bool = False) -> Node:
@@ -299,7 +299,7 @@ class Tape(_joins.Joins):
         keep: Node | Iterable[Node] = (),
         unused: Literal["error", "zero"] = "error",
     ) -> Gradients:
-        """Take gradients back from `node` to every parameter; once for each tape.
+        """Compute the gradients of `node` by every parameter; once for each tape.
 
         Parameters
         ----------
@@ -430,7 +430,7 @@ class Tape(_joins.Joins):
         return Node(self, self._nodes - 1, value, name, requires_grad)
 
     def _values(self, name: str, args: tuple, options: dict[str, Any]) -> list[Any]:
-        """The arguments with values for nodes, and nodes refused where they would not be seen."""
+        """The arguments with values instead of nodes; nodes within containers are refused."""
         self._check_open()
         for key, option in options.items():
             if isinstance(option, Node):

@@ -1,4 +1,6 @@
-"""Convolution of an upsampled image: each part of a `FractionalGeometry` by the algorithms for ordinary strides."""
+"""Convolution of an upsampled image: the algorithms for ordinary strides compute each part of a
+`FractionalGeometry`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from fastconv.algorithms import wrappers
 from fastconv.algorithms.plan import Case, Op, Plan
 from fastconv.layers.resampling import every, upsample
 
-#: Upsampled images held at a time where padding needs them, in bytes.
+#: Bytes of upsampled images at a time, if padding needs them.
 _UPSAMPLED_BYTES = 1 << 23
 
 
@@ -41,7 +43,7 @@ def make_plan(
                 phases.append(wrappers.Phase(plan, part.cells, part.taps, part.out))
             elif op == "backward_data":
                 phases.append(wrappers.Phase(plan, part.out, part.taps, part.cells))
-            else:  # every tap is of one part, or meets zeros only
+            else:  # every tap belongs to one part, or reads zeros only
                 phases.append(wrappers.Phase(plan, part.cells, part.out, part.taps))
         leaves = op != "forward" or geometry.covered < whole.positions
         return wrappers.Phases(case, phases, leaves, adds=op == "backward_data")

@@ -1,4 +1,4 @@
-"""The calls of the kernels of normalisation: arrays are checked, C-contiguous, of one dtype, and not empty."""
+"""Calls of the kernels of normalisation, for checked arrays: C-contiguous, of one dtype, and not empty."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import lrn as _lrn
 from fastconv._ext import norm as _ext
 
-#: Time against a copy of as many bytes: what is normalised is read twice.
+#: The time relative to a copy of as many bytes; normalisation reads its input twice.
 _SLOWNESS = 1
-#: Local response normalisation takes roots.
+#: The same for local response normalisation, which computes roots.
 _LRN_SLOWNESS = 4
-#: Of all rows of numbers that a thread works on at a time there, so that they stay in its second-level cache.
+#: Bytes of the rows of a thread in local response normalisation, so that they stay in its second-level cache.
 _SPACE_BYTES = 1 << 18
-#: A row is this many numbers, where the image has so many.
+#: The most numbers of a row.
 _WIDEST, _NARROWEST = 1024, 64
 
 
 def _sizes(x: np.ndarray, groups: int = 1) -> tuple[int, int, int, int]:
-    """(N, C, S, G), as the kernels have it."""
+    """The shape (N, C, S, G) for the kernels."""
     return x.shape[0], x.shape[1], math.prod(x.shape[2:]), groups
 
 
 def has_negative(moments: np.ndarray) -> bool:
-    """Whether any of them, contiguous float64, is below 0."""
+    """Whether any number of a contiguous float64 array is below 0."""
     return _ext.has_negative(moments)
 
 
 def batch_forward(
     x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, moments: tuple[np.ndarray, ...], eps: float, train: bool
 ) -> np.ndarray:
-    """The result, by `moments`: mean, variance and 1 / sqrt(variance + eps), (C,).
+    """Normalise x by `moments`: mean, variance and 1 / sqrt(variance + eps), (C,).
 
-    The last is written, and with `train` all are. They, gamma and beta are float64.
+    The last of these is written, and with `train` all three. Moments, gamma and beta are float64.
     """
     y = _memory.empty(x.shape, x.dtype)
     sizes = _sizes(x)
@@ -66,7 +66,7 @@ def batch_backward(
 
 
 def _channel_items(sizes: tuple[int, int, int, int]) -> int:
-    """What threads share of batch normalisation: channels, or blocks of those that have a single cell."""
+    """The number of items of batch normalisation: channels, or blocks of channels that have a single cell."""
     _, C, S, _ = sizes
     return -(-C // _ext.COLUMNS) if S == 1 else C
 
@@ -117,14 +117,14 @@ def group_backward(
 
 
 def _of_channels(array: np.ndarray, dtype: np.dtype, sizes: tuple[int, int, int, int]) -> np.ndarray:
-    """gamma or beta as the group kernels read it: side by side with x where channels have a single cell."""
+    """gamma or beta for the group kernels: of the dtype of x if channels have a single cell, else float64."""
     return _arrays.prepare(array, dtype if sizes[2] == 1 else np.dtype(np.float64))
 
 
 def lrn(
     x: np.ndarray, dout: np.ndarray | None, window: tuple[int, int], constants: tuple[float, float, float]
 ) -> np.ndarray:
-    """The result, or where there is dout its gradient; `constants` are (alpha / size, beta, k)."""
+    """The result, or its gradient if there is dout; `constants` are (alpha / size, beta, k)."""
     N, C, S, _ = _sizes(x)
     lo, hi = (min(n, C - 1) for n in window)  # no more channels than there are
     rows = lo + hi + 3 + (0 if dout is None else C)

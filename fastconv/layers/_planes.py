@@ -39,7 +39,7 @@ def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
 
 
 def plane_maxima(x: np.ndarray, out: np.ndarray, indices: np.ndarray, threads: int) -> None:
-    """The maximum of each plane of x, and where it is: `out` and `indices` have an entry for each."""
+    """Write the maximum of each plane of x to `out`, and its place to `indices`."""
     planes = math.prod(x.shape[:2])
     _threads.share(
         _HIGHEST[x.dtype],

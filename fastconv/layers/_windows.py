@@ -1,4 +1,4 @@
-"""The windows of a pooling, copied one by one: for what has no kernel."""
+"""Windows of a pooling as copies, for poolings that have no kernel."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from fastconv import _arrays, _memory
 from fastconv._pool_geometry import PoolGeometry
 
-#: Windows are copied into so many bytes at a time.
+#: Bytes of the windows that are copied at a time.
 _WINDOW_BYTES = 1 << 23
 
 
 def _strides(geometry: PoolGeometry) -> tuple[int, ...]:
-    """Of the windows; 1 for a single output, because its stride says nothing and may be huge."""
+    """The strides of the windows; that of a single output has no effect, and may be huge, so it is 1."""
     return tuple(axis.stride if axis.out > 1 else 1 for axis in geometry.axes)
 
 
 def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some planes at a time, with zeros around them as far as any window reaches."""
+    """Some planes at a time, padded with zeros as far as any window extends."""
     sizes = tuple(
         max(axis.lo + axis.size, (axis.out - 1) * stride + axis.extent)
         for axis, stride in zip(geometry.axes, _strides(geometry), strict=True)
@@ -43,7 +43,7 @@ def pad_planes(x: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[slice, n
 
 
 def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-    """Some outputs at a time: their index, and their windows copied, (windows, taps)."""
+    """For some outputs at a time: their index, and copies of their windows, (windows, taps)."""
     taps = math.prod(axis.k for axis in geometry.axes)
     outs = tuple(axis.out for axis in geometry.axes)
     room = max(1, _WINDOW_BYTES // (len(padded) * taps * padded.itemsize))
@@ -68,7 +68,7 @@ def copy_windows(padded: np.ndarray, geometry: PoolGeometry) -> Iterator[tuple[t
 
 
 def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:
-    """For each tap in order the cells of the padded planes that those outputs meet there."""
+    """For each tap in order the cells of the padded planes that these outputs read."""
     ranges = [(chosen.start, chosen.stop) for chosen in outputs[1:]]
     for tap in itertools.product(*(range(axis.k) for axis in geometry.axes)):
         cells = (
@@ -79,7 +79,7 @@ def cells_by_tap(geometry: PoolGeometry, outputs: tuple[slice, ...]) -> Iterator
 
 
 class GradientSums:
-    """Sums over windows that do not drift, because what their roundings lose is added up, too (Knuth's two-sum)."""
+    """Sums over windows that do not drift, because each has its rounding error beside it (Knuth's two-sum)."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype | type) -> None:
         self._sums, self._lost = np.zeros(shape, dtype), np.zeros(shape, dtype)
@@ -94,5 +94,5 @@ class GradientSums:
         self._sums[where] = total
 
     def result(self) -> np.ndarray:
-        """The sums with what they lost; what a sum that is not finite lost cannot be told."""
+        """The sums. The rounding error of a sum that is not finite is NaN, and is not added."""
         return np.where(np.isfinite(self._sums), self._sums + self._lost, self._sums)

@@ -11,12 +11,12 @@ from fastconv._ext import activation as _ext
 from fastconv._messages import cache_repr
 from fastconv._options import as_cache, as_number
 
-#: Time of a function that takes exponentials against a copy of as many bytes.
+#: The time of a function with exponentials, relative to a copy of as many bytes.
 _SLOWNESS = 3
 
 
 def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0.0, slowness: int = 1) -> np.ndarray:
-    """function(first, second), number by number; both C-contiguous and of one dtype."""
+    """function(first, second), elementwise; both are C-contiguous and of one dtype."""
     to = _memory.empty(first.shape, first.dtype)
     if to.size:
         _threads.share(
@@ -30,7 +30,7 @@ def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0
 
 
 def _gradient(function: int, dout: Any, known: Any, source: str, slope: float = 0.0) -> np.ndarray:
-    """dx, from dout and the array that the forward pass kept."""
+    """dx, from dout and the array in the cache."""
     known = _arrays.as_floats("cache", as_cache(known, source, np.ndarray))
     return _each(function, known, _arrays.cast_gradient("dout", dout, known.shape, known.dtype), slope)
 

@@ -15,7 +15,7 @@ from fastconv.layers import _norm_kernels
 from fastconv.layers._caches import are_usual, check_moments, shape_of
 from fastconv.layers._inputs import prepare_inputs
 
-#: Defaults of the options; the mode has none, and a running average starts at zeros.
+#: The defaults of the options. The mode has none, and running averages start at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
 
 _FLOAT64 = np.dtype(np.float64)
@@ -45,7 +45,7 @@ AFTER_BETA = "options are given after beta"
 
 
 def equal_numbers(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Whether all numbers along `axes` are the same finite one."""
+    """Whether all numbers along `axes` are equal and finite."""
     most = x.max(axis=axes)
     return (most == x.min(axis=axes)) & np.isfinite(most)
 
@@ -71,7 +71,7 @@ def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
 
 
 def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray) -> np.ndarray | None:
-    """A running average as it was left."""
+    """The running average so far, if any."""
     value = bn_param.get(name)
     if value is None:
         return None
@@ -119,7 +119,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     else:
         out = np.empty(x.shape, dtype)
     if train and x.size:
-        # An empty batch has no moments, and leaves the averages alone.
+        # An empty batch has no moments, and does not change the averages.
         sums = np.array(averages, _FLOAT64)
         sums *= momentum
         sums += (1 - momentum) * moments[:2]
@@ -129,7 +129,7 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
 
 
 def _check_cache(where: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
-    """Refuse arrays of a cache that the forward pass cannot have left there."""
+    """Refuse arrays of a cache that cannot come from the forward pass."""
     shape = shape_of(where, "x", x, 2, 5)
     _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
     check_moments(where, mean, scale, shape[1:2])

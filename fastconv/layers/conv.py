@@ -24,7 +24,7 @@ from fastconv.layers._planes import channel_sums
 
 
 class ConvOptions(GeometryOptions, total=False):
-    """The options shared by every convolution."""
+    """The options of all convolutions."""
 
     upsample: PerAxis
     algorithm: str
@@ -35,7 +35,7 @@ _DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "t
 
 
 class ConvCache(NamedTuple):
-    """What `conv_backward` needs of the forward pass."""
+    """The arguments that `conv_backward` needs of the forward pass."""
 
     x: np.ndarray
     w: np.ndarray
@@ -70,9 +70,9 @@ def _settle(
     return geometry, name, threads
 
 
-#: Where options belong, for callers who pass them in place of a forgotten bias: to `conv_forward`, and to `conv`.
+#: How to pass options to `conv_forward` and to `conv`, for callers who pass them in place of the bias.
 _PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
-#: A name that needs no check.
+#: A name that needs no check, because it is the same object.
 _AUTO = "auto"
 
 
@@ -100,7 +100,7 @@ def plan_of(
 
 
 def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """The options, where they are given one way; None where they have to be merged, or refused."""
+    """The options, if they are given in one way; None if they have to be merged, or refused."""
     if conv_param is None:
         return options
     return conv_param if type(conv_param) is dict and not options else None
@@ -126,9 +126,9 @@ def _read(
 
 
 def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
-    """The layer, checked and with its arrays ready to compute with."""
+    """The layer, with checked and converted arrays."""
     call, (x, w, b), _ = _read(where, x, w, b, conv_param, options)
-    # Views: a shape that the caller assigns to an array later must not reach the cache.
+    # Use views, because the caller may assign another shape to an array later.
     return ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
 
 

@@ -20,7 +20,7 @@ from fastconv.layers._planes import channel_sums
 
 
 class ConvTransposeOptions(TransposeOptions, total=False):
-    """What every transposed convolution takes."""
+    """The options of all transposed convolutions."""
 
     algorithm: str
     threads: int | None
@@ -30,7 +30,7 @@ _DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": DEFAULT_ALGORITH
 
 
 class ConvTransposeCache(NamedTuple):
-    """What `conv_transpose_backward` needs of the forward pass."""
+    """The arguments that `conv_transpose_backward` needs of the forward pass."""
 
     x: np.ndarray
     w: np.ndarray
@@ -84,9 +84,9 @@ def _read(
 
 
 def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
-    """The layer, checked and with its arrays ready to compute with."""
+    """The layer, with checked and converted arrays."""
     call, (x, w, b) = _read(where, x, w, b, conv_param, options)
-    # Views: a shape that the caller assigns to an array later must not reach the cache.
+    # Use views, because the caller may assign another shape to an array later.
     return ConvTransposeCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
 
 
@@ -117,9 +117,10 @@ def _run(
 
 
 def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTransposeOptions]) -> np.ndarray:
-    """The transpose of a convolution, by which decoders enlarge: every input cell adds a scaled kernel to the output.
+    """The transpose of a convolution, with which decoders upsample: every input cell adds a scaled kernel to the
+    output.
 
-    As a matrix it is that of `conv` transposed, so the gradient of a
+    Its matrix is the transpose of the matrix of `conv`, so the gradient of a
     convolution is the transposed convolution of the output's gradient with the
     same weights.
 

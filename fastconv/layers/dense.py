@@ -120,10 +120,10 @@ def affine_backward(
 def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
     """The weights of a fully connected layer as filters that cover its whole input.
 
-    A convolution with them gives what the layer gives, as 1x1 planes. It takes
-    larger images, too: then it gives what the layer would at every position of
-    a window of `x_shape`. So a net of convolutions and poolings that ends in fully
-    connected layers, trained at one size, runs on any larger one. If no layer pads, the
+    A convolution with these filters gives the outputs of the layer as 1x1 planes. For a
+    larger image it gives the outputs of the layer at every position of a window of
+    `x_shape`. So a net of convolutions and poolings that ends in fully connected
+    layers, and was trained at one size, runs on larger images. If no layer pads, the
     results are the same as for each window by itself. If a layer pads, they differ,
     because a window by itself has zeros around it, and in the larger image it has its
     neighbours there. The bias stays as it is.

@@ -16,7 +16,7 @@ _LEGAL_P = "the probability of keeping a value; it must be above 0 and up to 1"
 
 
 def _settings(dropout_param: Any) -> tuple[float, bool, int | None]:
-    """(p, whether in training, seed), checked."""
+    """The checked parameters: p, whether it is in training, and the seed."""
     legal = "a dict with 'p' and 'mode'"
     settings = merge_options("dropout_forward", _DEFAULTS, {}, dropout_param, "dropout_param", legal=legal)
     p, mode, seed = settings["p"], settings["mode"], settings["seed"]

@@ -51,7 +51,7 @@ def _forward(
     def settle(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[int, None]:
         check_rank("x", x.shape) if spatial else check_rows(x)
         _check_channels(x, gamma, beta, spatial)
-        # After gamma, whose length tells where the channels of x are last.
+        # Check beta after gamma, whose length shows whether the channels of x are last.
         return as_groups("G", groups, x.shape), None
 
     groups, (x, gamma, beta), _ = prepare_inputs(settle, AFTER_BETA, x=x, gamma=gamma, beta=beta)
@@ -84,7 +84,7 @@ def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray,
 
 
 def _check_cache(where: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
-    """Refuse what the forward pass does not leave in a cache."""
+    """Refuse a cache that cannot come from the forward pass."""
     N, C, *rest = shape = shape_of(where, "x", x, 2, 5)
     flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
     given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
@@ -186,7 +186,7 @@ def spatial_groupnorm_forward(
     """Group normalisation of images: each of G groups of channels of an image has mean 0 and variance 1.
 
     ``(x - mean) / sqrt(variance + eps) * gamma + beta``, the same in training and
-    testing. One group is layer normalisation, as many as channels instance normalisation.
+    testing. One group is layer normalisation; as many groups as channels are instance normalisation.
 
     Parameters
     ----------

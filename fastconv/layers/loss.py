@@ -10,7 +10,7 @@ from fastconv import _arrays
 
 
 def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both checked, and x in the dtype that it is computed in."""
+    """Check x and y, and convert x to the dtype of the computation."""
     x = _arrays.as_array("x", x)
     if x.ndim != 2 or x.shape[1] < 1:
         raise ValueError(f"x must be (N, C) scores of at least one class, got shape {x.shape}")
@@ -59,7 +59,7 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     >>> round(loss, 4), dx
     (0.6931, array([[ 0.5, -0.5]]))
     """
-    # Imported where used: it would double the time that importing fastconv takes.
+    # Imported here, because it would double the time of importing fastconv.
     from scipy.special import log_softmax
 
     x, y = _scores_and_labels(x, y)
@@ -76,7 +76,7 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
 def svm_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     """Mean multiclass hinge loss, and its gradient.
 
-    Each score of a wrong class that is not at least 1 below that of the right one costs what is missing.
+    Each score of a wrong class should be at least 1 below that of the right class; the loss sums what is missing.
 
     Parameters
     ----------

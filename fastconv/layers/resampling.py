@@ -1,4 +1,4 @@
-"""Upsampling by zeros, and downsampling by leaving out."""
+"""Upsampling by inserted zeros, and downsampling by dropping cells."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _read(where: str, x: Any, factor: Any, unknown: dict[str, Any]) -> tuple[np.
 
 
 def every(factors: tuple[int, ...]) -> Any:
-    """The index of every so many-th cell along each spatial axis."""
+    """The index of every `factor`-th cell along each spatial axis."""
     return (..., *(slice(None, None, factor) for factor in factors))
 
 
@@ -82,7 +82,7 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
 def downsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) -> np.ndarray:
     """Keep every `factor`-th row, column and slice, the first included.
 
-    A convolution at a stride is that at a stride of 1, downsampled.
+    A convolution with a stride is the convolution with stride 1, downsampled.
 
     Parameters
     ----------

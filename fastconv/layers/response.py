@@ -41,14 +41,14 @@ class LrnCache(NamedTuple):
 def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
     x, size, alpha, beta, k = cache
     if not x.size or beta == 0:
-        # Every power is 1, because beta is 0; even 0 to the power of 0 is 1.
+        # Every power is 1 if beta is 0; even 0 to the power of 0 is 1.
         return np.array(x if dout is None else dout)
-    # The odd channel of an even size lies after the one that is divided.
+    # The odd channel of an even size comes after the one that is divided.
     return _norm_kernels.lrn(x, dout, ((size - 1) // 2, size // 2), (alpha / size, beta, k))
 
 
 def _may_fail(layer: LrnCache) -> bool:
-    """Whether some window of finite numbers may have no finite power; with the usual constants none has."""
+    """Whether some window of finite numbers may have a power that is not finite; with the usual constants none has."""
     _, _, alpha, beta, k = layer
     return not (alpha >= 0 and 0 <= beta <= 8 and k >= 1e-4)  # 1e-4 to the power of -8 is finite in float32
 
@@ -78,10 +78,10 @@ def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
 
 
 def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, LrnCache]:
-    """Local response normalisation: each value is divided by what the channels around it have there.
+    """Local response normalisation: each value is divided by a norm over neighbouring channels at the same position.
 
     ``x / (k + alpha / size * sum(x**2)) ** beta``, the sum over the `size` channels from
-    ``c - (size - 1) // 2`` to ``c + size // 2``, as far as there are such: ONNX's formula.
+    ``c - (size - 1) // 2`` to ``c + size // 2``, as far as these exist. This is ONNX's formula.
 
     Parameters
     ----------

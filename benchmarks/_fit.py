@@ -32,7 +32,8 @@ def work_of(record: Record, name: str) -> Work:
     """What a contender has to do; of pruned weights, products by zeros are left out."""
     case, algorithm = record.case, form(name)
     density = record.density if case.zeros else 1.0
-    return algorithm.whole_work(case.op, case.geometry, np.dtype(case.dtype), case.threads, density)
+    work = algorithm.whole_work(case.op, case.geometry, np.dtype(case.dtype), case.threads, density)
+    return {kind: amount for kind, amount in work.items() if kind != "wakes"}  # which has one rate on every machine
 
 
 @dataclass

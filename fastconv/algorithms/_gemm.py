@@ -16,7 +16,7 @@ from fastconv.geometry import ConvGeometry, conv_geometry
 
 #: BLAS computes products up to so many multiply-adds in the calling thread, whatever its number of threads, because
 #: waking another thread would take longer. OpenBLAS's limit is four times as many, and 9216 for a matrix and a vector.
-_FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
+FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
 #: A product with a transposed second factor and few rows, or with a transposed first factor and few columns, does not
 #: fill a tile. If it has _LONG times as many columns (rows), its transpose is computed instead, because that is faster.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
@@ -90,7 +90,7 @@ def workspace_bytes(
 
 def _is_small(m: int, k: int, n: int) -> bool:
     """Whether BLAS multiplies in the calling thread alone."""
-    return m * n * k <= (_FEW_OF_VECTOR if m == 1 or n == 1 else _FEW)
+    return m * n * k <= (_FEW_OF_VECTOR if m == 1 or n == 1 else FEW)
 
 
 def _is_flat(m: int, n: int, first: bool, second: bool) -> bool:

@@ -100,6 +100,7 @@ class Im2col(MethodAlgorithm):
             **memory(geometry, dtype, 1),
             "block": blocks,
             "products": blocks * geometry.groups,
+            "wakes": blocks * geometry.groups if threads > 1 and f * k * positions > _gemm.FEW else 0,
             "call": 1,
         }
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from _harness import INSTALL, Options, Timing, commit, load_average, machine, torch, versions
-from _pictures import draw_all, short
+from _picture_style import short
+from _pictures import draw_all
 from rich.console import Console
 from rich.table import Table
 

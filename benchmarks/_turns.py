@@ -26,8 +26,9 @@ from fastconv.algorithms._density import as_seen
 from fastconv.algorithms.base import Algorithm
 from fastconv.algorithms.plan import Case as PlanCase
 
-dispatch: Any = sys.modules["fastconv.algorithms"]
-REGISTRY: dict[str, Algorithm] = dispatch.REGISTRY
+choosing: Any = sys.modules["fastconv.algorithms.choose"]
+dispatch: Any = sys.modules["fastconv.algorithms.dispatch"]
+REGISTRY: dict[str, Algorithm] = choosing.REGISTRY
 
 #: Nobody waits for an algorithm so much slower than the fastest so far: its time does not matter.
 HOPELESS = 8.0
@@ -237,7 +238,7 @@ def chosen_of(record: Record) -> str:
     plans.clear()  # made by other rates
     density = as_seen(case.w_shape, math.prod(case.geometry.out_shape), record.density) if case.zeros else 1.0
     rank_one = case.pattern == "rank one"
-    chosen = dispatch.choose(case.op, case.geometry, dtype, case.threads, "auto", density, rank_one).name
+    chosen = choosing.choose(case.op, case.geometry, dtype, case.threads, "auto", density, rank_one).name
     ways = [name for name in (*record.seconds, *record.given_up) if algorithm_of(name) == chosen]
     return min(ways, key=lambda name: expected(name, case, density), default=chosen)
 

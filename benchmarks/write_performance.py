@@ -17,22 +17,8 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from _pictures import (
-    BOUNDS,
-    LONGER,
-    MUCH,
-    Data,
-    against,
-    best_of,
-    figures,
-    instruction_set,
-    pairs,
-    peer_of,
-    short,
-    slug,
-    summary_rows,
-    values,
-)
+from _picture_style import Data, instruction_set, short
+from _pictures import BOUNDS, LONGER, MUCH, against, best_of, figures, pairs, peer_of, slug, summary_rows, values
 
 TREE = Path(__file__).parent.parent
 RESULTS = TREE / "benchmarks" / "results"

@@ -303,7 +303,8 @@ def test_a_workspace_that_is_not_free_is_refused(monkeypatch):
 
 def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
     """Counted: 4096 phases of a gradient are planned by what they have in common, unless they are run."""
-    implicit, sparse = (sys.modules[f"fastconv.algorithms.{name}"] for name in ("implicit", "sparse"))
+    implicit = sys.modules["fastconv.algorithms.implicit"]
+    sparse = sys.modules["fastconv.algorithms.sparse"]
     made = []
     for module, name in ((implicit, "_product_plan"), (sparse, "_plan")):
         plan = getattr(module, name)
@@ -327,7 +328,11 @@ def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
 )
 def test_kinds_of_stride_phases_count_all_of_them(name, options):
     """Work and workspace of many phases are the sums and maxima of their plans."""
-    module = sys.modules[f"fastconv.algorithms.{name}"]
+    modules = {
+        "implicit": sys.modules["fastconv.algorithms.implicit"],
+        "sparse": sys.modules["fastconv.algorithms.sparse"],
+    }
+    module = modules[name]
     geometry = fastconv.conv_geometry((2, 3, 61, 57), (4, 3, 8, 9), **options)
     plans.clear()
     entry = REGISTRY[name]

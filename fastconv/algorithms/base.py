@@ -13,10 +13,9 @@ import numpy as np
 from fastconv import _arrays, _isa, _threads
 from fastconv._ext import sparse as _ext
 from fastconv.algorithms import _rates
-from fastconv.algorithms.plan import OPS, Case, Op, Plan
+from fastconv.algorithms.plan import OPS as OPS
+from fastconv.algorithms.plan import Case, Op, Plan
 from fastconv.geometry import ConvGeometry
-
-__all__ = ["OPS", "Algorithm", "Case", "MethodAlgorithm", "Op", "Plan"]
 
 
 class Algorithm(ABC):

@@ -12,7 +12,7 @@ import numpy as np
 from fastconv import _blas, _isa
 from fastconv._plan_cache import plans
 from fastconv.algorithms import _rank
-from fastconv.algorithms.base import Algorithm, Op, multiply_adds
+from fastconv.algorithms.base import OPS, Algorithm, Op, multiply_adds
 from fastconv.algorithms.depthwise import Depthwise
 from fastconv.algorithms.fft import Fft
 from fastconv.algorithms.im2col import Im2col
@@ -52,6 +52,39 @@ _TOO_MUCH_BYTES = 1 << 30
 #: 'auto' takes a sparse gradient of pruned weights only if its expected time is less than this part of the time of a
 #: dense gradient, masked afterwards.
 _CLEARLY = 0.85
+
+
+def algorithms(op: str = "forward") -> tuple[str, ...]:
+    """Names of the algorithms that serve an op.
+
+    Parameters
+    ----------
+    op : {'forward', 'backward_data', 'backward_weights'}
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ValueError
+        For an unknown op.
+
+    Notes
+    -----
+    All run in the threads of the call. The product of 'im2col' is NumPy's BLAS's,
+    in threads of its own, where that is known to use no more of them than the
+    call may, and else fastconv's; 'auto' takes 'im2col' in the first case only.
+
+    Examples
+    --------
+    >>> from fastconv import algorithms
+    >>> algorithms()
+    ('reference', 'im2col', 'implicit', 'winograd', 'depthwise', 'fft', 'separable', 'sparse', 'toeplitz')
+    """
+    if op not in OPS:
+        raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
+    return tuple(REGISTRY)
 
 
 def check_name(name: Any) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, _isa, algorithms
+from fastconv import _arrays, _isa
 from fastconv._fractional import FractionalGeometry
 from fastconv._plan_cache import plans
-from fastconv.algorithms import wrappers
+from fastconv.algorithms import dispatch, wrappers
 from fastconv.algorithms.plan import Case, Op, Plan
 from fastconv.layers.resampling import every, upsample
 
@@ -38,7 +38,7 @@ def make_plan(
     if geometry.parts is not None:
         phases = []
         for part in geometry.parts:
-            plan = algorithms.plan_for(op, part.geometry, dtype, name, threads, masked)
+            plan = dispatch.plan_for(op, part.geometry, dtype, name, threads, masked)
             if op == "forward":
                 phases.append(wrappers.Phase(plan, part.cells, part.taps, part.out))
             elif op == "backward_data":
@@ -49,7 +49,7 @@ def make_plan(
         return wrappers.Phases(case, phases, leaves, adds=op == "backward_data")
 
     def upsampled(part: Case) -> Plan:
-        return Upsampled(part, algorithms.plan_for(op, part.geometry, dtype, name, threads, masked), geometry.up)
+        return Upsampled(part, dispatch.plan_for(op, part.geometry, dtype, name, threads, masked), geometry.up)
 
     each = _arrays.check_bytes("the upsampled image", (1, *whole.x_shape[1:]), dtype)
     return wrappers.batched(case, max(1, _UPSAMPLED_BYTES // max(each, 1)), upsampled)

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_choice.py [--quick] [--family NAME] [--seed N] [--threads 1,2] [--minutes N]
 
-Cases are drawn from families (`_families.py`), at a seed that is drawn, too, and
+Cases are drawn from families (`support/families.py`), at a seed that is drawn, too, and
 printed. On each, 'auto' and every algorithm that serves the case take turns. A
 case on which 'auto' takes more than 1.5 times as long as another algorithm of at
 least 100 us is timed five times more before it counts. With ``--checkpoint FILE``
@@ -22,14 +22,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from _families import FAMILIES, Case, draw_cases
-from _harness import Options, console, exit_status, load_average, progress
-from _report import in_words, judged, new_table, run_info, write
-from _turns import Record, Records, algorithm_of, candidates, chosen_of, measure
 from rich.console import Console
+from support.families import FAMILIES, Case, draw_cases
+from support.harness import Options, console, exit_status, load_average, progress
+from support.report import in_words, judged, new_table, run_info, write
+from support.turns import Record, Records, algorithm_of, candidates, chosen_of, measure
 
-from fastconv import _isa
-from fastconv.algorithms import _rates
+from fastconv.convolution.cost import rates as _rates
+from fastconv.runtime import isa as _isa
 
 #: What is to be reached: the geometric mean, and the part of longer cases with a regret of at most `MUCH`.
 MEAN, MUCH, PART = 1.06, 1.5, 0.99

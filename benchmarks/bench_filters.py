@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from _filter_cases import BORDERS, FILTERS, SEPARABLE, SIGNALS, BorderCase, FilterCase, SeparableCase, SignalCase
-from _filter_peers import borders, filters, separable, signals
-from _harness import Options, Timing, console, exit_status, measure, parse, progress, set_threads
-from _peers import optional
-from _report import Column, Ratio, Report, Row, print_summary, print_table, short
+from support.filter_cases import BORDERS, FILTERS, SEPARABLE, SIGNALS, BorderCase, FilterCase, SeparableCase, SignalCase
+from support.filter_peers import borders, filters, separable, signals
+from support.harness import Options, Timing, console, exit_status, measure, parse, progress, set_threads
+from support.peers import optional
+from support.report import Column, Ratio, Report, Row, print_summary, print_table, short
 
 #: Contenders that are several times slower than the fastest have one turn.
 HOPELESS = 10.0

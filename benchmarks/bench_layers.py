@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-from _harness import (
+from support.harness import (
     TURN,
     Bound,
     Call,
@@ -24,14 +24,14 @@ from _harness import (
     progress,
     set_threads,
 )
-from _layers import BEYOND, LIST, Layer
-from _peers import onnxruntime, ours, pytorch, why_no_onnxruntime
-from _report import Column, Ratio, Report, Row, print_summary, print_table
+from support.layers import BEYOND, LIST, Layer
+from support.peers import onnxruntime, ours, pytorch, why_no_onnxruntime
+from support.report import Column, Ratio, Report, Row, print_summary, print_table
 
 import fastconv
-from fastconv import _isa, _threads
 from fastconv._ext import peak
-from fastconv.algorithms import choose
+from fastconv.convolution.choose import choose
+from fastconv.runtime import isa as _isa, threads as _threads
 
 Arrays = tuple[np.ndarray, ...]
 

@@ -10,10 +10,10 @@ import sys
 from functools import partial
 
 import numpy as np
-from _harness import Contenders, Options, console, exit_status, measure, parse, progress, set_threads, torch
-from _layers import Layer
-from _report import Ratio, Report, Row, print_table
 from numpy.lib.stride_tricks import sliding_window_view
+from support.harness import Contenders, Options, console, exit_status, measure, parse, progress, set_threads, torch
+from support.layers import Layer
+from support.report import Ratio, Report, Row, print_table
 
 import fastconv
 

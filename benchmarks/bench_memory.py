@@ -10,14 +10,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from _harness import Options, console, exit_status, load_average, parse, progress, set_threads
-from _layers import LIST, Layer
-from _memory import COUNTED, MIB, Extra, extra, why_not
-from _report import full_title, in_words, judged, new_table, run_info, write
 from rich.console import Console
+from support.harness import Options, console, exit_status, load_average, parse, progress, set_threads
+from support.layers import LIST, Layer
+from support.memory import COUNTED, MIB, Extra, extra, why_not
+from support.report import full_title, in_words, judged, new_table, run_info, write
 
 import fastconv
-from fastconv.algorithms import REGISTRY, choose
+from fastconv.convolution.choose import REGISTRY, choose
 
 TITLE = "Peak memory beyond input and output, float32"
 FLOAT = np.dtype(np.float32)

@@ -11,8 +11,20 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from _harness import TURN, Call, Contenders, Options, console, exit_status, measure, parse, progress, set_threads, torch
-from _report import Ratio, Report, Row, print_table
+from support.harness import (
+    TURN,
+    Call,
+    Contenders,
+    Options,
+    console,
+    exit_status,
+    measure,
+    parse,
+    progress,
+    set_threads,
+    torch,
+)
+from support.report import Ratio, Report, Row, print_table
 
 from fastconv import layers
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import bench_windows
 import numpy as np
-from _harness import TURN, Call, Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
-from _report import Ratio, Report, Row, print_table
 from rich.console import Console
+from support.harness import TURN, Call, Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
+from support.report import Ratio, Report, Row, print_table
 
 import fastconv
 from fastconv.layers import relu_backward, relu_forward

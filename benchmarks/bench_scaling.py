@@ -10,7 +10,8 @@ import sys
 from functools import partial
 from typing import Any, NamedTuple
 
-from _harness import (
+from rich.console import Console
+from support.harness import (
     TURN,
     Contenders,
     Options,
@@ -22,11 +23,10 @@ from _harness import (
     progress,
     set_threads,
 )
-from _layers import Layer
-from _memory import COUNTED, MIB, extra, why_not
-from _peers import onnxruntime, ours, pytorch
-from _report import full_title, new_table, run_info, short, write
-from rich.console import Console
+from support.layers import Layer
+from support.memory import COUNTED, MIB, extra, why_not
+from support.peers import onnxruntime, ours, pytorch
+from support.report import full_title, new_table, run_info, short, write
 
 TITLE = "A 3x3 layer as its batch, channels and image double, float32"
 OPS = ("forward", "backward")

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from _harness import (
+from support.harness import (
     TURN,
     Call,
     Contenders,
@@ -23,10 +23,10 @@ from _harness import (
     set_threads,
     torch,
 )
-from _report import Ratio, Report, Row, print_table
+from support.report import Ratio, Report, Row, print_table
 
 import fastconv
-from fastconv.algorithms import choose
+from fastconv.convolution.choose import choose
 
 #: Largest difference from fastconv relative to the largest value, of sums of thousands of products.
 TOLERANCE = 1e-3

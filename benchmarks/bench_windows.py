@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from _harness import Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
-from _report import Ratio, Report, Row, print_table
 from rich.console import Console
 from scipy import ndimage
+from support.harness import Contenders, Options, exit_status, measure, parse, progress, set_threads, torch
+from support.report import Ratio, Report, Row, print_table
 
 import fastconv
 

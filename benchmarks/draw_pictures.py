@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from _picture_style import STYLE, save
-from _pictures import draw_all, draw_summary
+from support.picture_style import STYLE, save
+from support.pictures import draw_all, draw_summary
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -4,14 +4,14 @@
     FASTCONV_ISA=avx2 python benchmarks/fit_costs.py --write      # and under another
     python benchmarks/fit_costs.py --only fft,separable --write   # after a change of some kernels
 
-Cases are drawn from families of geometries (`_families.py`) and taken from the
+Cases are drawn from families of geometries (`support/families.py`) and taken from the
 table of layers in turns. Every algorithm that serves a case is timed on it, those
 of several forms in each. Measured cases go to a file, line by line, so that an
 interrupted run goes on where it ended; ``--only`` times some algorithms anew on the
 cases of that file and keeps the times of the others. The rates that explain the
-times, and choose best, are searched for (`_fit.py`); one case in five is held out
+times, and choose best, are searched for (`support/fit.py`); one case in five is held out
 first, to tell what they are worth on others. ``--write`` keeps the rates of all
-cases in ``fastconv/algorithms/rates`` under the kind of CPU, and the times in
+cases in ``fastconv/convolution/cost/measured`` under the kind of CPU, and the times in
 ``benchmarks/results/times``. After a change of the cost model alone, rates of any
 kind of CPU can be fitted again to the kept times, on any machine that has its
 instruction set:
@@ -32,19 +32,19 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from _families import FAMILIES, Case, draw_cases
-from _fit import fit
-from _harness import Options, console, exit_status, load_average, machine, progress
-from _layers import BEYOND, DECODERS, LIST, SMALL, Layer
-from _report import new_table, run_info, write
-from _turns import Record, Records, algorithm_of, candidates, chosen_of, measure
 from bench_choice import MUCH, numbers, statistics_of
 from rich.console import Console
+from support.families import FAMILIES, Case, draw_cases
+from support.fit import fit
+from support.harness import Options, console, exit_status, load_average, machine, progress
+from support.layers import BEYOND, DECODERS, LIST, SMALL, Layer
+from support.report import new_table, run_info, write
+from support.turns import Record, Records, algorithm_of, candidates, chosen_of, measure
 
 import fastconv
-from fastconv import _isa
-from fastconv.algorithms import _rates
-from fastconv.algorithms.base import OPS
+from fastconv.convolution.cost import rates as _rates
+from fastconv.convolution.ops import OPS
+from fastconv.runtime import isa as _isa
 
 #: Rounds of turns; the best counts, as what else runs here only adds.
 ROUNDS = 2

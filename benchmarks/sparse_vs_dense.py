@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import _matrices as matrices
-from _construction import (
+from rich.console import Console
+from support import matrices
+from support.construction import (
     CAPTIONS,
     columns,
     image_cases,
@@ -24,13 +25,12 @@ from _construction import (
     memory_verdicts,
     ratios_of,
 )
-from _harness import INSTALL, Options, console, exit_status, load_average, measure, parse, progress, set_threads
-from _layers import LIST, Layer
-from _peers import optional
-from _pruned import BY_MATRIX, DENSE, MOST_BYTES, Case, Curves, contenders, crossover, dense_choice
-from _report import Report, full_title, in_words, judged, new_table, print_table, run_info, short, write
-from _sparse_growth import growth_points, measured_point, print_growth
-from rich.console import Console
+from support.harness import INSTALL, Options, console, exit_status, load_average, measure, parse, progress, set_threads
+from support.layers import LIST, Layer
+from support.peers import optional
+from support.pruned import BY_MATRIX, DENSE, MOST_BYTES, Case, Curves, contenders, crossover, dense_choice
+from support.report import Report, full_title, in_words, judged, new_table, print_table, run_info, short, write
+from support.sparse_growth import growth_points, measured_point, print_growth
 
 NAME = "sparse_vs_dense"
 TITLE = "Pruned weights: sparse against dense, float32 forward"

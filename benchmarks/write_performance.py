@@ -17,8 +17,8 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
-from _picture_style import Data, instruction_set, short
-from _pictures import BOUNDS, LONGER, MUCH, against, best_of, figures, pairs, peer_of, slug, summary_rows, values
+from support.picture_style import Data, instruction_set, short
+from support.pictures import BOUNDS, LONGER, MUCH, against, best_of, figures, pairs, peer_of, slug, summary_rows, values
 
 TREE = Path(__file__).parent.parent
 RESULTS = TREE / "benchmarks" / "results"

@@ -1,6 +1,6 @@
 """fastconv: convolution as linear algebra, on NumPy arrays."""
 
-from fastconv import _interrupt as _interrupt
+from fastconv.runtime import interrupt as _interrupt
 
 try:
     from fastconv._ext.depthwise import product as _built_depthwise
@@ -24,38 +24,38 @@ import typing as _typing
 from importlib import import_module as _import_module
 
 from fastconv import layers
-from fastconv._arrays import release_memory
-from fastconv._threadpoolctl import register_if_loaded as _register_if_loaded
-from fastconv._threadpoolctl import register_threadpoolctl
-from fastconv._threads import get_threads, set_threads, threads
 from fastconv._version import __version__
-from fastconv.algorithms import algorithms
-from fastconv.geometry import ConvGeometry, conv_geometry, conv_output_shape, same_pad
+from fastconv.adapters.threadpoolctl import register_if_loaded as _register_if_loaded, register_threadpoolctl
+from fastconv.convolution.choose import algorithms
+from fastconv.geometry.conv import ConvGeometry, conv_geometry, conv_output_shape
+from fastconv.geometry.pads import same_pad
 from fastconv.layers import __all__ as _layer_names
-from fastconv.lowering import col2im, im2col
+from fastconv.lowering.columns import col2im, im2col
+from fastconv.runtime.threads import get_threads, set_threads, threads
+from fastconv.runtime.workspace import release_memory
 
 if _typing.TYPE_CHECKING:
     from fastconv import gradient_check, graph
-    from fastconv._config import show_config
-    from fastconv._explain import explain
-    from fastconv._receptive import ReceptiveField, receptive_field
-    from fastconv._summary import LayerSummary, Summary, summarize
+    from fastconv.geometry.receptive import ReceptiveField, receptive_field
     from fastconv.layers import *
+    from fastconv.nets.summary import LayerSummary, Summary, summarize
+    from fastconv.report.config import show_config
+    from fastconv.report.explain import explain
     from fastconv.toeplitz import convolution_matrix, toeplitz_matrix, toeplitz_operator
 
 #: Names that most programs do not use, and the modules that they are imported from on first use. The SciPy modules that
 #: a matrix needs take three times as long to import as everything else here.
 _LATER = {
-    "LayerSummary": "_summary",
-    "ReceptiveField": "_receptive",
-    "Summary": "_summary",
+    "LayerSummary": "nets.summary",
+    "ReceptiveField": "geometry.receptive",
+    "Summary": "nets.summary",
     "convolution_matrix": "toeplitz",
-    "explain": "_explain",
+    "explain": "report.explain",
     "gradient_check": "",
     "graph": "",
-    "receptive_field": "_receptive",
-    "show_config": "_config",
-    "summarize": "_summary",
+    "receptive_field": "geometry.receptive",
+    "show_config": "report.config",
+    "summarize": "nets.summary",
     "toeplitz": "",
     "toeplitz_matrix": "toeplitz",
     "toeplitz_operator": "toeplitz",

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import fastconv
-from fastconv import _interrupt
+from fastconv.runtime import interrupt as _interrupt
 
 
 def _whole(text: str) -> int:

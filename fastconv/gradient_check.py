@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays
-from fastconv._options import as_int
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.options import as_int
 
 
 def _check(name: str, x: Any, h: float) -> None:

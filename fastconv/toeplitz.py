@@ -11,12 +11,15 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
-from fastconv import _arrays, _csr, _threads
-from fastconv._messages import channels_hint, count, count_axes, kind_of, missing_axes_hint, sparse_operand
-from fastconv._options import as_int, as_shape, merge_options
-from fastconv.algorithms import DEFAULT_ALGORITHM, backward_data, check_name, choose, forward
-from fastconv.algorithms.base import Op
-from fastconv.geometry import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import channels_hint, count, count_axes, kind_of, missing_axes_hint, sparse_operand
+from fastconv.checks.options import as_int, as_shape, merge_options
+from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name, choose
+from fastconv.convolution.dispatch import backward_data, forward
+from fastconv.convolution.ops import Op
+from fastconv.convolution.toeplitz import csr as _csr
+from fastconv.geometry.conv import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
+from fastconv.runtime import threads as _threads
 
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 MODES = ("full", "same", "valid")

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import oracle
+import pytest
+from hypothesis import strategies as st
 
+import fastconv
 from fastconv import conv_geometry
+
+DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+
+
+TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
+#: Algorithms that multiply transforms: by how much their errors may be larger.
+TRANSFORMS = {"fft": 1.0, "winograd": 4.0}
+OPS = ("forward", "backward_data", "backward_weights")
 
 
 def outer_products(w):
@@ -23,7 +33,7 @@ def outer_products(w):
 
 def kernels_for(algorithm, w):
     """Kernels of the shape of w: w, or outer products if the algorithm needs such."""
-    entry = sys.modules["fastconv.algorithms"].REGISTRY.get(algorithm)
+    entry = fastconv.convolution.choose.REGISTRY.get(algorithm)
     return outer_products(w) if entry is not None and entry.needs_rank_one else w
 
 
@@ -178,3 +188,82 @@ CASES = [
     Case("empty_image", (2, 3, 0, 4), (4, 3, 3, 3), {"pad": 2}),
 ]
 BY_NAME = {case.name: case for case in CASES}
+
+
+def registry():
+    return fastconv.convolution.choose.REGISTRY
+
+
+def reason(algorithm, geometry, dtype=np.float64):
+    """Why an algorithm cannot serve a geometry; None where it can, all three ops."""
+    if algorithm == "auto":
+        return None
+    reasons = [registry()[algorithm].unsupported(op, geometry, np.dtype(dtype)) for op in OPS]
+    return next(filter(None, reasons), None)
+
+
+def skip_unsupported(algorithm, geometry, dtype=np.float64):
+    why = reason(algorithm, geometry, dtype)
+    if why is not None:
+        pytest.skip(f"{algorithm}: {why}")
+
+
+def close(actual, expected, dtype, algorithm="auto"):
+    assert actual.dtype == dtype
+    assert actual.flags.c_contiguous and actual.flags.aligned and actual.dtype.isnative
+    scale = max(1.0, np.abs(expected).max(initial=0.0)) * TRANSFORMS.get(algorithm, 1.0)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+def variants(a):
+    """The same numbers in every layout that has to be taken."""
+    spread = np.zeros(tuple(2 * s for s in a.shape), a.dtype)
+    strided = spread[tuple(slice(None, None, 2) for _ in a.shape)]
+    strided[...] = a
+    frozen = a.copy()
+    frozen.flags.writeable = False
+    unaligned = np.frombuffer(b"\0" + a.tobytes(), np.uint8)[1:].view(a.dtype).reshape(a.shape)
+    return {
+        "fortran": np.asfortranarray(a),
+        "strided": strided,
+        "reversed": a[::-1].copy()[::-1],
+        "read_only": frozen,
+        "byte_swapped": a.astype(a.dtype.newbyteorder()),
+        "unaligned": unaligned,
+        "list": a.tolist() if a.dtype == np.float64 else a,
+    }
+
+
+@st.composite
+def geometries(draw):
+    rank = draw(st.integers(1, 3))
+
+    def ints(low, high):
+        return tuple(draw(st.lists(st.integers(low, high), min_size=rank, max_size=rank)))
+
+    groups = draw(st.integers(1, 3))
+    # Half of them narrow: whole stride phases and taps may then lie in the padding.
+    spatial, kernel = ints(1, draw(st.sampled_from([3, 7 if rank < 3 else 5]))), ints(1, 3)
+    x = (draw(st.integers(0, 3)), groups * draw(st.integers(1, 2)), *spatial)
+    w = (groups * draw(st.integers(1, 2)), x[1] // groups, *kernel)
+    options = {
+        "stride": ints(1, 4),
+        "pad": draw(
+            st.sampled_from(["valid", "same", "same_lower", "full"])
+            | st.just(0)
+            | st.builds(lambda a, b: tuple(zip(a, b, strict=True)), st.just(ints(0, 4)), st.just(ints(0, 4)))
+        ),
+        "dilation": ints(1, 3),
+        "groups": groups,
+        "pad_mode": draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"])),
+        "flip": draw(st.booleans()),
+    }
+    return x, w, options
+
+
+def pruned(w, share=0.6):
+    """The same with some weights zero, a whole filter among them."""
+    w = w.copy()
+    w[np.random.default_rng(8).random(w.shape) < share] = 0
+    w[0] = 0
+    return w

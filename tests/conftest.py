@@ -1,13 +1,20 @@
 """Fixtures and settings shared by all tests."""
 
+import os
+import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
-from fastconv import _fractional, _isa, _pool_geometry, _transpose_geometry, geometry
-from fastconv._plan_cache import plans
+import fastconv
+from fastconv.convolution.implicit_gemm import algorithm as implicit
+from fastconv.convolution.winograd import algorithm as winograd
+from fastconv.geometry import conv as geometry, fractional as _fractional, pool as _pool, transpose as _transpose
+from fastconv.runtime import isa as _isa
+from fastconv.runtime.plan_cache import plans
 
 # Machines under load are slow at times; a deadline would report that as a defect.
 settings.register_profile("fastconv", deadline=None, max_examples=60)
@@ -18,41 +25,41 @@ settings.load_profile("fastconv")
 def blocks(request, monkeypatch):
     """Every size at which work is cut into blocks, as it is, and so small that all cases of the table have many."""
     if request.param == "tiny":
-        im2col = sys.modules["fastconv.algorithms.im2col"]
-        monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
-        monkeypatch.setattr("fastconv.lowering._BLOCK_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers._pool_tables.BAND_BYTES", 200)
-        monkeypatch.setattr("fastconv.layers._pool_running.RING_BYTES", 100)
-        monkeypatch.setattr("fastconv.layers._pool_running._LEAST_STRIP", 3)
-        monkeypatch.setattr("fastconv.layers._pool_tables.BLOCK_ELEMENTS", 90)
-        monkeypatch.setattr(sys.modules["fastconv.algorithms.wrappers"], "_EXTENDED_BYTES", 1)
+        im2col = fastconv.convolution.im2col.algorithm
+        monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
+        monkeypatch.setattr("fastconv.lowering.columns._BLOCK_BYTES", 100)
+        monkeypatch.setattr("fastconv.layers.pool.tables.BAND_BYTES", 200)
+        monkeypatch.setattr("fastconv.layers.pool.running.RING_BYTES", 100)
+        monkeypatch.setattr("fastconv.layers.pool.running._LEAST_STRIP", 3)
+        monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", 90)
+        monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
         monkeypatch.setattr(im2col, "_images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
-        depthwise = sys.modules["fastconv.algorithms.depthwise"]
+        depthwise = fastconv.convolution.depthwise
         monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)
         monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
         monkeypatch.setattr(depthwise, "_WIDE_VECTORS", 1)
         monkeypatch.setattr(depthwise, "_HIGH", 1)
-        monkeypatch.setattr(sys.modules["fastconv.algorithms._fft_plan"], "SPACE_BYTES", 5000)
-        implicit, winograd = sys.modules["fastconv.algorithms.implicit"], sys.modules["fastconv.algorithms.winograd"]
-        cuts = sys.modules["fastconv.algorithms._cuts"]
+        monkeypatch.setattr(fastconv.convolution.fft.plan, "SPACE_BYTES", 5000)
+
+        cuts = fastconv.convolution.implicit_gemm.tiling
         small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_POSITIONS": 5, "_STRETCH": 7, "_SHORT_STRETCH": 7}
         for name, value in {**small, "_LEAST_STRETCH": 3, "_PACKING_ROWS": 0.5, "_SHARED_BLOCKS": 0.5}.items():
             monkeypatch.setattr(cuts, name, value)
         for name, value in {"PANEL_BYTES": 1, "_SUMMED": 14, "_LEAST_SUMMED": 6}.items():
             monkeypatch.setattr(implicit, name, value)
-        monkeypatch.setattr(sys.modules["fastconv.algorithms._apart"], "_APART_BYTES", 1)
+        monkeypatch.setattr(fastconv.convolution.space_to_batch, "_APART_BYTES", 1)
         for name, value in {"_TILES": 3, "_SUMS": 3, "_TURNED_BYTES": 1, "_SPACE_BYTES": 1}.items():
             monkeypatch.setattr(winograd, name, value)
-        toeplitz = sys.modules["fastconv.algorithms.toeplitz"]
+        toeplitz = fastconv.convolution.toeplitz.algorithm
         monkeypatch.setattr(toeplitz, "_BLOCK_BYTES", 2000)
         monkeypatch.setattr(toeplitz, "_IMAGES", 3)
-        monkeypatch.setattr("fastconv._csr._SLOTS", 20)
-        sparse = sys.modules["fastconv.algorithms.sparse"]
+        monkeypatch.setattr("fastconv.convolution.toeplitz.csr._SLOTS", 20)
+        sparse = fastconv.convolution.sparse
         for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "_LISTS_BYTES": 5000, "_WIDE": 3}.items():
             monkeypatch.setattr(sparse, name, value)
         monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
         monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
-        separable = sys.modules["fastconv.algorithms.separable"]
+        separable = fastconv.convolution.separable
         for name in ("_ROWS_BYTES", "_MOST_ROWS_BYTES", "_PLANES_BYTES"):
             monkeypatch.setattr(separable, name, 1)
         for name, value in {"_WIDE": 5, "_DEEP": 2}.items():
@@ -66,13 +73,13 @@ def forget_geometries():
     plans.clear()
     geometry._resolve_scalars.cache_clear()
     geometry._resolve_conv.cache_clear()
-    _transpose_geometry._resolve_plain.cache_clear()
+    _transpose._resolve_plain.cache_clear()
     _fractional._kept.cache_clear()
-    _pool_geometry._resolve_plain_pool.cache_clear()
-    sys.modules["fastconv.algorithms._gemm"]._bound.cache_clear()
-    sys.modules["fastconv.layers.conv"]._calls.clear()
-    sys.modules["fastconv.layers.conv_transpose"]._calls.clear()
-    sys.modules["fastconv.layers.pooling"]._known.clear()
+    _pool._resolve_plain_pool.cache_clear()
+    fastconv.convolution.gemm._bound.cache_clear()
+    fastconv.layers.convolution.conv._calls.clear()
+    fastconv.layers.convolution.conv_transpose._calls.clear()
+    fastconv.layers.pool.pooling._known.clear()
 
 
 @pytest.fixture
@@ -107,6 +114,17 @@ def rng():
 @pytest.fixture(params=_isa.usable())
 def isa(request, monkeypatch):
     """Every instruction set that this machine has."""
-    monkeypatch.setattr("fastconv._isa.current", _isa.NAMES.index(request.param))
-    monkeypatch.setattr("fastconv._threads.SERIAL_BYTES", 0)
+    monkeypatch.setattr("fastconv.runtime.isa.current", _isa.NAMES.index(request.param))
+    monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
     return request.param
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+        check=False,
+    )

@@ -23,8 +23,9 @@ import numpy as np
 from cases import kernels_for
 
 import fastconv
-from fastconv import _team, layers
+from fastconv import layers
 from fastconv._ext import team
+from fastconv.runtime import workers as _workers
 
 #: Seconds that no step takes, even on a heavily loaded machine.
 HANG = 100
@@ -128,7 +129,7 @@ def interrupted(call, delay, kind):
 
 
 def looking_always(words):
-    """As `_team.words`, but calls look for signals in every draw instead of every 50 ms."""
+    """As `_workers.words`, but calls look for signals in every draw instead of every 50 ms."""
 
     def of_a_call(helpers, grain):
         made = words(helpers, grain)
@@ -165,10 +166,10 @@ def signals(seconds, seed):
     def moment(name):
         return max(1e-5, moments.random() * 1.2 * times[name])
 
-    usual, always = _team.words, looking_always(_team.words)
+    usual, always = _workers.words, looking_always(_workers.words)
     end, caught, calls = time.monotonic() + seconds, 0, 0
     while time.monotonic() < end:
-        _team.words = moments.choice([usual, always])
+        _workers.words = moments.choice([usual, always])
         kind = moments.choice([Timeout, Interrupt])
         name = moments.choice([*writers, *["im2col"] * len(writers)])
         to, call = writers[name]

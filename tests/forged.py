@@ -16,8 +16,8 @@ import numpy as np
 
 import fastconv
 from fastconv import layers
-from fastconv._axis import Axis
 from fastconv.compat import cmu11785, cs231n, deeplearning_ai, dlfs
+from fastconv.geometry.axis import Axis
 
 RNG = np.random.default_rng(7)
 PAGE = mmap.PAGESIZE

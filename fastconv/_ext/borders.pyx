@@ -1,6 +1,6 @@
 """Padding of images by their own cells (mirrored, replicated, circular), and its adjoint. Threads share the rows.
 
-`tables` comes from fastconv._padding. Threads share the work by `words`: see team.h.
+`tables` comes from fastconv.lowering.padding. Threads share the work by `words`: see team.h.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of

@@ -1,6 +1,6 @@
 """Transposing copies of arrays, block by block, on several threads.
 
-`plan` comes from fastconv._copies. Threads share the work by `words`: see team.h.
+`plan` comes from fastconv.checks.copies. Threads share the work by `words`: see team.h.
 """
 
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer

@@ -4,7 +4,7 @@ It has no matrix, and vectors run along the rows.
 
 A padded block of an image, split into stride phases, lies in the first-level
 cache; rows of results are summed from it in registers. `product` is forward
-and backward_data, `weights` is backward_weights. fastconv.algorithms.depthwise
+and backward_data, `weights` is backward_weights. fastconv.convolution.depthwise
 divides the work, and makes all tables below.
 """
 
@@ -81,7 +81,7 @@ cdef Py_ssize_t cut_pieces(fc_piece* pieces, const Side* sides, const Block* b) 
     return count
 
 
-# The table of sizes; fastconv.algorithms.depthwise makes it, and the rows of `parts` below.
+# The table of sizes; fastconv.convolution.depthwise makes it, and the rows of `parts` below.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
@@ -348,7 +348,7 @@ cdef void sum_row(
                     to[oh * h.jump * x.whole + ow * x.jump] = spill[oh * sweep.n + ow]
 
 
-# The table of sizes of a gradient; fastconv.algorithms.depthwise makes it.
+# The table of sizes of a gradient; fastconv.convolution.depthwise makes it.
 cdef struct WeightSizes:
     Py_ssize_t images
     Py_ssize_t groups

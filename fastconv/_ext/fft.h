@@ -137,7 +137,7 @@ typedef struct {
 } fc_fft_product;
 
 /* The layout of the planes of an array, and the map from positions of tiles and phases to its cells: see
- * fastconv.algorithms._fft_sides. */
+ * fastconv.convolution.fft.sides. */
 typedef struct {
     char *at;
     ptrdiff_t outer, group, inner, tiled;

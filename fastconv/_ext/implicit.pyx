@@ -2,7 +2,7 @@
 reads the image itself.
 
 It does forward and backward_data. Output positions are in the vector lanes, or
-filters where positions are few. fastconv.algorithms.implicit divides the work,
+filters where positions are few. fastconv.convolution.implicit_gemm.algorithm divides the work,
 and makes all tables below.
 """
 
@@ -27,7 +27,7 @@ cdef extern from "cpu.h" nogil:
 
 
 cdef enum:
-    MOST_TILES = 16   # the same number is in fastconv.algorithms._cuts
+    MOST_TILES = 16   # the same number is in fastconv.convolution.implicit_gemm.tiling
     FEW_POSITIONS = 64
 
 

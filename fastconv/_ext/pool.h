@@ -19,7 +19,7 @@
  * the sum of their squares, whose root is the norm. */
 enum { FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_POOL_NORM };
 
-/* A pooling by rows; fastconv.layers._pool_tables makes it. Axes are depth, height, width. `width` is the length of a
+/* A pooling by rows; fastconv.layers.pool.tables makes it. Axes are depth, height, width. `width` is the length of a
  * stride phase of the padded row: output i reads, for a tap, cell i from the offset of the tap on. */
 typedef struct {
     ptrdiff_t size[3], k[3], stride[3], lo[3], dilation[3], out[3];

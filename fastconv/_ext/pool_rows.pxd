@@ -1,4 +1,4 @@
-# The C kernels of pooling by rows, and the table they read: see pool.h and fastconv.layers._pool_tables.
+# The C kernels of pooling by rows, and the table they read: see pool.h and fastconv.layers.pool.tables.
 
 from libc.stdint cimport int32_t
 
@@ -107,7 +107,7 @@ cdef struct Plan:
 
 
 cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
-    """`table` has the sizes of the axes, and then the fields that fastconv.layers._pool_tables.HEADER names."""
+    """`table` has the sizes of the axes, and then the fields that fastconv.layers.pool.tables.HEADER names."""
     cdef Plan plan
     cdef const Py_ssize_t* names = table + 18
     cdef fc_pool* g = &plan.pool

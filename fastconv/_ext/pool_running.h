@@ -117,7 +117,7 @@ FC_TABLE(fc_running_meet_t, fc_running_meet);
 FC_TABLE(fc_running_give_t, fc_running_give);
 FC_TABLE(fc_running_give_maxima_t, fc_running_give_maxima);
 
-/* A call: fastconv.layers._pool_running makes the plan of it. */
+/* A call: fastconv.layers.pool.running makes the plan of it. */
 typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;

@@ -122,7 +122,7 @@ cdef inline void read_axis(fc_running_axis* axis, numbers table, numbers at) noe
 
 
 cdef inline void read_plan(fc_running* g, numbers table) noexcept nogil:
-    """Read `table`, which fastconv.layers._pool_running makes."""
+    """Read `table`, which fastconv.layers.pool.running makes."""
     cdef numbers at = table
     cdef int i
     g.strips, g.heights, g.depths = at[0], at[1], at[2]

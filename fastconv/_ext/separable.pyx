@@ -1,7 +1,7 @@
 """Separable convolution (by kernels that are outer products), axis by axis.
 
 `factors` finds the factors of such kernels, `convolve` applies them.
-fastconv.algorithms.separable divides the work, and makes all tables below.
+fastconv.convolution.separable divides the work, and makes all tables below.
 """
 
 from libc.stdlib cimport free, malloc

@@ -3,7 +3,7 @@
 A block of the padded image is divided into as many parts as a vector has
 lanes, with one part in each lane, so that every tap is an aligned offset.
 First the nonzero weights are listed, then multiplied.
-fastconv.algorithms.sparse divides the work, and makes all tables below.
+fastconv.convolution.sparse divides the work, and makes all tables below.
 """
 
 from libc.stdint cimport int32_t
@@ -35,7 +35,7 @@ def shape(int dtype, int isa, bint dots):
 spare = FC_LIST_SPARE
 
 
-# The table of sizes, in the order of fastconv.algorithms.sparse.
+# The table of sizes, in the order of fastconv.convolution.sparse.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups

@@ -11,7 +11,7 @@
 /* Rows are written in chunks of so many elements; lists have room for as many more. */
 enum { FC_CHUNK = 16 };
 
-/* The entries (offset, tap) of a row along one axis: see _spans.py. */
+/* The entries (offset, tap) of a row along one axis: see toeplitz/pattern.py. */
 typedef struct {
     const ptrdiff_t *entry;
     const ptrdiff_t *lists;
@@ -24,7 +24,7 @@ typedef struct {
     ptrdiff_t keys;
 } fc_span;
 
-/* Positions that have the same entries, shifted: see _spans.py. */
+/* Positions that have the same entries, shifted: see toeplitz/pattern.py. */
 typedef struct {
     ptrdiff_t start;
     ptrdiff_t step;

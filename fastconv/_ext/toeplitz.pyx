@@ -1,7 +1,7 @@
 """Convolution as a sparse matrix in CSR: counting entries, filling rows, and products.
 
-`table` describes three axes as fastconv._spans says, `sizes` is from
-fastconv._csr.Structure. Threads share the work by `words`: see team.h. `wide` is
+`table` describes three axes as fastconv.convolution.toeplitz.pattern says, `sizes` is from
+fastconv.convolution.toeplitz.csr.Structure. Threads share the work by `words`: see team.h. `wide` is
 whether indices have 64 bits; `dtype` is 0 (float32) or 1 (float64).
 """
 
@@ -407,7 +407,7 @@ cdef inline void end_lists(const Task* t, Py_ssize_t slot, const Maker* maker) n
 
 
 def merge(cells, order, taps, starts, segments, entries, lists, places):
-    """Make the segments of positions whose taps read `cells` (positions, taps): see _spans.py.
+    """Make the segments of positions whose taps read `cells` (positions, taps): see toeplitz/pattern.py.
 
     `order` sorts the cells of each position. `starts` has the first position, and the numbers of earlier entries,
     lists and places. The results have room as if all positions differed. Returns the numbers of new segments,

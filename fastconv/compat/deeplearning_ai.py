@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, layers
-from fastconv._messages import count
-from fastconv._options import as_cache, as_int, as_shape, per_axis
-from fastconv._pool_geometry import PoolGeometry, resolve_pool
-from fastconv.compat._shared import images, zero_padded
-from fastconv.layers.conv import prepare
-from fastconv.layers.pooling import AvgPoolCache, forward_avg, forward_max
+from fastconv import layers
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import count
+from fastconv.checks.options import as_cache, as_int, as_shape, per_axis
+from fastconv.compat.shared import images, zero_padded
+from fastconv.geometry.pool import PoolGeometry, resolve_pool
+from fastconv.layers.convolution.conv import prepare
+from fastconv.layers.pool.pooling import AvgPoolCache, forward_avg, forward_max
 
 __all__ = [
     "conv_backward",

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays, layers, lowering
-from fastconv._messages import channels_last_hint, count
-from fastconv._options import as_int, as_shape
-from fastconv.compat._shared import cropped, images, ran_forward, zero_padded
-from fastconv.geometry import conv_output_shape
-from fastconv.layers.conv import prepare
-from fastconv.layers.pooling import MaxPoolCache
+from fastconv import layers
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import channels_last_hint, count
+from fastconv.checks.options import as_int, as_shape
+from fastconv.compat.shared import cropped, images, ran_forward, zero_padded
+from fastconv.geometry.conv import conv_output_shape
+from fastconv.layers.convolution.conv import prepare
+from fastconv.layers.pool.pooling import MaxPoolCache
+from fastconv.lowering import columns as lowering
 
 __all__ = ["Convolution", "Pooling", "col2im", "im2col"]
 

@@ -5,7 +5,7 @@ cache)`` and ``backward(dout, cache) -> gradients of the first arguments``;
 the functions of fastconv are such pairs, and so are those of a homework, and your own.
 """
 
-from fastconv.graph._node import Gradients, Node
-from fastconv.graph._tape import Tape
+from fastconv.graph.node import Gradients, Node
+from fastconv.graph.tape import Tape
 
 __all__ = ["Gradients", "Node", "Tape"]

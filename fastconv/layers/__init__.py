@@ -13,16 +13,17 @@ from fastconv.layers.activation import (
     tanh_backward,
     tanh_forward,
 )
-from fastconv.layers.conv import conv, conv_backward, conv_forward
-from fastconv.layers.conv_transpose import conv_transpose, conv_transpose_backward, conv_transpose_forward
+from fastconv.layers.convolution.conv import conv, conv_backward, conv_forward
+from fastconv.layers.convolution.conv_transpose import conv_transpose, conv_transpose_backward, conv_transpose_forward
+from fastconv.layers.convolution.resampling import downsample, upsample
 from fastconv.layers.dense import affine_backward, affine_forward, affine_to_conv, conv_to_affine
-from fastconv.layers.global_pooling import (
+from fastconv.layers.pool.global_pooling import (
     global_avg_pool_backward,
     global_avg_pool_forward,
     global_max_pool_backward,
     global_max_pool_forward,
 )
-from fastconv.layers.pooling import (
+from fastconv.layers.pool.pooling import (
     avg_pool_backward,
     avg_pool_forward,
     max_pool_backward,
@@ -30,26 +31,25 @@ from fastconv.layers.pooling import (
     max_pool_indices,
     max_unpool,
 )
-from fastconv.layers.resampling import downsample, upsample
 
 if _typing.TYPE_CHECKING:
-    from fastconv.layers.batchnorm import (
+    from fastconv.layers.dropout import dropout_backward, dropout_forward
+    from fastconv.layers.loss import softmax_loss, svm_loss
+    from fastconv.layers.norm.batchnorm import (
         batchnorm_backward,
         batchnorm_forward,
         spatial_batchnorm_backward,
         spatial_batchnorm_forward,
     )
-    from fastconv.layers.dropout import dropout_backward, dropout_forward
-    from fastconv.layers.function_pooling import pool_backward, pool_forward
-    from fastconv.layers.groupnorm import (
+    from fastconv.layers.norm.groupnorm import (
         layernorm_backward,
         layernorm_forward,
         spatial_groupnorm_backward,
         spatial_groupnorm_forward,
     )
-    from fastconv.layers.loss import softmax_loss, svm_loss
-    from fastconv.layers.lp_pooling import lp_pool_backward, lp_pool_forward
-    from fastconv.layers.response import lrn_backward, lrn_forward
+    from fastconv.layers.norm.response import lrn_backward, lrn_forward
+    from fastconv.layers.pool.function_pooling import pool_backward, pool_forward
+    from fastconv.layers.pool.lp_pooling import lp_pool_backward, lp_pool_forward
     from fastconv.layers.sandwich import (
         affine_relu_backward,
         affine_relu_forward,
@@ -63,13 +63,23 @@ if _typing.TYPE_CHECKING:
 
 #: The names of each module that is imported on first use, because most programs use few of them.
 _LATER = {
-    "batchnorm": ("batchnorm_backward", "batchnorm_forward", "spatial_batchnorm_backward", "spatial_batchnorm_forward"),
+    "norm.batchnorm": (
+        "batchnorm_backward",
+        "batchnorm_forward",
+        "spatial_batchnorm_backward",
+        "spatial_batchnorm_forward",
+    ),
     "dropout": ("dropout_backward", "dropout_forward"),
-    "function_pooling": ("pool_backward", "pool_forward"),
-    "groupnorm": ("layernorm_backward", "layernorm_forward", "spatial_groupnorm_backward", "spatial_groupnorm_forward"),
+    "pool.function_pooling": ("pool_backward", "pool_forward"),
+    "norm.groupnorm": (
+        "layernorm_backward",
+        "layernorm_forward",
+        "spatial_groupnorm_backward",
+        "spatial_groupnorm_forward",
+    ),
     "loss": ("softmax_loss", "svm_loss"),
-    "lp_pooling": ("lp_pool_backward", "lp_pool_forward"),
-    "response": ("lrn_backward", "lrn_forward"),
+    "pool.lp_pooling": ("lp_pool_backward", "lp_pool_forward"),
+    "norm.response": ("lrn_backward", "lrn_forward"),
     "sandwich": (
         "affine_relu_backward",
         "affine_relu_forward",

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastconv import _arrays, _isa, _memory, _threads
 from fastconv._ext import activation as _ext
-from fastconv._messages import cache_repr
-from fastconv._options import as_cache, as_number
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import cache_repr
+from fastconv.checks.options import as_cache, as_number
+from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 
 #: The time of a function with exponentials, relative to a copy of as many bytes.
 _SLOWNESS = 3

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays
-from fastconv._messages import TupleCache, count
-from fastconv._options import as_cache, as_shape
-from fastconv.algorithms._gemm import matmul
-from fastconv.layers._inputs import prepare_inputs
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import TupleCache, count
+from fastconv.checks.options import as_cache, as_shape
+from fastconv.convolution.gemm import matmul
+from fastconv.layers.inputs import prepare_inputs
 
 
 def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:

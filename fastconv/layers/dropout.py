@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays
-from fastconv._messages import TupleCache, kind_of
-from fastconv._options import as_cache, as_int, as_number, is_training, merge_options, refuse_keywords
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import TupleCache, kind_of
+from fastconv.checks.options import as_cache, as_int, as_number, is_training, merge_options, refuse_keywords
 
 _DEFAULTS = dict.fromkeys(("p", "mode", "seed"))
 _LEGAL_P = "the probability of keeping a value; it must be above 0 and up to 1"

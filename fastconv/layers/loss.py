@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _arrays
+from fastconv.checks import arrays as _arrays
 
 
 def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:

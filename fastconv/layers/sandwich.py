@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fastconv._messages import TupleCache
-from fastconv._options import as_cache
+from fastconv.checks.messages import TupleCache
+from fastconv.checks.options import as_cache
 from fastconv.layers.activation import relu_backward, relu_forward
-from fastconv.layers.batchnorm import spatial_batchnorm_backward, spatial_batchnorm_forward
-from fastconv.layers.conv import conv_backward, conv_forward
+from fastconv.layers.convolution.conv import conv_backward, conv_forward
 from fastconv.layers.dense import affine_backward, affine_forward
-from fastconv.layers.pooling import max_pool_backward, max_pool_forward
+from fastconv.layers.norm.batchnorm import spatial_batchnorm_backward, spatial_batchnorm_forward
+from fastconv.layers.pool.pooling import max_pool_backward, max_pool_forward
 
 
 def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:

@@ -1,0 +1,205 @@
+"""The rates of the cost model that explain measured times, and choose well."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize, nnls
+from scipy.special import softmax
+
+from fastconv.convolution.cost.rates import Rates
+from fastconv.convolution.ops import OPS, Op
+from support.turns import HOPELESS, REGISTRY, Record, algorithm_of, form
+
+#: How near two costs are, in their logarithms, where the choice is taken for open: from step to step of the search.
+NEAR = (0.4, 0.15, 0.06)
+#: How much the search minds an estimate that is off against a choice that is.
+TRUTH = 1.5
+#: Estimates off by more, in their logarithms, count in proportion and no longer by their squares.
+OFF = 0.5
+#: An algorithm needs so many cases for each of its kinds of work.
+ENOUGH = 1
+#: Where the search begins, a rate is no smaller than what makes so much of the median case's time.
+SLIGHT = 0.02
+
+Work = dict[str, float]
+
+
+def work_of(record: Record, name: str) -> Work:
+    """What a contender has to do; of pruned weights, products by zeros are left out."""
+    case, algorithm = record.case, form(name)
+    density = record.density if case.zeros else 1.0
+    work = algorithm.whole_work(case.op, case.geometry, np.dtype(case.dtype), case.threads, density)
+    return {kind: amount for kind, amount in work.items() if kind != "wakes"}  # which has one rate on every machine
+
+
+@dataclass
+class Table:
+    """The records of an op as arrays: rows are records, columns contenders."""
+
+    records: list[Record]
+    names: list[str]
+    algorithms: list[str]
+    kinds: dict[str, list[str]]
+    #: Of each contender, (records, kinds of its algorithm).
+    work: list[np.ndarray]
+    #: Logarithms of seconds; of what was given up, of the seconds until then.
+    took: np.ndarray
+    timed: np.ndarray
+    given_up: np.ndarray
+    penalty: np.ndarray
+
+    @property
+    def there(self) -> np.ndarray:
+        """What was tried at all."""
+        return self.timed | self.given_up
+
+    @property
+    def lost(self) -> np.ndarray:
+        """Logarithms of what each choice loses."""
+        best = np.min(np.where(self.timed, self.took, np.inf), axis=1, keepdims=True)
+        lost = np.where(self.given_up, math.log(HOPELESS), np.minimum(self.took - best, math.log(HOPELESS)))
+        return np.where(self.there, lost, 0)
+
+
+def table(records: Sequence[Record], op: Op) -> Table:
+    """Of the records of an op."""
+    rows = [r for r in records if r.case.op == op and r.seconds]
+    labels = sorted({name for r in rows for name in (*r.seconds, *r.given_up) if name != "auto"})
+    algorithms = sorted({algorithm_of(name) for name in labels})
+    # The ways of an algorithm in columns of their own, as many as some record has.
+    columns: dict[tuple[str, int], None] = {}
+    placed: list[dict[tuple[str, int], str]] = []
+    for r in rows:
+        count: dict[str, int] = {}
+        here: dict[tuple[str, int], str] = {}
+        for name in sorted({*r.seconds, *r.given_up} - {"auto"}):
+            algorithm = algorithm_of(name)
+            key = algorithm, count.get(algorithm, 0)
+            count[algorithm] = key[1] + 1
+            columns[key] = None
+            here[key] = name
+        placed.append(here)
+    keys = sorted(columns)
+    works = [{key: work_of(r, name) for key, name in here.items()} for r, here in zip(rows, placed, strict=True)]
+    kinds = {
+        a: sorted({k for w in works for key, amounts in w.items() if key[0] == a for k in amounts}) for a in algorithms
+    }
+    shape = len(rows), len(keys)
+    took, timed, given_up, penalty = np.zeros(shape), np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape)
+    work = [np.zeros((len(rows), len(kinds[a]))) for a, _ in keys]
+    for i, (r, here, amounts) in enumerate(zip(rows, placed, works, strict=True)):
+        for j, key in enumerate(keys):
+            name = here.get(key)
+            if name is None:
+                continue
+            timed[i, j], given_up[i, j] = name in r.seconds, name in r.given_up
+            took[i, j] = math.log(r.seconds.get(name) or r.given_up[name])
+            penalty[i, j] = math.log(REGISTRY[key[0]].handicap(r.case.threads))
+            work[j][i] = [amounts[key].get(kind, 0.0) for kind in kinds[key[0]]]
+    return Table(
+        rows,
+        [" ".join(map(str, key)) for key in keys],
+        [a for a, _ in keys],
+        kinds,
+        work,
+        took,
+        timed,
+        given_up,
+        penalty,
+    )
+
+
+class Search:
+    """Looks for the logarithms of rates of an op that choose best."""
+
+    def __init__(self, data: Table) -> None:
+        self.data = data
+        self.algorithms = list(data.kinds)
+        self.which = [self.algorithms.index(a) for a in data.algorithms]
+        self.cuts = np.cumsum([len(kinds) for kinds in data.kinds.values()])[:-1]
+        # Near the fastest, estimates decide choices: those weigh most.
+        self.weight = np.where(data.there, np.exp(-0.5 * data.lost), 0)
+
+    def loss(self, logs: np.ndarray, near: float) -> tuple[float, np.ndarray]:
+        """What choices by rates exp(logs) lose, near ones counted by how near, and how far estimates are off."""
+        d = self.data
+        parts = np.split(np.exp(logs), self.cuts)
+        estimate = np.zeros(d.took.shape)
+        shares: list[np.ndarray] = []
+        for j, matrix in enumerate(d.work):
+            amounts = matrix * parts[self.which[j]]
+            total = np.maximum(amounts.sum(axis=1), 1e-300)
+            estimate[:, j] = np.log(total * 1e-9)
+            shares.append(amounts / total[:, None])
+        there, rows = d.there, len(d.took)
+        taken = softmax(np.where(there, -(estimate + d.penalty) / near, -np.inf), axis=1)
+        lost = d.lost + np.where(there, d.penalty, 0)  # else rates would be found that make up for it
+        mean = (taken * lost).sum(axis=1, keepdims=True)
+        off = np.where(d.timed, estimate - d.took, np.minimum(estimate - d.took, 0))
+        small = np.abs(off) < OFF
+        cost = np.where(small, off**2, OFF * (2 * np.abs(off) - OFF)) * self.weight
+        slope = np.where(small, 2 * off, 2 * OFF * np.sign(off)) * self.weight
+        value = mean.mean() + TRUTH * cost.sum() / there.sum()
+        by_estimate = -taken * (lost - mean) / near / rows + TRUTH * slope / there.sum()
+        gradient = [np.zeros(len(part)) for part in parts]
+        for j, share in enumerate(shares):
+            gradient[self.which[j]] += by_estimate[:, j] @ share
+        return float(value), np.concatenate(gradient)
+
+    def start(self) -> np.ndarray:
+        """Rates of least squares of the relative error, none negative; what they count as nothing may cost a little."""
+        found = []
+        for a in self.algorithms:
+            columns = [j for j, name in enumerate(self.data.algorithms) if name == a]
+            timed = np.concatenate([self.data.timed[:, j] for j in columns])
+            if timed.sum() < ENOUGH * len(self.data.kinds[a]):  # what was given up took at least so long
+                timed = np.concatenate([self.data.there[:, j] for j in columns])
+            took = np.exp(np.concatenate([self.data.took[:, j] for j in columns]))[timed]
+            weight = np.sqrt(np.concatenate([self.weight[:, j] for j in columns])[timed])
+            relative = np.concatenate([self.data.work[j] for j in columns])[timed] / took[:, None] * 1e-9
+            scale = np.maximum(relative.max(axis=0), 1e-30)
+            rates, guess = np.ones(len(scale)), np.ones(len(took))
+            for _ in range(8):
+                # The error relative to the estimate counts as that relative to the time: neither is favoured.
+                by = weight / np.sqrt(np.clip(guess, 0.2, 5))
+                rates, _ = nnls(relative / scale * by[:, None], by)
+                guess = relative / scale @ rates
+            middle = np.array([np.median(column[column > 0]) if (column > 0).any() else 1.0 for column in relative.T])
+            found.append(np.log(np.maximum(rates / scale, SLIGHT / middle / len(middle))))
+        return np.concatenate(found)
+
+    def run(self) -> dict[str, dict[str, float]]:
+        """Rates by algorithm and kind."""
+        start = self.start()
+        logs = start
+        bounds = [(v - 9, v + 6) for v in start]
+        truth = minimize(self._off, logs, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 400})
+        logs = truth.x
+        for near in NEAR:
+            logs = minimize(
+                self.loss, logs, (near,), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300}
+            ).x
+        parts = np.split(np.exp(logs), self.cuts)
+        return {
+            a: dict(zip(self.data.kinds[a], part.tolist(), strict=True))
+            for a, part in zip(self.algorithms, parts, strict=True)
+        }
+
+    def _off(self, logs: np.ndarray) -> tuple[float, np.ndarray]:
+        return self.loss(logs, 1e6)
+
+
+def fit(records: Sequence[Record]) -> Rates:
+    """Rates of all that was timed."""
+    rates: Rates = {}
+    for op in OPS:
+        data = table(records, op)
+        counted = {a: int(data.there[:, [b == a for b in data.algorithms]].any(axis=1).sum()) for a in data.kinds}
+        for name, kinds in Search(data).run().items():
+            if counted[name] >= ENOUGH * len(kinds):  # else it stays unmeasured
+                rates.setdefault(name, {})[op] = {kind: float(f"{value:.4g}") for kind, value in kinds.items()}
+    return rates

@@ -1,0 +1,177 @@
+"""Weights pruned at random or by structure, what computes with them, and where one overtakes another."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import fastconv
+from fastconv.convolution.choose import choose
+from support import matrices
+from support.harness import Contenders, Oracle, Timing
+from support.layers import Layer
+from support.peers import Call, ours, pytorch
+
+#: Zeros among the weights, in percent.
+RANDOM = (0, 30, 50, 65, 80, 90, 95, 99)
+#: What computes with dense weights, and with pruned ones.
+DENSE = ("auto", "implicit", "im2col", "PyTorch")
+PRUNED = ("sparse", "auto, pruned", "toeplitz", "CSR by SciPy", "CSR by fastconv")
+#: Those of them that compute with the Toeplitz matrix.
+BY_MATRIX = PRUNED[2:]
+WITHOUT_CHANNELS = "auto, channels cut out"
+#: A larger matrix is not made.
+MOST_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer, a batch and how weights are pruned."""
+
+    layer: Layer
+    batch: int
+    pattern: str  # 'random', 'taps' or 'channels'
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        how = "" if self.pattern == "random" else f", whole {self.pattern}"
+        return f"{self.layer.case}, batch {self.batch}{how}"
+
+    def weights(self, w: np.ndarray) -> dict[float, np.ndarray]:
+        """By the fraction of zeros: what is zero once stays so."""
+        rng = np.random.default_rng(1)
+        found = {}
+        if self.pattern == "random":
+            order = rng.permutation(w.size)
+            for percent in RANDOM:
+                pruned = w.copy()
+                pruned.reshape(-1)[order[: w.size * percent // 100]] = 0
+                found[percent / 100] = pruned
+            return found
+        flat = w.reshape(*w.shape[:2], -1)
+        units = flat.shape[2 if self.pattern == "taps" else 1]
+        counts = range(0, units, 2) if self.pattern == "taps" else [round(units * percent / 100) for percent in RANDOM]
+        order = rng.permutation(units)
+        for count in counts:
+            pruned = flat.copy()
+            if self.pattern == "taps":
+                pruned[:, :, order[:count]] = 0
+            else:
+                pruned[:, order[:count]] = 0
+            found[count / units] = pruned.reshape(w.shape)
+        return found
+
+
+def _without_channels(layer: Layer, x: np.ndarray, w: np.ndarray, b: np.ndarray) -> Call:
+    """A dense layer of the channels that are left: weights are cut once, images on every call."""
+    kept = np.flatnonzero(w.any(axis=(0, *range(2, w.ndim))))
+    left = np.ascontiguousarray(w[:, kept])
+    return lambda: fastconv.conv(x[:, kept], left, b, **layer.options)
+
+
+def nnz(layer: Layer, w: np.ndarray) -> int:
+    """Entries of the matrix of these weights."""
+    per_tap = np.bincount(matrices.meetings(layer)[0], minlength=math.prod(w.shape[2:]))
+    return int(np.count_nonzero(w.reshape(-1, len(per_tap)), axis=0) @ per_tap)
+
+
+def key(name: str, zeros: float | None) -> str:
+    """A contender's name in a row of timings."""
+    return name if zeros is None else f"{name} @ {zeros:.4f}"
+
+
+def by_matrix(layer: Layer, w: np.ndarray, x: np.ndarray, out_shape: tuple[int, ...], threads: int) -> dict[str, Call]:
+    """SciPy and fastconv on a matrix that is kept: images go in and come out as they lie in memory."""
+    matrix = matrices.ours(layer, w)
+    return {
+        "CSR by SciPy": partial(matrices.product_of_images, matrix, x, out_shape, None),
+        "CSR by fastconv": partial(matrices.product_of_images, matrix, x, out_shape, threads),
+    }
+
+
+def contenders(case: Case, threads: int) -> tuple[Contenders, dict[str, Oracle], dict[float, dict[str, Any]]]:
+    """All at all fractions of zeros, what each should compute, and what is to be told about a fraction."""
+    layer, geometry = case.layer, case.layer.geometry(case.batch)
+    x, w, b, dout = layer.arrays(case.batch)
+    b = np.zeros_like(b)
+    single = np.dtype(np.float32)
+    calls: dict[str, Call | None] = {}
+    oracles: dict[str, Oracle] = {}
+    told: dict[float, dict[str, Any]] = {}
+    for zeros, pruned in case.weights(w).items():
+        doubles = (array.astype(np.float64) for array in (x, pruned))
+        right = Oracle(fastconv.conv(*doubles, **layer.options, algorithm="im2col"), single)
+        args = layer, "forward", x, pruned, b, dout
+        here: dict[str, Call | None] = {"sparse": ours(*args, "sparse"), "auto, pruned": ours(*args)}
+        entries = nnz(layer, pruned)
+        size = matrices.csr_bytes(layer, entries)
+        if case.pattern == "random":
+            here |= dict.fromkeys(BY_MATRIX)
+            if size <= MOST_BYTES:
+                here["toeplitz"] = ours(*args, "toeplitz")
+                here |= by_matrix(layer, pruned, x, geometry.out_shape, threads)
+        elif case.pattern == "channels":
+            here[WITHOUT_CHANNELS] = _without_channels(layer, x, pruned, b)
+        if not zeros:
+            dense = {name: ours(*args, name) for name in DENSE[:3]} | {"PyTorch": pytorch(*args)}
+            calls |= dense
+            oracles |= dict.fromkeys(dense, right)
+        calls |= {key(name, zeros): call for name, call in here.items()}
+        oracles |= {key(name, zeros): right for name in here}
+        told[zeros] = {"nnz": entries, "matrix_bytes": size}
+    return calls, oracles, told
+
+
+def dense_choice(layer: Layer, batch: int, threads: int) -> str:
+    """What 'auto' takes for dense weights."""
+    return choose("forward", layer.geometry(batch), np.dtype(np.float32), threads).name
+
+
+class Curves:
+    """The seconds of one case, by contender and fraction of zeros."""
+
+    def __init__(self, timings: dict[str, Timing | None], zeros: Sequence[float]) -> None:
+        self.timings, self.zeros = timings, tuple(zeros)
+
+    def seconds(self, name: str, zeros: float) -> float | None:
+        """Of a contender; of a dense one at any fraction."""
+        timing = self.timings.get(key(name, None)) or self.timings.get(key(name, zeros))
+        return timing and timing.seconds
+
+    def points(self, name: str) -> list[tuple[float, float]]:
+        """(fraction of zeros, seconds) where it was measured."""
+        found = [(zeros, self.seconds(name, zeros)) for zeros in self.zeros]
+        return [(zeros, seconds) for zeros, seconds in found if seconds is not None]
+
+    def ratio(self, peer: str, own: str, zeros: float) -> float | None:
+        """Seconds of the peer over those of `own`."""
+        a, b = self.seconds(peer, zeros), self.seconds(own, zeros)
+        return a / b if a and b else None
+
+    def crossover(self, peer: str, own: str = "sparse") -> float | None:
+        """The fraction of zeros from which on `own` is faster; None where it is not even at the last one."""
+        found = [(zeros, self.ratio(peer, own, zeros)) for zeros in self.zeros]
+        return crossover([(zeros, ratio) for zeros, ratio in found if ratio is not None])
+
+
+def crossover(ratios: Sequence[tuple[float, float]]) -> float | None:
+    """Where a ratio, known at rising fractions of zeros, passes 1 for good.
+
+    Between two of them its logarithm is taken to be linear in that of the
+    fraction which is left. 0 where it is above 1 throughout, None where the last
+    is below.
+    """
+    if not ratios or ratios[-1][1] < 1:
+        return None
+    for (t, above), (s, below) in itertools.pairwise(reversed(ratios)):
+        if below < 1 <= above:
+            part = -math.log(below) / math.log(above / below)
+            return 1 - (1 - s) ** (1 - part) * (1 - t) ** part
+    return ratios[0][0]

@@ -1,0 +1,1 @@
+"""One module for each third party, the only one that imports it."""

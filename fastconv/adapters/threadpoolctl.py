@@ -1,0 +1,77 @@
+"""Let `threadpoolctl` limit fastconv's threads. No other module uses it, and fastconv does not need it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from fastconv._version import __version__
+from fastconv.runtime import threads as _threads
+
+_registered: Any = None
+
+
+def register_threadpoolctl() -> None:
+    """Let `threadpoolctl` limit fastconv's threads, too.
+
+    `import fastconv` does this by itself if `threadpoolctl` is imported already.
+    If `threadpoolctl` is imported later, call this once. A limit then sets the
+    default of the process, as `set_threads` does, until the ``with`` block ends.
+    `threads` blocks and the option ``threads=`` override it. The name of the
+    library in ``user_api=`` and in `threadpool_info` is ``'fastconv'``.
+
+    Raises
+    ------
+    ImportError
+        If `threadpoolctl` is not installed, or is older than 3.2, which supports no other libraries.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> from threadpoolctl import threadpool_limits
+    >>> fastconv.register_threadpoolctl()
+    >>> with threadpool_limits(1):
+    ...     fastconv.get_threads()
+    1
+    """
+    module = importlib.import_module("threadpoolctl")
+    if not _register(module):
+        version = getattr(module, "__version__", "")
+        raise ImportError(f"threadpoolctl {version} cannot limit fastconv: 3.2 is the first that takes other libraries")
+
+
+def register_if_loaded() -> None:
+    """Register if `threadpoolctl` is imported; do nothing if it is not."""
+    module = sys.modules.get("threadpoolctl")
+    if module is not None:
+        _register(module)
+
+
+def _register(module: Any) -> bool:
+    """Add our controller once; False if this version of `threadpoolctl` supports none."""
+    global _registered
+    if _registered is module:
+        return True
+    if not hasattr(module, "register") or not hasattr(module, "LibController"):
+        return False
+
+    class FastconvController(module.LibController):
+        """`threadpoolctl` finds it by the compiled module of the helper threads."""
+
+        user_api = internal_api = "fastconv"
+        filename_prefixes = ("team.",)
+        check_symbols = ("PyInit_team",)
+
+        def get_num_threads(self) -> int:
+            return _threads.default()
+
+        def set_num_threads(self, num_threads: int) -> None:
+            _threads.set_threads(num_threads)
+
+        def get_version(self) -> str:
+            return __version__
+
+    module.register(FastconvController)
+    _registered = module
+    return True

@@ -1,0 +1,340 @@
+"""The texts of error messages: what was given, and what was probably meant.
+
+Nothing here runs unless a call raises an error, or a cache is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+#: Our options, and their names in other libraries.
+_OPTIONS = {
+    "pad": ("padding", "pads", "mode", "auto_pad"),
+    "kernel_size": ("size", "ksize", "pool_size", "kernel", "kernel_shape", "kernelsize", "window", "window_shape"),
+    "stride": ("strides", "step", "steps", "subsample"),
+    "dilation": ("dilation_rate", "dilations", "rate", "rhs_dilation"),
+    "groups": ("group", "num_groups", "n_groups", "num_group", "feature_group_count"),
+    "pad_mode": ("border", "borders", "border_mode", "bordertype", "boundary", "padding_mode", "fill_mode"),
+    "output_pad": ("output_padding",),
+    "threads": ("n_threads", "num_threads", "nthreads", "workers", "num_workers", "n_jobs"),
+    "algorithm": ("algo", "method", "backend", "impl"),
+    "flip": ("flip_kernel", "true_convolution"),
+    "p": ("norm_type", "ord"),
+    "factor": ("factors", "scale", "scales", "scale_factor", "upsample_factor"),
+    "eps": ("epsilon",),
+    "running_mean": ("moving_mean",),
+    "running_var": ("moving_var", "moving_variance", "running_variance"),
+}
+_OPTION_OF = {name: option for option, names in _OPTIONS.items() for name in names}
+#: What says in other libraries which axis has the channels.
+_LAYOUTS = frozenset(
+    ("layout", "data_layout", "data_format", "image_data_format", "memory_format", "channel_axis", "channels_last")
+)
+
+#: Our padding modes, and their names in NumPy, SciPy, OpenCV and Keras.
+_BORDERS = {
+    "zeros": ("zero", "constant", "fill", "grid-constant"),
+    "reflect": ("mirror", "reflect101"),
+    "replicate": ("nearest", "edge"),
+    "circular": ("wrap", "periodic", "grid-wrap"),
+    "symmetric": ("symm", "grid-mirror"),
+}
+_BORDER_OF = {name: border for border, names in _BORDERS.items() for name in (border, *names)}
+
+#: Names of amounts of padding in TensorFlow, ONNX and Theano, and ours.
+_PAD_OF = {"same_upper": "same", "half": "same", "none": "valid", "notset": "valid"}
+
+
+#: A message shows at most so many characters of a value.
+_LONGEST = 200
+
+
+def count(n: int, one: str, many: str = "") -> str:
+    """``1 axis``, ``2 axes``; the default of `many` is `one` with an s."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def count_axes(n: int) -> str:
+    """How many axes there are."""
+    return count(n, "axis", "axes")
+
+
+def kind_of(value: Any) -> str:
+    """The type of `value` with its article: an ndarray, a tuple."""
+    name = type(value).__name__
+    return f"{'an' if name.startswith((*'AEIOaeio', 'nd')) else 'a'} {name}"
+
+
+def shown(value: Any) -> str:
+    """A short text for `value`: the shape of a large array, or a repr of limited length."""
+    if isinstance(value, np.ndarray) and value.ndim and value.size > 8:
+        return f"an array of shape {value.shape}"
+    text = repr(value) if isinstance(value, (str, int, float, os.PathLike)) else reprlib.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def cache_repr(cache: Any) -> str:
+    """A repr of a named tuple that shows shapes and dtypes instead of the elements of its arrays."""
+    fields = (f"{name}={brief(value)}" for name, value in zip(cache._fields, cache, strict=True))
+    return f"{type(cache).__name__}({', '.join(fields)})"
+
+
+def brief(value: Any) -> str:
+    """A short text for one part of a cache."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    if isinstance(value, np.dtype):
+        return str(value)
+    if hasattr(value, "x_shape") and hasattr(value, "out_shape"):
+        return f"<{type(value).__name__} {value.x_shape} to {value.out_shape}>"
+    if type(value) is tuple or isinstance(value, TupleCache):
+        return f"({', '.join(map(brief, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name!r}: {brief(part)}' for name, part in value.items())}}}"
+    return repr(value)
+
+
+class TupleCache(tuple):
+    """A cache that unpacks as a plain tuple, and prints shapes and dtypes as `cache_repr` does."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return brief(tuple(self))
+
+
+def did_you_mean(name: str | None) -> str:
+    """The end of a message that suggests `name`, or an empty string without a name."""
+    return "" if name is None else f"; did you mean {name!r}?"
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """A list with the name in `known` that is most similar to `name`, or an empty list."""
+    import difflib  # imported here because only errors need it
+
+    return difflib.get_close_matches(name, tuple(known), 1)
+
+
+def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
+    """The option in `known` that was probably meant by `name=value`, from other libraries' names or a typing error."""
+    if not isinstance(name, str):
+        return None
+    known, lowered = tuple(known), name.lower()
+    option = _OPTION_OF.get(lowered)
+    if option == "pad" and isinstance(value, str) and border_name(value) is not None:
+        option = "pad_mode"
+    if "factor" in known and (option or lowered) in ("kernel_size", "stride", "dilation"):
+        option = "factor"
+    if option == "kernel_size" and "kernel_size" not in known:
+        option = "pool_height"
+    if option is not None:
+        return option if option in known else None
+    near = _close(lowered, known)
+    return near[0] if near else None
+
+
+def option_hint(name: Any, value: Any, known: Iterable[str]) -> str:
+    """What to say about an option that is not among the `known` ones."""
+    if not isinstance(name, str) or name.lower() not in _LAYOUTS:
+        return did_you_mean(nearest_option(name, value, known))
+    # Three to five letters, as NWC or NDHWC, are as many axes.
+    rank = len(value) if isinstance(value, str) and 3 <= len(value) <= 5 else 4
+    order = (0, rank - 1, *range(1, rank - 1))
+    return f"; x is always (N, C, *spatial): where its channels are last, give x.transpose{order}"
+
+
+def border_name(name: str) -> str | None:
+    """Our padding mode for `name`, which may be a name of any of the usual libraries."""
+    plain = name.lower().removeprefix("cv2.").removeprefix("border_").replace("reflect_101", "reflect101")
+    return _BORDER_OF.get(plain) or _BORDER_OF.get(plain.replace("_", "-"))
+
+
+def border_hint(name: Any, legal: tuple[str, ...]) -> str:
+    """The end of a message about a padding mode that is not among the `legal` ones."""
+    if not isinstance(name, str):
+        return ""
+    border = border_name(name)
+    if border == "symmetric" and border not in legal:
+        return (
+            "; a mirror that repeats the edge, np.pad's 'symmetric' and scipy.ndimage's 'reflect', is not among them: "
+            "extend x by np.pad(x, widths, mode='symmetric'), and give pad=0"
+        )
+    if border in legal:
+        return did_you_mean(border)
+    near = _close(name.lower(), legal)
+    return did_you_mean(near[0] if near else None)
+
+
+def pad_hint(name: str, legal: tuple[str, ...]) -> str:
+    """The end of a message about a name for `pad` that is not among the `legal` ones."""
+    lowered = name.lower()
+    meant = lowered if lowered in legal else _PAD_OF.get(lowered)
+    border = border_name(lowered)
+    if meant is None and border is not None:
+        return (
+            f"; {name!r} says what padding holds, not how much of it there is: pad is a number of cells, and "
+            f"pad_mode={border!r} where the function takes that"
+        )
+    near = _close(lowered, legal)
+    return did_you_mean(meant or (near[0] if near else None))
+
+
+def pair_hint(pad: Any, rank: int) -> str:
+    """How to write a flat `pad` of two numbers per axis as pairs, or an empty string if `pad` is not one."""
+    if not isinstance(pad, (list, tuple)) or len(pad) != 2 * rank:
+        return ""
+    pairs = list(zip(pad[::2], pad[1::2], strict=True))
+    return f"; one (lo, hi) pair per axis is {pairs}"
+
+
+def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str:
+    """How an array's axes are brought into `order`, and of a shape what it is then.
+
+    A size of -1 stands for an axis that the shape, as it was given, does not have.
+    """
+    if name.endswith("_shape"):
+        return f"{name}={tuple(shape[i] for i in order if shape[i] >= 0)}"
+    return f"{name}.transpose{order}"
+
+
+def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
+    """The transpose that moves channels to their place, if the last axis of `shape` has size `channels`."""
+    if len(shape) < 3 or shape[-1] != channels or shape[1] == channels:
+        return ""
+    order = (0, len(shape) - 1, *range(1, len(shape) - 1))
+    return f"; {name} has its channels last: give {_reordered(name, shape, order)}"
+
+
+def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int, x: str = "x", w: str = "w") -> str:
+    """How to make the channels of x and of w (F, C // groups, *kernel) fit: by other groups, or by a transpose.
+
+    `x` and `w` are the names of the arguments: arrays, or shapes.
+    """
+    grouped = _groups_hint(x_shape[1], w_shape, groups)
+    # One channel per filter means a depthwise layer. With more channels, an image with its channels last is as likely.
+    if grouped and w_shape[1] == 1:
+        return grouped
+    last = channels_last_hint(x, x_shape, w_shape[1] * groups)
+    # Keras has the filters of w last, and the channels of images last as well.
+    order = (w_rank := len(w_shape)) - 1, w_rank - 2, *range(w_rank - 2)
+    turned = f"give {_reordered(w, w_shape, order)}, since its filters are last"
+    if not last and _ends_in_channels(w_shape):
+        if w_shape[-2] * groups == x_shape[-1] != x_shape[1]:
+            return f"{channels_last_hint(x, x_shape, x_shape[-1])}, and {turned}"
+        if w_shape[-2] * groups == x_shape[1]:
+            return f"; {turned}"
+    return last or grouped
+
+
+def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
+    """Whether the last two sizes of `w_shape` may be channels; if they are equal, they are more likely a kernel."""
+    return w_shape[-2] != w_shape[-1] or max(w_shape[:-2]) < w_shape[-1]
+
+
+def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
+    """How to make the channels of x and of w (C, F // groups, *kernel) fit: transposes to the usual order of axes."""
+    # Keras has (*kernel, F // groups, C).
+    order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
+    turned = f"give w.transpose{order}, since its channels are last"
+    last = channels_last_hint("x", x_shape, w_shape[0])
+    if not last and _ends_in_channels(w_shape):
+        if w_shape[-1] == x_shape[-1] != x_shape[1]:
+            return f"{channels_last_hint('x', x_shape, x_shape[-1])}, and {turned}"
+        if w_shape[-1] == x_shape[1]:
+            return f"; {turned}"
+    return last
+
+
+def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
+    """The number of groups that `w_shape` is probably meant for, or an empty string."""
+    if w_shape[1] < 1 or channels % w_shape[1]:
+        return ""
+    meant = channels // w_shape[1]
+    return "" if meant in (1, groups) or w_shape[0] % meant else f", or groups={meant}"
+
+
+def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str = "x", w: str = "w") -> str:
+    """How to add the axes that x or w lacks; `x` and `w` are names as in `channels_hint`."""
+    more = len(x_shape) - len(w_shape)
+    of_shape = w.endswith("_shape")
+    if more == 2 and w_shape:
+        channels = x_shape[1]
+        alone = f"; one kernel by itself is {f'{w}={(1, 1, *w_shape)}' if of_shape else f'{w}[None, None]'}"
+        if channels == 1:
+            return alone
+        tiles = (channels, *(1,) * (len(x_shape) - 1))
+        each = f"{w}={(channels, 1, *w_shape)}" if of_shape else f"np.tile({w}, {tiles})"
+        return (
+            f"{alone}, for images of one channel; for each of the {channels} channels alike it is {each} with "
+            f"groups={channels}"
+        )
+    if more in (-1, -2) and 3 <= len(w_shape) <= 5:
+        if x.endswith("_shape"):
+            given = tuple(n for n in x_shape if n >= 0)
+            fits = len(given) >= len(w_shape) - 2  # as many as the kernel's axes, or more
+            return f"; one image by itself is {x}={(1,) * -more + given}" if fits else ""
+        return f"; one image by itself is x[None{', None' if more == -2 else ''}]"
+    return ""
+
+
+def no_array(name: str, value: Any, options: str = "") -> str | None:
+    """Why `value` is not an array, or None if there is nothing special to say about it.
+
+    `options` says where options belong, for arguments that options are often passed in place of.
+    """
+    kind = kind_of(value)
+    modules = [str(base.__module__) for base in type(value).__mro__]
+    if value is None:
+        return f"{name} is None; it must be an array"
+    if isinstance(value, Mapping):
+        return f"{name} is {kind}{': ' if options else '; it must be an array'}{options}"
+    if "fastconv.graph.node" in modules:
+        return f"{name} is a Node: call it through the tape, as in tape(conv_forward, x, w, b)"
+    if any(module.startswith("scipy.sparse") for module in modules):
+        return f"{name} is {kind} of scipy.sparse; give {name}.toarray(){_matrix_hint(name)}"
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return f"{name} is {kind}: {shown(value)}; it must be an array, which fastconv does not read from files"
+    if isinstance(value, tuple) and any(isinstance(part, np.ndarray) for part in value):
+        if len(value) != 2:
+            return f"{name} is a tuple of {len(value)} with an ndarray among them; give one array"
+        pair = all(isinstance(part, np.ndarray) for part in value)
+        return (
+            f"{name} is a tuple of {kind_of(value[0])} and {kind_of(value[1])}, as layers return; unpack it: "
+            f"out, cache = ...{f'; where it is a batch of two, give np.stack({name})' if pair else ''}"
+        )
+    if callable(value):
+        return f"{name} is {kind}, which can be called; it must be an array"
+    return None
+
+
+def _matrix_hint(name: str) -> str:
+    if name not in ("x", "w"):
+        return ""
+    return ", or multiply with the convolution as a matrix: A @ x, where A = toeplitz_matrix(w, x_shape)"
+
+
+def of_shapes(
+    error: ValueError, hint: Callable[..., str], x_shape: tuple[int, ...], w_shape: tuple[int, ...], *settings: Any
+) -> ValueError:
+    """`error`, where it ends in a `hint` about arrays, with the same about the shapes that were given instead."""
+    text = str(error)
+    try:
+        of_arrays = hint(x_shape, w_shape, *settings)
+    except (TypeError, ValueError, IndexError):  # of settings or axes that the error itself is about
+        return error
+    if not of_arrays or not text.endswith(of_arrays):
+        return error
+    return ValueError(text.removesuffix(of_arrays) + hint(x_shape, w_shape, *settings, x="x_shape", w="w_shape"))
+
+
+def sparse_operand(name: str, operator: str) -> str:
+    """Why an operator cannot be multiplied by a sparse array."""
+    return (
+        f"{name} is of scipy.sparse, and {operator} has no entries to multiply it with; give {name}.toarray(), or make "
+        f"the matrix: A @ {name}, where A = toeplitz_matrix(w, x_shape)"
+    )

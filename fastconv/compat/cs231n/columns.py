@@ -1,0 +1,255 @@
+"""CS231n's im2col.py and im2col_cython.pyx, and the size of the output that its layers share.
+
+Both orders of columns are im2col of a volume: with N as the last axis of a volume (H, W, N) the
+columns run oh, ow, n; with N as its first axis, (N, H, W), they run n, oh, ow. The kernel is 1
+cell long in N.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.options import as_int, as_shape
+from fastconv.compat.shared import images
+from fastconv.geometry.conv import conv_output_shape
+from fastconv.lowering.columns import col2im, im2col
+
+
+def output_size(x_shape: tuple[int, ...], height: int, width: int, pad: int, stride: int) -> tuple[int, int]:
+    """OH and OW, floored, everything validated."""
+    shape = as_shape("x_shape", x_shape)
+    if len(shape) != 4 or shape[1] < 1:
+        raise ValueError(f"x_shape must be (N, C, H, W) with at least one channel, got {x_shape!r}")
+    field = as_int("field_height", height, 1), as_int("field_width", width, 1)
+    pad, stride = as_int("padding", pad, 0), as_int("stride", stride, 1)
+    out = conv_output_shape((shape[0], 1, *shape[2:]), (1, 1, *field), stride=stride, pad=pad)
+    return out[2], out[3]
+
+
+def get_im2col_indices(
+    x_shape: tuple[int, int, int, int], field_height: int, field_width: int, padding: int = 1, stride: int = 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices ``(k, i, j)`` that pick the columns out of padded images.
+
+    Parameters
+    ----------
+    x_shape : (N, C, H, W)
+    field_height, field_width, padding, stride : int
+
+    Returns
+    -------
+    k : ndarray, (C * field_height * field_width, 1)
+        Channels.
+    i, j : ndarray, (C * field_height * field_width, OH * OW)
+        Rows and columns of the padded image.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> from fastconv.compat.cs231n.columns import get_im2col_indices
+    >>> k, i, j = get_im2col_indices((1, 1, 2, 2), 2, 1, padding=0)
+    >>> i
+    array([[0, 0],
+           [1, 1]])
+    """
+    out_height, out_width = output_size(x_shape, field_height, field_width, padding, stride)
+    k, kh, kw = np.indices((x_shape[1], field_height, field_width)).reshape(3, -1, 1)
+    oh, ow = np.indices((out_height, out_width)).reshape(2, 1, -1)
+    # A stride past the image has one output, at 0; the stride itself may not fit an index.
+    step = min(stride, max(x_shape[2:]) + 2 * padding)
+    return k, kh + step * oh, kw + step * ow
+
+
+def im2col_indices(x: Any, field_height: int, field_width: int, padding: int = 1, stride: int = 1) -> np.ndarray:
+    """Lower images to one matrix, columns in the order oh, ow, n.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+    field_height, field_width, padding, stride : int
+
+    Returns
+    -------
+    ndarray, (C * field_height * field_width, OH * OW * N)
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n.columns import im2col_indices
+    >>> x = np.arange(8).reshape(2, 1, 2, 2)
+    >>> im2col_indices(x, 1, 1, padding=0)
+    array([[0., 4., 1., 5., 2., 6., 3., 7.]])
+    """
+    x = images("x", x)
+    output_size(x.shape, field_height, field_width, padding, stride)
+    volume = x.transpose(1, 2, 3, 0)[None]
+    if not len(x):  # a volume of no cells along one axis has no output; a batch of no images has
+        return np.empty((x.shape[1] * field_height * field_width, 0), _arrays.result_dtype(x))
+    return im2col(volume, (field_height, field_width, 1), stride=(stride, stride, 1), pad=(padding, padding, 0))[0]
+
+
+def col2im_indices(
+    cols: Any,
+    x_shape: tuple[int, int, int, int],
+    field_height: int = 3,
+    field_width: int = 3,
+    padding: int = 1,
+    stride: int = 1,
+) -> np.ndarray:
+    """The adjoint of `im2col_indices`: overlapping entries are summed.
+
+    Parameters
+    ----------
+    cols : array_like, (C * field_height * field_width, OH * OW * N)
+    x_shape : (N, C, H, W)
+    field_height, field_width, padding, stride : int
+
+    Returns
+    -------
+    ndarray, `x_shape`
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n.columns import col2im_indices
+    >>> col2im_indices(np.ones((9, 4)), (1, 1, 2, 2))[0, 0]
+    array([[4., 4.],
+           [4., 4.]])
+    """
+    cols = _arrays.as_array("cols", cols)
+    out_height, out_width = output_size(x_shape, field_height, field_width, padding, stride)
+    N, C, H, W = x_shape
+    expected = (C * field_height * field_width, out_height * out_width * N)
+    if cols.shape != expected:
+        raise ValueError(f"cols has shape {cols.shape}, but x_shape {tuple(x_shape)} lowers to {expected}")
+    if not N:
+        return np.empty(x_shape, _arrays.result_dtype(cols))
+    kernel, strides, pads = (field_height, field_width, 1), (stride, stride, 1), (padding, padding, 0)
+    volume = col2im(cols[None], (1, C, H, W, N), kernel, stride=strides, pad=pads)
+    return np.ascontiguousarray(volume[0].transpose(3, 0, 1, 2))
+
+
+def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, stride: int) -> np.ndarray:
+    """As `im2col_indices`, without defaults.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, H, W)
+    field_height, field_width, padding, stride : int
+        Of the windows; a stride that does not tile is floored.
+
+    Returns
+    -------
+    ndarray, (C * field_height * field_width, OH * OW * N)
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n.columns import im2col_cython
+    >>> im2col_cython(np.ones((2, 3, 8, 8)), 3, 3, 1, 1).shape
+    (27, 128)
+    """
+    return im2col_indices(x, field_height, field_width, padding, stride)
+
+
+def col2im_cython(
+    cols: Any, N: int, C: int, H: int, W: int, field_height: int, field_width: int, padding: int, stride: int
+) -> np.ndarray:
+    """As `col2im_indices`, with the shape as four numbers.
+
+    Parameters
+    ----------
+    cols : array_like, (C * field_height * field_width, OH * OW * N)
+    N, C, H, W : int
+        Shape of the images.
+    field_height, field_width, padding, stride : int
+        Of the windows; a stride that does not tile is floored.
+
+    Returns
+    -------
+    ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n.columns import col2im_cython
+    >>> col2im_cython(np.ones((27, 128)), 2, 3, 8, 8, 3, 3, 1, 1).shape
+    (2, 3, 8, 8)
+    """
+    return col2im_indices(cols, (N, C, H, W), field_height, field_width, padding, stride)
+
+
+def col2im_6d_cython(cols: Any, N: int, C: int, H: int, W: int, HH: int, WW: int, pad: int, stride: int) -> np.ndarray:
+    """Sum six-dimensional columns back into images.
+
+    Parameters
+    ----------
+    cols : array_like, (C, HH, WW, N, OH, OW)
+    N, C, H, W, HH, WW, pad, stride : int
+
+    Returns
+    -------
+    ndarray, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit each other.
+    TypeError
+        For complex or object input, or a size that is not an int.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.compat.cs231n.columns import col2im_6d_cython
+    >>> col2im_6d_cython(np.ones((1, 3, 3, 1, 2, 2)), 1, 1, 2, 2, 3, 3, 1, 1)[0, 0]
+    array([[4., 4.],
+           [4., 4.]])
+    """
+    cols = _arrays.as_array("cols", cols)
+    out_height, out_width = output_size((N, C, H, W), HH, WW, pad, stride)
+    expected = (C, HH, WW, N, out_height, out_width)
+    if cols.shape != expected:
+        raise ValueError(f"cols has shape {cols.shape}, but (C, HH, WW, N, OH, OW) is {expected}")
+    if not N:
+        return np.empty((N, C, H, W), _arrays.result_dtype(cols))
+    matrix = cols.reshape(1, C * HH * WW, -1)
+    volume = col2im(matrix, (1, C, N, H, W), (1, HH, WW), stride=(1, stride, stride), pad=(0, pad, pad))
+    return np.ascontiguousarray(volume[0].transpose(1, 0, 2, 3))

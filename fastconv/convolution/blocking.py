@@ -1,0 +1,307 @@
+"""Padded blocks of an image, as the kernels of `implicit`, `depthwise` and `sparse` read them.
+
+``_ext/patches.pxd`` explains the arithmetic: along an axis with stride s the
+padded cells are split into phases, so that neighbouring outputs read
+neighbouring cells at every tap.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from fastconv.convolution.ops import Op
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
+
+#: Columns of `Layout.axes`: what stride phases of the same sizes differ in.
+LO, START = 2, 9
+#: A cache line in bytes. Channels begin an odd number of lines apart, so that they do not share a cache set.
+_LINE = 64
+
+
+@dataclass(frozen=True)
+class Line:
+    """One axis of a problem: output o reads source cell ``o * stride + t * dilation - lo`` at tap t.
+
+    Its result is cell ``start + o * jump`` of `whole` cells. Tap t has the
+    weight ``weights[t]`` of the kernel. With `spread`, each tap has a phase of
+    its own, with one cell for each output, so that rows are contiguous.
+    """
+
+    size: int
+    stride: int
+    lo: int
+    dilation: int
+    out: int
+    start: int
+    jump: int
+    whole: int
+    weights: tuple[int, ...]
+    spread: bool = False
+
+    @cached_property
+    def taps(self) -> int:
+        """The number of taps along this axis."""
+        return len(self.weights)
+
+    @cached_property
+    def phases(self) -> list[int]:
+        """The phases that taps read."""
+        steps = range(0, self.taps * self.dilation, self.dilation)
+        return list(steps) if self.spread else sorted({step % self.stride for step in steps})
+
+    @cached_property
+    def reach(self) -> int:
+        """How many cells of a phase beyond the cell of the output itself its taps read."""
+        return 0 if self.spread else (self.taps - 1) * self.dilation // self.stride
+
+    @cached_property
+    def kind(self) -> Line:
+        """What it has in common with other stride phases: all but where its results and its weights lie."""
+        return replace(self, start=0, weights=(0,) * self.taps)
+
+    def cells(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each tap the index of its phase in `phases`, and the distance of its cell from the cell of the output."""
+        steps = np.arange(self.taps) * self.dilation
+        if self.spread:
+            return np.arange(self.taps), np.zeros(self.taps, np.intp)
+        return np.searchsorted(self.phases, steps % self.stride), steps // self.stride
+
+    @property
+    def leaves_source(self) -> bool:
+        """Whether some tap of some output reads padding."""
+        last = (self.out - 1) * self.stride + (self.taps - 1) * self.dilation - self.lo
+        return self.lo > 0 or last >= self.size
+
+
+UNIT_LINE = Line(1, 1, 0, 1, 1, 0, 1, 1, (0,))
+
+
+def lift(lines: Sequence[Line]) -> tuple[Line, Line, Line]:
+    """Three axes, unit ones first."""
+    one, two, three = (*(UNIT_LINE,) * (3 - len(lines)), *lines)
+    return one, two, three
+
+
+def forward_lines(geometry: ConvGeometry) -> tuple[Line, Line, Line]:
+    """The convolution itself."""
+    lines = []
+    for axis in geometry.axes:
+        size, k, stride, lo, dilation, out = axis.row()
+        lines.append(Line(size, stride, lo, dilation, out, 0, 1, out, tuple(range(k))))
+    return lift(lines)
+
+
+def backward_lines(axis_row: tuple[int, ...]) -> list[Line]:
+    """The convolutions of dout along one axis whose interleaved results are dx: one for each stride phase.
+
+    dx at cell ``i = r + stride * o`` sums over the taps t with ``i + lo - t *
+    dilation`` a multiple of the stride, which is every `period`-th tap. The
+    kernel is flipped, so the taps are in reverse order.
+    """
+    size, k, stride, lo, dilation, out = axis_row
+    period = stride // math.gcd(stride, dilation)
+    step = period * dilation // stride
+    lines = []
+    for tap in range(min(period, k)):
+        # The phase that uses this tap, and every period-th tap after it.
+        phase = (tap * dilation - lo) % stride
+        if phase >= size:
+            continue
+        weights = tuple(range(tap, k, period))[::-1]
+        first = (phase + lo - tap * dilation) // stride - (len(weights) - 1) * step
+        count = (size - phase - 1) // stride + 1
+        lines.append(Line(out, 1, -first, step, count, phase, stride, size, weights))
+    return lines
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A convolution as a product: rows of weights times channels of a source."""
+
+    lines: tuple[Line, Line, Line]
+    images: int
+    groups: int
+    rows: int
+    row_step: int
+    channels: int
+    channel_step: int
+    kernel: tuple[int, ...]
+    pointwise: bool
+
+    @property
+    def leaves_source(self) -> bool:
+        """Whether some tap of some output reads padding."""
+        return any(line.leaves_source for line in self.lines)
+
+
+def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
+    """The products of image and weights; for backward_data of dout and flipped weights, one for each stride phase."""
+    if op != "backward_data":
+        return [_problem(op, geometry, forward_lines(geometry))]
+    per_axis = [backward_lines(axis.row()) for axis in geometry.axes]
+    return [_problem(op, geometry, lift(axes)) for axes in itertools.product(*per_axis)]
+
+
+def problem_count(op: Op, geometry: ConvGeometry) -> int:
+    """How many `problems` there are, none of which is made; more where some stride phase meets no cell."""
+    if op != "backward_data":
+        return 1
+    rows = (axis.row() for axis in geometry.axes)
+    return math.prod(min(k, stride // math.gcd(stride, dilation)) for _, k, stride, _, dilation, _ in rows)
+
+
+def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
+    """One of all `problems` that differ in no more than where results and weights lie, and how many there are.
+
+    Stride phases may be as many as the kernel has taps, but are of few kinds.
+    """
+    if op != "backward_data":
+        return [(_problem(op, geometry, forward_lines(geometry)), 1)]
+    per_axis = []
+    for axis in geometry.axes:
+        kinds: dict[Line, tuple[Line, int]] = {}
+        for line in backward_lines(axis.row()):
+            kind = line.kind
+            first, count = kinds.get(kind, (line, 0))
+            kinds[kind] = first, count + 1
+        per_axis.append(list(kinds.values()))
+    return [
+        (_problem(op, geometry, lift([line for line, _ in axes])), math.prod(count for _, count in axes))
+        for axes in itertools.product(*per_axis)
+    ]
+
+
+def covers(geometry: ConvGeometry) -> bool:
+    """Whether each cell of a gradient of the image is a result of some stride phase."""
+    return plans.find(_covers, geometry)
+
+
+def _covers(geometry: ConvGeometry) -> bool:
+    return all(sum(line.out for line in backward_lines(axis.row())) == axis.size for axis in geometry.axes)
+
+
+def _problem(op: Op, geometry: ConvGeometry, lines: tuple[Line, Line, Line]) -> Problem:
+    groups, taps = geometry.groups, geometry.taps
+    filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
+    sizes = filters, channels * taps, channels, taps
+    if op == "backward_data":
+        sizes = channels, taps, filters, channels * taps
+    return Problem(lines, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout of blocks of one shape: their images and outputs, and the place of each cell."""
+
+    lines: tuple[Line, Line, Line]
+    images: int
+    block: tuple[int, int, int]
+    row: int
+
+    def _cells(self, i: int) -> int:
+        return self.block[i] + self.lines[i].reach
+
+    @property
+    def slot_pitches(self) -> tuple[int, int, int]:
+        """Elements from a phase to the next, per axis."""
+        _, h, w = self.lines
+        of_w = self._cells(1) * self.row
+        of_h = len(w.phases) * of_w
+        return self._cells(0) * len(h.phases) * of_h, of_h, of_w
+
+    @property
+    def pitches(self) -> tuple[int, int, int]:
+        """Elements from a cell of a phase to the next, per axis."""
+        return len(self.lines[1].phases) * self.slot_pitches[1], self.row, 1
+
+    @property
+    def image_pitch(self) -> int:
+        """Elements from an image to the next."""
+        return len(self.lines[0].phases) * self.slot_pitches[0]
+
+    def channel_pitch(self, itemsize: int) -> int:
+        """Elements from a channel to the next."""
+        line = _LINE // itemsize
+        lines = pieces(self.images * self.image_pitch, line)
+        return (lines + 1 - lines % 2) * line
+
+    def axes(self) -> np.ndarray:
+        """The table for ``patches.read_sides``."""
+        rows = [
+            (
+                line.size,
+                line.stride,
+                line.lo,
+                line.out,
+                self.block[i],
+                line.reach,
+                len(line.phases),
+                self.slot_pitches[i],
+                self.pitches[i],
+                line.start,
+                line.jump,
+                line.whole,
+            )
+            for i, line in enumerate(self.lines)
+        ]
+        return np.array(rows, np.intp)
+
+    def phases(self) -> np.ndarray:
+        """The phases along each axis."""
+        kept = [line.phases for line in self.lines]
+        table = np.zeros((3, max(map(len, kept))), np.intp)
+        for row, phases in zip(table, kept, strict=True):
+            row[: len(phases)] = phases
+        return table
+
+    def taps(self) -> np.ndarray:
+        """The offset of each tap from the cell of the output; the last axis is fastest."""
+        offsets = []
+        for i, line in enumerate(self.lines):
+            slots, cells = line.cells()
+            offsets.append(slots * self.slot_pitches[i] + cells * self.pitches[i])
+        d, h, w = offsets
+        return (d[:, None, None] + h[:, None] + w).ravel()
+
+
+def shared_row(line: Line) -> int:
+    """The shortest row whose end may also serve as padding of the next row, because both read zeros there."""
+    cells = line.out + line.reach
+    before, after = [], []
+    for phase in line.phases:
+        start = phase - line.lo
+        a = min(max(-(start // line.stride), 0), cells) if start < 0 else 0
+        b = min(max((line.size - start - 1) // line.stride + 1, 0), cells)
+        before.append(a)
+        after.append(max(b, 0))
+    return max(cells - min(before), max(after), line.out)
+
+
+def kernel_weights(lines: tuple[Line, Line, Line], kernel: Sequence[int]) -> np.ndarray:
+    """For each tap of `Layout.taps` its offset in the kernel."""
+    _, high, wide = (*(1,) * (3 - len(kernel)), *kernel)
+    d, h, w = (np.array(line.weights, np.intp) for line in lines)
+    return ((d[:, None, None] * high + h[:, None]) * wide + w).ravel()
+
+
+def pieces(n: int, block: int) -> int:
+    """The number of blocks of size `block` that cover n."""
+    return -(-n // block)
+
+
+def even(n: int, most: int, unit: int = 1) -> int:
+    """The size of blocks, at most about `most` and a multiple of `unit`, that divides n as evenly as possible."""
+    return min(pieces(n, pieces(n, max(most, 1)) * unit) * unit, n)
+
+
+def line_up(n: int, unit: int = 16) -> int:
+    """n rounded up to the alignment of the parts of a workspace."""
+    return pieces(n, unit) * unit

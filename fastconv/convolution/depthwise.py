@@ -1,0 +1,433 @@
+"""Depthwise convolution: few channels and filters in a group, without a matrix product."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from fastconv._ext import depthwise as _ext
+from fastconv._ext.implicit import all_finite
+from fastconv.checks import arrays as _arrays
+from fastconv.convolution.base import Algorithm, per_channel
+from fastconv.convolution.blocking import (
+    Layout,
+    Line,
+    backward_lines,
+    even,
+    forward_lines,
+    kernel_weights,
+    lift,
+    line_up,
+)
+from fastconv.convolution.cost import counts as _counts
+from fastconv.convolution.cost.model import memory, multiply_adds, touched
+from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.taps import data_by_taps
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace
+from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
+
+_PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
+_WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
+
+#: The most channels and filters of a group. With more, a matrix product reads each cell less often.
+_MOST_CHANNELS, _MOST_FILTERS = 4, 8
+#: Bytes of the padded image of a block, which shares the first-level cache with the rows of the result.
+_BLOCK_BYTES = 1 << 14
+#: Bytes of the sums by tap and lane that backward_weights keeps over all images.
+_TOTALS_BYTES = 1 << 14
+#: The least vectors of a row of a block, and its least rows, so that margins stay small.
+_WIDE_VECTORS, _HIGH = 64, 8
+#: Heights of kernels whose taps share the rows that they read.
+_HEIGHTS = (3, 5)
+#: A block and its margins may take so many bytes, or so many times the bytes of arguments and result. They take up to
+#: so many times the extent of the kernel, because a block is longer than its margins.
+_MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
+#: Vectors that are read or cleared past the end of a block.
+_LANES_PAST = 2
+#: Bytes that a plain copy moves in the time of a multiply-add, for each byte of the dtype.
+_PRODUCT_BYTES = 0.06
+#: Integers of a list entry: a piece to copy, or a sweep.
+_LIST = 7
+
+
+@dataclass(frozen=True)
+class Tables:
+    """One call of a kernel: its tables, its items, and the workspace of a thread in elements and in integers."""
+
+    tables: tuple[np.ndarray, ...]
+    space: int
+    lists: int
+    items: int
+    isa: int
+    #: The work of each kind, of all threads together.
+    amounts: dict[str, float]
+    parts: int = 1
+    covers: bool = True
+
+
+class Depthwise(Algorithm):
+    """Sums of taps in vectors along the row, for groups of few channels and filters.
+
+    A block of the image is copied into a padded buffer in the first-level
+    cache, split into stride phases, so that every tap of a row of outputs is a
+    row of neighbours. Several rows of sums are held in registers, and each row
+    of cells is read once for all kernel rows that use it. With c channels and
+    f filters a group:
+
+    - forward:          out[f] = sum of w[f, c, tap] * x[c, tap's row]
+    - backward_data:    dx[c] = sum of w[f, c, tap] * dout[f, tap's row], the kernel flipped, per stride phase;
+      two phases of a row are interleaved in registers
+    - backward_weights: dw[f, c, tap] = sum of dout[f] * x[c, tap's row], a vector of sums for each tap
+
+    References
+    ----------
+    A. G. Howard et al., "MobileNets: efficient convolutional neural networks
+    for mobile vision applications", arXiv:1704.04861; P. Zhang, E. Lo, B. Lu,
+    "High performance depthwise and pointwise convolutions on mobile devices",
+    AAAI 2020 (sums in registers, rows read once).
+    """
+
+    name = "depthwise"
+
+    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+        """It is for small groups."""
+        channels, filters = geometry.w_shape[1], geometry.w_shape[0] // geometry.groups
+        if channels > _MOST_CHANNELS or filters > _MOST_FILTERS:
+            return (
+                f"it serves groups of at most {_MOST_CHANNELS} channels and {_MOST_FILTERS} filters, "
+                f"and these have {channels} and {filters}"
+            )
+        least = channels * math.prod(axis.extent for axis in geometry.axes) * dtype.itemsize
+        if least * _OVER > _MOST_BYTES and math.prod(geometry.out_shape) > 0:
+            plan = _plan(op, geometry, dtype, 1)
+            nbytes = 0 if plan is None else plan.space * dtype.itemsize
+            if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, dtype)):
+                dilation = tuple(axis.dilation for axis in geometry.axes)
+                return (
+                    f"a block of the image that the kernel {geometry.kernel} with dilation {dilation} reaches over "
+                    f"takes {nbytes} bytes; ask for 'im2col' or 'auto'"
+                )
+        return None
+
+    def plan(self, case: Case) -> Plan:
+        """Tables of blocks and taps."""
+        return DepthwisePlan(case)
+
+
+class DepthwisePlan(Plan):
+    """One call of the kernel."""
+
+    masks = False
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        geometry = case.geometry
+        self.tables = _plan(case.op, geometry, case.dtype, case.threads)
+        #: Bytes a plain copy moves in the time it takes, for `_threads.share`.
+        self.copied = int(
+            multiply_adds(geometry) * case.dtype.itemsize * _PRODUCT_BYTES + touched(geometry, case.dtype)
+        )
+
+    def __str__(self) -> str:
+        return Depthwise.name
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """A padded block for each thread; for dw also its sums, and one more dw for each thread if threads
+        share a group.
+        """
+        plan, case = self.tables, self.case
+        if plan is None:
+            return 0
+        partial = math.prod(case.geometry.w_shape) * (plan.parts if plan.parts > 1 else 0)
+        return (case.threads * plan.space + partial) * case.dtype.itemsize + case.threads * plan.lists * 8
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """Multiply-adds, tiles, and copies into blocks."""
+        plan, case = self.tables, self.case
+        touches = memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
+        if plan is None:
+            return touches
+        part = _counts.busiest(plan.items, self.copied, case.threads)
+        return _counts.total(plan.amounts, part) | touches
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
+        """The sums start with the bias. For dx, all stride phases of a block use the same copy of it."""
+        if self.case.op == "backward_weights":
+            self._sum_weights(first, second, result)
+            return
+        plan, case = self.tables, self.case
+        gradient = case.op == "backward_data"
+        if gradient and (plan is None or not plan.covers):  # there are cells that no tap reads
+            result[...] = 0 if third is None else per_channel(third, case.geometry)
+        if plan is None:
+            return
+        self._share(
+            _PRODUCT[result.dtype],
+            plan,
+            (
+                first.reshape(-1),
+                second.reshape(-1),
+                (result if third is None else third).reshape(-1)[: 0 if third is None else None],
+                result.reshape(-1),
+                *plan.tables,
+            ),
+        )
+        # The kernel multiplies weights by zeros beyond the edges of dout, and inf or NaN times zero is NaN.
+        if gradient and not (case.geometry.pointwise or all_finite(second)):
+            data_by_taps(first, second, third, case.geometry, result, case.threads, _by_taps)
+
+    def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
+        """Each thread sums whole groups; if these are few, threads share the blocks of a group."""
+        plan = self.tables
+        assert plan is not None
+        parts = dw.reshape(1, -1) if plan.parts == 1 else _memory.empty((plan.parts, dw.size), dw.dtype)
+        self._share(_WEIGHTS[dw.dtype], plan, (x.reshape(-1), dout.reshape(-1), parts, *plan.tables))
+        if plan.parts > 1:
+            np.sum(parts, axis=0, out=dw.reshape(-1))
+
+    def _share(self, kernel: Callable[..., Any], plan: Tables, arrays: tuple[np.ndarray, ...]) -> None:
+        threads = self.case.threads
+        workers = min(threads, plan.items)
+        lists = np.empty((workers, plan.lists), np.intp)
+        with _workspace.workspace("blocks of the image", (workers, plan.space), self.case.dtype) as space:
+            arguments = *arrays, space, lists, plan.isa
+            _threads.share(kernel, arguments, items=plan.items, work=self.copied, threads=threads)
+
+
+def _by_taps(dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int) -> None:
+    DepthwisePlan(Case.of("backward_data", geometry, dx.dtype, threads)).run(dout, w, None, dx)
+
+
+def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables | None:
+    return plans.find(_make_plan, op, geometry, dtype, threads, _isa.current)
+
+
+def _make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Tables | None:
+    return (_weights_plan if op == "backward_weights" else _product_plan)(op, geometry, dtype, threads)
+
+
+def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
+    """The instruction set and lanes for rows of so many outputs, such that vectors are no wider than the rows."""
+    isa = _isa.narrow(width * dtype.itemsize)
+    return isa, _ext.lanes(_arrays.DTYPES[dtype], isa)
+
+
+def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes: int) -> Layout:
+    """Blocks have whole rows unless these are very long, and as many as fit."""
+    budget = _BLOCK_BYTES // itemsize // channels
+    d, h, w = lines
+    slots = math.prod(len(line.phases) for line in lines)
+    wide = even(w.out, max(_WIDE_VECTORS * lanes, 2 * w.reach))
+    row = slots * (wide + w.reach)
+    high = even(h.out, max(budget // (row * (1 + d.reach)) - h.reach, _HIGH, 2 * h.reach))
+    deep = 1
+    if high == h.out:
+        deep = even(d.out, max(budget // (row * (high + h.reach)) - d.reach, 2 * d.reach, 1))
+    return Layout(lines, 1, (deep, high, wide), wide + w.reach)
+
+
+def _entries(
+    at: np.ndarray, places: np.ndarray, shared: bool, channels: int, channel_pitch: int, channel_step: int
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Taps (D, H, W) of every channel as the kernels read them, columns of `high` taps each: the begin
+    of each in the block, the place of its first weight, `high`, and the step between its weights.
+    """
+    high = at.shape[1] if shared and at.shape[1] in _HEIGHTS else 1
+    step = 0
+    if high > 1:
+        step = int(places[0, 1, 0] - places[0, 0, 0])
+        at, places = at[:, :1], places[:, :1]
+    channel = np.arange(channels)[:, None]
+    return (
+        (channel * channel_pitch + at.ravel()).ravel().astype(np.intp),
+        (channel * channel_step + places.ravel()).ravel().astype(np.intp),
+        high,
+        step,
+    )
+
+
+def _pieces(layout: Layout) -> int:
+    """The number of planes and phases in which one channel of a block is copied."""
+    d, h, w = layout.lines
+    return len(d.phases) * (layout.block[0] + d.reach) * len(h.phases) * len(w.phases)
+
+
+def _copies(layout: Layout, lanes: int) -> dict[str, float]:
+    """The work of copying one channel of an image into all its blocks: rows, vectors, single cells, and pieces."""
+    d, h, w = layout.lines
+    deep, high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines, layout.block, strict=True))
+    planes = len(d.phases) * sum(n * (size + d.reach) for size, n in deep)
+    rows = planes * len(h.phases) * len(w.phases) * sum(n * (size + h.reach) for size, n in high)
+    cells = sum(n * (size + w.reach) for size, n in wide)
+    of_plane = sum(n for _, n in high) * sum(n for _, n in wide)
+    return {
+        "lines": float(rows * sum(n for _, n in wide)),
+        "cells": float(rows * sum(n * _counts.pieces(size + w.reach, lanes) for size, n in wide)),
+        "apart": float(rows * cells if w.stride > 2 else 0),
+        # The pieces of a single block are listed once.
+        "pieces": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
+    }
+
+
+def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tuple[float, float]:
+    """Multiply-adds and tiles of all blocks of a plane of the result; `each` gives them by rows and results of a
+    row.
+    """
+    product = tiles = 0.0
+    high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines[1:], layout.block[1:], strict=True))
+    for rows, n in high:
+        for results, m in wide:
+            of_block = each(rows, results)
+            product += n * m * of_block[0]
+            tiles += n * m * of_block[1]
+    return product, tiles
+
+
+def _over(lines: list[Line]) -> Line:
+    """One axis whose cells serve all stride phases of an axis of dx."""
+    lo = max(line.lo for line in lines)
+    reach = max(lo - line.lo + line.reach for line in lines)
+    out, one = max(line.out for line in lines), lines[0]
+    weights = (0, 1) if reach else (0,)
+    return Line(one.size, 1, lo, max(reach, 1), out, 0, one.jump, one.whole, weights)
+
+
+def _cells(line: Line, over: Line) -> np.ndarray:
+    """The offset of each tap of a stride phase from the cell of the output in the common axis."""
+    return over.lo - line.lo + np.arange(line.taps) * line.dilation
+
+
+def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables | None:
+    itemsize = dtype.itemsize
+    groups, taps = geometry.groups, geometry.taps
+    filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
+    if op == "forward":
+        rows, row_step, sources, source_step = filters, channels * taps, channels, taps
+        lines = forward_lines(geometry)
+        phases = [lines]
+    else:
+        rows, row_step, sources, source_step = channels, taps, filters, channels * taps
+        axes = [sorted(backward_lines(axis.row()), key=lambda line: line.start) for axis in geometry.axes]
+        if not all(axes):
+            return None
+        lines = lift([_over(axis) for axis in axes])
+        phases = [lift(phase) for phase in itertools.product(*axes)]
+    isa, lanes = _vectors(dtype, lines[2].out)
+    layout = _layout(lines, sources, itemsize, lanes)
+    pitch = layout.channel_pitch(itemsize)
+
+    paired = op == "backward_data" and lines[2].jump == 2 and len(axes[-1]) == 2
+    planes = geometry.x_shape[0] * groups
+    amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
+    amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
+    table, ats, places_of, at_begin = [], [], [], 0
+    # Multiply-adds and tiles of a stride phase by the taps of its entries: all have the same blocks.
+    counted: dict[int, tuple[float, float]] = {}
+    for i, phase in enumerate(phases):
+        shape = tuple(line.taps for line in phase)
+        if op == "forward":
+            at = layout.taps().reshape(shape)
+        else:
+            d, h, w = (_cells(line, over) * p for line, over, p in zip(phase, lines, layout.pitches, strict=True))
+            at = d[:, None, None] + h[:, None] + w
+        places = kernel_weights(phase, geometry.kernel).reshape(shape)
+        shared = phase[1].stride == phase[1].dilation == 1 and not paired
+        at, places, high, step = _entries(at, places, shared, sources, pitch, source_step)
+        outs, starts = [line.out for line in phase], [line.start for line in phase]
+        if not paired or i % 2 == 0:
+            each = (
+                (lambda rows, n: _counts.pair(rows, 2 * n, lanes))
+                if paired
+                else partial(_counts.sweep, lanes=lanes, high=high)
+            )
+            if high not in counted:
+                counted[high] = _tiles(layout, each)
+            product, tiles = counted[high]
+            amounts["product"] += planes * rows * outs[0] * product * len(at)
+            amounts["tiles"] += planes * rows * outs[0] * tiles
+        table.append([*outs, *starts, len(at), high, step, at_begin])
+        ats.append(at)
+        places_of.append(places)
+        at_begin += len(at)
+
+    spill_at = line_up(sources * pitch + _LANES_PAST * lanes + layout.row)
+    pieces, sweeps = _pieces(layout), len(phases) * layout.block[0]
+    scattered = lines[2].jump > 1 and not paired
+    spill = layout.block[1] * layout.block[2] + lanes if scattered else 0
+    if scattered:
+        amounts["scattered"] = float(planes * rows * math.prod(line.whole for line in lines))
+    sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, spill_at, pieces, sweeps, paired]
+    blocks = math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
+    met = sum(math.prod(line.out for line in phase) for phase in phases)
+    return Tables(
+        (
+            layout.axes(),
+            layout.phases(),
+            np.array(sizes, np.intp),
+            np.array(table, np.intp),
+            np.concatenate(ats),
+            np.concatenate(places_of),
+        ),
+        space=line_up(2 * spill_at + spill),
+        lists=_LIST * (pieces + 2 * sweeps),
+        items=blocks * geometry.x_shape[0] * groups,
+        isa=isa,
+        amounts=amounts,
+        covers=met == math.prod(line.whole for line in lines),
+    )
+
+
+def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables:
+    itemsize = dtype.itemsize
+    groups, channels, taps = geometry.groups, geometry.w_shape[1], geometry.taps
+    filters, images = geometry.w_shape[0] // groups, geometry.x_shape[0]
+    lines = forward_lines(geometry)
+    isa, lanes = _vectors(dtype, lines[2].out)
+    layout = _layout(lines, channels, itemsize, lanes)
+    pitch = layout.channel_pitch(itemsize)
+    shape = tuple(line.taps for line in lines)
+    shared = lines[1].stride == lines[1].dilation == 1
+    places = kernel_weights(lines, geometry.kernel).reshape(shape)
+    at, first, high, step = _entries(layout.taps().reshape(shape), places, shared, 1, pitch, taps)
+    places = (first[:, None] + np.arange(high) * step).ravel()
+    blocks = images * math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
+    totals = filters * channels * taps * lanes
+    block_groups = max(1, min(_TOTALS_BYTES // (totals * itemsize), groups // (8 * threads)))
+    items = -(-groups // block_groups)
+    parts = 1
+    if items % threads and items < 4 * threads:
+        parts = min(threads, blocks)
+    dout_at = line_up(channels * pitch + _LANES_PAST * lanes + layout.row)
+    short = layout.block[1] * lanes if lines[2].out % layout.block[2] or layout.block[2] < lanes else 0
+    totals_at = line_up(2 * dout_at + short + lanes)
+    sizes = [images, groups, block_groups, filters, channels, pitch, len(at), high, parts, dout_at, totals_at]
+    amounts = {kind: images * groups * channels * amount for kind, amount in _copies(layout, lanes).items()}
+    product, tiles = _tiles(layout, partial(_counts.dots, lanes=lanes, high=high, entries=len(at)))
+    times = images * groups * filters * channels * lines[0].out
+    amounts |= {
+        "product": times * product,
+        "tiles": times * tiles,
+        "totals": float(groups * filters * channels * taps * parts),
+    }
+    return Tables(
+        (layout.axes(), layout.phases(), np.array(sizes, np.intp), at, places),
+        space=line_up(totals_at + block_groups * totals),
+        lists=_LIST * _pieces(layout),
+        items=items * parts,
+        isa=isa,
+        amounts=amounts,
+        parts=parts,
+    )
+
+
+DEPTHWISE = Depthwise()

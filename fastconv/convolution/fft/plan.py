@@ -1,0 +1,377 @@
+"""How `fft` cuts a convolution into tiles and blocks, and what that takes."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fastconv._ext import fft as _ext
+from fastconv.convolution.fft.lengths import MOVE, factors_count, fast_length, row_cost, signal_lengths, split
+from fastconv.convolution.fft.sides import UNIT_SIDE, Side, side_of
+from fastconv.convolution.ops import Op
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.runtime import isa as _isa
+from fastconv.runtime.records import dataclass
+
+#: Of all spectra held at a time. Tiles and blocks shrink to it, down to a single transform of the kernel.
+SPACE_BYTES = 24 << 20
+#: Of a tile's spectrum, of which two fit a thread's second-level cache beside what is read and written.
+_NEAR_BYTES = 3 << 17
+#: Cuts of an axis into so many tiles are looked at.
+_CUTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+#: Longer tiles are looked at if they take less than so many times as much for each result; and so many plans.
+_GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
+#: How much slower transforms are beyond the second-level cache; a step of all threads, a product of two rows, and 64
+#: bytes of the image or the result, in the units of `row_cost`.
+_FAR, _STEP, _PRODUCT, _TOUCHED = 1.17, 2000.0, 4.0, 8.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is computed: groups of matrices of kernels, rows by columns, with images, on three axes."""
+
+    op: Op
+    sides: tuple[Side, ...]
+    line: bool  # a signal, whose tile is a plane of rows
+    lanes: int
+    groups: int
+    images: int
+    rows: int
+    columns: int
+    threads: int
+    itemsize: int
+    touched: int  # bytes of image and result
+
+    @property
+    def single(self) -> bool:
+        """Whether a group has one filter and one channel."""
+        return self.rows == self.columns == 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Lengths of the transforms, results of a tile, and how many rows, columns, pairs and groups are held at a time.
+
+    With `fused`, products are made strip by strip while a tile is in the cache; with `shared`, all threads work on
+    one pair of tiles, else each on its own.
+    """
+
+    problem: Problem
+    lengths: tuple[int, ...]
+    tile: tuple[int, ...]
+    tiles: tuple[int, ...]
+    fused: bool = False
+    shared: bool = False
+    row_block: int = 1
+    column_block: int = 1
+    pair_block: int = 1
+    group_block: int = 1
+
+    @functools.cached_property
+    def pairs(self) -> int:
+        """Of tiles, of all images."""
+        units = math.prod(self.tiles) * math.prod(side.phis for side in self.problem.sides)
+        return self.problem.images * -(-units // 2)
+
+    @property
+    def gradient(self) -> bool:
+        """Whether weights are what is computed."""
+        return self.problem.op == "backward_weights"
+
+    @property
+    def axis_lengths(self) -> tuple[int, ...]:
+        """Of the transforms along the axes of the image; a signal's is that of its plane."""
+        return (1, 1, self.lengths[1] * self.lengths[2]) if self.problem.line else self.lengths
+
+    @property
+    def strips(self) -> int:
+        """Of a plane."""
+        return -(-self.lengths[1] // self.problem.lanes)
+
+    @property
+    def row(self) -> int:
+        """Elements of a row of a strip."""
+        return 2 * self.problem.lanes
+
+    @functools.cached_property
+    def pitch(self) -> int:
+        """Elements from a spectrum to the next: a row more, so that spectra do not share sets of a cache."""
+        return self.row * (self.lengths[0] * self.strips * self.lengths[2] + 1)
+
+    @property
+    def strip(self) -> int:
+        """Elements of a strip down the outermost axis."""
+        return self.row * (self.lengths[0] if self.lengths[0] > 1 else self.lengths[1])
+
+    @property
+    def flat(self) -> int:
+        """Elements of a thread's planes, for the fused product."""
+        if not self.fused or (self.shared and self.lengths[0] == 1):
+            return 0
+        return (2 if self.gradient else 1) * self.row * (self.strips * self.lengths[2] + 1)
+
+    @property
+    def volume(self) -> int:
+        """Elements of a volume between its planes."""
+        if self.lengths[0] == 1:
+            return 0
+        columns = -(-self.lengths[2] // self.problem.lanes)
+        volumes = 2 if self.fused and self.gradient else 1
+        return volumes * self.row * (self.lengths[0] * self.lengths[1] * columns + 1)
+
+    @property
+    def slot(self) -> int:
+        """Elements of a thread."""
+        return self.strip + self.flat + (0 if self.shared else self.volume)
+
+    @property
+    def common(self) -> int:
+        """Elements of the one pair of tiles that all threads share."""
+        return (self.volume or (2 if self.gradient else 1) * self.pitch) if self.shared else 0
+
+    @property
+    def parts(self) -> int:
+        """Of the sum over pairs, for the fused gradient: each is summed by one thread, in one order."""
+        return (
+            1 if self.shared or self.problem.groups >= self.problem.threads else min(self.problem.threads, self.pairs)
+        )
+
+    @property
+    def spectra(self) -> int:
+        """Held at a time."""
+        if self.fused:
+            return self.problem.threads if self.gradient else self.group_block
+        return self.row_block * self.column_block + self.pair_block * (self.row_block + self.column_block)
+
+    @property
+    def elements(self) -> int:
+        """Of all workspace."""
+        return self.problem.threads * self.slot + self.common + self.spectra * self.pitch
+
+    @property
+    def tables(self) -> tuple[tuple[int, ...], ...]:
+        """Which factors follow each other: see `_fft_lengths.factors`."""
+        between = ((self.lengths[1], self.lengths[2], self.problem.lanes),) if self.problem.line else ()
+        return (*((length,) for length in self.lengths), *between)
+
+    @functools.cached_property
+    def nbytes(self) -> int:
+        """Of workspace and factors."""
+        return (self.elements + factors_count(self.tables)) * self.problem.itemsize
+
+    def there(self, columns: int | None = None) -> tuple[float, float]:
+        """Passes and moves of a transform, of which only so many columns of vectors are not zeros."""
+        deep, high, wide = self.lengths
+        every = -(-wide // self.problem.lanes)
+        columns = every if columns is None else min(columns, every)
+        passes = deep * (columns * high * (row_cost(high) + row_cost(deep)) + self.strips * wide * row_cost(wide))
+        moves = deep * (every * high * (2 if deep > 1 else 1) + self.strips * wide)
+        return passes, moves
+
+    @functools.cached_property
+    def work(self) -> dict[str, float]:
+        """Of the thread that does most: passes and moves of rows, products of rows, bytes, and steps of all threads."""
+        p = self.problem
+        there, of_kernel = self.there(), self.there(-(-(p.sides[2].margin + 1) // p.lanes))
+        kernels, transforms, steps = self._of_fused() if self.fused else self._of_blocks()
+        products = p.groups * p.rows * p.columns * self.pairs * self.pitch / self.row / p.threads
+        return {
+            "passes": kernels * of_kernel[0] + transforms * there[0],
+            "moves": kernels * of_kernel[1] + transforms * there[1],
+            "products": products,
+            "touched": p.touched / p.threads,
+            "steps": steps,
+            "call": 1,
+        }
+
+    def _of_fused(self) -> tuple[float, float, float]:
+        """Transforms of kernels and of tiles, and steps."""
+        p, pairs = self.problem, self.pairs
+        if self.gradient:
+            if self.shared:
+                return 0.0, (2 * pairs + 1) / p.threads * p.groups, p.groups * (3 * pairs + 2)
+            if self.parts > 1:
+                return 0.0, p.groups * (2 * -(-pairs // self.parts) + 1 / p.threads), 4.0 * p.groups
+            return 0.0, -(-p.groups // p.threads) * (2 * pairs + 1), 1
+        if self.shared:
+            return p.groups / p.threads, 2 * p.groups * pairs / p.threads, p.groups * (2 + 3 * pairs)
+        whole, rest = divmod(p.groups, self.group_block)
+        blocks = [(self.group_block, whole), (rest, 1)]
+        tiles = sum(times * -(-block * pairs // p.threads) for block, times in blocks)
+        kernels = sum(times * (block / p.threads if block == 1 else -(-block // p.threads)) for block, times in blocks)
+        return kernels, 2 * tiles, (whole + (rest > 0)) * (3 if self.group_block == 1 else 2)
+
+    def _of_blocks(self) -> tuple[float, float, float]:
+        p, pairs = self.problem, self.pairs
+        rows, columns, pair_block = self.row_block, self.column_block, self.pair_block
+        row_blocks, column_blocks, pair_blocks = -(-p.rows // rows), -(-p.columns // columns), -(-pairs // pair_block)
+        calls = p.groups * row_blocks * pair_blocks * column_blocks
+
+        def most(items: int) -> int:
+            return -(-items // p.threads)
+
+        sources = float(calls * most(pair_block * columns))
+        if self.gradient:
+            results = p.groups * row_blocks * column_blocks
+            transforms = sources + calls * most(pair_block * rows) + results * most(rows * columns)
+            return 0.0, transforms, 3 * calls + results
+        if column_blocks == 1 and pair_blocks == 1:
+            sources /= row_blocks
+        kernels = (
+            p.groups * row_blocks * column_blocks * (pair_blocks if column_blocks > 1 else 1) * most(rows * columns)
+        )
+        results = p.groups * row_blocks * pair_blocks
+        return float(kernels), sources + results * most(pair_block * rows), 3 * calls + results
+
+    @property
+    def distant(self) -> bool:
+        """Whether a tile does not fit a second-level cache beside what is read and written."""
+        return self.pitch * self.problem.itemsize > _NEAR_BYTES
+
+    def cost(self) -> float:
+        """Cycles or so; only to compare plans."""
+        p, work = self.problem, self.work
+        return (
+            (work["passes"] + work["moves"] * MOVE) * (_FAR if self.distant else 1.0)
+            + work["products"] * _PRODUCT
+            + work["touched"] * _TOUCHED / 64
+            + work["steps"] * (_STEP if p.threads > 1 else _STEP / 10)
+        )
+
+
+def make_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Plan | None:
+    """The cheapest that was found; None where no result depends on any cell of the source."""
+    sides = tuple(side_of(axis, geometry, op) for axis in geometry.axes)
+    if min(side.whole for side in sides) < 1:
+        return None
+    lanes = _ext.lanes(0 if itemsize == 4 else 1, _isa.current)
+    filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
+    channels *= math.prod(side.taus for side in sides)
+    rows, columns = (channels, filters) if op == "backward_data" else (filters, channels)
+    sides = (UNIT_SIDE,) * (3 - len(sides)) + sides
+    touched = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * itemsize
+    sizes = geometry.groups, geometry.x_shape[0], rows, columns
+    problem = Problem(op, sides, geometry.rank == 1, lanes, *sizes, threads, itemsize, touched)
+    found = []
+    for lengths, tile in _candidates(problem):
+        score, spectrum = _estimate(problem, lengths, tile)
+        # Beyond the space, the smaller the better.
+        large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
+        found.append((spectrum if large else 0, score, lengths, tile))
+    found.sort()
+    best: Plan | None = None
+    least = math.inf, math.inf
+    for _, _, lengths, tile in found[:_LOOKED_AT]:
+        for plan in _plans(problem, lengths, tile):
+            cost = float(plan.elements if plan.elements * itemsize > SPACE_BYTES else 0), plan.cost()
+            if cost < least:
+                best, least = plan, cost
+    return best
+
+
+def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> tuple[float, int]:
+    """About what tiles of a size take, in the units of `Plan.cost`; and elements of a spectrum."""
+    groups, rows, columns = problem.groups, problem.rows, problem.columns
+    lanes, threads = problem.lanes, problem.threads
+    (deep, high, wide), units = lengths, 1
+    for side, n in zip(problem.sides, tile, strict=True):
+        units *= -(-side.whole // n) * side.phis
+    pairs = problem.images * -(-units // 2)
+    every = -(-wide // lanes)
+    taps = min(-(-(problem.sides[2].margin + 1) // lanes), every)
+    outer, inner = deep * high * (row_cost(high) + row_cost(deep)), deep * -(-high // lanes) * wide
+    moves, within = deep * high * (2 if deep > 1 else 1) * MOVE, inner * (row_cost(wide) + MOVE)
+    each = every * (outer + moves) + within
+    if problem.single:
+        own = -(-groups * pairs // threads) * each
+        shared = groups * pairs * (each / threads + 1.5 * _STEP)
+        score = 2 * min(own, shared)
+        if problem.op != "backward_weights":
+            score += groups * (taps * outer + every * moves + within) / threads
+    else:
+        weights = each if problem.op == "backward_weights" else taps * outer + every * moves + within
+        score = groups * (rows * columns * weights + pairs * (rows + columns) * each) / threads
+    score += groups * rows * columns * pairs * inner * _PRODUCT / threads
+    spectrum = 2 * lanes * inner
+    return score * (1.0 if spectrum * problem.itemsize <= _NEAR_BYTES else _FAR), spectrum
+
+
+def _plans(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[Plan]:
+    tiles = tuple(-(-side.whole // n) for side, n in zip(problem.sides, tile, strict=True))
+    gradient = problem.op == "backward_weights"
+    if not problem.single:
+        yield _blocks(Plan(problem, lengths, tile, tiles))
+        return
+    for shared in (False, True) if problem.threads > 1 else (False,):
+        plan = Plan(problem, lengths, tile, tiles, True, shared)
+        if not shared and not gradient and problem.groups > 1:
+            room = SPACE_BYTES // problem.itemsize - plan.elements
+            plan = replace(plan, group_block=max(1, min(problem.groups, 1 + room // plan.pitch)))
+        yield plan
+
+
+def _blocks(plan: Plan) -> Plan:
+    """The same with as many rows, columns and pairs as fit."""
+    problem = plan.problem
+    room = max((SPACE_BYTES // problem.itemsize - problem.threads * plan.slot) // plan.pitch, 0)
+    rows, columns, pairs = problem.rows, problem.columns, max(plan.pairs, 1)
+    # All pairs and a few rows, if that fits; else fewer pairs, then fewer rows and columns.
+    while rows * columns + pairs * (rows + columns) > room:
+        if pairs > 1 and pairs * (rows + columns) > rows * columns:
+            pairs = -(-pairs // 2)
+        elif rows > 1:
+            rows = -(-rows // 2)
+        elif columns > 1:
+            columns = -(-columns // 2)
+        else:
+            break
+    return replace(plan, row_block=rows, column_block=columns, pair_block=pairs)
+
+
+def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Lengths of transforms and results of tiles."""
+    sides, lanes = problem.sides, problem.lanes
+    if problem.line:
+        side = sides[2]
+        if side.ring and side.ring % lanes == 0:
+            yield (1, *split(side.ring, lanes)), (1, 1, side.whole)
+        for length in signal_lengths(side.margin + 1, side.whole + side.margin, lanes):
+            tile = min(length - side.margin, side.whole)
+            if 8 * tile < side.margin and tile < side.whole:
+                continue
+            yield (1, *split(length, lanes)), (1, 1, tile)
+            if length > 1 << 16 and length > 32 * side.margin:
+                return
+        return
+    gain = _GAIN if sides[0] is UNIT_SIDE else _GAIN_OF_VOLUMES
+    each = [_axis_candidates(side, lanes, gain) for side in sides]
+    for deep in each[0]:
+        for high in each[1]:
+            for wide in each[2]:
+                yield (deep[0], high[0], wide[0]), (deep[1], high[1], wide[1])
+
+
+def _axis_candidates(side: Side, lanes: int, gain: float) -> list[tuple[int, int]]:
+    """Lengths and results of tiles, from short ones to long ones that take less for each result."""
+    if not side.margin and side.whole == 1:
+        return [(1, 1)]
+    found: dict[int, int] = {}
+    for cut in _CUTS:
+        tile = -(-side.whole // cut)
+        if cut > 1 and (8 * tile < side.margin or tile * (cut - 1) >= side.whole):
+            break
+        length = fast_length(tile + side.margin, lanes)
+        found.setdefault(length, tile)
+        if cut > 1 and length <= 64 and tile >= 2 * side.margin:
+            break
+    kept, least = [], math.inf
+    for length, tile in sorted(found.items()):
+        each = length * (row_cost(length) + 2 * MOVE) / tile
+        if each < least * gain:
+            kept.append((length, tile))
+            least = each
+    if side.ring and (side.ring, side.whole) not in kept:
+        kept.append((side.ring, side.whole))
+    return kept

@@ -1,0 +1,141 @@
+"""Matrix products on fastconv's threads, or by BLAS if BLAS uses no more threads than the call may."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.convolution.implicit_gemm.algorithm import Implicit
+from fastconv.convolution.ops import Op
+from fastconv.geometry.conv import ConvGeometry, conv_geometry
+from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
+
+#: BLAS computes products up to so many multiply-adds in the calling thread, whatever its number of threads, because
+#: waking another thread would take longer. OpenBLAS's limit is four times as many, and 9216 for a matrix and a vector.
+FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
+#: A product with a transposed second factor and few rows, or with a transposed first factor and few columns, does not
+#: fill a tile. If it has _LONG times as many columns (rows), its transpose is computed instead, because that is faster.
+_FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
+#: Multiply-adds of one call of BLAS, some 50 ms. Python runs signal handlers between such calls.
+_BLAS_PIECE = 1 << 31
+
+_IMPLICIT = Implicit()
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b, by `gemm`, in the default number of threads."""
+    out = _arrays.fresh((*a.shape[:-1], b.shape[-1]), a.dtype, "the product")
+    gemm(a, b, out, _threads.get_threads())
+    return out
+
+
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
+    """As `gemm`, but by BLAS if BLAS is known to use no more than `threads`."""
+    if not _blas.within(threads):
+        gemm(a, b, out, threads)
+        return
+    *batch, m, n = out.shape
+    step = max(1, _BLAS_PIECE // max(math.prod(batch) * n * a.shape[-1], 1))
+    with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+        for begin in range(0, m, step):
+            rows = (..., slice(begin, begin + step), slice(None))
+            # [step x k] @ [k x n]
+            np.matmul(a[rows], b, out=out[rows])
+
+
+def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
+    """out = a @ b, [m x k] @ [k x n] or a batch of such products, in at most `threads` threads.
+
+    All are aligned, native and of one float dtype; `out` is C-contiguous and overlaps neither factor. A factor that is
+    neither C-contiguous nor the transpose of a C-contiguous array is copied. If both are transposed, one is copied.
+    """
+    *batch, m, n = out.shape
+    k = a.shape[-1]
+    if not out.size:
+        return
+    if not k:
+        out[...] = 0
+    elif _is_small(m, k, n):
+        np.matmul(a, b, out=out)
+    elif (m == 1 or n == 1) and k > 1 and not batch:
+        # This takes as long as reading the matrix once. Packing would double that. This `einsum` calls no BLAS.
+        np.einsum("mk,kn->mn", a, b, out=out)
+    elif _is_flat(m, n, _transposed(a), _transposed(b)):
+        a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
+        turned = np.empty((*batch, n, m), out.dtype)
+        # [n x k] @ [k x m]
+        _multiply(a, np.ascontiguousarray(b), turned, threads)
+        out[...] = turned.swapaxes(-1, -2)
+    else:
+        _multiply(a, b, out, threads)
+
+
+def workspace_bytes(
+    groups: int, m: int, k: int, n: int, dtype: np.dtype, threads: int, *, first: bool = False, second: bool = False
+) -> int:
+    """Workspace of `product`; `first` and `second` say which factor is transposed."""
+    if _blas.within(threads) or _is_small(m, k, n):
+        return 0
+    more = 0
+    if _is_flat(m, n, first, second):
+        more = groups * (m * n + m * k * second) * dtype.itemsize
+        m, n, second = n, m, False
+    op, geometry = _layer(groups, m, k, n, first, second)
+    return more + _IMPLICIT.workspace_bytes(op, geometry, dtype, threads)
+
+
+def _is_small(m: int, k: int, n: int) -> bool:
+    """Whether BLAS multiplies in the calling thread alone."""
+    return m * n * k <= (_FEW_OF_VECTOR if m == 1 or n == 1 else FEW)
+
+
+def _is_flat(m: int, n: int, first: bool, second: bool) -> bool:
+    """Whether computing the transpose of the product is faster; `first` and `second` say which factor is transposed."""
+    if second:
+        return m <= _FEW_ROWS and n >= _LONG * m
+    return first and n <= _FEW_COLUMNS and m >= _LONG * n
+
+
+def _transposed(array: np.ndarray) -> bool:
+    """Whether it is the transpose of a C-contiguous matrix, or of a batch of them, and not itself C-contiguous."""
+    return not array.flags.c_contiguous and array.swapaxes(-1, -2).flags.c_contiguous
+
+
+def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
+    """Multiply as a layer of one tap, in which each matrix of the batch is a group."""
+    (*batch, m, n), k = out.shape, a.shape[-1]
+    first, second = _transposed(a), _transposed(b)
+    if first and not b.flags.c_contiguous:
+        a, first = np.ascontiguousarray(a), False
+    call = _bound(math.prod(batch), m, k, n, first, second, out.dtype, threads, _isa.current)
+    if first:
+        call(b, a.swapaxes(-1, -2), out)
+    elif second:
+        call(b.swapaxes(-1, -2), np.ascontiguousarray(a), out)
+    else:
+        call(np.ascontiguousarray(b), np.ascontiguousarray(a), None, out)
+
+
+@functools.lru_cache(maxsize=256)
+def _bound(
+    groups: int, m: int, k: int, n: int, first: bool, second: bool, dtype: np.dtype, threads: int, isa: int
+) -> Callable[..., Any]:
+    """The op of `_layer`, bound to its plan; `isa` is a key because a plan is for one instruction set."""
+    return _IMPLICIT.bind(*_layer(groups, m, k, n, first, second), dtype, threads)
+
+
+def _layer(groups: int, m: int, k: int, n: int, first: bool, second: bool) -> tuple[Op, ConvGeometry]:
+    """The op and the layer of one tap that compute [m x k] @ [k x n]."""
+    op: Op
+    if first:  # dx of m channels and k filters at n positions
+        op, filters, channels, positions = "backward_data", k, m, n
+    elif second:  # dw of m filters and n channels at k positions
+        op, filters, channels, positions = "backward_weights", m, n, k
+    else:  # the output of m filters and k channels at n positions
+        op, filters, channels, positions = "forward", m, k, n
+    return op, conv_geometry((1, groups * channels, positions), (groups * filters, channels, 1), groups=groups)

@@ -1,0 +1,1 @@
+"""Convolution by lowering to columns and one matrix product."""

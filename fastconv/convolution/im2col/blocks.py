@@ -1,0 +1,309 @@
+"""Lowering in blocks of some output positions, channels and taps, for images whose columns would take much memory.
+
+Columns take as many times the memory of the image as the kernel has taps. If those of one image would take more than
+`MOST_BYTES`, a block has the columns of some positions, and if the kernel is large, of some channels and taps. It is
+a convolution of a part of the image. Partial products of blocks are added up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastconv.convolution import gemm as _gemm
+from fastconv.convolution.ops import Op
+from fastconv.geometry.axis import Axis
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.lowering.columns import lower, scatter
+from fastconv.runtime import workspace as _workspace
+from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
+
+#: Columns of one image up to so many bytes are not divided.
+MOST_BYTES = 1 << 25
+#: Bytes of a block and its operands, about, so that they stay in cache.
+_BLOCK_BYTES = 1 << 21
+#: A block has so many positions and rows at least, because products of fewer are slow,
+_FEW = 256
+#: unless it would take more than this.
+_HARD_BYTES = 1 << 25
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The size of the largest block: groups, channels of a group, taps and positions along each axis; and its
+    geometry.
+    """
+
+    groups: int
+    channels: int
+    kernel: tuple[int, ...]
+    outs: tuple[int, ...]
+    geometry: ConvGeometry
+
+    @property
+    def filters(self) -> int:
+        """Of a group."""
+        return self.geometry.w_shape[0] // self.geometry.groups
+
+    @property
+    def rows(self) -> int:
+        """Rows of the columns of a group."""
+        return self.channels * math.prod(self.kernel)
+
+    @property
+    def positions(self) -> int:
+        """Columns."""
+        return math.prod(self.outs)
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether blocks have all channels and taps of their groups, and so no partial sums."""
+        return (self.channels, self.kernel) == (self.geometry.w_shape[1], self.geometry.kernel)
+
+    @property
+    def cells(self) -> int:
+        """Cells of one channel of the image that the block reads, at most."""
+        spans = zip(self.geometry.axes, self.outs, self.kernel, strict=True)
+        return math.prod(
+            min((out - 1) * axis.stride + (k - 1) * axis.dilation + 1, axis.size) for axis, out, k in spans
+        )
+
+    def sizes(self, op: Op) -> tuple[int, int, int, int]:
+        """Elements of the columns, of the block's outputs, of a copy of its weights and of a part of the image."""
+        sums = 2 if op == "forward" and not self.whole_rows else 1
+        copied = op == "backward_weights" or not self.whole_rows
+        return (
+            self.groups * self.rows * self.positions,
+            sums * self.groups * self.filters * self.positions,
+            self.groups * self.filters * self.rows if copied else 0,
+            self.groups * self.channels * self.cells if op == "backward_data" else 0,
+        )
+
+    def workspace_bytes(self, op: Op, dtype: np.dtype, threads: int) -> int:
+        """Bytes of workspace of a block and of its product."""
+        f, k, n = self.filters, self.rows, self.positions
+        if op == "forward":
+            product = _gemm.workspace_bytes(self.groups, f, k, n, dtype, threads)
+        elif op == "backward_data":
+            product = _gemm.workspace_bytes(self.groups, k, f, n, dtype, threads, first=True)
+        else:
+            product = _gemm.workspace_bytes(self.groups, f, n, k, dtype, threads, second=True)
+        return sum(self.sizes(op)) * dtype.itemsize + product
+
+    @property
+    def blocks_of_positions(self) -> int:
+        """The number of blocks along positions; the weights are read once for each."""
+        return math.prod(-(-axis.out // n) for axis, n in zip(self.geometry.axes, self.outs, strict=True))
+
+    @property
+    def blocks_of_rows(self) -> int:
+        """The number of blocks along channels and taps."""
+        taps = math.prod(-(-whole // n) for whole, n in zip(self.geometry.kernel, self.kernel, strict=True))
+        return -(-self.geometry.groups // self.groups) * -(-self.geometry.w_shape[1] // self.channels) * taps
+
+
+def cut(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> Cut | None:
+    """The blocks of the columns of an image; None if they are not divided."""
+    if math.prod(geometry.cols_shape[1:]) * dtype.itemsize <= MOST_BYTES or geometry.pointwise:
+        return None
+    return plans.find(_cut, op, geometry, dtype.itemsize)
+
+
+def _cut(op: Op, geometry: ConvGeometry, itemsize: int) -> Cut:
+    # Divide groups, channels and taps, the slowest axis first, and then positions in the same way.
+    rows = [geometry.groups, geometry.w_shape[1], *geometry.kernel]
+    outs = list(geometry.out_spatial)
+    while True:
+        found = Cut(rows[0], rows[1], tuple(rows[2:]), tuple(outs), geometry)
+        columns, outputs, weights, _ = sizes = found.sizes(op)
+        few_rows, few_positions = math.prod(rows) <= _FEW, math.prod(outs) <= _FEW
+        whole = sum(sizes) * itemsize
+        if whole <= _BLOCK_BYTES:
+            return found
+        if not few_positions:
+            _halve(outs)
+        elif not few_rows and columns + weights > outputs:
+            _halve(rows)
+        elif whole > _HARD_BYTES and math.prod(outs) > 1:
+            _halve(outs)
+        elif whole > _HARD_BYTES and math.prod(rows) > 1:
+            _halve(rows)
+        else:
+            return found
+
+
+def _halve(sizes: list[int]) -> None:
+    first = next(i for i, n in enumerate(sizes) if n > 1)
+    sizes[first] = -(-sizes[first] // 2)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block of channels, taps and positions: its place in weights and image, and its convolution."""
+
+    groups: slice
+    channels: slice
+    taps: tuple[slice, ...]
+    outs: tuple[slice, ...]
+    cells: tuple[slice, ...]
+    geometry: ConvGeometry
+    #: Whether it is the first block of these groups and positions, which sets the sums.
+    first: bool
+    last: bool
+
+
+class Blocks:
+    """The blocks of one image after another, on one workspace."""
+
+    def __init__(self, op: Op, cut: Cut, dtype: np.dtype, threads: int) -> None:
+        self.op, self.cut, self.dtype, self.threads = op, cut, dtype, threads
+        self._geometries: dict[Any, ConvGeometry] = {}
+
+    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
+        """[f x K] @ [K x L] for each block and group; blocks of K are added up."""
+        groups, outs = self.cut.geometry.groups, self._grouped(out)
+        weights, bias = self._weights(w), None if b is None else b.reshape(groups, -1, 1)
+        with self._space() as (space, total, _, _):
+            sums, more = total.reshape(2, -1) if not self.cut.whole_rows else (total, total)
+            for n, part in itertools.product(range(len(x)), self._parts()):
+                target = self._matrix(sums if part.first else more, part)
+                _gemm.product(self._of(weights, part), self._columns(x, n, part, space), target, self.threads)
+                result = self._matrix(sums, part)
+                if not part.first:
+                    result += target
+                if part.last:
+                    if bias is not None:
+                        result += bias[part.groups]
+                    place = outs[n, part.groups]
+                    where: Any = (..., *part.outs)
+                    place[where] = result.reshape(place[where].shape)
+
+    def backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+        """[K x f] @ [f x L], added to the cells that the block reads."""
+        weights, gradients = self._weights(w), self._grouped(dout)
+        dx.fill(0)
+        with self._space() as (space, beside, _, image):
+            for n, part in itertools.product(range(len(dx)), self._parts()):
+                gradient = self._gradient(gradients, n, part, beside)
+                if not math.prod(part.geometry.x_shape):  # padding alone
+                    continue
+                columns = self._matrix(space, part, rows=True)
+                _gemm.product(self._of(weights, part).transpose(0, 2, 1), gradient, columns, self.threads)
+                cells = image[: math.prod(part.geometry.x_shape)].reshape(part.geometry.x_shape)
+                scatter(columns.reshape(1, -1, columns.shape[2]), cells, part.geometry, self.threads)
+                index: Any = (n, self._channels(part), *part.cells)
+                dx[index] += cells[0]
+
+    def backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
+        """[f x L] @ [L x K], summed over images and positions in an order that does not depend on threads."""
+        total, gradients = self._weights(dw), self._grouped(dout)
+        dw.fill(0)
+        with self._space() as (space, beside, some, _):
+            for n, part in itertools.product(range(len(x)), self._parts()):
+                gradient, columns = self._gradient(gradients, n, part, beside), self._columns(x, n, part, space)
+                index: Any = (part.groups, slice(None), part.channels, *part.taps)
+                place = total[index]
+                target = some[: place.size].reshape(*gradient.shape[:2], columns.shape[1])
+                _gemm.product(gradient, columns.transpose(0, 2, 1), target, self.threads)
+                place += target.reshape(place.shape)
+
+    @contextmanager
+    def _space(self) -> Iterator[list[np.ndarray]]:
+        """The parts of the workspace: columns, outputs, weights and a part of the image."""
+        sizes = self.cut.sizes(self.op)
+        with _workspace.workspace("a block of columns", (sum(sizes),), self.dtype) as space:
+            yield np.split(space, list(itertools.accumulate(sizes))[:-1])
+
+    def _parts(self) -> Iterator[Part]:
+        """All blocks of an image. Positions are the outer loop, so that blocks of the same sums follow each other."""
+        cut, whole = self.cut, self.cut.geometry
+        of_outs = [_slices(axis.out, n) for axis, n in zip(whole.axes, cut.outs, strict=True)]
+        of_taps = [_slices(k, n) for k, n in zip(whole.kernel, cut.kernel, strict=True)]
+        sums = list(itertools.product(_slices(whole.w_shape[1], cut.channels), *of_taps))
+        for outs in itertools.product(*of_outs):
+            for groups in _slices(whole.groups, cut.groups):
+                for i, (channels, *taps) in enumerate(sums):
+                    axes, cells = zip(*map(_piece, whole.axes, outs, taps), strict=True)
+                    count = (groups.stop - groups.start) * (channels.stop - channels.start)
+                    geometry = self._geometry(count, axes)
+                    yield Part(groups, channels, tuple(taps), outs, cells, geometry, i == 0, i + 1 == len(sums))
+
+    def _geometry(self, channels: int, axes: tuple[Axis, ...]) -> ConvGeometry:
+        """The geometry of a block. Blocks within the image share one, so that its tables are made once."""
+        key = channels, axes
+        if key not in self._geometries:
+            if len(self._geometries) >= _FEW:
+                self._geometries.clear()
+            self._geometries[key] = self.cut.geometry.derive(
+                x_shape=(1, channels, *(axis.size for axis in axes)),
+                w_shape=(1, channels, *(axis.k for axis in axes)),
+                axes=axes,
+                groups=1,
+            )
+        return self._geometries[key]
+
+    def _channels(self, part: Part) -> slice:
+        """The channels of the image. A block with some channels of a group has one group only."""
+        each, first = self.cut.geometry.w_shape[1], part.groups.start
+        if part.channels == slice(0, each):
+            return slice(first * each, part.groups.stop * each)
+        return slice(first * each + part.channels.start, first * each + part.channels.stop)
+
+    def _grouped(self, out: np.ndarray) -> np.ndarray:
+        """Outputs as (N, G, f, *out_spatial)."""
+        return out.reshape(len(out), self.cut.geometry.groups, -1, *out.shape[2:])
+
+    def _weights(self, w: np.ndarray) -> np.ndarray:
+        """As (G, f, C / G, *kernel)."""
+        return w.reshape(self.cut.geometry.groups, -1, *w.shape[1:])
+
+    def _of(self, weights: np.ndarray, part: Part) -> np.ndarray:
+        """The weights of a block, (g, f, K): a copy, unless it has all weights of its groups."""
+        index: Any = (part.groups, slice(None), part.channels, *part.taps)
+        some = weights[index]
+        return some.reshape(*some.shape[:2], -1)
+
+    def _matrix(self, space: np.ndarray, part: Part, rows: bool = False) -> np.ndarray:
+        """An array (g, f, L), or (g, K, L) with `rows`, at the begin of `space`."""
+        groups = part.groups.stop - part.groups.start
+        high = math.prod(part.geometry.w_shape[1:]) // groups if rows else self.cut.filters
+        shape = groups, high, part.geometry.positions
+        return space[: math.prod(shape)].reshape(shape)
+
+    def _columns(self, x: np.ndarray, n: int, part: Part, space: np.ndarray) -> np.ndarray:
+        """The lowered block, (g, K, L)."""
+        columns = self._matrix(space, part, rows=True)
+        index: Any = (slice(n, n + 1), self._channels(part), *part.cells)
+        cells = x[index]
+        lower(cells, columns.reshape(1, -1, columns.shape[2]), part.geometry, self.threads)
+        return columns
+
+    def _gradient(self, gradients: np.ndarray, n: int, part: Part, beside: np.ndarray) -> np.ndarray:
+        """dout of a block, (g, f, L): a copy, which later blocks of the same positions use again."""
+        matrix = self._matrix(beside, part)
+        if part.first:
+            index: Any = (n, part.groups, slice(None), *part.outs)
+            some = gradients[index]
+            matrix.reshape(some.shape)[...] = some
+        return matrix
+
+
+def _slices(n: int, step: int) -> list[slice]:
+    return [slice(begin, min(begin + step, n)) for begin in range(0, n, step)]
+
+
+def _piece(axis: Axis, outs: slice, taps: slice) -> tuple[Axis, slice]:
+    """One axis of a block, and the cells of the image that it reads: none if it reads padding only."""
+    count, k = outs.stop - outs.start, taps.stop - taps.start
+    start = outs.start * axis.stride + taps.start * axis.dilation - axis.lo
+    span = (count - 1) * axis.stride + (k - 1) * axis.dilation + 1
+    first, stop = min(max(start, 0), axis.size), min(max(start + span, 0), axis.size)
+    size = max(stop - first, 0)
+    lo = max(first - start, 0)
+    return Axis(size, k, axis.stride, lo, max(span - lo - size, 0), axis.dilation, count), slice(first, first + size)

@@ -1,0 +1,88 @@
+"""The gradient of the image tap by tap, without any product by padding.
+
+A kernel that runs over a padded grid of dout also multiplies weights by the
+zeros beyond the edges of dout. With finite weights these products are zero. But
+inf or NaN times zero is NaN, and would appear in cells whose sum has no such
+product.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fastconv.convolution.base import per_channel
+from fastconv.geometry.axis import Axis
+from fastconv.geometry.conv import ConvGeometry, conv_geometry
+
+#: Bytes of images whose products with one tap are held at a time.
+_PRODUCT_BYTES = 1 << 23
+
+
+def data_by_taps(
+    dout: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    geometry: ConvGeometry,
+    dx: np.ndarray,
+    threads: int,
+    backward_data: Callable[..., Any],
+) -> None:
+    """dx = b + the sum over taps of w[:, :, tap].T @ dout, each added to the cells that its outputs read.
+
+    `backward_data`, an algorithm's method, multiplies. It is called for layers of one tap, which have no padding.
+    """
+    positions = geometry.positions
+    layers = tap_layers(geometry, dx.itemsize)
+    product = np.empty(layers[0].x_shape, dx.dtype)
+    dx[...] = 0 if b is None else per_channel(b, geometry)
+    for tap, outputs, cells in met_taps(geometry):
+        at: Any = (..., *tap)
+        within: Any = (..., *outputs)
+        weights = np.ascontiguousarray(w[at])[..., np.newaxis]
+        begin = 0
+        for layer in layers:
+            part = product[: layer.x_shape[0]]
+            chunk: Any = slice(begin, begin + len(part))
+            begin = chunk.stop
+            # [C/G x F/G] @ [F/G x L], one product per image and group
+            backward_data(dout[chunk].reshape(len(part), -1, positions), weights, layer, part, threads)
+            part = part.reshape(*part.shape[:2], *geometry.out_shape[2:])
+            with np.errstate(invalid="ignore", over="ignore"):
+                dx[(chunk, slice(None), *cells)] += part[within]
+
+
+def tap_layers(geometry: ConvGeometry, itemsize: int) -> list[ConvGeometry]:
+    """The layers that each tap is: of some images at a time, the most first."""
+    count, channels = geometry.x_shape[:2]
+    images = max(1, min(count, _PRODUCT_BYTES // (channels * geometry.positions * itemsize)))
+    return [
+        conv_geometry(
+            (min(images, count - begin), channels, geometry.positions),
+            (*geometry.w_shape[:2], 1),
+            groups=geometry.groups,
+        )
+        for begin in range(0, count, images)
+    ]
+
+
+_Slices = tuple[slice, ...]
+
+
+def met_taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], _Slices, _Slices]]:
+    """The taps that meet a cell of the image, the outputs for which they do, and those cells."""
+    per_axis = [[(t, *_met(axis, t)) for t in range(axis.k)] for axis in geometry.axes]
+    per_axis = [[met for met in axis if met[1].start < met[1].stop] for axis in per_axis]
+    for met in itertools.product(*per_axis):
+        taps, outputs, cells = zip(*met, strict=True)
+        yield taps, outputs, cells
+
+
+def _met(axis: Axis, tap: int) -> tuple[slice, slice]:
+    """The outputs that read a cell of the image at a tap, and those cells."""
+    first, last = axis.outputs_before(tap, 0), axis.outputs_before(tap, axis.size)
+    cell = first * axis.stride + tap * axis.dilation - axis.lo
+    return slice(first, last), slice(cell, cell + (last - first - 1) * axis.stride + 1, axis.stride)

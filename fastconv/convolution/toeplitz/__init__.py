@@ -1,0 +1,1 @@
+"""Convolution by its sparse matrix, and the arrays of that matrix."""

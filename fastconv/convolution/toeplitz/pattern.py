@@ -1,0 +1,233 @@
+"""The cells that each output reads along one axis, and the outputs that read each cell: a factor of the Toeplitz
+matrix.
+
+Positions along an axis are grouped into segments that have the same, shifted
+entries: a few positions at each border, and one segment for all others, or one
+for each stride phase. A row of the matrix is the product of three such lists.
+There may be many positions, so segments are found without a Python loop over
+positions.
+
+If only some taps of a kernel are wanted, because all others are zeros, the
+others make no segments, so that a mostly empty kernel has few segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastconv._ext import toeplitz as _ext
+from fastconv.geometry.axis import Axis, source_cells
+
+#: Numbers of a segment.
+_SEGMENT = 8
+#: How many cells of windows on the border are sorted at a time.
+_CELLS = 1 << 20
+
+
+@dataclass
+class Spans:
+    """One axis of a sparse matrix: `positions` along its rows, `limit` along its columns.
+
+    A segment ``(start, step, count, begin, end, base, jump, key)`` says that
+    position ``start + m * step`` has the `entries` [begin, end), and the first of
+    these is at ``base + m * jump``. An entry is ``(offset, tap)``. Offsets are
+    relative to that of the first entry, and ascend within a segment. A tap below
+    0 means several taps that read the same cell: ``~tap`` is the place in `lists`
+    of their number and the taps.
+
+    `keys` has every tap once; lists of nonzero weights are in its order. The
+    entries of a segment are the taps from `key` on, wrapping around; or, if
+    `key` is below 0, all taps, and `places` has from ``~key`` on the distance
+    of the cell of each from `base`.
+
+    All but `keys` are lists of arrays, which `arrays` joins.
+    """
+
+    positions: int
+    limit: int
+    segments: list[np.ndarray] = field(default_factory=list)
+    entries: list[np.ndarray] = field(default_factory=list)
+    lists: list[np.ndarray] = field(default_factory=list)
+    places: list[np.ndarray] = field(default_factory=list)
+    keys: np.ndarray = field(default_factory=lambda: np.empty(0, np.intp))
+    n_entries: int = 0
+    n_lists: int = 0
+    n_places: int = 0
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Segments (count, 8), entries (count, 2), lists and places one after another, and the keys."""
+        empty = np.empty(0, np.intp)
+        segments, entries, lists, places = (
+            np.concatenate([empty, *(piece.ravel() for piece in pieces)])
+            for pieces in (self.segments, self.entries, self.lists, self.places)
+        )
+        keys = np.ascontiguousarray(self.keys, np.intp)
+        return segments.reshape(-1, _SEGMENT), entries.reshape(-1, 2), lists, places, keys
+
+    def add_entries(self, offsets: np.ndarray, taps: np.ndarray) -> int:
+        """Where they begin."""
+        begin = self.n_entries
+        self.entries.append(np.stack([offsets, taps], 1).astype(np.intp, copy=False))
+        self.n_entries += len(taps)
+        return begin
+
+    def add_segments(self, *columns: np.ndarray | int) -> None:
+        """Segments as columns of their eight numbers."""
+        table = np.stack(np.broadcast_arrays(*map(np.atleast_1d, columns)), 1).astype(np.intp, copy=False)
+        self.segments.append(table[table[:, 2] > 0])
+
+    def add(
+        self,
+        start: int,
+        step: int,
+        count: int,
+        origin: int,
+        jump: int,
+        taps: np.ndarray,
+        offsets: np.ndarray,
+        key: int,
+    ) -> None:
+        """Add positions that read `taps` at ``origin + m * jump + offsets``, as far as these are
+        within the limit; offsets ascend.
+
+        `key` belongs to the first tap of `taps`.
+        """
+        k = len(taps)
+        begin = self.add_entries(offsets, taps)
+        # The taps of a position change only where a tap enters the cells, or leaves them.
+        first = origin + offsets
+        changes = np.concatenate([[0], *(-((first - bound) // jump) for bound in (0, self.limit))])
+        m = np.unique(np.clip(changes, 0, max(count - 1, 0)))
+        at = origin + m * jump
+        a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
+        some = a < b
+        a, b = a * some, b * some
+        # At some of these places nothing changes, because no tap reads a cell.
+        alike = np.zeros(len(m), bool)
+        alike[1:] = (a[1:] == a[:-1]) & (b[1:] == b[:-1])
+        m, a, b, at = (column[~alike] for column in (m, a, b, at))
+        some = some[~alike]
+        lengths = np.diff(m, append=count)
+        base = (at + offsets[np.minimum(a, k - 1)]) * some
+        self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, jump * some, key + a)
+
+    def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
+        """Add positions from `first` on, whose `taps` read `cells` (positions, taps); several taps may read
+        the same cell.
+        """
+        cells, taps = (np.ascontiguousarray(array, np.intp) for array in (cells, taps))
+        n, k = cells.shape
+        pieces = tuple(np.empty(size, np.intp) for size in (n * _SEGMENT, 2 * n * k, (3 * n * k + 1) // 2, n * k))
+        starts = np.array([first, self.n_entries, self.n_lists, self.n_places], np.intp)
+        made = _ext.merge(cells, np.argsort(cells, axis=1, kind="stable"), taps, starts, *pieces)
+        segments, entries, lists, places = (
+            piece[: count * width] for piece, count, width in zip(pieces, made, (_SEGMENT, 2, 1, 1), strict=True)
+        )
+        self.segments.append(segments.reshape(-1, _SEGMENT))
+        self.entries.append(entries.reshape(-1, 2))
+        self.lists.append(lists)
+        self.places.append(places)
+        self.n_entries, self.n_lists, self.n_places = (starts[1:] + made[1:]).tolist()
+
+
+def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The ascending places of the taps `some` in a window of k, and these taps; None means all taps."""
+    at = np.arange(k) if some is None else (k - 1 - some)[::-1] if flip else some
+    return at, k - 1 - at if flip else at
+
+
+def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = None) -> Spans:
+    """The input cells that each output reads, by all taps or by `some`, which ascend."""
+    size, k, stride, lo, dilation, out = axis.row()
+    at, taps = _window(k, flip, some)
+    spans, offsets = Spans(out, size, keys=taps), at * dilation
+    if pad_mode == "zeros":
+        spans.add(0, 1, out, -lo, stride, taps, offsets, 0)
+        return spans
+    # Windows that overlap the padding may read a cell twice.
+    lo -= int(offsets[0])
+    offsets = offsets - offsets[0]
+    reach = int(offsets[-1])
+    first = min(max(-(-lo // stride), 0), out)
+    end = max(min((size - 1 - reach + lo) // stride + 1, out), first)
+    if pad_mode == "circular" and reach < size:
+        _add_turned(spans, (stride, lo), offsets, taps, (first, end))
+        return spans
+    head, tail = 0, out
+    if pad_mode == "replicate":
+        # Windows in the padding alone read one cell.
+        head = min(max((lo - reach) // stride + 1, 0), first)
+        tail = min(max(-(-(size - 1 + lo) // stride), end), out)
+        for begin, count, cell in ((0, head, 0), (tail, out - tail, size - 1)):
+            if count:
+                spans.add_merged(begin, np.full((1, len(taps)), cell), taps)
+                spans.segments[-1][:, 2] = count
+    window, block = offsets - lo, max(_CELLS // len(taps), 1)
+    for low, high in ((head, first), (end, tail)):
+        for begin in range(low, high, block):
+            here = np.arange(begin, min(begin + block, high))[:, np.newaxis] * stride
+            spans.add_merged(begin, source_cells(window + here, size, pad_mode), taps)
+    if first < end:
+        spans.add(first, 1, end - first, first * stride - lo, stride, taps, offsets, 0)
+    return spans
+
+
+def _add_turned(
+    spans: Spans, steps: tuple[int, int], offsets: np.ndarray, taps: np.ndarray, inside: tuple[int, int]
+) -> None:
+    """Circular padding, with windows no longer than the image: each is a run of cells, or wraps around the end.
+
+    All segments use one list, which has the taps twice, from the first tap past the end on.
+    """
+    (stride, lo), size, out, k = steps, spans.limit, spans.positions, len(taps)
+    begin = spans.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
+    first, end = inside
+    if first < end:
+        spans.add_segments(first, 1, end - first, begin, begin + k, first * stride - lo, stride, 0)
+    for low, high in ((0, first), (end, out)):
+        for low_, high_ in ((at, min(at + _CELLS, high)) for at in range(low, high, _CELLS)):
+            at = (np.arange(low_, high_) * stride - lo) % size
+            # Taps before the end of the image; the others wrap around, and so are in front of them.
+            whole = np.searchsorted(offsets, size - at)
+            turn = np.where(whole < k, whole, 0)
+            base = at + offsets[turn] - size * (whole < k)
+            starts = np.flatnonzero(
+                (np.diff(turn, prepend=-1) != 0) | (np.diff(base, prepend=base[0] - stride) != stride)
+            )
+            counts = np.diff(starts, append=len(at))
+            turn = turn[starts]
+            spans.add_segments(low_ + starts, 1, counts, begin + turn, begin + turn + k, base[starts], stride, turn)
+
+
+def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> Spans:
+    """The outputs that read each input cell, with zero padding: the adjoint of `of_outputs`."""
+    size, k, stride, lo, dilation, out = axis.row()
+    spans = Spans(size, out)
+    # Cells that are a stride apart are read by the same taps (those of a phase), the last tap first.
+    taps = _window(k, flip, some)[0][::-1]
+    phases = (taps * dilation - lo) % stride
+    order = np.argsort(phases, kind="stable")
+    seen, starts = np.unique(phases[order], return_index=True)
+    for i, here in zip(seen.tolist(), np.split(taps[order], starts[1:]), strict=True):
+        if i < size:
+            origin = (i + lo - int(here[0]) * dilation) // stride
+            offsets = (here[0] - here) * dilation // stride
+            taps = k - 1 - here if flip else here
+            spans.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, spans.n_entries)
+    spans.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in spans.entries)])
+    # No tap reads the other cells. They are segments by phase, or by the gaps between phases, whichever are fewer.
+    seen = seen[seen < size]
+    low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
+    low, high = low[low < high], high[low < high]
+    periods = -(-size // stride)
+    if not len(low):
+        return spans
+    if len(low) * periods <= stride:
+        low, high = (np.add.outer(np.arange(periods) * stride, bound).ravel() for bound in (low, high))
+        spans.add_segments(low, 1, np.minimum(high, size) - low, 0, 0, 0, 0, 0)
+    else:
+        idle = np.setdiff1d(np.arange(min(stride, size)), seen, assume_unique=True)
+        spans.add_segments(idle, stride, -((idle - size) // stride), 0, 0, 0, 0, 0)
+    return spans

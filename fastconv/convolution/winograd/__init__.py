@@ -1,0 +1,1 @@
+"""Minimal filtering, F(m, r) of Winograd and of Toom and Cook."""

@@ -1,0 +1,240 @@
+"""One spatial axis of a geometry: its arithmetic, and its tables for the kernels."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import cached_property
+from typing import Any, Protocol, Self, TypeAlias
+
+import numpy as np
+
+from fastconv.checks.messages import count, count_axes
+from fastconv.checks.options import as_shape
+from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
+
+PerAxis: TypeAlias = int | Sequence[int]
+AXIS_NAMES = ("D", "H", "W")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis: input size, kernel size, stride, pads, dilation, output size."""
+
+    size: int
+    k: int
+    stride: int
+    lo: int
+    hi: int
+    dilation: int
+    out: int
+
+    @property
+    def extent(self) -> int:
+        """The number of cells from the first tap to the last, including both."""
+        return self.dilation * (self.k - 1) + 1
+
+    @property
+    def padded(self) -> int:
+        """Input size with both pads."""
+        return self.size + self.lo + self.hi
+
+    def row(self) -> tuple[int, ...]:
+        """The fields for the kernels; numbers that have no effect, and may be huge, are made small.
+
+        Those are the stride of a single output, taps that only an overhanging
+        pooling window has, and the dilation of a single tap.
+        """
+        k = min(self.k, (self.padded - 1) // self.dilation + 1)
+        return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
+
+    def outputs_before(self, tap: int, bound: int) -> int:
+        """How many outputs read at `tap` an input cell before `bound`. These are the first outputs."""
+        reach = bound + self.lo - tap * self.dilation
+        return min((reach - 1) // self.stride + 1, self.out) if reach > 0 else 0
+
+
+#: The unit axis, with which one or two spatial axes are lifted to three.
+UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
+
+
+class CheckedFields:
+    """A frozen dataclass of sizes whose constructor refuses fields that do not fit each other.
+
+    It does so because kernels trust the fields. `dataclasses.replace`, copies and pickles call the constructor. They do
+    not copy what was derived from the fields; it is derived again.
+    """
+
+    def __post_init__(self) -> None:
+        try:
+            fault = self._fault()
+        except (TypeError, AttributeError) as error:  # a field of another type cannot be compared, or has no length
+            if type(error) not in (TypeError, AttributeError):  # a signal handler's
+                raise
+            fault = "a field is of the wrong type"
+        if fault is not None:
+            raise ValueError(f"the fields of this {type(self).__name__} do not fit each other: {fault}")
+
+    def _fault(self) -> str | None:
+        """Why the fields do not fit each other, or None if they do."""
+        raise NotImplementedError
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Computed once, because plans are looked up by geometry.
+        return hash(tuple([getattr(self, field.name) for field in fields(self)]))  # type: ignore[arg-type]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore pickles that have fields instead of a call of the constructor."""
+        type(self).__init__(self, **{field.name: state.get(field.name) for field in fields(self)})  # type: ignore
+
+    def derive(self, **changes: Any) -> Self:
+        """As `dataclasses.replace`, but unchecked: for changes that cannot make checked fields wrong."""
+        found = object.__new__(type(self))
+        for field in fields(self):  # type: ignore[arg-type]
+            vars(found)[field.name] = changes.get(field.name, getattr(self, field.name))
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for missing attributes. A field is missing only if the constructor was bypassed."""
+        if name in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
+            raise ValueError(f"this {type(self).__name__} has no {name}: it was not made by its constructor")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def check_shape(name: str, shape: Any, least: int = 0) -> str | None:
+    """Why `shape` is not a tuple of sizes with one to three spatial axes, or None if it is."""
+    if type(shape) is not tuple or not 3 <= len(shape) <= 5 or any(type(n) is not int for n in shape):
+        return f"{name} is {shape!r}, which is no tuple of 3 to 5 ints"
+    if min(shape) < least or max(shape) > sys.maxsize or math.prod(shape) > sys.maxsize:
+        return f"{name} is {shape}, whose sizes must be at least {least} and whose elements can be addressed"
+    return None
+
+
+def check_axes(x_shape: Any, axes: Any) -> str | None:
+    """Why `axes` are not the spatial axes of images of `x_shape`, or None if they are."""
+    fault = check_shape("x_shape", x_shape)
+    if fault is not None:
+        return fault
+    if type(axes) is not tuple or any(type(axis) is not Axis for axis in axes) or len(axes) != len(x_shape) - 2:
+        return f"axes must be a tuple of {len(x_shape) - 2} Axis"
+    for i, (axis, size) in enumerate(zip(axes, x_shape[2:], strict=True)):
+        numbers = (axis.size, axis.k, axis.stride, axis.lo, axis.hi, axis.dilation, axis.out)
+        least = (0, 1, 1, 0, 0, 1, 1)
+        if any(type(n) is not int for n in numbers) or any(map(int.__lt__, numbers, least)):
+            return f"axes[{i}] is {axis}, whose size and pads are at least 0, and all else at least 1"
+        if axis.size != size:
+            return f"axes[{i}] has size {axis.size}, but x_shape is {x_shape}"
+    padded = tuple(axis.padded for axis in axes)
+    if math.prod(padded) * max(math.prod(x_shape[:2]), 1) > sys.maxsize or max(padded) > sys.maxsize:
+        return f"x_shape {x_shape} with its pads {tuple((a.lo, a.hi) for a in axes)} has too many elements"
+    return None
+
+
+def windows(axis: Axis) -> int:
+    """The number of windows that fit into the padded axis."""
+    span = axis.padded - axis.extent
+    return span // axis.stride + 1 if span >= 0 else 0
+
+
+class HasAxes(Protocol):
+    """A geometry."""
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """One per spatial axis."""
+
+
+def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
+    """The tables of the axes, lifted to three, for the kernels.
+
+    The sizes, (3, 6); and for the taps of all axes in turn the range of
+    outputs that read the image there, (2, taps).
+    """
+    return plans.find_sized(_nbytes, _tables, geometry.axes)
+
+
+def _nbytes(tables: tuple[np.ndarray, np.ndarray]) -> int:
+    return tables[1].nbytes
+
+
+def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
+    sizes = np.array([axis.row() for axis in (*(UNIT_AXIS,) * (3 - len(axes)), *axes)], np.intp)
+    reach = []
+    for size, k, stride, lo, dilation, out in sizes:
+        start = np.arange(k, dtype=np.intp) * dilation - lo
+        reach.append([np.clip((bound - start - 1) // stride + 1, 0, out) for bound in (0, size)])
+    table = np.ascontiguousarray(np.hstack(reach))
+    sizes.flags.writeable = table.flags.writeable = False
+    return sizes, table
+
+
+def connections(axis: Axis, pad_mode: str) -> int:
+    """The number of pairs (output, input cell) along one axis that some tap connects.
+
+    Pairs that are equal because of a mirror count once.
+    """
+    if pad_mode == "zeros":
+        _, reach = _tables((axis,))
+        first, last = reach[:, 2:]  # past the taps of the two unit axes
+        return int(np.sum(np.maximum(last - first, 0)))
+    # Only windows that overlap the padding can read a cell twice.
+    begin = min(axis.outputs_before(0, 0), axis.out)
+    end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
+    taps = np.arange(axis.k) * axis.dilation - axis.lo
+    border = (*range(begin), *range(end, axis.out))
+    merged = sum(len(np.unique(source_cells(taps + o * axis.stride, axis.size, pad_mode))) for o in border)
+    return axis.k * (end - begin) + merged
+
+
+def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
+    """The input cell that is read at `at`, which may be in the padding; -1 if it is zero."""
+    if pad_mode == "zeros":
+        return np.where((at >= 0) & (at < size), at, -1)
+    if pad_mode == "replicate":
+        return np.clip(at, 0, size - 1)
+    if pad_mode == "circular":
+        return at % size
+    return size - 1 - np.abs(size - 1 - np.abs(at))
+
+
+def check_rank(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse a shape that is not ``(N, C, *spatial)`` with one to three spatial axes."""
+    if not 3 <= len(shape) <= 5:
+        hint = "; one image by itself is x[None, None]" if name == "x" and len(shape) == 2 else ""
+        raise ValueError(
+            f"{name} has {count_axes(len(shape))}, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or "
+            f"(N, C, D, H, W){hint}"
+        )
+
+
+def data_shape(name: str, value: Any) -> tuple[int, ...]:
+    """`value` as a shape that `check_rank` takes."""
+    shape = as_shape(name, value)
+    check_rank(name, shape)
+    return shape
+
+
+def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
+    """The output size along axis `i`, refused where it is below 1."""
+    span = size + sum(pads) - (dilation * (k - 1) + 1)
+    if span < 0:
+        raise ValueError(
+            f"spatial axis {i}: the kernel covers {span_text(k, dilation)} but the padded input has only "
+            f"{size + sum(pads)} ({size} with pads {pads}); use a smaller kernel or dilation, or a larger pad"
+        )
+    return span // stride + 1
+
+
+def span_text(k: int, dilation: int) -> str:
+    """How many cells a kernel covers, and why."""
+    return f"{count(dilation * (k - 1) + 1, 'cell')}" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")

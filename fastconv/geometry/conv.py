@@ -1,0 +1,460 @@
+"""Shape arithmetic of convolution and its validation: every size, pad and stride is resolved here, once.
+
+A geometry holds one `Axis` per spatial axis, ``(size, k, stride, lo, hi,
+dilation, out)``; the layers, algorithms and kernels take it as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import channels_hint, count, count_axes, missing_axes_hint, of_shapes
+from fastconv.checks.options import (
+    as_bool,
+    as_int,
+    as_shape,
+    is_plain,
+    is_sampled,
+    merge_options,
+    per_axis,
+    split_sampling,
+)
+from fastconv.geometry.axis import (
+    AXIS_NAMES,
+    UNIT_AXIS,
+    Axis,
+    CheckedFields,
+    PerAxis,
+    check_axes,
+    check_rank,
+    check_shape,
+    connections,
+    data_shape,
+    floor_out,
+    kernel_tables,
+    windows,
+)
+from fastconv.geometry.pads import (
+    PAD_MODES,
+    PAD_NAMES,
+    Pad,
+    PadMode,
+    check_pad_mode,
+    check_padded,
+    pad_mode_fault,
+    pad_mode_name,
+    resolve_pad,
+)
+from fastconv.geometry.remainder import explain_remainder
+from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+Stride: TypeAlias = "PerAxis | Fraction | Sequence[int | Fraction]"
+
+
+class GeometryOptions(TypedDict, total=False):
+    """The options that shape a convolution."""
+
+    stride: Stride
+    pad: Pad
+    dilation: PerAxis
+    groups: int
+    pad_mode: PadMode
+    flip: bool
+    strict: bool
+
+
+GEOMETRY_DEFAULTS: dict[str, Any] = {
+    "stride": 1,
+    "pad": 0,
+    "dilation": 1,
+    "groups": 1,
+    "pad_mode": "zeros",
+    "flip": False,
+    "strict": False,
+}
+#: The defaults of a convolution whose image may be upsampled first.
+CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
+
+
+@dataclass(frozen=True)
+class ConvGeometry(CheckedFields):
+    """Every size of one convolution, made by `conv_geometry`. Immutable; sizes that do not fit each other are refused.
+
+    Attributes
+    ----------
+    x_shape, w_shape, out_shape : tuple of int
+        ``(N, C, *spatial)``, ``(F, C // groups, *kernel)``, ``(N, F, *out_spatial)``.
+    axes : tuple of Axis
+        One per spatial axis, each ``(size, k, stride, lo, hi, dilation, out)``.
+    groups, pad_mode, flip
+        The options as given.
+    pads : tuple of (int, int)
+        Cells added before and after each spatial axis.
+    n_params : int
+        Weights and one bias per filter.
+    flops : int
+        Floating-point operations of the forward pass, two for each
+        multiply-add, those on padding counted.
+    toeplitz_nnz : int
+        Entries of the sparse matrix of one image, for weights without zeros.
+    """
+
+    x_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    groups: int = 1
+    pad_mode: str = "zeros"
+    flip: bool = False
+
+    def _fault(self) -> str | None:
+        x_shape, w_shape, groups = self.x_shape, self.w_shape, self.groups
+        fault = check_axes(x_shape, self.axes) or check_shape("w_shape", w_shape, 1)
+        if fault is not None:
+            return fault
+        if type(groups) is not int or groups < 1:
+            return f"groups is {groups!r}"
+        if len(w_shape) != len(x_shape) or x_shape[1] != groups * w_shape[1] or w_shape[0] % groups:
+            return f"x_shape is {x_shape}, w_shape {w_shape}, groups {groups}"
+        for i, (axis, k) in enumerate(zip(self.axes, w_shape[2:], strict=True)):
+            if axis.k != k or axis.out != windows(axis):
+                return f"axes[{i}] is {axis}, of a kernel {w_shape[2:]}"
+        if type(self.flip) is not bool or self.pad_mode not in PAD_MODES:
+            return f"flip is {self.flip!r}, pad_mode {self.pad_mode!r}"
+        if math.prod(self.out_shape) > sys.maxsize:
+            return f"the output {self.out_shape} has more elements than can be addressed"
+        return pad_mode_fault(self.pad_mode, self.axes)
+
+    @property
+    def rank(self) -> int:
+        """Spatial axes: 1, 2 or 3."""
+        return len(self.axes)
+
+    @cached_property
+    def out_spatial(self) -> tuple[int, ...]:
+        """Output size per spatial axis."""
+        return tuple(axis.out for axis in self.axes)
+
+    @cached_property
+    def out_shape(self) -> tuple[int, ...]:
+        """``(N, F, *out_spatial)``."""
+        return (self.x_shape[0], self.w_shape[0], *self.out_spatial)
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Kernel size per spatial axis."""
+        return self.w_shape[2:]
+
+    @cached_property
+    def taps(self) -> int:
+        """Cells of the kernel."""
+        return math.prod(self.kernel)
+
+    @cached_property
+    def positions(self) -> int:
+        """The number of output positions of one image, the ``L`` of im2col."""
+        return math.prod(self.out_spatial)
+
+    @property
+    def pads(self) -> tuple[tuple[int, int], ...]:
+        """``(lo, hi)`` per spatial axis."""
+        return tuple((axis.lo, axis.hi) for axis in self.axes)
+
+    @property
+    def n_params(self) -> int:
+        """Weights and biases."""
+        return math.prod(self.w_shape) + self.w_shape[0]
+
+    @property
+    def flops(self) -> int:
+        """Operations of the forward pass, two for each multiply-add."""
+        return 2 * math.prod(self.out_shape) * math.prod(self.w_shape[1:])
+
+    @cached_property
+    def cols_shape(self) -> tuple[int, int, int]:
+        """``(N, C * taps, L)``, what `im2col` returns."""
+        return (self.x_shape[0], self.x_shape[1] * self.taps, self.positions)
+
+    def im2col_bytes(self, dtype: Any = np.float32) -> int:
+        """Bytes of what `im2col` returns for the whole batch in `dtype`."""
+        return math.prod(self.cols_shape) * _arrays.float_dtype("dtype", dtype).itemsize
+
+    @cached_property
+    def toeplitz_nnz(self) -> int:
+        """Entries of the (F * L, C * prod(spatial)) matrix of one image, for weights without zeros."""
+        pairs = math.prod(connections(axis, self.pad_mode) for axis in self.axes)
+        return self.w_shape[0] * self.w_shape[1] * pairs
+
+    @property
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """The tables of the axes for the kernels."""
+        return kernel_tables(self)
+
+    @cached_property
+    def pointwise(self) -> bool:
+        """Whether the lowered matrix is the image itself: 1x1, stride 1, no padding."""
+        return all(axis.k == 1 and axis.lo == axis.hi == 0 and axis.out == axis.size for axis in self.axes)
+
+    @cached_property
+    def padded(self) -> ConvGeometry:
+        """The same convolution of an input that is padded already."""
+        return self.derive(
+            x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
+            axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
+            pad_mode="zeros",
+        )
+
+    def for_batch(self, n: int) -> ConvGeometry:
+        """The same convolution of `n` images."""
+        return self if n == self.x_shape[0] else plans.find(_of_batch, self, n)
+
+    @cached_property
+    def batch_as_axis(self) -> ConvGeometry:
+        """The same convolution of one volume whose depth is the batch; for one or two spatial axes."""
+        (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
+        return self.derive(
+            x_shape=(1, channels, n, *units, *spatial),
+            w_shape=(*self.w_shape[:2], 1, *units, *self.kernel),
+            axes=(Axis(n, 1, 1, 0, 0, 1, n), *(UNIT_AXIS for _ in units), *self.axes),
+        )
+
+    def __str__(self) -> str:
+        columns = ("axis", "input", "kernel", "stride", "pad", "dilation", "output")
+        rows = [
+            (name, a.size, a.k, a.stride, f"({a.lo}, {a.hi})", a.dilation, a.out)
+            for name, a in zip(AXIS_NAMES[-self.rank :], self.axes, strict=True)
+        ]
+        table = [columns, *(tuple(map(str, row)) for row in rows)]
+        widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
+        lines = ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+        kind = "true convolution (kernel flipped)" if self.flip else "cross-correlation"
+        return "\n".join(
+            [
+                f"{self.rank}-D {kind}: x {self.x_shape} * w {self.w_shape} -> out {self.out_shape}",
+                *lines,
+                f"  groups {self.groups}, padding {self.pad_mode!r}, parameters {self.n_params:,} (bias counted)",
+                f"  flops {self.flops:,}; im2col {self.im2col_bytes():,} bytes in float32",
+                f"  Toeplitz matrix of one image: {self.w_shape[0] * self.positions:,} x "
+                f"{math.prod(self.x_shape[1:]):,}, {self.toeplitz_nnz:,} entries",
+            ]
+        )
+
+
+def _of_batch(geometry: ConvGeometry, n: int) -> ConvGeometry:
+    return geometry.derive(x_shape=(n, *geometry.x_shape[1:]))
+
+
+def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> ConvGeometry:
+    """Work out every size of a convolution.
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+        ``(N, C, *spatial)``, one to three spatial axes.
+    w_shape : tuple of int
+        ``(F, C // groups, *kernel)``.
+    **options
+        ``stride``, ``upsample``, ``pad``, ``dilation``, ``groups``,
+        ``pad_mode``, ``flip`` and ``strict``, as `conv` takes them.
+
+    Returns
+    -------
+    ConvGeometry
+        With ``upsample``, or a ``stride`` of ``Fraction(a, b)``, it is the
+        geometry of the upsampled image, with an integer stride: `x_shape` is the
+        shape of the upsampled image, and `flops` also counts products by its
+        zeros, which `conv` does not compute.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit each other, an output size would be below 1,
+        or ``strict`` is set and a stride leaves a remainder.
+    TypeError
+        For an unknown option or one of the wrong type.
+
+    Examples
+    --------
+    >>> from fastconv import conv_geometry
+    >>> g = conv_geometry((1, 3, 32, 32), (10, 3, 5, 5), pad=2)
+    >>> g.out_shape, g.n_params
+    ((1, 10, 32, 32), 760)
+    >>> conv_geometry((1, 1, 7, 7), (1, 1, 3, 3), stride=3, strict=True)
+    Traceback (most recent call last):
+        ...
+    ValueError: spatial axis 0: stride 3 leaves a remainder of 1: input 7 + pads 0 + 0 - kernel 3 = 4 is not
+    a multiple of 3; nearest legal strides: 2, 4; nearest legal pads at stride 3: 1, (0, 2)
+    """
+    settings = merge_options("conv_geometry", CONV_DEFAULTS, options)
+    x_shape, w_shape = data_shape("x_shape", x_shape), as_shape("w_shape", w_shape)
+    try:
+        return resolve_upsampled(x_shape, w_shape, **settings)[0]
+    except ValueError as error:
+        if len(x_shape) == len(w_shape):
+            raise of_shapes(error, channels_hint, x_shape, w_shape, settings["groups"]) from None
+        raise of_shapes(error, missing_axes_hint, x_shape, w_shape) from None
+
+
+def resolve_upsampled(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, upsample: Any, **settings: Any
+) -> tuple[ConvGeometry, tuple[int, ...]]:
+    """`resolve_conv` of the upsampled image, and the upsampling factors, which are () without upsampling."""
+    if not is_sampled(stride, upsample):
+        return resolve_conv(x_shape, w_shape, stride=stride, **settings), ()
+    strides, factors = split_sampling(stride, upsample, len(data_shape("x", x_shape)) - 2)
+    sizes = (n * factor for n, factor in zip(x_shape[2:], factors, strict=True))
+    upsampled = as_shape("the upsampled x", (*x_shape[:2], *sizes))
+    geometry = resolve_conv(upsampled, w_shape, stride=strides, **settings)
+    return geometry, () if max(factors) == 1 else factors
+
+
+def resolve_conv(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    *,
+    stride: Any,
+    pad: Any,
+    dilation: Any,
+    groups: Any,
+    pad_mode: Any,
+    flip: Any,
+    strict: Any,
+) -> ConvGeometry:
+    """`conv_geometry` for shapes that are tuples of ints already."""
+    settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
+    # The arguments of most calls are the key themselves: scalars of exact types. `typed` distinguishes equal values of
+    # other types.
+    if is_plain(settings):
+        return _resolve_scalars(x_shape, w_shape, *settings)
+    return _normalise_conv(x_shape, w_shape, *settings)
+
+
+def _normalise_conv(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Any,
+    pad: Any,
+    dilation: Any,
+    groups: Any,
+    pad_mode: Any,
+    flip: Any,
+    strict: Any,
+) -> ConvGeometry:
+    check_rank("x", x_shape)
+    rank = len(x_shape) - 2
+    if len(w_shape) != len(x_shape):
+        raise ValueError(
+            f"w has {count_axes(len(w_shape))}, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
+            f"w must be (F, C // groups, *kernel) with as many spatial axes as x{missing_axes_hint(x_shape, w_shape)}"
+        )
+    return _resolve_conv(
+        x_shape,
+        w_shape,
+        per_axis("stride", stride, rank, 1),
+        pad if isinstance(pad, str) else resolve_pad(pad, x_shape[2:], w_shape[2:], (), (), PAD_NAMES),
+        per_axis("dilation", dilation, rank, 1),
+        as_int("groups", groups, 1),
+        pad_mode_name(pad_mode),
+        as_bool("flip", flip),
+        as_bool("strict", strict),
+    )
+
+
+_resolve_scalars = functools.lru_cache(maxsize=512, typed=True)(_normalise_conv)
+
+
+@functools.lru_cache(maxsize=512)
+def _resolve_conv(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    pad: str | tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    pad_mode: str,
+    flip: bool,
+    strict: bool,
+) -> ConvGeometry:
+    channels, filters, kernel, sizes = x_shape[1], w_shape[0], w_shape[2:], x_shape[2:]
+    if channels < 1 or filters < 1:
+        raise ValueError(f"x {x_shape} and w {w_shape} must have at least one channel and one filter")
+    if min(kernel) < 1:
+        raise ValueError(f"w has an empty kernel {kernel}; every kernel size must be at least 1")
+    if channels % groups or filters % groups:
+        raise ValueError(
+            f"groups is {groups}, which must divide both the {channels} channels of x and the {filters} filters of w; "
+            f"legal are the divisors of {math.gcd(channels, filters)}"
+        )
+    if w_shape[1] != channels // groups:
+        raise ValueError(
+            f"x {x_shape} has {count(channels, 'channel')}, so with groups={groups} w must be "
+            f"(F, {channels // groups}, *kernel), got w {w_shape} with {w_shape[1]}"
+            + channels_hint(x_shape, w_shape, groups)
+        )
+    pads = resolve_pad(pad, sizes, kernel, stride, dilation, PAD_NAMES)
+    check_padded(sizes, pads, x_shape[:2])
+    axes = []
+    for i, (size, k, s, (lo, hi), d) in enumerate(zip(sizes, kernel, stride, pads, dilation, strict=True)):
+        out = floor_out(i, size, k, s, (lo, hi), d)
+        axis = Axis(size, k, s, lo, hi, d, out)
+        if strict and pad not in ("same", "same_lower") and (axis.padded - axis.extent) % s:
+            raise ValueError(explain_remainder(i, axis))
+        axes.append(axis)
+    check_pad_mode(pad_mode, tuple(axes))
+    out_shape = (x_shape[0], w_shape[0], *(axis.out for axis in axes))
+    if math.prod(out_shape) > sys.maxsize:
+        raise ValueError(
+            f"x {x_shape} and w {w_shape} give the output {out_shape}, which has more elements than can be addressed"
+        )
+    return ConvGeometry(x_shape, w_shape, tuple(axes), groups, pad_mode, flip)
+
+
+def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> tuple[int, ...]:
+    """The shape `conv` returns, ``(N, F, *out_spatial)``.
+
+    Per axis the output is
+    ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``. A
+    stride of ``Fraction(a, b)`` means ``upsample=b`` with ``stride=a``.
+
+    Parameters
+    ----------
+    x_shape, w_shape : tuple of int
+        ``(N, C, *spatial)`` and ``(F, C // groups, *kernel)``.
+    **options
+        As `conv_geometry`.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv_geometry`.
+
+    Examples
+    --------
+    >>> from fastconv import conv_output_shape
+    >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), stride=2)
+    (1, 1, 3, 3)
+    >>> from fractions import Fraction
+    >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), stride=Fraction(2, 3), pad='same')
+    (1, 1, 11, 11)
+    >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), upsample=2, stride=4)
+    (1, 1, 3, 3)
+    """
+    # Both take the same options, except the name of the function in errors.
+    settings = merge_options("conv_output_shape", CONV_DEFAULTS, options)
+    return conv_geometry(x_shape, w_shape, **settings).out_shape

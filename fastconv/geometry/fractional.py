@@ -1,0 +1,170 @@
+"""Upsampling by b with a stride of a, without inserted zeros: a decomposition into ordinary convolutions.
+
+Along an axis, output o reads at tap t the cell ``o a + t d - lo`` of the
+upsampled grid. If b divides this number, the cell is one of the image; if not,
+it is an inserted zero. So outputs that are ``b / gcd(a, b)`` apart use the same
+taps, and these taps are ``b / gcd(b, d)`` apart. The image cells that they read
+are ``a / gcd(a, b)`` apart from one output to the next, and ``d / gcd(b, d)``
+apart from one tap to the next. That is an ordinary convolution at a stride of
+``a / gcd(a, b)``, for each of ``b / gcd(a, b)`` phases. A tap belongs to at most
+one phase. It belongs to none if gcd(a, b) does not divide ``t d - lo``, because
+it then meets inserted zeros only. (Polyphase filters; P. P. Vaidyanathan,
+"Multirate systems and filter banks", 1993.)
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from functools import cached_property
+from typing import Any
+
+from fastconv.geometry.axis import Axis, CheckedFields, check_shape
+from fastconv.geometry.conv import ConvGeometry, resolve_conv, resolve_upsampled
+from fastconv.runtime.records import dataclass
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """The outputs of one phase along one axis, and the taps and image cells that belong to them."""
+
+    out: slice
+    taps: slice
+    cells: slice
+    axis: Axis
+
+
+@dataclass(frozen=True)
+class Part:
+    """An ordinary convolution: of `cells` of the image by `taps` of the kernel, which gives `out` of the output."""
+
+    out: tuple[Any, ...]
+    taps: tuple[Any, ...]
+    cells: tuple[Any, ...]
+    geometry: ConvGeometry
+
+
+@dataclass(frozen=True)
+class FractionalGeometry(CheckedFields):
+    """Every size of a convolution of an upsampled image: the grid, and the convolutions that make up the result."""
+
+    x_shape: tuple[int, ...]
+    up: tuple[int, ...]
+    upsampled: ConvGeometry
+
+    def _fault(self) -> str | None:
+        fault = check_shape("x_shape", self.x_shape)
+        if fault is not None:
+            return fault
+        if type(self.up) is not tuple or any(type(factor) is not int or factor < 1 for factor in self.up):
+            return f"up is {self.up!r}"
+        if type(self.upsampled) is not ConvGeometry or len(self.up) != len(self.x_shape) - 2:
+            return "upsampled must be a ConvGeometry, and up of as many axes"
+        sizes = tuple(n * factor for n, factor in zip(self.x_shape[2:], self.up, strict=True))
+        if self.upsampled.x_shape != (*self.x_shape[:2], *sizes):
+            return f"x_shape is {self.x_shape}, up {self.up}, but upsampled is of images {self.upsampled.x_shape}"
+        return None
+
+    @property
+    def w_shape(self) -> tuple[int, ...]:
+        """``(F, C // groups, *kernel)``."""
+        return self.upsampled.w_shape
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """``(N, F, *out_spatial)``."""
+        return self.upsampled.out_shape
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...] | None:
+        """The convolutions of the image itself; None if padding mirrors the upsampled grid, which then has to be built.
+
+        Outputs that belong to no part read zeros only.
+        """
+        if self._mirrors:
+            return None
+        return tuple(self._part(phases) for phases in itertools.product(*self._by_axis))
+
+    @cached_property
+    def covered(self) -> int:
+        """The number of outputs of a channel that belong to some part."""
+        return sum(part.geometry.positions for part in self.parts or ())
+
+    @cached_property
+    def flops(self) -> int:
+        """Operations of the forward pass, two for each multiply-add; the inserted zeros are not multiplied."""
+        if self._mirrors:
+            return self.upsampled.flops
+        meetings = math.prod(sum(phase.axis.out * phase.axis.k for phase in phases) for phases in self._by_axis)
+        return 2 * self.x_shape[0] * math.prod(self.w_shape[:2]) * meetings
+
+    @property
+    def _mirrors(self) -> bool:
+        """Whether the border repeats cells of the upsampled grid."""
+        return self.upsampled.pad_mode != "zeros" and any(axis.lo or axis.hi for axis in self.upsampled.axes)
+
+    @cached_property
+    def _by_axis(self) -> tuple[list[_Phase], ...]:
+        return tuple(map(_phases, self.x_shape[2:], self.up, self.upsampled.axes))
+
+    def _part(self, phases: tuple[_Phase, ...]) -> Part:
+        whole, every = self.upsampled, (slice(None), slice(None))
+        sizes, kernel = (phase.axis.size for phase in phases), (phase.axis.k for phase in phases)
+        geometry = resolve_conv(
+            (*self.x_shape[:2], *sizes),
+            (*whole.w_shape[:2], *kernel),
+            stride=tuple(phase.axis.stride for phase in phases),
+            pad=[(phase.axis.lo, phase.axis.hi) for phase in phases],
+            dilation=tuple(phase.axis.dilation for phase in phases),
+            groups=whole.groups,
+            pad_mode="zeros",
+            flip=False,
+            strict=False,
+        )
+        out, taps, cells = ((*every, *(getattr(p, name) for p in phases)) for name in ("out", "taps", "cells"))
+        return Part(out, taps, cells, geometry)
+
+
+def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
+    """The phases along one axis that read any cell of the image."""
+    shared, common = math.gcd(factor, axis.dilation), math.gcd(factor, axis.stride)
+    step, dilation = factor // shared, axis.dilation // shared
+    period, stride = factor // common, axis.stride // common
+    found = []
+    # For each phase find the first tap at which its first output reads a cell of the image. The phase solves
+    # phase * axis.stride = behind modulo factor, which has a solution if `common` divides `behind`.
+    back = pow(stride, -1, period)
+    behind = ((axis.lo - t * axis.dilation, t) for t in range(min(step, axis.k)))
+    for phase, tap in sorted((b // common * back % period, t) for b, t in behind if b % common == 0):
+        if phase >= axis.out:
+            break
+        at = phase * axis.stride - axis.lo
+        first, taps = (at + tap * axis.dilation) // factor, (axis.k - 1 - tap) // step + 1
+        outs = (axis.out - 1 - phase) // period + 1
+        end = first + (outs - 1) * stride + (taps - 1) * dilation + 1
+        cells = slice(max(first, 0), max(min(end, size), 0))
+        if cells.stop <= cells.start:
+            continue
+        pads = max(-first, 0), max(end - size, 0)
+        found.append(
+            _Phase(
+                slice(phase, None, period),
+                slice(tap, None, step),
+                cells,
+                Axis(cells.stop - cells.start, taps, stride if outs > 1 else 1, *pads, dilation, outs),
+            )
+        )
+    return found
+
+
+def resolve_sampled(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], settings: dict[str, Any]
+) -> ConvGeometry | FractionalGeometry:
+    """The geometry of a convolution: a `FractionalGeometry` if `stride` or `upsample` inserts zeros."""
+    geometry, factors = resolve_upsampled(x_shape, w_shape, **settings)
+    return _kept(x_shape, factors, geometry) if factors else geometry
+
+
+# Cached like other geometries, because making the parts takes time.
+_kept = functools.lru_cache(maxsize=256)(FractionalGeometry)

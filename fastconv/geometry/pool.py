@@ -1,0 +1,197 @@
+"""Shape arithmetic of pooling, whose windows may overlap, be padded, and extend past the end."""
+
+from __future__ import annotations
+
+import functools
+import math
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastconv.checks.messages import count
+from fastconv.checks.options import as_bool, is_plain, per_axis
+from fastconv.geometry.axis import Axis, CheckedFields, check_axes, data_shape, floor_out, span_text, windows
+from fastconv.geometry.pads import PAD_NAMES, check_padded, resolve_pad
+from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
+
+POOL_PAD_NAMES = PAD_NAMES[:3]
+
+
+def taps_within(
+    bounds: tuple[int, int], k: int, stride: int, lo: int, dilation: int, out: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each output along an axis the range of taps that read cells in [low, high)."""
+    start = np.arange(out) * stride - lo
+    first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
+    return first, end
+
+
+@dataclass(frozen=True)
+class PoolGeometry(CheckedFields):
+    """Every size of one pooling: `axes` as in ConvGeometry; `ceil_mode` may let the last window overshoot."""
+
+    x_shape: tuple[int, ...]
+    axes: tuple[Axis, ...]
+
+    def _fault(self) -> str | None:
+        fault = check_axes(self.x_shape, self.axes)
+        if fault is not None:
+            return fault
+        if not self.x_shape[1]:
+            return f"x_shape is {self.x_shape}, without channels"
+        for i, axis in enumerate(self.axes):
+            fits = windows(axis)
+            if not (axis.out == fits or (axis.out == fits + 1 and _overhangs(axis))):
+                return f"axes[{i}] is {axis}, of which {fits} windows fit"
+            if max(axis.lo, axis.hi) >= axis.extent or _steps_over(axis):
+                return f"axes[{i}] is {axis}, some window of which meets padding only"
+        return None
+
+    @cached_property
+    def out_shape(self) -> tuple[int, ...]:
+        """``(N, C, *out_spatial)``."""
+        return (*self.x_shape[:2], *(axis.out for axis in self.axes))
+
+    @cached_property
+    def planes(self) -> int:
+        """Images of one channel."""
+        return math.prod(self.x_shape[:2])
+
+    @cached_property
+    def cells(self) -> int:
+        """The number of cells of a plane of the input."""
+        return math.prod(self.x_shape[2:])
+
+    def for_planes(self, n: int) -> PoolGeometry:
+        """The same pooling of `n` planes of one image."""
+        return plans.find(_of_planes, self, n)
+
+    @cached_property
+    def squeezed(self) -> PoolGeometry:
+        """The same pooling without axes of a single cell, of which kernels would make rows or columns of their own."""
+        rank = len(self.axes)
+        kept = [i for i, a in enumerate(self.axes) if (a.size, a.k, a.lo, a.hi, a.out) != (1, 1, 0, 0, 1)] or [rank - 1]
+        if len(kept) == rank:
+            return self
+        sizes = (self.x_shape[2 + i] for i in kept)
+        return self.derive(x_shape=(*self.x_shape[:2], *sizes), axes=tuple(self.axes[i] for i in kept))
+
+    @cached_property
+    def most_windows(self) -> int:
+        """The most windows that overlap a cell."""
+        found = 1
+        for axis in self.axes:
+            _, k, stride, _, dilation, out = axis.row()
+            found *= min(-(-k // (stride // math.gcd(stride, dilation))), out)
+        return found
+
+    @cached_property
+    def in_pairs(self) -> bool:
+        """Whether windows are 2 x 2 at a stride of 2, all within the image; these have kernels of their own."""
+        return len(self.axes) == 2 and all(
+            (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
+        )
+
+    @cached_property
+    def is_global(self) -> bool:
+        """Whether there is one window, the whole image."""
+        return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
+
+    def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
+        """The number of cells of each window along each axis; the window has their product."""
+        counts = []
+        for axis in self.axes:
+            size, k, stride, lo, dilation, out = axis.row()
+            bounds = (-lo, size + axis.hi) if count_include_pad else (0, size)
+            first, end = taps_within(bounds, k, stride, lo, dilation, out)
+            counts.append(end - first)
+        return counts
+
+    def window_sizes(self, count_include_pad: bool) -> np.ndarray:
+        """The number of cells of each window, in the shape of the spatial axes of the output."""
+        return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
+
+
+def _of_planes(geometry: PoolGeometry, n: int) -> PoolGeometry:
+    return geometry.derive(x_shape=(1, n, *geometry.x_shape[2:]))
+
+
+def resolve_pool(
+    x_shape: tuple[int, ...], *, kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
+) -> PoolGeometry:
+    """The geometry of a pooling of `x_shape`, its options validated."""
+    settings = (kernel_size, stride, pad, dilation, ceil_mode)
+    # As in `resolve_conv`.
+    if is_plain(settings):
+        return _resolve_plain_pool(x_shape, *settings)
+    return _normalise_pool(x_shape, *settings)
+
+
+def _normalise_pool(
+    x_shape: tuple[int, ...], kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
+) -> PoolGeometry:
+    data_shape("x", x_shape)
+    if x_shape[1] < 1:
+        raise ValueError(f"x {x_shape} must have at least one channel")
+    rank = len(x_shape) - 2
+    kernel = per_axis("kernel_size", kernel_size, rank, 1)
+    return _resolve_pool(
+        x_shape,
+        kernel,
+        kernel if stride is None else per_axis("stride", stride, rank, 1),
+        pad if isinstance(pad, str) else resolve_pad(pad, x_shape[2:], kernel, (), (), POOL_PAD_NAMES),
+        per_axis("dilation", dilation, rank, 1),
+        as_bool("ceil_mode", ceil_mode),
+    )
+
+
+_resolve_plain_pool = functools.lru_cache(maxsize=512, typed=True)(_normalise_pool)
+
+
+@functools.lru_cache(maxsize=512)
+def _resolve_pool(
+    x_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pad: str | tuple[tuple[int, int], ...],
+    dilations: tuple[int, ...],
+    ceil_mode: bool,
+) -> PoolGeometry:
+    sizes = x_shape[2:]
+    pads = resolve_pad(pad, sizes, kernel, strides, dilations, POOL_PAD_NAMES)
+    check_padded(sizes, pads, x_shape[:2])
+    axes = []
+    for i, (size, k, s, (lo, hi), d) in enumerate(zip(sizes, kernel, strides, pads, dilations, strict=True)):
+        extent = d * (k - 1) + 1
+        if max(lo, hi) >= extent:
+            raise ValueError(
+                f"spatial axis {i}: pad ({lo}, {hi}) must be smaller than the {span_text(k, d)} the window covers, "
+                "or a window could hold padding only"
+            )
+        axis = Axis(size, k, s, lo, hi, d, 1)
+        out = windows(axis) + 1 if ceil_mode and _overhangs(axis) else floor_out(i, size, k, s, (lo, hi), d)
+        axis = Axis(size, k, s, lo, hi, d, out)
+        if _steps_over(axis):
+            raise ValueError(
+                f"spatial axis {i}: with dilation {d} a window steps over the whole input of {count(size, 'cell')}"
+            )
+        axes.append(axis)
+    return PoolGeometry(x_shape, tuple(axes))
+
+
+def _overhangs(axis: Axis) -> bool:
+    """Whether one more window may reach past the end. Such a window has to start before the padding at the end."""
+    span, stride = axis.padded - axis.extent, axis.stride
+    return span % stride != 0 and -stride < span and (span // stride + 1) * stride < axis.size + axis.lo
+
+
+def _steps_over(axis: Axis) -> bool:
+    """Whether some window reads padding only, as it may if its taps are further apart than the input is long."""
+    if axis.size >= axis.dilation or axis.k == 1:
+        return False
+    # Windows that start in the padding; their first tap past it is at start modulo dilation. size + 1 of them are
+    # enough, because either these places repeat by then, or they are more than the input has cells.
+    starts = np.arange(min(axis.outputs_before(0, 0), axis.size + 1)) * axis.row()[2] - axis.lo
+    return bool(np.any(starts % axis.dilation >= axis.size))

@@ -1,0 +1,189 @@
+"""Shape arithmetic of transposed convolution, by the convolution whose gradient it is."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from fastconv.checks.messages import count, count_axes, missing_axes_hint, transposed_channels_hint
+from fastconv.checks.options import as_int, is_plain, per_axis
+from fastconv.geometry.axis import CheckedFields, PerAxis, check_rank, check_shape
+from fastconv.geometry.conv import ConvGeometry, resolve_conv
+from fastconv.geometry.pads import PAD_NAMES, Pad, resolve_pad
+from fastconv.runtime.records import dataclass
+
+
+class TransposeOptions(TypedDict, total=False):
+    """The options that shape a transposed convolution."""
+
+    stride: PerAxis
+    pad: Pad
+    output_pad: PerAxis
+    dilation: PerAxis
+    groups: int
+
+
+TRANSPOSE_DEFAULTS: dict[str, Any] = {"stride": 1, "pad": 0, "output_pad": 0, "dilation": 1, "groups": 1}
+
+
+@dataclass(frozen=True)
+class TransposeGeometry(CheckedFields):
+    """Every size of a transposed convolution.
+
+    Attributes
+    ----------
+    x_shape, w_shape, out_shape : tuple of int
+        ``(N, C, *spatial)``, ``(C, F // groups, *kernel)``, ``(N, F, *out_spatial)``.
+    conv : ConvGeometry
+        The convolution that this is the gradient of: of images of the shape of
+        the output, or where an `output_pad` is as large as the stride of what
+        remains without it, giving `x`.
+    """
+
+    x_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    conv: ConvGeometry
+
+    def _fault(self) -> str | None:
+        fault = check_shape("x_shape", self.x_shape) or check_shape("out_shape", self.out_shape)
+        if fault is not None:
+            return fault
+        if type(self.conv) is not ConvGeometry or self.conv.pad_mode != "zeros" or self.conv.flip:
+            return "conv must be a ConvGeometry of padding with zeros that flips nothing"
+        if (self.conv.w_shape, self.conv.out_shape) != (self.w_shape, self.x_shape):
+            return f"x_shape is {self.x_shape}, w_shape {self.w_shape}, but conv gives {self.conv.out_shape}"
+        beyond = [out - size for out, size in zip(self.out_shape, self.conv.x_shape, strict=True)]
+        most = (1, 1, *(max(axis.stride, axis.dilation) for axis in self.conv.axes))
+        if not all(0 <= extra < limit for extra, limit in zip(beyond, most, strict=True)):
+            return f"out_shape is {self.out_shape}, but conv is of images {self.conv.x_shape}"
+        return None
+
+    @property
+    def core(self) -> tuple[slice, ...] | None:
+        """The part of the output that `conv` covers, None if it covers all; no tap reaches the rest."""
+        if self.conv.x_shape == self.out_shape:
+            return None
+        return tuple(map(slice, self.conv.x_shape))
+
+
+def resolve_transpose(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    *,
+    stride: Any,
+    pad: Any,
+    output_pad: Any,
+    dilation: Any,
+    groups: Any,
+) -> TransposeGeometry:
+    """The geometry of a transposed convolution, its options validated."""
+    settings = (stride, pad, output_pad, dilation, groups)
+    # As in `resolve_conv`.
+    if is_plain(settings):
+        return _resolve_plain(x_shape, w_shape, *settings)
+    return _resolve(x_shape, w_shape, *settings)
+
+
+def _resolve(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Any,
+    pad: Any,
+    output_pad: Any,
+    dilation: Any,
+    groups: Any,
+) -> TransposeGeometry:
+    check_rank("x", x_shape)
+    rank = len(x_shape) - 2
+    if len(w_shape) != len(x_shape):
+        raise ValueError(
+            f"w has {count_axes(len(w_shape))}, {w_shape}, but x has {len(x_shape)}, {x_shape}; "
+            f"w must be (C, F // groups, *kernel) with as many spatial axes as x{missing_axes_hint(x_shape, w_shape)}"
+        )
+    channels, groups = x_shape[1], as_int("groups", groups, 1)
+    if channels < 1 or w_shape[1] < 1:
+        raise ValueError(f"x {x_shape} and w {w_shape} must have at least one channel and one filter")
+    if w_shape[0] != channels:
+        raise ValueError(
+            f"x {x_shape} has {count(channels, 'channel')}, "
+            f"so w must be ({channels}, F // groups, *kernel), got w {w_shape}"
+            + transposed_channels_hint(x_shape, w_shape)
+        )
+    if channels % groups:
+        divisors = f"legal are the divisors of {channels}"
+        raise ValueError(f"groups is {groups}, which must divide the {channels} channels of x; {divisors}")
+    if min(w_shape[2:]) < 1:
+        raise ValueError(f"w has an empty kernel {w_shape[2:]}; every kernel size must be at least 1")
+    if min(x_shape[2:]) < 1:
+        raise ValueError(f"x {x_shape} has an empty spatial axis; every size must be at least 1")
+    strides, dilations = per_axis("stride", stride, rank, 1), per_axis("dilation", dilation, rank, 1)
+    more = per_axis("output_pad", output_pad, rank, 0)
+    for i, (extra, s, d) in enumerate(zip(more, strides, dilations, strict=True)):
+        if extra >= max(s, d):
+            raise ValueError(
+                f"spatial axis {i}: output_pad {extra} must be smaller than the larger of stride {s} and dilation {d}; "
+                f"legal are 0 to {max(s, d) - 1}"
+            )
+    lead = x_shape[0], w_shape[1] * groups
+    sizes, pads, spatial = _sizes(x_shape, w_shape[2:], strides, pad, more, dilations)
+    if math.prod(lead) * math.prod(spatial) > sys.maxsize or max(spatial) > sys.maxsize:
+        raise ValueError(
+            f"x {x_shape} and w {w_shape} give the output {(*lead, *spatial)}, which has more elements than can be "
+            "addressed"
+        )
+    conv = resolve_conv(
+        (*lead, *sizes),
+        w_shape,
+        stride=strides,
+        pad=pads,
+        dilation=dilations,
+        groups=groups,
+        pad_mode="zeros",
+        flip=False,
+        strict=False,
+    )
+    return TransposeGeometry(x_shape, w_shape, (*lead, *spatial), conv)
+
+
+_resolve_plain = functools.lru_cache(maxsize=512, typed=True)(_resolve)
+
+
+def _sizes(
+    x_shape: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pad: Any,
+    more: tuple[int, ...],
+    dilations: tuple[int, ...],
+) -> tuple[list[int], Sequence[tuple[int, int]], list[int]]:
+    """The sizes and pads of the convolution, and the sizes of the output."""
+    inner = x_shape[2:]
+    if isinstance(pad, str) and pad in ("same", "same_lower"):
+        if any(more):
+            raise ValueError(f"output_pad is {more}, but pad={pad!r} says that the output is x's size times the stride")
+        whole = [n * s for n, s in zip(inner, strides, strict=True)]
+        return whole, resolve_pad(pad, tuple(whole), kernel, strides, dilations, PAD_NAMES), whole
+    sizes, pads, spatial = [], [], []
+    given = resolve_pad(pad, inner, kernel, strides, dilations, PAD_NAMES)
+    for i, (n, k, s, (lo, hi), extra, d) in enumerate(zip(inner, kernel, strides, given, more, dilations, strict=True)):
+        full = (n - 1) * s + d * (k - 1) + 1
+        out = full - lo - hi + extra
+        if out < 1:
+            raise ValueError(
+                f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
+                f"stride {s}, kernel {k} and dilation {d} make; legal are less than {full} together"
+            )
+        # Below the stride it does not change the convolution. Otherwise it adds cells that were cropped at the end, and
+        # beyond these cells that no tap reaches.
+        size = out
+        if extra >= s:
+            size = max(out - max(extra - hi, 0), 0)
+            lo, hi = min(lo, full), max(hi - extra, 0)
+        sizes.append(size)
+        pads.append((lo, hi))
+        spatial.append(out)
+    return sizes, pads, spatial

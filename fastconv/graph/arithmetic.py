@@ -1,0 +1,170 @@
+"""Arithmetic on nodes: NumPy's ufuncs with a gradient, as forward/backward pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.graph.joins import as_gradient
+
+if TYPE_CHECKING:
+    from fastconv.graph.node import Node
+
+Rule = Callable[..., Any]
+
+
+def _larger(dout: Any, a: Any, b: Any) -> Any:
+    """The gradient of max(a, b) by `a`: `dout` where `a` is larger, half of it where both are equal, else 0."""
+    return dout * np.where(a == b, 0.5, np.where(a < b, 0, 1)).astype(dout.dtype)
+
+
+def _power_base(dout: Any, a: Any, b: Any, out: Any) -> Any:
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        return dout * np.where(b == 0, 0, b * np.power(a, b - 1))
+
+
+def _power_exponent(dout: Any, a: Any, b: Any, out: Any) -> Any:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return dout * out * np.where(a == 0, 0, np.log(a))
+
+
+#: For each operand, a function from (dout, operands, result) to the gradient by that operand.
+RULES: dict[np.ufunc, tuple[Rule, ...]] = {
+    np.add: (lambda dout, a, b, out: dout, lambda dout, a, b, out: dout),
+    np.subtract: (lambda dout, a, b, out: dout, lambda dout, a, b, out: -dout),
+    np.multiply: (lambda dout, a, b, out: dout * b, lambda dout, a, b, out: dout * a),
+    np.true_divide: (lambda dout, a, b, out: dout / b, lambda dout, a, b, out: -dout * out / b),
+    np.power: (_power_base, _power_exponent),
+    np.maximum: (lambda dout, a, b, out: _larger(dout, a, b), lambda dout, a, b, out: _larger(dout, b, a)),
+    np.minimum: (lambda dout, a, b, out: _larger(dout, b, a), lambda dout, a, b, out: _larger(dout, a, b)),
+    np.negative: (lambda dout, a, out: -dout,),
+    np.positive: (lambda dout, a, out: dout,),
+    np.absolute: (lambda dout, a, out: dout * np.sign(a),),
+    np.square: (lambda dout, a, out: dout * 2 * a,),
+    np.sqrt: (lambda dout, a, out: dout / (2 * out),),
+    np.reciprocal: (lambda dout, a, out: -dout * out * out,),
+    np.exp: (lambda dout, a, out: dout * out,),
+    np.log: (lambda dout, a, out: dout / a,),
+    np.tanh: (lambda dout, a, out: dout * (1 - out * out),),
+    np.sin: (lambda dout, a, out: dout * np.cos(a),),
+    np.cos: (lambda dout, a, out: -dout * np.sin(a),),
+}
+#: Ufuncs whose caches hold no operands, because their gradients do not depend on them.
+_LINEAR = frozenset((np.add, np.subtract, np.negative, np.positive))
+
+
+def _forward(ufunc: np.ufunc, *values: Any) -> tuple[Any, tuple]:
+    arrays = [_arrays.as_array(f"operand {i} of {ufunc.__name__}", value) for i, value in enumerate(values)]
+    dtype, shapes = _arrays.result_dtype(*arrays), tuple(array.shape for array in arrays)
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(
+            f"operands of {ufunc.__name__} have shapes {' and '.join(map(str, shapes))}; they must be equal, or shapes "
+            "that NumPy broadcasts"
+        ) from None
+    arrays = [array.astype(dtype, copy=False) for array in arrays]
+    out = ufunc(*arrays)
+    return out, (shapes, None if ufunc in _LINEAR else (*arrays, out))
+
+
+def _gradient(ufunc: np.ufunc, i: int, dout: np.ndarray, cache: tuple) -> Any:
+    shapes, values = cache
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole = RULES[ufunc][i](dout, *(values or (None,) * (len(shapes) + 1)))
+    return _sum_to(np.asarray(whole), shapes[i])
+
+
+def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The adjoint of broadcasting: sum over the axes along which an operand of `shape` was repeated."""
+    if gradient.shape == shape:
+        return gradient
+    lead = gradient.ndim - len(shape)
+    repeated = tuple(i for i, n in enumerate(gradient.shape) if i < lead or shape[i - lead] != n)
+    return gradient.sum(axis=repeated, keepdims=True, dtype=np.float64).astype(gradient.dtype).reshape(shape)
+
+
+def _pair(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The forward and backward of `ufunc`. A tape says by need_da and need_db which gradients it needs."""
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    if len(RULES[ufunc]) == 1:
+
+        def forward(a: Any) -> Any:
+            return _forward(ufunc, a)
+
+        def backward(dout: np.ndarray, cache: tuple) -> Any:
+            return _gradient(ufunc, 0, dout, cache)
+
+    else:
+
+        def forward(a: Any, b: Any) -> Any:
+            return _forward(ufunc, a, b)
+
+        def backward(dout: np.ndarray, cache: tuple, need_da: bool = True, need_db: bool = True) -> Any:
+            return tuple(
+                _gradient(ufunc, i, dout, cache) if need else None for i, need in enumerate((need_da, need_db))
+            )
+
+    forward.__name__ = ufunc.__name__
+    return forward, backward
+
+
+PAIRS = {ufunc: _pair(ufunc) for ufunc in RULES}
+
+_COMPARISONS = frozenset((np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal))
+_STEPS = frozenset((np.floor_divide, np.remainder, np.divmod, np.fmod, np.floor, np.ceil, np.trunc, np.rint, np.sign))
+
+
+def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> TypeError:
+    """An error that says why `ufunc` does not work on a node, and what to write instead."""
+    name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    if ufunc is np.matmul:
+        return TypeError("a @ b is no arithmetic of nodes: write tape(affine_forward, a, b, None)")
+    if method == "__call__" and ufunc in RULES and options:
+        return TypeError(f"{name} of a Node takes no {', '.join(options)}: it gives a new node")
+    if ufunc in _COMPARISONS:
+        return TypeError("a comparison of nodes has no gradient: compare their values, as in a.value > b.value")
+    if ufunc in _STEPS:
+        return TypeError(f"{name} has no gradient, since it moves in steps: take it of node.value")
+    return TypeError(
+        f"{name} of a Node is not on the tape: give its pair, as in tape((forward, backward), node), or take it of "
+        "node.value"
+    )
+
+
+#: Pairs to suggest for methods of arrays.
+_BY_HAND = {
+    ".sum(...)": "(lambda v: (v.sum(), v.shape), lambda d, shape: np.full(shape, d))",
+    ".mean(...)": "(lambda v: (v.mean(), v.shape), lambda d, shape: np.full(shape, d / np.prod(shape)))",
+}
+
+
+def off_tape(what: str, part: str) -> str:
+    """Why a node lacks the attribute `part` of arrays, and what to write instead."""
+    if part in (".flatten(...)", ".ravel(...)"):
+        return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
+    pair = _BY_HAND.get(part, "(forward, backward)")
+    return f"{what} is not on the tape: give its pair, as in tape({pair}, node), or take node.value{part}"
+
+
+def apply(ufunc: np.ufunc, *operands: Any) -> Node:
+    """Apply `ufunc` to nodes, arrays and numbers, at least one of them a node; returns a node."""
+    from fastconv.graph.node import Node
+
+    nodes = [operand for operand in operands if isinstance(operand, Node)]
+    # A number takes the dtype of the nodes.
+    dtype = _arrays.result_dtype(*(np.asarray(node.value) for node in nodes))
+    given = [
+        operand if isinstance(operand, Node) else _constant(ufunc, i, operand, dtype)
+        for i, operand in enumerate(operands)
+    ]
+    return nodes[0]._tape(PAIRS[ufunc], *given)
+
+
+def _constant(ufunc: np.ufunc, i: int, value: Any, dtype: np.dtype) -> np.ndarray:
+    array = as_gradient(f"operand {i} of {ufunc.__name__}", value)
+    return array if array.ndim else array.astype(dtype)

@@ -1,0 +1,224 @@
+"""The backward pass: the recorded calls, and the sums of gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from inspect import unwrap
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import count
+from fastconv.graph.joins import as_gradient
+from fastconv.graph.node import Node
+
+
+class Leaf(NamedTuple):
+    """A value that was put on the tape.
+
+    It does not hold the node, because the node holds the tape, and a cycle would keep all caches alive.
+    """
+
+    node: int
+    value: np.ndarray
+    requires_grad: bool
+    name: str | None
+
+
+class Record(NamedTuple):
+    """A recorded call, through which gradients go back."""
+
+    name: str
+    backward: Callable[..., Any]
+    cache: Any
+    needs: dict[str, bool]
+    #: For each argument its node (None if no gradient is wanted) and its shape.
+    inputs: tuple[tuple[int, tuple[int, ...]] | None, ...]
+    #: For each output its node, shape and type.
+    outputs: tuple[tuple[int, tuple[int, ...], Any], ...]
+
+
+def name_of(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The object with the name of the backward of `forward`: in the same module, or for a method in the same object."""
+    name = name_of(forward)
+    if "forward" not in name:
+        return None
+    beside = name.replace("forward", "backward")
+    plain: Any = forward
+    if not isinstance(forward, FunctionType) or hasattr(forward, "__wrapped__"):
+        plain = unwrap(forward, stop=lambda function: hasattr(function, "__self__"))
+    # A method has globals, too, but a function of its module is no method of its object.
+    owner = getattr(plain, "__self__", None)
+    found = getattr(plain, "__globals__", {}).get(beside) if owner is None else getattr(owner, beside, None)
+    return found if callable(found) else None
+
+
+def _home(function: Any) -> str:
+    """The module of the code of a function; a wrapper may have changed `__module__`."""
+    return str(getattr(function, "__globals__", {}).get("__name__", ""))
+
+
+def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tuple) -> dict[str, bool]:
+    """The arguments of `backward` such as need_dx: whether the gradient of the forward's argument x is wanted."""
+    if not (isinstance(forward, FunctionType) and isinstance(backward, FunctionType)):
+        return {}
+    code = backward.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    names = forward.__code__.co_varnames[: forward.__code__.co_argcount]
+    return {
+        f"need_d{name}": isinstance(arg, Node) and arg.requires_grad
+        for name, arg in zip(names, args, strict=False)
+        if f"need_d{name}" in known
+    }
+
+
+class Sums:
+    """The gradients of the backward pass, by node."""
+
+    def __init__(self, kept: Iterable[int]) -> None:
+        self.arrays: dict[int, np.ndarray] = {}
+        self._kept = frozenset(kept)
+        #: The nodes whose gradient nobody else uses. Any other may be a cache, a view, the gradient of another node, or
+        #: an array of the user.
+        self._own: set[int] = set()
+        #: The nodes for which a backward returned None, and the names of these calls.
+        self.none_from: dict[int, str] = {}
+
+    def put(self, index: int, gradient: np.ndarray, own: bool) -> None:
+        before = self.arrays.get(index)
+        if before is None:
+            self.arrays[index] = gradient
+            if own:
+                self._own.add(index)
+        elif index in self._own and np.result_type(before, gradient) == before.dtype:
+            np.add(before, gradient, out=before)
+        else:
+            self.arrays[index] = np.asarray(before + gradient)
+            self._own.add(index)
+
+    def why_none(self, index: int) -> str:
+        """Why a node got no gradient although a path leads to it."""
+        names = [self.none_from[index]] if index in self.none_from else dict.fromkeys(self.none_from.values())
+        return f"the backward of {' or '.join(names)} returned None"
+
+    def take(self, index: int, to_write: bool) -> np.ndarray | None:
+        """The complete gradient by a node; with `to_write` one that nobody else uses."""
+        gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
+        if to_write and gradient is not None and (index in self._kept or index not in self._own):
+            return gradient.copy()
+        return gradient
+
+    def result(self, index: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """The gradient by a node, as a result for the user."""
+        gradient = self.arrays.get(index)
+        if gradient is None:
+            return np.zeros(shape, dtype)
+        return _arrays.prepare(gradient, dtype) if index in self._own else np.array(gradient, dtype, order="C")
+
+
+def go_back(record: Record, sums: Sums) -> None:
+    """Compute the gradients of the arguments of one call from those of its outputs."""
+    # A homework may write to dout (dout[x < 0] = 0), which another branch may also use. The functions of fastconv never
+    # do.
+    home = _home(record.backward)
+    foreign = not home.startswith("fastconv.")
+    # Layers of fastconv return a new array for each gradient; joins and losses may return their argument.
+    own = not foreign and not home.startswith("fastconv.graph.")
+    douts = [sums.take(index, foreign) for index, _, _ in record.outputs]
+    if all(dout is None for dout in douts):
+        return
+    for i, (_, shape, kind) in enumerate(record.outputs):
+        if douts[i] is None:
+            douts[i] = np.zeros(shape, _arrays.float_dtype(f"output {i} of {record.name}", kind))
+    try:
+        result = record.backward(*douts, record.cache, **record.needs)
+    except Exception as error:
+        error.add_note(f"on the way back through {record.name}")
+        raise
+    if result is None:
+        raise TypeError(
+            f"{name_of(record.backward)}, the backward of {record.name}, returned None instead of gradients: is a "
+            "return missing? Where there is no gradient, return (None,)"
+        )
+    # A list of arrays is several gradients; a list of numbers is one gradient.
+    several = isinstance(result, tuple) or (isinstance(result, list) and any(isinstance(g, np.ndarray) for g in result))
+    gradients = tuple(result) if several else (result,)
+    if len(gradients) > len(record.inputs):
+        raise ValueError(
+            f"the backward of {record.name} returned {count(len(gradients), 'gradient')}, but {record.name} had "
+            f"{count(len(record.inputs), 'argument')}"
+        )
+    if any(wanted is not None for wanted in record.inputs[len(gradients) :]):
+        whose = "that of the first argument" if len(gradients) == 1 else "one for each of the first arguments"
+        raise TypeError(
+            f"the backward of {record.name} returned {count(len(gradients), 'gradient')}, {whose}, "
+            f"but there is a node that requires one among the {len(record.inputs) - len(gradients)} after them"
+        )
+    for i, (gradient, wanted) in enumerate(zip(gradients, record.inputs, strict=False)):
+        if wanted is None:
+            continue
+        index, shape = wanted
+        if gradient is None:
+            sums.none_from[index] = record.name
+            continue
+        array = as_gradient(f"gradient {i} that the backward of {record.name} returned", gradient)
+        if array.shape != shape:
+            raise ValueError(
+                f"the backward of {record.name} returned a gradient of shape {array.shape} for argument {i}, "
+                f"which has shape {shape}"
+            )
+        # It may be a buffer that the pair writes to again.
+        sums.put(index, array.copy() if foreign else array, own or foreign)
+
+
+def reached(end: int, records: Iterable[Record]) -> set[int]:
+    """The nodes to which paths lead back from node `end`; `records` are the calls, the last one first."""
+    found = {end}
+    for record in records:
+        if any(index in found for index, _, _ in record.outputs):
+            found.update(wanted[0] for wanted in record.inputs if wanted is not None)
+    return found
+
+
+def last_user(start: int, records: Iterable[Record]) -> str | None:
+    """The last call that used a node's value, directly or through other calls; `records` are the calls in order."""
+    found, name = {start}, None
+    for record in records:
+        if any(wanted is not None and wanted[0] in found for wanted in record.inputs):
+            found.update(index for index, _, _ in record.outputs)
+            name = record.name
+    return name
+
+
+def _label(wanted: Leaf | Node) -> str:
+    if isinstance(wanted, Node):
+        return f"the node to keep {wanted}"
+    return f"an unnamed parameter of shape {wanted.value.shape}" if wanted.name is None else repr(wanted.name)
+
+
+def refuse_unused(
+    end: Node, wanted: Mapping[int, Leaf | Node], found: Container[int], why: Callable[[int], str]
+) -> None:
+    """Raise an error that lists wanted nodes which got no gradient on the way back from `end`, with the reasons."""
+    unused = [f"{_label(one)} ({why(index)})" for index, one in wanted.items() if index not in found]
+    if unused:
+        raise ValueError(
+            f"on the way back from {end} no gradient reaches {', '.join(unused)}; give calls the nodes of parameters, "
+            "not their arrays, and no .value, which ends a path; or call backward with unused='zero' for gradients of "
+            "zeros"
+        )
+
+
+def finish(leaves: list[Leaf], kept: dict[int, Any], sums: Sums) -> dict[int, np.ndarray]:
+    """All requested gradients, each a new array in the float dtype of the value of its node."""
+    values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
+    return {
+        index: sums.result(index, np.asarray(value).shape, _arrays.result_dtype(np.asarray(value)))
+        for index, value in values.items()
+    }

@@ -1,0 +1,212 @@
+"""The nodes of a tape, and the gradients that it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastconv.graph import arithmetic as _arithmetic
+
+if TYPE_CHECKING:
+    from fastconv.graph.tape import Tape
+
+
+class Node:
+    """A value on a tape: an input, a parameter, or the result of a layer.
+
+    The operators ``+``, ``-``, ``*``, ``/`` and ``**``, and the functions
+    ``np.maximum`` and ``np.minimum``, combine nodes with nodes, arrays and
+    numbers, and broadcast as NumPy does. These functions take one node:
+    ``np.exp``, ``np.log``, ``np.sqrt``, ``np.square``, ``np.tanh``, ``np.sin``,
+    ``np.cos``, ``np.absolute``, ``np.reciprocal``. For every other operation
+    give the tape a forward/backward pair.
+
+    Attributes
+    ----------
+    value : ndarray or float
+        The value itself. The tape does not hold it: it is gone when the node is
+        and no cache needs it.
+    shape : tuple of int
+        Of the value, ``()`` for a loss.
+    name : str or None
+        As given to `Tape.param` or `Tape.input`.
+    requires_grad : bool
+        Whether gradients go back through it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.graph import Tape
+    >>> tape = Tape()
+    >>> w = tape.param(np.ones((2, 3)), 'w')
+    >>> (w + 2 * w).value[0]
+    array([3., 3., 3.])
+    >>> (1 - w / 4).value[0]
+    array([0.75, 0.75, 0.75])
+    >>> w
+    Node('w', shape (2, 3), requires_grad)
+    """
+
+    __slots__ = ("_index", "_tape", "name", "requires_grad", "shape", "value")
+
+    def __init__(self, tape: Tape, index: int, value: Any, name: str | None, requires_grad: bool) -> None:
+        self._tape, self._index = tape, index
+        self.value, self.name, self.requires_grad = value, name, requires_grad
+        self.shape: tuple[int, ...] = np.asarray(value).shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the value."""
+        return np.asarray(self.value).dtype
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Node:
+        if method != "__call__" or options or ufunc not in _arithmetic.PAIRS:
+            raise _arithmetic.refuse(ufunc, method, options)
+        return _arithmetic.apply(ufunc, *operands)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError(
+            "a Node is no array: call the function through the tape, as in tape((forward, backward), node), or take "
+            "node.value"
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("a Node is a single value: write h = tape(...), since the tape keeps the cache")
+
+    def __add__(self, other: Any) -> Node:
+        # `tape.add` needs equal shapes, and keeps no cache.
+        if isinstance(other, (Node, np.ndarray)) and other.shape == self.shape:
+            return self._tape.add(self, other)
+        return _arithmetic.apply(np.add, self, other)
+
+    def __radd__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.add, other, self)
+
+    def __sub__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.subtract, self, other)
+
+    def __rsub__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.subtract, other, self)
+
+    def __mul__(self, other: Any) -> Node:
+        if isinstance(other, (Node, np.ndarray, list, tuple, bool, np.bool_)):
+            return _arithmetic.apply(np.multiply, self, other)
+        return self._tape.scale(self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.true_divide, self, other)
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.true_divide, other, self)
+
+    def __pow__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.power, self, other)
+
+    def __rpow__(self, other: Any) -> Node:
+        return _arithmetic.apply(np.power, other, self)
+
+    def __neg__(self) -> Node:
+        return _arithmetic.apply(np.negative, self)
+
+    def __pos__(self) -> Node:
+        return self
+
+    def __abs__(self) -> Node:
+        return _arithmetic.apply(np.absolute, self)
+
+    def __matmul__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.matmul)
+
+    __rmatmul__ = __matmul__
+
+    def __floordiv__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.floor_divide)
+
+    __rfloordiv__ = __floordiv__
+
+    def __mod__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.remainder)
+
+    __rmod__ = __mod__
+
+    def __divmod__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.divmod)
+
+    __rdivmod__ = __divmod__
+
+    def __invert__(self) -> Node:
+        raise _arithmetic.refuse(np.invert)
+
+    def __and__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.bitwise_and)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.bitwise_or)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Any) -> Node:
+        raise _arithmetic.refuse(np.bitwise_xor)
+
+    __rxor__ = __xor__
+
+    def __getitem__(self, index: Any) -> Node:
+        raise TypeError(_arithmetic.off_tape("an index of a Node", "[...]"))
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for missing attributes, which arrays may have."""
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        called = "(...)" if callable(getattr(np.ndarray, name)) else ""
+        raise AttributeError(_arithmetic.off_tape(f"{name} of a Node", f".{name}{called}"))
+
+    # == is not refused, because `node in list` needs it.
+    def __lt__(self, other: Any) -> bool:
+        raise _arithmetic.refuse(np.less)
+
+    __le__ = __gt__ = __ge__ = __lt__
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __repr__(self) -> str:
+        name = f"{self.name!r}, " if self.name else ""
+        value = f"value {self.value}" if self.shape == () else f"shape {self.shape}"
+        return f"Node({name}{value}{', requires_grad' if self.requires_grad else ''})"
+
+
+class Gradients(Mapping[str, np.ndarray]):
+    """What `Tape.backward` returns: gradients by the names of parameters, or by the nodes themselves.
+
+    As a mapping its keys are the names. Every gradient is a new array with the
+    shape of its node.
+    """
+
+    def __init__(self, tape: Tape, names: dict[str, int], arrays: dict[int, np.ndarray]) -> None:
+        self._tape, self._names, self._arrays = tape, names, arrays
+
+    def __getitem__(self, key: str | Node) -> np.ndarray:
+        index = self._names.get(key) if isinstance(key, str) else None
+        if isinstance(key, Node) and key._tape is self._tape:
+            index = key._index
+        if index not in self._arrays:
+            raise KeyError(
+                f"there is no gradient of {key!r}; there are those of {', '.join(self._names) or 'no names'}, and of "
+                "nodes made by param, by input with requires_grad=True, or given to backward as keep"
+            )
+        return self._arrays[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"Gradients({', '.join(f'{name} {self[name].shape}' for name in self)})"

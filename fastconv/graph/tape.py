@@ -1,0 +1,467 @@
+"""The tape itself."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import kind_of
+from fastconv.checks.options import as_bool
+from fastconv.graph import joins as _joins
+from fastconv.graph.backward import (
+    Leaf,
+    Record,
+    Sums,
+    find_backward,
+    finish,
+    go_back,
+    last_user,
+    name_of,
+    needs_of,
+    reached,
+    refuse_unused,
+)
+from fastconv.graph.node import Gradients, Node
+
+
+class Tape(_joins.Joins):
+    """Records forward/backward pairs as they run, and computes gradients by running backward through them.
+
+    A tape is for one forward and one backward pass. Values may be used any
+    number of times, and their gradients are summed; so any acyclic graph can
+    be trained. The backward pass runs in the reverse order of recording. It
+    frees caches one by one, and calls that depend on no parameter have none.
+    Tapes know nothing of each other: there is no global state.
+
+    Examples
+    --------
+    A residual block:
+
+    >>> import numpy as np
+    >>> from fastconv import conv_forward, relu_forward, affine_forward, softmax_loss
+    >>> from fastconv.graph import Tape
+    >>> rng = np.random.default_rng(0)
+    >>> params = {'w1': rng.standard_normal((3, 3, 3, 3)), 'w2': rng.standard_normal((3 * 8 * 8, 10))}
+    >>> images, labels = rng.standard_normal((4, 3, 8, 8)), np.array([0, 3, 9, 3])
+    >>> tape = Tape()
+    >>> p = tape.params(params)
+    >>> x = tape.input(images)
+    >>> h = tape(conv_forward, x, p['w1'], None, {'stride': 1, 'pad': 1})
+    >>> h = tape(relu_forward, h + x)
+    >>> loss = tape(softmax_loss, tape(affine_forward, h, p['w2'], None), labels)
+    >>> grads = tape.backward(loss)
+    >>> grads['w1'].shape, grads['w2'].shape
+    ((3, 3, 3, 3), (192, 10))
+    """
+
+    def __init__(self) -> None:
+        self._nodes = 0
+        self._leaves: list[Leaf] = []
+        #: Every name, with the node whose gradient is wanted.
+        self._names: dict[str, int | None] = {}
+        self._records: list[Record] = []
+        #: The node of each leaf, by the id of its array. By this the tape notices a call that got the array instead.
+        self._arrays: dict[int, int] = {}
+        self._given_as_arrays: dict[int, str] = {}
+        self._spent = False
+
+    def __repr__(self) -> str:
+        return f"Tape({'gone back' if self._spent else f'{len(self)} calls recorded'})"
+
+    def __len__(self) -> int:
+        """The number of calls whose caches the tape holds."""
+        return len(self._records)
+
+    def input(self, value: Any, name: str | None = None, *, requires_grad: bool = False) -> Node:
+        """Put data on the tape.
+
+        Parameters
+        ----------
+        value : array_like
+            Not copied.
+        name : str, optional
+            What its gradient is called; unique on the tape.
+        requires_grad : bool, default False
+            Whether its gradient is wanted, as for a saliency map. Where not,
+            the first layer is spared its computation.
+
+        Returns
+        -------
+        Node
+
+        Raises
+        ------
+        ValueError
+            If there is something else of that name.
+        TypeError
+            For complex or object values.
+        RuntimeError
+            If the tape has gone back.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> Tape().input(np.zeros((4, 3, 8, 8)))
+        Node(shape (4, 3, 8, 8))
+        """
+        return self._leaf(value, name, as_bool("requires_grad", requires_grad))
+
+    def param(self, value: Any, name: str | None = None) -> Node:
+        """Put a parameter on the tape: a value whose gradient is wanted.
+
+        Parameters
+        ----------
+        value : array_like
+            Not copied: change it after `backward`, not before.
+        name : str, optional
+            What its gradient is called; unique on the tape.
+
+        Returns
+        -------
+        Node
+
+        Raises
+        ------
+        ValueError, TypeError, RuntimeError
+            As `input`.
+
+        Examples
+        --------
+        >>> from fastconv.graph import Tape
+        >>> Tape().param([[1.0, 2.0]], 'w')
+        Node('w', shape (1, 2), requires_grad)
+        """
+        return self._leaf(value, name, True)
+
+    def params(self, values: Mapping[str, Any]) -> dict[str, Node]:
+        """Put a whole dict of parameters on the tape, under their names.
+
+        Parameters
+        ----------
+        values : dict of str to array_like
+
+        Returns
+        -------
+        dict of str to Node
+
+        Raises
+        ------
+        ValueError, TypeError, RuntimeError
+            As `param`.
+
+        Examples
+        --------
+        >>> from fastconv.graph import Tape
+        >>> Tape().params({'w': [1.0], 'b': [0.0]})['b']
+        Node('b', shape (1,), requires_grad)
+        """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"values must be a dict of names and arrays, got {type(values).__name__}")
+        return {name: self.param(value, name) for name, value in values.items()}
+
+    def __call__(self, forward: Any, *args: Any, backward: Callable[..., Any] | None = None, **options: Any) -> Any:
+        """Run a layer and record it.
+
+        Parameters
+        ----------
+        forward : callable, or tuple of two
+            ``forward(*args, **options) -> (out, cache)``, or the pair
+            ``(forward, backward)``. Several outputs are ``(out1, out2, cache)``.
+            A loss, ``(loss, gradient)``, is known by ``loss`` as a word of its
+            name, between underscores or at an end; see `loss` for those of other names.
+        *args
+            Its arguments: nodes, and anything else, which counts as constant.
+        backward : callable, optional
+            ``backward(dout, cache)``, one `dout` for each output. It returns the
+            gradients of the first arguments, one array or a tuple in their
+            order, None where there is none. If not given, it is what stands beside
+            `forward` under the same name with ``backward`` for ``forward``, as
+            `conv_backward` beside `conv_forward`; for a method of an object it is a
+            method of that object. Where it has arguments such
+            as ``need_dx``, they say whether the gradient of ``x`` is wanted.
+        **options
+            Further arguments of `forward`; no nodes.
+
+        Returns
+        -------
+        Node, or tuple of Node
+            One for each output.
+
+        Raises
+        ------
+        TypeError
+            If no backward is found, or `forward` returns no cache.
+        ValueError
+            For a node of another tape.
+        RuntimeError
+            If the tape has gone back.
+
+        Examples
+        --------
+        A pair of one's own:
+
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> def square(x):
+        ...     return x * x, x
+        >>> def square_gradient(dout, x):
+        ...     return 2 * x * dout
+        >>> tape = Tape()
+        >>> x = tape.param(np.array([1.0, 3.0]))
+        >>> y = tape(square, x, backward=square_gradient)
+        >>> tape.backward(y, np.ones(2))[x]
+        array([2., 6.])
+        """
+        if isinstance(forward, tuple) and len(forward) == 2:
+            if backward is not None:
+                raise TypeError("backward is given twice, in the pair and as a keyword; give it once")
+            forward, backward = forward
+        name = name_of(forward)
+        if not callable(forward) or not (backward is None or callable(backward)):
+            raise TypeError(f"forward and backward must be functions, got {forward!r} and {backward!r}")
+        if backward is None:
+            backward = find_backward(forward)
+        if backward is None:
+            if "loss" in name.split("_"):
+                return self.loss(forward, *args, **options)
+            raise TypeError(
+                f"{name} has no backward beside it; give one, as backward= or as a pair (forward, backward); for a "
+                "loss, which returns (loss, gradient), call tape.loss"
+            )
+        result = forward(*self._values(name, args, options), **options)
+        if not isinstance(result, tuple) or len(result) < 2:
+            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
+            raise TypeError(f"{name} returned no cache but {got}; on a tape it must return (out, cache)")
+        for out in result[:-1]:
+            if not isinstance(out, (np.ndarray, numbers.Number)):
+                raise TypeError(
+                    f"{name} returned an output that is {kind_of(out)}; on a tape it must return arrays and, "
+                    "last, a cache: (out, cache)"
+                )
+        nodes = self._record(name, backward, args, result[:-1], result[-1], needs_of(forward, backward, args))
+        return nodes if len(nodes) > 1 else nodes[0]
+
+    def loss(self, function: Callable[..., Any], *args: Any, **options: Any) -> Node:
+        """Run a loss and record it: a function that returns its gradient with its value.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(*args, **options) -> (loss, dx)``: a number, and the
+            gradient of the first argument, or a tuple of those of the first
+            ones. `softmax_loss` is such.
+        *args, **options
+            As in a call of the tape.
+
+        Returns
+        -------
+        Node
+            Of shape ``()``. Losses may be added and scaled.
+
+        Raises
+        ------
+        TypeError
+            If `function` returns anything else.
+        ValueError, RuntimeError
+            As a call of the tape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> def decay(w, strength):
+        ...     return 0.5 * strength * (w * w).sum(), strength * w
+        >>> tape = Tape()
+        >>> w = tape.param(np.array([3.0, 4.0]), 'w')
+        >>> loss = tape.loss(decay, w, 0.1)
+        >>> float(loss), tape.backward(loss)['w']
+        (1.25, array([0.3, 0.4]))
+        """
+        name = name_of(function)
+        if not callable(function):
+            raise TypeError(f"function must be a loss, got {function!r}")
+        result = function(*self._values(name, args, options), **options)
+        if not isinstance(result, tuple) or len(result) != 2 or np.ndim(result[0]) != 0:
+            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
+            raise TypeError(f"{name} returned {got}; a loss must return (loss, gradient), the loss a number")
+        return self._record(name, _joins.loss_backward, args, result[:1], result[1], {})[0]
+
+    def backward(
+        self,
+        node: Node,
+        dout: Any = None,
+        *,
+        keep: Node | Iterable[Node] = (),
+        unused: Literal["error", "zero"] = "error",
+    ) -> Gradients:
+        """Compute the gradients of `node` by every parameter; once for each tape.
+
+        Parameters
+        ----------
+        node : Node
+            The loss, or any other node.
+        dout : array_like, optional
+            The gradient by `node`, of its shape. May be left out for a loss, a
+            node of shape ``()``, whose gradient is 1.
+        keep : Node or iterable of Node, optional
+            Nodes in between whose gradients are to be returned, too. Those of
+            others are freed as soon as they were used.
+        unused : {'error', 'zero'}, default 'error'
+            What to do if no gradient reaches a parameter or a node to keep:
+            raise an error with its name, or return a gradient of zeros. The
+            reasons may be that `node` does not depend on it, that a call got an
+            array instead of its node, that a node's ``.value`` was used, or that
+            a backward function returned None for it.
+
+        Returns
+        -------
+        Gradients
+            Mapping of names to arrays, which also takes the nodes themselves.
+
+        Raises
+        ------
+        RuntimeError
+            If the tape has gone back before: its caches are freed.
+        ValueError
+            If there are no parameters, no gradient reaches one of them and `unused`
+            is 'error', the shape of `dout` or of a backward function's gradient is
+            wrong, or `dout` is missing and `node` is no loss.
+        TypeError
+            If `node` is not a node, or a backward function returned too few gradients,
+            or None instead of a tuple.
+
+        References
+        ----------
+        S. Linnainmaa, "Taylor expansion of the accumulated rounding error",
+        BIT 16, 1976: reverse accumulation.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv import relu_forward
+        >>> from fastconv.graph import Tape
+        >>> tape = Tape()
+        >>> x = tape.input(np.array([-1.0, 2.0]), 'x', requires_grad=True)
+        >>> y = tape(relu_forward, x) + x
+        >>> tape.backward(y, [1, 1])['x']
+        array([1., 2.])
+        >>> tape.backward(y, [1, 1])
+        Traceback (most recent call last):
+            ...
+        RuntimeError: this tape has gone back already and its caches are freed; record the forward pass on a new Tape
+        """
+        self._check_open()
+        if not isinstance(keep, (Node, Iterable)):
+            raise TypeError(f"keep must be a Node or an iterable of nodes, got {type(keep).__name__}")
+        others = [self._own(other, "keep") for other in ((keep,) if isinstance(keep, Node) else keep)]
+        if not isinstance(unused, str) or unused not in ("error", "zero"):
+            kind = ValueError if isinstance(unused, str) else TypeError
+            raise kind(f"unused is {unused!r}; legal are 'error' and 'zero'")
+        node = self._own(node, "node")
+        wanted = self._wanted(node, others)
+        if unused == "error":
+            refuse_unused(node, wanted, reached(node._index, reversed(self._records)), self._why_unused)
+        if dout is None:
+            if node.shape != ():
+                raise ValueError(f"{node} is no loss; give dout, the gradient by it, of shape {node.shape}")
+            dout = 1.0
+        dtype = _arrays.result_dtype(np.asarray(node.value))
+        given = _arrays.cast_gradient("dout", dout, node.shape, dtype)
+        kept = {other._index: other.value for other in others}
+        sums = Sums(kept)
+        sums.put(node._index, given, own=False)
+        records, self._records = self._records, []
+        leaves, self._leaves, self._spent = self._leaves, [], True
+        while records:
+            go_back(records.pop(), sums)
+        if unused == "error":
+            refuse_unused(node, wanted, sums.arrays, sums.why_none)
+        names = {name: index for name, index in self._names.items() if index is not None}
+        return Gradients(self, names, finish(leaves, kept, sums))
+
+    def _wanted(self, node: Node, others: list[Node]) -> dict[int, Leaf | Node]:
+        """The leaves and nodes whose gradients `backward` returns, by their numbers."""
+        wanted: dict[int, Leaf | Node] = {other._index: other for other in others}
+        wanted.update((leaf.node, leaf) for leaf in self._leaves if leaf.requires_grad)
+        if not wanted and not node.requires_grad:
+            what = str(node)
+        elif not all(other.requires_grad for other in others):
+            what = "a node to keep"
+        else:
+            return wanted
+        raise ValueError(
+            f"{what} depends on nothing that requires a gradient; put parameters on the tape by param, or by input "
+            "with requires_grad=True"
+        )
+
+    def _check_open(self) -> None:
+        if self._spent:
+            raise RuntimeError(
+                "this tape has gone back already and its caches are freed; record the forward pass on a new Tape"
+            )
+
+    def _own(self, node: Any, name: str) -> Node:
+        if not isinstance(node, Node):
+            raise TypeError(f"{name} must be a Node, got {type(node).__name__}")
+        if node._tape is not self:
+            raise ValueError(f"{name} is {node} of another tape")
+        return node
+
+    def _leaf(self, value: Any, name: str | None, requires_grad: bool) -> Node:
+        self._check_open()
+        if not (name is None or isinstance(name, str)):
+            raise TypeError(f"name must be a str or None, got {name!r}")
+        if name in self._names:
+            raise ValueError(f"there is a node {name!r} already; names must be unique on a tape")
+        node = self._node(_arrays.as_array("value" if name is None else name, value), requires_grad, name)
+        self._leaves.append(Leaf(node._index, node.value, requires_grad, name))
+        self._arrays[id(node.value)] = node._index
+        if name is not None:
+            self._names[name] = node._index if requires_grad else None
+        return node
+
+    def _node(self, value: Any, requires_grad: bool, name: str | None = None) -> Node:
+        self._nodes += 1
+        return Node(self, self._nodes - 1, value, name, requires_grad)
+
+    def _values(self, name: str, args: tuple, options: dict[str, Any]) -> list[Any]:
+        """The arguments with values instead of nodes; nodes within containers are refused."""
+        self._check_open()
+        for key, option in options.items():
+            if isinstance(option, Node):
+                raise TypeError(f"{name} got the node {option} as {key}=; give nodes by position")
+            if id(option) in self._arrays:
+                self._given_as_arrays.setdefault(self._arrays[id(option)], f"{key}= of {name}")
+        values = []
+        for i, arg in enumerate(args):
+            if isinstance(arg, Node):
+                arg = self._own(arg, f"argument {i} of {name}").value
+            elif isinstance(arg, (list, tuple)) and any(isinstance(part, Node) for part in arg):
+                raise TypeError(f"argument {i} of {name} is {kind_of(arg)} of nodes; give each by itself")
+            elif id(arg) in self._arrays:
+                self._given_as_arrays.setdefault(self._arrays[id(arg)], f"argument {i} of {name}")
+            values.append(arg)
+        return values
+
+    def _why_unused(self, index: int) -> str:
+        """Why no path leads back to a node, if the tape can tell."""
+        if index in self._given_as_arrays:
+            return f"{self._given_as_arrays[index]} was its array, not its node"
+        last = last_user(index, self._records)
+        return "no call was given its node" if last is None else f"its path ends with the result of {last}"
+
+    def _record(
+        self, name: str, backward: Callable[..., Any], args: tuple, outs: tuple, cache: Any, needs: dict[str, bool]
+    ) -> tuple[Node, ...]:
+        inputs = tuple((a._index, a.shape) if isinstance(a, Node) and a.requires_grad else None for a in args)
+        wanted = any(inputs)
+        nodes = tuple(self._node(out, wanted) for out in outs)
+        if wanted:
+            outputs = tuple((n._index, n.shape, getattr(n.value, "dtype", float)) for n in nodes)
+            self._records.append(Record(name, backward, cache, needs, inputs, outputs))
+        return nodes

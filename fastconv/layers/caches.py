@@ -1,0 +1,64 @@
+"""Checks of caches, because the caller may have changed, cast or made up what a backward pass reads from a cache.
+
+`_arrays.check_cached` checks arrays. A geometry checks its own fields when it is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+
+_Geometry = TypeVar("_Geometry")
+
+_FLOAT32, _FLOAT64 = _arrays.DTYPES
+_ndarray = np.ndarray
+
+
+def checked_geometry(source: str, geometry: Any, *kinds: type[_Geometry]) -> _Geometry:
+    """The geometry of a cache; refused unless its type is one of `kinds`, whose constructors check the fields."""
+    if type(geometry) in kinds:
+        return geometry
+    names = " or ".join(kind.__name__ for kind in kinds)
+    raise TypeError(f"cache holds a {type(geometry).__name__} where {source} put a {names}")
+
+
+def checked_dtype(source: str, dtype: Any) -> np.dtype:
+    """The dtype of a cache; refused unless it is float32 or float64."""
+    if isinstance(dtype, np.dtype) and dtype in _arrays.DTYPES:
+        return dtype
+    raise ValueError(f"cache holds dtype {dtype!r}, which {source} did not put there; it is float32 or float64")
+
+
+def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple[int, ...]:
+    """The shape of an array of a cache; refused unless kernels can read it, and it has `least` to `most` axes."""
+    if _arrays.ready(array) is not None and least <= array.ndim <= most:
+        return array.shape
+    axes = f"{least}" if least == most else f"{least} to {most}"
+    raise ValueError(
+        f"cache holds {name} {_arrays.describe(array)}, which {source} did not put there: its had {axes} axes and "
+        "was C-contiguous and of a float dtype"
+    )
+
+
+def are_usual(x: Any, gamma: Any, mean: Any, scale: Any) -> bool:
+    """Whether the kernels of normalisation may read these arrays; the kernels themselves check the numbers of elements.
+
+    More checks here would take as long as normalising a small image.
+    """
+    return (
+        type(x) is type(gamma) is type(mean) is type(scale) is _ndarray
+        and ((dtype := x.dtype) is _FLOAT32 or dtype is _FLOAT64)
+        and gamma.dtype is dtype
+        and mean.dtype is scale.dtype is _FLOAT64
+        and mean.ndim > 0
+        and x.ndim > 1
+        and x.size > 0
+    )
+
+
+def check_moments(source: str, mean: Any, scale: Any, shape: tuple[int, ...]) -> None:
+    """Refuse moments of a normalisation that do not have `shape` and float64, because a cast would lose digits."""
+    _arrays.check_cached(source, ("mean", "scale"), (mean, scale), (shape, shape), _FLOAT64)

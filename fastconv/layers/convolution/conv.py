@@ -1,0 +1,383 @@
+"""Convolution: inference, and the forward/backward pair with its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Unpack, cast
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import cache_repr, count
+from fastconv.checks.options import as_bool, as_cache, merge_options
+from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name
+from fastconv.convolution.dispatch import make_plan
+from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Plan
+from fastconv.geometry.axis import PerAxis
+from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, GeometryOptions
+from fastconv.geometry.fractional import FractionalGeometry, resolve_sampled
+from fastconv.layers.caches import checked_geometry
+from fastconv.layers.calls import Call, table
+from fastconv.layers.convolution import fractional as _fractional
+from fastconv.layers.inputs import prepare_inputs
+from fastconv.layers.planes import channel_sums
+from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
+from fastconv.runtime.plan_cache import plans
+
+
+class ConvOptions(GeometryOptions, total=False):
+    """The options of all convolutions."""
+
+    upsample: PerAxis
+    algorithm: str
+    threads: int | None
+
+
+_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
+
+
+class ConvCache(NamedTuple):
+    """The arguments that `conv_backward` needs of the forward pass."""
+
+    x: np.ndarray
+    w: np.ndarray
+    b: np.ndarray | None
+    geometry: ConvGeometry | FractionalGeometry
+    algorithm: str
+    threads: int | None
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
+
+def _settle(
+    where: str,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    b_shape: tuple[int, ...] | None,
+    conv_param: Any,
+    options: Mapping[str, Any],
+) -> tuple[ConvGeometry | FractionalGeometry, str, int | None]:
+    """The geometry, the algorithm's name and the threads, from shapes and options."""
+    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param", ("out",) if where == "conv" else ())
+    name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
+    if threads is not None:
+        _threads.resolve(threads)
+    geometry = resolve_sampled(x_shape, w_shape, settings)
+    if b_shape is not None and b_shape != w_shape[:1]:
+        raise ValueError(
+            f"b has shape {b_shape}, but w {w_shape} has {count(w_shape[0], 'filter')}; "
+            f"b must be ({w_shape[0]},) or None"
+        )
+    return geometry, name, threads
+
+
+#: How to pass options to `conv_forward` and to `conv`, for callers who pass them in place of the bias.
+_PLACES = "options are the fourth argument, after b or None", "options are keywords, as in conv(x, w, stride=2)"
+#: A name that needs no check, because it is the same object.
+_AUTO = "auto"
+
+
+_calls = table()
+
+
+def _forward(
+    geometry: ConvGeometry | FractionalGeometry, dtype: np.dtype, name: str, threads: int
+) -> Callable[..., Any]:
+    """What computes the output from x, w and b."""
+    return plan_of("forward", geometry, dtype, name, threads).run
+
+
+def plan_of(
+    op: Op,
+    geometry: ConvGeometry | FractionalGeometry,
+    dtype: np.dtype,
+    name: str,
+    threads: int,
+    masked: bool = False,
+) -> Plan:
+    """What computes an op of a layer."""
+    make: Callable[..., Plan] = make_plan if type(geometry) is ConvGeometry else _fractional.make_plan
+    return plans.find(make, op, geometry, dtype, name, threads, masked, _isa.current)
+
+
+def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
+    """The options, if they are given in one way; None if they have to be merged, or refused."""
+    if conv_param is None:
+        return options
+    return conv_param if type(conv_param) is dict and not options else None
+
+
+def _read(
+    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
+) -> tuple[Call[Any], list[Any], list[Any]]:
+    """What a call means, its arrays as kernels read them, and as they were given."""
+    calls, items = _calls[_threads.get_threads(), _isa.current], _plain_options(conv_param, options)
+    known = None if items is None else calls.get((x, w, b), items)
+    if known is not None:
+        return known, [x, w, b], [x, w, b]
+
+    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[Any], int | None]:
+        found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
+        return Call(*found, _forward), found[2]
+
+    call, arrays, given = prepare_inputs(settle, _PLACES[where == "conv"], x=x, w=w, b=b)
+    if items is not None:
+        calls.keep(tuple(given), items, call)
+    return call, arrays, given
+
+
+def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
+    """The layer, with checked and converted arrays."""
+    call, (x, w, b), _ = _read(where, x, w, b, conv_param, options)
+    # Use views, because the caller may assign another shape to an array later.
+    return ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+
+
+def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **options: Unpack[ConvOptions]) -> np.ndarray:
+    """Convolve a batch of signals, images or volumes with a bank of filters.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes. Any strides, byte order; never written to.
+    w : array_like, (F, C // groups, *kernel)
+        Filters.
+    b : array_like, (F,), optional
+        Bias.
+    stride, dilation : int, or sequence or array of int, default 1
+        One for all spatial axes or one each. A stride may also be a
+        ``fractions.Fraction``: a/b means ``upsample=b`` with ``stride=a``.
+        Python reduces fractions, so ``Fraction(2, 2)`` is 1 and upsamples
+        nothing; give `upsample` in such cases.
+    upsample : int or sequence of int, default 1
+        Inserts ``upsample - 1`` zeros after every cell of `x` first, as the
+        function `upsample` does. The zeros are not multiplied. Strides have to
+        be ints then. `pad`, `pad_mode` and `strict` apply to the upsampled grid,
+        which is built only for a `pad_mode` other than 'zeros'.
+    pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
+        Cells added around the input: an int, one per axis, or one ``(lo, hi)``
+        pair per axis. 'same' makes the output ``ceil(in / stride)``, its odd
+        cell at the end ('same_lower': at the start); 'full' adds
+        ``dilation * (k - 1)`` on both sides. The 'same' of `scipy.signal` is
+        'same_lower'; the two differ for even kernels.
+    groups : int, default 1
+        Divides C and F; each group of channels meets its own filters.
+    pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
+        What the added cells hold. 'reflect' does not repeat the edge, as in
+        `np.pad`; `scipy.ndimage` calls that 'mirror'.
+    flip : bool, default False
+        False is cross-correlation, as in every framework; True is convolution
+        in the mathematical sense, the kernel turned by 180 degrees.
+    strict : bool, default False
+        Refuse a stride that leaves a remainder instead of flooring.
+    algorithm : str, default 'auto'
+        'auto' takes the cheapest algorithm. 'exact' takes the cheapest that sums
+        every product; use it for data with fill values (-9999, 1e20), and for
+        results that you compare digit by digit. Any other value is a name from
+        `algorithms`. ``FASTCONV_ALGORITHM`` sets the default. With 'auto' and
+        'exact', a result is inf or NaN exactly where the sum of its products is,
+        except that 'auto' may skip zero weights if `w` has many of them.
+    threads : int, optional
+        None is the default of `set_threads`; negative counts back from all CPUs.
+    out : ndarray, optional
+        Where to put the result: of its shape and dtype, C-contiguous,
+        overlapping no input.
+
+    Returns
+    -------
+    ndarray, (N, F, *out_spatial)
+        float32 or float64, as `np.result_type` of the arrays says; integers
+        become float64 and float16 becomes float32. Per axis the size is
+        ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
+
+    Raises
+    ------
+    ValueError
+        If shapes or options do not fit each other, or a stride is a Fraction
+        and `upsample` is not 1; `out` is then untouched.
+    TypeError
+        For an unknown option, one of the wrong type, or complex or object input.
+
+    See Also
+    --------
+    conv_forward, conv_backward : with a cache, for training.
+    conv_transpose : its transpose.
+
+    Notes
+    -----
+    For large kernels 'auto' takes transforms, whose errors are relative to the
+    largest number of a tile. Where numbers differ by more than the precision of
+    their dtype, as a click and a quiet tail do, the small ones are lost;
+    ``algorithm='exact'`` keeps them: see the last example.
+
+    References
+    ----------
+    V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep
+    learning", arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv
+    >>> x = np.arange(16.0).reshape(1, 1, 4, 4)
+    >>> conv(x, np.ones((1, 1, 3, 3)))[0, 0]
+    array([[45., 54.],
+           [81., 90.]])
+    >>> conv(x, np.ones((1, 1, 3, 3)), pad='same', stride=2).shape
+    (1, 1, 2, 2)
+    >>> from fractions import Fraction
+    >>> conv(np.array([[[1.0, 3.0, 5.0]]]), np.array([[[0.5, 1.0, 0.5]]]), pad=1, stride=Fraction(1, 2))
+    array([[[1. , 2. , 3. , 4. , 5. , 2.5]]])
+    >>> conv(np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.ones((1, 1, 2)), upsample=2, stride=2)
+    array([[[1., 2., 3., 4.]]])
+
+    A click, and a tail a billion times quieter. Only the first output reads
+    the click; the others are all 0.5005:
+
+    >>> click = np.full((1, 1, 20_000), 1e-3, np.float32)
+    >>> click[0, 0, 0] = 1e6
+    >>> ramp = np.linspace(0, 1, 1001, dtype=np.float32)[None, None]
+    >>> def error(algorithm):
+    ...     tail = conv(click, ramp, algorithm=algorithm)[0, 0, 1:]
+    ...     return np.abs(tail / 0.5005 - 1).max()
+    >>> bool(error('fft') > 0.01), bool(error('exact') < 1e-5)
+    (True, True)
+    """
+    plain = cast("dict[str, Any]", options)
+    if out is None:
+        known = _calls[_threads.get_threads(), _isa.current].get((x, w, b), plain)
+        if known is not None and known.run is not None:
+            result = _arrays.fresh(known.geometry.out_shape, x.dtype, "the output")
+            known.run(x, w, b, result)
+            return result
+    call, arrays, (x, w, b) = _read("conv", x, w, b, None, plain)
+    dtype = arrays[0].dtype
+    run = call.ready(dtype)
+    result = _arrays.output(out, call.geometry.out_shape, dtype, "the output", x=x, w=w, b=b)
+    run(*arrays, result)
+    return result if out is None else out
+
+
+def conv_forward(
+    x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None = None, **options: Unpack[ConvOptions]
+) -> tuple[np.ndarray, ConvCache]:
+    """Convolve, and keep what the backward pass needs.
+
+    Parameters
+    ----------
+    x, w, b : array_like
+        As in `conv`; `b` may be None.
+    conv_param : dict, optional
+        Options by name, as in CS231n: ``{'stride': 1, 'pad': 1}``. Takes every
+        option of `conv`.
+    **options
+        The same options as keywords; one given both ways is refused.
+
+    Returns
+    -------
+    out : ndarray, (N, F, *out_spatial)
+    cache : tuple
+        For `conv_backward`. It holds `x` and `w` themselves where no copy was
+        needed: changing them in place changes the gradients.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_forward, conv_backward
+    >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
+    >>> out, cache = conv_forward(x, w, b, {'stride': 1, 'pad': 1})
+    >>> out.shape
+    (2, 4, 8, 8)
+    >>> dx, dw, db = conv_backward(np.ones_like(out), cache)
+    >>> dx.shape, dw.shape, db.shape
+    ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
+    """
+    call, (x, w, b), _ = _read("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
+    run = call.ready(x.dtype)
+    out = _arrays.fresh(call.geometry.out_shape, x.dtype, "the output")
+    run(x, w, b, out)
+    return out, ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+
+
+def conv_backward(
+    dout: Any,
+    cache: ConvCache,
+    *,
+    need_dx: bool = True,
+    need_dw: bool = True,
+    need_db: bool = True,
+    pruned: bool = False,
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Gradients of a convolution.
+
+    Parameters
+    ----------
+    dout : array_like, (N, F, *out_spatial)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_forward`.
+    need_dx, need_dw, need_db : bool, default True
+        What to compute.
+    pruned : bool, default False
+        True keeps zero weights zero: `dw` is computed where `w` is not zero,
+        and is zero elsewhere, so that no step of training brings back what
+        was pruned. It takes about as long as all of `dw`, or less if nearly
+        all weights are zero.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial), or None
+    dw : ndarray, (F, C // groups, *kernel), or None
+    db : ndarray, (F,), or None
+        None where not needed, and `db` where `b` was None.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    References
+    ----------
+    Y. LeCun et al., "Gradient-based learning applied to document
+    recognition", Proceedings of the IEEE, 1998.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_forward, conv_backward
+    >>> out, cache = conv_forward(np.ones((1, 1, 3)), np.array([[[1.0, 2.0]]]), None)
+    >>> conv_backward(np.ones((1, 1, 2)), cache)
+    (array([[[1., 3., 2.]]]), array([[[2., 2.]]]), None)
+    """
+    x, w, b, geometry, name, threads = as_cache(cache, "conv_forward", ConvCache)
+    if type(geometry) is not ConvGeometry:
+        checked_geometry("conv_forward", geometry, FractionalGeometry, ConvGeometry)
+    if name is not _AUTO:
+        check_name(name)
+    _arrays.check_cached("conv_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
+    need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
+    kept = w if as_bool("pruned", pruned) else None
+    dtype = x.dtype
+    workers = _threads.resolve(threads)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
+    dx = dw = db = None
+    if need_dx:
+        plan = plan_of("backward_data", geometry, dtype, name, workers)
+        dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
+        plan.run(dout, w, None, dx)
+    if need_dw:
+        plan = plan_of("backward_weights", geometry, dtype, name, workers, kept is not None)
+        dw = _memory.empty(geometry.w_shape, dtype)
+        plan.run(x, dout, kept, dw)
+    if need_db and b is not None:
+        db = channel_sums(dout, workers)
+    return dx, dw, db

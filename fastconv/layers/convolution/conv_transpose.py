@@ -1,0 +1,298 @@
+"""Transposed convolution: the three ops of a convolution with their roles swapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Unpack, cast
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import cache_repr, count
+from fastconv.checks.options import as_bool, as_cache, merge_options
+from fastconv.convolution.base import per_channel
+from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name
+from fastconv.convolution.dispatch import plan_for
+from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
+from fastconv.layers.caches import checked_geometry
+from fastconv.layers.calls import Call, table
+from fastconv.layers.inputs import prepare_inputs
+from fastconv.layers.planes import channel_sums
+from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
+
+
+class ConvTransposeOptions(TransposeOptions, total=False):
+    """The options of all transposed convolutions."""
+
+    algorithm: str
+    threads: int | None
+
+
+_DEFAULTS: dict[str, Any] = {**TRANSPOSE_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
+
+
+class ConvTransposeCache(NamedTuple):
+    """The arguments that `conv_transpose_backward` needs of the forward pass."""
+
+    x: np.ndarray
+    w: np.ndarray
+    b: np.ndarray | None
+    geometry: TransposeGeometry
+    algorithm: str
+    threads: int | None
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
+
+_calls = table()
+
+
+def _settle(
+    where: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, conv_param: Any, options: Mapping[str, Any]
+) -> Call[TransposeGeometry]:
+    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param")
+    name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
+    if threads is not None:
+        _threads.resolve(threads)
+    geometry = resolve_transpose(x.shape, w.shape, **settings)
+    if b is not None and b.shape != geometry.out_shape[1:2]:
+        filters = geometry.out_shape[1]
+        raise ValueError(
+            f"b has shape {b.shape}, but w {w.shape} in {count(settings['groups'], 'group')} makes "
+            f"{count(filters, 'channel')}; "
+            f"b must be ({filters},) or None"
+        )
+    return Call(geometry, name, threads, _run_of)
+
+
+def _read(
+    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
+) -> tuple[Call[TransposeGeometry], list[Any]]:
+    calls = _calls[_threads.get_threads(), _isa.current]
+    known = calls.get((x, w, b), options) if conv_param is None else None
+    if known is not None:
+        return known, [x, w, b]
+
+    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[TransposeGeometry], int | None]:
+        found = _settle(where, x, w, b, conv_param, options)
+        return found, found.threads
+
+    place = "keywords" if where == "conv_transpose" else "the fourth argument, after b or None"
+    call, arrays, given = prepare_inputs(settle, f"options are {place}", x=x, w=w, b=b)
+    if conv_param is None:
+        calls.keep(tuple(given), options, call)
+    return call, arrays
+
+
+def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
+    """The layer, with checked and converted arrays."""
+    call, (x, w, b) = _read(where, x, w, b, conv_param, options)
+    # Use views, because the caller may assign another shape to an array later.
+    return ConvTransposeCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+
+
+def _run_of(geometry: TransposeGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., Any]:
+    """What computes the output from x, w and b."""
+    run, core = plan_for("backward_data", geometry.conv, dtype, name, threads).run, geometry.core
+    if core is None:
+        return run
+
+    def run_core(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
+        part = np.empty(geometry.conv.x_shape, out.dtype)
+        run(x, w, b, part)
+        out[...] = 0 if b is None else per_channel(b, geometry.conv)
+        out[core] = part
+
+    return run_core
+
+
+def _run(
+    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
+) -> tuple[np.ndarray, Call[TransposeGeometry], list[Any]]:
+    call, arrays = _read(where, x, w, b, conv_param, options)
+    dtype = arrays[0].dtype
+    run = call.ready(dtype)
+    out = _arrays.fresh(call.geometry.out_shape, dtype, "the output")
+    run(*arrays, out)
+    return out, call, arrays
+
+
+def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTransposeOptions]) -> np.ndarray:
+    """The transpose of a convolution, with which decoders upsample: every input cell adds a scaled kernel to the
+    output.
+
+    Its matrix is the transpose of the matrix of `conv`, so the gradient of a
+    convolution is the transposed convolution of the output's gradient with the
+    same weights.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes. Any strides, byte order; never written to.
+    w : array_like, (C, F // groups, *kernel)
+        Filters: those of the convolution from F to C channels.
+    b : array_like, (F,), optional
+        Bias.
+    stride : int or sequence of int, default 1
+        Cells of the output from one input cell's kernel to the next.
+    pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
+        Cells cropped from the full result: an int, one per axis, or one
+        ``(lo, hi)`` pair per axis. 'valid' crops none, 'full' crops
+        ``dilation * (k - 1)`` on both sides, and 'same' makes the output
+        ``in * stride``, as the transpose of the 'same' convolution of so large
+        an image.
+    output_pad : int or sequence of int, default 0
+        Cells more at the end of each axis, below the larger of stride and
+        dilation: they choose among the sizes that a strided convolution takes
+        to one. None with 'same', which says the size.
+    dilation : int or sequence of int, default 1
+    groups : int, default 1
+        Divides C; each group of channels has its own filters.
+    algorithm : str, default 'auto'
+        'auto', 'exact', or a name from `algorithms` that serves
+        'backward_data'; see `conv`.
+    threads : int, optional
+
+    Returns
+    -------
+    ndarray, (N, F, *out_spatial)
+        dtype as of `conv`. Per axis the size is
+        ``(in - 1) * stride - lo - hi + dilation * (k - 1) + output_pad + 1``.
+
+    Raises
+    ------
+    ValueError
+        If shapes or options do not fit each other.
+    TypeError
+        For an unknown option, one of the wrong type, or complex or object input.
+
+    See Also
+    --------
+    conv_transpose_forward, conv_transpose_backward : with a cache, for training.
+
+    References
+    ----------
+    M. Zeiler et al., "Deconvolutional networks", CVPR 2010; V. Dumoulin,
+    F. Visin, "A guide to convolution arithmetic for deep learning",
+    arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_transpose
+    >>> x = np.array([[[1.0, 10.0]]])
+    >>> conv_transpose(x, np.array([[[1.0, 2.0, 3.0]]]), stride=2)
+    array([[[ 1.,  2., 13., 20., 30.]]])
+    >>> conv_transpose(x, np.array([[[1.0, 2.0, 3.0]]]), stride=2, pad=1, output_pad=1)
+    array([[[ 2., 13., 20., 30.]]])
+    """
+    return _run("conv_transpose", x, w, b, None, cast("dict[str, Any]", options))[0]
+
+
+def conv_transpose_forward(
+    x: Any, w: Any, b: Any, conv_param: Mapping[str, Any] | None = None, **options: Unpack[ConvTransposeOptions]
+) -> tuple[np.ndarray, ConvTransposeCache]:
+    """As `conv_transpose`, and keep what the backward pass needs.
+
+    Parameters
+    ----------
+    x, w, b : array_like
+        As in `conv_transpose`; `b` may be None.
+    conv_param : dict, optional
+        Options by name: ``{'stride': 2, 'pad': 1}``. Takes every option of
+        `conv_transpose`.
+    **options
+        The same options as keywords; one given both ways is refused.
+
+    Returns
+    -------
+    out : ndarray, (N, F, *out_spatial)
+    cache : tuple
+        For `conv_transpose_backward`. It holds `x` and `w` themselves where no
+        copy was needed: changing them in place changes the gradients.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `conv_transpose`.
+
+    References
+    ----------
+    A. Radford, L. Metz, S. Chintala, "Unsupervised representation learning
+    with deep convolutional generative adversarial networks", arXiv:1511.06434.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_transpose_forward, conv_transpose_backward
+    >>> x, w, b = np.ones((2, 4, 8, 8)), np.ones((4, 3, 4, 4)), np.zeros(3)
+    >>> out, cache = conv_transpose_forward(x, w, b, {'stride': 2, 'pad': 1})
+    >>> out.shape
+    (2, 3, 16, 16)
+    >>> dx, dw, db = conv_transpose_backward(np.ones_like(out), cache)
+    >>> dx.shape, dw.shape, db.shape
+    ((2, 4, 8, 8), (4, 3, 4, 4), (3,))
+    """
+    given = "conv_transpose_forward", x, w, b, conv_param, cast("dict[str, Any]", options)
+    out, call, (x, w, b) = _run(*given)
+    return out, ConvTransposeCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+
+
+def conv_transpose_backward(
+    dout: Any, cache: ConvTransposeCache, *, need_dx: bool = True, need_dw: bool = True, need_db: bool = True
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Gradients of a transposed convolution: `dx` is the convolution of `dout`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, F, *out_spatial)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `conv_transpose_forward`.
+    need_dx, need_dw, need_db : bool, default True
+        What to compute.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial), or None
+    dw : ndarray, (C, F // groups, *kernel), or None
+    db : ndarray, (F,), or None
+        None where not needed, and `db` where `b` was None.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import conv_transpose_forward, conv_transpose_backward
+    >>> x, w = np.array([[[1.0, 10.0]]]), np.array([[[1.0, 2.0, 3.0]]])
+    >>> out, cache = conv_transpose_forward(x, w, None, stride=2)
+    >>> conv_transpose_backward(np.ones_like(out), cache)
+    (array([[[6., 6.]]]), array([[[11., 11., 11.]]]), None)
+    """
+    x, w, b, geometry, name, threads = as_cache(cache, "conv_transpose_forward", ConvTransposeCache)
+    checked_geometry("conv_transpose_forward", geometry, TransposeGeometry)
+    check_name(name)
+    _arrays.check_cached("conv_transpose_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
+    need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
+    workers, core = _threads.resolve(threads), geometry.core
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
+    seen = dout if core is None else np.ascontiguousarray(dout[core])
+    dx = dw = db = None
+    if need_dx:
+        plan = plan_for("forward", geometry.conv, x.dtype, name, workers)
+        dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
+        plan.run(seen, w, None, dx)
+    if need_dw:
+        plan = plan_for("backward_weights", geometry.conv, x.dtype, name, workers)
+        dw = _memory.empty(geometry.w_shape, w.dtype)
+        plan.run(seen, x, None, dw)
+    if need_db and b is not None:
+        db = channel_sums(dout, workers)
+    return dx, dw, db

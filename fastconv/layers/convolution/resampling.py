@@ -1,0 +1,114 @@
+"""Upsampling by inserted zeros, and downsampling by dropping cells."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.options import merge_options, per_axis
+from fastconv.geometry.axis import data_shape
+
+
+def _read(where: str, x: Any, factor: Any, unknown: dict[str, Any]) -> tuple[np.ndarray, np.dtype, tuple[int, ...]]:
+    if unknown:
+        merge_options(where, {"factor": factor}, unknown)
+    if factor is None:
+        raise TypeError(f"{where}() needs factor, an int or one per spatial axis")
+    x = _arrays.as_array("x", x)
+    data_shape("x", x.shape)
+    return x, _arrays.result_dtype(x), per_axis("factor", factor, x.ndim - 2, 1)
+
+
+def every(factors: tuple[int, ...]) -> Any:
+    """The index of every `factor`-th cell along each spatial axis."""
+    return (..., *(slice(None, None, factor) for factor in factors))
+
+
+def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) -> np.ndarray:
+    """Put ``factor - 1`` zeros after every row, column and slice.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    factor : int or sequence of int
+        At least 1, for all spatial axes or one each.
+
+    Returns
+    -------
+    ndarray, (N, C, *spatial)
+        Each spatial size times its factor, those of the last zeros included.
+
+    Raises
+    ------
+    ValueError
+        For a factor below 1, another rank than 3 to 5, or more cells than can
+        be addressed.
+    TypeError
+        For a factor that is no int, or complex or object input.
+
+    See Also
+    --------
+    conv : its option `upsample` convolves the upsampled image without building
+        it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import upsample
+    >>> upsample(np.array([[[1.0, 2.0]]]), 3)
+    array([[[1., 0., 0., 2., 0., 0.]]])
+    """
+    x, dtype, factors = _read("upsample", x, factor, unknown)
+    shape = (*x.shape[:2], *(n * f for n, f in zip(x.shape[2:], factors, strict=True)))
+    elements = math.prod(n or 1 for n in shape)
+    if elements * dtype.itemsize > sys.maxsize:
+        what = "elements" if elements > sys.maxsize else f"bytes in {dtype}"
+        raise ValueError(
+            f"factor {factor!r} makes of x {x.shape} the result {shape}, which has more {what} than can be addressed"
+        )
+    out = _arrays.fresh(shape, dtype, "the result")
+    zero = np.broadcast_to(np.zeros((), dtype), shape)
+    _arrays.assign_in_pieces(out, zero)
+    _arrays.assign_in_pieces(out[every(factors)], x)
+    return out
+
+
+def downsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) -> np.ndarray:
+    """Keep every `factor`-th row, column and slice, the first included.
+
+    A convolution with a stride is the convolution with stride 1, downsampled.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    factor : int or sequence of int
+        At least 1, for all spatial axes or one each.
+
+    Returns
+    -------
+    ndarray, (N, C, *spatial)
+        Each spatial size over its factor, rounded up. Never a view of `x`.
+
+    Raises
+    ------
+    ValueError
+        For a factor below 1, or another rank than 3 to 5.
+    TypeError
+        For a factor that is no int, or complex or object input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import downsample
+    >>> downsample(np.array([[[1.0, 2.0, 3.0, 4.0]]]), 3)
+    array([[[1., 4.]]])
+    """
+    x, dtype, factors = _read("downsample", x, factor, unknown)
+    return np.array(x[every(factors)], dtype, order="C")

@@ -1,0 +1,326 @@
+"""Batch normalisation, of feature vectors and of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import cache_repr, channels_last_hint, count, count_axes
+from fastconv.checks.options import as_bool, as_cache, as_number, is_training, merge_options, refuse_keywords
+from fastconv.geometry.axis import check_rank
+from fastconv.layers.caches import are_usual, check_moments, shape_of
+from fastconv.layers.inputs import prepare_inputs
+from fastconv.layers.norm import kernels as _norm_kernels
+
+#: The defaults of the options. The mode has none, and running averages start at zeros.
+NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
+
+_FLOAT64 = np.dtype(np.float64)
+
+
+class BatchNormCache(NamedTuple):
+    """What the backward passes need; mean and 1 / sqrt(variance + eps) are float64, one for each channel."""
+
+    x: np.ndarray
+    gamma: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    train: bool
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
+
+def check_rows(x: np.ndarray) -> None:
+    """Refuse what is no (N, D)."""
+    if x.ndim != 2:
+        raise ValueError(f"x has {count_axes(x.ndim)}, shape {x.shape}; it must be (N, D)")
+
+
+#: Where options belong, for callers who pass them in place of a forgotten beta.
+AFTER_BETA = "options are given after beta"
+
+
+def equal_numbers(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Whether all numbers along `axes` are equal and finite."""
+    most = x.max(axis=axes)
+    return (most == x.min(axis=axes)) & np.isfinite(most)
+
+
+def refuse_zero_variance(zero: np.ndarray, what: str) -> None:
+    """Refuse an eps of 0 with a variance of 0, which would give NaN; `what` names the variance by its index."""
+    if zero.any():
+        first = tuple(int(i) for i in np.argwhere(zero)[0])
+        more = int(np.count_nonzero(zero)) - 1
+        raise ValueError(
+            f"eps is 0 and {what.format(*first)} is 0{f' (and {more} more are)' if more else ''}, so that "
+            "(x - mean) / sqrt(variance + eps) divides by 0, and its gradient has no limit; give an eps above 0, such "
+            "as 1e-5"
+        )
+
+
+def _check_channels(name: str, array: np.ndarray, x: np.ndarray) -> None:
+    if array.shape != x.shape[1:2]:
+        raise ValueError(
+            f"{name} has shape {array.shape}, but x {x.shape} has {count(x.shape[1], 'channel')}; "
+            f"it must be ({x.shape[1]},)" + channels_last_hint("x", x.shape, array.size)
+        )
+
+
+def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray) -> np.ndarray | None:
+    """The running average so far, if any."""
+    value = bn_param.get(name)
+    if value is None:
+        return None
+    array = _arrays.as_array(name, value)
+    _check_channels(name, array, x)
+    return array
+
+
+def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
+    if type(bn_param) is not dict and not isinstance(bn_param, MutableMapping):
+        if isinstance(beta, Mapping):
+            prepare_inputs(lambda *_: (None, None), AFTER_BETA, x=x, gamma=gamma, beta=beta)
+        raise TypeError(
+            f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
+        )
+    where = "spatial_batchnorm_forward" if spatial else "batchnorm_forward"
+    settings = merge_options(where, NORM_PARAM, {}, bn_param, "bn_param")
+    train = is_training(settings["mode"], "bn_param")
+    eps = as_number("eps", settings["eps"], 0)
+    momentum = as_number("momentum", settings["momentum"], 0, 1)
+
+    def settle(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[list[np.ndarray | None], None]:
+        check_rank("x", x.shape) if spatial else check_rows(x)
+        _check_channels("gamma", gamma, x)
+        _check_channels("beta", beta, x)
+        return [_running(bn_param, "running_mean", x), _running(bn_param, "running_var", x)], None
+
+    left, (x, gamma, beta), _ = prepare_inputs(settle, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+    dtype = x.dtype
+    averages = [np.zeros(x.shape[1], dtype) if average is None else average for average in left]
+    moments = np.ones((3, x.shape[1]))  # mean, variance, scale
+    if not train:
+        moments[0], moments[1] = averages
+        if _norm_kernels.has_negative(moments[1]):
+            raise ValueError(f"running_var in bn_param must be >= 0, got {moments[1].min()} among its values")
+        if eps == 0 and x.size:
+            refuse_zero_variance(moments[1] == 0, "running_var[{}] in bn_param")
+    if x.size:
+        wide = gamma.astype(_FLOAT64), beta.astype(_FLOAT64)
+        out = _norm_kernels.batch_forward(x, *wide, (moments[0], moments[1], moments[2]), eps, train)
+        if train and eps == 0:
+            # The rounded mean of equal numbers may differ from them, which makes a variance above 0.
+            equal = equal_numbers(x.reshape(*x.shape[:2], -1), (0, 2))
+            refuse_zero_variance((moments[1] == 0) | equal, "the variance of x[:, {}]")
+    else:
+        out = np.empty(x.shape, dtype)
+    if train and x.size:
+        # An empty batch has no moments, and does not change the averages.
+        sums = np.array(averages, _FLOAT64)
+        sums *= momentum
+        sums += (1 - momentum) * moments[:2]
+        averages = list(sums.astype(_arrays.result_dtype(*averages), copy=False))
+    bn_param["running_mean"], bn_param["running_var"] = averages
+    return out, BatchNormCache(x, gamma, moments[0], moments[2], train)
+
+
+def _check_cache(where: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
+    """Refuse arrays of a cache that cannot come from the forward pass."""
+    shape = shape_of(where, "x", x, 2, 5)
+    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
+    check_moments(where, mean, scale, shape[1:2])
+
+
+def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, mean, scale, train = as_cache(cache, where, BatchNormCache)
+    if not are_usual(x, gamma, mean, scale):
+        _check_cache(where, x, gamma, mean, scale)
+    if train is not True:
+        train = as_bool("train in cache", train)
+    dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
+    if not x.size:
+        return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
+    try:
+        dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
+    except ValueError:  # the kernel found a wrong number of elements; this check says in which array
+        _check_cache(where, x, gamma, mean, scale)
+        raise
+    dgamma, dbeta = (array.astype(x.dtype) for array in sums)
+    return dx, dgamma, dbeta
+
+
+def batchnorm_forward(
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any] | None = None, **unknown: Any
+) -> tuple[np.ndarray, BatchNormCache]:
+    """Batch normalisation of feature vectors: each feature has mean 0 and variance 1 over the batch.
+
+    ``(x - mean) / sqrt(variance + eps) * gamma + beta``, with the variance of the
+    batch itself (divided by N).
+
+    Parameters
+    ----------
+    x : array_like, (N, D)
+    gamma, beta : array_like, (D,)
+        Scale and shift.
+    bn_param : dict
+        ``'mode'``: ``'train'`` takes the moments of the batch, ``'test'`` the running
+        averages. ``'eps'``: 1e-5. ``'momentum'``: 0.9. ``'running_mean'`` and
+        ``'running_var'``, (D,): written to by every call; zeros at first. In training they
+        become ``momentum * running + (1 - momentum) * moment``; an empty batch leaves
+        them as they are.
+
+    Returns
+    -------
+    out : ndarray, (N, D)
+    cache : tuple
+        For `batchnorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit each other, the mode is none of the two, a number is out of its
+        range, a `running_var` is negative in testing, or `eps` is 0 and a variance is 0 as well:
+        the variance of a constant feature in training, a `running_var` in testing.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
+    Notes
+    -----
+    In training squares are summed in the dtype of the result. Where numbers differ from their mean by
+    more than 1e18 in float32, 1e150 in float64, sums may be inf, and `out` is the shift alone or NaN.
+
+    References
+    ----------
+    S. Ioffe, C. Szegedy, "Batch normalization: accelerating deep network training by
+    reducing internal covariate shift", ICML 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import batchnorm_forward
+    >>> bn_param = {'mode': 'train', 'eps': 0}
+    >>> batchnorm_forward([[1.0, 10.0], [3.0, 30.0]], np.ones(2), np.zeros(2), bn_param)[0]
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> bn_param['running_mean'], bn_param['running_var']
+    (array([0.2, 2. ]), array([ 0.1, 10. ]))
+    """
+    if unknown:
+        refuse_keywords("batchnorm_forward", "bn_param", unknown, mode="train")
+    return _forward(x, gamma, beta, bn_param, spatial=False)
+
+
+def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dgamma, dbeta)`` of `batchnorm_forward`; running averages are constants.
+
+    Parameters
+    ----------
+    dout : array_like, (N, D)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `batchnorm_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, D)
+    dgamma, dbeta : ndarray, (D,)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import batchnorm_forward, batchnorm_backward
+    >>> out, cache = batchnorm_forward([[1.0], [3.0]], np.ones(1), np.zeros(1), {'mode': 'train', 'eps': 0})
+    >>> batchnorm_backward(np.array([[1.0], [2.0]]), cache)
+    (array([[0.],
+           [0.]]), array([1.]), array([3.]))
+    """
+    return _backward("batchnorm_forward", dout, cache)
+
+
+def spatial_batchnorm_forward(
+    x: Any, gamma: Any, beta: Any, bn_param: MutableMapping[str, Any] | None = None, **unknown: Any
+) -> tuple[np.ndarray, BatchNormCache]:
+    """Batch normalisation of images: each channel has mean 0 and variance 1 over the batch and all positions.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    gamma, beta : array_like, (C,)
+        Scale and shift.
+    bn_param : dict
+        As `batchnorm_forward`.
+
+    Returns
+    -------
+    out : ndarray, (N, C, *spatial)
+    cache : tuple
+        For `spatial_batchnorm_backward`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `batchnorm_forward`.
+
+    References
+    ----------
+    S. Ioffe, C. Szegedy, "Batch normalization: accelerating deep network training by
+    reducing internal covariate shift", ICML 2015.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import spatial_batchnorm_forward
+    >>> x = np.array([[[1.0, 3.0], [10.0, 30.0]]])
+    >>> spatial_batchnorm_forward(x, np.ones(2), np.array([0.0, 5.0]), {'mode': 'train', 'eps': 0})[0]
+    array([[[-1.,  1.],
+            [ 4.,  6.]]])
+    """
+    if unknown:
+        refuse_keywords("spatial_batchnorm_forward", "bn_param", unknown, mode="train")
+    return _forward(x, gamma, beta, bn_param, spatial=True)
+
+
+def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients ``(dx, dgamma, dbeta)`` of `spatial_batchnorm_forward`; running averages are constants.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, *spatial)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `spatial_batchnorm_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+    dgamma, dbeta : ndarray, (C,)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import spatial_batchnorm_forward, spatial_batchnorm_backward
+    >>> x = np.array([[[1.0, 3.0]]])
+    >>> out, cache = spatial_batchnorm_forward(x, np.ones(1), np.zeros(1), {'mode': 'train', 'eps': 0})
+    >>> spatial_batchnorm_backward(np.array([[[1.0, 2.0]]]), cache)[1:]
+    (array([1.]), array([3.]))
+    """
+    return _backward("spatial_batchnorm_forward", dout, cache)

@@ -1,0 +1,180 @@
+"""Local response normalisation."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import cache_repr
+from fastconv.checks.options import as_cache, as_int, as_number, merge_options, refuse_keywords
+from fastconv.geometry.axis import check_rank
+from fastconv.layers.caches import shape_of
+from fastconv.layers.norm import kernels as _norm_kernels
+
+
+def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
+    """Check the parameters of the layer, from a call or from a cache."""
+    floats = type(alpha) is type(beta) is type(k) is float and math.isfinite(alpha + beta + k)
+    if floats and type(size) is int and 1 <= size <= sys.maxsize:
+        return size, alpha, beta, k
+    return as_int("size", size, 1, sys.maxsize), as_number("alpha", alpha), as_number("beta", beta), as_number("k", k)
+
+
+class LrnCache(NamedTuple):
+    """What `lrn_backward` needs."""
+
+    x: np.ndarray
+    size: int
+    alpha: float
+    beta: float
+    k: float
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
+
+def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
+    x, size, alpha, beta, k = cache
+    if not x.size or beta == 0:
+        # Every power is 1 if beta is 0; even 0 to the power of 0 is 1.
+        return np.array(x if dout is None else dout)
+    # The odd channel of an even size comes after the one that is divided.
+    return _norm_kernels.lrn(x, dout, ((size - 1) // 2, size // 2), (alpha / size, beta, k))
+
+
+def _may_fail(layer: LrnCache) -> bool:
+    """Whether some window of finite numbers may have a power that is not finite; with the usual constants none has."""
+    _, _, alpha, beta, k = layer
+    return not (alpha >= 0 and 0 <= beta <= 8 and k >= 1e-4)  # 1e-4 to the power of -8 is finite in float32
+
+
+def _check_powers(layer: LrnCache, out: np.ndarray) -> None:
+    """Refuse windows of finite numbers that give NaN or inf."""
+    x, size, alpha, beta, k = layer
+    for c in range(x.shape[1]):
+        window = x[:, max(0, c - (size - 1) // 2) : c + size // 2 + 1]
+        # In the dtype of the kernels, because squares may underflow there.
+        sums = k + alpha / size * np.square(window).sum(axis=1)
+        below = (sums < 0) & (beta != round(beta))
+        bad = (sums == 0) | below | (np.isfinite(sums) & ~np.isfinite(out[:, c]))
+        if bad.any():
+            n, *at = (int(i) for i in np.argwhere(bad)[0])
+            found = float(sums[(n, *at)])
+            if found == 0:
+                reason = "the result or its gradient would divide by 0"
+            elif found < 0 and beta != round(beta):
+                reason = "a negative number has no such power"
+            else:
+                reason = f"1 over that power is more than {x.dtype} holds"
+            raise ValueError(
+                f"k + alpha / size * sum(x**2) is {found:g} at x{[n, c, *at]}, and is to be taken to the power of "
+                f"beta = {beta:g}: {reason}; give {'an alpha of at least 0 and ' if alpha < 0 else ''}a k above 0"
+            )
+
+
+def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: Any) -> tuple[np.ndarray, LrnCache]:
+    """Local response normalisation: each value is divided by a norm over neighbouring channels at the same position.
+
+    ``x / (k + alpha / size * sum(x**2)) ** beta``, the sum over the `size` channels from
+    ``c - (size - 1) // 2`` to ``c + size // 2``, as far as these exist. This is ONNX's formula.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    lrn_param : dict
+        ``'size'``: int, at least 1. ``'alpha'``: 1e-4. ``'beta'``: 0.75. ``'k'``: 1.0, in ONNX the bias.
+
+    Returns
+    -------
+    out : ndarray, (N, C, *spatial)
+    cache : tuple
+        For `lrn_backward`.
+
+    Raises
+    ------
+    ValueError
+        If `x` has another shape, a parameter is out of its range, or a window of finite numbers
+        has no finite power. With ``k=0`` that is a window of zeros. With a negative `k` or
+        `alpha` it is a window for which ``k + alpha / size * sum(x**2)`` is zero, or is negative
+        while `beta` is not an integer. If `k` is positive and `alpha` not negative, there is no
+        such window.
+    TypeError
+        For complex or object input, or a parameter of the wrong type or name.
+
+    Notes
+    -----
+    PyTorch's windows of an even size begin a channel earlier.
+
+    Squares are summed in the dtype of the result. Sums beyond 3.4e38 in float32, 1.8e308 in
+    float64, are inf, and `out` is 0 there.
+
+    References
+    ----------
+    A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet classification with deep
+    convolutional neural networks", NIPS 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import lrn_forward
+    >>> lrn_forward(np.array([[[3.0], [4.0]]]), {'size': 2, 'alpha': 2, 'beta': 0.5, 'k': 0})[0]
+    array([[[0.6],
+            [1. ]]])
+    """
+    if unknown:
+        refuse_keywords("lrn_forward", "lrn_param", unknown, size=5)
+    defaults = {"size": None, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
+    settings = merge_options("lrn_forward", defaults, {}, lrn_param, "lrn_param", legal="a dict with 'size'")
+    if settings["size"] is None:
+        raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
+    size, alpha, beta, k = _constants(**settings)
+    x = _arrays.as_floats("x", x)
+    check_rank("x", x.shape)
+    cache = LrnCache(x, size, alpha, beta, k)
+    out = _kernel(cache)
+    if beta != 0 and _may_fail(cache):
+        with np.errstate(all="ignore"):
+            _check_powers(cache, out)
+    return out, cache
+
+
+def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
+    """Gradient of `lrn_forward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, *spatial)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `lrn_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv.layers import lrn_forward, lrn_backward
+    >>> out, cache = lrn_forward(np.array([[[3.0], [4.0]]]), {'size': 1, 'alpha': 1, 'beta': 1, 'k': 0})
+    >>> lrn_backward(np.array([[[9.0], [16.0]]]), cache).round(9)
+    array([[[-1.],
+            [-1.]]])
+    """
+    x, *settings = as_cache(cache, "lrn_forward", LrnCache)
+    if _arrays.ready(x) is None or not 3 <= x.ndim <= 5:
+        shape_of("lrn_forward", "x", x, 3, 5)
+    return _kernel(LrnCache(x, *_constants(*settings)), _arrays.cast_gradient("dout", dout, x.shape, x.dtype))

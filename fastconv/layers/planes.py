@@ -1,0 +1,51 @@
+"""Sums and maxima of whole planes, in threads."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastconv._ext import planes as _ext
+from fastconv.checks import arrays as _arrays
+from fastconv.runtime import isa as _isa, threads as _threads
+
+_TOTALS = {dtype: _ext.totals[name] for dtype, name in _arrays.NAMES.items()}
+_HIGHEST = {dtype: _ext.highest[name] for dtype, name in _arrays.NAMES.items()}
+
+
+def plane_sums(x: np.ndarray, threads: int) -> np.ndarray:
+    """The float64 sum of each plane of x (N, C, *spatial), (N, C)."""
+    sums = np.zeros(x.shape[:2])
+    if x.size:
+        _threads.share(
+            _TOTALS[x.dtype],
+            (x.reshape(sums.size, -1), sums.reshape(-1), _isa.current),
+            items=sums.size,
+            work=x.nbytes // 2,
+            threads=threads,
+        )
+    return sums
+
+
+def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
+    """The sum of each channel of x (N, C, *spatial) over images and positions, (C,); added up in float64."""
+    images, channels = x.shape[:2]
+    if not x.size:
+        return np.zeros(channels, x.dtype)
+    sums = np.empty(channels, x.dtype)
+    words = _threads.words(channels, x.nbytes // 2, threads)
+    _ext.channels(_arrays.DTYPES[x.dtype], x, sums, images, _isa.current, words)
+    return sums
+
+
+def plane_maxima(x: np.ndarray, out: np.ndarray, indices: np.ndarray, threads: int) -> None:
+    """Write the maximum of each plane of x to `out`, and its place to `indices`."""
+    planes = math.prod(x.shape[:2])
+    _threads.share(
+        _HIGHEST[x.dtype],
+        (x.reshape(planes, -1), out.reshape(-1), indices.reshape(-1), _isa.current),
+        items=planes,
+        work=x.nbytes // 2,
+        threads=threads,
+    )

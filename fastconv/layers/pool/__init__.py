@@ -1,0 +1,1 @@
+"""Pooling: maxima, means, norms and any function of windows."""

@@ -1,0 +1,166 @@
+"""Pooling by any function of a window, and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import cache_repr
+from fastconv.checks.options import as_cache
+from fastconv.geometry.pool import PoolGeometry
+from fastconv.layers.caches import checked_geometry
+from fastconv.layers.pool import windows as _windows
+from fastconv.layers.pool.pooling import PoolParam, prepare
+
+Function = Callable[[np.ndarray], Any]
+Derivative = Callable[[np.ndarray, np.ndarray], Any]
+
+_HINT = ": reduce the last axis, as in lambda w: np.median(w, axis=-1)"
+
+
+class PoolCache(NamedTuple):
+    """What `pool_backward` needs of the forward pass."""
+
+    x: np.ndarray
+    out: np.ndarray
+    geometry: PoolGeometry
+    fn_grad: Derivative | None
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
+
+def pool_forward(
+    x: Any, pool_param: PoolParam, fn: Function, fn_grad: Derivative | None = None, **options: Any
+) -> tuple[np.ndarray, PoolCache]:
+    """Any function of every window: medians, quantiles, soft maxima.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    pool_param : dict, int, sequence of int, or None
+        As `max_pool_forward`; cells of the padding, and those beyond it that
+        ``ceil_mode`` reaches, are zeros.
+    fn : callable
+        ``fn(windows)`` reduces the last axis of `windows`, which has the cells
+        of a window in order, the last spatial axis fastest. It is called with
+        some windows at a time, ``(windows, taps)``, which it may overwrite.
+    fn_grad : callable, optional
+        ``fn_grad(windows, out)`` returns the derivative of each output by the
+        cells of its window, of the shape of `windows`. `pool_backward` needs it.
+    **options
+        Those of `pool_param` as keywords. ``threads`` is taken, and has no
+        effect: `fn` is called in this thread.
+
+    Returns
+    -------
+    out : ndarray, (N, C, *out_spatial)
+    cache : tuple
+        For `pool_backward`. It holds `out`, and `x` where no copy was needed.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit, or `fn` returns another shape.
+    TypeError
+        For an unknown option, one of the wrong type, complex or object input,
+        or a `fn` or `fn_grad` that cannot be called.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import pool_forward, pool_backward
+    >>> x = np.array([[[1.0, 9.0, 2.0, 4.0, 4.0, 5.0]]])
+    >>> pool_forward(x, {'kernel_size': 3}, lambda windows: np.median(windows, axis=-1))[0]
+    array([[[2., 4.]]])
+    >>> def spread(windows, out):
+    ...     return np.ones_like(windows)
+    >>> out, cache = pool_forward(x, {'kernel_size': 3}, lambda windows: windows.sum(axis=-1), spread)
+    >>> pool_backward(np.array([[[1.0, 2.0]]]), cache)
+    array([[[1., 1., 1., 2., 2., 2.]]])
+    """
+    if not callable(fn):
+        raise TypeError(f"fn must be a function of windows, got {fn!r}")
+    if fn_grad is not None and not callable(fn_grad):
+        raise TypeError(f"fn_grad must be a function of windows and out, or None, got {fn_grad!r}")
+    x, geometry, _ = prepare("pool_forward", x, pool_param, options)
+    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
+    outs = out.reshape(-1, *out.shape[2:])
+    for planes, padded in _windows.pad_planes(x, geometry):
+        for outputs, windows in _windows.copy_windows(padded, geometry):
+            shape, target = windows.shape, outs[planes][outputs]
+            target[...] = _checked("fn", fn(windows), shape[:-1], shape, _HINT).reshape(target.shape)
+    # A view: a shape that the caller assigns to an array later must not reach the cache.
+    return out, PoolCache(x[...], out[...], geometry, fn_grad)
+
+
+def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
+    """Gradient of `pool_forward`: each output's gradient times the derivative by its window, summed over windows.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, *out_spatial)
+        Cast to the dtype of the forward pass.
+    cache : tuple
+        From `pool_forward`, with a `fn_grad`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+
+    Raises
+    ------
+    ValueError
+        If there is no `fn_grad`, it returns another shape, or `dout` is not of
+        the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import pool_forward, pool_backward
+    >>> def product_grad(windows, out):
+    ...     return out[..., None] / windows
+    >>> x = np.array([[[1.0, 2.0, 3.0]]])
+    >>> out, cache = pool_forward(x, {'kernel_size': 2, 'stride': 1}, lambda w: w.prod(axis=-1), product_grad)
+    >>> pool_backward(np.ones_like(out), cache)
+    array([[[2., 4., 2.]]])
+    """
+    x, out, geometry, fn_grad = as_cache(cache, "pool_forward", PoolCache)
+    if fn_grad is None:
+        raise ValueError("pool_backward needs the derivative of fn: give pool_forward a fn_grad(windows, out)")
+    if not callable(fn_grad):
+        raise TypeError(f"fn_grad in cache must be a function of windows and out, got {fn_grad!r}")
+    checked_geometry("pool_forward", geometry, PoolGeometry)
+    _arrays.check_cached("pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
+    dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
+    outs, douts = (array.reshape(-1, *array.shape[2:]) for array in (out, dout))
+    for planes, padded in _windows.pad_planes(x, geometry):
+        sums = _windows.GradientSums(padded.shape, padded.dtype)
+        for outputs, windows in _windows.copy_windows(padded, geometry):
+            results = outs[planes][outputs]
+            derivative = _checked(
+                "fn_grad", fn_grad(windows, results.reshape(-1).copy()), windows.shape, windows.shape
+            ).reshape(*results.shape, -1)
+            for i, cells in enumerate(_windows.cells_by_tap(geometry, outputs)):
+                sums.add(cells, derivative[..., i] * douts[planes][outputs])
+        inside = (slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
+        dx.reshape(-1, *dx.shape[2:])[planes] = sums.result()[(slice(None), *inside)]
+    return dx
+
+
+def _checked(name: str, result: Any, shape: tuple[int, ...], windows: tuple[int, ...], hint: str = "") -> np.ndarray:
+    array = np.asarray(result)
+    if array.shape != shape:
+        raise ValueError(
+            f"{name} returned shape {array.shape} for windows of shape {windows}; it has to be {shape}{hint}"
+        )
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} returned dtype {array.dtype}, which is no real number")
+    return array

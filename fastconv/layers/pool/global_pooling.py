@@ -1,0 +1,163 @@
+"""Pooling over the whole of each channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv.geometry.pool import PoolGeometry, resolve_pool
+from fastconv.layers.inputs import prepare_inputs
+from fastconv.layers.pool.pooling import (
+    AvgPoolCache,
+    MaxPoolCache,
+    avg_pool_backward,
+    forward_avg,
+    forward_max,
+    max_pool_backward,
+)
+
+
+def _global(where: str, x: Any) -> tuple[np.ndarray, PoolGeometry]:
+    """One window over the whole of each plane."""
+
+    def settle(x: np.ndarray) -> tuple[PoolGeometry, None]:
+        sizes = x.shape[2:]
+        if 3 <= x.ndim <= 5 and 0 in sizes:
+            raise ValueError(f"x {x.shape} has an empty spatial axis, over which {where}() has nothing to reduce")
+        return resolve_pool(x.shape, kernel_size=sizes or 1, stride=1, pad=0, dilation=1, ceil_mode=False), None
+
+    geometry, (x,), _ = prepare_inputs(settle, x=x)
+    return x, geometry
+
+
+def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
+    """The largest cell of each channel.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+
+    Returns
+    -------
+    out : ndarray, (N, C, 1, ...)
+        The spatial axes are kept as ones.
+    cache : tuple
+        For `global_max_pool_backward`.
+
+    Raises
+    ------
+    ValueError
+        For an empty spatial axis, or another rank than 3 to 5.
+    TypeError
+        For complex or object input.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import global_max_pool_forward
+    >>> global_max_pool_forward(np.arange(4.0).reshape(1, 1, 2, 2))[0]
+    array([[[[3.]]]])
+    """
+    return forward_max(*_global("global_max_pool_forward", x), None)
+
+
+def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
+    """Gradient of `global_max_pool_forward`; as `max_pool_backward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, 1, ...)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `global_max_pool_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import global_max_pool_forward, global_max_pool_backward
+    >>> out, cache = global_max_pool_forward(np.arange(4.0).reshape(1, 1, 2, 2))
+    >>> global_max_pool_backward(np.ones_like(out), cache)[0, 0]
+    array([[0., 0.],
+           [0., 1.]])
+    """
+    return max_pool_backward(dout, cache)
+
+
+def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
+    """The mean of each channel.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+
+    Returns
+    -------
+    out : ndarray, (N, C, 1, ...)
+        The spatial axes are kept as ones.
+    cache : tuple
+        For `global_avg_pool_backward`.
+
+    Raises
+    ------
+    ValueError
+        For an empty spatial axis, or another rank than 3 to 5.
+    TypeError
+        For complex or object input.
+
+    References
+    ----------
+    M. Lin, Q. Chen, S. Yan, "Network in network", arXiv:1312.4400.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import global_avg_pool_forward
+    >>> global_avg_pool_forward(np.arange(4.0).reshape(1, 1, 2, 2))[0]
+    array([[[[1.5]]]])
+    """
+    return forward_avg(*_global("global_avg_pool_forward", x), True, None)
+
+
+def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
+    """Gradient of `global_avg_pool_forward`; as `avg_pool_backward`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, 1, ...)
+        Gradient of the loss by the output; cast to the dtype of the forward pass.
+    cache : tuple
+        From `global_avg_pool_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import global_avg_pool_forward, global_avg_pool_backward
+    >>> out, cache = global_avg_pool_forward(np.ones((1, 1, 2, 2)))
+    >>> global_avg_pool_backward(np.ones_like(out), cache)[0, 0]
+    array([[0.25, 0.25],
+           [0.25, 0.25]])
+    """
+    return avg_pool_backward(dout, cache)

@@ -1,0 +1,448 @@
+"""Maximum and average pooling, and unpooling."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from fastconv._ext.recall import Recall
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import cache_repr, kind_of
+from fastconv.checks.options import as_bool, as_cache, as_int, as_shape, merge_options
+from fastconv.geometry.pool import PoolGeometry, resolve_pool
+from fastconv.layers.caches import checked_dtype, checked_geometry
+from fastconv.layers.inputs import prepare_inputs
+from fastconv.layers.pool import kernels as _pool_kernels
+from fastconv.runtime import memory as _memory, threads as _threads
+
+#: Options by name, or the kernel_size alone.
+PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
+
+_DEFAULTS: dict[str, Any] = {
+    "kernel_size": None,
+    "stride": None,
+    "pad": 0,
+    "dilation": 1,
+    "ceil_mode": False,
+    "pool_height": None,
+    "pool_width": None,
+    "threads": None,
+}
+#: Where a function takes more.
+_DEFAULTS_OF = {
+    "avg_pool_forward": {**_DEFAULTS, "count_include_pad": True},
+    "lp_pool_forward": {**_DEFAULTS, "p": 2},
+}
+_FLOAT32, _FLOAT64 = _arrays.DTYPES
+#: What calls of the usual kind were found to mean, by what was called: the geometry, and all options.
+_known: dict[str, Recall] = defaultdict(lambda: Recall(np.ndarray, (*_arrays.DTYPES,), 512))
+
+
+class MaxPoolCache(NamedTuple):
+    """What `max_pool_backward` needs: the geometry, and where every maximum was."""
+
+    geometry: PoolGeometry
+    indices: np.ndarray
+    dtype: np.dtype
+    threads: int | None
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
+
+class AvgPoolCache(NamedTuple):
+    """What `avg_pool_backward` needs."""
+
+    geometry: PoolGeometry
+    count_include_pad: bool
+    dtype: np.dtype
+    threads: int | None
+
+    def __repr__(self) -> str:
+        return cache_repr(self)
+
+
+def _as_param(where: str, pool_param: Any) -> Mapping[str, Any]:
+    """`pool_param` as a dict: an int, or one per axis, is the kernel_size."""
+    if isinstance(pool_param, Mapping):
+        return pool_param
+    whole = hasattr(pool_param, "__index__") and not isinstance(pool_param, (bool, np.bool_))
+    if whole or isinstance(pool_param, (list, tuple, np.ndarray)):
+        return {"kernel_size": pool_param}
+    raise TypeError(
+        f"pool_param must be a dict of options, the kernel_size as an int or one per axis, or None, got "
+        f"{kind_of(pool_param)}; {where}() takes options as keywords, too"
+    )
+
+
+def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
+    """The window, from `kernel_size` or from CS231n's `pool_height` and `pool_width`."""
+    height, width, kernel_size = settings["pool_height"], settings["pool_width"], settings["kernel_size"]
+    if height is None and width is None:
+        if kernel_size is None:
+            raise TypeError(f"{where}() needs kernel_size, or pool_height and pool_width")
+        return kernel_size
+    if kernel_size is not None:
+        raise TypeError(f"{where}() got both kernel_size and pool_height or pool_width; give one of them")
+    if height is None or width is None:
+        raise TypeError(f"{where}() needs both pool_height and pool_width, got {height!r} and {width!r}")
+    if rank != 2:
+        raise ValueError(f"pool_height and pool_width are for two spatial axes, x has {rank}; use kernel_size")
+    if type(height) is not int or type(width) is not int or height < 1 or width < 1:
+        return as_int("pool_height", height, 1), as_int("pool_width", width, 1)
+    return height, width
+
+
+def prepare(
+    where: str, x: Any, pool_param: Any, options: dict[str, Any]
+) -> tuple[np.ndarray, PoolGeometry, Mapping[str, Any]]:
+    """x as the kernels read it, the geometry, and all options by name."""
+    if type(pool_param) is int and "kernel_size" not in options:
+        pool_param, options = None, {"kernel_size": pool_param, **options}
+    known = _known[where] if pool_param is None else None
+    found: Any = known.get((x,), options) if known is not None else None
+    if found is None:
+
+        def settle(x: np.ndarray) -> tuple[tuple[PoolGeometry, Mapping[str, Any]], int | None]:
+            geometry, settings = resolve(where, x.shape, pool_param, options)
+            return (geometry, settings), settings["threads"]
+
+        found, (x,), _ = prepare_inputs(settle, x=x)
+        if known is not None:
+            known.keep((x,), options, found)
+    geometry, settings = found
+    return x, geometry, settings
+
+
+def resolve(
+    where: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
+) -> tuple[PoolGeometry, Mapping[str, Any]]:
+    """The geometry, and all options by name."""
+    if pool_param is not None and type(pool_param) is not dict:
+        pool_param = _as_param(where, pool_param)
+    settings = merge_options(where, _DEFAULTS_OF.get(where, _DEFAULTS), options, pool_param, "pool_param")
+    kernel_size = _kernel_size(where, settings, len(x_shape) - 2)
+    _threads.resolve(settings["threads"])
+    geometry = resolve_pool(
+        x_shape,
+        kernel_size=kernel_size,
+        stride=settings["stride"],
+        pad=settings["pad"],
+        dilation=settings["dilation"],
+        ceil_mode=settings["ceil_mode"],
+    )
+    return geometry, settings
+
+
+def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
+    """The largest cell of every window.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes.
+    pool_param : dict, int or sequence of int, optional
+        Options by name, as in CS231n:
+        ``{'pool_height': 2, 'pool_width': 2, 'stride': 2}``. Instead of a dict,
+        the `kernel_size` alone: ``max_pool_forward(x, 2)``.
+    **options
+        The same options as keywords; one given both ways is refused.
+    kernel_size : int or sequence of int
+        The window; instead of it ``pool_height`` and ``pool_width``.
+    stride : int or sequence of int, default `kernel_size`
+    pad : int, sequence, or {'valid', 'same', 'same_lower'}, default 0
+        Cells added on each side, fewer than the window covers. They never win.
+    dilation : int or sequence of int, default 1
+    ceil_mode : bool, default False
+        Round the output size up, so that no cell is left over; a last window
+        that would start in the padding at the end is dropped.
+    threads : int, optional
+
+    Returns
+    -------
+    out : ndarray, (N, C, *out_spatial)
+        NaN where a window holds one, because NaN counts as larger than every
+        number. Of several NaNs, or of equal maxima, the first in the window wins.
+    cache : tuple
+        For `max_pool_backward` and `max_pool_indices`.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit, or a window needs more than a GiB of workspace a thread.
+    TypeError
+        For an unknown option, one of the wrong type, or complex or object input.
+
+    Notes
+    -----
+    The time hardly grows with the window: large ones are found axis by axis, from windows
+    of half their length.
+
+    References
+    ----------
+    M. van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and
+    octagonal kernels", Pattern Recognition Letters 13, 1992; J. Gil, M. Werman, "Computing
+    2-D min, median, and max filters", IEEE PAMI 15, 1993.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import max_pool_forward
+    >>> x = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]])
+    >>> out, cache = max_pool_forward(x[None, None], 2)
+    >>> out[0, 0]
+    array([[6., 8.],
+           [3., 4.]])
+    """
+    x, geometry, rest = prepare("max_pool_forward", x, pool_param, options)
+    return forward_max(x, geometry, rest["threads"])
+
+
+def forward_max(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> tuple[np.ndarray, MaxPoolCache]:
+    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
+    indices = _pool_kernels.maximum(x, out, geometry, _threads.resolve(threads))
+    indices.setflags(write=False)
+    return out, MaxPoolCache(geometry, indices, x.dtype, threads)
+
+
+def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
+    """Gradient of max pooling: each output's gradient goes to the cell in `max_pool_indices`.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, *out_spatial)
+        Cast to the dtype of the forward pass.
+    cache : tuple
+        From `max_pool_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+        Where windows overlap, gradients add up.
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import max_pool_forward, max_pool_backward
+    >>> out, cache = max_pool_forward(np.array([[[1.0, 3.0, 2.0, 2.0]]]), kernel_size=2)
+    >>> max_pool_backward(np.array([[[10.0, 20.0]]]), cache)
+    array([[[ 0., 10., 20.,  0.]]])
+    """
+    as_cache(cache, "max_pool_forward", MaxPoolCache)
+    geometry, indices, dtype, threads = cache
+    if dtype is not _FLOAT32 and dtype is not _FLOAT64:
+        checked_dtype("max_pool_forward", dtype)
+    _check_indices(geometry, indices)
+    workers = _threads.resolve(threads)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
+    dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
+    if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, workers):
+        raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
+    return dx
+
+
+def _check_indices(geometry: Any, indices: Any) -> None:
+    """Refuse a cache whose indices `max_pool_forward` cannot have made."""
+    if type(geometry) is not PoolGeometry or type(indices) is not np.ndarray:
+        checked_geometry("max_pool_forward", geometry, PoolGeometry)
+        raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
+    fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
+    if not fit or not (flags := indices.flags).c_contiguous or not flags.aligned:
+        raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
+
+
+def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
+    """Where the maxima were.
+
+    Parameters
+    ----------
+    cache : tuple
+        From `max_pool_forward`.
+
+    Returns
+    -------
+    ndarray of int64, (N, C, *out_spatial)
+        Flat index into each channel's plane (or line, or volume). NaN counts as
+        larger than every number. Of equal maxima, or of several NaNs, the first
+        wins, as in `numpy.argmax`. (In PyTorch the last of several NaNs wins.)
+
+    Raises
+    ------
+    TypeError
+        If `cache` is of another layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import max_pool_forward, max_pool_indices
+    >>> out, cache = max_pool_forward(np.array([[[1.0, 3.0, 2.0, 2.0]]]), kernel_size=2)
+    >>> max_pool_indices(cache)
+    array([[[1, 2]]])
+    >>> out, cache = max_pool_forward(np.array([[[1.0, np.nan, 2.0, np.nan]]]), kernel_size=4)
+    >>> max_pool_indices(cache)
+    array([[[1]]])
+    """
+    geometry, indices, _, _ = as_cache(cache, "max_pool_forward", MaxPoolCache)
+    _check_indices(geometry, indices)
+    return indices.astype(np.int64)
+
+
+def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
+    """Put maxima back where they came from; zeros everywhere else.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *pooled)
+        Values.
+    indices : array_like of int, of the shape of `x`
+        From `max_pool_indices`. Of values with the same index the last stays.
+    out_shape : tuple of int
+        ``(N, C, *spatial)``, whole.
+
+    Returns
+    -------
+    ndarray, `out_shape`
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or an index lies outside its plane.
+    TypeError
+        If `indices` are not integers, or `x` is complex or object.
+
+    References
+    ----------
+    M. Zeiler, R. Fergus, "Visualizing and understanding convolutional
+    networks", arXiv:1311.2901.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import max_unpool
+    >>> max_unpool(np.array([[[3.0, 2.0]]]), np.array([[[1, 2]]]), (1, 1, 4))
+    array([[[0., 3., 2., 0.]]])
+    """
+    x = _arrays.as_array("x", x)
+    out_shape = as_shape("out_shape", out_shape)
+    indices = np.asarray(indices)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"indices must be integers, got dtype {indices.dtype}")
+    if indices.shape != x.shape:
+        raise ValueError(f"indices have shape {indices.shape}, but x has shape {x.shape}")
+    if x.ndim != len(out_shape) or not 3 <= x.ndim <= 5 or x.shape[:2] != out_shape[:2]:
+        raise ValueError(f"out_shape {out_shape} must be (N, C, *spatial) with the N, C and rank of x {x.shape}")
+    cells = math.prod(out_shape[2:])
+    if indices.size and (indices.min() < 0 or indices.max() >= cells):
+        raise ValueError(
+            f"indices run from {indices.min()} to {indices.max()}, but a plane of out_shape {out_shape} has {cells} "
+            f"cells; legal are 0 to {cells - 1}"
+        )
+    dtype = _arrays.result_dtype(x)
+    _memory.check_bytes("the output", out_shape, dtype)
+    out = np.zeros(out_shape, dtype)
+    if x.size:
+        np.put_along_axis(
+            _pool_kernels.planes(out), _pool_kernels.planes(indices).astype(np.intp), _pool_kernels.planes(x), axis=1
+        )
+    return out
+
+
+def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, AvgPoolCache]:
+    """The mean of every window.
+
+    Parameters
+    ----------
+    x, pool_param, **options
+        As `max_pool_forward`, and
+    count_include_pad : bool, default True
+        Whether cells of the padding count as zeros, or not at all. Cells beyond
+        the padding, which only ``ceil_mode`` reaches, never count.
+
+    Returns
+    -------
+    out : ndarray, (N, C, *out_spatial)
+    cache : tuple
+        For `avg_pool_backward`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `max_pool_forward`.
+
+    Notes
+    -----
+    Sums do not drift: their error is that of a pairwise sum, whatever the window, because
+    windows are made of windows of half their length. Nothing is subtracted, so an inf or a
+    NaN shows in its own windows only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import avg_pool_forward
+    >>> avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 4.0]]]), kernel_size=2)[0]
+    array([[[2., 3.]]])
+    """
+    x, geometry, rest = prepare("avg_pool_forward", x, pool_param, options)
+    return forward_avg(x, geometry, as_bool("count_include_pad", rest["count_include_pad"]), rest["threads"])
+
+
+def forward_avg(
+    x: np.ndarray, geometry: PoolGeometry, count_include_pad: bool, threads: int | None
+) -> tuple[np.ndarray, AvgPoolCache]:
+    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
+    _pool_kernels.mean(x, out, geometry, _threads.resolve(threads), count_include_pad)
+    return out, AvgPoolCache(geometry, count_include_pad, x.dtype, threads)
+
+
+def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
+    """Gradient of average pooling: each output's gradient is spread evenly over its window.
+
+    Parameters
+    ----------
+    dout : array_like, (N, C, *out_spatial)
+        Cast to the dtype of the forward pass.
+    cache : tuple
+        From `avg_pool_forward`.
+
+    Returns
+    -------
+    dx : ndarray, (N, C, *spatial)
+
+    Raises
+    ------
+    ValueError
+        If `dout` is not of the output's shape.
+    TypeError
+        If `cache` is of another layer, or `dout` is complex or object.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import avg_pool_forward, avg_pool_backward
+    >>> out, cache = avg_pool_forward(np.ones((1, 1, 4)), kernel_size=2)
+    >>> avg_pool_backward(np.array([[[2.0, 6.0]]]), cache)
+    array([[[1., 1., 3., 3.]]])
+    """
+    as_cache(cache, "avg_pool_forward", AvgPoolCache)
+    geometry, count_include_pad, dtype, threads = cache
+    if type(geometry) is not PoolGeometry or (dtype is not _FLOAT32 and dtype is not _FLOAT64):
+        checked_geometry("avg_pool_forward", geometry, PoolGeometry)
+        checked_dtype("avg_pool_forward", dtype)
+    if count_include_pad is not True:
+        count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
+    workers = _threads.resolve(threads)
+    dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
+    dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
+    _pool_kernels.mean_gradient(dout, dx, geometry, workers, count_include_pad)
+    return dx

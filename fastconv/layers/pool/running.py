@@ -1,0 +1,464 @@
+"""Poolings of windows of any size, axis by axis: how a geometry is cut, and the table that the kernel reads of it.
+
+The kernel is ``_ext/pool_running.h``. Time hardly grows with the window, because k cells along an axis take some
+log2(k) steps. A thread's workspace has some k rows of a piece of a plane; pieces are narrow, so that it stays small.
+The cuts change no sum, because each result is made of the same terms in the same order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastconv._ext import pool_running as _ext
+from fastconv.checks import arrays as _arrays
+from fastconv.geometry.pool import PoolGeometry
+from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
+from fastconv.runtime.plan_cache import plans
+
+#: What the kernel finds, what it does to cells before, and what to sums after: the numbers of pool_running.h.
+MAXIMUM, SUM = 0, 2
+CELLS, SQUARES, OVER_COUNT, OVER_NORM = range(4)
+SUMS, BY_COUNT, ROOT, TIMES = range(4)
+_FROM_LAST, _FROM_EARLY, _FROM_NOTHING = range(3)
+
+_SLACK = 16
+_MULTIPLE = 32
+#: Workspace of a thread, in bytes. It fits into the second-level cache, unless the cuts for that cost more time.
+RING_BYTES = 1 << 20
+#: Elements that a piece of a plane at least has along the last axis, where there are as many.
+_LEAST_STRIP = 64
+#: Elements that rows of several planes side by side may have.
+GROUP_ELEMENTS = 512
+#: Windows that need more workspace a thread are refused.
+MOST_BYTES = 1 << 30
+#: Nanoseconds that a vector's step takes along a row, and from row to row.
+_SUM_STEPS, _MAXIMUM_STEPS = (0.45, 0.6), (1.0, 1.3)
+#: Nanoseconds that it takes to read or write a vector, to pick a cell, and to begin a row of sources or of targets.
+_READ, _CELL, _ROW, _GIVE = 0.5, 0.3, 30.0, 10.0
+#: Bytes that a copy moves in a nanosecond.
+_BYTES_A_NANOSECOND = 10
+#: Places are counted in 32 bits within a piece, in float32.
+_MOST_CELLS = np.iinfo(np.int32).max
+
+Row = tuple[int, int, int, int, int, int]
+Steps = list[tuple[int, int]]
+
+
+def steps(k: int, dilation: int, maximum: bool) -> Steps:
+    """The steps that make windows of k taps: whether each adds a single cell, and how many cells apart its parts are.
+
+    >>> steps(6, 1, False)
+    [(0, 1), (1, 1), (0, 3)]
+    >>> steps(6, 1, True)
+    [(0, 1), (0, 2), (0, 2)]
+    """
+    found: Steps = []
+    if maximum:
+        have = 1
+        while have < k:
+            found.append((0, min(have, k - have) * dilation))
+            have = min(2 * have, k)
+        return found
+    have = 1
+    for bit in bin(k)[3:]:
+        found.append((0, have * dilation))
+        have *= 2
+        if bit == "1":
+            found.append((1, dilation))
+            have += 1
+    return found
+
+
+class _Walk(NamedTuple):
+    """Targets of an axis, whose sources arrive in order: which arrivals each needs, and what it gets of the last."""
+
+    steps: Steps
+    early: int
+    first: int
+    begin: np.ndarray
+    end: np.ndarray
+    gets: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Rows of all rings."""
+        return sum(shift for _, shift in self.steps)
+
+
+def _phases(row: Row) -> tuple[int, int, int, int]:
+    """Of an adjoint: how many phases taps have, taps of each, how many phases have one more, and their step."""
+    _, k, stride, _, dilation, _ = row
+    common = math.gcd(stride, dilation)
+    phases = stride // common
+    return phases, k // phases, k % phases, dilation // common
+
+
+def _walk_forward(row: Row, maximum: bool) -> _Walk:
+    _, k, stride, lo, dilation, out = row
+    begin = np.arange(out) * stride
+    gets = np.full(out, _FROM_LAST)
+    return _Walk(steps(k, dilation, maximum), -1, -lo, begin, begin + (k - 1) * dilation, gets)
+
+
+def _walk_backward(row: Row) -> _Walk:
+    size, _, stride, lo, dilation, out = row
+    phases, taps, rest, step = _phases(row)
+    common = stride // phases
+    cell = np.arange(size) + lo
+    inverse = pow(step, -1, phases) if phases > 1 else 0
+    phase = (cell // common) % phases * inverse % phases
+    last = (cell - phase * dilation) // stride
+    count = taps + (phase < rest)
+    first = last - (count - 1) * step
+    unseen = (cell % common != 0) | (count == 0) | (last < 0) | (first >= out)
+    made = steps(taps, step, False) if taps else []
+    early = -1
+    if taps and rest:
+        early = len(made)
+        made.append((1, step))
+    gets = np.where((phase < rest) | (early < 0), _FROM_LAST, _FROM_EARLY)
+    gets[unseen] = _FROM_NOTHING
+    begin = int(first[~unseen].min()) if not unseen.all() else 0
+    end = int(last[~unseen].max()) if not unseen.all() else 0
+    # A cell that no window sees is written with its neighbours.
+    last = np.where(unseen, np.clip(cell // stride, begin, end), last)
+    first = np.where(unseen, last, first)
+    return _Walk(made, early, begin, first - begin, last - begin, gets)
+
+
+class _Numbers:
+    """The lists of a table, one after another."""
+
+    def __init__(self, head: int) -> None:
+        self.parts: list[np.ndarray] = []
+        self.at = head
+
+    def put(self, values: Sequence[Any] | np.ndarray) -> int:
+        """Appends the values, and returns where they begin."""
+        part = np.ravel(np.asarray(values, np.intp))
+        begin, self.at = self.at, self.at + len(part)
+        self.parts.append(part)
+        return begin
+
+
+def _depths(walk: _Walk) -> np.ndarray:
+    """Of each arrival the last level that needs it; -1 where none does."""
+    arrivals, levels = int(walk.end.max()) + 1, len(walk.steps)
+    needed = np.zeros((levels + 1, arrivals), bool)
+    needed[levels, walk.end[walk.gets == _FROM_LAST]] = True
+    if walk.early >= 0:
+        needed[walk.early, walk.end[walk.gets == _FROM_EARLY]] = True
+    for level in reversed(range(levels)):
+        shift = walk.steps[level][1]
+        needed[level] |= needed[level + 1]
+        needed[level, : max(arrivals - shift, 0)] |= needed[level + 1, shift:]
+    return np.where(needed.any(axis=0), levels - needed[::-1].argmax(axis=0), -1)
+
+
+def _bands(walk: _Walk, cut: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
+    found = []
+    for begin, end in cut:
+        source = int(walk.begin[begin:end].min())
+        found.append((begin, end, source, int(walk.end[begin:end].max()) + 1 - source))
+    return found
+
+
+def _put_axis(numbers: _Numbers, size: int, walk: _Walk, cut: Sequence[tuple[int, int]]) -> list[int]:
+    order = np.argsort(walk.end, kind="stable")
+    shifts = [shift for _, shift in walk.steps]
+    return [
+        size,
+        len(walk.end),
+        len(walk.steps),
+        walk.early,
+        walk.first,
+        walk.rows,
+        numbers.put(shifts),
+        numbers.put([plus for plus, _ in walk.steps]),
+        numbers.put([0, *itertools.accumulate(shifts)]),
+        numbers.put(_depths(walk)),
+        numbers.put(np.cumsum(np.bincount(walk.end))),
+        numbers.put(order),
+        numbers.put(walk.gets[order]),
+        numbers.put(_bands(walk, cut)),
+    ]
+
+
+def _strip(row: Row, backward: bool, begin: int, end: int) -> tuple[int, int, int, int]:
+    """Targets [begin, end) of the last axis, the first source cell that they need, and how many."""
+    _, k, stride, lo, dilation, _ = row
+    if not backward:
+        return begin, end, begin * stride - lo, (end - 1 - begin) * stride + (k - 1) * dilation + 1
+    phases, taps, _, step = _phases(row)
+    source = -((-(begin + lo - (phases - 1) * dilation)) // stride) - taps * step
+    return begin, end, source, (end - 1 + lo) // stride - source + 1
+
+
+def _cut(n: int, pieces: int) -> list[tuple[int, int]]:
+    """0 to n in pieces of nearly the same size."""
+    ends = [n * i // pieces for i in range(pieces + 1)]
+    return list(itertools.pairwise(ends))
+
+
+class Plan(NamedTuple):
+    """A table, elements of workspace a thread, pieces in all, nanoseconds of one thread, and targets of a strip."""
+
+    table: np.ndarray
+    space: int
+    items: int
+    time: float
+    width: int
+
+
+class _Cuts(NamedTuple):
+    depths: int
+    heights: int
+    strips: int
+
+
+class _Costs:
+    """The time and space that a plan takes, by the number of pieces of each axis."""
+
+    def __init__(self, geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> None:
+        self.rows, self.backward, self.maximum = _lifted(geometry), backward, maximum
+        self.targets = [row[0] if backward else row[5] for row in self.rows]
+        self.steps = [_steps_of(row, maximum, backward) for row in self.rows]
+        self.rings = [sum(shift for _, shift in steps_of) for steps_of in self.steps[:2]]
+        self.lanes = _isa.lanes(itemsize)
+        self.step, self.ring_step = _MAXIMUM_STEPS if maximum else _SUM_STEPS
+
+    def arrivals(self, axis: int, targets: int) -> int:
+        """Sources that so many targets along an axis need."""
+        _, k, stride, _, dilation, _ = self.rows[axis]
+        reach = (k - 1) * dilation
+        return (targets - 1 + reach) // stride + 1 if self.backward else (targets - 1) * stride + reach + 1
+
+    def sizes(self, cuts: _Cuts) -> tuple[int, int, int]:
+        """Targets of a piece along each axis."""
+        deep, high, wide = (-(-n // pieces) for n, pieces in zip(self.targets, cuts, strict=True))
+        return deep, high, wide
+
+    def space(self, cuts: _Cuts) -> int:
+        """Elements of a thread's workspace: rings, and some rows."""
+        _, high, wide = self.sizes(cuts)
+        deep_rows, high_rows = self.rings
+        rows = (6 + high_rows + deep_rows * high) * (1 + self.maximum)
+        return rows * _pitch(wide) + 3 * _pitch(self.arrivals(2, wide))
+
+    def span(self, cuts: _Cuts) -> int:
+        """Cells of the image from the first that a piece meets to the last."""
+        deep, high, wide = (self.arrivals(axis, n) for axis, n in enumerate(self.sizes(cuts)))
+        return ((deep - 1) * self.rows[1][0] + high) * self.rows[2][0] + wide
+
+    def of(self, cuts: _Cuts, group: int = 1) -> float:
+        """Nanoseconds that a piece of a plane takes in one thread of an AVX-512 machine, `group` planes at a time."""
+        deep, high, wide = self.sizes(cuts)
+        depths, heights, sources = (self.arrivals(axis, n) for axis, n in enumerate((deep, high, wide)))
+        vectors, read = -(-group * wide // self.lanes) / group, -(-group * sources // self.lanes) / group
+        stride = self.rows[2][2]
+        along = read * (_READ + self.step * len(self.steps[2])) + vectors * _READ + (stride > 1) * wide * _CELL
+        across = vectors * self.ring_step
+        rows = depths * heights * (_ROW / group + _GIVE + along + across * len(self.steps[1]))
+        deepened = depths * high * len(self.steps[0]) * (_GIVE / group + across)
+        return rows + deepened + deep * high * (_GIVE + vectors * _READ)
+
+
+def _steps_of(row: Row, maximum: bool, backward: bool) -> Steps:
+    """The steps of an axis; an adjoint has one more where phases have different numbers of taps."""
+    if not backward:
+        return steps(row[1], row[4], maximum)
+    _, taps, rest, step = _phases(row)
+    return steps(taps, step, maximum) + [(1, step)] * (rest > 0) if taps else []
+
+
+def time(geometry: PoolGeometry, maximum: bool, backward: bool, itemsize: int) -> float:
+    """What a pooling takes, in nanoseconds of one thread of an AVX-512 machine."""
+    costs = _Costs(geometry, maximum, backward, itemsize)
+    return geometry.planes * costs.of(_Cuts(1, 1, 1), _group(costs, geometry, 1))
+
+
+def _pitch(wide: int) -> int:
+    return -(-(wide + _SLACK) // _MULTIPLE) * _MULTIPLE
+
+
+def _pieces(n: int, most: int) -> Iterator[int]:
+    """Numbers of pieces to cut an axis into."""
+    pieces = 1
+    while pieces <= min(n, most):
+        yield pieces
+        pieces = pieces + 1 if pieces < 4 else pieces * 3 // 2
+
+
+def _choose(costs: _Costs, geometry: PoolGeometry, itemsize: int, threads: int) -> _Cuts:
+    """The cuts that take least time, of those with a small workspace if there are any."""
+    best, found = (math.inf, math.inf), None
+    deep, high, wide = costs.targets
+    for depths in _pieces(deep, 2 * threads):
+        for heights in _pieces(high, 2 * threads if deep == 1 else max(high // 4, 2 * threads)):
+            for strips in _pieces(wide, max(1, wide // _LEAST_STRIP)):
+                cuts = _Cuts(depths, heights, strips)
+                if costs.maximum and itemsize == 4 and costs.span(cuts) > _MOST_CELLS:
+                    continue
+                space = costs.space(cuts) * itemsize / (4 * RING_BYTES)
+                time = -(-geometry.planes * math.prod(cuts) // threads) * costs.of(cuts)
+                # A larger workspace takes longer, because it does not stay in the caches.
+                key = max(space, 1.0), time * (1 + min(space, 1))
+                if key < best:
+                    best, found = key, cuts
+    if found is None:
+        raise ValueError(
+            f"a window of {_window(geometry)} spans more than {_MOST_CELLS} cells of a plane of float32; pool in "
+            "several steps with smaller windows, or in float64"
+        )
+    return found
+
+
+def _window(geometry: PoolGeometry) -> str:
+    return " x ".join(str(axis.k) for axis in geometry.axes)
+
+
+def _lifted(geometry: PoolGeometry) -> list[Row]:
+    rows: list[Any] = [(1, 1, 1, 0, 1, 1)] * (3 - len(geometry.axes))
+    return rows + [axis.row() for axis in geometry.axes]
+
+
+def _make(
+    geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int
+) -> Plan:
+    costs = _Costs(geometry, maximum, backward, itemsize)
+    rows = costs.rows
+    cuts = _choose(costs, geometry, itemsize, threads)
+    strips = [_strip(rows[2], backward, *ends) for ends in _cut(costs.targets[2], cuts.strips)]
+    bands = _cut(costs.targets[1], cuts.heights)
+    group = _group(costs, geometry, threads) if math.prod(cuts) == 1 else 1
+    row_pitch = _pitch(group * max(n for *_, n in strips) + 2 * _SLACK)
+    # Rows of several planes have the distance of the sources or that of the targets.
+    pitch = _pitch(max(end - begin if group == 1 else group * max(n, end - begin) for begin, end, _, n in strips))
+    high = max(end - begin for begin, end in bands)
+    deep_rows, high_rows = costs.rings
+    space = 3 * row_pitch + (6 + high_rows + deep_rows * high) * (1 + maximum) * pitch + 2 * _SLACK
+    # The tables below are as long as a window, so a window that is too large is refused before they are made.
+    _check_space(geometry, space, itemsize)
+    walks = [_walk_backward(row) if backward else _walk_forward(row, maximum) for row in rows[:2]]
+    numbers = _Numbers(71)
+    head = [cuts.strips, cuts.heights, cuts.depths, row_pitch, pitch, high]
+    after = [0] * (3 - len(geometry.axes)) + [axis.hi if include_pad else 0 for axis in geometry.axes]
+    for (size, k, stride, lo, dilation, _), hi in zip(rows, after, strict=True):
+        head += [size, k, stride, lo, dilation, -lo if include_pad else 0, size + hi]
+    head += _put_axis(
+        numbers, rows[0][0] if not backward else rows[0][5], walks[0], _cut(costs.targets[0], cuts.depths)
+    )
+    head += _put_axis(numbers, rows[1][0] if not backward else rows[1][5], walks[1], bands)
+    size, k, stride, lo, dilation, out = rows[2]
+    phases, taps, rest, step = _phases(rows[2]) if backward else (0, k, 0, dilation)
+    made = steps(taps, step, maximum) if taps else []
+    keeps = rest > 0 or any(plus for plus, _ in made)
+    head += [out if backward else size, len(made), stride, lo, dilation, phases, taps, rest, step, keeps]
+    head += [numbers.put([shift for _, shift in made]), numbers.put([plus for plus, _ in made]), numbers.put(strips)]
+    inside, outside = geometry.cells, math.prod(geometry.out_shape[2:])
+    head += [*((outside, inside) if backward else (inside, outside)), group]
+    table = np.concatenate([np.asarray(head, np.intp), *numbers.parts])
+    table.flags.writeable = False
+    items = -(-geometry.planes // group) * math.prod(cuts)
+    nanoseconds = geometry.planes * math.prod(cuts) * costs.of(cuts, group)
+    return Plan(table, space, items, nanoseconds, pitch if group > 1 else min(pitch, costs.targets[2]))
+
+
+def _group(costs: _Costs, geometry: PoolGeometry, threads: int) -> int:
+    """How many planes have their rows side by side: more than one where rows are short."""
+    sources = costs.arrivals(2, costs.targets[2])
+    return max(1, min(GROUP_ELEMENTS // max(sources, costs.targets[2]), geometry.planes // (4 * threads)))
+
+
+def _check_space(geometry: PoolGeometry, elements: int, itemsize: int) -> None:
+    if elements * itemsize > MOST_BYTES:
+        raise ValueError(
+            f"a window of {_window(geometry)} needs {elements * itemsize >> 20} MiB of workspace a thread, more than "
+            f"{MOST_BYTES >> 20} MiB; pool in several steps with smaller windows"
+        )
+
+
+def plan(geometry: PoolGeometry, maximum: bool, backward: bool, include_pad: bool, itemsize: int, threads: int) -> Plan:
+    """What a call needs; tables of planes with very many rows are large, so they are not kept."""
+    key = maximum, backward, include_pad, itemsize, threads, RING_BYTES, _isa.current
+    return plans.find_sized(_nbytes, _plan, geometry, *key)
+
+
+def _nbytes(plan: Plan) -> int:
+    return plan.table.nbytes
+
+
+def _plan(
+    geometry: PoolGeometry,
+    maximum: bool,
+    backward: bool,
+    include_pad: bool,
+    itemsize: int,
+    threads: int,
+    _ring_bytes: int,
+    _isa_in_use: int,
+) -> Plan:
+    return _make(geometry, maximum, backward, include_pad, itemsize, threads)
+
+
+def _call(
+    found: Plan,
+    source: np.ndarray,
+    target: np.ndarray,
+    threads: int,
+    *,
+    op: int = SUM,
+    take: int = CELLS,
+    give: int = SUMS,
+    norms: np.ndarray | None = None,
+    factors: np.ndarray | None = None,
+    indices: np.ndarray | None = None,
+) -> None:
+    slots = _threads.most(threads, found.items)
+    space = _memory.empty((slots * found.space,), source.dtype)
+    wide = indices is not None and indices.dtype.itemsize == 8
+    isa = _isa.narrow(found.width * source.itemsize)
+    _threads.share(
+        _ext.running,
+        (
+            *(_arrays.DTYPES[source.dtype], source, norms, factors, target, indices, wide),
+            *(found.table, op, take, give, space, slots, isa),
+        ),
+        items=found.items,
+        work=int(found.time * _BYTES_A_NANOSECOND),
+        threads=threads,
+    )
+
+
+def maximum(x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry: PoolGeometry, threads: int) -> None:
+    """`out` and `indices`: the maximum of every window, and its place."""
+    found = plan(geometry, True, False, True, x.itemsize, threads)
+    _call(found, x, out, threads, op=MAXIMUM, indices=indices)
+
+
+def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> None:
+    """`out`: the mean of every window."""
+    _call(plan(geometry, False, False, include_pad, x.itemsize, threads), x, out, threads, give=BY_COUNT)
+
+
+def norm(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> None:
+    """`out`: the root of the sum of squares of every window."""
+    _call(plan(geometry, False, False, True, x.itemsize, threads), x, out, threads, take=SQUARES, give=ROOT)
+
+
+def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> None:
+    """dx: what every entry of dout is for each cell of its window."""
+    _call(plan(geometry, False, True, include_pad, dx.itemsize, threads), dout, dx, threads, take=OVER_COUNT)
+
+
+def norm_gradient(
+    dout: np.ndarray, norms: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
+) -> None:
+    """dx: x times the sum of dout over norms of the windows that see a cell."""
+    found = plan(geometry, False, True, True, dx.itemsize, threads)
+    _call(found, dout, dx, threads, take=OVER_NORM, give=TIMES, norms=norms, factors=x)

@@ -1,0 +1,249 @@
+"""im2col and col2im: an image as the matrix whose product with the weights is the convolution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastconv._ext import im2col as _ext
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.options import as_shape, merge_options, per_axis
+from fastconv.geometry.axis import PerAxis, check_rank
+from fastconv.geometry.conv import ConvGeometry, resolve_conv
+from fastconv.geometry.pads import Pad, PadMode
+from fastconv.lowering import padding as _padding
+from fastconv.runtime import memory as _memory, threads as _threads
+
+_IM2COL = {np.dtype(np.float32): _ext.im2col["float"], np.dtype(np.float64): _ext.im2col["double"]}
+_COL2IM = {np.dtype(np.float32): _ext.col2im["float"], np.dtype(np.float64): _ext.col2im["double"]}
+
+#: Bytes of the image rows to which a thread adds at a time, so that they stay in its first-level cache.
+_BLOCK_BYTES = 1 << 14
+
+
+def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
+    """cols (N, C * taps, L) from x (N, C, *spatial), zero padding, both of one float dtype.
+
+    The last axis of each is contiguous; x is C-contiguous if the layer is pointwise.
+    """
+    if not x.size:
+        cols.fill(0)  # padding alone
+    elif geometry.pointwise:
+        np.copyto(cols, x.reshape(cols.shape))
+    elif cols.size:
+        _threads.share(
+            _IM2COL[cols.dtype],
+            (_arrays.lift(x, 2), cols, *geometry.tables),
+            items=cols.shape[0] * cols.shape[1],
+            work=cols.nbytes,
+            threads=threads,
+        )
+
+
+def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
+    """x (N, C, *spatial) from cols (N, C * taps, L): the adjoint of `lower`."""
+    if not cols.size:
+        x.fill(0)
+    elif x.size:
+        lifted = _arrays.lift(x, 2)
+        block = max(1, min(_BLOCK_BYTES // (lifted.shape[4] * x.itemsize), lifted.shape[3]))
+        _threads.share(
+            _COL2IM[x.dtype],
+            (cols, lifted, *geometry.tables, block),
+            items=math.prod(lifted.shape[:3]) * -(-lifted.shape[3] // block),
+            work=cols.nbytes,
+            threads=threads,
+        )
+
+
+def _geometry(
+    where: str,
+    x_shape: tuple[int, ...],
+    kernel_size: Any,
+    stride: Any,
+    pad: Any,
+    dilation: Any,
+    pad_mode: Any,
+    unknown: dict[str, Any],
+) -> ConvGeometry:
+    if unknown:
+        known = ("stride", "pad", "dilation", "pad_mode", "out", "threads", "kernel_size")
+        merge_options(where, dict.fromkeys(known), unknown)
+    if kernel_size is None:
+        raise TypeError(f"{where}() needs kernel_size, an int or one per spatial axis")
+    name = "x" if where == "im2col" else "x_shape"
+    check_rank(name, x_shape)
+    if x_shape[1] < 1:
+        raise ValueError(f"{name} {x_shape} has no channels; at least one is needed")
+    kernel = per_axis("kernel_size", kernel_size, len(x_shape) - 2, 1)
+    return resolve_conv(
+        x_shape,
+        (1, x_shape[1], *kernel),
+        stride=stride,
+        pad=pad,
+        dilation=dilation,
+        groups=1,
+        pad_mode=pad_mode,
+        flip=False,
+        strict=False,
+    )
+
+
+def im2col(
+    x: Any,
+    kernel_size: PerAxis | None = None,
+    *,
+    stride: PerAxis = 1,
+    pad: Pad = 0,
+    dilation: PerAxis = 1,
+    pad_mode: PadMode = "zeros",
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+    **unknown: Any,
+) -> np.ndarray:
+    """Lower images to matrices with one column per output position.
+
+    Parameters
+    ----------
+    x : array_like, (N, C, *spatial)
+        One to three spatial axes; any strides.
+    kernel_size : int or sequence of int
+        One per spatial axis, or one for all.
+    stride, dilation : int or sequence of int, default 1
+        One per spatial axis, or one for all.
+    pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
+        Cells added around the image: an int, one per axis, or a ``(lo, hi)``
+        pair per axis. `scipy.signal`'s 'same' is 'same_lower'.
+    pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
+        What the added cells hold.
+    out : ndarray, (N, C * taps, L), optional
+        Where to put the result: C-contiguous, of its dtype, overlapping no input.
+    threads : int, optional
+        None is the default of `set_threads`; negative counts back from all CPUs.
+
+    Returns
+    -------
+    ndarray, (N, C * taps, L)
+        Rows in the order c, (kd,) kh, kw, the last fastest; columns over output
+        positions, the last axis fastest. float32 or float64.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit; `out` is then untouched.
+    MemoryError
+        If the result takes more memory than the system has free: a ValueError, too.
+    TypeError
+        For complex or object input, an option of the wrong type or an unknown one.
+
+    See Also
+    --------
+    col2im : the exact adjoint.
+
+    References
+    ----------
+    K. Chellapilla, S. Puri, P. Simard, "High performance convolutional neural
+    networks for document processing", 2006.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import im2col
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> im2col(x, 2)[0]
+    array([[0., 1., 3., 4.],
+           [1., 2., 4., 5.],
+           [3., 4., 6., 7.],
+           [4., 5., 7., 8.]])
+    """
+    x = _arrays.as_array("x", x)
+    geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
+    workers = _threads.resolve(threads)
+    dtype = _arrays.result_dtype(x)
+    try:
+        if out is None:
+            what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
+            nbytes = _memory.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
+            _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
+        cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+    except ValueError as error:
+        if out is None and type(error) in (ValueError, _memory.TooLargeError):
+            raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
+        raise
+    if geometry.pad_mode == "zeros":
+        lower(_arrays.prepare_rows(x, dtype, workers), cols, geometry, workers)
+    else:
+        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry, workers), cols, geometry.padded, workers)
+    return cols if out is None else out
+
+
+def col2im(
+    cols: Any,
+    x_shape: tuple[int, ...],
+    kernel_size: PerAxis | None = None,
+    *,
+    stride: PerAxis = 1,
+    pad: Pad = 0,
+    dilation: PerAxis = 1,
+    pad_mode: PadMode = "zeros",
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+    **unknown: Any,
+) -> np.ndarray:
+    """Sum the columns of lowered matrices back into images: the exact adjoint of `im2col`.
+
+    Parameters
+    ----------
+    cols : array_like, (N, C * taps, L)
+        As `im2col` returns it.
+    x_shape : tuple of int
+        ``(N, C, *spatial)``, the shape that was lowered.
+    kernel_size, stride, pad, dilation, pad_mode, threads
+        As given to `im2col`.
+    out : ndarray, `x_shape`, optional
+        Where to put the result: C-contiguous, of its dtype, overlapping no input.
+
+    Returns
+    -------
+    ndarray, `x_shape`
+        Each cell is the sum of the entries of `cols` that were read from it.
+
+    Raises
+    ------
+    ValueError
+        If sizes do not fit; `out` is then untouched.
+    TypeError
+        For complex or object input, an option of the wrong type or an unknown one.
+
+    Examples
+    --------
+    How often each cell of a 3x3 image is read by 2x2 windows:
+
+    >>> import numpy as np
+    >>> from fastconv import col2im
+    >>> col2im(np.ones((1, 4, 4)), (1, 1, 3, 3), 2)[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
+    """
+    cols = _arrays.as_array("cols", cols)
+    x_shape = as_shape("x_shape", x_shape)
+    geometry = _geometry("col2im", x_shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
+    if cols.shape != geometry.cols_shape:
+        raise ValueError(
+            f"cols has shape {cols.shape}, but lowering x_shape {x_shape} with kernel_size {geometry.kernel} gives "
+            f"(N, C * taps, L) = {geometry.cols_shape}"
+        )
+    workers = _threads.resolve(threads)
+    dtype = _arrays.result_dtype(cols)
+    x = _arrays.output(out, x_shape, dtype, "the image", cols=cols)
+    cols = _arrays.prepare_rows(cols, dtype, workers)
+    if geometry.pad_mode == "zeros":
+        scatter(cols, x, geometry, workers)
+    else:
+        dpadded = np.empty(geometry.padded.x_shape, dtype)
+        scatter(cols, dpadded, geometry.padded, workers)
+        _padding.fold(dpadded, geometry, x, workers)
+    return x if out is None else out

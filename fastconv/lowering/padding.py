@@ -1,0 +1,62 @@
+"""Padding other than zeros: images are extended by copies of their own cells; and the adjoint.
+
+Most kernels support zero padding only. For any other padding a larger image is
+made, and its gradient is folded back afterwards. Both take the time of a copy,
+and use tables of the cells along each axis.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv._ext import borders as _ext
+from fastconv.checks import arrays as _arrays
+from fastconv.geometry.axis import UNIT_AXIS, Axis, source_cells
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
+from fastconv.runtime.plan_cache import plans
+
+
+def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarray:
+    """x (N, C, *spatial) with the padding of `geometry` around it, (N, C, *padded)."""
+    padded = _memory.empty((*x.shape[:2], *(axis.padded for axis in geometry.axes)), x.dtype)
+    if x.size:
+        _share(_ext.extend, x, padded, geometry, rows=padded.size // padded.shape[-1], threads=threads)
+    return padded
+
+
+def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int = 1) -> None:
+    """The adjoint of `extend` into dx: each cell is the sum of the cells of `dpadded` that are copies of it."""
+    if dx.size:
+        _share(_ext.fold, dpadded, dx, geometry, rows=dx.size // dx.shape[-1], threads=threads)
+
+
+def _share(kernel: Any, source: np.ndarray, to: np.ndarray, geometry: ConvGeometry, rows: int, threads: int) -> None:
+    tables = plans.find_sized(_nbytes, _tables, geometry.axes, geometry.pad_mode)
+    arguments = source, to, tables, _arrays.DTYPES[source.dtype], _isa.current
+    _threads.share(kernel, arguments, items=rows, work=source.nbytes + to.nbytes, threads=threads)
+
+
+def _nbytes(tables: np.ndarray) -> int:
+    return tables.nbytes
+
+
+def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
+    """The tables for the kernels, of axes lifted to three: see borders.h.
+
+    They have the sizes, the padded sizes, and the begin of the image along the last axis. Then, for each axis, the
+    cell of which each padded cell is a copy; for the last axis only in its borders. Then, for each axis but the last,
+    the padded cells that are copies of each cell.
+    """
+    axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
+    *outer, last = axes
+    cells = [source_cells(np.arange(-axis.lo, axis.padded - axis.lo), axis.size, pad_mode) for axis in outer]
+    borders = np.concatenate([np.arange(-last.lo, 0), np.arange(last.size, last.size + last.hi)])
+    parts: list[Any] = [[axis.size for axis in axes], [axis.padded for axis in axes], [last.lo], *cells]
+    parts.append(source_cells(borders, last.size, pad_mode))
+    for axis, of_axis in zip(outer, cells, strict=True):
+        starts = np.concatenate([[0], np.cumsum(np.bincount(of_axis, minlength=axis.size))])
+        parts += [starts, np.argsort(of_axis, kind="stable")]
+    return np.concatenate(parts).astype(np.intp)

@@ -1,0 +1,336 @@
+"""A net as a table: shapes, parameters, operations, bytes and receptive fields, layer by layer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.options import as_shape
+from fastconv.geometry.receptive import ReceptiveField
+from fastconv.nets.layer_kinds import KINDS, Flow, Step, run
+from fastconv.runtime import memory as _memory
+
+#: The meaning of the axes of an input, by their number, for the table. An image without a batch axis counts as signals.
+_AXES = {
+    2: "rows of numbers: (N, D)",
+    3: "1-D signals: (N, C, W)",
+    4: "2-D images: (N, C, H, W)",
+    5: "3-D volumes: (N, C, D, H, W)",
+}
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer of a `Summary`.
+
+    Attributes
+    ----------
+    name, kind : str
+        ``'conv2'`` and ``'conv'``.
+    out_shape : tuple of int
+    n_params : int
+        Trainable ones.
+    flops : int
+        Of the forward pass: two for each multiply-add of convolutions and
+        fully connected layers; none for the others. The zeros that upsampling
+        inserts are not multiplied, and do not count.
+    receptive_field : tuple of ReceptiveField
+        One for each spatial axis of the net's input. Empty where there is no
+        one field: after branches whose strides differ, or whose units see one
+        position here and all of them there, and after what makes images larger.
+    param_bytes, out_bytes : int
+        Memory of the parameters and of the output.
+    depth : int
+        How many branchings it is in.
+    """
+
+    name: str
+    kind: str
+    out_shape: tuple[int, ...]
+    n_params: int
+    flops: int
+    receptive_field: tuple[ReceptiveField, ...]
+    param_bytes: int
+    out_bytes: int
+    depth: int = 0
+
+
+@dataclass(frozen=True, repr=False)
+class Summary:
+    """A whole net; ``str()`` is the table. Made by `summarize`.
+
+    Attributes
+    ----------
+    x_shape, out_shape : tuple of int
+    dtype : dtype
+        What bytes are counted in.
+    layers : tuple of LayerSummary
+        In order; the layers of branches before the join.
+    n_params, flops, param_bytes, out_bytes : int
+        Sums over all layers.
+    receptive_field : tuple of ReceptiveField
+        Of the last layer.
+    """
+
+    x_shape: tuple[int, ...]
+    dtype: np.dtype
+    layers: tuple[LayerSummary, ...]
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        return self.layers[-1].out_shape if self.layers else self.x_shape
+
+    @property
+    def receptive_field(self) -> tuple[ReceptiveField, ...]:
+        return self.layers[-1].receptive_field if self.layers else (ReceptiveField(),) * (len(self.x_shape) - 2)
+
+    @property
+    def n_params(self) -> int:
+        return sum(layer.n_params for layer in self.layers)
+
+    @property
+    def flops(self) -> int:
+        return sum(layer.flops for layer in self.layers)
+
+    @property
+    def param_bytes(self) -> int:
+        return sum(layer.param_bytes for layer in self.layers)
+
+    @property
+    def out_bytes(self) -> int:
+        return sum(layer.out_bytes for layer in self.layers)
+
+    def __str__(self) -> str:
+        head = ("layer", "output shape", "parameters", "FLOPs", "receptive field", "jump")
+        rows = [
+            (
+                "  " * layer.depth + layer.name,
+                str(layer.out_shape),
+                f"{layer.n_params:,}",
+                f"{layer.flops:,}",
+                "x".join(str(field.size) for field in layer.receptive_field) or "-",
+                "x".join(str(field.jump) for field in layer.receptive_field) or "-",
+            )
+            for layer in self.layers
+        ]
+        total = ("total", "", f"{self.n_params:,}", f"{self.flops:,}", "", "")
+        table = [head, ("input", str(self.x_shape), "", "", "", ""), *rows, total]
+        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i < 2 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in table
+        ]
+        rule = "-" * max(map(len, lines))
+        return "\n".join(
+            [
+                *lines[:1],
+                f"-- {_AXES[len(self.x_shape)]} {rule}"[: len(rule)],
+                *lines[1:-1],
+                rule,
+                lines[-1],
+                f"in {self.dtype}: {self.param_bytes:,} bytes of parameters, {self.out_bytes:,} bytes of outputs",
+            ]
+        )
+
+    __repr__ = __str__
+
+
+_JOINS = ("add", "concat")
+
+
+def _read(where: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
+    """The parts of a layer: its kind, its positional arguments, and its options."""
+    if isinstance(layer, str):
+        layer = (layer,)
+    if isinstance(layer, Mapping):
+        options = dict(layer)
+        kind, args = options.pop("kind", None), []
+    elif isinstance(layer, (list, tuple)) and layer:
+        kind, *args = layer
+        options = dict(args.pop()) if args and isinstance(args[-1], Mapping) else {}
+    else:
+        kind, args, options = None, [], {}
+    if not isinstance(kind, str):
+        raise TypeError(
+            f"{where} is {layer!r}; legal are a name, ('conv', 64, 3, {{'pad': 1}}) or "
+            "{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}"
+        )
+    if kind not in KINDS and kind not in _JOINS:
+        raise ValueError(f"{where} is of kind {kind!r}; known are {', '.join((*KINDS, *_JOINS))}")
+    return kind, args, options
+
+
+class _Walk:
+    """The layers in order, and the state for their names and bytes."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self.dtype, self.rows, self._counts = dtype, list[LayerSummary](), Counter[str]()
+
+    def row(self, kind: str, name: Any, step: Step, fields: tuple[ReceptiveField, ...], depth: int) -> None:
+        self._counts[kind] += 1
+        name = f"{kind}{self._counts[kind]}" if name is None else name
+        if not isinstance(name, str):
+            raise TypeError(f"name of a layer must be a str, got {name!r}")
+        size = _memory.check_bytes(f"the output of {name}", step.out_shape, self.dtype)
+        params = step.n_params * self.dtype.itemsize
+        self.rows.append(
+            LayerSummary(name, kind, step.out_shape, step.n_params, step.flops, fields, params, size, depth)
+        )
+
+    def chain(self, layers: Any, flow: Flow, where: str, depth: int) -> Flow:
+        if not isinstance(layers, (list, tuple)):
+            raise TypeError(f"{where} must be a list of layers, got {type(layers).__name__}")
+        for i, layer in enumerate(layers):
+            here = f"{where}[{i}]"
+            kind, args, options = _read(here, layer)
+            name = options.pop("name", None)
+            if kind in _JOINS:
+                step, flow = self._join(kind, args, options, flow, here, depth)
+            else:
+                step = run(here, kind, args, options, flow)
+                flow = _after(step, flow)
+            self.row(kind, name, step, flow.fields, depth)
+        return flow
+
+    def _join(
+        self, kind: str, branches: list[Any], options: dict[str, Any], flow: Flow, where: str, depth: int
+    ) -> tuple[Step, Flow]:
+        if options or not branches:
+            raise TypeError(
+                f"{where}: {kind} takes branches, each a list of layers, and the option name; got {len(branches)} "
+                f"branches and the options {', '.join(options) or '(none)'}"
+            )
+        ends = [self.chain(b, flow, f"{where}[{i + 1}]", depth + 1) for i, b in enumerate(branches)]
+        shapes = [end.shape for end in ends]
+        same = [shape if kind == "add" else (shape[0], *shape[2:]) for shape in shapes]
+        if len(set(same)) > 1:
+            what = "equal" if kind == "add" else "equal in all but the channels"
+            raise ValueError(f"{where}: the branches of {kind} give {', '.join(map(str, shapes))}; they must be {what}")
+        shape = shapes[0] if kind == "add" else (shapes[0][0], sum(s[1] for s in shapes), *shapes[0][2:])
+        return Step(shape), Flow(shape, _joined(ends), ends[0].grid)
+
+
+def _joined(ends: list[Flow]) -> tuple[ReceptiveField, ...]:
+    """The union of the receptive fields of all branches along each axis, if they have the same jump."""
+    # Grids differ if one branch was flattened, and the units of another read all cells.
+    if len({(end.grid, tuple(field.jump for field in end.fields)) for end in ends}) > 1:
+        return ()
+    whole = ends[0].fields
+    for end in ends[1:]:
+        whole = tuple(a.joined(b) for a, b in zip(whole, end.fields, strict=True))
+    return whole
+
+
+def _after(step: Step, flow: Flow) -> Flow:
+    if step.between:
+        return Flow(step.out_shape, (), step.out_shape[2:])
+    if not step.axes:
+        return Flow(step.out_shape, flow.fields, flow.grid)
+    # Branches with different jumps have no receptive field, and neither have later layers.
+    fields = tuple(f.through(a.k, a.stride, a.lo, a.dilation) for f, a in zip(flow.fields, step.axes, strict=False))
+    return Flow(step.out_shape, fields, tuple(axis.out for axis in step.axes))
+
+
+def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float32") -> Summary:
+    """Tell shapes, parameters, operations, bytes and receptive fields of a whole net, layer by layer.
+
+    Parameters
+    ----------
+    layers : sequence
+        Each is a name (``'relu'``); a tuple of a name, values and at last,
+        if wanted, a dict of options (``('conv', 64, 3, {'pad': 1})``); or a dict
+        (``{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}``). These
+        are known:
+
+        - ``('conv', filters, kernel_size, stride, pad, dilation)``, and by name
+          the other options of `conv`, and ``bias=False``; ``('conv_transpose',
+          filters, kernel_size, stride, pad)``; ``('upsample', factor)``,
+          ``('downsample', factor)``;
+        - ``('max_pool', kernel_size, stride, pad, dilation)``, and by name those
+          of `max_pool_forward`, CS231n's among them; ``avg_pool``, ``lp_pool``;
+          ``global_max_pool``, ``global_avg_pool``;
+        - ``('affine', units)``, and ``bias=False``; it flattens its input, as
+          ``flatten`` does;
+        - ``relu``, ``leaky_relu``, ``sigmoid``, ``tanh``, ``softmax``,
+          ``dropout``, ``lrn``, ``batchnorm`` (gamma and beta of each channel),
+          ``layernorm``, ``('groupnorm', G)``; ``spatial_batchnorm`` and
+          ``('spatial_groupnorm', G)`` are the same, and refuse rows;
+        - ``('add', branch, branch, ...)`` and ``('concat', branch, ...)`` of
+          branches that are lists of layers: residual blocks, where ``[]`` is
+          the skip connection, and inception modules.
+
+        An option ``name`` names the layer in the table.
+    x_shape : tuple of int
+        ``(N, C, *spatial)``, one to three spatial axes, or ``(N, D)``.
+    dtype : dtype, default 'float32'
+        What bytes are counted in: float32 or float64.
+
+    Returns
+    -------
+    Summary
+        ``print`` shows the table. A line above the input says how its axes were
+        read: ``(3, 32, 32)`` is three signals of 32 channels. The attribute
+        ``layers``, and the sums ``n_params``, ``flops``, ``param_bytes`` and
+        ``out_bytes``, are for programs.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not fit its input, is of no known kind, or has an option
+        out of its range; the layer is named.
+    TypeError
+        For values or options that a layer does not take.
+
+    Notes
+    -----
+    FLOPs are two for each multiply-add of convolutions and fully connected
+    layers, for the whole batch; other layers count none, as in published tables
+    (which often give multiply-adds, half of it). FLOPs on padding count. FLOPs
+    on the zeros that `upsample`, or a stride of ``Fraction(a, b)``, inserts do
+    not. A fully connected layer sees all positions of its input, like the
+    convolution that `affine_to_conv` makes of it.
+
+    Examples
+    --------
+    LeNet-5:
+
+    >>> import fastconv
+    >>> layers = [('conv', 6, 5, {'pad': 2}), 'relu', ('max_pool', 2),
+    ...           ('conv', 16, 5), 'relu', ('max_pool', 2),
+    ...           ('affine', 120), 'relu', ('affine', 84), 'relu', ('affine', 10)]
+    >>> net = fastconv.summarize(layers, (1, 1, 28, 28))
+    >>> print(net)
+    layer      output shape     parameters    FLOPs  receptive field  jump
+    -- 2-D images: (N, C, H, W) ------------------------------------------
+    input      (1, 1, 28, 28)
+    conv1      (1, 6, 28, 28)          156  235,200              5x5   1x1
+    relu1      (1, 6, 28, 28)            0        0              5x5   1x1
+    max_pool1  (1, 6, 14, 14)            0        0              6x6   2x2
+    conv2      (1, 16, 10, 10)       2,416  480,000            14x14   2x2
+    relu2      (1, 16, 10, 10)           0        0            14x14   2x2
+    max_pool2  (1, 16, 5, 5)             0        0            16x16   4x4
+    affine1    (1, 120)             48,120   96,000            32x32   4x4
+    relu3      (1, 120)                  0        0            32x32   4x4
+    affine2    (1, 84)              10,164   20,160            32x32   4x4
+    relu4      (1, 84)                   0        0            32x32   4x4
+    affine3    (1, 10)                 850    1,680            32x32   4x4
+    ----------------------------------------------------------------------
+    total                           61,706  833,040
+    in float32: 246,824 bytes of parameters, 58,408 bytes of outputs
+    >>> net.layers[5].receptive_field[0].size
+    16
+    """
+    shape = as_shape("x_shape", x_shape)
+    if not 2 <= len(shape) <= 5 or min(shape[1:]) < 1:
+        raise ValueError(f"x_shape is {shape}; legal are (N, D) and (N, C, *spatial), no size but N below 1")
+    walk = _Walk(_arrays.float_dtype("dtype", dtype))
+    walk.chain(layers, Flow(shape, (ReceptiveField(),) * (len(shape) - 2), shape[2:]), "layers", 0)
+    return Summary(shape, walk.dtype, tuple(walk.rows))

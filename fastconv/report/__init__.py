@@ -1,0 +1,1 @@
+"""What is told, not computed: `explain` and `show_config`."""

@@ -1,0 +1,173 @@
+"""`explain`: the candidates for one layer side by side, and why 'auto' takes one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.options import as_bool, as_number, merge_options
+from fastconv.convolution.choose import DEFAULT_ALGORITHM, REGISTRY, check_name, choose, passed_over, ranked_cost
+from fastconv.convolution.cost import rates as _rates
+from fastconv.convolution.density import DENSE, as_seen
+from fastconv.convolution.dispatch import plan_for
+from fastconv.convolution.ops import OPS, Op
+from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, conv_geometry
+from fastconv.geometry.fractional import resolve_sampled
+from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
+
+_DEFAULTS: dict[str, Any] = {**CONV_DEFAULTS, "algorithm": DEFAULT_ALGORITHM, "threads": None}
+
+
+def explain(
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    dtype: Any = "float32",
+    op: str = "forward",
+    *,
+    density: float = 1.0,
+    rank_one: bool = False,
+    **options: Any,
+) -> str:
+    """Tell which algorithms can serve a layer, what they are thought to cost, and which one is taken.
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+        ``(N, C, *spatial)``, one to three spatial axes.
+    w_shape : tuple of int
+        ``(F, C // groups, *kernel)``.
+    dtype : dtype, default 'float32'
+        What the layer is computed in: float32 or float64; what converts to them counts as they do.
+    op : {'forward', 'backward_data', 'backward_weights'}
+    density : float, default 1.0
+        The share of the weights that are not zero. Up to 0.7, and in layers of
+        4 million multiply-adds or more (8 million with more than 1,024 weights),
+        'auto' looks at the weights, and the algorithms that skip zeros are
+        candidates, too; for 'backward_weights' this is what `conv_backward` does
+        with ``pruned=True``.
+    rank_one : bool, default False
+        Whether every kernel is an outer product, as boxes, Gaussians and Sobel's
+        are. 'separable', which runs such kernels one axis after the other, is a
+        candidate then.
+    **options
+        As `conv` takes them.
+
+    Returns
+    -------
+    str
+        The layer's sheet and its plan, which names the wrappers around the
+        algorithms, then a line per algorithm: the estimated time against
+        that of the cheapest, the bytes of workspace, or the reason why it
+        cannot serve. An arrow marks the one that is taken, and the last line says
+        why. If that one is a transform, the last line also names the algorithm
+        that computes images again whose results are not finite. With
+        `upsample`, or a stride of ``Fraction(a, b)``, the sheet describes the
+        upsampled image, and a table follows for each of the different
+        convolutions that make up the result.
+
+    Raises
+    ------
+    ValueError
+        For shapes or options that do not fit, an unknown op, a density that is
+        not in [0, 1], or a forced algorithm that cannot serve the case.
+    TypeError
+        For an unknown option, or one of the wrong type.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> print(fastconv.explain((16, 64, 56, 56), (64, 64, 3, 3), pad=1))
+    2-D cross-correlation: x (16, 64, 56, 56) * w (64, 64, 3, 3) -> out (16, 64, 56, 56)
+    ...
+    forward in float32, ... threads, ...
+    ...
+       depthwise         -              -  ...
+    """
+    if op not in OPS:
+        raise ValueError(f"op is {op!r}; legal are {', '.join(map(repr, OPS))}")
+    settings = merge_options("explain", _DEFAULTS, options)
+    name, threads = check_name(settings.pop("algorithm")), _threads.resolve(settings.pop("threads"))
+    geometry = conv_geometry(x_shape, w_shape, **settings)
+    found = _arrays.float_dtype("dtype", dtype)
+    share = as_number("density", density, 0, 1)
+    outer = as_bool("rank_one", rank_one)
+    sampled = resolve_sampled(tuple(x_shape), tuple(w_shape), settings)
+    parts = None if isinstance(sampled, ConvGeometry) else sampled.parts
+    if parts is None:
+        return _explained(geometry, found, op, name, threads, share, outer)
+    different: dict[ConvGeometry, int] = {}
+    for part in parts:
+        different[part.geometry] = different.get(part.geometry, 0) + 1
+    sheets = [f"{n} of them:\n{_explained(g, found, op, name, threads, share, outer)}" for g, n in different.items()]
+    count = f"{len(parts)} convolution{'' if len(parts) == 1 else 's'}"
+    return "\n\n".join([f"{geometry}\n{count} of the image without its zeros", *sheets])
+
+
+def _explained(
+    geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool
+) -> str:
+    """The sheet of one convolution, and its table."""
+    seen = 1.0 if name == "exact" else share
+    if name == "auto":
+        seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)
+    chosen = choose(op, geometry, found, threads, name, seen, outer)
+    rows = [_row(algorithm, op, geometry, found, threads, seen, outer, algorithm == name) for algorithm in REGISTRY]
+    least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
+    lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
+    for algorithm, cost, workspace, reason in rows:
+        arrow = "->" if algorithm == chosen.name else "  "
+        if cost is None:
+            lines.append(f"{arrow} {algorithm:<12}{'-':>8}{'-':>15}  {reason}")
+        else:
+            note = passed_over(REGISTRY[algorithm], geometry, name, workspace)
+            lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}  {note}".rstrip())
+    how = {
+        "auto": "chosen by cost, in bounded workspace",
+        "exact": "the cheapest that sums all products, in bounded workspace",
+    }.get(name, "as asked for")
+    if name == "auto" and not chosen.sums_products:
+        exact = choose(op, geometry, found, threads, "exact")
+        how += f"; what is not finite is computed again by {exact.name}"
+    plan = plan_for(op, geometry, found, name, threads, op == "backward_weights" and share < 1)
+    return "\n".join(
+        [
+            str(geometry),
+            f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels"
+            + (f", {share:.1%} of the weights not zero" if share < 1 else "")
+            + (", kernels of rank one" if outer else ""),
+            f"the plan is {plan}",
+            *lines,
+            f"-> {chosen.name}, {how}; cost is estimated time against the cheapest "
+            f"(BLAS in threads counts {_rates.blas_penalty():g} times), workspace in bytes",
+        ]
+    )
+
+
+def _row(
+    name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int, density: float, rank_one: bool, forced: bool
+) -> tuple[str, float | None, int, str | None]:
+    algorithm = REGISTRY[name]
+    reason = algorithm.unsupported(op, geometry, dtype)
+    if reason is not None:
+        return name, None, 0, reason
+    if not (all(geometry.x_shape) and all(geometry.out_shape)):
+        return name, None, 0, "there is nothing to compute"
+    if algorithm.skips_zeros and density == 1.0 and not forced:
+        why = f"is a candidate where 'auto' looks at the weights, and finds a density of at most {DENSE}"
+        return name, None, 0, f"it leaves zero weights out, and {why}"
+    if algorithm.needs_rank_one and not rank_one and not forced:
+        return name, None, 0, "it needs kernels that are outer products, and is a candidate where rank_one is True"
+    if algorithm.needs_rank_one and op == "backward_weights" and not forced:
+        return name, None, 0, "a gradient of the weights is that of the full kernel, which the others compute"
+    if algorithm.needs_blas and not forced and not _blas.within(threads):
+        count = _blas.threads()
+        held = "an unknown number of" if count is None else count
+        return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
+    cost = ranked_cost(algorithm, op, geometry, dtype, threads, density)
+    if not math.isfinite(cost):
+        return name, None, 0, "it was not measured on this kind of CPU, and is taken only where nothing else serves"
+    return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

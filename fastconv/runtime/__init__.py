@@ -1,0 +1,1 @@
+"""What the system offers: instruction set, CPUs, threads and the pool of workers, memory for results and workspaces."""

@@ -1,0 +1,116 @@
+"""Workspaces: memory beside arguments and results, which each thread keeps for its next call."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+
+from fastconv.runtime import memory as _memory
+from fastconv.runtime.memory import check_bytes
+
+#: A workspace up to this size is kept for the next call of the same thread.
+KEPT_BYTES = 1 << 25
+#: Bytes of a cache line, to which a workspace is aligned.
+_LINE = 64
+#: A system call checks the address limit for workspaces above this size, where its time does not matter.
+_ASK_BYTES = 1 << 20
+
+
+class _Owner:
+    """Holds the workspace of a living thread; `idle` has it under "memory" while no call uses it."""
+
+    __slots__ = ("__weakref__", "idle")
+
+    def __init__(self) -> None:
+        self.idle: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+
+class _Kept(threading.local):
+    def __init__(self) -> None:
+        owner = _Owner()
+        self._owner, self.idle = owner, owner.idle
+        _owners[id(owner)] = owner
+
+
+_owners: weakref.WeakValueDictionary[int, _Owner] = weakref.WeakValueDictionary()
+_kept = _Kept()
+
+
+class workspace:
+    """A context manager that gives an uninitialised array, the workspace of one call.
+
+    New memory comes from the system page by page, which takes longer than the
+    product of a small image, so each thread keeps its last workspace. A nested
+    call, as from a finaliser, gets memory of its own. A workspace of more bytes
+    than are free is refused before it is allocated. No workspace is kept after
+    an exception, or while an address limit (``ulimit -v``) is set.
+    """
+
+    __slots__ = ("_array", "_buffer", "_keep")
+
+    def __init__(self, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        buffer: Any
+        buffer, array = _kept.idle.pop("memory", (None, None))
+        self._keep = True
+        # Often the same layer is called again.
+        if array is None or array.shape != shape or array.dtype is not dtype:
+            nbytes = check_bytes(what, shape, dtype)
+            if buffer is None or buffer.nbytes < nbytes + _LINE:
+                buffer = array = None  # a workspace that is too small is freed first
+                buffer = _memory.scratch(nbytes + _LINE, f"a workspace for {what}", _memory.BOUNDED)
+                self._keep = not _memory.limited()
+            # Arrays of NumPy may begin 16 bytes into a cache line, so that every second vector would cross lines.
+            start = -buffer.__array_interface__["data"][0] % _LINE
+            array = np.ndarray(shape, dtype, buffer, start)
+        self._buffer: np.ndarray = buffer
+        self._array: np.ndarray = array
+
+    def __enter__(self) -> np.ndarray:
+        return self._array
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None and self._keep and (nbytes := self._buffer.nbytes) <= KEPT_BYTES + _LINE:
+            if nbytes > _ASK_BYTES and _memory.limited():
+                return
+            _kept.idle["memory"] = self._buffer, self._array
+
+
+def release_workspaces() -> None:
+    """Free the workspaces that threads keep; one that a call is using stays until the call ends."""
+    # One call copies the references out of the table, because threads may start and end meanwhile.
+    for reference in _owners.valuerefs():
+        owner = reference()
+        if owner is not None:
+            owner.idle.clear()
+
+
+def release_memory() -> None:
+    """Give the memory that fastconv keeps for later calls back to the system.
+
+    This frees the memory of large results that no longer exist, and the
+    workspaces of all threads. Existing results stay valid, and calls that run in
+    other threads are not disturbed. Later calls keep memory again, unless
+    ``FASTCONV_KEEP_MIB=0`` or an address limit (``ulimit -v``) is set.
+
+    Returns
+    -------
+    None
+
+    See Also
+    --------
+    threads, set_threads : how many threads a call uses, each with a workspace.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastconv
+    >>> out = fastconv.conv(np.ones((4, 16, 128, 128)), np.ones((16, 16, 3, 3)))
+    >>> del out
+    >>> fastconv.release_memory()
+    """
+    _memory.release()
+    release_workspaces()
+    _memory.trim()

@@ -1,0 +1,265 @@
+"""Borders of the image's own cells: extended copies and their adjoint, `fft` that needs neither, and the way there."""
+
+import tracemalloc
+
+import numpy as np
+import oracle
+import pytest
+from conftest import forget_geometries
+
+import fastconv
+from fastconv import conv, conv_backward, conv_forward
+from fastconv._ext import borders as kernels
+from fastconv.convolution import choose as algorithms
+from fastconv.geometry.conv import conv_geometry
+from fastconv.lowering import padding as _padding
+from fastconv.runtime import memory as _memory, workers as _workers
+
+fft = algorithms.REGISTRY["fft"]
+
+MODES = ("reflect", "replicate", "circular")
+DTYPES = [np.float32, np.float64]
+
+#: Images and pads of one to three axes: none on a side, more than half of the image, and the most that is legal.
+IMAGES = [
+    ((7,), [(6, 0)]),
+    ((2,), [(1, 1)]),
+    ((40,), [(13, 39)]),
+    ((5, 6), [(2, 1), (3, 5)]),
+    ((33, 4), [(0, 32), (3, 0)]),
+    ((4, 5, 3), [(2, 1), (0, 4), (1, 2)]),
+    ((2, 2, 70), [(0, 1), (1, 0), (17, 66)]),
+]
+
+
+def padded_cells(x, pads, mode):
+    return np.pad(x, [(0, 0), (0, 0), *pads], mode=oracle.NUMPY_MODES[mode])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
+@pytest.mark.parametrize("mode", MODES)
+def test_extended_copies_and_their_adjoint(mode, dtype, threads, isa, rng, monkeypatch):
+    monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
+    for spatial, pads in IMAGES:
+        x = rng.integers(-99, 99, (2, 3, *spatial)).astype(dtype)
+        geometry = conv_geometry(x.shape, (1, 3, *(1,) * len(spatial)), pad=pads, pad_mode=mode)
+        extended = _padding.extend(x, geometry, threads)
+        np.testing.assert_array_equal(extended, padded_cells(x, pads, mode), strict=True)
+        gradient = rng.integers(-99, 99, extended.shape).astype(dtype)
+        expected, cells = np.zeros(x.shape), oracle.padded_cells(spatial, pads, mode).ravel()
+        np.add.at(expected.reshape(2, 3, -1), (slice(None), slice(None), cells), gradient.reshape(2, 3, -1))
+        dx = np.full_like(x, np.nan)
+        _padding.fold(gradient, geometry, dx, threads)
+        np.testing.assert_array_equal(dx, expected.astype(dtype), strict=True)
+
+
+def test_a_wide_border_of_one_cell_is_summed_in_double():
+    """A sum of a million float32 would drift by a hundredth."""
+    geometry = conv_geometry((1, 1, 1), (1, 1, 1), pad=10**6, pad_mode="replicate")
+    dx = np.empty((1, 1, 1), np.float32)
+    _padding.fold(np.full(geometry.padded.x_shape, 0.1, np.float32), geometry, dx)
+    assert abs(dx.item() / 200_000.1 - 1) < 1e-6
+
+
+def test_not_finite_cells_of_a_border_reach_only_the_cell_they_show():
+    gradient = np.zeros((1, 1, 6, 7), np.float32)
+    gradient[0, 0, 0, 3], gradient[0, 0, 4, 0], gradient[0, 0, 4, 4] = np.nan, np.inf, -np.inf
+    geometry = conv_geometry((1, 1, 4, 5), (1, 1, 1, 1), pad=1, pad_mode="reflect")
+    dx = np.empty((1, 1, 4, 5), np.float32)
+    with np.errstate(all="raise"):
+        _padding.fold(gradient, geometry, dx)
+    expected = np.zeros((4, 5))
+    expected[1, 2], expected[3, 1], expected[3, 3] = np.nan, np.inf, -np.inf
+    np.testing.assert_array_equal(dx[0, 0], expected)
+
+
+def test_tables_of_another_geometry_are_refused():
+    one, other = (conv_geometry((1, 1, n), (1, 1, 1), pad=2, pad_mode="circular") for n in (5, 6))
+    x, padded, tables = np.ones((1, 1, 5)), np.zeros((1, 1, 9)), _padding._tables(one.axes, "circular")
+    kernels.extend(x, padded, tables, 1, 0, algorithms_words())
+    for wrong in (_padding._tables(other.axes, "circular"), tables[:-1]):
+        for kernel, source, to in ((kernels.extend, x, padded), (kernels.fold, padded, x)):
+            with pytest.raises(ValueError, match="the tables of borders are those of other arrays"):
+                kernel(source, to, wrong, 1, 0, algorithms_words())
+
+
+def algorithms_words():
+    return _workers.alone()
+
+
+#: (x, w, options) of layers that `fft` serves: odd pads, strides, dilations, groups, kernels as large as the image and
+#: larger, sizes with a fast transform and prime ones.
+LAYERS = [
+    ((2, 2, 30), (3, 2, 5), {"pad": [(2, 3)]}),
+    ((1, 2, 31), (2, 1, 9), {"pad": [(13, 4)], "groups": 2, "stride": 2}),
+    ((2, 1, 32), (1, 1, 32), {"pad": [(31, 0)]}),
+    ((1, 1, 32), (1, 1, 7), {"pad": [(3, 0)], "stride": 3}),
+    ((1, 1, 16), (2, 1, 8), {"pad": [(15, 15)], "dilation": 4}),
+    ((1, 1, 12), (1, 1, 12), {"pad": [(5, 6)]}),
+    ((2, 2, 12, 15), (2, 2, 5, 7), {"pad": [(2, 2), (3, 3)]}),
+    ((2, 4, 11, 13), (6, 2, 3, 5), {"pad": [(2, 1), (3, 7)], "groups": 2, "stride": (2, 1), "dilation": (1, 2)}),
+    ((1, 2, 16, 9), (2, 2, 4, 9), {"pad": [(1, 2), (8, 8)], "flip": True}),
+    ((1, 1, 16, 18), (1, 1, 15, 17), {"pad": "same"}),
+    ((1, 1, 17, 19), (1, 1, 17, 19), {"pad": "same"}),
+    ((2, 3, 18, 20), (3, 1, 5, 5), {"pad": "same", "groups": 3, "stride": 2}),
+    ((1, 2, 6, 5, 8), (2, 2, 3, 5, 4), {"pad": [(1, 1), (2, 2), (1, 2)]}),
+    ((2, 2, 5, 4, 7), (2, 1, 3, 2, 3), {"pad": [(2, 1), (0, 1), (4, 3)], "groups": 2, "stride": (1, 2, 3)}),
+    ((1, 2, 6, 6, 6), (1, 2, 6, 6, 6), {"pad": [(5, 0), (0, 5), (3, 2)], "flip": True}),
+]
+
+
+def by_oracle(x, w, b, dout, options):
+    geometry = conv_geometry(x.shape, w.shape, **options)
+    axes = geometry.axes
+    table, out = oracle.windows(
+        x.shape[2:],
+        w.shape[2:],
+        [axis.stride for axis in axes],
+        geometry.pads,
+        [axis.dilation for axis in axes],
+        options["pad_mode"],
+    )
+    shared = geometry.groups, geometry.flip
+    return oracle.conv(x, w, b, table, out, *shared), *oracle.conv_gradients(x, w, dout, table, *shared)
+
+
+def close(actual, expected, dtype):
+    assert actual.dtype == dtype
+    bound = {np.float32: 2e-5, np.float64: 1e-13}[dtype]
+    assert np.abs(actual - expected).max() <= bound * np.abs(expected).max(initial=1e-3)
+
+
+@pytest.mark.parametrize("algorithm", ["fft", "auto", "implicit"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("x", "w", "options"), LAYERS, ids=lambda value: str(value))
+def test_against_loops(x, w, options, mode, algorithm, blocks, rng):
+    options = {**options, "pad_mode": mode}
+    if mode == "reflect":  # the cell at the border is not repeated
+        pads = conv_geometry(x, w, **{**options, "pad_mode": "zeros"}).pads
+        options["pad"] = [(min(lo, n - 1), min(hi, n - 1)) for n, (lo, hi) in zip(x[2:], pads, strict=True)]
+    for dtype, threads in ((np.float32, 1), (np.float64, 2)):
+        image, weights = (rng.standard_normal(shape).astype(dtype) for shape in (x, w))
+        b = rng.standard_normal(w[0]).astype(dtype)
+        out, cache = conv_forward(image, weights, b, options, algorithm=algorithm, threads=threads)
+        dout = rng.standard_normal(out.shape).astype(dtype)
+        found = out, *conv_backward(dout, cache)
+        for actual, expected in zip(found, by_oracle(image, weights, b, dout, options), strict=True):
+            close(actual, expected, dtype)
+
+
+@pytest.fixture
+def always_fft(monkeypatch):
+    """'auto' takes `fft` for layers of any size."""
+    monkeypatch.setattr(fastconv.convolution.choose, "_FEW", 0)
+    monkeypatch.setattr(fft, "cost", lambda *_, **__: -1.0)
+    forget_geometries()
+    yield
+    forget_geometries()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("x", "w", "options"), LAYERS[6:9], ids=lambda value: str(value))
+def test_what_is_not_finite_under_auto(x, w, options, mode, always_fft, rng):
+    """An exact algorithm computes these images again, from their extended copies."""
+    options = {**options, "pad_mode": mode}
+    image, weights = (rng.standard_normal(shape).astype(np.float32) for shape in (x, w))
+    image[-1, 0].flat[3], image[0, -1].flat[-1] = np.nan, 3e37
+    out, cache = conv_forward(image, weights, None, options)
+    dout = rng.standard_normal(out.shape).astype(np.float32)
+    dout[0, 0].flat[-1], dout[-1, -1].flat[0] = np.inf, 1e37
+    found = out, *conv_backward(dout, cache)[:2]
+    with np.errstate(all="ignore"):
+        expected = by_oracle(image, weights, None, dout, options)[:3]
+    for actual, exact in zip(found, expected, strict=True):
+        with np.errstate(over="ignore"):
+            exact = exact.astype(np.float32)
+        for find in (np.isnan, np.isposinf, np.isneginf):
+            np.testing.assert_array_equal(find(actual), find(exact), find.__name__)
+        scale = np.abs(exact[np.isfinite(exact)]).max(initial=1.0)
+        np.testing.assert_allclose(actual / scale, exact / scale, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The calls that extend images and that fold gradients, as they come."""
+    taken = []
+
+    def spy(name, do):
+        def call(*arguments):
+            taken.append(name)
+            return do(*arguments)
+
+        monkeypatch.setattr(_padding, name, call)
+
+    spy("extend", _padding.extend)
+    spy("fold", _padding.fold)
+    return taken
+
+
+def test_nothing_is_copied_where_nothing_is_padded(steps):
+    x, w = np.ones((2, 1, 5, 5)), np.ones((1, 1, 3, 3))
+    out, cache = conv_forward(x, w, None, pad_mode="circular", algorithm="implicit")
+    conv_backward(out, cache)
+    assert steps == []
+    conv(x, w, pad=[(0, 1), (0, 0)], pad_mode="circular", algorithm="implicit")
+    assert steps == ["extend"]
+
+
+#: Whether the gradient of a circular image needs no fold: outputs go round it a whole number of steps.
+ROUND = [
+    ((12, 10), (5, 4), {"pad": "same"}, True),
+    ((12, 10), (5, 5), {"pad": [(4, 0), (0, 4)], "stride": (3, 2)}, True),
+    ((12, 10), (5, 5), {"pad": [(2, 2), (0, 0)]}, True),
+    ((12, 10), (3, 3), {"pad": "same", "dilation": (3, 2)}, True),
+    ((12, 11), (5, 5), {"pad": "same", "stride": 2}, False),
+    ((12, 10), (5, 5), {"pad": 4}, False),
+    ((12, 10), (5, 5), {"pad": 1}, False),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("spatial", "kernel", "options", "goes_round"), ROUND)
+def test_fft_extends_no_image(spatial, kernel, options, goes_round, mode, steps, rng):
+    """Only gradients of images are folded, and those of a circular one seldom."""
+    x, w = rng.standard_normal((2, 1, *spatial)), rng.standard_normal((1, 1, *kernel))
+    options = {**options, "pad_mode": mode}
+    out, cache = conv_forward(x, w, None, options, algorithm="fft")
+    conv_backward(out, cache, need_dx=False)
+    assert steps == []
+    dx, _, _ = conv_backward(out, cache, need_dw=False)
+    assert steps == ([] if mode == "circular" and goes_round else ["fold"])
+    close(dx, by_oracle(x, w, None, out, options)[1], np.float64)
+
+
+def test_a_circular_image_of_a_fast_size_is_one_cyclic_transform():
+    """No cell of a border is in the transform; a prime size has one that is long enough for the border."""
+    plan = fastconv.convolution.fft.algorithm._plan
+    for op in ("forward", "backward_data", "backward_weights"):
+        for n, cyclic in ((240, True), (241, False)):
+            geometry = conv_geometry((1, 1, n, n), (1, 1, n - 1, n - 1), pad="same", pad_mode="circular")
+            lengths = plan(op, geometry, np.dtype(np.float32), 1).lengths
+            assert (lengths == (1, n, n)) == cyclic
+            assert cyclic or min(lengths[1:]) > n
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_fft_holds_no_extended_copy(mode, monkeypatch):
+    """Of an image of 64 MB; the workspace of all tiles is bounded, and the result is what was asked for."""
+    x, w = np.zeros((1, 1, 4096, 4096), np.float32), np.ones((1, 1, 31, 31), np.float32)
+    x[0, 0, 0, 0] = 1
+    out = np.empty_like(x)
+    geometry = conv_geometry(x.shape, w.shape, pad="same", pad_mode=mode)
+    for op in ("forward", "backward_weights"):
+        assert fft.reads_borders(op, geometry)
+        assert fft.workspace_bytes(op, geometry, x.dtype, 2) < 32 << 20
+    taken = []
+    empty = _memory.empty
+    monkeypatch.setattr(_memory, "empty", lambda shape, dtype: (taken.append(shape), empty(shape, dtype))[1])
+    tracemalloc.start()
+    conv(x, w, pad="same", pad_mode=mode, algorithm="fft", threads=2, out=out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 << 20 and taken == []
+    corner = {"reflect": 1, "replicate": 256, "circular": 1}[mode]
+    assert abs(out[0, 0, 0, 0] - corner) < 1e-3

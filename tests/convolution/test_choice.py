@@ -1,0 +1,274 @@
+"""The choice among algorithms: rates by kind of CPU, what was not measured, and which algorithm is taken."""
+
+import itertools
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import forget_geometries
+
+import fastconv
+from fastconv.convolution import choose as algorithms
+from fastconv.convolution.cost import model as _model, rates as _rates
+from fastconv.convolution.ops import OPS
+from fastconv.runtime import isa as _isa
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+FLOAT = np.dtype(np.float32)
+#: The kinds of CPU whose rates come with the package and whose kernels this CPU runs.
+KINDS = [kind for kind in _rates.kinds() if _rates.split(kind)[2] in _isa.usable()]
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """A function that makes rates those in use, under the instruction set that they are of."""
+    monkeypatch.setattr(_rates, "_loaded", {})
+    monkeypatch.setattr(_rates, "_penalties", {})
+    forget_geometries()
+
+    def by(rates, isa=None):
+        if isa is not None:
+            monkeypatch.setattr(_isa, "current", _isa.NAMES.index(isa))
+        _rates.use(rates, 3.0)
+        forget_geometries()
+
+    yield by
+    forget_geometries()
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Modules of benchmarks can be imported."""
+    for name in ("matplotlib", "rich", "scipy"):
+        pytest.importorskip(name)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+@pytest.mark.parametrize(
+    ("kind", "among", "expected"),
+    [
+        ("AuthenticAMD-26-avx512", ["AuthenticAMD-25-avx512", "AuthenticAMD-26-avx512"], "AuthenticAMD-26-avx512"),
+        # the same maker and instruction set: the nearest family, the newer of two
+        (
+            "AuthenticAMD-27-avx2",
+            ["AuthenticAMD-23-avx2", "AuthenticAMD-26-avx2", "GenuineIntel-6-avx2"],
+            "AuthenticAMD-26-avx2",
+        ),
+        ("AuthenticAMD-24-avx2", ["AuthenticAMD-23-avx2", "AuthenticAMD-25-avx2"], "AuthenticAMD-25-avx2"),
+        # the instruction set before the maker
+        ("GenuineIntel-6-avx512", ["GenuineIntel-6-avx2", "AuthenticAMD-26-avx512"], "AuthenticAMD-26-avx512"),
+        # an unknown CPU before another maker's
+        ("GenuineIntel-6-avx2", ["AuthenticAMD-26-avx2", "generic-0-avx2"], "generic-0-avx2"),
+        # another instruction set: AVX2 first
+        ("generic-0-baseline", ["AuthenticAMD-26-avx512", "AuthenticAMD-26-avx2"], "AuthenticAMD-26-avx2"),
+        ("AuthenticAMD-26-avx512", ["AuthenticAMD-26-avx2", "GenuineIntel-6-avx2"], "AuthenticAMD-26-avx2"),
+        ("AuthenticAMD-26-avx512", [], None),
+    ],
+)
+def test_the_nearest_kind_of_cpu_serves(kind, among, expected):
+    assert _rates.nearest(kind, among) == expected
+    assert _rates.nearest(kind, reversed(among)) == expected
+
+
+def test_this_cpu_has_a_kind_and_rates():
+    vendor, family, isa = _rates.split(_isa.kind())
+    assert vendor and family >= 0 and isa == _isa.NAMES[_isa.current]
+    info = Path("/proc/cpuinfo")
+    told = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line) if info.exists() else {}
+    told = {key.strip(): value.strip() for key, value in told.items()}
+    if "vendor_id" in told:
+        assert (vendor, family) == (told["vendor_id"], int(told["cpu family"]))
+    assert _rates.nearest(_isa.kind(), _rates.kinds()) in _rates.kinds()
+
+
+@pytest.mark.parametrize("kind", _rates.kinds())
+def test_files_have_rates_of_the_work_there_is(kind, use):
+    about = _rates.load(kind)
+    assert about["fastconv"] and about["cases"] > 100
+    for name, ops in about["rates"].items():
+        assert set(ops) <= set(OPS)
+        assert all(rate >= 0 and math.isfinite(rate) for kinds in ops.values() for rate in kinds.values())
+        geometry = fastconv.conv_geometry((2, 4, 12, 12), (4, 1, 3, 3), pad=1, groups=4)
+        if name in algorithms.REGISTRY and not algorithms.REGISTRY[name].unsupported("forward", geometry, FLOAT):
+            use(about["rates"])
+            for op in ops:
+                work = algorithms.REGISTRY[name].work(op, geometry, FLOAT, 2)
+                assert set(work) <= set(ops[op]) and all(amount >= 0 for amount in work.values())
+                assert math.isfinite(_model.seconds(name, op, work))
+
+
+def test_what_was_not_measured_is_taken_only_where_nothing_else_serves(use):
+    layer, op = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1), "forward"
+    rates = dict(_rates.in_use())
+    assert algorithms.choose(op, layer, FLOAT, 2).name == "winograd"
+    use({name: of for name, of in rates.items() if name != "winograd"})
+    layer = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
+    assert algorithms.choose(op, layer, FLOAT, 2).name == "implicit"
+    assert algorithms.REGISTRY["winograd"].cost(op, layer, FLOAT, 2) == math.inf
+    text = fastconv.explain((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
+    assert re.search(r"winograd +- +-  it was not measured on this kind of CPU", text)
+    # A kind of work that has no rate is not measured, either.
+    broken = {**rates["implicit"], op: {k: v for k, v in rates["implicit"][op].items() if k != "product"}}
+    use({**rates, "implicit": broken})
+    layer = fastconv.conv_geometry((1, 8, 9, 9), (8, 8, 1, 1))
+    assert algorithms.REGISTRY["implicit"].cost(op, layer, FLOAT, 2) == math.inf
+    # Nothing was measured: still not the definition by loops.
+    use({})
+    layer = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
+    for op in OPS:
+        assert algorithms.choose(op, layer, FLOAT, 2).name == "implicit"
+    x, w = (np.random.default_rng(0).standard_normal(shape, FLOAT) for shape in ((4, 32, 28, 28), (32, 32, 3, 3)))
+    expected = fastconv.conv(x, w, pad=1, algorithm="exact")
+    np.testing.assert_allclose(fastconv.conv(x, w, pad=1), expected, rtol=0, atol=1e-3)
+
+
+#: Geometries that issue reports named, and which of the algorithms is the fastest there, by any rates we have measured.
+NAMED = [
+    ((1, 1, 512, 512), (1, 1, 129, 129), {"pad": 64}, "forward", {"fft"}),
+    ((1, 1, 1024, 1024), (1, 1, 63, 63), {"pad": 31}, "forward", {"fft"}),
+    ((1, 1, 256, 256), (1, 1, 129, 129), {"pad": 64}, "forward", {"fft"}),
+    ((1, 1, 1_000_000), (1, 1, 4001), {"pad": 2000}, "forward", {"fft"}),
+    ((1, 64, 16000), (64, 64, 1024), {"pad": 512}, "forward", {"fft", "implicit"}),
+    ((1, 1, 134, 284, 284), (1, 1, 25, 25, 25), {}, "forward", {"fft"}),
+    ((735, 53, 3, 3), (8, 53, 3, 3), {"pad": 1}, "forward", {"winograd"}),
+    ((1, 1, 27, 27, 27), (1, 1, 15, 15, 15), {}, "forward", {"implicit", "depthwise", "fft"}),
+    ((1, 1, 7825), (23, 1, 28), {"stride": 2}, "backward_weights", {"implicit", "winograd", "fft"}),
+    ((1, 1, 52, 52, 52), (1, 1, 9, 9, 9), {}, "backward_data", {"implicit", "depthwise", "fft"}),
+    ((3, 3, 54, 54), (5, 3, 17, 17), {}, "forward", {"implicit", "fft"}),
+    ((1, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "pad": 3}, "forward", {"implicit", "winograd"}),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("x", "w", "options", "op", "expected"), NAMED)
+def test_named_geometries(kind, x, w, options, op, expected, use):
+    use(_rates.load(kind)["rates"], _rates.split(kind)[2])
+    geometry = fastconv.conv_geometry(x, w, **options)
+    assert algorithms.choose(op, geometry, FLOAT, 2).name in expected
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        ((16, 64, 56, 56), (64, 64, 3, 3), {"pad": 1}),
+        ((1, 4, 20, 20), (4, 4, 3, 3), {"pad": 1}),
+        ((2, 3, 60, 60), (3, 1, 31, 31), {"pad": 15, "groups": 3, "pad_mode": "circular"}),
+        ((1, 2, 20, 20, 20), (3, 2, 5, 5, 5), {}),
+    ],
+)
+def test_explain_tells_the_costs_of_the_model_and_why_a_cheaper_one_is_passed_over(x, w, options, op):
+    geometry, threads = fastconv.conv_geometry(x, w, **options), 2
+    text = fastconv.explain(x, w, op=op, threads=threads, **options)
+    rows = {}
+    for line in text.splitlines()[next(i for i, s in enumerate(text.splitlines()) if "algorithm " in s) + 1 : -1]:
+        name, cost, _, *reason = line.removeprefix("->").split(maxsplit=3)
+        rows[name] = (None if cost == "-" else float(cost)), " ".join(reason)
+    costs = {
+        n: algorithms.REGISTRY[n].cost(op, geometry, FLOAT, threads) for n, (c, _) in rows.items() if c is not None
+    }
+    least = min(costs.values())
+    for name, cost in costs.items():
+        assert rows[name][0] == pytest.approx(cost / least, abs=0.006)
+    chosen = algorithms.choose(op, geometry, FLOAT, threads).name
+    for name, cost in costs.items():
+        if cost < costs[chosen]:
+            assert rows[name][1].startswith(("not by 'auto'", "only where")), name
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_families_draw_legal_geometries_by_their_seed():
+    from support import families
+
+    count = 6 * len(families.FAMILIES)
+    first, again, other = (list(itertools.islice(families.draw_cases(seed), count)) for seed in (5, 5, 6))
+    assert first == again and not set(first) & set(other)
+    assert {case.family for case in first} == set(families.FAMILIES)
+    assert len({(case.op, case.dtype, case.threads) for case in first}) == 12
+    for case in first:
+        assert case.geometry.out_shape[1] == case.w_shape[0] and all(case.geometry.out_shape)
+        assert families.from_json(json.loads(json.dumps(case.as_json()))) == case
+        if math.prod(case.w_shape) > 1 << 18:
+            continue
+        w = case.weights()
+        assert w.shape == case.w_shape and w.dtype == case.dtype and np.isfinite(w).all()
+        share = np.count_nonzero(w) / w.size
+        assert 0 < share <= 0.8 if case.zeros else share == 1
+        if case.pattern == "rank one":
+            for kernel in w.reshape(-1, *case.w_shape[2:])[:2]:
+                for axis in range(kernel.ndim):
+                    rows = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1)
+                    assert np.linalg.svd(rows, compute_uv=False)[1:].sum() < 1e-4 * np.abs(rows).sum()
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_a_fit_finds_the_rates_that_made_the_times(tmp_path, use):
+    from support import families, fit, turns
+
+    rates = _rates.in_use()
+    cases = [case for case in itertools.islice(families.draw_cases(3), 240) if case.op == "forward"]
+    records = turns.Records(tmp_path / "times.jsonl")
+    rng = np.random.default_rng(0)
+    for case in cases:
+        record = turns.Record(case)
+        names = [n for n in turns.candidates(case) if n in ("implicit", "depthwise", "winograd") and n in rates]
+        for name in names:
+            record.seconds[name] = _model.seconds(name, "forward", fit.work_of(record, name)) * rng.uniform(0.99, 1.01)
+        records.add(record)
+    again = turns.Records(records.path)
+    assert again.cases() == records.cases()
+    for case in again.cases():
+        assert again.get(case).seconds == pytest.approx(records.get(case).seconds, rel=1e-4)
+    found = fit.Search(fit.table(list(records.found.values()), "forward")).run()
+    off = []
+    for record in records.found.values():
+        for name, took in record.seconds.items():
+            estimate = sum(found[name][kind] * amount for kind, amount in fit.work_of(record, name).items()) * 1e-9
+            off.append(abs(math.log(estimate / took)))
+    assert np.median(off) < 0.05 and np.quantile(off, 0.95) < 0.2
+    # What counts most is found itself, not only in sum with others.
+    product = rates["implicit"]["forward"]["product"]
+    assert found["implicit"]["product"] == pytest.approx(product, rel=0.15)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_records_forget_an_algorithm_and_keep_the_others(tmp_path):
+    from support import families, turns
+
+    path = tmp_path / "times.jsonl"
+    records = turns.Records(path)
+    case = next(families.draw_cases(1))
+    records.add(turns.Record(case, {"winograd 6 3x3": 1e-3, "fft": 2e-3}, {"implicit": 0.5}))
+    records.forget(["winograd"])
+    for known in (records, turns.Records(path)):
+        record = known.get(case)
+        assert record.seconds == {"fft": 2e-3} and record.given_up == {"implicit": 0.5}
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_calls_that_take_too_long_are_given_up():
+    import time
+
+    from support import turns
+
+    took, hopeless = turns.turn(lambda: time.sleep(5), 1e-3, True)
+    assert hopeless and took < 4
+    assert turns.turn(lambda: None, 1.0, True)[1] is False
+
+
+@pytest.mark.parametrize("name", list(algorithms.REGISTRY))
+def test_ways_are_algorithms_by_their_names(name):
+    algorithm, geometry = algorithms.REGISTRY[name], fastconv.conv_geometry((1, 8, 20, 20), (8, 8, 5, 5), stride=2)
+    for op in OPS:
+        if algorithm.unsupported(op, geometry, FLOAT):
+            continue
+        for label, way in algorithm.ways(op, geometry, FLOAT, 2).items():
+            assert way.name == name
+            assert algorithm.way(label).work(op, geometry, FLOAT, 2) == way.work(op, geometry, FLOAT, 2)
+    if name != "winograd":
+        with pytest.raises(ValueError, match="has no form"):
+            algorithm.way("other")

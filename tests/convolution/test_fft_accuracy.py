@@ -1,0 +1,88 @@
+"""Errors of `fft` beside those of scipy.signal.fftconvolve, and what both do to a quiet tail after a click."""
+
+import numpy as np
+import pytest
+import scipy.signal
+from conftest import forget_geometries
+
+from fastconv import conv, conv_backward, conv_forward
+from fastconv.convolution.choose import REGISTRY
+
+#: Images and kernels, some of several tiles.
+SHAPES = [((3000,), (201,)), ((40_000,), (63,)), ((96, 96), (21, 21)), ((150, 70), (5, 33)), ((20, 24, 22), (5, 5, 5))]
+
+
+def noise(shape, rng):
+    return rng.standard_normal(shape)
+
+
+def offset(shape, rng):
+    return rng.standard_normal(shape) + 1000
+
+
+def hot_pixel(shape, rng):
+    x = rng.standard_normal(shape)
+    x[tuple(n // 3 for n in shape)] = 1e6
+    return x
+
+
+def direct(x, w):
+    """The valid correlation of x with w, summed tap by tap in extended precision."""
+    out = np.zeros([n - k + 1 for n, k in zip(x.shape, w.shape, strict=True)], np.longdouble)
+    for tap in np.ndindex(*w.shape):
+        out += w[tap] * x[tuple(slice(t, t + n) for t, n in zip(tap, out.shape, strict=True))]
+    return out
+
+
+def of_scipy(x, w):
+    return scipy.signal.fftconvolve(x, np.flip(w), "valid")
+
+
+def extended(x, kernel):
+    return np.pad(x, [(k - 1, k - 1) for k in kernel])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("image", [noise, offset, hot_pixel], ids=lambda function: function.__name__)
+@pytest.mark.parametrize(("x", "w"), SHAPES, ids=lambda shape: "x".join(map(str, shape)))
+def test_errors_are_within_four_times_of_scipys(x, w, image, dtype, isa, rng):
+    x, w = image(x, rng).astype(dtype), rng.standard_normal(w).astype(dtype)
+    out, cache = conv_forward(x[None, None], w[None, None], None, algorithm="fft")
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    dx, dw, _ = conv_backward(dout, cache)
+    # Each op is a valid correlation: of x with w; of dout, extended by zeros, with the flipped w; of x with dout.
+    flipped, gradient = np.flip(w), dout[0, 0]
+    for actual, a, b in ((out, x, w), (dx, extended(gradient, w.shape), flipped), (dw, x, gradient)):
+        exact = direct(a.astype(np.longdouble), b.astype(np.longdouble))
+        own, scipys = np.abs(actual[0, 0] - exact), np.abs(of_scipy(a, b) - exact)
+        assert actual.dtype == dtype
+        assert own.max() <= 4 * scipys.max()
+        assert np.sqrt((own**2).mean()) <= 4 * np.sqrt((scipys**2).mean())
+
+
+@pytest.fixture
+def click(rng):
+    """A signal of a click and a quiet tail, and a filter: (1, 1, n) each, in float32."""
+    x = 1e-4 * rng.standard_normal((1, 1, 20_000))
+    x[0, 0, 100] = 1e6
+    return x.astype(np.float32), rng.standard_normal((1, 1, 1001)).astype(np.float32)
+
+
+def test_a_click_drowns_the_quiet_tail_of_its_tile(click, monkeypatch):
+    """The error of `fft`, and so of 'auto', is relative to the largest number of a tile; `exact` sums what is there."""
+    x, w = click
+    tail = slice(2000, 3000)  # no tap of these outputs meets the click
+    exact = direct(x[0, 0].astype(np.float64), w[0, 0].astype(np.float64))[tail]
+    scale = np.abs(exact).max()
+
+    def error(algorithm):
+        return float(np.abs(conv(x, w, algorithm=algorithm)[0, 0, tail] - exact).max() / scale)
+
+    assert error("exact") < 1e-5
+    assert error("fft") > 1  # nothing of the tail is left
+    forget_geometries()
+    monkeypatch.setattr(REGISTRY["fft"], "cost", lambda *_, **__: -1.0)
+    assert error("auto") == error("fft")
+    forget_geometries()
+    peers = scipy.signal.fftconvolve(x[0, 0], np.flip(w[0, 0]), "valid")[tail]
+    assert np.abs(peers - exact).max() / scale > 1

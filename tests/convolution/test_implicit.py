@@ -1,0 +1,104 @@
+"""Every way in which `implicit` makes tiles, whatever the cost model would take, and weights that threads share."""
+
+import numpy as np
+import pytest
+from cases import close
+from conftest import forget_geometries
+
+import fastconv
+from fastconv import conv_backward, conv_forward, conv_geometry
+from fastconv.convolution.implicit_gemm import algorithm as implicit, tiling as cuts
+
+WAYS = {"whole": cuts.WHOLE, "grid": cuts.GRID, "rows": cuts.ROWS, "packed": cuts.PACKED, "turned": cuts.TURNED}
+
+#: x, w and options: rows shorter and longer than tiles, strides, three axes, pointwise layers, and one short of a tile.
+LAYERS = {
+    "2d": ((3, 5, 23, 25), (33, 5, 3, 3), {"pad": 1}),
+    "2d_stride": ((2, 7, 23, 40), (30, 7, 5, 3), {"stride": 2, "pad": (2, 1)}),
+    "2d_groups": ((5, 6, 9, 7), (52, 3, 2, 3), {"groups": 2, "dilation": (1, 2)}),
+    "3d": ((2, 3, 5, 9, 11), (25, 3, 2, 3, 3), {"pad": 1}),
+    "1d": ((2, 40, 130), (27, 40, 7), {"pad": 3}),
+    "pointwise": ((5, 180, 7, 8), (49, 180, 1, 1), {}),
+    "pointwise_large": ((2, 180, 23, 25), (49, 180, 1, 1), {}),
+    "2d_apart": ((1, 70, 9, 9), (20, 70, 3, 3), {"stride": 2}),
+    "few": ((1, 4, 4, 5), (26, 4, 3, 3), {"pad": 1}),
+}
+
+
+def arrays(x_shape, w_shape, dtype, rng):
+    x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
+    return x, w, b
+
+
+def agree(x, w, b, options, dtype):
+    """Forward and all gradients with those of the textbook in float64."""
+    exact, exact_cache = conv_forward(*(a.astype(np.float64) for a in (x, w, b)), options, algorithm="im2col")
+    out, cache = conv_forward(x, w, b, options, algorithm="implicit")
+    close(out, exact, dtype)
+    for actual, wanted in zip(
+        conv_backward(exact.astype(dtype), cache), conv_backward(exact, exact_cache), strict=True
+    ):
+        close(actual, wanted, dtype)
+    return out
+
+
+@pytest.fixture
+def fresh():
+    """Plans are made anew, and not kept."""
+    forget_geometries()
+    yield
+    forget_geometries()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize(
+    ("packing", "tiles"), [(False, 3), (True, 1), (True, 16)], ids=["where they lie", "side by side", "many"]
+)
+@pytest.mark.parametrize(
+    ("layer", "way"), [(layer, way) for layer in LAYERS for way in WAYS if way != "whole" or layer == "pointwise_large"]
+)
+def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh, made, monkeypatch, rng):
+    modes, results = cuts._modes, made(implicit, "_make_plans")
+    monkeypatch.setattr(cuts, "_modes", lambda *arguments: {WAYS[way]: modes(*arguments)[WAYS[way]]})
+    monkeypatch.setattr(cuts, "_MOST_TILES", tiles)
+    monkeypatch.setattr(cuts, "_PACKING_ROWS", 0 if packing else 1 << 30)
+    monkeypatch.setattr(cuts, "_NEAR_BYTES", 1 << 30)
+    if tiles == 3:  # and stretches of k that end between taps where filters are in the lanes, too
+        monkeypatch.setattr(cuts, "_turned_stretch", lambda *_: 5)
+    x_shape, w_shape, options = LAYERS[layer]
+    agree(*arrays(x_shape, w_shape, dtype, rng), options, dtype)
+    geometry = conv_geometry(x_shape, w_shape, **options)
+    results = [(op, found) for (op, its, *_), found in results if its == geometry]  # others are products of im2col
+    products = [plan for op, found in results if op != "backward_weights" for plan in found]
+    assert {op for op, _ in results} == {"forward", "backward_data", "backward_weights"}
+    assert {plan.sizes["mode"] for plan in products} == {WAYS[way]}
+    assert {(plan.sizes["packing"], plan.sizes["tiles"]) for plan in products} == {(packing, tiles)}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+def test_channels_of_a_block_are_bounded_where_filters_are_in_the_lanes(dtype, isa, fresh, monkeypatch):
+    """Of blocks that are margin for the most part, fewer channels fit."""
+    modes = cuts._modes
+    monkeypatch.setattr(cuts, "_modes", lambda *arguments: {cuts.TURNED: modes(*arguments)[cuts.TURNED]})
+    geometry = conv_geometry((2, 16, 242, 249), (48, 16, 7, 7), stride=3, dilation=40)
+    (plan,) = implicit._plans("forward", geometry, np.dtype(dtype), 1)
+    of_channel = plan.sizes["channel_pitch"] * np.dtype(dtype).itemsize
+    fit = cuts._TURNED_BYTES // of_channel
+    usual = round(cuts._STRETCH / plan.sizes["taps"])  # what blocks are cut for in every mode
+    assert fit < 8 < plan.sizes["channels"] and plan.sizes["block_channels"] <= max(fit, usual)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_share_packed_weights(threads, groups, dtype, isa, fresh, rng):
+    """They are there once, packed anew by every call, and what a thread packs while another does too is the same."""
+    x, w, b = arrays((12, 50, 20, 25), (64, 50 // groups, 3, 3), dtype, rng)
+    options = {"pad": 1, "groups": groups}
+    with fastconv.threads(threads):
+        out = agree(x, w, b, options, dtype)
+        geometry = conv_geometry(x.shape, w.shape, **options)
+        (plan,) = implicit._plans("forward", geometry, np.dtype(dtype), threads)
+        assert plan.shared > w.size
+        for sign in (-1, 1) * 4:
+            assert np.array_equal(conv_forward(x, sign * w, sign * b, options, algorithm="implicit")[0], sign * out)

@@ -1,0 +1,156 @@
+"""With inf and NaN in weights, images and gradients, results are inf or NaN exactly where the sum of products is."""
+
+import itertools
+
+import numpy as np
+import oracle
+import pytest
+from cases import CASES
+
+from fastconv import conv_backward, conv_forward, conv_transpose
+from fastconv.convolution import taps
+from fastconv.convolution.choose import REGISTRY
+from fastconv.convolution.implicit_gemm import algorithm as implicit
+from fastconv.convolution.ops import OPS
+
+LAYERS = [case for case in CASES if all(case.x) and all(case.geometry.out_shape)]
+#: Which weights, as flat indices from the front or the end, and what they are.
+BAD_WEIGHTS = {
+    "first": {0: np.nan},
+    "last": {-1: np.inf},
+    "both signs": {0: np.inf, -1: -np.inf},
+}
+
+
+def same_where_not_finite(actual, expected):
+    """NaN, infinity and minus infinity in the same places; the rest equal to rounding."""
+    for find in (np.isnan, np.isposinf, np.isneginf):
+        assert np.array_equal(find(actual), find(expected)), find.__name__
+    finite = np.isfinite(expected)
+    scale = np.abs(expected[finite]).max(initial=1.0)
+    atol = scale * (2e-5 if actual.dtype == np.float32 else 1e-12)
+    np.testing.assert_allclose(actual[finite], expected[finite], rtol=0, atol=atol)
+
+
+def check(case, algorithm, dtype, x, w, dout):
+    (table, _), options = case.table(), case.options
+    with np.errstate(invalid="ignore", over="ignore"):
+        out, cache = conv_forward(x, w, None, options, algorithm=algorithm)
+        shared = {"groups": options.get("groups", 1), "flip": options.get("flip", False)}
+        same_where_not_finite(out, oracle.conv(x, w, None, table, out.shape[2:], **shared))
+        dx, dw, _ = conv_backward(dout, cache)
+        wanted_dx, wanted_dw, _ = oracle.conv_gradients(x, w, dout, table, **shared)
+    same_where_not_finite(dx, wanted_dx)
+    same_where_not_finite(dw, wanted_dw)
+    assert dx.dtype == dw.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
+def test_weights_in_implicit(case, dtype, isa, rng):
+    for name in ("first", "last") if dtype == np.float32 else ("both signs",):
+        x, w, _ = case.arrays(dtype)
+        for at, value in BAD_WEIGHTS[name].items():
+            w.flat[at] = value
+        check(case, "implicit", dtype, x, w, rng.standard_normal(case.geometry.out_shape).astype(dtype))
+
+
+@pytest.mark.parametrize("algorithm", ["im2col", "reference", "depthwise", "sparse", "toeplitz"])
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
+def test_weights(case, algorithm, rng):
+    """None of these weights is zero, so `sparse` and `toeplitz` skip none."""
+    if any(REGISTRY[algorithm].unsupported(op, case.geometry, np.dtype(np.float32)) for op in OPS):
+        pytest.skip("unsupported")
+    for name in ("first", "both signs"):
+        x, w, _ = case.arrays(np.float32)
+        for at, value in BAD_WEIGHTS[name].items():
+            w.flat[at] = value
+        check(case, algorithm, np.float32, x, w, rng.standard_normal(case.geometry.out_shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("algorithm", ["implicit", "im2col", "depthwise"])
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
+def test_everything_at_once(case, algorithm, blocks, rng):
+    """Weights, images and gradients that have NaN, inf and -inf, all in one layer with padding."""
+    if REGISTRY[algorithm].unsupported("forward", case.geometry, np.dtype(np.float32)):
+        pytest.skip("unsupported")
+    x, w, _ = case.arrays(np.float32)
+    dout = rng.standard_normal(case.geometry.out_shape).astype(np.float32)
+    for array in (x, w, dout):
+        places = rng.choice(array.size, min(3, array.size), replace=False)
+        array.flat[places] = (np.nan, np.inf, -np.inf)[: len(places)]
+    check(case, algorithm, np.float32, x, w, dout)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_transposed_with_bias(stride, isa, rng):
+    """The output of a transposed convolution has products by cells only, and none by the padding around them."""
+    x, w = rng.standard_normal((2, 4, 5, 6)), rng.standard_normal((4, 3, 4, 2))
+    b = rng.standard_normal(3)
+    w[1, 2, 0, 1], w[3, 0, 3, 0], w[2, 0, 3, 0] = np.nan, np.inf, np.inf
+    wanted = np.zeros((2, 3, 4 * stride + 4, 5 * stride + 2))
+    with np.errstate(invalid="ignore"):
+        for i, j in np.ndindex(5, 6):
+            here = np.einsum("nc,cfkl->nfkl", x[:, :, i, j], w)
+            wanted[:, :, i * stride : i * stride + 4, j * stride : j * stride + 2] += here
+        wanted += b[:, None, None]
+        out = conv_transpose(x, w, b, stride=stride, algorithm="implicit")
+    assert 0 < np.isnan(wanted).sum() < wanted.size / 2
+    same_where_not_finite(out, wanted)
+
+
+@pytest.mark.parametrize("algorithm", ["implicit", "sparse"])
+def test_weights_that_are_all_bad(algorithm, rng, monkeypatch):
+    """As in a net that diverged: the gradient is NaN wherever an output reads the image, also in batches of images."""
+    monkeypatch.setattr(taps, "_PRODUCT_BYTES", 1)
+    x, w = rng.standard_normal((3, 4, 9, 9)).astype(np.float32), np.full((5, 4, 3, 3), np.nan, np.float32)
+    out, cache = conv_forward(x, w, None, stride=4, algorithm=algorithm)
+    dx, _, _ = conv_backward(np.ones_like(out), cache, need_dw=False)
+    met = np.zeros((9, 9), bool)
+    for i, j in itertools.product((0, 4), repeat=2):
+        met[i : i + 3, j : j + 3] = True
+    assert np.array_equal(np.isnan(dx), np.broadcast_to(met, dx.shape))
+    assert not dx[:, :, ~met].any()
+
+
+@pytest.mark.parametrize("algorithm", ["implicit", "sparse"])
+def test_zero_weights_and_infinite_gradients(algorithm):
+    """Zero times infinity is NaN in `implicit`; in `sparse` zero weights take no part, also beside a NaN."""
+    w = np.array([0.0, 1.0, np.nan]).reshape(1, 1, 3)
+    out, cache = conv_forward(np.ones((1, 1, 8)), w, None, algorithm=algorithm)
+    dout = np.zeros_like(out)
+    dout[0, 0, 0] = np.inf
+    with np.errstate(invalid="ignore"):
+        dx = conv_backward(dout, cache, need_dw=False)[0][0, 0]
+    # Outputs 0 to 5 meet cells 2 to 7 at the last tap; output 0 meets cell 0 at the first and cell 1 at the second.
+    first = np.nan if algorithm == "implicit" else 0.0
+    np.testing.assert_array_equal(dx, [first, np.inf, *[np.nan] * 6])
+
+
+def test_finite_weights_are_computed_once(monkeypatch, rng):
+    """If only the gradient has inf and NaN, dx is computed once; if all is finite, weights are not even checked."""
+    redone = []
+    original = taps.data_by_taps
+    monkeypatch.setattr(implicit, "data_by_taps", lambda *a: redone.append(1) or original(*a))
+    looked = []
+    monkeypatch.setattr(implicit.Implicit, "_check_weights", watched(implicit.Implicit._check_weights, looked))
+    x, w = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((4, 3, 3, 3))
+    out, cache = conv_forward(x, w, None, pad=1, algorithm="implicit")
+    dout = rng.standard_normal(out.shape)
+    conv_backward(dout, cache)
+    assert (looked, redone) == ([], [])
+    dout[0, 0, 0, 0] = np.nan
+    conv_backward(dout, cache)
+    assert (looked, redone) == ([1], [])
+    bad = w.copy()
+    bad[0, 0, 0, 0] = np.nan
+    conv_backward(np.ones_like(out), conv_forward(x, bad, None, pad=1, algorithm="implicit")[1])
+    assert (looked, redone) == ([1, 1], [1])
+
+
+def watched(method, calls):
+    def call(*arguments):
+        calls.append(1)
+        return method(*arguments)
+
+    return call

@@ -1,0 +1,125 @@
+"""Convolution by its sparse matrix: what `algorithm="toeplitz"` adds to the tests of all algorithms."""
+
+import functools
+import tracemalloc
+
+import numpy as np
+import pytest
+from cases import CASES, DTYPES, pruned, registry
+from scipy import sparse
+
+import fastconv
+from fastconv import conv, conv_backward, conv_forward
+from fastconv._ext import buffers
+from fastconv.convolution.toeplitz import csr as _csr
+from fastconv.runtime import memory as _memory
+
+
+@DTYPES
+@pytest.mark.parametrize("wide", [False, True])
+def test_own_product_against_scipys(dtype, wide, isa, rng):
+    """Rows of all lengths, empty ones too, and every number of right-hand sides."""
+    for count in (1, 2, 3, 5, 8, 16, 17, 33, 64, 100, 130):
+        A = sparse.random_array((40, 700), density=0.3, format="csr", rng=rng, dtype=dtype)
+        A = sparse.csr_array(A.toarray() * (rng.random((40, 1)) < 0.8))
+        x = rng.standard_normal((700, count)).astype(dtype)
+        index = np.int64 if wide else np.int32
+        matrix = _csr.Csr(A.indptr.astype(index), A.indices.astype(index), A.data, A.shape)
+        which, width = _csr.lanes(count, x.itemsize)
+        assert width >= count and width * x.itemsize % 16 == 0
+        padded, results = np.zeros((700, width), dtype), []
+        padded[:, :count] = x
+        for threads in (1, 2, 2, 3):
+            y = np.full((40, width), np.nan, dtype)
+            _csr.multiply(matrix, padded, y, which, threads)
+            results.append(y)
+        assert all(np.array_equal(y, results[0]) for y in results)
+        np.testing.assert_allclose(
+            results[0][:, :count], A @ x, rtol=0, atol={np.float32: 1e-4, np.float64: 1e-12}[dtype]
+        )
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.x[0]], ids=lambda case: case.name)
+def test_algorithm_with_pruned_weights(case, blocks):
+    """Entries that are not there change nothing, and their weights have gradients nevertheless."""
+    x, w, b = case.arrays()
+    w = pruned(w)
+    out, cache = conv_forward(x, w, b, case.options, algorithm="toeplitz")
+    expected, reference = conv_forward(x, w, b, case.options, algorithm="reference")
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-11)
+    dout = np.random.default_rng(5).standard_normal(out.shape)
+    for found, wanted in zip(conv_backward(dout, cache), conv_backward(dout, reference), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-11 * max(1, np.abs(wanted).max(initial=0)))
+
+
+def test_algorithm_takes_no_part_of_zero_weights(rng):
+    x, w = rng.standard_normal((2, 2, 5, 6)), rng.standard_normal((3, 2, 2, 2))
+    x[0, 1, 2, 2], x[1, 0, 4, 5] = np.nan, np.inf
+    w[0, 1] = w[1] = 0
+    out, cache = conv_forward(x, w, None, algorithm="toeplitz")
+    exact = conv(x, w, algorithm="reference")
+    assert np.isfinite(out[0, 0]).all() and not out[:, 1].any()
+    assert np.array_equal(np.isnan(out[:, 2]), np.isnan(exact[:, 2]))
+    dout = rng.standard_normal(out.shape)
+    dout[:, 1] = np.nan
+    assert np.isfinite(conv_backward(dout, cache)[0]).all()
+
+
+def test_long_sums_of_the_algorithm_keep_their_precision(rng):
+    x, w = rng.random((3, 400, 12, 13)), rng.random((4, 400, 3, 3))
+    dout = rng.random((3, 4, 10, 11))
+    found, wanted = [], []
+    for dtype, results in ((np.float32, found), (np.float64, wanted)):
+        out, cache = conv_forward(
+            x.astype(dtype), w.astype(dtype), None, algorithm="toeplitz" if dtype == np.float32 else "im2col"
+        )
+        results += [out, *conv_backward(dout.astype(dtype), cache)[:2]]
+    for actual, exact in zip(found, wanted, strict=True):
+        assert np.abs(actual - exact).max() < 2e-6 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("op", ["forward", "backward_data", "backward_weights"])
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        ((8, 16, 20, 20), (24, 16, 3, 3), {"pad": 1}),
+        ((3, 12, 15, 15), (12, 1, 3, 3), {"groups": 12}),
+        ((5, 3, 30, 30), (8, 3, 5, 5), {"stride": 2}),
+        ((2, 8, 40, 40), (64, 8, 3, 3), {"pad": 1}),
+    ],
+)
+def test_workspace_of_the_algorithm(x, w, options, op, rng, monkeypatch):
+    """What it says it takes is what it takes, beside results."""
+    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # what it keeps is not traced
+    entry, geometry = registry()["toeplitz"], fastconv.conv_geometry(x, w, **options)
+    arrays = {"x": x, "w": w, "dout": geometry.out_shape}
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in arrays.items()}
+    result = np.empty_like(arrays[{"forward": "dout", "backward_data": "x", "backward_weights": "w"}[op]])
+    if op == "forward":
+        call = functools.partial(entry.forward, arrays["x"], arrays["w"], None, geometry, result, 1)
+    elif op == "backward_data":
+        call = functools.partial(entry.backward_data, arrays["dout"], arrays["w"], geometry, result, 1)
+    else:
+        call = functools.partial(entry.backward_weights, arrays["x"], arrays["dout"], geometry, result, 1)
+    call()
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    said = entry.workspace_bytes(op, geometry, result.dtype, 1)
+    assert peak < 1.1 * said + 100_000 and said < 2 * peak + 100_000
+
+
+def test_auto_leaves_the_algorithm_alone():
+    algorithms = fastconv.convolution.choose
+    for case in CASES:
+        if all(case.x):
+            for op in algorithms.OPS:
+                assert algorithms.choose(op, case.geometry, np.dtype(np.float32), 2).name != "toeplitz"
+
+
+def test_nan_weights_show_where_they_meet_padding():
+    x, w = np.ones((1, 1, 3)), np.array([[[np.nan, 1.0, 1.0]]])
+    out = fastconv.conv(x, w, pad=1, algorithm="toeplitz")
+    np.testing.assert_array_equal(out, fastconv.conv(x, w, pad=1, algorithm="reference"))
+    assert np.isnan(out).all()

@@ -1,0 +1,84 @@
+"""What algorithms say they take beside their arguments, against what they ask for."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from cases import kernels_for
+
+import fastconv
+from fastconv._ext import buffers
+from fastconv.convolution import choose as ALGORITHMS, ops as _ops
+from fastconv.convolution.implicit_gemm import algorithm as IMPLICIT
+from fastconv.convolution.plan import Case
+from fastconv.runtime import memory as _memory, workspace as _workspace
+from fastconv.runtime.plan_cache import plans
+
+#: x, w and options: small and large images, a strided kernel, groups, a pointwise layer, three axes and one.
+LAYERS = {
+    "7x7": ((4, 128, 7, 7), (160, 128, 3, 3), {"pad": 1}),
+    "56x56": ((2, 32, 56, 56), (64, 32, 3, 3), {"pad": 1}),
+    "stride": ((2, 40, 33, 37), (48, 40, 5, 5), {"stride": 2, "pad": 2}),
+    "depthwise": ((2, 64, 40, 40), (64, 1, 3, 3), {"pad": 1, "groups": 64}),
+    "pointwise": ((3, 256, 14, 14), (192, 256, 1, 1), {}),
+    "3d": ((1, 16, 6, 20, 20), (24, 16, 3, 3, 3), {"pad": 1}),
+    "1d": ((2, 32, 3000), (48, 32, 7), {"dilation": 4}),
+}
+#: All but `reference`, an oracle, and `toeplitz`, whose tests measure it.
+NAMES = ["im2col", "implicit", "winograd", "depthwise", "fft", "separable", "sparse"]
+#: Of what is smaller than any array that matters: objects, tables, the words that threads share.
+SLACK = 100_000
+
+
+def asked_for(call):
+    """Bytes at the peak of a call, the workspace that is kept from call to call counted."""
+    call()
+    _workspace.release_workspaces()
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("algorithm", NAMES)
+def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, threads, rng, monkeypatch):
+    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # what it keeps is not traced
+    x_shape, w_shape, options = LAYERS[layer]
+    geometry, entry = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY[algorithm]
+    x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, geometry.out_shape))
+    w, served = kernels_for(algorithm, w), 0
+    for op in _ops.OPS:
+        if entry.unsupported(op, geometry, x.dtype) is not None:
+            continue
+        result = np.empty_like({"forward": dout, "backward_data": x, "backward_weights": w}[op])
+        call = entry.plan(Case.of(op, geometry, x.dtype, threads)).run
+        arguments = {"forward": (x, w), "backward_data": (dout, w), "backward_weights": (x, dout)}[op]
+        peak = asked_for(lambda call=call, arguments=arguments, result=result: call(*arguments, None, result))
+        assert peak <= entry.workspace_bytes(op, geometry, x.dtype, threads) + SLACK, op
+        served += 1
+    if not served:
+        pytest.skip(entry.unsupported("forward", geometry, x.dtype))
+
+
+def test_panels_that_would_not_be_kept_are_not_shared(monkeypatch):
+    """Packed weights are shared while the workspace with them stays one that is kept for the next call."""
+    shapes = (12, 50, 20, 25), (64, 50, 3, 3)
+
+    def plan():
+        geometry = fastconv.conv_geometry(*shapes, pad=1)
+        plans.clear()
+        (found,) = IMPLICIT._plans("forward", geometry, np.dtype(np.float32), 2)
+        plans.clear()
+        return found
+
+    shared = plan()
+    own = min(2, shared.items) * shared.space * 4
+    assert shared.shared and own + shared.shared * 4 <= _workspace.KEPT_BYTES
+    monkeypatch.setattr(_workspace, "KEPT_BYTES", own)
+    assert plan().shared == 0
+    monkeypatch.setattr(_workspace, "KEPT_BYTES", own - 1)  # too large without them, too
+    assert plan().shared == shared.shared

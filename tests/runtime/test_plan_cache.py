@@ -1,0 +1,69 @@
+"""The one cache of plans: what was made once is found, the least recently used is dropped, large results are not kept."""
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import conv
+from fastconv.convolution.dispatch import plan_for
+from fastconv.runtime import plan_cache as _plan_cache
+from fastconv.runtime.plan_cache import PlanCache
+
+
+def square(n):
+    square.made.append(n)
+    return n * n
+
+
+@pytest.fixture(autouse=True)
+def none_made():
+    square.made = []
+
+
+def test_it_is_bounded_and_drops_the_least_recently_used():
+    cache = PlanCache(3, 3)
+    for n in (1, 2, 3, 1, 4, 1, 2):
+        assert cache.find(square, n) == n * n
+    assert square.made == [1, 2, 3, 4, 2]
+    cache.clear()
+    assert cache.find(square, 1) == 1 and square.made == [1, 2, 3, 4, 2, 1]
+
+
+def test_large_results_are_made_anew():
+    cache = PlanCache()
+    for n in (10, 1000, 10, 1000):
+        assert cache.find_sized(size, square, n) == n * n
+    assert square.made == [10, 1000, 1000]
+
+
+def size(found):
+    return found  # in bytes: 100 and 1,000,000
+
+
+def test_errors_are_not_kept():
+    cache, calls = PlanCache(), []
+
+    def fail(n):
+        calls.append(n)
+        raise ValueError(n)
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="1"):
+            cache.find(fail, 1)
+    assert calls == [1, 1]
+
+
+def test_equal_geometries_share_plans_and_hold_none():
+    """Geometries are values: a copy finds the plan of the original, and neither holds anything but what it derives."""
+    options = {"pad": 1, "pad_mode": "reflect", "flip": True}
+    geometry = fastconv.conv_geometry((1, 2, 9, 9), (3, 2, 3, 3), **options)
+    case = np.dtype(np.float32), "auto", 1
+    plan = plan_for("forward", geometry, *case)
+    assert plan_for("forward", geometry.derive(), *case) is plan
+    assert plan_for("forward", geometry.derive(flip=False), *case) is not plan
+    conv(np.ones((1, 2, 9, 9)), np.ones((3, 2, 3, 3)), **options)
+    assert all(hasattr(type(geometry), name) or name in geometry.__dataclass_fields__ for name in vars(geometry))
+
+
+def test_a_limit_of_bytes_is_the_same_for_all():
+    assert not _plan_cache.is_large(1 << 19) and _plan_cache.is_large((1 << 19) + 1)

@@ -11,8 +11,8 @@ import numpy as np
 
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.messages import count
-from fastconv.graph.joins import as_gradient
 from fastconv.graph.node import Node
+from fastconv.graph.pairs import as_gradient
 
 
 class Leaf(NamedTuple):
@@ -62,20 +62,6 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
 def _home(function: Any) -> str:
     """The module of the code of a function; a wrapper may have changed `__module__`."""
     return str(getattr(function, "__globals__", {}).get("__name__", ""))
-
-
-def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tuple) -> dict[str, bool]:
-    """The arguments of `backward` such as need_dx: whether the gradient of the forward's argument x is wanted."""
-    if not (isinstance(forward, FunctionType) and isinstance(backward, FunctionType)):
-        return {}
-    code = backward.__code__
-    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    names = forward.__code__.co_varnames[: forward.__code__.co_argcount]
-    return {
-        f"need_d{name}": isinstance(arg, Node) and arg.requires_grad
-        for name, arg in zip(names, args, strict=False)
-        if f"need_d{name}" in known
-    }
 
 
 class Sums:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
+from typing import Any, Protocol
 
 import numpy as np
 
-from fastconv.graph import arithmetic as _arithmetic
+from fastconv.checks import arrays as _arrays
+from fastconv.graph import pairs as _pairs
 
-if TYPE_CHECKING:
-    from fastconv.graph.tape import Tape
+
+class Operations(Protocol):
+    """What a node needs of its tape, so that operators give nodes of the same tape."""
+
+    def __call__(self, forward: Any, /, *args: Any) -> Any:
+        """Run a forward/backward pair and record it."""
+
+    def scale(self, node: Any, factor: Any) -> Node:
+        """A value times a number."""
 
 
 class Node:
@@ -51,7 +60,7 @@ class Node:
 
     __slots__ = ("_index", "_tape", "name", "requires_grad", "shape", "value")
 
-    def __init__(self, tape: Tape, index: int, value: Any, name: str | None, requires_grad: bool) -> None:
+    def __init__(self, tape: Operations, index: int, value: Any, name: str | None, requires_grad: bool) -> None:
         self._tape, self._index = tape, index
         self.value, self.name, self.requires_grad = value, name, requires_grad
         self.shape: tuple[int, ...] = np.asarray(value).shape
@@ -62,9 +71,9 @@ class Node:
         return np.asarray(self.value).dtype
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Node:
-        if method != "__call__" or options or ufunc not in _arithmetic.PAIRS:
-            raise _arithmetic.refuse(ufunc, method, options)
-        return _arithmetic.apply(ufunc, *operands)
+        if method != "__call__" or options or ufunc not in _pairs.PAIRS:
+            raise _pairs.refuse(ufunc, method, options)
+        return _apply(ufunc, *operands)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise TypeError(
@@ -76,99 +85,99 @@ class Node:
         raise TypeError("a Node is a single value: write h = tape(...), since the tape keeps the cache")
 
     def __add__(self, other: Any) -> Node:
-        # `tape.add` needs equal shapes, and keeps no cache.
+        # `tape.add` takes equal shapes, and keeps no cache.
         if isinstance(other, (Node, np.ndarray)) and other.shape == self.shape:
-            return self._tape.add(self, other)
-        return _arithmetic.apply(np.add, self, other)
+            return self._tape(_pairs.ADD, self, other)
+        return _apply(np.add, self, other)
 
     def __radd__(self, other: Any) -> Node:
-        return _arithmetic.apply(np.add, other, self)
+        return _apply(np.add, other, self)
 
     def __sub__(self, other: Any) -> Node:
-        return _arithmetic.apply(np.subtract, self, other)
+        return _apply(np.subtract, self, other)
 
     def __rsub__(self, other: Any) -> Node:
-        return _arithmetic.apply(np.subtract, other, self)
+        return _apply(np.subtract, other, self)
 
     def __mul__(self, other: Any) -> Node:
         if isinstance(other, (Node, np.ndarray, list, tuple, bool, np.bool_)):
-            return _arithmetic.apply(np.multiply, self, other)
+            return _apply(np.multiply, self, other)
         return self._tape.scale(self, other)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Node:
-        return _arithmetic.apply(np.true_divide, self, other)
+        return _apply(np.true_divide, self, other)
 
     def __rtruediv__(self, other: Any) -> Node:
-        return _arithmetic.apply(np.true_divide, other, self)
+        return _apply(np.true_divide, other, self)
 
     def __pow__(self, other: Any) -> Node:
-        return _arithmetic.apply(np.power, self, other)
+        return _apply(np.power, self, other)
 
     def __rpow__(self, other: Any) -> Node:
-        return _arithmetic.apply(np.power, other, self)
+        return _apply(np.power, other, self)
 
     def __neg__(self) -> Node:
-        return _arithmetic.apply(np.negative, self)
+        return _apply(np.negative, self)
 
     def __pos__(self) -> Node:
         return self
 
     def __abs__(self) -> Node:
-        return _arithmetic.apply(np.absolute, self)
+        return _apply(np.absolute, self)
 
     def __matmul__(self, other: Any) -> Node:
-        raise _arithmetic.refuse(np.matmul)
+        raise _pairs.refuse(np.matmul)
 
     __rmatmul__ = __matmul__
 
     def __floordiv__(self, other: Any) -> Node:
-        raise _arithmetic.refuse(np.floor_divide)
+        raise _pairs.refuse(np.floor_divide)
 
     __rfloordiv__ = __floordiv__
 
     def __mod__(self, other: Any) -> Node:
-        raise _arithmetic.refuse(np.remainder)
+        raise _pairs.refuse(np.remainder)
 
     __rmod__ = __mod__
 
     def __divmod__(self, other: Any) -> Node:
-        raise _arithmetic.refuse(np.divmod)
+        raise _pairs.refuse(np.divmod)
 
     __rdivmod__ = __divmod__
 
     def __invert__(self) -> Node:
-        raise _arithmetic.refuse(np.invert)
+        raise _pairs.refuse(np.invert)
 
     def __and__(self, other: Any) -> Node:
-        raise _arithmetic.refuse(np.bitwise_and)
+        raise _pairs.refuse(np.bitwise_and)
 
     __rand__ = __and__
 
     def __or__(self, other: Any) -> Node:
-        raise _arithmetic.refuse(np.bitwise_or)
+        raise _pairs.refuse(np.bitwise_or)
 
     __ror__ = __or__
 
     def __xor__(self, other: Any) -> Node:
-        raise _arithmetic.refuse(np.bitwise_xor)
+        raise _pairs.refuse(np.bitwise_xor)
 
     __rxor__ = __xor__
 
     def __getitem__(self, index: Any) -> Node:
-        raise TypeError(_arithmetic.off_tape("an index of a Node", "[...]"))
+        raise TypeError(_pairs.off_tape("an index of a Node", "[...]"))
 
     def __getattr__(self, name: str) -> Any:
         """Called for missing attributes, which arrays may have."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         called = "(...)" if callable(getattr(np.ndarray, name)) else ""
-        raise AttributeError(_arithmetic.off_tape(f"{name} of a Node", f".{name}{called}"))
+        raise AttributeError(_pairs.off_tape(f"{name} of a Node", f".{name}{called}"))
 
     # == is not refused, because `node in list` needs it.
     def __lt__(self, other: Any) -> bool:
-        raise _arithmetic.refuse(np.less)
+        raise _pairs.refuse(np.less)
 
     __le__ = __gt__ = __ge__ = __lt__
 
@@ -188,7 +197,7 @@ class Gradients(Mapping[str, np.ndarray]):
     shape of its node.
     """
 
-    def __init__(self, tape: Tape, names: dict[str, int], arrays: dict[int, np.ndarray]) -> None:
+    def __init__(self, tape: Operations, names: dict[str, int], arrays: dict[int, np.ndarray]) -> None:
         self._tape, self._names, self._arrays = tape, names, arrays
 
     def __getitem__(self, key: str | Node) -> np.ndarray:
@@ -210,3 +219,34 @@ class Gradients(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         return f"Gradients({', '.join(f'{name} {self[name].shape}' for name in self)})"
+
+
+def _apply(ufunc: np.ufunc, *operands: Any) -> Node:
+    """Apply `ufunc` to nodes, arrays and numbers, at least one of them a node; returns a node."""
+    nodes = [operand for operand in operands if isinstance(operand, Node)]
+    # A number takes the dtype of the nodes.
+    dtype = _arrays.result_dtype(*(np.asarray(node.value) for node in nodes))
+    given = [
+        operand if isinstance(operand, Node) else _constant(ufunc, i, operand, dtype)
+        for i, operand in enumerate(operands)
+    ]
+    return nodes[0]._tape(_pairs.PAIRS[ufunc], *given)
+
+
+def _constant(ufunc: np.ufunc, i: int, value: Any, dtype: np.dtype) -> np.ndarray:
+    array = _pairs.as_gradient(f"operand {i} of {ufunc.__name__}", value)
+    return array if array.ndim else array.astype(dtype)
+
+
+def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tuple) -> dict[str, bool]:
+    """The arguments of `backward` such as need_dx: whether the gradient of the forward's argument x is wanted."""
+    if not (isinstance(forward, FunctionType) and isinstance(backward, FunctionType)):
+        return {}
+    code = backward.__code__
+    known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    names = forward.__code__.co_varnames[: forward.__code__.co_argcount]
+    return {
+        f"need_d{name}": isinstance(arg, Node) and arg.requires_grad
+        for name, arg in zip(names, args, strict=False)
+        if f"need_d{name}" in known
+    }

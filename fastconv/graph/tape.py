@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.messages import kind_of
-from fastconv.checks.options import as_bool
-from fastconv.graph import joins as _joins
+from fastconv.checks.options import as_bool, as_number
+from fastconv.graph import pairs as _pairs
 from fastconv.graph.backward import (
-    Leaf,
-    Record,
     Sums,
     find_backward,
     finish,
     go_back,
-    last_user,
     name_of,
-    needs_of,
     reached,
     refuse_unused,
 )
-from fastconv.graph.node import Gradients, Node
+from fastconv.graph.node import Gradients, Node, needs_of
+from fastconv.graph.recorder import Recorder
 
 
-class Tape(_joins.Joins):
+class Tape(Recorder):
     """Records forward/backward pairs as they run, and computes gradients by running backward through them.
 
     A tape is for one forward and one backward pass. Values may be used any
@@ -58,23 +55,8 @@ class Tape(_joins.Joins):
     ((3, 3, 3, 3), (192, 10))
     """
 
-    def __init__(self) -> None:
-        self._nodes = 0
-        self._leaves: list[Leaf] = []
-        #: Every name, with the node whose gradient is wanted.
-        self._names: dict[str, int | None] = {}
-        self._records: list[Record] = []
-        #: The node of each leaf, by the id of its array. By this the tape notices a call that got the array instead.
-        self._arrays: dict[int, int] = {}
-        self._given_as_arrays: dict[int, str] = {}
-        self._spent = False
-
     def __repr__(self) -> str:
         return f"Tape({'gone back' if self._spent else f'{len(self)} calls recorded'})"
-
-    def __len__(self) -> int:
-        """The number of calls whose caches the tape holds."""
-        return len(self._records)
 
     def input(self, value: Any, name: str | None = None, *, requires_grad: bool = False) -> Node:
         """Put data on the tape.
@@ -289,7 +271,133 @@ class Tape(_joins.Joins):
         if not isinstance(result, tuple) or len(result) != 2 or np.ndim(result[0]) != 0:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else kind_of(result)
             raise TypeError(f"{name} returned {got}; a loss must return (loss, gradient), the loss a number")
-        return self._record(name, _joins.loss_backward, args, result[:1], result[1], {})[0]
+        return self._record(name, _pairs.loss_backward, args, result[:1], result[1], {})[0]
+
+    def add(self, *nodes: Any) -> Node:
+        """The sum of values, as of a skip connection and what it skips; also ``a + b``.
+
+        Parameters
+        ----------
+        *nodes : Node or array_like
+            Of one shape; there is no broadcasting.
+
+        Returns
+        -------
+        Node
+
+        Raises
+        ------
+        ValueError
+            If there are none, or their shapes differ.
+
+        References
+        ----------
+        K. He et al., "Deep residual learning for image recognition",
+        arXiv:1512.03385.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> tape = Tape()
+        >>> tape.add(tape.input(np.ones(2)), tape.input(np.arange(2.0))).value
+        array([1., 2.])
+        """
+        return self(_pairs.ADD, *nodes)
+
+    def concat(self, nodes: Sequence[Any], axis: int = 1) -> Node:
+        """Values side by side, as the branches of an inception module.
+
+        Parameters
+        ----------
+        nodes : sequence of Node or array_like
+            Equal in all axes but one.
+        axis : int, default 1
+            That axis; channels by default.
+
+        Returns
+        -------
+        Node
+
+        Raises
+        ------
+        ValueError
+            If there are none, or shapes do not fit.
+        TypeError
+            If `nodes` is a single node.
+
+        References
+        ----------
+        C. Szegedy et al., "Going deeper with convolutions", arXiv:1409.4842.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> tape = Tape()
+        >>> tape.concat([tape.input(np.ones((1, 2, 5, 5))), tape.input(np.ones((1, 3, 5, 5)))]).shape
+        (1, 5, 5, 5)
+        """
+        if not isinstance(nodes, (list, tuple)):
+            raise TypeError(f"nodes must be a list of nodes, got {type(nodes).__name__}")
+        return self(_pairs.CONCAT, *nodes, axis=axis)
+
+    def flatten(self, node: Any) -> Node:
+        """Each row as one line, ``(N, C, *spatial)`` to ``(N, D)``.
+
+        Parameters
+        ----------
+        node : Node
+            Of at least one axis.
+
+        Returns
+        -------
+        Node
+            Its value is a view of that of `node` where it can be.
+
+        Raises
+        ------
+        ValueError
+            For a node without axes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> tape = Tape()
+        >>> tape.flatten(tape.input(np.ones((2, 3, 4, 4)))).shape
+        (2, 48)
+        """
+        return self(_pairs.FLATTEN, node)
+
+    def scale(self, node: Any, factor: float) -> Node:
+        """A value times a number, as the weight of an auxiliary loss; also ``factor * node``.
+
+        Parameters
+        ----------
+        node : Node
+        factor : float
+
+        Returns
+        -------
+        Node
+
+        Raises
+        ------
+        TypeError
+            If `factor` is not a number.
+        ValueError
+            If it is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastconv.graph import Tape
+        >>> tape = Tape()
+        >>> tape.scale(tape.input(np.ones(2)), 0.5).value
+        array([0.5, 0.5])
+        """
+        return self(_pairs.SCALE, node, as_number("factor", factor))
 
     def backward(
         self,
@@ -383,85 +491,3 @@ class Tape(_joins.Joins):
             refuse_unused(node, wanted, sums.arrays, sums.why_none)
         names = {name: index for name, index in self._names.items() if index is not None}
         return Gradients(self, names, finish(leaves, kept, sums))
-
-    def _wanted(self, node: Node, others: list[Node]) -> dict[int, Leaf | Node]:
-        """The leaves and nodes whose gradients `backward` returns, by their numbers."""
-        wanted: dict[int, Leaf | Node] = {other._index: other for other in others}
-        wanted.update((leaf.node, leaf) for leaf in self._leaves if leaf.requires_grad)
-        if not wanted and not node.requires_grad:
-            what = str(node)
-        elif not all(other.requires_grad for other in others):
-            what = "a node to keep"
-        else:
-            return wanted
-        raise ValueError(
-            f"{what} depends on nothing that requires a gradient; put parameters on the tape by param, or by input "
-            "with requires_grad=True"
-        )
-
-    def _check_open(self) -> None:
-        if self._spent:
-            raise RuntimeError(
-                "this tape has gone back already and its caches are freed; record the forward pass on a new Tape"
-            )
-
-    def _own(self, node: Any, name: str) -> Node:
-        if not isinstance(node, Node):
-            raise TypeError(f"{name} must be a Node, got {type(node).__name__}")
-        if node._tape is not self:
-            raise ValueError(f"{name} is {node} of another tape")
-        return node
-
-    def _leaf(self, value: Any, name: str | None, requires_grad: bool) -> Node:
-        self._check_open()
-        if not (name is None or isinstance(name, str)):
-            raise TypeError(f"name must be a str or None, got {name!r}")
-        if name in self._names:
-            raise ValueError(f"there is a node {name!r} already; names must be unique on a tape")
-        node = self._node(_arrays.as_array("value" if name is None else name, value), requires_grad, name)
-        self._leaves.append(Leaf(node._index, node.value, requires_grad, name))
-        self._arrays[id(node.value)] = node._index
-        if name is not None:
-            self._names[name] = node._index if requires_grad else None
-        return node
-
-    def _node(self, value: Any, requires_grad: bool, name: str | None = None) -> Node:
-        self._nodes += 1
-        return Node(self, self._nodes - 1, value, name, requires_grad)
-
-    def _values(self, name: str, args: tuple, options: dict[str, Any]) -> list[Any]:
-        """The arguments with values instead of nodes; nodes within containers are refused."""
-        self._check_open()
-        for key, option in options.items():
-            if isinstance(option, Node):
-                raise TypeError(f"{name} got the node {option} as {key}=; give nodes by position")
-            if id(option) in self._arrays:
-                self._given_as_arrays.setdefault(self._arrays[id(option)], f"{key}= of {name}")
-        values = []
-        for i, arg in enumerate(args):
-            if isinstance(arg, Node):
-                arg = self._own(arg, f"argument {i} of {name}").value
-            elif isinstance(arg, (list, tuple)) and any(isinstance(part, Node) for part in arg):
-                raise TypeError(f"argument {i} of {name} is {kind_of(arg)} of nodes; give each by itself")
-            elif id(arg) in self._arrays:
-                self._given_as_arrays.setdefault(self._arrays[id(arg)], f"argument {i} of {name}")
-            values.append(arg)
-        return values
-
-    def _why_unused(self, index: int) -> str:
-        """Why no path leads back to a node, if the tape can tell."""
-        if index in self._given_as_arrays:
-            return f"{self._given_as_arrays[index]} was its array, not its node"
-        last = last_user(index, self._records)
-        return "no call was given its node" if last is None else f"its path ends with the result of {last}"
-
-    def _record(
-        self, name: str, backward: Callable[..., Any], args: tuple, outs: tuple, cache: Any, needs: dict[str, bool]
-    ) -> tuple[Node, ...]:
-        inputs = tuple((a._index, a.shape) if isinstance(a, Node) and a.requires_grad else None for a in args)
-        wanted = any(inputs)
-        nodes = tuple(self._node(out, wanted) for out in outs)
-        if wanted:
-            outputs = tuple((n._index, n.shape, getattr(n.value, "dtype", float)) for n in nodes)
-            self._records.append(Record(name, backward, cache, needs, inputs, outputs))
-        return nodes

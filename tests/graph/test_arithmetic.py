@@ -10,7 +10,7 @@ import pytest
 from fastconv import affine_forward, relu_forward
 from fastconv.gradient_check import eval_numerical_gradient_array
 from fastconv.graph import Node, Tape
-from fastconv.graph.arithmetic import RULES
+from fastconv.graph.pairs import RULES
 
 BINARY = {
     "add": operator.add,

@@ -1,17 +1,103 @@
-"""Arithmetic on nodes: NumPy's ufuncs with a gradient, as forward/backward pairs."""
+"""The forward/backward pairs that a graph of layers needs beside the layers': sums, joins, losses, NumPy's ufuncs."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
-from fastconv.graph.joins import as_gradient
+from fastconv.checks.messages import count_axes
+from fastconv.checks.options import as_int
 
-if TYPE_CHECKING:
-    from fastconv.graph.node import Node
+
+def as_gradient(name: str, value: Any) -> np.ndarray:
+    """The gradient in a float dtype, because masks, signs and counts may be gradients, but cannot be added or
+    scaled in their dtype.
+    """
+    array = _arrays.as_array(name, value)
+    return array.astype(_arrays.result_dtype(array), copy=False)
+
+
+def loss_backward(dloss: np.ndarray, gradients: Any) -> tuple:
+    """The gradients that a loss has computed, scaled by dout if the loss is not the end."""
+    parts = gradients if isinstance(gradients, tuple) else (gradients,)
+    if dloss == 1:
+        return parts
+    scaled = []
+    for i, part in enumerate(parts):
+        array = None if part is None else as_gradient(f"gradient {i} of the loss", part)
+        scaled.append(None if array is None else array * array.dtype.type(dloss))
+    return tuple(scaled)
+
+
+def add_forward(*values: Any) -> tuple[np.ndarray, int]:
+    arrays = [_arrays.as_array(f"nodes[{i}]", value) for i, value in enumerate(values)]
+    if not arrays:
+        raise ValueError("add needs at least one node")
+    for i, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise ValueError(f"nodes[{i}] has shape {array.shape}, but nodes[0] has {arrays[0].shape}; they are added")
+    return functools.reduce(np.add, arrays), len(arrays)
+
+
+def add_backward(dout: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
+    return (dout,) * count
+
+
+def concat_forward(*values: Any, axis: Any) -> tuple[np.ndarray, tuple[int, np.ndarray]]:
+    arrays = [_arrays.as_array(f"nodes[{i}]", value) for i, value in enumerate(values)]
+    if not arrays:
+        raise ValueError("concat needs at least one node")
+    rank = arrays[0].ndim
+    axis = as_int("axis", axis, -rank)
+    if axis >= rank:
+        raise ValueError(f"axis is {axis}, but the nodes have {count_axes(rank)}; legal are {-rank} to {rank - 1}")
+    axis %= rank
+    for i, array in enumerate(arrays):
+        if array.ndim != rank or any(
+            a != b for j, (a, b) in enumerate(zip(array.shape, arrays[0].shape, strict=True)) if j != axis
+        ):
+            raise ValueError(
+                f"nodes[{i}] has shape {array.shape}, but nodes[0] has {arrays[0].shape}; they may differ in axis "
+                f"{axis} only"
+            )
+    cuts = np.cumsum([array.shape[axis] for array in arrays[:-1]], dtype=np.intp)
+    return np.concatenate(arrays, axis), (axis, cuts)
+
+
+def concat_backward(dout: np.ndarray, cache: tuple[int, np.ndarray]) -> tuple[np.ndarray, ...]:
+    axis, cuts = cache
+    return tuple(np.split(dout, cuts, axis))
+
+
+def flatten_forward(value: Any) -> tuple[np.ndarray, tuple[int, ...]]:
+    array = _arrays.as_array("node", value)
+    if not array.ndim:
+        raise ValueError("node has no axes; flatten keeps the first and joins the others")
+    # Not -1, because the size of an empty batch does not determine it.
+    return array.reshape(array.shape[0], int(np.prod(array.shape[1:]))), array.shape
+
+
+def flatten_backward(dout: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return dout.reshape(shape)
+
+
+def scale_forward(value: Any, factor: float) -> tuple[Any, float]:
+    array = _arrays.as_array("node", value)
+    return array * _arrays.result_dtype(array).type(factor), factor
+
+
+def scale_backward(dout: np.ndarray, factor: float) -> np.ndarray:
+    return dout * dout.dtype.type(factor)
+
+
+ADD = add_forward, add_backward
+CONCAT = concat_forward, concat_backward
+FLATTEN = flatten_forward, flatten_backward
+SCALE = scale_forward, scale_backward
 
 Rule = Callable[..., Any]
 
@@ -149,22 +235,3 @@ def off_tape(what: str, part: str) -> str:
         return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
     pair = _BY_HAND.get(part, "(forward, backward)")
     return f"{what} is not on the tape: give its pair, as in tape({pair}, node), or take node.value{part}"
-
-
-def apply(ufunc: np.ufunc, *operands: Any) -> Node:
-    """Apply `ufunc` to nodes, arrays and numbers, at least one of them a node; returns a node."""
-    from fastconv.graph.node import Node
-
-    nodes = [operand for operand in operands if isinstance(operand, Node)]
-    # A number takes the dtype of the nodes.
-    dtype = _arrays.result_dtype(*(np.asarray(node.value) for node in nodes))
-    given = [
-        operand if isinstance(operand, Node) else _constant(ufunc, i, operand, dtype)
-        for i, operand in enumerate(operands)
-    ]
-    return nodes[0]._tape(PAIRS[ufunc], *given)
-
-
-def _constant(ufunc: np.ufunc, i: int, value: Any, dtype: np.dtype) -> np.ndarray:
-    array = as_gradient(f"operand {i} of {ufunc.__name__}", value)
-    return array if array.ndim else array.astype(dtype)

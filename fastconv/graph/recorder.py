@@ -1,0 +1,112 @@
+"""What a tape writes down: its leaves, and the calls that gradients go back through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastconv.checks import arrays as _arrays
+from fastconv.checks.messages import kind_of
+from fastconv.graph.backward import Leaf, Record, last_user
+from fastconv.graph.node import Node, Operations
+
+
+class Recorder(Operations):
+    """The records of one forward pass; users call its subclass `Tape`."""
+
+    def __init__(self) -> None:
+        self._nodes = 0
+        self._leaves: list[Leaf] = []
+        #: Every name, with the node whose gradient is wanted.
+        self._names: dict[str, int | None] = {}
+        self._records: list[Record] = []
+        #: The node of each leaf, by the id of its array. By this the tape notices a call that got the array instead.
+        self._arrays: dict[int, int] = {}
+        self._given_as_arrays: dict[int, str] = {}
+        self._spent = False
+
+    def __len__(self) -> int:
+        """The number of calls whose caches the tape holds."""
+        return len(self._records)
+
+    def _wanted(self, node: Node, others: list[Node]) -> dict[int, Leaf | Node]:
+        """The leaves and nodes whose gradients `backward` returns, by their numbers."""
+        wanted: dict[int, Leaf | Node] = {other._index: other for other in others}
+        wanted.update((leaf.node, leaf) for leaf in self._leaves if leaf.requires_grad)
+        if not wanted and not node.requires_grad:
+            what = str(node)
+        elif not all(other.requires_grad for other in others):
+            what = "a node to keep"
+        else:
+            return wanted
+        raise ValueError(
+            f"{what} depends on nothing that requires a gradient; put parameters on the tape by param, or by input "
+            "with requires_grad=True"
+        )
+
+    def _check_open(self) -> None:
+        if self._spent:
+            raise RuntimeError(
+                "this tape has gone back already and its caches are freed; record the forward pass on a new Tape"
+            )
+
+    def _own(self, node: Any, name: str) -> Node:
+        if not isinstance(node, Node):
+            raise TypeError(f"{name} must be a Node, got {type(node).__name__}")
+        if node._tape is not self:
+            raise ValueError(f"{name} is {node} of another tape")
+        return node
+
+    def _leaf(self, value: Any, name: str | None, requires_grad: bool) -> Node:
+        self._check_open()
+        if not (name is None or isinstance(name, str)):
+            raise TypeError(f"name must be a str or None, got {name!r}")
+        if name in self._names:
+            raise ValueError(f"there is a node {name!r} already; names must be unique on a tape")
+        node = self._node(_arrays.as_array("value" if name is None else name, value), requires_grad, name)
+        self._leaves.append(Leaf(node._index, node.value, requires_grad, name))
+        self._arrays[id(node.value)] = node._index
+        if name is not None:
+            self._names[name] = node._index if requires_grad else None
+        return node
+
+    def _node(self, value: Any, requires_grad: bool, name: str | None = None) -> Node:
+        self._nodes += 1
+        return Node(self, self._nodes - 1, value, name, requires_grad)
+
+    def _values(self, name: str, args: tuple, options: dict[str, Any]) -> list[Any]:
+        """The arguments with values instead of nodes; nodes within containers are refused."""
+        self._check_open()
+        for key, option in options.items():
+            if isinstance(option, Node):
+                raise TypeError(f"{name} got the node {option} as {key}=; give nodes by position")
+            if id(option) in self._arrays:
+                self._given_as_arrays.setdefault(self._arrays[id(option)], f"{key}= of {name}")
+        values = []
+        for i, arg in enumerate(args):
+            if isinstance(arg, Node):
+                arg = self._own(arg, f"argument {i} of {name}").value
+            elif isinstance(arg, (list, tuple)) and any(isinstance(part, Node) for part in arg):
+                raise TypeError(f"argument {i} of {name} is {kind_of(arg)} of nodes; give each by itself")
+            elif id(arg) in self._arrays:
+                self._given_as_arrays.setdefault(self._arrays[id(arg)], f"argument {i} of {name}")
+            values.append(arg)
+        return values
+
+    def _why_unused(self, index: int) -> str:
+        """Why no path leads back to a node, if the tape can tell."""
+        if index in self._given_as_arrays:
+            return f"{self._given_as_arrays[index]} was its array, not its node"
+        last = last_user(index, self._records)
+        return "no call was given its node" if last is None else f"its path ends with the result of {last}"
+
+    def _record(
+        self, name: str, backward: Callable[..., Any], args: tuple, outs: tuple, cache: Any, needs: dict[str, bool]
+    ) -> tuple[Node, ...]:
+        inputs = tuple((a._index, a.shape) if isinstance(a, Node) and a.requires_grad else None for a in args)
+        wanted = any(inputs)
+        nodes = tuple(self._node(out, wanted) for out in outs)
+        if wanted:
+            outputs = tuple((n._index, n.shape, getattr(n.value, "dtype", float)) for n in nodes)
+            self._records.append(Record(name, backward, cache, needs, inputs, outputs))
+        return nodes

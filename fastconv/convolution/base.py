@@ -45,8 +45,6 @@ class Algorithm(ABC):
     skips_zeros = False
     #: Whether it serves only kernels that are outer products. 'auto' takes it only for such kernels.
     needs_rank_one = False
-    #: Whether gradients of the weights are left to the cheapest algorithm that sums products.
-    leaves_weights = False
 
     @abstractmethod
     def plan(self, case: Case) -> Plan:
@@ -55,6 +53,13 @@ class Algorithm(ABC):
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Why this algorithm cannot serve the case, or None where it can."""
         return None
+
+    def leaves(self, op: Op, masked: bool) -> bool:
+        """Whether the dispatcher gives the op to the cheapest algorithm that sums products.
+
+        With `masked`, the op is a gradient of only those weights that are not zero.
+        """
+        return False
 
     def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
         """Whether it supports the `pad_mode` of the geometry itself.

@@ -73,7 +73,7 @@ def _cheapest(case: Case, name: str, masked: bool) -> Plan:
 
 def _composed(case: Case, algorithm: Algorithm, name: str, masked: bool) -> Plan:
     """The algorithm's plan in the wrappers that it needs."""
-    if case.op == "backward_weights" and algorithm.leaves_weights:
+    if algorithm.leaves(case.op, masked):
         return exact_plan(case, masked)
 
     def by(chosen: Algorithm) -> Plan:

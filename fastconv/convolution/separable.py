@@ -98,7 +98,6 @@ class Separable(MethodAlgorithm):
     name = "separable"
     sums_products = False
     needs_rank_one = True
-    leaves_weights = True
 
     def __init__(self, exact: Choose) -> None:
         self.exact = exact
@@ -115,6 +114,10 @@ class Separable(MethodAlgorithm):
             if nbytes > _MOST_BYTES:
                 return f"its kernel reaches so far that a block takes {nbytes} bytes, and at most are {_MOST_BYTES}"
         return None
+
+    def leaves(self, op: Op, masked: bool) -> bool:
+        """A gradient of the weights is that of the full kernel."""
+        return op == "backward_weights"
 
     def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
         """In images, forward: rows past an end are rows of the image, and sums past an end of a row are its sums."""

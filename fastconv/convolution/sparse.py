@@ -29,7 +29,6 @@ from fastconv.convolution.blocking import (
     problems,
 )
 from fastconv.convolution.cost.model import memory
-from fastconv.convolution.implicit_gemm.algorithm import Implicit
 from fastconv.convolution.ops import Op
 from fastconv.convolution.taps import data_by_taps
 from fastconv.geometry.conv import ConvGeometry
@@ -126,7 +125,7 @@ class Sparse(MethodAlgorithm):
     - forward:          out[f] = sum of w * x, over the nonzero taps of f
     - backward_data:    dx[c] = sum of w * dout, over the nonzero taps of c in the flipped kernel, per stride phase
     - backward_weights: dw = sum of dout[f] * x over the positions, a dot for each nonzero tap, where only these are
-      asked for; all of dw, zero weights or not, is a dense product, which `Implicit` does
+      asked for; all of dw, zero weights or not, is left to the cheapest algorithm that sums all products
 
     References
     ----------
@@ -137,6 +136,10 @@ class Sparse(MethodAlgorithm):
 
     name = "sparse"
     skips_zeros = True
+
+    def leaves(self, op: Op, masked: bool) -> bool:
+        """Only a gradient of the weights that are not zero is its own."""
+        return op == "backward_weights" and not masked
 
     def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
         """Where a kernel reaches so far that the cells of a single output are too many to be kept beside each other."""
@@ -154,10 +157,7 @@ class Sparse(MethodAlgorithm):
         """The lists, and per thread a padded block, the same in lanes, and sums."""
         found = [plan for plan, _ in _kinds(op, geometry, dtype, threads)]
         # There are no plans where no output meets the image.
-        nbytes = max((plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in found), default=0)
-        if op == "backward_weights":
-            return max(nbytes, _DENSE.workspace_bytes(op, geometry, dtype, threads))
-        return nbytes
+        return max((plan.sets_at_once * plan.list_bytes + threads * plan.space + _LINE for plan in found), default=0)
 
     def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
         """The products in vector operations, were no weight zero, and what there is to do beside."""
@@ -177,12 +177,6 @@ class Sparse(MethodAlgorithm):
         """Only products of weights that are not zero take time."""
         work = self.work(op, geometry, dtype, threads)
         return {**work, "product": density * work.get("product", 0.0)}
-
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
-        """Of a gradient of all weights, that of the dense product."""
-        if op == "backward_weights" and density == 1.0:
-            return _DENSE.cost(op, geometry, dtype, threads)
-        return super().cost(op, geometry, dtype, threads, density)
 
     def forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
@@ -208,8 +202,8 @@ class Sparse(MethodAlgorithm):
     def backward_weights(
         self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
     ) -> None:
-        """The gradient of zero weights is as much work as of any: a dense product."""
-        _DENSE.backward_weights(x, dout, geometry, dw, threads)
+        """Never called: it is left to another algorithm, because that of zero weights is as much work as of any."""
+        raise NotImplementedError("sparse leaves the gradient of all weights to another algorithm")
 
     def backward_kept_weights(
         self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
@@ -503,7 +497,3 @@ def _plan(problem: Problem, dtype: np.dtype, threads: int, dots: bool) -> Plan:
         product=float(places * sets * cut.rows * used * len(lines) * wide),
         beside=float(places * sets * cut.beside),
     )
-
-
-#: What the gradient of all weights is computed by.
-_DENSE = Implicit()

@@ -115,7 +115,13 @@ def _explained(
     if name == "auto":
         seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)
     chosen = choose(op, geometry, found, threads, name, seen, outer)
-    rows = [_row(algorithm, op, geometry, found, threads, seen, outer, algorithm == name) for algorithm in REGISTRY]
+    masked = op == "backward_weights" and share < 1
+    left = name in REGISTRY and chosen.leaves(op, masked)
+    if left:
+        chosen = choose(op, geometry, found, threads, "exact")
+    rows = [
+        _row(algorithm, op, geometry, found, threads, seen, outer, algorithm == name, masked) for algorithm in REGISTRY
+    ]
     least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
     lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
     for algorithm, cost, workspace, reason in rows:
@@ -128,11 +134,13 @@ def _explained(
     how = {
         "auto": "chosen by cost, in bounded workspace",
         "exact": "the cheapest that sums all products, in bounded workspace",
-    }.get(name, "as asked for")
+    }.get("exact" if left else name, "as asked for")
+    if left:
+        how += f", because {name} leaves this op to it"
     if name == "auto" and not chosen.sums_products:
         exact = choose(op, geometry, found, threads, "exact")
         how += f"; what is not finite is computed again by {exact.name}"
-    plan = plan_for(op, geometry, found, name, threads, op == "backward_weights" and share < 1)
+    plan = plan_for(op, geometry, found, name, threads, masked)
     return "\n".join(
         [
             str(geometry),
@@ -148,7 +156,15 @@ def _explained(
 
 
 def _row(
-    name: str, op: Op, geometry: Any, dtype: np.dtype, threads: int, density: float, rank_one: bool, forced: bool
+    name: str,
+    op: Op,
+    geometry: Any,
+    dtype: np.dtype,
+    threads: int,
+    density: float,
+    rank_one: bool,
+    forced: bool,
+    masked: bool,
 ) -> tuple[str, float | None, int, str | None]:
     algorithm = REGISTRY[name]
     reason = algorithm.unsupported(op, geometry, dtype)
@@ -156,6 +172,8 @@ def _row(
         return name, None, 0, reason
     if not (all(geometry.x_shape) and all(geometry.out_shape)):
         return name, None, 0, "there is nothing to compute"
+    if forced and algorithm.leaves(op, masked):
+        return name, None, 0, "it leaves this op to the cheapest algorithm that sums all products"
     if algorithm.skips_zeros and density == 1.0 and not forced:
         why = f"is a candidate where 'auto' looks at the weights, and finds a density of at most {DENSE}"
         return name, None, 0, f"it leaves zero weights out, and {why}"

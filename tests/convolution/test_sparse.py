@@ -212,3 +212,23 @@ def test_outputs_that_all_lie_in_the_padding(rng):
         out, cache = conv_forward(x, w, None, stride=2, pad=1, algorithm=algorithm)
         dx, dw, _ = conv_backward(np.ones_like(out), cache, pruned=True)
         assert out.shape == (600, 64, 2, 2) and not out.any() and not dx.any() and not dw.any()
+
+
+def test_the_gradient_of_all_weights_is_left_to_the_cheapest_exact_algorithm(rng, monkeypatch):
+    """`sparse` has no product of its own for it: `conv_backward` takes what 'exact' takes, and `explain` says so."""
+    x, w = rng.standard_normal((4, 16, 20, 20)), rng.standard_normal((16, 16, 3, 3))
+    w[rng.random(w.shape) < 0.8] = 0
+    out, cache = conv_forward(x, w, None, pad=1, algorithm="sparse")
+    dout, kept = rng.standard_normal(out.shape), SPARSE.Sparse.backward_kept_weights
+    taken = []
+    monkeypatch.setattr(SPARSE.Sparse, "backward_kept_weights", lambda *args: taken.append("dots") or kept(*args))
+    dw = conv_backward(dout, cache, need_dx=False)[1]
+    assert not taken
+    np.testing.assert_array_equal(dw, conv_backward(dout, cache._replace(algorithm="exact"), need_dx=False)[1])
+    conv_backward(dout, cache, need_dx=False, pruned=True)
+    assert taken == ["dots"]
+    layer = {"x_shape": x.shape, "w_shape": w.shape, "op": "backward_weights", "pad": 1, "algorithm": "sparse"}
+    exact = ALGORITHMS.choose("backward_weights", cache.geometry, np.dtype(np.float32), fastconv.get_threads(), "exact")
+    text = fastconv.explain(**layer)
+    assert f"-> {exact.name}, the cheapest that sums all products" in text and "sparse leaves this op to it" in text
+    assert "-> sparse, as asked for" in fastconv.explain(**layer, density=0.1)

@@ -12,7 +12,7 @@ cdef enum:
     FAR_BYTES = 8192   # of the next plane that are prefetched at a time
 
 
-# One axis of a block, as `Layout` in fastconv.algorithms has it, and its phases.
+# One axis of a block, as `Layout` in fastconv.convolution.blocking has it, and its phases.
 cdef struct Side:
     Py_ssize_t size      # cells of the source
     Py_ssize_t stride

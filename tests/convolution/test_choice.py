@@ -14,7 +14,7 @@ import fastconv
 from fastconv.convolution import choose as algorithms
 from fastconv.convolution.cost import model as _model, rates as _rates
 from fastconv.convolution.ops import OPS
-from fastconv.runtime import isa as _isa
+from fastconv.runtime import blas as _blas, isa as _isa
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -42,10 +42,13 @@ def use(monkeypatch):
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """Modules of benchmarks can be imported."""
+    """Modules of benchmarks can be imported; the threads that they set are restored."""
     for name in ("matplotlib", "rich", "scipy"):
         pytest.importorskip(name)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    with pytest.importorskip("threadpoolctl").threadpool_limits({"blas": _blas.threads() or 1}):
+        yield
+    fastconv.set_threads(None)
 
 
 @pytest.mark.parametrize(

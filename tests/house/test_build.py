@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,30 @@ def test_no_kernel_names_a_shuffle_that_gcc_11_lacks():
 def test_nobody_turns_off_the_interpreters_lock_yet():
     """No module may declare itself ready for free threading, because that keeps the GIL off and none is proved safe."""
     assert "freethreading_compatible" not in (TREE / "setup.py").read_text()
+
+
+def test_py_typed():
+    assert (TREE / "fastconv" / "py.typed").is_file()
+
+
+@pytest.mark.skipif(not (TREE / "setup.py").is_file(), reason="needs the source tree")
+def test_unbuilt_tree_says_what_to_type(tmp_path):
+    shutil.copytree(
+        TREE / "fastconv", tmp_path / "fastconv", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", "import fastconv"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: fastconv's compiled modules are not built")
+    assert "type `python -m pip install -e .`" in last
+    assert "ModuleNotFoundError" not in result.stderr
+
+
+def test_kernels_are_stable_abi():
+    from fastconv._ext import im2col, pool
+
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("a free-threaded Python has an ABI of its own")
+    assert all(".abi3." in module.__file__ or module.__file__.endswith(".pyd") for module in (im2col, pool))

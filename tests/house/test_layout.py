@@ -1,0 +1,94 @@
+"""Where things are: names of files and folders, `__init__` modules, and tests and benchmarks beside what they test."""
+
+import ast
+import re
+
+import pytest
+import sources
+from sources import ROOT, TREE, python_modules
+
+import fastconv
+
+#: Sub-packages that users import by name; their `__init__` exports what they offer.
+PUBLIC = {"layers", "graph", "nets", "compat", "adapters"}
+#: Modules below a public package that users import, too.
+FLAT = {"compat.cmu11785", "compat.cs231n"}
+HAS_TREE = pytest.mark.skipif(not (TREE / "setup.py").is_file(), reason="needs the source tree")
+
+
+def packages():
+    return sorted(path.parent for path in ROOT.rglob("__init__.py") if path.parent != ROOT)
+
+
+def test_no_private_names_of_modules_below_the_root():
+    for path in python_modules():
+        below = path.relative_to(ROOT).with_suffix("").parts[1:]
+        assert not [part for part in below if part.startswith("_") and part not in ("__init__", "__main__")], path
+
+
+def test_no_folder_has_the_name_of_a_public_function():
+    functions = {name for name in fastconv.__all__ if not isinstance(getattr(fastconv, name), type(fastconv))}
+    folders = {path.stem for path in ROOT.iterdir()}
+    assert not functions & folders
+    assert callable(fastconv.algorithms)
+
+
+@pytest.mark.parametrize("package", packages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_init_modules(package):
+    """Of a public package it exports names; of any other it says what lives there, and nothing else."""
+    name = ".".join(package.relative_to(ROOT).parts)
+    tree = ast.parse((package / "__init__.py").read_text())
+    if name == "_ext":
+        assert not tree.body
+        return
+    assert ast.get_docstring(tree), f"{name} does not say what lives there"
+    if name not in PUBLIC | FLAT:
+        assert len(tree.body) == 1, f"the __init__ of {name} has more than its docstring"
+
+
+def test_names_of_modules_are_words():
+    for path in python_modules():
+        assert re.fullmatch(r"[a-z][a-z0-9_]*|__init__|__main__|_version", path.stem), path
+
+
+@HAS_TREE
+def test_tests_are_in_the_folder_of_their_package():
+    """One folder for each package or module at the root; `house` holds the rules, and `c` the tests of the C headers."""
+    folders = {path.name for path in (TREE / "tests").iterdir() if any(path.glob("test_*.py"))}
+    names = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    tested = {name for name in names if not name.startswith("_")}
+    assert folders - {"house"} == tested
+    assert not list((TREE / "tests").glob("test_*.py"))
+    files = [path.name for path in (TREE / "tests").rglob("test_*.py")]
+    assert len(files) == len(set(files)), "pytest imports test modules by their names"
+
+
+@HAS_TREE
+def test_benchmarks_are_commands_and_their_support():
+    commands = {path.stem for path in (TREE / "benchmarks").glob("*.py")}
+    others = {name for name in commands if not name.startswith("bench_")}
+    assert others == {"sparse_vs_dense", "fit_costs", "draw_pictures", "write_performance"}
+    for path in (TREE / "benchmarks" / "support").glob("*.py"):
+        assert not path.stem.startswith("_") or path.stem == "__init__", path
+
+
+@HAS_TREE
+def test_the_rates_are_packed():
+    """Rates are data beside the cost model; MANIFEST.in and package-data name their folder."""
+    folder = ROOT / "convolution" / "cost" / "measured"
+    assert list(folder.glob("*.json"))
+    assert f"recursive-include {folder.relative_to(TREE).as_posix()} *.json" in (TREE / "MANIFEST.in").read_text()
+    assert f'"{folder.relative_to(ROOT).as_posix()}/*.json"' in (TREE / "pyproject.toml").read_text()
+
+
+@HAS_TREE
+def test_paths_that_pages_name_are_there():
+    """A path of the tree in a page or in a comment is that of a file or folder."""
+    path_like = re.compile(r"(?<![\w./-])((?:fastconv|tests|benchmarks|examples|docs|tools)/[\w./-]*\w)")
+    pages = [TREE / "README.md", TREE / "CONTRIBUTING.md", *(TREE / "docs").rglob("*.md"), *(TREE / ".ci").iterdir()]
+    for page in [*pages, *sources.written()]:
+        if page.name == "test_build.py":  # it makes trees of its own
+            continue
+        for name in path_like.findall(page.read_text(encoding="utf-8")):
+            made = name.endswith((".c", ".so", ".jsonl")) or "results/" in name
+            assert made or (TREE / name).exists(), f"{page.relative_to(TREE)} names {name}, which is not there"

@@ -1,0 +1,59 @@
+"""No file too long to be read in one go, and nothing written twice."""
+
+import pytest
+import sources
+from sources import TREE
+
+#: Lines of a source file at most.
+MOST_LINES = 500
+#: Files that are still longer, to be taken apart with the folders of kernels.
+LONGER = {"fastconv/_ext/depthwise.pyx", "fastconv/_ext/implicit.pyx", "fastconv/_ext/toeplitz.pyx"}
+#: Lines of code that two places may not share.
+SHARED_LINES = 12
+
+pytestmark = pytest.mark.skipif(not (TREE / "setup.py").is_file(), reason="needs the source tree")
+
+
+def test_no_source_is_too_long():
+    longer = set()
+    for path in sources.written():
+        lines = path.read_text(encoding="utf-8").count("\n")
+        if lines > MOST_LINES:
+            longer.add(path.relative_to(TREE).as_posix())
+    assert longer == LONGER
+
+
+def repeats(files, least):
+    """The first places of runs of at least so many lines of code that stand twice, from (name, lines) of each file."""
+    seen, found = {}, []
+    for name, lines in files:
+        after = -1
+        for i in range(len(lines) - least + 1):
+            run = tuple(text for _, text in lines[i : i + least])
+            before = seen.setdefault(run, (name, lines[i][0], i))
+            apart = before[0] != name or before[2] + least <= i
+            if before != (name, lines[i][0], i) and apart and i > after:
+                found.append(f"{name}:{lines[i][0]} repeats {before[0]}:{before[1]}")
+                after = i + least
+    return found
+
+
+def test_nothing_is_written_twice():
+    files = [(path.relative_to(TREE).as_posix(), sources.code_lines(path)) for path in sources.written()]
+    assert repeats(files, SHARED_LINES) == []
+
+
+def test_repeats_are_found():
+    lines = [(i, f"x{i}") for i in range(20)]
+    assert repeats([("a", lines), ("b", lines[3:])], 12) == ["b:3 repeats a:3"]
+    assert repeats([("a", lines + lines[:12])], 12) == ["a:0 repeats a:0"]
+    assert repeats([("a", lines), ("b", lines[:11])], 12) == []
+    assert repeats([("a", [(i, "same") for i in range(15)])], 12) == []
+
+
+def test_prose_is_no_code(tmp_path):
+    source = tmp_path / "source.py"
+    source.write_text(
+        '"""A\n\nb = 1\n"""\nimport os\n\n# c\n\n\ndef f():\n    """D."""\n    return (\n        1\n    )\n'
+    )
+    assert [text for _, text in sources.code_lines(source)] == ["def f():", "return (", "1"]

@@ -365,7 +365,7 @@ def test_algorithms():
 
 
 def test_auto_takes_the_cheapest():
-    choose, dtype = fastconv.convolution.choose, np.dtype(np.float32)
+    choose, dtype = fastconv.convolution.choose.choose, np.dtype(np.float32)
     for x, w in (((1, 3, 8, 8), (4, 3, 3, 3)), ((16, 64, 56, 56), (64, 64, 3, 3)), ((1, 1, 9), (1, 1, 3))):
         for op in ("forward", "backward_data", "backward_weights"):
             geometry = fastconv.conv_geometry(x, w)

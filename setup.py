@@ -57,7 +57,7 @@ if os.name == "nt":
     OPTIONAL = []
 else:
     # -O0 for sanitizers, because GCC takes many times as long to optimise the checks that they add.
-    optimise = ["-O0", "-g"] if SANITIZE else ["-O1", "-g"] if DEBUG else ["-O3", "-g0"]
+    optimise = ["-O0", "-g1"] if SANITIZE else ["-O1", "-g"] if DEBUG else ["-O3", "-g0"]
     # No trap on comparing NaN: lets the compiler turn the maximum into selects. Values are not changed.
     compile_args = [*optimise, "-fno-trapping-math", "-fno-math-errno", "-fvisibility=hidden"]
     # Flags that only some compilers know.

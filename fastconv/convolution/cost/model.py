@@ -20,7 +20,7 @@ def rates_in_use() -> _rates.Rates:
 #: Default rates, in nanoseconds: of padding images, for a byte and for a call; and of a product in several threads of
 #: BLAS, because waking them takes milliseconds now and then, and many small products in a row then take 10 to 30 times
 #: their usual time.
-_OPTIONAL = {"border": 0.1, "borders": 5000.0, "wakes": 100_000.0}
+_OPTIONAL = {"border": 0.1, "borders": 5000.0, "wakes": 30_000.0}
 
 
 def seconds(name: str, op: Op, work: Mapping[str, float]) -> float:

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """Draw, and print what was written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="files", type=Path, nargs="+", metavar="FILE.json", help="the runs to draw")
-    parser.add_argument("--out", type=Path, help="folder of the pictures (that of the JSON)")
+    parser.add_argument("--out", type=Path, help="folder of the pictures (default: the folder of the JSON)")
     given = parser.parse_args(argv)
     for path in given.files or sorted(RESULTS.glob("*.json")):
         for written in draw(path, given.out or path.parent):

@@ -418,7 +418,7 @@ def convolution_matrix(
     h = _arrays.as_floats("h", h)
     if isinstance(shape, np.ndarray) and shape.ndim:
         raise TypeError(
-            f"shape must be an int or a tuple of ints, got an ndarray; where its own is meant, {shape.shape}, pass that"
+            f"shape must be an int or a tuple of ints, got an ndarray; to use its shape, pass {shape.shape}"
         )
     bare = not isinstance(shape, (list, tuple))
     sizes = as_shape("shape", (as_int("shape", shape, 1),) if bare else shape, 1)
@@ -442,7 +442,7 @@ def convolution_matrix(
         excess = [k - n for k, n in zip(h.shape, sizes, strict=True)]
         if max(excess) > 0 and min(excess) < 0:
             raise ValueError(
-                f"mode 'valid' takes one that is at least as large as the other in every axis, got h {h.shape} "
+                f"mode 'valid' needs h or x to be at least as large as the other in every axis, got h {h.shape} "
                 f"and shape {sizes}"
             )
         pads = [(max(e, 0),) * 2 for e in excess]

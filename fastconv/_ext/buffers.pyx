@@ -27,7 +27,7 @@ cdef extern from "buffers.h" nogil:
 MAPS = bool(FC_MAPS)
 
 cdef enum:
-    PAGE = 1 << 21        # a large page
+    PAGE = 1 << 21        # size of a huge page
     SMALL_PAGE = 1 << 16  # Small mappings are multiples of this size.
 
 cdef Py_ssize_t MOST = (<size_t> -1 >> 1) - PAGE

@@ -180,7 +180,7 @@ cdef Py_ssize_t cut_sweeps(
 # The arguments of a call of `product`, which all of its threads read.
 cdef struct Product:
     const void* source
-    Py_ssize_t sources         # its elements
+    Py_ssize_t sources         # elements of the source
     const void* w
     const void* bias
     void* result
@@ -376,7 +376,7 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t[::1] table) noexcept 
 # The arguments of a call of `weights`, which all of its threads read.
 cdef struct Weights:
     const void* source
-    Py_ssize_t sources         # its elements
+    Py_ssize_t sources         # elements of the source
     const void* dout
     Py_ssize_t douts
     void* result

@@ -177,7 +177,7 @@ typedef struct fc_fft_task {
     char *bias;
     ptrdiff_t *counts;
     char *space;
-    ptrdiff_t slot_pitch, flat_at, volume_at, shared_at, spectra_at, pitch; /* in elements */
+    ptrdiff_t slot_pitch, flat_at, volume_at, shared_at, spectra_at, pitch; /* all in elements */
     ptrdiff_t *words;
     void (*part)(const struct fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
     void (*multiply)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);

@@ -117,7 +117,7 @@ cdef struct Lowering:
     Py_ssize_t step_h
     Py_ssize_t step_matrix  # distance between the matrices of two images in cols
     Py_ssize_t step_row     # distance between two rows of cols
-    Py_ssize_t rows         # of a matrix
+    Py_ssize_t rows         # rows of the matrix of an image
     Py_ssize_t total
     Py_ssize_t block        # col2im: image rows of a block
     Py_ssize_t blocks       # col2im: blocks of a plane

@@ -135,8 +135,8 @@ cdef struct Bands:
     int32_t* marks
     const Py_ssize_t* table
     Py_ssize_t bands
-    Py_ssize_t blocks    # of a band
-    Py_ssize_t pages     # of a thread
+    Py_ssize_t blocks    # blocks of a band
+    Py_ssize_t pages     # pages of a thread
     Py_ssize_t total
     Py_ssize_t cells
     Py_ssize_t outputs

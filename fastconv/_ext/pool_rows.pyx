@@ -20,12 +20,12 @@ cdef inline floating* aligned(floating* p) noexcept nogil:
 cdef struct Rows:
     Plan plan
     const void* source
-    Py_ssize_t sources   # its elements
+    Py_ssize_t sources   # elements of the source
     void* result
     Py_ssize_t results   # for the adjoint only
     int32_t* indices
     const void* norms    # for the adjoint of the norm; else NULL
-    const void* factors  # and x
+    const void* factors  # for the adjoint of the norm: x; else NULL
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t slots
@@ -215,11 +215,11 @@ cdef struct Pairs:
     fc_pairs_sum_t sum
     fc_pairs_spread_t spread
     const void* source
-    Py_ssize_t sources   # its elements
+    Py_ssize_t sources   # elements of the source
     void* result
     int32_t* indices     # NULL for the mean and the norm
     const void* norms    # for the adjoint of the norm; else NULL
-    const void* factors  # and x
+    const void* factors  # for the adjoint of the norm: x; else NULL
     char* astray
     Py_ssize_t height    # rows of the image
     Py_ssize_t width

@@ -129,7 +129,7 @@ typedef struct {
     /* elements of a row of sources, and of a row of targets; rows of targets of an item */
     ptrdiff_t row_pitch, pitch, high;
     fc_running_windows windows[3];
-    ptrdiff_t sources, targets; /* of a plane */
+    ptrdiff_t sources, targets; /* cells of a plane */
     ptrdiff_t group, planes;    /* planes of an item, whose rows are side by side; and all planes */
     int dtype, isa, op, take, give, wide;
     const char *source, *norms, *factors;

@@ -107,7 +107,7 @@ cdef extern from "pool_running.h" nogil:
 cdef struct Call:
     fc_running plan
     char* space
-    Py_ssize_t space_bytes  # of a thread
+    Py_ssize_t space_bytes  # bytes of a workspace
     Py_ssize_t slots
     Py_ssize_t total
     Py_ssize_t* words

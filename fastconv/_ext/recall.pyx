@@ -43,7 +43,7 @@ cdef class Recall:
             self._found[key] = found
 
     def clear(self):
-        """Forget all."""
+        """Delete all entries."""
         self._found.clear()
 
     cdef object _key(self, tuple arrays, dict options):

@@ -122,7 +122,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
         }                                                                                  \
     } while (0)
 
-/* `T` a floating type. */
+/* Define the runs for a floating type `T`. */
 #define FC_DEFINE_RUNS(T, suffix)                                                          \
     static inline void fc_copy_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src,      \
                                         ptrdiff_t n, ptrdiff_t stride)                     \

@@ -112,7 +112,7 @@ cdef struct Task:
 
 cdef enum Step:
     PRUNE      # list the nonzero weights
-    MULTIPLY   # the product
+    MULTIPLY   # multiply by the listed weights
     DOTS       # the gradient of the nonzero weights, stored in the lists
     SPREAD     # copy the gradient from the lists to dw
 

@@ -47,7 +47,7 @@ static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
     return n;
 }
 
-/* These weights. */
+/* Build the tree of the nonzero weights of a row. */
 static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *found)
 {
     const FC_T *w = (const FC_T *)w_;

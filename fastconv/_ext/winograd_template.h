@@ -37,7 +37,7 @@ FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k
     return k == 2 ? -(a + b + c) : k ? a * b + a * c + b * c : -(a * b * c);
 }
 
-/* S^n, n up to 3 */
+/* S^n, for n up to 3. */
 FC_INLINE FC_T FC_N(fc_power)(const int points, const int pair, const int n)
 {
     const FC_T square = FC_N(fc_square)(points, pair);

@@ -43,8 +43,8 @@ cdef struct Side:
     Py_ssize_t stride
     Py_ssize_t lo       # minus the source cell that output 0 reads at tap 0
     Py_ssize_t points
-    Py_ssize_t taps     # of a subkernel
-    Py_ssize_t outputs  # of a tile
+    Py_ssize_t taps     # taps of a subkernel
+    Py_ssize_t outputs  # outputs of a tile
     Py_ssize_t tiles
     Py_ssize_t block    # tiles of a block
     Py_ssize_t span     # cells of the source from the first to the last that a tile reads

@@ -33,7 +33,7 @@ def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
     if type(value) is np.ndarray and value.dtype in DTYPES:
         return value
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, as by {name}.filled(0)")
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, with {name}.filled(0)")
     # relu returns its output and its cache, two arrays of the same shape, so NumPy would read that pair as a batch.
     if type(value) is tuple and len(value) == 2 and all(type(a) is np.ndarray and a.ndim > 1 for a in value):
         raise TypeError(no_array(name, value))
@@ -61,7 +61,7 @@ def _check_dtype(name: str, dtype: np.dtype) -> None:
     if dtype.kind in "biu" or dtype.type in (np.float16, np.float32, np.float64):
         return
     raise TypeError(
-        f"{name} has dtype {dtype}, which fastconv does not compute with; legal are float32 and float64 "
+        f"{name} has dtype {dtype}, which fastconv does not support; legal are float32 and float64 "
         "(float16, integers and bool are converted)"
     )
 
@@ -171,7 +171,7 @@ def check_cached(
         return
     held = " and ".join(f"{name} {describe(array)}" for name, array in zip(names, arrays, strict=True))
     raise ValueError(
-        f"cache holds {held}, which {source} did not put there: its were {' and '.join(map(str, shapes))}, "
+        f"cache holds {held}, which {source} did not put there; it stores {' and '.join(map(str, shapes))}, "
         f"C-contiguous and of {'one float dtype' if dtype is None else f'dtype {dtype}'}"
     )
 
@@ -203,7 +203,7 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
     except MemoryError:
         raise _memory.TooLargeError(
             f"{what} of shape {shape} and dtype {dtype} takes {math.prod(shape) * dtype.itemsize} bytes, more than the "
-            "system gives"
+            "system can allocate"
         ) from None
 
 

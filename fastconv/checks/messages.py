@@ -147,7 +147,7 @@ def option_hint(name: Any, value: Any, known: Iterable[str]) -> str:
     # A string of three to five letters, such as NWC or NDHWC, names that many axes.
     rank = len(value) if isinstance(value, str) and 3 <= len(value) <= 5 else 4
     order = (0, rank - 1, *range(1, rank - 1))
-    return f"; x is always (N, C, *spatial): where its channels are last, give x.transpose{order}"
+    return f"; x is always (N, C, *spatial): if its channels are last, give x.transpose{order}"
 
 
 def border_name(name: str) -> str | None:
@@ -179,8 +179,8 @@ def pad_hint(name: str, legal: tuple[str, ...]) -> str:
     border = border_name(lowered)
     if meant is None and border is not None:
         return (
-            f"; {name!r} says what padding holds, not how much of it there is: pad is a number of cells, and "
-            f"pad_mode={border!r} where the function takes that"
+            f"; {name!r} says how padding is filled, not how much is added: pad is a number of cells, and "
+            f"pad_mode={border!r} if the function takes that"
         )
     near = _close(lowered, legal)
     return did_you_mean(meant or (near[0] if near else None))
@@ -267,21 +267,21 @@ def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str
     of_shape = w.endswith("_shape")
     if more == 2 and w_shape:
         channels = x_shape[1]
-        alone = f"; one kernel by itself is {f'{w}={(1, 1, *w_shape)}' if of_shape else f'{w}[None, None]'}"
+        alone = f"; give a single kernel as {f'{w}={(1, 1, *w_shape)}' if of_shape else f'{w}[None, None]'}"
         if channels == 1:
             return alone
         tiles = (channels, *(1,) * (len(x_shape) - 1))
         each = f"{w}={(channels, 1, *w_shape)}" if of_shape else f"np.tile({w}, {tiles})"
         return (
-            f"{alone}, for images of one channel; for each of the {channels} channels alike it is {each} with "
+            f"{alone}, for images of one channel; to apply it to each of the {channels} channels, give {each} with "
             f"groups={channels}"
         )
     if more in (-1, -2) and 3 <= len(w_shape) <= 5:
         if x.endswith("_shape"):
             given = tuple(n for n in x_shape if n >= 0)
             fits = len(given) >= len(w_shape) - 2  # It has at least as many axes as the kernel.
-            return f"; one image by itself is {x}={(1,) * -more + given}" if fits else ""
-        return f"; one image by itself is x[None{', None' if more == -2 else ''}]"
+            return f"; give a single image as {x}={(1,) * -more + given}" if fits else ""
+        return f"; give a single image as x[None{', None' if more == -2 else ''}]"
     return ""
 
 
@@ -308,7 +308,7 @@ def no_array(name: str, value: Any, options: str = "") -> str | None:
         pair = all(isinstance(part, np.ndarray) for part in value)
         return (
             f"{name} is a tuple of {kind_of(value[0])} and {kind_of(value[1])}, as layers return; unpack it: "
-            f"out, cache = ...{f'; where it is a batch of two, give np.stack({name})' if pair else ''}"
+            f"out, cache = ...{f'; if it is a batch of two, give np.stack({name})' if pair else ''}"
         )
     if callable(value):
         return f"{name} is {kind}, which can be called; it must be an array"

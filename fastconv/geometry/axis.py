@@ -72,7 +72,7 @@ class CheckedFields:
         try:
             fault = self._fault()
         except (TypeError, AttributeError) as error:  # A field of the wrong type cannot be compared, or has no length.
-            if type(error) not in (TypeError, AttributeError):  # a signal handler's
+            if type(error) not in (TypeError, AttributeError):  # raised by a signal handler
                 raise
             fault = "a field is of the wrong type"
         if fault is not None:
@@ -147,7 +147,7 @@ def windows(axis: Axis) -> int:
 
 
 class HasAxes(Protocol):
-    """A geometry."""
+    """A geometry with spatial axes."""
 
     @property
     def axes(self) -> tuple[Axis, ...]:

@@ -164,7 +164,7 @@ def _sizes(
     inner = x_shape[2:]
     if isinstance(pad, str) and pad in ("same", "same_lower"):
         if any(more):
-            raise ValueError(f"output_pad is {more}, but pad={pad!r} says that the output is x's size times the stride")
+            raise ValueError(f"output_pad is {more}, but pad={pad!r} makes the output x's size times the stride")
         whole = [n * s for n, s in zip(inner, strides, strict=True)]
         return whole, resolve_pad(pad, tuple(whole), kernel, strides, dilations, PAD_NAMES), whole
     sizes, pads, spatial = [], [], []
@@ -175,7 +175,7 @@ def _sizes(
         if out < 1:
             raise ValueError(
                 f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
-                f"stride {s}, kernel {k} and dilation {d} make; legal are less than {full} together"
+                f"stride {s}, kernel {k} and dilation {d} make; the two pads must add up to less than {full}"
             )
         # An `output_pad` below the stride does not change the convolution. A larger one first adds the cells that `pad`
         # cropped at the end, and then cells that no tap reaches.

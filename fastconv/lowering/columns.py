@@ -29,7 +29,7 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
     The last axis of both arrays is contiguous. If the layer is pointwise, x is C-contiguous.
     """
     if not x.size:
-        cols.fill(0)  # padding alone
+        cols.fill(0)  # every column reads padding only
     elif geometry.pointwise:
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:

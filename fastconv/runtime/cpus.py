@@ -69,7 +69,7 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except TimeoutError:  # a signal handler's
+    except TimeoutError:  # raised by a signal handler
         raise
     except OSError:
         return ""

@@ -29,7 +29,7 @@ _LEAST_BYTES = 1 << 19
 _KEPT_MIB = 512
 
 #: The advice for an algorithm that needs more memory than is free.
-BOUNDED = "algorithm='im2col' takes some MiB, whatever the size"
+BOUNDED = "algorithm='im2col' needs only a few MiB, whatever the size"
 
 limited, trim = _ext.limited, _ext.trim
 

@@ -1,5 +1,4 @@
-"""One cache of bounded size for the plans and tables that calls share; it drops the least recently used entries first.
-"""
+"""One cache of bounded size for the plans and tables that calls share; it drops the least recently used entries first."""
 
 from __future__ import annotations
 

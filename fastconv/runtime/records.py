@@ -19,7 +19,7 @@ def dataclass(*, frozen: bool) -> Callable[[type[_T]], type[_T]]:
     constructor.
     """
     if not frozen:
-        raise ValueError("frozen must be True; for others there is dataclasses.dataclass")
+        raise ValueError("frozen must be True; use dataclasses.dataclass for other classes")
     return _make
 
 

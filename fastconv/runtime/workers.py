@@ -30,8 +30,7 @@ def alone() -> bytearray:
 
 
 def words(helpers: int, grain: int) -> bytearray:
-    """Return the shared state of a call with at most `helpers` workers (see ``fc_share``), and start missing workers.
-    """
+    """Return the shared state of a call with at most `helpers` workers (see ``fc_share``), and start missing workers."""
     return _state.words(helpers, grain)
 
 

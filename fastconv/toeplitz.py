@@ -85,7 +85,7 @@ def _naming(arguments: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        # A MemoryError that is a ValueError as well, or the exception of a signal handler.
+        # This is a MemoryError that is a ValueError as well, or the exception of a signal handler.
         if type(error) is not ValueError:
             raise
         raise ValueError(f"{arguments} are too large together: {error}") from None

@@ -90,7 +90,8 @@ cdef struct Sizes:
     Py_ssize_t row_step       # distance between the weights of two rows
     Py_ssize_t channels       # channels of the source in a group
     Py_ssize_t channel_pitch  # distance between two channels of a block
-    Py_ssize_t spill_at       # distance between the two blocks in a workspace; the edge buffer follows them
+    # distance between the two blocks in a workspace; a buffer for strided results follows them
+    Py_ssize_t spill_at
     Py_ssize_t pieces         # most pieces of a channel
     Py_ssize_t sweeps
     Py_ssize_t paired         # whether two neighbouring parts interleave their results in a row
@@ -123,7 +124,7 @@ cdef struct Sweep:
     Py_ssize_t to
     Py_ssize_t rows
     Py_ssize_t n
-    Py_ssize_t whole   # rows that may be stored past their end
+    Py_ssize_t whole   # number of rows whose last vector may be stored past the end of the row
 
 
 # A block that was copied to the workspace: its image and group, and the sweeps over it.

@@ -171,7 +171,8 @@ typedef struct fc_fft_task {
      * tiles. */
     ptrdiff_t groups, images, rows, columns, taus, phis, tiles;
     ptrdiff_t tau[3], phi[3], tile[3], tiles_of[3];
-    ptrdiff_t of_rows, of_columns, of_pairs, of_groups; /* The numbers that are in memory at a time. */
+    /* The numbers of rows, columns, pairs and groups that are in memory at a time. */
+    ptrdiff_t of_rows, of_columns, of_pairs, of_groups;
     ptrdiff_t shared, fused, parts, lanes;
     fc_fft_array source, weights, result; /* For the gradient of the weights these are x, dw and dout. */
     char *bias;

@@ -64,8 +64,7 @@ static inline char *fc_fft_slot(const fc_fft_task *t, ptrdiff_t slot)
     return t->space + slot * t->slot_pitch * t->itemsize;
 }
 
-/* Return the number of items of a part of a tile: here for parts along the outermost axis, below for the other
- * parts. */
+/* Return the number of items of FC_FFT_OUTER and FC_FFT_RESULT. fc_fft_inner_items returns it for the other parts. */
 static inline ptrdiff_t fc_fft_outer_items(const fc_fft_task *t)
 {
     return fc_fft_pieces(t->axes[2].length, t->lanes) * (t->axes[0].length > 1 ? t->axes[1].length : 1);

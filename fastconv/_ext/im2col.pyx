@@ -119,8 +119,8 @@ cdef struct Lowering:
     Py_ssize_t step_row     # distance between two rows of cols
     Py_ssize_t rows         # rows of the matrix of an image
     Py_ssize_t total
-    Py_ssize_t block        # col2im: image rows of a block
-    Py_ssize_t blocks       # col2im: blocks of a plane
+    Py_ssize_t block        # for col2im: image rows of a block
+    Py_ssize_t blocks       # for col2im: blocks of a plane
     bint shifted            # whether `shifts` describes the taps
     Axis[3] axes
     Shift[MAX_SHIFTS] shifts

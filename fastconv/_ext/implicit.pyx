@@ -227,7 +227,7 @@ cdef struct Product:
     Sizes sizes
     Side[3] sides
     Kernels kernel
-    fc_tile_t[2][2] tiles   # [weights are read in place][positions are in a panel]
+    fc_tile_t[2][2] tiles   # indexed [weights are read in place][positions are in a panel]
 
 
 cdef class Multiply:

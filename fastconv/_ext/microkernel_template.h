@@ -7,9 +7,9 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
     *lanes = FC_VL;
 }
 
-/* At most about FC_SUMMED products are summed at a time, and these partial sums are then added up, because rounding
- * errors grow with the length of a sum. A k of FC_SUMMED or less, but more than FC_HALVED, is divided into halves. The
- * parts of a larger k are longer than these halves, because every part reads and writes the tile. */
+/* At most FC_SUMMED products are summed at a time, and these partial sums are then added up, because rounding errors
+ * grow with the length of a sum. A k from FC_HALVED + 1 to FC_SUMMED is divided into halves. The parts of a larger k
+ * are longer than these halves, because every part reads and writes the tile. */
 #define FC_SUMMED 100
 #define FC_HALVED 60
 /* The number of steps of k in one iteration of the loop. */

@@ -36,7 +36,7 @@ cdef struct Sizes:
     Py_ssize_t packing        # rows that are packed next to each other
     Py_ssize_t tiles          # tiles that are multiplied by a row of weights before the next row
     Py_ssize_t panel_pitch    # distance between two panels of packed weights
-    Py_ssize_t panels         # offset of the panels that threads share, after all workspaces; or none
+    Py_ssize_t panels         # number of panels that threads share, stored after their workspaces; 0 if none
     Py_ssize_t panel_at       # offset of the packed weights in the workspace of a thread
     Py_ssize_t positions_at   # offset of the packed positions
 

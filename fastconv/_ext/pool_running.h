@@ -41,11 +41,10 @@ typedef struct {
     ptrdiff_t begin, end, source, n;
 } fc_running_strip;
 
-/* The last axis. Step l joins two windows that start `shift[l]` cells apart and, unless `plus[l]` is 0, a single cell
- * `plus[l]` cells further. For the forward pass `phases` is 0, and output o has the window that starts at cell o *
- * stride
- * - lo. For the backward pass, `phases` is stride / gcd(stride, dilation), `taps` and `rest` are the quotient and the
- * remainder of k / phases, and `step` is dilation / gcd(stride, dilation). */
+/* The last axis. Step l joins two windows that start `shift[l]` cells apart or, if `plus[l]` is 1, extends a window by
+ * the cell that is `shift[l]` cells after its last one. For the forward pass `phases` is 0, and output o has the window
+ * that starts at cell o * stride - lo. For the backward pass, `phases` is stride / gcd(stride, dilation), `taps` and
+ * `rest` are the quotient and the remainder of k / phases, and `step` is dilation / gcd(stride, dilation). */
 typedef struct {
     ptrdiff_t size, levels, stride, lo, dilation, phases, taps, rest, step, keeps;
     const ptrdiff_t *shift, *plus;
@@ -130,7 +129,7 @@ typedef struct {
     ptrdiff_t row_pitch, pitch, high;
     fc_running_windows windows[3];
     ptrdiff_t sources, targets; /* cells of a plane */
-    ptrdiff_t group, planes;    /* planes of an item, whose rows are side by side; and all planes */
+    ptrdiff_t group, planes;    /* planes of an item, whose rows are adjacent; and the number of all planes */
     int dtype, isa, op, take, give, wide;
     const char *source, *norms, *factors;
     char *target, *where;

@@ -332,6 +332,8 @@ FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdif
     return low;
 }
 
+/* Write the outputs that read rows [begin, end) of dx at depth `id` to the workspace. For the mean, dout is divided by
+ * the count of its window; for the norm, by the norm. */
 static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *lanes, const void *dout,
                                 const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
                                 ptrdiff_t end)

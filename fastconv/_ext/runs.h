@@ -63,8 +63,8 @@ static inline ptrdiff_t fc_draw(ptrdiff_t *counter, ptrdiff_t grain)
 #endif
 }
 
-/* Runs of fewer bytes are copied by a loop, because a call of memcpy takes longer. Most runs are a single short image
- * row. (setup.py keeps the compiler from turning the loop back into the call.) */
+/* Runs of at least this many bytes are copied by memcpy. For shorter runs, such as a single short image row, a loop is
+ * faster than the call. (setup.py keeps the compiler from turning the loop back into the call.) */
 #define FC_CALL_BYTES 1024
 
 /* Copy a short run by vectors. The last vector overlaps the one before it, so no loop over single elements is

@@ -80,9 +80,9 @@ def lanes(int dtype, int isa):
 def factors(int dtype, w, kernel, order, to, bint telling):
     """Write the factors of every filter of w (F, *kernel), with three kernel axes, in `order` to `to` (F, len(order)).
 
-    Returns None if all kernels are outer products. Otherwise returns the index of the first filter whose kernel is not.
-    With `telling`, also returns the index of the entry that differs most from the product of the factors, the entry, and
-    the product, unless the kernel has an inf or NaN.
+    Returns None if all kernels are outer products. Otherwise returns the index of the first filter whose kernel is not
+    one. With `telling`, also returns the index of the entry that differs most from the product of the factors, the
+    entry, and the product, unless the kernel has an inf or NaN.
     """
     cdef Py_ssize_t itemsize = 8 if dtype else 4, f, count, entries, taps
     cdef Run weights = run_of(w, itemsize, False), places = run_of(order, sizeof(Py_ssize_t), False)

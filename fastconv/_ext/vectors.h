@@ -40,8 +40,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_V FC_N(fc_v)
 #define FC_I FC_N(fc_i)
 
-/* The size of a tile of the product. The registers hold FC_TILE_ROWS x FC_TILE_VECTORS vectors of sums, one row of
- * vectors, and one more vector. */
+/* The size of a tile of the product. The registers hold FC_TILE_ROWS x FC_TILE_VECTORS vectors of sums, a row of b, and
+ * one broadcast element of a. */
 #if FC_REGISTERS >= 32
 #define FC_TILE_ROWS 8
 #define FC_TILE_VECTORS 3
@@ -138,7 +138,7 @@ FC_INLINE void FC_N(fc_transpose)(FC_N(fc_t) rows[FC_TL])
     }
 }
 
-/* Interleave the lower or upper halves of a and b, for FC_V instead of the type of squares. */
+/* Interleave the lower or upper halves of a and b, like fc_zip_low and fc_zip_high, but for FC_V. */
 FC_INLINE FC_V FC_N(fc_mix_low)(FC_V a, FC_V b)
 {
 #if FC_VL == 16

@@ -86,7 +86,8 @@ cdef struct Sizes:
     Py_ssize_t u_step         # distance between two tiles of the gradient
     Py_ssize_t m_step         # distance between two filters of the products of dw
     Py_ssize_t v_pitch        # distance between two points of the image
-    Py_ssize_t u_pitch        # distance between two points of the weights (at least their size), or of the gradient
+    # gap between the weights of two points; for dw, distance between two points of the gradient
+    Py_ssize_t u_pitch
     Py_ssize_t m_pitch        # distance between two points of the products
 
 
@@ -99,7 +100,8 @@ cdef struct Transforms:
     Kernels kernel
 
 
-# What all threads of a call read. `bias` and `w` are used only for results, `dout` and `filter_planes` only for dw.
+# The arguments of a call, which all of its threads read. `bias` and `w` are used only for results, `dout` and
+# `filter_planes` only for dw.
 cdef struct Call:
     const void* source
     const void* w

@@ -82,7 +82,7 @@ def merge_options(
 
 
 def refuse_keywords(where: str, param_name: str, given: Mapping[str, Any], **also: Any) -> None:
-    """Raise an error for keywords that belong in the dict `param_name`. The message shows that dict with `also` added."""
+    """Raise an error for keywords that belong in the dict `param_name`. The message shows it with `also` added."""
     meant = {**given, **{name: value for name, value in also.items() if name not in given}}
     raise TypeError(
         f"{where}() got an unknown option {next(iter(given))!r}; its options are a dict: "
@@ -146,7 +146,7 @@ def as_listed(value: Any) -> Any:
 
 
 def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
-    """Yield a name and a value for each spatial axis. A single value applies to all axes; a sequence has one per axis."""
+    """Yield a name and a value for each spatial axis. A single value applies to all; a sequence has one per axis."""
     value = as_listed(value)
     if not isinstance(value, (list, tuple)):
         yield from [(name, value)] * rank

@@ -93,7 +93,7 @@ class FractionalGeometry(CheckedFields):
 
     @cached_property
     def flops(self) -> int:
-        """The number of operations of the forward pass, two for each multiply-add. Inserted zeros are not multiplied."""
+        """The number of operations of the forward pass, two for each multiply-add, without those on inserted zeros."""
         if self._mirrors:
             return self.upsampled.flops
         meetings = math.prod(sum(phase.axis.out * phase.axis.k for phase in phases) for phases in self._by_axis)

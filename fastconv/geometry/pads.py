@@ -92,7 +92,7 @@ def resolve_pad(
 
 
 def check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lead: tuple[int, ...]) -> None:
-    """Raise an error if padding makes an image too large to be indexed; `lead` holds the sizes of the non-spatial axes."""
+    """Raise an error if padding makes an image too large to be indexed; `lead` has the sizes of other axes."""
     padded = tuple(s + lo + hi for s, (lo, hi) in zip(sizes, pads, strict=True))
     if math.prod(padded) * max(math.prod(lead), 1) > sys.maxsize or any(p > sys.maxsize for p in padded):
         raise ValueError(

@@ -30,7 +30,7 @@ def taps_within(
 
 @dataclass(frozen=True)
 class PoolGeometry(CheckedFields):
-    """All sizes of one pooling. `axes` as in ConvGeometry; with `ceil_mode` the last window may reach past the padding."""
+    """All sizes of one pooling. With `ceil_mode` the last window may reach past the padding."""
 
     x_shape: tuple[int, ...]
     axes: tuple[Axis, ...]
@@ -70,7 +70,7 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def squeezed(self) -> PoolGeometry:
-        """The same pooling without axes of size 1, because kernels would treat such an axis as short rows or columns."""
+        """The same pooling without axes of size 1, because kernels would treat them as short rows or columns."""
         rank = len(self.axes)
         kept = [i for i, a in enumerate(self.axes) if (a.size, a.k, a.lo, a.hi, a.out) != (1, 1, 0, 0, 1)] or [rank - 1]
         if len(kept) == rank:

@@ -1,4 +1,4 @@
-"""One cache of bounded size for the plans and tables that calls share; it drops the least recently used entries first."""
+"""A cache of bounded size for the plans and tables that calls share. It drops the least recently used entries."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def words(items: int, work: int, threads: int) -> bytearray | None:
 
 
 def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
-    """Call ``kernel(*args, words)`` once, with the shared state that lets it divide `items` among threads: see `words`."""
+    """Call ``kernel(*args, words)`` once. The shared state lets it divide `items` among threads: see `words`."""
     shared = words(items, work, threads)
     return kernel(*args, _workers.alone() if shared is None else shared)
 

@@ -30,7 +30,7 @@ def alone() -> bytearray:
 
 
 def words(helpers: int, grain: int) -> bytearray:
-    """Return the shared state of a call with at most `helpers` workers (see ``fc_share``), and start missing workers."""
+    """Start missing workers, and return the shared state of a call with at most `helpers` of them: see ``fc_share``."""
     return _state.words(helpers, grain)
 
 

@@ -113,7 +113,7 @@ cdef struct Contraction:
     WeightSizes sizes
     Side[3] sides
     Kernels kernel
-    fc_tile_t[4] tiles      # kernels for listed and for contiguous positions, without a mask and then with one
+    fc_tile_t[4] tiles      # two kernels for listed and contiguous positions, and the same two with a mask
     fc_row_kept_t row_kept
 
 

@@ -156,7 +156,7 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdi
     }
 }
 
-/* A sum over `taps` neighbouring cells in each row; tap t is at offset at[t] of its phase. */
+/* Sums along W: each result is the sum over t < taps of factors[t] times the cell t * dilation after the first one. */
 typedef struct {
     const FC_T *from;
     ptrdiff_t pitch, rows, n, taps, dilation, stride, slot_pitch, offset;

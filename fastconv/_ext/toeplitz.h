@@ -1,4 +1,10 @@
-/* Rows of a Toeplitz matrix, and products with it, for every instruction set. */
+/* Rows of a Toeplitz matrix, and products with it, for every instruction set.
+ *
+ * A matrix row belongs to one output position and one row of weights. Its entries are at the cells of the image that
+ * the position reads. A segment is a group of positions along one axis whose entries are the same up to a shift
+ * (toeplitz/pattern.py). The taps along an axis are numbered by keys, in an order that ascends with the cells that they
+ * read, except that it may wrap around. A line of taps is the taps along the last axis, for one channel, plane and row
+ * of the kernel. A list is the values and columns of the entries of one matrix row. */
 #ifndef FASTCONV_TOEPLITZ_H
 #define FASTCONV_TOEPLITZ_H
 
@@ -11,20 +17,20 @@
 /* Rows are written in chunks of this many elements. Lists have room for as many more past their end. */
 enum { FC_CHUNK = 16 };
 
-/* The entries (offset, tap) of a row along one axis: see toeplitz/pattern.py. */
+/* The entries (offset, tap) of a matrix row along one axis: see toeplitz/pattern.py. */
 typedef struct {
     const ptrdiff_t *entry;
     const ptrdiff_t *lists;
     ptrdiff_t n;
     ptrdiff_t index_pitch;
     ptrdiff_t weight_pitch;
-    /* The first key and the number of keys; or `places`, the cell of each key: see fc_points. */
+    /* `key` is the first of `keys` keys; or `places` has the cell of each key: see fc_points. */
     const ptrdiff_t *places;
     ptrdiff_t key;
     ptrdiff_t keys;
 } fc_span;
 
-/* Positions whose entries are the same up to a shift: see toeplitz/pattern.py. */
+/* A segment: positions along one axis whose entries are the same up to a shift (toeplitz/pattern.py). */
 typedef struct {
     ptrdiff_t start;
     ptrdiff_t step;
@@ -188,7 +194,7 @@ static inline ptrdiff_t fc_first_tap(const ptrdiff_t *tap, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* Return the cell of a key, in a segment that has all keys. */
+/* Return the cell that the tap of a key reads, in a segment that has all keys. */
 static inline ptrdiff_t fc_met(const fc_span *span, ptrdiff_t key)
 {
     if (span->places)

@@ -149,7 +149,8 @@ cdef enum:
     LINE = 64           # alignment in bytes of the parts of a thread's memory
     LISTS = 64          # lists that a thread makes at a time, with ROOM entries in all unless one list has more
     ROOM = 2048
-    SHORT = 16          # lists of fewer weights are made again, because copying takes longer
+    # with fewer nonzero weights, rows are written directly, because copying a shared list takes longer
+    SHORT = 16
 
 
 HEADER_SIZE = HEADER
@@ -198,7 +199,7 @@ cdef struct Matrix:
 cdef struct Maker:
     char* values
     char* columns
-    Py_ssize_t[LISTS] at    # offset of each list; n: its number of entries
+    Py_ssize_t[LISTS] at    # offset of each list in `values` and `columns`; n: its number of entries
     Py_ssize_t[LISTS] n
     Py_ssize_t row          # row of weights that `nonzeros` describes, if any
     bint few                # whether few weights of this row are nonzero

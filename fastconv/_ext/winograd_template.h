@@ -206,7 +206,8 @@ FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_
         FC_N(fc_store)(to + i * step, y[i]);
 }
 
-/* Transform line by line along one axis. Sizes are compile-time constants only inside these functions. */
+/* Transform line by line along one axis. These functions take sizes as arguments, and pass them on as compile-time
+ * constants. */
 static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step,
                                  int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {

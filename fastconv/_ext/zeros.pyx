@@ -7,7 +7,7 @@ from fastconv._ext.arrays cimport Run, run_of
 
 cdef enum:
     FEW = 1024          # arrays of at most this many weights are counted completely
-    COUNTED = 4096      # the same, if the first sample contains zeros
+    COUNTED = 4096      # up to this size arrays are counted completely unless the first sample is dense
     SAMPLE = 1024       # size of the sample of larger arrays
     FIRST = 128         # size of a first, smaller sample
 

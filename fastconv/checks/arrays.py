@@ -14,7 +14,7 @@ from fastconv.runtime import memory as _memory
 from fastconv.runtime.memory import check_bytes
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-#: The dtypes that the kernels support, with the number that kernels know each by, and the name of each in C.
+#: The dtypes that the kernels support, with the numbers that kernels use for them, and the names of these dtypes in C.
 DTYPES: dict[np.dtype, int] = {_FLOAT32: 0, _FLOAT64: 1}
 NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
 #: Exceptions by which NumPy and the conversion methods of other types report an unsuitable value. All other exceptions,

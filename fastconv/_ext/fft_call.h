@@ -396,8 +396,8 @@ static int fc_fft_run_sums(fc_fft_task *t)
     return 0;
 }
 
-/* The gradient of the weights. Products are summed over pairs of tiles. The real part of the sum includes both
- * tiles. */
+/* The gradient of the weights. Products are summed over pairs of tiles. The tiles of a pair are the real and the
+ * imaginary parts, so the real part of the result is the sum over both tiles. */
 static int fc_fft_run_gradient(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, pitch = t->pitch, bytes = t->itemsize;

@@ -46,7 +46,8 @@ FC_INLINE FC_V FC_N(fc_pick)(FC_I mask, FC_V yes, FC_V no)
 
 FC_INLINE FC_I FC_N(fc_pick_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
 
-/* Return in which lanes `value` replaces the maximum `held`: where it is larger or, with `nan`, the first NaN. */
+/* Return a mask of the lanes in which `value` replaces the maximum `held`: `value` is larger or, with `nan`, `value` is
+ * NaN and `held` is not. */
 FC_INLINE FC_I FC_N(fc_takes)(FC_V value, FC_V held, const int nan)
 {
 #if FC_VECTORS

@@ -63,8 +63,8 @@ static inline void fc_met(const fc_line *line, ptrdiff_t at, ptrdiff_t first, pt
     *taps = *taps < 0 ? 0 : *taps;
 }
 
-/* Return how many of `most` cells, `step` apart from cell `at` on, repeat cells in one arithmetic sequence, and set the
- * first cell and the step of this sequence. */
+/* Cells outside the image repeat cells of the image. Return how many of the `most` cells `at`, `at` + `step`, ...
+ * repeat cells that form one arithmetic sequence, and set the first cell and the step of that sequence. */
 static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
                                  ptrdiff_t *first, ptrdiff_t *distance)
 {

@@ -190,7 +190,7 @@ cdef struct Matrix:
     fc_list_t list
     fc_walk_t walk
     fc_spread_t spread
-    bint mirrored           # whether some axis has places
+    bint mirrored           # whether an axis has segments with places: see toeplitz/pattern.py
     fc_find_t find
     fc_repeat_t repeat
 

@@ -210,7 +210,7 @@ def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
 def check_rank(name: str, shape: tuple[int, ...]) -> None:
     """Raise an error for a shape that is not ``(N, C, *spatial)`` with one to three spatial axes."""
     if not 3 <= len(shape) <= 5:
-        hint = "; one image by itself is x[None, None]" if name == "x" and len(shape) == 2 else ""
+        hint = "; give a single image as x[None, None]" if name == "x" and len(shape) == 2 else ""
         raise ValueError(
             f"{name} has {count_axes(len(shape))}, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or "
             f"(N, C, D, H, W){hint}"

@@ -122,7 +122,7 @@ def check_free(nbytes: int, what: str, instead: str) -> None:
 
 
 def at_release(forget: Callable[[], None]) -> None:
-    """Make `release` call `forget`, which drops memory as large as a result that a module keeps."""
+    """Register `forget`, which `release` then calls. It drops memory that a module keeps for later calls."""
     _forgotten.append(forget)
 
 

@@ -15,7 +15,8 @@ from fastconv.runtime.memory import check_bytes
 KEPT_BYTES = 1 << 25
 #: Workspaces are aligned to cache lines of this many bytes.
 _LINE = 64
-#: Above this size a workspace is kept only after a system call has checked the address limit, whose time is small then.
+#: Above this size, the address limit is checked again before a workspace is kept. For smaller workspaces that system
+#: call would take too long.
 _ASK_BYTES = 1 << 20
 
 

@@ -203,7 +203,7 @@ FITS = [
         lambda: toeplitz_matrix(W[0, 0], (1, 8, 7)),
         r"^w has 2 axes, \(3, 3\); .*; give a single kernel as w\[None, None\]$",
     ),
-    (lambda: toeplitz_operator(W[0, 0], (3, 8, 7)), r"it is np\.tile\(w, \(3, 1, 1, 1\)\) with groups=3$"),
+    (lambda: toeplitz_operator(W[0, 0], (3, 8, 7)), r"give np\.tile\(w, \(3, 1, 1, 1\)\) with groups=3$"),
     (
         lambda: toeplitz_matrix(W[0], (1, 8, 8, 8)),
         r"^x_shape \(1, 8, 8, 8\) has 4 .*; give a single kernel as w\[None, None\]$",

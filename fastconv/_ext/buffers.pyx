@@ -148,8 +148,8 @@ cdef class Pool:
         evict(&self._free_small, 0)
 
     cdef Mapping* find(self, Py_ssize_t nbytes, bint large) noexcept:
-        """Return the newest free mapping that is large enough, but at most a quarter and a page too large, or NULL. The
-        newest is best, because it may still be in a cache.
+        """Return the newest free mapping that is large enough, but not larger than 1.25 times `nbytes` plus a page, or
+        NULL. The newest is best, because it may still be in a cache.
         """
         cdef FreeList* free = &self._free if large else &self._free_small
         cdef Py_ssize_t slack = nbytes // 4 + (PAGE if large else SMALL_PAGE)

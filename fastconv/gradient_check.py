@@ -1,6 +1,6 @@
-"""Gradients by central differences, to hold analytic ones against.
+"""Numerical gradients by central differences, for checks of analytic gradients.
 
-The functions change `x` in place, one entry at a time, and put it back.
+The functions change the input in place, one entry at a time, and restore it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _check(name: str, x: Any, h: float) -> None:
 
 
 def _upstream(change: np.ndarray, df: Any) -> float:
-    """What a change of the output makes of the loss whose gradient by the output is `df`."""
+    """Return the sum of ``change * df``: the change of the loss if the output changes by `change`."""
     df = _arrays.as_array("df", df)
     if df.ndim and df.shape != change.shape:
         raise ValueError(f"df has shape {df.shape}, but f returns shape {change.shape}")
@@ -35,7 +35,7 @@ def _upstream(change: np.ndarray, df: Any) -> float:
 
 
 def _steps(f: Callable[[], Any], x: np.ndarray, h: float) -> Iterator[tuple[tuple[int, ...], Any, Any]]:
-    """For every index of x, what f gives a step above and a step below."""
+    """Yield each index of x, the result of f a step above x there, and its result a step below."""
     for ix in np.ndindex(*x.shape):
         yield (ix, *_step(f, x, ix, h))
 
@@ -44,7 +44,7 @@ def _step(f: Callable[[], Any], x: np.ndarray, ix: tuple[int, ...], h: float) ->
     old = x[ix]
     try:
         x[ix] = old + h
-        # f may hand out the same array every time.
+        # Copy, because f may return the same array on every call.
         above = np.copy(f())
         x[ix] = old - h
         return above, np.copy(f())
@@ -55,14 +55,14 @@ def _step(f: Callable[[], Any], x: np.ndarray, ix: tuple[int, ...], h: float) ->
 def eval_numerical_gradient(
     f: Callable[[np.ndarray], float], x: np.ndarray, verbose: bool = True, h: float = 1e-5
 ) -> np.ndarray:
-    """Gradient of a number by an array.
+    """Compute the gradient of a function that returns a number, by an array.
 
     Parameters
     ----------
     f : callable
         Takes `x`, returns a number.
     x : ndarray
-        Where to take the gradient; float64 for a step as small as the default.
+        Where to take the gradient. The default step is small enough that it needs float64.
     verbose : bool, default True
         Print each entry.
     h : float, default 1e-5
@@ -98,7 +98,7 @@ def eval_numerical_gradient(
 def eval_numerical_gradient_array(
     f: Callable[[np.ndarray], Any], x: np.ndarray, df: Any, h: float = 1e-5
 ) -> np.ndarray:
-    """Gradient by an array of ``sum(f(x) * df)``, for an `f` that returns an array.
+    """Compute the gradient of ``sum(f(x) * df)`` by an array, for an `f` that returns an array.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def eval_numerical_gradient_array(
 def eval_numerical_gradient_blobs(
     f: Callable[..., Any], inputs: tuple, output: Any, h: float = 1e-5
 ) -> list[np.ndarray]:
-    """Gradients by each of several blobs, objects with arrays ``vals`` and ``diffs``.
+    """Compute the gradients by several blobs, which are objects with the arrays ``vals`` and ``diffs``.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def eval_numerical_gradient_blobs(
 
 
 def eval_numerical_gradient_net(net: Any, inputs: tuple, output: Any, h: float = 1e-5) -> list[np.ndarray]:
-    """`eval_numerical_gradient_blobs` of ``net.forward()``, which reads the inputs and writes the output.
+    """Compute `eval_numerical_gradient_blobs` of ``net.forward()``, which reads the inputs and writes the output.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def eval_numerical_gradient_net(net: Any, inputs: tuple, output: Any, h: float =
 def grad_check_sparse(
     f: Callable[[np.ndarray], float], x: np.ndarray, analytic_grad: np.ndarray, num_checks: int = 10, h: float = 1e-5
 ) -> None:
-    """Print numerical and analytic gradient at a few random entries.
+    """Print the numerical and the analytic gradient at a few random entries.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def grad_check_sparse(
     x : ndarray
     analytic_grad : ndarray, of the shape of `x`
     num_checks : int, default 10
-        How many entries, drawn by Python's `random`.
+        Number of entries, drawn by Python's `random`.
     h : float, default 1e-5
         The step.
 
@@ -265,17 +265,17 @@ def grad_check_sparse(
 
 
 def rel_error(x: Any, y: Any) -> float:
-    """The largest relative difference, ``max(|x - y| / max(1e-8, |x| + |y|))``.
+    """Return the largest relative difference, ``max(|x - y| / max(1e-8, |x| + |y|))``.
 
     Parameters
     ----------
     x, y : array_like
-        Of shapes that broadcast.
+        Arrays whose shapes broadcast.
 
     Returns
     -------
     float
-        0.0 for empty arrays.
+        The largest relative difference; 0.0 for empty arrays.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def rel_error(x: Any, y: Any) -> float:
     >>> rel_error([1.0, 2.0], [1.0, 2.0])
     0.0
     """
-    # As floats: the difference of unsigned integers would wrap around.
+    # Convert to floats, because the difference of unsigned integers would wrap around.
     x, y = (_arrays.as_array(name, value) for name, value in (("x", x), ("y", y)))
     x, y = (a if a.dtype.kind == "f" else a.astype(np.float64) for a in (x, y))
     error = np.abs(x - y) / np.maximum(1e-8, np.abs(x) + np.abs(y))

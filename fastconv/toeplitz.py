@@ -1,4 +1,4 @@
-"""Convolution as a matrix: sparse matrices, operators without a matrix, and matrices of kernels without channels."""
+"""Convolution as a matrix: sparse matrices, matrix-free operators, and matrices of kernels without channels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fastconv.runtime import threads as _threads
 
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 MODES = ("full", "same", "valid")
-#: The products of an operator, and of its adjoint.
+#: The ops that an operator needs: one for its product, one for the product of its adjoint.
 _OPS: tuple[Op, ...] = ("forward", "backward_data")
 
 
@@ -42,7 +42,7 @@ class OperatorOptions(GeometryOptions, total=False):
 
 def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeometry:
     x_shape = as_shape("x_shape", x_shape)
-    batch = (-1, *x_shape)  # of as many axes as w, if the two fit
+    batch = (-1, *x_shape)  # It has as many axes as w, if w and x_shape fit each other.
     if not 3 <= w.ndim <= 5:
         raise ValueError(
             f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), "
@@ -81,11 +81,12 @@ def _format(value: Any) -> str:
 
 @contextmanager
 def _naming(arguments: str) -> Iterator[None]:
-    """Add the `arguments` to errors about sizes that are too large."""
+    """Add the names `arguments` to errors about sizes that are too large."""
     try:
         yield
     except ValueError as error:
-        if type(error) is not ValueError:  # a MemoryError as well, or a signal handler's
+        # This is a MemoryError that is a ValueError as well, or the exception of a signal handler.
+        if type(error) is not ValueError:
             raise
         raise ValueError(f"{arguments} are too large together: {error}") from None
 
@@ -93,7 +94,7 @@ def _naming(arguments: str) -> Iterator[None]:
 def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
     threads, turned = _threads.get_threads(), form == "csc" and geometry.pad_mode == "zeros"
     made = "csr" if turned else form
-    # Weights are counted before they are written, so a handler or another thread must not change them in between.
+    # Copy the weights, because a signal handler or another thread must not change them between counting and writing.
     w = w.copy()
     some = _csr.support(w)
     _csr.check_weights(w, geometry, made, turned, some)
@@ -108,14 +109,14 @@ def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
 
 
 def _wrap(arrays: _csr.Csr) -> Any:
-    """The arrays as a matrix of SciPy, without checks."""
+    """Return the arrays as a SciPy matrix, without SciPy's checks."""
     matrix = sparse.csr_array((arrays.data, arrays.indices, arrays.indptr), shape=arrays.shape, copy=False)
     matrix.has_sorted_indices = matrix.has_canonical_format = True
     return matrix
 
 
 def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOptions]) -> Any:
-    """The sparse matrix whose product with an image is its convolution.
+    """Build the sparse matrix whose product with an image is the convolution of that image.
 
     Parameters
     ----------
@@ -133,10 +134,10 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     -------
     scipy.sparse array, (F * L, C * prod(spatial))
         ``A @ x[n].ravel()`` is ``conv(x[n : n + 1], w, ...).ravel()``, and
-        ``A.T @ dout[n].ravel()`` its gradient by the image. float32 or float64,
-        as `conv` would compute; indices are int32 while rows, columns and
-        entries all fit them, else int64. Canonical: columns rise within a row,
-        and none is there twice.
+        ``A.T @ dout[n].ravel()`` is its gradient by the image. The dtype is float32
+        or float64, as `conv` would use. Indices are int32 if the numbers of rows,
+        columns and entries fit, else int64. The format is canonical: within a row,
+        columns ascend without duplicates.
 
     Raises
     ------
@@ -144,29 +145,29 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
         If shapes or options do not fit each other, or the matrix has more
         entries than can be indexed.
     MemoryError
-        If it would take more memory than is free, in `format` and while it is
-        brought into that. It is a ValueError, too, and as that is raised before
-        the arrays are allocated, with their size; but for 'dia', whose
-        diagonals are counted on the entries.
+        If the matrix, or its conversion to `format`, needs more memory than is
+        free. The error states the size, is a ValueError as well, and is raised
+        before the arrays are allocated; but for 'dia' only after the entries are
+        built, because counting the diagonals needs them.
     TypeError
         For an unknown option, one of the wrong type, or complex or object `w`.
 
     See Also
     --------
     toeplitz_operator : the same map without a matrix.
-    convolution_matrix : of a bare array, without channels.
+    convolution_matrix : the matrix of an array without channels.
 
     Notes
     -----
-    Rows are counted in closed form and written once, by several threads, at
-    about the speed of a copy; 'csc' too, but for mirrored padding. All other
-    formats are made from 'csr' by SciPy. 'dia' has every diagonal whole, and may
-    take hundreds of times the memory of 'csr'; 'dok' takes about 25 times that.
+    The entries are counted in closed form and written once, by several threads,
+    at about the speed of a copy. This holds for 'csr', and for 'csc' unless the
+    padding is not zeros. SciPy converts all other formats from 'csr'. 'dia' stores
+    every diagonal whole, and may take hundreds of times the memory of 'csr'; 'dok'
+    takes about 25 times as much.
 
-    Where mirrored, replicated or wrapped padding lets several taps of a filter
-    meet one cell, the entry is the sum of their weights. Which entries there are
-    depends on which weights are zero, and not on their values: a sum of weights
-    that cancel is kept, as a zero.
+    With mirrored, replicated or wrapped padding, several taps of a filter may read the same cell; the entry is then the
+    sum of their weights. The sparsity pattern depends on which weights are zero, but not on their values: a sum of
+    weights that cancel is stored as a zero.
 
     References
     ----------
@@ -198,10 +199,10 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
 
 
 def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), turned: str = ".T") -> Any:
-    """`value`; refused if it is sparse or has the axes of images.
+    """Return `value`; raise an error if it is sparse or has the axes of images.
 
-    A vector has `size` elements, and the columns of a matrix are images. `ranks` are the numbers of axes that
-    it may have, and `turned` is the transpose that the message suggests.
+    A vector has `size` elements, and each column of a matrix is an image. `ranks` are the legal numbers of axes, and
+    `turned` is the transpose that the message suggests.
     """
     if type(value) is np.ndarray and value.ndim <= 2:
         return value
@@ -238,7 +239,8 @@ class ToeplitzOperator(LinearOperator):
     #: The transpose and the adjoint of a real operator are the same.
     _transpose = _adjoint
 
-    # Sparse arrays and images are refused here, because SciPy's errors would speak of dimensions or print all numbers.
+    # Sparse arrays and images are refused here, because SciPy's errors would mention dimensions only, or print all
+    # numbers.
     def dot(self, x: Any) -> Any:
         return super().dot(_operand("x", x, self.shape[1]))
 
@@ -258,7 +260,7 @@ class ToeplitzOperator(LinearOperator):
         return super().rmatmat(_operand("X", X, self.shape[0], (2,)))
 
     def _apply(self, columns: np.ndarray, reverse: bool) -> np.ndarray:
-        """A @ columns, or A.T @ columns if `reverse`; `columns` is (size, K), and each column is an image."""
+        """Return A @ columns, or A.T @ columns if `reverse`; `columns` is (size, K), and each column is an image."""
         adjoint = self._is_adjoint != reverse
         if columns.dtype.kind == "c":
             parts = self._apply(columns.real, reverse), self._apply(columns.imag, reverse)
@@ -294,12 +296,12 @@ class ToeplitzOperator(LinearOperator):
 
 
 def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[OperatorOptions]) -> LinearOperator:
-    """The linear map of `toeplitz_matrix` as an operator that builds no matrix.
+    """Return the linear map of `toeplitz_matrix` as an operator that builds no matrix.
 
     Parameters
     ----------
     w : array_like, (F, C // groups, *kernel)
-        Filters, of one to three spatial axes; not copied where they are
+        Filters, with one to three spatial axes; not copied if they are
         C-contiguous floats already.
     x_shape : tuple of int
         ``(C, *spatial)``, the shape of one image.
@@ -310,11 +312,11 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
     Returns
     -------
     scipy.sparse.linalg.LinearOperator, (F * L, C * prod(spatial))
-        ``matvec`` and ``matmat`` are `conv`, of as many images as there are
-        columns; ``rmatvec`` and ``rmatmat`` the exact adjoint, as
-        `conv_backward` has it. A product is computed in the dtype of `w` and
-        the vector together, so float32 stays float32; of a complex vector the
-        real and the imaginary part are, each for itself.
+        ``matvec`` and ``matmat`` compute `conv` of one image per column;
+        ``rmatvec`` and ``rmatmat`` compute the exact adjoint, as `conv_backward`
+        does. A product is computed in the common dtype of `w` and the vector, so
+        float32 stays float32. The real and the imaginary part of a complex vector
+        are multiplied separately.
 
     Raises
     ------
@@ -330,7 +332,7 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
 
     Examples
     --------
-    An image from what a blur left of it:
+    Recover an image from its blurred version:
 
     >>> import numpy as np
     >>> from scipy.sparse.linalg import lsqr
@@ -362,36 +364,38 @@ def convolution_matrix(
     *,
     format: str = "csr",
 ) -> Any:
-    """The sparse matrix of a true convolution by an array without channels.
+    """Build the sparse matrix of a true convolution by an array without channels.
 
     Parameters
     ----------
     h : array_like
-        Of one to three axes; zeros in it are left out of the matrix.
+        Kernel of one to three axes; its zeros are left out of the matrix.
     shape : int or tuple of int
-        Of what is convolved, `x`; an int where it has one axis.
+        Shape of the array `x` that is convolved; an int if it has one axis.
     mode : {'full', 'same', 'valid'}
-        What part of the convolution is wanted, as in `scipy.signal.convolve`:
-        all of it; the middle, of the shape of `x` (for an even `h`, the part
-        that ``pad='same_lower'`` of `conv` gives); or what depends on
-        no zero beyond the edges, where either of the two may be the larger, in
-        every axis. Where `shape` is an int and `h` the longer, 'same' has the
-        length of `h`, as in `scipy.linalg.convolution_matrix` and `np.convolve`.
+        The part of the convolution to compute, as in `scipy.signal.convolve`.
+        'full' is all of it. 'same' is the middle, of the shape of `x` (for an even
+        `h`, the part that ``pad='same_lower'`` of `conv` gives). 'valid' is the
+        part that does not depend on zeros beyond the edges; either `x` or `h` may
+        be the larger one, in every axis. If `shape` is an int and `h` is longer
+        than it, 'same' has the length of `h`, as in
+        `scipy.linalg.convolution_matrix` and `np.convolve`.
     format : str, default 'csr'
         'csr', 'csc', 'coo', 'bsr', 'lil', 'dok' or 'dia'.
 
     Returns
     -------
     scipy.sparse array
-        ``A @ x.ravel()`` is ``scipy.signal.convolve(x, h, mode).ravel()``; in
-        one dimension A is what `scipy.linalg.convolution_matrix` gives dense.
+        ``A @ x.ravel()`` is ``scipy.signal.convolve(x, h, mode).ravel()``. In
+        one dimension A equals the dense result of `scipy.linalg.convolution_matrix`.
         float32 or float64: integers become float64.
 
     Raises
     ------
     ValueError
-        If the axes of `h` and `shape` differ, one has no elements, or 'valid'
-        finds neither at least as large as the other in every axis.
+        If `h` and `shape` differ in their numbers of axes, one of them has no
+        elements, or with 'valid' neither is at least as large as the other in
+        every axis.
     MemoryError
         As in `toeplitz_matrix`.
     TypeError
@@ -414,7 +418,7 @@ def convolution_matrix(
     h = _arrays.as_floats("h", h)
     if isinstance(shape, np.ndarray) and shape.ndim:
         raise TypeError(
-            f"shape must be an int or a tuple of ints, got an ndarray; where its own is meant, {shape.shape}, pass that"
+            f"shape must be an int or a tuple of ints, got an ndarray; to use its shape, pass {shape.shape}"
         )
     bare = not isinstance(shape, (list, tuple))
     sizes = as_shape("shape", (as_int("shape", shape, 1),) if bare else shape, 1)
@@ -429,7 +433,7 @@ def convolution_matrix(
     if mode == "full":
         pads = [(k - 1, k - 1) for k in h.shape]
     elif mode == "same":
-        # The part for 'same' begins at (k - 1) // 2 of the full result.
+        # The 'same' part starts at index (k - 1) // 2 of the full result.
         pads = [(k // 2, (k - 1) // 2) for k in h.shape]
         if bare and h.size > sizes[0]:
             (k,), (n,) = h.shape, sizes
@@ -438,7 +442,7 @@ def convolution_matrix(
         excess = [k - n for k, n in zip(h.shape, sizes, strict=True)]
         if max(excess) > 0 and min(excess) < 0:
             raise ValueError(
-                f"mode 'valid' takes one that is at least as large as the other in every axis, got h {h.shape} "
+                f"mode 'valid' needs h or shape to be at least as large as the other in every axis, got h {h.shape} "
                 f"and shape {sizes}"
             )
         pads = [(max(e, 0),) * 2 for e in excess]

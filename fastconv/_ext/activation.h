@@ -1,4 +1,4 @@
-/* Elementwise functions and their gradients, for every instruction set. */
+/* Elementwise functions and their gradients, compiled for every instruction set. */
 #ifndef FASTCONV_ACTIVATION_H
 #define FASTCONV_ACTIVATION_H
 
@@ -7,7 +7,7 @@
 #define FC_TEMPLATE "activation_template.h"
 #include "foreach.h"
 
-/* to = f(first, second), of n numbers each; a function of one number is given it twice. */
+/* to[i] = f(first[i], second[i]) for i < n. For a function of one argument, `second` equals `first`. */
 typedef void (*fc_each_t)(const void *first, const void *second, void *to, ptrdiff_t n, double slope);
 FC_TABLE(fc_each_t, fc_rectify);
 FC_TABLE(fc_each_t, fc_rectify_gradient);

@@ -1,6 +1,6 @@
-"""Elementwise functions and their gradients, in vectors; threads share chunks of the elements.
+"""Elementwise functions and their gradients, computed with vectors on several threads.
 
-Threads share the work by `words`: see team.h.
+`words` is the shared state of the call, which distributes the work among threads: see team.h.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -26,7 +26,7 @@ cdef enum:
 
 PIECE = PIECE_ELEMENTS
 
-# The functions, as `each` takes them.
+# The functions that `each` can compute.
 cdef enum Function:
     F_RECTIFY
     F_RECTIFY_GRADIENT
@@ -40,7 +40,7 @@ RECTIFY, RECTIFY_GRADIENT, LEAK = F_RECTIFY, F_RECTIFY_GRADIENT, F_LEAK
 SIGMOID, SIGMOID_GRADIENT, TANH, TANH_GRADIENT = F_SIGMOID, F_SIGMOID_GRADIENT, F_TANH, F_TANH_GRADIENT
 
 
-# What all threads of a call read.
+# The arguments of a call, which all of its threads read.
 cdef struct Each:
     fc_each_t kernel
     const char* first
@@ -69,12 +69,11 @@ cdef inline fc_each_t kernel_of(int function, int dtype, int isa) noexcept nogil
 
 
 def each(int function, int dtype, first, second, to, double slope, int isa, words):
-    """to = function(first, second), elementwise; a function of one argument takes `first`.
+    """Write to = function(first, second), elementwise. A function of one argument uses `first`.
 
-    The first argument of a gradient is from the forward pass (the input of relu,
-    the output of any other), the second is dout. RECTIFY and LEAK put `second`
-    where `first` is positive, and zeros or `slope` times `second` elsewhere.
-    `dtype` of all three is 0 (float32) or 1 (float64).
+    For a gradient, `first` is from the forward pass (the input of relu, the output of any other function), and `second`
+    is dout. RECTIFY and LEAK write `second` where `first` is positive; elsewhere RECTIFY writes zeros, and LEAK `slope`
+    times `second`. All three arrays are of `dtype`, 0 (float32) or 1 (float64).
     """
     cdef Each e
     cdef Py_ssize_t itemsize = 8 if dtype else 4

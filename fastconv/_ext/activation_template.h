@@ -1,4 +1,4 @@
-/* The kernels of activations for one dtype and instruction set: see activation.h. */
+/* Kernels of activations for one dtype and instruction set: see activation.h. */
 #include "lanes.h"
 
 #undef FC_MAGIC
@@ -7,11 +7,12 @@
 #undef FC_TERMS
 #undef FC_FARTHEST
 #if FC_BYTES == 4
-#define FC_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds a number to an integer, which is in the lowest bits */
+/* 1.5 * 2^23. Adding it to a number rounds the number to an integer, which is then in the lowest bits. */
+#define FC_MAGIC 12582912.0f
 #define FC_MANTISSA 23
 #define FC_BIAS 127
 #define FC_TERMS 8
-#define FC_FARTHEST 87.33654f /* exp(-limit) is the least normal number, or slightly more */
+#define FC_FARTHEST 87.33654f /* exp(-FC_FARTHEST) is the least normal number, or slightly more. */
 #else
 #define FC_MAGIC 6755399441055744.0
 #define FC_MANTISSA 52
@@ -20,7 +21,7 @@
 #define FC_FARTHEST 708.396418532264
 #endif
 
-/* The bits of a float as an integer of the same size, and back. */
+/* Reinterpret the bits of a float as an integer of the same size, and the reverse. */
 FC_INLINE FC_I FC_N(fc_bits)(FC_V v)
 {
 #if FC_VECTORS
@@ -53,12 +54,13 @@ FC_INLINE FC_V FC_N(fc_with_sign_of)(FC_V v, FC_V of)
     return FC_N(fc_from_bits)(FC_N(fc_bits)(v) | (FC_N(fc_bits)(of) & FC_N(fc_bits)(FC_N(fc_splat)((FC_T)-0.0))));
 }
 
-/* e^-v - 1 and e^-v for v >= 0; of NaN, NaN.
+/* Compute e^-v - 1 and e^-v for v >= 0. The results for NaN are NaN.
  *
- * -v = n log 2 + r, |r| <= log(2) / 2; e^r - 1 by its series, r + r^2 / 2! + ..., as long as its terms count. */
+ * With -v = n log 2 + r, |r| <= log(2) / 2, e^r - 1 is the series r + r^2 / 2! + ..., up to the last term that changes
+ * the sum. */
 FC_INLINE void FC_N(fc_decay)(FC_V v, FC_V *less_one, FC_V *whole)
 {
-    /* log 2 in two parts: n times the first is exact. */
+    /* log 2 as a sum of two parts, such that n times the first part is exact. */
 #if FC_BYTES == 4
     const FC_T high = 0.693359375f, low = -2.12194440e-4f;
 #else
@@ -89,28 +91,30 @@ FC_INLINE FC_V FC_N(fc_sigmoid_of)(FC_V x)
     FC_V less_one, e;
     const FC_V one = FC_N(fc_splat)(1), size = FC_N(fc_magnitude)(x);
     FC_N(fc_decay)(size, &less_one, &e);
-    /* Beyond the range of normal numbers the result is zero. */
+    /* If e^-|x| is below the range of normal numbers, use zero. */
     e = FC_N(fc_pick)(FC_N(fc_takes)(size, FC_N(fc_splat)(FC_FARTHEST), 0), FC_N(fc_splat)(0), e);
     return FC_N(fc_pick)(FC_N(fc_takes)(FC_N(fc_splat)(0), x, 0), e, one) / (one + e);
 }
 
 FC_INLINE FC_V FC_N(fc_tanh_of)(FC_V x)
 {
-    /* (1 - e^-2|x|) / (1 + e^-2|x|), whose numerator keeps its digits where x is small. */
+    /* tanh(x) = (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x. `less_one` keeps the digits of the numerator for
+     * small x. */
     FC_V less_one, e;
     const FC_V size = FC_N(fc_magnitude)(x);
     FC_N(fc_decay)(size + size, &less_one, &e);
     return FC_N(fc_with_sign_of)(FC_N(fc_magnitude)(less_one / (FC_N(fc_splat)(1) + e)), x);
 }
 
-/* `from` where `sign` is above zero, and with `nan` where `sign` is NaN, too. */
+/* Select `from` in lanes where `sign` is above zero, and `other` elsewhere. With `nan`, NaN in `sign` selects `from`,
+ * too. */
 FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const int nan)
 {
     return FC_N(fc_pick)(FC_N(fc_takes)(sign, FC_N(fc_splat)(0), nan), from, other);
 }
 
-/* Vector by vector. The first vector overlaps the second, so that all later stores are aligned to cache lines. The rest
- * at the end is a vector filled up with zeros. */
+/* Define a kernel that processes one vector at a time. The first vector overlaps the second, so that all later stores
+ * are aligned to cache lines. The elements after the last whole vector are copied to a vector filled up with zeros. */
 #define FC_FUNCTION(name, a, b, expression)                                                                     \
     static void FC_N(name)(const void *first_, const void *second_, void *to_, ptrdiff_t count, double slope) \
     {                                                                                                       \

@@ -10,9 +10,9 @@ cdef struct Run:
 
 
 cdef inline Run run_of(object array, Py_ssize_t itemsize, bint writable) except *:
-    """The elements of a C-contiguous array; any other is refused.
+    """Return the elements of an array; raise an error unless it is C-contiguous.
 
-    The caller keeps the array alive, and knows its dtype.
+    The caller keeps the array alive, and guarantees its dtype.
     """
     cdef Py_buffer buffer
     cdef Run run
@@ -23,5 +23,5 @@ cdef inline Run run_of(object array, Py_ssize_t itemsize, bint writable) except 
 
 
 cdef inline Py_ssize_t* numbers_of(object array) except NULL:
-    """The elements of an array of intp, whose type and length the caller knows."""
+    """Return the elements of an array of intp, whose type and length the caller guarantees."""
     return <Py_ssize_t*> run_of(array, sizeof(Py_ssize_t), False).at

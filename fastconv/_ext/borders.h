@@ -1,4 +1,5 @@
-/* Padding of images by their own cells (mirrored, replicated, circular), and its adjoint, for every instruction set. */
+/* Padding of images by copies of their own cells (mirrored, replicated, circular) and its adjoint, for every
+ * instruction set. */
 #ifndef FASTCONV_BORDERS_H
 #define FASTCONV_BORDERS_H
 
@@ -7,22 +8,23 @@
 #include "isa.h"
 #include "team.h"
 
-/* An image of three axes, and its extended copy: `size` cells along each, with the borders `padded`; the image begins
- * `lo` cells after the first along the last axis. `cell[i][p]` is the cell of the image that cell p of the copy shows
- * along axis i; along the last axis cells inside the image are left out. The cells of the copy that show cell c of
- * axis 0 or 1 are shows[i][at[i][c]] to before at[i][c + 1]. */
+/* An image with three axes and its padded copy. Along each axis the image has `size` cells and the copy `padded` cells.
+ * Along the last axis the image starts at cell `lo` of the copy. `cell[i][p]` is the cell of the image that cell p of
+ * the padded copy repeats along axis i; for the last axis the table leaves out cells inside the image. The cells of the
+ * copy that repeat cell c of axis 0 or 1 are shows[i][at[i][c]] up to, but not including, shows[i][at[i][c + 1]]. */
 typedef struct {
     ptrdiff_t size[3], padded[3], lo;
     const ptrdiff_t *cell[3], *at[2], *shows[2];
 } fc_borders;
 
-/* Rows of the copy that are added to one row of the image between looks for signals. */
+/* The number of padded rows that are added to one image row between two checks for signals. */
 enum { FC_ROWS_A_LOOK = 64 };
 
 #define FC_TEMPLATE "borders_template.h"
 #include "foreach.h"
 
-/* Row `row` of the copies of all planes; of the images of all planes. */
+/* fc_extend writes row `row` of the padded copies of all planes; fc_fold writes row `row` of the images of all
+ * planes. */
 typedef void (*fc_extend_t)(const void *x, void *padded, ptrdiff_t row, const fc_borders *borders);
 typedef void (*fc_fold_t)(const void *padded, void *x, ptrdiff_t row, const fc_borders *borders, ptrdiff_t *words);
 FC_TABLE(fc_extend_t, fc_extend);

@@ -1,6 +1,8 @@
-"""Padding of images by their own cells (mirrored, replicated, circular), and its adjoint. Threads share the rows.
+"""Padding of images by copies of their own cells (mirrored, replicated, circular) and its adjoint. Threads share the
+rows.
 
-`tables` comes from fastconv.lowering.padding. Threads share the work by `words`: see team.h.
+`tables` comes from fastconv.lowering.padding. `words` is the shared state of the call, which distributes the work among
+threads: see team.h.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -24,10 +26,10 @@ cdef extern from "borders.h" nogil:
 
 
 cdef enum:
-    HEADER = 7    # numbers of the tables before their cells
+    HEADER = 7    # the number of sizes at the start of the tables, before lists of cells
 
 
-# What all threads of a call read.
+# The arguments of a call, which all of its threads read.
 cdef struct Call:
     fc_borders borders
     const void* source
@@ -39,7 +41,7 @@ cdef struct Call:
 
 
 cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, words) except -1:
-    """Set the pointers to the arrays and tables, and check their lengths, because the kernels trust them."""
+    """Set the pointers to the arrays and tables. Their lengths are checked, because the kernels trust them."""
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i, cells = 1, padded = 1, length = HEADER
     cdef Run table = run_of(tables, sizeof(Py_ssize_t), False)
     cdef Run read = run_of(source, itemsize, False), written = run_of(to, itemsize, True)
@@ -66,7 +68,8 @@ cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, words) 
 
 
 def extend(x, padded, tables, int dtype, int isa, words):
-    """padded = x (P, D, H, W) with its borders, both C-contiguous and of dtype 0 or 1."""
+    """Write padded = x (P, D, H, W) with its padding. Both are C-contiguous and of `dtype`, 0 (float32) or 1 (float64).
+    """
     cdef Call c
     read_call(&c, x, padded, tables, dtype, True, words)
     with nogil:
@@ -75,7 +78,7 @@ def extend(x, padded, tables, int dtype, int isa, words):
 
 
 def fold(padded, x, tables, int dtype, int isa, words):
-    """The adjoint of `extend`: each cell of x is the sum of the cells of `padded` that are copies of it."""
+    """Write the adjoint of `extend`: each cell of x is the sum of the cells of `padded` that are copies of it."""
     cdef Call c
     read_call(&c, padded, x, tables, dtype, False, words)
     with nogil:

@@ -1,4 +1,4 @@
-/* The kernels of borders.h for one dtype and instruction set. */
+/* Kernels of borders.h for one dtype and instruction set. */
 
 static void FC_N(fc_extend)(const void *x_, void *padded_, ptrdiff_t row, const fc_borders *b)
 {
@@ -15,8 +15,8 @@ static void FC_N(fc_extend)(const void *x_, void *padded_, ptrdiff_t row, const 
         to[p + W] = x[cell[p]];
 }
 
-/* Add the cells [first, end) of a border to the cells of which they are copies. Many copies of one cell are summed in
- * double, because a long sum in float would drift. */
+/* Add the cells [first, end) of the padding to the cells that they repeat. Several copies of one cell are summed in
+ * double, because a long sum in float would lose accuracy. */
 FC_INLINE void FC_N(fc_fold_cells)(const FC_T *from, FC_T *x, const ptrdiff_t *cell, ptrdiff_t first, ptrdiff_t end)
 {
     ptrdiff_t p = first;

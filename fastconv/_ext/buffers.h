@@ -1,4 +1,5 @@
-/* Memory from the system: map it, let the system take its pages, unmap it. Where FC_MAPS is 0 none of this works. */
+/* Memory from the system: map it, let the system take its pages, unmap it. If FC_MAPS is 0, no function does
+ * anything. */
 #ifndef FASTCONV_BUFFERS_H
 #define FASTCONV_BUFFERS_H
 
@@ -19,7 +20,7 @@
 #define MADV_HUGEPAGE 14
 #endif
 
-/* Zeroed memory, or NULL if there is none. `large` requests large pages; systems without them ignore it. */
+/* Return zeroed memory, or NULL if there is none. `large` requests huge pages; systems without them ignore it. */
 static inline char *fc_map(size_t nbytes, int large) {
     void *at = mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
@@ -31,10 +32,10 @@ static inline char *fc_map(size_t nbytes, int large) {
 
 static inline void fc_unmap(char *at, size_t nbytes) { (void)munmap(at, nbytes); }
 
-/* Let the system take the pages whenever it runs short of memory; returns 0 if the system cannot do this. */
+/* Let the system take the pages when it runs short of memory. Returns 0 if the system cannot do this. */
 static inline int fc_offer(char *at, size_t nbytes) { return madvise(at, nbytes, MADV_FREE) == 0; }
 
-/* Whether the process has an address limit, by RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d). */
+/* Return whether the process has an address limit, RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d). */
 static inline int fc_limited(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
@@ -42,7 +43,7 @@ static inline int fc_limited(void) {
     return getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
 
-/* Give free memory of the allocator back to the system, if the allocator can do that. */
+/* Return free memory of the allocator to the system, if the allocator can do that. */
 static inline void fc_trim(void) {
 #ifdef __GLIBC__
     (void)malloc_trim(0);

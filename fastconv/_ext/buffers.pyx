@@ -1,12 +1,11 @@
 # cython: freethreading_compatible=False
-"""Memory of large results, kept when a result is gone and given to the next one.
+"""A pool that keeps the memory of a deleted large result for the next one.
 
-A `PooledBuffer` owns the memory of one result. When the last view of the result
-is gone, it returns the memory to its `Pool`. This is compiled code, because
-Python runs signal handlers between Python instructions only: an exception of a
-handler would be lost in a `__del__` written in Python, and cannot arrive here.
-The GIL guards the pool, because no function here releases it. That is why this
-module makes a free-threaded interpreter turn the GIL on.
+A `PooledBuffer` owns the memory of one result. When the last view of the result is deleted, the buffer returns the
+memory to its `Pool`. This is compiled code, because Python runs signal handlers between Python instructions only. In a
+`__del__` written in Python, the exception of a handler would be lost; here it cannot occur. The GIL guards the pool,
+because no function here releases it. This is why a free-threaded interpreter turns the GIL on when it imports this
+module.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
@@ -24,17 +23,17 @@ cdef extern from "buffers.h" nogil:
     void fc_trim() noexcept
 
 
-#: Whether this system has mmap and madvise as the pool needs them.
+#: Whether this system has the mmap and madvise that the pool needs.
 MAPS = bool(FC_MAPS)
 
 cdef enum:
-    PAGE = 1 << 21        # a large page
-    SMALL_PAGE = 1 << 16  # memory of smaller results is a multiple of it
+    PAGE = 1 << 21        # size of a huge page
+    SMALL_PAGE = 1 << 16  # Small mappings are multiples of this size.
 
 cdef Py_ssize_t MOST = (<size_t> -1 >> 1) - PAGE
 
 
-# A mapping is in use, or free and in one of the two lists of its pool.
+# A mapping of memory. It is either in use, or free and in one of the two lists of its pool.
 cdef struct Mapping:
     char* at
     Py_ssize_t nbytes
@@ -77,7 +76,7 @@ cdef void unmap(Mapping* mapping) noexcept:
 
 
 cdef void evict(FreeList* free, Py_ssize_t most) noexcept:
-    """Unmap the mappings that were free longest, until at most `most` bytes are left."""
+    """Unmap the mappings that have been free longest, until at most `most` bytes are left."""
     cdef Mapping* oldest
     while free.oldest is not NULL and free.nbytes > most:
         oldest = free.oldest
@@ -96,10 +95,10 @@ cdef list sizes(const FreeList* free):
 
 @cython.final
 cdef class Pool:
-    """Keeps at most `keep` bytes of memory that results no longer use, and none under an address limit.
+    """A pool that keeps at most `keep` bytes of free memory, and none under an address limit.
 
-    A mapping of `large` bytes or more is large: the system may take its pages back while it is free. At most
-    `keep_small` bytes of small mappings are kept; if large ones need room, small ones are left a quarter of `keep`.
+    A mapping of at least `large` bytes is large: the system may take its pages back while it is free. At most
+    `keep_small` bytes of small mappings are kept. If large mappings need room, small ones keep a quarter of `keep`.
     """
 
     cdef FreeList _free
@@ -115,7 +114,7 @@ cdef class Pool:
         self.clear()
 
     def take(self, Py_ssize_t nbytes):
-        """A `PooledBuffer` of so many bytes, or None if there is no memory, or the pool is turned off."""
+        """Return a `PooledBuffer` of `nbytes` bytes, or None if there is no memory or the pool is turned off."""
         cdef Mapping* mapping
         cdef PooledBuffer buffer
         cdef Py_ssize_t mapped
@@ -134,12 +133,14 @@ cdef class Pool:
         return buffer
 
     def release(self):
-        """Unmap all that is free."""
+        """Unmap all free mappings."""
         self.clear()
 
     @property
     def free(self):
-        """The sizes in bytes of the free mappings: a list of small ones and one of large ones, the oldest first."""
+        """The sizes in bytes of the free mappings: a list of the small ones and a list of the large ones, the oldest
+        first.
+        """
         return sizes(&self._free_small), sizes(&self._free)
 
     cdef void clear(self) noexcept:
@@ -147,7 +148,9 @@ cdef class Pool:
         evict(&self._free_small, 0)
 
     cdef Mapping* find(self, Py_ssize_t nbytes, bint large) noexcept:
-        """A free mapping that is at most a quarter and a page too large: the newest, which may still be in a cache."""
+        """Return the newest free mapping that is large enough, but not larger than 1.25 times `nbytes` plus a page, or
+        NULL. The newest is best, because it may still be in a cache.
+        """
         cdef FreeList* free = &self._free if large else &self._free_small
         cdef Py_ssize_t slack = nbytes // 4 + (PAGE if large else SMALL_PAGE)
         cdef Mapping* mapping = free.newest
@@ -167,7 +170,7 @@ cdef class Pool:
         mapping.large = nbytes >= self._large
         mapping.at = fc_map(nbytes, mapping.large)
         if mapping.at is NULL:
-            # Unmap all free mappings and try again, because they count where memory or addresses are limited.
+            # Unmap all free mappings and try again, because free mappings count against limits of memory or addresses.
             self.clear()
             mapping.at = fc_map(nbytes, mapping.large)
         if mapping.at is NULL:
@@ -200,7 +203,9 @@ cdef class Pool:
 @cython.final
 @cython.no_gc
 cdef class PooledBuffer:
-    """Memory of one result. It is returned only when the last view is gone; no method releases it earlier."""
+    """The memory of one result. It returns to the pool only when the last view is deleted; no method releases it
+    earlier.
+    """
 
     cdef Pool pool
     cdef Mapping* mapping
@@ -228,10 +233,10 @@ cdef class PooledBuffer:
 
 
 def limited():
-    """Whether the process has an address limit, by RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d)."""
+    """Return whether the process has an address limit, RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d)."""
     return bool(fc_limited())
 
 
 def trim():
-    """Give free memory of the allocator back to the system."""
+    """Return free memory of the allocator to the system."""
     fc_trim()

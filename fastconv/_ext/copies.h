@@ -1,11 +1,11 @@
-/* Transposing copies of arrays, for every instruction set. */
+/* Copies of arrays that transpose two axes, for every instruction set. */
 #ifndef FASTCONV_COPIES_H
 #define FASTCONV_COPIES_H
 
 #include "isa.h"
 
-/* A plane of a copy, to[i * to_pitch + j] = from[i * step + j * pitch], for i < high and j < wide; with `past` stores
- * bypass the caches if the instruction set has such stores. */
+/* One plane of a copy: to[i * to_pitch + j] = from[i * step + j * pitch] for i < high and j < wide. If `past` is set,
+ * stores bypass the caches where the instruction set has such stores. */
 typedef struct {
     ptrdiff_t step, pitch, to_pitch, high, wide, past;
 } fc_plane;

@@ -1,6 +1,7 @@
-"""Transposing copies of arrays, block by block, on several threads.
+"""Copies of arrays that transpose axes, block by block, on several threads.
 
-`plan` comes from fastconv.checks.copies. Threads share the work by `words`: see team.h.
+`plan` comes from fastconv.checks.copies. `words` is the shared state of the call, which distributes the work among
+threads: see team.h.
 """
 
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
@@ -23,18 +24,18 @@ cdef extern from "copies.h" nogil:
 
 
 cdef enum:
-    HEADER = 9       # numbers of a plan before its outer axes, of three each
+    HEADER = 9       # the number of integers of a plan before its outer axes, which have three each
     AXIS = 3
 
 
-# What all threads of a copy read.
+# The arguments of a copy, which all of its threads read.
 cdef struct Copy:
     const char* source
     char* to
-    fc_plane plane           # the whole of one
-    Py_ssize_t block_high    # of it is copied at a time
+    fc_plane plane           # sizes and strides of a whole plane
+    Py_ssize_t block_high    # the size of a block of a plane
     Py_ssize_t block_wide
-    Py_ssize_t axes          # of which each place has a plane: (size, step, step of the copy)
+    Py_ssize_t axes          # the number of outer axes; each is (size, step in the source, step in the copy)
     const Py_ssize_t* axis
     Py_ssize_t items
     Py_ssize_t itemsize
@@ -43,7 +44,9 @@ cdef struct Copy:
 
 
 def copy(source, to, plan, int dtype, int isa, words):
-    """to = source, both of dtype 0 or 1. `to` is C-contiguous. `source` is aligned and has the strides of the plan."""
+    """Write to = source, both of `dtype`, 0 (float32) or 1 (float64). `to` is C-contiguous; `source` is aligned and has
+    the strides of the plan.
+    """
     cdef Copy c
     cdef Py_buffer buffer
     cdef const Py_ssize_t* numbers = numbers_of(plan)
@@ -52,7 +55,7 @@ def copy(source, to, plan, int dtype, int isa, words):
     copied = run_of(to, c.itemsize, True)
     PyObject_GetBuffer(source, &buffer, PyBUF_STRIDED_RO)
     c.source, c.to = <const char*> buffer.buf, <char*> copied.at
-    PyBuffer_Release(&buffer)    # its owner holds on to it
+    PyBuffer_Release(&buffer)    # The caller keeps the array alive.
     c.plane.step, c.plane.pitch, c.plane.to_pitch = numbers[0], numbers[1], numbers[2]
     c.plane.high, c.plane.wide, c.block_high, c.block_wide = numbers[3], numbers[4], numbers[5], numbers[6]
     c.axes, c.plane.past, c.axis = numbers[7], numbers[8], numbers + HEADER
@@ -93,10 +96,9 @@ cdef void draw_blocks(void* task) noexcept nogil:
 
 
 cdef void copy_block(const Copy* c, Py_ssize_t item) noexcept nogil:
-    """Copy a block of a plane.
+    """Copy block `item` of a plane.
 
-    Blocks along a row of the copy are neighbours in the order, because they share the cache lines at their
-    edges.
+    Blocks along a row of the copy have consecutive numbers, because they share the cache lines at their edges.
     """
     cdef fc_plane plane = c.plane
     cdef Py_ssize_t across = parts(plane.wide, c.block_wide), down = parts(plane.high, c.block_high), i, at

@@ -1,4 +1,4 @@
-/* The kernels of copies.h for one dtype and instruction set. */
+/* Kernels of copies.h for one dtype and instruction set. */
 #undef FC_SQUARES
 #if FC_TL * FC_BYTES < 64
 #define FC_SQUARES 2
@@ -6,8 +6,8 @@
 #define FC_SQUARES 1
 #endif
 
-/* Store past the caches. The copy is larger than most caches, and an ordinary store would first read the line that it
- * overwrites. */
+/* Store without going through the caches. The copy is larger than most caches, and a normal store would first read the
+ * cache line that it overwrites. */
 #undef FC_PAST
 #undef FC_PAST_DONE
 #if FC_X86 && FC_FUSED
@@ -18,7 +18,7 @@
 #define FC_PAST_DONE ((void)0)
 #endif
 
-/* Copy element by element; for few rows, their number is a constant of the compiler. */
+/* Copy element by element. If there are few rows, `high` is a compile-time constant. */
 FC_INLINE void FC_N(fc_copy_each)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, const ptrdiff_t step,
                                   const ptrdiff_t pitch, ptrdiff_t to_pitch, const ptrdiff_t high, ptrdiff_t wide)
 {
@@ -28,7 +28,7 @@ FC_INLINE void FC_N(fc_copy_each)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRIC
             to[i * to_pitch + j] = from[i * step + j * pitch];
 }
 
-/* Three planes at once, as of RGB images: the compiler then uses vectors. */
+/* Copy three planes at once, as for RGB images, because the compiler can then use vectors. */
 FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT red, FC_T *FC_RESTRICT green,
                                      FC_T *FC_RESTRICT blue, ptrdiff_t wide)
 {
@@ -40,8 +40,8 @@ FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_REST
     }
 }
 
-/* `count` squares side by side fill whole cache lines of the copy. If the rows of the copy are many pages apart, few of
- * their lines fit the first-level cache, and a line that is half written would be fetched again. */
+/* Copy `count` adjacent squares, which fill whole cache lines of the copy. If the rows of the copy are many pages
+ * apart, few of their lines fit the L1 cache, and a half-written line would be loaded again. */
 FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count,
                                      const int past)
 {
@@ -65,7 +65,7 @@ FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch
     }
 }
 
-/* Transpose squares in registers. Use it if the elements of a column of the plane are contiguous in memory. */
+/* Copy a plane by transposing squares in registers. This needs columns of the source that are contiguous in memory. */
 static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
 {
     const FC_T *from = (const FC_T *)from_;

@@ -1,4 +1,4 @@
-/* The kind of this CPU. The cost model has rates for each kind. */
+/* The kind of this CPU: its vendor and family. The cost model has rates for each kind. */
 #ifndef FASTCONV_CPU_H
 #define FASTCONV_CPU_H
 
@@ -16,7 +16,7 @@
 
 enum { FC_VENDOR = 12 };
 
-/* The registers eax, ebx, ecx, edx of cpuid(leaf); zeros if the CPU does not know the leaf. */
+/* Get the registers eax, ebx, ecx, edx of cpuid(leaf), or zeros if the CPU does not support the leaf. */
 static inline void fc_cpuid(unsigned leaf, unsigned answer[4])
 {
     memset(answer, 0, 4 * sizeof *answer);
@@ -34,8 +34,8 @@ static inline void fc_cpuid(unsigned leaf, unsigned answer[4])
 #endif
 }
 
-/* The vendor and family of this CPU; "generic" and 0 if it has no cpuid. Nearly all CPUs of Intel are of family 6, so
- * for these the family contains the model. */
+/* Get the vendor and the family of this CPU, or "generic" and 0 if it has no cpuid. Nearly all Intel CPUs are of family
+ * 6, so for Intel the returned family includes the model. */
 static inline int fc_cpu(char vendor[FC_VENDOR + 1])
 {
     unsigned name[4], version[4];
@@ -44,7 +44,7 @@ static inline int fc_cpu(char vendor[FC_VENDOR + 1])
     fc_cpuid(0, name);
     fc_cpuid(1, version);
     family = (int)(version[0] >> 8 & 0xf);
-    if (family == 0xf) /* the extended family adds to it */
+    if (family == 0xf) /* The extended family adds to the family. */
         family += (int)(version[0] >> 20 & 0xff);
     memcpy(vendor, &name[1], 4);
     memcpy(vendor + 4, &name[3], 4);

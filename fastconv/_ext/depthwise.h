@@ -1,12 +1,13 @@
-/* Depthwise convolution for every instruction set: sums of few taps over rows of a padded image, without a matrix
+/* Depthwise convolution for every instruction set: sums of a few taps over rows of a padded image, without a matrix
  * product. */
 #ifndef FASTCONV_DEPTHWISE_H
 #define FASTCONV_DEPTHWISE_H
 
 #include "isa.h"
 
-/* The taps of one output: entry j stands for `high` of them, one below the other in the image from at[j] on,
- * with weights `step` apart from w[of[j]] on. Rows are `pitch` apart in the image, `to_pitch` in the result. */
+/* The taps of one output. Entry j, for j < k, is a column of `high` taps. They read the image from at[j] on, one row
+ * below the other, and their weights are `step` elements apart, from w[of[j]] on. `pitch` is the distance between rows
+ * of the image, `to_pitch` between rows of the result. */
 typedef struct {
     ptrdiff_t k, high, step;
     const ptrdiff_t *at, *of;
@@ -14,13 +15,14 @@ typedef struct {
     ptrdiff_t pitch, to_pitch;
 } fc_taps;
 
-/* A copy of one phase of one plane of a block: `top` rows of zeros, `rows` rows of `n` cells with zeros around them,
- * `bottom` rows of zeros. `to` is its place in the block, `from` its first cell in the source. */
+/* A copy of one phase of one plane into a block. The copy has `top` rows of zeros, `rows` rows with `n` cells each
+ * after `before` zeros, and `bottom` rows of zeros. `to` is its offset in the block, `from` the offset of its first
+ * cell in the source. */
 typedef struct {
     ptrdiff_t to, top, rows, bottom, from, before, n;
 } fc_piece;
 
-/* Keep a vector in its register. GCC would otherwise load it again for each use. */
+/* Keep a vector in its register, because GCC would otherwise load it again for each use. */
 #if FC_X86
 #define FC_HOLD(v) __asm__("" : "+v"(v))
 #elif FC_VECTORS && defined(__aarch64__)
@@ -47,7 +49,7 @@ FC_TABLE(fc_sweep_pair_t, fc_sweep_pair);
 FC_TABLE(fc_dots_t, fc_dots);
 FC_TABLE(fc_lanes_t, fc_lanes);
 
-/* Lanes of a vector, [dtype][isa]. */
+/* The number of lanes of a vector for a dtype and an instruction set. */
 static inline int fc_depthwise_lanes(int dtype, int isa)
 {
 #if FC_VECTORS

@@ -1,11 +1,10 @@
-"""Convolution with few channels and filters in a group, as for groups == C.
+"""Convolution with few channels and filters in a group, for example with groups == C.
 
-It has no matrix, and vectors run along the rows.
+It computes sums over taps instead of a matrix product, and vectors run along the rows.
 
-A padded block of an image, split into stride phases, lies in the first-level
-cache; rows of results are summed from it in registers. `product` is forward
-and backward_data, `weights` is backward_weights. fastconv.convolution.depthwise
-divides the work, and makes all tables below.
+A padded block of an image, split into stride phases, stays in the L1 cache, and rows of results are summed from it in
+registers. `product` computes forward and backward_data, `weights` computes backward_weights.
+fastconv.convolution.depthwise divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport numbers_of
@@ -19,14 +18,16 @@ from fastconv._ext.team cimport FC_GRAIN, FC_THREADS, fc_enrol, fc_member, fc_ne
 
 
 def lanes(int dtype, int isa):
-    """Lanes of a vector for dtype 0 (float32) or 1 (float64)."""
+    """Return the number of lanes of a vector, for dtype 0 (float32) or 1 (float64)."""
     return fc_depthwise_lanes(dtype, isa)
 
 
 cdef inline Py_ssize_t cut(
     Py_ssize_t* begin, Py_ssize_t* n, Py_ssize_t index, Py_ssize_t whole, Py_ssize_t block,
 ) noexcept nogil:
-    """Set `begin` and `n` to block `index % count` of `whole`, and return `index // count`."""
+    """Set `begin` and `n` to block `index % count` of `whole` items, and return `index // count`; `count` is the number
+    of blocks.
+    """
     cdef Py_ssize_t count = (whole + block - 1) // block
     begin[0] = index % count * block
     n[0] = min(block, whole - begin[0])
@@ -34,7 +35,7 @@ cdef inline Py_ssize_t cut(
 
 
 cdef inline void place_block(Block* b, Py_ssize_t index, const Side* sides) noexcept nogil:
-    """The outputs of block `index` of an image."""
+    """Set the outputs of block `index` of an image."""
     cdef Py_ssize_t i
     for i in range(2, -1, -1):
         index = cut(&b.begin[i], &b.n[i], index, sides[i].out, sides[i].block)
@@ -48,7 +49,7 @@ cdef inline Py_ssize_t blocks_of(const Side* sides) noexcept nogil:
 
 
 cdef Py_ssize_t cut_pieces(fc_piece* pieces, const Side* sides, const Block* b) noexcept nogil:
-    """List the copies that fill a block of one channel, in ascending order, in the layout of patches.fill; returns
+    """List the pieces that fill a block of one channel, in ascending order, in the layout of patches.fill. Returns
     their number.
     """
     cdef const Side* d = &sides[0]
@@ -81,18 +82,19 @@ cdef Py_ssize_t cut_pieces(fc_piece* pieces, const Side* sides, const Block* b) 
     return count
 
 
-# The table of sizes; fastconv.convolution.depthwise makes it, and the rows of `parts` below.
+# The sizes of a call. fastconv.convolution.depthwise makes this table, and the rows of `parts` below.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
-    Py_ssize_t rows           # of the result, in a group: filters, or for dx channels
-    Py_ssize_t row_step       # of the weights, from a row to the next
-    Py_ssize_t channels       # of the source, in a group
-    Py_ssize_t channel_pitch  # of the block
-    Py_ssize_t spill_at       # from a block in the workspace to the next; behind two blocks follow results
-    Py_ssize_t pieces         # of a channel, at most
+    Py_ssize_t rows           # rows of the result in a group: filters, or channels for dx
+    Py_ssize_t row_step       # distance between the weights of two rows
+    Py_ssize_t channels       # channels of the source in a group
+    Py_ssize_t channel_pitch  # distance between two channels of a block
+    # distance between the two blocks in a workspace; a buffer for strided results follows them
+    Py_ssize_t spill_at
+    Py_ssize_t pieces         # most pieces of a channel
     Py_ssize_t sweeps
-    Py_ssize_t paired         # two neighbouring parts share their rows, cell by cell in turn
+    Py_ssize_t paired         # whether two neighbouring parts interleave their results in a row
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t[::1] table) noexcept nogil:
@@ -105,27 +107,27 @@ cdef inline Sizes read_sizes(const Py_ssize_t[::1] table) noexcept nogil:
 
 
 cdef enum:
-    # Columns of `parts`, a convolution whose results are every jump-th cell of the result.
-    PART_OUT = 0      # outputs, and where the first one belongs, per axis
+    # Columns of `parts`. A part is a convolution whose results are every jump-th cell of the result.
+    PART_OUT = 0      # per axis: the number of outputs, then from PART_START on the result cell of output 0
     PART_START = 3
     PART_K = 6
     PART_HIGH = 7
     PART_STEP = 8
-    PART_AT = 9       # its part of `at` and of `places`
+    PART_AT = 9       # the start of its taps in `at` and in `places`
     PART_COLUMNS = 10
 
 
-# Rows of results of a block: their outputs, and their place in the result.
+# A sweep: rows of results of a block, as outputs of one part, and their offset in the result.
 cdef struct Sweep:
     Py_ssize_t part
     Py_ssize_t source
     Py_ssize_t to
     Py_ssize_t rows
     Py_ssize_t n
-    Py_ssize_t whole   # rows that may be stored past their end
+    Py_ssize_t whole   # number of rows whose last vector may be stored past the end of the row
 
 
-# A block that was copied: its image and group, and the sweeps over it.
+# A block that was copied to the workspace: its image and group, and the sweeps over it.
 cdef struct Stage:
     Py_ssize_t plane
     Py_ssize_t part
@@ -134,7 +136,7 @@ cdef struct Stage:
 
 
 cdef Py_ssize_t whole_rows(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
-    """How many rows may be stored in whole vectors that spill into the next row, without a store past the last row."""
+    """Return how many rows may be stored as whole vectors that write into the next row, but not past the last row."""
     cdef Py_ssize_t spare = rows * n - lanes
     return 0 if spare < 0 or n >= lanes else spare // n + 1
 
@@ -143,7 +145,7 @@ cdef Py_ssize_t cut_sweeps(
     Sweep* sweeps, const Sizes* s, const Side* sides, const Block* b, const Py_ssize_t* parts, Py_ssize_t many,
     Py_ssize_t lanes,
 ) noexcept nogil:
-    """List the sweeps over a block for one row of the result; returns their number."""
+    """List the sweeps over a block for one row of the result. Returns their number."""
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
     cdef const Side* x = &sides[2]
@@ -170,16 +172,16 @@ cdef Py_ssize_t cut_sweeps(
                  + row[PART_START + 1] + b.begin[1] * h.jump) * x.whole
                 + row[PART_START + 2] + b.begin[2] * x.jump
             )
-            # Rows as long as those of the result are contiguous.
+            # Rows are contiguous if they are as long as the rows of the result.
             sweep.whole = whole_rows(high, wide, lanes) if h.jump == 1 and wide == x.whole else 0
         part += 2 if s.paired else 1
     return count
 
 
-# What all threads of a call of `product` read.
+# The arguments of a call of `product`, which all of its threads read.
 cdef struct Product:
     const void* source
-    Py_ssize_t sources         # its elements
+    Py_ssize_t sources         # elements of the source
     const void* w
     const void* bias
     void* result
@@ -192,9 +194,9 @@ cdef struct Product:
     Py_ssize_t* lists
     Py_ssize_t lists_pitch
     Py_ssize_t slots
-    Py_ssize_t group_step      # of the weights, from a group to the next
+    Py_ssize_t group_step      # distance between the weights of two groups
     Py_ssize_t volume          # cells of the source
-    Py_ssize_t positions       # and of the result
+    Py_ssize_t positions       # cells of the result
     Py_ssize_t blocks
     Py_ssize_t total
     int isa
@@ -209,7 +211,7 @@ def product(
     const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places,
     floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa, words,
 ):
-    """result = w * source + bias, by image, group and block."""
+    """Compute result = w * source + bias; an item is a block of one group of one image."""
     cdef Product p
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
@@ -246,7 +248,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
-    """Take chunks of blocks until none is left."""
+    """Compute chunks of blocks until none are left."""
     cdef const Sizes* s = &p.sizes
     cdef const Side* sides = &p.sides[0]
     cdef int isa = p.isa, which = 0 if floating is float else 1
@@ -272,8 +274,8 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
     while begin < p.total:
         plane, part = begin // blocks, begin % blocks
         end = min(begin + grain, p.total)
-        # The next block is copied before this one is summed: a load that meets several stores has to wait
-        # until these have left the store buffer.
+        # Copy the next block before summing this one, because a load that reads data of several recent stores has to
+        # wait until these have left the store buffer.
         for index in range(begin, end + 1):
             if index < end:
                 stage = &stages[index % 2]
@@ -348,7 +350,7 @@ cdef void sum_row(
                     to[oh * h.jump * x.whole + ow * x.jump] = spill[oh * sweep.n + ow]
 
 
-# The table of sizes of a gradient; fastconv.convolution.depthwise makes it.
+# The sizes of a call of `weights`, made by fastconv.convolution.depthwise.
 cdef struct WeightSizes:
     Py_ssize_t images
     Py_ssize_t groups
@@ -359,7 +361,7 @@ cdef struct WeightSizes:
     Py_ssize_t k
     Py_ssize_t high
     Py_ssize_t parts
-    Py_ssize_t dout_at        # from a block in the workspace to the next; behind the blocks follow outputs
+    Py_ssize_t dout_at        # distance between the two blocks in a workspace; a copy of outputs follows them
     Py_ssize_t totals_at
 
 
@@ -372,10 +374,10 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t[::1] table) noexcept 
     return s
 
 
-# What all threads of a call of `weights` read.
+# The arguments of a call of `weights`, which all of its threads read.
 cdef struct Weights:
     const void* source
-    Py_ssize_t sources         # its elements
+    Py_ssize_t sources         # elements of the source
     const void* dout
     Py_ssize_t douts
     void* result
@@ -402,7 +404,7 @@ def weights(
     const Py_ssize_t[::1] at, const Py_ssize_t[::1] places, floating[:, ::1] space, Py_ssize_t[:, ::1] lists,
     int isa, words,
 ):
-    """result[part] = dout times source, tap by tap, summed over every `parts`-th block of each image."""
+    """Compute result[part] = sum of dout times source for each tap, over every `parts`-th block of each image."""
     cdef Weights t
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
@@ -434,7 +436,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
-    """Take blocks of groups until none is left."""
+    """Compute blocks of groups until none are left."""
     cdef const WeightSizes* s = &t.sizes
     cdef const Side* sides = &t.sides[0]
     cdef int isa = t.isa, which = 0 if floating is float else 1
@@ -460,7 +462,7 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
                 place_block(&block, filled, sides)
                 count = cut_pieces(pieces, sides, &block)
                 fc_check(count * 7 <= t.lists_pitch)
-            # As in `product`, the copy is one block ahead of the sums.
+            # Copy one block ahead of the sums, as `product` does.
             for g in range(groups + 1):
                 plane = block.image * s.groups + group + g
                 if g < groups:
@@ -484,7 +486,8 @@ cdef void contract(
     const Weights* t, Py_ssize_t row, const Block* b, const floating* patch, floating* copied, floating* totals,
     Py_ssize_t lanes,
 ) noexcept nogil:
-    """Add one block of one group, each filter with each channel; `row` is the first plane of the outputs."""
+    """Add the sums of one block of one group, each filter with each channel. `row` is the first plane of the outputs.
+    """
     cdef const WeightSizes* s = &t.sizes
     cdef const Side* sides = &t.sides[0]
     cdef int dtype = 0 if floating is float else 1
@@ -502,7 +505,7 @@ cdef void contract(
             rows = <const floating*> t.dout + first
             taps.to_pitch = sides[2].out
             if b.n[2] < lanes and first + (b.n[1] - 1) * sides[2].out + lanes > t.douts:
-                # A vector would read past the end of dout.
+                # Copy dout, because a vector would read past its end.
                 taps.to_pitch = b.n[2]
                 for i in range(b.n[1] * b.n[2]):
                     copied[i] = rows[i // b.n[2] * sides[2].out + i % b.n[2]]

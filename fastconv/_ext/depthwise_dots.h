@@ -1,6 +1,6 @@
-/* Sums over positions, for the gradient of the weights: part of depthwise_template.h. */
+/* Sums over output positions for the gradient of the weights; included by depthwise_template.h. */
 
-/* Add the products of `rows` outputs of a column to the sums of `count` entries. */
+/* Multiply `rows` outputs of a column by the image, and add the products to the sums of `count` entries. */
 FC_INLINE void FC_N(fc_dots_at)(const int high, const int count, const int rows, const int masked, FC_V sums[10],
                                 const ptrdiff_t *at, ptrdiff_t pitch, ptrdiff_t dout_pitch,
                                 const FC_T *FC_RESTRICT from, const FC_T *FC_RESTRICT dout, FC_M mask)
@@ -53,7 +53,8 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
                              dout + r * dout_pitch + v, FC_N(fc_between)(0, FC_VL));
     }
     if (v < n) {
-        /* The last vector ends with the row, if the row is long enough. Lanes that were already counted are masked. */
+        /* The last vector ends at the end of the row, if the row is long enough. Lanes that were already summed are
+         * masked. */
         const ptrdiff_t begin = n >= FC_VL ? n - FC_VL : 0;
         const FC_M mask = FC_N(fc_between)(v - begin, n - begin);
         for (r = 0; high > 1 && r + 4 <= rows; r += 4)
@@ -76,7 +77,7 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
         FC_N(fc_dots_of)(high, count, taps, at, (const FC_T *)from, (const FC_T *)dout, rows, n, totals); \
         break;
 
-/* totals[tap, lane] += dout times the image, lane by lane: a vector for each tap. */
+/* totals[tap, lane] += dout * image, summed over positions separately for each lane. Each tap has one vector. */
 static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
                           void *totals_)
 {
@@ -97,7 +98,7 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
 }
 #undef FC_DOTS
 
-/* The sum of the lanes of each of totals[i], i < n, goes to to[i / taps * taps + place[i % taps]]. */
+/* Sum the lanes of each vector totals[i], i < n, and store the sum in to[i / taps * taps + place[i % taps]]. */
 static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to_)
 {
     const FC_T *totals = (const FC_T *)totals_;
@@ -110,7 +111,7 @@ static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, con
         FC_UNROLL
         for (r = 0; r < FC_VL; r++)
             rows[r] = i + r < n ? FC_N(fc_load)(totals + r * FC_VL) : FC_N(fc_splat)(0);
-        /* Add neighbouring lanes of two vectors at a time, until each has one lane left. */
+        /* Add neighbouring lanes, two vectors at a time, until each sum is in one lane. */
         FC_UNROLL
         for (count = FC_VL / 2; count; count /= 2) {
             FC_UNROLL

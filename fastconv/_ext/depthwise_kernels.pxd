@@ -1,4 +1,4 @@
-# The C kernels of depthwise convolution and their tables, [dtype][isa].
+# The C kernels of depthwise convolution, and the tables of their versions, indexed [dtype][isa].
 
 cdef extern from "depthwise.h":
     int FC_ISAS

@@ -1,4 +1,4 @@
-/* The kernels of depthwise convolution for one dtype and instruction set: see depthwise.h. */
+/* Kernels of depthwise convolution for one dtype and instruction set: see depthwise.h. */
 
 #undef FC_M
 #if FC_VECTORS
@@ -19,7 +19,7 @@ FC_INLINE FC_M FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last)
     const FC_M lane = *(const FC_N(fc_mu) *)FC_N(fc_lane), zero = {0};
     return (lane >= (int)first - zero) & (lane < (int)last - zero);
 }
-/* A bitwise and, because it also clears NaN outside the mask. */
+/* Clear the lanes outside the mask. A bitwise and also clears NaN. */
 FC_INLINE FC_V FC_N(fc_keep)(FC_V v, FC_M mask) { return (FC_V)((FC_M)v & mask); }
 #else
 #define FC_M int
@@ -35,7 +35,8 @@ FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
         FC_N(fc_store)(to + i, FC_N(fc_splat)(0));
 }
 
-/* Copy `n` cells that are `stride` apart; `room` elements may be read. Up to FC_VL - 1 zeros are written past the end. */
+/* Copy `n` cells that are `stride` apart. Up to `room` elements of `from` may be read. Writes up to FC_VL - 1 zeros
+ * past the end. */
 FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room)
 {
     ptrdiff_t i;
@@ -61,13 +62,13 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     }
 }
 
-/* Copy the rows of one piece: see fc_pad. */
+/* Copy `rows` rows of one piece: see fc_pad. `left` elements from `from` on may be read. */
 FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_piece *piece, ptrdiff_t rows, const FC_T *from,
                              ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
 {
     const ptrdiff_t before = piece->before, n = piece->n, after = width - before - n;
     if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
-        /* Short rows: the store of a row also clears what follows it. */
+        /* For short rows, one store writes the row and clears the elements after it. */
         const FC_M mask = FC_N(fc_between)(0, n);
         for (; rows > 0 && left >= stride * FC_VL; rows--) {
             FC_V cells = FC_N(fc_load)(from);
@@ -92,8 +93,8 @@ FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_piece *piece, p
     }
 }
 
-/* Two phases of the same long rows, which are read once. `shift` is 0 if the first phase begins one element before the
- * second, and 1 if it begins after it. */
+/* Copy two phases of the same long rows, and read these once. `shift` is 0 if the first phase starts one element before
+ * the second, and 1 if it starts one element after it. */
 static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, const fc_piece *second,
                           const FC_T *from, ptrdiff_t from_pitch, const int shift, ptrdiff_t left)
 {
@@ -121,7 +122,7 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, c
             FC_N(fc_cells)(to[side] + before + i, from + at, cells - i, 2, left - at);
             FC_N(fc_clear)(to[side] + before + cells, width - before - cells);
             to[side] += width;
-            /* The ends of the first phase spill into this. */
+            /* Stores of the first phase overwrite the start of the second, so save it and restore it at the end. */
             if (row == 0 && side)
                 begin = FC_N(fc_load)(block + second->to);
         }
@@ -133,10 +134,10 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, c
     FC_N(fc_store)(block + second->to, begin);
 }
 
-/* The pieces of a block, rows `width` long.
+/* Copy `count` pieces into a block with rows of `width` elements.
  *
- * A store may spill up to FC_VL - 1 zeros past its end, so pieces must be in ascending order. `room` elements from
- * `from` on may be read. */
+ * A store may write up to FC_VL - 1 zeros past its end, so the pieces must be in ascending order. Up to `room` elements
+ * of `from` may be read. */
 static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from_,
                          ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
 {
@@ -161,7 +162,7 @@ static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_piece *pieces, ptr
     }
 }
 
-/* Store the first `n` lanes of a vector, half by half, because the compiler needs constant sizes. */
+/* Store the first `n` lanes of a vector. It is split into halves, because the compiler needs constant sizes. */
 FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
 {
     FC_T lanes[FC_VL];
@@ -178,16 +179,17 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
     }
 }
 
-/* The size of the next tile, such that the last tile is not much smaller. */
+/* Return the size of the next tile, chosen so that the last tile is not much smaller. */
 FC_INLINE ptrdiff_t FC_N(fc_next)(ptrdiff_t left, ptrdiff_t most)
 {
     return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
 }
 
-/* A tile of outputs in registers, rows by vectors, the last vector `last` from the first.
+/* Compute a tile of outputs in registers, `rows` rows of `vectors` vectors. The last vector starts `last` elements
+ * after the first.
  *
- * If a tile is one vector wide, only its first `lanes` lanes count. Rows before `loose` may be stored as whole vectors
- * anyway. */
+ * If a tile is one vector wide, only its first `lanes` lanes are results. Rows before row `loose` may still be stored
+ * as whole vectors. */
 FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vectors, const fc_taps *taps,
                                  const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, ptrdiff_t last, FC_T bias,
                                  ptrdiff_t lanes, ptrdiff_t loose)
@@ -222,7 +224,7 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     FC_UNROLL
     for (r = 0; r < rows; r++) {
         FC_T *row = to + r * taps->to_pitch;
-        /* Add the bias last: a large first term would make every later addition round more. */
+        /* Add the bias last, because a large first term would increase the rounding error of every later addition. */
         FC_UNROLL
         for (v = 0; v < vectors; v++)
             sums[r][v] += FC_N(fc_splat)(bias);
@@ -245,10 +247,10 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     FC_SWEEP(high, 6, 1) FC_SWEEP(high, 7, 1) FC_SWEEP(high, 8, 1) FC_SWEEP(high, 1, 2) FC_SWEEP(high, 2, 2) \
     FC_SWEEP(high, 3, 2) FC_SWEEP(high, 4, 2) FC_SWEEP(high, 1, 4) FC_SWEEP(high, 2, 4) FC_SWEEP(high, 1, 8)
 
-/* to[row, :n] = bias + the taps' sum, for every row.
+/* to[row, :n] = bias + the weighted sum of the taps, for every row.
  *
- * If `n` is less than a vector, the first `whole` rows may be written past their end, because later rows overwrite what
- * they spill. Reads up to FC_VL - 1 elements past the row of the last tap. */
+ * If `n` is less than a vector, stores may go past the end of the first `whole` rows, because later rows overwrite
+ * these elements. Reads up to FC_VL - 1 elements past the row of the last tap. */
 static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
                            const void *bias, ptrdiff_t whole)
 {
@@ -261,7 +263,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
             const ptrdiff_t width = left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
-            /* The last vector of a row ends with the row, and overlaps the vector before it. */
+            /* The last vector of a row ends at the end of the row, and overlaps the vector before it. */
             const ptrdiff_t end = (v + width) * FC_VL < n ? (v + width) * FC_VL : n;
             const ptrdiff_t at = width == 1 && n >= FC_VL ? end - FC_VL : v * FC_VL;
             const ptrdiff_t last = end - FC_VL - at;
@@ -281,7 +283,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
 #undef FC_SWEEP
 #undef FC_SWEEPS
 
-/* Two results, interleaved in a row. */
+/* Compute two results, and interleave them in each row. */
 FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps *b, const FC_T *FC_RESTRICT from,
                                 FC_T *FC_RESTRICT to, ptrdiff_t lanes, FC_T start, ptrdiff_t loose)
 {
@@ -319,7 +321,7 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
     }
 }
 
-/* to[row, 0:n:2] from the taps of `a`, to[row, 1:n:2] from those of `b`; the rest as in fc_sweep. */
+/* to[row, 0:n:2] is the sum of the taps `a`, and to[row, 1:n:2] the sum of the taps `b`. The rest is as in fc_sweep. */
 static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
                                 ptrdiff_t n, const void *bias, ptrdiff_t whole)
 {
@@ -328,7 +330,7 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
     for (row = 0; row < rows; row += here) {
         here = FC_N(fc_next)(rows - row, 4);
         for (at = 0; at < n; at += 2 * FC_VL) {
-            /* The last vectors of a row of even length end with the row. */
+            /* If a row has even length, its last vectors end at the end of the row. */
             const ptrdiff_t begin = n % 2 == 0 && n >= 2 * FC_VL && at > n - 2 * FC_VL ? n - 2 * FC_VL : at;
             const FC_T *source = (const FC_T *)from + row * a->pitch + begin / 2;
             FC_T *target = (FC_T *)to + row * a->to_pitch + begin;

@@ -38,22 +38,23 @@ cdef extern from "fft.h" nogil:
     int fc_fft_run(fc_fft_task* task) except -1
 
 
-#: The most passes of a transform.
+#: The largest number of passes of a transform.
 PASSES = FC_FFT_PASSES
 
 
 def lanes(int dtype, int isa):
-    """Elements of a vector, for dtype 0 (float32) or 1 (float64)."""
+    """Return the number of lanes of a vector, for dtype 0 (float32) or 1 (float64)."""
     return fc_fft_lanes[dtype][isa]
 
 
 def run(
     int dtype, source, weights, result, bias, counts, numbers, factors, double scale, space, int isa, words,
 ):
-    """result = source correlated with weights, plus bias, which may be None; or weights = their gradient.
+    """Compute result = source correlated with weights, plus bias, which may be None; or write the gradient to
+    `weights`.
 
-    The arrays are of `dtype`, 0 (float32) or 1 (float64). `counts` (N,) grows for each image with a result that
-    is not finite.
+    The arrays are of `dtype`, 0 (float32) or 1 (float64). `counts` (N,) is incremented for each image with a result
+    that is not finite.
     """
     cdef fc_fft_task t
     cdef Py_ssize_t itemsize = 8 if dtype else 4

@@ -1,11 +1,11 @@
-/* One call: which thread transforms and multiplies which tiles of which images, channels and filters. Included by
- * fft.h. */
+/* One call: divides the tiles of all images, channels and filters among threads. Included by fft.h. */
 
 static inline ptrdiff_t fc_fft_pieces(ptrdiff_t n, ptrdiff_t block) { return (n + block - 1) / block; }
 
 static inline ptrdiff_t fc_fft_least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
-/* The view of unit `unit` of an image (a tile of one phase of the results), in the plane `inner` of `outer`. */
+/* Return the view of unit `unit` of an image, in the plane `inner` of `outer`. A unit is a tile of one phase of the
+ * results. */
 static fc_fft_view fc_fft_see(const fc_fft_task *t, const fc_fft_array *array, ptrdiff_t outer, ptrdiff_t inner,
                               ptrdiff_t tau, ptrdiff_t unit)
 {
@@ -25,7 +25,7 @@ static fc_fft_view fc_fft_see(const fc_fft_task *t, const fc_fft_array *array, p
         if (array->tiled) {
             const ptrdiff_t at = tile % t->tiles_of[axis] * t->tile[axis];
             line->begin += at * line->step;
-            /* Beyond the last position, a circular border would show cells of the first tile. */
+            /* Beyond the last position, a circular border would repeat cells of the first tile. */
             line->count = fc_fft_least(line->count, array->whole[axis] - at);
         }
         tile /= t->tiles_of[axis];
@@ -37,7 +37,8 @@ static fc_fft_view fc_fft_see(const fc_fft_task *t, const fc_fft_array *array, p
 
 static inline ptrdiff_t fc_fft_pairs(const fc_fft_task *t) { return (t->phis * t->tiles + 1) / 2; }
 
-/* Both tiles of pair `pair`, counted over all images; the second view is NULL if the pair has one tile. */
+/* Get the views of both tiles of pair `pair`; pairs are counted over all images. views[1].at is NULL if the pair has
+ * one tile. */
 static ptrdiff_t fc_fft_see_pair(const fc_fft_task *t, fc_fft_view *views, const fc_fft_array *array, ptrdiff_t pair,
                                  ptrdiff_t inner, ptrdiff_t tau)
 {
@@ -63,7 +64,7 @@ static inline char *fc_fft_slot(const fc_fft_task *t, ptrdiff_t slot)
     return t->space + slot * t->slot_pitch * t->itemsize;
 }
 
-/* The number of items of a part of a tile: of the parts along the outermost axis, and of the others. */
+/* Return the number of items of FC_FFT_OUTER and FC_FFT_RESULT. fc_fft_inner_items returns it for the other parts. */
 static inline ptrdiff_t fc_fft_outer_items(const fc_fft_task *t)
 {
     return fc_fft_pieces(t->axes[2].length, t->lanes) * (t->axes[0].length > 1 ? t->axes[1].length : 1);
@@ -74,7 +75,7 @@ static inline ptrdiff_t fc_fft_inner_items(const fc_fft_task *t)
     return t->axes[0].length > 1 ? t->axes[0].length : fc_fft_pieces(t->axes[1].length, t->lanes);
 }
 
-/* The number of cells of an item, which is a strip, or a plane of a volume. */
+/* Return the number of cells of an item, which is a strip, or a plane of a volume. */
 static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
 {
     const int deep = t->axes[0].length > 1;
@@ -83,10 +84,10 @@ static inline ptrdiff_t fc_fft_item_cells(const fc_fft_task *t, int part)
     return t->axes[2].length * (deep ? t->axes[1].length : t->lanes);
 }
 
-/* How many cells are transformed between two looks for signals. */
+/* The number of cells that are transformed between two checks for signals. */
 enum { FC_FFT_LOOK = 1 << 16 };
 
-/* Do all items of a part in this thread. */
+/* Process all items of a part in this thread. */
 static void fc_fft_all(const fc_fft_task *t, const fc_fft_job *job, int part, char *strip)
 {
     const ptrdiff_t items =
@@ -100,7 +101,7 @@ static void fc_fft_all(const fc_fft_task *t, const fc_fft_job *job, int part, ch
     }
 }
 
-/* Compute the results of a pair for row `row` of the weights. */
+/* Set the views of the results of a pair for row `row` of the weights. */
 static void fc_fft_see_results(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t pair, ptrdiff_t row)
 {
     const ptrdiff_t inner = t->back ? row / t->taus : row, tau = t->back ? row % t->taus : 0;
@@ -115,8 +116,8 @@ static void fc_fft_see_sources(const fc_fft_task *t, fc_fft_job *job, ptrdiff_t 
     fc_fft_see_pair(t, job->from, &t->source, pair, phases ? column / t->taus : column, phases ? column % t->taus : 0);
 }
 
-/* Both tiles of a pair of the gradient of the weights, x and dout, for one channel and one filter. They are contiguous
- * planes or volumes. */
+/* Set the views of both tiles of a pair for the gradient of the weights, for one channel of x and one filter of dout.
+ * The tiles are contiguous planes or volumes. */
 static void fc_fft_see_gradient(const fc_fft_task *t, fc_fft_job *of_x, fc_fft_job *of_dout, ptrdiff_t pair, char *tiles)
 {
     const ptrdiff_t columns = fc_fft_pieces(t->axes[2].length, t->lanes);
@@ -131,7 +132,7 @@ static void fc_fft_see_gradient(const fc_fft_task *t, fc_fft_job *of_x, fc_fft_j
     fc_fft_see_pair(t, of_dout->from, &t->result, pair, 0, 0);
 }
 
-/* Add up part `part` of the pairs of group t->g in `sum`, in this thread. */
+/* Sum the products of part `part` of the pairs of group t->g in `sum`, in this thread. */
 static void fc_fft_sum_part(const fc_fft_task *t, ptrdiff_t part, char *strip, char *sum)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, begin = part * pairs / t->parts;
@@ -204,7 +205,7 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
         fc_fft_all(t, &job, FC_FFT_RESULT, strip);
         return;
     case FC_FFT_PARTS: {
-        /* Do a part of one group, or all of it. */
+        /* Process a part of one group, or the whole group. */
         fc_fft_task own = *t;
         if (t->parts > 1) {
             fc_fft_sum_part(t, item, strip, t->of_result + item * spectrum);
@@ -220,7 +221,7 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
         return;
     }
     default: {
-        /* The groups of `pair` and up to n_pairs, each with all pairs of all images; a copy of the task has the group. */
+        /* Each item is one pair of one group. The copy of the task holds the group. */
         const ptrdiff_t each = fc_fft_pairs(t) * t->images;
         fc_fft_task own = *t;
         own.g = t->g + item / each;
@@ -251,7 +252,7 @@ static void fc_fft_work(void *task)
     }
 }
 
-/* Run one step in all threads, and wait for them; -1 if a signal handler raised. */
+/* Run one step in all threads, and wait for them. Returns -1 if a signal handler raised. */
 static int fc_fft_do(fc_fft_task *t, int step, ptrdiff_t total)
 {
     const ptrdiff_t draws = t->words[FC_GATE] ? 8 * (t->words[FC_WANTED] + 1) : 16;
@@ -270,8 +271,8 @@ static int fc_fft_do_part(fc_fft_task *t, int part)
                      part == FC_FFT_OUTER || part == FC_FFT_RESULT ? fc_fft_outer_items(t) : fc_fft_inner_items(t));
 }
 
-/* One filter and one channel in a group: make the spectra of the weights, and then process each tile from its cells to
- * its results. */
+/* Each group has one filter and one channel: compute the spectra of the weights, and then process each tile from its
+ * cells to its results. */
 static int fc_fft_run_fused(fc_fft_task *t)
 {
     const ptrdiff_t bytes = t->itemsize, pairs = fc_fft_pairs(t) * t->images;
@@ -311,14 +312,14 @@ static int fc_fft_run_fused(fc_fft_task *t)
     return 0;
 }
 
-/* Multiply blocks of rows of spectra that are small enough for a cache. */
+/* Multiply blocks of rows of spectra; a block fits a cache. */
 static int fc_fft_do_multiply(fc_fft_task *t)
 {
     const ptrdiff_t rows = t->pitch / (2 * t->lanes);
     return fc_fft_do(t, FC_FFT_MULTIPLY, fc_fft_pieces(rows, 8));
 }
 
-/* Rows are filters and columns are channels; vice versa for the gradient of the data. */
+/* Rows are filters and columns are channels; for the gradient of the data it is the reverse. */
 static int fc_fft_run_blocks(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, pitch = t->pitch, bytes = t->itemsize;
@@ -355,8 +356,8 @@ static int fc_fft_run_blocks(fc_fft_task *t)
     return 0;
 }
 
-/* The gradient of the weights for one filter and one channel in a group: products are summed while the tiles are in the
- * cache. */
+/* The gradient of the weights if each group has one filter and one channel. Products are summed while their tiles are
+ * in the cache. */
 static int fc_fft_run_sums(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images;
@@ -395,8 +396,8 @@ static int fc_fft_run_sums(fc_fft_task *t)
     return 0;
 }
 
-/* The gradient of the weights: products are summed over pairs of tiles, and the real part of the sum belongs to both
- * tiles. */
+/* The gradient of the weights. Products are summed over pairs of tiles. The tiles of a pair are the real and the
+ * imaginary parts, so the real part of the result is the sum over both tiles. */
 static int fc_fft_run_gradient(fc_fft_task *t)
 {
     const ptrdiff_t pairs = fc_fft_pairs(t) * t->images, pitch = t->pitch, bytes = t->itemsize;

@@ -1,15 +1,15 @@
 /* Transforms of strips, for one dtype and instruction set: see fft.h.
  *
- * A strip is rows of FC_VL complex numbers each, real parts first; a transform goes down its rows, the same in every
- * lane. Each forward pass of radix r splits a block of n rows into r blocks of n / r (decimation in frequency). The
- * frequencies are then in a permuted order, which the inverse passes undo. Products of spectra do not depend on the
- * order. */
+ * A row of a strip is FC_VL complex numbers, the real parts first. A transform runs along the rows, with the same
+ * operations in every lane. Each forward pass of radix r splits a block of n rows into r blocks of n / r rows
+ * (decimation in frequency). This leaves the frequencies in a permuted order, which the inverse passes undo. Products
+ * of spectra do not depend on the order. */
 #include "lanes.h"
 
 #undef FC_ROW
 #define FC_ROW (2 * FC_VL)
 
-/* The transform of four numbers, in registers. */
+/* Transform four numbers in registers. */
 FC_INLINE void FC_N(fc_fft_four)(FC_V *re, FC_V *im)
 {
     const FC_V ar = re[0] + re[2], ai = im[0] + im[2], br = re[0] - re[2], bi = im[0] - im[2];
@@ -20,7 +20,7 @@ FC_INLINE void FC_N(fc_fft_four)(FC_V *re, FC_V *im)
     re[3] = br - di, im[3] = bi + dr;
 }
 
-/* The transform of `radix` numbers, in registers. With real and imaginary parts swapped it is the inverse transform. */
+/* Transform `radix` numbers in registers. With real and imaginary parts swapped, this is the inverse transform. */
 FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
 {
     if (radix == 2) {
@@ -76,7 +76,7 @@ FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
     }
 }
 
-/* One pass over the blocks of n rows of a strip of `length` rows. */
+/* Run one pass over the blocks of n rows of a strip of `length` rows. */
 FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, const int radix,
                                  const int last, const int back)
 {
@@ -148,7 +148,7 @@ static void FC_N(fc_fft_pass_back)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, c
 }
 #undef FC_FFT_CASE
 
-/* All passes. If a strip is too long for the first-level cache, the passes after the first are done block by block. */
+/* Run all passes. If a strip is too long for the L1 cache, the passes after the first are run block by block. */
 static void FC_N(fc_fft_there)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes, const FC_T *factors)
 {
     const ptrdiff_t length = n;
@@ -167,7 +167,7 @@ static void FC_N(fc_fft_there)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radice
     }
 }
 
-/* The inverse passes, the last one first. */
+/* Run the inverse passes, the last one first. */
 static void FC_N(fc_fft_back)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes, const FC_T *factors)
 {
     const ptrdiff_t length = n;
@@ -217,8 +217,8 @@ FC_INLINE void FC_N(fc_fft_turn)(FC_V rows[FC_VL])
     }
 }
 
-/* Transpose between a strip of `rows` rows, whose lane l is column `column` + l of a plane, and the strips of the
- * transposed plane, which are `wide` rows apart. */
+/* Transpose a strip into the strips of the transposed plane, which are `wide` rows apart. The strip has `rows` rows,
+ * and its lane l is column `column` + l of the plane. fc_fft_collect does the reverse. */
 static void FC_N(fc_fft_spread)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, ptrdiff_t wide, ptrdiff_t column)
 {
     const ptrdiff_t lanes = wide - column < FC_VL ? wide - column : FC_VL;
@@ -279,7 +279,7 @@ static void FC_N(fc_fft_collect)(FC_T *strip, ptrdiff_t rows, const FC_T *plane,
     }
 }
 
-/* rows *= factors, or their complex conjugates, row by row. */
+/* Multiply each row by its factor, or by the complex conjugate of the factor. */
 FC_INLINE void FC_N(fc_fft_scale)(FC_T *strip, const FC_T *factors, ptrdiff_t rows, const int conjugate)
 {
     ptrdiff_t i;

@@ -1,6 +1,6 @@
 /* Tiles of images and their spectra, for one dtype and instruction set: see fft.h. */
 
-/* FC_VL positions of a row from p on; positions without a cell are zeros. */
+/* Return FC_VL positions of a row from p on; positions without a cell are zeros. */
 static FC_V FC_N(fc_fft_gather)(const FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes)
 {
     FC_T some[FC_VL];
@@ -25,7 +25,8 @@ FC_INLINE int FC_N(fc_fft_inside)(const fc_fft_line *line, ptrdiff_t p)
     return line->step == 1 && cell >= 0 && cell + FC_VL <= line->size && p + FC_VL <= line->count;
 }
 
-/* Load a strip from an array into its real parts (`part` 0) or imaginary parts. Returns whether it has any cell. */
+/* Load a strip of an array as its real parts (`part` 0) or its imaginary parts (`part` 1). Returns whether any position
+ * has a cell. */
 static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft_view *view, const fc_fft_place *place)
 {
     const fc_fft_line *across = &view->lines[2], *down = place->down < 0 ? NULL : &view->lines[place->down];
@@ -54,7 +55,8 @@ static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft
     return any;
 }
 
-/* Store those of FC_VL results from position p on that have a cell; `bad` counts no others. */
+/* Store FC_VL results from position p on, and skip positions without a cell. Returns the results, with zeros in the
+ * lanes that were skipped. */
 static FC_V FC_N(fc_fft_scatter)(FC_T *row, const fc_fft_line *line, ptrdiff_t p, ptrdiff_t lanes, FC_V v)
 {
     FC_T some[FC_VL];
@@ -74,7 +76,7 @@ static FC_V FC_N(fc_fft_scatter)(FC_T *row, const fc_fft_line *line, ptrdiff_t p
     return FC_N(fc_load)(some);
 }
 
-/* Returns whether all that was stored is finite. */
+/* Store a strip of results, and return whether all of them are finite. */
 static int FC_N(fc_fft_save)(const FC_T *strip, int part, ptrdiff_t rows, const fc_fft_view *view,
                              const fc_fft_place *place, FC_T scale, const FC_T *bias)
 {
@@ -104,8 +106,8 @@ static int FC_N(fc_fft_save)(const FC_T *strip, int part, ptrdiff_t rows, const 
     return !FC_N(fc_any)(FC_N(fc_is_nan)(bad));
 }
 
-/* Transform a strip of the plane along its rows, multiply it by the conjugate of the other spectrum, and transform it
- * back. */
+/* Transform a strip of the plane along its rows, multiply it by the conjugate of the spectrum of the weights, and
+ * transform it back. */
 static void FC_N(fc_fft_middle)(const fc_fft_task *t, FC_T *strip, const FC_T *between, const FC_T *kernel, int part)
 {
     const ptrdiff_t wide = t->axes[2].length;
@@ -123,7 +125,7 @@ static void FC_N(fc_fft_middle)(const fc_fft_task *t, FC_T *strip, const FC_T *b
     }
 }
 
-/* Transform strips of two planes, and store or add the product of x with the conjugate of d. */
+/* Transform a strip of x and a strip of d, and store or add the product of x with the conjugate of d. */
 static void FC_N(fc_fft_sum)(const fc_fft_task *t, FC_T *x, FC_T *d, FC_T *sum, const FC_T *between, int first)
 {
     const ptrdiff_t wide = t->axes[2].length;
@@ -153,7 +155,8 @@ static void FC_N(fc_fft_add)(void *sum_, const void *more_, ptrdiff_t rows)
         FC_N(fc_store)(sum + i, FC_N(fc_load)(sum + i) + FC_N(fc_load)(more + i));
 }
 
-/* Load a plane of a volume, transform its columns, and transpose it. Columns without a cell in either view are zeros. */
+/* Load a plane of a volume, transform its columns, and transpose it. Columns without a cell in either view are
+ * zeros. */
 static void FC_N(fc_fft_flatten)(const fc_fft_task *t, const fc_fft_view *views, FC_T *plane, FC_T *flat)
 {
     const ptrdiff_t high = t->axes[1].length, wide = t->axes[2].length;
@@ -166,8 +169,8 @@ static void FC_N(fc_fft_flatten)(const fc_fft_task *t, const fc_fft_view *views,
     }
 }
 
-/* Do item `item` of a part of the work on a tile. `space` has room for a strip and, for FC_FFT_FUSED of volumes, a
- * plane behind it. */
+/* Process item `item` of a part of the work on a tile. `space` has room for a strip and, for FC_FFT_FUSED of volumes,
+ * for a plane after it. */
 static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int part, ptrdiff_t item, void *space)
 {
     const ptrdiff_t deep = t->axes[0].length, high = t->axes[1].length, wide = t->axes[2].length;
@@ -183,7 +186,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
         place.p = column;
         place.turn = t->line ? wide : 0;
         place.lanes = wide - column;
-        /* The strip is a column of all planes. */
+        /* The strip is a column that runs through all planes. */
         volume += (column / FC_VL * high + place.h) * FC_ROW;
     }
     if (part == FC_FFT_OUTER) {

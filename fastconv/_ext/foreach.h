@@ -1,4 +1,4 @@
-/* Includes FC_TEMPLATE once for every dtype and instruction set: see isa.h. */
+/* Include FC_TEMPLATE once for every dtype and instruction set: see isa.h. */
 #include "isa.h"
 
 #define FC_ISA baseline

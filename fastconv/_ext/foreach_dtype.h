@@ -1,4 +1,4 @@
-/* Includes FC_TEMPLATE for float and for double: see isa.h. */
+/* Include FC_TEMPLATE for float and for double: see isa.h. */
 #define FC_T float
 #define FC_DTYPE f32
 #define FC_BYTES 4

@@ -1,7 +1,7 @@
-"""im2col and its adjoint col2im over one, two or three lifted axes, zero padding only.
+"""im2col and its adjoint col2im for three axes, with zero padding only.
 
-``axes`` and ``reach`` are a geometry's tables, as runs.pxd reads them. ``words``
-is the shared state of the call, by which threads share the work: see team.h.
+``axes`` and ``reach`` are the tables of a geometry: see runs.pxd. ``words`` is the shared state of the call, which
+distributes the work among threads: see team.h.
 """
 
 from fastconv._ext.arrays cimport numbers_of
@@ -20,7 +20,7 @@ cdef void fill_row(
     const floating* plane, Py_ssize_t step_d, Py_ssize_t step_h, floating* row,
     const Axis* d, const Axis* h, const Axis* w, Py_ssize_t kd, Py_ssize_t kh, Py_ssize_t kw,
 ) noexcept nogil:
-    """One row of the matrix: the cells that tap (kd, kh, kw) reads, for every output position."""
+    """Write one row of the matrix: the cells that tap (kd, kh, kw) reads, for every output position."""
     cdef Py_ssize_t d0 = d.first[kd], d1 = d.last[kd]
     cdef Py_ssize_t h0 = h.first[kh], h1 = h.last[kh]
     cdef Py_ssize_t w0 = w.first[kw], w1 = w.last[kw]
@@ -31,8 +31,8 @@ cdef void fill_row(
     if not (seen(d, kd) and seen(h, kh) and seen(w, kw)):
         zero(row, d.out * area)
         return
-    # At stride 1, if output rows are as long as input rows, the tap reads the shifted plane. One long run is then
-    # copied for all rows, and the few cells that wrapped around a border are cleared.
+    # If the stride is 1 and output rows are as long as input rows, the tap reads the plane shifted by an offset. All
+    # rows are then copied as one run, and the few cells that wrapped around a border are cleared.
     cdef bint shifted = h.stride == 1 and w.stride == 1 and w.out == w.size and step_h == w.size
     src = plane + cell(d, d0, kd) * step_d + cell(h, h0, kh) * step_h + cell(w, w0, kw)
     if d0 > 0 or d1 < d.out:
@@ -56,8 +56,8 @@ cdef void fill_row(
         src = src + d.stride * step_d
 
 
-# The ranges that `fill_row` computes for a tap. At stride 1 they are the same for every channel, and for a 7x7 plane
-# they would take longer than the copy, so they are computed once.
+# The ranges that `fill_row` computes for a tap. At stride 1 they are the same for every channel, so they are computed
+# once. For a 7x7 plane computing them would take longer than the copy.
 cdef struct Shift:
     Py_ssize_t src
     Py_ssize_t head
@@ -84,7 +84,8 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
     shift.head = h0 * w.out + w0
     shift.n = (h1 - h0 - 1) * w.out + w1 - w0
     shift.tail = h.out * w.out - shift.head - shift.n
-    # Wrapped cells lie between the rows of the run: after the first row's end, before the last row's start.
+    # The wrapped cells lie between rows of the run: after the end of the first row, and before the start of the last
+    # row.
     shift.left, shift.right = w0, w.out - w1
     shift.begin, shift.rows = h0 * w.out, h1 - h0 - 1
     return shift
@@ -93,7 +94,7 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
 cdef inline void fill_shifted(
     const floating* plane, floating* row, const Shift* shift, Py_ssize_t pitch
 ) noexcept nogil:
-    """As `fill_row`, for the ranges of `read_shift`."""
+    """Do the work of `fill_row` with the ranges of `read_shift`."""
     cdef Py_ssize_t i
     cdef floating* at = row + shift.begin
     zero_short(row, shift.head)
@@ -105,7 +106,7 @@ cdef inline void fill_shifted(
         zero_column(at + pitch - 1 - i, shift.rows, pitch)
 
 
-# Arguments of a call, which all of its threads read; steps are in elements.
+# The arguments of a call, which all of its threads read; steps are in elements.
 cdef struct Lowering:
     void* image
     void* cols
@@ -114,12 +115,12 @@ cdef struct Lowering:
     Py_ssize_t step_channel
     Py_ssize_t step_d
     Py_ssize_t step_h
-    Py_ssize_t step_matrix  # of cols, from an image to the next
-    Py_ssize_t step_row     # of cols, from a row to the next
-    Py_ssize_t rows         # of a matrix
+    Py_ssize_t step_matrix  # distance between the matrices of two images in cols
+    Py_ssize_t step_row     # distance between two rows of cols
+    Py_ssize_t rows         # rows of the matrix of an image
     Py_ssize_t total
-    Py_ssize_t block        # col2im: image rows of a block
-    Py_ssize_t blocks       # col2im: blocks of a plane
+    Py_ssize_t block        # for col2im: image rows of a block
+    Py_ssize_t blocks       # for col2im: blocks of a plane
     bint shifted            # whether `shifts` describes the taps
     Axis[3] axes
     Shift[MAX_SHIFTS] shifts
@@ -151,7 +152,7 @@ def im2col(
     const floating[:, :, :, :, :] x, floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
     const Py_ssize_t[:, ::1] reach, words,
 ):
-    """cols (N, C * taps, L) from x (N, C, D, H, W); the last axis of each is contiguous."""
+    """Write cols (N, C * taps, L) from x (N, C, D, H, W); the last axis of each is contiguous."""
     cdef Lowering t = read_lowering[floating](x, cols, axes, reach, words)
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
@@ -178,7 +179,7 @@ cdef void rows_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_rows(const Lowering* t, floating* dtype) noexcept nogil:
-    """Take chunks of rows of cols until none is left."""
+    """Write chunks of rows of cols until none are left."""
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]
@@ -191,7 +192,7 @@ cdef void draw_rows(const Lowering* t, floating* dtype) noexcept nogil:
     cdef floating* row
     while begin < total:
         end = min(begin + grain, total)
-        # The row number is split into n, c, kd, kh, kw by division once for each chunk, and then incremented.
+        # The row index is split into n, c, kd, kh, kw by division once for each chunk, and then incremented.
         n, at = begin // rows, begin % rows
         at, kw = at // w.k, at % w.k
         at, kh = at // h.k, at % h.k
@@ -260,10 +261,11 @@ def col2im(
     const floating[:, :, :] cols, floating[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes,
     const Py_ssize_t[:, ::1] reach, Py_ssize_t block, words,
 ):
-    """x (N, C, D, H, W), H and W dense, from cols (N, C * taps, L), whose last axis is contiguous.
+    """Write x (N, C, D, H, W) from cols (N, C * taps, L). The axes H and W of x, and the last axis of cols, are
+    contiguous.
 
-    A thread adds all taps to a block of `block` image rows, which stay in its
-    cache. No two threads write the same cell.
+    A thread adds all taps to a block of `block` image rows, which stay in its cache. No two threads write the same
+    cell.
     """
     cdef Lowering t = read_lowering[floating](x, cols, axes, reach, words)
     t.block, t.blocks = block, (x.shape[3] - 1) // block + 1
@@ -281,7 +283,7 @@ cdef void blocks_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_blocks(const Lowering* t, floating* dtype) noexcept nogil:
-    """Take chunks of blocks of image rows until none is left."""
+    """Compute chunks of blocks of image rows until none are left."""
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]

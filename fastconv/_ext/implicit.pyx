@@ -1,9 +1,8 @@
-"""Implicit GEMM: the product of weights and columns without the matrix of columns, because packing
-reads the image itself.
+"""Implicit GEMM: the product of weights and columns without the matrix of columns, because packing reads the image
+itself.
 
-It does forward and backward_data. Output positions are in the vector lanes, or
-filters where positions are few. fastconv.convolution.implicit_gemm.algorithm divides the work,
-and makes all tables below.
+It computes forward and backward_data. Vector lanes hold output positions, or filters if there are few positions.
+fastconv.convolution.implicit_gemm.algorithm divides the work, and makes all tables below.
 """
 
 from libc.math cimport isfinite
@@ -27,16 +26,16 @@ cdef extern from "cpu.h" nogil:
 
 
 cdef enum:
-    MOST_TILES = 16   # the same number is in fastconv.convolution.implicit_gemm.tiling
+    MOST_TILES = 16   # equals a constant in fastconv.convolution.implicit_gemm.tiling
     FEW_POSITIONS = 64
 
 
 cdef enum Mode:
-    WHOLE   # the image itself is the matrix, its rows contiguous
-    GRID    # the padded block is the matrix; results between rows are dropped
-    ROWS    # row by row
-    PACKED  # positions are gathered into a panel, so no lane is empty
-    TURNED  # positions are gathered, and filters are in the lanes
+    WHOLE   # contiguous: the image itself is the matrix
+    GRID    # padded grid: the padded block is the matrix; results between rows are dropped
+    ROWS    # row-wise: tiles do not cross rows
+    PACKED  # packed: positions are gathered into a panel, so no lane is empty
+    TURNED  # swapped operands: positions are gathered, and lanes hold filters
 
 
 # The rows of the result and the outputs of an item.
@@ -44,7 +43,7 @@ cdef struct Item:
     Py_ssize_t group
     Py_ssize_t row
     Py_ssize_t rows
-    Py_ssize_t place     # equal for items of the same outputs
+    Py_ssize_t place     # equal for items with the same outputs
     Block block
 
 
@@ -65,10 +64,10 @@ cdef Item item_at(Py_ssize_t index, const Sizes* s, const Side* sides) noexcept 
 # A tile: the runs of contiguous lanes in the block, and in the result.
 cdef struct Tile:
     int vectors
-    Py_ssize_t base       # its first lane in the block, if all lanes are contiguous there
+    Py_ssize_t base       # offset of its first lane in the block, if all lanes are contiguous there
     Py_ssize_t sources
     Py_ssize_t targets
-    bint whole            # all lanes are used, and are contiguous in the result
+    bint whole            # whether all lanes are used and are contiguous in the result
     fc_run[MOST_LANES] source
     fc_run[MOST_LANES] target
 
@@ -91,11 +90,11 @@ cdef inline void add_run(
     tile.targets += 1
 
 
-# The outputs of an item, divided into stretches; the tiles of a stretch follow each other without a gap.
+# The outputs of an item, divided into segments. Consecutive tiles cover a segment without gaps.
 cdef struct Stretches:
     Py_ssize_t count
-    Py_ssize_t length     # positions of a stretch, including those between rows
-    Py_ssize_t row        # positions from a row to the next
+    Py_ssize_t length     # positions of a segment, including those between rows
+    Py_ssize_t row        # positions from one row to the next
 
 
 cdef Stretches stretches(const Item* item, const Sizes* s, const Side* sides) noexcept nogil:
@@ -116,9 +115,9 @@ cdef void place_tile(
     Tile* tile, Py_ssize_t stretch, Py_ssize_t first, Py_ssize_t lanes, const Stretches* st,
     const Item* item, const Sizes* s, const Side* sides, Py_ssize_t image_step,
 ) noexcept nogil:
-    """Set `tile` to the positions [first, first + lanes) of a stretch.
+    """Set `tile` to the positions [first, first + lanes) of a segment.
 
-    `image_step` is the step from an image of the result to the next.
+    `image_step` is the distance between two images of the result.
     """
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
@@ -126,7 +125,7 @@ cdef void place_tile(
     cdef const Block* b = &item.block
     cdef Py_ssize_t last = min(first + lanes, st.length), position = first
     cdef Py_ssize_t row, column, n, image, deep, high, at, source, target, covered = 0
-    # A stretch is a plane of an image, a row of a plane, or the whole block.
+    # A segment is a plane of an image, a row of a plane, or the whole block.
     cdef Py_ssize_t before = stretch if s.mode == ROWS else 0
     if s.mode == WHOLE or s.mode == GRID:
         before = stretch * b.n[1]
@@ -163,35 +162,35 @@ cdef void place_tile(
     tile.whole = covered == lanes and tile.targets == 1 and w.jump == 1
 
 
-#: Names of the instruction sets, in the order of their index.
+#: The names of the instruction sets, in the order of their numbers.
 isas = tuple([(<bytes> fc_isa_names[i]).decode() for i in range(FC_ISAS)])
 
 
 def usable(int isa):
-    """Whether kernels were compiled for an instruction set, and this CPU runs them."""
+    """Return whether kernels were compiled for an instruction set and this CPU supports it."""
     return bool(fc_isa_usable(isa))
 
 
 def compiled(int isa):
-    """Whether kernels were compiled for an instruction set."""
+    """Return whether kernels were compiled for an instruction set."""
     return bool(fc_isa_compiled(isa))
 
 
 def cpu():
-    """The vendor and family of this CPU from cpuid; 'generic' and 0 without cpuid."""
+    """Return the vendor and family of this CPU from cpuid, or 'generic' and 0 if there is no cpuid."""
     cdef char vendor[FC_VENDOR + 1]
     cdef int family = fc_cpu(vendor)
     return (<bytes> vendor).decode("ascii", "replace"), family
 
 
 def shape(int dtype, int isa):
-    """Rows, vectors and lanes of a tile for dtype 0 (float32) or 1 (float64)."""
+    """Return the rows, vectors and lanes of a tile, for dtype 0 (float32) or 1 (float64)."""
     cdef Kernels kernel = kernels(dtype, isa)
     return kernel.rows, kernel.vectors, kernel.lanes
 
 
 def all_finite(array):
-    """Whether no element of a C-contiguous array is inf or NaN; `itemsize` tells float32 from float64."""
+    """Return whether no element of a C-contiguous float32 or float64 array is inf or NaN."""
     cdef Py_ssize_t itemsize = array.itemsize
     cdef Run run = run_of(array, itemsize, False)
     if itemsize == 8:
@@ -207,7 +206,7 @@ cdef bint finite_cells(const floating* cells, Py_ssize_t n) noexcept nogil:
     return finite
 
 
-# What all threads of a product read.
+# The arguments of a product, which all of its threads read.
 cdef struct Product:
     const void* source
     const void* w
@@ -218,21 +217,21 @@ cdef struct Product:
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t slots
-    void* shared            # panels of weights,
-    Py_ssize_t* flags       # and for each two flags: how many threads came to pack it, and whether it is packed
-    Py_ssize_t group_step   # of the weights, from a group to the next
+    void* shared            # packed panels of weights that threads share
+    Py_ssize_t* flags       # two flags per panel: how many threads started to pack it, and whether it is packed
+    Py_ssize_t group_step   # distance between the weights of two groups
     Py_ssize_t volume       # cells of the source
-    Py_ssize_t positions    # and of the result
+    Py_ssize_t positions    # cells of the result
     Py_ssize_t items
     Py_ssize_t* words
     Sizes sizes
     Side[3] sides
     Kernels kernel
-    fc_tile_t[2][2] tiles   # [weights are read in place][positions are in a panel]
+    fc_tile_t[2][2] tiles   # indexed [weights are read in place][positions are in a panel]
 
 
 cdef class Multiply:
-    """A plan of result = w @ columns(source) + bias, group by group and block by block.
+    """A plan that computes result = w @ columns(source) + bias, group by group and block by block.
 
     `dtype` is 0 (float32) or 1 (float64); each thread has `space_pitch` elements of the workspace. With `probing`,
     `run` also finds out whether a weight may be inf or NaN.
@@ -267,11 +266,11 @@ cdef class Multiply:
         self._results = p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions
 
     def run(self, source, w, bias, result, space, words):
-        """All arrays are of the dtype. `space` has a workspace for each thread, and behind these the shared panels.
+        """Run the plan. All arrays are of the dtype. `space` holds a workspace for each thread, then the shared panels.
 
-        `bias` may be None, and so may `words` if there are no helpers. With `probing`, returns False if the first
+        `bias` may be None. `words` may be None if there are no workers. With `probing`, returns False if the first
         result of a row is inf or NaN. One result of a row is enough to find a weight that is inf or NaN, because every
-        result of the row has a product with that weight. Even a product with a zero of the padding is then NaN.
+        result of the row has a product with that weight. Even its product with a zero of the padding is NaN.
         """
         cdef Product p = self._product
         cdef bint finite = True
@@ -304,7 +303,7 @@ cdef class Multiply:
 
 
 cdef bint rows_begin_finite(const Product* p, floating* dtype) noexcept nogil:
-    """Whether the first result of each row of the first image is finite."""
+    """Return whether the first result of each row of the first image is finite."""
     cdef const Side* d = &p.sides[0]
     cdef const Side* h = &p.sides[1]
     cdef const Side* w = &p.sides[2]
@@ -325,7 +324,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
-    """Take items until none is left."""
+    """Compute items until none are left."""
     cdef Item item
     cdef Py_ssize_t filled = -1, slot = fc_draw(&p.words[1], 1), index = fc_take(p.words, p.items)
     cdef Py_ssize_t channel, channels
@@ -354,11 +353,11 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
 cdef const floating* packed_weights(
     floating* own, const floating* factors, const Product* p, const Item* item, Py_ssize_t k0, Py_ssize_t n
 ) noexcept nogil:
-    """The panel of the item's rows at [k0, k0 + n) of k.
+    """Return the packed panel of the weights of the item's rows at [k0, k0 + n) of k.
 
-    If panels are shared, the first thread that needs one packs it.
+    If panels are shared, the first thread that needs a panel packs it.
 
-    A thread that needs a panel while another packs it does not wait, but packs a copy for itself.
+    Another thread that needs the panel in the meantime does not wait, but packs its own copy.
     """
     cdef const Sizes* s = &p.sizes
     cdef const Kernels* kernel = &p.kernel
@@ -380,9 +379,9 @@ cdef const floating* packed_weights(
     return own
 
 
-# The weights of an item in one block of k, and the place of their products.
+# The weights of an item in one block of k, and where their products are stored.
 cdef struct Factors:
-    const void* a            # in panels; or in place, with rows `step` apart
+    const void* a            # packed panels, or the weights in place with rows `step` apart
     Py_ssize_t step
     bint direct
     Py_ssize_t n
@@ -390,11 +389,11 @@ cdef struct Factors:
     int tile_rows
     const void* bias
     void* to
-    Py_ssize_t positions     # from a row of the result to the next
+    Py_ssize_t positions     # distance between two rows of the result
     bint add
 
 
-# A tile whose results are contiguous: the place of its results, and of its rows.
+# A tile whose results are contiguous: the offset of its results, and its operand b.
 cdef struct Spot:
     int vectors
     Py_ssize_t target
@@ -404,10 +403,10 @@ cdef struct Spot:
 
 
 cdef void multiply_spots(const Factors* f, const Spot* spots, Py_ssize_t count, floating* dtype) noexcept nogil:
-    """Multiply neighbouring tiles by the same rows of weights, so that the results of a row are written side by side.
+    """Multiply neighbouring tiles by the same rows of weights, so that the results of a row are written consecutively.
 
-    Tile after tile, all rows of the result would be written in turn. These share cache sets, so half-written cache
-    lines would be evicted and fetched again, which takes longer than the products if k is short.
+    If one tile were finished after the other, each would write to all rows of the result. These rows share cache sets,
+    so half-written cache lines would be evicted and loaded again. This takes longer than the products if k is short.
     """
     cdef Py_ssize_t row = 0, rows, i, step
     cdef const floating* panels = <const floating*> f.a
@@ -429,7 +428,7 @@ cdef void multiply_spots(const Factors* f, const Spot* spots, Py_ssize_t count, 
 cdef void multiply_loose(
     const Factors* f, const Spot* spot, floating* spill, const Tile* tile, Py_ssize_t jump, const Kernels* kernel
 ) noexcept nogil:
-    """Multiply a tile whose results are not contiguous: they go to `spill`, and are copied from there."""
+    """Multiply a tile whose results are not contiguous. They are written to an edge buffer, and copied from there."""
     cdef Factors part = f[0]
     cdef Py_ssize_t row = 0, width = spot.vectors * kernel.lanes
     cdef Spot spilled = spot[0]
@@ -449,8 +448,7 @@ cdef void multiply_loose(
 cdef void multiply(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
-    """Multiply one item, for some channels: [rows x k] @ [k x positions], with positions in tiles and rows
-    in panels.
+    """Multiply one item for some channels: [rows x k] @ [k x positions], with positions in tiles and rows in panels.
     """
     cdef const Sizes* s = &p.sizes
     cdef const Side* sides = &p.sides[0]
@@ -475,7 +473,7 @@ cdef void multiply(
     )
     cdef bint near_end, gathered
     cdef fc_run run
-    # Packing reads and writes each weight once more, which does not pay for a few tiles.
+    # Packing reads and writes each weight once more, which does not pay off for a few tiles.
     factors.direct = (
         s.dense == DENSE_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
     )
@@ -535,9 +533,9 @@ cdef void multiply(
 cdef void multiply_turned(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
-    """As `multiply`, but with swapped operands: [positions x k] @ [k x rows].
+    """Multiply one item as `multiply` does, but with swapped operands: [positions x k] @ [k x rows].
 
-    If positions are few, this leaves no lane empty.
+    With few positions, this leaves no lane empty.
     """
     cdef const Sizes* s = &p.sizes
     cdef const Side* sides = &p.sides[0]
@@ -563,7 +561,7 @@ cdef void multiply_turned(
     k0 = begin
     while k0 < end:
         n = min(s.block_k, end - k0)
-        # Pack all positions for this block of k, `kernel.rows` side by side.
+        # Pack all positions for this block of k, in panels of `kernel.rows` positions.
         panels = packed
         first = 0
         while first < st.length:

@@ -1,7 +1,7 @@
-"""The gradient of the weights by implicit GEMM: a sum over positions, with taps in the vector lanes.
+"""The gradient of the weights by implicit GEMM: a sum over output positions, with taps in the vector lanes.
 
-Packing transposes a panel of taps from the padded block.
-fastconv.convolution.implicit_gemm.algorithm divides the work, and makes all tables below.
+Packing reads taps from the padded block and transposes them into panels. fastconv.convolution.implicit_gemm.algorithm
+divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -16,13 +16,14 @@ from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share, fc_stopped, fc_tak
 
 
 cdef enum:
-    LONG_ROW = 8      # of a square that `interleave` transposes, at most
-    MOST_VECTORS = 3  # of a tile
-    MOST_HELD = 64    # panels of taps: see `_HELD` in fastconv.convolution.implicit_gemm.algorithm
-    KEPT_ROWS = 4     # of a tile of pruned weights: rows are pages apart, so few of their lines fit a cache set
+    LONG_ROW = 8      # the largest side of a square that `interleave` transposes
+    MOST_VECTORS = 3  # most vectors of a tile
+    MOST_HELD = 64    # most panels of taps at a time: see `_HELD` in fastconv.convolution.implicit_gemm.algorithm
+    # rows of a tile of pruned weights; few, because rows are pages apart and their lines share cache sets
+    KEPT_ROWS = 4
 
 
-# fastconv.convolution.implicit_gemm.algorithm lists these.
+# The sizes of a call, in the order of fastconv.convolution.implicit_gemm.algorithm.
 cdef struct WeightSizes:
     Py_ssize_t images
     Py_ssize_t block_images
@@ -37,10 +38,11 @@ cdef struct WeightSizes:
     Py_ssize_t panel_at
     Py_ssize_t positions_at
     Py_ssize_t spill_at
-    Py_ssize_t lists_at       # lists of positions as integers, one for each number of vectors,
-    Py_ssize_t list_pitch     # and from one to the next
+    # offset of the lists of positions, which are integers; there is a list for each number of vectors
+    Py_ssize_t lists_at
+    Py_ssize_t list_pitch     # distance between two lists
     Py_ssize_t held           # panels of taps at a time, for pruned weights
-    Py_ssize_t held_pitch     # from a panel to the next
+    Py_ssize_t held_pitch     # distance between two panels
 
 
 cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -57,7 +59,7 @@ cdef Py_ssize_t pack_gradient(
     floating* panel, const floating* dout, const Block* b, const Side* sides, const WeightSizes* s,
     const Kernels* kernel, int tall,
 ) noexcept nogil:
-    """Pack the outputs of the block for all filters, `tall` filters side by side; returns the number of positions."""
+    """Pack the outputs of the block for all filters, `tall` filters to a panel. Returns the number of positions."""
     cdef Py_ssize_t[8] at
     cdef Py_ssize_t plane = sides[1].out * sides[2].out, positions = sides[0].out * plane
     cdef Py_ssize_t first, here, n, od, oh, i, run, runs, count = b.images * b.n[0] * b.n[1] * b.n[2]
@@ -84,7 +86,7 @@ cdef Py_ssize_t pack_gradient(
 
 
 cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_ssize_t width) noexcept nogil:
-    """List the place of each output of the block in a panel of width `width`; positions between rows are left out."""
+    """List the offset of each output of the block in a panel of width `width`; positions between rows are left out."""
     cdef Py_ssize_t plane, oh, ow, length = (b.n[1] - 1) * pitch + b.n[2]
     for plane in range(b.images * b.n[0]):
         for oh in range(b.n[1]):
@@ -93,7 +95,7 @@ cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_
                 rows += 1
 
 
-# What all threads of a contraction read.
+# The arguments of a contraction, which all of its threads read.
 cdef struct Contraction:
     const void* source
     const void* dout
@@ -111,12 +113,12 @@ cdef struct Contraction:
     WeightSizes sizes
     Side[3] sides
     Kernels kernel
-    fc_tile_t[4] tiles      # for listed positions; for contiguous ones; both again with a mask
+    fc_tile_t[4] tiles      # two kernels for listed and contiguous positions, and the same two with a mask
     fc_row_kept_t row_kept
 
 
 cdef class Contract:
-    """A plan of result[part] = dout @ columns(source).T, summed over every `parts`-th block.
+    """A plan that computes result[part] = dout @ columns(source).T, summed over every `parts`-th block.
 
     `dtype` and `space_pitch` are as in implicit.pyx.
     """
@@ -151,9 +153,9 @@ cdef class Contract:
         self._results = c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps
 
     def run(self, source, dout, result, space, words, kept=None):
-        """All arrays are of the dtype; `words` may be None if there are no helpers.
+        """Run the plan. All arrays are of the dtype; `words` may be None if there are no workers.
 
-        `kept` may be the weights: the result is then 0 where the weights are 0. A plan of several parts takes none.
+        `kept` may be the weights: the result is then 0 where the weights are 0. This needs a plan of one part.
         """
         cdef Contraction c = self._contraction
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4
@@ -187,7 +189,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogil:
-    """Take items until none is left."""
+    """Compute items until none are left."""
     cdef const WeightSizes* s = &c.sizes
     cdef const Side* sides = &c.sides[0]
     cdef Block block
@@ -207,7 +209,7 @@ cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogi
                 block.n[i] = min(sides[i].block, sides[i].out - block.begin[i])
             cut(&block.image, rest, s.images, s.block_images)
             block.images = min(s.block_images, s.images - block.image)
-            # The last block applies the mask.
+            # Only the last block applies the mask.
             kept = NULL
             if c.kept != NULL and piece + s.parts >= c.blocks:
                 kept = <const floating*> c.kept + at
@@ -229,15 +231,17 @@ cdef void contract(
     const fc_tile_t* tiles, Py_ssize_t volume, bint add, const floating* kept, fc_row_kept_t row_kept,
     Py_ssize_t* words,
 ) noexcept nogil:
-    """One block of positions: [filters x positions] @ [positions x channels * taps]; 0 where `kept` is.
+    """Compute one block of positions: [filters x positions] @ [positions x channels * taps]. The result is 0 where
+    `kept` is 0.
 
-    With `kept` several panels of taps are held at a time, so that longer parts of a few rows are read and written.
-    With one panel at a time, each cache line would be in another page, and none would be prefetched.
+    With `kept`, several panels of taps are packed at a time, so that longer parts of a few rows of the result are read
+    and written. With one panel at a time, each cache line would be in another page, and the hardware would not prefetch
+    it.
     """
     cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
     cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, first
     cdef Py_ssize_t row_step = s.channels * s.taps, offset
-    # If rows are long enough, each is transposed by itself, and they are packed without gaps.
+    # If rows are long enough, each is transposed separately, and they are packed without gaps.
     cdef bint joined = block.n[2] == pitch or block.n[1] == 1, close = joined or block.n[2] >= LONG_ROW
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int[MOST_HELD] vectors
@@ -277,7 +281,7 @@ cdef void contract(
         for row in range(s.filters):
             if row & 127 == 0 and fc_stopped(words):
                 return
-            # The rows of a panel are side by side.
+            # A panel holds its rows next to each other.
             first = row - row % tall
             row_kept(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
                      result + row * row_step, kept + row * row_step, columns)
@@ -302,7 +306,7 @@ cdef void contract(
         panel = space + s.panel_at
         row = 0
         while row < s.filters:
-            # Look for signals here, too: the system clears fresh memory for each row of a large result, which is slow.
+            # Check for signals here, too. The system clears new memory for each row of a large result, which is slow.
             if row & 127 == 0 and fc_stopped(words):
                 return
             rows = min(<Py_ssize_t> tall, s.filters - row)
@@ -335,7 +339,7 @@ cdef void add_kept(
     floating* sums, const floating* result, const floating* kept, Py_ssize_t pitch, Py_ssize_t width, Py_ssize_t rows,
     Py_ssize_t n,
 ) noexcept nogil:
-    """sums += result, and 0 where `kept` is 0, for the rows of an edge tile."""
+    """Set sums += result, and 0 where `kept` is 0, for the rows of an edge tile."""
     cdef Py_ssize_t row, i
     for row in range(rows):
         for i in range(n):

@@ -1,17 +1,15 @@
-/* One source for every instruction set: a template is included once for each
- * pair of dtype and instruction set that this compiler can make code for.
+/* One source for every instruction set: a template is included once for each pair of dtype and instruction set that
+ * this compiler can generate code for.
  *
  *     #define FC_TEMPLATE "some_template.h"
  *     #include "isa.h"
  *
- * Inside a template FC_T is the element, FC_VL the lanes of a vector, FC_V the
- * vector type, FC_REGISTERS how many of them the machine has, FC_FUSED whether
- * it multiplies and adds in one instruction, and FC_N(name) the name of this
- * copy. Tables made by FC_TABLE hold one copy of each, in
- * the order of fc_isas, first float, then double.
+ * Inside a template, FC_T is the element type, FC_V the vector type, FC_VL the number of lanes of a vector,
+ * FC_REGISTERS the number of vector registers, and FC_N(name) the name of this version of a function. FC_FUSED is 1 if
+ * the instruction set has a fused multiply-add. FC_TABLE makes a table of all versions of a function, first float and
+ * then double, each in the order of fc_isas.
  *
- * Which copy runs is the caller's choice, made once: see fc_best_isa.
- */
+ * The caller chooses the instruction set once: see fc_best_isa. */
 #ifndef FASTCONV_ISA_H
 #define FASTCONV_ISA_H
 
@@ -19,7 +17,7 @@
 
 /* Which builtin shuffles vectors. clang has __builtin_shufflevector, and so has GCC since version 12; older GCCs have
  * __builtin_shuffle. GCC has __has_builtin since version 10. A compiler without either builtin, or without conversion
- * of vectors (GCC 8), gets plain loops, where a vector is one element. FASTCONV_PLAIN forces plain loops. */
+ * of vectors (GCC 8), gets plain loops, in which a vector is one element. FASTCONV_PLAIN forces plain loops. */
 #if defined(__GNUC__) && !defined(FASTCONV_PLAIN)
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
@@ -32,8 +30,8 @@
 #endif
 #endif
 
-/* FC_SHUFFLE takes elements of vectors a and b by index; the indices of b follow those of a. `indices` is a vector type
- * of as many integers, of the same size as the elements. */
+/* FC_SHUFFLE selects elements of the vectors a and b by index; the indices of b follow those of a. `indices` is the
+ * vector type of the indices, which are integers of the same number and size as the elements. */
 #if defined(FC_CLANG_SHUFFLE)
 #define FC_VECTORS 1
 #define FC_SHUFFLE(indices, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -66,7 +64,7 @@ enum { FC_BASELINE, FC_AVX2, FC_AVX512, FC_ISAS };
 
 static const char *const fc_isa_names[FC_ISAS] = {"baseline", "avx2", "avx512"};
 
-/* Whether code for `isa` was compiled and this CPU runs it. */
+/* Return whether code for `isa` was compiled and this CPU supports it. */
 static inline int fc_isa_usable(int isa)
 {
     if (isa == FC_BASELINE)

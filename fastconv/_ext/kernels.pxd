@@ -1,4 +1,4 @@
-# The C kernels, which have a copy for each dtype and instruction set, and their tables, [dtype][isa].
+# The C kernels of matrix products, and the tables of their versions, indexed [dtype][isa].
 
 cdef extern from "microkernel.h":
     int FC_ISAS
@@ -41,7 +41,7 @@ cdef extern from "microkernel.h":
     const fc_shape_t[2][3] fc_shape_table
     const fc_tile_t[2][3] fc_tile_listed_table
     const fc_tile_t[2][3] fc_tile_table
-    # For these, `bias` is a mask as large as c: c is 0 where the mask is 0.
+    # The kernels in these tables take as `bias` a mask of the size of c, and set c to 0 where the mask is 0.
     const fc_tile_t[2][3] fc_tile_kept_listed_table
     const fc_tile_t[2][3] fc_tile_kept_table
     const fc_row_kept_t[2][3] fc_row_kept_table
@@ -54,8 +54,8 @@ cdef extern from "microkernel.h":
     const fc_cells_of_t[2][3] fc_cells_of_table
 
 
-# The kernels of one dtype and instruction set. Tiles are not among them, because they take long to compile; modules
-# that need them read their tables.
+# The kernels of one dtype and instruction set. Tile kernels are not included, because they take long to compile; a
+# module that needs them reads their tables.
 cdef struct Kernels:
     int rows
     int vectors
@@ -76,7 +76,7 @@ cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     return k
 
 
-# The number of vectors of the next tile, such that the tiles of `left` vectors are about equal.
+# Return the number of vectors of the next tile, chosen so that the tiles of `left` vectors are about equal.
 cdef inline int next_vectors(Py_ssize_t left, int most) noexcept nogil:
     cdef Py_ssize_t tiles = (left + most - 1) // most
     return <int> ((left + tiles - 1) // tiles)

@@ -1,5 +1,5 @@
-/* Masks, integers and shuffles of vectors, for one dtype and instruction set: see isa.h.
- * A mask is -1 where true and 0 where false. */
+/* Masks, integers and shuffles of vectors, for one dtype and instruction set: see isa.h. A lane of a mask is -1 where
+ * true and 0 where false. */
 
 #if FC_VECTORS
 typedef FC_L FC_N(fc_iu) __attribute__((vector_size(FC_VB), aligned(FC_BYTES), may_alias));
@@ -46,7 +46,8 @@ FC_INLINE FC_V FC_N(fc_pick)(FC_I mask, FC_V yes, FC_V no)
 
 FC_INLINE FC_I FC_N(fc_pick_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
 
-/* Whether `value` replaces the maximum `held`: it is larger, or it is the first NaN. */
+/* Return a mask of the lanes in which `value` replaces the maximum `held`: `value` is larger or, with `nan`, `value` is
+ * NaN and `held` is not. */
 FC_INLINE FC_I FC_N(fc_takes)(FC_V value, FC_V held, const int nan)
 {
 #if FC_VECTORS
@@ -65,7 +66,7 @@ FC_INLINE FC_I FC_N(fc_is_nan)(FC_V v)
 #endif
 }
 
-/* Whether any lane is true. */
+/* Return whether any lane is true. */
 FC_INLINE int FC_N(fc_any)(FC_I mask)
 {
     FC_L all[FC_VL], any = 0;
@@ -114,7 +115,8 @@ FC_INLINE void FC_N(fc_store_int32)(int32_t *p, FC_I v)
 #endif
 }
 
-/* Store the first n elements of a vector; or all, if these end before `end`, because what follows is written later. */
+/* Store the first n elements of a vector. If `end` allows it, the whole vector is stored, because later stores
+ * overwrite the other elements. */
 FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *end)
 {
     if (end - to >= FC_VL) {
@@ -140,7 +142,7 @@ FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t there)
     return FC_N(fc_load)(some);
 }
 
-/* As `fc_store_some`, for indices; `there` elements can be written. */
+/* Store the first n indices of a vector. If `there` elements are at least a vector, the whole vector is stored. */
 FC_INLINE void FC_N(fc_store_places)(int32_t *to, FC_I places, ptrdiff_t n, ptrdiff_t there)
 {
     if (there >= FC_VL) {

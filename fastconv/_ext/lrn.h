@@ -6,14 +6,14 @@
 
 #include "isa.h"
 
-/* A layer: each channel is divided by (k + alpha * the sum of squares over the channels `lo` before it to `hi`
- * after it) to the power of beta. alpha is already divided by the size of the window. */
+/* A layer divides each channel by (k + alpha * sum of squares)^beta. The sum runs over the channels from `lo` before it
+ * to `hi` after it. alpha is already divided by the size of the window. */
 typedef struct {
     ptrdiff_t channels, pitch, lo, hi;
     double alpha, beta, k;
 } fc_response;
 
-/* Exponents that square roots can compute, and the general one. */
+/* Exponents that square roots can compute, and FC_POWER for any other. */
 enum { FC_THREE_QUARTERS, FC_HALF, FC_ONE, FC_POWER };
 
 static inline int fc_power_of(double beta)
@@ -21,8 +21,8 @@ static inline int fc_power_of(double beta)
     return beta == 0.75 ? FC_THREE_QUARTERS : beta == 0.5 ? FC_HALF : beta == 1 ? FC_ONE : FC_POWER;
 }
 
-/* What a pass over the windows computes: the output; or dout / scale^beta and the terms that are then summed over
- * windows; or the rest of the gradient. */
+/* What a pass over the windows computes. FC_RESPOND: the output. FC_WEIGH: dout / scale^beta, and the terms that
+ * FC_SPREAD sums over windows. FC_SPREAD: the rest of the gradient. */
 enum { FC_RESPOND, FC_WEIGH, FC_SPREAD };
 
 #define FC_TEMPLATE "lrn_template.h"

@@ -1,8 +1,7 @@
-"""Local response normalisation, forward and backward, in threads.
+"""Local response normalisation, forward and backward, on several threads.
 
-Images are (N, C, S). An item is up to `width` positions of an image, with all
-channels. Each thread has a row of `space`. Threads share the items by `words`:
-see team.h.
+Images are (N, C, S). An item is at most `width` positions of an image, with all channels. Each thread has a row of
+`space`. `words` is the shared state of the call, which distributes the items among threads: see team.h.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -29,7 +28,7 @@ cdef extern from "lrn.h" nogil:
     const fc_lrn_gradient_t[2][3] fc_lrn_gradient_table
 
 
-# What all threads of a call read.
+# The arguments of a call, which all of its threads read.
 cdef struct Response:
     fc_response layer
     fc_lrn_t forward
@@ -63,10 +62,11 @@ cdef Response begin_call(int dtype, x, to, shape, window, constants, Py_ssize_t 
 
 
 def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, int isa, words):
-    """y = x / (k + alpha * sum of squares) ** beta over the channels `window`, (before, after), around each.
+    """Compute y = x / (k + alpha * sum of squares) ** beta. The sum runs over window[0] channels before each channel to
+    window[1] after it.
 
-    `dtype` of x and y is 0 (float32) or 1 (float64), `shape` (N, C, S), `constants` (alpha / size,
-    beta, k). A row of `space` holds before + after + 3 rows of `width` numbers.
+    x and y are of `dtype`, 0 (float32) or 1 (float64). `shape` is (N, C, S), and `constants` is (alpha / size, beta,
+    k). A row of `space` has room for window[0] + window[1] + 3 rows of `width` elements.
     """
     cdef Response r = begin_call(dtype, x, y, shape, window, constants, width, space, words)
     r.forward = fc_lrn_table[dtype][isa]
@@ -76,7 +76,7 @@ def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, 
 
 
 def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, words):
-    """dx of `forward`; a row of `space` holds as many more rows of `width` numbers as there are channels."""
+    """Compute dx, the gradient of `forward`. A row of `space` has room for C more rows of `width` elements."""
     cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, words)
     cdef Run gradients = run_of(dout, r.itemsize, False)
     r.dout = <const char*> gradients.at

@@ -1,6 +1,6 @@
-/* The kernels of local response normalisation for one dtype and instruction set: see lrn.h.
+/* Kernels of local response normalisation for one dtype and instruction set: see lrn.h.
  *
- * Plain loops, which compilers vectorise, process n positions at a time, channel by channel. */
+ * They are plain loops, which compilers vectorise. Each processes n positions at a time, channel by channel. */
 #undef FC_SQRT
 #undef FC_POW
 #if FC_BYTES == 4
@@ -25,7 +25,8 @@ FC_INLINE FC_T FC_N(fc_inverse_power)(FC_T scale, const int power, FC_T beta)
     return FC_POW(scale, -beta);
 }
 
-/* Use the windows of a channel, suffix + prefix, as the enum in lrn.h says. `spread` is written or read. */
+/* Use the window sums of a channel, suffix + prefix, for the pass `what` (see the enum in lrn.h). FC_WEIGH writes
+ * `spread`. */
 FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *spread, const FC_T *suffix,
                                 const FC_T *prefix, ptrdiff_t n, const fc_response *layer, const int what,
                                 const int power)
@@ -50,7 +51,7 @@ FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T 
     }
 }
 
-/* sums = before + the row of a channel, or its squares. Channels outside of the image add nothing. */
+/* to = before + the row of a channel, or its squares. Channels outside the image add nothing. */
 FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *before, FC_T *to, ptrdiff_t n, int there, const int what)
 {
     ptrdiff_t j;
@@ -62,9 +63,9 @@ FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *before, FC_T *to, p
             to[j] = before[j];
 }
 
-/* All windows of n positions. The channels are divided into stretches as long as a window, so each window is a suffix
- * of one stretch and a prefix of the next. The sums of all suffixes are stored, and the sum of the prefix grows.
- * Nothing is ever subtracted (M. van Herk, 1992), and a window of any size takes three additions. */
+/* Compute all windows of n positions. The channels are divided into segments as long as a window, so each window is a
+ * suffix of one segment plus a prefix of the next. The sums of all suffixes are stored, and the sum of the prefix is
+ * updated. Nothing is ever subtracted (M. van Herk, 1992), and a window of any size takes three additions. */
 FC_INLINE void FC_N(fc_lrn_walk)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *spread, FC_T *space, ptrdiff_t n,
                                  const fc_response *layer, const int what, const int power)
 {
@@ -89,7 +90,7 @@ FC_INLINE void FC_N(fc_lrn_walk)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T
     }
 }
 
-/* `space` holds lo + hi + 3 rows of n. */
+/* Write the output. `space` has room for lo + hi + 3 rows of n. */
 static void FC_N(fc_lrn)(const void *x_, void *y_, ptrdiff_t n, const fc_response *layer, void *space)
 {
     const FC_T *x = (const FC_T *)x_;
@@ -109,8 +110,8 @@ static void FC_N(fc_lrn)(const void *x_, void *y_, ptrdiff_t n, const fc_respons
     }
 }
 
-/* dx = dout / scale^beta - 2 alpha beta x * the sum of dout x / scale^(beta + 1) over the channels in whose windows
- * this one is. `space` holds as many rows as there are channels, and lo + hi + 3. */
+/* dx = dout / scale^beta - 2 alpha beta x * (sum of dout x / scale^(beta + 1) over the channels whose windows include
+ * this one). `space` has room for lo + hi + 3 rows of n, and one more for each channel. */
 static void FC_N(fc_lrn_gradient)(const void *dout_, const void *x_, void *dx_, ptrdiff_t n, const fc_response *layer,
                                   void *space)
 {

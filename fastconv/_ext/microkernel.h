@@ -1,16 +1,16 @@
-/* The register-blocked micro-kernel of a matrix product and its packing, for every instruction set. */
+/* The register-blocked micro-kernel of a matrix product, and the packing of its operands, for every instruction set. */
 #ifndef FASTCONV_MICROKERNEL_H
 #define FASTCONV_MICROKERNEL_H
 
 #include "isa.h"
 
-/* A run of `n` contiguous positions of a tile, from lane `lane` of the tile and from `at` in the padded image or the
- * result on. */
+/* A run of `n` contiguous output positions of a tile. It starts at lane `lane` of the tile, and at offset `at` in the
+ * padded image or the result. */
 typedef struct {
     ptrdiff_t at, lane, n;
 } fc_run;
 
-/* The largest k of `fc_row_kept`. */
+/* The largest k that `fc_row_kept` supports. */
 #define FC_FEW 4
 
 #define FC_TEMPLATE "microkernel_template.h"

@@ -1,4 +1,4 @@
-/* The kernels of the implicit product for one dtype and instruction set: see microkernel.h. */
+/* Kernels of the implicit product for one dtype and instruction set: see microkernel.h. */
 
 static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
 {
@@ -7,15 +7,16 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
     *lanes = FC_VL;
 }
 
-/* At most this many products are summed at a time, and these sums are then added up, because rounding errors grow with
- * the length of a sum. A short k of more than FC_HALVED is divided into halves. A long k has longer parts, because
- * every part reads and writes the tile. */
+/* At most FC_SUMMED products are summed at a time, and these partial sums are then added up, because rounding errors
+ * grow with the length of a sum. A k from FC_HALVED + 1 to FC_SUMMED is divided into halves. The parts of a larger k
+ * are longer than these halves, because every part reads and writes the tile. */
 #define FC_SUMMED 100
 #define FC_HALVED 60
-/* The number of steps of k in an iteration of the loop. */
+/* The number of steps of k in one iteration of the loop. */
 #define FC_TURN 4
 
-/* One step of k: sums += the outer product of a column of a, whose factors are `apart` from each other, and a row of b. */
+/* One step of k: add the outer product of a column of a and a row of b to `sums`. The elements of the column are
+ * `apart` from each other in memory. */
 FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS],
                                   const FC_T *FC_RESTRICT a, ptrdiff_t apart, const FC_T *FC_RESTRICT b)
 {
@@ -37,9 +38,11 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
 
 /* The layouts of the operands of a tile.
  *
- * Of a, FC_PANEL: the `rows` factors of one k side by side, and those of the next behind them; FC_APART: the same, the next
- * ones `step` further; FC_ROWS: a row's factors side by side, and the next row `step` further.
- * Of b, FC_PANEL: one behind the other; FC_APART: at[0] from one to the next; FC_LISTED: row k at b + at[k]. */
+ * For a, [rows x k]: FC_PANEL stores the columns contiguously, one after the other. FC_APART stores each column
+ * contiguously, and the next one `step` further. FC_ROWS stores each row contiguously, and the next one `step` further.
+ *
+ * For b, [k x lanes]: FC_PANEL stores the rows one after the other. In FC_APART the rows are at[0] apart. In FC_LISTED,
+ * row k is at b + at[k]. */
 #ifndef FC_PANEL
 #define FC_PANEL 0
 #define FC_APART 1
@@ -47,7 +50,7 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
 #define FC_LISTED 3
 #endif
 
-/* v where w is not zero, and 0 elsewhere, even where v is NaN. */
+/* Return v where w is not zero, and 0 elsewhere, even where v is NaN. */
 FC_INLINE FC_V FC_N(fc_where_not_zero)(FC_V w, FC_V v)
 {
 #if FC_VECTORS
@@ -59,15 +62,16 @@ FC_INLINE FC_V FC_N(fc_where_not_zero)(FC_V w, FC_V v)
 
 /* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
- * `bias` has a number to add for each row, NULL for none; it comes last, as what a sum begins with is rounded with all of
- * it. `kept`, as large as c, has zeros where c is to be zero, NULL for nowhere. Several of k are taken a turn: on a core that another thread shares, a loop takes as long as it has instructions. */
+ * `bias` is NULL or has a number for each row of c. It is added last, because a sum that starts with it is rounded
+ * more. `kept` is NULL or a mask of the size of c: c becomes 0 where the mask is 0. The loop is unrolled over k,
+ * because on a core with two busy hardware threads its time depends on the number of instructions. */
 FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, const int vectors, ptrdiff_t k,
                                 const FC_T *FC_RESTRICT a, ptrdiff_t step, const FC_T *FC_RESTRICT b,
                                 const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch,
                                 const FC_T *bias, const FC_T *kept, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
-    /* A division takes as long as a dozen products. */
+    /* Avoid the division where possible, because it takes as long as a dozen products. */
     const ptrdiff_t parts = k > FC_SUMMED ? (k + FC_SUMMED - 1) / FC_SUMMED : k > FC_HALVED ? 2 : 1;
     const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
     const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_APART ? step : 1, apart = of_a == FC_ROWS ? step : 1;
@@ -75,8 +79,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     const int turn = FC_TURN;
     ptrdiff_t left;
     int i, j;
-    /* Prefetch the first and last cache line of each row of results, because they are mostly not in a cache, and the
-     * rows are far from each other. Products of strided factors (Winograd's) go to a workspace and need no prefetch. */
+    /* Prefetch the first and the last cache line of each row of c. The rows are far apart, and mostly not in a cache.
+     * Products of strided operands (Winograd's) go to a workspace and need no prefetch. */
     if (of_b != FC_APART) {
         FC_UNROLL
         for (i = 0; i < rows; i++) {
@@ -125,8 +129,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
             at += of_b == FC_LISTED ? 1 : 0;
         }
         if (kept && k == 0) {
-            /* Read all rows before the first is written. If the rows are a multiple of the page size apart, a read
-             * would otherwise wait for the earlier writes to the same offset in other pages. */
+            /* Read all rows before writing the first. If the distance between rows is a multiple of the page size, a
+             * read would otherwise wait for the earlier writes to the same offset in other pages. */
             FC_UNROLL
             for (i = 0; i < rows; i++) {
                 FC_UNROLL
@@ -152,7 +156,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     } while (k > 0);
 }
 
-/* Every size of tile, its loops unrolled: rows 1 to FC_TILE_ROWS, vectors 1 to FC_TILE_VECTORS. */
+/* All tile sizes, with unrolled loops: 1 to FC_TILE_ROWS rows, and 1 to FC_TILE_VECTORS vectors. */
 #define FC_TILE_SIZE(rows, vectors)                                                                                    \
     case (vectors) * 16 + (rows):                                                                                      \
         FC_N(fc_tile_of)(FC_OF_A, FC_OF_B, rows, vectors, k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c,    \
@@ -223,8 +227,9 @@ FC_TILE(FC_N(fc_tile_apart))
 #undef FC_TILE_SIZES
 #undef FC_WIDE_TILE_SIZES
 
-/* c = a @ b for one row, and 0 where `kept` is: few of k, `apart` in a; b has panels of a vector, each k long. Where sums
- * take no time, a row at a time is what the machine fetches by itself. */
+/* c = a @ b for one row of c, and 0 where the mask `kept` is 0; k is at most FC_FEW. The elements of a are `apart`, and
+ * b is packed in panels of one vector by k. So few products take less time than memory accesses, and the hardware
+ * prefetches c if it is written row by row. */
 FC_INLINE void FC_N(fc_row_kept_of)(const int k, const FC_T *FC_RESTRICT a, ptrdiff_t apart, const FC_T *FC_RESTRICT b,
                                     FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT kept, ptrdiff_t n)
 {
@@ -264,10 +269,10 @@ static void FC_N(fc_row_kept)(int k, const void *a, ptrdiff_t apart, const void 
     }
 }
 
-/* to[p * width + i] = from[at[i] + p] for p < n, i < rows <= width: rows side by side.
+/* to[p * width + i] = from[at[i] + p] for p < n, i < rows <= width: interleave rows.
  *
- * A store may spill past its row, into elements that are written later, so the groups of rows go from last to first. Up
- * to FC_TL elements past the end of `to` may be written. */
+ * A store may write past its row of `to`, into elements that are written later, so the groups of rows are processed
+ * from last to first. Up to FC_TL elements past the end of `to` may be written. */
 static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t rows,
                                 ptrdiff_t n)
 {
@@ -297,8 +302,9 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
     }
 }
 
-/* Copy rows of vectors to contiguous memory. Prefetch the first and last cache line of the next tile, which lies behind
- * each row: if planes are large, rows are in different pages, so the hardware does not prefetch them. */
+/* Copy k rows of vectors to contiguous memory. Prefetch the first and the last cache line of the next tile, which
+ * follows in each row: if planes are large, the rows are in different pages, and the hardware does not
+ * prefetch them. */
 FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from,
                                 const ptrdiff_t *at, ptrdiff_t k)
 {
@@ -314,10 +320,10 @@ FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const F
     }
 }
 
-/* to[p * width + lane + i] = from[at[p] + run.at + i] for every run: a panel of positions, `k` rows long.
+/* to[p * width + lane + i] = from[at[p] + run.at + i] for every run: pack a panel of positions, `k` rows long.
  *
- * Reads up to FC_VL - 1 elements past a run where `spare` of them are there to be read, and always writes so
- * far past one: the next run or row overwrites what is spilled. */
+ * If `spare` is set, reads and writes may go up to FC_VL - 1 elements past a run. The next run or row overwrites the
+ * elements that were written. */
 static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t k,
                             const fc_run *runs, ptrdiff_t count, int spare)
 {
@@ -353,7 +359,7 @@ static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const
     }
 }
 
-/* Store the rows of a tile, each `width` long, to the runs of the result, or add them. */
+/* Store the rows of a tile, each `width` long, in the runs of the result, or add them to it. */
 static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const void *from_, ptrdiff_t width,
                              ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add)
 {
@@ -386,7 +392,7 @@ static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const v
     }
 }
 
-/* Copy `n` cells that are `stride` apart; nothing is read past the last cell. */
+/* Copy `n` cells that are `stride` apart, and read nothing past the last cell. */
 FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n, ptrdiff_t stride)
 {
     ptrdiff_t i = 0;
@@ -398,7 +404,7 @@ FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRI
         *(FC_N(fc_tu) *)(to + n - FC_TL) = *(const FC_N(fc_tu) *)(from + n - FC_TL);
         return;
     }
-    /* The last vector ends at the last cell, which is at an odd place. */
+    /* The last vector ends at the last cell, which is its odd element. */
     if (stride == 2 && n > FC_VL) {
         for (; i + FC_VL < n; i += FC_VL)
             FC_N(fc_store)(to + i, FC_N(fc_evens)(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
@@ -425,7 +431,7 @@ FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRI
         to[i] = from[i * stride];
 }
 
-/* Copy `rows` rows of `n` cells to a block; the common strides are constants. */
+/* Copy `rows` rows of `n` cells to a block. The common strides are compile-time constants. */
 static void FC_N(fc_cells_of)(void *to_, ptrdiff_t pitch, const void *from_, ptrdiff_t from_pitch, ptrdiff_t rows,
                               ptrdiff_t n, ptrdiff_t stride)
 {

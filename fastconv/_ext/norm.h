@@ -1,4 +1,4 @@
-/* Means and variances of sets of numbers, and their normalisation, for every instruction set. */
+/* Means and variances of sets of numbers, and normalisation by them, for every instruction set. */
 #ifndef FASTCONV_NORM_H
 #define FASTCONV_NORM_H
 
@@ -6,11 +6,12 @@
 
 #include "isa.h"
 
-/* The number of columns that are processed side by side. */
+/* The largest number of columns that are processed together. */
 enum { FC_COLUMNS = 64 };
 
-/* The layout of sets of numbers. A set has `runs` runs of `n` numbers, which begin `pitch` apart. There are `sets`
- * sets, which begin `apart` from each other. Each has moments of its own; if `alike`, all have the same. */
+/* The layout of sets of numbers. A set has `runs` runs of `n` numbers, which start `pitch` apart. There are `sets`
+ * sets, which start `apart` from each other. Each set has its own mean and variance; if `alike`, all
+ * sets share them. */
 typedef struct {
     ptrdiff_t runs, n, pitch, sets, apart, alike;
 } fc_set;

@@ -1,9 +1,8 @@
-"""Batch, layer and group normalisation, forward and backward, in threads.
+"""Batch, layer and group normalisation, forward and backward, on several threads.
 
-Images are (N, C, S), S cells a channel. An item is the work on a set of
-numbers that are normalised together. It reads the set twice, the second time
-from the cache if it fits. Moments, gamma and beta of channels are doubles.
-Threads share the items by `words`: see team.h.
+Images are (N, C, S), with S cells per channel. An item is the work on a set of numbers that are normalised together. It
+reads the set twice, the second time from the cache if the set fits. Means, variances, gamma and beta of channels are
+doubles. `words` is the shared state of the call, which distributes the items among threads: see team.h.
 """
 
 from libc.math cimport sqrt
@@ -61,13 +60,13 @@ cdef extern from "norm.h" nogil:
 
 
 cdef enum:
-    FEW = 2048  # numbers of neighbouring channels that stay in the first-level cache
-    LONG = 1 << 20  # numbers that one pass reads in about a millisecond
+    FEW = 2048  # elements of neighbouring channels that fit the L1 cache together
+    LONG = 1 << 20  # elements that one pass reads in about a millisecond
 
 COLUMNS = FC_COLUMNS
 
 
-# What all threads of a call read.
+# The arguments of a call, which all of its threads read.
 cdef struct Norm:
     int dtype
     int isa
@@ -78,12 +77,12 @@ cdef struct Norm:
     char* to
     const double* gamma
     const double* beta
-    const char* gammas   # the same for rows, of the dtype
+    const char* gammas   # gamma of the elements of a row, of the dtype
     const char* betas
     double* mean
-    double* spread       # the variance, for functions that return or take it
+    double* spread       # the variance, in functions that return it or need it
     double* scale        # 1 / sqrt(variance + eps)
-    double* sums         # a pair for each channel: the sums of dout, and of dout (x - mean) / sqrt(variance + eps)
+    double* sums         # for each channel: the sums of dout, and of dout (x - mean) / sqrt(variance + eps)
     double eps
     Py_ssize_t N
     Py_ssize_t C
@@ -93,7 +92,7 @@ cdef struct Norm:
 
 
 cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
-    """The n aligned elements of an array. Any other array is refused, because a changed cache may hold one."""
+    """Return the n elements of an aligned array. Any other array is an error, because a changed cache may hold one."""
     cdef Run run = run_of(array, itemsize, writable)
     if run.n != n or <size_t> run.at % <size_t> itemsize:
         raise ValueError(f"an array of {run.n} elements where the layer has {n}, or one that is not aligned")
@@ -101,9 +100,9 @@ cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writabl
 
 
 cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, int isa, words) except *:
-    """Set the fields that all calls have. dout is None in a forward pass, and `to` is None if only sums are wanted.
+    """Set the fields that all calls use. dout is None in a forward pass, and `to` is None if only sums are computed.
 
-    Means and scales belong to channels, or with `grouped` to the groups of each image.
+    There is one mean and one scale for each channel or, with `grouped`, for each group of each image.
     """
     cdef Norm q
     cdef Py_ssize_t sets
@@ -128,7 +127,7 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
 
 
 def has_negative(numbers):
-    """Whether an element of an array of doubles is below 0. NumPy would take as long as a small layer."""
+    """Return whether an element of an array of doubles is below 0. NumPy would take as long as a small layer."""
     cdef Run run = run_of(numbers, 8, False)
     cdef const double* each = <const double*> run.at
     cdef Py_ssize_t i
@@ -139,10 +138,11 @@ def has_negative(numbers):
 
 
 def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, double eps, bint train, int isa, words):
-    """y = (x - mean) * scale * gamma + beta, scale = 1 / sqrt(variance + eps); `train` computes mean and variance, too.
+    """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps); `train` computes mean and
+    variance first.
 
-    `dtype` of x and y is 0 (float32) or 1 (float64), `shape` (N, C, S, 1); the
-    others are C doubles each. An item is one channel, or COLUMNS channels if S is 1.
+    x and y are of `dtype`, 0 (float32) or 1 (float64), and `shape` is (N, C, S, 1). The other arrays are C doubles
+    each. An item is one channel, or COLUMNS channels if S is 1.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, shape, isa, words)
     q.spread = <double*> exactly(variance, q.C, 8, True)
@@ -153,8 +153,8 @@ def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, do
 
 
 cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
-    """The number of small channels that are processed together: enough for a call, and few enough
-    to stay in the cache between passes.
+    """Return how many small channels are processed together: enough for a kernel call to pay off, and few enough to
+    stay in the cache between passes.
     """
     cdef Py_ssize_t few = min(FEW // (q.N * q.S), <Py_ssize_t> FC_COLUMNS)
     # The kernels process eight short channels at once.
@@ -162,12 +162,12 @@ cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
 
 
 cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
-    """Whether the call has to stop within an item. It looks only if the item has many cells."""
+    """Return whether the call has to stop within an item. It checks only if the item has many cells."""
     return cells >= LONG and fc_stopped(q.words)
 
 
 cdef inline Py_ssize_t at_a_time(Py_ssize_t count, Py_ssize_t n) noexcept nogil:
-    """The number of runs or sets of n numbers, up to `count`, between two looks for signals."""
+    """Return how many of `count` runs or sets of n elements are processed between two checks for signals."""
     return count if count * n < LONG else max(LONG // n, <Py_ssize_t> 1)
 
 
@@ -222,7 +222,7 @@ cdef void draw_batch_columns(void* task) noexcept nogil:
 def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint train, int isa, words):
     """Compute dx and sums (C, 2), which are dbeta and dgamma.
 
-    `scale` is from `batch_forward`. Without `train` the moments are constants.
+    `scale` is from `batch_forward`. Without `train`, mean and variance are constants.
     """
     cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, False, shape, isa, words)
     q.gamma, q.train = <const double*> exactly(gamma, q.C, 8, False), train
@@ -288,10 +288,11 @@ cdef void draw_batch_gradient_columns(void* task) noexcept nogil:
 
 
 def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, int isa, words):
-    """y = (x - mean) * scale * gamma + beta, scale = 1 / sqrt(variance + eps), of each group of channels of an image.
+    """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps), for each group of channels
+    of an image.
 
-    `shape` is (N, C, S, G); mean and scale are N * G doubles; gamma and beta, of a
-    channel each, are doubles or, where S is 1, of x's dtype. An item is a group of an image.
+    `shape` is (N, C, S, G). mean and scale are N * G doubles. gamma and beta have an element for each channel. They are
+    doubles or, if S is 1, of the dtype of x. An item is a group of an image.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, shape, isa, words)
     if q.S == 1:
@@ -334,7 +335,7 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 
 def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, words):
-    """Compute dx, and unless S is 1 sums (N, C, 2): the contribution of each image to dbeta and dgamma."""
+    """Compute dx and, unless S is 1, sums (N, C, 2): the contribution of each image to dbeta and dgamma."""
     cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, shape, isa, words)
     if q.S == 1:
         q.gammas = <const char*> exactly(gamma, q.C, q.itemsize, False)
@@ -387,9 +388,9 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 
 def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, words):
-    """Compute sums (C, 2), dbeta and dgamma over all images, if S is 1.
+    """Compute sums (C, 2), which are dbeta and dgamma over all images, if S is 1.
 
-    An item is up to COLUMNS channels of a group.
+    An item is at most COLUMNS channels of a group.
     """
     cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, shape, isa, words)
     q.sums = <double*> exactly(sums, 2 * q.C, 8, True)

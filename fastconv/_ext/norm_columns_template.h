@@ -1,8 +1,7 @@
-/* The functions of norm_template.h for sets that are columns, at most FC_COLUMNS side by side: set.runs rows, set.n
- * columns. */
+/* Functions of norm_template.h for sets that are columns: set.runs rows of set.n columns, at most FC_COLUMNS. */
 
 #undef FC_ROWS
-/* How many rows are summed in the dtype, before the sums are added to doubles. */
+/* The number of rows that are summed in the dtype before the sums are added to doubles. */
 #define FC_ROWS 64
 
 static void FC_N(fc_column_moments)(const void *x_, fc_set set, double *mean, double *variance)
@@ -39,7 +38,7 @@ static void FC_N(fc_column_moments)(const void *x_, fc_set set, double *mean, do
         count += k;
     }
     for (j = 0; j < set.n; j++)
-        variance[j] = variance[j] > 0 ? variance[j] / count : variance[j] * 0; /* which keeps NaN */
+        variance[j] = variance[j] > 0 ? variance[j] / count : variance[j] * 0; /* This keeps NaN. */
 }
 
 static void FC_N(fc_column_scale)(const void *x_, void *y_, fc_set set, const double *mean, const double *factor,
@@ -60,8 +59,8 @@ static void FC_N(fc_column_scale)(const void *x_, void *y_, fc_set set, const do
     }
 }
 
-/* A pair of sums for each column: of dout, and of dout (x - mean) factor. Mean and factor belong to the columns; if
- * `of_a_row` is not 0, they belong to the rows and are `of_a_row` apart. */
+/* For each column, compute the sum of dout and the sum of dout (x - mean) factor. There is one mean and one factor for
+ * each column or, if `of_a_row` is not 0, for each row, stored `of_a_row` apart. */
 static void FC_N(fc_column_products)(const void *dout_, const void *x_, fc_set set, const double *mean,
                                      const double *factor, ptrdiff_t of_a_row, double *sums)
 {

@@ -1,14 +1,15 @@
-/* The kernels of normalisation for one dtype and instruction set: see norm.h.
+/* Kernels of normalisation for one dtype and instruction set: see norm.h.
  *
- * Short sums in every lane are added up in double, so that long sums do not drift. Means are doubles and are rounded
- * once; sums that depend on the rounding are corrected in double. */
+ * Short sums in every lane are added up in double, because long sums would lose accuracy. Means are doubles and are
+ * rounded once; sums that depend on the rounding are corrected in double. */
 #include "lanes.h"
 
 #undef FC_PART
-/* How many numbers are summed in the dtype, before they are added to a double: 32 in every lane of four vectors. */
+/* The number of elements that are summed in the dtype before the sum is added to a double: 32 in every lane of four
+ * vectors. */
 #define FC_PART (128 * FC_VL)
 
-/* What is summed over a set: x; squares and x; or the two sums of a gradient. */
+/* The sums over a set: of x; of x and of its square; or the two sums of a gradient. */
 #ifndef FC_SUM_OF_X
 #define FC_SUM_OF_X 0
 #define FC_SUM_OF_SQUARES 1
@@ -21,8 +22,8 @@ typedef struct {
     FC_V mean, first[4], second[4];
 } FC_N(fc_sum);
 
-/* Adds what is at i to the k-th sums: x; (x - mean)^2 and x - mean; or dout and dout (x - mean), with dout times gamma
- * if gamma is given. Lanes outside `mask` count nothing. */
+/* Add the elements at i to the k-th sums: x; or (x - mean)^2 and x - mean; or dout and dout (x - mean), where dout is
+ * multiplied by gamma if that is given. Lanes outside `mask` add nothing. */
 FC_INLINE void FC_N(fc_add_at)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const int what, const int masked, FC_I mask)
 {
     const FC_V zero = FC_N(fc_splat)(0), x = FC_N(fc_load)(s->x + i), off = x - s->mean;
@@ -44,7 +45,8 @@ FC_INLINE void FC_N(fc_add_at)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const int wh
     }
 }
 
-/* Add up four vectors in pairs of lanes, such that at most eight lanes are left, which can be transposed. */
+/* Add up four vectors lane by lane, and halve the result to at most eight lanes, because larger vectors cannot be
+ * transposed. */
 FC_INLINE FC_N(fc_t) FC_N(fc_fold)(const FC_V v[4])
 {
     FC_T lanes[FC_VL];
@@ -56,7 +58,7 @@ FC_INLINE FC_N(fc_t) FC_N(fc_fold)(const FC_V v[4])
     return few;
 }
 
-/* Add halves, because a chain of dependent additions would take long. */
+/* Add up halves, because a chain of dependent additions would take longer. */
 FC_INLINE double FC_N(fc_lanes_total)(const FC_V v[4])
 {
     FC_T few[FC_TL];
@@ -74,13 +76,13 @@ FC_INLINE double FC_N(fc_lanes_total)(const FC_V v[4])
     return sums[0];
 }
 
-/* The sums of a part of no more than some FC_PART numbers: `runs` stretches of n, `pitch` apart, at x and dout. The
- * rest that fills no vector is summed separately. */
+/* Sum a part of at most about FC_PART elements: `runs` runs of n elements, `pitch` apart. Elements that do not fill a
+ * vector are summed separately. */
 FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                        ptrdiff_t pitch, FC_T mean, const int what, double *first, double *second)
 {
     FC_N(fc_sum) s;
-    /* The last vector of a run ends with the run; its lanes that were already counted are masked. */
+    /* The last vector of a run ends at the end of the run. Its lanes that were already summed are masked. */
     const FC_I rest = FC_N(fc_less)(FC_N(fc_splat_lanes)((FC_L)(FC_VL - 1 - n % FC_VL)), FC_N(fc_iota)());
     double few = 0, few_second = 0;
     ptrdiff_t r, i;
@@ -121,7 +123,7 @@ FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC
     return s;
 }
 
-/* Add the sums of a part. */
+/* Add the sums of a part to *first and *second. */
 FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                  ptrdiff_t pitch, FC_T mean, const int what, double *first, double *second)
 {
@@ -132,14 +134,14 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
         *second += few_second + FC_N(fc_lanes_total)(s.second);
 }
 
-/* Whether adding up the lanes of a set would take as long as summing it; then it is done for several sets at a time.
- * The result for a set must not depend on how many sets a thread draws in one call. */
+/* Return whether adding up the lanes of a set takes as long as summing its vectors. The lanes are then added up for
+ * several sets at a time. The result of a set must not depend on how many sets a thread processes in one call. */
 FC_INLINE int FC_N(fc_is_short)(fc_set set)
 {
     return (set.sets > 1 || !set.alike) && set.runs * set.n <= 8 * FC_VL;
 }
 
-/* The sums of `count` short sets, at most FC_TL: their lanes are transposed, and added in vectors. */
+/* Compute the sums of `count` short sets, at most FC_TL. Their lanes are transposed, and added as vectors. */
 FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, ptrdiff_t count, const FC_T *means,
                                    const int what, double *first, double *second)
 {
@@ -171,9 +173,9 @@ FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, 
     }
 }
 
-/* Mean and variance. Both are computed for a part while the part is in the cache, and then combined with those of the
- * parts before it (T. Chan, G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample
- * variances"). */
+/* Compute mean and variance. Both are computed for a part while the part is in the cache, and then combined with the
+ * mean and variance of the earlier parts (T. Chan, G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm
+ * for computing sample variances"). */
 FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, double *variance)
 {
     const ptrdiff_t piece = set.n < FC_PART ? set.n : FC_PART, rows = set.runs == 1 ? 1 : FC_PART / piece;
@@ -188,7 +190,8 @@ FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, 
             double sum = 0, own = 0, rest = 0, off;
             FC_T about;
             FC_N(fc_add_part)(part, part, part, runs, n, set.pitch, 0, FC_SUM_OF_X, &sum, &rest);
-            /* The error of the mean (by summation and rounding) is the mean of the differences from it, so add that. */
+            /* The mean has an error from summation and rounding. It equals the mean of the differences from it, so add
+             * that. */
             about = (FC_T)(sum / k);
             FC_N(fc_add_part)(part, part, part, runs, n, set.pitch, about, FC_SUM_OF_SQUARES, &own, &rest);
             off = about + rest / k - middle;
@@ -197,7 +200,7 @@ FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, 
             middle += off * (k / count);
         }
     *mean = middle;
-    *variance = squares > 0 ? squares / count : squares * 0; /* which keeps NaN */
+    *variance = squares > 0 ? squares / count : squares * 0; /* This keeps NaN. */
 }
 
 FC_INLINE void FC_N(fc_short_moments)(const FC_T *x, fc_set set, ptrdiff_t count, double *mean, double *variance)
@@ -231,8 +234,8 @@ static void FC_N(fc_moments)(const void *x_, fc_set set, double *mean, double *v
     }
 }
 
-/* y = (x - mean) factor + shift, or with a gamma and beta for every number. If the length of a row is no multiple of
- * the vector, the last vector ends with the row. */
+/* y = (x - mean) factor + shift, or with gamma and beta for every element. If the length of a `row` is not a multiple
+ * of the vector, the last vector ends at the end of the row. */
 FC_INLINE void FC_N(fc_scale_run)(const FC_T *x, const FC_T *gamma, const FC_T *beta, FC_T *y, ptrdiff_t n,
                                   double mean, double factor, double shift, const int row)
 {
@@ -275,7 +278,7 @@ static void FC_N(fc_scale_row)(const void *x, const void *gamma, const void *bet
     FC_N(fc_scale_run)((const FC_T *)x, (const FC_T *)gamma, (const FC_T *)beta, (FC_T *)y, n, mean, factor, 0, 1);
 }
 
-/* The sums of one set: of dout, and of dout (x - mean). */
+/* Add the sums of one set to `sums`: of dout, and of dout (x - mean). */
 FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T *gamma, fc_set set, double mean,
                                      double *sums, const int what)
 {
@@ -292,7 +295,7 @@ FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T
     sums[1] -= (mean - m) * sums[0];
 }
 
-/* A pair of sums for each set: of dout, and of dout (x - mean) scale. */
+/* For each set, compute the sum of dout and the sum of dout (x - mean) scale. */
 static void FC_N(fc_products)(const void *dout_, const void *x_, fc_set set, const double *mean, const double *scale,
                               double *sums)
 {
@@ -327,7 +330,7 @@ static void FC_N(fc_products_row)(const void *dout, const void *x, const void *g
     FC_N(fc_add_products)((const FC_T *)dout, (const FC_T *)x, (const FC_T *)gamma, set, mean, sums, FC_SUM_OF_WEIGHED);
 }
 
-/* dx = of_dout dout + of_x (x - mean) + shift, with dout times gamma if gamma is given. */
+/* dx = of_dout dout + of_x (x - mean) + shift, where dout is multiplied by gamma if that is given. */
 FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T *gamma, FC_T *dx, ptrdiff_t n,
                                     double mean, double of_dout, double of_x, double shift, const int row)
 {
@@ -350,7 +353,7 @@ FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T 
     }
 }
 
-/* The factor of dout is scale gamma. */
+/* dout is multiplied by scale and gamma. */
 static void FC_N(fc_combine)(const void *dout_, const void *x_, void *dx_, fc_set set, const double *mean,
                              const double *scale, const double *gamma, const double *of_x, const double *shift)
 {

@@ -1,43 +1,44 @@
-# Packing of weights into panels, which have some rows side by side for every k, as the tiles of implicit.pyx read them.
+# Packing of weights into panels for the tiles of implicit.pyx. A panel holds, for every k, the weights of some rows
+# contiguously.
 
 from fastconv._ext.kernels cimport Kernels
 from fastconv._ext.runs cimport fc_check, floating
 
 
 cdef enum:
-    MOST_LANES = 64    # of a tile, in any instruction set
+    MOST_LANES = 64    # the most lanes of a tile in any instruction set
     APART_PANELS = 4
 
 
 cdef enum Dense:
-    DENSE_ROWS = 1    # a row is contiguous along k
+    DENSE_ROWS = 1    # the weights of a row are contiguous along k
     DENSE_TAPS = 2    # the taps of a row and channel are contiguous
-    SIDE_BY_SIDE = 3  # rows are contiguous for every k; one k is channel_step from the next
+    SIDE_BY_SIDE = 3  # rows are contiguous for every k; the next k is channel_step further
 
 
-# The table of sizes, in the order of fastconv.convolution.implicit_gemm.algorithm.
+# The sizes of a call, in the order of fastconv.convolution.implicit_gemm.algorithm. Steps and pitches are in elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
     Py_ssize_t groups
-    Py_ssize_t rows           # of the result, in a group: filters, or for dx channels
-    Py_ssize_t row_step       # of the weights, from a row to the next
+    Py_ssize_t rows           # rows of the result in a group: filters, or channels for dx
+    Py_ssize_t row_step       # distance between the weights of two rows
     Py_ssize_t block_rows
-    Py_ssize_t channels       # of the source, in a group
-    Py_ssize_t channel_step   # of the weights
+    Py_ssize_t channels       # channels of the source in a group
+    Py_ssize_t channel_step   # distance between the weights of two channels
     Py_ssize_t taps
     Py_ssize_t block_k
-    Py_ssize_t channel_pitch  # of the block
+    Py_ssize_t channel_pitch  # distance between two channels of a block
     Py_ssize_t image_pitch
     Py_ssize_t mode
-    Py_ssize_t dense          # of the weights: Dense
-    Py_ssize_t block_channels  # of the source, in the block at a time
-    Py_ssize_t packing        # of tiles' rows, side by side
-    Py_ssize_t tiles          # multiplied by a row of weights before the next
-    Py_ssize_t panel_pitch    # of packed weights, from a panel to the next
-    Py_ssize_t panels         # that threads share, behind their own workspaces; or none
-    Py_ssize_t panel_at       # of a thread's workspace: weights
-    Py_ssize_t positions_at   # and positions
+    Py_ssize_t dense          # layout of the weights: 0 or a value of Dense
+    Py_ssize_t block_channels  # channels of the source that a block holds at a time
+    Py_ssize_t packing        # rows that are packed next to each other
+    Py_ssize_t tiles          # tiles that are multiplied by a row of weights before the next row
+    Py_ssize_t panel_pitch    # distance between two panels of packed weights
+    Py_ssize_t panels         # number of panels that threads share, stored after their workspaces; 0 if none
+    Py_ssize_t panel_at       # offset of the packed weights in the workspace of a thread
+    Py_ssize_t positions_at   # offset of the packed positions
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -55,7 +56,7 @@ cdef inline void pack_taps(
     floating* to, Py_ssize_t pitch, const floating* source, const Py_ssize_t* at, Py_ssize_t rows,
     const Py_ssize_t* tap_of, Py_ssize_t taps,
 ) noexcept nogil:
-    """Pack the taps of a channel for the rows of a panel, one by one."""
+    """Pack the taps of a channel for the rows of a panel, one tap at a time."""
     cdef Py_ssize_t t, i
     for t in range(taps):
         for i in range(rows):
@@ -67,10 +68,10 @@ cdef inline void pack_apart(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
 ) noexcept nogil:
-    """As `pack_weights`, for taps that are not all contiguous: some panels at a time, channel by channel.
+    """Do the work of `pack_weights` for taps that are not contiguous: a few panels at a time, channel by channel.
 
-    Packing one panel at a time would read single cache lines from all over large weights. Packing all panels at
-    once would write lines that share cache sets.
+    Packing one panel at a time would read single cache lines from all parts of large weights. Packing all panels at
+    once would write to lines that map to the same cache sets.
     """
     cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch
     cdef const floating* source
@@ -98,8 +99,8 @@ cdef inline void pack_weights(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
-    """Pack rows [0, rows) of w for k in [begin, end), `width` rows side by side; the last panel has fewer rows
-    unless `full`.
+    """Pack rows [0, rows) of w for k in [begin, end) into panels of `width` rows. The last panel has fewer rows unless
+    `full`.
     """
     cdef Py_ssize_t[MOST_LANES] at
     cdef Py_ssize_t first, here, pitch, k, tap, taps, i, n = end - begin

@@ -1,30 +1,30 @@
 # Blocks of the padded image, split into stride phases, in the workspace of a thread.
 #
-# Along an axis with stride s, output o meets at tap t (dilation e) padded cell o * s + t * e. That is cell o + (t * e)
-# // s of the phase (t * e) % s, so once the phases are separate, the outputs of a row read contiguous cells at every
-# tap, whatever the stride. Phases that no tap reads are left out.
+# Along an axis with stride s and dilation e, output o reads padded cell o * s + t * e at tap t. This is cell o + (t *
+# e) // s of the phase (t * e) % s. So if phases are stored separately, the outputs of a row read contiguous cells at
+# every tap, whatever the stride. Phases that no tap reads are left out.
 
 from fastconv._ext.kernels cimport Kernels
 from fastconv._ext.runs cimport fc_soon, floating, zero_short
 
 
 cdef enum:
-    FAR_BYTES = 8192   # of the next plane that are prefetched at a time
+    FAR_BYTES = 8192   # bytes of the next plane that are prefetched at a time
 
 
-# One axis of a block, as `Layout` in fastconv.convolution.blocking has it, and its phases.
+# One axis of a block, as `Layout` in fastconv.convolution.blocking describes it, and its phases.
 cdef struct Side:
     Py_ssize_t size      # cells of the source
     Py_ssize_t stride
-    Py_ssize_t lo        # source cell of padded cell 0, negated; negative where the source is cropped
-    Py_ssize_t out       # outputs, all of them
+    Py_ssize_t lo        # minus the source cell of padded cell 0; negative where the source is cropped
+    Py_ssize_t out       # number of all outputs
     Py_ssize_t block     # outputs of a block
-    Py_ssize_t reach     # cells of a phase past the last output's
-    Py_ssize_t slots     # phases kept
+    Py_ssize_t reach     # halo: cells of a phase past the cell of the last output
+    Py_ssize_t slots     # phases that are stored
     Py_ssize_t slot_pitch
-    Py_ssize_t pitch     # from a cell to the next of its phase
-    Py_ssize_t start     # result cell of output 0
-    Py_ssize_t jump      # result cells from an output to the next
+    Py_ssize_t pitch     # distance between cells of a phase in a block
+    Py_ssize_t start     # output offset: the result cell of output 0
+    Py_ssize_t jump      # output stride: result cells from one output to the next
     Py_ssize_t whole     # cells of the result
     const Py_ssize_t* phase
 
@@ -44,7 +44,7 @@ cdef enum:
 cdef inline void read_sides(
     Side* sides, const Py_ssize_t* table, const Py_ssize_t* phases, Py_ssize_t most_phases
 ) noexcept nogil:
-    """Set `sides` from a row of `table` and a row of `phases` for each axis."""
+    """Set `sides` from one row of `table` and one row of `phases` for each axis."""
     cdef Py_ssize_t i
     for i in range(3):
         sides[i].size, sides[i].stride, sides[i].lo = table[0], table[1], table[2]
@@ -56,7 +56,7 @@ cdef inline void read_sides(
 
 
 cdef inline Py_ssize_t first_cell(const Side* side, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
-    """How many of `n` cells of a phase lie before the source."""
+    """Return how many of the first `n` cells of a phase lie before the source."""
     cdef Py_ssize_t at = begin * side.stride + phase - side.lo
     if at >= 0:
         return 0
@@ -64,7 +64,7 @@ cdef inline Py_ssize_t first_cell(const Side* side, Py_ssize_t begin, Py_ssize_t
 
 
 cdef inline Py_ssize_t last_cell(const Side* side, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
-    """How many of `n` cells of a phase lie before the end of the source."""
+    """Return how many of the first `n` cells of a phase lie before the end of the source."""
     cdef Py_ssize_t at = begin * side.stride + phase - side.lo
     if at >= side.size:
         return 0
@@ -76,17 +76,17 @@ cdef inline void fill(
     const Side* sides, const Block* block, Py_ssize_t channel_pitch, Py_ssize_t image_pitch, const Kernels* kernel,
     bint far,
 ) noexcept nogil:
-    """Fill a block with `channels` channels of each image; `source` is the first of them in image 0.
+    """Fill a block with `channels` channels of each image; `source` is the first of these channels in image 0.
 
-    If the source is `far` (in no cache), the first cells of the next channel are prefetched, because they may be
-    in other pages.
+    If the source is `far` (in no cache), prefetch the first cells of the next channel, because they may be in other
+    pages.
     """
     cdef const Side* d = &sides[0]
     cdef const Side* h = &sides[1]
     cdef const Side* w = &sides[2]
     cdef Py_ssize_t plane = h.size * w.size, volume = d.size * plane
     cdef Py_ssize_t deep = block.n[0] + d.reach, high = block.n[1] + h.reach, wide = block.n[2] + w.reach
-    # Rows may be shorter than what is read of them, if the padding of one row also serves the next.
+    # If the padding of one row also serves the next row, the reads of a row extend past its end.
     cdef Py_ssize_t written = min(wide, h.pitch), over = wide - written
     cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, top, end, at_d, at_h, at_w
     cdef Py_ssize_t begin = max(block.begin[0] * d.stride - d.lo, 0), cells
@@ -128,5 +128,6 @@ cdef inline void fill(
                                 else:
                                     zero_short(row, written)
                                 row = row + h.pitch
-                            # The end of the last row, where the next row would begin; what follows is written later.
+                            # Clear the end of the last row, where the next row would start. Later rows overwrite their
+                            # part.
                             zero_short(row, over)

@@ -1,4 +1,4 @@
-/* The peak rate of multiply-adds of a core, for every instruction set; benchmarks compare kernels with it. */
+/* The peak rate of multiply-adds of a core, for every instruction set. Benchmarks compare kernels with this rate. */
 #ifndef FASTCONV_PEAK_H
 #define FASTCONV_PEAK_H
 

@@ -1,4 +1,4 @@
-"""The machine's multiply-add peak, for benchmarks: a loop that touches registers only."""
+"""The peak rate of multiply-adds of this machine, for benchmarks, measured with a loop that uses registers only."""
 
 from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
@@ -13,15 +13,15 @@ cdef extern from "peak.h":
 
 
 cdef enum:
-    ROUNDS = 10_000   # of an item: some tens of microseconds
+    ROUNDS = 10_000   # rounds of an item, which takes about 50 us
 
 
 def operations(int dtype, int isa):
-    """Floating-point operations of an item, in dtype 0 (float32) or 1 (float64)."""
+    """Return the floating-point operations of an item, for dtype 0 (float32) or 1 (float64)."""
     return 2 * ROUNDS * fc_peak_width_table[dtype][isa]()
 
 
-# Arguments of a call, which all of its threads read.
+# The arguments of a call, which all of its threads read.
 cdef struct Loop:
     fc_peak_t kernel
     Py_ssize_t items
@@ -31,7 +31,9 @@ cdef struct Loop:
 
 
 def multiply_add(Py_ssize_t items, int dtype, int isa, double[::1] sums, words):
-    """Do `items` items. Threads share them by `words` (see team.h); each thread has an element of `sums`."""
+    """Compute `items` items. `words` is the shared state of the call, which distributes the items among threads: see
+    team.h. `sums` has an element for each thread.
+    """
     cdef Loop loop
     loop.kernel, loop.items, loop.words = fc_peak_table[dtype][isa], items, numbers_of(words)
     loop.sums, loop.slots = &sums[0], sums.shape[0]
@@ -45,7 +47,7 @@ cdef void draw_items(void* task) noexcept nogil:
     cdef Py_ssize_t grain = loop.words[FC_GRAIN], begin = fc_next(loop.words, &member, loop.items)
     cdef double total = 0
     while begin < loop.items:
-        # A factor so small that the sums keep their value, and no product is denormal.
+        # The factor is so small that the sums keep their value, but no product is denormal.
         total += loop.kernel(min(grain, loop.items - begin) * ROUNDS, 1e-30)
         begin = fc_next(loop.words, &member, loop.items)
     loop.sums[member.slot % loop.slots] = total

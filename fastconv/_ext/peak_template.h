@@ -1,11 +1,12 @@
-/* Multiply-adds on registers alone, for one dtype and instruction set: see peak.h. */
+/* Multiply-adds that use registers only, for one dtype and instruction set: see peak.h. */
 
-/* The number of independent chains: enough to hide a latency of four cycles on two units. */
+/* The number of independent chains of multiply-adds, enough to hide a latency of four cycles on two units. */
 #define FC_CHAINS (FC_REGISTERS - 4)
 
 static int FC_N(fc_peak_width)(void) { return FC_CHAINS * FC_VL; }
 
-/* Do `rounds` multiply-adds on each element of each chain. Returns the sum, so that the compiler cannot drop any.
+/* Do `rounds` multiply-adds on each element of each chain. Returns the sum, so that the compiler cannot drop any of
+ * them.
  *
  * Each sum is a factor of its next product, so the compiler cannot move anything out of the loop. */
 static double FC_N(fc_peak)(ptrdiff_t rounds, double factor)

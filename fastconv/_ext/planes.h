@@ -4,7 +4,7 @@
 
 #include "isa.h"
 
-/* a + b; the rounding error is added to `lost` (D. Knuth, The Art of Computer Programming 2, 4.2.2). */
+/* Return a + b, and add the rounding error to *lost (D. Knuth, The Art of Computer Programming 2, 4.2.2). */
 static inline double fc_two_sum(double a, double b, double *lost)
 {
     const double sum = a + b, part = sum - a;

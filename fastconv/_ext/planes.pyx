@@ -1,6 +1,6 @@
-"""Sums and maxima of whole planes: by vectors, at the speed of memory.
+"""Sums and maxima of whole planes, computed with vectors at the speed of memory.
 
-Threads share the work by `words`: see team.h.
+`words` is the shared state of the call, which distributes the work among threads: see team.h.
 """
 
 from libc.stdint cimport int32_t
@@ -18,21 +18,21 @@ cdef extern from "planes.h" nogil:
     const fc_highest_t[2][3] fc_highest_table
 
 
-# What all threads of a call that reduces planes read.
+# The arguments of a reduction of planes, which all of its threads read.
 cdef struct Reduction:
     fc_total_t total
     fc_highest_t highest
     const void* x
     void* out            # of the dtype; doubles for `totals`
     int32_t* indices
-    Py_ssize_t planes    # or the number of channels, if there are `images` images
+    Py_ssize_t planes    # the number of planes or, if there are `images` images, of channels
     Py_ssize_t images
     Py_ssize_t cells
     Py_ssize_t* words
 
 
 def totals(const floating[:, ::1] x, double[::1] sums, int isa, words):
-    """sums (P,) are the sums of the rows of x (P, n)."""
+    """Write to sums (P,) the sums of the rows of x (P, n)."""
     cdef Reduction r
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
@@ -66,9 +66,9 @@ cdef void draw_totals(const Reduction* r, floating* dtype) noexcept nogil:
 
 
 def channels(int dtype, x, out, Py_ssize_t images, int isa, words):
-    """out (C,) are the sums of the channels of x (N, C, ...) over all images, added up in double.
+    """Write to out (C,) the sums of the channels of x (N, C, ...) over all images, added up in double.
 
-    Both are of dtype 0 or 1.
+    x and out are of `dtype`, 0 (float32) or 1 (float64).
     """
     cdef Reduction r
     cdef Py_ssize_t itemsize = 8 if dtype else 4
@@ -110,7 +110,7 @@ cdef void draw_channels(const Reduction* r, floating* dtype) noexcept nogil:
 
 
 def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, words):
-    """out and indices (P,) are the first maximum of each row of x (P, n), or its first NaN, and its place."""
+    """Write to out and indices (P,) the first maximum of each row of x (P, n), or its first NaN, and its index."""
     cdef Reduction r
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:

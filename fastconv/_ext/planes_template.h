@@ -1,8 +1,8 @@
-/* The kernels of planes for one dtype and instruction set: see planes.h. */
+/* Kernels of planes for one dtype and instruction set: see planes.h. */
 #include "lanes.h"
 
-/* The sum of n numbers. Short sums of every lane are added up in double, together with their rounding errors, so that a
- * long sum does not drift. */
+/* Return the sum of n numbers. Short sums of every lane are added up in double, together with their rounding errors,
+ * because a long sum would lose accuracy. */
 static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
 {
     enum { SUMS = 4, ROUNDS = 32 };
@@ -33,7 +33,7 @@ static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
     return total - total == 0 ? total + lost : total;
 }
 
-/* The place of the first maximum of n > 0 numbers, or of the first NaN. */
+/* Return the index of the first maximum of n > 0 numbers, or of the first NaN. */
 static ptrdiff_t FC_N(fc_highest)(const void *from_, ptrdiff_t n)
 {
     enum { PARTS = 4 };
@@ -57,7 +57,7 @@ static ptrdiff_t FC_N(fc_highest)(const void *from_, ptrdiff_t n)
                 held[k] = FC_N(fc_pick_lanes)(take, here, held[k]);
             }
         }
-        /* If lanes have equal maxima, take the first place. */
+        /* If lanes have equal maxima, take the lowest index. */
         for (k = 0; k < PARTS; k++) {
             FC_L places[FC_VL];
             *(FC_N(fc_iu) *)places = held[k];

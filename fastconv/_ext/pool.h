@@ -1,4 +1,4 @@
-/* Pooling in vectors along a row of outputs (or, backward, of the input), for every instruction set.
+/* Pooling with vectors along a row of outputs (forward) or of the input (backward), for every instruction set.
  *
  * Rows are first copied to a workspace, with padding around them and split into stride phases. Every tap is then a load
  * at an offset, whatever the stride, dilation and padding. */
@@ -9,36 +9,37 @@
 
 #include "isa.h"
 
-/* How many elements past a row of the workspace may be read or written: those of the longest vector. */
+/* The number of elements past a row of the workspace that may be read or written: the lanes of the longest vector. */
 #define FC_SLACK 16
-/* How many vectors of outputs are processed together, and in how many independent parts their taps are. */
+/* The number of vectors of outputs that are processed together, and the number of independent parts of their taps. */
 #define FC_UNITS 4
 #define FC_PARTS 4
 
-/* What to compute of a window. A maximum is faster if no number is NaN. The last two are the sum of the numbers, and
- * the sum of their squares, whose root is the norm. */
+/* The op of a pooling. FC_POOL_MAX is faster, but needs an input without NaN. FC_POOL_MEAN sums the numbers, and
+ * FC_POOL_NORM sums their squares and takes the root. */
 enum { FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_POOL_NORM };
 
-/* A pooling by rows; fastconv.layers.pool.tables makes it. Axes are depth, height, width. `width` is the length of a
- * stride phase of the padded row: output i reads, for a tap, cell i from the offset of the tap on. */
+/* A pooling by rows, made by fastconv.layers.pool.tables. Axes are depth, height, width. The workspace stores each
+ * stride phase of a padded row as `width` contiguous cells: at each tap, output i reads cell i after
+ * the tap's offset. */
 typedef struct {
     ptrdiff_t size[3], k[3], stride[3], lo[3], dilation[3], out[3];
-    ptrdiff_t pitch;              /* of a row of the workspace, in elements */
+    ptrdiff_t pitch;              /* elements from one row of the workspace to the next */
     ptrdiff_t rows;               /* rows of a block in the workspace, for each depth that it reads */
-    const ptrdiff_t *reach[2];    /* for each output depth and row: the taps [first, last) in the image */
-    ptrdiff_t slots, slot_pitch;  /* shares kept of a row */
-    ptrdiff_t width;              /* cells of a share */
-    const ptrdiff_t *slot;        /* for each: source cell of its cell 0, cells [a, b) in the image */
+    const ptrdiff_t *reach[2];    /* for each output depth and each output row: the taps [first, last) in the image */
+    ptrdiff_t slots, slot_pitch;  /* number of stored phases of a row, and their distance */
+    ptrdiff_t width;              /* cells of a phase */
+    const ptrdiff_t *slot;        /* for each phase: the source cell of its cell 0, and its cells [a, b) in the image */
     const ptrdiff_t *at;          /* for each tap of a depth: its offset in the workspace */
-    const ptrdiff_t *delta;       /* and its distance in cells from the window's corner */
+    const ptrdiff_t *delta;       /* for each tap of a depth: its distance in cells from the corner of the window */
     const ptrdiff_t *first;       /* for each output along the width: its first cell in the image */
     const ptrdiff_t *count[3];    /* the number of cells of a window that count, along each axis */
     /* backward */
-    ptrdiff_t left, right;        /* cells to put before and after a row of outputs */
+    ptrdiff_t left, right;        /* cells to add before and after a row of outputs */
     const ptrdiff_t *tap_end;     /* for each residue of the stride: the end of its taps */
     const ptrdiff_t *offset;      /* for each tap: the distance from a cell of the phase to the output that reads it */
-    const ptrdiff_t *seen_end[2]; /* for each input depth and row: the end of the outputs that read it */
-    const ptrdiff_t *seen[2];     /* those outputs, ascending */
+    const ptrdiff_t *seen_end[2]; /* for each input depth and row: the end of its part of `seen` */
+    const ptrdiff_t *seen[2];     /* for each input depth and row: the outputs that read it, ascending */
 } fc_pool;
 
 #define FC_TEMPLATE "pool_template.h"

@@ -1,6 +1,6 @@
-"""Gradients of max pooling: each entry of dout is added to the cell of the maximum of its window.
+"""Gradients of max pooling: each entry of dout is added to the cell that was the maximum of its window.
 
-Planes are the N * C images of one channel each.
+A plane is one channel of one image; there are N * C planes.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -17,19 +17,18 @@ ctypedef fused index_t:
 
 cdef enum:
     FEW = 4
-    FEW_BYTES = 1 << 12   # FEW planes of at most so many bytes stay in the first-level cache
-    PAIR_BYTES = 1 << 13  # and two planes of so many
+    FEW_BYTES = 1 << 12   # FEW planes of at most this many bytes each stay in the L1 cache
+    PAIR_BYTES = 1 << 13  # two planes of at most this many bytes each stay in the L1 cache
 
 
 cdef inline bint scatter_planes(
     int planes, floating* dx, Py_ssize_t cells, const floating* dout, const index_t* indices, Py_ssize_t L
 ) noexcept nogil:
-    """Process `planes` planes side by side.
+    """Process `planes` planes together.
 
-    Where windows overlap, an addition waits for the one before it in the same plane, but not for those of
-    other planes.
+    If windows overlap, an addition waits for the previous one in the same plane, but not for those of other planes.
 
-    Returns whether an index is outside of its plane.
+    Returns whether an index is outside its plane.
     """
     cdef Py_ssize_t i
     cdef int j
@@ -37,7 +36,7 @@ cdef inline bint scatter_planes(
     cdef bint astray = False
     for i in range(L):
         for j in range(planes):
-            at = <size_t> indices[j * L + i]  # unsigned, so a negative index is outside, too
+            at = <size_t> indices[j * L + i]  # Unsigned, so that a negative index is out of range, too.
             if at < <size_t> cells:
                 dx[j * cells + <Py_ssize_t> at] += dout[j * L + i]
             else:
@@ -45,7 +44,7 @@ cdef inline bint scatter_planes(
     return astray
 
 
-# What all threads of a call of `max_backward` read.
+# The arguments of a call of `max_backward`, which all of its threads read.
 cdef struct Scatter:
     const void* dout
     const void* indices
@@ -58,12 +57,12 @@ cdef struct Scatter:
 
 
 def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, words):
-    """Add each entry of dout (planes * L) to the cell of dx (planes * cells) that its index names.
+    """Add each entry of dout (planes * L) to the cell of dx (planes * cells) at its index.
 
     Returns whether all indices are within their planes.
 
-    `dtype` is 0 (float32) or 1 (float64), and indices are int64 where `wide`, else int32. An index
-    outside of the plane, which only a changed cache has, is ignored.
+    `dtype` is 0 (float32) or 1 (float64). Indices are int64 if `wide`, else int32. An index outside the plane is
+    ignored; only a changed cache can have one.
     """
     cdef Scatter s
     cdef Py_ssize_t itemsize = 8 if dtype else 4
@@ -127,7 +126,7 @@ cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype)
         begin = fc_next(s.words, &member, s.planes)
 
 
-# What all threads of a call of `max_backward_bands` read.
+# The arguments of a call of `max_backward_bands`, which all of its threads read.
 cdef struct Bands:
     const void* dout
     const void* indices
@@ -136,8 +135,8 @@ cdef struct Bands:
     int32_t* marks
     const Py_ssize_t* table
     Py_ssize_t bands
-    Py_ssize_t blocks    # of a band
-    Py_ssize_t pages     # of a thread
+    Py_ssize_t blocks    # blocks of a band
+    Py_ssize_t pages     # pages of a thread
     Py_ssize_t total
     Py_ssize_t cells
     Py_ssize_t outputs
@@ -147,7 +146,7 @@ cdef struct Bands:
 
 
 cdef enum:
-    LOOK = 1 << 15  # outputs between two looks of a thread whether it has to stop
+    LOOK = 1 << 15  # outputs between two checks of a thread whether it has to stop
     FC_PAGE = 64    # cells of a block
 
 
@@ -155,14 +154,14 @@ def max_backward_bands(
     int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, table, Py_ssize_t bands, space, marks,
     Py_ssize_t pages, Py_ssize_t slots, words,
 ):
-    """As `max_backward`, but the error of a sum does not grow with the number of its terms.
+    """Do the work of `max_backward`, but with an error that does not grow with the number of terms of a sum.
 
-    The rounding error of each sum is kept (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2) in one of the
-    `pages` pages of a thread. A block of FC_PAGE cells gets a page with its first gradient. When no page is free, all
-    of them are added to their sums, which rounds those once more; few cells of a plane are the maximum of many windows,
-    so this is rare. `table` has for each of `bands` bands of a plane its cells [begin, end), and the outputs
-    [begin, end) whose windows overlap it. Returns whether the index of each output is in a band that its window
-    overlaps; otherwise dx is incomplete.
+    The rounding errors of each sum are summed, too (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2), in
+    one of the `pages` pages of a thread. A block of FC_PAGE cells gets a page with its first gradient. When no page is
+    free, the errors of all pages are added to their sums, which rounds these sums once more. This is rare, because few
+    cells of a plane are the maximum of many windows. A plane is divided into `bands` bands. For each, `table` holds its
+    cells [begin, end), and the outputs [begin, end) whose windows overlap it. Returns whether the index of each output
+    is in a band that its window overlaps; otherwise dx is incomplete.
     """
     cdef Bands b
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i
@@ -208,14 +207,14 @@ cdef void bands_double_int64(void* task) noexcept nogil:
 
 # The pages of a thread.
 cdef struct Pages:
-    int32_t* page   # of each block, -1 where it has none
+    int32_t* page   # the page of each block, or -1
     int32_t* owner  # the block of each page
     Py_ssize_t used
     Py_ssize_t most
 
 
 cdef void close_pages(Pages* pages, floating* dx, const floating* lost, Py_ssize_t n) noexcept nogil:
-    """Adds what was lost to the sums of the band's n cells."""
+    """Add the rounding errors to the sums of the n cells of the band, and free all pages."""
     cdef Py_ssize_t i, j, first
     for i in range(pages.used):
         first = <Py_ssize_t> pages.owner[i] * FC_PAGE
@@ -239,14 +238,14 @@ cdef inline Py_ssize_t scatter_band(
     Pages* pages, floating* dx, floating* lost, Py_ssize_t first, Py_ssize_t n, const floating* dout,
     const index_t* indices, Py_ssize_t outputs,
 ) noexcept nogil:
-    """Add the outputs whose maximum is among the n cells of the band from `first` on; returns their number."""
+    """Add the outputs whose maximum is among the n cells of the band from `first` on. Returns their number."""
     cdef Py_ssize_t i, block, place = 0, found = 0
     cdef size_t at, held = <size_t> n
     cdef floating total = 0, rest = 0, value, bigger, part
     for i in range(outputs):
         at = <size_t> (<Py_ssize_t> indices[i] - first)
         if at != held:
-            # Neighbouring windows often have the same maximum, so keep its sum in a register.
+            # Neighbouring windows often have the same maximum, so its sum stays in a register.
             if held < <size_t> n:
                 dx[held], lost[place] = total, rest
             held = at

@@ -1,7 +1,7 @@
-/* Maxima, means and norms of 2 x 2 cells at a stride of 2 without padding, by far the most common pooling. Nothing is
- * copied: see pool.h. `cell` is the index of the first cell of the first row. */
+/* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, by far the most common pooling. It reads the
+ * image directly, without the workspace of pool.h. `cell` is the index of the first cell of the first row. */
 
-/* Load 2 * FC_VL elements, of which `there` can be read: the even ones and the odd ones. */
+/* Load 2 * FC_VL elements, of which `there` may be read, and split them into even and odd ones. */
 FC_INLINE void FC_N(fc_load_pairs)(const FC_T *from, ptrdiff_t there, FC_V *evens, FC_V *odds)
 {
     FC_T some[2 * FC_VL];
@@ -53,8 +53,8 @@ static void FC_N(fc_pairs_forward)(const void *x, const void *x_end, ptrdiff_t w
     }
 }
 
-/* dx of `rows` rows of outputs, and zeros for the last row and column of odd sizes. Returns whether an index is out of
- * its window; such an index is ignored. `where` and `dout` can be read up to `dout_end`. */
+/* Compute dx of `rows` rows of outputs, with zeros in the last row and column of odd sizes. Returns whether an index is
+ * out of its window; such an index is ignored. `where` and `dout` may be read up to `dout_end`. */
 static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, const int32_t *where, ptrdiff_t width,
                                    ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
 {
@@ -66,7 +66,7 @@ static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, cons
     FC_T *dx = (FC_T *)dx_;
     for (; rows > 0; rows--, cell += 2 * width, dout += wide, where += wide) {
         int low;
-        /* Write the upper row first, because its last vector spills into the lower row, or into later rows. */
+        /* Write the upper row first, because its last vector also writes into the lower row, or into later rows. */
         for (low = 0; low < 2; low++, dx += width) {
             ptrdiff_t i, left;
             for (i = 0; i < wide; i += FC_VL) {
@@ -114,7 +114,7 @@ static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, cons
     return FC_N(fc_any)(astray);
 }
 
-/* The mean, or the norm, which have no indices. */
+/* Compute the mean or the norm. Neither has indices. */
 FC_INLINE void FC_N(fc_pairs_sum)(const int norm, const void *x, const void *x_end, ptrdiff_t width, void *out_,
                                   const void *out_end, ptrdiff_t rows)
 {
@@ -151,8 +151,8 @@ static void FC_N(fc_pairs_norm)(const void *x, const void *x_end, ptrdiff_t widt
     FC_N(fc_pairs_sum)(1, x, x_end, width, out, out_end, rows);
 }
 
-/* The adjoints of these; the ends of rows are as in `fc_pairs_backward`. The adjoint of the norm is dout divided by the
- * norm, times x. */
+/* Compute the gradient of the mean or the norm. Ends of rows are as in `fc_pairs_backward`. The gradient of the norm is
+ * dout divided by the norm, times x. */
 FC_INLINE void FC_N(fc_pairs_spread)(const int by_norm, const void *dout_, const void *dout_end, const void *norm_,
                                      ptrdiff_t width, const void *x_, const void *x_end, void *dx_,
                                      const void *dx_end, ptrdiff_t rows)

@@ -1,4 +1,4 @@
-# The C kernels of pooling by rows, and the table they read: see pool.h and fastconv.layers.pool.tables.
+# The C kernels of pooling by rows, and the table that they read: see pool.h and fastconv.layers.pool.tables.
 
 from libc.stdint cimport int32_t
 
@@ -86,7 +86,7 @@ cdef extern from "pool.h" nogil:
     const fc_pairs_spread_t[2][3] fc_pairs_norm_spread_table
 
 
-# The place of a block: its plane, its depth, its rows, and its first row in the array.
+# The location of a block: its plane, its depth, its rows, and the index of its first row in the array.
 cdef struct Place:
     Py_ssize_t plane
     Py_ssize_t depth
@@ -95,19 +95,19 @@ cdef struct Place:
     Py_ssize_t at
 
 
-# A table, and the sizes of its blocks of rows.
+# A pooling, and the sizes of its blocks of rows.
 cdef struct Plan:
     fc_pool pool
     Py_ssize_t block_rows
     Py_ssize_t batch      # blocks that are in the workspace together
-    Py_ssize_t block      # elements of the workspace for one
+    Py_ssize_t block      # elements of the workspace for one block
     Py_ssize_t lanes      # elements of the workspace before its rows
-    Py_ssize_t cells      # of a plane of the input
-    Py_ssize_t outputs    # of a plane of the output
+    Py_ssize_t cells      # cells of a plane of the input
+    Py_ssize_t outputs    # cells of a plane of the output
 
 
 cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
-    """`table` has the sizes of the axes, and then the fields that fastconv.layers.pool.tables.HEADER names."""
+    """Read a plan: `table` holds the sizes of the axes, and then the fields of fastconv.layers.pool.tables.HEADER."""
     cdef Plan plan
     cdef const Py_ssize_t* names = table + 18
     cdef fc_pool* g = &plan.pool
@@ -131,7 +131,7 @@ cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
 
 
 cdef inline Place place(Py_ssize_t i, const Plan* plan, const Py_ssize_t* sizes) noexcept nogil:
-    """Block i of all planes of an array with these spatial axes."""
+    """Return block i of all planes of an array with the spatial axes `sizes`."""
     cdef Place here
     cdef Py_ssize_t blocks = (sizes[1] - 1) // plan.block_rows + 1
     cdef Py_ssize_t above = i // blocks

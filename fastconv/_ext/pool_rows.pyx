@@ -1,7 +1,7 @@
-"""Max, average and L2 pooling and their adjoints, with the outputs of a row in vectors: see pool.h.
+"""Max, average and L2 pooling and their adjoints, with vectors along a row of outputs: see pool.h.
 
-Arrays have planes, the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). Threads
-share the work by `words`: see team.h.
+Arrays hold planes, which are the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). `words` is the
+shared state of the call, which distributes the work among threads: see team.h.
 """
 
 from libc.stdint cimport int32_t
@@ -12,20 +12,20 @@ from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
 
 
 cdef inline floating* aligned(floating* p) noexcept nogil:
-    """The next address that begins a cache line; a workspace has FC_SLACK spare elements for it."""
+    """Return the first address from p on that starts a cache line; a workspace has FC_SLACK spare elements for this."""
     return <floating*> ((<size_t> p + 63) // 64 * 64)
 
 
-# What all threads of a call by rows read.
+# The arguments of a pooling by rows, which all of its threads read.
 cdef struct Rows:
     Plan plan
     const void* source
-    Py_ssize_t sources   # its elements
+    Py_ssize_t sources   # elements of the source
     void* result
-    Py_ssize_t results   # of the adjoint only
+    Py_ssize_t results   # for the adjoint only
     int32_t* indices
-    const void* norms    # of the norm's adjoint; else NULL
-    const void* factors  # and x
+    const void* norms    # for the adjoint of the norm; else NULL
+    const void* factors  # for the adjoint of the norm: x; else NULL
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t slots
@@ -38,8 +38,8 @@ cdef struct Rows:
 def forward_rows(
     int dtype, x, out, indices, bint norm, table, space, Py_ssize_t slots, int isa, words,
 ):
-    """Compute out for every window of x: the maximum and its `indices`; or, if `indices` is empty, the mean or the
-    norm.
+    """Compute out for every window of x. If `indices` is not empty, out is the maximum and `indices` its index;
+    otherwise out is the mean or the norm.
 
     Each thread has one of `slots` rows of `space`, whose length is in the table.
     """
@@ -78,7 +78,7 @@ cdef void forward_of_double(void* task) noexcept nogil:
 
 
 cdef inline floating* begin_rows(const Rows* r, Py_ssize_t slot, floating* dtype) noexcept nogil:
-    """The workspace of this thread; what is the same for all windows is filled in."""
+    """Return the workspace of this thread, with the tables that all windows share filled in."""
     cdef floating* lanes = aligned(<floating*> r.space + slot * r.space_pitch)
     fc_check(slot < r.slots)
     fc_pool_begin_table[0 if floating is float else 1][r.isa](&r.plan.pool, r.op, lanes)
@@ -103,7 +103,7 @@ cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
     blocks = lanes + plan.lanes
     while begin < r.total:
         last = min(begin + grain, r.total)
-        # Vectors may spill up to the end of the outputs of this chunk.
+        # Vectors may write past a row, up to the end of the outputs of this chunk.
         here = place(last, plan, plan.pool.out)
         end = out + here.at
         first = begin
@@ -131,8 +131,8 @@ def backward_rows(
 ):
     """Compute dx: each entry of dout, divided by the count of its window, is added to each cell of the window.
 
-    If `norms` and x are not None, it is divided by the norm of the window instead, and
-    the sum of each cell is multiplied by x.
+    If `norms` and x are not None, each entry is divided by the norm of the window instead, and the sum of each cell is
+    multiplied by x.
     """
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
@@ -208,22 +208,22 @@ cdef void draw_backward(const Rows* r, floating* dtype) noexcept nogil:
         begin = fc_next(r.words, &member, r.total)
 
 
-# What all threads of a call for windows of 2 x 2 cells at a stride of 2 read.
+# The arguments of a 2 x 2 pooling with stride 2, which all of its threads read.
 cdef struct Pairs:
     fc_pairs_forward_t forward
     fc_pairs_backward_t backward
     fc_pairs_sum_t sum
     fc_pairs_spread_t spread
     const void* source
-    Py_ssize_t sources   # its elements
+    Py_ssize_t sources   # elements of the source
     void* result
     int32_t* indices     # NULL for the mean and the norm
-    const void* norms    # of the norm's adjoint; else NULL
-    const void* factors  # and x
+    const void* norms    # for the adjoint of the norm; else NULL
+    const void* factors  # for the adjoint of the norm: x; else NULL
     char* astray
-    Py_ssize_t height    # of the image
+    Py_ssize_t height    # rows of the image
     Py_ssize_t width
-    Py_ssize_t rows      # of outputs, to a block
+    Py_ssize_t rows      # rows of outputs in a block
     Py_ssize_t total
     Py_ssize_t* words
 
@@ -231,7 +231,7 @@ cdef struct Pairs:
 def pairs_forward(
     int dtype, x, out, indices, bint norm, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
 ):
-    """As `forward_rows`, with `rows` rows of outputs in a block."""
+    """Compute what `forward_rows` computes, for 2 x 2 windows, with `rows` rows of outputs in a block."""
     cdef Pairs p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
@@ -284,7 +284,7 @@ cdef void draw_pairs_forward(const Pairs* p, floating* dtype) noexcept nogil:
 def pairs_backward(
     int dtype, dout, indices, norms, x, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
 ):
-    """The adjoint of `pairs_forward`; that of the norm if `norms` and x are not None.
+    """Compute the adjoint of `pairs_forward`, or of the norm if `norms` and x are not None.
 
     Returns whether every index is within its window.
     """

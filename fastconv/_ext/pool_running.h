@@ -1,20 +1,21 @@
-/* Maxima and sums over boxes, axis by axis. The number of steps grows with the logarithm of the window.
+/* Maxima and sums over boxes, axis by axis. The number of steps grows with the logarithm of the window size.
  *
- * Two windows of v cells side by side make one of 2 v, and one more cell makes 2 v + 1: so windows of k cells take
- * log2(k) steps, plus one for each further bit of k. A sum is a tree, whose depth is at most 2 log2(k), and nothing is
- * ever subtracted. So its error is that of a pairwise sum, and an inf or a NaN stays within its own windows. A maximum
- * may read a cell twice, so it takes ceil(log2(k)) steps; of two equal numbers the earlier one wins. (The running
+ * Two adjacent windows of v cells make a window of 2 v cells, and one more cell makes it 2 v + 1. So windows of k cells
+ * take log2(k) steps, plus one for each further set bit of k. A sum is a tree of depth at most 2 log2(k), and nothing
+ * is ever subtracted. So its error is that of a pairwise sum, and an inf or a NaN affects its own windows only. A
+ * maximum may read a cell twice, so it takes ceil(log2(k)) steps; among equal numbers the first is chosen. (The running
  * maximum of van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels",
- * 1992, and of Gil and Werman, "Computing 2-D min, median, and max filters", 1993, takes three steps, but its sums have
- * prefixes as long as the window, and its steps along a row cannot be vectors.)
+ * 1992, and of Gil and Werman, "Computing 2-D min, median, and max filters", 1993, takes three steps. But its sums have
+ * prefixes as long as the window, and its steps along a row cannot be vectorised.)
  *
- * Along the width the steps are vectors over a row in the first-level cache. Along height and depth, rows are processed
- * in order, and each level of windows has a ring buffer of the rows that later windows need: about k rows in all. The
- * results of a piece of a plane (`fc_running_item`) need a workspace of that size only.
+ * Along the width, a step processes vectors of a row in the L1 cache. Along height and depth, rows are processed in
+ * order, and each level of windows has a ring buffer of the rows that later windows need, about k rows in all. So an
+ * item (`fc_running_item`), which is a part of a plane, needs a workspace of that size only.
  *
- * The adjoint of a sum is a sum over the outputs that read a cell: along an axis with stride s and dilation d, those
- * of cell o s + t d - lo, with t below s / gcd(s, d), are o, o - d / gcd, ..., as many as there are taps t, t + s /
- * gcd, ... below k: two numbers of taps that differ by one, the smaller of which is a step before the larger. */
+ * The adjoint of a sum is a sum over the outputs that read a cell. Take an axis with stride s, dilation d and g =
+ * gcd(s, d). For t < s / g, the outputs that read cell o s + t d - lo are o, o - d / g, o - 2 d / g, ... There is one
+ * output for each of the taps t, t + s / g, ... below k. This number takes only two values, which differ by one, and
+ * the sums over the smaller number are one step before the sums over the larger. */
 #ifndef FASTCONV_POOL_RUNNING_H
 #define FASTCONV_POOL_RUNNING_H
 
@@ -24,15 +25,15 @@
 #include "team.h"
 
 enum { FC_RUNNING_MAX, FC_RUNNING_MAX_OR_NAN, FC_RUNNING_SUM };
-/* The terms of a sum: cells, their squares, or gradients divided by the count or norm of their window. */
+/* The terms of a sum: cells, their squares, or gradients divided by the count or the norm of their window. */
 enum { FC_TAKE_CELLS, FC_TAKE_SQUARES, FC_TAKE_OVER_COUNT, FC_TAKE_OVER_NORM };
-/* The result of a sum: the sum, its quotient by a count, its root, or its product with a cell of the input. */
+/* The result of a sum: the sum, the sum divided by a count, its root, or its product with a cell of the input. */
 enum { FC_GIVE_SUMS, FC_GIVE_OVER_COUNT, FC_GIVE_ROOT, FC_GIVE_TIMES };
 /* The source of a row of targets: the last level, the level before it, or nothing. */
 enum { FC_FROM_LAST, FC_FROM_EARLY, FC_FROM_NOTHING };
 enum {
-    FC_RUNNING_SLACK = 16, /* elements past a row that the longest vector may touch */
-    FC_RUNNING_LEVELS = 128 /* more than any window has */
+    FC_RUNNING_SLACK = 16, /* elements past a row that the longest vector may read or write */
+    FC_RUNNING_LEVELS = 128 /* more levels than any window has */
 };
 
 /* Targets [begin, end) of an axis, and the `n` source cells from `source` on that they need. */
@@ -40,31 +41,33 @@ typedef struct {
     ptrdiff_t begin, end, source, n;
 } fc_running_strip;
 
-/* The last axis. A step joins two windows that begin `shift[l]` cells apart, or `plus[l]` cells if one is a single
- * cell. Forward `phases` is 0, and output o has the window that begins at cell o * stride - lo. Backward it is stride /
- * gcd, `taps` and `rest` are k / phases and what remains, and `step` is dilation / gcd. */
+/* The last axis. Step l joins two windows that start `shift[l]` cells apart or, if `plus[l]` is 1, extends a window by
+ * the cell that is `shift[l]` cells after its last one. For the forward pass `phases` is 0, and output o has the window
+ * that starts at cell o * stride - lo. For the backward pass, `phases` is stride / gcd(stride, dilation), `taps` and
+ * `rest` are the quotient and the remainder of k / phases, and `step` is dilation / gcd(stride, dilation). */
 typedef struct {
     ptrdiff_t size, levels, stride, lo, dilation, phases, taps, rest, step, keeps;
     const ptrdiff_t *shift, *plus;
     const fc_running_strip *strips;
 } fc_running_width;
 
-/* Another axis. Its sources are processed in order, from `first` on; some are outside of the image. The tables have for
- * each source how many levels need it (-1 for none) and the end of its targets, and for each target its FC_FROM_*
- * source. */
+/* The height or the depth. Its sources are processed in order, from `first` on; some lie outside the image. The tables
+ * hold, for each source, the number of levels that need it (-1 for none) and the end of its targets, and for each
+ * target its FC_FROM_* source. */
 typedef struct {
     ptrdiff_t size, targets, levels, early, first, rows;
     const ptrdiff_t *shift, *plus, *ring; /* `ring`: rows in the rings of earlier levels */
     const ptrdiff_t *depth, *ends, *target, *from;
-    const fc_running_strip *bands; /* `source` is the first source row that a band needs, `n` their number */
+    /* For a band, `source` is the first source row that it needs, and `n` their number. */
+    const fc_running_strip *bands;
 } fc_running_axis;
 
-/* The windows of an axis. They count cells from `low` on and before `high`, of the padding or of the image only. */
+/* The windows of an axis. They count the cells in [low, high), which is the image with or without its padding. */
 typedef struct {
     ptrdiff_t size, k, stride, lo, dilation, low, high;
 } fc_running_windows;
 
-/* A step along such an axis. */
+/* A step along the height or the depth. */
 typedef struct {
     ptrdiff_t depth, levels, early;
     const ptrdiff_t *plus;
@@ -81,29 +84,29 @@ typedef void (*fc_running_give_maxima_t)(const void *from, ptrdiff_t pitch, cons
                                          ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to, void *where,
                                          int wide, ptrdiff_t n);
 
-/* Division that rounds down, for b > 0. */
+/* Return a / b rounded down, for b > 0. */
 static inline ptrdiff_t fc_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
-/* Taps of output o's window before a cell. */
+/* Return the number of taps of the window of output o that lie before a cell. */
 static inline ptrdiff_t fc_running_taps(const fc_running_windows *w, ptrdiff_t o, ptrdiff_t cell)
 {
     const ptrdiff_t taps = fc_floor_div(cell - (o * w->stride - w->lo) + w->dilation - 1, w->dilation);
     return taps < 0 ? 0 : taps < w->k ? taps : w->k;
 }
 
-/* How many cells output o's window counts. */
+/* Return how many cells the window of output o counts. */
 static inline ptrdiff_t fc_running_count(const fc_running_windows *w, ptrdiff_t o)
 {
     return fc_running_taps(w, o, w->high) - fc_running_taps(w, o, w->low);
 }
 
-/* The first cell of the image that output o's window meets. */
+/* Return the first cell of the image in the window of output o. */
 static inline ptrdiff_t fc_running_origin(const fc_running_windows *w, ptrdiff_t o)
 {
     return o * w->stride - w->lo + fc_running_taps(w, o, 0) * w->dilation;
 }
 
-/* Elements between the rows of neighbouring planes, after the steps along the width. */
+/* Return the elements between the rows of neighbouring planes, after the steps along the width. */
 static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_running_strip *strip)
 {
     return !w->phases && w->stride == 1 && w->levels ? strip->n : strip->end - strip->begin;
@@ -117,29 +120,30 @@ FC_TABLE(fc_running_meet_t, fc_running_meet);
 FC_TABLE(fc_running_give_t, fc_running_give);
 FC_TABLE(fc_running_give_maxima_t, fc_running_give_maxima);
 
-/* A call: fastconv.layers.pool.running makes the plan of it. */
+/* A call; fastconv.layers.pool.running plans it. */
 typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
-    ptrdiff_t strips, heights, depths; /* number of pieces along each axis */
-    ptrdiff_t row_pitch, pitch, high;  /* elements of a row of sources, and of targets; rows of targets of a piece */
+    ptrdiff_t strips, heights, depths; /* the number of parts along each axis */
+    /* elements of a row of sources, and of a row of targets; rows of targets of an item */
+    ptrdiff_t row_pitch, pitch, high;
     fc_running_windows windows[3];
-    ptrdiff_t sources, targets; /* of a plane */
-    ptrdiff_t group, planes;    /* planes of a piece, whose rows are side by side, and all planes */
+    ptrdiff_t sources, targets; /* cells of a plane */
+    ptrdiff_t group, planes;    /* planes of an item, whose rows are adjacent; and the number of all planes */
     int dtype, isa, op, take, give, wide;
     const char *source, *norms, *factors;
     char *target, *where;
 } fc_running;
 
-/* What a thread holds. */
+/* The workspace of a thread. */
 typedef struct {
     char *row, *present, *early, *last, *deep_early, *deep_last, *nothing, *counts, *rings, *deep_rings;
-    ptrdiff_t item, pitch; /* bytes of an element, and of a row with the places of its maxima */
-    ptrdiff_t many, segment; /* planes of the current piece, and elements between their rows */
-    int op;                /* becomes FC_RUNNING_MAX_OR_NAN with the first NaN of a piece */
+    ptrdiff_t item, pitch; /* bytes of an element; and of a row, including the indices of its maxima */
+    ptrdiff_t many, segment; /* planes of the current item, and elements between their rows */
+    int op;                /* becomes FC_RUNNING_MAX_OR_NAN at the first NaN of an item */
 } fc_running_space;
 
-/* The number of elements of the workspace of a thread: see `fc_running_begin`. */
+/* Return the number of elements of the workspace of a thread: see `fc_running_begin`. */
 static inline ptrdiff_t fc_running_elements(const fc_running *g)
 {
     const ptrdiff_t places = g->op == FC_RUNNING_SUM ? 1 : 2;
@@ -175,7 +179,7 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     return at;
 }
 
-/* The number of levels that need the current row and whose windows begin in this piece. */
+/* Return the step of the current row. It has the levels that need the row and whose windows start in this item. */
 static inline fc_running_meeting fc_running_meeting_of(const fc_running_axis *axis, ptrdiff_t arrival,
                                                        ptrdiff_t since, char *rings, ptrdiff_t pitch)
 {
@@ -194,7 +198,7 @@ static inline fc_running_meeting fc_running_meeting_of(const fc_running_axis *ax
 static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_running_windows *w = g->windows + 2;
-    /* Those of windows without a cell that does not count are all the same. */
+    /* Windows [first, last] count all their k cells. */
     const ptrdiff_t first = -fc_floor_div(-(w->low + w->lo), w->stride);
     const ptrdiff_t last = fc_floor_div(w->high - 1 - (w->k - 1) * w->dilation + w->lo, w->stride);
     ptrdiff_t i;
@@ -207,13 +211,13 @@ static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t be
     }
 }
 
-/* The product of the counts along depth and height. */
+/* Return the product of the counts along depth and height. */
 static inline double fc_running_shared(const fc_running *g, ptrdiff_t d, ptrdiff_t h)
 {
     return (double)fc_running_count(g->windows, d) * (double)fc_running_count(g->windows + 1, h);
 }
 
-/* Process row `h` of targets at a depth, and write the results of the depths that end here. */
+/* Process row `h` of targets at a depth, and write the results of the depths that this row completes. */
 static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, const fc_running_meeting *deep,
                                      ptrdiff_t arrival, const fc_running_strip *depths, const fc_running_strip *heights,
                                      const fc_running_strip *strip, ptrdiff_t h, char *row, ptrdiff_t base)
@@ -260,7 +264,7 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
     }
 }
 
-/* Process a row of sources, and the rows of targets that end with it. */
+/* Process a row of sources, and the rows of targets that it completes. */
 static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, const fc_running_meeting *deep,
                                      ptrdiff_t deep_arrival, const fc_running_strip *depths,
                                      const fc_running_strip *heights, ptrdiff_t strip, ptrdiff_t arrival, ptrdiff_t base)
@@ -297,7 +301,8 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     }
 }
 
-/* Compute an item: a strip, a band of rows and a band of depths of one or several planes. Strips are the fastest index. */
+/* Compute an item: a strip, a band of rows and a band of depths of one or several planes. Strips are the fastest
+ * index. */
 static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, ptrdiff_t *words)
 {
     const ptrdiff_t strip = item % g->strips, band = item / g->strips % g->heights;

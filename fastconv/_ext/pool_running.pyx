@@ -1,7 +1,7 @@
 """Max, average and L2 pooling by windows of any size, axis by axis, and their adjoints: see pool_running.h.
 
-Arrays have planes, the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). Threads share the work
-by `words`: see team.h.
+Arrays hold planes, which are the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). `words` is the
+shared state of the call, which distributes the work among threads: see team.h.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -103,11 +103,11 @@ cdef extern from "pool_running.h" nogil:
     void fc_running_item(fc_running* g, fc_running_space* at, Py_ssize_t item, Py_ssize_t* words) noexcept
 
 
-# What all threads of a call read.
+# The arguments of a call, which all of its threads read.
 cdef struct Call:
     fc_running plan
     char* space
-    Py_ssize_t space_bytes  # of a thread
+    Py_ssize_t space_bytes  # bytes of a workspace
     Py_ssize_t slots
     Py_ssize_t total
     Py_ssize_t* words
@@ -146,10 +146,10 @@ def running(
     int dtype, source, norms, factors, target, indices, bint wide, table, int op, int take, int give,
     space, Py_ssize_t slots, int isa, words,
 ):
-    """Compute `target` (and `indices` for maxima) from the windows of `source`, or their adjoint; `table` says which.
+    """Compute `target`, and for maxima `indices`, from the windows of `source`; or the adjoint, if `table` says so.
 
-    `norms` is as large as `source`, and `factors` as large as `target`; each is None if `take` and `give` do not
-    need it. Each thread has one of `slots` rows of `space`.
+    `norms` has the size of `source`, and `factors` the size of `target`; each is None if `take` and `give` do not need
+    it. Each thread has one of `slots` rows of `space`.
     """
     cdef Call c
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4

@@ -3,7 +3,7 @@
 
 FC_INLINE void FC_N(fc_store_lanes)(FC_L *p, FC_I v) { *(FC_N(fc_iu) *)p = v; }
 
-/* Load the terms of `n` cells of a row; returns the lanes that have a NaN. */
+/* Load the terms of `n` cells of a row. Returns the lanes that have a NaN. */
 FC_INLINE FC_I FC_N(fc_running_cells)(const int take, FC_T *FC_RESTRICT to, const FC_T *from, const FC_T *norm,
                                       const FC_T *count, FC_T shared, ptrdiff_t n)
 {
@@ -40,8 +40,8 @@ FC_INLINE FC_I FC_N(fc_running_cells)(const int take, FC_T *FC_RESTRICT to, cons
     return nan;
 }
 
-/* One step along the row, to windows of twice the length, and one more cell if `more` is not 0. It works in place,
- * because a vector reads nothing that an earlier vector has written. */
+/* Do one step along the row, to windows of twice the length, plus one cell if `more` is not 0. It may work in place,
+ * because no vector reads elements that an earlier vector has written. */
 FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to, ptrdiff_t n, ptrdiff_t shift,
                                      ptrdiff_t more)
 {
@@ -56,7 +56,7 @@ FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to,
     }
 }
 
-/* The same for maxima and their places. In the `first` step the place of a cell is its index. */
+/* Do one step along the row for maxima and their indices. In the `first` step the index of a cell is its position. */
 FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_T *v, const FC_L *held, FC_T *to,
                                        FC_L *to_held, ptrdiff_t n, ptrdiff_t shift, FC_L base)
 {
@@ -74,7 +74,7 @@ FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_
     }
 }
 
-/* Compute every cell of the target row from the windows over the outputs that read it: see `fc_running_width`. */
+/* Compute every cell of the target row as a sum over the outputs that read it: see `fc_running_width`. */
 static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_strip *strip, const FC_T *sums,
                                     const FC_T *cells, FC_T *to)
 {
@@ -110,9 +110,9 @@ static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_
     }
 }
 
-/* Compute the windows along a row of the source, or along a row of the target: `to`, and behind it the places of
- * maxima, relative to `base`. The same row of `many` planes, which are `plane` elements apart, is one long row, because
- * windows across two planes are not used. Returns whether a cell is NaN. */
+/* Compute the windows along a row of the source, or along a row of the target. Writes the results to `to`, followed by
+ * the indices of maxima, relative to `base`. The same row of `many` planes, which are `plane` elements apart, is
+ * treated as one long row, because windows across two planes are not used. Returns whether a cell is NaN. */
 static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptrdiff_t s, void *space, ptrdiff_t pitch,
                                 const void *row, const void *norm, const void *count, double shared, void *to_,
                                 ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t many, ptrdiff_t plane)
@@ -199,7 +199,7 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptr
 }
 
 /* Combine a row with earlier rows in the rings. At every level, the current row replaces the oldest row of the ring,
- * and both together are the row of the next level. */
+ * and both together give the row of the next level. */
 FC_INLINE void FC_N(fc_running_meet_of)(const int op, const fc_running_meeting *m, const FC_T *from, FC_T *const *to,
                                         ptrdiff_t n, ptrdiff_t pitch)
 {
@@ -241,7 +241,8 @@ FC_INLINE void FC_N(fc_running_meet_of)(const int op, const fc_running_meeting *
             }
         }
         {
-            /* A row of any level but the last is stored in its ring, and may also be an early result. */
+            /* A row of any level but the last is stored in its ring. It may also be the row that the level before the
+             * last needs. */
             FC_T *slot = depth < levels ? (FC_T *)m->slot[depth] : to[1];
             FC_UNROLL
             for (u = 0; u < UNITS; u++) {
@@ -267,8 +268,8 @@ static void FC_N(fc_running_meet)(const fc_running_meeting *m, int op, const voi
         FC_N(fc_running_meet_of)(FC_RUNNING_MAX_OR_NAN, m, (const FC_T *)from, to, n, pitch);
 }
 
-/* Store the results of a strip. The last vector overlaps the one before it, because what follows belongs to other
- * threads. */
+/* Store the results of a strip. The last vector overlaps the one before it, because the memory after the strip belongs
+ * to other threads. */
 FC_INLINE FC_V FC_N(fc_running_given)(const int give, FC_V v, const FC_T *by, FC_V shared)
 {
     if (give == FC_GIVE_OVER_COUNT)
@@ -323,8 +324,9 @@ static void FC_N(fc_running_give)(int give, const void *from, const void *by, do
 #undef FC_GIVE_OF
 }
 
-/* Store the maxima of the outputs from `begin` on, and their places. If no number of a window is above -inf, its first
- * cell is the maximum, which is relative to `origin`, the beginning of its row; other places are relative to `base`. */
+/* Store the maxima of the outputs from `begin` on, and their indices. If no number of a window is above -inf, its first
+ * cell is the maximum; the index is then relative to `origin`, the start of its row. All other indices are relative to
+ * `base`. */
 static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, const fc_running_windows *windows,
                                          ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *where,
                                          int wide, ptrdiff_t n)

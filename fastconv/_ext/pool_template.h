@@ -1,8 +1,9 @@
-/* The kernels of pooling for one dtype and instruction set: see pool.h. */
+/* Kernels of pooling for one dtype and instruction set: see pool.h. */
 #include "lanes.h"
 
-/* Fill in the numbers that are the same for all windows of a call: along the width the distance of the first cell in
- * the image, and the number of cells that count, each with FC_SLACK elements behind it; then the distance of each tap. */
+/* Fill in the tables that all windows of a call share: for each output along the width, the distance of its first cell
+ * in the image and the number of cells that count, each followed by FC_SLACK elements; then the
+ * distance of each tap. */
 static void FC_N(fc_pool_begin)(const fc_pool *g, int op, void *lanes)
 {
     FC_L *first = (FC_L *)lanes;
@@ -17,7 +18,7 @@ static void FC_N(fc_pool_begin)(const fc_pool *g, int op, void *lanes)
     }
 }
 
-/* The square root of every lane. */
+/* Return the square root of every lane. */
 FC_INLINE FC_V FC_N(fc_root)(FC_V v)
 {
     FC_T all[FC_VL];
@@ -28,8 +29,8 @@ FC_INLINE FC_V FC_N(fc_root)(FC_V v)
     return FC_N(fc_load)(all);
 }
 
-/* Copy n elements, or their squares, in whole vectors if elements past the end can be read; what is spilled is written
- * later. Returns the lanes that have a NaN. */
+/* Copy n elements, or their squares. Whole vectors are copied if elements past the end may be read, because later
+ * stores overwrite the elements past the end. Returns the lanes that have a NaN. */
 FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
                                   ptrdiff_t stride, const FC_T *from_end)
 {
@@ -50,7 +51,7 @@ FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const 
     return odd;
 }
 
-/* Copy one row of the image to the workspace, for any stride; returns what `fc_pool_copy` returns. */
+/* Copy one row of the image to the workspace, for any stride. Returns the lanes that have a NaN. */
 FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
 {
     const ptrdiff_t stride = g->stride[2];
@@ -71,14 +72,14 @@ FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row,
 FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int op, void *space, const void *plane,
                                     const void *plane_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
-    /* A local copy, which no store can alias. */
+    /* Make a local copy, because no store can alias it. */
     const fc_pool own = *pool, *g = &own;
     const ptrdiff_t height = g->size[1], width = g->size[2], pitch = g->pitch;
     const ptrdiff_t top = begin * g->stride[1] - g->lo[1], front = od * g->stride[0] - g->lo[0];
     const ptrdiff_t wanted = (end - 1 - begin) * g->stride[1] + (g->k[1] - 1) * g->dilation[1] + 1;
     const ptrdiff_t first = top < 0 ? -top : 0, rows = top + wanted < height ? wanted : height - top;
     const ptrdiff_t *depths = g->reach[0] + 2 * od;
-    /* Split a row into two phases: cell 0 of the image is at an even or odd place of the padded row. */
+    /* Split a row into two phases. Cell 0 of the image is at an even or an odd position of the padded row. */
     const int by_two = g->stride[2] == 2 && g->slots == 2;
     const ptrdiff_t *evens = g->slot + 3 * (g->lo[2] & 1), *odds = g->slot + 3 * (1 - (g->lo[2] & 1));
     const ptrdiff_t even = by_two ? (g->lo[2] & 1) * g->slot_pitch + evens[1] : 0;
@@ -110,7 +111,7 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
             for (row = first; row < rows; row++)
                 nan |= FC_N(fc_pool_fill)(square, g, to + row * pitch, image + row * width, (const FC_T *)plane_end);
         }
-        /* Then clear the padding around the rows, into which they may have spilled. */
+        /* Clear the padding around the rows last, because the copies wrote into it. */
         for (slot = 0; slot < g->slots; slot++) {
             const ptrdiff_t before = g->slot[3 * slot + 1], after = g->slot[3 * slot + 2], all = g->width;
             FC_T *share = to + slot * g->slot_pitch;
@@ -135,7 +136,7 @@ static int FC_N(fc_pool_load)(const fc_pool *g, int op, void *space, const void 
     return FC_N(fc_pool_load_of)(0, g, op, space, plane, plane_end, od, begin, end);
 }
 
-/* A vector of outputs: the cells of the first tap of its windows, and its place in the result. */
+/* A vector of outputs: the cells at the first tap of its windows, and where its results go. */
 typedef struct {
     const FC_T *from;
     FC_T *out;
@@ -145,9 +146,9 @@ typedef struct {
     FC_V count;
 } FC_N(fc_unit);
 
-/* Compute `units` vectors of outputs whose taps in the image are the same. A maximum depends on the one before it, so
- * the CPU needs several independent ones: if units are few, their taps are divided into `parts` of equal length. Parts
- * may overlap, because an equal number never replaces an earlier one. */
+/* Compute `units` vectors of outputs whose taps in the image are the same. Each maximum depends on the one before it,
+ * so the CPU needs several independent chains. If there are few units, their taps are divided into `parts` of equal
+ * length. Parts may overlap, because an equal number never replaces an earlier one. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
                                    const FC_N(fc_unit) *unit, const FC_L *delta, const ptrdiff_t *depths, ptrdiff_t t0,
                                    ptrdiff_t t1, const FC_T *out_end)
@@ -203,7 +204,7 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
             }
         }
         if (parts > 1) {
-            /* The next depth begins with the maximum over all parts of this one. */
+            /* The next depth starts with the maximum over all parts of this depth. */
             FC_UNROLL
             for (u = 0; u < units; u++) {
                 FC_UNROLL
@@ -235,9 +236,9 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     }
 }
 
-/* Compute these outputs from the workspace; `where` is for the maximum only.
+/* Compute outputs [begin, end) of depth `od` from the workspace. `where` is used for the maximum only.
  *
- * A vector may spill up to `out_end`, the end of what this thread writes. */
+ * A vector may write past its row, up to `out_end`, the end of the outputs of this thread. */
 FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T *space, const FC_T *lanes, FC_T *out,
                                   int32_t *where, const FC_T *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
@@ -267,7 +268,7 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
             if (!sums) {
                 u->where = where + i;
                 u->corner = corner + i * g->stride[2];
-                /* If nothing in the window is above -inf, its first cell is the maximum. */
+                /* If no number in the window is above -inf, its first cell is the maximum. */
                 u->first = FC_N(fc_load_lanes)((const FC_L *)lanes + i) + FC_N(fc_splat_lanes)((FC_L)skipped);
             } else if (op == FC_POOL_MEAN) {
                 u->count = FC_N(fc_load)(lanes + wide + FC_SLACK + i) * FC_N(fc_splat)(shared);
@@ -310,15 +311,14 @@ static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, c
 #undef FC_ROWS_OF
 }
 
-/* dout divided by the norms of the windows, and 0 where the norm is 0. */
+/* Return dout divided by the norms of the windows, and 0 where the norm is 0. */
 FC_INLINE FC_V FC_N(fc_over_norm)(FC_V dout, FC_V norm)
 {
     const FC_V zero = FC_N(fc_splat)(0);
     return FC_N(fc_pick)(FC_N(fc_takes)(norm, zero, 1), dout / norm, zero);
 }
 
-/* Write the outputs that read rows [begin, end) of depth `id` to the workspace: `deep` depths of rows from `low` on.
- * For the mean, dout is divided by the count of its window; for the norm, by the norm. */
+/* Find the output rows that read rows [begin, end) of the input. Returns the first, and sets *last. */
 FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *last)
 {
     const ptrdiff_t *h = g->seen[1] + (begin ? g->seen_end[1][begin - 1] : 0);
@@ -332,6 +332,8 @@ FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdif
     return low;
 }
 
+/* Write the outputs that read rows [begin, end) of dx at depth `id` to the workspace. For the mean, dout is divided by
+ * the count of its window; for the norm, by the norm. */
 static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *lanes, const void *dout,
                                 const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
                                 ptrdiff_t end)
@@ -372,9 +374,9 @@ static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *la
     }
 }
 
-/* Rows [begin, end) of dx at depth `id` of a plane, from the workspace, for strides of 1 and 2 along the width: every
- * cell is a sum over the outputs that read it, so it is written once, and no two threads write the same cell. It is
- * multiplied by x, unless x is NULL. */
+/* Compute rows [begin, end) of dx at depth `id` of a plane from the workspace, for strides of 1 and 2 along the width.
+ * Every cell is a sum over the outputs that read it, so it is written once, and no two threads write the same cell. The
+ * sum is multiplied by x, unless x is NULL. */
 static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const void *x_, const void *x_end, void *dx_,
                                  const void *dx_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end)
 {

@@ -1,6 +1,6 @@
-/* The functions of rank_one.h for one dtype. */
+/* Functions of rank_one.h for one dtype. */
 
-/* The place of the first entry of largest magnitude; -1 if there is an inf or NaN, -2 if all are zero. */
+/* Return the index of the first entry of largest magnitude, -1 if there is an inf or NaN, or -2 if all are zero. */
 static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
 {
     const FC_T infinity = (FC_T)INFINITY;
@@ -22,7 +22,7 @@ static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
     }
 }
 
-/* The difference of an entry from a * c, where a and c are sums of two numbers each. */
+/* Return the difference of an entry from a * c, where a and c are sums of two numbers each. */
 static inline double FC_F(fc_error)(double value, double a, double a_low, double c, double c_low)
 {
     const double product = a * c;
@@ -31,7 +31,8 @@ static inline double FC_F(fc_error)(double value, double a, double a_low, double
     return (value - product) - fma(a, c, -product) - (a * c_low + a_low * c);
 }
 
-/* How much an entry may differ from the product of the factors: more than the largest, as fc_factor says. */
+/* Return how much an entry may differ from the product of the factors: slightly more than the error bound of
+ * fc_factor. */
 static inline double FC_F(fc_allowed)(double value, double most, double tolerance, double least)
 {
     const double magnitude = fabs(value), unit = ldexp(1, 1 - FC_MANTISSA);
@@ -40,9 +41,9 @@ static inline double FC_F(fc_allowed)(double value, double most, double toleranc
     return (tolerance + 2 * unit * log(most / magnitude)) * magnitude + least;
 }
 
-/* Compute factors whose products are exact, for kernels of integers times a power of two; returns whether there are
- * any. `from` has the entries of the fibres, axis after axis, and `to` gets those of the factors; both may be the same.
- * `at` is the place of the pivot along each axis. */
+/* Compute factors whose products are exact, for kernels of integers times a power of two. Returns whether such factors
+ * exist. `from` holds the entries of the fibres, axis after axis, and `to` gets the factors in the same order; both may
+ * be the same array. `at` is the index of the pivot along each axis. */
 static int FC_F(fc_whole)(const double *from, double *to, const ptrdiff_t k[3], const ptrdiff_t at[3])
 {
     double divisor = 1;
@@ -65,8 +66,8 @@ static int FC_F(fc_whole)(const double *from, double *to, const ptrdiff_t k[3], 
     return 1;
 }
 
-/* Multiply the factors by powers of two whose product is 1, so that their largest entries have the same magnitude.
- * Intermediate results are then between image and result in magnitude, so they do not overflow or underflow first. */
+/* Multiply the factors by powers of two whose product is 1, so that their largest entries have the same magnitude. All
+ * intermediate magnitudes lie between those of the input and the result, so none overflows or underflows. */
 static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
 {
     int exponents[3], sum = 0, axes = 0;
@@ -88,20 +89,21 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
         }
 }
 
-/* The factors of w (k[0], k[1], k[2]), each entry at its place in `to`: `order` says which of them, those of all axes in
- * turn, comes next. Returns 0. If w is no outer product to the last bits of its dtype, returns 1, and tells in `off`,
- * if that is not NULL, which entry differs most; if w has an inf or NaN, returns 2.
+/* Compute the factors of w (k[0], k[1], k[2]). `to` gets their entries in the order of `order`, which indexes the
+ * entries of the three axes in turn. Returns 0 if w is an outer product, up to rounding in its dtype. Returns 1 if it
+ * is not, and sets *off, unless `off` is NULL, to the entry that differs most. Returns 2 if w has an inf or NaN.
  *
- * Factors are the fibres through the entry of largest magnitude, the pivot: w[i, j] is compared with w[i, q] * w[p, j]
- * / w[p, q]. An entry of an outer product of r factors was rounded up to r times: in r - 1 products, and where the
- * kernel was divided by its sum. 2 r entries take part. So the two differ by at most 2 r * r * eps / 2 of the entry,
- * where eps is the distance from 1 to the next number of the dtype, and by r * r times the dtype's least number.
+ * The factors are the fibres through the pivot, the entry of largest magnitude: w[i, j] is compared with w[i, q] * w[p,
+ * j] / w[p, q]. Each entry of an outer product of r factors was rounded up to r times, in r - 1 products and in a
+ * possible division of the kernel by its sum. The comparison uses 2 r entries. So the two sides differ by at most 2 r *
+ * r * eps / 2 of the entry, where eps is the distance from 1 to the next number of the dtype, plus r * r times the
+ * least number of the dtype.
  *
- * A Gaussian may also be exp(t) of a sum t of squares that was rounded: the error of t, at most eps * |t|, is a relative
- * one of the entry, and those of the entries of fibres are as large together. As t = log(w / largest), 2 * eps * |t| of
- * an entry is allowed beside: 1e-19 of the largest, it has all but the last two digits.
+ * A Gaussian may also be exp(t), where t is a rounded sum of squares. The error of t, at most eps * |t|, is a relative
+ * error of the entry, and the errors of the entries of the fibres add up to as much. As t = log(w / largest), a further
+ * 2 * eps * |t| of the entry is allowed. Even an entry of 1e-19 of the largest must then agree in all but two digits.
  *
- * Where the largest entry itself is so small that the least number counts beside it, only errors of eps are allowed. */
+ * If the largest entry itself is so small that the least number matters, only relative errors are allowed. */
 static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t *order, ptrdiff_t entries, FC_T *to,
                            double *space, fc_off *off)
 {
@@ -122,7 +124,7 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     p = (double)w[pivot];
     if (fabs(p) < ldexp(FC_LEAST, 2 * FC_MANTISSA)) {
         least = 0;
-        up = sizeof(FC_T) == 8 ? ldexp(1, 4 * FC_MANTISSA) : 1; /* products of doubles would lose digits */
+        up = sizeof(FC_T) == 8 ? ldexp(1, 4 * FC_MANTISSA) : 1; /* Otherwise products of doubles would lose digits. */
     }
     p *= up;
     most = fabs(p);

@@ -1,4 +1,4 @@
-"""A cache of calls: what was resolved for the shapes, dtype and options of a call is looked up the next time.
+"""A cache of calls. It maps the shapes, dtype and options of a call to what the caller resolved for them.
 
 Checking all arguments again would take longer than convolving a small image.
 """
@@ -14,11 +14,11 @@ cdef enum:
 
 
 cdef class Recall:
-    """A table of at most `most` calls, for arrays of type `ndarray` that kernels can read without a copy.
+    """A table of at most `most` calls whose arrays are of type `ndarray` and can be read by kernels without a copy.
 
-    `dtypes` are the dtypes of 4 and 8 bytes; all arrays of a call must be of the same one.
+    `dtypes` are the dtypes of 4 and 8 bytes. All arrays of a call must have the same dtype.
 
-    `get` finds nothing for any other call. The caller then resolves the call, and may `keep` the result.
+    For any other call, `get` returns None. The caller then resolves the call, and may store the result with `keep`.
     """
 
     cdef dict _found
@@ -30,12 +30,12 @@ cdef class Recall:
         self._found, self._ndarray, self._dtypes, self._most = {}, ndarray, dtypes, most
 
     def get(self, tuple arrays, dict options):
-        """The value for arrays like these (some may be None) and these options; None if there is none."""
+        """Return the value stored for such arrays (some may be None) and options, or None."""
         key = self._key(arrays, options)
         return None if key is None else self._found.get(key)
 
     def keep(self, tuple arrays, dict options, found):
-        """Store the value, if the table can look up such arrays and options."""
+        """Store the value, if such arrays and options can be keys of the table."""
         key = self._key(arrays, options)
         if key is not None:
             if len(self._found) >= self._most:
@@ -43,7 +43,7 @@ cdef class Recall:
             self._found[key] = found
 
     def clear(self):
-        """Forget all."""
+        """Delete all entries."""
         self._found.clear()
 
     cdef object _key(self, tuple arrays, dict options):
@@ -81,16 +81,16 @@ cdef class Recall:
                 return None
             key.append(name)
             key.append(value)
-            # True is equal to 1, but does not mean the same.
+            # True equals 1, but does not mean the same.
             if type(value) is bool:
                 key.append(bool)
         return tuple(key)
 
 
 cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssize_t itemsize) noexcept:
-    """Write the number of axes and the shape of an array to `numbers`.
+    """Write the number of axes and the shape of an array to `numbers`, from index `n` on.
 
-    Returns the place after them, or -1 if the array is not C-contiguous and aligned.
+    Returns the index after them, or -1 if the array is not C-contiguous and aligned.
     """
     cdef Py_buffer buffer
     cdef Py_ssize_t i, ndim
@@ -111,7 +111,9 @@ cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssi
 
 
 cdef bint plain(object value):
-    """Whether equal values always mean the same: ints, strings, bools, None, and tuples of ints and of such tuples."""
+    """Return whether equal values always mean the same: ints, strings, bools, None, and tuples of ints or of tuples of
+    ints.
+    """
     kind = type(value)
     if kind is int or kind is str or kind is bool or value is None:
         return True

@@ -1,9 +1,8 @@
-/* Runs: the operations of kernels on elements along the last axis.
+/* Runs: operations of kernels on elements along the last axis.
  *
- * A run reads or writes `n` elements, one side contiguous, the other at a
- * stride. The common strides are spelled out so that the compiler vectorises
- * them; everything is `static inline`, so nothing is exported.
- */
+ * A run reads or writes `n` elements. One side is contiguous, the other has a stride. The common strides are
+ * compile-time constants, so that the compiler vectorises them. All functions are `static inline`, so nothing is
+ * exported. */
 #ifndef FASTCONV_RUNS_H
 #define FASTCONV_RUNS_H
 
@@ -20,8 +19,8 @@
 #define FC_RESTRICT __restrict__
 #endif
 
-/* A line of memory is asked for that will be read or written soon, where no hardware can guess it; where there is no memory,
- * nothing happens. */
+/* Prefetch a cache line that will be read or written soon, where the hardware cannot predict the address. An invalid
+ * address has no effect. */
 #if defined(__GNUC__)
 #define FC_SOON(p) __builtin_prefetch(p)
 #else
@@ -52,7 +51,7 @@ static inline void fc_soon(const void *from, ptrdiff_t bytes)
 #define fc_check(condition) ((void)0)
 #endif
 
-/* Add `grain` to a counter that all threads of a call share; returns its value before. */
+/* Add `grain` to a counter that all threads of a call share, and return the old value. */
 static inline ptrdiff_t fc_draw(ptrdiff_t *counter, ptrdiff_t grain)
 {
 #if defined(_MSC_VER) && defined(_WIN64)
@@ -64,11 +63,12 @@ static inline ptrdiff_t fc_draw(ptrdiff_t *counter, ptrdiff_t grain)
 #endif
 }
 
-/* Most runs are one image row, too short to pay for a call of memcpy each: below this many bytes
- * a plain loop is faster. (setup.py keeps the compiler from turning the loop back into the call.) */
+/* Runs of at least this many bytes are copied by memcpy. For shorter runs, such as a single short image row, a loop is
+ * faster than the call. (setup.py keeps the compiler from turning the loop back into the call.) */
 #define FC_CALL_BYTES 1024
 
-/* Copy a short run by vectors. The last vector overlaps the one before it, so no loop over single elements is needed. */
+/* Copy a short run by vectors. The last vector overlaps the one before it, so no loop over single elements is
+ * needed. */
 #if defined(__GNUC__)
 typedef char fc_vector __attribute__((vector_size(16), aligned(1), may_alias));
 
@@ -97,13 +97,13 @@ static inline void fc_copy_short(char *FC_RESTRICT dst, const char *FC_RESTRICT 
 #define FC_NOINLINE
 #endif
 
-/* Clearing long runs is rare. Out of line, it needs no registers of the copies. */
+/* Clearing long runs is rare. It is a separate function, so that it takes no registers from the copies. */
 static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 {
     memset(dst, 0, bytes);
 }
 
-/* Run a statement for every i < n; the common strides are constants. */
+/* Run a statement for every i < n. The common strides are compile-time constants. */
 #define FC_EACH(n, stride, statement)                                                      \
     do {                                                                                   \
         ptrdiff_t i;                                                                       \
@@ -122,7 +122,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
         }                                                                                  \
     } while (0)
 
-/* `T` a floating type. */
+/* Define the runs for a floating type `T`. */
 #define FC_DEFINE_RUNS(T, suffix)                                                          \
     static inline void fc_copy_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src,      \
                                         ptrdiff_t n, ptrdiff_t stride)                     \
@@ -159,9 +159,9 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 FC_DEFINE_RUNS(float, f32)
 FC_DEFINE_RUNS(double, f64)
 
-/* Set best[i] and where[i] to the larger of best[i] and x[i * stride], and its index.
- * `where[i] < 0` marks an output no tap has reached yet. NaN is taken unless a
- * NaN is held already, and an equal value never replaces an earlier one. `I` is the integer that indexes a plane. */
+/* Set best[i] to the larger of best[i] and x[i * stride], and where[i] to its index. A negative where[i] marks an
+ * output that no tap has reached yet. NaN replaces any number, but an equal value or a second NaN never replaces an
+ * earlier one. `I` is the integer type that indexes a plane. */
 #define FC_DEFINE_MAX(T, I, suffix)                                                        \
     static inline void fc_max_##suffix(T *FC_RESTRICT best, I *FC_RESTRICT where,          \
                                        const T *FC_RESTRICT x, ptrdiff_t n,                \

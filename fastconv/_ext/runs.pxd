@@ -1,4 +1,4 @@
-"""What several kernels use: the struct of an axis, the range of outputs of a tap, and runs.h."""
+"""Declarations for several kernels: the struct of an axis, the range of outputs of a tap, and runs.h."""
 
 from libc.stdint cimport int32_t, int64_t
 
@@ -34,9 +34,8 @@ ctypedef fused floating:
     double
 
 
-# One spatial axis of a geometry, as geometry.Axis has it. Stride and dilation
-# are clamped there so that no product below leaves Py_ssize_t. `first[tap]`
-# to `last[tap]` (excluded) are the outputs whose cell at `tap` is in the image.
+# One spatial axis of a geometry, see geometry.Axis, which limits stride and dilation so that no product below overflows
+# Py_ssize_t. The outputs that read a cell of the image at `tap` are [first[tap], last[tap]).
 cdef struct Axis:
     Py_ssize_t size
     Py_ssize_t k
@@ -68,12 +67,12 @@ cdef inline Axis read_axis(
 
 
 cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
-    """The input cell that output `o` reads at `tap`; it is padding if it is outside of [0, size)."""
+    """Return the input cell that output `o` reads at `tap`. It is padding if it is outside [0, size)."""
     return o * axis.stride + tap * axis.dilation - axis.lo
 
 
 cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize_t bound) noexcept nogil:
-    """How many outputs read at `tap` a cell before `bound`. These are the first outputs."""
+    """Return how many outputs read, at `tap`, a cell before `bound`. They are the first outputs."""
     cdef Py_ssize_t reach = bound + axis.lo - tap * axis.dilation
     if reach <= 0:
         return 0
@@ -81,7 +80,7 @@ cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize
 
 
 cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
-    """Whether any output reads a cell of the image at `tap`. Debug builds check that all outputs of the range do."""
+    """Return whether any output reads a cell of the image at `tap`. Debug builds check the range of outputs."""
     if axis.first[tap] >= axis.last[tap]:
         return False
     fc_check(0 <= axis.first[tap] and axis.last[tap] <= axis.out)
@@ -96,7 +95,7 @@ cdef inline void zero(floating* dst, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void zero_short(floating* dst, Py_ssize_t n) noexcept nogil:
-    """As `zero`, but inline, for one or two rows."""
+    """Write n zeros, like `zero`, but inline, for one or two rows."""
     if floating is float:
         fc_zero_short_f32(dst, n)
     else:

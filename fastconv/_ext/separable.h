@@ -1,38 +1,40 @@
-/* Separable convolution (by kernels that are outer products), axis by axis, for every instruction set. */
+/* Separable convolution, with kernels that are outer products, axis by axis, for every instruction set. */
 #ifndef FASTCONV_SEPARABLE_H
 #define FASTCONV_SEPARABLE_H
 
 #include "isa.h"
 #include "team.h"
 
-/* Some results along one axis, `jump` cells apart from cell `start` on: output o sums over t < taps the source cell
- * o * stride + t * dilation - lo times factor `factors` + t. The stride is the axis's. */
+/* A line: outputs along one axis, written to the result cells `start`, `start` + `jump`, ... Output o is the sum over t
+ * < taps of the source cell o * stride + t * dilation - lo times factor `factors` + t; `stride` is a
+ * field of fc_side. */
 typedef struct {
     ptrdiff_t out, start, jump, lo, dilation, taps, factors;
 } fc_line;
 
-/* One axis: the numbers of cells of the source and of the result, of lines, of outputs of a line, and of outputs of a
- * block. `pad` is how many cells before its own the first output of a block reads at most, and `reach` the distance
- * from the first cell that this output reads to the last. */
+/* One axis: `size` cells of the source, `whole` cells of the result, `lines` lines of at most `out` outputs, and blocks
+ * of `block` outputs. The first output of a block reads at most `pad` cells before cell begin * stride of the source,
+ * and `reach` is the distance from its first cell to its last. */
 typedef struct {
     ptrdiff_t size, whole, stride, lines, out, block, pad, reach;
     const fc_line *line;
 } fc_side;
 
-/* What cells outside of an axis hold. Borders other than zeros need images of two axes (`flat`), undivided rows, and
+/* How cells outside an axis are filled. Borders other than zeros need images of two axes (`flat`), undivided rows, and
  * contiguous results. */
 enum { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR };
 
-/* A call: axes (D, H, W); result channels in an image, and how many of them share a source (forward) or how many
- * sources one sums over (backward); entries of a filter's factors. The workspace, in elements: rows of sums along H
- * from 0 on, one row split into stride phases, one row of results, and the sums along D unless `flat`. */
+/* A call. Axes are (D, H, W). `channels` is the number of result channels of an image, `shared` how many of them share
+ * a source (forward), `sources` how many sources one result sums over (backward), and `entries` the number of entries
+ * of the factors of a filter. The workspace, in elements: rows of sums along H from 0 on, one row split into stride
+ * phases, one row of results, and the sums along D unless `flat`. */
 typedef struct {
     fc_side sides[3];
     ptrdiff_t images, channels, shared, sources, entries, flat, border;
     ptrdiff_t pitch, split_at, slot_pitch, row_at, planes_at, space;
     const void *x, *factors, *bias;
     void *result;
-    ptrdiff_t *words; /* of the call, or NULL */
+    ptrdiff_t *words; /* the shared state of the call, or NULL */
 } fc_separable;
 
 static inline ptrdiff_t fc_blocks(const fc_side *side)
@@ -51,7 +53,7 @@ static inline ptrdiff_t fc_limit(ptrdiff_t n, ptrdiff_t least, ptrdiff_t most)
     return n < least ? least : n > most ? most : n;
 }
 
-/* The taps of output o of a line that read the source cells [first, end). */
+/* Find the taps of output o of a line that read the source cells [first, end). */
 static inline void fc_met(const fc_line *line, ptrdiff_t at, ptrdiff_t first, ptrdiff_t end, ptrdiff_t *tap,
                           ptrdiff_t *taps)
 {
@@ -61,8 +63,8 @@ static inline void fc_met(const fc_line *line, ptrdiff_t at, ptrdiff_t first, pt
     *taps = *taps < 0 ? 0 : *taps;
 }
 
-/* How many of `most` cells, `step` apart from cell `at` on, are copies of cells in one arithmetic sequence. Sets its
- * first cell and its step. */
+/* Cells outside the image repeat cells of the image. Return how many of the `most` cells `at`, `at` + `step`, ...
+ * repeat cells that form one arithmetic sequence, and set the first cell and the step of that sequence. */
 static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
                                  ptrdiff_t *first, ptrdiff_t *distance)
 {
@@ -82,8 +84,8 @@ static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, p
     return count < most ? count : most;
 }
 
-/* The rows over which to sum, `pitch` apart in memory: cells [first, end) of an axis, with `n` elements each, the first
- * at `from`. With a border these are all cells of the axis. */
+/* The rows to sum over, `pitch` apart in memory: cells [first, end) of an axis with `n` elements each, the first at
+ * `from`. With a border other than zeros these are all cells of the axis. */
 typedef struct {
     const void *from;
     ptrdiff_t pitch, first, end, n, border;
@@ -95,7 +97,7 @@ typedef struct {
 typedef int (*fc_separable_t)(const fc_separable *call, ptrdiff_t item, void *space);
 FC_TABLE(fc_separable_t, fc_separable_block);
 
-/* Lanes of a vector, [dtype][isa]. */
+/* The number of lanes of a vector, indexed [dtype][isa]. */
 static inline int fc_separable_lanes(int dtype, int isa)
 {
 #if FC_VECTORS

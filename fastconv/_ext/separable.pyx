@@ -1,7 +1,7 @@
-"""Separable convolution (by kernels that are outer products), axis by axis.
+"""Separable convolution, with kernels that are outer products, axis by axis.
 
-`factors` finds the factors of such kernels, `convolve` applies them.
-fastconv.convolution.separable divides the work, and makes all tables below.
+`factors` computes the factors of such kernels, and `convolve` applies them. fastconv.convolution.separable divides the
+work, and makes all tables below.
 """
 
 from libc.stdlib cimport free, malloc
@@ -73,18 +73,16 @@ cdef extern from "separable.h" nogil:
 
 
 def lanes(int dtype, int isa):
-    """Lanes of a vector for dtype 0 (float32) or 1 (float64)."""
+    """Return the number of lanes of a vector, for dtype 0 (float32) or 1 (float64)."""
     return fc_separable_lanes(dtype, isa)
 
 
 def factors(int dtype, w, kernel, order, to, bint telling):
-    """Write the factors of every filter of w (F, *kernel), of three axes, in `order` to `to` (F, len(order)).
+    """Write the factors of every filter of w (F, *kernel), with three kernel axes, in `order` to `to` (F, len(order)).
 
-    Returns None.
-
-    If the kernel of a filter is no outer product, returns the filter, and with `telling` the place of the entry that
-    differs most from the product of the factors, the entry, and the product. If it has an inf or NaN, returns the
-    filter alone.
+    Returns None if all kernels are outer products. Otherwise returns the index of the first filter whose kernel is not
+    one. With `telling`, also returns the index of the entry that differs most from the product of the factors, the
+    entry, and the product, unless the kernel has an inf or NaN.
     """
     cdef Py_ssize_t itemsize = 8 if dtype else 4, f, count, entries, taps
     cdef Run weights = run_of(w, itemsize, False), places = run_of(order, sizeof(Py_ssize_t), False)
@@ -121,7 +119,7 @@ def factors(int dtype, w, kernel, order, to, bint telling):
     return (f,) if found else None
 
 
-# What all threads of a call read.
+# The arguments of a call, which all of its threads read.
 cdef struct Task:
     fc_separable call
     fc_separable_t block
@@ -134,10 +132,10 @@ cdef struct Task:
 
 
 def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, counts, int isa, words):
-    """Convolve each plane of x along D, H and W in turn. `counts` grows for each image with an inf or NaN.
+    """Convolve each plane of x along D, H and W in turn. `counts` is incremented for each image with an inf or NaN.
 
-    `bias` is None or has a number per channel of the result. `sides` (3, 8), `lines` (all of them, 7) and `sizes` are
-    the fields of separable.h in their order, `space` (threads, bytes).
+    `bias` is None or has a number for each channel of the result. `sides` (3, 8), `lines` (number of all lines, 7) and
+    `sizes` are the fields of separable.h in their order. `space` is (threads, bytes).
     """
     cdef Task t
     cdef fc_side* side
@@ -180,7 +178,7 @@ def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, co
 
 
 cdef inline Py_ssize_t volume(const fc_separable* call, bint whole) noexcept nogil:
-    """The number of cells of a channel of the result, or of the source."""
+    """Return the number of cells of a channel of the result if `whole`, else of the source."""
     cdef Py_ssize_t i, cells = 1
     for i in range(3):
         cells *= call.sides[i].whole if whole else call.sides[i].size

@@ -1,4 +1,4 @@
-/* The kernels of separable.h for one dtype and instruction set. */
+/* Kernels of separable.h for one dtype and instruction set. */
 
 /* The rows of a tile of sums, and the vectors of a single row: as many as fit the registers. */
 #undef FC_SUM_ROWS
@@ -12,11 +12,11 @@
 #define FC_SUM_VECTORS 2
 #define FC_ROW_VECTORS 6
 #endif
-/* The bytes of a strip of columns that is summed from top to bottom, such that its rows stay in the first-level cache. */
+/* The width of a strip of columns that is summed from top to bottom, chosen so that its rows stay in the L1 cache. */
 #undef FC_STRIP
 #define FC_STRIP (1024 / FC_BYTES)
 
-/* Row r < rows of the tile adds source row i times factor i - r, if there is one. */
+/* Add source row i times factor i - r to row r of the tile, for every r with such a factor. */
 FC_INLINE void FC_N(fc_take_row)(const FC_T *from, const FC_T *factors, FC_V sums[FC_SUM_ROWS][FC_SUM_VECTORS],
                                  const int begin, const int end, const int vectors)
 {
@@ -34,7 +34,7 @@ FC_INLINE void FC_N(fc_take_row)(const FC_T *from, const FC_T *factors, FC_V sum
     }
 }
 
-/* FC_SUM_ROWS neighbouring rows of sums, which share the rows of the source; taps >= FC_SUM_ROWS - 1. */
+/* Compute FC_SUM_ROWS neighbouring rows of sums, which share source rows; taps >= FC_SUM_ROWS - 1. */
 FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *factors, ptrdiff_t taps, FC_T *to,
                                  ptrdiff_t to_pitch, const int vectors)
 {
@@ -113,7 +113,7 @@ static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *
     }
 }
 
-/* Compute outputs [begin, begin + count) of a line. Each is a row of sums; the rows are `to_pitch` apart. */
+/* Compute outputs [begin, begin + count) of a line. Each output is a row of sums; these rows are `to_pitch` apart. */
 static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdiff_t stride, ptrdiff_t begin,
                               ptrdiff_t count, const FC_T *factors, FC_T *to, ptrdiff_t to_pitch)
 {
@@ -156,7 +156,7 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdi
     }
 }
 
-/* Sum `taps` neighbours in each row; tap t is at offset at[t] (its phase and cell). */
+/* Sums along W: each result is the sum over t < taps of factors[t] times the cell t * dilation after the first one. */
 typedef struct {
     const FC_T *from;
     ptrdiff_t pitch, rows, n, taps, dilation, stride, slot_pitch, offset;
@@ -167,7 +167,7 @@ typedef struct {
     int add;
 } FC_N(fc_across);
 
-/* Whole vectors of one row. A lane of `bad` becomes NaN if a result is not finite. */
+/* Compute whole vectors of one row. A lane of `bad` becomes NaN if a result is not finite. */
 FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *to, FC_V bad, const int vectors,
                               const int plain, const ptrdiff_t left)
 {
@@ -254,7 +254,7 @@ static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t st
     }
 }
 
-/* Fill in cells [begin, end) of a padded row, before or after the image, which begins at `row` + `pad`. */
+/* Fill in cells [begin, end) of a padded row, before or after the image, which starts at `row` + `pad`. */
 static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t pad, ptrdiff_t size,
                                  ptrdiff_t border)
 {
@@ -266,7 +266,7 @@ static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrd
     }
 }
 
-/* Sum the rows of one block along W, from padded rows to results; `bad` is as in `fc_cross`. */
+/* Sum the rows of one block along W, from padded rows to results; `bad` as in `fc_cross`. */
 static FC_V FC_N(fc_finish)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows, ptrdiff_t width,
                             const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch, FC_V bad)
 {
@@ -316,10 +316,10 @@ static const fc_line *FC_N(fc_place)(const fc_side *side, ptrdiff_t index, ptrdi
     return line;
 }
 
-/* Compute one item of a call; returns whether any of its results is not finite.
+/* Compute one item of a call. Returns whether any of its results is not finite.
  *
- * A block of the result has some outputs of a line of D, some of a line of H, and a part of W. Sums along D are planes
- * of the workspace, sums along H are padded rows, from which the results are computed. */
+ * An item is a block of some outputs of a line of D, some outputs of a line of H, and a part of W. Sums along D are
+ * planes of the workspace. Sums along H are padded rows, from which the results are computed. */
 static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, void *space_)
 {
     const fc_side *d = &call->sides[0], *h = &call->sides[1], *w = &call->sides[2];
@@ -340,11 +340,11 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
     channel = item % call->channels;
     if (deep == 0 || high == 0 || wide == 0)
         return 0;
-    /* Cells of the padded rows, and those of them that are in the source. */
+    /* The cells of the padded rows, and which of them are in the source. */
     width = (wide - 1) * w->stride + w->reach + 1;
     first = fc_limit(wide_begin * w->stride - w->pad, 0, w->size);
     end = fc_limit(wide_begin * w->stride - w->pad + width, first, w->size);
-    /* Rows of the source that this block meets. */
+    /* The rows of the source that this block reads. */
     low = fc_limit(high_begin * h->stride - high_line->lo, 0, h->size);
     top = fc_limit((high_begin + high - 1) * h->stride - high_line->lo + (high_line->taps - 1) * high_line->dilation + 1,
                    low, h->size);
@@ -357,7 +357,7 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         const FC_T *x = (const FC_T *)call->x + source * d->size * area;
         const FC_T *factors = (const FC_T *)call->factors + filter * call->entries;
         const FC_T bias = call->bias != NULL ? ((const FC_T *)call->bias)[channel] : 0;
-        /* A block may be completely outside of the image. */
+        /* A block may lie completely outside the image. */
         const ptrdiff_t before = fc_limit(first - (wide_begin * w->stride - w->pad), 0, width), n = end - first;
         const ptrdiff_t plane = (top - low) * n;
         if (call->words != NULL && fc_stopped(call->words))

@@ -1,20 +1,20 @@
 /* Convolution with pruned weights, for every instruction set: rows of an image are scaled by the nonzero weights and
- * added up. */
+ * summed. */
 #ifndef FASTCONV_SPARSE_H
 #define FASTCONV_SPARSE_H
 
 #include "isa.h"
 
-/* Lists of the nonzero weights of some rows and channels. Rows with few of them come first, so that the branch at the
- * end of the loop is predicted well. List i has `counts[i]` weights of row `rows[i]`, and begins at the end of list i -
- * 1. `off` is the offset of the weight's cell from the cell of the output, in vectors. */
+/* Lists of the nonzero weights of some rows and channels. Short lists come first, so that the branch at the end of the
+ * loop is predicted well. List i has `counts[i]` weights of row `rows[i]`, and starts where list i - 1 ends. `off` is
+ * the offset, in vectors, from the cell of an output to the cell that the weight multiplies. */
 typedef struct {
     int32_t *rows, *counts, *off;
     void *val;
 } fc_pruned;
 
 /* The layout of the weights of some rows: each row has `runs` runs of `n` weights. For each weight, in this order, `at`
- * is its offset in vectors (negative if it takes no part), and `place` its place in the gradient. */
+ * is its offset in vectors, or negative if the weight is not used. */
 typedef struct {
     const void *w;
     ptrdiff_t rows, row_step, runs, run_step, n;
@@ -24,15 +24,15 @@ typedef struct {
 /* Lists up to this length are sorted by length; longer ones are not. */
 enum { FC_LENGTHS = 512 };
 
-/* How many elements the kernels may write past the end of a list. */
+/* The number of elements that kernels may write past the end of a list. */
 enum { FC_LIST_SPARE = 16 };
 
-/* A line of results of a lane: its place in the result, and the number of its results that exist, which may be 0. */
+/* A line of results in one lane: its offset in the result, and the number of its results that exist, which may be 0. */
 typedef struct {
     ptrdiff_t to, n;
 } fc_target;
 
-/* Sends for memory that is read, or written, soon. */
+/* Prefetch memory that will be read, or written, soon. */
 #if FC_VECTORS
 #define FC_AHEAD(at, written) __builtin_prefetch((at), (written))
 #else
@@ -77,7 +77,7 @@ FC_TABLE(fc_turn_there_t, fc_turn_there);
 typedef void (*fc_clear_t)(const void *w, void *dw, ptrdiff_t n);
 FC_TABLE(fc_clear_t, fc_clear);
 
-/* The lanes of a vector, and the number of registers, [dtype][isa]. */
+/* The lanes of a vector, and the number of registers, indexed [dtype][isa]. */
 static inline int fc_sparse_lanes(int dtype, int isa)
 {
 #if FC_VECTORS
@@ -89,7 +89,7 @@ static inline int fc_sparse_lanes(int dtype, int isa)
 #endif
 }
 
-/* The most vectors of a tile: each takes a register, and two more registers are for operands (six for `dots`). */
+/* The most vectors of a tile. Each takes a register, and two more registers hold operands (six for `dots`). */
 static inline int fc_sparse_sums(int isa, int dots)
 {
 #if defined(__aarch64__)

@@ -1,8 +1,7 @@
-"""Products with pruned weights: each nonzero weight scales rows, which are added to tiles in registers.
+"""Products with pruned weights: each nonzero weight scales rows of the image, which are added to tiles in registers.
 
-A block of the padded image is divided into as many parts as a vector has
-lanes, with one part in each lane, so that every tap is an aligned offset.
-First the nonzero weights are listed, then multiplied.
+A block of the padded image is divided into as many parts as a vector has lanes, and each lane holds one part. So every
+tap is an aligned offset. A first call lists the nonzero weights, and a second one multiplies.
 fastconv.convolution.sparse divides the work, and makes all tables below.
 """
 
@@ -27,42 +26,42 @@ cdef enum:
 
 
 def shape(int dtype, int isa, bint dots):
-    """Lanes of a vector, and the most vectors of a tile, for dtype 0 (float32) or 1 (float64)."""
+    """Return the number of lanes of a vector and the most vectors of a tile, for dtype 0 (float32) or 1 (float64)."""
     return fc_sparse_lanes(dtype, isa), fc_sparse_sums(isa, dots)
 
 
-#: How many elements a kernel may write past the end of a list.
+#: The number of elements that a kernel may write past the end of a list.
 spare = FC_LIST_SPARE
 
 
-# The table of sizes, in the order of fastconv.convolution.sparse.
+# The sizes of a call, in the order of fastconv.convolution.sparse.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
-    Py_ssize_t rows            # of the result, in a group: filters, or for dx channels
-    Py_ssize_t row_step        # of the weights, from a row to the next
+    Py_ssize_t rows            # rows of the result in a group: filters, or channels for dx
+    Py_ssize_t row_step        # distance between the weights of two rows
     Py_ssize_t block_rows
-    Py_ssize_t channels        # of the source, in a group
-    Py_ssize_t channel_step    # of the weights
+    Py_ssize_t channels        # channels of the source in a group
+    Py_ssize_t channel_step    # distance between the weights of two channels
     Py_ssize_t block_channels
-    Py_ssize_t taps            # of the whole kernel
-    Py_ssize_t patch_image     # elements of the padded block from an image to the next
-    Py_ssize_t channel_pitch   # elements in lanes from a channel to the next
-    Py_ssize_t line_pitch      # and from a line to the next
+    Py_ssize_t taps            # taps of the whole kernel
+    Py_ssize_t patch_image     # distance between two images in the padded block, in elements
+    Py_ssize_t channel_pitch   # distance between two channels of the block in lanes, in elements
+    Py_ssize_t line_pitch      # distance between two lines of the block in lanes, in elements
     Py_ssize_t copy_lines      # lines that are copied to lanes together
     Py_ssize_t copies          # groups of such lines
     Py_ssize_t lines           # lines of results of a lane
     Py_ssize_t wide            # results of a line
     Py_ssize_t tiles
-    Py_ssize_t lane_images     # parts of a block along the images, and along the axes
+    Py_ssize_t lane_images     # parts of a block along the images; lane_parts: along the axes
     Py_ssize_t[3] lane_parts
     Py_ssize_t[3] part         # results of a part, along the axes
-    Py_ssize_t lanes_at        # of a thread's space, in bytes: the block in lanes,
-    Py_ssize_t sums_at         # the sums,
-    Py_ssize_t targets_at      # and where they belong
-    Py_ssize_t list_off        # of the lists of some rows and channels, in bytes: offsets,
-    Py_ssize_t list_val        # and weights
-    Py_ssize_t list_pitch      # from such lists to the next
+    Py_ssize_t lanes_at        # offset of the block in lanes in the workspace of a thread, in bytes
+    Py_ssize_t sums_at         # offset of the sums
+    Py_ssize_t targets_at      # offset of the targets, which say where sums are stored
+    Py_ssize_t list_off        # offset of `off` in the lists of some rows and channels, in bytes
+    Py_ssize_t list_val        # offset of `val`
+    Py_ssize_t list_pitch      # distance between such lists
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
@@ -79,30 +78,30 @@ cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
     return s
 
 
-# What all threads of a call read.
+# The arguments of a call, which all of its threads read.
 cdef struct Task:
     const void* source
     const void* w
     const void* bias
     void* result
     const int32_t* at              # offsets of the weights of some channels, in vectors
-    const Py_ssize_t* copies       # where stretches of the block in lanes begin, and of the padded block
-    const Py_ssize_t* lines        # where the cells of each line of results begin
-    const Py_ssize_t* tiles        # lines, results a line, first line and first result of each tile
+    const Py_ssize_t* copies       # starts of the copied line groups: in the block in lanes, and in the padded block
+    const Py_ssize_t* lines        # start of the cells of each line of results
+    const Py_ssize_t* tiles        # for each tile: lines, results per line, first line and first result
     char* lists
     char* space
     Py_ssize_t space_pitch
     Py_ssize_t slots
-    Py_ssize_t first_set           # sets of rows of one block and group, for one step
+    Py_ssize_t first_set           # the sets of rows of one block and group that this step computes
     Py_ssize_t sets
     Py_ssize_t items
     Py_ssize_t volume              # cells of the source
-    Py_ssize_t positions           # and of the result
-    Py_ssize_t group_step          # of the weights
+    Py_ssize_t positions           # cells of the result
+    Py_ssize_t group_step          # distance between the weights of two groups
     Py_ssize_t itemsize
     Py_ssize_t* words
-    const int32_t* weight_at       # the place of the weight of each offset
-    Py_ssize_t parts               # for dots: parts of the results, each summed in a fixed order
+    const int32_t* weight_at       # index of the weight of each offset
+    Py_ssize_t parts               # for DOTS: parts of the results, each summed in a fixed order
     Py_ssize_t places
     int dtype
     int isa
@@ -113,8 +112,8 @@ cdef struct Task:
 
 cdef enum Step:
     PRUNE      # list the nonzero weights
-    MULTIPLY   # the product
-    DOTS       # the gradient of the nonzero weights, in the lists
+    MULTIPLY   # multiply by the listed weights
+    DOTS       # the gradient of the nonzero weights, stored in the lists
     SPREAD     # copy the gradient from the lists to dw
 
 
@@ -136,12 +135,12 @@ def product(
     Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_set, Py_ssize_t sets, weight_at,
     Py_ssize_t parts, int step, int isa, words,
 ):
-    """result = w @ columns(source) + bias for the rows of `sets`; `bias` may be None.
+    """Compute result = w @ columns(source) + bias for the rows of `sets`; `bias` may be None.
 
-    There is one call for each `step`: the first lists the nonzero weights of these rows, the second multiplies. With
-    `parts` it computes the gradient of these weights: `result` is then dout, which is read, and dw in the last step.
-    The arrays are of `dtype`, 0 (float32) or 1 (float64). `space` begins with the lists (`lists_bytes` bytes), and
-    behind these each thread has `space_pitch` bytes.
+    There is one call for each `step`. PRUNE lists the nonzero weights of these rows, and MULTIPLY multiplies by them.
+    For the gradient of these weights, with `parts`, `result` is dout in DOTS, and dw in SPREAD. The arrays are of
+    `dtype`, 0 (float32) or 1 (float64). `space` holds the lists (`lists_bytes` bytes), then `space_pitch` bytes for
+    each thread.
     """
     cdef Task t
     cdef Py_ssize_t i, itemsize = 8 if dtype else 4
@@ -218,7 +217,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_products(const Task* t, floating* dtype) noexcept nogil:
-    """Compute blocks of results until none are left; for dots, all blocks of one part."""
+    """Compute blocks of results until none are left. For DOTS, an item is all blocks of one part."""
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_take(t.words, t.items), chosen, i, place, left
     cdef Block block
@@ -276,7 +275,7 @@ cdef void spread(const Task* t, floating* dtype) noexcept nogil:
 
 
 cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const Side* sides, const Block* block) noexcept nogil:
-    """Set the offset of the cells of each lane in the padded block. Lanes without an image repeat another one."""
+    """Set the offset of the cells of each lane in the padded block. Lanes without an image repeat another lane."""
     cdef Py_ssize_t lane = 0, n, d, h, w
     for n in range(s.lane_images):
         for d in range(s.lane_parts[0]):
@@ -292,7 +291,7 @@ cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const Side* sides, const B
 cdef void place_targets(
     fc_target* targets, const Sizes* s, const Side* sides, const Block* block, Py_ssize_t image_step
 ) noexcept nogil:
-    """Set the place of each line of each lane in the result, and the number of its cells that exist."""
+    """Set the offset of each line of each lane in the result, and the number of its cells that exist."""
     cdef const Side* side
     cdef Py_ssize_t[3] o
     cdef Py_ssize_t lane, line, n, d, h, w, left
@@ -354,7 +353,7 @@ cdef void multiply(
 ) noexcept nogil:
     """Compute one block of one set of rows: copy the channels to lanes, and add some channels at a time to the sums.
 
-    For dots, the rows of dout are copied to lanes, too, and the products are added to the lists.
+    For DOTS, the rows of dout are copied to lanes as well, and the products are added to the lists.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t lanes = fc_sparse_lanes(t.dtype, t.isa)
@@ -426,7 +425,7 @@ cdef void multiply(
                   t.positions if row + 1 < rows else 0)
 
 
-# What all threads of a call of `clear` read.
+# The arguments of a call of `clear`, which all of its threads read.
 cdef struct Clearing:
     fc_clear_t clear
     const char* w
@@ -438,7 +437,7 @@ cdef struct Clearing:
 
 
 def clear(int dtype, w, dw, Py_ssize_t items, int isa, words):
-    """dw = 0 where w is 0. An item is one of `items` equal parts."""
+    """Set dw to 0 where w is 0. An item is one of `items` equal parts."""
     cdef Clearing t
     cdef Run weights, gradients
     t.itemsize = 8 if dtype else 4

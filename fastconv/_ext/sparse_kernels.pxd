@@ -1,4 +1,4 @@
-# The C kernels of pruned weights and their tables, [dtype][isa].
+# The C kernels of pruned weights, and the tables of their versions, indexed [dtype][isa].
 
 from libc.stdint cimport int32_t
 

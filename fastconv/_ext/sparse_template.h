@@ -1,7 +1,7 @@
-/* The kernels of pruned weights for one dtype and instruction set: see sparse.h. */
+/* Kernels of pruned weights for one dtype and instruction set: see sparse.h. */
 #include "lanes.h"
 
-/* List the weights at `w` that are not zero, and their offsets; returns their number. */
+/* List the nonzero weights at `w` and their offsets. Returns their number. */
 FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT at, ptrdiff_t n,
                                       int32_t *FC_RESTRICT off, FC_T *FC_RESTRICT val)
 {
@@ -37,7 +37,7 @@ FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *
     return count;
 }
 
-/* Make the lists of `weights`; `space` is a workspace, whose `rows` are the begins of lists. */
+/* Make the lists of `weights`. `space` is a workspace; its `rows` hold the start of each list. */
 static void FC_N(fc_prune)(const fc_weights *weights, const fc_pruned *to, const fc_pruned *space)
 {
     ptrdiff_t ends[FC_LENGTHS] = {0}, row, run, i, j, all = 0;
@@ -50,7 +50,7 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_pruned *to, const
         const ptrdiff_t begin = all;
         for (run = 0; run < weights->runs; run++, from += weights->run_step, at += weights->n)
             all += FC_N(fc_nonzeros)(from, at, weights->n, space->off + all, values + all);
-        /* The rows of a run are too far apart for the hardware prefetcher. */
+        /* Prefetch, because the rows of a run are too far apart for the hardware prefetcher. */
         if (weights->runs == 1 && row + 4 < weights->rows)
             for (i = 0; i < weights->n; i += 64 / FC_BYTES)
                 FC_AHEAD(w + 4 * weights->row_step + i, 0);
@@ -70,7 +70,7 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_pruned *to, const
     for (i = 0; i < weights->rows; i++) {
         const ptrdiff_t n = to->counts[i], begin = space->rows[to->rows[i]];
         for (j = 0; j < n; j += FC_VL) {
-            /* The next list overwrites what is spilled past a list. */
+            /* The store may write past the end of a list; the next list overwrites these elements. */
             FC_N(fc_store)(val + j, FC_N(fc_load)(values + begin + j));
             memcpy(off + j, space->off + begin + j, FC_VL * sizeof(int32_t));
         }
@@ -79,8 +79,8 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_pruned *to, const
     }
 }
 
-/* to[line][p][lane] = from[line][at[lane] + p], p < n: an image whose parts are side by side in the lanes.
- * Reads up to FC_TL - 1 elements past each line. */
+/* to[line][p][lane] = from[line][at[lane] + p], p < n: transpose an image whose parts go to different lanes. Reads up
+ * to FC_TL - 1 elements past each line. */
 static void FC_N(fc_turn)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch, const ptrdiff_t *at,
                           ptrdiff_t lines, ptrdiff_t n)
 {
@@ -113,8 +113,8 @@ static void FC_N(fc_turn)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrd
     }
 }
 
-/* The inverse: to[targets[line][lane]][p * step] = sums[line][p][lane], p < n of the target <= wide. The cells `ahead`
- * are written next, so they are prefetched. */
+/* to[targets[line][lane]][p * step] = sums[line][p][lane] for p < n of the target <= wide: the inverse of fc_turn. The
+ * cells `ahead` elements further are written next, so they are prefetched. */
 static void FC_N(fc_turn_back)(void *to_, const fc_target *targets, ptrdiff_t step, const void *sums_, ptrdiff_t lines,
                                ptrdiff_t wide, ptrdiff_t ahead)
 {
@@ -157,7 +157,7 @@ static void FC_N(fc_turn_back)(void *to_, const fc_target *targets, ptrdiff_t st
 /* sums += nonzero weights * cells, for one tile of every row: `high` lines of `wide` vectors, in registers.
  *
  * Line r of the cells of a tile is at x + lines[r]. Sums of lines are `line_pitch` apart, and sums of rows `pitch`.
- * Without `add` the sums begin with start[row], or zero. */
+ * Without `add` the sums start with start[row], or zero. */
 FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *FC_RESTRICT x, const ptrdiff_t *lines,
                                     const fc_pruned *pruned, ptrdiff_t rows, FC_T *FC_RESTRICT sums, ptrdiff_t pitch,
                                     ptrdiff_t line_pitch, const FC_T *start, int add)
@@ -218,7 +218,7 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *
     }
 }
 
-/* Every size of tile that fits the registers, with unrolled loops. */
+/* All tile sizes that fit the registers, with unrolled loops. */
 #define FC_ADD_ROWS(high, wide)                                                                                  \
     case (high) * 16 + (wide):                                                                                   \
         FC_N(fc_add_rows_of)(high, wide, (const FC_T *)x, lines, pruned, rows, (FC_T *)sums, pitch, line_pitch,  \
@@ -250,7 +250,7 @@ static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t
 #undef FC_ADD_ROWS_3
 #undef FC_ADD_ROWS_7
 
-/* The sum of the lanes, in a fixed order. */
+/* Return the sum of the lanes, added in a fixed order. */
 FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 {
 #if FC_VL == 16
@@ -274,8 +274,8 @@ FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 
 /* val += dout * cells, for one tile of every row: the gradient of each nonzero weight.
  *
- * As `fc_add_rows_of`, but the sums are dout, which is read. With `masked`, only cells where `mask` is set count,
- * because a zero that fills up dout times inf would be NaN. */
+ * The arguments are as in `fc_add_rows_of`, with dout in place of the sums. With `masked`, cells are cleared where
+ * `mask` is not set, because the zeros that fill up dout, times inf, would be NaN. */
 FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int wide, const FC_T *FC_RESTRICT x,
                                     const ptrdiff_t *lines, const fc_pruned *pruned, ptrdiff_t rows,
                                     const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const FC_L *mask)
@@ -363,8 +363,8 @@ static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t
 #undef FC_DOT_ROWS_3
 #undef FC_DOT_ROWS_6
 
-/* to[line][p][lane] = from[targets[line][lane]][p], p < n of the target, and zero elsewhere; returns whether there are
- * such zeros. `mask`, unless it is NULL, is -1 where dout exists. */
+/* to[line][p][lane] = from[targets[line][lane]][p] for p < n of the target, and zero elsewhere. Returns whether there
+ * are such zeros. `mask` is NULL, or becomes -1 where dout exists. */
 static int FC_N(fc_turn_there)(void *to_, void *mask_, const void *from_, const fc_target *targets, ptrdiff_t lines,
                                ptrdiff_t wide)
 {

@@ -1,10 +1,9 @@
-/* A thread pool whose threads join a call without the interpreter.
+/* A thread pool whose workers join a call without the interpreter.
  *
- * A thread that sleeps in a queue, or that waits for the GIL, takes some 50 us to come back: as long as a whole small
- * layer takes. So helpers spin for a moment after each call. A call publishes its work in a shared slot, the gate,
- * which helpers watch. Helpers that arrive in time join the call, and it waits for these only. One call at a time has
- * the gate; a call that finds it taken works without helpers.
- */
+ * Waking a thread that sleeps in a queue or waits for the GIL takes about 50 us, as long as a whole small layer takes.
+ * So workers spin for a moment after each call. A call publishes its work in a shared slot, the broadcast slot, which
+ * workers watch. Workers that arrive in time join the call, and the call waits for these only. One call at a time owns
+ * the slot; a call that finds it taken runs on its own thread only. */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
 
@@ -20,7 +19,7 @@ __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 #include <time.h>
 #endif
 #if defined(__linux__)
-/* musl comes without the kernel's headers; the two numbers are part of its interface and never change. */
+/* musl does not ship the kernel's headers. The two numbers are part of the kernel's interface and never change. */
 #if defined(__has_include)
 #if __has_include(<linux/futex.h>)
 #include <linux/futex.h>
@@ -37,10 +36,10 @@ __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 
 typedef void (*fc_work)(void *task);
 
-/* The shared state of a call (see _threads.share), one word each: draws so far, threads that joined, helpers wanted,
- * the address of a gate, pieces to a draw, and draws from the end. Then, for signals: the address of an fc_poll or 0,
- * the time of its next look, the thread that called, whether the call has to stop, and the milliseconds between looks.
- */
+/* The shared state of a call (see _threads.share), one word each: chunks taken so far, threads that joined, workers
+ * wanted, the address of a broadcast slot, items per chunk, and chunks taken from the end. Then, for signals: the
+ * address of an fc_poll or 0, the time of the next check, the thread that called, whether the call has to stop, and the
+ * milliseconds between checks. */
 enum {
     FC_DRAWN,
     FC_THREADS,
@@ -56,13 +55,14 @@ enum {
     FC_WORDS
 };
 
-/* Returns whether a signal handler raised and the call has to stop. The calling thread then has an exception set. */
+/* Returns whether a signal handler raised, so that the call has to stop. The calling thread then has an exception
+ * set. */
 typedef int (*fc_poll)(ptrdiff_t *words);
 
-/* The words of a gate. FC_OPEN is the number of helpers that joined the call that has the gate, or FC_SHUT. FC_SEATS is
- * the number of helpers that the call wants. A change of FC_AWAY ends fc_help. FC_BELL is the futex that wakes helpers.
- * FC_WAITING says whether the caller sleeps until its helpers have finished, FC_CHIME is the futex that wakes it, and
- * FC_NAPS counts how often it slept. */
+/* The words of a broadcast slot. FC_OPEN is the number of workers that joined the call that owns the slot, or FC_SHUT
+ * if no call is open. FC_SEATS is the number of workers that the call wants. A change of FC_AWAY ends fc_help. FC_BELL
+ * is the futex that wakes workers. FC_WAITING says whether the caller sleeps until its workers have finished, FC_CHIME
+ * is the futex that wakes the caller, and FC_NAPS counts how often it slept. */
 enum {
     FC_OPEN,
     FC_TAKEN,
@@ -113,20 +113,20 @@ static inline int fc_cas(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t new_)
 #endif
 #endif
 
-/* After some time without a call, helpers sleep at a futex of the gate (here called a bell), if the system has futexes.
- * The futex wakes them without the interpreter. A helper that misses one call sleeps until the next; that is harmless,
- * because no call waits for a helper that has not joined. */
+/* After some time without a call, workers sleep at a futex of the broadcast slot, if the system has futexes. The futex
+ * wakes them without the interpreter. A worker that misses one call sleeps until the next. That is harmless, because no
+ * call waits for a worker that has not joined it. */
 #if defined(__linux__) && defined(SYS_futex)
 enum { FC_BELLS = 1 };
 
-/* Wake up to `sleepers` threads that sleep at this futex. */
+/* Wake up to `sleepers` threads that sleep at the futex `bell`. */
 static inline void fc_ring(ptrdiff_t *bell, ptrdiff_t sleepers)
 {
     __atomic_fetch_add((uint32_t *)bell, 1, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAKE_PRIVATE, (int)sleepers, NULL, NULL, 0);
 }
 
-/* Sleep until the futex wakes this thread. Return at once if its counter is no longer `heard`. */
+/* Sleep until the futex `bell` wakes this thread. Return at once if its counter is no longer `heard`. */
 static inline void fc_sleep(ptrdiff_t *bell, uint32_t heard)
 {
     syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAIT_PRIVATE, heard, NULL, NULL, 0);
@@ -156,7 +156,7 @@ static inline void fc_sleep(ptrdiff_t *bell, unsigned heard)
 }
 #endif
 
-/* The shared state of a call without helpers. One draw takes all pieces, or nearly all. */
+/* Set the shared state of a call without workers. One chunk holds all items, or nearly all. */
 static inline void fc_alone(ptrdiff_t *words)
 {
     int i;
@@ -165,7 +165,7 @@ static inline void fc_alone(ptrdiff_t *words)
     words[FC_GRAIN] = 1 << 16;
 }
 
-/* Milliseconds of a clock that never goes back, and that takes less time to read than a draw takes. */
+/* Return milliseconds of a monotonic clock. Reading it takes less time than taking a chunk. */
 static inline size_t fc_milliseconds(void)
 {
 #if defined(_WIN32)
@@ -181,8 +181,8 @@ static inline size_t fc_milliseconds(void)
 #endif
 }
 
-/* Whether the threads of a call have to stop, and leave their pieces unfinished. Every draw asks this. The middle loops
- * of kernels ask it, too, if one piece may take more than some 50 ms. */
+/* Return whether the threads of a call have to stop and leave their chunks unfinished. It is called for every chunk,
+ * and in the middle loops of kernels whose chunks may take more than 50 ms. */
 static inline int fc_stopped(ptrdiff_t *words)
 {
     if (words[FC_POLL] == 0)
@@ -195,11 +195,11 @@ static inline int fc_stopped(ptrdiff_t *words)
     return 1;
 }
 
-/* How often a caller looks at helpers that still work before it sleeps: some 300 us. */
+/* How often a caller checks for workers that are still running before it sleeps: about 300 us. */
 enum { FC_SPINS = 10000 };
 
-/* Wait until all helpers that joined have finished. After a while the caller sleeps, because a caller that shares a CPU
- * with a helper, at a higher priority, would otherwise keep the helper from finishing. */
+/* Wait until all workers that joined have finished. After a while the caller sleeps, because a caller with a higher
+ * priority that shares a CPU with a worker would otherwise keep the worker from finishing. */
 static inline void fc_await(ptrdiff_t *gate, ptrdiff_t joined)
 {
     int turn;
@@ -219,8 +219,8 @@ static inline void fc_await(ptrdiff_t *gate, ptrdiff_t joined)
     fc_swap(&gate[FC_WAITING], 0);
 }
 
-/* Run work(task) in this thread and in the helpers that join; all of them have finished when this returns. Returns -1
- * with an exception set if a signal handler raised. The results of the work are then undefined. */
+/* Run work(task) in this thread and in the workers that join, and return when all of them have finished. Returns -1
+ * with an exception set if a signal handler raised; the results of the work are then undefined. */
 static inline int fc_share(ptrdiff_t *words, fc_work work, void *task)
 {
     ptrdiff_t *gate = (ptrdiff_t *)words[FC_GATE];
@@ -229,7 +229,7 @@ static inline int fc_share(ptrdiff_t *words, fc_work work, void *task)
     } else {
         gate[FC_WORK] = (ptrdiff_t)work;
         gate[FC_TASK] = (ptrdiff_t)task;
-        /* Helpers may look at these while no call is open to them. */
+        /* Workers may read these words while the slot is shut, so they are written atomically. */
         fc_swap(&gate[FC_SEATS], words[FC_WANTED]);
         fc_swap(&gate[FC_FINISHED], 0);
         fc_add(&gate[FC_CALL], 1);
@@ -243,16 +243,16 @@ static inline int fc_share(ptrdiff_t *words, fc_work work, void *task)
     return fc_peek(&words[FC_STOP]) ? -1 : 0;
 }
 
-/* Join the call that has the gate, unless that is `last`; whether it was joined. */
+/* Join the call that owns the broadcast slot, unless its number is `last`. Returns whether this worker joined. */
 static inline int fc_join(ptrdiff_t *gate, ptrdiff_t *last)
 {
     const ptrdiff_t open = fc_peek(&gate[FC_OPEN]);
-    /* A helper joins a call once, because a second time it would find nothing to draw, but take another workspace. */
+    /* A worker joins a call only once. A second time it would find no chunks left, but would take another workspace. */
     if (open < 0 || fc_peek(&gate[FC_CALL]) == *last || open >= fc_peek(&gate[FC_SEATS]) ||
         !fc_cas(&gate[FC_OPEN], open, open + 1))
         return 0;
-    /* From here on the call cannot end before this helper, so its task stays valid. It may be a later call than the one
-     * looked at above, and may want fewer helpers. */
+    /* From here on the call cannot end before this worker, so its task stays valid. It may be a later call than the one
+     * checked above, and may want fewer workers. */
     *last = fc_peek(&gate[FC_CALL]);
     if (open < fc_peek(&gate[FC_SEATS]))
         ((fc_work)gate[FC_WORK])((void *)gate[FC_TASK]);
@@ -262,8 +262,8 @@ static inline int fc_join(ptrdiff_t *gate, ptrdiff_t *last)
     return 1;
 }
 
-/* Join every call that opens the gate, until FC_AWAY changes. After `turns` looks without a call the helper sleeps, or
- * returns if there is no futex. */
+/* Join every call that opens the broadcast slot, until FC_AWAY changes. After `turns` checks without a call the worker
+ * sleeps, or returns if there is no futex. */
 static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
 {
     ptrdiff_t turn = 0, last = -1;
@@ -284,7 +284,7 @@ static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
     }
 }
 
-/* One thread of a call: its number, and how often it drew from the front. */
+/* One thread of a call: its number, and how many chunks it took from the front. */
 typedef struct {
     ptrdiff_t slot, drew;
 } fc_member;
@@ -297,9 +297,9 @@ static inline fc_member fc_enrol(ptrdiff_t *words)
     return member;
 }
 
-/* The first of the next words[FC_GRAIN] of `total` pieces, or `total` if none are left or the call has to stop. One
- * thread takes pieces from the front and the others from the end, because in call after call a thread then finds the
- * same data in its cache. */
+/* Return the first item of the next chunk of words[FC_GRAIN] of `total` items, or `total` if no chunk is left or the
+ * call has to stop. One thread takes chunks from the front and the others from the end, so that in successive calls
+ * each thread finds the same data in its cache. */
 static inline ptrdiff_t fc_next(ptrdiff_t *words, fc_member *member, ptrdiff_t total)
 {
     const ptrdiff_t grain = words[FC_GRAIN], draws = (total + grain - 1) / grain;
@@ -308,7 +308,7 @@ static inline ptrdiff_t fc_next(ptrdiff_t *words, fc_member *member, ptrdiff_t t
     return (member->slot == 0 ? member->drew++ : draws - 1 - fc_add(&words[FC_FROM_END], 1)) * grain;
 }
 
-/* The next of `total` pieces, from the front; `total` or more if none are left or the call has to stop. */
+/* Return the next of `total` items, from the front, or at least `total` if none is left or the call has to stop. */
 static inline ptrdiff_t fc_take(ptrdiff_t *words, ptrdiff_t total)
 {
     const ptrdiff_t piece = fc_add(&words[FC_DRAWN], 1);

@@ -1,4 +1,4 @@
-# How a kernel shares its work: see team.h.
+# Declarations of team.h, by which kernels divide their work among threads.
 
 cdef extern from "team.h" nogil:
     enum:

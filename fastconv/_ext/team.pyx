@@ -1,6 +1,6 @@
-"""The threads of the process, and how a call reacts to signals.
+"""The worker threads of the process, and how a call reacts to signals.
 
-All of it is compiled. Python runs signal handlers, which may raise, between instructions of Python code only, so no
+All of this is compiled code. Python runs signal handlers, which may raise, between Python instructions only, so no
 exception can interrupt this code in the middle of a change.
 """
 
@@ -16,23 +16,24 @@ cdef extern from "Python.h":
     void PyErr_SetString(object kind, const char* message) noexcept
 
 
-#: Indices into the shared state of a call, for tests: the milliseconds between looks for signals, and whether a signal
+#: Indices into the shared state of a call, for tests: the milliseconds between checks for signals, and whether a signal
 #: handler stopped the call.
 PERIOD, STOP = FC_PERIOD, FC_STOP
 
 
 cdef enum:
-    MILLISECONDS = 50  # between two looks for signals
-    LOST = 1 << 24  # more helpers than can have joined a call
+    MILLISECONDS = 50  # The time between two checks for signals.
+    LOST = 1 << 24  # A count that is larger than any number of workers of a call.
 
 
 cdef int poll(Py_ssize_t* words) noexcept nogil:
-    """In the calling thread, every 50 ms or so, run the handlers of pending signals; returns whether one raised."""
+    """About every 50 ms, run the handlers of pending signals in the calling thread. Returns whether a handler raised.
+    """
     cdef size_t now
     if <Py_ssize_t> PyThread_get_thread_ident() != words[FC_CALLER]:
         return 0
     now = fc_milliseconds()
-    # The first look only sets the time of the next, so a short call never takes the GIL.
+    # The first check only sets the time of the next, so a short call never takes the GIL.
     if words[FC_DUE] == 0:
         words[FC_DUE] = <Py_ssize_t> now + words[FC_PERIOD]
         return 0
@@ -43,7 +44,7 @@ cdef int poll(Py_ssize_t* words) noexcept nogil:
 
 
 cdef int run_handlers(Py_ssize_t* words) noexcept with gil:
-    """Whether one of them raised; the exception stays set, and `fc_share` returns -1."""
+    """Return whether a handler raised. The exception stays set, and `fc_share` returns -1."""
     cdef Py_ssize_t* gate = <Py_ssize_t*> words[FC_GATE]
     if PyErr_CheckSignals() != 0:
         return 1
@@ -60,19 +61,20 @@ cdef void lost() noexcept:
 
 
 cdef class Team:
-    """A pool of up to `most` helper threads, which join calls at the gate (see team.h).
+    """A pool of up to `most` worker threads, which join calls at the broadcast slot (see team.h).
 
-    A helper looks at the gate `turns` times, or `few_turns` times if there are more threads than ``cpus()``, before it
-    sleeps there. If the system has no futex, it leaves the gate and waits at a queue, which wakes it more slowly.
-    `main` is the thread that looks for signals. No other thread takes the GIL within a call, because at interpreter
-    shutdown taking the GIL would end the thread, while helpers still read its stack.
+    A worker checks the slot `turns` times, or `few_turns` times if there are more threads than ``cpus()``, before it
+    sleeps there. On a system without futexes it waits at a queue instead, which wakes it more slowly. `main` is the
+    thread that checks for signals. No other thread takes the GIL within a call, because at interpreter shutdown taking
+    the GIL would end that thread while workers still read its stack.
     """
 
     cdef Py_ssize_t[FC_GATE_WORDS] _gate
     cdef Py_ssize_t _most, _turns, _few_turns, _calls
     cdef unsigned long _main
     cdef object _queue, _cpus
-    #: The number of helper threads, and of those that are active: at the gate or about to go there.
+    #: The number of worker threads, and the number of active workers, which are at the broadcast slot or about to go
+    #: there.
     cdef readonly Py_ssize_t threads, hired
 
     def __init__(self, Py_ssize_t most, Py_ssize_t turns, Py_ssize_t few_turns, cpus, unsigned long main):
@@ -82,13 +84,13 @@ cdef class Team:
 
     @property
     def naps(self):
-        """How often a call slept until its helpers had finished."""
+        """How often a caller slept until its workers had finished."""
         return fc_peek(&self._gate[FC_NAPS])
 
     def words(self, Py_ssize_t helpers, Py_ssize_t grain):
-        """The shared state of a call with so many helpers (see ``fc_share``); starts helpers where they are missing."""
+        """Return the shared state of a call with `helpers` workers (see ``fc_share``), and start missing workers."""
         cdef Py_ssize_t[FC_WORDS] words
-        # By this count a helper that is about to leave the gate sees that there is another call.
+        # A worker that is about to leave the broadcast slot sees by this count that there is another call.
         self._calls += 1
         if helpers > self.hired:
             self._hire(min(helpers, self._most))
@@ -102,13 +104,14 @@ cdef class Team:
         return PyByteArray_FromStringAndSize(<char*> words, sizeof(words))
 
     cdef object _hire(self, Py_ssize_t helpers):
-        # cpus() runs Python code, in which a signal handler may raise, so it is called before anything is changed.
+        # cpus() runs Python code, in which a signal handler may raise, so it is called before any state changes.
         cdef Py_ssize_t turns = self._turns if helpers < self._cpus() else self._few_turns
         while self.threads < helpers:
             try:
                 start_new_thread(serve, (self,))
             except RuntimeError:
-                break  # no thread can be started now, as at interpreter shutdown; callers then do the work themselves
+                # No thread can be started, for example at interpreter shutdown; callers then do the work themselves.
+                break
             self.threads += 1
         while self.hired < min(helpers, self.threads):
             self._queue.put(turns)
@@ -116,7 +119,7 @@ cdef class Team:
 
     cdef object _help(self, Py_ssize_t turns):
         cdef Py_ssize_t calls = -1
-        # The last check and the decrement happen without releasing the GIL, so no caller counts a helper that has left.
+        # The last check and the decrement run without releasing the GIL, so no caller counts a worker that has left.
         while calls != self._calls:
             calls = self._calls
             with nogil:
@@ -124,18 +127,18 @@ cdef class Team:
         self.hired -= 1
 
     def lose(self):
-        """For the child of a fork, which has no helpers: make a call whose signal handler forked wait for none."""
+        """Make a call whose signal handler forked wait for no workers. Called in the child, which has none."""
         fc_swap(&self._gate[FC_FINISHED], LOST)
 
 
 def alone():
-    """The shared state of a call without helpers."""
+    """Return the shared state of a call without workers."""
     cdef Py_ssize_t[FC_WORDS] words
     fc_alone(words)
     return PyByteArray_FromStringAndSize(<char*> words, sizeof(words))
 
 
 def serve(Team team):
-    """The main loop of a helper thread."""
+    """Run the main loop of a worker thread."""
     while True:
         team._help(team._queue.get())

@@ -1,4 +1,10 @@
-/* Rows of a Toeplitz matrix, and its products, for every instruction set. */
+/* Rows of a Toeplitz matrix, and products with it, for every instruction set.
+ *
+ * A matrix row belongs to one output position and one row of weights. Its entries are at the cells of the image that
+ * the position reads. A segment is a group of positions along one axis whose entries are the same up to a shift
+ * (toeplitz/pattern.py). The taps along an axis are numbered by keys, in an order that ascends with the cells that they
+ * read, except that it may wrap around. A line of taps is the taps along the last axis, for one channel, plane and row
+ * of the kernel. A list is the values and columns of the entries of one matrix row. */
 #ifndef FASTCONV_TOEPLITZ_H
 #define FASTCONV_TOEPLITZ_H
 
@@ -8,23 +14,23 @@
 #include "isa.h"
 #include "runs.h"
 
-/* Rows are written in chunks of so many elements; lists have room for as many more. */
+/* Rows are written in chunks of this many elements. Lists have room for as many more past their end. */
 enum { FC_CHUNK = 16 };
 
-/* The entries (offset, tap) of a row along one axis: see toeplitz/pattern.py. */
+/* The entries (offset, tap) of a matrix row along one axis: see toeplitz/pattern.py. */
 typedef struct {
     const ptrdiff_t *entry;
     const ptrdiff_t *lists;
     ptrdiff_t n;
     ptrdiff_t index_pitch;
     ptrdiff_t weight_pitch;
-    /* Its first key and its number of keys; or the cell of each key: see fc_points. */
+    /* `key` is the first of `keys` keys; or `places` has the cell of each key: see fc_points. */
     const ptrdiff_t *places;
     ptrdiff_t key;
     ptrdiff_t keys;
 } fc_span;
 
-/* Positions that have the same entries, shifted: see toeplitz/pattern.py. */
+/* A segment: positions along one axis whose entries are the same up to a shift (toeplitz/pattern.py). */
 typedef struct {
     ptrdiff_t start;
     ptrdiff_t step;
@@ -36,7 +42,7 @@ typedef struct {
     ptrdiff_t key;
 } fc_segment;
 
-/* The entries of a row: those along three axes, in each of `cols` channels. */
+/* The entries of a matrix row: the entries along three axes, in each of `cols` channels. */
 typedef struct {
     fc_span axis[3];
     ptrdiff_t cols;
@@ -44,7 +50,7 @@ typedef struct {
     ptrdiff_t weight_step;
 } fc_row;
 
-/* The key of a channel, plane or line of taps, and its first child. */
+/* A node of the tree of weights: the key of a channel, plane or line of taps, and the index of its first child. */
 typedef struct {
     ptrdiff_t key;
     ptrdiff_t first;
@@ -65,14 +71,14 @@ typedef struct {
     ptrdiff_t source;
 } fc_point;
 
-/* Points whose lines read the same cells. */
+/* The points [begin, end), whose lines of taps read the same cells. */
 typedef struct {
     ptrdiff_t begin;
     ptrdiff_t end;
 } fc_group;
 
-/* A tree of the nonzero weights of a row, by channel, plane, line and tap, in the order of the keys. A last node of
- * each level marks the end of the level below by its `first`. */
+/* A tree of the nonzero weights of a row, by channel, plane, line and tap, in the order of the keys. Each level has an
+ * additional last node, whose `first` marks the end of the level below. */
 typedef struct {
     fc_node *level[3];
     ptrdiff_t *tap;
@@ -81,7 +87,7 @@ typedef struct {
     /* The lines of some segments of the first two axes: see fc_lines. */
     fc_line *lines;
     ptrdiff_t n_lines;
-    /* The points if an axis is mirrored: see fc_points, which sorts them into three arrays. */
+    /* The points if an axis is mirrored. fc_points sorts them into the three arrays `at`, `key` and `ordered`. */
     fc_point *points;
     fc_point *spare_points;
     ptrdiff_t *at;
@@ -91,7 +97,7 @@ typedef struct {
     ptrdiff_t n_points;
     ptrdiff_t n_groups;
     ptrdiff_t n_grouped;
-    /* A workspace for as many columns and values, for lists that have to be sorted. */
+    /* A workspace for sorting a list: its columns and its values. */
     ptrdiff_t *spare_columns;
     void *spare_values;
     ptrdiff_t visits;
@@ -107,14 +113,14 @@ typedef struct {
     ptrdiff_t col_step;
 } fc_weights;
 
-/* Some consecutive keys of a segment, and their cells. */
+/* Consecutive keys of a segment, and their cells. */
 typedef struct {
     ptrdiff_t low;
     ptrdiff_t high;
     const ptrdiff_t *offset;
 } fc_keys;
 
-/* Put the keys of a segment in the order of their cells, in one or two parts; returns how many. */
+/* Put the keys of a segment into the order of their cells, as one or two parts. Returns the number of parts. */
 static int fc_parts(const fc_span *span, fc_keys parts[2])
 {
     const ptrdiff_t end = span->key + span->n;
@@ -127,7 +133,7 @@ static int fc_parts(const fc_span *span, fc_keys parts[2])
     return 2;
 }
 
-/* The first of the nodes [begin, end) whose key is at least `low`. */
+/* Return the first of the nodes [begin, end) whose key is at least `low`. */
 static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t low)
 {
     while (begin < end) {
@@ -140,8 +146,8 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* Find the lines of taps of a row in the tree of nonzero weights, in the order of their cells. Of each level only the
- * keys of the segments count. No axis is mirrored. */
+/* Find the lines of taps of a row in the tree of nonzero weights, in the order of their cells. At each level, only the
+ * keys of the segments are used. No axis is mirrored. */
 static void fc_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -188,7 +194,7 @@ static inline ptrdiff_t fc_first_tap(const ptrdiff_t *tap, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* The cell of a key, in a segment that has all keys. */
+/* Return the cell that the tap of a key reads, in a segment that has all keys. */
 static inline ptrdiff_t fc_met(const fc_span *span, ptrdiff_t key)
 {
     if (span->places)
@@ -232,8 +238,8 @@ static void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
 }
 
 /* List the nonzero weights for a line of segments of the last axis, if an axis is mirrored. Segments then have all
- * keys. Two lines of taps read either the same line of cells, or all cells of one are before those of the other. So the
- * order depends on the last axis within a group only. */
+ * keys. Two lines of taps read either the same line of cells, or all cells of one come before all cells of the other.
+ * So the order depends on the last axis only within a group. */
 static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -273,7 +279,7 @@ static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsi
     nonzeros->visits += n;
 }
 
-/* Count the cells that the points read in a segment with these places; -1 if that needs sorting. */
+/* Count the cells that the points read in a segment with these places. Returns -1 if counting needs sorting. */
 static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdiff_t *places)
 {
     const ptrdiff_t *key = nonzeros->key;
@@ -292,7 +298,7 @@ static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdi
     return rising ? n : -1;
 }
 
-/* The same for any segment. Segments without places are few, and are always sorted. */
+/* Count the cells that the points read in any segment. Segments without places are few, and are always sorted. */
 static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)
@@ -303,7 +309,7 @@ static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
     return fc_tally_places(nonzeros, span->places);
 }
 
-/* The product of CSR arrays and a matrix of `width` columns, which are whole vectors. */
+/* A product of CSR arrays and a matrix of `width` columns, a multiple of the vector length. */
 typedef struct {
     const void *data;
     const void *indices;
@@ -315,7 +321,7 @@ typedef struct {
     ptrdiff_t y_pitch;
 } fc_spmm;
 
-/* Outputs with the same pattern of entries: see fc_contract. */
+/* Outputs with the same sparsity pattern: see fc_contract. */
 typedef struct {
     const int64_t *columns;
     const int64_t *slots;

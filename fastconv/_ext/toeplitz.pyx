@@ -1,8 +1,9 @@
-"""Convolution as a sparse matrix in CSR: counting entries, filling rows, and products.
+"""Convolution as a sparse matrix in CSR format: counting entries, filling rows, and products.
 
-`table` describes three axes as fastconv.convolution.toeplitz.pattern says, `sizes` is from
-fastconv.convolution.toeplitz.csr.Structure. Threads share the work by `words`: see team.h. `wide` is
-whether indices have 64 bits; `dtype` is 0 (float32) or 1 (float64).
+A "row of weights" is the weights of one filter, or of one channel in the transposed matrix. The matrix has a row for
+each row of weights and each position. `table` describes three axes, see fastconv.convolution.toeplitz.pattern. `sizes`
+is from fastconv.convolution.toeplitz.csr.Structure. `words` is the shared state of the call, which distributes the work
+among threads: see team.h. Indices have 64 bits if `wide`; `dtype` is 0 (float32) or 1 (float64).
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -143,12 +144,13 @@ ctypedef fused number:
 
 
 cdef enum:
-    HEADER = 9          # numbers of an axis in front of a table
-    SEGMENT = 8         # and of a segment
-    LINE = 64           # bytes that the parts of a thread's memory are multiples of
-    LISTS = 64          # lists of a thread at a time, with this many entries in all unless one has more
+    HEADER = 9          # integers of an axis at the start of a table
+    SEGMENT = 8         # integers of a segment
+    LINE = 64           # alignment in bytes of the parts of a thread's memory
+    LISTS = 64          # lists that a thread makes at a time, with ROOM entries in all unless one list has more
     ROOM = 2048
-    SHORT = 16          # lists of fewer weights are made again, because copying takes longer
+    # with fewer nonzero weights, rows are written directly, because copying a shared list takes longer
+    SHORT = 16
 
 
 HEADER_SIZE = HEADER
@@ -170,25 +172,25 @@ cdef struct Matrix:
     Axis d
     Axis h
     Axis w
-    Py_ssize_t rows         # of a group, positions not counted
+    Py_ssize_t rows         # rows of weights in a group
     Py_ssize_t cols
-    Py_ssize_t group_step   # of the weights
+    Py_ssize_t group_step   # distance between the weights of two groups
     Py_ssize_t row_step
     Py_ssize_t col_step
     Py_ssize_t pitch_d
     Py_ssize_t pitch_h
     Py_ssize_t taps
-    Py_ssize_t plane        # positions of a row of weights
+    Py_ssize_t plane        # matrix rows of a row of weights
     Py_ssize_t cells
-    Py_ssize_t total        # rows of weights
+    Py_ssize_t total        # number of rows of weights
     Py_ssize_t itemsize
     const char* weights
     Py_ssize_t n_weights
-    fc_weights weight       # where they are
+    fc_weights weight       # the layout of a row of weights
     fc_list_t list
     fc_walk_t walk
     fc_spread_t spread
-    bint mirrored           # some axis has places
+    bint mirrored           # whether an axis has segments with places: see toeplitz/pattern.py
     fc_find_t find
     fc_repeat_t repeat
 
@@ -197,15 +199,15 @@ cdef struct Matrix:
 cdef struct Maker:
     char* values
     char* columns
-    Py_ssize_t[LISTS] at    # of each list, and its entries
+    Py_ssize_t[LISTS] at    # offset of each list in `values` and `columns`; n: its number of entries
     Py_ssize_t[LISTS] n
-    Py_ssize_t row          # whose weights `nonzeros` has, if any
-    bint few                # of this row
-    const Segment* d        # whose lines it has
+    Py_ssize_t row          # row of weights that `nonzeros` describes, if any
+    bint few                # whether few weights of this row are nonzero
+    const Segment* d        # segments of the lines in `nonzeros`
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
-    Py_ssize_t nbytes       # that it has
+    Py_ssize_t nbytes       # bytes of the thread's memory
 
 
 cdef Axis read_axis(const Py_ssize_t* table, Py_ssize_t i) noexcept nogil:
@@ -256,14 +258,14 @@ cdef inline fc_span span_of(const Axis* axis, const Segment* s, Py_ssize_t index
 
 
 cdef inline Py_ssize_t weights_of(const Matrix* m, Py_ssize_t row) noexcept nogil:
-    """The first weight of a row."""
+    """Return the offset of the first weight of a row of weights."""
     cdef Py_ssize_t at = row // m.rows * m.group_step + row % m.rows * m.row_step
     fc_check(at + (m.cols - 1) * m.col_step + m.taps <= m.n_weights)
     return at
 
 
 cdef inline fc_row row_of(const Matrix* m, const Segment* d, const Segment* h, const Segment* w) noexcept nogil:
-    """Set the entries of the rows of these segments."""
+    """Return the entries of the matrix rows of these segments."""
     cdef fc_row r
     r.axis[0] = span_of(&m.d, d, m.h.limit * m.w.limit, m.pitch_d)
     r.axis[1] = span_of(&m.h, h, m.w.limit, m.pitch_h)
@@ -275,7 +277,7 @@ cdef inline fc_row row_of(const Matrix* m, const Segment* d, const Segment* h, c
 cdef inline void begin_line(
     const Matrix* m, const Segment* d, const Segment* h, Maker* maker, const fc_row* r
 ) noexcept nogil:
-    """Find the lines that all segments of the last axis share, unless the last call found the same."""
+    """Find the lines that all segments of the last axis share, unless the previous call found the same."""
     if maker.d != d or maker.h != h:
         maker.d, maker.h = d, h
         if m.mirrored:
@@ -287,7 +289,7 @@ cdef inline void begin_line(
 cdef Py_ssize_t list_row(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, const Segment* w, Maker* maker
 ) noexcept nogil:
-    """Make the list of entries of the rows of these segments, for the row of weights of `begin_row`."""
+    """Make the list of entries of the matrix rows of these segments, for the row of weights of `begin_row`."""
     cdef fc_row r
     if d.begin == d.end or h.begin == h.end or w.begin == w.end:
         return 0
@@ -300,30 +302,32 @@ cdef Py_ssize_t list_row(
 
 
 cdef void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noexcept nogil:
-    """Prepare for lists of a row: if `few` of its weights are nonzero, build their tree, unless it is built already."""
+    """Prepare for the lists of a row of weights. If `few` weights are nonzero, build their tree, unless it exists
+    already.
+    """
     maker.few = few
     if few and maker.row != row:
         maker.row, maker.d = row, NULL
         m.find(m.weights + weights_of(m, row) * m.itemsize, &m.weight, &maker.nonzeros)
 
 
-# What all threads of a call read.
+# The arguments of a call, which all of its threads read.
 cdef struct Task:
     Matrix m
-    Py_ssize_t* counts      # the number of entries of a row, by row of weights and segments
-    Py_ssize_t* starts      # the begin of the entries of each row of weights
+    Py_ssize_t* counts      # entries of a matrix row, by row of weights and segments
+    Py_ssize_t* starts      # index of the first entry of each row of weights
     void* indptr
     char* indices
     char* data
-    const Py_ssize_t* numbers   # the number of nonzero weights of each row
-    Py_ssize_t share        # few means less than 1 / share of all
-    Py_ssize_t longest      # entries of a list
-    Py_ssize_t room         # and of all lists that fit
-    Py_ssize_t most         # nonzero weights, if they are few
-    char* space             # of each thread: see maker_of
+    const Py_ssize_t* numbers   # nonzero weights of each row of weights
+    Py_ssize_t share        # a row has few nonzero weights if less than 1 / share of its weights are nonzero
+    Py_ssize_t longest      # most entries of a list
+    Py_ssize_t room         # most entries of all lists at a time
+    Py_ssize_t most         # most nonzero weights of a row with few
+    char* space             # memory of each thread: see maker_of
     Py_ssize_t space_pitch
     Py_ssize_t slots
-    Py_ssize_t pieces       # parts of the lines of positions of a row of weights
+    Py_ssize_t pieces       # parts into which the lines of a row of weights are divided
     bint wide
     Py_ssize_t* words
 
@@ -351,8 +355,8 @@ cdef int give_space(
 cdef Py_ssize_t maker_of(
     Maker* maker, char* space, Py_ssize_t itemsize, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols
 ) noexcept nogil:
-    """Divide the memory of a thread: its count of visits; lists of values and of columns; the nonzero weights;
-    and room to sort as many entries. Returns the number of bytes.
+    """Divide the memory of a thread into its count of visits, lists of values and of columns, the nonzero weights, and
+    room to sort as many entries. Returns the number of bytes.
     """
     cdef Py_ssize_t at = LINE, level
     maker.d = maker.h = NULL
@@ -385,7 +389,7 @@ cdef inline Py_ssize_t line_up(Py_ssize_t n) noexcept nogil:
 
 
 def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
-    """The bytes that a thread needs for lists of at most `longest` entries, and trees of at most `most` nonzero
+    """Return the bytes that a thread needs for lists of at most `longest` entries, and trees of at most `most` nonzero
     weights.
     """
     cdef Maker maker
@@ -409,9 +413,9 @@ cdef inline void end_lists(const Task* t, Py_ssize_t slot, const Maker* maker) n
 def merge(cells, order, taps, starts, segments, entries, lists, places):
     """Make the segments of positions whose taps read `cells` (positions, taps): see toeplitz/pattern.py.
 
-    `order` sorts the cells of each position. `starts` has the first position, and the numbers of earlier entries,
-    lists and places. The results have room as if all positions differed. Returns the numbers of new segments,
-    entries, numbers of lists, and places.
+    `order` sorts the cells of each position. `starts` holds the first position, and the numbers of earlier entries,
+    lists and places. The results have room for the case that all positions differ. Returns the numbers of new segments,
+    entries, integers in lists, and places.
     """
     cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
     cdef const Py_ssize_t* first = numbers_of(starts)
@@ -447,7 +451,7 @@ cdef void merge_positions(
         if alike:
             for i in range(k):
                 alike = alike & (by[i] == by[i - k]) & (at[i] - base == at[i - k] - before)
-        # Positions are of one segment as long as the shift stays the same, too.
+        # Positions belong to one segment only as long as the shift stays the same.
         if alike and (s.count == 1 or s.jump == base - before):
             s.count += 1
             s.jump = base - before
@@ -465,7 +469,7 @@ cdef void merge_positions(
                 if j == i + 1:
                     entry[1] = tap[by[i]]
                 else:
-                    # The number of taps, and then the taps.
+                    # A list is the number of taps, followed by the taps.
                     entry[1] = ~(first[2] + n_lists)
                     lists[n_lists] = j - i
                     n_lists += 1
@@ -487,7 +491,7 @@ cdef inline bint is_few(const Task* t, Py_ssize_t row) noexcept nogil:
 
 
 def weights(table, sizes, w, int dtype, numbers, words):
-    """Count the nonzero weights: numbers (rows of weights,)."""
+    """Count the nonzero weights, and write numbers (rows of weights,)."""
     cdef Task t = read_task(table, sizes, w, dtype, False, 0, words)
     t.counts = <Py_ssize_t*> run_of(numbers, sizeof(Py_ssize_t), True).at
     with nogil:
@@ -509,13 +513,13 @@ def count(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
     int isa, space, words,
 ):
-    """Count the entries of a row of the matrix that are not zero: counts (rows of weights, segments of d * h * w).
+    """Count the nonzero entries of a matrix row, and write counts (rows of weights, segments of d * h * w).
 
-    totals (1 + rows of weights) gets, after the first element, the entries of all positions of each row of weights.
+    Also writes totals (1 + rows of weights): 0, then the number of entries of all matrix rows of each row of weights.
 
-    `numbers` is from `weights`. If less than 1 / `share` of the weights of a row are nonzero (at most `most`), they
-    are put in a tree. `space` has a row of `space_of` bytes for each thread, for lists of `longest` entries; it begins
-    as zeros.
+    `numbers` is from `weights`. If less than 1 / `share` of the weights of a row are nonzero (at most `most`), they are
+    put into a tree. `space` has a row of `space_of` bytes for each thread, for lists of `longest` entries; it must be
+    zeroed.
     """
     cdef Task t = read_task(table, sizes, w, dtype, False, isa, words)
     give_space(&t, numbers, share, longest, most, space)
@@ -584,7 +588,7 @@ cdef inline void count_line(
 
 
 def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, words):
-    """Fill indptr (rows + 1), the begin of each row; `starts` has the begin of each row of weights."""
+    """Write indptr (rows + 1), the start of each matrix row. `starts` holds the start of each row of weights."""
     cdef Task t = read_task(table, sizes, w, dtype, wide, 0, words)
     t.counts, t.starts = numbers_of(counts), numbers_of(starts)
     t.indptr = run_of(indptr, 8 if wide else 4, True).at
@@ -606,7 +610,9 @@ cdef void draw_places(void* task) noexcept nogil:
 
 
 cdef void place_row(const Task* t, Py_ssize_t row, number* indptr) noexcept nogil:
-    """Fill in the rows of a row of weights: first their lengths, in the order of segments, and then the sums."""
+    """Write the starts of the matrix rows of a row of weights: first their lengths, in the order of segments, then the
+    sums.
+    """
     cdef const Matrix* m = &t.m
     cdef const Py_ssize_t* counts = t.counts + row * m.d.segments * m.h.segments * m.w.segments
     cdef number* plane = indptr + row * m.plane
@@ -643,7 +649,7 @@ def fill(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, indptr, indices, data,
     bint wide, Py_ssize_t pieces, int isa, space, words,
 ):
-    """Fill in the entries, indices and data (nnz).
+    """Write the entries of the matrix, indices and data (nnz).
 
     An item is one of `pieces` parts of the lines of a row of weights.
     """
@@ -681,7 +687,9 @@ cdef void draw_fills(void* task) noexcept nogil:
 
 
 cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, Maker* maker) noexcept nogil:
-    """Fill in the rows of some lines of positions. Lines of the same kind follow each other, and use the same lists."""
+    """Fill in the matrix rows of some lines of positions. Lines of the same kind are processed together with the same
+    lists.
+    """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t i, j, k, a, b, line, first, last, lists, cell, one
     cdef const Segment* d
@@ -722,8 +730,8 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
 cdef Py_ssize_t spread_lines(
     const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, const Segment* d, const Segment* h, Maker* maker
 ) noexcept nogil:
-    """Fill in the rows of the first segments of these lines without lists, as long as each segment is one mirrored
-    position; returns the number of these segments. Returns 0 if lists take long and several lines share them.
+    """Fill in the matrix rows of the first segments of these lines directly, without lists, as long as each segment is
+    one mirrored position. Returns the number of these segments. Returns 0 if several lines can share long lists.
     """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t width = 8 if t.wide else 4, n = 0, a, b, line, cell
@@ -755,9 +763,9 @@ cdef Py_ssize_t spread_lines(
 cdef Py_ssize_t make_lists(
     const Task* t, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t k, Maker* maker
 ) noexcept nogil:
-    """Make lists of some segments of a line, from k on, as many as fit; returns their number.
+    """Make lists of some segments of a line, from k on, as many as fit. Returns their number.
 
-    The line can then be written from end to end.
+    The line can then be written in order, from its first position to its last.
     """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t used = 0, lists = 0
@@ -778,7 +786,7 @@ cdef inline void fill_run(
     const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one,
     const Maker* maker,
 ) noexcept nogil:
-    """Fill in the rows of a segment of a line, which repeat a list."""
+    """Fill in the matrix rows of a segment of a line, which repeat a list."""
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t n = maker.n[one], width = 8 if t.wide else 4, start, i
     cdef Py_ssize_t at = row * m.plane + line * m.w.positions + s.start
@@ -800,7 +808,7 @@ cdef inline void fill_run(
         )
 
 
-# What all threads of a product read.
+# The arguments of a product, which all of its threads read.
 cdef struct Product:
     fc_spmm p
     fc_spmm_t kernel
@@ -812,8 +820,8 @@ def product(
     int dtype, bint wide, indptr, indices, data, x, y, Py_ssize_t width, Py_ssize_t x_pitch, Py_ssize_t y_pitch,
     int isa, words,
 ):
-    """y (rows, width) = A @ x (cols, width); rows of x and y are x_pitch and y_pitch elements apart, and `width` is a
-    multiple of the vector.
+    """Compute y (rows, width) = A @ x (cols, width). The rows of x and y are x_pitch and y_pitch elements apart, and
+    `width` is a multiple of the vector length.
     """
     cdef Product t
     cdef Py_ssize_t itemsize = 8 if dtype else 4, number_size = 8 if wide else 4
@@ -842,9 +850,9 @@ cdef enum:
     SUMMED = 256   # products that a lane adds up before the sum is added to a double
 
 
-# What all threads of a call of `gradient` read.
+# The arguments of a call of `gradient`, which all of its threads read.
 cdef struct Gradient:
-    Matrix m               # the pattern with numbers of weights, for one block of channels
+    Matrix m               # the pattern for one block of channels, with indices of weights in place of weights
     fc_contract_t contract
     fc_collect_t collect
     const char* x
@@ -864,11 +872,11 @@ cdef struct Gradient:
 def gradient(
     table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, words,
 ):
-    """Compute dw (rows of weights, cols, taps): dy (rows, width) times x (cols, width), summed
-    over the entries of each weight.
+    """Compute dw (rows of weights, cols, taps): dy (rows, width) times x (cols, width), summed over the entries of each
+    weight.
 
-    `numbers` (float64) numbers the weights of `block` channels from 1, and takes the place of the weights in the
-    lists. `space` has a row of `gradient_space` bytes for each thread.
+    `numbers` (float64) numbers the weights of `block` channels from 1. These numbers take the place of the weights in
+    the lists. `space` has a row of `gradient_space` bytes for each thread.
     """
     cdef Gradient t
     cdef Py_ssize_t itemsize = 8 if dtype else 4
@@ -895,7 +903,7 @@ cdef inline Py_ssize_t slots_space(Py_ssize_t slots) noexcept nogil:
 
 
 def gradient_space(Py_ssize_t slots):
-    """The bytes that a thread of `gradient` needs for so many weights."""
+    """Return the bytes that a thread of `gradient` needs for `slots` weights."""
     return slots_space(slots)
 
 

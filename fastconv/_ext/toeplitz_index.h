@@ -1,6 +1,6 @@
-/* The functions of toeplitz_template.h for each type of index. */
+/* Functions of toeplitz_template.h for each type of index. */
 
-/* List the entries of a row that are not zero, and their columns relative to the first one; returns their number. */
+/* List the nonzero entries of a row, and their columns relative to the first one. Returns their number. */
 static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_, void *columns_)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -38,7 +38,7 @@ static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_
     return n;
 }
 
-/* Sort the entries [begin, n) by their columns, and add up entries of the same cell; returns the new end. */
+/* Sort the entries [begin, n) by their columns, and add up entries of the same cell. Returns the new end. */
 static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX *columns, ptrdiff_t begin, ptrdiff_t n)
 {
     enum { RUN = 12 };
@@ -87,7 +87,7 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
     return kept;
 }
 
-/* As fc_list, for the weights that are not zero, in the lines that fc_lines found. */
+/* Like fc_list, but visit only the nonzero weights, in the lines that fc_lines found. */
 static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -114,7 +114,7 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
     return n;
 }
 
-/* Write `count` points from k on, each with a column of its own. */
+/* Write `count` points from k on, each with its own column. */
 FC_INLINE void FC_I_(fc_take)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t k,
                               FC_T *values, FC_INDEX *columns, const int count)
 {
@@ -125,7 +125,7 @@ FC_INLINE void FC_I_(fc_take)(const fc_nonzeros *from, const ptrdiff_t *places, 
         columns[i] = (FC_INDEX)(first + from->at[k + i] + places[from->key[k + i]]);
 }
 
-/* Write the points [begin, end), each with a column of its own. */
+/* Write the points [begin, end), each with its own column. */
 FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t begin,
                                  ptrdiff_t end, FC_T *values, FC_INDEX *columns)
 {
@@ -149,7 +149,7 @@ FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *place
 #undef FC_TAKE
 }
 
-/* Write the points of a group whose cells do not descend, and add up points of the same cell; returns the number of
+/* Write the points of a group whose cells do not descend, and add up points of the same cell. Returns the number of
  * entries. */
 FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, fc_group group,
                                      FC_T *values, FC_INDEX *columns)
@@ -168,7 +168,7 @@ FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *p
     return n;
 }
 
-/* As fc_list, for the weights that are not zero, in the order that fc_points found. */
+/* Like fc_list, but visit only the nonzero weights, in the order that fc_points found. */
 static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -202,14 +202,14 @@ static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void
     return n;
 }
 
-/* Write the rows of segments of one position each to their places in the matrix. `indptr` has the beginnings of the
- * line's rows, and `first` is the column of the line's first cell. `values` and `columns` have room for a list. */
+/* Write the matrix rows of segments of one position each. `indptr` holds the starts of the rows of the line, and
+ * `first` is the column of the first cell of the line. `values` and `columns` have room for a list. */
 static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
                              const ptrdiff_t *places, const void *indptr_, ptrdiff_t first, void *data_,
                              void *indices_, void *values_, void *columns_)
 {
     const FC_INDEX *indptr = (const FC_INDEX *)indptr_;
-    const fc_nonzeros from = *nonzeros; /* a local copy, which no store can alias */
+    const fc_nonzeros from = *nonzeros; /* A local copy, because no store can alias it. */
     const ptrdiff_t count = from.n_points, groups = from.n_groups;
     ptrdiff_t i, j, g, k;
     fc_row here = *row;
@@ -269,13 +269,13 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
     ptrdiff_t j, left;
 #define FC_WRITE(at, count) FC_I_(fc_chunk)(values + (at), columns + (at), base, data + (at), indices + (at), count)
     for (; data < end; data += n, indices += n, base += (FC_UNSIGNED)step) {
-        /* The last chunk spills into the next row, which is written later, but not past the last row. */
+        /* The last chunk may write into the next row, which is written later, but not past the last row. */
         for (j = 0; j < n && end - data - j >= FC_CHUNK; j += FC_CHUNK)
             FC_WRITE(j, FC_CHUNK);
         left = n - j;
         if (left <= 0)
             continue;
-        /* In the last row it overlaps the chunk before it, or two shorter chunks are used. */
+        /* In the last row, the last chunk overlaps the one before it, or two shorter chunks are used. */
         if (n >= FC_CHUNK) {
             FC_WRITE(n - FC_CHUNK, FC_CHUNK);
         } else if (n >= 8) {
@@ -292,8 +292,8 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
 #undef FC_WRITE
 }
 
-/* Rows of the product, `vectors` vectors wide. Each has several independent sums, which hide the latency of additions.
- * They are collected at intervals, so that long float sums do not drift. */
+/* Compute rows of the product, `vectors` vectors wide. Each has several independent sums, which hide the latency of
+ * additions. At intervals these sums are added to a total, because long float sums would lose accuracy. */
 FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t begin, ptrdiff_t end,
                                const int vectors, const int sums)
 {

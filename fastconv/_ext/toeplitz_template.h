@@ -1,6 +1,6 @@
-/* Rows of a Toeplitz matrix and its products for one dtype and instruction set: see toeplitz.h. */
+/* Rows of a Toeplitz matrix, and products with it, for one dtype and instruction set: see toeplitz.h. */
 
-/* Compute the sum of the weights that read a cell; returns whether any of them is not zero. */
+/* Compute the sum of the weights that read a cell. Returns whether any of them is nonzero. */
 static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const ptrdiff_t taps[3], FC_T *value)
 {
     ptrdiff_t one[3][2], i, j, k;
@@ -24,7 +24,7 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
     return present;
 }
 
-/* Count the weights of a row that are not zero. */
+/* Count the nonzero weights of a row. */
 static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -47,7 +47,7 @@ static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
     return n;
 }
 
-/* These weights. */
+/* Build the tree of the nonzero weights of a row. */
 static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *found)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -84,7 +84,8 @@ static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *fou
     found->channels = channels;
 }
 
-/* The products of dout with the cells that each output read, `vectors` vectors of images at a time. */
+/* Multiply the gradient of an output by the cells that it reads, for `vectors` vectors of images, and add to the
+ * sums. */
 FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
 {
     enum { MOST = 4 };
@@ -106,7 +107,7 @@ FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, c
     }
 }
 
-/* For `count` outputs, each `x_step` cells after the one before, sums[slot] += dy * x[column], in lanes. */
+/* For `count` outputs, each `x_step` cells after the one before: sums[slot] += dy * x[column], lane by lane. */
 static void FC_N(fc_contract)(const fc_contraction *c)
 {
     const FC_T *x = (const FC_T *)c->x, *dy = (const FC_T *)c->dy;
@@ -124,7 +125,7 @@ static void FC_N(fc_contract)(const fc_contraction *c)
     }
 }
 
-/* totals[slot] += the lanes of sums[slot], which are cleared. */
+/* Add up the lanes of sums[slot], add them to totals[slot], and clear sums[slot]. */
 static void FC_N(fc_collect)(void *sums_, double *totals, ptrdiff_t slots)
 {
     FC_T *sums = (FC_T *)sums_;

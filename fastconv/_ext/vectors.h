@@ -1,5 +1,5 @@
-/* The vector types of one dtype and instruction set: see isa.h. Where the compiler has no vector
- * extensions a vector is one element, and every kernel the plain loop. */
+/* The vector types of one dtype and instruction set: see isa.h. If the compiler has no vector extensions, a vector is
+ * one element, and every kernel is a plain loop. */
 #undef FC_VL
 #undef FC_TL
 #undef FC_V
@@ -8,7 +8,7 @@
 #undef FC_L
 #undef FC_I
 
-/* The integer type of the element's size, for masks and indices. */
+/* The integer type of the same size as an element, for masks and indices. */
 #if FC_BYTES == 4
 #define FC_L int32_t
 #else
@@ -40,7 +40,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_V FC_N(fc_v)
 #define FC_I FC_N(fc_i)
 
-/* A tile of the product, in registers: rows by vectors of sums, a row of vectors and one more. */
+/* The size of a tile of the product. The registers hold FC_TILE_ROWS x FC_TILE_VECTORS vectors of sums, a row of b, and
+ * one broadcast element of a. */
 #if FC_REGISTERS >= 32
 #define FC_TILE_ROWS 8
 #define FC_TILE_VECTORS 3
@@ -52,8 +53,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_TILE_VECTORS 2
 #endif
 
-/* v = s in every lane, and sum += a * b, in assembly. Otherwise compilers broadcast too early in unrolled loops, and
- * run out of registers. */
+/* v = s in every lane, and sum += a * b, in assembly. From C, compilers broadcast too early in unrolled loops, and run
+ * out of registers. */
 #undef FC_BROADCAST
 #undef FC_MULTIPLY_ADD
 #if FC_FUSED && FC_BYTES == 4
@@ -66,8 +67,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_BROADCAST(v, s) ((v) = FC_N(fc_splat)(s))
 #define FC_MULTIPLY_ADD(sum, a, b) ((sum) += (a) * (b))
 #endif
-/* A barrier: the compiler moves no later read before it. It also hides the origin of a pointer, so that the compiler
- * does not keep all offsets from it in registers. */
+/* FC_IN_ORDER is a barrier: the compiler moves no later read before it. FC_HIDE hides the origin of a pointer, so that
+ * the compiler does not keep all offsets from that origin in registers. */
 #undef FC_IN_ORDER
 #undef FC_HIDE
 #if FC_FUSED
@@ -78,7 +79,7 @@ typedef FC_L FC_N(fc_i);
 #define FC_HIDE(pointer) ((void)0)
 #endif
 
-/* These may be defined already by another template of the same file. */
+/* Another template of the same file may have defined these functions already. */
 #ifndef FC_VECTORS_DEFINED
 FC_INLINE FC_V FC_N(fc_load)(const FC_T *p) { return *(const FC_N(fc_vu) *)p; }
 FC_INLINE void FC_N(fc_store)(FC_T *p, FC_V v) { *(FC_N(fc_vu) *)p = v; }
@@ -91,7 +92,7 @@ FC_INLINE FC_V FC_N(fc_splat)(FC_T s)
 #endif
 }
 
-/* Interleave the lower or upper halves of a and b. log2(FC_TL) rounds of it transpose a square. */
+/* Interleave the lower or upper halves of a and b. log2(FC_TL) rounds of interleaving transpose a square. */
 FC_INLINE FC_N(fc_t) FC_N(fc_zip_low)(FC_N(fc_t) a, FC_N(fc_t) b)
 {
 #if FC_TL == 8
@@ -137,7 +138,7 @@ FC_INLINE void FC_N(fc_transpose)(FC_N(fc_t) rows[FC_TL])
     }
 }
 
-/* The same for FC_V: interleave the first halves of a and b, or the second halves. */
+/* Interleave the lower or upper halves of a and b, like fc_zip_low and fc_zip_high, but for FC_V. */
 FC_INLINE FC_V FC_N(fc_mix_low)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
@@ -170,7 +171,7 @@ FC_INLINE FC_V FC_N(fc_mix_high)(FC_V a, FC_V b)
 #endif
 }
 
-/* The elements of a and b at even places, or at odd places. */
+/* Return the elements of a and b at even positions, or at odd positions. */
 FC_INLINE FC_V FC_N(fc_evens)(FC_V a, FC_V b)
 {
 #if FC_VL == 16

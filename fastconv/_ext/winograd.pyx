@@ -1,8 +1,7 @@
 """Winograd's minimal filtering, forward and backward_data: one matrix product for each interpolation point.
 
-The image is first transposed to channels-last, so that transforms have
-channels in the vector lanes, whatever the size of the planes.
-fastconv.convolution.winograd.algorithm divides the work, and makes all tables below.
+The image is first transposed to channels-last. So the transforms have channels in the vector lanes, whatever the size
+of the planes. fastconv.convolution.winograd.algorithm divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport numbers_of
@@ -17,7 +16,7 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef enum:
-    AHEAD = 3           # channels from a prefetch of weights to their use
+    AHEAD = 3           # distance in channels between a prefetch of weights and their use
     MOST_PANELS = 64
 
 
@@ -43,7 +42,7 @@ cdef void transform_weights(
             t.kernel.interleave(turned, width, w + c * s.channel_step, at, rows, n * s.kernel)
         else:
             for i in range(n):
-                # Rows of a channel are contiguous, but the next channel is far away.
+                # The rows of a channel are contiguous, but the next channel is far away.
                 if c + i + AHEAD < s.channels:
                     fc_soon(w + (c + i + AHEAD) * s.channel_step, rows * s.kernel * <Py_ssize_t> sizeof(floating))
                 t.kernel.interleave(
@@ -65,13 +64,13 @@ cdef void transform_weights(
         c += n
 
 
-# One axis of a phase: the result cell of output 0, negative where there is none, and how many outputs there are.
+# One axis of a phase: the result cell of output 0, negative if outside the result, and the number of outputs.
 cdef struct Phase:
     Py_ssize_t start
     Py_ssize_t outs
 
 
-# The outputs [begin, end) of a tile along an axis that are in the result, and the place of output 0.
+# The outputs [begin, end) of a tile along an axis that are in the result, and the result cell of output 0.
 cdef struct Reach:
     Py_ssize_t at
     int begin
@@ -91,11 +90,11 @@ cdef void transform_result(
     floating* result, const floating* m, const floating* bias, floating* check, Py_ssize_t rows, Py_ssize_t width,
     const Block* b, Py_ssize_t phase, const Call* call,
 ) noexcept nogil:
-    """Transform the products of all tiles of a block back, for up to `width` rows of the result; `result`
-    is the first row of image 0.
+    """Transform the products of all tiles of a block back, for up to `width` rows of the result. `result` is the first
+    row of image 0.
 
     `overflows` counts for each image how often an inf or NaN was found, because a transform may overflow, or spread an
-    inf or NaN, where the sums of products do not.
+    inf or NaN to outputs whose own sums of products are finite.
     """
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
@@ -138,24 +137,24 @@ cdef void transform_result(
                             )
                             lane += t.kernel.lanes
                     m = m + width
-        # Only the first `rows` lanes count; lanes past the last row hold old contents of the workspace.
+        # Only the first `rows` lanes are results; the other lanes hold old contents of the workspace.
         if has_nan(check, rows):
             fc_draw(&call.overflows[b.image + n], 1)
 
 
-# Rows of the weights side by side, as many as a tile is wide.
+# A panel of rows of weights, as many as a tile is wide.
 cdef struct Panel:
     int vectors
     Py_ssize_t width
     Py_ssize_t column    # its first row, relative to the pass
     Py_ssize_t at        # offset of its first point, relative to the pass
-    Py_ssize_t pitch     # from a point to the next
+    Py_ssize_t pitch     # distance between two points
 
 
 cdef Py_ssize_t list_panels(
     Panel* panels, Py_ssize_t rows, Py_ssize_t k, Py_ssize_t points, const Call* call
 ) noexcept nogil:
-    """List the panels of a pass; returns their number."""
+    """List the panels of a pass. Returns their number."""
     cdef Py_ssize_t lanes = call.transforms.kernel.lanes, left = (rows + lanes - 1) // lanes, n = 0
     cdef Panel panel
     panel.column = panel.at = 0
@@ -175,9 +174,9 @@ cdef Py_ssize_t list_panels(
 cdef void multiply(
     const Call* call, Py_ssize_t group, Py_ssize_t first, const Block* block, floating* space, bint fresh
 ) noexcept nogil:
-    """Multiply the tiles of a block by rows from `first` on.
+    """Multiply the tiles of a block by the weights of the rows of a pass, from `first` on.
 
-    For each point: [tiles x k] @ [k x rows], k over subkernels and channels.
+    For each point: [tiles x k] @ [k x rows], with k over subkernels and channels.
     """
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
@@ -215,8 +214,8 @@ cdef void multiply(
                 tile = 0
                 while tile < tiles:
                     n = min(<Py_ssize_t> t.kernel.rows, tiles - tile)
-                    # The tiles stay in the cache while all rows of the pass are multiplied by them: [tiles x k] @ [k x
-                    # rows]
+                    # [tiles x k] @ [k x rows]. The tiles stay in the cache while they are multiplied by all rows of the
+                    # pass.
                     for i in range(count):
                         p = &panels[i]
                         call.tile(
@@ -244,7 +243,7 @@ def product(
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[:, ::1] starts, const Py_ssize_t[::1] planes,
     Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, words,
 ):
-    """result = w * source + bias; `planes` are the channels of the source.
+    """Compute result = w * source + bias. `planes` are the channels of the source.
 
     Returns 0 if all of the result is finite. Otherwise `overflows` is above 0 for the images with an inf or NaN.
     """
@@ -279,7 +278,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_products(const Call* call, floating* dtype) noexcept nogil:
-    """Take items until none is left."""
+    """Compute items until none are left."""
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms

@@ -1,8 +1,9 @@
-/* The transforms of Winograd's minimal filtering for one dtype and instruction set: see winograd.h.
+/* Transforms of Winograd's minimal filtering F(m, r) for one dtype and instruction set: see winograd.h.
  *
- * The interpolation points along an axis are 0, infinity and pairs +-a. Of 4 points a is 1; of 6 points 3/4 and 3/2,
- * whose errors are four times smaller than those of 1 and 2; of 8 points 1/2, 1 and 2. 1 point means no transform.
- * Squares of points are exact. Below, S is the square of a pair's point, and polynomials of pairs are in that square. */
+ * The interpolation points along an axis are 0, infinity and pairs +-a. With 4 points, a is 1. With 6 points, a is 3/4
+ * and 3/2, whose errors are four times smaller than those of 1 and 2. With 8 points, a is 1/2, 1 and 2. One point means
+ * no transform. Squares of points are exact. Below, S is the square of the point of a pair, and polynomials of pairs
+ * are polynomials in S. */
 
 #define FC_PAIRS(points) ((points) / 2 - 1)
 
@@ -20,8 +21,8 @@ FC_INLINE FC_T FC_N(fc_square)(const int points, const int pair)
     return FC_N(fc_point)(points, pair) * FC_N(fc_point)(points, pair);
 }
 
-/* Coefficient `k` of the product of (x - S) over all pairs except pair `but` (-1: no exception). It is spelled out, so
- * that every compiler sees a constant. */
+/* Coefficient `k` of the product of (x - S) over all pairs except pair `but` (-1: no exception). The products are
+ * written out, so that every compiler sees a constant. */
 FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k)
 {
     const int n = FC_PAIRS(points) - (but >= 0);
@@ -36,7 +37,7 @@ FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k
     return k == 2 ? -(a + b + c) : k ? a * b + a * c + b * c : -(a * b * c);
 }
 
-/* S^n, n up to 3 */
+/* S^n, for n up to 3. */
 FC_INLINE FC_T FC_N(fc_power)(const int points, const int pair, const int n)
 {
     const FC_T square = FC_N(fc_square)(points, pair);
@@ -77,7 +78,7 @@ FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d)
     }
 }
 
-/* u <- G g for a kernel of `taps`. */
+/* u <- G g, for a kernel of `taps` taps. */
 FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, const FC_V *g)
 {
     int i, k;
@@ -109,7 +110,7 @@ FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, 
     }
 }
 
-/* y <- A^T m, `outputs` of them. */
+/* y <- A^T m, for `outputs` outputs. */
 FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y, const FC_V *m)
 {
     FC_V even[3], odd[3];
@@ -139,7 +140,8 @@ FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y
     }
 }
 
-/* Call FC_CASE with `points` and `taps` as constants. `taps` may also be the outputs of a tile. */
+/* Call FC_CASE with `points` and `taps` as constants. For output transforms, `taps` stands for the outputs of a
+ * tile. */
 #define FC_CASES                                                                            \
     FC_CASE(1, 1)                                                                           \
     FC_CASE(4, 2)                                                                           \
@@ -204,7 +206,8 @@ FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_
         FC_N(fc_store)(to + i * step, y[i]);
 }
 
-/* The same, line by line along one axis, for sizes that are constants only here. */
+/* Transform line by line along one axis. These functions take sizes as arguments, and pass them on as compile-time
+ * constants. */
 static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step,
                                  int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
@@ -260,7 +263,7 @@ static void FC_N(fc_output_lines)(int points, int outputs, const FC_T *from, ptr
     }
 }
 
-/* A square tile; the lengths of all loops are constants. */
+/* Transform a square tile; the lengths of all loops are constants. */
 FC_INLINE void FC_N(fc_input_square)(const int points, const FC_T *patch, const ptrdiff_t *at, FC_T *v, ptrdiff_t pitch)
 {
     FC_T half[64 * FC_VL];
@@ -271,7 +274,7 @@ FC_INLINE void FC_N(fc_input_square)(const int points, const FC_T *patch, const 
         FC_N(fc_input_of)(points, half + i * FC_VL, NULL, points * FC_VL, v + i * pitch, points * pitch);
 }
 
-/* A tile, for a vector of channels: cell i is at patch + at[i]. */
+/* Transform a tile, for a vector of channels; cell i is at patch + at[i]. */
 static void FC_N(fc_wino_input)(int high, int wide, const void *patch_, const ptrdiff_t *at, void *v_, ptrdiff_t pitch)
 {
     const FC_T *patch = (const FC_T *)patch_;
@@ -301,7 +304,8 @@ FC_INLINE void FC_N(fc_weights_square)(const int points, const int taps, const F
         FC_N(fc_weights_of)(points, taps, half + i * FC_VL, NULL, points * FC_VL, u + i * pitch, points * pitch);
 }
 
-/* A kernel, or a tile of the gradient as a kernel, for a vector of filters: tap i is at g + at[i]. */
+/* Transform a kernel, or a tile of the gradient in place of a kernel, for a vector of filters; tap i is at g +
+ * at[i]. */
 static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g_, const ptrdiff_t *at, void *u_,
                                   ptrdiff_t pitch)
 {
@@ -326,7 +330,8 @@ static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, co
     }
 }
 
-/* Transpose n vectors: to[lane * pitch + i] = lane of vector i. Vectors past n may be read, whatever they hold. */
+/* Transpose n vectors: to[lane * pitch + i] = lane of vector i. Vectors past n may be read; their values do not
+ * matter. */
 FC_INLINE void FC_N(fc_turn_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *vectors, const int n)
 {
     int lane, first, i;
@@ -348,9 +353,9 @@ FC_INLINE void FC_N(fc_turn_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *
 
 /* Transform row i of a tile back to the result: `wide` points, `step` apart, for a vector of filters.
  *
- * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because then their sum is inf or NaN, and the sum
- * times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless: the image is then
- * computed again without need. */
+ * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because the sum of the outputs is then inf or NaN,
+ * and the sum times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless, because
+ * the image is only computed again. */
 FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *from, ptrdiff_t step, const FC_T *bias, FC_T *to,
                                ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end,
                                FC_V *check)
@@ -373,7 +378,8 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     for (i = 1; i < outputs; i++)
         sum += y[i];
     *check += sum * FC_N(fc_splat)(0);
-    /* Lanes are filters. Transpose them, so that the outputs of each filter are contiguous; filters are `pitch` apart. */
+    /* Lanes are filters. Transpose them, so that the outputs of each filter are contiguous; filters are `pitch`
+     * apart. */
     if (outputs == 4 || outputs == 3) {
         const FC_V last = outputs == 4 ? y[3] : y[2];
         const FC_V a = FC_N(fc_mix_low)(y[0], y[2]), b = FC_N(fc_mix_low)(y[1], last);
@@ -406,8 +412,8 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     }
 }
 
-/* Transform one tile of a vector of filters back to the result. `filters` lanes are stored, and those outputs that are
- * in `box`: the begin and end of rows and of columns. */
+/* Transform one tile of a vector of filters back to the result. Only `filters` lanes are stored, and only outputs in
+ * `box`, which holds the ranges [begin, end) of rows and of columns. */
 static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m_, ptrdiff_t pitch,
                                  const void *bias_, void *to_, ptrdiff_t filter_step, ptrdiff_t row_step,
                                  ptrdiff_t column_step, int filters, const int *box, void *check_)

@@ -1,10 +1,10 @@
-# What both kernels of Winograd's minimal filtering use: the tiles of an image, transposed to channels-last, and their
-# values at every interpolation point.
+# Declarations for both kernels of Winograd's minimal filtering: the tiles of an image, transposed to channels-last, and
+# their values at every interpolation point.
 #
-# Along an axis with stride s, output o meets at tap t source cell o * s + t - lo. The kernel is divided into
-# subkernels, which have every s-th tap from an offset on, as many as the transforms support. Tap j of a subkernel at
-# offset f is tap f + j * s of the kernel, and reads cell (o + j) * s + f - lo. That is a filter of stride 1 on every
-# s-th cell. The products of all subkernels are summed at the points, as if they were more channels.
+# Along an axis with stride s, output o reads source cell o * s + t - lo at tap t. The kernel is decomposed into
+# subkernels of at most as many taps as the transforms support. Tap j of a subkernel at offset f is tap f + j * s of the
+# kernel, and reads cell (o + j) * s + f - lo. That is a filter of stride 1 on every s-th cell. The products of all
+# subkernels are summed at the points, as if the subkernels were more channels.
 
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport Kernels, fc_tile_t, kernels
@@ -37,56 +37,58 @@ cdef enum:
     MOST_LANES = 64
 
 
-# One axis: cells of the source and of the result, and how both are cut into tiles.
+# One axis: the cells of the source and of the result, and their division into tiles.
 cdef struct Side:
     Py_ssize_t size
     Py_ssize_t stride
-    Py_ssize_t lo       # negated: the source cell that output 0 reads at tap 0
+    Py_ssize_t lo       # minus the source cell that output 0 reads at tap 0
     Py_ssize_t points
-    Py_ssize_t taps     # of a subkernel
-    Py_ssize_t outputs  # of a tile
+    Py_ssize_t taps     # taps of a subkernel
+    Py_ssize_t outputs  # outputs of a tile
     Py_ssize_t tiles
     Py_ssize_t block    # tiles of a block
     Py_ssize_t span     # cells of the source from the first to the last that a tile reads
-    Py_ssize_t jump     # result cells from an output to the next
+    Py_ssize_t jump     # output stride: result cells from one output to the next
     Py_ssize_t whole    # cells of the result
-    Py_ssize_t first    # cells of the source that outputs read: from here
-    Py_ssize_t end      # up to here
+    Py_ssize_t first    # outputs read the source cells [first, end)
+    Py_ssize_t end
 
 
-# The table of sizes, in the order of fastconv.convolution.winograd.algorithm; steps and pitches are in elements.
+# The sizes of a call, in the order of fastconv.convolution.winograd.algorithm; steps and pitches are in elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
     Py_ssize_t groups
-    Py_ssize_t rows           # of the result, in a group: filters, or for dx channels
-    Py_ssize_t row_step       # of the weights, from a row to the next
+    Py_ssize_t rows           # rows of the result in a group: filters, or channels for dx
+    Py_ssize_t row_step       # distance between the weights of two rows
     Py_ssize_t block_rows
-    Py_ssize_t pass_rows      # whose products are computed before any is transformed back
-    Py_ssize_t channels       # of the source, in a group
-    Py_ssize_t channel_step   # of the weights
+    Py_ssize_t pass_rows      # rows whose products are computed before any is transformed back
+    Py_ssize_t channels       # channels of the source in a group
+    Py_ssize_t channel_step   # distance between the weights of two channels
     Py_ssize_t block_channels
-    Py_ssize_t kernel         # taps of it all
+    Py_ssize_t kernel         # taps of the whole kernel
     Py_ssize_t subkernels
     Py_ssize_t phases         # kernels on the same source: one per stride phase for a strided dx
-    Py_ssize_t kept           # whether a thread keeps all transformed weights of an item's rows
-    Py_ssize_t parts          # of the batch, whose dw are summed separately
+    Py_ssize_t kept           # whether a thread stores all transformed weights of the rows of an item
+    Py_ssize_t parts          # parts of the batch, whose dw are summed separately
     Py_ssize_t chunk          # channels whose weights are transposed at a time
     Py_ssize_t lanes          # channels of a cell in the patch, rounded up to whole vectors
-    Py_ssize_t rows_lanes     # the same for rows
-    Py_ssize_t zero_at        # of the workspace: a cell of zeros,
-    Py_ssize_t v_at           # the image at every point,
-    Py_ssize_t u_at           # the weights or the gradient,
-    Py_ssize_t m_at           # the products,
-    Py_ssize_t g_at           # weights turned,
+    Py_ssize_t rows_lanes     # rows, rounded up to whole vectors
+    Py_ssize_t zero_at        # offset in the workspace of a cell of zeros
+    Py_ssize_t v_at           # offset of the image at every point
+    Py_ssize_t u_at           # offset of the weights or the gradient at every point
+    Py_ssize_t m_at           # offset of the products
+    Py_ssize_t g_at           # offset of the transposed weights
     Py_ssize_t bias_at
-    Py_ssize_t check_at       # a lane for each row (for dw, for each channel): NaN if one of its results is inf or NaN
-    Py_ssize_t v_step         # from a tile to the next: of the image
-    Py_ssize_t u_step         # and of the gradient
-    Py_ssize_t m_step         # from a filter to the next: of the products of dw
-    Py_ssize_t v_pitch        # from a point to the next: of the image,
-    Py_ssize_t u_pitch        # of the weights past their end, or of the gradient,
-    Py_ssize_t m_pitch        # of the products
+    # offset of a lane for each row (for dw, each channel): NaN if one of its results is inf or NaN
+    Py_ssize_t check_at
+    Py_ssize_t v_step         # distance between two tiles of the image
+    Py_ssize_t u_step         # distance between two tiles of the gradient
+    Py_ssize_t m_step         # distance between two filters of the products of dw
+    Py_ssize_t v_pitch        # distance between two points of the image
+    # gap between the weights of two points; for dw, distance between two points of the gradient
+    Py_ssize_t u_pitch
+    Py_ssize_t m_pitch        # distance between two points of the products
 
 
 # The transforms of one dtype and instruction set.
@@ -98,7 +100,8 @@ cdef struct Transforms:
     Kernels kernel
 
 
-# What all threads of a call read; `bias` and `w`, or `dout` and `filter_planes`, are of one kind of call only.
+# The arguments of a call, which all of its threads read. `bias` and `w` are used only for results, `dout` and
+# `filter_planes` only for dw.
 cdef struct Call:
     const void* source
     const void* w
@@ -108,19 +111,19 @@ cdef struct Call:
     Py_ssize_t part_pitch
     const Py_ssize_t* planes
     const Py_ssize_t* filter_planes
-    const Py_ssize_t* offsets   # of the subkernels, three for each
+    const Py_ssize_t* offsets   # the offsets of the subkernels, three for each
     const Py_ssize_t* taps      # the tap of the kernel for each tap of a subkernel, or -1; phase by phase
-    const Py_ssize_t* starts    # result cell of output 0, three for each phase; negative if outside
+    const Py_ssize_t* starts    # the result cell of output 0, three for each phase; negative if outside the result
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t slots
-    Py_ssize_t group_step   # of the weights, from a group to the next
+    Py_ssize_t group_step   # distance between the weights of two groups
     Py_ssize_t volume       # cells of the source
-    Py_ssize_t positions    # and of the result
+    Py_ssize_t positions    # cells of the result
     Py_ssize_t blocks
     Py_ssize_t items
     Py_ssize_t* words
-    Py_ssize_t* overflows   # how often an inf or NaN was found, for each image; for dw there is one count
+    Py_ssize_t* overflows   # how often an inf or NaN was found, for each image; for dw one count in all
     Sizes sizes
     Side[3] sides
     Transforms transforms
@@ -213,7 +216,7 @@ cdef inline void see_along(
 
 
 cdef inline Window see(const Block* b, const Side* sides) noexcept nogil:
-    """The window of the source that outputs read."""
+    """Return the window of the source that the outputs of a block read."""
     cdef Window window
     cdef Py_ssize_t i, step, begin
     for i in range(3):
@@ -247,18 +250,19 @@ cdef inline void turn(
                 patch = patch + run * lanes
 
 
-# The cells of a tile in a patch: high x wide cells from (depth, y, x) of the window on, at steps.
+# The cells of a tile in a patch: high x wide cells, `down` rows and `right` columns apart, from a cell of the window
+# on.
 cdef struct Cells:
     Py_ssize_t high
     Py_ssize_t wide
-    Py_ssize_t down       # rows from a cell to the next
-    Py_ssize_t right      # columns
+    Py_ssize_t down       # rows from one cell to the next
+    Py_ssize_t right      # columns from one cell to the next
     Py_ssize_t lanes
-    Py_ssize_t nothing    # where zeros are
+    Py_ssize_t nothing    # offset of the cell of zeros
 
 
 cdef inline void list_inside(Py_ssize_t* at, const Cells* cells, const Window* window) noexcept nogil:
-    """The offset of each cell from the first one, if all are in the window."""
+    """List the offset of each cell from the first cell, for tiles inside the window."""
     cdef Py_ssize_t i, j
     for i in range(cells.high):
         for j in range(cells.wide):
@@ -269,7 +273,7 @@ cdef inline const Py_ssize_t* list_cells(
     Py_ssize_t* at, const Py_ssize_t* inside, Py_ssize_t* base, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t y,
     Py_ssize_t x, const Cells* cells, const Window* window,
 ) noexcept nogil:
-    """The offset of each cell from `base`; cells outside of the window are the cell of zeros."""
+    """Return the offset of each cell from `base`; cells outside the window get the offset of the cell of zeros."""
     cdef Py_ssize_t i, j, row
     base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * cells.lanes
     if (
@@ -314,7 +318,7 @@ cdef inline void transform_image(
                 y = (b.begin[1] + oh) * steps_h - sides[1].lo - window.first[1]
                 for ow in range(b.n[2]):
                     x = (b.begin[2] + ow) * steps_w - sides[2].lo - window.first[2]
-                    # Vectors spill past the last channel into the next subkernel, which is written later.
+                    # Vectors write past the last channel into the next subkernel, which is written later.
                     offset = call.offsets
                     for q in range(s.subkernels):
                         where = list_cells(

@@ -1,8 +1,8 @@
-"""Winograd's minimal filtering, the gradient of the weights: one matrix product over tiles for each
-interpolation point.
+"""Winograd's minimal filtering, the gradient of the weights: one matrix product over tiles for each interpolation
+point.
 
-The image is correlated with the tiles of dout. fastconv.convolution.winograd.algorithm
-divides the work, and makes all tables below.
+The image is correlated with the tiles of dout. fastconv.convolution.winograd.algorithm divides the work, and makes all
+tables below.
 """
 
 from fastconv._ext.arrays cimport numbers_of
@@ -17,7 +17,7 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef Window see_gradient(const Block* b, const Side* sides) noexcept nogil:
-    """The window of dout, which has a cell for each output."""
+    """Return the window of dout that a block reads. It has a cell for each output."""
     cdef Window window
     cdef Py_ssize_t i, begin
     for i in range(3):
@@ -63,7 +63,9 @@ cdef void contract(
     const Call* call, const floating* source, const floating* dout, const Block* block, Py_ssize_t channels,
     Py_ssize_t filters, floating* space, bint add,
 ) noexcept nogil:
-    """Add one block. For each point: m (+)= [filters x tiles] @ [tiles x k], k over subkernels and channels."""
+    """Add the products of one block. For each point: m (+)= [filters x tiles] @ [tiles x k], with k over subkernels and
+    channels.
+    """
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
@@ -103,7 +105,7 @@ def weights(
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
     Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, words,
 ):
-    """result[part] = the gradient of w, summed over every `parts`-th block.
+    """Compute result[part] = the gradient of w, summed over every `parts`-th block.
 
     Returns 0 if all of the result is finite.
     """
@@ -134,7 +136,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
-    """Take items until none is left."""
+    """Compute items until none are left."""
     cdef const Sizes* s = &call.sizes
     cdef const Side* sides = &call.sides[0]
     cdef const Transforms* t = &call.transforms
@@ -178,7 +180,8 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
                         <int> min(channels - c, <Py_ssize_t> t.kernel.lanes), check + c,
                     )
                     c += t.kernel.lanes
-        # Only the first `channels` lanes count; later ones belong to the next subkernel, or hold old contents.
+        # Only the first `channels` lanes are results; the other lanes belong to the next subkernel, or hold old
+        # contents.
         if has_nan(check, channels):
             fc_draw(&call.overflows[0], 1)
         index = fc_take(call.words, call.items)

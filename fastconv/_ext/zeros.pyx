@@ -6,24 +6,24 @@ from fastconv._ext.arrays cimport Run, run_of
 
 
 cdef enum:
-    FEW = 1024          # arrays of at most so many weights are counted completely
-    COUNTED = 4096      # or if the first samples have zeros, of so many
-    SAMPLE = 1024       # size of a sample of larger arrays,
-    FIRST = 128         # and of a first, smaller sample
+    FEW = 1024          # arrays of at most this many weights are counted completely
+    COUNTED = 4096      # up to this size arrays are counted completely unless the first sample is dense
+    SAMPLE = 1024       # size of the sample of larger arrays
+    FIRST = 128         # size of a first, smaller sample
 
 
 #: A density is rounded up to a multiple of 1 / steps.
 steps = SAMPLE
-#: Arrays of at most so many weights are counted completely.
+#: Arrays of at most this many weights are counted completely.
 counted = COUNTED
 
 
 def density(int dtype, w, double dense):
-    """The share of an array's elements that are not zero, rounded up to a multiple of 1 / steps.
+    """Return the share of nonzero elements of an array, rounded up to a multiple of 1 / steps.
 
-    Returns 1.0 if it is above `dense`. The dtype is 0 (float32) or 1 (float64). For large arrays it is the share
-    in a sample at multiples of the golden ratio, which are the same places in every call and follow no pattern of
-    the weights.
+    Returns 1.0 if the share is above `dense`. The dtype is 0 (float32) or 1 (float64). For large arrays, the share of a
+    sample at multiples of the golden ratio is returned. The sample has the same indices in every call, and follows no
+    pattern of the weights.
     """
     cdef Run run = run_of(w, 8 if dtype else 4, False)
     cdef Py_ssize_t found

@@ -1,1 +1,1 @@
-"""Checks of arrays and options that callers hand in; TypeError and ValueError say what came and what is legal."""
+"""Checks of the arrays and options that callers pass; errors state the value that was given and the legal ones."""

@@ -1,4 +1,4 @@
-"""Rules for dtypes, memory layouts, `out=` and workspaces of arrays."""
+"""Checks of the dtype and memory layout of arrays, of `out=` arguments, and of arrays in caches."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from fastconv.runtime import memory as _memory
 from fastconv.runtime.memory import check_bytes
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-#: The dtypes of the kernels: their numbers, and their names in C.
+#: The dtypes that the kernels support, with the numbers that kernels use for them, and the names of these dtypes in C.
 DTYPES: dict[np.dtype, int] = {_FLOAT32: 0, _FLOAT64: 1}
 NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
-#: Exceptions that NumPy and the conversion methods of other types raise about a value. Other exceptions, such as those
-#: of a signal handler, are not about the value.
+#: Exceptions by which NumPy and the conversion methods of other types report an unsuitable value. All other exceptions,
+#: such as those that a signal handler raises, have another cause.
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)
-#: Modules that define such exceptions. Subclasses from other modules may come from a signal handler.
+#: The modules that define these exceptions. A subclass from another module may have been raised by a signal handler.
 _UNREADABLE_FROM = frozenset(("builtins", "numpy.exceptions"))
 
 
 def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
-    """`value` as a plain ndarray of its own dtype, refused unless fastconv can compute with it.
+    """Return `value` as a plain ndarray of its own dtype, or raise an error if fastconv cannot compute with it.
 
-    `options` says where options belong. It is for an argument such as a bias: callers who forget it pass their options
-    in its place.
+    `options` is a text that says how to pass options. Arguments such as a bias need it, because a caller who forgets
+    the bias passes the options in its place.
     """
     if type(value) is np.ndarray and value.dtype in DTYPES:
         return value
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, as by {name}.filled(0)")
-    # The output and cache of relu are two arrays of one shape, so NumPy would read the pair as a batch.
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, with {name}.filled(0)")
+    # relu returns its output and its cache, two arrays of the same shape, so NumPy would read that pair as a batch.
     if type(value) is tuple and len(value) == 2 and all(type(a) is np.ndarray and a.ndim > 1 for a in value):
         raise TypeError(no_array(name, value))
     try:
@@ -53,7 +53,7 @@ def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
 
 
 def plain(array: np.ndarray) -> np.ndarray:
-    """A plain view of an ndarray, because a subclass may report a false shape, strides or dtype."""
+    """Return a plain view of an ndarray, because a subclass may report a false shape, strides or dtype."""
     return array if type(array) is np.ndarray else np.ndarray.view(array, np.ndarray)
 
 
@@ -61,7 +61,7 @@ def _check_dtype(name: str, dtype: np.dtype) -> None:
     if dtype.kind in "biu" or dtype.type in (np.float16, np.float32, np.float64):
         return
     raise TypeError(
-        f"{name} has dtype {dtype}, which fastconv does not compute with; legal are float32 and float64 "
+        f"{name} has dtype {dtype}, which fastconv does not support; legal are float32 and float64 "
         "(float16, integers and bool are converted)"
     )
 
@@ -75,12 +75,12 @@ def _result_dtype(dtypes: tuple[np.dtype, ...]) -> np.dtype:
 
 
 def result_dtype(*arrays: np.ndarray | None) -> np.dtype:
-    """The dtype of the result: `np.result_type`, then float64 for integers and float32 for float16."""
+    """Return `np.result_type` of the arrays, but float64 instead of integers and float32 instead of float16."""
     return _result_dtype(tuple(a.dtype for a in arrays if a is not None))
 
 
 def float_dtype(name: str, dtype: Any) -> np.dtype:
-    """`dtype` as float32 or float64; otherwise an error that names `name`."""
+    """Return `dtype` if it is float32 or float64, and raise an error that contains `name` otherwise."""
     try:
         found = np.dtype(dtype if dtype is not None else "nothing")
     except TypeError as error:
@@ -90,9 +90,9 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
 
 
 def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
-    """The array as C-contiguous, native, aligned and of `dtype`; itself if it already is.
+    """Return the array if it is C-contiguous, in native byte order, aligned and of `dtype`; otherwise such a copy.
 
-    Otherwise a copy, made by `threads` threads; None is the default number.
+    `threads` threads make the copy; None means the default number.
     """
     flags = array.flags
     if array.dtype == dtype and array.dtype.isnative:
@@ -106,13 +106,13 @@ def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> n
     return cast
 
 
-#: Bytes that NumPy copies at a time, because Python runs signal handlers only between calls.
+#: NumPy copies at most this many bytes in one call, because Python runs signal handlers only between calls.
 _CAST_BYTES = 1 << 26
 
 
 def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
-    """``target[...] = value`` of the same shape, some rows at a time, so that signal handlers can run
-    during a long copy.
+    """Do ``target[...] = value``, some rows at a time, so that signal handlers can run during a long copy. The shapes
+    are equal.
     """
     if target.nbytes <= _CAST_BYTES or not value.ndim:
         target[...] = value
@@ -124,7 +124,7 @@ def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
 
 
 def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
-    """As `prepare`, but only the last axis has to be contiguous: what the lowering kernels read."""
+    """Like `prepare`, but require only the last axis to be contiguous, because the lowering kernels accept that."""
     if (
         array.dtype == dtype
         and array.dtype.isnative
@@ -137,14 +137,14 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None)
 
 
 def ready(*arrays: Any) -> np.dtype | None:
-    """The common dtype of arrays if the kernels can read all of them without a copy, else None."""
+    """Return the common dtype of the arrays if the kernels can read all of them without a copy, else None."""
     dtype = None
     for array in arrays:
         if type(array) is not np.ndarray:
             return None
         found = array.dtype
         if dtype is None:
-            # An unpickled dtype equals the usual one, but is another object.
+            # An unpickled dtype compares equal to the usual dtype object, but is a different object.
             if found is not _FLOAT32 and found is not _FLOAT64 and found not in DTYPES:
                 return None
             dtype = found
@@ -161,22 +161,23 @@ def check_cached(
     shapes: tuple[tuple[int, ...], ...],
     dtype: np.dtype | None = None,
 ) -> None:
-    """Refuse arrays of a cache that differ from those of `source`, because kernels rely on them.
+    """Raise an error if the arrays of a cache are not as `source` made them, because kernels do not check them again.
 
-    They must have `shapes`, be C-contiguous and aligned, and all have one float dtype, which is `dtype` if given.
+    The arrays must have the given `shapes`, be C-contiguous and aligned, and all have the same float dtype, which must
+    equal `dtype` if that is given.
     """
     found = ready(*arrays)
     if found is not None and (dtype is None or found == dtype) and tuple([a.shape for a in arrays]) == shapes:
         return
     held = " and ".join(f"{name} {describe(array)}" for name, array in zip(names, arrays, strict=True))
     raise ValueError(
-        f"cache holds {held}, which {source} did not put there: its were {' and '.join(map(str, shapes))}, "
+        f"cache holds {held}, which {source} did not put there; it stores {' and '.join(map(str, shapes))}, "
         f"C-contiguous and of {'one float dtype' if dtype is None else f'dtype {dtype}'}"
     )
 
 
 def describe(value: Any) -> str:
-    """A description of an array of a cache: its shape and dtype, or its type if that is not ndarray."""
+    """Describe an array of a cache by its shape and dtype, or by its type if it is not an ndarray."""
     if not issubclass(type(value), np.ndarray):
         return f"of type {type(value).__name__}"
     array = plain(value)
@@ -185,7 +186,7 @@ def describe(value: Any) -> str:
 
 
 def as_floats(name: str, value: Any, threads: int | None = None) -> np.ndarray:
-    """`value` as a float array for the kernels, of its result dtype; itself if it already is."""
+    """Return `value` as an array that kernels can read, in its result dtype; no copy is made if none is needed."""
     if ready(value) is not None:
         return value
     array = as_array(name, value)
@@ -193,23 +194,23 @@ def as_floats(name: str, value: Any, threads: int | None = None) -> np.ndarray:
 
 
 def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
-    """An uninitialised array for a result."""
+    """Return an uninitialised array for a result."""
     try:
         return _memory.empty(shape, dtype)
-    except ValueError:  # too large to be addressed: the message names the result
+    except ValueError:  # The array is too large to be addressed; the message names the result.
         check_bytes(what, shape, dtype)
         raise
     except MemoryError:
         raise _memory.TooLargeError(
             f"{what} of shape {shape} and dtype {dtype} takes {math.prod(shape) * dtype.itemsize} bytes, more than the "
-            "system gives"
+            "system can allocate"
         ) from None
 
 
 def output(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
-    """An uninitialised array for a result, or a plain view of `out` if the result fits into it."""
+    """Return a plain view of `out` if the result fits into it, or an uninitialised array if `out` is None."""
     if out is None:
         return fresh(shape, dtype, what)
     if not issubclass(type(out), np.ndarray):
@@ -232,7 +233,8 @@ def output(
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     if not np.may_share_memory(a, b):
         return False
-    effort: Any = 100_000  # the exact answer can take exponential time; beyond this limit it counts as an overlap
+    # The exact answer can take exponential time. If this limit is reached, the arrays count as overlapping.
+    effort: Any = 100_000
     try:
         return np.shares_memory(a, b, max_work=effort)
     except np.exceptions.TooHardError:
@@ -240,7 +242,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def lift(array: np.ndarray, lead: int) -> np.ndarray:
-    """A view with three spatial axes; unit axes are inserted after the first `lead` axes."""
+    """Return a view with three spatial axes; unit axes are inserted after the first `lead` axes."""
     missing = 3 - (array.ndim - lead)
     return array[(slice(None),) * lead + (np.newaxis,) * missing] if missing else array
 
@@ -248,7 +250,7 @@ def lift(array: np.ndarray, lead: int) -> np.ndarray:
 def cast_gradient(
     name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
 ) -> np.ndarray:
-    """An upstream gradient in the dtype of the forward pass; its shape must be the output's."""
+    """Return an upstream gradient in the dtype of the forward pass; it must have the shape of the output."""
     array = as_array(name, value)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, but the output of the forward pass has shape {shape}")

@@ -1,8 +1,7 @@
-"""C-contiguous copies of arrays, above all of images whose channels are last in memory.
+"""C-contiguous copies of arrays, mainly of images in channels-last layout.
 
-NumPy copies such a view element by element, in one thread, which takes about
-twenty times as long as pooling the image. Here blocks are transposed in
-registers, at about the speed of memory.
+NumPy copies such a view element by element, in one thread, which takes about twenty times as long as pooling the image.
+The kernel used here transposes blocks in registers, at about the speed of memory.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from fastconv._ext import copies as _ext
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 
 _DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
-#: NumPy copies arrays of fewer bytes, because finding a plan takes longer.
+#: Arrays of fewer bytes are copied by NumPy, because looking up a plan takes longer than the copy.
 _SMALL_BYTES = 1 << 15
-#: The most rows of the copy in a block, and its bytes; its rows end with a cache line.
+#: The largest block: its rows in the copy, and its bytes. Rows of a block end at cache lines, of 64 bytes.
 _BLOCK_HIGH, _BLOCK_BYTES, _LINE = 64, 1 << 16, 64
-#: Larger copies bypass the caches, because these would first read the lines that are overwritten, which takes half as
-#: long again.
+#: Copies of more bytes bypass the caches. A normal store would first read the cache line that it overwrites, which
+#: makes the copy take 1.5 times as long.
 _PAST_BYTES = 1 << 22
 
 
 def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """A C-contiguous copy of an array, of the same dtype, by `threads` threads; None is the default."""
+    """Return a C-contiguous copy of an array, made by `threads` threads (None: the default number)."""
     if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
         kind = _DTYPES.get(array.dtype)
         found = _plan(array.shape, array.strides, array.itemsize) if kind is not None else None
@@ -46,9 +45,9 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
-    """The plan for the kernel, and the number of its blocks; None if NumPy copies contiguous runs.
+    """Return the plan for the kernel and the number of blocks, or None if NumPy copies contiguous runs anyway.
 
-    A plane has the axis along which the copy is contiguous (the last), and the axis along which the array is.
+    A plane spans two axes: the last one, along which the copy is contiguous, and the one along which the array is.
     """
     if any(stride % itemsize for stride in strides):
         return None
@@ -62,7 +61,7 @@ def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tu
             else:
                 axes.append([size, step, pitch])
         pitch *= size
-    # The order of axes is reversed here.
+    # `axes` lists the last axis first.
     if len(axes) < 2:
         return None
     near = min((axis for axis in axes if axis[1]), key=lambda axis: abs(axis[1]), default=axes[0])

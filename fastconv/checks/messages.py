@@ -1,6 +1,6 @@
-"""The texts of error messages: what was given, and what was probably meant.
+"""Texts of error messages: what was given, and what the caller probably meant.
 
-Nothing here runs unless a call raises an error, or a cache is printed.
+These functions run only when a call raises an error or a cache is printed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-#: Our options, and their names in other libraries.
+#: Options of fastconv, each with its names in other libraries.
 _OPTIONS = {
     "pad": ("padding", "pads", "mode", "auto_pad"),
     "kernel_size": ("size", "ksize", "pool_size", "kernel", "kernel_shape", "kernelsize", "window", "window_shape"),
@@ -31,12 +31,12 @@ _OPTIONS = {
     "running_var": ("moving_var", "moving_variance", "running_variance"),
 }
 _OPTION_OF = {name: option for option, names in _OPTIONS.items() for name in names}
-#: What says in other libraries which axis has the channels.
+#: Options by which other libraries state which axis holds the channels.
 _LAYOUTS = frozenset(
     ("layout", "data_layout", "data_format", "image_data_format", "memory_format", "channel_axis", "channels_last")
 )
 
-#: Our padding modes, and their names in NumPy, SciPy, OpenCV and Keras.
+#: Padding modes of fastconv, each with its names in NumPy, SciPy, OpenCV and Keras.
 _BORDERS = {
     "zeros": ("zero", "constant", "fill", "grid-constant"),
     "reflect": ("mirror", "reflect101"),
@@ -46,32 +46,32 @@ _BORDERS = {
 }
 _BORDER_OF = {name: border for border, names in _BORDERS.items() for name in (border, *names)}
 
-#: Names of amounts of padding in TensorFlow, ONNX and Theano, and ours.
+#: Names of pad sizes in TensorFlow, ONNX and Theano, each with its name in fastconv.
 _PAD_OF = {"same_upper": "same", "half": "same", "none": "valid", "notset": "valid"}
 
 
-#: A message shows at most so many characters of a value.
+#: The largest number of characters of a value that a message shows.
 _LONGEST = 200
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """``1 axis``, ``2 axes``; the default of `many` is `one` with an s."""
+    """Return a number with its noun, as ``1 axis`` or ``2 axes``; the default of `many` is `one` with an s."""
     return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def count_axes(n: int) -> str:
-    """How many axes there are."""
+    """Return the number of axes with its noun."""
     return count(n, "axis", "axes")
 
 
 def kind_of(value: Any) -> str:
-    """The type of `value` with its article: an ndarray, a tuple."""
+    """Return the type of `value` with its article, as "an ndarray" or "a tuple"."""
     name = type(value).__name__
     return f"{'an' if name.startswith((*'AEIOaeio', 'nd')) else 'a'} {name}"
 
 
 def shown(value: Any) -> str:
-    """A short text for `value`: the shape of a large array, or a repr of limited length."""
+    """Return a short text for `value`: the shape of a large array, otherwise a repr of limited length."""
     if isinstance(value, np.ndarray) and value.ndim and value.size > 8:
         return f"an array of shape {value.shape}"
     text = repr(value) if isinstance(value, (str, int, float, os.PathLike)) else reprlib.repr(value)
@@ -79,13 +79,13 @@ def shown(value: Any) -> str:
 
 
 def cache_repr(cache: Any) -> str:
-    """A repr of a named tuple that shows shapes and dtypes instead of the elements of its arrays."""
+    """Return a repr of a named tuple that shows the shapes and dtypes of its arrays instead of their elements."""
     fields = (f"{name}={brief(value)}" for name, value in zip(cache._fields, cache, strict=True))
     return f"{type(cache).__name__}({', '.join(fields)})"
 
 
 def brief(value: Any) -> str:
-    """A short text for one part of a cache."""
+    """Return a short text for one entry of a cache."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     if isinstance(value, np.dtype):
@@ -100,7 +100,7 @@ def brief(value: Any) -> str:
 
 
 class TupleCache(tuple):
-    """A cache that unpacks as a plain tuple, and prints shapes and dtypes as `cache_repr` does."""
+    """A cache that unpacks like a plain tuple; its repr shows shapes and dtypes."""
 
     __slots__ = ()
 
@@ -109,19 +109,21 @@ class TupleCache(tuple):
 
 
 def did_you_mean(name: str | None) -> str:
-    """The end of a message that suggests `name`, or an empty string without a name."""
+    """Return the end of a message that suggests `name`, or an empty string if `name` is None."""
     return "" if name is None else f"; did you mean {name!r}?"
 
 
 def _close(name: str, known: Iterable[str]) -> list[str]:
-    """A list with the name in `known` that is most similar to `name`, or an empty list."""
-    import difflib  # imported here because only errors need it
+    """Return a list with the name in `known` that is most similar to `name`, or an empty list."""
+    import difflib  # Imported here because only errors need it.
 
     return difflib.get_close_matches(name, tuple(known), 1)
 
 
 def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
-    """The option in `known` that was probably meant by `name=value`, from other libraries' names or a typing error."""
+    """Return the option in `known` that a caller who passed `name=value` probably meant, or None. It may be the name of
+    that option in another library, or a misspelling.
+    """
     if not isinstance(name, str):
         return None
     known, lowered = tuple(known), name.lower()
@@ -139,23 +141,23 @@ def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
 
 
 def option_hint(name: Any, value: Any, known: Iterable[str]) -> str:
-    """What to say about an option that is not among the `known` ones."""
+    """Return the end of a message about an option that is not in `known`."""
     if not isinstance(name, str) or name.lower() not in _LAYOUTS:
         return did_you_mean(nearest_option(name, value, known))
-    # Three to five letters, as NWC or NDHWC, are as many axes.
+    # A string of three to five letters, such as NWC or NDHWC, names that many axes.
     rank = len(value) if isinstance(value, str) and 3 <= len(value) <= 5 else 4
     order = (0, rank - 1, *range(1, rank - 1))
-    return f"; x is always (N, C, *spatial): where its channels are last, give x.transpose{order}"
+    return f"; x is always (N, C, *spatial): if its channels are last, give x.transpose{order}"
 
 
 def border_name(name: str) -> str | None:
-    """Our padding mode for `name`, which may be a name of any of the usual libraries."""
+    """Return the padding mode of fastconv that NumPy, SciPy, OpenCV or Keras calls `name`, or None."""
     plain = name.lower().removeprefix("cv2.").removeprefix("border_").replace("reflect_101", "reflect101")
     return _BORDER_OF.get(plain) or _BORDER_OF.get(plain.replace("_", "-"))
 
 
 def border_hint(name: Any, legal: tuple[str, ...]) -> str:
-    """The end of a message about a padding mode that is not among the `legal` ones."""
+    """Return the end of a message about a padding mode that is not in `legal`."""
     if not isinstance(name, str):
         return ""
     border = border_name(name)
@@ -171,21 +173,21 @@ def border_hint(name: Any, legal: tuple[str, ...]) -> str:
 
 
 def pad_hint(name: str, legal: tuple[str, ...]) -> str:
-    """The end of a message about a name for `pad` that is not among the `legal` ones."""
+    """Return the end of a message about a string for `pad` that is not in `legal`."""
     lowered = name.lower()
     meant = lowered if lowered in legal else _PAD_OF.get(lowered)
     border = border_name(lowered)
     if meant is None and border is not None:
         return (
-            f"; {name!r} says what padding holds, not how much of it there is: pad is a number of cells, and "
-            f"pad_mode={border!r} where the function takes that"
+            f"; {name!r} says how padding is filled, not how much is added: pad is a number of cells, and "
+            f"pad_mode={border!r} if the function takes that"
         )
     near = _close(lowered, legal)
     return did_you_mean(meant or (near[0] if near else None))
 
 
 def pair_hint(pad: Any, rank: int) -> str:
-    """How to write a flat `pad` of two numbers per axis as pairs, or an empty string if `pad` is not one."""
+    """Return how to write a flat `pad` of two numbers per axis as pairs, or an empty string if `pad` is not flat."""
     if not isinstance(pad, (list, tuple)) or len(pad) != 2 * rank:
         return ""
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
@@ -193,9 +195,9 @@ def pair_hint(pad: Any, rank: int) -> str:
 
 
 def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str:
-    """How an array's axes are brought into `order`, and of a shape what it is then.
+    """Return the text for an array with its axes in `order`, or for a shape with its sizes in `order`.
 
-    A size of -1 stands for an axis that the shape, as it was given, does not have.
+    A size of -1 marks an axis that the given shape does not include.
     """
     if name.endswith("_shape"):
         return f"{name}={tuple(shape[i] for i in order if shape[i] >= 0)}"
@@ -203,7 +205,7 @@ def _reordered(name: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str
 
 
 def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
-    """The transpose that moves channels to their place, if the last axis of `shape` has size `channels`."""
+    """Suggest the transpose that moves the channels to axis 1, if the last axis of `shape` has size `channels`."""
     if len(shape) < 3 or shape[-1] != channels or shape[1] == channels:
         return ""
     order = (0, len(shape) - 1, *range(1, len(shape) - 1))
@@ -211,16 +213,17 @@ def channels_last_hint(name: str, shape: tuple[int, ...], channels: int) -> str:
 
 
 def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: int, x: str = "x", w: str = "w") -> str:
-    """How to make the channels of x and of w (F, C // groups, *kernel) fit: by other groups, or by a transpose.
+    """Suggest other groups or a transpose that makes the channels of x fit w (F, C // groups, *kernel).
 
-    `x` and `w` are the names of the arguments: arrays, or shapes.
+    `x` and `w` are the names of the arguments, which may be arrays or shapes.
     """
     grouped = _groups_hint(x_shape[1], w_shape, groups)
-    # One channel per filter means a depthwise layer. With more channels, an image with its channels last is as likely.
+    # Weights with one channel per filter suggest a depthwise layer. With more channels, a channels-last image is as
+    # likely.
     if grouped and w_shape[1] == 1:
         return grouped
     last = channels_last_hint(x, x_shape, w_shape[1] * groups)
-    # Keras has the filters of w last, and the channels of images last as well.
+    # In Keras the last axis of w holds the filters, and the last axis of an image the channels.
     order = (w_rank := len(w_shape)) - 1, w_rank - 2, *range(w_rank - 2)
     turned = f"give {_reordered(w, w_shape, order)}, since its filters are last"
     if not last and _ends_in_channels(w_shape):
@@ -232,13 +235,13 @@ def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: in
 
 
 def _ends_in_channels(w_shape: tuple[int, ...]) -> bool:
-    """Whether the last two sizes of `w_shape` may be channels; if they are equal, they are more likely a kernel."""
+    """Return whether the last two sizes of `w_shape` may be channels. Equal sizes are more likely a kernel."""
     return w_shape[-2] != w_shape[-1] or max(w_shape[:-2]) < w_shape[-1]
 
 
 def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...]) -> str:
-    """How to make the channels of x and of w (C, F // groups, *kernel) fit: transposes to the usual order of axes."""
-    # Keras has (*kernel, F // groups, C).
+    """Suggest transposes that make the channels of x fit w (C, F // groups, *kernel)."""
+    # Weights of Keras have the shape (*kernel, F // groups, C).
     order = (rank := len(w_shape)) - 1, rank - 2, *range(rank - 2)
     turned = f"give w.transpose{order}, since its channels are last"
     last = channels_last_hint("x", x_shape, w_shape[0])
@@ -251,7 +254,7 @@ def transposed_channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...])
 
 
 def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
-    """The number of groups that `w_shape` is probably meant for, or an empty string."""
+    """Suggest the number of groups that fits `w_shape`, or return an empty string."""
     if w_shape[1] < 1 or channels % w_shape[1]:
         return ""
     meant = channels // w_shape[1]
@@ -259,33 +262,33 @@ def _groups_hint(channels: int, w_shape: tuple[int, ...], groups: int) -> str:
 
 
 def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str = "x", w: str = "w") -> str:
-    """How to add the axes that x or w lacks; `x` and `w` are names as in `channels_hint`."""
+    """Suggest how to add the axes that x or w lacks; `x` and `w` are names, see `channels_hint`."""
     more = len(x_shape) - len(w_shape)
     of_shape = w.endswith("_shape")
     if more == 2 and w_shape:
         channels = x_shape[1]
-        alone = f"; one kernel by itself is {f'{w}={(1, 1, *w_shape)}' if of_shape else f'{w}[None, None]'}"
+        alone = f"; give a single kernel as {f'{w}={(1, 1, *w_shape)}' if of_shape else f'{w}[None, None]'}"
         if channels == 1:
             return alone
         tiles = (channels, *(1,) * (len(x_shape) - 1))
         each = f"{w}={(channels, 1, *w_shape)}" if of_shape else f"np.tile({w}, {tiles})"
         return (
-            f"{alone}, for images of one channel; for each of the {channels} channels alike it is {each} with "
+            f"{alone}, for images of one channel; to apply it to each of the {channels} channels, give {each} with "
             f"groups={channels}"
         )
     if more in (-1, -2) and 3 <= len(w_shape) <= 5:
         if x.endswith("_shape"):
             given = tuple(n for n in x_shape if n >= 0)
-            fits = len(given) >= len(w_shape) - 2  # as many as the kernel's axes, or more
-            return f"; one image by itself is {x}={(1,) * -more + given}" if fits else ""
-        return f"; one image by itself is x[None{', None' if more == -2 else ''}]"
+            fits = len(given) >= len(w_shape) - 2  # The shape has at least as many axes as the kernel.
+            return f"; give a single image as {x}={(1,) * -more + given}" if fits else ""
+        return f"; give a single image as x[None{', None' if more == -2 else ''}]"
     return ""
 
 
 def no_array(name: str, value: Any, options: str = "") -> str | None:
-    """Why `value` is not an array, or None if there is nothing special to say about it.
+    """Return a message if `value` is a common mistake for an array, or None.
 
-    `options` says where options belong, for arguments that options are often passed in place of.
+    `options` is a text that says how to pass options, for arguments in whose place callers often pass them.
     """
     kind = kind_of(value)
     modules = [str(base.__module__) for base in type(value).__mro__]
@@ -305,7 +308,7 @@ def no_array(name: str, value: Any, options: str = "") -> str | None:
         pair = all(isinstance(part, np.ndarray) for part in value)
         return (
             f"{name} is a tuple of {kind_of(value[0])} and {kind_of(value[1])}, as layers return; unpack it: "
-            f"out, cache = ...{f'; where it is a batch of two, give np.stack({name})' if pair else ''}"
+            f"out, cache = ...{f'; if it is a batch of two, give np.stack({name})' if pair else ''}"
         )
     if callable(value):
         return f"{name} is {kind}, which can be called; it must be an array"
@@ -321,11 +324,14 @@ def _matrix_hint(name: str) -> str:
 def of_shapes(
     error: ValueError, hint: Callable[..., str], x_shape: tuple[int, ...], w_shape: tuple[int, ...], *settings: Any
 ) -> ValueError:
-    """`error`, where it ends in a `hint` about arrays, with the same about the shapes that were given instead."""
+    """Return `error` with the hint at its end rewritten for shapes, because the caller passed shapes instead of arrays.
+    An error that does not end in the hint is returned unchanged.
+    """
     text = str(error)
     try:
         of_arrays = hint(x_shape, w_shape, *settings)
-    except (TypeError, ValueError, IndexError):  # of settings or axes that the error itself is about
+    # The hint fails on the same invalid settings or axes that the error is about.
+    except (TypeError, ValueError, IndexError):
         return error
     if not of_arrays or not text.endswith(of_arrays):
         return error
@@ -333,7 +339,7 @@ def of_shapes(
 
 
 def sparse_operand(name: str, operator: str) -> str:
-    """Why an operator cannot be multiplied by a sparse array."""
+    """Return the message for a sparse array that is multiplied by an operator."""
     return (
         f"{name} is of scipy.sparse, and {operator} has no entries to multiply it with; give {name}.toarray(), or make "
         f"the matrix: A @ {name}, where A = toeplitz_matrix(w, x_shape)"

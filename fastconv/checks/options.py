@@ -1,4 +1,4 @@
-"""Checks of options and shapes: one function for each kind, with the same messages everywhere."""
+"""Checks of options and shapes: one function for each kind, so that all callers raise the same messages."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from fastconv.checks.messages import TupleCache, count, kind_of, option_hint, sh
 if TYPE_CHECKING:
     from fractions import Fraction
 
-#: Types of options that can be compared directly: equal values of the same type mean the same.
+#: Types whose values can be cache keys as they are, because equal values of one of these types mean the same.
 _PLAIN = frozenset((int, str, bool, type(None)))
 _INT = frozenset((int,))
 _LARGEST = sys.float_info.max
 
 
 def is_plain(settings: tuple[Any, ...]) -> bool:
-    """Whether a cache may look up all of these values: no lists, and no floats that equal ints."""
+    """Return whether all values can be cache keys as they are. Lists are not hashable, and 2.0 would find the entry of
+    2.
+    """
     if _PLAIN.issuperset(map(type, settings)):
         return True
     for value in settings:
@@ -33,8 +35,8 @@ def is_plain(settings: tuple[Any, ...]) -> bool:
 
 
 def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0) -> Any:
-    """`cache`, if it is of `kind` or a tuple of the same length; otherwise it belongs to another
-    layer, and is refused.
+    """Return `cache` if it is of type `kind` or a tuple of the same length. Anything else is an error, because the
+    cache belongs to another layer.
     """
     if isinstance(cache, kind) if kind else isinstance(cache, tuple) and len(cache) == length:
         return cache
@@ -53,9 +55,10 @@ def merge_options(
     also: tuple[str, ...] = (),
     legal: str = "",
 ) -> dict[str, Any]:
-    """`defaults` overlaid by the dict `param` and the keywords `given`; an unknown or doubled key is an error.
+    """Return `defaults` updated by the dict `param` and the keywords `given`. Unknown keys and keys given twice are
+    errors.
 
-    `legal` says what `param` must be, if the caller takes no keywords.
+    `legal` is the text that says what `param` must be, for callers that take no keywords.
     """
     if param is None:
         merged = {**defaults, **given}
@@ -79,7 +82,7 @@ def merge_options(
 
 
 def refuse_keywords(where: str, param_name: str, given: Mapping[str, Any], **also: Any) -> None:
-    """Refuse keywords that belong into the dict `param_name`. The message shows that dict, completed by `also`."""
+    """Raise an error for keywords that belong in the dict `param_name`. The message shows it with `also` added."""
     meant = {**given, **{name: value for name, value in also.items() if name not in given}}
     raise TypeError(
         f"{where}() got an unknown option {next(iter(given))!r}; its options are a dict: "
@@ -88,9 +91,9 @@ def refuse_keywords(where: str, param_name: str, given: Mapping[str, Any], **als
 
 
 def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also: str = "") -> int:
-    """`value` as an int from `minimum` to `maximum`; floats, bools and None are refused.
+    """Return `value` as an int from `minimum` to `maximum`; floats, bools and None are errors.
 
-    `also` says what else the caller takes.
+    `also` is a text for the message that says what else is legal.
     """
     if type(value) is not int:
         try:
@@ -105,7 +108,7 @@ def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also
 
 
 def as_groups(name: str, value: Any, x_shape: tuple[int, ...]) -> int:
-    """`value` as a number of groups that divides the channels of x."""
+    """Return `value` as a number of groups, which must divide the number of channels of x."""
     groups = as_int(name, value, 1)
     if x_shape[1] % groups:
         raise ValueError(f"{name} is {groups}, which does not divide the {x_shape[1]} channels of x {x_shape}")
@@ -117,11 +120,11 @@ def _int_range(minimum: int, maximum: int | None) -> str:
 
 
 def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float = math.inf) -> float:
-    """`value` as a finite float from `minimum` to `maximum`; bools and None are refused."""
+    """Return `value` as a finite float from `minimum` to `maximum`; bools and None are errors."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if number and isinstance(value, np.generic):
         value = value.item()
-    # Compare with the largest float first, because an int may be larger.
+    # Compare with the largest float first, because an int may be larger than any float.
     if number and max(minimum, -_LARGEST) <= value <= min(maximum, _LARGEST):
         return float(value)
     ends = [f"{sign} {end:g}" for sign, end in ((">=", minimum), ("<=", maximum)) if math.isfinite(end)]
@@ -131,19 +134,19 @@ def as_number(name: str, value: Any, minimum: float = -math.inf, maximum: float 
 
 
 def as_bool(name: str, value: Any) -> bool:
-    """`value`, if it is a bool; anything else is refused."""
+    """Return `value` if it is a bool; anything else is an error."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
 def as_listed(value: Any) -> Any:
-    """`value`, or a list of its elements if it is an array with axes."""
+    """Return the elements of an array with axes as a list, and any other `value` unchanged."""
     return value.tolist() if isinstance(value, np.ndarray) and value.ndim else value
 
 
 def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
-    """A name and a value for each spatial axis, from one for all or one each."""
+    """Yield a name and a value for each spatial axis. A single value applies to all; a sequence has one per axis."""
     value = as_listed(value)
     if not isinstance(value, (list, tuple)):
         yield from [(name, value)] * rank
@@ -157,26 +160,26 @@ def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
 
 
 def for_one_axis(value: Any) -> Any:
-    """`value` for the only axis; a sequence of one value gives that value."""
+    """Return the value for the only axis: `value`, or the entry of a sequence of length 1."""
     value = as_listed(value)
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 
 
 def per_axis(name: str, value: Any, rank: int, minimum: int) -> tuple[int, ...]:
-    """`value` as one int per spatial axis."""
+    """Return `value` as one int per spatial axis."""
     if type(value) is int:
         return (as_int(name, value, minimum),) * rank
     return tuple(as_int(part, v, minimum) for part, v in _one_each(name, value, rank))
 
 
 def _is_fraction(value: Any) -> TypeGuard[Fraction]:
-    """Whether it is a Fraction. If nobody has imported the module, there is no Fraction."""
+    """Return whether `value` is a Fraction. It cannot be one if the module `fractions` was never imported."""
     fractions = sys.modules.get("fractions")
     return fractions is not None and isinstance(value, fractions.Fraction)
 
 
 def _as_ratio(name: str, value: Any) -> tuple[int, int]:
-    """Numerator and denominator of a stride, which is an int or a Fraction above 0."""
+    """Return numerator and denominator of a stride, which must be an int or a Fraction above 0."""
     if not _is_fraction(value):
         return as_int(name, value, 1, also=" or a fractions.Fraction above 0"), 1
     if value <= 0:
@@ -185,7 +188,9 @@ def _as_ratio(name: str, value: Any) -> tuple[int, int]:
 
 
 def has_fraction(stride: Any) -> bool:
-    """Whether `stride` is a Fraction, or has one among its axes'; what is neither that nor an int is refused."""
+    """Return whether `stride` is a Fraction or a sequence with a Fraction; types other than int and Fraction are
+    errors.
+    """
     if type(stride) is int and stride > 0:
         return False
     stride = as_listed(stride)
@@ -197,18 +202,20 @@ def has_fraction(stride: Any) -> bool:
 
 
 def split_fractions(name: str, value: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Numerators and denominators of strides, which are ints or Fractions above 0: one each per spatial axis."""
+    """Return the numerators and the denominators of `value`, one int or Fraction above 0 per spatial axis."""
     tops, bottoms = zip(*(_as_ratio(part, v) for part, v in _one_each(name, value, rank)), strict=True)
     return tops, bottoms
 
 
 def is_sampled(stride: Any, upsample: Any) -> bool:
-    """Whether the image may have to be upsampled first: `stride` has a Fraction, or `upsample` is not the int 1."""
+    """Return whether the image may need upsampling, because `stride` has a Fraction or `upsample` is not the int 1."""
     return has_fraction(stride) or type(upsample) is not int or upsample != 1
 
 
 def split_sampling(stride: Any, upsample: Any, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Integer strides and upsampling factors, one each per spatial axis, from the options `stride` and `upsample`."""
+    """Return integer strides and upsampling factors, one of each per spatial axis, for the options `stride` and
+    `upsample`.
+    """
     strides, factors = split_fractions("stride", stride, rank)
     given = per_axis("upsample", upsample, rank, 1)
     if max(given) == 1:
@@ -222,7 +229,7 @@ def split_sampling(stride: Any, upsample: Any, rank: int) -> tuple[tuple[int, ..
 
 
 def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:
-    """`value` as a tuple of ints, each at least `minimum`."""
+    """Return `value` as a tuple of ints, each at least `minimum`."""
     if not isinstance(value, (list, tuple)):
         hint = f"; pass {name.removesuffix('_shape')}.shape" if isinstance(value, np.ndarray) else ""
         raise TypeError(f"{name} must be a tuple of ints, got {type(value).__name__}{hint}")
@@ -233,7 +240,7 @@ def as_shape(name: str, value: Any, minimum: int = 0) -> tuple[int, ...]:
 
 
 def is_training(mode: Any, param_name: str) -> bool:
-    """Whether `mode` is ``'train'``, else ``'test'``; anything else is refused."""
+    """Return whether `mode` is ``'train'`` and not ``'test'``; any other value is an error."""
     if isinstance(mode, str) and mode in ("train", "test"):
         return mode == "train"
     raise ValueError(f"mode in {param_name} is {mode!r}; legal are 'train' and 'test'")

@@ -1,1 +1,1 @@
-"""Shape arithmetic: every size of a convolution or a pooling as one frozen value; no arrays."""
+"""Shape arithmetic: all sizes of a convolution or a pooling, as frozen values without arrays."""

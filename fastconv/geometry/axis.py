@@ -1,4 +1,4 @@
-"""One spatial axis of a geometry: its arithmetic, and its tables for the kernels."""
+"""One spatial axis of a geometry: its output size, and the tables that kernels read."""
 
 from __future__ import annotations
 
@@ -34,52 +34,52 @@ class Axis:
 
     @property
     def extent(self) -> int:
-        """The number of cells from the first tap to the last, including both."""
+        """The number of cells from the first tap of the kernel to the last, including both."""
         return self.dilation * (self.k - 1) + 1
 
     @property
     def padded(self) -> int:
-        """Input size with both pads."""
+        """The input size plus both pads."""
         return self.size + self.lo + self.hi
 
     def row(self) -> tuple[int, ...]:
-        """The fields for the kernels; numbers that have no effect, and may be huge, are made small.
+        """Return the fields for the kernels. Numbers that have no effect are made small, because they may be huge.
 
-        Those are the stride of a single output, taps that only an overhanging
-        pooling window has, and the dilation of a single tap.
+        Three numbers have no effect: the stride if there is one output, the dilation if there is one tap, and taps past
+        the padded input, which a last pooling window may have.
         """
         k = min(self.k, (self.padded - 1) // self.dilation + 1)
         return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
 
     def outputs_before(self, tap: int, bound: int) -> int:
-        """How many outputs read at `tap` an input cell before `bound`. These are the first outputs."""
+        """Return how many outputs read, at `tap`, an input cell before `bound`. They are the first outputs."""
         reach = bound + self.lo - tap * self.dilation
         return min((reach - 1) // self.stride + 1, self.out) if reach > 0 else 0
 
 
-#: The unit axis, with which one or two spatial axes are lifted to three.
+#: The axis of size 1 that is added to lift one or two spatial axes to three.
 UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
 class CheckedFields:
-    """A frozen dataclass of sizes whose constructor refuses fields that do not fit each other.
+    """A frozen dataclass of sizes whose constructor raises an error if its fields are inconsistent.
 
-    It does so because kernels trust the fields. `dataclasses.replace`, copies and pickles call the constructor. They do
-    not copy what was derived from the fields; it is derived again.
+    The check is needed because kernels trust the fields. `dataclasses.replace`, copies and pickles call the constructor
+    too. They compute derived attributes again instead of copying them.
     """
 
     def __post_init__(self) -> None:
         try:
             fault = self._fault()
-        except (TypeError, AttributeError) as error:  # a field of another type cannot be compared, or has no length
-            if type(error) not in (TypeError, AttributeError):  # a signal handler's
+        except (TypeError, AttributeError) as error:  # A field of the wrong type cannot be compared, or has no length.
+            if type(error) not in (TypeError, AttributeError):  # raised by a signal handler
                 raise
             fault = "a field is of the wrong type"
         if fault is not None:
             raise ValueError(f"the fields of this {type(self).__name__} do not fit each other: {fault}")
 
     def _fault(self) -> str | None:
-        """Why the fields do not fit each other, or None if they do."""
+        """Return why the fields are inconsistent, or None if they are consistent."""
         raise NotImplementedError
 
     def __hash__(self) -> int:
@@ -87,32 +87,32 @@ class CheckedFields:
 
     @cached_property
     def _hash(self) -> int:
-        # Computed once, because plans are looked up by geometry.
+        # The hash is computed once, because every plan lookup hashes the geometry.
         return hash(tuple([getattr(self, field.name) for field in fields(self)]))  # type: ignore[arg-type]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore pickles that have fields instead of a call of the constructor."""
+        """Restore a pickle that holds fields instead of a call of the constructor."""
         type(self).__init__(self, **{field.name: state.get(field.name) for field in fields(self)})  # type: ignore
 
     def derive(self, **changes: Any) -> Self:
-        """As `dataclasses.replace`, but unchecked: for changes that cannot make checked fields wrong."""
+        """Like `dataclasses.replace`, but without checks, for changes that keep consistent fields consistent."""
         found = object.__new__(type(self))
         for field in fields(self):  # type: ignore[arg-type]
             vars(found)[field.name] = changes.get(field.name, getattr(self, field.name))
         return found
 
     def __getattr__(self, name: str) -> Any:
-        """Called for missing attributes. A field is missing only if the constructor was bypassed."""
+        """Python calls this for missing attributes. A field is missing only if the constructor was bypassed."""
         if name in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
             raise ValueError(f"this {type(self).__name__} has no {name}: it was not made by its constructor")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 def check_shape(name: str, shape: Any, least: int = 0) -> str | None:
-    """Why `shape` is not a tuple of sizes with one to three spatial axes, or None if it is."""
+    """Return why `shape` is not a tuple of sizes with one to three spatial axes, or None if it is."""
     if type(shape) is not tuple or not 3 <= len(shape) <= 5 or any(type(n) is not int for n in shape):
         return f"{name} is {shape!r}, which is no tuple of 3 to 5 ints"
     if min(shape) < least or max(shape) > sys.maxsize or math.prod(shape) > sys.maxsize:
@@ -121,7 +121,7 @@ def check_shape(name: str, shape: Any, least: int = 0) -> str | None:
 
 
 def check_axes(x_shape: Any, axes: Any) -> str | None:
-    """Why `axes` are not the spatial axes of images of `x_shape`, or None if they are."""
+    """Return why `axes` are not the spatial axes of images of `x_shape`, or None if they are."""
     fault = check_shape("x_shape", x_shape)
     if fault is not None:
         return fault
@@ -141,24 +141,24 @@ def check_axes(x_shape: Any, axes: Any) -> str | None:
 
 
 def windows(axis: Axis) -> int:
-    """The number of windows that fit into the padded axis."""
+    """Return the number of windows that fit into the padded axis."""
     span = axis.padded - axis.extent
     return span // axis.stride + 1 if span >= 0 else 0
 
 
 class HasAxes(Protocol):
-    """A geometry."""
+    """A geometry with spatial axes."""
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """One per spatial axis."""
+        """The spatial axes, in order."""
 
 
 def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
-    """The tables of the axes, lifted to three, for the kernels.
+    """Return the tables that kernels read, for three spatial axes.
 
-    The sizes, (3, 6); and for the taps of all axes in turn the range of
-    outputs that read the image there, (2, taps).
+    The first table (3, 6) holds the sizes. The second, (2, taps), holds for each tap of each axis the first output that
+    reads the image at this tap, and the end of these outputs.
     """
     return plans.find_sized(_nbytes, _tables, geometry.axes)
 
@@ -179,15 +179,15 @@ def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def connections(axis: Axis, pad_mode: str) -> int:
-    """The number of pairs (output, input cell) along one axis that some tap connects.
+    """Return the number of pairs (output, input cell) along one axis that a tap connects.
 
-    Pairs that are equal because of a mirror count once.
+    With mirrored padding, several taps may connect the same pair; it counts once.
     """
     if pad_mode == "zeros":
         _, reach = _tables((axis,))
-        first, last = reach[:, 2:]  # past the taps of the two unit axes
+        first, last = reach[:, 2:]  # The first two taps belong to the two unit axes.
         return int(np.sum(np.maximum(last - first, 0)))
-    # Only windows that overlap the padding can read a cell twice.
+    # Only windows that overlap the padding can read the same cell twice.
     begin = min(axis.outputs_before(0, 0), axis.out)
     end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
     taps = np.arange(axis.k) * axis.dilation - axis.lo
@@ -197,7 +197,7 @@ def connections(axis: Axis, pad_mode: str) -> int:
 
 
 def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
-    """The input cell that is read at `at`, which may be in the padding; -1 if it is zero."""
+    """Return the input cell at the position `at`, which may lie in the padding, or -1 if the padding is zero there."""
     if pad_mode == "zeros":
         return np.where((at >= 0) & (at < size), at, -1)
     if pad_mode == "replicate":
@@ -208,9 +208,9 @@ def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
 
 
 def check_rank(name: str, shape: tuple[int, ...]) -> None:
-    """Refuse a shape that is not ``(N, C, *spatial)`` with one to three spatial axes."""
+    """Raise an error for a shape that is not ``(N, C, *spatial)`` with one to three spatial axes."""
     if not 3 <= len(shape) <= 5:
-        hint = "; one image by itself is x[None, None]" if name == "x" and len(shape) == 2 else ""
+        hint = "; give a single image as x[None, None]" if name == "x" and len(shape) == 2 else ""
         raise ValueError(
             f"{name} has {count_axes(len(shape))}, {shape}; legal are 3 to 5: (N, C, W), (N, C, H, W) or "
             f"(N, C, D, H, W){hint}"
@@ -218,14 +218,14 @@ def check_rank(name: str, shape: tuple[int, ...]) -> None:
 
 
 def data_shape(name: str, value: Any) -> tuple[int, ...]:
-    """`value` as a shape that `check_rank` takes."""
+    """Return `value` as a shape ``(N, C, *spatial)`` with one to three spatial axes."""
     shape = as_shape(name, value)
     check_rank(name, shape)
     return shape
 
 
 def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
-    """The output size along axis `i`, refused where it is below 1."""
+    """Return the output size along axis `i`, rounded down; a size below 1 is an error."""
     span = size + sum(pads) - (dilation * (k - 1) + 1)
     if span < 0:
         raise ValueError(
@@ -236,5 +236,5 @@ def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dil
 
 
 def span_text(k: int, dilation: int) -> str:
-    """How many cells a kernel covers, and why."""
+    """Return a text that says how many cells a kernel covers, and how this follows from the dilation."""
     return f"{count(dilation * (k - 1) + 1, 'cell')}" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")

@@ -1,7 +1,7 @@
-"""Shape arithmetic of convolution and its validation: every size, pad and stride is resolved here, once.
+"""Shape arithmetic of convolution: validates the options, and resolves every size, pad and stride once.
 
-A geometry holds one `Axis` per spatial axis, ``(size, k, stride, lo, hi,
-dilation, out)``; the layers, algorithms and kernels take it as it is.
+A geometry has one `Axis` per spatial axis, ``(size, k, stride, lo, hi, dilation, out)``. Layers, algorithms and kernels
+all use this geometry.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ Stride: TypeAlias = "PerAxis | Fraction | Sequence[int | Fraction]"
 
 
 class GeometryOptions(TypedDict, total=False):
-    """The options that shape a convolution."""
+    """The options that determine the shape of a convolution."""
 
     stride: Stride
     pad: Pad
@@ -91,7 +91,7 @@ CONV_DEFAULTS: dict[str, Any] = {**GEOMETRY_DEFAULTS, "upsample": 1}
 
 @dataclass(frozen=True)
 class ConvGeometry(CheckedFields):
-    """Every size of one convolution, made by `conv_geometry`. Immutable; sizes that do not fit each other are refused.
+    """All sizes of one convolution, made by `conv_geometry`. Immutable; inconsistent sizes are an error.
 
     Attributes
     ----------
@@ -107,9 +107,9 @@ class ConvGeometry(CheckedFields):
         Weights and one bias per filter.
     flops : int
         Floating-point operations of the forward pass, two for each
-        multiply-add, those on padding counted.
+        multiply-add, including those on padding.
     toeplitz_nnz : int
-        Entries of the sparse matrix of one image, for weights without zeros.
+        Entries of the sparse Toeplitz matrix of one image, if no weight is zero.
     """
 
     x_shape: tuple[int, ...]
@@ -139,12 +139,12 @@ class ConvGeometry(CheckedFields):
 
     @property
     def rank(self) -> int:
-        """Spatial axes: 1, 2 or 3."""
+        """The number of spatial axes: 1, 2 or 3."""
         return len(self.axes)
 
     @cached_property
     def out_spatial(self) -> tuple[int, ...]:
-        """Output size per spatial axis."""
+        """The output size per spatial axis."""
         return tuple(axis.out for axis in self.axes)
 
     @cached_property
@@ -154,12 +154,12 @@ class ConvGeometry(CheckedFields):
 
     @property
     def kernel(self) -> tuple[int, ...]:
-        """Kernel size per spatial axis."""
+        """The kernel size per spatial axis."""
         return self.w_shape[2:]
 
     @cached_property
     def taps(self) -> int:
-        """Cells of the kernel."""
+        """The number of cells of the kernel."""
         return math.prod(self.kernel)
 
     @cached_property
@@ -169,47 +169,47 @@ class ConvGeometry(CheckedFields):
 
     @property
     def pads(self) -> tuple[tuple[int, int], ...]:
-        """``(lo, hi)`` per spatial axis."""
+        """The cells added before and after each spatial axis, ``(lo, hi)``."""
         return tuple((axis.lo, axis.hi) for axis in self.axes)
 
     @property
     def n_params(self) -> int:
-        """Weights and biases."""
+        """The number of weights and biases."""
         return math.prod(self.w_shape) + self.w_shape[0]
 
     @property
     def flops(self) -> int:
-        """Operations of the forward pass, two for each multiply-add."""
+        """The number of operations of the forward pass, two for each multiply-add."""
         return 2 * math.prod(self.out_shape) * math.prod(self.w_shape[1:])
 
     @cached_property
     def cols_shape(self) -> tuple[int, int, int]:
-        """``(N, C * taps, L)``, what `im2col` returns."""
+        """The shape of the result of `im2col`, ``(N, C * taps, L)``."""
         return (self.x_shape[0], self.x_shape[1] * self.taps, self.positions)
 
     def im2col_bytes(self, dtype: Any = np.float32) -> int:
-        """Bytes of what `im2col` returns for the whole batch in `dtype`."""
+        """Return the number of bytes of the result of `im2col` for the whole batch in `dtype`."""
         return math.prod(self.cols_shape) * _arrays.float_dtype("dtype", dtype).itemsize
 
     @cached_property
     def toeplitz_nnz(self) -> int:
-        """Entries of the (F * L, C * prod(spatial)) matrix of one image, for weights without zeros."""
+        """The number of entries of the (F * L, C * prod(spatial)) matrix of one image, if no weight is zero."""
         pairs = math.prod(connections(axis, self.pad_mode) for axis in self.axes)
         return self.w_shape[0] * self.w_shape[1] * pairs
 
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """The tables of the axes for the kernels."""
+        """The tables of the axes that kernels read: see `kernel_tables`."""
         return kernel_tables(self)
 
     @cached_property
     def pointwise(self) -> bool:
-        """Whether the lowered matrix is the image itself: 1x1, stride 1, no padding."""
+        """Whether the kernel is 1x1 with stride 1 and no padding, so that the im2col matrix is the image itself."""
         return all(axis.k == 1 and axis.lo == axis.hi == 0 and axis.out == axis.size for axis in self.axes)
 
     @cached_property
     def padded(self) -> ConvGeometry:
-        """The same convolution of an input that is padded already."""
+        """Return the geometry of the same convolution on an input that already includes the padding."""
         return self.derive(
             x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
             axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
@@ -217,12 +217,12 @@ class ConvGeometry(CheckedFields):
         )
 
     def for_batch(self, n: int) -> ConvGeometry:
-        """The same convolution of `n` images."""
+        """Return the geometry of the same convolution of `n` images."""
         return self if n == self.x_shape[0] else plans.find(_of_batch, self, n)
 
     @cached_property
     def batch_as_axis(self) -> ConvGeometry:
-        """The same convolution of one volume whose depth is the batch; for one or two spatial axes."""
+        """Return the same convolution with the batch as the depth of one volume; only for one or two spatial axes."""
         (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
         return self.derive(
             x_shape=(1, channels, n, *units, *spatial),
@@ -272,10 +272,10 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
     Returns
     -------
     ConvGeometry
-        With ``upsample``, or a ``stride`` of ``Fraction(a, b)``, it is the
-        geometry of the upsampled image, with an integer stride: `x_shape` is the
-        shape of the upsampled image, and `flops` also counts products by its
-        zeros, which `conv` does not compute.
+        With ``upsample``, or a ``stride`` of ``Fraction(a, b)``, this is the
+        geometry of the upsampled image with an integer stride: `x_shape` is the
+        shape of the upsampled image, and `flops` includes products with its
+        zeros, although `conv` does not compute them.
 
     Raises
     ------
@@ -310,7 +310,7 @@ def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any
 def resolve_upsampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], *, stride: Any, upsample: Any, **settings: Any
 ) -> tuple[ConvGeometry, tuple[int, ...]]:
-    """`resolve_conv` of the upsampled image, and the upsampling factors, which are () without upsampling."""
+    """Return the geometry of the upsampled image and the upsampling factors, which are () without upsampling."""
     if not is_sampled(stride, upsample):
         return resolve_conv(x_shape, w_shape, stride=stride, **settings), ()
     strides, factors = split_sampling(stride, upsample, len(data_shape("x", x_shape)) - 2)
@@ -332,10 +332,10 @@ def resolve_conv(
     flip: Any,
     strict: Any,
 ) -> ConvGeometry:
-    """`conv_geometry` for shapes that are tuples of ints already."""
+    """Return the geometry that `conv_geometry` gives, for shapes that are tuples of ints."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
-    # The arguments of most calls are the key themselves: scalars of exact types. `typed` distinguishes equal values of
-    # other types.
+    # Most calls pass scalars of exact types, which are the cache key as they are. `typed` distinguishes equal values of
+    # different types.
     if is_plain(settings):
         return _resolve_scalars(x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)
@@ -422,11 +422,10 @@ def _resolve_conv(
 
 
 def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> tuple[int, ...]:
-    """The shape `conv` returns, ``(N, F, *out_spatial)``.
+    """Return the shape of the result of `conv`, ``(N, F, *out_spatial)``.
 
-    Per axis the output is
-    ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``. A
-    stride of ``Fraction(a, b)`` means ``upsample=b`` with ``stride=a``.
+    The output size of each axis is ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``. A stride
+    of ``Fraction(a, b)`` means ``upsample=b`` with ``stride=a``.
 
     Parameters
     ----------
@@ -455,6 +454,6 @@ def conv_output_shape(x_shape: Sequence[int], w_shape: Sequence[int], **options:
     >>> conv_output_shape((1, 1, 7, 7), (1, 1, 3, 3), upsample=2, stride=4)
     (1, 1, 3, 3)
     """
-    # Both take the same options, except the name of the function in errors.
+    # Both functions take the same options; only the function name in errors differs.
     settings = merge_options("conv_output_shape", CONV_DEFAULTS, options)
     return conv_geometry(x_shape, w_shape, **settings).out_shape

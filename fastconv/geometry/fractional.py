@@ -1,14 +1,11 @@
-"""Upsampling by b with a stride of a, without inserted zeros: a decomposition into ordinary convolutions.
+"""Upsampling by b with stride a, decomposed into ordinary convolutions that never read inserted zeros.
 
-Along an axis, output o reads at tap t the cell ``o a + t d - lo`` of the
-upsampled grid. If b divides this number, the cell is one of the image; if not,
-it is an inserted zero. So outputs that are ``b / gcd(a, b)`` apart use the same
-taps, and these taps are ``b / gcd(b, d)`` apart. The image cells that they read
-are ``a / gcd(a, b)`` apart from one output to the next, and ``d / gcd(b, d)``
-apart from one tap to the next. That is an ordinary convolution at a stride of
-``a / gcd(a, b)``, for each of ``b / gcd(a, b)`` phases. A tap belongs to at most
-one phase. It belongs to none if gcd(a, b) does not divide ``t d - lo``, because
-it then meets inserted zeros only. (Polyphase filters; P. P. Vaidyanathan,
+Along an axis, output o reads at tap t the cell ``o a + t d - lo`` of the upsampled grid. This is a cell of the image if
+b divides the number, and an inserted zero otherwise. So outputs that are ``b / gcd(a, b)`` apart use the same taps, and
+these taps are ``b / gcd(b, d)`` apart. The image cells that they read are ``a / gcd(a, b)`` apart from one output to
+the next, and ``d / gcd(b, d)`` apart from one tap to the next. This is one ordinary convolution with stride ``a /
+gcd(a, b)`` for each of ``b / gcd(a, b)`` phases. A tap belongs to at most one phase. It belongs to none if gcd(a, b)
+does not divide ``t d - lo``, because it then reads inserted zeros only. (Polyphase filters; P. P. Vaidyanathan,
 "Multirate systems and filter banks", 1993.)
 """
 
@@ -27,7 +24,7 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class _Phase:
-    """The outputs of one phase along one axis, and the taps and image cells that belong to them."""
+    """The outputs of one phase along one axis, and the taps and image cells that they use."""
 
     out: slice
     taps: slice
@@ -37,7 +34,9 @@ class _Phase:
 
 @dataclass(frozen=True)
 class Part:
-    """An ordinary convolution: of `cells` of the image by `taps` of the kernel, which gives `out` of the output."""
+    """An ordinary convolution that applies the `taps` of the kernel to the `cells` of the image, and gives the outputs
+    `out`.
+    """
 
     out: tuple[Any, ...]
     taps: tuple[Any, ...]
@@ -47,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class FractionalGeometry(CheckedFields):
-    """Every size of a convolution of an upsampled image: the grid, and the convolutions that make up the result."""
+    """All sizes of a convolution of an upsampled image: the upsampled grid, and the convolutions that replace it."""
 
     x_shape: tuple[int, ...]
     up: tuple[int, ...]
@@ -78,9 +77,10 @@ class FractionalGeometry(CheckedFields):
 
     @cached_property
     def parts(self) -> tuple[Part, ...] | None:
-        """The convolutions of the image itself; None if padding mirrors the upsampled grid, which then has to be built.
+        """The convolutions of the image itself, or None if padding mirrors the upsampled grid, which must then be
+        built.
 
-        Outputs that belong to no part read zeros only.
+        An output that belongs to no part reads zeros only.
         """
         if self._mirrors:
             return None
@@ -88,12 +88,12 @@ class FractionalGeometry(CheckedFields):
 
     @cached_property
     def covered(self) -> int:
-        """The number of outputs of a channel that belong to some part."""
+        """The number of outputs per channel that belong to a part."""
         return sum(part.geometry.positions for part in self.parts or ())
 
     @cached_property
     def flops(self) -> int:
-        """Operations of the forward pass, two for each multiply-add; the inserted zeros are not multiplied."""
+        """The number of operations of the forward pass, two for each multiply-add, without those on inserted zeros."""
         if self._mirrors:
             return self.upsampled.flops
         meetings = math.prod(sum(phase.axis.out * phase.axis.k for phase in phases) for phases in self._by_axis)
@@ -101,7 +101,7 @@ class FractionalGeometry(CheckedFields):
 
     @property
     def _mirrors(self) -> bool:
-        """Whether the border repeats cells of the upsampled grid."""
+        """Whether the padding repeats cells of the upsampled grid."""
         return self.upsampled.pad_mode != "zeros" and any(axis.lo or axis.hi for axis in self.upsampled.axes)
 
     @cached_property
@@ -127,13 +127,13 @@ class FractionalGeometry(CheckedFields):
 
 
 def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
-    """The phases along one axis that read any cell of the image."""
+    """Return the phases along one axis that read at least one cell of the image."""
     shared, common = math.gcd(factor, axis.dilation), math.gcd(factor, axis.stride)
     step, dilation = factor // shared, axis.dilation // shared
     period, stride = factor // common, axis.stride // common
     found = []
-    # For each phase find the first tap at which its first output reads a cell of the image. The phase solves
-    # phase * axis.stride = behind modulo factor, which has a solution if `common` divides `behind`.
+    # For each phase, find the first tap at which its first output reads a cell of the image. The phase solves phase *
+    # axis.stride = behind (mod factor), which has a solution if `common` divides `behind`.
     back = pow(stride, -1, period)
     behind = ((axis.lo - t * axis.dilation, t) for t in range(min(step, axis.k)))
     for phase, tap in sorted((b // common * back % period, t) for b, t in behind if b % common == 0):
@@ -161,7 +161,7 @@ def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
 def resolve_sampled(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], settings: dict[str, Any]
 ) -> ConvGeometry | FractionalGeometry:
-    """The geometry of a convolution: a `FractionalGeometry` if `stride` or `upsample` inserts zeros."""
+    """Return the geometry of a convolution: a `FractionalGeometry` if `stride` or `upsample` inserts zeros."""
     geometry, factors = resolve_upsampled(x_shape, w_shape, **settings)
     return _kept(x_shape, factors, geometry) if factors else geometry
 

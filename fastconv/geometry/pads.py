@@ -1,4 +1,4 @@
-"""What `pad` and `pad_mode` may be, and the cells that they add before and after each axis."""
+"""The legal values of `pad` and `pad_mode`, and the cells that they add before and after each axis."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
-    """Pads that make the output ``ceil(size / stride)``, the odd cell at the end.
+    """Return the pads that make the output size ``ceil(size / stride)``; an odd cell goes to the end.
 
-    Even kernels need an odd number of cells, so one side gets one cell more.
-    `scipy.signal` puts this cell at the start: that is ``(hi, lo)`` of this
-    result, or ``pad='same_lower'``.
+    With an even kernel and stride 1, one side gets one cell more. `scipy.signal` puts this cell at the start: use
+    ``(hi, lo)`` of this result, or ``pad='same_lower'``.
 
     Parameters
     ----------
     size, k : int
         Input and kernel size along one axis, in cells.
     stride, dilation : int, default 1
-        Of the window.
+        Stride and dilation of the window.
 
     Returns
     -------
@@ -39,7 +38,7 @@ def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int
     Raises
     ------
     ValueError, TypeError
-        For a negative size, or another argument below 1 or not an int.
+        If the size is negative, another argument is below 1, or one is not an int.
 
     Examples
     --------
@@ -65,7 +64,7 @@ def resolve_pad(
     dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """`pad`, in any of its forms, as one pair per axis; the sizes are used only for names such as 'same'."""
+    """Return `pad`, in any legal form, as one pair per axis. The sizes are needed only for names such as 'same'."""
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:
@@ -93,7 +92,7 @@ def resolve_pad(
 
 
 def check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lead: tuple[int, ...]) -> None:
-    """Refuse padding that makes an image too large to be indexed; `lead` are the axes before the spatial ones."""
+    """Raise an error if padding makes an image too large to be indexed; `lead` has the sizes of other axes."""
     padded = tuple(s + lo + hi for s, (lo, hi) in zip(sizes, pads, strict=True))
     if math.prod(padded) * max(math.prod(lead), 1) > sys.maxsize or any(p > sys.maxsize for p in padded):
         raise ValueError(
@@ -110,7 +109,7 @@ def pad_mode_name(pad_mode: Any) -> str:
 
 
 def pad_mode_fault(pad_mode: str, axes: tuple[Axis, ...]) -> str | None:
-    """Why these axes cannot be padded by `pad_mode`, or None if they can."""
+    """Return why `pad_mode` cannot pad these axes, or None if it can."""
     if pad_mode == "zeros":
         return None
     for i, axis in enumerate(axes):

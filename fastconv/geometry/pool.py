@@ -1,4 +1,4 @@
-"""Shape arithmetic of pooling, whose windows may overlap, be padded, and extend past the end."""
+"""Shape arithmetic of pooling. Windows may overlap, read padding, and reach past the end of the image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POOL_PAD_NAMES = PAD_NAMES[:3]
 def taps_within(
     bounds: tuple[int, int], k: int, stride: int, lo: int, dilation: int, out: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each output along an axis the range of taps that read cells in [low, high)."""
+    """Return for each output along an axis the range of taps that read cells in [low, high)."""
     start = np.arange(out) * stride - lo
     first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
     return first, end
@@ -30,7 +30,7 @@ def taps_within(
 
 @dataclass(frozen=True)
 class PoolGeometry(CheckedFields):
-    """Every size of one pooling: `axes` as in ConvGeometry; `ceil_mode` may let the last window overshoot."""
+    """All sizes of one pooling. With `ceil_mode` the last window may reach past the padding."""
 
     x_shape: tuple[int, ...]
     axes: tuple[Axis, ...]
@@ -56,21 +56,21 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def planes(self) -> int:
-        """Images of one channel."""
+        """The number of planes, which are images of one channel."""
         return math.prod(self.x_shape[:2])
 
     @cached_property
     def cells(self) -> int:
-        """The number of cells of a plane of the input."""
+        """The number of cells of an input plane."""
         return math.prod(self.x_shape[2:])
 
     def for_planes(self, n: int) -> PoolGeometry:
-        """The same pooling of `n` planes of one image."""
+        """Return the same pooling of `n` planes of one image."""
         return plans.find(_of_planes, self, n)
 
     @cached_property
     def squeezed(self) -> PoolGeometry:
-        """The same pooling without axes of a single cell, of which kernels would make rows or columns of their own."""
+        """The same pooling without axes of size 1, because kernels would treat them as short rows or columns."""
         rank = len(self.axes)
         kept = [i for i, a in enumerate(self.axes) if (a.size, a.k, a.lo, a.hi, a.out) != (1, 1, 0, 0, 1)] or [rank - 1]
         if len(kept) == rank:
@@ -80,7 +80,7 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def most_windows(self) -> int:
-        """The most windows that overlap a cell."""
+        """The largest number of windows that share a cell."""
         found = 1
         for axis in self.axes:
             _, k, stride, _, dilation, out = axis.row()
@@ -89,18 +89,20 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def in_pairs(self) -> bool:
-        """Whether windows are 2 x 2 at a stride of 2, all within the image; these have kernels of their own."""
+        """Whether this is a 2 x 2 pooling with stride 2 and no padding, which has its own kernels."""
         return len(self.axes) == 2 and all(
             (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes
         )
 
     @cached_property
     def is_global(self) -> bool:
-        """Whether there is one window, the whole image."""
+        """Whether a single window covers the whole image."""
         return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
 
     def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
-        """The number of cells of each window along each axis; the window has their product."""
+        """Return, for each axis, the number of cells of each window along it. A window has the product of these
+        numbers.
+        """
         counts = []
         for axis in self.axes:
             size, k, stride, lo, dilation, out = axis.row()
@@ -110,7 +112,7 @@ class PoolGeometry(CheckedFields):
         return counts
 
     def window_sizes(self, count_include_pad: bool) -> np.ndarray:
-        """The number of cells of each window, in the shape of the spatial axes of the output."""
+        """Return the number of cells of each window, as an array of the shape of the spatial axes of the output."""
         return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
 
 
@@ -121,9 +123,9 @@ def _of_planes(geometry: PoolGeometry, n: int) -> PoolGeometry:
 def resolve_pool(
     x_shape: tuple[int, ...], *, kernel_size: Any, stride: Any, pad: Any, dilation: Any, ceil_mode: Any
 ) -> PoolGeometry:
-    """The geometry of a pooling of `x_shape`, its options validated."""
+    """Validate the options of a pooling of `x_shape`, and return its geometry."""
     settings = (kernel_size, stride, pad, dilation, ceil_mode)
-    # As in `resolve_conv`.
+    # Scalars of exact types are the cache key as they are, as in `resolve_conv`.
     if is_plain(settings):
         return _resolve_plain_pool(x_shape, *settings)
     return _normalise_pool(x_shape, *settings)
@@ -182,16 +184,16 @@ def _resolve_pool(
 
 
 def _overhangs(axis: Axis) -> bool:
-    """Whether one more window may reach past the end. Such a window has to start before the padding at the end."""
+    """Return whether `ceil_mode` adds a window. The added window has to start before the padding at the end."""
     span, stride = axis.padded - axis.extent, axis.stride
     return span % stride != 0 and -stride < span and (span // stride + 1) * stride < axis.size + axis.lo
 
 
 def _steps_over(axis: Axis) -> bool:
-    """Whether some window reads padding only, as it may if its taps are further apart than the input is long."""
+    """Return whether some window reads padding only, which can happen if the dilation exceeds the input size."""
     if axis.size >= axis.dilation or axis.k == 1:
         return False
-    # Windows that start in the padding; their first tap past it is at start modulo dilation. size + 1 of them are
-    # enough, because either these places repeat by then, or they are more than the input has cells.
+    # Check the windows that start in the padding. The first tap of each past the padding is at start modulo dilation.
+    # The first size + 1 windows suffice, because their taps either repeat by then or outnumber the cells of the input.
     starts = np.arange(min(axis.outputs_before(0, 0), axis.size + 1)) * axis.row()[2] - axis.lo
     return bool(np.any(starts % axis.dilation >= axis.size))

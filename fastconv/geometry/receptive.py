@@ -1,4 +1,4 @@
-"""Receptive fields: the cells of the input that a unit of a deeper layer reads."""
+"""Receptive fields: the input cells that a unit of a deeper layer reads."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class ReceptiveField(NamedTuple):
     Attributes
     ----------
     size : int
-        Cells that one unit sees, from the first to the last.
+        Cells from the first to the last that one unit reads.
     jump : int
-        Cells between the fields of neighbouring units.
+        Distance in cells between the fields of neighbouring units.
     start : float
         The centre of the first unit's field, where cell i of the input spans
         i to i + 1: 0.5 for the input itself.
@@ -27,19 +27,19 @@ class ReceptiveField(NamedTuple):
     start: float = 0.5
 
     def cells(self, unit: int = 0) -> tuple[int, int]:
-        """The range of cells that `unit` reads, including those in the padding."""
+        """Return the range of cells that `unit` reads, including those in the padding."""
         first = round(self.start - self.size / 2) + unit * self.jump
         return first, first + self.size
 
     def through(self, k: int, stride: int, lo: int, dilation: int) -> ReceptiveField:
-        """The field after one more layer."""
+        """Return the field after one more layer."""
         reach = dilation * (k - 1)
         return ReceptiveField(
             self.size + reach * self.jump, self.jump * stride, self.start + (reach / 2 - lo) * self.jump
         )
 
     def joined(self, other: ReceptiveField) -> ReceptiveField:
-        """The field that covers both fields, which must have the same jump."""
+        """Return the smallest field that covers both fields, which must have the same jump."""
         first = min(self.start - self.size / 2, other.start - other.size / 2)
         end = max(self.start + self.size / 2, other.start + other.size / 2)
         return ReceptiveField(int(end - first), self.jump, (first + end) / 2)
@@ -49,23 +49,23 @@ _LEGAL = "legal is (k, stride, pad) or (k, stride, pad, dilation)"
 
 
 def receptive_field(layers: Sequence[Sequence[Any]]) -> ReceptiveField:
-    """Compute the receptive field of a unit of the last layer, along one axis.
+    """Compute the receptive field of the units of the last layer, along one axis.
 
     Parameters
     ----------
     layers : sequence of (k, stride, pad) or (k, stride, pad, dilation)
         Convolutions and poolings from first to last, all ints; `pad` may be a
-        ``(lo, hi)`` pair. What works cell by cell (activations, norms) is left
-        out. An empty sequence is the input itself. Axes that differ are asked
-        for one at a time; `summarize` does that for a whole net.
+        ``(lo, hi)`` pair. Leave out layers that work cell by cell (activations,
+        norms). An empty sequence describes the input itself. If the axes differ,
+        call this function for each axis; `summarize` does so for a whole net.
 
     Returns
     -------
     ReceptiveField
-        A tuple ``(size, jump, start)``: the cells that a unit sees, how far the
-        fields of neighbours are apart, and the centre of the first one's field,
-        where cell i spans i to i + 1. Its ``cells(unit)`` are the first cell and
-        the one behind the last.
+        A tuple ``(size, jump, start)``: the number of cells that a unit reads,
+        the distance between the fields of neighbouring units, and the centre of
+        the first unit's field, where cell i spans i to i + 1. Its
+        ``cells(unit)`` returns the first cell and the end of the range.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def receptive_field(layers: Sequence[Sequence[Any]]) -> ReceptiveField:
     Examples
     --------
     >>> from fastconv import receptive_field
-    >>> receptive_field([(3, 1, 0), (3, 1, 0)])               # two 3x3 see what one 5x5 sees
+    >>> receptive_field([(3, 1, 0), (3, 1, 0)])               # two 3x3 read the same cells as one 5x5
     ReceptiveField(size=5, jump=1, start=2.5)
     >>> receptive_field([(7, 2, 3), (3, 2, 1)]).cells(10)     # the stem of ResNet
     (35, 46)

@@ -1,4 +1,4 @@
-"""Messages about a stride that leaves a remainder: what does not fit, and what would."""
+"""Messages about a stride that leaves a remainder, with the nearest legal strides and pads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SEARCH = 10**6
 
 
 def explain_remainder(i: int, axis: Any) -> str:
-    """Why spatial axis `i` is refused under ``strict``, with the nearest legal strides and pads."""
+    """Return why ``strict`` refuses spatial axis `i`, with the nearest legal strides and pads."""
     span = axis.padded - axis.extent
     kernel = f"kernel {axis.k}" if axis.dilation == 1 else f"dilated kernel {axis.extent}"
     return (
@@ -25,7 +25,7 @@ def explain_remainder(i: int, axis: Any) -> str:
 
 
 def _legal_strides(span: int, stride: int) -> list[int]:
-    """The divisors of `span` on both sides of `stride`."""
+    """Return the nearest divisor of `span` below `stride` and the nearest above it."""
     small = np.arange(1, min(math.isqrt(span), _SEARCH) + 1)
     small = small[span % small == 0]
     divisors = sorted({*small.tolist(), *(span // small).tolist()})
@@ -34,7 +34,7 @@ def _legal_strides(span: int, stride: int) -> list[int]:
 
 
 def _legal_pads(span: int, axis: Any) -> list[int | tuple[int, int]]:
-    """Equal pads where they can fit, then pairs with the odd cells at the end."""
+    """Return equal pads if they can fit, then pairs with the odd cells at the end."""
     remainder = span % axis.stride
     found: list[int | tuple[int, int]] = []
     for change in (-remainder, axis.stride - remainder):

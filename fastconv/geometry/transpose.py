@@ -1,4 +1,4 @@
-"""Shape arithmetic of transposed convolution, by the convolution whose gradient it is."""
+"""Shape arithmetic of transposed convolution, in terms of the convolution whose gradient it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastconv.runtime.records import dataclass
 
 
 class TransposeOptions(TypedDict, total=False):
-    """The options that shape a transposed convolution."""
+    """The options that determine the shape of a transposed convolution."""
 
     stride: PerAxis
     pad: Pad
@@ -31,16 +31,16 @@ TRANSPOSE_DEFAULTS: dict[str, Any] = {"stride": 1, "pad": 0, "output_pad": 0, "d
 
 @dataclass(frozen=True)
 class TransposeGeometry(CheckedFields):
-    """Every size of a transposed convolution.
+    """All sizes of a transposed convolution.
 
     Attributes
     ----------
     x_shape, w_shape, out_shape : tuple of int
         ``(N, C, *spatial)``, ``(C, F // groups, *kernel)``, ``(N, F, *out_spatial)``.
     conv : ConvGeometry
-        The convolution that this is the gradient of: of images of the shape of
-        the output, or where an `output_pad` is as large as the stride of what
-        remains without it, giving `x`.
+        The convolution whose gradient this is. It maps images of `out_shape` to
+        `x_shape`. If an `output_pad` adds cells that no tap reaches, its images
+        are without these cells.
     """
 
     x_shape: tuple[int, ...]
@@ -64,7 +64,7 @@ class TransposeGeometry(CheckedFields):
 
     @property
     def core(self) -> tuple[slice, ...] | None:
-        """The part of the output that `conv` covers, None if it covers all; no tap reaches the rest."""
+        """The part of the output that `conv` covers, or None if it covers all of it; no tap reaches the rest."""
         if self.conv.x_shape == self.out_shape:
             return None
         return tuple(map(slice, self.conv.x_shape))
@@ -80,9 +80,9 @@ def resolve_transpose(
     dilation: Any,
     groups: Any,
 ) -> TransposeGeometry:
-    """The geometry of a transposed convolution, its options validated."""
+    """Validate the options of a transposed convolution, and return its geometry."""
     settings = (stride, pad, output_pad, dilation, groups)
-    # As in `resolve_conv`.
+    # Scalars of exact types are the cache key as they are, as in `resolve_conv`.
     if is_plain(settings):
         return _resolve_plain(x_shape, w_shape, *settings)
     return _resolve(x_shape, w_shape, *settings)
@@ -160,11 +160,11 @@ def _sizes(
     more: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> tuple[list[int], Sequence[tuple[int, int]], list[int]]:
-    """The sizes and pads of the convolution, and the sizes of the output."""
+    """Return the sizes and the pads of the convolution, and the sizes of the output."""
     inner = x_shape[2:]
     if isinstance(pad, str) and pad in ("same", "same_lower"):
         if any(more):
-            raise ValueError(f"output_pad is {more}, but pad={pad!r} says that the output is x's size times the stride")
+            raise ValueError(f"output_pad is {more}, but pad={pad!r} makes the output x's size times the stride")
         whole = [n * s for n, s in zip(inner, strides, strict=True)]
         return whole, resolve_pad(pad, tuple(whole), kernel, strides, dilations, PAD_NAMES), whole
     sizes, pads, spatial = [], [], []
@@ -175,10 +175,10 @@ def _sizes(
         if out < 1:
             raise ValueError(
                 f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
-                f"stride {s}, kernel {k} and dilation {d} make; legal are less than {full} together"
+                f"stride {s}, kernel {k} and dilation {d} make; the two pads must add up to less than {full}"
             )
-        # Below the stride it does not change the convolution. Otherwise it adds cells that were cropped at the end, and
-        # beyond these cells that no tap reaches.
+        # An `output_pad` below the stride does not change the convolution. A larger one first adds the cells that `pad`
+        # cropped at the end, and then cells that no tap reaches.
         size = out
         if extra >= s:
             size = max(out - max(extra - hi, 0), 0)

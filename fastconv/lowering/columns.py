@@ -1,4 +1,4 @@
-"""im2col and col2im: an image as the matrix whose product with the weights is the convolution."""
+"""im2col and col2im: conversion between images and the matrix whose product with the weights is the convolution."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from fastconv.runtime import memory as _memory, threads as _threads
 _IM2COL = {np.dtype(np.float32): _ext.im2col["float"], np.dtype(np.float64): _ext.im2col["double"]}
 _COL2IM = {np.dtype(np.float32): _ext.col2im["float"], np.dtype(np.float64): _ext.col2im["double"]}
 
-#: Bytes of the image rows to which a thread adds at a time, so that they stay in its first-level cache.
+#: Bytes of the block of image rows that a thread accumulates into, so that the block stays in the L1 cache.
 _BLOCK_BYTES = 1 << 14
 
 
 def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """cols (N, C * taps, L) from x (N, C, *spatial), zero padding, both of one float dtype.
+    """Write cols (N, C * taps, L) from x (N, C, *spatial) with zero padding; both have the same float dtype.
 
-    The last axis of each is contiguous; x is C-contiguous if the layer is pointwise.
+    The last axis of both arrays is contiguous. If the layer is pointwise, x is C-contiguous.
     """
     if not x.size:
-        cols.fill(0)  # padding alone
+        cols.fill(0)  # every column reads padding only
     elif geometry.pointwise:
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
@@ -43,7 +43,7 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
 
 
 def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """x (N, C, *spatial) from cols (N, C * taps, L): the adjoint of `lower`."""
+    """Write x (N, C, *spatial) from cols (N, C * taps, L); this is the adjoint of `lower`."""
     if not cols.size:
         x.fill(0)
     elif x.size:
@@ -117,7 +117,7 @@ def im2col(
         Cells added around the image: an int, one per axis, or a ``(lo, hi)``
         pair per axis. `scipy.signal`'s 'same' is 'same_lower'.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
-        What the added cells hold.
+        How the added cells are filled. The default is 'zeros'.
     out : ndarray, (N, C * taps, L), optional
         Where to put the result: C-contiguous, of its dtype, overlapping no input.
     threads : int, optional
@@ -126,15 +126,15 @@ def im2col(
     Returns
     -------
     ndarray, (N, C * taps, L)
-        Rows in the order c, (kd,) kh, kw, the last fastest; columns over output
-        positions, the last axis fastest. float32 or float64.
+        Rows are in the order c, (kd,) kh, kw, the last fastest. Columns are output
+        positions, the last axis fastest. The dtype is float32 or float64.
 
     Raises
     ------
     ValueError
         If sizes do not fit; `out` is then untouched.
     MemoryError
-        If the result takes more memory than the system has free: a ValueError, too.
+        If the result takes more memory than is free. It is a ValueError as well.
     TypeError
         For complex or object input, an option of the wrong type or an unknown one.
 
@@ -197,9 +197,9 @@ def col2im(
     Parameters
     ----------
     cols : array_like, (N, C * taps, L)
-        As `im2col` returns it.
+        Matrices as `im2col` returns them.
     x_shape : tuple of int
-        ``(N, C, *spatial)``, the shape that was lowered.
+        ``(N, C, *spatial)``, the shape of the images.
     kernel_size, stride, pad, dilation, pad_mode, threads
         As given to `im2col`.
     out : ndarray, `x_shape`, optional

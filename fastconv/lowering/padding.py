@@ -1,8 +1,7 @@
-"""Padding other than zeros: images are extended by copies of their own cells; and the adjoint.
+"""Padding other than zeros, which extends an image by copies of its own cells; and the adjoint.
 
-Most kernels support zero padding only. For any other padding a larger image is
-made, and its gradient is folded back afterwards. Both take the time of a copy,
-and use tables of the cells along each axis.
+Most kernels support zero padding only. For any other padding, `extend` makes a larger image, and `fold` adds the
+gradient of that image back. Both take the time of a copy, and use tables of the cells along each axis.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from fastconv.runtime.plan_cache import plans
 
 
 def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarray:
-    """x (N, C, *spatial) with the padding of `geometry` around it, (N, C, *padded)."""
+    """Return x (N, C, *spatial) with the padding of `geometry` around it, (N, C, *padded)."""
     padded = _memory.empty((*x.shape[:2], *(axis.padded for axis in geometry.axes)), x.dtype)
     if x.size:
         _share(_ext.extend, x, padded, geometry, rows=padded.size // padded.shape[-1], threads=threads)
@@ -28,7 +27,7 @@ def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarra
 
 
 def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int = 1) -> None:
-    """The adjoint of `extend` into dx: each cell is the sum of the cells of `dpadded` that are copies of it."""
+    """Write the adjoint of `extend` into dx: each cell is the sum of the cells of `dpadded` that are copies of it."""
     if dx.size:
         _share(_ext.fold, dpadded, dx, geometry, rows=dx.size // dx.shape[-1], threads=threads)
 
@@ -44,11 +43,11 @@ def _nbytes(tables: np.ndarray) -> int:
 
 
 def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
-    """The tables for the kernels, of axes lifted to three: see borders.h.
+    """Return the tables for the kernels, for three axes: see borders.h.
 
-    They have the sizes, the padded sizes, and the begin of the image along the last axis. Then, for each axis, the
-    cell of which each padded cell is a copy; for the last axis only in its borders. Then, for each axis but the last,
-    the padded cells that are copies of each cell.
+    The tables hold, in this order: the sizes, the padded sizes, and the start of the image along the last axis; for
+    each axis, the cell that each padded cell copies (along the last axis only in the padding); for each axis but the
+    last, the padded cells that copy each cell.
     """
     axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
     *outer, last = axes

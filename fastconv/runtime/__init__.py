@@ -1,1 +1,1 @@
-"""What the system offers: instruction set, CPUs, threads and the pool of workers, memory for results and workspaces."""
+"""Access to the system: instruction set, CPUs, threads and the thread pool, memory for results and workspaces."""

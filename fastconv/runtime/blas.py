@@ -6,11 +6,11 @@ import ctypes
 import importlib
 from collections.abc import Callable, Iterator
 
-#: Names of the functions that return it. OpenBLAS's names vary: builds by SciPy have a prefix, and builds with 64-bit
-#: integers a suffix.
+#: Names of functions that return the number of threads. OpenBLAS's names vary: SciPy's builds add a prefix, and builds
+#: with 64-bit integers a suffix.
 _OPENBLAS = [f"{prefix}openblas_%s{suffix}" for prefix in ("scipy_", "") for suffix in ("64_", "", "_64")]
 _OTHERS = ["MKL_Get_Max_Threads", "bli_thread_get_num_threads", "flexiblas_get_num_threads"]
-#: The value of OpenBLAS's get_parallel if OpenBLAS runs on OpenMP's threads; OpenMP then knows their number.
+#: The value of OpenBLAS's get_parallel if OpenBLAS uses OpenMP. In that case OpenMP knows the number of threads.
 _OPENMP = 2
 
 
@@ -19,10 +19,11 @@ def _unknown() -> int:
 
 
 def _counters() -> Iterator[Callable[[], int]]:
-    """Functions of NumPy's BLAS that return its number of threads."""
+    """Yield the functions of NumPy's BLAS that return its number of threads."""
     try:
         umath = importlib.import_module("numpy._core._multiarray_umath")
-        # This handle finds symbols only in NumPy's module and in the libraries it is linked with, so no other BLAS.
+        # This handle finds symbols only in NumPy's own module and the libraries that it links to, so it finds no other
+        # BLAS.
         library = ctypes.CDLL(umath.__file__)
     except (ImportError, OSError, TypeError, AttributeError):
         return
@@ -36,7 +37,7 @@ def _counters() -> Iterator[Callable[[], int]]:
 
 
 def _find_counter() -> int:
-    """The first call finds the function; later calls go to it directly."""
+    """Find the function and call it. Later calls go to that function directly."""
     global _count
     _count = next(_counters(), _unknown)
     return _count()
@@ -46,10 +47,12 @@ _count: Callable[[], int] = _find_counter
 
 
 def threads() -> int | None:
-    """How many threads a product by NumPy's BLAS may use if this thread calls it now, or None if that is unknown."""
+    """Return how many threads NumPy's BLAS may use for a product that this thread starts now, or None if that is
+    unknown.
+    """
     return _count() or None
 
 
 def within(threads: int) -> bool:
-    """Whether NumPy's BLAS is known to use no more than `threads`."""
+    """Return whether NumPy's BLAS is known to use at most `threads` threads."""
     return 0 < _count() <= threads

@@ -1,5 +1,5 @@
-"""The number of CPUs that this process may use: those on which it may run, limited by the quotas of its
-control groups.
+"""The number of CPUs that this process may use: the CPUs that it may run on, limited by the quotas of its control
+groups.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from os.path import join
 
 
 def count() -> int:
-    """The number of CPUs for this process, at least 1."""
+    """Return the number of CPUs that this process may use, at least 1."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = _quota()
     return cpus if limit is None else min(cpus, limit)
@@ -22,22 +22,24 @@ def _quota() -> int | None:
 
 
 def quota(root: str) -> int | None:
-    """The number of CPUs, rounded up, to which the control groups of this process limit it; None without a limit.
+    """Return the number of CPUs, rounded up, to which the control groups of this process limit it, or None without a
+    limit.
 
-    `root` holds ``proc/self/cgroup``, which names the groups, and ``sys/fs/cgroup``, which has their files: ``cpu.max``
-    in version 2, ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us`` in version 1. The limits of all enclosing groups apply
-    to a group, too.
+    `root` is the root of the file system. ``proc/self/cgroup`` lists the control groups of the process, and
+    ``sys/fs/cgroup`` has their files: ``cpu.max`` in version 2, ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us`` in
+    version
+    1. The limits of all enclosing groups apply to a group as well.
     """
     limits = [limit for folder in _folders(root) if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
 
 
 def _folders(root: str) -> list[str]:
-    """The folders of the process's groups, and of all groups that enclose them."""
+    """Return the folders of the control groups of the process, and of all groups that enclose them."""
     mount = join(root, "sys/fs/cgroup")
     folders = []
     for line in _read(join(root, "proc/self/cgroup")).splitlines():
-        # A line is hierarchy:controllers:/path. Version 2 is hierarchy 0, which names no controllers.
+        # Each line is hierarchy:controllers:/path. Version 2 is hierarchy 0, and its line has no controllers.
         controllers, _, path = line.partition(":")[2].partition(":")
         if controllers == "":
             bases = [mount, join(mount, "unified")]
@@ -46,7 +48,7 @@ def _folders(root: str) -> list[str]:
         else:
             continue
         group = path.strip("/").split("/")
-        # In a container the mount may be the group itself, while the path is the one on the host.
+        # In a container the mount point may be the group itself, although the path is the one on the host.
         depths = [0] if ".." in group else range(len(group) + 1)
         folders += [join(base, *group[:depth]) for base in bases for depth in depths]
     return folders
@@ -58,7 +60,7 @@ def _limit(folder: str) -> int | None:
         quota, period = _read(join(folder, "cpu.cfs_quota_us")), _read(join(folder, "cpu.cfs_period_us"))
     try:
         time, of = int(quota), int(period)
-    except ValueError:  # no such file, or "max"
+    except ValueError:  # The file does not exist, or contains "max".
         return None
     return max(1, -(-time // of)) if time > 0 and of > 0 else None
 
@@ -67,7 +69,7 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except TimeoutError:  # a signal handler's
+    except TimeoutError:  # raised by a signal handler
         raise
     except OSError:
         return ""

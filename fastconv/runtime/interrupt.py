@@ -1,6 +1,7 @@
-"""Ctrl-C while ``python -m fastconv`` is still importing ends the process with status 130, without a traceback.
+"""Ctrl-C while ``python -m fastconv`` is still importing ends the process with status 130 and no traceback.
 
-This is a module of its own because Python imports the package before it runs `__main__`, which is too late to catch it.
+This handler has a module of its own because Python imports the package before it runs `__main__`, where a handler would
+be installed too late.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from itertools import pairwise
 
 
 def _leave(*_: object) -> None:
-    # Not SystemExit, because a running import might catch it.
+    # Do not raise SystemExit here, because a running import might catch it.
     os._exit(130)
 
 
 def _is_program() -> bool:
-    """Whether Python runs this package by -m. While Python still looks for the module to run, argv[0] is '-m'."""
+    """Return whether Python runs this package by -m. While Python is looking for the module to run, argv[0] is '-m'."""
     if sys.argv[:1] != ["-m"]:
         return False
     flags = [(a, b) for a, b in pairwise((*sys.orig_argv, "")) if a.startswith("-") and not a.startswith("--")]

@@ -1,4 +1,4 @@
-"""The instruction set of the kernels: the best one of this CPU, or that of FASTCONV_ISA."""
+"""The instruction set of the kernels: the one named by FASTCONV_ISA, otherwise the best that this CPU supports."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import warnings
 
 from fastconv._ext import implicit as _ext
 
-#: The names of the instruction sets by their index in the kernels.
+#: The names of the instruction sets, in the order of their numbers in the kernels.
 NAMES: tuple[str, ...] = _ext.isas
 
 
 def usable() -> tuple[str, ...]:
-    """The instruction sets that were compiled and that this CPU runs."""
+    """Return the names of the compiled instruction sets that this CPU supports."""
     return tuple(name for i, name in enumerate(NAMES) if _ext.usable(i))
 
 
 def compiled() -> tuple[str, ...]:
-    """The instruction sets that were compiled."""
+    """Return the names of the compiled instruction sets."""
     return tuple(name for i, name in enumerate(NAMES) if _ext.compiled(i))
 
 
@@ -35,7 +35,7 @@ def _from_environment() -> int:
     return best
 
 
-#: The index of the instruction set in use, which is passed to kernels.
+#: The number of the instruction set in use; kernels take it as an argument.
 current = _from_environment()
 
 #: The vendor of this CPU and its family; 'generic' and 0 if unknown.
@@ -43,38 +43,38 @@ cpu: tuple[str, int] = _ext.cpu()
 
 
 def kind() -> str:
-    """The kind of CPU, for which rates are measured: vendor, family and instruction set, as
+    """Return the kind of CPU that rates are measured for: vendor, family and instruction set, as
     'AuthenticAMD-26-avx512'.
     """
     return f"{cpu[0]}-{cpu[1]}-{NAMES[current]}"
 
 
-#: The time of a vector operation relative to AVX-512: two of AVX2 run at a time, and the baseline has no fused
-#: multiply-add. With these, rates of one instruction set also serve one that was not measured.
+#: The time of a vector operation relative to AVX-512. AVX2 executes two operations at a time, and the baseline has no
+#: fused multiply-add. These factors let rates measured for one instruction set serve another.
 _RELATIVE = {"baseline": 0.9, "avx2": 0.6, "avx512": 1.0}
 
-#: For each instruction set the one with vectors of half the bytes.
+#: For an instruction set, the one whose vectors are half as wide, and their size in bytes.
 _HALVES = {NAMES.index("avx512"): (NAMES.index("avx2"), 32)}
 
 
 def narrow(nbytes: int) -> int:
-    """The instruction set for rows of so many bytes, such that vectors are no wider than the rows; two narrow
-    vectors are as fast as a wide one.
+    """Return the instruction set for rows of `nbytes` bytes. If a row fills only half a vector, return the instruction
+    set with vectors of half the width, because two such vectors are as fast as one wide vector.
     """
     half, most = _HALVES.get(current, (current, 0))
     return half if nbytes <= most else current
 
 
 def lanes(itemsize: int) -> int:
-    """The number of elements of a vector of the instruction set in use."""
+    """Return the number of elements in a vector of the instruction set in use."""
     return 16 * (1, 2, 4)[current] // itemsize
 
 
-#: The bytes that count as much as a vector operation, for `_threads.share`. A copy moves fewer bytes in that time, but
-#: threads pay sooner for work in registers.
+#: The bytes that one vector operation counts as in `_threads.share`. A copy moves fewer bytes in that time, but threads
+#: pay off for smaller amounts of work in registers.
 BYTES_PER_OPERATION = 10
 
 
 def relative() -> float:
-    """The relative time of a vector operation in the instruction set in use."""
+    """Return the relative time of a vector operation in the instruction set in use."""
     return _RELATIVE[NAMES[current]]

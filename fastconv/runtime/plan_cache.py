@@ -1,4 +1,4 @@
-"""Plans and tables that many calls share, in one cache of bounded size: the least recently used are dropped first."""
+"""A cache of bounded size for the plans and tables that calls share. It drops the least recently used entries."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
-#: A layer plans some ten algorithms for each of three ops, so this is enough for networks of a hundred layers.
+#: A layer plans about ten algorithms for each of three ops, so these sizes suffice for networks of a hundred layers.
 _MOST, _MOST_SIZED = 4096, 1024
-#: Larger results are made anew on every call, because hundreds of them may be in the cache.
+#: Larger results are not cached but made on every call, because the cache could hold hundreds of them.
 _MOST_BYTES = 1 << 19
 
 
 def is_large(nbytes: int) -> bool:
-    """Whether a result of so many bytes is made anew on every call."""
+    """Return whether a result of `nbytes` bytes is too large for the cache."""
     return nbytes > _MOST_BYTES
 
 
 class _LargeError(Exception):
-    """Carries a result past the cache, which keeps nothing that raises."""
+    """Carries a result that is too large out of `lru_cache`, which stores nothing if the function raises."""
 
     def __init__(self, found: Any) -> None:
         super().__init__()
@@ -45,9 +45,9 @@ class _Find(Protocol):
 
 
 class PlanCache:
-    """What functions made of immutable arguments: geometries, dtypes, threads, the index of an instruction set.
+    """A cache of functions of immutable arguments, such as geometries, dtypes and numbers of threads.
 
-    ``find(make, *arguments)`` is ``make(*arguments)``, made once.
+    ``find(make, *arguments)`` returns ``make(*arguments)``, which it computes once.
     """
 
     def __init__(self, most: int = _MOST, most_sized: int = _MOST_SIZED) -> None:
@@ -55,7 +55,7 @@ class PlanCache:
         self._sized = functools.lru_cache(most_sized)(_call_sized)
 
     def find_sized(self, nbytes: Callable[[_T], int], make: Callable[..., _T], *arguments: Hashable) -> _T:
-        """The same; on every call anew if the bytes of the result, which `nbytes` tells, are too many."""
+        """Return ``make(*arguments)``. The result is cached unless ``nbytes(result)`` is too large."""
         try:
             found: _T = self._sized(nbytes, make, *arguments)
         except _LargeError as large:
@@ -63,10 +63,10 @@ class PlanCache:
         return found
 
     def clear(self) -> None:
-        """Forget all, because sizes of blocks, or rates, are others now."""
+        """Drop all entries. This is needed after block sizes or rates changed."""
         self.find.cache_clear()
         self._sized.cache_clear()
 
 
-#: The one that fastconv uses.
+#: The cache that all of fastconv uses.
 plans = PlanCache()

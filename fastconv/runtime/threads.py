@@ -1,7 +1,7 @@
-"""How many threads a call uses.
+"""The number of threads that a call uses.
 
-Kernels release the GIL and draw their work from a shared counter. So a helper
-may come late or never, and no result depends on which thread did what.
+Kernels release the GIL, and their threads take chunks of work from a shared counter. So a worker may start late or
+never, and the result does not depend on which thread computed what.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ import numpy as np
 
 from fastconv.runtime import cpus as _cpus, workers as _workers
 
-#: A call without helpers does not look for signals if its work is less than this, in bytes copied.
+#: A call with one thread does not check for signals if its work, in bytes copied, is below this.
 SERIAL_BYTES = 1 << 21
-#: With helpers at the gate, threads pay for this many times less work.
+#: Threads pay off for this factor less work, because workers that are awake join a call fast.
 _NEAR = 16
 
-#: The most threads of a call; a larger count means this one.
+#: The largest number of threads of a call; larger requests use this number.
 MAX_THREADS = _workers.MAX_HELPERS + 1
 
 _override: ContextVar[int | None] = ContextVar("fastconv_threads", default=None)
 
 
 def cpu_count() -> int:
-    """CPUs that this process may use: see `_cpus`."""
+    """Return the number of CPUs that this process may use: see `_cpus`."""
     return _cpus.count()
 
 
 def resolve(threads: Any) -> int:
-    """The option `threads` as a count up to `MAX_THREADS`. None is the default, negative counts back from all CPUs."""
+    """Return the option `threads` as a number from 1 to `MAX_THREADS`. None is the default; a negative number counts
+    back from all CPUs.
+    """
     if threads is None:
         return get_threads()
     if isinstance(threads, (bool, np.bool_)):
@@ -56,9 +58,11 @@ def resolve(threads: Any) -> int:
 
 
 def _default_count() -> int:
-    """The number of CPUs, or OMP_NUM_THREADS if less: joblib's loky, Dask, Ray and torchrun set it in workers."""
+    """Return the number of CPUs, or OMP_NUM_THREADS if that is less, because joblib's loky, Dask, Ray and torchrun set
+    it in their workers.
+    """
     try:
-        # Counts for nested levels follow a comma. A text that is not a count is ignored; OpenMP warns about it.
+        # The numbers for nested levels follow a comma. A text that is not a number is ignored; OpenMP warns about it.
         limit = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
     except ValueError:
         limit = 0
@@ -81,14 +85,15 @@ def _from_environment() -> int:
 
 
 def get_threads() -> int:
-    """The number of threads that calls with ``threads=None`` use.
+    """Return the number of threads that calls with ``threads=None`` use.
 
     Returns
     -------
     int
-        The first that is set of: `threads` (innermost first), `set_threads`, the
-        environment variable ``FASTCONV_NUM_THREADS``. Otherwise the CPU count,
-        or ``OMP_NUM_THREADS`` if that is less, because pools of workers set it.
+        The first of these that is set: `threads` (innermost first), `set_threads`,
+        the environment variable ``FASTCONV_NUM_THREADS``. Otherwise the number of
+        CPUs, or ``OMP_NUM_THREADS`` if that is less, because pools of processes
+        set it in their workers.
 
     Examples
     --------
@@ -102,7 +107,7 @@ def get_threads() -> int:
 
 
 def default() -> int:
-    """What `get_threads` returns outside of `threads` blocks."""
+    """Return the number of threads that `get_threads` returns outside of `threads` blocks."""
     return _default
 
 
@@ -125,11 +130,11 @@ def set_threads(n: int | None) -> None:
 
     Notes
     -----
-    Matrix products run in these threads, too. NumPy's BLAS, which has threads of
-    its own, is used only if it is known to use no more threads than these.
+    Matrix products use these threads, too. NumPy's BLAS has threads of its own, so
+    fastconv uses it only if it is known to use no more threads than these.
 
-    The number of CPUs counts those that this process may run on. The quota of
-    its control groups, rounded up, limits it; containers have such quotas.
+    The number of CPUs is that of the CPUs that this process may run on, limited by the quota of its control groups,
+    rounded up. Containers have such quotas.
 
     Examples
     --------
@@ -145,7 +150,7 @@ def set_threads(n: int | None) -> None:
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Use `n` threads inside a ``with`` block, in this thread or task only.
+    """Use `n` threads inside a ``with`` block, in this thread or asyncio task only.
 
     Parameters
     ----------
@@ -172,34 +177,34 @@ def threads(n: int) -> Iterator[None]:
 
 
 def most(threads: int, items: int) -> int:
-    """The number of threads that a call with `items` items uses, if it may use `threads`."""
+    """Return the number of threads that a call with `items` items uses, if it may use `threads`."""
     return min(threads, items, MAX_THREADS)
 
 
 @functools.lru_cache(maxsize=1024)
 def _grain(items: int, work: int, helpers: int) -> int:
-    """Items of a draw: about 64 KiB of work, because draws contend for the counter, but eight draws for each
-    thread.
+    """Return the number of items per chunk: about 64 KiB of work, because threads contend for the counter, but at least
+    eight chunks for each thread.
 
-    Eight draws balance the threads. A call without helpers draws about 1 MiB, and looks for signals between draws.
+    Eight chunks balance the load. A call with one thread uses chunks of about 1 MiB, because it checks for signals
+    between chunks.
     """
     return max(1, min(items * (1 << 16 if helpers else 1 << 20) // max(work, 1), items // (8 * (helpers + 1))))
 
 
 def is_little(work: int) -> bool:
-    """Whether one thread does all of so much work: see `words`."""
+    """Return whether one thread does all of the work because there is little of it; `work` as in `words`."""
     return _NEAR * work < SERIAL_BYTES
 
 
 def words(items: int, work: int, threads: int) -> bytearray | None:
-    """The shared state of a call with up to ``threads - 1`` helpers; None for little work, which one thread does.
+    """Return the shared state of a call with up to ``threads - 1`` workers, or None if one thread does all the work.
 
-    `work` is the number of bytes that a plain copy would move in the time of the
-    kernel. Helpers that are awake join at once, and sleeping ones soon, so threads
-    pay for calls of about 10 us. The state also has the number of items of a draw,
-    for kernels with small items, and makes the call look for signals.
+    `work` is the number of bytes that a plain copy would move in the time of the kernel. Workers that are awake join at
+    once, and sleeping ones soon, so threads pay off for calls of about 10 us. The state includes the number of items
+    per chunk, for kernels with small items, and makes the call check for signals.
     """
-    # The most frequent answer comes first, because for small arrays these lines take longer than the kernel.
+    # The most frequent case comes first, because for small arrays these lines take longer than the kernel.
     if _NEAR * work < SERIAL_BYTES:
         return None
     helpers = most(threads, items) - 1
@@ -211,7 +216,7 @@ def words(items: int, work: int, threads: int) -> bytearray | None:
 
 
 def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
-    """Call ``kernel(*args, words)`` once; the kernel shares its `items` among threads: see `words`."""
+    """Call ``kernel(*args, words)`` once. The shared state lets it divide `items` among threads: see `words`."""
     shared = words(items, work, threads)
     return kernel(*args, _workers.alone() if shared is None else shared)
 

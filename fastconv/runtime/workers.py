@@ -1,14 +1,12 @@
-"""The helper threads of the process, and how a call uses them.
+"""The worker threads of the process, and how a call uses them.
 
-A queue takes about 50 us to wake a thread, as long as a small layer takes. So
-helpers watch a shared slot in memory, the gate (``_ext/team.h``), where a kernel
-publishes its work and helpers join it without the interpreter. They spin for a
-moment after each call, and then sleep until the next call wakes them.
+Waking a thread by a queue takes about 50 us, as long as a small layer takes. So workers watch a shared slot in memory,
+the broadcast slot (``_ext/team.h``). A kernel publishes its work there, and workers join it without the interpreter.
+After each call they spin for a moment, and then sleep until a call wakes them.
 
-A kernel is one call into compiled code, which returns when the last helper has
-finished. A signal handler runs before that call, after it, or within it
-(``fc_share``); an exception then first stops all threads. So no helper still
-writes when an exception arrives in Python code.
+A kernel is one call into compiled code, which returns when the last worker has finished. A signal handler runs before
+that call, after it, or within it (``fc_share``). If the handler raises, all threads stop first. So no worker still
+writes when the exception arrives in Python code.
 """
 
 from __future__ import annotations
@@ -19,20 +17,20 @@ import threading
 from fastconv._ext import team as _ext
 from fastconv.runtime import cpus as _cpus
 
-#: The most helpers of the process. A call for more threads uses these.
+#: The largest number of workers of the process. A call that asks for more threads uses these.
 MAX_HELPERS = 63
-#: How often a helper looks at the gate before it sleeps there (or leaves it, without a futex): about 300 us, or only a
-#: few us if there are more helpers than CPUs.
+#: How often a worker checks the broadcast slot before it sleeps there (or leaves it, on systems without futexes): about
+#: 300 us, or only a few us if there are more threads than CPUs.
 _TURNS, _FEW_TURNS = 10_000, 100
 
 
 def alone() -> bytearray:
-    """The shared state of a call without helpers, whose work is too little to look for signals."""
+    """Return the shared state of a call with one thread and so little work that it does not check for signals."""
     return _NOBODY.copy()
 
 
 def words(helpers: int, grain: int) -> bytearray:
-    """The shared state of a call with at most so many helpers (see ``fc_share``). Missing helpers are started."""
+    """Start missing workers, and return the shared state of a call with at most `helpers` of them: see ``fc_share``."""
     return _state.words(helpers, grain)
 
 
@@ -48,9 +46,10 @@ def _forget() -> None:
 
 
 _state = _fresh()
-#: Kept because a call whose signal handler forked still reads its old gate in the child.
+#: Teams of parent processes. They are kept because a call whose signal handler forked still reads its old broadcast
+#: slot in the child.
 _forgotten: list[_ext.Team] = []
-# One draw takes all pieces, or nearly all, because the number of pieces of a draw has 32 bits.
+# A chunk of this state holds all items, or nearly all, because the number of items per chunk has 32 bits.
 _NOBODY = _ext.alone()
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""Workspaces: memory beside arguments and results, which each thread keeps for its next call."""
+"""Workspaces: memory that a call needs beside its arguments and results. Each thread keeps one for its next call."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import numpy as np
 from fastconv.runtime import memory as _memory
 from fastconv.runtime.memory import check_bytes
 
-#: A workspace up to this size is kept for the next call of the same thread.
+#: The largest workspace that a thread keeps for its next call, in bytes.
 KEPT_BYTES = 1 << 25
-#: Bytes of a cache line, to which a workspace is aligned.
+#: Workspaces are aligned to cache lines of this many bytes.
 _LINE = 64
-#: A system call checks the address limit for workspaces above this size, where its time does not matter.
+#: Above this size, the address limit is checked again before a workspace is kept. For smaller workspaces that system
+#: call would take too long.
 _ASK_BYTES = 1 << 20
 
 
 class _Owner:
-    """Holds the workspace of a living thread; `idle` has it under "memory" while no call uses it."""
+    """Holds the workspace of a living thread: `idle["memory"]`, which is absent while a call uses it."""
 
     __slots__ = ("__weakref__", "idle")
 
@@ -40,13 +41,12 @@ _kept = _Kept()
 
 
 class workspace:
-    """A context manager that gives an uninitialised array, the workspace of one call.
+    """A context manager that provides an uninitialised array, the workspace of one call.
 
-    New memory comes from the system page by page, which takes longer than the
-    product of a small image, so each thread keeps its last workspace. A nested
-    call, as from a finaliser, gets memory of its own. A workspace of more bytes
-    than are free is refused before it is allocated. No workspace is kept after
-    an exception, or while an address limit (``ulimit -v``) is set.
+    New memory comes from the system page by page, which takes longer than the product of a small image, so each thread
+    keeps its last workspace. A nested call, for example from a finaliser, gets memory of its own. A workspace that
+    needs more bytes than are free is an error before it is allocated. No workspace is kept after an exception, or while
+    an address limit (``ulimit -v``) is set.
     """
 
     __slots__ = ("_array", "_buffer", "_keep")
@@ -55,14 +55,14 @@ class workspace:
         buffer: Any
         buffer, array = _kept.idle.pop("memory", (None, None))
         self._keep = True
-        # Often the same layer is called again.
+        # The array itself is reused as well, because a program often calls the same layer again.
         if array is None or array.shape != shape or array.dtype is not dtype:
             nbytes = check_bytes(what, shape, dtype)
             if buffer is None or buffer.nbytes < nbytes + _LINE:
-                buffer = array = None  # a workspace that is too small is freed first
+                buffer = array = None  # Free a workspace that is too small before allocating the new one.
                 buffer = _memory.scratch(nbytes + _LINE, f"a workspace for {what}", _memory.BOUNDED)
                 self._keep = not _memory.limited()
-            # Arrays of NumPy may begin 16 bytes into a cache line, so that every second vector would cross lines.
+            # NumPy may place an array 16 bytes into a cache line, so that every second vector would cross a line.
             start = -buffer.__array_interface__["data"][0] % _LINE
             array = np.ndarray(shape, dtype, buffer, start)
         self._buffer: np.ndarray = buffer
@@ -79,8 +79,8 @@ class workspace:
 
 
 def release_workspaces() -> None:
-    """Free the workspaces that threads keep; one that a call is using stays until the call ends."""
-    # One call copies the references out of the table, because threads may start and end meanwhile.
+    """Free the workspaces that threads keep. A workspace in use stays until its call ends."""
+    # One call copies the references out of the table, because threads may start and end during the loop.
     for reference in _owners.valuerefs():
         owner = reference()
         if owner is not None:
@@ -88,11 +88,10 @@ def release_workspaces() -> None:
 
 
 def release_memory() -> None:
-    """Give the memory that fastconv keeps for later calls back to the system.
+    """Return the memory that fastconv keeps for later calls to the system.
 
-    This frees the memory of large results that no longer exist, and the
-    workspaces of all threads. Existing results stay valid, and calls that run in
-    other threads are not disturbed. Later calls keep memory again, unless
+    This frees the memory of large results that no longer exist, and the workspaces of all threads. Existing results
+    stay valid, and calls that run in other threads are not affected. Later calls keep memory again, unless
     ``FASTCONV_KEEP_MIB=0`` or an address limit (``ulimit -v``) is set.
 
     Returns

@@ -170,7 +170,7 @@ CASES = [
     (
         lambda: conv(X * 1j, W),
         TypeError,
-        "x has dtype complex128, which fastconv does not compute with; legal are float32 and float64",
+        "x has dtype complex128, which fastconv does not support; legal are float32 and float64",
     ),
     (lambda: conv(X, W.astype(object)), TypeError, "w has dtype object"),
     (lambda: conv(X, W, B.astype(np.clongdouble)), TypeError, "b has dtype"),

@@ -104,7 +104,7 @@ def test_what_is_missing_is_named(call, name):
     ],
 )
 def test_layouts_are_not_served(options, order):
-    end = f"; x is always (N, C, *spatial): where its channels are last, give x.transpose{order}"
+    end = f"; x is always (N, C, *spatial): if its channels are last, give x.transpose{order}"
     for call in (
         lambda: conv(X, W, **options),
         lambda: max_pool_forward(X, 2, **options),
@@ -149,8 +149,8 @@ def test_a_border_that_is_not_served_says_what_to_do():
         ("same_upper", "; did you mean 'same'?"),
         ("half", "; did you mean 'same'?"),
         ("sam", "; did you mean 'same'?"),
-        ("constant", "pad is a number of cells, and pad_mode='zeros' where the function takes that"),
-        ("reflect", "pad is a number of cells, and pad_mode='reflect' where the function takes that"),
+        ("constant", "pad is a number of cells, and pad_mode='zeros' if the function takes that"),
+        ("reflect", "pad is a number of cells, and pad_mode='reflect' if the function takes that"),
         ("magic", "'same_lower', 'full'"),
     ],
 )

@@ -381,7 +381,7 @@ def test_convolution_matrix_is_scipys_convolve(h, x, mode, rng):
         (
             lambda: convolution_matrix([1, 2], np.array([4, 5])),
             TypeError,
-            r"shape must be an int or a tuple of ints, got an ndarray; where its own is meant, \(2,\), pass that",
+            r"shape must be an int or a tuple of ints, got an ndarray; to use its shape, pass \(2,\)",
         ),
         (lambda: convolution_matrix([1, 2], np.array(4.0)), TypeError, "shape must be an int >= 1"),
         (lambda: toeplitz_matrix(np.ones((1, 1, 3)), (1, 2)), ValueError, "spatial axis 0: the kernel covers 3 cells"),

@@ -1,4 +1,4 @@
-"""``python -m fastconv``: the demo; ``info``: what is installed; ``explain``: which algorithm a layer gets, and why."""
+"""The command line: `python -m fastconv` runs the demo, `info` and `explain` print reports."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="[demo | info | explain]")
     demo = commands.add_parser("demo", help="train a small net on real handwritten digits (the default)")
     for part in (parser, demo):
-        # A default here would overwrite options in front of the word `demo`.
+        # A default here would override options that stand before the word `demo`.
         part.add_argument(
             "--epochs", type=_positive, default=argparse.SUPPRESS, help="passes over the digits (default 40)"
         )
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _unfit(out: Path) -> str | None:
-    """Why the picture cannot be written to `out`, checked before the training."""
+    """The reason why the picture cannot be written to `out`. It is checked before the training starts."""
     folder = out.resolve().parent
     if out.suffix.lower() != ".png":
         return "the picture is a PNG; give a name that ends in .png"
@@ -166,7 +166,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line, and return the exit status."""
     _interrupt.restore()
     command = None
     try:
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nInterrupted{'' if command in ('info', 'explain') else '; no picture was written'}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of the output has closed it; flushing the buffer at exit must not raise again.
+        # The reader of the output has closed it; flushing the buffer at exit must not raise the error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

@@ -18,9 +18,9 @@ def draw(
     wrong: list[tuple[np.ndarray, int, int]],
     steps_per_epoch: int,
 ) -> None:
-    """Write a PNG file. If that fails, no partial file is left.
+    """Write a PNG file. If writing fails, no partial file is left.
 
-    `wrong` has tuples (image, right class, predicted class).
+    `wrong` is a list of tuples (image, right class, predicted class).
     """
     import matplotlib
 

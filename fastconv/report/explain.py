@@ -1,4 +1,4 @@
-"""`explain`: the candidates for one layer side by side, and why 'auto' takes one of them."""
+"""`explain` compares the algorithms for one layer, and says why 'auto' takes one of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def explain(
     rank_one: bool = False,
     **options: Any,
 ) -> str:
-    """Tell which algorithms can serve a layer, what they are thought to cost, and which one is taken.
+    """Compare the algorithms for a layer: which can compute it, their estimated costs, and the one that is taken.
 
     Parameters
     ----------
@@ -41,33 +41,33 @@ def explain(
     w_shape : tuple of int
         ``(F, C // groups, *kernel)``.
     dtype : dtype, default 'float32'
-        What the layer is computed in: float32 or float64; what converts to them counts as they do.
+        The dtype of the computation: float32, float64, or a dtype that fastconv converts to one of them.
     op : {'forward', 'backward_data', 'backward_weights'}
     density : float, default 1.0
-        The share of the weights that are not zero. Up to 0.7, and in layers of
-        4 million multiply-adds or more (8 million with more than 1,024 weights),
-        'auto' looks at the weights, and the algorithms that skip zeros are
-        candidates, too; for 'backward_weights' this is what `conv_backward` does
-        with ``pruned=True``.
+        The share of the weights that are not zero. If it is at most 0.7 and the
+        layer has 4 million multiply-adds or more (8 million with more than
+        1,024 weights), the algorithms that skip zeros are candidates, too,
+        because 'auto' counts the zeros of such layers. For 'backward_weights'
+        the report then describes `conv_backward` with ``pruned=True``.
     rank_one : bool, default False
-        Whether every kernel is an outer product, as boxes, Gaussians and Sobel's
-        are. 'separable', which runs such kernels one axis after the other, is a
-        candidate then.
+        Whether every kernel is an outer product of one vector per axis, such as
+        a box, a Gaussian or a Sobel filter. If so, 'separable' is a candidate,
+        too; it applies such kernels one axis after the other.
     **options
-        As `conv` takes them.
+        Options of `conv`.
 
     Returns
     -------
     str
-        The layer's sheet and its plan, which names the wrappers around the
-        algorithms, then a line per algorithm: the estimated time against
-        that of the cheapest, the bytes of workspace, or the reason why it
-        cannot serve. An arrow marks the one that is taken, and the last line says
-        why. If that one is a transform, the last line also names the algorithm
-        that computes images again whose results are not finite. With
-        `upsample`, or a stride of ``Fraction(a, b)``, the sheet describes the
-        upsampled image, and a table follows for each of the different
-        convolutions that make up the result.
+        A description of the layer and of its plan, which names the wrappers
+        around the algorithms, then one line for each algorithm. The line has
+        the estimated time divided by the least one and the bytes of workspace,
+        or the reason why the algorithm cannot compute the layer. An arrow marks
+        the algorithm that is taken, and the last line says why. If that
+        algorithm uses transforms, the last line also names the algorithm that
+        recomputes images whose results are not finite. With `upsample` or a
+        stride of ``Fraction(a, b)``, the description is of the upsampled image,
+        and each of the convolutions that make up the result has a table.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def explain(
 def _explained(
     geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool
 ) -> str:
-    """The sheet of one convolution, and its table."""
+    """The description of one convolution, and its table."""
     seen = 1.0 if name == "exact" else share
     if name == "auto":
         seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)

@@ -39,7 +39,8 @@ RATIOS = (
     Ratio("tanh", "PyTorch"),
 )
 
-#: Largest difference from fastconv, relative to the largest value; a gradient is what is left of larger terms.
+#: Largest difference from fastconv, relative to the largest value. A gradient is a small difference of larger terms, so
+#: its relative error is larger.
 TOLERANCE = 1e-4
 
 CAPTION = (
@@ -53,7 +54,7 @@ CAPTION = (
 
 
 class Layer(NamedTuple):
-    """The output of a convolution, square images."""
+    """The output of a convolution of square images, which the layer reads."""
 
     name: str
     size: int
@@ -61,7 +62,7 @@ class Layer(NamedTuple):
 
     @property
     def case(self) -> str:
-        """Name and shape in short."""
+        """The name and shape in short."""
         return f"{self.name} {self.size} C{self.channels}"
 
 
@@ -79,7 +80,7 @@ LAYERS = (
 
 
 class Arrays(NamedTuple):
-    """What a layer is given."""
+    """The inputs of a layer."""
 
     x: np.ndarray
     dout: np.ndarray
@@ -88,7 +89,7 @@ class Arrays(NamedTuple):
 
     @property
     def tensors(self) -> tuple[Any, ...]:
-        """The same memory, as PyTorch has it."""
+        """The same memory as PyTorch tensors."""
         return tuple(map(torch.from_numpy, self))
 
 

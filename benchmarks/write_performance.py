@@ -1,7 +1,7 @@
 """Write the tables of docs/performance.md, and the ratios in README.md, from the JSON files in benchmarks/results.
 
 Run as ``python benchmarks/write_performance.py [--check]``. A block of a page begins with ``<!-- table: NAME -->`` and
-ends with ``<!-- end -->``; what is between is made by the function of that name. With ``--check`` nothing is written,
+ends with ``<!-- end -->``; the function of that name makes the text in between. With ``--check`` nothing is written,
 and the exit status is 1 if a page differs from what would be written.
 """
 
@@ -29,7 +29,7 @@ MIB = 2**20
 
 @cache
 def run(name: str) -> Data | None:
-    """The JSON of a run; None if none is stored."""
+    """The JSON of a run, or None if no run is stored."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -68,7 +68,7 @@ def source(data: Data, name: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; columns of numbers are aligned to the right."""
+    """A table in Markdown; columns of numbers are aligned to the right."""
     rows = list(rows)
     columns = zip(*rows, strict=True)
     numbers = [all(cell[0].isdigit() or cell in ("-", "never") for cell in column) for column in columns]
@@ -77,12 +77,12 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def picture(file: str, text: str) -> str:
-    """A picture of benchmarks/results, as SVG."""
+    """A link to a picture of benchmarks/results in SVG."""
     return f"![{text}](../benchmarks/results/{file}.svg)"
 
 
 def block(name: str, *parts: str) -> str:
-    """Parts of a block, with the source of its numbers."""
+    """The text of a block: its parts, and the source of its numbers."""
     data = run(name)
     assert data is not None
     return "\n\n".join([source(data, name), *parts])
@@ -92,7 +92,7 @@ def block(name: str, *parts: str) -> str:
 
 
 def ratios(name: str) -> str:
-    """Of each panel and peer: the geometric mean, the least, and how often fastconv is faster."""
+    """For each panel and peer: the geometric mean, the least ratio, and how often fastconv is faster."""
     data = run(name)
     if data is None:
         return "No run of this benchmark is stored in `benchmarks/results`."
@@ -118,7 +118,7 @@ def ratios(name: str) -> str:
 
 
 def words(file: str, name: str) -> str:
-    """What a picture beside that of NAME shows, from its file's name."""
+    """What a picture of run NAME shows, derived from the picture's file name."""
     data = run(name)
     assert data is not None
     for panel, ratio in pairs(data):
@@ -128,7 +128,7 @@ def words(file: str, name: str) -> str:
 
 
 def peak() -> str:
-    """What fraction of the multiply-add peak layers reach."""
+    """The fraction of the multiply-add peak that each layer reaches."""
     data = run("bench_layers")
     assert data is not None
     rows = []
@@ -145,12 +145,12 @@ def peak() -> str:
 
 
 def percent(value: float) -> str:
-    """0.876 as '87 %', cut and not rounded."""
+    """0.876 as '87 %', truncated and not rounded."""
     return f"{int(100 * value)} %"
 
 
 def memory() -> str:
-    """The most memory beyond input and output, by op and contender."""
+    """The largest memory beyond input and output, by op and contender."""
     data = run("bench_memory")
     assert data is not None
     contenders = {"auto": "fastconv", "PyTorch": "PyTorch", "ONNX Runtime": "ONNX Runtime"}
@@ -168,7 +168,7 @@ def memory() -> str:
 
 
 def scaling() -> str:
-    """What more threads bring, and the pictures of growth."""
+    """The speed-up by more threads, and the pictures of growth."""
     data = run("bench_scaling")
     assert data is not None
     ops = list(dict.fromkeys(entry["op"] for entry in data["summary"]))
@@ -186,7 +186,7 @@ def scaling() -> str:
 
 
 def choice() -> str:
-    """The regret of 'auto' in every run that is stored."""
+    """The regret of 'auto' in every stored run."""
     parts = []
     for path in sorted(RESULTS.glob("bench_choice_*.json")):
         data = run(path.stem)
@@ -222,7 +222,7 @@ def fit() -> str:
 
 
 def crossovers() -> str:
-    """From what share of zeros on 'sparse' is faster, and by how much at most."""
+    """The share of zeros from which 'sparse' is faster, and its largest advantage."""
     data = run("sparse_vs_dense")
     assert data is not None
     rows = []
@@ -249,7 +249,7 @@ def sparse_summary() -> str:
 
 
 def growth() -> str:
-    """The pictures of a layer and its matrix that grow."""
+    """The pictures of a layer and its matrix as they grow."""
     data = run("sparse_vs_dense_growth")
     assert data is not None
     rows = []
@@ -268,7 +268,7 @@ def growth() -> str:
 
 
 def summary() -> str:
-    """The sentence of README: the two ratios that matter."""
+    """The sentence of README with the two main ratios."""
     data = run("bench_layers")
     assert data is not None
     found = {op: [value for row in rows.values() for value in row] for op, rows in summary_rows(data).items()}
@@ -301,7 +301,7 @@ def written(text: str) -> str:
     def made(match: re.Match[str]) -> str:
         begin, name, _, end = match.groups()
         content = BLOCKS[name]() if name in BLOCKS else ratios(name)
-        # An empty line on each side, as a table needs one.
+        # Markdown needs an empty line on each side of a table.
         return f"{begin}\n{content}\n\n{end}"
 
     return BLOCK.sub(made, text)

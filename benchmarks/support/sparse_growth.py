@@ -52,12 +52,12 @@ class Point(NamedTuple):
 
 
 def growth_points(quick: bool) -> list[Point]:
-    """All that are measured."""
+    """All points that are measured."""
     return [Point(axis, value) for axis, values in STEPS.items() for value in (values[:3:2] if quick else values)]
 
 
 def measured_point(point: Point, options: Options, show) -> dict[str, Any]:
-    """Seconds and bytes."""
+    """Seconds and bytes at a point."""
     layer, batch = point.layer, point.batch
     geometry, single = layer.geometry(batch), np.dtype(np.float32)
     x, w, b, dout = layer.arrays(batch)
@@ -92,7 +92,7 @@ def measured_point(point: Point, options: Options, show) -> dict[str, Any]:
 
 
 def print_growth(points: list[dict[str, Any]], options: Options, screen: Console) -> None:
-    """Milliseconds and MiB."""
+    """Print milliseconds and MiB."""
     table = new_table(full_title(TITLE, options), CAPTION)
     table.add_column("")
     for name in TIMED:

@@ -140,8 +140,8 @@ class Convolution:
     Attributes
     ----------
     W, b, stride, pad
-        The arguments. They may be reassigned, and changed in place: what they are
-        is read in every call.
+        The arguments. They may be reassigned or changed in place, because
+        every call reads them anew.
     dW : ndarray, (FN, C, FH, FW)
     db : ndarray, (FN,)
         Gradients that `backward` sets; None before the first call.

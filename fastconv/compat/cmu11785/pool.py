@@ -41,7 +41,7 @@ class _Pool:
 
 
 class _StridedPool(_Pool):
-    """A pooling layer with a stride. The two layers that the course combines are attributes; they run only if called."""
+    """A pooling layer with a stride. The course's two layers are attributes; they run only if called."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__(kernel)

@@ -238,8 +238,7 @@ def _constant(ufunc: np.ufunc, i: int, value: Any, dtype: np.dtype) -> np.ndarra
 
 
 def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tuple) -> dict[str, bool]:
-    """The parameters of `backward` such as need_dx, each of which says whether the gradient of the argument x is
-    needed."""
+    """The names of parameters of `backward` such as need_dx, each with whether the gradient by x is needed."""
     if not (isinstance(forward, FunctionType) and isinstance(backward, FunctionType)):
         return {}
     code = backward.__code__

@@ -1,4 +1,4 @@
-"""Arithmetic on the nodes of a tape: values compared with NumPy's, gradients with central differences."""
+"""Arithmetic on nodes of a tape: values against NumPy's, gradients against central differences."""
 
 import copy
 import operator
@@ -35,7 +35,7 @@ SHAPES = [
 
 
 def positive(rng, shape):
-    """Numbers far from zero, where every function is smooth."""
+    """Numbers so far from zero that every function is smooth there."""
     return rng.uniform(0.5, 2, shape)
 
 

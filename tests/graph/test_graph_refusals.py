@@ -1,4 +1,4 @@
-"""What a tape refuses, and how it names parameters that no gradient reaches."""
+"""Errors of a tape, and how they name parameters that no gradient reaches."""
 
 import re
 
@@ -11,7 +11,7 @@ from fastconv.graph import Tape
 
 
 def net_of(tape, p, arrays, x):
-    """A net of two layers; `p` has its nodes, or for some of them their arrays."""
+    """The loss of a net with two layers. `p` holds its nodes, or arrays in place of some nodes."""
     h = tape(conv_forward, x, arrays.get("w1", p["w1"]), arrays.get("b1", p["b1"]), pad=1)
     h = tape(relu_forward, h)
     h = arrays["cut"](h) if "cut" in arrays else h
@@ -34,7 +34,7 @@ def test_parameters_that_no_gradient_reaches_are_named(rng):
     tape = Tape()
     whole = tape.backward(tape(softmax_loss, net_of(tape, tape.params(P), {}, tape.input(x)), labels))
     assert all(gradient.any() for gradient in whole.values())
-    # P['w1'] instead of p['w1'], once and several times, and p['w1'].value, which is the same array.
+    # P['w1'] in place of p['w1'], once and several times, and p['w1'].value, which is the same array.
     message, grads = refusal({"w1": P["w1"]})
     assert message == "'w1' (argument 1 of conv_forward was its array, not its node)"
     assert not grads["w1"].any() and all(np.array_equal(grads[name], whole[name]) for name in ("b1", "w2"))
@@ -43,12 +43,12 @@ def test_parameters_that_no_gradient_reaches_are_named(rng):
         "'w1' (argument 1 of conv_forward was its array, not its node), "
         "'b1' (argument 2 of conv_forward was its array, not its node)"
     )
-    # The tape cannot recognize a copy of the array.
+    # The tape cannot recognise a copy of the array.
     assert refusal({"w2": P["w2"].copy()})[0] == "'w2' (no call was given its node)"
     # If all of them are arrays, the loss itself needs no gradient.
     message, grads = refusal(P)
     assert message.count("was its array, not its node") == 3 and not any(g.any() for g in grads.values())
-    # A path that is cut by `.value`.
+    # `.value` cuts this path.
     message, grads = refusal({"cut": lambda h: h.value})
     ends = "its path ends with the result of relu_forward"
     assert message == f"'w1' ({ends}), 'b1' ({ends})" and np.array_equal(grads["w2"], whole["w2"])
@@ -128,7 +128,7 @@ def fresh(call):
 
 
 def pair(gradients, *outs):
-    """A pair that returns what it is told to."""
+    """A pair that returns the given outputs and gradients."""
     return (lambda *_: (*outs, None) if outs else (np.ones((2, 3)), None)), (lambda *_: gradients)
 
 

@@ -1,4 +1,4 @@
-"""explain(), the choice it tells of, and the instruction sets."""
+"""explain(), the choice that it reports, and the instruction sets."""
 
 import os
 import subprocess

@@ -89,7 +89,7 @@ def groups(records: list[Record]) -> Iterator[tuple[str, str, list[Record]]]:
 
 def report(records: list[Record], screen: Console, options: argparse.Namespace, load_before: float | None) -> None:
     """Print the regret of each group and the worst cases, and write JSON and PNG."""
-    table = new_table("Regret of 'auto': its time over that of the fastest algorithm by name")
+    table = new_table("Regret of 'auto': its time / time of the fastest algorithm chosen by name")
     for heading in ("", "", "cases", "geomean", "over 100 us", f"over {MUCH:g}", "worst"):
         table.add_column(heading, justify="right" if heading else "left")
     summary = []
@@ -154,13 +154,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{FEW} cases of each family: about a minute")
-    parser.add_argument("--family", action="append", choices=list(FAMILIES), help="only this one; may be repeated")
-    parser.add_argument("--seed", type=int, help="of the cases; drawn where it is not given")
+    parser.add_argument("--family", action="append", choices=list(FAMILIES), help="only this family; may be repeated")
+    parser.add_argument("--seed", type=int, help="seed of the cases; random by default")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")
     parser.add_argument(
-        "--minutes", type=float, default=MINUTES, help="cases are drawn until so many are over (%(default)g)"
+        "--minutes", type=float, default=MINUTES, help="minutes for which cases are drawn (%(default)g)"
     )
-    parser.add_argument("--checkpoint", type=Path, help="file of measured cases; a run goes on where it ended")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file of measured cases, with which an interrupted run can continue"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for JSON and PNG")
     options = parser.parse_args(argv)
     if options.checkpoint is not None and options.checkpoint.exists() and options.seed is None:

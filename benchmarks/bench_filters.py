@@ -35,12 +35,13 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
-    "one before are asleep; a short call is repeated in its turn; a contender that takes 10 times the fastest one's "
-    "time has one turn. All have the same number of threads (SciPy's transforms by set_workers; its direct correlation "
-    "has one). Results are compared in every row. 'best peer' is the fastest peer of a row. cv2.boxFilter adds running "
-    "sums and so needs no taps: it is shown, but is no measure of a separable filter. 'NumPy FFT' is np.fft's product "
-    "of spectra of the whole image, of a mirrored one after np.pad; 'adjoint' is the gradient of the image."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. The contenders take turns, each after the "
+    "threads of the previous one sleep, and a short call is repeated within a turn. A contender that takes 10 "
+    "times as long as the fastest one has a single turn. All have the same number of threads (SciPy's "
+    "transforms by set_workers), except that SciPy's direct correlation has one. The results of every row are "
+    "compared. 'best peer' is the fastest peer of a row. cv2.boxFilter adds running sums, which need no taps; "
+    "it is shown, but does not measure a separable filter. 'NumPy FFT' multiplies spectra of the whole image by "
+    "np.fft, after np.pad if the image is mirrored. 'adjoint' is the gradient of the image."
 )
 
 #: Each derived peer is the fastest of the peers named here.

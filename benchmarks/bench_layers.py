@@ -76,14 +76,15 @@ TARGETS = {
 }
 
 CAPTION = (
-    "Time of the peer / time of fastconv with algorithm='auto': above 1 fastconv is faster. All run with as many "
-    "threads, in turns, each after the threads of the one before are asleep; a short call is repeated in its turn. "
-    "backward is dx, dw and db together. bare GEMM is np.matmul of the same m, n, k on matrices that lie ready (one "
-    "image, or a few side by side where they are small, counted up to the batch). FMA peak is a loop of multiply-adds "
-    "on registers alone, in all threads: that column is the fraction of the peak that fastconv reaches, counting the "
-    "operations of the direct sum, so that Winograd's may exceed 1. An error is the largest difference from "
-    "algorithm='im2col' in float64, relative to the largest value; in float64 it tells how far two orders of summation "
-    "lie apart, and is 0 where auto takes im2col itself."
+    "Time of the peer / time of fastconv with algorithm='auto': above 1 fastconv is faster. All have the same "
+    "number of threads and take turns, each after the threads of the previous one sleep; a short call is "
+    "repeated within a turn. backward is dx, dw and db together. bare GEMM is np.matmul with the same m, n, k "
+    "on matrices that are prepared beforehand (of one image, or of a few small images side by side, scaled to "
+    "the batch). FMA peak is a loop of multiply-adds on registers only, in all threads. Its column is the "
+    "fraction of the peak that fastconv reaches, with the operations of the direct sum, so that Winograd's "
+    "fraction may exceed 1. An error is the largest difference from algorithm='im2col' in float64, relative to "
+    "the largest value. In float64 it shows the difference between two orders of summation, and is 0 if auto "
+    "takes im2col itself."
 )
 
 

@@ -37,13 +37,14 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. unfold, NumPy indices (fancy indexing "
-    "as in CS231n) and NumPy windows (sliding_window_view, copied) are compared with an im2col that "
-    "allocates its result, as they do. The copy limit is np.copyto of as many bytes into memory allocated "
-    "before, so it is compared with im2col(..., out=) into such memory: 1 is the speed of a copy. conv step "
-    "is conv_forward and conv_backward with algorithm='im2col'; bare products is the time of its three matrix "
-    "products alone, on matrices that lie ready: the first column divided by it is the most that any lowering "
-    "could reach with this BLAS. All in float32; - is not run."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. unfold, NumPy indices (fancy indexing as "
+    "in CS231n) and NumPy windows (a copy of sliding_window_view) are compared with an im2col that allocates "
+    "its result, because they allocate theirs. The copy limit is np.copyto of as many bytes into memory that "
+    "was allocated before, so it is compared with im2col(..., out=) into such memory: 1 is the speed of a copy. "
+    "conv step is conv_forward and conv_backward with algorithm='im2col'. bare products is the time of its "
+    "three matrix products alone, on matrices that are prepared beforehand: the first column divided by it is "
+    "the largest ratio that any lowering could reach with this BLAS. All in float32; - means that it was not "
+    "run."
 )
 
 

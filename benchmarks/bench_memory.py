@@ -97,7 +97,7 @@ def _text(c: Cell | None) -> str:
 def print_tables(cells: list[Cell], options: Options, screen: Console) -> None:
     """Print a table for each op, and the limits."""
     for op in dict.fromkeys(c["op"] for c in cells):
-        table = new_table(f"{full_title(TITLE, options)}: {op}, MiB (in brackets what the algorithm says)")
+        table = new_table(f"{full_title(TITLE, options)}: {op}, MiB (in brackets the workspace that the plan states)")
         table.add_column("layer", no_wrap=True)
         table.add_column("batch", justify="right")
         for name in contenders(op):

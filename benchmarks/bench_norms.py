@@ -44,12 +44,13 @@ RATIOS = (
 TOLERANCE = 1e-4
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
-    "one before are asleep; a short call is repeated in its turn. Batch norm is in training, running averages and all; "
-    "its backward passes and those of group norm are of aten, given what the forward pass saved, that of LRN is "
-    "PyTorch's automatic one, since it has no other. LRN has 5 channels a window; group norm has 32 groups, or as "
-    "many as channels. Where the heading does not say, a row is forward and backward. float64 where it says so, else "
-    "float32."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. The contenders take turns, each after the "
+    "threads of the previous one sleep, and a short call is repeated within a turn. Batch norm is in training mode, "
+    "with running averages. The backward passes of batch norm and group norm are functions of aten, which get "
+    "the values that the forward pass saved; LRN has no such function, so PyTorch's autograd computes its "
+    "backward pass. LRN has windows of 5 channels. Group norm has 32 groups, or as many as channels if there "
+    "are fewer. If the heading does not say so, a row is forward and backward. The dtype is float32 unless the "
+    "row says float64."
 )
 
 

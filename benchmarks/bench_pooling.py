@@ -42,12 +42,12 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
-    "one before are asleep; a short call is repeated in its turn. fastconv's maximum always keeps the indices "
-    "that its backward pass needs; PyTorch is timed with return_indices=True, and without. The backward passes are "
-    "of aten, given indices that lie ready; that of the L2 norm, which PyTorch composes, is its autograd's, and its "
-    "padding is put around the image beforehand. relu is forward and backward on the layer's input. float64 where it "
-    "says so, else float32."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. The contenders take turns, each after the "
+    "threads of the previous one sleep, and a short call is repeated within a turn. Max pooling of fastconv always "
+    "stores the indices for its backward pass; PyTorch is timed with return_indices=True and without. The "
+    "backward passes are functions of aten, which get the indices. PyTorch composes the L2 norm from other "
+    "functions, so its backward pass is that of autograd, and its input is padded beforehand. relu is forward "
+    "and backward on the layer's input. The dtype is float32 unless the row says float64."
 )
 
 

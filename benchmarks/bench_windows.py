@@ -31,10 +31,11 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. One image of one channel. SciPy's maximum_filter "
-    "and uniform_filter work axis by axis at every cell, in one thread, and their results are cut to windows within "
-    "the image, at the stride; they find no places, which fastconv and PyTorch do. PyTorch is timed on windows of "
-    f"{_MOST_OF_TORCH} only, because its time grows with the square of the window."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. One image of one channel. SciPy's "
+    "maximum_filter and uniform_filter work axis by axis at every cell, in one thread; their results are then "
+    "cut to windows within the image, at the stride. They do not find the places of maxima, which fastconv and "
+    f"PyTorch do. PyTorch is timed on windows of {_MOST_OF_TORCH} only, because its time grows with the square "
+    "of the window."
 )
 
 

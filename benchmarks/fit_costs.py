@@ -158,7 +158,7 @@ def main() -> None:
     records = [known.get(case) for case in known.cases()]
     timed: list[Record] = [record for record in records if record is not None and record.seconds]
     if not timed:
-        raise SystemExit("nothing was timed; --minutes says for how long to")
+        raise SystemExit("nothing was timed; set --minutes above 0")
     before = regrets(timed)
     held, rest = timed[::HELD_OUT], [record for i, record in enumerate(timed) if i % HELD_OUT]
     penalty = options.blas_penalty or _rates.blas_penalty()
@@ -198,7 +198,7 @@ def main() -> None:
 
 def report(runs: dict[str, list[Record]], screen: Console) -> dict[str, dict[str, Any]]:
     """Print the regret by family before and after the fit, and on the cases held out."""
-    table = new_table("Regret of 'auto': time of the chosen algorithm over that of the fastest")
+    table = new_table("Regret of 'auto': time of the chosen algorithm / time of the fastest")
     table.add_column("")
     for name in runs:
         for heading in (f"{name}: cases", "geomean", f"over {MUCH:g}", "worst"):
@@ -225,19 +225,21 @@ def report(runs: dict[str, list[Record]], screen: Console) -> dict[str, dict[str
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="keep the rates as those of this kind of CPU")
+    parser.add_argument("--write", action="store_true", help="store the rates for this kind of CPU")
     parser.add_argument(
-        "--minutes", type=float, default=20.0, help="for how long cases are timed (%(default)g); 0 only fits"
+        "--minutes", type=float, default=20.0, help="minutes for which cases are timed (%(default)g); 0 only fits"
     )
     parser.add_argument(
         "--only", default=[], type=lambda text: text.split(","), help="algorithms to time anew, such as fft,sparse"
     )
-    parser.add_argument("--again", metavar="KIND", help="time nothing, fit the kept times of a kind of CPU")
+    parser.add_argument("--again", metavar="KIND", help="time nothing; fit the stored times of this kind of CPU")
     parser.add_argument(
         "--blas-penalty", type=float, help="what BLAS's threads have to be faster by (default: as in the rates in use)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the drawn cases (%(default)s)")
-    parser.add_argument("--family", action="append", choices=list(FAMILIES), help="draw only this one; may be repeated")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the drawn cases (%(default)s)")
+    parser.add_argument(
+        "--family", action="append", choices=list(FAMILIES), help="draw this family only; may be repeated"
+    )
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")
     parser.add_argument(
         "--checkpoint", type=Path, help="file of measured cases (by default fit_costs_KIND.jsonl in --out)"

@@ -49,19 +49,20 @@ AT = 0.9
 TARGETS = {"implicit": 3.0, "auto": 1.5, "crossover": 65.0}
 
 CAPTION = (
-    "Milliseconds of a forward call. auto, implicit, im2col and PyTorch compute with dense weights, sparse with pruned "
-    "ones at each percentage of zeros; 'auto, pruned' is auto given the pruned weights, here as its time over the best "
-    "of sparse and dense auto, at its worst. A crossover is the percentage of zeros from which on sparse is faster for "
-    "good, interpolated between those measured (the logarithm of the ratio is taken to be linear in that of the "
-    "density). Contenders of a line take turns and are each checked against algorithm='im2col' in float64 of the same "
-    "weights. Whole taps are places of the kernel that are zero in all filters, whole channels those of the input; "
-    "those can as well be cut out of a dense layer, which the picture shows with the time to cut images."
+    "Milliseconds of a forward call. auto, implicit, im2col and PyTorch compute with dense weights, sparse "
+    "computes with pruned ones at each percentage of zeros. 'auto, pruned' is auto with the pruned weights: its "
+    "largest time, divided by the better of sparse and dense auto. A crossover is the percentage of zeros from "
+    "which sparse stays faster. It is interpolated between the measured percentages (the logarithm of the "
+    "ratio is taken to be linear in the logarithm of the density). The contenders of a line take turns, and "
+    "each result is compared with algorithm='im2col' in float64 for the same weights. Whole taps are places of "
+    "the kernel that are zero in all filters; whole channels are channels of the input. A dense layer can leave "
+    "such channels out, too; the picture shows that layer, including the time to cut the images."
 )
 TOEPLITZ_CAPTION = (
-    "Milliseconds with the Toeplitz matrix: algorithm='toeplitz', which makes it anew on every call, some rows at a "
-    "time; below it SciPy's CSR product, with a matrix that is kept; below that fastconv's with the same. Images go in "
-    f"and come out as they lie in memory. A matrix of more than {MOST_BYTES >> 20} MiB is not made: the table says "
-    "what it would need."
+    "Milliseconds with the Toeplitz matrix: first algorithm='toeplitz', which makes the matrix on every call, "
+    "some rows at a time; then SciPy's CSR product with a finished matrix; then fastconv's product with the "
+    f"same matrix. Images keep their memory layout. A matrix of more than {MOST_BYTES >> 20} MiB is not made; "
+    "the table shows the size that it would have."
 )
 
 

@@ -108,8 +108,8 @@ def ratios(name: str) -> str:
         faster = f"{sum(value >= 1 for value in found)} of {len(found)}"
         mean = short(statistics.geometric_mean(found))
         rows.append([panel, against(ratio) + bound, mean, short(least[1]), least[0], faster])
-    parts = [table(["what", "against", "geometric mean", "least", "of", "faster in"], rows)]
-    parts.append(picture(name, "A dot for each case, by panel and peer"))
+    parts = [table(["panel", "against", "geometric mean", "least", "in case", "faster in"], rows)]
+    parts.append(picture(name, "Ratios by panel and peer, with a dot for each case"))
     bars = [file for file in figures(data, name) if file != name]
     if bars:
         links = (f"[{words(file, name)}](../benchmarks/results/{file}.svg)" for file in bars)
@@ -141,7 +141,7 @@ def peak() -> str:
         if ratio == "FMA peak / fastconv implicit":
             (case, value), *_ = values(data, panel, ratio)
             rows.append([f"{panel}, `implicit` alone", percent(value), percent(value), case])
-    return block("bench_layers", table(["what", "median", "most", "of"], rows))
+    return block("bench_layers", table(["panel", "median", "largest", "in case"], rows))
 
 
 def percent(value: float) -> str:
@@ -162,9 +162,9 @@ def memory() -> str:
             found = [c["extra_bytes"] / MIB for c in cells if c["contender"] == name and c["extra_bytes"] is not None]
             line.append(f"{statistics.median(found):.1f} / {max(found):.1f}" if found else "-")
         rows.append(line)
-    headings = ["op", "batch", "layers", *(f"{word}: median / most" for word in contenders.values())]
+    headings = ["op", "batch", "layers", *(f"{word}: median / largest" for word in contenders.values())]
     shown = picture("bench_memory", "Peak memory beyond input and output, by layer")
-    return block("bench_memory", "MiB:", table(headings, rows), shown)
+    return block("bench_memory", "All numbers in MiB:", table(headings, rows), shown)
 
 
 def scaling() -> str:
@@ -231,11 +231,19 @@ def crossovers() -> str:
         found = [case["crossover"].get(name) for name in ("implicit", "PyTorch", "auto")]
         cells = ["never" if where is None else f"{100 * where:.0f} %" for where in found]
         rows.append([case["case"], str(case["batch"]), pattern, *cells, case["auto_takes"]])
-    headings = ["layer", "batch", "pruned", "than `implicit`", "than PyTorch", "than `auto`", "`auto` takes"]
+    headings = [
+        "layer",
+        "batch",
+        "pruned",
+        "faster than `implicit` from",
+        "than PyTorch",
+        "than `auto`",
+        "`auto` takes",
+    ]
     return block(
         "sparse_vs_dense",
         table(headings, rows),
-        picture("sparse_vs_dense", "From what share of zeros on sparse is faster"),
+        picture("sparse_vs_dense", "The share of zeros from which sparse is faster"),
         picture("sparse_vs_dense_curves", "Time of a layer against the zeros among its weights"),
     )
 
@@ -258,7 +266,7 @@ def growth() -> str:
         times = (f"{1e3 * seconds[name]:.3g}" for name in ("auto", "toeplitz", "CSR by fastconv", "CSR by SciPy"))
         amounts = (f"{sizes[name] / MIB:.3g}" for name in ("input and output", "CSR matrix"))
         rows.append([f"{point['axis']} {point['value']}", *times, *amounts])
-    headings = ["layer", "`auto`, ms", "`toeplitz`, ms", "CSR kept, fastconv, ms", "CSR kept, SciPy, ms"]
+    headings = ["layer", "`auto`, ms", "`toeplitz`, ms", "finished CSR, fastconv, ms", "finished CSR, SciPy, ms"]
     return block(
         "sparse_vs_dense_growth",
         table([*headings, "input and output, MiB", "CSR matrix, MiB"], rows),
@@ -276,9 +284,10 @@ def summary() -> str:
     machine, torch = data["machine"], data["versions"]["torch"].partition("+")[0]
     when = datetime.fromisoformat(data["date"]).strftime("%d %B %Y").lstrip("0")
     return (
-        f"PyTorch {torch} takes **{forward} times as long forward** and **{backward} times as long backward**:\n"
-        f"geometric means over {len(found['forward'])} cases in float32, {data['threads']} threads, {machine['cpu']} "
-        f"with {instruction_set(machine['isa'])}, {when}."
+        f"PyTorch {torch} takes **{forward} times as long as fastconv** in the forward pass,\n"
+        f"and **{backward} times as long** in the backward pass. These are geometric means over "
+        f"{len(found['forward'])} cases in float32,\nwith {data['threads']} threads on {machine['cpu']} with "
+        f"{instruction_set(machine['isa'])}, {when}."
     )
 
 

@@ -33,18 +33,20 @@ PRODUCT_TOLERANCE = 1e-5
 CAPTIONS = {
     "layers": (
         "Toeplitz matrices of layers: made, and times 64 columns",
-        "Time of the peer / time of fastconv: above 1 fastconv is faster. build is toeplitz_matrix in float32. 'COO to "
-        "CSR' is NumPy arithmetic on whole arrays that gives values, rows, columns, and SciPy's tocsr; 'tocsr alone' "
-        "only the latter. kron is the sum over taps of scipy.sparse.kron of the weights with shifts along the axes, "
-        "added in pairs. copy is copying the finished arrays into new memory, 'copy, warm' into memory that is there. "
-        "All matrices are equal to the bit. product is A @ X of a matrix that is kept with 64 columns, by SciPy and by "
-        "the kernel of algorithm='toeplitz', checked against a convolution in float64.",
+        "Time of the peer / time of fastconv: above 1 fastconv is faster. build is toeplitz_matrix in float32. "
+        "'COO to CSR' computes values, rows and columns by NumPy on whole arrays, and then calls SciPy's tocsr; "
+        "'tocsr alone' is the second step. kron is the sum over taps of scipy.sparse.kron of the weights with "
+        "shifts along the axes, added in pairs. copy is a copy of the finished arrays into new memory, and "
+        "'copy, warm' into memory that was used before. All matrices are equal to the bit. product is A @ X of "
+        "a finished matrix with 64 columns, by SciPy and by the kernel of algorithm='toeplitz', compared with a "
+        "convolution in float64.",
     ),
     "images": (
         "Convolution matrices of single images: made, and applied without being made",
-        "As above, for convolution_matrix(h, shape, 'full'), which is what the package sparse-convolution makes. "
-        "A @ x and A.T @ y, mode 'same', are of toeplitz_operator, which makes no matrix; PyLops' operator is one of "
-        "the same kind, SciPy's product is with fastconv's matrix, kept. Checked against scipy.signal in float64.",
+        "As above, for convolution_matrix(h, shape, 'full'), the matrix that the package sparse-convolution "
+        "makes. A @ x and A.T @ y, mode 'same', are products of toeplitz_operator, which makes no matrix. "
+        "PyLops has an operator of the same kind, and SciPy multiplies with fastconv's finished matrix. Results "
+        "are compared with scipy.signal in float64.",
     ),
 }
 

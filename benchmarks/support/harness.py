@@ -94,7 +94,7 @@ class Options:
         """The cases that --only selects; the program ends if it selects none."""
         left = [case for case in cases if self.only.lower() in name(case).lower()]
         if not left:
-            raise SystemExit(f"--only {self.only!r} leaves nothing of: {', '.join(dict.fromkeys(map(name, cases)))}")
+            raise SystemExit(f"--only {self.only!r} selects none of: {', '.join(dict.fromkeys(map(name, cases)))}")
         return left
 
 
@@ -128,7 +128,9 @@ def parse(
     parser.add_argument("--quick", action="store_true", help=brief or "batch 1, few rounds: under a minute")
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="only the layers with this in their name")
     parser.add_argument("--repeats", type=_positive, help=f"rounds per row (default {rounds})")
-    parser.add_argument("--threads", type=_positive, default=2, help="of fastconv and its peers (default 2)")
+    parser.add_argument(
+        "--threads", type=_positive, default=2, help="number of threads of fastconv and its peers (default 2)"
+    )
     results = Path(__file__).parents[1] / "results"
     parser.add_argument("--out", type=Path, default=results, help="folder for JSON and PNG (%(default)s)")
     given = parser.parse_args(argv)
@@ -417,7 +419,7 @@ def exit_status(main: Callable[[], None]) -> int:
     try:
         main()
     except Mismatch as error:
-        print(f"Results disagree, nothing was written: {error}", file=sys.stderr)
+        print(f"Results disagree, so nothing was written: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted; nothing was written.", file=sys.stderr)

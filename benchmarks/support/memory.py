@@ -30,11 +30,11 @@ STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 #: A description of what is counted, for captions.
 COUNTED = (
-    "Peak extra memory: how far the resident set of a fresh process rises during the first call on a layer, above what "
-    "it was with the inputs in place, the results taken off. Before it every contender has served a tiny layer: "
-    "libraries, threads and code are loaded. Counted are workspaces, copies of the input, matrices of columns, what an "
-    "allocator takes and keeps. Not counted are ONNX Runtime's packed weights, which it makes when it loads the model. "
-    "Large arrays come in pages of up to 2 MiB."
+    "Peak extra memory: the rise of a fresh process's resident memory during the first call on a layer, without "
+    "the inputs and the results. Before the call, every contender computes a tiny layer, so that libraries, "
+    "threads and code are loaded. Workspaces, copies of the input, matrices of columns and memory that an "
+    "allocator keeps are counted. ONNX Runtime's packed weights are not counted, because it makes them when it "
+    "loads the model. Large arrays use pages of up to 2 MiB."
 )
 
 

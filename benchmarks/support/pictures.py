@@ -321,7 +321,7 @@ ZEROS = (0, 50, 80, 90, 95, 99)
 def draw_crossovers(data: Data) -> Any:
     """Draw, for each case, the share of zeros from which 'sparse' is faster than the dense algorithms."""
     cases = data["results"]
-    title = "From what share of zeros among the weights on 'sparse' is faster"
+    title = "The share of zero weights from which 'sparse' is faster"
     figure = new_figure(0.19 * len(cases) + 0.9, title, data, legend=1)
     axis = figure.subplots()
     marks = {"implicit": "s", "PyTorch": "D", "auto": "o"}

@@ -24,8 +24,9 @@ TOLERANCE = 1e-4
 TIMED = ("auto", "implicit", "im2col", "toeplitz", "CSR by fastconv", "CSR by SciPy")
 BYTES = ("input and output", "implicit", "im2col", "toeplitz", "CSR matrix")
 CAPTION = (
-    "toeplitz makes the matrix on every call, some rows at a time; CSR is the product with one that is kept. Bytes "
-    "of algorithms are the workspace that each says it takes; those of the CSR matrix are its three arrays."
+    "toeplitz makes the matrix on every call, some rows at a time; CSR is the product with a finished matrix. "
+    "The bytes of an algorithm are the workspace that its plan states; the bytes of the CSR matrix are its "
+    "three arrays."
 )
 
 

@@ -55,7 +55,7 @@ CAPTION = (
 
 
 class Layer(NamedTuple):
-    """The output of a convolution of square images, which the layer reads."""
+    """The input of the layer: the output of a convolution on square images."""
 
     name: str
     size: int

@@ -41,8 +41,8 @@ RATIOS = (
 
 CAPTION = (
     "Time of the peer / time of fastconv with algorithm='auto', including the bias: above 1 fastconv is faster. "
-    "The contenders take turns, each after the threads of the previous one sleep, and a short call is repeated within a "
-    "turn. own backward_data is the gradient of the image of a convolution with the same geometry, without "
+    "The contenders take turns, each after the threads of the previous one sleep, and a short call is repeated within "
+    "a turn. own backward_data is the gradient of the image of a convolution with the same geometry, without "
     "bias: 0.91 means that the transposed convolution takes 1.1 times as long. backward is dx, dw and db "
     "together. All in float32."
 )

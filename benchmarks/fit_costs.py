@@ -79,7 +79,8 @@ def _case(layer: Layer, batch: int, op: Any, dtype: str, threads: int) -> Case:
 
 
 def table_cases(threads: list[int]) -> list[Case]:
-    """Cases of all layers: with several threads in float32 and batches of 1 and 16, and other options at batch 1."""
+    """The layers of the table as cases: float32 with several threads at batches 1 and 16, and other settings at batch
+    1."""
     most = max(threads)
     wanted = [(most, "float32", 1), (most, "float32", 16), (most, "float64", 1), (min(threads), "float32", 1)]
     return [

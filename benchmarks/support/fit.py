@@ -137,7 +137,7 @@ class Search:
             shares.append(amounts / total[:, None])
         there, rows = d.there, len(d.took)
         taken = softmax(np.where(there, -(estimate + d.penalty) / near, -np.inf), axis=1)
-        lost = d.lost + np.where(there, d.penalty, 0)  # else rates would make up for it
+        lost = d.lost + np.where(there, d.penalty, 0)  # otherwise rates would offset it
         mean = (taken * lost).sum(axis=1, keepdims=True)
         off = np.where(d.timed, estimate - d.took, np.minimum(estimate - d.took, 0))
         small = np.abs(off) < OFF

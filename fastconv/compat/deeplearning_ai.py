@@ -340,7 +340,7 @@ def _to_all_maxima(dA: np.ndarray, A: np.ndarray, A_prev: np.ndarray, geometry: 
     dA_prev = np.zeros_like(A_prev)
     height, width = geometry.axes[:2]
     for kh, kw in np.ndindex(height.k, width.k):
-        # The cells that all windows have at this place. The stride of a single window may be larger than the image.
+        # The cells at this place of all windows. If there is only one window, its stride may be larger than the image.
         rows = slice(kh, kh + (height.out - 1) * height.stride + 1, height.stride)
         columns = slice(kw, kw + (width.out - 1) * width.stride + 1, width.stride)
         dA_prev[:, rows, columns] += dA * (A_prev[:, rows, columns] == A)

@@ -89,7 +89,7 @@ def test_need_dx(rng, monkeypatch):
     with pytest.raises(AssertionError, match="dx was computed") as error:
         tape.backward(out, out.value)
     assert error.value.__notes__ == ["on the way back through conv_forward"]
-    # After a failure the tape cannot run backward again, either.
+    # After a failure, the tape refuses another backward pass, too.
     with pytest.raises(RuntimeError, match="gone back already"):
         tape.backward(out, out.value)
 

@@ -133,7 +133,7 @@ class Twin:
 
 @dataclass(frozen=True)
 class Single:
-    """A class whose constructor does more, and which has a representation of its own."""
+    """A class whose constructor computes a field, and which defines its own `__repr__`."""
 
     a: object
 

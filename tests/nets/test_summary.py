@@ -307,7 +307,7 @@ def test_operations_of_a_stride_below_1_are_those_of_its_transposed_twin():
 
 @pytest.mark.parametrize(("up", "stride"), [(2, 2), (4, 2), (3, 2), (2, 1), ((2, 1), (1, 3))])
 def test_operations_after_upsampling(up, stride):
-    """Units between the cells of the input see varying numbers of cells, so there is no single field."""
+    """After upsampling, units read different numbers of cells, so they have no common receptive field."""
     shape, options = (2, 4, 9, 8), {"upsample": up, "stride": stride, "groups": 2}
     net = summarize([("conv", 6, 3, options), ("conv", 2, 1)], shape)
     out = fastconv.conv(np.ones(shape), np.ones((6, 2, 3, 3)), **options)

@@ -33,7 +33,7 @@ from fastconv.runtime import isa as _isa
 
 #: Targets: the geometric mean of the regret, and the part of the longer cases that has a regret of at most `MUCH`.
 MEAN, MUCH, PART = 1.06, 1.5, 0.99
-#: A case is one of the longer ones if its fastest algorithm takes at least so many seconds.
+#: A case is one of the longer ones if its fastest algorithm takes at least this many seconds.
 LONGER = 1e-4
 #: Number of rounds, and of further rounds for a case with much regret.
 ROUNDS, MORE = 3, 5

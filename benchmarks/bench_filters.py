@@ -17,7 +17,7 @@ from support.harness import Options, Timing, console, exit_status, measure, pars
 from support.peers import optional
 from support.report import Column, Ratio, Report, Row, print_summary, print_table, short
 
-#: Contenders so many times slower than the fastest one have a single turn.
+#: A contender has a single turn if it takes this many times as long as the fastest one.
 HOPELESS = 10.0
 #: Seconds of a turn; shorter than in other benchmarks, because there are many rows.
 TURN = 0.04

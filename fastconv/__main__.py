@@ -85,9 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     for part in (parser, demo):
         # A default here would override options that stand before the word `demo`.
         part.add_argument(
-            "--epochs", type=_positive, default=argparse.SUPPRESS, help="passes over the digits (default 40)"
+            "--epochs", type=_positive, default=argparse.SUPPRESS, help="number of passes over the digits (default 40)"
         )
-        part.add_argument("--seed", type=_seed, default=argparse.SUPPRESS, help="of weights and order (default 0)")
+        part.add_argument(
+            "--seed", type=_seed, default=argparse.SUPPRESS, help="seed of the weights and the order (default 0)"
+        )
         part.add_argument(
             "--out", type=Path, default=argparse.SUPPRESS, help="picture to write (default fastconv_demo.png)"
         )
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     layer.add_argument("--groups", type=_whole, default=1)
     layer.add_argument("--pad-mode", default="zeros", help="zeros (default), reflect, replicate or circular")
     layer.add_argument("--flip", action="store_true", help="a true convolution, whose kernel is flipped")
-    layer.add_argument("--algorithm", default="auto", help="auto (default), exact, or one by its name")
+    layer.add_argument("--algorithm", default="auto", help="auto (default), exact, or the name of an algorithm")
     layer.add_argument("--threads", type=_whole)
     layer.add_argument("--density", type=_share, default=1.0, help="share of the weights that are not zero (default 1)")
     layer.add_argument("--rank-one", action="store_true", help="kernels that are outer products, such as Gaussians")

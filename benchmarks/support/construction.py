@@ -23,7 +23,7 @@ Show = Callable[..., None]
 COLUMNS = 64
 #: Seconds of a turn.
 TURN = 0.03
-#: Peak memory is measured for matrices of at least so many bytes; in smaller cases threads and code dominate it.
+#: Peak memory is measured for matrices of at least this many bytes; in smaller cases threads and code dominate it.
 LEAST_BYTES = 16 << 20
 #: Target for the peak memory divided by the memory of the finished matrix.
 PEAK_TARGET = 1.1

@@ -22,7 +22,7 @@ from fastconv.convolution.ops import OPS, Op
 LEAST, MOST_OF_FEW, MOST = 1e3, 3e10, 4e9
 #: Most bytes of image, weights and output together, in float32.
 MOST_BYTES = 96 << 20
-#: Most weights. Without it, 3-D filters of 1,024 channels and 25^3 taps would occur, which nobody uses.
+#: Most weights of a case. The limit excludes unrealistic ones, such as 3-D filters of 1,024 channels and 25^3 taps.
 MOST_WEIGHTS = 1 << 24
 
 

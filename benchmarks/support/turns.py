@@ -28,10 +28,10 @@ from support.harness import set_threads, wait_for_quiet
 
 REGISTRY: dict[str, Algorithm] = choosing.REGISTRY
 
-#: An algorithm that is so many times slower than the fastest one so far is interrupted, because its time does not
+#: An algorithm that takes this many times as long as the fastest one so far is interrupted, because its time does not
 #: matter.
 HOPELESS = 8.0
-#: An algorithm that is so many times slower has a single turn.
+#: An algorithm has a single turn if it takes this many times as long as the fastest one.
 NEAR = 2.5
 #: The most seconds of the first call of a case.
 LONGEST = 8.0

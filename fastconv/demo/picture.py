@@ -1,4 +1,4 @@
-"""The demo's picture: filters, curves and the digits the net got wrong."""
+"""The demo's picture: filters, curves and the digits that the net classified wrongly."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def draw(
     axis.legend(lines, [line.get_label() for line in lines], loc="center right")
     right.suptitle("Training")
 
-    bottom.suptitle("Held-out digits the net got wrong" if wrong else "No held-out digit was got wrong")
+    bottom.suptitle(
+        "Held-out digits that the net classified wrongly" if wrong else "All held-out digits were classified correctly"
+    )
     columns = 8
     axes = bottom.subplots(max(1, -(-min(len(wrong), 16) // columns)), columns, squeeze=False)
     for axis in axes.flat:

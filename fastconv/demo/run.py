@@ -142,7 +142,7 @@ def _run(out: Path, epochs: int, seed: int) -> float:
     )
     wrong = [(x_test[i, 0], int(y_test[i]), int(said[i])) for i in np.flatnonzero(said != y_test)]
     picture.draw(out, params["w1"], losses, accuracies, wrong, per_epoch)
-    console.print(f"filters, curves and the digits it got wrong: [bold]{out}[/bold]")
+    console.print(f"filters, curves and the wrongly classified digits: [bold]{out}[/bold]")
     return right
 
 
@@ -150,7 +150,7 @@ def _report(console: Any, y: np.ndarray, said: np.ndarray, right: float) -> None
     """Print the accuracy, and the table of right and predicted classes."""
     from rich.table import Table
 
-    table = Table(title="held-out digits: right class by row, what the net said by column", title_justify="left")
+    table = Table(title="held-out digits: right class by row, predicted class by column", title_justify="left")
     table.add_column("", justify="right", style="bold")
     for digit in range(10):
         table.add_column(str(digit), justify="right")

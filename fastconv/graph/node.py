@@ -77,8 +77,8 @@ class Node:
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise TypeError(
-            "a Node is no array: call the function through the tape, as in tape((forward, backward), node), or take "
-            "node.value"
+            "a Node is not an array: call the function through the tape, as in tape((forward, backward), node), or "
+            "take node.value"
         )
 
     def __iter__(self) -> Iterator[Any]:

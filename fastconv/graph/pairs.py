@@ -209,13 +209,13 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
     """An error that says why `ufunc` does not work on a node, and what to write instead."""
     name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if ufunc is np.matmul:
-        return TypeError("a @ b is no arithmetic of nodes: write tape(affine_forward, a, b, None)")
+        return TypeError("nodes do not support a @ b: write tape(affine_forward, a, b, None)")
     if method == "__call__" and ufunc in RULES and options:
         return TypeError(f"{name} of a Node takes no {', '.join(options)}: it gives a new node")
     if ufunc in _COMPARISONS:
         return TypeError("a comparison of nodes has no gradient: compare their values, as in a.value > b.value")
     if ufunc in _STEPS:
-        return TypeError(f"{name} has no gradient, since it moves in steps: take it of node.value")
+        return TypeError(f"{name} has no gradient, because it is piecewise constant: apply it to node.value")
     return TypeError(
         f"{name} of a Node is not on the tape: give its pair, as in tape((forward, backward), node), or take it of "
         "node.value"

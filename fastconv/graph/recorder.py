@@ -48,7 +48,7 @@ class Recorder(Operations):
     def _check_open(self) -> None:
         if self._spent:
             raise RuntimeError(
-                "this tape has gone back already and its caches are freed; record the forward pass on a new Tape"
+                "backward has run on this tape already and freed its caches; record the forward pass on a new Tape"
             )
 
     def _own(self, node: Any, name: str) -> Node:
@@ -97,9 +97,9 @@ class Recorder(Operations):
     def _why_unused(self, index: int) -> str:
         """The reason why no path leads to a node, if the tape knows it."""
         if index in self._given_as_arrays:
-            return f"{self._given_as_arrays[index]} was its array, not its node"
+            return f"{self._given_as_arrays[index]} got its array, not its node"
         last = last_user(index, self._records)
-        return "no call was given its node" if last is None else f"its path ends with the result of {last}"
+        return "no call got its node" if last is None else f"its path ends with the result of {last}"
 
     def _record(
         self, name: str, backward: Callable[..., Any], args: tuple, outs: tuple, cache: Any, needs: dict[str, bool]

@@ -56,7 +56,7 @@ class Tape(Recorder):
     """
 
     def __repr__(self) -> str:
-        return f"Tape({'gone back' if self._spent else f'{len(self)} calls recorded'})"
+        return f"Tape({'backward has run' if self._spent else f'{len(self)} calls recorded'})"
 
     def input(self, value: Any, name: str | None = None, *, requires_grad: bool = False) -> Node:
         """Put data on the tape.
@@ -214,8 +214,8 @@ class Tape(Recorder):
             if "loss" in name.split("_"):
                 return self.loss(forward, *args, **options)
             raise TypeError(
-                f"{name} has no backward beside it; give one, as backward= or as a pair (forward, backward); for a "
-                "loss, which returns (loss, gradient), call tape.loss"
+                f"{name} has no backward function in its module; give one, as backward= or as a pair (forward, "
+                "backward); for a loss, which returns (loss, gradient), call tape.loss"
             )
         result = forward(*self._values(name, args, options), **options)
         if not isinstance(result, tuple) or len(result) < 2:
@@ -463,7 +463,7 @@ class Tape(Recorder):
         >>> tape.backward(y, [1, 1])
         Traceback (most recent call last):
             ...
-        RuntimeError: this tape has gone back already and its caches are freed; record the forward pass on a new Tape
+        RuntimeError: backward has run on this tape already and freed its caches; record the forward pass on a new Tape
         """
         self._check_open()
         if not isinstance(keep, (Node, Iterable)):

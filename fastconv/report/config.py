@@ -44,7 +44,7 @@ def show_config() -> None:
         f"in use {_isa.NAMES[_isa.current]}",
         "BLAS behind NumPy": _blas_behind_numpy(),
         "threads": f"{_threads.get_threads()} of {_threads.cpu_count()} CPUs",
-        "algorithms": f"{', '.join(algorithms())}; {DEFAULT_ALGORITHM!r} where a call does not say",
+        "algorithms": f"{', '.join(algorithms())}; {DEFAULT_ALGORITHM!r} by default",
     }
     width = max(map(len, rows))
     for name, value in rows.items():

@@ -104,7 +104,7 @@ def explain(
         different[part.geometry] = different.get(part.geometry, 0) + 1
     sheets = [f"{n} of them:\n{_explained(g, found, op, name, threads, share, outer)}" for g, n in different.items()]
     count = f"{len(parts)} convolution{'' if len(parts) == 1 else 's'}"
-    return "\n\n".join([f"{geometry}\n{count} of the image without its zeros", *sheets])
+    return "\n\n".join([f"{geometry}\n{count} of the image without inserted zeros", *sheets])
 
 
 def _explained(
@@ -134,23 +134,23 @@ def _explained(
     how = {
         "auto": "chosen by cost, in bounded workspace",
         "exact": "the cheapest that sums all products, in bounded workspace",
-    }.get("exact" if left else name, "as asked for")
+    }.get("exact" if left else name, "as requested")
     if left:
-        how += f", because {name} leaves this op to it"
+        how += f", because {name} does not compute this op"
     if name == "auto" and not chosen.sums_products:
         exact = choose(op, geometry, found, threads, "exact")
-        how += f"; what is not finite is computed again by {exact.name}"
+        how += f"; images with inf or NaN are computed again by {exact.name}"
     plan = plan_for(op, geometry, found, name, threads, masked)
     return "\n".join(
         [
             str(geometry),
             f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels"
-            + (f", {share:.1%} of the weights not zero" if share < 1 else "")
+            + (f", {share:.1%} of the weights are not zero" if share < 1 else "")
             + (", kernels of rank one" if outer else ""),
             f"the plan is {plan}",
             *lines,
-            f"-> {chosen.name}, {how}; cost is estimated time against the cheapest "
-            f"(BLAS in threads counts {_rates.blas_penalty():g} times), workspace in bytes",
+            f"-> {chosen.name}, {how}; cost is the estimated time divided by the least one "
+            f"(the time of BLAS with several threads counts {_rates.blas_penalty():g} times), workspace is in bytes",
         ]
     )
 
@@ -173,19 +173,24 @@ def _row(
     if not (all(geometry.x_shape) and all(geometry.out_shape)):
         return name, None, 0, "there is nothing to compute"
     if forced and algorithm.leaves(op, masked):
-        return name, None, 0, "it leaves this op to the cheapest algorithm that sums all products"
+        return name, None, 0, "it does not compute this op; the cheapest algorithm that sums all products does"
     if algorithm.skips_zeros and density == 1.0 and not forced:
-        why = f"is a candidate where 'auto' looks at the weights, and finds a density of at most {DENSE}"
-        return name, None, 0, f"it leaves zero weights out, and {why}"
+        why = f"is a candidate if 'auto' counts the zeros and finds a density of at most {DENSE}"
+        return name, None, 0, f"it skips zero weights, and {why}"
     if algorithm.needs_rank_one and not rank_one and not forced:
-        return name, None, 0, "it needs kernels that are outer products, and is a candidate where rank_one is True"
+        return name, None, 0, "it needs kernels that are outer products, and is a candidate if rank_one is True"
     if algorithm.needs_rank_one and op == "backward_weights" and not forced:
-        return name, None, 0, "a gradient of the weights is that of the full kernel, which the others compute"
+        return name, None, 0, "another algorithm computes the gradient of the full kernel"
     if algorithm.needs_blas and not forced and not _blas.within(threads):
         count = _blas.threads()
         held = "an unknown number of" if count is None else count
-        return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
+        return name, None, 0, f"it multiplies by BLAS, which uses {held} threads, and the call may use {threads}"
     cost = ranked_cost(algorithm, op, geometry, dtype, threads, density)
     if not math.isfinite(cost):
-        return name, None, 0, "it was not measured on this kind of CPU, and is taken only where nothing else serves"
+        return (
+            name,
+            None,
+            0,
+            "it was not measured on this kind of CPU, and is taken only if no other supports the layer",
+        )
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

@@ -81,7 +81,7 @@ def aligned(shape, dtype):
 def test_large_copies_are_written_past_the_caches(shape, off, threads, dtype, isa, rng, monkeypatch):
     """Copies that bypass the caches, with rows that are whole cache lines or not.
 
-    They write no byte beside the copy.
+    They write no byte outside of the copy.
     """
     array = channels_last(rng, *shape, dtype=dtype)
     nbytes = array.nbytes
@@ -252,7 +252,7 @@ def test_threads_of_the_call_copy_and_no_others(copies, rng):
 
 
 def test_one_thread_is_one_thread(rng, monkeypatch):
-    """With threads=1 a copy uses no helper threads, however large it is."""
+    """With threads=1 a copy uses no workers, however large it is."""
     x = channels_last(rng, 4, 32, 96, 96)
     asked = []
     words = _copies._threads._workers.words

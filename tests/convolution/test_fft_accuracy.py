@@ -1,4 +1,4 @@
-"""The errors of `fft` beside those of scipy.signal.fftconvolve, and the effect of a click on a quiet tail."""
+"""The errors of `fft`, compared with those of scipy.signal.fftconvolve, and the effect of a click on a quiet tail."""
 
 import numpy as np
 import pytest

@@ -171,10 +171,10 @@ def recorded(bind, name, ran):
 def test_explain_says_whose_threads_they_are(monkeypatch):
     monkeypatch.setattr(_blas, "_count", lambda: 4)
     sheet = fastconv.explain(*POINTWISE, threads=2)
-    assert "its product is BLAS's, in 4 threads, and the call may use 2" in sheet and "-> im2col" not in sheet
+    assert "it multiplies by BLAS, which uses 4 threads, and the call may use 2" in sheet and "-> im2col" not in sheet
     monkeypatch.setattr(_blas, "_count", lambda: 0)
-    assert "its product is BLAS's, in an unknown number of threads" in fastconv.explain(*POINTWISE, threads=2)
-    assert "-> im2col, as asked for" in fastconv.explain(*POINTWISE, threads=2, algorithm="im2col")
+    assert "it multiplies by BLAS, which uses an unknown number of threads" in fastconv.explain(*POINTWISE, threads=2)
+    assert "-> im2col, as requested" in fastconv.explain(*POINTWISE, threads=2, algorithm="im2col")
     monkeypatch.setattr(_blas, "_count", lambda: 1)
     assert "-> im2col, chosen" in fastconv.explain(*POINTWISE, threads=1)
 

@@ -115,7 +115,7 @@ def test_weights_that_are_all_bad(algorithm, rng, monkeypatch):
 
 @pytest.mark.parametrize("algorithm", ["implicit", "sparse"])
 def test_zero_weights_and_infinite_gradients(algorithm):
-    """In `implicit` zero times infinity is NaN; `sparse` skips zero weights, also beside a NaN."""
+    """In `implicit` zero times infinity is NaN; `sparse` skips zero weights, also next to a NaN."""
     w = np.array([0.0, 1.0, np.nan]).reshape(1, 1, 3)
     out, cache = conv_forward(np.ones((1, 1, 8)), w, None, algorithm=algorithm)
     dout = np.zeros_like(out)

@@ -180,10 +180,10 @@ def test_auto_takes_it_for_pruned_weights_only(monkeypatch, rng):
 
 def test_explain_with_density():
     layer = (1, 64, 56, 56), (64, 64, 3, 3)
-    assert "it leaves zero weights out" in fastconv.explain(*layer, pad=1)
+    assert "it skips zero weights" in fastconv.explain(*layer, pad=1)
     text = fastconv.explain(*layer, pad=1, density=0.02)
-    assert "-> sparse, chosen by cost" in text and "2.0% of the weights not zero" in text
-    assert "-> sparse, as asked for" in fastconv.explain(*layer, pad=1, algorithm="sparse")
+    assert "-> sparse, chosen by cost" in text and "2.0% of the weights are not zero" in text
+    assert "-> sparse, as requested" in fastconv.explain(*layer, pad=1, algorithm="sparse")
     with pytest.raises(ValueError, match="density must be a finite number >= 0 and <= 1, got 2"):
         fastconv.explain(*layer, density=2)
     with pytest.raises(TypeError, match="density must be a finite number >= 0 and <= 1, got '1'"):
@@ -231,5 +231,5 @@ def test_the_gradient_of_all_weights_is_left_to_the_cheapest_exact_algorithm(rng
     layer = {"x_shape": x.shape, "w_shape": w.shape, "op": "backward_weights", "pad": 1, "algorithm": "sparse"}
     exact = ALGORITHMS.choose("backward_weights", cache.geometry, np.dtype(np.float32), fastconv.get_threads(), "exact")
     text = fastconv.explain(**layer)
-    assert f"-> {exact.name}, the cheapest that sums all products" in text and "sparse leaves this op to it" in text
-    assert "-> sparse, as asked for" in fastconv.explain(**layer, density=0.1)
+    assert f"-> {exact.name}, the cheapest that sums all products" in text and "sparse does not compute this op" in text
+    assert "-> sparse, as requested" in fastconv.explain(**layer, density=0.1)

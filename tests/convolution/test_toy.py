@@ -115,7 +115,7 @@ def test_it_is_explained_and_unmeasured():
         assert "it was not measured on this kind of CPU" in next(line for line in text.splitlines() if " toy " in line)
         assert "-> toy" not in text
     forced = fastconv.explain((2, 8, 14, 14), (8, 8, 3, 3), pad=1, pad_mode="reflect", flip=True, algorithm="toy")
-    assert "-> toy, as asked for" in forced and "the plan is flipped(padded(reflect, toy))" in forced.splitlines()
+    assert "-> toy, as requested" in forced and "the plan is flipped(padded(reflect, toy))" in forced.splitlines()
 
 
 def test_with_rates_it_is_chosen_by_cost(monkeypatch):

@@ -409,7 +409,7 @@ def test_nodes():
         relu_forward(w)
     assert repr(tape) == "Tape(5 calls recorded)"
     tape.backward(w + w, array)
-    assert repr(tape) == "Tape(gone back)"
+    assert repr(tape) == "Tape(backward has run)"
 
 
 def test_a_small_skip_net_learns(rng):

@@ -63,7 +63,7 @@ def test_a_method_has_its_backward_in_its_object(name, wrap):
 def test_a_method_is_never_paired_with_what_its_module_has():
     tape, layer = Tape(), Layer()
     x = tape.param(np.ones(2))
-    with pytest.raises(TypeError, match="lone_forward has no backward beside it"):
+    with pytest.raises(TypeError, match="lone_forward has no backward function in its module"):
         tape(layer.lone_forward, x)
     layer.backward = lambda dout, _: 5 * dout  # This attribute belongs to the object itself.
     assert np.array_equal(tape.backward(tape(layer.forward, x), np.ones(2))[x], [5, 5])
@@ -90,7 +90,7 @@ def test_need_dx(rng, monkeypatch):
         tape.backward(out, out.value)
     assert error.value.__notes__ == ["on the way back through conv_forward"]
     # After a failure, the tape refuses another backward pass, too.
-    with pytest.raises(RuntimeError, match="gone back already"):
+    with pytest.raises(RuntimeError, match="has run on this tape already"):
         tape.backward(out, out.value)
 
 

@@ -74,7 +74,7 @@ def test_benchmarks_are_commands_and_their_support():
 
 @HAS_TREE
 def test_the_rates_are_packed():
-    """Rates are data files beside the cost model; MANIFEST.in and package-data name their folder."""
+    """Rates are data files in the folder of the cost model; MANIFEST.in and package-data name their folder."""
     folder = ROOT / "convolution" / "cost" / "measured"
     assert list(folder.glob("*.json"))
     assert f"recursive-include {folder.relative_to(TREE).as_posix()} *.json" in (TREE / "MANIFEST.in").read_text()

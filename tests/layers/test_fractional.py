@@ -274,7 +274,9 @@ def test_tools_know_upsample():
     text = fastconv.explain(x, w, upsample=(2, 4), stride=2, pad=1)
     # Both strides are even, so only the middle tap reads cells, along the second axis in every other output.
     assert text.startswith("2-D cross-correlation: x (1, 2, 10, 20) * w (3, 2, 3, 3) -> out (1, 3, 5, 10)")
-    assert "\n1 convolution of the image without its zeros" in text and "* w (3, 2, 1, 1) -> out (1, 3, 5, 5)" in text
+    assert (
+        "\n1 convolution of the image without inserted zeros" in text and "* w (3, 2, 1, 1) -> out (1, 3, 5, 5)" in text
+    )
     assert "\n0 convolutions of" in fastconv.explain((1, 1, 3), (1, 1, 1), upsample=2, stride=2, pad=1)
     assert fastconv.explain(x, w, upsample=1) == fastconv.explain(x, w)
     for function in (fastconv.toeplitz_matrix, fastconv.toeplitz_operator):
@@ -328,7 +330,7 @@ def test_geometry_tools():
     assert geometry.x_shape == (1, 2, 10, 5) and [a.stride for a in geometry.axes] == [3, 2]
     assert geometry.out_shape == fastconv.conv_output_shape(x, w, stride=stride, pad=1) == (1, 3, 4, 3)
     text = fastconv.explain(x, w, stride=stride, pad=1)
-    assert "2 convolutions of the image without its zeros" in text and text.count("-> out") == 3
+    assert "2 convolutions of the image without inserted zeros" in text and text.count("-> out") == 3
     assert "without its zeros" not in fastconv.explain(x, w, stride=stride, pad=1, pad_mode="circular")
     with pytest.raises(ValueError, match="spatial axis 0: stride 3 leaves a remainder of 1: input 10"):
         fastconv.conv_geometry(x, w, stride=(Fraction(3, 2), 1), strict=True)

@@ -393,7 +393,7 @@ X = (1, 4, 8, 8)
         (["flatten", ("max_pool", 2)], X, ValueError, "layers[1], max_pool: its input is (1, 256)"),
         (["flatten", "global_avg_pool"], X, ValueError, "layers[1], global_avg_pool: its input is (1, 256)"),
         (["max_pool"], X, TypeError, "layers[0], max_pool: max_pool_forward() needs kernel_size"),
-        ([("max_pool", 2, 2, 0, 1, 5)], X, TypeError, "there are 5 values, but at most 4 have a place: kernel_size"),
+        ([("max_pool", 2, 2, 0, 1, 5)], X, TypeError, "there are 5 values, but at most 4 go by position: kernel_size"),
         ([("max_pool", 2, {"kernel_size": 2})], X, TypeError, "got 'kernel_size' both in pool_param and as a keyword"),
         ([("avg_pool", 9)], X, ValueError, "layers[0], avg_pool: spatial axis 0: the kernel covers 9 cells"),
         ([("groupnorm", 3)], X, ValueError, "groupnorm: G is 3, which does not divide the 4 channels of x (1, 4, 8, 8)"),

@@ -48,7 +48,7 @@ def run(*arguments, **options):
 
 
 def test_exceptions_at_random_moments():
-    """For 20 s, raise Exceptions and BaseExceptions in every kind of call while helper threads work."""
+    """For 20 s, raise Exceptions and BaseExceptions in every kind of call while workers are busy."""
     result = run(faults.__file__, "--seconds", "20", "--only", "signals", timeout=200)
     assert result.returncode == 0 and "nothing broke" in result.stdout, result.stdout + result.stderr
 
@@ -246,7 +246,7 @@ def test_the_interpreter_ends_while_a_thread_is_in_a_call():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_in_a_handler():
-    """In the child the call has lost its helper threads. It raises an error that says so, and later calls are right."""
+    """In the child the call has lost its workers. It raises an error that says so, and later calls are right."""
     code = """
         import os, signal, numpy as np, fastconv
         x, w = np.ones((1, 256, 160, 160), np.float32), np.ones((256, 256, 3, 3), np.float32)
@@ -275,7 +275,7 @@ def test_a_fork_in_a_handler():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the harness is made for POSIX threads")
 def test_the_gate_without_python(tmp_path):
-    """Callers and helpers in C: every chunk is drawn once, stopped calls end, and waiting callers sleep."""
+    """Callers and workers in C: every chunk is drawn once, stopped calls end, and waiting callers sleep."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     root = Path(__file__).parents[2]
     if compiler is None or not (root / "fastconv/_ext/team.h").exists():

@@ -60,7 +60,7 @@ def test_a_count_has_a_maximum(many):
 
 @pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
 def test_more_threads_than_there_can_be(algorithm):
-    """The test runs in a process of its own, because its 63 helper threads stay."""
+    """The test runs in a process of its own, because its 63 workers stay."""
     code = f"""
         import numpy as np, fastconv
         from fastconv.runtime import workers as _workers
@@ -373,7 +373,7 @@ def test_nothing_is_read_past_an_image(algorithm):
 
 
 def test_helpers_that_sleep_at_the_gate_come_back(rng, monkeypatch):
-    """Sleeping helper threads return after a moment without calls, and for calls of any kernel."""
+    """Sleeping workers return after a moment without calls, and for calls of any kernel."""
     from fastconv.layers import relu_forward
     from fastconv.runtime import workers as _workers
 

@@ -193,7 +193,7 @@ class Node:
 class Gradients(Mapping[str, np.ndarray]):
     """The gradients that `Tape.backward` returns; a key is the name of a parameter or a node.
 
-    Iteration yields the names only. Every gradient is a new array with the shape of its node.
+    Iteration yields only the names of parameters. Every gradient is a new array with the shape of its node.
     """
 
     def __init__(self, tape: Operations, names: dict[str, int], arrays: dict[int, np.ndarray]) -> None:

@@ -25,7 +25,7 @@ def test_long_sums_keep_their_precision(algorithm, draw, rng):
 
 @pytest.mark.parametrize("channels", [64, 80, 100])
 def test_sums_of_middle_length_err_less_than_one_sum(channels, isa, rng):
-    """Medium sums are taken in two halves; the error does not depend on that for at most 60 products."""
+    """Sums of 61 to 100 products are taken in two halves, which reduces their error; shorter sums are not divided."""
     x, w = rng.standard_normal((1, channels, 50, 50), np.float32), rng.standard_normal((32, channels, 1, 1), np.float32)
     exact = conv(x.astype(np.float64), w.astype(np.float64), algorithm="reference")
     one_sum = np.zeros(exact.shape, np.float32)

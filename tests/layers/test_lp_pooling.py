@@ -57,7 +57,7 @@ def test_lp(shape, options, dtype, p, kernels, threads, rng, isa, monkeypatch):
         monkeypatch.setattr("fastconv.layers.pool.lp_pooling._SUMS", (np.inf, np.inf))
         monkeypatch.setattr("fastconv.layers.pool.lp_pooling._FACTORS", (np.inf, np.inf))
     x = rng.standard_normal(shape).astype(dtype)
-    x[:, 0] = 0  # No window of these images has a norm.
+    x[:, 0] = 0  # The norm of every window of these images is 0.
     x.flat[::7] = 0
     geometry, table = geometry_and_windows(shape, options)
     windows = windows_of(x, table)

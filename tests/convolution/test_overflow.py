@@ -345,7 +345,7 @@ def test_the_default_of_the_environment():
         fastconv.show_config()
     """
     out, errors = run(code, FASTCONV_ALGORITHM="exact")
-    assert out.splitlines()[:4] == ["exact", "auto", "exact", "-> implicit"] and "'exact' where a call does" in out
+    assert out.splitlines()[:4] == ["exact", "auto", "exact", "-> implicit"] and "'exact' by default" in out
     assert "FASTCONV_ALGORITHM" not in errors
     out, errors = run(code, FASTCONV_ALGORITHM=" exakt")
     assert out.splitlines()[:4] == ["auto", "auto", "auto", "-> winograd"]

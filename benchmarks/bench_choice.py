@@ -1,12 +1,12 @@
-"""Regret of `algorithm='auto'` on geometries drawn at random: its time over that of the fastest algorithm by name.
+"""Regret of `algorithm='auto'` on random geometries: its time divided by the time of the fastest single algorithm.
 
     python benchmarks/bench_choice.py [--quick] [--family NAME] [--seed N] [--threads 1,2] [--minutes N]
 
-Cases are drawn from families (`support/families.py`), at a seed that is drawn, too, and
-printed. On each, 'auto' and every algorithm that serves the case take turns. A
-case on which 'auto' takes more than 1.5 times as long as another algorithm of at
-least 100 us is timed five times more before it counts. With ``--checkpoint FILE``
-a run may be interrupted, and goes on when it is started again with that file
+Cases are drawn from families (`support/families.py`). The seed is random unless it is given, and is
+printed. On each case, 'auto' and every algorithm that can compute it take turns. If
+'auto' takes more than 1.5 times as long as the fastest algorithm, and that one takes at
+least 100 us, the case is timed in five more rounds before it counts. With ``--checkpoint
+FILE`` a run may be interrupted; it continues when it is started again with the same file
 and seed.
 """
 
@@ -31,23 +31,23 @@ from support.turns import Record, Records, algorithm_of, candidates, chosen_of, 
 from fastconv.convolution.cost import rates as _rates
 from fastconv.runtime import isa as _isa
 
-#: What is to be reached: the geometric mean, and the part of longer cases with a regret of at most `MUCH`.
+#: Targets: the geometric mean of the regret, and the part of the longer cases that has a regret of at most `MUCH`.
 MEAN, MUCH, PART = 1.06, 1.5, 0.99
-#: Seconds of the fastest algorithm from which a case is one of the longer.
+#: A case is one of the longer ones if its fastest algorithm takes at least this many seconds.
 LONGER = 1e-4
-#: Rounds of turns, and of a case with much regret.
+#: Number of rounds, and of further rounds for a case with much regret.
 ROUNDS, MORE = 3, 5
-#: Cases of a family in a quick run, and minutes of one that is not.
+#: Cases per family in a quick run, and minutes of a full run.
 FEW, MINUTES = 2, 20.0
 
 
 def regret(record: Record) -> float:
-    """Time of 'auto' over that of the fastest by name."""
+    """Time of 'auto' divided by the time of the fastest algorithm."""
     return (record.seconds.get("auto") or record.given_up["auto"]) / record.best
 
 
 def judge(case: Case) -> Record | None:
-    """A case in turns, and in more of them where 'auto' seems to be far off; None where nothing but loops serves it."""
+    """Time a case, with more rounds if 'auto' seems far off; None if only the reference loops can compute the case."""
     names = candidates(case)
     if not names:
         return None
@@ -61,7 +61,7 @@ def judge(case: Case) -> Record | None:
 
 
 def statistics_of(records: Iterable[Record]) -> dict[str, Any]:
-    """Of some cases: how many, their mean, and of the longer ones how many and which part has much regret."""
+    """The number of cases and their mean regret; for the longer cases also the part that has much regret."""
     found = [(record, regret(record)) for record in records]
     longer = [value for record, value in found if record.best >= LONGER]
     return {
@@ -74,7 +74,7 @@ def statistics_of(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def groups(records: list[Record]) -> Iterator[tuple[str, str, list[Record]]]:
-    """Cases by family, op, dtype and threads, and all of them."""
+    """Groups of cases by family, op, dtype and threads, and the group of all cases."""
     keys: dict[str, Callable[[Case], Any]] = {
         "family": lambda case: case.family,
         "op": lambda case: case.op,
@@ -88,8 +88,8 @@ def groups(records: list[Record]) -> Iterator[tuple[str, str, list[Record]]]:
 
 
 def report(records: list[Record], screen: Console, options: argparse.Namespace, load_before: float | None) -> None:
-    """Regret by family and so on, the worst rows, and JSON and PNG."""
-    table = new_table("Regret of 'auto': its time over that of the fastest algorithm by name")
+    """Print the regret of each group and the worst cases, and write JSON and PNG."""
+    table = new_table("Regret of 'auto': its time / time of the fastest algorithm chosen by name")
     for heading in ("", "", "cases", "geomean", "over 100 us", f"over {MUCH:g}", "worst"):
         table.add_column(heading, justify="right" if heading else "left")
     summary = []
@@ -151,16 +151,18 @@ def numbers(text: str) -> list[int]:
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{FEW} cases of each family: about a minute")
-    parser.add_argument("--family", action="append", choices=list(FAMILIES), help="only this one; may be repeated")
-    parser.add_argument("--seed", type=int, help="of the cases; drawn where it is not given")
+    parser.add_argument("--family", action="append", choices=list(FAMILIES), help="only this family; may be repeated")
+    parser.add_argument("--seed", type=int, help="seed of the cases; random by default")
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")
     parser.add_argument(
-        "--minutes", type=float, default=MINUTES, help="cases are drawn until so many are over (%(default)g)"
+        "--minutes", type=float, default=MINUTES, help="minutes for which cases are drawn (%(default)g)"
     )
-    parser.add_argument("--checkpoint", type=Path, help="file of measured cases; a run goes on where it ended")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file of measured cases, with which an interrupted run can continue"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for JSON and PNG")
     options = parser.parse_args(argv)
     if options.checkpoint is not None and options.checkpoint.exists() and options.seed is None:
@@ -172,7 +174,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Draw, measure, print, and write."""
+    """Draw cases, measure them, print the report, and write it."""
     options = parse()
     screen, load_before = console(150), load_average()
     screen.print(f"seed {options.seed}, {_isa.kind()}")

@@ -17,11 +17,11 @@ from support.harness import Options, Timing, console, exit_status, measure, pars
 from support.peers import optional
 from support.report import Column, Ratio, Report, Row, print_summary, print_table, short
 
-#: Contenders that are several times slower than the fastest have one turn.
+#: A contender has a single turn if it takes this many times as long as the fastest one.
 HOPELESS = 10.0
-#: Seconds of a turn, shorter than elsewhere because there are many rows.
+#: Seconds of a turn; shorter than in other benchmarks, because there are many rows.
 TURN = 0.04
-#: Largest difference relative to the largest value: a transform's error grows with the size of the image.
+#: Largest difference relative to the largest value. The error of a transform grows with the size of the image.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 RATIOS = (
@@ -35,15 +35,16 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
-    "one before are asleep; a short call is repeated in its turn; a contender that takes 10 times the fastest one's "
-    "time has one turn. All have the same number of threads (SciPy's transforms by set_workers; its direct correlation "
-    "has one). Results are compared in every row. 'best peer' is the fastest peer of a row. cv2.boxFilter adds running "
-    "sums and so needs no taps: it is shown, but is no measure of a separable filter. 'NumPy FFT' is np.fft's product "
-    "of spectra of the whole image, of a mirrored one after np.pad; 'adjoint' is the gradient of the image."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. The contenders take turns, each after the "
+    "threads of the previous one sleep, and a short call is repeated within a turn. A contender that takes 10 "
+    "times as long as the fastest one has a single turn. All have the same number of threads (SciPy's "
+    "transforms by set_workers), except that SciPy's direct correlation has one. The results of every row are "
+    "compared. 'best peer' is the fastest peer of a row. cv2.boxFilter adds running sums, which need no taps; "
+    "it is shown, but does not measure a separable filter. 'NumPy FFT' multiplies spectra of the whole image by "
+    "np.fft, after np.pad if the image is mirrored. 'adjoint' is the gradient of the image."
 )
 
-#: The derived peers: the fastest of those named.
+#: Each derived peer is the fastest of the peers named here.
 BEST = {
     "best peer": (
         "cv2.filter2D",
@@ -66,7 +67,7 @@ Case = FilterCase | SignalCase | SeparableCase | BorderCase
 
 
 def with_best(timings: dict[str, Timing | None]) -> dict[str, Timing | None]:
-    """The timings, and those of the fastest peer under the name of the rule that chose it."""
+    """The timings, and the timing of the fastest peer of each rule in `BEST` under the name of the rule."""
     found = dict(timings)
     for name, peers in BEST.items():
         present = [timing for peer in peers if (timing := timings.get(peer)) is not None]
@@ -81,13 +82,13 @@ def fastest_peer(row: Row) -> str:
 
 
 def milliseconds(name: str, row: Row) -> str:
-    """Of one contender."""
+    """Milliseconds of one contender, as text."""
     timing = row.timings.get(name)
     return "-" if timing is None else f"{timing.seconds * 1e3:.3g}"
 
 
 def columns(rows: list[Row]) -> list[Column]:
-    """Milliseconds of all contenders."""
+    """A column of milliseconds for each contender."""
     names = dict.fromkeys(name for row in rows for name, timing in row.timings.items() if timing and name not in BEST)
     found = [Column(f"{name.removeprefix('cv2.')}\nms", partial(milliseconds, name)) for name in names]
     if any(fastest_peer(row) != "-" for row in rows):
@@ -96,7 +97,7 @@ def columns(rows: list[Row]) -> list[Column]:
 
 
 def chosen(options: Options) -> list[tuple[str, Case]]:
-    """Panels and cases of this run."""
+    """The panels and cases of this run."""
     cases: Iterable[tuple[str, Case]] = ((panel, case) for panel, (cases, _) in PANELS.items() for case in cases)
     return options.wanted(
         [(panel, case) for panel, case in cases if case.quick or not options.quick],
@@ -139,7 +140,7 @@ def run(options: Options) -> None:
 
 
 def parts_in_words(report: Report) -> list[str]:
-    """Geometric mean and worst row of each part of a panel: of a size and dtype, or of a kind of kernel."""
+    """Geometric mean and worst row for each part of a panel, which is a size and dtype or a kind of kernel."""
     lines = []
     for ratio in report.ratios:
         groups: dict[str, list[float]] = {}

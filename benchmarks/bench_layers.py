@@ -36,18 +36,18 @@ from fastconv.runtime import isa as _isa, threads as _threads
 Arrays = tuple[np.ndarray, ...]
 
 DTYPES = ("float32", "float64")
-#: The ops of the algorithms that make up a panel's.
+#: The ops that make up each panel.
 PARTS = {"forward": {"": "forward"}, "backward": {"dx ": "backward_data", "dw ": "backward_weights"}}
-#: Beyond this a result is wrong rather than rounded.
+#: A larger difference is an error, not rounding.
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
-#: Seconds of the loop in registers, and output positions that a bare product has side by side where images are small.
+#: Seconds of the loop in registers, and the number of output positions side by side in a bare product of small images.
 PEAK_SECONDS, POSITIONS = 4e-3, 2048
-#: The row in which the implicit product is measured on its own against the peak.
+#: The row in which the implicit product alone is compared with the peak.
 ALONE = ("VGG 56 256-256 k3", 16, "float32", "forward")
 
 
 def ratios(title: str, ort: bool, targets: dict[str, tuple[float, float]]) -> tuple[Ratio, ...]:
-    """Of every panel: the peers, and the bounds."""
+    """The ratios of a panel, to peers and to bounds."""
     found = []
     for dtype in DTYPES:
         for op in PARTS:
@@ -76,19 +76,20 @@ TARGETS = {
 }
 
 CAPTION = (
-    "Time of the peer / time of fastconv with algorithm='auto': above 1 fastconv is faster. All run with as many "
-    "threads, in turns, each after the threads of the one before are asleep; a short call is repeated in its turn. "
-    "backward is dx, dw and db together. bare GEMM is np.matmul of the same m, n, k on matrices that lie ready (one "
-    "image, or a few side by side where they are small, counted up to the batch). FMA peak is a loop of multiply-adds "
-    "on registers alone, in all threads: that column is the fraction of the peak that fastconv reaches, counting the "
-    "operations of the direct sum, so that Winograd's may exceed 1. An error is the largest difference from "
-    "algorithm='im2col' in float64, relative to the largest value; in float64 it tells how far two orders of summation "
-    "lie apart, and is 0 where auto takes im2col itself."
+    "Time of the peer / time of fastconv with algorithm='auto': above 1 fastconv is faster. All have the same "
+    "number of threads and take turns, each after the threads of the previous one sleep; a short call is "
+    "repeated within a turn. backward is dx, dw and db together. bare GEMM is np.matmul with the same m, n, k "
+    "on matrices that are prepared beforehand (of one image, or of a few small images side by side, scaled to "
+    "the batch). FMA peak is a loop of multiply-adds on registers only, in all threads. Its column is the "
+    "fraction of the peak that fastconv reaches, with the operations of the direct sum, so that Winograd's "
+    "fraction may exceed 1. An error is the largest difference from algorithm='im2col' in float64, relative to "
+    "the largest value. In float64 it shows the difference between two orders of summation, and is 0 if auto "
+    "takes im2col itself."
 )
 
 
 def gemm(layer: Layer, batch: int, dtype: str, op: str) -> Bound:
-    """The matrix products of some images, groups stacked; on memory that is there."""
+    """The matrix products of some images, with groups stacked; results go to memory that is allocated beforehand."""
     m, n, k = layer.product
     images = max(1, min(batch, POSITIONS // n))
     n *= images
@@ -108,10 +109,10 @@ def gemm(layer: Layer, batch: int, dtype: str, op: str) -> Bound:
 
 
 def fma_peak(dtype: str, threads: int) -> tuple[Call, float]:
-    """The loop in registers, and how many operations it does."""
+    """The loop of multiply-adds in registers, and its number of operations."""
     which = DTYPES.index(dtype), _isa.current
     sums = np.zeros(threads)
-    # A core does some 1e10 to 2e11 a second.
+    # A core does 1e10 to 2e11 operations a second.
     items = max(1, int(PEAK_SECONDS * 5e10 * threads / peak.operations(*which)))
 
     def loop() -> None:
@@ -121,7 +122,7 @@ def fma_peak(dtype: str, threads: int) -> tuple[Call, float]:
 
 
 def algorithm(layer: Layer, batch: int, dtype: str, op: str, threads: int) -> str:
-    """What 'auto' takes."""
+    """The algorithm that 'auto' takes."""
     geometry = layer.geometry(batch)
     names = {
         part: choose(name, geometry, np.dtype(dtype), threads).name  # type: ignore[arg-type]
@@ -133,14 +134,14 @@ def algorithm(layer: Layer, batch: int, dtype: str, op: str, threads: int) -> st
 
 
 def oracles(layer: Layer, arrays: Arrays) -> dict[str, Arrays | np.ndarray]:
-    """Both ops in float64, by the textbook."""
+    """The results of both ops, computed in float64 by the definition."""
     x, w, b, dout = (array.astype(np.float64) for array in arrays)
     out, cache = fastconv.conv_forward(x, w, b, **layer.options, algorithm="im2col")
     return {"forward": out, "backward": fastconv.conv_backward(dout, cache)}
 
 
 def rows(layer: Layer, batch: int, options: Options, show) -> Iterator[Row]:
-    """One of every dtype and op."""
+    """A row for each dtype and op of a layer."""
     singles = layer.arrays(batch)
     right = oracles(layer, singles)
     for dtype in DTYPES:
@@ -177,7 +178,7 @@ def _error_of(name: str, row: Row) -> str:
 
 
 def columns(panel: str) -> list[Column]:
-    """Of a panel's table, beside the ratios."""
+    """Columns of a panel's table besides the ratios."""
     peers = ["fastconv", "PyTorch", *(["ONNX Runtime"] if panel == "float32 forward" else [])]
     return [
         Column("GFLOP/s", lambda row: f"{row.details['gflops']['fastconv']:.1f}"),
@@ -203,7 +204,7 @@ def run(options: Options) -> None:
         here = [layer for layer in layers if layer in chosen]
         cases = [(layer, batch) for batch in ((1,) if options.quick else (1, 16)) for layer in here]
         with progress(screen, len(cases) * len(DTYPES) * len(PARTS)) as show:
-            # Threads that have just started may share a CPU for a while: what is measured first is not kept.
+            # Threads that have just started may share a CPU for a while, so the first measurement is discarded.
             for layer, batch in cases[:1]:
                 list(rows(layer, batch, options, lambda *_: None))
             for layer, batch in cases:

@@ -1,4 +1,4 @@
-"""im2col, col2im and a convolution step on them, against PyTorch, against NumPy and against copying memory.
+"""im2col, col2im and a convolution by matrix products, against PyTorch, NumPy and a copy of the memory.
 
 Run as ``python benchmarks/bench_lowering.py [--quick]``.
 """
@@ -19,10 +19,10 @@ import fastconv
 
 Arrays = tuple[np.ndarray | None, ...]
 
-#: Entries of a lowered matrix beyond which `np.add.at` is left out.
+#: `np.add.at` is left out if the lowered matrix has more entries than this.
 ADD_AT_ENTRIES = 30_000_000
-#: Largest difference from fastconv relative to the largest value. Lowering only moves values; sums in
-#: float32 depend on their order, most so the gradient of the weights, over all positions of a batch.
+#: Largest difference from fastconv relative to the largest value. Lowering only moves values. Sums in float32 depend on
+#: their order; the gradient of the weights depends on it most, because it sums over all positions of a batch.
 TOLERANCE = {"im2col": 0.0, "col2im": 1e-5, "conv step": 1e-4}
 
 RATIOS = (
@@ -37,13 +37,14 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. unfold, NumPy indices (fancy indexing "
-    "as in CS231n) and NumPy windows (sliding_window_view, copied) are compared with an im2col that "
-    "allocates its result, as they do. The copy limit is np.copyto of as many bytes into memory allocated "
-    "before, so it is compared with im2col(..., out=) into such memory: 1 is the speed of a copy. conv step "
-    "is conv_forward and conv_backward with algorithm='im2col'; bare products is the time of its three matrix "
-    "products alone, on matrices that lie ready: the first column divided by it is the most that any lowering "
-    "could reach with this BLAS. All in float32; - is not run."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. unfold, NumPy indices (fancy indexing as "
+    "in CS231n) and NumPy windows (a copy of sliding_window_view) are compared with an im2col that allocates "
+    "its result, because they allocate theirs. The copy limit is np.copyto of as many bytes into memory that "
+    "was allocated before, so it is compared with im2col(..., out=) into such memory: 1 is the speed of a copy. "
+    "conv step is conv_forward and conv_backward with algorithm='im2col'. bare products is the time of its "
+    "three matrix products alone, on matrices that are prepared beforehand: the first column divided by it is "
+    "the largest ratio that any lowering could reach with this BLAS. All in float32; - means that it was not "
+    "run."
 )
 
 
@@ -60,7 +61,7 @@ LAYERS = (
 
 
 def _indices(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Channel, row and column in the padded image of each entry of the lowered matrix."""
+    """Channel, row and column in the padded image for each entry of the lowered matrix."""
     k, i, j = np.indices((layer.channels, layer.kernel, layer.kernel)).reshape(3, -1, 1)
     rows, columns = layer.stride * np.indices(layer.out).reshape(2, 1, -1)
     return k, i + rows, j + columns
@@ -71,20 +72,20 @@ def _padded(x: np.ndarray, layer: Layer) -> np.ndarray:
 
 
 def numpy_im2col(x: np.ndarray, layer: Layer) -> np.ndarray:
-    """Fancy indexing with indices built on each call, as in CS231n: (N, C * taps, L)."""
+    """Lower by fancy indexing with indices built on each call, as in CS231n: (N, C * taps, L)."""
     k, i, j = _indices(layer)
     return _padded(x, layer)[:, k, i, j]
 
 
 def numpy_windows(x: np.ndarray, layer: Layer) -> np.ndarray:
-    """A view of all windows, copied: (N, C * taps, L)."""
+    """Lower by copying a view of all windows: (N, C * taps, L)."""
     windows = sliding_window_view(_padded(x, layer), (layer.kernel, layer.kernel), axis=(2, 3))
     windows = windows[:, :, :: layer.stride, :: layer.stride].transpose(0, 1, 4, 5, 2, 3)
     return np.ascontiguousarray(windows).reshape(len(x), -1, math.prod(layer.out))
 
 
 def numpy_col2im(cols: np.ndarray, layer: Layer) -> np.ndarray:
-    """`np.add.at` with indices built on each call, as in CS231n, from (N, C * taps, L)."""
+    """The adjoint by `np.add.at` with indices built on each call, as in CS231n, from (N, C * taps, L)."""
     size = layer.size + 2 * layer.pad
     padded = np.zeros((len(cols), layer.channels, size, size), cols.dtype)
     k, i, j = _indices(layer)
@@ -94,7 +95,7 @@ def numpy_col2im(cols: np.ndarray, layer: Layer) -> np.ndarray:
 
 
 def numpy_step(x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, layer: Layer) -> Arrays:
-    """out, dx, dw, db, as in CS231n: one product over the whole batch, images last."""
+    """out, dx, dw and db as in CS231n: one product over the whole batch, with images as the last axis."""
     filters, images = len(w), len(x)
     rows = w.reshape(filters, -1)
     cols = numpy_im2col(x, layer).transpose(1, 2, 0).reshape(rows.shape[1], -1)
@@ -108,7 +109,7 @@ def numpy_step(x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, la
 
 
 def fastconv_step(x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, layer: Layer) -> Arrays:
-    """out, dx, dw, db."""
+    """out, dx, dw and db by fastconv."""
     out, cache = fastconv.conv_forward(x, w, b, stride=layer.stride, pad=layer.pad, algorithm="im2col")
     return out, *fastconv.conv_backward(dout, cache)
 
@@ -123,7 +124,7 @@ def _normal(*shape: int) -> np.ndarray:
 
 
 def im2col_contenders(layer: Layer, batch: int) -> Contenders:
-    """Lowering; the first is what the others are checked against."""
+    """Contenders for lowering; the result of the first is the reference."""
     x = _normal(batch, layer.channels, layer.size, layer.size)
     ours = partial(fastconv.im2col, x, layer.kernel, stride=layer.stride, pad=layer.pad)
     lowered = ours()
@@ -142,7 +143,7 @@ def im2col_contenders(layer: Layer, batch: int) -> Contenders:
 
 
 def col2im_contenders(layer: Layer, batch: int) -> Contenders:
-    """The adjoint of lowering."""
+    """Contenders for the adjoint of lowering."""
     cols = _normal(batch, layer.channels * layer.kernel**2, math.prod(layer.out))
     shape = (batch, layer.channels, layer.size, layer.size)
     fold = None
@@ -158,7 +159,7 @@ def col2im_contenders(layer: Layer, batch: int) -> Contenders:
 
 
 def step_contenders(layer: Layer, batch: int) -> Contenders:
-    """Forward and backward of a convolution, by matrix products on the lowered images."""
+    """Contenders for forward and backward of a convolution by matrix products on the lowered images."""
     x = _normal(batch, layer.channels, layer.size, layer.size)
     w = _normal(layer.filters, layer.channels, layer.kernel, layer.kernel)
     arrays = (x, w, _normal(layer.filters), _normal(batch, layer.filters, *layer.out))

@@ -22,25 +22,25 @@ from fastconv.convolution.choose import REGISTRY, choose
 TITLE = "Peak memory beyond input and output, float32"
 FLOAT = np.dtype(np.float32)
 OPS = ("forward", "backward_data", "backward_weights")
-#: Limits in MiB: of any layer of the list at this batch in any op, and of a large one forward and backward.
+#: Limits in MiB: for every op of every layer of the list at this batch, and for a large layer forward and backward.
 BATCH, LIMIT = 16, 32
 LARGE, LARGE_BATCH, LARGE_LIMIT = next(layer for layer in LIST if layer.case == "VGG 224 64-64 k3"), 64, 64
-#: Not measured: the oracle, which is slow and computes in float64.
+#: The reference is not measured, because it is slow and computes in float64.
 NOT_MEASURED = {"reference"}
-#: What says beforehand that it takes more is believed.
+#: An algorithm whose plan states more bytes than this is not run.
 MOST = 4 << 30
 
 Cell = dict[str, Any]
 
 
 def contenders(op: str) -> list[str]:
-    """'auto', the algorithms, the peers."""
+    """'auto', the algorithms and the peers."""
     names = [name for name in fastconv.algorithms("forward" if op == "backward" else op) if name not in NOT_MEASURED]
     return ["auto", *names, "PyTorch", *(["ONNX Runtime"] if op == "forward" else [])]
 
 
 def said(name: str, layer: Layer, op: str, batch: int, threads: int) -> int | str | None:
-    """What fastconv's algorithm says it takes, or why it cannot; None of a peer."""
+    """The workspace that fastconv's plan states, or the reason why there is no plan; None for a peer."""
     if name in ("PyTorch", "ONNX Runtime"):
         return None
     geometry, parts = layer.geometry(batch), OPS[1:] if op == "backward" else (op,)
@@ -75,7 +75,7 @@ def cell(name: str, layer: Layer, op: str, batch: int, threads: int) -> Cell:
 
 
 def verdicts(cells: list[Cell]) -> list[dict[str, Any]]:
-    """Of 'auto': the most over the list per op, and the large layer."""
+    """Verdicts on 'auto': the largest memory over the list for each op, and the memory of the large layer."""
     found = []
     for op in (*OPS, "forward", "backward"):
         batch, limit = (LARGE_BATCH, LARGE_LIMIT) if len(found) >= len(OPS) else (BATCH, LIMIT)
@@ -95,9 +95,9 @@ def _text(c: Cell | None) -> str:
 
 
 def print_tables(cells: list[Cell], options: Options, screen: Console) -> None:
-    """A table per op, and the limits."""
+    """Print a table for each op, and the limits."""
     for op in dict.fromkeys(c["op"] for c in cells):
-        table = new_table(f"{full_title(TITLE, options)}: {op}, MiB (in brackets what the algorithm says)")
+        table = new_table(f"{full_title(TITLE, options)}: {op}, MiB (in brackets the workspace that the plan states)")
         table.add_column("layer", no_wrap=True)
         table.add_column("batch", justify="right")
         for name in contenders(op):

@@ -39,21 +39,23 @@ RATIOS = (
     Ratio("tanh", "PyTorch"),
 )
 
-#: Largest difference from fastconv, relative to the largest value; a gradient is what is left of larger terms.
+#: Largest difference from fastconv, relative to the largest value. A gradient is a small difference of larger terms, so
+#: its relative error is larger.
 TOLERANCE = 1e-4
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
-    "one before are asleep; a short call is repeated in its turn. Batch norm is in training, running averages and all; "
-    "its backward passes and those of group norm are of aten, given what the forward pass saved, that of LRN is "
-    "PyTorch's automatic one, since it has no other. LRN has 5 channels a window; group norm has 32 groups, or as "
-    "many as channels. Where the heading does not say, a row is forward and backward. float64 where it says so, else "
-    "float32."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. The contenders take turns, each after the "
+    "threads of the previous one sleep, and a short call is repeated within a turn. Batch norm is in training mode, "
+    "with running averages. The backward passes of batch norm and group norm are functions of aten, which get "
+    "the values that the forward pass saved; LRN has no such function, so PyTorch's autograd computes its "
+    "backward pass. LRN has windows of 5 channels. Group norm has 32 groups, or as many as channels if there "
+    "are fewer. If the heading does not say so, a row is forward and backward. The dtype is float32 unless the "
+    "row says float64."
 )
 
 
 class Layer(NamedTuple):
-    """The output of a convolution, square images."""
+    """The input of the layer: the output of a convolution on square images."""
 
     name: str
     size: int
@@ -61,7 +63,7 @@ class Layer(NamedTuple):
 
     @property
     def case(self) -> str:
-        """Name and shape in short."""
+        """The name and shape in short."""
         return f"{self.name} {self.size} C{self.channels}"
 
 
@@ -79,7 +81,7 @@ LAYERS = (
 
 
 class Arrays(NamedTuple):
-    """What a layer is given."""
+    """The inputs of a layer."""
 
     x: np.ndarray
     dout: np.ndarray
@@ -88,7 +90,7 @@ class Arrays(NamedTuple):
 
     @property
     def tensors(self) -> tuple[Any, ...]:
-        """The same memory, as PyTorch has it."""
+        """The same memory as PyTorch tensors."""
         return tuple(map(torch.from_numpy, self))
 
 

@@ -1,6 +1,6 @@
-"""Pooling, and what else passes over memory once, forward and backward, against PyTorch.
+"""Pooling and other layers that read memory once, forward and backward, against PyTorch.
 
-Run as ``python benchmarks/bench_pooling.py [--quick]``; large windows are those of ``bench_windows.py``.
+Run as ``python benchmarks/bench_pooling.py [--quick]``. It also runs ``bench_windows.py``, for large windows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from support.report import Ratio, Report, Row, print_table
 import fastconv
 from fastconv.layers import relu_backward, relu_forward
 
-#: Largest difference from fastconv relative to the largest value; of maxima none, but their gradients are sums.
+#: Largest difference from fastconv relative to the largest value. Maxima must be equal, but their gradients are sums.
 TOLERANCE = {
     "max forward": 0.0,
     "max backward": 1e-5,
@@ -42,12 +42,12 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. They take turns, each after the threads of the "
-    "one before are asleep; a short call is repeated in its turn. fastconv's maximum always keeps the indices "
-    "that its backward pass needs; PyTorch is timed with return_indices=True, and without. The backward passes are "
-    "of aten, given indices that lie ready; that of the L2 norm, which PyTorch composes, is its autograd's, and its "
-    "padding is put around the image beforehand. relu is forward and backward on the layer's input. float64 where it "
-    "says so, else float32."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. The contenders take turns, each after the "
+    "threads of the previous one sleep, and a short call is repeated within a turn. Max pooling of fastconv always "
+    "stores the indices for its backward pass; PyTorch is timed with return_indices=True and without. The "
+    "backward passes are functions of aten, which get the indices. PyTorch composes the L2 norm from other "
+    "functions, so its backward pass is that of autograd, and its input is padded beforehand. relu is forward "
+    "and backward on the layer's input. The dtype is float32 unless the row says float64."
 )
 
 
@@ -63,7 +63,7 @@ class Layer(NamedTuple):
 
     @property
     def case(self) -> str:
-        """Name and shape in short."""
+        """The name and shape in short."""
         pad = f"p{self.pad}" if self.pad else ""
         return f"{self.name} {self.size} C{self.channels} k{self.kernel}s{self.stride}{pad}"
 
@@ -95,7 +95,7 @@ def _first(call: Call) -> Any:
 
 
 def contenders(panel: str, layer: Layer, batch: int, dtype: str) -> Contenders:
-    """The first is what the other is checked against."""
+    """The contenders of a case; the result of the first is the reference."""
     x = _normal((batch, layer.channels, layer.size, layer.size), dtype)
     if panel == "relu":
         return _relu(x)
@@ -177,7 +177,7 @@ def _torch_relu(x: Any) -> tuple[Any, Any]:
 
 def run(options: Options) -> None:
     """Measure every layer, print the table, write JSON and PNG."""
-    # Where output is no terminal there is no width to keep to, and the table wants more than 80.
+    # If the output is not a terminal, no width is set, and the table needs more than the default of 80.
     console = Console() if sys.stdout.isatty() else Console(width=140)
     report = Report(
         "bench_pooling", "Pooling: fastconv against PyTorch", CAPTION, options, RATIOS, set_threads(options.threads)
@@ -199,7 +199,7 @@ def run(options: Options) -> None:
 
 
 def run_all(options: Options) -> None:
-    """The layers, then large windows, which have a picture of their own."""
+    """Measure the layers, then large windows, which have a picture of their own."""
     if options.only and any(options.only.lower() in window.case.lower() for window in bench_windows.WINDOWS):
         bench_windows.run(options)
         return

@@ -1,4 +1,4 @@
-"""Time and peak memory as batch, channels and image size double, in one thread and in several.
+"""Time and peak memory as batch, channels and image size double, with one thread and with several.
 
 Run as ``python benchmarks/bench_scaling.py [--quick]``.
 """
@@ -30,12 +30,12 @@ from support.report import full_title, new_table, run_info, short, write
 
 TITLE = "A 3x3 layer as its batch, channels and image double, float32"
 OPS = ("forward", "backward")
-#: Of the layer that one size at a time is changed of: batch, channels in, rows and columns; and its filters.
+#: The base layer, of which one size at a time changes: batch, input channels, and rows and columns; and its filters.
 BASE = {"N": 4, "C": 64, "H": 28}
 FILTERS = 64
 STEPS = {"N": (1, 2, 4, 8, 16, 32, 64), "C": (8, 16, 32, 64, 128, 256, 512), "H": (7, 14, 28, 56, 112, 224)}
 MEANING = {"N": "batch", "C": "channels", "H": "rows and columns"}
-#: Name here, and name in the measurement of memory.
+#: The name of each contender here, and its name in the measurement of memory.
 CONTENDERS = {"fastconv": "auto", "PyTorch": "PyTorch", "ONNX Runtime": "ONNX Runtime"}
 TOLERANCE = 1e-3
 
@@ -46,7 +46,7 @@ CAPTION = (
 
 
 class Point(NamedTuple):
-    """One layer, op and number of threads."""
+    """One layer, one op and one number of threads."""
 
     axis: str
     value: int
@@ -71,7 +71,7 @@ class Point(NamedTuple):
 
 
 def measured(point: Point, options: Options, memory: bool, show) -> dict[str, Any]:
-    """Seconds and bytes of all contenders."""
+    """Seconds and bytes of all contenders at a point."""
     set_threads(point.threads)
     arrays = point.layer.arrays(point.batch)
     contenders: Contenders = {
@@ -98,24 +98,24 @@ def measured(point: Point, options: Options, memory: bool, show) -> dict[str, An
 
 
 class Results:
-    """All points, to be asked for one value."""
+    """The values of all points."""
 
     def __init__(self, results: list[dict[str, Any]]) -> None:
         self.results = results
         self._by_point = {Point(*(r[field] for field in Point._fields)): r for r in results}
 
     def value(self, point: Point, what: str, contender: str) -> float | None:
-        """Seconds or bytes."""
+        """Seconds or bytes of one contender at a point."""
         found = self._by_point.get(point)
         return found and found[what][contender]
 
     def ratio(self, point: Point, peer: str) -> float | None:
-        """The peer's seconds over fastconv's."""
+        """The peer's seconds divided by fastconv's."""
         own, other = (self.value(point, "median_seconds", name) for name in ("fastconv", peer))
         return other / own if own and other else None
 
     def speedup(self, op: str, threads: int, contender: str) -> float | None:
-        """Of several threads over one, in the geometric mean of all points."""
+        """The speed-up of several threads over one, as the geometric mean over all points."""
         found = []
         for point in self._by_point:
             if (point.op, point.threads) == (op, threads):
@@ -126,7 +126,7 @@ class Results:
 
 
 def print_tables(results: Results, counts: list[int], options: Options, screen: Console) -> None:
-    """Ratios and MiB at every point, and what threads bring."""
+    """Print ratios and MiB at every point, and the speed-up by threads."""
     table = new_table(full_title(TITLE, options), CAPTION + COUNTED)
     table.add_column("size")
     columns = [

@@ -28,7 +28,7 @@ from support.report import Ratio, Report, Row, print_table
 import fastconv
 from fastconv.convolution.choose import choose
 
-#: Largest difference from fastconv relative to the largest value, of sums of thousands of products.
+#: Largest difference from fastconv relative to the largest value; results are sums of thousands of products.
 TOLERANCE = 1e-3
 
 OWN = "own backward_data"
@@ -40,15 +40,16 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv with algorithm='auto', bias and all: above 1 fastconv is faster. They take "
-    "turns, each after the threads of the one before are asleep; a short call is repeated in its turn. own "
-    "backward_data is the gradient of the convolution of the same geometry by its image, without bias: 0.91 is 1.1 "
-    "times its time. backward is dx, dw and db together. float32."
+    "Time of the peer / time of fastconv with algorithm='auto', including the bias: above 1 fastconv is faster. "
+    "The contenders take turns, each after the threads of the previous one sleep, and a short call is repeated within "
+    "a turn. own backward_data is the gradient of the image of a convolution with the same geometry, without "
+    "bias: 0.91 means that the transposed convolution takes 1.1 times as long. backward is dx, dw and db "
+    "together. All in float32."
 )
 
 
 class Layer(NamedTuple):
-    """A decoder's layer that enlarges square images."""
+    """A layer of a decoder that enlarges square images."""
 
     name: str
     size: int
@@ -62,18 +63,18 @@ class Layer(NamedTuple):
 
     @property
     def case(self) -> str:
-        """Name and shape in short."""
+        """The name and shape in short."""
         groups = f" g{self.groups}" if self.groups > 1 else ""
         return f"{self.name} {self.size} {self.channels}-{self.filters} k{self.kernel}s{self.stride}{groups}"
 
     @property
     def options(self) -> dict[str, int]:
-        """Of the transposed convolution."""
+        """The options of the transposed convolution."""
         names = ("stride", "pad", "output_pad", "groups")
         return {name: getattr(self, name) for name in names}
 
     def arrays(self, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, w, b; weights of a size that keeps the output's near one."""
+        """x, w and b; the weights are scaled so that outputs are near one."""
         rng = np.random.default_rng(0)
         shapes = (
             (batch, self.channels, self.size, self.size),
@@ -96,7 +97,7 @@ LAYERS = (
 
 
 def contenders(panel: str, layer: Layer, batch: int) -> Contenders:
-    """The first is what the others are checked against."""
+    """The contenders of a case; the result of the first is the reference."""
     x, w, b = layer.arrays(batch)
     if panel == "forward":
         return {
@@ -113,7 +114,7 @@ def contenders(panel: str, layer: Layer, batch: int) -> Contenders:
 
 
 def own(layer: Layer, x: np.ndarray, w: np.ndarray) -> Call:
-    """The gradient that the transposed convolution is; it has no bias, so nothing to compare."""
+    """The gradient of a convolution that equals the transposed convolution. It has no bias, so it is not compared."""
     out = fastconv.conv_transpose(x, w, **layer.options)
     plain = {name: value for name, value in layer.options.items() if name != "output_pad"}
     _, cache = fastconv.conv_forward(np.zeros_like(out), w, None, **plain)
@@ -143,7 +144,7 @@ def _torch_backward(layer: Layer, *arrays: np.ndarray) -> Call | None:
 
 
 def chosen(panel: str, layer: Layer, batch: int, threads: int) -> str:
-    """What 'auto' takes."""
+    """The algorithm that 'auto' takes."""
     _, cache = fastconv.conv_transpose_forward(*layer.arrays(batch), **layer.options)
     ops = ("backward_data",) if panel == "forward" else ("forward", "backward_weights")
     return ", ".join(choose(op, cache.geometry.conv, np.dtype(np.float32), threads).name for op in ops)

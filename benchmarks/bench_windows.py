@@ -18,9 +18,9 @@ from support.report import Ratio, Report, Row, print_table
 import fastconv
 
 TOLERANCE = {"max forward": 0.0, "mean forward": 1e-5}
-#: PyTorch looks at every cell of a window: larger ones take seconds.
+#: PyTorch reads every cell of each window, and takes seconds for windows larger than this.
 _MOST_OF_TORCH = 15
-#: Seconds of a contender's turn.
+#: Seconds of one turn of a contender.
 _TURN = 0.02
 
 RATIOS = (
@@ -31,10 +31,11 @@ RATIOS = (
 )
 
 CAPTION = (
-    "Time of the peer / time of fastconv: above 1 fastconv is faster. One image of one channel. SciPy's maximum_filter "
-    "and uniform_filter work axis by axis at every cell, in one thread, and their results are cut to windows within "
-    "the image, at the stride; they find no places, which fastconv and PyTorch do. PyTorch is timed on windows of "
-    f"{_MOST_OF_TORCH} only, because its time grows with the square of the window."
+    "Time of the peer / time of fastconv: above 1 fastconv is faster. One image of one channel. SciPy's "
+    "maximum_filter and uniform_filter work axis by axis at every cell, in one thread; their results are then "
+    "cut to windows within the image, at the stride. They do not find the places of maxima, which fastconv and "
+    f"PyTorch do. PyTorch is timed on windows of {_MOST_OF_TORCH} only, because its time grows with the square "
+    "of the window."
 )
 
 
@@ -47,12 +48,12 @@ class Window(NamedTuple):
 
     @property
     def case(self) -> str:
-        """Its shape in short."""
+        """The shape in short."""
         return f"window {self.size} k{self.kernel}s{self.stride}"
 
     @property
     def quick(self) -> bool:
-        """Whether a quick run has it, in float32 only."""
+        """Whether a quick run includes the window; it does so in float32 only."""
         return self.size == 512 and self.kernel in (15, 33, 201)
 
 
@@ -70,7 +71,7 @@ def _scipy(x: np.ndarray, window: Window, largest: bool) -> np.ndarray:
 
 
 def contenders(panel: str, window: Window, dtype: str) -> Contenders:
-    """fastconv, and what it is compared with."""
+    """fastconv and its peers."""
     x = np.random.default_rng(0).standard_normal((window.size, window.size)).astype(dtype)
     largest = panel.startswith("max")
     sizes: dict[str, Any] = {"kernel_size": window.kernel, "stride": window.stride}

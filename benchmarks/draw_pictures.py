@@ -1,7 +1,7 @@
-"""Draw the pictures of benchmarks again from their JSON, and README's summary from that of bench_layers.
+"""Draw the pictures of benchmarks again from their JSON, and the summary of README from the JSON of bench_layers.
 
-Run as ``python benchmarks/draw_pictures.py [--from FILE.json ...] [--out FOLDER]``. Without ``--from`` all pictures of
-``benchmarks/results`` are drawn.
+Run as ``python benchmarks/draw_pictures.py [--from FILE.json ...] [--out FOLDER]``. Without ``--from``, it draws all
+pictures of ``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def draw(path: Path, folder: Path) -> list[Path]:
-    """All pictures of one run."""
+    """Draw all pictures of one run."""
     import matplotlib
 
     data = json.loads(path.read_text(encoding="utf-8"))
@@ -30,7 +30,7 @@ def draw(path: Path, folder: Path) -> list[Path]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Draw, and print what was written."""
+    """Draw the pictures, and print the names of the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="files", type=Path, nargs="+", metavar="FILE.json", help="the runs to draw")
     parser.add_argument("--out", type=Path, help="folder of the pictures (default: the folder of the JSON)")

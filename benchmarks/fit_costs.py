@@ -4,16 +4,16 @@
     FASTCONV_ISA=avx2 python benchmarks/fit_costs.py --write      # and under another
     python benchmarks/fit_costs.py --only fft,separable --write   # after a change of some kernels
 
-Cases are drawn from families of geometries (`support/families.py`) and taken from the
-table of layers in turns. Every algorithm that serves a case is timed on it, those
-of several forms in each. Measured cases go to a file, line by line, so that an
-interrupted run goes on where it ended; ``--only`` times some algorithms anew on the
-cases of that file and keeps the times of the others. The rates that explain the
-times, and choose best, are searched for (`support/fit.py`); one case in five is held out
-first, to tell what they are worth on others. ``--write`` keeps the rates of all
-cases in ``fastconv/convolution/cost/measured`` under the kind of CPU, and the times in
-``benchmarks/results/times``. After a change of the cost model alone, rates of any
-kind of CPU can be fitted again to the kept times, on any machine that has its
+Cases are taken in turns from random families of geometries (`support/families.py`) and
+from the table of layers. Every algorithm that can compute a case is timed on it, in each
+of its variants. Each measured case is appended to a file, so that an interrupted run can
+continue; ``--only`` times some algorithms anew on the cases of that file and keeps the
+times of the others. A search (`support/fit.py`) then finds the rates that explain the
+times and choose best. A first fit leaves out one case in five, to show how good the rates
+are on other cases. ``--write`` stores the rates of all cases in
+``fastconv/convolution/cost/measured`` under the kind of CPU, and the times in
+``benchmarks/results/times``. After a change of the cost model alone, the rates of any
+kind of CPU can be fitted again to the stored times, on any machine that has its
 instruction set:
 
     python benchmarks/fit_costs.py --again AuthenticAMD-26-avx512 --write
@@ -46,16 +46,16 @@ from fastconv.convolution.cost import rates as _rates
 from fastconv.convolution.ops import OPS
 from fastconv.runtime import isa as _isa
 
-#: Rounds of turns; the best counts, as what else runs here only adds.
+#: Rounds of turns. The least time counts, because other programs can only add to it.
 ROUNDS = 2
-#: Multiply-adds of the largest layers timed; the next larger ones behave alike.
+#: Most multiply-adds of a layer that is timed; larger layers behave like the largest ones.
 MOST = 3e9
 #: Drawn cases for each layer of the table.
 DRAWN = 2
-#: One case in so many is held out.
+#: One case of this many is held out.
 HELD_OUT = 5
 FAMILY = "table"
-#: The times that rates in the package were fitted to.
+#: The times from which the rates in the package were fitted.
 TIMES = Path(__file__).parent / "results" / "times"
 
 
@@ -79,7 +79,8 @@ def _case(layer: Layer, batch: int, op: Any, dtype: str, threads: int) -> Case:
 
 
 def table_cases(threads: list[int]) -> list[Case]:
-    """Of all layers: with several threads in float32 and batches of 1 and 16, and at batch 1 what differs from that."""
+    """The layers of the table as cases: float32 with several threads at batches 1 and 16, and other settings at batch
+    1."""
     most = max(threads)
     wanted = [(most, "float32", 1), (most, "float32", 16), (most, "float64", 1), (min(threads), "float32", 1)]
     return [
@@ -92,7 +93,7 @@ def table_cases(threads: list[int]) -> list[Case]:
 
 
 def cases_of(seed: int, families: list[str], threads: list[int]) -> Iterator[Case]:
-    """Drawn cases, and between them those of the table, in an order of the seed."""
+    """Drawn cases with cases of the table between them, in an order that the seed decides."""
     table = table_cases(threads)
     random.Random(seed).shuffle(table)
     drawn = draw_cases(seed, families, threads)
@@ -104,7 +105,7 @@ def cases_of(seed: int, families: list[str], threads: list[int]) -> Iterator[Cas
 
 
 def collect(known: Records, options: argparse.Namespace, screen: Console) -> None:
-    """Time what is missing of the file's cases, then other cases, until the time is over."""
+    """Time the algorithms that are missing in the file's cases, then new cases, until the time is over."""
     end, new = time.monotonic() + 60 * options.minutes, 0
     more = () if options.only else cases_of(options.seed, options.family, options.threads)
     with progress(screen, 0) as show:
@@ -122,17 +123,17 @@ def collect(known: Records, options: argparse.Namespace, screen: Console) -> Non
 
 
 def regrets(records: list[Record]) -> list[Record]:
-    """The records as if 'auto' had been timed by the rates in use; what was given up takes at least so long."""
+    """The records with a time of 'auto' by the rates in use; an interrupted algorithm counts its time so far."""
     found = []
     for record in records:
         took = {**record.seconds, **record.given_up}.get(chosen_of(record))
-        if took is not None:  # else an algorithm is missing there, which the next run times
+        if took is not None:  # otherwise an algorithm is missing, which the next run will time
             found.append(Record(record.case, {**record.seconds, "auto": took}, record.given_up, record.density))
     return found
 
 
 def fitted(records: list[Record], penalty: float) -> _rates.Rates:
-    """Rates of the records under a penalty of BLAS's threads; both are in use from then on."""
+    """The rates that fit the records under a penalty for BLAS's threads. They and the penalty are then in use."""
     _rates.use(_rates.in_use(), penalty)
     found = fit(records)
     _rates.use(found, penalty)
@@ -140,7 +141,7 @@ def fitted(records: list[Record], penalty: float) -> _rates.Rates:
 
 
 def main() -> None:
-    """Measure, fit, print, and with --write keep."""
+    """Measure, fit, print, and write the rates if --write is given."""
     options, screen, load_before = parse(), console(130), load_average()
     kind = options.again or _isa.kind()
     if _rates.split(kind)[2] != _rates.split(_isa.kind())[2]:
@@ -158,7 +159,7 @@ def main() -> None:
     records = [known.get(case) for case in known.cases()]
     timed: list[Record] = [record for record in records if record is not None and record.seconds]
     if not timed:
-        raise SystemExit("nothing was timed; --minutes says for how long to")
+        raise SystemExit("nothing was timed; set --minutes above 0")
     before = regrets(timed)
     held, rest = timed[::HELD_OUT], [record for i, record in enumerate(timed) if i % HELD_OUT]
     penalty = options.blas_penalty or _rates.blas_penalty()
@@ -197,8 +198,8 @@ def main() -> None:
 
 
 def report(runs: dict[str, list[Record]], screen: Console) -> dict[str, dict[str, Any]]:
-    """Regret by family, before and after, and on the cases held out."""
-    table = new_table("Regret of 'auto': time of the chosen algorithm over that of the fastest")
+    """Print the regret by family before and after the fit, and on the cases held out."""
+    table = new_table("Regret of 'auto': time of the chosen algorithm / time of the fastest")
     table.add_column("")
     for name in runs:
         for heading in (f"{name}: cases", "geomean", f"over {MUCH:g}", "worst"):
@@ -223,21 +224,23 @@ def report(runs: dict[str, list[Record]], screen: Console) -> dict[str, dict[str
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="keep the rates as those of this kind of CPU")
+    parser.add_argument("--write", action="store_true", help="store the rates for this kind of CPU")
     parser.add_argument(
-        "--minutes", type=float, default=20.0, help="for how long cases are timed (%(default)g); 0 only fits"
+        "--minutes", type=float, default=20.0, help="minutes for which cases are timed (%(default)g); 0 only fits"
     )
     parser.add_argument(
         "--only", default=[], type=lambda text: text.split(","), help="algorithms to time anew, such as fft,sparse"
     )
-    parser.add_argument("--again", metavar="KIND", help="time nothing, fit the kept times of a kind of CPU")
+    parser.add_argument("--again", metavar="KIND", help="time nothing; fit the stored times of this kind of CPU")
     parser.add_argument(
         "--blas-penalty", type=float, help="what BLAS's threads have to be faster by (default: as in the rates in use)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the drawn cases (%(default)s)")
-    parser.add_argument("--family", action="append", choices=list(FAMILIES), help="draw only this one; may be repeated")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the drawn cases (%(default)s)")
+    parser.add_argument(
+        "--family", action="append", choices=list(FAMILIES), help="draw this family only; may be repeated"
+    )
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="numbers of threads, such as 1,2 (the default)")
     parser.add_argument(
         "--checkpoint", type=Path, help="file of measured cases (by default fit_costs_KIND.jsonl in --out)"

@@ -1,4 +1,4 @@
-"""When a sparse convolution wins: pruned weights and Toeplitz matrices against dense algorithms.
+"""When does a sparse convolution win? Pruned weights and Toeplitz matrices against dense algorithms.
 
 Run as ``python benchmarks/sparse_vs_dense.py [--quick]``.
 """
@@ -35,58 +35,59 @@ from support.sparse_growth import growth_points, measured_point, print_growth
 NAME = "sparse_vs_dense"
 TITLE = "Pruned weights: sparse against dense, float32 forward"
 TOLERANCE = 1e-4
-#: A turn: long enough for a short call to be measured as in a loop, and short enough for hundreds of contenders.
+#: Seconds of a turn: long enough to repeat a short call in a loop, and short enough for hundreds of contenders.
 TURN = 0.015
-#: Layers of the list; the 3x3 ones are those that the targets are about.
+#: Layers of the list; the targets are about the 3x3 layers.
 THREES = ("VGG 56 256-256 k3", "VGG 14 512-512 k3", "ResNet 56 64-64 k3", "ResNet 28 128-128 k3")
 THREES += ("ResNet 7 512-512 k3", "GoogLeNet 14 160-320 k3")
 OTHERS = ("GoogLeNet 28 16-32 k5", "LeNet 14 6-16 k5")
 STRUCTURED = ("ResNet 28 128-128 k3", "GoogLeNet 14 160-320 k3")
 QUICK = ("VGG 14 512-512 k3", "ResNet 56 64-64 k3", "LeNet 14 6-16 k5"), ("ResNet 28 128-128 k3",)
-#: The fraction of zeros at which targets are stated.
+#: The fraction of zeros for which the targets are stated.
 AT = 0.9
-#: Of implicit and of auto over sparse there; crossover; construction over COO and over the package; copies; memory.
+#: Targets for the ratio of implicit and of auto to sparse at that fraction, and for the crossover in percent.
 TARGETS = {"implicit": 3.0, "auto": 1.5, "crossover": 65.0}
 
 CAPTION = (
-    "Milliseconds of a forward call. auto, implicit, im2col and PyTorch compute with dense weights, sparse with pruned "
-    "ones at each percentage of zeros; 'auto, pruned' is auto given the pruned weights, here as its time over the best "
-    "of sparse and dense auto, at its worst. A crossover is the percentage of zeros from which on sparse is faster for "
-    "good, interpolated between those measured (the logarithm of the ratio is taken to be linear in that of the "
-    "density). Contenders of a line take turns and are each checked against algorithm='im2col' in float64 of the same "
-    "weights. Whole taps are places of the kernel that are zero in all filters, whole channels those of the input; "
-    "those can as well be cut out of a dense layer, which the picture shows with the time to cut images."
+    "Milliseconds of a forward call. auto, implicit, im2col and PyTorch compute with dense weights, sparse "
+    "computes with pruned ones at each percentage of zeros. 'auto, pruned' is auto with the pruned weights: its "
+    "largest time, divided by the better of sparse and dense auto. A crossover is the percentage of zeros from "
+    "which sparse stays faster. It is interpolated between the measured percentages (the logarithm of the "
+    "ratio is taken to be linear in the logarithm of the density). The contenders of a line take turns, and "
+    "each result is compared with algorithm='im2col' in float64 for the same weights. Whole taps are places of "
+    "the kernel that are zero in all filters; whole channels are channels of the input. A dense layer can leave "
+    "such channels out, too; the picture shows that layer, including the time to cut the images."
 )
 TOEPLITZ_CAPTION = (
-    "Milliseconds with the Toeplitz matrix: algorithm='toeplitz', which makes it anew on every call, some rows at a "
-    "time; below it SciPy's CSR product, with a matrix that is kept; below that fastconv's with the same. Images go in "
-    f"and come out as they lie in memory. A matrix of more than {MOST_BYTES >> 20} MiB is not made: the table says "
-    "what it would need."
+    "Milliseconds with the Toeplitz matrix: first algorithm='toeplitz', which makes the matrix on every call, "
+    "some rows at a time; then SciPy's CSR product with a finished matrix; then fastconv's product with the "
+    f"same matrix. Images keep their memory layout. A matrix of more than {MOST_BYTES >> 20} MiB is not made; "
+    "the table shows the size that it would have."
 )
 
 
 @dataclass
 class Found:
-    """All that part (a) found out."""
+    """All results of part (a)."""
 
     cases: list[tuple[Case, Curves, dict[float, dict[str, Any]], str]] = field(default_factory=list)
 
     def of(self, pattern: str) -> list[tuple[Case, Curves]]:
-        """Of one way to prune."""
+        """The cases of one way to prune."""
         return [(case, curves) for case, curves, _, _ in self.cases if case.pattern == pattern]
 
     @property
     def threes(self) -> list[Curves]:
-        """Of the layers that the targets are about."""
+        """The curves of the layers that the targets are about."""
         return [curves for case, curves in self.of("random") if case.layer.case in THREES]
 
     def mean(self, peer: str, zeros: float) -> float | None:
-        """Of the ratios of a peer to sparse, over the 3x3 layers."""
+        """The mean ratio of a peer to sparse over the 3x3 layers."""
         found = [ratio for curves in self.threes if (ratio := curves.ratio(peer, "sparse", zeros))]
         return statistics.geometric_mean(found) if found else None
 
     def worst(self, peer: str, zeros: float) -> tuple[float, str] | None:
-        """The least of them, and where."""
+        """The least ratio over the 3x3 layers, and the case that has it."""
         found = [
             (ratio, case.name)
             for case, curves in self.of("random")
@@ -95,14 +96,14 @@ class Found:
         return min(found, default=None)
 
     def crossover(self, peer: str) -> float | None:
-        """Of the mean, in percent."""
+        """The crossover of the mean ratio, in percent of zeros."""
         zeros = self.threes[0].zeros if self.threes else ()
         where = crossover([(z, ratio) for z in zeros if (ratio := self.mean(peer, z))])
         return None if where is None else 100 * where
 
 
 def cases(options: Options) -> list[Case]:
-    """Layers, batches and patterns."""
+    """The layers, batches and patterns of this run."""
     names, structured = QUICK if options.quick else ((*THREES, *OTHERS), STRUCTURED)
     layers = {layer.case: layer for layer in LIST}
     found = [Case(layers[name], batch, "random") for name in names for batch in ((1,) if options.quick else (1, 16))]
@@ -110,7 +111,7 @@ def cases(options: Options) -> list[Case]:
 
 
 def measured(case: Case, options: Options, show: Callable[..., None]) -> tuple[Case, Curves, dict, str]:
-    """One case, all contenders in turns."""
+    """Measure one case, with all contenders in turns."""
     calls, oracles, told = contenders(case, options.threads)
     timings = measure(case.name, calls, TOLERANCE, options, show, oracles, TURN)
     return case, Curves(timings, told), told, dense_choice(case.layer, case.batch, options.threads)
@@ -128,7 +129,7 @@ def _percent(where: float | None, curves: Curves) -> str:
 
 
 def regret(curves: Curves) -> float:
-    """Of 'auto' given pruned weights, over the better of sparse and the dense choice, at its worst."""
+    """The largest time of 'auto' on pruned weights, divided by the better of sparse and the dense choice."""
     ratios = []
     for zeros in curves.zeros:
         dense, sparse, chosen = (curves.seconds(name, zeros) for name in ("auto", "sparse", "auto, pruned"))
@@ -138,7 +139,7 @@ def regret(curves: Curves) -> float:
 
 
 def print_cases(found: Found, options: Options, screen: Console) -> None:
-    """A table per pattern, then that of matrices."""
+    """Print a table for each pattern, then the table of matrices."""
     for pattern in ("random", "taps", "channels"):
         here = [entry for entry in found.cases if entry[0].pattern == pattern]
         if not here:
@@ -149,7 +150,7 @@ def print_cases(found: Found, options: Options, screen: Console) -> None:
         table.add_column("batch", justify="right")
         for name in ("auto takes", *DENSE):
             table.add_column(name, justify="right")
-        # Channels come whole: of different layers not quite as many percent are zero.
+        # Whole channels are pruned, so layers differ a little in their percentage of zeros.
         percents = sorted({round(100 * z) for _, curves, _, _ in here for z in curves.zeros})
         for percent in percents:
             table.add_column(f"sparse\n{percent} %", justify="right")
@@ -210,7 +211,7 @@ Verdict = tuple[str, dict[str, Any], bool, str]
 
 
 def verdicts(found: Found, reports: list[Report]) -> Iterator[Verdict]:
-    """What is to be reached: name, value against target, whether it is a limit from above, where the worst is."""
+    """Each target: its name, the value and the target, whether the target is an upper limit, and the worst case."""
     for peer in ("implicit", "auto"):
         worst = found.worst(peer, AT)
         where = f"least {short(worst[0])}, {worst[1]}" if worst else ""
@@ -233,7 +234,7 @@ def verdicts(found: Found, reports: list[Report]) -> Iterator[Verdict]:
 
 
 def print_verdicts(rows: list[Verdict], screen: Console) -> None:
-    """Met or missed."""
+    """Print whether each target is met."""
     table = new_table("Against the targets: met or missed (geometric means)")
     for heading in ("what", "value", "target", "", "where"):
         table.add_column(heading, justify="right" if heading == "value" else "left")
@@ -259,7 +260,7 @@ def run(options: Options) -> None:
         for part, titles in CAPTIONS.items()
     }
     with progress(screen, len(wanted)) as show:
-        # Threads that have just started may share a CPU for a while: what is measured first is not kept.
+        # Threads that have just started may share a CPU for a while, so the first measurement is discarded.
         measured(cases(options)[-1], options, lambda *_: None)
         for part, item in wanted:
             show(item.case if isinstance(item, Layer) else item.name)

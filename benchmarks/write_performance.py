@@ -1,7 +1,7 @@
 """Write the tables of docs/performance.md, and the ratios in README.md, from the JSON files in benchmarks/results.
 
 Run as ``python benchmarks/write_performance.py [--check]``. A block of a page begins with ``<!-- table: NAME -->`` and
-ends with ``<!-- end -->``; what is between is made by the function of that name. With ``--check`` nothing is written,
+ends with ``<!-- end -->``; the function of that name makes the text in between. With ``--check`` nothing is written,
 and the exit status is 1 if a page differs from what would be written.
 """
 
@@ -29,7 +29,7 @@ MIB = 2**20
 
 @cache
 def run(name: str) -> Data | None:
-    """The JSON of a run; None if none is stored."""
+    """The JSON of a run, or None if no run is stored."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -68,7 +68,7 @@ def source(data: Data, name: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; columns of numbers are aligned to the right."""
+    """A table in Markdown; columns of numbers are aligned to the right."""
     rows = list(rows)
     columns = zip(*rows, strict=True)
     numbers = [all(cell[0].isdigit() or cell in ("-", "never") for cell in column) for column in columns]
@@ -77,12 +77,12 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def picture(file: str, text: str) -> str:
-    """A picture of benchmarks/results, as SVG."""
+    """A link to a picture of benchmarks/results in SVG."""
     return f"![{text}](../benchmarks/results/{file}.svg)"
 
 
 def block(name: str, *parts: str) -> str:
-    """Parts of a block, with the source of its numbers."""
+    """The text of a block: its parts, and the source of its numbers."""
     data = run(name)
     assert data is not None
     return "\n\n".join([source(data, name), *parts])
@@ -92,7 +92,7 @@ def block(name: str, *parts: str) -> str:
 
 
 def ratios(name: str) -> str:
-    """Of each panel and peer: the geometric mean, the least, and how often fastconv is faster."""
+    """For each panel and peer: the geometric mean, the least ratio, and how often fastconv is faster."""
     data = run(name)
     if data is None:
         return "No run of this benchmark is stored in `benchmarks/results`."
@@ -108,8 +108,8 @@ def ratios(name: str) -> str:
         faster = f"{sum(value >= 1 for value in found)} of {len(found)}"
         mean = short(statistics.geometric_mean(found))
         rows.append([panel, against(ratio) + bound, mean, short(least[1]), least[0], faster])
-    parts = [table(["what", "against", "geometric mean", "least", "of", "faster in"], rows)]
-    parts.append(picture(name, "A dot for each case, by panel and peer"))
+    parts = [table(["panel", "against", "geometric mean", "least", "in case", "faster in"], rows)]
+    parts.append(picture(name, "Ratios by panel and peer, with a dot for each case"))
     bars = [file for file in figures(data, name) if file != name]
     if bars:
         links = (f"[{words(file, name)}](../benchmarks/results/{file}.svg)" for file in bars)
@@ -118,7 +118,7 @@ def ratios(name: str) -> str:
 
 
 def words(file: str, name: str) -> str:
-    """What a picture beside that of NAME shows, from its file's name."""
+    """What a picture of run NAME shows, derived from the picture's file name."""
     data = run(name)
     assert data is not None
     for panel, ratio in pairs(data):
@@ -128,7 +128,7 @@ def words(file: str, name: str) -> str:
 
 
 def peak() -> str:
-    """What fraction of the multiply-add peak layers reach."""
+    """The fraction of the multiply-add peak that each layer reaches."""
     data = run("bench_layers")
     assert data is not None
     rows = []
@@ -141,16 +141,16 @@ def peak() -> str:
         if ratio == "FMA peak / fastconv implicit":
             (case, value), *_ = values(data, panel, ratio)
             rows.append([f"{panel}, `implicit` alone", percent(value), percent(value), case])
-    return block("bench_layers", table(["what", "median", "most", "of"], rows))
+    return block("bench_layers", table(["panel", "median", "largest", "in case"], rows))
 
 
 def percent(value: float) -> str:
-    """0.876 as '87 %', cut and not rounded."""
+    """0.876 as '87 %', truncated and not rounded."""
     return f"{int(100 * value)} %"
 
 
 def memory() -> str:
-    """The most memory beyond input and output, by op and contender."""
+    """The largest memory beyond input and output, by op and contender."""
     data = run("bench_memory")
     assert data is not None
     contenders = {"auto": "fastconv", "PyTorch": "PyTorch", "ONNX Runtime": "ONNX Runtime"}
@@ -162,13 +162,13 @@ def memory() -> str:
             found = [c["extra_bytes"] / MIB for c in cells if c["contender"] == name and c["extra_bytes"] is not None]
             line.append(f"{statistics.median(found):.1f} / {max(found):.1f}" if found else "-")
         rows.append(line)
-    headings = ["op", "batch", "layers", *(f"{word}: median / most" for word in contenders.values())]
+    headings = ["op", "batch", "layers", *(f"{word}: median / largest" for word in contenders.values())]
     shown = picture("bench_memory", "Peak memory beyond input and output, by layer")
-    return block("bench_memory", "MiB:", table(headings, rows), shown)
+    return block("bench_memory", "All numbers in MiB:", table(headings, rows), shown)
 
 
 def scaling() -> str:
-    """What more threads bring, and the pictures of growth."""
+    """The speed-up by more threads, and the pictures of growth."""
     data = run("bench_scaling")
     assert data is not None
     ops = list(dict.fromkeys(entry["op"] for entry in data["summary"]))
@@ -186,7 +186,7 @@ def scaling() -> str:
 
 
 def choice() -> str:
-    """The regret of 'auto' in every run that is stored."""
+    """The regret of 'auto' in every stored run."""
     parts = []
     for path in sorted(RESULTS.glob("bench_choice_*.json")):
         data = run(path.stem)
@@ -222,7 +222,7 @@ def fit() -> str:
 
 
 def crossovers() -> str:
-    """From what share of zeros on 'sparse' is faster, and by how much at most."""
+    """The share of zeros from which 'sparse' is faster, and its largest advantage."""
     data = run("sparse_vs_dense")
     assert data is not None
     rows = []
@@ -231,11 +231,19 @@ def crossovers() -> str:
         found = [case["crossover"].get(name) for name in ("implicit", "PyTorch", "auto")]
         cells = ["never" if where is None else f"{100 * where:.0f} %" for where in found]
         rows.append([case["case"], str(case["batch"]), pattern, *cells, case["auto_takes"]])
-    headings = ["layer", "batch", "pruned", "than `implicit`", "than PyTorch", "than `auto`", "`auto` takes"]
+    headings = [
+        "layer",
+        "batch",
+        "pruned",
+        "faster than `implicit` from",
+        "than PyTorch",
+        "than `auto`",
+        "`auto` takes",
+    ]
     return block(
         "sparse_vs_dense",
         table(headings, rows),
-        picture("sparse_vs_dense", "From what share of zeros on sparse is faster"),
+        picture("sparse_vs_dense", "The share of zeros from which sparse is faster"),
         picture("sparse_vs_dense_curves", "Time of a layer against the zeros among its weights"),
     )
 
@@ -249,7 +257,7 @@ def sparse_summary() -> str:
 
 
 def growth() -> str:
-    """The pictures of a layer and its matrix that grow."""
+    """The pictures of a layer and its matrix as they grow."""
     data = run("sparse_vs_dense_growth")
     assert data is not None
     rows = []
@@ -258,7 +266,7 @@ def growth() -> str:
         times = (f"{1e3 * seconds[name]:.3g}" for name in ("auto", "toeplitz", "CSR by fastconv", "CSR by SciPy"))
         amounts = (f"{sizes[name] / MIB:.3g}" for name in ("input and output", "CSR matrix"))
         rows.append([f"{point['axis']} {point['value']}", *times, *amounts])
-    headings = ["layer", "`auto`, ms", "`toeplitz`, ms", "CSR kept, fastconv, ms", "CSR kept, SciPy, ms"]
+    headings = ["layer", "`auto`, ms", "`toeplitz`, ms", "finished CSR, fastconv, ms", "finished CSR, SciPy, ms"]
     return block(
         "sparse_vs_dense_growth",
         table([*headings, "input and output, MiB", "CSR matrix, MiB"], rows),
@@ -268,7 +276,7 @@ def growth() -> str:
 
 
 def summary() -> str:
-    """The sentence of README: the two ratios that matter."""
+    """The sentence of README with the two main ratios."""
     data = run("bench_layers")
     assert data is not None
     found = {op: [value for row in rows.values() for value in row] for op, rows in summary_rows(data).items()}
@@ -276,9 +284,10 @@ def summary() -> str:
     machine, torch = data["machine"], data["versions"]["torch"].partition("+")[0]
     when = datetime.fromisoformat(data["date"]).strftime("%d %B %Y").lstrip("0")
     return (
-        f"PyTorch {torch} takes **{forward} times as long forward** and **{backward} times as long backward**:\n"
-        f"geometric means over {len(found['forward'])} cases in float32, {data['threads']} threads, {machine['cpu']} "
-        f"with {instruction_set(machine['isa'])}, {when}."
+        f"PyTorch {torch} takes **{forward} times as long as fastconv** in the forward pass,\n"
+        f"and **{backward} times as long** in the backward pass. These are geometric means over "
+        f"{len(found['forward'])} cases in float32,\nwith {data['threads']} threads on {machine['cpu']} with "
+        f"{instruction_set(machine['isa'])}, {when}."
     )
 
 
@@ -301,7 +310,7 @@ def written(text: str) -> str:
     def made(match: re.Match[str]) -> str:
         begin, name, _, end = match.groups()
         content = BLOCKS[name]() if name in BLOCKS else ratios(name)
-        # An empty line on each side, as a table needs one.
+        # Markdown needs an empty line on each side of a table.
         return f"{begin}\n{content}\n\n{end}"
 
     return BLOCK.sub(made, text)

@@ -1,4 +1,4 @@
-"""``python -m fastconv``: the demo; ``info``: what is installed; ``explain``: which algorithm a layer gets, and why."""
+"""The command line: `python -m fastconv` runs the demo, `info` and `explain` print reports."""
 
 from __future__ import annotations
 
@@ -83,11 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="[demo | info | explain]")
     demo = commands.add_parser("demo", help="train a small net on real handwritten digits (the default)")
     for part in (parser, demo):
-        # A default here would overwrite options in front of the word `demo`.
+        # A default here would override options that stand before the word `demo`.
         part.add_argument(
-            "--epochs", type=_positive, default=argparse.SUPPRESS, help="passes over the digits (default 40)"
+            "--epochs", type=_positive, default=argparse.SUPPRESS, help="number of passes over the digits (default 40)"
         )
-        part.add_argument("--seed", type=_seed, default=argparse.SUPPRESS, help="of weights and order (default 0)")
+        part.add_argument(
+            "--seed", type=_seed, default=argparse.SUPPRESS, help="seed of the weights and the order (default 0)"
+        )
         part.add_argument(
             "--out", type=Path, default=argparse.SUPPRESS, help="picture to write (default fastconv_demo.png)"
         )
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     layer.add_argument("--groups", type=_whole, default=1)
     layer.add_argument("--pad-mode", default="zeros", help="zeros (default), reflect, replicate or circular")
     layer.add_argument("--flip", action="store_true", help="a true convolution, whose kernel is flipped")
-    layer.add_argument("--algorithm", default="auto", help="auto (default), exact, or one by its name")
+    layer.add_argument("--algorithm", default="auto", help="auto (default), exact, or the name of an algorithm")
     layer.add_argument("--threads", type=_whole)
     layer.add_argument("--density", type=_share, default=1.0, help="share of the weights that are not zero (default 1)")
     layer.add_argument("--rank-one", action="store_true", help="kernels that are outer products, such as Gaussians")
@@ -116,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _unfit(out: Path) -> str | None:
-    """Why the picture cannot be written to `out`, checked before the training."""
+    """The reason why the picture cannot be written to `out`. It is checked before the training starts."""
     folder = out.resolve().parent
     if out.suffix.lower() != ".png":
         return "the picture is a PNG; give a name that ends in .png"
@@ -166,7 +168,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line, and return the exit status."""
     _interrupt.restore()
     command = None
     try:
@@ -185,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\nInterrupted{'' if command in ('info', 'explain') else '; no picture was written'}.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of the output has closed it; flushing the buffer at exit must not raise again.
+        # The reader of the output has closed it; flushing the buffer at exit must not raise the error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

@@ -1,4 +1,4 @@
-"""The table of geometries that every algorithm, op and dtype is tested on."""
+"""The table of geometries on which every algorithm, op and dtype is tested."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", 
 
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
-#: Algorithms that multiply transforms: by how much their errors may be larger.
+#: Algorithms that multiply transforms, and the factor by which their errors may be larger.
 TRANSFORMS = {"fft": 1.0, "winograd": 4.0}
 OPS = ("forward", "backward_data", "backward_weights")
 
 
 def outer_products(w):
-    """Kernels of the shape of w that are outer products; the factors are first columns, rows and so on of w."""
+    """Outer products with the shape of w; the first columns, rows and so on of w are the factors."""
     made = np.ones(w.shape)
     for axis in range(2, w.ndim):
         at = tuple(slice(None) if i in (0, 1, axis) else slice(1) for i in range(w.ndim))
@@ -32,7 +32,7 @@ def outer_products(w):
 
 
 def kernels_for(algorithm, w):
-    """Kernels of the shape of w: w, or outer products if the algorithm needs such."""
+    """Kernels with the shape of w: w itself, or outer products if the algorithm requires them."""
     entry = fastconv.convolution.choose.REGISTRY.get(algorithm)
     return outer_products(w) if entry is not None and entry.needs_rank_one else w
 
@@ -45,7 +45,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
     def arrays(self, dtype=np.float64, seed=0, algorithm="auto"):
-        """x, w and b, with kernels that the algorithm takes."""
+        """x, w and b, with kernels that the algorithm accepts."""
         rng = np.random.default_rng(seed)
         x, w, b = (rng.standard_normal(shape).astype(dtype) for shape in (self.x, self.w, self.w[:1]))
         return x, kernels_for(algorithm, w), b
@@ -55,7 +55,7 @@ class Case:
         return conv_geometry(self.x, self.w, **self.options)
 
     def table(self):
-        """The oracle's windows, from the pads as numbers."""
+        """The windows of the oracle; the pads are given as numbers."""
         axes = self.geometry.axes
         stride, dilation = [a.stride for a in axes], [a.dilation for a in axes]
         return oracle.windows(
@@ -163,7 +163,7 @@ CASES = [
     Case("2d_k5x1", (1, 5, 13, 6), (6, 5, 5, 1), {"pad": (3, 0)}),
     Case("3d_k3_wide", (2, 5, 4, 6, 9), (18, 5, 3, 3, 3), {"pad": 1}),
     Case("3d_k5_deep", (1, 4, 7, 5, 5), (5, 4, 2, 5, 5), {"pad": (1, 2, 2)}),
-    # Kernels and strides that minimal filtering takes in pieces.
+    # Kernels and strides for which minimal filtering decomposes the kernel.
     Case("1d_k11", (2, 4, 40), (9, 4, 11), {"pad": 5}),
     Case("2d_k4", (2, 9, 10, 13), (17, 9, 4, 4), {"pad": [(1, 2), (2, 1)]}),
     Case("2d_k7", (1, 3, 17, 12), (18, 3, 7, 7), {"pad": 3}),
@@ -177,7 +177,7 @@ CASES = [
     Case("2d_one_position", (5, 40, 3, 3), (70, 40, 3, 3)),
     Case("2d_one_image_one_position", (1, 40, 1, 1), (70, 40, 1, 1)),
     Case("2d_stride_4", (1, 3, 39, 43), (20, 3, 11, 11), {"stride": 4}),
-    # Images so narrow that some stride phase of a row, but not the last, is padding alone.
+    # Images so narrow that a stride phase of a row, but not the last one, lies in the padding only.
     Case("1d_phase_in_padding", (2, 7, 2), (14, 1, 3), {"stride": 3, "pad": [(2, 4)], "groups": 7}),
     Case("2d_phase_in_padding", (1, 2, 2, 2), (2, 2, 3, 3), {"stride": 3, "pad": 2}),
     Case("2d_narrow", (2, 3, 36, 2), (7, 3, 4, 2), {"stride": (2, 3), "dilation": (1, 2), "pad": [(4, 1), (1, 3)]}),
@@ -195,7 +195,7 @@ def registry():
 
 
 def reason(algorithm, geometry, dtype=np.float64):
-    """Why an algorithm cannot serve a geometry; None where it can, all three ops."""
+    """The reason why an algorithm cannot compute a geometry; None if it can compute all three ops."""
     if algorithm == "auto":
         return None
     reasons = [registry()[algorithm].unsupported(op, geometry, np.dtype(dtype)) for op in OPS]
@@ -216,7 +216,7 @@ def close(actual, expected, dtype, algorithm="auto"):
 
 
 def variants(a):
-    """The same numbers in every layout that has to be taken."""
+    """The same array in every memory layout that fastconv has to accept."""
     spread = np.zeros(tuple(2 * s for s in a.shape), a.dtype)
     strided = spread[tuple(slice(None, None, 2) for _ in a.shape)]
     strided[...] = a
@@ -242,7 +242,7 @@ def geometries(draw):
         return tuple(draw(st.lists(st.integers(low, high), min_size=rank, max_size=rank)))
 
     groups = draw(st.integers(1, 3))
-    # Half of them narrow: whole stride phases and taps may then lie in the padding.
+    # Half of the images are narrow, because whole stride phases and taps may then lie in the padding.
     spatial, kernel = ints(1, draw(st.sampled_from([3, 7 if rank < 3 else 5]))), ints(1, 3)
     x = (draw(st.integers(0, 3)), groups * draw(st.integers(1, 2)), *spatial)
     w = (groups * draw(st.integers(1, 2)), x[1] // groups, *kernel)
@@ -262,7 +262,7 @@ def geometries(draw):
 
 
 def pruned(w, share=0.6):
-    """The same with some weights zero, a whole filter among them."""
+    """A copy of w with some weights set to zero, among them a whole filter."""
     w = w.copy()
     w[np.random.default_rng(8).random(w.shape) < share] = 0
     w[0] = 0

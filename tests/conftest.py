@@ -1,4 +1,4 @@
-"""Fixtures and settings shared by all tests."""
+"""Fixtures and settings that all tests share."""
 
 import os
 import subprocess
@@ -16,14 +16,14 @@ from fastconv.geometry import conv as geometry, fractional as _fractional, pool 
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 
-# Machines under load are slow at times; a deadline would report that as a defect.
+# A loaded machine is slow at times, and a deadline would report that as a failure.
 settings.register_profile("fastconv", deadline=None, max_examples=60)
 settings.load_profile("fastconv")
 
 
 @pytest.fixture(params=["as they are", "tiny"])
 def blocks(request, monkeypatch):
-    """Every size at which work is cut into blocks, as it is, and so small that all cases of the table have many."""
+    """Block sizes, once as they are and once so small that every case of the table has many blocks."""
     if request.param == "tiny":
         im2col = fastconv.convolution.im2col.algorithm
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
@@ -84,14 +84,14 @@ def forget_geometries():
 
 @pytest.fixture
 def forget():
-    """A function that forgets geometries with their plans, for tests that change sizes of blocks themselves."""
+    """A function that clears geometries and plans, for tests that change block sizes themselves."""
     yield forget_geometries
     forget_geometries()
 
 
 @pytest.fixture
 def made(monkeypatch):
-    """A function that notes the results of a function of a module by its arguments, as often as they are made."""
+    """A function that records the calls of a module's function: arguments and result of each."""
 
     def note(module, name):
         results, make = [], getattr(module, name)
@@ -113,7 +113,7 @@ def rng():
 
 @pytest.fixture(params=_isa.usable())
 def isa(request, monkeypatch):
-    """Every instruction set that this machine has."""
+    """Runs the test with every instruction set of this machine."""
     monkeypatch.setattr("fastconv.runtime.isa.current", _isa.NAMES.index(request.param))
     monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
     return request.param

@@ -2,8 +2,8 @@
 
     python tests/faults.py [--seconds 60] [--seed N] [--only signals callers forks memory workers]
 
-Results are compared to the bit with those of a quiet run. Ends with status 1 where one is wrong, where anything writes
-to an array after its call has ended, or where a process crashes; a watchdog shows all stacks of one that hangs.
+Results must equal those of a quiet run to the bit. The exit status is 1 if a result is wrong, if anything writes to an
+array after its call has ended, or if a process crashes. If a process hangs, a watchdog prints all stacks.
 """
 
 import argparse
@@ -27,18 +27,18 @@ from fastconv import layers
 from fastconv._ext import team
 from fastconv.runtime import workers as _workers
 
-#: Seconds that no step takes, even on a heavily loaded machine.
+#: A step that takes more seconds counts as hanging, even on a heavily loaded machine.
 HANG = 100
 POISON = -7.25e30
 ALGORITHMS = [name for name in fastconv.algorithms() if name not in ("reference", "depthwise", "separable")]
 
 
 class Timeout(Exception):
-    """An Exception such as time-out tools raise."""
+    """A subclass of Exception, as time-out tools raise."""
 
 
 class Interrupt(BaseException):
-    """A BaseException such as Ctrl-C raises."""
+    """A subclass of BaseException, as Ctrl-C raises."""
 
 
 def check(condition, what):
@@ -48,7 +48,7 @@ def check(condition, what):
 
 
 def conv(rng, algorithm, threads, groups=1):
-    """A step of a layer of some milliseconds."""
+    """Forward and backward of a layer that takes some milliseconds."""
     x = rng.standard_normal((4, 24, 40, 41)).astype(np.float32)
     w = kernels_for(algorithm, rng.standard_normal((24, 24 // groups, 3, 3)).astype(np.float32))
     options = {"pad": 1, "groups": groups, "algorithm": algorithm, "threads": threads}
@@ -61,7 +61,10 @@ def conv(rng, algorithm, threads, groups=1):
 
 
 def operations(rng, native=False):
-    """Calls that return lists of arrays, by name; `native` selects those that run only fastconv's and NumPy's code."""
+    """Calls by name, each of which returns a list of arrays.
+
+    `native` selects those that run only fastconv's and NumPy's code.
+    """
     x = rng.standard_normal((8, 16, 64, 66)).astype(np.float32)
     cols = fastconv.im2col(x, 3, pad=1)
     flat = rng.standard_normal((16, 60000))
@@ -99,7 +102,7 @@ def same(results, expected):
 
 
 def begin(name):
-    """Begin a step: if it hangs, the process prints where, and ends."""
+    """Begin a step. If the step hangs, the process prints its stacks and ends."""
     faulthandler.dump_traceback_later(HANG, exit=True)
     return name
 
@@ -108,7 +111,7 @@ def begin(name):
 
 
 def interrupted(call, delay, kind):
-    """Whether a signal handler raised `kind` in `call`, so many seconds after its start."""
+    """Whether a signal handler raised `kind` within `call`, `delay` seconds after its start."""
     armed = True
 
     def handler(*_):
@@ -129,7 +132,7 @@ def interrupted(call, delay, kind):
 
 
 def looking_always(words):
-    """As `_workers.words`, but calls look for signals in every draw instead of every 50 ms."""
+    """The same as `_workers.words`, but calls check for signals in every draw instead of every 50 ms."""
 
     def of_a_call(helpers, grain):
         made = words(helpers, grain)
@@ -140,7 +143,7 @@ def looking_always(words):
 
 
 def signals(seconds, seed):
-    """After an exception at any moment of a call, no thread still writes, it is not lost, and later calls are right."""
+    """After an exception at any moment of a call, no thread writes, the exception is not lost, and later calls are right."""
     rng, moments = np.random.default_rng(seed), random.Random(seed)
     swallowed = []
     sys.unraisablehook = lambda lost: swallowed.append((lost.exc_value, lost.object))
@@ -153,7 +156,7 @@ def signals(seconds, seed):
     source = fastconv.im2col(x, 3, pad=1)
     # Calls that write to arrays of the caller.
     writers = {
-        # Three long pieces for two threads: one waits for the other, which has time to write late.
+        # Three long chunks for two threads: one thread waits for the other, which could write late.
         "im2col": (cols, lambda: fastconv.im2col(tall, (3, 1), pad=((1, 1), (0, 0)), threads=2, out=cols)),
         "col2im": (image, lambda: fastconv.col2im(source, x.shape, 3, pad=1, threads=3, out=image)),
     }
@@ -207,7 +210,7 @@ def time_of(call):
 
 @contextlib.contextmanager
 def callers(steps, expected, seed):
-    """Start eight threads that call without pause; returns a list of one number, which counts their calls."""
+    """Start eight threads that call without pause. Returns a list with one number, the count of their calls."""
     over, made = threading.Event(), [0]
 
     def run(number):
@@ -229,7 +232,7 @@ def callers(steps, expected, seed):
 
 
 def callers_at_once(seconds, seed):
-    """Eight threads that call at once, while the main thread's calls are interrupted."""
+    """Eight threads call at once, while calls of the main thread are interrupted."""
     moments = random.Random(seed)
     steps = operations(np.random.default_rng(seed))
     expected = {name: step() for name, step in steps.items()}
@@ -245,7 +248,7 @@ def callers_at_once(seconds, seed):
 
 
 def forks(seconds, seed):
-    """The child of a process whose threads are in calls must compute, and end."""
+    """A child that is forked while other threads are in calls must compute right results and exit."""
     moments = random.Random(seed)
     steps = operations(np.random.default_rng(seed), native=True)
     expected = {name: step() for name, step in steps.items()}
@@ -257,7 +260,7 @@ def forks(seconds, seed):
             names = moments.sample(list(steps), 3)
             child = os.fork()
             if child == 0:
-                # The child has no thread of the watchdog, and faulthandler would wait for it.
+                # The watchdog's thread does not exist in the child, and faulthandler would wait for it.
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 faulthandler.register(signal.SIGALRM, chain=True)
                 signal.alarm(HANG // 2)
@@ -272,7 +275,7 @@ def forks(seconds, seed):
 
 
 def memory(seconds, seed):
-    """In processes with little address space, a call must be right, or raise MemoryError."""
+    """In processes with little address space, a call must give the right result or raise MemoryError."""
     end, made, failed = time.monotonic() + seconds, 0, 0
     while time.monotonic() < end:
         begin("memory")
@@ -287,7 +290,7 @@ def memory(seconds, seed):
 
 
 def limited(seed):
-    """The program of such a process; prints how many calls had no memory."""
+    """The program of a process with little address space; it prints how many calls ran out of memory."""
     import resource
 
     faulthandler.dump_traceback_later(HANG / 2, exit=True)
@@ -317,7 +320,7 @@ def limited(seed):
 
 
 def endless(seed, shared, begun):
-    """A worker process: calls that write to memory shared with its parent, until it is killed."""
+    """A worker process that writes to memory shared with its parent until it is killed."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((8, 16, 64, 64)).astype(np.float32)
     cols = np.frombuffer(shared, np.float32).reshape(8, 16 * 9, 64 * 64)
@@ -327,7 +330,7 @@ def endless(seed, shared, begun):
 
 
 def workers(seconds, seed):
-    """A worker is killed in the middle of a call; its parent and the next worker must go on."""
+    """A worker is killed in the middle of a call; its parent and the next worker must continue."""
     moments = random.Random(seed)
     steps = operations(np.random.default_rng(seed), native=True)
     expected = {name: step() for name, step in steps.items()}

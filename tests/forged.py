@@ -1,7 +1,7 @@
-"""Caches that were changed, cast or made up. This is a script, because a wrong access to memory ends the process.
+"""Changed, cast and invented caches. This is a script, because a wrong memory access ends the process.
 
-``python tests/forged.py FAMILY`` prints each case before it runs it, and ends with how many were refused and how many
-gave the right gradients. `test_forged.py` runs it.
+``python tests/forged.py FAMILY`` prints each case before it runs it. At the end it prints how many cases raised an
+error and how many gave the right gradients. `test_forged.py` runs this script.
 """
 
 import ctypes
@@ -79,8 +79,9 @@ class Pretender:
     __class__ = property(lambda self: np.ndarray)
 
 
-#: What a case may lead to. SAME: the right gradients, or TypeError or ValueError. ANY: these errors or any gradients,
-#: but no crash. RESHAPED: ANY if the cache holds the caller's inputs, which then belong to another layer, else SAME.
+#: The outcomes that a case may have. SAME: the right gradients, or TypeError or ValueError. ANY: these errors or any
+#: gradients, but no crash. RESHAPED: ANY if the cache holds the caller's inputs, which then belong to another layer,
+#: else SAME.
 SAME, ANY, RESHAPED = "same", "any", "reshaped"
 
 
@@ -156,7 +157,7 @@ def of_axis(axis):
 
 
 def mutations(value):
-    """Triples: what was changed, the changed value, and what it may lead to."""
+    """Triples: a description of the change, the changed value, and the outcomes that it may have."""
     if isinstance(value, np.ndarray):
         yield from of_array(value)
     elif isinstance(value, Axis):
@@ -191,7 +192,7 @@ def with_item(t, i, value):
 
 
 def cast(value, kind):
-    """`value` with every float array in it cast, as a user does to save memory."""
+    """`value` with every float array in it cast, as a user may do to save memory."""
     if isinstance(value, tuple):
         return with_items(value, [cast(item, kind) for item in value])
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
@@ -200,7 +201,7 @@ def cast(value, kind):
 
 
 def replaced(value):
-    """`value` with its geometry built now, because the constructor (or unpickling) has to refuse it."""
+    """Rebuild the geometries in `value`; the constructor (or unpickling) has to refuse a changed one."""
     if isinstance(value, tuple) and len(value) == 4 and isinstance(value[0], str) and value[0] == "field":
         _, geometry, name, wrong = value
         made = dataclasses.replace(geometry, **{name: wrong})
@@ -226,7 +227,7 @@ def conv(x=X, w=W, b=B, **options):
     return lambda: layers.conv_forward(x, w, b, **options)
 
 
-#: By family: a name, the forward pass, the backward pass.
+#: Families by name: each has a name, a forward pass and a backward pass.
 FAMILIES = {
     "conv": [
         ("conv", conv(pad=1), layers.conv_backward),
@@ -318,7 +319,7 @@ def gradients(backward, dout, cache):
 
 def equal(found, wanted):
     if (found is None) != (wanted is None):
-        return True  # the changed cache says that there was no bias
+        return True  # The changed cache claims that the layer had no bias.
     return found is None or (found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-4, atol=1e-4))
 
 
@@ -355,7 +356,7 @@ def cmu11785_layer(x, W, b):
 
 
 def taped(x):
-    """A user's layer returns its input; the tape then sums the gradients by it."""
+    """The user's layer returns its input itself, so the tape must not add to that array in place."""
     tape = fastconv.graph.Tape()
     seen = np.ndarray.view(x, np.ndarray)
     node = tape.params({"x": seen})["x"]
@@ -368,7 +369,7 @@ def taped(x):
 ONES, ZEROS = np.ones(6), np.zeros(6)
 LABELS = np.array([1, 0, 4])
 PLACES = np.array([[[0, 3], [2, 1]]])
-#: Functions and their arguments; each array of the arguments is replaced by other kinds of arrays, one at a time.
+#: Functions and their arguments; each array argument in turn is replaced by other kinds of arrays.
 CALLS = [
     (fastconv.conv, X, W, B),
     (fastconv.conv_forward, X, W, B),
@@ -424,7 +425,7 @@ def flat(result):
 
 
 def run_arguments():
-    """Arrays that report false properties, as arguments, gradients and `out=`."""
+    """Pass arrays that report false properties as arguments, gradients and `out=`."""
     calls = [(name, function, arguments) for function, *arguments in CALLS for name in [function.__name__]]
     for family in FAMILIES.values():
         for name, forward, backward in family:
@@ -446,7 +447,7 @@ def run_arguments():
                     assert other is smaller, "a view of the right array was refused"
                     refused += 1
                     continue
-                # fastconv sees such an array as it really is: one number.
+                # fastconv sees the true shape of such an array: one number.
                 told = wanted
                 if other is smaller:
                     told = flat(function(*arguments[:i], array.ravel()[:1], *arguments[i + 1 :]))

@@ -1,6 +1,6 @@
-"""An independent oracle: explicit loops over output positions, padding by `numpy.pad` of cell numbers.
+"""An independent oracle: explicit loops over output positions, and padding by `numpy.pad` of cell numbers.
 
-Nothing of fastconv is used here, so that it cannot agree with its own mistakes.
+It uses nothing of fastconv, so that it cannot share fastconv's mistakes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def padded_cells(spatial, pads, pad_mode):
-    """For each cell of the padded image the number of the input cell it shows, -1 where it is zero."""
+    """For each cell of the padded image, the number of the input cell that it shows; -1 for a zero."""
     cells = np.arange(int(np.prod(spatial))).reshape(spatial)
     if pad_mode == "zeros":
         return np.pad(cells, pads, constant_values=-1)
@@ -22,7 +22,7 @@ def padded_cells(spatial, pads, pad_mode):
 
 
 def windows(spatial, kernel, stride, pads, dilation, pad_mode="zeros"):
-    """(L, taps): the number of the input cell that each output position meets at each tap, -1 for zero."""
+    """(L, taps): the number of the input cell that each output position reads at each tap; -1 for a zero."""
     cells = padded_cells(spatial, pads, pad_mode)
     out = [
         (size - d * (k - 1) - 1) // s + 1 for size, k, s, d in zip(cells.shape, kernel, stride, dilation, strict=True)
@@ -36,7 +36,7 @@ def windows(spatial, kernel, stride, pads, dilation, pad_mode="zeros"):
 
 
 def im2col(x, table):
-    """(N, C * taps, L) of x (N, C, *spatial)."""
+    """The lowered matrix (N, C * taps, L) of x (N, C, *spatial)."""
     cells = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
     flat = np.concatenate([cells, np.zeros((*x.shape[:2], 1), x.dtype)], axis=2)
     return flat[:, :, table.T].reshape(len(x), x.shape[1] * table.shape[1], table.shape[0])
@@ -63,7 +63,7 @@ def conv(x, w, b, table, out, groups=1, flip=False):
 
 
 def conv_gradients(x, w, dout, table, groups=1, flip=False):
-    """dx, dw, db in float64."""
+    """The gradients dx, dw and db in float64."""
     spatial = tuple(range(2, w.ndim))
     turned = np.flip(w, spatial) if flip else w
     N, F, L = len(x), len(w), table.shape[0]
@@ -76,7 +76,7 @@ def conv_gradients(x, w, dout, table, groups=1, flip=False):
 
 
 def pool(x, table, out, kind, count=None):
-    """Maximum (with flat indices), or mean over `count` cells, of each window."""
+    """The maximum of each window with its flat index, or the mean over `count` cells."""
     flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
     result, indices = np.zeros((*x.shape[:2], len(table)), x.dtype), np.zeros((*x.shape[:2], len(table)), np.int64)
     for i, window in enumerate(table):

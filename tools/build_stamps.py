@@ -1,10 +1,10 @@
 """Decide which compiled modules are current.
 
-File contents decide, not dates, because a build in an isolated environment makes every file of Cython, and so every
-generated C file, look new.
+It compares file contents, not dates, because a build in an isolated environment makes every file of Cython new, and
+with it every generated C file.
 
-A module's digest covers the sources it reads, followed from file to file, and the settings it is compiled with. A
-successful build records this digest and the digest of the library it made. The module is current while both still hold.
+The digest of a module covers its settings and all sources that it includes, directly or indirectly. A successful build
+records this digest and the digest of the library that it made. The module is current while both are unchanged.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from pathlib import Path
 
 PACKAGE = "fastconv._ext"
 
-#: Statements by which a file of the folder names others that it needs. `cimport` names a .pxd, the others name a file.
+#: Statements that name other files of the folder. `cimport` names a .pxd file by its module name; the others name the
+#: file itself.
 _FILES = re.compile(r'^\s*(?:#\s*include|#\s*define\s+FC_TEMPLATE|cdef\s+extern\s+from|include)\s+"([^"]+)"', re.M)
 _CIMPORTS = re.compile(
     rf"^\s*(?:from\s+{re.escape(PACKAGE)}\.(\w+)\s+cimport\b|cimport\s+{re.escape(PACKAGE)}\.(\w+))", re.M
@@ -46,7 +47,7 @@ def sources(folder: Path, module: str) -> list[Path]:
 
 
 def digest(folder: Path, module: str, settings: object) -> str:
-    """A hash of everything that a module depends on: the names and contents of its sources, and `settings` (JSON)."""
+    """A hash of everything that determines a module: the names and contents of its sources, and `settings` (JSON)."""
     whole = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in sources(folder, module):
         whole.update(f"\n{path.name} {_of_file(path)}".encode())
@@ -63,13 +64,13 @@ def is_current(stamp: Path, library: Path, of_sources: str) -> bool:
 
 
 def record(stamp: Path, library: Path, of_sources: str) -> None:
-    """Note that `library` was built of sources with this digest."""
+    """Record that `library` was built from sources with this digest."""
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(json.dumps({"sources": of_sources, "library": _of_file(library)}), encoding="utf-8")
 
 
 def stale(builds: Iterable[tuple[str, Path, Path, str]]) -> list[str]:
-    """The names of the modules to compile; each build is (name, stamp, library, digest of the sources)."""
+    """The names of the modules to compile. Each build is a tuple (name, stamp, library, digest of the sources)."""
     return [name for name, stamp, library, of_sources in builds if not is_current(stamp, library, of_sources)]
 
 

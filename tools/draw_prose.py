@@ -1,10 +1,10 @@
-"""Print comments, docstrings and messages drawn at random, to judge how they read.
+"""Print randomly drawn comments, docstrings and messages, to judge how they read.
 
     python tools/draw_prose.py --seed 1
     python tools/draw_prose.py --count 20 --seed 2 fastconv/_ext docs
 
-A reader who knows NumPy and oneDNN, but not this project, marks what has to be read twice. The same seed draws the same
-pieces from the same sources.
+A reader who knows NumPy and oneDNN, but not this project, marks the pieces that have to be read twice. The same seed
+draws the same pieces from the same sources.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("fastconv", "docs", "README.md", "CONTRIBUTING.md")
 SUFFIXES = {".py", ".pyx", ".pxd", ".h", ".c", ".md"}
-#: Fewer words than this need no judgement.
+#: Shorter pieces need no judgement.
 LEAST_WORDS = 5
 
 #: (line, kind, text)
@@ -53,12 +53,12 @@ def files(paths: list[str]) -> Iterator[Path]:
 
 
 def is_generated(path: Path) -> bool:
-    """Whether Cython wrote it."""
+    """Whether Cython generated the file."""
     return path.suffix == ".c" and path.with_suffix(".pyx").exists()
 
 
 def pieces_of(path: Path) -> Iterator[Piece]:
-    """The pieces of prose of one file that have some words."""
+    """The pieces of prose of one file, without the very short ones."""
     text = path.read_text(encoding="utf-8")
     find = {".py": of_python, ".pyx": of_cython, ".pxd": of_cython, ".md": of_markdown}.get(path.suffix, of_c)
     for line, kind, prose in find(text):
@@ -84,7 +84,7 @@ def of_python(text: str) -> Iterator[Piece]:
 
 
 def messages(call: ast.Call) -> Iterator[Piece]:
-    """The text of a call's first argument, as it is typed."""
+    """The first argument of a call, as source text."""
     if call.args and isinstance(call.args[0], (ast.Constant, ast.JoinedStr)):
         yield call.lineno, "message", ast.unparse(call.args[0])
 
@@ -118,7 +118,7 @@ def of_markdown(text: str) -> Iterator[Piece]:
 
 
 def joined(comments: list[tuple[int, str]]) -> Iterator[Piece]:
-    """Comments on lines that follow each other as one."""
+    """Comments on consecutive lines, joined into one piece."""
     begin, lines = 0, []
     for number, comment in [*comments, (-1, "")]:
         if lines and number != begin + len(lines):
@@ -129,7 +129,7 @@ def joined(comments: list[tuple[int, str]]) -> Iterator[Piece]:
 
 
 def paragraphs(line: int, kind: str, text: str) -> Iterator[Piece]:
-    """The paragraphs of a text that begins at `line`; sections of examples and headings are left out."""
+    """The paragraphs of a text that begins at `line`, without headings of sections and without examples."""
     at = 0
     for match in re.finditer(r"\S.*?(?=\n\s*\n|\Z)", text, re.S):
         prose, at = match[0].rstrip(), text.count("\n", 0, match.start())

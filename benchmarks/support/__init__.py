@@ -1,1 +1,1 @@
-"""What the benchmarks share: cases, peers, timing, reports."""
+"""Modules that several benchmarks use: cases, peers, timing, reports."""

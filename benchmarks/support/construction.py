@@ -1,4 +1,4 @@
-"""Making the matrix of a convolution, and multiplying with it: fastconv against SciPy and packages of PyPI."""
+"""Construction of the matrix of a convolution and products with it: fastconv against SciPy and PyPI packages."""
 
 from __future__ import annotations
 
@@ -19,32 +19,34 @@ from support.report import Column, Ratio, Report, Row, judged, short
 
 Show = Callable[..., None]
 
-#: Columns that a matrix is multiplied with at a time.
+#: Columns of the dense factor in a product with the matrix.
 COLUMNS = 64
-#: A turn, in seconds.
+#: Seconds of a turn.
 TURN = 0.03
-#: Peak memory is measured of matrices of so many bytes: of smaller ones it is that of threads and code.
+#: Peak memory is measured for matrices of at least this many bytes; in smaller cases threads and code dominate it.
 LEAST_BYTES = 16 << 20
-#: Of the peak over the finished matrix.
+#: Target for the peak memory divided by the memory of the finished matrix.
 PEAK_TARGET = 1.1
-#: Values are copied, not computed; products are sums in float32, by transforms at the worst.
+#: Construction copies values and computes none. Products are sums in float32, in the worst case by transforms.
 PRODUCT_TOLERANCE = 1e-5
 
 CAPTIONS = {
     "layers": (
         "Toeplitz matrices of layers: made, and times 64 columns",
-        "Time of the peer / time of fastconv: above 1 fastconv is faster. build is toeplitz_matrix in float32. 'COO to "
-        "CSR' is NumPy arithmetic on whole arrays that gives values, rows, columns, and SciPy's tocsr; 'tocsr alone' "
-        "only the latter. kron is the sum over taps of scipy.sparse.kron of the weights with shifts along the axes, "
-        "added in pairs. copy is copying the finished arrays into new memory, 'copy, warm' into memory that is there. "
-        "All matrices are equal to the bit. product is A @ X of a matrix that is kept with 64 columns, by SciPy and by "
-        "the kernel of algorithm='toeplitz', checked against a convolution in float64.",
+        "Time of the peer / time of fastconv: above 1 fastconv is faster. build is toeplitz_matrix in float32. "
+        "'COO to CSR' computes values, rows and columns by NumPy on whole arrays, and then calls SciPy's tocsr; "
+        "'tocsr alone' is the second step. kron is the sum over taps of scipy.sparse.kron of the weights with "
+        "shifts along the axes, added in pairs. copy is a copy of the finished arrays into new memory, and "
+        "'copy, warm' into memory that was used before. All matrices are equal to the bit. product is A @ X of "
+        "a finished matrix with 64 columns, by SciPy and by the kernel of algorithm='toeplitz', compared with a "
+        "convolution in float64.",
     ),
     "images": (
         "Convolution matrices of single images: made, and applied without being made",
-        "As above, for convolution_matrix(h, shape, 'full'), which is what the package sparse-convolution makes. "
-        "A @ x and A.T @ y, mode 'same', are of toeplitz_operator, which makes no matrix; PyLops' operator is one of "
-        "the same kind, SciPy's product is with fastconv's matrix, kept. Checked against scipy.signal in float64.",
+        "As above, for convolution_matrix(h, shape, 'full'), the matrix that the package sparse-convolution "
+        "makes. A @ x and A.T @ y, mode 'same', are products of toeplitz_operator, which makes no matrix. "
+        "PyLops has an operator of the same kind, and SciPy multiplies with fastconv's finished matrix. Results "
+        "are compared with scipy.signal in float64.",
     ),
 }
 
@@ -55,7 +57,7 @@ _BUILDS = (
 )
 _PYLOPS = ("PyLops, fft", "PyLops, direct", "SciPy, matrix")
 
-#: Shapes of layers, from lists of nets and beside them: every option has a place.
+#: Shapes of layers, from the lists of nets and others, so that every option occurs.
 _LAYERS = (
     *(layer for layer in LIST if layer.case in ("LeNet 28 1-6 k5", "LeNet 14 6-16 k5", "CS231n 32 3-32 k7")),
     Layer("GoogLeNet", 28, 16, 32, 5, pad=2),
@@ -64,7 +66,7 @@ _LAYERS = (
     Layer("dilated", 28, 32, 32, 3, pad=2, dilation=2),
     Layer("volume", (8, 14, 14), 16, 16, (3, 3, 3), pad=(1, 1, 1)),
 )
-#: Bare images, with padding for all of the convolution.
+#: Single images, padded so that the result is the full convolution.
 _IMAGES = tuple(
     Layer("image", size, 1, 1, k, pad=k - 1)
     for size, k in ((64, 3), (64, 11), (128, 3), (128, 5), ((96, 160), 7), (256, 3), (256, 5), (512, 3))
@@ -72,7 +74,7 @@ _IMAGES = tuple(
 
 
 def ratios_of(part: str) -> tuple[Ratio, ...]:
-    """What is compared with what."""
+    """The ratios of a part."""
     if part == "layers":
         alone = Ratio("build", "tocsr alone")
         warm = Ratio("build", "copy, warm", bound=True)
@@ -93,10 +95,10 @@ def image_cases(quick: bool) -> tuple[Layer, ...]:
 
 
 def layer_rows(layer: Layer, options: Options, show: Show) -> Iterator[Row]:
-    """Making it, the memory that takes, and the product with many columns."""
+    """Rows for a layer: construction, its memory, and the product with many columns."""
     w = layer.arrays(1)[1]
     finished = matrices.ours(layer, w)
-    # In the memory of the copy and not of the finished matrix: nobody is to find its target in the caches.
+    # Copy into the memory of another copy, not of the finished matrix, so that the target is in no contender's caches.
     target = finished.copy()
     contenders: Contenders = {
         "fastconv": partial(matrices.ours, layer, w),
@@ -130,9 +132,9 @@ def layer_rows(layer: Layer, options: Options, show: Show) -> Iterator[Row]:
 
 
 def image_rows(layer: Layer, options: Options, show: Show) -> Iterator[Row]:
-    """Making it, and what an operator does without it."""
+    """Rows for an image: construction, and the product by an operator that needs no matrix."""
     h = layer.arrays(1)[1][0, 0]
-    # A convolution turns the kernel: to `Layer` it is the turned one.
+    # A convolution flips the kernel, so `Layer`, which correlates, gets the flipped kernel.
     turned = np.ascontiguousarray(h[::-1, ::-1])[np.newaxis, np.newaxis]
     package = optional("sparse_convolution") is not None
     contenders: Contenders = {
@@ -166,7 +168,7 @@ def image_rows(layer: Layer, options: Options, show: Show) -> Iterator[Row]:
 
 
 def columns(report: Report, panel: str) -> list[Column]:
-    """Of a panel's table beside the ratios: how large the matrices are, and what making them takes at most."""
+    """Columns of a panel's table besides the ratios: the size of the matrices, and the peak of their construction."""
     if not any("peak" in row.details for row in report.rows if row.panel == panel):
         return []
     found = [
@@ -182,7 +184,7 @@ def _peak_of(name: str, row: Row) -> str:
 
 
 def memory_verdicts(reports: list[Report]) -> Iterator[tuple[str, dict[str, Any], bool, str]]:
-    """The most that making a matrix takes, over the matrix itself; and SciPy's, which has no target."""
+    """The largest peak memory of construction divided by the matrix's own; SciPy's has no target."""
     for name, target in (("fastconv", PEAK_TARGET), ("COO to CSR", None)):
         found = [
             (row.details["peak"][name], row.case)

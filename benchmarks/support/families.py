@@ -1,7 +1,7 @@
-"""Families of convolutions drawn at random: what `'auto'` is fitted on, and judged on at other seeds.
+"""Families of random convolutions. The rates of `'auto'` are fitted on them, and judged on other seeds.
 
 A case is a geometry, an op, a dtype, a number of threads and a pattern of
-weights. The same seed draws the same cases, one family after the other.
+weights. The same seed draws the same cases, in turn from every family.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 import fastconv
 from fastconv.convolution.ops import OPS, Op
 
-#: Multiply-adds of a case: few enough for the fastest algorithm to take less than about 0.3 s; of few channels at a
-#: time, which cost least, and of all others.
+#: Multiply-adds of a case: the least, the most for few channels, which cost least each, and the most for all others.
+#: The fastest algorithm then takes at most about 0.3 s.
 LEAST, MOST_OF_FEW, MOST = 1e3, 3e10, 4e9
-#: Bytes in float32 of image, weights and output together.
+#: Most bytes of image, weights and output together, in float32.
 MOST_BYTES = 96 << 20
-#: Weights: filters of 3-D images, say, of 1,024 channels and 25^3 taps are nobody's.
+#: Most weights of a case. The limit excludes unrealistic ones, such as 3-D filters of 1,024 channels and 25^3 taps.
 MOST_WEIGHTS = 1 << 24
 
 
@@ -38,9 +38,10 @@ class Case:
     dilation: tuple[int, ...]
     groups: int
     pad_mode: str
-    #: Of the weights: '', 'rank one', or which of them are not zero: 'random', 'diagonal', 'ring', 'corners'.
+    #: The pattern of the weights: '', 'rank one', or the places that are not zero: 'random', 'diagonal', 'ring',
+    #: 'corners'.
     pattern: str
-    #: The share of weights that are not zero, where the pattern is 'random'.
+    #: The share of weights that are not zero, if the pattern is 'random'.
     share: float
     op: Op
     dtype: str
@@ -48,7 +49,7 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those of `fastconv.conv`."""
+        """The options for `fastconv.conv`."""
         return {
             "stride": self.stride,
             "pad": self.pad,
@@ -59,7 +60,7 @@ class Case:
 
     @cached_property
     def geometry(self) -> fastconv.ConvGeometry:
-        """All its sizes."""
+        """The geometry of the call."""
         return fastconv.conv_geometry(self.x_shape, self.w_shape, **self.options)
 
     @property
@@ -68,7 +69,7 @@ class Case:
         return self.pattern not in ("", "rank one")
 
     def weights(self) -> np.ndarray:
-        """The weights, the same at every call."""
+        """The weights; every call returns the same values."""
         rng = np.random.default_rng(1)
         if self.pattern == "rank one":
             w = np.ones((*self.w_shape[:2], *(1,) * len(self.w_shape[2:])))
@@ -110,12 +111,12 @@ class Case:
         return text
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, from which `from_json` makes it again."""
+        """The case as plain data, which `from_json` reads."""
         return asdict(self)
 
 
 def from_json(data: dict[str, Any]) -> Case:
-    """The case that `as_json` told about."""
+    """The case that `as_json` described."""
     fields = {name: tuple(map(_tuple, v)) if isinstance(v, (list, tuple)) else v for name, v in data.items()}
     return Case(**fields)
 
@@ -129,7 +130,7 @@ def _short(value: Any) -> str:
 
 
 def _kept(pattern: str, shape: tuple[int, ...], share: float, rng: np.random.Generator) -> np.ndarray:
-    """Which weights are not zero."""
+    """A mask of the weights that are not zero."""
     if pattern == "random":
         return rng.random(shape) < share
     at = np.meshgrid(*(np.linspace(-1, 1, k) if k > 1 else np.zeros(1) for k in shape[2:]), indexing="ij")
@@ -138,7 +139,7 @@ def _kept(pattern: str, shape: tuple[int, ...], share: float, rng: np.random.Gen
         kept = np.ones(shape[2:], bool)
         for other, step in zip(at[1:], steps[1:], strict=True):
             kept &= np.abs(at[0] - other) <= max(step, steps[0]) / 2 + 1e-9
-        if len(shape) == 3:  # echoes: taps at equal distances, zeros between
+        if len(shape) == 3:  # echoes: taps at equal distances, with zeros between them
             kept = np.arange(shape[2]) % max(2, shape[2] // 8) == 0
     elif pattern == "ring":
         radius = np.sqrt(sum(axis**2 for axis in at))
@@ -151,40 +152,40 @@ def _kept(pattern: str, shape: tuple[int, ...], share: float, rng: np.random.Gen
 
 
 class Draw:
-    """What families draw from."""
+    """The random draws that families use."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
     def whole(self, low: int, high: int) -> int:
-        """Between the two, its logarithm evenly spread."""
+        """An integer from `low` to `high`, uniform in its logarithm."""
         return int(min(math.exp(self.rng.uniform(math.log(low), math.log(high + 1))), high))
 
     def one(self, *values: Any) -> Any:
-        """Any of them."""
+        """One of the values."""
         return values[int(self.rng.integers(len(values)))]
 
     def chance(self, part: float) -> bool:
-        """True in that part of all draws."""
+        """True with probability `part`."""
         return bool(self.rng.random() < part)
 
     def odd(self, low: int, high: int) -> int:
-        """Mostly odd, as kernels are."""
+        """An integer that is mostly odd, like the sizes of kernels."""
         k = self.whole(low, high)
         return min(k | 1, high) if self.chance(0.8) else k
 
     def alike(self, rank: int, low: int, high: int, part: float = 0.6, odd: bool = False) -> tuple[int, ...]:
-        """Sizes along axes, all the same in that part of all draws."""
+        """Sizes along axes, equal with probability `part`."""
         draw = self.odd if odd else self.whole
         return (draw(low, high),) * rank if self.chance(part) else tuple(draw(low, high) for _ in range(rank))
 
     def channels(self, low: int, high: int) -> int:
-        """Powers of two and their neighbours among them, as in networks, and any number."""
+        """A number of channels: often a power of two or a neighbour of one, as in networks."""
         n = self.whole(low, high)
         return min(max(1 << round(math.log2(n)), low), high) if self.chance(0.6) else n
 
     def pad(self, kernel: tuple[int, ...], dilation: Sequence[int] | None = None) -> tuple[tuple[int, int], ...]:
-        """None, or what keeps the image's size."""
+        """No padding, or the padding that keeps the image's size."""
         dilation = dilation or (1,) * len(kernel)
         if self.chance(0.3):
             return ((0, 0),) * len(kernel)
@@ -192,7 +193,7 @@ class Draw:
         return tuple((span // 2, span - span // 2) for span in spans)
 
 
-#: Part of a case: shapes and options that differ from stride 1, no padding and so on.
+#: Part of a case: shapes, and the options that differ from their defaults.
 Parts = dict[str, Any]
 
 
@@ -282,7 +283,7 @@ def _tiny(draw: Draw) -> Parts:
 
 
 def _few(draw: Draw) -> Parts:
-    """Few filters of many channels, or many filters of few."""
+    """Few filters on many channels, or many filters on few."""
     few, many = draw.whole(1, 4), draw.channels(8, 512)
     channels, filters = (many, few) if draw.chance(0.6) else (few, many)
     kernel = draw.alike(2, 1, 9, 0.9, odd=True)
@@ -348,14 +349,14 @@ def _layers(draw: Draw) -> Parts:
 
 
 def _zeros(draw: Draw) -> Parts:
-    """Kernels of mostly zeros, of filters and of layers."""
+    """Filters and layers whose kernels are mostly zeros."""
     parts = draw.one(_images, _images, _signals, _volumes, _wide, _layers)(draw)
     pattern = draw.one("random", "random", "diagonal", "ring", "corners")
     taps = parts["w_shape"][2:]
     if max(taps) < 5:
         pattern = "random"
     share = math.exp(draw.rng.uniform(math.log(0.01), math.log(0.3))) if pattern == "random" else 1.0
-    if share * math.prod(parts["w_shape"][1:]) < 2:  # some weight has to be left
+    if share * math.prod(parts["w_shape"][1:]) < 2:  # at least one weight has to stay
         share = 0.3
     return {**parts, "pattern": pattern, "share": round(share, 3)}
 
@@ -372,7 +373,7 @@ def _borders(draw: Draw) -> Parts:
 
 
 def _rank_one(draw: Draw) -> Parts:
-    """Kernels that are outer products, as those that blur."""
+    """Kernels that are outer products, such as blurs."""
     parts = draw.one(_images, _images, _images, _volumes, _depthwise)(draw)
     if parts["w_shape"][1] > 1:
         parts |= _filter(draw, parts["x_shape"][2:], parts["w_shape"][2:], draw.one(1, 3))
@@ -411,7 +412,7 @@ FAMILIES: dict[str, Callable[[Draw], Parts]] = {
 
 
 def _legal(parts: Parts, work: float) -> bool:
-    """Whether shapes fit each other, and their work the bounds; `work` is a part of that."""
+    """Whether the shapes fit each other and the case is within the bounds; `work` scales the bound of multiply-adds."""
     x_shape, w_shape, rank = parts["x_shape"], parts["w_shape"], len(parts["x_shape"]) - 2
     if math.prod(w_shape) > MOST_WEIGHTS:
         return False
@@ -433,10 +434,10 @@ def _legal(parts: Parts, work: float) -> bool:
 def draw_case(
     rng: np.random.Generator, family: str, threads: Sequence[int], dtypes: Sequence[str] = ("float32", "float64")
 ) -> Case:
-    """A case of a family, of any op and one of the dtypes and numbers of threads."""
+    """A random case of a family, with any op and one of the dtypes and thread counts."""
     draw = Draw(rng)
     op, dtype, count = draw.one(*OPS), draw.one(*dtypes), draw.one(*threads)
-    # One thread, and doubles, take twice the time.
+    # One thread takes twice the time, and so does float64.
     work = (1.0 if count > 1 else 0.5) * (1.0 if dtype == "float32" else 0.5)
     while True:
         parts = FAMILIES[family](draw)
@@ -461,7 +462,7 @@ def draw_cases(
     threads: Sequence[int] = (1, 2),
     dtypes: Sequence[str] = ("float32", "float64"),
 ) -> Iterator[Case]:
-    """Cases without end, a round of all families after the other; a case depends on the seed, its family and round."""
+    """Cases without end, one from every family in turn; a case depends on the seed, its family and its round."""
     count = 0
     while True:
         for family in families:

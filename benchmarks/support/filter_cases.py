@@ -1,4 +1,4 @@
-"""What `bench_filters.py` filters: images, signals, volumes, separable kernels and images with borders."""
+"""The cases of `bench_filters.py`: images, signals, volumes, separable kernels and images with borders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DTYPES = ("float32", "float64")
 
 
 class FilterCase(NamedTuple):
-    """A square image of one channel and a square kernel of full rank, borders of zeros."""
+    """A square image of one channel and a square kernel of full rank, with zeros as border."""
 
     size: int
     kernel: int
@@ -23,17 +23,17 @@ class FilterCase(NamedTuple):
 
     @property
     def part(self) -> str:
-        """The rows whose mean is of interest."""
+        """The name of the group of rows over which a mean is printed."""
         return f"{self.size} {self.dtype}"
 
     @property
     def quick(self) -> bool:
-        """Whether a quick run has it."""
+        """Whether a quick run includes the case."""
         return self.size == 256 and self.kernel in (3, 11, 31, 91) and self.dtype == "float32"
 
 
 class SignalCase(NamedTuple):
-    """A signal or volume and its kernel, (1, C, *spatial) and (F, C, *kernel), 'same'."""
+    """A signal or volume (1, C, *spatial) and its kernel (F, C, *kernel), with 'same' padding."""
 
     shape: tuple[int, ...]
     weights: tuple[int, ...]
@@ -48,12 +48,12 @@ class SignalCase(NamedTuple):
 
     @property
     def part(self) -> str:
-        """The rows whose mean is of interest."""
+        """The name of the group of rows over which a mean is printed."""
         return self.dtype
 
     @property
     def quick(self) -> bool:
-        """Whether a quick run has it."""
+        """Whether a quick run includes the case."""
         return self.dtype == "float32" and self.shape[-1] in (10**4, 10**5)
 
 
@@ -74,17 +74,17 @@ class SeparableCase(NamedTuple):
 
     @property
     def part(self) -> str:
-        """The rows whose mean is of interest."""
+        """The name of the group of rows over which a mean is printed."""
         return f"{self.kind} of {self.channels} ch. {self.dtype}"
 
     @property
     def quick(self) -> bool:
-        """Whether a quick run has it."""
+        """Whether a quick run includes the case."""
         return self.size == 256 and self.channels == 1 and self.kernel in (3, 15, 63) and self.dtype == "float32"
 
 
 class BorderCase(NamedTuple):
-    """An image, signal or volume of one channel with a border of its own cells, as large as its result."""
+    """A one-channel image, signal or volume with a border of its own cells, and a result of the same size."""
 
     spatial: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -100,12 +100,12 @@ class BorderCase(NamedTuple):
 
     @property
     def part(self) -> str:
-        """The rows whose mean is of interest."""
+        """The name of the group of rows over which a mean is printed."""
         return f"{self.pad_mode} {self.op}"
 
     @property
     def quick(self) -> bool:
-        """Whether a quick run has it."""
+        """Whether a quick run includes the case."""
         return self.spatial in ((509, 509), (61, 61, 61)) and self.dtype == "float32" and self.op == "forward"
 
 
@@ -136,7 +136,7 @@ SEPARABLE = (
     *(SeparableCase("Gaussian", size, 1, k, "float64") for size in SIZES for k in (3, 15, 63)),
 )
 
-#: Sizes with a fast transform, prime ones, and kernels as large as the image.
+#: Sizes with a fast transform, prime sizes, and kernels as large as the image.
 _BORDERED = (
     ((256, 256), (31, 31)),
     ((512, 512), (31, 31)),

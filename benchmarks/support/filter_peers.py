@@ -17,10 +17,11 @@ from support.filter_cases import BorderCase, FilterCase, SeparableCase, SignalCa
 from support.harness import Call, Contenders
 from support.peers import optional
 
-#: Roughly what a product costs those that sum them, in seconds: who would take `LONGEST` by that does not run.
+#: Estimated seconds per product of the peers that sum products. A peer that would take longer than `LONGEST` is left
+#: out.
 PER_PRODUCT = {"ndimage": 3e-9, "PyTorch": 1.5e-9}
 LONGEST = 0.6
-#: PyTorch lowers images of float64 to a matrix: no larger one than this is made.
+#: PyTorch lowers float64 images to a matrix. Cases with a larger matrix than this are left out.
 MOST_BYTES = 1 << 30
 
 Named = dict[str, Call | None]
@@ -31,7 +32,7 @@ def _normal(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
 
 
 def affordable(peers: Named, products: dict[str, int], lowered: int = 0) -> tuple[Named, list[str]]:
-    """The peers without those that would take too long or too much memory, and a note on each of these."""
+    """The peers without those that would take too long or too much memory, and a note on each that is left out."""
     found, notes = dict(peers), []
     for name, count in products.items():
         seconds = PER_PRODUCT[name] * count
@@ -47,7 +48,7 @@ def affordable(peers: Named, products: dict[str, int], lowered: int = 0) -> tupl
 
 
 def _with_workers(call: Call, threads: int) -> Call:
-    """SciPy's transforms in so many threads."""
+    """The call with SciPy's transforms in `threads` threads."""
 
     def run() -> Any:
         with scipy.fft.set_workers(threads):
@@ -57,7 +58,7 @@ def _with_workers(call: Call, threads: int) -> Call:
 
 
 def _torch_conv(x: np.ndarray, w: np.ndarray, groups: int = 1) -> Call | None:
-    """PyTorch's 'same' without autograd, its result as fastconv's."""
+    """PyTorch's 'same' convolution without autograd; its result equals fastconv's."""
     torch = optional("torch")
     if torch is None:
         return None
@@ -67,12 +68,12 @@ def _torch_conv(x: np.ndarray, w: np.ndarray, groups: int = 1) -> Call | None:
 
 
 def _first(call: Call | None) -> Call | None:
-    """The first channel of the first image of what a call returns."""
+    """A call that returns the first channel of the first image of `call`'s result."""
     return None if call is None else lambda: call()[0, 0]
 
 
 def filters(case: FilterCase, threads: int) -> tuple[Contenders, list[str]]:
-    """Correlation of one image with one kernel."""
+    """Contenders that correlate one image with one kernel."""
     x = _normal((case.size,) * 2, case.dtype)
     w = _normal((case.kernel,) * 2, case.dtype, 1)
     image, weights = x[None, None], w[None, None]
@@ -92,7 +93,7 @@ def filters(case: FilterCase, threads: int) -> tuple[Contenders, list[str]]:
 
 
 def signals(case: SignalCase, threads: int) -> tuple[Contenders, list[str]]:
-    """A signal, a filter bank or a volume; SciPy adds the channels of a bank itself."""
+    """Contenders for a signal, a filter bank or a volume; for SciPy, the channels of a bank are summed here."""
     x, w = _normal(case.shape, case.dtype), _normal(case.weights, case.dtype, 1) / math.prod(case.weights[1:]) ** 0.5
     w = w.astype(case.dtype)
     axes = tuple(range(2, x.ndim))
@@ -103,7 +104,7 @@ def signals(case: SignalCase, threads: int) -> tuple[Contenders, list[str]]:
     def scipys(convolve: Callable[..., np.ndarray]) -> np.ndarray:
         if w.shape[:2] == (1, 1):
             return convolve(x[0, 0], turned[0, 0], "same")[None, None]
-        # Its 'same' would cut the filters to the one image.
+        # SciPy's 'same' would cut the result to the size of the single image.
         starts = [(k - 1) // 2 for k in w.shape[2:]]
         cells = tuple(slice(lo, lo + n) for lo, n in zip(starts, x.shape[2:], strict=True))
         return convolve(x, turned, axes=axes)[(..., *cells)].sum(axis=1)[None]
@@ -113,7 +114,7 @@ def signals(case: SignalCase, threads: int) -> tuple[Contenders, list[str]]:
     if torch is not None:
         convolve = getattr(torch.nn.functional, f"conv{len(axes)}d")
         pads = [(k - 1 - (k - 1) // 2, (k - 1) // 2) for k in case.weights[2:]]
-        # An even kernel wants unequal pads, which PyTorch's own argument cannot say.
+        # An even kernel needs unequal pads, which the argument of PyTorch cannot express.
         even = any(lo != hi for lo, hi in pads)
         source, weights = torch.from_numpy(x), torch.from_numpy(w)
         if even:
@@ -128,7 +129,7 @@ def signals(case: SignalCase, threads: int) -> tuple[Contenders, list[str]]:
     }
     products = math.prod(case.weights) * math.prod(case.shape[2:])
     lowered = math.prod(case.weights[1:]) * math.prod(case.shape[2:]) * x.itemsize if case.dtype == "float64" else 0
-    # Filter banks are what PyTorch is made for, a hundred times faster by the product.
+    # PyTorch computes filter banks a hundred times faster per product than single filters.
     weighed = products // 100 if case.weights[0] > 1 else products
     peers, notes = affordable(peers, {"PyTorch": weighed}, lowered)
     return {"fastconv": ours, **peers}, notes
@@ -152,12 +153,12 @@ def _line(kind: str, kernel: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sigma(kernel: int) -> float:
-    """OpenCV's rule for a Gaussian of so many cells."""
+    """OpenCV's sigma for a Gaussian of `kernel` cells."""
     return 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
 
 
 def separable(case: SeparableCase, threads: int) -> tuple[Contenders, list[str]]:
-    """A kernel of rank one on each channel; OpenCV has the channels last, as its images do."""
+    """Contenders for a kernel of rank one on each channel; OpenCV's images have channels as the last axis."""
     column, row = (line.astype(case.dtype) for line in _line(case.kind, case.kernel))
     w = np.broadcast_to(np.outer(column, row), (case.channels, 1, case.kernel, case.kernel)).copy()
     x = _normal((1, case.channels, case.size, case.size), case.dtype)
@@ -190,7 +191,7 @@ def separable(case: SeparableCase, threads: int) -> tuple[Contenders, list[str]]
 
 
 def _channels_first(call: Call) -> Call:
-    """OpenCV's result (H, W) or (H, W, C) as (C, H, W), a view."""
+    """A call that returns OpenCV's result (H, W) or (H, W, C) as a view (C, H, W)."""
 
     def run() -> np.ndarray:
         found = call()
@@ -200,7 +201,7 @@ def _channels_first(call: Call) -> Call:
 
 
 def borders(case: BorderCase, threads: int) -> tuple[Contenders, list[str]]:
-    """fastconv with a border, 'fft' by name and 'auto', against NumPy's product of whole spectra."""
+    """Contenders with a border: fastconv's 'fft' and 'auto' against NumPy's product of whole spectra."""
     x, w = _normal(case.spatial, case.dtype), _normal(case.kernel, case.dtype, 1)
     w /= np.sqrt(w.size)
     image, weights = x[None, None], w[None, None]
@@ -229,7 +230,7 @@ def _item(call: Call, i: int) -> Any:
 
 
 def circular_product(a: np.ndarray, b: np.ndarray, pads: list[tuple[int, int]], op: str, mode: str) -> np.ndarray:
-    """The cyclic correlation of an image and a kernel of at most its size, or an adjoint, by three transforms."""
+    """The cyclic correlation of an image with a kernel of at most its size, or its adjoint, by three transforms."""
     axes, shape = tuple(range(a.ndim)), a.shape
     spectrum, other = np.fft.rfftn(a, axes=axes), np.fft.rfftn(b, shape, axes=axes)
     spectrum *= other if op == "adjoint" else np.conj(other, out=other)
@@ -239,7 +240,7 @@ def circular_product(a: np.ndarray, b: np.ndarray, pads: list[tuple[int, int]], 
 
 
 def mirrored_product(a: np.ndarray, b: np.ndarray, pads: list[tuple[int, int]], op: str, mode: str) -> np.ndarray:
-    """The same of an image that np.pad mirrored or replicated, or an adjoint, whose borders are folded back."""
+    """The correlation of an image that np.pad mirrors or replicates, or its adjoint, which folds the borders back."""
     axes, sizes = tuple(range(a.ndim)), a.shape
     shape = tuple(n + lo + hi for n, (lo, hi) in zip(sizes, pads, strict=True))
     source = a if op == "adjoint" else np.pad(a, pads, mode)

@@ -1,4 +1,4 @@
-"""The rates of the cost model that explain measured times, and choose well."""
+"""The search for rates of the cost model that explain measured times and choose well."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from fastconv.convolution.cost.rates import Rates
 from fastconv.convolution.ops import OPS, Op
 from support.turns import HOPELESS, REGISTRY, Record, algorithm_of, form
 
-#: How near two costs are, in their logarithms, where the choice is taken for open: from step to step of the search.
+#: Distances of two costs, in logarithms, below which the choice counts as undecided; one for each step of the search.
 NEAR = (0.4, 0.15, 0.06)
-#: How much the search minds an estimate that is off against a choice that is.
+#: The weight of an estimate that is off, relative to a choice that is.
 TRUTH = 1.5
-#: Estimates off by more, in their logarithms, count in proportion and no longer by their squares.
+#: Estimates that are off by more than this, in logarithms, count linearly instead of quadratically.
 OFF = 0.5
-#: An algorithm needs so many cases for each of its kinds of work.
+#: The number of cases that an algorithm needs for each of its kinds of work.
 ENOUGH = 1
-#: Where the search begins, a rate is no smaller than what makes so much of the median case's time.
+#: At the start of the search, a rate accounts for at least this part of the median case's time.
 SLIGHT = 0.02
 
 Work = dict[str, float]
 
 
 def work_of(record: Record, name: str) -> Work:
-    """What a contender has to do; of pruned weights, products by zeros are left out."""
+    """The work of a contender; for pruned weights, without the products by zeros."""
     case, algorithm = record.case, form(name)
     density = record.density if case.zeros else 1.0
     work = algorithm.whole_work(case.op, case.geometry, np.dtype(case.dtype), case.threads, density)
-    return {kind: amount for kind, amount in work.items() if kind != "wakes"}  # which has one rate on every machine
+    return {kind: amount for kind, amount in work.items() if kind != "wakes"}  # "wakes" has one rate on every machine.
 
 
 @dataclass
 class Table:
-    """The records of an op as arrays: rows are records, columns contenders."""
+    """The records of an op as arrays: rows are records, columns are contenders."""
 
     records: list[Record]
     names: list[str]
     algorithms: list[str]
     kinds: dict[str, list[str]]
-    #: Of each contender, (records, kinds of its algorithm).
+    #: The work of each contender: (records, kinds of work of its algorithm).
     work: list[np.ndarray]
-    #: Logarithms of seconds; of what was given up, of the seconds until then.
+    #: Logarithms of seconds; for an interrupted contender, of the seconds until it was interrupted.
     took: np.ndarray
     timed: np.ndarray
     given_up: np.ndarray
@@ -54,23 +54,23 @@ class Table:
 
     @property
     def there(self) -> np.ndarray:
-        """What was tried at all."""
+        """A mask of the contenders that were tried."""
         return self.timed | self.given_up
 
     @property
     def lost(self) -> np.ndarray:
-        """Logarithms of what each choice loses."""
+        """For each contender, the logarithm of its time divided by the least time."""
         best = np.min(np.where(self.timed, self.took, np.inf), axis=1, keepdims=True)
         lost = np.where(self.given_up, math.log(HOPELESS), np.minimum(self.took - best, math.log(HOPELESS)))
         return np.where(self.there, lost, 0)
 
 
 def table(records: Sequence[Record], op: Op) -> Table:
-    """Of the records of an op."""
+    """The table of the records of an op."""
     rows = [r for r in records if r.case.op == op and r.seconds]
     labels = sorted({name for r in rows for name in (*r.seconds, *r.given_up) if name != "auto"})
     algorithms = sorted({algorithm_of(name) for name in labels})
-    # The ways of an algorithm in columns of their own, as many as some record has.
+    # Each variant of an algorithm has its own column, as many as the record with the most variants needs.
     columns: dict[tuple[str, int], None] = {}
     placed: list[dict[tuple[str, int], str]] = []
     for r in rows:
@@ -114,18 +114,18 @@ def table(records: Sequence[Record], op: Op) -> Table:
 
 
 class Search:
-    """Looks for the logarithms of rates of an op that choose best."""
+    """Searches the logarithms of the rates of an op that choose best."""
 
     def __init__(self, data: Table) -> None:
         self.data = data
         self.algorithms = list(data.kinds)
         self.which = [self.algorithms.index(a) for a in data.algorithms]
         self.cuts = np.cumsum([len(kinds) for kinds in data.kinds.values()])[:-1]
-        # Near the fastest, estimates decide choices: those weigh most.
+        # Contenders near the fastest weigh most, because their estimates decide the choice.
         self.weight = np.where(data.there, np.exp(-0.5 * data.lost), 0)
 
     def loss(self, logs: np.ndarray, near: float) -> tuple[float, np.ndarray]:
-        """What choices by rates exp(logs) lose, near ones counted by how near, and how far estimates are off."""
+        """The loss of choices by the rates exp(logs), with its gradient. Costs within `near` share the choice."""
         d = self.data
         parts = np.split(np.exp(logs), self.cuts)
         estimate = np.zeros(d.took.shape)
@@ -137,7 +137,7 @@ class Search:
             shares.append(amounts / total[:, None])
         there, rows = d.there, len(d.took)
         taken = softmax(np.where(there, -(estimate + d.penalty) / near, -np.inf), axis=1)
-        lost = d.lost + np.where(there, d.penalty, 0)  # else rates would be found that make up for it
+        lost = d.lost + np.where(there, d.penalty, 0)  # otherwise rates would offset it
         mean = (taken * lost).sum(axis=1, keepdims=True)
         off = np.where(d.timed, estimate - d.took, np.minimum(estimate - d.took, 0))
         small = np.abs(off) < OFF
@@ -151,12 +151,12 @@ class Search:
         return float(value), np.concatenate(gradient)
 
     def start(self) -> np.ndarray:
-        """Rates of least squares of the relative error, none negative; what they count as nothing may cost a little."""
+        """Rates by non-negative least squares of the relative error, each raised to a small positive value."""
         found = []
         for a in self.algorithms:
             columns = [j for j, name in enumerate(self.data.algorithms) if name == a]
             timed = np.concatenate([self.data.timed[:, j] for j in columns])
-            if timed.sum() < ENOUGH * len(self.data.kinds[a]):  # what was given up took at least so long
+            if timed.sum() < ENOUGH * len(self.data.kinds[a]):  # interrupted: a lower bound
                 timed = np.concatenate([self.data.there[:, j] for j in columns])
             took = np.exp(np.concatenate([self.data.took[:, j] for j in columns]))[timed]
             weight = np.sqrt(np.concatenate([self.weight[:, j] for j in columns])[timed])
@@ -164,7 +164,8 @@ class Search:
             scale = np.maximum(relative.max(axis=0), 1e-30)
             rates, guess = np.ones(len(scale)), np.ones(len(took))
             for _ in range(8):
-                # The error relative to the estimate counts as that relative to the time: neither is favoured.
+                # This weights errors relative to the estimate and relative to the time alike, so neither direction is
+                # favoured.
                 by = weight / np.sqrt(np.clip(guess, 0.2, 5))
                 rates, _ = nnls(relative / scale * by[:, None], by)
                 guess = relative / scale @ rates
@@ -173,7 +174,7 @@ class Search:
         return np.concatenate(found)
 
     def run(self) -> dict[str, dict[str, float]]:
-        """Rates by algorithm and kind."""
+        """The rates by algorithm and kind of work."""
         start = self.start()
         logs = start
         bounds = [(v - 9, v + 6) for v in start]
@@ -194,12 +195,12 @@ class Search:
 
 
 def fit(records: Sequence[Record]) -> Rates:
-    """Rates of all that was timed."""
+    """The rates of all algorithms that were timed."""
     rates: Rates = {}
     for op in OPS:
         data = table(records, op)
         counted = {a: int(data.there[:, [b == a for b in data.algorithms]].any(axis=1).sum()) for a in data.kinds}
         for name, kinds in Search(data).run().items():
-            if counted[name] >= ENOUGH * len(kinds):  # else it stays unmeasured
+            if counted[name] >= ENOUGH * len(kinds):  # Otherwise the algorithm stays unmeasured.
                 rates.setdefault(name, {})[op] = {kind: float(f"{value:.4g}") for kind, value in kinds.items()}
     return rates

@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, threads, progress, and interleaved timing with checks."""
+"""What several benchmarks need: options, threads, progress, and interleaved timing with checks of the results."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ except ModuleNotFoundError as error:
 
 torch = optional("torch")
 
-#: Rounds nobody goes below: a median of fewer says nothing.
+#: The least number of rounds, because a median of fewer times says little.
 MIN_ROUNDS = 3
-#: Seconds of a turn that repeats its call. Where the system wakes a thread on the core of its waker, as virtual
-#: machines tend to, it takes tens of milliseconds to see that another core idles.
+#: Seconds of a turn that repeats its call. If the system wakes a thread on the core of the thread that wakes it, as
+#: virtual machines often do, tens of milliseconds pass before it moves to an idle core.
 TURN = 0.06
-#: Seconds between lines of progress where there is no bar.
+#: Seconds between lines of progress if there is no bar.
 TELL = 30.0
-#: Threads of the contender before are waited for no longer than this many seconds.
+#: The most seconds to wait for the threads of the previous contender.
 LONGEST_SPIN = 0.2
 
 Case = TypeVar("Case")
@@ -54,9 +54,9 @@ Call = Callable[[], Result]
 
 @dataclass(frozen=True)
 class Bound:
-    """No contender but a measure of the machine: part of a row's work, whose time counts `times` times.
+    """A measure of the machine instead of a contender: part of a row's work, whose time counts `times` times.
 
-    It has one turn, and the best time of it counts.
+    It has one turn, of which the least time counts.
     """
 
     call: Call
@@ -68,41 +68,41 @@ Contenders = Mapping[str, Call | Bound | None]
 
 @dataclass(frozen=True)
 class Oracle:
-    """What the contenders should have computed, and the dtype they should have it in."""
+    """The right result, and the dtype that the contenders' results should have."""
 
     result: Result
     dtype: np.dtype
 
 
 class Mismatch(Exception):
-    """A contender computed something else."""
+    """The result of a contender is wrong."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command line."""
+    """The options of the command line."""
 
     quick: bool
     repeats: int
     threads: int
     out: Path
     only: str = ""
-    #: Seconds for the timed rounds of a row; `MIN_ROUNDS` may take longer.
+    #: Seconds for the timed rounds of a row; the first `MIN_ROUNDS` rounds may take longer.
     budget: float = 10.0
 
     def wanted(self, cases: Iterable[Case], name: Callable[[Case], str]) -> list[Case]:
-        """Those that --only leaves in; where it leaves none, the end."""
+        """The cases that --only selects; the program ends if it selects none."""
         left = [case for case in cases if self.only.lower() in name(case).lower()]
         if not left:
-            raise SystemExit(f"--only {self.only!r} leaves nothing of: {', '.join(dict.fromkeys(map(name, cases)))}")
+            raise SystemExit(f"--only {self.only!r} selects none of: {', '.join(dict.fromkeys(map(name, cases)))}")
         return left
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A contender in a row: seconds of its calls, and its distance from the first contender."""
+    """The timing of a contender in a row: seconds of its calls, and its difference from the reference."""
 
-    seconds: float  # the median; of a bound the least
+    seconds: float  # the median; for a bound the least
     quartiles: tuple[float, float]
     repeats: int
     error: float
@@ -118,9 +118,9 @@ def _positive(text: str) -> int:
 def parse(
     description: str, argv: Sequence[str] | None = None, *, repeats: int = 15, budget: float = 10.0, brief: str = ""
 ) -> Options:
-    """The options; the output folder is made now, so that a long run does not fail at its end.
+    """Parse the options. The output folder is made here, so that a long run does not fail at its end.
 
-    `repeats` and `budget` are those of a run that is not quick; `brief` says what a quick one leaves out.
+    `repeats` and `budget` apply to full runs; `brief` says what a quick run leaves out.
     """
     quick = min(repeats, 5)
     rounds = f"{repeats}; {quick} with --quick" if quick < repeats else str(repeats)
@@ -128,7 +128,9 @@ def parse(
     parser.add_argument("--quick", action="store_true", help=brief or "batch 1, few rounds: under a minute")
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="only the layers with this in their name")
     parser.add_argument("--repeats", type=_positive, help=f"rounds per row (default {rounds})")
-    parser.add_argument("--threads", type=_positive, default=2, help="of fastconv and its peers (default 2)")
+    parser.add_argument(
+        "--threads", type=_positive, default=2, help="number of threads of fastconv and its peers (default 2)"
+    )
     results = Path(__file__).parents[1] / "results"
     parser.add_argument("--out", type=Path, default=results, help="folder for JSON and PNG (%(default)s)")
     given = parser.parse_args(argv)
@@ -147,7 +149,7 @@ def parse(
 
 
 def set_threads(threads: int) -> int | None:
-    """Give fastconv, torch and BLAS so many threads; returns BLAS's, None where it keeps its own default."""
+    """Set the threads of fastconv, torch and BLAS; return BLAS's number, or None if it keeps its default."""
     fastconv.set_threads(threads)
     if torch is not None:
         torch.set_num_threads(threads)
@@ -155,13 +157,13 @@ def set_threads(threads: int) -> int | None:
         from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:
         return None
-    # Not as a context manager: the limit is to stay.
+    # The limit has to stay, so this is not used as a context manager.
     threadpool_limits(threads, user_api="blas")
     return threads
 
 
 def machine() -> dict[str, Any]:
-    """What ran this, without naming the host."""
+    """The machine that ran this, without its host name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -175,15 +177,15 @@ def machine() -> dict[str, Any]:
 
 
 def load_average() -> float | None:
-    """Of the last minute: what else ran here; None where the system does not tell.
+    """The system's load average of the last minute, or None if the system does not report it.
 
-    Matrix products in several threads wait for each other, and lose most on a busy machine.
+    A high load slows products in several threads most, because these wait for each other.
     """
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def versions() -> dict[str, str | None]:
-    """Of everything that was measured."""
+    """The versions of everything that was measured."""
     peers = {name: optional(name) for name in ("torch", "onnxruntime", "cv2")}
     return {
         "fastconv": fastconv.__version__,
@@ -195,7 +197,7 @@ def versions() -> dict[str, str | None]:
 
 
 def commit() -> str | None:
-    """The commit of the tree that was measured, with a + if files differ from it; None where git does not tell."""
+    """The measured commit, with a + if files differ from it; None if git is not available."""
     tree = Path(__file__).parent.parent
     command = ["git", "-C", str(tree), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
     try:
@@ -205,15 +207,15 @@ def commit() -> str | None:
 
 
 def _error(result: Result, reference: Result, dtype: np.dtype | None = None) -> float:
-    """Largest difference relative to the largest value, over all arrays; inf where shape or dtype differ.
+    """The largest difference relative to the largest value, over all arrays; inf if a shape or dtype differs.
 
-    None, the result of a contender that is only a bound, differs from nothing.
-    `dtype` is what the result should have, by default the reference's.
+    A bound computes nothing, so its result None differs from nothing. `dtype` is the expected dtype of the result, by
+    default that of the reference.
     """
     if result is None:
         return 0.0
     if isinstance(reference, tuple):
-        # Not max(), which may pass over NaN.
+        # np.max, because max() may skip NaN.
         return float(np.max([_error(a, b, dtype) for a, b in zip(result, reference, strict=True)]))
     if sparse.issparse(reference):
         if result.shape != reference.shape or result.dtype != reference.dtype:
@@ -234,7 +236,7 @@ def _timed(call: Call) -> tuple[float, Result]:
 def _warm_up(
     where: str, contenders: Mapping[str, Call], tolerance: float, oracles: Oracle | Mapping[str, Oracle] | None
 ) -> dict[str, float]:
-    """One call each, compared with the oracle or else with the first contender's result; returns the errors."""
+    """Call each contender once, and compare it with the oracle or the first contender's result; return the errors."""
     oracle = None if isinstance(oracles, Mapping) else oracles
     source = next(iter(contenders)) if oracles is None else "the oracle"
     errors: dict[str, float] = {}
@@ -247,7 +249,7 @@ def _warm_up(
             errors[name] = 0.0
             continue
         errors[name] = _error(result, oracle.result, oracle.dtype)
-        if not errors[name] <= tolerance:  # so that NaN is caught too
+        if not errors[name] <= tolerance:  # written so that NaN fails, too
             raise Mismatch(
                 f"{where}: {name} differs from {source} by {errors[name]:.1e} of the largest value; "
                 f"allowed is {tolerance:g}"
@@ -256,20 +258,20 @@ def _warm_up(
 
 
 def _any_thread_runs() -> bool:
-    """Whether another thread of this process is running or about to, as Linux tells."""
+    """Whether another thread of this process runs or is about to run (Linux only)."""
     me = str(threading.get_native_id())
     for task in os.scandir("/proc/self/task"):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # The thread ended meanwhile.
             if task.name != me and Path(task.path, "stat").read_text().rpartition(")")[2].split()[0] == "R":
                 return True
     return False
 
 
 def wait_for_quiet() -> None:
-    """Let the threads of the contender before go to sleep.
+    """Wait until the threads of the previous contender sleep.
 
-    BLAS, OpenMP and ONNX Runtime keep theirs spinning for 10 to 50 ms after a
-    call, in case another comes: on the cores that the next contender needs.
+    BLAS, OpenMP and ONNX Runtime keep their threads spinning for 10 to 50 ms after
+    a call, on the cores that the next contender needs.
     """
     end = time.monotonic() + LONGEST_SPIN
     if not Path("/proc/self/task").is_dir():
@@ -282,11 +284,11 @@ def wait_for_quiet() -> None:
 
 
 def _turn(call: Call, calls: int) -> list[float]:
-    """Seconds of each of some calls in a row."""
+    """The seconds of each of some consecutive calls."""
     wait_for_quiet()
     if calls > 1:
         call()
-    # A result is dropped at once: no contender runs while another's memory is held.
+    # Each result is dropped at once, so that it does not occupy memory while another contender runs.
     return [_timed(call)[0] for _ in range(calls)]
 
 
@@ -305,49 +307,50 @@ def measure(
     Parameters
     ----------
     where : str
-        The row, for the message of a `Mismatch`.
+        The name of the row, for the message of a `Mismatch`.
     contenders : mapping of str to callable or None
-        None is left out.
+        The calls by name; None marks a contender that is left out.
     tolerance : float
-        Of the largest difference, relative to the largest value.
+        The largest difference that is allowed, relative to the largest value.
     options : Options
     tick : callable
-        Called between rounds, outside of what is timed.
+        A function that is called between rounds and not timed.
     oracle : Oracle or mapping of str to Oracle, optional
-        What results are compared with, all or each by its name; by default the
-        first contender's.
+        The right result, one for all contenders or one for each name; by default
+        the result of the first contender.
     turn : float
-        Seconds for which a contender repeats its call when its turn comes, after
-        one that is not timed: it is measured as in a loop of such calls, its own
-        threads awake and its arrays in the caches. 0 is a single call, with the
-        caches as others left them.
+        Seconds for which a contender repeats its call in a turn, after one call
+        that is not timed. It is measured as in a loop of such calls, with its
+        threads awake and its arrays in the caches. 0 means a single call, with
+        the caches as the previous contender left them.
     hopeless : float
-        A contender that takes more than so many times the fastest one's time has
-        one turn, because more turns would not change what it shows.
+        A contender that takes more than `hopeless` times as long as the fastest
+        one has a single turn, because more turns would not change the picture.
 
     Returns
     -------
     dict
-        A `Timing` per contender, None for one that was left out. One so slow that
-        all rounds would exceed its share of the budget plays in some of them only,
-        evenly spread.
+        A `Timing` per contender, None for one that was left out. If all rounds of
+        a slow contender would exceed its share of the budget, it takes part in
+        some of them only, which are evenly spread.
     """
     present = {name: c.call if isinstance(c, Bound) else c for name, c in contenders.items() if c is not None}
     errors = _warm_up(where, present, tolerance, oracle)
     tick()
-    # The first round also started thread pools; this one tells how long a turn is.
+    # The first round also started thread pools; this round shows how long a turn is.
     first = {name: _shortest(call) if turn else _turn(call, 1)[0] for name, call in present.items()}
     calls = {name: max(1, int(turn / max(t, 1e-6))) for name, t in first.items()}
     share = options.budget / len(present)
     wanted = {name: min(options.repeats, max(MIN_ROUNDS, int(share / max(t, turn)))) for name, t in first.items()}
     fastest = min(first.values())
     wanted |= {name: 1 for name, t in first.items() if isinstance(contenders[name], Bound) or t > hopeless * fastest}
-    # A single call is what a turn of it would be: it counts.
+    # A call that is longer than a turn already counts as one.
     times = {name: [t] if t > turn else [] for name, t in first.items()}
     wanted = {name: n - len(times[name]) for name, n in wanted.items()}
     rounds = max(wanted.values())
 
-    # Another order each round: nobody always inherits the caches of the same predecessor.
+    # The order changes each round, so that no contender always runs after the same predecessor, whose data are in the
+    # caches.
     order = random.Random(0)
     gc.collect()
     gc.disable()
@@ -365,7 +368,7 @@ def measure(
 
 
 def _shortest(call: Call) -> float:
-    """Seconds of a call once it is warm; of one so long that it does not matter, of a single one."""
+    """The seconds of a call after a warm-up; for a long call, of a single one."""
     first = _turn(call, 1)[0]
     return first if first > TURN else min(_turn(call, 3))
 
@@ -380,18 +383,18 @@ def _summary(times: list[float], error: float, contender: Call | Bound | None) -
 
 
 def console(width: int) -> Console:
-    """Of the terminal's width; where output is none there is no width to keep to."""
+    """A console of the terminal's width; if the output is not a terminal, of the width given."""
     return Console() if sys.stdout.isatty() else Console(width=width)
 
 
 @contextmanager
 def progress(console: Console, total: int) -> Iterator[Callable[..., None]]:
-    """A progress bar over rows: the function it gives starts a row by its name; without one it keeps time.
+    """Show a progress bar over rows; the function that this yields starts a row, or updates the bar if it gets no name.
 
-    Where the output is no terminal, a line now and then to standard error.
+    If the output is not a terminal, a line is written to standard error from time to time.
     """
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    # Drawn by hand between rounds: a drawing thread would take its time from what is measured.
+    # The bar is drawn between rounds, because a drawing thread would take time from the measurement.
     with Progress(*columns, console=console, auto_refresh=False, transient=True) as bar:
         task = bar.add_task("", total=total)
         begun, drawn, told = 0, 0.0, time.monotonic()
@@ -412,11 +415,11 @@ def progress(console: Console, total: int) -> Iterator[Callable[..., None]]:
 
 
 def exit_status(main: Callable[[], None]) -> int:
-    """Run a benchmark; what it says on failure goes to standard error."""
+    """Run a benchmark, and return its exit status; errors are printed to standard error."""
     try:
         main()
     except Mismatch as error:
-        print(f"Results disagree, nothing was written: {error}", file=sys.stderr)
+        print(f"Results disagree, so nothing was written: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted; nothing was written.", file=sys.stderr)

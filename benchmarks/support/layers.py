@@ -1,4 +1,4 @@
-"""The one table of layers that benchmarks measure."""
+"""The table of layers that all benchmarks measure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Size = int | tuple[int, ...]
 
 
 class Layer(NamedTuple):
-    """A convolution layer; an int is the same along both axes of an image."""
+    """A convolution layer. A single int holds for both axes of an image."""
 
     name: str
     size: Size
@@ -31,51 +31,51 @@ class Layer(NamedTuple):
         return len(self.size) if isinstance(self.size, tuple) else 2
 
     def axes(self, value: Size) -> tuple[int, ...]:
-        """A size, stride, pad or dilation, one per axis."""
+        """A size, stride, pad or dilation, with one value per axis."""
         return value if isinstance(value, tuple) else (value,) * self.rank
 
     @property
     def options(self) -> dict[str, Any]:
-        """What makes fastconv compute this layer."""
+        """The options that make fastconv compute this layer."""
         stride, pad, dilation = map(self.axes, (self.stride, self.pad, self.dilation))
         return {"stride": stride, "pad": pad, "dilation": dilation, "groups": self.groups}
 
     def x_shape(self, batch: int) -> tuple[int, ...]:
-        """Of the input."""
+        """The shape of the input."""
         return (batch, self.channels, *self.axes(self.size))
 
     @property
     def w_shape(self) -> tuple[int, ...]:
-        """Of the filters."""
+        """The shape of the filters."""
         return (self.filters, self.channels // self.groups, *self.axes(self.kernel))
 
     def geometry(self, batch: int) -> fastconv.ConvGeometry:
-        """All its sizes."""
+        """The geometry of the layer."""
         return fastconv.conv_geometry(self.x_shape(batch), self.w_shape, **self.options)
 
     @property
     def out(self) -> tuple[int, ...]:
-        """The output's spatial sizes."""
+        """The spatial sizes of the output."""
         return self.geometry(1).out_spatial
 
     @property
     def product(self) -> tuple[int, int, int]:
-        """m, n, k of the matrix product of one image and one group: [m x k] @ [k x n]."""
+        """m, n and k of the matrix product of one image and one group: [m x k] @ [k x n]."""
         return self.filters // self.groups, math.prod(self.out), math.prod(self.w_shape[1:])
 
     def entries(self, batch: int) -> int:
-        """Of the lowered matrix."""
+        """The number of entries of the lowered matrix."""
         return batch * self.channels * math.prod(self.axes(self.kernel)) * math.prod(self.out)
 
     @property
     def case(self) -> str:
-        """Name and shape in short."""
+        """The name and shape in short."""
         marks = {"s": (self.stride, 1), "d": (self.dilation, 1), "g": (self.groups, 1)}
         suffix = "".join(f" {mark}{_short(value)}" for mark, (value, usual) in marks.items() if value != usual)
         return f"{self.name} {_short(self.size)} {self.channels}-{self.filters} k{_short(self.kernel)}{suffix}"
 
     def arrays(self, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """x, w, b and dout in float32, the same on every call; weights of a size that keeps the output's near one."""
+        """x, w, b and dout in float32, the same in every call; the weights are scaled so that outputs are near one."""
         rng = np.random.default_rng(0)
         shapes = (self.x_shape(batch), self.w_shape, (self.filters,), (batch, self.filters, *self.out))
         x, w, b, dout = (rng.standard_normal(shape, dtype=np.float32) for shape in shapes)
@@ -87,7 +87,7 @@ def _short(size: Size) -> str:
     return "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
 
 
-#: The layers that the targets are about: those of the nets that courses and papers measure.
+#: The layers that the targets are about. They come from nets that courses and papers measure.
 LIST = (
     Layer("LeNet", 28, 1, 6, 5, pad=2),
     Layer("LeNet", 14, 6, 16, 5),
@@ -109,7 +109,7 @@ LIST = (
     Layer("CS231n", 32, 3, 32, 7, pad=3),
 )
 
-#: Layers beyond it, which nothing was tuned for.
+#: Further layers, for which nothing was tuned.
 BEYOND = (
     Layer("MobileNet", 112, 32, 32, 3, pad=1, groups=32),
     Layer("MobileNet", 112, 64, 64, 3, stride=2, pad=1, groups=64),
@@ -141,7 +141,7 @@ BEYOND = (
     Layer("R(2+1)D", (16, 28, 28), 64, 64, (3, 1, 1), pad=(1, 0, 0)),
 )
 
-#: Layers that people work out by hand or train on in a minute: what a call costs counts most.
+#: Layers that people compute by hand or train in a minute; the overhead of a call dominates their time.
 SMALL = (
     Layer("hand", 5, 1, 1, 3),
     Layer("hand", 8, 1, 1, 3, pad=1),
@@ -152,7 +152,7 @@ SMALL = (
     Layer("digits", 8, 8, 16, 3, pad=1),
 )
 
-#: Convolutions whose gradients decoders are: many weights, few positions, strides.
+#: Convolutions whose gradients are the layers of decoders: many weights, few positions, strides.
 DECODERS = (
     Layer("decoder", 16, 256, 512, 4, stride=2, pad=1),
     Layer("decoder", 8, 512, 1024, 4, stride=2, pad=1),

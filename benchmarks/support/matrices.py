@@ -1,4 +1,4 @@
-"""The matrix of a convolution, as fastconv and others make it and multiply with it."""
+"""Ways to make the matrix of a convolution and to multiply with it, by fastconv and by others."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from fastconv.convolution.toeplitz import csr as _csr
 from support.layers import Layer
 from support.peers import Call, optional
 
-#: PyPI's names of peers that are measured where they are installed, and what they are imported as.
+#: Optional peers: the name on PyPI, and the name to import.
 OPTIONAL = {"sparse-convolution": "sparse_convolution", "pylops": "pylops"}
 
 
 def optional_versions() -> dict[str, str | None]:
-    """Of the peers that need not be there."""
+    """The versions of the optional peers."""
     return {name: importlib.metadata.version(name) if optional(module) else None for name, module in OPTIONAL.items()}
 
 
 def nbytes(matrix: Any) -> int:
-    """Of a finished CSR matrix."""
+    """The bytes of a finished CSR matrix."""
     return matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
 
 
 def csr_bytes(layer: Layer, nnz: int) -> int:
-    """Of a CSR matrix in float32 that was not made."""
+    """The bytes that a CSR matrix in float32 with `nnz` entries would have."""
     return _csr.nbytes((layer.filters * math.prod(layer.out), math.prod(layer.x_shape(1))), nnz, np.dtype(np.float32))
 
 
 def ours(layer: Layer, w: np.ndarray) -> Any:
-    """By `fastconv.toeplitz_matrix`."""
+    """The matrix by `fastconv.toeplitz_matrix`."""
     return fastconv.toeplitz_matrix(w, layer.x_shape(1)[1:], **layer.options)
 
 
 def meetings(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tap, position and cell wherever a tap of the kernel meets a cell of a channel at a position of the output."""
+    """The indices (tap, position, cell) of all products of one channel: the tap reads the cell at this position."""
     taps = positions = cells = np.zeros(1, np.int32)
     options = layer.options
     sizes = zip(
@@ -51,7 +51,7 @@ def meetings(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         strict=True,
     )
     for size, k, out, stride, pad, dilation in sizes:
-        # One axis at a time, so that no index is computed that is not kept.
+        # Axis by axis, so that only the indices that are needed are computed.
         tap, position = np.indices((k, out), np.int32).reshape(2, -1)
         cell = position * stride + tap * dilation - pad
         inside = (cell >= 0) & (cell < size)
@@ -62,7 +62,7 @@ def meetings(layer: Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def triplets(layer: Layer, w: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Values, rows and columns of all entries, by arithmetic on whole arrays, in the order of the filters."""
+    """Values, rows and columns of all entries, by NumPy arithmetic on whole arrays, ordered by filter."""
     taps, positions, cells = meetings(layer)
     filters, channels = w.shape[:2]
     spatial = math.prod(layer.axes(layer.size))
@@ -77,18 +77,18 @@ def triplets(layer: Layer, w: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray,
 
 
 def from_triplets(layer: Layer, entries: tuple) -> Any:
-    """SciPy's COO to CSR."""
+    """The matrix from triplets, by SciPy's conversion of COO to CSR."""
     shape = layer.filters * math.prod(layer.out), math.prod(layer.x_shape(1))
     return sparse.coo_array(entries, shape=shape).tocsr()
 
 
 def by_coo(layer: Layer, w: np.ndarray) -> Any:
-    """Triplets, and SciPy's COO to CSR."""
+    """The matrix from new triplets, by SciPy's conversion of COO to CSR."""
     return from_triplets(layer, triplets(layer, w))
 
 
 def by_kron(layer: Layer, w: np.ndarray) -> Any:
-    """The sum over taps of (filters x channels) kron (a shift along each axis), added in pairs."""
+    """The sum over taps of kron(filters x channels, a shift along each axis), added in pairs."""
     options = layer.options
     sizes = zip(
         layer.axes(layer.size),
@@ -120,7 +120,7 @@ def by_kron(layer: Layer, w: np.ndarray) -> Any:
 
 
 def by_sparse_convolution(layer: Layer, w: np.ndarray) -> Any:
-    """The package of that name: one channel, one filter, two axes, all of the convolution."""
+    """The matrix by the PyPI package sparse-convolution: one channel, one filter, two axes, full convolution."""
     package = optional("sparse_convolution")
     h = np.ascontiguousarray(w[0, 0])
     return package.Toeplitz_convolution2d(
@@ -129,18 +129,18 @@ def by_sparse_convolution(layer: Layer, w: np.ndarray) -> Any:
 
 
 def full(layer: Layer, h: np.ndarray) -> Any:
-    """By `fastconv.convolution_matrix`."""
+    """The matrix by `fastconv.convolution_matrix`."""
     return fastconv.convolution_matrix(h, layer.axes(layer.size), "full")
 
 
 def copied(matrix: Any) -> Any:
-    """A copy of each of its arrays, in new memory."""
+    """A copy of the matrix in new memory."""
     arrays = matrix.data.copy(), matrix.indices.copy(), matrix.indptr.copy()
     return sparse.csr_array(arrays, shape=matrix.shape)
 
 
 def copied_into(matrix: Any, target: Any) -> Any:
-    """The same into memory that is there."""
+    """A copy of the matrix into the memory of `target`."""
     for name in ("data", "indices", "indptr"):
         np.copyto(getattr(target, name), getattr(matrix, name))
     return target
@@ -161,7 +161,7 @@ def multiply(matrix: Any, x: np.ndarray, threads: int) -> np.ndarray:
 
 
 def product_of_images(matrix: Any, x: np.ndarray, out_shape: tuple[int, ...], threads: int | None) -> np.ndarray:
-    """Images through a matrix that is kept: by SciPy, or for a number of threads by fastconv's kernel."""
+    """The product of a finished matrix with images: by SciPy, or with `threads` threads by fastconv's kernel."""
     columns = np.ascontiguousarray(x.reshape(len(x), -1).T)
     if threads is not None:
         found = multiply(matrix, columns, threads)
@@ -173,7 +173,7 @@ def product_of_images(matrix: Any, x: np.ndarray, out_shape: tuple[int, ...], th
 
 
 def pylops_operator(layer: Layer, h: np.ndarray, method: str) -> Any:
-    """PyLops's operator of a kernel of odd sizes on an image, centred."""
+    """PyLops's operator for an image and a centred kernel of odd sizes."""
     package = optional("pylops")
     return package.signalprocessing.Convolve2D(
         layer.axes(layer.size), h, offset=tuple(k // 2 for k in h.shape), method=method, dtype=h.dtype
@@ -181,7 +181,7 @@ def pylops_operator(layer: Layer, h: np.ndarray, method: str) -> Any:
 
 
 def pylops_calls(layer: Layer, h: np.ndarray, v: np.ndarray, adjoint: bool) -> dict[str, Call | None]:
-    """Its product with a vector by both methods, None where it is not installed."""
+    """The product of PyLops's operator with a vector by each method; None if PyLops is not installed."""
     methods = {"PyLops, fft": "fft", "PyLops, direct": "direct"}
     if optional("pylops") is None:
         return dict.fromkeys(methods)

@@ -1,6 +1,6 @@
-"""The peak of a call's memory, measured in a process of its own.
+"""The peak memory of a call, measured in a process of its own.
 
-As a program it reads what to measure from standard input, as JSON, and writes the answer.
+As a program it reads a JSON description of the call from standard input, and writes the answer.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from support.layers import Layer
 from support.peers import Call, onnxruntime, ours, pytorch
 
 MIB = 1 << 20
-#: A contender that takes longer is left out.
+#: A contender that takes longer than this is left out.
 SECONDS = 120
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
-#: What is counted, for captions.
+#: A description of what is counted, for captions.
 COUNTED = (
-    "Peak extra memory: how far the resident set of a fresh process rises during the first call on a layer, above what "
-    "it was with the inputs in place, the results taken off. Before it every contender has served a tiny layer: "
-    "libraries, threads and code are loaded. Counted are workspaces, copies of the input, matrices of columns, what an "
-    "allocator takes and keeps. Not counted are ONNX Runtime's packed weights, which it makes when it loads the model. "
-    "Large arrays come in pages of up to 2 MiB."
+    "Peak extra memory: the rise of a fresh process's resident memory during the first call on a layer, without "
+    "the inputs and the results. Before the call, every contender computes a tiny layer, so that libraries, "
+    "threads and code are loaded. Workspaces, copies of the input, matrices of columns and memory that an "
+    "allocator keeps are counted. ONNX Runtime's packed weights are not counted, because it makes them when it "
+    "loads the model. Large arrays use pages of up to 2 MiB."
 )
 
 
 @dataclass(frozen=True)
 class Extra:
-    """The answer: bytes, or why there are none."""
+    """The answer: bytes, or the reason why there are none."""
 
     nbytes: int | None
     reason: str = ""
 
 
 def why_not() -> str | None:
-    """Why memory cannot be measured here, None where it can."""
+    """The reason why memory cannot be measured here, or None."""
     if not STATUS.exists() or "VmHWM" not in STATUS.read_text():
         return "this system has no /proc/self/status with VmHWM, by which peaks are read (Linux has)"
     if not os.access(RESET, os.W_OK):
@@ -56,9 +56,9 @@ def why_not() -> str | None:
 
 
 def extra(contender: str, layer: Layer, op: str, batch: int, threads: int) -> Extra:
-    """Of `contender` ('PyTorch', 'ONNX Runtime' or an algorithm of fastconv), in a new process.
+    """The memory of `contender` ('PyTorch', 'ONNX Runtime' or an algorithm of fastconv), measured in a new process.
 
-    With 'matrix' for op it is who makes the layer's Toeplitz matrix: 'fastconv' or 'COO to CSR'.
+    If op is 'matrix', the contender makes the layer's Toeplitz matrix: 'fastconv' or 'COO to CSR'.
     """
     given = {"contender": contender, "layer": list(layer), "op": op, "batch": batch, "threads": threads}
     folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
@@ -84,7 +84,7 @@ def extra(contender: str, layer: Layer, op: str, batch: int, threads: int) -> Ex
 
 
 def _resident(which: str) -> int:
-    """VmRSS or VmHWM, in bytes."""
+    """VmRSS or VmHWM of this process, in bytes."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(which))
     return int(line.split()[1]) << 10
 
@@ -98,7 +98,7 @@ def _call(contender: str, layer: Layer, op: str, arrays: tuple[np.ndarray, ...],
         return pytorch(layer, op, *arrays)
     if contender == "ONNX Runtime":
         return onnxruntime(layer, op, *arrays[:3], threads)
-    # In a thread that ends: a workspace kept from the forward pass ends with it, and is not there for the backward.
+    # In a thread that ends, because its workspace is freed with it and is not there during the backward pass.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(ours, layer, op, *arrays, contender).result()
 
@@ -112,7 +112,7 @@ def _nbytes(result: Any) -> int:
 
 
 def _measure(contender: str, layer: Layer, op: str, batch: int, threads: int) -> int:
-    """In this process, once."""
+    """Measure the call in this process, once."""
     if contender == "PyTorch":
         import torch
 
@@ -125,7 +125,7 @@ def _measure(contender: str, layer: Layer, op: str, batch: int, threads: int) ->
     call()
     call = _call(contender, layer, op, layer.arrays(batch), threads)
     assert call is not None
-    # What was freed and is still resident would hide as much of what the call takes.
+    # Memory that was freed but is still resident would hide as many bytes of the call.
     _memory.release()
     if hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)

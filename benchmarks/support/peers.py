@@ -1,6 +1,6 @@
-"""A layer as fastconv and its peers compute it: calls without arguments, or None where a peer is not there.
+"""A layer as fastconv and its peers compute it: calls without arguments, or None if a peer is not available.
 
-Nothing is imported before it is asked for: what measures memory must not hold what it does not use.
+Peers are imported when they are first used, because measurements of memory must not include unused modules.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from support.layers import Layer
 
 Call = Callable[[], Any]
 
-#: What backward computes, by the name of the algorithms' op: dx, dw, db. 'backward' is all of them.
+#: The gradients that each op computes (dx, dw, db); 'backward' computes all of them.
 NEEDED = {
     "backward": (True, True, True),
     "backward_data": (True, False, False),
@@ -27,7 +27,7 @@ NEEDED = {
 
 @cache
 def optional(name: str) -> Any:
-    """A module, or None where it is not installed."""
+    """The module, or None if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -37,7 +37,7 @@ def optional(name: str) -> Any:
 def ours(
     layer: Layer, op: str, x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray, algorithm: str = "auto"
 ) -> Call:
-    """fastconv, as its users call it; the forward pass before a backward one is not part of the call."""
+    """fastconv as its users call it. A backward call does not include the forward pass before it."""
     if op == "forward":
         return partial(fastconv.conv, x, w, b, **layer.options, algorithm=algorithm)
     _, kept = fastconv.conv_forward(x, w, b, **layer.options, algorithm=algorithm)
@@ -46,7 +46,7 @@ def ours(
 
 
 def pytorch(layer: Layer, op: str, x: np.ndarray, w: np.ndarray, b: np.ndarray, dout: np.ndarray) -> Call | None:
-    """PyTorch without autograd, and the function that its autograd calls."""
+    """PyTorch: the convolution without autograd, or the function that its autograd calls."""
     torch = optional("torch")
     if torch is None:
         return None
@@ -54,7 +54,7 @@ def pytorch(layer: Layer, op: str, x: np.ndarray, w: np.ndarray, b: np.ndarray, 
     stride, pad, dilation = (list(layer.options[name]) for name in ("stride", "pad", "dilation"))
     if op == "forward":
         convolve = getattr(torch.nn.functional, f"conv{layer.rank}d")
-        # Nothing here asks for a gradient, so no graph is kept; no_grad spares the question.
+        # No tensor requires a gradient, so no graph is built; no_grad also saves the check.
         return torch.no_grad()(partial(convolve, *tensors[:3], stride, pad, dilation, layer.groups))
     backward = torch.ops.aten.convolution_backward
     sizes = [layer.filters], stride, pad, dilation, False, [0] * layer.rank, layer.groups, list(NEEDED[op])
@@ -63,7 +63,7 @@ def pytorch(layer: Layer, op: str, x: np.ndarray, w: np.ndarray, b: np.ndarray, 
 
 @cache
 def why_no_onnxruntime(dtype: str) -> str | None:
-    """Why ONNX Runtime cannot take part in this dtype, None where it can: it is asked."""
+    """The reason why ONNX Runtime cannot compute in this dtype, or None; found by trying."""
     if optional("onnxruntime") is None or optional("onnx") is None:
         return "it is not installed"
     try:
@@ -74,7 +74,7 @@ def why_no_onnxruntime(dtype: str) -> str | None:
 
 
 def onnxruntime(layer: Layer, op: str, x: np.ndarray, w: np.ndarray, b: np.ndarray, threads: int) -> Call | None:
-    """ONNX Runtime, its weights part of the model and so packed beforehand; it has forward only."""
+    """ONNX Runtime, which only has forward. The weights are part of the model, so they are packed beforehand."""
     if op != "forward" or why_no_onnxruntime(x.dtype.name) is not None:
         return None
     session = _session(layer, w, b, threads)
@@ -100,7 +100,7 @@ def _session(layer: Layer, w: np.ndarray, b: np.ndarray, threads: int) -> Any:
         [onnx.helper.make_tensor_value_info("out", kind, None)],
         [onnx.numpy_helper.from_array(w, "w"), onnx.numpy_helper.from_array(b, "b")],
     )
-    # Versions that the oldest release we allow knows.
+    # Versions that the oldest supported release of ONNX Runtime can read.
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

@@ -1,4 +1,4 @@
-"""What all pictures of benchmarks share: size, type, colours, axes and small print."""
+"""The common style of all benchmark pictures: size, type, colours, axes and small print."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Data = dict[str, Any]
 
 WIDTH = 7.0
 
-#: Faster than the peer, slower than the peer, and what is neither.
+#: The colours for: faster than the peer, slower than the peer, neither.
 FASTER, SLOWER, NEUTRAL = "#0072B2", "#D55E00", "0.45"
 
 PEERS = {"fastconv": "black", "auto": "black", "PyTorch": "#56B4E9", "ONNX Runtime": "#009E73"}
@@ -31,7 +31,7 @@ STYLE = {
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.2,
     "lines.markersize": 3.5,
-    # Text stays text, and the same data make the same file.
+    # Text stays text in SVG, and the same data give the same file.
     "svg.fonttype": "none",
     "svg.hashsalt": "fastconv",
 }
@@ -58,12 +58,12 @@ def small_print(data: Data) -> str:
 
 
 def instruction_set(name: str) -> str:
-    """As its maker writes it."""
+    """The name of an instruction set as its maker writes it."""
     return {"avx2": "AVX2", "avx512": "AVX-512"}.get(name, name)
 
 
 def short(value: float | None) -> str:
-    """Two decimals or fewer, cut and not rounded, so that no ratio looks better than it is; a dash for None."""
+    """At most two decimals, truncated and not rounded, so that no ratio looks better than it is; a dash for None."""
     if value is None:
         return "-"
     digits = 2 if value < 10 else 1 if value < 100 else 0
@@ -71,7 +71,7 @@ def short(value: float | None) -> str:
 
 
 def new_figure(height: float, title: str, data: Data, legend: int = 0) -> Any:
-    """An empty figure with its title, room for so many lines of a legend below it, and its small print."""
+    """An empty figure with its title, room below it for `legend` lines of a legend, and its small print."""
     from matplotlib.figure import Figure
 
     lines = legend + 1 if legend else 0
@@ -83,7 +83,7 @@ def new_figure(height: float, title: str, data: Data, legend: int = 0) -> Any:
 
 
 def add_legend(figure: Any, axes: Iterable[Any], columns: int) -> None:
-    """The legend of all axes, below the title."""
+    """Add the legend of all axes below the title."""
     entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -93,7 +93,7 @@ def add_legend(figure: Any, axes: Iterable[Any], columns: int) -> None:
 
 
 def save(figure: Any, folder: Path, name: str) -> list[Path]:
-    """SVG and PNG of a figure."""
+    """Save a figure as SVG and PNG."""
     paths = [folder / f"{name}.svg", folder / f"{name}.png"]
     figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
     figure.savefig(paths[1], dpi=150, metadata={"Software": None})
@@ -101,7 +101,7 @@ def save(figure: Any, folder: Path, name: str) -> list[Path]:
 
 
 def plain_numbers(axis: Any, subs: Sequence[float] = (1, 2, 5)) -> None:
-    """1, 2, 5, 10 along a logarithmic axis."""
+    """Label a logarithmic axis with 1, 2, 5, 10 and so on."""
     from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
     axis.set_major_locator(LogLocator(subs=subs))
@@ -111,7 +111,7 @@ def plain_numbers(axis: Any, subs: Sequence[float] = (1, 2, 5)) -> None:
 
 
 def ratio_axis(axis: Any, found: Iterable[float], label: str | None = RATIO) -> None:
-    """A logarithmic axis of ratios on which 1 is marked."""
+    """Make an axis of ratios logarithmic, and mark 1 on it."""
     found = [*found, 1.0]
     low, high = math.log10(min(found)), math.log10(max(found))
     room = 0.04 * (high - low) + 0.03
@@ -128,17 +128,17 @@ def ratio_axis(axis: Any, found: Iterable[float], label: str | None = RATIO) -> 
 
 
 def spread(count: int, width: float = 0.5) -> list[float]:
-    """Offsets that keep dots of one row apart; the same every time."""
+    """Offsets that separate the dots of one row; they are the same every time."""
     return [width * ((i * 0.618034) % 1 - 0.5) for i in range(count)]
 
 
 def colours(found: Iterable[float]) -> list[str]:
-    """Of ratios: one colour for at least 1, another below."""
+    """A colour for each ratio: one if it is at least 1, another below."""
     return [FASTER if value >= 1 else SLOWER for value in found]
 
 
 def dots(axis: Any, found: Sequence[float], row: float, width: float = 0.5, size: float = 14) -> None:
-    """A dot for each ratio of a row."""
+    """Draw a dot for each ratio of a row."""
     offsets = [row + offset for offset in spread(len(found), width)]
     axis.scatter(found, offsets, s=size, color=colours(found), linewidths=0, alpha=0.75, zorder=3)
 

@@ -1,7 +1,7 @@
 """The pictures of benchmarks, drawn from the JSON of a run: 7 inches wide, 8 pt type, as SVG and PNG.
 
-A picture shows one thing. Dots and bars where fastconv takes longer than its peer have a colour of their own. The small
-print tells the machine, the versions and the date of the run.
+Each picture shows one thing. Dots and bars have another colour if fastconv takes longer than its peer. The small print
+names the machine, the versions and the date of the run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from support.picture_style import (
     spread,
 )
 
-#: Times that bound what any library could reach, or that are fastconv's own: they are no peers.
+#: These times are no peers: bounds for any library, and times of fastconv itself.
 BOUNDS = {"bare GEMM", "FMA peak", "bare products", "copy limit", "copy", "copy, warm", "own backward_data"}
 TITLES = {
     "bench_layers": "Layers of well-known networks",
@@ -44,7 +44,7 @@ TITLES = {
     "sparse_vs_dense_layers": "Sparse matrices of layers: making them, and multiplying with them",
     "sparse_vs_dense_images": "Sparse matrices and operators of images",
 }
-#: The panels with a bar for each layer, by benchmark.
+#: The panels that are drawn with a bar for each layer, by benchmark.
 BARRED = {
     "bench_layers": ("float32 forward", "float32 backward"),
     "bench_layers_beyond": ("float32 forward", "float32 backward"),
@@ -56,26 +56,26 @@ BARRED = {
 
 
 def pairs(data: Data, bounds: bool = False) -> list[tuple[str, str]]:
-    """(panel, ratio) of a run, without those to bounds."""
+    """The (panel, ratio) pairs of a run, without ratios to bounds."""
     found = dict.fromkeys((row["panel"], key) for row in data["results"] for key in row["ratios"])
     left_out = BOUNDS | set(data.get("bounds", ()))
     return [pair for pair in found if bounds or peer_of(pair[1]) not in left_out]
 
 
 def peer_of(ratio: str) -> str:
-    """'PyTorch' of 'PyTorch / fastconv'."""
+    """The peer of a ratio: 'PyTorch' for 'PyTorch / fastconv'."""
     return ratio.partition(" / ")[0]
 
 
 def against(ratio: str) -> str:
-    """'PyTorch' of 'PyTorch / fastconv', and 'NumPy FFT (fft)' of 'NumPy FFT / fastconv fft'."""
+    """The label of a ratio: 'PyTorch' for 'PyTorch / fastconv', 'NumPy FFT (fft)' for 'NumPy FFT / fastconv fft'."""
     peer, _, own = ratio.partition(" / ")
     own = own.removeprefix("fastconv").strip()
     return f"{peer} ({own})" if own else peer
 
 
 def values(data: Data, panel: str, ratio: str) -> list[tuple[str, float]]:
-    """(case and batch, value) of a ratio."""
+    """The values of a ratio, as (case and batch, value)."""
     rows = (row for row in data["results"] if row["panel"] == panel and row["ratios"].get(ratio) is not None)
     return [(f"{row['case']}, batch {row['batch']}", row["ratios"][ratio]) for row in rows]
 
@@ -84,7 +84,7 @@ def values(data: Data, panel: str, ratio: str) -> list[tuple[str, float]]:
 
 
 def draw_dots(data: Data) -> Any:
-    """A row for each panel and peer, and in it a dot for each case."""
+    """Draw a row for each panel and peer, with a dot for each case."""
     rows = [(panel, ratio, [value for _, value in values(data, panel, ratio)]) for panel, ratio in pairs(data)]
     rows = [row for row in rows if row[2]]
     every = [value for _, _, found in rows for value in found]
@@ -108,7 +108,7 @@ def _part(found: Sequence[float]) -> str:
 
 
 def draw_bars(data: Data, panel: str, ratio: str) -> Any:
-    """A bar for each case of one panel and peer, the geometric mean last."""
+    """Draw a bar for each case of one panel and peer, and the geometric mean last."""
     cases = values(data, panel, ratio)
     found = [value for _, value in cases]
     cases = [*cases, ("geometric mean", statistics.geometric_mean(found))]
@@ -116,7 +116,7 @@ def draw_bars(data: Data, panel: str, ratio: str) -> Any:
     figure = new_figure(0.15 * len(cases) + 0.9, f"{title}: faster in {_part(found)}", data)
     axis = figure.subplots()
     ends = [value for _, value in cases]
-    # Bars begin at 1: to the left fastconv is slower, to the right faster.
+    # Bars begin at 1 and extend to the left if fastconv is slower, to the right if it is faster.
     axis.barh(range(len(cases)), [end - 1 for end in ends], 0.75, left=1, color=colours(ends), zorder=3)
     for i, end in enumerate(ends):
         axis.annotate(
@@ -138,7 +138,7 @@ def draw_bars(data: Data, panel: str, ratio: str) -> Any:
 
 
 def summary_rows(data: Data) -> dict[str, dict[str, list[float]]]:
-    """{'forward' | 'backward': {network: ratios to PyTorch}} of float32 layers."""
+    """The ratios to PyTorch of float32 layers: {'forward' or 'backward': {network: ratios}}."""
     found: dict[str, dict[str, list[float]]] = {"forward": {}, "backward": {}}
     for row in data["results"]:
         dtype, _, op = row["panel"].partition(" ")
@@ -149,7 +149,7 @@ def summary_rows(data: Data) -> dict[str, dict[str, list[float]]]:
 
 
 def draw_summary(data: Data) -> Any:
-    """The picture of README: a dot for each layer, by network, forward and backward."""
+    """Draw the picture of README: a dot for each layer, by network, forward and backward."""
     panels = summary_rows(data)
     names = list(panels["forward"])
     every = [value for rows in panels.values() for found in rows.values() for value in found]
@@ -175,7 +175,7 @@ def draw_summary(data: Data) -> Any:
 
 
 def draw_memory(data: Data) -> Any:
-    """Memory beyond input and output of one batch, by layer and op: fastconv and its peers."""
+    """Draw the memory beyond input and output of one batch, by layer and op, for fastconv and its peers."""
     cells = [cell for cell in data["results"] if cell["contender"] in PEERS and cell["extra_bytes"] is not None]
     batch = statistics.mode(cell["batch"] for cell in cells)
     cells = [cell for cell in cells if cell["batch"] == batch]
@@ -207,7 +207,7 @@ GROWN = {"N": "images in a batch", "C": "channels", "H": "rows and columns"}
 
 
 def draw_scaling(data: Data, what: str) -> Any:
-    """Time or memory as one size doubles; a column for each size, a row for each op."""
+    """Draw time or memory as one size doubles, with a column for each size and a row for each op."""
     threads = max(point["threads"] for point in data["results"])
     points = [point for point in data["results"] if point["threads"] == threads]
     ops = list(dict.fromkeys(point["op"] for point in points))
@@ -233,17 +233,17 @@ def draw_scaling(data: Data, what: str) -> Any:
 
 # ------------------------------------------------------------------------------------------------- choice of algorithm
 
-#: A regret above this is a bad choice, if the call takes long enough to matter.
+#: A higher regret is a bad choice if the call takes at least `LONGER` seconds.
 MUCH, LONGER = 1.5, 1e-4
 
 
 def best_of(case: Data) -> float:
-    """Seconds of the fastest algorithm by name."""
+    """The seconds of the fastest algorithm."""
     return min(seconds for name, seconds in case["seconds"].items() if name != "auto")
 
 
 def draw_choice(data: Data) -> Any:
-    """A row for each family of layers, and in it a dot for each case: the regret of 'auto'."""
+    """Draw the regret of 'auto': a row for each family of layers, with a dot for each case."""
     families = list(dict.fromkeys(case["case"]["family"] for case in data["cases"]))
     longer = [case for case in data["cases"] if best_of(case) >= LONGER]
     bad = sum(case["regret"] > MUCH for case in longer)
@@ -276,7 +276,7 @@ def draw_choice(data: Data) -> Any:
 
 
 def draw_fit(data: Data) -> Any:
-    """The mean regret of every family before and after rates were fitted."""
+    """Draw the mean regret of every family before and after rates were fitted."""
     before, after = data["summary"]["before"], data["summary"]["after"]
     families = [name for name in after if name in before]
     title = f"Mean regret of 'auto' before and after rates were fitted to {data['kind']}"
@@ -305,7 +305,7 @@ def draw_fit(data: Data) -> Any:
 
 # ----------------------------------------------------------------------------------------------------- sparse weights
 
-#: Of a curve of time against zeros: colour and mark.
+#: The colour and marker of each curve of time against zeros.
 CURVES = {
     "auto": ("black", "", "auto, dense"),
     "implicit": ("#0072B2", "", "implicit, dense"),
@@ -319,9 +319,9 @@ ZEROS = (0, 50, 80, 90, 95, 99)
 
 
 def draw_crossovers(data: Data) -> Any:
-    """From what share of zeros on 'sparse' is faster than the dense algorithms, case by case."""
+    """Draw, for each case, the share of zeros from which 'sparse' is faster than the dense algorithms."""
     cases = data["results"]
-    title = "From what share of zeros among the weights on 'sparse' is faster"
+    title = "The share of zero weights from which 'sparse' is faster"
     figure = new_figure(0.19 * len(cases) + 0.9, title, data, legend=1)
     axis = figure.subplots()
     marks = {"implicit": "s", "PyTorch": "D", "auto": "o"}
@@ -347,7 +347,7 @@ def _case(case: Data) -> str:
 
 
 def draw_curves(data: Data) -> Any:
-    """Time against zeros of the layers whose weights were pruned at random, at the larger batch."""
+    """Draw time against zeros for the layers whose weights were pruned at random, at the larger batch."""
     batch = max(case["batch"] for case in data["results"])
     cases = [case for case in data["results"] if (case["batch"], case["pattern"]) == (batch, "random")]
     columns = 3
@@ -379,7 +379,7 @@ def draw_curves(data: Data) -> Any:
 
 
 def _curve(case: Data, name: str) -> Iterator[tuple[float, float]]:
-    """(share of zeros, seconds); the time of a dense algorithm is one number, and holds for every share."""
+    """The points (share of zeros, seconds); a dense algorithm has one time, which holds for every share."""
     seconds = case["median_seconds"]
     for entry in case["zeros"]:
         zeros = entry["fraction"]
@@ -389,7 +389,7 @@ def _curve(case: Data, name: str) -> Iterator[tuple[float, float]]:
 
 
 def draw_growth(data: Data, what: str) -> Any:
-    """Time or bytes of a layer and of its sparse matrix, as image and batch grow."""
+    """Draw the time or bytes of a layer and of its sparse matrix, as image and batch grow."""
     points = data["results"]
     grown = list(dict.fromkeys(point["axis"] for point in points))
     label, scale = ("ms", 1e3) if what == "median_seconds" else ("MiB", 2.0**-20)
@@ -400,7 +400,7 @@ def draw_growth(data: Data, what: str) -> Any:
     for axis, name_of_axis in zip(axes, grown, strict=True):
         here = [point for point in points if point["axis"] == name_of_axis]
         for name, colour in zip(here[0][what], palette, strict=False):
-            # A workspace of no bytes has no place on a logarithmic axis.
+            # A logarithmic axis cannot show a workspace of 0 bytes.
             found = [(p["value"], p[what][name] * scale) for p in here if p[what].get(name)]
             if found:
                 axis.plot(*zip(*found, strict=True), marker="o", color=colour, label=name)
@@ -418,7 +418,7 @@ FILTERS = "best peer / fastconv"
 
 
 def draw_filters(data: Data, panel: str, by: str, title: str) -> Any | None:
-    """Ratios against the kernel size, a line for each size of image; an axis for each value of `by`."""
+    """Draw ratios against kernel size: a line for each image size, and an axis for each value of `by`."""
     rows = [row for row in data["results"] if row["panel"] == panel and row["ratios"].get(FILTERS) is not None]
     if by != "dtype":
         rows = [row for row in rows if row["dtype"] == "float32"]
@@ -456,12 +456,12 @@ def draw_filters(data: Data, panel: str, by: str, title: str) -> Any | None:
 
 
 def slug(text: str) -> str:
-    """'float32 forward' as part of a file's name."""
+    """'float32 forward' in the form that file names use."""
     return "_".join(text.lower().replace("/", " ").split())
 
 
 def figures(data: Data, name: str) -> dict[str, Callable[[], Any]]:
-    """What to draw of a run whose JSON is NAME.json: a function for each file, without its suffix."""
+    """The pictures of a run whose JSON is NAME.json: a drawing function for each file name without suffix."""
     kind = data["benchmark"]
     if kind.startswith("bench_choice"):
         return {name: lambda: draw_choice(data)}
@@ -490,7 +490,7 @@ def figures(data: Data, name: str) -> dict[str, Callable[[], Any]]:
 
 
 def draw_all(data: Data, folder: Path, name: str) -> list[Path]:
-    """Every picture of a run, into `folder`."""
+    """Draw every picture of a run into `folder`."""
     import matplotlib
 
     with matplotlib.rc_context(STYLE):

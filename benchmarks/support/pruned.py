@@ -1,4 +1,4 @@
-"""Weights pruned at random or by structure, what computes with them, and where one overtakes another."""
+"""Weights pruned at random or by structure, the contenders that compute with them, and crossover points."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from support.harness import Contenders, Oracle, Timing
 from support.layers import Layer
 from support.peers import Call, ours, pytorch
 
-#: Zeros among the weights, in percent.
+#: Percentages of zeros among the weights.
 RANDOM = (0, 30, 50, 65, 80, 90, 95, 99)
-#: What computes with dense weights, and with pruned ones.
+#: The contenders that compute with dense weights, and with pruned ones.
 DENSE = ("auto", "implicit", "im2col", "PyTorch")
 PRUNED = ("sparse", "auto, pruned", "toeplitz", "CSR by SciPy", "CSR by fastconv")
-#: Those of them that compute with the Toeplitz matrix.
+#: The contenders that use the Toeplitz matrix.
 BY_MATRIX = PRUNED[2:]
 WITHOUT_CHANNELS = "auto, channels cut out"
-#: A larger matrix is not made.
+#: Larger matrices are left out.
 MOST_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
 class Case:
-    """A layer, a batch and how weights are pruned."""
+    """A layer, a batch, and the way in which weights are pruned."""
 
     layer: Layer
     batch: int
@@ -45,7 +45,7 @@ class Case:
         return f"{self.layer.case}, batch {self.batch}{how}"
 
     def weights(self, w: np.ndarray) -> dict[float, np.ndarray]:
-        """By the fraction of zeros: what is zero once stays so."""
+        """The weights for each fraction of zeros; a weight that is zero at one fraction is zero at all larger ones."""
         rng = np.random.default_rng(1)
         found = {}
         if self.pattern == "random":
@@ -70,25 +70,25 @@ class Case:
 
 
 def _without_channels(layer: Layer, x: np.ndarray, w: np.ndarray, b: np.ndarray) -> Call:
-    """A dense layer of the channels that are left: weights are cut once, images on every call."""
+    """A dense layer of the remaining channels: weights are sliced once, images in every call."""
     kept = np.flatnonzero(w.any(axis=(0, *range(2, w.ndim))))
     left = np.ascontiguousarray(w[:, kept])
     return lambda: fastconv.conv(x[:, kept], left, b, **layer.options)
 
 
 def nnz(layer: Layer, w: np.ndarray) -> int:
-    """Entries of the matrix of these weights."""
+    """The number of entries of the matrix of these weights."""
     per_tap = np.bincount(matrices.meetings(layer)[0], minlength=math.prod(w.shape[2:]))
     return int(np.count_nonzero(w.reshape(-1, len(per_tap)), axis=0) @ per_tap)
 
 
 def key(name: str, zeros: float | None) -> str:
-    """A contender's name in a row of timings."""
+    """The key of a contender in a row of timings."""
     return name if zeros is None else f"{name} @ {zeros:.4f}"
 
 
 def by_matrix(layer: Layer, w: np.ndarray, x: np.ndarray, out_shape: tuple[int, ...], threads: int) -> dict[str, Call]:
-    """SciPy and fastconv on a matrix that is kept: images go in and come out as they lie in memory."""
+    """Products of images with a finished matrix by SciPy and by fastconv; images keep their memory layout."""
     matrix = matrices.ours(layer, w)
     return {
         "CSR by SciPy": partial(matrices.product_of_images, matrix, x, out_shape, None),
@@ -97,7 +97,7 @@ def by_matrix(layer: Layer, w: np.ndarray, x: np.ndarray, out_shape: tuple[int, 
 
 
 def contenders(case: Case, threads: int) -> tuple[Contenders, dict[str, Oracle], dict[float, dict[str, Any]]]:
-    """All at all fractions of zeros, what each should compute, and what is to be told about a fraction."""
+    """The contenders at all fractions of zeros, their expected results, and notes on each fraction."""
     layer, geometry = case.layer, case.layer.geometry(case.batch)
     x, w, b, dout = layer.arrays(case.batch)
     b = np.zeros_like(b)
@@ -130,7 +130,7 @@ def contenders(case: Case, threads: int) -> tuple[Contenders, dict[str, Oracle],
 
 
 def dense_choice(layer: Layer, batch: int, threads: int) -> str:
-    """What 'auto' takes for dense weights."""
+    """The algorithm that 'auto' takes for dense weights."""
     return choose("forward", layer.geometry(batch), np.dtype(np.float32), threads).name
 
 
@@ -141,32 +141,32 @@ class Curves:
         self.timings, self.zeros = timings, tuple(zeros)
 
     def seconds(self, name: str, zeros: float) -> float | None:
-        """Of a contender; of a dense one at any fraction."""
+        """The seconds of a contender; a dense contender has the same time at every fraction."""
         timing = self.timings.get(key(name, None)) or self.timings.get(key(name, zeros))
         return timing and timing.seconds
 
     def points(self, name: str) -> list[tuple[float, float]]:
-        """(fraction of zeros, seconds) where it was measured."""
+        """The measured points (fraction of zeros, seconds) of a contender."""
         found = [(zeros, self.seconds(name, zeros)) for zeros in self.zeros]
         return [(zeros, seconds) for zeros, seconds in found if seconds is not None]
 
     def ratio(self, peer: str, own: str, zeros: float) -> float | None:
-        """Seconds of the peer over those of `own`."""
+        """The seconds of the peer divided by those of `own`."""
         a, b = self.seconds(peer, zeros), self.seconds(own, zeros)
         return a / b if a and b else None
 
     def crossover(self, peer: str, own: str = "sparse") -> float | None:
-        """The fraction of zeros from which on `own` is faster; None where it is not even at the last one."""
+        """The fraction of zeros from which `own` is faster; None if it is slower at the last one, too."""
         found = [(zeros, self.ratio(peer, own, zeros)) for zeros in self.zeros]
         return crossover([(zeros, ratio) for zeros, ratio in found if ratio is not None])
 
 
 def crossover(ratios: Sequence[tuple[float, float]]) -> float | None:
-    """Where a ratio, known at rising fractions of zeros, passes 1 for good.
+    """The fraction of zeros at which a ratio passes 1 for good; the ratios are in rising order of zeros.
 
-    Between two of them its logarithm is taken to be linear in that of the
-    fraction which is left. 0 where it is above 1 throughout, None where the last
-    is below.
+    The logarithm of the ratio is interpolated linearly in the logarithm of the
+    fraction of weights left. The result is 0 if the ratio is above 1 everywhere,
+    and None if the last one is below 1.
     """
     if not ratios or ratios[-1][1] < 1:
         return None

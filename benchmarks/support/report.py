@@ -20,7 +20,7 @@ from support.pictures import draw_all
 
 @dataclass(frozen=True)
 class Row:
-    """One case of one panel; a contender that was left out is None."""
+    """One case of one panel; the timing of a contender that was left out is None."""
 
     panel: str
     case: str
@@ -31,27 +31,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A peer's time over fastconv's, with what its geometric mean and its worst row should reach."""
+    """A peer's time divided by fastconv's, with targets for the geometric mean and the worst row."""
 
     panel: str
     peer: str
     own: str = "fastconv"
     mean: float | None = None
     worst: float | None = None
-    #: A bound that no library could pass, and no peer: it is not in the pictures.
+    #: Whether this is a bound for any library and not a peer; pictures leave it out.
     bound: bool = False
-    #: A ratio of a single row has no column in the table.
+    #: Whether only a single row has this ratio; it then has no column in the table.
     single: bool = False
 
     def of(self, row: Row) -> float | None:
-        """The ratio in a row of this panel, None where either was left out."""
+        """The ratio in a row of this panel, or None if either contender was left out."""
         peer, own = row.timings.get(self.peer), row.timings.get(self.own)
         return None if peer is None or own is None else peer.seconds / own.seconds
 
 
 @dataclass
 class Report:
-    """Everything a run found out."""
+    """All results of a run."""
 
     name: str
     title: str
@@ -64,12 +64,12 @@ class Report:
 
     @property
     def full_title(self) -> str:
-        """The title, saying so where the run left something out."""
+        """The title, with a note if the run left something out."""
         return full_title(self.title, self.options)
 
     @property
     def cases(self) -> list[tuple[str, int]]:
-        """(case, batch) in the order of measuring."""
+        """The (case, batch) pairs in the order of measurement."""
         return list(dict.fromkeys((row.case, row.batch) for row in self.rows))
 
     def value(self, ratio: Ratio, case: str, batch: int) -> float | None:
@@ -78,14 +78,14 @@ class Report:
         return next((ratio.of(row) for row in rows), None)
 
     def statistic(self, ratio: Ratio, which: str) -> tuple[float | None, float | None]:
-        """(value, target) of the 'geomean' or the 'worst' over all cases."""
+        """The value and target of the 'geomean' or the 'worst' over all cases."""
         values = [v for case in self.cases if (v := self.value(ratio, *case)) is not None]
         if which == "worst":
             return min(values, default=None), ratio.worst
         return (statistics.geometric_mean(values) if values else None), ratio.mean
 
     def worst_case(self, ratio: Ratio) -> str:
-        """Where the worst is."""
+        """The name of the case with the worst ratio."""
         values = [(v, case) for case in self.cases if (v := self.value(ratio, *case)) is not None]
         return "{}, batch {}".format(*min(values)[1]) if values else ""
 
@@ -128,12 +128,12 @@ class Report:
         }
 
     def write(self, folder: Path) -> list[Path]:
-        """JSON and pictures into `folder`."""
+        """Write JSON and pictures into `folder`."""
         return write(folder, self.name, self.as_json())
 
 
 def run_info(name: str, options: Options, blas_threads: int | None, load_before: float | None) -> dict[str, Any]:
-    """What every benchmark says about its run."""
+    """The facts that every benchmark records about its run."""
     return {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,28 +150,28 @@ def run_info(name: str, options: Options, blas_threads: int | None, load_before:
 
 
 def full_title(title: str, options: Options) -> str:
-    """A title, saying so where the run left something out."""
+    """A title, with a note if the run left something out."""
     left_out = [f"only '{options.only}'"] if options.only else []
     left_out += ["quick run"] if options.quick else []
     return f"{title} ({', '.join(left_out)})" if left_out else title
 
 
 def write(folder: Path, name: str, data: dict[str, Any]) -> list[Path]:
-    """JSON and the pictures drawn from it into `folder`."""
+    """Write JSON into `folder`, and draw the pictures from it."""
     path = folder / f"{name}.json"
     path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    # What is drawn is what was written: NaN, tuples and numpy's numbers are as in a file.
+    # The pictures are drawn from the file, so that NaN, tuples and NumPy's numbers look the same in a later run.
     return [path, *draw_all(json.loads(path.read_text(encoding="utf-8")), folder, name)]
 
 
 def judged(value: float | None, target: float | None, at_most: bool = False) -> dict[str, Any]:
-    """A value, what it should reach (or stay under), and whether it does."""
+    """A value, its target or upper limit, and whether the value meets it."""
     met = None if value is None or target is None else (value <= target if at_most else value >= target)
     return {"value": value, "target": target, "met": met}
 
 
 def in_words(value: float | None, target: float | None, at_most: bool = False) -> str:
-    """The same as three lines of a table, the last one in colour."""
+    """A value, its target and the verdict as three lines of a table; the last one is coloured."""
     if target is None:
         return short(value)
     word = {None: "not run", True: "[green]met[/green]", False: "[red]missed[/red]"}
@@ -179,7 +179,7 @@ def in_words(value: float | None, target: float | None, at_most: bool = False) -
 
 
 def new_table(title: str, caption: str | None = None) -> Table:
-    """A table as all benchmarks print them."""
+    """An empty table in the style of all benchmarks."""
     table = Table(title=title, caption=caption)
     table.title_justify = table.caption_justify = "left"
     return table
@@ -187,7 +187,7 @@ def new_table(title: str, caption: str | None = None) -> Table:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a panel's table that is no ratio."""
+    """A column of a panel's table that is not a ratio."""
 
     heading: str
     text: Callable[[Row], str]
@@ -195,7 +195,7 @@ class Column:
 
 
 def print_table(report: Report, console: Console, panel: str | None = None, columns: Sequence[Column] = ()) -> None:
-    """One line per case, then means and worst with their targets: of all panels, or of one with more columns."""
+    """Print one line per case, then means and worst rows with targets: of all panels, or of one with more columns."""
     title = report.full_title if panel is None else f"{report.full_title}: {panel}"
     table = new_table(title, report.caption if panel is None else None)
     table.add_column("layer", no_wrap=True)
@@ -225,7 +225,7 @@ def print_table(report: Report, console: Console, panel: str | None = None, colu
 
 
 def print_summary(reports: Sequence[Report], console: Console) -> None:
-    """Every ratio that has a target: its mean, its worst row, and whether they reach it."""
+    """Print every ratio that has a target: its mean, its worst row, and whether they meet the target."""
     table = new_table("Against the targets: met or missed")
     for heading in ("", "panel", "peer"):
         table.add_column(heading)

@@ -24,8 +24,9 @@ TOLERANCE = 1e-4
 TIMED = ("auto", "implicit", "im2col", "toeplitz", "CSR by fastconv", "CSR by SciPy")
 BYTES = ("input and output", "implicit", "im2col", "toeplitz", "CSR matrix")
 CAPTION = (
-    "toeplitz makes the matrix on every call, some rows at a time; CSR is the product with one that is kept. Bytes "
-    "of algorithms are the workspace that each says it takes; those of the CSR matrix are its three arrays."
+    "toeplitz makes the matrix on every call, some rows at a time; CSR is the product with a finished matrix. "
+    "The bytes of an algorithm are the workspace that its plan states; the bytes of the CSR matrix are its "
+    "three arrays."
 )
 
 
@@ -52,12 +53,12 @@ class Point(NamedTuple):
 
 
 def growth_points(quick: bool) -> list[Point]:
-    """All that are measured."""
+    """All points that are measured."""
     return [Point(axis, value) for axis, values in STEPS.items() for value in (values[:3:2] if quick else values)]
 
 
 def measured_point(point: Point, options: Options, show) -> dict[str, Any]:
-    """Seconds and bytes."""
+    """Seconds and bytes at a point."""
     layer, batch = point.layer, point.batch
     geometry, single = layer.geometry(batch), np.dtype(np.float32)
     x, w, b, dout = layer.arrays(batch)
@@ -92,7 +93,7 @@ def measured_point(point: Point, options: Options, show) -> dict[str, Any]:
 
 
 def print_growth(points: list[dict[str, Any]], options: Options, screen: Console) -> None:
-    """Milliseconds and MiB."""
+    """Print milliseconds and MiB."""
     table = new_table(full_title(TITLE, options), CAPTION)
     table.add_column("")
     for name in TIMED:

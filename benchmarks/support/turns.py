@@ -1,4 +1,4 @@
-"""All algorithms on one case in turns, hopeless ones interrupted, and the records of that in a file."""
+"""Times all algorithms on a case in turns, interrupts hopeless ones, and keeps the records in a file."""
 
 from __future__ import annotations
 
@@ -28,32 +28,34 @@ from support.harness import set_threads, wait_for_quiet
 
 REGISTRY: dict[str, Algorithm] = choosing.REGISTRY
 
-#: Nobody waits for an algorithm so much slower than the fastest so far: its time does not matter.
+#: An algorithm that takes this many times as long as the fastest one so far is interrupted, because its time does not
+#: matter.
 HOPELESS = 8.0
-#: So much slower, one turn tells enough.
+#: An algorithm has a single turn if it takes this many times as long as the fastest one.
 NEAR = 2.5
-#: Seconds of the first call of a case, at most.
+#: The most seconds of the first call of a case.
 LONGEST = 8.0
-#: Seconds an algorithm repeats its call in a turn, and those of them that count, by one thread and by several: where a
-#: virtual machine wakes a thread on the core of its waker, tens of milliseconds pass before it sees another core idle.
+#: Seconds for which an algorithm repeats its call in a turn, and the last of these, which count; with one thread (True)
+#: and with several. A virtual machine may wake a thread on the waking thread's core, and move it only tens of
+#: milliseconds later.
 TURN, COUNTED = {True: 0.008, False: 0.03}, {True: 0.006, False: 0.015}
-#: Calls of more seconds are turns by themselves, after the first.
+#: A call that takes more seconds is a turn by itself, after the first.
 LONG = 0.04
-#: A larger workspace is not taken.
+#: Algorithms that need a larger workspace are left out.
 MOST_BYTES = 1 << 27
-#: The definition, by loops in Python: it is never timed.
+#: The definition by Python loops, which is never timed.
 REFERENCE = "reference"
 
 Call = Callable[[], Any]
 
 
 class TooLong(Exception):
-    """A call was interrupted."""
+    """The call took too long and was interrupted."""
 
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer, as Ctrl-C would: kernels look every 50 ms or so."""
+    """Interrupt a longer call as Ctrl-C would; kernels check for signals every 50 ms or so."""
 
     def stop(*_: object) -> None:
         raise TooLong
@@ -74,7 +76,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 @dataclass
 class Record:
-    """Seconds of the algorithms that were timed on a case, and of those that were given up the seconds until then."""
+    """The seconds of each algorithm that was timed on a case, and for each interrupted one the seconds until then."""
 
     case: Case
     seconds: dict[str, float] = field(default_factory=dict)
@@ -84,7 +86,7 @@ class Record:
 
     @property
     def best(self) -> float:
-        """The least; None of them is 'auto'."""
+        """The least of the seconds, without those of 'auto' (None)."""
         return min(t for name, t in self.seconds.items() if name != "auto")
 
     def as_json(self) -> dict[str, Any]:
@@ -95,38 +97,38 @@ class Record:
 
 
 def record_of(data: dict[str, Any]) -> Record:
-    """The record that `as_json` told about."""
+    """The record that `as_json` described."""
     return Record(from_json(data["case"]), dict(data["seconds"]), dict(data["given_up"]), data["density"])
 
 
 def algorithm_of(name: str) -> str:
-    """The algorithm that a contender is a way of, and whose rates it has."""
+    """The algorithm of a contender, whose rates it uses; a contender is an algorithm or a variant of one."""
     return name.split(" ", 1)[0]
 
 
 def form(name: str) -> Algorithm:
-    """A contender by its name: an algorithm, or a way of one."""
+    """The algorithm, or the variant of one, that has this name."""
     algorithm, _, way = name.partition(" ")
     return REGISTRY[algorithm].way(way)
 
 
 def give_threads(threads: int) -> None:
-    """BLAS uses as many threads as the calls of a case."""
+    """Set the threads of BLAS to the number that the calls of a case use."""
     if fastconv.get_threads() != threads or _blas.threads() != threads:
         set_threads(threads)
 
 
 def candidates(case: Case, ways: bool = False) -> list[str]:
-    """Names of what serves a case, each way of an algorithm by itself where `ways`."""
+    """The names of the algorithms that can compute a case; with `ways`, each variant has its own name."""
     give_threads(case.threads)
     dtype, found = np.dtype(case.dtype), list[str]()
     for name, algorithm in REGISTRY.items():
         wanted = case.zeros or not algorithm.skips_zeros
-        if algorithm.needs_rank_one:  # the gradient of its weights is another algorithm's
+        if algorithm.needs_rank_one:  # Another algorithm computes the gradient of its weights.
             wanted = case.pattern == "rank one" and case.op != "backward_weights"
         if name == REFERENCE or not wanted or algorithm.unsupported(case.op, case.geometry, dtype):
             continue
-        # Without BLAS it is no candidate of 'auto'.
+        # 'auto' does not consider it without BLAS.
         if algorithm.needs_blas and not _blas.within(case.threads):
             continue
         if algorithm.workspace_bytes(case.op, case.geometry, dtype, case.threads) > MOST_BYTES:
@@ -137,7 +139,7 @@ def candidates(case: Case, ways: bool = False) -> list[str]:
 
 
 class Calls:
-    """The calls of a case, by the names of what computes it; they share arrays."""
+    """The calls of a case, by the names of the contenders; they share arrays."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -147,7 +149,7 @@ class Calls:
         self.density = np.count_nonzero(self.w) / self.w.size
 
     def call(self, name: str) -> Call:
-        """By an algorithm's name or 'auto', as layers come to them; or by a way of one."""
+        """The call of an algorithm, of 'auto', or of a variant, as a layer makes it."""
         case, geometry, threads = self.case, self.case.geometry, self.case.threads
         x, w, dout, result = self.x, self.w, self.dout, self.result
         if " " in name and geometry.pad_mode == "zeros" and not case.zeros:
@@ -164,7 +166,7 @@ class Calls:
 
 
 def turn(call: Call, best: float, alone: bool) -> tuple[float, bool]:
-    """Seconds of a call in a loop of them, and whether it was given up because it is hopeless against the best."""
+    """The seconds of a call in a loop, and whether it was stopped because it is hopelessly slow against `best`."""
     wait_for_quiet()
     most = min(HOPELESS * best + 0.02, LONGEST)
     begun = time.perf_counter()
@@ -194,7 +196,7 @@ def turn(call: Call, best: float, alone: bool) -> tuple[float, bool]:
 
 
 def expected(name: str, case: Case, density: float = 1.0) -> float:
-    """What the rates in use estimate for a contender; infinite where there are none."""
+    """The estimate for a contender by the rates in use; infinite if there are no rates."""
     if name == "auto":
         return 0.0
     algorithm, dtype = form(name), np.dtype(case.dtype)
@@ -204,9 +206,9 @@ def expected(name: str, case: Case, density: float = 1.0) -> float:
 
 
 def measure(case: Case, names: Iterable[str], rounds: int, into: Record | None = None, near: float = NEAR) -> Record:
-    """Time `names` on a case in turns, the one thought fastest first; what is not near the fastest only once.
+    """Time `names` on a case in turns, the expected fastest first. Contenders far from the fastest have one turn.
 
-    'auto' is one of them where it is named; it is first in a round and last in the next.
+    If 'auto' is among the names, it is first in one round and last in the next.
     """
     give_threads(case.threads)
     record, calls = into or Record(case), Calls(case)
@@ -230,10 +232,10 @@ def measure(case: Case, names: Iterable[str], rounds: int, into: Record | None =
 
 
 def chosen_of(record: Record) -> str:
-    """What 'auto' takes by the rates in use, by its name in the record: of an algorithm's ways there the cheapest."""
+    """The record name of the algorithm that 'auto' takes by the rates in use; of its variants the cheapest one."""
     case, dtype = record.case, np.dtype(record.case.dtype)
     give_threads(case.threads)
-    plans.clear()  # made by other rates
+    plans.clear()  # Other rates made the plans in the cache.
     density = as_seen(case.w_shape, math.prod(case.geometry.out_shape), record.density) if case.zeros else 1.0
     rank_one = case.pattern == "rank one"
     chosen = choosing.choose(case.op, case.geometry, dtype, case.threads, "auto", density, rank_one).name
@@ -242,7 +244,7 @@ def chosen_of(record: Record) -> str:
 
 
 class Records:
-    """Records in a file of lines, which grows while they are measured: what was interrupted goes on."""
+    """Records in a file of lines that grows during the measurement, so that an interrupted run can continue."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -257,7 +259,7 @@ class Records:
                     self._drop(data["forget"])
                     continue
                 record = record_of(data)
-                self.found[self.key(record.case)] = record  # the last of a case counts
+                self.found[self.key(record.case)] = record  # The last record of a case counts.
 
     def _drop(self, algorithms: Iterable[str]) -> None:
         for record in self.found.values():
@@ -271,7 +273,7 @@ class Records:
         self._append({"forget": algorithms})
 
     def cases(self) -> list[Case]:
-        """Those that were measured."""
+        """The cases that were measured."""
         return [record.case for record in self.found.values()]
 
     def _append(self, data: dict[str, Any]) -> None:
@@ -284,11 +286,11 @@ class Records:
         return json.dumps(case.as_json(), sort_keys=True)
 
     def get(self, case: Case) -> Record | None:
-        """The record of a case, where there is one."""
+        """The record of a case, or None."""
         return self.found.get(self.key(case))
 
     def add(self, record: Record) -> None:
-        """Keep a record; it counts in the place of an older one of its case."""
+        """Append a record; it replaces an older one of the same case."""
         self.found[self.key(record.case)] = record
         self._append(record.as_json())
 

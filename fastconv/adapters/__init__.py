@@ -1,4 +1,4 @@
-"""One module for each third party, the only one that imports it."""
+"""Adapters to third-party packages: one module for each, the only one that imports the package."""
 
 from fastconv.adapters.threadpoolctl import register_threadpoolctl
 

@@ -1,4 +1,4 @@
-"""Let `threadpoolctl` limit fastconv's threads. No other module uses it, and fastconv does not need it."""
+"""Lets `threadpoolctl` limit fastconv's threads. No other module uses it, and fastconv works without it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def register_if_loaded() -> None:
 
 
 def _register(module: Any) -> bool:
-    """Add our controller once; False if this version of `threadpoolctl` supports none."""
+    """Register our controller once; return False if this version of `threadpoolctl` accepts no other libraries."""
     global _registered
     if _registered is module:
         return True
@@ -57,7 +57,7 @@ def _register(module: Any) -> bool:
         return False
 
     class FastconvController(module.LibController):
-        """`threadpoolctl` finds it by the compiled module of the helper threads."""
+        """A controller of fastconv's threads; `threadpoolctl` finds it by the compiled module of the thread pool."""
 
         user_api = internal_api = "fastconv"
         filename_prefixes = ("team.",)

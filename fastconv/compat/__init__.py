@@ -1,1 +1,1 @@
-"""Course packs: one flat module per course, under the course's own names."""
+"""Course packs: one flat module for each course, with the names that the course uses."""

@@ -1,8 +1,8 @@
 """The convolution names of deeplearning.ai's "Convolution model: step by step".
 
 ``from fastconv.compat.deeplearning_ai import *``. Names, argument orders, layouts and
-caches are those of the first assignment of the course on convolutional networks: images are
-``(m, n_H, n_W, n_C)``, filters ``(f, f, n_C_prev, n_C)``.
+caches are those of the course's first assignment on convolutional networks: images are
+``(m, n_H, n_W, n_C)``, filters are ``(f, f, n_C_prev, n_C)``.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def zero_pad(X: Any, pad: int) -> np.ndarray:
     ----------
     X : array_like, (m, n_H, n_W, n_C)
     pad : int
-        Zeros on each of the four sides.
+        Number of zeros on each of the four sides.
 
     Returns
     -------
     ndarray, (m, n_H + 2 * pad, n_W + 2 * pad, n_C)
-        Of the dtype of `X`.
+        The result has the dtype of `X`.
 
     Raises
     ------
     ValueError
-        If `X` has not four axes, or `pad` is negative.
+        If `X` does not have four axes, or `pad` is negative.
     TypeError
         For complex or object input, or a `pad` that is not an int.
 
@@ -71,7 +71,7 @@ def zero_pad(X: Any, pad: int) -> np.ndarray:
 
 
 def conv_single_step(a_slice_prev: Any, W: Any, b: Any) -> np.floating:
-    """One filter at one place: the sum of the products, and the bias.
+    """Apply one filter at one place: the sum of the products, plus the bias.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _hparameter(hparameters: Any, name: str) -> Any:
 def _conv_layer(
     A_prev: Any, W: Any, b: Any, hparameters: Any
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, int]]:
-    """Arrays and options as the library takes them: channels first, everything checked."""
+    """The arrays and options with channels first, as the library takes them, after all checks."""
     stride = as_int("stride", _hparameter(hparameters, "stride"), 1)
     pad = as_int("pad", _hparameter(hparameters, "pad"), 0)
     A_prev, W, b = images("A_prev", A_prev, _LAYOUT, channels=3), _arrays.as_array("W", W), _arrays.as_array("b", b)
@@ -148,7 +148,7 @@ def _conv_layer(
 
 
 def conv_forward(A_prev: Any, W: Any, b: Any, hparameters: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolution, channels last.
+    """Convolve images whose channels are the last axis.
 
     Parameters
     ----------
@@ -157,14 +157,14 @@ def conv_forward(A_prev: Any, W: Any, b: Any, hparameters: Mapping[str, int]) ->
         Filters; they need not be square.
     b : array_like, (1, 1, 1, n_C)
     hparameters : dict
-        ``{'stride': int, 'pad': int}``; other keys are not looked at.
+        ``{'stride': int, 'pad': int}``; other keys are ignored.
 
     Returns
     -------
     Z : ndarray, (m, n_H, n_W, n_C)
         ``n_H = (n_H_prev - f + 2 * pad) // stride + 1``.
     cache : tuple
-        ``(A_prev, W, b, hparameters)``, as they came.
+        ``(A_prev, W, b, hparameters)``, the objects that were passed.
 
     Raises
     ------
@@ -207,9 +207,9 @@ def conv_backward(dZ: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.nda
     Raises
     ------
     ValueError
-        If `dZ` is not of the output's shape.
+        If `dZ` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dZ` is complex or object.
+        If `cache` comes from another layer, or `dZ` is complex or object.
 
     Examples
     --------
@@ -237,7 +237,7 @@ def _check_mode(mode: Any) -> None:
 
 
 def _pool_layer(A_prev: Any, hparameters: Any) -> tuple[np.ndarray, PoolGeometry]:
-    """Images as volumes of height, width and channels, for pooling with windows of 1 channel."""
+    """Images as volumes of height, width and channels, so that a window is 1 channel deep."""
     stride = as_int("stride", _hparameter(hparameters, "stride"), 1)
     f = per_axis("f", _hparameter(hparameters, "f"), 2, 1)
     A_prev = images("A_prev", A_prev, _LAYOUT, channels=3)
@@ -249,14 +249,14 @@ def _pool_layer(A_prev: Any, hparameters: Any) -> tuple[np.ndarray, PoolGeometry
 
 
 def pool_forward(A_prev: Any, hparameters: Mapping[str, int], mode: str = "max") -> tuple[np.ndarray, tuple]:
-    """Maximum or mean of every window, channels last.
+    """Compute the maximum or mean of every window of images whose channels are the last axis.
 
     Parameters
     ----------
     A_prev : array_like, (m, n_H_prev, n_W_prev, n_C_prev)
     hparameters : dict
         ``{'f': int, 'stride': int}``; `f` may be two ints, for windows that
-        are not square. Other keys are not looked at.
+        are not square. Other keys are ignored.
     mode : {'max', 'average'}
 
     Returns
@@ -264,13 +264,13 @@ def pool_forward(A_prev: Any, hparameters: Mapping[str, int], mode: str = "max")
     A : ndarray, (m, n_H, n_W, n_C_prev)
         ``n_H = (n_H_prev - f) // stride + 1``.
     cache : tuple
-        ``(A_prev, hparameters)``, as they came.
+        ``(A_prev, hparameters)``, the objects that were passed.
 
     Raises
     ------
     ValueError
         If shapes or parameters do not fit each other, one is missing, or
-        `mode` is another.
+        `mode` is unknown.
     TypeError
         For complex or object input, or a parameter of the wrong type.
 
@@ -293,8 +293,8 @@ def pool_forward(A_prev: Any, hparameters: Mapping[str, int], mode: str = "max")
 def pool_backward(dA: Any, cache: tuple, mode: str = "max") -> np.ndarray:
     """Gradient of `pool_forward`.
 
-    Of equal maxima every one gets the whole gradient, as
-    `create_mask_from_window` says.
+    If several cells are the maximum, each of them gets the whole gradient, as
+    `create_mask_from_window` implies.
 
     Parameters
     ----------
@@ -312,9 +312,9 @@ def pool_backward(dA: Any, cache: tuple, mode: str = "max") -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dA` is not of the output's shape, or `mode` is another.
+        If `dA` does not have the shape of the output, or `mode` is unknown.
     TypeError
-        If `cache` is of another layer, or `dA` is complex or object.
+        If `cache` comes from another layer, or `dA` is complex or object.
 
     Examples
     --------
@@ -340,7 +340,7 @@ def _to_all_maxima(dA: np.ndarray, A: np.ndarray, A_prev: np.ndarray, geometry: 
     dA_prev = np.zeros_like(A_prev)
     height, width = geometry.axes[:2]
     for kh, kw in np.ndindex(height.k, width.k):
-        # The cells of all windows at this place; the stride of a single window may be larger than the image.
+        # The cells at this place of all windows. If there is only one window, its stride may be larger than the image.
         rows = slice(kh, kh + (height.out - 1) * height.stride + 1, height.stride)
         columns = slice(kw, kw + (width.out - 1) * width.stride + 1, width.stride)
         dA_prev[:, rows, columns] += dA * (A_prev[:, rows, columns] == A)
@@ -348,7 +348,7 @@ def _to_all_maxima(dA: np.ndarray, A: np.ndarray, A_prev: np.ndarray, geometry: 
 
 
 def create_mask_from_window(x: Any) -> np.ndarray:
-    """Where a window has its maximum: True at every cell that equals it.
+    """A mask that is True at every cell that equals the maximum of the window.
 
     Parameters
     ----------
@@ -358,7 +358,7 @@ def create_mask_from_window(x: Any) -> np.ndarray:
     Returns
     -------
     ndarray of bool, of the shape of `x`
-        With NaN in the window it is False everywhere: NaN equals nothing.
+        If the window holds NaN, the mask is False everywhere, because NaN equals nothing.
 
     Raises
     ------
@@ -386,20 +386,20 @@ def distribute_value(dz: Any, shape: tuple[int, int]) -> np.ndarray:
     Parameters
     ----------
     dz : number
-        Or an array of one element.
+        A number, or an array of one element.
     shape : (n_H, n_W)
 
     Returns
     -------
     ndarray, `shape`
-        ``dz / (n_H * n_W)`` everywhere; float32 if `dz` is, else float64.
+        ``dz / (n_H * n_W)`` in every cell; float32 if `dz` is float32, else float64.
 
     Raises
     ------
     ValueError
-        If `dz` is more than one number, or `shape` not of two positive sizes.
+        If `dz` holds more than one number, or `shape` is not two positive sizes.
     TypeError
-        For a complex or object `dz`, or a `shape` of other things than ints.
+        For a complex or object `dz`, or a `shape` that does not hold ints.
 
     Examples
     --------

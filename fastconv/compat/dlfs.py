@@ -1,7 +1,7 @@
 """The convolution names of "Deep Learning from Scratch": ``from fastconv.compat.dlfs import *``.
 
-They are the `im2col` and `col2im` of the book's ``common/util.py`` and the classes `Convolution`
-and `Pooling` of its ``common/layers.py``. Images are ``(N, C, H, W)``; rows of columns are patches.
+These are `im2col` and `col2im` of the book's ``common/util.py``, and the classes `Convolution`
+and `Pooling` of its ``common/layers.py``. Images are ``(N, C, H, W)``; a row of the lowered matrix is one patch.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["Convolution", "Pooling", "col2im", "im2col"]
 
 
 def _output_size(shape: tuple[int, ...], filter_h: Any, filter_w: Any, stride: Any, pad: Any) -> tuple[int, ...]:
-    """OH and OW, floored, everything validated."""
+    """The output size OH and OW, rounded down, after all arguments have been checked."""
     window = as_int("filter_h", filter_h, 1), as_int("filter_w", filter_w, 1)
     stride, pad = as_int("stride", stride, 1), as_int("pad", pad, 0)
     return conv_output_shape((shape[0], 1, *shape[2:]), (1, 1, *window), stride=stride, pad=pad)[2:]
 
 
 def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: int = 0) -> np.ndarray:
-    """Lower images to one matrix with a row per patch.
+    """Lower images to one matrix with one row per patch.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
     filter_h, filter_w : int
         Size of a patch.
     stride, pad : int
-        A stride that does not tile is floored.
+        If a stride does not fit, cells that are left over at the end are not read.
 
     Returns
     -------
@@ -70,8 +70,8 @@ def im2col(input_data: Any, filter_h: int, filter_w: int, stride: int = 1, pad: 
     dtype = _arrays.result_dtype(x)
     if pad:
         x = zero_padded(x, (pad, pad), 2, dtype)
-    # A matrix with patches as rows is the lowering with the roles exchanged: the "kernel" are the outputs, dilated by
-    # the stride, and it slides over the taps of the filter. This makes the rows contiguous.
+    # The matrix with patches as rows is a lowering with exchanged roles: the grid of outputs is the "kernel", with the
+    # stride as its dilation, and it slides over the taps of the filter. Its rows are contiguous.
     swept = x[:, None, :, : stride * (OH - 1) + filter_h, : stride * (OW - 1) + filter_w]
     if not N:
         return np.empty((0, C * filter_h * filter_w), dtype)
@@ -88,7 +88,7 @@ def col2im(
     col : array_like, (N * OH * OW, C * filter_h * filter_w)
     input_shape : (N, C, H, W)
     filter_h, filter_w, stride, pad : int
-        As given to `im2col`.
+        The arguments of `im2col`.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def col2im(
 
 
 class Convolution:
-    """A layer of filters.
+    """A convolution layer.
 
     Parameters
     ----------
@@ -135,22 +135,22 @@ class Convolution:
     b : array_like, (FN,)
         Bias; a number works as well.
     stride, pad : int
-        A stride that does not tile is floored.
+        If a stride does not fit, cells that are left over at the end are not read.
 
     Attributes
     ----------
     W, b, stride, pad
-        As given. They may be reassigned, and changed in place: what they are
-        is read in every call.
+        The arguments. They may be reassigned or changed in place, because
+        every call reads them anew.
     dW : ndarray, (FN, C, FH, FW)
     db : ndarray, (FN,)
-        Gradients, from `backward`; None before it.
+        Gradients that `backward` sets; None before the first call.
     x : array_like
         The input of the last `forward`.
     col : ndarray, (N * OH * OW, C * FH * FW)
     col_W : ndarray, (C * FH * FW, FN)
-        The two factors of that call as matrices, lowered when they are asked
-        for: the layer itself needs neither.
+        The two factors of that call as matrices. They are made when they are
+        read, because the layer itself needs neither.
 
     Raises
     ------
@@ -195,7 +195,7 @@ class Convolution:
             raise ValueError(
                 f"x {images_.shape} has {count(images_.shape[1], 'channel')}, but W {W.shape} takes {W.shape[1]}{hint}"
             )
-        # A copy, because the book keeps the columns, and so the present values of the image.
+        # A copy, because the book keeps the columns, which hold the values that the image has now.
         bias, dtype = _bias(self.b, W, images_)
         kept = np.array(images_, dtype, order="C")
         out = layers.conv(kept, W, bias, stride=options["stride"], pad=options["pad"])
@@ -203,7 +203,7 @@ class Convolution:
         return out
 
     def backward(self, dout: Any) -> np.ndarray:
-        """The gradient of `x` from that of the output, which is cast to its dtype; sets `dW` and `db`."""
+        """The gradient by `x`; it also sets `dW` and `db`. `dout` is cast to the dtype of the output."""
         x, W, bias, options = ran_forward(self, self._kept)
         W = _arrays.prepare(images("W", W, "(FN, C, FH, FW)"), x.dtype)
         layer = prepare("conv_backward", x, W, bias, None, options)
@@ -214,7 +214,7 @@ class Convolution:
 
     @property
     def col(self) -> np.ndarray | None:
-        """The input's patches as rows."""
+        """The patches of the last input as rows."""
         if self._kept is None:
             return None
         x, W, _, options = self._kept
@@ -230,7 +230,7 @@ class Convolution:
 
 
 def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
-    """`b` as one number per filter, and the dtype of the layer; a Python number has none of its own."""
+    """`b` as one number per filter, and the dtype of the layer. A Python number does not change the dtype."""
     bias = _arrays.as_array("b", b)
     dtype = _arrays.result_dtype(x, W, bias if isinstance(b, (np.ndarray, np.generic, list, tuple)) else None)
     if bias.size not in (1, len(W)) or bias.size != max(bias.shape, default=1):
@@ -244,25 +244,25 @@ def _bias(b: Any, W: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
 class Pooling:
     """Max pooling.
 
-    The zeros of `pad` take part, as in the course: they are larger than negative
-    numbers, and their part of the gradient is dropped. (`fastconv.max_pool_forward`
-    has padding that never wins.)
+    The zeros of `pad` take part in the maximum, as in the course: they are larger than negative
+    numbers, and a gradient that goes to them is dropped. (The padding of
+    `fastconv.max_pool_forward` is never the maximum.)
 
     Parameters
     ----------
     pool_h, pool_w : int
         The window.
     stride, pad : int
-        A stride that does not tile is floored.
+        If a stride does not fit, cells that are left over at the end are not read.
 
     Attributes
     ----------
     pool_h, pool_w, stride, pad
-        As given; they may be reassigned.
+        The arguments; they may be reassigned.
     x : array_like
         The input of the last `forward`.
     arg_max : ndarray of int, (N * OH * OW * C,)
-        Where in its window each maximum was. Of equal ones the first.
+        The index of each maximum in its window; the first if several cells are equal.
 
     Raises
     ------
@@ -294,7 +294,7 @@ class Pooling:
         return window, as_int("stride", self.stride, 1), as_int("pad", self.pad, 0)
 
     def forward(self, x: Any) -> np.ndarray:
-        """The maxima of the windows of `x` (N, C, H, W), (N, C, OH, OW)."""
+        """The maxima of the windows of `x` (N, C, H, W), in an array (N, C, OH, OW)."""
         window, stride, pad = self._options()
         array = images("x", x)
         dtype = _arrays.result_dtype(array)
@@ -304,20 +304,20 @@ class Pooling:
         return out
 
     def backward(self, dout: Any) -> np.ndarray:
-        """The gradient of `x` from that of the output, which is cast to its dtype."""
+        """The gradient by `x`. `dout` is cast to the dtype of the output."""
         cache, pad = ran_forward(self, self._kept)
         dx = layers.max_pool_backward(dout, cache)
         return np.ascontiguousarray(cropped(dx, (pad, pad), 2))
 
     @property
     def arg_max(self) -> np.ndarray | None:
-        """The place of each maximum in its window, in the order n, oh, ow, c."""
+        """The index of each maximum within its window, in the order n, oh, ow, c."""
         if self._kept is None:
             return None
         cache, _ = self._kept
         height, width = cache.geometry.axes
         h, w = np.divmod(layers.max_pool_indices(cache), width.size)
-        # One output, whose stride may be larger than any index, starts at 0.
+        # A single output starts at 0; its stride may be larger than any index.
         h -= np.arange(height.out)[:, None] * height.row()[2]
         w -= np.arange(width.out) * width.row()[2]
         return (h * width.k + w).transpose(0, 2, 3, 1).ravel()

@@ -1,4 +1,4 @@
-"""A LeNet-style net from forward/backward pairs, and the optimiser that trains it."""
+"""A LeNet-style net made of forward/backward pairs, and the optimiser that trains it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
 class Ops(NamedTuple):
-    """The layers whose time is compared; the rest of the net is the same for all."""
+    """The layers whose time is compared; all other layers are the same in both nets."""
 
     conv_forward: Callable = conv_forward
     conv_backward: Callable = conv_backward
@@ -40,7 +40,7 @@ FASTCONV = Ops()
 def init(rng: np.random.Generator, dtype: type = np.float32, widths: tuple[int, int, int] = (32, 64, 128)) -> Params:
     """Weights for 8x8 images: two convolutions, each pooled, and two fully connected layers.
 
-    He et al., "Delving deep into rectifiers", arXiv:1502.01852, for the scales.
+    The scales follow He et al., "Delving deep into rectifiers", arXiv:1502.01852.
     """
     first, second, hidden = widths
     shapes = {"w1": (first, 1, 3, 3), "w2": (second, first, 3, 3), "w3": (second * 4, hidden), "w4": (hidden, 10)}
@@ -53,7 +53,7 @@ def init(rng: np.random.Generator, dtype: type = np.float32, widths: tuple[int, 
 
 
 def scores(params: Params, x: np.ndarray, ops: Ops = FASTCONV) -> tuple[np.ndarray, list]:
-    """Class scores of images (N, 1, 8, 8), and the caches in the order of the layers."""
+    """Class scores of images (N, 1, 8, 8), and the caches of the layers in order."""
     caches = []
     for i in (1, 2):
         x, conv_cache = ops.conv_forward(x, params[f"w{i}"], params[f"b{i}"], CONV)
@@ -84,7 +84,7 @@ def step(params: Params, x: np.ndarray, y: np.ndarray, ops: Ops = FASTCONV) -> t
 
 
 class Adam:
-    """Kingma, Ba, "Adam: a method for stochastic optimization", arXiv:1412.6980."""
+    """The Adam optimiser: Kingma, Ba, "Adam: a method for stochastic optimization", arXiv:1412.6980."""
 
     def __init__(self, params: Params, rate: float) -> None:
         self.rate, self.t = rate, 0
@@ -92,7 +92,7 @@ class Adam:
         self.square = {name: np.zeros_like(p) for name, p in params.items()}
 
     def update(self, params: Params, grads: Params, scale: float) -> None:
-        """One step in place, at `scale` times the rate."""
+        """Take one step in place, with the rate multiplied by `scale`."""
         self.t += 1
         rate = self.rate * scale * np.sqrt(1 - 0.999**self.t) / (1 - 0.9**self.t)
         for name, grad in grads.items():
@@ -102,7 +102,7 @@ class Adam:
 
 
 def shifted(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Each image, shifted by up to one pixel in each direction, with zeros shifted in."""
+    """The images, each shifted by up to one pixel along each axis; zeros fill the cells that become free."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, x.shape[2:], axis=(2, 3))
     down, right = rng.integers(0, 3, (2, len(x)))

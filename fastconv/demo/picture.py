@@ -1,4 +1,4 @@
-"""The demo's picture: filters, curves and the digits the net got wrong."""
+"""The demo's picture: filters, curves and the digits that the net classified wrongly."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def draw(
     wrong: list[tuple[np.ndarray, int, int]],
     steps_per_epoch: int,
 ) -> None:
-    """Write a PNG file. If that fails, no partial file is left.
+    """Write a PNG file. If writing fails, no partial file is left.
 
-    `wrong` has tuples (image, right class, predicted class).
+    `wrong` is a list of tuples (image, right class, predicted class).
     """
     import matplotlib
 
@@ -57,7 +57,9 @@ def draw(
     axis.legend(lines, [line.get_label() for line in lines], loc="center right")
     right.suptitle("Training")
 
-    bottom.suptitle("Held-out digits the net got wrong" if wrong else "No held-out digit was got wrong")
+    bottom.suptitle(
+        "Held-out digits that the net classified wrongly" if wrong else "All held-out digits were classified correctly"
+    )
     columns = 8
     axes = bottom.subplots(max(1, -(-min(len(wrong), 16) // columns)), columns, squeeze=False)
     for axis in axes.flat:

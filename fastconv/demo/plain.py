@@ -1,4 +1,4 @@
-"""The same convolution and pooling in plain NumPy, one strided slice per tap, with which the demo compares times."""
+"""Convolution and pooling in plain NumPy, one strided slice per tap; the demo compares their times with fastconv's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _slice(array: np.ndarray, i: int, j: int, out: tuple[int, int], stride: int)
 
 
 def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, conv_param: dict[str, int]) -> tuple[np.ndarray, Any]:
-    """out += w[:, :, i, j] . x at tap (i, j)."""
+    """At tap (i, j): out += w[:, :, i, j] @ x."""
     stride, pad = conv_param["stride"], conv_param["pad"]
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     rows, columns = ((padded.shape[a] - w.shape[a]) // stride + 1 for a in (2, 3))
@@ -51,7 +51,7 @@ def pool_forward(x: np.ndarray, pool_param: dict[str, int]) -> tuple[np.ndarray,
 
 
 def pool_backward(dout: np.ndarray, cache: Any) -> np.ndarray:
-    """The first tap that holds the maximum takes the gradient."""
+    """The gradient goes to the first tap that holds the maximum."""
     x, out, window, stride = cache
     dx, open_ = np.zeros_like(x), np.ones(out.shape, bool)
     for i, j in np.ndindex(*window):

@@ -15,12 +15,12 @@ from fastconv.demo.plain import PLAIN
 BATCH = 64
 RATE = 4e-3
 HELD_OUT = 360
-#: Narrower terminals print the confusions as lines.
+#: On terminals narrower than this, the confusions are printed as lines.
 _TABLE_WIDTH = 66
 
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images (N, 1, 8, 8) in [0, 1] and labels, for training and held out; the split never changes."""
+    """Images (N, 1, 8, 8) in [0, 1] with labels, split into training and held-out data; the split never changes."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -33,9 +33,9 @@ def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def check_gradients(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, samples: int = 12) -> dict[str, float]:
-    """The largest relative error per parameter against central differences, in float64."""
+    """The largest relative error of each parameter's gradient against central differences, in float64."""
     params = net.init(rng, np.float64, (4, 6, 8))
-    x = x.astype(np.float64) + 1e-3 * rng.standard_normal(x.shape)  # no ties, at which a maximum has no gradient
+    x = x.astype(np.float64) + 1e-3 * rng.standard_normal(x.shape)  # no ties, because a maximum has no gradient there
     _, grads = net.step(params, x, y)
     errors, h = {}, 1e-5
     for name, param in params.items():
@@ -49,14 +49,14 @@ def check_gradients(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, samp
             param.flat[flat] = old
             pairs.append(((losses[0] - losses[1]) / (2 * h), grads[name].flat[flat]))
         numeric, analytic = np.transpose(pairs)
-        # Entries far below the largest are rounding errors of the loss.
+        # Entries far below the largest entry are rounding errors of the loss.
         scale = 1e-3 * np.abs(grads[name]).max()
         errors[name] = float(np.max(np.abs(numeric - analytic) / np.maximum(np.abs(analytic), scale)))
     return errors
 
 
 def compare_steps(params: net.Params, x: np.ndarray, y: np.ndarray, repeats: int = 15) -> tuple[float, float, float]:
-    """Median seconds of a step by fastconv and by plain NumPy, run in turns, and how far their gradients differ."""
+    """Median seconds of a training step by fastconv and by plain NumPy, and the difference of their gradients."""
     times: dict[str, list[float]] = {"fastconv": [], "plain": []}
     grads: dict[str, Any] = {}
     for _ in range(repeats):
@@ -78,10 +78,10 @@ def accuracy(params: net.Params, x: np.ndarray, y: np.ndarray) -> tuple[float, n
 
 
 def run(out: Path, epochs: int, seed: int) -> float:
-    """Run the demo, print as it goes, write the picture to `out`; returns held-out accuracy."""
+    """Run the demo, print its progress, write the picture to `out`, and return the held-out accuracy."""
     from threadpoolctl import threadpool_limits
 
-    # Products this small gain little from threads of BLAS, and nothing if the machine is busy.
+    # Products this small gain little from several threads of BLAS, and nothing if the machine is busy.
     with threadpool_limits(1, user_api="blas"):
         return _run(out, epochs, seed)
 
@@ -126,7 +126,7 @@ def _run(out: Path, epochs: int, seed: int) -> float:
             for begin in range(0, len(order), BATCH):
                 batch = order[begin : begin + BATCH]
                 loss, grads = net.step(params, net.shifted(x_train[batch], rng), y_train[batch])
-                # The rate decays from its full value to 0 along half a cosine.
+                # The rate falls from its full value to 0 along half a cosine.
                 optimiser.update(params, grads, 0.5 * (1 + np.cos(np.pi * len(losses) / (epochs * per_epoch))))
                 losses.append(loss)
                 progress.update(task, advance=1, loss=loss)
@@ -142,7 +142,7 @@ def _run(out: Path, epochs: int, seed: int) -> float:
     )
     wrong = [(x_test[i, 0], int(y_test[i]), int(said[i])) for i in np.flatnonzero(said != y_test)]
     picture.draw(out, params["w1"], losses, accuracies, wrong, per_epoch)
-    console.print(f"filters, curves and the digits it got wrong: [bold]{out}[/bold]")
+    console.print(f"filters, curves and the wrongly classified digits: [bold]{out}[/bold]")
     return right
 
 
@@ -150,7 +150,7 @@ def _report(console: Any, y: np.ndarray, said: np.ndarray, right: float) -> None
     """Print the accuracy, and the table of right and predicted classes."""
     from rich.table import Table
 
-    table = Table(title="held-out digits: right class by row, what the net said by column", title_justify="left")
+    table = Table(title="held-out digits: right class by row, predicted class by column", title_justify="left")
     table.add_column("", justify="right", style="bold")
     for digit in range(10):
         table.add_column(str(digit), justify="right")

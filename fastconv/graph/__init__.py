@@ -1,8 +1,8 @@
-"""A tape for nets that are no chain: it records forward/backward pairs as they run, and then runs backward.
+"""A tape for networks of any shape: it records forward/backward pairs as they run, and then runs backward.
 
-Nothing here knows a layer. A pair is two functions, ``forward(*args) -> (out,
-cache)`` and ``backward(dout, cache) -> gradients of the first arguments``;
-the functions of fastconv are such pairs, and so are those of a homework, and your own.
+This package knows no particular layer. A pair is two functions: ``forward(*args) -> (out, cache)``, and
+``backward(dout, cache)``, which returns the gradients of the first arguments. The functions of fastconv are such pairs,
+and so are the solutions of a homework and functions that you write.
 """
 
 from fastconv.graph.node import Gradients, Node

@@ -18,7 +18,7 @@ from fastconv.graph.pairs import as_gradient
 class Leaf(NamedTuple):
     """A value that was put on the tape.
 
-    It does not hold the node, because the node holds the tape, and a cycle would keep all caches alive.
+    A leaf does not hold its node, because the node holds the tape, and a reference cycle would keep all caches alive.
     """
 
     node: int
@@ -28,15 +28,15 @@ class Leaf(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A recorded call, through which gradients go back."""
+    """A recorded call of a forward function, with the backward function that computes its gradients."""
 
     name: str
     backward: Callable[..., Any]
     cache: Any
     needs: dict[str, bool]
-    #: For each argument its node (None if no gradient is wanted) and its shape.
+    #: One entry for each argument: its node and shape, or None if no gradient of it is needed.
     inputs: tuple[tuple[int, tuple[int, ...]] | None, ...]
-    #: For each output its node, shape and type.
+    #: One entry for each output: its node, shape and type.
     outputs: tuple[tuple[int, tuple[int, ...], Any], ...]
 
 
@@ -45,7 +45,7 @@ def name_of(function: Any) -> str:
 
 
 def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
-    """The object with the name of the backward of `forward`: in the same module, or for a method in the same object."""
+    """The backward function of `forward`, looked up by name in its module or, for a method, in its object."""
     name = name_of(forward)
     if "forward" not in name:
         return None
@@ -53,27 +53,27 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
     plain: Any = forward
     if not isinstance(forward, FunctionType) or hasattr(forward, "__wrapped__"):
         plain = unwrap(forward, stop=lambda function: hasattr(function, "__self__"))
-    # A method has globals, too, but a function of its module is no method of its object.
+    # A method has `__globals__`, too, but a function of the module that defines it is not a method of its object.
     owner = getattr(plain, "__self__", None)
     found = getattr(plain, "__globals__", {}).get(beside) if owner is None else getattr(owner, beside, None)
     return found if callable(found) else None
 
 
 def _home(function: Any) -> str:
-    """The module of the code of a function; a wrapper may have changed `__module__`."""
+    """The name of the module that defines a function; `__module__` may name a wrapper's module."""
     return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
 class Sums:
-    """The gradients of the backward pass, by node."""
+    """The sums of gradients during the backward pass, one for each node."""
 
     def __init__(self, kept: Iterable[int]) -> None:
         self.arrays: dict[int, np.ndarray] = {}
         self._kept = frozenset(kept)
-        #: The nodes whose gradient nobody else uses. Any other may be a cache, a view, the gradient of another node, or
-        #: an array of the user.
+        #: The nodes whose gradient array nothing else refers to, so that it may be changed in place. The gradient of
+        #: any other node may be a cache, a view, the gradient of another node, or an array of the user.
         self._own: set[int] = set()
-        #: The nodes for which a backward returned None, and the names of these calls.
+        #: The nodes for which a backward function returned None, and the name of that call.
         self.none_from: dict[int, str] = {}
 
     def put(self, index: int, gradient: np.ndarray, own: bool) -> None:
@@ -89,19 +89,19 @@ class Sums:
             self._own.add(index)
 
     def why_none(self, index: int) -> str:
-        """Why a node got no gradient although a path leads to it."""
+        """The reason why a node has no gradient although a path leads to it."""
         names = [self.none_from[index]] if index in self.none_from else dict.fromkeys(self.none_from.values())
         return f"the backward of {' or '.join(names)} returned None"
 
     def take(self, index: int, to_write: bool) -> np.ndarray | None:
-        """The complete gradient by a node; with `to_write` one that nobody else uses."""
+        """The complete gradient of a node. With `to_write`, nothing else refers to the array, so it may be changed."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
         if to_write and gradient is not None and (index in self._kept or index not in self._own):
             return gradient.copy()
         return gradient
 
     def result(self, index: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """The gradient by a node, as a result for the user."""
+        """The gradient of a node as a new array in the node's dtype, to return to the user."""
         gradient = self.arrays.get(index)
         if gradient is None:
             return np.zeros(shape, dtype)
@@ -109,12 +109,12 @@ class Sums:
 
 
 def go_back(record: Record, sums: Sums) -> None:
-    """Compute the gradients of the arguments of one call from those of its outputs."""
-    # A homework may write to dout (dout[x < 0] = 0), which another branch may also use. The functions of fastconv never
-    # do.
+    """Compute the gradients of one call's arguments from the gradients of its outputs."""
+    # A backward function from a homework may write to dout (dout[x < 0] = 0), and another branch may use the same
+    # array. The functions of fastconv never write to dout.
     home = _home(record.backward)
     foreign = not home.startswith("fastconv.")
-    # Layers of fastconv return a new array for each gradient; joins and losses may return their argument.
+    # fastconv's layers return a new array for each gradient; joins and losses may return their argument.
     own = not foreign and not home.startswith("fastconv.graph.")
     douts = [sums.take(index, foreign) for index, _, _ in record.outputs]
     if all(dout is None for dout in douts):
@@ -159,12 +159,12 @@ def go_back(record: Record, sums: Sums) -> None:
                 f"the backward of {record.name} returned a gradient of shape {array.shape} for argument {i}, "
                 f"which has shape {shape}"
             )
-        # It may be a buffer that the pair writes to again.
+        # The array may be a buffer that the pair overwrites in a later call.
         sums.put(index, array.copy() if foreign else array, own or foreign)
 
 
 def reached(end: int, records: Iterable[Record]) -> set[int]:
-    """The nodes to which paths lead back from node `end`; `records` are the calls, the last one first."""
+    """The nodes from which a path leads to node `end`. `records` lists the calls, the last one first."""
     found = {end}
     for record in records:
         if any(index in found for index, _, _ in record.outputs):
@@ -173,7 +173,7 @@ def reached(end: int, records: Iterable[Record]) -> set[int]:
 
 
 def last_user(start: int, records: Iterable[Record]) -> str | None:
-    """The last call that used a node's value, directly or through other calls; `records` are the calls in order."""
+    """For each node, the last call that used its value directly or indirectly. `records` is in calling order."""
     found, name = {start}, None
     for record in records:
         if any(wanted is not None and wanted[0] in found for wanted in record.inputs):
@@ -191,7 +191,7 @@ def _label(wanted: Leaf | Node) -> str:
 def refuse_unused(
     end: Node, wanted: Mapping[int, Leaf | Node], found: Container[int], why: Callable[[int], str]
 ) -> None:
-    """Raise an error that lists wanted nodes which got no gradient on the way back from `end`, with the reasons."""
+    """Raise an error that lists the requested nodes that got no gradient from `end`, each with the reason."""
     unused = [f"{_label(one)} ({why(index)})" for index, one in wanted.items() if index not in found]
     if unused:
         raise ValueError(
@@ -202,7 +202,7 @@ def refuse_unused(
 
 
 def finish(leaves: list[Leaf], kept: dict[int, Any], sums: Sums) -> dict[int, np.ndarray]:
-    """All requested gradients, each a new array in the float dtype of the value of its node."""
+    """All requested gradients; each is a new array in the float dtype of its node's value."""
     values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
     return {
         index: sums.result(index, np.asarray(value).shape, _arrays.result_dtype(np.asarray(value)))

@@ -1,4 +1,4 @@
-"""The nodes of a tape, and the gradients that it returns."""
+"""The nodes of a tape, and the mapping of gradients that a tape returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastconv.graph import pairs as _pairs
 
 
 class Operations(Protocol):
-    """What a node needs of its tape, so that operators give nodes of the same tape."""
+    """The methods of a tape that a node calls, so that the result of an operator is a node of the same tape."""
 
     def __call__(self, forward: Any, /, *args: Any) -> Any:
         """Run a forward/backward pair and record it."""
@@ -29,20 +29,20 @@ class Node:
     ``np.maximum`` and ``np.minimum``, combine nodes with nodes, arrays and
     numbers, and broadcast as NumPy does. These functions take one node:
     ``np.exp``, ``np.log``, ``np.sqrt``, ``np.square``, ``np.tanh``, ``np.sin``,
-    ``np.cos``, ``np.absolute``, ``np.reciprocal``. For every other operation
+    ``np.cos``, ``np.absolute``, ``np.reciprocal``. For any other operation
     give the tape a forward/backward pair.
 
     Attributes
     ----------
     value : ndarray or float
-        The value itself. The tape does not hold it: it is gone when the node is
-        and no cache needs it.
+        The value itself. The tape does not hold it, so its memory is freed when
+        you drop the node, unless a cache needs it.
     shape : tuple of int
-        Of the value, ``()`` for a loss.
+        Shape of the value, ``()`` for a loss.
     name : str or None
-        As given to `Tape.param` or `Tape.input`.
+        The name given to `Tape.param` or `Tape.input`.
     requires_grad : bool
-        Whether gradients go back through it.
+        Whether the backward pass computes a gradient of this node.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class Node:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the value."""
+        """The shape of the value."""
         return np.asarray(self.value).dtype
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Node:
@@ -77,15 +77,15 @@ class Node:
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise TypeError(
-            "a Node is no array: call the function through the tape, as in tape((forward, backward), node), or take "
-            "node.value"
+            "a Node is not an array: call the function through the tape, as in tape((forward, backward), node), or "
+            "take node.value"
         )
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError("a Node is a single value: write h = tape(...), since the tape keeps the cache")
 
     def __add__(self, other: Any) -> Node:
-        # `tape.add` takes equal shapes, and keeps no cache.
+        # `tape.add` requires equal shapes, and needs no cache.
         if isinstance(other, (Node, np.ndarray)) and other.shape == self.shape:
             return self._tape(_pairs.ADD, self, other)
         return _apply(np.add, self, other)
@@ -169,7 +169,7 @@ class Node:
         raise TypeError(_pairs.off_tape("an index of a Node", "[...]"))
 
     def __getattr__(self, name: str) -> Any:
-        """Called for missing attributes, which arrays may have."""
+        """Raise an error that explains missing attributes that arrays have."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         called = "(...)" if callable(getattr(np.ndarray, name)) else ""
@@ -191,10 +191,9 @@ class Node:
 
 
 class Gradients(Mapping[str, np.ndarray]):
-    """What `Tape.backward` returns: gradients by the names of parameters, or by the nodes themselves.
+    """The gradients that `Tape.backward` returns; a key is the name of a parameter or a node.
 
-    As a mapping its keys are the names. Every gradient is a new array with the
-    shape of its node.
+    Iteration yields only the names of parameters. Every gradient is a new array with the shape of its node.
     """
 
     def __init__(self, tape: Operations, names: dict[str, int], arrays: dict[int, np.ndarray]) -> None:
@@ -222,7 +221,7 @@ class Gradients(Mapping[str, np.ndarray]):
 
 
 def _apply(ufunc: np.ufunc, *operands: Any) -> Node:
-    """Apply `ufunc` to nodes, arrays and numbers, at least one of them a node; returns a node."""
+    """Apply `ufunc` to nodes, arrays and numbers, and return a node; at least one operand is a node."""
     nodes = [operand for operand in operands if isinstance(operand, Node)]
     # A number takes the dtype of the nodes.
     dtype = _arrays.result_dtype(*(np.asarray(node.value) for node in nodes))
@@ -239,7 +238,7 @@ def _constant(ufunc: np.ufunc, i: int, value: Any, dtype: np.dtype) -> np.ndarra
 
 
 def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tuple) -> dict[str, bool]:
-    """The arguments of `backward` such as need_dx: whether the gradient of the forward's argument x is wanted."""
+    """The names of parameters of `backward` such as need_dx, each with whether the gradient by x is needed."""
     if not (isinstance(forward, FunctionType) and isinstance(backward, FunctionType)):
         return {}
     code = backward.__code__

@@ -1,4 +1,4 @@
-"""The forward/backward pairs that a graph of layers needs beside the layers': sums, joins, losses, NumPy's ufuncs."""
+"""Forward/backward pairs that a graph needs besides layers: sums, joins, losses, and NumPy's ufuncs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fastconv.checks.options import as_int
 
 
 def as_gradient(name: str, value: Any) -> np.ndarray:
-    """The gradient in a float dtype, because masks, signs and counts may be gradients, but cannot be added or
-    scaled in their dtype.
+    """The gradient in a float dtype: masks, signs and counts may be gradients, but their dtypes cannot hold sums or
+    scaled values.
     """
     array = _arrays.as_array(name, value)
     return array.astype(_arrays.result_dtype(array), copy=False)
 
 
 def loss_backward(dloss: np.ndarray, gradients: Any) -> tuple:
-    """The gradients that a loss has computed, scaled by dout if the loss is not the end."""
+    """Backward of a loss: the gradients that its forward computed, times `dout` unless the graph ends there."""
     parts = gradients if isinstance(gradients, tuple) else (gradients,)
     if dloss == 1:
         return parts
@@ -77,7 +77,7 @@ def flatten_forward(value: Any) -> tuple[np.ndarray, tuple[int, ...]]:
     array = _arrays.as_array("node", value)
     if not array.ndim:
         raise ValueError("node has no axes; flatten keeps the first and joins the others")
-    # Not -1, because the size of an empty batch does not determine it.
+    # The row length is computed and not -1, because the size of an empty batch does not determine it.
     return array.reshape(array.shape[0], int(np.prod(array.shape[1:]))), array.shape
 
 
@@ -103,7 +103,7 @@ Rule = Callable[..., Any]
 
 
 def _larger(dout: Any, a: Any, b: Any) -> Any:
-    """The gradient of max(a, b) by `a`: `dout` where `a` is larger, half of it where both are equal, else 0."""
+    """The gradient of max(a, b) by `a`: `dout` where `a` is larger, half of `dout` where both are equal, else 0."""
     return dout * np.where(a == b, 0.5, np.where(a < b, 0, 1)).astype(dout.dtype)
 
 
@@ -117,7 +117,7 @@ def _power_exponent(dout: Any, a: Any, b: Any, out: Any) -> Any:
         return dout * out * np.where(a == 0, 0, np.log(a))
 
 
-#: For each operand, a function from (dout, operands, result) to the gradient by that operand.
+#: For each operand a function of (dout, operands, result), which returns the gradient by that operand.
 RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.add: (lambda dout, a, b, out: dout, lambda dout, a, b, out: dout),
     np.subtract: (lambda dout, a, b, out: dout, lambda dout, a, b, out: -dout),
@@ -138,7 +138,7 @@ RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.sin: (lambda dout, a, out: dout * np.cos(a),),
     np.cos: (lambda dout, a, out: -dout * np.sin(a),),
 }
-#: Ufuncs whose caches hold no operands, because their gradients do not depend on them.
+#: Ufuncs whose gradients do not depend on the operands, so that their caches hold none.
 _LINEAR = frozenset((np.add, np.subtract, np.negative, np.positive))
 
 
@@ -165,7 +165,7 @@ def _gradient(ufunc: np.ufunc, i: int, dout: np.ndarray, cache: tuple) -> Any:
 
 
 def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The adjoint of broadcasting: sum over the axes along which an operand of `shape` was repeated."""
+    """The adjoint of broadcasting: sum over the axes along which NumPy repeated an operand of `shape`."""
     if gradient.shape == shape:
         return gradient
     lead = gradient.ndim - len(shape)
@@ -174,7 +174,7 @@ def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _pair(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The forward and backward of `ufunc`. A tape says by need_da and need_db which gradients it needs."""
+    """The forward and backward functions of `ufunc`. A tape passes need_da and need_db, the gradients that it needs."""
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     if len(RULES[ufunc]) == 1:
@@ -209,20 +209,20 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
     """An error that says why `ufunc` does not work on a node, and what to write instead."""
     name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if ufunc is np.matmul:
-        return TypeError("a @ b is no arithmetic of nodes: write tape(affine_forward, a, b, None)")
+        return TypeError("nodes do not support a @ b: write tape(affine_forward, a, b, None)")
     if method == "__call__" and ufunc in RULES and options:
         return TypeError(f"{name} of a Node takes no {', '.join(options)}: it gives a new node")
     if ufunc in _COMPARISONS:
         return TypeError("a comparison of nodes has no gradient: compare their values, as in a.value > b.value")
     if ufunc in _STEPS:
-        return TypeError(f"{name} has no gradient, since it moves in steps: take it of node.value")
+        return TypeError(f"{name} has no gradient, because it is piecewise constant: apply it to node.value")
     return TypeError(
         f"{name} of a Node is not on the tape: give its pair, as in tape((forward, backward), node), or take it of "
         "node.value"
     )
 
 
-#: Pairs to suggest for methods of arrays.
+#: The pair to suggest instead of each method of arrays.
 _BY_HAND = {
     ".sum(...)": "(lambda v: (v.sum(), v.shape), lambda d, shape: np.full(shape, d))",
     ".mean(...)": "(lambda v: (v.mean(), v.shape), lambda d, shape: np.full(shape, d / np.prod(shape)))",
@@ -230,7 +230,7 @@ _BY_HAND = {
 
 
 def off_tape(what: str, part: str) -> str:
-    """Why a node lacks the attribute `part` of arrays, and what to write instead."""
+    """The reason why a node lacks the array attribute `part`, and what to write instead."""
     if part in (".flatten(...)", ".ravel(...)"):
         return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
     pair = _BY_HAND.get(part, "(forward, backward)")

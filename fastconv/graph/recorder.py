@@ -1,4 +1,4 @@
-"""What a tape writes down: its leaves, and the calls that gradients go back through."""
+"""The records of a tape: its leaves, and the calls that need a backward pass."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from fastconv.graph.node import Node, Operations
 
 
 class Recorder(Operations):
-    """The records of one forward pass; users call its subclass `Tape`."""
+    """Records one forward pass; users call its subclass `Tape`."""
 
     def __init__(self) -> None:
         self._nodes = 0
         self._leaves: list[Leaf] = []
-        #: Every name, with the node whose gradient is wanted.
+        #: Every name, with the node that it was given to.
         self._names: dict[str, int | None] = {}
         self._records: list[Record] = []
-        #: The node of each leaf, by the id of its array. By this the tape notices a call that got the array instead.
+        #: The node of each leaf, by the id of its array. With this table the tape notices a call that got the array
+        #: instead.
         self._arrays: dict[int, int] = {}
         self._given_as_arrays: dict[int, str] = {}
         self._spent = False
@@ -30,7 +31,7 @@ class Recorder(Operations):
         return len(self._records)
 
     def _wanted(self, node: Node, others: list[Node]) -> dict[int, Leaf | Node]:
-        """The leaves and nodes whose gradients `backward` returns, by their numbers."""
+        """The numbers of the nodes whose gradients `backward` returns."""
         wanted: dict[int, Leaf | Node] = {other._index: other for other in others}
         wanted.update((leaf.node, leaf) for leaf in self._leaves if leaf.requires_grad)
         if not wanted and not node.requires_grad:
@@ -47,7 +48,7 @@ class Recorder(Operations):
     def _check_open(self) -> None:
         if self._spent:
             raise RuntimeError(
-                "this tape has gone back already and its caches are freed; record the forward pass on a new Tape"
+                "backward has run on this tape already and freed its caches; record the forward pass on a new Tape"
             )
 
     def _own(self, node: Any, name: str) -> Node:
@@ -75,7 +76,7 @@ class Recorder(Operations):
         return Node(self, self._nodes - 1, value, name, requires_grad)
 
     def _values(self, name: str, args: tuple, options: dict[str, Any]) -> list[Any]:
-        """The arguments with values instead of nodes; nodes within containers are refused."""
+        """The arguments, with each node replaced by its value; a node inside a container raises an error."""
         self._check_open()
         for key, option in options.items():
             if isinstance(option, Node):
@@ -94,11 +95,11 @@ class Recorder(Operations):
         return values
 
     def _why_unused(self, index: int) -> str:
-        """Why no path leads back to a node, if the tape can tell."""
+        """The reason why no path leads to a node, if the tape knows it."""
         if index in self._given_as_arrays:
-            return f"{self._given_as_arrays[index]} was its array, not its node"
+            return f"{self._given_as_arrays[index]} got its array, not its node"
         last = last_user(index, self._records)
-        return "no call was given its node" if last is None else f"its path ends with the result of {last}"
+        return "no call got its node" if last is None else f"its path ends with the result of {last}"
 
     def _record(
         self, name: str, backward: Callable[..., Any], args: tuple, outs: tuple, cache: Any, needs: dict[str, bool]

@@ -1,4 +1,4 @@
-"""The tape itself."""
+"""`Tape`, which records a forward pass and computes its gradients."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from fastconv.graph.recorder import Recorder
 
 
 class Tape(Recorder):
-    """Records forward/backward pairs as they run, and computes gradients by running backward through them.
+    """Records forward/backward pairs as they run, and computes gradients by running the backward functions.
 
-    A tape is for one forward and one backward pass. Values may be used any
-    number of times, and their gradients are summed; so any acyclic graph can
+    A tape serves one forward and one backward pass. A value may be used any
+    number of times, because its gradients are summed; so any acyclic graph can
     be trained. The backward pass runs in the reverse order of recording. It
-    frees caches one by one, and calls that depend on no parameter have none.
-    Tapes know nothing of each other: there is no global state.
+    frees each cache after use. A call that depends on no parameter keeps no
+    cache. There is no global state, so tapes do not affect each other.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class Tape(Recorder):
     """
 
     def __repr__(self) -> str:
-        return f"Tape({'gone back' if self._spent else f'{len(self)} calls recorded'})"
+        return f"Tape({'backward has run' if self._spent else f'{len(self)} calls recorded'})"
 
     def input(self, value: Any, name: str | None = None, *, requires_grad: bool = False) -> Node:
         """Put data on the tape.
@@ -68,8 +68,8 @@ class Tape(Recorder):
         name : str, optional
             What its gradient is called; unique on the tape.
         requires_grad : bool, default False
-            Whether its gradient is wanted, as for a saliency map. Where not,
-            the first layer is spared its computation.
+            Whether `backward` computes its gradient, as for a saliency map. If
+            False, the first layer does not compute its ``dx``.
 
         Returns
         -------
@@ -78,11 +78,11 @@ class Tape(Recorder):
         Raises
         ------
         ValueError
-            If there is something else of that name.
+            If the name is taken.
         TypeError
             For complex or object values.
         RuntimeError
-            If the tape has gone back.
+            If `backward` has run on this tape.
 
         Examples
         --------
@@ -94,7 +94,7 @@ class Tape(Recorder):
         return self._leaf(value, name, as_bool("requires_grad", requires_grad))
 
     def param(self, value: Any, name: str | None = None) -> Node:
-        """Put a parameter on the tape: a value whose gradient is wanted.
+        """Put a parameter on the tape: a value whose gradient `backward` computes.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class Tape(Recorder):
         Raises
         ------
         ValueError, TypeError, RuntimeError
-            As `input`.
+            As for `input`.
 
         Examples
         --------
@@ -134,7 +134,7 @@ class Tape(Recorder):
         Raises
         ------
         ValueError, TypeError, RuntimeError
-            As `param`.
+            As for `param`.
 
         Examples
         --------
@@ -154,20 +154,22 @@ class Tape(Recorder):
         forward : callable, or tuple of two
             ``forward(*args, **options) -> (out, cache)``, or the pair
             ``(forward, backward)``. Several outputs are ``(out1, out2, cache)``.
-            A loss, ``(loss, gradient)``, is known by ``loss`` as a word of its
-            name, between underscores or at an end; see `loss` for those of other names.
+            A function that returns ``(loss, gradient)`` counts as a loss if
+            ``loss`` is a word of its name, as in ``softmax_loss``; for other
+            names call the method `loss`.
         *args
-            Its arguments: nodes, and anything else, which counts as constant.
+            Arguments of `forward`. Anything that is not a node counts as constant.
         backward : callable, optional
             ``backward(dout, cache)``, one `dout` for each output. It returns the
-            gradients of the first arguments, one array or a tuple in their
-            order, None where there is none. If not given, it is what stands beside
-            `forward` under the same name with ``backward`` for ``forward``, as
-            `conv_backward` beside `conv_forward`; for a method of an object it is a
-            method of that object. Where it has arguments such
-            as ``need_dx``, they say whether the gradient of ``x`` is wanted.
+            gradients of the first arguments: one array, or a tuple in the order
+            of the arguments, with None for an argument without gradient. The
+            default is the function of the same module (for a method: the
+            method of the same object) that has ``backward`` in place of
+            ``forward`` in its name, as `conv_backward` for `conv_forward`. If
+            it has a parameter such as ``need_dx``, the tape passes whether the
+            gradient of ``x`` is needed.
         **options
-            Further arguments of `forward`; no nodes.
+            Keyword arguments of `forward`; nodes are not allowed here.
 
         Returns
         -------
@@ -181,7 +183,7 @@ class Tape(Recorder):
         ValueError
             For a node of another tape.
         RuntimeError
-            If the tape has gone back.
+            If `backward` has run on this tape.
 
         Examples
         --------
@@ -212,8 +214,8 @@ class Tape(Recorder):
             if "loss" in name.split("_"):
                 return self.loss(forward, *args, **options)
             raise TypeError(
-                f"{name} has no backward beside it; give one, as backward= or as a pair (forward, backward); for a "
-                "loss, which returns (loss, gradient), call tape.loss"
+                f"{name} has no backward function in its module; give one, as backward= or as a pair (forward, "
+                "backward); for a loss, which returns (loss, gradient), call tape.loss"
             )
         result = forward(*self._values(name, args, options), **options)
         if not isinstance(result, tuple) or len(result) < 2:
@@ -229,28 +231,28 @@ class Tape(Recorder):
         return nodes if len(nodes) > 1 else nodes[0]
 
     def loss(self, function: Callable[..., Any], *args: Any, **options: Any) -> Node:
-        """Run a loss and record it: a function that returns its gradient with its value.
+        """Run a loss and record it. A loss is a function that returns its value and its gradient.
 
         Parameters
         ----------
         function : callable
             ``function(*args, **options) -> (loss, dx)``: a number, and the
-            gradient of the first argument, or a tuple of those of the first
-            ones. `softmax_loss` is such.
+            gradient of the first argument or a tuple of the gradients of the
+            first arguments. `softmax_loss` is an example.
         *args, **options
-            As in a call of the tape.
+            Arguments of `function`, as in a call of the tape.
 
         Returns
         -------
         Node
-            Of shape ``()``. Losses may be added and scaled.
+            A node of shape ``()``. Losses may be added and scaled.
 
         Raises
         ------
         TypeError
             If `function` returns anything else.
         ValueError, RuntimeError
-            As a call of the tape.
+            As for a call of the tape.
 
         Examples
         --------
@@ -274,12 +276,12 @@ class Tape(Recorder):
         return self._record(name, _pairs.loss_backward, args, result[:1], result[1], {})[0]
 
     def add(self, *nodes: Any) -> Node:
-        """The sum of values, as of a skip connection and what it skips; also ``a + b``.
+        """The sum of values of one shape, as where a skip connection ends; also ``a + b``.
 
         Parameters
         ----------
         *nodes : Node or array_like
-            Of one shape; there is no broadcasting.
+            Values of one shape; they are not broadcast.
 
         Returns
         -------
@@ -288,7 +290,7 @@ class Tape(Recorder):
         Raises
         ------
         ValueError
-            If there are none, or their shapes differ.
+            If there are no values, or their shapes differ.
 
         References
         ----------
@@ -306,14 +308,14 @@ class Tape(Recorder):
         return self(_pairs.ADD, *nodes)
 
     def concat(self, nodes: Sequence[Any], axis: int = 1) -> Node:
-        """Values side by side, as the branches of an inception module.
+        """Values joined along an axis, as the branches of an inception module.
 
         Parameters
         ----------
         nodes : sequence of Node or array_like
-            Equal in all axes but one.
+            Values whose shapes are equal except along `axis`.
         axis : int, default 1
-            That axis; channels by default.
+            The axis along which the values are joined; channels by default.
 
         Returns
         -------
@@ -322,7 +324,7 @@ class Tape(Recorder):
         Raises
         ------
         ValueError
-            If there are none, or shapes do not fit.
+            If there are no values, or their shapes do not fit.
         TypeError
             If `nodes` is a single node.
 
@@ -343,17 +345,17 @@ class Tape(Recorder):
         return self(_pairs.CONCAT, *nodes, axis=axis)
 
     def flatten(self, node: Any) -> Node:
-        """Each row as one line, ``(N, C, *spatial)`` to ``(N, D)``.
+        """Flatten every axis but the first: ``(N, C, *spatial)`` becomes ``(N, D)``.
 
         Parameters
         ----------
         node : Node
-            Of at least one axis.
+            A node with at least one axis.
 
         Returns
         -------
         Node
-            Its value is a view of that of `node` where it can be.
+            Its value is a view of the value of `node` if possible, else a copy.
 
         Raises
         ------
@@ -371,7 +373,7 @@ class Tape(Recorder):
         return self(_pairs.FLATTEN, node)
 
     def scale(self, node: Any, factor: float) -> Node:
-        """A value times a number, as the weight of an auxiliary loss; also ``factor * node``.
+        """A value times a number, such as the weight of an auxiliary loss; also ``factor * node``.
 
         Parameters
         ----------
@@ -407,34 +409,34 @@ class Tape(Recorder):
         keep: Node | Iterable[Node] = (),
         unused: Literal["error", "zero"] = "error",
     ) -> Gradients:
-        """Compute the gradients of `node` by every parameter; once for each tape.
+        """Compute the gradients of `node` by every parameter. Call it once for each tape.
 
         Parameters
         ----------
         node : Node
             The loss, or any other node.
         dout : array_like, optional
-            The gradient by `node`, of its shape. May be left out for a loss, a
-            node of shape ``()``, whose gradient is 1.
+            The gradient by `node`, of the same shape. It may be left out if
+            `node` is a loss, a node of shape ``()``; it is then 1.
         keep : Node or iterable of Node, optional
-            Nodes in between whose gradients are to be returned, too. Those of
-            others are freed as soon as they were used.
+            Intermediate nodes whose gradients are returned, too. The gradient
+            of any other intermediate node is freed after its last use.
         unused : {'error', 'zero'}, default 'error'
-            What to do if no gradient reaches a parameter or a node to keep:
-            raise an error with its name, or return a gradient of zeros. The
-            reasons may be that `node` does not depend on it, that a call got an
-            array instead of its node, that a node's ``.value`` was used, or that
-            a backward function returned None for it.
+            What to do if no gradient reaches a parameter or a node of `keep`:
+            raise an error with its name, or return a gradient of zeros. No
+            gradient reaches it if `node` does not depend on it, if a call got
+            an array or ``.value`` in place of a node, or if a backward function
+            returned None for it.
 
         Returns
         -------
         Gradients
-            Mapping of names to arrays, which also takes the nodes themselves.
+            A mapping of names to arrays. A node also works as a key.
 
         Raises
         ------
         RuntimeError
-            If the tape has gone back before: its caches are freed.
+            If `backward` has run on this tape before, because it freed the caches.
         ValueError
             If there are no parameters, no gradient reaches one of them and `unused`
             is 'error', the shape of `dout` or of a backward function's gradient is
@@ -461,7 +463,7 @@ class Tape(Recorder):
         >>> tape.backward(y, [1, 1])
         Traceback (most recent call last):
             ...
-        RuntimeError: this tape has gone back already and its caches are freed; record the forward pass on a new Tape
+        RuntimeError: backward has run on this tape already and freed its caches; record the forward pass on a new Tape
         """
         self._check_open()
         if not isinstance(keep, (Node, Iterable)):

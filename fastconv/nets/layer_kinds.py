@@ -1,6 +1,6 @@
 """The kinds of layers of `summarize`: their arguments, and the shapes of their results.
 
-Options are checked by running the layer itself on an empty batch, so that its own checks apply.
+Each kind checks its options by running the layer itself on an empty batch, so the layer's own checks apply.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, resolve_transpose
 from fastconv.layers.pool import pooling
 from fastconv.runtime import threads as _threads
 
-#: For layers whose options do not depend on shapes.
+#: Used for layers whose options do not depend on the shape of their input.
 _NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
 class Flow(NamedTuple):
-    """What one layer passes to the next."""
+    """The state that one layer passes to the next."""
 
     shape: tuple[int, ...]
     fields: tuple[ReceptiveField, ...]
-    #: The positions along each spatial axis, also after flattening: a fully connected layer reads all of them.
+    #: The number of positions along each spatial axis. It outlives flattening, because a fully connected layer reads
+    #: all positions.
     grid: tuple[int, ...]
 
 
@@ -43,8 +44,8 @@ class Step(NamedTuple):
     n_params: int = 0
     flops: int = 0
     axes: Sequence[Axis] = ()
-    #: Whether units are between the cells of the input and read varying numbers of them, so that they have no common
-    #: receptive field.
+    #: Whether units lie between cells of the input and read varying numbers of them, so that they share no receptive
+    #: field.
     between: bool = False
 
 
@@ -55,7 +56,7 @@ def _spatial(shape: tuple[int, ...]) -> int:
 
 
 def _settings(where: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The options of the geometry; the other options of a call are checked."""
+    """The options that the geometry needs; the other options of the call are checked here."""
     settings = merge_options(where, {**defaults, "algorithm": DEFAULT_ALGORITHM, "threads": None}, options)
     check_name(settings.pop("algorithm"))
     _threads.resolve(settings.pop("threads"))
@@ -94,7 +95,7 @@ def _conv_transpose(
     w_shape = (shape[1], filters // groups, *per_axis("kernel_size", kernel_size, rank, 1))
     geometry = resolve_transpose(shape, w_shape, **settings)
     n_params = math.prod(w_shape) + filters * as_bool("bias", bias)
-    # Each cell of the input is multiplied by every weight of its channel once.
+    # Each cell of the input is multiplied once by every weight of its channel.
     flops = 2 * shape[0] * math.prod(shape[2:]) * math.prod(w_shape)
     return Step(geometry.out_shape, n_params, flops, between=True)
 
@@ -114,7 +115,7 @@ def _pool(where: str, flow: Flow, args: tuple, options: dict[str, Any]) -> Step:
     _spatial(flow.shape)
     names = ("kernel_size", "stride", "pad", "dilation")
     if len(args) > len(names):
-        raise TypeError(f"there are {len(args)} values, but at most {len(names)} have a place: {', '.join(names)}")
+        raise TypeError(f"there are {len(args)} values, but at most {len(names)} go by position: {', '.join(names)}")
     pool_param = dict(zip(names, args, strict=False))
     geometry, _ = pooling.resolve(where, flow.shape, pool_param, options)
     getattr(layers, where)(np.empty((0, *flow.shape[1:])), pool_param, **options)
@@ -158,7 +159,7 @@ def _leaky_relu(flow: Flow, slope: Any = 0.01) -> Step:
 
 
 def _dropout(flow: Flow, p: Any = 0.5, *, mode: Any = "train", seed: Any = None) -> Step:
-    # In training mode it would seed NumPy's global generator.
+    # In training mode the layer would seed NumPy's global generator.
     quiet = "test" if isinstance(mode, str) and mode == "train" else mode
     layers.dropout_forward(_NO_ROWS, {"p": p, "mode": quiet, "seed": seed})
     return Step(flow.shape)
@@ -232,7 +233,7 @@ def _usage(kind: str) -> str:
 
 
 def run(where: str, kind: str, args: list[Any], options: dict[str, Any], flow: Flow) -> Step:
-    """The effect of a layer of `kind` on `flow`; errors name its place, `where`."""
+    """The effect of a layer of `kind` on `flow`; error messages begin with its place, `where`."""
     call = KINDS[kind]
     try:
         inspect.signature(call).bind(flow, *args, **options)

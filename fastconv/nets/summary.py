@@ -1,4 +1,4 @@
-"""A net as a table: shapes, parameters, operations, bytes and receptive fields, layer by layer."""
+"""A net as a table with one row for each layer: shapes, parameters, operations, bytes and receptive fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastconv.geometry.receptive import ReceptiveField
 from fastconv.nets.layer_kinds import KINDS, Flow, Step, run
 from fastconv.runtime import memory as _memory
 
-#: The meaning of the axes of an input, by their number, for the table. An image without a batch axis counts as signals.
+#: The meaning of the axes of an input, by the number of axes. An image without a batch axis is read as signals.
 _AXES = {
     2: "rows of numbers: (N, D)",
     3: "1-D signals: (N, C, W)",
@@ -31,22 +31,22 @@ class LayerSummary:
     Attributes
     ----------
     name, kind : str
-        ``'conv2'`` and ``'conv'``.
+        For example ``'conv2'`` and ``'conv'``.
     out_shape : tuple of int
     n_params : int
-        Trainable ones.
+        Number of trainable parameters.
     flops : int
-        Of the forward pass: two for each multiply-add of convolutions and
-        fully connected layers; none for the others. The zeros that upsampling
-        inserts are not multiplied, and do not count.
+        Operations of the forward pass: two for each multiply-add of
+        convolutions and fully connected layers, none for other layers. The
+        zeros that upsampling inserts are not multiplied, and do not count.
     receptive_field : tuple of ReceptiveField
-        One for each spatial axis of the net's input. Empty where there is no
-        one field: after branches whose strides differ, or whose units see one
-        position here and all of them there, and after what makes images larger.
+        One for each spatial axis of the net's input. It is empty if units have
+        no common field: after branches whose strides differ, after branches of
+        which only some were flattened, and after layers that enlarge images.
     param_bytes, out_bytes : int
         Memory of the parameters and of the output.
     depth : int
-        How many branchings it is in.
+        The number of nested branches that contain the layer.
     """
 
     name: str
@@ -62,19 +62,19 @@ class LayerSummary:
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """A whole net; ``str()`` is the table. Made by `summarize`.
+    """A whole net. `summarize` makes it; ``str()`` gives the table.
 
     Attributes
     ----------
     x_shape, out_shape : tuple of int
     dtype : dtype
-        What bytes are counted in.
+        The dtype for which bytes are counted.
     layers : tuple of LayerSummary
-        In order; the layers of branches before the join.
+        In order; the layers of branches come before the join.
     n_params, flops, param_bytes, out_bytes : int
         Sums over all layers.
     receptive_field : tuple of ReceptiveField
-        Of the last layer.
+        The fields of the last layer.
     """
 
     x_shape: tuple[int, ...]
@@ -169,7 +169,7 @@ def _read(where: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 class _Walk:
-    """The layers in order, and the state for their names and bytes."""
+    """Goes through the layers in order, and collects their rows, names and bytes."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype, self.rows, self._counts = dtype, list[LayerSummary](), Counter[str]()
@@ -219,8 +219,8 @@ class _Walk:
 
 
 def _joined(ends: list[Flow]) -> tuple[ReceptiveField, ...]:
-    """The union of the receptive fields of all branches along each axis, if they have the same jump."""
-    # Grids differ if one branch was flattened, and the units of another read all cells.
+    """The union of the receptive fields of all branches along each axis, if the fields have the same jump."""
+    # Grids differ if one branch was flattened while the units of another read all cells.
     if len({(end.grid, tuple(field.jump for field in end.fields)) for end in ends}) > 1:
         return ()
     whole = ends[0].fields
@@ -234,52 +234,52 @@ def _after(step: Step, flow: Flow) -> Flow:
         return Flow(step.out_shape, (), step.out_shape[2:])
     if not step.axes:
         return Flow(step.out_shape, flow.fields, flow.grid)
-    # Branches with different jumps have no receptive field, and neither have later layers.
+    # Branches with different jumps have no common receptive field, so later layers have none, either.
     fields = tuple(f.through(a.k, a.stride, a.lo, a.dilation) for f, a in zip(flow.fields, step.axes, strict=False))
     return Flow(step.out_shape, fields, tuple(axis.out for axis in step.axes))
 
 
 def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float32") -> Summary:
-    """Tell shapes, parameters, operations, bytes and receptive fields of a whole net, layer by layer.
+    """Summarise a whole net layer by layer: shapes, parameters, operations, bytes and receptive fields.
 
     Parameters
     ----------
     layers : sequence
-        Each is a name (``'relu'``); a tuple of a name, values and at last,
-        if wanted, a dict of options (``('conv', 64, 3, {'pad': 1})``); or a dict
-        (``{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}``). These
-        are known:
+        Each layer is a name (``'relu'``); a tuple of a name, values and an
+        optional dict of options (``('conv', 64, 3, {'pad': 1})``); or a dict
+        (``{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}``). The
+        known kinds are:
 
-        - ``('conv', filters, kernel_size, stride, pad, dilation)``, and by name
-          the other options of `conv`, and ``bias=False``; ``('conv_transpose',
+        - ``('conv', filters, kernel_size, stride, pad, dilation)``, with
+          ``bias=False`` and the other options of `conv` by name; ``('conv_transpose',
           filters, kernel_size, stride, pad)``; ``('upsample', factor)``,
           ``('downsample', factor)``;
-        - ``('max_pool', kernel_size, stride, pad, dilation)``, and by name those
-          of `max_pool_forward`, CS231n's among them; ``avg_pool``, ``lp_pool``;
+        - ``('max_pool', kernel_size, stride, pad, dilation)``, with the options of
+          `max_pool_forward` (also CS231n's) by name; ``avg_pool``, ``lp_pool``;
           ``global_max_pool``, ``global_avg_pool``;
-        - ``('affine', units)``, and ``bias=False``; it flattens its input, as
-          ``flatten`` does;
+        - ``('affine', units)``, with ``bias=False`` by name; it flattens its
+          input, as ``flatten`` does;
         - ``relu``, ``leaky_relu``, ``sigmoid``, ``tanh``, ``softmax``,
           ``dropout``, ``lrn``, ``batchnorm`` (gamma and beta of each channel),
           ``layernorm``, ``('groupnorm', G)``; ``spatial_batchnorm`` and
-          ``('spatial_groupnorm', G)`` are the same, and refuse rows;
-        - ``('add', branch, branch, ...)`` and ``('concat', branch, ...)`` of
-          branches that are lists of layers: residual blocks, where ``[]`` is
-          the skip connection, and inception modules.
+          ``('spatial_groupnorm', G)`` are the same, but refuse input ``(N, D)``;
+        - ``('add', branch, branch, ...)`` and ``('concat', branch, ...)``, whose
+          branches are lists of layers: residual blocks, where ``[]`` is the
+          skip connection, and inception modules.
 
         An option ``name`` names the layer in the table.
     x_shape : tuple of int
         ``(N, C, *spatial)``, one to three spatial axes, or ``(N, D)``.
     dtype : dtype, default 'float32'
-        What bytes are counted in: float32 or float64.
+        The dtype for which bytes are counted: float32 or float64.
 
     Returns
     -------
     Summary
-        ``print`` shows the table. A line above the input says how its axes were
-        read: ``(3, 32, 32)`` is three signals of 32 channels. The attribute
-        ``layers``, and the sums ``n_params``, ``flops``, ``param_bytes`` and
-        ``out_bytes``, are for programs.
+        ``print`` shows the table. A line above the input says how its axes are
+        read: ``(3, 32, 32)`` is three signals of 32 channels. Programs read the
+        attribute ``layers`` and the sums ``n_params``, ``flops``,
+        ``param_bytes`` and ``out_bytes``.
 
     Raises
     ------
@@ -291,12 +291,13 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
 
     Notes
     -----
-    FLOPs are two for each multiply-add of convolutions and fully connected
-    layers, for the whole batch; other layers count none, as in published tables
-    (which often give multiply-adds, half of it). FLOPs on padding count. FLOPs
-    on the zeros that `upsample`, or a stride of ``Fraction(a, b)``, inserts do
-    not. A fully connected layer sees all positions of its input, like the
-    convolution that `affine_to_conv` makes of it.
+    A multiply-add of a convolution or a fully connected layer counts as two
+    FLOPs, over the whole batch. Other layers count none, as in published tables
+    (which often give multiply-adds, half the number). Products with padding
+    count. Products with the zeros that `upsample` or a stride of
+    ``Fraction(a, b)`` inserts do not. The receptive field of a fully connected
+    layer is its whole input, as for the convolution that `affine_to_conv` makes
+    of it.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""What is told, not computed: `explain` and `show_config`."""
+"""Reports about fastconv itself: `explain` and `show_config`."""

@@ -1,4 +1,4 @@
-"""What this installation is: for bug reports, and for `python -m fastconv info`."""
+"""A description of this installation, for bug reports and for `python -m fastconv info`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _blas_behind_numpy() -> str:
 
 
 def show_config() -> None:
-    """Print version, compiled modules, instruction sets compiled and chosen, BLAS, threads and algorithms.
+    """Print the version, compiled modules, instruction sets, BLAS, threads and algorithms of this installation.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def show_config() -> None:
         f"in use {_isa.NAMES[_isa.current]}",
         "BLAS behind NumPy": _blas_behind_numpy(),
         "threads": f"{_threads.get_threads()} of {_threads.cpu_count()} CPUs",
-        "algorithms": f"{', '.join(algorithms())}; {DEFAULT_ALGORITHM!r} where a call does not say",
+        "algorithms": f"{', '.join(algorithms())}; {DEFAULT_ALGORITHM!r} by default",
     }
     width = max(map(len, rows))
     for name, value in rows.items():

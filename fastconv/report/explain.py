@@ -1,4 +1,4 @@
-"""`explain`: the candidates for one layer side by side, and why 'auto' takes one of them."""
+"""`explain` compares the algorithms for one layer, and says why 'auto' takes one of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def explain(
     rank_one: bool = False,
     **options: Any,
 ) -> str:
-    """Tell which algorithms can serve a layer, what they are thought to cost, and which one is taken.
+    """Compare the algorithms for a layer: which can compute it, their estimated costs, and the one that is taken.
 
     Parameters
     ----------
@@ -41,33 +41,33 @@ def explain(
     w_shape : tuple of int
         ``(F, C // groups, *kernel)``.
     dtype : dtype, default 'float32'
-        What the layer is computed in: float32 or float64; what converts to them counts as they do.
+        The dtype of the computation: float32, float64, or a dtype that fastconv converts to one of them.
     op : {'forward', 'backward_data', 'backward_weights'}
     density : float, default 1.0
-        The share of the weights that are not zero. Up to 0.7, and in layers of
-        4 million multiply-adds or more (8 million with more than 1,024 weights),
-        'auto' looks at the weights, and the algorithms that skip zeros are
-        candidates, too; for 'backward_weights' this is what `conv_backward` does
-        with ``pruned=True``.
+        The share of the weights that are not zero. If it is at most 0.7 and the
+        layer has 4 million multiply-adds or more (8 million with more than
+        1,024 weights), the algorithms that skip zeros are candidates, too,
+        because 'auto' counts the zeros of such layers. For 'backward_weights'
+        the report then describes `conv_backward` with ``pruned=True``.
     rank_one : bool, default False
-        Whether every kernel is an outer product, as boxes, Gaussians and Sobel's
-        are. 'separable', which runs such kernels one axis after the other, is a
-        candidate then.
+        Whether every kernel is an outer product of one vector per axis, such as
+        a box, a Gaussian or a Sobel filter. If so, 'separable' is a candidate,
+        too; it applies such kernels one axis after the other.
     **options
-        As `conv` takes them.
+        Options of `conv`.
 
     Returns
     -------
     str
-        The layer's sheet and its plan, which names the wrappers around the
-        algorithms, then a line per algorithm: the estimated time against
-        that of the cheapest, the bytes of workspace, or the reason why it
-        cannot serve. An arrow marks the one that is taken, and the last line says
-        why. If that one is a transform, the last line also names the algorithm
-        that computes images again whose results are not finite. With
-        `upsample`, or a stride of ``Fraction(a, b)``, the sheet describes the
-        upsampled image, and a table follows for each of the different
-        convolutions that make up the result.
+        A description of the layer and of its plan, which names the wrappers
+        around the algorithms, then one line for each algorithm. The line has
+        the estimated time divided by the least one and the bytes of workspace,
+        or the reason why the algorithm cannot compute the layer. An arrow marks
+        the algorithm that is taken, and the last line says why. If that
+        algorithm uses transforms, the last line also names the algorithm that
+        recomputes images whose results are not finite. With `upsample` or a
+        stride of ``Fraction(a, b)``, the description is of the upsampled image,
+        and each of the convolutions that make up the result has a table.
 
     Raises
     ------
@@ -104,13 +104,13 @@ def explain(
         different[part.geometry] = different.get(part.geometry, 0) + 1
     sheets = [f"{n} of them:\n{_explained(g, found, op, name, threads, share, outer)}" for g, n in different.items()]
     count = f"{len(parts)} convolution{'' if len(parts) == 1 else 's'}"
-    return "\n\n".join([f"{geometry}\n{count} of the image without its zeros", *sheets])
+    return "\n\n".join([f"{geometry}\n{count} of the image without inserted zeros", *sheets])
 
 
 def _explained(
     geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool
 ) -> str:
-    """The sheet of one convolution, and its table."""
+    """The description of one convolution, and its table."""
     seen = 1.0 if name == "exact" else share
     if name == "auto":
         seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)
@@ -134,23 +134,23 @@ def _explained(
     how = {
         "auto": "chosen by cost, in bounded workspace",
         "exact": "the cheapest that sums all products, in bounded workspace",
-    }.get("exact" if left else name, "as asked for")
+    }.get("exact" if left else name, "as requested")
     if left:
-        how += f", because {name} leaves this op to it"
+        how += f", because {name} does not compute this op"
     if name == "auto" and not chosen.sums_products:
         exact = choose(op, geometry, found, threads, "exact")
-        how += f"; what is not finite is computed again by {exact.name}"
+        how += f"; images with inf or NaN are computed again by {exact.name}"
     plan = plan_for(op, geometry, found, name, threads, masked)
     return "\n".join(
         [
             str(geometry),
             f"{op} in {found}, {threads} threads, {_isa.NAMES[_isa.current]} kernels"
-            + (f", {share:.1%} of the weights not zero" if share < 1 else "")
+            + (f", {share:.1%} of the weights are not zero" if share < 1 else "")
             + (", kernels of rank one" if outer else ""),
             f"the plan is {plan}",
             *lines,
-            f"-> {chosen.name}, {how}; cost is estimated time against the cheapest "
-            f"(BLAS in threads counts {_rates.blas_penalty():g} times), workspace in bytes",
+            f"-> {chosen.name}, {how}; cost is the estimated time divided by the least one "
+            f"(the time of BLAS with several threads counts {_rates.blas_penalty():g} times), workspace is in bytes",
         ]
     )
 
@@ -173,19 +173,24 @@ def _row(
     if not (all(geometry.x_shape) and all(geometry.out_shape)):
         return name, None, 0, "there is nothing to compute"
     if forced and algorithm.leaves(op, masked):
-        return name, None, 0, "it leaves this op to the cheapest algorithm that sums all products"
+        return name, None, 0, "it does not compute this op; the cheapest algorithm that sums all products does"
     if algorithm.skips_zeros and density == 1.0 and not forced:
-        why = f"is a candidate where 'auto' looks at the weights, and finds a density of at most {DENSE}"
-        return name, None, 0, f"it leaves zero weights out, and {why}"
+        why = f"is a candidate if 'auto' counts the zeros and finds a density of at most {DENSE}"
+        return name, None, 0, f"it skips zero weights, and {why}"
     if algorithm.needs_rank_one and not rank_one and not forced:
-        return name, None, 0, "it needs kernels that are outer products, and is a candidate where rank_one is True"
+        return name, None, 0, "it needs kernels that are outer products, and is a candidate if rank_one is True"
     if algorithm.needs_rank_one and op == "backward_weights" and not forced:
-        return name, None, 0, "a gradient of the weights is that of the full kernel, which the others compute"
+        return name, None, 0, "another algorithm computes the gradient of the full kernel"
     if algorithm.needs_blas and not forced and not _blas.within(threads):
         count = _blas.threads()
         held = "an unknown number of" if count is None else count
-        return name, None, 0, f"its product is BLAS's, in {held} threads, and the call may use {threads}"
+        return name, None, 0, f"it multiplies by BLAS, which uses {held} threads, and the call may use {threads}"
     cost = ranked_cost(algorithm, op, geometry, dtype, threads, density)
     if not math.isfinite(cost):
-        return name, None, 0, "it was not measured on this kind of CPU, and is taken only where nothing else serves"
+        return (
+            name,
+            None,
+            0,
+            "it was not measured on this kind of CPU, and is taken only if no other supports the layer",
+        )
     return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None

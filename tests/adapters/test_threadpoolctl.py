@@ -12,7 +12,10 @@ from fastconv.adapters import threadpoolctl as _threadpoolctl
 
 @pytest.mark.parametrize("first", ["threadpoolctl", "fastconv"])
 def test_threadpoolctl(first):
-    """If threadpoolctl is imported first, it needs no registration. Its limit ends with its block; ours override it."""
+    """If threadpoolctl is imported first, no registration is needed.
+
+    Its limit ends with its block, and fastconv's own settings override it.
+    """
     code = f"""
         import {first}
         import fastconv, threadpoolctl

@@ -2,7 +2,7 @@
 #include "borders.h"
 #include "check.h"
 
-/* The cell that cell p of an axis shows, by walking from wall to wall. */
+/* The cell that cell p of an axis shows, found by reflecting p at one end after the other. */
 static ptrdiff_t mirrored(ptrdiff_t p, ptrdiff_t size)
 {
     p = p < 0 ? -p : p;

@@ -97,7 +97,7 @@ static void check_call(int dtype, int isa, const ptrdiff_t *const *of, int gradi
     task.slot_pitch = task.volume_at + 2 * q;
     task.shared_at = task.slot_pitch;
     task.spectra_at = task.shared_at + 2 * (q > task.pitch ? q : task.pitch);
-    /* Vectors are aligned for no load here. */
+    /* This memory is not aligned to vectors, which no load may require. */
     space = zeros(dtype, task.spectra_at + task.pitch);
     task.space = (char *)space;
     task.counts = counts;
@@ -155,7 +155,7 @@ static void check_products(int dtype, int isa)
                                 im += xi * kr - xr * ki;
                             }
                             if (m.add && a + b > 0)
-                                continue; /* what was there is known of the first alone */
+                                continue; /* only the first had a known value before */
                             if (m.add && i == row)
                                 re += first;
                             else if (m.add)

@@ -4,7 +4,7 @@
 
 enum { SLACK = 64, WIDE = 61, PLANES = 2 };
 
-/* Windows of 6 cells: 1, 2, 3, 6 for sums, 1, 2, 4, 6 for maxima. */
+/* Steps to a window of 6 cells: sums over 1, 2, 3, 6 cells, and maxima over 1, 2, 4, 6 cells. */
 static const ptrdiff_t sums[] = {1, 1, 3}, plus[] = {0, 1, 0}, maxima[] = {1, 2, 2}, none[] = {0, 0, 0};
 
 static void check_row(int dtype, int isa, ptrdiff_t stride, ptrdiff_t lo)

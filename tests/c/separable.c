@@ -31,7 +31,7 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
         }
         cells *= size[axis], results *= out[axis];
     }
-    /* Padded rows of a block, and with a stride one more, taken apart. */
+    /* Elements of the padded rows of a block; with a stride, there is one more row, split into phases. */
     row = (block - 1) * call.sides[2].stride + call.sides[2].reach + 1 + lanes;
     planes = flat ? 0 : 2 * size[1] * size[2];
     call.images = 1, call.channels = 2, call.shared = 1, call.sources = 1, call.entries = ENTRIES, call.flat = flat, call.border = FC_ZEROS;

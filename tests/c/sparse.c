@@ -50,7 +50,7 @@ static void check_products(int dtype, int isa, ptrdiff_t n)
     free(w), free(x), free(start), free(sums), free(dout), free(at);
 }
 
-/* An image into the lanes, and back. */
+/* Copy an image into the lanes, and back. */
 static void check_turns(int dtype, int isa, ptrdiff_t n)
 {
     enum { LINES = 2, SLACK = 8 };

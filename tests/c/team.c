@@ -1,7 +1,8 @@
-/* Check team.h: callers and helpers at one gate, without Python. .ci/thread_sanitizer compiles it for ThreadSanitizer.
+/* Check team.h: callers and workers that share one broadcast slot, without Python. .ci/thread_sanitizer compiles it
+ * for ThreadSanitizer.
  *
- * Every call counts its pieces in plain memory, and its caller clears that memory as soon as the call has ended. So a
- * piece that is drawn twice or never gives a wrong count, and a helper that still writes is a data race.
+ * Every call counts its chunks in plain memory, and its caller clears that memory as soon as the call has ended. So a
+ * chunk that is drawn twice or never gives a wrong count, and a worker that still writes is a data race.
  *
  *     team [seconds [seed]]
  */

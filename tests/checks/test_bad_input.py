@@ -1,4 +1,4 @@
-"""Every refusal names the argument, what came and what is legal; nothing is written before it."""
+"""Every error message names the argument, its value and the legal values; nothing is written before the error."""
 
 import re
 from types import MappingProxyType

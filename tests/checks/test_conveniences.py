@@ -1,4 +1,4 @@
-"""Small conveniences: other forms of options, what tables and caches print, and how the command line ends."""
+"""Small conveniences: alternative forms of options, the text of tables and caches, and the exit of the command line."""
 
 import copy
 import os
@@ -49,7 +49,7 @@ def median_forward(x, pool_param=None, **options):
 POOLINGS = [max_pool_forward, avg_pool_forward, lp_pool_forward, median_forward]
 
 
-# Options per axis may be ints, arrays of ints, and sequences of one.
+# Options per axis may be ints, arrays of ints, or sequences of length one.
 
 
 @pytest.mark.parametrize("pool", POOLINGS)
@@ -228,7 +228,7 @@ def test_the_command_line_speaks_of_no_private_names(arguments, message, capsys)
     assert last.endswith(message) and "_" not in last
 
 
-#: A module in place of NumPy that sends Ctrl-C while Python imports it.
+#: A module that replaces NumPy, and sends Ctrl-C while Python imports it.
 INTERRUPTED = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfor _ in range(1000):\n    pass\n"
 
 

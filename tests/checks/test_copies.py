@@ -1,4 +1,4 @@
-"""Inputs that are not C-contiguous are copied once, block by block, by the threads of the call."""
+"""An input that is not C-contiguous is copied once, block by block, on the threads of the call."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 @pytest.fixture
 def copies(monkeypatch):
-    """The arrays that the kernel copied, each with the number of threads."""
+    """The arrays that the kernel copied, each with its number of threads."""
     seen = []
     share = _copies._threads.share
 
@@ -31,7 +31,7 @@ def copies(monkeypatch):
 
 @st.composite
 def views(draw):
-    """A view with axes in any order, in steps, reversed, or repeated."""
+    """A view with permuted axes, steps, negative strides or repeated elements."""
     rank = draw(st.integers(1, 5))
     sizes = [draw(st.sampled_from([1, 2, 3, 4, 7, 8, 9, 16, 19])) for _ in range(rank)]
     steps = [draw(st.sampled_from([1, 1, 1, 2, 3, -1, -2])) for _ in range(rank)]
@@ -67,7 +67,7 @@ def test_any_view_is_copied_to_the_bit(array, threads, high, nbytes):
 
 
 def aligned(shape, dtype):
-    """Memory at the start of a line, full of what no copy has."""
+    """Memory that starts at a cache line, filled with a value that no copy contains."""
     nbytes = int(np.prod(shape)) * dtype.itemsize
     room = np.full(nbytes + 64, 0xA5, np.uint8)
     first = -room.ctypes.data % 64
@@ -79,7 +79,10 @@ def aligned(shape, dtype):
 @pytest.mark.parametrize("off", [0, 1])
 @pytest.mark.parametrize("shape", [(2, 64, 16, 16), (3, 16, 48, 5), (1, 75, 32, 40), (2, 24, 7, 7)], ids=str)
 def test_large_copies_are_written_past_the_caches(shape, off, threads, dtype, isa, rng, monkeypatch):
-    """Where lines of rows are whole, and as ever where memory or rows begin within a line; no byte beside them."""
+    """Copies that bypass the caches, with rows that are whole cache lines or not.
+
+    They write no byte outside of the copy.
+    """
     array = channels_last(rng, *shape, dtype=dtype)
     nbytes = array.nbytes
     rooms = []
@@ -102,7 +105,7 @@ def test_large_copies_are_written_past_the_caches(shape, off, threads, dtype, is
 
 
 def test_blocks_end_with_a_line(rng):
-    """But for the last of a row, so that those after them begin with one."""
+    """Each block ends at a cache line, except the last of a row, so that the next block starts with a line."""
     for channels in (3, 24, 33, 64, 500):
         for dtype in DTYPES:
             array = channels_last(rng, 1, channels, 300, 300, dtype=dtype)
@@ -111,7 +114,7 @@ def test_blocks_end_with_a_line(rng):
 
 
 def channels_last(rng, *shape, dtype=np.float32):
-    """An array (N, C, ...) whose channels come last in memory."""
+    """An array (N, C, ...) whose channels are last in memory."""
     return np.moveaxis(rng.standard_normal((shape[0], *shape[2:], shape[1])).astype(dtype), -1, 1)
 
 
@@ -155,7 +158,7 @@ def test_what_numpy_copies_as_well(name, copies, rng):
 
 W = np.random.default_rng(1).standard_normal((8, 8, 3, 3)).astype(np.float32)
 ONES = np.ones(8, np.float32)
-#: Layers of an image (2, 8, 64, 48).
+#: Layers of an image of shape (2, 8, 64, 48).
 FORWARD = {
     "conv": lambda x: fastconv.conv(x, W, pad=1),
     "depthwise": lambda x: fastconv.conv(x, W[:, :1], groups=8),
@@ -249,7 +252,7 @@ def test_threads_of_the_call_copy_and_no_others(copies, rng):
 
 
 def test_one_thread_is_one_thread(rng, monkeypatch):
-    """With threads=1 a copy has no helpers, however large it is."""
+    """With threads=1 a copy uses no workers, however large it is."""
     x = channels_last(rng, 4, 32, 96, 96)
     asked = []
     words = _copies._threads._workers.words
@@ -262,7 +265,7 @@ def test_one_thread_is_one_thread(rng, monkeypatch):
 
 
 def test_copies_come_from_the_memory_of_results(rng, monkeypatch):
-    """A copy uses the memory of an earlier result, because its pages are mapped already."""
+    """A copy uses the memory of an earlier result, because the pages of that memory are mapped already."""
     x = channels_last(rng, 2, 64, 64, 64)
     given = []
     empty = _memory.empty

@@ -1,4 +1,4 @@
-"""No argument and no cache makes fastconv read or write out of bounds. `forged.py` has the cases."""
+"""No argument and no cache makes fastconv read or write out of bounds. `forged.py` contains the cases."""
 
 import dataclasses
 import inspect
@@ -20,7 +20,8 @@ from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry
 from fastconv.geometry.pool import PoolGeometry, resolve_pool
 from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, resolve_transpose
 
-#: The minimum numbers of cases of a family that are refused and right. Fewer mean that a check or the table is gone.
+#: The minimum numbers of cases of each family that raise an error and that give right gradients. A smaller number means
+#: that a check or the table is missing.
 LEAST = {
     "conv": (2500, 100),
     "algorithms": (1800, 80),
@@ -104,7 +105,7 @@ def test_fields_that_do_not_fit_are_refused(geometry, changes):
     kind = type(geometry).__name__
     with pytest.raises(ValueError, match=f"the fields of this {kind} do not fit each other: ."):
         dataclasses.replace(geometry, **changes)
-    # The same from a changed pickle, in both forms that pickles may have.
+    # The same change through a pickle, in both formats of pickled state.
     state = {field.name: getattr(geometry, field.name) for field in dataclasses.fields(geometry)} | changes
     for parts in ((type(geometry), tuple(state.values())), (object.__new__, (type(geometry),), state)):
         with pytest.raises(ValueError, match=f"the fields of this {kind}"):
@@ -128,7 +129,7 @@ def test_copies_are_equal_and_know_nothing(geometry):
     copy = pickle.loads(pickle.dumps(geometry))
     assert copy == geometry and type(copy) is type(geometry)
     assert "_told" not in vars(copy)
-    old = object.__new__(type(geometry))  # as Python reads pickles of earlier versions
+    old = object.__new__(type(geometry))  # The way in which Python restores pickles of earlier versions.
     with pytest.raises(ValueError, match=r"has no \w+: it was not made by its constructor"):
         repr(old)
     assert not hasattr(old, "_told")

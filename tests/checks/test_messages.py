@@ -1,4 +1,4 @@
-"""Error messages that guess what was meant: each says what was given, and what to type."""
+"""Error messages that guess the intention: each says what was given, and what to write instead."""
 
 import os
 import re
@@ -34,7 +34,7 @@ X, W, B = RNG.standard_normal((2, 3, 8, 7)), RNG.standard_normal((6, 3, 3, 3)), 
 SIGNAL, FILTERS = RNG.standard_normal((2, 3, 9)), RNG.standard_normal((4, 3, 3))
 
 
-# Other things in place of an array.
+# Objects that are not arrays.
 
 PAIR = conv_forward(X, W, None)
 NODE = Tape().param(W, "w")
@@ -154,7 +154,7 @@ def test_the_transpose_of_an_operator_is_the_matrix_transposed():
         np.testing.assert_allclose(transposed.T @ (1j * x[:, 0]), 1j * (A @ x[:, 0]), atol=1e-12)
 
 
-# Axes in another order, missing axes, or forgotten groups.
+# Axes in another order, missing axes, or a missing `groups` option.
 
 FITS = [
     (lambda: conv(LAST, W), r"channels last: give x\.transpose\(0, 3, 1, 2\)$"),
@@ -298,7 +298,7 @@ def test_grammar(call, message):
     assert message in text and (not message.endswith("Cache") or text.endswith(message)), text
 
 
-# Names of other libraries.
+# Option names of other libraries.
 
 
-# Arguments under the names that the caller knows.
+# Errors use the argument names of the function that the user called.

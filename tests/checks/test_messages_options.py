@@ -1,4 +1,4 @@
-"""Error messages about options, borders and names: what was probably meant."""
+"""Error messages about options, borders and names: each says what was probably meant."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The argument `out`: refused, it is untouched."""
+"""The argument `out`: if a call raises an error, `out` is unchanged."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The 11-785 pack against the homework's composition, each part of it written out as loops, and against PyTorch."""
+"""The 11-785 pack against the layers of the homework, whose parts are written as loops here, and against PyTorch."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from fastconv.gradient_check import eval_numerical_gradient_array, rel_error
 
 
 def loop_conv(A, W, b):
-    """Sliding by one: one output at a time, and the gradients; any number of spatial axes."""
+    """A convolution of stride 1, one output at a time, and its gradients, with any number of spatial axes."""
     kernel = W.shape[2:]
     spatial = tuple(n - k + 1 for n, k in zip(A.shape[2:], kernel, strict=True))
     Z = np.zeros((len(A), len(W), *spatial))
@@ -33,7 +33,7 @@ def loop_conv(A, W, b):
 
 
 def loop_down(A, factors):
-    """Every factor-th cell; the gradient is as long as A."""
+    """Every factor-th cell; the gradient has the length of A."""
     spatial = tuple(len(range(0, n, k)) for n, k in zip(A.shape[2:], factors, strict=True))
     Z = np.zeros((*A.shape[:2], *spatial))
 
@@ -55,7 +55,7 @@ def loop_down(A, factors):
 def loop_up(A, factors):
     spatial = tuple(k * (n - 1) + 1 for n, k in zip(A.shape[2:], factors, strict=True))
     Z = np.zeros((*A.shape[:2], *spatial))
-    # Downsampling and upsampling are each other's gradient.
+    # Downsampling is the gradient of upsampling, and the reverse.
     return loop_down(Z, factors)[1](A), lambda dLdZ: loop_down(dLdZ, factors)[0]
 
 
@@ -89,7 +89,7 @@ def pair(value, rank):
 
 
 def composed_conv(A, W, b, stride, padding):
-    """Pad, slide by one, keep every stride-th: as the homework tells to."""
+    """The composition of the homework: pad, convolve with stride 1, keep every stride-th output."""
     rank = A.ndim - 2
     pads = pair(padding, rank)
     Z, conv_gradients = loop_conv(padded(A, pads), W, b)
@@ -116,7 +116,7 @@ def composed_transposed(A, W, b, factor):
 
 
 def make(name, rng, dtype, *arguments):
-    """A layer with normal weights of that dtype, and its weights."""
+    """A layer with normally distributed weights of the dtype, and its weights."""
 
     def init(*shape):
         return rng.standard_normal(shape).astype(dtype)
@@ -135,7 +135,7 @@ def check_layer(layer, A, expected, gradients, rng, dtype):
     assert not of.dLdW.any() and not of.dLdb.any() and of.dLdW.shape == of.W.shape and of.dLdb.shape == of.b.shape
     assert of.dLdW.dtype == of.dLdb.dtype == dtype
     W, b = of.W, of.b
-    for _ in range(2):  # what is there is overwritten, not added to
+    for _ in range(2):  # The second call overwrites the gradients, and does not add to them.
         Z = layer.forward(A)
         assert Z.dtype == dtype and Z.flags.c_contiguous
         np.testing.assert_allclose(Z, expected, atol=tolerance)
@@ -150,9 +150,9 @@ def check_layer(layer, A, expected, gradients, rng, dtype):
 # A, out_channels, kernel_size, stride, padding
 CONVS = [
     ((2, 3, 9), 4, 3, 1, 0),
-    ((2, 3, 10), 2, 4, 3, 0),  # does not tile
+    ((2, 3, 10), 2, 4, 3, 0),  # This stride does not tile the image.
     ((1, 2, 8), 3, 2, 2, 1),
-    ((2, 1, 5), 2, 1, 4, 3),  # padding past the kernel
+    ((2, 1, 5), 2, 1, 4, 3),  # The padding exceeds the kernel.
     ((0, 2, 6), 2, 3, 2, 1),
     ((2, 3, 7, 7), 4, 3, 1, 0),
     ((2, 2, 8, 7), 3, 3, 2, 0),
@@ -208,7 +208,7 @@ def test_conv_of_any_geometry(rank, channels, out_channels, size, width, kernel_
 TRANSPOSED = [
     ((2, 3, 5), 4, 3, 2),
     ((2, 2, 4), 3, 4, 3),
-    ((1, 2, 6), 2, 1, 4),  # most outputs are the bias alone
+    ((1, 2, 6), 2, 1, 4),  # Most of these outputs are the bias alone.
     ((2, 1, 5), 2, 5, 1),
     ((1, 2, 1), 2, 1, 10**30),
     ((0, 2, 4), 3, 3, 2),
@@ -267,7 +267,8 @@ def test_against_pytorch(rank, rng):
     for gradient, tensor in zip((layer.backward(dLdZ), layer.dLdW, layer.dLdb), tensors, strict=True):
         np.testing.assert_allclose(gradient, tensor.grad.numpy(), atol=1e-11)
 
-    # PyTorch's transposed convolution scatters: its kernel is turned, its channels swapped, its ends not cropped.
+    # PyTorch's transposed convolution scatters: its kernel is flipped, its channel axes are swapped, and it does not
+    # crop.
     layer, W, b = make(f"ConvTranspose{rank}d", rng, float, 3, 4, 3, 2)
     turned = np.flip(W, tuple(range(2, 2 + rank))).swapaxes(0, 1).copy()
     tensors = [torch.tensor(a) for a in (A, turned, b)]
@@ -298,7 +299,7 @@ def test_resampling_by_hand():
     up, down = course.Upsample1d(3), course.Downsample1d(2)
     assert np.array_equal(up.forward([[[1, 2]]]), [[[1, 0, 0, 2]]])
     assert up.upsampling_factor == 3 and down.downsampling_factor == 2
-    # Four samples and five both keep two or three; backward knows how many there were.
+    # Four and five samples both have two (or three) left; backward remembers how many there were.
     for length in (4, 5):
         Z = down.forward(np.ones((1, 1, length)))
         assert down.backward(Z).shape == (1, 1, length)
@@ -338,7 +339,7 @@ def test_pool_is_the_composition_of_its_parts(rng):
     for layer, unit in ((course.MaxPool2d(3, 2), "maxpool2d_stride1"), (course.MeanPool2d(3, 2), "meanpool2d_stride1")):
         assert layer.kernel == 3 and layer.stride == 2
         Z = layer.forward(A)
-        # It has seen the 5 x 4 outputs at stride 1.
+        # It has recorded the 5 x 4 outputs at stride 1.
         assert layer.downsample2d.backward(Z).shape == (2, 2, 5, 4)
         np.testing.assert_allclose(layer.downsample2d.forward(getattr(layer, unit).forward(A)), Z, atol=1e-12)
         by_parts = getattr(layer, unit).backward(layer.downsample2d.backward(Z))
@@ -346,7 +347,7 @@ def test_pool_is_the_composition_of_its_parts(rng):
 
 
 def test_conv_is_the_composition_of_its_parts(rng):
-    """What the inner layers hold after a forward is what the course's composition leaves there."""
+    """After forward, the inner layers hold the same values as in the course's composition."""
     layer = make("Conv2d", rng, float, 2, 3, 3, 2, 1)[0]
     A = rng.standard_normal((2, 2, 6, 7))
     Z = layer.forward(A)
@@ -386,7 +387,7 @@ def test_initial_weights():
     calls.clear()
     layer = course.ConvTranspose1d(2, 4, 3, 2, init)
     assert calls == [(4, 2, 3)]
-    # The bias that nobody gave has the dtype of the weights.
+    # The default bias has the dtype of the weights.
     assert layer.forward(np.ones((1, 2, 3), np.float32)).dtype == np.float32 == layer.dLdb.dtype
 
 

@@ -1,4 +1,4 @@
-"""What the 11-785 pack takes, in which order, and what it refuses."""
+"""The inputs that the 11-785 pack accepts, the order of its arguments, and the inputs that it refuses."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_arrays_changed_in_place(name, rng):
     layer.forward(A)
     layer.backward(second)
     kept = layer.dLdW.copy()
-    # The padded, or upsampled, input is a copy in the course, too.
+    # The padded or upsampled input is a copy in the course, too.
     layer.forward(A)
     A *= 0
     layer.backward(second)
@@ -48,7 +48,7 @@ def test_arrays_changed_in_place(name, rng):
 
 
 def test_weights_of_another_size(rng):
-    """Weights set by hand need not be as square as `kernel_size` says."""
+    """Weights that the user sets need not be square, whatever `kernel_size` says."""
     layer = course.Conv2d(2, 3, 3, 2)
     layer.conv2d_stride1.W, layer.conv2d_stride1.b = rng.standard_normal((4, 2, 2, 3)), np.ones(4)
     A = rng.standard_normal((1, 2, 6, 7))

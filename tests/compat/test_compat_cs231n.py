@@ -1,4 +1,4 @@
-"""The CS231n pack against the course's definitions, written out plainly here."""
+"""The CS231n pack against plain implementations of the course's definitions."""
 
 import pickle
 
@@ -21,7 +21,7 @@ FORMS = ["naive", "im2col", "strides", "fast"]
 
 
 def plain_columns(x, height, width, pad, stride):
-    """cols[c, kh, kw, n, oh, ow]."""
+    """The columns as an array cols[c, kh, kw, n, oh, ow]."""
     padded = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     OH, OW = ((padded.shape[a] - k) // stride + 1 for a, k in ((2, height), (3, width)))
     cols = np.empty((x.shape[1], height, width, x.shape[0], OH, OW), x.dtype)
@@ -121,7 +121,7 @@ def test_arrays_changed_in_place_between_calls(form, rng):
 
 
 def test_one_row_of_padding(rng):
-    """Images one cell high whose only row of outputs lies in the padding."""
+    """Images of one row whose single row of outputs lies in the padding."""
     x, w = rng.standard_normal((1, 1, 1, 2)), np.ones((1, 1, 1, 2))
     for form in FORMS:
         out, cache = getattr(cs231n, f"conv_forward_{form}")(x, w, np.zeros(1), {"stride": 3, "pad": 1})
@@ -155,7 +155,7 @@ def test_max_pool(form, shape, height, width, stride, rng):
             forward(x, param)
         return
     cols = plain_columns(x, height, width, 0, stride)
-    # Per channel: (kh, kw) first, then the maximum over both.
+    # Per channel, first (kh, kw), then the maximum over both.
     expected = cols.max(axis=(1, 2)).transpose(1, 0, 2, 3) if x.size else np.empty((0, 2, 2, 2))
     out, cache = forward(x, param)
     assert np.array_equal(out, expected) and out.flags.c_contiguous
@@ -187,7 +187,7 @@ def test_max_pool(form, shape, height, width, stride, rng):
 
 
 def test_ties():
-    """reshape shares a gradient among equal maxima; the others give it to the first."""
+    """`reshape` divides a gradient among equal maxima; the other methods give it to the first one."""
     x, dout = np.ones((1, 1, 2, 2)), np.full((1, 1, 1, 1), 8.0)
     param = {"pool_height": 2, "pool_width": 2, "stride": 2}
     for form, expected in (
@@ -230,7 +230,7 @@ def plain_batchnorm(x, gamma, beta, axes, eps=1e-5):
 
 
 def test_norms_as_the_notebooks_check_them(rng):
-    """Means and spreads after normalisation, in training and, over many batches, in testing."""
+    """Means and standard deviations after normalisation: in training mode, and in test mode after many batches."""
     a = np.maximum(rng.standard_normal((200, 50)) @ rng.standard_normal((50, 60)), 0) @ rng.standard_normal((60, 3))
     gamma, beta = np.array([1.0, 2.0, 3.0]), np.array([11.0, 12.0, 13.0])
     out, _ = cs231n.batchnorm_forward(a, gamma, beta, {"mode": "train"})
@@ -284,7 +284,7 @@ def test_conv_bn_relu(rng):
 
 
 class Net:
-    """As a student of the course has it: conv - bn - relu - pool - affine - group norm - relu - dropout - affine."""
+    """A net as a student would write it: conv - bn - relu - pool - affine - group norm - relu - dropout - affine."""
 
     def __init__(self, rng, dtype):
         shapes = {"W1": (6, 2, 3, 3), "b1": 6, "W2": (6 * 3 * 3, 10), "b2": 10, "W3": (10, 3), "b3": 3}
@@ -341,7 +341,7 @@ def test_a_nets_gradients(loss, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_net_under_the_solver(dtype, rng):
-    """What the course's Solver does with a model: batches, an update rule that works in place, checkpoints, testing."""
+    """The steps of the course's Solver: batches, an update rule that works in place, checkpoints, testing."""
     net, (X, y) = Net(rng, dtype), course_data(rng, dtype)
     velocity = {name: np.zeros_like(value) for name, value in net.params.items()}
     history = []

@@ -1,4 +1,4 @@
-"""The deeplearning.ai pack against the assignment's definitions, written out as loops, and its published numbers."""
+"""The deeplearning.ai pack against the assignment's definitions, written as loops, and its published numbers."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def outputs(size, f, stride, pad=0):
 
 
 def loop_conv(A_prev, W, b, stride, pad):
-    """One output at a time, and the three gradients' sums beside it: returns Z and a function of dZ."""
+    """The convolution as loops, one output at a time. Returns Z, and a function from dZ to the three gradients."""
     m, H, Wd, _ = A_prev.shape
     fh, fw, _, n_C = W.shape
     padded = np.zeros((m, H + 2 * pad, Wd + 2 * pad, A_prev.shape[3]))
@@ -160,7 +160,7 @@ def test_arrays_changed_in_place_between_calls(rng):
     before = course.conv_backward(Z, cache)
     W *= 2
     np.testing.assert_allclose(course.conv_forward(A_prev, W, b, hparameters)[0], 2 * (Z - b) + b)
-    # The cache holds the arrays themselves, as in the course.
+    # The cache holds the same array objects, as in the course.
     after = course.conv_backward(Z, cache)
     np.testing.assert_allclose(after[0], 2 * before[0])
     A_prev *= 3
@@ -203,7 +203,7 @@ def test_pool_windows_that_are_not_square(mode, rng):
 
 
 def test_every_maximum_gets_the_gradient():
-    """Worked by hand: [[5, 5], [1, 5]] has three; each takes all of it."""
+    """A case computed by hand: [[5, 5], [1, 5]] has three maxima, and each gets the whole gradient."""
     A_prev = np.array([[5.0, 5.0], [1.0, 5.0]]).reshape(1, 2, 2, 1)
     _, cache = course.pool_forward(A_prev, {"f": 2, "stride": 1})
     assert np.array_equal(course.pool_backward(np.full((1, 1, 1, 1), 7.0), cache)[0, :, :, 0], [[7, 7], [0, 7]])
@@ -217,7 +217,7 @@ def test_one_dict_serves_both_layers(rng):
     assert course.pool_forward(Z, both)[0].shape == (1, 3, 3, 1)
 
 
-# What the assignment's notebook prints.
+# The output of the assignment's notebook.
 
 
 def test_published_zero_pad():

@@ -1,4 +1,4 @@
-"""The pack of "Deep Learning from Scratch" against the book's definitions, written out as loops."""
+"""The pack of "Deep Learning from Scratch" against the book's definitions, written as loops."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def outputs(size, f, stride, pad):
 
 
 def walk(x_shape, fh, fw, stride, pad):
-    """Every entry of the columns: its row, its column, and the cell of the image, or None in the padding."""
+    """Every entry of the lowered matrix: its row, its column, and the cell of the image, or None in the padding."""
     N, C, H, W = x_shape
     OH, OW = outputs(H, fh, stride, pad), outputs(W, fw, stride, pad)
     for row, (n, oh, ow) in enumerate(np.ndindex(N, OH, OW)):
@@ -54,7 +54,7 @@ def loop_col2im(col, x_shape, fh, fw, stride, pad):
 
 
 def loop_conv(x, W, b, stride, pad):
-    """The layer as one product of the columns, and its gradients."""
+    """The layer as one product of the lowered matrix, and its gradients."""
     N, FN = len(x), len(W)
     OH, OW = (outputs(size, f, stride, pad) for size, f in zip(x.shape[2:], W.shape[2:], strict=True))
     col, flat = loop_im2col(x, *W.shape[2:], stride, pad), W.reshape(FN, -1)
@@ -68,7 +68,7 @@ def loop_conv(x, W, b, stride, pad):
 
 
 def loop_pool(x, ph, pw, stride, pad):
-    """Zeros of the padding are cells like any other; the first maximum wins."""
+    """Zeros of the padding count like other cells; the first maximum gets the gradient."""
     padded = np.pad(np.asarray(x, float), ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     N, C, H, W = x.shape
     out = np.zeros((N, C, outputs(H, ph, stride, pad), outputs(W, pw, stride, pad)))
@@ -123,7 +123,7 @@ def test_lowering_of_any_geometry(N, C, H, W, filter_h, filter_w, stride, pad):
 
 
 def test_shapes_in_the_book():
-    """Its chapter 7: images of 7 x 7 with 3 channels under 5 x 5 filters have 9 patches of 75 numbers."""
+    """The example of chapter 7: 7 x 7 images with 3 channels and 5 x 5 filters give 9 patches of 75 numbers."""
     rng = np.random.default_rng(0)
     assert dlfs.im2col(rng.random((1, 3, 7, 7)), 5, 5, stride=1, pad=0).shape == (9, 75)
     assert dlfs.im2col(rng.random((10, 3, 7, 7)), 5, 5, stride=1, pad=0).shape == (90, 75)
@@ -131,7 +131,7 @@ def test_shapes_in_the_book():
 
 
 def test_pooling_in_the_book():
-    """Its figure: 2 x 2 windows at stride 2 of [[1, 2, 1, 0], [0, 1, 2, 3], [3, 0, 1, 2], [2, 4, 0, 1]]."""
+    """The book's figure: 2 x 2 windows at stride 2 on [[1, 2, 1, 0], [0, 1, 2, 3], [3, 0, 1, 2], [2, 4, 0, 1]]."""
     x = np.array([[1, 2, 1, 0], [0, 1, 2, 3], [3, 0, 1, 2], [2, 4, 0, 1]])[None, None]
     assert np.array_equal(dlfs.Pooling(2, 2, 2).forward(x)[0, 0], [[2, 3], [4, 2]])
 
@@ -217,7 +217,7 @@ def test_weights_reassigned_and_changed_in_place(rng):
 
 
 def test_input_changed_between_forward_and_backward(rng):
-    """The book's layers keep columns and places, copies of what x was."""
+    """The book's layers keep columns and places, which are copies, so later changes of x have no effect."""
     x, W = rng.standard_normal((1, 2, 5, 5)), rng.standard_normal((2, 2, 3, 3))
     conv, pool = dlfs.Convolution(W, 0), dlfs.Pooling(2, 2)
     out, pooled = conv.forward(x), pool.forward(x)
@@ -230,7 +230,7 @@ def test_input_changed_between_forward_and_backward(rng):
 
 
 def test_a_gradient_step_lowers_the_loss(rng):
-    """As the book's SGD does it: the layer sees the array it was given change."""
+    """The book's SGD changes the weights in place, and the layer uses the changed array."""
     params = {"W1": rng.standard_normal((2, 1, 3, 3)), "b1": np.zeros(2)}
     layer = dlfs.Convolution(params["W1"], params["b1"], pad=1)
     x, target = rng.standard_normal((4, 1, 6, 6)), rng.standard_normal((4, 2, 6, 6))
@@ -249,7 +249,7 @@ POOLS = [
     ((2, 2, 7, 8), 3, 2, 2, 0),
     ((2, 2, 6, 6), 3, 3, 1, 1),
     ((1, 2, 7, 7), 2, 2, 3, 1),
-    ((1, 1, 2, 2), 2, 1, 2, 3),  # windows that lie in the padding
+    ((1, 1, 2, 2), 2, 1, 2, 3),  # These windows lie in the padding.
     ((1, 2, 4, 4), 2, 3, 10**30, 1),
     ((0, 2, 4, 4), 2, 2, 2, 0),
 ]

@@ -1,4 +1,4 @@
-"""Borders of the image's own cells: extended copies and their adjoint, `fft` that needs neither, and the way there."""
+"""Borders that repeat cells of the image: extended copies with their adjoint, and `fft`, which needs no copy."""
 
 import tracemalloc
 
@@ -20,7 +20,7 @@ fft = algorithms.REGISTRY["fft"]
 MODES = ("reflect", "replicate", "circular")
 DTYPES = [np.float32, np.float64]
 
-#: Images and pads of one to three axes: none on a side, more than half of the image, and the most that is legal.
+#: Images and pads of one to three axes: no padding on a side, more than half of the image, and the legal maximum.
 IMAGES = [
     ((7,), [(6, 0)]),
     ((2,), [(1, 1)]),
@@ -55,7 +55,7 @@ def test_extended_copies_and_their_adjoint(mode, dtype, threads, isa, rng, monke
 
 
 def test_a_wide_border_of_one_cell_is_summed_in_double():
-    """A sum of a million float32 would drift by a hundredth."""
+    """A float32 sum of a million numbers would drift by one percent."""
     geometry = conv_geometry((1, 1, 1), (1, 1, 1), pad=10**6, pad_mode="replicate")
     dx = np.empty((1, 1, 1), np.float32)
     _padding.fold(np.full(geometry.padded.x_shape, 0.1, np.float32), geometry, dx)
@@ -88,8 +88,8 @@ def algorithms_words():
     return _workers.alone()
 
 
-#: (x, w, options) of layers that `fft` serves: odd pads, strides, dilations, groups, kernels as large as the image and
-#: larger, sizes with a fast transform and prime ones.
+#: (x, w, options) of layers that `fft` supports: odd pads, strides, dilations, groups, kernels as large as the image
+#: and larger, and sizes with and without a fast transform.
 LAYERS = [
     ((2, 2, 30), (3, 2, 5), {"pad": [(2, 3)]}),
     ((1, 2, 31), (2, 1, 9), {"pad": [(13, 4)], "groups": 2, "stride": 2}),
@@ -135,7 +135,7 @@ def close(actual, expected, dtype):
 @pytest.mark.parametrize(("x", "w", "options"), LAYERS, ids=lambda value: str(value))
 def test_against_loops(x, w, options, mode, algorithm, blocks, rng):
     options = {**options, "pad_mode": mode}
-    if mode == "reflect":  # the cell at the border is not repeated
+    if mode == "reflect":  # The cell at the border is not repeated.
         pads = conv_geometry(x, w, **{**options, "pad_mode": "zeros"}).pads
         options["pad"] = [(min(lo, n - 1), min(hi, n - 1)) for n, (lo, hi) in zip(x[2:], pads, strict=True)]
     for dtype, threads in ((np.float32, 1), (np.float64, 2)):
@@ -161,7 +161,7 @@ def always_fft(monkeypatch):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("x", "w", "options"), LAYERS[6:9], ids=lambda value: str(value))
 def test_what_is_not_finite_under_auto(x, w, options, mode, always_fft, rng):
-    """An exact algorithm computes these images again, from their extended copies."""
+    """An exact algorithm recomputes images with an inf or a NaN, from their extended copies."""
     options = {**options, "pad_mode": mode}
     image, weights = (rng.standard_normal(shape).astype(np.float32) for shape in (x, w))
     image[-1, 0].flat[3], image[0, -1].flat[-1] = np.nan, 3e37
@@ -182,7 +182,7 @@ def test_what_is_not_finite_under_auto(x, w, options, mode, always_fft, rng):
 
 @pytest.fixture
 def steps(monkeypatch):
-    """The calls that extend images and that fold gradients, as they come."""
+    """The calls that extend images and fold gradients, in order."""
     taken = []
 
     def spy(name, do):
@@ -206,7 +206,7 @@ def test_nothing_is_copied_where_nothing_is_padded(steps):
     assert steps == ["extend"]
 
 
-#: Whether the gradient of a circular image needs no fold: outputs go round it a whole number of steps.
+#: Whether the gradient of a circular image needs no fold, because the outputs go round the image in whole steps.
 ROUND = [
     ((12, 10), (5, 4), {"pad": "same"}, True),
     ((12, 10), (5, 5), {"pad": [(4, 0), (0, 4)], "stride": (3, 2)}, True),
@@ -221,7 +221,7 @@ ROUND = [
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("spatial", "kernel", "options", "goes_round"), ROUND)
 def test_fft_extends_no_image(spatial, kernel, options, goes_round, mode, steps, rng):
-    """Only gradients of images are folded, and those of a circular one seldom."""
+    """`fft` extends no image, and folds gradients only; for circular images it rarely has to."""
     x, w = rng.standard_normal((2, 1, *spatial)), rng.standard_normal((1, 1, *kernel))
     options = {**options, "pad_mode": mode}
     out, cache = conv_forward(x, w, None, options, algorithm="fft")
@@ -233,7 +233,7 @@ def test_fft_extends_no_image(spatial, kernel, options, goes_round, mode, steps,
 
 
 def test_a_circular_image_of_a_fast_size_is_one_cyclic_transform():
-    """No cell of a border is in the transform; a prime size has one that is long enough for the border."""
+    """A transform of a fast size has no border cells; a prime size needs a transform long enough for the border."""
     plan = fastconv.convolution.fft.algorithm._plan
     for op in ("forward", "backward_data", "backward_weights"):
         for n, cyclic in ((240, True), (241, False)):
@@ -245,7 +245,7 @@ def test_a_circular_image_of_a_fast_size_is_one_cyclic_transform():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_fft_holds_no_extended_copy(mode, monkeypatch):
-    """Of an image of 64 MB; the workspace of all tiles is bounded, and the result is what was asked for."""
+    """The image has 64 MB. The workspace of all tiles is bounded, and the result is right."""
     x, w = np.zeros((1, 1, 4096, 4096), np.float32), np.ones((1, 1, 31, 31), np.float32)
     x[0, 0, 0, 0] = 1
     out = np.empty_like(x)

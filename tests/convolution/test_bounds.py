@@ -1,4 +1,4 @@
-"""Algorithms by name on geometries that are not theirs: memory and work are bounded, or refused with their size."""
+"""Algorithms selected by name for unsuitable geometries: memory and work are bounded, or an error states their size."""
 
 import math
 import re
@@ -21,7 +21,7 @@ from fastconv.runtime.plan_cache import plans
 REGISTRY = ALGORITHMS.REGISTRY
 
 F32 = np.dtype(np.float32)
-#: Long signals, large kernels, strides and dilations, many channels, many small images: shapes and options.
+#: Shapes and options: long signals, large kernels, strides and dilations, many channels, many small images.
 GEOMETRIES = {
     "signal": ((1, 1, 1_000_000), (1, 1, 4001), {"pad": 2000}),
     "kernel is signal": ((1, 1, 300_000), (1, 1, 300_000), {}),
@@ -42,7 +42,8 @@ GEOMETRIES = {
     "padding": ((1, 1, 10, 10), (1, 1, 3, 3), {"pad": 1000}),
     "padding, stride": ((1, 1, 10, 10), (1, 1, 3, 3), {"pad": 10_000, "stride": 10_000}),
 }
-#: Beyond arguments and result, what an algorithm that is named may take; but for 'toeplitz', which makes a matrix.
+#: The most bytes besides arguments and result that an algorithm selected by name may take. 'toeplitz' may take more,
+#: because it makes a matrix.
 MOST_BYTES = 1 << 28
 
 
@@ -64,7 +65,7 @@ def test_workspace_is_bounded_or_refused(layer, name, op):
 
 @pytest.mark.parametrize("layer", ["signal", "half a signal", "signals of channels", "large kernel", "channels"])
 def test_blocks_of_columns_stay_in_cache(layer):
-    """Where the columns of an image would take gigabytes, or only the weights are large."""
+    """Blocks stay in cache if the columns of an image would take gigabytes, and if only the weights are large."""
     x_shape, w_shape, options = GEOMETRIES[layer]
     geometry = fastconv.conv_geometry(x_shape, w_shape, **options)
     assert geometry.im2col_bytes() / x_shape[0] > COLUMNS.MOST_BYTES or layer == "channels"
@@ -76,7 +77,7 @@ def test_blocks_of_columns_stay_in_cache(layer):
 
 
 def test_memory_of_columns_is_what_was_said(monkeypatch, rng):
-    """Traced, with a limit that stands for the size of a machine."""
+    """The traced peak of im2col agrees with its stated workspace; a small limit replaces the size of a machine."""
     monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))
     x, w = rng.standard_normal((1, 1, 40_000), np.float32), rng.standard_normal((1, 1, 301), np.float32)
     geometry = fastconv.conv_geometry(x.shape, w.shape)
@@ -128,7 +129,7 @@ def test_blocks_of_columns_against_whole_ones(case, dtype, sizes, forget, monkey
 
 
 def test_columns_are_cut_every_way(monkeypatch, rng):
-    """Groups, channels, taps and positions; each block's part of the image, its padding and its sums."""
+    """Blocks cut groups, channels, taps and positions; each has its part of the image, its padding and its sums."""
     seen = set()
     shape, kernel = (2, 6, 5, 9, 11), (4, 3, 3, 2, 3)
     options = {"pad": ((2, 1), (0, 3), (4, 4)), "stride": (1, 2, 2), "dilation": (1, 3, 2), "groups": 2}
@@ -158,7 +159,7 @@ def test_columns_are_cut_every_way(monkeypatch, rng):
 
 @pytest.mark.parametrize("layer", GEOMETRIES)
 def test_winograd_does_at_most_ten_times_the_products(layer):
-    """Counted in vector operations; or few of them, or refused."""
+    """Its vector operations are at most ten times the products, or they are few, or it refuses the geometry."""
     x_shape, w_shape, options = GEOMETRIES[layer]
     geometry, by = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY["winograd"]
     lanes = fastconv._ext.implicit.shape(0, fastconv.runtime.isa.current)[2]
@@ -181,7 +182,7 @@ def test_winograd_on_a_signal_is_refused_with_its_work():
     ):
         conv(x, w, pad=2000, algorithm="winograd", out=out)
     assert (out == 7).all()
-    # Few channels are no reason by themselves: images of a few MB take no time worth a refusal.
+    # Few channels alone are no reason for a refusal, because images of a few MB take little time.
     conv(np.zeros((1, 1, 200, 200), np.float32), np.ones((1, 1, 3, 3), np.float32), algorithm="winograd")
 
 
@@ -214,19 +215,19 @@ def test_a_lowered_matrix_that_is_not_free_is_refused(monkeypatch):
 
 
 def test_plans_of_many_stride_phases_are_made_once_for_each_size(monkeypatch):
-    """Counted: a gradient at stride 9 of a volume has 729 phases of 8 sizes."""
+    """A gradient at stride 9 of a volume has 729 phases of 8 sizes, so the test expects 8 plans."""
     sparse = fastconv.convolution.sparse
     made, plan = [], sparse._plan
     monkeypatch.setattr(sparse, "_plan", lambda *args: (made.append(args), plan(*args))[1])
     geometry = fastconv.conv_geometry((1, 2, 90, 90, 90), (4, 2, 10, 10, 10), stride=9)
     assert sum(1 for _ in sparse._each_plan("backward_data", geometry, F32, 1)) == 729
-    made.clear()  # those of the look whether all are small enough to be kept
+    made.clear()  # The plans that were made to check whether all fit the cache.
     assert sum(1 for _ in sparse._each_plan("backward_data", geometry, F32, 1)) == 729
     assert len(made) == 8
 
 
 def test_a_gradient_of_scattered_taps_is_computed_tap_by_tap(monkeypatch, rng):
-    """Dilation 400: nine products for each of 100 outputs, where 810 x 810 cells are zero but for 900 of them."""
+    """With dilation 400, 900 of 810 x 810 cells of the gradient are not zero: nine products for each of 100 outputs."""
     implicit = fastconv.convolution.implicit_gemm.algorithm
     calls, by_taps = [], implicit.data_by_taps
     monkeypatch.setattr(implicit, "data_by_taps", lambda *args: (calls.append(args), by_taps(*args))[1])
@@ -244,7 +245,7 @@ def test_a_gradient_of_scattered_taps_is_computed_tap_by_tap(monkeypatch, rng):
 
 
 def run_op(name, op, geometry, threads=1):
-    """An op of ones by algorithm `name`; its result."""
+    """Run an op on arrays of ones with algorithm `name`, and return its result."""
     x, w, dout = (np.ones(shape, np.float32) for shape in (geometry.x_shape, geometry.w_shape, geometry.out_shape))
     result = {"forward": np.empty_like(dout), "backward_data": x + 7, "backward_weights": w + 7}.get(op, x + 7)
     if op == "forward":
@@ -258,7 +259,7 @@ def run_op(name, op, geometry, threads=1):
     return result
 
 
-#: Layers whose numbers are huge, and whose arrays are not.
+#: Layers with huge sizes and strides but small arrays.
 HUGE = {
     "dilation": ((1, 1, 9), (1, 1, 2), {"dilation": 10**12, "pad": ((0, 10**12),)}),
     "dilation of many": ((1, 1, 9), (1, 1, 300), {"dilation": 10**9, "pad": ((0, 299 * 10**9),)}),
@@ -304,7 +305,7 @@ def test_a_workspace_that_is_not_free_is_refused(monkeypatch):
 
 
 def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
-    """Counted: 4096 phases of a gradient are planned by what they have in common, unless they are run."""
+    """A gradient with 4096 phases is planned from few different phases, unless it is run; the test counts the plans."""
     implicit = fastconv.convolution.implicit_gemm.algorithm
     sparse = fastconv.convolution.sparse
     made = []
@@ -329,7 +330,7 @@ def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
     "options", [{"stride": 7, "pad": 3}, {"stride": 6, "dilation": 4}, {"stride": (9, 2)}], ids=str
 )
 def test_kinds_of_stride_phases_count_all_of_them(name, options):
-    """Work and workspace of many phases are the sums and maxima of their plans."""
+    """The work of many phases is the sum over their plans, and the workspace is the maximum."""
     modules = {
         "implicit": fastconv.convolution.implicit_gemm.algorithm,
         "sparse": fastconv.convolution.sparse,
@@ -347,7 +348,7 @@ def test_kinds_of_stride_phases_count_all_of_them(name, options):
 
 
 def test_many_phases_of_a_pruned_kernel(rng):
-    """Stride phases of one kind share a plan: results are those of the definition."""
+    """Stride phases that share a plan give the results of the definition."""
     x, w = rng.standard_normal((2, 2, 40, 41)), rng.standard_normal((3, 2, 7, 8))
     w[rng.random(w.shape) < 0.8] = 0
     for options in ({"stride": 6, "pad": 2}, {"stride": (7, 5), "dilation": (3, 2), "pad": ((9, 4), (3, 6))}):
@@ -360,7 +361,7 @@ def test_many_phases_of_a_pruned_kernel(rng):
 
 
 def test_work_tap_by_tap_is_that_of_its_taps():
-    """Of 9 scattered taps: nine pointwise products, and each of their results added to dx."""
+    """The work for 9 scattered taps is nine pointwise products, whose results are added to dx."""
     geometry = fastconv.conv_geometry((2, 3, 810, 810), (4, 3, 3, 3), dilation=400)
     entry, layer = REGISTRY["implicit"], fastconv.conv_geometry((2, 3, 100), (4, 3, 1))
     work, each = (entry.work("backward_data", g, F32, 1) for g in (geometry, layer))
@@ -389,8 +390,8 @@ def test_large_tables_of_transforms_are_given_back():
     ],
 )
 def test_toeplitz_takes_what_it_says(x, w, options, op, monkeypatch):
-    """With the tables that the matrix is made from, which of kernels as long as the signal are most of it."""
-    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # what it keeps is not traced
+    """The stated workspace includes the tables from which the matrix is made. For long kernels they are most of it."""
+    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # Memory of the pool is not traced.
     geometry = fastconv.conv_geometry(x, w, **options)
     run_op("toeplitz", op, geometry)
     plans.clear()

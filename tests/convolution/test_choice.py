@@ -1,4 +1,4 @@
-"""The choice among algorithms: rates by kind of CPU, what was not measured, and which algorithm is taken."""
+"""The choice among algorithms: rates by kind of CPU, algorithms without rates, and the algorithm that is taken."""
 
 import itertools
 import json
@@ -19,13 +19,13 @@ from fastconv.runtime import blas as _blas, isa as _isa
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 FLOAT = np.dtype(np.float32)
-#: The kinds of CPU whose rates come with the package and whose kernels this CPU runs.
+#: The kinds of CPU whose rates are in the package and whose kernels this CPU can run.
 KINDS = [kind for kind in _rates.kinds() if _rates.split(kind)[2] in _isa.usable()]
 
 
 @pytest.fixture
 def use(monkeypatch):
-    """A function that makes rates those in use, under the instruction set that they are of."""
+    """A function that puts the rates of a kind of CPU in use, under the instruction set of that kind."""
     monkeypatch.setattr(_rates, "_loaded", {})
     monkeypatch.setattr(_rates, "_penalties", {})
     forget_geometries()
@@ -42,7 +42,7 @@ def use(monkeypatch):
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """Modules of benchmarks can be imported; the threads that they set are restored."""
+    """Makes the modules of benchmarks importable, and restores the threads that they set."""
     for name in ("matplotlib", "rich", "scipy"):
         pytest.importorskip(name)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
@@ -55,18 +55,18 @@ def benchmarks(monkeypatch):
     ("kind", "among", "expected"),
     [
         ("AuthenticAMD-26-avx512", ["AuthenticAMD-25-avx512", "AuthenticAMD-26-avx512"], "AuthenticAMD-26-avx512"),
-        # the same maker and instruction set: the nearest family, the newer of two
+        # The same maker and instruction set: the nearest family, and of two equally near ones the newer.
         (
             "AuthenticAMD-27-avx2",
             ["AuthenticAMD-23-avx2", "AuthenticAMD-26-avx2", "GenuineIntel-6-avx2"],
             "AuthenticAMD-26-avx2",
         ),
         ("AuthenticAMD-24-avx2", ["AuthenticAMD-23-avx2", "AuthenticAMD-25-avx2"], "AuthenticAMD-25-avx2"),
-        # the instruction set before the maker
+        # The instruction set counts more than the maker.
         ("GenuineIntel-6-avx512", ["GenuineIntel-6-avx2", "AuthenticAMD-26-avx512"], "AuthenticAMD-26-avx512"),
-        # an unknown CPU before another maker's
+        # An unknown CPU comes before a CPU of another maker.
         ("GenuineIntel-6-avx2", ["AuthenticAMD-26-avx2", "generic-0-avx2"], "generic-0-avx2"),
-        # another instruction set: AVX2 first
+        # For another instruction set, AVX2 comes first.
         ("generic-0-baseline", ["AuthenticAMD-26-avx512", "AuthenticAMD-26-avx2"], "AuthenticAMD-26-avx2"),
         ("AuthenticAMD-26-avx512", ["AuthenticAMD-26-avx2", "GenuineIntel-6-avx2"], "AuthenticAMD-26-avx2"),
         ("AuthenticAMD-26-avx512", [], None),
@@ -114,12 +114,12 @@ def test_what_was_not_measured_is_taken_only_where_nothing_else_serves(use):
     assert algorithms.REGISTRY["winograd"].cost(op, layer, FLOAT, 2) == math.inf
     text = fastconv.explain((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
     assert re.search(r"winograd +- +-  it was not measured on this kind of CPU", text)
-    # A kind of work that has no rate is not measured, either.
+    # An algorithm with a kind of work that has no rate counts as unmeasured.
     broken = {**rates["implicit"], op: {k: v for k, v in rates["implicit"][op].items() if k != "product"}}
     use({**rates, "implicit": broken})
     layer = fastconv.conv_geometry((1, 8, 9, 9), (8, 8, 1, 1))
     assert algorithms.REGISTRY["implicit"].cost(op, layer, FLOAT, 2) == math.inf
-    # Nothing was measured: still not the definition by loops.
+    # If nothing was measured, the definition by loops still is not taken.
     use({})
     layer = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
     for op in OPS:
@@ -129,7 +129,7 @@ def test_what_was_not_measured_is_taken_only_where_nothing_else_serves(use):
     np.testing.assert_allclose(fastconv.conv(x, w, pad=1), expected, rtol=0, atol=1e-3)
 
 
-#: Geometries that issue reports named, and which of the algorithms is the fastest there, by any rates we have measured.
+#: Geometries from issue reports, and the algorithms that are fastest there according to all measured rates.
 NAMED = [
     ((1, 1, 512, 512), (1, 1, 129, 129), {"pad": 64}, "forward", {"fft"}),
     ((1, 1, 1024, 1024), (1, 1, 63, 63), {"pad": 31}, "forward", {"fft"}),
@@ -233,7 +233,7 @@ def test_a_fit_finds_the_rates_that_made_the_times(tmp_path, use):
             estimate = sum(found[name][kind] * amount for kind, amount in fit.work_of(record, name).items()) * 1e-9
             off.append(abs(math.log(estimate / took)))
     assert np.median(off) < 0.05 and np.quantile(off, 0.95) < 0.2
-    # What counts most is found itself, not only in sum with others.
+    # The largest rate itself is recovered, not only a sum of rates.
     product = rates["implicit"]["forward"]["product"]
     assert found["implicit"]["product"] == pytest.approx(product, rel=0.15)
 

@@ -1,4 +1,4 @@
-"""The look for zeros among the weights: what it finds, when it is made, and what 'auto' then takes."""
+"""Counting of zeros among the weights: the density it finds, when it happens, and what 'auto' then takes."""
 
 import math
 
@@ -41,7 +41,7 @@ def frame(k, rank):
     return (((at == 0) | (at == k - 1)).sum(axis=0) >= rank - 1) * 0.125
 
 
-#: Kernels with few weights in their frames, and images that have at least some millions of products with them.
+#: Kernels with few nonzero weights, and images large enough for some millions of products.
 PATTERNS = {
     "diagonal": (diagonal(31, 2), (200, 200)),
     "corners": (corners(15, 2), (200, 200)),
@@ -54,9 +54,9 @@ PATTERNS = {
 
 @pytest.fixture
 def taken(monkeypatch):
-    """Ops that the algorithm 'sparse' computes, in their order.
+    """The ops that the algorithm 'sparse' computes, in order.
 
-    What may be faster is not taken: transforms, and sums by axes, because corners are outer products.
+    Faster algorithms are disabled: transforms, and `separable`, because the corners are outer products.
     """
     ops = []
     monkeypatch.setattr(algorithms.REGISTRY["fft"], "cost", lambda *_, **__: math.inf)
@@ -76,7 +76,7 @@ def inputs(pattern, dtype, rng):
 
 
 def by_taps(x, w, stride=1):
-    """The output of a kernel of one channel, padded images given: a slice for each weight that is not zero."""
+    """The output of a one-channel kernel on padded images: one slice for each weight that is not zero."""
     outs = [(size - k) // stride + 1 for size, k in zip(x.shape[2:], w.shape[2:], strict=True)]
     total = 0
     for at in zip(*np.nonzero(w[0, 0]), strict=True):
@@ -111,7 +111,10 @@ def test_few_weights_on_a_large_image_are_taken_one_by_one(pattern, dtype, mode,
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_gradients_of_few_weights(pattern, taken, rng):
-    """dw of all weights is dense. With `pruned`, only those that are not zero are computed, and the others are 0."""
+    """dw of all weights is dense.
+
+    With `pruned`, only the entries of weights that are not zero are computed; the others are 0.
+    """
     x, w = inputs(pattern, np.float64, rng)
     out, cache = conv_forward(x, w, None, pad="same")
     dout = rng.standard_normal(out.shape)
@@ -125,7 +128,7 @@ def test_gradients_of_few_weights(pattern, taken, rng):
 
 
 def test_other_ways_in(taken, rng):
-    """A true convolution, strides, several filters and a transposed convolution look as well."""
+    """True convolutions, strides, several filters and transposed convolutions count zeros, too."""
     x, w = inputs("diagonal", np.float64, rng)
     out = conv(x, w, stride=2, flip=True)
     assert taken == ["forward"]
@@ -151,7 +154,7 @@ def test_dense_kernels_and_small_images_are_not_taken_one_by_one(taken, rng):
 
 
 def test_weights_are_looked_at_in_every_call(taken, rng):
-    """The same array may hold other numbers the next time."""
+    """Zeros are counted in every call, because an array may hold other numbers in the next one."""
     x, w = inputs("ring", np.float32, rng)
     conv(x, w)
     assert taken == ["forward"]
@@ -168,7 +171,7 @@ def test_weights_are_looked_at_in_every_call(taken, rng):
 
 
 def test_what_is_worth_a_look():
-    """By the products at stake, whatever the number of weights."""
+    """The number of products decides, not the number of weights."""
     assert _density.worth_a_look((1, 1, 31, 31), 1_000_000)
     assert _density.worth_a_look((1, 1, 15, 15), 512 * 512)
     assert _density.worth_a_look((1, 1, 3, 3), 1 << 20)
@@ -207,7 +210,7 @@ def test_the_sample_tells_the_density(what, share, dtype, rng):
 
 
 def test_the_sample_reads_within_the_weights():
-    """An address past the end would be a fault where memory ends."""
+    """The sample never reads past the end of the weights, which would crash where memory ends."""
     for count in (4097, 5000, 1 << 20):
         w = np.zeros(count + 1)
         w[-1] = 1
@@ -216,7 +219,7 @@ def test_the_sample_reads_within_the_weights():
 
 
 def test_explain_says_what_auto_takes(taken, rng):
-    """The arrow, for the densities that the look finds."""
+    """The arrow of explain agrees with 'auto' for the densities that counting finds."""
     for pattern, (kernel, shape) in PATTERNS.items():
         for threads in (1, 2):
             x, w = inputs(pattern, np.float32, rng)
@@ -248,5 +251,5 @@ def test_the_arrow_is_what_auto_takes_of_every_density(layer, op, density, threa
     if op != "forward":
         conv_backward(out, cache, need_dx=op == "backward_data", need_dw=op == "backward_weights", pruned=True)
     assert (arrow.split()[1] == "sparse") == bool(taken)
-    if "sparse" in arrow:  # the cheapest of all that are told
+    if "sparse" in arrow:  # The arrow marks the cheapest of the algorithms shown.
         assert arrow.split()[2] == "1.00"

@@ -1,4 +1,4 @@
-"""Transforms of our own: every length and way to cut, phases, errors against SciPy's, and what must not meet."""
+"""The FFT algorithm: all lengths and tilings, phases, errors against SciPy, images that must not affect each other."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", 
 
 
 def ops(x_shape, w_shape, dtype, threads=1, seed=0, algorithm=FFT, **options):
-    """Results of all three ops, and what they return; memory that nothing writes is NaN."""
+    """Results of all three ops. Result arrays start as NaN, so that unwritten elements show."""
     geometry = fastconv.conv_geometry(x_shape, w_shape, **options)
     rng = np.random.default_rng(seed)
     x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, geometry.out_shape))
@@ -36,7 +36,7 @@ def expected(x_shape, w_shape, dtype, seed=0, **options):
 
 
 class _Rounded:
-    """The reference, in double, of inputs as they are in `dtype`."""
+    """The reference in float64, with inputs rounded to `dtype`."""
 
     def __init__(self, dtype):
         self.dtype = dtype
@@ -57,7 +57,7 @@ def agree(actual, wanted, dtype, times=20):
 
 
 def force(monkeypatch, **changes):
-    """Make every plan that was found another one."""
+    """Replace fields of every plan that is made."""
     made = _fft_plan.make_plan
 
     def make(op, geometry, itemsize, threads):
@@ -69,7 +69,7 @@ def force(monkeypatch, **changes):
 
 @FLOATS
 def test_every_radix_and_length(dtype, isa, monkeypatch):
-    """Tiles of every fast length up to 130, along each axis in turn, with each axis the contiguous one."""
+    """Tiles of every fast length up to 130 along each axis, with each axis as the contiguous one."""
     for length in [n for n in range(2, 131) if _fft_lengths.is_fast(n)] + [512, 625, 729, 1000]:
         taps = max(1, length // 3)
         tile = length - taps + 1
@@ -129,7 +129,7 @@ def test_ways_to_share_and_to_hold(way, name, dtype, isa, made, monkeypatch):
     x, w, options = SHAPES[name]
     threads = 1 if way == "alone" else 2
     if way == "shared":
-        monkeypatch.setattr(_fft_plan, "_STEP", -1e9)  # so that many steps are the best plan
+        monkeypatch.setattr(_fft_plan, "_STEP", -1e9)  # Makes a plan with many steps the cheapest.
     if way == "blocks":
         monkeypatch.setattr(_fft_plan, "SPACE_BYTES", 60_000)
     plans.clear()
@@ -146,7 +146,7 @@ def test_ways_to_share_and_to_hold(way, name, dtype, isa, made, monkeypatch):
 
 @FLOATS
 def test_phases(dtype, isa, rng):
-    """Strides and dilations with and without a common divisor, longer than the kernel and than the image."""
+    """Strides and dilations with and without a common divisor, larger than the kernel and than the image."""
     for stride, dilation, k, pad in itertools.product((1, 2, 3, 4, 7), (1, 2, 3, 6), (1, 2, 3, 5), (0, 3)):
         size = 23
         if dilation * (k - 1) + 1 > size + 2 * pad:
@@ -166,7 +166,7 @@ def test_phases(dtype, isa, rng):
 
 
 def test_strides_and_dilations_do_not_transform_zeros():
-    """A pointwise layer of stride s costs no more than one of the cells that it reads, and so on."""
+    """A strided layer costs no more than a layer of the cells that it reads, and dilation adds little."""
     dtype = np.dtype(np.float32)
 
     def work(op, x, w, **options):
@@ -198,7 +198,7 @@ def test_errors_are_at_most_four_times_those_of_scipy(offset, dtype, isa, rng):
 
 @FLOATS
 def test_tables_are_rounded_once(dtype):
-    """Factors of all lengths against sines of long double, at angles of at most an eighth of a turn."""
+    """The factors of all lengths agree with sines in long double, at angles of at most an eighth of a turn."""
     for length in (3, 5, 8, 60, 125, 384, 1000):
         powers = np.arange(length * 3)
         angle = 2 * np.arccos(np.longdouble(-1)) * (powers % length) / length
@@ -211,7 +211,7 @@ def test_tables_are_rounded_once(dtype):
 
 
 def test_images_and_channels_do_not_meet(isa):
-    """What is computed of one is the same to the last bit, whatever the others hold."""
+    """The result of an image or channel is the same to the last bit, whatever the other ones hold."""
     rng = np.random.default_rng(0)
     for x_shape, w_shape, options in (
         ((3, 1, 40, 50), (1, 1, 11, 11), {"pad": 5}),
@@ -251,7 +251,7 @@ def test_the_same_bits_again(name, dtype, monkeypatch):
 
 
 def test_what_overflows_is_counted():
-    """Of a gradient as a whole, of other results by image; sums that overflow only in a transform, too."""
+    """Results that overflow are counted, also if only the transform overflows: for dw as a whole, else per image."""
     x = np.full((2, 1, 64, 64), 1e36, np.float32)
     x[0] = 1
     geometry, w = fastconv.conv_geometry(x.shape, (1, 1, 3, 3)), np.ones((1, 1, 3, 3), np.float32)
@@ -264,7 +264,7 @@ def test_what_overflows_is_counted():
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_memory_is_bounded(threads):
-    """The workspace that 'auto' may take, unless a single spectrum of the kernel is larger than a part of it."""
+    """The workspace stays within the limit of 'auto', whatever the size of the layer."""
     dtype = np.dtype(np.float32)
     for x, w, options in (
         ((1, 1, 134, 284, 284), (1, 1, 25, 25, 25), {"pad": 12}),
@@ -285,13 +285,13 @@ def test_a_kernel_too_large_is_refused_before_memory_is_taken():
         for op in OPS:
             with pytest.raises(ValueError, match=r"algorithm 'fft' cannot do this .*takes? \d+ bytes.*'exact'"):
                 ALGORITHMS.choose(op, geometry, np.dtype(np.float32), 1, "fft")
-    # Spread far, but few taps.
+    # The taps are far apart, but there are few of them.
     spread = fastconv.conv_geometry((1, 1, 9), (1, 1, 2), dilation=1 << 29, pad=1 << 29)
     assert FFT.unsupported("forward", spread, np.dtype(np.float32)) is None
 
 
 def test_few_plans_are_looked_at(monkeypatch):
-    """The choice of an algorithm asks each for its work, at each new geometry."""
+    """Few plans are considered, because each new geometry asks every algorithm for its work."""
     looked_at = []
     estimate = _fft_plan._estimate
     monkeypatch.setattr(_fft_plan, "_estimate", lambda *a: looked_at.append(a) or estimate(*a))
@@ -316,7 +316,7 @@ def test_lengths():
 
 @pytest.mark.parametrize("shape", [(257, 263), (1021,), (31, 33, 35)], ids=["image", "signal", "volume"])
 def test_gradients_of_circular_images_are_the_same_bits_each_time(shape, rng):
-    """Each cell is written by one tile only, though the last tile reaches round to the first one."""
+    """Each cell is written by one tile only, although the last tile reaches round to the first one."""
     k = (31,) if len(shape) < 3 else (5,)
     x, w = rng.standard_normal((1, 1, *shape)), rng.standard_normal((1, 1, *k * len(shape)))
     options = {"pad": k[0] // 2, "pad_mode": "circular", "algorithm": "fft", "threads": 2}

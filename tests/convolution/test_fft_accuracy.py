@@ -1,4 +1,4 @@
-"""Errors of `fft` beside those of scipy.signal.fftconvolve, and what both do to a quiet tail after a click."""
+"""The errors of `fft`, compared with those of scipy.signal.fftconvolve, and the effect of a click on a quiet tail."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from conftest import forget_geometries
 from fastconv import conv, conv_backward, conv_forward
 from fastconv.convolution.choose import REGISTRY
 
-#: Images and kernels, some of several tiles.
+#: Images and kernels; some need several tiles.
 SHAPES = [((3000,), (201,)), ((40_000,), (63,)), ((96, 96), (21, 21)), ((150, 70), (5, 33)), ((20, 24, 22), (5, 5, 5))]
 
 
@@ -50,7 +50,7 @@ def test_errors_are_within_four_times_of_scipys(x, w, image, dtype, isa, rng):
     out, cache = conv_forward(x[None, None], w[None, None], None, algorithm="fft")
     dout = rng.standard_normal(out.shape).astype(dtype)
     dx, dw, _ = conv_backward(dout, cache)
-    # Each op is a valid correlation: of x with w; of dout, extended by zeros, with the flipped w; of x with dout.
+    # Each op is a valid correlation: x with w; dout, padded with zeros, with the flipped w; x with dout.
     flipped, gradient = np.flip(w), dout[0, 0]
     for actual, a, b in ((out, x, w), (dx, extended(gradient, w.shape), flipped), (dw, x, gradient)):
         exact = direct(a.astype(np.longdouble), b.astype(np.longdouble))
@@ -62,16 +62,16 @@ def test_errors_are_within_four_times_of_scipys(x, w, image, dtype, isa, rng):
 
 @pytest.fixture
 def click(rng):
-    """A signal of a click and a quiet tail, and a filter: (1, 1, n) each, in float32."""
+    """A signal with a click and a quiet tail, and a filter, both (1, 1, n) in float32."""
     x = 1e-4 * rng.standard_normal((1, 1, 20_000))
     x[0, 0, 100] = 1e6
     return x.astype(np.float32), rng.standard_normal((1, 1, 1001)).astype(np.float32)
 
 
 def test_a_click_drowns_the_quiet_tail_of_its_tile(click, monkeypatch):
-    """The error of `fft`, and so of 'auto', is relative to the largest number of a tile; `exact` sums what is there."""
+    """Errors of `fft`, and so of 'auto', are relative to the largest number of a tile; those of `exact` are not."""
     x, w = click
-    tail = slice(2000, 3000)  # no tap of these outputs meets the click
+    tail = slice(2000, 3000)  # No tap of these outputs reads the click.
     exact = direct(x[0, 0].astype(np.float64), w[0, 0].astype(np.float64))[tail]
     scale = np.abs(exact).max()
 
@@ -79,7 +79,7 @@ def test_a_click_drowns_the_quiet_tail_of_its_tile(click, monkeypatch):
         return float(np.abs(conv(x, w, algorithm=algorithm)[0, 0, tail] - exact).max() / scale)
 
     assert error("exact") < 1e-5
-    assert error("fft") > 1  # nothing of the tail is left
+    assert error("fft") > 1  # The error is as large as the tail itself.
     forget_geometries()
     monkeypatch.setattr(REGISTRY["fft"], "cost", lambda *_, **__: -1.0)
     assert error("auto") == error("fft")

@@ -24,7 +24,7 @@ from fastconv.convolution.ops import OPS
 from fastconv.runtime import blas as _blas
 
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
-#: (m, k, n): empty, one row, column or term, small, few rows with many columns or the reverse, several blocks of each.
+#: (m, k, n): empty; one row, column or term; small; few rows with many columns or the reverse; several blocks of each.
 SHAPES = [
     (0, 3, 4),
     (3, 0, 4),
@@ -39,7 +39,7 @@ SHAPES = [
     (33, 257, 129),
     (130, 900, 75),
 ]
-#: A layer that 'auto' would give to BLAS.
+#: A layer for which 'auto' would use BLAS.
 POINTWISE = (8, 1024, 14, 14), (256, 1024, 1, 1)
 
 
@@ -91,7 +91,7 @@ def test_im2col_without_blas(case, dtype, rng, monkeypatch):
 
 
 def small_only(matmul):
-    """NumPy's product, but an error where BLAS might use threads of its own."""
+    """NumPy's product, which raises an error if BLAS might use threads of its own."""
 
     def call(a, b, **options):
         assert a.shape[-2] * a.shape[-1] * b.shape[-1] <= 1 << 16
@@ -118,7 +118,7 @@ def test_workspace_of_im2col_without_blas(layer, dtype, threads, rng, monkeypatc
 
 @pytest.fixture
 def blas_is_fast(monkeypatch):
-    """A CPU on which 'im2col' costs least, whatever the rates of the one at hand."""
+    """Makes 'im2col' the cheapest algorithm, whatever the rates of this CPU are."""
     forget_geometries()
     monkeypatch.setattr(type(REGISTRY["im2col"]), "cost", lambda self, *case: 1e-9)
     yield
@@ -137,7 +137,7 @@ def test_auto_takes_blas_only_where_it_is_within_the_threads_of_the_call(monkeyp
 
 @pytest.mark.usefixtures("blas_is_fast")
 def test_a_limit_between_calls_is_noticed(rng, monkeypatch):
-    """The choice is kept with the geometry. A call asks BLAS for its threads only if the choice depends on them."""
+    """The choice is stored with the geometry. A call asks BLAS for its threads only if the choice depends on them."""
     ran, asked, counts = [], [], iter((1, 2, 1, 0))
     for name in ("im2col", "implicit"):
         kind = type(REGISTRY[name])
@@ -171,16 +171,16 @@ def recorded(bind, name, ran):
 def test_explain_says_whose_threads_they_are(monkeypatch):
     monkeypatch.setattr(_blas, "_count", lambda: 4)
     sheet = fastconv.explain(*POINTWISE, threads=2)
-    assert "its product is BLAS's, in 4 threads, and the call may use 2" in sheet and "-> im2col" not in sheet
+    assert "it multiplies by BLAS, which uses 4 threads, and the call may use 2" in sheet and "-> im2col" not in sheet
     monkeypatch.setattr(_blas, "_count", lambda: 0)
-    assert "its product is BLAS's, in an unknown number of threads" in fastconv.explain(*POINTWISE, threads=2)
-    assert "-> im2col, as asked for" in fastconv.explain(*POINTWISE, threads=2, algorithm="im2col")
+    assert "it multiplies by BLAS, which uses an unknown number of threads" in fastconv.explain(*POINTWISE, threads=2)
+    assert "-> im2col, as requested" in fastconv.explain(*POINTWISE, threads=2, algorithm="im2col")
     monkeypatch.setattr(_blas, "_count", lambda: 1)
     assert "-> im2col, chosen" in fastconv.explain(*POINTWISE, threads=1)
 
 
 def test_threads_of_blas_are_counted():
-    """fastconv and threadpoolctl find the same number of threads."""
+    """fastconv and threadpoolctl find the same number of BLAS threads."""
     counted = [
         library["num_threads"]
         for library in threadpoolctl.threadpool_info()
@@ -280,7 +280,10 @@ print(json.dumps(counts))
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts the CPU time of threads in /proc")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_calls_run_in_the_threads_they_are_told(threads):
-    """BLAS is set to more threads than the call; it would show, because waiting helpers of BLAS use CPU time."""
+    """BLAS has more threads than the call.
+
+    If it used them, the CPU time would show it, because waiting threads of BLAS spin.
+    """
     result = subprocess.run(
         [sys.executable, "-c", COUNTING, str(threads)],
         capture_output=True,
@@ -292,8 +295,8 @@ def test_calls_run_in_the_threads_they_are_told(threads):
     assert result.returncode == 0, result.stderr
     counts = json.loads(result.stdout)
     itself = counts.pop("BLAS itself")
-    # BLAS has no more threads than there are CPUs. If these are within the threads of the call, BLAS multiplies, and its
-    # helpers take turns with those of fastconv, which make the columns.
+    # BLAS has at most as many threads as there are CPUs. If that is within the call's threads, BLAS multiplies, and its
+    # threads take turns with fastconv's, which make the columns.
     most = threads if itself > threads else threads + itself - 1
     assert 1 <= counts.pop("fft") <= threads, counts
     assert all(1 <= count <= most for count in counts.values()), (itself, counts)
@@ -314,7 +317,7 @@ def test_affine(dtype, rng):
 
 @pytest.mark.parametrize("form", ["im2col", "strides"])
 def test_course_columns_in_the_cache_may_be_of_any_layout(form, rng):
-    """Homework may change a cache: it may hold a copy of the columns in another memory order, or another dtype."""
+    """A homework may change a cache: the copy of the columns may have another memory order or dtype."""
     x, w, b = rng.standard_normal((3, 4, 9, 8)), rng.standard_normal((6, 4, 3, 3)), rng.standard_normal(6)
     out, cache = getattr(cs231n, f"conv_forward_{form}")(x, w, b, {"stride": 1, "pad": 1})
     backward = getattr(cs231n, f"conv_backward_{form}")
@@ -334,5 +337,5 @@ def test_matmul_uses_the_default_threads(monkeypatch, rng):
 
 
 def test_tables_of_cases_have_what_im2col_needs():
-    """Groups, pointwise layers and several images side by side lead to different forms of products."""
+    """Groups, pointwise layers and several images side by side need different kinds of products."""
     assert {"2d_groups", "2d_pointwise", "2d_pointwise_groups", "2d_many_images"} <= set(BY_NAME)

@@ -1,4 +1,4 @@
-"""Every way in which `implicit` makes tiles, whatever the cost model would take, and weights that threads share."""
+"""Every way in which `implicit` makes tiles, independent of the cost model, and weights that threads share."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from fastconv.convolution.implicit_gemm import algorithm as implicit, tiling as 
 
 WAYS = {"whole": cuts.WHOLE, "grid": cuts.GRID, "rows": cuts.ROWS, "packed": cuts.PACKED, "turned": cuts.TURNED}
 
-#: x, w and options: rows shorter and longer than tiles, strides, three axes, pointwise layers, and one short of a tile.
+#: x, w and options: rows shorter and longer than tiles, strides, three axes, pointwise layers, and one below a tile.
 LAYERS = {
     "2d": ((3, 5, 23, 25), (33, 5, 3, 3), {"pad": 1}),
     "2d_stride": ((2, 7, 23, 40), (30, 7, 5, 3), {"stride": 2, "pad": (2, 1)}),
@@ -31,7 +31,7 @@ def arrays(x_shape, w_shape, dtype, rng):
 
 
 def agree(x, w, b, options, dtype):
-    """Forward and all gradients with those of the textbook in float64."""
+    """Check forward and all gradients against the definition in float64."""
     exact, exact_cache = conv_forward(*(a.astype(np.float64) for a in (x, w, b)), options, algorithm="im2col")
     out, cache = conv_forward(x, w, b, options, algorithm="implicit")
     close(out, exact, dtype)
@@ -44,7 +44,7 @@ def agree(x, w, b, options, dtype):
 
 @pytest.fixture
 def fresh():
-    """Plans are made anew, and not kept."""
+    """Clears all plans before and after the test."""
     forget_geometries()
     yield
     forget_geometries()
@@ -63,12 +63,12 @@ def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh
     monkeypatch.setattr(cuts, "_MOST_TILES", tiles)
     monkeypatch.setattr(cuts, "_PACKING_ROWS", 0 if packing else 1 << 30)
     monkeypatch.setattr(cuts, "_NEAR_BYTES", 1 << 30)
-    if tiles == 3:  # and stretches of k that end between taps where filters are in the lanes, too
+    if tiles == 3:  # With filters in the lanes, blocks of k also end between taps.
         monkeypatch.setattr(cuts, "_turned_stretch", lambda *_: 5)
     x_shape, w_shape, options = LAYERS[layer]
     agree(*arrays(x_shape, w_shape, dtype, rng), options, dtype)
     geometry = conv_geometry(x_shape, w_shape, **options)
-    results = [(op, found) for (op, its, *_), found in results if its == geometry]  # others are products of im2col
+    results = [(op, found) for (op, its, *_), found in results if its == geometry]  # not those of im2col
     products = [plan for op, found in results if op != "backward_weights" for plan in found]
     assert {op for op, _ in results} == {"forward", "backward_data", "backward_weights"}
     assert {plan.sizes["mode"] for plan in products} == {WAYS[way]}
@@ -77,14 +77,14 @@ def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 def test_channels_of_a_block_are_bounded_where_filters_are_in_the_lanes(dtype, isa, fresh, monkeypatch):
-    """Of blocks that are margin for the most part, fewer channels fit."""
+    """If most of a block is halo, fewer channels fit into it."""
     modes = cuts._modes
     monkeypatch.setattr(cuts, "_modes", lambda *arguments: {cuts.TURNED: modes(*arguments)[cuts.TURNED]})
     geometry = conv_geometry((2, 16, 242, 249), (48, 16, 7, 7), stride=3, dilation=40)
     (plan,) = implicit._plans("forward", geometry, np.dtype(dtype), 1)
     of_channel = plan.sizes["channel_pitch"] * np.dtype(dtype).itemsize
     fit = cuts._TURNED_BYTES // of_channel
-    usual = round(cuts._STRETCH / plan.sizes["taps"])  # what blocks are cut for in every mode
+    usual = round(cuts._STRETCH / plan.sizes["taps"])  # The limit that applies to blocks in every mode.
     assert fit < 8 < plan.sizes["channels"] and plan.sizes["block_channels"] <= max(fit, usual)
 
 
@@ -92,7 +92,10 @@ def test_channels_of_a_block_are_bounded_where_filters_are_in_the_lanes(dtype, i
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_share_packed_weights(threads, groups, dtype, isa, fresh, rng):
-    """They are there once, packed anew by every call, and what a thread packs while another does too is the same."""
+    """All threads share one copy of the packed weights.
+
+    Every call packs them anew; two threads may pack the same panel.
+    """
     x, w, b = arrays((12, 50, 20, 25), (64, 50 // groups, 3, 3), dtype, rng)
     options = {"pad": 1, "groups": groups}
     with fastconv.threads(threads):

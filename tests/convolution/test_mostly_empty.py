@@ -14,13 +14,13 @@ from fastconv.geometry.axis import Axis
 from fastconv.geometry.conv import GEOMETRY_DEFAULTS, resolve_conv
 
 MODES = ("zeros", "reflect", "replicate", "circular")
-#: Images and frames whose matrices took up to thousands of times that of their few weights.
+#: Images and large kernels whose matrices once took up to thousands of times as long as those of their few weights.
 FRAMES = [((3000,), (301,)), ((60, 60), (51, 51)), ((14, 14, 14), (11, 11, 11))]
 
 
 @pytest.fixture
 def built(monkeypatch):
-    """Every matrix that is made, with its structure."""
+    """Every matrix that is made, with its sparsity pattern."""
     seen = []
     build = _csr.build
 
@@ -33,7 +33,7 @@ def built(monkeypatch):
 
 
 def frame(kernel, n, rng):
-    """A kernel (1, 1, *kernel) with n weights; one of them in the middle."""
+    """A kernel (1, 1, *kernel) with n nonzero weights, one of them in the middle."""
     w = np.zeros((1, 1, *kernel))
     places = rng.permutation(math.prod(kernel))[: n - 1]
     w.reshape(-1)[[*places, math.prod(kernel) // 2]] = rng.integers(1, 9, n)
@@ -41,7 +41,7 @@ def frame(kernel, n, rng):
 
 
 def by_taps(w, shape, **options):
-    """The same matrix as a sum of those of single weights, one tap at a time: each a kernel of its own."""
+    """The same matrix as a sum of the matrices of single weights."""
     total = 0
     for at in zip(*np.nonzero(w), strict=True):
         one = np.zeros_like(w)
@@ -55,7 +55,7 @@ def by_taps(w, shape, **options):
 @pytest.mark.parametrize(("shape", "kernel"), FRAMES, ids=["1-D", "2-D", "3-D"])
 @pytest.mark.parametrize("form", ["csr", "csc"])
 def test_one_weight_is_as_little_work_as_without_its_frame(shape, kernel, mode, form, built, rng):
-    """Weights that are looked at, segments, and tables, against the 1x1 kernel's."""
+    """Visited weights, segments and tables are compared with those of a 1x1 kernel."""
     w = frame(kernel, 1, rng)
     pads = tuple((k // 2, k // 2) for k in kernel)
     A = toeplitz_matrix(w, (1, *shape), pad=pads, pad_mode=mode, format=form)
@@ -64,11 +64,12 @@ def test_one_weight_is_as_little_work_as_without_its_frame(shape, kernel, mode, 
     np.testing.assert_array_equal(A.indices, small.indices)
     np.testing.assert_array_equal(A.data, small.data)
     (structure, found), (without, least) = built
-    # In the middle the weight meets no border: a list of one entry for each segment, at most three an axis.
+    # The weight in the middle meets no border, so each segment has a list of one entry, with at most three segments an
+    # axis.
     assert structure.counts.size <= 3 ** len(shape)
     assert structure.longest == without.longest == 1
     assert structure.table.size <= without.table.size + 64 * len(shape)
-    # Each list has an entry, of one channel, plane and line, and a thread makes it anew for some parts of the rows.
+    # Each list has one entry, of one channel, plane and line, and a thread makes it anew for some parts of the rows.
     pieces = 16 * 2
     assert least.visits <= found.visits <= 3 ** len(shape) * (1 + pieces) * 4
 
@@ -83,14 +84,14 @@ def test_eight_weights_are_looked_at_no_more_often_than_entries_are_written(shap
     taps = math.prod(kernel)
     assert structure.taps <= 8 ** len(shape) < taps or len(shape) == 1
     assert structure.counts.size <= math.prod(shape)
-    # Each list is visited twice, with its lines and planes: to count it, and to write it.
+    # Each list is visited twice with its lines and planes: once to count it, once to write it.
     assert found.visits <= 2 * 3 * (A.nnz + structure.counts.size) + 32 * structure.counts.size
     # Earlier versions visited every tap of every list twice.
     assert structure.counts.size * taps > 10 * found.visits or len(shape) == 1
 
 
 def test_scattered_weights_of_many_filters(built, rng):
-    """Together they need all taps of the frame; each filter has one weight."""
+    """Together the filters need all taps of the frame, but each filter has one weight."""
     w = np.zeros((24, 1, 31, 31), np.float32)
     for f, at in enumerate(rng.permutation(31 * 31)[:24]):
         w[f].reshape(-1)[at] = f + 1
@@ -104,7 +105,7 @@ def test_scattered_weights_of_many_filters(built, rng):
 
 @pytest.mark.parametrize("mode", ["full", "same", "valid"])
 def test_convolution_matrix_of_few_weights(mode, built, rng):
-    """Against SciPy's Kronecker products of shifts."""
+    """The matrix equals one made of SciPy's Kronecker products of shifts."""
     from scipy import sparse
 
     h = frame((21, 15), 6, rng)[0, 0]
@@ -168,12 +169,12 @@ def test_channels_filters_and_groups(dtype, groups, isa, rng):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_few_and_many_weights_make_the_same_lists(mode, isa, monkeypatch, rng):
-    """By hand of the same weights: from their list, and tap by tap; entries that cancel are there either way."""
+    """The same weights, once from their list and once tap by tap; entries that cancel are present either way."""
     w = rng.integers(-1, 2, (3, 2, 5, 4)).astype(np.float32)
     geometry = resolve_conv((1, 2, 8, 7), w.shape, **{**GEOMETRY_DEFAULTS, "pad": ((4, 4), (3, 3)), "pad_mode": mode})
     structure = _csr.of_outputs(geometry, False)
     made = []
-    for share in (0, 1 << 30):  # all rows have few weights, or none
+    for share in (0, 1 << 30):  # All rows count as having few weights, or none does.
         monkeypatch.setattr(_csr, "_FEW", share)
         for index in (np.dtype(np.int32), np.dtype(np.int64)):
             made.append(_csr.build(w, structure, 2, indices=index))
@@ -191,12 +192,12 @@ def test_few_and_many_weights_make_the_same_lists(mode, isa, monkeypatch, rng):
 def test_mirrored_weights_are_looked_at_where_entries_are_written_and_not_to_count_them(
     shape, kernel, mode, most, built
 ):
-    """Each output has a list of its own; to count it is to look at those weights that lie in one line of cells."""
+    """Each output has a list of its own; counting it visits only weights that meet the same line of cells."""
     w = frame(kernel, 8, np.random.default_rng(3))
     A = toeplitz_matrix(w, (1, *shape), pad=tuple((k // 2, k // 2) for k in kernel), pad_mode=mode)
     (structure, found), *_ = built
     assert structure.counts.size > 0.9 * math.prod(shape)
-    # Beside the entries: weights are put in order for each line of outputs, and of replicated cells several meet one.
+    # Besides entries, the weights are sorted once for each line of outputs; several may meet one replicated cell.
     assert A.nnz <= found.visits <= most * A.nnz
 
 
@@ -208,7 +209,7 @@ def test_mirrored_weights_are_looked_at_where_entries_are_written_and_not_to_cou
     ids=str,
 )
 def test_lists_of_many_weights_that_lie_in_each_others_lines(shape, kernel, n, dtype, mode, isa, rng):
-    """More than are sorted by insertion, or written by one chunk; the sums of those that meet a cell are exact."""
+    """Lists longer than insertion sort handles or one chunk holds; the sums of weights that meet one cell are exact."""
     w = np.concatenate([frame(kernel, n, rng) for _ in range(6)]).reshape(3, 2, *kernel).astype(dtype)
     options = {"pad": tuple((k // 2, k // 2) for k in kernel), "pad_mode": mode}
     x = rng.integers(-4, 5, (1, 2, *shape)).astype(dtype)
@@ -216,7 +217,7 @@ def test_lists_of_many_weights_that_lie_in_each_others_lines(shape, kernel, n, d
     assert A.has_canonical_format
     assert np.all(np.diff(A.indices)[np.setdiff1d(np.arange(A.nnz - 1), A.indptr[1:-1] - 1)] > 0)
     np.testing.assert_array_equal(A @ x.ravel(), conv(x, w, algorithm="reference", **options).ravel())
-    # And there are no others than cells that some weight meets.
+    # Every entry belongs to a cell that some weight meets.
     present = np.abs(w).astype(np.float64)
     meets = toeplitz_matrix(present, (2, *shape), **options)
     assert meets.nnz == A.nnz == np.count_nonzero(meets.toarray())
@@ -269,7 +270,7 @@ def test_an_axis_of_some_taps_is_that_of_all_without_the_others(size, k, stride,
 
 
 def pairs(spans):
-    """(position, cell, tap) for all of them, read as the kernels read the table; by keys as well as by entries."""
+    """All (position, cell, tap) of the table, read as the kernels read it, by keys as well as by entries."""
     segments, entries, lists, places, keys = spans.arrays()
     found = []
     for start, step, count, begin, end, base, jump, key in segments.tolist():

@@ -14,7 +14,7 @@ from fastconv.convolution.implicit_gemm import algorithm as implicit
 from fastconv.convolution.ops import OPS
 
 LAYERS = [case for case in CASES if all(case.x) and all(case.geometry.out_shape)]
-#: Which weights, as flat indices from the front or the end, and what they are.
+#: The weights to replace, as flat indices from the front or the end, and their values.
 BAD_WEIGHTS = {
     "first": {0: np.nan},
     "last": {-1: np.inf},
@@ -23,7 +23,7 @@ BAD_WEIGHTS = {
 
 
 def same_where_not_finite(actual, expected):
-    """NaN, infinity and minus infinity in the same places; the rest equal to rounding."""
+    """NaN, inf and -inf are in the same places, and the other values are equal up to rounding."""
     for find in (np.isnan, np.isposinf, np.isneginf):
         assert np.array_equal(find(actual), find(expected)), find.__name__
     finite = np.isfinite(expected)
@@ -71,7 +71,7 @@ def test_weights(case, algorithm, rng):
 @pytest.mark.parametrize("algorithm", ["implicit", "im2col", "depthwise"])
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 def test_everything_at_once(case, algorithm, blocks, rng):
-    """Weights, images and gradients that have NaN, inf and -inf, all in one layer with padding."""
+    """Weights, images and gradients all contain NaN, inf and -inf, in one layer with padding."""
     if REGISTRY[algorithm].unsupported("forward", case.geometry, np.dtype(np.float32)):
         pytest.skip("unsupported")
     x, w, _ = case.arrays(np.float32)
@@ -84,7 +84,7 @@ def test_everything_at_once(case, algorithm, blocks, rng):
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_transposed_with_bias(stride, isa, rng):
-    """The output of a transposed convolution has products by cells only, and none by the padding around them."""
+    """The output of a transposed convolution has products with cells only, and none with the padding around them."""
     x, w = rng.standard_normal((2, 4, 5, 6)), rng.standard_normal((4, 3, 4, 2))
     b = rng.standard_normal(3)
     w[1, 2, 0, 1], w[3, 0, 3, 0], w[2, 0, 3, 0] = np.nan, np.inf, np.inf
@@ -101,7 +101,7 @@ def test_transposed_with_bias(stride, isa, rng):
 
 @pytest.mark.parametrize("algorithm", ["implicit", "sparse"])
 def test_weights_that_are_all_bad(algorithm, rng, monkeypatch):
-    """As in a net that diverged: the gradient is NaN wherever an output reads the image, also in batches of images."""
+    """All weights are NaN, as in a net that diverged: dx is NaN wherever an output reads the image, also in batches."""
     monkeypatch.setattr(taps, "_PRODUCT_BYTES", 1)
     x, w = rng.standard_normal((3, 4, 9, 9)).astype(np.float32), np.full((5, 4, 3, 3), np.nan, np.float32)
     out, cache = conv_forward(x, w, None, stride=4, algorithm=algorithm)
@@ -115,20 +115,21 @@ def test_weights_that_are_all_bad(algorithm, rng, monkeypatch):
 
 @pytest.mark.parametrize("algorithm", ["implicit", "sparse"])
 def test_zero_weights_and_infinite_gradients(algorithm):
-    """Zero times infinity is NaN in `implicit`; in `sparse` zero weights take no part, also beside a NaN."""
+    """In `implicit` zero times infinity is NaN; `sparse` skips zero weights, also next to a NaN."""
     w = np.array([0.0, 1.0, np.nan]).reshape(1, 1, 3)
     out, cache = conv_forward(np.ones((1, 1, 8)), w, None, algorithm=algorithm)
     dout = np.zeros_like(out)
     dout[0, 0, 0] = np.inf
     with np.errstate(invalid="ignore"):
         dx = conv_backward(dout, cache, need_dw=False)[0][0, 0]
-    # Outputs 0 to 5 meet cells 2 to 7 at the last tap; output 0 meets cell 0 at the first and cell 1 at the second.
+    # Outputs 0 to 5 read cells 2 to 7 with the last tap; output 0 reads cell 0 with the first tap and cell 1 with the
+    # second.
     first = np.nan if algorithm == "implicit" else 0.0
     np.testing.assert_array_equal(dx, [first, np.inf, *[np.nan] * 6])
 
 
 def test_finite_weights_are_computed_once(monkeypatch, rng):
-    """If only the gradient has inf and NaN, dx is computed once; if all is finite, weights are not even checked."""
+    """If only the gradient holds inf and NaN, dx is computed once. If all values are finite, no weight is checked."""
     redone = []
     original = taps.data_by_taps
     monkeypatch.setattr(implicit, "data_by_taps", lambda *a: redone.append(1) or original(*a))

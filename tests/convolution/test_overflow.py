@@ -1,4 +1,4 @@
-"""Transforms under 'auto': a result that is finite as a sum of products is finite, inf and NaN stand where the sum has them."""
+"""Transforms under 'auto': results are finite, inf or NaN exactly where the sums of products are."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ LARGE = {np.float32: 2e38, np.float64: 1e308}
 
 @pytest.fixture(params=["winograd", "fft"])
 def transform(request, monkeypatch):
-    """A transform that 'auto' chooses for every layer that it supports, of any size."""
+    """Makes 'auto' choose this transform for every layer that it supports, of any size."""
     monkeypatch.setattr(choosing, "_FEW", 0)
     monkeypatch.setattr(registry()[request.param], "cost", lambda *_, **__: -1.0)
     forget_geometries()
@@ -32,7 +32,7 @@ def transform(request, monkeypatch):
 
 @pytest.fixture
 def again(monkeypatch):
-    """The calls that computed images again: for each call the op and the images."""
+    """The calls that recomputed images: the op and the images of each."""
     calls = []
     op, run, runs = [], wrappers.Guarded.run, wrappers._runs
 
@@ -51,7 +51,10 @@ def again(monkeypatch):
 
 
 def same_where_not_finite(actual, expected, scale=1.0):
-    """NaN, inf and -inf in the same places, and the rest equal to rounding; what no float32 can hold is inf."""
+    """NaN, inf and -inf are in the same places, and the rest is equal up to rounding.
+
+    What float32 cannot hold is inf.
+    """
     with np.errstate(over="ignore"):
         expected = expected.astype(actual.dtype)
     for find in (np.isnan, np.isposinf, np.isneginf):
@@ -88,7 +91,7 @@ def check_auto(case, what, at, value, dtype):
     x, w, b = case.arrays(dtype)
     dout = np.random.default_rng(2).standard_normal(case.geometry.out_shape).astype(dtype)
     arrays = {"x": x, "w": w, "dout": dout}
-    for name, array in arrays.items():  # factors of a large number are below 1
+    for name, array in arrays.items():  # The factors of a large number are below 1.
         array *= 0.1 if name != what else 1
     arrays[what].flat[at] = value[dtype] if value is LARGE else value
     with np.errstate(all="ignore"):
@@ -96,11 +99,11 @@ def check_auto(case, what, at, value, dtype):
         table, out_spatial = case.table()
         groups, flip = case.options.get("groups", 1), case.options.get("flip", False)
         expected = [oracle.conv(x, w, b, table, out_spatial, groups, flip)]
-        # What weights do to dx is test_nonfinite.py's.
+        # test_nonfinite.py tests how weights affect dx.
         expected += exact[1:] if what == "w" else oracle.conv_gradients(x, w, dout, table, groups, flip)[:2]
-    with np.errstate(all="warn"):  # which is an error here: what is not finite by definition needs no warning
+    with np.errstate(all="warn"):  # No warning is needed, because the definition gives inf, too.
         found = steps(x, w, b, dout, case.options, "auto")
-    # A transform's errors grow with its largest number, and it is not repeated unless it overflows.
+    # Errors of a transform grow with its largest number, and the image is recomputed only if the transform overflows.
     scale = value[dtype] if value is LARGE else 1.0
     for actual, wanted in zip(found, expected, strict=True):
         same_where_not_finite(actual, wanted, scale)
@@ -112,7 +115,7 @@ def test_transforms_hide_nothing(points, dtype, isa, rng, monkeypatch):
     """A transform selected by name may spread an inf or NaN, or overflow, but every output that reads one shows it."""
     monkeypatch.setattr(registry()["winograd"], "points", (points,))
     w = 0.1 * rng.standard_normal((5, 2, 3, 3)).astype(dtype)
-    w[0, :, :, 1:] = 0  # zero times inf is NaN in the sum, too
+    w[0, :, :, 1:] = 0  # Zero times inf is NaN in the sum, too.
     for at in np.ndindex(7, 7):
         for value in (np.inf, np.nan, LARGE[dtype]):
             x = rng.standard_normal((2, 2, 7, 7)).astype(dtype)
@@ -133,7 +136,7 @@ def test_large_numbers_times_small_ones(isa, rng):
     out, cache = conv_forward(x, w, None, pad=1)
     assert np.isfinite(out).all() and 4e7 < np.abs(out).max() < 7e7
     assert np.array_equal(out, conv(x, w, pad=1, algorithm="exact"))
-    # dw's sums are of 3,136 products of some 1e37 times 1e-3; dx's of 576 of 1e31 times 1e-30.
+    # The sums of dw have 3,136 products of about 1e37 times 1e-3; those of dx have 576 of 1e31 times 1e-30.
     _, exact = conv_forward(x, w, None, pad=1, algorithm="exact")
     for scale, need in ((1e31, "need_dx"), (1e-3, "need_dw")):
         dout = (scale * rng.standard_normal(out.shape)).astype(np.float32)
@@ -163,7 +166,7 @@ def test_only_images_that_are_not_finite_are_computed_again(transform, again, rn
     dout[6, 2, 0, 0] = np.inf
     conv_backward(dout, cache, need_dw=False)
     assert again == [("backward_data", 6, 7)]
-    # This does not change the choice: the next call of the layer uses the transform alone.
+    # The choice stays the same: the next call of the layer uses the transform alone.
     again.clear()
     assert np.array_equal(conv(x, w, pad=1), fine[0])
     assert again == []
@@ -172,7 +175,7 @@ def test_only_images_that_are_not_finite_are_computed_again(transform, again, rn
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 def test_what_workspaces_held_is_no_result(dtype, isa, transform, again, rng):
-    """Vectors reach past the last filter and channel, where a workspace holds values of the previous call."""
+    """Vectors reach past the last filter and channel, where the workspace still holds values of the previous call."""
     for rows, channels in ((9, 5), (1, 3), (17, 2)):
         w = rng.standard_normal((rows, channels, 3, 3)).astype(dtype)
         x = np.full((2, channels, 10, 11), np.nan, dtype)
@@ -188,7 +191,7 @@ def test_what_workspaces_held_is_no_result(dtype, isa, transform, again, rng):
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_whole_gradients_are_computed_again(threads, transform, rng, monkeypatch):
-    """dw is summed in parts, by threads and by images; all of it is computed again if one part overflows."""
+    """Threads and images sum dw in parts; if one part overflows, the whole dw is recomputed."""
     monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
     x, w = rng.standard_normal((6, 3, 9, 8)).astype(np.float32), rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
     for options in ({"pad": 1}, {"pad": 2, "dilation": 2}, {"pad": 1, "pad_mode": "reflect"}):
@@ -199,7 +202,7 @@ def test_whole_gradients_are_computed_again(threads, transform, rng, monkeypatch
         wanted = conv_backward(dout, exact)[1]
         assert np.isfinite(wanted).all()
         np.testing.assert_allclose(conv_backward(dout, cache)[1], wanted, rtol=1e-5, atol=1e-7)
-        # The same with pruned=True, which leaves out the gradients of zero weights.
+        # The same case with pruned=True, which leaves out the gradients of zero weights.
         kept = conv_forward(x, np.where(w > 0, w, 0) * 1e-3, None, **options, threads=threads)[1]
         np.testing.assert_allclose(
             conv_backward(dout, kept, pruned=True)[1], np.where(w > 0, wanted, 0), rtol=1e-5, atol=1e-7
@@ -223,7 +226,7 @@ def test_transposed_convolutions(options, transform, rng):
         dout[2, 1, 3, 3] = value
         with np.errstate(all="ignore"):
             gradients = conv_transpose_backward(dout, exact)[:2]
-        if value != 2e38:  # else their product overflows in float32
+        if value != 2e38:  # Otherwise their product overflows in float32.
             for actual, expected in zip(conv_transpose_backward(dout, cache)[:2], gradients, strict=True):
                 same_where_not_finite(actual, expected)
 
@@ -293,7 +296,7 @@ def test_exact_is_a_name_everywhere(rng):
 
 
 def test_zero_weights_take_part_in_exact_and_may_not_in_auto(rng):
-    """If 1 % of the weights are not zero, 'auto' takes `sparse`, which skips products of zero weights and inf."""
+    """If 1 % of the weights are not zero, 'auto' takes `sparse`, which skips the products of zero weights with inf."""
     x, w = rng.standard_normal((2, 64, 56, 56), np.float32), rng.standard_normal((64, 64, 3, 3), np.float32)
     w[rng.random(w.shape) < 0.99] = 0
     x[0, 0, 20, 20] = np.inf
@@ -311,7 +314,10 @@ def test_zero_weights_take_part_in_exact_and_may_not_in_auto(rng):
 def test_explain_says_what_is_taken():
     layer = (1, 64, 56, 56), (64, 64, 3, 3)
     line = fastconv.explain(*layer, pad=1).splitlines()[-1]
-    assert line.startswith("-> winograd, chosen by cost") and "what is not finite is computed again by implicit" in line
+    assert (
+        line.startswith("-> winograd, chosen by cost")
+        and "images with inf or NaN are computed again by implicit" in line
+    )
     line = fastconv.explain(*layer, pad=1, algorithm="exact").splitlines()[-1]
     assert line.startswith("-> implicit, the cheapest that sums all products")
     assert "computed again" not in fastconv.explain(*layer, pad=1, algorithm="winograd")
@@ -339,7 +345,7 @@ def test_the_default_of_the_environment():
         fastconv.show_config()
     """
     out, errors = run(code, FASTCONV_ALGORITHM="exact")
-    assert out.splitlines()[:4] == ["exact", "auto", "exact", "-> implicit"] and "'exact' where a call does" in out
+    assert out.splitlines()[:4] == ["exact", "auto", "exact", "-> implicit"] and "'exact' by default" in out
     assert "FASTCONV_ALGORITHM" not in errors
     out, errors = run(code, FASTCONV_ALGORITHM=" exakt")
     assert out.splitlines()[:4] == ["auto", "auto", "auto", "-> winograd"]
@@ -347,7 +353,7 @@ def test_the_default_of_the_environment():
 
 
 def test_sums_over_images_that_are_not_finite_give_no_warning(monkeypatch):
-    """Mirrored borders take some images at a time; inf and -inf of two of them add up to NaN, as by definition."""
+    """Mirrored borders process some images at a time. inf of one and -inf of another add up to NaN, as in the definition."""
     monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
     x, dout = np.ones((2, 1, 4, 4), np.float32), np.zeros((2, 1, 4, 4), np.float32)
     dout[0, 0, 0, 0], dout[1, 0, 0, 0] = np.inf, -np.inf

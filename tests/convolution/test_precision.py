@@ -1,4 +1,4 @@
-"""Rounding errors of long and middling sums in float32."""
+"""Rounding errors of long and medium sums in float32."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def steps_of(x, w, algorithm, stride=1, dout=None):
 @pytest.mark.parametrize("algorithm", ["implicit", "im2col"])
 @pytest.mark.parametrize("draw", ["standard_normal", "random"])
 def test_long_sums_keep_their_precision(algorithm, draw, rng):
-    """Products are summed in blocks: 4,608 of them err by little more than one rounding of the result."""
+    """Products are summed in blocks, so that 4,608 of them err by little more than one rounding of the result."""
     x, w = getattr(rng, draw)((1, 512, 9, 9)), getattr(rng, draw)((16, 512, 3, 3))
     exact = steps_of(x, w, "reference")
     found = steps_of(x.astype(np.float32), w.astype(np.float32), algorithm, dout=exact[0].astype(np.float32))
@@ -25,7 +25,7 @@ def test_long_sums_keep_their_precision(algorithm, draw, rng):
 
 @pytest.mark.parametrize("channels", [64, 80, 100])
 def test_sums_of_middle_length_err_less_than_one_sum(channels, isa, rng):
-    """They are taken in two halves; of 60 and fewer the two errors are the same."""
+    """Sums of 61 to 100 products are taken in two halves, which reduces their error; shorter sums are not divided."""
     x, w = rng.standard_normal((1, channels, 50, 50), np.float32), rng.standard_normal((32, channels, 1, 1), np.float32)
     exact = conv(x.astype(np.float64), w.astype(np.float64), algorithm="reference")
     one_sum = np.zeros(exact.shape, np.float32)

@@ -1,4 +1,4 @@
-"""Random geometries of every rank: against the oracle, and against scipy.signal."""
+"""Random geometries with one to three axes, against the oracle and against scipy.signal."""
 
 import numpy as np
 import oracle
@@ -57,7 +57,7 @@ def test_flipped_full_convolution_is_scipys(spatial, kernel, seed):
 
 @given(geometries(), st.integers(0, 2**32 - 1))
 def test_lowering_is_exactly_adjoint(geometry, seed):
-    """On small integers every sum is exact, so both inner products are equal to the bit."""
+    """Every sum of small integers is exact, so both inner products are equal to the bit."""
     x_shape, w_shape, options = geometry
     options = {k: v for k, v in options.items() if k not in ("groups", "flip")}
     rng = np.random.default_rng(seed)

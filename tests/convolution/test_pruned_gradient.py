@@ -1,4 +1,4 @@
-"""dw of pruned weights: dw where w is not zero, computed by the cheaper of two ways."""
+"""dw of pruned weights, which is computed where w is not zero, by the cheaper of two methods."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from fastconv.runtime import isa as _isa
 
 @pytest.fixture
 def ways(monkeypatch):
-    """How dw was computed: 'dots' of some of it, 'masked' while it was written, and the bytes that were cleared after."""
+    """The method that computed dw ('dots' or 'masked'), and the bytes that were cleared afterwards."""
     seen = []
     dots, masked = SPARSE.backward_kept_weights, implicit.Implicit.backward_kept_weights
     clear = base.clear_where_zero
@@ -42,7 +42,7 @@ def layer(x_shape, w_shape, zeros, rng, dtype=np.float32, **options):
     ("x_shape", "w_shape", "pad"), [((4, 512, 1, 1), (250, 512, 1, 1), 0), ((1, 64, 7, 7), (64, 64, 3, 3), 1)], ids=str
 )
 def test_few_positions_are_a_dense_product_that_is_masked(x_shape, w_shape, pad, zeros, ways, rng):
-    """A dot for each of these weights took up to eleven times as long, and to clear them after up to 1.5 times."""
+    """For these weights, dot products took up to 11 times as long as the dense product, and clearing up to 1.5 times."""
     w, dout, cache = layer(x_shape, w_shape, zeros, rng, pad=pad)
     dw = conv_backward(dout, cache, need_dx=False)[1]
     assert not ways
@@ -62,7 +62,7 @@ def test_dots_where_they_are_clearly_cheaper(ways, rng):
 
 @pytest.mark.parametrize("isa", _isa.usable(), indirect=True)
 def test_dots_are_taken_by_their_cost(isa):
-    """Dots are taken if and only if they are expected to take less than half of the dense product's time."""
+    """Dot products are used if and only if they are expected to take less than half of the dense product's time."""
     dtype = np.dtype(np.float32)
     for x_shape, w_shape in (((8, 64, 56, 56), (64, 64, 3, 3)), ((1, 256, 14, 14), (256, 256, 3, 3))):
         geometry = resolve_conv(x_shape, w_shape, **{**GEOMETRY_DEFAULTS, "pad": 1})
@@ -128,12 +128,12 @@ def test_nothing_is_spread_by_a_gradient_that_is_not_finite(rng):
         ((1, 70, 50), (8, 70, 3), {"dilation": 2}),
         ((2, 20, 6, 6, 6), (5, 20, 2, 3, 2), {}),
         ((1, 3, 4, 4), (2, 3, 2, 2), {}),
-        ((8, 2, 30, 30), (4, 2, 2, 2), {"threads": 2}),  # a dw of each thread
+        ((8, 2, 30, 30), (4, 2, 2, 2), {"threads": 2}),  # each thread sums a dw of its own
     ],
     ids=str,
 )
 def test_masked_gradients_are_the_plain_ones(x_shape, w_shape, options, dtype, isa, ways, rng):
-    """Every bit of them, where weights are NaN or infinite, too; and zero beside what is NaN or infinite in dw."""
+    """The masked gradient equals the plain one to the bit where w is not zero, and is zero elsewhere even if dw is NaN."""
     w, dout, cache = layer(x_shape, w_shape, 0.6, rng, dtype, algorithm="implicit", **options)
     dout[0, 1].flat[0] = np.inf
     w.flat[1], w.flat[-2], w.flat[3] = np.nan, np.inf, -0.0
@@ -145,7 +145,7 @@ def test_masked_gradients_are_the_plain_ones(x_shape, w_shape, options, dtype, i
 
 
 def test_only_a_dw_of_each_thread_is_cleared_after(ways, rng):
-    """Of one thread the weights are looked at in the product, which sums into dw itself."""
+    """With one thread the product itself applies the mask, because it sums into dw directly."""
     for threads, wanted in ((1, ["masked"]), (2, ["masked", 128])):
         _, dout, cache = layer((8, 2, 30, 30), (4, 2, 2, 2), 0.5, rng, algorithm="implicit", threads=threads)
         ways.clear()

@@ -1,4 +1,4 @@
-"""Kernels that are outer products: which are, what they give axis by axis, and when 'auto' takes them."""
+"""Kernels that are outer products: their detection, results axis by axis, and when 'auto' takes them."""
 
 import functools
 import itertools
@@ -31,7 +31,7 @@ def gaussian(k, sigma=None):
 
 
 def factors_of(w):
-    """The factors that the kernel finds, one array for each axis; None if w is no outer product."""
+    """The factors that the compiled code finds, one array per axis; None if w is no outer product."""
     w = np.ascontiguousarray(w)
     size = (*(1,) * (3 - w.ndim), *w.shape)
     order = np.arange(sum(size))
@@ -42,7 +42,7 @@ def factors_of(w):
 
 
 def taken(monkeypatch, call):
-    """Names of the algorithms that a call runs."""
+    """The names of the algorithms that a call runs."""
     names = []
 
     def seen(plan):
@@ -51,7 +51,7 @@ def taken(monkeypatch, call):
             run = found.run
 
             def noted(*arrays):
-                result = run(*arrays)  # a refused kernel leaves no name
+                result = run(*arrays)  # A kernel that is refused leaves no name.
                 names.append(self.name)
                 return result
 
@@ -60,7 +60,7 @@ def taken(monkeypatch, call):
 
         return method
 
-    forget_geometries()  # they keep plans
+    forget_geometries()  # Geometries keep plans.
     with monkeypatch.context() as patches:
         for kind in map(type, ALGORITHMS.REGISTRY.values()):
             patches.setattr(kind, "plan", seen(kind.plan))
@@ -69,7 +69,7 @@ def taken(monkeypatch, call):
     return names
 
 
-# What is an outer product.
+# Detection of outer products.
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,7 +96,7 @@ def test_factors_of_whole_numbers_are_exact(kernel, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k", [3, 7, 31, 63, 129, 255])
 def test_rounded_outer_products_have_rank_one(k, dtype, rng):
-    """Factors of the dtype multiplied, and divided by their sum; or all in float64, and rounded in the end."""
+    """Outer products computed in the dtype and divided by their sum, or computed in float64 and rounded at the end."""
     for g in (gaussian(k), gaussian(k, 1.5), rng.standard_normal(k), rng.random(k) + 0.1, np.exp(rng.normal(0, 3, k))):
         g = g.astype(dtype)
         for w in (outer(g, g), outer(g, g[::-1]), (outer(g.astype(float), g) / g.astype(float).sum()).astype(dtype)):
@@ -122,7 +122,7 @@ def test_volumes_have_rank_one(dtype, rng):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kernel", [outer(BINOMIAL, BINOMIAL), np.ones((3, 3)), outer([1, 2, 1], [-1, 0, 1])])
 def test_one_entry_that_is_off(kernel, dtype):
-    """By 16 units in its last place, by a thousandth, or where there was a zero."""
+    """One entry is off by 16 units in its last place, by a thousandth, or is no longer zero."""
     kernel = kernel.astype(dtype)
     for at in np.ndindex(kernel.shape):
         near = [kernel[at] + 16 * np.spacing(kernel[at]), kernel[at] * dtype(1.001)] if kernel[at] else [1e-30, -1.0]
@@ -135,7 +135,7 @@ def test_one_entry_that_is_off(kernel, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tails_count(dtype):
-    """A tail that is 1e-9 of the middle is as good as the middle, or the kernel is refused."""
+    """A tail of 1e-9 times the middle must be as exact as the middle; otherwise the kernel is refused."""
     g = gaussian(31, 2.2)
     w = outer(g, g).astype(dtype)
     assert 0 < w[0, 0] < 1e-19
@@ -145,7 +145,7 @@ def test_tails_count(dtype):
 
 
 def gaussians(k, sigma, dtype):
-    """Kernels of k x k: exp of a sum of squares in both ways of writing it, and products of exponentials."""
+    """Gaussian kernels of k x k: exp of a sum of squares, written in two ways, and products of exponentials."""
     x = (np.arange(k) - k // 2).astype(dtype)
     y, sigma = x[:, None], dtype(sigma)
     yield np.exp(-(x**2 + y**2) / (2 * sigma**2))
@@ -156,7 +156,7 @@ def gaussians(k, sigma, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k", [3, 9, 31, 129])
 def test_every_make_of_a_gaussian_has_rank_one(k, dtype):
-    """Far out exp(-(x*x + y*y)) has a few digits less than exp(-x*x) * exp(-y*y), and no less of them are kept."""
+    """Far out, exp(-(x*x + y*y)) has a few digits less than exp(-x*x) * exp(-y*y). Both are accepted."""
     eps, least = np.finfo(dtype).eps, np.finfo(dtype).smallest_subnormal
     for sigma in (1.0, 1.5, 3.0, 7.7, 20.0):
         for w in gaussians(k, sigma, dtype):
@@ -172,7 +172,7 @@ def test_every_make_of_a_gaussian_has_rank_one(k, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k", [9, 31])
 def test_what_is_nearly_a_gaussian_is_refused(k, dtype, rng):
-    """An entry that is off by far less than the largest is, and kernels that are so everywhere."""
+    """A kernel is refused if one entry is off by far less than the largest entry, or if all entries are noisy."""
     eps = np.finfo(dtype).eps
     for w in gaussians(k, k / 6, dtype):
         for at in ((0, 0), (1, k - 2), (k // 2, 1), (k // 2 + 1, k // 2)):
@@ -181,12 +181,12 @@ def test_what_is_nearly_a_gaussian_is_refused(k, dtype, rng):
             assert off[at] != w[at] and factors_of(off) is None, at
         assert factors_of((w * (1 + 100 * eps * rng.standard_normal(w.shape))).astype(dtype)) is None
         assert factors_of((w + 100 * eps * w.max() * rng.standard_normal(w.shape)).astype(dtype)) is None
-        assert factors_of(w - dtype(0.5) * w**2) is None  # a difference of two
+        assert factors_of(w - dtype(0.5) * w**2) is None  # This is a difference of two Gaussians.
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_kernels_of_the_least_numbers_are_as_exact_as_others(dtype):
-    """1 2 3 5 is no outer product, however small its unit is."""
+    """[[1, 2], [3, 5]] is no outer product, however small the unit of its entries is."""
     least = np.finfo(dtype).smallest_subnormal
     for scale in (1, 16, 2**10, 2**18, 2**22):
         unit = dtype(scale) * least
@@ -210,7 +210,7 @@ def test_bad_numbers_have_no_factors(value, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_factors_are_balanced(dtype):
-    """Of 1e30 times 1e-30 each factor is near 1; of the largest and least numbers none overflows or vanishes."""
+    """For a kernel of 1e30 or 1e-30 both factors have about the same magnitude, and neither overflows or underflows."""
     big = 30 if dtype == np.float32 else 300
     for scale in (1.0, 10.0**big, 10.0**-big):
         w = (outer(BINOMIAL / 6, BINOMIAL / 6) * scale).astype(dtype)
@@ -271,7 +271,7 @@ def test_a_refused_kernel_leaves_no_trace(op, rng):
     ids=str,
 )
 def test_many_blocks(shape, options, dtype, isa, rng):
-    """Images of many blocks in each direction, all three ops, two filters a channel, one and two threads."""
+    """Images of many blocks along each axis, all three ops, two filters per channel, one and two threads."""
     k = (5, 6) if len(shape) == 2 else (3, 2, 4)
     x = rng.standard_normal((2, 2, *shape)).astype(dtype)
     w = outer_products(rng.standard_normal((4, 1, *k)).astype(dtype))
@@ -292,7 +292,7 @@ def test_many_blocks(shape, options, dtype, isa, rng):
 @pytest.mark.parametrize("case", [c for c in CASES if len(c.w) > 3 and c.w[1] == 1 and c.x[0]], ids=lambda c: c.name)
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 def test_whole_numbers_are_exact(case, dtype, isa, blocks, rng):
-    """On small whole numbers every sum is exact: results are those of loops to the bit."""
+    """Every sum of small integers is exact, so results equal those of loops to the bit."""
     x = rng.integers(-4, 5, case.x).astype(dtype)
     w = outer_products(rng.integers(-3, 4, case.w).astype(dtype))
     b = rng.integers(-9, 9, case.w[:1]).astype(dtype)
@@ -307,7 +307,7 @@ def test_whole_numbers_are_exact(case, dtype, isa, blocks, rng):
 
 
 def test_every_width_and_height(isa, rng):
-    """Rows of any number of vectors and lanes past them, and columns cut into tiles of any rest."""
+    """Rows with any number of vectors and remaining lanes, and columns with any remainder after whole tiles."""
     for dtype, (high, wide) in itertools.product(
         DTYPES, [*((n, 11) for n in range(1, 20)), *((6, n) for n in range(1, 150))]
     ):
@@ -323,7 +323,7 @@ def test_every_width_and_height(isa, rng):
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 @pytest.mark.parametrize("k", [(3, 3), (15, 15), (31, 31), (129, 129), (9, 9, 9)], ids=str)
 def test_error_bound(k, dtype, isa, rng):
-    """The bound that the docstring of `Separable` gives, for kernels rounded twice and images of any magnitudes."""
+    """The error bound in the docstring of `Separable`, for kernels rounded twice and images of any magnitude."""
     axes = len(k)
     shape = (40, 37) if k[0] == 129 else (150, 140) if axes == 2 else (20, 21, 22)
     w = outer(*(gaussian(n).astype(dtype) for n in k))
@@ -346,7 +346,7 @@ def test_error_bound(k, dtype, isa, rng):
 @pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 @pytest.mark.parametrize("k", [7, 31])
 def test_error_bound_of_exponentials_of_sums(k, dtype, rng):
-    """An image of single hot pixels shows every weight by itself, those far out, too."""
+    """In an image of single bright pixels each weight shows separately, also those far from the centre."""
     x = np.zeros((60, 60), dtype)
     x[20, 20], x[59, 3] = 1.0, 1e6
     wide, eps = (np.float64 if dtype == np.float32 else np.longdouble), np.finfo(dtype).eps
@@ -359,10 +359,10 @@ def test_error_bound_of_exponentials_of_sums(k, dtype, rng):
 
 
 def sum_of_products(x, w):
-    """Correlation of x and w with the padding 'same', a few rows of which are enough."""
+    """Correlation of x and w with padding 'same'."""
     pads = [(n // 2, n - 1 - n // 2) for n in w.shape]
     padded, total = np.pad(x, pads), np.zeros_like(x)
-    # Terms of the separable kernel's own sums in a wider dtype: tap by tap, all positions at once.
+    # The terms of the separable kernel's own sums in a wider dtype: tap by tap, all positions at once.
     for at in np.ndindex(w.shape):
         total += w[at] * padded[tuple(slice(i, i + n) for i, n in zip(at, x.shape, strict=True))]
     return total
@@ -419,12 +419,12 @@ def test_central_differences(rng):
         assert fastconv.gradient_check.rel_error(numeric, gradient) < 1e-6
 
 
-# Numbers that are not finite, or nearly so.
+# Values that are not finite, or overflow between the axes.
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_overflow_between_the_axes_is_computed_again(dtype, isa, rng, monkeypatch):
-    """Sums along the columns overflow where those of all products do not; other images keep their bits."""
+    """Sums along the columns overflow although the sums of all products do not; other images keep their bits."""
     x = rng.standard_normal((3, 1, 256, 256)).astype(dtype)
     w = outer(np.ones(31), [1.0, -1.0] * 15)[None, None].astype(dtype)
     options = {"pad": (15, 0)}
@@ -440,7 +440,7 @@ def test_overflow_between_the_axes_is_computed_again(dtype, isa, rng, monkeypatc
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_an_image_that_is_not_finite(value, isa, rng):
-    """Under 'auto' inf and NaN stand where the sum of products has them, and other images are as they were."""
+    """Under 'auto' inf and NaN are where the sum of products has them. Other images keep their results."""
     x = rng.standard_normal((3, 2, 200, 211)).astype(np.float32)
     w = np.stack([outer(gaussian(15), gaussian(15)), outer(np.arange(15) - 7, gaussian(15))])[:, None].astype(
         np.float32
@@ -460,7 +460,7 @@ def test_an_image_that_is_not_finite(value, isa, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_very_small_numbers(dtype, rng):
-    """Results that are subnormal lose digits, and no more than that."""
+    """Subnormal results lose digits, but only as many as rounding to subnormal numbers costs."""
     least = np.finfo(dtype).smallest_subnormal
     for scale in (float(np.finfo(dtype).tiny), float(np.finfo(dtype).tiny) * 2.0**-8):
         x = (rng.standard_normal((1, 1, 40, 40)) * scale).astype(dtype)

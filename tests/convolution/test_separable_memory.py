@@ -1,4 +1,4 @@
-"""Workspaces of `separable` are bounded, and what is written stays in them."""
+"""The workspace of `separable` is bounded, and its kernels write nothing outside of it."""
 
 import math
 
@@ -26,7 +26,7 @@ def test_workspace_is_bounded():
 
 
 class Guarded:
-    """In place of `_workspace.workspace`: numbers around the memory that a kernel must leave alone."""
+    """Replaces `_workspace.workspace` by one that has a guard of known numbers around the memory."""
 
     MARGIN = 1 << 14
 

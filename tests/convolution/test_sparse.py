@@ -1,4 +1,4 @@
-"""Pruned weights: what is zero takes no part, whatever it meets, and the choice that looks for zeros."""
+"""Pruned weights: zero weights take no part, whatever values they would multiply; and when 'auto' takes `sparse`."""
 
 import numpy as np
 import oracle
@@ -13,7 +13,7 @@ from fastconv.convolution.ops import OPS
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 
 
-#: Layers of which some have enough of everything to fill lanes, tiles and lists many times over.
+#: Layers; some are large enough to fill lanes, tiles and lists many times.
 LAYERS = [
     ((1, 24, 30, 41), (20, 24, 3, 3), {"pad": 1}),
     ((17, 9, 14, 14), (13, 9, 3, 3), {"pad": 1, "stride": 2}),
@@ -25,7 +25,7 @@ LAYERS = [
 
 
 def pruned(w, share, seed=5):
-    """A copy with so many weights, some filters and some channels zero."""
+    """A copy in which the given share of weights, some filters and some channels are zero."""
     w, rng = w.copy(), np.random.default_rng(seed)
     w[rng.random(w.shape) < share] = 0
     w[::5] = 0
@@ -79,7 +79,7 @@ def test_layers_in_every_instruction_set(x_shape, w_shape, options, dtype, isa, 
 @pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
 @pytest.mark.parametrize("name", ["2d_k3_wide", "2d_circular_flip", "2d_depthwise_flip", "1d_k3_wide"])
 def test_pruned_gradient_in_every_algorithm(algorithm, name):
-    """Whatever computes it, dw is what it is without `pruned`, and zero where w is."""
+    """In every algorithm, the pruned dw equals dw without `pruned` where w is not zero, and is 0 elsewhere."""
     case = BY_NAME[name]
     if algorithm != "auto" and any(
         ALGORITHMS.REGISTRY[algorithm].unsupported(op, case.geometry, np.dtype(float)) for op in OPS
@@ -87,7 +87,7 @@ def test_pruned_gradient_in_every_algorithm(algorithm, name):
         pytest.skip("unsupported")
     x, w, _ = case.arrays(algorithm=algorithm)
     if algorithm == "separable":
-        w[..., 1:, :] = 0  # leaves outer products such
+        w[..., 1:, :] = 0  # This leaves outer products.
     else:
         w = pruned(w, 0.5)
     out, cache = conv_forward(x, w, None, case.options, algorithm=algorithm)
@@ -106,7 +106,7 @@ def test_pruned_is_true_or_false():
 @pytest.mark.parametrize("options", [{"pad": 1}, {}, {"stride": 2}, {"dilation": 2, "pad": (0, 1)}], ids=str)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_zero_weights_take_no_part(value, options, isa, rng):
-    """Where a NaN or inf goes is where the nonzero terms of the sums send it, cell by cell."""
+    """A NaN or inf reaches exactly the cells to which nonzero weights carry it."""
     x, w = rng.standard_normal((3, 2, 11, 13)), rng.standard_normal((4, 2, 3, 3))
     w[rng.random(w.shape) < 0.7] = 0
     w[0, 0, 1, 1] = -0.0
@@ -118,7 +118,8 @@ def test_zero_weights_take_no_part(value, options, isa, rng):
         out, cache = conv_forward(bad, w, None, options, algorithm="sparse")
         assert np.array_equal(np.isfinite(out), conv(mark, ones, algorithm="reference", **options) == 0)
         _, dw, _ = conv_backward(dout, cache, pruned=True)
-        # Every tap that meets the cell, whatever its weight is, by the dense gradient; and then those not zero.
+        # First by the dense gradient, every tap that meets the cell, whatever its weight is; then the nonzero ones
+        # only.
         _, met = conv_forward(mark, ones, None, {**options, "algorithm": "reference"})
         _, meets, _ = conv_backward(np.ones_like(dout), met)
         assert np.array_equal(np.isfinite(dw), (meets == 0) | (w == 0))
@@ -179,10 +180,10 @@ def test_auto_takes_it_for_pruned_weights_only(monkeypatch, rng):
 
 def test_explain_with_density():
     layer = (1, 64, 56, 56), (64, 64, 3, 3)
-    assert "it leaves zero weights out" in fastconv.explain(*layer, pad=1)
+    assert "it skips zero weights" in fastconv.explain(*layer, pad=1)
     text = fastconv.explain(*layer, pad=1, density=0.02)
-    assert "-> sparse, chosen by cost" in text and "2.0% of the weights not zero" in text
-    assert "-> sparse, as asked for" in fastconv.explain(*layer, pad=1, algorithm="sparse")
+    assert "-> sparse, chosen by cost" in text and "2.0% of the weights are not zero" in text
+    assert "-> sparse, as requested" in fastconv.explain(*layer, pad=1, algorithm="sparse")
     with pytest.raises(ValueError, match="density must be a finite number >= 0 and <= 1, got 2"):
         fastconv.explain(*layer, density=2)
     with pytest.raises(TypeError, match="density must be a finite number >= 0 and <= 1, got '1'"):
@@ -190,7 +191,7 @@ def test_explain_with_density():
 
 
 def test_kernels_that_reach_too_far_are_refused_and_not_chosen(rng):
-    """Taps 3000 cells apart: a block of one output would be gigabytes."""
+    """The taps are 3000 cells apart, so a block of one output would need gigabytes."""
     x, w = rng.standard_normal((1, 64, 20, 20)), rng.standard_normal((64, 64, 3, 3))
     w[rng.random(w.shape) < 0.95] = 0
     far = {"pad": 3000, "dilation": 3000}
@@ -200,12 +201,12 @@ def test_kernels_that_reach_too_far_are_refused_and_not_chosen(rng):
         fastconv.conv(x, w, algorithm="sparse", **far)
     with pytest.raises(ValueError, match=r"the dilation is \(3000, 3000\), and the image has fewer cells"):
         fastconv.conv(x, w, algorithm="winograd", **far)
-    # Only the tap in the middle meets the image.
+    # Only the middle tap reads the image.
     np.testing.assert_allclose(fastconv.conv(x, w, **far), fastconv.conv(x, w[:, :, 1:2, 1:2]), atol=1e-10)
 
 
 def test_outputs_that_all_lie_in_the_padding(rng):
-    """One cell, and outputs at -1 and 1: nothing to multiply, by any algorithm."""
+    """The image has one cell, and the outputs are at -1 and 1, so no algorithm has anything to multiply."""
     x, w = rng.standard_normal((600, 64, 1, 1)), np.zeros((64, 64, 1, 1))
     w[0, 0] = 1
     for algorithm in ("auto", "sparse"):
@@ -215,7 +216,7 @@ def test_outputs_that_all_lie_in_the_padding(rng):
 
 
 def test_the_gradient_of_all_weights_is_left_to_the_cheapest_exact_algorithm(rng, monkeypatch):
-    """`sparse` has no product of its own for it: `conv_backward` takes what 'exact' takes, and `explain` says so."""
+    """`sparse` does not compute this gradient. `conv_backward` takes the algorithm of 'exact', as `explain` says."""
     x, w = rng.standard_normal((4, 16, 20, 20)), rng.standard_normal((16, 16, 3, 3))
     w[rng.random(w.shape) < 0.8] = 0
     out, cache = conv_forward(x, w, None, pad=1, algorithm="sparse")
@@ -230,5 +231,5 @@ def test_the_gradient_of_all_weights_is_left_to_the_cheapest_exact_algorithm(rng
     layer = {"x_shape": x.shape, "w_shape": w.shape, "op": "backward_weights", "pad": 1, "algorithm": "sparse"}
     exact = ALGORITHMS.choose("backward_weights", cache.geometry, np.dtype(np.float32), fastconv.get_threads(), "exact")
     text = fastconv.explain(**layer)
-    assert f"-> {exact.name}, the cheapest that sums all products" in text and "sparse leaves this op to it" in text
-    assert "-> sparse, as asked for" in fastconv.explain(**layer, density=0.1)
+    assert f"-> {exact.name}, the cheapest that sums all products" in text and "sparse does not compute this op" in text
+    assert "-> sparse, as requested" in fastconv.explain(**layer, density=0.1)

@@ -1,4 +1,4 @@
-"""Convolution by its sparse matrix: what `algorithm="toeplitz"` adds to the tests of all algorithms."""
+"""Convolution by its sparse matrix: the tests of `algorithm="toeplitz"` beyond those of all algorithms."""
 
 import functools
 import tracemalloc
@@ -18,7 +18,7 @@ from fastconv.runtime import memory as _memory
 @DTYPES
 @pytest.mark.parametrize("wide", [False, True])
 def test_own_product_against_scipys(dtype, wide, isa, rng):
-    """Rows of all lengths, empty ones too, and every number of right-hand sides."""
+    """Rows of all lengths, also empty ones, and every number of right-hand sides."""
     for count in (1, 2, 3, 5, 8, 16, 17, 33, 64, 100, 130):
         A = sparse.random_array((40, 700), density=0.3, format="csr", rng=rng, dtype=dtype)
         A = sparse.csr_array(A.toarray() * (rng.random((40, 1)) < 0.8))
@@ -41,7 +41,7 @@ def test_own_product_against_scipys(dtype, wide, isa, rng):
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.x[0]], ids=lambda case: case.name)
 def test_algorithm_with_pruned_weights(case, blocks):
-    """Entries that are not there change nothing, and their weights have gradients nevertheless."""
+    """Zero weights have no entries, which changes no result, and they still have gradients."""
     x, w, b = case.arrays()
     w = pruned(w)
     out, cache = conv_forward(x, w, b, case.options, algorithm="toeplitz")
@@ -89,8 +89,8 @@ def test_long_sums_of_the_algorithm_keep_their_precision(rng):
     ],
 )
 def test_workspace_of_the_algorithm(x, w, options, op, rng, monkeypatch):
-    """What it says it takes is what it takes, beside results."""
-    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # what it keeps is not traced
+    """The stated workspace is the memory that a call takes besides its results."""
+    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # Memory of the pool is not traced.
     entry, geometry = registry()["toeplitz"], fastconv.conv_geometry(x, w, **options)
     arrays = {"x": x, "w": w, "dout": geometry.out_shape}
     arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in arrays.items()}

@@ -1,4 +1,4 @@
-"""A new algorithm is one class and one line of the registry: it then runs, is explained, and is checked as all are."""
+"""A new algorithm is one class and one line of the registry. It then runs, and is explained and tested as all are."""
 
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from fastconv.convolution.plan import Case, Case as PlanCase, Plan
 
 
 class Toy(Algorithm):
-    """One product of all weights and all cells for each tap; kernels of more than 199 taps are refused."""
+    """For each tap, one product of its weights with all cells; kernels of more than 199 taps are refused."""
 
     name = "toy"
 
@@ -71,7 +71,7 @@ class ToyPlan(Plan):
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch):
-    monkeypatch.setitem(choosing.REGISTRY, "toy", Toy())  # the one line
+    monkeypatch.setitem(choosing.REGISTRY, "toy", Toy())  # This is the one line.
     forget_geometries()
     yield choosing.REGISTRY["toy"]
     forget_geometries()
@@ -79,7 +79,7 @@ def toy(monkeypatch):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_it_serves_every_geometry(case, rng):
-    """Flips, borders, dilations, strides, empty arrays and masks are the wrappers'."""
+    """The wrappers handle flips, borders, dilations, strides, empty arrays and masks."""
     x, w, b = case.arrays()
     w.flat[::3] = 0
     found, cache = conv_forward(x, w, b, case.options, algorithm="toy")
@@ -109,13 +109,13 @@ def test_it_is_refused_where_it_says_so():
 
 
 def test_it_is_explained_and_unmeasured():
-    """Without rates it is no candidate, and no error."""
+    """An algorithm without rates is not a candidate of 'auto', and raises no error."""
     for op in OPS:
         text = fastconv.explain((2, 8, 14, 14), (8, 8, 3, 3), op=op, pad=1)
         assert "it was not measured on this kind of CPU" in next(line for line in text.splitlines() if " toy " in line)
         assert "-> toy" not in text
     forced = fastconv.explain((2, 8, 14, 14), (8, 8, 3, 3), pad=1, pad_mode="reflect", flip=True, algorithm="toy")
-    assert "-> toy, as asked for" in forced and "the plan is flipped(padded(reflect, toy))" in forced.splitlines()
+    assert "-> toy, as requested" in forced and "the plan is flipped(padded(reflect, toy))" in forced.splitlines()
 
 
 def test_with_rates_it_is_chosen_by_cost(monkeypatch):

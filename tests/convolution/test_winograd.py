@@ -1,4 +1,4 @@
-"""Minimal filtering with every number of points: results, the documented bound, and what takes no part."""
+"""Minimal filtering with every number of points: results, the documented error bound, and cells that take no part."""
 
 import numpy as np
 import oracle
@@ -13,7 +13,7 @@ from fastconv.convolution.winograd import decomposition as _minimal
 
 @pytest.fixture(params=[8, 6, 4])
 def points(request, monkeypatch):
-    """Of Winograd's interpolation: plans of other numbers of them are not looked at."""
+    """The number of interpolation points; plans with other numbers are not considered."""
     monkeypatch.setattr(registry()["winograd"], "points", (request.param,))
     return request.param
 
@@ -21,7 +21,7 @@ def points(request, monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_winograd_at_any_number_of_points(case, dtype, points, blocks):
-    """Which of them is cheapest for a layer is a matter of the machine; all have to be right."""
+    """The cheapest number of points depends on the machine, but all numbers have to give right results."""
     skip_unsupported("winograd", case.geometry, dtype)
     x, w, b = case.arrays(dtype)
     table, out_spatial = case.table()
@@ -35,7 +35,8 @@ def test_winograd_at_any_number_of_points(case, dtype, points, blocks):
         close(actual, wanted, dtype, "winograd")
 
 
-#: Bounds by points for sums over 64 channels or more, in eps times the largest |x| times the sum of |w|.
+#: Error bounds by number of points for sums over 64 channels or more, in eps times the largest |x| times the sum of
+#: |w|.
 BOUND = {4: 8, 6: 8, 8: 32}
 
 
@@ -44,7 +45,7 @@ def test_amplification_is_that_of_the_points():
     for points, pairs in {4: [1], 6: [0.75, 1.5], 8: [0.5, 1, 2]}.items():
         finite = np.array([0.0, *pairs, *(-p for p in pairs)])
 
-        def powers(n, finite=finite):  # (n, points), the last point is infinity
+        def powers(n, finite=finite):  # The result is (n, points), and the last point is infinity.
             return np.column_stack([np.vander(finite, n, increasing=True).T, np.eye(n)[-1]])
 
         for taps in range(2, points):
@@ -92,7 +93,7 @@ def errors_in_eps(x, w, dout, stride=1):
     ],
 )
 def test_winograds_documented_bound(size, kernel, stride, channels, dtype, points, rng):
-    """The bound is relative to what a tile reads, in all three ops, also for zero-sum taps on an image far from 0."""
+    """The bound is relative to the cells that a tile reads, also if the taps sum to zero on an image far from 0."""
     w = rng.standard_normal((8, channels, *kernel))
     flat = w - w.mean(axis=tuple(range(2, w.ndim)), keepdims=True)
     x = rng.standard_normal((1, channels, *size))
@@ -104,7 +105,7 @@ def test_winograds_documented_bound(size, kernel, stride, channels, dtype, point
 
 @pytest.mark.parametrize("kernel", [(3, 3), (2, 2), (3,)])
 def test_the_bound_of_single_products(kernel, points, rng):
-    """One channel and one tile come near the amplification of the points; mutation searches for the worst case."""
+    """One channel and one tile come near the amplification of the points; a search by mutation finds the worst case."""
     most = _minimal.AMPLIFICATION[points] ** len(kernel)
     x = rng.choice([-1.0, 1.0], (32, 1, *(points,) * len(kernel)))
     w = rng.standard_normal((32, 1, *kernel))
@@ -124,7 +125,7 @@ def test_the_bound_of_single_products(kernel, points, rng):
 
 @pytest.mark.parametrize("channels", [16, 64, 192])
 def test_the_bound_of_channels_that_repeat_each_other(channels, points, rng):
-    """Errors of a transform that all channels share add up instead of cancelling; long sums add theirs."""
+    """The errors of channels with equal content add up instead of cancelling; long sums add their own."""
     found = 0.0
     for kernel in ((3, 3), (2, 2), (5, 5)):
         signs = rng.choice([-1.0, 1.0], (40, 1)) * rng.choice([-1.0, 1.0], (1, 40))
@@ -140,7 +141,7 @@ def test_the_bound_of_channels_that_repeat_each_other(channels, points, rng):
 
 
 def test_a_fill_value_spoils_its_own_tiles_only(points, rng):
-    """Windows near a fill value are in its tile, and have its error; windows `points` cells away have not."""
+    """Windows near a fill value share its tile and have its error; windows `points` cells away do not."""
     x, w = rng.standard_normal((1, 64, 48, 40)), rng.standard_normal((8, 64, 3, 3)) / 24
     x[..., 20, 20] = 1e20
     x, w = x.astype(np.float32), w.astype(np.float32)
@@ -157,7 +158,10 @@ def test_a_fill_value_spoils_its_own_tiles_only(points, rng):
 
 @pytest.mark.parametrize("draw", ["ones", "uniform"])
 def test_gradients_that_are_long_sums(draw, points, rng):
-    """16,384 products a weight: with eight points errors are 1.3e-5 of the largest dw, but 1e-7 of what was summed."""
+    """Each weight has 16,384 products.
+
+    With eight points errors are 1.3e-5 of the largest dw, but 1e-7 of what is summed.
+    """
     x, w = rng.uniform(-2, 2, (4, 16, 64, 64)), rng.uniform(-2, 2, (32, 16, 5, 2))
     x, w = x.astype(np.float32), w.astype(np.float32)
     out, cache = conv_forward(x, w, None, pad=1, algorithm="winograd")
@@ -196,13 +200,13 @@ def test_numbers_near_the_smallest(of_x, of_w, points, rng):
 )
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
 def test_cells_that_no_output_meets_take_no_part(x, w, options, value, points, rng):
-    """Tiles hold some of them, where strides leave a remainder; they may hold anything."""
+    """If a stride leaves a remainder, tiles include cells that no output reads; these may hold any value."""
     geometry = fastconv.conv_geometry(x, w, **options)
     images, weights = rng.standard_normal(x), rng.standard_normal(w)
     out, cache = conv_forward(images, weights, None, **options, algorithm="reference")
     dout = rng.standard_normal(out.shape)
     dx, dw, _ = conv_backward(dout, cache)
-    # A cell is met where it has a gradient, and so is an output by the image.
+    # A cell is read by some output if its gradient is not zero; an output reads the image if it is not zero for ones.
     met = conv_backward(np.ones_like(out), conv_forward(images, np.ones_like(weights), None, **options)[1])[0] > 0
     seen = conv(np.ones_like(images), np.ones_like(weights), **options) > 0
     assert not (met.all() and seen.all())

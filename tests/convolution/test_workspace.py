@@ -1,4 +1,4 @@
-"""What algorithms say they take beside their arguments, against what they ask for."""
+"""The workspace that algorithms state, against the memory that they allocate."""
 
 import tracemalloc
 
@@ -14,7 +14,7 @@ from fastconv.convolution.plan import Case
 from fastconv.runtime import memory as _memory, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 
-#: x, w and options: small and large images, a strided kernel, groups, a pointwise layer, three axes and one.
+#: x, w and options: small and large images, a strided kernel, groups, a pointwise layer, three axes and one axis.
 LAYERS = {
     "7x7": ((4, 128, 7, 7), (160, 128, 3, 3), {"pad": 1}),
     "56x56": ((2, 32, 56, 56), (64, 32, 3, 3), {"pad": 1}),
@@ -24,14 +24,14 @@ LAYERS = {
     "3d": ((1, 16, 6, 20, 20), (24, 16, 3, 3, 3), {"pad": 1}),
     "1d": ((2, 32, 3000), (48, 32, 7), {"dilation": 4}),
 }
-#: All but `reference`, an oracle, and `toeplitz`, whose tests measure it.
+#: All algorithms except `reference`, which is an oracle, and `toeplitz`, whose own tests measure it.
 NAMES = ["im2col", "implicit", "winograd", "depthwise", "fft", "separable", "sparse"]
-#: Of what is smaller than any array that matters: objects, tables, the words that threads share.
+#: Bytes that are not counted: objects, tables, and the shared state of threads.
 SLACK = 100_000
 
 
 def asked_for(call):
-    """Bytes at the peak of a call, the workspace that is kept from call to call counted."""
+    """The peak bytes of a call, including the workspace that is kept for the next call."""
     call()
     _workspace.release_workspaces()
     tracemalloc.start()
@@ -46,7 +46,7 @@ def asked_for(call):
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("algorithm", NAMES)
 def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, threads, rng, monkeypatch):
-    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # what it keeps is not traced
+    monkeypatch.setattr(_memory, "_pool", buffers.Pool(0))  # Memory of the pool is not traced.
     x_shape, w_shape, options = LAYERS[layer]
     geometry, entry = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY[algorithm]
     x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, geometry.out_shape))
@@ -57,7 +57,7 @@ def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, thre
         result = np.empty_like({"forward": dout, "backward_data": x, "backward_weights": w}[op])
         call = entry.plan(Case.of(op, geometry, x.dtype, threads)).run
         arguments = {"forward": (x, w), "backward_data": (dout, w), "backward_weights": (x, dout)}[op]
-        kept = w if algorithm == "sparse" and op == "backward_weights" else None  # all weights are another algorithm's
+        kept = w if algorithm == "sparse" and op == "backward_weights" else None  # only the pruned gradient
         peak = asked_for(
             lambda call=call, arguments=arguments, kept=kept, result=result: call(*arguments, kept, result)
         )
@@ -68,7 +68,7 @@ def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, thre
 
 
 def test_panels_that_would_not_be_kept_are_not_shared(monkeypatch):
-    """Packed weights are shared while the workspace with them stays one that is kept for the next call."""
+    """Threads share packed weights only if the workspace that holds them can be kept for the next call."""
     shapes = (12, 50, 20, 25), (64, 50, 3, 3)
 
     def plan():
@@ -83,5 +83,5 @@ def test_panels_that_would_not_be_kept_are_not_shared(monkeypatch):
     assert shared.shared and own + shared.shared * 4 <= _workspace.KEPT_BYTES
     monkeypatch.setattr(_workspace, "KEPT_BYTES", own)
     assert plan().shared == 0
-    monkeypatch.setattr(_workspace, "KEPT_BYTES", own - 1)  # too large without them, too
+    monkeypatch.setattr(_workspace, "KEPT_BYTES", own - 1)  # too large even without packed weights
     assert plan().shared == shared.shared

@@ -1,4 +1,4 @@
-"""The command line, and the demo for real."""
+"""The command line, and a full run of the demo."""
 
 import os
 import re
@@ -110,7 +110,7 @@ def test_bad_arguments(capsys, tmp_path):
 def test_ctrl_c_ends_it_cleanly(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "fastconv", "--epochs", "5000"],
-        # A shell that runs the tests in the background has its children ignore SIGINT.
+        # A shell that runs the tests in the background makes its children ignore SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         cwd=tmp_path,
         stdout=subprocess.PIPE,

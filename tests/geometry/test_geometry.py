@@ -1,4 +1,4 @@
-"""Shapes, pads and strides, by hand and against brute force."""
+"""Output sizes, pads and strides, against values computed by hand and by brute force."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from fastconv.geometry.pool import resolve_pool
 
 
 def test_7x7_with_3x3_at_strides_1_2_3():
-    """The course's example: 5x5, 3x3, and a stride that does not fit."""
+    """The example of the course: a 7x7 image, a 3x3 kernel, and a stride that does not fit."""
     x, w = (1, 1, 7, 7), (1, 1, 3, 3)
     assert conv_output_shape(x, w, strict=True) == (1, 1, 5, 5)
     assert conv_output_shape(x, w, stride=2, strict=True) == (1, 1, 3, 3)
@@ -137,7 +137,7 @@ def test_a_flat_pair_is_one_value_per_axis():
     ceil_mode=st.booleans(),
 )
 def test_pool_axis_by_brute_force(size, k, stride, dilation, lo, hi, ceil_mode):
-    """Windows are laid one after the other; in ceil mode one more, if it starts before the padding at the end."""
+    """Windows follow each other; ceil mode adds one more if it starts before the padding at the end."""
     extent = dilation * (k - 1) + 1
     starts = list(range(-lo, size + hi - extent + 1, stride))
     if ceil_mode and (size + lo + hi - extent) % stride:

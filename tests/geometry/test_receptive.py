@@ -1,4 +1,4 @@
-"""Receptive fields: published ones, and the support of the gradient of all-ones kernels."""
+"""Receptive fields: published values, and the support of the gradient of kernels of ones."""
 
 import re
 
@@ -15,19 +15,22 @@ ALEXNET = [(11, 4, 0), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 1, 1), (3, 1, 1), (3
 @pytest.mark.parametrize("f", range(1, 8))
 @pytest.mark.parametrize("p", range(1, 6))
 def test_conv_then_pool_of_stride_1(f, p):
-    """P + F - 1, as in the field's exercises."""
+    """The field is P + F - 1, as in textbook exercises."""
     assert receptive_field([(f, 1, 0), (p, 1, 0)]) == (p + f - 1, 1, (p + f - 1) / 2)
 
 
 def test_stacks_of_3x3():
-    """Simonyan & Zisserman: two see what one 5x5 sees, three what one 7x7 does; with padding the centre stays."""
+    """Simonyan & Zisserman: two 3x3 layers see as much as one 5x5, three as much as one 7x7.
+
+    Padding keeps the centre.
+    """
     for n, k in ((1, 3), (2, 5), (3, 7)):
         assert receptive_field([(3, 1, 0)] * n) == receptive_field([(k, 1, 0)]) == (k, 1, k / 2)
         assert receptive_field([(3, 1, 1)] * n) == (k, 1, 0.5)
 
 
 def test_dilation():
-    """Yu & Koltun, "Multi-scale context aggregation by dilated convolutions": 2**(i + 2) - 1."""
+    """The field is 2**(i + 2) - 1, as in Yu & Koltun, "Multi-scale context aggregation by dilated convolutions"."""
     for i in range(5):
         assert receptive_field([(3, 1, 0, 2**j) for j in range(i + 1)]).size == 2 ** (i + 2) - 1
 
@@ -41,7 +44,7 @@ def test_dilation():
     ids=["alexnet_v2", "vgg_16"],
 )
 def test_published(layers, size, jump, effective_pad):
-    """Araujo, Norris & Sim, 2019, whose effective padding is how far the first field begins before the image."""
+    """Values of Araujo, Norris & Sim, 2019; their effective padding is how far the first field precedes the image."""
     field = receptive_field(layers)
     assert (field.size, field.jump) == (size, jump)
     assert field.size / 2 - field.start == effective_pad
@@ -64,12 +67,12 @@ layer = st.tuples(
 
 @given(layers=st.lists(layer, min_size=1, max_size=4), pools=st.integers(0, 15), unit=st.integers(0, 5))
 def test_against_the_support_of_the_gradient(layers, pools, unit):
-    """What an output sees is where its gradient by the input is not zero, taken back through ones."""
-    # Wide enough for a unit that sees no padding at the end.
+    """An output sees the cells where its gradient by the input is not zero, if all kernels are ones."""
+    # The image is wide enough for a unit that sees no padding at its end.
     h, caches = np.ones((1, 1, 160)), []
     for i, (k, stride, pad, dilation) in enumerate(layers):
         options = {"stride": stride, "pad": [pad], "dilation": dilation}
-        # A window that lies in the padding only is no pooling.
+        # Pooling is left out if a window could lie in the padding only.
         pooling = pools >> i & 1 and max(pad) < dilation * (k - 1) + 1
         assume(h.shape[2] > dilation * (k - 1))
         if pooling:
@@ -87,7 +90,7 @@ def test_against_the_support_of_the_gradient(layers, pools, unit):
     field = receptive_field(layers)
     first, end = field.cells(unit)
     assert end - first == field.size
-    # Fields that reach into the padding of a layer in between are cut there.
+    # A field that reaches into the padding of an intermediate layer ends there.
     inside = unpadded_field(layers, unit, 160)
     if inside is None:
         assert not len(seen) or (first <= seen[0] and seen[-1] < end)
@@ -96,7 +99,7 @@ def test_against_the_support_of_the_gradient(layers, pools, unit):
 
 
 def unpadded_field(layers, unit, size):
-    """The cells that a unit sees, followed from layer to layer; None if some are padding."""
+    """The cells that a unit sees, computed layer by layer; None if some of them are padding."""
     sizes = [size]
     for k, stride, (lo, hi), dilation in layers:
         sizes.append((sizes[-1] + lo + hi - dilation * (k - 1) - 1) // stride + 1)

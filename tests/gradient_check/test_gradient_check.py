@@ -1,4 +1,4 @@
-"""The gradient checker itself: what it compares, prints, restores and refuses."""
+"""The gradient checker: what it compares, prints, restores and refuses."""
 
 import numpy as np
 import pytest

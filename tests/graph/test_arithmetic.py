@@ -1,4 +1,4 @@
-"""Arithmetic on the nodes of a tape: values compared with NumPy's, gradients with central differences."""
+"""Arithmetic on nodes of a tape: values against NumPy's, gradients against central differences."""
 
 import copy
 import operator
@@ -35,7 +35,7 @@ SHAPES = [
 
 
 def positive(rng, shape):
-    """Numbers far from zero, where every function is smooth."""
+    """Numbers so far from zero that every function is smooth there."""
     return rng.uniform(0.5, 2, shape)
 
 
@@ -210,10 +210,10 @@ def node():
 
 
 PAIR_OR_VALUE = r"give its pair, as in tape\(\(forward, backward\), node\), or take it of node.value$"
-NO_ARRAY = r"^a Node is no array: call the function through the tape, .*, or take node.value$"
+NO_ARRAY = r"^a Node is not an array: call the function through the tape, .*, or take node.value$"
 COMPARE = r"^a comparison of nodes has no gradient: compare their values, as in a.value > b.value$"
 REFUSED = [
-    (lambda a: a @ a, TypeError, r"^a @ b is no arithmetic of nodes: write tape\(affine_forward, a, b, None\)$"),
+    (lambda a: a @ a, TypeError, r"^nodes do not support a @ b: write tape\(affine_forward, a, b, None\)$"),
     (lambda a: np.ones((3, 2)) @ a, TypeError, "write tape"),
     (lambda a: np.arctan(a), TypeError, f"^np.arctan of a Node is not on the tape: {PAIR_OR_VALUE}"),
     (lambda a: np.sum(a), TypeError, f"^np.add.reduce of a Node is not on the tape: {PAIR_OR_VALUE}"),
@@ -225,10 +225,14 @@ REFUSED = [
     (lambda a: a > 0, TypeError, COMPARE),
     (lambda a: a <= a, TypeError, COMPARE),
     (lambda a: np.ones(3) == a, TypeError, COMPARE),
-    (lambda a: a // 2, TypeError, "^np.floor_divide has no gradient, since it moves in steps: take it of node.value$"),
-    (lambda a: 5 % a, TypeError, "^np.remainder has no gradient, since it moves in steps"),
-    (lambda a: divmod(a, 2), TypeError, "^np.divmod has no gradient, since it moves in steps"),
-    (lambda a: divmod(2, a), TypeError, "^np.divmod has no gradient, since it moves in steps"),
+    (
+        lambda a: a // 2,
+        TypeError,
+        "^np.floor_divide has no gradient, because it is piecewise constant: apply it to node.value$",
+    ),
+    (lambda a: 5 % a, TypeError, "^np.remainder has no gradient, because it is piecewise constant"),
+    (lambda a: divmod(a, 2), TypeError, "^np.divmod has no gradient, because it is piecewise constant"),
+    (lambda a: divmod(2, a), TypeError, "^np.divmod has no gradient, because it is piecewise constant"),
     (lambda a: ~a, TypeError, f"^np.invert of a Node is not on the tape: {PAIR_OR_VALUE}"),
     (lambda a: a & 1, TypeError, f"^np.bitwise_and of a Node is not on the tape: {PAIR_OR_VALUE}"),
     (lambda a: 1 | a, TypeError, f"^np.bitwise_or of a Node is not on the tape: {PAIR_OR_VALUE}"),
@@ -248,7 +252,7 @@ REFUSED = [
     (lambda a: a.T, AttributeError, r"^T of a Node is not on the tape: give its pair.* or take node\.value\.T$"),
     (lambda a: a.ravel(), AttributeError, r": write tape\.flatten\(node\), or take node\.value\.ravel\(\.\.\.\)$"),
     (lambda a: a.foo, AttributeError, "^'Node' object has no attribute 'foo'$"),
-    (lambda a: np.sign(a), TypeError, "^np.sign has no gradient, since it moves in steps"),
+    (lambda a: np.sign(a), TypeError, "^np.sign has no gradient, because it is piecewise constant"),
     (lambda a: np.add(a, 1, out=np.ones((2, 3))), TypeError, "^np.add of a Node takes no out: it gives a new node$"),
     (lambda a: np.exp(a, dtype=np.float32), TypeError, "^np.exp of a Node takes no dtype: it gives a new node$"),
     (lambda a: operator.iadd(np.ones((2, 3)), a), TypeError, "^np.add of a Node takes no out"),

@@ -1,4 +1,4 @@
-"""The tape: any acyclic graph of forward/backward pairs, and caches freed on the way back."""
+"""The tape: acyclic graphs of forward/backward pairs, and caches that are freed during the backward pass."""
 
 import gc
 import weakref
@@ -44,7 +44,7 @@ def test_a_chain_is_what_one_writes_by_hand(rng):
 
 
 def test_a_graph_by_central_differences(rng):
-    """Skip connection, branches, a value used three times, an auxiliary loss and decay."""
+    """A graph with a skip connection, branches, a value used three times, an auxiliary loss and decay."""
     x, y = rng.standard_normal((2, 2, 5, 5)), np.array([1, 3])
     params = {
         "w1": rng.standard_normal((2, 2, 3, 3)),
@@ -77,7 +77,7 @@ def test_a_graph_by_central_differences(rng):
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 12), leaves=st.integers(1, 3))
 def test_random_linear_graphs(seed, count, leaves):
-    """Values are small multiples of earlier ones, summed: gradients solve a triangular system."""
+    """Each value is a sum of small multiples of earlier ones, so the gradients solve a triangular system."""
     rng = np.random.default_rng(seed)
     weights = np.tril(rng.integers(-2, 3, (leaves + count,) * 2), -1)
     weights[:leaves] = 0
@@ -129,11 +129,11 @@ def test_what_the_loss_does_not_depend_on_has_zeros():
     tape((spy, spy_gradient), w)
     tape((spy, spy_gradient), v)
     y = tape.scale(w, 2)
-    tape((spy, spy_gradient), y)  # recorded behind it
+    tape((spy, spy_gradient), y)  # This call is recorded after y.
     message = r"no gradient reaches 'v' \(its path ends with the result of spy\); give calls the nodes .*unused='zero'"
     with pytest.raises(ValueError, match=message):
         tape.backward(y, np.ones(3))
-    assert len(tape) == 4  # backward has not run
+    assert len(tape) == 4  # The backward pass has not run.
     grads = tape.backward(y, np.ones(3), unused="zero")
     assert not ran
     assert np.array_equal(grads["w"], [2, 2, 2])
@@ -141,7 +141,7 @@ def test_what_the_loss_does_not_depend_on_has_zeros():
 
 
 class Cache:
-    """Something whose end can be seen."""
+    """An object whose deletion can be observed."""
 
 
 def test_caches_are_freed_one_by_one():
@@ -162,7 +162,7 @@ def test_caches_are_freed_one_by_one():
     for _ in range(5):
         h = tape(forward, h, backward=backward)
     assert len(alive) == len(tape) == 5
-    gc.disable()  # no collection is needed: there are no cycles
+    gc.disable()  # Without a garbage collection, because there are no cycles.
     try:
         tape.backward(h, np.ones(2))
     finally:
@@ -194,12 +194,12 @@ def test_values_and_gradients_in_between_are_freed():
     alive.clear()
     grads = tape.backward(h, np.ones(2))
     assert len(counts) == 6 and max(counts) <= 1
-    # The result is a copy: the pair might have kept its own.
+    # The result is a copy, because the pair might have kept its own array.
     assert not any(ref() is not None for ref in alive) and np.array_equal(grads[leaf], [1, 1])
 
 
 def test_a_tape_that_is_dropped_frees_its_caches():
-    """There is no cycle that would have to be found first."""
+    """Dropping a tape frees its caches at once, because there is no cycle for the garbage collector."""
     alive = weakref.WeakSet()
 
     def forward(x):
@@ -232,7 +232,7 @@ def test_what_needs_no_gradient_keeps_no_cache(rng):
 def test_three_ways_to_a_backward(rng):
     a, b = rng.standard_normal((2, 3))
     for give in (
-        lambda tape, x: tape(product_forward, x, b),  # stands beside it
+        lambda tape, x: tape(product_forward, x, b),  # This pair has a backward function in the same module.
         lambda tape, x: tape(product_forward, x, b, backward=product_backward),
         lambda tape, x: tape((product_forward, product_backward), x, b),
     ):
@@ -252,7 +252,7 @@ def test_several_outputs(rng):
     tape = Tape()
     x = tape.param(a)
     left, right = tape(halves_forward, x)
-    grads = tape.backward(right, np.ones((2, 3)))  # left has no gradient: zeros stand for it
+    grads = tape.backward(right, np.ones((2, 3)))  # No gradient reaches `left`, so zeros stand for it.
     assert np.array_equal(grads[x], [[0, 0, 0, 1, 1, 1]] * 2)
 
 
@@ -275,7 +275,7 @@ def test_losses(rng):
 
 @pytest.mark.parametrize("dtype", [int, bool, np.uint8, np.float16, np.float32])
 def test_gradients_of_any_real_dtype(dtype):
-    """Masks and signs are counted, added and scaled as the numbers they are."""
+    """Gradients of a real dtype other than float, such as masks and signs, are added and scaled as numbers."""
 
     def mask_loss(x):
         return x.sum(), np.ones(2, dtype)
@@ -335,7 +335,7 @@ def test_a_gradient_of_none_adds_nothing():
     tape, y = taken()
     with pytest.raises(ValueError, match=r"reaches 'i' \(the backward of take_forward returned None\); give"):
         tape.backward(y, [5.0])
-    tape = Tape()  # None is no error for a constant, or for a parameter that gets a gradient from another call
+    tape = Tape()  # None is no error for a constant, or for a parameter that gets a gradient from another call.
     x, i = tape.param(np.arange(3.0), "x"), tape.param([2], "i")
     grads = tape.backward(tape(take_forward, x, [2]) + tape(take_forward, x, i) + i, [5.0])
     assert np.array_equal(grads["x"], [0, 0, 10]) and np.array_equal(grads["i"], [5])
@@ -374,7 +374,7 @@ def test_an_empty_batch():
 
 
 def test_kept_gradients(rng):
-    """As for class activation maps: the gradient by a value in between."""
+    """The gradient by an intermediate value, as class activation maps need it."""
     a, dout = rng.standard_normal((2, 3)), rng.standard_normal((2, 3))
     tape = Tape()
     x = tape.param(a)
@@ -409,7 +409,7 @@ def test_nodes():
         relu_forward(w)
     assert repr(tape) == "Tape(5 calls recorded)"
     tape.backward(w + w, array)
-    assert repr(tape) == "Tape(gone back)"
+    assert repr(tape) == "Tape(backward has run)"
 
 
 def test_a_small_skip_net_learns(rng):

@@ -1,4 +1,4 @@
-"""Pairs on the tape: which backward is found, what it is told, and whose memory gradients are in."""
+"""Pairs on the tape: which backward function is found, its arguments, and the memory of gradients."""
 
 import copy
 import functools
@@ -13,7 +13,7 @@ from fastconv.graph import Tape
 
 
 class Layer:
-    """A layer as homework writes it; `forward` has no pair in this module, `other_forward` has a wrong one."""
+    """A layer in the style of a homework; the module has no pair for `forward`, and a wrong one for `other_forward`."""
 
     factor = 3
 
@@ -63,14 +63,14 @@ def test_a_method_has_its_backward_in_its_object(name, wrap):
 def test_a_method_is_never_paired_with_what_its_module_has():
     tape, layer = Tape(), Layer()
     x = tape.param(np.ones(2))
-    with pytest.raises(TypeError, match="lone_forward has no backward beside it"):
+    with pytest.raises(TypeError, match="lone_forward has no backward function in its module"):
         tape(layer.lone_forward, x)
-    layer.backward = lambda dout, _: 5 * dout  # the object's own
+    layer.backward = lambda dout, _: 5 * dout  # This attribute belongs to the object itself.
     assert np.array_equal(tape.backward(tape(layer.forward, x), np.ones(2))[x], [5, 5])
 
 
 def test_need_dx(rng, monkeypatch):
-    """The gradient of the images themselves is not computed unless asked for."""
+    """The gradient by the images is computed only if it is requested."""
 
     layer = fastconv.layers.convolution.conv
 
@@ -89,8 +89,8 @@ def test_need_dx(rng, monkeypatch):
     with pytest.raises(AssertionError, match="dx was computed") as error:
         tape.backward(out, out.value)
     assert error.value.__notes__ == ["on the way back through conv_forward"]
-    # A failure leaves nothing to go back through either.
-    with pytest.raises(RuntimeError, match="gone back already"):
+    # After a failure, the tape refuses another backward pass, too.
+    with pytest.raises(RuntimeError, match="has run on this tape already"):
         tape.backward(out, out.value)
 
 
@@ -143,7 +143,7 @@ def test_homework_that_writes_to_dout():
 
 
 def test_gradients_are_the_users_own(rng):
-    """No two share memory, and none shares it with what was given, whatever the pairs return."""
+    """No two gradients share memory, and none shares it with an input, whatever the pairs return."""
     values = [rng.standard_normal((2, 3)) for _ in range(3)]
     dout = rng.standard_normal((2, 6))
     tape = Tape()
@@ -162,7 +162,7 @@ def test_gradients_are_the_users_own(rng):
     assert tape.backward(y)[x].flags.writeable
     tape = Tape()
     x = tape.param(values[0])
-    y = tape(lambda x: ((x * x).sum() / 2, x), x, backward=lambda d, x: x)  # the parameter itself
+    y = tape(lambda x: ((x * x).sum() / 2, x), x, backward=lambda d, x: x)  # This pair returns the parameter itself.
     assert not np.shares_memory(tape.backward(y)[x], values[0])
 
 
@@ -194,13 +194,13 @@ def dressed_forward(x):
         lambda tape, x: tape(constant_loss, x + 0 * x),
         lambda tape, x: tape(constant_loss, tape.concat([x], axis=0)),
         lambda tape, x: tape.add(tape(constant_loss, x), tape(constant_loss, x)),
-        # A wrapper that says it is of fastconv.
+        # A wrapper that claims to belong to fastconv.
         lambda tape, x: tape((dressed_forward, functools.wraps(relu_forward)(lambda dout, _: ONES)), x),
     ],
     ids=["loss", "pair", "sum before", "view", "sum after", "wrapper"],
 )
 def test_arrays_that_a_pair_keeps_are_not_results(call):
-    """A step in place must change no array of the user's."""
+    """An update in place must change no other array of the user."""
     tape = Tape()
     x = tape.param(np.arange(3.0), "x")
     y = call(tape, x)
@@ -212,7 +212,7 @@ def test_arrays_that_a_pair_keeps_are_not_results(call):
 
 
 def test_gradients_of_layers_are_not_copied(monkeypatch):
-    """They are as large as the parameters, and nobody else's."""
+    """Gradients as large as the parameters are not copied if nothing else refers to them."""
     made = []
 
     def copy(array, *args, **options):
@@ -277,7 +277,7 @@ PAIRS = [(module, name) for module in (fastconv, cs231n) for name in module.__al
 
 @pytest.mark.parametrize(("module", "name"), PAIRS, ids=[f"{m.__name__}.{n}" for m, n in PAIRS])
 def test_layers_return_memory_of_its_own_for_each_gradient(module, name):
-    """Which is why the tape adds to it in place, and hands it out as it is."""
+    """The tape relies on this: it adds to such a gradient in place, and returns it without a copy."""
     args = copy.deepcopy(CALLS[name.split("_forward")[0]])
     out, cache = getattr(module, name)(*args)
     dout = np.ones(out.shape)

@@ -1,4 +1,4 @@
-"""What a tape refuses, and how it names parameters that no gradient reaches."""
+"""Errors of a tape, and how they name parameters that no gradient reaches."""
 
 import re
 
@@ -11,7 +11,7 @@ from fastconv.graph import Tape
 
 
 def net_of(tape, p, arrays, x):
-    """A net of two layers; `p` has its nodes, or for some of them their arrays."""
+    """The loss of a net with two layers. `p` holds its nodes, or arrays in place of some nodes."""
     h = tape(conv_forward, x, arrays.get("w1", p["w1"]), arrays.get("b1", p["b1"]), pad=1)
     h = tape(relu_forward, h)
     h = arrays["cut"](h) if "cut" in arrays else h
@@ -34,21 +34,21 @@ def test_parameters_that_no_gradient_reaches_are_named(rng):
     tape = Tape()
     whole = tape.backward(tape(softmax_loss, net_of(tape, tape.params(P), {}, tape.input(x)), labels))
     assert all(gradient.any() for gradient in whole.values())
-    # P['w1'] instead of p['w1'], once and several times, and p['w1'].value, which is the same array.
+    # P['w1'] in place of p['w1'], once and several times, and p['w1'].value, which is the same array.
     message, grads = refusal({"w1": P["w1"]})
-    assert message == "'w1' (argument 1 of conv_forward was its array, not its node)"
+    assert message == "'w1' (argument 1 of conv_forward got its array, not its node)"
     assert not grads["w1"].any() and all(np.array_equal(grads[name], whole[name]) for name in ("b1", "w2"))
     message, _ = refusal({"w1": P["w1"], "b1": P["b1"]})
     assert message == (
-        "'w1' (argument 1 of conv_forward was its array, not its node), "
-        "'b1' (argument 2 of conv_forward was its array, not its node)"
+        "'w1' (argument 1 of conv_forward got its array, not its node), "
+        "'b1' (argument 2 of conv_forward got its array, not its node)"
     )
-    # The tape cannot recognize a copy of the array.
-    assert refusal({"w2": P["w2"].copy()})[0] == "'w2' (no call was given its node)"
+    # The tape cannot recognise a copy of the array.
+    assert refusal({"w2": P["w2"].copy()})[0] == "'w2' (no call got its node)"
     # If all of them are arrays, the loss itself needs no gradient.
     message, grads = refusal(P)
-    assert message.count("was its array, not its node") == 3 and not any(g.any() for g in grads.values())
-    # A path that is cut by `.value`.
+    assert message.count("got its array, not its node") == 3 and not any(g.any() for g in grads.values())
+    # `.value` cuts this path.
     message, grads = refusal({"cut": lambda h: h.value})
     ends = "its path ends with the result of relu_forward"
     assert message == f"'w1' ({ends}), 'b1' ({ends})" and np.array_equal(grads["w2"], whole["w2"])
@@ -64,7 +64,7 @@ def test_arrays_given_by_name_and_nodes_to_keep_are_named():
     pair_of = (shifted, lambda dout, _: dout)
     side = tape(relu_forward, p["w"])
     y = tape(pair_of, p["w"], shift=p["v"].value)
-    with pytest.raises(ValueError, match=r"reaches 'v' \(shift= of shifted was its array, not its node\); give"):
+    with pytest.raises(ValueError, match=r"reaches 'v' \(shift= of shifted got its array, not its node\); give"):
         tape.backward(y, np.ones(3))
     with pytest.raises(ValueError, match=r"reaches the node to keep Node\(shape \(3,\), requires_grad\) \(no call"):
         tape.backward(y, np.ones(3), keep=side)
@@ -128,7 +128,7 @@ def fresh(call):
 
 
 def pair(gradients, *outs):
-    """A pair that returns what it is told to."""
+    """A pair that returns the given outputs and gradients."""
     return (lambda *_: (*outs, None) if outs else (np.ones((2, 3)), None)), (lambda *_: gradients)
 
 
@@ -140,8 +140,16 @@ CASES = [
     ),
     (lambda t, w: t(lambda x: (x,), w, backward=max), TypeError, r"<lambda> returned no cache but a tuple of 1"),
     (lambda t, w: t(lambda x: ({}, 1), w, backward=max), TypeError, "returned an output that is a dict"),
-    (lambda t, w: t(conv, w), TypeError, "conv has no backward beside it; give one, as backward= or as a pair"),
-    (lambda t, w: t(lambda x: (x, x), w), TypeError, "<lambda> has no backward beside it.*for a loss.*call tape.loss"),
+    (
+        lambda t, w: t(conv, w),
+        TypeError,
+        "conv has no backward function in its module; give one, as backward= or as a pair",
+    ),
+    (
+        lambda t, w: t(lambda x: (x, x), w),
+        TypeError,
+        "<lambda> has no backward function in its module.*for a loss.*call tape.loss",
+    ),
     (lambda t, w: t((relu_forward, max), w, backward=max), TypeError, "backward is given twice"),
     (lambda t, w: t("relu", w), TypeError, "forward and backward must be functions, got 'relu' and None"),
     (lambda t, w: t(relu_forward, w, backward=1), TypeError, "must be functions, got .* and 1"),
@@ -193,9 +201,13 @@ CASES = [
         "returned 1 gradient, that of the first arg.*among the 1 after",
     ),
     (lambda t, w: back(t, t(pair(np.ones(3)), w)), ValueError, r"gradient of shape \(3,\) for argument 0.*\(2, 3\)"),
-    (lambda t, w: (back(t, w), t.input(1.0)), RuntimeError, "this tape has gone back already and its caches are freed"),
+    (
+        lambda t, w: (back(t, w), t.input(1.0)),
+        RuntimeError,
+        "backward has run on this tape already and freed its caches",
+    ),
     (lambda t, w: (back(t, w), t(relu_forward, w)), RuntimeError, "record the forward pass on a new Tape"),
-    (lambda t, w: (back(t, w), back(t, w)), RuntimeError, "this tape has gone back already"),
+    (lambda t, w: (back(t, w), back(t, w)), RuntimeError, "backward has run on this tape already"),
 ]
 
 

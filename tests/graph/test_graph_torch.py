@@ -1,4 +1,4 @@
-"""Graphs against PyTorch's autograd, where it is installed."""
+"""Graphs against PyTorch's autograd, if PyTorch is installed."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ DTYPES = {"f32": (np.float32, 2e-4), "f64": (np.float64, 1e-11)}
 
 @pytest.fixture(params=DTYPES)
 def twins(request, rng):
-    """Makes parameters for both sides, and compares both when all is done."""
+    """Makes parameters for both libraries, and compares the gradients at the end."""
     return Twins(rng, *DTYPES[request.param])
 
 
@@ -48,7 +48,7 @@ class Twins:
 
 
 def norm_forward(x, gamma, beta):
-    """Batch norm of images as a homework has it: a pair that fastconv does not know."""
+    """Batch norm of images as a homework would write it; fastconv does not know this pair."""
     mean, var = x.mean((0, 2, 3), keepdims=True), x.var((0, 2, 3), keepdims=True)
     scale = 1 / np.sqrt(var + 1e-5)
     unit = (x - mean) * scale
@@ -65,7 +65,7 @@ def norm_backward(dout, cache):
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_residual_block(twins, stride):
-    """Two convolutions with norms, and a skip that is a projection where the stride is 2."""
+    """Two convolutions with norms, and a skip connection with a projection if the stride is 2."""
     filters = 4 * stride
     x, tx = twins.leaf("x", 3, 4, 8, 8)
     w1, tw1 = twins.leaf("w1", filters, 4, 3, 3)
@@ -87,7 +87,7 @@ def test_a_residual_block(twins, stride):
 
 
 def test_an_inception_module(twins):
-    """GoogLeNet's: 1x1, 3x3, 5x5 and pooling, each through 1x1, side by side."""
+    """The module of GoogLeNet: 1x1, 3x3, 5x5 and pooling, each with a 1x1 convolution, joined along channels."""
     x, tx = twins.leaf("x", 2, 6, 7, 7)
     tape, ends, tends = twins.tape, [], []
 

@@ -1,4 +1,4 @@
-"""The sources as the tests of the house read them: what each module imports, and lines of code without prose."""
+"""The sources for the tests of this folder: the imports of each module, and lines of code without prose."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import fastconv
 
 ROOT = Path(fastconv.__file__).parent
 TREE = ROOT.parent
-#: Folders with sources that people wrote; what a build makes is left out by `written`.
+#: Folders with handwritten sources; `written` leaves out files that a build generates.
 FOLDERS = ("fastconv", "tests", "benchmarks", "examples", "tools", ".ci")
-#: Cython makes a .c beside each .pyx.
+#: Cython generates a .c file beside each .pyx file.
 SUFFIXES = (".py", ".pyi", ".pyx", ".pxd", ".h", ".c")
 
 
@@ -26,12 +26,12 @@ def python_modules() -> list[Path]:
 
 @functools.cache
 def module_names() -> set[str]:
-    """Their dotted names."""
+    """The dotted names of all modules of the package."""
     return {name_of(path) for path in python_modules()}
 
 
 def written() -> list[Path]:
-    """All sources that people wrote: of the package, the tests, the benchmarks and the tools."""
+    """All handwritten sources: of the package, the tests, the benchmarks and the tools."""
     found = [path for folder in FOLDERS for path in (TREE / folder).rglob("*") if path.suffix in SUFFIXES]
     found += TREE.glob("*.py")
     return sorted(p for p in found if not p.with_suffix(".pyx").is_file() or p.suffix != ".c")
@@ -44,9 +44,9 @@ def name_of(path: Path) -> str:
 
 
 def imports(path: Path, first_use: bool = True) -> Iterator[tuple[str, int]]:
-    """What a module imports, by dotted names, and in which line.
+    """The modules that a module imports, by dotted name, with the line of each import.
 
-    Imports in functions count only with `first_use`, and those for type checkers do not count: neither makes a circle.
+    Imports inside functions count only with `first_use`. Imports for type checkers never count. Neither makes a cycle.
     """
 
     def visit(node: ast.AST) -> Iterator[tuple[str, int]]:
@@ -57,7 +57,8 @@ def imports(path: Path, first_use: bool = True) -> Iterator[tuple[str, int]]:
                 assert child.level == 0, f"{path}:{child.lineno}: relative import"
                 for alias in child.names:
                     whole = f"{child.module}.{alias.name}"
-                    # A function has the name of a module at times: compiled modules and packages are no .py.
+                    # An imported name is a module if a module has that name; compiled modules and packages have no .py
+                    # file.
                     module = whole in module_names() or child.module == "fastconv._ext"
                     yield (whole if module else child.module), child.lineno
             elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
@@ -69,13 +70,13 @@ def imports(path: Path, first_use: bool = True) -> Iterator[tuple[str, int]]:
 
 
 def package_of(name: str) -> str:
-    """The package or module at the root that a dotted name is in; `__init__` is the root itself."""
+    """The package or module at the root that contains a dotted name; `__init__` is the root itself."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
 
 def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
-    """Sets of nodes that reach each other along the arrows (Tarjan), those of one node left out."""
+    """Sets of nodes that can reach each other (Tarjan's algorithm), without sets of one node."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -103,7 +104,7 @@ def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
 
 
 def docstrings(tree: ast.AST) -> set[int]:
-    """The lines of docstrings."""
+    """The numbers of lines that belong to docstrings."""
     lines: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:

@@ -1,4 +1,4 @@
-"""What a build compiles. File contents decide, so a second `pip install` compiles nothing."""
+"""Which modules a build compiles. File contents decide, so a second `pip install` compiles nothing."""
 
 import importlib.util
 import os
@@ -25,7 +25,7 @@ SETTINGS = {"compiler": ["cc", "-O3"], "cython": "3.1", "flags": []}
 
 
 class Build:
-    """A copy of the sources, with plain files instead of compiled libraries."""
+    """A copy of the sources, in which plain files stand for the compiled libraries."""
 
     def __init__(self, folder):
         self.folder, self.stamps = folder / "_ext", folder / "stamps"
@@ -145,7 +145,7 @@ def test_no_kernel_names_a_shuffle_that_gcc_11_lacks():
 
 
 def test_nobody_turns_off_the_interpreters_lock_yet():
-    """No module may declare itself ready for free threading, because that keeps the GIL off and none is proved safe."""
+    """No module may declare that it is ready for free threading, because none is proved safe without the GIL."""
     assert "freethreading_compatible" not in (TREE / "setup.py").read_text()
 
 

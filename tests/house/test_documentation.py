@@ -1,4 +1,4 @@
-"""What users can import is listed, documented and described whole."""
+"""Everything that users can import is listed, and has a complete docstring."""
 
 import importlib
 import inspect
@@ -33,7 +33,7 @@ def test_docstrings_are_whole(module, name):
     doc, signature = inspect.getdoc(function) or "", inspect.signature(function)
     assert ">>>" in doc, "no example"
     for parameter in signature.parameters:
-        if parameter not in ("self", "unknown"):  # the second collects what is refused
+        if parameter not in ("self", "unknown"):  # `unknown` collects options that are refused.
             assert re.search(rf"\b{parameter}\b", doc.split(">>>")[0]), f"{parameter} is not described"
     if signature.parameters:
         assert "Raises\n---" in doc or name == "rel_error", "errors are not described"
@@ -63,10 +63,10 @@ def test_everything_public_is_listed():
 def test_everything_public_is_named_on_a_page():
     pages = [TREE / "README.md", *(TREE / "docs").rglob("*.md")]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    # Pages name pairs by what their names begin with: `max_pool_forward`, or `max_pool`.
+    # Pages name a pair by its full name or by the common part: `max_pool_forward`, or `max_pool`.
     stems = {name: re.sub(r"_(forward|backward)$", "", name) for name in fastconv.__all__}
     missing = {name for name, stem in stems.items() if not re.search(rf"\b{stem}", text)}
-    assert missing <= {"LayerSummary", "Summary"}  # the docstring of `summarize` describes what it returns
+    assert missing <= {"LayerSummary", "Summary"}  # The docstring of `summarize` describes both.
 
 
 @pytest.mark.parametrize("package", ["layers", "graph", "nets", "adapters"])

@@ -1,4 +1,4 @@
-"""The scripts in examples/: what they draw and say."""
+"""The scripts in examples/: their pictures and their output."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which modules `import fastconv` imports, and how many; and names that are imported on first use."""
+"""Which modules `import fastconv` imports, and how many; and names that are imported at first use."""
 
 import copy
 import dataclasses
@@ -12,7 +12,7 @@ import pytest
 import fastconv
 from fastconv.runtime.records import dataclass
 
-#: Modules of the standard library that take long to import, and that only errors, tables or tools need.
+#: Slow modules of the standard library that only errors, tables or tools need.
 HEAVY = {
     *("asyncio", "concurrent", "decimal", "difflib", "email", "fractions", "http", "importlib.metadata", "json"),
     *("logging", "multiprocessing", "random", "shutil", "socket", "sqlite3", "ssl", "subprocess", "tempfile"),
@@ -112,7 +112,7 @@ def test_all_names_are_there_whatever_is_asked_first():
 
 @dataclass(frozen=True)
 class Record:
-    """What `fastconv.runtime.records` makes."""
+    """A class made by `fastconv.runtime.records`."""
 
     a: int
     b: tuple[int, ...] = (1, 2)
@@ -124,7 +124,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Twin:
-    """What `dataclasses` makes of the same."""
+    """The same class made by `dataclasses`."""
 
     a: int
     b: tuple[int, ...] = (1, 2)
@@ -133,7 +133,7 @@ class Twin:
 
 @dataclass(frozen=True)
 class Single:
-    """A constructor that goes on, and a representation of its own."""
+    """A class whose constructor computes a field, and which defines its own `__repr__`."""
 
     a: object
 

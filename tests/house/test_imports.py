@@ -1,4 +1,4 @@
-"""Imports go down, and in no circle; third parties are imported in one place each."""
+"""Imports follow the order of the packages, without cycles; each third party is imported in one place."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ import pytest
 import sources
 from sources import ROOT, TREE, python_modules
 
-#: The packages and modules at the root, from the ground up: each imports only from those above its line, or from itself.
+#: The packages and modules at the root, lowest first. Each imports only from lines above its own, or from itself.
 ORDER = (
     "_ext _version",
     "runtime",
@@ -22,12 +22,12 @@ ORDER = (
     "__main__",
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names.split()}
-#: Compiled modules that are used by more than one package at the root.
+#: Compiled modules that more than one package at the root uses.
 SHARED = {"implicit": {"runtime", "convolution"}, "im2col": {"lowering", "report"}}
 
 
 def arrows(first_use, inside=""):
-    """For each module below `inside` the modules there that it imports."""
+    """For each module below `inside`, the modules below `inside` that it imports."""
     found = {}
     for path in python_modules():
         name = sources.name_of(path)
@@ -46,7 +46,7 @@ def test_imports_go_down():
         for imported, line in sources.imports(path):
             if imported.split(".")[0] != "fastconv":
                 continue
-            # `from fastconv import layers`: what is above imports public packages from the root, as users do.
+            # `from fastconv import layers`: higher packages import public packages from the root, as users do.
             there = sources.package_of(imported)
             assert there in LEVEL, f"{path}:{line}: {there} has no place in the order"
             assert there == here or LEVEL[there] < LEVEL[here], (
@@ -55,14 +55,14 @@ def test_imports_go_down():
 
 
 def test_no_circle_of_modules():
-    """Not even by imports in functions, but for the root, which imports names on first use."""
+    """Imports inside functions count, too, except in the root, which imports some names at first use."""
     graph = {name: others - {"fastconv"} for name, others in arrows(True).items() if name != "fastconv"}
     assert sources.circles(graph) == []
 
 
 @pytest.mark.parametrize("package", ["convolution", "layers"])
 def test_no_circle_of_folders(package):
-    """Folders below a package count as one each, modules beside them by themselves."""
+    """A folder below a package counts as one unit, and so does each module beside such folders."""
     inside = f"fastconv.{package}."
 
     def part(name):
@@ -87,7 +87,7 @@ def test_few_packages_at_the_top():
 
 
 def test_third_parties_are_imported_in_their_places():
-    """NumPy and SciPy by all; in `adapters` each third party in the module of its name; the demo is for people."""
+    """All packages may import NumPy and SciPy. `adapters` has one module per third party; the demo may import any."""
     allowed = {"numpy", "scipy", "fastconv", *sys.stdlib_module_names}
     for path in python_modules():
         own = {path.stem} if path.parent.name == "adapters" else set()
@@ -111,11 +111,11 @@ def test_compiled_modules_are_used_by_one_package():
     several = {name: packages for name, packages in users.items() if len(packages) > 1}
     assert several == SHARED
     unused = {path.stem for path in (ROOT / "_ext").rglob("*.pyx")} - users.keys()
-    assert unused == {"peak"}  # what benchmarks measure the machine with
+    assert unused == {"peak"}  # Only benchmarks use it, to measure the machine.
 
 
 def test_modules_are_imported_by_name():
-    """No look-up in `sys.modules`: since no package has the name of a public function, imports find every module."""
+    """No package has the name of a public function, so no module needs a look-up in `sys.modules`."""
     for folder in ("tests", "benchmarks", "examples"):
         for path in (TREE / folder).rglob("*.py"):
             looked_up = re.search(r"sys\.modules\[[\"']fastconv", path.read_text())

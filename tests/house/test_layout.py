@@ -1,4 +1,4 @@
-"""Where things are: names of files and folders, `__init__` modules, and tests and benchmarks beside what they test."""
+"""The layout of the tree: names of files and folders, `__init__` modules, and the folders of tests and benchmarks."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from sources import ROOT, TREE, python_modules
 
 import fastconv
 
-#: Sub-packages that users import by name; their `__init__` exports what they offer.
+#: Sub-packages that users import by name; their `__init__` exports the public names.
 PUBLIC = {"layers", "graph", "nets", "compat", "adapters"}
 #: Modules below a public package that users import, too.
 FLAT = {"compat.cmu11785", "compat.cs231n"}
@@ -35,7 +35,7 @@ def test_no_folder_has_the_name_of_a_public_function():
 
 @pytest.mark.parametrize("package", packages(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_init_modules(package):
-    """Of a public package it exports names; of any other it says what lives there, and nothing else."""
+    """The `__init__` of a public package exports names; that of any other package holds its docstring only."""
     name = ".".join(package.relative_to(ROOT).parts)
     tree = ast.parse((package / "__init__.py").read_text())
     if name == "_ext":
@@ -53,7 +53,7 @@ def test_names_of_modules_are_words():
 
 @HAS_TREE
 def test_tests_are_in_the_folder_of_their_package():
-    """One folder for each package or module at the root; `house` holds the rules, and `c` the tests of the C headers."""
+    """There is one folder for each package or module at the root, `house` for the rules, and `c` for the C headers."""
     folders = {path.name for path in (TREE / "tests").iterdir() if any(path.glob("test_*.py"))}
     names = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     tested = {name for name in names if not name.startswith("_")}
@@ -74,7 +74,7 @@ def test_benchmarks_are_commands_and_their_support():
 
 @HAS_TREE
 def test_the_rates_are_packed():
-    """Rates are data beside the cost model; MANIFEST.in and package-data name their folder."""
+    """Rates are data files in the folder of the cost model; MANIFEST.in and package-data name their folder."""
     folder = ROOT / "convolution" / "cost" / "measured"
     assert list(folder.glob("*.json"))
     assert f"recursive-include {folder.relative_to(TREE).as_posix()} *.json" in (TREE / "MANIFEST.in").read_text()
@@ -83,11 +83,11 @@ def test_the_rates_are_packed():
 
 @HAS_TREE
 def test_paths_that_pages_name_are_there():
-    """A path of the tree in a page or in a comment is that of a file or folder."""
+    """Every path of the tree that a page or a comment names exists."""
     path_like = re.compile(r"(?<![\w./-])((?:fastconv|tests|benchmarks|examples|docs|tools)/[\w./-]*\w)")
     pages = [TREE / "README.md", TREE / "CONTRIBUTING.md", *(TREE / "docs").rglob("*.md"), *(TREE / ".ci").iterdir()]
     for page in [*pages, *sources.written()]:
-        if page.name == "test_build.py":  # it makes trees of its own
+        if page.name == "test_build.py":  # This module makes trees of its own.
             continue
         for name in path_like.findall(page.read_text(encoding="utf-8")):
             made = name.endswith((".c", ".so", ".jsonl")) or "results/" in name

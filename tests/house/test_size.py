@@ -1,14 +1,14 @@
-"""No file too long to be read in one go, and nothing written twice."""
+"""No file is too long to be read in one go, and no code is written twice."""
 
 import pytest
 import sources
 from sources import TREE
 
-#: Lines of a source file at most.
+#: The most lines of a source file.
 MOST_LINES = 500
-#: Files that are still longer, to be taken apart with the folders of kernels.
+#: Files that are still longer; they will be divided together with the folders of kernels.
 LONGER = {"fastconv/_ext/depthwise.pyx", "fastconv/_ext/implicit.pyx", "fastconv/_ext/toeplitz.pyx"}
-#: Lines of code that two places may not share.
+#: The number of equal lines of code that two places may not share.
 SHARED_LINES = 12
 
 pytestmark = pytest.mark.skipif(not (TREE / "setup.py").is_file(), reason="needs the source tree")
@@ -24,7 +24,7 @@ def test_no_source_is_too_long():
 
 
 def repeats(files, least):
-    """The first places of runs of at least so many lines of code that stand twice, from (name, lines) of each file."""
+    """The first two places of each run of at least `least` equal lines of code, from (name, lines) of each file."""
     seen, found = {}, []
     for name, lines in files:
         after = -1

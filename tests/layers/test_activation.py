@@ -1,4 +1,4 @@
-"""Activations and dropout, over every instruction set."""
+"""Activations and dropout, with every instruction set."""
 
 import pickle
 
@@ -12,12 +12,12 @@ from fastconv.gradient_check import eval_numerical_gradient_array, rel_error
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 
-#: The last four make the sigmoid's least normal numbers, or barely more.
+#: The last four give the smallest normal numbers of the sigmoid, or slightly larger ones.
 ODD = [0, -0.0, 1e-40, 800, -800, 88, -86, np.inf, -np.inf, np.nan, -87.2, -87.33, -708.2, -708.39]
 
 
 def numbers(n, dtype, rng):
-    """Of many sizes, n of them, and the odd ones."""
+    """n numbers of many magnitudes, with the odd ones among them."""
     x = rng.standard_normal(n) * 10.0 ** rng.integers(-20, 2, n)
     return np.concatenate([x, ODD]).astype(dtype)
 
@@ -61,7 +61,7 @@ def test_leaky_relu(slope, n, dtype, isa, rng):
 @dtypes
 @pytest.mark.parametrize("n", [1, 7, 61, 20_000])
 def test_rectifiers_at_nan(n, dtype, isa):
-    """At a NaN of either sign the output is NaN, and the gradient is that of inputs which are not positive."""
+    """For a NaN of either sign the output is NaN, and the gradient is that of inputs which are not positive."""
     x = np.resize(np.array([np.nan, -np.nan, 1, -1, 0, -0.0], dtype), n)
     dout = np.resize(np.array([5, np.inf, np.nan, np.inf, np.nan, -3], dtype), n)
     nan, positive = np.isnan(x), x > 0

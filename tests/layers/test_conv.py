@@ -41,7 +41,7 @@ def test_against_loops(algorithm, case, dtype, blocks):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("algorithm", fastconv.algorithms())
 def test_adjoints(algorithm, case):
-    """<conv(x, w), dout> = <x, dx> = <w, dw>: convolution is linear in both."""
+    """<conv(x, w), dout> = <x, dx> = <w, dw>, because convolution is linear in x and in w."""
     skip_unsupported(algorithm, case.geometry)
     x, w, _ = case.arrays(algorithm=algorithm)
     out, cache = conv_forward(x, w, None, case.options, algorithm=algorithm)
@@ -80,7 +80,7 @@ def test_flip_is_scipys_convolution(rng):
 
 
 def test_5x5_by_hand():
-    """A 3x3 edge filter on a 5x5 image, worked out on paper: the step from 10 to 0 shows as 30."""
+    """A 3x3 edge filter on a 5x5 image, computed on paper: the step from 10 to 0 gives 30."""
     image = np.array([[10, 10, 10, 0, 0]] * 5)[None, None]
     edge = np.array([[1, 0, -1]] * 3)[None, None]
     assert np.array_equal(conv(image, edge)[0, 0], [[0, 30, 30]] * 3)
@@ -92,7 +92,7 @@ def test_5x5_by_hand():
 
 
 def test_cs231n_worked_shape():
-    """32x32x3 and ten 5x5 filters at stride 1, pad 2: 32x32x10, with 760 parameters."""
+    """A 32x32x3 image and ten 5x5 filters with stride 1 and pad 2 give 32x32x10 outputs, with 760 parameters."""
     x, w, b = np.ones((1, 3, 32, 32)), np.ones((10, 3, 5, 5)), np.zeros(10)
     out = conv(x, w, b, pad=2)
     assert out.shape == (1, 10, 32, 32)
@@ -107,7 +107,7 @@ def test_stride_is_stride_1_downsampled(rng):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_outputs_that_all_lie_in_the_padding(rank):
-    """One cell, met by no tap: the outputs at stride 2 are at -1 and 1."""
+    """No tap reads the single cell, because the outputs at stride 2 are at -1 and 1."""
     out, cache = conv_forward(np.ones((1, 1, *(1,) * rank)), np.ones((1, 1, *(1,) * rank)), [3.0], stride=2, pad=1)
     assert out.shape[2:] == (2,) * rank and np.all(out == 3)
     dx, dw, db = conv_backward(np.ones_like(out), cache)
@@ -184,7 +184,7 @@ def test_nan_and_inf_go_where_the_sum_of_products_sends_them(algorithm):
         out = conv(x, w, algorithm=algorithm)[0, 0]
         zero = conv(x, 0 * w, algorithm=algorithm)[0, 0]
     assert np.isnan(out[0, 0]) and np.isinf(out[3, 3]) and np.isfinite(out).sum() == 14
-    if registry()[algorithm].skips_zeros:  # a zero weight takes no part
+    if registry()[algorithm].skips_zeros:  # A zero weight takes no part.
         assert np.array_equal(zero, np.zeros((4, 4)))
     else:
         assert np.isnan(zero[0, 0]) and np.isnan(zero[3, 3]) and np.isfinite(zero).sum() == 14
@@ -194,7 +194,7 @@ def test_nan_and_inf_go_where_the_sum_of_products_sends_them(algorithm):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
 @pytest.mark.parametrize("algorithm", [name for name in fastconv.algorithms() if name in TRANSFORMS])
 def test_transforms_hide_no_nan_or_inf(algorithm, value, dtype, blocks, rng):
-    """It may spread over its image; other images, and other filters' gradients, are as they were."""
+    """A NaN or inf may spread over its image; other images, and gradients of other filters, are unchanged."""
     x, w = rng.standard_normal((3, 4, 11, 10)).astype(dtype), rng.standard_normal((4, 2, 3, 3)).astype(dtype)
     options = {"pad": 1, "groups": 2, "algorithm": algorithm}
     out, cache = conv_forward(x, w, None, **options)
@@ -224,7 +224,7 @@ def test_transforms_hide_no_nan_or_inf(algorithm, value, dtype, blocks, rng):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("algorithm", ["implicit", "depthwise"])
 def test_no_nan_comes_from_neighbours(algorithm, dtype, blocks, isa, rng):
-    """Lanes past the end of a row read the next row, and the next channel; none of it may be seen."""
+    """Lanes past the end of a row read the next row or channel, whose values must not affect the result."""
     for size, stride in itertools.product((1, 2, 3, 7, 17, 19), (1, 2, 3)):
         x, w = rng.standard_normal((2, 3, size, size)).astype(dtype), rng.standard_normal((3, 1, 3, 3)).astype(dtype)
         options = {"pad": 1, "groups": 3, "stride": stride}
@@ -263,7 +263,7 @@ def test_every_instruction_set(algorithm, case, dtype, isa):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 5])
 def test_rows_of_many_vectors(stride, dtype, isa, rng):
-    """Rows are copied and split into stride phases by whole vectors, the last of which ends at the last cell."""
+    """Whole vectors copy rows and split them into stride phases; the last vector ends at the last cell."""
     for size, kernel in itertools.product((stride * 16 + 1, 4 * 16 * stride - 1, 97, 130), (1, 4)):
         x, w = rng.standard_normal((2, 3, 3, size)).astype(dtype), rng.standard_normal((5, 3, 2, kernel)).astype(dtype)
         options = {"stride": (1, stride), "pad": (1, 2)}
@@ -278,7 +278,7 @@ def test_rows_of_many_vectors(stride, dtype, isa, rng):
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("algorithm", fastconv.algorithms())
 def test_what_an_algorithm_says_of_itself(algorithm, op):
-    """A cost wherever it can serve, and a reason wherever it cannot."""
+    """An algorithm has a cost if it supports the case, and a reason if it does not."""
     for case in CASES:
         if 0 in case.x:
             continue
@@ -338,7 +338,7 @@ def test_unsupported_cases_name_their_reason(algorithm, x, w, options, why):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 def test_error_of_fft(dtype, rng):
-    """The bound its docstring gives, at the output's scale."""
+    """The error bound in the docstring of the algorithm, relative to the largest output."""
     bound = {np.float32: 2e-5, np.float64: 1e-13}[dtype]
     for x, w in (
         ((2, 32, 40, 40), (32, 32, 11, 11)),
@@ -378,7 +378,7 @@ def test_auto_takes_the_cheapest():
 
 
 def test_threads_of_blas_have_to_be_worth_it():
-    """They spin on after a product, where the next call wants to run: alone they cost what they take."""
+    """BLAS's threads spin after a product on the CPUs of the next call, so its cost counts more than its time."""
     geometry = fastconv.conv_geometry((1, 3, 9, 9), (4, 3, 3, 3))
     assert _rates.blas_penalty() > 1
     for name, entry in registry().items():

@@ -1,4 +1,4 @@
-"""Memory of convolutions: what a call takes and keeps, and what results share with it."""
+"""Memory of convolutions: what a call allocates and keeps, and which memory results share."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_results_alias_nothing():
 
 
 def test_memory_of_fft_is_bounded(rng):
-    """Spectra of all channels and filters of the second one would take 70 MB, of its images 100 MB."""
+    """For the second layer, the spectra of all channels and filters would take 70 MB, those of its images 100 MB."""
     import tracemalloc
 
     fft = registry()["fft"]
@@ -69,7 +69,7 @@ def test_workspace_is_kept_and_never_shared():
 
 
 def test_memory_of_im2col_is_bounded():
-    """The columns of one image, or of a few small ones: the peak does not grow with the batch."""
+    """One image, or a few small ones, are lowered at a time, so the peak does not grow with the batch."""
     import tracemalloc
 
     w = np.ones((8, 8, 3, 3), np.float32)
@@ -93,7 +93,7 @@ def test_memory_of_im2col_is_bounded():
 
 
 def test_a_workspace_is_what_was_asked_for():
-    """Of one shape and another dtype, and never the memory of one in use."""
+    """A workspace has the requested shape and dtype, and never the memory of one that is in use."""
     for dtype in (np.float32, np.float64, np.float64, np.float32):
         with _workspace.workspace("space", (3, 5), np.dtype(dtype)) as space:
             assert space.shape == (3, 5) and space.dtype == dtype and space.ctypes.data % 64 == 0

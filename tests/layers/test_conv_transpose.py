@@ -1,4 +1,4 @@
-"""Transposed convolution: against loops that scatter kernels, PyTorch, and the identities that define it."""
+"""Transposed convolution: against loops that scatter kernels, against PyTorch, and by the identities that define it."""
 
 import itertools
 import math
@@ -51,7 +51,7 @@ def scatter(x, w, b, stride=1, pad=0, output_pad=0, dilation=1, groups=1):
         (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(x.shape[2:], stride, dilation, w.shape[2:], strict=True)
     ]
     filters, inside = w.shape[1], x.shape[1] // groups
-    # Cells past the full result are there too, for output_pad to show.
+    # Cells past the full result are computed, too, because output_pad may show them.
     result = np.zeros((len(x), filters * groups, *(n + m for n, m in zip(full, more, strict=True))))
     for c in range(x.shape[1]):
         group = c // inside
@@ -63,7 +63,7 @@ def scatter(x, w, b, stride=1, pad=0, output_pad=0, dilation=1, groups=1):
     crop = []
     for n, m, (lo, hi) in zip(full, more, pads, strict=True):
         crop.append(slice(lo, lo + n - lo - hi + m))
-    # A crop beyond the full result shows zeros.
+    # A crop beyond the full result contains zeros.
     missing = [max(c.stop - size, 0) for c, size in zip(crop, result.shape[2:], strict=True)]
     result = np.pad(result, [(0, 0), (0, 0), *((0, m) for m in missing)])[(..., *crop)]
     return result if b is None else result + b.reshape(-1, *(1,) * rank)
@@ -95,7 +95,7 @@ def test_all(x_shape, w_shape, options, dtype, algorithm):
     )
     dout = np.random.default_rng(1).standard_normal(out.shape).astype(dtype)
     dx, dw, db = conv_transpose_backward(dout, cache)
-    # Cell by cell against `reference` in double, which `test_gradients_cell_by_cell` checks.
+    # Each cell is compared with `reference` in float64, which `test_gradients_cell_by_cell` checks.
     exact = [array.astype(float) for array in (x, w, b)]
     wanted = conv_transpose_backward(
         dout.astype(float), conv_transpose_forward(*exact, options, algorithm="reference")[1]
@@ -110,7 +110,7 @@ def test_all(x_shape, w_shape, options, dtype, algorithm):
 @pytest.mark.parametrize("algorithm", ["auto", "reference"])
 @cases
 def test_gradients_cell_by_cell(x_shape, w_shape, options, algorithm):
-    """Both ops are linear: a gradient is what each unit vector makes of dout."""
+    """Both ops are linear, so each gradient is the op applied to unit vectors, times dout."""
     x, w, _ = arrays(x_shape, w_shape, options.get("groups", 1))
     out, cache = conv_transpose_forward(x, w, None, options, algorithm=algorithm)
     dout = np.random.default_rng(1).standard_normal(out.shape)
@@ -189,7 +189,7 @@ def test_dx_of_a_convolution_is_the_transposed_convolution(pad, stride, dilation
     out, cache = fastconv.conv_forward(x, w, None, **options)
     dout = rng.integers(-4, 5, out.shape).astype(float)
     dx = fastconv.conv_backward(dout, cache)[0]
-    # All integers: equal to the bit.
+    # All numbers are integers, so results are equal to the bit.
     matrix = np.zeros((out[0].size, x[0].size))
     for i in range(x[0].size):
         unit = np.zeros((1, *x.shape[1:]))
@@ -200,11 +200,11 @@ def test_dx_of_a_convolution_is_the_transposed_convolution(pad, stride, dilation
 
     more = {}
     if pad in ("same", "same_lower"):
-        # Of the transpose it makes multiples of the stride: an image of such a size has that gradient.
+        # The transpose makes images whose sizes are multiples of the stride; such an image has this gradient.
         whole = (2, 3, *(n * stride for n in out.shape[2:]))
         dx = fastconv.conv_backward(dout, fastconv.conv_forward(np.zeros(whole), w, None, **options)[1])[0]
     else:
-        # What the stride left over, output_pad puts back.
+        # output_pad restores the cells that the stride left over.
         axes = fastconv.conv_geometry(x.shape, w.shape, **options).axes
         more["output_pad"] = tuple((a.size + a.lo + a.hi - dilation * (a.k - 1) - 1) % stride for a in axes)
     assert np.array_equal(conv_transpose(dout, w, **options, **more), dx)
@@ -221,7 +221,7 @@ def test_correlation_with_the_flipped_kernel(rng):
 
 @pytest.mark.parametrize("width", [3, 17, 40])
 def test_bias_in_every_kernel(width, isa, rng):
-    """In rows shorter and longer than vectors, the phases of a row together and apart."""
+    """Rows shorter and longer than a vector, with the phases of a row together and apart."""
     x, w, b = rng.standard_normal((2, 3, 5, width)), rng.standard_normal((3, 1, 4, 4)), rng.standard_normal(3)
     for options in ({"stride": 2, "pad": 1}, {"stride": (2, 1)}, {"stride": 3}, {"stride": 5, "output_pad": 2}):
         expected = scatter(x, w, b, groups=3, **options)
@@ -240,14 +240,14 @@ def test_same_is_the_transpose_of_same(rng):
 
 
 def test_bilinear_upsampling_keeps_a_plane_flat():
-    """FCN's weights: a constant stays constant away from the border."""
+    """With the bilinear weights of FCN, a constant image stays constant away from the border."""
     ramp = 1 - np.abs(np.arange(4) - 1.5) / 2
     out = conv_transpose(np.ones((1, 1, 6, 6)), np.outer(ramp, ramp)[None, None], stride=2, pad=1)
     assert out.shape == (1, 1, 12, 12) and np.allclose(out[..., 1:-1, 1:-1], 1)
 
 
 def test_worked_example():
-    """Dive into Deep Learning, section 14.10."""
+    """The example of Dive into Deep Learning, section 14.10."""
     x, w = np.array([[[[0.0, 1.0], [2.0, 3.0]]]]), np.array([[[[0.0, 1.0], [2.0, 3.0]]]])
     assert np.array_equal(conv_transpose(x, w)[0, 0], [[0, 0, 1], [0, 4, 6], [4, 12, 9]])
     assert np.array_equal(

@@ -25,7 +25,7 @@ def test_one_layer(x_shape, dtype, rng):
 
 
 def test_by_hand():
-    """Weight (d, m) meets value d of the flattened image: channel, row, column."""
+    """Weight (d, m) multiplies value d of the flattened image, in the order channel, row, column."""
     w = np.arange(2 * 2 * 3 * 2).reshape(12, 2)
     filters = affine_to_conv(w, (2, 2, 3))
     assert filters.dtype == np.float64
@@ -51,7 +51,7 @@ def net_of_convolutions(x, p):
 
 
 def test_a_net_on_larger_images(rng):
-    """The net for 22x22 on 34x30: at every 4th place what the net says of the window there."""
+    """The net for 22x22 images on 34x30 gives, at every 4th place, its result for the window there."""
     shapes = {"w1": (4, 3, 3, 3), "w2": (6, 4, 3, 3), "w3": (96, 20), "w4": (20, 5)}
     p = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
     p |= {f"b{i}": rng.standard_normal(n) for i, n in enumerate((4, 6, 20, 5), 1)}

@@ -18,7 +18,7 @@ from fastconv.layers.convolution import fractional as fractional_layers
 
 
 def spread(x, factors):
-    """`upsample`, by Kronecker's product."""
+    """The same as `upsample`, by a Kronecker product."""
     for axis, factor in enumerate(factors, 2):
         x = np.moveaxis(np.kron(np.moveaxis(x, axis, -1), np.eye(1, factor)), -1, axis)
     return x
@@ -95,11 +95,11 @@ def test_algorithms(algorithm, dtype, rng):
 
 
 def test_no_zeros_are_multiplied():
-    """The multiply-adds of the parts are those of the upsampled image over b for each axis, as far as b divides."""
+    """The parts have 1/b of the multiply-adds of the upsampled image along each axis, as far as b divides them."""
     settings = {**CONV_DEFAULTS, "stride": (Fraction(1, 2), Fraction(3, 4)), "pad": "same"}
     geometry = resolve_sampled((1, 3, 24, 24), (5, 3, 4, 8), settings)
     assert geometry.upsampled.flops == 8 * sum(part.geometry.flops for part in geometry.parts)
-    # A kernel that is not a multiple of b, and dilation: taps are dealt out, none twice.
+    # Kernels that are not a multiple of b, and dilation: each tap belongs to exactly one part.
     for dilation, k in product((1, 2, 3, 4, 6), (1, 3, 5, 7)):
         settings = {**CONV_DEFAULTS, "stride": Fraction(1, 4), "pad": "full", "dilation": dilation}
         parts = resolve_sampled((1, 1, 9), (1, 1, k), settings).parts
@@ -109,7 +109,7 @@ def test_no_zeros_are_multiplied():
 
 @st.composite
 def upsampled_layers(draw):
-    """Layers with `upsample`, whose stride and factor have a common factor or not, and their padding in cells."""
+    """Layers with `upsample`, with and without a common factor of stride and factor, and their padding in cells."""
     rank = draw(st.integers(1, 3))
 
     def ints(low, high):
@@ -143,7 +143,7 @@ def upsampled_layers(draw):
     st.integers(0, 2**32 - 1),
 )
 def test_upsample_against_the_oracle(layer, dtype, algorithm, seed):
-    """The output and all gradients by definition: insert zeros, convolve by loops at stride 1, keep every stride-th."""
+    """The output and gradients equal the definition: insert zeros, convolve by loops at stride 1, keep every stride-th."""
     x_shape, w_shape, stride, up, pads, options = layer
     rng = np.random.default_rng(seed)
     x, w, b = (rng.integers(-8, 9, shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
@@ -167,7 +167,7 @@ def test_upsample_against_the_oracle(layer, dtype, algorithm, seed):
 
 
 def test_every_stride_and_factor_along_one_axis(rng):
-    """All strides, factors and dilations to 6, common factors and none: against the sum of products."""
+    """All strides, factors and dilations up to 6, with and without common factors, against the sum of products."""
     x, w = rng.integers(-8, 9, (1, 1, 5)).astype(float), rng.integers(1, 9, (1, 1, 6)).astype(float)
     for a, b, d, k, lo in product(range(1, 7), range(1, 7), (1, 2, 3, 6), (1, 3, 6), (0, 1, 3)):
         grid = np.zeros(lo + 5 * b + 30)
@@ -210,7 +210,7 @@ def test_outputs_and_taps_that_meet_zeros_only():
     out, cache = conv_forward(x, np.array([[[10.0]]]), b, upsample=4, stride=2)
     assert out.tolist() == [[[17, 7, 27, 7, 37, 7]]]
     assert [g.tolist() for g in conv_backward(np.ones_like(out), cache)] == [[[[10, 10, 10]]], [[[6]]], [6]]
-    # With an even stride, every cell of the image lies between two outputs, so no output meets it.
+    # With an even stride, every cell of the image lies between two outputs, so no output reads one.
     out, cache = conv_forward(x, np.array([[[10.0]]]), b, upsample=2, stride=2, pad=1)
     assert out.tolist() == [[[7, 7, 7, 7]]]
     assert [g.tolist() for g in conv_backward(np.ones_like(out), cache)] == [[[[0, 0, 0]]], [[[0]]], [4]]
@@ -272,9 +272,11 @@ def test_tools_know_upsample():
     assert geometry.x_shape == (1, 2, 10, 5) and [a.stride for a in geometry.axes] == [2, 2]
     assert geometry.out_shape == fastconv.conv_output_shape(x, w, upsample=(2, 1), stride=2, pad=1) == (1, 3, 5, 3)
     text = fastconv.explain(x, w, upsample=(2, 4), stride=2, pad=1)
-    # Both strides are even, and so only the middle tap meets cells, along the second axis in every other output.
+    # Both strides are even, so only the middle tap reads cells, along the second axis in every other output.
     assert text.startswith("2-D cross-correlation: x (1, 2, 10, 20) * w (3, 2, 3, 3) -> out (1, 3, 5, 10)")
-    assert "\n1 convolution of the image without its zeros" in text and "* w (3, 2, 1, 1) -> out (1, 3, 5, 5)" in text
+    assert (
+        "\n1 convolution of the image without inserted zeros" in text and "* w (3, 2, 1, 1) -> out (1, 3, 5, 5)" in text
+    )
     assert "\n0 convolutions of" in fastconv.explain((1, 1, 3), (1, 1, 1), upsample=2, stride=2, pad=1)
     assert fastconv.explain(x, w, upsample=1) == fastconv.explain(x, w)
     for function in (fastconv.toeplitz_matrix, fastconv.toeplitz_operator):
@@ -328,7 +330,7 @@ def test_geometry_tools():
     assert geometry.x_shape == (1, 2, 10, 5) and [a.stride for a in geometry.axes] == [3, 2]
     assert geometry.out_shape == fastconv.conv_output_shape(x, w, stride=stride, pad=1) == (1, 3, 4, 3)
     text = fastconv.explain(x, w, stride=stride, pad=1)
-    assert "2 convolutions of the image without its zeros" in text and text.count("-> out") == 3
+    assert "2 convolutions of the image without inserted zeros" in text and text.count("-> out") == 3
     assert "without its zeros" not in fastconv.explain(x, w, stride=stride, pad=1, pad_mode="circular")
     with pytest.raises(ValueError, match="spatial axis 0: stride 3 leaves a remainder of 1: input 10"):
         fastconv.conv_geometry(x, w, stride=(Fraction(3, 2), 1), strict=True)

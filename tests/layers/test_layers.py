@@ -1,4 +1,4 @@
-"""Affine, relu, softmax, sandwiches and the gradient checker."""
+"""Fully connected layers, relu, softmax, combined layers and the gradient checker."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_gradients(forward, backward, arrays, rest, rng):
     gradients = backward(dout, cache)
     for array, gradient in zip(arrays, gradients if isinstance(gradients, tuple) else (gradients,), strict=True):
         numeric = eval_numerical_gradient_array(lambda _: forward(*arrays, *rest)[0], array, dout)
-        # The bias before a normalisation has a gradient of 0, give or take rounding.
+        # The gradient of a bias before a normalisation is 0, up to rounding.
         assert rel_error(numeric, gradient) < 1e-5 or np.abs(numeric - gradient).max() < 1e-8
     single, cache = forward(*(a.astype(np.float32) for a in arrays), *rest)
     assert single.dtype == np.float32
@@ -80,7 +80,7 @@ def test_softmax(rng):
 
 def test_svm(rng):
     loss, dx = layers.svm_loss([[3.0, 2.5, 0.0], [1.0, 5.0, 4.5]], [0, 2])
-    # Margins: 0.5 and none; 1.5 and none. Each of them pulls at two scores.
+    # Margins: 0.5 and none; 1.5 and none. Each margin has a gradient by two scores.
     assert loss == (0.5 + 1.5) / 2
     assert np.array_equal(dx, [[-0.5, 0.5, 0], [0, 0.5, -0.5]])
     x, y = rng.standard_normal((6, 5)), np.array([0, 4, 2, 2, 1, 0])
@@ -107,7 +107,7 @@ def test_conv_bn_relu_is_the_three_layers(rng):
     assert np.array_equal(dgamma, expected[0]) and np.array_equal(dbeta, expected[1]) and db is None
     assert np.array_equal(dx, layers.conv_backward(da, conv_cache)[0])
     assert np.array_equal(dw, layers.conv_backward(da, conv_cache)[1])
-    # In testing the averages are what was left, and stay so.
+    # In test mode the running averages are used, and do not change.
     bn_param["mode"] = "test"
     tested, _ = layers.conv_bn_relu_forward(x, w, None, gamma, beta, {"pad": 1}, bn_param)
     assert not np.allclose(tested, out) and np.array_equal(bn_param["running_mean"], own["running_mean"])

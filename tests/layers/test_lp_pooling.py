@@ -31,7 +31,7 @@ def threads(blocks, monkeypatch):
 
 
 def windows_of(x, table):
-    """(N, C, outputs, taps) in float64, zeros in the padding."""
+    """The windows (N, C, outputs, taps) in float64, with zeros in the padding."""
     flat = x.reshape(*x.shape[:2], int(np.prod(x.shape[2:]))).astype(float)
     flat = np.concatenate([flat, np.zeros((*x.shape[:2], 1))], axis=2)
     return flat[:, :, table]
@@ -53,11 +53,11 @@ def test_lp(shape, options, dtype, p, kernels, threads, rng, isa, monkeypatch):
     if kernels != "vectors":
         monkeypatch.setattr("fastconv.layers.pool.lp_pooling._OWN_KERNELS", 0.0)
     if kernels == "ratios":
-        # As if no power were a normal number.
+        # Simulates powers that are never normal numbers.
         monkeypatch.setattr("fastconv.layers.pool.lp_pooling._SUMS", (np.inf, np.inf))
         monkeypatch.setattr("fastconv.layers.pool.lp_pooling._FACTORS", (np.inf, np.inf))
     x = rng.standard_normal(shape).astype(dtype)
-    x[:, 0] = 0  # no window of these has a norm
+    x[:, 0] = 0  # The norm of every window of these images is 0.
     x.flat[::7] = 0
     geometry, table = geometry_and_windows(shape, options)
     windows = windows_of(x, table)
@@ -78,7 +78,7 @@ def test_lp(shape, options, dtype, p, kernels, threads, rng, isa, monkeypatch):
 
 @pytest.mark.parametrize("length", [1, 7, 40, 600])
 def test_lengths_and_long_windows(length, rng):
-    """Rows of every remainder, and windows that have no kernel of their own."""
+    """Rows with every remainder after whole vectors, and windows that have no kernel of their own."""
     x = rng.standard_normal((1, 3, 5, length)).astype(np.float32)
     for kernel, stride in (((2, 1), 1), ((2, length), 1), ((5, length), 1), ((1, min(3, length)), 3)):
         out, cache = lp_pool_forward(x, kernel_size=kernel, stride=stride)
@@ -116,7 +116,7 @@ def test_small_and_large_numbers():
 )
 @pytest.mark.parametrize("stride", [1, 2])
 def test_powers_that_no_double_holds(dtype, size, p, stride, threads, rng):
-    """Beside windows of ordinary numbers and of zeros, which share cells with them at a stride of 1."""
+    """Windows with powers beyond the range of float64 share cells with ordinary windows and with windows of zeros."""
     x = rng.uniform(0.5, 1, (2, 3, 8, 6)) * rng.choice([-1, 1], (2, 3, 8, 6))
     x[0, 1] *= size
     x[1, :, :4] *= size
@@ -134,13 +134,13 @@ def test_powers_that_no_double_holds(dtype, size, p, stride, threads, rng):
     dout = rng.standard_normal(out.shape).astype(dtype)
     shares = np.sign(windows) * (scaled / np.where(peaks == 0, 1, roots)[..., None]) ** (p - 1)
     expected = back(shares * dout.reshape(peaks.shape)[..., None], table, x.shape)
-    # The norm is rounded before it is raised to p - 1; of numbers below the normal ones it has few digits.
+    # The norm is rounded before it is raised to p - 1; a subnormal norm has few digits.
     rounding = p * (eps if size > np.finfo(dtype).tiny else tiny / size)
     np.testing.assert_allclose(lp_pool_backward(dout, cache), expected, atol=10 * rounding)
 
 
 def test_range_of_squares():
-    """As documented: the kernels of p=2 sum squares in the dtype of x."""
+    """The kernels for p=2 sum squares in the dtype of x, as documented."""
     for dtype, least, most in ((np.float32, 1.1e-19, 1.8e19), (np.float64, 1.5e-154, 1.3e154)):
         x = np.array([[[least, 0, most, 0, 1.1 * most, 0]]], dtype)
         out, cache = lp_pool_forward(x, kernel_size=2)
@@ -162,7 +162,7 @@ def test_torch(rank, p, rng):
     x = rng.standard_normal((2, 3, *(9, 8, 10)[:rank]))
     for kernel, stride, ceil in ((2, 2, False), (3, 2, False), (3, 1, False)):
         leaf = torch.tensor(x, requires_grad=True)
-        # PyTorch takes powers without the absolute value; of odd ones it makes something else.
+        # PyTorch takes powers without the absolute value, so its results differ for odd powers.
         call = getattr(torch.nn.functional, f"lp_pool{rank}d")
         expected = call(leaf.abs(), float(p), kernel, stride, ceil)
         out, cache = lp_pool_forward(x, kernel_size=kernel, stride=stride, ceil_mode=ceil, p=p)
@@ -175,7 +175,7 @@ def test_torch(rank, p, rng):
 @dtypes
 @cases
 def test_any_function(shape, options, dtype, rng):
-    """A weighted sum, whose weights tell the order of the cells, then something that is not linear."""
+    """A weighted sum, which depends on the order of the cells, followed by a nonlinear function."""
     x = rng.standard_normal(shape).astype(dtype)
     geometry, table = geometry_and_windows(shape, options)
     weights = rng.standard_normal(table.shape[1])
@@ -183,7 +183,7 @@ def test_any_function(shape, options, dtype, rng):
     def weigh(windows):
         assert windows.dtype == dtype and windows.ndim == 2 and windows.shape[1] == len(weights)
         result = np.tanh(windows @ weights)
-        windows[...] = np.nan  # they are the function's own
+        windows[...] = np.nan  # The function may write to its windows.
         return result
 
     def derivative(windows, out):
@@ -233,7 +233,7 @@ def test_median(rng):
 
 
 def test_identities(rng):
-    """The mean is a convolution with a uniform kernel; pooling at a stride is pooling at 1, downsampled."""
+    """The mean is a convolution with a uniform kernel. Pooling with a stride is pooling with stride 1, downsampled."""
     x = rng.standard_normal((2, 3, 9, 8))
     uniform = np.full((3, 1, 3, 2), 1 / 6)
     out, cache = avg_pool_forward(x, kernel_size=(3, 2), stride=2, pad=1)

@@ -1,4 +1,4 @@
-"""Local response normalisation against its definition, and the range in which it is computed."""
+"""Local response normalisation against its definition, and the range of numbers for which it works."""
 
 import math
 
@@ -11,7 +11,7 @@ from fastconv.gradient_check import eval_numerical_gradient_array, rel_error
 
 
 def response(x, size, alpha, beta, k):
-    """ONNX's LRN, loop by loop."""
+    """LRN as ONNX defines it, by loops."""
     out, C = np.empty(x.shape), x.shape[1]
     for c in range(C):
         window = x[:, max(0, c - (size - 1) // 2) : min(C - 1, c + math.ceil((size - 1) / 2)) + 1].astype(float)
@@ -105,7 +105,7 @@ def test_lrn_nan_of_the_input_is_no_error(monkeypatch, isa):
     for k in (0, 1):
         out, _ = layers.lrn_forward(x, {"size": 3, "k": k})
         assert np.isnan(out).tolist() == [[[False, False], [False, False], [True, False], [True, False]]]
-    # With usual constants no window is checked.
+    # With the usual constants no window has to be checked.
     monkeypatch.setattr("fastconv.layers.norm.response._check_powers", None)
     layers.lrn_forward(LRN_SAMPLE, {"size": 3, "k": 1e-4, "alpha": 0, "beta": 8})
     with pytest.raises(TypeError, match="NoneType"):
@@ -113,7 +113,7 @@ def test_lrn_nan_of_the_input_is_no_error(monkeypatch, isa):
 
 
 def test_lrn_defaults_and_large_neighbours(isa):
-    """Defaults are ONNX's; and a giant that has left a window leaves nothing behind in it."""
+    """The defaults are those of ONNX; a huge value has no effect on windows that no longer contain it."""
     x = np.full((1, 20, 6), 1e-3, np.float32)
     assert np.allclose(layers.lrn_forward(x, {"size": 3})[0], response(x, 3, 1e-4, 0.75, 1.0), rtol=1e-6)
     x[:, 3] = 1e6
@@ -122,7 +122,7 @@ def test_lrn_defaults_and_large_neighbours(isa):
 
 
 def test_lrn_in_many_blocks(monkeypatch, isa, rng):
-    """Rows so narrow that an image is many items, the last one narrower."""
+    """Rows so narrow that an image is divided into many items, of which the last is narrower."""
     monkeypatch.setattr("fastconv.layers.norm.kernels._WIDEST", 7)
     monkeypatch.setattr("fastconv.layers.norm.kernels._NARROWEST", 7)
     x, dout = rng.standard_normal((2, 3, 6, 5, 9))

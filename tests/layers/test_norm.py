@@ -11,7 +11,8 @@ from fastconv.gradient_check import eval_numerical_gradient_array, rel_error
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 
-#: Runs shorter and longer than a vector of any kind, with and without a rest; many parts; columns in several blocks.
+#: Runs shorter and longer than a vector of any kind, with and without a remainder; many parts; several blocks of
+#: columns.
 SHAPES = [
     (4, 6, 7, 7),
     (3, 4, 1, 1),
@@ -27,7 +28,7 @@ shapes = pytest.mark.parametrize("shape", SHAPES, ids=["x".join(map(str, shape))
 
 
 def normalised(x, axes, eps):
-    """x less its mean over the axes, over its standard deviation; and 1 over that."""
+    """x minus its mean over the axes, divided by its standard deviation; and 1 divided by that deviation."""
     scale = 1 / np.sqrt(x.var(axis=axes, keepdims=True) + eps)
     return (x - x.mean(axis=axes, keepdims=True)) * scale, scale
 
@@ -39,7 +40,7 @@ def gradient(dout, gamma, hat, scale, axes):
 
 
 def case(shape, dtype, rng):
-    """x of some mean and spread, gamma, beta (broadcast to it) and dout."""
+    """x with some mean and standard deviation; gamma and beta, which broadcast to it; and dout."""
     x = (rng.standard_normal(shape) * 3 + 5).astype(dtype)
     gamma, beta = rng.standard_normal((2, shape[1])).astype(dtype)
     over = (slice(None), *(None,) * (len(shape) - 2))
@@ -47,7 +48,7 @@ def case(shape, dtype, rng):
 
 
 def close(actual, expected, dtype, terms=1):
-    """Equal to rounding; `terms` is how large the terms of a sum are that may cancel."""
+    """Equal up to rounding; `terms` is the magnitude of terms that may cancel in a sum."""
     assert actual.dtype == dtype and actual.shape == np.shape(expected) and actual.flags.c_contiguous
     scale = max(float(np.max(np.abs(expected), initial=0)), terms)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=30 * np.finfo(dtype).eps * scale)
@@ -130,9 +131,9 @@ def test_rows(shape, dtype, isa, rng):
 
 @dtypes
 def test_means_far_from_zero(dtype, isa, rng):
-    """The variance is that of differences from the mean: the mean's digits are not taken from it."""
+    """The variance is computed from differences to the mean, so a mean far from zero costs no digits."""
     far = 1000 if dtype == np.float32 else 1e8
-    # In float32 the mean has the digits of a double; in float64 it can have no more than x.
+    # In float32 the mean has the digits of a double; in float64 it cannot have more digits than x.
     tolerance = 40 * np.finfo(dtype).eps if dtype == np.float32 else 2 * far * np.finfo(dtype).eps
     for shape in ((3, 2, 41, 53), (500, 3, 1)):
         x = (rng.standard_normal(shape) + far).astype(dtype)
@@ -186,7 +187,7 @@ def test_without_eps_a_constant_is_refused(value, dtype, isa, rng):
 
 @pytest.mark.parametrize("value", [0.1, 1.1, -7.3, 1000.1, 1e30])
 def test_without_eps_equal_numbers_are_refused_whose_variance_rounds_to_more(value, isa, rng):
-    """In float32 throughout: the rounded mean of equal numbers may differ from them."""
+    """In float32 the rounded mean of equal numbers may differ from them, so the variance is not exactly 0."""
     ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)
     for shape in ((4, 4, 5, 5), (2, 4, 7, 7), (3, 4, 5, 11)):
         x = rng.standard_normal(shape).astype(np.float32)
@@ -242,7 +243,7 @@ def test_nan_stays_in_its_channel(isa, rng):
 @dtypes
 @pytest.mark.parametrize(
     "shape",
-    # Of many short sets a draw takes some at a time, and one is left at the end.
+    # A draw takes several short sets at a time, and one set is left at the end.
     [(3, 24, 31, 17), (2, 2049, 7, 7), (1, 4097, 7, 7), (1, 4097, 3), (2, 2052, 1)],
     ids=str,
 )
@@ -335,7 +336,7 @@ def test_dtypes(rng):
             np.dtype(expected)
         }
         assert layers.spatial_groupnorm_forward(given, gamma, gamma, 2)[0].dtype == expected
-    # What was kept in float64 goes on so, and does not change the dtype of the layer.
+    # Running averages kept in float64 stay in float64, and do not change the dtype of the layer.
     bn_param = {"mode": "train", "running_mean": np.zeros(4), "running_var": [1, 1, 1, 1]}
     out, _ = layers.spatial_batchnorm_forward(x.astype(np.float32), single, single, bn_param)
     assert out.dtype == np.float32 and bn_param["running_mean"].dtype == np.float64
@@ -374,7 +375,7 @@ def test_running_averages_of_several_batches(rng):
         kept = bn_param.get("running_mean")
         before = None if kept is None else kept.copy()
         layers.batchnorm_forward(batch, np.ones(3), np.zeros(3), bn_param)
-        assert before is None or np.array_equal(before, kept)  # given arrays are not written to
+        assert before is None or np.array_equal(before, kept)  # The given arrays are not written to.
         mean, variance = 0.7 * mean + 0.3 * batch.mean(axis=0), 0.7 * variance + 0.3 * batch.var(axis=0)
     np.testing.assert_allclose(bn_param["running_mean"], mean, rtol=1e-12)
     np.testing.assert_allclose(bn_param["running_var"], variance, rtol=1e-12)

@@ -1,4 +1,4 @@
-"""The kernels of pooling and of whole planes by vectors, over every instruction set this CPU runs."""
+"""The kernels for pooling and for whole planes by vectors, with every instruction set that this CPU has."""
 
 import functools
 import itertools
@@ -49,14 +49,14 @@ def isa(request, monkeypatch):
 
 @pytest.fixture(params=[None, 60], ids=["whole", "blocks"], autouse=True)
 def cut(request, monkeypatch):
-    """Planes as they are cut, and so that each is many blocks, which two threads draw."""
+    """Planes as they are, and cut into many blocks, which two threads draw."""
     if request.param:
         monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", request.param)
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
 
 
 def unaligned(array):
-    """The same, an element off whatever alignment fresh memory has, and at the very end of its memory."""
+    """A copy that is one element off the usual alignment, and ends exactly at the end of its memory."""
     buffer = np.empty(array.size + 1, array.dtype)
     view = buffer[1:].reshape(array.shape)
     view[...] = array
@@ -64,7 +64,7 @@ def unaligned(array):
 
 
 def table(shape, options):
-    """The geometry, and for each output the input cells that its window meets."""
+    """The geometry, and for each output the input cells of its window."""
     settings = {"stride": None, "pad": 0, "dilation": 1, "ceil_mode": False, **options}
     geometry = resolve_pool(shape, **settings)
     axes = geometry.axes
@@ -77,7 +77,7 @@ def table(shape, options):
 
 
 def images(shape, dtype, rng):
-    """Many ties; -inf and NaN, alone and in crowds."""
+    """Images with many ties, and with -inf and NaN, alone and in groups."""
     x = rng.integers(-2, 3, shape).astype(dtype)
     x[rng.random(shape) < 0.1] = -INF
     x[:1][rng.random(x[:1].shape) < 0.1] = NAN
@@ -87,7 +87,7 @@ def images(shape, dtype, rng):
 
 @functools.cache
 def maximum_case(name, width, dtype):
-    """What every instruction set has to find: x, its maxima and their places, dout and dx."""
+    """The values that every instruction set has to find: x, its maxima and their places, dout and dx."""
     rng, shape = np.random.default_rng(width), (3, 2, 7, width)
     geometry, cells = table(shape, WINDOWS[name])
     x = unaligned(images(shape, dtype, rng))
@@ -122,7 +122,7 @@ NAN_WINDOWS = {
 
 @functools.cache
 def nan_case(name, spatial, dtype):
-    """x with many or few NaNs of both signs; its maxima and their places, dout and dx."""
+    """x with few or many NaNs of both signs; its maxima and their places, dout and dx."""
     rng = np.random.default_rng(sum(spatial))
     x = rng.integers(-1, 2, (3, 2, *spatial)).astype(dtype)
     for image, share in zip(x, (0.9, 0.4, 0.05), strict=True):
@@ -154,7 +154,7 @@ def test_of_several_nans_the_first_wins(name, spatial, dtype):
 @dtypes
 @pytest.mark.parametrize("size", [9, 30, 44, 70])
 def test_gradients_of_planes_side_by_side(size, dtype, rng):
-    """So many planes at a time as stay in the cache: of each size some, of the last some alone."""
+    """As many planes at a time as the cache holds; of the largest size, some planes are alone."""
     x = rng.standard_normal((1, 7, size, size)).astype(dtype)
     out, cache = max_pool_forward(x, kernel_size=3, stride=2, threads=2)
     dout = rng.integers(1, 9, out.shape).astype(dtype)
@@ -166,7 +166,7 @@ def test_gradients_of_planes_side_by_side(size, dtype, rng):
 
 @functools.cache
 def mean_case(name, include, width, dtype):
-    """As `maximum_case`, for the mean."""
+    """The same as `maximum_case`, for the mean."""
     rng, shape = np.random.default_rng(width), (2, 3, 7, width)
     geometry, cells = table(shape, WINDOWS[name])
     x = unaligned(rng.standard_normal(shape).astype(dtype))
@@ -210,7 +210,7 @@ def test_one_and_three_axes(spatial, dtype, rng):
 
 @pytest.mark.parametrize("width", [8, 40])
 def test_an_index_of_another_window_is_still_followed(width):
-    """Only a cache that was tampered with has one; wherever it points in the plane, the gradient goes there."""
+    """Only a manipulated cache holds such an index; the gradient goes to the cell of the plane that it names."""
     out, cache = max_pool_forward(np.arange(8.0 * width).reshape(1, 1, 8, width), kernel_size=2)
     indices = cache.indices.copy()
     indices[0, 0, 1, 1] = 0
@@ -222,7 +222,7 @@ def test_an_index_of_another_window_is_still_followed(width):
 
 
 def test_what_the_tables_leave_to_others():
-    """Windows of many taps, and gradients at strides above 2."""
+    """Windows of many taps, and gradients at strides above 2, have no table."""
     options = {"pad": 0, "dilation": 1, "ceil_mode": False}
     long = resolve_pool((1, 1, 41, 41), kernel_size=40, stride=1, **options)
     wide = resolve_pool((1, 1, 9, 9), kernel_size=3, stride=3, **options)
@@ -262,7 +262,7 @@ def test_relu(n, dtype, rng):
 
 @dtypes
 def test_gradient_of_the_bias(dtype, rng):
-    """Sums of plane after plane are as good as those of float64."""
+    """Sums over several planes are as exact as in float64."""
     dout = (rng.random((5, 3, 61, 67)) + 1).astype(dtype)
     _, cache = conv_forward(np.zeros((5, 1, 61, 67), dtype), np.zeros((3, 1, 1, 1), dtype), np.zeros(3, dtype))
     db = conv_backward(dout, cache, need_dx=False, need_dw=False)[2]

@@ -1,4 +1,4 @@
-"""Poolings of windows of any size, axis by axis: values and places, sums that do not drift, bytes, and operations."""
+"""Pooling with windows of any size, axis by axis: values and places, sums that do not drift, bytes, and operations."""
 
 import dataclasses
 import itertools
@@ -46,7 +46,7 @@ def each_isa(request, monkeypatch):
 
 @pytest.fixture(params=["whole", "pieces"])
 def pieces(request, monkeypatch):
-    """Only these kernels; planes whole and several at once, or cut along every axis."""
+    """Uses these kernels only, with whole planes, several planes at once, or planes cut along every axis."""
     monkeypatch.setattr("fastconv.layers.pool.tables.plan", lambda *_: None)
     monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
     if request.param == "pieces":
@@ -88,7 +88,7 @@ cases = pytest.mark.parametrize(("spatial", "options"), CASES, ids=str)
 @dtypes
 @cases
 def test_maxima(spatial, options, dtype, pieces, each_isa, rng):
-    """Values and places are those of a loop over windows, with ties, padding, -inf and NaN."""
+    """Values and places equal those of a loop over windows, with ties, padding, -inf and NaN."""
     shape = (3, 5, *spatial)
     geometry, cells = table(shape, options)
     for x in (images(shape, dtype, rng), np.full(shape, -INF, dtype)):
@@ -107,7 +107,7 @@ def test_maxima(spatial, options, dtype, pieces, each_isa, rng):
 @dtypes
 @cases
 def test_sums(spatial, options, dtype, pieces, each_isa, rng):
-    """Means and norms, and their adjoints, against sums over windows in float64; the same bits for any cut."""
+    """Means and norms, and their adjoints, against sums over windows in float64; every cut gives the same bits."""
     shape = (2, 5, *spatial)
     geometry, cells = table(shape, options)
     x = unaligned(rng.standard_normal(shape).astype(dtype))
@@ -137,7 +137,7 @@ def test_sums(spatial, options, dtype, pieces, each_isa, rng):
 @pytest.mark.parametrize("p", [1, 3])
 @cases
 def test_sums_of_powers(spatial, options, p, cut, rng, monkeypatch):
-    """Norms of other exponents, and their adjoints, a few lines of a plane at a time."""
+    """Norms with other exponents, and their adjoints, a few lines of a plane at a time."""
     monkeypatch.setattr("fastconv.layers.pool.lp_pooling._POWER_BYTES", 1 << 20 if cut == "whole" else 1)
     if cut == "lines and columns":
         monkeypatch.setattr("fastconv.layers.pool.lp_pooling._LINE_BYTES", 1)
@@ -145,7 +145,7 @@ def test_sums_of_powers(spatial, options, p, cut, rng, monkeypatch):
     geometry, cells = table(shape, options)
     x = rng.standard_normal(shape)
     x[0, 0] = 0
-    x[0, 1].flat[::2] *= 1e-150  # powers of these have few digits or none
+    x[0, 1].flat[::2] *= 1e-150  # The powers of these numbers have few digits or none.
     x[1, 0] *= 1e-120
     flat = np.concatenate([x.reshape(4, -1), np.zeros((4, 1))], axis=1)
     windows = np.abs(flat[:, cells])
@@ -175,7 +175,7 @@ def test_inf_and_nan_in_long_windows(monkeypatch, rng):
 
 @dtypes
 def test_every_window(dtype, rng, monkeypatch):
-    """1 to all cells along a row, and along a column."""
+    """Windows from 1 to all cells, along a row and along a column."""
     monkeypatch.setattr("fastconv.layers.pool.tables.plan", lambda *_: None)
     for spatial in ((1, 70), (70, 1)):
         x = rng.integers(-3, 4, (1, 1, *spatial)).astype(dtype)
@@ -219,7 +219,7 @@ def pairwise_bound(n, dtype):
 @pytest.mark.parametrize("k", [3, 6, 17, 32, 33, 99, 255, 999])
 @pytest.mark.parametrize("stride", [1, 2, 5, "k"])
 def test_means_do_not_drift(k, stride, dtype, rng):
-    """Tenths, and noise on a large offset: forward, backward, in every kernel."""
+    """Tenths, and noise on a large offset: forward and backward in every kernel."""
     stride = k if stride == "k" else stride
     options = {"kernel_size": k, "stride": stride}
     for x in (np.full((1, 1, k + 5, k + 20), 0.1, dtype), (1e6 + rng.random((1, 1, k + 5, k + 20))).astype(dtype)):
@@ -241,7 +241,7 @@ def test_means_do_not_drift(k, stride, dtype, rng):
 @dtypes
 @pytest.mark.parametrize(("k", "stride"), [(3, 1), (9, 1), (60, 1), (60, 3), (101, 7), (250, 2)])
 def test_gradients_do_not_drift(k, stride, dtype):
-    """Every cell's sum over the windows that see it: of tenths, whose number is known."""
+    """Every cell's sum over the windows that contain it, of tenths, whose number is known."""
     options = {"kernel_size": k, "stride": stride}
     n = 2 * k + 3
     x = np.zeros((1, 1, n, n), dtype)
@@ -253,12 +253,12 @@ def test_gradients_do_not_drift(k, stride, dtype):
     expected = np.outer(seen, seen) * float(dout.flat[0]) / k**2
     bound = pairwise_bound(int(seen.max()) ** 2, dtype)
     np.testing.assert_allclose(avg_pool_backward(dout, cache)[0, 0], expected, rtol=bound)
-    # One maximum for all windows that hold it.
+    # One maximum belongs to all windows that contain it.
     x[0, 0, k, k] = 1
     _, cache = max_pool_forward(x, options)
     dx = max_pool_backward(dout, cache)
     np.testing.assert_allclose(dx[0, 0, k, k], seen[k] ** 2 * float(dout.flat[0]), rtol=2 * np.finfo(dtype).eps)
-    # Norms of ones are k.
+    # The norm of a window of ones is k.
     ones = np.ones_like(x)
     cache = lp_pool_forward(ones, options)[1]
     np.testing.assert_allclose(lp_pool_backward(dout, cache)[0, 0], expected * k, rtol=2 * bound)
@@ -266,7 +266,7 @@ def test_gradients_do_not_drift(k, stride, dtype):
 
 @pytest.mark.parametrize("k", [99, 999, 5999])
 def test_means_of_tenths(k):
-    """What a running sum makes of them: 0.10001 at 99, 0.10096 at 999, 0.0583 at 5999."""
+    """A plain running sum would give 0.10001 at 99, 0.10096 at 999, 0.0583 at 5999."""
     x = np.full((1, 1, k, k), 0.1, np.float32)
     for options in (
         {},
@@ -286,7 +286,7 @@ def test_a_global_mean_in_float64(rng):
 
 @dtypes
 def test_functions_of_windows_do_not_drift(dtype):
-    """The adjoint of any function adds up over windows, too."""
+    """The adjoint for any function also sums over windows."""
     x = np.zeros((1, 1, 2400), dtype)
     out, cache = pool_forward(
         x, {"kernel_size": 1200, "stride": 1}, lambda w: w.sum(axis=-1), lambda w, _: np.full(w.shape, 0.1, w.dtype)
@@ -314,19 +314,19 @@ PAIRS = [
 
 @pytest.mark.parametrize("maximum", [True, False])
 def test_operations(maximum):
-    """Steps of a window grow with its logarithm, and the rows of the rings with the window."""
+    """The steps of a window grow with its logarithm, and the rows of the ring buffers grow with the window."""
     for k in range(1, 3000):
         made = _pool_running.steps(k, 3, maximum)
         assert len(made) <= (math.ceil(math.log2(k)) if maximum else 2 * math.log2(k)) + 1e-9
         if maximum:
             assert sum(shift for _, shift in made) == 3 * (k - 1)
         else:
-            # Each number once.
+            # Each number is read once.
             assert sum(shift for _, shift in made) == 3 * (k - 1)
 
 
 def test_time_has_no_cliff():
-    """By the cost that chooses the kernel: from 3 cells on at most 1.5 times that of the next smaller window."""
+    """The cost that chooses the kernel: from 3 cells on, it is at most 1.5 times that of the next smaller window."""
     for maximum, dtype in ((True, np.float32), (False, np.float64)):
         itemsize, last = np.dtype(dtype).itemsize, math.inf
         for k in range(3, 700):
@@ -342,7 +342,7 @@ def test_time_has_no_cliff():
 
 
 def test_large_planes_are_cut():
-    """A single plane is the work of several threads, and rings stay small."""
+    """Several threads share a single plane, and ring buffers stay small."""
     geometry = resolve_pool((1, 1, 4000, 4000), kernel_size=1000, stride=1, **PLAIN)
     for maximum, backward in ((True, False), (False, False), (False, True)):
         found = _pool_running.plan(geometry, maximum, backward, True, 4, 2)
@@ -350,7 +350,7 @@ def test_large_planes_are_cut():
 
 
 def test_pages_of_gradients_stay_small():
-    """What sums of gradients lose is kept in some MiB a thread, whatever the window."""
+    """The buffers for rounding errors of gradient sums take some MiB per thread, whatever the window is."""
     for k in (50, 1000, 4000, 8000):
         geometry = resolve_pool((1, 1, 8000, 8000), kernel_size=k, stride=1, pad=k // 2, dilation=1, ceil_mode=False)
         for itemsize in (4, 8):
@@ -360,7 +360,7 @@ def test_pages_of_gradients_stay_small():
 
 @dtypes
 def test_gradients_do_not_drift_with_few_pages(dtype, monkeypatch):
-    """Pages are closed for new blocks again and again; one cell is the maximum of most windows."""
+    """Buffers are reused for new blocks many times; one cell is the maximum of most windows."""
     monkeypatch.setattr("fastconv.layers.pool.tables.LOST_BYTES", 512)
     x = np.sort(np.random.default_rng(0).random(160 * 160)).reshape(1, 1, 160, 160).astype(dtype)
     x[0, 0, 80, 80] = 2
@@ -373,7 +373,7 @@ def test_gradients_do_not_drift_with_few_pages(dtype, monkeypatch):
 
 @pytest.mark.parametrize("stride", [1, 3])
 def test_axes_of_one_cell_are_dropped(stride, rng):
-    """A column takes the kernels of a row, and gives the same bits."""
+    """A column uses the kernels of a row, and gives the same bits."""
     x = rng.standard_normal((2, 3, 500)).astype(np.float32)
     for shape in ((500, 1), (1, 500), (1, 500, 1), (1, 1, 500), (500, 1, 1)):
         options = {"kernel_size": [40 if n > 1 else 1 for n in shape], "stride": stride}
@@ -384,13 +384,13 @@ def test_axes_of_one_cell_are_dropped(stride, rng):
             row, of_row = forward(x, kernel_size=40, stride=stride)
             np.testing.assert_array_equal(out.reshape(row.shape), row)
             np.testing.assert_array_equal(backward(out, cache).reshape(x.shape), backward(row, of_row))
-    # A window that reaches into the padding counts its cells.
+    # A window that reaches into the padding counts the padding's cells.
     out = avg_pool_forward(x[..., None], kernel_size=(1, 3), stride=1, pad=(0, 1))[0]
     np.testing.assert_allclose(out, x[..., None] / 3, rtol=1e-6)
 
 
 def test_windows_that_step_over_the_input():
-    """They are found as by a loop over all windows, and without memory for each."""
+    """They are found as in a loop over all windows, but without memory for each window."""
     for size, k, dilation, stride, lo in itertools.product(range(1, 5), (1, 2, 3), range(1, 8), range(1, 5), range(8)):
         axis = Axis(size, k, stride, lo, lo, dilation, 1)
         if lo < axis.extent <= axis.padded:

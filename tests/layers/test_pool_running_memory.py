@@ -1,4 +1,4 @@
-"""Memory of poolings of long windows: bytes, tables, and what is refused before it takes any."""
+"""Memory of pooling with long windows: bytes, tables, and windows that are refused before memory is taken."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from fastconv.layers.pool import lp_pooling, running as _pool_running
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Results and workspaces as NumPy makes them, which are counted."""
+    """Results and workspaces come from NumPy, so that their bytes are counted."""
     monkeypatch.setattr("fastconv.runtime.memory.empty", lambda shape, dtype: np.empty(shape, dtype))
 
 
@@ -19,7 +19,7 @@ def counted(monkeypatch):
 @pytest.mark.parametrize("k", [40, 300, 900])
 @pytest.mark.parametrize(("forward", "backward"), PAIRS)
 def test_bytes(forward, backward, k, stride, counted):
-    """Beside image and results a few MiB a thread, whatever the window and the stride."""
+    """Besides the image and the results, a few MiB per thread are taken, whatever the window and the stride."""
     x = np.zeros((1, 1, 1500, 2000), np.float32)
     out, cache = forward(x, kernel_size=k, stride=stride, threads=2)
     results = out.nbytes * (2 if forward is max_pool_forward else 1)
@@ -49,7 +49,7 @@ def test_bytes_of_other_exponents(p, options, counted, rng):
 
 @pytest.mark.parametrize("forward", [True, False])
 def test_lines_of_powers(forward):
-    """On planes of 8000 x 8000 the powers at a time take some MiB, and few of them are made three times."""
+    """On planes of 8000 x 8000, the powers in memory take some MiB, and few of them are computed three times."""
     for k in (1000, 4000, 8000):
         geometry = resolve_pool((1, 1, 8000, 8000), kernel_size=k, stride=1, pad=k // 2, dilation=1, ceil_mode=False)
         (block,) = lp_pooling._blocks(geometry, not forward)
@@ -99,7 +99,10 @@ def test_windows_that_need_too_much_are_refused(monkeypatch):
 
 @pytest.mark.parametrize(("spatial", "times"), [((400_000,), 1), ((400_000, 1), 2)], ids=["row", "column"])
 def test_tables_of_many_rows_are_not_kept(spatial, times, made):
-    """They are as large as the signal, and as many plans are kept as there are lengths; those of a row are small."""
+    """Tables of a column are as large as the signal, so they are not kept for each length.
+
+    Tables of a row are small.
+    """
     x = np.ones((1, 1, *spatial), np.float32)
     options = {"kernel_size": [9] + [1] * (len(spatial) - 1), "stride": 1}
     geometry = resolve_pool(x.shape, **PLAIN, **options)

@@ -1,4 +1,4 @@
-"""Pooling against loops over windows; ties, NaN, overlaps, padding, ceil mode, unpooling."""
+"""Pooling against loops over windows: ties, NaN, overlaps, padding, ceil mode, unpooling."""
 
 import numpy as np
 import oracle
@@ -57,7 +57,7 @@ def geometry_and_windows(shape, options):
         ceil_mode=options.get("ceil_mode", False),
     )
     axes = geometry.axes
-    # Enough zeros at the end for windows that hang over; then exactly the outputs there are.
+    # First enough zeros at the end for windows that extend past it, then exactly as many as the outputs need.
     over = [(a.lo, a.hi + a.stride % 1000 + a.extent) for a in axes]
     table, out = oracle.windows(
         shape[2:], [a.k for a in axes], [a.stride for a in axes], over, [a.dilation for a in axes]
@@ -73,7 +73,7 @@ def threads(blocks):
 
 @pytest.fixture(params=["vectors", "general"], autouse=True)
 def kernels(request, monkeypatch):
-    """The kernels for most windows, and those for what these are not made for."""
+    """The kernels for most windows, and the general kernels for all others."""
     if request.param == "general":
         monkeypatch.setattr("fastconv.layers.pool.kernels._INT32_CELLS", 0)
         monkeypatch.setattr("fastconv.layers.pool.tables.plan", lambda *_: None)
@@ -82,7 +82,7 @@ def kernels(request, monkeypatch):
 @dtypes
 @cases
 def test_max(shape, options, dtype, threads, rng):
-    # Few different values, so that ties are common.
+    # There are few different values, so ties are common.
     x = rng.integers(0, 4, shape).astype(dtype)
     geometry, table = geometry_and_windows(shape, options)
     expected, indices = oracle.pool(x, table, geometry.out_shape[2:], "max")
@@ -113,7 +113,7 @@ def test_avg(shape, options, include, dtype, threads, rng):
     dout = rng.standard_normal(out.shape).astype(dtype)
     dx = avg_pool_backward(dout, cache)
     assert dx.dtype == dtype and dx.shape == shape
-    # Linear: <pool(x), dout> = <x, dx>.
+    # The op is linear: <pool(x), dout> = <x, dx>.
     assert np.isclose(np.vdot(out, dout), np.vdot(x, dx), rtol=1e-4, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""What a call meant is recalled only where the same is given again."""
+"""A stored call is used only if the same arguments are given again."""
 
 import copy
 import itertools
@@ -61,11 +61,11 @@ def test_calls_that_mean_different_things_have_different_keys():
 
 
 class Array(np.ndarray):
-    """Not quite an ndarray."""
+    """A subclass of ndarray."""
 
 
 class Text(str):
-    """Not quite a string."""
+    """A subclass of str."""
 
     __slots__ = ()
 
@@ -108,7 +108,7 @@ def test_it_holds_so_many():
 
 
 def test_settings_that_are_not_arguments_count_all_the_same(monkeypatch):
-    """Threads and `out` are looked at in every call."""
+    """Every call checks threads and `out`."""
     seen = []
     run = fastconv.runtime.threads.words
     monkeypatch.setattr("fastconv.runtime.threads.words", lambda *a: seen.append(a[-1]) or run(*a))
@@ -148,7 +148,7 @@ def test_callers_at_once_get_what_is_theirs(rng):
 @pytest.mark.parametrize("copied", [lambda cache: pickle.loads(pickle.dumps(cache)), copy.deepcopy])
 @pytest.mark.parametrize("options", [{}, {"stride": Fraction(1, 2)}, {"upsample": 2, "stride": (2, 4)}])
 def test_caches_can_be_copied_and_sent(copied, options, rng):
-    """What is kept beside a geometry stays at home."""
+    """Plans stored for a geometry are not copied or pickled with it."""
     x, w = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((4, 3, 3, 3))
     out, cache = conv_forward(x, w, None, {**options, "pad": 1})
     expected = conv_backward(out, cache)[:2]
@@ -157,7 +157,7 @@ def test_caches_can_be_copied_and_sent(copied, options, rng):
 
 
 def test_equal_options_of_other_types_are_told_apart():
-    """1, True and 1.0 are one key of a dict; what an earlier call was given says nothing for the next."""
+    """1, True and 1.0 are the same key of a dict, but an earlier legal value does not make the others legal."""
     x, w = np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3))
     for option in ("stride", "upsample", "pad", "dilation", "groups", "threads"):
         conv(x, w, **{option: 1})

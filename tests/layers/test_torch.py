@@ -1,4 +1,4 @@
-"""PyTorch as a second oracle, where it is installed."""
+"""PyTorch as a second oracle, if it is installed."""
 
 import numpy as np
 import pytest
@@ -138,7 +138,7 @@ def test_softmax_loss(rng):
 
 
 def norm_case(shape, dtype, rng):
-    """x, gamma, beta, dout; and the first three as leaves."""
+    """x, gamma, beta and dout, and the first three as leaves of PyTorch's graph."""
     arrays = [(rng.standard_normal(s) * 2 + 1).astype(dtype) for s in (shape, shape[1:2], shape[1:2], shape)]
     return arrays, [torch.tensor(a, requires_grad=True) for a in arrays[:3]]
 
@@ -156,7 +156,7 @@ def test_batch_norm(mode, shape, dtype, rng):
     out, cache = fastconv.spatial_batchnorm_forward(x, gamma, beta, bn_param)
     np.testing.assert_allclose(out, expected.detach().numpy(), atol=tolerance * 10)
     np.testing.assert_allclose(bn_param["running_mean"], running[0], atol=tolerance)
-    if mode == "test":  # PyTorch's running variance is unbiased, the course's is not
+    if mode == "test":  # The running variance is unbiased in PyTorch, but not in the course.
         np.testing.assert_allclose(bn_param["running_var"], running[1], atol=tolerance)
     for actual, wanted in zip(
         fastconv.spatial_batchnorm_backward(dout, cache), grad_of(expected, dout, *leaves), strict=True
@@ -217,7 +217,7 @@ def test_activations(name, dtype, rng):
 
 
 def test_rounding_errors_of_norms_are_no_larger(rng):
-    """In float32, of layers as nets have them, against float64."""
+    """Errors in float32 against float64, for layers of common nets."""
     for shape in ((8, 16, 28, 28), (2, 8, 112, 112)):
         (x, gamma, beta, dout), _ = norm_case(shape, np.float32, rng)
         x += 10

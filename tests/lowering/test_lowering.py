@@ -1,4 +1,4 @@
-"""im2col and col2im against fancy indexing, and as each other's adjoint."""
+"""im2col and col2im against fancy indexing, and against each other as adjoints."""
 
 import numpy as np
 import oracle
@@ -49,7 +49,7 @@ def test_row_order_is_c_kh_kw():
 
 
 def test_toeplitz_of_a_4x4_image():
-    """The product with a 3x3 kernel as a row is the valid correlation; the published 4x4 example's sizes."""
+    """The product with a 3x3 kernel as a row is the valid correlation, with the sizes of a published 4x4 example."""
     x = np.arange(16.0).reshape(1, 1, 4, 4)
     cols = im2col(x, 3)
     assert cols.shape == (1, 9, 4)
@@ -80,7 +80,7 @@ def test_layouts(name, rng):
 
 
 def test_slices_are_not_copied_first(rng):
-    """A crop, whose rows are dense, is lowered where it lies."""
+    """A crop with contiguous rows is lowered without a copy."""
     x = rng.standard_normal((2, 3, 9, 9))
     crop = x[1:, ::2, 2:7, 1:8]
     assert np.array_equal(im2col(crop, 3, pad=1), im2col(crop.copy(), 3, pad=1))

@@ -164,14 +164,14 @@ def test_published_counts(layers, x_shape, n_params, multiply_adds):
     ],
 )
 def test_published_receptive_fields(layers, size, name, field):
-    """Araujo, Norris & Sim, 2019."""
+    """The published values of Araujo, Norris & Sim, 2019."""
     (layer,) = (layer for layer in summarize(layers, (1, 3, size, size)).layers if layer.name == name)
     assert [axis.size for axis in layer.receptive_field] == [field, field]
     assert layer.receptive_field[0].jump == (2 if name == "pool1" else 32)
 
 
 def test_a_fully_connected_layer_sees_what_its_convolution_sees():
-    """AlexNet's, on what is before it: 6x6 units, 32 cells apart."""
+    """The layer of AlexNet sees all 6x6 units before it, which are 32 cells apart."""
     net = summarize(ALEXNET, (1, 3, 224, 224))
     last = net.layers[-1].receptive_field[0]
     assert last == net.receptive_field[1] and last.size == 195 + 5 * 32
@@ -252,7 +252,7 @@ def test_a_decoder_that_is_run(rank, rng):
     outs.append(fastconv.conv_transpose(outs[-1], rng.standard_normal((3, 2, *(1,) * rank))))
     assert [layer.out_shape for layer in net.layers] == [out.shape for out in outs]
     assert net.layers[1].n_params == u.size + 4 and net.layers[-1].n_params == 6
-    # The same multiply-adds as the convolution whose gradient it is.
+    # It has as many multiply-adds as the convolution whose gradient it is.
     options = {"stride": (2, 3, 2)[:rank], "pad": 1, "groups": 2}
     assert net.layers[1].flops == fastconv.conv_geometry(outs[1].shape, u.shape, **options).flops
     assert [bool(layer.receptive_field) for layer in net.layers] == [True] + [False] * 6
@@ -264,11 +264,11 @@ def test_branches():
     assert [layer.depth for layer in net.layers] == [1, 1, 0, 0]
     assert net.out_shape == (1, 9, 9, 9)
     assert net.receptive_field == (receptive_field([(5, 1, 2)]),) * 2
-    # One sees to the left, one to the right: their join sees both.
+    # One branch sees to the left, the other to the right, so their join sees both sides.
     left, right = ("conv", 1, 3, {"pad": [(2, 0)]}), ("conv", 1, 3, {"pad": [(0, 2)]})
     net = summarize([("add", [left], [right])], (1, 1, 9))
     assert net.receptive_field[0].cells(4) == (2, 7)
-    # Branches out of step have no one field.
+    # Branches with different strides have no common field.
     net = summarize([("add", [("conv", 4, 1, 2, 4)], [("conv", 4, 3, 1, 1)]), ("conv", 2, 3)], (1, 1, 9))
     assert net.receptive_field == () and str(net).splitlines()[5].split()[-2:] == ["-", "-"]
 
@@ -276,7 +276,7 @@ def test_branches():
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("kind", ["concat", "add"])
 def test_branches_of_which_one_is_flattened(kind, order):
-    """Units that see one cell beside units that see all: no field is theirs, in whatever order the branches stand."""
+    """One branch sees one cell and the other sees all, so there is no common field, in either order of the branches."""
     branches = (["flatten"], [("affine", 16)])[::order]
     net = summarize([(kind, *branches), ("affine", 3)], (1, 1, 4, 4))
     assert [layer.receptive_field for layer in net.layers[-2:]] == [(), ()]
@@ -287,7 +287,7 @@ def test_branches_of_which_one_is_flattened(kind, order):
 @pytest.mark.parametrize("rank", [1, 2])
 @pytest.mark.parametrize("stride", [Fraction(1, 2), Fraction(2, 3), Fraction(3, 4), (Fraction(3, 2), 2)])
 def test_operations_of_strides_below_1(stride, rank, rng):
-    """Against the multiply-adds of a convolution of ones that is run: each adds 1, and none is of an inserted zero."""
+    """In a convolution of ones, each multiply-add contributes 1, and products with inserted zeros contribute nothing."""
     shape = (2, 4, *(9, 8)[:rank])
     stride = stride[:rank] if isinstance(stride, tuple) else stride
     options = {"stride": stride, "groups": 2}
@@ -299,15 +299,15 @@ def test_operations_of_a_stride_below_1_are_those_of_its_transposed_twin():
     net = summarize([("conv", 4, 3, Fraction(1, 2), "same")], (1, 3, 8, 8))
     twin = summarize([("conv_transpose", 4, 3, 2, 1, {"output_pad": 1})], (1, 3, 8, 8))
     assert net.out_shape == twin.out_shape and twin.flops == 13_824
-    assert 13_824 - 2 * 12 * (8 * 3 * 2) <= net.flops <= 13_824  # pads count, and what is cut off does not
-    # Mirrors are of the upsampled grid, which has to be made.
+    assert 13_824 - 2 * 12 * (8 * 3 * 2) <= net.flops <= 13_824  # cells that are cut off do not count
+    # Mirrors use the upsampled grid, which has to be built.
     mirrored = summarize([("conv", 4, 3, Fraction(1, 2), "same", {"pad_mode": "reflect"})], (1, 3, 8, 8))
     assert mirrored.flops == 2 * 4 * 27 * 16 * 16
 
 
 @pytest.mark.parametrize(("up", "stride"), [(2, 2), (4, 2), (3, 2), (2, 1), ((2, 1), (1, 3))])
 def test_operations_after_upsampling(up, stride):
-    """As above. Units between the input's cells see more or fewer cells in turns, so there is no single field."""
+    """After upsampling, units read different numbers of cells, so they have no common receptive field."""
     shape, options = (2, 4, 9, 8), {"upsample": up, "stride": stride, "groups": 2}
     net = summarize([("conv", 6, 3, options), ("conv", 2, 1)], shape)
     out = fastconv.conv(np.ones(shape), np.ones((6, 2, 3, 3)), **options)
@@ -354,7 +354,8 @@ def test_table():
     assert [line.split()[0] for line in lines[3:9]] == ["C1", "tanh1", "S2", "conv2", "tanh2", "avg_pool2"]
     assert lines[-5].startswith("  relu1") and lines[-4].startswith("add1")
     assert lines[-2].split() == ["total", "61,706", "833,040"]
-    # 6 maps of 28x28 twice, of 14x14; 16 of 10x10 twice, of 5x5 twice; 120, 84 twice each and 10, add's two.
+    # 6 maps of 28x28 twice and of 14x14; 16 maps of 10x10 twice and of 5x5 twice; 120 and 84 twice each; 10; and 2 for
+    # add.
     values = 6 * (2 * 28**2 + 14**2) + 16 * (2 * 10**2 + 2 * 5**2) + 2 * (120 + 84) + 10 + 2 * 10
     assert lines[-1] == f"in float32: 246,824 bytes of parameters, {4 * values:,} bytes of outputs"
     assert all(line == line.rstrip() for line in lines)
@@ -392,7 +393,7 @@ X = (1, 4, 8, 8)
         (["flatten", ("max_pool", 2)], X, ValueError, "layers[1], max_pool: its input is (1, 256)"),
         (["flatten", "global_avg_pool"], X, ValueError, "layers[1], global_avg_pool: its input is (1, 256)"),
         (["max_pool"], X, TypeError, "layers[0], max_pool: max_pool_forward() needs kernel_size"),
-        ([("max_pool", 2, 2, 0, 1, 5)], X, TypeError, "there are 5 values, but at most 4 have a place: kernel_size"),
+        ([("max_pool", 2, 2, 0, 1, 5)], X, TypeError, "there are 5 values, but at most 4 go by position: kernel_size"),
         ([("max_pool", 2, {"kernel_size": 2})], X, TypeError, "got 'kernel_size' both in pool_param and as a keyword"),
         ([("avg_pool", 9)], X, ValueError, "layers[0], avg_pool: spatial axis 0: the kernel covers 9 cells"),
         ([("groupnorm", 3)], X, ValueError, "groupnorm: G is 3, which does not divide the 4 channels of x (1, 4, 8, 8)"),

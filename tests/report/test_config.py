@@ -1,4 +1,4 @@
-"""show_config() tells what runs here."""
+"""show_config() describes this installation."""
 
 import numpy as np
 

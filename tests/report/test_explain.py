@@ -1,4 +1,4 @@
-"""explain(), the choice it tells of, and the instruction sets."""
+"""explain(), the choice that it reports, and the instruction sets."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ def test_the_arrow_is_what_auto_takes():
 
 
 def test_forced_and_empty():
-    assert "-> im2col, as asked for" in fastconv.explain((1, 1, 9), (1, 1, 3), algorithm="im2col")
+    assert "-> im2col, as requested" in fastconv.explain((1, 1, 9), (1, 1, 3), algorithm="im2col")
     assert "there is nothing to compute" in fastconv.explain((0, 1, 9), (1, 1, 3))
     with pytest.raises(ValueError, match="algorithm 'winograd' cannot do this forward: the kernel is"):
         fastconv.explain((1, 1, 9), (1, 1, 1), algorithm="winograd")
@@ -91,7 +91,7 @@ def test_command_line(capsys):
     arguments = ["--pad", "1", "--pad-mode", "reflect", "--flip", "--algorithm", "implicit"]
     assert main(["explain", "2,4,9,9", "8,4,3,3", *arguments]) == 0
     expected = fastconv.explain((2, 4, 9, 9), (8, 4, 3, 3), pad=1, pad_mode="reflect", flip=True, algorithm="implicit")
-    assert capsys.readouterr().out == expected + "\n" and "-> implicit, as asked for" in expected
+    assert capsys.readouterr().out == expected + "\n" and "-> implicit, as requested" in expected
     for option, value, error in (
         ("--algorithm", "magic", "algorithm is 'magic'; legal are"),
         ("--pad-mode", "mirror", "pad_mode is 'mirror'; legal are"),

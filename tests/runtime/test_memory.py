@@ -1,4 +1,4 @@
-"""Memory of large results is given to the next, and never to two arrays at once."""
+"""The memory of a large result goes to a later result, and never to two arrays at once."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def use(monkeypatch):
-    """Results of all sizes come from a pool of the test's own."""
+    """Results of all sizes come from a pool that the test makes."""
 
     def use(**settings):
         pool = buffers.Pool(16 * MIB, **{"large": 1, **settings})
@@ -46,12 +46,12 @@ def place(array):
 
 
 def kept(pool):
-    """The sizes of free mappings in MiB: a list of small ones and one of large ones, the oldest first."""
+    """The sizes of free mappings in MiB: a list of small ones and a list of large ones, the oldest first."""
     return [[nbytes / MIB for nbytes in sizes] for sizes in pool.free]
 
 
 def made_and_gone(*mib):
-    """Make results of these sizes in MiB, all at the same time, and free them in this order."""
+    """Make results of these sizes in MiB at the same time, and free them in this order."""
     results = [_memory.empty((n << 18,), F4) for n in mib]
     while results:
         del results[0]
@@ -141,11 +141,11 @@ def test_of_small_results_less_is_kept(use):
     del large
     while arrays:
         del arrays[0]
-    # Of one, one, two and one page the first two are gone.
+    # The freed results had one, one, two and one page; the first two have been unmapped.
     small, large = pool.free
     assert [nbytes >> 16 for nbytes in small] == [2, 1]
     assert len(large) == 1
-    again = _memory.empty((9,), F4)  # the last that was freed
+    again = _memory.empty((9,), F4)  # It gets the mapping that was freed last.
     assert place(again) == places[3]
     assert place(_memory.empty((30_000,), F4)) == places[2]
     _memory.release()
@@ -165,12 +165,12 @@ def test_small_results_leave_room_for_large_ones(use):
         made_and_gone(*mib)
         return kept(pool)
 
-    # Alone they may have all of 16 MiB; of large ones they leave a quarter, the last of them.
+    # Alone, small mappings may take all of the 16 MiB; large ones evict them down to a quarter of the limit.
     assert kept_after(5, 6, 5) == [[5, 6, 5], []]
     assert kept_after(10) == [[5], [10]]
     _memory.release()
     assert kept_after(2, 2, 2, 12) == [[2, 2], [12]]
-    # For one that does not fit nothing goes.
+    # A mapping that does not fit evicts nothing.
     assert kept_after(14) == [[2, 2], [12]]
     _memory.release()
     assert kept_after(5, 6, 4, 14) == [[5, 6, 4], []]
@@ -221,7 +221,7 @@ def test_nothing_is_kept_under_an_address_limit(how):
     before = limited("use(); print(*kept())", how)
     assert all(int(nbytes) > 0 for nbytes in before)
     assert limited("limit(); use(); print(*kept())", how) == ["0", "0"]
-    # Memory that is kept already is freed when the next large result is.
+    # Memory in the pool is freed when the next large result is freed.
     later = """
 use()
 with _workspace.workspace("it", (1 << 19,), F4): pass
@@ -251,7 +251,7 @@ print(b"".__class__.__name__)
 
 
 def test_what_is_kept_is_given_back_before_memory_runs_out():
-    """A limit is set while memory is kept; a new result fits only if the kept memory is freed."""
+    """A limit is set while the pool holds memory; a new result fits only if the pool frees it."""
     code = """
 a = _memory.empty((20 << 20,), F4); at = a.ctypes.data; del a
 b = _memory.empty((1 << 18,), F4); del b
@@ -314,7 +314,7 @@ fastconv.release_memory()
     pooled, scratch, none, nothing, mapped, resident, *last = map(int, limited(code))
     assert (pooled, scratch) == (36 << 20, (16 << 20) + (8 << 20) + 128)
     assert (none, nothing) == (0, 0)
-    # Nearly all of 36 MiB of results and 24 MiB of workspaces; Python itself takes a little meanwhile.
+    # Nearly all of 36 MiB of results and 24 MiB of workspaces is freed; Python itself allocates a little meanwhile.
     assert mapped >= 55 << 20 and resident >= 55 << 20
     assert last == [0, (8 << 20) + 64]
 
@@ -346,7 +346,7 @@ def test_a_workspace_is_not_kept_after_an_exception():
 
 
 def test_no_signal_is_lost():
-    """An exception from a handler reaches the caller, wherever in a loop that makes results the signal arrives."""
+    """An exception from a handler reaches the caller, wherever the signal arrives in a loop that makes results."""
     code = """
 import random, sys
 class Alarm(Exception): pass
@@ -455,7 +455,7 @@ def test_none_is_kept_where_none_shall_be(pool, monkeypatch):
 
 @pytest.mark.parametrize("shape", [(5, 7), (1, 300), (3,), (40, 2, 2), (1, 1, 50, 1), (2, 60, 3), (1000,), (0, 4)])
 def test_long_casts_are_made_in_pieces(shape, rng, monkeypatch):
-    """Between them signals are heard; a piece is as large as it may be, or a single number."""
+    """Signals are handled between chunks; a chunk has the maximum size, or is a single number."""
     monkeypatch.setattr(_arrays, "_CAST_BYTES", 100)
     x = rng.standard_normal(shape).astype(np.float32)
     cast = _arrays.prepare(x, np.dtype(np.float64))

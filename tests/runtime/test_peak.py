@@ -1,4 +1,4 @@
-"""The loop that benchmarks measure the machine with does the work it says."""
+"""The loop by which benchmarks measure the machine does the work that it states."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The one cache of plans: what was made once is found, the least recently used is dropped, large results are not kept."""
+"""The plan cache: it finds earlier plans, drops the least recently used one, and does not keep large results."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_large_results_are_made_anew():
 
 
 def size(found):
-    return found  # in bytes: 100 and 1,000,000
+    return found  # The sizes are 100 and 1,000,000 bytes.
 
 
 def test_errors_are_not_kept():
@@ -54,7 +54,7 @@ def test_errors_are_not_kept():
 
 
 def test_equal_geometries_share_plans_and_hold_none():
-    """Geometries are values: a copy finds the plan of the original, and neither holds anything but what it derives."""
+    """Geometries are values: a copy finds the plan of the original, and neither holds anything else."""
     options = {"pad": 1, "pad_mode": "reflect", "flip": True}
     geometry = fastconv.conv_geometry((1, 2, 9, 9), (3, 2, 3, 3), **options)
     case = np.dtype(np.float32), "auto", 1

@@ -1,4 +1,4 @@
-"""Signal handlers that raise: a call stops within a short time, and no thread writes after it."""
+"""Signal handlers that raise: a call stops within a short time, and no thread writes afterwards."""
 
 import os
 import shutil
@@ -21,7 +21,8 @@ from fastconv.convolution.dispatch import backward_data, backward_weights, forwa
 from fastconv.runtime import workers as _workers
 
 pytestmark = [
-    # If an exception comes between `open` and its `with` block, the interpreter closes the file later, with a warning.
+    # If an exception is raised between `open` and its `with` block, the interpreter closes the file later, with a
+    # warning.
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers that signal"),
     pytest.mark.skipif(
@@ -47,7 +48,7 @@ def run(*arguments, **options):
 
 
 def test_exceptions_at_random_moments():
-    """For 20 s, raise Exceptions and BaseExceptions in every kind of call, with helpers at work."""
+    """For 20 s, raise Exceptions and BaseExceptions in every kind of call while workers are busy."""
     result = run(faults.__file__, "--seconds", "20", "--only", "signals", timeout=200)
     assert result.returncode == 0 and "nothing broke" in result.stdout, result.stdout + result.stderr
 
@@ -150,7 +151,7 @@ LONG = {
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", LONG)
 def test_every_kernel_hears_signals(name, threads, monkeypatch):
-    """A handler that raises stops the running kernel: its shared state has FC_STOP set, and no kernel runs later."""
+    """A handler that raises stops the running kernel: FC_STOP is set in the shared state, and no kernel runs later."""
     made = []
 
     def words(helpers, grain):
@@ -168,7 +169,7 @@ def test_every_kernel_hears_signals(name, threads, monkeypatch):
     seconds = time.perf_counter() - begin
     for attempt in range(400):
         made.clear()
-        # Not every signal arrives within a kernel, so try fractions of the call's time and fixed times in turns.
+        # Not every signal arrives within a kernel, so fractions of the call's time and fixed times are tried in turns.
         after = seconds * (attempt % 40 + 1) / 42 if attempt % 2 else 0.0001 * (attempt % 80 + 1)
         raised = faults.interrupted(call, max(after, 0.00005), faults.Timeout)
         stopped = [int(np.frombuffer(each, np.intp)[_ext.STOP]) for each in made]
@@ -245,7 +246,7 @@ def test_the_interpreter_ends_while_a_thread_is_in_a_call():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_fork_in_a_handler():
-    """In the child the call has lost its helpers. It raises an error that says so, and later calls are right."""
+    """In the child the call has lost its workers. It raises an error that says so, and later calls are right."""
     code = """
         import os, signal, numpy as np, fastconv
         x, w = np.ones((1, 256, 160, 160), np.float32), np.ones((256, 256, 3, 3), np.float32)
@@ -274,7 +275,7 @@ def test_a_fork_in_a_handler():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the harness is made for POSIX threads")
 def test_the_gate_without_python(tmp_path):
-    """Callers and helpers in C: every piece is drawn once, calls stop when told to, and callers sleep if they wait."""
+    """Callers and workers in C: every chunk is drawn once, stopped calls end, and waiting callers sleep."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     root = Path(__file__).parents[2]
     if compiler is None or not (root / "fastconv/_ext/team.h").exists():

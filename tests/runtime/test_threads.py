@@ -60,7 +60,7 @@ def test_a_count_has_a_maximum(many):
 
 @pytest.mark.parametrize("algorithm", [*fastconv.algorithms(), "auto"])
 def test_more_threads_than_there_can_be(algorithm):
-    """In a process of its own, because 63 helper threads stay."""
+    """The test runs in a process of its own, because its 63 workers stay."""
     code = f"""
         import numpy as np, fastconv
         from fastconv.runtime import workers as _workers
@@ -101,13 +101,13 @@ def group(folder, **files):
 @pytest.mark.parametrize(
     ("cgroup", "files", "cpus"),
     [
-        ("0::/", {"": "150000 100000"}, 2),  # a container of version 2, rounded up
+        ("0::/", {"": "150000 100000"}, 2),  # a container of cgroup version 2; the quota is rounded up
         ("0::/", {"": "max 100000"}, None),
         ("0::/", {"": "20000 100000"}, 1),
         ("0::/a/b", {"": "max 100000", "a": "300000 100000", "a/b": "800000 100000"}, 3),  # the least along the path
         ("0::/a/b", {"a": "max 100000", "a/b": "400000 50000"}, 8),
         ("0::/a/b", {"other": "100000 100000"}, None),
-        ("0::/../other", {"": "200000 100000", "../other": "100000 100000"}, 2),  # outside of the namespace
+        ("0::/../other", {"": "200000 100000", "../other": "100000 100000"}, 2),  # a path outside of the namespace
         ("0::/", {"": "garbage"}, None),
         ("0::/", {}, None),
         ("", {"": "100000 100000"}, None),
@@ -159,7 +159,10 @@ def test_environment():
     [("1", 1), ("1,4", 1), (" 1 ", 1), ("1000000", None), ("0", None), ("-1", None), ("many", None), ("", None)],
 )
 def test_limit_of_workers(limit, wanted, monkeypatch, recwarn):
-    """OMP_NUM_THREADS as pools set it: at most the CPUs; fastconv ignores other texts, because OpenMP warns of them."""
+    """Pools set OMP_NUM_THREADS.
+
+    At most the number of CPUs counts, and other texts are ignored, because OpenMP warns of them.
+    """
     monkeypatch.setenv("OMP_NUM_THREADS", limit)
     monkeypatch.delenv("FASTCONV_NUM_THREADS", raising=False)
     fastconv.set_threads(None)
@@ -267,7 +270,7 @@ ALGORITHMS = [name for name in fastconv.algorithms() if name not in ("reference"
 
 
 def layer(algorithm, rng, dtype=np.float32):
-    """Three images, 3x3, of a size at which work is shared."""
+    """A 3x3 layer of three images, large enough for several threads."""
     groups = 24 if algorithm in ("depthwise", "separable") else 1
     x = rng.standard_normal((3, 24, 21, 22)).astype(dtype)
     w = kernels_for(algorithm, rng.standard_normal((24, 24 // groups, 3, 3)).astype(dtype))
@@ -334,7 +337,7 @@ def test_every_algorithm_after_a_fork(algorithm):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="guard pages are made by Linux's mprotect")
 @pytest.mark.parametrize("algorithm", ["im2col", "implicit", "auto"])
 def test_nothing_is_read_past_an_image(algorithm):
-    """An image that ends where readable memory ends: pointwise layers read it in place."""
+    """An image that ends where readable memory ends; pointwise layers read it in place."""
     code = f"""
         import ctypes, mmap, numpy as np, fastconv
         memory = mmap.mmap(-1, 3 * mmap.PAGESIZE)
@@ -370,7 +373,7 @@ def test_nothing_is_read_past_an_image(algorithm):
 
 
 def test_helpers_that_sleep_at_the_gate_come_back(rng, monkeypatch):
-    """They come back after a moment without calls, and for calls of any kernel."""
+    """Sleeping workers return after a moment without calls, and for calls of any kernel."""
     from fastconv.layers import relu_forward
     from fastconv.runtime import workers as _workers
 

@@ -1,4 +1,4 @@
-"""Convolution as a matrix: its entries, its format, and what is refused."""
+"""Convolution as a matrix: its entries, its format, and its errors."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 
 
 def check_canonical(A):
-    """Sorted, none twice, arrays of the right sizes; worked out here, not asked of flags."""
+    """The arrays are sorted, without duplicates, and of the right sizes; this is computed here and not read from flags."""
     assert isinstance(A, sparse.csr_array)
     assert A.indptr[0] == 0 and len(A.indptr) == A.shape[0] + 1 and A.indptr[-1] == len(A.indices) == len(A.data)
     assert (np.diff(A.indptr) >= 0).all()
@@ -33,7 +33,7 @@ def check_canonical(A):
 
 
 def dense(case, w):
-    """The matrix by the oracle's windows."""
+    """The dense matrix from the windows of the oracle."""
     table, _ = case.table()
     groups, cells = case.options.get("groups", 1), math.prod(case.x[2:])
     turned = np.flip(w, tuple(range(2, w.ndim))) if case.options.get("flip") else w
@@ -96,7 +96,7 @@ def test_random_geometries(geometry):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_wide_indices_and_the_transpose(case):
-    """What 64-bit indices, and a build of the transpose row by row, give: the same matrix."""
+    """64-bit indices, and building the transpose row by row, give the same matrix."""
     _, w, _ = case.arrays()
     w, geometry = pruned(w), case.geometry
     A = toeplitz_matrix(w, case.x[1:], **case.options)
@@ -112,7 +112,7 @@ def test_wide_indices_and_the_transpose(case):
 
 
 def windows(x, k, options):
-    """Which cells each output of one channel and axis meets at each tap, -1 where there is none: (outputs, taps)."""
+    """The cell that each output of one channel and axis reads at each tap, -1 for none: (outputs, taps)."""
     lo, mode = options["pad"], options["pad_mode"]
     image = np.pad(np.arange(x), lo, **({"constant_values": -1} if mode == "constant" else {}), mode=mode)
     span = (k - 1) * options["dilation"] + 1
@@ -121,7 +121,7 @@ def windows(x, k, options):
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
 def test_borders_of_every_kind_against_padded_images(mode, rng, monkeypatch):
-    """Pads wider than the image, kernels longer than it, strides past both; in blocks of a few windows, too."""
+    """Pads wider than the image, kernels longer than it, strides larger than both; also in blocks of a few windows."""
     named = {"constant": "zeros", "edge": "replicate", "wrap": "circular"}.get(mode, mode)
     seen = 0
     for x, k, stride, dilation in itertools.product((1, 2, 5, 8), (1, 2, 3, 7), (1, 2, 3, 30), (1, 2, 9)):
@@ -159,7 +159,7 @@ def test_borders_of_every_kind_against_padded_images(mode, rng, monkeypatch):
     ],
 )
 def test_borders_take_few_segments_however_wide(x, w, options, most):
-    """Positions that meet nothing, or the same cells shifted, are one entry of the table."""
+    """Positions that read no cells, or the same cells shifted, share one entry of the table."""
     geometry = fastconv.conv_geometry((1, 1, x), (1, 1, w), **options)
     structures = [_csr.of_outputs(geometry, False)]
     if geometry.pad_mode == "zeros":
@@ -170,7 +170,7 @@ def test_borders_take_few_segments_however_wide(x, w, options, most):
 
 
 def test_published_4x16():
-    """Dumoulin and Visin, section 4.1: the 3x3 kernel w on a 4x4 image, unrolled; C^T is the transposed convolution."""
+    """Dumoulin and Visin, section 4.1: C is the matrix of a 3x3 kernel on a 4x4 image, C^T the transposed convolution."""
     w = np.arange(1.0, 10.0).reshape(1, 1, 3, 3)
     a, b, c, d, e, f, g, h, i = range(1, 10)
     C = [
@@ -187,7 +187,7 @@ def test_published_4x16():
 
 
 def test_diagonals_are_constant_inside_blocks(rng):
-    """At stride 1 on an unpadded image every (filter, channel, row, row) block is Toeplitz, and so are its blocks."""
+    """At stride 1 on an unpadded image every (filter, channel, row, row) block is Toeplitz, as is their arrangement."""
     w = rng.standard_normal((2, 3, 3, 2))
     A = toeplitz_matrix(w, (3, 6, 7)).toarray().reshape(2, 4, 6, 3, 6, 7)
     for f, c, oh, h in np.ndindex(2, 3, 4, 6):
@@ -236,7 +236,7 @@ def test_dtypes(given, expected):
 def test_zeros_of_w_are_dropped_and_sums_that_cancel_are_not():
     A = toeplitz_matrix(np.array([[[0.0, 2.0, 0.0, -0.0]]]), (1, 6))
     assert A.nnz == 3 and np.array_equal(A.data, [2, 2, 2])
-    # A reflected cell is met by the first and the last tap.
+    # The first and the last tap read the same reflected cell.
     B = toeplitz_matrix(np.array([[[1.0, 3.0, -1.0]]]), (1, 4), pad=1, pad_mode="reflect")
     assert np.array_equal(B.toarray()[0], [3, 0, 0, 0]) and B.nnz == 10
     check_canonical(B)
@@ -278,7 +278,10 @@ def test_diagonals_are_counted_in_parts(rng, monkeypatch):
 
 
 def test_large_matrices_are_not_copied_when_turned(rng):
-    """Arrays of 16 MiB and more are views of mappings; SciPy trims views that it takes for parts of something."""
+    """Arrays of 16 MiB and more are views of mappings.
+
+    SciPy may copy a view, because it takes it for part of an array.
+    """
     A = toeplitz_matrix(rng.standard_normal((16, 16, 5, 5)).astype(np.float32), (16, 28, 28), pad=2)
     assert A.data.nbytes > 1 << 24
     assert np.shares_memory(A.T.data, A.data) and np.shares_memory(A.T.indices, A.indices)
@@ -297,7 +300,7 @@ def test_threads_and_repeats(threads, rng, monkeypatch):
 
 
 def test_every_instruction_set(isa, rng):
-    """Rows of all lengths, so that they end anywhere in a vector."""
+    """Rows of all lengths, which end anywhere within a vector."""
     for k, dtype in itertools.product(range(1, 40), (np.float32, np.float64)):
         w = rng.standard_normal((1, 1, k)).astype(dtype)
         A = toeplitz_matrix(w, (1, 45), pad=3, dilation=1)

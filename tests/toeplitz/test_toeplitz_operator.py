@@ -1,4 +1,4 @@
-"""The matrix-free operator of a convolution: the same map as the matrix, in SciPy's solvers too."""
+"""The matrix-free operator of a convolution: it equals the matrix, in SciPy's solvers, too."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_operator_is_the_matrix(case, dtype, rng):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_operator_is_adjoint_to_itself_exactly(case, rng):
-    """Whole numbers add up without rounding: <A x, y> == <x, A^T y>, whatever the algorithm may be."""
+    """Integers add up without rounding, so <A x, y> == <x, A^T y> for every algorithm."""
     w = rng.integers(-4, 5, case.w).astype(float)
     A = toeplitz_operator(w, case.x[1:], algorithm="implicit", **case.options)
     x, y = (rng.integers(-9, 10, n).astype(float) for n in A.shape[::-1])

@@ -1,4 +1,4 @@
-"""Weights that change while their matrix is made, and exceptions of signal handlers that look like ours."""
+"""Weights that change while their matrix is made, and exceptions of signal handlers that resemble fastconv's own."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from fastconv.convolution.toeplitz import csr as _csr
 
 
 class Late(ValueError):
-    """What a signal handler may raise."""
+    """An exception that a signal handler may raise."""
 
 
 class LateType(TypeError):
@@ -17,7 +17,7 @@ class LateType(TypeError):
 
 
 def test_weights_that_change_after_they_were_counted(rng, monkeypatch):
-    """Counted and written are the same weights, whatever a handler or another thread does to the caller's."""
+    """The same weights are counted and written, even if a handler or another thread changes the caller's array."""
     w = rng.standard_normal((4, 3, 3, 3)) * (rng.random((4, 3, 3, 3)) < 0.3)
     before = w.copy()
     expected = toeplitz_matrix(w, (3, 8, 8), pad=1).toarray()

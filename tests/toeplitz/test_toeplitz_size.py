@@ -1,4 +1,4 @@
-"""The size of a matrix is known, and refused, before anything is allocated."""
+"""The size of a matrix is computed and checked before anything is allocated."""
 
 import tracemalloc
 
@@ -28,7 +28,7 @@ def test_what_does_not_fit_says_so_before_anything_is_allocated(monkeypatch):
     assert tracemalloc.get_traced_memory()[1] < 1 << 20
     with pytest.raises(MemoryError, match=f"take {2 * size} bytes .* while they are brought into format 'coo'"):
         toeplitz_matrix(w, (64, 100, 100), pad=1, format="coo")
-    # All but a few weights dropped, it fits.
+    # With all but a few weights set to zero, the matrix fits.
     w[:, 1:] = 0
     assert toeplitz_matrix(w, (64, 100, 100), pad=1).nnz == nnz // 64
     with pytest.raises(ValueError, match=r"\d+ bytes in float32: more than can be indexed"):
@@ -76,7 +76,7 @@ def test_size_is_known_before_any_table_is_made(call, message, monkeypatch):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_size_in_advance(case, monkeypatch):
-    """The entries of zero padding, whichever weights are zero; for all other modes no more than there are."""
+    """The size is that of zero padding, whichever weights are zero; for other modes it is an upper bound."""
     _, w, _ = case.arrays()
     sizes = []
     monkeypatch.setattr("fastconv.runtime.memory.available", lambda: 0)
@@ -131,7 +131,7 @@ def test_free_memory_is_known_or_not(monkeypatch):
 
 
 def test_memory_is_that_of_the_matrix(rng):
-    """Nothing beside the arrays but what a few rows take."""
+    """Construction takes no memory besides the arrays, except for a few rows."""
     for x, w, options in [
         ((3, 30, 30), (16, 3, 5, 5), {"pad": 2}),
         ((1, 30000), (2, 1, 9), {"pad": 4}),
@@ -144,5 +144,5 @@ def test_memory_is_that_of_the_matrix(rng):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         size = A.data.nbytes + A.indices.nbytes + A.indptr.nbytes
-        assert size < 1 << 24  # larger ones do not come from the allocator that is traced
+        assert size < 1 << 24  # Larger arrays do not come from the allocator that is traced.
         assert peak <= 1.1 * size

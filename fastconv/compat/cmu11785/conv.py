@@ -19,7 +19,7 @@ _INITIAL = {1: "(out_channels, in_channels, kernel_size)", 2: "(out_channels, in
 
 
 class _Stride1:
-    """Weights, their gradients, and the convolution that slides by one."""
+    """The base of the layers that slide by one: weights, their gradients, and the convolution."""
 
     _rank = 1
 
@@ -38,7 +38,7 @@ class _Stride1:
         self.W: Any
         self.b: Any
         if weight_init_fn is None:
-            # The course's: from the generator that np.random.seed seeds.
+            # The course's initialisation: it draws from the generator that np.random.seed seeds.
             self.W = np.random.normal(0, 1.0, shape)  # noqa: NPY002
         else:
             self.W = _initial("weight_init_fn", weight_init_fn, shape)
@@ -50,7 +50,7 @@ class _Stride1:
         self.A: Any = None
 
     def _operands(self, A: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Input, weights and bias, checked against each other, in the dtype of the result."""
+        """Input, weights and bias in the dtype of the result, after a check that their shapes fit each other."""
         A, W, b = signals("A", A, self._rank), _arrays.as_array("W", self.W), _arrays.as_array("b", self.b)
         if W.ndim != self._rank + 2 or not all(W.shape):
             raise ValueError(f"W must be {_INITIAL[self._rank]}, got shape {W.shape}")
@@ -84,7 +84,7 @@ class _Stride1:
         return Z
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient of `A` from that of the output, which is cast to its dtype; sets `dLdW` and `dLdb`."""
+        """The gradient by `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
         ran_forward(self, self.A)
         return self._backward(dLdZ, (1,) * self._rank)
 
@@ -106,7 +106,7 @@ def _inner(name: str, doc: str) -> Any:
 
 
 class Composed:
-    """A layer around one of stride 1, whose weights are its own."""
+    """A layer with a stride. It has an inner layer of stride 1, which owns the weights."""
 
     _rank = 1
 
@@ -136,7 +136,7 @@ class _Strided(Composed):
         """Convolve `A` (batch_size, in_channels, *input_size)."""
         strides, pads = self._options()
         A = signals("A", A, self._rank)
-        # In the course the inner layer has the padded copy as its A.
+        # The inner layer of the course keeps the padded copy as its A.
         padded = zero_padded(A, pads, 2, _arrays.result_dtype(A))
         Z = self._layer._forward(padded, strides)
         self._layer.A = padded
@@ -146,7 +146,7 @@ class _Strided(Composed):
         return Z
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient of `A` from that of the output, which is cast to its dtype; sets `dLdW` and `dLdb`."""
+        """The gradient by `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
         ran_forward(self, self._layer.A)
         strides, pads = self._options()
         return np.ascontiguousarray(cropped(self._layer._backward(dLdZ, strides), pads, 2))
@@ -168,16 +168,16 @@ class Conv1d_stride1(_Stride1):
     ----------
     W : ndarray, (out_channels, in_channels, kernel_size)
     b : ndarray, (out_channels,)
-        They may be reassigned, and changed in place.
+        They may be reassigned or changed in place.
     dLdW, dLdb : ndarray
-        Gradients: zeros at first, and new arrays from every `backward`.
+        Gradients: zeros at first; every `backward` sets new arrays.
     A : array_like
         The input of the last `forward`.
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 
@@ -196,34 +196,34 @@ class Conv1d_stride1(_Stride1):
 
 
 class Conv1d(_Strided):
-    """Cross-correlation along one axis at a stride.
+    """Cross-correlation along one axis with a stride.
 
-    It computes what `Conv1d_stride1` and then `Downsample1d` would, without
-    the outputs that are thrown away.
+    It computes the same as `Conv1d_stride1` followed by `Downsample1d`, without
+    the outputs that `Downsample1d` would discard.
 
     Parameters
     ----------
     in_channels, out_channels, kernel_size : int
     stride : int
-        One that does not tile is floored.
+        If a stride does not fit, cells that are left over at the end are not read.
     padding : int
-        Zeros at both ends.
+        Number of zeros at both ends.
     weight_init_fn, bias_init_fn : function, optional
-        As in `Conv1d_stride1`.
+        See `Conv1d_stride1`.
 
     Attributes
     ----------
     conv1d_stride1 : Conv1d_stride1
-        Has ``W``, ``b``, ``dLdW``, ``dLdb``, and the padded input as ``A``.
+        It has ``W``, ``b``, ``dLdW``, ``dLdb``, and the padded input as ``A``.
     W, b, dLdW, dLdb
-        Those of `conv1d_stride1`.
+        The attributes of `conv1d_stride1`.
     downsample1d : Downsample1d
     stride, pad : int
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 
@@ -272,16 +272,16 @@ class Conv2d_stride1(_Stride1):
     ----------
     W : ndarray, (out_channels, in_channels, kernel_size, kernel_size)
     b : ndarray, (out_channels,)
-        They may be reassigned, and changed in place.
+        They may be reassigned or changed in place.
     dLdW, dLdb : ndarray
-        Gradients: zeros at first, and new arrays from every `backward`.
+        Gradients: zeros at first; every `backward` sets new arrays.
     A : array_like
         The input of the last `forward`.
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 
@@ -304,35 +304,35 @@ class Conv2d_stride1(_Stride1):
 
 
 class Conv2d(_Strided):
-    """Cross-correlation along two axes at a stride.
+    """Cross-correlation along two axes with a stride.
 
-    It computes what `Conv2d_stride1` and then `Downsample2d` would, without
-    the outputs that are thrown away.
+    It computes the same as `Conv2d_stride1` followed by `Downsample2d`, without
+    the outputs that `Downsample2d` would discard.
 
     Parameters
     ----------
     in_channels, out_channels, kernel_size : int
         `kernel_size` may be two ints, for filters that are not square.
     stride : int
-        Or two; one that does not tile is floored.
+        One int or two; cells that are left over at the end are not read.
     padding : int
-        Zeros on all four sides; or two ints, one per axis.
+        Number of zeros on all four sides; or two ints, one per axis.
     weight_init_fn, bias_init_fn : function, optional
-        As in `Conv2d_stride1`.
+        See `Conv2d_stride1`.
 
     Attributes
     ----------
     conv2d_stride1 : Conv2d_stride1
-        Has ``W``, ``b``, ``dLdW``, ``dLdb``, and the padded input as ``A``.
+        It has ``W``, ``b``, ``dLdW``, ``dLdb``, and the padded input as ``A``.
     W, b, dLdW, dLdb
-        Those of `conv2d_stride1`.
+        The attributes of `conv2d_stride1`.
     downsample2d : Downsample2d
     stride, pad : int
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 

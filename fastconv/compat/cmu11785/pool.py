@@ -15,7 +15,7 @@ from fastconv.compat.shared import ran_forward
 
 
 class _Pool:
-    """A pair of the library's functions, and the cache between them."""
+    """A pooling layer: it calls a pair of the library's functions, and keeps the cache between the calls."""
 
     _forward: Callable
     _backward: Callable
@@ -34,14 +34,14 @@ class _Pool:
         return self._pool(signals("A", A, 2), (1, 1))
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient of `A` from that of the output, which is cast to its dtype."""
+        """The gradient by `A`. `dLdZ` is cast to the dtype of the output."""
         cache = ran_forward(self, self._cache)
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, cache.geometry.out_shape, cache.dtype)
         return type(self)._backward(dLdZ, cache)
 
 
 class _StridedPool(_Pool):
-    """The same with a stride. The layers of which the course composes it are attributes, but run only if called."""
+    """A pooling layer with a stride. The course's two layers are attributes; they run only if called."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__(kernel)
@@ -62,17 +62,17 @@ class _StridedPool(_Pool):
 
 
 class MaxPool2d_stride1(_Pool):
-    """The largest cell of every window; of equal ones the first gets the gradient.
+    """The largest cell of every window. If several cells are equal, the first one gets the gradient.
 
     Parameters
     ----------
     kernel : int
-        The window; or two ints, if it is not square.
+        Size of the window; two ints if it is not square.
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 
@@ -97,12 +97,12 @@ class MeanPool2d_stride1(_Pool):
     Parameters
     ----------
     kernel : int
-        The window; or two ints, if it is not square.
+        Size of the window; two ints if it is not square.
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 
@@ -122,24 +122,24 @@ class MeanPool2d_stride1(_Pool):
 
 
 class MaxPool2d(_StridedPool):
-    """Max pooling at a stride: `MaxPool2d_stride1`, then `Downsample2d`, in one step.
+    """Max pooling with a stride: `MaxPool2d_stride1` followed by `Downsample2d`, in one step.
 
     Parameters
     ----------
     kernel : int
-        The window; or two ints, if it is not square.
+        Size of the window; two ints if it is not square.
     stride : int
-        Or two; one that does not tile is floored.
+        One int or two; cells that are left over at the end are not read.
 
     Attributes
     ----------
     maxpool2d_stride1, downsample2d
-        The two layers that the course composes it of.
+        The two layers that the course combines.
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 
@@ -164,24 +164,24 @@ class MaxPool2d(_StridedPool):
 
 
 class MeanPool2d(_StridedPool):
-    """Mean pooling at a stride: `MeanPool2d_stride1`, then `Downsample2d`, in one step.
+    """Mean pooling with a stride: `MeanPool2d_stride1` followed by `Downsample2d`, in one step.
 
     Parameters
     ----------
     kernel : int
-        The window; or two ints, if it is not square.
+        Size of the window; two ints if it is not square.
     stride : int
-        Or two; one that does not tile is floored.
+        One int or two; cells that are left over at the end are not read.
 
     Attributes
     ----------
     meanpool2d_stride1, downsample2d
-        The two layers that the course composes it of.
+        The two layers that the course combines.
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 

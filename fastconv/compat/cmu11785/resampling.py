@@ -1,4 +1,4 @@
-"""The resampling of 11-785's resampling.py."""
+"""The upsampling and downsampling layers of 11-785's resampling.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAYOUTS = {1: "(batch_size, in_channels, input_size)", 2: "(batch_size, in_chann
 
 
 def signals(name: str, A: Any, rank: int) -> np.ndarray:
-    """`A` as an array of batch, channels and `rank` spatial axes, none of the latter empty."""
+    """`A` as an array with batch, channels and `rank` spatial axes; a spatial axis must not be empty."""
     A = images(name, A, LAYOUTS[rank])
     if not all(A.shape[2:]):
         raise ValueError(f"{name} {A.shape} has an empty spatial axis; it must be {LAYOUTS[rank]}")
@@ -28,7 +28,7 @@ def spread(size: int, factor: int) -> int:
 
 
 def every(factors: tuple[int, ...]) -> tuple[slice, ...]:
-    """Every factor-th cell of the spatial axes."""
+    """A view of every factor-th cell along the spatial axes."""
     return (slice(None), slice(None), *(slice(None, None, factor) for factor in factors))
 
 
@@ -36,7 +36,7 @@ class _Resampling:
     """The base of both classes, which keeps the shape of the input from `forward` to `backward`."""
 
     _rank = 1
-    #: The name of the attribute with the factor.
+    #: The name of the attribute that holds the factor.
     _name: str
 
     def __init__(self, factor: int) -> None:
@@ -57,7 +57,7 @@ class _Resampling:
         return np.array(values[every(self._factors())], dtype, order="C")
 
     def _seen(self, shape: tuple[int, ...]) -> None:
-        """As `forward` of an input of that shape, for a layer that computed it by other means."""
+        """Record the shape of the input, as `forward` does, for a layer that computes the result itself."""
         self._shape = shape
 
 
@@ -78,7 +78,7 @@ class _Upsample(_Resampling):
         return out
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient of `A`: the entries of `dLdZ` at its cells."""
+        """The gradient by `A`: the entries of `dLdZ` at the cells that came from `A`."""
         shape = self._long(ran_forward(self, self._shape))
         dLdZ = _arrays.as_array("dLdZ", dLdZ)
         return self._pick(_arrays.cast_gradient("dLdZ", dLdZ, shape, dLdZ.dtype), _arrays.result_dtype(dLdZ))
@@ -91,14 +91,14 @@ class _Downsample(_Resampling):
         super().__init__(downsampling_factor)
 
     def forward(self, A: Any) -> np.ndarray:
-        """Every ``downsampling_factor``-th cell of `A`, the first included."""
+        """Every ``downsampling_factor``-th cell of `A`, beginning with the first."""
         A = signals("A", A, self._rank)
         out = self._pick(A, _arrays.result_dtype(A))
         self._seen(A.shape)
         return out
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient of `A`, in the shape of `A`: zeros at the cells that were left out."""
+        """The gradient by `A`, in the shape of `A`: zeros at the cells that were left out."""
         shape = ran_forward(self, self._shape)
         dLdZ = _arrays.as_array("dLdZ", dLdZ)
         short = (*shape[:2], *((n - 1) // k + 1 for n, k in zip(shape[2:], self._factors(), strict=True)))
@@ -107,17 +107,17 @@ class _Downsample(_Resampling):
 
 
 class Upsample1d(_Upsample):
-    """Zeros between neighbours: n samples become ``k * (n - 1) + 1``.
+    """Insert zeros between neighbours: n samples become ``k * (n - 1) + 1``.
 
     Parameters
     ----------
     upsampling_factor : int
-        k, 1 or more.
+        k, at least 1.
 
     Raises
     ------
     ValueError
-        If `A` or `dLdZ` has another shape than it must, or `backward` comes first.
+        If the shape of `A` or `dLdZ` is wrong, or `backward` is called before `forward`.
     TypeError
         For complex or object input, or a factor that is not an int.
 
@@ -134,17 +134,17 @@ class Upsample1d(_Upsample):
 
 
 class Downsample1d(_Downsample):
-    """Every k-th sample.
+    """Take every k-th sample.
 
     Parameters
     ----------
     downsampling_factor : int
-        k, 1 or more.
+        k, at least 1.
 
     Raises
     ------
     ValueError
-        If `A` or `dLdZ` has another shape than it must, or `backward` comes first.
+        If the shape of `A` or `dLdZ` is wrong, or `backward` is called before `forward`.
     TypeError
         For complex or object input, or a factor that is not an int.
 
@@ -161,17 +161,17 @@ class Downsample1d(_Downsample):
 
 
 class Upsample2d(_Upsample):
-    """Zeros between neighbours in both axes: n rows become ``k * (n - 1) + 1``.
+    """Insert zeros between neighbours along both axes: n rows become ``k * (n - 1) + 1``.
 
     Parameters
     ----------
     upsampling_factor : int
-        k, 1 or more; or two of them.
+        k, at least 1; or one per axis.
 
     Raises
     ------
     ValueError
-        If `A` or `dLdZ` has another shape than it must, or `backward` comes first.
+        If the shape of `A` or `dLdZ` is wrong, or `backward` is called before `forward`.
     TypeError
         For complex or object input, or a factor that is not an int.
 
@@ -189,17 +189,17 @@ class Upsample2d(_Upsample):
 
 
 class Downsample2d(_Downsample):
-    """Every k-th row and column.
+    """Take every k-th row and column.
 
     Parameters
     ----------
     downsampling_factor : int
-        k, 1 or more; or two of them.
+        k, at least 1; or one per axis.
 
     Raises
     ------
     ValueError
-        If `A` or `dLdZ` has another shape than it must, or `backward` comes first.
+        If the shape of `A` or `dLdZ` is wrong, or `backward` is called before `forward`.
     TypeError
         For complex or object input, or a factor that is not an int.
 

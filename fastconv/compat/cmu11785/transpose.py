@@ -18,9 +18,10 @@ from fastconv.layers.convolution.conv_transpose import prepare as prepare_transp
 
 
 class _Transposed(Composed):
-    """Upsampling and correlation in one step, which multiplies no inserted zeros.
+    """The base of both layers: upsampling and correlation in one step, without products by the inserted zeros.
 
-    Correlating the upsampled signal is the transposed convolution by flipped kernels with swapped channels.
+    The correlation of the upsampled signal equals a transposed convolution whose kernels are flipped and whose channel
+    axes are swapped.
     """
 
     def __init__(self, upsampling_factor: int) -> None:
@@ -48,15 +49,15 @@ class _Transposed(Composed):
     def forward(self, A: Any) -> np.ndarray:
         """Upsample `A` (batch_size, in_channels, *input_size), and correlate it with W."""
         A, W, b = self._layer._operands(A)
-        self._out_shape(A, W)  # refuses a kernel that does not fit
+        self._out_shape(A, W)  # This call raises an error if the kernel does not fit.
         Z = layers.conv_transpose(A, self._turned(W), b, **self._options(W))
-        # A copy, because the upsampled signal is a copy in the course.
+        # A copy, because the upsampled signal of the course is a copy, too.
         self._kept = np.array(A, order="C")
         self._upsample._seen(A.shape)
         return Z
 
     def backward(self, dLdZ: Any) -> np.ndarray:
-        """The gradient of `A` from that of the output, which is cast to its dtype; sets `dLdW` and `dLdb`."""
+        """The gradient by `A`; it also sets `dLdW` and `dLdb`. `dLdZ` is cast to the dtype of the output."""
         A, W, b = self._layer._operands(ran_forward(self, self._kept))
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, self._out_shape(A, W), A.dtype)
         cache = prepare_transpose("conv_transpose_backward", A, self._turned(W), b, None, self._options(W))
@@ -67,29 +68,29 @@ class _Transposed(Composed):
 
 
 class ConvTranspose1d(_Transposed):
-    """Upsampling, then cross-correlation.
+    """Upsampling along one axis, then cross-correlation.
 
     Parameters
     ----------
     in_channels, out_channels, kernel_size : int
     upsampling_factor : int
-        k; n samples are spread to ``k * (n - 1) + 1`` before they are correlated.
+        k; n samples become ``k * (n - 1) + 1`` before they are correlated.
     weight_init_fn, bias_init_fn : function, optional
-        As in `Conv1d_stride1`.
+        See `Conv1d_stride1`.
 
     Attributes
     ----------
     conv1d_stride1 : Conv1d_stride1
-        Has ``W`` (out_channels, in_channels, kernel_size), ``b``, ``dLdW``, ``dLdb``.
+        It has ``W`` (out_channels, in_channels, kernel_size), ``b``, ``dLdW``, ``dLdb``.
     W, b, dLdW, dLdb
-        Those of `conv1d_stride1`.
+        The attributes of `conv1d_stride1`.
     upsample1d : Upsample1d
     upsampling_factor : int
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 
@@ -119,32 +120,32 @@ class ConvTranspose1d(_Transposed):
 
 
 class ConvTranspose2d(_Transposed):
-    """Upsampling, then cross-correlation.
+    """Upsampling along two axes, then cross-correlation.
 
     Parameters
     ----------
     in_channels, out_channels, kernel_size : int
         `kernel_size` may be two ints, for filters that are not square.
     upsampling_factor : int
-        k, or one per axis; n rows are spread to ``k * (n - 1) + 1`` before they are
+        k, or one per axis; n rows become ``k * (n - 1) + 1`` before they are
         correlated.
     weight_init_fn, bias_init_fn : function, optional
-        As in `Conv2d_stride1`.
+        See `Conv2d_stride1`.
 
     Attributes
     ----------
     conv2d_stride1 : Conv2d_stride1
-        Has ``W`` (out_channels, in_channels, kernel_size, kernel_size), ``b``,
+        It has ``W`` (out_channels, in_channels, kernel_size, kernel_size), ``b``,
         ``dLdW``, ``dLdb``.
     W, b, dLdW, dLdb
-        Those of `conv2d_stride1`.
+        The attributes of `conv2d_stride1`.
     upsample2d : Upsample2d
     upsampling_factor : int
 
     Raises
     ------
     ValueError
-        If shapes and sizes do not fit each other, or `backward` comes first.
+        If shapes and sizes do not fit each other, or `backward` is called first.
     TypeError
         For complex or object input, or a size that is not an int.
 

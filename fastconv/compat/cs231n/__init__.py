@@ -1,8 +1,8 @@
 """The layers of Stanford's CS231n, second assignment: ``from fastconv.compat.cs231n import *``.
 
-Names, argument orders, column orders and cache tuples are the course's;
-its limits are not: filters need not be square, strides need not tile, and any
-dtype and memory order does. Images are ``(N, C, H, W)``.
+Names, argument orders, column orders and cache tuples are the same as the
+course's. The restrictions of the course do not apply: filters need not be square, strides
+need not tile the image, and every dtype and memory order works. Images are ``(N, C, H, W)``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ from fastconv.layers import (
     svm_loss,
 )
 
-#: The course's second way to the same gradients.
+#: The course's second implementation, which computes the same gradients.
 batchnorm_backward_alt = batchnorm_backward
 
 __all__ = [

@@ -1,8 +1,8 @@
-"""CS231n's im2col.py and im2col_cython.pyx, and the size of the output that its layers share.
+"""CS231n's im2col.py and im2col_cython.pyx, and the output size that the layers of this package share.
 
-Both orders of columns are im2col of a volume: with N as the last axis of a volume (H, W, N) the
-columns run oh, ow, n; with N as its first axis, (N, H, W), they run n, oh, ow. The kernel is 1
-cell long in N.
+Both column orders are an im2col of a volume with a kernel of length 1 along N. If N is the
+last axis of the volume, (H, W, N), the columns run oh, ow, n. If N is the first axis,
+(N, H, W), they run n, oh, ow.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastconv.lowering.columns import col2im, im2col
 
 
 def output_size(x_shape: tuple[int, ...], height: int, width: int, pad: int, stride: int) -> tuple[int, int]:
-    """OH and OW, floored, everything validated."""
+    """The output size OH and OW, rounded down, after all arguments have been checked."""
     shape = as_shape("x_shape", x_shape)
     if len(shape) != 4 or shape[1] < 1:
         raise ValueError(f"x_shape must be (N, C, H, W) with at least one channel, got {x_shape!r}")
@@ -64,13 +64,13 @@ def get_im2col_indices(
     out_height, out_width = output_size(x_shape, field_height, field_width, padding, stride)
     k, kh, kw = np.indices((x_shape[1], field_height, field_width)).reshape(3, -1, 1)
     oh, ow = np.indices((out_height, out_width)).reshape(2, 1, -1)
-    # A stride past the image has one output, at 0; the stride itself may not fit an index.
+    # If the stride exceeds the image, there is one output, at 0; the stride itself may be too large for an index.
     step = min(stride, max(x_shape[2:]) + 2 * padding)
     return k, kh + step * oh, kw + step * ow
 
 
 def im2col_indices(x: Any, field_height: int, field_width: int, padding: int = 1, stride: int = 1) -> np.ndarray:
-    """Lower images to one matrix, columns in the order oh, ow, n.
+    """Lower images to one matrix whose columns run oh, ow, n.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def im2col_indices(x: Any, field_height: int, field_width: int, padding: int = 1
     x = images("x", x)
     output_size(x.shape, field_height, field_width, padding, stride)
     volume = x.transpose(1, 2, 3, 0)[None]
-    if not len(x):  # a volume of no cells along one axis has no output; a batch of no images has
+    if not len(x):  # im2col refuses a volume with an empty axis, but an empty batch is legal here.
         return np.empty((x.shape[1] * field_height * field_width, 0), _arrays.result_dtype(x))
     return im2col(volume, (field_height, field_width, 1), stride=(stride, stride, 1), pad=(padding, padding, 0))[0]
 
@@ -153,13 +153,13 @@ def col2im_indices(
 
 
 def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, stride: int) -> np.ndarray:
-    """As `im2col_indices`, without defaults.
+    """The same as `im2col_indices`, but `padding` and `stride` have no defaults.
 
     Parameters
     ----------
     x : array_like, (N, C, H, W)
     field_height, field_width, padding, stride : int
-        Of the windows; a stride that does not tile is floored.
+        Of the windows; cells that are left over at the end are not read.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def im2col_cython(x: Any, field_height: int, field_width: int, padding: int, str
 def col2im_cython(
     cols: Any, N: int, C: int, H: int, W: int, field_height: int, field_width: int, padding: int, stride: int
 ) -> np.ndarray:
-    """As `col2im_indices`, with the shape as four numbers.
+    """The same as `col2im_indices`, but the shape is given as four numbers.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def col2im_cython(
     N, C, H, W : int
         Shape of the images.
     field_height, field_width, padding, stride : int
-        Of the windows; a stride that does not tile is floored.
+        Of the windows; cells that are left over at the end are not read.
 
     Returns
     -------

@@ -21,7 +21,7 @@ from fastconv.lowering.columns import im2col
 def _conv_layer(
     where: str, x: Any, w: Any, b: Any, conv_param: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
-    """Arrays, stride and pad of a layer of the course, checked against each other."""
+    """The arrays, stride and pad of a layer of the course, after a check that they fit each other."""
     legal, defaults = "{'stride': int, 'pad': int}", {"stride": None, "pad": None}
     settings = merge_options(where, defaults, {}, conv_param, "conv_param", legal=f"a dict {legal}")
     for name, value in settings.items():
@@ -96,14 +96,14 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`.
+        Arrays of the shapes of `x`, `w` and `b`.
 
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -121,14 +121,14 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
 
 
 def _product(w: np.ndarray, cols: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The layer as one product over all images, [F x K] @ [K x columns]."""
+    """Compute the layer as one product over all images, [F x K] @ [K x columns]."""
     out = matmul(w.reshape(w.shape[0], -1), cols)
     out += b[:, None]
     return out
 
 
 def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(dcols, dw, db) from dout (F, columns)."""
+    """The gradients (dcols, dw, db) from dout (F, columns)."""
     x_cols = _arrays.as_array("x_cols", x_cols)
     if x_cols.shape != (w[0].size, dout.shape[1]):
         raise ValueError(
@@ -141,12 +141,12 @@ def _gradients(dout: np.ndarray, w: np.ndarray, x_cols: Any) -> tuple[np.ndarray
 
 
 def conv_forward_im2col(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolution by `im2col_cython`.
+    """Convolution that lowers the images by `im2col_cython`.
 
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward_naive`.
+        See `conv_forward_naive`.
 
     Returns
     -------
@@ -191,14 +191,14 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`.
+        Arrays of the shapes of `x`, `w` and `b`.
 
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -218,12 +218,12 @@ def conv_backward_im2col(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
 
 
 def conv_forward_strides(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolution by columns in the order n, oh, ow; `conv_forward_fast` does the same.
+    """Convolution with columns in the order n, oh, ow; `conv_forward_fast` does the same.
 
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward_naive`.
+        See `conv_forward_naive`.
 
     Returns
     -------
@@ -269,14 +269,14 @@ def conv_backward_strides(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`.
+        Arrays of the shapes of `x`, `w` and `b`.
 
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -302,12 +302,12 @@ def _cast_dout(dout: Any, x: np.ndarray, w: np.ndarray, stride: int, pad: int) -
 
 
 def conv_forward_fast(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Convolution as by `conv_forward_strides`, under the name that the course's layers call.
+    """The same as `conv_forward_strides`, under the name that the course's layers call.
 
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward_naive`.
+        See `conv_forward_naive`.
 
     Returns
     -------
@@ -350,14 +350,14 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`.
+        Arrays of the shapes of `x`, `w` and `b`.
 
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -375,7 +375,7 @@ def conv_backward_fast(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
 
 
 def _renamed(error: Exception) -> Exception:
-    """The same error, with the names of the functions that the user called."""
+    """The error with the names of the functions that the user called in its message."""
     if type(error) not in (TypeError, ValueError):  # a signal handler's
         return error
     return type(error)(str(error).replace("_strides", "_fast"))

@@ -15,7 +15,7 @@ from fastconv.layers import max_pool_backward, max_pool_forward
 
 
 def _pool_layer(where: str, x: Any, pool_param: Any) -> tuple[np.ndarray, int, int, int]:
-    """The images in a float dtype, window and stride of a layer of the course."""
+    """The images in a float dtype, and the window and stride of a layer of the course."""
     known = {"pool_height": None, "pool_width": None, "stride": None}
     legal = "{'pool_height': int, 'pool_width': int, 'stride': int}"
     settings = merge_options(where, known, {}, pool_param, "pool_param", legal=f"a dict {legal}")
@@ -64,7 +64,7 @@ def max_pool_forward_naive(x: Any, pool_param: Mapping[str, int]) -> tuple[np.nd
 
 
 def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
-    """Gradient of `max_pool_forward_naive`; of equal maxima the first gets it.
+    """Gradient of `max_pool_forward_naive`. If several cells are the maximum, the first one gets the gradient.
 
     Parameters
     ----------
@@ -80,9 +80,9 @@ def max_pool_backward_naive(dout: Any, cache: tuple) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def max_pool_forward_reshape(x: Any, pool_param: Mapping[str, int]) -> tuple[np.
     Parameters
     ----------
     x, pool_param
-        As `max_pool_forward_naive`; ``pool_height == pool_width == stride``,
+        See `max_pool_forward_naive`; ``pool_height == pool_width == stride``,
         dividing H and W.
 
     Returns
@@ -118,7 +118,7 @@ def max_pool_forward_reshape(x: Any, pool_param: Mapping[str, int]) -> tuple[np.
     Raises
     ------
     ValueError
-        If the windows do not tile the image; `max_pool_forward_fast` takes any.
+        If the windows do not tile the image. `max_pool_forward_fast` takes any windows.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def max_pool_forward_reshape(x: Any, pool_param: Mapping[str, int]) -> tuple[np.
 
 
 def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
-    """Gradient of `max_pool_forward_reshape`; equal maxima of a window share it evenly.
+    """Gradient of `max_pool_forward_reshape`. If several cells are the maximum, they share the gradient evenly.
 
     Parameters
     ----------
@@ -158,9 +158,9 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -186,27 +186,27 @@ def max_pool_backward_reshape(dout: Any, cache: tuple) -> np.ndarray:
         (N, C, OH * height, OW * width),
     ):
         raise ValueError(f"cache holds x {x.shape}, x_reshaped {x_reshaped.shape} and out {out.shape}: it was changed")
-    if x_reshaped.dtype != out.dtype:  # after a cast the maximum may equal no cell
+    if x_reshaped.dtype != out.dtype:  # If one array was cast, the maximum may equal no cell.
         raise ValueError(
             f"cache holds x_reshaped of dtype {x_reshaped.dtype} and out of dtype {out.dtype}: it was changed"
         )
     out = _arrays.prepare(out, _arrays.result_dtype(out))
     dout = _arrays.cast_gradient("dout", dout, out.shape, out.dtype)
     held = out[:, :, :, None, :, None]
-    # NaN is the maximum of its window, but equals nothing.
+    # NaN is the maximum of its window, but does not equal itself.
     mask = (x_reshaped == held) | (np.isnan(x_reshaped) & np.isnan(held))
-    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # none is left if x was changed after the forward pass
+    count = np.maximum(mask.sum(axis=(3, 5), keepdims=True), 1)  # no equal cell if x has changed
     share = dout[:, :, :, None, :, None] / count.astype(out.dtype)
     return np.where(mask, share, out.dtype.type(0)).reshape(x.shape)
 
 
 def max_pool_forward_im2col(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Max pooling by columns.
+    """Max pooling that writes windows as columns.
 
     Parameters
     ----------
     x, pool_param
-        As `max_pool_forward_naive`.
+        See `max_pool_forward_naive`.
 
     Returns
     -------
@@ -241,7 +241,7 @@ def max_pool_forward_im2col(x: Any, pool_param: Mapping[str, int]) -> tuple[np.n
 
 
 def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
-    """Gradient of `max_pool_forward_im2col`; of equal maxima the first gets it.
+    """Gradient of `max_pool_forward_im2col`. If several cells are the maximum, the first one gets the gradient.
 
     Parameters
     ----------
@@ -257,9 +257,9 @@ def max_pool_backward_im2col(dout: Any, cache: tuple) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -301,12 +301,12 @@ def _tiles(shape: tuple[int, ...], height: int, width: int, stride: int) -> bool
 
 
 def max_pool_forward_fast(x: Any, pool_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """Max pooling by `max_pool_forward_reshape` where windows tile the image, else `max_pool_forward_im2col`.
+    """Max pooling: `max_pool_forward_reshape` if the windows tile the image, else `max_pool_forward_im2col`.
 
     Parameters
     ----------
     x, pool_param
-        As `max_pool_forward_naive`.
+        See `max_pool_forward_naive`.
 
     Returns
     -------
@@ -354,9 +354,9 @@ def max_pool_backward_fast(dout: Any, cache: tuple) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The sandwiches of CS231n's layer_utils.py that have a convolution in them."""
+"""The combined layers of CS231n's layer_utils.py that contain a convolution."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastconv.layers import relu_backward, relu_forward, spatial_batchnorm_backw
 
 
 def conv_relu_forward(x: Any, w: Any, b: Any, conv_param: Mapping[str, int]) -> tuple[np.ndarray, tuple]:
-    """`conv_forward_fast`, then `relu_forward`; cache ``(conv_cache, relu_cache)``.
+    """`conv_forward_fast`, then `relu_forward`; the cache is ``(conv_cache, relu_cache)``.
 
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward_fast`.
+        See `conv_forward_fast`.
 
     Returns
     -------
@@ -59,14 +59,14 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray,
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`.
+        Arrays of the shapes of `x`, `w` and `b`.
 
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -90,14 +90,14 @@ def conv_bn_relu_forward(
     conv_param: Mapping[str, int],
     bn_param: MutableMapping[str, Any],
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward_fast`, `spatial_batchnorm_forward`, `relu_forward`; cache of the three in that order.
+    """`conv_forward_fast`, `spatial_batchnorm_forward`, `relu_forward`; the cache holds their caches in this order.
 
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward_fast`.
+        See `conv_forward_fast`.
     gamma, beta, bn_param
-        As `spatial_batchnorm_forward`.
+        See `spatial_batchnorm_forward`.
 
     Returns
     -------
@@ -139,14 +139,14 @@ def conv_bn_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
     Returns
     -------
     dx, dw, db, dgamma, dbeta : ndarray
-        Of the shapes of `x`, `w`, `b`, `gamma` and `beta`.
+        Arrays of the shapes of `x`, `w`, `b`, `gamma` and `beta`.
 
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------
@@ -166,14 +166,14 @@ def conv_bn_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarr
 def conv_relu_pool_forward(
     x: Any, w: Any, b: Any, conv_param: Mapping[str, int], pool_param: Mapping[str, int]
 ) -> tuple[np.ndarray, tuple]:
-    """`conv_forward_fast`, `relu_forward`, `max_pool_forward_fast`; cache of the three in that order.
+    """`conv_forward_fast`, `relu_forward`, `max_pool_forward_fast`; the cache holds their caches in this order.
 
     Parameters
     ----------
     x, w, b, conv_param
-        As `conv_forward_fast`.
+        See `conv_forward_fast`.
     pool_param : dict
-        As `max_pool_forward_fast`.
+        See `max_pool_forward_fast`.
 
     Returns
     -------
@@ -215,14 +215,14 @@ def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.nda
     Returns
     -------
     dx, dw, db : ndarray
-        Of the shapes of `x`, `w` and `b`.
+        Arrays of the shapes of `x`, `w` and `b`.
 
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        If `dout` does not have the shape of the output.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        If `cache` comes from another layer, or `dout` is complex or object.
 
     Examples
     --------

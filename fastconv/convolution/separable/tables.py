@@ -178,6 +178,9 @@ def _make_tables(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, 
     rows = 0 if flat else pieces(h.out, high) * min(h.span(high), h.lines[0].size)
     down = planes * columns * (d.products * rows + of_planes * h.products)
     places = [pieces(side.out, block) * len(side.lines) for side, block in zip((d, h), blocks[:2], strict=True)]
+    single = len(w.lines) * w.out if len(w.lines) > 1 else 0
+    if stride > 1:
+        single = w.span(w.out)
     return Tables(
         (np.array(table, np.intp), np.array(lines, np.intp), np.array(sizes, np.intp)),
         order=np.array(order, np.intp),
@@ -189,8 +192,5 @@ def _make_tables(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, 
         down=down,
         across=planes * of_planes * of_rows * w.products,
         rows=planes * of_planes * of_rows * pieces(w.out, wide) * len(w.lines),
-        single_cells=planes
-        * of_planes
-        * of_rows
-        * (w.span(w.out) if stride > 1 else len(w.lines) * w.out * (len(w.lines) > 1)),
+        single_cells=planes * of_planes * of_rows * single,
     )

@@ -365,14 +365,14 @@ class WithinBlas(Wrapper):
 class Phase(NamedTuple):
     """A plan, and the index of its arrays in those of the whole; None is the whole array.
 
-    `count` is the number of phases that have the work of this one.
+    `times` is the number of phases that have the work of this one.
     """
 
     plan: Plan
     first: Any = None
     second: Any = None
     result: Any = None
-    count: int = 1
+    times: int = 1
 
 
 class Phases(Plan):
@@ -380,7 +380,7 @@ class Phases(Plan):
 
     `leaves` tells whether there are cells of the result that no part writes: they are bias alone. With `adds`, parts
     meet in cells of the result, and are added up. If there are many phases of few kinds, `phases` has one of each kind
-    with its count, and iterating over `each` gives all of them, when the plan runs.
+    with its `times`, and iterating over `each` gives all of them, when the plan runs.
     """
 
     def __init__(
@@ -398,7 +398,7 @@ class Phases(Plan):
 
     def __str__(self) -> str:
         plans = dict.fromkeys(str(phase.plan) for phase in self.phases)
-        return f"phases({sum(phase.count for phase in self.phases)}, {' or '.join(plans) or 'nothing'})"
+        return f"phases({sum(phase.times for phase in self.phases)}, {' or '.join(plans) or 'nothing'})"
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -411,7 +411,7 @@ class Phases(Plan):
         total = dict[str, float]()
         for phase in self.phases:
             for kind, amount in phase.plan.work.items():
-                total[kind] = total.get(kind, 0.0) + phase.count * amount
+                total[kind] = total.get(kind, 0.0) + phase.times * amount
         return total
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:

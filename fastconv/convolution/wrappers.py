@@ -140,13 +140,13 @@ class Batched(Plan):
 
     def _sum(self, x: np.ndarray, dout: np.ndarray, kept: np.ndarray | None, dw: np.ndarray) -> np.ndarray | None:
         target = dw
-        for images in self._slices():
-            self.plans[images.stop - images.start].run(x[images], dout[images], kept, target)
-            if target is not dw:
-                with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+        with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+            for images in self._slices():
+                self.plans[images.stop - images.start].run(x[images], dout[images], kept, target)
+                if target is not dw:
                     dw += target
-            else:
-                target = np.empty_like(dw)
+                else:
+                    target = np.empty_like(dw)
         # The sum of finite gradients may overflow.
         return None if self.sums_products or np.isfinite(dw).all() else np.ones(1, np.intp)
 

@@ -8,7 +8,7 @@ from fastconv import conv_backward, conv_forward
 from fastconv.convolution import base, choose as algorithms, wrappers
 from fastconv.convolution.choose import choose
 from fastconv.convolution.implicit_gemm import algorithm as implicit
-from fastconv.convolution.sparse import Sparse as SPARSE
+from fastconv.convolution.sparse.plan import SparseWeightGradient
 from fastconv.geometry.conv import GEOMETRY_DEFAULTS, resolve_conv
 from fastconv.runtime import isa as _isa
 
@@ -17,9 +17,9 @@ from fastconv.runtime import isa as _isa
 def ways(monkeypatch):
     """The method that computed dw ('dots' or 'masked'), and the bytes that were cleared afterwards."""
     seen = []
-    dots, masked = SPARSE.backward_kept_weights, implicit.Implicit.backward_kept_weights
+    dots, masked = SparseWeightGradient.run, implicit.Implicit.backward_kept_weights
     clear = base.clear_where_zero
-    monkeypatch.setattr(SPARSE, "backward_kept_weights", lambda *args: seen.append("dots") or dots(*args))
+    monkeypatch.setattr(SparseWeightGradient, "run", lambda *args: seen.append("dots") or dots(*args))
     monkeypatch.setattr(
         implicit.Implicit, "backward_kept_weights", lambda *args: seen.append("masked") or masked(*args)
     )

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from fastconv.checks import copies as _copies
+from fastconv.checks.dtypes import DTYPES, NAMES as NAMES
 from fastconv.checks.messages import no_array
 from fastconv.runtime import memory as _memory
 from fastconv.runtime.memory import check_bytes
 
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-#: The dtypes of the kernels: their numbers, and their names in C.
-DTYPES: dict[np.dtype, int] = {_FLOAT32: 0, _FLOAT64: 1}
-NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
+_FLOAT32, _FLOAT64 = DTYPES
 #: Exceptions that NumPy and the conversion methods of other types raise about a value. Other exceptions, such as those
 #: of a signal handler, are not about the value.
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)

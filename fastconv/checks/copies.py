@@ -13,9 +13,9 @@ import math
 import numpy as np
 
 from fastconv._ext import copies as _ext
+from fastconv.checks.dtypes import DTYPES
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 
-_DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 #: NumPy copies arrays of fewer bytes, because finding a plan takes longer.
 _SMALL_BYTES = 1 << 15
 #: The most rows of the copy in a block, and its bytes; its rows end with a cache line.
@@ -28,7 +28,7 @@ _PAST_BYTES = 1 << 22
 def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     """A C-contiguous copy of an array, of the same dtype, by `threads` threads; None is the default."""
     if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
-        kind = _DTYPES.get(array.dtype)
+        kind = DTYPES.get(array.dtype)
         found = _plan(array.shape, array.strides, array.itemsize) if kind is not None else None
         if found is not None:
             plan, items = found

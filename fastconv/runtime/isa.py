@@ -49,9 +49,9 @@ def kind() -> str:
     return f"{cpu[0]}-{cpu[1]}-{NAMES[current]}"
 
 
-#: For each instruction set the bytes of a vector, and the time of a vector operation relative to AVX-512: two of AVX2 run
-#: at a time, and the baseline has no fused multiply-add. With these times, rates of one instruction set also serve one
-#: that was not measured.
+#: For each instruction set the bytes of a vector, and the time of a vector operation relative to AVX-512: two of AVX2
+#: run at a time, and the baseline has no fused multiply-add. With these times, rates of one instruction set also serve
+#: one that was not measured.
 _VECTORS = {"baseline": (16, 0.9), "avx2": (32, 0.6), "avx512": (64, 1.0)}
 
 #: For each instruction set the one with vectors of half the bytes.

@@ -22,6 +22,7 @@ from sources import TREE
 
 pytestmark = pytest.mark.skipif(not (TREE / "setup.py").is_file(), reason="needs the source tree")
 
+
 @dataclass(frozen=True)
 class Step:
     """One numbered step of a recipe."""
@@ -74,11 +75,13 @@ def module_of(path, classes):
     text = path.read_text(encoding="utf-8")
     body = ast.parse(text).body
     kept = [node for node in body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    kept = [n for n in kept if not {"cases", "conftest", "pytest", "fastconv"} & {getattr(n, "module", n.names[0].name)}]
+    kept = [
+        n for n in kept if not {"cases", "conftest", "pytest", "fastconv"} & {getattr(n, "module", n.names[0].name)}
+    ]
     kept = [n for n in kept if "choose" not in ast.unparse(n)]
     kept += [node for node in body if isinstance(node, ast.ClassDef) and node.name in classes]
     assert {node.name for node in kept if isinstance(node, ast.ClassDef)} == set(classes)
-    return "\n".join(ast.get_source_segment(text, node) for node in kept) + "\n"
+    return "\n\n\n".join(ast.get_source_segment(text, node) for node in kept) + "\n"
 
 
 @pytest.fixture

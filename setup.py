@@ -3,11 +3,14 @@
 ``FASTCONV_DEBUG=1`` builds with bounds checks on every memoryview access and
 on every run of elements that a kernel reads or writes.
 ``FASTCONV_SANITIZE=address,undefined`` builds for GCC's or clang's sanitizers.
+``FASTCONV_BUILD_CACHE=FOLDER`` keeps compiled modules in a folder, and takes
+them from there if their sources, compiler and settings are the same.
 """
 
 import gzip
 import io
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -35,6 +38,7 @@ if int(setuptools.__version__.split(".")[0]) < 77:
 FOLDER = Path("fastconv", "_ext")
 DEBUG = os.environ.get("FASTCONV_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
+CACHE = os.environ.get("FASTCONV_BUILD_CACHE", "")
 
 # The stable ABI has no free-threaded form yet: such interpreters get a wheel of their own.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -113,6 +117,24 @@ class BuildModules(build_ext):
         super().build_extensions()
 
     def build_extension(self, extension: Extension) -> None:
+        if not CACHE:
+            self._compile(extension)
+            return
+        library = Path(self.get_ext_fullpath(extension.name))
+        cached = Path(CACHE, f"{self._built[extension.name]}-{library.name}")
+        if cached.is_file():
+            library.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(cached, library)
+            print(f"fastconv: took {extension.name} from {CACHE}", flush=True)
+        else:
+            self._compile(extension)
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            # Renaming is atomic, so that builds side by side never read half a module.
+            written = cached.with_name(f"{cached.name}.{os.getpid()}")
+            shutil.copy2(library, written)
+            written.replace(cached)
+
+    def _compile(self, extension: Extension) -> None:
         began = time.perf_counter()
         (source,) = extension.sources
         generated = str(Path(source).with_suffix(".c"))

@@ -19,6 +19,9 @@ with tarfile.open(sdist) as archive:
     assert {(m.uid, m.gid, m.uname, m.gname, m.mtime) for m in members} == {
         (0, 0, "", "", int(os.environ["SOURCE_DATE_EPOCH"]))
     }
+tracked = subprocess.run(["git", "ls-files"], cwd=tree, capture_output=True, text=True, check=True).stdout.split()
+lacking = [name for name in tracked if name not in files and name != ".gitignore" and not name.endswith(".gz")]
+assert not lacking, f"the sdist lacks {lacking}"
 assert not [name for name in files if name.endswith((".c", ".so", ".pyc")) and not name.startswith("tests/c/")]
 # Links of README are absolute, so that they work on PyPI too: they name files of the main branch.
 OWN = re.compile(
@@ -40,8 +43,9 @@ with zipfile.ZipFile(wheel) as archive:
     assert not [name for name in names if name.endswith((".pyx", ".pxd", ".c", ".h"))], "the wheel holds sources"
     for module in modules:
         assert f"fastconv/_ext/{module}.abi3.so" in names, f"the wheel has no {module}"
-    for path in (tree / "fastconv").rglob("*.py"):
-        assert path.relative_to(tree).as_posix() in names, f"the wheel has no {path}"
+    for path in (tree / "fastconv").rglob("*"):
+        if path.suffix in (".py", ".pyi", ".json", ".typed"):
+            assert path.relative_to(tree).as_posix() in names, f"the wheel has no {path}"
     with tempfile.TemporaryDirectory() as folder:
         for module in modules:
             library = archive.extract(f"fastconv/_ext/{module}.abi3.so", folder)

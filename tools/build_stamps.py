@@ -5,11 +5,15 @@ with it every generated C file.
 
 The digest of a module covers its settings and all sources that it includes, directly or indirectly. A successful build
 records this digest and the digest of the library that it made. The module is current while both are unchanged.
+
+    python tools/build_stamps.py pool.h runs.pxd      # prints the modules that read any of these files
 """
 
 import hashlib
 import json
+import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -76,3 +80,13 @@ def stale(builds: Iterable[tuple[str, Path, Path, str]]) -> list[str]:
 
 def _of_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def readers(folder: Path, names: Iterable[str]) -> list[str]:
+    """The modules that are compiled from any of the files with these names."""
+    wanted = set(names)
+    return [name for name in modules(folder) if wanted & {path.name for path in sources(folder, name)}]
+
+
+if __name__ == "__main__":
+    print(*readers(Path(__file__).resolve().parents[1] / "fastconv" / "_ext", map(os.path.basename, sys.argv[1:])))

@@ -49,16 +49,4 @@ FC_TABLE(fc_sweep_pair_t, fc_sweep_pair);
 FC_TABLE(fc_dots_t, fc_dots);
 FC_TABLE(fc_lanes_t, fc_lanes);
 
-/* The number of lanes of a vector for a dtype and an instruction set. */
-static inline int fc_depthwise_lanes(int dtype, int isa)
-{
-#if FC_VECTORS
-    return (isa == FC_AVX512 ? 64 : isa == FC_AVX2 ? 32 : 16) / (dtype ? 8 : 4);
-#else
-    (void)dtype;
-    (void)isa;
-    return 1;
-#endif
-}
-
 #endif /* FASTCONV_DEPTHWISE_H */

@@ -9,7 +9,7 @@ fastconv.convolution.depthwise divides the work, and makes all tables below.
 
 from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.depthwise_kernels cimport (
-    fc_depthwise_lanes, fc_dots_table, fc_lanes_table, fc_pad_t, fc_pad_table, fc_piece, fc_sweep_pair_table,
+    fc_dots_table, fc_isa_lanes, fc_lanes_table, fc_pad_t, fc_pad_table, fc_piece, fc_sweep_pair_table,
     fc_sweep_table, fc_taps,
 )
 from fastconv._ext.patches cimport Block, Side, first_cell, last_cell, read_sides
@@ -19,7 +19,7 @@ from fastconv._ext.team cimport FC_GRAIN, FC_THREADS, fc_enrol, fc_member, fc_ne
 
 def lanes(int dtype, int isa):
     """Return the number of lanes of a vector, for dtype 0 (float32) or 1 (float64)."""
-    return fc_depthwise_lanes(dtype, isa)
+    return fc_isa_lanes(dtype, isa)
 
 
 cdef inline Py_ssize_t cut(
@@ -289,7 +289,7 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
                 if stage.part != part:
                     stage.part = part
                     stage.count = cut_sweeps(
-                        stage.sweeps, s, sides, &block, p.parts, p.parts_count, fc_depthwise_lanes(which, isa)
+                        stage.sweeps, s, sides, &block, p.parts, p.parts_count, fc_isa_lanes(which, isa)
                     )
                     fc_check(stage.count <= s.sweeps)
                 for channel in range(s.channels):
@@ -442,7 +442,7 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
     cdef int isa = t.isa, which = 0 if floating is float else 1
     cdef fc_pad_t pad = fc_pad_table[which][isa]
     cdef Block block
-    cdef Py_ssize_t lanes = fc_depthwise_lanes(which, isa), taps = s.k * s.high, step = s.filters * s.channels * taps
+    cdef Py_ssize_t lanes = fc_isa_lanes(which, isa), taps = s.k * s.high, step = s.filters * s.channels * taps
     cdef Py_ssize_t filled = -1, count = 0, group, groups, part, piece, g, i, first, channel, plane
     cdef Py_ssize_t slot = fc_draw(&t.words[FC_THREADS], 1), index = fc_take(t.words, t.total)
     cdef const floating* source = <const floating*> t.source

@@ -46,4 +46,4 @@ cdef extern from "depthwise.h":
     const fc_sweep_pair_t[2][3] fc_sweep_pair_table
     const fc_dots_t[2][3] fc_dots_table
     const fc_lanes_t[2][3] fc_lanes_table
-    int fc_depthwise_lanes(int dtype, int isa) noexcept nogil
+    int fc_isa_lanes(int dtype, int isa) noexcept nogil

@@ -60,9 +60,17 @@
 #define FC_X86 0
 #endif
 
-enum { FC_BASELINE, FC_AVX2, FC_AVX512, FC_ISAS };
+/* The instruction sets, from the slowest to the fastest: the enumerator, the name, and the bytes of a vector. */
+#define FC_FOR_EACH_ISA(row, argument)       \
+    row(argument, FC_BASELINE, baseline, 16) \
+    row(argument, FC_AVX2, avx2, 32)         \
+    row(argument, FC_AVX512, avx512, 64)
 
-static const char *const fc_isa_names[FC_ISAS] = {"baseline", "avx2", "avx512"};
+#define FC_ENUMERATOR(argument, enumerator, name, bytes) enumerator,
+enum { FC_FOR_EACH_ISA(FC_ENUMERATOR, ) FC_ISAS };
+
+#define FC_NAME(argument, enumerator, name, bytes) #name,
+static const char *const fc_isa_names[FC_ISAS] = {FC_FOR_EACH_ISA(FC_NAME, )};
 
 /* Return whether code for `isa` was compiled and this CPU supports it. */
 static inline int fc_isa_usable(int isa)
@@ -85,7 +93,24 @@ static inline int fc_isa_compiled(int isa) { return isa == FC_BASELINE || FC_X86
 
 static inline int fc_best_isa(void)
 {
-    return fc_isa_usable(FC_AVX512) ? FC_AVX512 : fc_isa_usable(FC_AVX2) ? FC_AVX2 : FC_BASELINE;
+    int isa = FC_ISAS - 1;
+    while (!fc_isa_usable(isa))
+        isa--;
+    return isa;
+}
+
+/* The elements of a vector. */
+static inline int fc_isa_lanes(int dtype, int isa)
+{
+#if FC_VECTORS
+#define FC_VECTOR_BYTES(argument, enumerator, name, bytes) bytes,
+    static const int vector_bytes[FC_ISAS] = {FC_FOR_EACH_ISA(FC_VECTOR_BYTES, )};
+    return vector_bytes[isa] / (dtype ? 8 : 4);
+#else
+    (void)dtype;
+    (void)isa;
+    return 1;
+#endif
 }
 
 #define FC_PASTE3_(a, b, c) a##_##b##_##c
@@ -93,15 +118,12 @@ static inline int fc_best_isa(void)
 #define FC_N(name) FC_PASTE3(name, FC_DTYPE, FC_ISA)
 
 #if FC_X86
-#define FC_TABLE(type, name)                                                            \
-    static const type name##_table[2][FC_ISAS] = {                                      \
-        {name##_f32_baseline, name##_f32_avx2, name##_f32_avx512},                      \
-        {name##_f64_baseline, name##_f64_avx2, name##_f64_avx512}}
+#define FC_COPY(name, enumerator, isa, bytes) name##_##isa,
 #else
-#define FC_TABLE(type, name)                                                            \
-    static const type name##_table[2][FC_ISAS] = {                                      \
-        {name##_f32_baseline, name##_f32_baseline, name##_f32_baseline},                \
-        {name##_f64_baseline, name##_f64_baseline, name##_f64_baseline}}
+#define FC_COPY(name, enumerator, isa, bytes) name##_baseline,
 #endif
+#define FC_TABLE(type, name)                       \
+    static const type name##_table[2][FC_ISAS] = { \
+        {FC_FOR_EACH_ISA(FC_COPY, name##_f32)}, {FC_FOR_EACH_ISA(FC_COPY, name##_f64)}}
 
 #endif /* FASTCONV_ISA_H */

@@ -97,16 +97,4 @@ typedef struct {
 typedef int (*fc_separable_t)(const fc_separable *call, ptrdiff_t item, void *space);
 FC_TABLE(fc_separable_t, fc_separable_block);
 
-/* The number of lanes of a vector, indexed [dtype][isa]. */
-static inline int fc_separable_lanes(int dtype, int isa)
-{
-#if FC_VECTORS
-    return (isa == FC_AVX512 ? 64 : isa == FC_AVX2 ? 32 : 16) / (dtype ? 8 : 4);
-#else
-    (void)dtype;
-    (void)isa;
-    return 1;
-#endif
-}
-
 #endif /* FASTCONV_SEPARABLE_H */

@@ -69,12 +69,12 @@ cdef extern from "separable.h" nogil:
     ctypedef int (*fc_separable_t)(const fc_separable* call, Py_ssize_t item, void* space) noexcept nogil
     const fc_separable_t[2][3] fc_separable_block_table
     Py_ssize_t fc_separable_items(const fc_separable* call) noexcept
-    int fc_separable_lanes(int dtype, int isa) noexcept
+    int fc_isa_lanes(int dtype, int isa) noexcept
 
 
 def lanes(int dtype, int isa):
     """Return the number of lanes of a vector, for dtype 0 (float32) or 1 (float64)."""
-    return fc_separable_lanes(dtype, isa)
+    return fc_isa_lanes(dtype, isa)
 
 
 def factors(int dtype, w, kernel, order, to, bint telling):

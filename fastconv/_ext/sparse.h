@@ -77,18 +77,6 @@ FC_TABLE(fc_turn_there_t, fc_turn_there);
 typedef void (*fc_clear_t)(const void *w, void *dw, ptrdiff_t n);
 FC_TABLE(fc_clear_t, fc_clear);
 
-/* The lanes of a vector, and the number of registers, indexed [dtype][isa]. */
-static inline int fc_sparse_lanes(int dtype, int isa)
-{
-#if FC_VECTORS
-    return (isa == FC_AVX512 ? 64 : isa == FC_AVX2 ? 32 : 16) / (dtype ? 8 : 4);
-#else
-    (void)dtype;
-    (void)isa;
-    return 1;
-#endif
-}
-
 /* The most vectors of a tile. Each takes a register, and two more registers hold operands (six for `dots`). */
 static inline int fc_sparse_sums(int isa, int dots)
 {

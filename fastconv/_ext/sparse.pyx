@@ -14,7 +14,7 @@ from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.sparse_kernels cimport (
     FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_clear_t, fc_clear_table, fc_dot_rows_t, fc_dot_rows_table,
-    fc_prune_table, fc_pruned, fc_send_for, fc_sparse_lanes, fc_sparse_sums, fc_target, fc_turn_back_t,
+    fc_prune_table, fc_pruned, fc_isa_lanes, fc_send_for, fc_sparse_sums, fc_target, fc_turn_back_t,
     fc_turn_back_table, fc_turn_t, fc_turn_table, fc_turn_there_t, fc_turn_there_table, fc_weights,
 )
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped, fc_take
@@ -27,7 +27,7 @@ cdef enum:
 
 def shape(int dtype, int isa, bint dots):
     """Return the number of lanes of a vector and the most vectors of a tile, for dtype 0 (float32) or 1 (float64)."""
-    return fc_sparse_lanes(dtype, isa), fc_sparse_sums(isa, dots)
+    return fc_isa_lanes(dtype, isa), fc_sparse_sums(isa, dots)
 
 
 #: The number of elements that a kernel may write past the end of a list.
@@ -356,7 +356,7 @@ cdef void multiply(
     For DOTS, the rows of dout are copied to lanes as well, and the products are added to the lists.
     """
     cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t lanes = fc_sparse_lanes(t.dtype, t.isa)
+    cdef Py_ssize_t lanes = fc_isa_lanes(t.dtype, t.isa)
     cdef Py_ssize_t[MOST_LANES] lane_at
     cdef Py_ssize_t first_row, group = cut(&first_row, t.first_set + chosen, s.rows, s.block_rows)
     cdef Py_ssize_t rows = min(s.block_rows, s.rows - first_row), channel, here, c, i, k, row

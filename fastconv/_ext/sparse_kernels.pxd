@@ -59,5 +59,5 @@ cdef extern from "sparse.h":
     const fc_turn_there_t[2][3] fc_turn_there_table
     const fc_clear_t[2][3] fc_clear_table
     void fc_send_for(const char* source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t nbytes) noexcept nogil
-    int fc_sparse_lanes(int dtype, int isa) noexcept nogil
+    int fc_isa_lanes(int dtype, int isa) noexcept nogil
     int fc_sparse_sums(int isa, int dots) noexcept nogil

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from fastconv.checks import copies as _copies
+from fastconv.checks.dtypes import DTYPES, NAMES as NAMES
 from fastconv.checks.messages import no_array
 from fastconv.runtime import memory as _memory
 from fastconv.runtime.memory import check_bytes
 
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-#: The dtypes that the kernels support, with the numbers that kernels use for them, and the names of these dtypes in C.
-DTYPES: dict[np.dtype, int] = {_FLOAT32: 0, _FLOAT64: 1}
-NAMES = {_FLOAT32: "float", _FLOAT64: "double"}
+_FLOAT32, _FLOAT64 = DTYPES
 #: Exceptions by which NumPy and the conversion methods of other types report an unsuitable value. All other exceptions,
 #: such as those that a signal handler raises, have another cause.
 _UNREADABLE = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RuntimeError, BufferError)

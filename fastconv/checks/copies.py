@@ -12,9 +12,9 @@ import math
 import numpy as np
 
 from fastconv._ext import copies as _ext
+from fastconv.checks.dtypes import DTYPES
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 
-_DTYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 #: Arrays of fewer bytes are copied by NumPy, because looking up a plan takes longer than the copy.
 _SMALL_BYTES = 1 << 15
 #: The largest block: its rows in the copy, and its bytes. Rows of a block end at cache lines, of 64 bytes.
@@ -27,7 +27,7 @@ _PAST_BYTES = 1 << 22
 def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
     """Return a C-contiguous copy of an array, made by `threads` threads (None: the default number)."""
     if array.nbytes >= _SMALL_BYTES and array.flags.aligned and type(array) is np.ndarray:
-        kind = _DTYPES.get(array.dtype)
+        kind = DTYPES.get(array.dtype)
         found = _plan(array.shape, array.strides, array.itemsize) if kind is not None else None
         if found is not None:
             plan, items = found

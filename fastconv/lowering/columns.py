@@ -16,8 +16,8 @@ from fastconv.geometry.pads import Pad, PadMode
 from fastconv.lowering import padding as _padding
 from fastconv.runtime import memory as _memory, threads as _threads
 
-_IM2COL = {np.dtype(np.float32): _ext.im2col["float"], np.dtype(np.float64): _ext.im2col["double"]}
-_COL2IM = {np.dtype(np.float32): _ext.col2im["float"], np.dtype(np.float64): _ext.col2im["double"]}
+_IM2COL = {dtype: _ext.im2col[name] for dtype, name in _arrays.NAMES.items()}
+_COL2IM = {dtype: _ext.col2im[name] for dtype, name in _arrays.NAMES.items()}
 
 #: Bytes of the block of image rows that a thread accumulates into, so that the block stays in the L1 cache.
 _BLOCK_BYTES = 1 << 14

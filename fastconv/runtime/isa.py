@@ -49,9 +49,10 @@ def kind() -> str:
     return f"{cpu[0]}-{cpu[1]}-{NAMES[current]}"
 
 
-#: The time of a vector operation relative to AVX-512. AVX2 executes two operations at a time, and the baseline has no
-#: fused multiply-add. These factors let rates measured for one instruction set serve another.
-_RELATIVE = {"baseline": 0.9, "avx2": 0.6, "avx512": 1.0}
+#: For each instruction set the bytes of a vector, and the time of a vector operation relative to AVX-512. AVX2 executes
+#: two operations at a time, and the baseline has no fused multiply-add. These factors let rates measured for one
+#: instruction set serve another.
+_VECTORS = {"baseline": (16, 0.9), "avx2": (32, 0.6), "avx512": (64, 1.0)}
 
 #: For an instruction set, the one whose vectors are half as wide, and their size in bytes.
 _HALVES = {NAMES.index("avx512"): (NAMES.index("avx2"), 32)}
@@ -67,7 +68,7 @@ def narrow(nbytes: int) -> int:
 
 def lanes(itemsize: int) -> int:
     """Return the number of elements in a vector of the instruction set in use."""
-    return 16 * (1, 2, 4)[current] // itemsize
+    return _VECTORS[NAMES[current]][0] // itemsize
 
 
 #: The bytes that one vector operation counts as in `_threads.share`. A copy moves fewer bytes in that time, but threads
@@ -77,4 +78,4 @@ BYTES_PER_OPERATION = 10
 
 def relative() -> float:
     """Return the relative time of a vector operation in the instruction set in use."""
-    return _RELATIVE[NAMES[current]]
+    return _VECTORS[NAMES[current]][1]

@@ -76,12 +76,6 @@ static inline void same(const char *what, int dtype, int isa, double got, double
     near_to(what, dtype, isa, got, wanted, 0);
 }
 
-/* The number of lanes of a vector. */
-static inline int lanes_of(int dtype, int isa)
-{
-    return FC_VECTORS ? (isa == FC_AVX512 ? 64 : isa == FC_AVX2 ? 32 : 16) / (dtype ? 8 : 4) : 1;
-}
-
 static inline int finish(const char *name)
 {
     int isa;

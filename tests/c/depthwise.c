@@ -6,7 +6,7 @@ enum { K = 4, SLACK = 16 };
 
 static void check(int dtype, int isa, ptrdiff_t high, ptrdiff_t rows, ptrdiff_t n)
 {
-    const int lanes = fc_depthwise_lanes(dtype, isa);
+    const int lanes = fc_isa_lanes(dtype, isa);
     const ptrdiff_t pitch = n + K, tall = rows + high, of[K] = {0, 1, 2, 3};
     const ptrdiff_t at[K] = {0, 1, pitch, pitch + 3}, place[5] = {0, 1, 2, 3, 4};
     void *x = numbers(dtype, tall * pitch + pitch + SLACK), *w = numbers(dtype, K * high), *bias = numbers(dtype, 1);

@@ -46,7 +46,7 @@ static void check_call(int dtype, int isa, const ptrdiff_t *const *of, int gradi
     const ptrdiff_t taps[3] = {of[0][0] > 1 ? 2 : 1, of[1][0] / 3, of[2][0] / 2};
     ptrdiff_t sizes[3], outs[3], tile[3], n[3] = {1, 1, 1}, at = 0, i, p, q, t, rows, x_count = 1, out_count = 1, w_count = 1;
     ptrdiff_t words[FC_WORDS], counts[1] = {0};
-    const ptrdiff_t lanes = lanes_of(dtype, isa);
+    const ptrdiff_t lanes = fc_isa_lanes(dtype, isa);
     void *factors = zeros(dtype, 4 * MOST), *x, *w, *out, *space;
     double *sums, *scales;
     fc_fft_task task;
@@ -128,7 +128,7 @@ static void check_call(int dtype, int isa, const ptrdiff_t *const *of, int gradi
 
 static void check_products(int dtype, int isa)
 {
-    const ptrdiff_t lanes = lanes_of(dtype, isa), row = 2 * lanes, rows = 3;
+    const ptrdiff_t lanes = fc_isa_lanes(dtype, isa), row = 2 * lanes, rows = 3;
     ptrdiff_t of_x, of_k, n, a, b, k, i;
     for (of_x = 1; of_x < 4; of_x++)
         for (of_k = 1; of_k < 7; of_k++)

@@ -7,7 +7,7 @@ int main(void)
     int dtype, isa;
     EACH_COPY(dtype, isa)
     {
-        const int lanes = lanes_of(dtype, isa), chains = fc_peak_width_table[dtype][isa]() / lanes;
+        const int lanes = fc_isa_lanes(dtype, isa), chains = fc_peak_width_table[dtype][isa]() / lanes;
         double wanted = 0;
         int i;
         for (i = 1; i <= chains; i++)

@@ -9,7 +9,7 @@ enum { ENTRIES = 9 };
 static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdiff_t dilation, ptrdiff_t block, int flat)
 {
     const ptrdiff_t k[3] = {flat ? 1 : 2, 4, 3}, size[3] = {flat ? 1 : 6, 11, wide}, pad[3] = {!flat, 1, 1};
-    const ptrdiff_t begins[3] = {0, k[0], k[0] + k[1]}, lanes = fc_separable_lanes(dtype, isa);
+    const ptrdiff_t begins[3] = {0, k[0], k[0] + k[1]}, lanes = fc_isa_lanes(dtype, isa);
     ptrdiff_t out[3], cells = 2, results = 2, axis, i, j, l, t, u, v, c, row, planes;
     fc_line lines[3];
     fc_separable call;

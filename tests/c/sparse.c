@@ -6,7 +6,7 @@ enum { ROWS = 5 };
 
 static void check_products(int dtype, int isa, ptrdiff_t n)
 {
-    const int lanes = fc_sparse_lanes(dtype, isa);
+    const int lanes = fc_isa_lanes(dtype, isa);
     void *w = numbers(dtype, ROWS * n), *x = numbers(dtype, n * lanes), *start = numbers(dtype, ROWS);
     void *sums = zeros(dtype, ROWS * lanes), *dout = numbers(dtype, ROWS * lanes);
     int32_t *at = malloc((size_t)n * sizeof *at);
@@ -54,7 +54,7 @@ static void check_products(int dtype, int isa, ptrdiff_t n)
 static void check_turns(int dtype, int isa, ptrdiff_t n)
 {
     enum { LINES = 2, SLACK = 8 };
-    const int lanes = fc_sparse_lanes(dtype, isa);
+    const int lanes = fc_isa_lanes(dtype, isa);
     const ptrdiff_t pitch = lanes * n;
     void *from = numbers(dtype, LINES * pitch + SLACK), *back = zeros(dtype, LINES * pitch);
     void *to = zeros(dtype, LINES * pitch);

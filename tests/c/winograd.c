@@ -5,7 +5,7 @@
 /* One tile of high x wide points and one kernel; the lanes are channels of cells, and filters of kernels. */
 static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int taps_w)
 {
-    const int lanes = lanes_of(dtype, isa), out_h = high - taps_h + 1, out_w = wide - taps_w + 1;
+    const int lanes = fc_isa_lanes(dtype, isa), out_h = high - taps_h + 1, out_w = wide - taps_w + 1;
     const int cells = high * wide, taps = taps_h * taps_w, outputs = out_h * out_w;
     const int box[4] = {0, out_h, 0, out_w};
     void *d = numbers(dtype, cells * lanes), *g = numbers(dtype, taps * lanes), *bias = numbers(dtype, lanes);

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import sys
+import tomllib
 
 import pytest
 import sources
@@ -73,12 +75,32 @@ def test_benchmarks_are_commands_and_their_support():
 
 
 @HAS_TREE
-def test_the_rates_are_packed():
-    """Rates are data files in the folder of the cost model; MANIFEST.in and package-data name their folder."""
-    folder = ROOT / "convolution" / "cost" / "measured"
-    assert list(folder.glob("*.json"))
-    assert f"recursive-include {folder.relative_to(TREE).as_posix()} *.json" in (TREE / "MANIFEST.in").read_text()
-    assert f'"{folder.relative_to(ROOT).as_posix()}/*.json"' in (TREE / "pyproject.toml").read_text()
+def test_every_file_of_the_package_is_packed():
+    """MANIFEST.in names the suffixes of the sources; package-data those of them that an installed fastconv reads."""
+    files = [path for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    made = {path for path in files if path.suffix in (".so", ".pyd", ".c")}
+    suffixes = {path.suffix for path in set(files) - made if path.suffix} - {".py", ".typed"}
+    (packed,) = re.findall(r"^recursive-include fastconv (.*)$", (TREE / "MANIFEST.in").read_text(), re.M)
+    assert set(packed.split()) == {f"*{suffix}" for suffix in suffixes}
+    installed = suffixes - {".pyx", ".pxd", ".h"}
+    data = tomllib.loads((TREE / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["fastconv"]
+    assert set(data) == {"py.typed", *(f"**/*{suffix}" for suffix in installed)}
+
+
+@HAS_TREE
+def test_hooks_have_the_requirements_of_the_project():
+    """pre-commit's environments have the same releases as that of a developer, so both report the same."""
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
+    known = {*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)}
+    hooks = re.findall(r"additional_dependencies: \[(.*)\]", (TREE / ".pre-commit-config.yaml").read_text())
+    assert len(hooks) == 4 and {line for hook in hooks for line in re.findall(r'"([^"]+)"', hook)} <= known
+    typed = {name for path in python_modules() for name, _ in sources.imports(path)}
+    typed = {name.split(".")[0] for name in typed} - {*sys.stdlib_module_names, "fastconv"}
+    untyped = tomllib.loads((TREE / "pyproject.toml").read_text())["tool"]["mypy"]["overrides"][0]["module"]
+    (mypy,) = (hook for hook in hooks if "mypy" in hook)
+    assert {re.match(r"\w+", line)[0] for line in re.findall(r'"([^"]+)"', mypy)} - {"mypy"} == typed - {
+        name.split(".")[0] for name in untyped
+    }
 
 
 @HAS_TREE
@@ -89,6 +111,8 @@ def test_paths_that_pages_name_are_there():
     for page in [*pages, *sources.written()]:
         if page.name == "test_build.py":  # This module makes trees of its own.
             continue
-        for name in path_like.findall(page.read_text(encoding="utf-8")):
+        # A recipe names the files that it makes.
+        text = re.sub(r"New file `[^`]+`", "", page.read_text(encoding="utf-8"))
+        for name in path_like.findall(text):
             made = name.endswith((".c", ".so", ".jsonl")) or "results/" in name
             assert made or (TREE / name).exists(), f"{page.relative_to(TREE)} names {name}, which is not there"

@@ -16,33 +16,33 @@ def test_affine_by_hand():
     assert np.array_equal(db, [1, 10])
 
 
-@pytest.mark.parametrize(
-    ("forward", "backward", "arrays", "rest"),
-    [
-        (layers.affine_forward, layers.affine_backward, [(3, 2, 4), (8, 5), (5,)], ()),
-        (layers.affine_relu_forward, layers.affine_relu_backward, [(3, 2, 4), (8, 5), (5,)], ()),
-        (layers.relu_forward, layers.relu_backward, [(3, 4)], ()),
-        (
-            layers.conv_relu_forward,
-            layers.conv_relu_backward,
-            [(2, 3, 5, 4), (4, 3, 3, 3), (4,)],
-            ({"stride": 1, "pad": 1},),
-        ),
-        (
-            layers.conv_relu_pool_forward,
-            layers.conv_relu_pool_backward,
-            [(2, 3, 6, 8), (4, 3, 3, 3), (4,)],
-            ({"stride": 1, "pad": 1}, {"pool_height": 2, "pool_width": 2, "stride": 2}),
-        ),
-        (
-            layers.conv_bn_relu_forward,
-            layers.conv_bn_relu_backward,
-            [(2, 3, 5, 4), (4, 3, 3, 3), (4,), (4,), (4,)],
-            ({"stride": 1, "pad": 1}, {"mode": "train"}),
-        ),
-    ],
-    ids=["affine", "affine_relu", "relu", "conv_relu", "conv_relu_pool", "conv_bn_relu"],
-)
+#: Gradients checked by central differences: forward, backward, the shapes of the arrays, and the other arguments.
+GRADIENTS = {
+    "affine": (layers.affine_forward, layers.affine_backward, [(3, 2, 4), (8, 5), (5,)], ()),
+    "affine_relu": (layers.affine_relu_forward, layers.affine_relu_backward, [(3, 2, 4), (8, 5), (5,)], ()),
+    "relu": (layers.relu_forward, layers.relu_backward, [(3, 4)], ()),
+    "conv_relu": (
+        layers.conv_relu_forward,
+        layers.conv_relu_backward,
+        [(2, 3, 5, 4), (4, 3, 3, 3), (4,)],
+        ({"stride": 1, "pad": 1},),
+    ),
+    "conv_relu_pool": (
+        layers.conv_relu_pool_forward,
+        layers.conv_relu_pool_backward,
+        [(2, 3, 6, 8), (4, 3, 3, 3), (4,)],
+        ({"stride": 1, "pad": 1}, {"pool_height": 2, "pool_width": 2, "stride": 2}),
+    ),
+    "conv_bn_relu": (
+        layers.conv_bn_relu_forward,
+        layers.conv_bn_relu_backward,
+        [(2, 3, 5, 4), (4, 3, 3, 3), (4,), (4,), (4,)],
+        ({"stride": 1, "pad": 1}, {"mode": "train"}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("forward", "backward", "arrays", "rest"), GRADIENTS.values(), ids=GRADIENTS)
 def test_gradients(forward, backward, arrays, rest, rng):
     arrays = [rng.standard_normal(shape) for shape in arrays]
     out, cache = forward(*arrays, *rest)

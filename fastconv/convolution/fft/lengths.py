@@ -151,7 +151,7 @@ def factors_count(tables: tuple[tuple[int, ...], ...]) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _few_factors(tables: tuple[tuple[int, ...], ...], itemsize: int) -> np.ndarray:
-    found = np.empty(factors_count(tables), np.float32 if itemsize == 4 else np.float64)
+    found = np.empty(factors_count(tables), f"f{itemsize}")
     at = 0
     for table in tables:
         for part in _between(*table) if len(table) > 1 else _of_passes(table[0]):

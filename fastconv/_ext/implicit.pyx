@@ -2,7 +2,7 @@
 reads the image itself.
 
 It does forward and backward_data. Output positions are in the vector lanes, or
-filters where positions are few. fastconv.convolution.implicit_gemm.algorithm divides the work,
+filters where positions are few. fastconv.convolution.implicit_gemm.calls divides the work,
 and makes all tables below.
 """
 

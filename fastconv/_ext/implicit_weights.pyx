@@ -1,7 +1,7 @@
 """The gradient of the weights by implicit GEMM: a sum over positions, with taps in the vector lanes.
 
 Packing transposes a panel of taps from the padded block.
-fastconv.convolution.implicit_gemm.algorithm divides the work, and makes all tables below.
+fastconv.convolution.implicit_gemm.calls divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
@@ -18,11 +18,11 @@ from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share, fc_stopped, fc_tak
 cdef enum:
     LONG_ROW = 8      # of a square that `interleave` transposes, at most
     MOST_VECTORS = 3  # of a tile
-    MOST_HELD = 64    # panels of taps: see `_HELD` in fastconv.convolution.implicit_gemm.algorithm
+    MOST_HELD = 64    # panels of taps: see `_HELD` in fastconv.convolution.implicit_gemm.calls
     KEPT_ROWS = 4     # of a tile of pruned weights: rows are pages apart, so few of their lines fit a cache set
 
 
-# fastconv.convolution.implicit_gemm.algorithm lists these.
+# fastconv.convolution.implicit_gemm.calls lists these.
 cdef struct WeightSizes:
     Py_ssize_t images
     Py_ssize_t block_images

@@ -15,7 +15,7 @@ cdef enum Dense:
     SIDE_BY_SIDE = 3  # rows are contiguous for every k; one k is channel_step from the next
 
 
-# The table of sizes, in the order of fastconv.convolution.implicit_gemm.algorithm.
+# The table of sizes, in the order of fastconv.convolution.implicit_gemm.calls.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images

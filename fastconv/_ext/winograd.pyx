@@ -2,7 +2,7 @@
 
 The image is first transposed to channels-last, so that transforms have
 channels in the vector lanes, whatever the size of the planes.
-fastconv.convolution.winograd.algorithm divides the work, and makes all tables below.
+fastconv.convolution.winograd.tiles divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport numbers_of

@@ -305,10 +305,10 @@ def test_a_workspace_that_is_not_free_is_refused(monkeypatch):
 
 def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
     """Counted: 4096 phases of a gradient are planned by what they have in common, unless they are run."""
-    implicit = fastconv.convolution.implicit_gemm.algorithm
+    implicit = fastconv.convolution.implicit_gemm.calls
     sparse = fastconv.convolution.sparse
     made = []
-    for module, name in ((implicit, "_product_plan"), (sparse, "_plan")):
+    for module, name in ((implicit, "_product_call"), (sparse, "_plan")):
         plan = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, plan=plan: (made.append(1), plan(*args))[1])
     geometry = fastconv.conv_geometry((1, 3, 130, 130), (8, 3, 64, 64), stride=64, pad=1)
@@ -331,7 +331,7 @@ def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
 def test_kinds_of_stride_phases_count_all_of_them(name, options):
     """Work and workspace of many phases are the sums and maxima of their plans."""
     modules = {
-        "implicit": fastconv.convolution.implicit_gemm.algorithm,
+        "implicit": fastconv.convolution.implicit_gemm.calls,
         "sparse": fastconv.convolution.sparse,
     }
     module = modules[name]

@@ -9,7 +9,7 @@ import scipy.signal
 
 import fastconv
 from fastconv.convolution import choose as ALGORITHMS
-from fastconv.convolution.fft import lengths as _fft_lengths, plan as _fft_plan
+from fastconv.convolution.fft import lengths as _fft_lengths, tiling as _fft_tiling
 from fastconv.convolution.plan import Case
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
@@ -58,13 +58,13 @@ def agree(actual, wanted, dtype, times=20):
 
 def force(monkeypatch, **changes):
     """Make every plan that was found another one."""
-    made = _fft_plan.make_plan
+    made = _fft_tiling.make_tiling
 
     def make(op, geometry, itemsize, threads):
         plan = made(op, geometry, itemsize, threads)
-        return _fft_plan.replace(plan, **changes)
+        return _fft_tiling.replace(plan, **changes)
 
-    monkeypatch.setattr(_fft_plan, "make_plan", make)
+    monkeypatch.setattr(_fft_tiling, "make_tiling", make)
 
 
 @FLOATS
@@ -92,7 +92,7 @@ def test_every_radix_and_length(dtype, isa, monkeypatch):
 @FLOATS
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_signals_of_every_tile(dtype, threads, isa, monkeypatch):
-    lanes = _fft_plan._ext.lanes(0 if dtype is np.float32 else 1, _isa.current)
+    lanes = _fft_tiling._ext.lanes(0 if dtype is np.float32 else 1, _isa.current)
     for rows, columns in itertools.product((1, 2, 3, 8, 15, 40), (1, 3, 4)):
         length = rows * columns * lanes
         taps = max(1, length // 5)
@@ -125,13 +125,13 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("way", ["alone", "shared", "blocks"])
 def test_ways_to_share_and_to_hold(way, name, dtype, isa, made, monkeypatch):
-    results = made(fastconv.convolution.fft.algorithm, "_make_plan")
+    results = made(fastconv.convolution.fft.algorithm, "_make_tiling")
     x, w, options = SHAPES[name]
     threads = 1 if way == "alone" else 2
     if way == "shared":
-        monkeypatch.setattr(_fft_plan, "_STEP", -1e9)  # so that many steps are the best plan
+        monkeypatch.setattr(_fft_tiling, "_STEP", -1e9)  # so that many steps are the best plan
     if way == "blocks":
-        monkeypatch.setattr(_fft_plan, "SPACE_BYTES", 60_000)
+        monkeypatch.setattr(_fft_tiling, "SPACE_BYTES", 60_000)
     plans.clear()
     wanted = expected(x, w, dtype, **options)
     agree(ops(x, w, dtype, threads, **options), wanted, dtype, 40)
@@ -293,13 +293,13 @@ def test_a_kernel_too_large_is_refused_before_memory_is_taken():
 def test_few_plans_are_looked_at(monkeypatch):
     """The choice of an algorithm asks each for its work, at each new geometry."""
     looked_at = []
-    estimate = _fft_plan._estimate
-    monkeypatch.setattr(_fft_plan, "_estimate", lambda *a: looked_at.append(a) or estimate(*a))
+    estimate = _fft_tiling._estimate
+    monkeypatch.setattr(_fft_tiling, "_estimate", lambda *a: looked_at.append(a) or estimate(*a))
     for size, k in (((512, 512), 31), ((2048, 2048), 3), ((4000, 3000), 129), ((10**6,), 4001), ((134, 284, 284), 25)):
         del looked_at[:]
         geometry = fastconv.conv_geometry((1, 1, *size), (1, 1, *[k] * len(size)))
         for itemsize in (4, 8):
-            assert _fft_plan.make_plan("forward", geometry, itemsize, 2) is not None
+            assert _fft_tiling.make_tiling("forward", geometry, itemsize, 2) is not None
         assert 2 <= len(looked_at) <= 300
 
 

@@ -133,7 +133,7 @@ def test_finite_weights_are_computed_once(monkeypatch, rng):
     original = taps.data_by_taps
     monkeypatch.setattr(implicit, "data_by_taps", lambda *a: redone.append(1) or original(*a))
     looked = []
-    monkeypatch.setattr(implicit.Implicit, "_check_weights", watched(implicit.Implicit._check_weights, looked))
+    monkeypatch.setattr(implicit.DataPlan, "check_weights", watched(implicit.DataPlan.check_weights, looked))
     x, w = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((4, 3, 3, 3))
     out, cache = conv_forward(x, w, None, pad=1, algorithm="implicit")
     dout = rng.standard_normal(out.shape)

@@ -7,7 +7,7 @@ import fastconv
 from fastconv import conv_backward, conv_forward
 from fastconv.convolution import base, choose as algorithms, wrappers
 from fastconv.convolution.choose import choose
-from fastconv.convolution.implicit_gemm import algorithm as implicit
+from fastconv.convolution.implicit_gemm import kernel_call as implicit
 from fastconv.convolution.sparse import Sparse as SPARSE
 from fastconv.geometry.conv import GEOMETRY_DEFAULTS, resolve_conv
 from fastconv.runtime import isa as _isa
@@ -17,12 +17,16 @@ from fastconv.runtime import isa as _isa
 def ways(monkeypatch):
     """How dw was computed: 'dots' of some of it, 'masked' while it was written, and the bytes that were cleared after."""
     seen = []
-    dots, masked = SPARSE.backward_kept_weights, implicit.Implicit.backward_kept_weights
+    dots, contract = SPARSE.backward_kept_weights, implicit.KernelCall.contract
     clear = base.clear_where_zero
     monkeypatch.setattr(SPARSE, "backward_kept_weights", lambda *args: seen.append("dots") or dots(*args))
-    monkeypatch.setattr(
-        implicit.Implicit, "backward_kept_weights", lambda *args: seen.append("masked") or masked(*args)
-    )
+
+    def contracted(call, x, dout, weight_mask, dw):
+        if weight_mask is not None:
+            seen.append("masked")
+        contract(call, x, dout, weight_mask, dw)
+
+    monkeypatch.setattr(implicit.KernelCall, "contract", contracted)
     for module in (base, implicit, wrappers):
         monkeypatch.setattr(
             module, "clear_where_zero", lambda w, dw, threads: seen.append(dw.nbytes) or clear(w, dw, threads)

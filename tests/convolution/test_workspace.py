@@ -9,7 +9,7 @@ from cases import kernels_for
 import fastconv
 from fastconv._ext import buffers
 from fastconv.convolution import choose as ALGORITHMS, ops as _ops
-from fastconv.convolution.implicit_gemm import algorithm as IMPLICIT
+from fastconv.convolution.implicit_gemm import calls as IMPLICIT
 from fastconv.convolution.plan import Case
 from fastconv.runtime import memory as _memory, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
@@ -74,7 +74,7 @@ def test_panels_that_would_not_be_kept_are_not_shared(monkeypatch):
     def plan():
         geometry = fastconv.conv_geometry(*shapes, pad=1)
         plans.clear()
-        (found,) = IMPLICIT._plans("forward", geometry, np.dtype(np.float32), 2)
+        (found,) = IMPLICIT.kernel_calls(Case.of("forward", geometry, np.dtype(np.float32), 2))
         plans.clear()
         return found
 

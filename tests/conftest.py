@@ -11,6 +11,7 @@ from hypothesis import settings
 
 import fastconv
 from fastconv.convolution.implicit_gemm import calls as implicit
+from fastconv.convolution.sparse import plan as sparse_plans
 from fastconv.convolution.winograd import tiles as winograd
 from fastconv.geometry import conv as geometry, fractional as _fractional, pool as _pool, transpose as _transpose
 from fastconv.runtime import isa as _isa
@@ -25,7 +26,7 @@ settings.load_profile("fastconv")
 def blocks(request, monkeypatch):
     """Every size at which work is cut into blocks, as it is, and so small that all cases of the table have many."""
     if request.param == "tiny":
-        im2col = fastconv.convolution.im2col.algorithm
+        im2col = fastconv.convolution.im2col.plan
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
         monkeypatch.setattr("fastconv.lowering.columns._BLOCK_BYTES", 100)
         monkeypatch.setattr("fastconv.layers.pool.tables.BAND_BYTES", 200)
@@ -33,7 +34,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr("fastconv.layers.pool.running._LEAST_STRIP", 3)
         monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", 90)
         monkeypatch.setattr(fastconv.convolution.wrappers, "_EXTENDED_BYTES", 1)
-        monkeypatch.setattr(im2col, "_images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
+        monkeypatch.setattr(im2col, "images_a_block", lambda g, _: 1 if g.pointwise else min(3, g.x_shape[0]))
         depthwise = fastconv.convolution.depthwise
         monkeypatch.setattr(depthwise, "_BLOCK_BYTES", 200)
         monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
@@ -50,16 +51,16 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(fastconv.convolution.space_to_batch, "_APART_BYTES", 1)
         for name, value in {"_TILES": 3, "_SUMS": 3, "_TURNED_BYTES": 1, "_SPACE_BYTES": 1}.items():
             monkeypatch.setattr(winograd, name, value)
-        toeplitz = fastconv.convolution.toeplitz.algorithm
+        toeplitz = fastconv.convolution.toeplitz.plan
         monkeypatch.setattr(toeplitz, "_BLOCK_BYTES", 2000)
         monkeypatch.setattr(toeplitz, "_IMAGES", 3)
         monkeypatch.setattr("fastconv.convolution.toeplitz.csr._SLOTS", 20)
-        sparse = fastconv.convolution.sparse
-        for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "_LISTS_BYTES": 5000, "_WIDE": 3}.items():
+        sparse = fastconv.convolution.sparse.tiling
+        for name, value in {"_CELLS_BYTES": 600, "_SUMS_BYTES": 900, "LISTS_BYTES": 5000, "_WIDE": 3}.items():
             monkeypatch.setattr(sparse, name, value)
         monkeypatch.setattr(sparse, "_MOST_HIGH", 2)
         monkeypatch.setattr(sparse, "_MOST_WIDE", 5)
-        separable = fastconv.convolution.separable
+        separable = fastconv.convolution.separable.tables
         for name in ("_ROWS_BYTES", "_MOST_ROWS_BYTES", "_PLANES_BYTES"):
             monkeypatch.setattr(separable, name, 1)
         for name, value in {"_WIDE": 5, "_DEEP": 2}.items():
@@ -87,6 +88,14 @@ def forget():
     """A function that forgets geometries with their plans, for tests that change sizes of blocks themselves."""
     yield forget_geometries
     forget_geometries()
+
+
+def record_sparse(monkeypatch, ops):
+    """Append each op that the algorithm 'sparse' runs to `ops`."""
+    for kind in (sparse_plans.SparseForward, sparse_plans.SparseGradient, sparse_plans.SparseWeightGradient):
+        monkeypatch.setattr(
+            kind, "run", lambda self, *arrays, run=kind.run: (ops.append(self.case.op), run(self, *arrays))[1]
+        )
 
 
 @pytest.fixture

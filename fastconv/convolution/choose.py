@@ -18,8 +18,8 @@ from fastconv.convolution.im2col.algorithm import Im2col
 from fastconv.convolution.implicit_gemm.algorithm import Implicit
 from fastconv.convolution.ops import OPS, Op
 from fastconv.convolution.reference import Reference
-from fastconv.convolution.separable import Separable
-from fastconv.convolution.sparse import Sparse
+from fastconv.convolution.separable.algorithm import Separable
+from fastconv.convolution.sparse.algorithm import Sparse
 from fastconv.convolution.toeplitz.algorithm import Toeplitz
 from fastconv.convolution.winograd.algorithm import Winograd
 from fastconv.geometry.conv import ConvGeometry

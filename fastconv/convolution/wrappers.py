@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ import numpy as np
 from fastconv.convolution.base import add_bias, clear_where_zero
 from fastconv.convolution.density import density
 from fastconv.convolution.plan import Case, Plan
-from fastconv.convolution.separable import is_rank_one
+from fastconv.convolution.separable.factors import is_rank_one
 from fastconv.convolution.space_to_batch import Apart
 from fastconv.lowering import padding as _padding
 from fastconv.runtime import blas as _blas, memory as _memory
@@ -363,29 +363,42 @@ class WithinBlas(Wrapper):
 
 
 class Phase(NamedTuple):
-    """A plan, and where its arrays are in those of the whole; None is all of it."""
+    """A plan, and the index of its arrays in those of the whole; None is the whole array.
+
+    `count` is the number of phases that have the work of this one.
+    """
 
     plan: Plan
     first: Any = None
     second: Any = None
     result: Any = None
+    count: int = 1
 
 
 class Phases(Plan):
     """Results that fall into parts, each with taps of its own: a stride of the gradient, or an upsampled image.
 
     `leaves` tells whether there are cells of the result that no part writes: they are bias alone. With `adds`, parts
-    meet in cells of the result, and are added up.
+    meet in cells of the result, and are added up. If there are many phases of few kinds, `phases` has one of each kind
+    with its count, and iterating over `each` gives all of them, when the plan runs.
     """
 
-    def __init__(self, case: Case, phases: list[Phase], leaves: bool, adds: bool = False) -> None:
+    def __init__(
+        self,
+        case: Case,
+        phases: list[Phase],
+        leaves: bool,
+        adds: bool = False,
+        each: Iterable[Phase] | None = None,
+    ) -> None:
         super().__init__(case)
         self.phases, self.leaves, self.adds = phases, leaves, adds
+        self.each = phases if each is None else each
         self.masks = all(phase.plan.masks for phase in phases)
 
     def __str__(self) -> str:
         plans = dict.fromkeys(str(phase.plan) for phase in self.phases)
-        return f"phases({len(self.phases)}, {' or '.join(plans) or 'nothing'})"
+        return f"phases({sum(phase.count for phase in self.phases)}, {' or '.join(plans) or 'nothing'})"
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -398,7 +411,7 @@ class Phases(Plan):
         total = dict[str, float]()
         for phase in self.phases:
             for kind, amount in phase.plan.work.items():
-                total[kind] = total.get(kind, 0.0) + amount
+                total[kind] = total.get(kind, 0.0) + phase.count * amount
         return total
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
@@ -408,7 +421,7 @@ class Phases(Plan):
             result.fill(0)
             if not weights:
                 add_bias(third, result)
-        for phase in self.phases:
+        for phase in self.each:
             target = result if phase.result is None else result[phase.result]
             into = target
             if self.adds or not target.flags.c_contiguous:

@@ -1,5 +1,6 @@
 """Algorithms by name on geometries that are not theirs: memory and work are bounded, or refused with their size."""
 
+import functools
 import math
 import re
 import tracemalloc
@@ -15,6 +16,7 @@ from fastconv.convolution import choose as ALGORITHMS, dispatch as _dispatch
 from fastconv.convolution.cost.model import multiply_adds
 from fastconv.convolution.im2col import blocks as COLUMNS
 from fastconv.convolution.ops import OPS
+from fastconv.convolution.plan import Case
 from fastconv.runtime import memory as _memory, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 
@@ -71,7 +73,7 @@ def test_blocks_of_columns_stay_in_cache(layer):
     for op in OPS:
         cut = COLUMNS.cut(op, geometry, F32)
         if cut is not None:
-            assert cut.workspace_bytes(op, F32, 2) <= 4 << 20
+            assert ALGORITHMS.REGISTRY["im2col"].workspace_bytes(op, geometry, F32, 2) <= 4 << 20
             assert min(cut.positions, cut.rows) >= min(128, geometry.positions)
 
 
@@ -83,12 +85,9 @@ def test_memory_of_columns_is_what_was_said(monkeypatch, rng):
     assert geometry.im2col_bytes() > COLUMNS.MOST_BYTES
     out, dx, dw = np.empty(geometry.out_shape, np.float32), np.empty_like(x), np.empty_like(w)
     by = ALGORITHMS.REGISTRY["im2col"]
-    calls = {
-        "forward": lambda: by.forward(x, w, None, geometry, out, 1),
-        "backward_data": lambda: by.backward_data(out, w, geometry, dx, 1),
-        "backward_weights": lambda: by.backward_weights(x, out, geometry, dw, 1),
-    }
-    for op, call in calls.items():
+    arrays = {"forward": (x, w, None, out), "backward_data": (out, w, None, dx), "backward_weights": (x, out, None, dw)}
+    for op in OPS:
+        call = functools.partial(by.plan(Case.of(op, geometry, F32, 1)).run, *arrays[op])
         call()
         _workspace.release_workspaces()
         tracemalloc.start()
@@ -151,7 +150,7 @@ def test_columns_are_cut_every_way(monkeypatch, rng):
                 if part != all_of
             }
             out = np.empty(geometry.out_shape)
-            ALGORITHMS.REGISTRY["im2col"].forward(x, w, None, geometry, out, 2)
+            ALGORITHMS.REGISTRY["im2col"].plan(Case.of("forward", geometry, x.dtype, 2)).run(x, w, None, out)
             np.testing.assert_allclose(out, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
     assert seen == {"groups", "channels", "taps", "positions"}
 
@@ -215,13 +214,15 @@ def test_a_lowered_matrix_that_is_not_free_is_refused(monkeypatch):
 
 def test_plans_of_many_stride_phases_are_made_once_for_each_size(monkeypatch):
     """Counted: a gradient at stride 9 of a volume has 729 phases of 8 sizes."""
-    sparse = fastconv.convolution.sparse
-    made, plan = [], sparse._plan
-    monkeypatch.setattr(sparse, "_plan", lambda *args: (made.append(args), plan(*args))[1])
+    tables = fastconv.convolution.sparse.tables
+    made, make = [], tables.make_tables
+    monkeypatch.setattr(tables, "make_tables", lambda *args: (made.append(args), make(*args))[1])
     geometry = fastconv.conv_geometry((1, 2, 90, 90, 90), (4, 2, 10, 10, 10), stride=9)
-    assert sum(1 for _ in sparse._each_plan("backward_data", geometry, F32, 1)) == 729
-    made.clear()  # those of the look whether all are small enough to be kept
-    assert sum(1 for _ in sparse._each_plan("backward_data", geometry, F32, 1)) == 729
+    plans.clear()
+    phases = REGISTRY["sparse"].plan(Case.of("backward_data", geometry, F32, 1)).plan
+    assert sum(phase.count for phase in phases.phases) == 729 and len(phases.phases) == 8
+    for _ in range(2):
+        assert sum(1 for _ in phases.each) == 729
     assert len(made) == 8
 
 
@@ -306,9 +307,9 @@ def test_a_workspace_that_is_not_free_is_refused(monkeypatch):
 def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
     """Counted: 4096 phases of a gradient are planned by what they have in common, unless they are run."""
     implicit = fastconv.convolution.implicit_gemm.calls
-    sparse = fastconv.convolution.sparse
+    sparse = fastconv.convolution.sparse.tables
     made = []
-    for module, name in ((implicit, "_product_call"), (sparse, "_plan")):
+    for module, name in ((implicit, "_product_call"), (sparse, "make_tables")):
         plan = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, plan=plan: (made.append(1), plan(*args))[1])
     geometry = fastconv.conv_geometry((1, 3, 130, 130), (8, 3, 64, 64), stride=64, pad=1)
@@ -324,20 +325,30 @@ def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
     assert len(made) <= 16
 
 
-@pytest.mark.parametrize("name", ["implicit", "sparse"])
-@pytest.mark.parametrize(
+PHASES = pytest.mark.parametrize(
     "options", [{"stride": 7, "pad": 3}, {"stride": 6, "dilation": 4}, {"stride": (9, 2)}], ids=str
 )
-def test_kinds_of_stride_phases_count_all_of_them(name, options):
+
+
+@PHASES
+def test_work_of_sparse_phases_is_that_of_all(options):
+    """Work and workspace of many phases, of which one of each kind is planned, are the sums and maxima of all."""
+    geometry = fastconv.conv_geometry((2, 3, 61, 57), (4, 3, 8, 9), **options)
+    phases = REGISTRY["sparse"].plan(Case.of("backward_data", geometry, F32, 2)).plan
+    each = [phase.plan for phase in phases.each]
+    assert len(each) > len(phases.phases)
+    assert phases.workspace_bytes == max(plan.workspace_bytes for plan in each)
+    for kind, amount in phases.work.items():
+        assert amount == pytest.approx(sum(plan.work[kind] for plan in each))
+
+
+@PHASES
+def test_kinds_of_stride_phases_count_all_of_them(options):
     """Work and workspace of many phases are the sums and maxima of their plans."""
-    modules = {
-        "implicit": fastconv.convolution.implicit_gemm.calls,
-        "sparse": fastconv.convolution.sparse,
-    }
-    module = modules[name]
+    module = fastconv.convolution.implicit_gemm.calls
     geometry = fastconv.conv_geometry((2, 3, 61, 57), (4, 3, 8, 9), **options)
     plans.clear()
-    entry = REGISTRY[name]
+    entry = REGISTRY["implicit"]
     found = entry.work("backward_data", geometry, F32, 2), entry.workspace_bytes("backward_data", geometry, F32, 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_FEW_PHASES", 1 << 20)

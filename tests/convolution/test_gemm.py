@@ -21,6 +21,7 @@ from fastconv.convolution import dispatch as _dispatch, gemm as GEMM
 from fastconv.convolution.choose import REGISTRY, choose
 from fastconv.convolution.gemm import gemm, matmul
 from fastconv.convolution.ops import OPS
+from fastconv.convolution.plan import Case
 from fastconv.runtime import blas as _blas
 
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
@@ -110,9 +111,9 @@ def test_workspace_of_im2col_without_blas(layer, dtype, threads, rng, monkeypatc
     x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, geometry.out_shape))
     for op in OPS:
         result = np.empty_like({"forward": dout, "backward_data": x, "backward_weights": w}[op])
-        arguments = {"forward": (x, w, None), "backward_data": (dout, w), "backward_weights": (x, dout)}[op]
-        call = entry.bind(op, geometry, x.dtype, threads)
-        peak = asked_for(lambda call=call, arguments=arguments, result=result: call(*arguments, result))
+        arguments = {"forward": (x, w), "backward_data": (dout, w), "backward_weights": (x, dout)}[op]
+        call = entry.plan(Case.of(op, geometry, x.dtype, threads)).run
+        peak = asked_for(lambda call=call, arguments=arguments, result=result: call(*arguments, None, result))
         assert peak <= entry.workspace_bytes(op, geometry, x.dtype, threads) + SLACK, op
 
 
@@ -141,7 +142,7 @@ def test_a_limit_between_calls_is_noticed(rng, monkeypatch):
     ran, asked, counts = [], [], iter((1, 2, 1, 0))
     for name in ("im2col", "implicit"):
         kind = type(REGISTRY[name])
-        monkeypatch.setattr(kind, "bind", recorded(kind.bind, name, ran))
+        monkeypatch.setattr(kind, "plan", recorded(kind.plan, name, ran))
     dout, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 64, 14, 14), (64, 64, 1, 1)))
     results = []
     for count in counts:
@@ -159,12 +160,13 @@ def test_a_limit_between_calls_is_noticed(rng, monkeypatch):
     assert asked == []
 
 
-def recorded(bind, name, ran):
-    def binding(self, *arguments):
-        call = bind(self, *arguments)
-        return lambda *arrays: ran.append(name) or call(*arrays)
+def recorded(plan, name, ran):
+    def planned(self, case):
+        found = plan(self, case)
+        found.run = lambda *arrays, run=found.run: ran.append(name) or run(*arrays)
+        return found
 
-    return binding
+    return planned
 
 
 @pytest.mark.usefixtures("blas_is_fast")

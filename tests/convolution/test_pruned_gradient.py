@@ -8,7 +8,7 @@ from fastconv import conv_backward, conv_forward
 from fastconv.convolution import base, choose as algorithms, wrappers
 from fastconv.convolution.choose import choose
 from fastconv.convolution.implicit_gemm import kernel_call as implicit
-from fastconv.convolution.sparse import Sparse as SPARSE
+from fastconv.convolution.sparse.plan import SparseWeightGradient
 from fastconv.geometry.conv import GEOMETRY_DEFAULTS, resolve_conv
 from fastconv.runtime import isa as _isa
 
@@ -17,9 +17,9 @@ from fastconv.runtime import isa as _isa
 def ways(monkeypatch):
     """How dw was computed: 'dots' of some of it, 'masked' while it was written, and the bytes that were cleared after."""
     seen = []
-    dots, contract = SPARSE.backward_kept_weights, implicit.KernelCall.contract
+    dots, contract = SparseWeightGradient.run, implicit.KernelCall.contract
     clear = base.clear_where_zero
-    monkeypatch.setattr(SPARSE, "backward_kept_weights", lambda *args: seen.append("dots") or dots(*args))
+    monkeypatch.setattr(SparseWeightGradient, "run", lambda *args: seen.append("dots") or dots(*args))
 
     def contracted(call, x, dout, weight_mask, dw):
         if weight_mask is not None:

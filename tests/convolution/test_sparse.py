@@ -4,10 +4,11 @@ import numpy as np
 import oracle
 import pytest
 from cases import BY_NAME, CASES
+from conftest import record_sparse
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
-from fastconv.convolution import choose as ALGORITHMS, sparse as SPARSE
+from fastconv.convolution import choose as ALGORITHMS
 from fastconv.convolution.ops import OPS
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
@@ -164,10 +165,8 @@ def test_workspace_is_bounded():
 def test_auto_takes_it_for_pruned_weights_only(monkeypatch, rng):
     x, w = rng.standard_normal((1, 64, 56, 56), np.float32), rng.standard_normal((64, 64, 3, 3), np.float32)
     taken = []
-    for op in ("forward", "backward_data", "backward_weights", "backward_kept_weights"):
-        method = getattr(SPARSE.Sparse, op)
-        monkeypatch.setattr(SPARSE.Sparse, op, lambda *args, op=op, method=method: (taken.append(op), method(*args))[1])
-    for share, expected in ((0.0, []), (0.99, ["forward", "backward_data", "backward_kept_weights"])):
+    record_sparse(monkeypatch, taken)
+    for share, expected in ((0.0, []), (0.99, list(OPS))):
         taken.clear()
         kept = np.where(rng.random(w.shape) < share, 0, w).astype(np.float32)
         out, cache = conv_forward(x, kept, None, pad=1)
@@ -219,14 +218,13 @@ def test_the_gradient_of_all_weights_is_left_to_the_cheapest_exact_algorithm(rng
     x, w = rng.standard_normal((4, 16, 20, 20)), rng.standard_normal((16, 16, 3, 3))
     w[rng.random(w.shape) < 0.8] = 0
     out, cache = conv_forward(x, w, None, pad=1, algorithm="sparse")
-    dout, kept = rng.standard_normal(out.shape), SPARSE.Sparse.backward_kept_weights
-    taken = []
-    monkeypatch.setattr(SPARSE.Sparse, "backward_kept_weights", lambda *args: taken.append("dots") or kept(*args))
+    dout, taken = rng.standard_normal(out.shape), []
+    record_sparse(monkeypatch, taken)
     dw = conv_backward(dout, cache, need_dx=False)[1]
     assert not taken
     np.testing.assert_array_equal(dw, conv_backward(dout, cache._replace(algorithm="exact"), need_dx=False)[1])
     conv_backward(dout, cache, need_dx=False, pruned=True)
-    assert taken == ["dots"]
+    assert taken == ["backward_weights"]
     layer = {"x_shape": x.shape, "w_shape": w.shape, "op": "backward_weights", "pad": 1, "algorithm": "sparse"}
     exact = ALGORITHMS.choose("backward_weights", cache.geometry, np.dtype(np.float32), fastconv.get_threads(), "exact")
     text = fastconv.explain(**layer)

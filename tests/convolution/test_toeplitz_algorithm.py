@@ -11,6 +11,7 @@ from scipy import sparse
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
 from fastconv._ext import buffers
+from fastconv.convolution.plan import Case
 from fastconv.convolution.toeplitz import csr as _csr
 from fastconv.runtime import memory as _memory
 
@@ -95,12 +96,9 @@ def test_workspace_of_the_algorithm(x, w, options, op, rng, monkeypatch):
     arrays = {"x": x, "w": w, "dout": geometry.out_shape}
     arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in arrays.items()}
     result = np.empty_like(arrays[{"forward": "dout", "backward_data": "x", "backward_weights": "w"}[op]])
-    if op == "forward":
-        call = functools.partial(entry.forward, arrays["x"], arrays["w"], None, geometry, result, 1)
-    elif op == "backward_data":
-        call = functools.partial(entry.backward_data, arrays["dout"], arrays["w"], geometry, result, 1)
-    else:
-        call = functools.partial(entry.backward_weights, arrays["x"], arrays["dout"], geometry, result, 1)
+    first, second = {"forward": "xw", "backward_data": ("dout", "w"), "backward_weights": ("x", "dout")}[op]
+    plan = entry.plan(Case.of(op, geometry, result.dtype, 1))
+    call = functools.partial(plan.run, arrays[first], arrays[second], None, result)
     call()
     tracemalloc.start()
     call()

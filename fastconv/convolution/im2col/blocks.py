@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from fastconv.convolution import gemm as _gemm
+from fastconv.convolution.base import add_bias
+from fastconv.convolution.im2col.work import product_bytes, work_of
 from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.lowering.columns import lower, scatter
@@ -85,17 +89,6 @@ class Cut:
             self.groups * self.channels * self.cells if op == "backward_data" else 0,
         )
 
-    def workspace_bytes(self, op: Op, dtype: np.dtype, threads: int) -> int:
-        """Bytes of workspace of a block and of its product."""
-        f, k, n = self.filters, self.rows, self.positions
-        if op == "forward":
-            product = _gemm.workspace_bytes(self.groups, f, k, n, dtype, threads)
-        elif op == "backward_data":
-            product = _gemm.workspace_bytes(self.groups, k, f, n, dtype, threads, first=True)
-        else:
-            product = _gemm.workspace_bytes(self.groups, f, n, k, dtype, threads, second=True)
-        return sum(self.sizes(op)) * dtype.itemsize + product
-
     @property
     def blocks_of_positions(self) -> int:
         """The number of blocks along positions; the weights are read once for each."""
@@ -158,14 +151,42 @@ class Part:
     last: bool
 
 
-class Blocks:
+class BlocksPlan(Plan):
     """The blocks of one image after another, on one workspace."""
 
-    def __init__(self, op: Op, cut: Cut, dtype: np.dtype, threads: int) -> None:
-        self.op, self.cut, self.dtype, self.threads = op, cut, dtype, threads
+    def __init__(self, case: Case, cut: Cut) -> None:
+        super().__init__(case)
+        self.cut, self.threads = cut, case.threads
         self._geometries: dict[Any, ConvGeometry] = {}
 
-    def forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
+    def __str__(self) -> str:
+        return "im2col"
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """Workspace of a block and of its product."""
+        cut, case = self.cut, self.case
+        product = product_bytes(case, cut.groups, cut.filters, cut.rows, cut.positions)
+        return sum(cut.sizes(case.op)) * case.dtype.itemsize + product
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """That of all blocks of all images."""
+        cut = self.cut
+        blocks = self.case.geometry.x_shape[0] * cut.blocks_of_positions * cut.blocks_of_rows
+        return work_of(self.case, cut.rows, cut.positions, blocks, 1)
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
+        """By the op."""
+        if self.case.op == "forward":
+            self._forward(first, second, third, result)
+        elif self.case.op == "backward_data":
+            self._backward_data(first, second, result)
+            add_bias(third, result)
+        else:
+            self._backward_weights(first, second, result)
+
+    def _forward(self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
         """[f x K] @ [K x L] for each block and group; blocks of K are added up."""
         groups, outs = self.cut.geometry.groups, self._grouped(out)
         weights, bias = self._weights(w), None if b is None else b.reshape(groups, -1, 1)
@@ -184,7 +205,7 @@ class Blocks:
                     where: Any = (..., *part.outs)
                     place[where] = result.reshape(place[where].shape)
 
-    def backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
+    def _backward_data(self, dout: np.ndarray, w: np.ndarray, dx: np.ndarray) -> None:
         """[K x f] @ [f x L], added to the cells that the block reads."""
         weights, gradients = self._weights(w), self._grouped(dout)
         dx.fill(0)
@@ -200,7 +221,7 @@ class Blocks:
                 index: Any = (n, self._channels(part), *part.cells)
                 dx[index] += cells[0]
 
-    def backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
+    def _backward_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
         """[f x L] @ [L x K], summed over images and positions in an order that does not depend on threads."""
         total, gradients = self._weights(dw), self._grouped(dout)
         dw.fill(0)
@@ -216,8 +237,8 @@ class Blocks:
     @contextmanager
     def _space(self) -> Iterator[list[np.ndarray]]:
         """The parts of the workspace: columns, outputs, weights and a part of the image."""
-        sizes = self.cut.sizes(self.op)
-        with _workspace.workspace("a block of columns", (sum(sizes),), self.dtype) as space:
+        sizes = self.cut.sizes(self.case.op)
+        with _workspace.workspace("a block of columns", (sum(sizes),), self.case.dtype) as space:
             yield np.split(space, list(itertools.accumulate(sizes))[:-1])
 
     def _parts(self) -> Iterator[Part]:
@@ -237,16 +258,17 @@ class Blocks:
     def _geometry(self, channels: int, axes: tuple[Axis, ...]) -> ConvGeometry:
         """The geometry of a block. Blocks within the image share one, so that its tables are made once."""
         key = channels, axes
-        if key not in self._geometries:
+        found = self._geometries.get(key)
+        if found is None:
             if len(self._geometries) >= _FEW:
                 self._geometries.clear()
-            self._geometries[key] = self.cut.geometry.derive(
+            found = self._geometries[key] = self.cut.geometry.derive(
                 x_shape=(1, channels, *(axis.size for axis in axes)),
                 w_shape=(1, channels, *(axis.k for axis in axes)),
                 axes=axes,
                 groups=1,
             )
-        return self._geometries[key]
+        return found
 
     def _channels(self, part: Part) -> slice:
         """The channels of the image. A block with some channels of a group has one group only."""

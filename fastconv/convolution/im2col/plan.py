@@ -1,0 +1,160 @@
+"""The plans of `im2col` for images whose columns are lowered as a whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastconv.checks import arrays as _arrays
+from fastconv.convolution import gemm as _gemm
+from fastconv.convolution.base import add_bias
+from fastconv.convolution.im2col.work import product_bytes, work_of
+from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.wrappers import Batched
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.lowering.columns import lower, scatter
+from fastconv.runtime import workspace as _workspace
+
+#: The most bytes of the columns of several small images side by side. Those of one image may take more, up to
+#: `blocks.MOST_BYTES`.
+_BLOCK_BYTES = 1 << 21
+#: A product of fewer positions reads the weights too often, so images are put side by side until there are as many, or
+#: until the columns take `_FEW_BLOCK_BYTES`.
+_FEW_POSITIONS, _FEW_BLOCK_BYTES = 256, 1 << 23
+
+
+def images_a_block(geometry: ConvGeometry, dtype: np.dtype) -> int:
+    """The number of images whose columns are side by side in one matrix."""
+    if geometry.pointwise:
+        return 1
+    each = math.prod(geometry.cols_shape[1:]) * dtype.itemsize
+    few = min(-(-_FEW_POSITIONS // geometry.positions), _FEW_BLOCK_BYTES // each)
+    return max(1, min(max(_BLOCK_BYTES // each, few), geometry.x_shape[0]))
+
+
+def plan_images(case: Case) -> Plan:
+    """The plan of a batch: some images at a time."""
+    images = images_a_block(case.geometry, case.dtype)
+    return ImagesPlan(case) if images >= case.geometry.x_shape[0] else BatchedImages(case, images, ImagesPlan)
+
+
+class BatchedImages(Batched):
+    """Some images of the batch at a time."""
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """That of the batch, whose last block may be smaller: its rates were measured for whole batches."""
+        geometry, images = self.case.geometry, self.images
+        blocks = -(-self.count // images)
+        return work_of(self.case, math.prod(geometry.w_shape[1:]), images * geometry.positions, blocks, images)
+
+
+class ImagesPlan(Plan):
+    """A product for each group, on the columns of all images side by side.
+
+    The columns are an array (C * taps, N, L). The outputs of several images are copied to or from an array (F, N, L).
+    An image of a pointwise layer is its columns, and the output of a single image is a matrix itself.
+    """
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        geometry = case.geometry
+        self._groups, self._count = geometry.groups, geometry.x_shape[0]
+        (_, rows, positions), filters = geometry.cols_shape, geometry.w_shape[0]
+        self._rows, self._matrix = rows, (geometry.groups, filters // geometry.groups, -1)
+        self._outputs = self._count, filters, positions
+        self._side_by_side = self._count > 1
+        #: The workspace: rows of columns, and of outputs.
+        self._shape = rows + filters * self._side_by_side, self._count, positions
+        # Images side by side are a volume with a depth for each image, so that a tap is lowered for all at once.
+        self._is_volume = self._side_by_side and geometry.rank < 3
+        self._lowered = geometry.batch_as_axis if self._is_volume else geometry
+
+    def __str__(self) -> str:
+        return "im2col"
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """The columns, the outputs if they are copied, and the workspace of the product."""
+        geometry = self.case.geometry
+        copied = 0 if geometry.pointwise else math.prod(self._shape)
+        rows, positions = math.prod(geometry.w_shape[1:]), self._count * geometry.positions
+        product = product_bytes(self.case, self._groups, self._matrix[1], rows, positions)
+        return copied * self.case.dtype.itemsize + product
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """That of one block."""
+        geometry = self.case.geometry
+        rows, positions = math.prod(geometry.w_shape[1:]), self._count * geometry.positions
+        return work_of(self.case, rows, positions, 1, self._count)
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
+        """By the op, on one workspace."""
+        if self.case.geometry.pointwise:
+            self._multiply(first, second, third, result, None, None)
+            return
+        with _workspace.workspace("the columns of one image", self._shape, self.case.dtype) as space:
+            outputs = space[self._rows :] if self._side_by_side else None
+            self._multiply(first, second, third, result, space[: self._rows], outputs)
+
+    def _multiply(
+        self,
+        first: np.ndarray,
+        second: np.ndarray,
+        third: np.ndarray | None,
+        result: np.ndarray,
+        cols: np.ndarray | None,
+        outputs: np.ndarray | None,
+    ) -> None:
+        op, threads = self.case.op, self.case.threads
+        if op == "forward":
+            target = (result if outputs is None else outputs).reshape(self._matrix)
+            # [f x K] @ [K x L], one product per group
+            _gemm.product(second.reshape(self._matrix), self._columns(first, cols), target, threads)
+            if third is not None:
+                target += third.reshape(self._groups, -1, 1)
+            if outputs is not None:
+                result.reshape(self._outputs)[...] = outputs.transpose(1, 0, 2)
+        elif op == "backward_data":
+            weights = second.reshape(self._matrix).transpose(0, 2, 1)
+            columns = self._by_group(result if cols is None else cols)
+            # [K x f] @ [f x L], one product per group
+            _gemm.product(weights, self._gradient(first, outputs), columns, threads)
+            if cols is not None:
+                image, matrix = self._lowered_arrays(result, cols)
+                scatter(matrix, image, self._lowered, threads)
+            add_bias(third, result)
+        else:
+            gradient, columns = self._gradient(second, outputs), self._columns(first, cols)
+            # [f x L] @ [L x K], one product per group
+            _gemm.product(gradient, columns.transpose(0, 2, 1), result.reshape(self._matrix), threads)
+
+    def _by_group(self, array: np.ndarray) -> np.ndarray:
+        """Columns (G, K, N * L)."""
+        return array.reshape(self._groups, self._rows // self._groups, -1)
+
+    def _columns(self, x: np.ndarray, cols: np.ndarray | None) -> np.ndarray:
+        """The lowered images, (G, K, N * L)."""
+        if cols is None:
+            return self._by_group(x)
+        image, matrix = self._lowered_arrays(x, cols)
+        lower(image, matrix, self._lowered, threads=self.case.threads)
+        return self._by_group(cols)
+
+    def _gradient(self, dout: np.ndarray, outputs: np.ndarray | None) -> np.ndarray:
+        """dout as (G, f, N * L)."""
+        if outputs is None:
+            return dout.reshape(self._matrix)
+        outputs[...] = dout.reshape(self._outputs).transpose(1, 0, 2)
+        return outputs.reshape(self._matrix)
+
+    def _lowered_arrays(self, x: np.ndarray, cols: np.ndarray) -> tuple[Any, Any]:
+        """The images and their columns as the lowering kernels take them."""
+        if not self._is_volume:
+            return x, cols.transpose(1, 0, 2)
+        return _arrays.lift(x, 2)[:, :, 0].swapaxes(0, 1)[np.newaxis], cols.reshape(1, self._rows, -1)

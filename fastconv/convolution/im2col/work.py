@@ -1,0 +1,50 @@
+"""The work of `im2col`, which its rates are measured for."""
+
+from __future__ import annotations
+
+from fastconv.convolution import gemm as _gemm
+from fastconv.convolution.cost.model import memory, multiply_adds
+from fastconv.convolution.plan import Case
+
+
+def work_of(case: Case, rows: int, positions: int, blocks: int, images: int) -> dict[str, float]:
+    """Products, one for each block and group; rows and bytes of columns; and images that are put side by side.
+
+    Each block has `rows` of the columns of a group, and `positions` of `images` images.
+    """
+    geometry, itemsize, threads = case.geometry, case.dtype.itemsize, case.threads
+    f = geometry.w_shape[0] // geometry.groups
+    product = multiply_adds(geometry) * itemsize / 4 / threads
+    # A matrix times a vector takes as long as reading the matrix, and an outer product as long as writing it.
+    thin = min(f, rows, positions) == 1
+    outer = {"forward": rows, "backward_data": f, "backward_weights": positions}[case.op] == 1
+    cells = 0 if geometry.pointwise else geometry.im2col_bytes(case.dtype) / threads
+    copied_rows = geometry.x_shape[0] * geometry.w_shape[0] if images > 1 else 0
+    return {
+        "product": 0.0 if thin else product,
+        "vector": product if thin and not outer else 0.0,
+        "outer": product if outer else 0.0,
+        # Reading, packing and writing each matrix of a product takes a part of its time: 1 / m of it, and so on.
+        "filters": product / f,
+        "rows": product / rows,
+        "positions": product / positions,
+        "columns": cells,
+        "lines": cells / itemsize / geometry.out_spatial[-1],
+        "beside": copied_rows * geometry.positions * itemsize,
+        "beside_lines": copied_rows,
+        **memory(geometry, case.dtype, 1),
+        "block": blocks,
+        "products": blocks * geometry.groups,
+        "wakes": blocks * geometry.groups if threads > 1 and f * rows * positions > _gemm.FEW else 0,
+        "call": 1,
+    }
+
+
+def product_bytes(case: Case, groups: int, filters: int, rows: int, positions: int) -> int:
+    """Workspace of the products of a block."""
+    dtype, threads = case.dtype, case.threads
+    if case.op == "forward":
+        return _gemm.workspace_bytes(groups, filters, rows, positions, dtype, threads)
+    if case.op == "backward_data":
+        return _gemm.workspace_bytes(groups, rows, filters, positions, dtype, threads, first=True)
+    return _gemm.workspace_bytes(groups, filters, positions, rows, dtype, threads, second=True)

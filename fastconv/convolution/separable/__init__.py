@@ -1,0 +1,1 @@
+"""Convolution with kernels that are outer products: one axis after the other."""

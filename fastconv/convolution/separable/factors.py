@@ -1,0 +1,53 @@
+"""The factors of kernels that are outer products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastconv._ext import separable as _ext
+from fastconv.checks import arrays as _arrays
+from fastconv.geometry.conv import ConvGeometry
+
+#: The order of no factors, for a look whether there are any.
+_NONE = np.empty(0, np.intp)
+
+
+def lifted_kernel(geometry: ConvGeometry) -> tuple[int, int, int]:
+    """The size of the kernel along three axes."""
+    d, h, w = (*(1,) * (3 - geometry.rank), *geometry.kernel)
+    return d, h, w
+
+
+def is_rank_one(w: np.ndarray, geometry: ConvGeometry) -> bool:
+    """Whether each kernel is an outer product, to the last bits of its dtype."""
+    none = np.empty((len(w), 0), w.dtype)
+    return _ext.factors(_arrays.DTYPES[w.dtype], w, lifted_kernel(geometry), _NONE, none, False) is None
+
+
+def factors_of(w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray) -> np.ndarray:
+    """The factors of each kernel: row i has the taps of kernel i in `order`.
+
+    Raises ValueError for a kernel that is no outer product.
+    """
+    factors, which = np.empty((len(w), len(order)), w.dtype), _arrays.DTYPES[w.dtype]
+    if _ext.factors(which, w, kernel, order, factors, False) is not None:
+        raise ValueError(_reason(which, w, kernel, order, factors))
+    return factors
+
+
+def _reason(which: int, w: np.ndarray, kernel: tuple[int, int, int], order: np.ndarray, factors: np.ndarray) -> str:
+    """A message with the first kernel that is no outer product, and by how much."""
+    found: Any = _ext.factors(which, w, kernel, order, factors, True)
+    assert found is not None
+    if len(found) == 1:
+        return f"algorithm 'separable' needs kernels of rank one, and that of filter {found[0]} has an inf or NaN in it"
+    filter_, place, value, product = found
+    at = tuple(int(i) for i in np.unravel_index(place, w.shape[2:]))
+    most = np.abs(w[filter_]).max()
+    return (
+        f"algorithm 'separable' needs kernels of rank one, and that of filter {filter_} is not: its entry {at} is "
+        f"{value:.9g}, where the product of its row and column is {product:.9g}; they differ by "
+        f"{abs(value - product) / most:.1e} of the largest entry"
+    )

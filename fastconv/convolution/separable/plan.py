@@ -1,0 +1,88 @@
+"""The plan of `separable`: sums of one axis after the other, forward or for a gradient of the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from fastconv._ext import separable as _ext
+from fastconv.checks import arrays as _arrays
+from fastconv.convolution.base import per_channel
+from fastconv.convolution.cost import counts as _counts
+from fastconv.convolution.cost.model import memory
+from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.separable.factors import factors_of, lifted_kernel
+from fastconv.convolution.separable.tables import tables_for
+from fastconv.runtime import threads as _threads, workspace as _workspace
+
+#: Finding an entry of a factor takes as long as comparing so many weights with the products of their factors.
+_ENTRY = 10
+
+
+class SeparablePlan(Plan):
+    """One call of the kernel, after the factors of the weights are found."""
+
+    sums_products = False
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.kernel = lifted_kernel(case.geometry)
+        self.tables = tables = tables_for(case.op, case.geometry, case.dtype, case.threads, case.isa)
+        # There are no tables if no output reads a cell of the image.
+        self.order = np.empty(0, np.intp) if tables is None else tables.order
+        self._shape = (0, 0) if tables is None else (min(case.threads, tables.items), tables.space)
+
+    def __str__(self) -> str:
+        return "separable"
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """For each thread the rows and planes of sums of a block; and the factors."""
+        filters = self.case.geometry.w_shape[0]
+        return (math.prod(self._shape) + filters * len(self.order)) * self.case.dtype.itemsize
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """Vectors of multiply-adds along the first axes and along rows; rows; cells that are copied one by one because
+        of a stride; and weights, whose factors are found.
+        """
+        tables, case = self.tables, self.case
+        if tables is None:
+            return {"call": 1}
+        part = _counts.busiest(tables.items, tables.copied, case.threads)
+        return {
+            "down": tables.down * part / tables.lanes,
+            "across": tables.across * part / tables.lanes,
+            "rows": tables.rows * part,
+            "woven": tables.single_cells * part,
+            "weights": case.geometry.w_shape[0] * (math.prod(self.kernel) + _ENTRY * len(self.order)),
+            **memory(case.geometry, case.dtype, case.threads),
+            "call": 1,
+        }
+
+    def run(
+        self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
+    ) -> np.ndarray | None:
+        """The last sums start with the bias. If a kernel is no outer product, nothing is written."""
+        tables = self.tables
+        factors = factors_of(second, self.kernel, self.order)
+        if tables is None or not tables.covers:  # no tap reads some cells of dx
+            result[...] = 0 if third is None else per_channel(third, self.case.geometry)
+        if tables is None:
+            return None
+        counts = bytearray(8 * len(result))
+        with _workspace.workspace("rows of sums", self._shape, result.dtype) as space:
+            _threads.share(
+                _ext.convolve,
+                (
+                    *(_arrays.DTYPES[result.dtype], first, factors, third, result),
+                    *(*tables.arrays, space, counts, tables.isa),
+                ),
+                items=tables.items,
+                work=tables.copied,
+                threads=self.case.threads,
+            )
+        return np.frombuffer(counts, np.intp) if counts.strip(b"\0") else None

@@ -1,0 +1,196 @@
+"""The tables that the kernel of `separable` reads: axes with their stride phases, blocks, and the order of factors."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import cached_property
+
+import numpy as np
+
+from fastconv._ext import separable as _ext
+from fastconv.checks import arrays as _arrays
+from fastconv.convolution.blocking import UNIT_LINE, Line, backward_lines, even, forward_lines, line_up, pieces
+from fastconv.convolution.ops import Op
+from fastconv.convolution.separable.factors import lifted_kernel
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.runtime import isa as _isa
+from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
+
+#: Bytes of the rows of sums before their last axis, which share the first-level cache with rows of the image. For high
+#: kernels neighbouring blocks read many rows again, so blocks may take more bytes, in the second-level cache.
+_ROWS_BYTES, _MOST_ROWS_BYTES = 24 << 10, 160 << 10
+#: Bytes of the planes of sums along the first of three axes, in the second-level cache.
+_PLANES_BYTES = 1 << 18
+#: The results of a row, and the planes, of a block.
+_WIDE, _DEEP = 4096, 4
+#: Rows of images with a border are in one block if they have at most so many cells, padding included.
+_WIDEST = 1 << 14
+_BORDERS = ("zeros", "reflect", "replicate", "circular")
+#: The number of rows that are computed together, because they read the same rows of the image.
+_HIGH = 4
+
+
+@dataclass(frozen=True)
+class Tables:
+    """One call of the kernel: its tables, the workspace of a thread in elements, and amounts of work.
+
+    `order` has the tap of each entry of a row of factors. `down` and `across` are multiply-adds along the first axes
+    and along rows. `single_cells` are copied one by one because of a stride.
+    """
+
+    arrays: tuple[np.ndarray, np.ndarray, np.ndarray]
+    order: np.ndarray
+    space: int
+    items: int
+    isa: int
+    lanes: int
+    covers: bool
+    down: int
+    across: int
+    rows: int
+    single_cells: int
+
+    @cached_property
+    def copied(self) -> int:
+        """Bytes that a plain copy moves in the time of the sums, for `_threads.share`."""
+        return _isa.BYTES_PER_OPERATION * ((self.down + self.across) // self.lanes)
+
+
+def tables_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> Tables | None:
+    """The tables of an op of an image; None if no output reads a cell of it."""
+    return plans.find(_make_tables, op, geometry, dtype, threads, isa)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One axis, with a line for each stride phase."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def out(self) -> int:
+        """The outputs of the longest line."""
+        return max(line.out for line in self.lines)
+
+    @property
+    def pad(self) -> int:
+        """The cells of padding before cell 0 that the first outputs read."""
+        return max(line.lo for line in self.lines)
+
+    @property
+    def reach(self) -> int:
+        """The distance between the first and the last cell that the first outputs of all lines read."""
+        return max((line.taps - 1) * line.dilation + self.pad - line.lo for line in self.lines)
+
+    @property
+    def products(self) -> int:
+        """The multiply-adds of all outputs."""
+        return sum(line.out * line.taps for line in self.lines)
+
+    def span(self, block: int) -> int:
+        """The cells, padding included, that `block` outputs of each line read."""
+        return (block - 1) * self.lines[0].stride + self.reach + 1
+
+
+def _sides(op: Op, geometry: ConvGeometry) -> tuple[Side, Side, Side] | None:
+    """Three axes; None if no output reads a cell of the image."""
+    if op == "forward":
+        d, h, w = (Side((line,)) for line in forward_lines(geometry))
+        return d, h, w
+    axes = [sorted(backward_lines(axis.row()), key=lambda line: line.start) for axis in geometry.axes]
+    if not all(axes):
+        return None
+    d, h, w = (Side(tuple(lines)) for lines in [[UNIT_LINE]] * (3 - len(axes)) + axes)
+    return d, h, w
+
+
+def border_of(op: Op, geometry: ConvGeometry) -> int:
+    """The border that the kernel reads itself, as separable.h numbers them; 0 for zeros and for padded copies."""
+    widest = geometry.axes[-1].padded
+    if op != "forward" or geometry.rank != 2 or widest > _WIDEST:
+        return 0
+    return _BORDERS.index(geometry.pad_mode)
+
+
+def _blocks(d: Side, h: Side, w: Side, flat: bool, whole: bool, itemsize: int, threads: int) -> tuple[int, int, int]:
+    """Outputs of a block along each axis, such that its sums stay in a cache; with `whole`, rows are not divided."""
+    wide = even(w.out, max(_WIDE, 2 * w.reach) if flat else max(_WIDE // 8, 2 * w.reach))
+    if whole:
+        wide = w.out
+    row = w.span(wide) * itemsize
+    high = max(_HIGH, _ROWS_BYTES // row, min(h.reach // 4, _MOST_ROWS_BYTES // row))
+    deep = 1
+    if not flat:
+        deep = min(d.out, _DEEP)
+        cells = min(w.span(wide), w.lines[0].size) * itemsize * deep
+        fit = (_PLANES_BYTES // cells - h.reach) // h.lines[0].stride
+        high = max(_HIGH, min(max(fit, h.reach), _MOST_ROWS_BYTES // row))
+    # Each thread gets at least two blocks, of whole tiles.
+    high = min(high, max(_HIGH, pieces(h.out, 2 * threads)))
+    return deep, even(h.out, high, _HIGH), wide
+
+
+def _make_tables(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Tables | None:
+    sides, kernel = _sides(op, geometry), lifted_kernel(geometry)
+    if sides is None:
+        return None
+    d, h, w = sides
+    itemsize, images, channels = dtype.itemsize, geometry.x_shape[0], geometry.groups
+    filters = geometry.w_shape[0]
+    isa = _isa.narrow(w.out * itemsize)
+    lanes = _ext.lanes(_arrays.DTYPES[dtype], isa)
+    flat, border = geometry.rank == 2, border_of(op, geometry)
+    blocks = _blocks(d, h, w, flat, border > 0, itemsize, threads)
+    deep, high, wide = blocks
+    stride, whole = w.lines[0].stride, (w.lines[0].whole, h.lines[0].whole, d.lines[0].whole)
+    pitch = line_up(max(w.span(wide), w.pad + w.lines[0].size if border else 0) + lanes)
+    if pitch * itemsize % 4096 == 0:
+        pitch += 64 // itemsize
+    slot_pitch = pieces(w.span(wide), stride) + lanes if stride > 1 else 0
+    split_at = line_up(high * pitch)
+    row_at = split_at + line_up(stride * slot_pitch)
+    planes_at = row_at + (line_up(wide + lanes) if any(line.jump > 1 for line in w.lines) else 0)
+    read = 0 if flat else min(h.span(high), h.lines[0].size) * min(w.span(wide), w.lines[0].size)
+    space = planes_at + line_up(deep * read)
+    if op == "forward":
+        results, shared, sources = filters, filters // channels, 1
+    else:
+        results, shared, sources = channels, 1, filters // channels
+
+    table, lines = [], []
+    order: list[int] = []
+    for side, block, taps in zip(sides, blocks, (0, *itertools.accumulate(kernel[:2])), strict=True):
+        one = side.lines[0]
+        table.append([one.size, one.whole, one.stride, len(side.lines), side.out, block, side.pad, side.reach])
+        for line in side.lines:
+            lines.append([line.out, line.start, line.jump, line.lo, line.dilation, line.taps, len(order)])
+            order += [taps + weight for weight in line.weights]
+    sizes = [images, results, shared, sources, len(order), flat]
+    sizes += [pitch, split_at, slot_pitch, row_at, planes_at, space, border]
+
+    planes = images * results * sources
+    columns = min(w.span(w.out), w.lines[0].size)
+    of_rows = sum(line.out for line in h.lines)
+    of_planes = sum(line.out for line in d.lines)
+    # Neighbouring blocks of rows sum the planes of the cells that both read, each for itself.
+    rows = 0 if flat else pieces(h.out, high) * min(h.span(high), h.lines[0].size)
+    down = planes * columns * (d.products * rows + of_planes * h.products)
+    places = [pieces(side.out, block) * len(side.lines) for side, block in zip((d, h), blocks[:2], strict=True)]
+    single = len(w.lines) * w.out if len(w.lines) > 1 else 0
+    if stride > 1:
+        single = w.span(w.out)
+    return Tables(
+        (np.array(table, np.intp), np.array(lines, np.intp), np.array(sizes, np.intp)),
+        order=np.array(order, np.intp),
+        space=space,
+        items=images * results * math.prod(places) * pieces(w.out, wide),
+        isa=isa,
+        lanes=lanes,
+        covers=all(sum(line.out for line in side.lines) == n for side, n in zip((w, h, d), whole, strict=True)),
+        down=down,
+        across=planes * of_planes * of_rows * w.products,
+        rows=planes * of_planes * of_rows * pieces(w.out, wide) * len(w.lines),
+        single_cells=planes * of_planes * of_rows * single,
+    )

@@ -1,0 +1,1 @@
+"""Convolution with pruned weights: weights that are zero cost no multiply-add."""

@@ -1,0 +1,181 @@
+"""The tables that a kernel of `sparse` reads: the layout of blocks and lanes, and the offset of each tap."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from fastconv._ext import sparse as _ext
+from fastconv.checks import arrays as _arrays
+from fastconv.convolution.blocking import LO, START, Layout, Line, Problem, kernel_weights, line_up, pieces
+from fastconv.convolution.sparse import tiling as _tiling
+from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
+
+#: Bytes of a cache line, to which the parts of a workspace are aligned.
+LINE = 64
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a kernel for a problem, and for all stride phases of the same sizes.
+
+    A set is the rows of weights that are listed and multiplied together. Memory is counted in bytes. Operations are
+    those on vectors: of the products if no weight is zero, and `overhead` of all else.
+    """
+
+    axes: np.ndarray
+    phases: np.ndarray
+    sizes: np.ndarray
+    #: Lines to copy, lines of results, and tiles.
+    places: tuple[np.ndarray, np.ndarray, np.ndarray]
+    #: The offset of each tap in the lanes, and the elements of a channel there.
+    tap_offsets: np.ndarray
+    channel_pitch: int
+    channels: int
+    list_bytes: int
+    space: int
+    sets: int
+    sets_at_once: int
+    units: int
+    blocks: int
+    weights: int
+    product: float
+    overhead: float
+    #: Whether the kernel computes dot products, and in how many parts, each with sums of its own.
+    dots: bool
+    parts: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tables."""
+        return sum(table.nbytes for table in (self.sizes, *self.places, self.tap_offsets))
+
+    def of_phase(self, problem: Problem) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+        """The tables of a stride phase, and for dot products the weight at each offset."""
+        axes, taps = self.axes.copy(), math.prod(problem.kernel)
+        axes[:, LO], axes[:, START] = zip(*((line.lo, line.start) for line in problem.lines), strict=True)
+        at = np.full(taps, -1, np.int64)
+        at[kernel_weights(problem.lines, problem.kernel)] = self.tap_offsets
+        channels = np.arange(self.channels)[:, None]
+        # The taps of other stride phases have the offset -1.
+        offsets = np.where(at >= 0, channels * self.channel_pitch + at, -1).astype(np.int32)
+        weight_at = np.full(self.channels * self.channel_pitch if self.dots else 1, -1, np.int32)
+        if self.dots:
+            weights = channels * problem.channel_step + np.arange(taps)
+            weight_at[offsets[offsets >= 0]] = weights[offsets >= 0]
+        return (axes, self.phases, self.sizes, offsets.ravel(), *self.places), weight_at
+
+
+def sizes_of(problem: Problem) -> Problem:
+    """The problem without what differs among stride phases of the same sizes: where results and weights are."""
+
+    def same(line: Line) -> Line:
+        return replace(line.kind, lo=0)
+
+    d, h, w = problem.lines
+    return replace(problem, lines=(same(d), same(h), same(w)))
+
+
+def tables_for(sizes: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool = False) -> Tables:
+    """The tables of a product, or with `dots` of dot products, for a problem from `sizes_of`."""
+    return plans.find_sized(_nbytes, make_tables, sizes, dtype, threads, isa, dots)
+
+
+def _nbytes(tables: Tables) -> int:
+    return tables.nbytes
+
+
+def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool) -> Tables:
+    """The tables that `tables_for` finds."""
+    itemsize = dtype.itemsize
+    lanes, most = _ext.shape(_arrays.DTYPES[dtype], isa, dots)
+    # For dot products, each part of the blocks has sums of its own.
+    entry = 4 + itemsize * (threads if dots else 1)
+    tiling = _tiling.best_tiling(problem, itemsize, threads, lanes, most, entry)
+    deep, high, wide = tiling.part
+    d, h, w = problem.lines
+    block = deep * tiling.lanes[1], high * tiling.lanes[2], wide * tiling.lanes[3]
+    patch = Layout(problem.lines, tiling.lanes[0], block, block[2] + w.reach)
+    inner = Layout(problem.lines, 1, tiling.part, wide + w.reach)
+    channel_pitch = inner.image_pitch + 1 - inner.image_pitch % 2
+    taps = math.prod(problem.kernel)
+
+    slots, of_inner, of_patch = [len(line.phases) for line in problem.lines], inner.slot_pitches, patch.slot_pitches
+    pitches, deep_patch = inner.pitches, patch.pitches[0]
+    copies = [
+        (
+            lanes * (sd * of_inner[0] + cell * pitches[0] + sh * of_inner[1] + sw * of_inner[2]),
+            sd * of_patch[0] + cell * deep_patch + sh * of_patch[1] + sw * of_patch[2],
+        )
+        for sd in range(slots[0])
+        for cell in range(deep + d.reach)
+        for sh in range(slots[1])
+        for sw in range(slots[2])
+    ]
+    lines = [lanes * (cell * pitches[0] + line * pitches[1]) for cell in range(deep) for line in range(high)]
+    tiles = _tiling.tiles_of(len(lines), wide, tiling.tile)
+
+    listed = tiling.rows * tiling.channels * taps + _ext.spare
+    list_off = line_up(8 * tiling.rows, LINE)
+    list_val = list_off + line_up(4 * listed, LINE)
+    blocks = pieces(problem.images, tiling.lanes[0])
+    blocks *= math.prod(pieces(line.out, n) for line, n in zip(problem.lines, block, strict=True))
+    parts = min(threads, blocks) if dots else 0
+    list_pitch = list_val + max(parts, 1) * line_up(itemsize * listed, LINE)
+    lanes_at = line_up(itemsize * (tiling.lanes[0] * patch.image_pitch + 2 * LINE), LINE)
+    sums_at = lanes_at + line_up(itemsize * lanes * tiling.channels * channel_pitch, LINE)
+    targets_at = sums_at + line_up(itemsize * lanes * (tiling.rows + dots) * len(lines) * wide, LINE)
+    space = targets_at + line_up(16 * lanes * len(lines), LINE)
+    sizes = [
+        problem.images,
+        problem.groups,
+        problem.rows,
+        problem.row_step,
+        tiling.rows,
+        problem.channels,
+        problem.channel_step,
+        tiling.channels,
+        taps,
+        patch.image_pitch,
+        channel_pitch * lanes,
+        inner.pitches[1] * lanes,
+        high + h.reach,
+        len(copies),
+        len(lines),
+        wide,
+        len(tiles),
+        *tiling.lanes,
+        *tiling.part,
+        lanes_at,
+        sums_at,
+        targets_at,
+        list_off,
+        list_val,
+        list_pitch,
+    ]
+    lists = pieces(problem.channels, tiling.channels)
+    sets = problem.groups * pieces(problem.rows, tiling.rows)
+    used = math.prod(line.taps for line in problem.lines) * problem.channels
+    return Tables(
+        patch.axes(),
+        patch.phases(),
+        np.array(sizes, np.intp),
+        (np.array(copies, np.intp), np.array(lines, np.intp), np.array(tiles, np.intp)),
+        inner.taps(),
+        channel_pitch,
+        tiling.channels,
+        list_bytes=lists * list_pitch,
+        space=max(space, list_pitch),
+        sets=sets,
+        sets_at_once=max(1, min(sets, _tiling.LISTS_BYTES // (lists * list_pitch))),
+        units=sets * lists,
+        blocks=blocks,
+        weights=problem.groups * problem.rows * problem.channels * taps,
+        product=float(blocks * sets * tiling.rows * used * len(lines) * wide),
+        overhead=float(blocks * sets * tiling.overhead),
+        dots=dots,
+        parts=parts,
+    )

@@ -1,0 +1,228 @@
+"""The plans of `toeplitz`: products with the matrix or its transpose, and sums over its entries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+
+import numpy as np
+
+from fastconv.convolution.cost.model import share
+from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Case, Plan
+from fastconv.convolution.toeplitz import bounds as _bounds, csr as _csr
+from fastconv.convolution.wrappers import Wrapper, batched
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.runtime import memory as _memory
+from fastconv.runtime.plan_cache import is_large
+
+#: Bytes of the rows of the matrix that are built together. They stay in cache while they are multiplied.
+_BLOCK_BYTES = 1 << 22
+#: The most images that are right-hand sides of a product, and the most bytes of these and of their results.
+_IMAGES, _IMAGE_BYTES = 128, 1 << 24
+
+
+def zero_padded(geometry: ConvGeometry) -> ConvGeometry:
+    """The geometry that reaches a plan: padding with anything but zeros is part of the image."""
+    return geometry if geometry.pad_mode == "zeros" else geometry.padded
+
+
+def part_of_matrix(op: Op, geometry: ConvGeometry) -> tuple[int, int, int]:
+    """Rows, columns and entries of one filter's part of the matrix, or of one channel's part of its transpose."""
+    filters, channels = geometry.w_shape[0], geometry.x_shape[1]
+    cells = math.prod(geometry.x_shape[2:])
+    if op == "forward":
+        return geometry.positions, channels // geometry.groups * cells, geometry.toeplitz_nnz // filters
+    return cells, filters // geometry.groups * geometry.positions, geometry.toeplitz_nnz // channels
+
+
+def _images_at_once(geometry: ConvGeometry, dtype: np.dtype) -> int:
+    each = (math.prod(geometry.x_shape[1:]) + math.prod(geometry.out_shape[1:])) * dtype.itemsize
+    return max(1, min(geometry.x_shape[0], _IMAGES, _IMAGE_BYTES // max(each, 1)))
+
+
+def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
+    """Vectors of products, entries that are built for each block of images, and elements that are transposed."""
+    geometry = zero_padded(case.geometry)
+    blocks = -(-geometry.x_shape[0] // images)
+    width = _csr.lanes(images, case.dtype.itemsize)[1] * case.dtype.itemsize / 64
+    part = share(8 * case.threads, case.threads)
+    return {
+        "product": density * (geometry.toeplitz_nnz * width * blocks * part),
+        "entries": density * (geometry.toeplitz_nnz * blocks * part),
+        "turned": math.prod(geometry.x_shape) + math.prod(geometry.out_shape),
+        "call": 1,
+    }
+
+
+def _check_free(plan: Plan) -> None:
+    """Refuse a plan that takes more memory than is free before it takes any, because tables may be large, too."""
+    _memory.check_free(plan.workspace_bytes, "algorithm 'toeplitz'", _memory.BOUNDED)
+
+
+class _Pattern:
+    """The structure of a matrix, made for the first run, because most plans are only compared.
+
+    A large structure is made for each run.
+    """
+
+    def __init__(self, make: Callable[[ConvGeometry, bool], _csr.Structure], geometry: ConvGeometry) -> None:
+        self._make, self._geometry = make, geometry
+        self._made: _csr.Structure | None = None
+
+    def __call__(self) -> _csr.Structure:
+        found = self._made
+        if found is None:
+            found = self._make(self._geometry, False)
+            if not is_large(found.table.nbytes):
+                self._made = found
+        return found
+
+
+def _columns(images: np.ndarray, width: int) -> np.ndarray:
+    """Images as columns (cells, width): whole vectors, in which the lanes beyond the images are zero."""
+    count = len(images)
+    columns = np.empty((images[0].size, width), images.dtype)
+    columns[:, :count] = images.reshape(count, -1).T
+    columns[:, count:] = 0
+    return columns
+
+
+class MatrixPlan(Plan):
+    """The matrix times images, or its transpose times their gradients, some rows and some images at a time."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.geometry = geometry = zero_padded(case.geometry)
+        self.images = _images_at_once(geometry, case.dtype)
+        self.rows, self.columns, self.entries = part_of_matrix(case.op, geometry)
+        #: Filters, or for the transpose channels, and the number of them whose rows are built together: all, or some of
+        #: one group.
+        self.total = geometry.w_shape[0] if case.op == "forward" else geometry.x_shape[1]
+        fit = _BLOCK_BYTES // max(_csr.nbytes((self.rows, self.columns), self.entries, case.dtype), 1)
+        self.block = self.total if self.total <= fit else max(1, min(fit, self.total // geometry.groups))
+        self._pattern = _Pattern(_csr.of_outputs if case.op == "forward" else _csr.of_cells, geometry)
+        self._has_padding = case.op == "forward" and any(map(any, geometry.pads))
+        self._padded: MatrixPlan | None = None
+
+    def __str__(self) -> str:
+        return "toeplitz"
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """Images and results as columns, the rows of the matrix that are built together, and the tables for these."""
+        geometry, case, block = self.geometry, self.case, self.block
+        forward = case.op == "forward"
+        width = _csr.lanes(self.images, case.dtype.itemsize)[1]
+        needs = _bounds.needs(geometry, "outputs" if forward else "cells")
+        source = geometry.x_shape if forward else geometry.out_shape
+        row = geometry.w_shape[1:] if forward else (geometry.w_shape[0] // geometry.groups, geometry.taps)
+        used = (math.prod(source[1:]) + block * self.rows) * width + math.prod(geometry.w_shape)
+        used *= case.dtype.itemsize
+        matrix = (block * self.rows, self.columns), block * self.entries
+        used += _csr.build_bytes(block, *matrix, math.prod(row), needs.segments, case.dtype, case.threads)
+        return max(needs.making, needs.held + used)
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """Zero weights have no entries."""
+        return _work_of(self.case, self.images, self.case.density)
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
+        """Padding has columns only if NaN or infinity among the weights would show in it."""
+        _check_free(self)
+        if self._has_padding and not np.isfinite(second).all():
+            padded = self._padded
+            if padded is None:
+                padded = self._padded = MatrixPlan(self.case.with_geometry(self.geometry.padded))
+            image = np.pad(first, ((0, 0), (0, 0), *self.geometry.pads))
+            padded._multiply(image, second, third, result)
+        else:
+            self._multiply(first, second, third, result)
+
+    def _multiply(self, source: np.ndarray, w: np.ndarray, b: np.ndarray | None, result: np.ndarray) -> None:
+        structure, threads = self._pattern(), self.case.threads
+        # A copy, because weights are counted before they are written: nobody may change them in between.
+        weights, targets = w.flatten(), result.reshape(len(result), -1, self.rows)
+        whole = _csr.build(weights, structure, threads) if self.block == self.total else None
+        for begin in range(0, len(source), self.images):
+            chunk = slice(begin, min(begin + self.images, len(source)))
+            count = chunk.stop - chunk.start
+            isa, width = _csr.lanes(count, w.itemsize)
+            images = _columns(source[chunk], width)
+            for rows, matrix, cells in self._blocks(structure, weights, whole):
+                products = np.empty((matrix.shape[0], width), w.dtype)
+                _csr.multiply(matrix, images[cells], products, isa, threads)
+                of_rows = products.reshape(-1, self.rows, width)
+                if b is not None:
+                    of_rows += b[rows, np.newaxis, np.newaxis]
+                targets[chunk, rows] = of_rows[:, :, :count].transpose(2, 0, 1)
+
+    def _blocks(
+        self, structure: _csr.Structure, weights: np.ndarray, whole: _csr.Csr | None
+    ) -> Iterator[tuple[slice, _csr.Csr, slice]]:
+        """The blocks of rows: the filters or channels of each, its matrix, and the right-hand sides that it reads."""
+        if whole is not None:
+            yield slice(0, self.total), whole, slice(None)
+            return
+        of_group, group_step, row_step = (int(structure.sizes[i]) for i in (1, 3, 4))
+        begin = 0
+        while begin < self.total:
+            group, row = divmod(begin, of_group)
+            part = structure.block(min(self.block, of_group - row))
+            end = begin + part.weight_rows
+            matrix = _csr.build(weights[group * group_step + row * row_step :], part, self.case.threads)
+            yield slice(begin, end), matrix, slice(group * self.columns, (group + 1) * self.columns)
+            begin = end
+
+
+class _Contraction(Plan):
+    """The gradient of the weights, from images that are all right-hand sides together."""
+
+    def __init__(self, case: Case, pattern: _Pattern) -> None:
+        super().__init__(case)
+        self._pattern = pattern
+        self._isa, self._width = _csr.lanes(case.geometry.x_shape[0], case.dtype.itemsize)
+
+    def __str__(self) -> str:
+        return "toeplitz"
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
+        """The gradients of all weights, because the pattern is that of weights without zeros."""
+        images, gradients = _columns(first, self._width), _columns(second, self._width)
+        _csr.contract(self._pattern(), images, gradients, result, self._isa, self.case.threads)
+
+
+class WeightGradient(Wrapper):
+    """The gradient of the weights, from some images at a time."""
+
+    def __init__(self, case: Case) -> None:
+        self.geometry = zero_padded(case.geometry)
+        self.images = _images_at_once(self.geometry, case.dtype)
+        pattern = _Pattern(_csr.of_outputs, self.geometry)
+        super().__init__(case, batched(case, self.images, lambda part: _Contraction(part, pattern)))
+
+    def __str__(self) -> str:
+        return str(self.plan)
+
+    @cached_property
+    def workspace_bytes(self) -> int:
+        """Images and gradients as columns, one more dw if there are several blocks of images, and the tables."""
+        geometry, itemsize = self.geometry, self.case.dtype.itemsize
+        needs = _bounds.needs(geometry, "outputs")
+        width = _csr.lanes(self.images, itemsize)[1]
+        used = (math.prod(geometry.x_shape[1:]) + math.prod(geometry.out_shape[1:])) * width
+        used += math.prod(geometry.w_shape) if self.images < geometry.x_shape[0] else 0
+        used = used * itemsize + _csr.contract_bytes(geometry, self.case.threads)
+        return max(needs.making, needs.held + used)
+
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """That of all weights, zero or not."""
+        return _work_of(self.case, self.images, 1.0)
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
+        """The sum of the gradients of all blocks of images."""
+        _check_free(self)
+        self.plan.run(first, second, third, result)

@@ -84,8 +84,8 @@ def workspace_bytes(
     if _is_flat(m, n, first, second):
         more = groups * (m * n + m * k * second) * dtype.itemsize
         m, n, second = n, m, False
-    op, geometry = _layer(groups, m, k, n, first, second)
-    return more + _IMPLICIT.workspace_bytes(op, geometry, dtype, threads)
+    case = Case.of(*_layer(groups, m, k, n, first, second), dtype, threads)
+    return more + _IMPLICIT.plan(case).workspace_bytes
 
 
 def _is_small(m: int, k: int, n: int) -> bool:

@@ -47,7 +47,7 @@ class Wrapper(Plan):
     def __init__(self, case: Case, plan: Plan) -> None:
         super().__init__(case)
         self.plan = plan
-        self.sums_products, self.masks = plan.sums_products, plan.masks
+        self.uses_transforms, self.masks = plan.uses_transforms, plan.masks
 
     def __str__(self) -> str:
         return f"{self.name}({self.plan})"
@@ -104,7 +104,7 @@ class Batched(Plan):
         self.images, self.count = images, case.geometry.x_shape[0]
         self.plans = {n: make(case.for_batch(n)) for n in {images, self.count % images or images}}
         first = self.plans[images]
-        self.sums_products, self.masks = first.sums_products, first.masks
+        self.uses_transforms, self.masks = first.uses_transforms, first.masks
 
     def __str__(self) -> str:
         return f"batched({self.images} of {self.count} images, {self.plans[self.images]})"
@@ -138,17 +138,19 @@ class Batched(Plan):
     def _slices(self) -> Iterator[slice]:
         return (slice(n, min(n + self.images, self.count)) for n in range(0, self.count, self.images))
 
-    def _sum(self, x: np.ndarray, dout: np.ndarray, kept: np.ndarray | None, dw: np.ndarray) -> np.ndarray | None:
+    def _sum(
+        self, x: np.ndarray, dout: np.ndarray, weight_mask: np.ndarray | None, dw: np.ndarray
+    ) -> np.ndarray | None:
         target = dw
         for images in self._slices():
-            self.plans[images.stop - images.start].run(x[images], dout[images], kept, target)
+            self.plans[images.stop - images.start].run(x[images], dout[images], weight_mask, target)
             if target is not dw:
                 with np.errstate(all="ignore"):  # inf - inf is NaN by definition
                     dw += target
             else:
                 target = np.empty_like(dw)
         # The sum of finite gradients may overflow.
-        return None if self.sums_products or np.isfinite(dw).all() else np.ones(1, np.intp)
+        return None if not self.uses_transforms or np.isfinite(dw).all() else np.ones(1, np.intp)
 
 
 def batched(case: Case, images: int, make: Make) -> Plan:
@@ -273,7 +275,7 @@ class Guarded(Wrapper):
 
     def __init__(self, case: Case, plan: Plan, exact: Make) -> None:
         super().__init__(case, plan)
-        self.sums_products, self.masks = True, False
+        self.uses_transforms, self.masks = False, False
         self.exact = exact
 
     def __str__(self) -> str:
@@ -378,7 +380,7 @@ class Phase(NamedTuple):
 class Phases(Plan):
     """Results that fall into parts, each with taps of its own: a stride of the gradient, or an upsampled image.
 
-    `leaves` tells whether there are cells of the result that no part writes: they are bias alone. With `adds`, parts
+    `gaps` tells whether there are cells of the result that no part writes: they are bias alone. With `adds`, parts
     meet in cells of the result, and are added up. If there are many phases of few kinds, `phases` has one of each kind
     with its count, and iterating over `each` gives all of them, when the plan runs.
     """
@@ -387,12 +389,12 @@ class Phases(Plan):
         self,
         case: Case,
         phases: list[Phase],
-        leaves: bool,
+        gaps: bool,
         adds: bool = False,
         each: Iterable[Phase] | None = None,
     ) -> None:
         super().__init__(case)
-        self.phases, self.leaves, self.adds = phases, leaves, adds
+        self.phases, self.gaps, self.adds = phases, gaps, adds
         self.each = phases if each is None else each
         self.masks = all(phase.plan.masks for phase in phases)
 
@@ -417,7 +419,7 @@ class Phases(Plan):
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Each part, from copies of its cells and taps."""
         weights = self.case.op == "backward_weights"
-        if self.leaves or self.adds:
+        if self.gaps or self.adds:
             result.fill(0)
             if not weights:
                 add_bias(third, result)

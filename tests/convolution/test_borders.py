@@ -252,8 +252,8 @@ def test_fft_holds_no_extended_copy(mode, monkeypatch):
     out = np.empty_like(x)
     geometry = conv_geometry(x.shape, w.shape, pad="same", pad_mode=mode)
     for op in ("forward", "backward_weights"):
-        assert fft.reads_borders(op, geometry)
-        assert fft.workspace_bytes(op, geometry, x.dtype, 2) < 32 << 20
+        assert fft.reads_borders(Case.of(op, geometry, x.dtype))
+        assert fft.plan(Case.of(op, geometry, x.dtype, 2)).workspace_bytes < 32 << 20
     taken = []
     empty = _memory.empty
     monkeypatch.setattr(_memory, "empty", lambda shape, dtype: (taken.append(shape), empty(shape, dtype))[1])

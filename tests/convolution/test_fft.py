@@ -170,7 +170,7 @@ def test_strides_and_dilations_do_not_transform_zeros():
     dtype = np.dtype(np.float32)
 
     def work(op, x, w, **options):
-        return FFT.work(op, fastconv.conv_geometry(x, w, **options), dtype, 1)
+        return FFT.work(Case.of(op, fastconv.conv_geometry(x, w, **options), dtype, 1))
 
     for op in OPS:
         dense = work(op, (8, 64, 28, 28), (64, 64, 1, 1))
@@ -276,7 +276,7 @@ def test_memory_is_bounded(threads):
     ):
         geometry = fastconv.conv_geometry(x, w, **options)
         for op in OPS:
-            assert FFT.workspace_bytes(op, geometry, dtype, threads) <= 32 << 20, (x, op)
+            assert FFT.plan(Case.of(op, geometry, dtype, threads)).workspace_bytes <= 32 << 20, (x, op)
 
 
 def test_a_kernel_too_large_is_refused_before_memory_is_taken():
@@ -284,10 +284,10 @@ def test_a_kernel_too_large_is_refused_before_memory_is_taken():
         geometry = fastconv.conv_geometry(x, w, **options)
         for op in OPS:
             with pytest.raises(ValueError, match=r"algorithm 'fft' cannot do this .*takes? \d+ bytes.*'exact'"):
-                ALGORITHMS.choose(op, geometry, np.dtype(np.float32), 1, "fft")
+                ALGORITHMS.choose(Case.of(op, geometry, np.dtype(np.float32), 1), "fft")
     # Spread far, but few taps.
     spread = fastconv.conv_geometry((1, 1, 9), (1, 1, 2), dilation=1 << 29, pad=1 << 29)
-    assert FFT.unsupported("forward", spread, np.dtype(np.float32)) is None
+    assert FFT.unsupported(Case.of("forward", spread, np.dtype(np.float32))) is None
 
 
 def test_few_plans_are_looked_at(monkeypatch):

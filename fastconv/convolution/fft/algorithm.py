@@ -88,16 +88,17 @@ class Fft(Algorithm):
     """
 
     name = "fft"
-    sums_products = False
+    uses_transforms = True
 
-    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        """One phase of the kernel has to be transformed whole."""
-        sides = [_fft_sides.side_of(axis, geometry, op) for axis in geometry.axes]
+    def unsupported(self, case: Case) -> str | None:
+        """Refuse a kernel with a phase that is too large for a single transform."""
+        geometry = case.geometry
+        sides = [_fft_sides.side_of(axis, geometry, case.op) for axis in geometry.axes]
         farthest = max(side.lo + side.step * (side.whole + side.margin + 2) for side in sides)
         if farthest > _MOST_CELLS:
             return f"its stride and dilation set phases of the image {farthest} cells apart, beyond {_MOST_CELLS}"
         spans = tuple(side.margin + 1 for side in sides)
-        nbytes = math.prod(2 * span for span in spans) * 2 * dtype.itemsize
+        nbytes = math.prod(2 * span for span in spans) * 2 * case.dtype.itemsize
         if nbytes > _MOST_BYTES:
             return (
                 f"a transform of the kernel, which covers {spans} cells, would take {nbytes} bytes, more than "
@@ -105,9 +106,9 @@ class Fft(Algorithm):
             )
         return None
 
-    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
-        """Tiles take what is beyond the image from its other cells; gradients are folded where none goes just round."""
-        return op != "backward_data" or _fft_sides.wraps_back(geometry)
+    def reads_borders(self, case: Case) -> bool:
+        """Tiles read the cells that a border repeats. dx needs a fold unless outputs go round a circular image."""
+        return case.op != "backward_data" or _fft_sides.wraps_back(case.geometry)
 
     def plan(self, case: Case) -> Plan:
         """Tiles, and the spectra that are held at a time."""
@@ -120,7 +121,7 @@ class FftPlan(Plan):
     The tiling is made with the plan, because plans are compared by its cost. The tables are made at the first run.
     """
 
-    sums_products = False
+    uses_transforms = True
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)

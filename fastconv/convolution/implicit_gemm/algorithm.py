@@ -139,7 +139,7 @@ class DataPlan(ImplicitPlan):
     def check_weights(self, dout: np.ndarray, w: np.ndarray, b: np.ndarray | None, dx: np.ndarray) -> None:
         """If a weight is inf or NaN, compute dx again without products by padding."""
         if not np.isfinite(w).all():
-            data_by_taps(dout, w, b, self.case.geometry, dx, self.case.threads, _data_of_tap)
+            data_by_taps(self.case, dout, w, b, dx, DataPlan)
 
 
 class WeightsPlan(ImplicitPlan):
@@ -183,8 +183,4 @@ class TapByTapPlan(Plan):
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """As `taps.data_by_taps`."""
-        data_by_taps(first, second, third, self.case.geometry, result, self.case.threads, _data_of_tap)
-
-
-def _data_of_tap(dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int) -> None:
-    DataPlan(Case.of("backward_data", geometry, dx.dtype, threads)).run(dout, w, None, dx)
+        data_by_taps(self.case, first, second, third, result, DataPlan)

@@ -89,7 +89,7 @@ class Winograd(Algorithm):
     """
 
     name = "winograd"
-    sums_products = False
+    uses_transforms = True
 
     def __init__(self, points: tuple[int, ...] = _decomposition.POINTS, taps: tuple[int, int] | None = None) -> None:
         #: Numbers of interpolation points along an axis that are candidates.
@@ -97,28 +97,28 @@ class Winograd(Algorithm):
         #: Taps of a subkernel along the last two axes; None for those of the cheapest candidate.
         self.taps = taps
 
-    def ways(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, Algorithm]:
+    def variants(self, case: Case) -> dict[str, Algorithm]:
         """The best with each number of points: '6 3x3' has six, and subkernels of 3 x 3 taps."""
-        apart = _space_to_batch.Apart.of(geometry)
-        part = geometry if apart is None else apart.geometry
-        case = Case.of(op, part, dtype, threads)
+        apart = _space_to_batch.Apart.of(case.geometry)
+        part = case if apart is None else case.with_geometry(apart.geometry)
         found: dict[str, Algorithm] = {}
         for points in self.points:
-            if _decomposition.pairs(part, (points,)):
-                high, wide = cheapest_tiles(case, (points,), None).taps
+            if _decomposition.pairs(part.geometry, (points,)):
+                high, wide = cheapest_tiles(part, (points,), None).taps
                 found[f"{points} {high}x{wide}"] = Winograd((points,), (high, wide))
         return found
 
-    def way(self, name: str) -> Algorithm:
-        """The variant that `ways` names so."""
+    def variant(self, name: str) -> Algorithm:
+        """The variant that has this name in `variants`."""
         if not name:
             return self
         points, _, taps = name.partition(" ")
         high, _, wide = taps.partition("x")
         return Winograd((int(points),), (int(high), int(wide)))
 
-    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+    def unsupported(self, case: Case) -> str | None:
         """It needs two taps or more in a stride phase, no dilation with a stride, and padding that fits a dilation."""
+        geometry = case.geometry
         strides = tuple(axis.stride for axis in geometry.axes)
         # `lifted` sets the stride of an axis with a single output to one.
         rows = _decomposition.lifted(geometry)
@@ -136,9 +136,9 @@ class Winograd(Algorithm):
             return f"the kernel has {geometry.taps} taps, and it takes at most {_MOST_TAPS}"
         if (weights := geometry.taps * max(filters // geometry.groups, channels)) > _MOST_WEIGHTS:
             return f"{weights} weights meet an output or a cell, and it takes at most {_MOST_WEIGHTS}"
-        if op == "backward_data" and phases > _PHASES:
+        if case.op == "backward_data" and phases > _PHASES:
             return f"the stride is {strides}, and this gradient needs a product of at most {_PHASES}"
-        return _space_to_batch.reason(geometry) or _excess(op, geometry, dtype)
+        return _space_to_batch.reason(geometry) or _excess(case)
 
     def plan(self, case: Case) -> Plan:
         """Tiles of the image, or of the parts of a dilated image."""
@@ -152,7 +152,7 @@ class Winograd(Algorithm):
 class WinogradPlan(Plan):
     """One call of a kernel for an undilated image."""
 
-    sums_products = False
+    uses_transforms = True
 
     def __init__(self, case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> None:
         super().__init__(case)
@@ -220,7 +220,7 @@ class DilatedPlan(Plan):
     The rates were fitted to estimates of all images at once, so this plan's estimates are of these.
     """
 
-    sums_products = False
+    uses_transforms = True
 
     def __init__(self, case: Case, apart: _space_to_batch.Apart, make: wrappers.Make) -> None:
         super().__init__(case)
@@ -253,15 +253,15 @@ class DilatedPlan(Plan):
         return self.plan.run(first, second, third, result)
 
 
-def _excess(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-    """That transforms and products take many times the operations of the sums of products, or None."""
-    lanes = _shape.shape(_arrays.DTYPES[dtype], _isa.current)[2]
+def _excess(case: Case) -> str | None:
+    """The reason to refuse a case whose transforms take many times the operations of the sums of products, or None."""
+    geometry, lanes = case.geometry, _shape.shape(_arrays.DTYPES[case.dtype], case.isa)[2]
     filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
     most = max(math.prod(geometry.x_shape) * filters, math.prod(geometry.out_shape) * channels) * geometry.taps
     # In each tap of a lane a transform has some 64 operations at most.
     if 64 * most <= _FEW_OPERATIONS * lanes or not math.prod(geometry.out_shape):
         return None
-    return plans.find(_counted_excess, op, geometry, lanes)
+    return plans.find(_counted_excess, case.op, geometry, lanes)
 
 
 def _counted_excess(op: Op, geometry: ConvGeometry, lanes: int) -> str | None:

@@ -42,8 +42,8 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
     def flipped(plan: Plan) -> Plan:
         return wrappers.Flipped(whole, plan) if geometry.flip else plan
 
-    # 2. An algorithm that is selected by name either supports the case or raises. No algorithm supports empty arrays: an
-    # empty result needs no computation, and the reference serves images of padding only.
+    # 2. An algorithm that is selected by name either supports the case or raises. No algorithm supports empty arrays:
+    # an empty result needs no computation, and the reference serves images of padding only.
     algorithm = named(case, name) if name in REGISTRY else None
     cells, outputs = math.prod(geometry.x_shape), math.prod(geometry.out_shape)
     if not outputs or not (cells or op != "backward_data"):

@@ -1,17 +1,17 @@
-"""Plans made of plans: what serves every algorithm, written once.
+"""Plans around plans, which add to every algorithm what no algorithm implements itself.
 
 =================  ====================================================================================
 `Flipped`          true convolution: kernels are flipped, and their gradients flipped back
-`Batched`          images taken some at a time; gradients of weights are added up
+`Batched`          runs some images at a time, and adds up their gradients of weights
 `Padded`           padding other than zeros for algorithms that support zeros only: images are padded first
 `SpaceToBatch`     a dilated convolution as an undilated one of every d-th row and column
-`Phases`           results of a stride, each phase by a plan of its own
+`Phases`           the phases of a strided result, each with its own plan
 `Masked`           gradients of pruned weights, cleared where the weights are zero
 `Guarded`          a transform, and sums of products for images whose results are not finite
-`WhereZeros`       a look at the weights: with many zeros another plan runs
-`WhereRankOne`     a look at the kernels: outer products are run one axis after the other
-`WithinBlas`       a look at BLAS: a plan that needs it runs only if BLAS keeps to the threads of the call
-`Nothing`          results that are empty, or zero
+`WhereZeros`       counts zero weights on each call, and runs another plan if there are many
+`WhereRankOne`     checks the kernels on each call, and runs outer products one axis after the other
+`WithinBlas`       runs a plan that needs BLAS only if BLAS uses no more threads than the call may
+`Nothing`          empty results, and results that are zero
 =================  ====================================================================================
 """
 
@@ -97,7 +97,7 @@ def _flip(w: np.ndarray) -> np.ndarray:
 
 
 class Batched(Plan):
-    """So many images at a time, because what the inner plan copies of each would take too much memory."""
+    """Runs some images at a time, because the copies that the inner plan makes of all would take too much memory."""
 
     def __init__(self, case: Case, images: int, make: Make) -> None:
         super().__init__(case)
@@ -118,7 +118,7 @@ class Batched(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """As often as the inner plan runs."""
+        """The work of all runs of the inner plans."""
         last = self.plans[self.count % self.images or self.images].work
         times, whole = (self.count - 1) // self.images, self.plans[self.images].work
         return {kind: times * whole.get(kind, 0.0) + amount for kind, amount in last.items()}
@@ -142,19 +142,19 @@ class Batched(Plan):
         self, x: np.ndarray, dout: np.ndarray, weight_mask: np.ndarray | None, dw: np.ndarray
     ) -> np.ndarray | None:
         target = dw
-        for images in self._slices():
-            self.plans[images.stop - images.start].run(x[images], dout[images], weight_mask, target)
-            if target is not dw:
-                with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+        with np.errstate(all="ignore"):  # inf - inf is NaN by definition
+            for images in self._slices():
+                self.plans[images.stop - images.start].run(x[images], dout[images], weight_mask, target)
+                if target is not dw:
                     dw += target
-            else:
-                target = np.empty_like(dw)
+                else:
+                    target = np.empty_like(dw)
         # The sum of finite gradients may overflow.
         return None if not self.uses_transforms or np.isfinite(dw).all() else np.ones(1, np.intp)
 
 
 def batched(case: Case, images: int, make: Make) -> Plan:
-    """What `make` makes, for at most so many images at a time."""
+    """The plan that `make` makes, for at most so many images at a time."""
     return make(case) if images >= case.geometry.x_shape[0] else Batched(case, images, make)
 
 
@@ -185,7 +185,7 @@ class Padded(Wrapper):
 
 
 def padded(case: Case, make: Make) -> Plan:
-    """What `make` makes of zero padding, for any border."""
+    """The plan that `make` makes for zero padding, wrapped for any border."""
     geometry = case.geometry
     if geometry.pad_mode == "zeros":
         return make(case)
@@ -235,7 +235,7 @@ class SpaceToBatch(Wrapper):
 
 
 def space_to_batch(case: Case, make: Make) -> Plan:
-    """What `make` makes of undilated convolutions, for any dilation that `space_to_batch.reason` does not refuse."""
+    """The plan that `make` makes for undilated convolutions, wrapped for any dilation that `reason` does not refuse."""
     apart = Apart.of(case.geometry)
     if apart is None:
         return make(case)
@@ -269,7 +269,7 @@ class Guarded(Wrapper):
     A transform adds numbers that the definition does not add. So it may overflow where the sum of products is finite,
     and it spreads an inf or NaN to outputs that do not read it. But it never hides one, because each output of a tile
     depends on every number that overflowed. So a finite result is right as it is. An image with an inf or NaN is
-    computed again by the cheapest algorithm that sums products. The gradient of the weights is computed again as a
+    computed again by the cheapest algorithm without transforms. The gradient of the weights is computed again as a
     whole, because it sums over images.
     """
 
@@ -303,7 +303,7 @@ def _runs(counts: np.ndarray) -> Iterator[slice]:
 
 
 class WhereZeros(Wrapper):
-    """A plan for weights without zeros, and one for each density of others; layers that have few pay for the look."""
+    """A plan for weights with few zeros, and one for each density of other weights, made when it is first needed."""
 
     def __init__(self, case: Case, dense: Plan, make: Callable[[float], Plan]) -> None:
         super().__init__(case, dense)
@@ -320,7 +320,7 @@ class WhereZeros(Wrapper):
         return found
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """By what the weights ask for."""
+        """The plan for the density of these weights."""
         weights = third if self.case.op == "backward_weights" else second
         share = 1.0 if weights is None else density(weights)
         return (self.plan if share == 1.0 else self.at(share)).run(first, second, third, result)
@@ -342,7 +342,7 @@ class WhereRankOne(Wrapper):
         return max(self.outer.workspace_bytes, self.plan.workspace_bytes)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """By what the kernels ask for."""
+        """The plan for kernels of this rank."""
         plan = self.outer if is_rank_one(second, self.case.geometry) else self.plan
         return plan.run(first, second, third, result)
 
@@ -359,7 +359,7 @@ class WithinBlas(Wrapper):
         return f"within_blas({self.plan}, else {self.without})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """By what BLAS is set to now."""
+        """The plan for the current number of threads of BLAS."""
         plan = self.plan if _blas.within(self.case.threads) else self.without
         return plan.run(first, second, third, result)
 
@@ -367,14 +367,14 @@ class WithinBlas(Wrapper):
 class Phase(NamedTuple):
     """A plan, and the index of its arrays in those of the whole; None is the whole array.
 
-    `count` is the number of phases that have the work of this one.
+    `times` is the number of phases that have the work of this one.
     """
 
     plan: Plan
     first: Any = None
     second: Any = None
     result: Any = None
-    count: int = 1
+    times: int = 1
 
 
 class Phases(Plan):
@@ -382,7 +382,7 @@ class Phases(Plan):
 
     `gaps` tells whether there are cells of the result that no part writes: they are bias alone. With `adds`, parts
     meet in cells of the result, and are added up. If there are many phases of few kinds, `phases` has one of each kind
-    with its count, and iterating over `each` gives all of them, when the plan runs.
+    with its `times`, and iterating over `each` gives all of them, when the plan runs.
     """
 
     def __init__(
@@ -400,7 +400,7 @@ class Phases(Plan):
 
     def __str__(self) -> str:
         plans = dict.fromkeys(str(phase.plan) for phase in self.phases)
-        return f"phases({sum(phase.count for phase in self.phases)}, {' or '.join(plans) or 'nothing'})"
+        return f"phases({sum(phase.times for phase in self.phases)}, {' or '.join(plans) or 'nothing'})"
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -413,7 +413,7 @@ class Phases(Plan):
         total = dict[str, float]()
         for phase in self.phases:
             for kind, amount in phase.plan.work.items():
-                total[kind] = total.get(kind, 0.0) + phase.count * amount
+                total[kind] = total.get(kind, 0.0) + phase.times * amount
         return total
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:

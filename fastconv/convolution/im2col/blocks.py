@@ -28,13 +28,13 @@ from fastconv.runtime import workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
-#: Columns of one image up to so many bytes are not divided.
+#: The columns of one image are divided into blocks if they take more bytes than this.
 MOST_BYTES = 1 << 25
-#: Bytes of a block and its operands, about, so that they stay in cache.
+#: The approximate bytes of a block and its operands, so that they stay in cache.
 _BLOCK_BYTES = 1 << 21
-#: A block has so many positions and rows at least, because products of fewer are slow,
+#: The least positions and rows of a block, because products of fewer are slow.
 _FEW = 256
-#: unless it would take more than this.
+#: A block that takes more bytes than this has fewer positions and rows.
 _HARD_BYTES = 1 << 25
 
 
@@ -52,7 +52,7 @@ class Cut:
 
     @property
     def filters(self) -> int:
-        """Of a group."""
+        """The filters of a group."""
         return self.geometry.w_shape[0] // self.geometry.groups
 
     @property
@@ -62,12 +62,12 @@ class Cut:
 
     @property
     def positions(self) -> int:
-        """Columns."""
+        """The positions of a block, which are its columns."""
         return math.prod(self.outs)
 
     @property
     def whole_rows(self) -> bool:
-        """Whether blocks have all channels and taps of their groups, and so no partial sums."""
+        """Whether blocks have all channels and taps of their groups, so that there are no partial sums."""
         return (self.channels, self.kernel) == (self.geometry.w_shape[1], self.geometry.kernel)
 
     @property
@@ -102,7 +102,7 @@ class Cut:
 
 
 def cut(op: Op, geometry: ConvGeometry, dtype: np.dtype) -> Cut | None:
-    """The blocks of the columns of an image; None if they are not divided."""
+    """The largest block of the columns of an image; None if the columns are not divided."""
     if math.prod(geometry.cols_shape[1:]) * dtype.itemsize <= MOST_BYTES or geometry.pointwise:
         return None
     return plans.find(_cut, op, geometry, dtype.itemsize)

@@ -28,8 +28,8 @@ _LIST, _MULTIPLY, _DOT, _SPREAD = range(4)
 
 def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
     """The work of an op: `amounts`, of which products take time only for nonzero weights, and access to memory."""
-    work = memory(case.geometry, case.dtype, case.threads) | amounts
-    return {**work, "product": case.density * work.get("product", 0.0)}
+    touched = memory(case.geometry, case.dtype, case.threads)
+    return {**touched, **amounts, "product": case.density * amounts.get("product", 0.0)}
 
 
 class SparseProduct(Plan):
@@ -59,10 +59,9 @@ class SparseProduct(Plan):
         for first in range(0, tables.sets, tables.sets_at_once):
             sets = min(tables.sets_at_once, tables.sets - first)
             for step in self.steps:
+                items, work = (tables.parts or tables.blocks) * sets, product
                 if step in (_LIST, _SPREAD):
                     items, work = tables.units * sets // tables.sets, tables.weights * self.case.dtype.itemsize
-                else:
-                    items, work = (tables.parts or tables.blocks) * sets, product
                 yield step, first, sets, items, int(work * sets / tables.sets)
 
     @cached_property
@@ -180,7 +179,7 @@ class SparseGradient(Wrapper):
     @cached_property
     def work(self) -> Mapping[str, float]:
         """That of the products, and access to memory."""
-        return _whole_work(self.case, {"call": 0.0} | dict(self.plan.work))
+        return _whole_work(self.case, {"call": 0.0, **self.plan.work})
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Bias is added to the finished sums."""
@@ -201,8 +200,8 @@ def _stride_phases(case: Case) -> Plan:
         plan, before = found[sizes]
         found[sizes] = plan, before + count
     covered = covers(case.geometry)
-    kinds = [Phase(plan, count=count) for plan, count in found.values()]
-    if covered and [phase.count for phase in kinds] == [1]:
+    kinds = [Phase(plan, times=count) for plan, count in found.values()]
+    if covered and [phase.times for phase in kinds] == [1]:
         return kinds[0].plan
     nbytes = sum(count * _phase_bytes(plan.problem, plan.tables) for plan, count in found.values())
     each = _EachPhase(case, {sizes: plan.tables for sizes, (plan, _) in found.items()}, not is_large(nbytes))

@@ -110,8 +110,8 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
                     if split > problem.rows or pieces(problem.rows, split) > rows:
                         continue
                     here = pieces(problem.rows, split)
-                    loaded = pieces(problem.channels, channels) * tiles * here
-                    loaded *= _BEGIN_LIST + _LOAD_STORE * sums / tiles
+                    lists = pieces(problem.channels, channels) * tiles * here
+                    loaded = lists * (_BEGIN_LIST + _LOAD_STORE * sums / tiles)
                     overhead = problem.channels * copied + loaded + here * (sums * _FROM_LANES + written)
                     used = USUAL_DENSITY * problem.channels * taps * here * (sums * 1.1 + tiles * _READ)
                     items = blocks * split

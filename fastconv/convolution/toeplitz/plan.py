@@ -142,39 +142,47 @@ class MatrixPlan(Plan):
             self._multiply(first, second, third, result)
 
     def _multiply(self, source: np.ndarray, w: np.ndarray, b: np.ndarray | None, result: np.ndarray) -> None:
-        structure, threads = self._pattern(), self.case.threads
+        structure = self._pattern()
         # A copy, because weights are counted before they are written: nobody may change them in between.
         weights, targets = w.flatten(), result.reshape(len(result), -1, self.rows)
-        whole = _csr.build(weights, structure, threads) if self.block == self.total else None
+        whole = _csr.build(weights, structure, self.case.threads) if self.block == self.total else None
         for begin in range(0, len(source), self.images):
             chunk = slice(begin, min(begin + self.images, len(source)))
-            count = chunk.stop - chunk.start
-            isa, width = _csr.lanes(count, w.itemsize)
+            isa, width = _csr.lanes(chunk.stop - chunk.start, w.itemsize)
             images = _columns(source[chunk], width)
-            for rows, matrix, cells in self._blocks(structure, weights, whole):
-                products = np.empty((matrix.shape[0], width), w.dtype)
-                _csr.multiply(matrix, images[cells], products, isa, threads)
-                of_rows = products.reshape(-1, self.rows, width)
-                if b is not None:
-                    of_rows += b[rows, np.newaxis, np.newaxis]
-                targets[chunk, rows] = of_rows[:, :, :count].transpose(2, 0, 1)
+            if whole is not None:
+                self._multiply_rows(whole, images, isa, b, targets[chunk])
+                continue
+            for rows, cells, first_weight, part in self._blocks(structure):
+                bias = None if b is None else b[rows]
+                # A matrix that no variable holds is freed before the next one is built.
+                self._multiply_rows(
+                    *(_csr.build(weights[first_weight:], part, self.case.threads), images[cells], isa),
+                    *(bias, targets[chunk, rows]),
+                )
 
-    def _blocks(
-        self, structure: _csr.Structure, weights: np.ndarray, whole: _csr.Csr | None
-    ) -> Iterator[tuple[slice, _csr.Csr, slice]]:
-        """The blocks of rows: the filters or channels of each, its matrix, and the right-hand sides that it reads."""
-        if whole is not None:
-            yield slice(0, self.total), whole, slice(None)
-            return
+    def _multiply_rows(
+        self, matrix: _csr.Csr, images: np.ndarray, isa: int, bias: np.ndarray | None, targets: np.ndarray
+    ) -> None:
+        """Rows of the matrix times images, to `targets` (images, filters or channels, positions)."""
+        products = np.empty((matrix.shape[0], images.shape[1]), images.dtype)
+        _csr.multiply(matrix, images, products, isa, self.case.threads)
+        of_rows = products.reshape(-1, self.rows, images.shape[1])
+        if bias is not None:
+            of_rows += bias[:, np.newaxis, np.newaxis]
+        targets[...] = of_rows[:, :, : len(targets)].transpose(2, 0, 1)
+
+    def _blocks(self, structure: _csr.Structure) -> Iterator[tuple[slice, slice, int, _csr.Structure]]:
+        """Blocks of rows of a group: their filters or channels, right-hand sides, first weight and pattern."""
         of_group, group_step, row_step = (int(structure.sizes[i]) for i in (1, 3, 4))
         begin = 0
         while begin < self.total:
             group, row = divmod(begin, of_group)
             part = structure.block(min(self.block, of_group - row))
-            end = begin + part.weight_rows
-            matrix = _csr.build(weights[group * group_step + row * row_step :], part, self.case.threads)
-            yield slice(begin, end), matrix, slice(group * self.columns, (group + 1) * self.columns)
-            begin = end
+            rows = slice(begin, begin + part.weight_rows)
+            cells = slice(group * self.columns, (group + 1) * self.columns)
+            yield rows, cells, group * group_step + row * row_step, part
+            begin = rows.stop
 
 
 class _Contraction(Plan):

@@ -31,6 +31,7 @@ from support.report import Column, Ratio, Report, Row, print_summary, print_tabl
 import fastconv
 from fastconv._ext import peak
 from fastconv.convolution.choose import choose
+from fastconv.convolution.plan import Case
 from fastconv.runtime import isa as _isa, threads as _threads
 
 Arrays = tuple[np.ndarray, ...]
@@ -125,7 +126,7 @@ def algorithm(layer: Layer, batch: int, dtype: str, op: str, threads: int) -> st
     """The algorithm that 'auto' takes."""
     geometry = layer.geometry(batch)
     names = {
-        part: choose(name, geometry, np.dtype(dtype), threads).name  # type: ignore[arg-type]
+        part: choose(Case.of(name, geometry, np.dtype(dtype), threads)).name  # type: ignore[arg-type]
         for part, name in PARTS[op].items()
     }
     if len(set(names.values())) == 1:

@@ -18,6 +18,7 @@ from support.report import full_title, in_words, judged, new_table, run_info, wr
 
 import fastconv
 from fastconv.convolution.choose import REGISTRY, choose
+from fastconv.convolution.plan import Case
 
 TITLE = "Peak memory beyond input and output, float32"
 FLOAT = np.dtype(np.float32)
@@ -46,11 +47,11 @@ def said(name: str, layer: Layer, op: str, batch: int, threads: int) -> int | st
     geometry, parts = layer.geometry(batch), OPS[1:] if op == "backward" else (op,)
     found = []
     for part in parts:
-        reason = None if name == "auto" else REGISTRY[name].unsupported(part, geometry, FLOAT)  # type: ignore[arg-type]
+        reason = None if name == "auto" else REGISTRY[name].unsupported(Case.of(part, geometry, FLOAT))  # type: ignore[arg-type]
         if reason is not None:
             return reason
-        algorithm = choose(part, geometry, FLOAT, threads, name)  # type: ignore[arg-type]
-        found.append(algorithm.workspace_bytes(part, geometry, FLOAT, threads))  # type: ignore[arg-type]
+        algorithm = choose(Case.of(part, geometry, FLOAT, threads), name)  # type: ignore[arg-type]
+        found.append(algorithm.plan(Case.of(part, geometry, FLOAT, threads)).workspace_bytes)  # type: ignore[arg-type]
     return max(found)
 
 

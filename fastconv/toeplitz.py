@@ -17,6 +17,7 @@ from fastconv.checks.options import as_int, as_shape, merge_options
 from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name, choose
 from fastconv.convolution.dispatch import backward_data, forward
 from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Case
 from fastconv.convolution.toeplitz import csr as _csr
 from fastconv.geometry.conv import GEOMETRY_DEFAULTS, ConvGeometry, GeometryOptions, resolve_conv
 from fastconv.runtime import threads as _threads
@@ -353,7 +354,7 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
     geometry = _geometry(w, x_shape, settings)
     if algorithm != "auto":
         for op in _OPS:
-            choose(op, geometry, w.dtype, _threads.resolve(threads), algorithm)
+            choose(Case.of(op, geometry, w.dtype, _threads.resolve(threads)), algorithm)
     return ToeplitzOperator(w, geometry, algorithm, threads)
 
 

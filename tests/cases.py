@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import fastconv
 from fastconv import conv_geometry
+from fastconv.convolution.plan import Case as PlanCase
 
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 
@@ -198,7 +199,7 @@ def reason(algorithm, geometry, dtype=np.float64):
     """The reason why an algorithm cannot compute a geometry; None if it can compute all three ops."""
     if algorithm == "auto":
         return None
-    reasons = [registry()[algorithm].unsupported(op, geometry, np.dtype(dtype)) for op in OPS]
+    reasons = [registry()[algorithm].unsupported(PlanCase.of(op, geometry, np.dtype(dtype))) for op in OPS]
     return next(filter(None, reasons), None)
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import settings
 
 import fastconv
-from fastconv.convolution.implicit_gemm import algorithm as implicit
+from fastconv.convolution.implicit_gemm import calls as implicit
 from fastconv.convolution.sparse import plan as sparse_plans
-from fastconv.convolution.winograd import algorithm as winograd
+from fastconv.convolution.winograd import tiles as winograd
 from fastconv.geometry import conv as geometry, fractional as _fractional, pool as _pool, transpose as _transpose
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
@@ -40,7 +40,7 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(depthwise, "_TOTALS_BYTES", 200)
         monkeypatch.setattr(depthwise, "_WIDE_VECTORS", 1)
         monkeypatch.setattr(depthwise, "_HIGH", 1)
-        monkeypatch.setattr(fastconv.convolution.fft.plan, "SPACE_BYTES", 5000)
+        monkeypatch.setattr(fastconv.convolution.fft.tiling, "SPACE_BYTES", 5000)
 
         cuts = fastconv.convolution.implicit_gemm.tiling
         small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_POSITIONS": 5, "_STRETCH": 7, "_SHORT_STRETCH": 7}
@@ -77,7 +77,7 @@ def forget_geometries():
     _transpose._resolve_plain.cache_clear()
     _fractional._kept.cache_clear()
     _pool._resolve_plain_pool.cache_clear()
-    fastconv.convolution.gemm._bound.cache_clear()
+    fastconv.convolution.gemm._plan.cache_clear()
     fastconv.layers.convolution.conv._calls.clear()
     fastconv.layers.convolution.conv_transpose._calls.clear()
     fastconv.layers.pool.pooling._known.clear()

@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from fastconv.convolution.cost.rates import Rates
 from fastconv.convolution.ops import OPS, Op
+from fastconv.convolution.plan import Case
 from support.turns import HOPELESS, REGISTRY, Record, algorithm_of, form
 
 #: Distances of two costs, in logarithms, below which the choice counts as undecided; one for each step of the search.
@@ -32,7 +33,7 @@ def work_of(record: Record, name: str) -> Work:
     """The work of a contender; for pruned weights, without the products by zeros."""
     case, algorithm = record.case, form(name)
     density = record.density if case.zeros else 1.0
-    work = algorithm.whole_work(case.op, case.geometry, np.dtype(case.dtype), case.threads, density)
+    work = algorithm.work(Case.of(case.op, case.geometry, np.dtype(case.dtype), case.threads, density))
     return {kind: amount for kind, amount in work.items() if kind != "wakes"}  # "wakes" has one rate on every machine.
 
 
@@ -98,7 +99,7 @@ def table(records: Sequence[Record], op: Op) -> Table:
                 continue
             timed[i, j], given_up[i, j] = name in r.seconds, name in r.given_up
             took[i, j] = math.log(r.seconds.get(name) or r.given_up[name])
-            penalty[i, j] = math.log(REGISTRY[key[0]].handicap(r.case.threads))
+            penalty[i, j] = math.log(REGISTRY[key[0]].penalty(r.case.threads))
             work[j][i] = [amounts[key].get(kind, 0.0) for kind in kinds[key[0]]]
     return Table(
         rows,

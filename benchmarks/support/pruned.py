@@ -13,6 +13,7 @@ import numpy as np
 
 import fastconv
 from fastconv.convolution.choose import choose
+from fastconv.convolution.plan import Case as PlanCase
 from support import matrices
 from support.harness import Contenders, Oracle, Timing
 from support.layers import Layer
@@ -131,7 +132,7 @@ def contenders(case: Case, threads: int) -> tuple[Contenders, dict[str, Oracle],
 
 def dense_choice(layer: Layer, batch: int, threads: int) -> str:
     """The algorithm that 'auto' takes for dense weights."""
-    return choose("forward", layer.geometry(batch), np.dtype(np.float32), threads).name
+    return choose(PlanCase.of("forward", layer.geometry(batch), np.dtype(np.float32), threads)).name
 
 
 class Curves:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 import fastconv
 from fastconv.convolution.choose import REGISTRY
+from fastconv.convolution.plan import Case
 from support import matrices
 from support.harness import Contenders, Options, Oracle, measure
 from support.layers import Layer
@@ -73,7 +74,8 @@ def measured_point(point: Point, options: Options, show) -> dict[str, Any]:
     }
     timings = measure(point.name, calls, TOLERANCE, options, show, Oracle(right, single), TURN)
     workspace = {
-        name: REGISTRY[name].workspace_bytes("forward", geometry, single, options.threads) for name in names[1:]
+        name: REGISTRY[name].plan(Case.of("forward", geometry, single, options.threads)).workspace_bytes
+        for name in names[1:]
     }
     return {
         **point._asdict(),

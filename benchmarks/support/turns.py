@@ -109,7 +109,7 @@ def algorithm_of(name: str) -> str:
 def form(name: str) -> Algorithm:
     """The algorithm, or the variant of one, that has this name."""
     algorithm, _, way = name.partition(" ")
-    return REGISTRY[algorithm].way(way)
+    return REGISTRY[algorithm].variant(way)
 
 
 def give_threads(threads: int) -> None:
@@ -123,17 +123,19 @@ def candidates(case: Case, ways: bool = False) -> list[str]:
     give_threads(case.threads)
     dtype, found = np.dtype(case.dtype), list[str]()
     for name, algorithm in REGISTRY.items():
-        wanted = case.zeros or not algorithm.skips_zeros
+        wanted = case.zeros or not algorithm.exploits_sparsity
         if algorithm.needs_rank_one:  # Another algorithm computes the gradient of its weights.
             wanted = case.pattern == "rank one" and case.op != "backward_weights"
-        if name == REFERENCE or not wanted or algorithm.unsupported(case.op, case.geometry, dtype):
+        if name == REFERENCE or not wanted or algorithm.unsupported(PlanCase.of(case.op, case.geometry, dtype)):
             continue
         # 'auto' does not consider it without BLAS.
         if algorithm.needs_blas and not _blas.within(case.threads):
             continue
-        if algorithm.workspace_bytes(case.op, case.geometry, dtype, case.threads) > MOST_BYTES:
+        if algorithm.plan(PlanCase.of(case.op, case.geometry, dtype, case.threads)).workspace_bytes > MOST_BYTES:
             continue
-        forms = algorithm.ways(case.op, case.geometry, dtype, case.threads) if ways else {"": algorithm}
+        forms = (
+            algorithm.variants(PlanCase.of(case.op, case.geometry, dtype, case.threads)) if ways else {"": algorithm}
+        )
         found += [f"{name} {way}".strip() for way in forms]
     return found
 
@@ -201,7 +203,7 @@ def expected(name: str, case: Case, density: float = 1.0) -> float:
         return 0.0
     algorithm, dtype = form(name), np.dtype(case.dtype)
     with suppress(KeyError):
-        return algorithm.cost(case.op, case.geometry, dtype, case.threads, density)
+        return algorithm.cost(PlanCase.of(case.op, case.geometry, dtype, case.threads, density))
     return math.inf
 
 
@@ -238,7 +240,7 @@ def chosen_of(record: Record) -> str:
     plans.clear()  # Other rates made the plans in the cache.
     density = as_seen(case.w_shape, math.prod(case.geometry.out_shape), record.density) if case.zeros else 1.0
     rank_one = case.pattern == "rank one"
-    chosen = choosing.choose(case.op, case.geometry, dtype, case.threads, "auto", density, rank_one).name
+    chosen = choosing.choose(PlanCase.of(case.op, case.geometry, dtype, case.threads, density), "auto", rank_one).name
     ways = [name for name in (*record.seconds, *record.given_up) if algorithm_of(name) == chosen]
     return min(ways, key=lambda name: expected(name, case, density), default=chosen)
 

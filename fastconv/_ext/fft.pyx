@@ -1,4 +1,4 @@
-"""Correlation by the FFT of tiles: see fft.h. fastconv.convolution.fft.plan divides the work."""
+"""Correlation by the FFT of tiles: see fft.h. fastconv.convolution.fft.tiling divides the work."""
 
 from fastconv._ext.arrays cimport numbers_of, run_of
 from fastconv._ext.team cimport FC_WORDS, fc_alone

@@ -2,7 +2,7 @@
 itself.
 
 It computes forward and backward_data. Vector lanes hold output positions, or filters if there are few positions.
-fastconv.convolution.implicit_gemm.algorithm divides the work, and makes all tables below.
+fastconv.convolution.implicit_gemm.calls divides the work, and makes all tables below.
 """
 
 from libc.math cimport isfinite

@@ -1,6 +1,6 @@
 """The gradient of the weights by implicit GEMM: a sum over output positions, with taps in the vector lanes.
 
-Packing reads taps from the padded block and transposes them into panels. fastconv.convolution.implicit_gemm.algorithm
+Packing reads taps from the padded block and transposes them into panels. fastconv.convolution.implicit_gemm.calls
 divides the work, and makes all tables below.
 """
 
@@ -18,12 +18,12 @@ from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share, fc_stopped, fc_tak
 cdef enum:
     LONG_ROW = 8      # the largest side of a square that `interleave` transposes
     MOST_VECTORS = 3  # most vectors of a tile
-    MOST_HELD = 64    # most panels of taps at a time: see `_HELD` in fastconv.convolution.implicit_gemm.algorithm
+    MOST_HELD = 64    # most panels of taps at a time: see `_HELD` in fastconv.convolution.implicit_gemm.calls
     # rows of a tile of pruned weights; few, because rows are pages apart and their lines share cache sets
     KEPT_ROWS = 4
 
 
-# The sizes of a call, in the order of fastconv.convolution.implicit_gemm.algorithm.
+# The sizes of a call, in the order of fastconv.convolution.implicit_gemm.calls.
 cdef struct WeightSizes:
     Py_ssize_t images
     Py_ssize_t block_images

@@ -16,7 +16,7 @@ cdef enum Dense:
     SIDE_BY_SIDE = 3  # rows are contiguous for every k; the next k is channel_step further
 
 
-# The sizes of a call, in the order of fastconv.convolution.implicit_gemm.algorithm. Steps and pitches are in elements.
+# The sizes of a call, in the order of fastconv.convolution.implicit_gemm.calls. Steps and pitches are in elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images

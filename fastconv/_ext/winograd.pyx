@@ -1,7 +1,7 @@
 """Winograd's minimal filtering, forward and backward_data: one matrix product for each interpolation point.
 
 The image is first transposed to channels-last. So the transforms have channels in the vector lanes, whatever the size
-of the planes. fastconv.convolution.winograd.algorithm divides the work, and makes all tables below.
+of the planes. fastconv.convolution.winograd.tiles divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport numbers_of

@@ -54,7 +54,7 @@ cdef struct Side:
     Py_ssize_t end
 
 
-# The sizes of a call, in the order of fastconv.convolution.winograd.algorithm; steps and pitches are in elements.
+# The sizes of a call, in the order of fastconv.convolution.winograd.tiles; steps and pitches are in elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images

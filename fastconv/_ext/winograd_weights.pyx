@@ -1,7 +1,7 @@
 """Winograd's minimal filtering, the gradient of the weights: one matrix product over tiles for each interpolation
 point.
 
-The image is correlated with the tiles of dout. fastconv.convolution.winograd.algorithm divides the work, and makes all
+The image is correlated with the tiles of dout. fastconv.convolution.winograd.tiles divides the work, and makes all
 tables below.
 """
 

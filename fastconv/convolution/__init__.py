@@ -1,5 +1,39 @@
-"""Everything that competes for a convolution.
+"""All algorithms that compute convolutions, and the choice among them.
 
-`base` and `plan` have the contract, `choose` the registry and the choice, `dispatch` the way in. `wrappers`
-are plans made of plans, which serve every algorithm. Each algorithm has a module or a folder.
+From a call to the kernels::
+
+    layers                     a call: arrays and options are checked
+      |
+    dispatch.plan_for          finds the plan of a call in the plan cache, or makes it:
+      |        |
+      |      choose            takes the cheapest algorithm that supports the case
+      |        |                 REGISTRY: the list of algorithms
+      |        |                 cost/: work of plans x measured rates = seconds
+      |        |
+      +-- wrappers             compose: Flipped, Batched, Padded, Guarded, Masked, ...
+               |
+    Algorithm.plan(case)       lays out the work once: blocks, tables, workspace
+               |
+    Plan.run(arrays)           runs the kernels, as often as the layer is called
+
+The types::
+
+    Case (plan)                op, geometry, dtype, threads, instruction set, density; a frozen value
+      |
+    Algorithm (base)           name, class facts, unsupported(case), plan(case), variants(case), cost(case)
+      |-- Reference            reference: a loop over taps in float64
+      |-- Im2col               im2col/: columns and a matrix product by BLAS
+      |-- Implicit             implicit_gemm/: a matrix product without columns
+      |-- Winograd             winograd/: minimal filtering
+      |-- Depthwise            depthwise: groups of few channels
+      |-- Fft                  fft/: products of spectra
+      |-- Separable            separable/: kernels of rank one, one axis after the other
+      |-- Sparse               sparse/: products of nonzero weights
+      `-- Toeplitz             toeplitz/: a sparse matrix times images
+      |
+    Plan (plan)                workspace_bytes, work, run(first, second, third, result)
+      |-- one or more classes for each algorithm
+      `-- Wrapper, Batched, Phases, ... (wrappers)
+
+A new algorithm is one module or folder, and one line of `choose.REGISTRY`.
 """

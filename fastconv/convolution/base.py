@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,7 +12,6 @@ from fastconv._ext import sparse as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.cost import rates as _rates
 from fastconv.convolution.cost.model import seconds
-from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, threads as _threads
@@ -23,18 +20,14 @@ from fastconv.runtime import isa as _isa, threads as _threads
 class Algorithm(ABC):
     """One way to compute the three ops of a convolution.
 
-    Arguments are checked before: arrays are C-contiguous, native, of one float
-    dtype and not empty; padding is with zeros unless the algorithm
-    `reads_borders`; and there is no flip. Results are written to `out`, `dx`
-    or `dw`, whatever these hold.
-
-    What each has to define is its name, `plan`, and `unsupported` if there are
-    cases that it cannot serve.
+    An algorithm defines its name, `plan`, and `unsupported` if it cannot serve all cases. Its plans get arrays that
+    are checked: C-contiguous, native, of one float dtype and not empty. Padding is with zeros unless the algorithm
+    `reads_borders`, and kernels are not flipped.
     """
 
     name: str
-    #: Whether results are sums of products, and not of transforms, whose rounding errors are larger.
-    sums_products = True
+    #: Whether results come from transforms, which have larger rounding errors than sums of products.
+    uses_transforms = False
     #: Whether it runs in fastconv's threads. Threads of BLAS spin for a while after a call, on CPUs that the next call
     #: needs.
     own_threads = True
@@ -42,187 +35,58 @@ class Algorithm(ABC):
     #: call may.
     needs_blas = False
     #: Whether it skips zero weights. 'auto' takes it only if many weights are zero.
-    skips_zeros = False
+    exploits_sparsity = False
     #: Whether it serves only kernels that are outer products. 'auto' takes it only for such kernels.
     needs_rank_one = False
 
     @abstractmethod
     def plan(self, case: Case) -> Plan:
-        """What computes a case that is supported."""
+        """The plan of a supported case."""
 
-    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        """Why this algorithm cannot serve the case, or None where it can."""
+    def unsupported(self, case: Case) -> str | None:
+        """The reason why this algorithm cannot serve the case, or None if it can."""
         return None
 
-    def leaves(self, op: Op, masked: bool) -> bool:
-        """Whether the dispatcher gives the op to the cheapest algorithm that sums products.
+    def delegates(self, case: Case, masked: bool) -> bool:
+        """Whether the dispatcher takes the plan of the cheapest algorithm without transforms instead.
 
-        With `masked`, the op is a gradient of only those weights that are not zero.
+        With `masked`, the op is the gradient of nonzero weights only.
         """
         return False
 
-    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
-        """Whether it supports the `pad_mode` of the geometry itself.
+    def reads_borders(self, case: Case) -> bool:
+        """Whether its plan handles the `pad_mode` of the case itself.
 
-        Otherwise images are padded first, and gradients folded back.
+        Otherwise wrappers pad images first, and fold the padding of gradients back.
         """
         return False
 
-    def ways(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, Algorithm]:
-        """The names of its variants, among which it chooses by the same rates: see `way`."""
+    def variants(self, case: Case) -> dict[str, Algorithm]:
+        """The variants that serve a case, by name. All have the same rates, and `plan` takes the cheapest."""
         return {"": self}
 
-    def way(self, name: str) -> Algorithm:
+    def variant(self, name: str) -> Algorithm:
         """The variant of that name."""
         if name:
-            raise ValueError(f"{self.name} has no form {name!r}")
+            raise ValueError(f"{self.name} has no variant {name!r}")
         return self
 
-    def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """Memory that its plan takes beside the arguments."""
-        return self.plan(Case.of(op, geometry, dtype, threads)).workspace_bytes
-
-    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Mapping[str, float]:
-        """The amount of each kind of work that has a rate, for the thread with most work."""
-        return self.plan(Case.of(op, geometry, dtype, threads)).work
-
-    def pruned_work(
-        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
-    ) -> Mapping[str, float]:
-        """The same if only a share `density` of the weights is nonzero."""
-        return self.plan(Case.of(op, geometry, dtype, threads, density)).work
-
-    def whole_work(
-        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
-    ) -> Mapping[str, float]:
-        """The same, including the padding of an image before, or the folding of a gradient after."""
-        if geometry.pad_mode == "zeros" or self.reads_borders(op, geometry):
-            return self.pruned_work(op, geometry, dtype, threads, density)
+    def work(self, case: Case) -> Mapping[str, float]:
+        """The work of a plan, and of the wrapper that pads an image or folds a gradient if there is one."""
+        geometry = case.geometry
+        if geometry.pad_mode == "zeros" or self.reads_borders(case):
+            return self.plan(case).work
         padded = geometry.padded
-        border = math.prod(padded.x_shape) * dtype.itemsize / threads
-        return {**self.pruned_work(op, padded, dtype, threads, density), "border": border, "borders": 1.0}
+        border = math.prod(padded.x_shape) * case.dtype.itemsize / case.threads
+        return {**self.plan(case.with_geometry(padded)).work, "border": border, "borders": 1.0}
 
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
-        """Estimated seconds, times the handicap, for ranking. A share `density` of the weights is nonzero."""
-        work = self.whole_work(op, geometry, dtype, threads, density)
-        return self.handicap(threads) * seconds(self.name, op, work)
+    def cost(self, case: Case) -> float:
+        """Estimated seconds, times the penalty, for ranking."""
+        return self.penalty(case.threads) * seconds(self.name, case.op, self.work(case))
 
-    def handicap(self, threads: int) -> float:
-        """The factor by which an algorithm has to be faster to be taken, because it may slow down later calls."""
+    def penalty(self, threads: int) -> float:
+        """The factor on the cost of an algorithm that may slow down later calls."""
         return 1.0 if self.own_threads or threads == 1 else _rates.blas_penalty()
-
-
-class MethodAlgorithm(Algorithm):
-    """An algorithm that has a method for each op.
-
-    If `sums_products` is false, the methods return None for a result that is all
-    finite. Otherwise they return how often an inf or NaN was found in each image;
-    the gradient of the weights has one count, because it sums over images.
-    """
-
-    def plan(self, case: Case) -> Plan:
-        """The method of the op."""
-        return ByMethods(case, self)
-
-    @abstractmethod
-    def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
-        """Bytes of workspace beside its arguments."""
-
-    @abstractmethod
-    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """The amount of each kind of work that has a rate, for the thread with most work."""
-
-    def pruned_work(
-        self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
-    ) -> dict[str, float]:
-        """The same if only a share `density` of the weights is nonzero."""
-        return self.work(op, geometry, dtype, threads)
-
-    @abstractmethod
-    def forward(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> np.ndarray | None:
-        """out (N, F, *out_spatial) from x (N, C, *spatial), w (F, C // groups, *kernel), b (F,)."""
-
-    @abstractmethod
-    def backward_data(
-        self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
-    ) -> np.ndarray | None:
-        """dx (N, C, *spatial) from dout (N, F, *out_spatial)."""
-
-    def transposed(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> np.ndarray | None:
-        """out (N, C, *spatial) from x (N, F, *out_spatial): as `backward_data`, with bias b (C,)."""
-        counts = self.backward_data(x, w, geometry, out, threads)
-        if b is not None:
-            out += per_channel(b, geometry)
-        return counts
-
-    @abstractmethod
-    def backward_weights(
-        self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
-    ) -> np.ndarray | None:
-        """dw (F, C // groups, *kernel) from x and dout."""
-
-    def backward_kept_weights(
-        self, x: np.ndarray, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
-    ) -> None:
-        """The same, but zero where `w` is zero."""
-        self.backward_weights(x, dout, geometry, dw, threads)
-        clear_where_zero(w, dw, threads)
-
-    def bind(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Callable[..., None]:
-        """The method `op`, bound to a geometry and threads, so that the plan is looked up once for many calls."""
-        method = getattr(self, op)
-        if op == "forward":
-            return lambda x, w, b, out: method(x, w, b, geometry, out, threads)
-        return lambda first, second, result: method(first, second, geometry, result, threads)
-
-
-class ByMethods(Plan):
-    """The plan of an algorithm that has a method for each op."""
-
-    def __init__(self, case: Case, algorithm: MethodAlgorithm) -> None:
-        super().__init__(case)
-        self.algorithm = algorithm
-        self.sums_products, self.masks = algorithm.sums_products, True
-
-    def __str__(self) -> str:
-        return self.algorithm.name
-
-    @cached_property
-    def workspace_bytes(self) -> int:
-        """As the algorithm says."""
-        case = self.case
-        return self.algorithm.workspace_bytes(case.op, case.geometry, case.dtype, case.threads)
-
-    @cached_property
-    def work(self) -> Mapping[str, float]:
-        """As the algorithm says."""
-        case = self.case
-        return self.algorithm.pruned_work(case.op, case.geometry, case.dtype, case.threads, case.density)
-
-    @cached_property
-    def run(self) -> Callable[..., Any]:
-        """The method of the op."""
-        case, algorithm = self.case, self.algorithm
-        op, geometry, threads = case.op, case.geometry, case.threads
-        bound = algorithm.bind(op, geometry, case.dtype, threads)
-        if op == "forward":
-            return bound
-
-        def data(dout: np.ndarray, w: np.ndarray, b: np.ndarray | None, dx: np.ndarray) -> Any:
-            if b is None:
-                return bound(dout, w, dx)
-            return algorithm.transposed(dout, w, b, geometry, dx, threads)
-
-        def weights(x: np.ndarray, dout: np.ndarray, kept: np.ndarray | None, dw: np.ndarray) -> Any:
-            if kept is None:
-                return bound(x, dout, dw)
-            return algorithm.backward_kept_weights(x, dout, kept, geometry, dw, threads)
-
-        return data if op == "backward_data" else weights
 
 
 def clear_where_zero(w: np.ndarray, dw: np.ndarray, threads: int) -> None:

@@ -1,4 +1,15 @@
-"""The registry of algorithms, and the choice among them by cost."""
+"""The registry of algorithms, and the choice among them by cost.
+
+`choose` takes an algorithm by its name, or for 'auto' and 'exact' by these steps:
+
+1. `_find_cheapest_dense` lists the algorithms that support the case with dense weights, without transforms if the case
+   is small or the name is 'exact'. It takes the cheapest of those with little workspace.
+2. If BLAS might use more threads than the call, step 1 leaves out algorithms that need BLAS.
+3. If the weights have many zeros, `_find_cheapest_sparse` compares that choice with algorithms that exploit sparsity.
+4. If the kernels have rank one, `rank_one.pays` compares it with `separable`.
+
+The plan cache holds the choices.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +18,6 @@ import os
 import warnings
 from typing import Any
 
-import numpy as np
-
 from fastconv.convolution import rank_one as _rank_one
 from fastconv.convolution.base import Algorithm
 from fastconv.convolution.cost.model import multiply_adds
@@ -16,17 +25,17 @@ from fastconv.convolution.depthwise import Depthwise
 from fastconv.convolution.fft.algorithm import Fft
 from fastconv.convolution.im2col.algorithm import Im2col
 from fastconv.convolution.implicit_gemm.algorithm import Implicit
-from fastconv.convolution.ops import OPS, Op
+from fastconv.convolution.ops import OPS
+from fastconv.convolution.plan import Case
 from fastconv.convolution.reference import Reference
 from fastconv.convolution.separable.algorithm import Separable
 from fastconv.convolution.sparse.algorithm import Sparse
 from fastconv.convolution.toeplitz.algorithm import Toeplitz
 from fastconv.convolution.winograd.algorithm import Winograd
-from fastconv.geometry.conv import ConvGeometry
-from fastconv.runtime import blas as _blas, isa as _isa
+from fastconv.runtime import blas as _blas
 from fastconv.runtime.plan_cache import plans
 
-#: At equal cost 'auto' takes the earlier one. A new algorithm is a new file and a line here.
+#: All algorithms. A new one needs a line here, and no other. At equal cost 'auto' takes the earlier one.
 REGISTRY: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
@@ -36,23 +45,24 @@ REGISTRY: dict[str, Algorithm] = {
         Winograd(),
         Depthwise(),
         Fft(),
-        Separable(lambda op, geometry, dtype, threads: choose(op, geometry, dtype, threads, "exact")),
+        Separable(lambda case: choose(case, "exact")),
         Sparse(),
         Toeplitz(),
     )
 }
 
-#: 'auto' takes no transforms below so many multiply-adds, so that small examples are exact. Of 235 random cases below
-#: this limit, a transform would have made 7 faster by a fifth or more.
+#: Below so many multiply-adds 'auto' takes no transforms, so that small examples are exact. Of 235 random cases below
+#: this limit, a transform is faster by a fifth or more in 7.
 _FEW = 1 << 20
 #: 'auto' prefers algorithms that need at most so many bytes of workspace.
 _WORKSPACE_BYTES = 1 << 25
 
-#: Of more than this what needs BLAS is taken even where it is not known to keep to the threads: it multiplies itself.
+#: If everything else needs more bytes of workspace, 'auto' takes an algorithm that needs BLAS in any case. It then
+#: multiplies by fastconv's kernels if BLAS may use more threads than the call.
 _TOO_MUCH_BYTES = 1 << 30
 
-#: 'auto' takes a sparse gradient of pruned weights only if its expected time is less than this part of the time of a
-#: dense gradient, masked afterwards.
+#: 'auto' takes a sparse gradient of pruned weights only if its estimated time is less than this part of that of a
+#: masked dense gradient.
 _CLEARLY = 0.85
 
 
@@ -122,134 +132,88 @@ def _from_environment() -> str:
 DEFAULT_ALGORITHM = _from_environment()
 
 
-def choose(
-    op: Op,
-    geometry: ConvGeometry,
-    dtype: np.dtype,
-    threads: int,
-    name: str = "auto",
-    density: float = 1.0,
-    rank_one: bool = False,
-) -> Algorithm:
-    """The algorithm `name`, or for 'auto' the cheapest that supports the case in bounded memory.
+def choose(case: Case, name: str = "auto", rank_one: bool = False) -> Algorithm:
+    """The algorithm `name`; for 'auto' and 'exact' the cheapest that supports the case in bounded memory.
 
-    'exact' is the cheapest of those that sum every product. `density` is the share of nonzero weights. If it is
-    below one, algorithms that skip zeros are candidates of 'auto', too. With `rank_one`, so are those for kernels of
-    rank one.
+    'exact' takes no algorithm that uses transforms. 'auto' also takes algorithms that exploit sparsity if the density
+    of the case is below one, and with `rank_one` those for kernels of rank one.
     """
     if name in REGISTRY:
-        return named(op, geometry, dtype, name)
-    blas = not needs_blas(op, geometry, dtype, threads, name) or _blas.within(threads)
-    found = cheapest(op, geometry, dtype, threads, name, density, blas)
-    if (
-        name != "exact"
-        and rank_one
-        and _rank_one.pays(REGISTRY["separable"], found, op, geometry, dtype, threads, density)
-    ):
-        return REGISTRY["separable"]
-    return found
+        return named(case, name)
+    blas = not needs_blas(case, name) or _blas.within(case.threads)
+    found = cheapest(case, name, blas)
+    separable = REGISTRY["separable"]
+    return separable if name != "exact" and rank_one and _rank_one.pays(separable, found, case) else found
 
 
-def named(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str) -> Algorithm:
-    """The algorithm of that name, refused if it cannot serve the case."""
-    reason = REGISTRY[name].unsupported(op, geometry, dtype)
+def named(case: Case, name: str) -> Algorithm:
+    """The algorithm of that name. Raises ValueError if it cannot serve the case."""
+    reason = REGISTRY[name].unsupported(case)
     if reason is not None:
-        raise ValueError(f"algorithm {name!r} cannot do this {op}: {reason}")
+        raise ValueError(f"algorithm {name!r} cannot do this {case.op}: {reason}")
     return REGISTRY[name]
 
 
-def needs_blas(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str) -> bool:
-    """Whether the choice depends on how many threads BLAS may use at the time of a call."""
-    return _choose_dense(op, geometry, dtype, threads, name == "exact").needs_blas
+def needs_blas(case: Case, name: str) -> bool:
+    """Whether the choice depends on the number of threads that BLAS may use at the time of a call."""
+    return _cheapest_dense(case, name == "exact").needs_blas
 
 
-def cheapest(
-    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, name: str, density: float = 1.0, blas: bool = True
-) -> Algorithm:
-    """What 'auto' or 'exact' takes, with or without algorithms that need BLAS."""
-    found = _choose_dense(op, geometry, dtype, threads, name == "exact", blas)
-    if name == "exact" or density == 1.0:
+def cheapest(case: Case, name: str, blas: bool = True) -> Algorithm:
+    """The choice of 'auto' or 'exact', with or without algorithms that need BLAS."""
+    found = _cheapest_dense(case, name == "exact", blas)
+    if name == "exact" or case.density == 1.0:
         return found
-    return _choose_pruned(found, op, geometry, dtype, threads, density)
+    # Comparing costs takes as long as a small product. Weights stay pruned for many calls, so the choice is cached.
+    return plans.find(_find_cheapest_sparse, found, case)
 
 
-def _choose_dense(
-    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool = False, blas: bool = True
-) -> Algorithm:
-    """The choice for dense weights, with or without algorithms that need BLAS."""
-    return plans.find(_cheapest, op, geometry, dtype, threads, exact, blas, _isa.current)
+def _cheapest_dense(case: Case, exact: bool, blas: bool = True) -> Algorithm:
+    """The cheapest algorithm for dense weights, with or without algorithms that need BLAS."""
+    return plans.find(_find_cheapest_dense, case.dense, exact, blas)
 
 
-def _cheapest(
-    op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, exact: bool, blas: bool, _isa_in_use: int
-) -> Algorithm:
-    """The cheapest algorithm for dense weights; with `exact`, the cheapest of these that sums products."""
-    if not (math.prod(geometry.x_shape) and math.prod(geometry.out_shape)):
-        return REGISTRY["reference"]  # nothing to do, or only padding
-    able = [a for a in REGISTRY.values() if not a.skips_zeros and not a.needs_rank_one]
-    able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(op, geometry, dtype) is None]
-    if exact or multiply_adds(geometry) < _FEW:
-        able = [a for a in able if a.sums_products]
-    costs = {a: a.cost(op, geometry, dtype, threads) for a in able if a is not REGISTRY["reference"]}
-    # An algorithm without rates is taken only if no measured one serves, but before the reference, which is always
-    # slow.
+def _find_cheapest_dense(case: Case, exact: bool, blas: bool) -> Algorithm:
+    if not (math.prod(case.geometry.x_shape) and math.prod(case.geometry.out_shape)):
+        return REGISTRY["reference"]  # there is nothing to compute, or only padding
+    able = [a for a in REGISTRY.values() if not a.exploits_sparsity and not a.needs_rank_one]
+    able = [a for a in able if (blas or not a.needs_blas) and a.unsupported(case) is None]
+    if exact or multiply_adds(case.geometry) < _FEW:
+        able = [a for a in able if not a.uses_transforms]
+    costs = {a: a.cost(case) for a in able if a is not REGISTRY["reference"]}
+    # Measured algorithms come first, then unmeasured ones, and the reference last because it is always slow.
     able = [a for a, cost in costs.items() if math.isfinite(cost)] or list(costs) or able
-    small = [a for a in able if a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES]
+    workspaces = {a: a.plan(case).workspace_bytes for a in able}
+    small = [a for a, nbytes in workspaces.items() if nbytes <= _WORKSPACE_BYTES]
     found = min(small or able, key=lambda a: (costs.get(a, math.inf), not a.own_threads))
-    if not blas and not small and found.workspace_bytes(op, geometry, dtype, threads) > _TOO_MUCH_BYTES:
-        return _choose_dense(op, geometry, dtype, threads, exact, blas=True)
+    if not blas and not small and workspaces[found] > _TOO_MUCH_BYTES:
+        return _cheapest_dense(case, exact, blas=True)
     return found
 
 
-def passed_over(algorithm: Algorithm, geometry: ConvGeometry, name: str, workspace: int) -> str:
+def _find_cheapest_sparse(dense: Algorithm, case: Case) -> Algorithm:
+    """The cheapest algorithm that exploits sparsity, or `dense` if that is cheaper."""
+    if not math.prod(case.geometry.out_shape):
+        return dense
+    able = [a for a in REGISTRY.values() if a.exploits_sparsity and a.unsupported(case) is None]
+    able = [a for a in able if a.plan(case).workspace_bytes <= _WORKSPACE_BYTES]
+    return min([dense, *able], key=lambda a: ranked_cost(a, case))
+
+
+def ranked_cost(algorithm: Algorithm, case: Case) -> float:
+    """The cost for the ranking of 'auto'. A sparse gradient of weights has to be clearly cheaper than a dense one."""
+    sparse_gradient = algorithm.exploits_sparsity and case.density < 1.0 and case.op == "backward_weights"
+    return algorithm.cost(case) / (_CLEARLY if sparse_gradient else 1.0)
+
+
+def passed_over(algorithm: Algorithm, case: Case, name: str, workspace: int) -> str:
     """Why 'auto' or 'exact' does not take a supported algorithm, whatever its cost; empty if it may take it."""
     if name not in ("auto", "exact"):
         return ""
-    if name == "exact" and not algorithm.sums_products:
+    if name == "exact" and algorithm.uses_transforms:
         return "not by 'exact': it does not sum products"
-    if not algorithm.sums_products and multiply_adds(geometry) < _FEW:
+    if algorithm.uses_transforms and multiply_adds(case.geometry) < _FEW:
         return f"not by 'auto': below {_FEW:,} multiply-adds it takes no transforms"
     if workspace > _WORKSPACE_BYTES:
         return f"only where nothing takes at most {_WORKSPACE_BYTES:,} bytes"
     return ""
-
-
-def _choose_pruned(
-    dense: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float
-) -> Algorithm:
-    """The cheapest algorithm that skips zeros, or `dense` if that is cheaper.
-
-    Pruned weights stay pruned for many calls, and comparing costs takes as long as a small product.
-    """
-    return plans.find(_cheapest_pruned, dense, op, geometry, dtype, threads, density, _isa.current)
-
-
-def _cheapest_pruned(
-    dense: Algorithm,
-    op: Op,
-    geometry: ConvGeometry,
-    dtype: np.dtype,
-    threads: int,
-    density: float,
-    _isa_in_use: int,
-) -> Algorithm:
-    if not math.prod(geometry.out_shape):
-        return dense
-    able = [
-        a
-        for a in REGISTRY.values()
-        if a.skips_zeros
-        and a.unsupported(op, geometry, dtype) is None
-        and a.workspace_bytes(op, geometry, dtype, threads) <= _WORKSPACE_BYTES
-    ]
-    return min([dense, *able], key=lambda a: ranked_cost(a, op, geometry, dtype, threads, density))
-
-
-def ranked_cost(
-    algorithm: Algorithm, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0
-) -> float:
-    """The cost by which 'auto' ranks: a sparse gradient of pruned weights has to be clearly cheaper than a dense
-    one.
-    """
-    clearly = _CLEARLY if algorithm.skips_zeros and density < 1.0 and op == "backward_weights" else 1.0
-    return algorithm.cost(op, geometry, dtype, threads, density) / clearly

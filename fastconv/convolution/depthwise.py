@@ -97,8 +97,9 @@ class Depthwise(Algorithm):
 
     name = "depthwise"
 
-    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        """It is for small groups."""
+    def unsupported(self, case: Case) -> str | None:
+        """Refuse groups of many channels or filters, and kernels whose blocks take too much memory."""
+        geometry, dtype = case.geometry, case.dtype
         channels, filters = geometry.w_shape[1], geometry.w_shape[0] // geometry.groups
         if channels > _MOST_CHANNELS or filters > _MOST_FILTERS:
             return (
@@ -107,7 +108,7 @@ class Depthwise(Algorithm):
             )
         least = channels * math.prod(axis.extent for axis in geometry.axes) * dtype.itemsize
         if least * _OVER > _MOST_BYTES and math.prod(geometry.out_shape) > 0:
-            plan = _plan(op, geometry, dtype, 1)
+            plan = _plan(case.op, geometry, dtype, 1)
             nbytes = 0 if plan is None else plan.space * dtype.itemsize
             if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, dtype)):
                 dilation = tuple(axis.dilation for axis in geometry.axes)
@@ -184,7 +185,7 @@ class DepthwisePlan(Plan):
         )
         # The kernel multiplies weights by zeros beyond the edges of dout, and inf or NaN times zero is NaN.
         if gradient and not (case.geometry.pointwise or all_finite(second)):
-            data_by_taps(first, second, third, case.geometry, result, case.threads, _by_taps)
+            data_by_taps(case, first, second, third, result, DepthwisePlan)
 
     def _sum_weights(self, x: np.ndarray, dout: np.ndarray, dw: np.ndarray) -> None:
         """Each thread sums whole groups; if these are few, threads share the blocks of a group."""
@@ -202,10 +203,6 @@ class DepthwisePlan(Plan):
         with _workspace.workspace("blocks of the image", (workers, plan.space), self.case.dtype) as space:
             arguments = *arrays, space, lists, plan.isa
             _threads.share(kernel, arguments, items=plan.items, work=self.copied, threads=threads)
-
-
-def _by_taps(dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int) -> None:
-    DepthwisePlan(Case.of("backward_data", geometry, dx.dtype, threads)).run(dout, w, None, dx)
 
 
 def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables | None:

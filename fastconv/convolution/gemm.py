@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.implicit_gemm.algorithm import Implicit
 from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
 
@@ -85,8 +84,8 @@ def workspace_bytes(
     if _is_flat(m, n, first, second):
         more = groups * (m * n + m * k * second) * dtype.itemsize
         m, n, second = n, m, False
-    op, geometry = _layer(groups, m, k, n, first, second)
-    return more + _IMPLICIT.workspace_bytes(op, geometry, dtype, threads)
+    case = Case.of(*_layer(groups, m, k, n, first, second), dtype, threads)
+    return more + _IMPLICIT.plan(case).workspace_bytes
 
 
 def _is_small(m: int, k: int, n: int) -> bool:
@@ -112,21 +111,21 @@ def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> No
     first, second = _transposed(a), _transposed(b)
     if first and not b.flags.c_contiguous:
         a, first = np.ascontiguousarray(a), False
-    call = _bound(math.prod(batch), m, k, n, first, second, out.dtype, threads, _isa.current)
+    plan = _plan(math.prod(batch), m, k, n, first, second, out.dtype, threads, _isa.current)
     if first:
-        call(b, a.swapaxes(-1, -2), out)
+        plan.run(b, a.swapaxes(-1, -2), None, out)
     elif second:
-        call(b.swapaxes(-1, -2), np.ascontiguousarray(a), out)
+        plan.run(b.swapaxes(-1, -2), np.ascontiguousarray(a), None, out)
     else:
-        call(np.ascontiguousarray(b), np.ascontiguousarray(a), None, out)
+        plan.run(np.ascontiguousarray(b), np.ascontiguousarray(a), None, out)
 
 
 @functools.lru_cache(maxsize=256)
-def _bound(
+def _plan(
     groups: int, m: int, k: int, n: int, first: bool, second: bool, dtype: np.dtype, threads: int, isa: int
-) -> Callable[..., Any]:
-    """The op of `_layer`, bound to its plan; `isa` is a key because a plan is for one instruction set."""
-    return _IMPLICIT.bind(*_layer(groups, m, k, n, first, second), dtype, threads)
+) -> Plan:
+    """The plan of `_layer`."""
+    return _IMPLICIT.plan(Case(*_layer(groups, m, k, n, first, second), dtype, threads, isa))
 
 
 def _layer(groups: int, m: int, k: int, n: int, first: bool, second: bool) -> tuple[Op, ConvGeometry]:

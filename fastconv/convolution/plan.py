@@ -1,4 +1,4 @@
-"""What a call computes, as a value, and what is ready to compute it: `Case` and `Plan`."""
+"""`Case`, the description of a computation as a value, and `Plan`, which is ready to run it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class Case:
-    """All that a plan depends on: shapes and options, dtype, threads, instruction set, share of weights not zero."""
+    """Everything that a plan depends on; `density` is the share of nonzero weights."""
 
     op: Op
     geometry: ConvGeometry
@@ -27,16 +27,21 @@ class Case:
     density: float = 1.0
 
     @classmethod
-    def of(cls, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> Case:
-        """With the instruction set in use."""
+    def of(cls, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int = 1, density: float = 1.0) -> Case:
+        """A case for the instruction set in use."""
         return cls(op, geometry, dtype, threads, _isa.current, density)
 
+    @property
+    def dense(self) -> Case:
+        """The same with weights that are all nonzero."""
+        return self if self.density == 1.0 else replace(self, density=1.0)
+
     def with_geometry(self, geometry: ConvGeometry) -> Case:
-        """The same of another geometry."""
+        """The same with another geometry."""
         return replace(self, geometry=geometry)
 
     def for_batch(self, n: int) -> Case:
-        """The same of `n` images."""
+        """The same with `n` images."""
         return self.with_geometry(self.geometry.for_batch(n))
 
 
@@ -46,18 +51,18 @@ class Plan:
     Attributes
     ----------
     case : Case
-    sums_products : bool
-        Whether results are sums of products. Otherwise `run` returns how often an inf or NaN was found in each image
-        of the result, in the gradient of the weights in all of it, and None where all is finite.
+    uses_transforms : bool
+        Whether results come from transforms. If so, `run` returns None for a result that is finite, and otherwise an
+        array: for each image the number of infs and NaNs in it, or one number for the whole gradient of the weights.
     masks : bool
-        Whether a gradient of the weights may be computed only where weights are not zero.
+        Whether `run` takes the weights as a mask, and computes the gradient of nonzero weights only.
     workspace_bytes : int
-        Memory that `run` takes beside its arguments.
+        Memory that `run` takes in addition to its arguments.
     work : mapping of str to float
-        How much there is to do of each kind that the cost model has rates for, by the thread that does most.
+        The amount of each kind of work that the cost model has rates for, of the thread with most work.
     """
 
-    sums_products = True
+    uses_transforms = False
     masks = False
 
     def __init__(self, case: Case) -> None:
@@ -69,7 +74,7 @@ class Plan:
 
     @cached_property
     def workspace_bytes(self) -> int:
-        """Memory beside the arguments."""
+        """Memory in addition to the arguments."""
         raise NotImplementedError
 
     @cached_property
@@ -78,9 +83,15 @@ class Plan:
         raise NotImplementedError
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """Write `result`, which holds nothing before.
+        """Write `result`, whatever it holds before.
 
-        The arrays are x, w, b and out; for 'backward_data' dout, w, b and dx, where b is the bias of a transposed
-        convolution; for 'backward_weights' x, dout, None or the weights where dw is wanted, and dw.
+        ====================  =====  ======  ===============================================  ======
+        op                    first  second  third                                            result
+        ====================  =====  ======  ===============================================  ======
+        `forward`             x      w       b or None                                        out
+        `backward_data`       dout   w       b of a transposed convolution, or None           dx
+        `backward_weights`    x      dout    w as a mask if only nonzero weights need a       dw
+                                             gradient, or None
+        ====================  =====  ======  ===============================================  ======
         """
         raise NotImplementedError

@@ -12,7 +12,6 @@ import numpy as np
 
 from fastconv.convolution.base import Algorithm, add_bias
 from fastconv.convolution.cost.model import multiply_adds, touched
-from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry
 
@@ -47,12 +46,10 @@ class Reference(Algorithm):
 
     name = "reference"
 
-    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        """It refuses padding that would take more memory than is likely to be there, if strides or taps skip
-        most of it.
-        """
-        nbytes = self.workspace_bytes(op, geometry, dtype, 1)
-        if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, np.dtype(np.float64))):
+    def unsupported(self, case: Case) -> str | None:
+        """Refuse padding that takes too much memory, which is possible if strides or taps skip most of it."""
+        nbytes = ReferencePlan(case).workspace_bytes
+        if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(case.geometry, np.dtype(np.float64))):
             return f"the image with its padding would take {nbytes} bytes in float64; ask for 'im2col' or 'auto'"
         return None
 
@@ -60,9 +57,9 @@ class Reference(Algorithm):
         """The loop over taps."""
         return ReferencePlan(case)
 
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
+    def cost(self, case: Case) -> float:
         """A rough estimate for `explain`. 'auto' takes this algorithm only if no other serves."""
-        return _CALL + _PRODUCT * multiply_adds(geometry)
+        return _CALL + _PRODUCT * multiply_adds(case.geometry)
 
 
 class ReferencePlan(Plan):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.convolution.base import per_channel
+from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 
@@ -23,21 +24,16 @@ _PRODUCT_BYTES = 1 << 23
 
 
 def data_by_taps(
-    dout: np.ndarray,
-    w: np.ndarray,
-    b: np.ndarray | None,
-    geometry: ConvGeometry,
-    dx: np.ndarray,
-    threads: int,
-    backward_data: Callable[..., Any],
+    case: Case, dout: np.ndarray, w: np.ndarray, b: np.ndarray | None, dx: np.ndarray, make: Callable[[Case], Plan]
 ) -> None:
     """dx = b + the sum over taps of w[:, :, tap].T @ dout, each added to the cells that its outputs read.
 
-    `backward_data`, an algorithm's method, multiplies. It is called for layers of one tap, which have no padding.
+    `make` plans the product of one tap, a layer without padding.
     """
+    geometry = case.geometry
     positions = geometry.positions
-    layers = tap_layers(geometry, dx.itemsize)
-    product = np.empty(layers[0].x_shape, dx.dtype)
+    layers = [make(case.dense.with_geometry(layer)) for layer in tap_layers(geometry, dx.itemsize)]
+    product = np.empty(layers[0].case.geometry.x_shape, dx.dtype)
     dx[...] = 0 if b is None else per_channel(b, geometry)
     for tap, outputs, cells in met_taps(geometry):
         at: Any = (..., *tap)
@@ -45,11 +41,11 @@ def data_by_taps(
         weights = np.ascontiguousarray(w[at])[..., np.newaxis]
         begin = 0
         for layer in layers:
-            part = product[: layer.x_shape[0]]
+            part = product[: layer.case.geometry.x_shape[0]]
             chunk: Any = slice(begin, begin + len(part))
             begin = chunk.stop
             # [C/G x F/G] @ [F/G x L], one product per image and group
-            backward_data(dout[chunk].reshape(len(part), -1, positions), weights, layer, part, threads)
+            layer.run(dout[chunk].reshape(len(part), -1, positions), weights, None, part)
             part = part.reshape(*part.shape[:2], *geometry.out_shape[2:])
             with np.errstate(invalid="ignore", over="ignore"):
                 dx[(chunk, slice(None), *cells)] += part[within]

@@ -1,17 +1,17 @@
-"""Plans made of plans: what serves every algorithm, written once.
+"""Plans around plans, which add to every algorithm what no algorithm implements itself.
 
 =================  ====================================================================================
 `Flipped`          true convolution: kernels are flipped, and their gradients flipped back
-`Batched`          images taken some at a time; gradients of weights are added up
+`Batched`          runs some images at a time, and adds up their gradients of weights
 `Padded`           padding other than zeros for algorithms that support zeros only: images are padded first
 `SpaceToBatch`     a dilated convolution as an undilated one of every d-th row and column
-`Phases`           results of a stride, each phase by a plan of its own
+`Phases`           the phases of a strided result, each with its own plan
 `Masked`           gradients of pruned weights, cleared where the weights are zero
 `Guarded`          a transform, and sums of products for images whose results are not finite
-`WhereZeros`       a look at the weights: with many zeros another plan runs
-`WhereRankOne`     a look at the kernels: outer products are run one axis after the other
-`WithinBlas`       a look at BLAS: a plan that needs it runs only if BLAS keeps to the threads of the call
-`Nothing`          results that are empty, or zero
+`WhereZeros`       counts zero weights on each call, and runs another plan if there are many
+`WhereRankOne`     checks the kernels on each call, and runs outer products one axis after the other
+`WithinBlas`       runs a plan that needs BLAS only if BLAS uses no more threads than the call may
+`Nothing`          empty results, and results that are zero
 =================  ====================================================================================
 """
 
@@ -47,7 +47,7 @@ class Wrapper(Plan):
     def __init__(self, case: Case, plan: Plan) -> None:
         super().__init__(case)
         self.plan = plan
-        self.sums_products, self.masks = plan.sums_products, plan.masks
+        self.uses_transforms, self.masks = plan.uses_transforms, plan.masks
 
     def __str__(self) -> str:
         return f"{self.name}({self.plan})"
@@ -97,14 +97,14 @@ def _flip(w: np.ndarray) -> np.ndarray:
 
 
 class Batched(Plan):
-    """So many images at a time, because what the inner plan copies of each would take too much memory."""
+    """Runs some images at a time, because the copies that the inner plan makes of all would take too much memory."""
 
     def __init__(self, case: Case, images: int, make: Make) -> None:
         super().__init__(case)
         self.images, self.count = images, case.geometry.x_shape[0]
         self.plans = {n: make(case.for_batch(n)) for n in {images, self.count % images or images}}
         first = self.plans[images]
-        self.sums_products, self.masks = first.sums_products, first.masks
+        self.uses_transforms, self.masks = first.uses_transforms, first.masks
 
     def __str__(self) -> str:
         return f"batched({self.images} of {self.count} images, {self.plans[self.images]})"
@@ -118,7 +118,7 @@ class Batched(Plan):
 
     @cached_property
     def work(self) -> Mapping[str, float]:
-        """As often as the inner plan runs."""
+        """The work of all runs of the inner plans."""
         last = self.plans[self.count % self.images or self.images].work
         times, whole = (self.count - 1) // self.images, self.plans[self.images].work
         return {kind: times * whole.get(kind, 0.0) + amount for kind, amount in last.items()}
@@ -138,21 +138,23 @@ class Batched(Plan):
     def _slices(self) -> Iterator[slice]:
         return (slice(n, min(n + self.images, self.count)) for n in range(0, self.count, self.images))
 
-    def _sum(self, x: np.ndarray, dout: np.ndarray, kept: np.ndarray | None, dw: np.ndarray) -> np.ndarray | None:
+    def _sum(
+        self, x: np.ndarray, dout: np.ndarray, weight_mask: np.ndarray | None, dw: np.ndarray
+    ) -> np.ndarray | None:
         target = dw
         with np.errstate(all="ignore"):  # inf - inf is NaN by definition
             for images in self._slices():
-                self.plans[images.stop - images.start].run(x[images], dout[images], kept, target)
+                self.plans[images.stop - images.start].run(x[images], dout[images], weight_mask, target)
                 if target is not dw:
                     dw += target
                 else:
                     target = np.empty_like(dw)
         # The sum of finite gradients may overflow.
-        return None if self.sums_products or np.isfinite(dw).all() else np.ones(1, np.intp)
+        return None if not self.uses_transforms or np.isfinite(dw).all() else np.ones(1, np.intp)
 
 
 def batched(case: Case, images: int, make: Make) -> Plan:
-    """What `make` makes, for at most so many images at a time."""
+    """The plan that `make` makes, for at most so many images at a time."""
     return make(case) if images >= case.geometry.x_shape[0] else Batched(case, images, make)
 
 
@@ -183,7 +185,7 @@ class Padded(Wrapper):
 
 
 def padded(case: Case, make: Make) -> Plan:
-    """What `make` makes of zero padding, for any border."""
+    """The plan that `make` makes for zero padding, wrapped for any border."""
     geometry = case.geometry
     if geometry.pad_mode == "zeros":
         return make(case)
@@ -233,7 +235,7 @@ class SpaceToBatch(Wrapper):
 
 
 def space_to_batch(case: Case, make: Make) -> Plan:
-    """What `make` makes of undilated convolutions, for any dilation that `space_to_batch.reason` does not refuse."""
+    """The plan that `make` makes for undilated convolutions, wrapped for any dilation that `reason` does not refuse."""
     apart = Apart.of(case.geometry)
     if apart is None:
         return make(case)
@@ -267,13 +269,13 @@ class Guarded(Wrapper):
     A transform adds numbers that the definition does not add. So it may overflow where the sum of products is finite,
     and it spreads an inf or NaN to outputs that do not read it. But it never hides one, because each output of a tile
     depends on every number that overflowed. So a finite result is right as it is. An image with an inf or NaN is
-    computed again by the cheapest algorithm that sums products. The gradient of the weights is computed again as a
+    computed again by the cheapest algorithm without transforms. The gradient of the weights is computed again as a
     whole, because it sums over images.
     """
 
     def __init__(self, case: Case, plan: Plan, exact: Make) -> None:
         super().__init__(case, plan)
-        self.sums_products, self.masks = True, False
+        self.uses_transforms, self.masks = False, False
         self.exact = exact
 
     def __str__(self) -> str:
@@ -301,7 +303,7 @@ def _runs(counts: np.ndarray) -> Iterator[slice]:
 
 
 class WhereZeros(Wrapper):
-    """A plan for weights without zeros, and one for each density of others; layers that have few pay for the look."""
+    """A plan for weights with few zeros, and one for each density of other weights, made when it is first needed."""
 
     def __init__(self, case: Case, dense: Plan, make: Callable[[float], Plan]) -> None:
         super().__init__(case, dense)
@@ -318,7 +320,7 @@ class WhereZeros(Wrapper):
         return found
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """By what the weights ask for."""
+        """The plan for the density of these weights."""
         weights = third if self.case.op == "backward_weights" else second
         share = 1.0 if weights is None else density(weights)
         return (self.plan if share == 1.0 else self.at(share)).run(first, second, third, result)
@@ -340,7 +342,7 @@ class WhereRankOne(Wrapper):
         return max(self.outer.workspace_bytes, self.plan.workspace_bytes)
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """By what the kernels ask for."""
+        """The plan for kernels of this rank."""
         plan = self.outer if is_rank_one(second, self.case.geometry) else self.plan
         return plan.run(first, second, third, result)
 
@@ -357,7 +359,7 @@ class WithinBlas(Wrapper):
         return f"within_blas({self.plan}, else {self.without})"
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
-        """By what BLAS is set to now."""
+        """The plan for the current number of threads of BLAS."""
         plan = self.plan if _blas.within(self.case.threads) else self.without
         return plan.run(first, second, third, result)
 
@@ -378,7 +380,7 @@ class Phase(NamedTuple):
 class Phases(Plan):
     """Results that fall into parts, each with taps of its own: a stride of the gradient, or an upsampled image.
 
-    `leaves` tells whether there are cells of the result that no part writes: they are bias alone. With `adds`, parts
+    `gaps` tells whether there are cells of the result that no part writes: they are bias alone. With `adds`, parts
     meet in cells of the result, and are added up. If there are many phases of few kinds, `phases` has one of each kind
     with its `times`, and iterating over `each` gives all of them, when the plan runs.
     """
@@ -387,12 +389,12 @@ class Phases(Plan):
         self,
         case: Case,
         phases: list[Phase],
-        leaves: bool,
+        gaps: bool,
         adds: bool = False,
         each: Iterable[Phase] | None = None,
     ) -> None:
         super().__init__(case)
-        self.phases, self.leaves, self.adds = phases, leaves, adds
+        self.phases, self.gaps, self.adds = phases, gaps, adds
         self.each = phases if each is None else each
         self.masks = all(phase.plan.masks for phase in phases)
 
@@ -417,7 +419,7 @@ class Phases(Plan):
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """Each part, from copies of its cells and taps."""
         weights = self.case.op == "backward_weights"
-        if self.leaves or self.adds:
+        if self.gaps or self.adds:
             result.fill(0)
             if not weights:
                 add_bias(third, result)

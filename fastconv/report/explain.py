@@ -15,6 +15,7 @@ from fastconv.convolution.cost import rates as _rates
 from fastconv.convolution.density import DENSE, as_seen
 from fastconv.convolution.dispatch import plan_for
 from fastconv.convolution.ops import OPS, Op
+from fastconv.convolution.plan import Case
 from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, conv_geometry
 from fastconv.geometry.fractional import resolve_sampled
 from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
@@ -114,14 +115,13 @@ def _explained(
     seen = 1.0 if name == "exact" else share
     if name == "auto":
         seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)
-    chosen = choose(op, geometry, found, threads, name, seen, outer)
+    case = Case.of(op, geometry, found, threads, seen)
+    chosen = choose(case, name, outer)
     masked = op == "backward_weights" and share < 1
-    left = name in REGISTRY and chosen.leaves(op, masked)
-    if left:
-        chosen = choose(op, geometry, found, threads, "exact")
-    rows = [
-        _row(algorithm, op, geometry, found, threads, seen, outer, algorithm == name, masked) for algorithm in REGISTRY
-    ]
+    delegated = name in REGISTRY and chosen.delegates(case, masked)
+    if delegated:
+        chosen = choose(case, "exact")
+    rows = [_row(algorithm, case, outer, algorithm == name, masked) for algorithm in REGISTRY]
     least = min((cost for _, cost, _, _ in rows if cost is not None), default=1.0) or 1.0
     lines = [f"   {'algorithm':<12}{'cost':>8}{'workspace':>15}"]
     for algorithm, cost, workspace, reason in rows:
@@ -129,16 +129,16 @@ def _explained(
         if cost is None:
             lines.append(f"{arrow} {algorithm:<12}{'-':>8}{'-':>15}  {reason}")
         else:
-            note = passed_over(REGISTRY[algorithm], geometry, name, workspace)
+            note = passed_over(REGISTRY[algorithm], case, name, workspace)
             lines.append(f"{arrow} {algorithm:<12}{cost / least:>8.2f}{workspace:>15,}  {note}".rstrip())
     how = {
         "auto": "chosen by cost, in bounded workspace",
         "exact": "the cheapest that sums all products, in bounded workspace",
-    }.get("exact" if left else name, "as requested")
-    if left:
+    }.get("exact" if delegated else name, "as requested")
+    if delegated:
         how += f", because {name} does not compute this op"
-    if name == "auto" and not chosen.sums_products:
-        exact = choose(op, geometry, found, threads, "exact")
+    if name == "auto" and chosen.uses_transforms:
+        exact = choose(case, "exact")
         how += f"; images with inf or NaN are computed again by {exact.name}"
     plan = plan_for(op, geometry, found, name, threads, masked)
     return "\n".join(
@@ -156,36 +156,28 @@ def _explained(
 
 
 def _row(
-    name: str,
-    op: Op,
-    geometry: Any,
-    dtype: np.dtype,
-    threads: int,
-    density: float,
-    rank_one: bool,
-    forced: bool,
-    masked: bool,
+    name: str, case: Case, rank_one: bool, forced: bool, masked: bool
 ) -> tuple[str, float | None, int, str | None]:
     algorithm = REGISTRY[name]
-    reason = algorithm.unsupported(op, geometry, dtype)
+    reason = algorithm.unsupported(case)
     if reason is not None:
         return name, None, 0, reason
-    if not (all(geometry.x_shape) and all(geometry.out_shape)):
+    if not (all(case.geometry.x_shape) and all(case.geometry.out_shape)):
         return name, None, 0, "there is nothing to compute"
-    if forced and algorithm.leaves(op, masked):
+    if forced and algorithm.delegates(case, masked):
         return name, None, 0, "it does not compute this op; the cheapest algorithm that sums all products does"
-    if algorithm.skips_zeros and density == 1.0 and not forced:
+    if algorithm.exploits_sparsity and case.density == 1.0 and not forced:
         why = f"is a candidate if 'auto' counts the zeros and finds a density of at most {DENSE}"
         return name, None, 0, f"it skips zero weights, and {why}"
     if algorithm.needs_rank_one and not rank_one and not forced:
         return name, None, 0, "it needs kernels that are outer products, and is a candidate if rank_one is True"
-    if algorithm.needs_rank_one and op == "backward_weights" and not forced:
+    if algorithm.needs_rank_one and case.op == "backward_weights" and not forced:
         return name, None, 0, "another algorithm computes the gradient of the full kernel"
-    if algorithm.needs_blas and not forced and not _blas.within(threads):
+    if algorithm.needs_blas and not forced and not _blas.within(case.threads):
         count = _blas.threads()
         held = "an unknown number of" if count is None else count
-        return name, None, 0, f"it multiplies by BLAS, which uses {held} threads, and the call may use {threads}"
-    cost = ranked_cost(algorithm, op, geometry, dtype, threads, density)
+        return name, None, 0, f"it multiplies by BLAS, which uses {held} threads, and the call may use {case.threads}"
+    cost = ranked_cost(algorithm, case)
     if not math.isfinite(cost):
         return (
             name,
@@ -193,4 +185,4 @@ def _row(
             0,
             "it was not measured on this kind of CPU, and is taken only if no other supports the layer",
         )
-    return name, cost, algorithm.workspace_bytes(op, geometry, dtype, threads), None
+    return name, cost, algorithm.plan(case).workspace_bytes, None

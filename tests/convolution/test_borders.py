@@ -11,6 +11,7 @@ import fastconv
 from fastconv import conv, conv_backward, conv_forward
 from fastconv._ext import borders as kernels
 from fastconv.convolution import choose as algorithms
+from fastconv.convolution.plan import Case
 from fastconv.geometry.conv import conv_geometry
 from fastconv.lowering import padding as _padding
 from fastconv.runtime import memory as _memory, workers as _workers
@@ -234,11 +235,11 @@ def test_fft_extends_no_image(spatial, kernel, options, goes_round, mode, steps,
 
 def test_a_circular_image_of_a_fast_size_is_one_cyclic_transform():
     """A transform of a fast size has no border cells; a prime size needs a transform long enough for the border."""
-    plan = fastconv.convolution.fft.algorithm._plan
+    fft = algorithms.REGISTRY["fft"]
     for op in ("forward", "backward_data", "backward_weights"):
         for n, cyclic in ((240, True), (241, False)):
             geometry = conv_geometry((1, 1, n, n), (1, 1, n - 1, n - 1), pad="same", pad_mode="circular")
-            lengths = plan(op, geometry, np.dtype(np.float32), 1).lengths
+            lengths = fft.plan(Case.of(op, geometry, np.dtype(np.float32), 1)).tiling.lengths
             assert (lengths == (1, n, n)) == cyclic
             assert cyclic or min(lengths[1:]) > n
 
@@ -251,8 +252,8 @@ def test_fft_holds_no_extended_copy(mode, monkeypatch):
     out = np.empty_like(x)
     geometry = conv_geometry(x.shape, w.shape, pad="same", pad_mode=mode)
     for op in ("forward", "backward_weights"):
-        assert fft.reads_borders(op, geometry)
-        assert fft.workspace_bytes(op, geometry, x.dtype, 2) < 32 << 20
+        assert fft.reads_borders(Case.of(op, geometry, x.dtype))
+        assert fft.plan(Case.of(op, geometry, x.dtype, 2)).workspace_bytes < 32 << 20
     taken = []
     empty = _memory.empty
     monkeypatch.setattr(_memory, "empty", lambda shape, dtype: (taken.append(shape), empty(shape, dtype))[1])

@@ -55,14 +55,14 @@ MOST_BYTES = 1 << 28
 def test_workspace_is_bounded_or_refused(layer, name, op):
     x_shape, w_shape, options = GEOMETRIES[layer]
     geometry, algorithm = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY[name]
-    reason = algorithm.unsupported(op, geometry, F32)
+    reason = algorithm.unsupported(Case.of(op, geometry, F32))
     if reason is not None:
         with pytest.raises(ValueError, match=rf"algorithm '{name}' cannot do this {op}: {re.escape(reason)}"):
-            ALGORITHMS.choose(op, geometry, F32, 2, name)
+            ALGORITHMS.choose(Case.of(op, geometry, F32, 2), name)
         return
     moved = 4 * sum(map(math.prod, (x_shape, w_shape, geometry.out_shape)))
     most = {"toeplitz": 1 << 30, "reference": MOST_BYTES + 8 * moved}.get(name, MOST_BYTES + moved)
-    assert algorithm.workspace_bytes(op, geometry, F32, 2) <= most
+    assert algorithm.plan(Case.of(op, geometry, F32, 2)).workspace_bytes <= most
 
 
 @pytest.mark.parametrize("layer", ["signal", "half a signal", "signals of channels", "large kernel", "channels"])
@@ -74,7 +74,7 @@ def test_blocks_of_columns_stay_in_cache(layer):
     for op in OPS:
         cut = COLUMNS.cut(op, geometry, F32)
         if cut is not None:
-            assert ALGORITHMS.REGISTRY["im2col"].workspace_bytes(op, geometry, F32, 2) <= 4 << 20
+            assert ALGORITHMS.REGISTRY["im2col"].plan(Case.of(op, geometry, F32, 2)).workspace_bytes <= 4 << 20
             assert min(cut.positions, cut.rows) >= min(128, geometry.positions)
 
 
@@ -95,7 +95,7 @@ def test_memory_of_columns_is_what_was_said(monkeypatch, rng):
         call()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak <= by.workspace_bytes(op, geometry, F32, 1) + 200_000 < 4 << 20
+        assert peak <= by.plan(Case.of(op, geometry, F32, 1)).workspace_bytes + 200_000 < 4 << 20
     exact = [np.correlate(x[0, 0].astype(float), w[0, 0].astype(float), "valid")]
     exact.append(np.convolve(out[0, 0].astype(float), w[0, 0].astype(float)))
     exact.append(np.correlate(x[0, 0].astype(float), out[0, 0].astype(float), "valid"))
@@ -163,8 +163,8 @@ def test_winograd_does_at_most_ten_times_the_products(layer):
     geometry, by = fastconv.conv_geometry(x_shape, w_shape, **options), ALGORITHMS.REGISTRY["winograd"]
     lanes = fastconv._ext.implicit.shape(0, fastconv.runtime.isa.current)[2]
     for op in OPS:
-        if by.unsupported(op, geometry, F32) is None:
-            work = by.work(op, geometry, F32, 1)
+        if by.unsupported(Case.of(op, geometry, F32)) is None:
+            work = by.work(Case.of(op, geometry, F32, 1))
             operations = sum(work[kind] for kind in ("product", "image", "result", "weights"))
             operations /= fastconv.runtime.isa.relative()
             assert operations <= max(1.2 * (1 << 28), 12 * multiply_adds(geometry) / lanes)
@@ -251,8 +251,8 @@ def run_op(name, op, geometry, threads=1):
     result = {"forward": np.empty_like(dout), "backward_data": x + 7, "backward_weights": w + 7}.get(op, x + 7)
     if op == "forward":
         _dispatch.forward(x, w, None, geometry, result, name, threads)
-    elif op == "transposed":
-        _dispatch.transposed(dout, w, np.ones(x.shape[1], np.float32), geometry, result, name, threads)
+    elif op == "conv_transpose_forward":
+        _dispatch.conv_transpose_forward(dout, w, np.ones(x.shape[1], np.float32), geometry, result, name, threads)
     else:
         first = dout if op == "backward_data" else x
         second = w if op == "backward_data" else dout
@@ -271,7 +271,7 @@ HUGE = {
 }
 
 
-@pytest.mark.parametrize("op", ["forward", "backward_data", "transposed", "backward_weights"])
+@pytest.mark.parametrize("op", ["forward", "backward_data", "conv_transpose_forward", "backward_weights"])
 @pytest.mark.parametrize("layer", HUGE)
 @pytest.mark.parametrize("name", [*REGISTRY, "auto", "exact"])
 def test_huge_numbers_are_served_or_refused_before_memory_is_taken(name, layer, op):
@@ -307,18 +307,18 @@ def test_a_workspace_that_is_not_free_is_refused(monkeypatch):
 
 def test_planning_looks_at_one_stride_phase_of_a_kind(monkeypatch):
     """A gradient with 4096 phases is planned from few different phases, unless it is run; the test counts the plans."""
-    implicit = fastconv.convolution.implicit_gemm.algorithm
+    implicit = fastconv.convolution.implicit_gemm.calls
     sparse = fastconv.convolution.sparse.tables
     made = []
-    for module, name in ((implicit, "_product_plan"), (sparse, "make_tables")):
+    for module, name in ((implicit, "_product_call"), (sparse, "make_tables")):
         plan = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, plan=plan: (made.append(1), plan(*args))[1])
     geometry = fastconv.conv_geometry((1, 3, 130, 130), (8, 3, 64, 64), stride=64, pad=1)
     for name in ("implicit", "sparse"):
         made.clear()
         plans.clear()
-        REGISTRY[name].cost("backward_data", geometry, F32, 2)
-        assert REGISTRY[name].workspace_bytes("backward_data", geometry, F32, 2) > 0
+        REGISTRY[name].cost(Case.of("backward_data", geometry, F32, 2))
+        assert REGISTRY[name].plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes > 0
         assert 0 < len(made) <= 16, name
     made.clear()
     plans.clear()
@@ -346,15 +346,21 @@ def test_work_of_sparse_phases_is_that_of_all(options):
 @PHASES
 def test_kinds_of_stride_phases_count_all_of_them(options):
     """Work and workspace of many phases are the sums and maxima of their plans."""
-    module = fastconv.convolution.implicit_gemm.algorithm
+    module = fastconv.convolution.implicit_gemm.calls
     geometry = fastconv.conv_geometry((2, 3, 61, 57), (4, 3, 8, 9), **options)
     plans.clear()
     entry = REGISTRY["implicit"]
-    found = entry.work("backward_data", geometry, F32, 2), entry.workspace_bytes("backward_data", geometry, F32, 2)
+    found = (
+        entry.work(Case.of("backward_data", geometry, F32, 2)),
+        entry.plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_FEW_PHASES", 1 << 20)
         plans.clear()
-        wanted = entry.work("backward_data", geometry, F32, 2), entry.workspace_bytes("backward_data", geometry, F32, 2)
+        wanted = (
+            entry.work(Case.of("backward_data", geometry, F32, 2)),
+            entry.plan(Case.of("backward_data", geometry, F32, 2)).workspace_bytes,
+        )
     assert found[0] == pytest.approx(wanted[0]) and found[1] == wanted[1]
 
 
@@ -375,10 +381,10 @@ def test_work_tap_by_tap_is_that_of_its_taps():
     """The work for 9 scattered taps is nine pointwise products, whose results are added to dx."""
     geometry = fastconv.conv_geometry((2, 3, 810, 810), (4, 3, 3, 3), dilation=400)
     entry, layer = REGISTRY["implicit"], fastconv.conv_geometry((2, 3, 100), (4, 3, 1))
-    work, each = (entry.work("backward_data", g, F32, 1) for g in (geometry, layer))
+    work, each = (entry.work(Case.of("backward_data", g, F32, 1)) for g in (geometry, layer))
     assert work["product"] == 9 * each["product"] and work["call"] == 9
     assert work["summed"] == 9 * (2 * 3 * 100 + 4 * 3)
-    assert entry.workspace_bytes("backward_data", geometry, F32, 1) < 1 << 17
+    assert entry.plan(Case.of("backward_data", geometry, F32, 1)).workspace_bytes < 1 << 17
 
 
 def test_large_tables_of_transforms_are_given_back():
@@ -411,7 +417,7 @@ def test_toeplitz_takes_what_it_says(x, w, options, op, monkeypatch):
     run_op("toeplitz", op, geometry)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    said = REGISTRY["toeplitz"].workspace_bytes(op, geometry, F32, 1)
+    said = REGISTRY["toeplitz"].plan(Case.of(op, geometry, F32, 1)).workspace_bytes
     assert peak - given < 1.1 * said + 200_000 and said < 2 * peak + 200_000
     monkeypatch.setattr("fastconv.runtime.memory._ALWAYS_FREE", 0)
     monkeypatch.setattr("fastconv.runtime.memory.available", lambda: said - 1)

@@ -14,6 +14,7 @@ import fastconv
 from fastconv.convolution import choose as algorithms
 from fastconv.convolution.cost import model as _model, rates as _rates
 from fastconv.convolution.ops import OPS
+from fastconv.convolution.plan import Case
 from fastconv.runtime import blas as _blas, isa as _isa
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -96,10 +97,12 @@ def test_files_have_rates_of_the_work_there_is(kind, use):
         assert set(ops) <= set(OPS)
         assert all(rate >= 0 and math.isfinite(rate) for kinds in ops.values() for rate in kinds.values())
         geometry = fastconv.conv_geometry((2, 4, 12, 12), (4, 1, 3, 3), pad=1, groups=4)
-        if name in algorithms.REGISTRY and not algorithms.REGISTRY[name].unsupported("forward", geometry, FLOAT):
+        if name in algorithms.REGISTRY and not algorithms.REGISTRY[name].unsupported(
+            Case.of("forward", geometry, FLOAT)
+        ):
             use(about["rates"])
             for op in ops:
-                work = algorithms.REGISTRY[name].work(op, geometry, FLOAT, 2)
+                work = algorithms.REGISTRY[name].work(Case.of(op, geometry, FLOAT, 2))
                 assert set(work) - {"wakes"} <= set(ops[op]) and all(amount >= 0 for amount in work.values())
                 assert math.isfinite(_model.seconds(name, op, work))
 
@@ -107,23 +110,23 @@ def test_files_have_rates_of_the_work_there_is(kind, use):
 def test_what_was_not_measured_is_taken_only_where_nothing_else_serves(use):
     layer, op = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1), "forward"
     rates = dict(_rates.in_use())
-    assert algorithms.choose(op, layer, FLOAT, 2).name == "winograd"
+    assert algorithms.choose(Case.of(op, layer, FLOAT, 2)).name == "winograd"
     use({name: of for name, of in rates.items() if name != "winograd"})
     layer = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
-    assert algorithms.choose(op, layer, FLOAT, 2).name == "implicit"
-    assert algorithms.REGISTRY["winograd"].cost(op, layer, FLOAT, 2) == math.inf
+    assert algorithms.choose(Case.of(op, layer, FLOAT, 2)).name == "implicit"
+    assert algorithms.REGISTRY["winograd"].cost(Case.of(op, layer, FLOAT, 2)) == math.inf
     text = fastconv.explain((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
     assert re.search(r"winograd +- +-  it was not measured on this kind of CPU", text)
     # An algorithm with a kind of work that has no rate counts as unmeasured.
     broken = {**rates["implicit"], op: {k: v for k, v in rates["implicit"][op].items() if k != "product"}}
     use({**rates, "implicit": broken})
     layer = fastconv.conv_geometry((1, 8, 9, 9), (8, 8, 1, 1))
-    assert algorithms.REGISTRY["implicit"].cost(op, layer, FLOAT, 2) == math.inf
+    assert algorithms.REGISTRY["implicit"].cost(Case.of(op, layer, FLOAT, 2)) == math.inf
     # If nothing was measured, the definition by loops still is not taken.
     use({})
     layer = fastconv.conv_geometry((4, 32, 28, 28), (32, 32, 3, 3), pad=1)
     for op in OPS:
-        assert algorithms.choose(op, layer, FLOAT, 2).name == "implicit"
+        assert algorithms.choose(Case.of(op, layer, FLOAT, 2)).name == "implicit"
     x, w = (np.random.default_rng(0).standard_normal(shape, FLOAT) for shape in ((4, 32, 28, 28), (32, 32, 3, 3)))
     expected = fastconv.conv(x, w, pad=1, algorithm="exact")
     np.testing.assert_allclose(fastconv.conv(x, w, pad=1), expected, rtol=0, atol=1e-3)
@@ -151,7 +154,7 @@ NAMED = [
 def test_named_geometries(kind, x, w, options, op, expected, use):
     use(_rates.load(kind)["rates"], _rates.split(kind)[2])
     geometry = fastconv.conv_geometry(x, w, **options)
-    assert algorithms.choose(op, geometry, FLOAT, 2).name in expected
+    assert algorithms.choose(Case.of(op, geometry, FLOAT, 2)).name in expected
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -172,12 +175,14 @@ def test_explain_tells_the_costs_of_the_model_and_why_a_cheaper_one_is_passed_ov
         name, cost, _, *reason = line.removeprefix("->").split(maxsplit=3)
         rows[name] = (None if cost == "-" else float(cost)), " ".join(reason)
     costs = {
-        n: algorithms.REGISTRY[n].cost(op, geometry, FLOAT, threads) for n, (c, _) in rows.items() if c is not None
+        n: algorithms.REGISTRY[n].cost(Case.of(op, geometry, FLOAT, threads))
+        for n, (c, _) in rows.items()
+        if c is not None
     }
     least = min(costs.values())
     for name, cost in costs.items():
         assert rows[name][0] == pytest.approx(cost / least, abs=0.006)
-    chosen = algorithms.choose(op, geometry, FLOAT, threads).name
+    chosen = algorithms.choose(Case.of(op, geometry, FLOAT, threads)).name
     for name, cost in costs.items():
         if cost < costs[chosen]:
             assert rows[name][1].startswith(("not by 'auto'", "only where")), name
@@ -267,11 +272,13 @@ def test_calls_that_take_too_long_are_given_up():
 def test_ways_are_algorithms_by_their_names(name):
     algorithm, geometry = algorithms.REGISTRY[name], fastconv.conv_geometry((1, 8, 20, 20), (8, 8, 5, 5), stride=2)
     for op in OPS:
-        if algorithm.unsupported(op, geometry, FLOAT):
+        if algorithm.unsupported(Case.of(op, geometry, FLOAT)):
             continue
-        for label, way in algorithm.ways(op, geometry, FLOAT, 2).items():
+        for label, way in algorithm.variants(Case.of(op, geometry, FLOAT, 2)).items():
             assert way.name == name
-            assert algorithm.way(label).work(op, geometry, FLOAT, 2) == way.work(op, geometry, FLOAT, 2)
+            assert algorithm.variant(label).work(Case.of(op, geometry, FLOAT, 2)) == way.work(
+                Case.of(op, geometry, FLOAT, 2)
+            )
     if name != "winograd":
         with pytest.raises(ValueError, match="has no form"):
-            algorithm.way("other")
+            algorithm.variant("other")

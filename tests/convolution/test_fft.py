@@ -9,7 +9,7 @@ import scipy.signal
 
 import fastconv
 from fastconv.convolution import choose as ALGORITHMS
-from fastconv.convolution.fft import lengths as _fft_lengths, plan as _fft_plan
+from fastconv.convolution.fft import lengths as _fft_lengths, tiling as _fft_tiling
 from fastconv.convolution.plan import Case
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
@@ -58,13 +58,13 @@ def agree(actual, wanted, dtype, times=20):
 
 def force(monkeypatch, **changes):
     """Replace fields of every plan that is made."""
-    made = _fft_plan.make_plan
+    made = _fft_tiling.make_tiling
 
     def make(op, geometry, itemsize, threads):
         plan = made(op, geometry, itemsize, threads)
-        return _fft_plan.replace(plan, **changes)
+        return _fft_tiling.replace(plan, **changes)
 
-    monkeypatch.setattr(_fft_plan, "make_plan", make)
+    monkeypatch.setattr(_fft_tiling, "make_tiling", make)
 
 
 @FLOATS
@@ -92,7 +92,7 @@ def test_every_radix_and_length(dtype, isa, monkeypatch):
 @FLOATS
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_signals_of_every_tile(dtype, threads, isa, monkeypatch):
-    lanes = _fft_plan._ext.lanes(0 if dtype is np.float32 else 1, _isa.current)
+    lanes = _fft_tiling._ext.lanes(0 if dtype is np.float32 else 1, _isa.current)
     for rows, columns in itertools.product((1, 2, 3, 8, 15, 40), (1, 3, 4)):
         length = rows * columns * lanes
         taps = max(1, length // 5)
@@ -125,13 +125,13 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("way", ["alone", "shared", "blocks"])
 def test_ways_to_share_and_to_hold(way, name, dtype, isa, made, monkeypatch):
-    results = made(fastconv.convolution.fft.algorithm, "_make_plan")
+    results = made(fastconv.convolution.fft.algorithm, "_make_tiling")
     x, w, options = SHAPES[name]
     threads = 1 if way == "alone" else 2
     if way == "shared":
-        monkeypatch.setattr(_fft_plan, "_STEP", -1e9)  # Makes a plan with many steps the cheapest.
+        monkeypatch.setattr(_fft_tiling, "_STEP", -1e9)  # Makes a tiling with many steps the cheapest.
     if way == "blocks":
-        monkeypatch.setattr(_fft_plan, "SPACE_BYTES", 60_000)
+        monkeypatch.setattr(_fft_tiling, "SPACE_BYTES", 60_000)
     plans.clear()
     wanted = expected(x, w, dtype, **options)
     agree(ops(x, w, dtype, threads, **options), wanted, dtype, 40)
@@ -170,7 +170,7 @@ def test_strides_and_dilations_do_not_transform_zeros():
     dtype = np.dtype(np.float32)
 
     def work(op, x, w, **options):
-        return FFT.work(op, fastconv.conv_geometry(x, w, **options), dtype, 1)
+        return FFT.work(Case.of(op, fastconv.conv_geometry(x, w, **options), dtype, 1))
 
     for op in OPS:
         dense = work(op, (8, 64, 28, 28), (64, 64, 1, 1))
@@ -276,7 +276,7 @@ def test_memory_is_bounded(threads):
     ):
         geometry = fastconv.conv_geometry(x, w, **options)
         for op in OPS:
-            assert FFT.workspace_bytes(op, geometry, dtype, threads) <= 32 << 20, (x, op)
+            assert FFT.plan(Case.of(op, geometry, dtype, threads)).workspace_bytes <= 32 << 20, (x, op)
 
 
 def test_a_kernel_too_large_is_refused_before_memory_is_taken():
@@ -284,22 +284,22 @@ def test_a_kernel_too_large_is_refused_before_memory_is_taken():
         geometry = fastconv.conv_geometry(x, w, **options)
         for op in OPS:
             with pytest.raises(ValueError, match=r"algorithm 'fft' cannot do this .*takes? \d+ bytes.*'exact'"):
-                ALGORITHMS.choose(op, geometry, np.dtype(np.float32), 1, "fft")
+                ALGORITHMS.choose(Case.of(op, geometry, np.dtype(np.float32), 1), "fft")
     # The taps are far apart, but there are few of them.
     spread = fastconv.conv_geometry((1, 1, 9), (1, 1, 2), dilation=1 << 29, pad=1 << 29)
-    assert FFT.unsupported("forward", spread, np.dtype(np.float32)) is None
+    assert FFT.unsupported(Case.of("forward", spread, np.dtype(np.float32))) is None
 
 
 def test_few_plans_are_looked_at(monkeypatch):
     """Few plans are considered, because each new geometry asks every algorithm for its work."""
     looked_at = []
-    estimate = _fft_plan._estimate
-    monkeypatch.setattr(_fft_plan, "_estimate", lambda *a: looked_at.append(a) or estimate(*a))
+    estimate = _fft_tiling._estimate
+    monkeypatch.setattr(_fft_tiling, "_estimate", lambda *a: looked_at.append(a) or estimate(*a))
     for size, k in (((512, 512), 31), ((2048, 2048), 3), ((4000, 3000), 129), ((10**6,), 4001), ((134, 284, 284), 25)):
         del looked_at[:]
         geometry = fastconv.conv_geometry((1, 1, *size), (1, 1, *[k] * len(size)))
         for itemsize in (4, 8):
-            assert _fft_plan.make_plan("forward", geometry, itemsize, 2) is not None
+            assert _fft_tiling.make_tiling("forward", geometry, itemsize, 2) is not None
         assert 2 <= len(looked_at) <= 300
 
 

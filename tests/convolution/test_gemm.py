@@ -114,7 +114,7 @@ def test_workspace_of_im2col_without_blas(layer, dtype, threads, rng, monkeypatc
         arguments = {"forward": (x, w), "backward_data": (dout, w), "backward_weights": (x, dout)}[op]
         call = entry.plan(Case.of(op, geometry, x.dtype, threads)).run
         peak = asked_for(lambda call=call, arguments=arguments, result=result: call(*arguments, None, result))
-        assert peak <= entry.workspace_bytes(op, geometry, x.dtype, threads) + SLACK, op
+        assert peak <= entry.plan(Case.of(op, geometry, x.dtype, threads)).workspace_bytes + SLACK, op
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_auto_takes_blas_only_where_it_is_within_the_threads_of_the_call(monkeyp
     taken = {}
     for count in (0, 1, 2, 3):  # 0 is unknown
         monkeypatch.setattr(_blas, "_count", lambda count=count: count)
-        taken[count] = choose("forward", geometry, dtype, 1).name
+        taken[count] = choose(Case.of("forward", geometry, dtype, 1)).name
     assert taken == {0: "implicit", 1: "im2col", 2: "implicit", 3: "implicit"}
 
 

@@ -7,7 +7,8 @@ from conftest import forget_geometries
 
 import fastconv
 from fastconv import conv_backward, conv_forward, conv_geometry
-from fastconv.convolution.implicit_gemm import algorithm as implicit, tiling as cuts
+from fastconv.convolution.implicit_gemm import calls as implicit, tiling as cuts
+from fastconv.convolution.plan import Case
 
 WAYS = {"whole": cuts.WHOLE, "grid": cuts.GRID, "rows": cuts.ROWS, "packed": cuts.PACKED, "turned": cuts.TURNED}
 
@@ -58,7 +59,7 @@ def fresh():
     ("layer", "way"), [(layer, way) for layer in LAYERS for way in WAYS if way != "whole" or layer == "pointwise_large"]
 )
 def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh, made, monkeypatch, rng):
-    modes, results = cuts._modes, made(implicit, "_make_plans")
+    modes, results = cuts._modes, made(implicit, "_make_calls")
     monkeypatch.setattr(cuts, "_modes", lambda *arguments: {WAYS[way]: modes(*arguments)[WAYS[way]]})
     monkeypatch.setattr(cuts, "_MOST_TILES", tiles)
     monkeypatch.setattr(cuts, "_PACKING_ROWS", 0 if packing else 1 << 30)
@@ -81,7 +82,7 @@ def test_channels_of_a_block_are_bounded_where_filters_are_in_the_lanes(dtype, i
     modes = cuts._modes
     monkeypatch.setattr(cuts, "_modes", lambda *arguments: {cuts.TURNED: modes(*arguments)[cuts.TURNED]})
     geometry = conv_geometry((2, 16, 242, 249), (48, 16, 7, 7), stride=3, dilation=40)
-    (plan,) = implicit._plans("forward", geometry, np.dtype(dtype), 1)
+    (plan,) = implicit.kernel_calls(Case.of("forward", geometry, np.dtype(dtype), 1))
     of_channel = plan.sizes["channel_pitch"] * np.dtype(dtype).itemsize
     fit = cuts._TURNED_BYTES // of_channel
     usual = round(cuts._STRETCH / plan.sizes["taps"])  # The limit that applies to blocks in every mode.
@@ -101,7 +102,7 @@ def test_threads_share_packed_weights(threads, groups, dtype, isa, fresh, rng):
     with fastconv.threads(threads):
         out = agree(x, w, b, options, dtype)
         geometry = conv_geometry(x.shape, w.shape, **options)
-        (plan,) = implicit._plans("forward", geometry, np.dtype(dtype), threads)
+        (plan,) = implicit.kernel_calls(Case.of("forward", geometry, np.dtype(dtype), threads))
         assert plan.shared > w.size
         for sign in (-1, 1) * 4:
             assert np.array_equal(conv_forward(x, sign * w, sign * b, options, algorithm="implicit")[0], sign * out)

@@ -12,6 +12,7 @@ from fastconv.convolution import taps
 from fastconv.convolution.choose import REGISTRY
 from fastconv.convolution.implicit_gemm import algorithm as implicit
 from fastconv.convolution.ops import OPS
+from fastconv.convolution.plan import Case
 
 LAYERS = [case for case in CASES if all(case.x) and all(case.geometry.out_shape)]
 #: The weights to replace, as flat indices from the front or the end, and their values.
@@ -59,7 +60,7 @@ def test_weights_in_implicit(case, dtype, isa, rng):
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 def test_weights(case, algorithm, rng):
     """None of these weights is zero, so `sparse` and `toeplitz` skip none."""
-    if any(REGISTRY[algorithm].unsupported(op, case.geometry, np.dtype(np.float32)) for op in OPS):
+    if any(REGISTRY[algorithm].unsupported(Case.of(op, case.geometry, np.dtype(np.float32))) for op in OPS):
         pytest.skip("unsupported")
     for name in ("first", "both signs"):
         x, w, _ = case.arrays(np.float32)
@@ -72,7 +73,7 @@ def test_weights(case, algorithm, rng):
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 def test_everything_at_once(case, algorithm, blocks, rng):
     """Weights, images and gradients all contain NaN, inf and -inf, in one layer with padding."""
-    if REGISTRY[algorithm].unsupported("forward", case.geometry, np.dtype(np.float32)):
+    if REGISTRY[algorithm].unsupported(Case.of("forward", case.geometry, np.dtype(np.float32))):
         pytest.skip("unsupported")
     x, w, _ = case.arrays(np.float32)
     dout = rng.standard_normal(case.geometry.out_shape).astype(np.float32)
@@ -134,7 +135,7 @@ def test_finite_weights_are_computed_once(monkeypatch, rng):
     original = taps.data_by_taps
     monkeypatch.setattr(implicit, "data_by_taps", lambda *a: redone.append(1) or original(*a))
     looked = []
-    monkeypatch.setattr(implicit.Implicit, "_check_weights", watched(implicit.Implicit._check_weights, looked))
+    monkeypatch.setattr(implicit.DataPlan, "check_weights", watched(implicit.DataPlan.check_weights, looked))
     x, w = rng.standard_normal((2, 3, 9, 8)), rng.standard_normal((4, 3, 3, 3))
     out, cache = conv_forward(x, w, None, pad=1, algorithm="implicit")
     dout = rng.standard_normal(out.shape)

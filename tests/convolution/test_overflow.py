@@ -14,6 +14,7 @@ import fastconv
 from fastconv import conv, conv_backward, conv_forward, conv_transpose, conv_transpose_backward, conv_transpose_forward
 from fastconv.convolution import choose as algorithms, choose as choosing, wrappers
 from fastconv.convolution.ops import OPS
+from fastconv.convolution.plan import Case
 
 LAYERS = [case for case in CASES if all(case.x) and all(case.geometry.out_shape)]
 #: For each dtype, a number whose transforms overflow, while its products with weights below 1 do not.
@@ -78,7 +79,7 @@ SPOILT = [("x", 0, np.nan), ("x", -1, LARGE), ("w", 0, np.inf), ("dout", -1, -np
 @pytest.mark.parametrize(("transform", "blocks"), [("winograd", "tiny"), ("fft", "as they are")], indirect=True)
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 def test_auto_has_inf_and_nan_where_the_sums_have_them(case, transform, blocks):
-    if all(registry()[transform].unsupported(op, case.geometry, np.dtype(np.float32)) for op in OPS):
+    if all(registry()[transform].unsupported(Case.of(op, case.geometry, np.dtype(np.float32))) for op in OPS):
         pytest.skip("unsupported")
     with fastconv.threads(2 if transform == "winograd" else 1):
         for what, at, value in SPOILT if transform == "winograd" else SPOILT[1:4]:
@@ -252,14 +253,14 @@ def test_strides_that_are_fractions(transform, rng):
 
 
 def exact_choices(geometry, op, dtype=np.float32, threads=2):
-    return algorithms.choose(op, geometry, np.dtype(dtype), threads, "exact", 0.01)
+    return algorithms.choose(Case.of(op, geometry, np.dtype(dtype), threads, 0.01), "exact")
 
 
 @pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 def test_exact_sums_every_product(case):
     for op in OPS:
         chosen = exact_choices(case.geometry, op)
-        assert chosen.sums_products and not chosen.skips_zeros
+        assert not chosen.uses_transforms and not chosen.exploits_sparsity
         assert chosen.name not in ("sparse", "toeplitz", "winograd", "fft", "separable")
 
 
@@ -269,8 +270,8 @@ def test_exact_is_the_cheapest_of_them():
     for op in OPS:
         chosen = exact_choices(geometry, op)
         assert chosen.name == "implicit"
-        assert chosen.cost(op, geometry, np.dtype(np.float32), 2) == min(
-            a.cost(op, geometry, np.dtype(np.float32), 2) for a in others
+        assert chosen.cost(Case.of(op, geometry, np.dtype(np.float32), 2)) == min(
+            a.cost(Case.of(op, geometry, np.dtype(np.float32), 2)) for a in others
         )
 
 

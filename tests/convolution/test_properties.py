@@ -7,6 +7,7 @@ from cases import geometries, kernels_for
 from hypothesis import assume, given, strategies as st
 
 import fastconv
+from fastconv.convolution.plan import Case
 
 
 @given(geometries(), st.sampled_from(fastconv.algorithms()), st.integers(0, 2**32 - 1))
@@ -27,7 +28,7 @@ def test_forward_and_backward(geometry, algorithm, seed):
         options["pad_mode"],
     )
     entry = fastconv.convolution.choose.REGISTRY[algorithm]
-    reason = entry.unsupported("forward", fastconv.conv_geometry(x.shape, w.shape, **options), x.dtype)
+    reason = entry.unsupported(Case.of("forward", fastconv.conv_geometry(x.shape, w.shape, **options), x.dtype))
     if reason is not None:
         with pytest.raises(ValueError, match=f"algorithm '{algorithm}' cannot do this forward"):
             fastconv.conv_forward(x, w, b, algorithm=algorithm, **options)

@@ -7,7 +7,8 @@ import fastconv
 from fastconv import conv_backward, conv_forward
 from fastconv.convolution import base, choose as algorithms, wrappers
 from fastconv.convolution.choose import choose
-from fastconv.convolution.implicit_gemm import algorithm as implicit
+from fastconv.convolution.implicit_gemm import kernel_call as implicit
+from fastconv.convolution.plan import Case
 from fastconv.convolution.sparse.plan import SparseWeightGradient
 from fastconv.geometry.conv import GEOMETRY_DEFAULTS, resolve_conv
 from fastconv.runtime import isa as _isa
@@ -17,12 +18,16 @@ from fastconv.runtime import isa as _isa
 def ways(monkeypatch):
     """The method that computed dw ('dots' or 'masked'), and the bytes that were cleared afterwards."""
     seen = []
-    dots, masked = SparseWeightGradient.run, implicit.Implicit.backward_kept_weights
+    dots, contract = SparseWeightGradient.run, implicit.KernelCall.contract
     clear = base.clear_where_zero
     monkeypatch.setattr(SparseWeightGradient, "run", lambda *args: seen.append("dots") or dots(*args))
-    monkeypatch.setattr(
-        implicit.Implicit, "backward_kept_weights", lambda *args: seen.append("masked") or masked(*args)
-    )
+
+    def contracted(call, x, dout, weight_mask, dw):
+        if weight_mask is not None:
+            seen.append("masked")
+        contract(call, x, dout, weight_mask, dw)
+
+    monkeypatch.setattr(implicit.KernelCall, "contract", contracted)
     for module in (base, implicit, wrappers):
         monkeypatch.setattr(
             module, "clear_where_zero", lambda w, dw, threads: seen.append(dw.nbytes) or clear(w, dw, threads)
@@ -67,14 +72,14 @@ def test_dots_are_taken_by_their_cost(isa):
     for x_shape, w_shape in (((8, 64, 56, 56), (64, 64, 3, 3)), ((1, 256, 14, 14), (256, 256, 3, 3))):
         geometry = resolve_conv(x_shape, w_shape, **{**GEOMETRY_DEFAULTS, "pad": 1})
         for density in (0.5, 0.1, 0.05, 0.01, 0.001):
-            dense = choose("backward_weights", geometry, dtype, 2)
-            found = choose("backward_weights", geometry, dtype, 2, density=density)
+            dense = choose(Case.of("backward_weights", geometry, dtype, 2))
+            found = choose(Case.of("backward_weights", geometry, dtype, 2, density))
             costs = [
-                algorithm.cost("backward_weights", geometry, dtype, 2, density)
+                algorithm.cost(Case.of("backward_weights", geometry, dtype, 2, density))
                 for algorithm in (algorithms.REGISTRY["sparse"], dense)
             ]
-            assert found.skips_zeros == (costs[0] < fastconv.convolution.choose._CLEARLY * costs[1])
-            assert found is dense or found.skips_zeros
+            assert found.exploits_sparsity == (costs[0] < fastconv.convolution.choose._CLEARLY * costs[1])
+            assert found is dense or found.exploits_sparsity
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -10,6 +10,7 @@ import fastconv
 from fastconv import conv, conv_backward, conv_forward, conv_transpose
 from fastconv._ext import separable as kernels
 from fastconv.convolution.cost.model import multiply_adds
+from fastconv.convolution.plan import Case
 from fastconv.runtime import isa as _isa
 
 
@@ -79,7 +80,7 @@ def test_products_that_are_counted():
         ((2, 3, 200, 300), (6, 1, 31, 31), {"pad": 15, "groups": 3, "stride": 2}),
     ]:
         geometry = fastconv.conv_geometry(x, w, **options)
-        work = SEPARABLE.work("forward", geometry, np.dtype(np.float32), 1)
+        work = SEPARABLE.work(Case.of("forward", geometry, np.dtype(np.float32), 1))
         outs = np.prod(geometry.out_shape)
         lanes = kernels.lanes(0, _isa.current)
         assert work["across"] * lanes == 31 * outs

@@ -8,6 +8,7 @@ from test_separable import SEPARABLE
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
+from fastconv.convolution.plan import Case
 
 
 def test_workspace_is_bounded():
@@ -19,8 +20,8 @@ def test_workspace_is_bounded():
     ]:
         geometry = fastconv.conv_geometry(x, w, **options)
         for op in ("forward", "backward_data"):
-            assert SEPARABLE.unsupported(op, geometry, np.dtype(np.float64)) is None
-            assert SEPARABLE.workspace_bytes(op, geometry, np.dtype(np.float64), 2) < 8 << 20
+            assert SEPARABLE.unsupported(Case.of(op, geometry, np.dtype(np.float64))) is None
+            assert SEPARABLE.plan(Case.of(op, geometry, np.dtype(np.float64), 2)).workspace_bytes < 8 << 20
     with pytest.raises(ValueError, match="cannot do this forward: its kernel reaches so far that a block takes"):
         conv(np.ones((1, 1, 1, 9)), np.ones((1, 1, 1, 3)), algorithm="separable", dilation=(1, 10**7), pad=(0, 10**7))
 

@@ -10,6 +10,7 @@ import fastconv
 from fastconv import conv, conv_backward, conv_forward
 from fastconv.convolution import choose as ALGORITHMS
 from fastconv.convolution.ops import OPS
+from fastconv.convolution.plan import Case
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 1e-12}
 
@@ -83,7 +84,7 @@ def test_pruned_gradient_in_every_algorithm(algorithm, name):
     """In every algorithm, the pruned dw equals dw without `pruned` where w is not zero, and is 0 elsewhere."""
     case = BY_NAME[name]
     if algorithm != "auto" and any(
-        ALGORITHMS.REGISTRY[algorithm].unsupported(op, case.geometry, np.dtype(float)) for op in OPS
+        ALGORITHMS.REGISTRY[algorithm].unsupported(Case.of(op, case.geometry, np.dtype(float))) for op in OPS
     ):
         pytest.skip("unsupported")
     x, w, _ = case.arrays(algorithm=algorithm)
@@ -159,7 +160,7 @@ def test_workspace_is_bounded():
         geometry = fastconv.conv_geometry(x, w, **options)
         for dtype in (np.float32, np.float64):
             for op in OPS:
-                nbytes = ALGORITHMS.REGISTRY["sparse"].workspace_bytes(op, geometry, np.dtype(dtype), 2)
+                nbytes = ALGORITHMS.REGISTRY["sparse"].plan(Case.of(op, geometry, np.dtype(dtype), 2)).workspace_bytes
                 assert nbytes <= 1 << 25, (x, w, op, nbytes)
 
 
@@ -227,7 +228,9 @@ def test_the_gradient_of_all_weights_is_left_to_the_cheapest_exact_algorithm(rng
     conv_backward(dout, cache, need_dx=False, pruned=True)
     assert taken == ["backward_weights"]
     layer = {"x_shape": x.shape, "w_shape": w.shape, "op": "backward_weights", "pad": 1, "algorithm": "sparse"}
-    exact = ALGORITHMS.choose("backward_weights", cache.geometry, np.dtype(np.float32), fastconv.get_threads(), "exact")
+    exact = ALGORITHMS.choose(
+        Case.of("backward_weights", cache.geometry, np.dtype(np.float32), fastconv.get_threads()), "exact"
+    )
     text = fastconv.explain(**layer)
     assert f"-> {exact.name}, the cheapest that sums all products" in text and "sparse does not compute this op" in text
     assert "-> sparse, as requested" in fastconv.explain(**layer, density=0.1)

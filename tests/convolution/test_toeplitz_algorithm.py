@@ -104,7 +104,7 @@ def test_workspace_of_the_algorithm(x, w, options, op, rng, monkeypatch):
     call()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    said = entry.workspace_bytes(op, geometry, result.dtype, 1)
+    said = entry.plan(Case.of(op, geometry, result.dtype, 1)).workspace_bytes
     assert peak < 1.1 * said + 100_000 and said < 2 * peak + 100_000
 
 
@@ -113,7 +113,7 @@ def test_auto_leaves_the_algorithm_alone():
     for case in CASES:
         if all(case.x):
             for op in algorithms.OPS:
-                assert algorithms.choose(op, case.geometry, np.dtype(np.float32), 2).name != "toeplitz"
+                assert algorithms.choose(Case.of(op, case.geometry, np.dtype(np.float32), 2)).name != "toeplitz"
 
 
 def test_nan_weights_show_where_they_meet_padding():

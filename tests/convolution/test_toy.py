@@ -21,8 +21,8 @@ class Toy(Algorithm):
 
     name = "toy"
 
-    def unsupported(self, op, geometry, dtype):
-        return "it takes at most 199 taps" if geometry.taps > 199 else None
+    def unsupported(self, case):
+        return "it takes at most 199 taps" if case.geometry.taps > 199 else None
 
     def plan(self, case):
         return ToyPlan(case)

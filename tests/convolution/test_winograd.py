@@ -8,6 +8,7 @@ from test_precision import steps_of
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
+from fastconv.convolution.plan import Case
 from fastconv.convolution.winograd import decomposition as _minimal
 
 
@@ -214,5 +215,5 @@ def test_cells_that_no_output_meets_take_no_part(x, w, options, value, points, r
     _, cache = conv_forward(spoilt, weights, None, **options, algorithm="winograd")
     close(conv(spoilt, weights, **options, algorithm="winograd"), out, np.float64, "winograd")
     close(conv_backward(dout, cache, need_dx=False)[1], dw, np.float64, "winograd")
-    if registry()["winograd"].unsupported("backward_data", geometry, np.dtype(float)) is None:
+    if registry()["winograd"].unsupported(Case.of("backward_data", geometry, np.dtype(float))) is None:
         close(conv_backward(spoilt_dout, cache, need_dw=False)[0], dx, np.float64, "winograd")

@@ -9,7 +9,7 @@ from cases import kernels_for
 import fastconv
 from fastconv._ext import buffers
 from fastconv.convolution import choose as ALGORITHMS, ops as _ops
-from fastconv.convolution.implicit_gemm import algorithm as IMPLICIT
+from fastconv.convolution.implicit_gemm import calls as IMPLICIT
 from fastconv.convolution.plan import Case
 from fastconv.runtime import memory as _memory, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
@@ -52,7 +52,7 @@ def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, thre
     x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, geometry.out_shape))
     w, served = kernels_for(algorithm, w), 0
     for op in _ops.OPS:
-        if entry.unsupported(op, geometry, x.dtype) is not None:
+        if entry.unsupported(Case.of(op, geometry, x.dtype)) is not None:
             continue
         result = np.empty_like({"forward": dout, "backward_data": x, "backward_weights": w}[op])
         call = entry.plan(Case.of(op, geometry, x.dtype, threads)).run
@@ -61,10 +61,10 @@ def test_nothing_is_asked_for_beyond_what_was_said(algorithm, layer, dtype, thre
         peak = asked_for(
             lambda call=call, arguments=arguments, kept=kept, result=result: call(*arguments, kept, result)
         )
-        assert peak <= entry.workspace_bytes(op, geometry, x.dtype, threads) + SLACK, op
+        assert peak <= entry.plan(Case.of(op, geometry, x.dtype, threads)).workspace_bytes + SLACK, op
         served += 1
     if not served:
-        pytest.skip(entry.unsupported("forward", geometry, x.dtype))
+        pytest.skip(entry.unsupported(Case.of("forward", geometry, x.dtype)))
 
 
 def test_panels_that_would_not_be_kept_are_not_shared(monkeypatch):
@@ -74,7 +74,7 @@ def test_panels_that_would_not_be_kept_are_not_shared(monkeypatch):
     def plan():
         geometry = fastconv.conv_geometry(*shapes, pad=1)
         plans.clear()
-        (found,) = IMPLICIT._plans("forward", geometry, np.dtype(np.float32), 2)
+        (found,) = IMPLICIT.kernel_calls(Case.of("forward", geometry, np.dtype(np.float32), 2))
         plans.clear()
         return found
 

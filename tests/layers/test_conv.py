@@ -12,6 +12,7 @@ import fastconv
 from fastconv import conv, conv_backward, conv_forward
 from fastconv.convolution.cost import rates as _rates
 from fastconv.convolution.cost.model import seconds
+from fastconv.convolution.plan import Case as PlanCase
 
 EXACT = [name for name in fastconv.algorithms() if name not in TRANSFORMS]
 
@@ -184,7 +185,7 @@ def test_nan_and_inf_go_where_the_sum_of_products_sends_them(algorithm):
         out = conv(x, w, algorithm=algorithm)[0, 0]
         zero = conv(x, 0 * w, algorithm=algorithm)[0, 0]
     assert np.isnan(out[0, 0]) and np.isinf(out[3, 3]) and np.isfinite(out).sum() == 14
-    if registry()[algorithm].skips_zeros:  # A zero weight takes no part.
+    if registry()[algorithm].exploits_sparsity:  # A zero weight takes no part.
         assert np.array_equal(zero, np.zeros((4, 4)))
     else:
         assert np.isnan(zero[0, 0]) and np.isnan(zero[3, 3]) and np.isfinite(zero).sum() == 14
@@ -284,10 +285,10 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
             continue
         geometry, dtype = case.geometry, np.dtype(np.float32)
         entry = registry()[algorithm]
-        why = entry.unsupported(op, geometry, dtype)
+        why = entry.unsupported(PlanCase.of(op, geometry, dtype))
         if why is None:
-            assert 0 < entry.cost(op, geometry, dtype, 2) < math.inf
-            assert 0 <= entry.workspace_bytes(op, geometry, dtype, 2) < 1 << 26
+            assert 0 < entry.cost(PlanCase.of(op, geometry, dtype, 2)) < math.inf
+            assert 0 <= entry.plan(PlanCase.of(op, geometry, dtype, 2)).workspace_bytes < 1 << 26
         else:
             assert isinstance(why, str) and why
 
@@ -369,12 +370,14 @@ def test_auto_takes_the_cheapest():
     for x, w in (((1, 3, 8, 8), (4, 3, 3, 3)), ((16, 64, 56, 56), (64, 64, 3, 3)), ((1, 1, 9), (1, 1, 3))):
         for op in ("forward", "backward_data", "backward_weights"):
             geometry = fastconv.conv_geometry(x, w)
-            assert choose(op, geometry, dtype, 2).name != "reference"
+            assert choose(PlanCase.of(op, geometry, dtype, 2)).name != "reference"
             for name in fastconv.algorithms():
                 if reason(name, geometry, dtype) is not None:
                     continue
-                algorithm = choose(op, geometry, dtype, 2, name)
-                assert algorithm.name == name and algorithm.workspace_bytes(op, geometry, dtype, 2) >= 0
+                algorithm = choose(PlanCase.of(op, geometry, dtype, 2), name)
+                assert (
+                    algorithm.name == name and algorithm.plan(PlanCase.of(op, geometry, dtype, 2)).workspace_bytes >= 0
+                )
 
 
 def test_threads_of_blas_have_to_be_worth_it():
@@ -382,12 +385,12 @@ def test_threads_of_blas_have_to_be_worth_it():
     geometry = fastconv.conv_geometry((1, 3, 9, 9), (4, 3, 3, 3))
     assert _rates.blas_penalty() > 1
     for name, entry in registry().items():
-        if entry.unsupported("forward", geometry, np.dtype(np.float32)) is not None or name == "reference":
+        if entry.unsupported(PlanCase.of("forward", geometry, np.dtype(np.float32))) is not None or name == "reference":
             continue
         for threads in (1, 2):
-            work = entry.work("forward", geometry, np.dtype(np.float32), threads)
+            work = entry.work(PlanCase.of("forward", geometry, np.dtype(np.float32), threads))
             times = _rates.blas_penalty() if threads == 2 and name == "im2col" else 1
-            assert entry.cost("forward", geometry, np.dtype(np.float32), threads) == times * seconds(
+            assert entry.cost(PlanCase.of("forward", geometry, np.dtype(np.float32), threads)) == times * seconds(
                 name, "forward", work
             )
 
@@ -398,7 +401,7 @@ def test_an_algorithm_that_cannot_says_why(monkeypatch):
     class Never(type(registry["im2col"])):
         name = "never"
 
-        def unsupported(self, op, geometry, dtype):
+        def unsupported(self, case):
             return "it never can"
 
     monkeypatch.setitem(registry, "never", Never())

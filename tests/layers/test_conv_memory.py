@@ -6,6 +6,7 @@ from cases import OPS, registry
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
+from fastconv.convolution.plan import Case
 from fastconv.runtime import workspace as _workspace
 
 
@@ -37,7 +38,7 @@ def test_memory_of_fft_is_bounded(rng):
         tracemalloc.stop()
         assert peak < 32 << 20
         for op in OPS:
-            assert fft.workspace_bytes(op, geometry, x.dtype, 1) <= 32 << 20
+            assert fft.plan(Case.of(op, geometry, x.dtype, 1)).workspace_bytes <= 32 << 20
 
 
 def test_a_shape_assigned_between_forward_and_backward_does_not_matter(rng):

@@ -174,11 +174,11 @@ def test_equal_options_of_other_types_are_told_apart():
 
 @pytest.mark.parametrize("longest", [0, 1 << 16])
 def test_long_plans_are_made_anew_and_not_kept(longest, monkeypatch):
-    implicit = fastconv.convolution.implicit_gemm.algorithm
+    implicit = fastconv.convolution.implicit_gemm.calls
     made = []
-    plan = implicit._product_plan
+    plan = implicit._product_call
     monkeypatch.setattr("fastconv.runtime.plan_cache._MOST_BYTES", longest)
-    monkeypatch.setattr(implicit, "_product_plan", lambda *a: made.append(a) or plan(*a))
+    monkeypatch.setattr(implicit, "_product_call", lambda *a: made.append(a) or plan(*a))
     x, w = np.ones((1, 2, 11, 13)), np.ones((3, 2, 3, 4))
     plans.clear()
     for _ in range(3):

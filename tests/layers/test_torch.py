@@ -5,6 +5,7 @@ import pytest
 from cases import kernels_for
 
 import fastconv
+from fastconv.convolution.plan import Case
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -49,7 +50,7 @@ def test_conv(rank, stride, pad, dilation, groups, mode, algorithm, dtype, rng):
     w, b = (p.detach().numpy() for p in (layer.weight, layer.bias))
     options = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups, "pad_mode": mode}
     geometry = fastconv.conv_geometry(x.shape, w.shape, **options)
-    reason = fastconv.convolution.choose.REGISTRY[algorithm].unsupported("forward", geometry, x.dtype)
+    reason = fastconv.convolution.choose.REGISTRY[algorithm].unsupported(Case.of("forward", geometry, x.dtype))
     if reason is not None:
         pytest.skip(f"{algorithm}: {reason}")
     with torch.no_grad():

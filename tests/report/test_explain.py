@@ -10,6 +10,7 @@ import pytest
 
 import fastconv
 from fastconv.__main__ import main
+from fastconv.convolution.plan import Case
 from fastconv.runtime import isa as _isa
 
 
@@ -42,10 +43,13 @@ def test_the_arrow_is_what_auto_takes():
     ]:
         geometry = fastconv.conv_geometry(x, w, **options)
         for op in algorithms.OPS:
-            chosen = algorithms.choose(op, geometry, np.dtype(np.float32), fastconv.get_threads())
+            chosen = algorithms.choose(Case.of(op, geometry, np.dtype(np.float32), fastconv.get_threads()))
             arrows = [line for line in fastconv.explain(x, w, op=op, **options).splitlines() if line.startswith("-> ")]
             assert arrows[0].split()[1] == chosen.name and arrows[-1].startswith(f"-> {chosen.name}, ")
-            assert chosen.workspace_bytes(op, geometry, np.dtype(np.float32), fastconv.get_threads()) <= 1 << 25
+            assert (
+                chosen.plan(Case.of(op, geometry, np.dtype(np.float32), fastconv.get_threads())).workspace_bytes
+                <= 1 << 25
+            )
 
 
 def test_forced_and_empty():

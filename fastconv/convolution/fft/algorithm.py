@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 
 from fastconv._ext import fft as _ext
 from fastconv.checks import arrays as _arrays
-from fastconv.convolution.base import MethodAlgorithm
+from fastconv.convolution.base import Algorithm, add_bias
 from fastconv.convolution.cost.model import memory
 from fastconv.convolution.fft import (
     lengths as _fft_lengths,
-    plan as _fft_plan,
     sides as _fft_sides,
     tables as _fft_tables,
+    tiling as _fft_tiling,
 )
 from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
@@ -32,17 +35,22 @@ _HELD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Call:
-    """A plan and what the kernels read of it."""
+class Tables:
+    """What the kernel reads of a tiling."""
 
-    plan: _fft_plan.Plan
     numbers: np.ndarray
-    tables: tuple[tuple[int, ...], ...]
+    #: Tables of factors, as `lengths.factors` takes them.
+    factors: tuple[tuple[int, ...], ...]
     scale: float
+    #: Bytes that a plain copy moves in the time of the call, for `_threads.share`.
     work: int
+    #: Elements of workspace.
+    elements: int
+    #: Whether each cell of dx is the result of some phase.
+    covers: bool
 
 
-class Fft(MethodAlgorithm):
+class Fft(Algorithm):
     """Products of spectra, by overlap-save tiles.
 
     A tile of the image and the margin that its kernels reach into is transformed, multiplied by the conjugate spectra
@@ -80,16 +88,17 @@ class Fft(MethodAlgorithm):
     """
 
     name = "fft"
-    sums_products = False
+    uses_transforms = True
 
-    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
-        """One phase of the kernel has to be transformed whole."""
-        sides = [_fft_sides.side_of(axis, geometry, op) for axis in geometry.axes]
+    def unsupported(self, case: Case) -> str | None:
+        """Refuse a kernel with a phase that is too large for a single transform."""
+        geometry = case.geometry
+        sides = [_fft_sides.side_of(axis, geometry, case.op) for axis in geometry.axes]
         farthest = max(side.lo + side.step * (side.whole + side.margin + 2) for side in sides)
         if farthest > _MOST_CELLS:
             return f"its stride and dilation set phases of the image {farthest} cells apart, beyond {_MOST_CELLS}"
         spans = tuple(side.margin + 1 for side in sides)
-        nbytes = math.prod(2 * span for span in spans) * 2 * dtype.itemsize
+        nbytes = math.prod(2 * span for span in spans) * 2 * case.dtype.itemsize
         if nbytes > _MOST_BYTES:
             return (
                 f"a transform of the kernel, which covers {spans} cells, would take {nbytes} bytes, more than "
@@ -97,101 +106,109 @@ class Fft(MethodAlgorithm):
             )
         return None
 
-    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
-        """Tiles take what is beyond the image from its other cells; gradients are folded where none goes just round."""
-        return op != "backward_data" or _fft_sides.wraps_back(geometry)
+    def reads_borders(self, case: Case) -> bool:
+        """Tiles read the cells that a border repeats. dx needs a fold unless outputs go round a circular image."""
+        return case.op != "backward_data" or _fft_sides.wraps_back(case.geometry)
 
-    def workspace_bytes(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> int:
+    def plan(self, case: Case) -> Plan:
+        """Tiles, and the spectra that are held at a time."""
+        return FftPlan(case)
+
+
+class FftPlan(Plan):
+    """One call of the kernel.
+
+    The tiling is made with the plan, because plans are compared by its cost. The tables are made at the first run.
+    """
+
+    uses_transforms = True
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        #: None where no result depends on any cell of the source.
+        self.tiling = plans.find(_make_tiling, case.op, case.geometry, case.dtype, case.threads, case.isa)
+
+    def __str__(self) -> str:
+        return Fft.name
+
+    @cached_property
+    def workspace_bytes(self) -> int:
         """Spectra of weights, sources and results, and a tile of each thread."""
-        plan = _plan(op, geometry, dtype, threads)
-        return 0 if plan is None else plan.nbytes
+        return 0 if self.tiling is None else self.tiling.nbytes
 
-    def work(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, float]:
-        """By the thread that does most: passes of transforms, moves of vectors, products, and steps; passes and moves
-        of tiles that do not fit a second-level cache again, and bytes of spectra that do not stay there."""
-        plan = _plan(op, geometry, dtype, threads)
-        work = dict.fromkeys(_KINDS, 0.0) | memory(geometry, dtype, threads) | {"call": 1.0}
-        if plan is None:
+    @cached_property
+    def work(self) -> Mapping[str, float]:
+        """Passes of transforms, moves of vectors, products, and steps.
+
+        Passes and moves count again for tiles that do not fit a second-level cache, and products for spectra that do
+        not stay in it.
+        """
+        case, tiling = self.case, self.tiling
+        work = dict.fromkeys(_KINDS, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
+        if tiling is None:
             return work
-        work |= {kind: float(plan.work[kind]) for kind in ("passes", "moves", "products")}
-        # A thread alone waits for nobody between steps.
-        work["steps" if threads > 1 else "alone"] = float(plan.work["steps"])
-        work["cells"] = work["moves"] * plan.problem.lanes
-        if plan.distant:
+        work |= {kind: float(tiling.work[kind]) for kind in ("passes", "moves", "products")}
+        # A single thread waits for no other between steps.
+        work["steps" if case.threads > 1 else "alone"] = float(tiling.work["steps"])
+        work["cells"] = work["moves"] * tiling.problem.lanes
+        if tiling.distant:
             work["distant"] = work["passes"] + work["moves"]
-        held = plan.elements * dtype.itemsize / threads
+        held = tiling.elements * case.dtype.itemsize / case.threads
         if held > _HELD_BYTES:
-            work["spectra"] = work["products"] * 2 * plan.row * dtype.itemsize
+            work["spectra"] = work["products"] * 2 * tiling.row * case.dtype.itemsize
         return work
 
-    def forward(
-        self, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, out: np.ndarray, threads: int
-    ) -> np.ndarray | None:
-        """Each phase of the outputs has tiles of its own; phases of the taps are summed as channels are."""
-        return _run("forward", x, w, out, b, geometry, threads)
-
-    def backward_data(
-        self, dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int
-    ) -> np.ndarray | None:
-        """The correlation of dout with the flipped kernel, for each phase of dx."""
-        call = _call("backward_data", geometry, dx.dtype, threads)
-        if call is None or not all(side.covers for side in call.plan.problem.sides):
-            dx.fill(0)
-        if call is None:
+    @cached_property
+    def _tables(self) -> Tables | None:
+        tiling = self.tiling
+        if tiling is None:
             return None
-        return _run("backward_data", dout, w, dx, None, geometry, threads)
-
-    def backward_weights(
-        self, x: np.ndarray, dout: np.ndarray, geometry: ConvGeometry, dw: np.ndarray, threads: int
-    ) -> np.ndarray | None:
-        """Spectra are summed, so that one transform back is enough."""
-        return _run("backward_weights", x, dw, dout, None, geometry, threads)
-
-
-def _run(
-    op: Op,
-    source: np.ndarray,
-    weights: np.ndarray,
-    result: np.ndarray,
-    bias: np.ndarray | None,
-    geometry: ConvGeometry,
-    threads: int,
-) -> np.ndarray | None:
-    dtype = source.dtype
-    call = _call(op, geometry, dtype, threads)
-    assert call is not None
-    counts = np.zeros(1 if op == "backward_weights" else len(source), np.intp)
-    factors = _fft_lengths.factors(call.tables, dtype.itemsize)
-    with _workspace.workspace("spectra", (call.plan.elements,), dtype) as space:
-        arrays = source, weights, result, bias, counts, call.numbers, factors
-        _threads.share(
-            _ext.run,
-            (_arrays.DTYPES[dtype], *arrays, call.scale, space, _isa.current),
-            items=threads,
-            work=call.work,
-            threads=threads,
+        return Tables(
+            _fft_tables.numbers(tiling, self.case.geometry),
+            tiling.tables,
+            1 / math.prod(tiling.lengths),
+            int(_isa.BYTES_PER_OPERATION * tiling.cost()),
+            tiling.elements,
+            all(side.covers for side in tiling.problem.sides),
         )
-    return counts if counts.any() else None
+
+    def run(
+        self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray
+    ) -> np.ndarray | None:
+        """The kernel adds the bias of a forward op; that of a transposed convolution is added afterwards."""
+        op, tables = self.case.op, self._tables
+        if op == "forward":
+            assert tables is not None
+            return self._call(tables, first, second, result, third)
+        if op == "backward_weights":
+            assert tables is not None
+            return self._call(tables, first, result, second, None)
+        if tables is None or not tables.covers:
+            result.fill(0)
+        counts = None if tables is None else self._call(tables, first, second, result, None)
+        add_bias(third, result)
+        return counts
+
+    def _call(
+        self, tables: Tables, source: np.ndarray, weights: np.ndarray, result: np.ndarray, bias: np.ndarray | None
+    ) -> np.ndarray | None:
+        """Call the kernel. Returns None if the result is finite, else how often each image has an inf or NaN."""
+        case, dtype = self.case, source.dtype
+        counts = np.zeros(1 if case.op == "backward_weights" else len(source), np.intp)
+        factors = _fft_lengths.factors(tables.factors, dtype.itemsize)
+        with _workspace.workspace("spectra", (tables.elements,), dtype) as space:
+            arrays = source, weights, result, bias, counts, tables.numbers, factors
+            _threads.share(
+                _ext.run,
+                (_arrays.DTYPES[dtype], *arrays, tables.scale, space, case.isa),
+                items=case.threads,
+                work=tables.work,
+                threads=case.threads,
+            )
+        return counts if counts.any() else None
 
 
-def _plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> _fft_plan.Plan | None:
-    return plans.find(_make_plan, op, geometry, dtype, threads, _isa.current)
-
-
-def _make_plan(
+def _make_tiling(
     op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int
-) -> _fft_plan.Plan | None:
-    return _fft_plan.make_plan(op, geometry, dtype.itemsize, threads)
-
-
-def _call(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Call | None:
-    return plans.find(_make_call, op, geometry, dtype, threads, _isa.current)
-
-
-def _make_call(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Call | None:
-    plan = _plan(op, geometry, dtype, threads)
-    if plan is None:
-        return None
-    work = int(_isa.BYTES_PER_OPERATION * plan.cost())
-    scale = 1 / math.prod(plan.lengths)
-    return Call(plan, _fft_tables.numbers(plan, geometry), plan.tables, scale, work)
+) -> _fft_tiling.Tiling | None:
+    return _fft_tiling.make_tiling(op, geometry, dtype.itemsize, threads)

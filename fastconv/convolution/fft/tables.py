@@ -1,4 +1,4 @@
-"""Plans of `fft` as the numbers that ``_ext/fft_read.h`` reads."""
+"""Tilings of `fft` as the numbers that ``_ext/fft_read.h`` reads."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 
 from fastconv._ext import fft as _ext
 from fastconv.convolution.fft.lengths import factor_count, radices
-from fastconv.convolution.fft.plan import Plan
+from fastconv.convolution.fft.tiling import Tiling
 from fastconv.geometry.conv import ConvGeometry
 
 
-def numbers(plan: Plan, geometry: ConvGeometry) -> np.ndarray:
-    """The plan as ``_ext/fft_read.h`` reads it."""
-    p, back = plan.problem, plan.problem.op == "backward_data"
+def numbers(tiling: Tiling, geometry: ConvGeometry) -> np.ndarray:
+    """The tiling as ``_ext/fft_read.h`` reads it."""
+    p, back = tiling.problem, tiling.problem.op == "backward_data"
     tau, phi = tuple(side.taus for side in p.sides), tuple(side.phis for side in p.sides)
-    volume_at = plan.strip + plan.flat
-    shared_at = p.threads * plan.slot
-    spectra_at = shared_at + plan.common
+    volume_at = tiling.strip + tiling.flat
+    shared_at = p.threads * tiling.slot
+    spectra_at = shared_at + tiling.common
     axes, at = [], 0
-    for length in plan.lengths:
+    for length in tiling.lengths:
         of = radices(length)
         axes += [length, len(of), at, *of, *(0,) * (_ext.PASSES - len(of))]
         at += factor_count(length)
     found = [
-        p.line, plan.gradient, back, p.groups, p.images, p.rows, p.columns, math.prod(tau), math.prod(phi),
-        math.prod(plan.tiles), plan.row_block, plan.column_block, plan.pair_block, plan.group_block, plan.shared,
-        plan.fused, plan.parts, plan.slot, plan.strip, volume_at, shared_at, spectra_at, plan.pitch,
-        at if p.line else -1, *tau, *phi, *plan.tile, *plan.tiles,
+        p.line, tiling.gradient, back, p.groups, p.images, p.rows, p.columns, math.prod(tau), math.prod(phi),
+        math.prod(tiling.tiles), tiling.row_block, tiling.column_block, tiling.pair_block, tiling.group_block,
+        tiling.shared, tiling.fused, tiling.parts, tiling.slot, tiling.strip, volume_at, shared_at, spectra_at,
+        tiling.pitch, at if p.line else -1, *tau, *phi, *tiling.tile, *tiling.tiles,
     ]  # fmt: skip
-    x, w, out = _x_like(plan, geometry), _weights(plan, geometry), _out_like(plan, geometry)
+    x, w, out = _x_like(tiling, geometry), _weights(tiling, geometry), _out_like(tiling, geometry)
     for array in (out, w, x) if back else (x, w, out):
         found += array
     return np.array(found + axes, np.intp)
@@ -60,38 +60,38 @@ def _array(
     return [outer, group, inner, tiled, *sizes, *pitches, *columns, *borders, *whole]
 
 
-def _x_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
+def _x_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
     """The image, which is read with a margin, or dx."""
-    sides = plan.problem.sides
+    sides = tiling.problem.sides
     sizes = tuple(side.size for side in sides)
     cells, channels = math.prod(sizes), geometry.w_shape[1]
     axes: _Axes = []
-    for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
+    for side, tile, length in zip(sides, tiling.tile, tiling.axis_lengths, strict=True):
         # A ring is shorter than its results and their margin.
-        count = tile if plan.problem.op == "backward_data" else min(tile + side.margin, length)
+        count = tile if tiling.problem.op == "backward_data" else min(tile + side.margin, length)
         origin = side.step * side.first - side.lo
         axes.append((side.step, origin, side.common * side.s, side.common * side.d, count))
     borders = tuple(side.border for side in sides)
-    whole = tuple(side.whole if plan.problem.op == "backward_data" else _MOST for side in sides)
+    whole = tuple(side.whole if tiling.problem.op == "backward_data" else _MOST for side in sides)
     return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders, whole)
 
 
-def _out_like(plan: Plan, geometry: ConvGeometry) -> list[int]:
+def _out_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
     """The output, or dout, which is read with a margin for dx."""
-    sides, back = plan.problem.sides, plan.problem.op == "backward_data"
+    sides, back = tiling.problem.sides, tiling.problem.op == "backward_data"
     sizes = tuple(side.out for side in sides)
     cells, filters = math.prod(sizes), geometry.w_shape[0] // geometry.groups
     axes: _Axes = []
-    for side, tile, length in zip(sides, plan.tile, plan.axis_lengths, strict=True):
+    for side, tile, length in zip(sides, tiling.tile, tiling.axis_lengths, strict=True):
         origin = side.d * (side.first - side.margin) if back else 0
         axes.append((side.d, origin, 1, 0, min(tile + side.margin, length) if back else tile))
     borders = tuple(side.border if back else 0 for side in sides)
     return _array(geometry.w_shape[0] * cells, filters * cells, cells, True, sizes, axes, borders)
 
 
-def _weights(plan: Plan, geometry: ConvGeometry) -> list[int]:
+def _weights(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
     """Flipped for dx."""
-    sides, flip = plan.problem.sides, plan.problem.op == "backward_data"
+    sides, flip = tiling.problem.sides, tiling.problem.op == "backward_data"
     sizes = tuple(side.k for side in sides)
     cells, (filters, channels) = math.prod(sizes), geometry.w_shape[:2]
     axes: _Axes = [

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from fastconv.convolution.base import Algorithm
-from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.plan import SeparablePlan
 from fastconv.convolution.separable.tables import border_of, tables_for
-from fastconv.geometry.conv import ConvGeometry
-from fastconv.runtime import isa as _isa
 
 #: The most workspace of a thread. Kernels of a larger extent are refused.
 _MOST_BYTES = 1 << 24
 
 #: Chooses the algorithm for the gradient of the weights.
-Choose = Callable[[Op, ConvGeometry, np.dtype, int], Algorithm]
+Choose = Callable[[Case], Algorithm]
 
 
 class Separable(Algorithm):
@@ -54,41 +49,40 @@ class Separable(Algorithm):
     """
 
     name = "separable"
-    sums_products = False
+    uses_transforms = True
     needs_rank_one = True
 
     def __init__(self, exact: Choose) -> None:
         self.exact = exact
 
-    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+    def unsupported(self, case: Case) -> str | None:
         """Refuse groups of several channels, and kernels of one axis or of an extent that takes too much memory."""
+        geometry, dtype = case.geometry, case.dtype
         if geometry.rank == 1:
             return "a kernel of one axis has nothing to separate"
         if geometry.w_shape[1] > 1:
             return f"it serves groups of one channel, and these have {geometry.w_shape[1]}"
-        if op != "backward_weights":
-            tables = tables_for(op, geometry, dtype, 1, _isa.current)
+        if case.op != "backward_weights":
+            tables = tables_for(case.op, geometry, dtype, 1, case.isa)
             nbytes = tables.space * dtype.itemsize if tables is not None else 0
             if nbytes > _MOST_BYTES:
                 return f"its kernel reaches so far that a block takes {nbytes} bytes, and at most are {_MOST_BYTES}"
         return None
 
-    def leaves(self, op: Op, masked: bool) -> bool:
+    def delegates(self, case: Case, masked: bool) -> bool:
         """Whether another algorithm computes the op: the gradient of the weights is that of the full kernel."""
-        return op == "backward_weights"
+        return case.op == "backward_weights"
 
-    def reads_borders(self, op: Op, geometry: ConvGeometry) -> bool:
+    def reads_borders(self, case: Case) -> bool:
         """Whether the kernel reads the border itself: forward, it copies rows and sums of the image."""
-        return border_of(op, geometry) > 0
+        return border_of(case.op, case.geometry) > 0
 
     def plan(self, case: Case) -> Plan:
         """Tables of blocks; for the gradient of the weights, the plan of the algorithm that computes it."""
         if case.op == "backward_weights":
-            return self.exact(case.op, case.geometry, case.dtype, case.threads).plan(case)
+            return self.exact(case).plan(case)
         return SeparablePlan(case)
 
-    def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
+    def cost(self, case: Case) -> float:
         """For the gradient of the weights, the cost of the algorithm that computes it."""
-        if op == "backward_weights":
-            return self.exact(op, geometry, dtype, threads).cost(op, geometry, dtype, threads)
-        return super().cost(op, geometry, dtype, threads)
+        return self.exact(case).cost(case) if case.op == "backward_weights" else super().cost(case)

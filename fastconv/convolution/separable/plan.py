@@ -25,7 +25,7 @@ _ENTRY = 10
 class SeparablePlan(Plan):
     """One call of the kernel, after the factors of the weights are found."""
 
-    sums_products = False
+    uses_transforms = True
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)

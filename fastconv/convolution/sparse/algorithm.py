@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from fastconv.convolution.base import Algorithm
 from fastconv.convolution.blocking import problem_kinds
-from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.plan import SparseForward, SparseGradient, SparseWeightGradient
-from fastconv.geometry.conv import ConvGeometry
 
 #: The most bytes of a block of one output in the widest vectors.
 _MOST_BYTES = 1 << 24
@@ -42,15 +38,16 @@ class Sparse(Algorithm):
     """
 
     name = "sparse"
-    skips_zeros = True
+    exploits_sparsity = True
 
-    def leaves(self, op: Op, masked: bool) -> bool:
+    def delegates(self, case: Case, masked: bool) -> bool:
         """Whether another algorithm computes the op: it does if the gradients of zero weights are wanted, too."""
-        return op == "backward_weights" and not masked
+        return case.op == "backward_weights" and not masked
 
-    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+    def unsupported(self, case: Case) -> str | None:
         """Refuse a kernel with an extent so large that the cells of one output take too much memory."""
-        for problem, _ in problem_kinds(op, geometry):
+        geometry = case.geometry
+        for problem, _ in problem_kinds(case.op, geometry):
             cells = math.prod(len(line.phases) * (1 + line.reach) for line in problem.lines)
             if cells * 64 > _MOST_BYTES:
                 dilation = tuple(axis.dilation for axis in geometry.axes)

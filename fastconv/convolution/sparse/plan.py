@@ -19,9 +19,8 @@ from fastconv.convolution.sparse.tables import LINE, Tables, sizes_of, tables_fo
 from fastconv.convolution.sparse.tiling import USUAL_DENSITY
 from fastconv.convolution.taps import data_by_taps
 from fastconv.convolution.wrappers import Phase, Phases, Wrapper
-from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
-from fastconv.runtime.plan_cache import is_large, plans
+from fastconv.runtime.plan_cache import is_large
 
 #: The steps of a call: list the nonzero weights, multiply, compute dot products, and copy these from the lists to dw.
 _LIST, _MULTIPLY, _DOT, _SPREAD = range(4)
@@ -186,14 +185,8 @@ class SparseGradient(Wrapper):
         """Bias is added to the finished sums."""
         self.plan.run(first, second, None, result)
         if self._checks and not np.isfinite(result[self._first]).all() and not np.isfinite(second).all():
-            case = self.case
-            data_by_taps(first, second, None, case.geometry, result, case.threads, _by_taps)
+            data_by_taps(self.case, first, second, None, result, SparseGradient)
         add_bias(third, result)
-
-
-def _by_taps(dout: np.ndarray, w: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int) -> None:
-    """The gradient of a layer of one tap."""
-    plans.find(SparseGradient, Case.of("backward_data", geometry, dx.dtype, threads)).run(dout, w, None, dx)
 
 
 def _stride_phases(case: Case) -> Plan:
@@ -212,7 +205,7 @@ def _stride_phases(case: Case) -> Plan:
         return kinds[0].plan
     nbytes = sum(count * _phase_bytes(plan.problem, plan.tables) for plan, count in found.values())
     each = _EachPhase(case, {sizes: plan.tables for sizes, (plan, _) in found.items()}, not is_large(nbytes))
-    return Phases(case, kinds, leaves=not covered, each=each)
+    return Phases(case, kinds, gaps=not covered, each=each)
 
 
 class _EachPhase:

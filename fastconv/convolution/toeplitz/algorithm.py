@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastconv.convolution.base import Algorithm
-from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.toeplitz import csr as _csr
 from fastconv.convolution.toeplitz.plan import MatrixPlan, WeightGradient, part_of_matrix, zero_padded
-from fastconv.geometry.conv import ConvGeometry
 
 #: The rows of one filter are built together. They may take at most so many bytes.
 _MOST_BYTES = 1 << 30
@@ -31,13 +27,14 @@ class Toeplitz(Algorithm):
     """
 
     name = "toeplitz"
-    skips_zeros = True
+    exploits_sparsity = True
 
-    def unsupported(self, op: Op, geometry: ConvGeometry, dtype: np.dtype) -> str | None:
+    def unsupported(self, case: Case) -> str | None:
         """Refuse layers in which the rows of one filter, or of one channel, take too much memory."""
+        op, dtype = case.op, case.dtype
         if op == "backward_weights":
             return None
-        rows, columns, nnz = part_of_matrix(op, zero_padded(geometry))
+        rows, columns, nnz = part_of_matrix(op, zero_padded(case.geometry))
         reason = _csr.why_not((rows, columns), nnz, dtype)
         size = _csr.nbytes((rows, columns), nnz, dtype)
         if reason is None and size > _MOST_BYTES:

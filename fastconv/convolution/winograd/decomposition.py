@@ -68,7 +68,7 @@ POINTS = (8, 6, 4)
 #: over points of |A^T| times |G| times a row of |B^T|, for an output and a tap. For two axes, multiply both factors.
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
 #: Eight points are taken only if they are faster by this factor.
-_DEARER = 1.1
+_PENALTY = 1.1
 #: Filters with so many times the multiplications of the best one are not candidates.
 _WORSE = 1.2
 
@@ -263,9 +263,9 @@ class Problem:
         return max(side.minimal.points for side in self.sides)
 
     @property
-    def dearer(self) -> float:
+    def penalty(self) -> float:
         """The factor on its time in comparisons, because of its errors."""
-        return _DEARER if self.line_points == max(POINTS) else 1.0
+        return _PENALTY if self.line_points == max(POINTS) else 1.0
 
     @property
     def subkernels(self) -> int:

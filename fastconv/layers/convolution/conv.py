@@ -365,7 +365,7 @@ def conv_backward(
         check_name(name)
     _arrays.check_cached("conv_forward", ("x", "w"), (x, w), (geometry.x_shape, geometry.w_shape))
     need_dx, need_dw, need_db = as_bool("need_dx", need_dx), as_bool("need_dw", need_dw), as_bool("need_db", need_db)
-    kept = w if as_bool("pruned", pruned) else None
+    weight_mask = w if as_bool("pruned", pruned) else None
     dtype = x.dtype
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
@@ -375,9 +375,9 @@ def conv_backward(
         dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
         plan.run(dout, w, None, dx)
     if need_dw:
-        plan = plan_of("backward_weights", geometry, dtype, name, workers, kept is not None)
+        plan = plan_of("backward_weights", geometry, dtype, name, workers, weight_mask is not None)
         dw = _memory.empty(geometry.w_shape, dtype)
-        plan.run(x, dout, kept, dw)
+        plan.run(x, dout, weight_mask, dw)
     if need_db and b is not None:
         db = channel_sums(dout, workers)
     return dx, dw, db

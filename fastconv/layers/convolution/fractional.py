@@ -46,8 +46,8 @@ def make_plan(
                 phases.append(wrappers.Phase(plan, part.out, part.taps, part.cells))
             else:  # every tap belongs to one part, or reads zeros only
                 phases.append(wrappers.Phase(plan, part.cells, part.out, part.taps))
-        leaves = op != "forward" or geometry.covered < whole.positions
-        return wrappers.Phases(case, phases, leaves, adds=op == "backward_data")
+        gaps = op != "forward" or geometry.covered < whole.positions
+        return wrappers.Phases(case, phases, gaps, adds=op == "backward_data")
 
     def upsampled(part: Case) -> Plan:
         return Upsampled(part, dispatch.plan_for(op, part.geometry, dtype, name, threads, masked), geometry.up)

@@ -21,7 +21,7 @@ SPACE_BYTES = 24 << 20
 _NEAR_BYTES = 3 << 17
 #: Cuts of an axis into so many tiles are looked at.
 _CUTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-#: Longer tiles are looked at if they take less than so many times as much for each result; and so many plans.
+#: Longer tiles are looked at if they take less than so many times as much for each result; and at most so many tilings.
 _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
 #: How much slower transforms are beyond the second-level cache; a step of all threads, a product of two rows, and 64
 #: bytes of the image or the result, in the units of `row_cost`.
@@ -51,7 +51,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Tiling:
     """Lengths of the transforms, results of a tile, and how many rows, columns, pairs and groups are held at a time.
 
     With `fused`, products are made strip by strip while a tile is in the cache; with `shared`, all threads work on
@@ -231,7 +231,7 @@ class Plan:
         return self.pitch * self.problem.itemsize > _NEAR_BYTES
 
     def cost(self) -> float:
-        """Cycles or so; only to compare plans."""
+        """Cycles or so; only to compare tilings."""
         p, work = self.problem, self.work
         return (
             (work["passes"] + work["moves"] * MOVE) * (_FAR if self.distant else 1.0)
@@ -241,7 +241,7 @@ class Plan:
         )
 
 
-def make_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Plan | None:
+def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Tiling | None:
     """The cheapest that was found; None where no result depends on any cell of the source."""
     sides = tuple(side_of(axis, geometry, op) for axis in geometry.axes)
     if min(side.whole for side in sides) < 1:
@@ -261,18 +261,18 @@ def make_plan(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Pl
         large = (3 + (threads if lengths[0] > 1 else 0)) * spectrum * itemsize > SPACE_BYTES
         found.append((spectrum if large else 0, score, lengths, tile))
     found.sort()
-    best: Plan | None = None
+    best: Tiling | None = None
     least = math.inf, math.inf
     for _, _, lengths, tile in found[:_LOOKED_AT]:
-        for plan in _plans(problem, lengths, tile):
-            cost = float(plan.elements if plan.elements * itemsize > SPACE_BYTES else 0), plan.cost()
+        for tiling in _tilings(problem, lengths, tile):
+            cost = float(tiling.elements if tiling.elements * itemsize > SPACE_BYTES else 0), tiling.cost()
             if cost < least:
-                best, least = plan, cost
+                best, least = tiling, cost
     return best
 
 
 def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> tuple[float, int]:
-    """About what tiles of a size take, in the units of `Plan.cost`; and elements of a spectrum."""
+    """About what tiles of a size take, in the units of `Tiling.cost`; and elements of a spectrum."""
     groups, rows, columns = problem.groups, problem.rows, problem.columns
     lanes, threads = problem.lanes, problem.threads
     (deep, high, wide), units = lengths, 1
@@ -298,25 +298,25 @@ def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...])
     return score * (1.0 if spectrum * problem.itemsize <= _NEAR_BYTES else _FAR), spectrum
 
 
-def _plans(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[Plan]:
+def _tilings(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[Tiling]:
     tiles = tuple(-(-side.whole // n) for side, n in zip(problem.sides, tile, strict=True))
     gradient = problem.op == "backward_weights"
     if not problem.single:
-        yield _blocks(Plan(problem, lengths, tile, tiles))
+        yield _blocks(Tiling(problem, lengths, tile, tiles))
         return
     for shared in (False, True) if problem.threads > 1 else (False,):
-        plan = Plan(problem, lengths, tile, tiles, True, shared)
+        tiling = Tiling(problem, lengths, tile, tiles, True, shared)
         if not shared and not gradient and problem.groups > 1:
-            room = SPACE_BYTES // problem.itemsize - plan.elements
-            plan = replace(plan, group_block=max(1, min(problem.groups, 1 + room // plan.pitch)))
-        yield plan
+            room = SPACE_BYTES // problem.itemsize - tiling.elements
+            tiling = replace(tiling, group_block=max(1, min(problem.groups, 1 + room // tiling.pitch)))
+        yield tiling
 
 
-def _blocks(plan: Plan) -> Plan:
+def _blocks(tiling: Tiling) -> Tiling:
     """The same with as many rows, columns and pairs as fit."""
-    problem = plan.problem
-    room = max((SPACE_BYTES // problem.itemsize - problem.threads * plan.slot) // plan.pitch, 0)
-    rows, columns, pairs = problem.rows, problem.columns, max(plan.pairs, 1)
+    problem = tiling.problem
+    room = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.slot) // tiling.pitch, 0)
+    rows, columns, pairs = problem.rows, problem.columns, max(tiling.pairs, 1)
     # All pairs and a few rows, if that fits; else fewer pairs, then fewer rows and columns.
     while rows * columns + pairs * (rows + columns) > room:
         if pairs > 1 and pairs * (rows + columns) > rows * columns:
@@ -327,7 +327,7 @@ def _blocks(plan: Plan) -> Plan:
             columns = -(-columns // 2)
         else:
             break
-    return replace(plan, row_block=rows, column_block=columns, pair_block=pairs)
+    return replace(tiling, row_block=rows, column_block=columns, pair_block=pairs)
 
 
 def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:

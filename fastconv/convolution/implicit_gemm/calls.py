@@ -1,0 +1,318 @@
+"""Lays out the calls of the kernels of `implicit` for a case: one for each stride phase of dx, else a single one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fastconv._ext import implicit as _ext, implicit_weights as _ext_weights
+from fastconv.checks import arrays as _arrays
+from fastconv.convolution.blocking import (
+    Layout,
+    Line,
+    Problem,
+    forward_lines,
+    kernel_weights,
+    line_up,
+    pieces,
+    problem_count,
+    problem_kinds,
+    problems,
+)
+from fastconv.convolution.implicit_gemm import work as _work
+from fastconv.convolution.implicit_gemm.kernel_call import KernelCall, RepackWeights, table_bytes
+from fastconv.convolution.implicit_gemm.tiling import PANEL_BYTES, TURNED, WHOLE, Parts, block_of, cut_product
+from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Case
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.runtime import isa as _isa, workspace as _workspace
+from fastconv.runtime.plan_cache import is_large, plans
+
+#: Positions that one panel of dw sums over, and their minimum.
+_SUMMED, _LEAST_SUMMED = 320, 128
+#: Panels of taps in the second-level cache. With pruned weights, a few rows of dw at a time are written from them. At
+#: most MOST_HELD of implicit_weights.pyx.
+_HELD, _HELD_BYTES = 64, 1 << 17
+#: The most lanes of a tile, in any instruction set.
+_MOST_LANES = 64
+#: Weights of dx are repacked first if at least so many blocks use them, and they take at most so many bytes.
+_REPACKED_BLOCKS, _REPACKED_BYTES = 3, 1 << 24
+#: Packed weights that threads share, with repacked ones, take at most so many bytes.
+_SHARED_BYTES = 1 << 24
+#: The cost of packing a weight whose taps are not contiguous, against one whose taps are.
+_APART = 3
+#: Up to so many stride phases, each is laid out before any is run.
+_FEW_PHASES = 16
+
+#: Calls, and how often each is run.
+Kinds: TypeAlias = tuple[tuple[KernelCall, int], ...]
+
+
+def kernel_calls(case: Case) -> tuple[KernelCall, ...]:
+    """The calls of a case, made anew each time if their tables are large; none for dx where no output meets a cell."""
+    return plans.find_sized(table_bytes, _make_calls, case.op, case.geometry, case.dtype, case.threads, case.isa)
+
+
+def are_held(calls: tuple[KernelCall, ...]) -> bool:
+    """Whether a plan may hold these calls: the plan cache holds thousands of plans, so calls must be few and small."""
+    return len(calls) <= _FEW_PHASES and not is_large(table_bytes(calls))
+
+
+def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> tuple[KernelCall, ...]:
+    tile = _ext.shape(_arrays.DTYPES[dtype], isa)
+    if op == "backward_weights":
+        return (_weights_call(geometry, dtype.itemsize, threads, tile),)
+    cuts: dict[Any, Parts] = {}
+    return tuple(
+        _product_call(problem, dtype.itemsize, threads, tile, op == "backward_data", cuts)
+        for problem in problems(op, geometry)
+    )
+
+
+def call_kinds(case: Case) -> Kinds:
+    """The calls of a case, and how often each is run.
+
+    Of more than `_FEW_PHASES` stride phases, this lays out one of each kind. Plans are compared by their work, and most
+    plans are never run.
+    """
+    if problem_count(case.op, case.geometry) <= _FEW_PHASES:
+        return tuple((call, 1) for call in kernel_calls(case))
+    return plans.find_sized(
+        _table_bytes_of_kinds, _make_kinds, case.op, case.geometry, case.dtype, case.threads, case.isa
+    )
+
+
+def _make_kinds(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, isa: int) -> Kinds:
+    tile = _ext.shape(_arrays.DTYPES[dtype], isa)
+    return tuple(
+        (_product_call(problem, dtype.itemsize, threads, tile, True, {}), count)
+        for problem, count in problem_kinds(op, geometry)
+    )
+
+
+def _table_bytes_of_kinds(kinds: Kinds) -> int:
+    return table_bytes(call for call, _ in kinds)
+
+
+def _cut_of(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], cuts: dict[Any, Parts]) -> Parts:
+    """`cut_product`; `cuts` are those of the stride phases before, for others of their kind."""
+    if problem.pointwise:
+        return cut_product(problem, itemsize, threads, tile)
+    key = tuple(line.kind for line in problem.lines)
+    if key not in cuts:
+        cuts[key] = cut_product(problem, itemsize, threads, tile)
+    parts = cuts[key]
+    d, h, w = (
+        replace(line, spread=True) if like.spread else line
+        for line, like in zip(problem.lines, parts.cut.lines, strict=True)
+    )
+    return replace(parts, cut=replace(parts.cut, lines=(d, h, w)))
+
+
+def _product_call(
+    problem: Problem,
+    itemsize: int,
+    threads: int,
+    tile: tuple[int, int, int],
+    gradient: bool,
+    cuts: dict[Any, Parts],
+) -> KernelCall:
+    tile_rows, vectors, lanes = tile
+    unit = vectors * lanes
+    parts = _cut_of(problem, itemsize, threads, tile, cuts)
+    cut, block_rows, block_channels, block_k = parts.cut, parts.block_rows, parts.block_channels, parts.block_k
+    lines, count, block, mode = cut.lines, cut.count, cut.block, cut.mode
+    taps = math.prod(line.taps for line in lines)
+    k = problem.channels * taps
+    blocks, split = cut.blocks(problem), pieces(problem.rows, block_rows)
+
+    layout = Layout(lines, count, block, cut.row)
+    channel_pitch = layout.channel_pitch(itemsize) if mode != WHOLE else lines[2].out
+    kernel = problem.kernel
+    order = kernel_weights(lines, kernel) if not problem.pointwise else np.zeros(1, np.intp)
+    by_weight = np.argsort(order, kind="stable")
+    tap_of, tap_at = order[by_weight], layout.taps()[by_weight]
+    neighbours = bool(np.all(np.diff(tap_of) == 1))
+    dense = 1 if neighbours and problem.channel_step == taps else 2 if neighbours and taps > 1 else 0
+    row_step, channel_step, repack = problem.row_step, problem.channel_step, None
+    if row_step == 1 and taps == 1:
+        dense = 3
+    elif (
+        not dense
+        and blocks >= _REPACKED_BLOCKS * problem.groups
+        and problem.groups * problem.rows * k * itemsize <= _REPACKED_BYTES
+    ):
+        shape = problem.groups * problem.channels, problem.rows, *(1,) * (3 - len(kernel)), *kernel
+        d, h, w = (_slice(line.weights) for line in lines)
+        repack = RepackWeights(shape, (d, h, w))
+        dense, row_step, channel_step = 3, 1, problem.rows
+
+    at = (np.arange(block_channels)[:, None] * channel_pitch + tap_at).ravel()
+    patch = 0 if mode == WHOLE else block_channels * channel_pitch + 2 * unit + lines[2].reach
+    panel_at = line_up(patch)
+    positions_at = line_up(panel_at + (unit if mode == TURNED else block_rows) * block_k + unit)
+    panel_pitch, panels = line_up(block_rows * block_k + unit), 0
+    if parts.shared:
+        panels = (
+            problem.groups * split * pieces(problem.channels, block_channels) * pieces(block_channels * taps, block_k)
+        )
+    positions = (parts.tiles * block_k + 1) * unit + tile_rows * unit
+    if mode == TURNED:
+        positions = (count * math.prod(block) + tile_rows) * block_k + (2 * tile_rows + 1) * unit + 2 * _MOST_LANES
+    space = line_up(positions_at + positions)
+    common, own = panels * panel_pitch, min(threads, blocks * split) * space
+    # A workspace that is kept for the next call stays so.
+    if (common + (repack.size if repack else 0)) * itemsize > _SHARED_BYTES or (
+        own * itemsize <= _workspace.KEPT_BYTES < (own + common) * itemsize
+    ):
+        panels = 0
+    # Weights that are shared are packed by each thread once at most.
+    packings = problem.groups * threads if panels else blocks
+    sizes = {
+        "images": problem.images,
+        "block_images": count,
+        "groups": problem.groups,
+        "rows": problem.rows,
+        "row_step": row_step,
+        "block_rows": block_rows,
+        "channels": problem.channels,
+        "channel_step": channel_step,
+        "taps": taps,
+        "block_k": block_k,
+        "channel_pitch": channel_pitch,
+        "image_pitch": layout.image_pitch,
+        "mode": mode,
+        "dense": dense,
+        "block_channels": block_channels,
+        "packing": cut.packing,
+        "tiles": parts.tiles,
+        "panel_pitch": panel_pitch,
+        "panels": panels,
+        "panel_at": panel_at,
+        "positions_at": positions_at,
+    }
+    tables = (
+        layout.axes(),
+        layout.phases(),
+        np.array(list(sizes.values()), np.intp),
+        at.astype(np.intp),
+        tap_of.astype(np.intp),
+    )
+    return KernelCall(
+        _ext.Multiply(int(itemsize == 8), *tables, space, _isa.current, gradient and problem.leaves_source),
+        tables,
+        threads,
+        space,
+        items=blocks * split,
+        product=(cut.product + split * cut.copied) * k * blocks,
+        amounts=_work.of_product(problem, parts, tile, block_rows, (_APART if not dense else 1) * packings),
+        sizes=sizes,
+        repack=repack,
+        shared=panels * (panel_pitch + 2 * np.dtype(np.intp).itemsize // itemsize),
+    )
+
+
+def _slice(weights: tuple[int, ...]) -> slice:
+    """Taps of a phase, in the order of the kernel."""
+    return slice(min(weights), max(weights) + 1, abs(weights[0] - weights[-1]) // max(len(weights) - 1, 1) or 1)
+
+
+def _shared_out(
+    lines: tuple[Line, Line, Line], images: int, count: int, block: tuple[int, int, int], threads: int
+) -> tuple[int, tuple[int, int, int]]:
+    """Blocks not much smaller, of which every thread gets as much: with every so many-th, none waits for another."""
+    deep, high, wide = block
+
+    def most(n: int, size: int) -> float:
+        """Of n in blocks of `size`, the part of the thread that gets most; a block costs something by itself."""
+        whole, rest = divmod(n, size)
+        rounds, extra = divmod(whole, threads)
+        last = rest + 0.1 * size if rest else 0.0
+        return max((rounds + (extra > 0)) * 1.1 * size, rounds * 1.1 * size + last)
+
+    if count > 1 or (deep, high, wide) == tuple(line.out for line in lines):
+        return min(range(count, count // 2, -1), key=lambda c: most(images, c)), block
+    if high < lines[1].out:
+        best = min(range(high, (high - 1) // 2, -1), key=lambda h: most(lines[1].out, h))
+        return count, (deep, best, wide)
+    return count, block
+
+
+def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tuple[int, int, int]) -> KernelCall:
+    tile_rows, vectors, lanes = tile
+    unit = vectors * lanes
+    lines = forward_lines(geometry)
+    groups, images = geometry.groups, geometry.x_shape[0]
+    filters, channels, taps = geometry.w_shape[0] // groups, geometry.w_shape[1], geometry.taps
+    positions = min(max(PANEL_BYTES // (filters * itemsize), _LEAST_SUMMED), _SUMMED)
+    columns = pieces(channels * taps, unit)
+    items = groups
+    block_channels = channels
+    if groups < 4 * threads and columns >= 4 * threads:
+        split = pieces(2 * threads, groups) if columns >= 8 * threads else threads
+        n = pieces(channels, min(split, channels))
+        # Channels are split where that gives every thread as many.
+        if pieces(groups * pieces(channels, n), threads) * threads * n <= 1.1 * groups * channels:
+            block_channels, items = n, groups * pieces(channels, n)
+    count, block = block_of(lines, images, block_channels, itemsize, positions, unit)
+    shared = items % threads != 0 and items < 4 * threads
+    if shared:
+        count, block = _shared_out(lines, images, count, block, threads)
+    blocks = pieces(images, count) * math.prod(pieces(line.out, n) for line, n in zip(lines, block, strict=True))
+    parts = min(threads, blocks) if shared else 1
+    row = block[2] + lines[2].reach
+    layout = Layout(lines, count, block, row)
+    channel_pitch = layout.channel_pitch(itemsize)
+    at = (np.arange(block_channels)[:, None] * channel_pitch + layout.taps()).ravel()
+    whole = count * math.prod(block)
+    length = count * block[0] * ((block[1] - 1) * row + block[2])
+    panel_at = line_up(block_channels * channel_pitch + 2 * unit)
+    positions_at = line_up(panel_at + filters * whole + unit)
+    held_pitch = line_up((length + 1) * unit)
+    held = max(1, min(_HELD, _HELD_BYTES // (held_pitch * itemsize), pieces(block_channels * taps, unit)))
+    spill_at = line_up(positions_at + held * held_pitch)
+    lists_at = line_up(spill_at + 2 * tile_rows * unit)
+    sizes = [
+        images,
+        count,
+        groups,
+        filters,
+        channels,
+        block_channels,
+        taps,
+        channel_pitch,
+        layout.image_pitch,
+        parts,
+        panel_at,
+        positions_at,
+        spill_at,
+        lists_at,
+        whole,
+        held,
+        held_pitch,
+    ]
+    tables = layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp)
+    space = line_up(lists_at + pieces(vectors * whole * np.dtype(np.intp).itemsize, itemsize))
+    return KernelCall(
+        _ext_weights.Contract(int(itemsize == 8), *tables, space, _isa.current),
+        tables,
+        threads,
+        space,
+        items=items * parts,
+        product=float(whole * blocks * filters * items * pieces(block_channels * taps, lanes)),
+        amounts=_work.of_weights(
+            lines,
+            tile,
+            blocks * items,
+            count,
+            block,
+            filters,
+            block_channels,
+            taps,
+            parts * math.prod(geometry.w_shape) if parts > 1 else 0,
+        ),
+        parts=parts,
+    )

@@ -1,0 +1,104 @@
+"""One call of a kernel of `implicit`: its tables, its workspace, its work, and the order that it wants weights in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastconv.convolution.base import clear_where_zero
+from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace
+from fastconv.runtime.records import dataclass
+
+
+@dataclass(frozen=True)
+class RepackWeights:
+    """Copies the taps of a product out of weights (groups * channels, rows, *kernel), rows innermost.
+
+    Without the copy, packing a panel of rows would read single cells from all over the memory, again for every block.
+    """
+
+    shape: tuple[int, ...]
+    taps: tuple[slice, slice, slice]
+
+    @property
+    def size(self) -> int:
+        """Elements of the result."""
+        *lead, d, h, w = self.shape
+        return math.prod(lead) * math.prod(len(range(n)[t]) for n, t in zip((d, h, w), self.taps, strict=True))
+
+    def __call__(self, w: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(w.reshape(self.shape)[(..., *self.taps)].transpose(0, 2, 3, 4, 1))
+
+
+@dataclass(frozen=True)
+class KernelCall:
+    """One call of a kernel in at most `threads` threads."""
+
+    #: An `implicit.Multiply`, or for dw an `implicit_weights.Contract`. It has read the tables.
+    kernel: Any
+    tables: tuple[np.ndarray, ...]
+    threads: int
+    #: Elements of workspace of a thread.
+    space: int
+    #: Units of work that threads draw.
+    items: int
+    #: Vector operations of all products.
+    product: float
+    #: The work of each kind, of all threads together.
+    amounts: dict[str, float]
+    #: How many partial sums of dw there are; each thread has its own if threads share positions.
+    parts: int = 1
+    #: The third table of a product by name, in the order of Sizes in implicit.pyx.
+    sizes: dict[str, int] = field(default_factory=dict)
+    repack: RepackWeights | None = None
+    #: Elements of packed weights that all threads share.
+    shared: int = 0
+
+    @cached_property
+    def copied(self) -> int:
+        """Bytes that a plain copy moves in the time of the call, for `_threads.words`."""
+        return int(self.product * _isa.BYTES_PER_OPERATION)
+
+    @cached_property
+    def workspace(self) -> int:
+        """Elements of workspace of all threads."""
+        return min(self.threads, self.items) * self.space + self.shared
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tables."""
+        return sum(table.nbytes for table in self.tables)
+
+    def multiply(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray) -> bool:
+        """Write bias plus products into `result`. Returns False for dx if a weight may be inf or NaN."""
+        words = _threads.words(self.items, self.copied, self.threads)
+        if self.repack is not None:
+            w = self.repack(w)
+        with _workspace.workspace("blocks of the image", (self.workspace,), result.dtype) as space:
+            finite: bool = self.kernel.run(source, w, bias, result, space, words)
+        return finite
+
+    def contract(self, x: np.ndarray, dout: np.ndarray, weight_mask: np.ndarray | None, dw: np.ndarray) -> None:
+        """Write dw, with zeros where `weight_mask` is zero.
+
+        The kernel reads the mask as it writes dw, because reading both again takes as long as the sums of a few
+        positions.
+        """
+        words = _threads.words(self.items, self.copied, self.threads)
+        parts = dw if self.parts == 1 else _memory.empty((self.parts, dw.size), dw.dtype)
+        with _workspace.workspace("blocks of the image", (self.workspace,), dw.dtype) as space:
+            self.kernel.run(x, dout, parts, space, words, weight_mask if self.parts == 1 else None)
+        if self.parts > 1:
+            np.sum(parts, axis=0, out=dw.reshape(-1))
+            if weight_mask is not None:
+                clear_where_zero(weight_mask, dw, self.threads)
+
+
+def table_bytes(calls: Iterable[KernelCall]) -> int:
+    """Bytes of the tables of all calls."""
+    return sum(call.nbytes for call in calls)

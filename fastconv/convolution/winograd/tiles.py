@@ -1,0 +1,262 @@
+"""Lays out the calls of the kernels of `winograd`: blocks of tiles, the workspace, and the work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+
+import numpy as np
+
+from fastconv._ext import implicit as _shape
+from fastconv.checks import arrays as _arrays
+from fastconv.convolution.blocking import even, line_up, pieces
+from fastconv.convolution.cost import counts as _counts
+from fastconv.convolution.cost.model import NEAR_BYTES, memory, seconds
+from fastconv.convolution.ops import Op
+from fastconv.convolution.plan import Case
+from fastconv.convolution.winograd import decomposition as _decomposition
+from fastconv.convolution.winograd.decomposition import Problem
+from fastconv.geometry.conv import ConvGeometry
+from fastconv.runtime import isa as _isa
+from fastconv.runtime.plan_cache import is_large, plans
+from fastconv.runtime.records import dataclass
+
+#: Bytes of workspace of all threads together.
+_SPACE_BYTES = 28 << 20
+#: The most tiles of a block: enough that reading the weights is cheap beside multiplying by them; and if all weights
+#: fit the second-level cache.
+_TILES, _FEW_TILES = 64, 24
+#: Bytes of the second-level cache for the tiles and products of a block; weights of fewer bytes fit it.
+_BLOCK_BYTES = 1 << 19
+#: Filters whose products are made before any is transformed back, so that tiles stay in the cache.
+_PASS = 32
+#: The most panels of weights in a pass, as in the kernel.
+_MOST_PANELS = 64
+#: Filters, and channels, whose gradients a thread sums at a time.
+_SUMS = 128
+#: Bytes of weights that are transposed at a time, filters innermost, in the second-level cache.
+_TURNED_BYTES = 1 << 17
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """One call of a kernel.
+
+    Tables are made at the first run, because most plans are only compared by cost. Long tables are made on each run.
+    """
+
+    make: Callable[[], tuple[np.ndarray, ...]]
+    #: Entries of the tables, about.
+    length: int
+    #: Elements of workspace of a thread.
+    space: int
+    #: Units of work that threads draw.
+    items: int
+    #: How many partial sums of dw there are; each thread has its own if threads share tiles.
+    parts: int
+    #: Taps of a subkernel along the last two axes.
+    taps: tuple[int, int]
+    work: dict[str, float]
+    #: The factor on its time in comparisons.
+    penalty: float = 1.0
+
+    @property
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """The tables that the kernel reads."""
+        if is_large(self.length * np.dtype(np.intp).itemsize):
+            return self.make()
+        return self._held_tables
+
+    @cached_property
+    def _held_tables(self) -> tuple[np.ndarray, ...]:
+        return self.make()
+
+
+def cheapest_tiles(case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> Tiles:
+    """The call of least cost for so many interpolation points, and for subkernels of so many taps if not None."""
+    return plans.find(_find_cheapest, case.op, case.geometry, case.dtype, case.threads, case.isa, points, taps)
+
+
+def _find_cheapest(
+    op: Op,
+    geometry: ConvGeometry,
+    dtype: np.dtype,
+    threads: int,
+    isa: int,
+    points: tuple[int, ...],
+    taps: tuple[int, int] | None,
+) -> Tiles:
+    tile = _shape.shape(_arrays.DTYPES[dtype], isa)
+    make = _weights_tiles if op == "backward_weights" else _product_tiles
+    found = [
+        make(problem, memory(geometry, dtype, threads), dtype.itemsize, threads, tile)
+        for problem in _decomposition.problems(op, geometry, points)
+        if taps in (None, problem.subkernel)
+    ]
+    return min(found, key=lambda tiles: tiles.penalty * seconds("winograd", op, tiles.work))
+
+
+def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
+    """Where each of `count` planes of such sizes starts."""
+    return np.arange(count, dtype=np.intp) * math.prod(sizes)
+
+
+def _pitch(n: int, line: int) -> int:
+    """At least n elements, and a cache line more than whole pages: points that meet in no cache set."""
+    return pieces(n, 32 * line) * 32 * line + line
+
+
+def _product_tiles(
+    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+) -> Tiles:
+    tile_rows, vectors, lanes = tile
+    unit, line = vectors * lanes, 64 // itemsize
+    points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
+    cell = pieces(problem.channels, lanes) * lanes
+    v_step = pieces(k, lanes) * lanes + line
+    pass_rows = min(min(pieces(_PASS, unit), _MOST_PANELS) * unit, pieces(problem.rows, lanes) * lanes)
+
+    # A thread's share of the workspace holds the image at all points, and what the products need beside it.
+    share = _SPACE_BYTES // itemsize // threads
+    u_pitch = line
+    fixed = points * (k * pass_rows + line) + _TURNED_BYTES // itemsize
+    per_tile = points * (v_step + pass_rows) + 20 * cell
+    few = _TILES if points * k * problem.rows * phases * itemsize > _BLOCK_BYTES else _FEW_TILES
+    near = max(few, _BLOCK_BYTES // (points * (v_step + pass_rows) * itemsize))
+    count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES, near)))
+    tiles = count * math.prod(block)
+    blocks = problem.groups * problem.blocks(block, count)
+    split = 1
+    if blocks < 4 * threads and blocks % threads:
+        widths = pieces(problem.rows, lanes)
+        split = next((n for n in range(1, min(threads, widths) + 1) if blocks * n % threads == 0), min(threads, widths))
+    block_rows = even(problem.rows, pieces(problem.rows, split), lanes)
+    all_rows = pieces(block_rows, lanes) * lanes
+    pass_rows = min(pass_rows, all_rows)
+    kept = blocks > threads and points * phases * (k + line) * all_rows <= share - tiles * per_tile
+    chunk = min(problem.channels, max(1, _TURNED_BYTES // (problem.taps * unit * itemsize)))
+
+    zero_at = line_up(count * problem.cells(block) * cell)
+    v_at = line_up(zero_at + cell)
+    v_pitch = _pitch(tiles * v_step, line)
+    u_at = line_up(v_at + points * v_pitch)
+    weights = k * (all_rows * phases if kept else pass_rows) + u_pitch * pieces(all_rows, lanes) * phases
+    m_at = line_up(u_at + points * weights)
+    m_pitch = _pitch(tiles * pass_rows, line)
+    g_at = line_up(m_at + points * m_pitch)
+    bias_at = line_up(g_at + (chunk * problem.taps + 2) * unit)
+    check_at = line_up(bias_at + pass_rows + unit)
+    sizes = [
+        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, pass_rows),
+        *(problem.channels, problem.channel_step, problem.channels, problem.taps, problem.subkernels, phases),
+        *(kept, 1, chunk, cell, all_rows, zero_at, v_at, u_at, m_at, g_at, bias_at, check_at),
+        *(v_step, 0, 0, v_pitch, u_pitch, m_pitch),
+    ]
+    items = blocks * pieces(problem.rows, block_rows)
+    weighings = min(threads, items) if kept else items
+    times = points * blocks * split * phases
+    of_tiles, of_rows = _counts.panels(tiles, tile_rows), _counts.tile_vectors(all_rows, lanes, vectors)
+    work = {
+        "product": times * k * _counts.multiplied(of_tiles, of_rows),
+        "tiles": times * sum(n for _, n in of_tiles) * sum(n for _, n in of_rows),
+        "copied": blocks * split * count * problem.cells(block) * cell / lanes,
+        "transforms": blocks * tiles * split * (problem.subkernels * cell + phases * all_rows) / lanes,
+        "image": problem.of_image * blocks * tiles * split * problem.subkernels * cell / lanes,
+        "result": problem.of_result * blocks * tiles * all_rows * split * phases / lanes,
+        "weights": problem.of_weights * weighings * k * all_rows * phases / lanes,
+        "spilled": blocks * split * _beyond((points * (v_pitch + weights + m_pitch)) * itemsize),
+    }
+    return Tiles(
+        lambda: (
+            problem.axes(block),
+            np.array(sizes, np.intp),
+            problem.offsets(),
+            problem.tap_of(),
+            problem.starts(),
+            _planes(problem.channels, (side.size for side in problem.sides)),
+        ),
+        problem.table_length + problem.channels,
+        space=line_up(check_at + pass_rows + unit),
+        items=items,
+        parts=1,
+        taps=problem.subkernel,
+        work=_shared(work, moved, items, threads),
+        penalty=problem.penalty,
+    )
+
+
+def _weights_tiles(
+    problem: Problem, moved: Mapping[str, float], itemsize: int, threads: int, tile: tuple[int, int, int]
+) -> Tiles:
+    tile_rows, vectors, lanes = tile
+    line = 64 // itemsize
+    points, subkernels = problem.points, problem.subkernels
+    block_rows = even(problem.rows, _SUMS, lanes)
+    block_channels = even(problem.channels, max(_SUMS // subkernels, 1), lanes)
+    cell, rows_cell = pieces(block_channels, lanes) * lanes, pieces(block_rows, lanes) * lanes
+    k = pieces(subkernels * block_channels, lanes) * lanes
+    v_step, u_step = k + line, rows_cell + line
+    share = _SPACE_BYTES // itemsize // threads
+    fixed = points * block_rows * k
+    per_tile = points * (v_step + u_step) + 20 * max(cell, rows_cell)
+    count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES)))
+    tiles = count * math.prod(block)
+    blocks = problem.blocks(block, count)
+    items = problem.groups * pieces(problem.rows, block_rows) * pieces(problem.channels, block_channels)
+    parts = min(threads, blocks) if items < 4 * threads and items % threads else 1
+
+    zero_at = line_up(count * max(problem.cells(block) * cell, problem.results(block) * rows_cell))
+    v_at = line_up(zero_at + max(cell, rows_cell))
+    v_pitch = _pitch(tiles * v_step, line)
+    u_at = line_up(v_at + points * v_pitch)
+    u_pitch = _pitch(tiles * u_step, line)
+    m_at = line_up(u_at + points * u_pitch)
+    m_pitch = _pitch(block_rows * k + line, line)
+    check_at = line_up(m_at + points * m_pitch)
+    sizes = [
+        *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, block_rows),
+        *(problem.channels, problem.channel_step, block_channels, problem.taps, subkernels, 1),
+        *(False, parts, 0, cell, rows_cell, zero_at, v_at, u_at, m_at, check_at, check_at, check_at),
+        *(v_step, u_step, k, v_pitch, u_pitch, m_pitch),
+    ]
+    seen, times = blocks * tiles * items, points * blocks * items
+    of_rows, of_columns = _counts.panels(block_rows, tile_rows), _counts.tile_vectors(k, lanes, vectors)
+    work = {
+        "product": times * tiles * _counts.multiplied(of_rows, of_columns),
+        "tiles": times * sum(n for _, n in of_rows) * sum(n for _, n in of_columns),
+        "copied": blocks * items * count * (problem.cells(block) * cell + problem.results(block) * rows_cell) / lanes,
+        "transforms": seen * (subkernels * cell + rows_cell) / lanes,
+        "image": problem.of_image * seen * subkernels * cell / lanes,
+        "result": problem.turned.of_weights * seen * rows_cell / lanes,
+        "weights": problem.turned.of_result * parts * items * k * rows_cell / lanes,
+        "spilled": blocks * items * _beyond(points * (v_pitch + u_pitch + 2 * m_pitch) * itemsize),
+    }
+    return Tiles(
+        lambda: (
+            problem.axes(block),
+            np.array(sizes, np.intp),
+            problem.offsets(),
+            problem.tap_of(),
+            _planes(block_channels, (side.size for side in problem.sides)),
+            _planes(block_rows, (side.whole for side in problem.sides)),
+        ),
+        problem.table_length + block_channels + block_rows,
+        space=line_up(check_at + cell),
+        items=items * parts,
+        parts=parts,
+        taps=problem.subkernel,
+        work=_shared(work, moved, items * parts, threads),
+        penalty=problem.penalty,
+    )
+
+
+def _beyond(nbytes: int) -> int:
+    """What each block moves between a core's cache and the next one, because its workspace of `nbytes` is larger."""
+    return max(nbytes - NEAR_BYTES, 0)
+
+
+def _shared(work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int) -> dict[str, float]:
+    """The part of the thread that does most."""
+    part = _counts.busiest(items, int(work["product"] * _isa.BYTES_PER_OPERATION), threads)
+    return {**_counts.total(work, part), "blocks": items * part, **moved, "call": 1.0}

@@ -69,7 +69,7 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
 def _weights(w: Any) -> np.ndarray:
     if type(w) is not np.ndarray and sparse.issparse(w):
         raise TypeError(f"w is {kind_of(w)} of scipy.sparse; give w.toarray()")
-    return _arrays.as_floats("w", w)
+    return _arrays.as_float_array("w", w)
 
 
 def _format(value: Any) -> str:
@@ -273,7 +273,7 @@ class ToeplitzOperator(LinearOperator):
         geometry, w = self._geometry.for_batch(count), _arrays.prepare(self._w, dtype, workers)
         shapes = geometry.x_shape, geometry.out_shape
         images = _arrays.prepare(columns.T, dtype, workers).reshape(shapes[adjoint])
-        result = _arrays.fresh(shapes[not adjoint], dtype, "the product")
+        result = _arrays.empty_result(shapes[not adjoint], dtype, "the product")
         if not adjoint:
             forward(images, w, None, geometry, result, self._algorithm, workers)
         elif count:
@@ -411,7 +411,7 @@ def convolution_matrix(
     >>> convolution_matrix([[1, 2], [3, 4]], (5, 6)).shape
     (42, 30)
     """
-    h = _arrays.as_floats("h", h)
+    h = _arrays.as_float_array("h", h)
     if isinstance(shape, np.ndarray) and shape.ndim:
         raise TypeError(
             f"shape must be an int or a tuple of ints, got an ndarray; where its own is meant, {shape.shape}, pass that"

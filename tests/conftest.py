@@ -77,9 +77,9 @@ def forget_geometries():
     _fractional._kept.cache_clear()
     _pool._resolve_plain_pool.cache_clear()
     fastconv.convolution.gemm._bound.cache_clear()
-    fastconv.layers.convolution.conv._calls.clear()
-    fastconv.layers.convolution.conv_transpose._calls.clear()
-    fastconv.layers.pool.pooling._known.clear()
+    fastconv.layers.convolution.conv.calls.clear()
+    fastconv.layers.convolution.conv_transpose.calls.clear()
+    fastconv.layers.pool.pooling.calls.clear()
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None)
     return prepare(array, dtype, threads)
 
 
-def ready(*arrays: Any) -> np.dtype | None:
+def common_dtype_if_ready(*arrays: Any) -> np.dtype | None:
     """The common dtype of arrays if the kernels can read all of them without a copy, else None."""
     dtype = None
     for array in arrays:
@@ -165,7 +165,7 @@ def check_cached(
 
     They must have `shapes`, be C-contiguous and aligned, and all have one float dtype, which is `dtype` if given.
     """
-    found = ready(*arrays)
+    found = common_dtype_if_ready(*arrays)
     if found is not None and (dtype is None or found == dtype) and tuple([a.shape for a in arrays]) == shapes:
         return
     held = " and ".join(f"{name} {describe(array)}" for name, array in zip(names, arrays, strict=True))
@@ -184,15 +184,15 @@ def describe(value: Any) -> str:
     return f"{array.shape} of dtype {array.dtype}{kind}"
 
 
-def as_floats(name: str, value: Any, threads: int | None = None) -> np.ndarray:
+def as_float_array(name: str, value: Any, threads: int | None = None) -> np.ndarray:
     """`value` as a float array for the kernels, of its result dtype; itself if it already is."""
-    if ready(value) is not None:
+    if common_dtype_if_ready(value) is not None:
         return value
     array = as_array(name, value)
     return prepare(array, result_dtype(array), threads)
 
 
-def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
+def empty_result(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
     """An uninitialised array for a result."""
     try:
         return _memory.empty(shape, dtype)
@@ -206,12 +206,12 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
         ) from None
 
 
-def output(
+def resolve_out(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
     """An uninitialised array for a result, or a plain view of `out` if the result fits into it."""
     if out is None:
-        return fresh(shape, dtype, what)
+        return empty_result(shape, dtype, what)
     if not issubclass(type(out), np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     out = plain(out)

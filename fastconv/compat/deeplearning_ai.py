@@ -18,7 +18,7 @@ from fastconv.checks.messages import count
 from fastconv.checks.options import as_cache, as_int, as_shape, per_axis
 from fastconv.compat.shared import images, zero_padded
 from fastconv.geometry.pool import PoolGeometry, resolve_pool
-from fastconv.layers.convolution.conv import prepare
+from fastconv.layers.convolution.conv import prepare_cache
 from fastconv.layers.pool.pooling import AvgPoolCache, forward_avg, forward_max
 
 __all__ = [
@@ -222,7 +222,7 @@ def conv_backward(dZ: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.nda
     ((1, 3, 3, 1), (3, 3, 1, 2), (1, 1, 1, 2))
     """
     arrays, options = _conv_layer(*as_cache(cache, "conv_forward", length=4))
-    layer = prepare("conv_backward", *arrays, None, options)
+    layer = prepare_cache("conv_backward", *arrays, None, options)
     m, n_C, n_H, n_W = layer.geometry.out_shape
     dout = _arrays.cast_gradient("dZ", dZ, (m, n_H, n_W, n_C), layer.x.dtype).transpose(0, 3, 1, 2)
     dx, dw, db = layers.conv_backward(dout, layer)

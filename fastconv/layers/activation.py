@@ -32,7 +32,7 @@ def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0
 
 def _gradient(function: int, dout: Any, known: Any, source: str, slope: float = 0.0) -> np.ndarray:
     """dx, from dout and the array in the cache."""
-    known = _arrays.as_floats("cache", as_cache(known, source, np.ndarray))
+    known = _arrays.as_float_array("cache", as_cache(known, source, np.ndarray))
     return _each(function, known, _arrays.cast_gradient("dout", dout, known.shape, known.dtype), slope)
 
 
@@ -65,7 +65,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     >>> relu_forward([-1.0, 2.0])[0]
     array([0., 2.])
     """
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     return _each(_ext.RECTIFY, x, x), x
 
 
@@ -151,7 +151,7 @@ def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyRe
     array([-0.5,  2. ])
     """
     slope = as_number("slope", slope)
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     return _each(_ext.LEAK, x, x, slope), LeakyReluCache(x, slope)
 
 
@@ -216,7 +216,7 @@ def sigmoid_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     >>> sigmoid_forward([0.0, 1000.0])[0]
     array([0.5, 1. ])
     """
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     out = _each(_ext.SIGMOID, x, x, slowness=_SLOWNESS)
     return out, out
 
@@ -277,7 +277,7 @@ def tanh_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     >>> tanh_forward([0.0, 1000.0])[0]
     array([0., 1.])
     """
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     out = _each(_ext.TANH, x, x, slowness=_SLOWNESS)
     return out, out
 

@@ -1,4 +1,4 @@
-"""Calls whose meaning is known: a table by the arrays' shapes, dtype and options, whose values are ready to run."""
+"""Resolved calls, by the shapes and dtype of their arrays and by their options, ready to run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from fastconv._ext.recall import Recall
+from fastconv._ext.call_cache import CallCache
 from fastconv.checks import arrays as _arrays
 from fastconv.runtime import threads as _threads
 
@@ -17,16 +17,16 @@ _Geometry = TypeVar("_Geometry")
 Run = Callable[..., Any]
 
 #: Calls of a layer, by the default number of threads and the instruction set that they were planned for.
-Calls = dict[tuple[int, int], Recall]
+Calls = dict[tuple[int, int], CallCache]
 
 
-def table() -> Calls:
+def call_table() -> Calls:
     """An empty table."""
-    return defaultdict(lambda: Recall(np.ndarray, (*_arrays.DTYPES,), 512))
+    return defaultdict(lambda: CallCache(np.ndarray, (*_arrays.DTYPES,), 512))
 
 
 class Call(Generic[_Geometry]):
-    """What a call was found to mean: the layer, and when it has run once, what runs it."""
+    """A resolved call: its geometry and options, and after the first run what runs it."""
 
     __slots__ = "_make", "algorithm", "geometry", "run", "threads"
 
@@ -40,7 +40,7 @@ class Call(Generic[_Geometry]):
         self.geometry, self.algorithm, self.threads, self._make = geometry, algorithm, threads, make
         self.run: Run | None = None
 
-    def ready(self, dtype: np.dtype) -> Run:
+    def resolve_run(self, dtype: np.dtype) -> Run:
         """`run`; not kept if the number of threads depends on the CPUs that there are now."""
         if self.run is not None:
             return self.run

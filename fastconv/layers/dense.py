@@ -59,11 +59,11 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
     array([[4., 5., 6.]])
     """
 
-    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[None, None]:
+    def resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[None, None]:
         _check(x, w, b)
         return None, None
 
-    _, (x, w, b), _ = prepare_inputs(settle, x=x, w=w, b=b)
+    _, (x, w, b), _ = prepare_inputs(resolve, x=x, w=w, b=b)
     # [N x D] @ [D x M]
     out = matmul(x.reshape(x.shape[0], w.shape[0]), w)
     if b is not None:

@@ -1,4 +1,4 @@
-"""The one way in for the arrays of every layer: as given, then checked, then as kernels read them."""
+"""Checks and converts the arrays of every layer: as given, then checked, then as kernels read them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _T = TypeVar("_T")
 
 
 def prepare_inputs(
-    settle: Callable[..., tuple[_T, int | None]], hint: str = "", **given: Any
+    resolve: Callable[..., tuple[_T, int | None]], hint: str = "", **given: Any
 ) -> tuple[_T, list[Any], list[Any]]:
-    """What `settle` finds, the arrays in one dtype as kernels read them, and the same as they were given.
+    """What `resolve` returns, the arrays in one dtype as kernels read them, and the same as they were given.
 
     Parameters
     ----------
-    settle : callable
+    resolve : callable
         Takes the arrays, in whatever dtype and layout, and checks their shapes, before anything is copied or
         allocated. Returns what it finds, and the option `threads`.
     hint : str
@@ -28,13 +28,13 @@ def prepare_inputs(
     """
     values = list(given.values())
     without = "b" in given and values[-1] is None
-    dtype = _arrays.ready(*(values[:-1] if without else values))
+    dtype = _arrays.common_dtype_if_ready(*(values[:-1] if without else values))
     if dtype is not None:
-        return settle(*values)[0], values, values
+        return resolve(*values)[0], values, values
     arrays: list[Any] = []
     for name, value in given.items():
         last = len(arrays) == len(values) - 1
         arrays.append(None if without and last else _arrays.as_array(name, value, hint if last else ""))
-    found, threads = settle(*arrays)
+    found, threads = resolve(*arrays)
     dtype, workers = _arrays.result_dtype(*arrays), _threads.resolve(threads)
     return found, [None if array is None else _arrays.prepare(array, dtype, workers) for array in arrays], arrays

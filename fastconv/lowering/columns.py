@@ -59,7 +59,7 @@ def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: in
 
 
 def _geometry(
-    where: str,
+    caller: str,
     x_shape: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
@@ -70,10 +70,10 @@ def _geometry(
 ) -> ConvGeometry:
     if unknown:
         known = ("stride", "pad", "dilation", "pad_mode", "out", "threads", "kernel_size")
-        merge_options(where, dict.fromkeys(known), unknown)
+        merge_options(caller, dict.fromkeys(known), unknown)
     if kernel_size is None:
-        raise TypeError(f"{where}() needs kernel_size, an int or one per spatial axis")
-    name = "x" if where == "im2col" else "x_shape"
+        raise TypeError(f"{caller}() needs kernel_size, an int or one per spatial axis")
+    name = "x" if caller == "im2col" else "x_shape"
     check_rank(name, x_shape)
     if x_shape[1] < 1:
         raise ValueError(f"{name} {x_shape} has no channels; at least one is needed")
@@ -167,7 +167,7 @@ def im2col(
             what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
             nbytes = _memory.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
             _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
-        cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+        cols = _arrays.resolve_out(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
     except ValueError as error:
         if out is None and type(error) in (ValueError, _memory.TooLargeError):
             raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
@@ -238,7 +238,7 @@ def col2im(
         )
     workers = _threads.resolve(threads)
     dtype = _arrays.result_dtype(cols)
-    x = _arrays.output(out, x_shape, dtype, "the image", cols=cols)
+    x = _arrays.resolve_out(out, x_shape, dtype, "the image", cols=cols)
     cols = _arrays.prepare_rows(cols, dtype, workers)
     if geometry.pad_mode == "zeros":
         scatter(cols, x, geometry, workers)

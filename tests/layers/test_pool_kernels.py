@@ -27,9 +27,9 @@ NAN, INF = np.nan, np.inf
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 
 WINDOWS = {
-    "pairs": {"kernel_size": 2, "stride": 2},
-    "pairs_ceil": {"kernel_size": 2, "stride": 2, "ceil_mode": True},
-    "pairs_pad": {"kernel_size": 2, "stride": 2, "pad": 1},
+    "2x2_stride_2": {"kernel_size": 2, "stride": 2},
+    "2x2_stride_2_ceil": {"kernel_size": 2, "stride": 2, "ceil_mode": True},
+    "2x2_stride_2_pad": {"kernel_size": 2, "stride": 2, "pad": 1},
     "3_by_2": {"kernel_size": 3, "stride": 2},
     "3_by_2_pad": {"kernel_size": 3, "stride": 2, "pad": 1},
     "3_by_2_ceil": {"kernel_size": 3, "stride": 2, "pad": [(0, 1), (1, 0)], "ceil_mode": True},
@@ -111,7 +111,7 @@ def test_maximum(name, width, dtype):
 
 
 NAN_WINDOWS = {
-    "pairs": {"kernel_size": 2, "stride": 2},
+    "2x2_stride_2": {"kernel_size": 2, "stride": 2},
     "3_by_2": {"kernel_size": 3, "stride": 2, "pad": 1},
     "3_by_1": {"kernel_size": 3, "stride": 1, "pad": 1},
     "dilated": {"kernel_size": 2, "stride": 1, "dilation": 2},

@@ -18,7 +18,7 @@ from fastconv.geometry.axis import PerAxis
 from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, GeometryOptions
 from fastconv.geometry.fractional import FractionalGeometry, resolve_sampled
 from fastconv.layers.caches import checked_geometry
-from fastconv.layers.calls import Call, table
+from fastconv.layers.calls import Call, call_table
 from fastconv.layers.convolution import fractional as _fractional
 from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.planes import channel_sums
@@ -51,8 +51,8 @@ class ConvCache(NamedTuple):
         return cache_repr(self)
 
 
-def _settle(
-    where: str,
+def resolve_call(
+    caller: str,
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     b_shape: tuple[int, ...] | None,
@@ -60,7 +60,7 @@ def _settle(
     options: Mapping[str, Any],
 ) -> tuple[ConvGeometry | FractionalGeometry, str, int | None]:
     """The geometry, the algorithm's name and the threads, from shapes and options."""
-    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param", ("out",) if where == "conv" else ())
+    settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param", ("out",) if caller == "conv" else ())
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
@@ -79,7 +79,7 @@ _PLACES = "options are the fourth argument, after b or None", "options are keywo
 _AUTO = "auto"
 
 
-_calls = table()
+calls = call_table()
 
 
 def _forward(
@@ -109,28 +109,28 @@ def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] |
     return conv_param if type(conv_param) is dict and not options else None
 
 
-def _read(
-    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
+def find_call(
+    caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[Call[Any], list[Any], list[Any]]:
-    """What a call means, its arrays as kernels read them, and as they were given."""
-    calls, items = _calls[_threads.get_threads(), _isa.current], _plain_options(conv_param, options)
-    known = None if items is None else calls.get((x, w, b), items)
-    if known is not None:
-        return known, [x, w, b], [x, w, b]
+    """The resolved call, its arrays as kernels read them, and as they were given."""
+    table, plain = calls[_threads.get_threads(), _isa.current], _plain_options(conv_param, options)
+    call = None if plain is None else table.get((x, w, b), plain)
+    if call is not None:
+        return call, [x, w, b], [x, w, b]
 
-    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[Any], int | None]:
-        found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
+    def resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[Any], int | None]:
+        found = resolve_call(caller, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
         return Call(*found, _forward), found[2]
 
-    call, arrays, given = prepare_inputs(settle, _PLACES[where == "conv"], x=x, w=w, b=b)
-    if items is not None:
-        calls.keep(tuple(given), items, call)
+    call, arrays, given = prepare_inputs(resolve, _PLACES[caller == "conv"], x=x, w=w, b=b)
+    if plain is not None:
+        table.put(tuple(given), plain, call)
     return call, arrays, given
 
 
-def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
+def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
     """The layer, with checked and converted arrays."""
-    call, (x, w, b), _ = _read(where, x, w, b, conv_param, options)
+    call, (x, w, b), _ = find_call(caller, x, w, b, conv_param, options)
     # Use views, because the caller may assign another shape to an array later.
     return ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
 
@@ -247,15 +247,15 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     """
     plain = cast("dict[str, Any]", options)
     if out is None:
-        known = _calls[_threads.get_threads(), _isa.current].get((x, w, b), plain)
-        if known is not None and known.run is not None:
-            result = _arrays.fresh(known.geometry.out_shape, x.dtype, "the output")
-            known.run(x, w, b, result)
+        call = calls[_threads.get_threads(), _isa.current].get((x, w, b), plain)
+        if call is not None and call.run is not None:
+            result = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
+            call.run(x, w, b, result)
             return result
-    call, arrays, (x, w, b) = _read("conv", x, w, b, None, plain)
+    call, arrays, (x, w, b) = find_call("conv", x, w, b, None, plain)
     dtype = arrays[0].dtype
-    run = call.ready(dtype)
-    result = _arrays.output(out, call.geometry.out_shape, dtype, "the output", x=x, w=w, b=b)
+    run = call.resolve_run(dtype)
+    result = _arrays.resolve_out(out, call.geometry.out_shape, dtype, "the output", x=x, w=w, b=b)
     run(*arrays, result)
     return result if out is None else out
 
@@ -299,9 +299,9 @@ def conv_forward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
     """
-    call, (x, w, b), _ = _read("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
-    run = call.ready(x.dtype)
-    out = _arrays.fresh(call.geometry.out_shape, x.dtype, "the output")
+    call, (x, w, b), _ = find_call("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
+    run = call.resolve_run(x.dtype)
+    out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
     run(x, w, b, out)
     return out, ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
 
@@ -372,7 +372,7 @@ def conv_backward(
     dx = dw = db = None
     if need_dx:
         plan = plan_of("backward_data", geometry, dtype, name, workers)
-        dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
+        dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
         plan.run(dout, w, None, dx)
     if need_dw:
         plan = plan_of("backward_weights", geometry, dtype, name, workers, kept is not None)

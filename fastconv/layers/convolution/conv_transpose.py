@@ -15,7 +15,7 @@ from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name
 from fastconv.convolution.dispatch import plan_for
 from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.layers.caches import checked_geometry
-from fastconv.layers.calls import Call, table
+from fastconv.layers.calls import Call, call_table
 from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.planes import channel_sums
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
@@ -45,13 +45,13 @@ class ConvTransposeCache(NamedTuple):
         return cache_repr(self)
 
 
-_calls = table()
+calls = call_table()
 
 
-def _settle(
-    where: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, conv_param: Any, options: Mapping[str, Any]
+def resolve_call(
+    caller: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, conv_param: Any, options: Mapping[str, Any]
 ) -> Call[TransposeGeometry]:
-    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param")
+    settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param")
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
@@ -66,28 +66,28 @@ def _settle(
     return Call(geometry, name, threads, _run_of)
 
 
-def _read(
-    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
+def find_call(
+    caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[Call[TransposeGeometry], list[Any]]:
-    calls = _calls[_threads.get_threads(), _isa.current]
-    known = calls.get((x, w, b), options) if conv_param is None else None
-    if known is not None:
-        return known, [x, w, b]
+    table = calls[_threads.get_threads(), _isa.current]
+    call = table.get((x, w, b), options) if conv_param is None else None
+    if call is not None:
+        return call, [x, w, b]
 
-    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[TransposeGeometry], int | None]:
-        found = _settle(where, x, w, b, conv_param, options)
-        return found, found.threads
+    def resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[TransposeGeometry], int | None]:
+        resolved = resolve_call(caller, x, w, b, conv_param, options)
+        return resolved, resolved.threads
 
-    place = "keywords" if where == "conv_transpose" else "the fourth argument, after b or None"
-    call, arrays, given = prepare_inputs(settle, f"options are {place}", x=x, w=w, b=b)
+    place = "keywords" if caller == "conv_transpose" else "the fourth argument, after b or None"
+    call, arrays, given = prepare_inputs(resolve, f"options are {place}", x=x, w=w, b=b)
     if conv_param is None:
-        calls.keep(tuple(given), options, call)
+        table.put(tuple(given), options, call)
     return call, arrays
 
 
-def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
+def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
     """The layer, with checked and converted arrays."""
-    call, (x, w, b) = _read(where, x, w, b, conv_param, options)
+    call, (x, w, b) = find_call(caller, x, w, b, conv_param, options)
     # Use views, because the caller may assign another shape to an array later.
     return ConvTransposeCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
 
@@ -108,12 +108,12 @@ def _run_of(geometry: TransposeGeometry, dtype: np.dtype, name: str, threads: in
 
 
 def _run(
-    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
+    caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[np.ndarray, Call[TransposeGeometry], list[Any]]:
-    call, arrays = _read(where, x, w, b, conv_param, options)
+    call, arrays = find_call(caller, x, w, b, conv_param, options)
     dtype = arrays[0].dtype
-    run = call.ready(dtype)
-    out = _arrays.fresh(call.geometry.out_shape, dtype, "the output")
+    run = call.resolve_run(dtype)
+    out = _arrays.empty_result(call.geometry.out_shape, dtype, "the output")
     run(*arrays, out)
     return out, call, arrays
 
@@ -287,7 +287,7 @@ def conv_transpose_backward(
     dx = dw = db = None
     if need_dx:
         plan = plan_for("forward", geometry.conv, x.dtype, name, workers)
-        dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
+        dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
         plan.run(seen, w, None, dx)
     if need_dw:
         plan = plan_for("backward_weights", geometry.conv, x.dtype, name, workers)

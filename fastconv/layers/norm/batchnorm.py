@@ -87,19 +87,19 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         raise TypeError(
             f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
         )
-    where = "spatial_batchnorm_forward" if spatial else "batchnorm_forward"
-    settings = merge_options(where, NORM_PARAM, {}, bn_param, "bn_param")
+    caller = "spatial_batchnorm_forward" if spatial else "batchnorm_forward"
+    settings = merge_options(caller, NORM_PARAM, {}, bn_param, "bn_param")
     train = is_training(settings["mode"], "bn_param")
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
 
-    def settle(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[list[np.ndarray | None], None]:
+    def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[list[np.ndarray | None], None]:
         check_rank("x", x.shape) if spatial else check_rows(x)
         _check_channels("gamma", gamma, x)
         _check_channels("beta", beta, x)
         return [_running(bn_param, "running_mean", x), _running(bn_param, "running_var", x)], None
 
-    left, (x, gamma, beta), _ = prepare_inputs(settle, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+    left, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
     dtype = x.dtype
     averages = [np.zeros(x.shape[1], dtype) if average is None else average for average in left]
     moments = np.ones((3, x.shape[1]))  # mean, variance, scale
@@ -128,17 +128,17 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     return out, BatchNormCache(x, gamma, moments[0], moments[2], train)
 
 
-def _check_cache(where: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
+def _check_cache(caller: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
     """Refuse arrays of a cache that cannot come from the forward pass."""
-    shape = shape_of(where, "x", x, 2, 5)
-    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
-    check_moments(where, mean, scale, shape[1:2])
+    shape = shape_of(caller, "x", x, 2, 5)
+    _arrays.check_cached(caller, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
+    check_moments(caller, mean, scale, shape[1:2])
 
 
-def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, gamma, mean, scale, train = as_cache(cache, where, BatchNormCache)
+def _backward(caller: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, mean, scale, train = as_cache(cache, caller, BatchNormCache)
     if not are_usual(x, gamma, mean, scale):
-        _check_cache(where, x, gamma, mean, scale)
+        _check_cache(caller, x, gamma, mean, scale)
     if train is not True:
         train = as_bool("train in cache", train)
     dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
@@ -147,7 +147,7 @@ def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray,
     try:
         dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
     except ValueError:  # the kernel found a wrong number of elements; this check says in which array
-        _check_cache(where, x, gamma, mean, scale)
+        _check_cache(caller, x, gamma, mean, scale)
         raise
     dgamma, dbeta = (array.astype(x.dtype) for array in sums)
     return dx, dgamma, dbeta

@@ -42,19 +42,19 @@ def _check_channels(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, spatial:
 
 
 def _forward(
-    where: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
+    caller: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
 ) -> tuple[np.ndarray, GroupNormCache]:
     param_name = "gn_param" if spatial else "ln_param"
-    settings = merge_options(where, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
+    settings = merge_options(caller, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
     eps = as_number("eps", settings["eps"], 0)
 
-    def settle(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[int, None]:
+    def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[int, None]:
         check_rank("x", x.shape) if spatial else check_rows(x)
         _check_channels(x, gamma, beta, spatial)
         # Check beta after gamma, whose length shows whether the channels of x are last.
         return as_groups("G", groups, x.shape), None
 
-    groups, (x, gamma, beta), _ = prepare_inputs(settle, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+    groups, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
     C = x.shape[1]
     if not x.size:
         none = np.empty((0, groups))
@@ -67,32 +67,32 @@ def _forward(
     return out, GroupNormCache(x, gamma, beta.shape, mean, scale)
 
 
-def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, gamma, beta_shape, mean, scale = as_cache(cache, where, GroupNormCache)
+def _backward(caller: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, beta_shape, mean, scale = as_cache(cache, caller, GroupNormCache)
     usual = are_usual(x, gamma, mean, scale) and mean.shape == scale.shape == (len(x), mean.shape[-1])
     if not usual or type(beta_shape) is not tuple or beta_shape != gamma.shape:
-        _check_cache(where, x, gamma, beta_shape, mean, scale)
+        _check_cache(caller, x, gamma, beta_shape, mean, scale)
     dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
     try:
         dx, dgamma, dbeta = _norm_kernels.group_backward(dout, x, gamma.reshape(-1), mean, scale)
     except ValueError:  # as in batch normalisation
-        _check_cache(where, x, gamma, beta_shape, mean, scale)
+        _check_cache(caller, x, gamma, beta_shape, mean, scale)
         raise
     return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)
 
 
-def _check_cache(where: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
+def _check_cache(caller: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
     """Refuse a cache that cannot come from the forward pass."""
-    N, C, *rest = shape = shape_of(where, "x", x, 2, 5)
+    N, C, *rest = shape = shape_of(caller, "x", x, 2, 5)
     flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
     given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
-    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, given))
+    _arrays.check_cached(caller, ("x", "gamma"), (x, gamma), (shape, given))
     if type(beta_shape) is not tuple or beta_shape not in (flat, whole):
-        raise ValueError(f"cache holds {beta_shape!r} as the shape of beta, which {where} did not put there")
-    groups = shape_of(where, "mean", mean, 2, 2)[1]
-    check_moments(where, mean, scale, (N if x.size else 0, groups))
+        raise ValueError(f"cache holds {beta_shape!r} as the shape of beta, which {caller} did not put there")
+    groups = shape_of(caller, "mean", mean, 2, 2)[1]
+    check_moments(caller, mean, scale, (N if x.size else 0, groups))
     if groups < 1 or C % groups:
         raise ValueError(f"cache holds moments of {groups} groups, but x {shape} has {C} channels")
 

@@ -134,7 +134,7 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
     if settings["size"] is None:
         raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
     size, alpha, beta, k = _constants(**settings)
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     check_rank("x", x.shape)
     cache = LrnCache(x, size, alpha, beta, k)
     out = _kernel(cache)
@@ -175,6 +175,6 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
             [-1.]]])
     """
     x, *settings = as_cache(cache, "lrn_forward", LrnCache)
-    if _arrays.ready(x) is None or not 3 <= x.ndim <= 5:
+    if _arrays.common_dtype_if_ready(x) is None or not 3 <= x.ndim <= 5:
         shape_of("lrn_forward", "x", x, 3, 5)
     return _kernel(LrnCache(x, *_constants(*settings)), _arrays.cast_gradient("dout", dout, x.shape, x.dtype))

@@ -13,7 +13,7 @@ from fastconv.checks.options import as_cache
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.caches import checked_geometry
 from fastconv.layers.pool import windows as _windows
-from fastconv.layers.pool.pooling import PoolParam, prepare
+from fastconv.layers.pool.pooling import PoolParam, find_call
 
 Function = Callable[[np.ndarray], Any]
 Derivative = Callable[[np.ndarray, np.ndarray], Any]
@@ -87,8 +87,8 @@ def pool_forward(
         raise TypeError(f"fn must be a function of windows, got {fn!r}")
     if fn_grad is not None and not callable(fn_grad):
         raise TypeError(f"fn_grad must be a function of windows and out, or None, got {fn_grad!r}")
-    x, geometry, _ = prepare("pool_forward", x, pool_param, options)
-    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
+    x, geometry, _ = find_call("pool_forward", x, pool_param, options)
+    out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     outs = out.reshape(-1, *out.shape[2:])
     for planes, padded in _windows.pad_planes(x, geometry):
         for outputs, windows in _windows.copy_windows(padded, geometry):
@@ -139,7 +139,7 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     checked_geometry("pool_forward", geometry, PoolGeometry)
     _arrays.check_cached("pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
-    dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
+    dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
     outs, douts = (array.reshape(-1, *array.shape[2:]) for array in (out, dout))
     for planes, padded in _windows.pad_planes(x, geometry):
         sums = _windows.GradientSums(padded.shape, padded.dtype)

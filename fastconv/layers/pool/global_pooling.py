@@ -18,16 +18,16 @@ from fastconv.layers.pool.pooling import (
 )
 
 
-def _global(where: str, x: Any) -> tuple[np.ndarray, PoolGeometry]:
+def _global(caller: str, x: Any) -> tuple[np.ndarray, PoolGeometry]:
     """One window over the whole of each plane."""
 
-    def settle(x: np.ndarray) -> tuple[PoolGeometry, None]:
+    def resolve(x: np.ndarray) -> tuple[PoolGeometry, None]:
         sizes = x.shape[2:]
         if 3 <= x.ndim <= 5 and 0 in sizes:
-            raise ValueError(f"x {x.shape} has an empty spatial axis, over which {where}() has nothing to reduce")
+            raise ValueError(f"x {x.shape} has an empty spatial axis, over which {caller}() has nothing to reduce")
         return resolve_pool(x.shape, kernel_size=sizes or 1, stride=1, pad=0, dilation=1, ceil_mode=False), None
 
-    geometry, (x,), _ = prepare_inputs(settle, x=x)
+    geometry, (x,), _ = prepare_inputs(resolve, x=x)
     return x, geometry
 
 

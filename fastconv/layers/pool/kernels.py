@@ -32,7 +32,7 @@ _ITEM_BYTES = 500
 #: Time of putting gradients in their places one by one against a copy of the indices' bytes.
 _SCATTERED = 5
 #: Gradients of narrower images are sooner put in their places one by one.
-_PAIRS_WIDTH = 24
+_LEAST_WIDTH_2X2 = 24
 #: Planes with more cells are indexed by 64 bits.
 _INT32_CELLS = np.iinfo(np.int32).max
 
@@ -46,7 +46,7 @@ def maximum(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int
     """`out`, the maximum of every window of x; returns where each is in its plane."""
     # Half the memory wherever a plane's cells can be counted in 32 bits.
     small = geometry.cells <= _INT32_CELLS
-    indices = _arrays.fresh(geometry.out_shape, _INT32 if small else _INT64, "the indices")
+    indices = _arrays.empty_result(geometry.out_shape, _INT32 if small else _INT64, "the indices")
     if not out.size:
         return indices
     geometry = geometry.squeezed
@@ -54,7 +54,7 @@ def maximum(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int
         plane_maxima(x, out, indices, threads)
     elif not (
         small
-        and (_pairs_forward(x, out, indices, geometry, threads) or _rows_forward(x, out, indices, geometry, threads))
+        and (_forward_2x2(x, out, indices, geometry, threads) or _rows_forward(x, out, indices, geometry, threads))
     ):
         _pool_running.maximum(x, out, indices, geometry, threads)
     return indices
@@ -68,7 +68,7 @@ def maximum_gradient(
         return True
     geometry = geometry.squeezed
     wide = indices.dtype == _INT64
-    if geometry.x_shape[-1] >= _PAIRS_WIDTH and not wide and _pairs_backward(dout, indices, dx, geometry, threads):
+    if geometry.x_shape[-1] >= _LEAST_WIDTH_2X2 and not wide and _backward_2x2(dout, indices, dx, geometry, threads):
         # Else they are not from a forward pass; what can be made of them the general kernel knows.
         return True
     if geometry.most_windows > _pool_tables.MOST_IN_TURN and _by_bands(dout, indices, dx, geometry, threads):
@@ -110,7 +110,7 @@ def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, i
     if geometry.is_global:
         out[...] = (plane_sums(x, threads) / geometry.cells).reshape(out.shape)
     elif not (
-        _pairs_forward(x, out, _NO_INDICES, geometry, threads)
+        _forward_2x2(x, out, _NO_INDICES, geometry, threads)
         or _rows_forward(x, out, _NO_INDICES, geometry, threads, include_pad)
     ):
         _pool_running.mean(x, out, geometry, threads, include_pad)
@@ -124,7 +124,7 @@ def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, thre
     if geometry.is_global:
         planes(dx)[...] = planes(dout / dx.dtype.type(geometry.cells))
     elif not (
-        _pairs_backward(dout, _NO_INDICES, dx, geometry, threads)
+        _backward_2x2(dout, _NO_INDICES, dx, geometry, threads)
         or _rows_backward(dout, dx, geometry, threads, include_pad)
     ):
         _pool_running.mean_gradient(dout, dx, geometry, threads, include_pad)
@@ -134,7 +134,7 @@ def norm(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -
     """`out`, the root of the sum of squares of every window of x."""
     geometry = geometry.squeezed
     if not (
-        _pairs_forward(x, out, _NO_INDICES, geometry, threads, True)
+        _forward_2x2(x, out, _NO_INDICES, geometry, threads, True)
         or _rows_forward(x, out, _NO_INDICES, geometry, threads, True, True)
     ):
         _pool_running.norm(x, out, geometry, threads)
@@ -146,7 +146,7 @@ def norm_gradient(
     """dx, of each cell x times the sum of what each window spreads, dout over its norm."""
     geometry = geometry.squeezed
     if not (
-        _pairs_backward(dout, _NO_INDICES, dx, geometry, threads, norms, x)
+        _backward_2x2(dout, _NO_INDICES, dx, geometry, threads, norms, x)
         or _rows_backward(dout, dx, geometry, threads, True, norms, x)
     ):
         _pool_running.norm_gradient(dout, norms, x, dx, geometry, threads)
@@ -220,17 +220,17 @@ def _workspace(plan: _pool_tables.Plan, like: np.ndarray, threads: int) -> tuple
     return plan.table, space, slots, _isa.narrow(plan.width * like.itemsize)
 
 
-def _pairs_forward(
+def _forward_2x2(
     x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry: PoolGeometry, threads: int, norm: bool = False
 ) -> bool:
-    """As `_rows_forward`, of 2 x 2 cells."""
-    pairs = _pool_tables.pairs(geometry)
-    if pairs is None:
+    """As `_rows_forward`, of windows of 2 x 2 cells at a stride of 2."""
+    sizes = _pool_tables.sizes_2x2(geometry)
+    if sizes is None:
         return False
-    height, width, rows, items = pairs
+    height, width, rows, items = sizes
     isa = _isa.narrow(width // 2 * x.itemsize)
     _threads.share(
-        _ext_rows.pairs_forward,
+        _ext_rows.forward_2x2,
         (_arrays.DTYPES[x.dtype], x, out, indices, norm, height, width, rows, isa),
         items=items,
         work=x.nbytes // 2,
@@ -239,7 +239,7 @@ def _pairs_forward(
     return True
 
 
-def _pairs_backward(
+def _backward_2x2(
     dout: np.ndarray,
     indices: np.ndarray,
     dx: np.ndarray,
@@ -249,13 +249,13 @@ def _pairs_backward(
     x: np.ndarray | None = None,
 ) -> bool:
     """The adjoint; False also where some index is not of its window."""
-    pairs = _pool_tables.pairs(geometry)
-    if pairs is None:
+    sizes = _pool_tables.sizes_2x2(geometry)
+    if sizes is None:
         return False
-    height, width, rows, items = pairs
+    height, width, rows, items = sizes
     isa = _isa.narrow(width // 2 * dx.itemsize)
     return _threads.share(
-        _ext_rows.pairs_backward,
+        _ext_rows.backward_2x2,
         (_arrays.DTYPES[dx.dtype], dout, indices, norms, x, dx, height, width, rows, isa),
         items=items,
         work=dx.nbytes // 2,

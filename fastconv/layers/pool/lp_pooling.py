@@ -16,7 +16,7 @@ from fastconv.geometry.axis import Axis
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.caches import checked_geometry
 from fastconv.layers.pool import kernels as _pool_kernels, windows as _windows
-from fastconv.layers.pool.pooling import PoolParam, prepare
+from fastconv.layers.pool.pooling import PoolParam, find_call
 from fastconv.runtime import threads as _threads
 
 #: This exponent has kernels of its own.
@@ -95,10 +95,10 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     >>> lp_pool_forward(np.array([[[3.0, -4.0, 5.0, 12.0]]]), kernel_size=2, p=1)[0]
     array([[[ 7., 17.]]])
     """
-    x, geometry, rest = prepare("lp_pool_forward", x, pool_param, options)
+    x, geometry, rest = find_call("lp_pool_forward", x, pool_param, options)
     p, threads = _exponent(rest["p"]), rest["threads"]
     workers = _threads.resolve(threads)
-    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
+    out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     if out.size and p == _OWN_KERNELS:
         _pool_kernels.norm(x, out, geometry, workers)
     elif out.size:
@@ -145,7 +145,7 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
-    dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
+    dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
     if dx.size and p == _OWN_KERNELS:
         _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)
     elif dx.size:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastconv._ext.recall import Recall
+from fastconv._ext.call_cache import CallCache
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.messages import cache_repr, kind_of
 from fastconv.checks.options import as_bool, as_cache, as_int, as_shape, merge_options
@@ -38,8 +38,8 @@ _DEFAULTS_OF = {
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
 _FLOAT32, _FLOAT64 = _arrays.DTYPES
-#: What calls of the usual kind were found to mean, by what was called: the geometry, and all options.
-_known: dict[str, Recall] = defaultdict(lambda: Recall(np.ndarray, (*_arrays.DTYPES,), 512))
+#: Resolved calls of each function: the geometry, and all options.
+calls: dict[str, CallCache] = defaultdict(lambda: CallCache(np.ndarray, (*_arrays.DTYPES,), 512))
 
 
 class MaxPoolCache(NamedTuple):
@@ -66,7 +66,7 @@ class AvgPoolCache(NamedTuple):
         return cache_repr(self)
 
 
-def _as_param(where: str, pool_param: Any) -> Mapping[str, Any]:
+def _as_param(caller: str, pool_param: Any) -> Mapping[str, Any]:
     """`pool_param` as a dict: an int, or one per axis, is the kernel_size."""
     if isinstance(pool_param, Mapping):
         return pool_param
@@ -75,21 +75,21 @@ def _as_param(where: str, pool_param: Any) -> Mapping[str, Any]:
         return {"kernel_size": pool_param}
     raise TypeError(
         f"pool_param must be a dict of options, the kernel_size as an int or one per axis, or None, got "
-        f"{kind_of(pool_param)}; {where}() takes options as keywords, too"
+        f"{kind_of(pool_param)}; {caller}() takes options as keywords, too"
     )
 
 
-def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
+def _kernel_size(caller: str, settings: dict[str, Any], rank: int) -> Any:
     """The window, from `kernel_size` or from CS231n's `pool_height` and `pool_width`."""
     height, width, kernel_size = settings["pool_height"], settings["pool_width"], settings["kernel_size"]
     if height is None and width is None:
         if kernel_size is None:
-            raise TypeError(f"{where}() needs kernel_size, or pool_height and pool_width")
+            raise TypeError(f"{caller}() needs kernel_size, or pool_height and pool_width")
         return kernel_size
     if kernel_size is not None:
-        raise TypeError(f"{where}() got both kernel_size and pool_height or pool_width; give one of them")
+        raise TypeError(f"{caller}() got both kernel_size and pool_height or pool_width; give one of them")
     if height is None or width is None:
-        raise TypeError(f"{where}() needs both pool_height and pool_width, got {height!r} and {width!r}")
+        raise TypeError(f"{caller}() needs both pool_height and pool_width, got {height!r} and {width!r}")
     if rank != 2:
         raise ValueError(f"pool_height and pool_width are for two spatial axes, x has {rank}; use kernel_size")
     if type(height) is not int or type(width) is not int or height < 1 or width < 1:
@@ -97,35 +97,35 @@ def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
     return height, width
 
 
-def prepare(
-    where: str, x: Any, pool_param: Any, options: dict[str, Any]
+def find_call(
+    caller: str, x: Any, pool_param: Any, options: dict[str, Any]
 ) -> tuple[np.ndarray, PoolGeometry, Mapping[str, Any]]:
     """x as the kernels read it, the geometry, and all options by name."""
     if type(pool_param) is int and "kernel_size" not in options:
         pool_param, options = None, {"kernel_size": pool_param, **options}
-    known = _known[where] if pool_param is None else None
-    found: Any = known.get((x,), options) if known is not None else None
+    table = calls[caller] if pool_param is None else None
+    found: Any = table.get((x,), options) if table is not None else None
     if found is None:
 
-        def settle(x: np.ndarray) -> tuple[tuple[PoolGeometry, Mapping[str, Any]], int | None]:
-            geometry, settings = resolve(where, x.shape, pool_param, options)
+        def resolve(x: np.ndarray) -> tuple[tuple[PoolGeometry, Mapping[str, Any]], int | None]:
+            geometry, settings = resolve_call(caller, x.shape, pool_param, options)
             return (geometry, settings), settings["threads"]
 
-        found, (x,), _ = prepare_inputs(settle, x=x)
-        if known is not None:
-            known.keep((x,), options, found)
+        found, (x,), _ = prepare_inputs(resolve, x=x)
+        if table is not None:
+            table.put((x,), options, found)
     geometry, settings = found
     return x, geometry, settings
 
 
-def resolve(
-    where: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
+def resolve_call(
+    caller: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
     """The geometry, and all options by name."""
     if pool_param is not None and type(pool_param) is not dict:
-        pool_param = _as_param(where, pool_param)
-    settings = merge_options(where, _DEFAULTS_OF.get(where, _DEFAULTS), options, pool_param, "pool_param")
-    kernel_size = _kernel_size(where, settings, len(x_shape) - 2)
+        pool_param = _as_param(caller, pool_param)
+    settings = merge_options(caller, _DEFAULTS_OF.get(caller, _DEFAULTS), options, pool_param, "pool_param")
+    kernel_size = _kernel_size(caller, settings, len(x_shape) - 2)
     _threads.resolve(settings["threads"])
     geometry = resolve_pool(
         x_shape,
@@ -198,12 +198,12 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     array([[6., 8.],
            [3., 4.]])
     """
-    x, geometry, rest = prepare("max_pool_forward", x, pool_param, options)
+    x, geometry, rest = find_call("max_pool_forward", x, pool_param, options)
     return forward_max(x, geometry, rest["threads"])
 
 
 def forward_max(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> tuple[np.ndarray, MaxPoolCache]:
-    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
+    out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     indices = _pool_kernels.maximum(x, out, geometry, _threads.resolve(threads))
     indices.setflags(write=False)
     return out, MaxPoolCache(geometry, indices, x.dtype, threads)
@@ -246,7 +246,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     _check_indices(geometry, indices)
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
-    dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
+    dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
     if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, workers):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
@@ -393,14 +393,14 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     >>> avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 4.0]]]), kernel_size=2)[0]
     array([[[2., 3.]]])
     """
-    x, geometry, rest = prepare("avg_pool_forward", x, pool_param, options)
+    x, geometry, rest = find_call("avg_pool_forward", x, pool_param, options)
     return forward_avg(x, geometry, as_bool("count_include_pad", rest["count_include_pad"]), rest["threads"])
 
 
 def forward_avg(
     x: np.ndarray, geometry: PoolGeometry, count_include_pad: bool, threads: int | None
 ) -> tuple[np.ndarray, AvgPoolCache]:
-    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
+    out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     _pool_kernels.mean(x, out, geometry, _threads.resolve(threads), count_include_pad)
     return out, AvgPoolCache(geometry, count_include_pad, x.dtype, threads)
 
@@ -443,6 +443,6 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
         count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
-    dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
+    dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
     _pool_kernels.mean_gradient(dout, dx, geometry, workers, count_include_pad)
     return dx

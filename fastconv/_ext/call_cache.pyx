@@ -13,12 +13,12 @@ cdef enum:
     NUMBERS = MOST_ARRAYS * (MOST_AXES + 1) + 1
 
 
-cdef class Recall:
+cdef class CallCache:
     """A table of at most `most` calls, for arrays of type `ndarray` that kernels can read without a copy.
 
     `dtypes` are the dtypes of 4 and 8 bytes; all arrays of a call must be of the same one.
 
-    `get` finds nothing for any other call. The caller then resolves the call, and may `keep` the result.
+    `get` finds nothing for any other call. The caller then resolves the call, and may `put` the result there.
     """
 
     cdef dict _found
@@ -34,7 +34,7 @@ cdef class Recall:
         key = self._key(arrays, options)
         return None if key is None else self._found.get(key)
 
-    def keep(self, tuple arrays, dict options, found):
+    def put(self, tuple arrays, dict options, found):
         """Store the value, if the table can look up such arrays and options."""
         key = self._key(arrays, options)
         if key is not None:

@@ -13,6 +13,7 @@ import fastconv
 from fastconv.convolution.implicit_gemm import algorithm as implicit
 from fastconv.convolution.winograd import algorithm as winograd
 from fastconv.geometry import conv as geometry, fractional as _fractional, pool as _pool, transpose as _transpose
+from fastconv.layers.norm import batchnorm, response
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
 
@@ -80,6 +81,8 @@ def forget_geometries():
     fastconv.layers.convolution.conv.calls.clear()
     fastconv.layers.convolution.conv_transpose.calls.clear()
     fastconv.layers.pool.pooling.calls.clear()
+    batchnorm.calls.clear()
+    response.calls.clear()
 
 
 @pytest.fixture

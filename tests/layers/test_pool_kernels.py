@@ -48,11 +48,12 @@ def isa(request, monkeypatch):
 
 
 @pytest.fixture(params=[None, 60], ids=["whole", "blocks"], autouse=True)
-def cut(request, monkeypatch):
+def cut(request, monkeypatch, forget):
     """Planes as they are cut, and so that each is many blocks, which two threads draw."""
     if request.param:
         monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", request.param)
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
+        forget()
 
 
 def unaligned(array):

@@ -18,7 +18,7 @@ from fastconv.geometry.axis import PerAxis
 from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, GeometryOptions
 from fastconv.geometry.fractional import FractionalGeometry, resolve_sampled
 from fastconv.layers.caches import checked_geometry
-from fastconv.layers.calls import Call, call_table
+from fastconv.layers.calls import Call, call_table, plain_options
 from fastconv.layers.convolution import fractional as _fractional
 from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.planes import channel_sums
@@ -82,11 +82,9 @@ _AUTO = "auto"
 calls = call_table()
 
 
-def _forward(
-    geometry: ConvGeometry | FractionalGeometry, dtype: np.dtype, name: str, threads: int
-) -> Callable[..., Any]:
+def _plan_forward(geometry: ConvGeometry | FractionalGeometry, dtype: np.dtype, algorithm: str, threads: int) -> Plan:
     """What computes the output from x, w and b."""
-    return plan_of("forward", geometry, dtype, name, threads).run
+    return plan_of("forward", geometry, dtype, algorithm, threads)
 
 
 def plan_of(
@@ -102,25 +100,18 @@ def plan_of(
     return plans.find(make, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
-def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """The options, if they are given in one way; None if they have to be merged, or refused."""
-    if conv_param is None:
-        return options
-    return conv_param if type(conv_param) is dict and not options else None
-
-
 def find_call(
     caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[Call[Any], list[Any], list[Any]]:
     """The resolved call, its arrays as kernels read them, and as they were given."""
-    table, plain = calls[_threads.get_threads(), _isa.current], _plain_options(conv_param, options)
-    call = None if plain is None else table.get((x, w, b), plain)
+    table, plain = calls[_threads.get_threads(), _isa.current], plain_options(conv_param, options)
+    call: Any = None if plain is None else table.get((x, w, b), plain)
     if call is not None:
         return call, [x, w, b], [x, w, b]
 
     def resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[Any], int | None]:
         found = resolve_call(caller, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
-        return Call(*found, _forward), found[2]
+        return Call(*found, _plan_forward), found[2]
 
     call, arrays, given = prepare_inputs(resolve, _PLACES[caller == "conv"], x=x, w=w, b=b)
     if plain is not None:
@@ -132,7 +123,7 @@ def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options:
     """The layer, with checked and converted arrays."""
     call, (x, w, b), _ = find_call(caller, x, w, b, conv_param, options)
     # Use views, because the caller may assign another shape to an array later.
-    return ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+    return ConvCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
 def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **options: Unpack[ConvOptions]) -> np.ndarray:
@@ -254,9 +245,9 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
             return result
     call, arrays, (x, w, b) = find_call("conv", x, w, b, None, plain)
     dtype = arrays[0].dtype
-    run = call.resolve_run(dtype)
+    plan = call.resolve_plan(dtype)
     result = _arrays.resolve_out(out, call.geometry.out_shape, dtype, "the output", x=x, w=w, b=b)
-    run(*arrays, result)
+    plan.run(*arrays, result)
     return result if out is None else out
 
 
@@ -300,10 +291,10 @@ def conv_forward(
     ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
     """
     call, (x, w, b), _ = find_call("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
-    run = call.resolve_run(x.dtype)
+    plan = call.resolve_plan(x.dtype)
     out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
-    run(x, w, b, out)
-    return out, ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+    plan.run(x, w, b, out)
+    return out, ConvCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
 def conv_backward(

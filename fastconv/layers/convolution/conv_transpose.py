@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Unpack, cast
 
 import numpy as np
@@ -10,15 +10,17 @@ import numpy as np
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.messages import cache_repr, count
 from fastconv.checks.options import as_bool, as_cache, merge_options
+from fastconv.convolution import wrappers
 from fastconv.convolution.base import per_channel
 from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name
 from fastconv.convolution.dispatch import plan_for
+from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.layers.caches import checked_geometry
-from fastconv.layers.calls import Call, call_table
+from fastconv.layers.calls import Call, call_table, current, plain_options
 from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.planes import channel_sums
-from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
+from fastconv.runtime import memory as _memory, threads as _threads
 
 
 class ConvTransposeOptions(TransposeOptions, total=False):
@@ -63,14 +65,14 @@ def resolve_call(
             f"{count(filters, 'channel')}; "
             f"b must be ({filters},) or None"
         )
-    return Call(geometry, name, threads, _run_of)
+    return Call(geometry, name, threads, _plan_forward)
 
 
 def find_call(
     caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[Call[TransposeGeometry], list[Any]]:
-    table = calls[_threads.get_threads(), _isa.current]
-    call = table.get((x, w, b), options) if conv_param is None else None
+    table, plain = current(calls), plain_options(conv_param, options)
+    call: Any = None if plain is None else table.get((x, w, b), plain)
     if call is not None:
         return call, [x, w, b]
 
@@ -80,8 +82,8 @@ def find_call(
 
     place = "keywords" if caller == "conv_transpose" else "the fourth argument, after b or None"
     call, arrays, given = prepare_inputs(resolve, f"options are {place}", x=x, w=w, b=b)
-    if conv_param is None:
-        table.put(tuple(given), options, call)
+    if plain is not None:
+        table.put(tuple(given), plain, call)
     return call, arrays
 
 
@@ -89,22 +91,33 @@ def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options:
     """The layer, with checked and converted arrays."""
     call, (x, w, b) = find_call(caller, x, w, b, conv_param, options)
     # Use views, because the caller may assign another shape to an array later.
-    return ConvTransposeCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+    return ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
-def _run_of(geometry: TransposeGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., Any]:
+class WithUncovered(wrappers.Wrapper):
+    """A plan of the cells that the convolution reads, within an output that has more of them: these are the bias."""
+
+    name = "with_uncovered"
+
+    def __init__(self, case: Case, plan: Plan, core: tuple[slice, ...]) -> None:
+        super().__init__(case, plan)
+        self.core = core
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
+        """By way of an array of the cells that are read."""
+        part = np.empty(self.case.geometry.x_shape, result.dtype)
+        found = self.plan.run(first, second, third, part)
+        result[...] = 0 if third is None else per_channel(third, self.case.geometry)
+        result[self.core] = part
+        return found
+
+
+def _plan_forward(geometry: TransposeGeometry, dtype: np.dtype, algorithm: str, threads: int) -> Plan:
     """What computes the output from x, w and b."""
-    run, core = plan_for("backward_data", geometry.conv, dtype, name, threads).run, geometry.core
-    if core is None:
-        return run
-
-    def run_core(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
-        part = np.empty(geometry.conv.x_shape, out.dtype)
-        run(x, w, b, part)
-        out[...] = 0 if b is None else per_channel(b, geometry.conv)
-        out[core] = part
-
-    return run_core
+    plan = plan_for("backward_data", geometry.conv, dtype, algorithm, threads)
+    if geometry.core is None:
+        return plan
+    return WithUncovered(Case.of("backward_data", geometry.conv, dtype, threads), plan, geometry.core)
 
 
 def _run(
@@ -112,9 +125,9 @@ def _run(
 ) -> tuple[np.ndarray, Call[TransposeGeometry], list[Any]]:
     call, arrays = find_call(caller, x, w, b, conv_param, options)
     dtype = arrays[0].dtype
-    run = call.resolve_run(dtype)
+    plan = call.resolve_plan(dtype)
     out = _arrays.empty_result(call.geometry.out_shape, dtype, "the output")
-    run(*arrays, out)
+    plan.run(*arrays, out)
     return out, call, arrays
 
 
@@ -236,7 +249,7 @@ def conv_transpose_forward(
     """
     given = "conv_transpose_forward", x, w, b, conv_param, cast("dict[str, Any]", options)
     out, call, (x, w, b) = _run(*given)
-    return out, ConvTransposeCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+    return out, ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
 def conv_transpose_backward(

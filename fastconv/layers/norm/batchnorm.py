@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
@@ -12,13 +13,17 @@ from fastconv.checks.messages import cache_repr, channels_last_hint, count, coun
 from fastconv.checks.options import as_bool, as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import are_usual, check_moments, shape_of
+from fastconv.layers.calls import Call, Calls, call_table, current
 from fastconv.layers.inputs import prepare_inputs
-from fastconv.layers.norm import kernels as _norm_kernels
+from fastconv.layers.norm.kernels import BatchNormBackward, BatchNormForward, NormSizes, has_negative, plan_norm
+from fastconv.runtime import memory as _memory
 
 #: The defaults of the options. The mode has none, and running averages start at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
 
 _FLOAT64 = np.dtype(np.float64)
+#: Resolved calls of each function of normalisation.
+calls: dict[str, Calls] = defaultdict(call_table)
 
 
 class BatchNormCache(NamedTuple):
@@ -80,6 +85,10 @@ def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray) -> np.ndarra
     return array
 
 
+def _plan_forward(sizes: NormSizes, dtype: np.dtype, option: None, threads: int) -> BatchNormForward:
+    return plan_norm(BatchNormForward, sizes, dtype)
+
+
 def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
     if type(bn_param) is not dict and not isinstance(bn_param, MutableMapping):
         if isinstance(beta, Mapping):
@@ -93,25 +102,37 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
 
-    def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[list[np.ndarray | None], None]:
-        check_rank("x", x.shape) if spatial else check_rows(x)
-        _check_channels("gamma", gamma, x)
-        _check_channels("beta", beta, x)
-        return [_running(bn_param, "running_mean", x), _running(bn_param, "running_var", x)], None
+    def averages_so_far(x: np.ndarray) -> list[np.ndarray | None]:
+        return [_running(bn_param, "running_mean", x), _running(bn_param, "running_var", x)]
 
-    left, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+    table = current(calls[caller])
+    call = table.get((x, gamma, beta), {})
+    if call is None:
+
+        def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[list[np.ndarray | None], None]:
+            check_rank("x", x.shape) if spatial else check_rows(x)
+            _check_channels("gamma", gamma, x)
+            _check_channels("beta", beta, x)
+            return averages_so_far(x), None
+
+        left, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+        call = Call(NormSizes.of(x.shape), None, None, _plan_forward)
+        table.put((x, gamma, beta), {}, call)
+    else:
+        left = averages_so_far(x)
     dtype = x.dtype
     averages = [np.zeros(x.shape[1], dtype) if average is None else average for average in left]
     moments = np.ones((3, x.shape[1]))  # mean, variance, scale
     if not train:
         moments[0], moments[1] = averages
-        if _norm_kernels.has_negative(moments[1]):
+        if has_negative(moments[1]):
             raise ValueError(f"running_var in bn_param must be >= 0, got {moments[1].min()} among its values")
         if eps == 0 and x.size:
             refuse_zero_variance(moments[1] == 0, "running_var[{}] in bn_param")
     if x.size:
-        wide = gamma.astype(_FLOAT64), beta.astype(_FLOAT64)
-        out = _norm_kernels.batch_forward(x, *wide, (moments[0], moments[1], moments[2]), eps, train)
+        plan = call.resolve_plan(dtype)
+        out = _memory.empty(x.shape, dtype)
+        plan.run(x, out, gamma.astype(_FLOAT64), beta.astype(_FLOAT64), moments, eps, train)
         if train and eps == 0:
             # The rounded mean of equal numbers may differ from them, which makes a variance above 0.
             equal = equal_numbers(x.reshape(*x.shape[:2], -1), (0, 2))
@@ -145,7 +166,8 @@ def _backward(caller: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
     try:
-        dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
+        dx, plan = _memory.empty(x.shape, x.dtype), plan_norm(BatchNormBackward, NormSizes.of(x.shape), x.dtype)
+        sums = plan.run(dout, x, dx, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
     except ValueError:  # the kernel found a wrong number of elements; this check says in which array
         _check_cache(caller, x, gamma, mean, scale)
         raise

@@ -12,9 +12,18 @@ from fastconv.checks.messages import cache_repr, channels_last_hint, count
 from fastconv.checks.options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import are_usual, check_moments, shape_of
+from fastconv.layers.calls import Call, current
 from fastconv.layers.inputs import prepare_inputs
-from fastconv.layers.norm import kernels as _norm_kernels
-from fastconv.layers.norm.batchnorm import AFTER_BETA, NORM_PARAM, check_rows, equal_numbers, refuse_zero_variance
+from fastconv.layers.norm.batchnorm import (
+    AFTER_BETA,
+    NORM_PARAM,
+    calls,
+    check_rows,
+    equal_numbers,
+    refuse_zero_variance,
+)
+from fastconv.layers.norm.kernels import GroupNormBackward, GroupNormForward, NormSizes, plan_norm
+from fastconv.runtime import memory as _memory
 
 
 class GroupNormCache(NamedTuple):
@@ -41,6 +50,10 @@ def _check_channels(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, spatial:
             )
 
 
+def _plan_forward(sizes: NormSizes, dtype: np.dtype, option: None, threads: int) -> GroupNormForward:
+    return plan_norm(GroupNormForward, sizes, dtype)
+
+
 def _forward(
     caller: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
 ) -> tuple[np.ndarray, GroupNormCache]:
@@ -48,18 +61,25 @@ def _forward(
     settings = merge_options(caller, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
     eps = as_number("eps", settings["eps"], 0)
 
-    def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[int, None]:
-        check_rank("x", x.shape) if spatial else check_rows(x)
-        _check_channels(x, gamma, beta, spatial)
-        # Check beta after gamma, whose length shows whether the channels of x are last.
-        return as_groups("G", groups, x.shape), None
+    table, options = current(calls[caller]), {"G": groups}
+    call = table.get((x, gamma, beta), options)
+    if call is None:
 
-    groups, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
-    C = x.shape[1]
+        def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[Call[NormSizes], None]:
+            check_rank("x", x.shape) if spatial else check_rows(x)
+            _check_channels(x, gamma, beta, spatial)
+            # Check beta after gamma, whose length shows whether the channels of x are last.
+            return Call(NormSizes.of(x.shape, as_groups("G", groups, x.shape)), None, None, _plan_forward), None
+
+        call, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+        table.put((x, gamma, beta), options, call)
+    C, groups = x.shape[1], call.geometry.G
     if not x.size:
         none = np.empty((0, groups))
         return np.empty(x.shape, x.dtype), GroupNormCache(x, gamma, beta.shape, none, none)
-    out, mean, scale = _norm_kernels.group_forward(x, gamma.reshape(C), beta.reshape(C), groups, eps)
+    plan = call.resolve_plan(x.dtype)
+    out = _memory.empty(x.shape, x.dtype)
+    mean, scale = plan.run(x, out, gamma.reshape(C), beta.reshape(C), eps)
     if eps == 0:
         what = "the variance of group {1} of x[{0}]" if spatial else "the variance of x[{0}]"
         equal = equal_numbers(x.reshape(len(x), groups, -1), (2,))
@@ -76,7 +96,9 @@ def _backward(caller: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
     try:
-        dx, dgamma, dbeta = _norm_kernels.group_backward(dout, x, gamma.reshape(-1), mean, scale)
+        plan = plan_norm(GroupNormBackward, NormSizes.of(x.shape, mean.shape[1]), x.dtype)
+        dx = _memory.empty(x.shape, x.dtype)
+        dgamma, dbeta = plan.run(dout, x, dx, gamma.reshape(-1), mean, scale)
     except ValueError:  # as in batch normalisation
         _check_cache(caller, x, gamma, beta_shape, mean, scale)
         raise

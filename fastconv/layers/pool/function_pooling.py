@@ -14,11 +14,35 @@ from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.caches import checked_geometry
 from fastconv.layers.pool import windows as _windows
 from fastconv.layers.pool.pooling import PoolParam, find_call
+from fastconv.runtime.records import dataclass
 
 Function = Callable[[np.ndarray], Any]
 Derivative = Callable[[np.ndarray, np.ndarray], Any]
 
 _HINT = ": reduce the last axis, as in lambda w: np.median(w, axis=-1)"
+
+
+@dataclass(frozen=True)
+class FunctionPlan:
+    """Calls a function with copies of windows, in one thread."""
+
+    geometry: PoolGeometry
+    nbytes = 0
+
+    def __str__(self) -> str:
+        return "function of windows"
+
+    def run(self, x: np.ndarray, out: np.ndarray, fn: Function) -> None:
+        """Write `out`, some outputs at a time."""
+        outs = out.reshape(-1, *out.shape[2:])
+        for planes, padded in _windows.pad_planes(x, self.geometry):
+            for outputs, windows in _windows.copy_windows(padded, self.geometry):
+                shape, target = windows.shape, outs[planes][outputs]
+                target[...] = _checked("fn", fn(windows), shape[:-1], shape, _HINT).reshape(target.shape)
+
+
+def _make_plan(geometry: PoolGeometry, dtype: np.dtype, option: None, threads: int) -> FunctionPlan:
+    return FunctionPlan(geometry)
 
 
 class PoolCache(NamedTuple):
@@ -87,13 +111,10 @@ def pool_forward(
         raise TypeError(f"fn must be a function of windows, got {fn!r}")
     if fn_grad is not None and not callable(fn_grad):
         raise TypeError(f"fn_grad must be a function of windows and out, or None, got {fn_grad!r}")
-    x, geometry, _ = find_call("pool_forward", x, pool_param, options)
+    x, call = find_call("pool_forward", x, pool_param, options, _make_plan)
+    geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
-    outs = out.reshape(-1, *out.shape[2:])
-    for planes, padded in _windows.pad_planes(x, geometry):
-        for outputs, windows in _windows.copy_windows(padded, geometry):
-            shape, target = windows.shape, outs[planes][outputs]
-            target[...] = _checked("fn", fn(windows), shape[:-1], shape, _HINT).reshape(target.shape)
+    call.resolve_plan(x.dtype).run(x, out, fn)
     # A view: a shape that the caller assigns to an array later must not reach the cache.
     return out, PoolCache(x[...], out[...], geometry, fn_grad)
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastconv._ext.call_cache import CallCache
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.messages import cache_repr, kind_of
 from fastconv.checks.options import as_bool, as_cache, as_int, as_shape, merge_options
 from fastconv.geometry.pool import PoolGeometry, resolve_pool
 from fastconv.layers.caches import checked_dtype, checked_geometry
+from fastconv.layers.calls import Call, Calls, call_table, current, plain_options
 from fastconv.layers.inputs import prepare_inputs
-from fastconv.layers.pool import kernels as _pool_kernels
+from fastconv.layers.pool.kernels import index_dtype, plan_for, planes
+from fastconv.layers.pool.plan import INDEX_DTYPES, INT32, INT64, PoolPlan
 from fastconv.runtime import memory as _memory, threads as _threads
+from fastconv.runtime.plan_cache import is_large
 
 #: Options by name, or the kernel_size alone.
 PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
@@ -38,8 +40,8 @@ _DEFAULTS_OF = {
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
 _FLOAT32, _FLOAT64 = _arrays.DTYPES
-#: Resolved calls of each function: the geometry, and all options.
-calls: dict[str, CallCache] = defaultdict(lambda: CallCache(np.ndarray, (*_arrays.DTYPES,), 512))
+#: Resolved calls of each function.
+calls: dict[str, Calls] = defaultdict(call_table)
 
 
 class MaxPoolCache(NamedTuple):
@@ -97,25 +99,40 @@ def _kernel_size(caller: str, settings: dict[str, Any], rank: int) -> Any:
     return height, width
 
 
+class PoolCall(Call[PoolGeometry]):
+    """A resolved call of a pooling."""
+
+    __slots__ = ()
+
+    def may_store(self, plan: Any) -> bool:
+        """Nor if its tables are large, because there may be hundreds of calls."""
+        return super().may_store(plan) and not is_large(plan.nbytes)
+
+
+MakePlan = Callable[[PoolGeometry, np.dtype, Any, int], Any]
+Option = Callable[[Mapping[str, Any]], Any]
+
+
 def find_call(
-    caller: str, x: Any, pool_param: Any, options: dict[str, Any]
-) -> tuple[np.ndarray, PoolGeometry, Mapping[str, Any]]:
-    """x as the kernels read it, the geometry, and all options by name."""
+    caller: str, x: Any, pool_param: Any, options: dict[str, Any], make_plan: MakePlan, option: Option | None = None
+) -> tuple[np.ndarray, PoolCall]:
+    """x as the kernels read it, and the resolved call; `option` checks what the function has beside other poolings."""
     if type(pool_param) is int and "kernel_size" not in options:
         pool_param, options = None, {"kernel_size": pool_param, **options}
-    table = calls[caller] if pool_param is None else None
-    found: Any = table.get((x,), options) if table is not None else None
-    if found is None:
+    table, plain = current(calls[caller]), plain_options(pool_param, options)
+    call: Any = None if plain is None else table.get((x,), plain)
+    if call is not None:
+        return x, call
 
-        def resolve(x: np.ndarray) -> tuple[tuple[PoolGeometry, Mapping[str, Any]], int | None]:
-            geometry, settings = resolve_call(caller, x.shape, pool_param, options)
-            return (geometry, settings), settings["threads"]
+    def resolve(x: np.ndarray) -> tuple[PoolCall, int | None]:
+        geometry, settings = resolve_call(caller, x.shape, pool_param, options)
+        threads = settings["threads"]
+        return PoolCall(geometry, option(settings) if option else None, threads, make_plan), threads
 
-        found, (x,), _ = prepare_inputs(resolve, x=x)
-        if table is not None:
-            table.put((x,), options, found)
-    geometry, settings = found
-    return x, geometry, settings
+    call, (x,), _ = prepare_inputs(resolve, x=x)
+    if plain is not None:
+        table.put((x,), plain, call)
+    return x, call
 
 
 def resolve_call(
@@ -136,6 +153,16 @@ def resolve_call(
         ceil_mode=settings["ceil_mode"],
     )
     return geometry, settings
+
+
+def plan_maximum(geometry: PoolGeometry, dtype: np.dtype, _: None, threads: int) -> PoolPlan:
+    """What finds maxima and their places."""
+    return plan_for("maximum", geometry, dtype, threads, index_dtype=index_dtype(geometry))
+
+
+def plan_mean(geometry: PoolGeometry, dtype: np.dtype, include_pad: bool, threads: int) -> PoolPlan:
+    """What computes means."""
+    return plan_for("mean", geometry, dtype, threads, include_pad)
 
 
 def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
@@ -198,15 +225,17 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     array([[6., 8.],
            [3., 4.]])
     """
-    x, geometry, rest = find_call("max_pool_forward", x, pool_param, options)
-    return forward_max(x, geometry, rest["threads"])
+    return forward_max(*find_call("max_pool_forward", x, pool_param, options, plan_maximum))
 
 
-def forward_max(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> tuple[np.ndarray, MaxPoolCache]:
+def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache]:
+    """The output, and the cache."""
+    geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
-    indices = _pool_kernels.maximum(x, out, geometry, _threads.resolve(threads))
+    indices = _arrays.empty_result(geometry.out_shape, index_dtype(geometry), "the indices")
+    call.resolve_plan(x.dtype).run(x, out, indices)
     indices.setflags(write=False)
-    return out, MaxPoolCache(geometry, indices, x.dtype, threads)
+    return out, MaxPoolCache(geometry, indices, x.dtype, call.threads)
 
 
 def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
@@ -243,23 +272,25 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     geometry, indices, dtype, threads = cache
     if dtype is not _FLOAT32 and dtype is not _FLOAT64:
         checked_dtype("max_pool_forward", dtype)
-    _check_indices(geometry, indices)
+    kind = _check_indices(geometry, indices)
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
-    if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, workers):
+    plan = plan_for("maximum_gradient", geometry, dtype, workers, index_dtype=kind)
+    if not plan.run(dout, dx, indices):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
 
 
-def _check_indices(geometry: Any, indices: Any) -> None:
-    """Refuse a cache whose indices `max_pool_forward` cannot have made."""
+def _check_indices(geometry: Any, indices: Any) -> np.dtype:
+    """The dtype of the indices of a cache, refused if `max_pool_forward` cannot have made them."""
     if type(geometry) is not PoolGeometry or type(indices) is not np.ndarray:
         checked_geometry("max_pool_forward", geometry, PoolGeometry)
         raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
-    fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
+    fit = indices.shape == geometry.out_shape and indices.dtype in INDEX_DTYPES
     if not fit or not (flags := indices.flags).c_contiguous or not flags.aligned:
         raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
+    return INT64 if indices.dtype == INT64 else INT32
 
 
 def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
@@ -352,9 +383,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     _memory.check_bytes("the output", out_shape, dtype)
     out = np.zeros(out_shape, dtype)
     if x.size:
-        np.put_along_axis(
-            _pool_kernels.planes(out), _pool_kernels.planes(indices).astype(np.intp), _pool_kernels.planes(x), axis=1
-        )
+        np.put_along_axis(planes(out), planes(indices).astype(np.intp), planes(x), axis=1)
     return out
 
 
@@ -393,16 +422,18 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     >>> avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 4.0]]]), kernel_size=2)[0]
     array([[[2., 3.]]])
     """
-    x, geometry, rest = find_call("avg_pool_forward", x, pool_param, options)
-    return forward_avg(x, geometry, as_bool("count_include_pad", rest["count_include_pad"]), rest["threads"])
+    return forward_avg(*find_call("avg_pool_forward", x, pool_param, options, plan_mean, _count_include_pad))
 
 
-def forward_avg(
-    x: np.ndarray, geometry: PoolGeometry, count_include_pad: bool, threads: int | None
-) -> tuple[np.ndarray, AvgPoolCache]:
-    out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
-    _pool_kernels.mean(x, out, geometry, _threads.resolve(threads), count_include_pad)
-    return out, AvgPoolCache(geometry, count_include_pad, x.dtype, threads)
+def _count_include_pad(settings: Mapping[str, Any]) -> bool:
+    return as_bool("count_include_pad", settings["count_include_pad"])
+
+
+def forward_avg(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, AvgPoolCache]:
+    """The output, and the cache."""
+    out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
+    call.resolve_plan(x.dtype).run(x, out)
+    return out, AvgPoolCache(call.geometry, call.option, x.dtype, call.threads)
 
 
 def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
@@ -444,5 +475,5 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
-    _pool_kernels.mean_gradient(dout, dx, geometry, workers, count_include_pad)
+    plan_for("mean_gradient", geometry, dtype, workers, count_include_pad).run(dout, dx)
     return dx

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastconv.checks import copies as _copies
 from fastconv.checks.messages import no_array
-from fastconv.runtime import memory as _memory
+from fastconv.runtime import memory as _memory, threads as _threads
 from fastconv.runtime.memory import check_bytes
+
+_T = TypeVar("_T")
 
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 #: The dtypes of the kernels: their numbers, and their names in C.
@@ -184,12 +187,77 @@ def describe(value: Any) -> str:
     return f"{array.shape} of dtype {array.dtype}{kind}"
 
 
+def prepare_inputs(
+    resolve: Callable[..., tuple[_T, int | None]],
+    hint: str = "",
+    *,
+    optional: str = "b",
+    dtype: np.dtype | None = None,
+    convert: Callable[[np.ndarray, np.dtype, int | None], np.ndarray] | None = prepare,
+    **given: Any,
+) -> tuple[_T, list[Any], list[Any]]:
+    """Check and convert the arrays of a call: the only way from what callers pass to what kernels read.
+
+    Parameters
+    ----------
+    resolve : callable
+        Takes the arrays, in whatever dtype and layout, and checks their shapes, before anything is copied or
+        allocated. Returns its result, and the option `threads`.
+    hint : str
+        Says where options belong, for callers who pass them in place of the last array.
+    optional : str
+        The name of the array that may be None; it comes last.
+    dtype : dtype, optional
+        Of the converted arrays; without it that of the result.
+    convert : callable or None
+        What converts an array: `prepare`, `prepare_rows`, or None to leave arrays in their dtype and layout.
+    **given : array_like or None
+        By the names of the arguments.
+
+    Returns
+    -------
+    The result of `resolve`, the arrays as kernels read them, and the arrays as they were given.
+    """
+    values = list(given.values())
+    without = values[-1] is None and optional in given
+    ready = common_dtype_if_ready(*(values[:-1] if without else values))
+    if ready is not None and (dtype is None or ready == dtype):
+        return resolve(*values)[0], values, values
+    arrays: list[Any] = []
+    for name, value in given.items():
+        last = len(arrays) == len(values) - 1
+        arrays.append(None if without and last else as_array(name, value, hint if last else ""))
+    found, threads = resolve(*arrays)
+    if convert is None:
+        return found, arrays, arrays
+    if dtype is None:
+        dtype = result_dtype(*arrays)
+    workers = _threads.resolve(threads)
+    return found, [None if array is None else convert(array, dtype, workers) for array in arrays], arrays
+
+
 def as_float_array(name: str, value: Any, threads: int | None = None) -> np.ndarray:
-    """`value` as a float array for the kernels, of its result dtype; itself if it already is."""
+    """`value`, of any shape, as a float array for the kernels, of its result dtype; itself if it already is."""
     if common_dtype_if_ready(value) is not None:
         return value
-    array = as_array(name, value)
-    return prepare(array, result_dtype(array), threads)
+    return prepare_inputs(lambda _: (None, threads), **{name: value})[1][0]
+
+
+def cast_gradient(
+    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
+) -> np.ndarray:
+    """An upstream gradient in the dtype of the forward pass; its shape must be the output's."""
+    if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape:
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value
+
+    def check(array: np.ndarray) -> tuple[None, int | None]:
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, but the output of the forward pass has shape {shape}")
+        return None, threads
+
+    return prepare_inputs(check, dtype=dtype, **{name: value})[1][0]
 
 
 def empty_result(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
@@ -243,13 +311,3 @@ def lift(array: np.ndarray, lead: int) -> np.ndarray:
     """A view with three spatial axes; unit axes are inserted after the first `lead` axes."""
     missing = 3 - (array.ndim - lead)
     return array[(slice(None),) * lead + (np.newaxis,) * missing] if missing else array
-
-
-def cast_gradient(
-    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
-) -> np.ndarray:
-    """An upstream gradient in the dtype of the forward pass; its shape must be the output's."""
-    array = as_array(name, value)
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, but the output of the forward pass has shape {shape}")
-    return prepare(array, dtype, threads)

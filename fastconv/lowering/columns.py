@@ -158,24 +158,29 @@ def im2col(
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
-    x = _arrays.as_array("x", x)
-    geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
-    workers = _threads.resolve(threads)
-    dtype = _arrays.result_dtype(x)
-    try:
-        if out is None:
-            what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
-            nbytes = _memory.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
-            _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
-        cols = _arrays.resolve_out(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
-    except ValueError as error:
-        if out is None and type(error) in (ValueError, _memory.TooLargeError):
-            raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
-        raise
+
+    def resolve(x: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray, int], int]:
+        geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
+        workers = _threads.resolve(threads)
+        dtype = _arrays.result_dtype(x)
+        try:
+            if out is None:
+                what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
+                nbytes = _memory.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
+                _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
+            cols = _arrays.resolve_out(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+        except ValueError as error:
+            if out is None and type(error) in (ValueError, _memory.TooLargeError):
+                raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
+            raise
+        return (geometry, cols, workers), workers
+
+    (geometry, cols, workers), (x,), _ = _arrays.prepare_inputs(resolve, convert=_arrays.prepare_rows, x=x)
     if geometry.pad_mode == "zeros":
-        lower(_arrays.prepare_rows(x, dtype, workers), cols, geometry, workers)
+        lower(x, cols, geometry, workers)
     else:
-        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry, workers), cols, geometry.padded, workers)
+        whole = _arrays.prepare(x, cols.dtype, workers)  # rows may be apart in memory
+        lower(_padding.extend(whole, geometry, workers), cols, geometry.padded, workers)
     return cols if out is None else out
 
 
@@ -228,22 +233,24 @@ def col2im(
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    cols = _arrays.as_array("cols", cols)
-    x_shape = as_shape("x_shape", x_shape)
-    geometry = _geometry("col2im", x_shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
-    if cols.shape != geometry.cols_shape:
-        raise ValueError(
-            f"cols has shape {cols.shape}, but lowering x_shape {x_shape} with kernel_size {geometry.kernel} gives "
-            f"(N, C * taps, L) = {geometry.cols_shape}"
-        )
-    workers = _threads.resolve(threads)
-    dtype = _arrays.result_dtype(cols)
-    x = _arrays.resolve_out(out, x_shape, dtype, "the image", cols=cols)
-    cols = _arrays.prepare_rows(cols, dtype, workers)
+
+    def resolve(cols: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray, int], int]:
+        shape = as_shape("x_shape", x_shape)
+        geometry = _geometry("col2im", shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
+        if cols.shape != geometry.cols_shape:
+            raise ValueError(
+                f"cols has shape {cols.shape}, but lowering x_shape {shape} with kernel_size {geometry.kernel} gives "
+                f"(N, C * taps, L) = {geometry.cols_shape}"
+            )
+        workers = _threads.resolve(threads)
+        x = _arrays.resolve_out(out, shape, _arrays.result_dtype(cols), "the image", cols=cols)
+        return (geometry, x, workers), workers
+
+    (geometry, x, workers), (cols,), _ = _arrays.prepare_inputs(resolve, convert=_arrays.prepare_rows, cols=cols)
     if geometry.pad_mode == "zeros":
         scatter(cols, x, geometry, workers)
     else:
-        dpadded = np.empty(geometry.padded.x_shape, dtype)
+        dpadded = np.empty(geometry.padded.x_shape, x.dtype)
         scatter(cols, dpadded, geometry.padded, workers)
         _padding.fold(dpadded, geometry, x, workers)
     return x if out is None else out

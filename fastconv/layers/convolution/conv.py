@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack, cast
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, count
 from fastconv.checks.options import as_bool, as_cache, merge_options
 from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name
@@ -20,7 +21,6 @@ from fastconv.geometry.fractional import FractionalGeometry, resolve_sampled
 from fastconv.layers.caches import checked_geometry
 from fastconv.layers.calls import Call, call_table, plain_options
 from fastconv.layers.convolution import fractional as _fractional
-from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.planes import channel_sums
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans

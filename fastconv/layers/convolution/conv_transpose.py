@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack, cast
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, count
 from fastconv.checks.options import as_bool, as_cache, merge_options
 from fastconv.convolution import wrappers
@@ -18,7 +19,6 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.layers.caches import checked_geometry
 from fastconv.layers.calls import Call, call_table, current, plain_options
-from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.planes import channel_sums
 from fastconv.runtime import memory as _memory, threads as _threads
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, channels_last_hint, count, count_axes
 from fastconv.checks.options import as_bool, as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import are_usual, check_moments, shape_of
 from fastconv.layers.calls import Call, Calls, call_table, current
-from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.norm.kernels import BatchNormBackward, BatchNormForward, NormSizes, has_negative, plan_norm
 from fastconv.runtime import memory as _memory
 

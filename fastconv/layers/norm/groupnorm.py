@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, channels_last_hint, count
 from fastconv.checks.options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import are_usual, check_moments, shape_of
 from fastconv.layers.calls import Call, current
-from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.norm.batchnorm import (
     AFTER_BETA,
     NORM_PARAM,

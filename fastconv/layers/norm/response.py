@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr
 from fastconv.checks.options import as_cache, as_int, as_number, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import shape_of
 from fastconv.layers.calls import Call, call_table, current
-from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.norm.kernels import LrnPlan, NormSizes, plan_lrn
 from fastconv.runtime import memory as _memory
 

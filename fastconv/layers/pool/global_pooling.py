@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.geometry.pool import resolve_pool
 from fastconv.layers.calls import current
-from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.pool.pooling import (
     AvgPoolCache,
     MakePlan,

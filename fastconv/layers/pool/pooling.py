@@ -10,12 +10,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, kind_of
 from fastconv.checks.options import as_bool, as_cache, as_int, as_shape, merge_options
 from fastconv.geometry.pool import PoolGeometry, resolve_pool
 from fastconv.layers.caches import checked_dtype, checked_geometry
 from fastconv.layers.calls import Call, Calls, call_table, current, plain_options
-from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.pool.kernels import index_dtype, plan_for, planes
 from fastconv.layers.pool.plan import INDEX_DTYPES, INT32, INT64, PoolPlan
 from fastconv.runtime import memory as _memory, threads as _threads
@@ -364,26 +364,29 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     >>> max_unpool(np.array([[[3.0, 2.0]]]), np.array([[[1, 2]]]), (1, 1, 4))
     array([[[0., 3., 2., 0.]]])
     """
-    x = _arrays.as_array("x", x)
-    out_shape = as_shape("out_shape", out_shape)
-    indices = np.asarray(indices)
-    if indices.dtype.kind not in "iu":
-        raise TypeError(f"indices must be integers, got dtype {indices.dtype}")
-    if indices.shape != x.shape:
-        raise ValueError(f"indices have shape {indices.shape}, but x has shape {x.shape}")
-    if x.ndim != len(out_shape) or not 3 <= x.ndim <= 5 or x.shape[:2] != out_shape[:2]:
-        raise ValueError(f"out_shape {out_shape} must be (N, C, *spatial) with the N, C and rank of x {x.shape}")
-    cells = math.prod(out_shape[2:])
-    if indices.size and (indices.min() < 0 or indices.max() >= cells):
-        raise ValueError(
-            f"indices run from {indices.min()} to {indices.max()}, but a plane of out_shape {out_shape} has {cells} "
-            f"cells; legal are 0 to {cells - 1}"
-        )
+
+    def resolve(x: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], None]:
+        shape, places = as_shape("out_shape", out_shape), np.asarray(indices)
+        if places.dtype.kind not in "iu":
+            raise TypeError(f"indices must be integers, got dtype {places.dtype}")
+        if places.shape != x.shape:
+            raise ValueError(f"indices have shape {places.shape}, but x has shape {x.shape}")
+        if x.ndim != len(shape) or not 3 <= x.ndim <= 5 or x.shape[:2] != shape[:2]:
+            raise ValueError(f"out_shape {shape} must be (N, C, *spatial) with the N, C and rank of x {x.shape}")
+        cells = math.prod(shape[2:])
+        if places.size and (places.min() < 0 or places.max() >= cells):
+            raise ValueError(
+                f"indices run from {places.min()} to {places.max()}, but a plane of out_shape {shape} has {cells} "
+                f"cells; legal are 0 to {cells - 1}"
+            )
+        return (shape, places), None
+
+    (shape, places), (x,), _ = prepare_inputs(resolve, convert=None, x=x)
     dtype = _arrays.result_dtype(x)
-    _memory.check_bytes("the output", out_shape, dtype)
-    out = np.zeros(out_shape, dtype)
+    _memory.check_bytes("the output", shape, dtype)
+    out = np.zeros(shape, dtype)
     if x.size:
-        np.put_along_axis(planes(out), planes(indices).astype(np.intp), planes(x), axis=1)
+        np.put_along_axis(planes(out), planes(places).astype(np.intp), planes(x), axis=1)
     return out
 
 

@@ -154,7 +154,7 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
         the arrays are allocated, with their size; but for 'dia', whose
         diagonals are counted on the entries.
     TypeError
-        For an unknown option, one of the wrong type, or complex or object `w`.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -325,7 +325,7 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
         If shapes or options do not fit each other, or `algorithm` cannot do
         this convolution and its adjoint.
     TypeError
-        For an unknown option, one of the wrong type, or complex or object `w`.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -397,7 +397,7 @@ def convolution_matrix(
     MemoryError
         As in `toeplitz_matrix`.
     TypeError
-        For an argument of the wrong type, or complex or object `h`.
+        As docs/conventions.md says.
 
     See Also
     --------

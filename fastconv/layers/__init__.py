@@ -1,4 +1,7 @@
-"""Forward/backward pairs with caches, under the names of CS231n."""
+"""Forward/backward pairs with caches, under the names of CS231n.
+
+docs/conventions.md has what is common to all: shapes, dtypes, threads, `out`, caches and errors.
+"""
 
 import typing as _typing
 from importlib import import_module as _import_module

@@ -52,7 +52,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     References
     ----------
@@ -85,7 +85,7 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the input's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 
@@ -137,7 +137,7 @@ def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyRe
     ValueError
         If `slope` is not finite.
     TypeError
-        For complex or object input, or a `slope` that is no number.
+        As docs/conventions.md says, and for a `slope` that is no number.
 
     References
     ----------
@@ -170,10 +170,8 @@ def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the input's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -208,7 +206,7 @@ def sigmoid_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -237,7 +235,7 @@ def sigmoid_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the input's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 
@@ -269,7 +267,7 @@ def tanh_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -298,7 +296,7 @@ def tanh_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the input's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 

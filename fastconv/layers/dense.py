@@ -48,10 +48,8 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
 
     Raises
     ------
-    ValueError
-        If shapes do not fit each other.
-    TypeError
-        For complex or object input.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -87,10 +85,8 @@ def affine_backward(
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -141,7 +137,7 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
     ValueError
         If `w` is not (D, M), or `x_shape` not of D values.
     TypeError
-        For complex or object input, or a shape that is no tuple of ints.
+        As docs/conventions.md says, and for a shape that is no tuple of ints.
 
     See Also
     --------
@@ -200,7 +196,7 @@ def conv_to_affine(w: Any) -> np.ndarray:
     ValueError
         If `w` has not one to three kernel axes.
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     See Also
     --------

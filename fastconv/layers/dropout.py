@@ -50,7 +50,7 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **un
     ValueError
         If `p`, mode or seed are not legal.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -101,10 +101,8 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the input's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------

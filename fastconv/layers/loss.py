@@ -53,7 +53,7 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     ValueError
         If shapes do not fit, or a label lies outside the classes.
     TypeError
-        If `y` are not integers, or `x` is complex or object.
+        As docs/conventions.md says, and if `y` are not integers.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def svm_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     ValueError
         If shapes do not fit, or a label lies outside the classes.
     TypeError
-        If `y` are not integers, or `x` is complex or object.
+        As docs/conventions.md says, and if `y` are not integers.
 
     References
     ----------

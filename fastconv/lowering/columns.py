@@ -108,20 +108,18 @@ def im2col(
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
-        One to three spatial axes; any strides.
+        One to three spatial axes.
     kernel_size : int or sequence of int
         One per spatial axis, or one for all.
     stride, dilation : int or sequence of int, default 1
-        One per spatial axis, or one for all.
+        As `conv`, but a stride is no Fraction.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
-        Cells added around the image: an int, one per axis, or a ``(lo, hi)``
-        pair per axis. `scipy.signal`'s 'same' is 'same_lower'.
+        As `conv`.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
-        What the added cells hold.
+        As `conv`.
     out : ndarray, (N, C * taps, L), optional
-        Where to put the result: C-contiguous, of its dtype, overlapping no input.
+        Where to put the result: see docs/conventions.md.
     threads : int, optional
-        None is the default of `set_threads`; negative counts back from all CPUs.
 
     Returns
     -------
@@ -136,7 +134,7 @@ def im2col(
     MemoryError
         If the result takes more memory than the system has free: a ValueError, too.
     TypeError
-        For complex or object input, an option of the wrong type or an unknown one.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -206,9 +204,9 @@ def col2im(
     x_shape : tuple of int
         ``(N, C, *spatial)``, the shape that was lowered.
     kernel_size, stride, pad, dilation, pad_mode, threads
-        As given to `im2col`.
+        As `im2col`.
     out : ndarray, `x_shape`, optional
-        Where to put the result: C-contiguous, of its dtype, overlapping no input.
+        Where to put the result: see docs/conventions.md.
 
     Returns
     -------
@@ -220,7 +218,7 @@ def col2im(
     ValueError
         If sizes do not fit; `out` is then untouched.
     TypeError
-        For complex or object input, an option of the wrong type or an unknown one.
+        As docs/conventions.md says.
 
     Examples
     --------

@@ -132,7 +132,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
-        One to three spatial axes. Any strides, byte order; never written to.
+        One to three spatial axes.
     w : array_like, (F, C // groups, *kernel)
         Filters.
     b : array_like, (F,), optional
@@ -171,16 +171,13 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         'exact', a result is inf or NaN exactly where the sum of its products is,
         except that 'auto' may skip zero weights if `w` has many of them.
     threads : int, optional
-        None is the default of `set_threads`; negative counts back from all CPUs.
     out : ndarray, optional
-        Where to put the result: of its shape and dtype, C-contiguous,
-        overlapping no input.
+        Both as docs/conventions.md says.
 
     Returns
     -------
     ndarray, (N, F, *out_spatial)
-        float32 or float64, as `np.result_type` of the arrays says; integers
-        become float64 and float16 becomes float32. Per axis the size is
+        The dtype is that of docs/conventions.md. Per axis the size is
         ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
 
     Raises
@@ -189,7 +186,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         If shapes or options do not fit each other, or a stride is a Fraction
         and `upsample` is not 1; `out` is then untouched.
     TypeError
-        For an unknown option, one of the wrong type, or complex or object input.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -270,13 +267,12 @@ def conv_forward(
     -------
     out : ndarray, (N, F, *out_spatial)
     cache : tuple
-        For `conv_backward`. It holds `x` and `w` themselves where no copy was
-        needed: changing them in place changes the gradients.
+        For `conv_backward`.
 
     Raises
     ------
     ValueError, TypeError
-        As `conv`.
+        As `conv`: see docs/conventions.md.
 
     Examples
     --------
@@ -311,7 +307,6 @@ def conv_backward(
     Parameters
     ----------
     dout : array_like, (N, F, *out_spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward`.
     need_dx, need_dw, need_db : bool, default True
@@ -331,10 +326,8 @@ def conv_backward(
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     References
     ----------

@@ -137,16 +137,16 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
 
     Its matrix is the transpose of the matrix of `conv`, so the gradient of a
     convolution is the transposed convolution of the output's gradient with the
-    same weights.
+    same weights. The options are those of that convolution, and `output_pad`.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
-        One to three spatial axes. Any strides, byte order; never written to.
+        One to three spatial axes.
     w : array_like, (C, F // groups, *kernel)
         Filters: those of the convolution from F to C channels.
     b : array_like, (F,), optional
-        Bias.
+        As `conv`.
     stride : int or sequence of int, default 1
         Cells of the output from one input cell's kernel to the next.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
@@ -166,6 +166,7 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
         'auto', 'exact', or a name from `algorithms` that serves
         'backward_data'; see `conv`.
     threads : int, optional
+        As `conv`: see docs/conventions.md.
 
     Returns
     -------
@@ -175,10 +176,8 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
 
     Raises
     ------
-    ValueError
-        If shapes or options do not fit each other.
-    TypeError
-        For an unknown option, one of the wrong type, or complex or object input.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -222,13 +221,12 @@ def conv_transpose_forward(
     -------
     out : ndarray, (N, F, *out_spatial)
     cache : tuple
-        For `conv_transpose_backward`. It holds `x` and `w` themselves where no
-        copy was needed: changing them in place changes the gradients.
+        For `conv_transpose_backward`.
 
     Raises
     ------
     ValueError, TypeError
-        As `conv_transpose`.
+        As `conv_transpose`: see docs/conventions.md.
 
     References
     ----------
@@ -260,11 +258,10 @@ def conv_transpose_backward(
     Parameters
     ----------
     dout : array_like, (N, F, *out_spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `conv_transpose_forward`.
     need_dx, need_dw, need_db : bool, default True
-        What to compute.
+        As `conv_backward`.
 
     Returns
     -------
@@ -275,10 +272,8 @@ def conv_transpose_backward(
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------

@@ -208,7 +208,7 @@ def batchnorm_forward(
         range, a `running_var` is negative in testing, or `eps` is 0 and a variance is 0 as well:
         the variance of a constant feature in training, a `running_var` in testing.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -242,7 +242,6 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
     Parameters
     ----------
     dout : array_like, (N, D)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `batchnorm_forward`.
 
@@ -254,7 +253,7 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
 
@@ -282,7 +281,7 @@ def spatial_batchnorm_forward(
     gamma, beta : array_like, (C,)
         Scale and shift.
     bn_param : dict
-        As `batchnorm_forward`.
+        As `batchnorm_forward`: see docs/conventions.md.
 
     Returns
     -------
@@ -293,7 +292,7 @@ def spatial_batchnorm_forward(
     Raises
     ------
     ValueError, TypeError
-        As `batchnorm_forward`.
+        As `batchnorm_forward`: see docs/conventions.md.
 
     References
     ----------
@@ -320,7 +319,6 @@ def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.nda
     Parameters
     ----------
     dout : array_like, (N, C, *spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `spatial_batchnorm_forward`.
 
@@ -332,7 +330,7 @@ def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.nda
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
 

@@ -145,12 +145,11 @@ def layernorm_forward(
     ValueError
         If shapes do not fit each other, `eps` is negative, or it is 0 and a row is constant.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
-    Squares are summed in the dtype of the result. Where numbers differ from their mean by
-    more than 1e18 in float32, 1e150 in float64, sums may be inf, and `out` is the shift alone or NaN.
+    Squares are summed as `batchnorm_forward` does in training, with the same limits.
 
     References
     ----------
@@ -175,7 +174,6 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
     Parameters
     ----------
     dout : array_like, (N, D)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `layernorm_forward`.
 
@@ -187,7 +185,7 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is not of layer or group normalisation, or `dout` is complex or object.
 
@@ -233,12 +231,11 @@ def spatial_groupnorm_forward(
         If shapes do not fit each other, `G` does not divide the channels, `eps` is negative, or
         it is 0 and a group is constant.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
-    Squares are summed in the dtype of the result. Where numbers differ from their mean by
-    more than 1e18 in float32, 1e150 in float64, sums may be inf, and `out` is the shift alone or NaN.
+    Squares are summed as `batchnorm_forward` does in training, with the same limits.
 
     References
     ----------
@@ -266,7 +263,6 @@ def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.nda
     Parameters
     ----------
     dout : array_like, (N, C, *spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `spatial_groupnorm_forward`.
 
@@ -279,7 +275,7 @@ def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.nda
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is not of layer or group normalisation, or `dout` is complex or object.
 

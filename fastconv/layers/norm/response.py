@@ -115,7 +115,7 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
         while `beta` is not an integer. If `k` is positive and `alpha` not negative, there is no
         such window.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -168,7 +168,6 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `lrn_forward`.
 
@@ -178,10 +177,8 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------

@@ -91,8 +91,7 @@ def pool_forward(
     ValueError
         If sizes do not fit, or `fn` returns another shape.
     TypeError
-        For an unknown option, one of the wrong type, complex or object input,
-        or a `fn` or `fn_grad` that cannot be called.
+        As docs/conventions.md says, and for a `fn` or `fn_grad` that cannot be called.
 
     Examples
     --------
@@ -125,7 +124,6 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *out_spatial)
-        Cast to the dtype of the forward pass.
     cache : tuple
         From `pool_forward`, with a `fn_grad`.
 
@@ -139,7 +137,7 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
         If there is no `fn_grad`, it returns another shape, or `dout` is not of
         the output's shape.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        As docs/conventions.md says.
 
     Examples
     --------

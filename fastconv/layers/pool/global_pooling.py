@@ -62,7 +62,7 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
     ValueError
         For an empty spatial axis, or another rank than 3 to 5.
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -80,7 +80,6 @@ def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, 1, ...)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `global_max_pool_forward`.
 
@@ -90,10 +89,8 @@ def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -126,7 +123,7 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
     ValueError
         For an empty spatial axis, or another rank than 3 to 5.
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     References
     ----------
@@ -148,7 +145,6 @@ def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, 1, ...)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `global_avg_pool_forward`.
 
@@ -158,10 +154,8 @@ def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------

@@ -74,13 +74,12 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     -------
     out : ndarray, (N, C, *out_spatial)
     cache : tuple
-        For `lp_pool_backward`. It holds `out`, and `x` where no copy was
-        needed: changing them in place changes the gradient.
+        For `lp_pool_backward`. It holds `out`, which must not be changed before.
 
     Raises
     ------
     ValueError, TypeError
-        As `max_pool_forward`, and for a `p` below 1, infinite or no number.
+        As docs/conventions.md says, and for a `p` below 1, infinite or no number.
 
     Notes
     -----
@@ -116,7 +115,6 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *out_spatial)
-        Cast to the dtype of the forward pass.
     cache : tuple
         From `lp_pool_forward`.
 
@@ -127,10 +125,8 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------

@@ -202,7 +202,7 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     ValueError
         If sizes do not fit, or a window needs more than a GiB of workspace a thread.
     TypeError
-        For an unknown option, one of the wrong type, or complex or object input.
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -244,7 +244,6 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *out_spatial)
-        Cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward`.
 
@@ -255,10 +254,8 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -311,7 +308,7 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     Raises
     ------
     TypeError
-        If `cache` is of another layer.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -350,7 +347,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     ValueError
         If shapes do not fit, or an index lies outside its plane.
     TypeError
-        If `indices` are not integers, or `x` is complex or object.
+        As docs/conventions.md says, and if `indices` are not integers.
 
     References
     ----------
@@ -410,7 +407,7 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     Raises
     ------
     ValueError, TypeError
-        As `max_pool_forward`.
+        As `max_pool_forward`: see docs/conventions.md.
 
     Notes
     -----
@@ -445,7 +442,6 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *out_spatial)
-        Cast to the dtype of the forward pass.
     cache : tuple
         From `avg_pool_forward`.
 
@@ -455,10 +451,8 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------

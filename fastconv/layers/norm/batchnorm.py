@@ -15,7 +15,14 @@ from fastconv.checks.options import as_bool, as_cache, as_number, is_training, m
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import are_usual, check_moments, shape_of
 from fastconv.layers.calls import Call, Calls, call_table, current
-from fastconv.layers.norm.kernels import BatchNormBackward, BatchNormForward, NormSizes, has_negative, plan_norm
+from fastconv.layers.norm.kernels import (
+    BatchNormBackward,
+    BatchNormForward,
+    NormSizes,
+    has_negative,
+    plan_backward,
+    plan_norm,
+)
 from fastconv.runtime import memory as _memory
 
 #: The defaults of the options. The mode has none, and running averages start at zeros.
@@ -166,7 +173,8 @@ def _backward(caller: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
     try:
-        dx, plan = _memory.empty(x.shape, x.dtype), plan_norm(BatchNormBackward, NormSizes.of(x.shape), x.dtype)
+        plan = plan_backward(calls["batchnorm_backward"], BatchNormBackward, x, {})
+        dx = _memory.empty(x.shape, x.dtype)
         sums = plan.run(dout, x, dx, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
     except ValueError:  # the kernel found a wrong number of elements; this check says in which array
         _check_cache(caller, x, gamma, mean, scale)

@@ -22,7 +22,7 @@ from fastconv.layers.norm.batchnorm import (
     equal_numbers,
     refuse_zero_variance,
 )
-from fastconv.layers.norm.kernels import GroupNormBackward, GroupNormForward, NormSizes, plan_norm
+from fastconv.layers.norm.kernels import GroupNormBackward, GroupNormForward, NormSizes, plan_backward, plan_norm
 from fastconv.runtime import memory as _memory
 
 
@@ -96,7 +96,7 @@ def _backward(caller: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
     try:
-        plan = plan_norm(GroupNormBackward, NormSizes.of(x.shape, mean.shape[1]), x.dtype)
+        plan = plan_backward(calls["groupnorm_backward"], GroupNormBackward, x, {"G": mean.shape[1]})
         dx = _memory.empty(x.shape, x.dtype)
         dgamma, dbeta = plan.run(dout, x, dx, gamma.reshape(-1), mean, scale)
     except ValueError:  # as in batch normalisation

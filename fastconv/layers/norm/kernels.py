@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from fastconv._ext import lrn as _lrn, norm as _ext
 from fastconv.checks import arrays as _arrays
+from fastconv.layers.calls import Calls
 from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
@@ -58,6 +58,7 @@ class NormPlan:
     dtype: np.dtype
     threads: int
     isa: int
+    passes = _SLOWNESS
 
     @cached_property
     def dtype_index(self) -> int:
@@ -74,10 +75,10 @@ class NormPlan:
         """The pieces of work that threads share."""
         raise NotImplementedError
 
-    def share(self, kernel: Callable[..., Any], *arguments: Any, passes: int) -> None:
-        """Run a kernel, which takes the time of so many copies of x."""
-        arguments = self.dtype_index, *arguments
-        _threads.share(kernel, arguments, items=self.items, work=passes * self.x_bytes, threads=self.threads)
+    @cached_property
+    def sharing(self) -> dict[str, int]:
+        """How threads share the kernel, which takes the time of `passes` copies of x."""
+        return {"items": self.items, "work": self.passes * self.x_bytes, "threads": self.threads}
 
 
 class BatchNormPlan(NormPlan):
@@ -110,12 +111,14 @@ class BatchNormForward(BatchNormPlan):
         The last of these is written, and with `train` all three. Moments, gamma and beta are float64.
         """
         mean, variance, scale = moments
-        given = x, y, gamma, beta, mean, variance, scale, self.sizes, eps, train, self.isa
-        self.share(_ext.batch_forward, *given, passes=_SLOWNESS)
+        given = self.dtype_index, x, y, gamma, beta, mean, variance, scale, self.sizes, eps, train, self.isa
+        _threads.share(_ext.batch_forward, given, **self.sharing)
 
 
 class BatchNormBackward(BatchNormPlan):
     """The backward pass."""
+
+    passes = 2 * _SLOWNESS
 
     def run(
         self,
@@ -129,8 +132,8 @@ class BatchNormBackward(BatchNormPlan):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Write dx; returns (dgamma, dbeta), float64 as gamma, mean and 1 / sqrt(variance + eps) are."""
         sums = np.empty((self.sizes.C, 2))
-        given = dout, x, dx, gamma, mean, scale, sums, self.sizes, train, self.isa
-        self.share(_ext.batch_backward, *given, passes=2 * _SLOWNESS)
+        given = self.dtype_index, dout, x, dx, gamma, mean, scale, sums, self.sizes, train, self.isa
+        _threads.share(_ext.batch_backward, given, **self.sharing)
         return sums[:, 1], sums[:, 0]
 
 
@@ -160,13 +163,15 @@ class GroupNormForward(GroupNormPlan):
         shape = self.sizes.N, self.sizes.G
         mean, scale = np.empty(shape), np.empty(shape)
         gamma, beta = self.of_channels(gamma), self.of_channels(beta)
-        given = x, y, gamma, beta, mean, scale, self.sizes, eps, self.isa
-        self.share(_ext.group_forward, *given, passes=_SLOWNESS)
+        given = self.dtype_index, x, y, gamma, beta, mean, scale, self.sizes, eps, self.isa
+        _threads.share(_ext.group_forward, given, **self.sharing)
         return mean, scale
 
 
 class GroupNormBackward(GroupNormPlan):
     """The backward pass."""
+
+    passes = 2 * _SLOWNESS
 
     def run(
         self, dout: np.ndarray, x: np.ndarray, dx: np.ndarray, gamma: np.ndarray, mean: np.ndarray, scale: np.ndarray
@@ -175,8 +180,8 @@ class GroupNormBackward(GroupNormPlan):
         N, C, S, G = sizes = self.sizes
         rows = S == 1
         sums = np.empty((C, 2) if rows else (N, C, 2))
-        given = dout, x, dx, self.of_channels(gamma), mean, scale, sums, sizes, self.isa
-        self.share(_ext.group_backward, *given, passes=2 * _SLOWNESS)
+        given = self.dtype_index, dout, x, dx, self.of_channels(gamma), mean, scale, sums, sizes, self.isa
+        _threads.share(_ext.group_backward, given, **self.sharing)
         if rows:
             _threads.share(
                 _ext.group_sums,
@@ -230,6 +235,16 @@ class LrnPlan:
 def plan_norm(kind: type[_Plan], sizes: NormSizes, dtype: np.dtype) -> _Plan:
     """What computes a pass of a normalisation, in the default number of threads."""
     return plans.find(kind, sizes, dtype, _threads.get_threads(), _isa.current)
+
+
+def plan_backward(calls: Calls, kind: type[_Plan], x: np.ndarray, options: dict[str, int]) -> _Plan:
+    """The plan of a gradient, stored by x and the number of groups, if that is among the options."""
+    table = calls[_threads.get_threads(), _isa.current]
+    plan = table.get((x,), options)
+    if plan is None:
+        plan = plan_norm(kind, NormSizes.of(x.shape, options.get("G", 1)), x.dtype)
+        table.put((x,), options, plan)
+    return plan
 
 
 def plan_lrn(sizes: NormSizes, size: int, dtype: np.dtype, is_gradient: bool) -> LrnPlan:

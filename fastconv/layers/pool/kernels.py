@@ -9,11 +9,11 @@ cells one by one.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 
 from fastconv._ext import pool as _ext, pool_rows as _ext_rows
-from fastconv.checks import arrays as _arrays
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.planes import plane_maxima, plane_sums
 from fastconv.layers.pool import running as _pool_running, tables as _pool_tables
@@ -113,15 +113,19 @@ class _Plan2x2(PoolPlan):
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        case, dtype = self.case, _arrays.DTYPES[self.case.dtype]
         height, width, rows, items = self.sizes
-        work = case.x_bytes // 2
-        if case.is_gradient:
+        dtype, is_gradient, is_norm, work, threads = self._numbers
+        if is_gradient:
             arguments = dtype, source, indices, norms, factors, target, height, width, rows, self.isa
-            return _threads.share(_ext_rows.backward_2x2, arguments, items=items, work=work, threads=case.threads)
-        given = dtype, source, target, indices, case.op == "norm", height, width, rows, self.isa
-        _threads.share(_ext_rows.forward_2x2, given, items=items, work=work, threads=case.threads)
+            return _threads.share(_ext_rows.backward_2x2, arguments, items=items, work=work, threads=threads)
+        given = dtype, source, target, indices, is_norm, height, width, rows, self.isa
+        _threads.share(_ext_rows.forward_2x2, given, items=items, work=work, threads=threads)
         return True
+
+    @cached_property
+    def _numbers(self) -> tuple[int, bool, bool, int, int]:
+        case = self.case
+        return case.dtype_index, case.is_gradient, case.op == "norm", case.x_bytes // 2, case.threads
 
 
 class _Kernel2x2(PoolKernel):
@@ -162,7 +166,7 @@ class _RowsPlan(PoolPlan):
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        case, rows, dtype = self.case, self.rows, _arrays.DTYPES[self.case.dtype]
+        case, rows, dtype = self.case, self.rows, self.case.dtype_index
         space = np.empty(self.slots * rows.space, case.dtype)
         work = _ROWS_SLOWNESS * (case.x_bytes + case.out_bytes + case.index_bytes) + _ITEM_BYTES * rows.items
         workspace = rows.table, space, self.slots, self.isa
@@ -260,7 +264,7 @@ class _BandsPlan(PoolPlan):
         return _threads.share(
             _ext.max_backward_bands,
             (
-                *(_arrays.DTYPES[case.dtype], source, indices, target, case.index_dtype is INT64),
+                *(case.dtype_index, source, indices, target, case.index_dtype is INT64),
                 *(case.geometry.planes, table, len(table), space, marks, self.pages, slots),
             ),
             items=case.geometry.planes * len(table),
@@ -296,14 +300,15 @@ class _ScatterPlan(PoolPlan):
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        case, n = self.case, self.case.geometry.planes
-        return _threads.share(
-            _ext.max_backward,
-            (_arrays.DTYPES[case.dtype], source, indices, target, case.index_dtype is INT64, n),
-            items=n,
-            work=case.x_bytes // 3 + _SCATTERED * case.index_bytes,
-            threads=case.threads,
-        )
+        dtype, wide, n, work, threads = self._numbers
+        arguments = dtype, source, indices, target, wide, n
+        return _threads.share(_ext.max_backward, arguments, items=n, work=work, threads=threads)
+
+    @cached_property
+    def _numbers(self) -> tuple[int, bool, int, int, int]:
+        case = self.case
+        work = case.x_bytes // 3 + _SCATTERED * case.index_bytes
+        return case.dtype_index, case.index_dtype is INT64, case.geometry.planes, work, case.threads
 
 
 class _Scatter(PoolKernel):

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from fastconv.checks import arrays as _arrays
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.runtime.records import dataclass
 
@@ -34,12 +35,17 @@ class PoolCase:
     #: Of the places of maxima.
     index_dtype: np.dtype = INT32
 
-    @property
+    @cached_property
+    def dtype_index(self) -> int:
+        """The number of the dtype in the kernels."""
+        return _arrays.DTYPES[self.dtype]
+
+    @cached_property
     def is_gradient(self) -> bool:
         """Whether the op goes from the outputs back to the image."""
         return self.op.endswith("_gradient")
 
-    @property
+    @cached_property
     def finds_maxima(self) -> bool:
         """Whether the op is about maxima and their places, not about sums."""
         return self.op.startswith("maximum")

@@ -233,7 +233,7 @@ def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache
     geometry = call.geometry
     out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
     indices = _arrays.empty_result(geometry.out_shape, index_dtype(geometry), "the indices")
-    call.resolve_plan(x.dtype).run(x, out, indices)
+    (call.run or call.resolve_plan(x.dtype).run)(x, out, indices)
     indices.setflags(write=False)
     return out, MaxPoolCache(geometry, indices, x.dtype, call.threads)
 
@@ -273,7 +273,7 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
     dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
-    plan = plan_for("maximum_gradient", geometry, dtype, workers, index_dtype=kind)
+    plan = plan_for("maximum_gradient", geometry, dtype, workers, True, kind)
     if not plan.run(dout, dx, indices):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
@@ -284,10 +284,11 @@ def _check_indices(geometry: Any, indices: Any) -> np.dtype:
     if type(geometry) is not PoolGeometry or type(indices) is not np.ndarray:
         checked_geometry("max_pool_forward", geometry, PoolGeometry)
         raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
-    fit = indices.shape == geometry.out_shape and indices.dtype in INDEX_DTYPES
+    kind = indices.dtype
+    fit = indices.shape == geometry.out_shape and (kind is INT32 or kind is INT64 or kind in INDEX_DTYPES)
     if not fit or not (flags := indices.flags).c_contiguous or not flags.aligned:
         raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
-    return INT64 if indices.dtype == INT64 else INT32
+    return INT32 if kind is INT32 or kind == INT32 else INT64
 
 
 def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
@@ -432,7 +433,7 @@ def _count_include_pad(settings: Mapping[str, Any]) -> bool:
 def forward_avg(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, AvgPoolCache]:
     """The output, and the cache."""
     out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
-    call.resolve_plan(x.dtype).run(x, out)
+    (call.run or call.resolve_plan(x.dtype).run)(x, out)
     return out, AvgPoolCache(call.geometry, call.option, x.dtype, call.threads)
 
 

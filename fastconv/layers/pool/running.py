@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._ext import pool_running as _ext
-from fastconv.checks import arrays as _arrays
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.pool.plan import INT64, NO_INDICES, Array, Given, PoolCase, PoolKernel, PoolPlan
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
@@ -440,7 +439,7 @@ class AxisByAxisPlan(PoolPlan):
         isa = _isa.narrow(found.width * case.dtype.itemsize)
         _threads.share(
             _ext.running,
-            (_arrays.DTYPES[case.dtype], *arrays, found.table, *_STEPS[case.op], space, slots, isa),
+            (case.dtype_index, *arrays, found.table, *_STEPS[case.op], space, slots, isa),
             items=found.items,
             work=int(found.time * _BYTES_A_NANOSECOND),
             threads=case.threads,

@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.sparse.linalg import LinearOperator
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import channels_hint, count, count_axes, kind_of, missing_axes_hint, sparse_operand
 from fastconv.checks.options import as_int, as_shape, merge_options
 from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name, choose
@@ -67,10 +68,14 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
     return resolve_conv((1, *x_shape), w.shape, **settings)
 
 
-def _weights(w: Any) -> np.ndarray:
+def _prepare_weights(
+    w: Any, x_shape: Any, settings: dict[str, Any], threads: int | None = None
+) -> tuple[ConvGeometry, np.ndarray]:
+    """The geometry, and the weights as kernels read them."""
     if type(w) is not np.ndarray and sparse.issparse(w):
         raise TypeError(f"w is {kind_of(w)} of scipy.sparse; give w.toarray()")
-    return _arrays.as_floats("w", w)
+    geometry, (w,), _ = prepare_inputs(lambda w: (_geometry(w, x_shape, settings), threads), w=w)
+    return geometry, w
 
 
 def _format(value: Any) -> str:
@@ -151,7 +156,7 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
         before the arrays are allocated; but for 'dia' only after the entries are
         built, because counting the diagonals needs them.
     TypeError
-        For an unknown option, one of the wrong type, or complex or object `w`.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -193,8 +198,7 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     """
     settings = merge_options("toeplitz_matrix", {**GEOMETRY_DEFAULTS, "format": "csr"}, options)
     form = _format(settings.pop("format"))
-    w = _weights(w)
-    geometry = _geometry(w, x_shape, settings)
+    geometry, w = _prepare_weights(w, x_shape, settings)
     with _naming(f"x_shape {geometry.x_shape[1:]} and w {w.shape}"):
         return _matrix(w, geometry, form)
 
@@ -269,14 +273,13 @@ class ToeplitzOperator(LinearOperator):
             result.real, result.imag = parts
             return result
         name = "y" if adjoint else "x"
-        columns = _arrays.as_array(name, columns)
-        dtype = _arrays.result_dtype(columns, self._w)
-        count = columns.shape[1]
-        workers = _threads.resolve(self._workers)
-        geometry, w = self._geometry.for_batch(count), _arrays.prepare(self._w, dtype, workers)
+        given: dict[str, Any] = {name: columns.T, "w": self._w}
+        workers, (images, w), _ = prepare_inputs(lambda *_: (_threads.resolve(self._workers), self._workers), **given)
+        count = len(images)
+        geometry = self._geometry.for_batch(count)
         shapes = geometry.x_shape, geometry.out_shape
-        images = _arrays.prepare(columns.T, dtype, workers).reshape(shapes[adjoint])
-        result = _arrays.fresh(shapes[not adjoint], dtype, "the product")
+        images = images.reshape(shapes[adjoint])
+        result = _arrays.empty_result(shapes[not adjoint], w.dtype, "the product")
         if not adjoint:
             forward(images, w, None, geometry, result, self._algorithm, workers)
         elif count:
@@ -325,7 +328,7 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
         If shapes or options do not fit each other, or `algorithm` cannot do
         this convolution and its adjoint.
     TypeError
-        For an unknown option, one of the wrong type, or complex or object `w`.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -350,8 +353,7 @@ def toeplitz_operator(w: Any, x_shape: Sequence[int], **options: Unpack[Operator
     algorithm, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
-    w = _weights(w)
-    geometry = _geometry(w, x_shape, settings)
+    geometry, w = _prepare_weights(w, x_shape, settings, threads)
     if algorithm != "auto":
         for op in _OPS:
             choose(Case.of(op, geometry, w.dtype, _threads.resolve(threads)), algorithm)
@@ -400,7 +402,7 @@ def convolution_matrix(
     MemoryError
         As in `toeplitz_matrix`.
     TypeError
-        For an argument of the wrong type, or complex or object `h`.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -416,38 +418,42 @@ def convolution_matrix(
     >>> convolution_matrix([[1, 2], [3, 4]], (5, 6)).shape
     (42, 30)
     """
-    h = _arrays.as_floats("h", h)
-    if isinstance(shape, np.ndarray) and shape.ndim:
-        raise TypeError(
-            f"shape must be an int or a tuple of ints, got an ndarray; to use its shape, pass {shape.shape}"
-        )
-    bare = not isinstance(shape, (list, tuple))
-    sizes = as_shape("shape", (as_int("shape", shape, 1),) if bare else shape, 1)
-    if not isinstance(mode, str) or mode not in MODES:
-        kind = ValueError if isinstance(mode, str) else TypeError
-        raise kind(f"mode is {mode!r}; legal are {', '.join(map(repr, MODES))}")
-    if not 1 <= h.ndim <= 3 or not h.size:
-        raise ValueError(f"h has shape {h.shape}; legal are one to three axes, none of them empty")
-    if len(sizes) != h.ndim:
-        raise ValueError(f"shape {sizes} has {count_axes(len(sizes))}, but h {h.shape} has {h.ndim}")
-    form = _format(format)
-    if mode == "full":
-        pads = [(k - 1, k - 1) for k in h.shape]
-    elif mode == "same":
-        # The 'same' part starts at index (k - 1) // 2 of the full result.
-        pads = [(k // 2, (k - 1) // 2) for k in h.shape]
-        if bare and h.size > sizes[0]:
-            (k,), (n,) = h.shape, sizes
-            pads = [(k - 1 - (n - 1) // 2, k - 1 - n // 2)]
-    else:
-        excess = [k - n for k, n in zip(h.shape, sizes, strict=True)]
-        if max(excess) > 0 and min(excess) < 0:
-            raise ValueError(
-                f"mode 'valid' needs h or shape to be at least as large as the other in every axis, got h {h.shape} "
-                f"and shape {sizes}"
+
+    def resolve(h: np.ndarray) -> tuple[tuple[tuple[int, ...], str, dict[str, Any]], None]:
+        if isinstance(shape, np.ndarray) and shape.ndim:
+            raise TypeError(
+                f"shape must be an int or a tuple of ints, got an ndarray; to use its shape, pass {shape.shape}"
             )
-        pads = [(max(e, 0),) * 2 for e in excess]
-    settings = {**GEOMETRY_DEFAULTS, "pad": tuple(pads), "flip": True}
+        bare = not isinstance(shape, (list, tuple))
+        sizes = as_shape("shape", (as_int("shape", shape, 1),) if bare else shape, 1)
+        if not isinstance(mode, str) or mode not in MODES:
+            kind = ValueError if isinstance(mode, str) else TypeError
+            raise kind(f"mode is {mode!r}; legal are {', '.join(map(repr, MODES))}")
+        if not 1 <= h.ndim <= 3 or not h.size:
+            raise ValueError(f"h has shape {h.shape}; legal are one to three axes, none of them empty")
+        if len(sizes) != h.ndim:
+            raise ValueError(f"shape {sizes} has {count_axes(len(sizes))}, but h {h.shape} has {h.ndim}")
+        form = _format(format)
+        if mode == "full":
+            pads = [(k - 1, k - 1) for k in h.shape]
+        elif mode == "same":
+            # The 'same' part starts at index (k - 1) // 2 of the full result.
+            pads = [(k // 2, (k - 1) // 2) for k in h.shape]
+            if bare and h.size > sizes[0]:
+                (k,), (n,) = h.shape, sizes
+                pads = [(k - 1 - (n - 1) // 2, k - 1 - n // 2)]
+        else:
+            excess = [k - n for k, n in zip(h.shape, sizes, strict=True)]
+            if max(excess) > 0 and min(excess) < 0:
+                raise ValueError(
+                    f"mode 'valid' needs h or shape to be at least as large as the other in every axis, got h {h.shape} "
+                    f"and shape {sizes}"
+                )
+            pads = [(max(e, 0),) * 2 for e in excess]
+        settings = {**GEOMETRY_DEFAULTS, "pad": tuple(pads), "flip": True}
+        return (sizes, form, settings), None
+
+    (sizes, form, settings), (h,), _ = prepare_inputs(resolve, h=h)
     w = h[np.newaxis, np.newaxis]
     with _naming(f"shape {sizes} and h {h.shape}"):
         return _matrix(w, _geometry(w, (1, *sizes), settings), form)

@@ -54,24 +54,24 @@ typedef void (*fc_pool_share_t)(const fc_pool *g, void *space, const void *lanes
                                 const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end);
 typedef void (*fc_pool_gather_t)(const fc_pool *g, const void *space, const void *x, const void *x_end, void *dx,
                                  const void *dx_end, ptrdiff_t id, ptrdiff_t begin, ptrdiff_t end);
-typedef void (*fc_pairs_forward_t)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out,
-                                   int32_t *where, const void *out_end, ptrdiff_t rows);
-typedef int (*fc_pairs_backward_t)(const void *dout, const void *dout_end, const int32_t *where, ptrdiff_t width,
-                                   ptrdiff_t cell, void *dx, const void *dx_end, ptrdiff_t rows);
-typedef void (*fc_pairs_sum_t)(const void *x, const void *x_end, ptrdiff_t width, void *out, const void *out_end,
-                               ptrdiff_t rows);
-typedef void (*fc_pairs_spread_t)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
-                                  const void *x, const void *x_end, void *dx, const void *dx_end, ptrdiff_t rows);
+typedef void (*fc_pool_2x2_forward_t)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out,
+                                      int32_t *where, const void *out_end, ptrdiff_t rows);
+typedef int (*fc_pool_2x2_backward_t)(const void *dout, const void *dout_end, const int32_t *where, ptrdiff_t width,
+                                      ptrdiff_t cell, void *dx, const void *dx_end, ptrdiff_t rows);
+typedef void (*fc_pool_2x2_sum_t)(const void *x, const void *x_end, ptrdiff_t width, void *out, const void *out_end,
+                                  ptrdiff_t rows);
+typedef void (*fc_pool_2x2_spread_t)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
+                                     const void *x, const void *x_end, void *dx, const void *dx_end, ptrdiff_t rows);
 FC_TABLE(fc_pool_begin_t, fc_pool_begin);
 FC_TABLE(fc_pool_load_t, fc_pool_load);
 FC_TABLE(fc_pool_forward_t, fc_pool_forward);
 FC_TABLE(fc_pool_share_t, fc_pool_share);
 FC_TABLE(fc_pool_gather_t, fc_pool_gather);
-FC_TABLE(fc_pairs_forward_t, fc_pairs_forward);
-FC_TABLE(fc_pairs_backward_t, fc_pairs_backward);
-FC_TABLE(fc_pairs_sum_t, fc_pairs_mean);
-FC_TABLE(fc_pairs_sum_t, fc_pairs_norm);
-FC_TABLE(fc_pairs_spread_t, fc_pairs_mean_spread);
-FC_TABLE(fc_pairs_spread_t, fc_pairs_norm_spread);
+FC_TABLE(fc_pool_2x2_forward_t, fc_pool_2x2_forward);
+FC_TABLE(fc_pool_2x2_backward_t, fc_pool_2x2_backward);
+FC_TABLE(fc_pool_2x2_sum_t, fc_pool_2x2_mean);
+FC_TABLE(fc_pool_2x2_sum_t, fc_pool_2x2_norm);
+FC_TABLE(fc_pool_2x2_spread_t, fc_pool_2x2_mean_spread);
+FC_TABLE(fc_pool_2x2_spread_t, fc_pool_2x2_norm_spread);
 
 #endif /* FASTCONV_POOL_H */

@@ -33,15 +33,15 @@ cdef inline bint scatter_planes(
     cdef Py_ssize_t i
     cdef int j
     cdef size_t at
-    cdef bint astray = False
+    cdef bint out_of_plane = False
     for i in range(L):
         for j in range(planes):
             at = <size_t> indices[j * L + i]  # Unsigned, so that a negative index is out of range, too.
             if at < <size_t> cells:
                 dx[j * cells + <Py_ssize_t> at] += dout[j * L + i]
             else:
-                astray = True
-    return astray
+                out_of_plane = True
+    return out_of_plane
 
 
 # The arguments of a call of `max_backward`, which all of its threads read.
@@ -49,7 +49,7 @@ cdef struct Scatter:
     const void* dout
     const void* indices
     void* dx
-    char* astray
+    char* out_of_plane
     Py_ssize_t planes
     Py_ssize_t cells
     Py_ssize_t outputs
@@ -68,18 +68,18 @@ def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, wor
     cdef Py_ssize_t itemsize = 8 if dtype else 4
     cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
     cdef Run places = run_of(indices, 8 if wide else 4, False)
-    cdef char astray = False
+    cdef char out_of_plane = False
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         s.planes, s.cells, s.outputs = planes, dxs.n // planes, douts.n // planes
         fc_check(dxs.n == planes * s.cells and douts.n == planes * s.outputs and places.n == douts.n)
         s.dout, s.indices, s.dx = douts.at, places.at, dxs.at
-        s.astray, s.words = &astray, shared
+        s.out_of_plane, s.words = &out_of_plane, shared
         if dtype == 0:
             fc_share(shared, scatter_float_int64 if wide else scatter_float_int32, &s)
         else:
             fc_share(shared, scatter_double_int64 if wide else scatter_double_int32, &s)
-    return not astray
+    return not out_of_plane
 
 
 cdef void scatter_float_int32(void* task) noexcept nogil:
@@ -106,7 +106,7 @@ cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype)
     cdef const index_t* indices = <const index_t*> s.indices
     cdef floating* dx = <floating*> s.dx
     cdef Py_ssize_t bytes = cells * <Py_ssize_t> sizeof(floating)
-    cdef bint stray
+    cdef bint out_of_plane
     while begin < s.planes:
         end, p = min(begin + grain, s.planes), begin
         while p < end:
@@ -115,13 +115,13 @@ cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype)
                 n = 1
             zero(dx + p * cells, n * cells)
             if n == FEW:
-                stray = scatter_planes(FEW, dx + p * cells, cells, dout + p * L, indices + p * L, L)
+                out_of_plane = scatter_planes(FEW, dx + p * cells, cells, dout + p * L, indices + p * L, L)
             elif n == 2:
-                stray = scatter_planes(2, dx + p * cells, cells, dout + p * L, indices + p * L, L)
+                out_of_plane = scatter_planes(2, dx + p * cells, cells, dout + p * L, indices + p * L, L)
             else:
-                stray = scatter_planes(1, dx + p * cells, cells, dout + p * L, indices + p * L, L)
-            if stray:
-                s.astray[0] = 1
+                out_of_plane = scatter_planes(1, dx + p * cells, cells, dout + p * L, indices + p * L, L)
+            if out_of_plane:
+                s.out_of_plane[0] = 1
             p += n
         begin = fc_next(s.words, &member, s.planes)
 

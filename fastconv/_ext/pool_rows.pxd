@@ -57,18 +57,18 @@ cdef extern from "pool.h" nogil:
         Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
     ) noexcept nogil
 
-    ctypedef void (*fc_pairs_forward_t)(
+    ctypedef void (*fc_pool_2x2_forward_t)(
         const void* x, const void* x_end, Py_ssize_t width, Py_ssize_t cell, void* out, int32_t* where,
         const void* out_end, Py_ssize_t rows,
     ) noexcept nogil
-    ctypedef int (*fc_pairs_backward_t)(
+    ctypedef int (*fc_pool_2x2_backward_t)(
         const void* dout, const void* dout_end, const int32_t* where, Py_ssize_t width, Py_ssize_t cell,
         void* dx, const void* dx_end, Py_ssize_t rows,
     ) noexcept nogil
-    ctypedef void (*fc_pairs_sum_t)(
+    ctypedef void (*fc_pool_2x2_sum_t)(
         const void* x, const void* x_end, Py_ssize_t width, void* out, const void* out_end, Py_ssize_t rows,
     ) noexcept nogil
-    ctypedef void (*fc_pairs_spread_t)(
+    ctypedef void (*fc_pool_2x2_spread_t)(
         const void* dout, const void* dout_end, const void* norm, Py_ssize_t width, const void* x, const void* x_end,
         void* dx, const void* dx_end, Py_ssize_t rows,
     ) noexcept nogil
@@ -78,12 +78,12 @@ cdef extern from "pool.h" nogil:
     const fc_pool_forward_t[2][3] fc_pool_forward_table
     const fc_pool_share_t[2][3] fc_pool_share_table
     const fc_pool_gather_t[2][3] fc_pool_gather_table
-    const fc_pairs_forward_t[2][3] fc_pairs_forward_table
-    const fc_pairs_backward_t[2][3] fc_pairs_backward_table
-    const fc_pairs_sum_t[2][3] fc_pairs_mean_table
-    const fc_pairs_sum_t[2][3] fc_pairs_norm_table
-    const fc_pairs_spread_t[2][3] fc_pairs_mean_spread_table
-    const fc_pairs_spread_t[2][3] fc_pairs_norm_spread_table
+    const fc_pool_2x2_forward_t[2][3] fc_pool_2x2_forward_table
+    const fc_pool_2x2_backward_t[2][3] fc_pool_2x2_backward_table
+    const fc_pool_2x2_sum_t[2][3] fc_pool_2x2_mean_table
+    const fc_pool_2x2_sum_t[2][3] fc_pool_2x2_norm_table
+    const fc_pool_2x2_spread_t[2][3] fc_pool_2x2_mean_spread_table
+    const fc_pool_2x2_spread_t[2][3] fc_pool_2x2_norm_spread_table
 
 
 # The location of a block: its plane, its depth, its rows, and the index of its first row in the array.

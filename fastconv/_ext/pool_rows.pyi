@@ -24,7 +24,7 @@ def backward_rows(
     isa: int,
     words: np.ndarray | bytearray,
 ) -> None: ...
-def pairs_forward(
+def forward_2x2(
     dtype: int,
     x: np.ndarray,
     out: np.ndarray,
@@ -36,7 +36,7 @@ def pairs_forward(
     isa: int,
     words: np.ndarray | bytearray,
 ) -> None: ...
-def pairs_backward(
+def backward_2x2(
     dtype: int,
     dout: np.ndarray,
     indices: np.ndarray,

@@ -209,18 +209,18 @@ cdef void draw_backward(const Rows* r, floating* dtype) noexcept nogil:
 
 
 # The arguments of a 2 x 2 pooling with stride 2, which all of its threads read.
-cdef struct Pairs:
-    fc_pairs_forward_t forward
-    fc_pairs_backward_t backward
-    fc_pairs_sum_t sum
-    fc_pairs_spread_t spread
+cdef struct Pool2x2:
+    fc_pool_2x2_forward_t forward
+    fc_pool_2x2_backward_t backward
+    fc_pool_2x2_sum_t sum
+    fc_pool_2x2_spread_t spread
     const void* source
     Py_ssize_t sources   # elements of the source
     void* result
     int32_t* indices     # NULL for the mean and the norm
     const void* norms    # for the adjoint of the norm; else NULL
     const void* factors  # for the adjoint of the norm: x; else NULL
-    char* astray
+    char* out_of_window
     Py_ssize_t height    # rows of the image
     Py_ssize_t width
     Py_ssize_t rows      # rows of outputs in a block
@@ -228,36 +228,36 @@ cdef struct Pairs:
     Py_ssize_t* words
 
 
-def pairs_forward(
+def forward_2x2(
     int dtype, x, out, indices, bint norm, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
 ):
     """Compute what `forward_rows` computes, for 2 x 2 windows, with `rows` rows of outputs in a block."""
-    cdef Pairs p
+    cdef Pool2x2 p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
-        p.sum, p.indices = fc_pairs_norm_table[dtype][isa] if norm else fc_pairs_mean_table[dtype][isa], NULL
+        p.sum, p.indices = fc_pool_2x2_norm_table[dtype][isa] if norm else fc_pool_2x2_mean_table[dtype][isa], NULL
         if places.n:
-            p.forward, p.indices = fc_pairs_forward_table[dtype][isa], <int32_t*> places.at
+            p.forward, p.indices = fc_pool_2x2_forward_table[dtype][isa], <int32_t*> places.at
         p.source, p.sources, p.result = xs.at, xs.n, outs.at
         p.height, p.width, p.rows, p.words = height, width, rows, shared
         planes = xs.n // (height * width)
         p.total = planes * ((height // 2 - 1) // rows + 1)
         fc_check(xs.n == planes * height * width and outs.n == planes * (height // 2) * (width // 2))
         fc_check(places.n == 0 or outs.n == places.n)
-        fc_share(shared, pairs_forward_of_double if dtype else pairs_forward_of_float, &p)
+        fc_share(shared, forward_2x2_of_double if dtype else forward_2x2_of_float, &p)
 
 
-cdef void pairs_forward_of_float(void* task) noexcept nogil:
-    draw_pairs_forward(<const Pairs*> task, <float*> NULL)
+cdef void forward_2x2_of_float(void* task) noexcept nogil:
+    draw_2x2_forward(<const Pool2x2*> task, <float*> NULL)
 
 
-cdef void pairs_forward_of_double(void* task) noexcept nogil:
-    draw_pairs_forward(<const Pairs*> task, <double*> NULL)
+cdef void forward_2x2_of_double(void* task) noexcept nogil:
+    draw_2x2_forward(<const Pool2x2*> task, <double*> NULL)
 
 
-cdef void draw_pairs_forward(const Pairs* p, floating* dtype) noexcept nogil:
+cdef void draw_2x2_forward(const Pool2x2* p, floating* dtype) noexcept nogil:
     cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
     cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at, cell
     cdef fc_member member = fc_enrol(p.words)
@@ -281,49 +281,49 @@ cdef void draw_pairs_forward(const Pairs* p, floating* dtype) noexcept nogil:
         begin = fc_next(p.words, &member, p.total)
 
 
-def pairs_backward(
+def backward_2x2(
     int dtype, dout, indices, norms, x, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
 ):
-    """Compute the adjoint of `pairs_forward`, or of the norm if `norms` and x are not None.
+    """Compute the adjoint of `forward_2x2`, or of the norm if `norms` and x are not None.
 
     Returns whether every index is within its window.
     """
-    cdef Pairs p
+    cdef Pool2x2 p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
     cdef Run places = run_of(indices, 4, False)
     cdef Run divisors = Run(NULL, 0), factors = Run(NULL, 0)
-    cdef char astray = False
+    cdef char out_of_window = False
     cdef Py_ssize_t* shared = numbers_of(words)
     cdef bint by_norm = norms is not None
     if by_norm:
         divisors, factors = run_of(norms, itemsize, False), run_of(x, itemsize, False)
     with nogil:
-        p.spread, p.indices, p.norms, p.factors = fc_pairs_mean_spread_table[dtype][isa], NULL, NULL, NULL
+        p.spread, p.indices, p.norms, p.factors = fc_pool_2x2_mean_spread_table[dtype][isa], NULL, NULL, NULL
         if by_norm:
             fc_check(divisors.n == douts.n and factors.n == dxs.n)
-            p.spread, p.norms, p.factors = fc_pairs_norm_spread_table[dtype][isa], divisors.at, factors.at
+            p.spread, p.norms, p.factors = fc_pool_2x2_norm_spread_table[dtype][isa], divisors.at, factors.at
         if places.n:
-            p.backward, p.indices = fc_pairs_backward_table[dtype][isa], <int32_t*> places.at
+            p.backward, p.indices = fc_pool_2x2_backward_table[dtype][isa], <int32_t*> places.at
         p.source, p.sources, p.result = douts.at, douts.n, dxs.at
-        p.height, p.width, p.rows, p.astray, p.words = height, width, rows, &astray, shared
+        p.height, p.width, p.rows, p.out_of_window, p.words = height, width, rows, &out_of_window, shared
         planes = dxs.n // (height * width)
         p.total = planes * ((height // 2 - 1) // rows + 1)
         fc_check(dxs.n == planes * height * width and douts.n == planes * (height // 2) * (width // 2))
         fc_check(places.n == 0 or douts.n == places.n)
-        fc_share(shared, pairs_backward_of_double if dtype else pairs_backward_of_float, &p)
-    return not astray
+        fc_share(shared, backward_2x2_of_double if dtype else backward_2x2_of_float, &p)
+    return not out_of_window
 
 
-cdef void pairs_backward_of_float(void* task) noexcept nogil:
-    draw_pairs_backward(<const Pairs*> task, <float*> NULL)
+cdef void backward_2x2_of_float(void* task) noexcept nogil:
+    draw_2x2_backward(<const Pool2x2*> task, <float*> NULL)
 
 
-cdef void pairs_backward_of_double(void* task) noexcept nogil:
-    draw_pairs_backward(<const Pairs*> task, <double*> NULL)
+cdef void backward_2x2_of_double(void* task) noexcept nogil:
+    draw_2x2_backward(<const Pool2x2*> task, <double*> NULL)
 
 
-cdef void draw_pairs_backward(const Pairs* p, floating* dtype) noexcept nogil:
+cdef void draw_2x2_backward(const Pool2x2* p, floating* dtype) noexcept nogil:
     cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
     cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at, cell
     cdef fc_member member = fc_enrol(p.words)
@@ -333,7 +333,7 @@ cdef void draw_pairs_backward(const Pairs* p, floating* dtype) noexcept nogil:
     cdef const floating* x = <const floating*> p.factors
     cdef floating* dx = <floating*> p.result
     cdef const floating* end
-    cdef int stray = 0
+    cdef int out_of_window = 0
     while begin < p.total:
         last = min(begin + grain, p.total)
         end = dx + last // blocks * cells + last % blocks * rows * 2 * p.width
@@ -341,7 +341,7 @@ cdef void draw_pairs_backward(const Pairs* p, floating* dtype) noexcept nogil:
             plane, top = i // blocks, i % blocks * rows
             at, cell = (plane * tall + top) * wide, plane * cells + 2 * top * p.width
             if p.indices != NULL:
-                stray |= p.backward(
+                out_of_window |= p.backward(
                     dout + at, dout + p.sources, p.indices + at, p.width, 2 * top * p.width, dx + cell, end,
                     min(rows, tall - top),
                 )
@@ -357,5 +357,5 @@ cdef void draw_pairs_backward(const Pairs* p, floating* dtype) noexcept nogil:
             if top + rows >= tall and p.height % 2:
                 zero(dx + (plane + 1) * cells - p.width, p.width)
         begin = fc_next(p.words, &member, p.total)
-    if stray:
-        p.astray[0] = 1
+    if out_of_window:
+        p.out_of_window[0] = 1

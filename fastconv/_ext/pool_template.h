@@ -431,4 +431,4 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
     }
 }
 
-#include "pool_pairs_template.h"
+#include "pool_2x2_template.h"

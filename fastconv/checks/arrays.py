@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastconv.checks import copies as _copies
 from fastconv.checks.dtypes import DTYPES, NAMES as NAMES
 from fastconv.checks.messages import no_array
-from fastconv.runtime import memory as _memory
+from fastconv.runtime import memory as _memory, threads as _threads
 from fastconv.runtime.memory import check_bytes
+
+_T = TypeVar("_T")
 
 _FLOAT32, _FLOAT64 = DTYPES
 #: Exceptions by which NumPy and the conversion methods of other types report an unsuitable value. All other exceptions,
@@ -134,7 +137,7 @@ def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None)
     return prepare(array, dtype, threads)
 
 
-def ready(*arrays: Any) -> np.dtype | None:
+def common_dtype_if_ready(*arrays: Any) -> np.dtype | None:
     """Return the common dtype of the arrays if the kernels can read all of them without a copy, else None."""
     dtype = None
     for array in arrays:
@@ -164,7 +167,7 @@ def check_cached(
     The arrays must have the given `shapes`, be C-contiguous and aligned, and all have the same float dtype, which must
     equal `dtype` if that is given.
     """
-    found = ready(*arrays)
+    found = common_dtype_if_ready(*arrays)
     if found is not None and (dtype is None or found == dtype) and tuple([a.shape for a in arrays]) == shapes:
         return
     held = " and ".join(f"{name} {describe(array)}" for name, array in zip(names, arrays, strict=True))
@@ -183,15 +186,80 @@ def describe(value: Any) -> str:
     return f"{array.shape} of dtype {array.dtype}{kind}"
 
 
-def as_floats(name: str, value: Any, threads: int | None = None) -> np.ndarray:
+def prepare_inputs(
+    resolve: Callable[..., tuple[_T, int | None]],
+    hint: str = "",
+    *,
+    optional: str = "b",
+    dtype: np.dtype | None = None,
+    convert: Callable[[np.ndarray, np.dtype, int | None], np.ndarray] | None = prepare,
+    **given: Any,
+) -> tuple[_T, list[Any], list[Any]]:
+    """Check and convert the arrays of a call: the only way from what callers pass to what kernels read.
+
+    Parameters
+    ----------
+    resolve : callable
+        Takes the arrays in their original dtypes and layouts, and checks their shapes before anything is copied or
+        allocated. Returns its result, and the option `threads`.
+    hint : str
+        Where options belong, for a message to callers who pass one in place of the last array.
+    optional : str
+        The name of the array that may be None; it comes last.
+    dtype : dtype, optional
+        The dtype of the converted arrays. By default it is the dtype of the result.
+    convert : callable or None
+        Converts an array: `prepare`, `prepare_rows`, or None to leave arrays in their dtype and layout.
+    **given : array_like or None
+        The arguments, by their names.
+
+    Returns
+    -------
+    The result of `resolve`, the arrays as kernels read them, and the arrays as they were given.
+    """
+    values = list(given.values())
+    without = values[-1] is None and optional in given
+    ready = common_dtype_if_ready(*(values[:-1] if without else values))
+    if ready is not None and (dtype is None or ready == dtype):
+        return resolve(*values)[0], values, values
+    arrays: list[Any] = []
+    for name, value in given.items():
+        last = len(arrays) == len(values) - 1
+        arrays.append(None if without and last else as_array(name, value, hint if last else ""))
+    found, threads = resolve(*arrays)
+    if convert is None:
+        return found, arrays, arrays
+    if dtype is None:
+        dtype = result_dtype(*arrays)
+    workers = _threads.resolve(threads)
+    return found, [None if array is None else convert(array, dtype, workers) for array in arrays], arrays
+
+
+def as_float_array(name: str, value: Any, threads: int | None = None) -> np.ndarray:
     """Return `value` as an array that kernels can read, in its result dtype; no copy is made if none is needed."""
-    if ready(value) is not None:
+    if common_dtype_if_ready(value) is not None:
         return value
-    array = as_array(name, value)
-    return prepare(array, result_dtype(array), threads)
+    return prepare_inputs(lambda _: (None, threads), **{name: value})[1][0]
 
 
-def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
+def cast_gradient(
+    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
+) -> np.ndarray:
+    """Return an upstream gradient in the dtype of the forward pass; it must have the shape of the output."""
+    if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape:
+        flags = value.flags
+        if flags.c_contiguous and flags.aligned:
+            return value
+
+    def check(array: np.ndarray) -> tuple[None, int | None]:
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, but the output of the forward pass has shape {shape}")
+        return None, threads
+
+    return prepare_inputs(check, dtype=dtype, **{name: value})[1][0]
+
+
+def empty_result(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
     """Return an uninitialised array for a result."""
     try:
         return _memory.empty(shape, dtype)
@@ -205,12 +273,12 @@ def fresh(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarray:
         ) from None
 
 
-def output(
+def resolve_out(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
     """Return a plain view of `out` if the result fits into it, or an uninitialised array if `out` is None."""
     if out is None:
-        return fresh(shape, dtype, what)
+        return empty_result(shape, dtype, what)
     if not issubclass(type(out), np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
     out = plain(out)
@@ -243,13 +311,3 @@ def lift(array: np.ndarray, lead: int) -> np.ndarray:
     """Return a view with three spatial axes; unit axes are inserted after the first `lead` axes."""
     missing = 3 - (array.ndim - lead)
     return array[(slice(None),) * lead + (np.newaxis,) * missing] if missing else array
-
-
-def cast_gradient(
-    name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
-) -> np.ndarray:
-    """Return an upstream gradient in the dtype of the forward pass; it must have the shape of the output."""
-    array = as_array(name, value)
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, but the output of the forward pass has shape {shape}")
-    return prepare(array, dtype, threads)

@@ -47,7 +47,7 @@ def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0)
 
 
 def merge_options(
-    where: str,
+    caller: str,
     defaults: Mapping[str, Any],
     given: Mapping[str, Any],
     param: Any = None,
@@ -68,24 +68,24 @@ def merge_options(
     elif type(param) is not dict and not isinstance(param, Mapping):
         raise TypeError(
             f"{param_name} must be {legal or 'a dict of options or None'}, got {type(param).__name__}"
-            + ("" if legal else f"; {where}() takes options as keywords, too")
+            + ("" if legal else f"; {caller}() takes options as keywords, too")
         )
     for name in (*param, *given):
         if name not in defaults:
             known = (*defaults, *also)
             hint = option_hint(name, param.get(name, given.get(name)), known)
-            raise TypeError(f"{where}() got an unknown option {name!r}; known are {', '.join(known)}{hint}")
+            raise TypeError(f"{caller}() got an unknown option {name!r}; known are {', '.join(known)}{hint}")
     both = [name for name in given if name in param]
     if both:
-        raise TypeError(f"{where}() got {both[0]!r} both in {param_name} and as a keyword; give it once")
+        raise TypeError(f"{caller}() got {both[0]!r} both in {param_name} and as a keyword; give it once")
     return {**defaults, **param, **given}
 
 
-def refuse_keywords(where: str, param_name: str, given: Mapping[str, Any], **also: Any) -> None:
+def refuse_keywords(caller: str, param_name: str, given: Mapping[str, Any], **also: Any) -> None:
     """Raise an error for keywords that belong in the dict `param_name`. The message shows it with `also` added."""
     meant = {**given, **{name: value for name, value in also.items() if name not in given}}
     raise TypeError(
-        f"{where}() got an unknown option {next(iter(given))!r}; its options are a dict: "
+        f"{caller}() got an unknown option {next(iter(given))!r}; its options are a dict: "
         f"give {{{', '.join(f'{name!r}: {shown(value)}' for name, value in meant.items())}}} as {param_name}"
     )
 

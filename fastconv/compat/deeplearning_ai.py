@@ -18,8 +18,8 @@ from fastconv.checks.messages import count
 from fastconv.checks.options import as_cache, as_int, as_shape, per_axis
 from fastconv.compat.shared import images, zero_padded
 from fastconv.geometry.pool import PoolGeometry, resolve_pool
-from fastconv.layers.convolution.conv import prepare
-from fastconv.layers.pool.pooling import AvgPoolCache, forward_avg, forward_max
+from fastconv.layers.convolution.conv import prepare_cache
+from fastconv.layers.pool.pooling import AvgPoolCache, PoolCall, forward_avg, forward_max, plan_maximum, plan_mean
 
 __all__ = [
     "conv_backward",
@@ -222,7 +222,7 @@ def conv_backward(dZ: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray, np.nda
     ((1, 3, 3, 1), (3, 3, 1, 2), (1, 1, 1, 2))
     """
     arrays, options = _conv_layer(*as_cache(cache, "conv_forward", length=4))
-    layer = prepare("conv_backward", *arrays, None, options)
+    layer = prepare_cache("conv_backward", *arrays, None, options)
     m, n_C, n_H, n_W = layer.geometry.out_shape
     dout = _arrays.cast_gradient("dZ", dZ, (m, n_H, n_W, n_C), layer.x.dtype).transpose(0, 3, 1, 2)
     dx, dw, db = layers.conv_backward(dout, layer)
@@ -286,7 +286,11 @@ def pool_forward(A_prev: Any, hparameters: Mapping[str, int], mode: str = "max")
     """
     _check_mode(mode)
     volume, geometry = _pool_layer(A_prev, hparameters)
-    A = forward_max(volume, geometry, None)[0] if mode == "max" else forward_avg(volume, geometry, True, None)[0]
+    A = (
+        _maxima(volume, geometry)
+        if mode == "max"
+        else forward_avg(volume, PoolCall(geometry, True, None, plan_mean))[0]
+    )
     return A[:, 0], (A_prev, hparameters)
 
 
@@ -332,8 +336,12 @@ def pool_backward(dA: Any, cache: tuple, mode: str = "max") -> np.ndarray:
     dA = _arrays.cast_gradient("dA", dA, (m, n_H, n_W, n_C), volume.dtype)
     if mode == "average":
         return layers.avg_pool_backward(dA[:, None], AvgPoolCache(geometry, True, volume.dtype, None))[:, 0]
-    A = forward_max(volume, geometry, None)[0][:, 0]
+    A = _maxima(volume, geometry)[:, 0]
     return _to_all_maxima(dA, A, volume[:, 0], geometry)
+
+
+def _maxima(volume: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
+    return forward_max(volume, PoolCall(geometry, None, None, plan_maximum))[0]
 
 
 def _to_all_maxima(dA: np.ndarray, A: np.ndarray, A_prev: np.ndarray, geometry: PoolGeometry) -> np.ndarray:

@@ -16,7 +16,7 @@ from fastconv.checks.messages import channels_last_hint, count
 from fastconv.checks.options import as_int, as_shape
 from fastconv.compat.shared import cropped, images, ran_forward, zero_padded
 from fastconv.geometry.conv import conv_output_shape
-from fastconv.layers.convolution.conv import prepare
+from fastconv.layers.convolution.conv import prepare_cache
 from fastconv.layers.pool.pooling import MaxPoolCache
 from fastconv.lowering import columns as lowering
 
@@ -206,7 +206,7 @@ class Convolution:
         """The gradient by `x`; it also sets `dW` and `db`. `dout` is cast to the dtype of the output."""
         x, W, bias, options = ran_forward(self, self._kept)
         W = _arrays.prepare(images("W", W, "(FN, C, FH, FW)"), x.dtype)
-        layer = prepare("conv_backward", x, W, bias, None, options)
+        layer = prepare_cache("conv_backward", x, W, bias, None, options)
         dout = _arrays.cast_gradient("dout", dout, layer.geometry.out_shape, x.dtype)
         dx, self.dW, self.db = layers.conv_backward(dout, layer)
         assert dx is not None

@@ -28,7 +28,7 @@ _IMPLICIT = Implicit()
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b, by `gemm`, in the default number of threads."""
-    out = _arrays.fresh((*a.shape[:-1], b.shape[-1]), a.dtype, "the product")
+    out = _arrays.empty_result((*a.shape[:-1], b.shape[-1]), a.dtype, "the product")
     gemm(a, b, out, _threads.get_threads())
     return out
 

@@ -88,7 +88,7 @@ class PoolGeometry(CheckedFields):
         return found
 
     @cached_property
-    def in_pairs(self) -> bool:
+    def is_2x2_stride_2(self) -> bool:
         """Whether this is a 2 x 2 pooling with stride 2 and no padding, which has its own kernels."""
         return len(self.axes) == 2 and all(
             (a.k, a.stride, a.lo, a.dilation) == (2, 2, 0, 1) and 2 * a.out <= a.size for a in self.axes

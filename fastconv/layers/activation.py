@@ -32,7 +32,7 @@ def _each(function: int, first: np.ndarray, second: np.ndarray, slope: float = 0
 
 def _gradient(function: int, dout: Any, known: Any, source: str, slope: float = 0.0) -> np.ndarray:
     """dx, from dout and the array in the cache."""
-    known = _arrays.as_floats("cache", as_cache(known, source, np.ndarray))
+    known = _arrays.as_float_array("cache", as_cache(known, source, np.ndarray))
     return _each(function, known, _arrays.cast_gradient("dout", dout, known.shape, known.dtype), slope)
 
 
@@ -52,7 +52,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     References
     ----------
@@ -65,7 +65,7 @@ def relu_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     >>> relu_forward([-1.0, 2.0])[0]
     array([0., 2.])
     """
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     return _each(_ext.RECTIFY, x, x), x
 
 
@@ -85,7 +85,7 @@ def relu_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the input's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 
@@ -137,7 +137,7 @@ def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyRe
     ValueError
         If `slope` is not finite.
     TypeError
-        For complex or object input, or a `slope` that is no number.
+        As docs/conventions.md says, and for a `slope` that is no number.
 
     References
     ----------
@@ -151,7 +151,7 @@ def leaky_relu_forward(x: Any, slope: float = 0.01) -> tuple[np.ndarray, LeakyRe
     array([-0.5,  2. ])
     """
     slope = as_number("slope", slope)
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     return _each(_ext.LEAK, x, x, slope), LeakyReluCache(x, slope)
 
 
@@ -170,10 +170,8 @@ def leaky_relu_backward(dout: Any, cache: LeakyReluCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the input's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -208,7 +206,7 @@ def sigmoid_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -216,7 +214,7 @@ def sigmoid_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     >>> sigmoid_forward([0.0, 1000.0])[0]
     array([0.5, 1. ])
     """
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     out = _each(_ext.SIGMOID, x, x, slowness=_SLOWNESS)
     return out, out
 
@@ -237,7 +235,7 @@ def sigmoid_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the input's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 
@@ -269,7 +267,7 @@ def tanh_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -277,7 +275,7 @@ def tanh_forward(x: Any) -> tuple[np.ndarray, np.ndarray]:
     >>> tanh_forward([0.0, 1000.0])[0]
     array([0., 1.])
     """
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     out = _each(_ext.TANH, x, x, slowness=_SLOWNESS)
     return out, out
 
@@ -298,7 +296,7 @@ def tanh_backward(dout: Any, cache: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `dout` is not of the input's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is no array, or `dout` is complex or object. Arrays do not tell which layer's they are.
 

@@ -34,7 +34,7 @@ def checked_dtype(source: str, dtype: Any) -> np.dtype:
 
 def shape_of(source: str, name: str, array: Any, least: int, most: int) -> tuple[int, ...]:
     """The shape of an array of a cache; refused unless kernels can read it, and it has `least` to `most` axes."""
-    if _arrays.ready(array) is not None and least <= array.ndim <= most:
+    if _arrays.common_dtype_if_ready(array) is not None and least <= array.ndim <= most:
         return array.shape
     axes = f"{least}" if least == most else f"{least} to {most}"
     raise ValueError(

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import TupleCache, count
 from fastconv.checks.options import as_cache, as_shape
 from fastconv.convolution.gemm import matmul
-from fastconv.layers.inputs import prepare_inputs
 
 
-def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
+def _resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[None, None]:
+    """Check the shapes of a layer."""
     if x.ndim < 1 or w.ndim != 2:
         raise ValueError(f"x {x.shape} must be (N, d_1, ..., d_k) and w {w.shape} must be (D, M)")
     if math.prod(x.shape[1:]) != w.shape[0]:
@@ -26,6 +27,7 @@ def _check(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> None:
         raise ValueError(
             f"b has shape {b.shape}, but w {w.shape} gives {count(w.shape[1], 'output')}; b must be ({w.shape[1]},)"
         )
+    return None, None
 
 
 def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
@@ -46,10 +48,8 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
 
     Raises
     ------
-    ValueError
-        If shapes do not fit each other.
-    TypeError
-        For complex or object input.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -58,12 +58,7 @@ def affine_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple[np.ndarray
     >>> affine_forward(np.ones((1, 2, 2)), np.ones((4, 3)), np.arange(3.0))[0]
     array([[4., 5., 6.]])
     """
-
-    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[None, None]:
-        _check(x, w, b)
-        return None, None
-
-    _, (x, w, b), _ = prepare_inputs(settle, x=x, w=w, b=b)
+    _, (x, w, b), _ = prepare_inputs(_resolve, x=x, w=w, b=b)
     # [N x D] @ [D x M]
     out = matmul(x.reshape(x.shape[0], w.shape[0]), w)
     if b is not None:
@@ -90,10 +85,8 @@ def affine_backward(
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -105,12 +98,9 @@ def affine_backward(
            [6.]]), array([3.]))
     """
     x, w, b = as_cache(cache, "affine_forward", length=3)
-    x, w = _arrays.as_array("x in cache", x), _arrays.as_array("w in cache", w)
-    b = None if b is None else _arrays.as_array("b in cache", b)
-    _check(x, w, b)
-    dtype = _arrays.result_dtype(x, w, b)
-    dout = _arrays.cast_gradient("dout", dout, (x.shape[0], w.shape[1]), dtype)
-    x, w = _arrays.prepare(x, dtype), _arrays.prepare(w, dtype)
+    held: dict[str, Any] = {"x in cache": x, "w in cache": w, "b in cache": b}
+    _, (x, w, b), _ = prepare_inputs(_resolve, optional="b in cache", **held)
+    dout = _arrays.cast_gradient("dout", dout, (x.shape[0], w.shape[1]), x.dtype)
     # [N x M] @ [M x D], [D x N] @ [N x M]
     dx = matmul(dout, w.T).reshape(x.shape)
     dw = matmul(x.reshape(x.shape[0], w.shape[0]).T, dout)
@@ -147,7 +137,7 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
     ValueError
         If `w` is not (D, M), or `x_shape` not of D values.
     TypeError
-        For complex or object input, or a shape that is no tuple of ints.
+        As docs/conventions.md says, and for a shape that is no tuple of ints.
 
     See Also
     --------
@@ -170,16 +160,21 @@ def affine_to_conv(w: Any, x_shape: Sequence[int]) -> np.ndarray:
     >>> conv(rng.standard_normal((2, 3, 9, 6)), filters, b).shape
     (2, 10, 6, 3)
     """
-    w, x_shape = _arrays.as_array("w", w), as_shape("x_shape", x_shape, 1)
-    if w.ndim != 2:
-        raise ValueError(f"w must be (D, M), got shape {w.shape}")
-    if not 2 <= len(x_shape) <= 4 or math.prod(x_shape) != w.shape[0]:
-        raise ValueError(
-            f"x_shape {x_shape} must be (C, *spatial) with one to three spatial axes, "
-            f"and have the {count(w.shape[0], 'value')} "
-            f"that w {w.shape} takes; it has {math.prod(x_shape)}"
-        )
-    return np.array(w.T, _arrays.result_dtype(w), order="C").reshape(w.shape[1], *x_shape)
+
+    def resolve(w: np.ndarray) -> tuple[tuple[int, ...], None]:
+        shape = as_shape("x_shape", x_shape, 1)
+        if w.ndim != 2:
+            raise ValueError(f"w must be (D, M), got shape {w.shape}")
+        if not 2 <= len(shape) <= 4 or math.prod(shape) != w.shape[0]:
+            raise ValueError(
+                f"x_shape {shape} must be (C, *spatial) with one to three spatial axes, "
+                f"and have the {count(w.shape[0], 'value')} "
+                f"that w {w.shape} takes; it has {math.prod(shape)}"
+            )
+        return shape, None
+
+    shape, (w,), _ = prepare_inputs(resolve, convert=None, w=w)
+    return np.array(w.T, _arrays.result_dtype(w), order="C").reshape(w.shape[1], *shape)
 
 
 def conv_to_affine(w: Any) -> np.ndarray:
@@ -201,7 +196,7 @@ def conv_to_affine(w: Any) -> np.ndarray:
     ValueError
         If `w` has not one to three kernel axes.
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -215,8 +210,11 @@ def conv_to_affine(w: Any) -> np.ndarray:
     >>> np.array_equal(conv_to_affine(affine_to_conv(w, (3, 2, 2))), w)
     True
     """
-    w = _arrays.as_array("w", w)
-    if not 3 <= w.ndim <= 5:
-        raise ValueError(f"w must be (F, C, *kernel) with one to three kernel axes, got shape {w.shape}")
-    depth = math.prod(w.shape[1:])
+
+    def resolve(w: np.ndarray) -> tuple[int, None]:
+        if not 3 <= w.ndim <= 5:
+            raise ValueError(f"w must be (F, C, *kernel) with one to three kernel axes, got shape {w.shape}")
+        return math.prod(w.shape[1:]), None
+
+    depth, (w,), _ = prepare_inputs(resolve, convert=None, w=w)
     return np.array(w.reshape(w.shape[0], depth).T, _arrays.result_dtype(w), order="C")

@@ -50,7 +50,7 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **un
     ValueError
         If `p`, mode or seed are not legal.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -74,7 +74,7 @@ def dropout_forward(x: Any, dropout_param: Mapping[str, Any] | None = None, **un
     if unknown:
         refuse_keywords("dropout_forward", "dropout_param", unknown, p=0.5, mode="train")
     p, train, seed = _settings(dropout_param)
-    x = _arrays.as_floats("x", x)
+    x = _arrays.as_float_array("x", x)
     if not train:
         return x.copy(), TupleCache((dropout_param, None))
     if seed is not None:
@@ -101,10 +101,8 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the input's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -122,8 +120,8 @@ def dropout_backward(dout: Any, cache: tuple) -> np.ndarray:
             raise ValueError(
                 "cache holds no mask, but its dropout_param says 'train': it was changed since the forward pass"
             )
-        dout = _arrays.as_floats("dout", dout)
+        dout = _arrays.as_float_array("dout", dout)
         return dout.copy()
-    mask = _arrays.as_floats("mask in cache", mask)
+    mask = _arrays.as_float_array("mask in cache", mask)
     dout = _arrays.cast_gradient("dout", dout, mask.shape, mask.dtype)
     return np.multiply(dout, mask, out=np.empty_like(mask))

@@ -6,25 +6,29 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 
 
 def _scores_and_labels(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     """Check x and y, and convert x to the dtype of the computation."""
-    x = _arrays.as_array("x", x)
-    if x.ndim != 2 or x.shape[1] < 1:
-        raise ValueError(f"x must be (N, C) scores of at least one class, got shape {x.shape}")
-    y = np.array(y)  # a copy, because labels are checked before they are used as indices
-    if y.shape != (x.shape[0],):
-        raise ValueError(f"y has shape {y.shape}, but x {x.shape} has {x.shape[0]} rows; y must be ({x.shape[0]},)")
-    x = _arrays.prepare(x, _arrays.result_dtype(x))
-    if not len(y):
-        return np.empty(x.shape, x.dtype), y
-    if y.dtype.kind not in "iu":
-        raise TypeError(f"y must be integer labels, got dtype {y.dtype}")
-    if y.min() < 0 or y.max() >= x.shape[1]:
-        raise ValueError(f"y has labels from {y.min()} to {y.max()}; legal are 0 to {x.shape[1] - 1}")
-    return x, y
+
+    def resolve(x: np.ndarray) -> tuple[np.ndarray, None]:
+        if x.ndim != 2 or x.shape[1] < 1:
+            raise ValueError(f"x must be (N, C) scores of at least one class, got shape {x.shape}")
+        labels = np.array(y)  # a copy, because labels are checked before they are used as indices
+        if labels.shape != (x.shape[0],):
+            raise ValueError(
+                f"y has shape {labels.shape}, but x {x.shape} has {x.shape[0]} rows; y must be ({x.shape[0]},)"
+            )
+        if len(labels):
+            if labels.dtype.kind not in "iu":
+                raise TypeError(f"y must be integer labels, got dtype {labels.dtype}")
+            if labels.min() < 0 or labels.max() >= x.shape[1]:
+                raise ValueError(f"y has labels from {labels.min()} to {labels.max()}; legal are 0 to {x.shape[1] - 1}")
+        return labels, None
+
+    labels, (x,), _ = prepare_inputs(resolve, x=x)
+    return (x if len(labels) else np.empty(x.shape, x.dtype)), labels
 
 
 def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
@@ -49,7 +53,7 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     ValueError
         If shapes do not fit, or a label lies outside the classes.
     TypeError
-        If `y` are not integers, or `x` is complex or object.
+        As docs/conventions.md says, and if `y` are not integers.
 
     Examples
     --------
@@ -97,7 +101,7 @@ def svm_loss(x: Any, y: Any) -> tuple[float, np.ndarray]:
     ValueError
         If shapes do not fit, or a label lies outside the classes.
     TypeError
-        If `y` are not integers, or `x` is complex or object.
+        As docs/conventions.md says, and if `y` are not integers.
 
     References
     ----------

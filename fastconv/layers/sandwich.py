@@ -32,10 +32,8 @@ def affine_relu_forward(x: Any, w: Any, b: Any) -> tuple[np.ndarray, tuple]:
 
     Raises
     ------
-    ValueError
-        If shapes or parameters do not fit each other.
-    TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -55,7 +53,6 @@ def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `affine_relu_forward`.
 
@@ -66,10 +63,8 @@ def affine_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarra
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -101,10 +96,8 @@ def conv_relu_forward(
 
     Raises
     ------
-    ValueError
-        If shapes or parameters do not fit each other.
-    TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -124,7 +117,6 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.n
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `conv_relu_forward`.
 
@@ -135,10 +127,8 @@ def conv_relu_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None, np.n
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -178,10 +168,8 @@ def conv_bn_relu_forward(
 
     Raises
     ------
-    ValueError
-        If shapes or parameters do not fit each other.
-    TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -205,7 +193,6 @@ def conv_bn_relu_backward(
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `conv_bn_relu_forward`.
 
@@ -216,10 +203,8 @@ def conv_bn_relu_backward(
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -245,7 +230,7 @@ def conv_relu_pool_forward(
     x, w, b, conv_param
         As `conv_forward`.
     pool_param : dict
-        As `max_pool_forward`.
+        As `max_pool_forward`: see docs/conventions.md.
 
     Returns
     -------
@@ -255,10 +240,8 @@ def conv_relu_pool_forward(
 
     Raises
     ------
-    ValueError
-        If shapes or parameters do not fit each other.
-    TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -280,7 +263,6 @@ def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None,
     Parameters
     ----------
     dout : array_like, of the output's shape
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `conv_relu_pool_forward`.
 
@@ -291,10 +273,8 @@ def conv_relu_pool_backward(dout: Any, cache: tuple) -> tuple[np.ndarray | None,
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------

@@ -59,7 +59,7 @@ def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: in
 
 
 def _geometry(
-    where: str,
+    caller: str,
     x_shape: tuple[int, ...],
     kernel_size: Any,
     stride: Any,
@@ -70,10 +70,10 @@ def _geometry(
 ) -> ConvGeometry:
     if unknown:
         known = ("stride", "pad", "dilation", "pad_mode", "out", "threads", "kernel_size")
-        merge_options(where, dict.fromkeys(known), unknown)
+        merge_options(caller, dict.fromkeys(known), unknown)
     if kernel_size is None:
-        raise TypeError(f"{where}() needs kernel_size, an int or one per spatial axis")
-    name = "x" if where == "im2col" else "x_shape"
+        raise TypeError(f"{caller}() needs kernel_size, an int or one per spatial axis")
+    name = "x" if caller == "im2col" else "x_shape"
     check_rank(name, x_shape)
     if x_shape[1] < 1:
         raise ValueError(f"{name} {x_shape} has no channels; at least one is needed")
@@ -108,20 +108,18 @@ def im2col(
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
-        One to three spatial axes; any strides.
+        One to three spatial axes.
     kernel_size : int or sequence of int
         One per spatial axis, or one for all.
     stride, dilation : int or sequence of int, default 1
-        One per spatial axis, or one for all.
+        As `conv`, but a stride is no Fraction.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
-        Cells added around the image: an int, one per axis, or a ``(lo, hi)``
-        pair per axis. `scipy.signal`'s 'same' is 'same_lower'.
+        As `conv`.
     pad_mode : {'zeros', 'reflect', 'replicate', 'circular'}
-        How the added cells are filled. The default is 'zeros'.
+        As `conv`.
     out : ndarray, (N, C * taps, L), optional
-        Where to put the result: C-contiguous, of its dtype, overlapping no input.
+        Where to put the result: see docs/conventions.md.
     threads : int, optional
-        None is the default of `set_threads`; negative counts back from all CPUs.
 
     Returns
     -------
@@ -136,7 +134,7 @@ def im2col(
     MemoryError
         If the result takes more memory than is free. It is a ValueError as well.
     TypeError
-        For complex or object input, an option of the wrong type or an unknown one.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -158,24 +156,29 @@ def im2col(
            [3., 4., 6., 7.],
            [4., 5., 7., 8.]])
     """
-    x = _arrays.as_array("x", x)
-    geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
-    workers = _threads.resolve(threads)
-    dtype = _arrays.result_dtype(x)
-    try:
-        if out is None:
-            what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
-            nbytes = _memory.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
-            _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
-        cols = _arrays.output(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
-    except ValueError as error:
-        if out is None and type(error) in (ValueError, _memory.TooLargeError):
-            raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
-        raise
+
+    def resolve(x: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray, int], int]:
+        geometry = _geometry("im2col", x.shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
+        workers = _threads.resolve(threads)
+        dtype = _arrays.result_dtype(x)
+        try:
+            if out is None:
+                what = f"the lowered matrix of shape {geometry.cols_shape} and dtype {dtype}"
+                nbytes = _memory.check_bytes("the lowered matrix", geometry.cols_shape, dtype)
+                _memory.check_free(nbytes, what, "conv(..., algorithm='im2col') makes its columns a block at a time")
+            cols = _arrays.resolve_out(out, geometry.cols_shape, dtype, "the lowered matrix", x=x)
+        except ValueError as error:
+            if out is None and type(error) in (ValueError, _memory.TooLargeError):
+                raise type(error)(f"x {x.shape} with kernel_size {geometry.kernel} is too large: {error}") from None
+            raise
+        return (geometry, cols, workers), workers
+
+    (geometry, cols, workers), (x,), _ = _arrays.prepare_inputs(resolve, convert=_arrays.prepare_rows, x=x)
     if geometry.pad_mode == "zeros":
-        lower(_arrays.prepare_rows(x, dtype, workers), cols, geometry, workers)
+        lower(x, cols, geometry, workers)
     else:
-        lower(_padding.extend(_arrays.prepare(x, dtype, workers), geometry, workers), cols, geometry.padded, workers)
+        whole = _arrays.prepare(x, cols.dtype, workers)  # rows may be apart in memory
+        lower(_padding.extend(whole, geometry, workers), cols, geometry.padded, workers)
     return cols if out is None else out
 
 
@@ -201,9 +204,9 @@ def col2im(
     x_shape : tuple of int
         ``(N, C, *spatial)``, the shape of the images.
     kernel_size, stride, pad, dilation, pad_mode, threads
-        As given to `im2col`.
+        As `im2col`.
     out : ndarray, `x_shape`, optional
-        Where to put the result: C-contiguous, of its dtype, overlapping no input.
+        Where to put the result: see docs/conventions.md.
 
     Returns
     -------
@@ -215,7 +218,7 @@ def col2im(
     ValueError
         If sizes do not fit; `out` is then untouched.
     TypeError
-        For complex or object input, an option of the wrong type or an unknown one.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -228,22 +231,24 @@ def col2im(
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    cols = _arrays.as_array("cols", cols)
-    x_shape = as_shape("x_shape", x_shape)
-    geometry = _geometry("col2im", x_shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
-    if cols.shape != geometry.cols_shape:
-        raise ValueError(
-            f"cols has shape {cols.shape}, but lowering x_shape {x_shape} with kernel_size {geometry.kernel} gives "
-            f"(N, C * taps, L) = {geometry.cols_shape}"
-        )
-    workers = _threads.resolve(threads)
-    dtype = _arrays.result_dtype(cols)
-    x = _arrays.output(out, x_shape, dtype, "the image", cols=cols)
-    cols = _arrays.prepare_rows(cols, dtype, workers)
+
+    def resolve(cols: np.ndarray) -> tuple[tuple[ConvGeometry, np.ndarray, int], int]:
+        shape = as_shape("x_shape", x_shape)
+        geometry = _geometry("col2im", shape, kernel_size, stride, pad, dilation, pad_mode, unknown)
+        if cols.shape != geometry.cols_shape:
+            raise ValueError(
+                f"cols has shape {cols.shape}, but lowering x_shape {shape} with kernel_size {geometry.kernel} gives "
+                f"(N, C * taps, L) = {geometry.cols_shape}"
+            )
+        workers = _threads.resolve(threads)
+        x = _arrays.resolve_out(out, shape, _arrays.result_dtype(cols), "the image", cols=cols)
+        return (geometry, x, workers), workers
+
+    (geometry, x, workers), (cols,), _ = _arrays.prepare_inputs(resolve, convert=_arrays.prepare_rows, cols=cols)
     if geometry.pad_mode == "zeros":
         scatter(cols, x, geometry, workers)
     else:
-        dpadded = np.empty(geometry.padded.x_shape, dtype)
+        dpadded = np.empty(geometry.padded.x_shape, x.dtype)
         scatter(cols, dpadded, geometry.padded, workers)
         _padding.fold(dpadded, geometry, x, workers)
     return x if out is None else out

@@ -117,7 +117,7 @@ def _pool(where: str, flow: Flow, args: tuple, options: dict[str, Any]) -> Step:
     if len(args) > len(names):
         raise TypeError(f"there are {len(args)} values, but at most {len(names)} go by position: {', '.join(names)}")
     pool_param = dict(zip(names, args, strict=False))
-    geometry, _ = pooling.resolve(where, flow.shape, pool_param, options)
+    geometry, _ = pooling.resolve_call(where, flow.shape, pool_param, options)
     getattr(layers, where)(np.empty((0, *flow.shape[1:])), pool_param, **options)
     return Step(geometry.out_shape, axes=geometry.axes)
 

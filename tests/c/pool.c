@@ -12,7 +12,7 @@ static void check(int dtype, int isa, ptrdiff_t width)
     ptrdiff_t row, i, k;
     int op;
     set(dtype, x, width + 1, (double)NAN);
-    fc_pairs_forward_table[dtype][isa](x, x_end, width, 100, out, where, out_end, ROWS);
+    fc_pool_2x2_forward_table[dtype][isa](x, x_end, width, 100, out, where, out_end, ROWS);
     for (row = 0; row < ROWS; row++)
         for (i = 0; i < wide; i++) {
             const ptrdiff_t corner = 2 * row * width + 2 * i, window[] = {0, 1, width, width + 1};
@@ -26,7 +26,7 @@ static void check(int dtype, int isa, ptrdiff_t width)
             same("its place", dtype, isa, where[row * wide + i], (double)(100 + best));
         }
     for (op = 0; op < 2; op++) {
-        (op ? fc_pairs_norm_table : fc_pairs_mean_table)[dtype][isa](x, x_end, width, out, out_end, ROWS);
+        (op ? fc_pool_2x2_norm_table : fc_pool_2x2_mean_table)[dtype][isa](x, x_end, width, out, out_end, ROWS);
         for (row = 0; row < ROWS; row++)
             for (i = 0; i < wide; i++) {
                 const ptrdiff_t corner = 2 * row * width + 2 * i, window[] = {0, 1, width, width + 1};

@@ -80,8 +80,8 @@ def test_a_header_is_compiled_into_the_modules_that_read_it(build):
     assert build.run() == ["toeplitz"]
     build.change("runs.pxd")
     assert set(build.run()) >= {"im2col", "implicit", "sparse"} and build.run() == []
-    build.change("recall.pyx")
-    assert build.run() == ["recall"]
+    build.change("call_cache.pyx")
+    assert build.run() == ["call_cache"]
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))

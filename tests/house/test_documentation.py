@@ -41,6 +41,58 @@ def test_docstrings_are_whole(module, name):
         assert "Returns\n---" in doc, "the result is not described"
 
 
+def entries(doc):
+    """The parameters of a numpydoc docstring, with the text of each entry."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", doc, re.M | re.S)
+    found, names, text = {}, (), []
+    for line in [*(section[1] if section else "").splitlines(), ""]:
+        if line and not line.startswith(" "):
+            names, text = re.split(r",\s*", line.split(" : ")[0]), []
+        text.append(line.strip())
+        found.update({name.strip(): text for name in names})
+    return {name: " ".join(filter(None, text)) for name, text in found.items()}
+
+
+SAME = re.compile(r"\bAs (?:in )?`(\w+)`(?! returns)")
+REFERRING = [
+    (name, parameter, SAME.findall(text))
+    for module, name in DOCUMENTED
+    if module is fastconv
+    for parameter, text in entries(inspect.getdoc(getattr(module, name)) or "").items()
+    if SAME.search(text)
+]
+
+
+def test_a_parameter_that_is_the_same_elsewhere_is_documented_there():
+    """The text "As `conv_backward`." stands for that function's entry of the same parameter."""
+    assert len(REFERRING) > 20
+    for name, parameter, others in REFERRING:
+        functions = [getattr(fastconv, other) for other in others]
+        documented = {each for function in functions for each in entries(inspect.getdoc(function))}
+        if parameter.startswith("**"):
+            documented.update(f"**{each}" for function in functions for each in inspect.signature(function).parameters)
+        assert parameter in documented, f"{name}: {parameter} is not in {others}"
+
+
+CONVENTIONS = [
+    *fastconv.layers.__all__,
+    "im2col",
+    "col2im",
+    "toeplitz_matrix",
+    "toeplitz_operator",
+    "convolution_matrix",
+]
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_docstrings_refer_to_the_conventions(name):
+    """What is common to all is on one page."""
+    doc = inspect.getdoc(getattr(fastconv, name))
+    assert "docs/conventions.md" in doc
+    for common in ("cast to the dtype of the forward pass", "counts back from all CPUs", "overlapping no input"):
+        assert common not in re.sub(r"\s+", " ", doc), "this is on the page"
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_docstrings_of_layers_are_whole(layer):
     doc = inspect.getdoc(layer)

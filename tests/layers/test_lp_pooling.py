@@ -25,7 +25,7 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", 
 @pytest.fixture(autouse=True)
 def threads(blocks, monkeypatch):
     if blocks == "tiny":
-        monkeypatch.setattr("fastconv.layers.pool.lp_pooling._POWER_BYTES", 1)
+        monkeypatch.setattr("fastconv.layers.pool.powers._POWER_BYTES", 1)
         monkeypatch.setattr("fastconv.layers.pool.windows._WINDOW_BYTES", 1)
     return 1 if blocks == "as they are" else 3
 
@@ -49,13 +49,14 @@ def back(shares, table, shape):
 @pytest.mark.parametrize("p", [1, 2, 3, 2.5, np.float32(1.5)])
 @dtypes
 @cases
-def test_lp(shape, options, dtype, p, kernels, threads, rng, isa, monkeypatch):
+def test_lp(shape, options, dtype, p, kernels, threads, rng, isa, monkeypatch, forget):
     if kernels != "vectors":
         monkeypatch.setattr("fastconv.layers.pool.lp_pooling._OWN_KERNELS", 0.0)
     if kernels == "ratios":
         # Simulates powers that are never normal numbers.
-        monkeypatch.setattr("fastconv.layers.pool.lp_pooling._SUMS", (np.inf, np.inf))
-        monkeypatch.setattr("fastconv.layers.pool.lp_pooling._FACTORS", (np.inf, np.inf))
+        monkeypatch.setattr("fastconv.layers.pool.powers._SUMS", (np.inf, np.inf))
+        monkeypatch.setattr("fastconv.layers.pool.powers._FACTORS", (np.inf, np.inf))
+    forget()
     x = rng.standard_normal(shape).astype(dtype)
     x[:, 0] = 0  # The norm of every window of these images is 0.
     x.flat[::7] = 0

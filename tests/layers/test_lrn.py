@@ -121,14 +121,16 @@ def test_lrn_defaults_and_large_neighbours(isa):
     np.testing.assert_allclose(layers.lrn_forward(x, param)[0], response(x, **param), rtol=1e-5)
 
 
-def test_lrn_in_many_blocks(monkeypatch, isa, rng):
+def test_lrn_in_many_blocks(monkeypatch, isa, rng, forget):
     """Rows so narrow that an image is divided into many items, of which the last is narrower."""
     monkeypatch.setattr("fastconv.layers.norm.kernels._WIDEST", 7)
     monkeypatch.setattr("fastconv.layers.norm.kernels._NARROWEST", 7)
+    forget()
     x, dout = rng.standard_normal((2, 3, 6, 5, 9))
     param = {"size": 3, "alpha": 1.0, "beta": 0.75, "k": 1.0}
     out, cache = layers.lrn_forward(x, param)
     np.testing.assert_allclose(out, response(x, **param), rtol=1e-12)
     dx = layers.lrn_backward(dout, cache)
     monkeypatch.undo()
+    forget()
     np.testing.assert_allclose(dx, layers.lrn_backward(dout, layers.lrn_forward(x, param)[1]), rtol=1e-12)

@@ -27,9 +27,9 @@ NAN, INF = np.nan, np.inf
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 
 WINDOWS = {
-    "pairs": {"kernel_size": 2, "stride": 2},
-    "pairs_ceil": {"kernel_size": 2, "stride": 2, "ceil_mode": True},
-    "pairs_pad": {"kernel_size": 2, "stride": 2, "pad": 1},
+    "2x2_stride_2": {"kernel_size": 2, "stride": 2},
+    "2x2_stride_2_ceil": {"kernel_size": 2, "stride": 2, "ceil_mode": True},
+    "2x2_stride_2_pad": {"kernel_size": 2, "stride": 2, "pad": 1},
     "3_by_2": {"kernel_size": 3, "stride": 2},
     "3_by_2_pad": {"kernel_size": 3, "stride": 2, "pad": 1},
     "3_by_2_ceil": {"kernel_size": 3, "stride": 2, "pad": [(0, 1), (1, 0)], "ceil_mode": True},
@@ -48,11 +48,12 @@ def isa(request, monkeypatch):
 
 
 @pytest.fixture(params=[None, 60], ids=["whole", "blocks"], autouse=True)
-def cut(request, monkeypatch):
+def cut(request, monkeypatch, forget):
     """Planes as they are, and cut into many blocks, which two threads draw."""
     if request.param:
         monkeypatch.setattr("fastconv.layers.pool.tables.BLOCK_ELEMENTS", request.param)
         monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
+        forget()
 
 
 def unaligned(array):
@@ -111,7 +112,7 @@ def test_maximum(name, width, dtype):
 
 
 NAN_WINDOWS = {
-    "pairs": {"kernel_size": 2, "stride": 2},
+    "2x2_stride_2": {"kernel_size": 2, "stride": 2},
     "3_by_2": {"kernel_size": 3, "stride": 2, "pad": 1},
     "3_by_1": {"kernel_size": 3, "stride": 1, "pad": 1},
     "dilated": {"kernel_size": 2, "stride": 1, "dilation": 2},

@@ -45,7 +45,7 @@ def each_isa(request, monkeypatch):
 
 
 @pytest.fixture(params=["whole", "pieces"])
-def pieces(request, monkeypatch):
+def pieces(request, monkeypatch, forget):
     """Uses these kernels only, with whole planes, several planes at once, or planes cut along every axis."""
     monkeypatch.setattr("fastconv.layers.pool.tables.plan", lambda *_: None)
     monkeypatch.setattr("fastconv.runtime.threads.SERIAL_BYTES", 0)
@@ -54,6 +54,7 @@ def pieces(request, monkeypatch):
         monkeypatch.setattr("fastconv.layers.pool.running._LEAST_STRIP", 5)
         monkeypatch.setattr("fastconv.layers.pool.tables.BAND_BYTES", 300)
         monkeypatch.setattr("fastconv.layers.pool.tables.LOST_BYTES", 600)
+    forget()
 
 
 WINDOWS = {
@@ -138,9 +139,9 @@ def test_sums(spatial, options, dtype, pieces, each_isa, rng):
 @cases
 def test_sums_of_powers(spatial, options, p, cut, rng, monkeypatch):
     """Norms with other exponents, and their adjoints, a few lines of a plane at a time."""
-    monkeypatch.setattr("fastconv.layers.pool.lp_pooling._POWER_BYTES", 1 << 20 if cut == "whole" else 1)
+    monkeypatch.setattr("fastconv.layers.pool.powers._POWER_BYTES", 1 << 20 if cut == "whole" else 1)
     if cut == "lines and columns":
-        monkeypatch.setattr("fastconv.layers.pool.lp_pooling._LINE_BYTES", 1)
+        monkeypatch.setattr("fastconv.layers.pool.powers._LINE_BYTES", 1)
     shape = (2, 2, *spatial)
     geometry, cells = table(shape, options)
     x = rng.standard_normal(shape)
@@ -163,7 +164,7 @@ def test_sums_of_powers(spatial, options, p, cut, rng, monkeypatch):
 
 
 def test_inf_and_nan_in_long_windows(monkeypatch, rng):
-    monkeypatch.setattr("fastconv.layers.pool.lp_pooling._POWER_BYTES", 1)
+    monkeypatch.setattr("fastconv.layers.pool.powers._POWER_BYTES", 1)
     x = rng.random((1, 1, 300))
     x[0, 0, [70, 200]] = NAN, INF
     out = lp_pool_forward(x, kernel_size=100, stride=1, p=3)[0][0, 0]
@@ -174,9 +175,10 @@ def test_inf_and_nan_in_long_windows(monkeypatch, rng):
 
 
 @dtypes
-def test_every_window(dtype, rng, monkeypatch):
+def test_every_window(dtype, rng, monkeypatch, forget):
     """Windows from 1 to all cells, along a row and along a column."""
     monkeypatch.setattr("fastconv.layers.pool.tables.plan", lambda *_: None)
+    forget()
     for spatial in ((1, 70), (70, 1)):
         x = rng.integers(-3, 4, (1, 1, *spatial)).astype(dtype)
         for k in range(1, 71):
@@ -331,10 +333,10 @@ def test_time_has_no_cliff():
         itemsize, last = np.dtype(dtype).itemsize, math.inf
         for k in range(3, 700):
             geometry = resolve_pool((1, 1, 1024, 1024), kernel_size=k, stride=1, **PLAIN)
-            rows = _pool_kernels._rows_plan(geometry, "forward", True, not maximum, itemsize)
+            plan = _pool_kernels.plan_for("maximum" if maximum else "mean", geometry, np.dtype(dtype), 2)
             time = (
-                _pool_running.plan(geometry, maximum, False, True, itemsize, 2).time
-                if rows is None
+                plan.running.time
+                if str(plan) == "axis by axis"
                 else _pool_tables.time(geometry, "forward", not maximum, itemsize)
             )
             assert time <= 1.5 * last
@@ -359,9 +361,10 @@ def test_pages_of_gradients_stay_small():
 
 
 @dtypes
-def test_gradients_do_not_drift_with_few_pages(dtype, monkeypatch):
+def test_gradients_do_not_drift_with_few_pages(dtype, monkeypatch, forget):
     """Buffers are reused for new blocks many times; one cell is the maximum of most windows."""
     monkeypatch.setattr("fastconv.layers.pool.tables.LOST_BYTES", 512)
+    forget()
     x = np.sort(np.random.default_rng(0).random(160 * 160)).reshape(1, 1, 160, 160).astype(dtype)
     x[0, 0, 80, 80] = 2
     out, cache = max_pool_forward(x, kernel_size=60, stride=1)
@@ -412,8 +415,9 @@ def test_results_that_are_too_large_are_refused_by_name():
         col2im(np.ones((1, 1, 1)), (1, 1, size, size), 1, stride=size)
 
 
-def test_places_past_32_bits(monkeypatch, rng):
+def test_places_past_32_bits(monkeypatch, rng, forget):
     monkeypatch.setattr("fastconv.layers.pool.kernels._INT32_CELLS", 0)
+    forget()
     x = rng.integers(0, 4, (2, 3, 30, 40)).astype(np.float32)
     out, cache = max_pool_forward(x, kernel_size=9, stride=1)
     assert cache.indices.dtype == np.int64

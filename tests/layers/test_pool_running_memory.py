@@ -6,7 +6,7 @@ from test_pool_running import PAIRS, PLAIN, peak
 
 from fastconv import lp_pool_backward, lp_pool_forward, max_pool_forward
 from fastconv.geometry.pool import resolve_pool
-from fastconv.layers.pool import lp_pooling, running as _pool_running
+from fastconv.layers.pool import powers, running as _pool_running
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_lines_of_powers(forward):
     """On planes of 8000 x 8000, the powers in memory take some MiB, and few of them are computed three times."""
     for k in (1000, 4000, 8000):
         geometry = resolve_pool((1, 1, 8000, 8000), kernel_size=k, stride=1, pad=k // 2, dilation=1, ceil_mode=False)
-        (block,) = lp_pooling._blocks(geometry, not forward)
+        (block,) = powers._blocks(geometry, not forward)
         lines = [cut.low - cut.begin + cut.end - cut.high for cut in block.cuts]
         assert max(lines) * 8 * 8001 < 16 << 20
         assert k // block.sums[1] * 8 * 8001 < 16 << 20

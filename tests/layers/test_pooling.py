@@ -72,11 +72,12 @@ def threads(blocks):
 
 
 @pytest.fixture(params=["vectors", "general"], autouse=True)
-def kernels(request, monkeypatch):
+def kernels(request, monkeypatch, forget):
     """The kernels for most windows, and the general kernels for all others."""
     if request.param == "general":
         monkeypatch.setattr("fastconv.layers.pool.kernels._INT32_CELLS", 0)
         monkeypatch.setattr("fastconv.layers.pool.tables.plan", lambda *_: None)
+        forget()
 
 
 @dtypes

@@ -13,7 +13,7 @@ from fastconv.checks.messages import channels_last_hint, count
 from fastconv.checks.options import as_int, per_axis
 from fastconv.compat.cmu11785.resampling import Downsample1d, Downsample2d, signals
 from fastconv.compat.shared import common, cropped, ran_forward, zero_padded
-from fastconv.layers.convolution.conv import prepare
+from fastconv.layers.convolution.conv import prepare_cache
 
 _INITIAL = {1: "(out_channels, in_channels, kernel_size)", 2: "(out_channels, in_channels, kernel_size, kernel_size)"}
 
@@ -70,7 +70,7 @@ class _Stride1:
         return layers.conv(*self._operands(A), stride=strides)
 
     def _backward(self, dLdZ: Any, strides: tuple[int, ...]) -> np.ndarray:
-        layer = prepare("conv_backward", *self._operands(self.A), None, {"stride": strides})
+        layer = prepare_cache("conv_backward", *self._operands(self.A), None, {"stride": strides})
         dLdZ = _arrays.cast_gradient("dLdZ", dLdZ, layer.geometry.out_shape, layer.x.dtype)
         dLdA, dLdW, dLdb = layers.conv_backward(dLdZ, layer)
         assert dLdA is not None and dLdW is not None and dLdb is not None

@@ -14,7 +14,7 @@ from fastconv.compat.cmu11785.conv import Composed, Conv1d_stride1, Conv2d_strid
 from fastconv.compat.cmu11785.resampling import Upsample1d, Upsample2d, spread
 from fastconv.compat.shared import ran_forward
 from fastconv.geometry.conv import conv_output_shape
-from fastconv.layers.convolution.conv_transpose import prepare as prepare_transpose
+from fastconv.layers.convolution.conv_transpose import prepare_cache as prepare_transpose
 
 
 class _Transposed(Composed):

@@ -14,7 +14,7 @@ from fastconv.compat.cs231n.columns import col2im_6d_cython, col2im_indices, im2
 from fastconv.compat.shared import common, images
 from fastconv.convolution.gemm import matmul
 from fastconv.layers import conv_backward, conv_forward
-from fastconv.layers.convolution.conv import prepare
+from fastconv.layers.convolution.conv import prepare_cache
 from fastconv.lowering.columns import im2col
 
 
@@ -116,7 +116,7 @@ def conv_backward_naive(dout: Any, cache: tuple) -> tuple[np.ndarray, np.ndarray
     """
     x, w, b, conv_param = as_cache(cache, "conv_forward_naive", length=4)
     _conv_layer("conv_backward_naive", x, w, b, conv_param)
-    layer = prepare("conv_backward_naive", x, w, b, conv_param, {})
+    layer = prepare_cache("conv_backward_naive", x, w, b, conv_param, {})
     return conv_backward(dout, layer)  # type: ignore[return-value]
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack, cast
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, count
 from fastconv.checks.options import as_bool, as_cache, merge_options
 from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name
@@ -18,9 +19,8 @@ from fastconv.geometry.axis import PerAxis
 from fastconv.geometry.conv import CONV_DEFAULTS, ConvGeometry, GeometryOptions
 from fastconv.geometry.fractional import FractionalGeometry, resolve_sampled
 from fastconv.layers.caches import checked_geometry
-from fastconv.layers.calls import Call, table
+from fastconv.layers.calls import Call, call_table, plain_options
 from fastconv.layers.convolution import fractional as _fractional
-from fastconv.layers.inputs import prepare_inputs
 from fastconv.layers.planes import channel_sums
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
@@ -51,8 +51,8 @@ class ConvCache(NamedTuple):
         return cache_repr(self)
 
 
-def _settle(
-    where: str,
+def resolve_call(
+    caller: str,
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     b_shape: tuple[int, ...] | None,
@@ -60,7 +60,7 @@ def _settle(
     options: Mapping[str, Any],
 ) -> tuple[ConvGeometry | FractionalGeometry, str, int | None]:
     """The geometry, the algorithm's name and the threads, from shapes and options."""
-    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param", ("out",) if where == "conv" else ())
+    settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param", ("out",) if caller == "conv" else ())
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
@@ -79,14 +79,12 @@ _PLACES = "options are the fourth argument, after b or None", "options are keywo
 _AUTO = "auto"
 
 
-_calls = table()
+calls = call_table()
 
 
-def _forward(
-    geometry: ConvGeometry | FractionalGeometry, dtype: np.dtype, name: str, threads: int
-) -> Callable[..., Any]:
+def _plan_forward(geometry: ConvGeometry | FractionalGeometry, dtype: np.dtype, algorithm: str, threads: int) -> Plan:
     """What computes the output from x, w and b."""
-    return plan_of("forward", geometry, dtype, name, threads).run
+    return plan_of("forward", geometry, dtype, algorithm, threads)
 
 
 def plan_of(
@@ -102,37 +100,30 @@ def plan_of(
     return plans.find(make, op, geometry, dtype, name, threads, masked, _isa.current)
 
 
-def _plain_options(conv_param: Any, options: dict[str, Any]) -> dict[str, Any] | None:
-    """The options, if they are given in one way; None if they have to be merged, or refused."""
-    if conv_param is None:
-        return options
-    return conv_param if type(conv_param) is dict and not options else None
-
-
-def _read(
-    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
+def find_call(
+    caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[Call[Any], list[Any], list[Any]]:
-    """What a call means, its arrays as kernels read them, and as they were given."""
-    calls, items = _calls[_threads.get_threads(), _isa.current], _plain_options(conv_param, options)
-    known = None if items is None else calls.get((x, w, b), items)
-    if known is not None:
-        return known, [x, w, b], [x, w, b]
+    """The resolved call, its arrays as kernels read them, and as they were given."""
+    table, plain = calls[_threads.get_threads(), _isa.current], plain_options(conv_param, options)
+    call: Any = None if plain is None else table.get((x, w, b), plain)
+    if call is not None:
+        return call, [x, w, b], [x, w, b]
 
-    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[Any], int | None]:
-        found = _settle(where, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
-        return Call(*found, _forward), found[2]
+    def resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[Any], int | None]:
+        found = resolve_call(caller, x.shape, w.shape, None if b is None else b.shape, conv_param, options)
+        return Call(*found, _plan_forward), found[2]
 
-    call, arrays, given = prepare_inputs(settle, _PLACES[where == "conv"], x=x, w=w, b=b)
-    if items is not None:
-        calls.keep(tuple(given), items, call)
+    call, arrays, given = prepare_inputs(resolve, _PLACES[caller == "conv"], x=x, w=w, b=b)
+    if plain is not None:
+        table.put(tuple(given), plain, call)
     return call, arrays, given
 
 
-def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
+def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvCache:
     """The layer, with checked and converted arrays."""
-    call, (x, w, b), _ = _read(where, x, w, b, conv_param, options)
+    call, (x, w, b), _ = find_call(caller, x, w, b, conv_param, options)
     # Use views, because the caller may assign another shape to an array later.
-    return ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+    return ConvCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
 def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **options: Unpack[ConvOptions]) -> np.ndarray:
@@ -141,7 +132,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
-        One to three spatial axes. Any strides, byte order; never written to.
+        One to three spatial axes.
     w : array_like, (F, C // groups, *kernel)
         Filters.
     b : array_like, (F,), optional
@@ -180,16 +171,13 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         'exact', a result is inf or NaN exactly where the sum of its products is,
         except that 'auto' may skip zero weights if `w` has many of them.
     threads : int, optional
-        None is the default of `set_threads`; negative counts back from all CPUs.
     out : ndarray, optional
-        Where to put the result: of its shape and dtype, C-contiguous,
-        overlapping no input.
+        Both as docs/conventions.md says.
 
     Returns
     -------
     ndarray, (N, F, *out_spatial)
-        float32 or float64, as `np.result_type` of the arrays says; integers
-        become float64 and float16 becomes float32. Per axis the size is
+        The dtype is that of docs/conventions.md. Per axis the size is
         ``floor((in * upsample + lo + hi - dilation * (k - 1) - 1) / stride) + 1``.
 
     Raises
@@ -198,7 +186,7 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
         If shapes or options do not fit each other, or a stride is a Fraction
         and `upsample` is not 1; `out` is then untouched.
     TypeError
-        For an unknown option, one of the wrong type, or complex or object input.
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -247,16 +235,16 @@ def conv(x: Any, w: Any, b: Any = None, *, out: np.ndarray | None = None, **opti
     """
     plain = cast("dict[str, Any]", options)
     if out is None:
-        known = _calls[_threads.get_threads(), _isa.current].get((x, w, b), plain)
-        if known is not None and known.run is not None:
-            result = _arrays.fresh(known.geometry.out_shape, x.dtype, "the output")
-            known.run(x, w, b, result)
+        call = calls[_threads.get_threads(), _isa.current].get((x, w, b), plain)
+        if call is not None and call.run is not None:
+            result = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
+            call.run(x, w, b, result)
             return result
-    call, arrays, (x, w, b) = _read("conv", x, w, b, None, plain)
+    call, arrays, (x, w, b) = find_call("conv", x, w, b, None, plain)
     dtype = arrays[0].dtype
-    run = call.ready(dtype)
-    result = _arrays.output(out, call.geometry.out_shape, dtype, "the output", x=x, w=w, b=b)
-    run(*arrays, result)
+    plan = call.resolve_plan(dtype)
+    result = _arrays.resolve_out(out, call.geometry.out_shape, dtype, "the output", x=x, w=w, b=b)
+    plan.run(*arrays, result)
     return result if out is None else out
 
 
@@ -279,13 +267,12 @@ def conv_forward(
     -------
     out : ndarray, (N, F, *out_spatial)
     cache : tuple
-        For `conv_backward`. It holds `x` and `w` themselves where no copy was
-        needed: changing them in place changes the gradients.
+        For `conv_backward`.
 
     Raises
     ------
     ValueError, TypeError
-        As `conv`.
+        As `conv`: see docs/conventions.md.
 
     Examples
     --------
@@ -299,11 +286,11 @@ def conv_forward(
     >>> dx.shape, dw.shape, db.shape
     ((2, 3, 8, 8), (4, 3, 3, 3), (4,))
     """
-    call, (x, w, b), _ = _read("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
-    run = call.ready(x.dtype)
-    out = _arrays.fresh(call.geometry.out_shape, x.dtype, "the output")
+    call, (x, w, b), _ = find_call("conv_forward", x, w, b, conv_param, cast("dict[str, Any]", options))
+    run = call.run or call.resolve_plan(x.dtype).run
+    out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
     run(x, w, b, out)
-    return out, ConvCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+    return out, ConvCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
 def conv_backward(
@@ -320,7 +307,6 @@ def conv_backward(
     Parameters
     ----------
     dout : array_like, (N, F, *out_spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `conv_forward`.
     need_dx, need_dw, need_db : bool, default True
@@ -340,10 +326,8 @@ def conv_backward(
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     References
     ----------
@@ -372,7 +356,7 @@ def conv_backward(
     dx = dw = db = None
     if need_dx:
         plan = plan_of("backward_data", geometry, dtype, name, workers)
-        dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
+        dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
         plan.run(dout, w, None, dx)
     if need_dw:
         plan = plan_of("backward_weights", geometry, dtype, name, workers, weight_mask is not None)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Unpack, cast
 
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, count
 from fastconv.checks.options import as_bool, as_cache, merge_options
+from fastconv.convolution import wrappers
 from fastconv.convolution.base import per_channel
 from fastconv.convolution.choose import DEFAULT_ALGORITHM, check_name
 from fastconv.convolution.dispatch import plan_for
+from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, TransposeGeometry, TransposeOptions, resolve_transpose
 from fastconv.layers.caches import checked_geometry
-from fastconv.layers.calls import Call, table
-from fastconv.layers.inputs import prepare_inputs
+from fastconv.layers.calls import Call, call_table, current, plain_options
 from fastconv.layers.planes import channel_sums
-from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
+from fastconv.runtime import memory as _memory, threads as _threads
 
 
 class ConvTransposeOptions(TransposeOptions, total=False):
@@ -45,13 +47,13 @@ class ConvTransposeCache(NamedTuple):
         return cache_repr(self)
 
 
-_calls = table()
+calls = call_table()
 
 
-def _settle(
-    where: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, conv_param: Any, options: Mapping[str, Any]
+def resolve_call(
+    caller: str, x: np.ndarray, w: np.ndarray, b: np.ndarray | None, conv_param: Any, options: Mapping[str, Any]
 ) -> Call[TransposeGeometry]:
-    settings = merge_options(where, _DEFAULTS, options, conv_param, "conv_param")
+    settings = merge_options(caller, _DEFAULTS, options, conv_param, "conv_param")
     name, threads = check_name(settings.pop("algorithm")), settings.pop("threads")
     if threads is not None:
         _threads.resolve(threads)
@@ -63,57 +65,68 @@ def _settle(
             f"{count(filters, 'channel')}; "
             f"b must be ({filters},) or None"
         )
-    return Call(geometry, name, threads, _run_of)
+    return Call(geometry, name, threads, _plan_forward)
 
 
-def _read(
-    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
+def find_call(
+    caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[Call[TransposeGeometry], list[Any]]:
-    calls = _calls[_threads.get_threads(), _isa.current]
-    known = calls.get((x, w, b), options) if conv_param is None else None
-    if known is not None:
-        return known, [x, w, b]
+    table, plain = current(calls), plain_options(conv_param, options)
+    call: Any = None if plain is None else table.get((x, w, b), plain)
+    if call is not None:
+        return call, [x, w, b]
 
-    def settle(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[TransposeGeometry], int | None]:
-        found = _settle(where, x, w, b, conv_param, options)
-        return found, found.threads
+    def resolve(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> tuple[Call[TransposeGeometry], int | None]:
+        resolved = resolve_call(caller, x, w, b, conv_param, options)
+        return resolved, resolved.threads
 
-    place = "keywords" if where == "conv_transpose" else "the fourth argument, after b or None"
-    call, arrays, given = prepare_inputs(settle, f"options are {place}", x=x, w=w, b=b)
-    if conv_param is None:
-        calls.keep(tuple(given), options, call)
+    place = "keywords" if caller == "conv_transpose" else "the fourth argument, after b or None"
+    call, arrays, given = prepare_inputs(resolve, f"options are {place}", x=x, w=w, b=b)
+    if plain is not None:
+        table.put(tuple(given), plain, call)
     return call, arrays
 
 
-def prepare(where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
+def prepare_cache(caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]) -> ConvTransposeCache:
     """The layer, with checked and converted arrays."""
-    call, (x, w, b) = _read(where, x, w, b, conv_param, options)
+    call, (x, w, b) = find_call(caller, x, w, b, conv_param, options)
     # Use views, because the caller may assign another shape to an array later.
-    return ConvTransposeCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+    return ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
-def _run_of(geometry: TransposeGeometry, dtype: np.dtype, name: str, threads: int) -> Callable[..., Any]:
+class WithUncovered(wrappers.Wrapper):
+    """A plan of the cells that the convolution reads, within an output that has more of them: these are the bias."""
+
+    name = "with_uncovered"
+
+    def __init__(self, case: Case, plan: Plan, core: tuple[slice, ...]) -> None:
+        super().__init__(case, plan)
+        self.core = core
+
+    def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
+        """By way of an array of the cells that are read."""
+        part = np.empty(self.case.geometry.x_shape, result.dtype)
+        found = self.plan.run(first, second, third, part)
+        result[...] = 0 if third is None else per_channel(third, self.case.geometry)
+        result[self.core] = part
+        return found
+
+
+def _plan_forward(geometry: TransposeGeometry, dtype: np.dtype, algorithm: str, threads: int) -> Plan:
     """What computes the output from x, w and b."""
-    run, core = plan_for("backward_data", geometry.conv, dtype, name, threads).run, geometry.core
-    if core is None:
-        return run
-
-    def run_core(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
-        part = np.empty(geometry.conv.x_shape, out.dtype)
-        run(x, w, b, part)
-        out[...] = 0 if b is None else per_channel(b, geometry.conv)
-        out[core] = part
-
-    return run_core
+    plan = plan_for("backward_data", geometry.conv, dtype, algorithm, threads)
+    if geometry.core is None:
+        return plan
+    return WithUncovered(Case.of("backward_data", geometry.conv, dtype, threads), plan, geometry.core)
 
 
 def _run(
-    where: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
+    caller: str, x: Any, w: Any, b: Any, conv_param: Any, options: dict[str, Any]
 ) -> tuple[np.ndarray, Call[TransposeGeometry], list[Any]]:
-    call, arrays = _read(where, x, w, b, conv_param, options)
+    call, arrays = find_call(caller, x, w, b, conv_param, options)
     dtype = arrays[0].dtype
-    run = call.ready(dtype)
-    out = _arrays.fresh(call.geometry.out_shape, dtype, "the output")
+    run = call.run or call.resolve_plan(dtype).run
+    out = _arrays.empty_result(call.geometry.out_shape, dtype, "the output")
     run(*arrays, out)
     return out, call, arrays
 
@@ -124,16 +137,16 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
 
     Its matrix is the transpose of the matrix of `conv`, so the gradient of a
     convolution is the transposed convolution of the output's gradient with the
-    same weights.
+    same weights. The options are those of that convolution, and `output_pad`.
 
     Parameters
     ----------
     x : array_like, (N, C, *spatial)
-        One to three spatial axes. Any strides, byte order; never written to.
+        One to three spatial axes.
     w : array_like, (C, F // groups, *kernel)
         Filters: those of the convolution from F to C channels.
     b : array_like, (F,), optional
-        Bias.
+        As `conv`.
     stride : int or sequence of int, default 1
         Cells of the output from one input cell's kernel to the next.
     pad : int, sequence, or {'valid', 'same', 'same_lower', 'full'}, default 0
@@ -153,6 +166,7 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
         'auto', 'exact', or a name from `algorithms` that serves
         'backward_data'; see `conv`.
     threads : int, optional
+        As `conv`: see docs/conventions.md.
 
     Returns
     -------
@@ -162,10 +176,8 @@ def conv_transpose(x: Any, w: Any, b: Any = None, **options: Unpack[ConvTranspos
 
     Raises
     ------
-    ValueError
-        If shapes or options do not fit each other.
-    TypeError
-        For an unknown option, one of the wrong type, or complex or object input.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     See Also
     --------
@@ -209,13 +221,12 @@ def conv_transpose_forward(
     -------
     out : ndarray, (N, F, *out_spatial)
     cache : tuple
-        For `conv_transpose_backward`. It holds `x` and `w` themselves where no
-        copy was needed: changing them in place changes the gradients.
+        For `conv_transpose_backward`.
 
     Raises
     ------
     ValueError, TypeError
-        As `conv_transpose`.
+        As `conv_transpose`: see docs/conventions.md.
 
     References
     ----------
@@ -236,7 +247,7 @@ def conv_transpose_forward(
     """
     given = "conv_transpose_forward", x, w, b, conv_param, cast("dict[str, Any]", options)
     out, call, (x, w, b) = _run(*given)
-    return out, ConvTransposeCache(x[...], w[...], b, call.geometry, call.algorithm, call.threads)
+    return out, ConvTransposeCache(x[...], w[...], b, call.geometry, call.option, call.threads)
 
 
 def conv_transpose_backward(
@@ -247,11 +258,10 @@ def conv_transpose_backward(
     Parameters
     ----------
     dout : array_like, (N, F, *out_spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `conv_transpose_forward`.
     need_dx, need_dw, need_db : bool, default True
-        What to compute.
+        As `conv_backward`.
 
     Returns
     -------
@@ -262,10 +272,8 @@ def conv_transpose_backward(
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -287,7 +295,7 @@ def conv_transpose_backward(
     dx = dw = db = None
     if need_dx:
         plan = plan_for("forward", geometry.conv, x.dtype, name, workers)
-        dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
+        dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
         plan.run(seen, w, None, dx)
     if need_dw:
         plan = plan_for("backward_weights", geometry.conv, x.dtype, name, workers)

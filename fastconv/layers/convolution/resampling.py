@@ -10,18 +10,25 @@ from typing import Any
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.options import merge_options, per_axis
 from fastconv.geometry.axis import data_shape
 
 
-def _read(where: str, x: Any, factor: Any, unknown: dict[str, Any]) -> tuple[np.ndarray, np.dtype, tuple[int, ...]]:
+def resolve_call(
+    caller: str, x: Any, factor: Any, unknown: dict[str, Any]
+) -> tuple[np.ndarray, np.dtype, tuple[int, ...]]:
     if unknown:
-        merge_options(where, {"factor": factor}, unknown)
+        merge_options(caller, {"factor": factor}, unknown)
     if factor is None:
-        raise TypeError(f"{where}() needs factor, an int or one per spatial axis")
-    x = _arrays.as_array("x", x)
-    data_shape("x", x.shape)
-    return x, _arrays.result_dtype(x), per_axis("factor", factor, x.ndim - 2, 1)
+        raise TypeError(f"{caller}() needs factor, an int or one per spatial axis")
+
+    def resolve(x: np.ndarray) -> tuple[tuple[int, ...], None]:
+        data_shape("x", x.shape)
+        return per_axis("factor", factor, x.ndim - 2, 1), None
+
+    factors, (x,), _ = prepare_inputs(resolve, convert=None, x=x)
+    return x, _arrays.result_dtype(x), factors
 
 
 def every(factors: tuple[int, ...]) -> Any:
@@ -50,7 +57,7 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
         For a factor below 1, another rank than 3 to 5, or more cells than can
         be addressed.
     TypeError
-        For a factor that is no int, or complex or object input.
+        As docs/conventions.md says, and for a factor that is no int.
 
     See Also
     --------
@@ -64,7 +71,7 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
     >>> upsample(np.array([[[1.0, 2.0]]]), 3)
     array([[[1., 0., 0., 2., 0., 0.]]])
     """
-    x, dtype, factors = _read("upsample", x, factor, unknown)
+    x, dtype, factors = resolve_call("upsample", x, factor, unknown)
     shape = (*x.shape[:2], *(n * f for n, f in zip(x.shape[2:], factors, strict=True)))
     elements = math.prod(n or 1 for n in shape)
     if elements * dtype.itemsize > sys.maxsize:
@@ -72,7 +79,7 @@ def upsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any) 
         raise ValueError(
             f"factor {factor!r} makes of x {x.shape} the result {shape}, which has more {what} than can be addressed"
         )
-    out = _arrays.fresh(shape, dtype, "the result")
+    out = _arrays.empty_result(shape, dtype, "the result")
     zero = np.broadcast_to(np.zeros((), dtype), shape)
     _arrays.assign_in_pieces(out, zero)
     _arrays.assign_in_pieces(out[every(factors)], x)
@@ -101,7 +108,7 @@ def downsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any
     ValueError
         For a factor below 1, or another rank than 3 to 5.
     TypeError
-        For a factor that is no int, or complex or object input.
+        As docs/conventions.md says, and for a factor that is no int.
 
     Examples
     --------
@@ -110,5 +117,5 @@ def downsample(x: Any, factor: int | Sequence[int] | None = None, **unknown: Any
     >>> downsample(np.array([[[1.0, 2.0, 3.0, 4.0]]]), 3)
     array([[[1., 4.]]])
     """
-    x, dtype, factors = _read("downsample", x, factor, unknown)
+    x, dtype, factors = resolve_call("downsample", x, factor, unknown)
     return np.array(x[every(factors)], dtype, order="C")

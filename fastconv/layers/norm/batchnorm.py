@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, channels_last_hint, count, count_axes
 from fastconv.checks.options import as_bool, as_cache, as_number, is_training, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import are_usual, check_moments, shape_of
-from fastconv.layers.inputs import prepare_inputs
-from fastconv.layers.norm import kernels as _norm_kernels
+from fastconv.layers.calls import Call, Calls, call_table, current
+from fastconv.layers.norm.kernels import (
+    BatchNormBackward,
+    BatchNormForward,
+    NormSizes,
+    has_negative,
+    plan_backward,
+    plan_norm,
+)
+from fastconv.runtime import memory as _memory
 
 #: The defaults of the options. The mode has none, and running averages start at zeros.
 NORM_PARAM: dict[str, Any] = {"mode": None, "eps": 1e-5, "momentum": 0.9, "running_mean": None, "running_var": None}
 
 _FLOAT64 = np.dtype(np.float64)
+#: Resolved calls of each function of normalisation.
+calls: dict[str, Calls] = defaultdict(call_table)
 
 
 class BatchNormCache(NamedTuple):
@@ -80,6 +92,10 @@ def _running(bn_param: Mapping[str, Any], name: str, x: np.ndarray) -> np.ndarra
     return array
 
 
+def _plan_forward(sizes: NormSizes, dtype: np.dtype, option: None, threads: int) -> BatchNormForward:
+    return plan_norm(BatchNormForward, sizes, dtype)
+
+
 def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tuple[np.ndarray, BatchNormCache]:
     if type(bn_param) is not dict and not isinstance(bn_param, MutableMapping):
         if isinstance(beta, Mapping):
@@ -87,31 +103,43 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
         raise TypeError(
             f"bn_param must be a dict, which receives running_mean and running_var, got {type(bn_param).__name__}"
         )
-    where = "spatial_batchnorm_forward" if spatial else "batchnorm_forward"
-    settings = merge_options(where, NORM_PARAM, {}, bn_param, "bn_param")
+    caller = "spatial_batchnorm_forward" if spatial else "batchnorm_forward"
+    settings = merge_options(caller, NORM_PARAM, {}, bn_param, "bn_param")
     train = is_training(settings["mode"], "bn_param")
     eps = as_number("eps", settings["eps"], 0)
     momentum = as_number("momentum", settings["momentum"], 0, 1)
 
-    def settle(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[list[np.ndarray | None], None]:
-        check_rank("x", x.shape) if spatial else check_rows(x)
-        _check_channels("gamma", gamma, x)
-        _check_channels("beta", beta, x)
-        return [_running(bn_param, "running_mean", x), _running(bn_param, "running_var", x)], None
+    def averages_so_far(x: np.ndarray) -> list[np.ndarray | None]:
+        return [_running(bn_param, "running_mean", x), _running(bn_param, "running_var", x)]
 
-    left, (x, gamma, beta), _ = prepare_inputs(settle, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+    table = current(calls[caller])
+    call = table.get((x, gamma, beta), {})
+    if call is None:
+
+        def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[list[np.ndarray | None], None]:
+            check_rank("x", x.shape) if spatial else check_rows(x)
+            _check_channels("gamma", gamma, x)
+            _check_channels("beta", beta, x)
+            return averages_so_far(x), None
+
+        left, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+        call = Call(NormSizes.of(x.shape), None, None, _plan_forward)
+        table.put((x, gamma, beta), {}, call)
+    else:
+        left = averages_so_far(x)
     dtype = x.dtype
     averages = [np.zeros(x.shape[1], dtype) if average is None else average for average in left]
     moments = np.ones((3, x.shape[1]))  # mean, variance, scale
     if not train:
         moments[0], moments[1] = averages
-        if _norm_kernels.has_negative(moments[1]):
+        if has_negative(moments[1]):
             raise ValueError(f"running_var in bn_param must be >= 0, got {moments[1].min()} among its values")
         if eps == 0 and x.size:
             refuse_zero_variance(moments[1] == 0, "running_var[{}] in bn_param")
     if x.size:
-        wide = gamma.astype(_FLOAT64), beta.astype(_FLOAT64)
-        out = _norm_kernels.batch_forward(x, *wide, (moments[0], moments[1], moments[2]), eps, train)
+        plan = call.resolve_plan(dtype)
+        out = _memory.empty(x.shape, dtype)
+        plan.run(x, out, gamma.astype(_FLOAT64), beta.astype(_FLOAT64), moments, eps, train)
         if train and eps == 0:
             # The rounded mean of equal numbers may differ from them, which makes a variance above 0.
             equal = equal_numbers(x.reshape(*x.shape[:2], -1), (0, 2))
@@ -128,26 +156,28 @@ def _forward(x: Any, gamma: Any, beta: Any, bn_param: Any, spatial: bool) -> tup
     return out, BatchNormCache(x, gamma, moments[0], moments[2], train)
 
 
-def _check_cache(where: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
+def _check_cache(caller: str, x: Any, gamma: Any, mean: Any, scale: Any) -> None:
     """Refuse arrays of a cache that cannot come from the forward pass."""
-    shape = shape_of(where, "x", x, 2, 5)
-    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
-    check_moments(where, mean, scale, shape[1:2])
+    shape = shape_of(caller, "x", x, 2, 5)
+    _arrays.check_cached(caller, ("x", "gamma"), (x, gamma), (shape, shape[1:2]))
+    check_moments(caller, mean, scale, shape[1:2])
 
 
-def _backward(where: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, gamma, mean, scale, train = as_cache(cache, where, BatchNormCache)
+def _backward(caller: str, dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, mean, scale, train = as_cache(cache, caller, BatchNormCache)
     if not are_usual(x, gamma, mean, scale):
-        _check_cache(where, x, gamma, mean, scale)
+        _check_cache(caller, x, gamma, mean, scale)
     if train is not True:
         train = as_bool("train in cache", train)
     dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(gamma.shape, x.dtype)
     try:
-        dx, *sums = _norm_kernels.batch_backward(dout, x, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
+        plan = plan_backward(calls["batchnorm_backward"], BatchNormBackward, x, {})
+        dx = _memory.empty(x.shape, x.dtype)
+        sums = plan.run(dout, x, dx, _arrays.prepare(gamma, _FLOAT64), mean, scale, train)
     except ValueError:  # the kernel found a wrong number of elements; this check says in which array
-        _check_cache(where, x, gamma, mean, scale)
+        _check_cache(caller, x, gamma, mean, scale)
         raise
     dgamma, dbeta = (array.astype(x.dtype) for array in sums)
     return dx, dgamma, dbeta
@@ -186,7 +216,7 @@ def batchnorm_forward(
         range, a `running_var` is negative in testing, or `eps` is 0 and a variance is 0 as well:
         the variance of a constant feature in training, a `running_var` in testing.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -220,7 +250,6 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
     Parameters
     ----------
     dout : array_like, (N, D)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `batchnorm_forward`.
 
@@ -232,7 +261,7 @@ def batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
 
@@ -260,7 +289,7 @@ def spatial_batchnorm_forward(
     gamma, beta : array_like, (C,)
         Scale and shift.
     bn_param : dict
-        As `batchnorm_forward`.
+        As `batchnorm_forward`: see docs/conventions.md.
 
     Returns
     -------
@@ -271,7 +300,7 @@ def spatial_batchnorm_forward(
     Raises
     ------
     ValueError, TypeError
-        As `batchnorm_forward`.
+        As `batchnorm_forward`: see docs/conventions.md.
 
     References
     ----------
@@ -298,7 +327,6 @@ def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.nda
     Parameters
     ----------
     dout : array_like, (N, C, *spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `spatial_batchnorm_forward`.
 
@@ -310,7 +338,7 @@ def spatial_batchnorm_backward(dout: Any, cache: BatchNormCache) -> tuple[np.nda
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is not of batch normalisation, of vectors or of images, or `dout` is complex or object.
 

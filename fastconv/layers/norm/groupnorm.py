@@ -8,13 +8,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, channels_last_hint, count
 from fastconv.checks.options import as_cache, as_groups, as_number, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import are_usual, check_moments, shape_of
-from fastconv.layers.inputs import prepare_inputs
-from fastconv.layers.norm import kernels as _norm_kernels
-from fastconv.layers.norm.batchnorm import AFTER_BETA, NORM_PARAM, check_rows, equal_numbers, refuse_zero_variance
+from fastconv.layers.calls import Call, current
+from fastconv.layers.norm.batchnorm import (
+    AFTER_BETA,
+    NORM_PARAM,
+    calls,
+    check_rows,
+    equal_numbers,
+    refuse_zero_variance,
+)
+from fastconv.layers.norm.kernels import GroupNormBackward, GroupNormForward, NormSizes, plan_backward, plan_norm
+from fastconv.runtime import memory as _memory
 
 
 class GroupNormCache(NamedTuple):
@@ -41,25 +50,36 @@ def _check_channels(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, spatial:
             )
 
 
+def _plan_forward(sizes: NormSizes, dtype: np.dtype, option: None, threads: int) -> GroupNormForward:
+    return plan_norm(GroupNormForward, sizes, dtype)
+
+
 def _forward(
-    where: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
+    caller: str, x: Any, gamma: Any, beta: Any, groups: Any, param: Any, spatial: bool
 ) -> tuple[np.ndarray, GroupNormCache]:
     param_name = "gn_param" if spatial else "ln_param"
-    settings = merge_options(where, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
+    settings = merge_options(caller, NORM_PARAM, {}, param, param_name, legal="a dict of options or None")
     eps = as_number("eps", settings["eps"], 0)
 
-    def settle(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[int, None]:
-        check_rank("x", x.shape) if spatial else check_rows(x)
-        _check_channels(x, gamma, beta, spatial)
-        # Check beta after gamma, whose length shows whether the channels of x are last.
-        return as_groups("G", groups, x.shape), None
+    table, options = current(calls[caller]), {"G": groups}
+    call = table.get((x, gamma, beta), options)
+    if call is None:
 
-    groups, (x, gamma, beta), _ = prepare_inputs(settle, AFTER_BETA, x=x, gamma=gamma, beta=beta)
-    C = x.shape[1]
+        def resolve(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray) -> tuple[Call[NormSizes], None]:
+            check_rank("x", x.shape) if spatial else check_rows(x)
+            _check_channels(x, gamma, beta, spatial)
+            # Check beta after gamma, whose length shows whether the channels of x are last.
+            return Call(NormSizes.of(x.shape, as_groups("G", groups, x.shape)), None, None, _plan_forward), None
+
+        call, (x, gamma, beta), _ = prepare_inputs(resolve, AFTER_BETA, x=x, gamma=gamma, beta=beta)
+        table.put((x, gamma, beta), options, call)
+    C, groups = x.shape[1], call.geometry.G
     if not x.size:
         none = np.empty((0, groups))
         return np.empty(x.shape, x.dtype), GroupNormCache(x, gamma, beta.shape, none, none)
-    out, mean, scale = _norm_kernels.group_forward(x, gamma.reshape(C), beta.reshape(C), groups, eps)
+    plan = call.resolve_plan(x.dtype)
+    out = _memory.empty(x.shape, x.dtype)
+    mean, scale = plan.run(x, out, gamma.reshape(C), beta.reshape(C), eps)
     if eps == 0:
         what = "the variance of group {1} of x[{0}]" if spatial else "the variance of x[{0}]"
         equal = equal_numbers(x.reshape(len(x), groups, -1), (2,))
@@ -67,32 +87,34 @@ def _forward(
     return out, GroupNormCache(x, gamma, beta.shape, mean, scale)
 
 
-def _backward(where: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, gamma, beta_shape, mean, scale = as_cache(cache, where, GroupNormCache)
+def _backward(caller: str, dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, gamma, beta_shape, mean, scale = as_cache(cache, caller, GroupNormCache)
     usual = are_usual(x, gamma, mean, scale) and mean.shape == scale.shape == (len(x), mean.shape[-1])
     if not usual or type(beta_shape) is not tuple or beta_shape != gamma.shape:
-        _check_cache(where, x, gamma, beta_shape, mean, scale)
+        _check_cache(caller, x, gamma, beta_shape, mean, scale)
     dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
     if not x.size:
         return np.empty(x.shape, x.dtype), np.zeros(gamma.shape, x.dtype), np.zeros(beta_shape, x.dtype)
     try:
-        dx, dgamma, dbeta = _norm_kernels.group_backward(dout, x, gamma.reshape(-1), mean, scale)
+        plan = plan_backward(calls["groupnorm_backward"], GroupNormBackward, x, {"G": mean.shape[1]})
+        dx = _memory.empty(x.shape, x.dtype)
+        dgamma, dbeta = plan.run(dout, x, dx, gamma.reshape(-1), mean, scale)
     except ValueError:  # as in batch normalisation
-        _check_cache(where, x, gamma, beta_shape, mean, scale)
+        _check_cache(caller, x, gamma, beta_shape, mean, scale)
         raise
     return dx, dgamma.astype(x.dtype).reshape(gamma.shape), dbeta.astype(x.dtype).reshape(beta_shape)
 
 
-def _check_cache(where: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
+def _check_cache(caller: str, x: Any, gamma: Any, beta_shape: Any, mean: Any, scale: Any) -> None:
     """Refuse a cache that cannot come from the forward pass."""
-    N, C, *rest = shape = shape_of(where, "x", x, 2, 5)
+    N, C, *rest = shape = shape_of(caller, "x", x, 2, 5)
     flat, whole = (C,), (1, C, *(1,) * len(rest)) if rest else (C,)
     given = flat if type(gamma) is np.ndarray and gamma.ndim == 1 else whole
-    _arrays.check_cached(where, ("x", "gamma"), (x, gamma), (shape, given))
+    _arrays.check_cached(caller, ("x", "gamma"), (x, gamma), (shape, given))
     if type(beta_shape) is not tuple or beta_shape not in (flat, whole):
-        raise ValueError(f"cache holds {beta_shape!r} as the shape of beta, which {where} did not put there")
-    groups = shape_of(where, "mean", mean, 2, 2)[1]
-    check_moments(where, mean, scale, (N if x.size else 0, groups))
+        raise ValueError(f"cache holds {beta_shape!r} as the shape of beta, which {caller} did not put there")
+    groups = shape_of(caller, "mean", mean, 2, 2)[1]
+    check_moments(caller, mean, scale, (N if x.size else 0, groups))
     if groups < 1 or C % groups:
         raise ValueError(f"cache holds moments of {groups} groups, but x {shape} has {C} channels")
 
@@ -123,12 +145,11 @@ def layernorm_forward(
     ValueError
         If shapes do not fit each other, `eps` is negative, or it is 0 and a row is constant.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
-    Squares are summed in the dtype of the result. Where numbers differ from their mean by
-    more than 1e18 in float32, 1e150 in float64, sums may be inf, and `out` is the shift alone or NaN.
+    Squares are summed as `batchnorm_forward` does in training, with the same limits.
 
     References
     ----------
@@ -153,7 +174,6 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
     Parameters
     ----------
     dout : array_like, (N, D)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `layernorm_forward`.
 
@@ -165,7 +185,7 @@ def layernorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.ndarray, np
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is not of layer or group normalisation, or `dout` is complex or object.
 
@@ -211,12 +231,11 @@ def spatial_groupnorm_forward(
         If shapes do not fit each other, `G` does not divide the channels, `eps` is negative, or
         it is 0 and a group is constant.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
-    Squares are summed in the dtype of the result. Where numbers differ from their mean by
-    more than 1e18 in float32, 1e150 in float64, sums may be inf, and `out` is the shift alone or NaN.
+    Squares are summed as `batchnorm_forward` does in training, with the same limits.
 
     References
     ----------
@@ -244,7 +263,6 @@ def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.nda
     Parameters
     ----------
     dout : array_like, (N, C, *spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `spatial_groupnorm_forward`.
 
@@ -257,7 +275,7 @@ def spatial_groupnorm_backward(dout: Any, cache: GroupNormCache) -> tuple[np.nda
     Raises
     ------
     ValueError
-        If `dout` is not of the output's shape.
+        As docs/conventions.md says.
     TypeError
         If `cache` is not of layer or group normalisation, or `dout` is complex or object.
 

@@ -1,14 +1,22 @@
-"""Calls of the kernels of normalisation, for checked arrays: C-contiguous, of one dtype, and not empty."""
+"""Plans of normalisations: the kernels, for arrays that are checked."""
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from fastconv._ext import lrn as _lrn, norm as _ext
 from fastconv.checks import arrays as _arrays
-from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads, workspace as _workspace
+from fastconv.layers.calls import Calls
+from fastconv.runtime import isa as _isa, threads as _threads, workspace as _workspace
+from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
+
+_Plan = TypeVar("_Plan", bound="NormPlan")
+_FLOAT64 = np.dtype(np.float64)
 
 #: The time relative to a copy of as many bytes; normalisation reads its input twice.
 _SLOWNESS = 1
@@ -20,9 +28,18 @@ _SPACE_BYTES = 1 << 18
 _WIDEST, _NARROWEST = 1024, 64
 
 
-def _sizes(x: np.ndarray, groups: int = 1) -> tuple[int, int, int, int]:
-    """The shape (N, C, S, G) for the kernels."""
-    return x.shape[0], x.shape[1], math.prod(x.shape[2:]), groups
+class NormSizes(NamedTuple):
+    """The shape for the kernels: images, channels, cells of a channel, groups of channels."""
+
+    N: int
+    C: int
+    S: int
+    G: int = 1
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], groups: int = 1) -> NormSizes:
+        """Of x (N, C, *spatial)."""
+        return cls(shape[0], shape[1], math.prod(shape[2:]), groups)
 
 
 def has_negative(moments: np.ndarray) -> bool:
@@ -30,115 +47,215 @@ def has_negative(moments: np.ndarray) -> bool:
     return _ext.has_negative(moments)
 
 
-def batch_forward(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, moments: tuple[np.ndarray, ...], eps: float, train: bool
-) -> np.ndarray:
-    """Normalise x by `moments`: mean, variance and 1 / sqrt(variance + eps), (C,).
+@dataclass(frozen=True)
+class NormPlan:
+    """A normalisation or its gradient for one shape, dtype, number of threads and instruction set, ready to run.
 
-    The last of these is written, and with `train` all three. Moments, gamma and beta are float64.
+    Arrays are C-contiguous, of `dtype` unless it is said that they are float64, and not empty.
     """
-    y = _memory.empty(x.shape, x.dtype)
-    sizes = _sizes(x)
-    _threads.share(
-        _ext.batch_forward,
-        (_arrays.DTYPES[x.dtype], x, y, gamma, beta, *moments, sizes, eps, train, _isa.current),
-        items=_channel_items(sizes),
-        work=_SLOWNESS * x.nbytes,
-        threads=_threads.get_threads(),
-    )
-    return y
+
+    sizes: NormSizes
+    dtype: np.dtype
+    threads: int
+    isa: int
+    passes = _SLOWNESS
+
+    @cached_property
+    def dtype_index(self) -> int:
+        """The number of the dtype in the kernels."""
+        return _arrays.DTYPES[self.dtype]
+
+    @cached_property
+    def x_bytes(self) -> int:
+        """Bytes of x."""
+        return math.prod(self.sizes[:3]) * self.dtype.itemsize
+
+    @cached_property
+    def items(self) -> int:
+        """The pieces of work that threads share."""
+        raise NotImplementedError
+
+    @cached_property
+    def sharing(self) -> dict[str, int]:
+        """How threads share the kernel, which takes the time of `passes` copies of x."""
+        return {"items": self.items, "work": self.passes * self.x_bytes, "threads": self.threads}
 
 
-def batch_backward(
-    dout: np.ndarray, x: np.ndarray, gamma: np.ndarray, mean: np.ndarray, scale: np.ndarray, train: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(dx, dgamma, dbeta), given 1 / sqrt(variance + eps) as `scale`."""
-    dx, sums = _memory.empty(x.shape, x.dtype), np.empty((x.shape[1], 2))
-    sizes = _sizes(x)
-    _threads.share(
-        _ext.batch_backward,
-        (_arrays.DTYPES[x.dtype], dout, x, dx, gamma, mean, scale, sums, sizes, train, _isa.current),
-        items=_channel_items(sizes),
-        work=2 * _SLOWNESS * x.nbytes,
-        threads=_threads.get_threads(),
-    )
-    return dx, sums[:, 1], sums[:, 0]
+class BatchNormPlan(NormPlan):
+    """Batch normalisation."""
+
+    def __str__(self) -> str:
+        return "columns" if self.sizes.S == 1 else "channels"
+
+    @cached_property
+    def items(self) -> int:
+        """Channels, or blocks of channels that have a single cell."""
+        return -(-self.sizes.C // _ext.COLUMNS) if self.sizes.S == 1 else self.sizes.C
 
 
-def _channel_items(sizes: tuple[int, int, int, int]) -> int:
-    """The number of items of batch normalisation: channels, or blocks of channels that have a single cell."""
-    _, C, S, _ = sizes
-    return -(-C // _ext.COLUMNS) if S == 1 else C
+class BatchNormForward(BatchNormPlan):
+    """The forward pass."""
+
+    def run(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        gamma: np.ndarray,
+        beta: np.ndarray,
+        moments: np.ndarray,
+        eps: float,
+        train: bool,
+    ) -> None:
+        """Write y, x normalised by `moments`: mean, variance and 1 / sqrt(variance + eps), (3, C).
+
+        The last of these is written, and with `train` all three. Moments, gamma and beta are float64.
+        """
+        mean, variance, scale = moments
+        given = self.dtype_index, x, y, gamma, beta, mean, variance, scale, self.sizes, eps, train, self.isa
+        _threads.share(_ext.batch_forward, given, **self.sharing)
 
 
-def group_forward(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, groups: int, eps: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(y, mean, 1 / sqrt(variance + eps)), the last two (N, G) and float64."""
-    y, sizes = _memory.empty(x.shape, x.dtype), _sizes(x, groups)
-    mean, scale = np.empty((len(x), groups)), np.empty((len(x), groups))
-    gamma, beta = (_of_channels(array, x.dtype, sizes) for array in (gamma, beta))
-    _threads.share(
-        _ext.group_forward,
-        (_arrays.DTYPES[x.dtype], x, y, gamma, beta, mean, scale, sizes, eps, _isa.current),
-        items=len(x) * groups,
-        work=_SLOWNESS * x.nbytes,
-        threads=_threads.get_threads(),
-    )
-    return y, mean, scale
+class BatchNormBackward(BatchNormPlan):
+    """The backward pass."""
+
+    passes = 2 * _SLOWNESS
+
+    def run(
+        self,
+        dout: np.ndarray,
+        x: np.ndarray,
+        dx: np.ndarray,
+        gamma: np.ndarray,
+        mean: np.ndarray,
+        scale: np.ndarray,
+        train: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Write dx; returns (dgamma, dbeta), float64 as gamma, mean and 1 / sqrt(variance + eps) are."""
+        sums = np.empty((self.sizes.C, 2))
+        given = self.dtype_index, dout, x, dx, gamma, mean, scale, sums, self.sizes, train, self.isa
+        _threads.share(_ext.batch_backward, given, **self.sharing)
+        return sums[:, 1], sums[:, 0]
 
 
-def group_backward(
-    dout: np.ndarray, x: np.ndarray, gamma: np.ndarray, mean: np.ndarray, scale: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(dx, dgamma, dbeta)."""
-    N, C, S, G = sizes = _sizes(x, mean.shape[1])
-    dx, dtype = _memory.empty(x.shape, x.dtype), _arrays.DTYPES[x.dtype]
-    rows = S == 1
-    sums = np.empty((C, 2) if rows else (N, C, 2))
-    _threads.share(
-        _ext.group_backward,
-        (dtype, dout, x, dx, _of_channels(gamma, x.dtype, sizes), mean, scale, sums, sizes, _isa.current),
-        items=N * G,
-        work=2 * _SLOWNESS * x.nbytes,
-        threads=_threads.get_threads(),
-    )
-    if rows:
-        _threads.share(
-            _ext.group_sums,
-            (dtype, dout, x, mean, scale, sums, sizes, _isa.current),
-            items=G * -(-(C // G) // _ext.COLUMNS),
-            work=_SLOWNESS * x.nbytes,
-            threads=_threads.get_threads(),
-        )
-    else:
-        sums = sums.sum(axis=0)
-    return dx, sums[:, 1], sums[:, 0]
+class GroupNormPlan(NormPlan):
+    """Layer and group normalisation."""
+
+    def __str__(self) -> str:
+        return "rows" if self.sizes.S == 1 else "groups"
+
+    @cached_property
+    def items(self) -> int:
+        """Groups of all images."""
+        return self.sizes.N * self.sizes.G
+
+    def of_channels(self, array: np.ndarray) -> np.ndarray:
+        """gamma or beta for the kernels: of the dtype of x if channels have a single cell, else float64."""
+        return _arrays.prepare(array, self.dtype if self.sizes.S == 1 else _FLOAT64)
 
 
-def _of_channels(array: np.ndarray, dtype: np.dtype, sizes: tuple[int, int, int, int]) -> np.ndarray:
-    """gamma or beta for the group kernels: of the dtype of x if channels have a single cell, else float64."""
-    return _arrays.prepare(array, dtype if sizes[2] == 1 else np.dtype(np.float64))
+class GroupNormForward(GroupNormPlan):
+    """The forward pass."""
+
+    def run(
+        self, x: np.ndarray, y: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Write y; returns mean and 1 / sqrt(variance + eps), (N, G) and float64."""
+        shape = self.sizes.N, self.sizes.G
+        mean, scale = np.empty(shape), np.empty(shape)
+        gamma, beta = self.of_channels(gamma), self.of_channels(beta)
+        given = self.dtype_index, x, y, gamma, beta, mean, scale, self.sizes, eps, self.isa
+        _threads.share(_ext.group_forward, given, **self.sharing)
+        return mean, scale
 
 
-def lrn(
-    x: np.ndarray, dout: np.ndarray | None, window: tuple[int, int], constants: tuple[float, float, float]
-) -> np.ndarray:
-    """The result, or its gradient if there is dout; `constants` are (alpha / size, beta, k)."""
-    N, C, S, _ = _sizes(x)
-    lo, hi = (min(n, C - 1) for n in window)  # no more channels than there are
-    rows = lo + hi + 3 + (0 if dout is None else C)
-    width = min(S, max(_NARROWEST, min(_WIDEST, _SPACE_BYTES // (rows * x.itemsize) // _NARROWEST * _NARROWEST)))
-    items, threads = N * -(-S // width), _threads.get_threads()
-    to = _memory.empty(x.shape, x.dtype)
-    arrays = (x, to) if dout is None else (dout, x, to)
-    shape = (_threads.most(threads, items), rows * width)
-    with _workspace.workspace("rows of channels", shape, x.dtype) as space:
-        _threads.share(
-            _lrn.forward if dout is None else _lrn.backward,
-            (_arrays.DTYPES[x.dtype], *arrays, (N, C, S), (lo, hi), constants, width, space, _isa.current),
-            items=items,
-            work=_LRN_SLOWNESS * (x.nbytes if dout is None else 2 * x.nbytes),
-            threads=threads,
-        )
-    return to
+class GroupNormBackward(GroupNormPlan):
+    """The backward pass."""
+
+    passes = 2 * _SLOWNESS
+
+    def run(
+        self, dout: np.ndarray, x: np.ndarray, dx: np.ndarray, gamma: np.ndarray, mean: np.ndarray, scale: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Write dx; returns (dgamma, dbeta), float64."""
+        N, C, S, G = sizes = self.sizes
+        rows = S == 1
+        sums = np.empty((C, 2) if rows else (N, C, 2))
+        given = self.dtype_index, dout, x, dx, self.of_channels(gamma), mean, scale, sums, sizes, self.isa
+        _threads.share(_ext.group_backward, given, **self.sharing)
+        if rows:
+            _threads.share(
+                _ext.group_sums,
+                (self.dtype_index, dout, x, mean, scale, sums, sizes, self.isa),
+                items=G * -(-(C // G) // _ext.COLUMNS),
+                work=_SLOWNESS * self.x_bytes,
+                threads=self.threads,
+            )
+        else:
+            sums = sums.sum(axis=0)
+        return sums[:, 1], sums[:, 0]
+
+
+@dataclass(frozen=True)
+class LrnPlan:
+    """Local response normalisation, or its gradient, for one shape, window and dtype, ready to run."""
+
+    sizes: NormSizes
+    lo: int
+    hi: int
+    dtype: np.dtype
+    threads: int
+    isa: int
+    is_gradient: bool
+    #: Numbers of a row, and elements of workspace a thread.
+    width: int
+    space: int
+
+    def __str__(self) -> str:
+        return "neighbouring channels"
+
+    def run(
+        self, x: np.ndarray, dout: np.ndarray | None, to: np.ndarray, constants: tuple[float, float, float]
+    ) -> None:
+        """Write the result, or the gradient if there is dout; `constants` are (alpha / size, beta, k)."""
+        N, C, S, _ = self.sizes
+        arrays = (x, to) if dout is None else (dout, x, to)
+        items = N * -(-S // self.width)
+        shape = (_threads.most(self.threads, items), self.space)
+        window = self.lo, self.hi
+        with _workspace.workspace("rows of channels", shape, self.dtype) as space:
+            _threads.share(
+                _lrn.forward if dout is None else _lrn.backward,
+                (_arrays.DTYPES[self.dtype], *arrays, (N, C, S), window, constants, self.width, space, self.isa),
+                items=items,
+                work=_LRN_SLOWNESS * (x.nbytes if dout is None else 2 * x.nbytes),
+                threads=self.threads,
+            )
+
+
+def plan_norm(kind: type[_Plan], sizes: NormSizes, dtype: np.dtype) -> _Plan:
+    """What computes a pass of a normalisation, in the default number of threads."""
+    return plans.find(kind, sizes, dtype, _threads.get_threads(), _isa.current)
+
+
+def plan_backward(calls: Calls, kind: type[_Plan], x: np.ndarray, options: dict[str, int]) -> _Plan:
+    """The plan of a gradient, stored by x and the number of groups, if that is among the options."""
+    table = calls[_threads.get_threads(), _isa.current]
+    plan = table.get((x,), options)
+    if plan is None:
+        plan = plan_norm(kind, NormSizes.of(x.shape, options.get("G", 1)), x.dtype)
+        table.put((x,), options, plan)
+    return plan
+
+
+def plan_lrn(sizes: NormSizes, size: int, dtype: np.dtype, is_gradient: bool) -> LrnPlan:
+    """What computes local response normalisation over `size` channels, in the default number of threads."""
+    return plans.find(_make_lrn, sizes, size, dtype, _threads.get_threads(), _isa.current, is_gradient)
+
+
+def _make_lrn(sizes: NormSizes, size: int, dtype: np.dtype, threads: int, isa: int, is_gradient: bool) -> LrnPlan:
+    # The odd channel of an even size comes after the one that is divided. There are no more channels than C.
+    lo, hi = min((size - 1) // 2, sizes.C - 1), min(size // 2, sizes.C - 1)
+    rows = lo + hi + 3 + (sizes.C if is_gradient else 0)
+    most = _SPACE_BYTES // (rows * dtype.itemsize) // _NARROWEST * _NARROWEST
+    width = min(sizes.S, max(_NARROWEST, min(_WIDEST, most)))
+    return LrnPlan(sizes, lo, hi, dtype, threads, isa, is_gradient, width, rows * width)

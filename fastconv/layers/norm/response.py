@@ -10,11 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr
 from fastconv.checks.options import as_cache, as_int, as_number, merge_options, refuse_keywords
 from fastconv.geometry.axis import check_rank
 from fastconv.layers.caches import shape_of
-from fastconv.layers.norm import kernels as _norm_kernels
+from fastconv.layers.calls import Call, call_table, current
+from fastconv.layers.norm.kernels import LrnPlan, NormSizes, plan_lrn
+from fastconv.runtime import memory as _memory
+
+calls = call_table()
 
 
 def _constants(size: Any, alpha: Any, beta: Any, k: Any) -> tuple[int, float, float, float]:
@@ -38,13 +43,18 @@ class LrnCache(NamedTuple):
         return cache_repr(self)
 
 
-def _kernel(cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
+def _run(plan: LrnPlan, cache: LrnCache, dout: np.ndarray | None = None) -> np.ndarray:
     x, size, alpha, beta, k = cache
     if not x.size or beta == 0:
         # Every power is 1 if beta is 0; even 0 to the power of 0 is 1.
         return np.array(x if dout is None else dout)
-    # The odd channel of an even size comes after the one that is divided.
-    return _norm_kernels.lrn(x, dout, ((size - 1) // 2, size // 2), (alpha / size, beta, k))
+    to = _memory.empty(x.shape, x.dtype)
+    plan.run(x, dout, to, (alpha / size, beta, k))
+    return to
+
+
+def _plan_forward(sizes: NormSizes, dtype: np.dtype, size: int, threads: int) -> LrnPlan:
+    return plan_lrn(sizes, size, dtype, is_gradient=False)
 
 
 def _may_fail(layer: LrnCache) -> bool:
@@ -105,7 +115,7 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
         while `beta` is not an integer. If `k` is positive and `alpha` not negative, there is no
         such window.
     TypeError
-        For complex or object input, or a parameter of the wrong type or name.
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -134,10 +144,18 @@ def lrn_forward(x: Any, lrn_param: Mapping[str, Any] | None = None, **unknown: A
     if settings["size"] is None:
         raise ValueError("lrn_param has no 'size', how many channels a window has; it must be an int >= 1")
     size, alpha, beta, k = _constants(**settings)
-    x = _arrays.as_floats("x", x)
-    check_rank("x", x.shape)
+    table, options = current(calls), {"size": size}
+    call = table.get((x,), options)
+    if call is None:
+
+        def resolve(x: np.ndarray) -> tuple[Call[NormSizes], None]:
+            check_rank("x", x.shape)
+            return Call(NormSizes.of(x.shape), size, None, _plan_forward), None
+
+        call, (x,), _ = prepare_inputs(resolve, x=x)
+        table.put((x,), options, call)
     cache = LrnCache(x, size, alpha, beta, k)
-    out = _kernel(cache)
+    out = _run(call.resolve_plan(x.dtype), cache)
     if beta != 0 and _may_fail(cache):
         with np.errstate(all="ignore"):
             _check_powers(cache, out)
@@ -150,7 +168,6 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *spatial)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `lrn_forward`.
 
@@ -160,10 +177,8 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -175,6 +190,8 @@ def lrn_backward(dout: Any, cache: LrnCache) -> np.ndarray:
             [-1.]]])
     """
     x, *settings = as_cache(cache, "lrn_forward", LrnCache)
-    if _arrays.ready(x) is None or not 3 <= x.ndim <= 5:
+    if _arrays.common_dtype_if_ready(x) is None or not 3 <= x.ndim <= 5:
         shape_of("lrn_forward", "x", x, 3, 5)
-    return _kernel(LrnCache(x, *_constants(*settings)), _arrays.cast_gradient("dout", dout, x.shape, x.dtype))
+    layer = LrnCache(x, *_constants(*settings))
+    dout = _arrays.cast_gradient("dout", dout, x.shape, x.dtype)
+    return _run(plan_lrn(NormSizes.of(x.shape), layer.size, x.dtype, is_gradient=True), layer, dout)

@@ -13,12 +13,36 @@ from fastconv.checks.options import as_cache
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.caches import checked_geometry
 from fastconv.layers.pool import windows as _windows
-from fastconv.layers.pool.pooling import PoolParam, prepare
+from fastconv.layers.pool.pooling import PoolParam, find_call
+from fastconv.runtime.records import dataclass
 
 Function = Callable[[np.ndarray], Any]
 Derivative = Callable[[np.ndarray, np.ndarray], Any]
 
 _HINT = ": reduce the last axis, as in lambda w: np.median(w, axis=-1)"
+
+
+@dataclass(frozen=True)
+class FunctionPlan:
+    """Calls a function with copies of windows, in one thread."""
+
+    geometry: PoolGeometry
+    nbytes = 0
+
+    def __str__(self) -> str:
+        return "function of windows"
+
+    def run(self, x: np.ndarray, out: np.ndarray, fn: Function) -> None:
+        """Write `out`, some outputs at a time."""
+        outs = out.reshape(-1, *out.shape[2:])
+        for planes, padded in _windows.pad_planes(x, self.geometry):
+            for outputs, windows in _windows.copy_windows(padded, self.geometry):
+                shape, target = windows.shape, outs[planes][outputs]
+                target[...] = _checked("fn", fn(windows), shape[:-1], shape, _HINT).reshape(target.shape)
+
+
+def _make_plan(geometry: PoolGeometry, dtype: np.dtype, option: None, threads: int) -> FunctionPlan:
+    return FunctionPlan(geometry)
 
 
 class PoolCache(NamedTuple):
@@ -67,8 +91,7 @@ def pool_forward(
     ValueError
         If sizes do not fit, or `fn` returns another shape.
     TypeError
-        For an unknown option, one of the wrong type, complex or object input,
-        or a `fn` or `fn_grad` that cannot be called.
+        As docs/conventions.md says, and for a `fn` or `fn_grad` that cannot be called.
 
     Examples
     --------
@@ -87,13 +110,10 @@ def pool_forward(
         raise TypeError(f"fn must be a function of windows, got {fn!r}")
     if fn_grad is not None and not callable(fn_grad):
         raise TypeError(f"fn_grad must be a function of windows and out, or None, got {fn_grad!r}")
-    x, geometry, _ = prepare("pool_forward", x, pool_param, options)
-    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
-    outs = out.reshape(-1, *out.shape[2:])
-    for planes, padded in _windows.pad_planes(x, geometry):
-        for outputs, windows in _windows.copy_windows(padded, geometry):
-            shape, target = windows.shape, outs[planes][outputs]
-            target[...] = _checked("fn", fn(windows), shape[:-1], shape, _HINT).reshape(target.shape)
+    x, call = find_call("pool_forward", x, pool_param, options, _make_plan)
+    geometry = call.geometry
+    out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
+    call.resolve_plan(x.dtype).run(x, out, fn)
     # A view: a shape that the caller assigns to an array later must not reach the cache.
     return out, PoolCache(x[...], out[...], geometry, fn_grad)
 
@@ -104,7 +124,6 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *out_spatial)
-        Cast to the dtype of the forward pass.
     cache : tuple
         From `pool_forward`, with a `fn_grad`.
 
@@ -118,7 +137,7 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
         If there is no `fn_grad`, it returns another shape, or `dout` is not of
         the output's shape.
     TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -139,7 +158,7 @@ def pool_backward(dout: Any, cache: PoolCache) -> np.ndarray:
     checked_geometry("pool_forward", geometry, PoolGeometry)
     _arrays.check_cached("pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype)
-    dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
+    dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
     outs, douts = (array.reshape(-1, *array.shape[2:]) for array in (out, dout))
     for planes, padded in _windows.pad_planes(x, geometry):
         sums = _windows.GradientSums(padded.shape, padded.dtype)

@@ -6,29 +6,41 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.geometry.pool import PoolGeometry, resolve_pool
-from fastconv.layers.inputs import prepare_inputs
+from fastconv.checks.arrays import prepare_inputs
+from fastconv.geometry.pool import resolve_pool
+from fastconv.layers.calls import current
 from fastconv.layers.pool.pooling import (
     AvgPoolCache,
+    MakePlan,
     MaxPoolCache,
+    PoolCall,
     avg_pool_backward,
+    calls,
     forward_avg,
     forward_max,
     max_pool_backward,
+    plan_maximum,
+    plan_mean,
 )
 
 
-def _global(where: str, x: Any) -> tuple[np.ndarray, PoolGeometry]:
-    """One window over the whole of each plane."""
+def _find_call(caller: str, x: Any, make_plan: MakePlan, option: Any) -> tuple[np.ndarray, PoolCall]:
+    """As `find_call` of the other poolings, for one window over the whole of each plane."""
+    table = current(calls[caller])
+    call = table.get((x,), {})
+    if call is not None:
+        return x, call
 
-    def settle(x: np.ndarray) -> tuple[PoolGeometry, None]:
+    def resolve(x: np.ndarray) -> tuple[PoolCall, None]:
         sizes = x.shape[2:]
         if 3 <= x.ndim <= 5 and 0 in sizes:
-            raise ValueError(f"x {x.shape} has an empty spatial axis, over which {where}() has nothing to reduce")
-        return resolve_pool(x.shape, kernel_size=sizes or 1, stride=1, pad=0, dilation=1, ceil_mode=False), None
+            raise ValueError(f"x {x.shape} has an empty spatial axis, over which {caller}() has nothing to reduce")
+        geometry = resolve_pool(x.shape, kernel_size=sizes or 1, stride=1, pad=0, dilation=1, ceil_mode=False)
+        return PoolCall(geometry, option, None, make_plan), None
 
-    geometry, (x,), _ = prepare_inputs(settle, x=x)
-    return x, geometry
+    call, (x,), _ = prepare_inputs(resolve, x=x)
+    table.put((x,), {}, call)
+    return x, call
 
 
 def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
@@ -50,7 +62,7 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
     ValueError
         For an empty spatial axis, or another rank than 3 to 5.
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -59,7 +71,7 @@ def global_max_pool_forward(x: Any) -> tuple[np.ndarray, MaxPoolCache]:
     >>> global_max_pool_forward(np.arange(4.0).reshape(1, 1, 2, 2))[0]
     array([[[[3.]]]])
     """
-    return forward_max(*_global("global_max_pool_forward", x), None)
+    return forward_max(*_find_call("global_max_pool_forward", x, plan_maximum, None))
 
 
 def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
@@ -68,7 +80,6 @@ def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, 1, ...)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `global_max_pool_forward`.
 
@@ -78,10 +89,8 @@ def global_max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -114,7 +123,7 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
     ValueError
         For an empty spatial axis, or another rank than 3 to 5.
     TypeError
-        For complex or object input.
+        As docs/conventions.md says.
 
     References
     ----------
@@ -127,7 +136,7 @@ def global_avg_pool_forward(x: Any) -> tuple[np.ndarray, AvgPoolCache]:
     >>> global_avg_pool_forward(np.arange(4.0).reshape(1, 1, 2, 2))[0]
     array([[[[1.5]]]])
     """
-    return forward_avg(*_global("global_avg_pool_forward", x), True, None)
+    return forward_avg(*_find_call("global_avg_pool_forward", x, plan_mean, True))
 
 
 def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
@@ -136,7 +145,6 @@ def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, 1, ...)
-        Gradient of the loss by the output; cast to the dtype of the forward pass.
     cache : tuple
         From `global_avg_pool_forward`.
 
@@ -146,10 +154,8 @@ def global_avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------

@@ -1,29 +1,26 @@
-"""The kernels of pooling: which one a geometry takes, and the call of it.
+"""The kernels of pooling, and the choice of one for a case: `KERNELS` is the ordered list.
 
 Windows of 2 x 2 at a stride of 2 and those over whole planes have kernels of
 their own. Small windows are worked tap by tap, in vectors over a row; all others
-axis by axis (`_pool_running`), whatever their size.
+axis by axis (`running`), whatever their size. Gradients of maxima go to their
+cells one by one.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 
 from fastconv._ext import pool as _ext, pool_rows as _ext_rows
-from fastconv.checks import arrays as _arrays
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.planes import plane_maxima, plane_sums
 from fastconv.layers.pool import running as _pool_running, tables as _pool_tables
+from fastconv.layers.pool.plan import INT32, INT64, NO_INDICES, Array, Given, PoolCase, PoolKernel, PoolOp, PoolPlan
 from fastconv.runtime import isa as _isa, threads as _threads
 from fastconv.runtime.plan_cache import plans
-
-#: What a maximum's place is kept as.
-INDEX_DTYPES = _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
-
-#: Sums have no places.
-_NO_INDICES = np.empty(0, np.int32)
+from fastconv.runtime.records import dataclass
 
 #: Time of the kernels that work row by row in vectors against a copy of as many bytes, roughly.
 _ROWS_SLOWNESS = 1
@@ -31,8 +28,8 @@ _ROWS_SLOWNESS = 1
 _ITEM_BYTES = 500
 #: Time of putting gradients in their places one by one against a copy of the indices' bytes.
 _SCATTERED = 5
-#: Gradients of narrower images are sooner put in their places one by one.
-_PAIRS_WIDTH = 24
+#: In narrower images gradients of maxima are sooner put in their places one by one than by the 2x2 stride-2 kernel.
+_LEAST_WIDTH_2X2 = 24
 #: Planes with more cells are indexed by 64 bits.
 _INT32_CELLS = np.iinfo(np.int32).max
 
@@ -42,222 +39,332 @@ def planes(array: np.ndarray) -> np.ndarray:
     return array.reshape(math.prod(array.shape[:2]), -1)
 
 
-def maximum(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> np.ndarray:
-    """`out`, the maximum of every window of x; returns where each is in its plane."""
-    # Half the memory wherever a plane's cells can be counted in 32 bits.
-    small = geometry.cells <= _INT32_CELLS
-    indices = _arrays.fresh(geometry.out_shape, _INT32 if small else _INT64, "the indices")
-    if not out.size:
-        return indices
-    geometry = geometry.squeezed
-    if small and geometry.is_global:
-        plane_maxima(x, out, indices, threads)
-    elif not (
-        small
-        and (_pairs_forward(x, out, indices, geometry, threads) or _rows_forward(x, out, indices, geometry, threads))
-    ):
-        _pool_running.maximum(x, out, indices, geometry, threads)
-    return indices
+@dataclass(frozen=True)
+class _NothingPlan(PoolPlan):
+    """Of no planes."""
 
+    case: PoolCase
+    name = "nothing"
 
-def maximum_gradient(
-    dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
-) -> bool:
-    """dx, each entry of dout added where its maximum was; False if some index is outside its plane."""
-    if not dx.size:
+    def run(
+        self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
+    ) -> bool:
         return True
-    geometry = geometry.squeezed
-    wide = indices.dtype == _INT64
-    if geometry.x_shape[-1] >= _PAIRS_WIDTH and not wide and _pairs_backward(dout, indices, dx, geometry, threads):
-        # Else they are not from a forward pass; what can be made of them the general kernel knows.
+
+
+class _Nothing(PoolKernel):
+    """Empty results."""
+
+    name = _NothingPlan.name
+
+    def unsupported(self, case: PoolCase) -> str | None:
+        return "there are results" if (case.x_bytes if case.is_gradient else case.out_bytes) else None
+
+    def plan(self, case: PoolCase) -> PoolPlan:
+        return _NothingPlan(case)
+
+
+@dataclass(frozen=True)
+class _WholePlanesPlan(PoolPlan):
+    """A maximum, a mean, or a gradient of a mean."""
+
+    case: PoolCase
+    name = "whole planes"
+
+    def run(
+        self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
+    ) -> bool:
+        case = self.case
+        cells = case.geometry.cells
+        if case.op == "maximum":
+            plane_maxima(source, target, indices, case.threads)
+        elif case.op == "mean":
+            target[...] = (plane_sums(source, case.threads) / cells).reshape(target.shape)
+        else:
+            planes(target)[...] = planes(source / target.dtype.type(cells))
         return True
-    if geometry.most_windows > _pool_tables.MOST_IN_TURN and _by_bands(dout, indices, dx, geometry, threads):
+
+
+class _WholePlanes(PoolKernel):
+    """One window over the whole of each plane."""
+
+    name = _WholePlanesPlan.name
+
+    def unsupported(self, case: PoolCase) -> str | None:
+        if case.op not in ("maximum", "mean", "mean_gradient"):
+            return f"it does not compute a {case.op}"
+        if not case.geometry.is_global:
+            return "there are several windows, or padding"
+        return "it counts cells in 32 bits" if case.index_dtype is INT64 else None
+
+    def plan(self, case: PoolCase) -> PoolPlan:
+        return _WholePlanesPlan(case)
+
+
+@dataclass(frozen=True)
+class _Plan2x2(PoolPlan):
+    """All ops; the gradient of the maximum tells whether every index is in its window."""
+
+    case: PoolCase
+    sizes: _pool_tables.Sizes2x2
+    isa: int
+    name = "2x2 stride-2 kernel"
+
+    def run(
+        self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
+    ) -> bool:
+        height, width, rows, items = self.sizes
+        dtype, is_gradient, is_norm, work, threads = self._numbers
+        if is_gradient:
+            arguments = dtype, source, indices, norms, factors, target, height, width, rows, self.isa
+            return _threads.share(_ext_rows.backward_2x2, arguments, items=items, work=work, threads=threads)
+        given = dtype, source, target, indices, is_norm, height, width, rows, self.isa
+        _threads.share(_ext_rows.forward_2x2, given, items=items, work=work, threads=threads)
         return True
-    return _threads.share(
-        _ext.max_backward,
-        (_arrays.DTYPES[dx.dtype], dout, indices, dx, wide, geometry.planes),
-        items=geometry.planes,
-        work=dx.nbytes // 3 + _SCATTERED * indices.nbytes,
-        threads=threads,
-    )
+
+    @cached_property
+    def _numbers(self) -> tuple[int, bool, bool, int, int]:
+        case = self.case
+        return case.dtype_index, case.is_gradient, case.op == "norm", case.x_bytes // 2, case.threads
 
 
-def _by_bands(dout: np.ndarray, indices: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int) -> bool:
-    """The same where many gradients may meet in a cell; False where some index is not of its window."""
-    table, longest = _pool_tables.bands(geometry, dx.itemsize, threads)
-    items = geometry.planes * len(table)
-    slots = _threads.most(threads, items)
-    blocks, pages = _pool_tables.pages(longest, dx.itemsize)
-    space = np.empty(slots * pages * _pool_tables.PAGE, dx.dtype)
-    marks = np.empty(slots * (blocks + pages), np.int32)
-    return _threads.share(
-        _ext.max_backward_bands,
-        (
-            *(_arrays.DTYPES[dx.dtype], dout, indices, dx, indices.dtype == _INT64, geometry.planes),
-            *(table, len(table), space, marks, pages, slots),
-        ),
-        items=items,
-        work=dx.nbytes + _SCATTERED * indices.nbytes,
-        threads=threads,
-    )
+class _Kernel2x2(PoolKernel):
+    """Windows of 2 x 2 cells at a stride of 2, all within the image."""
+
+    name = _Plan2x2.name
+
+    def unsupported(self, case: PoolCase) -> str | None:
+        if not case.geometry.is_2x2_stride_2:
+            return "windows are not 2 x 2 cells at a stride of 2, or reach beyond the image"
+        if case.index_dtype is INT64:
+            return "it counts cells in 32 bits"
+        if case.op == "maximum_gradient" and case.geometry.x_shape[-1] < _LEAST_WIDTH_2X2:
+            return "rows are so short that gradients are sooner put in their places one by one"
+        return None
+
+    def plan(self, case: PoolCase) -> PoolPlan:
+        sizes = _pool_tables.sizes_2x2(case.geometry)
+        assert sizes is not None
+        plan = _Plan2x2(case, sizes, _isa.narrow(sizes.width // 2 * case.dtype.itemsize))
+        return _checked(plan) if case.op == "maximum_gradient" else plan
 
 
-def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> None:
-    """`out`, the mean of every window of x."""
-    if not out.size:
-        return
-    geometry = geometry.squeezed
-    if geometry.is_global:
-        out[...] = (plane_sums(x, threads) / geometry.cells).reshape(out.shape)
-    elif not (
-        _pairs_forward(x, out, _NO_INDICES, geometry, threads)
-        or _rows_forward(x, out, _NO_INDICES, geometry, threads, include_pad)
-    ):
-        _pool_running.mean(x, out, geometry, threads, include_pad)
+@dataclass(frozen=True)
+class _RowsPlan(PoolPlan):
+    """All ops but the gradient of the maximum."""
+
+    case: PoolCase
+    rows: _pool_tables.Plan
+    slots: int
+    isa: int
+    name = "rows"
+
+    @property
+    def nbytes(self) -> int:  # type: ignore[override]
+        return self.rows.table.nbytes
+
+    def run(
+        self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
+    ) -> bool:
+        case, rows, dtype = self.case, self.rows, self.case.dtype_index
+        space = np.empty(self.slots * rows.space, case.dtype)
+        work = _ROWS_SLOWNESS * (case.x_bytes + case.out_bytes + case.index_bytes) + _ITEM_BYTES * rows.items
+        workspace = rows.table, space, self.slots, self.isa
+        if case.is_gradient:
+            arguments = dtype, source, norms, factors, target, *workspace
+            _threads.share(_ext_rows.backward_rows, arguments, items=rows.items, work=work, threads=case.threads)
+        else:
+            given = dtype, source, target, indices, case.op == "norm", *workspace
+            _threads.share(_ext_rows.forward_rows, given, items=rows.items, work=work, threads=case.threads)
+        return True
 
 
-def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> None:
-    """dx, each entry of dout spread over its window."""
-    if not dx.size:
-        return
-    geometry = geometry.squeezed
-    if geometry.is_global:
-        planes(dx)[...] = planes(dout / dx.dtype.type(geometry.cells))
-    elif not (
-        _pairs_backward(dout, _NO_INDICES, dx, geometry, threads)
-        or _rows_backward(dout, dx, geometry, threads, include_pad)
-    ):
-        _pool_running.mean_gradient(dout, dx, geometry, threads, include_pad)
+class _Rows(PoolKernel):
+    """Small windows tap by tap, with the outputs of a row in vectors."""
+
+    name = _RowsPlan.name
+
+    def unsupported(self, case: PoolCase) -> str | None:
+        geometry, itemsize = case.geometry, case.dtype.itemsize
+        if case.op == "maximum_gradient":
+            return "it does not compute gradients of maxima"
+        if case.index_dtype is INT64:
+            return "it counts cells in 32 bits"
+        if self._rows(case) is None:
+            return "windows have too many taps, need too large a workspace, or a gradient has a stride above 2"
+        by_rows = _pool_tables.time(geometry, _direction(case), not case.finds_maxima, itemsize)
+        if by_rows > _pool_running.time(geometry, case.finds_maxima, case.is_gradient, itemsize):
+            return "windows are so large that they are sooner worked axis by axis"
+        return None
+
+    def plan(self, case: PoolCase) -> PoolPlan:
+        rows = self._rows(case)
+        assert rows is not None
+        isa = _isa.narrow(rows.width * case.dtype.itemsize)
+        return _RowsPlan(case, rows, _threads.most(case.threads, rows.items), isa)
+
+    def _rows(self, case: PoolCase) -> _pool_tables.Plan | None:
+        return _pool_tables.plan(case.geometry, _direction(case), case.include_pad)
 
 
-def norm(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> None:
-    """`out`, the root of the sum of squares of every window of x."""
-    geometry = geometry.squeezed
-    if not (
-        _pairs_forward(x, out, _NO_INDICES, geometry, threads, True)
-        or _rows_forward(x, out, _NO_INDICES, geometry, threads, True, True)
-    ):
-        _pool_running.norm(x, out, geometry, threads)
+def _direction(case: PoolCase) -> str:
+    return "backward" if case.is_gradient else "forward"
 
 
-def norm_gradient(
-    dout: np.ndarray, norms: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
-) -> None:
-    """dx, of each cell x times the sum of what each window spreads, dout over its norm."""
-    geometry = geometry.squeezed
-    if not (
-        _pairs_backward(dout, _NO_INDICES, dx, geometry, threads, norms, x)
-        or _rows_backward(dout, dx, geometry, threads, True, norms, x)
-    ):
-        _pool_running.norm_gradient(dout, norms, x, dx, geometry, threads)
+@dataclass(frozen=True)
+class _CheckedPlan(PoolPlan):
+    """A gradient of maxima whose kernel may find an index out of its window; then the other plan computes all of it.
+
+    Only a cache that was changed has such an index.
+    """
+
+    case: PoolCase
+    plan: PoolPlan
+    otherwise: PoolPlan
+    name = "checked"
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.plan}, else {self.otherwise})"
+
+    @property
+    def nbytes(self) -> int:  # type: ignore[override]
+        return self.plan.nbytes
+
+    def run(
+        self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
+    ) -> bool:
+        return self.plan.run(source, target, indices) or self.otherwise.run(source, target, indices)
 
 
-def _rows_forward(
-    x: np.ndarray,
-    out: np.ndarray,
-    indices: np.ndarray,
+def _checked(plan: PoolPlan) -> PoolPlan:
+    return _CheckedPlan(plan.case, plan, _ScatterPlan(plan.case))
+
+
+@dataclass(frozen=True)
+class _BandsPlan(PoolPlan):
+    """Tells whether every index is in its window."""
+
+    case: PoolCase
+    table: np.ndarray
+    slots: int
+    blocks: int
+    pages: int
+    name = "bands"
+
+    @property
+    def nbytes(self) -> int:  # type: ignore[override]
+        return self.table.nbytes
+
+    def run(
+        self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
+    ) -> bool:
+        case, table, slots = self.case, self.table, self.slots
+        space = np.empty(slots * self.pages * _pool_tables.PAGE, case.dtype)
+        marks = np.empty(slots * (self.blocks + self.pages), np.int32)
+        return _threads.share(
+            _ext.max_backward_bands,
+            (
+                *(case.dtype_index, source, indices, target, case.index_dtype is INT64),
+                *(case.geometry.planes, table, len(table), space, marks, self.pages, slots),
+            ),
+            items=case.geometry.planes * len(table),
+            work=case.x_bytes + _SCATTERED * case.index_bytes,
+            threads=case.threads,
+        )
+
+
+class _Bands(PoolKernel):
+    """Gradients of maxima where many of them may meet in a cell; their sums do not drift."""
+
+    name = _BandsPlan.name
+
+    def unsupported(self, case: PoolCase) -> str | None:
+        if case.op != "maximum_gradient":
+            return f"it does not compute a {case.op}"
+        few = case.geometry.most_windows <= _pool_tables.MOST_IN_TURN
+        return f"at most {_pool_tables.MOST_IN_TURN} windows overlap" if few else None
+
+    def plan(self, case: PoolCase) -> PoolPlan:
+        table, longest = _pool_tables.bands(case.geometry, case.dtype.itemsize, case.threads)
+        slots = _threads.most(case.threads, case.geometry.planes * len(table))
+        return _checked(_BandsPlan(case, table, slots, *_pool_tables.pages(longest, case.dtype.itemsize)))
+
+
+@dataclass(frozen=True)
+class _ScatterPlan(PoolPlan):
+    """Tells whether every index is in its plane."""
+
+    case: PoolCase
+    name = "scatter"
+
+    def run(
+        self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
+    ) -> bool:
+        dtype, wide, n, work, threads = self._numbers
+        arguments = dtype, source, indices, target, wide, n
+        return _threads.share(_ext.max_backward, arguments, items=n, work=work, threads=threads)
+
+    @cached_property
+    def _numbers(self) -> tuple[int, bool, int, int, int]:
+        case = self.case
+        work = case.x_bytes // 3 + _SCATTERED * case.index_bytes
+        return case.dtype_index, case.index_dtype is INT64, case.geometry.planes, work, case.threads
+
+
+class _Scatter(PoolKernel):
+    """Gradients of maxima, put in their places one by one."""
+
+    name = _ScatterPlan.name
+
+    def unsupported(self, case: PoolCase) -> str | None:
+        return None if case.op == "maximum_gradient" else f"it does not compute a {case.op}"
+
+    def plan(self, case: PoolCase) -> PoolPlan:
+        return _ScatterPlan(case)
+
+
+#: In order: a case takes the first that supports it.
+KERNELS: tuple[PoolKernel, ...] = (
+    _Nothing(),
+    _WholePlanes(),
+    _Kernel2x2(),
+    _Bands(),
+    _Scatter(),
+    _Rows(),
+    _pool_running.AxisByAxis(),
+)
+
+
+def index_dtype(geometry: PoolGeometry) -> np.dtype:
+    """The dtype of the places of maxima."""
+    return INT32 if geometry.cells <= _INT32_CELLS else INT64
+
+
+def plan_for(
+    op: PoolOp,
     geometry: PoolGeometry,
+    dtype: np.dtype,
     threads: int,
     include_pad: bool = True,
-    norm: bool = False,
-) -> bool:
-    """The maximum, or without `indices` mean or norm, by vectors; False where the windows are not made for it."""
-    plan = _rows_plan(geometry, "forward", include_pad, not indices.size, x.itemsize)
-    if plan is None:
-        return False
-    _threads.share(
-        _ext_rows.forward_rows,
-        (_arrays.DTYPES[x.dtype], x, out, indices, norm, *_workspace(plan, x, threads)),
-        items=plan.items,
-        work=_ROWS_SLOWNESS * (x.nbytes + out.nbytes + indices.nbytes) + _ITEM_BYTES * plan.items,
-        threads=threads,
-    )
-    return True
+    index_dtype: np.dtype = INT32,
+) -> PoolPlan:
+    """What computes an op of a pooling, made once; made on each call if its tables are large."""
+    return plans.find_sized(_nbytes, make_plan, op, geometry, dtype, threads, include_pad, index_dtype, _isa.current)
 
 
-def _rows_backward(
-    dout: np.ndarray,
-    dx: np.ndarray,
+def _nbytes(plan: PoolPlan) -> int:
+    return plan.nbytes
+
+
+def make_plan(
+    op: PoolOp,
     geometry: PoolGeometry,
+    dtype: np.dtype,
     threads: int,
     include_pad: bool,
-    norms: np.ndarray | None = None,
-    x: np.ndarray | None = None,
-) -> bool:
-    """The adjoint of the mean, or with `norms` and x of the norm; False where the windows are not made for it."""
-    plan = _rows_plan(geometry, "backward", include_pad, True, dx.itemsize)
-    if plan is None:
-        return False
-    _threads.share(
-        _ext_rows.backward_rows,
-        (_arrays.DTYPES[dx.dtype], dout, norms, x, dx, *_workspace(plan, dx, threads)),
-        items=plan.items,
-        work=_ROWS_SLOWNESS * (dx.nbytes + dout.nbytes) + _ITEM_BYTES * plan.items,
-        threads=threads,
-    )
-    return True
-
-
-def _rows_plan(
-    geometry: PoolGeometry, direction: str, include_pad: bool, sums: bool, itemsize: int
-) -> _pool_tables.Plan | None:
-    """The plan of the kernels by rows, or None where they are not made for the windows, or take longer."""
-    plan = _pool_tables.plan(geometry, direction, include_pad)
-    if plan is None or not plans.find(_rows_are_faster, geometry, direction, sums, itemsize, _isa.current):
-        return None
-    return plan
-
-
-def _rows_are_faster(geometry: PoolGeometry, direction: str, sums: bool, itemsize: int, _isa_in_use: int) -> bool:
-    by_rows = _pool_tables.time(geometry, direction, sums, itemsize)
-    return by_rows <= _pool_running.time(geometry, not sums, direction == "backward", itemsize)
-
-
-def _workspace(plan: _pool_tables.Plan, like: np.ndarray, threads: int) -> tuple[np.ndarray, np.ndarray, int, int]:
-    """The table, a row of workspace for each thread that can come, how many these are, and the instruction set."""
-    slots = _threads.most(threads, plan.items)
-    space = np.empty(slots * plan.space, like.dtype)
-    return plan.table, space, slots, _isa.narrow(plan.width * like.itemsize)
-
-
-def _pairs_forward(
-    x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry: PoolGeometry, threads: int, norm: bool = False
-) -> bool:
-    """As `_rows_forward`, of 2 x 2 cells."""
-    pairs = _pool_tables.pairs(geometry)
-    if pairs is None:
-        return False
-    height, width, rows, items = pairs
-    isa = _isa.narrow(width // 2 * x.itemsize)
-    _threads.share(
-        _ext_rows.pairs_forward,
-        (_arrays.DTYPES[x.dtype], x, out, indices, norm, height, width, rows, isa),
-        items=items,
-        work=x.nbytes // 2,
-        threads=threads,
-    )
-    return True
-
-
-def _pairs_backward(
-    dout: np.ndarray,
-    indices: np.ndarray,
-    dx: np.ndarray,
-    geometry: PoolGeometry,
-    threads: int,
-    norms: np.ndarray | None = None,
-    x: np.ndarray | None = None,
-) -> bool:
-    """The adjoint; False also where some index is not of its window."""
-    pairs = _pool_tables.pairs(geometry)
-    if pairs is None:
-        return False
-    height, width, rows, items = pairs
-    isa = _isa.narrow(width // 2 * dx.itemsize)
-    return _threads.share(
-        _ext_rows.pairs_backward,
-        (_arrays.DTYPES[dx.dtype], dout, indices, norms, x, dx, height, width, rows, isa),
-        items=items,
-        work=dx.nbytes // 2,
-        threads=threads,
-    )
+    index_dtype: np.dtype,
+    isa: int,
+) -> PoolPlan:
+    """What `plan_for` finds; the instruction set is the one in use."""
+    case = PoolCase(op, geometry.squeezed, dtype, threads, isa, include_pad, index_dtype)
+    return next(kernel for kernel in KERNELS if kernel.unsupported(case) is None).plan(case)

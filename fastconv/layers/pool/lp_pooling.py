@@ -1,32 +1,25 @@
-"""Pooling by norms: L2 has kernels of its own; other exponents take the root of a sum of powers."""
+"""Pooling by norms: L2 has kernels of its own; other exponents take the root of a sum of powers (`powers`)."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastconv.checks import arrays as _arrays
 from fastconv.checks.messages import cache_repr
 from fastconv.checks.options import as_cache, as_number
-from fastconv.geometry.axis import Axis
 from fastconv.geometry.pool import PoolGeometry
 from fastconv.layers.caches import checked_geometry
-from fastconv.layers.pool import kernels as _pool_kernels, windows as _windows
-from fastconv.layers.pool.pooling import PoolParam, prepare
-from fastconv.runtime import threads as _threads
+from fastconv.layers.pool.kernels import plan_for
+from fastconv.layers.pool.plan import PoolCase, PoolPlan
+from fastconv.layers.pool.pooling import PoolParam, find_call
+from fastconv.layers.pool.powers import PowersPlan
+from fastconv.runtime import isa as _isa, threads as _threads
 
 #: This exponent has kernels of its own.
 _OWN_KERNELS = 2.0
-#: Powers are held of so many cells at a time, in bytes.
-_POWER_BYTES = 1 << 20
-#: A line of a larger plane has so many, where windows let it be cut.
-_LINE_BYTES = 1 << 16
-#: Sums and factors out of these ranges may have lost digits, because some of their powers are no normal numbers.
-_SUMS, _FACTORS = (1e-290, math.inf), (1e-200, 1e200)
 
 
 class LpPoolCache(NamedTuple):
@@ -52,6 +45,20 @@ def _exponent(p: Any) -> float:
         raise ValueError(f"{error}; the limit is the maximum of abs(x), which max_pool_forward finds") from None
 
 
+def plan_norm(geometry: PoolGeometry, dtype: np.dtype, p: float, threads: int) -> PoolPlan:
+    """What computes norms."""
+    if p == _OWN_KERNELS:
+        return plan_for("norm", geometry, dtype, threads)
+    return PowersPlan(PoolCase("norm", geometry, dtype, threads, _isa.current), p)
+
+
+def plan_norm_gradient(geometry: PoolGeometry, dtype: np.dtype, p: float, threads: int) -> PoolPlan:
+    """What computes their gradients."""
+    if p == _OWN_KERNELS:
+        return plan_for("norm_gradient", geometry, dtype, threads)
+    return PowersPlan(PoolCase("norm_gradient", geometry, dtype, threads, _isa.current), p)
+
+
 def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, LpPoolCache]:
     """The p-norm of every window, ``(sum |x|**p) ** (1/p)``.
 
@@ -67,13 +74,12 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     -------
     out : ndarray, (N, C, *out_spatial)
     cache : tuple
-        For `lp_pool_backward`. It holds `out`, and `x` where no copy was
-        needed: changing them in place changes the gradient.
+        For `lp_pool_backward`. It holds `out`, which must not be changed before.
 
     Raises
     ------
     ValueError, TypeError
-        As `max_pool_forward`, and for a `p` below 1, infinite or no number.
+        As docs/conventions.md says, and for a `p` below 1, infinite or no number.
 
     Notes
     -----
@@ -95,16 +101,12 @@ def lp_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tup
     >>> lp_pool_forward(np.array([[[3.0, -4.0, 5.0, 12.0]]]), kernel_size=2, p=1)[0]
     array([[[ 7., 17.]]])
     """
-    x, geometry, rest = prepare("lp_pool_forward", x, pool_param, options)
-    p, threads = _exponent(rest["p"]), rest["threads"]
-    workers = _threads.resolve(threads)
-    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
-    if out.size and p == _OWN_KERNELS:
-        _pool_kernels.norm(x, out, geometry, workers)
-    elif out.size:
-        _norms(x, out, geometry, p, workers)
+    x, call = find_call("lp_pool_forward", x, pool_param, options, plan_norm, lambda settings: _exponent(settings["p"]))
+    geometry = call.geometry
+    out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
+    call.resolve_plan(x.dtype).run(x, out)
     # A view: a shape that the caller assigns to an array later must not reach the cache.
-    return out, LpPoolCache(x[...], out[...], geometry, p, threads)
+    return out, LpPoolCache(x[...], out[...], geometry, call.option, call.threads)
 
 
 def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
@@ -113,7 +115,6 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *out_spatial)
-        Cast to the dtype of the forward pass.
     cache : tuple
         From `lp_pool_forward`.
 
@@ -124,10 +125,8 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -145,349 +144,6 @@ def lp_pool_backward(dout: Any, cache: LpPoolCache) -> np.ndarray:
     _arrays.check_cached("lp_pool_forward", ("x", "out"), (x, out), (geometry.x_shape, geometry.out_shape))
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, x.dtype, workers)
-    dx = _arrays.fresh(geometry.x_shape, x.dtype, "dx")
-    if dx.size and p == _OWN_KERNELS:
-        _pool_kernels.norm_gradient(dout, out, x, dx, geometry, workers)
-    elif dx.size:
-        _gradients(dout, out, x, dx, geometry, p, workers)
+    dx = _arrays.empty_result(geometry.x_shape, x.dtype, "dx")
+    plan_norm_gradient(geometry, x.dtype, p, workers).run(dout, dx, norms=out, factors=x)
     return dx
-
-
-class _Cut(NamedTuple):
-    """A pooling of some targets along an axis, and the lines [begin, end) that their sums are made of.
-
-    Targets are windows, and lines are cells; for a gradient targets are cells, and lines are windows. All targets see
-    the lines [low, high), so `axis` has one line in their place, which is their sum; none where low is high.
-    """
-
-    axis: Axis
-    targets: slice
-    begin: int
-    low: int
-    high: int
-    end: int
-
-
-def _cut_windows(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """The windows [first, last), and the cells that they see."""
-    size, k, stride, lo, dilation, _ = axis.row()
-    start, final = first * stride - lo, (last - 1) * stride - lo
-    end = final + dilation * (k - 1) + 1
-    low, high, before = end, end, max(-start, 0)
-    if fold and start + k - final > 1:
-        low, high = final, start + k
-        k, before = final - start + 1, min(before, final - start)
-    lines = [min(max(cell, 0), size) for cell in (start, low, high, end)]
-    return _cut(_left(*lines), k, stride, before, dilation, last - first, slice(first, last), lines)
-
-
-def _cut_cells(axis: Axis, first: int, last: int, fold: bool) -> _Cut:
-    """The cells [first, last), but for those before the first window, and the windows that see them."""
-    _, k, stride, lo, dilation, out = axis.row()
-    begin = max(0, -((dilation * (k - 1) - first - lo) // stride))
-    end = max(begin, min(out, (last - 1 + lo) // stride + 1))
-    first = min(max(first, begin * stride - lo), last)
-    low, high = max(begin, -((k - last - lo) // stride)), min(end, (first + lo) // stride + 1)
-    if not fold or high - low < 2:
-        low = high = end
-    removed = max(high - low - 1, 0)
-    before = first + lo - (begin + removed) * stride
-    lines = [begin, low, high, end]
-    return _cut(last - first, k - removed * stride, stride, before, dilation, _left(*lines), slice(first, last), lines)
-
-
-def _left(begin: int, low: int, high: int, end: int) -> int:
-    return low - begin + (low < high) + end - high
-
-
-def _cut(
-    size: int, k: int, stride: int, lo: int, dilation: int, out: int, targets: slice, lines: Sequence[int]
-) -> _Cut:
-    hi = max((out - 1) * stride + dilation * (k - 1) + 1 - lo - size, 0)
-    return _Cut(Axis(size, k, stride, lo, hi, dilation, out), targets, *lines)
-
-
-class _Block(NamedTuple):
-    """Some planes, as one image of so many channels, and of the axes after the first some targets and their lines."""
-
-    geometry: PoolGeometry
-    lines: tuple[slice, ...]
-    targets: tuple[slice, ...]
-    cuts: list[_Cut]
-    #: Where blocks of lines begin whose sums are kept, and how long they are.
-    sums: tuple[int, int]
-    parts: dict[Axis, PoolGeometry]
-
-    def part(self, axis: Axis) -> PoolGeometry:
-        """The pooling of a cut of the first axis; most cuts of a plane have the same."""
-        if axis not in self.parts:
-            shape, axes = self.geometry.x_shape, self.geometry.axes
-            self.parts[axis] = self.geometry.derive(x_shape=(*shape[:2], axis.size, *shape[3:]), axes=(axis, *axes[1:]))
-        return self.parts[axis]
-
-
-def _is_cut(geometry: PoolGeometry) -> bool:
-    """Whether planes are cut, not several worked at a time."""
-    return _at_once(geometry) < 2
-
-
-def _at_once(geometry: PoolGeometry) -> int:
-    return _POWER_BYTES // (8 * max(geometry.cells, math.prod(geometry.out_shape[2:])))
-
-
-def _undilated(geometry: PoolGeometry) -> Iterator[tuple[PoolGeometry, slice, slice]]:
-    """Poolings of planes that are cut without dilation along the first axis, which together are this one.
-
-    Of each its cells and its windows along that axis.
-    """
-    axis = geometry.axes[0]
-    size, k, stride, lo, dilation, out = axis.row()
-    if dilation == 1 or not _is_cut(geometry):
-        yield geometry, slice(None), slice(None)
-        return
-    every = dilation // math.gcd(stride, dilation)
-    for first in range(min(every, out)):
-        start = first * stride - lo
-        cells, windows = slice(max(start, start % dilation), size, dilation), slice(first, out, every)
-        n, m = len(range(size)[cells]), len(range(out)[windows])
-        single = _cut(n, k, every * stride // dilation, max(-(start // dilation), 0), 1, m, windows, (0, 0, 0, 0)).axis
-        shape = (*geometry.x_shape[:2], n, *geometry.x_shape[3:])
-        yield geometry.derive(x_shape=shape, axes=(single, *geometry.axes[1:])), cells, windows
-
-
-def _blocks(geometry: PoolGeometry, gradient: bool) -> Iterator[_Block]:
-    """Several planes at a time, or some targets of one, so that powers take some `_POWER_BYTES` for any window."""
-    axis, planes, rest = geometry.axes[0], geometry.planes, len(geometry.axes) - 1
-    total, lines = (axis.size, axis.out) if gradient else (axis.out, axis.size)
-    if not _is_cut(geometry):
-        step = _at_once(geometry)
-        for begin in range(0, planes, step):
-            part = geometry.for_planes(min(step, planes - begin))
-            chosen = (slice(begin, begin + part.planes), *[slice(None)] * (rest + 1))
-            cut = _Cut(axis, slice(0, total), 0, lines, lines, lines)
-            yield _Block(part, chosen, chosen, [cut], (0, 1), {axis: part})
-        return
-    make = _cut_cells if gradient else _cut_windows
-    line = 8 * max(geometry.cells // axis.size, math.prod(geometry.out_shape[3:]))
-    later = []
-    for other in geometry.axes[1:]:
-        n = other.size if gradient else other.out
-        # A piece has at least half as many targets as a window has cells, because neighbours make the same powers.
-        pieces = max(1, min(-(-line // _LINE_BYTES), 2 * n // other.extent))
-        line = -(-line // pieces)
-        later.append([make(other, n * i // pieces, n * (i + 1) // pieces, False) for i in range(pieces)])
-    _, k, stride, lo, _, _ = axis.row()
-    # With the root of the window's length there are as many lines at a time as kept sums.
-    most = max(_POWER_BYTES // line, math.isqrt(k))
-    if gradient:
-        step = most // stride * stride or most
-        sums = -((k - step - lo) // stride), max(step // stride, 1)
-    else:
-        step = max(most // stride, 1)
-        sums = (step - 1) * stride - lo, min(step * stride, most)
-    cuts = [make(axis, i, min(i + step, total), True) for i in range(0, total, step)]
-    for others in itertools.product(*later):
-        axes = (axis, *(other.axis for other in others))
-        part = geometry.derive(x_shape=(1, 1, *(a.size for a in axes)), axes=axes)
-        parts: dict[Axis, PoolGeometry] = {}
-        seen = slice(None), *(slice(other.begin, other.end) for other in others)
-        targets = slice(None), *(other.targets for other in others)
-        for plane in (slice(i, i + 1) for i in range(planes)):
-            yield _Block(part, (plane, *seen), (plane, *targets), cuts, sums, parts)
-
-
-_Lines: TypeAlias = Callable[[int, int], np.ndarray]
-
-
-class _LineSums:
-    """Sums of lines [begin, end) with rising begins. Sums of blocks of lines are kept while later ones need them."""
-
-    def __init__(self, lines: _Lines, origin: int, step: int) -> None:
-        self._lines, self._origin, self._step = lines, origin, step
-        self._kept: dict[int, np.ndarray] = {}
-
-    def __call__(self, begin: int, end: int) -> np.ndarray:
-        kept, origin, step = self._kept, self._origin, self._step
-        first, last = -((origin - begin) // step), (end - origin) // step
-        if first >= last:
-            return _sum(self._lines(begin, end))
-        ends = [origin + i * step for i in range(first, last + 1)]
-        self._kept = {i: kept[i] if i in kept else _sum(self._lines(i, i + step)) for i in ends[:-1]}
-        rests = [_sum(self._lines(*rest)) for rest in ((begin, ends[0]), (ends[-1], end)) if rest[0] < rest[1]]
-        return _tree([*self._kept.values(), *rests])
-
-
-def _sum(lines: np.ndarray) -> np.ndarray:
-    """The sum of lines, pairwise; it overwrites them."""
-    while (n := lines.shape[2]) > 1:
-        lines[:, :, : n // 2] += lines[:, :, n - n // 2 :]
-        lines = lines[:, :, : n - n // 2]
-    return lines.copy()
-
-
-def _tree(sums: Sequence[np.ndarray]) -> np.ndarray:
-    half = len(sums) // 2
-    return _tree(sums[:half]) + _tree(sums[half:]) if half else sums[0]
-
-
-def _fold(cut: _Cut, lines: _Lines, common: _Lines) -> np.ndarray:
-    """The lines of a cut."""
-    if cut.low == cut.high:
-        return lines(cut.begin, cut.end)
-    parts = lines(cut.begin, cut.low), common(cut.low, cut.high), lines(cut.high, cut.end)
-    return np.concatenate(parts, axis=2)
-
-
-def _of_planes(array: np.ndarray, chosen: tuple[slice, ...]) -> np.ndarray:
-    """What is chosen of (planes, *spatial), as one image."""
-    return array[chosen][None]
-
-
-def _between(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    return (values > ends[0]) & (values < ends[1])
-
-
-def _norms(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, threads: int) -> None:
-    x, out = (array.reshape(-1, *array.shape[2:]) for array in (x, out))
-    for part, rows, windows in _undilated(geometry):
-        for block in _blocks(part, False):
-            cells, results = _of_planes(x[:, rows], block.lines), _of_planes(out[:, windows], block.targets)
-            _norms_of(cells, results, part.axes[0], block, p, threads)
-
-
-def _norms_of(x: np.ndarray, out: np.ndarray, axis: Axis, block: _Block, p: float, threads: int) -> None:
-    def powers(begin: int, end: int) -> np.ndarray:
-        # Doubles, because their powers are seldom 0 or inf.
-        made = np.abs(x[:, :, begin:end], dtype=np.float64)
-        return np.power(made, p, out=made)
-
-    def magnitudes(begin: int, end: int) -> np.ndarray:
-        return np.abs(x[:, :, begin:end], order="C")
-
-    def largest(begin: int, end: int) -> np.ndarray:
-        some = x[:, :, begin:end]
-        return np.maximum(some.max(axis=2, keepdims=True), -some.min(axis=2, keepdims=True))
-
-    common = _LineSums(powers, *block.sums)
-    for cut in block.cuts:
-        part, result = block.part(cut.axis), out[:, :, cut.targets]
-        sums = np.empty(part.out_shape)
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            _pool_kernels.mean(_fold(cut, powers, common), sums, part, threads, True)
-            sums *= part.window_sizes(True)
-            kept = _between(sums, _SUMS)
-            np.power(sums, 1 / p, out=sums)
-            result[...] = sums
-            if kept.all():
-                continue
-            peaks = np.empty(part.out_shape, x.dtype)
-            _pool_kernels.maximum(_fold(cut, magnitudes, largest), peaks, part, threads)
-            # The sums of zeros, inf and NaN are right.
-            lost = ~kept & _between(peaks, (0, math.inf))
-            if lost.any():
-                whole = cut if cut.low == cut.high else _cut_windows(axis, cut.targets.start, cut.targets.stop, False)
-                _norms_by_peaks(x[:, :, whole.begin : whole.end], result, block.part(whole.axis), p, peaks, lost)
-
-
-def _norms_by_peaks(
-    x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, p: float, peaks: np.ndarray, chosen: np.ndarray
-) -> None:
-    """The chosen norms, by powers of what cells are to the largest of their window: these are at most 1."""
-    outs, peaks, chosen = (array.reshape(-1, *array.shape[2:]) for array in (out, peaks, chosen))
-    for planes, padded in _windows.pad_planes(x, geometry):
-        for outputs, windows in _windows.copy_windows(padded, geometry):
-            where = chosen[planes][outputs]
-            peak = peaks[planes][outputs][where].astype(np.float64)
-            ratios = np.abs(windows[where.reshape(-1)], dtype=np.float64) / peak[:, None]
-            outs[planes][outputs][where] = peak * np.power(ratios, p).sum(axis=-1) ** (1 / p)
-
-
-def _gradients(
-    dout: np.ndarray, out: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, p: float, threads: int
-) -> None:
-    dx[...] = 0  # some cells may be in no window
-    dout, out, x, dx = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, x, dx))
-    for part, rows, windows in _undilated(geometry):
-        for block in _blocks(part, True):
-            cells, results = (_of_planes(array[:, rows], block.targets) for array in (x, dx))
-            gradient, norms = (_of_planes(array[:, windows], block.lines) for array in (dout, out))
-            if norms.size:
-                with np.errstate(all="ignore"):
-                    _gradients_of(gradient, norms, cells, results, part.axes[0], block, p, threads)
-
-
-def _gradients_of(
-    dout: np.ndarray,
-    out: np.ndarray,
-    x: np.ndarray,
-    dx: np.ndarray,
-    axis: Axis,
-    block: _Block,
-    p: float,
-    threads: int,
-) -> None:
-    # Norms whose power by 1 - p is among the factors.
-    ends = (0.0, math.inf) if p == 1 else (_power(_FACTORS[1], 1 / (1 - p)), _power(_FACTORS[0], 1 / (1 - p)))
-    some_lost = np.zeros(out.shape[2], bool)
-
-    def lost_of(norms: np.ndarray) -> np.ndarray:
-        return ~_between(norms, ends) & _between(norms, (0, math.inf))
-
-    def shares(begin: int, end: int) -> np.ndarray:
-        norms = out[:, :, begin:end]
-        made, lost = np.power(norms, 1 - p, dtype=np.float64, order="C"), lost_of(norms)
-        made *= dout[:, :, begin:end]
-        made[lost | (norms == 0)] = 0
-        some_lost[begin:end] = lost.any(axis=(0, 1, *range(3, lost.ndim)))
-        return made
-
-    common = _LineSums(shares, *block.sums)
-    for cut in block.cuts:
-        if cut.begin == cut.end:
-            continue
-        part, cells, spread = block.part(cut.axis), x[:, :, cut.targets], _fold(cut, shares, common)
-        # `mean_gradient` divides by these sizes.
-        spread *= part.window_sizes(True)
-        sums, factors = np.empty(part.x_shape), np.abs(cells, dtype=np.float64)
-        _pool_kernels.mean_gradient(spread, sums, part, threads, True)
-        sums *= np.copysign(np.power(factors, p - 1, out=factors), cells)
-        # The sign of 0 is 0; without this only p = 1 would give something else.
-        sums[cells == 0] = 0
-        if some_lost[cut.begin : cut.end].any():
-            # A power that is inf met shares of 0, because all its windows are among the lost.
-            sums[np.isinf(factors) & np.isfinite(cells)] = 0
-            whole = cut if cut.low == cut.high else _cut_cells(axis, cut.targets.start, cut.targets.stop, False)
-            gradient, norms = (array[:, :, cut.begin : cut.end] for array in (dout, out))
-            _add_gradients_by_ratios(gradient, norms, cells, sums, block.part(whole.axis), p, lost_of(norms))
-        dx[:, :, cut.targets] = sums
-
-
-def _power(base: float, exponent: float) -> float:
-    return float(np.power(base, exponent))
-
-
-def _add_gradients_by_ratios(
-    dout: np.ndarray,
-    out: np.ndarray,
-    x: np.ndarray,
-    dx: np.ndarray,
-    geometry: PoolGeometry,
-    p: float,
-    chosen: np.ndarray,
-) -> None:
-    """Adds what the chosen windows spread, by powers of what their cells are to their norm."""
-    douts, outs, sums, chosen = (array.reshape(-1, *array.shape[2:]) for array in (dout, out, dx, chosen))
-    inside = tuple(slice(axis.lo, axis.lo + axis.size) for axis in geometry.axes)
-    for planes, padded in _windows.pad_planes(x, geometry):
-        spread = _windows.GradientSums(padded.shape, np.float64)
-        for outputs, windows in _windows.copy_windows(padded, geometry):
-            where = chosen[planes][outputs]
-            norms = outs[planes][outputs][where].astype(np.float64)
-            cells = windows[where.reshape(-1)]
-            ratios = np.abs(cells, dtype=np.float64) / norms[:, None]
-            shares = np.sign(cells) * np.power(ratios, p - 1) * douts[planes][outputs][where][:, None]
-            for i, to in enumerate(_windows.cells_by_tap(geometry, outputs)):
-                added = np.zeros(where.shape)
-                added[where] = shares[:, i]
-                spread.add(to, added)
-        sums[planes] += spread.result()[(slice(None), *inside)]

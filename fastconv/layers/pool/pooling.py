@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from fastconv._ext.recall import Recall
 from fastconv.checks import arrays as _arrays
+from fastconv.checks.arrays import prepare_inputs
 from fastconv.checks.messages import cache_repr, kind_of
 from fastconv.checks.options import as_bool, as_cache, as_int, as_shape, merge_options
 from fastconv.geometry.pool import PoolGeometry, resolve_pool
 from fastconv.layers.caches import checked_dtype, checked_geometry
-from fastconv.layers.inputs import prepare_inputs
-from fastconv.layers.pool import kernels as _pool_kernels
+from fastconv.layers.calls import Call, Calls, call_table, current, plain_options
+from fastconv.layers.pool.kernels import index_dtype, plan_for, planes
+from fastconv.layers.pool.plan import INDEX_DTYPES, INT32, INT64, PoolPlan
 from fastconv.runtime import memory as _memory, threads as _threads
+from fastconv.runtime.plan_cache import is_large
 
 #: Options by name, or the kernel_size alone.
 PoolParam: TypeAlias = Mapping[str, Any] | int | Sequence[int] | None
@@ -38,8 +40,8 @@ _DEFAULTS_OF = {
     "lp_pool_forward": {**_DEFAULTS, "p": 2},
 }
 _FLOAT32, _FLOAT64 = _arrays.DTYPES
-#: What calls of the usual kind were found to mean, by what was called: the geometry, and all options.
-_known: dict[str, Recall] = defaultdict(lambda: Recall(np.ndarray, (*_arrays.DTYPES,), 512))
+#: Resolved calls of each function.
+calls: dict[str, Calls] = defaultdict(call_table)
 
 
 class MaxPoolCache(NamedTuple):
@@ -66,7 +68,7 @@ class AvgPoolCache(NamedTuple):
         return cache_repr(self)
 
 
-def _as_param(where: str, pool_param: Any) -> Mapping[str, Any]:
+def _as_param(caller: str, pool_param: Any) -> Mapping[str, Any]:
     """`pool_param` as a dict: an int, or one per axis, is the kernel_size."""
     if isinstance(pool_param, Mapping):
         return pool_param
@@ -75,21 +77,21 @@ def _as_param(where: str, pool_param: Any) -> Mapping[str, Any]:
         return {"kernel_size": pool_param}
     raise TypeError(
         f"pool_param must be a dict of options, the kernel_size as an int or one per axis, or None, got "
-        f"{kind_of(pool_param)}; {where}() takes options as keywords, too"
+        f"{kind_of(pool_param)}; {caller}() takes options as keywords, too"
     )
 
 
-def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
+def _kernel_size(caller: str, settings: dict[str, Any], rank: int) -> Any:
     """The window, from `kernel_size` or from CS231n's `pool_height` and `pool_width`."""
     height, width, kernel_size = settings["pool_height"], settings["pool_width"], settings["kernel_size"]
     if height is None and width is None:
         if kernel_size is None:
-            raise TypeError(f"{where}() needs kernel_size, or pool_height and pool_width")
+            raise TypeError(f"{caller}() needs kernel_size, or pool_height and pool_width")
         return kernel_size
     if kernel_size is not None:
-        raise TypeError(f"{where}() got both kernel_size and pool_height or pool_width; give one of them")
+        raise TypeError(f"{caller}() got both kernel_size and pool_height or pool_width; give one of them")
     if height is None or width is None:
-        raise TypeError(f"{where}() needs both pool_height and pool_width, got {height!r} and {width!r}")
+        raise TypeError(f"{caller}() needs both pool_height and pool_width, got {height!r} and {width!r}")
     if rank != 2:
         raise ValueError(f"pool_height and pool_width are for two spatial axes, x has {rank}; use kernel_size")
     if type(height) is not int or type(width) is not int or height < 1 or width < 1:
@@ -97,35 +99,50 @@ def _kernel_size(where: str, settings: dict[str, Any], rank: int) -> Any:
     return height, width
 
 
-def prepare(
-    where: str, x: Any, pool_param: Any, options: dict[str, Any]
-) -> tuple[np.ndarray, PoolGeometry, Mapping[str, Any]]:
-    """x as the kernels read it, the geometry, and all options by name."""
+class PoolCall(Call[PoolGeometry]):
+    """A resolved call of a pooling."""
+
+    __slots__ = ()
+
+    def may_store(self, plan: Any) -> bool:
+        """Nor if its tables are large, because there may be hundreds of calls."""
+        return super().may_store(plan) and not is_large(plan.nbytes)
+
+
+MakePlan = Callable[[PoolGeometry, np.dtype, Any, int], Any]
+Option = Callable[[Mapping[str, Any]], Any]
+
+
+def find_call(
+    caller: str, x: Any, pool_param: Any, options: dict[str, Any], make_plan: MakePlan, option: Option | None = None
+) -> tuple[np.ndarray, PoolCall]:
+    """x as the kernels read it, and the resolved call; `option` checks what the function has beside other poolings."""
     if type(pool_param) is int and "kernel_size" not in options:
         pool_param, options = None, {"kernel_size": pool_param, **options}
-    known = _known[where] if pool_param is None else None
-    found: Any = known.get((x,), options) if known is not None else None
-    if found is None:
+    table, plain = current(calls[caller]), plain_options(pool_param, options)
+    call: Any = None if plain is None else table.get((x,), plain)
+    if call is not None:
+        return x, call
 
-        def settle(x: np.ndarray) -> tuple[tuple[PoolGeometry, Mapping[str, Any]], int | None]:
-            geometry, settings = resolve(where, x.shape, pool_param, options)
-            return (geometry, settings), settings["threads"]
+    def resolve(x: np.ndarray) -> tuple[PoolCall, int | None]:
+        geometry, settings = resolve_call(caller, x.shape, pool_param, options)
+        threads = settings["threads"]
+        return PoolCall(geometry, option(settings) if option else None, threads, make_plan), threads
 
-        found, (x,), _ = prepare_inputs(settle, x=x)
-        if known is not None:
-            known.keep((x,), options, found)
-    geometry, settings = found
-    return x, geometry, settings
+    call, (x,), _ = prepare_inputs(resolve, x=x)
+    if plain is not None:
+        table.put((x,), plain, call)
+    return x, call
 
 
-def resolve(
-    where: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
+def resolve_call(
+    caller: str, x_shape: tuple[int, ...], pool_param: Any, options: Mapping[str, Any]
 ) -> tuple[PoolGeometry, Mapping[str, Any]]:
     """The geometry, and all options by name."""
     if pool_param is not None and type(pool_param) is not dict:
-        pool_param = _as_param(where, pool_param)
-    settings = merge_options(where, _DEFAULTS_OF.get(where, _DEFAULTS), options, pool_param, "pool_param")
-    kernel_size = _kernel_size(where, settings, len(x_shape) - 2)
+        pool_param = _as_param(caller, pool_param)
+    settings = merge_options(caller, _DEFAULTS_OF.get(caller, _DEFAULTS), options, pool_param, "pool_param")
+    kernel_size = _kernel_size(caller, settings, len(x_shape) - 2)
     _threads.resolve(settings["threads"])
     geometry = resolve_pool(
         x_shape,
@@ -136,6 +153,16 @@ def resolve(
         ceil_mode=settings["ceil_mode"],
     )
     return geometry, settings
+
+
+def plan_maximum(geometry: PoolGeometry, dtype: np.dtype, _: None, threads: int) -> PoolPlan:
+    """What finds maxima and their places."""
+    return plan_for("maximum", geometry, dtype, threads, index_dtype=index_dtype(geometry))
+
+
+def plan_mean(geometry: PoolGeometry, dtype: np.dtype, include_pad: bool, threads: int) -> PoolPlan:
+    """What computes means."""
+    return plan_for("mean", geometry, dtype, threads, include_pad)
 
 
 def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tuple[np.ndarray, MaxPoolCache]:
@@ -175,7 +202,7 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     ValueError
         If sizes do not fit, or a window needs more than a GiB of workspace a thread.
     TypeError
-        For an unknown option, one of the wrong type, or complex or object input.
+        As docs/conventions.md says.
 
     Notes
     -----
@@ -198,15 +225,17 @@ def max_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     array([[6., 8.],
            [3., 4.]])
     """
-    x, geometry, rest = prepare("max_pool_forward", x, pool_param, options)
-    return forward_max(x, geometry, rest["threads"])
+    return forward_max(*find_call("max_pool_forward", x, pool_param, options, plan_maximum))
 
 
-def forward_max(x: np.ndarray, geometry: PoolGeometry, threads: int | None) -> tuple[np.ndarray, MaxPoolCache]:
-    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
-    indices = _pool_kernels.maximum(x, out, geometry, _threads.resolve(threads))
+def forward_max(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, MaxPoolCache]:
+    """The output, and the cache."""
+    geometry = call.geometry
+    out = _arrays.empty_result(geometry.out_shape, x.dtype, "the output")
+    indices = _arrays.empty_result(geometry.out_shape, index_dtype(geometry), "the indices")
+    (call.run or call.resolve_plan(x.dtype).run)(x, out, indices)
     indices.setflags(write=False)
-    return out, MaxPoolCache(geometry, indices, x.dtype, threads)
+    return out, MaxPoolCache(geometry, indices, x.dtype, call.threads)
 
 
 def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
@@ -215,7 +244,6 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *out_spatial)
-        Cast to the dtype of the forward pass.
     cache : tuple
         From `max_pool_forward`.
 
@@ -226,10 +254,8 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -243,23 +269,26 @@ def max_pool_backward(dout: Any, cache: MaxPoolCache) -> np.ndarray:
     geometry, indices, dtype, threads = cache
     if dtype is not _FLOAT32 and dtype is not _FLOAT64:
         checked_dtype("max_pool_forward", dtype)
-    _check_indices(geometry, indices)
+    kind = _check_indices(geometry, indices)
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
-    dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
-    if not _pool_kernels.maximum_gradient(dout, indices, dx, geometry, workers):
+    dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
+    plan = plan_for("maximum_gradient", geometry, dtype, workers, True, kind)
+    if not plan.run(dout, dx, indices):
         raise ValueError(f"cache holds indices outside the planes of {geometry.x_shape}; it was changed")
     return dx
 
 
-def _check_indices(geometry: Any, indices: Any) -> None:
-    """Refuse a cache whose indices `max_pool_forward` cannot have made."""
+def _check_indices(geometry: Any, indices: Any) -> np.dtype:
+    """The dtype of the indices of a cache, refused if `max_pool_forward` cannot have made them."""
     if type(geometry) is not PoolGeometry or type(indices) is not np.ndarray:
         checked_geometry("max_pool_forward", geometry, PoolGeometry)
         raise TypeError(f"cache holds indices of type {type(indices).__name__}; it was changed")
-    fit = indices.shape == geometry.out_shape and indices.dtype in _pool_kernels.INDEX_DTYPES
+    kind = indices.dtype
+    fit = indices.shape == geometry.out_shape and (kind is INT32 or kind is INT64 or kind in INDEX_DTYPES)
     if not fit or not (flags := indices.flags).c_contiguous or not flags.aligned:
         raise ValueError(f"cache holds indices of shape {indices.shape} and dtype {indices.dtype}; it was changed")
+    return INT32 if kind is INT32 or kind == INT32 else INT64
 
 
 def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
@@ -280,7 +309,7 @@ def max_pool_indices(cache: MaxPoolCache) -> np.ndarray:
     Raises
     ------
     TypeError
-        If `cache` is of another layer.
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -319,7 +348,7 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     ValueError
         If shapes do not fit, or an index lies outside its plane.
     TypeError
-        If `indices` are not integers, or `x` is complex or object.
+        As docs/conventions.md says, and if `indices` are not integers.
 
     References
     ----------
@@ -333,28 +362,29 @@ def max_unpool(x: Any, indices: Any, out_shape: tuple[int, ...]) -> np.ndarray:
     >>> max_unpool(np.array([[[3.0, 2.0]]]), np.array([[[1, 2]]]), (1, 1, 4))
     array([[[0., 3., 2., 0.]]])
     """
-    x = _arrays.as_array("x", x)
-    out_shape = as_shape("out_shape", out_shape)
-    indices = np.asarray(indices)
-    if indices.dtype.kind not in "iu":
-        raise TypeError(f"indices must be integers, got dtype {indices.dtype}")
-    if indices.shape != x.shape:
-        raise ValueError(f"indices have shape {indices.shape}, but x has shape {x.shape}")
-    if x.ndim != len(out_shape) or not 3 <= x.ndim <= 5 or x.shape[:2] != out_shape[:2]:
-        raise ValueError(f"out_shape {out_shape} must be (N, C, *spatial) with the N, C and rank of x {x.shape}")
-    cells = math.prod(out_shape[2:])
-    if indices.size and (indices.min() < 0 or indices.max() >= cells):
-        raise ValueError(
-            f"indices run from {indices.min()} to {indices.max()}, but a plane of out_shape {out_shape} has {cells} "
-            f"cells; legal are 0 to {cells - 1}"
-        )
+
+    def resolve(x: np.ndarray) -> tuple[tuple[tuple[int, ...], np.ndarray], None]:
+        shape, places = as_shape("out_shape", out_shape), np.asarray(indices)
+        if places.dtype.kind not in "iu":
+            raise TypeError(f"indices must be integers, got dtype {places.dtype}")
+        if places.shape != x.shape:
+            raise ValueError(f"indices have shape {places.shape}, but x has shape {x.shape}")
+        if x.ndim != len(shape) or not 3 <= x.ndim <= 5 or x.shape[:2] != shape[:2]:
+            raise ValueError(f"out_shape {shape} must be (N, C, *spatial) with the N, C and rank of x {x.shape}")
+        cells = math.prod(shape[2:])
+        if places.size and (places.min() < 0 or places.max() >= cells):
+            raise ValueError(
+                f"indices run from {places.min()} to {places.max()}, but a plane of out_shape {shape} has {cells} "
+                f"cells; legal are 0 to {cells - 1}"
+            )
+        return (shape, places), None
+
+    (shape, places), (x,), _ = prepare_inputs(resolve, convert=None, x=x)
     dtype = _arrays.result_dtype(x)
-    _memory.check_bytes("the output", out_shape, dtype)
-    out = np.zeros(out_shape, dtype)
+    _memory.check_bytes("the output", shape, dtype)
+    out = np.zeros(shape, dtype)
     if x.size:
-        np.put_along_axis(
-            _pool_kernels.planes(out), _pool_kernels.planes(indices).astype(np.intp), _pool_kernels.planes(x), axis=1
-        )
+        np.put_along_axis(planes(out), planes(places).astype(np.intp), planes(x), axis=1)
     return out
 
 
@@ -378,7 +408,7 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     Raises
     ------
     ValueError, TypeError
-        As `max_pool_forward`.
+        As `max_pool_forward`: see docs/conventions.md.
 
     Notes
     -----
@@ -393,16 +423,18 @@ def avg_pool_forward(x: Any, pool_param: PoolParam = None, **options: Any) -> tu
     >>> avg_pool_forward(np.array([[[1.0, 3.0, 2.0, 4.0]]]), kernel_size=2)[0]
     array([[[2., 3.]]])
     """
-    x, geometry, rest = prepare("avg_pool_forward", x, pool_param, options)
-    return forward_avg(x, geometry, as_bool("count_include_pad", rest["count_include_pad"]), rest["threads"])
+    return forward_avg(*find_call("avg_pool_forward", x, pool_param, options, plan_mean, _count_include_pad))
 
 
-def forward_avg(
-    x: np.ndarray, geometry: PoolGeometry, count_include_pad: bool, threads: int | None
-) -> tuple[np.ndarray, AvgPoolCache]:
-    out = _arrays.fresh(geometry.out_shape, x.dtype, "the output")
-    _pool_kernels.mean(x, out, geometry, _threads.resolve(threads), count_include_pad)
-    return out, AvgPoolCache(geometry, count_include_pad, x.dtype, threads)
+def _count_include_pad(settings: Mapping[str, Any]) -> bool:
+    return as_bool("count_include_pad", settings["count_include_pad"])
+
+
+def forward_avg(x: np.ndarray, call: PoolCall) -> tuple[np.ndarray, AvgPoolCache]:
+    """The output, and the cache."""
+    out = _arrays.empty_result(call.geometry.out_shape, x.dtype, "the output")
+    (call.run or call.resolve_plan(x.dtype).run)(x, out)
+    return out, AvgPoolCache(call.geometry, call.option, x.dtype, call.threads)
 
 
 def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
@@ -411,7 +443,6 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
     Parameters
     ----------
     dout : array_like, (N, C, *out_spatial)
-        Cast to the dtype of the forward pass.
     cache : tuple
         From `avg_pool_forward`.
 
@@ -421,10 +452,8 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
 
     Raises
     ------
-    ValueError
-        If `dout` is not of the output's shape.
-    TypeError
-        If `cache` is of another layer, or `dout` is complex or object.
+    ValueError, TypeError
+        As docs/conventions.md says.
 
     Examples
     --------
@@ -443,6 +472,6 @@ def avg_pool_backward(dout: Any, cache: AvgPoolCache) -> np.ndarray:
         count_include_pad = as_bool("count_include_pad in cache", count_include_pad)
     workers = _threads.resolve(threads)
     dout = _arrays.cast_gradient("dout", dout, geometry.out_shape, dtype, workers)
-    dx = _arrays.fresh(geometry.x_shape, dtype, "dx")
-    _pool_kernels.mean_gradient(dout, dx, geometry, workers, count_include_pad)
+    dx = _arrays.empty_result(geometry.x_shape, dtype, "dx")
+    plan_for("mean_gradient", geometry, dtype, workers, count_include_pad).run(dout, dx)
     return dx

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastconv._ext import pool_running as _ext
-from fastconv.checks import arrays as _arrays
 from fastconv.geometry.pool import PoolGeometry
+from fastconv.layers.pool.plan import INT64, NO_INDICES, Array, Given, PoolCase, PoolKernel, PoolPlan
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
 
 #: What the kernel finds, what it does to cells before, and what to sums after: the numbers of pool_running.h.
 MAXIMUM, SUM = 0, 2
@@ -406,59 +407,54 @@ def _plan(
     return _make(geometry, maximum, backward, include_pad, itemsize, threads)
 
 
-def _call(
-    found: Plan,
-    source: np.ndarray,
-    target: np.ndarray,
-    threads: int,
-    *,
-    op: int = SUM,
-    take: int = CELLS,
-    give: int = SUMS,
-    norms: np.ndarray | None = None,
-    factors: np.ndarray | None = None,
-    indices: np.ndarray | None = None,
-) -> None:
-    slots = _threads.most(threads, found.items)
-    space = _memory.empty((slots * found.space,), source.dtype)
-    wide = indices is not None and indices.dtype.itemsize == 8
-    isa = _isa.narrow(found.width * source.itemsize)
-    _threads.share(
-        _ext.running,
-        (
-            *(_arrays.DTYPES[source.dtype], source, norms, factors, target, indices, wide),
-            *(found.table, op, take, give, space, slots, isa),
-        ),
-        items=found.items,
-        work=int(found.time * _BYTES_A_NANOSECOND),
-        threads=threads,
-    )
+#: Of each op what the kernel finds, what it does to cells before, and what to sums after.
+_STEPS: dict[str, tuple[int, int, int]] = {
+    "maximum": (MAXIMUM, CELLS, SUMS),
+    "mean": (SUM, CELLS, BY_COUNT),
+    "norm": (SUM, SQUARES, ROOT),
+    "mean_gradient": (SUM, OVER_COUNT, SUMS),
+    "norm_gradient": (SUM, OVER_NORM, TIMES),
+}
 
 
-def maximum(x: np.ndarray, out: np.ndarray, indices: np.ndarray, geometry: PoolGeometry, threads: int) -> None:
-    """`out` and `indices`: the maximum of every window, and its place."""
-    found = plan(geometry, True, False, True, x.itemsize, threads)
-    _call(found, x, out, threads, op=MAXIMUM, indices=indices)
+@dataclass(frozen=True)
+class AxisByAxisPlan(PoolPlan):
+    """All ops but the gradient of the maximum, for windows of any size."""
+
+    case: PoolCase
+    running: Plan
+    name = "axis by axis"
+
+    @property
+    def nbytes(self) -> int:  # type: ignore[override]
+        return self.running.table.nbytes
+
+    def run(
+        self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
+    ) -> bool:
+        case, found = self.case, self.running
+        slots = _threads.most(case.threads, found.items)
+        space = _memory.empty((slots * found.space,), case.dtype)
+        arrays = source, norms, factors, target, indices if case.finds_maxima else None, case.index_dtype is INT64
+        isa = _isa.narrow(found.width * case.dtype.itemsize)
+        _threads.share(
+            _ext.running,
+            (case.dtype_index, *arrays, found.table, *_STEPS[case.op], space, slots, isa),
+            items=found.items,
+            work=int(found.time * _BYTES_A_NANOSECOND),
+            threads=case.threads,
+        )
+        return True
 
 
-def mean(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> None:
-    """`out`: the mean of every window."""
-    _call(plan(geometry, False, False, include_pad, x.itemsize, threads), x, out, threads, give=BY_COUNT)
+class AxisByAxis(PoolKernel):
+    """Windows of any size."""
 
+    name = AxisByAxisPlan.name
 
-def norm(x: np.ndarray, out: np.ndarray, geometry: PoolGeometry, threads: int) -> None:
-    """`out`: the root of the sum of squares of every window."""
-    _call(plan(geometry, False, False, True, x.itemsize, threads), x, out, threads, take=SQUARES, give=ROOT)
+    def unsupported(self, case: PoolCase) -> str | None:
+        return None if case.op in _STEPS else "it does not compute gradients of maxima"
 
-
-def mean_gradient(dout: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int, include_pad: bool) -> None:
-    """dx: what every entry of dout is for each cell of its window."""
-    _call(plan(geometry, False, True, include_pad, dx.itemsize, threads), dout, dx, threads, take=OVER_COUNT)
-
-
-def norm_gradient(
-    dout: np.ndarray, norms: np.ndarray, x: np.ndarray, dx: np.ndarray, geometry: PoolGeometry, threads: int
-) -> None:
-    """dx: x times the sum of dout over norms of the windows that see a cell."""
-    found = plan(geometry, False, True, True, dx.itemsize, threads)
-    _call(found, dout, dx, threads, take=OVER_NORM, give=TIMES, norms=norms, factors=x)
+    def plan(self, case: PoolCase) -> PoolPlan:
+        arguments = case.finds_maxima, case.is_gradient, case.include_pad, case.dtype.itemsize, case.threads
+        return AxisByAxisPlan(case, plan(case.geometry, *arguments))

@@ -244,8 +244,8 @@ def pages(longest: int, itemsize: int) -> tuple[int, int]:
     return blocks, max(1, min(blocks, LOST_BYTES // (PAGE * itemsize)))
 
 
-class Pairs(NamedTuple):
-    """Of windows of 2 x 2: the image's sizes, rows of outputs to a block, and blocks in all."""
+class Sizes2x2(NamedTuple):
+    """Of 2 x 2 windows at a stride of 2: the image's sizes, rows of outputs to a block, and blocks in all."""
 
     height: int
     width: int
@@ -273,13 +273,13 @@ def _blocks(shape: tuple[int, ...], rows: int) -> int:
     return math.prod(shape[:2]) * depth * -(-height // rows)
 
 
-def pairs(geometry: PoolGeometry) -> Pairs | None:
+def sizes_2x2(geometry: PoolGeometry) -> Sizes2x2 | None:
     """What a call needs for windows of 2 x 2 within the image; None for others."""
-    return plans.find(_pairs, geometry, BLOCK_ELEMENTS) if geometry.in_pairs else None
+    return plans.find(_sizes_2x2, geometry, BLOCK_ELEMENTS) if geometry.is_2x2_stride_2 else None
 
 
-def _pairs(geometry: PoolGeometry, block_elements: int) -> Pairs:
+def _sizes_2x2(geometry: PoolGeometry, block_elements: int) -> Sizes2x2:
     high, wide = geometry.out_shape[2:]
     rows = max(1, min(high, block_elements // wide))
     height, width = geometry.x_shape[2:]
-    return Pairs(height, width, rows, math.prod(geometry.out_shape[:2]) * -(-high // rows))
+    return Sizes2x2(height, width, rows, math.prod(geometry.out_shape[:2]) * -(-high // rows))

@@ -2,7 +2,7 @@
  * image directly, without the workspace of pool.h. `cell` is the index of the first cell of the first row. */
 
 /* Load 2 * FC_VL elements, of which `there` may be read, and split them into even and odd ones. */
-FC_INLINE void FC_N(fc_load_pairs)(const FC_T *from, ptrdiff_t there, FC_V *evens, FC_V *odds)
+FC_INLINE void FC_N(fc_load_evens_odds)(const FC_T *from, ptrdiff_t there, FC_V *evens, FC_V *odds)
 {
     FC_T some[2 * FC_VL];
     FC_V a, b;
@@ -25,8 +25,8 @@ FC_INLINE void FC_N(fc_keep)(FC_V value, ptrdiff_t place, FC_V *best, FC_I *held
     *held = FC_N(fc_pick_lanes)(take, FC_N(fc_splat_lanes)((FC_L)place), *held);
 }
 
-static void FC_N(fc_pairs_forward)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out_,
-                                   int32_t *where, const void *out_end, ptrdiff_t rows)
+static void FC_N(fc_pool_2x2_forward)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out_,
+                                      int32_t *where, const void *out_end, ptrdiff_t rows)
 {
     const FC_T *row = (const FC_T *)x;
     const ptrdiff_t wide = width / 2;
@@ -39,8 +39,8 @@ static void FC_N(fc_pairs_forward)(const void *x, const void *x_end, ptrdiff_t w
             const ptrdiff_t there = (const FC_T *)x_end - from, n = wide - i < FC_VL ? wide - i : FC_VL;
             FC_V best, right, low, low_right;
             FC_I held = FC_N(fc_splat_lanes)(0);
-            FC_N(fc_load_pairs)(from, there, &best, &right);
-            FC_N(fc_load_pairs)(from + width, there - width, &low, &low_right);
+            FC_N(fc_load_evens_odds)(from, there, &best, &right);
+            FC_N(fc_load_evens_odds)(from + width, there - width, &low, &low_right);
             FC_N(fc_keep)(right, 1, &best, &held);
             FC_N(fc_keep)(low, width, &best, &held);
             FC_N(fc_keep)(low_right, width + 1, &best, &held);
@@ -55,14 +55,14 @@ static void FC_N(fc_pairs_forward)(const void *x, const void *x_end, ptrdiff_t w
 
 /* Compute dx of `rows` rows of outputs, with zeros in the last row and column of odd sizes. Returns whether an index is
  * out of its window; such an index is ignored. `where` and `dout` may be read up to `dout_end`. */
-static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, const int32_t *where, ptrdiff_t width,
-                                   ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
+static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, const int32_t *where, ptrdiff_t width,
+                                      ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
 {
     const FC_T *dout = (const FC_T *)dout_;
     const ptrdiff_t wide = width / 2;
     const FC_I iota = FC_N(fc_iota)(), twice = iota * FC_N(fc_splat_lanes)(2);
     const FC_I one = FC_N(fc_splat_lanes)(1), down = FC_N(fc_splat_lanes)((FC_L)width);
-    FC_I astray = FC_N(fc_splat_lanes)(0);
+    FC_I out_of_window = FC_N(fc_splat_lanes)(0);
     FC_T *dx = (FC_T *)dx_;
     for (; rows > 0; rows--, cell += 2 * width, dout += wide, where += wide) {
         int low;
@@ -94,7 +94,7 @@ static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, cons
                 } else {
                     const FC_I there_too = FC_N(fc_equal)(place | one, one) | FC_N(fc_equal)((place - down) | one, one);
                     const FC_I outputs = FC_N(fc_splat_lanes)((FC_L)(wide - i < FC_VL ? wide - i : FC_VL));
-                    astray |= ~there_too & FC_N(fc_less)(iota, outputs);
+                    out_of_window |= ~there_too & FC_N(fc_less)(iota, outputs);
                 }
                 {
                     const FC_V zero = FC_N(fc_splat)(0);
@@ -111,12 +111,12 @@ static int FC_N(fc_pairs_backward)(const void *dout_, const void *dout_end, cons
                 dx[width - 1] = 0;
         }
     }
-    return FC_N(fc_any)(astray);
+    return FC_N(fc_any)(out_of_window);
 }
 
 /* Compute the mean or the norm. Neither has indices. */
-FC_INLINE void FC_N(fc_pairs_sum)(const int norm, const void *x, const void *x_end, ptrdiff_t width, void *out_,
-                                  const void *out_end, ptrdiff_t rows)
+FC_INLINE void FC_N(fc_pool_2x2_sum)(const int norm, const void *x, const void *x_end, ptrdiff_t width, void *out_,
+                                     const void *out_end, ptrdiff_t rows)
 {
     const FC_T *row = (const FC_T *)x;
     const ptrdiff_t wide = width / 2;
@@ -128,8 +128,8 @@ FC_INLINE void FC_N(fc_pairs_sum)(const int norm, const void *x, const void *x_e
             const FC_T *from = row + 2 * i;
             const ptrdiff_t there = (const FC_T *)x_end - from, n = wide - i < FC_VL ? wide - i : FC_VL;
             FC_V left, right, low, low_right, sum;
-            FC_N(fc_load_pairs)(from, there, &left, &right);
-            FC_N(fc_load_pairs)(from + width, there - width, &low, &low_right);
+            FC_N(fc_load_evens_odds)(from, there, &left, &right);
+            FC_N(fc_load_evens_odds)(from + width, there - width, &low, &low_right);
             if (norm)
                 sum = FC_N(fc_root)(left * left + right * right + low * low + low_right * low_right);
             else
@@ -139,23 +139,23 @@ FC_INLINE void FC_N(fc_pairs_sum)(const int norm, const void *x, const void *x_e
     }
 }
 
-static void FC_N(fc_pairs_mean)(const void *x, const void *x_end, ptrdiff_t width, void *out, const void *out_end,
-                                ptrdiff_t rows)
+static void FC_N(fc_pool_2x2_mean)(const void *x, const void *x_end, ptrdiff_t width, void *out, const void *out_end,
+                                   ptrdiff_t rows)
 {
-    FC_N(fc_pairs_sum)(0, x, x_end, width, out, out_end, rows);
+    FC_N(fc_pool_2x2_sum)(0, x, x_end, width, out, out_end, rows);
 }
 
-static void FC_N(fc_pairs_norm)(const void *x, const void *x_end, ptrdiff_t width, void *out, const void *out_end,
-                                ptrdiff_t rows)
+static void FC_N(fc_pool_2x2_norm)(const void *x, const void *x_end, ptrdiff_t width, void *out, const void *out_end,
+                                   ptrdiff_t rows)
 {
-    FC_N(fc_pairs_sum)(1, x, x_end, width, out, out_end, rows);
+    FC_N(fc_pool_2x2_sum)(1, x, x_end, width, out, out_end, rows);
 }
 
-/* Compute the gradient of the mean or the norm. Ends of rows are as in `fc_pairs_backward`. The gradient of the norm is
+/* Compute the gradient of the mean or the norm. Ends of rows are as in `fc_pool_2x2_backward`. The gradient of the norm is
  * dout divided by the norm, times x. */
-FC_INLINE void FC_N(fc_pairs_spread)(const int by_norm, const void *dout_, const void *dout_end, const void *norm_,
-                                     ptrdiff_t width, const void *x_, const void *x_end, void *dx_,
-                                     const void *dx_end, ptrdiff_t rows)
+FC_INLINE void FC_N(fc_pool_2x2_spread)(const int by_norm, const void *dout_, const void *dout_end, const void *norm_,
+                                        ptrdiff_t width, const void *x_, const void *x_end, void *dx_,
+                                        const void *dx_end, ptrdiff_t rows)
 {
     const FC_T *dout = (const FC_T *)dout_, *norm = (const FC_T *)norm_, *x = (const FC_T *)x_;
     const ptrdiff_t wide = width / 2;
@@ -191,14 +191,16 @@ FC_INLINE void FC_N(fc_pairs_spread)(const int by_norm, const void *dout_, const
     }
 }
 
-static void FC_N(fc_pairs_mean_spread)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
-                                       const void *x, const void *x_end, void *dx, const void *dx_end, ptrdiff_t rows)
+static void FC_N(fc_pool_2x2_mean_spread)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
+                                          const void *x, const void *x_end, void *dx, const void *dx_end,
+                                          ptrdiff_t rows)
 {
-    FC_N(fc_pairs_spread)(0, dout, dout_end, norm, width, x, x_end, dx, dx_end, rows);
+    FC_N(fc_pool_2x2_spread)(0, dout, dout_end, norm, width, x, x_end, dx, dx_end, rows);
 }
 
-static void FC_N(fc_pairs_norm_spread)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
-                                       const void *x, const void *x_end, void *dx, const void *dx_end, ptrdiff_t rows)
+static void FC_N(fc_pool_2x2_norm_spread)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
+                                          const void *x, const void *x_end, void *dx, const void *dx_end,
+                                          ptrdiff_t rows)
 {
-    FC_N(fc_pairs_spread)(1, dout, dout_end, norm, width, x, x_end, dx, dx_end, rows);
+    FC_N(fc_pool_2x2_spread)(1, dout, dout_end, norm, width, x, x_end, dx, dx_end, rows);
 }

@@ -13,12 +13,12 @@ cdef enum:
     NUMBERS = MOST_ARRAYS * (MOST_AXES + 1) + 1
 
 
-cdef class Recall:
+cdef class CallCache:
     """A table of at most `most` calls whose arrays are of type `ndarray` and can be read by kernels without a copy.
 
     `dtypes` are the dtypes of 4 and 8 bytes. All arrays of a call must have the same dtype.
 
-    For any other call, `get` returns None. The caller then resolves the call, and may store the result with `keep`.
+    For any other call, `get` returns None. The caller then resolves the call, and may store the result with `put`.
     """
 
     cdef dict _found
@@ -34,7 +34,7 @@ cdef class Recall:
         key = self._key(arrays, options)
         return None if key is None else self._found.get(key)
 
-    def keep(self, tuple arrays, dict options, found):
+    def put(self, tuple arrays, dict options, found):
         """Store the value, if such arrays and options can be keys of the table."""
         key = self._key(arrays, options)
         if key is not None:

@@ -11,19 +11,19 @@ import pytest
 
 import fastconv
 from fastconv import conv, conv_backward, conv_forward
-from fastconv._ext.recall import Recall
+from fastconv._ext.call_cache import CallCache
 from fastconv.runtime.plan_cache import plans
 
 X, W, B = np.ones((1, 2, 5, 5), np.float32), np.ones((3, 2, 3, 3), np.float32), np.zeros(3, np.float32)
 
 
-def recall(most=8):
-    return Recall(np.ndarray, (np.dtype(np.float32), np.dtype(np.float64)), most)
+def call_cache(most=8):
+    return CallCache(np.ndarray, (np.dtype(np.float32), np.dtype(np.float64)), most)
 
 
 def test_equal_calls_are_found_whoever_holds_them():
-    table = recall()
-    table.keep((X, W, B), {"stride": (1, 2), "pad": ((1, 0), (0, 1)), "flip": True}, "found")
+    table = call_cache()
+    table.put((X, W, B), {"stride": (1, 2), "pad": ((1, 0), (0, 1)), "flip": True}, "found")
     again = X.copy(), W + 1, B + 1
     assert table.get(again, {"stride": (1, 2), "pad": ((1, 0), (0, 1)), "flip": True}) == "found"
     table.clear()
@@ -52,11 +52,11 @@ def test_calls_that_mean_different_things_have_different_keys():
         {"pad": ((1, 2),)},
         {"stride": None},
     ]
-    table = recall(len(arrays) * len(options))
+    table = call_cache(len(arrays) * len(options))
     calls = list(itertools.product(arrays, options))
     for i, (a, o) in enumerate(calls):
         assert table.get(a, o) is None
-        table.keep(a, o, i)
+        table.put(a, o, i)
     assert [table.get(a, o) for a, o in calls] == list(range(len(calls)))
 
 
@@ -85,8 +85,8 @@ class Text(str):
     ids=["list", "subclass", "half", "swapped", "fortran", "strided", "unaligned", "many axes"],
 )
 def test_what_kernels_cannot_read_is_not_kept(array):
-    table = recall()
-    table.keep((array, W, B), {}, "found")
+    table = call_cache()
+    table.put((array, W, B), {}, "found")
     assert table.get((array, W, B), {}) is None
 
 
@@ -94,15 +94,15 @@ def test_what_kernels_cannot_read_is_not_kept(array):
     "value", [1.0, np.int64(1), [1, 2], (1, 2.0), (1, True), ((1, 2), [1, 2]), ((1, True),), Text("same"), np.ones(2)]
 )
 def test_unusual_options_are_not_kept(value):
-    table = recall()
-    table.keep((X, W, B), {"stride": value}, "found")
+    table = call_cache()
+    table.put((X, W, B), {"stride": value}, "found")
     assert table.get((X, W, B), {"stride": value}) is None
 
 
 def test_it_holds_so_many():
-    table = recall(3)
+    table = call_cache(3)
     for i in range(10):
-        table.keep((X, W, B), {"pad": i}, i)
+        table.put((X, W, B), {"pad": i}, i)
         assert table.get((X, W, B), {"pad": i}) == i
     assert sum(table.get((X, W, B), {"pad": i}) is not None for i in range(10)) <= 3
 
@@ -186,7 +186,7 @@ def test_long_plans_are_made_anew_and_not_kept(longest, monkeypatch):
     assert len(made) == 1 if longest else len(made) >= 3
 
 
-def test_pooling_recalls_what_the_same_function_was_given():
+def test_pooling_finds_calls_of_the_same_function():
     images = np.arange(32.0, dtype=np.float32).reshape(1, 2, 4, 4)
     for _ in range(2):
         for x in (images, images.astype(np.float64), images.reshape(2, 1, 4, 4), images[:, :, ::-1], images.tolist()):

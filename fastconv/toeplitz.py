@@ -446,8 +446,8 @@ def convolution_matrix(
             excess = [k - n for k, n in zip(h.shape, sizes, strict=True)]
             if max(excess) > 0 and min(excess) < 0:
                 raise ValueError(
-                    f"mode 'valid' needs h or shape to be at least as large as the other in every axis, got h {h.shape} "
-                    f"and shape {sizes}"
+                    f"mode 'valid' needs h or shape to be at least as large as the other in every axis, "
+                    f"got h {h.shape} and shape {sizes}"
                 )
             pads = [(max(e, 0),) * 2 for e in excess]
         settings = {**GEOMETRY_DEFAULTS, "pad": tuple(pads), "flip": True}

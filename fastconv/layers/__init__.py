@@ -1,6 +1,7 @@
 """Forward/backward pairs with caches, under the names of CS231n.
 
-docs/conventions.md has what is common to all: shapes, dtypes, threads, `out`, caches and errors. `__init__.pyi` lists the public names, each with its module.
+docs/conventions.md has what is common to all: shapes, dtypes, threads, `out`, caches and errors.
+`__init__.pyi` lists the public names, each with its module.
 """
 
 import os as _os

@@ -9,12 +9,12 @@ table of layers in turns. Every algorithm that serves a case is timed on it, tho
 of several forms in each. Measured cases go to a file, line by line, so that an
 interrupted run goes on where it ended; ``--only`` times some algorithms anew on the
 cases of that file and keeps the times of the others. The rates that explain the
-times, and choose best, are searched for (`support/fit.py`); one case in five is held out
-first, to tell what they are worth on others. ``--write`` keeps the rates of all
-cases in ``fastconv/convolution/cost/measured`` under the kind of CPU, and the times in
-``benchmarks/results/times``. After a change of the cost model alone, rates of any
-kind of CPU can be fitted again to the kept times, on any machine that has its
-instruction set:
+times, and choose best, are searched for (`support/fit.py`), with a correction by the
+sizes of a case; one case in five is held out first, to tell what they are worth on
+others. ``--write`` keeps the rates of all cases in ``fastconv/convolution/cost/measured``
+under the kind of CPU, and the times in ``benchmarks/results/times``. After a change of
+the cost model alone, rates of any kind of CPU can be fitted again to the kept times, on
+any machine whose build has its instruction set:
 
     python benchmarks/fit_costs.py --again AuthenticAMD-26-avx512 --write
 """
@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -131,20 +132,30 @@ def regrets(records: list[Record]) -> list[Record]:
     return found
 
 
-def fitted(records: list[Record], penalty: float) -> _rates.Rates:
-    """Rates of the records under a penalty of BLAS's threads; both are in use from then on."""
-    _rates.use(_rates.in_use(), penalty)
-    found = fit(records)
-    _rates.use(found, penalty)
+def fitted(records: list[Record], penalty: float) -> _rates.Measured:
+    """Rates and a correction of the records under a penalty of BLAS's threads; all are in use from then on."""
+    _rates.use(_rates.Measured(_rates.in_use(), penalty))
+    rates, correction = fit(records)
+    found = _rates.Measured(rates, penalty, correction)
+    _rates.use(found)
     return found
+
+
+def _as_text(data: dict[str, Any]) -> str:
+    """JSON with lists of numbers in one line each."""
+    text = json.dumps(data, indent=1)
+    return re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def main() -> None:
     """Measure, fit, print, and with --write keep."""
     options, screen, load_before = parse(), console(130), load_average()
     kind = options.again or _isa.kind()
-    if _rates.split(kind)[2] != _rates.split(_isa.kind())[2]:
-        raise SystemExit(f"work is counted in vectors: set FASTCONV_ISA={_rates.split(kind)[2]} for {kind}")
+    if options.again:  # work is counted, and nothing runs, so this CPU need not have the instruction set
+        if _rates.split(kind)[2] not in _isa.compiled():
+            raise SystemExit(f"work is counted in vectors, and this build has no kernels for {kind}")
+        _isa.current = _isa.NAMES.index(_rates.split(kind)[2])
+        _rates.use(_rates.measured_on(kind))
     times = TIMES / f"{kind}.jsonl.gz"
     if options.again:
         known, options.minutes, options.only = Records(times), 0.0, []
@@ -164,7 +175,7 @@ def main() -> None:
     penalty = options.blas_penalty or _rates.blas_penalty()
     fitted(rest, penalty)
     held_out = regrets(held)
-    rates = fitted(timed, penalty)
+    found = fitted(timed, penalty)
     after = regrets(timed)
     summary = report({"before": before, "held out": held_out, "after": after}, screen)
     data = {
@@ -185,10 +196,11 @@ def main() -> None:
             "cases": len(timed),
             "blas_penalty": penalty,
             "held_out": {"geomean": round(whole["geomean"], 4), "longer": whole["longer"], "much": whole["much"]},
-            "rates": rates,
+            "rates": found.rates,
+            "correction": {"ranges": found.correction.ranges, "coefficients": found.correction.coefficients},
         }
         path = Path(_rates.FOLDER) / f"{kind}.json"
-        path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        path.write_text(_as_text(about), encoding="utf-8")
         screen.print(f"wrote {path.name}")
         if not options.again:
             TIMES.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The rates of the cost model that explain measured times, and choose well."""
+"""The rates of the cost model that explain measured times, and choose well, and the correction of its estimates."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import minimize, nnls
 from scipy.special import softmax
 
+from fastconv.convolution.cost.correction import MOST, Correction, sizes, terms
 from fastconv.convolution.cost.rates import Rates
 from fastconv.convolution.ops import OPS, Op
 from support.turns import HOPELESS, REGISTRY, Record, algorithm_of, form
@@ -20,10 +21,15 @@ NEAR = (0.4, 0.15, 0.06)
 TRUTH = 1.5
 #: Estimates off by more, in their logarithms, count in proportion and no longer by their squares.
 OFF = 0.5
+#: How much the search minds the squares of the correction's coefficients.
+RIDGE = 1e-4
 #: An algorithm needs so many cases for each of its kinds of work.
 ENOUGH = 1
 #: Where the search begins, a rate is no smaller than what makes so much of the median case's time.
 SLIGHT = 0.02
+
+#: The bound of the correction's exponent.
+LIMIT = math.log(MOST)
 
 Work = dict[str, float]
 
@@ -113,21 +119,47 @@ def table(records: Sequence[Record], op: Op) -> Table:
     )
 
 
-class Search:
-    """Looks for the logarithms of rates of an op that choose best."""
+Ranges = tuple[tuple[float, float], ...]
 
-    def __init__(self, data: Table) -> None:
+
+def ranges_of(records: Sequence[Record]) -> Ranges:
+    """The least and the largest logarithm of each size."""
+    found = np.array([_sizes_of(record) for record in records]).round(3)
+    return tuple(zip(found.min(axis=0).tolist(), found.max(axis=0).tolist(), strict=True))
+
+
+def _sizes_of(record: Record) -> tuple[float, ...]:
+    return sizes(record.case.geometry, np.dtype(record.case.dtype), record.case.threads)
+
+
+class Search:
+    """Looks for the logarithms of rates of an op that choose best, and for coefficients of the correction.
+
+    There is no correction without `ranges`.
+    """
+
+    def __init__(self, data: Table, ranges: Ranges = ()) -> None:
         self.data = data
+        #: (records, terms of the correction)
+        self.terms = np.array([terms(_sizes_of(r), ranges) if ranges else [] for r in data.records])
         self.algorithms = list(data.kinds)
         self.which = [self.algorithms.index(a) for a in data.algorithms]
-        self.cuts = np.cumsum([len(kinds) for kinds in data.kinds.values()])[:-1]
+        *cuts, self.count = np.cumsum([len(kinds) for kinds in data.kinds.values()]).tolist()
+        self.cuts = cuts
         # Near the fastest, estimates decide choices: those weigh most.
         self.weight = np.where(data.there, np.exp(-0.5 * data.lost), 0)
 
-    def loss(self, logs: np.ndarray, near: float) -> tuple[float, np.ndarray]:
-        """What choices by rates exp(logs) lose, near ones counted by how near, and how far estimates are off."""
+    def loss(self, values: np.ndarray, near: float) -> tuple[float, np.ndarray]:
+        """What choices lose, near ones counted by how near, and how far estimates are off; and the gradient.
+
+        `values` are logarithms of rates, and then the correction's coefficients, algorithm by algorithm.
+        """
         d = self.data
-        parts = np.split(np.exp(logs), self.cuts)
+        parts = np.split(np.exp(values[: self.count]), self.cuts)
+        coefficients = values[self.count :].reshape(len(self.algorithms), -1)
+        # As `correction.bounded` does.
+        inner = np.tanh(self.terms @ coefficients.T / LIMIT)
+        corrected = LIMIT * inner[:, self.which]
         estimate = np.zeros(d.took.shape)
         shares: list[np.ndarray] = []
         for j, matrix in enumerate(d.work):
@@ -135,6 +167,7 @@ class Search:
             total = np.maximum(amounts.sum(axis=1), 1e-300)
             estimate[:, j] = np.log(total * 1e-9)
             shares.append(amounts / total[:, None])
+        estimate += corrected
         there, rows = d.there, len(d.took)
         taken = softmax(np.where(there, -(estimate + d.penalty) / near, -np.inf), axis=1)
         lost = d.lost + np.where(there, d.penalty, 0)  # else rates would be found that make up for it
@@ -143,12 +176,14 @@ class Search:
         small = np.abs(off) < OFF
         cost = np.where(small, off**2, OFF * (2 * np.abs(off) - OFF)) * self.weight
         slope = np.where(small, 2 * off, 2 * OFF * np.sign(off)) * self.weight
-        value = mean.mean() + TRUTH * cost.sum() / there.sum()
+        value = mean.mean() + TRUTH * cost.sum() / there.sum() + RIDGE * (coefficients**2).sum()
         by_estimate = -taken * (lost - mean) / near / rows + TRUTH * slope / there.sum()
         gradient = [np.zeros(len(part)) for part in parts]
-        for j, share in enumerate(shares):
-            gradient[self.which[j]] += by_estimate[:, j] @ share
-        return float(value), np.concatenate(gradient)
+        by_coefficient = 2 * RIDGE * coefficients
+        for j, (share, a) in enumerate(zip(shares, self.which, strict=True)):
+            gradient[a] += by_estimate[:, j] @ share
+            by_coefficient[a] += (by_estimate[:, j] * (1 - inner[:, a] ** 2)) @ self.terms
+        return float(value), np.concatenate([*gradient, by_coefficient.ravel()])
 
     def start(self) -> np.ndarray:
         """Rates of least squares of the relative error, none negative; what they count as nothing may cost a little."""
@@ -172,34 +207,36 @@ class Search:
             found.append(np.log(np.maximum(rates / scale, SLIGHT / middle / len(middle))))
         return np.concatenate(found)
 
-    def run(self) -> dict[str, dict[str, float]]:
-        """Rates by algorithm and kind."""
+    def run(self) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
+        """Rates by algorithm and kind, and coefficients by algorithm."""
         start = self.start()
-        logs = start
-        bounds = [(v - 9, v + 6) for v in start]
-        truth = minimize(self._off, logs, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 400})
-        logs = truth.x
-        for near in NEAR:
-            logs = minimize(
-                self.loss, logs, (near,), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300}
+        more = np.zeros(len(self.algorithms) * self.terms.shape[1])
+        bounds = [(v - 9, v + 6) for v in start] + [(None, None)] * len(more)
+        values = np.concatenate([start, more])
+        for near, steps in ((math.inf, 400), *((near, 300) for near in NEAR)):
+            values = minimize(
+                self.loss, values, (near,), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}
             ).x
-        parts = np.split(np.exp(logs), self.cuts)
-        return {
+        parts = np.split(np.exp(values[: self.count]), self.cuts)
+        coefficients = values[self.count :].reshape(len(self.algorithms), -1)
+        rates = {
             a: dict(zip(self.data.kinds[a], part.tolist(), strict=True))
             for a, part in zip(self.algorithms, parts, strict=True)
         }
-
-    def _off(self, logs: np.ndarray) -> tuple[float, np.ndarray]:
-        return self.loss(logs, 1e6)
+        return rates, dict(zip(self.algorithms, coefficients.tolist(), strict=True))
 
 
-def fit(records: Sequence[Record]) -> Rates:
-    """Rates of all that was timed."""
+def fit(records: Sequence[Record]) -> tuple[Rates, Correction]:
+    """Rates of all that was timed, and the correction of estimates by them."""
     rates: Rates = {}
+    ranges = ranges_of(records)
+    corrected: dict[str, dict[str, list[float]]] = {}
     for op in OPS:
         data = table(records, op)
         counted = {a: int(data.there[:, [b == a for b in data.algorithms]].any(axis=1).sum()) for a in data.kinds}
-        for name, kinds in Search(data).run().items():
+        found, coefficients = Search(data, ranges).run()
+        for name, kinds in found.items():
             if counted[name] >= ENOUGH * len(kinds):  # else it stays unmeasured
                 rates.setdefault(name, {})[op] = {kind: float(f"{value:.4g}") for kind, value in kinds.items()}
-    return rates
+                corrected.setdefault(name, {})[op] = [round(value, 4) for value in coefficients[name]]
+    return rates, Correction(ranges, corrected)

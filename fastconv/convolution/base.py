@@ -103,9 +103,12 @@ class Algorithm(ABC):
         return {**self.pruned_work(op, padded, dtype, threads, density), "border": border, "borders": 1.0}
 
     def cost(self, op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, density: float = 1.0) -> float:
-        """Estimated seconds, times the handicap, for ranking. A share `density` of the weights is nonzero."""
+        """Estimated seconds, corrected by the sizes of the case, times the handicap, for ranking. A share `density` of
+        the weights is nonzero.
+        """
         work = self.whole_work(op, geometry, dtype, threads, density)
-        return self.handicap(threads) * seconds(self.name, op, work)
+        factor = _rates.measured().correction.factor(self.name, op, geometry, dtype, threads)
+        return self.handicap(threads) * factor * seconds(self.name, op, work)
 
     def handicap(self, threads: int) -> float:
         """The factor by which an algorithm has to be faster to be taken, because it may slow down later calls."""

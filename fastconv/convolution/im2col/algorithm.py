@@ -94,9 +94,9 @@ class Im2col(MethodAlgorithm):
             "vector": product if thin and not outer else 0.0,
             "outer": product if outer else 0.0,
             # Reading, packing and writing each matrix of a product takes a part of its time: 1 / m of it, and so on.
-            "filters": product / f,
-            "rows": product / k,
-            "positions": product / positions,
+            "filters": 0.0 if thin else product / f,
+            "rows": 0.0 if thin else product / k,
+            "positions": 0.0 if thin else product / positions,
             "columns": cells,
             "lines": cells / dtype.itemsize / geometry.out_spatial[-1],
             "beside": beside * geometry.positions * dtype.itemsize,

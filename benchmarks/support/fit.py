@@ -22,7 +22,7 @@ TRUTH = 1.5
 #: Estimates off by more, in their logarithms, count in proportion and no longer by their squares.
 OFF = 0.5
 #: How much the search minds the squares of the correction's coefficients.
-RIDGE = 1e-4
+RIDGE = 1e-3
 #: An algorithm needs so many cases for each of its kinds of work.
 ENOUGH = 1
 #: Where the search begins, a rate is no smaller than what makes so much of the median case's time.

@@ -184,13 +184,15 @@ def main() -> None:
         "seed": options.seed,
         "summary": summary,
     }
+    cpu = _rates.load(kind)["cpu"] if options.again else machine()["cpu"]
+    data["machine"] = {**data["machine"], "cpu": cpu}
     name = "fit_costs_" + _isa.NAMES[_isa.current]
     for path in write(options.out, name, data):
         screen.print(f"wrote {path.name}")
     if options.write:
         whole = summary["held out"]["all"]
         about = {
-            "cpu": _rates.load(kind)["cpu"] if options.again else machine()["cpu"],
+            "cpu": cpu,
             "date": datetime.now(UTC).date().isoformat(),
             "fastconv": fastconv.__version__,
             "cases": len(timed),

@@ -7,7 +7,7 @@ import pytest
 
 import fastconv
 from fastconv.convolution import choose
-from fastconv.convolution.cost import correction, rates
+from fastconv.convolution.cost import correction, counts, rates
 from fastconv.convolution.cost.correction import Correction
 from fastconv.convolution.cost.model import seconds
 from fastconv.convolution.ops import OPS
@@ -95,3 +95,18 @@ def test_files_have_a_coefficient_for_each_term(kind):
         assert set(ops) <= set(OPS) and set(ops) == set(found.rates[name])
         for coefficients in ops.values():
             assert len(coefficients) == count and all(map(math.isfinite, coefficients))
+
+
+def test_pairs_of_results_are_counted():
+    """A row of 32 results in vectors of 8 is two tiles of two vectors; four rows share what they load."""
+    assert counts.pair(1, 32, 8) == (2 * 2 * 3, 2)
+    assert counts.pair(4, 32, 8) == (pytest.approx(2 * 2 * 4 * 2 / 1.4), 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_matrix_times_a_vector_reads_the_matrix_once_by_all_threads(threads):
+    geometry = fastconv.conv_geometry((1, 1, 20, 20), (16, 1, 1, 1))
+    work = choose.REGISTRY["im2col"].work("backward_weights", geometry, FLOAT, threads)
+    assert work["vector"] == 16 * 400 / threads
+    assert work["product"] == work["filters"] == work["rows"] == work["positions"] == 0
+    assert work["touched"] == 4 * (400 + 16 + 16 * 400) / threads

@@ -101,7 +101,7 @@ class Im2col(MethodAlgorithm):
             "lines": cells / dtype.itemsize / geometry.out_spatial[-1],
             "beside": beside * geometry.positions * dtype.itemsize,
             "beside_lines": beside,
-            **memory(geometry, dtype, 1),
+            **memory(geometry, dtype, threads),
             "block": blocks,
             "products": blocks * geometry.groups,
             "wakes": blocks * geometry.groups if threads > 1 and f * k * positions > _gemm.FEW else 0,

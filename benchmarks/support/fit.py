@@ -16,7 +16,7 @@ from fastconv.convolution.ops import OPS, Op
 from support.turns import HOPELESS, REGISTRY, Record, algorithm_of, form
 
 #: How near two costs are, in their logarithms, where the choice is taken for open: from step to step of the search.
-NEAR = (0.4, 0.15, 0.06)
+NEAR = (0.4, 0.15)
 #: How much the search minds an estimate that is off against a choice that is.
 TRUTH = 1.5
 #: Estimates off by more, in their logarithms, count in proportion and no longer by their squares.

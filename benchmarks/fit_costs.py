@@ -9,12 +9,12 @@ from the table of layers. Every algorithm that can compute a case is timed on it
 of its variants. Each measured case is appended to a file, so that an interrupted run can
 continue; ``--only`` times some algorithms anew on the cases of that file and keeps the
 times of the others. A search (`support/fit.py`) then finds the rates that explain the
-times and choose best. A first fit leaves out one case in five, to show how good the rates
-are on other cases. ``--write`` stores the rates of all cases in
+times and choose best, with a correction by the sizes of a case. A first fit leaves out one
+case in five, to show how good the rates are on other cases. ``--write`` stores the rates of all cases in
 ``fastconv/convolution/cost/measured`` under the kind of CPU, and the times in
 ``benchmarks/results/times``. After a change of the cost model alone, the rates of any
-kind of CPU can be fitted again to the stored times, on any machine that has its
-instruction set:
+kind of CPU can be fitted again to the stored times, on any machine whose build has
+its instruction set:
 
     python benchmarks/fit_costs.py --again AuthenticAMD-26-avx512 --write
 """
@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -132,20 +133,30 @@ def regrets(records: list[Record]) -> list[Record]:
     return found
 
 
-def fitted(records: list[Record], penalty: float) -> _rates.Rates:
-    """The rates that fit the records under a penalty for BLAS's threads. They and the penalty are then in use."""
-    _rates.use(_rates.in_use(), penalty)
-    found = fit(records)
-    _rates.use(found, penalty)
+def fitted(records: list[Record], penalty: float) -> _rates.Measured:
+    """The rates and the correction that fit the records under a penalty for BLAS's threads. All are then in use."""
+    _rates.use(_rates.Measured(_rates.in_use(), penalty))
+    rates, correction = fit(records)
+    found = _rates.Measured(rates, penalty, correction)
+    _rates.use(found)
     return found
+
+
+def _as_text(data: dict[str, Any]) -> str:
+    """JSON with lists of numbers in one line each."""
+    text = json.dumps(data, indent=1)
+    return re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n"
 
 
 def main() -> None:
     """Measure, fit, print, and write the rates if --write is given."""
     options, screen, load_before = parse(), console(130), load_average()
     kind = options.again or _isa.kind()
-    if _rates.split(kind)[2] != _rates.split(_isa.kind())[2]:
-        raise SystemExit(f"work is counted in vectors: set FASTCONV_ISA={_rates.split(kind)[2]} for {kind}")
+    if options.again:  # work is counted, and nothing runs, so this CPU need not have the instruction set
+        if _rates.split(kind)[2] not in _isa.compiled():
+            raise SystemExit(f"work is counted in vectors, and this build has no kernels for {kind}")
+        _isa.current = _isa.NAMES.index(_rates.split(kind)[2])
+        _rates.use(_rates.measured_on(kind))
     times = TIMES / f"{kind}.jsonl.gz"
     if options.again:
         known, options.minutes, options.only = Records(times), 0.0, []
@@ -165,7 +176,7 @@ def main() -> None:
     penalty = options.blas_penalty or _rates.blas_penalty()
     fitted(rest, penalty)
     held_out = regrets(held)
-    rates = fitted(timed, penalty)
+    found = fitted(timed, penalty)
     after = regrets(timed)
     summary = report({"before": before, "held out": held_out, "after": after}, screen)
     data = {
@@ -174,22 +185,25 @@ def main() -> None:
         "seed": options.seed,
         "summary": summary,
     }
+    cpu = _rates.load(kind)["cpu"] if options.again else machine()["cpu"]
+    data["machine"] = {**data["machine"], "cpu": cpu}
     name = "fit_costs_" + _isa.NAMES[_isa.current]
     for path in write(options.out, name, data):
         screen.print(f"wrote {path.name}")
     if options.write:
         whole = summary["held out"]["all"]
         about = {
-            "cpu": _rates.load(kind)["cpu"] if options.again else machine()["cpu"],
+            "cpu": cpu,
             "date": datetime.now(UTC).date().isoformat(),
             "fastconv": fastconv.__version__,
             "cases": len(timed),
             "blas_penalty": penalty,
             "held_out": {"geomean": round(whole["geomean"], 4), "longer": whole["longer"], "much": whole["much"]},
-            "rates": rates,
+            "rates": found.rates,
+            "correction": {"ranges": found.correction.ranges, "coefficients": found.correction.coefficients},
         }
         path = Path(_rates.FOLDER) / f"{kind}.json"
-        path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        path.write_text(_as_text(about), encoding="utf-8")
         screen.print(f"wrote {path.name}")
         if not options.again:
             TIMES.mkdir(exist_ok=True)

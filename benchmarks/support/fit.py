@@ -1,4 +1,4 @@
-"""The search for rates of the cost model that explain measured times and choose well."""
+"""The search for rates of the cost model, and for a correction, that explain measured times and choose well."""
 
 from __future__ import annotations
 
@@ -10,21 +10,27 @@ import numpy as np
 from scipy.optimize import minimize, nnls
 from scipy.special import softmax
 
+from fastconv.convolution.cost.correction import MOST, Correction, sizes, terms
 from fastconv.convolution.cost.rates import Rates
 from fastconv.convolution.ops import OPS, Op
 from fastconv.convolution.plan import Case
 from support.turns import HOPELESS, REGISTRY, Record, algorithm_of, form
 
 #: Distances of two costs, in logarithms, below which the choice counts as undecided; one for each step of the search.
-NEAR = (0.4, 0.15, 0.06)
+NEAR = (0.4, 0.15)
 #: The weight of an estimate that is off, relative to a choice that is.
 TRUTH = 1.5
 #: Estimates that are off by more than this, in logarithms, count linearly instead of quadratically.
 OFF = 0.5
+#: The weight of the squared coefficients of the correction.
+RIDGE = 1e-3
 #: The number of cases that an algorithm needs for each of its kinds of work.
 ENOUGH = 1
 #: At the start of the search, a rate accounts for at least this part of the median case's time.
 SLIGHT = 0.02
+
+#: The bound of the correction's exponent.
+LIMIT = math.log(MOST)
 
 Work = dict[str, float]
 
@@ -114,21 +120,47 @@ def table(records: Sequence[Record], op: Op) -> Table:
     )
 
 
-class Search:
-    """Searches the logarithms of the rates of an op that choose best."""
+Ranges = tuple[tuple[float, float], ...]
 
-    def __init__(self, data: Table) -> None:
+
+def ranges_of(records: Sequence[Record]) -> Ranges:
+    """The least and the largest logarithm of each size."""
+    found = np.array([_sizes_of(record) for record in records]).round(3)
+    return tuple(zip(found.min(axis=0).tolist(), found.max(axis=0).tolist(), strict=True))
+
+
+def _sizes_of(record: Record) -> tuple[float, ...]:
+    return sizes(record.case.geometry, np.dtype(record.case.dtype), record.case.threads)
+
+
+class Search:
+    """Looks for the logarithms of rates of an op that choose best, and for coefficients of the correction.
+
+    There is no correction without `ranges`.
+    """
+
+    def __init__(self, data: Table, ranges: Ranges = ()) -> None:
         self.data = data
+        #: (records, terms of the correction)
+        self.terms = np.array([terms(_sizes_of(r), ranges) if ranges else [] for r in data.records])
         self.algorithms = list(data.kinds)
         self.which = [self.algorithms.index(a) for a in data.algorithms]
-        self.cuts = np.cumsum([len(kinds) for kinds in data.kinds.values()])[:-1]
+        *cuts, self.count = np.cumsum([len(kinds) for kinds in data.kinds.values()]).tolist()
+        self.cuts = cuts
         # Contenders near the fastest weigh most, because their estimates decide the choice.
         self.weight = np.where(data.there, np.exp(-0.5 * data.lost), 0)
 
-    def loss(self, logs: np.ndarray, near: float) -> tuple[float, np.ndarray]:
-        """The loss of choices by the rates exp(logs), with its gradient. Costs within `near` share the choice."""
+    def loss(self, values: np.ndarray, near: float) -> tuple[float, np.ndarray]:
+        """The loss of choices by some rates and coefficients, with its gradient. Costs within `near` share the choice.
+
+        `values` are the logarithms of the rates, followed by the coefficients of the correction by algorithm.
+        """
         d = self.data
-        parts = np.split(np.exp(logs), self.cuts)
+        parts = np.split(np.exp(values[: self.count]), self.cuts)
+        coefficients = values[self.count :].reshape(len(self.algorithms), -1)
+        # As `correction.bounded` does.
+        inner = np.tanh(self.terms @ coefficients.T / LIMIT)
+        corrected = LIMIT * inner[:, self.which]
         estimate = np.zeros(d.took.shape)
         shares: list[np.ndarray] = []
         for j, matrix in enumerate(d.work):
@@ -136,6 +168,7 @@ class Search:
             total = np.maximum(amounts.sum(axis=1), 1e-300)
             estimate[:, j] = np.log(total * 1e-9)
             shares.append(amounts / total[:, None])
+        estimate += corrected
         there, rows = d.there, len(d.took)
         taken = softmax(np.where(there, -(estimate + d.penalty) / near, -np.inf), axis=1)
         lost = d.lost + np.where(there, d.penalty, 0)  # otherwise rates would offset it
@@ -144,12 +177,14 @@ class Search:
         small = np.abs(off) < OFF
         cost = np.where(small, off**2, OFF * (2 * np.abs(off) - OFF)) * self.weight
         slope = np.where(small, 2 * off, 2 * OFF * np.sign(off)) * self.weight
-        value = mean.mean() + TRUTH * cost.sum() / there.sum()
+        value = mean.mean() + TRUTH * cost.sum() / there.sum() + RIDGE * (coefficients**2).sum()
         by_estimate = -taken * (lost - mean) / near / rows + TRUTH * slope / there.sum()
         gradient = [np.zeros(len(part)) for part in parts]
-        for j, share in enumerate(shares):
-            gradient[self.which[j]] += by_estimate[:, j] @ share
-        return float(value), np.concatenate(gradient)
+        by_coefficient = 2 * RIDGE * coefficients
+        for j, (share, a) in enumerate(zip(shares, self.which, strict=True)):
+            gradient[a] += by_estimate[:, j] @ share
+            by_coefficient[a] += (by_estimate[:, j] * (1 - inner[:, a] ** 2)) @ self.terms
+        return float(value), np.concatenate([*gradient, by_coefficient.ravel()])
 
     def start(self) -> np.ndarray:
         """Rates by non-negative least squares of the relative error, each raised to a small positive value."""
@@ -174,34 +209,36 @@ class Search:
             found.append(np.log(np.maximum(rates / scale, SLIGHT / middle / len(middle))))
         return np.concatenate(found)
 
-    def run(self) -> dict[str, dict[str, float]]:
-        """The rates by algorithm and kind of work."""
+    def run(self) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
+        """The rates by algorithm and kind of work, and the coefficients by algorithm."""
         start = self.start()
-        logs = start
-        bounds = [(v - 9, v + 6) for v in start]
-        truth = minimize(self._off, logs, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 400})
-        logs = truth.x
-        for near in NEAR:
-            logs = minimize(
-                self.loss, logs, (near,), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300}
+        more = np.zeros(len(self.algorithms) * self.terms.shape[1])
+        bounds = [(v - 9, v + 6) for v in start] + [(None, None)] * len(more)
+        values = np.concatenate([start, more])
+        for near, steps in ((math.inf, 400), *((near, 300) for near in NEAR)):
+            values = minimize(
+                self.loss, values, (near,), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}
             ).x
-        parts = np.split(np.exp(logs), self.cuts)
-        return {
+        parts = np.split(np.exp(values[: self.count]), self.cuts)
+        coefficients = values[self.count :].reshape(len(self.algorithms), -1)
+        rates = {
             a: dict(zip(self.data.kinds[a], part.tolist(), strict=True))
             for a, part in zip(self.algorithms, parts, strict=True)
         }
-
-    def _off(self, logs: np.ndarray) -> tuple[float, np.ndarray]:
-        return self.loss(logs, 1e6)
+        return rates, dict(zip(self.algorithms, coefficients.tolist(), strict=True))
 
 
-def fit(records: Sequence[Record]) -> Rates:
-    """The rates of all algorithms that were timed."""
+def fit(records: Sequence[Record]) -> tuple[Rates, Correction]:
+    """The rates of all algorithms that were timed, and the correction of estimates by these rates."""
     rates: Rates = {}
+    ranges = ranges_of(records)
+    corrected: dict[str, dict[str, list[float]]] = {}
     for op in OPS:
         data = table(records, op)
         counted = {a: int(data.there[:, [b == a for b in data.algorithms]].any(axis=1).sum()) for a in data.kinds}
-        for name, kinds in Search(data).run().items():
+        found, coefficients = Search(data, ranges).run()
+        for name, kinds in found.items():
             if counted[name] >= ENOUGH * len(kinds):  # Otherwise the algorithm stays unmeasured.
                 rates.setdefault(name, {})[op] = {kind: float(f"{value:.4g}") for kind, value in kinds.items()}
-    return rates
+                corrected.setdefault(name, {})[op] = [round(value, 4) for value in coefficients[name]]
+    return rates, Correction(ranges, corrected)

@@ -81,8 +81,9 @@ class Algorithm(ABC):
         return {**self.plan(case.with_geometry(padded)).work, "border": border, "borders": 1.0}
 
     def cost(self, case: Case) -> float:
-        """Estimated seconds, times the penalty, for ranking."""
-        return self.penalty(case.threads) * seconds(self.name, case.op, self.work(case))
+        """Estimated seconds, corrected by the sizes of the case, times the penalty, for ranking."""
+        factor = _rates.measured().correction.factor(self.name, case.op, case.geometry, case.dtype, case.threads)
+        return self.penalty(case.threads) * factor * seconds(self.name, case.op, self.work(case))
 
     def penalty(self, threads: int) -> float:
         """The factor on the cost of an algorithm that may slow down later calls."""

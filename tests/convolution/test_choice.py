@@ -13,6 +13,7 @@ from conftest import forget_geometries
 import fastconv
 from fastconv.convolution import choose as algorithms
 from fastconv.convolution.cost import model as _model, rates as _rates
+from fastconv.convolution.cost.correction import Correction
 from fastconv.convolution.ops import OPS
 from fastconv.convolution.plan import Case
 from fastconv.runtime import blas as _blas, isa as _isa
@@ -28,13 +29,12 @@ KINDS = [kind for kind in _rates.kinds() if _rates.split(kind)[2] in _isa.usable
 def use(monkeypatch):
     """A function that puts the rates of a kind of CPU in use, under the instruction set of that kind."""
     monkeypatch.setattr(_rates, "_loaded", {})
-    monkeypatch.setattr(_rates, "_penalties", {})
     forget_geometries()
 
     def by(rates, isa=None):
         if isa is not None:
             monkeypatch.setattr(_isa, "current", _isa.NAMES.index(isa))
-        _rates.use(rates, 3.0)
+        _rates.use(rates if isinstance(rates, _rates.Measured) else _rates.Measured(rates, 3.0))
         forget_geometries()
 
     yield by
@@ -152,7 +152,7 @@ NAMED = [
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("x", "w", "options", "op", "expected"), NAMED)
 def test_named_geometries(kind, x, w, options, op, expected, use):
-    use(_rates.load(kind)["rates"], _rates.split(kind)[2])
+    use(_rates.measured_on(kind), _rates.split(kind)[2])
     geometry = fastconv.conv_geometry(x, w, **options)
     assert algorithms.choose(Case.of(op, geometry, FLOAT, 2)).name in expected
 
@@ -231,7 +231,7 @@ def test_a_fit_finds_the_rates_that_made_the_times(tmp_path, use):
     assert again.cases() == records.cases()
     for case in again.cases():
         assert again.get(case).seconds == pytest.approx(records.get(case).seconds, rel=1e-4)
-    found = fit.Search(fit.table(list(records.found.values()), "forward")).run()
+    found, _ = fit.Search(fit.table(list(records.found.values()), "forward")).run()
     off = []
     for record in records.found.values():
         for name, took in record.seconds.items():
@@ -241,6 +241,61 @@ def test_a_fit_finds_the_rates_that_made_the_times(tmp_path, use):
     # The largest rate itself is recovered, not only a sum of rates.
     product = rates["implicit"]["forward"]["product"]
     assert found["implicit"]["product"] == pytest.approx(product, rel=0.15)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_a_fit_finds_the_correction_of_times():
+    """Times are the work times one rate, and a factor by the number of filters, which no rate explains."""
+    from support import families, fit, turns
+
+    records = []
+    for case in itertools.islice(families.draw_cases(4, threads=(1,)), 300):
+        if case.op == "forward" and case.groups == 1:
+            records.append(turns.Record(case))
+    filters = [math.log2(record.case.w_shape[0]) for record in records]
+    low, high = min(filters), max(filters)
+    for record, size in zip(records, filters, strict=True):
+        work = fit.work_of(record, "implicit")["product"]
+        record.seconds["implicit"] = 1e-9 * work * 1.6 ** (2 * (size - low) / (high - low) - 1)
+    data, ranges = fit.table(records, "forward"), fit.ranges_of(records)
+    assert ranges[0] == pytest.approx((low, high), abs=1e-3)
+
+    off = []
+    for given in (ranges, ()):
+        rates, coefficients = fit.Search(data, given).run()
+        fitted = Correction(given, {"implicit": {"forward": coefficients["implicit"]}})
+        estimates = [
+            1e-9
+            * sum(rates["implicit"][kind] * amount for kind, amount in fit.work_of(record, "implicit").items())
+            * (
+                fitted.factor("implicit", "forward", record.case.geometry, np.dtype(record.case.dtype), 1)
+                if given
+                else 1
+            )
+            for record in records
+        ]
+        off.append(np.mean([abs(math.log(e / r.seconds["implicit"])) for e, r in zip(estimates, records, strict=True)]))
+    assert off[0] < 0.05 and off[1] > 0.1
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_gradient_of_the_fit_is_that_of_its_loss():
+    from support import families, fit, turns
+
+    rng = np.random.default_rng(0)
+    records = []
+    for case in itertools.islice(families.draw_cases(6), 60):
+        names = [n for n in turns.candidates(case) if n in ("implicit", "depthwise", "fft")]
+        records.append(turns.Record(case, {name: math.exp(rng.uniform(-9, -6)) for name in names}))
+    search = fit.Search(fit.table(records, "forward"), fit.ranges_of(records))
+    start = search.start()
+    values = np.concatenate([start, rng.normal(0, 0.3, len(search.algorithms) * search.terms.shape[1])])
+    _, gradient = search.loss(values, 0.4)
+    for i in rng.choice(len(values), 20, replace=False):
+        step = np.zeros(len(values))
+        step[i] = 1e-5
+        slope = (search.loss(values + step, 0.4)[0] - search.loss(values - step, 0.4)[0]) / 2e-5
+        assert slope == pytest.approx(gradient[i], rel=1e-3, abs=1e-7)
 
 
 @pytest.mark.usefixtures("benchmarks")

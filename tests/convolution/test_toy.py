@@ -120,9 +120,8 @@ def test_it_is_explained_and_unmeasured():
 
 def test_with_rates_it_is_chosen_by_cost(monkeypatch):
     rates = _rates.in_use()
-    for kept in (_rates._loaded, _rates._penalties):
-        monkeypatch.setitem(kept, fastconv.runtime.isa.kind(), kept[fastconv.runtime.isa.kind()])
-    _rates.use({**rates, "toy": {op: {"product": 1e-9, "call": 1.0} for op in OPS}}, 3.0)
+    monkeypatch.setitem(_rates._loaded, fastconv.runtime.isa.kind(), _rates.measured())
+    _rates.use(_rates.Measured({**rates, "toy": {op: {"product": 1e-9, "call": 1.0} for op in OPS}}, 3.0))
     assert "-> toy, chosen by cost" in fastconv.explain((2, 8, 14, 14), (8, 8, 3, 3), pad=1)
     x, w = np.ones((2, 8, 14, 14)), np.ones((8, 8, 3, 3))
     np.testing.assert_array_equal(conv(x, w, pad=1), conv(x, w, pad=1, algorithm="toy"))

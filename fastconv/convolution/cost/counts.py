@@ -13,6 +13,8 @@ from fastconv.runtime import threads as _threads
 
 #: Multiply-adds that could have been started until the sum of one is ready: four cycles, two units.
 _LATENCY = 8
+#: The same where tiles are so short that the CPU starts the next one meanwhile.
+_OVERLAPPED = 3
 #: Loads of vectors a cycle, against two multiply-adds: those of cells cross lines of the cache.
 _LOADS = 1.4
 
@@ -106,7 +108,7 @@ def _widths_of(vectors: int, rows: int) -> list[int]:
 def pair(rows: int, n: int, lanes: int) -> tuple[float, int]:
     """The same of two results in turns, for each pair of taps."""
     tiles = [(here, count * pieces(n, 2 * lanes)) for here, count in _runs(rows, 4)]
-    return sum(count * 2 * max(_LATENCY, here * 2 / _LOADS) for here, count in tiles), sum(c for _, c in tiles)
+    return sum(count * 2 * max(_OVERLAPPED, here * 2 / _LOADS) for here, count in tiles), sum(c for _, c in tiles)
 
 
 def dots(rows: int, n: int, lanes: int, high: int, entries: int) -> tuple[float, int]:

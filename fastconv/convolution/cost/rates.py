@@ -10,8 +10,10 @@ import os
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+from fastconv.convolution.cost.correction import NONE, Correction
 from fastconv.runtime import isa as _isa
 from fastconv.runtime.plan_cache import plans
+from fastconv.runtime.records import dataclass
 
 #: Nanoseconds by algorithm, op and kind of work.
 Rates: TypeAlias = dict[str, dict[str, dict[str, float]]]
@@ -27,8 +29,17 @@ _USUAL = ("avx2", "avx512", "baseline")
 #: took 10 to 20 times what it usually does: so did 2 of 624 random cases under a penalty of 2.
 _BLAS_PENALTY = 3.0
 
-_loaded: dict[str, Rates] = {}
-_penalties: dict[str, float] = {}
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on a kind of CPU: rates, the penalty of BLAS's threads, and the correction of estimates."""
+
+    rates: Rates
+    blas_penalty: float = _BLAS_PENALTY
+    correction: Correction = NONE
+
+
+_loaded: dict[str, Measured] = {}
 
 
 def kinds() -> tuple[str, ...]:
@@ -70,25 +81,36 @@ def load(kind: str) -> dict[str, Any]:
     return data
 
 
-def in_use() -> Rates:
-    """The rates of the nearest kind of CPU, read at the first choice."""
+def measured_on(kind: str) -> Measured:
+    """What the file of a kind says."""
+    data = load(kind)
+    fitted, correction = data.get("correction"), NONE
+    if fitted is not None:
+        correction = Correction(tuple((low, high) for low, high in fitted["ranges"]), fitted["coefficients"])
+    return Measured(data["rates"], data.get("blas_penalty", _BLAS_PENALTY), correction)
+
+
+def measured() -> Measured:
+    """What was measured on the nearest kind of CPU, read at the first choice."""
     kind = _isa.kind()
     found = _loaded.get(kind)
     if found is None:
         source = nearest(kind, kinds())
-        data: dict[str, Any] = {"rates": {}} if source is None else load(source)
-        found = _loaded[kind] = data["rates"]
-        _penalties[kind] = data.get("blas_penalty", _BLAS_PENALTY)
+        found = _loaded[kind] = Measured({}) if source is None else measured_on(source)
     return found
+
+
+def in_use() -> Rates:
+    """The rates of the nearest kind of CPU."""
+    return measured().rates
 
 
 def blas_penalty() -> float:
     """The factor by which threads of BLAS have to be faster to be taken, because they may slow down later calls."""
-    in_use()
-    return _penalties[_isa.kind()]
+    return measured().blas_penalty
 
 
-def use(rates: Rates, penalty: float) -> None:
-    """Use these rates and this penalty from now on, for a fit. Plans that were chosen by other rates are forgotten."""
-    _loaded[_isa.kind()], _penalties[_isa.kind()] = rates, penalty
+def use(these: Measured) -> None:
+    """Use these rates and so on from now on, for a fit. Plans that were chosen by others are dropped."""
+    _loaded[_isa.kind()] = these
     plans.clear()

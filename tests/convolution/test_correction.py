@@ -11,6 +11,7 @@ from fastconv.convolution.cost import correction, counts, rates
 from fastconv.convolution.cost.correction import Correction
 from fastconv.convolution.cost.model import seconds
 from fastconv.convolution.ops import OPS
+from fastconv.convolution.plan import Case
 from fastconv.runtime import isa
 
 FLOAT = np.dtype(np.float32)
@@ -67,7 +68,7 @@ def test_costs_and_choices_are_corrected(monkeypatch):
     for value in (0.0, 0.5):
         rates.use(rates.Measured(plain, 3.0, Correction(RANGES, one_term(0, value))))
         cost[value] = algorithm.cost(Case.of("forward", geometry, FLOAT, 2))
-    assert cost[0.0] == seconds("implicit", "forward", algorithm.work("forward", geometry, FLOAT, 2))
+    assert cost[0.0] == seconds("implicit", "forward", algorithm.work(Case.of("forward", geometry, FLOAT, 2)))
     assert cost[0.5] / cost[0.0] == pytest.approx(3 ** math.tanh(0.5 / math.log(3)))
     # Two algorithms of nearly equal cost: a correction decides.
     costs = {
@@ -80,7 +81,7 @@ def test_costs_and_choices_are_corrected(monkeypatch):
     }
     for value, expected in ((-0.1, "implicit"), (0.1, "depthwise")):
         rates.use(rates.Measured(scaled, 3.0, Correction(RANGES, one_term(0, value))))
-        assert choose.choose("forward", geometry, FLOAT, 1).name == expected
+        assert choose.choose(Case.of("forward", geometry, FLOAT, 1)).name == expected
 
 
 @pytest.mark.parametrize("kind", rates.kinds())

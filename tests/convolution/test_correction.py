@@ -107,7 +107,7 @@ def test_pairs_of_results_are_counted():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_matrix_times_a_vector_reads_the_matrix_once_by_all_threads(threads):
     geometry = fastconv.conv_geometry((1, 1, 20, 20), (16, 1, 1, 1))
-    work = choose.REGISTRY["im2col"].work("backward_weights", geometry, FLOAT, threads)
+    work = choose.REGISTRY["im2col"].work(Case.of("backward_weights", geometry, FLOAT, threads))
     assert work["vector"] == 16 * 400 / threads
     assert work["product"] == work["filters"] == work["rows"] == work["positions"] == 0
     assert work["touched"] == 4 * (400 + 16 + 16 * 400) / threads

@@ -3,7 +3,7 @@
 ``FASTCONV_DEBUG=1`` builds with bounds checks on every memoryview access and
 on every run of elements that a kernel reads or writes.
 ``FASTCONV_SANITIZE=address,undefined`` builds for GCC's or clang's sanitizers.
-``FASTCONV_BUILD_CACHE=FOLDER`` keeps compiled modules in a folder, and takes
+``FASTCONV_BUILD_CACHE=FOLDER`` keeps compiled objects in a folder, and takes
 them from there if their sources, compiler and settings are the same.
 """
 
@@ -17,6 +17,9 @@ import sysconfig
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,9 +54,8 @@ DIRECTIVES = {
     "cdivision": True,
 }
 
-macros = [("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else []
-if DEBUG:
-    macros.append(("FASTCONV_DEBUG", "1"))
+debug_macros = [("FASTCONV_DEBUG", "1")] if DEBUG else []
+macros = [*debug_macros, ("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else debug_macros
 
 link_args = []
 if os.name == "nt":
@@ -83,74 +85,147 @@ else:
         link_args += ["-s", "-Wl,-z,relro,-z,now"]
 
 
-class BuildModules(build_ext):
-    """Compiles the modules that are not current, and prints how many they are.
+@dataclass
+class Unit:
+    """A C file to be compiled to an object, unless the object is current."""
 
-    Only a build in place skips current modules; every other build compiles all modules.
+    name: str
+    sources: list[Path]
+    digest: str
+    compile: Callable[[], None]
+    made: Path
+
+
+class BuildModules(build_ext):
+    """Compiles what is not current, several files at a time, and links the modules.
+
+    A build in place keeps objects in build/objects. Every other build compiles all of them.
     """
 
     def run(self) -> None:
-        every, self._in_place = self.extensions, bool(self.inplace)
-        self._built: dict[str, str] = {}
+        every, self._keeps = self.extensions, bool(self.inplace)
+        self._linked: dict[str, str] = {}
         super().run()
-        if self._in_place:
-            for name, of_sources in self._built.items():
-                build_stamps.record(self._stamp(name), self._library(name), of_sources)
+        # A build in place links elsewhere, and copies the modules at the end.
+        for name, digest in self._linked.items():
+            self._record(f"link-{name}", self._library(name), digest)
         self.extensions = every
 
     def build_extensions(self) -> None:
-        optional = [flag for flag in OPTIONAL if self._accepts(flag)]
-        for extension in self.extensions:
-            extension.extra_compile_args = [*compile_args, *optional]
-        settings = self._settings(optional)
-        digests = {e.name: build_stamps.digest(FOLDER, e.name.split(".")[-1], settings) for e in self.extensions}
-        stale = list(digests)
-        if self._in_place and not self.force:
-            stale = build_stamps.stale((n, self._stamp(n), self._library(n), d) for n, d in digests.items())
-        for name in stale:
-            self._stamp(name).unlink(missing_ok=True)
-        print(f"fastconv: {len(stale)} of {len(digests)} modules have to be compiled", flush=True)
-        self._built = {name: digests[name] for name in stale}
-        self.extensions = [extension for extension in self.extensions if extension.name in self._built]
+        self._optional = [flag for flag in OPTIONAL if self._accepts(flag)]
+        self._settings = self._find_settings()
+        self._objects = ROOT / "build" / "objects" if self._keeps else Path(self.build_temp)
         # Old files in the build folder were made with other settings or from other sources.
-        self.force = True
-        super().build_extensions()
+        self.force = self.compiler.force = True
+        kernels = {family: self._kernel_units(family) for family in build_stamps.families(FOLDER)}
+        modules = {extension.name: self._module_unit(extension) for extension in self.extensions}
+        linked = {name: [unit, *self._kernels_of(unit.name, kernels)] for name, unit in modules.items()}
+        digests = {name: build_stamps.digest([], [unit.digest for unit in units]) for name, units in linked.items()}
+        stale = [name for name, of in digests.items() if not self._is_current(f"link-{name}", self._library(name), of)]
+        print(f"fastconv: {len(stale)} of {len(digests)} modules have to be compiled", flush=True)
+        self._compile([unit for name in stale for unit in linked[name]])
+        self.extensions = [extension for extension in self.extensions if extension.name in stale]
+        for extension in self.extensions:
+            self._stamp(f"link-{extension.name}").unlink(missing_ok=True)
+            self._link(extension, linked[extension.name])
+            self._linked[extension.name] = digests[extension.name]
 
-    def build_extension(self, extension: Extension) -> None:
-        if not CACHE:
-            self._compile(extension)
-            return
-        library = Path(self.get_ext_fullpath(extension.name))
-        cached = Path(CACHE, f"{self._built[extension.name]}-{library.name}")
-        if cached.is_file():
-            library.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(cached, library)
-            print(f"fastconv: took {extension.name} from {CACHE}", flush=True)
-        else:
-            self._compile(extension)
-            cached.parent.mkdir(parents=True, exist_ok=True)
-            # Renaming is atomic, so that builds side by side never read half a module.
-            written = cached.with_name(f"{cached.name}.{os.getpid()}")
-            shutil.copy2(library, written)
-            written.replace(cached)
+    def _compile(self, wanted: list[Unit]) -> None:
+        """Compile the units that are not current, the large ones first."""
+        units = list({unit.name: unit for unit in wanted}.values())
+        units.sort(key=lambda unit: -sum(path.stat().st_size for path in unit.sources))
+        workers = self.parallel if isinstance(self.parallel, int) and self.parallel > 0 else os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            done = list(pool.map(self._compile_unit, units))
+        print(f"fastconv: compiled {sum(done)} of {len(done)} objects", flush=True)
 
-    def _compile(self, extension: Extension) -> None:
+    def _compile_unit(self, unit: Unit) -> bool:
+        if self._is_current(unit.name, unit.made, unit.digest):
+            return False
+        self._stamp(unit.name).unlink(missing_ok=True)
         began = time.perf_counter()
-        (source,) = extension.sources
-        generated = str(Path(source).with_suffix(".c"))
-        command = [sys.executable, "-m", "cython", "--module-name", extension.name, source, "-o", generated]
-        for name, value in DIRECTIVES.items():
-            command += ["-X", f"{name}={value}"]
-        subprocess.run(command, check=True)
-        extension.sources = [generated]
-        try:
-            super().build_extension(extension)
-        finally:
-            extension.sources = [source]
-        print(f"fastconv: compiled {extension.name} in {time.perf_counter() - began:.0f} s", flush=True)
+        cached = Path(CACHE, f"{unit.digest}-{unit.made.name}") if CACHE else None
+        if cached and cached.is_file():
+            unit.made.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(cached, unit.made)
+        else:
+            unit.compile()
+        if cached and not cached.is_file():
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            # Renaming is atomic, so that builds side by side never read half an object.
+            written = cached.with_name(f"{cached.name}.{os.getpid()}")
+            shutil.copy2(unit.made, written)
+            written.replace(cached)
+        self._record(unit.name, unit.made, unit.digest)
+        print(f"fastconv: compiled {unit.name} in {time.perf_counter() - began:.1f} s", flush=True)
+        return True
 
-    def _settings(self, optional: list[str]) -> list[object]:
-        """The settings of the build, which are part of a module's digest because other settings make another module."""
+    def _kernel_units(self, family: str) -> list[Unit]:
+        """An object for each instruction set and dtype."""
+        source, sources = build_stamps.kernel_source(FOLDER, family), build_stamps.kernel_sources(FOLDER, family)
+        units = []
+        for isa, dtype in build_stamps.versions(FOLDER):
+            only = [("FC_ONLY", "1"), (f"FC_ONLY_{isa}", "1"), (f"FC_ONLY_{dtype}", "1")]
+            digest = build_stamps.digest(sources, [self._settings, only])
+            units.append(self._unit(f"{family}-{isa}-{dtype}", source, sources, digest, [*debug_macros, *only]))
+        return units
+
+    def _module_unit(self, extension: Extension) -> Unit:
+        """The object of a module, whose C file Cython writes."""
+        name = extension.name.split(".")[-1]
+        sources = build_stamps.module_sources(FOLDER, name)
+        digest = build_stamps.digest(sources, self._settings)
+        generated = Path(self._relative(self._objects), f"{name}.c")
+        unit = self._unit(name, generated, sources, digest, macros)
+        to_object = unit.compile
+
+        def compile_module() -> None:
+            generated.parent.mkdir(parents=True, exist_ok=True)
+            (source,) = extension.sources
+            command = [sys.executable, "-m", "cython", "--module-name", extension.name, source, "-o", str(generated)]
+            for key, value in DIRECTIVES.items():
+                command += ["-X", f"{key}={value}"]
+            subprocess.run(command, check=True)
+            to_object()
+
+        unit.compile = compile_module
+        return unit
+
+    def _unit(self, name: str, source: Path, sources: list[Path], digest: str, defines: list) -> Unit:
+        folder = str(Path(self._relative(self._objects), name))
+        (made,) = self.compiler.object_filenames([str(source)], output_dir=folder)
+
+        def to_object() -> None:
+            flags = [*compile_args, *self._optional]
+            self.compiler.compile([str(source)], folder, defines, [str(FOLDER)], debug=self.debug, extra_postargs=flags)
+
+        return Unit(name, sources, digest, to_object, Path(made))
+
+    @staticmethod
+    def _relative(path: Path) -> Path:
+        return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+    @staticmethod
+    def _kernels_of(module: str, kernels: dict[str, list[Unit]]) -> list[Unit]:
+        return [unit for family in build_stamps.linked_families(FOLDER, module) for unit in kernels[family]]
+
+    def _link(self, extension: Extension, units: list[Unit]) -> None:
+        sources, extension.sources = extension.sources, []
+        extension.extra_objects = [str(unit.made) for unit in units]
+        try:
+            self.build_extension(extension)
+        finally:
+            extension.sources = sources
+
+    def _is_current(self, name: str, made: Path, digest: str) -> bool:
+        return self._keeps and build_stamps.is_current(self._stamp(name), made, digest)
+
+    def _record(self, name: str, made: Path, digest: str) -> None:
+        if self._keeps:
+            build_stamps.record(self._stamp(name), made, digest)
+
+    def _find_settings(self) -> list[object]:
+        """The settings of the build, which are part of all digests because other settings make other objects."""
         commands = [getattr(self.compiler, name, None) for name in ("compiler_type", "compiler_so", "linker_so")]
         python = [sys.implementation.cache_tag if not LIMITED_API else "abi3", sys.abiflags if os.name != "nt" else ""]
         return [
@@ -161,7 +236,7 @@ class BuildModules(build_ext):
             DIRECTIVES,
             macros,
             compile_args,
-            optional,
+            self._optional,
             link_args,
         ]
 
@@ -184,7 +259,7 @@ class BuildModules(build_ext):
         return ROOT / self.get_ext_filename(name)
 
     def _stamp(self, name: str) -> Path:
-        return ROOT / "build" / "stamps" / f"{Path(self.get_ext_filename(name)).name}.json"
+        return ROOT / "build" / "stamps" / f"{name}.json"
 
 
 class SourceDistribution(sdist):
@@ -225,7 +300,7 @@ setup(
     ],
     cmdclass={"build_ext": BuildModules, "sdist": SourceDistribution},
     options={
-        # Modules side by side: alone, they take minutes.
+        # Files are compiled side by side, because one after the other they take minutes.
         "build_ext": {"parallel": os.cpu_count() or 1},
         **({"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {}),
     },

@@ -1,10 +1,10 @@
-"""Decide which compiled modules are current.
+"""Decide which objects and modules of a build are current.
 
-It compares file contents, not dates, because a build in an isolated environment makes every file of Cython new, and
+File contents are compared, not dates, because a build in an isolated environment makes every file of Cython new, and
 with it every generated C file.
 
-The digest of a module covers its settings and all sources that it includes, directly or indirectly. A successful build
-records this digest and the digest of the library that it made. The module is current while both are unchanged.
+The digest of an object covers its settings and all sources that it includes, directly or indirectly. A successful build
+records this digest and the digest of the file that it made. The file is current while both are unchanged.
 
     python tools/build_stamps.py pool.h runs.pxd      # prints the modules that read any of these files
 """
@@ -19,13 +19,14 @@ from pathlib import Path
 
 PACKAGE = "fastconv._ext"
 
-#: Statements that name other files of the folder. `cimport` names a .pxd file by its module name; the others name the
-#: file itself.
+#: Statements by which a file of the folder names others that it needs. `cimport` names a .pxd, the others name a file.
 _FILES = re.compile(r'^\s*(?:#\s*include|#\s*define\s+FC_TEMPLATE|cdef\s+extern\s+from|include)\s+"([^"]+)"', re.M)
 _CIMPORTS = re.compile(
     rf"^\s*(?:from\s+{re.escape(PACKAGE)}\.(\w+)\s+cimport\b|cimport\s+{re.escape(PACKAGE)}\.(\w+))", re.M
 )
 _SIBLINGS = re.compile(rf"^\s*from\s+(?:{re.escape(PACKAGE)}|\.)\s+cimport\s+\(?([\w\s,]+)", re.M)
+#: How the source of a family of kernels is named: norm_kernels.c has the kernels that norm.h declares.
+_KERNELS = "_kernels.c"
 
 
 def modules(folder: Path) -> list[str]:
@@ -33,10 +34,55 @@ def modules(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.pyx"))
 
 
-def sources(folder: Path, module: str) -> list[Path]:
-    """Every file of `folder` that a module is compiled from."""
+def families(folder: Path) -> list[str]:
+    """The names of the families of kernels in a folder."""
+    return sorted(path.name.removesuffix(_KERNELS) for path in folder.glob("*" + _KERNELS))
+
+
+def versions(folder: Path) -> list[tuple[str, str]]:
+    """The pairs of instruction set and dtype that kernels are compiled for, from foreach.h and foreach_dtype.h."""
+    isas, dtypes = (
+        re.findall(rf"^#define {macro} (\w+)$", (folder / name).read_text(encoding="utf-8"), re.M)
+        for macro, name in (("FC_ISA", "foreach.h"), ("FC_DTYPE", "foreach_dtype.h"))
+    )
+    return [(isa, dtype) for isa in isas for dtype in dtypes]
+
+
+def kernel_source(folder: Path, family: str) -> Path:
+    """The C file that an object of a family is compiled from."""
+    return folder / (family + _KERNELS)
+
+
+def module_sources(folder: Path, module: str) -> list[Path]:
+    """Every file of `folder` that the object of a module is compiled from."""
+    return _followed(folder, [folder / f"{module}.pyx", folder / f"{module}.pxd"])
+
+
+def kernel_sources(folder: Path, family: str) -> list[Path]:
+    """Every file of `folder` that the objects of a family are compiled from."""
+    return _followed(folder, [kernel_source(folder, family)])
+
+
+def linked_families(folder: Path, module: str) -> list[str]:
+    """The families whose kernels a module calls, because it includes their headers."""
+    read = {path.name for path in module_sources(folder, module)}
+    return [family for family in families(folder) if f"{family}.h" in read]
+
+
+def readers(folder: Path, names: Iterable[str]) -> list[str]:
+    """The modules that are compiled from, or linked with objects of, any of the files with these names."""
+    wanted = set(names)
+
+    def read(module: str) -> set[str]:
+        linked = [kernel_sources(folder, family) for family in linked_families(folder, module)]
+        return {path.name for sources in (module_sources(folder, module), *linked) for path in sources}
+
+    return [module for module in modules(folder) if wanted & read(module)]
+
+
+def _followed(folder: Path, waiting: list[Path]) -> list[Path]:
+    """All files that `waiting` include, directly or indirectly, and `waiting`."""
     found: set[Path] = set()
-    waiting = [folder / f"{module}.pyx", folder / f"{module}.pxd"]
     while waiting:
         path = waiting.pop()
         if path in found or not path.is_file():
@@ -50,42 +96,31 @@ def sources(folder: Path, module: str) -> list[Path]:
     return sorted(found)
 
 
-def digest(folder: Path, module: str, settings: object) -> str:
-    """A hash of everything that determines a module: the names and contents of its sources, and `settings` (JSON)."""
+def digest(sources: list[Path], settings: object) -> str:
+    """A hash of the names and contents of `sources`, and of `settings` (JSON)."""
     whole = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in sources(folder, module):
+    for path in sources:
         whole.update(f"\n{path.name} {_of_file(path)}".encode())
     return whole.hexdigest()
 
 
-def is_current(stamp: Path, library: Path, of_sources: str) -> bool:
-    """Whether the last build of these sources made `library`."""
+def is_current(stamp: Path, made: Path, of_sources: str) -> bool:
+    """Whether the last build of these sources made the file `made`."""
     try:
         recorded = json.loads(stamp.read_text(encoding="utf-8"))
-        return recorded == {"sources": of_sources, "library": _of_file(library)}
+        return recorded == {"sources": of_sources, "made": _of_file(made)}
     except (OSError, ValueError):
         return False
 
 
-def record(stamp: Path, library: Path, of_sources: str) -> None:
-    """Record that `library` was built from sources with this digest."""
+def record(stamp: Path, made: Path, of_sources: str) -> None:
+    """Record that `made` was built from sources with this digest."""
     stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(json.dumps({"sources": of_sources, "library": _of_file(library)}), encoding="utf-8")
-
-
-def stale(builds: Iterable[tuple[str, Path, Path, str]]) -> list[str]:
-    """The names of the modules to compile. Each build is a tuple (name, stamp, library, digest of the sources)."""
-    return [name for name, stamp, library, of_sources in builds if not is_current(stamp, library, of_sources)]
+    stamp.write_text(json.dumps({"sources": of_sources, "made": _of_file(made)}), encoding="utf-8")
 
 
 def _of_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def readers(folder: Path, names: Iterable[str]) -> list[str]:
-    """The modules that are compiled from any of the files with these names."""
-    wanted = set(names)
-    return [name for name in modules(folder) if wanted & {path.name for path in sources(folder, name)}]
 
 
 if __name__ == "__main__":

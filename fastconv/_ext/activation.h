@@ -4,17 +4,20 @@
 
 #include "isa.h"
 
-#define FC_TEMPLATE "activation_template.h"
-#include "foreach.h"
-
 /* to[i] = f(first[i], second[i]) for i < n. For a function of one argument, `second` equals `first`. */
 typedef void (*fc_each_t)(const void *first, const void *second, void *to, ptrdiff_t n, double slope);
-FC_TABLE(fc_each_t, fc_rectify);
-FC_TABLE(fc_each_t, fc_rectify_gradient);
-FC_TABLE(fc_each_t, fc_leak);
-FC_TABLE(fc_each_t, fc_sigmoid);
-FC_TABLE(fc_each_t, fc_sigmoid_gradient);
-FC_TABLE(fc_each_t, fc_tanh);
-FC_TABLE(fc_each_t, fc_tanh_gradient);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_each_t rectify;
+    fc_each_t rectify_gradient;
+    fc_each_t leak;
+    fc_each_t sigmoid;
+    fc_each_t sigmoid_gradient;
+    fc_each_t tanh;
+    fc_each_t tanh_gradient;
+} fc_activation_kernels;
+
+FC_KERNELS(fc_activation_kernels, fc_activation_for);
 
 #endif /* FASTCONV_ACTIVATION_H */

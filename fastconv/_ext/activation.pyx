@@ -12,13 +12,16 @@ cdef extern from "activation.h" nogil:
     ctypedef void (*fc_each_t)(const void* first, const void* second, void* to, Py_ssize_t n,
                                double slope) noexcept nogil
 
-    const fc_each_t[2][3] fc_rectify_table
-    const fc_each_t[2][3] fc_rectify_gradient_table
-    const fc_each_t[2][3] fc_leak_table
-    const fc_each_t[2][3] fc_sigmoid_table
-    const fc_each_t[2][3] fc_sigmoid_gradient_table
-    const fc_each_t[2][3] fc_tanh_table
-    const fc_each_t[2][3] fc_tanh_gradient_table
+    ctypedef struct fc_activation_kernels:
+        fc_each_t rectify
+        fc_each_t rectify_gradient
+        fc_each_t leak
+        fc_each_t sigmoid
+        fc_each_t sigmoid_gradient
+        fc_each_t tanh
+        fc_each_t tanh_gradient
+
+    const fc_activation_kernels* fc_activation_for(int dtype, int isa)
 
 
 cdef enum:
@@ -54,18 +57,18 @@ cdef struct Each:
 
 cdef inline fc_each_t kernel_of(int function, int dtype, int isa) noexcept nogil:
     if function == F_RECTIFY:
-        return fc_rectify_table[dtype][isa]
+        return fc_activation_for(dtype, isa).rectify
     if function == F_RECTIFY_GRADIENT:
-        return fc_rectify_gradient_table[dtype][isa]
+        return fc_activation_for(dtype, isa).rectify_gradient
     if function == F_LEAK:
-        return fc_leak_table[dtype][isa]
+        return fc_activation_for(dtype, isa).leak
     if function == F_SIGMOID:
-        return fc_sigmoid_table[dtype][isa]
+        return fc_activation_for(dtype, isa).sigmoid
     if function == F_SIGMOID_GRADIENT:
-        return fc_sigmoid_gradient_table[dtype][isa]
+        return fc_activation_for(dtype, isa).sigmoid_gradient
     if function == F_TANH:
-        return fc_tanh_table[dtype][isa]
-    return fc_tanh_gradient_table[dtype][isa]
+        return fc_activation_for(dtype, isa).tanh
+    return fc_activation_for(dtype, isa).tanh_gradient
 
 
 def each(int function, int dtype, first, second, to, double slope, int isa, words):

@@ -153,3 +153,13 @@ FC_FUNCTION(fc_sigmoid_gradient, y, dout, dout * y * (FC_N(fc_splat)(1) - y))
 FC_FUNCTION(fc_tanh, x, same, FC_N(fc_tanh_of)(x))
 FC_FUNCTION(fc_tanh_gradient, y, dout, dout * (FC_N(fc_splat)(1) - y * y))
 #undef FC_FUNCTION
+
+const fc_activation_kernels FC_N(fc_activation_kernels) = {
+    .rectify = FC_N(fc_rectify),
+    .rectify_gradient = FC_N(fc_rectify_gradient),
+    .leak = FC_N(fc_leak),
+    .sigmoid = FC_N(fc_sigmoid),
+    .sigmoid_gradient = FC_N(fc_sigmoid_gradient),
+    .tanh = FC_N(fc_tanh),
+    .tanh_gradient = FC_N(fc_tanh_gradient),
+};

@@ -20,14 +20,17 @@ typedef struct {
 /* The number of padded rows that are added to one image row between two checks for signals. */
 enum { FC_ROWS_A_LOOK = 64 };
 
-#define FC_TEMPLATE "borders_template.h"
-#include "foreach.h"
-
 /* fc_extend writes row `row` of the padded copies of all planes; fc_fold writes row `row` of the images of all
  * planes. */
 typedef void (*fc_extend_t)(const void *x, void *padded, ptrdiff_t row, const fc_borders *borders);
 typedef void (*fc_fold_t)(const void *padded, void *x, ptrdiff_t row, const fc_borders *borders, ptrdiff_t *words);
-FC_TABLE(fc_extend_t, fc_extend);
-FC_TABLE(fc_fold_t, fc_fold);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_extend_t extend;
+    fc_fold_t fold;
+} fc_borders_kernels;
+
+FC_KERNELS(fc_borders_kernels, fc_borders_for);
 
 #endif /* FASTCONV_BORDERS_H */

@@ -21,8 +21,11 @@ cdef extern from "borders.h" nogil:
     ctypedef void (*fc_extend_t)(const void* x, void* padded, Py_ssize_t row, const fc_borders* borders) noexcept nogil
     ctypedef void (*fc_fold_t)(const void* padded, void* x, Py_ssize_t row, const fc_borders* borders,
                                Py_ssize_t* words) noexcept nogil
-    const fc_extend_t[2][3] fc_extend_table
-    const fc_fold_t[2][3] fc_fold_table
+    ctypedef struct fc_borders_kernels:
+        fc_extend_t extend
+        fc_fold_t fold
+
+    const fc_borders_kernels* fc_borders_for(int dtype, int isa)
 
 
 cdef enum:
@@ -73,7 +76,7 @@ def extend(x, padded, tables, int dtype, int isa, words):
     cdef Call c
     read_call(&c, x, padded, tables, dtype, True, words)
     with nogil:
-        c.extend = fc_extend_table[dtype][isa]
+        c.extend = fc_borders_for(dtype, isa).extend
         fc_share(c.words, draw_extended, &c)
 
 
@@ -82,7 +85,7 @@ def fold(padded, x, tables, int dtype, int isa, words):
     cdef Call c
     read_call(&c, padded, x, tables, dtype, False, words)
     with nogil:
-        c.fold = fc_fold_table[dtype][isa]
+        c.fold = fc_borders_for(dtype, isa).fold
         fc_share(c.words, draw_folded, &c)
 
 

@@ -50,3 +50,8 @@ static void FC_N(fc_fold)(const void *padded_, void *x_, ptrdiff_t row, const fc
                 return;
         }
 }
+
+const fc_borders_kernels FC_N(fc_borders_kernels) = {
+    .extend = FC_N(fc_extend),
+    .fold = FC_N(fc_fold),
+};

@@ -10,10 +10,13 @@ typedef struct {
     ptrdiff_t step, pitch, to_pitch, high, wide, past;
 } fc_plane;
 
-#define FC_TEMPLATE "copies_template.h"
-#include "foreach.h"
-
 typedef void (*fc_copy_t)(const void *from, void *to, const fc_plane *plane);
-FC_TABLE(fc_copy_t, fc_copy);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_copy_t copy;
+} fc_copies_kernels;
+
+FC_KERNELS(fc_copies_kernels, fc_copies_for);
 
 #endif /* FASTCONV_COPIES_H */

@@ -20,7 +20,10 @@ cdef extern from "copies.h" nogil:
         Py_ssize_t past
 
     ctypedef void (*fc_copy_t)(const void* source, void* to, const fc_plane* plane) noexcept nogil
-    const fc_copy_t[2][3] fc_copy_table
+    ctypedef struct fc_copies_kernels:
+        fc_copy_t copy
+
+    const fc_copies_kernels* fc_copies_for(int dtype, int isa)
 
 
 cdef enum:
@@ -59,7 +62,7 @@ def copy(source, to, plan, int dtype, int isa, words):
     c.plane.step, c.plane.pitch, c.plane.to_pitch = numbers[0], numbers[1], numbers[2]
     c.plane.high, c.plane.wide, c.block_high, c.block_wide = numbers[3], numbers[4], numbers[5], numbers[6]
     c.axes, c.plane.past, c.axis = numbers[7], numbers[8], numbers + HEADER
-    c.copy, c.words = fc_copy_table[dtype][isa], numbers_of(words)
+    c.copy, c.words = fc_copies_for(dtype, isa).copy, numbers_of(words)
     if elements_of(&c) != copied.n:
         raise ValueError("the plan of a copy is that of another array")
     with nogil:

@@ -103,3 +103,7 @@ static void FC_N(fc_copy)(const void *from_, void *to_, const fc_plane *plane)
     }
     FC_N(fc_copy_each)(from + i * step, to + i * to_pitch, step, pitch, to_pitch, high - i, wide);
 }
+
+const fc_copies_kernels FC_N(fc_copies_kernels) = {
+    .copy = FC_N(fc_copy),
+};

@@ -31,9 +31,6 @@ typedef struct {
 #define FC_HOLD(v) ((void)0)
 #endif
 
-#define FC_TEMPLATE "depthwise_template.h"
-#include "foreach.h"
-
 typedef void (*fc_pad_t)(void *to, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from,
                          ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room);
 typedef void (*fc_sweep_t)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
@@ -43,10 +40,16 @@ typedef void (*fc_sweep_pair_t)(const fc_taps *a, const fc_taps *b, const void *
 typedef void (*fc_dots_t)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
                           void *totals);
 typedef void (*fc_lanes_t)(const void *totals, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to);
-FC_TABLE(fc_pad_t, fc_pad);
-FC_TABLE(fc_sweep_t, fc_sweep);
-FC_TABLE(fc_sweep_pair_t, fc_sweep_pair);
-FC_TABLE(fc_dots_t, fc_dots);
-FC_TABLE(fc_lanes_t, fc_lanes);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_pad_t pad;
+    fc_sweep_t sweep;
+    fc_sweep_pair_t sweep_pair;
+    fc_dots_t dots;
+    fc_lanes_t lanes;
+} fc_depthwise_kernels;
+
+FC_KERNELS(fc_depthwise_kernels, fc_depthwise_for);
 
 #endif /* FASTCONV_DEPTHWISE_H */

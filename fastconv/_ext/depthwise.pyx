@@ -8,10 +8,7 @@ fastconv.convolution.depthwise divides the work, and makes all tables below.
 """
 
 from fastconv._ext.arrays cimport numbers_of
-from fastconv._ext.depthwise_kernels cimport (
-    fc_dots_table, fc_isa_lanes, fc_lanes_table, fc_pad_t, fc_pad_table, fc_piece, fc_sweep_pair_table,
-    fc_sweep_table, fc_taps,
-)
+from fastconv._ext.depthwise_kernels cimport fc_depthwise_for, fc_isa_lanes, fc_pad_t, fc_piece, fc_taps
 from fastconv._ext.patches cimport Block, Side, first_cell, last_cell, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.team cimport FC_GRAIN, FC_THREADS, fc_enrol, fc_member, fc_next, fc_share, fc_stopped, fc_take
@@ -252,7 +249,7 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
     cdef const Sizes* s = &p.sizes
     cdef const Side* sides = &p.sides[0]
     cdef int isa = p.isa, which = 0 if floating is float else 1
-    cdef fc_pad_t pad = fc_pad_table[which][isa]
+    cdef fc_pad_t pad = fc_depthwise_for(which, isa).pad
     cdef Block block
     cdef Stage[2] stages
     cdef Stage* stage
@@ -339,12 +336,12 @@ cdef void sum_row(
         to = result + sweep.to
         if p.sizes.paired:
             read_taps(&b, p, sweep.part + 1, w)
-            fc_sweep_pair_table[dtype][isa](&a, &b, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
+            fc_depthwise_for(dtype, isa).sweep_pair(&a, &b, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
         elif x.jump == 1:
-            fc_sweep_table[dtype][isa](&a, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
+            fc_depthwise_for(dtype, isa).sweep(&a, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
         else:
             a.to_pitch = sweep.n
-            fc_sweep_table[dtype][isa](&a, patch + sweep.source, spill, sweep.rows, sweep.n, bias, sweep.rows)
+            fc_depthwise_for(dtype, isa).sweep(&a, patch + sweep.source, spill, sweep.rows, sweep.n, bias, sweep.rows)
             for oh in range(sweep.rows):
                 for ow in range(sweep.n):
                     to[oh * h.jump * x.whole + ow * x.jump] = spill[oh * sweep.n + ow]
@@ -440,7 +437,7 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
     cdef const WeightSizes* s = &t.sizes
     cdef const Side* sides = &t.sides[0]
     cdef int isa = t.isa, which = 0 if floating is float else 1
-    cdef fc_pad_t pad = fc_pad_table[which][isa]
+    cdef fc_pad_t pad = fc_depthwise_for(which, isa).pad
     cdef Block block
     cdef Py_ssize_t lanes = fc_isa_lanes(which, isa), taps = s.k * s.high, step = s.filters * s.channels * taps
     cdef Py_ssize_t filled = -1, count = 0, group, groups, part, piece, g, i, first, channel, plane
@@ -476,7 +473,7 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
                         totals + (g - 1) * step * lanes, lanes,
                     )
             piece += s.parts
-        fc_lanes_table[which][isa](
+        fc_depthwise_for(which, isa).lanes(
             totals, groups * step, taps, t.places, <floating*> t.result + part * t.result_pitch + group * step
         )
         index = fc_take(t.words, t.total)
@@ -511,7 +508,7 @@ cdef void contract(
                     copied[i] = rows[i // b.n[2] * sides[2].out + i % b.n[2]]
                 rows = copied
             for c in range(s.channels):
-                fc_dots_table[dtype][t.isa](
+                fc_depthwise_for(dtype, t.isa).dots(
                     &taps, patch + c * s.channel_pitch + od * sides[0].pitch, rows, b.n[1], b.n[2],
                     totals + (f * s.channels + c) * s.k * s.high * lanes,
                 )

@@ -41,9 +41,12 @@ cdef extern from "depthwise.h":
         const void* totals, Py_ssize_t n, Py_ssize_t taps, const Py_ssize_t* place, void* to,
     ) noexcept nogil
 
-    const fc_pad_t[2][3] fc_pad_table
-    const fc_sweep_t[2][3] fc_sweep_table
-    const fc_sweep_pair_t[2][3] fc_sweep_pair_table
-    const fc_dots_t[2][3] fc_dots_table
-    const fc_lanes_t[2][3] fc_lanes_table
+    ctypedef struct fc_depthwise_kernels:
+        fc_pad_t pad
+        fc_sweep_t sweep
+        fc_sweep_pair_t sweep_pair
+        fc_dots_t dots
+        fc_lanes_t lanes
+
+    const fc_depthwise_kernels* fc_depthwise_for(int dtype, int isa) noexcept nogil
     int fc_isa_lanes(int dtype, int isa) noexcept nogil

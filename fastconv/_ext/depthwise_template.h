@@ -352,3 +352,11 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
 }
 
 #include "depthwise_dots.h"
+
+const fc_depthwise_kernels FC_N(fc_depthwise_kernels) = {
+    .pad = FC_N(fc_pad),
+    .sweep = FC_N(fc_sweep),
+    .sweep_pair = FC_N(fc_sweep_pair),
+    .dots = FC_N(fc_dots),
+    .lanes = FC_N(fc_lanes),
+};

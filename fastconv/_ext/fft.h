@@ -191,15 +191,18 @@ typedef struct fc_fft_task {
     fc_fft_product product;
 } fc_fft_task;
 
-#define FC_TEMPLATE "fft_template.h"
-#include "foreach.h"
-
 typedef void (*fc_fft_part_t)(const fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
 typedef void (*fc_fft_multiply_t)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
 typedef void (*fc_fft_add_t)(void *, const void *, ptrdiff_t);
-FC_TABLE(fc_fft_part_t, fc_fft_part);
-FC_TABLE(fc_fft_multiply_t, fc_fft_multiply);
-FC_TABLE(fc_fft_add_t, fc_fft_add);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_fft_part_t part;
+    fc_fft_multiply_t multiply;
+    fc_fft_add_t add;
+} fc_fft_kernels;
+
+FC_KERNELS(fc_fft_kernels, fc_fft_for);
 
 #if FC_X86
 static const ptrdiff_t fc_fft_lanes[2][FC_ISAS] = {{4, 8, 16}, {2, 4, 8}};

@@ -30,9 +30,12 @@ cdef extern from "fft.h" nogil:
     enum:
         FC_FFT_PASSES
 
-    const fc_fft_part_t[2][3] fc_fft_part_table
-    const fc_fft_multiply_t[2][3] fc_fft_multiply_table
-    const fc_fft_add_t[2][3] fc_fft_add_table
+    ctypedef struct fc_fft_kernels:
+        fc_fft_part_t part
+        fc_fft_multiply_t multiply
+        fc_fft_add_t add
+
+    const fc_fft_kernels* fc_fft_for(int dtype, int isa)
     const Py_ssize_t[2][3] fc_fft_lanes
     void fc_fft_read(fc_fft_task* task, const Py_ssize_t* numbers, const char* factors) noexcept
     int fc_fft_run(fc_fft_task* task) except -1
@@ -75,8 +78,8 @@ def run(
         fc_alone(own)
     else:
         t.words = numbers_of(words)
-    t.part = fc_fft_part_table[dtype][isa]
-    t.multiply = fc_fft_multiply_table[dtype][isa]
-    t.add = fc_fft_add_table[dtype][isa]
+    t.part = fc_fft_for(dtype, isa).part
+    t.multiply = fc_fft_for(dtype, isa).multiply
+    t.add = fc_fft_for(dtype, isa).add
     with nogil:
         fc_fft_run(&t)

@@ -292,3 +292,9 @@ FC_INLINE void FC_N(fc_fft_scale)(FC_T *strip, const FC_T *factors, ptrdiff_t ro
 }
 
 #include "fft_tiles.h"
+
+const fc_fft_kernels FC_N(fc_fft_kernels) = {
+    .part = FC_N(fc_fft_part),
+    .multiply = FC_N(fc_fft_multiply),
+    .add = FC_N(fc_fft_add),
+};

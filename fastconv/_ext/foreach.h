@@ -1,6 +1,10 @@
-/* Include FC_TEMPLATE once for every dtype and instruction set: see isa.h. */
+/* Include FC_TEMPLATE for every dtype and instruction set: see isa.h.
+ *
+ * The build compiles an object for each pair. It defines FC_ONLY, and selects a pair by the names of both, such as
+ * FC_ONLY_avx2 and FC_ONLY_f32. */
 #include "isa.h"
 
+#if !defined(FC_ONLY) || defined(FC_ONLY_baseline)
 #define FC_ISA baseline
 #define FC_FUSED 0
 #define FC_VB 16
@@ -14,8 +18,9 @@
 #undef FC_FUSED
 #undef FC_VB
 #undef FC_REGISTERS
+#endif
 
-#if FC_X86
+#if FC_X86 && (!defined(FC_ONLY) || defined(FC_ONLY_avx2))
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
@@ -33,10 +38,16 @@
 #undef FC_REGISTERS
 #if defined(__clang__)
 #pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif /* avx2 */
+
+#if FC_X86 && (!defined(FC_ONLY) || defined(FC_ONLY_avx512))
+#if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), \
                              apply_to = function)
 #else
-#pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
@@ -54,7 +65,7 @@
 #else
 #pragma GCC pop_options
 #endif
-#endif /* FC_X86 */
+#endif /* avx512 */
 
 #ifndef FC_VECTORS_DEFINED
 #define FC_VECTORS_DEFINED

@@ -11,8 +11,8 @@ from libc.string cimport memset
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport (
-    FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_run, fc_tile_listed_table,
-    fc_tile_rows_listed_table, fc_tile_rows_table, fc_tile_t, fc_tile_table, kernels, next_vectors,
+    FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_microkernel_for, fc_microkernel_kernels, fc_run, fc_tile_t,
+    kernels, next_vectors,
 )
 from fastconv._ext.panels cimport DENSE_ROWS, MOST_LANES, Sizes, pack_weights, read_sizes
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
@@ -246,6 +246,7 @@ cdef class Multiply:
     def __init__(self, int dtype, axes, phases, sizes, at, tap_of, Py_ssize_t space_pitch, int isa, bint probing):
         cdef Product* p = &self._product
         cdef Py_ssize_t i
+        cdef const fc_microkernel_kernels* table = fc_microkernel_for(dtype, isa)
         cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
         self._tables, self._dtype, self._probing = (axes, phases, sizes, at, tap_of), dtype, probing
         p.at, p.tap_of = numbers_of(at), numbers_of(tap_of)
@@ -254,8 +255,8 @@ cdef class Multiply:
         fc_check(0 < p.sizes.tiles <= MOST_TILES)
         read_sides(p.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         p.kernel = kernels(dtype, isa)
-        p.tiles[0][0], p.tiles[0][1] = fc_tile_listed_table[dtype][isa], fc_tile_table[dtype][isa]
-        p.tiles[1][0], p.tiles[1][1] = fc_tile_rows_listed_table[dtype][isa], fc_tile_rows_table[dtype][isa]
+        p.tiles[0][0], p.tiles[0][1] = table.tile_listed, table.tile
+        p.tiles[1][0], p.tiles[1][1] = table.tile_rows_listed, table.tile_rows
         p.volume = p.sides[0].size * p.sides[1].size * p.sides[2].size
         p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
         p.items = pieces(p.sizes.rows, p.sizes.block_rows) * p.sizes.groups

@@ -7,8 +7,7 @@ divides the work, and makes all tables below.
 from fastconv._ext.arrays cimport Run, numbers_of, run_of
 from fastconv._ext.cuts cimport cut, pieces
 from fastconv._ext.kernels cimport (
-    FC_FEW, Kernels, fc_row_kept_t, fc_row_kept_table, fc_run, fc_tile_kept_listed_table, fc_tile_kept_table,
-    fc_tile_listed_table, fc_tile_t, fc_tile_table, kernels, next_vectors,
+    FC_FEW, Kernels, fc_microkernel_for, fc_microkernel_kernels, fc_row_kept_t, fc_run, fc_tile_t, kernels, next_vectors,
 )
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
@@ -131,6 +130,7 @@ cdef class Contract:
     def __init__(self, int dtype, axes, phases, sizes, at, Py_ssize_t space_pitch, int isa):
         cdef Contraction* c = &self._contraction
         cdef Py_ssize_t i
+        cdef const fc_microkernel_kernels* table = fc_microkernel_for(dtype, isa)
         cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
         self._tables, self._dtype = (axes, phases, sizes, at), dtype
         c.at = numbers_of(at)
@@ -138,9 +138,9 @@ cdef class Contract:
         c.sizes = read_weight_sizes(numbers_of(sizes))
         read_sides(c.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         c.kernel = kernels(dtype, isa)
-        c.tiles[0], c.tiles[1] = fc_tile_listed_table[dtype][isa], fc_tile_table[dtype][isa]
-        c.tiles[2], c.tiles[3] = fc_tile_kept_listed_table[dtype][isa], fc_tile_kept_table[dtype][isa]
-        c.row_kept = fc_row_kept_table[dtype][isa]
+        c.tiles[0], c.tiles[1] = table.tile_listed, table.tile
+        c.tiles[2], c.tiles[3] = table.tile_kept_listed, table.tile_kept
+        c.row_kept = table.row_kept
         fc_check(c.sizes.held <= MOST_HELD and c.kernel.vectors <= MOST_VECTORS)
         c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
         c.blocks = pieces(c.sizes.images, c.sizes.block_images)

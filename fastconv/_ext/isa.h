@@ -1,15 +1,14 @@
-/* One source for every instruction set: a template is included once for each pair of dtype and instruction set that
- * this compiler can generate code for.
+/* Instruction sets and dtypes, and how a family of kernels is written once for all of them.
  *
- *     #define FC_TEMPLATE "some_template.h"
- *     #include "isa.h"
+ * A family `some` has three files. some.h declares the type of each kernel, and the struct `fc_some_kernels` of pointers
+ * to kernels. some_template.h has the code, and defines one constant of that struct. some_kernels.c includes the
+ * template for each pair of dtype and instruction set (see foreach.h). The build compiles some_kernels.c to one object
+ * for each pair, and links these objects to the modules that include some.h.
  *
  * Inside a template, FC_T is the element type, FC_V the vector type, FC_VL the number of lanes of a vector,
  * FC_REGISTERS the number of vector registers, and FC_N(name) the name of this version of a function. FC_FUSED is 1 if
- * the instruction set has a fused multiply-add. FC_TABLE makes a table of all versions of a function, first float and
- * then double, each in the order of fc_isas.
- *
- * The caller chooses the instruction set once: see fc_best_isa. */
+ * the instruction set has a fused multiply-add. `fc_some_for(dtype, isa)` returns the kernels of a dtype and instruction
+ * set. The caller chooses the instruction set once: see fc_best_isa. */
 #ifndef FASTCONV_ISA_H
 #define FASTCONV_ISA_H
 
@@ -117,13 +116,28 @@ static inline int fc_isa_lanes(int dtype, int isa)
 #define FC_PASTE3(a, b, c) FC_PASTE3_(a, b, c)
 #define FC_N(name) FC_PASTE3(name, FC_DTYPE, FC_ISA)
 
+/* The versions of a family's kernels for each instruction set. Without vectors there is only the baseline. */
 #if FC_X86
-#define FC_COPY(name, enumerator, isa, bytes) name##_##isa,
+#define FC_VERSION(name, enumerator, isa, bytes) &name##_##isa,
+#define FC_DECLARE_VERSIONS(type, dtype) FC_FOR_EACH_ISA(FC_DECLARE_##dtype, type)
+#define FC_DECLARE_f32(type, enumerator, isa, bytes) extern const type type##_f32_##isa;
+#define FC_DECLARE_f64(type, enumerator, isa, bytes) extern const type type##_f64_##isa;
 #else
-#define FC_COPY(name, enumerator, isa, bytes) name##_baseline,
+#define FC_VERSION(name, enumerator, isa, bytes) &name##_baseline,
+#define FC_DECLARE_VERSIONS(type, dtype) extern const type type##_##dtype##_baseline;
 #endif
-#define FC_TABLE(type, name)                       \
-    static const type name##_table[2][FC_ISAS] = { \
-        {FC_FOR_EACH_ISA(FC_COPY, name##_f32)}, {FC_FOR_EACH_ISA(FC_COPY, name##_f64)}}
+
+/* Define `find`(dtype, isa), which returns the kernels of a family; dtype is 0 for float and 1 for double. `type` is a
+ * struct of pointers to functions. The template of the family defines one constant of it, FC_N(type). */
+#define FC_KERNELS(type, find)                                                                     \
+    FC_DECLARE_VERSIONS(type, f32)                                                                 \
+    FC_DECLARE_VERSIONS(type, f64)                                                                 \
+    static inline const type *find(int dtype, int isa)                                             \
+    {                                                                                              \
+        static const type *const versions[2][FC_ISAS] = {{FC_FOR_EACH_ISA(FC_VERSION, type##_f32)}, \
+                                                         {FC_FOR_EACH_ISA(FC_VERSION, type##_f64)}}; \
+        return versions[dtype][isa];                                                               \
+    }                                                                                              \
+    struct fc_no_semicolon
 
 #endif /* FASTCONV_ISA_H */

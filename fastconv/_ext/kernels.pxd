@@ -38,20 +38,23 @@ cdef extern from "microkernel.h":
         Py_ssize_t stride,
     ) noexcept nogil
 
-    const fc_shape_t[2][3] fc_shape_table
-    const fc_tile_t[2][3] fc_tile_listed_table
-    const fc_tile_t[2][3] fc_tile_table
     # The kernels in these tables take as `bias` a mask of the size of c, and set c to 0 where the mask is 0.
-    const fc_tile_t[2][3] fc_tile_kept_listed_table
-    const fc_tile_t[2][3] fc_tile_kept_table
-    const fc_row_kept_t[2][3] fc_row_kept_table
-    const fc_tile_t[2][3] fc_tile_apart_table
-    const fc_tile_t[2][3] fc_tile_rows_listed_table
-    const fc_tile_t[2][3] fc_tile_rows_table
-    const fc_interleave_t[2][3] fc_interleave_table
-    const fc_gather_t[2][3] fc_gather_table
-    const fc_scatter_t[2][3] fc_scatter_table
-    const fc_cells_of_t[2][3] fc_cells_of_table
+    ctypedef struct fc_microkernel_kernels:
+        fc_shape_t shape
+        fc_tile_t tile_listed
+        fc_tile_t tile
+        fc_tile_t tile_kept_listed
+        fc_tile_t tile_kept
+        fc_row_kept_t row_kept
+        fc_tile_t tile_apart
+        fc_tile_t tile_rows_listed
+        fc_tile_t tile_rows
+        fc_interleave_t interleave
+        fc_gather_t gather
+        fc_scatter_t scatter
+        fc_cells_of_t cells_of
+
+    const fc_microkernel_kernels* fc_microkernel_for(int dtype, int isa) noexcept nogil
 
 
 # The kernels of one dtype and instruction set. Tile kernels are not included, because they take long to compile; a
@@ -68,11 +71,10 @@ cdef struct Kernels:
 
 cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     cdef Kernels k
-    fc_shape_table[dtype][isa](&k.rows, &k.vectors, &k.lanes)
-    k.interleave = fc_interleave_table[dtype][isa]
-    k.gather = fc_gather_table[dtype][isa]
-    k.scatter = fc_scatter_table[dtype][isa]
-    k.cells_of = fc_cells_of_table[dtype][isa]
+    cdef const fc_microkernel_kernels* table = fc_microkernel_for(dtype, isa)
+    table.shape(&k.rows, &k.vectors, &k.lanes)
+    k.interleave, k.gather = table.interleave, table.gather
+    k.scatter, k.cells_of = table.scatter, table.cells_of
     return k
 
 

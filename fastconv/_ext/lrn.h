@@ -25,13 +25,16 @@ static inline int fc_power_of(double beta)
  * FC_SPREAD sums over windows. FC_SPREAD: the rest of the gradient. */
 enum { FC_RESPOND, FC_WEIGH, FC_SPREAD };
 
-#define FC_TEMPLATE "lrn_template.h"
-#include "foreach.h"
-
 typedef void (*fc_lrn_t)(const void *x, void *y, ptrdiff_t n, const fc_response *layer, void *space);
 typedef void (*fc_lrn_gradient_t)(const void *dout, const void *x, void *dx, ptrdiff_t n, const fc_response *layer,
                                   void *space);
-FC_TABLE(fc_lrn_t, fc_lrn);
-FC_TABLE(fc_lrn_gradient_t, fc_lrn_gradient);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_lrn_t forward;
+    fc_lrn_gradient_t gradient;
+} fc_lrn_kernels;
+
+FC_KERNELS(fc_lrn_kernels, fc_lrn_for);
 
 #endif /* FASTCONV_LRN_H */

@@ -24,8 +24,11 @@ cdef extern from "lrn.h" nogil:
     ctypedef void (*fc_lrn_gradient_t)(const void* dout, const void* x, void* dx, Py_ssize_t n,
                                        const fc_response* layer, void* space) noexcept nogil
 
-    const fc_lrn_t[2][3] fc_lrn_table
-    const fc_lrn_gradient_t[2][3] fc_lrn_gradient_table
+    ctypedef struct fc_lrn_kernels:
+        fc_lrn_t forward
+        fc_lrn_gradient_t gradient
+
+    const fc_lrn_kernels* fc_lrn_for(int dtype, int isa)
 
 
 # The arguments of a call, which all of its threads read.
@@ -69,7 +72,7 @@ def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, 
     k). A row of `space` has room for window[0] + window[1] + 3 rows of `width` elements.
     """
     cdef Response r = begin_call(dtype, x, y, shape, window, constants, width, space, words)
-    r.forward = fc_lrn_table[dtype][isa]
+    r.forward = fc_lrn_for(dtype, isa).forward
     with nogil:
         fc_check(r.space_bytes >= (r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
         fc_share(r.words, draw, &r)
@@ -80,7 +83,7 @@ def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width,
     cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, words)
     cdef Run gradients = run_of(dout, r.itemsize, False)
     r.dout = <const char*> gradients.at
-    r.gradient = fc_lrn_gradient_table[dtype][isa]
+    r.gradient = fc_lrn_for(dtype, isa).gradient
     with nogil:
         fc_check(gradients.n == r.N * r.layer.channels * r.layer.pitch)
         fc_check(r.space_bytes >= (r.layer.channels + r.layer.lo + r.layer.hi + 3) * width * r.itemsize)

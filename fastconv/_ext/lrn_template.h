@@ -132,3 +132,8 @@ static void FC_N(fc_lrn_gradient)(const void *dout_, const void *x_, void *dx_, 
     }
     FC_N(fc_lrn_walk)(dout, x, dx, spread, rows, n, layer, FC_SPREAD, FC_ONE);
 }
+
+const fc_lrn_kernels FC_N(fc_lrn_kernels) = {
+    .forward = FC_N(fc_lrn),
+    .gradient = FC_N(fc_lrn_gradient),
+};

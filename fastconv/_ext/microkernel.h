@@ -13,9 +13,6 @@ typedef struct {
 /* The largest k that `fc_row_kept` supports. */
 #define FC_FEW 4
 
-#define FC_TEMPLATE "microkernel_template.h"
-#include "foreach.h"
-
 typedef void (*fc_tile_t)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,
                           const ptrdiff_t *at, void *c, ptrdiff_t pitch, const void *bias, int add);
 typedef void (*fc_row_kept_t)(int k, const void *a, ptrdiff_t apart, const void *b, void *c, const void *kept,
@@ -29,18 +26,24 @@ typedef void (*fc_scatter_t)(void *to, ptrdiff_t pitch, ptrdiff_t step, const vo
 typedef void (*fc_cells_of_t)(void *to, ptrdiff_t pitch, const void *from, ptrdiff_t from_pitch, ptrdiff_t rows,
                               ptrdiff_t n, ptrdiff_t stride);
 typedef void (*fc_shape_t)(int *rows, int *vectors, int *lanes);
-FC_TABLE(fc_shape_t, fc_shape);
-FC_TABLE(fc_gather_t, fc_gather);
-FC_TABLE(fc_scatter_t, fc_scatter);
-FC_TABLE(fc_cells_of_t, fc_cells_of);
-FC_TABLE(fc_tile_t, fc_tile_listed);
-FC_TABLE(fc_tile_t, fc_tile);
-FC_TABLE(fc_tile_t, fc_tile_kept_listed);
-FC_TABLE(fc_tile_t, fc_tile_kept);
-FC_TABLE(fc_row_kept_t, fc_row_kept);
-FC_TABLE(fc_tile_t, fc_tile_apart);
-FC_TABLE(fc_tile_t, fc_tile_rows_listed);
-FC_TABLE(fc_tile_t, fc_tile_rows);
-FC_TABLE(fc_interleave_t, fc_interleave);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_shape_t shape;
+    fc_gather_t gather;
+    fc_scatter_t scatter;
+    fc_cells_of_t cells_of;
+    fc_tile_t tile_listed;
+    fc_tile_t tile;
+    fc_tile_t tile_kept_listed;
+    fc_tile_t tile_kept;
+    fc_row_kept_t row_kept;
+    fc_tile_t tile_apart;
+    fc_tile_t tile_rows_listed;
+    fc_tile_t tile_rows;
+    fc_interleave_t interleave;
+} fc_microkernel_kernels;
+
+FC_KERNELS(fc_microkernel_kernels, fc_microkernel_for);
 
 #endif /* FASTCONV_MICROKERNEL_H */

@@ -447,3 +447,19 @@ static void FC_N(fc_cells_of)(void *to_, ptrdiff_t pitch, const void *from_, ptr
         for (; rows > 0; rows--, to += pitch, from += from_pitch)
             FC_N(fc_row_of_cells)(to, from, n, stride);
 }
+
+const fc_microkernel_kernels FC_N(fc_microkernel_kernels) = {
+    .shape = FC_N(fc_shape),
+    .gather = FC_N(fc_gather),
+    .scatter = FC_N(fc_scatter),
+    .cells_of = FC_N(fc_cells_of),
+    .tile_listed = FC_N(fc_tile_listed),
+    .tile = FC_N(fc_tile),
+    .tile_kept_listed = FC_N(fc_tile_kept_listed),
+    .tile_kept = FC_N(fc_tile_kept),
+    .row_kept = FC_N(fc_row_kept),
+    .tile_apart = FC_N(fc_tile_apart),
+    .tile_rows_listed = FC_N(fc_tile_rows_listed),
+    .tile_rows = FC_N(fc_tile_rows),
+    .interleave = FC_N(fc_interleave),
+};

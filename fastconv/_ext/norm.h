@@ -16,11 +16,6 @@ typedef struct {
     ptrdiff_t runs, n, pitch, sets, apart, alike;
 } fc_set;
 
-#define FC_TEMPLATE "norm_template.h"
-#include "foreach.h"
-#define FC_TEMPLATE "norm_columns_template.h"
-#include "foreach.h"
-
 typedef void (*fc_moments_t)(const void *x, fc_set set, double *mean, double *variance);
 typedef void (*fc_scale_t)(const void *x, void *y, fc_set set, const double *mean, const double *scale,
                            const double *gamma, const double *beta);
@@ -41,16 +36,22 @@ typedef void (*fc_column_products_t)(const void *dout, const void *x, fc_set set
                                      const double *factor, ptrdiff_t of_a_row, double *sums);
 typedef void (*fc_column_combine_t)(const void *dout, const void *x, void *dx, fc_set set, const double *mean,
                                     const double *of_dout, const double *of_x, const double *shift);
-FC_TABLE(fc_moments_t, fc_moments);
-FC_TABLE(fc_scale_t, fc_scale);
-FC_TABLE(fc_scale_row_t, fc_scale_row);
-FC_TABLE(fc_products_t, fc_products);
-FC_TABLE(fc_products_row_t, fc_products_row);
-FC_TABLE(fc_combine_t, fc_combine);
-FC_TABLE(fc_combine_row_t, fc_combine_row);
-FC_TABLE(fc_column_moments_t, fc_column_moments);
-FC_TABLE(fc_column_scale_t, fc_column_scale);
-FC_TABLE(fc_column_products_t, fc_column_products);
-FC_TABLE(fc_column_combine_t, fc_column_combine);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_moments_t moments;
+    fc_scale_t scale;
+    fc_scale_row_t scale_row;
+    fc_products_t products;
+    fc_products_row_t products_row;
+    fc_combine_t combine;
+    fc_combine_row_t combine_row;
+    fc_column_moments_t column_moments;
+    fc_column_scale_t column_scale;
+    fc_column_products_t column_products;
+    fc_column_combine_t column_combine;
+} fc_norm_kernels;
+
+FC_KERNELS(fc_norm_kernels, fc_norm_for);
 
 #endif /* FASTCONV_NORM_H */

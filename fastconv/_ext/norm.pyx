@@ -46,17 +46,20 @@ cdef extern from "norm.h" nogil:
                                          const double* of_dout, const double* of_x,
                                          const double* shift) noexcept nogil
 
-    const fc_moments_t[2][3] fc_moments_table
-    const fc_scale_t[2][3] fc_scale_table
-    const fc_scale_row_t[2][3] fc_scale_row_table
-    const fc_products_t[2][3] fc_products_table
-    const fc_products_row_t[2][3] fc_products_row_table
-    const fc_combine_t[2][3] fc_combine_table
-    const fc_combine_row_t[2][3] fc_combine_row_table
-    const fc_column_moments_t[2][3] fc_column_moments_table
-    const fc_column_scale_t[2][3] fc_column_scale_table
-    const fc_column_products_t[2][3] fc_column_products_table
-    const fc_column_combine_t[2][3] fc_column_combine_table
+    ctypedef struct fc_norm_kernels:
+        fc_moments_t moments
+        fc_scale_t scale
+        fc_scale_row_t scale_row
+        fc_products_t products
+        fc_products_row_t products_row
+        fc_combine_t combine
+        fc_combine_row_t combine_row
+        fc_column_moments_t column_moments
+        fc_column_scale_t column_scale
+        fc_column_products_t column_products
+        fc_column_combine_t column_combine
+
+    const fc_norm_kernels* fc_norm_for(int dtype, int isa)
 
 
 cdef enum:
@@ -68,8 +71,7 @@ COLUMNS = FC_COLUMNS
 
 # The arguments of a call, which all of its threads read.
 cdef struct Norm:
-    int dtype
-    int isa
+    const fc_norm_kernels* kernels
     bint train
     Py_ssize_t itemsize
     const char* x
@@ -113,7 +115,7 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
     gradients = inputs if dout is None else run_of(dout, q.itemsize, False)
     q.N, q.C, q.S, q.G = shape
     sets = q.N * q.G if grouped else q.C
-    q.dtype, q.isa, q.train = dtype, isa, True
+    q.kernels, q.train = fc_norm_for(dtype, isa), True
     q.x, q.dout, q.to = <const char*> inputs.at, <const char*> gradients.at, <char*> results.at
     q.mean, q.scale, q.spread = <double*> exactly(mean, sets, 8, True), <double*> exactly(scale, sets, 8, True), NULL
     q.gamma = q.beta = NULL
@@ -181,7 +183,7 @@ cdef void draw_batch(void* task) noexcept nogil:
         while c < end:
             at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
             if q.train:
-                fc_moments_table[q.dtype][q.isa](q.x + at, channels, q.mean + c, q.spread + c)
+                q.kernels.moments(q.x + at, channels, q.mean + c, q.spread + c)
             for j in range(c, c + channels.sets):
                 q.scale[j] = 1 / sqrt(q.spread[j] + q.eps)
             n = 0
@@ -189,7 +191,7 @@ cdef void draw_batch(void* task) noexcept nogil:
                 if stopped(q, q.N * q.S):
                     return
                 here, channels.runs = at + n * q.C * q.S * q.itemsize, min(at_a_time(q.N, q.S), q.N - n)
-                fc_scale_table[q.dtype][q.isa](q.x + here, q.to + here, channels, q.mean + c, q.scale + c, q.gamma + c,
+                q.kernels.scale(q.x + here, q.to + here, channels, q.mean + c, q.scale + c, q.gamma + c,
                                                q.beta + c)
                 n += channels.runs
             channels.runs = q.N
@@ -209,11 +211,11 @@ cdef void draw_batch_columns(void* task) noexcept nogil:
             c = block * FC_COLUMNS
             columns.n = min(<Py_ssize_t> FC_COLUMNS, q.C - c)
             if q.train:
-                fc_column_moments_table[q.dtype][q.isa](q.x + c * q.itemsize, columns, q.mean + c, q.spread + c)
+                q.kernels.column_moments(q.x + c * q.itemsize, columns, q.mean + c, q.spread + c)
             for j in range(columns.n):
                 q.scale[c + j] = 1 / sqrt(q.spread[c + j] + q.eps)
                 factor[j] = q.gamma[c + j] * q.scale[c + j]
-            fc_column_scale_table[q.dtype][q.isa](q.x + c * q.itemsize, q.to + c * q.itemsize, columns, q.mean + c,
+            q.kernels.column_scale(q.x + c * q.itemsize, q.to + c * q.itemsize, columns, q.mean + c,
                                                   factor, q.beta + c)
             block += 1
         block = fc_next(q.words, &member, blocks)
@@ -243,7 +245,7 @@ cdef void draw_batch_gradient(void* task) noexcept nogil:
         c, end = begin, min(begin + q.words[FC_GRAIN], q.C)
         while c < end:
             at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
-            fc_products_table[q.dtype][q.isa](q.dout + at, q.x + at, channels, q.mean + c, q.scale + c, q.sums + 2 * c)
+            q.kernels.products(q.dout + at, q.x + at, channels, q.mean + c, q.scale + c, q.sums + 2 * c)
             # dx = gamma scale (dout - mean(dout) - x_hat mean(dout x_hat)), x_hat = (x - mean) scale
             for j in range(channels.sets):
                 factor = q.gamma[c + j] * q.scale[c + j] * share
@@ -254,7 +256,7 @@ cdef void draw_batch_gradient(void* task) noexcept nogil:
                 if stopped(q, q.N * q.S):
                     return
                 here, channels.runs = at + n * q.C * q.S * q.itemsize, min(at_a_time(q.N, q.S), q.N - n)
-                fc_combine_table[q.dtype][q.isa](q.dout + here, q.x + here, q.to + here, channels, q.mean + c,
+                q.kernels.combine(q.dout + here, q.x + here, q.to + here, channels, q.mean + c,
                                                  q.scale + c, q.gamma + c, of_x, shift)
                 n += channels.runs
             channels.runs = q.N
@@ -275,13 +277,13 @@ cdef void draw_batch_gradient_columns(void* task) noexcept nogil:
         while block < end:
             c = block * FC_COLUMNS
             at, columns.n = c * q.itemsize, min(<Py_ssize_t> FC_COLUMNS, q.C - c)
-            fc_column_products_table[q.dtype][q.isa](q.dout + at, q.x + at, columns, q.mean + c, q.scale + c, 0,
+            q.kernels.column_products(q.dout + at, q.x + at, columns, q.mean + c, q.scale + c, 0,
                                                      q.sums + 2 * c)
             for j in range(columns.n):
                 of_dout[j] = q.gamma[c + j] * q.scale[c + j]
                 of_x[j] = -of_dout[j] * q.scale[c + j] * q.sums[2 * (c + j) + 1] * share
                 shift[j] = -of_dout[j] * q.sums[2 * (c + j)] * share
-            fc_column_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, columns, q.mean + c, of_dout,
+            q.kernels.column_combine(q.dout + at, q.x + at, q.to + at, columns, q.mean + c, of_dout,
                                                     of_x, shift)
             block += 1
         block = fc_next(q.words, &member, blocks)
@@ -320,15 +322,15 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
     cdef Py_ssize_t cells = channels * q.S, c = 0
     cdef fc_set sets = fc_set(1, q.S, q.S, channels, q.S, True)
     cdef double variance = 0
-    fc_moments_table[q.dtype][q.isa](q.x + at, fc_set(1, cells, cells, 1, cells, True), &q.mean[g], &variance)
+    q.kernels.moments(q.x + at, fc_set(1, cells, cells, 1, cells, True), &q.mean[g], &variance)
     q.scale[g] = 1 / sqrt(variance + q.eps)
     if q.S == 1:
-        fc_scale_row_table[q.dtype][q.isa](q.x + at, q.gammas + first * q.itemsize, q.betas + first * q.itemsize,
+        q.kernels.scale_row(q.x + at, q.gammas + first * q.itemsize, q.betas + first * q.itemsize,
                                            q.to + at, cells, q.mean[g], q.scale[g])
     else:
         while c < channels and not stopped(q, cells):
             sets.sets = min(at_a_time(channels, q.S), channels - c)
-            fc_scale_table[q.dtype][q.isa](q.x + at, q.to + at, sets, &q.mean[g], &q.scale[g], q.gamma + first + c,
+            q.kernels.scale(q.x + at, q.to + at, sets, &q.mean[g], &q.scale[g], q.gamma + first + c,
                                            q.beta + first + c)
             at += sets.sets * q.S * q.itemsize
             c += sets.sets
@@ -364,24 +366,24 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
     cdef double[2] total = [0, 0]
     cdef double* sums = q.sums + 2 * g * channels
     if q.S == 1:
-        fc_products_row_table[q.dtype][q.isa](q.dout + at, q.x + at, q.gammas + first * q.itemsize, cells, mean,
+        q.kernels.products_row(q.dout + at, q.x + at, q.gammas + first * q.itemsize, cells, mean,
                                               total)
         total[1] *= scale
     else:
-        fc_products_table[q.dtype][q.isa](q.dout + at, q.x + at, sets, &mean, &scale, sums)
+        q.kernels.products(q.dout + at, q.x + at, sets, &mean, &scale, sums)
         for c in range(channels):
             total[0] += q.gamma[first + c] * sums[2 * c]
             total[1] += q.gamma[first + c] * sums[2 * c + 1]
     # dx = scale (gamma dout - mean(gamma dout) - x_hat mean(gamma dout x_hat)), x_hat = (x - mean) scale
     of_x, shift = -scale * scale * total[1] / cells, -scale * total[0] / cells
     if q.S == 1:
-        fc_combine_row_table[q.dtype][q.isa](q.dout + at, q.x + at, q.gammas + first * q.itemsize, q.to + at, cells,
+        q.kernels.combine_row(q.dout + at, q.x + at, q.gammas + first * q.itemsize, q.to + at, cells,
                                              mean, scale, of_x, shift)
     else:
         c = 0
         while c < channels and not stopped(q, cells):
             sets.sets = min(at_a_time(channels, q.S), channels - c)
-            fc_combine_table[q.dtype][q.isa](q.dout + at, q.x + at, q.to + at, sets, &mean, &scale,
+            q.kernels.combine(q.dout + at, q.x + at, q.to + at, sets, &mean, &scale,
                                              q.gamma + first + c, &of_x, &shift)
             at += sets.sets * q.S * q.itemsize
             c += sets.sets
@@ -410,7 +412,7 @@ cdef void draw_group_sums(void* task) noexcept nogil:
             g, c = item // blocks, item % blocks * FC_COLUMNS
             columns.n = min(<Py_ssize_t> FC_COLUMNS, channels - c)
             c += g * channels
-            fc_column_products_table[q.dtype][q.isa](q.dout + c * q.itemsize, q.x + c * q.itemsize, columns,
+            q.kernels.column_products(q.dout + c * q.itemsize, q.x + c * q.itemsize, columns,
                                                      q.mean + g, q.scale + g, q.G, q.sums + 2 * c)
             item += 1
         item = fc_next(q.words, &member, items)

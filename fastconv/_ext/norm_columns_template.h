@@ -118,3 +118,17 @@ static void FC_N(fc_column_combine)(const void *dout_, const void *x_, void *dx_
             dx[j] = dout[j] * a[j] + ((x[j] - m[j]) * b[j] + c[j]);
     }
 }
+
+const fc_norm_kernels FC_N(fc_norm_kernels) = {
+    .moments = FC_N(fc_moments),
+    .scale = FC_N(fc_scale),
+    .scale_row = FC_N(fc_scale_row),
+    .products = FC_N(fc_products),
+    .products_row = FC_N(fc_products_row),
+    .combine = FC_N(fc_combine),
+    .combine_row = FC_N(fc_combine_row),
+    .column_moments = FC_N(fc_column_moments),
+    .column_scale = FC_N(fc_column_scale),
+    .column_products = FC_N(fc_column_products),
+    .column_combine = FC_N(fc_column_combine),
+};

@@ -4,12 +4,15 @@
 
 #include "isa.h"
 
-#define FC_TEMPLATE "peak_template.h"
-#include "foreach.h"
-
 typedef int (*fc_peak_width_t)(void);
 typedef double (*fc_peak_t)(ptrdiff_t rounds, double factor);
-FC_TABLE(fc_peak_width_t, fc_peak_width);
-FC_TABLE(fc_peak_t, fc_peak);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_peak_width_t width;
+    fc_peak_t peak;
+} fc_peak_kernels;
+
+FC_KERNELS(fc_peak_kernels, fc_peak_for);
 
 #endif /* FASTCONV_PEAK_H */

@@ -8,8 +8,11 @@ cdef extern from "peak.h":
     ctypedef int (*fc_peak_width_t)() noexcept nogil
     ctypedef double (*fc_peak_t)(Py_ssize_t rounds, double factor) noexcept nogil
 
-    const fc_peak_width_t[2][3] fc_peak_width_table
-    const fc_peak_t[2][3] fc_peak_table
+    ctypedef struct fc_peak_kernels:
+        fc_peak_width_t width
+        fc_peak_t peak
+
+    const fc_peak_kernels* fc_peak_for(int dtype, int isa) noexcept nogil
 
 
 cdef enum:
@@ -18,7 +21,7 @@ cdef enum:
 
 def operations(int dtype, int isa):
     """Return the floating-point operations of an item, for dtype 0 (float32) or 1 (float64)."""
-    return 2 * ROUNDS * fc_peak_width_table[dtype][isa]()
+    return 2 * ROUNDS * fc_peak_for(dtype, isa).width()
 
 
 # The arguments of a call, which all of its threads read.
@@ -35,7 +38,7 @@ def multiply_add(Py_ssize_t items, int dtype, int isa, double[::1] sums, words):
     team.h. `sums` has an element for each thread.
     """
     cdef Loop loop
-    loop.kernel, loop.items, loop.words = fc_peak_table[dtype][isa], items, numbers_of(words)
+    loop.kernel, loop.items, loop.words = fc_peak_for(dtype, isa).peak, items, numbers_of(words)
     loop.sums, loop.slots = &sums[0], sums.shape[0]
     with nogil:
         fc_share(loop.words, draw_items, &loop)

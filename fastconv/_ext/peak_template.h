@@ -34,3 +34,8 @@ static double FC_N(fc_peak)(ptrdiff_t rounds, double factor)
     return total;
 }
 #undef FC_CHAINS
+
+const fc_peak_kernels FC_N(fc_peak_kernels) = {
+    .width = FC_N(fc_peak_width),
+    .peak = FC_N(fc_peak),
+};

@@ -12,12 +12,15 @@ static inline double fc_two_sum(double a, double b, double *lost)
     return sum;
 }
 
-#define FC_TEMPLATE "planes_template.h"
-#include "foreach.h"
-
 typedef double (*fc_total_t)(const void *from, ptrdiff_t n);
 typedef ptrdiff_t (*fc_highest_t)(const void *from, ptrdiff_t n);
-FC_TABLE(fc_total_t, fc_total);
-FC_TABLE(fc_highest_t, fc_highest);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_total_t total;
+    fc_highest_t highest;
+} fc_planes_kernels;
+
+FC_KERNELS(fc_planes_kernels, fc_planes_for);
 
 #endif /* FASTCONV_PLANES_H */

@@ -14,8 +14,11 @@ cdef extern from "planes.h" nogil:
     ctypedef double (*fc_total_t)(const void* source, Py_ssize_t n) noexcept nogil
     ctypedef Py_ssize_t (*fc_highest_t)(const void* source, Py_ssize_t n) noexcept nogil
 
-    const fc_total_t[2][3] fc_total_table
-    const fc_highest_t[2][3] fc_highest_table
+    ctypedef struct fc_planes_kernels:
+        fc_total_t total
+        fc_highest_t highest
+
+    const fc_planes_kernels* fc_planes_for(int dtype, int isa)
 
 
 # The arguments of a reduction of planes, which all of its threads read.
@@ -37,7 +40,7 @@ def totals(const floating[:, ::1] x, double[::1] sums, int isa, words):
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         fc_check(sums.shape[0] == x.shape[0])
-        r.total = fc_total_table[0 if floating is float else 1][isa]
+        r.total = fc_planes_for(0 if floating is float else 1, isa).total
         r.x, r.out = <const void*> &x[0, 0], <void*> &sums[0]
         r.planes, r.cells, r.words = x.shape[0], x.shape[1], shared
         if floating is float:
@@ -80,7 +83,7 @@ def channels(int dtype, x, out, Py_ssize_t images, int isa, words):
     else:
         r.words = numbers_of(words)
     with nogil:
-        r.total = fc_total_table[dtype][isa]
+        r.total = fc_planes_for(dtype, isa).total
         r.x, r.out, r.planes, r.images = source.at, sums.at, sums.n, images
         r.cells = source.n // (images * sums.n)
         fc_share(r.words, channels_of_double if dtype else channels_of_float, &r)
@@ -115,7 +118,7 @@ def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, i
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         fc_check(out.shape[0] == x.shape[0] and indices.shape[0] == x.shape[0])
-        r.highest = fc_highest_table[0 if floating is float else 1][isa]
+        r.highest = fc_planes_for(0 if floating is float else 1, isa).highest
         r.x, r.out, r.indices = <const void*> &x[0, 0], <void*> &out[0], &indices[0]
         r.planes, r.cells, r.words = x.shape[0], x.shape[1], shared
         if floating is float:

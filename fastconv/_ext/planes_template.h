@@ -75,3 +75,8 @@ static ptrdiff_t FC_N(fc_highest)(const void *from_, ptrdiff_t n)
             at = i;
     return at;
 }
+
+const fc_planes_kernels FC_N(fc_planes_kernels) = {
+    .total = FC_N(fc_total),
+    .highest = FC_N(fc_highest),
+};

@@ -42,9 +42,6 @@ typedef struct {
     const ptrdiff_t *seen[2];     /* for each input depth and row: the outputs that read it, ascending */
 } fc_pool;
 
-#define FC_TEMPLATE "pool_template.h"
-#include "foreach.h"
-
 typedef void (*fc_pool_begin_t)(const fc_pool *g, int op, void *lanes);
 typedef int (*fc_pool_load_t)(const fc_pool *g, int op, void *space, const void *plane, const void *plane_end,
                               ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end);
@@ -62,16 +59,22 @@ typedef void (*fc_pool_2x2_sum_t)(const void *x, const void *x_end, ptrdiff_t wi
                                   ptrdiff_t rows);
 typedef void (*fc_pool_2x2_spread_t)(const void *dout, const void *dout_end, const void *norm, ptrdiff_t width,
                                      const void *x, const void *x_end, void *dx, const void *dx_end, ptrdiff_t rows);
-FC_TABLE(fc_pool_begin_t, fc_pool_begin);
-FC_TABLE(fc_pool_load_t, fc_pool_load);
-FC_TABLE(fc_pool_forward_t, fc_pool_forward);
-FC_TABLE(fc_pool_share_t, fc_pool_share);
-FC_TABLE(fc_pool_gather_t, fc_pool_gather);
-FC_TABLE(fc_pool_2x2_forward_t, fc_pool_2x2_forward);
-FC_TABLE(fc_pool_2x2_backward_t, fc_pool_2x2_backward);
-FC_TABLE(fc_pool_2x2_sum_t, fc_pool_2x2_mean);
-FC_TABLE(fc_pool_2x2_sum_t, fc_pool_2x2_norm);
-FC_TABLE(fc_pool_2x2_spread_t, fc_pool_2x2_mean_spread);
-FC_TABLE(fc_pool_2x2_spread_t, fc_pool_2x2_norm_spread);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_pool_begin_t begin;
+    fc_pool_load_t load;
+    fc_pool_forward_t forward;
+    fc_pool_share_t share;
+    fc_pool_gather_t gather;
+    fc_pool_2x2_forward_t forward_2x2;
+    fc_pool_2x2_backward_t backward_2x2;
+    fc_pool_2x2_sum_t mean_2x2;
+    fc_pool_2x2_sum_t norm_2x2;
+    fc_pool_2x2_spread_t mean_spread_2x2;
+    fc_pool_2x2_spread_t norm_spread_2x2;
+} fc_pool_kernels;
+
+FC_KERNELS(fc_pool_kernels, fc_pool_for);
 
 #endif /* FASTCONV_POOL_H */

@@ -73,17 +73,20 @@ cdef extern from "pool.h" nogil:
         void* dx, const void* dx_end, Py_ssize_t rows,
     ) noexcept nogil
 
-    const fc_pool_begin_t[2][3] fc_pool_begin_table
-    const fc_pool_load_t[2][3] fc_pool_load_table
-    const fc_pool_forward_t[2][3] fc_pool_forward_table
-    const fc_pool_share_t[2][3] fc_pool_share_table
-    const fc_pool_gather_t[2][3] fc_pool_gather_table
-    const fc_pool_2x2_forward_t[2][3] fc_pool_2x2_forward_table
-    const fc_pool_2x2_backward_t[2][3] fc_pool_2x2_backward_table
-    const fc_pool_2x2_sum_t[2][3] fc_pool_2x2_mean_table
-    const fc_pool_2x2_sum_t[2][3] fc_pool_2x2_norm_table
-    const fc_pool_2x2_spread_t[2][3] fc_pool_2x2_mean_spread_table
-    const fc_pool_2x2_spread_t[2][3] fc_pool_2x2_norm_spread_table
+    ctypedef struct fc_pool_kernels:
+        fc_pool_begin_t begin
+        fc_pool_load_t load
+        fc_pool_forward_t forward
+        fc_pool_share_t share
+        fc_pool_gather_t gather
+        fc_pool_2x2_forward_t forward_2x2
+        fc_pool_2x2_backward_t backward_2x2
+        fc_pool_2x2_sum_t mean_2x2
+        fc_pool_2x2_sum_t norm_2x2
+        fc_pool_2x2_spread_t mean_spread_2x2
+        fc_pool_2x2_spread_t norm_spread_2x2
+
+    const fc_pool_kernels* fc_pool_for(int dtype, int isa)
 
 
 # The location of a block: its plane, its depth, its rows, and the index of its first row in the array.

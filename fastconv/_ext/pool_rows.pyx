@@ -81,7 +81,7 @@ cdef inline floating* begin_rows(const Rows* r, Py_ssize_t slot, floating* dtype
     """Return the workspace of this thread, with the tables that all windows share filled in."""
     cdef floating* lanes = aligned(<floating*> r.space + slot * r.space_pitch)
     fc_check(slot < r.slots)
-    fc_pool_begin_table[0 if floating is float else 1][r.isa](&r.plan.pool, r.op, lanes)
+    fc_pool_for(0 if floating is float else 1, r.isa).begin(&r.plan.pool, r.op, lanes)
     return lanes
 
 
@@ -111,13 +111,13 @@ cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
             odd = False
             for i in range(first, min(first + plan.batch, last)):
                 here = place(i, plan, plan.pool.out)
-                odd |= fc_pool_load_table[which][isa](
+                odd |= fc_pool_for(which, isa).load(
                     &plan.pool, op, blocks + (i - first) * plan.block, x + here.plane * plan.cells, x + r.sources,
                     here.depth, here.begin, here.end,
                 )
             for i in range(first, min(first + plan.batch, last)):
                 here = place(i, plan, plan.pool.out)
-                fc_pool_forward_table[which][isa](
+                fc_pool_for(which, isa).forward(
                     &plan.pool, FC_POOL_MAX_OR_NAN if odd and op == FC_POOL_MAX else op,
                     blocks + (i - first) * plan.block, lanes, out + here.at,
                     r.indices + here.at if op == FC_POOL_MAX else NULL, end, here.depth, here.begin, here.end,
@@ -192,14 +192,14 @@ cdef void draw_backward(const Rows* r, floating* dtype) noexcept nogil:
         while first < last:
             for i in range(first, min(first + plan.batch, last)):
                 here = place(i, plan, plan.pool.size)
-                fc_pool_share_table[which][isa](
+                fc_pool_for(which, isa).share(
                     &plan.pool, blocks + (i - first) * plan.block, lanes, dout + here.plane * plan.outputs,
                     dout + r.sources, <const floating*> NULL if norms == NULL else norms + here.plane * plan.outputs,
                     here.depth, here.begin, here.end,
                 )
             for i in range(first, min(first + plan.batch, last)):
                 here = place(i, plan, plan.pool.size)
-                fc_pool_gather_table[which][isa](
+                fc_pool_for(which, isa).gather(
                     &plan.pool, blocks + (i - first) * plan.block, <const floating*> NULL if x == NULL else x + here.at,
                     <const floating*> NULL if x == NULL else x + r.results, dx + here.at, end,
                     here.depth, here.begin, here.end,
@@ -237,9 +237,9 @@ def forward_2x2(
     cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
-        p.sum, p.indices = fc_pool_2x2_norm_table[dtype][isa] if norm else fc_pool_2x2_mean_table[dtype][isa], NULL
+        p.sum, p.indices = fc_pool_for(dtype, isa).norm_2x2 if norm else fc_pool_for(dtype, isa).mean_2x2, NULL
         if places.n:
-            p.forward, p.indices = fc_pool_2x2_forward_table[dtype][isa], <int32_t*> places.at
+            p.forward, p.indices = fc_pool_for(dtype, isa).forward_2x2, <int32_t*> places.at
         p.source, p.sources, p.result = xs.at, xs.n, outs.at
         p.height, p.width, p.rows, p.words = height, width, rows, shared
         planes = xs.n // (height * width)
@@ -299,12 +299,12 @@ def backward_2x2(
     if by_norm:
         divisors, factors = run_of(norms, itemsize, False), run_of(x, itemsize, False)
     with nogil:
-        p.spread, p.indices, p.norms, p.factors = fc_pool_2x2_mean_spread_table[dtype][isa], NULL, NULL, NULL
+        p.spread, p.indices, p.norms, p.factors = fc_pool_for(dtype, isa).mean_spread_2x2, NULL, NULL, NULL
         if by_norm:
             fc_check(divisors.n == douts.n and factors.n == dxs.n)
-            p.spread, p.norms, p.factors = fc_pool_2x2_norm_spread_table[dtype][isa], divisors.at, factors.at
+            p.spread, p.norms, p.factors = fc_pool_for(dtype, isa).norm_spread_2x2, divisors.at, factors.at
         if places.n:
-            p.backward, p.indices = fc_pool_2x2_backward_table[dtype][isa], <int32_t*> places.at
+            p.backward, p.indices = fc_pool_for(dtype, isa).backward_2x2, <int32_t*> places.at
         p.source, p.sources, p.result = douts.at, douts.n, dxs.at
         p.height, p.width, p.rows, p.out_of_window, p.words = height, width, rows, &out_of_window, shared
         planes = dxs.n // (height * width)

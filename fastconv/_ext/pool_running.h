@@ -112,13 +112,15 @@ static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_r
     return !w->phases && w->stride == 1 && w->levels ? strip->n : strip->end - strip->begin;
 }
 
-#define FC_TEMPLATE "pool_running_template.h"
-#include "foreach.h"
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_running_row_t row;
+    fc_running_meet_t meet;
+    fc_running_give_t give;
+    fc_running_give_maxima_t give_maxima;
+} fc_pool_running_kernels;
 
-FC_TABLE(fc_running_row_t, fc_running_row);
-FC_TABLE(fc_running_meet_t, fc_running_meet);
-FC_TABLE(fc_running_give_t, fc_running_give);
-FC_TABLE(fc_running_give_maxima_t, fc_running_give_maxima);
+FC_KERNELS(fc_pool_running_kernels, fc_pool_running_for);
 
 /* A call; fastconv.layers.pool.running plans it. */
 typedef struct {
@@ -231,7 +233,7 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
         ptrdiff_t l;
         for (l = 0; l <= m.depth && l < m.levels; l++)
             m.slot[l] = (char *)m.slot[l] + (h - heights->begin) * at->pitch;
-        fc_running_meet_table[g->dtype][g->isa](&m, at->op, row, at->deep_early, at->deep_last,
+        fc_pool_running_for(g->dtype, g->isa)->meet(&m, at->op, row, at->deep_early, at->deep_last,
                                                 (at->many - 1) * at->segment + n, g->pitch);
         early = at->deep_early, last = at->deep_last;
     }
@@ -247,7 +249,7 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
                 g->width.size;
             for (p = 0; p < at->many; p++) {
                 const ptrdiff_t into = p * g->targets + to + strip->begin;
-                fc_running_give_maxima_table[g->dtype][g->isa](
+                fc_pool_running_for(g->dtype, g->isa)->give_maxima(
                     from + p * at->segment * at->item, g->pitch, g->windows + 2, strip->begin, origin,
                     base - p * strip->n, g->target + into * at->item, g->where + into * (g->wide ? 8 : 4), g->wide, n);
             }
@@ -257,7 +259,7 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
                 const ptrdiff_t into = p * g->targets + to + strip->begin;
                 const char *by = g->give == FC_GIVE_TIMES ? g->factors + into * at->item
                                  : g->give == FC_GIVE_OVER_COUNT ? at->counts : NULL;
-                fc_running_give_table[g->dtype][g->isa](g->give, from + p * at->segment * at->item, by, shared,
+                fc_pool_running_for(g->dtype, g->isa)->give(g->give, from + p * at->segment * at->item, by, shared,
                                                         g->target + into * at->item, n);
             }
         }
@@ -277,7 +279,7 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     ptrdiff_t t;
     if (m.depth >= 0 && h >= 0 && h < height->size) {
         const double shared = g->take == FC_TAKE_OVER_COUNT ? fc_running_shared(g, d, h) : 1;
-        const int odd = fc_running_row_table[g->dtype][g->isa](
+        const int odd = fc_pool_running_for(g->dtype, g->isa)->row(
             &g->width, at->op, g->take, strip, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
             g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present, g->pitch,
             row * g->width.size + strips->source - base, at->many, g->sources);
@@ -287,7 +289,7 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     }
     early = last = present;
     if (height->levels && m.depth >= 0) {
-        fc_running_meet_table[g->dtype][g->isa](&m, at->op, present, at->early, at->last,
+        fc_pool_running_for(g->dtype, g->isa)->meet(&m, at->op, present, at->early, at->last,
                                                 (at->many - 1) * at->segment + strips->end - strips->begin, g->pitch);
         early = at->early, last = at->last;
     }

@@ -362,3 +362,10 @@ static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, con
             if (from[i] == (FC_T)-INFINITY)
                 ((int32_t *)where)[i] = (int32_t)(origin + fc_running_origin(windows, begin + i));
 }
+
+const fc_pool_running_kernels FC_N(fc_pool_running_kernels) = {
+    .row = FC_N(fc_running_row),
+    .meet = FC_N(fc_running_meet),
+    .give = FC_N(fc_running_give),
+    .give_maxima = FC_N(fc_running_give_maxima),
+};

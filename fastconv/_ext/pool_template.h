@@ -432,3 +432,17 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
 }
 
 #include "pool_2x2_template.h"
+
+const fc_pool_kernels FC_N(fc_pool_kernels) = {
+    .begin = FC_N(fc_pool_begin),
+    .load = FC_N(fc_pool_load),
+    .forward = FC_N(fc_pool_forward),
+    .share = FC_N(fc_pool_share),
+    .gather = FC_N(fc_pool_gather),
+    .forward_2x2 = FC_N(fc_pool_2x2_forward),
+    .backward_2x2 = FC_N(fc_pool_2x2_backward),
+    .mean_2x2 = FC_N(fc_pool_2x2_mean),
+    .norm_2x2 = FC_N(fc_pool_2x2_norm),
+    .mean_spread_2x2 = FC_N(fc_pool_2x2_mean_spread),
+    .norm_spread_2x2 = FC_N(fc_pool_2x2_norm_spread),
+};

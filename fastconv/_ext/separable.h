@@ -91,10 +91,13 @@ typedef struct {
     ptrdiff_t pitch, first, end, n, border;
 } fc_rows_of;
 
-#define FC_TEMPLATE "separable_template.h"
-#include "foreach.h"
-
 typedef int (*fc_separable_t)(const fc_separable *call, ptrdiff_t item, void *space);
-FC_TABLE(fc_separable_t, fc_separable_block);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_separable_t block;
+} fc_separable_kernels;
+
+FC_KERNELS(fc_separable_kernels, fc_separable_for);
 
 #endif /* FASTCONV_SEPARABLE_H */

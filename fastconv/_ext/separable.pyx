@@ -67,7 +67,10 @@ cdef extern from "separable.h" nogil:
         Py_ssize_t* words
 
     ctypedef int (*fc_separable_t)(const fc_separable* call, Py_ssize_t item, void* space) noexcept nogil
-    const fc_separable_t[2][3] fc_separable_block_table
+    ctypedef struct fc_separable_kernels:
+        fc_separable_t block
+
+    const fc_separable_kernels* fc_separable_for(int dtype, int isa)
     Py_ssize_t fc_separable_items(const fc_separable* call) noexcept
     int fc_isa_lanes(int dtype, int isa) noexcept
 
@@ -165,7 +168,7 @@ def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, co
     t.call.words = t.words
     t.space, t.spaces = <char*> spaces.at, len(space)
     t.space_bytes = spaces.n // t.spaces
-    t.block = fc_separable_block_table[dtype][isa]
+    t.block = fc_separable_for(dtype, isa).block
     with nogil:
         fc_check(t.space_bytes >= t.call.space * itemsize)
         t.items = fc_separable_items(&t.call)

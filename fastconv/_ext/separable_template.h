@@ -400,3 +400,7 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         any |= all[v] != all[v];
     return any;
 }
+
+const fc_separable_kernels FC_N(fc_separable_kernels) = {
+    .block = FC_N(fc_separable_block),
+};

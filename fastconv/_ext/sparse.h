@@ -52,9 +52,6 @@ static inline void fc_send_for(const char *from, ptrdiff_t pitch, ptrdiff_t rows
 #include <immintrin.h>
 #endif
 
-#define FC_TEMPLATE "sparse_template.h"
-#include "foreach.h"
-
 typedef void (*fc_prune_t)(const fc_weights *weights, const fc_pruned *to, const fc_pruned *space);
 typedef void (*fc_turn_t)(void *to, ptrdiff_t to_pitch, const void *from, ptrdiff_t from_pitch, const ptrdiff_t *at,
                           ptrdiff_t lines, ptrdiff_t n);
@@ -63,19 +60,25 @@ typedef void (*fc_add_rows_t)(int high, int wide, const void *x, const ptrdiff_t
                               int add);
 typedef void (*fc_turn_back_t)(void *to, const fc_target *targets, ptrdiff_t step, const void *sums, ptrdiff_t lines,
                                ptrdiff_t wide, ptrdiff_t ahead);
-FC_TABLE(fc_prune_t, fc_prune);
-FC_TABLE(fc_turn_t, fc_turn);
-FC_TABLE(fc_add_rows_t, fc_add_rows);
-FC_TABLE(fc_turn_back_t, fc_turn_back);
 typedef void (*fc_dot_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
                               ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch,
                               const void *mask);
 typedef int (*fc_turn_there_t)(void *to, void *mask, const void *from, const fc_target *targets, ptrdiff_t lines,
                                ptrdiff_t wide);
-FC_TABLE(fc_dot_rows_t, fc_dot_rows);
-FC_TABLE(fc_turn_there_t, fc_turn_there);
 typedef void (*fc_clear_t)(const void *w, void *dw, ptrdiff_t n);
-FC_TABLE(fc_clear_t, fc_clear);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_prune_t prune;
+    fc_turn_t turn;
+    fc_add_rows_t add_rows;
+    fc_turn_back_t turn_back;
+    fc_dot_rows_t dot_rows;
+    fc_turn_there_t turn_there;
+    fc_clear_t clear;
+} fc_sparse_kernels;
+
+FC_KERNELS(fc_sparse_kernels, fc_sparse_for);
 
 /* The most vectors of a tile. Each takes a register, and two more registers hold operands (six for `dots`). */
 static inline int fc_sparse_sums(int isa, int dots)

@@ -13,9 +13,8 @@ from fastconv._ext.kernels cimport Kernels, kernels
 from fastconv._ext.patches cimport Block, Side, fill, read_sides
 from fastconv._ext.runs cimport fc_check, fc_draw, floating
 from fastconv._ext.sparse_kernels cimport (
-    FC_LIST_SPARE, fc_add_rows_t, fc_add_rows_table, fc_clear_t, fc_clear_table, fc_dot_rows_t, fc_dot_rows_table,
-    fc_prune_table, fc_pruned, fc_isa_lanes, fc_send_for, fc_sparse_sums, fc_target, fc_turn_back_t,
-    fc_turn_back_table, fc_turn_t, fc_turn_table, fc_turn_there_t, fc_turn_there_table, fc_weights,
+    FC_LIST_SPARE, fc_add_rows_t, fc_clear_t, fc_dot_rows_t, fc_isa_lanes, fc_pruned, fc_send_for,
+    fc_sparse_for, fc_sparse_sums, fc_target, fc_turn_back_t, fc_turn_t, fc_turn_there_t, fc_weights,
 )
 from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped, fc_take
 
@@ -204,7 +203,7 @@ cdef void prune_all(void* task) noexcept nogil:
         weights.w = <const char*> weights.w + cut(&row, row, s.rows, s.block_rows) * t.group_step * t.itemsize
         weights.w = <const char*> weights.w + row * s.row_step * t.itemsize
         weights.rows = min(s.block_rows, s.rows - row)
-        fc_prune_table[t.dtype][t.isa](&weights, &to, &space)
+        fc_sparse_for(t.dtype, t.isa).prune(&weights, &to, &space)
         index = fc_take(t.words, t.items)
 
 
@@ -370,11 +369,11 @@ cdef void multiply(
     cdef floating* to = <floating*> t.result + (group * s.rows + first_row) * t.positions
     cdef const floating* start = NULL
     cdef const Py_ssize_t* tile
-    cdef fc_turn_t turn = fc_turn_table[t.dtype][t.isa]
-    cdef fc_turn_back_t turn_back = fc_turn_back_table[t.dtype][t.isa]
-    cdef fc_add_rows_t add_rows = fc_add_rows_table[t.dtype][t.isa]
-    cdef fc_dot_rows_t dot_rows = fc_dot_rows_table[t.dtype][t.isa]
-    cdef fc_turn_there_t turn_there = fc_turn_there_table[t.dtype][t.isa]
+    cdef fc_turn_t turn = fc_sparse_for(t.dtype, t.isa).turn
+    cdef fc_turn_back_t turn_back = fc_sparse_for(t.dtype, t.isa).turn_back
+    cdef fc_add_rows_t add_rows = fc_sparse_for(t.dtype, t.isa).add_rows
+    cdef fc_dot_rows_t dot_rows = fc_sparse_for(t.dtype, t.isa).dot_rows
+    cdef fc_turn_there_t turn_there = fc_sparse_for(t.dtype, t.isa).turn_there
     cdef char* mask = <char*> (sums + rows * pitch)
     cdef bint missing = False
     cdef fc_pruned lists
@@ -442,7 +441,7 @@ def clear(int dtype, w, dw, Py_ssize_t items, int isa, words):
     cdef Run weights, gradients
     t.itemsize = 8 if dtype else 4
     weights, gradients = run_of(w, t.itemsize, False), run_of(dw, t.itemsize, True)
-    t.clear, t.w, t.dw = fc_clear_table[dtype][isa], <const char*> weights.at, <char*> gradients.at
+    t.clear, t.w, t.dw = fc_sparse_for(dtype, isa).clear, <const char*> weights.at, <char*> gradients.at
     t.n, t.items, t.words = gradients.n, items, numbers_of(words)
     with nogil:
         fc_check(weights.n == gradients.n)

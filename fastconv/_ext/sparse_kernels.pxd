@@ -51,13 +51,16 @@ cdef extern from "sparse.h":
     ) noexcept nogil
     ctypedef void (*fc_clear_t)(const void* w, void* dw, Py_ssize_t n) noexcept nogil
 
-    const fc_prune_t[2][3] fc_prune_table
-    const fc_turn_t[2][3] fc_turn_table
-    const fc_add_rows_t[2][3] fc_add_rows_table
-    const fc_turn_back_t[2][3] fc_turn_back_table
-    const fc_dot_rows_t[2][3] fc_dot_rows_table
-    const fc_turn_there_t[2][3] fc_turn_there_table
-    const fc_clear_t[2][3] fc_clear_table
+    ctypedef struct fc_sparse_kernels:
+        fc_prune_t prune
+        fc_turn_t turn
+        fc_add_rows_t add_rows
+        fc_turn_back_t turn_back
+        fc_dot_rows_t dot_rows
+        fc_turn_there_t turn_there
+        fc_clear_t clear
+
+    const fc_sparse_kernels* fc_sparse_for(int dtype, int isa) noexcept nogil
     void fc_send_for(const char* source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t nbytes) noexcept nogil
     int fc_isa_lanes(int dtype, int isa) noexcept nogil
     int fc_sparse_sums(int isa, int dots) noexcept nogil

@@ -399,3 +399,13 @@ static void FC_N(fc_clear)(const void *w_, void *dw_, ptrdiff_t n)
     for (i = 0; i < n; i++)
         dw[i] = w[i] != 0 ? dw[i] : 0;
 }
+
+const fc_sparse_kernels FC_N(fc_sparse_kernels) = {
+    .prune = FC_N(fc_prune),
+    .turn = FC_N(fc_turn),
+    .add_rows = FC_N(fc_add_rows),
+    .turn_back = FC_N(fc_turn_back),
+    .dot_rows = FC_N(fc_dot_rows),
+    .turn_there = FC_N(fc_turn_there),
+    .clear = FC_N(fc_clear),
+};

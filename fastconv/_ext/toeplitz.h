@@ -335,9 +335,6 @@ typedef struct {
     void *sums;
 } fc_contraction;
 
-#define FC_TEMPLATE "toeplitz_template.h"
-#include "foreach.h"
-
 typedef ptrdiff_t (*fc_list_t)(const void *w, const fc_row *row, void *values, void *columns);
 typedef ptrdiff_t (*fc_walk_t)(fc_nonzeros *nonzeros, const fc_row *row, void *values, void *columns);
 typedef void (*fc_spread_t)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
@@ -350,21 +347,27 @@ typedef void (*fc_repeat_t)(const void *values, const void *columns, ptrdiff_t n
 typedef void (*fc_spmm_t)(const fc_spmm *product, ptrdiff_t begin, ptrdiff_t end);
 typedef void (*fc_contract_t)(const fc_contraction *contraction);
 typedef void (*fc_collect_t)(void *sums, double *totals, ptrdiff_t slots);
-FC_TABLE(fc_list_t, fc_list_i32);
-FC_TABLE(fc_list_t, fc_list_i64);
-FC_TABLE(fc_walk_t, fc_walk_i32);
-FC_TABLE(fc_walk_t, fc_walk_i64);
-FC_TABLE(fc_walk_t, fc_gather_i32);
-FC_TABLE(fc_walk_t, fc_gather_i64);
-FC_TABLE(fc_spread_t, fc_spread_i32);
-FC_TABLE(fc_spread_t, fc_spread_i64);
-FC_TABLE(fc_numbers_t, fc_number);
-FC_TABLE(fc_find_t, fc_find);
-FC_TABLE(fc_repeat_t, fc_repeat_i32);
-FC_TABLE(fc_repeat_t, fc_repeat_i64);
-FC_TABLE(fc_spmm_t, fc_spmm_i32);
-FC_TABLE(fc_spmm_t, fc_spmm_i64);
-FC_TABLE(fc_contract_t, fc_contract);
-FC_TABLE(fc_collect_t, fc_collect);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_list_t list_i32;
+    fc_list_t list_i64;
+    fc_walk_t walk_i32;
+    fc_walk_t walk_i64;
+    fc_walk_t gather_i32;
+    fc_walk_t gather_i64;
+    fc_spread_t spread_i32;
+    fc_spread_t spread_i64;
+    fc_numbers_t number;
+    fc_find_t find;
+    fc_repeat_t repeat_i32;
+    fc_repeat_t repeat_i64;
+    fc_spmm_t spmm_i32;
+    fc_spmm_t spmm_i64;
+    fc_contract_t contract;
+    fc_collect_t collect;
+} fc_toeplitz_kernels;
+
+FC_KERNELS(fc_toeplitz_kernels, fc_toeplitz_for);
 
 #endif /* FASTCONV_TOEPLITZ_H */

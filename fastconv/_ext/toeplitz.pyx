@@ -127,15 +127,25 @@ cdef extern from "toeplitz.h" nogil:
     ) noexcept nogil
     ctypedef void (*fc_spmm_t)(const fc_spmm* product, Py_ssize_t begin, Py_ssize_t end) noexcept nogil
 
-    const fc_list_t[2][3] fc_list_i32_table, fc_list_i64_table
-    const fc_walk_t[2][3] fc_walk_i32_table, fc_walk_i64_table, fc_gather_i32_table, fc_gather_i64_table
-    const fc_spread_t[2][3] fc_spread_i32_table, fc_spread_i64_table
-    const fc_numbers_t[2][3] fc_number_table
-    const fc_find_t[2][3] fc_find_table
-    const fc_repeat_t[2][3] fc_repeat_i32_table, fc_repeat_i64_table
-    const fc_spmm_t[2][3] fc_spmm_i32_table, fc_spmm_i64_table
-    const fc_contract_t[2][3] fc_contract_table
-    const fc_collect_t[2][3] fc_collect_table
+    ctypedef struct fc_toeplitz_kernels:
+        fc_list_t list_i32
+        fc_list_t list_i64
+        fc_walk_t walk_i32
+        fc_walk_t walk_i64
+        fc_walk_t gather_i32
+        fc_walk_t gather_i64
+        fc_spread_t spread_i32
+        fc_spread_t spread_i64
+        fc_numbers_t number
+        fc_find_t find
+        fc_repeat_t repeat_i32
+        fc_repeat_t repeat_i64
+        fc_spmm_t spmm_i32
+        fc_spmm_t spmm_i64
+        fc_contract_t contract
+        fc_collect_t collect
+
+    const fc_toeplitz_kernels* fc_toeplitz_for(int dtype, int isa)
 
 
 ctypedef fused number:
@@ -239,14 +249,15 @@ cdef Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexce
 cdef inline void give_weights(Matrix* m, Run weights, int dtype, bint wide, int isa) noexcept nogil:
     m.itemsize = 8 if dtype else 4
     m.weights, m.n_weights = <const char*> weights.at, weights.n
-    m.list = fc_list_i64_table[dtype][isa] if wide else fc_list_i32_table[dtype][isa]
+    cdef const fc_toeplitz_kernels* k = fc_toeplitz_for(dtype, isa)
+    m.list = k.list_i64 if wide else k.list_i32
     if m.mirrored:
-        m.walk = fc_gather_i64_table[dtype][isa] if wide else fc_gather_i32_table[dtype][isa]
+        m.walk = k.gather_i64 if wide else k.gather_i32
     else:
-        m.walk = fc_walk_i64_table[dtype][isa] if wide else fc_walk_i32_table[dtype][isa]
-    m.spread = fc_spread_i64_table[dtype][isa] if wide else fc_spread_i32_table[dtype][isa]
-    m.find = fc_find_table[dtype][isa]
-    m.repeat = fc_repeat_i64_table[dtype][isa] if wide else fc_repeat_i32_table[dtype][isa]
+        m.walk = k.walk_i64 if wide else k.walk_i32
+    m.spread = k.spread_i64 if wide else k.spread_i32
+    m.find = k.find
+    m.repeat = k.repeat_i64 if wide else k.repeat_i32
 
 
 cdef inline fc_span span_of(const Axis* axis, const Segment* s, Py_ssize_t index, Py_ssize_t weight) noexcept nogil:
@@ -502,7 +513,7 @@ cdef void draw_numbers(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
     cdef fc_member member = fc_enrol(t.words)
     cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.m.total), row
-    cdef fc_numbers_t number = fc_number_table[1 if t.m.itemsize == 8 else 0][0]
+    cdef fc_numbers_t number = fc_toeplitz_for(1 if t.m.itemsize == 8 else 0, 0).number
     while begin < t.m.total:
         for row in range(begin, min(begin + grain, t.m.total)):
             t.counts[row] = number(t.m.weights + weights_of(&t.m, row) * t.m.itemsize, &t.m.weight)
@@ -831,7 +842,7 @@ def product(
     t.rows, t.words = rows.n - 1, numbers_of(words)
     t.p.data, t.p.indices, t.p.indptr, t.p.x, t.p.y = values.at, columns.at, rows.at, source.at, result.at
     t.p.width, t.p.x_pitch, t.p.y_pitch = width, x_pitch, y_pitch
-    t.kernel = fc_spmm_i64_table[dtype][isa] if wide else fc_spmm_i32_table[dtype][isa]
+    t.kernel = fc_toeplitz_for(dtype, isa).spmm_i64 if wide else fc_toeplitz_for(dtype, isa).spmm_i32
     with nogil:
         fc_check((t.rows - 1) * y_pitch + width <= result.n and values.n == columns.n)
         fc_share(t.words, draw_products, &t)
@@ -885,7 +896,7 @@ def gradient(
     cdef Run room = run_of(space, 1, True)
     t.m = read_matrix(numbers_of(table), numbers_of(sizes))
     give_weights(&t.m, counted, 1, True, isa)
-    t.contract, t.collect = fc_contract_table[dtype][isa], fc_collect_table[dtype][isa]
+    t.contract, t.collect = fc_toeplitz_for(dtype, isa).contract, fc_toeplitz_for(dtype, isa).collect
     t.x, t.dy, t.dw = <const char*> source.at, <const char*> upstream.at, <char*> result.at
     t.width, t.block, t.blocks = width, block, (t.m.cols + block - 1) // block
     t.lanes = max(1, (16 << isa) // itemsize)

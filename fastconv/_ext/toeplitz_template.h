@@ -155,3 +155,22 @@ static void FC_N(fc_collect)(void *sums_, double *totals, ptrdiff_t slots)
 #undef FC_INDEX
 #undef FC_UNSIGNED
 #undef FC_I_
+
+const fc_toeplitz_kernels FC_N(fc_toeplitz_kernels) = {
+    .list_i32 = FC_N(fc_list_i32),
+    .list_i64 = FC_N(fc_list_i64),
+    .walk_i32 = FC_N(fc_walk_i32),
+    .walk_i64 = FC_N(fc_walk_i64),
+    .gather_i32 = FC_N(fc_gather_i32),
+    .gather_i64 = FC_N(fc_gather_i64),
+    .spread_i32 = FC_N(fc_spread_i32),
+    .spread_i64 = FC_N(fc_spread_i64),
+    .number = FC_N(fc_number),
+    .find = FC_N(fc_find),
+    .repeat_i32 = FC_N(fc_repeat_i32),
+    .repeat_i64 = FC_N(fc_repeat_i64),
+    .spmm_i32 = FC_N(fc_spmm_i32),
+    .spmm_i64 = FC_N(fc_spmm_i64),
+    .contract = FC_N(fc_contract),
+    .collect = FC_N(fc_collect),
+};

@@ -4,9 +4,6 @@
 
 #include "isa.h"
 
-#define FC_TEMPLATE "winograd_template.h"
-#include "foreach.h"
-
 typedef void (*fc_wino_input_t)(int high, int wide, const void *patch, const ptrdiff_t *at, void *v,
                                 ptrdiff_t pitch);
 typedef void (*fc_wino_weights_t)(int high, int taps_h, int wide, int taps_w, const void *g, const ptrdiff_t *at,
@@ -16,9 +13,15 @@ typedef void (*fc_wino_output_t)(int high, int out_h, int wide, int out_w, const
                                  ptrdiff_t column_step, int filters, const int *box, void *check);
 typedef void (*fc_wino_gradient_t)(int high, int taps_h, int wide, int taps_w, const void *m, ptrdiff_t pitch,
                                    void *to, ptrdiff_t step, const ptrdiff_t *at, int channels, void *check);
-FC_TABLE(fc_wino_gradient_t, fc_wino_gradient);
-FC_TABLE(fc_wino_input_t, fc_wino_input);
-FC_TABLE(fc_wino_weights_t, fc_wino_weights);
-FC_TABLE(fc_wino_output_t, fc_wino_output);
+
+/* The kernels of one dtype and instruction set. */
+typedef struct {
+    fc_wino_gradient_t gradient;
+    fc_wino_input_t input;
+    fc_wino_weights_t weights;
+    fc_wino_output_t output;
+} fc_winograd_kernels;
+
+FC_KERNELS(fc_winograd_kernels, fc_winograd_for);
 
 #endif /* FASTCONV_WINOGRAD_H */

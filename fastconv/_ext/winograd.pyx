@@ -6,7 +6,7 @@ of the planes. fastconv.convolution.winograd.tiles divides the work, and makes a
 
 from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.cuts cimport cut, pieces
-from fastconv._ext.kernels cimport fc_tile_rows_table, next_vectors
+from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, fc_soon, floating, zero
 from fastconv._ext.team cimport fc_share, fc_stopped, fc_take
 from fastconv._ext.winograd_tiles cimport (
@@ -251,7 +251,7 @@ def product(
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
-        call.tile = fc_tile_rows_table[0 if floating is float else 1][isa]
+        call.tile = fc_microkernel_for(0 if floating is float else 1, isa).tile_rows
         fc_check(starts.shape[0] == call.sizes.phases and overflows.shape[0] == call.sizes.images)
         call.overflows = &overflows[0]
         call.source, call.w, call.result = <const void*> &source[0], <const void*> &w[0], <void*> &result[0]

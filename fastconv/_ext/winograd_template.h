@@ -469,3 +469,10 @@ static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, c
 }
 #undef FC_CASES
 #undef FC_PAIRS
+
+const fc_winograd_kernels FC_N(fc_winograd_kernels) = {
+    .gradient = FC_N(fc_wino_gradient),
+    .input = FC_N(fc_wino_input),
+    .weights = FC_N(fc_wino_weights),
+    .output = FC_N(fc_wino_output),
+};

@@ -26,10 +26,13 @@ cdef extern from "winograd.h":
         const Py_ssize_t* at, int channels, void* check,
     ) noexcept nogil
 
-    const fc_wino_input_t[2][3] fc_wino_input_table
-    const fc_wino_weights_t[2][3] fc_wino_weights_table
-    const fc_wino_output_t[2][3] fc_wino_output_table
-    const fc_wino_gradient_t[2][3] fc_wino_gradient_table
+    ctypedef struct fc_winograd_kernels:
+        fc_wino_input_t input
+        fc_wino_weights_t weights
+        fc_wino_output_t output
+        fc_wino_gradient_t gradient
+
+    const fc_winograd_kernels* fc_winograd_for(int dtype, int isa) noexcept nogil
 
 
 cdef enum:
@@ -151,10 +154,10 @@ cdef inline void read_call(
     fc_check(taps.shape[0] == call.sizes.phases and taps.shape[2] == call.sides[1].taps * call.sides[2].taps)
     fc_check(call.sides[1].points * call.sides[2].points <= MOST_POINTS)
     call.offsets, call.taps = &offsets[0, 0], &taps[0, 0, 0]
-    t.input = fc_wino_input_table[dtype][isa]
-    t.weights = fc_wino_weights_table[dtype][isa]
-    t.output = fc_wino_output_table[dtype][isa]
-    t.gradient = fc_wino_gradient_table[dtype][isa]
+    t.input = fc_winograd_for(dtype, isa).input
+    t.weights = fc_winograd_for(dtype, isa).weights
+    t.output = fc_winograd_for(dtype, isa).output
+    t.gradient = fc_winograd_for(dtype, isa).gradient
     t.kernel = kernels(dtype, isa)
     call.volume = call.sides[0].size * call.sides[1].size * call.sides[2].size
     call.positions = call.sides[0].whole * call.sides[1].whole * call.sides[2].whole

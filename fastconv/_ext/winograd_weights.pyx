@@ -7,7 +7,7 @@ tables below.
 
 from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.cuts cimport cut, pieces
-from fastconv._ext.kernels cimport fc_tile_apart_table, next_vectors
+from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
 from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
 from fastconv._ext.team cimport fc_share, fc_stopped, fc_take
 from fastconv._ext.winograd_tiles cimport (
@@ -114,7 +114,7 @@ def weights(
     cdef Py_ssize_t* shared = numbers_of(words)
     with nogil:
         read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
-        call.tile = fc_tile_apart_table[0 if floating is float else 1][isa]
+        call.tile = fc_microkernel_for(0 if floating is float else 1, isa).tile_apart
         call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
         call.part_pitch, call.overflows = result.shape[1], &overflows[0]
         call.planes, call.filter_planes = &planes[0], &filter_planes[0]

@@ -24,10 +24,10 @@ int main(void)
     int dtype, isa;
     EACH_COPY(dtype, isa)
     {
-        check("rectify", dtype, isa, fc_rectify_table[dtype][isa], rectify);
-        check("leak", dtype, isa, fc_leak_table[dtype][isa], leak);
-        check("sigmoid", dtype, isa, fc_sigmoid_table[dtype][isa], sigmoid);
-        check("tanh", dtype, isa, fc_tanh_table[dtype][isa], hyperbolic);
+        check("rectify", dtype, isa, fc_activation_for(dtype, isa)->rectify, rectify);
+        check("leak", dtype, isa, fc_activation_for(dtype, isa)->leak, leak);
+        check("sigmoid", dtype, isa, fc_activation_for(dtype, isa)->sigmoid, sigmoid);
+        check("tanh", dtype, isa, fc_activation_for(dtype, isa)->tanh, hyperbolic);
     }
     return finish("activation");
 }

@@ -47,7 +47,7 @@ static void check_size(int dtype, int isa, const ptrdiff_t *size, const ptrdiff_
     folded = zeros(dtype, n);
     sums = zeros(dtype, n);
     for (row = 0; row < m / b.padded[2]; row++)
-        fc_extend_table[dtype][isa](x, padded, row, &b);
+        fc_borders_for(dtype, isa)->extend(x, padded, row, &b);
     for (p = 0; p < m; p++) {
         const ptrdiff_t w = p % b.padded[2], h = p / b.padded[2] % b.padded[1];
         const ptrdiff_t d = p / b.padded[2] / b.padded[1] % b.padded[0];
@@ -59,7 +59,7 @@ static void check_size(int dtype, int isa, const ptrdiff_t *size, const ptrdiff_
         set(dtype, sums, c, get(dtype, sums, c) + get(dtype, padded, p));
     }
     for (row = 0; row < n / size[2]; row++)
-        fc_fold_table[dtype][isa](padded, folded, row, &b, words);
+        fc_borders_for(dtype, isa)->fold(padded, folded, row, &b, words);
     for (c = 0; c < n; c++)
         same("folded", dtype, isa, get(dtype, folded, c), get(dtype, sums, c));
     free(x);

@@ -14,7 +14,7 @@ static void check(int dtype, int isa, ptrdiff_t high, ptrdiff_t rows, ptrdiff_t 
     void *totals = zeros(dtype, K * high * lanes), *dw = zeros(dtype, K * high);
     const fc_taps taps = {K, high, K, at, of, w, pitch, n};
     ptrdiff_t row, i, j, h;
-    fc_sweep_table[dtype][isa](&taps, x, to, rows, n, bias, 0);
+    fc_depthwise_for(dtype, isa)->sweep(&taps, x, to, rows, n, bias, 0);
     for (row = 0; row < rows; row++)
         for (i = 0; i < n; i++) {
             double sum = get(dtype, bias, 0);
@@ -23,9 +23,9 @@ static void check(int dtype, int isa, ptrdiff_t high, ptrdiff_t rows, ptrdiff_t 
                     sum += get(dtype, w, of[j] + h * K) * get(dtype, x, at[j] + (row + h) * pitch + i);
             near_to("sweep", dtype, isa, get(dtype, to, row * n + i), sum, 400);
         }
-    fc_dots_table[dtype][isa](&taps, x, dout, rows, n, totals);
+    fc_depthwise_for(dtype, isa)->dots(&taps, x, dout, rows, n, totals);
     for (i = 0; i < K; i++)
-        fc_lanes_table[dtype][isa]((char *)totals + (size_t)(i * high * lanes) * size_of(dtype), high, high, place,
+        fc_depthwise_for(dtype, isa)->lanes((char *)totals + (size_t)(i * high * lanes) * size_of(dtype), high, high, place,
                                    (char *)dw + (size_t)(i * high) * size_of(dtype));
     for (j = 0; j < K; j++)
         for (h = 0; h < high; h++) {

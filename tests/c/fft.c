@@ -103,9 +103,9 @@ static void check_call(int dtype, int isa, const ptrdiff_t *const *of, int gradi
     task.counts = counts;
     fc_alone(words);
     task.words = words;
-    task.part = fc_fft_part_table[dtype][isa];
-    task.multiply = fc_fft_multiply_table[dtype][isa];
-    task.add = fc_fft_add_table[dtype][isa];
+    task.part = fc_fft_for(dtype, isa)->part;
+    task.multiply = fc_fft_for(dtype, isa)->multiply;
+    task.add = fc_fft_for(dtype, isa)->add;
 
     sums = (double *)zeros(1, gradient ? w_count : out_count);
     scales = (double *)zeros(1, 1);
@@ -142,7 +142,7 @@ static void check_products(int dtype, int isa)
                 m.x_step = m.k_step = rows * row;
                 m.out_x = of_k * rows * row, m.out_k = rows * row;
                 m.add = n % 2;
-                fc_fft_multiply_table[dtype][isa](&m, 1, rows);
+                fc_fft_for(dtype, isa)->multiply(&m, 1, rows);
                 for (a = 0; a < of_x; a++)
                     for (b = 0; b < of_k; b++)
                         for (i = row; i < rows * row; i += i % row == lanes - 1 ? lanes + 1 : 1) {

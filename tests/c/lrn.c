@@ -15,7 +15,7 @@ int main(void)
                 const fc_response layer = {CHANNELS, N, lo, hi, 0.25, powers[power], 2};
                 void *x = numbers(dtype, CHANNELS * N), *y = zeros(dtype, CHANNELS * N);
                 void *space = zeros(dtype, (lo + hi + 3) * N);
-                fc_lrn_table[dtype][isa](x, y, N, &layer, space);
+                fc_lrn_for(dtype, isa)->forward(x, y, N, &layer, space);
                 for (c = 0; c < CHANNELS; c++)
                     for (j = 0; j < N; j++) {
                         double sum = 0;

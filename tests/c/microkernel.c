@@ -32,20 +32,21 @@ static void check_tile(int dtype, int isa, fc_tile_t tile, int of_a, int of_b, i
 
 static void check_tiles(int dtype, int isa)
 {
+    const fc_microkernel_kernels *kernels = fc_microkernel_for(dtype, isa);
     static const ptrdiff_t depths[] = {1, 3, 61, 230};
     int most_rows, most_vectors, lanes, rows, vectors, i, add;
-    fc_shape_table[dtype][isa](&most_rows, &most_vectors, &lanes);
+    kernels->shape(&most_rows, &most_vectors, &lanes);
     for (rows = 1; rows <= most_rows; rows++)
         for (vectors = 1; vectors <= most_vectors; vectors++)
             for (i = 0; i < 4; i++)
                 for (add = 0; add < 2; add++) {
                     const ptrdiff_t k = depths[i];
-                    check_tile(dtype, isa, fc_tile_table[dtype][isa], BESIDE, BESIDE, rows, vectors, lanes, k, add);
-                    check_tile(dtype, isa, fc_tile_listed_table[dtype][isa], BESIDE, LISTED, rows, vectors, lanes, k, add);
-                    check_tile(dtype, isa, fc_tile_rows_table[dtype][isa], ROWS, BESIDE, rows, vectors, lanes, k, add);
-                    check_tile(dtype, isa, fc_tile_rows_listed_table[dtype][isa], ROWS, LISTED, rows, vectors, lanes, k,
+                    check_tile(dtype, isa, kernels->tile, BESIDE, BESIDE, rows, vectors, lanes, k, add);
+                    check_tile(dtype, isa, kernels->tile_listed, BESIDE, LISTED, rows, vectors, lanes, k, add);
+                    check_tile(dtype, isa, kernels->tile_rows, ROWS, BESIDE, rows, vectors, lanes, k, add);
+                    check_tile(dtype, isa, kernels->tile_rows_listed, ROWS, LISTED, rows, vectors, lanes, k,
                                add);
-                    check_tile(dtype, isa, fc_tile_apart_table[dtype][isa], APART, APART, rows, vectors, lanes, k, add);
+                    check_tile(dtype, isa, kernels->tile_apart, APART, APART, rows, vectors, lanes, k, add);
                 }
 }
 
@@ -57,7 +58,7 @@ static void check_interleave(int dtype, int isa)
             void *from = numbers(dtype, rows * n), *to = zeros(dtype, rows * n + 8);
             for (i = 0; i < rows; i++)
                 at[i] = (rows - 1 - i) * n;
-            fc_interleave_table[dtype][isa](to, rows, from, at, rows, n);
+            fc_microkernel_for(dtype, isa)->interleave(to, rows, from, at, rows, n);
             for (p = 0; p < n; p++)
                 for (i = 0; i < rows; i++)
                     same("interleave", dtype, isa, get(dtype, to, p * rows + i), get(dtype, from, at[i] + p));
@@ -75,7 +76,7 @@ static void check_runs(int dtype, int isa)
     ptrdiff_t p, r, i;
     for (spare = 0; spare < 2; spare++) {
         void *to = zeros(dtype, K * WIDTH + SLACK);
-        fc_gather_table[dtype][isa](to, WIDTH, from, at, K, runs, 3, spare);
+        fc_microkernel_for(dtype, isa)->gather(to, WIDTH, from, at, K, runs, 3, spare);
         for (p = 0; p < K; p++)
             for (r = 0; r < 3; r++)
                 for (i = 0; i < runs[r].n; i++)
@@ -87,7 +88,7 @@ static void check_runs(int dtype, int isa)
         for (add = 0; add < 2; add++) {
             void *to = numbers(dtype, K * WIDE * step), *before = zeros(dtype, K * WIDE * step);
             memcpy(before, to, (size_t)(K * WIDE * step) * size_of(dtype));
-            fc_scatter_table[dtype][isa](to, WIDE * step, step, from, WIDTH, K, runs, 3, add);
+            fc_microkernel_for(dtype, isa)->scatter(to, WIDE * step, step, from, WIDTH, K, runs, 3, add);
             for (p = 0; p < K; p++)
                 for (r = 0; r < 3; r++)
                     for (i = 0; i < runs[r].n; i++) {
@@ -107,7 +108,7 @@ static void check_cells(int dtype, int isa)
         for (stride = 1; stride <= 5; stride++) {
             const ptrdiff_t wide = (n - 1) * stride + 1;
             void *from = numbers(dtype, 2 * wide), *to = zeros(dtype, 2 * n);
-            fc_cells_of_table[dtype][isa](to, n, from, wide, 2, n, stride);
+            fc_microkernel_for(dtype, isa)->cells_of(to, n, from, wide, 2, n, stride);
             for (row = 0; row < 2; row++)
                 for (i = 0; i < n; i++)
                     same("cells", dtype, isa, get(dtype, to, row * n + i), get(dtype, from, row * wide + i * stride));

@@ -15,8 +15,8 @@ static void check_sets(int dtype, int isa, fc_set set)
     ptrdiff_t c, r, i;
     for (c = 0; c < set.sets; c++)
         gamma[c] = number(), beta[c] = number();
-    fc_moments_table[dtype][isa](x, set, mean, variance);
-    fc_scale_table[dtype][isa](x, y, set, mean, variance, gamma, beta);
+    fc_norm_for(dtype, isa)->moments(x, set, mean, variance);
+    fc_norm_for(dtype, isa)->scale(x, y, set, mean, variance, gamma, beta);
     for (c = 0; c < set.sets; c++) {
         const double n = (double)(set.runs * set.n);
         double first = 0, second = 0;
@@ -42,7 +42,7 @@ static void check_columns(int dtype, int isa, ptrdiff_t rows, ptrdiff_t columns)
     void *x = numbers(dtype, (rows - 1) * set.pitch + columns);
     double mean[FC_COLUMNS], variance[FC_COLUMNS];
     ptrdiff_t r, j;
-    fc_column_moments_table[dtype][isa](x, set, mean, variance);
+    fc_norm_for(dtype, isa)->column_moments(x, set, mean, variance);
     for (j = 0; j < columns; j++) {
         double first = 0, second = 0;
         for (r = 0; r < rows; r++)

@@ -7,12 +7,12 @@ int main(void)
     int dtype, isa;
     EACH_COPY(dtype, isa)
     {
-        const int lanes = fc_isa_lanes(dtype, isa), chains = fc_peak_width_table[dtype][isa]() / lanes;
+        const int lanes = fc_isa_lanes(dtype, isa), chains = fc_peak_for(dtype, isa)->width() / lanes;
         double wanted = 0;
         int i;
         for (i = 1; i <= chains; i++)
             wanted += lanes * i * 1.5 * 1.5;
-        near_to("sum", dtype, isa, fc_peak_table[dtype][isa](2, 0.5), wanted, wanted);
+        near_to("sum", dtype, isa, fc_peak_for(dtype, isa)->peak(2, 0.5), wanted, wanted);
     }
     return finish("peak");
 }

@@ -15,11 +15,11 @@ int main(void)
             total += get(dtype, x, i);
             at = get(dtype, x, i) > get(dtype, x, at) ? i : at;
         }
-        near_to("total", dtype, isa, fc_total_table[dtype][isa](x, n), total, 4.0 * (double)n);
-        same("highest", dtype, isa, (double)fc_highest_table[dtype][isa](x, n), (double)at);
+        near_to("total", dtype, isa, fc_planes_for(dtype, isa)->total(x, n), total, 4.0 * (double)n);
+        same("highest", dtype, isa, (double)fc_planes_for(dtype, isa)->highest(x, n), (double)at);
         set(dtype, x, n - 1, (double)NAN);
         set(dtype, x, n / 2, (double)NAN);
-        same("the first NaN", dtype, isa, (double)fc_highest_table[dtype][isa](x, n), (double)(n / 2));
+        same("the first NaN", dtype, isa, (double)fc_planes_for(dtype, isa)->highest(x, n), (double)(n / 2));
         free(x);
     }
     return finish("planes");

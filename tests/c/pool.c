@@ -8,11 +8,12 @@ static void check(int dtype, int isa, ptrdiff_t width)
     const ptrdiff_t wide = width / 2, cells = 2 * ROWS * width, outputs = ROWS * wide;
     char *x = numbers(dtype, cells), *out = zeros(dtype, outputs), *x_end = x + (size_t)cells * size_of(dtype);
     char *out_end = out + (size_t)outputs * size_of(dtype);
+    const fc_pool_kernels *kernels = fc_pool_for(dtype, isa);
     int32_t *where = malloc((size_t)outputs * sizeof *where);
     ptrdiff_t row, i, k;
     int op;
     set(dtype, x, width + 1, (double)NAN);
-    fc_pool_2x2_forward_table[dtype][isa](x, x_end, width, 100, out, where, out_end, ROWS);
+    kernels->forward_2x2(x, x_end, width, 100, out, where, out_end, ROWS);
     for (row = 0; row < ROWS; row++)
         for (i = 0; i < wide; i++) {
             const ptrdiff_t corner = 2 * row * width + 2 * i, window[] = {0, 1, width, width + 1};
@@ -26,7 +27,7 @@ static void check(int dtype, int isa, ptrdiff_t width)
             same("its place", dtype, isa, where[row * wide + i], (double)(100 + best));
         }
     for (op = 0; op < 2; op++) {
-        (op ? fc_pool_2x2_norm_table : fc_pool_2x2_mean_table)[dtype][isa](x, x_end, width, out, out_end, ROWS);
+        (op ? kernels->norm_2x2 : kernels->mean_2x2)(x, x_end, width, out, out_end, ROWS);
         for (row = 0; row < ROWS; row++)
             for (i = 0; i < wide; i++) {
                 const ptrdiff_t corner = 2 * row * width + 2 * i, window[] = {0, 1, width, width + 1};

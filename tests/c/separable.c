@@ -43,7 +43,7 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
         set(dtype, factors, c * ENTRIES, 1);
     call.x = x, call.factors = factors, call.bias = bias, call.result = result, call.words = NULL;
     for (i = 0; i < fc_separable_items(&call); i++)
-        same("finite", dtype, isa, fc_separable_block_table[dtype][isa](&call, i, space), 0);
+        same("finite", dtype, isa, fc_separable_for(dtype, isa)->block(&call, i, space), 0);
     for (c = 0; c < 2; c++)
         for (i = 0; i < out[0]; i++)
             for (j = 0; j < out[1]; j++)
@@ -67,7 +67,7 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
     /* A cell that is not finite is seen by whichever block reads it. */
     set(dtype, x, cells - 1, INFINITY);
     for (i = t = 0; i < fc_separable_items(&call); i++)
-        t += fc_separable_block_table[dtype][isa](&call, i, space);
+        t += fc_separable_for(dtype, isa)->block(&call, i, space);
     {
         const double last = get(dtype, result, results - 1);
         checks++;

@@ -25,8 +25,8 @@ static void check_products(int dtype, int isa, ptrdiff_t n)
         lists[copy].off = calloc((size_t)(ROWS * n + FC_LIST_SPARE), sizeof(int32_t));
         lists[copy].val = zeros(dtype, ROWS * n + FC_LIST_SPARE);
     }
-    fc_prune_table[dtype][isa](&weights, &lists[0], &lists[1]);
-    fc_add_rows_table[dtype][isa](1, 1, x, lines, &lists[0], ROWS, sums, lanes, 0, start, 0);
+    fc_sparse_for(dtype, isa)->prune(&weights, &lists[0], &lists[1]);
+    fc_sparse_for(dtype, isa)->add_rows(1, 1, x, lines, &lists[0], ROWS, sums, lanes, 0, start, 0);
     for (row = 0; row < ROWS; row++)
         for (lane = 0; lane < lanes; lane++) {
             double sum = get(dtype, start, row);
@@ -36,7 +36,7 @@ static void check_products(int dtype, int isa, ptrdiff_t n)
             near_to("rows", dtype, isa, get(dtype, sums, row * lanes + lane), sum, 16.0 * (double)n);
         }
     memset(lists[0].val, 0, (size_t)(ROWS * n) * size_of(dtype));
-    fc_dot_rows_table[dtype][isa](1, 1, x, lines, &lists[0], ROWS, dout, lanes, 0, NULL);
+    fc_sparse_for(dtype, isa)->dot_rows(1, 1, x, lines, &lists[0], ROWS, dout, lanes, 0, NULL);
     for (entry = 0; entry < ROWS; entry++)
         for (i = 0; i < lists[0].counts[entry]; i++, done++) {
             double sum = 0;
@@ -68,13 +68,13 @@ static void check_turns(int dtype, int isa, ptrdiff_t n)
             targets[line * lanes + lane].to = line * pitch + at[lane];
             targets[line * lanes + lane].n = n;
         }
-    fc_turn_table[dtype][isa](to, pitch, from, pitch, at, LINES, n);
+    fc_sparse_for(dtype, isa)->turn(to, pitch, from, pitch, at, LINES, n);
     for (line = 0; line < LINES; line++)
         for (p = 0; p < n; p++)
             for (lane = 0; lane < lanes; lane++)
                 same("into lanes", dtype, isa, get(dtype, to, line * pitch + p * lanes + lane),
                      get(dtype, from, line * pitch + at[lane] + p));
-    fc_turn_back_table[dtype][isa](back, targets, 1, to, LINES, n, 0);
+    fc_sparse_for(dtype, isa)->turn_back(back, targets, 1, to, LINES, n, 0);
     for (p = 0; p < LINES * pitch; p++)
         same("out of lanes", dtype, isa, get(dtype, back, p), get(dtype, from, p));
     free(from), free(back), free(to);

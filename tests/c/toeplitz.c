@@ -8,6 +8,7 @@ static void check(int dtype, int isa, int wide_index, ptrdiff_t width)
     int32_t short_indices[MOST], short_starts[ROWS + 1];
     int64_t long_indices[MOST], long_starts[ROWS + 1];
     void *data = numbers(dtype, MOST), *x = numbers(dtype, CELLS * width), *y = zeros(dtype, ROWS * width);
+    const fc_toeplitz_kernels *kernels = fc_toeplitz_for(dtype, isa);
     fc_spmm product = {data, NULL, NULL, x, y, width, width, width};
     ptrdiff_t row, i, j, n = 0;
     for (row = 0; row < ROWS; row++) {
@@ -18,7 +19,7 @@ static void check(int dtype, int isa, int wide_index, ptrdiff_t width)
     short_starts[ROWS] = (int32_t)(long_starts[ROWS] = n);
     product.indices = wide_index ? (const void *)long_indices : (const void *)short_indices;
     product.indptr = wide_index ? (const void *)long_starts : (const void *)short_starts;
-    (wide_index ? fc_spmm_i64_table : fc_spmm_i32_table)[dtype][isa](&product, 0, ROWS);
+    (wide_index ? kernels->spmm_i64 : kernels->spmm_i32)(&product, 0, ROWS);
     for (row = 0; row < ROWS; row++)
         for (j = 0; j < width; j++) {
             double sum = 0;

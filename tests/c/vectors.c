@@ -1,16 +1,19 @@
 /* Check vectors.h and lanes.h: shuffles and masks. */
 #include "check.h"
 
+typedef struct {
+    void (*run)(int dtype, int isa);
+} checks_of;
+
+FC_KERNELS(checks_of, checks_for);
+
 #define FC_TEMPLATE "vectors_template.h"
 #include "foreach.h"
-
-typedef void (*run_t)(int dtype, int isa);
-FC_TABLE(run_t, run);
 
 int main(void)
 {
     int dtype, isa;
     EACH_COPY(dtype, isa)
-        run_table[dtype][isa](dtype, isa);
+        checks_for(dtype, isa)->run(dtype, isa);
     return finish("vectors");
 }

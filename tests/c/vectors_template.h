@@ -65,3 +65,5 @@ static void FC_N(run)(int dtype, int isa)
     for (i = 0; i < FC_VL; i++)
         same("less", dtype, isa, (double)lanes[i], i ? 0 : -1);
 }
+
+const checks_of FC_N(checks_of) = {.run = FC_N(run)};

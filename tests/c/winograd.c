@@ -14,11 +14,11 @@ static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int t
     int i, j, a, b, lane;
     for (i = 0; i < 64; i++)
         at[i] = i * lanes;
-    fc_wino_input_table[dtype][isa](high, wide, d, at, v, lanes);
-    fc_wino_weights_table[dtype][isa](high, taps_h, wide, taps_w, g, at, u, lanes);
+    fc_winograd_for(dtype, isa)->input(high, wide, d, at, v, lanes);
+    fc_winograd_for(dtype, isa)->weights(high, taps_h, wide, taps_w, g, at, u, lanes);
     for (i = 0; i < cells * lanes; i++)
         set(dtype, v, i, get(dtype, v, i) * get(dtype, u, i));
-    fc_wino_output_table[dtype][isa](high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box,
+    fc_winograd_for(dtype, isa)->output(high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box,
                                      seen);
     for (lane = 0; lane < lanes; lane++) {
         same("no overflow", dtype, isa, get(dtype, seen, lane) != get(dtype, seen, lane), 0);
@@ -34,7 +34,7 @@ static void check_tile(int dtype, int isa, int high, int taps_h, int wide, int t
     }
     /* If one lane has an inf, the check must become NaN in that lane only. */
     set(dtype, v, lanes - 1, (double)INFINITY);
-    fc_wino_output_table[dtype][isa](high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box,
+    fc_winograd_for(dtype, isa)->output(high, out_h, wide, out_w, v, lanes, bias, y, outputs, out_w, 1, lanes, box,
                                      seen);
     for (lane = 0; lane < lanes; lane++)
         same("overflow", dtype, isa, get(dtype, seen, lane) != get(dtype, seen, lane), lane == lanes - 1);

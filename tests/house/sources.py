@@ -12,9 +12,8 @@ import fastconv
 
 ROOT = Path(fastconv.__file__).parent
 TREE = ROOT.parent
-#: Folders with handwritten sources; `written` leaves out files that a build generates.
+#: Folders with handwritten sources.
 FOLDERS = ("fastconv", "tests", "benchmarks", "examples", "tools", ".ci")
-#: Cython generates a .c file beside each .pyx file.
 SUFFIXES = (".py", ".pyi", ".pyx", ".pxd", ".h", ".c")
 
 
@@ -34,7 +33,7 @@ def written() -> list[Path]:
     """All handwritten sources: of the package, the tests, the benchmarks and the tools."""
     found = [path for folder in FOLDERS for path in (TREE / folder).rglob("*") if path.suffix in SUFFIXES]
     found += TREE.glob("*.py")
-    return sorted(p for p in found if not p.with_suffix(".pyx").is_file() or p.suffix != ".c")
+    return sorted(found)
 
 
 def name_of(path: Path) -> str:

@@ -25,33 +25,40 @@ SETTINGS = {"compiler": ["cc", "-O3"], "cython": "3.1", "flags": []}
 
 
 class Build:
-    """A copy of the sources, in which plain files stand for the compiled libraries."""
+    """A copy of the sources, with plain files instead of objects and libraries."""
 
     def __init__(self, folder):
         self.folder, self.stamps = folder / "_ext", folder / "stamps"
         shutil.copytree(
-            TREE / "fastconv" / "_ext", self.folder, ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__")
+            TREE / "fastconv" / "_ext", self.folder, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__")
         )
-        self.names = build_stamps.modules(self.folder)
 
-    def library(self, name):
-        return self.folder / f"{name}.abi3.so"
+    def digests(self, settings):
+        """The digest of each object, of kernels and of modules."""
+        found = {
+            f"{family}-{isa}-{dtype}": build_stamps.digest(sources, [settings, isa, dtype])
+            for family in build_stamps.families(self.folder)
+            for sources in [build_stamps.kernel_sources(self.folder, family)]
+            for isa, dtype in build_stamps.versions(self.folder)
+        }
+        for name in build_stamps.modules(self.folder):
+            found[name] = build_stamps.digest(build_stamps.module_sources(self.folder, name), settings)
+        return found
 
-    def builds(self, settings):
-        return [
-            (name, self.stamps / name, self.library(name), build_stamps.digest(self.folder, name, settings))
-            for name in self.names
-        ]
+    def made(self, name):
+        return self.stamps / f"{name}.o"
 
     def run(self, settings=SETTINGS):
-        """The modules that setup.py would compile."""
-        builds = self.builds(settings)
-        stale = build_stamps.stale(builds)
-        for name, stamp, library, digest in builds:
-            if name in stale:
-                library.write_bytes(os.urandom(100))
-                build_stamps.record(stamp, library, digest)
-        return stale
+        """The names of the objects that setup.py would compile: modules, and families of kernels."""
+        compiled = []
+        for name, digest in self.digests(settings).items():
+            stamp = self.stamps / name
+            if not build_stamps.is_current(stamp, self.made(name), digest):
+                compiled.append(name)
+                stamp.parent.mkdir(exist_ok=True)
+                self.made(name).write_bytes(os.urandom(100))
+                build_stamps.record(stamp, self.made(name), digest)
+        return compiled
 
     def change(self, name):
         path = self.folder / name
@@ -63,72 +70,96 @@ def build(tmp_path):
     return Build(tmp_path)
 
 
+def versions_of(*families):
+    """The names of the objects of some families of kernels."""
+    return {
+        f"{family}-{isa}-{dtype}"
+        for family in families
+        for isa in ("baseline", "avx2", "avx512")
+        for dtype in ("f32", "f64")
+    }
+
+
 def test_a_second_build_compiles_nothing(build):
-    assert build.run() == build.names and len(build.names) >= 17
+    compiled = build.run()
+    assert compiled == list(build.digests(SETTINGS)) and len(compiled) >= 17 + 6 * 12
     for path in build.folder.iterdir():
         os.utime(path)
     assert build.run() == []
 
 
-def test_a_header_is_compiled_into_the_modules_that_read_it(build):
+def test_a_change_compiles_the_objects_that_read_the_file(build):
     build.run()
     build.change("peak_template.h")
-    assert build.run() == ["peak"]
+    assert set(build.run()) == versions_of("peak")
     build.change("winograd_template.h")
-    assert build.run() == ["winograd", "winograd_weights"]
+    assert set(build.run()) == versions_of("winograd")
+    build.change("winograd.h")
+    assert set(build.run()) == versions_of("winograd") | {"winograd", "winograd_weights"}
     build.change("toeplitz_index.h")
-    assert build.run() == ["toeplitz"]
+    assert set(build.run()) == versions_of("toeplitz") | {"toeplitz"}
     build.change("runs.pxd")
-    assert set(build.run()) >= {"im2col", "implicit", "sparse"} and build.run() == []
+    changed = set(build.run())
+    assert changed >= {"im2col", "implicit", "sparse"} and not changed & versions_of("sparse")
     build.change("call_cache.pyx")
     assert build.run() == ["call_cache"]
+    build.change("isa.h")
+    assert set(build.run()) >= versions_of(*build_stamps.families(build.folder))
+
+
+def test_modules_are_linked_with_the_kernels_whose_headers_they_include():
+    folder = TREE / "fastconv" / "_ext"
+    linked = {name: build_stamps.linked_families(folder, name) for name in build_stamps.modules(folder)}
+    assert linked["winograd"] == linked["winograd_weights"] == ["microkernel", "winograd"]
+    assert linked["norm"] == ["norm"] and linked["call_cache"] == []
+    assert {family for families in linked.values() for family in families} == set(build_stamps.families(folder))
+    readers = build_stamps.readers(folder, ["winograd_template.h"])
+    assert readers == ["winograd", "winograd_weights"]
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_other_settings_compile_everything(build, name):
-    build.run()
+    everything = build.run()
     other = {**SETTINGS, name: "other"}
-    assert build.run(other) == build.names
+    assert build.run(other) == everything
     assert build.run(other) == []
 
 
-def test_a_library_that_is_not_as_built_is_compiled(build):
+def test_an_object_that_is_not_as_built_is_compiled(build):
     build.run()
-    build.library("norm").unlink()
-    build.library("pool").write_bytes(b"from elsewhere")
+    build.made("norm").unlink()
+    build.made("pool-avx2-f32").write_bytes(b"from elsewhere")
     (build.stamps / "lrn").write_text("half a rec")
-    assert build.run() == ["lrn", "norm", "pool"]
+    assert sorted(build.run()) == ["lrn", "norm", "pool-avx2-f32"]
 
 
-def test_a_new_module_is_found(build):
+def test_a_new_module_and_a_new_family_are_found(build):
     build.run()
     (build.folder / "added.pyx").write_text('cdef extern from "added.h":\n    int added\n')
     (build.folder / "added.h").write_text("enum { added };\n")
-    build.names = build_stamps.modules(build.folder)
-    assert build.run() == ["added"]
+    (build.folder / "added_kernels.c").write_text('#include "added.h"\n')
+    assert set(build.run()) == {"added"} | versions_of("added")
+    assert build_stamps.linked_families(build.folder, "added") == ["added"]
     build.change("added.h")
-    assert build.run() == ["added"]
+    assert set(build.run()) == {"added"} | versions_of("added")
 
 
-def test_every_file_is_read_by_a_module():
+def test_every_file_is_read_by_a_module_or_a_family():
     folder = TREE / "fastconv" / "_ext"
-    read = {path for name in build_stamps.modules(folder) for path in build_stamps.sources(folder, name)}
-    assert {*folder.glob("*.h"), *folder.glob("*.pxd"), *folder.glob("*.pyx")} == read
+    read = {path for name in build_stamps.modules(folder) for path in build_stamps.module_sources(folder, name)}
+    read |= {path for name in build_stamps.families(folder) for path in build_stamps.kernel_sources(folder, name)}
+    every = {path for suffix in ("h", "c", "pxd", "pyx") for path in folder.glob(f"*.{suffix}")}
+    assert every == read
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-def test_headers_are_those_that_the_compiler_reads(tmp_path):
+def test_headers_are_those_that_the_compiler_reads():
     folder = TREE / "fastconv" / "_ext"
-    for header in ("microkernel.h", "norm.h", "sparse.h", "toeplitz.h"):
-        source = tmp_path / "one.c"
-        source.write_text(f'#include "{header}"\n')
+    for family in ("microkernel", "norm", "sparse", "toeplitz"):
+        source = build_stamps.kernel_source(folder, family)
         shown = subprocess.run(["cc", "-MM", f"-I{folder}", str(source)], capture_output=True, text=True, check=True)
         compiled = {Path(name).name for name in re.findall(r"\S+\.h", shown.stdout)}
-        (tmp_path / "one.pyx").write_text(f'cdef extern from "{header}":\n    pass\n')
-        copy = tmp_path / header[:-2]
-        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
-        shutil.copy(tmp_path / "one.pyx", copy)
-        followed = {path.name for path in build_stamps.sources(copy, "one")} - {"one.pyx"}
+        followed = {path.name for path in build_stamps.kernel_sources(folder, family)} - {source.name}
         assert followed == compiled
 
 

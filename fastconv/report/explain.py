@@ -180,4 +180,4 @@ def _row(
     cost = ranked_cost(algorithm, case)
     if not math.isfinite(cost):
         return name, None, 0, "it was not measured on this kind of CPU, and is taken only where nothing else serves"
-    return name, cost, algorithm.plan(case).workspace_bytes, None
+    return name, cost, algorithm.plan(case.dense).workspace_bytes, None

@@ -196,7 +196,7 @@ def _find_cheapest_sparse(dense: Algorithm, case: Case) -> Algorithm:
     if not math.prod(case.geometry.out_shape):
         return dense
     able = [a for a in REGISTRY.values() if a.exploits_sparsity and a.unsupported(case) is None]
-    able = [a for a in able if a.plan(case).workspace_bytes <= _WORKSPACE_BYTES]
+    able = [a for a in able if a.plan(case.dense).workspace_bytes <= _WORKSPACE_BYTES]
     return min([dense, *able], key=lambda a: ranked_cost(a, case))
 
 

@@ -185,4 +185,4 @@ def _row(
             0,
             "it was not measured on this kind of CPU, and is taken only if no other supports the layer",
         )
-    return name, cost, algorithm.plan(case).workspace_bytes, None
+    return name, cost, algorithm.plan(case.dense).workspace_bytes, None

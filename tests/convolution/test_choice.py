@@ -335,5 +335,5 @@ def test_ways_are_algorithms_by_their_names(name):
                 Case.of(op, geometry, FLOAT, 2)
             )
     if name != "winograd":
-        with pytest.raises(ValueError, match="has no form"):
+        with pytest.raises(ValueError, match="has no variant"):
             algorithm.variant("other")

@@ -19,36 +19,35 @@ OPS = ("forward", "backward_data", "backward_weights")
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 
 
-def ops(x_shape, w_shape, dtype, threads=1, seed=0, algorithm=FFT, **options):
+def run(algorithm, op, geometry, first, second, result, threads=1):
+    """Run the plan of an op, and return what it returns."""
+    case = Case.of(op, geometry, result.dtype, threads)
+    return algorithm.plan(case).run(first, second, None, result)
+
+
+def ops(x_shape, w_shape, dtype, threads=1, seed=0, **options):
     """Results of all three ops. Result arrays start as NaN, so that unwritten elements show."""
     geometry = fastconv.conv_geometry(x_shape, w_shape, **options)
-    rng = np.random.default_rng(seed)
-    x, w, dout = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape, geometry.out_shape))
+    x, w, dout = _arrays(geometry, dtype, seed)
     results = [np.full_like(array, np.nan) for array in (dout, x, w)]
-    assert algorithm.forward(x, w, None, geometry, results[0], threads) is None
-    assert algorithm.backward_data(dout, w, geometry, results[1], threads) is None
-    assert algorithm.backward_weights(x, dout, geometry, results[2], threads) is None
+    for op, inputs, result in zip(OPS, ((x, w), (dout, w), (x, dout)), results, strict=True):
+        assert run(FFT, op, geometry, *inputs, result, threads) is None
     return results
 
 
+def _arrays(geometry, dtype, seed):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(s).astype(dtype) for s in (geometry.x_shape, geometry.w_shape, geometry.out_shape)]
+
+
 def expected(x_shape, w_shape, dtype, seed=0, **options):
-    return ops(x_shape, w_shape, np.float64, seed=seed, algorithm=_Rounded(dtype), **options)
-
-
-class _Rounded:
-    """The reference in float64, with inputs rounded to `dtype`."""
-
-    def __init__(self, dtype):
-        self.dtype = dtype
-
-    def __getattr__(self, op):
-        def call(*arguments):
-            inputs = [a if a is None else a.astype(self.dtype).astype(float) for a in arguments[:-3]]
-            geometry, result, threads = arguments[-3:]
-            case = Case.of(op, geometry, result.dtype, threads)
-            return ALGORITHMS.REGISTRY["reference"].plan(case).run(*inputs[:2], None, result)
-
-        return call
+    """Results of the reference in float64, for inputs rounded to `dtype`."""
+    geometry = fastconv.conv_geometry(x_shape, w_shape, **options)
+    x, w, dout = (array.astype(float) for array in _arrays(geometry, dtype, seed))
+    results = [np.empty_like(array) for array in (dout, x, w)]
+    for op, inputs, result in zip(OPS, ((x, w), (dout, w), (x, dout)), results, strict=True):
+        run(ALGORITHMS.REGISTRY["reference"], op, geometry, *inputs, result)
+    return results
 
 
 def agree(actual, wanted, dtype, times=20):
@@ -227,7 +226,10 @@ def test_images_and_channels_do_not_meet(isa):
             loud, dloud, out, dx = x.copy(), dout.copy(), np.empty_like(dout), np.empty_like(x)
             if value:
                 loud[1, 0], dloud[1, 0] = value, value
-            counts = FFT.forward(loud, w, None, geometry, out, 2), FFT.backward_data(dloud, w, geometry, dx, 2)
+            counts = (
+                run(FFT, "forward", geometry, loud, w, out, 2),
+                run(FFT, "backward_data", geometry, dloud, w, dx, 2),
+            )
             if np.isnan(value):
                 assert all(list(count > 0) == [False, True, False] for count in counts)
             groups = options.get("groups", 1)
@@ -256,9 +258,9 @@ def test_what_overflows_is_counted():
     x[0] = 1
     geometry, w = fastconv.conv_geometry(x.shape, (1, 1, 3, 3)), np.ones((1, 1, 3, 3), np.float32)
     out, dw = np.empty(geometry.out_shape, np.float32), np.empty_like(w)
-    counts = FFT.forward(x, w, None, geometry, out, 1)
+    counts = run(FFT, "forward", geometry, x, w, out)
     assert counts[0] == 0 and counts[1] > 0 and np.isfinite(out[0]).all()
-    assert FFT.backward_weights(x, np.ones_like(out), geometry, dw, 1)[0] > 0
+    assert run(FFT, "backward_weights", geometry, x, np.ones_like(out), dw)[0] > 0
     assert np.isfinite(fastconv.conv(x, w)).all()
 
 

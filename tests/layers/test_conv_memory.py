@@ -31,9 +31,13 @@ def test_memory_of_fft_is_bounded(rng):
         out, dx, dw = np.empty(geometry.out_shape, np.float32), np.empty_like(x), np.empty_like(w)
         dout = rng.standard_normal(out.shape, np.float32)
         tracemalloc.start()
-        fft.forward(x, w, None, geometry, out, 1)
-        fft.backward_data(dout, w, geometry, dx, 1)
-        fft.backward_weights(x, dout, geometry, dw, 1)
+        calls = {
+            "forward": (x, w, None, out),
+            "backward_data": (dout, w, None, dx),
+            "backward_weights": (x, dout, None, dw),
+        }
+        for op, arrays in calls.items():
+            fft.plan(Case.of(op, geometry, x.dtype)).run(*arrays)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 32 << 20

@@ -164,7 +164,7 @@ def _product_call(
         positions = (count * math.prod(block) + tile_rows) * block_k + (2 * tile_rows + 1) * unit + 2 * _MOST_LANES
     space = line_up(positions_at + positions)
     common, own = panels * panel_pitch, min(threads, blocks * split) * space
-    # A workspace that is kept for the next call stays so.
+    # Sharing must not make the workspace so large that it is freed after the call.
     if (common + (repack.size if repack else 0)) * itemsize > _SHARED_BYTES or (
         own * itemsize <= _workspace.KEPT_BYTES < (own + common) * itemsize
     ):

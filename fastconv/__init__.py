@@ -9,7 +9,7 @@ try:
     from fastconv._ext.pool import max_backward as _built_pool
     from fastconv._ext.pool_rows import forward_rows as _built_pool_rows
     from fastconv._ext.pool_running import running as _built_pool_running
-    from fastconv._ext.team import Team as _built_team
+    from fastconv._ext.team import ThreadPool as _built_team
     from fastconv._ext.toeplitz import fill as _built_toeplitz
     from fastconv._ext.winograd import product as _built_winograd
 except ModuleNotFoundError as _error:

@@ -98,18 +98,18 @@ def _naming(arguments: str) -> Iterator[None]:
 
 
 def _matrix(w: np.ndarray, geometry: ConvGeometry, form: str) -> Any:
-    threads, turned = _threads.get_threads(), form == "csc" and geometry.pad_mode == "zeros"
-    made = "csr" if turned else form
+    threads, transposed = _threads.get_threads(), form == "csc" and geometry.pad_mode == "zeros"
+    made = "csr" if transposed else form
     # Copy the weights, because a signal handler or another thread must not change them between counting and writing.
     w = w.copy()
     some = _csr.support(w)
-    _csr.check_weights(w, geometry, made, turned, some)
-    structure = (_csr.of_cells if turned else _csr.of_outputs)(geometry, geometry.flip, some)
-    arrays = _csr.build(w, structure, threads, made, turned)
+    _csr.check_weights(w, geometry, made, transposed, some)
+    sparsity = (_csr.of_cells if transposed else _csr.of_outputs)(geometry, geometry.flip, some)
+    arrays = _csr.build(w, sparsity, threads, made, transposed)
     if form == "dia":
         _csr.check_diagonals(arrays)
     matrix = _wrap(arrays)
-    if turned:
+    if transposed:
         return matrix.T
     return matrix if form == "csr" else matrix.asformat(form)
 
@@ -203,11 +203,11 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
         return _matrix(w, geometry, form)
 
 
-def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), turned: str = ".T") -> Any:
+def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), transpose_name: str = ".T") -> Any:
     """Return `value`; raise an error if it is sparse or has the axes of images.
 
     A vector has `size` elements, and each column of a matrix is an image. `ranks` are the legal numbers of axes, and
-    `turned` is the transpose that the message suggests.
+    `transpose_name` is the transpose that the message suggests.
     """
     if type(value) is np.ndarray and value.ndim <= 2:
         return value
@@ -216,8 +216,8 @@ def _operand(name: str, value: Any, size: int, ranks: tuple[int, ...] = (1, 2), 
     if isinstance(value, (list, tuple)):
         value = np.asarray(value)
     if getattr(value, "ndim", 0) > 2:
-        one = f"{name}.ravel()" if 1 in ranks else f"{name}.reshape(1, -1){turned}"
-        several = f"{name}.reshape(len({name}), -1){turned}" if 2 in ranks else f"{name}[i].ravel()"
+        one = f"{name}.ravel()" if 1 in ranks else f"{name}.reshape(1, -1){transpose_name}"
+        several = f"{name}.reshape(len({name}), -1){transpose_name}" if 2 in ranks else f"{name}[i].ravel()"
         give = f"{one} or {several}, of {count(size, 'element')} an image"
         if value.size == size:
             give = one
@@ -250,7 +250,7 @@ class ToeplitzOperator(LinearOperator):
         return super().dot(_operand("x", x, self.shape[1]))
 
     def __rmul__(self, x: Any) -> Any:
-        return super().__rmul__(_operand("x", x, self.shape[0], turned=""))
+        return super().__rmul__(_operand("x", x, self.shape[0], transpose_name=""))
 
     def matvec(self, x: Any) -> np.ndarray:
         return super().matvec(_operand("x", x, self.shape[1], (1,)))

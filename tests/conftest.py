@@ -43,14 +43,14 @@ def blocks(request, monkeypatch):
         monkeypatch.setattr(depthwise, "_HIGH", 1)
         monkeypatch.setattr(fastconv.convolution.fft.tiling, "SPACE_BYTES", 5000)
 
-        cuts = fastconv.convolution.implicit_gemm.tiling
-        small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_POSITIONS": 5, "_STRETCH": 7, "_SHORT_STRETCH": 7}
-        for name, value in {**small, "_LEAST_STRETCH": 3, "_PACKING_ROWS": 0.5, "_SHARED_BLOCKS": 0.5}.items():
-            monkeypatch.setattr(cuts, name, value)
+        tiling = fastconv.convolution.implicit_gemm.tiling
+        small = {"_BLOCK_BYTES": 500, "PANEL_BYTES": 1, "_NC": 5, "_KC": 7, "_KC_NARROW": 7}
+        for name, value in {**small, "_KC_MIN": 3, "_PACKING_ROWS": 0.5, "_SHARED_BLOCKS": 0.5}.items():
+            monkeypatch.setattr(tiling, name, value)
         for name, value in {"PANEL_BYTES": 1, "_SUMMED": 14, "_LEAST_SUMMED": 6}.items():
             monkeypatch.setattr(implicit, name, value)
-        monkeypatch.setattr(fastconv.convolution.space_to_batch, "_APART_BYTES", 1)
-        for name, value in {"_TILES": 3, "_SUMS": 3, "_TURNED_BYTES": 1, "_SPACE_BYTES": 1}.items():
+        monkeypatch.setattr(fastconv.convolution.space_to_batch, "_BATCH_BYTES", 1)
+        for name, value in {"_TILES": 3, "_SUMS": 3, "_TRANSPOSED_BYTES": 1, "_SPACE_BYTES": 1}.items():
             monkeypatch.setattr(winograd, name, value)
         toeplitz = fastconv.convolution.toeplitz.plan
         monkeypatch.setattr(toeplitz, "_BLOCK_BYTES", 2000)

@@ -132,7 +132,7 @@ def interrupted(call, delay, kind):
 
 
 def looking_always(words):
-    """The same as `_workers.words`, but calls check for signals in every draw instead of every 50 ms."""
+    """The same as `_workers.work_queue`, but calls check for signals in every draw instead of every 50 ms."""
 
     def of_a_call(helpers, grain):
         made = words(helpers, grain)
@@ -169,10 +169,10 @@ def signals(seconds, seed):
     def moment(name):
         return max(1e-5, moments.random() * 1.2 * times[name])
 
-    usual, always = _workers.words, looking_always(_workers.words)
+    usual, always = _workers.work_queue, looking_always(_workers.work_queue)
     end, caught, calls = time.monotonic() + seconds, 0, 0
     while time.monotonic() < end:
-        _workers.words = moments.choice([usual, always])
+        _workers.work_queue = moments.choice([usual, always])
         kind = moments.choice([Timeout, Interrupt])
         name = moments.choice([*writers, *["im2col"] * len(writers)])
         to, call = writers[name]

@@ -17,5 +17,5 @@ def each(
     to: np.ndarray,
     slope: float,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...

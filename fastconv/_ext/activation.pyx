@@ -1,11 +1,11 @@
 """Elementwise functions and their gradients, computed with vectors on several threads.
 
-`words` is the shared state of the call, which distributes the work among threads: see team.h.
+`queue` is the shared state of the call, which distributes the work among threads: see team.h.
 """
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 from fastconv._ext.runs cimport fc_check
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 cdef extern from "activation.h" nogil:
@@ -52,7 +52,7 @@ cdef struct Each:
     Py_ssize_t n
     Py_ssize_t itemsize
     double slope
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
 cdef inline fc_each_t kernel_of(int function, int dtype, int isa) noexcept nogil:
@@ -71,7 +71,7 @@ cdef inline fc_each_t kernel_of(int function, int dtype, int isa) noexcept nogil
     return fc_activation_for(dtype, isa).tanh_gradient
 
 
-def each(int function, int dtype, first, second, to, double slope, int isa, words):
+def each(int function, int dtype, first, second, to, double slope, int isa, queue):
     """Write to = function(first, second), elementwise. A function of one argument uses `first`.
 
     For a gradient, `first` is from the forward pass (the input of relu, the output of any other function), and `second`
@@ -80,24 +80,24 @@ def each(int function, int dtype, first, second, to, double slope, int isa, word
     """
     cdef Each e
     cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Run firsts = run_of(first, itemsize, False), seconds = run_of(second, itemsize, False)
-    cdef Run results = run_of(to, itemsize, True)
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef Buffer firsts = contiguous_buffer(first, itemsize, False), seconds = contiguous_buffer(second, itemsize, False)
+    cdef Buffer results = contiguous_buffer(to, itemsize, True)
+    cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         e.kernel = kernel_of(function, dtype, isa)
         fc_check(firsts.n == results.n and seconds.n == results.n)
         e.first, e.second, e.to = <const char*> firsts.at, <const char*> seconds.at, <char*> results.at
-        e.n, e.itemsize, e.slope, e.words = results.n, itemsize, slope, shared
-        fc_share(shared, draw_pieces, &e)
+        e.n, e.itemsize, e.slope, e.queue = results.n, itemsize, slope, shared
+        fc_parallel_for(shared, pieces_worker, &e)
 
 
-cdef void draw_pieces(void* task) noexcept nogil:
+cdef void pieces_worker(void* task) noexcept nogil:
     cdef const Each* e = <const Each*> task
-    cdef fc_member member = fc_enrol(e.words)
+    cdef fc_worker worker = fc_new_worker(e.queue)
     cdef Py_ssize_t pieces = (e.n + PIECE_ELEMENTS - 1) // PIECE_ELEMENTS
-    cdef Py_ssize_t most = e.words[FC_GRAIN] * PIECE_ELEMENTS, begin, at
+    cdef Py_ssize_t most = e.queue.grain * PIECE_ELEMENTS, begin, at
     while True:
-        begin = fc_next(e.words, &member, pieces) * PIECE_ELEMENTS
+        begin = fc_next_chunk(e.queue, &worker, pieces) * PIECE_ELEMENTS
         if begin >= e.n:
             return
         at = begin * e.itemsize

@@ -46,12 +46,12 @@ FC_INLINE FC_V FC_N(fc_from_bits)(FC_I bits)
 
 FC_INLINE FC_V FC_N(fc_magnitude)(FC_V v)
 {
-    return FC_N(fc_from_bits)(FC_N(fc_bits)(v) & ~FC_N(fc_bits)(FC_N(fc_splat)((FC_T)-0.0)));
+    return FC_N(fc_from_bits)(FC_N(fc_bits)(v) & ~FC_N(fc_bits)(FC_N(fc_broadcast)((FC_T)-0.0)));
 }
 
 FC_INLINE FC_V FC_N(fc_with_sign_of)(FC_V v, FC_V of)
 {
-    return FC_N(fc_from_bits)(FC_N(fc_bits)(v) | (FC_N(fc_bits)(of) & FC_N(fc_bits)(FC_N(fc_splat)((FC_T)-0.0))));
+    return FC_N(fc_from_bits)(FC_N(fc_bits)(v) | (FC_N(fc_bits)(of) & FC_N(fc_bits)(FC_N(fc_broadcast)((FC_T)-0.0))));
 }
 
 /* Compute e^-v - 1 and e^-v for v >= 0. The results for NaN are NaN.
@@ -70,30 +70,30 @@ FC_INLINE void FC_N(fc_decay)(FC_V v, FC_V *less_one, FC_V *whole)
         (FC_T)1, (FC_T)1, (FC_T)(1. / 2), (FC_T)(1. / 6), (FC_T)(1. / 24), (FC_T)(1. / 120), (FC_T)(1. / 720),
         (FC_T)(1. / 5040), (FC_T)(1. / 40320), (FC_T)(1. / 362880), (FC_T)(1. / 3628800), (FC_T)(1. / 39916800),
         (FC_T)(1. / 479001600), (FC_T)(1. / 6227020800.), (FC_T)(1. / 87178291200.)};
-    const FC_V magic = FC_N(fc_splat)(FC_MAGIC), farthest = FC_N(fc_splat)(FC_FARTHEST);
-    const FC_V x = -FC_N(fc_pick)(FC_N(fc_takes)(v, farthest, 0), farthest, v);
-    const FC_V rounded = x * FC_N(fc_splat)((FC_T)1.44269504088896340736) + magic, n = rounded - magic;
-    const FC_V r = x - n * FC_N(fc_splat)(high) - n * FC_N(fc_splat)(low);
+    const FC_V magic = FC_N(fc_broadcast)(FC_MAGIC), farthest = FC_N(fc_broadcast)(FC_FARTHEST);
+    const FC_V x = -FC_N(fc_select)(FC_N(fc_replaces_maximum)(v, farthest, 0), farthest, v);
+    const FC_V rounded = x * FC_N(fc_broadcast)((FC_T)1.44269504088896340736) + magic, n = rounded - magic;
+    const FC_V r = x - n * FC_N(fc_broadcast)(high) - n * FC_N(fc_broadcast)(low);
     const FC_V power = FC_N(fc_from_bits)((FC_N(fc_bits)(rounded) << FC_MANTISSA) +
-                                          FC_N(fc_splat_lanes)((FC_L)FC_BIAS << FC_MANTISSA));
-    FC_V series = FC_N(fc_splat)(inverse_factorials[FC_TERMS - 1]);
+                                          FC_N(fc_broadcast_lanes)((FC_L)FC_BIAS << FC_MANTISSA));
+    FC_V series = FC_N(fc_broadcast)(inverse_factorials[FC_TERMS - 1]);
     int k;
     FC_UNROLL
     for (k = FC_TERMS - 2; k >= 2; k--)
-        series = series * r + FC_N(fc_splat)(inverse_factorials[k]);
+        series = series * r + FC_N(fc_broadcast)(inverse_factorials[k]);
     series = series * r * r + r;
-    *less_one = power * series + (power - FC_N(fc_splat)(1));
+    *less_one = power * series + (power - FC_N(fc_broadcast)(1));
     *whole = power * series + power;
 }
 
 FC_INLINE FC_V FC_N(fc_sigmoid_of)(FC_V x)
 {
     FC_V less_one, e;
-    const FC_V one = FC_N(fc_splat)(1), size = FC_N(fc_magnitude)(x);
+    const FC_V one = FC_N(fc_broadcast)(1), size = FC_N(fc_magnitude)(x);
     FC_N(fc_decay)(size, &less_one, &e);
     /* If e^-|x| is below the range of normal numbers, use zero. */
-    e = FC_N(fc_pick)(FC_N(fc_takes)(size, FC_N(fc_splat)(FC_FARTHEST), 0), FC_N(fc_splat)(0), e);
-    return FC_N(fc_pick)(FC_N(fc_takes)(FC_N(fc_splat)(0), x, 0), e, one) / (one + e);
+    e = FC_N(fc_select)(FC_N(fc_replaces_maximum)(size, FC_N(fc_broadcast)(FC_FARTHEST), 0), FC_N(fc_broadcast)(0), e);
+    return FC_N(fc_select)(FC_N(fc_replaces_maximum)(FC_N(fc_broadcast)(0), x, 0), e, one) / (one + e);
 }
 
 FC_INLINE FC_V FC_N(fc_tanh_of)(FC_V x)
@@ -103,14 +103,14 @@ FC_INLINE FC_V FC_N(fc_tanh_of)(FC_V x)
     FC_V less_one, e;
     const FC_V size = FC_N(fc_magnitude)(x);
     FC_N(fc_decay)(size + size, &less_one, &e);
-    return FC_N(fc_with_sign_of)(FC_N(fc_magnitude)(less_one / (FC_N(fc_splat)(1) + e)), x);
+    return FC_N(fc_with_sign_of)(FC_N(fc_magnitude)(less_one / (FC_N(fc_broadcast)(1) + e)), x);
 }
 
 /* Select `from` in lanes where `sign` is above zero, and `other` elsewhere. With `nan`, NaN in `sign` selects `from`,
  * too. */
 FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const int nan)
 {
-    return FC_N(fc_pick)(FC_N(fc_takes)(sign, FC_N(fc_splat)(0), nan), from, other);
+    return FC_N(fc_select)(FC_N(fc_replaces_maximum)(sign, FC_N(fc_broadcast)(0), nan), from, other);
 }
 
 /* Define a kernel that processes one vector at a time. The first vector overlaps the second, so that all later stores
@@ -120,7 +120,7 @@ FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const i
     {                                                                                                       \
         const FC_T *first = (const FC_T *)first_, *second = (const FC_T *)second_;                          \
         FC_T *to = (FC_T *)to_;                                                                             \
-        const FC_V leak = FC_N(fc_splat)((FC_T)slope);                                                      \
+        const FC_V leak = FC_N(fc_broadcast)((FC_T)slope);                                                      \
         ptrdiff_t i = 0, next = FC_VL - (ptrdiff_t)((size_t)to / FC_BYTES % FC_VL);                         \
         (void)leak;                                                                                         \
         for (; i + FC_VL <= count; i = next, next += FC_VL) {                                               \
@@ -145,13 +145,13 @@ FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const i
         }                                                                                                   \
     }
 
-FC_FUNCTION(fc_rectify, x, from, FC_N(fc_where_positive)(x, from, FC_N(fc_splat)(0), 1))
-FC_FUNCTION(fc_rectify_gradient, x, dout, FC_N(fc_where_positive)(x, dout, FC_N(fc_splat)(0), 0))
+FC_FUNCTION(fc_rectify, x, from, FC_N(fc_where_positive)(x, from, FC_N(fc_broadcast)(0), 1))
+FC_FUNCTION(fc_rectify_gradient, x, dout, FC_N(fc_where_positive)(x, dout, FC_N(fc_broadcast)(0), 0))
 FC_FUNCTION(fc_leak, x, from, FC_N(fc_where_positive)(x, from, from * leak, 0))
 FC_FUNCTION(fc_sigmoid, x, same, FC_N(fc_sigmoid_of)(x))
-FC_FUNCTION(fc_sigmoid_gradient, y, dout, dout * y * (FC_N(fc_splat)(1) - y))
+FC_FUNCTION(fc_sigmoid_gradient, y, dout, dout * y * (FC_N(fc_broadcast)(1) - y))
 FC_FUNCTION(fc_tanh, x, same, FC_N(fc_tanh_of)(x))
-FC_FUNCTION(fc_tanh_gradient, y, dout, dout * (FC_N(fc_splat)(1) - y * y))
+FC_FUNCTION(fc_tanh_gradient, y, dout, dout * (FC_N(fc_broadcast)(1) - y * y))
 #undef FC_FUNCTION
 
 const fc_activation_kernels FC_N(fc_activation_kernels) = {

@@ -18,12 +18,12 @@ typedef struct {
 } fc_borders;
 
 /* The number of padded rows that are added to one image row between two checks for signals. */
-enum { FC_ROWS_A_LOOK = 64 };
+enum { FC_ROWS_BETWEEN_POLLS = 64 };
 
 /* fc_extend writes row `row` of the padded copies of all planes; fc_fold writes row `row` of the images of all
  * planes. */
 typedef void (*fc_extend_t)(const void *x, void *padded, ptrdiff_t row, const fc_borders *borders);
-typedef void (*fc_fold_t)(const void *padded, void *x, ptrdiff_t row, const fc_borders *borders, ptrdiff_t *words);
+typedef void (*fc_fold_t)(const void *padded, void *x, ptrdiff_t row, const fc_borders *borders, fc_work_queue *queue);
 
 /* The kernels of one dtype and instruction set. */
 typedef struct {

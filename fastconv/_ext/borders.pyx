@@ -1,12 +1,12 @@
 """Padding of images by copies of their own cells (mirrored, replicated, circular) and its adjoint. Threads share the
 rows.
 
-`tables` comes from fastconv.lowering.padding. `words` is the shared state of the call, which distributes the work among
+`tables` comes from fastconv.lowering.padding. `queue` is the shared state of the call, which distributes the work among
 threads: see team.h.
 """
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer
+from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 cdef extern from "borders.h" nogil:
@@ -20,7 +20,7 @@ cdef extern from "borders.h" nogil:
 
     ctypedef void (*fc_extend_t)(const void* x, void* padded, Py_ssize_t row, const fc_borders* borders) noexcept nogil
     ctypedef void (*fc_fold_t)(const void* padded, void* x, Py_ssize_t row, const fc_borders* borders,
-                               Py_ssize_t* words) noexcept nogil
+                               fc_work_queue* queue) noexcept nogil
     ctypedef struct fc_borders_kernels:
         fc_extend_t extend
         fc_fold_t fold
@@ -40,15 +40,15 @@ cdef struct Call:
     fc_extend_t extend
     fc_fold_t fold
     Py_ssize_t rows
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
-cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, words) except -1:
+cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, queue) except -1:
     """Set the pointers to the arrays and tables. Their lengths are checked, because the kernels trust them."""
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i, cells = 1, padded = 1, length = HEADER
-    cdef Run table = run_of(tables, sizeof(Py_ssize_t), False)
-    cdef Run read = run_of(source, itemsize, False), written = run_of(to, itemsize, True)
-    cdef Run small = read if extends else written, large = written if extends else read
+    cdef Buffer table = contiguous_buffer(tables, sizeof(Py_ssize_t), False)
+    cdef Buffer read = contiguous_buffer(source, itemsize, False), written = contiguous_buffer(to, itemsize, True)
+    cdef Buffer small = read if extends else written, large = written if extends else read
     cdef const Py_ssize_t* numbers = <const Py_ssize_t*> table.at
     for i in range(3):
         c.borders.size[i], c.borders.padded[i] = numbers[i], numbers[3 + i]
@@ -65,45 +65,45 @@ cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, words) 
         length += c.borders.padded[i]
     if length != table.n or cells == 0 or small.n % cells or large.n % padded or small.n // cells != large.n // padded:
         raise ValueError("the tables of borders are those of other arrays")
-    c.source, c.to, c.words = read.at, written.at, numbers_of(words)
+    c.source, c.to, c.queue = read.at, written.at, work_queue(queue)
     c.rows = written.n // (c.borders.padded[2] if extends else c.borders.size[2])
     return 0
 
 
-def extend(x, padded, tables, int dtype, int isa, words):
+def extend(x, padded, tables, int dtype, int isa, queue):
     """Write padded = x (P, D, H, W) with its padding. Both are C-contiguous and of `dtype`, 0 (float32) or 1 (float64).
     """
     cdef Call c
-    read_call(&c, x, padded, tables, dtype, True, words)
+    read_call(&c, x, padded, tables, dtype, True, queue)
     with nogil:
         c.extend = fc_borders_for(dtype, isa).extend
-        fc_share(c.words, draw_extended, &c)
+        fc_parallel_for(c.queue, extended_worker, &c)
 
 
-def fold(padded, x, tables, int dtype, int isa, words):
+def fold(padded, x, tables, int dtype, int isa, queue):
     """Write the adjoint of `extend`: each cell of x is the sum of the cells of `padded` that are copies of it."""
     cdef Call c
-    read_call(&c, padded, x, tables, dtype, False, words)
+    read_call(&c, padded, x, tables, dtype, False, queue)
     with nogil:
         c.fold = fc_borders_for(dtype, isa).fold
-        fc_share(c.words, draw_folded, &c)
+        fc_parallel_for(c.queue, folded_worker, &c)
 
 
-cdef void draw_extended(void* task) noexcept nogil:
+cdef void extended_worker(void* task) noexcept nogil:
     cdef const Call* c = <const Call*> task
-    cdef fc_member member = fc_enrol(c.words)
-    cdef Py_ssize_t grain = c.words[FC_GRAIN], begin = fc_next(c.words, &member, c.rows), row
+    cdef fc_worker worker = fc_new_worker(c.queue)
+    cdef Py_ssize_t grain = c.queue.grain, begin = fc_next_chunk(c.queue, &worker, c.rows), row
     while begin < c.rows:
         for row in range(begin, min(begin + grain, c.rows)):
             c.extend(c.source, c.to, row, &c.borders)
-        begin = fc_next(c.words, &member, c.rows)
+        begin = fc_next_chunk(c.queue, &worker, c.rows)
 
 
-cdef void draw_folded(void* task) noexcept nogil:
+cdef void folded_worker(void* task) noexcept nogil:
     cdef const Call* c = <const Call*> task
-    cdef fc_member member = fc_enrol(c.words)
-    cdef Py_ssize_t grain = c.words[FC_GRAIN], begin = fc_next(c.words, &member, c.rows), row
+    cdef fc_worker worker = fc_new_worker(c.queue)
+    cdef Py_ssize_t grain = c.queue.grain, begin = fc_next_chunk(c.queue, &worker, c.rows), row
     while begin < c.rows:
         for row in range(begin, min(begin + grain, c.rows)):
-            c.fold(c.source, c.to, row, &c.borders, c.words)
-        begin = fc_next(c.words, &member, c.rows)
+            c.fold(c.source, c.to, row, &c.borders, c.queue)
+        begin = fc_next_chunk(c.queue, &worker, c.rows)

@@ -29,7 +29,7 @@ FC_INLINE void FC_N(fc_fold_cells)(const FC_T *from, FC_T *x, const ptrdiff_t *c
     }
 }
 
-static void FC_N(fc_fold)(const void *padded_, void *x_, ptrdiff_t row, const fc_borders *b, ptrdiff_t *words)
+static void FC_N(fc_fold)(const void *padded_, void *x_, ptrdiff_t row, const fc_borders *b, fc_work_queue *queue)
 {
     const ptrdiff_t W = b->size[2], PW = b->padded[2], PH = b->padded[1], H = b->size[1], D = b->size[0];
     const ptrdiff_t plane = row / H / D, d = row / H % D, h = row % H;
@@ -46,7 +46,7 @@ static void FC_N(fc_fold)(const void *padded_, void *x_, ptrdiff_t row, const fc
                     x[k] += inside[k];
             FC_N(fc_fold_cells)(from, x, b->cell[2], 0, b->lo);
             FC_N(fc_fold_cells)(from + W, x, b->cell[2], b->lo, PW - W);
-            if (++summed % FC_ROWS_A_LOOK == 0 && fc_stopped(words))
+            if (++summed % FC_ROWS_BETWEEN_POLLS == 0 && fc_stopped(queue))
                 return;
         }
 }

@@ -21,30 +21,30 @@ cdef class CallCache:
     For any other call, `get` returns None. The caller then resolves the call, and may store the result with `put`.
     """
 
-    cdef dict _found
+    cdef dict _calls
     cdef object _ndarray
     cdef tuple _dtypes
     cdef Py_ssize_t _most
 
     def __init__(self, object ndarray, tuple dtypes, Py_ssize_t most):
-        self._found, self._ndarray, self._dtypes, self._most = {}, ndarray, dtypes, most
+        self._calls, self._ndarray, self._dtypes, self._most = {}, ndarray, dtypes, most
 
     def get(self, tuple arrays, dict options):
         """Return the value stored for such arrays (some may be None) and options, or None."""
         key = self._key(arrays, options)
-        return None if key is None else self._found.get(key)
+        return None if key is None else self._calls.get(key)
 
     def put(self, tuple arrays, dict options, found):
         """Store the value, if such arrays and options can be keys of the table."""
         key = self._key(arrays, options)
         if key is not None:
-            if len(self._found) >= self._most:
-                self._found.clear()
-            self._found[key] = found
+            if len(self._calls) >= self._most:
+                self._calls.clear()
+            self._calls[key] = found
 
     def clear(self):
         """Delete all entries."""
-        self._found.clear()
+        self._calls.clear()
 
     cdef object _key(self, tuple arrays, dict options):
         cdef Py_ssize_t[NUMBERS] numbers

@@ -1,13 +1,13 @@
 """Copies of arrays that transpose axes, block by block, on several threads.
 
-`plan` comes from fastconv.checks.copies. `words` is the shared state of the call, which distributes the work among
+`plan` comes from fastconv.checks.copies. `queue` is the shared state of the call, which distributes the work among
 threads: see team.h.
 """
 
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 cdef extern from "copies.h" nogil:
@@ -43,31 +43,31 @@ cdef struct Copy:
     Py_ssize_t items
     Py_ssize_t itemsize
     fc_copy_t copy
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
-def copy(source, to, plan, int dtype, int isa, words):
+def copy(source, to, plan, int dtype, int isa, queue):
     """Write to = source, both of `dtype`, 0 (float32) or 1 (float64). `to` is C-contiguous; `source` is aligned and has
     the strides of the plan.
     """
     cdef Copy c
     cdef Py_buffer buffer
-    cdef const Py_ssize_t* numbers = numbers_of(plan)
-    cdef Run copied
+    cdef const Py_ssize_t* numbers = index_pointer(plan)
+    cdef Buffer copied
     c.itemsize = 8 if dtype else 4
-    copied = run_of(to, c.itemsize, True)
+    copied = contiguous_buffer(to, c.itemsize, True)
     PyObject_GetBuffer(source, &buffer, PyBUF_STRIDED_RO)
     c.source, c.to = <const char*> buffer.buf, <char*> copied.at
     PyBuffer_Release(&buffer)    # The caller keeps the array alive.
     c.plane.step, c.plane.pitch, c.plane.to_pitch = numbers[0], numbers[1], numbers[2]
     c.plane.high, c.plane.wide, c.block_high, c.block_wide = numbers[3], numbers[4], numbers[5], numbers[6]
     c.axes, c.plane.past, c.axis = numbers[7], numbers[8], numbers + HEADER
-    c.copy, c.words = fc_copies_for(dtype, isa).copy, numbers_of(words)
+    c.copy, c.queue = fc_copies_for(dtype, isa).copy, work_queue(queue)
     if elements_of(&c) != copied.n:
         raise ValueError("the plan of a copy is that of another array")
     with nogil:
         c.items = items_of(&c)
-        fc_share(c.words, draw_blocks, &c)
+        fc_parallel_for(c.queue, blocks_worker, &c)
 
 
 cdef inline Py_ssize_t parts(Py_ssize_t size, Py_ssize_t block) noexcept nogil:
@@ -88,14 +88,14 @@ cdef Py_ssize_t elements_of(const Copy* c) noexcept nogil:
     return elements
 
 
-cdef void draw_blocks(void* task) noexcept nogil:
+cdef void blocks_worker(void* task) noexcept nogil:
     cdef const Copy* c = <const Copy*> task
-    cdef fc_member member = fc_enrol(c.words)
-    cdef Py_ssize_t grain = c.words[FC_GRAIN], begin = fc_next(c.words, &member, c.items), item
+    cdef fc_worker worker = fc_new_worker(c.queue)
+    cdef Py_ssize_t grain = c.queue.grain, begin = fc_next_chunk(c.queue, &worker, c.items), item
     while begin < c.items:
         for item in range(begin, min(begin + grain, c.items)):
             copy_block(c, item)
-        begin = fc_next(c.words, &member, c.items)
+        begin = fc_next_chunk(c.queue, &worker, c.items)
 
 
 cdef void copy_block(const Copy* c, Py_ssize_t item) noexcept nogil:

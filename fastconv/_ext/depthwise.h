@@ -20,7 +20,7 @@ typedef struct {
  * cell in the source. */
 typedef struct {
     ptrdiff_t to, top, rows, bottom, from, before, n;
-} fc_piece;
+} fc_copy_segment;
 
 /* Keep a vector in its register, because GCC would otherwise load it again for each use. */
 #if FC_X86
@@ -31,7 +31,7 @@ typedef struct {
 #define FC_HOLD(v) ((void)0)
 #endif
 
-typedef void (*fc_pad_t)(void *to, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from,
+typedef void (*fc_pad_t)(void *to, ptrdiff_t width, const fc_copy_segment *segments, ptrdiff_t count, const void *from,
                          ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room);
 typedef void (*fc_sweep_t)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
                            const void *bias, ptrdiff_t whole);

@@ -7,11 +7,13 @@ registers. `product` computes forward and backward_data, `weights` computes back
 fastconv.convolution.depthwise divides the work, and makes all tables below.
 """
 
-from fastconv._ext.arrays cimport numbers_of
-from fastconv._ext.depthwise_kernels cimport fc_depthwise_for, fc_isa_lanes, fc_pad_t, fc_piece, fc_taps
-from fastconv._ext.patches cimport Block, Side, first_cell, last_cell, read_sides
-from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_GRAIN, FC_THREADS, fc_enrol, fc_member, fc_next, fc_share, fc_stopped, fc_take
+from fastconv._ext.depthwise_kernels cimport fc_copy_segment, fc_depthwise_for, fc_isa_lanes, fc_pad_t, fc_taps
+from fastconv._ext.patches cimport Block, ConvAxis, first_cell, last_cell, read_conv_axes
+from fastconv._ext.runs cimport fc_check, floating
+from fastconv._ext.team cimport (
+    fc_new_worker, fc_next_chunk, fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker, fc_worker_id,
+    work_queue,
+)
 
 
 def lanes(int dtype, int isa):
@@ -19,7 +21,7 @@ def lanes(int dtype, int isa):
     return fc_isa_lanes(dtype, isa)
 
 
-cdef inline Py_ssize_t cut(
+cdef inline Py_ssize_t unravel_block(
     Py_ssize_t* begin, Py_ssize_t* n, Py_ssize_t index, Py_ssize_t whole, Py_ssize_t block,
 ) noexcept nogil:
     """Set `begin` and `n` to block `index % count` of `whole` items, and return `index // count`; `count` is the number
@@ -31,50 +33,51 @@ cdef inline Py_ssize_t cut(
     return index // count
 
 
-cdef inline void place_block(Block* b, Py_ssize_t index, const Side* sides) noexcept nogil:
+cdef inline void place_block(Block* b, Py_ssize_t index, const ConvAxis* axes) noexcept nogil:
     """Set the outputs of block `index` of an image."""
     cdef Py_ssize_t i
     for i in range(2, -1, -1):
-        index = cut(&b.begin[i], &b.n[i], index, sides[i].out, sides[i].block)
+        index = unravel_block(&b.begin[i], &b.n[i], index, axes[i].out, axes[i].block)
 
 
-cdef inline Py_ssize_t blocks_of(const Side* sides) noexcept nogil:
+cdef inline Py_ssize_t blocks_of(const ConvAxis* axes) noexcept nogil:
     cdef Py_ssize_t i, count = 1
     for i in range(3):
-        count *= (sides[i].out + sides[i].block - 1) // sides[i].block
+        count *= (axes[i].out + axes[i].block - 1) // axes[i].block
     return count
 
 
-cdef Py_ssize_t cut_pieces(fc_piece* pieces, const Side* sides, const Block* b) noexcept nogil:
+cdef Py_ssize_t list_segments(fc_copy_segment* segments, const ConvAxis* axes, const Block* b) noexcept nogil:
     """List the pieces that fill a block of one channel, in ascending order, in the layout of patches.fill. Returns
     their number.
     """
-    cdef const Side* d = &sides[0]
-    cdef const Side* h = &sides[1]
-    cdef const Side* w = &sides[2]
-    cdef Py_ssize_t deep = b.n[0] + d.reach, high = b.n[1] + h.reach, wide = b.n[2] + w.reach
+    cdef const ConvAxis* d = &axes[0]
+    cdef const ConvAxis* h = &axes[1]
+    cdef const ConvAxis* w = &axes[2]
+    cdef Py_ssize_t deep = b.n[0] + d.halo, high = b.n[1] + h.halo, wide = b.n[2] + w.halo
     cdef Py_ssize_t sd, sh, sw, cell, at_d, bottom, after, count = 0
-    cdef fc_piece* piece
-    for sd in range(d.slots):
+    cdef fc_copy_segment* segment
+    for sd in range(d.n_phases):
         for cell in range(deep):
             at_d = (b.begin[0] + cell) * d.stride + d.phase[sd] - d.lo
-            for sh in range(h.slots):
-                for sw in range(w.slots):
-                    piece = &pieces[count]
+            for sh in range(h.n_phases):
+                for sw in range(w.n_phases):
+                    segment = &segments[count]
                     count += 1
-                    piece.to = sd * d.slot_pitch + cell * d.pitch + sh * h.slot_pitch + sw * w.slot_pitch
-                    piece.top = first_cell(h, b.begin[1], h.phase[sh], high)
+                    segment.to = sd * d.phase_pitch + cell * d.pitch + sh * h.phase_pitch + sw * w.phase_pitch
+                    segment.top = first_cell(h, b.begin[1], h.phase[sh], high)
                     bottom = last_cell(h, b.begin[1], h.phase[sh], high)
-                    piece.before = first_cell(w, b.begin[2], w.phase[sw], wide)
+                    segment.before = first_cell(w, b.begin[2], w.phase[sw], wide)
                     after = last_cell(w, b.begin[2], w.phase[sw], wide)
-                    if at_d < 0 or at_d >= d.size or piece.top >= bottom or piece.before >= after:
-                        piece.top, piece.rows, piece.bottom = high, 0, 0
-                        piece.source = piece.before = piece.n = 0
+                    if at_d < 0 or at_d >= d.size or segment.top >= bottom or segment.before >= after:
+                        segment.top, segment.rows, segment.bottom = high, 0, 0
+                        segment.source = segment.before = segment.n = 0
                         continue
-                    piece.rows, piece.bottom, piece.n = bottom - piece.top, high - bottom, after - piece.before
-                    piece.source = (
-                        (at_d * h.size + (b.begin[1] + piece.top) * h.stride + h.phase[sh] - h.lo) * w.size
-                        + (b.begin[2] + piece.before) * w.stride + w.phase[sw] - w.lo
+                    segment.rows, segment.bottom = bottom - segment.top, high - bottom
+                    segment.n = after - segment.before
+                    segment.source = (
+                        (at_d * h.size + (b.begin[1] + segment.top) * h.stride + h.phase[sh] - h.lo) * w.size
+                        + (b.begin[2] + segment.before) * w.stride + w.phase[sw] - w.lo
                     )
     return count
 
@@ -88,8 +91,8 @@ cdef struct Sizes:
     Py_ssize_t channels       # channels of the source in a group
     Py_ssize_t channel_pitch  # distance between two channels of a block
     # distance between the two blocks in a workspace; a buffer for strided results follows them
-    Py_ssize_t spill_at
-    Py_ssize_t pieces         # most pieces of a channel
+    Py_ssize_t scatter_at
+    Py_ssize_t segments         # most pieces of a channel
     Py_ssize_t sweeps
     Py_ssize_t paired         # whether two neighbouring parts interleave their results in a row
 
@@ -97,14 +100,14 @@ cdef struct Sizes:
 cdef inline Sizes read_sizes(const Py_ssize_t[::1] table) noexcept nogil:
     cdef Sizes s
     s.images, s.groups, s.rows, s.row_step = table[0], table[1], table[2], table[3]
-    s.channels, s.channel_pitch, s.spill_at, s.pieces, s.sweeps, s.paired = (
+    s.channels, s.channel_pitch, s.scatter_at, s.segments, s.sweeps, s.paired = (
         table[4], table[5], table[6], table[7], table[8], table[9]
     )
     return s
 
 
 cdef enum:
-    # Columns of `parts`. A part is a convolution whose results are every jump-th cell of the result.
+    # Columns of `parts`. A part is a convolution whose results are every `output_stride`-th cell of the result.
     PART_OUT = 0      # per axis: the number of outputs, then from PART_START on the result cell of output 0
     PART_START = 3
     PART_K = 6
@@ -138,14 +141,14 @@ cdef Py_ssize_t whole_rows(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t lanes) noex
     return 0 if spare < 0 or n >= lanes else spare // n + 1
 
 
-cdef Py_ssize_t cut_sweeps(
-    Sweep* sweeps, const Sizes* s, const Side* sides, const Block* b, const Py_ssize_t* parts, Py_ssize_t many,
+cdef Py_ssize_t list_sweeps(
+    Sweep* sweeps, const Sizes* s, const ConvAxis* axes, const Block* b, const Py_ssize_t* parts, Py_ssize_t many,
     Py_ssize_t lanes,
 ) noexcept nogil:
     """List the sweeps over a block for one row of the result. Returns their number."""
-    cdef const Side* d = &sides[0]
-    cdef const Side* h = &sides[1]
-    cdef const Side* x = &sides[2]
+    cdef const ConvAxis* d = &axes[0]
+    cdef const ConvAxis* h = &axes[1]
+    cdef const ConvAxis* x = &axes[2]
     cdef Py_ssize_t part = 0, deep, high, wide, od, count = 0
     cdef const Py_ssize_t* row
     cdef Sweep* sweep
@@ -157,7 +160,7 @@ cdef Py_ssize_t cut_sweeps(
         high = min(b.n[1], row[PART_OUT + 1] - b.begin[1])
         wide = min(b.n[2], row[PART_OUT + 2] - b.begin[2])
         if s.paired:
-            wide = min(2 * b.n[2], x.whole - 2 * b.begin[2])
+            wide = min(2 * b.n[2], x.output_size - 2 * b.begin[2])
         for od in range(deep):
             if high <= 0 or wide <= 0:
                 break
@@ -165,12 +168,12 @@ cdef Py_ssize_t cut_sweeps(
             count += 1
             sweep.part, sweep.source, sweep.rows, sweep.n = part, od * d.pitch, high, wide
             sweep.to = (
-                ((row[PART_START] + (b.begin[0] + od) * d.jump) * h.whole
-                 + row[PART_START + 1] + b.begin[1] * h.jump) * x.whole
-                + row[PART_START + 2] + b.begin[2] * x.jump
+                ((row[PART_START] + (b.begin[0] + od) * d.output_stride) * h.output_size
+                 + row[PART_START + 1] + b.begin[1] * h.output_stride) * x.output_size
+                + row[PART_START + 2] + b.begin[2] * x.output_stride
             )
             # Rows are contiguous if they are as long as the rows of the result.
-            sweep.whole = whole_rows(high, wide, lanes) if h.jump == 1 and wide == x.whole else 0
+            sweep.whole = whole_rows(high, wide, lanes) if h.output_stride == 1 and wide == x.output_size else 0
         part += 2 if s.paired else 1
     return count
 
@@ -190,30 +193,30 @@ cdef struct Product:
     Py_ssize_t space_pitch
     Py_ssize_t* lists
     Py_ssize_t lists_pitch
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     Py_ssize_t group_step      # distance between the weights of two groups
     Py_ssize_t volume          # cells of the source
     Py_ssize_t positions       # cells of the result
     Py_ssize_t blocks
     Py_ssize_t total
     int isa
-    Py_ssize_t* words
+    fc_work_queue* queue
     Sizes sizes
-    Side[3] sides
+    ConvAxis[3] axes
 
 
 def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
     const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places,
-    floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa, words,
+    floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa, queue,
 ):
     """Compute result = w * source + bias; an item is a block of one group of one image."""
     cdef Product p
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         p.sizes = read_sizes(sizes)
-        read_sides(p.sides, &axes[0, 0], &phases[0, 0], phases.shape[1])
+        read_conv_axes(p.axes, &axes[0, 0], &phases[0, 0], phases.shape[1])
         p.source, p.sources = <const void*> &source[0], source.shape[0]
         p.w, p.result, p.bias = <const void*> &w[0], <void*> &result[0], NULL
         if bias.shape[0]:
@@ -221,51 +224,51 @@ def product(
         p.parts, p.parts_count, p.at, p.places = &parts[0, 0], parts.shape[0], &at[0], &places[0]
         p.space, p.space_pitch = <void*> &space[0, 0], space.shape[1]
         p.lists, p.lists_pitch = &lists[0, 0], lists.shape[1]
-        p.slots = min(space.shape[0], lists.shape[0])
+        p.workspaces = min(space.shape[0], lists.shape[0])
         p.group_step = w.shape[0] // p.sizes.groups
-        p.volume = p.sides[0].size * p.sides[1].size * p.sides[2].size
-        p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
-        p.blocks = blocks_of(p.sides)
+        p.volume = p.axes[0].size * p.axes[1].size * p.axes[2].size
+        p.positions = p.axes[0].output_size * p.axes[1].output_size * p.axes[2].output_size
+        p.blocks = blocks_of(p.axes)
         p.total = p.blocks * p.sizes.images * p.sizes.groups
-        p.isa, p.words = isa, shared
+        p.isa, p.queue = isa, shared
         fc_check(parts.shape[1] == PART_COLUMNS)
-        fc_check(p.sizes.pieces * 7 + 2 * p.sizes.sweeps * 6 <= lists.shape[1])
+        fc_check(p.sizes.segments * 7 + 2 * p.sizes.sweeps * 6 <= lists.shape[1])
         if floating is float:
-            fc_share(shared, product_of_float, &p)
+            fc_parallel_for(shared, product_of_float, &p)
         else:
-            fc_share(shared, product_of_double, &p)
+            fc_parallel_for(shared, product_of_double, &p)
 
 
 cdef void product_of_float(void* task) noexcept nogil:
-    draw_products(<const Product*> task, <float*> NULL)
+    products_worker(<const Product*> task, <float*> NULL)
 
 
 cdef void product_of_double(void* task) noexcept nogil:
-    draw_products(<const Product*> task, <double*> NULL)
+    products_worker(<const Product*> task, <double*> NULL)
 
 
-cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
+cdef void products_worker(const Product* p, floating* dtype) noexcept nogil:
     """Compute chunks of blocks until none are left."""
     cdef const Sizes* s = &p.sizes
-    cdef const Side* sides = &p.sides[0]
+    cdef const ConvAxis* axes = &p.axes[0]
     cdef int isa = p.isa, which = 0 if floating is float else 1
     cdef fc_pad_t pad = fc_depthwise_for(which, isa).pad
     cdef Block block
     cdef Stage[2] stages
     cdef Stage* stage
     cdef Py_ssize_t filled = -1, count = 0, blocks = p.blocks, index, end, plane, part, row, channel, group, first
-    cdef fc_member member = fc_enrol(p.words)
-    cdef Py_ssize_t slot = member.slot, grain = p.words[FC_GRAIN], begin = fc_next(p.words, &member, p.total)
+    cdef fc_worker worker = fc_new_worker(p.queue)
+    cdef Py_ssize_t worker_id = worker.id, grain = p.queue.grain, begin = fc_next_chunk(p.queue, &worker, p.total)
     cdef const floating* source = <const floating*> p.source
     cdef const floating* w = <const floating*> p.w
     cdef const floating* bias = <const floating*> p.bias
     cdef floating* result = <floating*> p.result
-    cdef floating* space = <floating*> p.space + slot * p.space_pitch
-    cdef fc_piece* pieces = <fc_piece*> (p.lists + slot * p.lists_pitch)
+    cdef floating* space = <floating*> p.space + worker_id * p.space_pitch
+    cdef fc_copy_segment* segments = <fc_copy_segment*> (p.lists + worker_id * p.lists_pitch)
     if begin >= p.total:
         return
-    fc_check(slot < p.slots)
-    stages[0].sweeps = <Sweep*> (pieces + s.pieces)
+    fc_check(worker_id < p.workspaces)
+    stages[0].sweeps = <Sweep*> (segments + s.segments)
     stages[1].sweeps = stages[0].sweeps + s.sweeps
     stages[0].part = stages[1].part = -1
     while begin < p.total:
@@ -278,21 +281,21 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
                 stage = &stages[index % 2]
                 stage.plane = plane
                 if filled != part or stage.part != part:
-                    place_block(&block, part, sides)
+                    place_block(&block, part, axes)
                 if filled != part:
                     filled = part
-                    count = cut_pieces(pieces, sides, &block)
-                    fc_check(count <= s.pieces)
+                    count = list_segments(segments, axes, &block)
+                    fc_check(count <= s.segments)
                 if stage.part != part:
                     stage.part = part
-                    stage.count = cut_sweeps(
-                        stage.sweeps, s, sides, &block, p.parts, p.parts_count, fc_isa_lanes(which, isa)
+                    stage.count = list_sweeps(
+                        stage.sweeps, s, axes, &block, p.parts, p.parts_count, fc_isa_lanes(which, isa)
                     )
                     fc_check(stage.count <= s.sweeps)
                 for channel in range(s.channels):
                     first = (plane * s.channels + channel) * p.volume
-                    pad(space + index % 2 * s.spill_at + channel * s.channel_pitch, sides[1].pitch, pieces,
-                        count, source + first, sides[1].stride * sides[2].size, sides[2].stride, p.sources - first)
+                    pad(space + index % 2 * s.scatter_at + channel * s.channel_pitch, axes[1].pitch, segments,
+                        count, source + first, axes[1].stride * axes[2].size, axes[2].stride, p.sources - first)
                 part += 1
                 if part == blocks:
                     part = 0
@@ -305,25 +308,25 @@ cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
                         p, w + group * p.group_step + row * s.row_step,
                         <const floating*> NULL if bias is NULL else bias + group * s.rows + row,
                         result + (stage.plane * s.rows + row) * p.positions, stage,
-                        space + (index - 1) % 2 * s.spill_at, space + 2 * s.spill_at,
+                        space + (index - 1) % 2 * s.scatter_at, space + 2 * s.scatter_at,
                     )
-        begin = fc_next(p.words, &member, p.total)
+        begin = fc_next_chunk(p.queue, &worker, p.total)
 
 
 cdef inline void read_taps(fc_taps* taps, const Product* p, Py_ssize_t part, const void* w) noexcept nogil:
     cdef const Py_ssize_t* row = p.parts + part * PART_COLUMNS
     taps.k, taps.high, taps.step = row[PART_K], row[PART_HIGH], row[PART_STEP]
     taps.at, taps.of = p.at + row[PART_AT], p.places + row[PART_AT]
-    taps.w, taps.pitch = w, p.sides[1].pitch
+    taps.w, taps.pitch = w, p.axes[1].pitch
 
 
 cdef void sum_row(
     const Product* p, const floating* w, const floating* bias, floating* result, const Stage* stage,
-    const floating* patch, floating* spill,
+    const floating* patch, floating* scattered,
 ) noexcept nogil:
     """Compute one row of the result in one block, sweep by sweep."""
-    cdef const Side* h = &p.sides[1]
-    cdef const Side* x = &p.sides[2]
+    cdef const ConvAxis* h = &p.axes[1]
+    cdef const ConvAxis* x = &p.axes[2]
     cdef const Sweep* sweep
     cdef int isa = p.isa, dtype = 0 if floating is float else 1
     cdef fc_taps a, b
@@ -332,19 +335,20 @@ cdef void sum_row(
     for i in range(stage.count):
         sweep = &stage.sweeps[i]
         read_taps(&a, p, sweep.part, w)
-        a.to_pitch = h.jump * x.whole
+        a.to_pitch = h.output_stride * x.output_size
         to = result + sweep.to
         if p.sizes.paired:
             read_taps(&b, p, sweep.part + 1, w)
             fc_depthwise_for(dtype, isa).sweep_pair(&a, &b, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
-        elif x.jump == 1:
+        elif x.output_stride == 1:
             fc_depthwise_for(dtype, isa).sweep(&a, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
         else:
             a.to_pitch = sweep.n
-            fc_depthwise_for(dtype, isa).sweep(&a, patch + sweep.source, spill, sweep.rows, sweep.n, bias, sweep.rows)
+            fc_depthwise_for(dtype, isa).sweep(&a, patch + sweep.source, scattered, sweep.rows, sweep.n, bias,
+                                               sweep.rows)
             for oh in range(sweep.rows):
                 for ow in range(sweep.n):
-                    to[oh * h.jump * x.whole + ow * x.jump] = spill[oh * sweep.n + ow]
+                    to[oh * h.output_stride * x.output_size + ow * x.output_stride] = scattered[oh * sweep.n + ow]
 
 
 # The sizes of a call of `weights`, made by fastconv.convolution.depthwise.
@@ -385,79 +389,79 @@ cdef struct Weights:
     Py_ssize_t space_pitch
     Py_ssize_t* lists
     Py_ssize_t lists_pitch
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     Py_ssize_t volume          # cells of the source
     Py_ssize_t blocks
     Py_ssize_t total
     int isa
-    Py_ssize_t* words
+    fc_work_queue* queue
     WeightSizes sizes
-    Side[3] sides
+    ConvAxis[3] axes
 
 
 def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] phases, const Py_ssize_t[::1] sizes,
     const Py_ssize_t[::1] at, const Py_ssize_t[::1] places, floating[:, ::1] space, Py_ssize_t[:, ::1] lists,
-    int isa, words,
+    int isa, queue,
 ):
     """Compute result[part] = sum of dout times source for each tap, over every `parts`-th block of each image."""
     cdef Weights t
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         t.sizes = read_weight_sizes(sizes)
-        read_sides(t.sides, &axes[0, 0], &phases[0, 0], phases.shape[1])
+        read_conv_axes(t.axes, &axes[0, 0], &phases[0, 0], phases.shape[1])
         t.source, t.sources = <const void*> &source[0], source.shape[0]
         t.dout, t.douts = <const void*> &dout[0], dout.shape[0]
         t.result, t.result_pitch = <void*> &result[0, 0], result.shape[1]
         t.at, t.places = &at[0], &places[0]
         t.space, t.space_pitch = <void*> &space[0, 0], space.shape[1]
         t.lists, t.lists_pitch = &lists[0, 0], lists.shape[1]
-        t.slots = min(space.shape[0], lists.shape[0])
-        t.volume = t.sides[0].size * t.sides[1].size * t.sides[2].size
-        t.blocks = blocks_of(t.sides)
+        t.workspaces = min(space.shape[0], lists.shape[0])
+        t.volume = t.axes[0].size * t.axes[1].size * t.axes[2].size
+        t.blocks = blocks_of(t.axes)
         t.total = t.sizes.parts * ((t.sizes.groups + t.sizes.block_groups - 1) // t.sizes.block_groups)
-        t.isa, t.words = isa, shared
+        t.isa, t.queue = isa, shared
         if floating is float:
-            fc_share(shared, weights_of_float, &t)
+            fc_parallel_for(shared, weights_of_float, &t)
         else:
-            fc_share(shared, weights_of_double, &t)
+            fc_parallel_for(shared, weights_of_double, &t)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:
-    draw_weights(<const Weights*> task, <float*> NULL)
+    weights_worker(<const Weights*> task, <float*> NULL)
 
 
 cdef void weights_of_double(void* task) noexcept nogil:
-    draw_weights(<const Weights*> task, <double*> NULL)
+    weights_worker(<const Weights*> task, <double*> NULL)
 
 
-cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
+cdef void weights_worker(const Weights* t, floating* dtype) noexcept nogil:
     """Compute blocks of groups until none are left."""
     cdef const WeightSizes* s = &t.sizes
-    cdef const Side* sides = &t.sides[0]
+    cdef const ConvAxis* axes = &t.axes[0]
     cdef int isa = t.isa, which = 0 if floating is float else 1
     cdef fc_pad_t pad = fc_depthwise_for(which, isa).pad
     cdef Block block
     cdef Py_ssize_t lanes = fc_isa_lanes(which, isa), taps = s.k * s.high, step = s.filters * s.channels * taps
     cdef Py_ssize_t filled = -1, count = 0, group, groups, part, piece, g, i, first, channel, plane
-    cdef Py_ssize_t slot = fc_draw(&t.words[FC_THREADS], 1), index = fc_take(t.words, t.total)
+    cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.total)
     cdef const floating* source = <const floating*> t.source
-    cdef floating* space = <floating*> t.space + slot * t.space_pitch
+    cdef floating* space = <floating*> t.space + worker_id * t.space_pitch
     cdef floating* totals = space + s.totals_at
-    cdef fc_piece* pieces = <fc_piece*> (t.lists + slot * t.lists_pitch)
-    fc_check(slot < t.slots or index >= t.total)
+    cdef fc_copy_segment* segments = <fc_copy_segment*> (t.lists + worker_id * t.lists_pitch)
+    fc_check(worker_id < t.workspaces or index >= t.total)
     while index < t.total:
-        part = cut(&group, &groups, index, s.groups, s.block_groups)
+        part = unravel_block(&group, &groups, index, s.groups, s.block_groups)
         for i in range(groups * step * lanes):
             totals[i] = 0
         piece = part
-        while piece < s.images * t.blocks and not fc_stopped(t.words):
+        while piece < s.images * t.blocks and not fc_stopped(t.queue):
             block.image = piece // t.blocks
             if filled != piece % t.blocks:
                 filled = piece % t.blocks
-                place_block(&block, filled, sides)
-                count = cut_pieces(pieces, sides, &block)
+                place_block(&block, filled, axes)
+                count = list_segments(segments, axes, &block)
                 fc_check(count * 7 <= t.lists_pitch)
             # Copy one block ahead of the sums, as `product` does.
             for g in range(groups + 1):
@@ -465,8 +469,8 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
                 if g < groups:
                     for channel in range(s.channels):
                         first = (plane * s.channels + channel) * t.volume
-                        pad(space + g % 2 * s.dout_at + channel * s.channel_pitch, sides[1].pitch, pieces, count,
-                            source + first, sides[1].stride * sides[2].size, sides[2].stride, t.sources - first)
+                        pad(space + g % 2 * s.dout_at + channel * s.channel_pitch, axes[1].pitch, segments, count,
+                            source + first, axes[1].stride * axes[2].size, axes[2].stride, t.sources - first)
                 if g > 0:
                     contract(
                         t, (plane - 1) * s.filters, &block, space + (g - 1) % 2 * s.dout_at, space + 2 * s.dout_at,
@@ -476,7 +480,7 @@ cdef void draw_weights(const Weights* t, floating* dtype) noexcept nogil:
         fc_depthwise_for(which, isa).lanes(
             totals, groups * step, taps, t.places, <floating*> t.result + part * t.result_pitch + group * step
         )
-        index = fc_take(t.words, t.total)
+        index = fc_next_item(t.queue, t.total)
 
 
 cdef void contract(
@@ -486,29 +490,29 @@ cdef void contract(
     """Add the sums of one block of one group, each filter with each channel. `row` is the first plane of the outputs.
     """
     cdef const WeightSizes* s = &t.sizes
-    cdef const Side* sides = &t.sides[0]
+    cdef const ConvAxis* axes = &t.axes[0]
     cdef int dtype = 0 if floating is float else 1
-    cdef Py_ssize_t plane = sides[1].out * sides[2].out, f, c, od, i, first
+    cdef Py_ssize_t plane = axes[1].out * axes[2].out, f, c, od, i, first
     cdef const floating* rows
     cdef fc_taps taps
     taps.k, taps.high, taps.at = s.k, s.high, t.at
-    taps.pitch = sides[1].pitch
+    taps.pitch = axes[1].pitch
     for f in range(s.filters):
         for od in range(b.n[0]):
             first = (
-                ((row + f) * sides[0].out + b.begin[0] + od) * plane + b.begin[1] * sides[2].out + b.begin[2]
+                ((row + f) * axes[0].out + b.begin[0] + od) * plane + b.begin[1] * axes[2].out + b.begin[2]
             )
-            fc_check(first + (b.n[1] - 1) * sides[2].out + b.n[2] <= t.douts)
+            fc_check(first + (b.n[1] - 1) * axes[2].out + b.n[2] <= t.douts)
             rows = <const floating*> t.dout + first
-            taps.to_pitch = sides[2].out
-            if b.n[2] < lanes and first + (b.n[1] - 1) * sides[2].out + lanes > t.douts:
+            taps.to_pitch = axes[2].out
+            if b.n[2] < lanes and first + (b.n[1] - 1) * axes[2].out + lanes > t.douts:
                 # Copy dout, because a vector would read past its end.
                 taps.to_pitch = b.n[2]
                 for i in range(b.n[1] * b.n[2]):
-                    copied[i] = rows[i // b.n[2] * sides[2].out + i % b.n[2]]
+                    copied[i] = rows[i // b.n[2] * axes[2].out + i % b.n[2]]
                 rows = copied
             for c in range(s.channels):
                 fc_depthwise_for(dtype, t.isa).dots(
-                    &taps, patch + c * s.channel_pitch + od * sides[0].pitch, rows, b.n[1], b.n[2],
+                    &taps, patch + c * s.channel_pitch + od * axes[0].pitch, rows, b.n[1], b.n[2],
                     totals + (f * s.channels + c) * s.k * s.high * lanes,
                 )

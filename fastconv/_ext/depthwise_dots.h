@@ -40,7 +40,7 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
     int i;
     FC_UNROLL
     for (i = 0; i < high * count; i++)
-        sums[i] = FC_N(fc_splat)(0);
+        sums[i] = FC_N(fc_broadcast)(0);
     for (v = 0; v + FC_VL <= n; v += FC_VL) {
         for (r = 0; high > 1 && r + 4 <= rows; r += 4)
             FC_N(fc_dots_at)(high, count, 4, 0, sums, at, pitch, dout_pitch, from + r * pitch + v,
@@ -86,7 +86,7 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
     ptrdiff_t j, here;
     for (j = 0; j < taps->k; j += here) {
         const ptrdiff_t *at = taps->at + j;
-        here = FC_N(fc_next)(taps->k - j, most);
+        here = FC_N(fc_rows_at_once)(taps->k - j, most);
         switch (taps->high * 16 + here) {
             FC_DOTS(1, 1) FC_DOTS(1, 2) FC_DOTS(1, 3) FC_DOTS(1, 4) FC_DOTS(1, 5) FC_DOTS(1, 6) FC_DOTS(1, 7)
             FC_DOTS(1, 8) FC_DOTS(1, 9) FC_DOTS(3, 1) FC_DOTS(3, 2) FC_DOTS(3, 3) FC_DOTS(5, 1) FC_DOTS(5, 2)
@@ -110,13 +110,14 @@ static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, con
         int count, r;
         FC_UNROLL
         for (r = 0; r < FC_VL; r++)
-            rows[r] = i + r < n ? FC_N(fc_load)(totals + r * FC_VL) : FC_N(fc_splat)(0);
+            rows[r] = i + r < n ? FC_N(fc_load)(totals + r * FC_VL) : FC_N(fc_broadcast)(0);
         /* Add neighbouring lanes, two vectors at a time, until each sum is in one lane. */
         FC_UNROLL
         for (count = FC_VL / 2; count; count /= 2) {
             FC_UNROLL
             for (r = 0; r < count; r++)
-                rows[r] = FC_N(fc_evens)(rows[2 * r], rows[2 * r + 1]) + FC_N(fc_odds)(rows[2 * r], rows[2 * r + 1]);
+                rows[r] = FC_N(fc_even_lanes)(rows[2 * r],
+                                              rows[2 * r + 1]) + FC_N(fc_odd_lanes)(rows[2 * r], rows[2 * r + 1]);
         }
         FC_N(fc_store)(sums, rows[0]);
         for (r = 0; r < FC_VL && i + r < n; r++) {

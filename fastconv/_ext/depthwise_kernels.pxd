@@ -13,7 +13,7 @@ cdef extern from "depthwise.h":
         Py_ssize_t pitch
         Py_ssize_t to_pitch
 
-    ctypedef struct fc_piece:
+    ctypedef struct fc_copy_segment:
         Py_ssize_t to
         Py_ssize_t top
         Py_ssize_t rows
@@ -23,7 +23,7 @@ cdef extern from "depthwise.h":
         Py_ssize_t n
 
     ctypedef void (*fc_pad_t)(
-        void* to, Py_ssize_t width, const fc_piece* pieces, Py_ssize_t count, const void* source,
+        void* to, Py_ssize_t width, const fc_copy_segment* segments, Py_ssize_t count, const void* source,
         Py_ssize_t source_pitch, Py_ssize_t stride, Py_ssize_t room,
     ) noexcept nogil
     ctypedef void (*fc_sweep_t)(

@@ -32,7 +32,7 @@ FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
 {
     ptrdiff_t i;
     for (i = 0; i < n; i += FC_VL)
-        FC_N(fc_store)(to + i, FC_N(fc_splat)(0));
+        FC_N(fc_store)(to + i, FC_N(fc_broadcast)(0));
 }
 
 /* Copy `n` cells that are `stride` apart. Up to `room` elements of `from` may be read. Writes up to FC_VL - 1 zeros
@@ -49,12 +49,13 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     } else if (stride == 2 && n >= FC_VL && room >= 2 * n) {
         for (i = 0;; i += FC_VL) {
             i = i < n - FC_VL ? i : n - FC_VL;
-            FC_N(fc_store)(to + i, FC_N(fc_evens)(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
+            FC_N(fc_store)(to + i,
+                           FC_N(fc_even_lanes)(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
             if (i == n - FC_VL)
                 break;
         }
     } else if (stride == 2 && n < FC_VL && room >= 2 * FC_VL) {
-        const FC_V cells = FC_N(fc_evens)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL));
+        const FC_V cells = FC_N(fc_even_lanes)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL));
         FC_N(fc_store)(to, FC_N(fc_keep)(cells, FC_N(fc_between)(0, n)));
     } else {
         for (i = 0; i < n; i++)
@@ -63,19 +64,20 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
 }
 
 /* Copy `rows` rows of one piece: see fc_pad. `left` elements from `from` on may be read. */
-FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_piece *piece, ptrdiff_t rows, const FC_T *from,
+FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_copy_segment *segment, ptrdiff_t rows,
+                             const FC_T *from,
                              ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
 {
-    const ptrdiff_t before = piece->before, n = piece->n, after = width - before - n;
+    const ptrdiff_t before = segment->before, n = segment->n, after = width - before - n;
     if (stride <= 2 && n <= FC_VL && before <= FC_VL && n + after <= FC_VL) {
         /* For short rows, one store writes the row and clears the elements after it. */
         const FC_M mask = FC_N(fc_between)(0, n);
         for (; rows > 0 && left >= stride * FC_VL; rows--) {
             FC_V cells = FC_N(fc_load)(from);
             if (stride == 2)
-                cells = FC_N(fc_evens)(cells, FC_N(fc_load)(from + FC_VL));
+                cells = FC_N(fc_even_lanes)(cells, FC_N(fc_load)(from + FC_VL));
             if (before)
-                FC_N(fc_store)(to, FC_N(fc_splat)(0));
+                FC_N(fc_store)(to, FC_N(fc_broadcast)(0));
             FC_N(fc_store)(to + before, FC_N(fc_keep)(cells, mask));
             to += width;
             from += from_pitch;
@@ -95,13 +97,13 @@ FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_piece *piece, p
 
 /* Copy two phases of the same long rows, and read these once. `shift` is 0 if the first phase starts one element before
  * the second, and 1 if it starts one element after it. */
-static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, const fc_piece *second,
+static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_copy_segment *first, const fc_copy_segment *second,
                           const FC_T *from, ptrdiff_t from_pitch, const int shift, ptrdiff_t left)
 {
-    const fc_piece *pieces[2] = {first, second};
+    const fc_copy_segment *segments[2] = {first, second};
     const ptrdiff_t n = first->n < second->n ? first->n : second->n;
     FC_T *to[2] = {block + first->to, block + second->to};
-    FC_V begin = FC_N(fc_splat)(0);
+    FC_V begin = FC_N(fc_broadcast)(0);
     ptrdiff_t row, i;
     int side;
     for (side = 0; side < 2; side++) {
@@ -109,16 +111,16 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, c
         to[side] += first->top * width;
     }
     for (row = 0; row < first->rows; row++) {
-        FC_T *even = to[shift] + pieces[shift]->before, *odd = to[1 - shift] + pieces[1 - shift]->before;
+        FC_T *even = to[shift] + segments[shift]->before, *odd = to[1 - shift] + segments[1 - shift]->before;
         for (side = 0; side < 2; side++)
-            FC_N(fc_clear)(to[side], pieces[side]->before);
+            FC_N(fc_clear)(to[side], segments[side]->before);
         for (i = 0; i + FC_VL <= n && 2 * (i + FC_VL) <= left; i += FC_VL) {
             const FC_V a = FC_N(fc_load)(from + 2 * i), b = FC_N(fc_load)(from + 2 * i + FC_VL);
-            FC_N(fc_store)(even + i, FC_N(fc_evens)(a, b));
-            FC_N(fc_store)(odd + i, FC_N(fc_odds)(a, b));
+            FC_N(fc_store)(even + i, FC_N(fc_even_lanes)(a, b));
+            FC_N(fc_store)(odd + i, FC_N(fc_odd_lanes)(a, b));
         }
         for (side = 1; side >= 0; side--) {
-            const ptrdiff_t before = pieces[side]->before, cells = pieces[side]->n, at = 2 * i + (side ^ shift);
+            const ptrdiff_t before = segments[side]->before, cells = segments[side]->n, at = 2 * i + (side ^ shift);
             FC_N(fc_cells)(to[side] + before + i, from + at, cells - i, 2, left - at);
             FC_N(fc_clear)(to[side] + before + cells, width - before - cells);
             to[side] += width;
@@ -138,27 +140,30 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_piece *first, c
  *
  * A store may write up to FC_VL - 1 zeros past its end, so the pieces must be in ascending order. Up to `room` elements
  * of `from` may be read. */
-static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_piece *pieces, ptrdiff_t count, const void *from_,
+static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segments, ptrdiff_t count,
+                         const void *from_,
                          ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
 {
     const FC_T *from = (const FC_T *)from_;
     FC_T *block = (FC_T *)to_;
-    for (; count > 0; count--, pieces++) {
-        FC_T *to = block + pieces->to;
-        const ptrdiff_t apart = count > 1 ? pieces[1].from - pieces->from : 0;
-        if (stride == 2 && (apart == 1 || apart == -1) && pieces->n > FC_VL && pieces[1].n > FC_VL &&
-            pieces->top == pieces[1].top && pieces->rows == pieces[1].rows && pieces->bottom == pieces[1].bottom) {
-            const ptrdiff_t at = apart == 1 ? pieces->from : pieces[1].from;
-            FC_N(fc_both)(block, width, pieces, pieces + 1, from + at, from_pitch, apart != 1, room - at);
+    for (; count > 0; count--, segments++) {
+        FC_T *to = block + segments->to;
+        const ptrdiff_t apart = count > 1 ? segments[1].from - segments->from : 0;
+        if (stride == 2 && (apart == 1 || apart == -1) && segments->n > FC_VL && segments[1].n > FC_VL &&
+            segments->top == segments[1].top && segments->rows == segments[1].rows &&
+            segments->bottom == segments[1].bottom) {
+            const ptrdiff_t at = apart == 1 ? segments->from : segments[1].from;
+            FC_N(fc_both)(block, width, segments, segments + 1, from + at, from_pitch, apart != 1, room - at);
             count--;
-            pieces++;
+            segments++;
             continue;
         }
-        FC_N(fc_clear)(to, pieces->top * width);
-        to += pieces->top * width;
-        FC_N(fc_rows)(to, width, pieces, pieces->rows, from + pieces->from, from_pitch, stride, room - pieces->from);
-        to += pieces->rows * width;
-        FC_N(fc_clear)(to, pieces->bottom * width);
+        FC_N(fc_clear)(to, segments->top * width);
+        to += segments->top * width;
+        FC_N(fc_rows)(to, width, segments, segments->rows, from + segments->from, from_pitch, stride,
+                      room - segments->from);
+        to += segments->rows * width;
+        FC_N(fc_clear)(to, segments->bottom * width);
     }
 }
 
@@ -180,7 +185,7 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
 }
 
 /* Return the size of the next tile, chosen so that the last tile is not much smaller. */
-FC_INLINE ptrdiff_t FC_N(fc_next)(ptrdiff_t left, ptrdiff_t most)
+FC_INLINE ptrdiff_t FC_N(fc_rows_at_once)(ptrdiff_t left, ptrdiff_t most)
 {
     return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
 }
@@ -203,7 +208,7 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     for (r = 0; r < rows; r++) {
         FC_UNROLL
         for (v = 0; v < vectors; v++)
-            sums[r][v] = FC_N(fc_splat)(0);
+            sums[r][v] = FC_N(fc_broadcast)(0);
     }
     for (j = 0; j < taps->k; j++) {
         const FC_T *row = from + at[j], *w = (const FC_T *)taps->w + taps->of[j];
@@ -216,7 +221,7 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
                 FC_UNROLL
                 for (r = 0; r < rows; r++) {
                     if (i - r >= 0 && i - r < high)
-                        sums[r][v] += FC_N(fc_splat)(w[(i - r) * step]) * x;
+                        sums[r][v] += FC_N(fc_broadcast)(w[(i - r) * step]) * x;
                 }
             }
         }
@@ -227,7 +232,7 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
         /* Add the bias last, because a large first term would increase the rounding error of every later addition. */
         FC_UNROLL
         for (v = 0; v < vectors; v++)
-            sums[r][v] += FC_N(fc_splat)(bias);
+            sums[r][v] += FC_N(fc_broadcast)(bias);
         if (vectors == 1 && lanes < FC_VL && r >= loose) {
             FC_N(fc_store_some)(row, sums[r][0], lanes);
             continue;
@@ -259,7 +264,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
     const ptrdiff_t most = vectors == 1 ? 8 : vectors < 4 || rows > 2 ? 4 : rows;
     ptrdiff_t row, here, v;
     for (row = 0; row < rows; row += here) {
-        here = FC_N(fc_next)(rows - row, most);
+        here = FC_N(fc_rows_at_once)(rows - row, most);
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
             const ptrdiff_t width = left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
@@ -296,10 +301,10 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
         const FC_T *w = (const FC_T *)taps->w;
         FC_UNROLL
         for (r = 0; r < rows; r++)
-            sums[r][side] = FC_N(fc_splat)(start);
+            sums[r][side] = FC_N(fc_broadcast)(start);
         for (j = 0; j < taps->k; j++) {
             const FC_T *row = from + taps->at[j];
-            const FC_V weight = FC_N(fc_splat)(w[taps->of[j]]);
+            const FC_V weight = FC_N(fc_broadcast)(w[taps->of[j]]);
             FC_UNROLL
             for (r = 0; r < rows; r++)
                 sums[r][side] += weight * FC_N(fc_load)(row + r * a->pitch);
@@ -308,7 +313,8 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
     FC_UNROLL
     for (r = 0; r < rows; r++) {
         FC_T *row = to + r * a->to_pitch;
-        const FC_V low = FC_N(fc_mix_low)(sums[r][0], sums[r][1]), high = FC_N(fc_mix_high)(sums[r][0], sums[r][1]);
+        const FC_V low = FC_N(fc_interleave_lower_lanes)(sums[r][0], sums[r][1]),
+            high = FC_N(fc_interleave_upper_lanes)(sums[r][0], sums[r][1]);
         if (lanes >= 2 * FC_VL || r < loose) {
             FC_N(fc_store)(row, low);
             FC_N(fc_store)(row + FC_VL, high);
@@ -328,7 +334,7 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
     const FC_T start = bias ? *(const FC_T *)bias : 0;
     ptrdiff_t row, here, at;
     for (row = 0; row < rows; row += here) {
-        here = FC_N(fc_next)(rows - row, 4);
+        here = FC_N(fc_rows_at_once)(rows - row, 4);
         for (at = 0; at < n; at += 2 * FC_VL) {
             /* If a row has even length, its last vectors end at the end of the row. */
             const ptrdiff_t begin = n % 2 == 0 && n >= 2 * FC_VL && at > n - 2 * FC_VL ? n - 2 * FC_VL : at;

@@ -141,7 +141,7 @@ typedef struct {
 } fc_fft_product;
 
 /* The layout of the planes of an array, and the map from positions of tiles and phases to cells: see
- * fastconv.convolution.fft.sides. */
+ * fastconv.convolution.fft.phase_axes. */
 typedef struct {
     char *at;
     ptrdiff_t outer, group, inner, tiled;
@@ -179,7 +179,7 @@ typedef struct fc_fft_task {
     ptrdiff_t *counts;
     char *space;
     ptrdiff_t slot_pitch, flat_at, volume_at, shared_at, spectra_at, pitch; /* all in elements */
-    ptrdiff_t *words;
+    fc_work_queue *queue;
     void (*part)(const struct fc_fft_task *, const fc_fft_job *, int, ptrdiff_t, void *);
     void (*multiply)(const fc_fft_product *, ptrdiff_t, ptrdiff_t);
     void (*add)(void *, const void *, ptrdiff_t);

@@ -15,5 +15,5 @@ def run(
     scale: float,
     space: np.ndarray,
     isa: int,
-    words: np.ndarray | bytearray | None,
+    queue: np.ndarray | bytearray | None,
 ) -> None: ...

@@ -1,7 +1,7 @@
 """Correlation by the FFT of tiles: see fft.h. fastconv.convolution.fft.tiling divides the work."""
 
-from fastconv._ext.arrays cimport numbers_of, run_of
-from fastconv._ext.team cimport FC_WORDS, fc_alone
+from fastconv._ext.arrays cimport contiguous_buffer, index_pointer
+from fastconv._ext.team cimport fc_serial_queue, fc_work_queue, work_queue
 
 
 cdef extern from "fft.h" nogil:
@@ -22,7 +22,7 @@ cdef extern from "fft.h" nogil:
         char* bias
         char* space
         Py_ssize_t* counts
-        Py_ssize_t* words
+        fc_work_queue* queue
         fc_fft_part_t part
         fc_fft_multiply_t multiply
         fc_fft_add_t add
@@ -51,7 +51,7 @@ def lanes(int dtype, int isa):
 
 
 def run(
-    int dtype, source, weights, result, bias, counts, numbers, factors, double scale, space, int isa, words,
+    int dtype, source, weights, result, bias, counts, numbers, factors, double scale, space, int isa, queue,
 ):
     """Compute result = source correlated with weights, plus bias, which may be None; or write the gradient to
     `weights`.
@@ -61,23 +61,23 @@ def run(
     """
     cdef fc_fft_task t
     cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Py_ssize_t[FC_WORDS] own
-    cdef const Py_ssize_t* of_plan = numbers_of(numbers)
-    cdef const char* of_factors = <const char*> run_of(factors, itemsize, False).at
+    cdef fc_work_queue own
+    cdef const Py_ssize_t* of_plan = index_pointer(numbers)
+    cdef const char* of_factors = <const char*> contiguous_buffer(factors, itemsize, False).at
     cdef bint gradient = of_plan[1]
     t.itemsize, t.lanes, t.scale = itemsize, fc_fft_lanes[dtype][isa], scale
     fc_fft_read(&t, of_plan, of_factors)
-    t.source.at = <char*> run_of(source, itemsize, False).at
-    t.weights.at = <char*> run_of(weights, itemsize, gradient).at
-    t.result.at = <char*> run_of(result, itemsize, not gradient).at
-    t.bias = NULL if bias is None else <char*> run_of(bias, itemsize, False).at
-    t.counts = numbers_of(counts)
-    t.space = <char*> run_of(space, 1, True).at
-    t.words = own
-    if words is None:
-        fc_alone(own)
+    t.source.at = <char*> contiguous_buffer(source, itemsize, False).at
+    t.weights.at = <char*> contiguous_buffer(weights, itemsize, gradient).at
+    t.result.at = <char*> contiguous_buffer(result, itemsize, not gradient).at
+    t.bias = NULL if bias is None else <char*> contiguous_buffer(bias, itemsize, False).at
+    t.counts = index_pointer(counts)
+    t.space = <char*> contiguous_buffer(space, 1, True).at
+    t.queue = &own
+    if queue is None:
+        fc_serial_queue(&own)
     else:
-        t.words = numbers_of(words)
+        t.queue = work_queue(queue)
     t.part = fc_fft_for(dtype, isa).part
     t.multiply = fc_fft_for(dtype, isa).multiply
     t.add = fc_fft_for(dtype, isa).add

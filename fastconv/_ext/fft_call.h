@@ -95,7 +95,7 @@ static void fc_fft_all(const fc_fft_task *t, const fc_fft_job *job, int part, ch
     const ptrdiff_t every = 1 + FC_FFT_LOOK / fc_fft_item_cells(t, part);
     ptrdiff_t item;
     for (item = 0; item < items; item++) {
-        if (item % every == 0 && fc_stopped(t->words))
+        if (item % every == 0 && fc_stopped(t->queue))
             return;
         t->part(t, job, part, item, strip);
     }
@@ -139,7 +139,7 @@ static void fc_fft_sum_part(const fc_fft_task *t, ptrdiff_t part, char *strip, c
     const ptrdiff_t end = (part + 1) * pairs / t->parts, at = t->axes[0].length > 1 ? t->volume_at : t->flat_at;
     fc_fft_job of_x, of_dout;
     ptrdiff_t pair;
-    for (pair = begin; pair < end && !fc_stopped(t->words); pair++) {
+    for (pair = begin; pair < end && !fc_stopped(t->queue); pair++) {
         fc_fft_see_gradient(t, &of_x, &of_dout, pair, strip + at * t->itemsize);
         of_x.sum = sum;
         of_x.first = pair == begin;
@@ -242,25 +242,25 @@ static void fc_fft_item(fc_fft_task *shared, ptrdiff_t item, ptrdiff_t slot)
 static void fc_fft_work(void *task)
 {
     fc_fft_task *t = (fc_fft_task *)task;
-    fc_member member = fc_enrol(t->words);
-    const ptrdiff_t grain = t->words[FC_GRAIN];
-    ptrdiff_t begin = fc_next(t->words, &member, t->total), item;
+    fc_worker worker = fc_new_worker(t->queue);
+    const ptrdiff_t grain = t->queue->grain;
+    ptrdiff_t begin = fc_next_chunk(t->queue, &worker, t->total), item;
     while (begin < t->total) {
-        for (item = begin; item < fc_fft_least(begin + grain, t->total) && !fc_stopped(t->words); item++)
-            fc_fft_item(t, item, member.slot);
-        begin = fc_next(t->words, &member, t->total);
+        for (item = begin; item < fc_fft_least(begin + grain, t->total) && !fc_stopped(t->queue); item++)
+            fc_fft_item(t, item, worker.id);
+        begin = fc_next_chunk(t->queue, &worker, t->total);
     }
 }
 
 /* Run one step in all threads, and wait for them. Returns -1 if a signal handler raised. */
 static int fc_fft_do(fc_fft_task *t, int step, ptrdiff_t total)
 {
-    const ptrdiff_t draws = t->words[FC_GATE] ? 8 * (t->words[FC_WANTED] + 1) : 16;
+    const ptrdiff_t draws = t->queue->slot ? 8 * (t->queue->helpers_wanted + 1) : 16;
     t->step = step;
     t->total = total;
-    t->words[FC_DRAWN] = t->words[FC_THREADS] = t->words[FC_FROM_END] = 0;
-    t->words[FC_GRAIN] = total > draws ? total / draws : 1;
-    return fc_share(t->words, fc_fft_work, t);
+    t->queue->chunks_taken = t->queue->workers = t->queue->taken_from_end = 0;
+    t->queue->grain = total > draws ? total / draws : 1;
+    return fc_parallel_for(t->queue, fc_fft_work, t);
 }
 
 /* Run a part of the tile in t->job in all threads. */

@@ -28,7 +28,7 @@ FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
         re[0] += re[1], im[0] += im[1];
         re[1] = r, im[1] = i;
     } else if (radix == 3) {
-        const FC_V half = FC_N(fc_splat)((FC_T)0.5), sine = FC_N(fc_splat)((FC_T)0.86602540378443864676);
+        const FC_V half = FC_N(fc_broadcast)((FC_T)0.5), sine = FC_N(fc_broadcast)((FC_T)0.86602540378443864676);
         const FC_V r = re[1] + re[2], i = im[1] + im[2];
         const FC_V dr = (re[1] - re[2]) * sine, di = (im[1] - im[2]) * sine;
         const FC_V mr = re[0] - half * r, mi = im[0] - half * i;
@@ -38,8 +38,10 @@ FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
     } else if (radix == 4) {
         FC_N(fc_fft_four)(re, im);
     } else if (radix == 5) {
-        const FC_V c1 = FC_N(fc_splat)((FC_T)0.30901699437494742410), c2 = FC_N(fc_splat)((FC_T)-0.80901699437494742410);
-        const FC_V s1 = FC_N(fc_splat)((FC_T)0.95105651629515357212), s2 = FC_N(fc_splat)((FC_T)0.58778525229247312917);
+        const FC_V c1 = FC_N(fc_broadcast)((FC_T)0.30901699437494742410),
+            c2 = FC_N(fc_broadcast)((FC_T)-0.80901699437494742410);
+        const FC_V s1 = FC_N(fc_broadcast)((FC_T)0.95105651629515357212),
+            s2 = FC_N(fc_broadcast)((FC_T)0.58778525229247312917);
         const FC_V ar = re[1] + re[4], ai = im[1] + im[4], br = re[2] + re[3], bi = im[2] + im[3];
         const FC_V dr = re[1] - re[4], di = im[1] - im[4], er = re[2] - re[3], ei = im[2] - im[3];
         const FC_V mr = re[0] + c1 * ar + c2 * br, mi = im[0] + c1 * ai + c2 * bi;
@@ -52,7 +54,7 @@ FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
         re[3] = nr - qi, im[3] = ni + qr;
         re[4] = mr - pi, im[4] = mi + pr;
     } else {
-        const FC_V root = FC_N(fc_splat)((FC_T)0.70710678118654752440);
+        const FC_V root = FC_N(fc_broadcast)((FC_T)0.70710678118654752440);
         FC_V er[4], ei[4], or_[4], oi[4];
         int k;
         FC_UNROLL
@@ -93,7 +95,8 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
                 re[k] = FC_N(fc_load)(row + k * m * FC_ROW + of_re);
                 im[k] = FC_N(fc_load)(row + k * m * FC_ROW + of_im);
                 if (back && !last && k > 0) {
-                    const FC_V c = FC_N(fc_splat)(factors[2 * k - 2]), s = FC_N(fc_splat)(factors[2 * k - 1]), r = re[k];
+                    const FC_V c = FC_N(fc_broadcast)(factors[2 * k - 2]), s = FC_N(fc_broadcast)(factors[2 * k - 1]),
+                        r = re[k];
                     re[k] = r * c - im[k] * s;
                     im[k] = im[k] * c + r * s;
                 }
@@ -102,7 +105,8 @@ FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, con
             FC_UNROLL
             for (k = 0; k < radix; k++) {
                 if (!back && !last && k > 0) {
-                    const FC_V c = FC_N(fc_splat)(factors[2 * k - 2]), s = FC_N(fc_splat)(factors[2 * k - 1]), r = re[k];
+                    const FC_V c = FC_N(fc_broadcast)(factors[2 * k - 2]), s = FC_N(fc_broadcast)(factors[2 * k - 1]),
+                        r = re[k];
                     re[k] = r * c - im[k] * s;
                     im[k] = im[k] * c + r * s;
                 }
@@ -208,8 +212,8 @@ FC_INLINE void FC_N(fc_fft_turn)(FC_V rows[FC_VL])
     for (round = 1; round < FC_VL; round *= 2) {
         FC_UNROLL
         for (i = 0; i < FC_VL / 2; i++) {
-            next[2 * i] = FC_N(fc_mix_low)(rows[i], rows[i + FC_VL / 2]);
-            next[2 * i + 1] = FC_N(fc_mix_high)(rows[i], rows[i + FC_VL / 2]);
+            next[2 * i] = FC_N(fc_interleave_lower_lanes)(rows[i], rows[i + FC_VL / 2]);
+            next[2 * i + 1] = FC_N(fc_interleave_upper_lanes)(rows[i], rows[i + FC_VL / 2]);
         }
         FC_UNROLL
         for (i = 0; i < FC_VL; i++)
@@ -234,7 +238,7 @@ static void FC_N(fc_fft_spread)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, 
                     all[i] = FC_N(fc_load)(strip + (row + i) * FC_ROW + part);
             } else {
                 for (i = 0; i < FC_VL; i++)
-                    all[i] = row + i < rows ? FC_N(fc_load)(strip + (row + i) * FC_ROW + part) : FC_N(fc_splat)(0);
+                    all[i] = row + i < rows ? FC_N(fc_load)(strip + (row + i) * FC_ROW + part) : FC_N(fc_broadcast)(0);
             }
             FC_N(fc_fft_turn)(all);
             if (lanes == FC_VL) {
@@ -264,7 +268,7 @@ static void FC_N(fc_fft_collect)(FC_T *strip, ptrdiff_t rows, const FC_T *plane,
                     all[i] = FC_N(fc_load)(from + i * FC_ROW + part);
             } else {
                 for (i = 0; i < FC_VL; i++)
-                    all[i] = i < lanes ? FC_N(fc_load)(from + i * FC_ROW + part) : FC_N(fc_splat)(0);
+                    all[i] = i < lanes ? FC_N(fc_load)(from + i * FC_ROW + part) : FC_N(fc_broadcast)(0);
             }
             FC_N(fc_fft_turn)(all);
             if (rows - row >= FC_VL) {

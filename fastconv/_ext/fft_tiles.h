@@ -35,12 +35,12 @@ static int FC_N(fc_fft_load)(FC_T *strip, int part, ptrdiff_t rows, const fc_fft
     int any = 0;
     if (from == NULL || (down != NULL && !fc_fft_meets(across, p, FC_VL))) {
         for (r = 0; r < rows; r++)
-            FC_N(fc_store)(strip + r * FC_ROW + part, FC_N(fc_splat)(0));
+            FC_N(fc_store)(strip + r * FC_ROW + part, FC_N(fc_broadcast)(0));
         return 0;
     }
     for (r = 0; r < rows; r++, p += place->turn) {
         const FC_T *row = from;
-        FC_V v = FC_N(fc_splat)(0);
+        FC_V v = FC_N(fc_broadcast)(0);
         if (down != NULL) {
             const ptrdiff_t cell = fc_fft_cell(down, r);
             row = cell < 0 ? NULL : from + cell * down->pitch;
@@ -82,8 +82,8 @@ static int FC_N(fc_fft_save)(const FC_T *strip, int part, ptrdiff_t rows, const 
 {
     const fc_fft_line *across = &view->lines[2], *down = place->down < 0 ? NULL : &view->lines[place->down];
     FC_T *to = (FC_T *)fc_fft_base(view, place);
-    const FC_V all = FC_N(fc_splat)(scale), more = FC_N(fc_splat)(bias == NULL ? 0 : *bias);
-    FC_V bad = FC_N(fc_splat)(0);
+    const FC_V all = FC_N(fc_broadcast)(scale), more = FC_N(fc_broadcast)(bias == NULL ? 0 : *bias);
+    FC_V bad = FC_N(fc_broadcast)(0);
     ptrdiff_t r, p = place->p;
     if (to == NULL || (down != NULL && !fc_fft_meets(across, p, FC_VL)))
         return 1;
@@ -217,7 +217,7 @@ static void FC_N(fc_fft_part)(const fc_fft_task *t, const fc_fft_job *job, int p
         finite = FC_N(fc_fft_save)(strip, 0, rows, &job->to[0], &place, scale, (const FC_T *)job->bias);
         finite &= FC_N(fc_fft_save)(strip, FC_VL, rows, &job->to[1], &place, scale, (const FC_T *)job->bias);
         if (!finite)
-            fc_add(job->count, 1);
+            fc_fetch_add_ordered(job->count, 1);
     } else if (deep == 1) {
         const FC_T *between = (const FC_T *)t->between, *kernel = (const FC_T *)job->kernel;
         const ptrdiff_t at = item * wide * FC_ROW;
@@ -267,8 +267,8 @@ FC_INLINE void FC_N(fc_fft_some)(const fc_fft_product *m, const FC_T *x, const F
             FC_UNROLL
             for (b = 0; b < of_k; b++) {
                 const FC_T *at = out + a * m->out_x + b * m->out_k + p;
-                re[a][b] = m->add ? FC_N(fc_load)(at) : FC_N(fc_splat)(0);
-                im[a][b] = m->add ? FC_N(fc_load)(at + FC_VL) : FC_N(fc_splat)(0);
+                re[a][b] = m->add ? FC_N(fc_load)(at) : FC_N(fc_broadcast)(0);
+                im[a][b] = m->add ? FC_N(fc_load)(at + FC_VL) : FC_N(fc_broadcast)(0);
             }
         for (n = 0; n < m->n; n++) {
             FC_V xr[2], xi[2];

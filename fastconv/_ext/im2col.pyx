@@ -1,15 +1,14 @@
 """im2col and its adjoint col2im for three axes, with zero padding only.
 
-``axes`` and ``reach`` are the tables of a geometry: see runs.pxd. ``words`` is the shared state of the call, which
-distributes the work among threads: see team.h.
+``axes`` and ``output_ranges`` are the tables of a geometry: see runs.pxd. ``queue`` is the shared state of the call,
+which distributes the work among threads: see team.h.
 """
 
-from fastconv._ext.arrays cimport numbers_of
 from fastconv._ext.runs cimport (
-    FC_CHECKED, Axis, cell, copy, fc_check, floating, outputs_before, read_axis, scatter_add, seen,
-    zero, zero_column, zero_short,
+    FC_CHECKED, Axis, cell, copy, fc_check, floating, outputs_before, read_axis, scatter_add, seen, zero, zero_column,
+    zero_short,
 )
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 #: Whether this build checks bounds.
@@ -124,23 +123,23 @@ cdef struct Lowering:
     bint shifted            # whether `shifts` describes the taps
     Axis[3] axes
     Shift[MAX_SHIFTS] shifts
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
 cdef Lowering read_lowering(
     const floating[:, :, :, :, :] x, const floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, words,
+    const Py_ssize_t[:, ::1] output_ranges, queue,
 ) except *:
     cdef Lowering t
     cdef Py_ssize_t itemsize = sizeof(floating)
     cdef int i
-    t.image, t.cols, t.words = <void*> &x[0, 0, 0, 0, 0], <void*> &cols[0, 0, 0], numbers_of(words)
+    t.image, t.cols, t.queue = <void*> &x[0, 0, 0, 0, 0], <void*> &cols[0, 0, 0], work_queue(queue)
     t.channels, t.rows = x.shape[1], cols.shape[1]
     t.step_image, t.step_channel = x.strides[0] // itemsize, x.strides[1] // itemsize
     t.step_d, t.step_h = x.strides[2] // itemsize, x.strides[3] // itemsize
     t.step_matrix, t.step_row = cols.strides[0] // itemsize, cols.strides[1] // itemsize
     for i in range(3):
-        t.axes[i] = read_axis(axes, reach, i)
+        t.axes[i] = read_axis(axes, output_ranges, i)
         fc_check(t.axes[i].size == x.shape[2 + i])
     fc_check(t.rows == t.channels * t.axes[0].k * t.axes[1].k * t.axes[2].k)
     fc_check(cols.shape[0] == x.shape[0])
@@ -150,10 +149,10 @@ cdef Lowering read_lowering(
 
 def im2col(
     const floating[:, :, :, :, :] x, floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, words,
+    const Py_ssize_t[:, ::1] output_ranges, queue,
 ):
     """Write cols (N, C * taps, L) from x (N, C, D, H, W); the last axis of each is contiguous."""
-    cdef Lowering t = read_lowering[floating](x, cols, axes, reach, words)
+    cdef Lowering t = read_lowering[floating](x, cols, axes, output_ranges, queue)
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]
@@ -167,25 +166,25 @@ def im2col(
         for tap in range(taps):
             t.shifts[tap] = read_shift(h, w, tap // w.k, tap % w.k)
     with nogil:
-        fc_share(t.words, rows_of_float if floating is float else rows_of_double, &t)
+        fc_parallel_for(t.queue, rows_of_float if floating is float else rows_of_double, &t)
 
 
 cdef void rows_of_float(void* task) noexcept nogil:
-    draw_rows(<const Lowering*> task, <float*> NULL)
+    rows_worker(<const Lowering*> task, <float*> NULL)
 
 
 cdef void rows_of_double(void* task) noexcept nogil:
-    draw_rows(<const Lowering*> task, <double*> NULL)
+    rows_worker(<const Lowering*> task, <double*> NULL)
 
 
-cdef void draw_rows(const Lowering* t, floating* dtype) noexcept nogil:
+cdef void rows_worker(const Lowering* t, floating* dtype) noexcept nogil:
     """Write chunks of rows of cols until none are left."""
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t rows = t.rows, total = t.total, grain = t.words[FC_GRAIN]
-    cdef Py_ssize_t begin = fc_next(t.words, &member, total), end, _i, n, c, kd, kh, kw, at
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t rows = t.rows, total = t.total, grain = t.queue.grain
+    cdef Py_ssize_t begin = fc_next_chunk(t.queue, &worker, total), end, _i, n, c, kd, kh, kw, at
     cdef const floating* image = <const floating*> t.image
     cdef const floating* plane
     cdef floating* cols = <floating*> t.cols
@@ -220,7 +219,7 @@ cdef void draw_rows(const Lowering* t, floating* dtype) noexcept nogil:
                             n += 1
                             row = cols + n * t.step_matrix
                         plane = image + n * t.step_image + c * t.step_channel
-        begin = fc_next(t.words, &member, total)
+        begin = fc_next_chunk(t.queue, &worker, total)
 
 
 cdef void gather_block(
@@ -259,7 +258,7 @@ cdef void gather_block(
 
 def col2im(
     const floating[:, :, :] cols, floating[:, :, :, :, :] x, const Py_ssize_t[:, ::1] axes,
-    const Py_ssize_t[:, ::1] reach, Py_ssize_t block, words,
+    const Py_ssize_t[:, ::1] output_ranges, Py_ssize_t block, queue,
 ):
     """Write x (N, C, D, H, W) from cols (N, C * taps, L). The axes H and W of x, and the last axis of cols, are
     contiguous.
@@ -267,29 +266,29 @@ def col2im(
     A thread adds all taps to a block of `block` image rows, which stay in its cache. No two threads write the same
     cell.
     """
-    cdef Lowering t = read_lowering[floating](x, cols, axes, reach, words)
+    cdef Lowering t = read_lowering[floating](x, cols, axes, output_ranges, queue)
     t.block, t.blocks = block, (x.shape[3] - 1) // block + 1
     t.total = x.shape[0] * x.shape[1] * x.shape[2] * t.blocks
     with nogil:
-        fc_share(t.words, blocks_of_float if floating is float else blocks_of_double, &t)
+        fc_parallel_for(t.queue, blocks_of_float if floating is float else blocks_of_double, &t)
 
 
 cdef void blocks_of_float(void* task) noexcept nogil:
-    draw_blocks(<const Lowering*> task, <float*> NULL)
+    blocks_worker(<const Lowering*> task, <float*> NULL)
 
 
 cdef void blocks_of_double(void* task) noexcept nogil:
-    draw_blocks(<const Lowering*> task, <double*> NULL)
+    blocks_worker(<const Lowering*> task, <double*> NULL)
 
 
-cdef void draw_blocks(const Lowering* t, floating* dtype) noexcept nogil:
+cdef void blocks_worker(const Lowering* t, floating* dtype) noexcept nogil:
     """Compute chunks of blocks of image rows until none are left."""
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
     cdef const Axis* w = &t.axes[2]
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t taps = d.k * h.k * w.k, grain = t.words[FC_GRAIN], i, at, n, c, id_, top
-    cdef Py_ssize_t begin = fc_next(t.words, &member, t.total)
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t taps = d.k * h.k * w.k, grain = t.queue.grain, i, at, n, c, id_, top
+    cdef Py_ssize_t begin = fc_next_chunk(t.queue, &worker, t.total)
     fc_check(h.size == 1 or t.step_h == w.size)
     while begin < t.total:
         for i in range(begin, min(begin + grain, t.total)):
@@ -303,4 +302,4 @@ cdef void draw_blocks(const Lowering* t, floating* dtype) noexcept nogil:
                 <floating*> t.image + n * t.step_image + c * t.step_channel + id_ * t.step_d + top * t.step_h,
                 d, h, w, id_, top, min(top + t.block, h.size),
             )
-        begin = fc_next(t.words, &member, t.total)
+        begin = fc_next_chunk(t.queue, &worker, t.total)

@@ -23,7 +23,7 @@ class Multiply:
         bias: np.ndarray | None,
         result: np.ndarray,
         space: np.ndarray,
-        words: np.ndarray | bytearray | None,
+        queue: np.ndarray | bytearray | None,
     ) -> bool: ...
 
 def all_finite(array: np.ndarray) -> bool: ...

@@ -8,16 +8,19 @@ fastconv.convolution.implicit_gemm.calls divides the work, and makes all tables 
 from libc.math cimport isfinite
 from libc.string cimport memset
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.cuts cimport cut, pieces
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport (
-    FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_microkernel_for, fc_microkernel_kernels, fc_run, fc_tile_t,
-    kernels, next_vectors,
+    FC_ISAS, Kernels, fc_isa_compiled, fc_isa_names, fc_isa_usable, fc_microkernel_for, fc_microkernel_kernels, fc_run,
+    fc_tile_t, kernels, next_vectors,
 )
-from fastconv._ext.panels cimport DENSE_ROWS, MOST_LANES, Sizes, pack_weights, read_sizes
-from fastconv._ext.patches cimport Block, Side, fill, read_sides
-from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_peek, fc_share, fc_stopped, fc_swap, fc_take
+from fastconv._ext.panels cimport LAYOUT_ROWS, MOST_LANES, Sizes, pack_weights, read_sizes
+from fastconv._ext.patches cimport Block, ConvAxis, fill, read_conv_axes
+from fastconv._ext.runs cimport fc_check, fc_fetch_add, floating
+from fastconv._ext.team cimport (
+    fc_atomic_exchange, fc_atomic_load, fc_next_item, fc_parallel_for, fc_serial_queue, fc_stopped, fc_work_queue,
+    fc_worker_id, work_queue,
+)
 
 cdef extern from "cpu.h" nogil:
     enum:
@@ -31,11 +34,11 @@ cdef enum:
 
 
 cdef enum Mode:
-    WHOLE   # contiguous: the image itself is the matrix
-    GRID    # padded grid: the padded block is the matrix; results between rows are dropped
-    ROWS    # row-wise: tiles do not cross rows
+    CONTIGUOUS   # contiguous: the image itself is the matrix
+    PADDED_GRID    # padded grid: the padded block is the matrix; results between rows are dropped
+    ROW_WISE    # row-wise: tiles do not cross rows
     PACKED  # packed: positions are gathered into a panel, so no lane is empty
-    TURNED  # swapped operands: positions are gathered, and lanes hold filters
+    SWAPPED  # swapped operands: positions are gathered, and lanes hold filters
 
 
 # The rows of the result and the outputs of an item.
@@ -47,16 +50,16 @@ cdef struct Item:
     Block block
 
 
-cdef Item item_at(Py_ssize_t index, const Sizes* s, const Side* sides) noexcept nogil:
+cdef Item item_at(Py_ssize_t index, const Sizes* s, const ConvAxis* axes) noexcept nogil:
     cdef Item item
     cdef Py_ssize_t i
-    index = cut(&item.row, index, s.rows, s.block_rows)
-    item.rows = min(s.block_rows, s.rows - item.row)
+    index = unravel_block(&item.row, index, s.rows, s.mc)
+    item.rows = min(s.mc, s.rows - item.row)
     item.place = index
     for i in range(2, -1, -1):
-        index = cut(&item.block.begin[i], index, sides[i].out, sides[i].block)
-        item.block.n[i] = min(sides[i].block, sides[i].out - item.block.begin[i])
-    item.group = cut(&item.block.image, index, s.images, s.block_images)
+        index = unravel_block(&item.block.begin[i], index, axes[i].out, axes[i].block)
+        item.block.n[i] = min(axes[i].block, axes[i].out - item.block.begin[i])
+    item.group = unravel_block(&item.block.image, index, s.images, s.block_images)
     item.block.images = min(s.block_images, s.images - item.block.image)
     return item
 
@@ -91,44 +94,44 @@ cdef inline void add_run(
 
 
 # The outputs of an item, divided into segments. Consecutive tiles cover a segment without gaps.
-cdef struct Stretches:
+cdef struct Segments:
     Py_ssize_t count
     Py_ssize_t length     # positions of a segment, including those between rows
     Py_ssize_t row        # positions from one row to the next
 
 
-cdef Stretches stretches(const Item* item, const Sizes* s, const Side* sides) noexcept nogil:
-    cdef Stretches st
+cdef Segments segments(const Item* item, const Sizes* s, const ConvAxis* axes) noexcept nogil:
+    cdef Segments st
     cdef const Block* b = &item.block
-    if s.mode == PACKED or s.mode == TURNED:
+    if s.mode == PACKED or s.mode == SWAPPED:
         st.count, st.row = 1, b.n[2]
         st.length = b.images * b.n[0] * b.n[1] * b.n[2]
-    elif s.mode == ROWS:
-        st.count, st.row, st.length = b.images * b.n[0] * b.n[1], sides[1].pitch, b.n[2]
+    elif s.mode == ROW_WISE:
+        st.count, st.row, st.length = b.images * b.n[0] * b.n[1], axes[1].pitch, b.n[2]
     else:
-        st.count, st.row = b.images * b.n[0], sides[1].pitch
+        st.count, st.row = b.images * b.n[0], axes[1].pitch
         st.length = (b.n[1] - 1) * st.row + b.n[2]
     return st
 
 
 cdef void place_tile(
-    Tile* tile, Py_ssize_t stretch, Py_ssize_t first, Py_ssize_t lanes, const Stretches* st,
-    const Item* item, const Sizes* s, const Side* sides, Py_ssize_t image_step,
+    Tile* tile, Py_ssize_t segment, Py_ssize_t first, Py_ssize_t lanes, const Segments* st,
+    const Item* item, const Sizes* s, const ConvAxis* axes, Py_ssize_t image_step,
 ) noexcept nogil:
     """Set `tile` to the positions [first, first + lanes) of a segment.
 
     `image_step` is the distance between two images of the result.
     """
-    cdef const Side* d = &sides[0]
-    cdef const Side* h = &sides[1]
-    cdef const Side* w = &sides[2]
+    cdef const ConvAxis* d = &axes[0]
+    cdef const ConvAxis* h = &axes[1]
+    cdef const ConvAxis* w = &axes[2]
     cdef const Block* b = &item.block
     cdef Py_ssize_t last = min(first + lanes, st.length), position = first
     cdef Py_ssize_t row, column, n, image, deep, high, at, source, target, covered = 0
     # A segment is a plane of an image, a row of a plane, or the whole block.
-    cdef Py_ssize_t before = stretch if s.mode == ROWS else 0
-    if s.mode == WHOLE or s.mode == GRID:
-        before = stretch * b.n[1]
+    cdef Py_ssize_t before = segment if s.mode == ROW_WISE else 0
+    if s.mode == CONTIGUOUS or s.mode == PADDED_GRID:
+        before = segment * b.n[1]
     tile.sources = tile.targets = 0
     row, column = position // st.row, position % st.row
     at = before + row
@@ -143,10 +146,11 @@ cdef void place_tile(
             source = image * s.image_pitch + deep * d.pitch + high * h.pitch + column
             target = (
                 (b.image + image) * image_step
-                + ((d.start + (b.begin[0] + deep) * d.jump) * h.whole + h.start + (b.begin[1] + high) * h.jump)
-                * w.whole + w.start + (b.begin[2] + column) * w.jump
+                + ((d.output_offset + (b.begin[0] + deep) * d.output_stride) * h.output_size + h.output_offset
+                   + (b.begin[1] + high) * h.output_stride)
+                * w.output_size + w.output_offset + (b.begin[2] + column) * w.output_stride
             )
-            add_run(tile, source, target, position - first, n, w.jump == 1)
+            add_run(tile, source, target, position - first, n, w.output_stride == 1)
             covered += n
         position += n
         column += n
@@ -159,7 +163,7 @@ cdef void place_tile(
                 if deep == b.n[0]:
                     deep = 0
                     image += 1
-    tile.whole = covered == lanes and tile.targets == 1 and w.jump == 1
+    tile.whole = covered == lanes and tile.targets == 1 and w.output_stride == 1
 
 
 #: The names of the instruction sets, in the order of their numbers.
@@ -192,7 +196,7 @@ def shape(int dtype, int isa):
 def all_finite(array):
     """Return whether no element of a C-contiguous float32 or float64 array is inf or NaN."""
     cdef Py_ssize_t itemsize = array.itemsize
-    cdef Run run = run_of(array, itemsize, False)
+    cdef Buffer run = contiguous_buffer(array, itemsize, False)
     if itemsize == 8:
         return finite_cells(<const double*> run.at, run.n)
     return finite_cells(<const float*> run.at, run.n)
@@ -216,16 +220,16 @@ cdef struct Product:
     const Py_ssize_t* tap_of
     void* space
     Py_ssize_t space_pitch
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     void* shared            # packed panels of weights that threads share
     Py_ssize_t* flags       # two flags per panel: how many threads started to pack it, and whether it is packed
     Py_ssize_t group_step   # distance between the weights of two groups
     Py_ssize_t volume       # cells of the source
     Py_ssize_t positions    # cells of the result
     Py_ssize_t items
-    Py_ssize_t* words
+    fc_work_queue* queue
     Sizes sizes
-    Side[3] sides
+    ConvAxis[3] axes
     Kernels kernel
     fc_tile_t[2][2] tiles   # indexed [weights are read in place][positions are in a panel]
 
@@ -247,54 +251,56 @@ cdef class Multiply:
         cdef Product* p = &self._product
         cdef Py_ssize_t i
         cdef const fc_microkernel_kernels* table = fc_microkernel_for(dtype, isa)
-        cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
+        cdef Buffer of_phases = contiguous_buffer(phases, sizeof(Py_ssize_t), False)
         self._tables, self._dtype, self._probing = (axes, phases, sizes, at, tap_of), dtype, probing
-        p.at, p.tap_of = numbers_of(at), numbers_of(tap_of)
+        p.at, p.tap_of = index_pointer(at), index_pointer(tap_of)
         p.space_pitch = space_pitch
-        p.sizes = read_sizes(numbers_of(sizes))
+        p.sizes = read_sizes(index_pointer(sizes))
         fc_check(0 < p.sizes.tiles <= MOST_TILES)
-        read_sides(p.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
+        read_conv_axes(p.axes, index_pointer(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         p.kernel = kernels(dtype, isa)
         p.tiles[0][0], p.tiles[0][1] = table.tile_listed, table.tile
         p.tiles[1][0], p.tiles[1][1] = table.tile_rows_listed, table.tile_rows
-        p.volume = p.sides[0].size * p.sides[1].size * p.sides[2].size
-        p.positions = p.sides[0].whole * p.sides[1].whole * p.sides[2].whole
-        p.items = pieces(p.sizes.rows, p.sizes.block_rows) * p.sizes.groups
-        p.items *= pieces(p.sizes.images, p.sizes.block_images)
+        p.volume = p.axes[0].size * p.axes[1].size * p.axes[2].size
+        p.positions = p.axes[0].output_size * p.axes[1].output_size * p.axes[2].output_size
+        p.items = ceil_div(p.sizes.rows, p.sizes.mc) * p.sizes.groups
+        p.items *= ceil_div(p.sizes.images, p.sizes.block_images)
         for i in range(3):
-            p.items *= pieces(p.sides[i].out, p.sides[i].block)
+            p.items *= ceil_div(p.axes[i].out, p.axes[i].block)
         self._sources = p.sizes.images * p.sizes.groups * p.sizes.channels * p.volume
         self._results = p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions
 
-    def run(self, source, w, bias, result, space, words):
+    def run(self, source, w, bias, result, space, queue):
         """Run the plan. All arrays are of the dtype. `space` holds a workspace for each thread, then the shared panels.
 
-        `bias` may be None. `words` may be None if there are no workers. With `probing`, returns False if the first
+        `bias` may be None. `queue` may be None if there are no workers. With `probing`, returns False if the first
         result of a row is inf or NaN. One result of a row is enough to find a weight that is inf or NaN, because every
         result of the row has a product with that weight. Even its product with a zero of the padding is NaN.
         """
         cdef Product p = self._product
         cdef bint finite = True
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4, shared
-        cdef Py_ssize_t[FC_WORDS] own
-        cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, itemsize, True)
-        cdef Run sources = run_of(source, itemsize, False), results = run_of(result, itemsize, True)
+        cdef fc_work_queue own
+        cdef Buffer weights = contiguous_buffer(w, itemsize, False)
+        cdef Buffer workspace = contiguous_buffer(space, itemsize, True)
+        cdef Buffer sources = contiguous_buffer(source, itemsize, False)
+        cdef Buffer results = contiguous_buffer(result, itemsize, True)
         p.source, p.w, p.result = sources.at, weights.at, results.at
-        p.bias = NULL if bias is None else run_of(bias, itemsize, False).at
+        p.bias = NULL if bias is None else contiguous_buffer(bias, itemsize, False).at
         shared = p.sizes.panels * (p.sizes.panel_pitch + 2 * <Py_ssize_t> sizeof(Py_ssize_t) // itemsize)
-        p.space, p.slots = workspace.at, (workspace.n - shared) // p.space_pitch
-        p.shared = <char*> p.space + p.slots * p.space_pitch * itemsize
+        p.space, p.workspaces = workspace.at, (workspace.n - shared) // p.space_pitch
+        p.shared = <char*> p.space + p.workspaces * p.space_pitch * itemsize
         p.flags = <Py_ssize_t*> (<char*> p.shared + p.sizes.panels * p.sizes.panel_pitch * itemsize)
         memset(p.flags, 0, 2 * p.sizes.panels * sizeof(Py_ssize_t))
-        if words is None:
-            fc_alone(own)
-            p.words = own
+        if queue is None:
+            fc_serial_queue(&own)
+            p.queue = &own
         else:
-            p.words = numbers_of(words)
+            p.queue = work_queue(queue)
         with nogil:
             p.group_step = weights.n // p.sizes.groups
             fc_check(sources.n == self._sources and results.n == self._results)
-            fc_share(p.words, product_of_double if self._dtype else product_of_float, &p)
+            fc_parallel_for(p.queue, product_of_double if self._dtype else product_of_float, &p)
             if self._probing:
                 if self._dtype:
                     finite = rows_begin_finite(&p, <double*> NULL)
@@ -305,10 +311,11 @@ cdef class Multiply:
 
 cdef bint rows_begin_finite(const Product* p, floating* dtype) noexcept nogil:
     """Return whether the first result of each row of the first image is finite."""
-    cdef const Side* d = &p.sides[0]
-    cdef const Side* h = &p.sides[1]
-    cdef const Side* w = &p.sides[2]
-    cdef const floating* first = <const floating*> p.result + (d.start * h.whole + h.start) * w.whole + w.start
+    cdef const ConvAxis* d = &p.axes[0]
+    cdef const ConvAxis* h = &p.axes[1]
+    cdef const ConvAxis* w = &p.axes[2]
+    cdef const floating* first = <const floating*> p.result + (d.output_offset * h.output_size
+                                                               + h.output_offset) * w.output_size + w.output_offset
     cdef Py_ssize_t row
     cdef bint finite = True
     for row in range(p.sizes.groups * p.sizes.rows):
@@ -317,38 +324,38 @@ cdef bint rows_begin_finite(const Product* p, floating* dtype) noexcept nogil:
 
 
 cdef void product_of_float(void* task) noexcept nogil:
-    draw_products(<const Product*> task, <float*> NULL)
+    products_worker(<const Product*> task, <float*> NULL)
 
 
 cdef void product_of_double(void* task) noexcept nogil:
-    draw_products(<const Product*> task, <double*> NULL)
+    products_worker(<const Product*> task, <double*> NULL)
 
 
-cdef void draw_products(const Product* p, floating* dtype) noexcept nogil:
+cdef void products_worker(const Product* p, floating* dtype) noexcept nogil:
     """Compute items until none are left."""
     cdef Item item
-    cdef Py_ssize_t filled = -1, slot = fc_draw(&p.words[1], 1), index = fc_take(p.words, p.items)
+    cdef Py_ssize_t filled = -1, worker_id = fc_worker_id(p.queue), index = fc_next_item(p.queue, p.items)
     cdef Py_ssize_t channel, channels
-    cdef floating* space = <floating*> p.space + slot * p.space_pitch
-    fc_check(slot < p.slots)
+    cdef floating* space = <floating*> p.space + worker_id * p.space_pitch
+    fc_check(worker_id < p.workspaces)
     while index < p.items:
-        item = item_at(index, &p.sizes, p.sides)
+        item = item_at(index, &p.sizes, p.axes)
         channel = 0
         while channel < p.sizes.channels:
             channels = min(p.sizes.block_channels, p.sizes.channels - channel)
-            if p.sizes.mode != WHOLE and (filled != item.place or channels < p.sizes.channels):
+            if p.sizes.mode != CONTIGUOUS and (filled != item.place or channels < p.sizes.channels):
                 filled = item.place
                 fill(
                     space, <const floating*> p.source + (item.group * p.sizes.channels + channel) * p.volume, channels,
-                    p.sizes.groups * p.sizes.channels * p.volume, p.sides, &item.block, p.sizes.channel_pitch,
+                    p.sizes.groups * p.sizes.channels * p.volume, p.axes, &item.block, p.sizes.channel_pitch,
                     p.sizes.image_pitch, &p.kernel, False,
                 )
-            if p.sizes.mode == TURNED:
-                multiply_turned(p, &item, channel, channels, space)
+            if p.sizes.mode == SWAPPED:
+                multiply_swapped(p, &item, channel, channels, space)
             else:
                 multiply(p, &item, channel, channels, space)
             channel += channels
-        index = fc_take(p.words, p.items)
+        index = fc_next_item(p.queue, p.items)
 
 
 cdef const floating* packed_weights(
@@ -362,19 +369,19 @@ cdef const floating* packed_weights(
     """
     cdef const Sizes* s = &p.sizes
     cdef const Kernels* kernel = &p.kernel
-    cdef Py_ssize_t stretches = pieces(s.block_channels * s.taps, s.block_k), chunk = s.block_channels * s.taps, at
+    cdef Py_ssize_t blocks_of_k = ceil_div(s.block_channels * s.taps, s.kc), chunk = s.block_channels * s.taps, at
     cdef Py_ssize_t* flags
     cdef floating* panel
     if s.panels:
-        at = item.group * pieces(s.rows, s.block_rows) + item.row // s.block_rows
-        at = (at * pieces(s.channels, s.block_channels) + k0 // chunk) * stretches + k0 % chunk // s.block_k
+        at = item.group * ceil_div(s.rows, s.mc) + item.row // s.mc
+        at = (at * ceil_div(s.channels, s.block_channels) + k0 // chunk) * blocks_of_k + k0 % chunk // s.kc
         fc_check(at < s.panels and item.rows * n <= s.panel_pitch)
         panel, flags = <floating*> p.shared + at * s.panel_pitch, p.flags + 2 * at
-        if fc_peek(&flags[1]):
+        if fc_atomic_load(&flags[1]):
             return panel
-        if fc_draw(&flags[0], 1) == 0:
+        if fc_fetch_add(&flags[0], 1) == 0:
             pack_weights(panel, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
-            fc_swap(&flags[1], 1)
+            fc_atomic_exchange(&flags[1], 1)
             return panel
     pack_weights(own, factors, s, p.tap_of, item.rows, k0, k0 + n, kernel.rows, False, kernel)
     return own
@@ -395,7 +402,7 @@ cdef struct Factors:
 
 
 # A tile whose results are contiguous: the offset of its results, and its operand b.
-cdef struct Spot:
+cdef struct OutputTile:
     int vectors
     Py_ssize_t target
     const void* b
@@ -403,7 +410,8 @@ cdef struct Spot:
     fc_tile_t product
 
 
-cdef void multiply_spots(const Factors* f, const Spot* spots, Py_ssize_t count, floating* dtype) noexcept nogil:
+cdef void multiply_tiles(const Factors* f, const OutputTile* output_tiles, Py_ssize_t count,
+                         floating* dtype) noexcept nogil:
     """Multiply neighbouring tiles by the same rows of weights, so that the results of a row are written consecutively.
 
     If one tile were finished after the other, each would write to all rows of the result. These rows share cache sets,
@@ -418,30 +426,31 @@ cdef void multiply_spots(const Factors* f, const Spot* spots, Py_ssize_t count, 
         if f.bias is not NULL:
             bias = <const floating*> f.bias + row
         for i in range(count):
-            spots[i].product(
-                <int> rows, spots[i].vectors, f.n, panels, step, spots[i].b, spots[i].rows_of_b,
-                <floating*> f.to + row * f.positions + spots[i].target, f.positions, bias, f.add,
+            output_tiles[i].product(
+                <int> rows, output_tiles[i].vectors, f.n, panels, step, output_tiles[i].b, output_tiles[i].rows_of_b,
+                <floating*> f.to + row * f.positions + output_tiles[i].target, f.positions, bias, f.add,
             )
         panels = panels + rows * (f.step if f.direct else f.n)
         row += rows
 
 
-cdef void multiply_loose(
-    const Factors* f, const Spot* spot, floating* spill, const Tile* tile, Py_ssize_t jump, const Kernels* kernel
+cdef void multiply_edge_tile(
+    const Factors* f, const OutputTile* output_tile, floating* edge, const Tile* tile, Py_ssize_t output_stride,
+    const Kernels* kernel,
 ) noexcept nogil:
     """Multiply a tile whose results are not contiguous. They are written to an edge buffer, and copied from there."""
     cdef Factors part = f[0]
-    cdef Py_ssize_t row = 0, width = spot.vectors * kernel.lanes
-    cdef Spot spilled = spot[0]
-    spilled.target = 0
-    part.to, part.positions, part.add = spill, width, False
+    cdef Py_ssize_t row = 0, width = output_tile.vectors * kernel.lanes
+    cdef OutputTile edge_tile = output_tile[0]
+    edge_tile.target = 0
+    part.to, part.positions, part.add = edge, width, False
     while row < f.rows:
         part.rows = min(<Py_ssize_t> f.tile_rows, f.rows - row)
         part.a = <const floating*> f.a + row * (f.step if f.direct else f.n)
         if f.bias is not NULL:
             part.bias = <const floating*> f.bias + row
-        multiply_spots(&part, &spilled, 1, spill)
-        kernel.scatter(<floating*> f.to + row * f.positions, f.positions, jump, spill, width, part.rows,
+        multiply_tiles(&part, &edge_tile, 1, edge)
+        kernel.scatter(<floating*> f.to + row * f.positions, f.positions, output_stride, edge, width, part.rows,
                        tile.target, tile.targets, f.add)
         row += part.rows
 
@@ -452,23 +461,23 @@ cdef void multiply(
     """Multiply one item for some channels: [rows x k] @ [k x positions], with positions in tiles and rows in panels.
     """
     cdef const Sizes* s = &p.sizes
-    cdef const Side* sides = &p.sides[0]
+    cdef const ConvAxis* axes = &p.axes[0]
     cdef const Kernels* kernel = &p.kernel
     cdef const Py_ssize_t* at = p.at
     cdef Py_ssize_t k = s.channels * s.taps, begin = channel * s.taps, end = (channel + channels) * s.taps
-    cdef Py_ssize_t k0, n, width, length, stretch, position, count = 0
+    cdef Py_ssize_t k0, n, width, length, segment, position, count = 0
     cdef Py_ssize_t first_row = item.group * s.rows + item.row, image_step = s.groups * s.rows * p.positions
     cdef const floating* weights = <const floating*> p.w + item.group * p.group_step + item.row * s.row_step
     cdef floating* packed
-    cdef floating* spill = (
-        space + s.positions_at + (s.tiles * s.block_k + 1) * kernel.vectors * kernel.lanes
+    cdef floating* edge = (
+        space + s.positions_at + (s.tiles * s.kc + 1) * kernel.vectors * kernel.lanes
     )
     cdef const floating* base = space
     cdef Factors factors
-    cdef Stretches st = stretches(item, s, sides)
+    cdef Segments st = segments(item, s, axes)
     cdef Tile tile
-    cdef Spot[MOST_TILES] spots
-    cdef Spot* spot
+    cdef OutputTile[MOST_TILES] output_tiles
+    cdef OutputTile* output_tile
     cdef Py_ssize_t behind = (
         (((s.images - item.block.image) * s.groups - item.group) * s.channels - channel - channels) * p.volume
     )
@@ -476,62 +485,62 @@ cdef void multiply(
     cdef fc_run run
     # Packing reads and writes each weight once more, which does not pay off for a few tiles.
     factors.direct = (
-        s.dense == DENSE_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
+        s.weight_layout == LAYOUT_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
     )
     factors.step, factors.rows, factors.tile_rows = s.row_step, item.rows, kernel.rows
     factors.to, factors.positions = <floating*> p.result + first_row * p.positions, p.positions
-    if s.mode == WHOLE:
+    if s.mode == CONTIGUOUS:
         base = (
             <const floating*> p.source + (item.block.image * s.groups + item.group) * s.channels * p.volume
             + channel * p.volume + item.block.begin[2]
         )
     k0 = begin
     while k0 < end:
-        n = min(s.block_k, end - k0)
+        n = min(s.kc, end - k0)
         factors.n, factors.add, factors.bias = n, k0 > 0, NULL
         if p.bias is not NULL and k0 + n == k:
             factors.bias = <const floating*> p.bias + first_row
         factors.a = weights + k0
         if not factors.direct:
             factors.a = packed_weights(space + s.panel_at, weights, p, item, k0, n)
-        for stretch in range(st.count):
-            if fc_stopped(p.words):
+        for segment in range(st.count):
+            if fc_stopped(p.queue):
                 return
             position = 0
             while position < st.length:
                 length = st.length - position
                 tile.vectors = next_vectors((length + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
                 width = tile.vectors * kernel.lanes
-                place_tile(&tile, stretch, position, width, &st, item, s, sides, image_step)
-                spot = &spots[count]
-                packed = space + s.positions_at + count * s.block_k * kernel.vectors * kernel.lanes
+                place_tile(&tile, segment, position, width, &st, item, s, axes, image_step)
+                output_tile = &output_tiles[count]
+                packed = space + s.positions_at + count * s.kc * kernel.vectors * kernel.lanes
                 # A tile may read past its channels if other channels follow.
-                near_end = s.mode == WHOLE and behind < width - length
+                near_end = s.mode == CONTIGUOUS and behind < width - length
                 gathered = s.mode == PACKED or near_end or s.packing
                 if s.mode == PACKED or near_end:
                     kernel.gather(packed, width, base, &at[k0 - begin], n, tile.source, tile.sources, not near_end)
                 elif gathered:
                     run.at, run.lane, run.n = tile.base, 0, width
                     kernel.gather(packed, width, base, &at[k0 - begin], n, &run, 1, True)
-                spot.b, spot.rows_of_b = base + tile.base, &at[k0 - begin]
+                output_tile.b, output_tile.rows_of_b = base + tile.base, &at[k0 - begin]
                 if gathered:
-                    spot.b, spot.rows_of_b = packed, NULL
-                spot.vectors, spot.product = tile.vectors, p.tiles[factors.direct][gathered]
+                    output_tile.b, output_tile.rows_of_b = packed, NULL
+                output_tile.vectors, output_tile.product = tile.vectors, p.tiles[factors.direct][gathered]
                 if tile.whole:
-                    spot.target = tile.target[0].at
+                    output_tile.target = tile.target[0].at
                     count += 1
                 else:
-                    multiply_loose(&factors, spot, spill, &tile, sides[2].jump, kernel)
+                    multiply_edge_tile(&factors, output_tile, edge, &tile, axes[2].output_stride, kernel)
                 if count == s.tiles:
-                    multiply_spots(&factors, spots, count, spill)
+                    multiply_tiles(&factors, output_tiles, count, edge)
                     count = 0
                 position += width
-        multiply_spots(&factors, spots, count, spill)
+        multiply_tiles(&factors, output_tiles, count, edge)
         count = 0
         k0 += n
 
 
-cdef void multiply_turned(
+cdef void multiply_swapped(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
     """Multiply one item as `multiply` does, but with swapped operands: [positions x k] @ [k x rows].
@@ -539,7 +548,7 @@ cdef void multiply_turned(
     With few positions, this leaves no lane empty.
     """
     cdef const Sizes* s = &p.sizes
-    cdef const Side* sides = &p.sides[0]
+    cdef const ConvAxis* axes = &p.axes[0]
     cdef const Kernels* kernel = &p.kernel
     cdef const Py_ssize_t* at = p.at
     cdef Py_ssize_t k = s.channels * s.taps, begin = channel * s.taps, end = (channel + channels) * s.taps
@@ -552,27 +561,27 @@ cdef void multiply_turned(
     cdef floating* panel = space + s.panel_at
     cdef floating* packed = space + s.positions_at
     cdef floating* panels
-    cdef floating* turned
-    cdef floating* spill
-    cdef Stretches st = stretches(item, s, sides)
+    cdef floating* transposed
+    cdef floating* edge
+    cdef Segments st = segments(item, s, axes)
     cdef Tile tile
     cdef int vectors
-    spill = packed + (st.length // kernel.rows + 1) * kernel.rows * s.block_k + MOST_LANES
-    turned = spill + kernel.rows * kernel.vectors * kernel.lanes
+    edge = packed + (st.length // kernel.rows + 1) * kernel.rows * s.kc + MOST_LANES
+    transposed = edge + kernel.rows * kernel.vectors * kernel.lanes
     k0 = begin
     while k0 < end:
-        n = min(s.block_k, end - k0)
+        n = min(s.kc, end - k0)
         # Pack all positions for this block of k, in panels of `kernel.rows` positions.
         panels = packed
         first = 0
         while first < st.length:
             count = min(<Py_ssize_t> kernel.rows, st.length - first)
-            place_tile(&tile, 0, first, count, &st, item, s, sides, image_step)
+            place_tile(&tile, 0, first, count, &st, item, s, axes, image_step)
             kernel.gather(panels, count, space, &at[k0 - begin], n, tile.source, tile.sources, 0)
             panels = panels + count * n
             first += count
         row = 0
-        while row < item.rows and not fc_stopped(p.words):
+        while row < item.rows and not fc_stopped(p.queue):
             vectors = next_vectors((item.rows - row + kernel.lanes - 1) // kernel.lanes, kernel.vectors)
             width = vectors * kernel.lanes
             here = min(width, item.rows - row)
@@ -583,16 +592,16 @@ cdef void multiply_turned(
             position = 0
             while position < st.length:
                 count = min(<Py_ssize_t> kernel.rows, st.length - position)
-                place_tile(&tile, 0, position, count, &st, item, s, sides, image_step)
-                p.tiles[0][1](<int> count, vectors, n, panels, count, panel, NULL, spill, width, NULL, 0)
+                place_tile(&tile, 0, position, count, &st, item, s, axes, image_step)
+                p.tiles[0][1](<int> count, vectors, n, panels, count, panel, NULL, edge, width, NULL, 0)
                 if bias is not NULL and k0 + n == k:
                     for first in range(count):
                         for i in range(here):
-                            spill[first * width + i] += bias[first_row + row + i]
-                kernel.interleave(turned, count, spill, lanes_at, count, here)
+                            edge[first * width + i] += bias[first_row + row + i]
+                kernel.interleave(transposed, count, edge, lanes_at, count, here)
                 kernel.scatter(
-                    <floating*> p.result + (first_row + row) * positions, positions, sides[2].jump, turned, count,
-                    here, tile.target, tile.targets, k0 > 0,
+                    <floating*> p.result + (first_row + row) * positions, positions, axes[2].output_stride, transposed,
+                    count, here, tile.target, tile.targets, k0 > 0,
                 )
                 panels = panels + count * n
                 position += count

@@ -17,6 +17,6 @@ class Contract:
         dout: np.ndarray,
         result: np.ndarray,
         space: np.ndarray,
-        words: np.ndarray | bytearray | None,
-        kept: np.ndarray | None = None,
+        queue: np.ndarray | bytearray | None,
+        weight_mask: np.ndarray | None = None,
     ) -> None: ...

@@ -4,14 +4,17 @@ Packing reads taps from the padded block and transposes them into panels. fastco
 divides the work, and makes all tables below.
 """
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.cuts cimport cut, pieces
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport (
-    FC_FEW, Kernels, fc_microkernel_for, fc_microkernel_kernels, fc_row_kept_t, fc_run, fc_tile_t, kernels, next_vectors,
+    FC_MASKED_ROW_MAX_K, Kernels, fc_microkernel_for, fc_microkernel_kernels, fc_row_masked_t, fc_run, fc_tile_t,
+    kernels, next_vectors,
 )
-from fastconv._ext.patches cimport Block, Side, fill, read_sides
-from fastconv._ext.runs cimport fc_check, fc_draw, floating
-from fastconv._ext.team cimport FC_WORDS, fc_alone, fc_share, fc_stopped, fc_take
+from fastconv._ext.patches cimport Block, ConvAxis, fill, read_conv_axes
+from fastconv._ext.runs cimport fc_check, floating
+from fastconv._ext.team cimport (
+    fc_next_item, fc_parallel_for, fc_serial_queue, fc_stopped, fc_work_queue, fc_worker_id, work_queue,
+)
 
 
 cdef enum:
@@ -19,7 +22,7 @@ cdef enum:
     MOST_VECTORS = 3  # most vectors of a tile
     MOST_HELD = 64    # most panels of taps at a time: see `_HELD` in fastconv.convolution.implicit_gemm.calls
     # rows of a tile of pruned weights; few, because rows are pages apart and their lines share cache sets
-    KEPT_ROWS = 4
+    MASKED_ROWS = 4
 
 
 # The sizes of a call, in the order of fastconv.convolution.implicit_gemm.calls.
@@ -36,7 +39,7 @@ cdef struct WeightSizes:
     Py_ssize_t parts
     Py_ssize_t panel_at
     Py_ssize_t positions_at
-    Py_ssize_t spill_at
+    Py_ssize_t edge_at
     # offset of the lists of positions, which are integers; there is a list for each number of vectors
     Py_ssize_t lists_at
     Py_ssize_t list_pitch     # distance between two lists
@@ -49,22 +52,22 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogi
     s.images, s.block_images, s.groups, s.filters = table[0], table[1], table[2], table[3]
     s.channels, s.block_channels, s.taps = table[4], table[5], table[6]
     s.channel_pitch, s.image_pitch, s.parts = table[7], table[8], table[9]
-    s.panel_at, s.positions_at, s.spill_at, s.lists_at = table[10], table[11], table[12], table[13]
+    s.panel_at, s.positions_at, s.edge_at, s.lists_at = table[10], table[11], table[12], table[13]
     s.list_pitch, s.held, s.held_pitch = table[14], table[15], table[16]
     return s
 
 
 cdef Py_ssize_t pack_gradient(
-    floating* panel, const floating* dout, const Block* b, const Side* sides, const WeightSizes* s,
+    floating* panel, const floating* dout, const Block* b, const ConvAxis* axes, const WeightSizes* s,
     const Kernels* kernel, int tall,
 ) noexcept nogil:
     """Pack the outputs of the block for all filters, `tall` filters to a panel. Returns the number of positions."""
     cdef Py_ssize_t[8] at
-    cdef Py_ssize_t plane = sides[1].out * sides[2].out, positions = sides[0].out * plane
+    cdef Py_ssize_t plane = axes[1].out * axes[2].out, positions = axes[0].out * plane
     cdef Py_ssize_t first, here, n, od, oh, i, run, runs, count = b.images * b.n[0] * b.n[1] * b.n[2]
     cdef const floating* source
     run, runs = b.n[2], b.n[1]
-    if b.n[2] == sides[2].out:
+    if b.n[2] == axes[2].out:
         run, runs = b.n[1] * b.n[2], 1
     for i in range(8):
         at[i] = i * positions
@@ -75,10 +78,10 @@ cdef Py_ssize_t pack_gradient(
             for od in range(b.n[0]):
                 source = (
                     dout + ((b.image + n) * s.groups * s.filters + first) * positions
-                    + (b.begin[0] + od) * plane + b.begin[1] * sides[2].out + b.begin[2]
+                    + (b.begin[0] + od) * plane + b.begin[1] * axes[2].out + b.begin[2]
                 )
                 for oh in range(runs):
-                    kernel.interleave(panel, here, source + oh * sides[2].out, at, here, run)
+                    kernel.interleave(panel, here, source + oh * axes[2].out, at, here, run)
                     panel = panel + here * run
         first += here
     return count
@@ -98,22 +101,22 @@ cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_
 cdef struct Contraction:
     const void* source
     const void* dout
-    const void* kept
+    const void* weight_mask
     void* result
     Py_ssize_t part_pitch
     const Py_ssize_t* at
     void* space
     Py_ssize_t space_pitch
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     Py_ssize_t volume
     Py_ssize_t items
     Py_ssize_t blocks
-    Py_ssize_t* words
+    fc_work_queue* queue
     WeightSizes sizes
-    Side[3] sides
+    ConvAxis[3] axes
     Kernels kernel
     fc_tile_t[4] tiles      # two kernels for listed and contiguous positions, and the same two with a mask
-    fc_row_kept_t row_kept
+    fc_row_masked_t row_masked
 
 
 cdef class Contract:
@@ -131,114 +134,116 @@ cdef class Contract:
         cdef Contraction* c = &self._contraction
         cdef Py_ssize_t i
         cdef const fc_microkernel_kernels* table = fc_microkernel_for(dtype, isa)
-        cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False)
+        cdef Buffer of_phases = contiguous_buffer(phases, sizeof(Py_ssize_t), False)
         self._tables, self._dtype = (axes, phases, sizes, at), dtype
-        c.at = numbers_of(at)
+        c.at = index_pointer(at)
         c.space_pitch = space_pitch
-        c.sizes = read_weight_sizes(numbers_of(sizes))
-        read_sides(c.sides, numbers_of(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
+        c.sizes = read_weight_sizes(index_pointer(sizes))
+        read_conv_axes(c.axes, index_pointer(axes), <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         c.kernel = kernels(dtype, isa)
         c.tiles[0], c.tiles[1] = table.tile_listed, table.tile
-        c.tiles[2], c.tiles[3] = table.tile_kept_listed, table.tile_kept
-        c.row_kept = table.row_kept
+        c.tiles[2], c.tiles[3] = table.tile_masked_listed, table.tile_masked
+        c.row_masked = table.row_masked
         fc_check(c.sizes.held <= MOST_HELD and c.kernel.vectors <= MOST_VECTORS)
-        c.volume = c.sides[0].size * c.sides[1].size * c.sides[2].size
-        c.blocks = pieces(c.sizes.images, c.sizes.block_images)
+        c.volume = c.axes[0].size * c.axes[1].size * c.axes[2].size
+        c.blocks = ceil_div(c.sizes.images, c.sizes.block_images)
         for i in range(3):
-            c.blocks *= pieces(c.sides[i].out, c.sides[i].block)
-        c.items = c.sizes.parts * c.sizes.groups * pieces(c.sizes.channels, c.sizes.block_channels)
+            c.blocks *= ceil_div(c.axes[i].out, c.axes[i].block)
+        c.items = c.sizes.parts * c.sizes.groups * ceil_div(c.sizes.channels, c.sizes.block_channels)
         self._sources = c.sizes.images * c.sizes.groups * c.sizes.channels * c.volume
         self._gradients = c.sizes.images * c.sizes.groups * c.sizes.filters
-        self._gradients *= c.sides[0].out * c.sides[1].out * c.sides[2].out
+        self._gradients *= c.axes[0].out * c.axes[1].out * c.axes[2].out
         self._results = c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps
 
-    def run(self, source, dout, result, space, words, kept=None):
-        """Run the plan. All arrays are of the dtype; `words` may be None if there are no workers.
+    def run(self, source, dout, result, space, queue, weight_mask=None):
+        """Run the plan. All arrays are of the dtype; `queue` may be None if there are no workers.
 
-        `kept` may be the weights: the result is then 0 where the weights are 0. This needs a plan of one part.
+        `weight_mask` may be the weights: the result is then 0 where the weights are 0. This needs a plan of one part.
         """
         cdef Contraction c = self._contraction
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4
-        cdef Py_ssize_t[FC_WORDS] own
-        cdef Run results = run_of(result, itemsize, True), workspace = run_of(space, itemsize, True)
-        cdef Run sources = run_of(source, itemsize, False), gradients = run_of(dout, itemsize, False)
-        cdef Run weights = results
+        cdef fc_work_queue own
+        cdef Buffer results = contiguous_buffer(result, itemsize, True)
+        cdef Buffer workspace = contiguous_buffer(space, itemsize, True)
+        cdef Buffer sources = contiguous_buffer(source, itemsize, False)
+        cdef Buffer gradients = contiguous_buffer(dout, itemsize, False)
+        cdef Buffer weights = results
         c.source, c.dout, c.result = sources.at, gradients.at, results.at
-        c.space, c.slots = workspace.at, workspace.n // c.space_pitch
+        c.space, c.workspaces = workspace.at, workspace.n // c.space_pitch
         c.part_pitch = results.n // c.sizes.parts
-        if kept is not None:
-            weights = run_of(kept, itemsize, False)
-            c.kept = weights.at
-        if words is None:
-            fc_alone(own)
-            c.words = own
+        if weight_mask is not None:
+            weights = contiguous_buffer(weight_mask, itemsize, False)
+            c.weight_mask = weights.at
+        if queue is None:
+            fc_serial_queue(&own)
+            c.queue = &own
         else:
-            c.words = numbers_of(words)
+            c.queue = work_queue(queue)
         with nogil:
             fc_check(sources.n == self._sources and gradients.n == self._gradients and c.part_pitch == self._results)
-            fc_check(c.kept == NULL or (weights.n == results.n and c.sizes.parts == 1))
-            fc_share(c.words, weights_of_double if self._dtype else weights_of_float, &c)
+            fc_check(c.weight_mask == NULL or (weights.n == results.n and c.sizes.parts == 1))
+            fc_parallel_for(c.queue, weights_of_double if self._dtype else weights_of_float, &c)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:
-    draw_contractions(<const Contraction*> task, <float*> NULL)
+    contractions_worker(<const Contraction*> task, <float*> NULL)
 
 
 cdef void weights_of_double(void* task) noexcept nogil:
-    draw_contractions(<const Contraction*> task, <double*> NULL)
+    contractions_worker(<const Contraction*> task, <double*> NULL)
 
 
-cdef void draw_contractions(const Contraction* c, floating* dtype) noexcept nogil:
+cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept nogil:
     """Compute items until none are left."""
     cdef const WeightSizes* s = &c.sizes
-    cdef const Side* sides = &c.sides[0]
+    cdef const ConvAxis* axes = &c.axes[0]
     cdef Block block
-    cdef const floating* kept
-    cdef Py_ssize_t group, channel, part, piece, rest, i, at, slot = fc_draw(&c.words[1], 1)
-    cdef Py_ssize_t positions = sides[0].out * sides[1].out * sides[2].out, index = fc_take(c.words, c.items)
-    fc_check(slot < c.slots)
+    cdef const floating* weight_mask
+    cdef Py_ssize_t group, channel, part, piece, rest, i, at, worker_id = fc_worker_id(c.queue)
+    cdef Py_ssize_t positions = axes[0].out * axes[1].out * axes[2].out, index = fc_next_item(c.queue, c.items)
+    fc_check(worker_id < c.workspaces)
     while index < c.items:
-        rest = cut(&channel, index, s.channels, s.block_channels)
+        rest = unravel_block(&channel, index, s.channels, s.block_channels)
         group, part = rest % s.groups, rest // s.groups
         piece = part
         at = (group * s.filters * s.channels + channel) * s.taps
-        while piece < c.blocks and not fc_stopped(c.words):
+        while piece < c.blocks and not fc_stopped(c.queue):
             rest = piece
             for i in range(2, -1, -1):
-                rest = cut(&block.begin[i], rest, sides[i].out, sides[i].block)
-                block.n[i] = min(sides[i].block, sides[i].out - block.begin[i])
-            cut(&block.image, rest, s.images, s.block_images)
+                rest = unravel_block(&block.begin[i], rest, axes[i].out, axes[i].block)
+                block.n[i] = min(axes[i].block, axes[i].out - block.begin[i])
+            unravel_block(&block.image, rest, s.images, s.block_images)
             block.images = min(s.block_images, s.images - block.image)
             # Only the last block applies the mask.
-            kept = NULL
-            if c.kept != NULL and piece + s.parts >= c.blocks:
-                kept = <const floating*> c.kept + at
+            weight_mask = NULL
+            if c.weight_mask != NULL and piece + s.parts >= c.blocks:
+                weight_mask = <const floating*> c.weight_mask + at
             contract(
                 <const floating*> c.source + (group * s.channels + channel) * c.volume,
                 <const floating*> c.dout + group * s.filters * positions,
                 <floating*> c.result + part * c.part_pitch + at,
-                &block, s, sides, min(s.block_channels, s.channels - channel), c.at,
-                <floating*> c.space + slot * c.space_pitch, &c.kernel, c.tiles, c.volume,
-                piece > part, kept, c.row_kept, c.words,
+                &block, s, axes, min(s.block_channels, s.channels - channel), c.at,
+                <floating*> c.space + worker_id * c.space_pitch, &c.kernel, c.tiles, c.volume,
+                piece > part, weight_mask, c.row_masked, c.queue,
             )
             piece += s.parts
-        index = fc_take(c.words, c.items)
+        index = fc_next_item(c.queue, c.items)
 
 
 cdef void contract(
     const floating* source, const floating* dout, floating* result, const Block* block, const WeightSizes* s,
-    const Side* sides, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
-    const fc_tile_t* tiles, Py_ssize_t volume, bint add, const floating* kept, fc_row_kept_t row_kept,
-    Py_ssize_t* words,
+    const ConvAxis* axes, Py_ssize_t channels, const Py_ssize_t* at, floating* space, const Kernels* kernel,
+    const fc_tile_t* tiles, Py_ssize_t volume, bint add, const floating* weight_mask, fc_row_masked_t row_masked,
+    fc_work_queue* queue,
 ) noexcept nogil:
     """Compute one block of positions: [filters x positions] @ [positions x channels * taps]. The result is 0 where
-    `kept` is 0.
+    `weight_mask` is 0.
 
-    With `kept`, several panels of taps are packed at a time, so that longer parts of a few rows of the result are read
-    and written. With one panel at a time, each cache line would be in another page, and the hardware would not prefetch
-    it.
+    With `weight_mask`, several panels of taps are packed at a time, so that longer parts of a few rows of the result
+    are read and written. With one panel at a time, each cache line would be in another page, and the hardware would not
+    prefetch it.
     """
-    cdef Py_ssize_t pitch = sides[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
+    cdef Py_ssize_t pitch = axes[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
     cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, first
     cdef Py_ssize_t row_step = s.channels * s.taps, offset
     # If rows are long enough, each is transposed separately, and they are packed without gaps.
@@ -246,15 +251,15 @@ cdef void contract(
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int[MOST_HELD] vectors
     cdef bint[MOST_VECTORS + 1] listed
-    cdef int panels, p, tall = kernel.rows if kept == NULL else min(kernel.rows, KEPT_ROWS)
-    cdef Py_ssize_t held = 1 if kept == NULL else s.held
-    cdef fc_tile_t tile = tiles[close], full = tiles[close if kept == NULL else 2 + close]
+    cdef int panels, p, tall = kernel.rows if weight_mask == NULL else min(kernel.rows, MASKED_ROWS)
+    cdef Py_ssize_t held = 1 if weight_mask == NULL else s.held
+    cdef fc_tile_t tile = tiles[close], full = tiles[close if weight_mask == NULL else 2 + close]
     cdef floating* panel
-    cdef floating* turned
+    cdef floating* transposed
     cdef const floating* cells
     cdef floating* packed = space + s.positions_at
-    cdef floating* spill = space + s.spill_at
-    cdef floating* spilled = spill + kernel.rows * kernel.vectors * kernel.lanes    # the mask of `result`
+    cdef floating* edge = space + s.edge_at
+    cdef floating* edge_mask = edge + kernel.rows * kernel.vectors * kernel.lanes    # the mask of `result`
     cdef Py_ssize_t* lists = <Py_ssize_t*> (space + s.lists_at)
     cdef Py_ssize_t* list
     cdef fc_run run
@@ -263,28 +268,31 @@ cdef void contract(
     if runs > 1:
         length = block.n[2]
     fill(
-        space, source, channels, s.groups * s.channels * volume, sides, block, s.channel_pitch, s.image_pitch, kernel,
+        space, source, channels, s.groups * s.channels * volume, axes, block, s.channel_pitch, s.image_pitch, kernel,
         True,
     )
-    n = pack_gradient(space + s.panel_at, dout, block, sides, s, kernel, tall)
+    n = pack_gradient(space + s.panel_at, dout, block, axes, s, kernel, tall)
     panel = space + s.panel_at
-    if kept != NULL and not add and close and n <= FC_FEW and (columns + kernel.lanes) * n <= s.held * s.held_pitch:
-        turned = packed
+    if (
+        weight_mask != NULL and not add and close and n <= FC_MASKED_ROW_MAX_K
+        and (columns + kernel.lanes) * n <= s.held * s.held_pitch
+    ):
+        transposed = packed
         while column < columns:
             here = min(<Py_ssize_t> kernel.lanes, columns - column)
             for plane in range(block.images * block.n[0]):
-                cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch
+                cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * axes[0].pitch
                 for oh in range(runs):
-                    kernel.interleave(turned, kernel.lanes, cells + oh * pitch, &at[column], here, length)
-                    turned = turned + length * kernel.lanes
+                    kernel.interleave(transposed, kernel.lanes, cells + oh * pitch, &at[column], here, length)
+                    transposed = transposed + length * kernel.lanes
             column += here
         for row in range(s.filters):
-            if row & 127 == 0 and fc_stopped(words):
+            if row & 127 == 0 and fc_stopped(queue):
                 return
             # A panel holds its rows next to each other.
             first = row - row % tall
-            row_kept(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
-                     result + row * row_step, kept + row * row_step, columns)
+            row_masked(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
+                       result + row * row_step, weight_mask + row * row_step, columns)
         return
     while column < columns:
         first, panels = column, 0
@@ -295,52 +303,54 @@ cdef void contract(
             if not close and not listed[vectors[panels]]:
                 list_positions(lists + (vectors[panels] - 1) * s.list_pitch, block, pitch, width)
                 listed[vectors[panels]] = True
-            turned = packed + panels * s.held_pitch
+            transposed = packed + panels * s.held_pitch
             for plane in range(block.images * block.n[0]):
-                cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * sides[0].pitch
+                cells = space + plane // block.n[0] * s.image_pitch + plane % block.n[0] * axes[0].pitch
                 for oh in range(runs):
-                    kernel.interleave(turned, width, cells + oh * pitch, &at[column], here, length)
-                    turned = turned + length * width
+                    kernel.interleave(transposed, width, cells + oh * pitch, &at[column], here, length)
+                    transposed = transposed + length * width
             column += here
             panels += 1
         panel = space + s.panel_at
         row = 0
         while row < s.filters:
             # Check for signals here, too. The system clears new memory for each row of a large result, which is slow.
-            if row & 127 == 0 and fc_stopped(words):
+            if row & 127 == 0 and fc_stopped(queue):
                 return
             rows = min(<Py_ssize_t> tall, s.filters - row)
             offset = row * row_step + first
-            turned = packed
+            transposed = packed
             for p in range(panels):
                 width = vectors[p] * kernel.lanes
                 here = min(width, row * row_step + column - offset)
                 list = lists + (vectors[p] - 1) * s.list_pitch
                 if here == width:
-                    full(<int> rows, vectors[p], n, panel, rows, turned, list, result + offset, row_step,
-                         <const floating*> NULL if kept == NULL else kept + offset, add)
+                    full(<int> rows, vectors[p], n, panel, rows, transposed, list, result + offset, row_step,
+                         <const floating*> NULL if weight_mask == NULL else weight_mask + offset, add)
                 else:
                     run.at, run.lane, run.n = 0, 0, here
-                    if kept != NULL and not add:
-                        kernel.scatter(spilled, width, 1, kept + offset, row_step, rows, &run, 1, 0)
-                        full(<int> rows, vectors[p], n, panel, rows, turned, list, spill, width, spilled, 0)
+                    if weight_mask != NULL and not add:
+                        kernel.scatter(edge_mask, width, 1, weight_mask + offset, row_step, rows, &run, 1, 0)
+                        full(<int> rows, vectors[p], n, panel, rows, transposed, list, edge, width, edge_mask, 0)
                     else:
-                        tile(<int> rows, vectors[p], n, panel, rows, turned, list, spill, width, NULL, 0)
-                    if kept != NULL and add:
-                        add_kept(spill, result + offset, kept + offset, row_step, width, rows, here)
-                    kernel.scatter(result + offset, row_step, 1, spill, width, rows, &run, 1, add and kept == NULL)
-                turned = turned + s.held_pitch
+                        tile(<int> rows, vectors[p], n, panel, rows, transposed, list, edge, width, NULL, 0)
+                    if weight_mask != NULL and add:
+                        add_masked(edge, result + offset, weight_mask + offset, row_step, width, rows, here)
+                    kernel.scatter(result + offset, row_step, 1, edge, width, rows, &run, 1,
+                                   add and weight_mask == NULL)
+                transposed = transposed + s.held_pitch
                 offset += width
             panel = panel + rows * n
             row += rows
 
 
-cdef void add_kept(
-    floating* sums, const floating* result, const floating* kept, Py_ssize_t pitch, Py_ssize_t width, Py_ssize_t rows,
-    Py_ssize_t n,
+cdef void add_masked(
+    floating* sums, const floating* result, const floating* weight_mask, Py_ssize_t pitch, Py_ssize_t width,
+    Py_ssize_t rows, Py_ssize_t n,
 ) noexcept nogil:
-    """Set sums += result, and 0 where `kept` is 0, for the rows of an edge tile."""
+    """Set sums += result, and 0 where `weight_mask` is 0, for the rows of an edge tile."""
     cdef Py_ssize_t row, i
     for row in range(rows):
         for i in range(n):
-            sums[row * width + i] = result[row * pitch + i] + sums[row * width + i] if kept[row * pitch + i] != 0 else 0
+            sums[row * width + i] = result[row * pitch + i] + sums[row * width
+                                                                   + i] if weight_mask[row * pitch + i] != 0 else 0

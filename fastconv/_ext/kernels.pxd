@@ -2,7 +2,7 @@
 
 cdef extern from "microkernel.h":
     int FC_ISAS
-    int FC_FEW
+    int FC_MASKED_ROW_MAX_K
 
     const char** fc_isa_names
     int fc_isa_usable(int isa) noexcept nogil
@@ -18,8 +18,8 @@ cdef extern from "microkernel.h":
         int rows, int vectors, Py_ssize_t k, const void* a, Py_ssize_t step, const void* b,
         const Py_ssize_t* at, void* c, Py_ssize_t pitch, const void* bias, int add,
     ) noexcept nogil
-    ctypedef void (*fc_row_kept_t)(
-        int k, const void* a, Py_ssize_t apart, const void* b, void* c, const void* kept, Py_ssize_t n,
+    ctypedef void (*fc_row_masked_t)(
+        int k, const void* a, Py_ssize_t stride, const void* b, void* c, const void* mask, Py_ssize_t n,
     ) noexcept nogil
     ctypedef void (*fc_interleave_t)(
         void* to, Py_ssize_t width, const void* source, const Py_ssize_t* at, Py_ssize_t rows, Py_ssize_t n,
@@ -33,7 +33,7 @@ cdef extern from "microkernel.h":
         Py_ssize_t rows, const fc_run* runs, Py_ssize_t count, int add,
     ) noexcept nogil
 
-    ctypedef void (*fc_cells_of_t)(
+    ctypedef void (*fc_copy_rows_t)(
         void* to, Py_ssize_t pitch, const void* source, Py_ssize_t source_pitch, Py_ssize_t rows, Py_ssize_t n,
         Py_ssize_t stride,
     ) noexcept nogil
@@ -43,16 +43,16 @@ cdef extern from "microkernel.h":
         fc_shape_t shape
         fc_tile_t tile_listed
         fc_tile_t tile
-        fc_tile_t tile_kept_listed
-        fc_tile_t tile_kept
-        fc_row_kept_t row_kept
-        fc_tile_t tile_apart
+        fc_tile_t tile_masked_listed
+        fc_tile_t tile_masked
+        fc_row_masked_t row_masked
+        fc_tile_t tile_strided
         fc_tile_t tile_rows_listed
         fc_tile_t tile_rows
         fc_interleave_t interleave
         fc_gather_t gather
         fc_scatter_t scatter
-        fc_cells_of_t cells_of
+        fc_copy_rows_t copy_rows
 
     const fc_microkernel_kernels* fc_microkernel_for(int dtype, int isa) noexcept nogil
 
@@ -66,7 +66,7 @@ cdef struct Kernels:
     fc_interleave_t interleave
     fc_gather_t gather
     fc_scatter_t scatter
-    fc_cells_of_t cells_of
+    fc_copy_rows_t copy_rows
 
 
 cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
@@ -74,7 +74,7 @@ cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     cdef const fc_microkernel_kernels* table = fc_microkernel_for(dtype, isa)
     table.shape(&k.rows, &k.vectors, &k.lanes)
     k.interleave, k.gather = table.interleave, table.gather
-    k.scatter, k.cells_of = table.scatter, table.cells_of
+    k.scatter, k.copy_rows = table.scatter, table.copy_rows
     return k
 
 

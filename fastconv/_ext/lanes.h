@@ -11,7 +11,7 @@ typedef FC_L FC_N(fc_iu);
 
 FC_INLINE FC_I FC_N(fc_load_lanes)(const FC_L *p) { return *(const FC_N(fc_iu) *)p; }
 
-FC_INLINE FC_I FC_N(fc_splat_lanes)(FC_L s)
+FC_INLINE FC_I FC_N(fc_broadcast_lanes)(FC_L s)
 {
 #if FC_VECTORS
     return s - (FC_I){0};
@@ -35,7 +35,7 @@ FC_INLINE FC_I FC_N(fc_iota)(void)
 #endif
 }
 
-FC_INLINE FC_V FC_N(fc_pick)(FC_I mask, FC_V yes, FC_V no)
+FC_INLINE FC_V FC_N(fc_select)(FC_I mask, FC_V yes, FC_V no)
 {
 #if FC_VECTORS
     return (FC_V)(((FC_I)yes & mask) | ((FC_I)no & ~mask));
@@ -44,11 +44,11 @@ FC_INLINE FC_V FC_N(fc_pick)(FC_I mask, FC_V yes, FC_V no)
 #endif
 }
 
-FC_INLINE FC_I FC_N(fc_pick_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
+FC_INLINE FC_I FC_N(fc_select_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
 
 /* Return a mask of the lanes in which `value` replaces the maximum `held`: `value` is larger or, with `nan`, `value` is
  * NaN and `held` is not. */
-FC_INLINE FC_I FC_N(fc_takes)(FC_V value, FC_V held, const int nan)
+FC_INLINE FC_I FC_N(fc_replaces_maximum)(FC_V value, FC_V held, const int nan)
 {
 #if FC_VECTORS
     return nan ? ~(FC_I)(value <= held) & (FC_I)(held == held) : (FC_I)(value > held);
@@ -143,7 +143,7 @@ FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t there)
 }
 
 /* Store the first n indices of a vector. If `there` elements are at least a vector, the whole vector is stored. */
-FC_INLINE void FC_N(fc_store_places)(int32_t *to, FC_I places, ptrdiff_t n, ptrdiff_t there)
+FC_INLINE void FC_N(fc_store_indices)(int32_t *to, FC_I places, ptrdiff_t n, ptrdiff_t there)
 {
     if (there >= FC_VL) {
         FC_N(fc_store_int32)(to, places);

@@ -10,7 +10,7 @@ def forward(
     width: int,
     space: np.ndarray,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def backward(
     dtype: int,
@@ -23,5 +23,5 @@ def backward(
     width: int,
     space: np.ndarray,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...

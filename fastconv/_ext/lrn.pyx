@@ -1,12 +1,12 @@
 """Local response normalisation, forward and backward, on several threads.
 
 Images are (N, C, S). An item is at most `width` positions of an image, with all channels. Each thread has a row of
-`space`. `words` is the shared state of the call, which distributes the items among threads: see team.h.
+`space`. `queue` is the shared state of the call, which distributes the items among threads: see team.h.
 """
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 from fastconv._ext.runs cimport fc_check
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 cdef extern from "lrn.h" nogil:
@@ -45,60 +45,61 @@ cdef struct Response:
     Py_ssize_t itemsize
     Py_ssize_t N
     Py_ssize_t width
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
-cdef Response begin_call(int dtype, x, to, shape, window, constants, Py_ssize_t width, space, words) except *:
+cdef Response begin_call(int dtype, x, to, shape, window, constants, Py_ssize_t width, space, queue) except *:
     cdef Response r
-    cdef Run inputs, results, spaces
+    cdef Buffer inputs, results, spaces
     r.itemsize = 8 if dtype else 4
-    inputs, results, spaces = run_of(x, r.itemsize, False), run_of(to, r.itemsize, True), run_of(space, 1, True)
+    inputs, results = contiguous_buffer(x, r.itemsize, False), contiguous_buffer(to, r.itemsize, True)
+    spaces = contiguous_buffer(space, 1, True)
     r.N, r.layer.channels, r.layer.pitch = shape
     r.layer.lo, r.layer.hi = window
     r.layer.alpha, r.layer.beta, r.layer.k = constants
     r.x, r.dout, r.to, r.space = <const char*> inputs.at, NULL, <char*> results.at, <char*> spaces.at
     r.spaces, r.width = len(space), width
     r.space_bytes = spaces.n // r.spaces
-    r.words = numbers_of(words)
+    r.queue = work_queue(queue)
     fc_check(inputs.n == r.N * r.layer.channels * r.layer.pitch and results.n == inputs.n)
     return r
 
 
-def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, int isa, words):
+def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, int isa, queue):
     """Compute y = x / (k + alpha * sum of squares) ** beta. The sum runs over window[0] channels before each channel to
     window[1] after it.
 
     x and y are of `dtype`, 0 (float32) or 1 (float64). `shape` is (N, C, S), and `constants` is (alpha / size, beta,
     k). A row of `space` has room for window[0] + window[1] + 3 rows of `width` elements.
     """
-    cdef Response r = begin_call(dtype, x, y, shape, window, constants, width, space, words)
+    cdef Response r = begin_call(dtype, x, y, shape, window, constants, width, space, queue)
     r.forward = fc_lrn_for(dtype, isa).forward
     with nogil:
         fc_check(r.space_bytes >= (r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
-        fc_share(r.words, draw, &r)
+        fc_parallel_for(r.queue, draw, &r)
 
 
-def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, words):
+def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, queue):
     """Compute dx, the gradient of `forward`. A row of `space` has room for C more rows of `width` elements."""
-    cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, words)
-    cdef Run gradients = run_of(dout, r.itemsize, False)
+    cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, queue)
+    cdef Buffer gradients = contiguous_buffer(dout, r.itemsize, False)
     r.dout = <const char*> gradients.at
     r.gradient = fc_lrn_for(dtype, isa).gradient
     with nogil:
         fc_check(gradients.n == r.N * r.layer.channels * r.layer.pitch)
         fc_check(r.space_bytes >= (r.layer.channels + r.layer.lo + r.layer.hi + 3) * width * r.itemsize)
-        fc_share(r.words, draw, &r)
+        fc_parallel_for(r.queue, draw, &r)
 
 
 cdef void draw(void* task) noexcept nogil:
     cdef const Response* r = <const Response*> task
-    cdef fc_member member = fc_enrol(r.words)
+    cdef fc_worker worker = fc_new_worker(r.queue)
     cdef Py_ssize_t cells = r.layer.pitch, blocks = (cells + r.width - 1) // r.width, items = r.N * blocks
-    cdef Py_ssize_t item = fc_next(r.words, &member, items), end, first, n, at
-    cdef char* space = r.space + member.slot * r.space_bytes
-    fc_check(member.slot < r.spaces)
+    cdef Py_ssize_t item = fc_next_chunk(r.queue, &worker, items), end, first, n, at
+    cdef char* space = r.space + worker.id * r.space_bytes
+    fc_check(worker.id < r.spaces)
     while item < items:
-        end = min(item + r.words[FC_GRAIN], items)
+        end = min(item + r.queue.grain, items)
         while item < end:
             first = item % blocks * r.width
             n = min(r.width, cells - first)
@@ -108,4 +109,4 @@ cdef void draw(void* task) noexcept nogil:
             else:
                 r.gradient(r.dout + at, r.x + at, r.to + at, n, &r.layer, space)
             item += 1
-        item = fc_next(r.words, &member, items)
+        item = fc_next_chunk(r.queue, &worker, items)

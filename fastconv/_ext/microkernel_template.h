@@ -7,18 +7,18 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
     *lanes = FC_VL;
 }
 
-/* At most FC_SUMMED products are summed at a time, and these partial sums are then added up, because rounding errors
- * grow with the length of a sum. A k from FC_HALVED + 1 to FC_SUMMED is divided into halves. The parts of a larger k
+/* At most FC_K_BLOCK products are summed at a time, and these partial sums are then added up, because rounding errors
+ * grow with the length of a sum. A k from FC_K_HALVES + 1 to FC_K_BLOCK is divided into halves. The parts of a larger k
  * are longer than these halves, because every part reads and writes the tile. */
-#define FC_SUMMED 100
-#define FC_HALVED 60
+#define FC_K_BLOCK 100
+#define FC_K_HALVES 60
 /* The number of steps of k in one iteration of the loop. */
-#define FC_TURN 4
+#define FC_K_UNROLL 4
 
 /* One step of k: add the outer product of a column of a and a row of b to `sums`. The elements of the column are
- * `apart` from each other in memory. */
+ * `stride` from each other in memory. */
 FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS],
-                                  const FC_T *FC_RESTRICT a, ptrdiff_t apart, const FC_T *FC_RESTRICT b)
+                                  const FC_T *FC_RESTRICT a, ptrdiff_t stride, const FC_T *FC_RESTRICT b)
 {
     FC_V of_b[FC_TILE_VECTORS];
     int i, j;
@@ -28,7 +28,7 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
     FC_UNROLL
     for (i = 0; i < rows; i++) {
         FC_V of_a;
-        FC_BROADCAST(of_a, a[i * apart]);
+        FC_BROADCAST(of_a, a[i * stride]);
         FC_UNROLL
         for (j = 0; j < vectors; j++)
             FC_MULTIPLY_ADD(sums[i][j], of_a, of_b[j]);
@@ -38,23 +38,23 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
 
 /* The layouts of the operands of a tile.
  *
- * For a, [rows x k]: FC_PANEL stores the columns contiguously, one after the other. FC_APART stores each column
+ * For a, [rows x k]: FC_PANEL stores the columns contiguously, one after the other. FC_STRIDED stores each column
  * contiguously, and the next one `step` further. FC_ROWS stores each row contiguously, and the next one `step` further.
  *
- * For b, [k x lanes]: FC_PANEL stores the rows one after the other. In FC_APART the rows are at[0] apart. In FC_LISTED,
- * row k is at b + at[k]. */
+ * For b, [k x lanes]: FC_PANEL stores the rows one after the other. In FC_STRIDED the rows are at[0] apart. In
+ * FC_LISTED, row k is at b + at[k]. */
 #ifndef FC_PANEL
 #define FC_PANEL 0
-#define FC_APART 1
+#define FC_STRIDED 1
 #define FC_ROWS 2
 #define FC_LISTED 3
 #endif
 
 /* Return v where w is not zero, and 0 elsewhere, even where v is NaN. */
-FC_INLINE FC_V FC_N(fc_where_not_zero)(FC_V w, FC_V v)
+FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
 {
 #if FC_VECTORS
-    return (FC_V)((FC_I)v & (FC_I)(w != FC_N(fc_splat)(0)));
+    return (FC_V)((FC_I)v & (FC_I)(w != FC_N(fc_broadcast)(0)));
 #else
     return w != 0 ? v : 0;
 #endif
@@ -63,38 +63,38 @@ FC_INLINE FC_V FC_N(fc_where_not_zero)(FC_V w, FC_V v)
 /* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
  * `bias` is NULL or has a number for each row of c. It is added last, because a sum that starts with it is rounded
- * more. `kept` is NULL or a mask of the size of c: c becomes 0 where the mask is 0. The loop is unrolled over k,
+ * more. `mask` is NULL or a mask of the size of c: c becomes 0 where the mask is 0. The loop is unrolled over k,
  * because on a core with two busy hardware threads its time depends on the number of instructions. */
 FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, const int vectors, ptrdiff_t k,
                                 const FC_T *FC_RESTRICT a, ptrdiff_t step, const FC_T *FC_RESTRICT b,
                                 const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch,
-                                const FC_T *bias, const FC_T *kept, int add)
+                                const FC_T *bias, const FC_T *mask, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
     /* Avoid the division where possible, because it takes as long as a dozen products. */
-    const ptrdiff_t parts = k > FC_SUMMED ? (k + FC_SUMMED - 1) / FC_SUMMED : k > FC_HALVED ? 2 : 1;
+    const ptrdiff_t parts = k > FC_K_BLOCK ? (k + FC_K_BLOCK - 1) / FC_K_BLOCK : k > FC_K_HALVES ? 2 : 1;
     const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
-    const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_APART ? step : 1, apart = of_a == FC_ROWS ? step : 1;
-    const ptrdiff_t b_next = of_b == FC_PANEL ? vectors * FC_VL : of_b == FC_APART ? at[0] : 0;
-    const int turn = FC_TURN;
+    const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_STRIDED ? step : 1, stride = of_a == FC_ROWS ? step : 1;
+    const ptrdiff_t b_next = of_b == FC_PANEL ? vectors * FC_VL : of_b == FC_STRIDED ? at[0] : 0;
+    const int unroll = FC_K_UNROLL;
     ptrdiff_t left;
     int i, j;
     /* Prefetch the first and the last cache line of each row of c. The rows are far apart, and mostly not in a cache.
      * Products of strided operands (Winograd's) go to a workspace and need no prefetch. */
-    if (of_b != FC_APART) {
+    if (of_b != FC_STRIDED) {
         FC_UNROLL
         for (i = 0; i < rows; i++) {
-            FC_SOON(c + i * pitch);
-            FC_SOON(c + i * pitch + vectors * FC_VL - 1);
+            FC_PREFETCH(c + i * pitch, 0);
+            FC_PREFETCH(c + i * pitch + vectors * FC_VL - 1, 0);
         }
     }
-    if (kept) {
+    if (mask) {
         FC_UNROLL
         for (i = 0; i < rows; i++) {
             FC_UNROLL
             for (j = 0; j < vectors; j++)
-                FC_SOON(kept + i * pitch + j * FC_VL);
-            FC_SOON(kept + i * pitch + vectors * FC_VL - 1);
+                FC_PREFETCH(mask + i * pitch + j * FC_VL, 0);
+            FC_PREFETCH(mask + i * pitch + vectors * FC_VL - 1, 0);
         }
     }
     do {
@@ -104,31 +104,31 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
         for (i = 0; i < rows; i++) {
             FC_UNROLL
             for (j = 0; j < vectors; j++)
-                sums[i][j] = FC_N(fc_splat)(0);
+                sums[i][j] = FC_N(fc_broadcast)(0);
         }
-        for (; left >= turn; left -= turn) {
+        for (; left >= unroll; left -= unroll) {
             FC_UNROLL
-            for (i = 0; i < turn; i++) {
+            for (i = 0; i < unroll; i++) {
                 const FC_T *row = of_b == FC_LISTED ? b + at[i] : b;
                 if (of_b == FC_LISTED)
                     FC_HIDE(row);
-                FC_N(fc_tile_step)(rows, vectors, sums, a, apart, row);
+                FC_N(fc_tile_step)(rows, vectors, sums, a, stride, row);
                 a += next;
                 b += b_next;
-                if (of_a == FC_APART)
+                if (of_a == FC_STRIDED)
                     FC_HIDE(a);
-                if (of_b == FC_APART)
+                if (of_b == FC_STRIDED)
                     FC_HIDE(b);
             }
-            at += of_b == FC_LISTED ? turn : 0;
+            at += of_b == FC_LISTED ? unroll : 0;
         }
         for (; left > 0; left--) {
-            FC_N(fc_tile_step)(rows, vectors, sums, a, apart, of_b == FC_LISTED ? b + at[0] : b);
+            FC_N(fc_tile_step)(rows, vectors, sums, a, stride, of_b == FC_LISTED ? b + at[0] : b);
             a += next;
             b += b_next;
             at += of_b == FC_LISTED ? 1 : 0;
         }
-        if (kept && k == 0) {
+        if (mask && k == 0) {
             /* Read all rows before writing the first. If the distance between rows is a multiple of the page size, a
              * read would otherwise wait for the earlier writes to the same offset in other pages. */
             FC_UNROLL
@@ -136,7 +136,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
                 FC_UNROLL
                 for (j = 0; j < vectors; j++) {
                     const FC_V sum = add ? FC_N(fc_load)(c + i * pitch + j * FC_VL) + sums[i][j] : sums[i][j];
-                    sums[i][j] = FC_N(fc_where_not_zero)(FC_N(fc_load)(kept + i * pitch + j * FC_VL), sum);
+                    sums[i][j] = FC_N(fc_select_nonzero)(FC_N(fc_load)(mask + i * pitch + j * FC_VL), sum);
                 }
             }
             FC_IN_ORDER;
@@ -148,7 +148,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
             FC_UNROLL
             for (j = 0; j < vectors; j++) {
                 FC_V sum = add ? FC_N(fc_load)(to + j * FC_VL) + sums[i][j] : sums[i][j];
-                sum = bias && k == 0 ? sum + FC_N(fc_splat)(bias[i]) : sum;
+                sum = bias && k == 0 ? sum + FC_N(fc_broadcast)(bias[i]) : sum;
                 FC_N(fc_store)(to + j * FC_VL, sum);
             }
         }
@@ -160,7 +160,7 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
 #define FC_TILE_SIZE(rows, vectors)                                                                                    \
     case (vectors) * 16 + (rows):                                                                                      \
         FC_N(fc_tile_of)(FC_OF_A, FC_OF_B, rows, vectors, k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c,    \
-                         pitch, FC_KEPT ? NULL : (const FC_T *)bias, FC_KEPT ? (const FC_T *)bias : NULL, add);                                                              \
+                         pitch, FC_MASKED ? NULL : (const FC_T *)bias, FC_MASKED ? (const FC_T *)bias : NULL, add);    \
         break;
 #if FC_TILE_ROWS == 8
 #define FC_TILE_SIZES(v)                                                                         \
@@ -191,16 +191,16 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
         }                                                                                                              \
     }
 
-#define FC_KEPT 1
+#define FC_MASKED 1
 #define FC_OF_B FC_LISTED
 #define FC_OF_A FC_PANEL
-FC_TILE(FC_N(fc_tile_kept_listed))
+FC_TILE(FC_N(fc_tile_masked_listed))
 #undef FC_OF_B
 #define FC_OF_B FC_PANEL
-FC_TILE(FC_N(fc_tile_kept))
+FC_TILE(FC_N(fc_tile_masked))
 #undef FC_OF_B
-#undef FC_KEPT
-#define FC_KEPT 0
+#undef FC_MASKED
+#define FC_MASKED 0
 #define FC_OF_B FC_LISTED
 FC_TILE(FC_N(fc_tile_listed))
 #undef FC_OF_A
@@ -216,54 +216,56 @@ FC_TILE(FC_N(fc_tile_rows))
 FC_TILE(FC_N(fc_tile))
 #undef FC_OF_A
 #undef FC_OF_B
-#define FC_OF_B FC_APART
-#define FC_OF_A FC_APART
-FC_TILE(FC_N(fc_tile_apart))
+#define FC_OF_B FC_STRIDED
+#define FC_OF_A FC_STRIDED
+FC_TILE(FC_N(fc_tile_strided))
 #undef FC_OF_A
 #undef FC_OF_B
-#undef FC_KEPT
+#undef FC_MASKED
 #undef FC_TILE
 #undef FC_TILE_SIZE
 #undef FC_TILE_SIZES
 #undef FC_WIDE_TILE_SIZES
 
-/* c = a @ b for one row of c, and 0 where the mask `kept` is 0; k is at most FC_FEW. The elements of a are `apart`, and
- * b is packed in panels of one vector by k. So few products take less time than memory accesses, and the hardware
- * prefetches c if it is written row by row. */
-FC_INLINE void FC_N(fc_row_kept_of)(const int k, const FC_T *FC_RESTRICT a, ptrdiff_t apart, const FC_T *FC_RESTRICT b,
-                                    FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT kept, ptrdiff_t n)
+/* c = a @ b for one row of c, and 0 where the mask `mask` is 0; k is at most FC_MASKED_ROW_MAX_K. The elements of a are
+ * `stride`, and b is packed in panels of one vector by k. So few products take less time than memory accesses, and the
+ * hardware prefetches c if it is written row by row. */
+FC_INLINE void FC_N(fc_row_masked_of)(const int k, const FC_T *FC_RESTRICT a, ptrdiff_t stride,
+                                      const FC_T *FC_RESTRICT b,
+                                      FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT mask, ptrdiff_t n)
 {
-    FC_V of_a[FC_FEW];
+    FC_V of_a[FC_MASKED_ROW_MAX_K];
     ptrdiff_t i;
     int p;
     FC_UNROLL
     for (p = 0; p < k; p++)
-        of_a[p] = FC_N(fc_splat)(a[p * apart]);
+        of_a[p] = FC_N(fc_broadcast)(a[p * stride]);
     for (i = 0; i < n; i += FC_VL, b += k * FC_VL) {
-        FC_V sum = FC_N(fc_splat)(0);
+        FC_V sum = FC_N(fc_broadcast)(0);
         FC_UNROLL
         for (p = 0; p < k; p++)
             FC_MULTIPLY_ADD(sum, of_a[p], FC_N(fc_load)(b + p * FC_VL));
         if (i + FC_VL <= n) {
-            FC_N(fc_store)(c + i, FC_N(fc_where_not_zero)(FC_N(fc_load)(kept + i), sum));
+            FC_N(fc_store)(c + i, FC_N(fc_select_nonzero)(FC_N(fc_load)(mask + i), sum));
         } else {
             FC_T last[FC_VL];
             FC_N(fc_store)(last, sum);
             for (p = 0; i + p < n; p++)
-                c[i + p] = kept[i + p] != 0 ? last[p] : 0;
+                c[i + p] = mask[i + p] != 0 ? last[p] : 0;
         }
     }
 }
 
-static void FC_N(fc_row_kept)(int k, const void *a, ptrdiff_t apart, const void *b, void *c, const void *kept, ptrdiff_t n)
+static void FC_N(fc_row_masked)(int k, const void *a, ptrdiff_t stride, const void *b, void *c, const void *mask,
+                                ptrdiff_t n)
 {
     switch (k) {
-#define FC_ROW_KEPT(k)                                                                                                 \
+#define FC_ROW_MASKED(k)                                                                                               \
     case k:                                                                                                            \
-        FC_N(fc_row_kept_of)(k, (const FC_T *)a, apart, (const FC_T *)b, (FC_T *)c, (const FC_T *)kept, n);            \
+        FC_N(fc_row_masked_of)(k, (const FC_T *)a, stride, (const FC_T *)b, (FC_T *)c, (const FC_T *)mask, n);         \
         break;
-        FC_ROW_KEPT(1) FC_ROW_KEPT(2) FC_ROW_KEPT(3) FC_ROW_KEPT(4)
-#undef FC_ROW_KEPT
+        FC_ROW_MASKED(1) FC_ROW_MASKED(2) FC_ROW_MASKED(3) FC_ROW_MASKED(4)
+#undef FC_ROW_MASKED
     default:
         fc_check(0);
     }
@@ -315,8 +317,8 @@ FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const F
         FC_UNROLL
         for (j = 0; j < vectors; j++)
             FC_N(fc_store)(to + j * FC_VL, FC_N(fc_load)(row + j * FC_VL));
-        FC_SOON(row + vectors * FC_VL);
-        FC_SOON(row + 2 * vectors * FC_VL - 1);
+        FC_PREFETCH(row + vectors * FC_VL, 0);
+        FC_PREFETCH(row + 2 * vectors * FC_VL - 1, 0);
     }
 }
 
@@ -393,7 +395,7 @@ static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const v
 }
 
 /* Copy `n` cells that are `stride` apart, and read nothing past the last cell. */
-FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n, ptrdiff_t stride)
+FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n, ptrdiff_t stride)
 {
     ptrdiff_t i = 0;
     if (stride == 1 && n >= FC_TL) {
@@ -407,23 +409,24 @@ FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRI
     /* The last vector ends at the last cell, which is its odd element. */
     if (stride == 2 && n > FC_VL) {
         for (; i + FC_VL < n; i += FC_VL)
-            FC_N(fc_store)(to + i, FC_N(fc_evens)(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
+            FC_N(fc_store)(to + i,
+                           FC_N(fc_even_lanes)(FC_N(fc_load)(from + 2 * i), FC_N(fc_load)(from + 2 * i + FC_VL)));
         from += 2 * (n - FC_VL) - 1;
-        FC_N(fc_store)(to + n - FC_VL, FC_N(fc_odds)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL)));
+        FC_N(fc_store)(to + n - FC_VL, FC_N(fc_odd_lanes)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL)));
         return;
     }
     if (stride == 4 && n > FC_VL) {
         for (; i + FC_VL < n; i += FC_VL) {
             const FC_T *at = from + 4 * i;
-            const FC_V a = FC_N(fc_evens)(FC_N(fc_load)(at), FC_N(fc_load)(at + FC_VL));
-            const FC_V b = FC_N(fc_evens)(FC_N(fc_load)(at + 2 * FC_VL), FC_N(fc_load)(at + 3 * FC_VL));
-            FC_N(fc_store)(to + i, FC_N(fc_evens)(a, b));
+            const FC_V a = FC_N(fc_even_lanes)(FC_N(fc_load)(at), FC_N(fc_load)(at + FC_VL));
+            const FC_V b = FC_N(fc_even_lanes)(FC_N(fc_load)(at + 2 * FC_VL), FC_N(fc_load)(at + 3 * FC_VL));
+            FC_N(fc_store)(to + i, FC_N(fc_even_lanes)(a, b));
         }
         from += 4 * (n - FC_VL) - 3;
         {
-            const FC_V a = FC_N(fc_odds)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL));
-            const FC_V b = FC_N(fc_odds)(FC_N(fc_load)(from + 2 * FC_VL), FC_N(fc_load)(from + 3 * FC_VL));
-            FC_N(fc_store)(to + n - FC_VL, FC_N(fc_odds)(a, b));
+            const FC_V a = FC_N(fc_odd_lanes)(FC_N(fc_load)(from), FC_N(fc_load)(from + FC_VL));
+            const FC_V b = FC_N(fc_odd_lanes)(FC_N(fc_load)(from + 2 * FC_VL), FC_N(fc_load)(from + 3 * FC_VL));
+            FC_N(fc_store)(to + n - FC_VL, FC_N(fc_odd_lanes)(a, b));
         }
         return;
     }
@@ -432,33 +435,33 @@ FC_INLINE void FC_N(fc_row_of_cells)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRI
 }
 
 /* Copy `rows` rows of `n` cells to a block. The common strides are compile-time constants. */
-static void FC_N(fc_cells_of)(void *to_, ptrdiff_t pitch, const void *from_, ptrdiff_t from_pitch, ptrdiff_t rows,
-                              ptrdiff_t n, ptrdiff_t stride)
+static void FC_N(fc_copy_rows)(void *to_, ptrdiff_t pitch, const void *from_, ptrdiff_t from_pitch, ptrdiff_t rows,
+                               ptrdiff_t n, ptrdiff_t stride)
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *from = (const FC_T *)from_;
     if (stride == 1)
         for (; rows > 0; rows--, to += pitch, from += from_pitch)
-            FC_N(fc_row_of_cells)(to, from, n, 1);
+            FC_N(fc_copy_row)(to, from, n, 1);
     else if (stride == 2)
         for (; rows > 0; rows--, to += pitch, from += from_pitch)
-            FC_N(fc_row_of_cells)(to, from, n, 2);
+            FC_N(fc_copy_row)(to, from, n, 2);
     else
         for (; rows > 0; rows--, to += pitch, from += from_pitch)
-            FC_N(fc_row_of_cells)(to, from, n, stride);
+            FC_N(fc_copy_row)(to, from, n, stride);
 }
 
 const fc_microkernel_kernels FC_N(fc_microkernel_kernels) = {
     .shape = FC_N(fc_shape),
     .gather = FC_N(fc_gather),
     .scatter = FC_N(fc_scatter),
-    .cells_of = FC_N(fc_cells_of),
+    .copy_rows = FC_N(fc_copy_rows),
     .tile_listed = FC_N(fc_tile_listed),
     .tile = FC_N(fc_tile),
-    .tile_kept_listed = FC_N(fc_tile_kept_listed),
-    .tile_kept = FC_N(fc_tile_kept),
-    .row_kept = FC_N(fc_row_kept),
-    .tile_apart = FC_N(fc_tile_apart),
+    .tile_masked_listed = FC_N(fc_tile_masked_listed),
+    .tile_masked = FC_N(fc_tile_masked),
+    .row_masked = FC_N(fc_row_masked),
+    .tile_strided = FC_N(fc_tile_strided),
     .tile_rows_listed = FC_N(fc_tile_rows_listed),
     .tile_rows = FC_N(fc_tile_rows),
     .interleave = FC_N(fc_interleave),

@@ -16,7 +16,7 @@ def batch_forward(
     eps: float,
     train: bool,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def batch_backward(
     dtype: int,
@@ -30,7 +30,7 @@ def batch_backward(
     shape: tuple[int, int, int, int],
     train: bool,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def group_forward(
     dtype: int,
@@ -43,7 +43,7 @@ def group_forward(
     shape: tuple[int, int, int, int],
     eps: float,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def group_backward(
     dtype: int,
@@ -56,7 +56,7 @@ def group_backward(
     sums: np.ndarray,
     shape: tuple[int, int, int, int],
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def group_sums(
     dtype: int,
@@ -67,5 +67,5 @@ def group_sums(
     sums: np.ndarray,
     shape: tuple[int, int, int, int],
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...

@@ -2,13 +2,15 @@
 
 Images are (N, C, S), with S cells per channel. An item is the work on a set of numbers that are normalised together. It
 reads the set twice, the second time from the cache if the set fits. Means, variances, gamma and beta of channels are
-doubles. `words` is the shared state of the call, which distributes the items among threads: see team.h.
+doubles. `queue` is the shared state of the call, which distributes the items among threads: see team.h.
 """
 
 from libc.math cimport sqrt
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer
+from fastconv._ext.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker, work_queue,
+)
 
 
 cdef extern from "norm.h" nogil:
@@ -90,29 +92,29 @@ cdef struct Norm:
     Py_ssize_t C
     Py_ssize_t S
     Py_ssize_t G
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
 cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
     """Return the n elements of an aligned array. Any other array is an error, because a changed cache may hold one."""
-    cdef Run run = run_of(array, itemsize, writable)
+    cdef Buffer run = contiguous_buffer(array, itemsize, writable)
     if run.n != n or <size_t> run.at % <size_t> itemsize:
         raise ValueError(f"an array of {run.n} elements where the layer has {n}, or one that is not aligned")
     return run.at
 
 
-cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, int isa, words) except *:
+cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, int isa, queue) except *:
     """Set the fields that all calls use. dout is None in a forward pass, and `to` is None if only sums are computed.
 
     There is one mean and one scale for each channel or, with `grouped`, for each group of each image.
     """
     cdef Norm q
     cdef Py_ssize_t sets
-    cdef Run inputs, results, gradients
+    cdef Buffer inputs, results, gradients
     q.itemsize = 8 if dtype else 4
-    inputs = run_of(x, q.itemsize, False)
-    results = inputs if to is None else run_of(to, q.itemsize, True)
-    gradients = inputs if dout is None else run_of(dout, q.itemsize, False)
+    inputs = contiguous_buffer(x, q.itemsize, False)
+    results = inputs if to is None else contiguous_buffer(to, q.itemsize, True)
+    gradients = inputs if dout is None else contiguous_buffer(dout, q.itemsize, False)
     q.N, q.C, q.S, q.G = shape
     sets = q.N * q.G if grouped else q.C
     q.kernels, q.train = fc_norm_for(dtype, isa), True
@@ -121,7 +123,7 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
     q.gamma = q.beta = NULL
     q.gammas = q.betas = NULL
     q.sums, q.eps = NULL, 0
-    q.words = numbers_of(words)
+    q.queue = work_queue(queue)
     if (q.G < 1 or q.C % q.G or inputs.n != q.N * q.C * q.S or results.n != inputs.n or gradients.n != inputs.n
             or (<size_t> inputs.at | <size_t> gradients.at) % <size_t> q.itemsize):
         raise ValueError(f"arrays of {inputs.n}, {gradients.n} and {results.n} elements for a layer of {shape}")
@@ -130,7 +132,7 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
 
 def has_negative(numbers):
     """Return whether an element of an array of doubles is below 0. NumPy would take as long as a small layer."""
-    cdef Run run = run_of(numbers, 8, False)
+    cdef Buffer run = contiguous_buffer(numbers, 8, False)
     cdef const double* each = <const double*> run.at
     cdef Py_ssize_t i
     for i in range(run.n):
@@ -139,19 +141,19 @@ def has_negative(numbers):
     return False
 
 
-def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, double eps, bint train, int isa, words):
+def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, double eps, bint train, int isa, queue):
     """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps); `train` computes mean and
     variance first.
 
     x and y are of `dtype`, 0 (float32) or 1 (float64), and `shape` is (N, C, S, 1). The other arrays are C doubles
     each. An item is one channel, or COLUMNS channels if S is 1.
     """
-    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, shape, isa, words)
+    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, False, shape, isa, queue)
     q.spread = <double*> exactly(variance, q.C, 8, True)
     q.gamma, q.beta = <const double*> exactly(gamma, q.C, 8, False), <const double*> exactly(beta, q.C, 8, False)
     q.eps, q.train = eps, train
     with nogil:
-        fc_share(q.words, draw_batch_columns if q.S == 1 else draw_batch, &q)
+        fc_parallel_for(q.queue, batch_columns_worker if q.S == 1 else batch_worker, &q)
 
 
 cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
@@ -165,7 +167,7 @@ cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
 
 cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
     """Return whether the call has to stop within an item. It checks only if the item has many cells."""
-    return cells >= LONG and fc_stopped(q.words)
+    return cells >= LONG and fc_stopped(q.queue)
 
 
 cdef inline Py_ssize_t at_a_time(Py_ssize_t count, Py_ssize_t n) noexcept nogil:
@@ -173,13 +175,13 @@ cdef inline Py_ssize_t at_a_time(Py_ssize_t count, Py_ssize_t n) noexcept nogil:
     return count if count * n < LONG else max(LONG // n, <Py_ssize_t> 1)
 
 
-cdef void draw_batch(void* task) noexcept nogil:
+cdef void batch_worker(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
-    cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, n, at, here, most = channels_at_a_time(q)
+    cdef fc_worker worker = fc_new_worker(q.queue)
+    cdef Py_ssize_t begin = fc_next_chunk(q.queue, &worker, q.C), end, c, j, n, at, here, most = channels_at_a_time(q)
     cdef fc_set channels = fc_set(q.N, q.S, q.C * q.S, 0, q.S, False)
     while begin < q.C:
-        c, end = begin, min(begin + q.words[FC_GRAIN], q.C)
+        c, end = begin, min(begin + q.queue.grain, q.C)
         while c < end:
             at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
             if q.train:
@@ -196,17 +198,18 @@ cdef void draw_batch(void* task) noexcept nogil:
                 n += channels.runs
             channels.runs = q.N
             c += most
-        begin = fc_next(q.words, &member, q.C)
+        begin = fc_next_chunk(q.queue, &worker, q.C)
 
 
-cdef void draw_batch_columns(void* task) noexcept nogil:
+cdef void batch_columns_worker(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
-    cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t blocks = (q.C + FC_COLUMNS - 1) // FC_COLUMNS, block = fc_next(q.words, &member, blocks), end, c, j
+    cdef fc_worker worker = fc_new_worker(q.queue)
+    cdef Py_ssize_t blocks = (q.C + FC_COLUMNS - 1) // FC_COLUMNS, block = fc_next_chunk(q.queue, &worker, blocks), end
+    cdef Py_ssize_t c, j
     cdef double[FC_COLUMNS] factor
     cdef fc_set columns = fc_set(q.N, 0, q.C, 1, 0, False)
     while block < blocks:
-        end = min(block + q.words[FC_GRAIN], blocks)
+        end = min(block + q.queue.grain, blocks)
         while block < end:
             c = block * FC_COLUMNS
             columns.n = min(<Py_ssize_t> FC_COLUMNS, q.C - c)
@@ -218,31 +221,31 @@ cdef void draw_batch_columns(void* task) noexcept nogil:
             q.kernels.column_scale(q.x + c * q.itemsize, q.to + c * q.itemsize, columns, q.mean + c,
                                                   factor, q.beta + c)
             block += 1
-        block = fc_next(q.words, &member, blocks)
+        block = fc_next_chunk(q.queue, &worker, blocks)
 
 
-def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint train, int isa, words):
+def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint train, int isa, queue):
     """Compute dx and sums (C, 2), which are dbeta and dgamma.
 
     `scale` is from `batch_forward`. Without `train`, mean and variance are constants.
     """
-    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, False, shape, isa, words)
+    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, False, shape, isa, queue)
     q.gamma, q.train = <const double*> exactly(gamma, q.C, 8, False), train
     q.sums = <double*> exactly(sums, 2 * q.C, 8, True)
     with nogil:
-        fc_share(q.words, draw_batch_gradient_columns if q.S == 1 else draw_batch_gradient, &q)
+        fc_parallel_for(q.queue, batch_gradient_columns_worker if q.S == 1 else batch_gradient_worker, &q)
 
 
-cdef void draw_batch_gradient(void* task) noexcept nogil:
+cdef void batch_gradient_worker(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
-    cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t begin = fc_next(q.words, &member, q.C), end, c, j, n, at, here, most = channels_at_a_time(q)
+    cdef fc_worker worker = fc_new_worker(q.queue)
+    cdef Py_ssize_t begin = fc_next_chunk(q.queue, &worker, q.C), end, c, j, n, at, here, most = channels_at_a_time(q)
     cdef fc_set channels = fc_set(q.N, q.S, q.C * q.S, 0, q.S, False)
     cdef double share = 1. / (<double> q.N * <double> q.S) if q.train else 0.
     cdef double factor
     cdef double[FC_COLUMNS] of_x, shift
     while begin < q.C:
-        c, end = begin, min(begin + q.words[FC_GRAIN], q.C)
+        c, end = begin, min(begin + q.queue.grain, q.C)
         while c < end:
             at, channels.sets = c * q.S * q.itemsize, min(most, end - c)
             q.kernels.products(q.dout + at, q.x + at, channels, q.mean + c, q.scale + c, q.sums + 2 * c)
@@ -261,19 +264,19 @@ cdef void draw_batch_gradient(void* task) noexcept nogil:
                 n += channels.runs
             channels.runs = q.N
             c += most
-        begin = fc_next(q.words, &member, q.C)
+        begin = fc_next_chunk(q.queue, &worker, q.C)
 
 
-cdef void draw_batch_gradient_columns(void* task) noexcept nogil:
+cdef void batch_gradient_columns_worker(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
-    cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t blocks = (q.C + FC_COLUMNS - 1) // FC_COLUMNS, block = fc_next(q.words, &member, blocks)
+    cdef fc_worker worker = fc_new_worker(q.queue)
+    cdef Py_ssize_t blocks = (q.C + FC_COLUMNS - 1) // FC_COLUMNS, block = fc_next_chunk(q.queue, &worker, blocks)
     cdef Py_ssize_t end, c, j, at
     cdef double[FC_COLUMNS] of_dout, of_x, shift
     cdef fc_set columns = fc_set(q.N, 0, q.C, 1, 0, False)
     cdef double share = 1. / <double> q.N if q.train else 0.
     while block < blocks:
-        end = min(block + q.words[FC_GRAIN], blocks)
+        end = min(block + q.queue.grain, blocks)
         while block < end:
             c = block * FC_COLUMNS
             at, columns.n = c * q.itemsize, min(<Py_ssize_t> FC_COLUMNS, q.C - c)
@@ -286,17 +289,17 @@ cdef void draw_batch_gradient_columns(void* task) noexcept nogil:
             q.kernels.column_combine(q.dout + at, q.x + at, q.to + at, columns, q.mean + c, of_dout,
                                                     of_x, shift)
             block += 1
-        block = fc_next(q.words, &member, blocks)
+        block = fc_next_chunk(q.queue, &worker, blocks)
 
 
-def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, int isa, words):
+def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, int isa, queue):
     """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps), for each group of channels
     of an image.
 
     `shape` is (N, C, S, G). mean and scale are N * G doubles. gamma and beta have an element for each channel. They are
     doubles or, if S is 1, of the dtype of x. An item is a group of an image.
     """
-    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, shape, isa, words)
+    cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, shape, isa, queue)
     if q.S == 1:
         q.gammas = <const char*> exactly(gamma, q.C, q.itemsize, False)
         q.betas = <const char*> exactly(beta, q.C, q.itemsize, False)
@@ -304,17 +307,17 @@ def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, 
         q.gamma, q.beta = <const double*> exactly(gamma, q.C, 8, False), <const double*> exactly(beta, q.C, 8, False)
     q.eps = eps
     with nogil:
-        fc_share(q.words, draw_groups, &q)
+        fc_parallel_for(q.queue, groups_worker, &q)
 
 
-cdef void draw_groups(void* task) noexcept nogil:
+cdef void groups_worker(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
-    cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t grain = q.words[FC_GRAIN], groups = q.N * q.G, begin = fc_next(q.words, &member, groups), g
+    cdef fc_worker worker = fc_new_worker(q.queue)
+    cdef Py_ssize_t grain = q.queue.grain, groups = q.N * q.G, begin = fc_next_chunk(q.queue, &worker, groups), g
     while begin < groups:
         for g in range(begin, min(begin + grain, groups)):
             scale_group(q, g)
-        begin = fc_next(q.words, &member, groups)
+        begin = fc_next_chunk(q.queue, &worker, groups)
 
 
 cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
@@ -336,26 +339,26 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
             c += sets.sets
 
 
-def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, words):
+def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, queue):
     """Compute dx and, unless S is 1, sums (N, C, 2): the contribution of each image to dbeta and dgamma."""
-    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, shape, isa, words)
+    cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, shape, isa, queue)
     if q.S == 1:
         q.gammas = <const char*> exactly(gamma, q.C, q.itemsize, False)
     else:
         q.gamma = <const double*> exactly(gamma, q.C, 8, False)
         q.sums = <double*> exactly(sums, 2 * q.N * q.C, 8, True)
     with nogil:
-        fc_share(q.words, draw_group_gradients, &q)
+        fc_parallel_for(q.queue, group_gradients_worker, &q)
 
 
-cdef void draw_group_gradients(void* task) noexcept nogil:
+cdef void group_gradients_worker(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
-    cdef fc_member member = fc_enrol(q.words)
-    cdef Py_ssize_t grain = q.words[FC_GRAIN], groups = q.N * q.G, begin = fc_next(q.words, &member, groups), g
+    cdef fc_worker worker = fc_new_worker(q.queue)
+    cdef Py_ssize_t grain = q.queue.grain, groups = q.N * q.G, begin = fc_next_chunk(q.queue, &worker, groups), g
     while begin < groups:
         for g in range(begin, min(begin + grain, groups)):
             group_gradient(q, g)
-        begin = fc_next(q.words, &member, groups)
+        begin = fc_next_chunk(q.queue, &worker, groups)
 
 
 cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
@@ -389,25 +392,25 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
             c += sets.sets
 
 
-def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, words):
+def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, queue):
     """Compute sums (C, 2), which are dbeta and dgamma over all images, if S is 1.
 
     An item is at most COLUMNS channels of a group.
     """
-    cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, shape, isa, words)
+    cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, shape, isa, queue)
     q.sums = <double*> exactly(sums, 2 * q.C, 8, True)
     with nogil:
-        fc_share(q.words, draw_group_sums, &q)
+        fc_parallel_for(q.queue, group_sums_worker, &q)
 
 
-cdef void draw_group_sums(void* task) noexcept nogil:
+cdef void group_sums_worker(void* task) noexcept nogil:
     cdef const Norm* q = <const Norm*> task
-    cdef fc_member member = fc_enrol(q.words)
+    cdef fc_worker worker = fc_new_worker(q.queue)
     cdef Py_ssize_t channels = q.C // q.G, blocks = (channels + FC_COLUMNS - 1) // FC_COLUMNS, items = q.G * blocks
-    cdef Py_ssize_t item = fc_next(q.words, &member, items), end, g, c
+    cdef Py_ssize_t item = fc_next_chunk(q.queue, &worker, items), end, g, c
     cdef fc_set columns = fc_set(q.N, 0, q.C, 1, 0, False)
     while item < items:
-        end = min(item + q.words[FC_GRAIN], items)
+        end = min(item + q.queue.grain, items)
         while item < end:
             g, c = item // blocks, item % blocks * FC_COLUMNS
             columns.n = min(<Py_ssize_t> FC_COLUMNS, channels - c)
@@ -415,4 +418,4 @@ cdef void draw_group_sums(void* task) noexcept nogil:
             q.kernels.column_products(q.dout + c * q.itemsize, q.x + c * q.itemsize, columns,
                                                      q.mean + g, q.scale + g, q.G, q.sums + 2 * c)
             item += 1
-        item = fc_next(q.words, &member, items)
+        item = fc_next_chunk(q.queue, &worker, items)

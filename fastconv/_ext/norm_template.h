@@ -26,14 +26,14 @@ typedef struct {
  * multiplied by gamma if that is given. Lanes outside `mask` add nothing. */
 FC_INLINE void FC_N(fc_add_at)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const int what, const int masked, FC_I mask)
 {
-    const FC_V zero = FC_N(fc_splat)(0), x = FC_N(fc_load)(s->x + i), off = x - s->mean;
+    const FC_V zero = FC_N(fc_broadcast)(0), x = FC_N(fc_load)(s->x + i), off = x - s->mean;
     FC_V term = what == FC_SUM_OF_X ? x : off;
     if (what >= FC_SUM_OF_PRODUCTS)
         term = FC_N(fc_load)(s->dout + i);
     if (what == FC_SUM_OF_WEIGHED)
         term *= FC_N(fc_load)(s->gamma + i);
     if (masked)
-        term = FC_N(fc_pick)(mask, term, zero);
+        term = FC_N(fc_select)(mask, term, zero);
     if (what == FC_SUM_OF_SQUARES) {
         s->first[k] += term * term;
         s->second[k] += term;
@@ -41,7 +41,7 @@ FC_INLINE void FC_N(fc_add_at)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const int wh
         s->first[k] += term;
         /* Clear the other lanes instead of multiplying them by 0, because they may hold inf. */
         if (what >= FC_SUM_OF_PRODUCTS)
-            s->second[k] += term * (masked ? FC_N(fc_pick)(mask, off, zero) : off);
+            s->second[k] += term * (masked ? FC_N(fc_select)(mask, off, zero) : off);
     }
 }
 
@@ -83,15 +83,15 @@ FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC
 {
     FC_N(fc_sum) s;
     /* The last vector of a run ends at the end of the run. Its lanes that were already summed are masked. */
-    const FC_I rest = FC_N(fc_less)(FC_N(fc_splat_lanes)((FC_L)(FC_VL - 1 - n % FC_VL)), FC_N(fc_iota)());
+    const FC_I rest = FC_N(fc_less)(FC_N(fc_broadcast_lanes)((FC_L)(FC_VL - 1 - n % FC_VL)), FC_N(fc_iota)());
     double few = 0, few_second = 0;
     ptrdiff_t r, i;
     int k;
-    s.mean = FC_N(fc_splat)(mean);
+    s.mean = FC_N(fc_broadcast)(mean);
     s.gamma = gamma;
     FC_UNROLL
     for (k = 0; k < 4; k++)
-        s.first[k] = s.second[k] = FC_N(fc_splat)(0);
+        s.first[k] = s.second[k] = FC_N(fc_broadcast)(0);
     for (r = 0; r < runs; r++) {
         s.x = x + r * pitch;
         s.dout = dout + r * pitch;
@@ -240,7 +240,7 @@ FC_INLINE void FC_N(fc_scale_run)(const FC_T *x, const FC_T *gamma, const FC_T *
                                   double mean, double factor, double shift, const int row)
 {
     const FC_T m = (FC_T)mean, f = (FC_T)factor, b = (FC_T)(shift - (mean - m) * factor);
-    const FC_V vm = FC_N(fc_splat)(m), vf = FC_N(fc_splat)(f), vb = FC_N(fc_splat)(b);
+    const FC_V vm = FC_N(fc_broadcast)(m), vf = FC_N(fc_broadcast)(f), vb = FC_N(fc_broadcast)(b);
     ptrdiff_t i;
     if (n < FC_VL) {
         for (i = 0; i < n; i++) {
@@ -335,7 +335,8 @@ FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T 
                                     double mean, double of_dout, double of_x, double shift, const int row)
 {
     const FC_T m = (FC_T)mean, a = (FC_T)of_dout, b = (FC_T)of_x, c = (FC_T)(shift - (mean - m) * of_x);
-    const FC_V vm = FC_N(fc_splat)(m), va = FC_N(fc_splat)(a), vb = FC_N(fc_splat)(b), vc = FC_N(fc_splat)(c);
+    const FC_V vm = FC_N(fc_broadcast)(m), va = FC_N(fc_broadcast)(a), vb = FC_N(fc_broadcast)(b),
+        vc = FC_N(fc_broadcast)(c);
     ptrdiff_t i;
     if (n < FC_VL) {
         for (i = 0; i < n; i++)

@@ -7,13 +7,14 @@ from fastconv._ext.runs cimport fc_check, floating
 
 cdef enum:
     MOST_LANES = 64    # the most lanes of a tile in any instruction set
-    APART_PANELS = 4
+    STRIDED_PANELS = 4
 
 
-cdef enum Dense:
-    DENSE_ROWS = 1    # the weights of a row are contiguous along k
-    DENSE_TAPS = 2    # the taps of a row and channel are contiguous
-    SIDE_BY_SIDE = 3  # rows are contiguous for every k; the next k is channel_step further
+cdef enum WeightLayout:
+    LAYOUT_GENERIC = 0  # no two weights need be contiguous
+    LAYOUT_ROWS = 1    # the weights of a row are contiguous along k
+    LAYOUT_TAPS = 2    # the taps of a row and channel are contiguous
+    LAYOUT_COLUMNS = 3  # rows are contiguous for every k; the next k is channel_step further
 
 
 # The sizes of a call, in the order of fastconv.convolution.implicit_gemm.calls. Steps and pitches are in elements.
@@ -23,15 +24,15 @@ cdef struct Sizes:
     Py_ssize_t groups
     Py_ssize_t rows           # rows of the result in a group: filters, or channels for dx
     Py_ssize_t row_step       # distance between the weights of two rows
-    Py_ssize_t block_rows
+    Py_ssize_t mc
     Py_ssize_t channels       # channels of the source in a group
     Py_ssize_t channel_step   # distance between the weights of two channels
     Py_ssize_t taps
-    Py_ssize_t block_k
+    Py_ssize_t kc
     Py_ssize_t channel_pitch  # distance between two channels of a block
     Py_ssize_t image_pitch
     Py_ssize_t mode
-    Py_ssize_t dense          # layout of the weights: 0 or a value of Dense
+    Py_ssize_t weight_layout          # layout of the weights: 0 or a value of Dense
     Py_ssize_t block_channels  # channels of the source that a block holds at a time
     Py_ssize_t packing        # rows that are packed next to each other
     Py_ssize_t tiles          # tiles that are multiplied by a row of weights before the next row
@@ -44,9 +45,9 @@ cdef struct Sizes:
 cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
     cdef Sizes s
     s.images, s.block_images, s.groups = table[0], table[1], table[2]
-    s.rows, s.row_step, s.block_rows = table[3], table[4], table[5]
-    s.channels, s.channel_step, s.taps, s.block_k = table[6], table[7], table[8], table[9]
-    s.channel_pitch, s.image_pitch, s.mode, s.dense = table[10], table[11], table[12], table[13]
+    s.rows, s.row_step, s.mc = table[3], table[4], table[5]
+    s.channels, s.channel_step, s.taps, s.kc = table[6], table[7], table[8], table[9]
+    s.channel_pitch, s.image_pitch, s.mode, s.weight_layout = table[10], table[11], table[12], table[13]
     s.block_channels, s.packing, s.tiles = table[14], table[15], table[16]
     s.panel_pitch, s.panels, s.panel_at, s.positions_at = table[17], table[18], table[19], table[20]
     return s
@@ -64,7 +65,7 @@ cdef inline void pack_taps(
         to = to + pitch
 
 
-cdef inline void pack_apart(
+cdef inline void pack_strided(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
 ) noexcept nogil:
@@ -76,7 +77,7 @@ cdef inline void pack_apart(
     cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch
     cdef const floating* source
     while group < rows:
-        last = min(group + APART_PANELS * width, rows)
+        last = min(group + STRIDED_PANELS * width, rows)
         source = w + begin // s.taps * s.channel_step
         tap, k = begin % s.taps, 0
         while k < n:
@@ -108,18 +109,18 @@ cdef inline void pack_weights(
     fc_check(width <= MOST_LANES)
     for i in range(width):
         at[i] = i * s.row_step
-    if not s.dense:
-        pack_apart(panel, w, s, tap_of, rows, begin, end, width, full, at)
+    if s.weight_layout == LAYOUT_GENERIC:
+        pack_strided(panel, w, s, tap_of, rows, begin, end, width, full, at)
         return
     first = 0
     while first < rows:
         here = min(width, rows - first)
         pitch = width if full else here
         source = w + first * s.row_step
-        if s.dense == DENSE_ROWS:
+        if s.weight_layout == LAYOUT_ROWS:
             kernel.interleave(panel, pitch, source + begin, at, here, n)
-        elif s.dense == SIDE_BY_SIDE:
-            kernel.cells_of(panel, pitch, source + begin * s.channel_step, s.channel_step, n, here, 1)
+        elif s.weight_layout == LAYOUT_COLUMNS:
+            kernel.copy_rows(panel, pitch, source + begin * s.channel_step, s.channel_step, n, here, 1)
         else:
             source = source + begin // s.taps * s.channel_step
             tap, k = begin % s.taps, 0

@@ -1,7 +1,6 @@
 """The peak rate of multiply-adds of this machine, for benchmarks, measured with a loop that uses registers only."""
 
-from fastconv._ext.arrays cimport numbers_of
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 cdef extern from "peak.h":
@@ -29,28 +28,28 @@ cdef struct Loop:
     fc_peak_t kernel
     Py_ssize_t items
     double* sums
-    Py_ssize_t slots
-    Py_ssize_t* words
+    Py_ssize_t workspaces
+    fc_work_queue* queue
 
 
-def multiply_add(Py_ssize_t items, int dtype, int isa, double[::1] sums, words):
-    """Compute `items` items. `words` is the shared state of the call, which distributes the items among threads: see
+def multiply_add(Py_ssize_t items, int dtype, int isa, double[::1] sums, queue):
+    """Compute `items` items. `queue` is the shared state of the call, which distributes the items among threads: see
     team.h. `sums` has an element for each thread.
     """
     cdef Loop loop
-    loop.kernel, loop.items, loop.words = fc_peak_for(dtype, isa).peak, items, numbers_of(words)
-    loop.sums, loop.slots = &sums[0], sums.shape[0]
+    loop.kernel, loop.items, loop.queue = fc_peak_for(dtype, isa).peak, items, work_queue(queue)
+    loop.sums, loop.workspaces = &sums[0], sums.shape[0]
     with nogil:
-        fc_share(loop.words, draw_items, &loop)
+        fc_parallel_for(loop.queue, items_worker, &loop)
 
 
-cdef void draw_items(void* task) noexcept nogil:
+cdef void items_worker(void* task) noexcept nogil:
     cdef const Loop* loop = <const Loop*> task
-    cdef fc_member member = fc_enrol(loop.words)
-    cdef Py_ssize_t grain = loop.words[FC_GRAIN], begin = fc_next(loop.words, &member, loop.items)
+    cdef fc_worker worker = fc_new_worker(loop.queue)
+    cdef Py_ssize_t grain = loop.queue.grain, begin = fc_next_chunk(loop.queue, &worker, loop.items)
     cdef double total = 0
     while begin < loop.items:
         # The factor is so small that the sums keep their value, but no product is denormal.
         total += loop.kernel(min(grain, loop.items - begin) * ROUNDS, 1e-30)
-        begin = fc_next(loop.words, &member, loop.items)
-    loop.sums[member.slot % loop.slots] = total
+        begin = fc_next_chunk(loop.queue, &worker, loop.items)
+    loop.sums[worker.id % loop.workspaces] = total

@@ -11,7 +11,7 @@ static int FC_N(fc_peak_width)(void) { return FC_CHAINS * FC_VL; }
  * Each sum is a factor of its next product, so the compiler cannot move anything out of the loop. */
 static double FC_N(fc_peak)(ptrdiff_t rounds, double factor)
 {
-    const FC_V factors = FC_N(fc_splat)((FC_T)factor);
+    const FC_V factors = FC_N(fc_broadcast)((FC_T)factor);
     FC_V sums[FC_CHAINS];
     FC_T lanes[FC_VL];
     double total = 0;
@@ -19,7 +19,7 @@ static double FC_N(fc_peak)(ptrdiff_t rounds, double factor)
     int i;
     FC_UNROLL
     for (i = 0; i < FC_CHAINS; i++)
-        sums[i] = FC_N(fc_splat)((FC_T)(i + 1));
+        sums[i] = FC_N(fc_broadcast)((FC_T)(i + 1));
     for (round = 0; round < rounds; round++) {
         FC_UNROLL
         for (i = 0; i < FC_CHAINS; i++)

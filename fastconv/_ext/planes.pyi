@@ -7,5 +7,5 @@ totals: Mapping[str, Callable[..., None]]
 highest: Mapping[str, Callable[..., None]]
 
 def channels(
-    dtype: int, x: np.ndarray, out: np.ndarray, images: int, isa: int, words: np.ndarray | bytearray | None
+    dtype: int, x: np.ndarray, out: np.ndarray, images: int, isa: int, queue: np.ndarray | bytearray | None
 ) -> None: ...

@@ -1,13 +1,15 @@
 """Sums and maxima of whole planes, computed with vectors at the speed of memory.
 
-`words` is the shared state of the call, which distributes the work among threads: see team.h.
+`queue` is the shared state of the call, which distributes the work among threads: see team.h.
 """
 
 from libc.stdint cimport int32_t
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 from fastconv._ext.runs cimport fc_check, floating
-from fastconv._ext.team cimport FC_GRAIN, FC_WORDS, fc_alone, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_serial_queue, fc_work_queue, fc_worker, work_queue,
+)
 
 
 cdef extern from "planes.h" nogil:
@@ -31,77 +33,77 @@ cdef struct Reduction:
     Py_ssize_t planes    # the number of planes or, if there are `images` images, of channels
     Py_ssize_t images
     Py_ssize_t cells
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
-def totals(const floating[:, ::1] x, double[::1] sums, int isa, words):
+def totals(const floating[:, ::1] x, double[::1] sums, int isa, queue):
     """Write to sums (P,) the sums of the rows of x (P, n)."""
     cdef Reduction r
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         fc_check(sums.shape[0] == x.shape[0])
         r.total = fc_planes_for(0 if floating is float else 1, isa).total
         r.x, r.out = <const void*> &x[0, 0], <void*> &sums[0]
-        r.planes, r.cells, r.words = x.shape[0], x.shape[1], shared
+        r.planes, r.cells, r.queue = x.shape[0], x.shape[1], shared
         if floating is float:
-            fc_share(shared, totals_of_float, &r)
+            fc_parallel_for(shared, totals_of_float, &r)
         else:
-            fc_share(shared, totals_of_double, &r)
+            fc_parallel_for(shared, totals_of_double, &r)
 
 
 cdef void totals_of_float(void* task) noexcept nogil:
-    draw_totals(<const Reduction*> task, <float*> NULL)
+    totals_worker(<const Reduction*> task, <float*> NULL)
 
 
 cdef void totals_of_double(void* task) noexcept nogil:
-    draw_totals(<const Reduction*> task, <double*> NULL)
+    totals_worker(<const Reduction*> task, <double*> NULL)
 
 
-cdef void draw_totals(const Reduction* r, floating* dtype) noexcept nogil:
+cdef void totals_worker(const Reduction* r, floating* dtype) noexcept nogil:
     cdef const floating* x = <const floating*> r.x
     cdef double* sums = <double*> r.out
-    cdef fc_member member = fc_enrol(r.words)
-    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.planes), p
+    cdef fc_worker worker = fc_new_worker(r.queue)
+    cdef Py_ssize_t grain = r.queue.grain, begin = fc_next_chunk(r.queue, &worker, r.planes), p
     while begin < r.planes:
         for p in range(begin, min(begin + grain, r.planes)):
             sums[p] = r.total(x + p * r.cells, r.cells)
-        begin = fc_next(r.words, &member, r.planes)
+        begin = fc_next_chunk(r.queue, &worker, r.planes)
 
 
-def channels(int dtype, x, out, Py_ssize_t images, int isa, words):
+def channels(int dtype, x, out, Py_ssize_t images, int isa, queue):
     """Write to out (C,) the sums of the channels of x (N, C, ...) over all images, added up in double.
 
     x and out are of `dtype`, 0 (float32) or 1 (float64).
     """
     cdef Reduction r
     cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Py_ssize_t[FC_WORDS] own
-    cdef Run source = run_of(x, itemsize, False), sums = run_of(out, itemsize, True)
-    r.words = own
-    if words is None:
-        fc_alone(own)
+    cdef fc_work_queue own
+    cdef Buffer source = contiguous_buffer(x, itemsize, False), sums = contiguous_buffer(out, itemsize, True)
+    r.queue = &own
+    if queue is None:
+        fc_serial_queue(&own)
     else:
-        r.words = numbers_of(words)
+        r.queue = work_queue(queue)
     with nogil:
         r.total = fc_planes_for(dtype, isa).total
         r.x, r.out, r.planes, r.images = source.at, sums.at, sums.n, images
         r.cells = source.n // (images * sums.n)
-        fc_share(r.words, channels_of_double if dtype else channels_of_float, &r)
+        fc_parallel_for(r.queue, channels_of_double if dtype else channels_of_float, &r)
 
 
 cdef void channels_of_float(void* task) noexcept nogil:
-    draw_channels(<const Reduction*> task, <float*> NULL)
+    channels_worker(<const Reduction*> task, <float*> NULL)
 
 
 cdef void channels_of_double(void* task) noexcept nogil:
-    draw_channels(<const Reduction*> task, <double*> NULL)
+    channels_worker(<const Reduction*> task, <double*> NULL)
 
 
-cdef void draw_channels(const Reduction* r, floating* dtype) noexcept nogil:
+cdef void channels_worker(const Reduction* r, floating* dtype) noexcept nogil:
     cdef const floating* x = <const floating*> r.x
     cdef floating* sums = <floating*> r.out
-    cdef fc_member member = fc_enrol(r.words)
-    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.planes), p, n
+    cdef fc_worker worker = fc_new_worker(r.queue)
+    cdef Py_ssize_t grain = r.queue.grain, begin = fc_next_chunk(r.queue, &worker, r.planes), p, n
     cdef double total
     while begin < r.planes:
         for p in range(begin, min(begin + grain, r.planes)):
@@ -109,40 +111,40 @@ cdef void draw_channels(const Reduction* r, floating* dtype) noexcept nogil:
             for n in range(r.images):
                 total += r.total(x + (n * r.planes + p) * r.cells, r.cells)
             sums[p] = <floating> total
-        begin = fc_next(r.words, &member, r.planes)
+        begin = fc_next_chunk(r.queue, &worker, r.planes)
 
 
-def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, words):
+def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, queue):
     """Write to out and indices (P,) the first maximum of each row of x (P, n), or its first NaN, and its index."""
     cdef Reduction r
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         fc_check(out.shape[0] == x.shape[0] and indices.shape[0] == x.shape[0])
         r.highest = fc_planes_for(0 if floating is float else 1, isa).highest
         r.x, r.out, r.indices = <const void*> &x[0, 0], <void*> &out[0], &indices[0]
-        r.planes, r.cells, r.words = x.shape[0], x.shape[1], shared
+        r.planes, r.cells, r.queue = x.shape[0], x.shape[1], shared
         if floating is float:
-            fc_share(shared, highest_of_float, &r)
+            fc_parallel_for(shared, highest_of_float, &r)
         else:
-            fc_share(shared, highest_of_double, &r)
+            fc_parallel_for(shared, highest_of_double, &r)
 
 
 cdef void highest_of_float(void* task) noexcept nogil:
-    draw_highest(<const Reduction*> task, <float*> NULL)
+    highest_worker(<const Reduction*> task, <float*> NULL)
 
 
 cdef void highest_of_double(void* task) noexcept nogil:
-    draw_highest(<const Reduction*> task, <double*> NULL)
+    highest_worker(<const Reduction*> task, <double*> NULL)
 
 
-cdef void draw_highest(const Reduction* r, floating* dtype) noexcept nogil:
+cdef void highest_worker(const Reduction* r, floating* dtype) noexcept nogil:
     cdef const floating* x = <const floating*> r.x
     cdef floating* out = <floating*> r.out
-    cdef fc_member member = fc_enrol(r.words)
-    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.planes), p, at
+    cdef fc_worker worker = fc_new_worker(r.queue)
+    cdef Py_ssize_t grain = r.queue.grain, begin = fc_next_chunk(r.queue, &worker, r.planes), p, at
     while begin < r.planes:
         for p in range(begin, min(begin + grain, r.planes)):
             at = r.highest(x + p * r.cells, r.cells)
             out[p] = x[p * r.cells + at]
             r.indices[p] = <int32_t> at
-        begin = fc_next(r.words, &member, r.planes)
+        begin = fc_next_chunk(r.queue, &worker, r.planes)

@@ -15,7 +15,7 @@ static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
         int round, k;
         FC_UNROLL
         for (k = 0; k < SUMS; k++)
-            sums[k] = FC_N(fc_splat)(0);
+            sums[k] = FC_N(fc_broadcast)(0);
         for (round = 0; round < ROUNDS && i + SUMS * FC_VL <= n; round++, i += SUMS * FC_VL) {
             FC_UNROLL
             for (k = 0; k < SUMS; k++)
@@ -41,20 +41,20 @@ static ptrdiff_t FC_N(fc_highest)(const void *from_, ptrdiff_t n)
     ptrdiff_t i = 0, at = 0;
     if (n >= PARTS * FC_VL) {
         FC_V best[PARTS];
-        FC_I held[PARTS], here = FC_N(fc_splat_lanes)(0);
+        FC_I held[PARTS], here = FC_N(fc_broadcast_lanes)(0);
         int k, lane;
         for (k = 0; k < PARTS; k++) {
             best[k] = FC_N(fc_load)(from + k * FC_VL);
             held[k] = here;
         }
         for (i = PARTS * FC_VL; i + PARTS * FC_VL <= n; i += PARTS * FC_VL) {
-            here += FC_N(fc_splat_lanes)(PARTS * FC_VL);
+            here += FC_N(fc_broadcast_lanes)(PARTS * FC_VL);
             FC_UNROLL
             for (k = 0; k < PARTS; k++) {
                 const FC_V value = FC_N(fc_load)(from + i + k * FC_VL);
-                const FC_I take = FC_N(fc_takes)(value, best[k], 1);
-                best[k] = FC_N(fc_pick)(take, value, best[k]);
-                held[k] = FC_N(fc_pick_lanes)(take, here, held[k]);
+                const FC_I take = FC_N(fc_replaces_maximum)(value, best[k], 1);
+                best[k] = FC_N(fc_select)(take, value, best[k]);
+                held[k] = FC_N(fc_select_lanes)(take, here, held[k]);
             }
         }
         /* If lanes have equal maxima, take the lowest index. */

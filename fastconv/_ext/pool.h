@@ -26,10 +26,10 @@ typedef struct {
     ptrdiff_t size[3], k[3], stride[3], lo[3], dilation[3], out[3];
     ptrdiff_t pitch;              /* elements from one row of the workspace to the next */
     ptrdiff_t rows;               /* rows of a block in the workspace, for each depth that it reads */
-    const ptrdiff_t *reach[2];    /* for each output depth and each output row: the taps [first, last) in the image */
-    ptrdiff_t slots, slot_pitch;  /* number of stored phases of a row, and their distance */
+    const ptrdiff_t *tap_ranges[2]; /* for each output depth and each output row: the taps [first, last) in the image */
+    ptrdiff_t n_phases, phase_pitch;  /* number of stored phases of a row, and their distance */
     ptrdiff_t width;              /* cells of a phase */
-    const ptrdiff_t *slot;        /* for each phase: the source cell of its cell 0, and its cells [a, b) in the image */
+    const ptrdiff_t *phase; /* for each phase: the source cell of its cell 0, and its cells [a, b) in the image */
     const ptrdiff_t *at;          /* for each tap of a depth: its offset in the workspace */
     const ptrdiff_t *delta;       /* for each tap of a depth: its distance in cells from the corner of the window */
     const ptrdiff_t *first;       /* for each output along the width: its first cell in the image */

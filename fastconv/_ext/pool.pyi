@@ -7,7 +7,7 @@ def max_backward(
     dx: np.ndarray,
     wide: bool,
     planes: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> bool: ...
 def max_backward_bands(
     dtype: int,
@@ -21,6 +21,6 @@ def max_backward_bands(
     space: np.ndarray,
     marks: np.ndarray,
     pages: int,
-    slots: int,
-    words: np.ndarray | bytearray,
+    workspaces: int,
+    queue: np.ndarray | bytearray,
 ) -> bool: ...

@@ -5,9 +5,11 @@ A plane is one channel of one image; there are N * C planes.
 
 from libc.stdint cimport int32_t, int64_t
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.runs cimport fc_check, fc_fetch_add, floating, zero
+from fastconv._ext.team cimport (
+    fc_new_worker, fc_next_chunk, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker, work_queue,
+)
 
 
 ctypedef fused index_t:
@@ -53,10 +55,10 @@ cdef struct Scatter:
     Py_ssize_t planes
     Py_ssize_t cells
     Py_ssize_t outputs
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
-def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, words):
+def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, queue):
     """Add each entry of dout (planes * L) to the cell of dx (planes * cells) at its index.
 
     Returns whether all indices are within their planes.
@@ -66,42 +68,42 @@ def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, wor
     """
     cdef Scatter s
     cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
-    cdef Run places = run_of(indices, 8 if wide else 4, False)
+    cdef Buffer douts = contiguous_buffer(dout, itemsize, False), dxs = contiguous_buffer(dx, itemsize, True)
+    cdef Buffer places = contiguous_buffer(indices, 8 if wide else 4, False)
     cdef char out_of_plane = False
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         s.planes, s.cells, s.outputs = planes, dxs.n // planes, douts.n // planes
         fc_check(dxs.n == planes * s.cells and douts.n == planes * s.outputs and places.n == douts.n)
         s.dout, s.indices, s.dx = douts.at, places.at, dxs.at
-        s.out_of_plane, s.words = &out_of_plane, shared
+        s.out_of_plane, s.queue = &out_of_plane, shared
         if dtype == 0:
-            fc_share(shared, scatter_float_int64 if wide else scatter_float_int32, &s)
+            fc_parallel_for(shared, scatter_float_int64 if wide else scatter_float_int32, &s)
         else:
-            fc_share(shared, scatter_double_int64 if wide else scatter_double_int32, &s)
+            fc_parallel_for(shared, scatter_double_int64 if wide else scatter_double_int32, &s)
     return not out_of_plane
 
 
 cdef void scatter_float_int32(void* task) noexcept nogil:
-    draw_scatters(<const Scatter*> task, <float*> NULL, <int32_t*> NULL)
+    scatters_worker(<const Scatter*> task, <float*> NULL, <int32_t*> NULL)
 
 
 cdef void scatter_float_int64(void* task) noexcept nogil:
-    draw_scatters(<const Scatter*> task, <float*> NULL, <int64_t*> NULL)
+    scatters_worker(<const Scatter*> task, <float*> NULL, <int64_t*> NULL)
 
 
 cdef void scatter_double_int32(void* task) noexcept nogil:
-    draw_scatters(<const Scatter*> task, <double*> NULL, <int32_t*> NULL)
+    scatters_worker(<const Scatter*> task, <double*> NULL, <int32_t*> NULL)
 
 
 cdef void scatter_double_int64(void* task) noexcept nogil:
-    draw_scatters(<const Scatter*> task, <double*> NULL, <int64_t*> NULL)
+    scatters_worker(<const Scatter*> task, <double*> NULL, <int64_t*> NULL)
 
 
-cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype) noexcept nogil:
-    cdef fc_member member = fc_enrol(s.words)
-    cdef Py_ssize_t cells = s.cells, L = s.outputs, grain = s.words[FC_GRAIN], end, p, n
-    cdef Py_ssize_t begin = fc_next(s.words, &member, s.planes)
+cdef void scatters_worker(const Scatter* s, floating* dtype, index_t* index_dtype) noexcept nogil:
+    cdef fc_worker worker = fc_new_worker(s.queue)
+    cdef Py_ssize_t cells = s.cells, L = s.outputs, grain = s.queue.grain, end, p, n
+    cdef Py_ssize_t begin = fc_next_chunk(s.queue, &worker, s.planes)
     cdef const floating* dout = <const floating*> s.dout
     cdef const index_t* indices = <const index_t*> s.indices
     cdef floating* dx = <floating*> s.dx
@@ -123,7 +125,7 @@ cdef void draw_scatters(const Scatter* s, floating* dtype, index_t* index_dtype)
             if out_of_plane:
                 s.out_of_plane[0] = 1
             p += n
-        begin = fc_next(s.words, &member, s.planes)
+        begin = fc_next_chunk(s.queue, &worker, s.planes)
 
 
 # The arguments of a call of `max_backward_bands`, which all of its threads read.
@@ -140,9 +142,9 @@ cdef struct Bands:
     Py_ssize_t total
     Py_ssize_t cells
     Py_ssize_t outputs
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     Py_ssize_t[1] found
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
 cdef enum:
@@ -152,7 +154,7 @@ cdef enum:
 
 def max_backward_bands(
     int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, table, Py_ssize_t bands, space, marks,
-    Py_ssize_t pages, Py_ssize_t slots, words,
+    Py_ssize_t pages, Py_ssize_t workspaces, queue,
 ):
     """Do the work of `max_backward`, but with an error that does not grow with the number of terms of a sum.
 
@@ -165,44 +167,45 @@ def max_backward_bands(
     """
     cdef Bands b
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i
-    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
-    cdef Run places = run_of(indices, 8 if wide else 4, False), spaces = run_of(space, itemsize, True)
-    cdef Run marked = run_of(marks, 4, True)
-    cdef Py_ssize_t* shared = numbers_of(words)
-    b.table = numbers_of(table)
+    cdef Buffer douts = contiguous_buffer(dout, itemsize, False), dxs = contiguous_buffer(dx, itemsize, True)
+    cdef Buffer places = contiguous_buffer(indices, 8 if wide else 4, False)
+    cdef Buffer spaces = contiguous_buffer(space, itemsize, True)
+    cdef Buffer marked = contiguous_buffer(marks, 4, True)
+    cdef fc_work_queue* shared = work_queue(queue)
+    b.table = index_pointer(table)
     with nogil:
-        b.bands, b.pages, b.total, b.slots = bands, pages, planes * bands, slots
-        b.blocks = marked.n // slots - pages
-        fc_check(pages > 0 and spaces.n == slots * pages * FC_PAGE and b.blocks > 0)
+        b.bands, b.pages, b.total, b.workspaces = bands, pages, planes * bands, workspaces
+        b.blocks = marked.n // workspaces - pages
+        fc_check(pages > 0 and spaces.n == workspaces * pages * FC_PAGE and b.blocks > 0)
         b.cells, b.outputs = dxs.n // planes, douts.n // planes
         fc_check(dxs.n == planes * b.cells and douts.n == planes * b.outputs and places.n == douts.n)
         for i in range(bands):
             fc_check(b.table[4 * i] >= 0 and b.table[4 * i + 1] - b.table[4 * i] <= b.blocks * FC_PAGE)
             fc_check(b.table[4 * i + 1] <= b.cells and b.table[4 * i + 2] >= 0 and b.table[4 * i + 3] <= b.outputs)
-        b.dout, b.indices, b.dx, b.space, b.words = douts.at, places.at, dxs.at, spaces.at, shared
+        b.dout, b.indices, b.dx, b.space, b.queue = douts.at, places.at, dxs.at, spaces.at, shared
         b.marks = <int32_t*> marked.at
         b.found[0] = 0
         if dtype == 0:
-            fc_share(shared, bands_float_int64 if wide else bands_float_int32, &b)
+            fc_parallel_for(shared, bands_float_int64 if wide else bands_float_int32, &b)
         else:
-            fc_share(shared, bands_double_int64 if wide else bands_double_int32, &b)
+            fc_parallel_for(shared, bands_double_int64 if wide else bands_double_int32, &b)
     return b.found[0] == planes * b.outputs
 
 
 cdef void bands_float_int32(void* task) noexcept nogil:
-    draw_bands(<Bands*> task, <float*> NULL, <int32_t*> NULL)
+    bands_worker(<Bands*> task, <float*> NULL, <int32_t*> NULL)
 
 
 cdef void bands_float_int64(void* task) noexcept nogil:
-    draw_bands(<Bands*> task, <float*> NULL, <int64_t*> NULL)
+    bands_worker(<Bands*> task, <float*> NULL, <int64_t*> NULL)
 
 
 cdef void bands_double_int32(void* task) noexcept nogil:
-    draw_bands(<Bands*> task, <double*> NULL, <int32_t*> NULL)
+    bands_worker(<Bands*> task, <double*> NULL, <int32_t*> NULL)
 
 
 cdef void bands_double_int64(void* task) noexcept nogil:
-    draw_bands(<Bands*> task, <double*> NULL, <int64_t*> NULL)
+    bands_worker(<Bands*> task, <double*> NULL, <int64_t*> NULL)
 
 
 # The pages of a thread.
@@ -267,19 +270,19 @@ cdef inline Py_ssize_t scatter_band(
     return found
 
 
-cdef void draw_bands(Bands* b, floating* dtype, index_t* index_dtype) noexcept nogil:
-    cdef fc_member member = fc_enrol(b.words)
-    cdef Py_ssize_t grain = b.words[FC_GRAIN], begin = fc_next(b.words, &member, b.total), i, n, o, found = 0
+cdef void bands_worker(Bands* b, floating* dtype, index_t* index_dtype) noexcept nogil:
+    cdef fc_worker worker = fc_new_worker(b.queue)
+    cdef Py_ssize_t grain = b.queue.grain, begin = fc_next_chunk(b.queue, &worker, b.total), i, n, o, found = 0
     cdef const Py_ssize_t* band
     cdef floating* dx
-    cdef floating* lost = <floating*> b.space + member.slot * b.pages * FC_PAGE
+    cdef floating* lost = <floating*> b.space + worker.id * b.pages * FC_PAGE
     cdef const floating* dout
     cdef const index_t* indices
     cdef Pages pages
     if begin >= b.total:
         return
-    fc_check(member.slot < b.slots)
-    pages.page = b.marks + member.slot * (b.blocks + b.pages)
+    fc_check(worker.id < b.workspaces)
+    pages.page = b.marks + worker.id * (b.blocks + b.pages)
     pages.owner = pages.page + b.blocks
     pages.used, pages.most = 0, b.pages
     for i in range(b.blocks):
@@ -294,12 +297,12 @@ cdef void draw_bands(Bands* b, floating* dtype, index_t* index_dtype) noexcept n
             zero(dx, n)
             o = band[2]
             while o < band[3]:
-                if fc_stopped(b.words):
+                if fc_stopped(b.queue):
                     return
                 found += scatter_band(
                     &pages, dx, lost, band[0], n, dout + o, indices + o, min(band[3] - o, <Py_ssize_t> LOOK)
                 )
                 o += LOOK
             close_pages(&pages, dx, lost, n)
-        begin = fc_next(b.words, &member, b.total)
-    fc_draw(b.found, found)
+        begin = fc_next_chunk(b.queue, &worker, b.total)
+    fc_fetch_add(b.found, found)

@@ -14,15 +14,15 @@ FC_INLINE void FC_N(fc_load_evens_odds)(const FC_T *from, ptrdiff_t there, FC_V 
     }
     a = FC_N(fc_load)(from);
     b = FC_N(fc_load)(from + FC_VL);
-    *evens = FC_N(fc_evens)(a, b);
-    *odds = FC_N(fc_odds)(a, b);
+    *evens = FC_N(fc_even_lanes)(a, b);
+    *odds = FC_N(fc_odd_lanes)(a, b);
 }
 
 FC_INLINE void FC_N(fc_keep)(FC_V value, ptrdiff_t place, FC_V *best, FC_I *held)
 {
-    const FC_I take = FC_N(fc_takes)(value, *best, 1);
-    *best = FC_N(fc_pick)(take, value, *best);
-    *held = FC_N(fc_pick_lanes)(take, FC_N(fc_splat_lanes)((FC_L)place), *held);
+    const FC_I take = FC_N(fc_replaces_maximum)(value, *best, 1);
+    *best = FC_N(fc_select)(take, value, *best);
+    *held = FC_N(fc_select_lanes)(take, FC_N(fc_broadcast_lanes)((FC_L)place), *held);
 }
 
 static void FC_N(fc_pool_2x2_forward)(const void *x, const void *x_end, ptrdiff_t width, ptrdiff_t cell, void *out_,
@@ -30,7 +30,7 @@ static void FC_N(fc_pool_2x2_forward)(const void *x, const void *x_end, ptrdiff_
 {
     const FC_T *row = (const FC_T *)x;
     const ptrdiff_t wide = width / 2;
-    const FC_I twice = FC_N(fc_iota)() * FC_N(fc_splat_lanes)(2);
+    const FC_I twice = FC_N(fc_iota)() * FC_N(fc_broadcast_lanes)(2);
     FC_T *out = (FC_T *)out_;
     for (; rows > 0; rows--, row += 2 * width, cell += 2 * width) {
         ptrdiff_t i;
@@ -38,14 +38,14 @@ static void FC_N(fc_pool_2x2_forward)(const void *x, const void *x_end, ptrdiff_
             const FC_T *from = row + 2 * i;
             const ptrdiff_t there = (const FC_T *)x_end - from, n = wide - i < FC_VL ? wide - i : FC_VL;
             FC_V best, right, low, low_right;
-            FC_I held = FC_N(fc_splat_lanes)(0);
+            FC_I held = FC_N(fc_broadcast_lanes)(0);
             FC_N(fc_load_evens_odds)(from, there, &best, &right);
             FC_N(fc_load_evens_odds)(from + width, there - width, &low, &low_right);
             FC_N(fc_keep)(right, 1, &best, &held);
             FC_N(fc_keep)(low, width, &best, &held);
             FC_N(fc_keep)(low_right, width + 1, &best, &held);
-            held += twice + FC_N(fc_splat_lanes)((FC_L)(cell + 2 * i));
-            FC_N(fc_store_places)(where + i, held, n, (const FC_T *)out_end - (out + i));
+            held += twice + FC_N(fc_broadcast_lanes)((FC_L)(cell + 2 * i));
+            FC_N(fc_store_indices)(where + i, held, n, (const FC_T *)out_end - (out + i));
             FC_N(fc_store_some)(out + i, best, n, (const FC_T *)out_end);
         }
         out += wide;
@@ -60,9 +60,9 @@ static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, c
 {
     const FC_T *dout = (const FC_T *)dout_;
     const ptrdiff_t wide = width / 2;
-    const FC_I iota = FC_N(fc_iota)(), twice = iota * FC_N(fc_splat_lanes)(2);
-    const FC_I one = FC_N(fc_splat_lanes)(1), down = FC_N(fc_splat_lanes)((FC_L)width);
-    FC_I out_of_window = FC_N(fc_splat_lanes)(0);
+    const FC_I iota = FC_N(fc_iota)(), twice = iota * FC_N(fc_broadcast_lanes)(2);
+    const FC_I one = FC_N(fc_broadcast_lanes)(1), down = FC_N(fc_broadcast_lanes)((FC_L)width);
+    FC_I out_of_window = FC_N(fc_broadcast_lanes)(0);
     FC_T *dx = (FC_T *)dx_;
     for (; rows > 0; rows--, cell += 2 * width, dout += wide, where += wide) {
         int low;
@@ -88,22 +88,23 @@ static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, c
                     value = FC_N(fc_load)(some);
                     place = FC_N(fc_load_int32)((const int32_t *)places);
                 }
-                place -= twice + FC_N(fc_splat_lanes)((FC_L)(cell + 2 * i));
+                place -= twice + FC_N(fc_broadcast_lanes)((FC_L)(cell + 2 * i));
                 if (low) {
                     place -= down;
                 } else {
                     const FC_I there_too = FC_N(fc_equal)(place | one, one) | FC_N(fc_equal)((place - down) | one, one);
-                    const FC_I outputs = FC_N(fc_splat_lanes)((FC_L)(wide - i < FC_VL ? wide - i : FC_VL));
+                    const FC_I outputs = FC_N(fc_broadcast_lanes)((FC_L)(wide - i < FC_VL ? wide - i : FC_VL));
                     out_of_window |= ~there_too & FC_N(fc_less)(iota, outputs);
                 }
                 {
-                    const FC_V zero = FC_N(fc_splat)(0);
-                    const FC_V evens = FC_N(fc_pick)(FC_N(fc_equal)(place, one - one), value, zero);
-                    const FC_V odds = FC_N(fc_pick)(FC_N(fc_equal)(place, one), value, zero);
-                    FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_mix_low)(evens, odds), left < FC_VL ? left : FC_VL,
+                    const FC_V zero = FC_N(fc_broadcast)(0);
+                    const FC_V evens = FC_N(fc_select)(FC_N(fc_equal)(place, one - one), value, zero);
+                    const FC_V odds = FC_N(fc_select)(FC_N(fc_equal)(place, one), value, zero);
+                    FC_N(fc_store_some)(dx + 2 * i, FC_N(fc_interleave_lower_lanes)(evens, odds),
+                                        left < FC_VL ? left : FC_VL,
                                         (const FC_T *)dx_end);
                     if (left > FC_VL)
-                        FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_mix_high)(evens, odds),
+                        FC_N(fc_store_some)(dx + 2 * i + FC_VL, FC_N(fc_interleave_upper_lanes)(evens, odds),
                                             left < 2 * FC_VL ? left - FC_VL : FC_VL, (const FC_T *)dx_end);
                 }
             }
@@ -120,7 +121,7 @@ FC_INLINE void FC_N(fc_pool_2x2_sum)(const int norm, const void *x, const void *
 {
     const FC_T *row = (const FC_T *)x;
     const ptrdiff_t wide = width / 2;
-    const FC_V quarter = FC_N(fc_splat)((FC_T)0.25);
+    const FC_V quarter = FC_N(fc_broadcast)((FC_T)0.25);
     FC_T *out = (FC_T *)out_;
     for (; rows > 0; rows--, row += 2 * width, out += wide) {
         ptrdiff_t i;
@@ -159,7 +160,7 @@ FC_INLINE void FC_N(fc_pool_2x2_spread)(const int by_norm, const void *dout_, co
 {
     const FC_T *dout = (const FC_T *)dout_, *norm = (const FC_T *)norm_, *x = (const FC_T *)x_;
     const ptrdiff_t wide = width / 2;
-    const FC_V quarter = FC_N(fc_splat)((FC_T)0.25);
+    const FC_V quarter = FC_N(fc_broadcast)((FC_T)0.25);
     FC_T *dx = (FC_T *)dx_;
     ptrdiff_t at = 0, from = 0;
     for (; rows > 0; rows--, at += wide) {
@@ -174,7 +175,8 @@ FC_INLINE void FC_N(fc_pool_2x2_spread)(const int by_norm, const void *dout_, co
                     value = FC_N(fc_over_norm)(value, FC_N(fc_load_some)(norm + at + i, there));
                 else
                     value *= quarter;
-                first = FC_N(fc_mix_low)(value, value), second = FC_N(fc_mix_high)(value, value);
+                first = FC_N(fc_interleave_lower_lanes)(value, value),
+                    second = FC_N(fc_interleave_upper_lanes)(value, value);
                 if (by_norm) {
                     const ptrdiff_t cells = (const FC_T *)x_end - (x + to);
                     first *= FC_N(fc_load_some)(x + to, cells);

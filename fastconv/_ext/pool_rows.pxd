@@ -23,11 +23,11 @@ cdef extern from "pool.h" nogil:
         Py_ssize_t[3] out
         Py_ssize_t pitch
         Py_ssize_t rows
-        numbers[2] reach
-        Py_ssize_t slots
-        Py_ssize_t slot_pitch
+        numbers[2] tap_ranges
+        Py_ssize_t n_phases
+        Py_ssize_t phase_pitch
         Py_ssize_t width
-        numbers slot
+        numbers phase
         numbers at
         numbers delta
         numbers first
@@ -120,10 +120,10 @@ cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
         g.lo[i], g.dilation[i], g.out[i] = table[9 + i], table[12 + i], table[15 + i]
         g.count[i] = table + names[15 + i]
     plan.block_rows = names[0]
-    g.pitch, g.rows, g.slots, g.slot_pitch, g.width = names[2], names[3], names[4], names[5], names[6]
+    g.pitch, g.rows, g.n_phases, g.phase_pitch, g.width = names[2], names[3], names[4], names[5], names[6]
     g.left, g.right = names[7], names[8]
-    g.reach[0], g.reach[1] = table + names[9], table + names[10]
-    g.slot, g.at, g.delta, g.first = table + names[11], table + names[12], table + names[13], table + names[14]
+    g.tap_ranges[0], g.tap_ranges[1] = table + names[9], table + names[10]
+    g.phase, g.at, g.delta, g.first = table + names[11], table + names[12], table + names[13], table + names[14]
     g.tap_end, g.offset = table + names[18], table + names[19]
     g.seen_end[0], g.seen_end[1] = table + names[20], table + names[21]
     g.seen[0], g.seen[1] = table + names[22], table + names[23]

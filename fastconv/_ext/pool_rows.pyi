@@ -8,9 +8,9 @@ def forward_rows(
     norm: bool,
     table: np.ndarray,
     space: np.ndarray,
-    slots: int,
+    workspaces: int,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def backward_rows(
     dtype: int,
@@ -20,9 +20,9 @@ def backward_rows(
     dx: np.ndarray,
     table: np.ndarray,
     space: np.ndarray,
-    slots: int,
+    workspaces: int,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def forward_2x2(
     dtype: int,
@@ -34,7 +34,7 @@ def forward_2x2(
     width: int,
     rows: int,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def backward_2x2(
     dtype: int,
@@ -47,5 +47,5 @@ def backward_2x2(
     width: int,
     rows: int,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> bool: ...

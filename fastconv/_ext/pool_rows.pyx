@@ -1,14 +1,14 @@
 """Max, average and L2 pooling and their adjoints, with vectors along a row of outputs: see pool.h.
 
-Arrays hold planes, which are the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). `words` is the
+Arrays hold planes, which are the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). `queue` is the
 shared state of the call, which distributes the work among threads: see team.h.
 """
 
 from libc.stdint cimport int32_t
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.runs cimport fc_check, floating, zero
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 cdef inline floating* aligned(floating* p) noexcept nogil:
@@ -28,27 +28,28 @@ cdef struct Rows:
     const void* factors  # for the adjoint of the norm: x; else NULL
     void* space
     Py_ssize_t space_pitch
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     Py_ssize_t total
     int op
     int isa
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
 def forward_rows(
-    int dtype, x, out, indices, bint norm, table, space, Py_ssize_t slots, int isa, words,
+    int dtype, x, out, indices, bint norm, table, space, Py_ssize_t workspaces, int isa, queue,
 ):
     """Compute out for every window of x. If `indices` is not empty, out is the maximum and `indices` its index;
     otherwise out is the mean or the norm.
 
-    Each thread has one of `slots` rows of `space`, whose length is in the table.
+    Each thread has one of `workspaces` rows of `space`, whose length is in the table.
     """
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
-    cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
-    cdef Run spaces = run_of(space, itemsize, True)
-    cdef Py_ssize_t* shared = numbers_of(words)
-    cdef const Py_ssize_t* entries = numbers_of(table)
+    cdef Buffer xs = contiguous_buffer(x, itemsize, False), outs = contiguous_buffer(out, itemsize, True)
+    cdef Buffer places = contiguous_buffer(indices, 4, True)
+    cdef Buffer spaces = contiguous_buffer(space, itemsize, True)
+    cdef fc_work_queue* shared = work_queue(queue)
+    cdef const Py_ssize_t* entries = index_pointer(table)
     with nogil:
         r.plan = read_plan(entries)
         planes = xs.n // r.plan.cells
@@ -59,37 +60,38 @@ def forward_rows(
         fc_check(xs.n == planes * r.plan.cells and outs.n == planes * r.plan.outputs)
         fc_check(places.n == 0 or places.n == outs.n)
         r.source, r.sources, r.result = xs.at, xs.n, outs.at
-        set_rows(&r, &spaces, slots, isa, shared)
-        fc_share(shared, forward_of_double if dtype else forward_of_float, &r)
+        set_rows(&r, &spaces, workspaces, isa, shared)
+        fc_parallel_for(shared, forward_of_double if dtype else forward_of_float, &r)
 
 
-cdef inline void set_rows(Rows* r, const Run* space, Py_ssize_t slots, int isa, Py_ssize_t* words) noexcept nogil:
-    r.space, r.space_pitch, r.slots = space.at, space.n // slots, slots
-    r.isa, r.words = isa, words
+cdef inline void set_rows(Rows* r, const Buffer* space, Py_ssize_t workspaces, int isa,
+                          fc_work_queue* queue) noexcept nogil:
+    r.space, r.space_pitch, r.workspaces = space.at, space.n // workspaces, workspaces
+    r.isa, r.queue = isa, queue
     fc_check(FC_SLACK + r.plan.lanes + r.plan.batch * r.plan.block <= r.space_pitch)
 
 
 cdef void forward_of_float(void* task) noexcept nogil:
-    draw_forward(<const Rows*> task, <float*> NULL)
+    forward_worker(<const Rows*> task, <float*> NULL)
 
 
 cdef void forward_of_double(void* task) noexcept nogil:
-    draw_forward(<const Rows*> task, <double*> NULL)
+    forward_worker(<const Rows*> task, <double*> NULL)
 
 
-cdef inline floating* begin_rows(const Rows* r, Py_ssize_t slot, floating* dtype) noexcept nogil:
+cdef inline floating* begin_rows(const Rows* r, Py_ssize_t worker_id, floating* dtype) noexcept nogil:
     """Return the workspace of this thread, with the tables that all windows share filled in."""
-    cdef floating* lanes = aligned(<floating*> r.space + slot * r.space_pitch)
-    fc_check(slot < r.slots)
+    cdef floating* lanes = aligned(<floating*> r.space + worker_id * r.space_pitch)
+    fc_check(worker_id < r.workspaces)
     fc_pool_for(0 if floating is float else 1, r.isa).begin(&r.plan.pool, r.op, lanes)
     return lanes
 
 
-cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
+cdef void forward_worker(const Rows* r, floating* dtype) noexcept nogil:
     cdef const Plan* plan = &r.plan
     cdef Place here
-    cdef fc_member member = fc_enrol(r.words)
-    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.total), last, first, i
+    cdef fc_worker worker = fc_new_worker(r.queue)
+    cdef Py_ssize_t grain = r.queue.grain, begin = fc_next_chunk(r.queue, &worker, r.total), last, first, i
     cdef int isa = r.isa, op = r.op, which = 0 if floating is float else 1
     cdef const floating* x = <const floating*> r.source
     cdef floating* out = <floating*> r.result
@@ -99,7 +101,7 @@ cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
     cdef bint odd
     if begin >= r.total:
         return
-    lanes = begin_rows(r, member.slot, dtype)
+    lanes = begin_rows(r, worker.id, dtype)
     blocks = lanes + plan.lanes
     while begin < r.total:
         last = min(begin + grain, r.total)
@@ -123,11 +125,11 @@ cdef void draw_forward(const Rows* r, floating* dtype) noexcept nogil:
                     r.indices + here.at if op == FC_POOL_MAX else NULL, end, here.depth, here.begin, here.end,
                 )
             first += plan.batch
-        begin = fc_next(r.words, &member, r.total)
+        begin = fc_next_chunk(r.queue, &worker, r.total)
 
 
 def backward_rows(
-    int dtype, dout, norms, x, dx, table, space, Py_ssize_t slots, int isa, words,
+    int dtype, dout, norms, x, dx, table, space, Py_ssize_t workspaces, int isa, queue,
 ):
     """Compute dx: each entry of dout, divided by the count of its window, is added to each cell of the window.
 
@@ -136,14 +138,14 @@ def backward_rows(
     """
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
-    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
-    cdef Run divisors = Run(NULL, 0), factors = Run(NULL, 0)
-    cdef Run spaces = run_of(space, itemsize, True)
-    cdef Py_ssize_t* shared = numbers_of(words)
-    cdef const Py_ssize_t* entries = numbers_of(table)
+    cdef Buffer douts = contiguous_buffer(dout, itemsize, False), dxs = contiguous_buffer(dx, itemsize, True)
+    cdef Buffer divisors = Buffer(NULL, 0), factors = Buffer(NULL, 0)
+    cdef Buffer spaces = contiguous_buffer(space, itemsize, True)
+    cdef fc_work_queue* shared = work_queue(queue)
+    cdef const Py_ssize_t* entries = index_pointer(table)
     cdef bint by_norm = norms is not None
     if by_norm:
-        divisors, factors = run_of(norms, itemsize, False), run_of(x, itemsize, False)
+        divisors, factors = contiguous_buffer(norms, itemsize, False), contiguous_buffer(x, itemsize, False)
     with nogil:
         r.plan = read_plan(entries)
         planes = dxs.n // r.plan.cells
@@ -155,23 +157,23 @@ def backward_rows(
         if by_norm:
             fc_check(divisors.n == douts.n and factors.n == dxs.n)
             r.op, r.norms, r.factors = FC_POOL_NORM, divisors.at, factors.at
-        set_rows(&r, &spaces, slots, isa, shared)
-        fc_share(shared, backward_of_double if dtype else backward_of_float, &r)
+        set_rows(&r, &spaces, workspaces, isa, shared)
+        fc_parallel_for(shared, backward_of_double if dtype else backward_of_float, &r)
 
 
 cdef void backward_of_float(void* task) noexcept nogil:
-    draw_backward(<const Rows*> task, <float*> NULL)
+    backward_worker(<const Rows*> task, <float*> NULL)
 
 
 cdef void backward_of_double(void* task) noexcept nogil:
-    draw_backward(<const Rows*> task, <double*> NULL)
+    backward_worker(<const Rows*> task, <double*> NULL)
 
 
-cdef void draw_backward(const Rows* r, floating* dtype) noexcept nogil:
+cdef void backward_worker(const Rows* r, floating* dtype) noexcept nogil:
     cdef const Plan* plan = &r.plan
     cdef Place here
-    cdef fc_member member = fc_enrol(r.words)
-    cdef Py_ssize_t grain = r.words[FC_GRAIN], begin = fc_next(r.words, &member, r.total), last, first, i
+    cdef fc_worker worker = fc_new_worker(r.queue)
+    cdef Py_ssize_t grain = r.queue.grain, begin = fc_next_chunk(r.queue, &worker, r.total), last, first, i
     cdef int isa = r.isa, which = 0 if floating is float else 1
     cdef const floating* dout = <const floating*> r.source
     cdef const floating* norms = <const floating*> r.norms
@@ -182,7 +184,7 @@ cdef void draw_backward(const Rows* r, floating* dtype) noexcept nogil:
     cdef const floating* end
     if begin >= r.total:
         return
-    lanes = begin_rows(r, member.slot, dtype)
+    lanes = begin_rows(r, worker.id, dtype)
     blocks = lanes + plan.lanes
     while begin < r.total:
         last = min(begin + grain, r.total)
@@ -205,7 +207,7 @@ cdef void draw_backward(const Rows* r, floating* dtype) noexcept nogil:
                     here.depth, here.begin, here.end,
                 )
             first += plan.batch
-        begin = fc_next(r.words, &member, r.total)
+        begin = fc_next_chunk(r.queue, &worker, r.total)
 
 
 # The arguments of a 2 x 2 pooling with stride 2, which all of its threads read.
@@ -225,43 +227,44 @@ cdef struct Pool2x2:
     Py_ssize_t width
     Py_ssize_t rows      # rows of outputs in a block
     Py_ssize_t total
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
 def forward_2x2(
-    int dtype, x, out, indices, bint norm, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
+    int dtype, x, out, indices, bint norm, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, queue,
 ):
     """Compute what `forward_rows` computes, for 2 x 2 windows, with `rows` rows of outputs in a block."""
     cdef Pool2x2 p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
-    cdef Run xs = run_of(x, itemsize, False), outs = run_of(out, itemsize, True), places = run_of(indices, 4, True)
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef Buffer xs = contiguous_buffer(x, itemsize, False), outs = contiguous_buffer(out, itemsize, True)
+    cdef Buffer places = contiguous_buffer(indices, 4, True)
+    cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         p.sum, p.indices = fc_pool_for(dtype, isa).norm_2x2 if norm else fc_pool_for(dtype, isa).mean_2x2, NULL
         if places.n:
             p.forward, p.indices = fc_pool_for(dtype, isa).forward_2x2, <int32_t*> places.at
         p.source, p.sources, p.result = xs.at, xs.n, outs.at
-        p.height, p.width, p.rows, p.words = height, width, rows, shared
+        p.height, p.width, p.rows, p.queue = height, width, rows, shared
         planes = xs.n // (height * width)
         p.total = planes * ((height // 2 - 1) // rows + 1)
         fc_check(xs.n == planes * height * width and outs.n == planes * (height // 2) * (width // 2))
         fc_check(places.n == 0 or outs.n == places.n)
-        fc_share(shared, forward_2x2_of_double if dtype else forward_2x2_of_float, &p)
+        fc_parallel_for(shared, forward_2x2_of_double if dtype else forward_2x2_of_float, &p)
 
 
 cdef void forward_2x2_of_float(void* task) noexcept nogil:
-    draw_2x2_forward(<const Pool2x2*> task, <float*> NULL)
+    pool_2x2_forward_worker(<const Pool2x2*> task, <float*> NULL)
 
 
 cdef void forward_2x2_of_double(void* task) noexcept nogil:
-    draw_2x2_forward(<const Pool2x2*> task, <double*> NULL)
+    pool_2x2_forward_worker(<const Pool2x2*> task, <double*> NULL)
 
 
-cdef void draw_2x2_forward(const Pool2x2* p, floating* dtype) noexcept nogil:
+cdef void pool_2x2_forward_worker(const Pool2x2* p, floating* dtype) noexcept nogil:
     cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
-    cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at, cell
-    cdef fc_member member = fc_enrol(p.words)
-    cdef Py_ssize_t begin = fc_next(p.words, &member, p.total)
+    cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.queue.grain, last, i, plane, top, at, cell
+    cdef fc_worker worker = fc_new_worker(p.queue)
+    cdef Py_ssize_t begin = fc_next_chunk(p.queue, &worker, p.total)
     cdef const floating* x = <const floating*> p.source
     cdef floating* out = <floating*> p.result
     cdef const floating* end
@@ -278,11 +281,11 @@ cdef void draw_2x2_forward(const Pool2x2* p, floating* dtype) noexcept nogil:
                     x + plane * cells + cell, x + p.sources, p.width, cell, out + at, p.indices + at, end,
                     min(rows, tall - top),
                 )
-        begin = fc_next(p.words, &member, p.total)
+        begin = fc_next_chunk(p.queue, &worker, p.total)
 
 
 def backward_2x2(
-    int dtype, dout, indices, norms, x, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, words,
+    int dtype, dout, indices, norms, x, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, queue,
 ):
     """Compute the adjoint of `forward_2x2`, or of the norm if `norms` and x are not None.
 
@@ -290,14 +293,14 @@ def backward_2x2(
     """
     cdef Pool2x2 p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
-    cdef Run douts = run_of(dout, itemsize, False), dxs = run_of(dx, itemsize, True)
-    cdef Run places = run_of(indices, 4, False)
-    cdef Run divisors = Run(NULL, 0), factors = Run(NULL, 0)
+    cdef Buffer douts = contiguous_buffer(dout, itemsize, False), dxs = contiguous_buffer(dx, itemsize, True)
+    cdef Buffer places = contiguous_buffer(indices, 4, False)
+    cdef Buffer divisors = Buffer(NULL, 0), factors = Buffer(NULL, 0)
     cdef char out_of_window = False
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef fc_work_queue* shared = work_queue(queue)
     cdef bint by_norm = norms is not None
     if by_norm:
-        divisors, factors = run_of(norms, itemsize, False), run_of(x, itemsize, False)
+        divisors, factors = contiguous_buffer(norms, itemsize, False), contiguous_buffer(x, itemsize, False)
     with nogil:
         p.spread, p.indices, p.norms, p.factors = fc_pool_for(dtype, isa).mean_spread_2x2, NULL, NULL, NULL
         if by_norm:
@@ -306,28 +309,28 @@ def backward_2x2(
         if places.n:
             p.backward, p.indices = fc_pool_for(dtype, isa).backward_2x2, <int32_t*> places.at
         p.source, p.sources, p.result = douts.at, douts.n, dxs.at
-        p.height, p.width, p.rows, p.out_of_window, p.words = height, width, rows, &out_of_window, shared
+        p.height, p.width, p.rows, p.out_of_window, p.queue = height, width, rows, &out_of_window, shared
         planes = dxs.n // (height * width)
         p.total = planes * ((height // 2 - 1) // rows + 1)
         fc_check(dxs.n == planes * height * width and douts.n == planes * (height // 2) * (width // 2))
         fc_check(places.n == 0 or douts.n == places.n)
-        fc_share(shared, backward_2x2_of_double if dtype else backward_2x2_of_float, &p)
+        fc_parallel_for(shared, backward_2x2_of_double if dtype else backward_2x2_of_float, &p)
     return not out_of_window
 
 
 cdef void backward_2x2_of_float(void* task) noexcept nogil:
-    draw_2x2_backward(<const Pool2x2*> task, <float*> NULL)
+    pool_2x2_backward_worker(<const Pool2x2*> task, <float*> NULL)
 
 
 cdef void backward_2x2_of_double(void* task) noexcept nogil:
-    draw_2x2_backward(<const Pool2x2*> task, <double*> NULL)
+    pool_2x2_backward_worker(<const Pool2x2*> task, <double*> NULL)
 
 
-cdef void draw_2x2_backward(const Pool2x2* p, floating* dtype) noexcept nogil:
+cdef void pool_2x2_backward_worker(const Pool2x2* p, floating* dtype) noexcept nogil:
     cdef Py_ssize_t cells = p.height * p.width, tall = p.height // 2, wide = p.width // 2, rows = p.rows
-    cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.words[FC_GRAIN], last, i, plane, top, at, cell
-    cdef fc_member member = fc_enrol(p.words)
-    cdef Py_ssize_t begin = fc_next(p.words, &member, p.total), planes = p.total // blocks
+    cdef Py_ssize_t blocks = (tall - 1) // rows + 1, grain = p.queue.grain, last, i, plane, top, at, cell
+    cdef fc_worker worker = fc_new_worker(p.queue)
+    cdef Py_ssize_t begin = fc_next_chunk(p.queue, &worker, p.total), planes = p.total // blocks
     cdef const floating* dout = <const floating*> p.source
     cdef const floating* norms = <const floating*> p.norms
     cdef const floating* x = <const floating*> p.factors
@@ -356,6 +359,6 @@ cdef void draw_2x2_backward(const Pool2x2* p, floating* dtype) noexcept nogil:
                 )
             if top + rows >= tall and p.height % 2:
                 zero(dx + (plane + 1) * cells - p.width, p.width)
-        begin = fc_next(p.words, &member, p.total)
+        begin = fc_next_chunk(p.queue, &worker, p.total)
     if out_of_window:
         p.out_of_window[0] = 1

@@ -26,9 +26,9 @@
 
 enum { FC_RUNNING_MAX, FC_RUNNING_MAX_OR_NAN, FC_RUNNING_SUM };
 /* The terms of a sum: cells, their squares, or gradients divided by the count or the norm of their window. */
-enum { FC_TAKE_CELLS, FC_TAKE_SQUARES, FC_TAKE_OVER_COUNT, FC_TAKE_OVER_NORM };
+enum { FC_INPUT_CELLS, FC_INPUT_SQUARES, FC_INPUT_OVER_COUNT, FC_INPUT_OVER_NORM };
 /* The result of a sum: the sum, the sum divided by a count, its root, or its product with a cell of the input. */
-enum { FC_GIVE_SUMS, FC_GIVE_OVER_COUNT, FC_GIVE_ROOT, FC_GIVE_TIMES };
+enum { FC_RESULT_SUMS, FC_RESULT_OVER_COUNT, FC_RESULT_ROOT, FC_RESULT_TIMES };
 /* The source of a row of targets: the last level, the level before it, or nothing. */
 enum { FC_FROM_LAST, FC_FROM_EARLY, FC_FROM_NOTHING };
 enum {
@@ -71,18 +71,19 @@ typedef struct {
 typedef struct {
     ptrdiff_t depth, levels, early;
     const ptrdiff_t *plus;
-    void *slot[FC_RUNNING_LEVELS];
-} fc_running_meeting;
+    void *ring_row[FC_RUNNING_LEVELS];
+} fc_running_merge_step;
 
-typedef int (*fc_running_row_t)(const fc_running_width *w, int op, int take, ptrdiff_t s, void *space,
+typedef int (*fc_running_row_t)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
                                 ptrdiff_t pitch, const void *row, const void *norm, const void *count, double shared,
                                 void *to, ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t many, ptrdiff_t plane);
-typedef void (*fc_running_meet_t)(const fc_running_meeting *m, int op, const void *from, void *to0, void *to1,
-                                  ptrdiff_t n, ptrdiff_t pitch);
-typedef void (*fc_running_give_t)(int give, const void *from, const void *by, double shared, void *to, ptrdiff_t n);
-typedef void (*fc_running_give_maxima_t)(const void *from, ptrdiff_t pitch, const fc_running_windows *windows,
-                                         ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to, void *where,
-                                         int wide, ptrdiff_t n);
+typedef void (*fc_running_merge_t)(const fc_running_merge_step *m, int op, const void *from, void *to0, void *to1,
+                                   ptrdiff_t n, ptrdiff_t pitch);
+typedef void (*fc_running_finish_t)(int result_op, const void *from, const void *by, double shared, void *to,
+                                    ptrdiff_t n);
+typedef void (*fc_running_finish_maxima_t)(const void *from, ptrdiff_t pitch, const fc_running_windows *windows,
+                                           ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to, void *where,
+                                           int wide, ptrdiff_t n);
 
 /* Return a / b rounded down, for b > 0. */
 static inline ptrdiff_t fc_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
@@ -115,9 +116,9 @@ static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_r
 /* The kernels of one dtype and instruction set. */
 typedef struct {
     fc_running_row_t row;
-    fc_running_meet_t meet;
-    fc_running_give_t give;
-    fc_running_give_maxima_t give_maxima;
+    fc_running_merge_t merge;
+    fc_running_finish_t finish;
+    fc_running_finish_maxima_t finish_maxima;
 } fc_pool_running_kernels;
 
 FC_KERNELS(fc_pool_running_kernels, fc_pool_running_for);
@@ -132,14 +133,14 @@ typedef struct {
     fc_running_windows windows[3];
     ptrdiff_t sources, targets; /* cells of a plane */
     ptrdiff_t group, planes;    /* planes of an item, whose rows are adjacent; and the number of all planes */
-    int dtype, isa, op, take, give, wide;
+    int dtype, isa, op, input_op, result_op, wide;
     const char *source, *norms, *factors;
     char *target, *where;
 } fc_running;
 
 /* The workspace of a thread. */
 typedef struct {
-    char *row, *present, *early, *last, *deep_early, *deep_last, *nothing, *counts, *rings, *deep_rings;
+    char *row, *present, *early, *last, *deep_early, *deep_last, *neutral, *counts, *rings, *deep_rings;
     ptrdiff_t item, pitch; /* bytes of an element; and of a row, including the indices of its maxima */
     ptrdiff_t many, segment; /* planes of the current item, and elements between their rows */
     int op;                /* becomes FC_RUNNING_MAX_OR_NAN at the first NaN of an item */
@@ -164,7 +165,7 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     at.counts = at.row + 2 * g->row_pitch * at.item;
     rows = at.counts + g->row_pitch * at.item;
     at.present = rows, at.early = rows + at.pitch, at.last = rows + 2 * at.pitch;
-    at.deep_early = rows + 3 * at.pitch, at.deep_last = rows + 4 * at.pitch, at.nothing = rows + 5 * at.pitch;
+    at.deep_early = rows + 3 * at.pitch, at.deep_last = rows + 4 * at.pitch, at.neutral = rows + 5 * at.pitch;
     at.rings = rows + 6 * at.pitch;
     at.deep_rings = at.rings + g->height.rows * at.pitch;
     at.op = g->op;
@@ -173,26 +174,26 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
         ptrdiff_t i;
         for (i = 0; i < g->pitch; i++) {
             if (g->dtype)
-                ((double *)at.nothing)[i] = -INFINITY;
+                ((double *)at.neutral)[i] = -INFINITY;
             else
-                ((float *)at.nothing)[i] = -INFINITY;
+                ((float *)at.neutral)[i] = -INFINITY;
         }
     }
     return at;
 }
 
 /* Return the step of the current row. It has the levels that need the row and whose windows start in this item. */
-static inline fc_running_meeting fc_running_meeting_of(const fc_running_axis *axis, ptrdiff_t arrival,
-                                                       ptrdiff_t since, char *rings, ptrdiff_t pitch)
+static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_axis *axis, ptrdiff_t arrival,
+                                                             ptrdiff_t since, char *rings, ptrdiff_t pitch)
 {
-    fc_running_meeting m;
-    ptrdiff_t l, reach = 0;
+    fc_running_merge_step m;
+    ptrdiff_t l, extent = 0;
     m.levels = axis->levels, m.early = axis->early, m.plus = axis->plus;
-    for (l = 0; l < axis->depth[arrival] && reach + axis->shift[l] <= since; l++)
-        reach += axis->shift[l];
+    for (l = 0; l < axis->depth[arrival] && extent + axis->shift[l] <= since; l++)
+        extent += axis->shift[l];
     m.depth = axis->depth[arrival] < l ? axis->depth[arrival] : l;
     for (l = 0; l <= m.depth && l < axis->levels; l++)
-        m.slot[l] = rings + (axis->ring[l] + since % axis->shift[l]) * pitch;
+        m.ring_row[l] = rings + (axis->ring[l] + since % axis->shift[l]) * pitch;
     return m;
 }
 
@@ -220,7 +221,7 @@ static inline double fc_running_shared(const fc_running *g, ptrdiff_t d, ptrdiff
 }
 
 /* Process row `h` of targets at a depth, and write the results of the depths that this row completes. */
-static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, const fc_running_meeting *deep,
+static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
                                      ptrdiff_t arrival, const fc_running_strip *depths, const fc_running_strip *heights,
                                      const fc_running_strip *strip, ptrdiff_t h, char *row, ptrdiff_t base)
 {
@@ -229,18 +230,19 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
     char *early = row, *last = row;
     ptrdiff_t t, p;
     if (depth->levels && deep->depth >= 0) {
-        fc_running_meeting m = *deep;
+        fc_running_merge_step m = *deep;
         ptrdiff_t l;
         for (l = 0; l <= m.depth && l < m.levels; l++)
-            m.slot[l] = (char *)m.slot[l] + (h - heights->begin) * at->pitch;
-        fc_pool_running_for(g->dtype, g->isa)->meet(&m, at->op, row, at->deep_early, at->deep_last,
+            m.ring_row[l] = (char *)m.ring_row[l] + (h - heights->begin) * at->pitch;
+        fc_pool_running_for(g->dtype, g->isa)->merge(&m, at->op, row, at->deep_early, at->deep_last,
                                                 (at->many - 1) * at->segment + n, g->pitch);
         early = at->deep_early, last = at->deep_last;
     }
     for (t = arrival ? depth->ends[arrival - 1] : 0; t < depth->ends[arrival]; t++) {
         const ptrdiff_t d = depth->target[t];
         const ptrdiff_t to = (d * g->height.targets + h) * (g->targets / (depth->targets * g->height.targets));
-        const char *from = depth->from[t] == FC_FROM_LAST ? last : depth->from[t] == FC_FROM_EARLY ? early : at->nothing;
+        const char *from = depth->from[t] == FC_FROM_LAST ? last : depth->from[t] == FC_FROM_EARLY
+            ? early : at->neutral;
         if (d < depths->begin || d >= depths->end)
             continue;
         if (g->op != FC_RUNNING_SUM) {
@@ -249,17 +251,18 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
                 g->width.size;
             for (p = 0; p < at->many; p++) {
                 const ptrdiff_t into = p * g->targets + to + strip->begin;
-                fc_pool_running_for(g->dtype, g->isa)->give_maxima(
+                fc_pool_running_for(g->dtype, g->isa)->finish_maxima(
                     from + p * at->segment * at->item, g->pitch, g->windows + 2, strip->begin, origin,
                     base - p * strip->n, g->target + into * at->item, g->where + into * (g->wide ? 8 : 4), g->wide, n);
             }
         } else {
-            const double shared = g->give == FC_GIVE_OVER_COUNT ? fc_running_shared(g, d, h) : 1;
+            const double shared = g->result_op == FC_RESULT_OVER_COUNT ? fc_running_shared(g, d, h) : 1;
             for (p = 0; p < at->many; p++) {
                 const ptrdiff_t into = p * g->targets + to + strip->begin;
-                const char *by = g->give == FC_GIVE_TIMES ? g->factors + into * at->item
-                                 : g->give == FC_GIVE_OVER_COUNT ? at->counts : NULL;
-                fc_pool_running_for(g->dtype, g->isa)->give(g->give, from + p * at->segment * at->item, by, shared,
+                const char *by = g->result_op == FC_RESULT_TIMES ? g->factors + into * at->item
+                                 : g->result_op == FC_RESULT_OVER_COUNT ? at->counts : NULL;
+                fc_pool_running_for(g->dtype, g->isa)->finish(g->result_op, from + p * at->segment * at->item, by,
+                                                                 shared,
                                                         g->target + into * at->item, n);
             }
         }
@@ -267,20 +270,21 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
 }
 
 /* Process a row of sources, and the rows of targets that it completes. */
-static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, const fc_running_meeting *deep,
+static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
                                      ptrdiff_t deep_arrival, const fc_running_strip *depths,
                                      const fc_running_strip *heights, ptrdiff_t strip, ptrdiff_t arrival, ptrdiff_t base)
 {
     const fc_running_axis *height = &g->height;
     const fc_running_strip *strips = g->width.strips + strip;
     const ptrdiff_t d = deep_arrival + g->depth.first, h = arrival + height->first, row = d * height->size + h;
-    fc_running_meeting m = fc_running_meeting_of(height, arrival, arrival - heights->source, at->rings, at->pitch);
-    char *present = at->nothing, *early, *last;
+    fc_running_merge_step m = fc_running_merge_step_of(height, arrival, arrival - heights->source, at->rings,
+                                                       at->pitch);
+    char *present = at->neutral, *early, *last;
     ptrdiff_t t;
     if (m.depth >= 0 && h >= 0 && h < height->size) {
-        const double shared = g->take == FC_TAKE_OVER_COUNT ? fc_running_shared(g, d, h) : 1;
+        const double shared = g->input_op == FC_INPUT_OVER_COUNT ? fc_running_shared(g, d, h) : 1;
         const int odd = fc_pool_running_for(g->dtype, g->isa)->row(
-            &g->width, at->op, g->take, strip, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
+            &g->width, at->op, g->input_op, strip, at->row, g->row_pitch, g->source + row * g->width.size * at->item,
             g->norms ? g->norms + row * g->width.size * at->item : NULL, at->counts, shared, at->present, g->pitch,
             row * g->width.size + strips->source - base, at->many, g->sources);
         present = at->present;
@@ -289,7 +293,7 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     }
     early = last = present;
     if (height->levels && m.depth >= 0) {
-        fc_pool_running_for(g->dtype, g->isa)->meet(&m, at->op, present, at->early, at->last,
+        fc_pool_running_for(g->dtype, g->isa)->merge(&m, at->op, present, at->early, at->last,
                                                 (at->many - 1) * at->segment + strips->end - strips->begin, g->pitch);
         early = at->early, last = at->last;
     }
@@ -299,13 +303,13 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
             continue;
         fc_running_deepen(g, at, deep, deep_arrival, depths, heights, strips, target,
                           height->from[t] == FC_FROM_LAST ? last : height->from[t] == FC_FROM_EARLY ? early
-                                                                                                   : at->nothing, base);
+                                                                                                   : at->neutral, base);
     }
 }
 
 /* Compute an item: a strip, a band of rows and a band of depths of one or several planes. Strips are the fastest
  * index. */
-static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, ptrdiff_t *words)
+static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, fc_work_queue *queue)
 {
     const ptrdiff_t strip = item % g->strips, band = item / g->strips % g->heights;
     const ptrdiff_t slab = item / g->strips / g->heights % g->depths;
@@ -326,27 +330,27 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     at->op = g->op;
     at->many = g->planes - plane < g->group ? g->planes - plane : g->group;
     at->segment = fc_running_segment(&g->width, strips);
-    if (g->take == FC_TAKE_OVER_COUNT) {
+    if (g->input_op == FC_INPUT_OVER_COUNT) {
         const ptrdiff_t begin = strips->source > 0 ? strips->source : 0, end = strips->source + strips->n;
         fc_running_counts(g, at->counts, begin, end < g->width.size ? end : g->width.size);
-    } else if (g->give == FC_GIVE_OVER_COUNT) {
+    } else if (g->result_op == FC_RESULT_OVER_COUNT) {
         fc_running_counts(g, at->counts, strips->begin, strips->end);
     }
     for (d = depths->source; d < depths->source + depths->n; d++) {
-        const fc_running_meeting deep =
-            fc_running_meeting_of(&g->depth, d, d - depths->source, at->deep_rings, at->pitch * g->high);
+        const fc_running_merge_step deep =
+            fc_running_merge_step_of(&g->depth, d, d - depths->source, at->deep_rings, at->pitch * g->high);
         const int inside = d + g->depth.first >= 0 && d + g->depth.first < g->depth.size;
         if (deep.depth < 0 && (d ? g->depth.ends[d - 1] : 0) == g->depth.ends[d])
             continue;
         if (inside && deep.depth >= 0) {
             for (h = heights->source; h < heights->source + heights->n; h++) {
-                if (h % 16 == 0 && fc_stopped(words))
+                if (h % 16 == 0 && fc_stopped(queue))
                     return;
                 fc_running_arrive(&here, at, &deep, d, depths, heights, strip, h, base);
             }
         } else {
             for (h = heights->begin; h < heights->end; h++)
-                fc_running_deepen(&here, at, &deep, d, depths, heights, strips, h, at->nothing, base);
+                fc_running_deepen(&here, at, &deep, d, depths, heights, strips, h, at->neutral, base);
         }
     }
 }

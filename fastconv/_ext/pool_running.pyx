@@ -1,12 +1,12 @@
 """Max, average and L2 pooling by windows of any size, axis by axis, and their adjoints: see pool_running.h.
 
-Arrays hold planes, which are the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). `words` is the
+Arrays hold planes, which are the N * C channels of all images. `dtype` is 0 (float32) or 1 (float64). `queue` is the
 shared state of the call, which distributes the work among threads: see team.h.
 """
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.runs cimport fc_check
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 ctypedef const Py_ssize_t* numbers
@@ -15,7 +15,7 @@ ctypedef const Py_ssize_t* numbers
 cdef extern from "pool_running.h" nogil:
     enum:
         FC_RUNNING_SUM
-        FC_TAKE_OVER_NORM
+        FC_INPUT_OVER_NORM
 
     ctypedef struct fc_running_strip:
         Py_ssize_t begin
@@ -86,8 +86,8 @@ cdef extern from "pool_running.h" nogil:
         int dtype
         int isa
         int op
-        int take
-        int give
+        int input_op
+        int result_op
         int wide
         const char* source
         const char* norms
@@ -100,7 +100,7 @@ cdef extern from "pool_running.h" nogil:
 
     Py_ssize_t fc_running_elements(const fc_running* g) noexcept
     fc_running_space fc_running_begin(const fc_running* g, char* space) noexcept
-    void fc_running_item(fc_running* g, fc_running_space* at, Py_ssize_t item, Py_ssize_t* words) noexcept
+    void fc_running_item(fc_running* g, fc_running_space* at, Py_ssize_t item, fc_work_queue* queue) noexcept
 
 
 # The arguments of a call, which all of its threads read.
@@ -108,9 +108,9 @@ cdef struct Call:
     fc_running plan
     char* space
     Py_ssize_t space_bytes  # bytes of a workspace
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     Py_ssize_t total
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
 cdef inline void read_axis(fc_running_axis* axis, numbers table, numbers at) noexcept nogil:
@@ -143,27 +143,28 @@ cdef inline void read_plan(fc_running* g, numbers table) noexcept nogil:
 
 
 def running(
-    int dtype, source, norms, factors, target, indices, bint wide, table, int op, int take, int give,
-    space, Py_ssize_t slots, int isa, words,
+    int dtype, source, norms, factors, target, indices, bint wide, table, int op, int input_op, int result_op,
+    space, Py_ssize_t workspaces, int isa, queue,
 ):
     """Compute `target`, and for maxima `indices`, from the windows of `source`; or the adjoint, if `table` says so.
 
-    `norms` has the size of `source`, and `factors` the size of `target`; each is None if `take` and `give` do not need
-    it. Each thread has one of `slots` rows of `space`.
+    `norms` has the size of `source`, and `factors` the size of `target`; each is None if `input_op` and `result_op` do
+    not need it. Each thread has one of `workspaces` rows of `space`.
     """
     cdef Call c
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
-    cdef Run sources = run_of(source, itemsize, False), targets = run_of(target, itemsize, True)
-    cdef Run places = Run(NULL, 0), divisors = Run(NULL, 0), times = Run(NULL, 0)
-    cdef Run spaces = run_of(space, itemsize, True)
-    cdef Py_ssize_t* shared = numbers_of(words)
-    cdef numbers entries = numbers_of(table)
+    cdef Buffer sources = contiguous_buffer(source, itemsize, False)
+    cdef Buffer targets = contiguous_buffer(target, itemsize, True)
+    cdef Buffer places = Buffer(NULL, 0), divisors = Buffer(NULL, 0), times = Buffer(NULL, 0)
+    cdef Buffer spaces = contiguous_buffer(space, itemsize, True)
+    cdef fc_work_queue* shared = work_queue(queue)
+    cdef numbers entries = index_pointer(table)
     if op != FC_RUNNING_SUM:
-        places = run_of(indices, 8 if wide else 4, True)
+        places = contiguous_buffer(indices, 8 if wide else 4, True)
     if norms is not None:
-        divisors = run_of(norms, itemsize, False)
+        divisors = contiguous_buffer(norms, itemsize, False)
     if factors is not None:
-        times = run_of(factors, itemsize, False)
+        times = contiguous_buffer(factors, itemsize, False)
     with nogil:
         read_plan(&c.plan, entries)
         planes = sources.n // c.plan.sources
@@ -171,30 +172,30 @@ def running(
         fc_check(places.n == 0 or places.n == targets.n)
         fc_check(divisors.n == 0 or divisors.n == sources.n)
         fc_check(times.n == 0 or times.n == targets.n)
-        c.plan.dtype, c.plan.isa, c.plan.op, c.plan.take, c.plan.give = dtype, isa, op, take, give
+        c.plan.dtype, c.plan.isa, c.plan.op, c.plan.input_op, c.plan.result_op = dtype, isa, op, input_op, result_op
         c.plan.wide, c.plan.planes = wide, planes
         c.plan.source, c.plan.norms = <const char*> sources.at, <const char*> divisors.at
         c.plan.factors = <const char*> times.at
         c.plan.target, c.plan.where = <char*> targets.at, <char*> places.at
-        c.space, c.space_bytes, c.slots = <char*> spaces.at, spaces.n // slots * itemsize, slots
+        c.space, c.space_bytes, c.workspaces = <char*> spaces.at, spaces.n // workspaces * itemsize, workspaces
         fc_check(fc_running_elements(&c.plan) * itemsize <= c.space_bytes)
         c.total = ((planes - 1) // c.plan.group + 1) * c.plan.strips * c.plan.heights * c.plan.depths
-        c.words = shared
-        fc_share(shared, draw_items, &c)
+        c.queue = shared
+        fc_parallel_for(shared, items_worker, &c)
 
 
-cdef void draw_items(void* task) noexcept nogil:
+cdef void items_worker(void* task) noexcept nogil:
     cdef Call* c = <Call*> task
     cdef fc_running plan
     cdef fc_running_space at
-    cdef fc_member member = fc_enrol(c.words)
-    cdef Py_ssize_t grain = c.words[FC_GRAIN], begin = fc_next(c.words, &member, c.total), i
+    cdef fc_worker worker = fc_new_worker(c.queue)
+    cdef Py_ssize_t grain = c.queue.grain, begin = fc_next_chunk(c.queue, &worker, c.total), i
     if begin >= c.total:
         return
-    fc_check(member.slot < c.slots)
+    fc_check(worker.id < c.workspaces)
     plan = c.plan
-    at = fc_running_begin(&plan, c.space + member.slot * c.space_bytes)
+    at = fc_running_begin(&plan, c.space + worker.id * c.space_bytes)
     while begin < c.total:
         for i in range(begin, min(begin + grain, c.total)):
-            fc_running_item(&plan, &at, i, c.words)
-        begin = fc_next(c.words, &member, c.total)
+            fc_running_item(&plan, &at, i, c.queue)
+        begin = fc_next_chunk(c.queue, &worker, c.total)

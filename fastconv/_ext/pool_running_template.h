@@ -4,36 +4,36 @@
 FC_INLINE void FC_N(fc_store_lanes)(FC_L *p, FC_I v) { *(FC_N(fc_iu) *)p = v; }
 
 /* Load the terms of `n` cells of a row. Returns the lanes that have a NaN. */
-FC_INLINE FC_I FC_N(fc_running_cells)(const int take, FC_T *FC_RESTRICT to, const FC_T *from, const FC_T *norm,
+FC_INLINE FC_I FC_N(fc_running_cells)(const int input_op, FC_T *FC_RESTRICT to, const FC_T *from, const FC_T *norm,
                                       const FC_T *count, FC_T shared, ptrdiff_t n)
 {
-    const FC_V zero = FC_N(fc_splat)(0), times = FC_N(fc_splat)(shared);
-    FC_I nan = FC_N(fc_splat_lanes)(0);
+    const FC_V zero = FC_N(fc_broadcast)(0), times = FC_N(fc_broadcast)(shared);
+    FC_I nan = FC_N(fc_broadcast_lanes)(0);
     ptrdiff_t i, last;
     /* The last vector overlaps the one before it. */
     for (i = 0; n >= FC_VL && i < n; i += FC_VL) {
         const ptrdiff_t at = i + FC_VL <= n ? i : n - FC_VL;
         FC_V v = FC_N(fc_load)(from + at);
         nan |= FC_N(fc_is_nan)(v);
-        if (take == FC_TAKE_SQUARES)
+        if (input_op == FC_INPUT_SQUARES)
             v *= v;
-        if (take == FC_TAKE_OVER_COUNT)
+        if (input_op == FC_INPUT_OVER_COUNT)
             v /= FC_N(fc_load)(count + at) * times;
-        if (take == FC_TAKE_OVER_NORM) {
+        if (input_op == FC_INPUT_OVER_NORM) {
             const FC_V norms = FC_N(fc_load)(norm + at);
-            v = FC_N(fc_pick)(FC_N(fc_takes)(norms, zero, 1), v / norms, zero);
+            v = FC_N(fc_select)(FC_N(fc_replaces_maximum)(norms, zero, 1), v / norms, zero);
         }
         FC_N(fc_store)(to + at, v);
     }
     last = n >= FC_VL ? n : 0;
     for (i = last; i < n; i++) {
         FC_T v = from[i];
-        nan |= FC_N(fc_splat_lanes)(-(FC_L)(v != v));
-        if (take == FC_TAKE_SQUARES)
+        nan |= FC_N(fc_broadcast_lanes)(-(FC_L)(v != v));
+        if (input_op == FC_INPUT_SQUARES)
             v *= v;
-        if (take == FC_TAKE_OVER_COUNT)
+        if (input_op == FC_INPUT_OVER_COUNT)
             v /= count[i] * shared;
-        if (take == FC_TAKE_OVER_NORM)
+        if (input_op == FC_INPUT_OVER_NORM)
             v = norm[i] <= 0 ? 0 : v / norm[i];
         to[i] = v;
     }
@@ -60,17 +60,17 @@ FC_INLINE void FC_N(fc_running_sums)(const FC_T *v, const FC_T *cells, FC_T *to,
 FC_INLINE void FC_N(fc_running_maxima)(const int nan, const int first, const FC_T *v, const FC_L *held, FC_T *to,
                                        FC_L *to_held, ptrdiff_t n, ptrdiff_t shift, FC_L base)
 {
-    const FC_I step = FC_N(fc_splat_lanes)((FC_L)shift), bases = FC_N(fc_splat_lanes)(base);
+    const FC_I step = FC_N(fc_broadcast_lanes)((FC_L)shift), bases = FC_N(fc_broadcast_lanes)(base);
     FC_I here = FC_N(fc_iota)();
     ptrdiff_t i;
     for (i = 0; i < n; i += FC_VL) {
         const FC_V a = FC_N(fc_load)(v + i), b = FC_N(fc_load)(v + i + shift);
-        const FC_I take = FC_N(fc_takes)(b, a, nan);
+        const FC_I input_op = FC_N(fc_replaces_maximum)(b, a, nan);
         const FC_I at_a = first ? here : FC_N(fc_load_lanes)(held + i);
         const FC_I at_b = first ? here + step : FC_N(fc_load_lanes)(held + i + shift);
-        FC_N(fc_store)(to + i, FC_N(fc_pick)(take, b, a));
-        FC_N(fc_store_lanes)(to_held + i, FC_N(fc_pick_lanes)(take, at_b, at_a) + bases);
-        here += FC_N(fc_splat_lanes)(FC_VL);
+        FC_N(fc_store)(to + i, FC_N(fc_select)(input_op, b, a));
+        FC_N(fc_store_lanes)(to_held + i, FC_N(fc_select_lanes)(input_op, at_b, at_a) + bases);
+        here += FC_N(fc_broadcast_lanes)(FC_VL);
     }
 }
 
@@ -113,7 +113,8 @@ static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_
 /* Compute the windows along a row of the source, or along a row of the target. Writes the results to `to`, followed by
  * the indices of maxima, relative to `base`. The same row of `many` planes, which are `plane` elements apart, is
  * treated as one long row, because windows across two planes are not used. Returns whether a cell is NaN. */
-static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptrdiff_t s, void *space, ptrdiff_t pitch,
+static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
+                                ptrdiff_t pitch,
                                 const void *row, const void *norm, const void *count, double shared, void *to_,
                                 ptrdiff_t to_pitch, ptrdiff_t base, ptrdiff_t many, ptrdiff_t plane)
 {
@@ -126,11 +127,11 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptr
     const FC_T pad = sums ? 0 : (FC_T)-INFINITY;
     FC_T *v = (FC_T *)space, *cells = v + pitch, *to = (FC_T *)to_;
     FC_L *held = (FC_L *)cells, *to_held = (FC_L *)(to + to_pitch);
-    ptrdiff_t p, i, l, reach = 0;
-    FC_I nan = FC_N(fc_splat_lanes)(0);
+    ptrdiff_t p, i, l, extent = 0;
+    FC_I nan = FC_N(fc_broadcast_lanes)(0);
     int odd;
     fc_check(all + 2 * FC_RUNNING_SLACK <= pitch && (many - 1) * fc_running_segment(w, strip) + wide + FC_RUNNING_SLACK <= to_pitch);
-#define FC_TAKE_OF(how)                                                                                    \
+#define FC_INPUT_OF(how)                                                                                    \
     case how:                                                                                              \
         for (p = 0; p < many; p++)                                                                         \
             nan |= FC_N(fc_running_cells)(how, v + p * n + before, from + p * plane,                       \
@@ -140,14 +141,14 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptr
     if (end > before) {
         const FC_T *from = (const FC_T *)row + source + before;
         const FC_T *norms = norm ? (const FC_T *)norm + source + before : NULL;
-        switch (take) {
-            FC_TAKE_OF(FC_TAKE_CELLS)
-            FC_TAKE_OF(FC_TAKE_SQUARES)
-            FC_TAKE_OF(FC_TAKE_OVER_COUNT)
-            FC_TAKE_OF(FC_TAKE_OVER_NORM)
+        switch (input_op) {
+            FC_INPUT_OF(FC_INPUT_CELLS)
+            FC_INPUT_OF(FC_INPUT_SQUARES)
+            FC_INPUT_OF(FC_INPUT_OVER_COUNT)
+            FC_INPUT_OF(FC_INPUT_OVER_NORM)
         }
     }
-#undef FC_TAKE_OF
+#undef FC_INPUT_OF
     for (p = 0; p < many; p++) {
         for (i = 0; i < before; i++)
             v[p * n + i] = pad;
@@ -162,27 +163,27 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptr
         const int more = sums && l + 1 < w->levels && w->plus[l + 1];
         const int last = l + 1 + more == w->levels && stride == 1 && !w->phases;
         FC_T *into = last ? to : v;
-        reach += shift;
+        extent += shift;
         if (sums) {
             if (more)
-                reach += w->shift[++l];
-            FC_N(fc_running_sums)(v, cells, into, all - reach, shift, more ? reach : 0);
+                extent += w->shift[++l];
+            FC_N(fc_running_sums)(v, cells, into, all - extent, shift, more ? extent : 0);
         } else {
             FC_L *into_held = last ? to_held : held;
             const FC_L from_base = last ? (FC_L)base : 0;
             if (odd && l)
-                FC_N(fc_running_maxima)(1, 0, v, held, into, into_held, all - reach, shift, from_base);
+                FC_N(fc_running_maxima)(1, 0, v, held, into, into_held, all - extent, shift, from_base);
             else if (odd)
-                FC_N(fc_running_maxima)(1, 1, v, held, into, into_held, all - reach, shift, from_base);
+                FC_N(fc_running_maxima)(1, 1, v, held, into, into_held, all - extent, shift, from_base);
             else if (l)
-                FC_N(fc_running_maxima)(0, 0, v, held, into, into_held, all - reach, shift, from_base);
+                FC_N(fc_running_maxima)(0, 0, v, held, into, into_held, all - extent, shift, from_base);
             else
-                FC_N(fc_running_maxima)(0, 1, v, held, into, into_held, all - reach, shift, from_base);
+                FC_N(fc_running_maxima)(0, 1, v, held, into, into_held, all - extent, shift, from_base);
         }
         if (last)
             return odd;
     }
-    fc_check(w->phases || (wide - 1) * stride + reach < n);
+    fc_check(w->phases || (wide - 1) * stride + extent < n);
     for (p = 0; p < many; p++, v += n, cells += n, held += n, to += wide, to_held += wide) {
         const FC_L start = (FC_L)(base + p * n);
         if (w->phases) {
@@ -200,8 +201,9 @@ static int FC_N(fc_running_row)(const fc_running_width *w, int op, int take, ptr
 
 /* Combine a row with earlier rows in the rings. At every level, the current row replaces the oldest row of the ring,
  * and both together give the row of the next level. */
-FC_INLINE void FC_N(fc_running_meet_of)(const int op, const fc_running_meeting *m, const FC_T *from, FC_T *const *to,
-                                        ptrdiff_t n, ptrdiff_t pitch)
+FC_INLINE void FC_N(fc_running_merge_of)(const int op, const fc_running_merge_step *m, const FC_T *from,
+                                         FC_T *const *to,
+                                         ptrdiff_t n, ptrdiff_t pitch)
 {
     const int sums = op == FC_RUNNING_SUM, nan = op == FC_RUNNING_MAX_OR_NAN;
     const ptrdiff_t depth = m->depth, levels = m->levels;
@@ -218,8 +220,8 @@ FC_INLINE void FC_N(fc_running_meet_of)(const int op, const fc_running_meeting *
                 held[u] = FC_N(fc_load_lanes)((const FC_L *)(from + pitch) + i + u * FC_VL);
         }
         for (l = 0; l < depth; l++) {
-            FC_T *slot = (FC_T *)m->slot[l] + i;
-            FC_L *slot_held = (FC_L *)((FC_T *)m->slot[l] + pitch) + i;
+            FC_T *ring_row = (FC_T *)m->ring_row[l] + i;
+            FC_L *slot_held = (FC_L *)((FC_T *)m->ring_row[l] + pitch) + i;
             if (sums && l == m->early) {
                 FC_UNROLL
                 for (u = 0; u < UNITS; u++)
@@ -227,56 +229,56 @@ FC_INLINE void FC_N(fc_running_meet_of)(const int op, const fc_running_meeting *
             }
             FC_UNROLL
             for (u = 0; u < UNITS; u++) {
-                const FC_V old = FC_N(fc_load)(slot + u * FC_VL);
-                FC_N(fc_store)(slot + u * FC_VL, now[u]);
+                const FC_V old = FC_N(fc_load)(ring_row + u * FC_VL);
+                FC_N(fc_store)(ring_row + u * FC_VL, now[u]);
                 if (sums) {
                     now[u] = old + (m->plus[l] ? cells[u] : now[u]);
                 } else {
                     const FC_I old_held = FC_N(fc_load_lanes)(slot_held + u * FC_VL);
-                    const FC_I take = FC_N(fc_takes)(now[u], old, nan);
+                    const FC_I input_op = FC_N(fc_replaces_maximum)(now[u], old, nan);
                     FC_N(fc_store_lanes)(slot_held + u * FC_VL, held[u]);
-                    now[u] = FC_N(fc_pick)(take, now[u], old);
-                    held[u] = FC_N(fc_pick_lanes)(take, held[u], old_held);
+                    now[u] = FC_N(fc_select)(input_op, now[u], old);
+                    held[u] = FC_N(fc_select_lanes)(input_op, held[u], old_held);
                 }
             }
         }
         {
             /* A row of any level but the last is stored in its ring. It may also be the row that the level before the
              * last needs. */
-            FC_T *slot = depth < levels ? (FC_T *)m->slot[depth] : to[1];
+            FC_T *ring_row = depth < levels ? (FC_T *)m->ring_row[depth] : to[1];
             FC_UNROLL
             for (u = 0; u < UNITS; u++) {
-                FC_N(fc_store)(slot + i + u * FC_VL, now[u]);
+                FC_N(fc_store)(ring_row + i + u * FC_VL, now[u]);
                 if (sums && depth == m->early)
                     FC_N(fc_store)(to[0] + i + u * FC_VL, now[u]);
                 if (!sums)
-                    FC_N(fc_store_lanes)((FC_L *)(slot + pitch) + i + u * FC_VL, held[u]);
+                    FC_N(fc_store_lanes)((FC_L *)(ring_row + pitch) + i + u * FC_VL, held[u]);
             }
         }
     }
 }
 
-static void FC_N(fc_running_meet)(const fc_running_meeting *m, int op, const void *from, void *to0, void *to1,
-                                  ptrdiff_t n, ptrdiff_t pitch)
+static void FC_N(fc_running_merge)(const fc_running_merge_step *m, int op, const void *from, void *to0, void *to1,
+                                   ptrdiff_t n, ptrdiff_t pitch)
 {
     FC_T *const to[2] = {(FC_T *)to0, (FC_T *)to1};
     if (op == FC_RUNNING_SUM)
-        FC_N(fc_running_meet_of)(FC_RUNNING_SUM, m, (const FC_T *)from, to, n, pitch);
+        FC_N(fc_running_merge_of)(FC_RUNNING_SUM, m, (const FC_T *)from, to, n, pitch);
     else if (op == FC_RUNNING_MAX)
-        FC_N(fc_running_meet_of)(FC_RUNNING_MAX, m, (const FC_T *)from, to, n, pitch);
+        FC_N(fc_running_merge_of)(FC_RUNNING_MAX, m, (const FC_T *)from, to, n, pitch);
     else
-        FC_N(fc_running_meet_of)(FC_RUNNING_MAX_OR_NAN, m, (const FC_T *)from, to, n, pitch);
+        FC_N(fc_running_merge_of)(FC_RUNNING_MAX_OR_NAN, m, (const FC_T *)from, to, n, pitch);
 }
 
 /* Store the results of a strip. The last vector overlaps the one before it, because the memory after the strip belongs
  * to other threads. */
-FC_INLINE FC_V FC_N(fc_running_given)(const int give, FC_V v, const FC_T *by, FC_V shared)
+FC_INLINE FC_V FC_N(fc_running_finished)(const int result_op, FC_V v, const FC_T *by, FC_V shared)
 {
-    if (give == FC_GIVE_OVER_COUNT)
+    if (result_op == FC_RESULT_OVER_COUNT)
         return v / (FC_N(fc_load)(by) * shared);
-    if (give == FC_GIVE_TIMES)
+    if (result_op == FC_RESULT_TIMES)
         return v * FC_N(fc_load)(by);
-    if (give == FC_GIVE_ROOT) {
+    if (result_op == FC_RESULT_ROOT) {
         FC_T all[FC_VL];
         int i;
         FC_N(fc_store)(all, v);
@@ -287,10 +289,10 @@ FC_INLINE FC_V FC_N(fc_running_given)(const int give, FC_V v, const FC_T *by, FC
     return v;
 }
 
-FC_INLINE void FC_N(fc_running_give_of)(const int give, const FC_T *from, const FC_T *by, FC_T shared, FC_T *to,
-                                        ptrdiff_t n)
+FC_INLINE void FC_N(fc_running_finish_of)(const int result_op, const FC_T *from, const FC_T *by, FC_T shared, FC_T *to,
+                                          ptrdiff_t n)
 {
-    const FC_V times = FC_N(fc_splat)(shared);
+    const FC_V times = FC_N(fc_broadcast)(shared);
     ptrdiff_t i;
     if (n < FC_VL) {
         FC_T in[FC_VL], with[FC_VL];
@@ -298,44 +300,46 @@ FC_INLINE void FC_N(fc_running_give_of)(const int give, const FC_T *from, const 
             in[i] = i < n ? from[i] : 0;
             with[i] = by && i < n ? by[i] : 1;
         }
-        FC_N(fc_store)(in, FC_N(fc_running_given)(give, FC_N(fc_load)(in), with, times));
+        FC_N(fc_store)(in, FC_N(fc_running_finished)(result_op, FC_N(fc_load)(in), with, times));
         for (i = 0; i < n; i++)
             to[i] = in[i];
         return;
     }
     for (i = 0; i < n; i += FC_VL) {
         const ptrdiff_t at = i + FC_VL <= n ? i : n - FC_VL;
-        FC_N(fc_store)(to + at, FC_N(fc_running_given)(give, FC_N(fc_load)(from + at), by ? by + at : by, times));
+        FC_N(fc_store)(to + at,
+                       FC_N(fc_running_finished)(result_op, FC_N(fc_load)(from + at), by ? by + at : by, times));
     }
 }
 
-static void FC_N(fc_running_give)(int give, const void *from, const void *by, double shared, void *to, ptrdiff_t n)
+static void FC_N(fc_running_finish)(int result_op, const void *from, const void *by, double shared, void *to,
+                                    ptrdiff_t n)
 {
-#define FC_GIVE_OF(how)                                                                                           \
+#define FC_RESULT_OF(how)                                                                                           \
     case how:                                                                                                     \
-        FC_N(fc_running_give_of)(how, (const FC_T *)from, (const FC_T *)by, (FC_T)shared, (FC_T *)to, n);         \
+        FC_N(fc_running_finish_of)(how, (const FC_T *)from, (const FC_T *)by, (FC_T)shared, (FC_T *)to, n);         \
         break;
-    switch (give) {
-        FC_GIVE_OF(FC_GIVE_SUMS)
-        FC_GIVE_OF(FC_GIVE_OVER_COUNT)
-        FC_GIVE_OF(FC_GIVE_ROOT)
-        FC_GIVE_OF(FC_GIVE_TIMES)
+    switch (result_op) {
+        FC_RESULT_OF(FC_RESULT_SUMS)
+        FC_RESULT_OF(FC_RESULT_OVER_COUNT)
+        FC_RESULT_OF(FC_RESULT_ROOT)
+        FC_RESULT_OF(FC_RESULT_TIMES)
     }
-#undef FC_GIVE_OF
+#undef FC_RESULT_OF
 }
 
 /* Store the maxima of the outputs from `begin` on, and their indices. If no number of a window is above -inf, its first
  * cell is the maximum; the index is then relative to `origin`, the start of its row. All other indices are relative to
  * `base`. */
-static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, const fc_running_windows *windows,
-                                         ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *where,
-                                         int wide, ptrdiff_t n)
+static void FC_N(fc_running_finish_maxima)(const void *from_, ptrdiff_t pitch, const fc_running_windows *windows,
+                                           ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *where,
+                                           int wide, ptrdiff_t n)
 {
     const FC_T *from = (const FC_T *)from_;
     const FC_L *held = (const FC_L *)(from + pitch);
     FC_T *to = (FC_T *)to_;
-    FC_I low = FC_N(fc_splat_lanes)(0);
-    const FC_V least = FC_N(fc_splat)((FC_T)-INFINITY);
+    FC_I low = FC_N(fc_broadcast_lanes)(0);
+    const FC_V least = FC_N(fc_broadcast)((FC_T)-INFINITY);
     ptrdiff_t i;
     if (wide || n < FC_VL) {
         for (i = 0; i < n; i++) {
@@ -352,10 +356,10 @@ static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, con
     for (i = 0; i < n; i += FC_VL) {
         const ptrdiff_t at = i + FC_VL <= n ? i : n - FC_VL;
         const FC_V v = FC_N(fc_load)(from + at);
-        low |= ~FC_N(fc_takes)(v, least, 1);
+        low |= ~FC_N(fc_replaces_maximum)(v, least, 1);
         FC_N(fc_store)(to + at, v);
         FC_N(fc_store_int32)((int32_t *)where + at, FC_N(fc_load_lanes)(held + at) +
-                                                        FC_N(fc_splat_lanes)((FC_L)base));
+                                                        FC_N(fc_broadcast_lanes)((FC_L)base));
     }
     if (FC_N(fc_any)(low))
         for (i = 0; i < n; i++)
@@ -365,7 +369,7 @@ static void FC_N(fc_running_give_maxima)(const void *from_, ptrdiff_t pitch, con
 
 const fc_pool_running_kernels FC_N(fc_pool_running_kernels) = {
     .row = FC_N(fc_running_row),
-    .meet = FC_N(fc_running_meet),
-    .give = FC_N(fc_running_give),
-    .give_maxima = FC_N(fc_running_give_maxima),
+    .merge = FC_N(fc_running_merge),
+    .finish = FC_N(fc_running_finish),
+    .finish_maxima = FC_N(fc_running_finish_maxima),
 };

@@ -34,7 +34,7 @@ FC_INLINE FC_V FC_N(fc_root)(FC_V v)
 FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
                                   ptrdiff_t stride, const FC_T *from_end)
 {
-    FC_I odd = FC_N(fc_splat_lanes)(0);
+    FC_I odd = FC_N(fc_broadcast_lanes)(0);
     ptrdiff_t i;
     if (stride == 1 && from_end - from >= n + FC_VL - 1) {
         for (i = 0; i < n; i += FC_VL) {
@@ -46,7 +46,7 @@ FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const 
         for (i = 0; i < n; i++)
             to[i] = square ? from[i * stride] * from[i * stride] : from[i * stride];
         for (i = 0; i < n; i++)
-            odd |= FC_N(fc_splat_lanes)(-(FC_L)(to[i] != to[i]));
+            odd |= FC_N(fc_broadcast_lanes)(-(FC_L)(to[i] != to[i]));
     }
     return odd;
 }
@@ -55,15 +55,15 @@ FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const 
 FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
 {
     const ptrdiff_t stride = g->stride[2];
-    FC_I odd = FC_N(fc_splat_lanes)(0);
-    ptrdiff_t slot;
-    for (slot = 0; slot < g->slots; slot++) {
-        const ptrdiff_t *place = g->slot + 3 * slot;
+    FC_I odd = FC_N(fc_broadcast_lanes)(0);
+    ptrdiff_t phase;
+    for (phase = 0; phase < g->n_phases; phase++) {
+        const ptrdiff_t *place = g->phase + 3 * phase;
         const ptrdiff_t n = place[2] - place[1], at = place[0] + place[1] * stride;
         if (n <= 0)
             continue;
         fc_check(at >= 0 && at + (n - 1) * stride < g->size[2]);
-        odd |= FC_N(fc_pool_copy)(square, row + slot * g->slot_pitch + place[1], from + at, n, stride, from_end);
+        odd |= FC_N(fc_pool_copy)(square, row + phase * g->phase_pitch + place[1], from + at, n, stride, from_end);
     }
     return odd;
 }
@@ -78,17 +78,17 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
     const ptrdiff_t top = begin * g->stride[1] - g->lo[1], front = od * g->stride[0] - g->lo[0];
     const ptrdiff_t wanted = (end - 1 - begin) * g->stride[1] + (g->k[1] - 1) * g->dilation[1] + 1;
     const ptrdiff_t first = top < 0 ? -top : 0, rows = top + wanted < height ? wanted : height - top;
-    const ptrdiff_t *depths = g->reach[0] + 2 * od;
+    const ptrdiff_t *depths = g->tap_ranges[0] + 2 * od;
     /* Split a row into two phases. Cell 0 of the image is at an even or an odd position of the padded row. */
-    const int by_two = g->stride[2] == 2 && g->slots == 2;
-    const ptrdiff_t *evens = g->slot + 3 * (g->lo[2] & 1), *odds = g->slot + 3 * (1 - (g->lo[2] & 1));
-    const ptrdiff_t even = by_two ? (g->lo[2] & 1) * g->slot_pitch + evens[1] : 0;
-    const ptrdiff_t odd = by_two ? (1 - (g->lo[2] & 1)) * g->slot_pitch + odds[1] : 0;
+    const int by_two = g->stride[2] == 2 && g->n_phases == 2;
+    const ptrdiff_t *evens = g->phase + 3 * (g->lo[2] & 1), *odds = g->phase + 3 * (1 - (g->lo[2] & 1));
+    const ptrdiff_t even = by_two ? (g->lo[2] & 1) * g->phase_pitch + evens[1] : 0;
+    const ptrdiff_t odd = by_two ? (1 - (g->lo[2] & 1)) * g->phase_pitch + odds[1] : 0;
     const ptrdiff_t n_evens = by_two ? evens[2] - evens[1] : 0, n_odds = by_two ? odds[2] - odds[1] : 0;
     const ptrdiff_t pairs = n_evens > n_odds ? n_evens : n_odds;
     const FC_T pad = op == FC_POOL_MAX ? (FC_T)-INFINITY : 0;
-    FC_I nan = FC_N(fc_splat_lanes)(0);
-    ptrdiff_t kd, row, slot, i;
+    FC_I nan = FC_N(fc_broadcast_lanes)(0);
+    ptrdiff_t kd, row, phase, i;
     fc_check(wanted <= g->rows && depths[0] < depths[1]);
     for (kd = depths[0]; kd < depths[1]; kd++) {
         const FC_T *image = (const FC_T *)plane + ((front + kd * g->dilation[0]) * height + top) * width;
@@ -101,7 +101,7 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
                 FC_T *at = to + row * pitch;
                 for (i = 0; i < pairs; i += FC_VL) {
                     const FC_V a = FC_N(fc_load)(from + 2 * i), b = FC_N(fc_load)(from + 2 * i + FC_VL);
-                    const FC_V evens_of = FC_N(fc_evens)(a, b), odds_of = FC_N(fc_odds)(a, b);
+                    const FC_V evens_of = FC_N(fc_even_lanes)(a, b), odds_of = FC_N(fc_odd_lanes)(a, b);
                     FC_N(fc_store)(at + even + i, square ? evens_of * evens_of : evens_of);
                     FC_N(fc_store)(at + odd + i, square ? odds_of * odds_of : odds_of);
                     nan |= FC_N(fc_is_nan)(a) | FC_N(fc_is_nan)(b);
@@ -112,9 +112,9 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
                 nan |= FC_N(fc_pool_fill)(square, g, to + row * pitch, image + row * width, (const FC_T *)plane_end);
         }
         /* Clear the padding around the rows last, because the copies wrote into it. */
-        for (slot = 0; slot < g->slots; slot++) {
-            const ptrdiff_t before = g->slot[3 * slot + 1], after = g->slot[3 * slot + 2], all = g->width;
-            FC_T *share = to + slot * g->slot_pitch;
+        for (phase = 0; phase < g->n_phases; phase++) {
+            const ptrdiff_t before = g->phase[3 * phase + 1], after = g->phase[3 * phase + 2], all = g->width;
+            FC_T *share = to + phase * g->phase_pitch;
             if (before == 0 && after == all)
                 continue;
             for (row = first; row < rows; row++) {
@@ -164,13 +164,13 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
         begin[p] = p * taps < t1 - t0 - taps ? t0 + p * taps : t1 - taps;
         FC_UNROLL
         for (u = 0; u < units; u++) {
-            best[u][p] = FC_N(fc_splat)(sums ? 0 : (FC_T)-INFINITY);
+            best[u][p] = FC_N(fc_broadcast)(sums ? 0 : (FC_T)-INFINITY);
             held[u][p] = unit[u].first;
         }
     }
     for (kd = depths[0]; kd < depths[1]; kd++) {
         const ptrdiff_t slab = kd * g->rows * g->pitch;
-        const FC_I deep = FC_N(fc_splat_lanes)((FC_L)(kd * g->dilation[0] * g->size[1] * g->size[2]));
+        const FC_I deep = FC_N(fc_broadcast_lanes)((FC_L)(kd * g->dilation[0] * g->size[1] * g->size[2]));
         if (sums) {
             /* Sum the taps of each row separately, so that chains of additions are short. */
             for (t = t0; t < t1; t += g->k[2]) {
@@ -193,13 +193,13 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
             FC_UNROLL
             for (p = 0; p < parts; p++) {
                 const ptrdiff_t at = slab + g->at[begin[p] + t];
-                const FC_I place = FC_N(fc_splat_lanes)(delta[begin[p] + t]) + deep;
+                const FC_I place = FC_N(fc_broadcast_lanes)(delta[begin[p] + t]) + deep;
                 FC_UNROLL
                 for (u = 0; u < units; u++) {
                     const FC_V value = FC_N(fc_load)(unit[u].from + at);
-                    const FC_I take = FC_N(fc_takes)(value, best[u][p], nan);
-                    best[u][p] = FC_N(fc_pick)(take, value, best[u][p]);
-                    held[u][p] = FC_N(fc_pick_lanes)(take, place, held[u][p]);
+                    const FC_I take = FC_N(fc_replaces_maximum)(value, best[u][p], nan);
+                    best[u][p] = FC_N(fc_select)(take, value, best[u][p]);
+                    held[u][p] = FC_N(fc_select_lanes)(take, place, held[u][p]);
                 }
             }
         }
@@ -209,9 +209,9 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
             for (u = 0; u < units; u++) {
                 FC_UNROLL
                 for (p = 1; p < parts; p++) {
-                    const FC_I take = FC_N(fc_takes)(best[u][p], best[u][0], nan);
-                    best[u][0] = FC_N(fc_pick)(take, best[u][p], best[u][0]);
-                    held[u][0] = FC_N(fc_pick_lanes)(take, held[u][p], held[u][0]);
+                    const FC_I take = FC_N(fc_replaces_maximum)(best[u][p], best[u][0], nan);
+                    best[u][0] = FC_N(fc_select)(take, best[u][p], best[u][0]);
+                    held[u][0] = FC_N(fc_select_lanes)(take, held[u][p], held[u][0]);
                 }
                 FC_UNROLL
                 for (p = 1; p < parts; p++) {
@@ -224,9 +224,9 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     FC_UNROLL
     for (u = 0; u < units; u++) {
         if (!sums) {
-            const FC_I steps = FC_N(fc_iota)() * FC_N(fc_splat_lanes)((FC_L)g->stride[2]);
-            const FC_I places = held[u][0] + steps + FC_N(fc_splat_lanes)((FC_L)unit[u].corner);
-            FC_N(fc_store_places)(unit[u].where, places, unit[u].n, out_end - unit[u].out);
+            const FC_I steps = FC_N(fc_iota)() * FC_N(fc_broadcast_lanes)((FC_L)g->stride[2]);
+            const FC_I places = held[u][0] + steps + FC_N(fc_broadcast_lanes)((FC_L)unit[u].corner);
+            FC_N(fc_store_indices)(unit[u].where, places, unit[u].n, out_end - unit[u].out);
             FC_N(fc_store_some)(unit[u].out, best[u][0], unit[u].n, out_end);
         } else if (op == FC_POOL_NORM) {
             FC_N(fc_store_some)(unit[u].out, FC_N(fc_root)(best[u][0]), unit[u].n, out_end);
@@ -246,18 +246,18 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
     const int sums = op == FC_POOL_MEAN || op == FC_POOL_NORM;
     const ptrdiff_t height = g->size[1], width = g->size[2], wide = g->out[2];
     const ptrdiff_t front = od * g->stride[0] - g->lo[0];
-    const ptrdiff_t *depths = g->reach[0] + 2 * od;
+    const ptrdiff_t *depths = g->tap_ranges[0] + 2 * od;
     const FC_L *delta = (const FC_L *)lanes + 2 * (wide + FC_SLACK);
     FC_N(fc_unit) unit[FC_UNITS];
     ptrdiff_t oh, i;
     int units = 0;
     for (oh = begin; oh < end; oh++) {
-        const ptrdiff_t kh0 = g->reach[1][2 * oh], kh1 = g->reach[1][2 * oh + 1];
+        const ptrdiff_t kh0 = g->tap_ranges[1][2 * oh], kh1 = g->tap_ranges[1][2 * oh + 1];
         const FC_T *from = space + (oh - begin) * g->stride[1] * g->pitch;
         const ptrdiff_t corner = (front * height + oh * g->stride[1] - g->lo[1]) * width - g->lo[2];
         const ptrdiff_t skipped = (depths[0] * g->dilation[0] * height + kh0 * g->dilation[1]) * width;
         const FC_T shared = op == FC_POOL_MEAN ? (FC_T)(g->count[0][od] * g->count[1][oh]) : 1;
-        const ptrdiff_t *next = g->reach[1] + 2 * (oh + 1);
+        const ptrdiff_t *next = g->tap_ranges[1] + 2 * (oh + 1);
         const int last_alike = oh + 1 == end || next[0] != kh0 || next[1] != kh1;
         fc_check(kh0 < kh1 && (from - space) + g->at[kh1 * g->k[2] - 1] + wide + FC_SLACK <= g->rows * g->pitch);
         for (i = 0; i < wide; i += FC_VL) {
@@ -269,9 +269,9 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
                 u->where = where + i;
                 u->corner = corner + i * g->stride[2];
                 /* If no number in the window is above -inf, its first cell is the maximum. */
-                u->first = FC_N(fc_load_lanes)((const FC_L *)lanes + i) + FC_N(fc_splat_lanes)((FC_L)skipped);
+                u->first = FC_N(fc_load_lanes)((const FC_L *)lanes + i) + FC_N(fc_broadcast_lanes)((FC_L)skipped);
             } else if (op == FC_POOL_MEAN) {
-                u->count = FC_N(fc_load)(lanes + wide + FC_SLACK + i) * FC_N(fc_splat)(shared);
+                u->count = FC_N(fc_load)(lanes + wide + FC_SLACK + i) * FC_N(fc_broadcast)(shared);
             }
             if (units < FC_UNITS && !(last_alike && i + FC_VL >= wide))
                 continue;
@@ -314,8 +314,8 @@ static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, c
 /* Return dout divided by the norms of the windows, and 0 where the norm is 0. */
 FC_INLINE FC_V FC_N(fc_over_norm)(FC_V dout, FC_V norm)
 {
-    const FC_V zero = FC_N(fc_splat)(0);
-    return FC_N(fc_pick)(FC_N(fc_takes)(norm, zero, 1), dout / norm, zero);
+    const FC_V zero = FC_N(fc_broadcast)(0);
+    return FC_N(fc_select)(FC_N(fc_replaces_maximum)(norm, zero, 1), dout / norm, zero);
 }
 
 /* Find the output rows that read rows [begin, end) of the input. Returns the first, and sets *last. */
@@ -361,7 +361,7 @@ static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *la
             } else if ((const FC_T *)dout_end - from >= wide + FC_VL - 1) {
                 for (i = 0; i < wide; i += FC_VL)
                     FC_N(fc_store)(to + i, FC_N(fc_load)(from + i) /
-                                               (FC_N(fc_load)(count + i) * FC_N(fc_splat)(shared)));
+                                               (FC_N(fc_load)(count + i) * FC_N(fc_broadcast)(shared)));
             } else {
                 for (i = 0; i < wide; i++)
                     to[i] = from[i] / (count[i] * shared);
@@ -393,14 +393,14 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
         for (i = 0; i * stride < width; i += FC_VL) {
             const FC_T *from = (const FC_T *)space + i;
             const ptrdiff_t left = width - i * stride;
-            FC_V sums[2] = {FC_N(fc_splat)(0), FC_N(fc_splat)(0)};
+            FC_V sums[2] = {FC_N(fc_broadcast)(0), FC_N(fc_broadcast)(0)};
             int r;
             for (r = 0; r < stride; r++) {
-                FC_V sum = FC_N(fc_splat)(0);
+                FC_V sum = FC_N(fc_broadcast)(0);
                 for (d = 0; d < depths; d++)
                     for (h = high; h < high_end; h++) {
                         /* As in the forward pass, sum each row separately. */
-                        FC_V row = FC_N(fc_splat)(0);
+                        FC_V row = FC_N(fc_broadcast)(0);
                         for (t = r ? g->tap_end[0] : 0; t < g->tap_end[r]; t++)
                             row += FC_N(fc_load)(from + d * slab + (*h - low) * g->pitch + g->offset[t]);
                         sum += row;
@@ -408,8 +408,8 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
                 sums[r] = sum;
             }
             if (stride == 2) {
-                const FC_V low_half = FC_N(fc_mix_low)(sums[0], sums[1]);
-                sums[1] = FC_N(fc_mix_high)(sums[0], sums[1]);
+                const FC_V low_half = FC_N(fc_interleave_lower_lanes)(sums[0], sums[1]);
+                sums[1] = FC_N(fc_interleave_upper_lanes)(sums[0], sums[1]);
                 sums[0] = low_half;
             }
             if (x) {

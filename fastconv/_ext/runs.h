@@ -22,17 +22,17 @@
 /* Prefetch a cache line that will be read or written soon, where the hardware cannot predict the address. An invalid
  * address has no effect. */
 #if defined(__GNUC__)
-#define FC_SOON(p) __builtin_prefetch(p)
+#define FC_PREFETCH(p, write) __builtin_prefetch((p), (write))
 #else
-#define FC_SOON(p) ((void)(p))
+#define FC_PREFETCH(p, write) ((void)(p))
 #endif
 
 /* Prefetch all cache lines of `bytes` bytes. */
-static inline void fc_soon(const void *from, ptrdiff_t bytes)
+static inline void fc_prefetch(const void *from, ptrdiff_t bytes)
 {
     ptrdiff_t i;
     for (i = 0; i < bytes; i += 64)
-        FC_SOON((const char *)from + i);
+        FC_PREFETCH((const char *)from + i, 0);
 }
 
 /* A failed check ends the process, because no exception can be raised without the GIL. */
@@ -52,7 +52,7 @@ static inline void fc_soon(const void *from, ptrdiff_t bytes)
 #endif
 
 /* Add `grain` to a counter that all threads of a call share, and return the old value. */
-static inline ptrdiff_t fc_draw(ptrdiff_t *counter, ptrdiff_t grain)
+static inline ptrdiff_t fc_fetch_add(ptrdiff_t *counter, ptrdiff_t grain)
 {
 #if defined(_MSC_VER) && defined(_WIN64)
     return (ptrdiff_t)_InterlockedExchangeAdd64((volatile __int64 *)counter, (__int64)grain);

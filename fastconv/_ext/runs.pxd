@@ -6,8 +6,8 @@ from libc.stdint cimport int32_t, int64_t
 cdef extern from "runs.h" nogil:
     const bint FC_CHECKED
     void fc_check(bint condition) noexcept
-    Py_ssize_t fc_draw(Py_ssize_t* counter, Py_ssize_t grain) noexcept
-    void fc_soon(const void* begin, Py_ssize_t nbytes) noexcept
+    Py_ssize_t fc_fetch_add(Py_ssize_t* counter, Py_ssize_t grain) noexcept
+    void fc_prefetch(const void* begin, Py_ssize_t nbytes) noexcept
     void fc_zero_bytes(char* dst, size_t bytes) noexcept
     void fc_copy_f32(float* dst, const float* src, Py_ssize_t n, Py_ssize_t stride) noexcept
     void fc_copy_f64(double* dst, const double* src, Py_ssize_t n, Py_ssize_t stride) noexcept
@@ -48,7 +48,7 @@ cdef struct Axis:
 
 
 cdef inline Axis read_axis(
-    const Py_ssize_t[:, ::1] table, const Py_ssize_t[:, ::1] reach, Py_ssize_t i
+    const Py_ssize_t[:, ::1] table, const Py_ssize_t[:, ::1] output_ranges, Py_ssize_t i
 ) noexcept nogil:
     cdef Axis axis
     cdef Py_ssize_t j, at = 0
@@ -60,9 +60,9 @@ cdef inline Axis read_axis(
     axis.lo = table[i, 3]
     axis.dilation = table[i, 4]
     axis.out = table[i, 5]
-    axis.first = &reach[0, at]
-    axis.last = &reach[1, at]
-    fc_check(at + axis.k <= reach.shape[1])
+    axis.first = &output_ranges[0, at]
+    axis.last = &output_ranges[1, at]
+    fc_check(at + axis.k <= output_ranges.shape[1])
     return axis
 
 
@@ -73,10 +73,10 @@ cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noex
 
 cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize_t bound) noexcept nogil:
     """Return how many outputs read, at `tap`, a cell before `bound`. They are the first outputs."""
-    cdef Py_ssize_t reach = bound + axis.lo - tap * axis.dilation
-    if reach <= 0:
+    cdef Py_ssize_t cells = bound + axis.lo - tap * axis.dilation
+    if cells <= 0:
         return 0
-    return min(reach if axis.stride == 1 else (reach - 1) // axis.stride + 1, axis.out)
+    return min(cells if axis.stride == 1 else (cells - 1) // axis.stride + 1, axis.out)
 
 
 cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:

@@ -5,20 +5,21 @@
 #include "isa.h"
 #include "team.h"
 
-/* A line: outputs along one axis, written to the result cells `start`, `start` + `jump`, ... Output o is the sum over t
+/* A line: outputs along one axis, written to the result cells `start`, `start` + `output_stride`, ... Output o is the
+ * sum over t
  * < taps of the source cell o * stride + t * dilation - lo times factor `factors` + t; `stride` is a
  * field of fc_side. */
 typedef struct {
-    ptrdiff_t out, start, jump, lo, dilation, taps, factors;
-} fc_line;
+    ptrdiff_t out, output_offset, output_stride, lo, dilation, taps, factors;
+} fc_conv_axis;
 
-/* One axis: `size` cells of the source, `whole` cells of the result, `lines` lines of at most `out` outputs, and blocks
- * of `block` outputs. The first output of a block reads at most `pad` cells before cell begin * stride of the source,
- * and `reach` is the distance from its first cell to its last. */
+/* One axis: `size` cells of the source, `output_size` cells of the result, `phases` lines of at most `out` outputs, and
+ * blocks of `block` outputs. The first output of a block reads at most `pad` cells before cell begin * stride of the
+ * source, and `halo` is the distance from its first cell to its last. */
 typedef struct {
-    ptrdiff_t size, whole, stride, lines, out, block, pad, reach;
-    const fc_line *line;
-} fc_side;
+    ptrdiff_t size, output_size, stride, phases, out, block, pad, halo;
+    const fc_conv_axis *phase;
+} fc_phased_axis;
 
 /* How cells outside an axis are filled. Borders other than zeros need images of two axes (`flat`), undivided rows, and
  * contiguous results. */
@@ -29,23 +30,23 @@ enum { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR };
  * of the factors of a filter. The workspace, in elements: rows of sums along H from 0 on, one row split into stride
  * phases, one row of results, and the sums along D unless `flat`. */
 typedef struct {
-    fc_side sides[3];
+    fc_phased_axis axes[3];
     ptrdiff_t images, channels, shared, sources, entries, flat, border;
-    ptrdiff_t pitch, split_at, slot_pitch, row_at, planes_at, space;
+    ptrdiff_t pitch, split_at, phase_pitch, row_at, planes_at, space;
     const void *x, *factors, *bias;
     void *result;
-    ptrdiff_t *words; /* the shared state of the call, or NULL */
+    fc_work_queue *queue; /* the shared state of the call, or NULL */
 } fc_separable;
 
-static inline ptrdiff_t fc_blocks(const fc_side *side)
+static inline ptrdiff_t fc_blocks(const fc_phased_axis *axis)
 {
-    return side->lines * ((side->out + side->block - 1) / side->block);
+    return axis->phases * ((axis->out + axis->block - 1) / axis->block);
 }
 
 static inline ptrdiff_t fc_separable_items(const fc_separable *call)
 {
-    return call->images * call->channels * fc_blocks(&call->sides[0]) * fc_blocks(&call->sides[1]) *
-           ((call->sides[2].out + call->sides[2].block - 1) / call->sides[2].block);
+    return call->images * call->channels * fc_blocks(&call->axes[0]) * fc_blocks(&call->axes[1]) *
+           ((call->axes[2].out + call->axes[2].block - 1) / call->axes[2].block);
 }
 
 static inline ptrdiff_t fc_limit(ptrdiff_t n, ptrdiff_t least, ptrdiff_t most)
@@ -54,12 +55,13 @@ static inline ptrdiff_t fc_limit(ptrdiff_t n, ptrdiff_t least, ptrdiff_t most)
 }
 
 /* Find the taps of output o of a line that read the source cells [first, end). */
-static inline void fc_met(const fc_line *line, ptrdiff_t at, ptrdiff_t first, ptrdiff_t end, ptrdiff_t *tap,
-                          ptrdiff_t *taps)
+static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdiff_t first, ptrdiff_t end,
+                                  ptrdiff_t *tap,
+                                  ptrdiff_t *taps)
 {
-    const ptrdiff_t d = line->dilation;
-    *tap = at >= first ? 0 : fc_limit((first - at + d - 1) / d, 0, line->taps);
-    *taps = end <= at ? 0 : fc_limit((end - at + d - 1) / d, 0, line->taps) - *tap;
+    const ptrdiff_t d = phase->dilation;
+    *tap = at >= first ? 0 : fc_limit((first - at + d - 1) / d, 0, phase->taps);
+    *taps = end <= at ? 0 : fc_limit((end - at + d - 1) / d, 0, phase->taps) - *tap;
     *taps = *taps < 0 ? 0 : *taps;
 }
 

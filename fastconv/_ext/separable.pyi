@@ -16,5 +16,5 @@ def convolve(
     space: np.ndarray,
     counts: np.ndarray,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...

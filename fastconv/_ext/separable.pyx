@@ -6,9 +6,11 @@ work, and makes all tables below.
 
 from libc.stdlib cimport free, malloc
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.runs cimport fc_check
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped, fc_swap
+from fastconv._ext.team cimport (
+    fc_atomic_exchange, fc_new_worker, fc_next_chunk, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker, work_queue,
+)
 
 
 cdef extern from "rank_one.h" nogil:
@@ -25,28 +27,28 @@ cdef extern from "rank_one.h" nogil:
 
 
 cdef extern from "separable.h" nogil:
-    ctypedef struct fc_line:
+    ctypedef struct fc_conv_axis:
         Py_ssize_t out
-        Py_ssize_t start
-        Py_ssize_t jump
+        Py_ssize_t output_offset
+        Py_ssize_t output_stride
         Py_ssize_t lo
         Py_ssize_t dilation
         Py_ssize_t taps
         Py_ssize_t factors
 
-    ctypedef struct fc_side:
+    ctypedef struct fc_phased_axis:
         Py_ssize_t size
-        Py_ssize_t whole
+        Py_ssize_t output_size
         Py_ssize_t stride
-        Py_ssize_t lines
+        Py_ssize_t phases
         Py_ssize_t out
         Py_ssize_t block
         Py_ssize_t pad
-        Py_ssize_t reach
-        const fc_line* line
+        Py_ssize_t halo
+        const fc_conv_axis* phase
 
     ctypedef struct fc_separable:
-        fc_side[3] sides
+        fc_phased_axis[3] axes
         Py_ssize_t images
         Py_ssize_t channels
         Py_ssize_t shared
@@ -56,7 +58,7 @@ cdef extern from "separable.h" nogil:
         Py_ssize_t border
         Py_ssize_t pitch
         Py_ssize_t split_at
-        Py_ssize_t slot_pitch
+        Py_ssize_t phase_pitch
         Py_ssize_t row_at
         Py_ssize_t planes_at
         Py_ssize_t space
@@ -64,7 +66,7 @@ cdef extern from "separable.h" nogil:
         const void* factors
         const void* bias
         void* result
-        Py_ssize_t* words
+        fc_work_queue* queue
 
     ctypedef int (*fc_separable_t)(const fc_separable* call, Py_ssize_t item, void* space) noexcept nogil
     ctypedef struct fc_separable_kernels:
@@ -88,8 +90,9 @@ def factors(int dtype, w, kernel, order, to, bint telling):
     entry, and the product, unless the kernel has an inf or NaN.
     """
     cdef Py_ssize_t itemsize = 8 if dtype else 4, f, count, entries, taps
-    cdef Run weights = run_of(w, itemsize, False), places = run_of(order, sizeof(Py_ssize_t), False)
-    cdef Run results = run_of(to, itemsize, True)
+    cdef Buffer weights = contiguous_buffer(w, itemsize, False)
+    cdef Buffer places = contiguous_buffer(order, sizeof(Py_ssize_t), False)
+    cdef Buffer results = contiguous_buffer(to, itemsize, True)
     cdef Py_ssize_t[3] k
     cdef fc_off off
     cdef fc_off* told = &off if telling else NULL
@@ -131,41 +134,42 @@ cdef struct Task:
     char* space
     Py_ssize_t space_bytes
     Py_ssize_t spaces
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
-def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, counts, int isa, words):
+def convolve(int dtype, x, factors, bias, result, axes, phases, sizes, space, counts, int isa, queue):
     """Convolve each plane of x along D, H and W in turn. `counts` is incremented for each image with an inf or NaN.
 
-    `bias` is None or has a number for each channel of the result. `sides` (3, 8), `lines` (number of all lines, 7) and
+    `bias` is None or has a number for each channel of the result. `axes` (3, 8), `phases` (number of all lines, 7) and
     `sizes` are the fields of separable.h in their order. `space` is (threads, bytes).
     """
     cdef Task t
-    cdef fc_side* side
+    cdef fc_phased_axis* axis
     cdef Py_ssize_t i, at = 0, itemsize = 8 if dtype else 4
-    cdef Py_ssize_t* numbers = numbers_of(sides)
-    cdef const fc_line* line = <const fc_line*> numbers_of(lines)
-    cdef Run sources = run_of(x, itemsize, False), results = run_of(result, itemsize, True)
-    cdef Run entries = run_of(factors, itemsize, False), spaces = run_of(space, 1, True), biases
+    cdef Py_ssize_t* numbers = index_pointer(axes)
+    cdef const fc_conv_axis* phase = <const fc_conv_axis*> index_pointer(phases)
+    cdef Buffer sources = contiguous_buffer(x, itemsize, False), results = contiguous_buffer(result, itemsize, True)
+    cdef Buffer entries = contiguous_buffer(factors, itemsize, False), spaces = contiguous_buffer(space, 1, True)
+    cdef Buffer biases
     for i in range(3):
-        side = &t.call.sides[i]
-        side.size, side.whole, side.stride, side.lines = numbers[0], numbers[1], numbers[2], numbers[3]
-        side.out, side.block, side.pad, side.reach = numbers[4], numbers[5], numbers[6], numbers[7]
-        side.line = line + at
-        at += side.lines
+        axis = &t.call.axes[i]
+        axis.size, axis.output_size, axis.stride, axis.phases = numbers[0], numbers[1], numbers[2], numbers[3]
+        axis.out, axis.block, axis.pad, axis.halo = numbers[4], numbers[5], numbers[6], numbers[7]
+        axis.phase = phase + at
+        at += axis.phases
         numbers += 8
-    numbers = numbers_of(sizes)
+    numbers = index_pointer(sizes)
     t.call.images, t.call.channels, t.call.shared, t.call.sources = numbers[0], numbers[1], numbers[2], numbers[3]
     t.call.entries, t.call.flat, t.call.pitch, t.call.split_at = numbers[4], numbers[5], numbers[6], numbers[7]
-    t.call.slot_pitch, t.call.row_at, t.call.planes_at, t.call.space = numbers[8], numbers[9], numbers[10], numbers[11]
+    t.call.phase_pitch, t.call.row_at, t.call.planes_at, t.call.space = numbers[8], numbers[9], numbers[10], numbers[11]
     t.call.border = numbers[12]
     t.call.x, t.call.factors, t.call.result, t.call.bias = sources.at, entries.at, results.at, NULL
     if bias is not None:
-        biases = run_of(bias, itemsize, False)
+        biases = contiguous_buffer(bias, itemsize, False)
         fc_check(biases.n == t.call.channels)
         t.call.bias = biases.at
-    t.counts, t.words = numbers_of(counts), numbers_of(words)
-    t.call.words = t.words
+    t.counts, t.queue = index_pointer(counts), work_queue(queue)
+    t.call.queue = t.queue
     t.space, t.spaces = <char*> spaces.at, len(space)
     t.space_bytes = spaces.n // t.spaces
     t.block = fc_separable_for(dtype, isa).block
@@ -177,27 +181,27 @@ def convolve(int dtype, x, factors, bias, result, sides, lines, sizes, space, co
             sources.n * t.call.shared == t.call.images * t.call.channels * t.call.sources * volume(&t.call, False)
         )
         fc_check(entries.n >= t.call.channels * t.call.sources * t.call.entries)
-        fc_share(t.words, draw, &t)
+        fc_parallel_for(t.queue, draw, &t)
 
 
-cdef inline Py_ssize_t volume(const fc_separable* call, bint whole) noexcept nogil:
-    """Return the number of cells of a channel of the result if `whole`, else of the source."""
+cdef inline Py_ssize_t volume(const fc_separable* call, bint output_size) noexcept nogil:
+    """Return the number of cells of a channel of the result if `output_size`, else of the source."""
     cdef Py_ssize_t i, cells = 1
     for i in range(3):
-        cells *= call.sides[i].whole if whole else call.sides[i].size
+        cells *= call.axes[i].output_size if output_size else call.axes[i].size
     return cells
 
 
 cdef void draw(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t item = fc_next(t.words, &member, t.items), end
-    cdef char* space = t.space + member.slot * t.space_bytes
-    fc_check(member.slot < t.spaces)
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t item = fc_next_chunk(t.queue, &worker, t.items), end
+    cdef char* space = t.space + worker.id * t.space_bytes
+    fc_check(worker.id < t.spaces)
     while item < t.items:
-        end = min(item + t.words[FC_GRAIN], t.items)
-        while item < end and not fc_stopped(t.words):
+        end = min(item + t.queue.grain, t.items)
+        while item < end and not fc_stopped(t.queue):
             if t.block(&t.call, item, space):
-                fc_swap(&t.counts[item // (t.items // t.call.images)], 1)
+                fc_atomic_exchange(&t.counts[item // (t.items // t.call.images)], 1)
             item += 1
-        item = fc_next(t.words, &member, t.items)
+        item = fc_next_chunk(t.queue, &worker, t.items)

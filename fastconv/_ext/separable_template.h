@@ -45,7 +45,7 @@ FC_INLINE void FC_N(fc_sum_tile)(const FC_T *from, ptrdiff_t pitch, const FC_T *
     for (r = 0; r < FC_SUM_ROWS; r++) {
         FC_UNROLL
         for (v = 0; v < vectors; v++)
-            sums[r][v] = FC_N(fc_splat)(0);
+            sums[r][v] = FC_N(fc_broadcast)(0);
     }
     FC_UNROLL
     for (r = 0; r < FC_SUM_ROWS - 1; r++) {
@@ -78,9 +78,9 @@ FC_INLINE void FC_N(fc_sum_row)(const FC_T *from, ptrdiff_t pitch, const FC_T *f
     int v;
     FC_UNROLL
     for (v = 0; v < vectors; v++)
-        sums[v] = add ? FC_N(fc_load)(to + v * FC_VL) : FC_N(fc_splat)(0);
+        sums[v] = add ? FC_N(fc_load)(to + v * FC_VL) : FC_N(fc_broadcast)(0);
     for (t = 0; t < taps; t++, from += pitch) {
-        factor = FC_N(fc_splat)(factors[t]);
+        factor = FC_N(fc_broadcast)(factors[t]);
         FC_UNROLL
         for (v = 0; v < vectors; v++)
             sums[v] += factor * FC_N(fc_load)(from + v * FC_VL);
@@ -114,17 +114,17 @@ static void FC_N(fc_sum_columns)(const FC_T *from, ptrdiff_t pitch, const FC_T *
 }
 
 /* Compute outputs [begin, begin + count) of a line. Each output is a row of sums; these rows are `to_pitch` apart. */
-static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdiff_t stride, ptrdiff_t begin,
+static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_conv_axis *phase, ptrdiff_t stride, ptrdiff_t begin,
                               ptrdiff_t count, const FC_T *factors, FC_T *to, ptrdiff_t to_pitch)
 {
     const FC_T *from = (const FC_T *)rows->from;
-    const ptrdiff_t pitch = rows->pitch, taps = line->taps, n = rows->n;
-    const int tiled = stride == 1 && line->dilation == 1 && taps >= FC_SUM_ROWS - 1 && n >= FC_VL;
+    const ptrdiff_t pitch = rows->pitch, taps = phase->taps, n = rows->n;
+    const int tiled = stride == 1 && phase->dilation == 1 && taps >= FC_SUM_ROWS - 1 && n >= FC_VL;
     ptrdiff_t strip, r, j;
     for (strip = 0; strip < n; strip += FC_STRIP) {
         const ptrdiff_t wide = n - strip < FC_STRIP ? n - strip : FC_STRIP;
         for (r = 0; r < count;) {
-            const ptrdiff_t at = (begin + r) * stride - line->lo;
+            const ptrdiff_t at = (begin + r) * stride - phase->lo;
             const FC_T *source = from + (at - rows->first) * pitch + strip;
             FC_T *target = to + r * to_pitch + strip;
             if (tiled && count - r >= FC_SUM_ROWS && at >= rows->first && at + taps + FC_SUM_ROWS - 1 <= rows->end) {
@@ -139,7 +139,7 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdi
             } else if (rows->border) {
                 ptrdiff_t tap = 0, met, cell, distance;
                 for (; tap < taps; tap += met) {
-                    met = fc_shown(at + tap * line->dilation, rows->end, line->dilation, taps - tap, rows->border,
+                    met = fc_shown(at + tap * phase->dilation, rows->end, phase->dilation, taps - tap, rows->border,
                                    &cell, &distance);
                     FC_N(fc_sum_columns)(from + cell * pitch + strip, distance * pitch, factors + tap, met, target,
                                          wide, tap > 0);
@@ -147,8 +147,8 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdi
                 r++;
             } else {
                 ptrdiff_t tap, met;
-                fc_met(line, at, rows->first, rows->end, &tap, &met);
-                FC_N(fc_sum_columns)(met ? source + tap * line->dilation * pitch : from, line->dilation * pitch,
+                fc_taps_inside(phase, at, rows->first, rows->end, &tap, &met);
+                FC_N(fc_sum_columns)(met ? source + tap * phase->dilation * pitch : from, phase->dilation * pitch,
                                      factors + tap, met, target, wide, 0);
                 r++;
             }
@@ -159,7 +159,7 @@ static void FC_N(fc_sum_over)(const fc_rows_of *rows, const fc_line *line, ptrdi
 /* Sums along W: each result is the sum over t < taps of factors[t] times the cell t * dilation after the first one. */
 typedef struct {
     const FC_T *from;
-    ptrdiff_t pitch, rows, n, taps, dilation, stride, slot_pitch, offset;
+    ptrdiff_t pitch, rows, n, taps, dilation, stride, phase_pitch, offset;
     FC_T *to;
     ptrdiff_t to_pitch;
     const FC_T *factors;
@@ -178,7 +178,7 @@ FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *
     if (!a->add) {
         FC_UNROLL
         for (v = 0; v < vectors; v++)
-            sums[v] = FC_N(fc_splat)(a->bias);
+            sums[v] = FC_N(fc_broadcast)(a->bias);
     } else if (left >= FC_VL) {
         FC_UNROLL
         for (v = 0; v < vectors; v++)
@@ -190,15 +190,15 @@ FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *
     }
     if (plain) {
         for (t = 0; t < a->taps; t++) {
-            factor = FC_N(fc_splat)(a->factors[t]);
+            factor = FC_N(fc_broadcast)(a->factors[t]);
             FC_UNROLL
             for (v = 0; v < vectors; v++)
                 sums[v] += factor * FC_N(fc_load)(from + at + t + v * FC_VL);
         }
     } else {
         for (t = 0; t < a->taps; t++, at += a->dilation) {
-            phase = a->stride == 1 ? at : at % a->stride * a->slot_pitch + at / a->stride;
-            factor = FC_N(fc_splat)(a->factors[t]);
+            phase = a->stride == 1 ? at : at % a->stride * a->phase_pitch + at / a->stride;
+            factor = FC_N(fc_broadcast)(a->factors[t]);
             FC_UNROLL
             for (v = 0; v < vectors; v++)
                 sums[v] += factor * FC_N(fc_load)(from + phase + v * FC_VL);
@@ -206,7 +206,7 @@ FC_INLINE FC_V FC_N(fc_cross)(const FC_N(fc_across) *a, const FC_T *from, FC_T *
     }
     FC_UNROLL
     for (v = 0; v < vectors; v++)
-        bad += sums[v] * FC_N(fc_splat)(0);
+        bad += sums[v] * FC_N(fc_broadcast)(0);
     if (left >= FC_VL) {
         FC_UNROLL
         for (v = 0; v < vectors; v++)
@@ -238,10 +238,10 @@ FC_INLINE FC_V FC_N(fc_cross_rows)(const FC_N(fc_across) *a, FC_V bad, const int
 }
 
 /* Split a padded row into stride phases. */
-static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t slot_pitch)
+static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t phase_pitch)
 {
     ptrdiff_t phase, i;
-    for (phase = 0; phase < stride; phase++, to += slot_pitch) {
+    for (phase = 0; phase < stride; phase++, to += phase_pitch) {
         const ptrdiff_t count = phase < n ? (n - phase + stride - 1) / stride : 0;
         if (stride == 2)
             for (i = 0; i < count; i++)
@@ -249,7 +249,7 @@ static void FC_N(fc_split)(const FC_T *from, FC_T *to, ptrdiff_t n, ptrdiff_t st
         else
             for (i = 0; i < count; i++)
                 to[i] = from[stride * i + phase];
-        for (; i < slot_pitch; i++)
+        for (; i < phase_pitch; i++)
             to[i] = 0;
     }
 }
@@ -270,50 +270,50 @@ static void FC_N(fc_fill_border)(FC_T *row, ptrdiff_t begin, ptrdiff_t end, ptrd
 static FC_V FC_N(fc_finish)(const fc_separable *call, FC_T *space, ptrdiff_t begin, ptrdiff_t rows, ptrdiff_t width,
                             const FC_T *factors, FC_T bias, int add, FC_T *to, ptrdiff_t to_pitch, FC_V bad)
 {
-    const fc_side *w = &call->sides[2];
+    const fc_phased_axis *w = &call->axes[2];
     FC_T *split = space + call->split_at, *made = space + call->row_at;
     ptrdiff_t row, l, i;
-    for (l = 0; l < w->lines; l++) {
-        const fc_line *line = &w->line[l];
-        const ptrdiff_t n = fc_limit(line->out - begin, 0, w->block);
-        FC_T *target = to + line->start + begin * line->jump;
+    for (l = 0; l < w->phases; l++) {
+        const fc_conv_axis *phase = &w->phase[l];
+        const ptrdiff_t n = fc_limit(phase->out - begin, 0, w->block);
+        FC_T *target = to + phase->output_offset + begin * phase->output_stride;
         FC_N(fc_across) a;
-        a.n = n, a.taps = line->taps, a.dilation = line->dilation, a.stride = w->stride;
-        a.slot_pitch = call->slot_pitch, a.offset = w->pad - line->lo;
-        a.factors = factors + line->factors, a.bias = bias, a.add = add;
-        if (w->stride == 1 && line->jump == 1) {
+        a.n = n, a.taps = phase->taps, a.dilation = phase->dilation, a.stride = w->stride;
+        a.phase_pitch = call->phase_pitch, a.offset = w->pad - phase->lo;
+        a.factors = factors + phase->factors, a.bias = bias, a.add = add;
+        if (w->stride == 1 && phase->output_stride == 1) {
             a.from = space, a.pitch = call->pitch, a.rows = rows;
             a.to = target, a.to_pitch = to_pitch;
-            bad = line->dilation == 1 ? FC_N(fc_cross_rows)(&a, bad, 1) : FC_N(fc_cross_rows)(&a, bad, 0);
+            bad = phase->dilation == 1 ? FC_N(fc_cross_rows)(&a, bad, 1) : FC_N(fc_cross_rows)(&a, bad, 0);
             continue;
         }
         for (row = 0; row < rows; row++, target += to_pitch) {
             a.from = space + row * call->pitch, a.pitch = 0, a.rows = 1;
-            a.to = line->jump == 1 ? target : made, a.to_pitch = 0;
+            a.to = phase->output_stride == 1 ? target : made, a.to_pitch = 0;
             if (w->stride > 1) {
-                FC_N(fc_split)(a.from, split, width, w->stride, call->slot_pitch);
+                FC_N(fc_split)(a.from, split, width, w->stride, call->phase_pitch);
                 a.from = split;
             }
-            if (line->jump > 1)
+            if (phase->output_stride > 1)
                 for (i = 0; i < n && add; i++)
-                    made[i] = target[i * line->jump];
+                    made[i] = target[i * phase->output_stride];
             bad = FC_N(fc_cross_rows)(&a, bad, 0);
-            if (line->jump > 1)
+            if (phase->output_stride > 1)
                 for (i = 0; i < n; i++)
-                    target[i * line->jump] = made[i];
+                    target[i * phase->output_stride] = made[i];
         }
     }
     return bad;
 }
 
 /* Find block `index` of the results along an axis: its line, and its outputs [begin, begin + n). */
-static const fc_line *FC_N(fc_place)(const fc_side *side, ptrdiff_t index, ptrdiff_t *begin, ptrdiff_t *n)
+static const fc_conv_axis *FC_N(fc_place)(const fc_phased_axis *axis, ptrdiff_t index, ptrdiff_t *begin, ptrdiff_t *n)
 {
-    const ptrdiff_t blocks = (side->out + side->block - 1) / side->block;
-    const fc_line *line = &side->line[index / blocks];
-    *begin = index % blocks * side->block;
-    *n = fc_limit(line->out - *begin, 0, side->block);
-    return line;
+    const ptrdiff_t blocks = (axis->out + axis->block - 1) / axis->block;
+    const fc_conv_axis *phase = &axis->phase[index / blocks];
+    *begin = index % blocks * axis->block;
+    *n = fc_limit(phase->out - *begin, 0, axis->block);
+    return phase;
 }
 
 /* Compute one item of a call. Returns whether any of its results is not finite.
@@ -322,15 +322,15 @@ static const fc_line *FC_N(fc_place)(const fc_side *side, ptrdiff_t index, ptrdi
  * planes of the workspace. Sums along H are padded rows, from which the results are computed. */
 static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, void *space_)
 {
-    const fc_side *d = &call->sides[0], *h = &call->sides[1], *w = &call->sides[2];
+    const fc_phased_axis *d = &call->axes[0], *h = &call->axes[1], *w = &call->axes[2];
     const ptrdiff_t wide_blocks = (w->out + w->block - 1) / w->block, high_blocks = fc_blocks(h);
     const ptrdiff_t deep_blocks = fc_blocks(d), area = h->size * w->size;
     FC_T *space = (FC_T *)space_, *planes = space + call->planes_at;
-    FC_V bad = FC_N(fc_splat)(0);
+    FC_V bad = FC_N(fc_broadcast)(0);
     FC_T all[FC_VL];
     ptrdiff_t deep_begin, deep, high_begin, high, wide_begin, wide, first, end, low, top, width, q, r, o, channel;
     int v, any = 0;
-    const fc_line *high_line = FC_N(fc_place)(h, item % high_blocks, &high_begin, &high), *deep_line;
+    const fc_conv_axis *high_line = FC_N(fc_place)(h, item % high_blocks, &high_begin, &high), *deep_line;
     item /= high_blocks;
     wide_begin = item % wide_blocks * w->block;
     wide = fc_limit(w->out - wide_begin, 0, w->block);
@@ -341,7 +341,7 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
     if (deep == 0 || high == 0 || wide == 0)
         return 0;
     /* The cells of the padded rows, and which of them are in the source. */
-    width = (wide - 1) * w->stride + w->reach + 1;
+    width = (wide - 1) * w->stride + w->halo + 1;
     first = fc_limit(wide_begin * w->stride - w->pad, 0, w->size);
     end = fc_limit(wide_begin * w->stride - w->pad + width, first, w->size);
     /* The rows of the source that this block reads. */
@@ -360,7 +360,7 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
         /* A block may lie completely outside the image. */
         const ptrdiff_t before = fc_limit(first - (wide_begin * w->stride - w->pad), 0, width), n = end - first;
         const ptrdiff_t plane = (top - low) * n;
-        if (call->words != NULL && fc_stopped(call->words))
+        if (call->queue != NULL && fc_stopped(call->queue))
             return 0;
         if (!call->flat)
             for (r = 0; r < top - low; r++) {
@@ -370,9 +370,10 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
             }
         for (o = 0; o < deep; o++) {
             fc_rows_of rows = {planes + o * plane, n, low, top, n, call->border};
-            FC_T *to = (FC_T *)call->result + (((image * call->channels + channel) * d->whole + deep_line->start +
-                                                (deep_begin + o) * deep_line->jump) * h->whole +
-                                               high_line->start + high_begin * high_line->jump) * w->whole;
+            FC_T *to = (FC_T *)call->result +
+                       (((image * call->channels + channel) * d->output_size + deep_line->output_offset +
+                         (deep_begin + o) * deep_line->output_stride) * h->output_size +
+                        high_line->output_offset + high_begin * high_line->output_stride) * w->output_size;
             if (call->flat) {
                 rows.from = x + low * w->size + first;
                 rows.pitch = w->size;
@@ -392,7 +393,7 @@ static int FC_N(fc_separable_block)(const fc_separable *call, ptrdiff_t item, vo
                 FC_N(fc_fill_border)(space + r * call->pitch, before + n, width, before, n, call->border);
             }
             bad = FC_N(fc_finish)(call, space, wide_begin, high, width, factors, bias, q > 0, to,
-                                  high_line->jump * w->whole, bad);
+                                  high_line->output_stride * w->output_size, bad);
         }
     }
     FC_N(fc_store)(all, bad);

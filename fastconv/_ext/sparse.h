@@ -11,7 +11,7 @@
 typedef struct {
     int32_t *rows, *counts, *off;
     void *val;
-} fc_pruned;
+} fc_nonzeros_list;
 
 /* The layout of the weights of some rows: each row has `runs` runs of `n` weights. For each weight, in this order, `at`
  * is its offset in vectors, or negative if the weight is not used. */
@@ -32,49 +32,42 @@ typedef struct {
     ptrdiff_t to, n;
 } fc_target;
 
-/* Prefetch memory that will be read, or written, soon. */
-#if FC_VECTORS
-#define FC_AHEAD(at, written) __builtin_prefetch((at), (written))
-#else
-#define FC_AHEAD(at, written) ((void)(at))
-#endif
-
 /* Prefetch `rows` rows of `bytes` bytes each. */
-static inline void fc_send_for(const char *from, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t bytes)
+static inline void fc_prefetch_rows(const char *from, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t bytes)
 {
     ptrdiff_t i;
     for (; rows > 0; rows--, from += pitch)
         for (i = 0; i < bytes; i += 64)
-            FC_AHEAD(from + i, 0);
+            FC_PREFETCH(from + i, 0);
 }
 
 #if FC_X86
 #include <immintrin.h>
 #endif
 
-typedef void (*fc_prune_t)(const fc_weights *weights, const fc_pruned *to, const fc_pruned *space);
-typedef void (*fc_turn_t)(void *to, ptrdiff_t to_pitch, const void *from, ptrdiff_t from_pitch, const ptrdiff_t *at,
-                          ptrdiff_t lines, ptrdiff_t n);
-typedef void (*fc_add_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
-                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *start,
+typedef void (*fc_prune_t)(const fc_weights *weights, const fc_nonzeros_list *to, const fc_nonzeros_list *space);
+typedef void (*fc_to_lanes_t)(void *to, ptrdiff_t to_pitch, const void *from, ptrdiff_t from_pitch, const ptrdiff_t *at,
+                              ptrdiff_t lines, ptrdiff_t n);
+typedef void (*fc_add_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
+                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *initial,
                               int add);
-typedef void (*fc_turn_back_t)(void *to, const fc_target *targets, ptrdiff_t step, const void *sums, ptrdiff_t lines,
-                               ptrdiff_t wide, ptrdiff_t ahead);
-typedef void (*fc_dot_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
+typedef void (*fc_from_lanes_t)(void *to, const fc_target *targets, ptrdiff_t step, const void *sums, ptrdiff_t lines,
+                                ptrdiff_t wide, ptrdiff_t next_row);
+typedef void (*fc_dot_rows_t)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
                               ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch,
                               const void *mask);
-typedef int (*fc_turn_there_t)(void *to, void *mask, const void *from, const fc_target *targets, ptrdiff_t lines,
-                               ptrdiff_t wide);
+typedef int (*fc_gradient_to_lanes_t)(void *to, void *mask, const void *from, const fc_target *targets, ptrdiff_t lines,
+                                      ptrdiff_t wide);
 typedef void (*fc_clear_t)(const void *w, void *dw, ptrdiff_t n);
 
 /* The kernels of one dtype and instruction set. */
 typedef struct {
     fc_prune_t prune;
-    fc_turn_t turn;
+    fc_to_lanes_t to_lanes;
     fc_add_rows_t add_rows;
-    fc_turn_back_t turn_back;
+    fc_from_lanes_t from_lanes;
     fc_dot_rows_t dot_rows;
-    fc_turn_there_t turn_there;
+    fc_gradient_to_lanes_t gradient_to_lanes;
     fc_clear_t clear;
 } fc_sparse_kernels;
 

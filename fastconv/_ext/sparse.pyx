@@ -7,16 +7,19 @@ fastconv.convolution.sparse divides the work, and makes all tables below.
 
 from libc.stdint cimport int32_t
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
-from fastconv._ext.cuts cimport cut, pieces
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
+from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport Kernels, kernels
-from fastconv._ext.patches cimport Block, Side, fill, read_sides
-from fastconv._ext.runs cimport fc_check, fc_draw, floating
+from fastconv._ext.patches cimport Block, ConvAxis, fill, read_conv_axes
+from fastconv._ext.runs cimport fc_check, floating
 from fastconv._ext.sparse_kernels cimport (
-    FC_LIST_SPARE, fc_add_rows_t, fc_clear_t, fc_dot_rows_t, fc_isa_lanes, fc_pruned, fc_send_for,
-    fc_sparse_for, fc_sparse_sums, fc_target, fc_turn_back_t, fc_turn_t, fc_turn_there_t, fc_weights,
+    FC_LIST_SPARE, fc_add_rows_t, fc_clear_t, fc_dot_rows_t, fc_from_lanes_t, fc_gradient_to_lanes_t, fc_isa_lanes,
+    fc_nonzeros_list, fc_prefetch_rows, fc_sparse_for, fc_sparse_sums, fc_target, fc_to_lanes_t, fc_weights,
 )
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share, fc_stopped, fc_take
+from fastconv._ext.team cimport (
+    fc_new_worker, fc_next_chunk, fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker, fc_worker_id,
+    work_queue,
+)
 
 
 cdef enum:
@@ -90,7 +93,7 @@ cdef struct Task:
     char* lists
     char* space
     Py_ssize_t space_pitch
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     Py_ssize_t first_set           # the sets of rows of one block and group that this step computes
     Py_ssize_t sets
     Py_ssize_t items
@@ -98,14 +101,14 @@ cdef struct Task:
     Py_ssize_t positions           # cells of the result
     Py_ssize_t group_step          # distance between the weights of two groups
     Py_ssize_t itemsize
-    Py_ssize_t* words
+    fc_work_queue* queue
     const int32_t* weight_at       # index of the weight of each offset
     Py_ssize_t parts               # for DOTS: parts of the results, each summed in a fixed order
     Py_ssize_t places
     int dtype
     int isa
     Sizes sizes
-    Side[3] sides
+    ConvAxis[3] axes
     Kernels kernel
 
 
@@ -116,8 +119,8 @@ cdef enum Step:
     SPREAD     # copy the gradient from the lists to dw
 
 
-cdef inline fc_pruned lists_at(char* at, const Sizes* s) noexcept nogil:
-    cdef fc_pruned lists
+cdef inline fc_nonzeros_list lists_at(char* at, const Sizes* s) noexcept nogil:
+    cdef fc_nonzeros_list lists
     lists.rows = <int32_t*> at
     lists.counts = lists.rows + s.block_rows
     lists.off = <int32_t*> (at + s.list_off)
@@ -125,14 +128,14 @@ cdef inline fc_pruned lists_at(char* at, const Sizes* s) noexcept nogil:
     return lists
 
 
-cdef inline char* line_up(void* at) noexcept nogil:
+cdef inline char* align_up(void* at) noexcept nogil:
     return <char*> ((<Py_ssize_t> at + LINE - 1) // LINE * LINE)
 
 
 def product(
     int dtype, source, w, bias, result, axes, phases, sizes, at, copies, lines, tiles, space,
     Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_set, Py_ssize_t sets, weight_at,
-    Py_ssize_t parts, int step, int isa, words,
+    Py_ssize_t parts, int step, int isa, queue,
 ):
     """Compute result = w @ columns(source) + bias for the rows of `sets`; `bias` may be None.
 
@@ -143,98 +146,99 @@ def product(
     """
     cdef Task t
     cdef Py_ssize_t i, itemsize = 8 if dtype else 4
-    cdef Py_ssize_t* of_axes = numbers_of(axes)
-    cdef Py_ssize_t* of_sizes = numbers_of(sizes)
-    cdef Run sources = run_of(source, itemsize, False)
-    cdef Run results = run_of(result, itemsize, step == MULTIPLY or step == SPREAD)
-    cdef Run weights = run_of(w, itemsize, False), workspace = run_of(space, 1, True)
-    cdef Run of_phases = run_of(phases, sizeof(Py_ssize_t), False), offsets = run_of(at, sizeof(int32_t), False)
+    cdef Py_ssize_t* of_axes = index_pointer(axes)
+    cdef Py_ssize_t* of_sizes = index_pointer(sizes)
+    cdef Buffer sources = contiguous_buffer(source, itemsize, False)
+    cdef Buffer results = contiguous_buffer(result, itemsize, step == MULTIPLY or step == SPREAD)
+    cdef Buffer weights = contiguous_buffer(w, itemsize, False), workspace = contiguous_buffer(space, 1, True)
+    cdef Buffer of_phases = contiguous_buffer(phases, sizeof(Py_ssize_t), False)
+    cdef Buffer offsets = contiguous_buffer(at, sizeof(int32_t), False)
     t.source, t.w, t.result = sources.at, weights.at, results.at
-    t.bias = NULL if bias is None else run_of(bias, itemsize, False).at
-    t.at, t.copies = <const int32_t*> offsets.at, numbers_of(copies)
-    t.lines, t.tiles = numbers_of(lines), numbers_of(tiles)
-    t.lists = line_up(workspace.at)
+    t.bias = NULL if bias is None else contiguous_buffer(bias, itemsize, False).at
+    t.at, t.copies = <const int32_t*> offsets.at, index_pointer(copies)
+    t.lines, t.tiles = index_pointer(lines), index_pointer(tiles)
+    t.lists = align_up(workspace.at)
     t.space, t.space_pitch = t.lists + lists_bytes, space_pitch
-    t.slots = (workspace.n - lists_bytes - LINE) // space_pitch
+    t.workspaces = (workspace.n - lists_bytes - LINE) // space_pitch
     t.first_set, t.sets, t.itemsize, t.dtype, t.isa = first_set, sets, itemsize, dtype, isa
-    t.words, t.parts, t.places = numbers_of(words), parts, 1
-    t.weight_at = <const int32_t*> run_of(weight_at, sizeof(int32_t), False).at
+    t.queue, t.parts, t.places = work_queue(queue), parts, 1
+    t.weight_at = <const int32_t*> contiguous_buffer(weight_at, sizeof(int32_t), False).at
     with nogil:
         t.sizes = read_sizes(of_sizes)
-        read_sides(t.sides, of_axes, <Py_ssize_t*> of_phases.at, of_phases.n // 3)
+        read_conv_axes(t.axes, of_axes, <Py_ssize_t*> of_phases.at, of_phases.n // 3)
         t.kernel = kernels(dtype, isa)
-        t.volume = t.sides[0].size * t.sides[1].size * t.sides[2].size
-        t.positions = t.sides[0].whole * t.sides[1].whole * t.sides[2].whole
+        t.volume = t.axes[0].size * t.axes[1].size * t.axes[2].size
+        t.positions = t.axes[0].output_size * t.axes[1].output_size * t.axes[2].output_size
         t.group_step = weights.n // t.sizes.groups
         fc_check(sources.n == t.sizes.images * t.sizes.groups * t.sizes.channels * t.volume)
         fc_check(step == SPREAD or results.n == t.sizes.images * t.sizes.groups * t.sizes.rows * t.positions)
         fc_check(offsets.n == t.sizes.block_channels * t.sizes.taps)
-        t.places = pieces(t.sizes.images, t.sizes.lane_images)
+        t.places = ceil_div(t.sizes.images, t.sizes.lane_images)
         for i in range(3):
-            t.places *= pieces(t.sides[i].out, t.sides[i].block)
-        t.items = sets * pieces(t.sizes.channels, t.sizes.block_channels)
+            t.places *= ceil_div(t.axes[i].out, t.axes[i].block)
+        t.items = sets * ceil_div(t.sizes.channels, t.sizes.block_channels)
         fc_check(t.items * t.sizes.list_pitch <= lists_bytes)
         if step == PRUNE:
-            fc_share(t.words, prune_all, &t)
+            fc_parallel_for(t.queue, prune_all, &t)
         elif step == SPREAD:
-            fc_share(t.words, spread_of_double if dtype else spread_of_float, &t)
+            fc_parallel_for(t.queue, spread_of_double if dtype else spread_of_float, &t)
         else:
             t.items = sets * (t.places if step == MULTIPLY else parts)
-            fc_share(t.words, product_of_double if dtype else product_of_float, &t)
+            fc_parallel_for(t.queue, product_of_double if dtype else product_of_float, &t)
 
 
 cdef void prune_all(void* task) noexcept nogil:
     """List the nonzero weights, for some rows and channels at a time, until none are left."""
     cdef const Task* t = <const Task*> task
     cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_take(t.words, t.items), row, channel, channels
-    cdef fc_pruned space = lists_at(t.space + slot * t.space_pitch, s), to
+    cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row, channel, channels
+    cdef fc_nonzeros_list space = lists_at(t.space + worker_id * t.space_pitch, s), to
     cdef fc_weights weights
-    fc_check(slot < t.slots)
+    fc_check(worker_id < t.workspaces)
     weights.at, weights.row_step, weights.run_step = t.at, s.row_step, s.channel_step
     while index < t.items:
         to = lists_at(t.lists + index * s.list_pitch, s)
-        row = t.first_set + cut(&channel, index, s.channels, s.block_channels)
+        row = t.first_set + unravel_block(&channel, index, s.channels, s.block_channels)
         channels = min(s.block_channels, s.channels - channel)
         weights.runs, weights.n = channels, s.taps
         if s.channel_step == s.taps:
             weights.runs, weights.n = 1, channels * s.taps
         weights.w = <const char*> t.w + channel * s.channel_step * t.itemsize
-        weights.w = <const char*> weights.w + cut(&row, row, s.rows, s.block_rows) * t.group_step * t.itemsize
+        weights.w = <const char*> weights.w + unravel_block(&row, row, s.rows, s.block_rows) * t.group_step * t.itemsize
         weights.w = <const char*> weights.w + row * s.row_step * t.itemsize
         weights.rows = min(s.block_rows, s.rows - row)
         fc_sparse_for(t.dtype, t.isa).prune(&weights, &to, &space)
-        index = fc_take(t.words, t.items)
+        index = fc_next_item(t.queue, t.items)
 
 
 cdef void product_of_float(void* task) noexcept nogil:
-    draw_products(<const Task*> task, <float*> NULL)
+    products_worker(<const Task*> task, <float*> NULL)
 
 
 cdef void product_of_double(void* task) noexcept nogil:
-    draw_products(<const Task*> task, <double*> NULL)
+    products_worker(<const Task*> task, <double*> NULL)
 
 
-cdef void draw_products(const Task* t, floating* dtype) noexcept nogil:
+cdef void products_worker(const Task* t, floating* dtype) noexcept nogil:
     """Compute blocks of results until none are left. For DOTS, an item is all blocks of one part."""
     cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t slot = fc_draw(&t.words[1], 1), index = fc_take(t.words, t.items), chosen, i, place, left
+    cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), chosen, i, place, left
     cdef Block block
-    cdef char* space = t.space + slot * t.space_pitch
-    fc_check(slot < t.slots)
+    cdef char* space = t.space + worker_id * t.space_pitch
+    fc_check(worker_id < t.workspaces)
     while index < t.items:
         chosen = index % t.sets
         place = index // t.sets
-        while place < t.places and not fc_stopped(t.words):
+        while place < t.places and not fc_stopped(t.queue):
             left = place
             for i in range(2, -1, -1):
-                left = cut(&block.begin[i], left, t.sides[i].out, t.sides[i].block)
-                block.n[i] = t.sides[i].block
+                left = unravel_block(&block.begin[i], left, t.axes[i].out, t.axes[i].block)
+                block.n[i] = t.axes[i].block
             block.image = left * s.lane_images
             block.images = min(s.lane_images, s.images - block.image)
             multiply(t, chosen, index // t.sets, place, &block, <floating*> space, space)
             place += t.parts if t.parts else t.places
-        index = fc_take(t.words, t.items)
+        index = fc_next_item(t.queue, t.items)
 
 
 cdef void spread_of_float(void* task) noexcept nogil:
@@ -248,17 +252,17 @@ cdef void spread_of_double(void* task) noexcept nogil:
 cdef void spread(const Task* t, floating* dtype) noexcept nogil:
     """Add up the gradients of all parts in the lists, and store them in dw."""
     cdef const Sizes* s = &t.sizes
-    cdef Py_ssize_t index = fc_take(t.words, t.items), row, channel, i, j, part, rows
+    cdef Py_ssize_t index = fc_next_item(t.queue, t.items), row, channel, i, j, part, rows
     cdef Py_ssize_t pitch = s.list_pitch - s.list_val
-    cdef fc_pruned lists
+    cdef fc_nonzeros_list lists
     cdef const floating* val
     cdef floating* dw
     cdef floating total
-    fc_draw(&t.words[1], 1)
+    fc_worker_id(t.queue)
     while index < t.items:
         lists = lists_at(t.lists + index * s.list_pitch, s)
-        row = t.first_set + cut(&channel, index, s.channels, s.block_channels)
-        dw = <floating*> t.result + cut(&row, row, s.rows, s.block_rows) * t.group_step
+        row = t.first_set + unravel_block(&channel, index, s.channels, s.block_channels)
+        dw = <floating*> t.result + unravel_block(&row, row, s.rows, s.block_rows) * t.group_step
         dw = dw + row * s.row_step + channel * s.channel_step
         rows = min(s.block_rows, s.rows - row)
         val = <const floating*> lists.val
@@ -270,10 +274,10 @@ cdef void spread(const Task* t, floating* dtype) noexcept nogil:
                 dw[lists.rows[i] * s.row_step + t.weight_at[lists.off[j]]] = total
             val = val + lists.counts[i]
             lists.off = lists.off + lists.counts[i]
-        index = fc_take(t.words, t.items)
+        index = fc_next_item(t.queue, t.items)
 
 
-cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const Side* sides, const Block* block) noexcept nogil:
+cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, const Block* block) noexcept nogil:
     """Set the offset of the cells of each lane in the padded block. Lanes without an image repeat another lane."""
     cdef Py_ssize_t lane = 0, n, d, h, w
     for n in range(s.lane_images):
@@ -281,17 +285,17 @@ cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const Side* sides, const B
             for h in range(s.lane_parts[1]):
                 for w in range(s.lane_parts[2]):
                     at[lane] = (
-                        min(n, block.images - 1) * s.patch_image + d * s.part[0] * sides[0].pitch
-                        + h * s.part[1] * sides[1].pitch + w * s.part[2]
+                        min(n, block.images - 1) * s.patch_image + d * s.part[0] * axes[0].pitch
+                        + h * s.part[1] * axes[1].pitch + w * s.part[2]
                     )
                     lane += 1
 
 
 cdef void place_targets(
-    fc_target* targets, const Sizes* s, const Side* sides, const Block* block, Py_ssize_t image_step
+    fc_target* targets, const Sizes* s, const ConvAxis* axes, const Block* block, Py_ssize_t image_step
 ) noexcept nogil:
     """Set the offset of each line of each lane in the result, and the number of its cells that exist."""
-    cdef const Side* side
+    cdef const ConvAxis* axis
     cdef Py_ssize_t[3] o
     cdef Py_ssize_t lane, line, n, d, h, w, left
     cdef Py_ssize_t lanes = s.lane_images * s.lane_parts[0] * s.lane_parts[1] * s.lane_parts[2]
@@ -308,36 +312,38 @@ cdef void place_targets(
                         target = &targets[line * lanes + lane]
                         lane += 1
                         target.to = target.n = 0
-                        left = min(s.part[2], sides[2].out - o[2])
-                        if n < block.images and o[0] < sides[0].out and o[1] < sides[1].out and left > 0:
-                            side = &sides[0]
+                        left = min(s.part[2], axes[2].out - o[2])
+                        if n < block.images and o[0] < axes[0].out and o[1] < axes[1].out and left > 0:
+                            axis = &axes[0]
                             target.n = left
                             target.to = (
                                 (block.image + n) * image_step
-                                + ((side.start + o[0] * side.jump) * sides[1].whole + sides[1].start
-                                   + o[1] * sides[1].jump) * sides[2].whole
-                                + sides[2].start + o[2] * sides[2].jump
+                                + ((axis.output_offset + o[0] * axis.output_stride) * axes[1].output_size
+                                   + axes[1].output_offset
+                                   + o[1] * axes[1].output_stride) * axes[2].output_size
+                                + axes[2].output_offset + o[2] * axes[2].output_stride
                             )
 
 
-cdef void send_for(const Task* t, const floating* plane, Py_ssize_t image_step, const Block* block) noexcept nogil:
+cdef void prefetch_channel(const Task* t, const floating* plane, Py_ssize_t image_step,
+                           const Block* block) noexcept nogil:
     """Prefetch the cells of the next channel of a block, because its rows are too short for the hardware prefetcher."""
-    cdef const Side* d = &t.sides[0]
-    cdef const Side* h = &t.sides[1]
-    cdef const Side* w = &t.sides[2]
+    cdef const ConvAxis* d = &t.axes[0]
+    cdef const ConvAxis* h = &t.axes[1]
+    cdef const ConvAxis* w = &t.axes[2]
     cdef Py_ssize_t n, deep, top, left, rows, cells, first = max(0, block.begin[0] * d.stride - d.lo)
     top, left = max(0, block.begin[1] * h.stride - h.lo), max(0, block.begin[2] * w.stride - w.lo)
-    rows = min(h.size, (block.begin[1] + block.n[1] + h.reach) * h.stride - h.lo) - top
-    cells = min(w.size, (block.begin[2] + block.n[2] + w.reach) * w.stride - w.lo) - left
+    rows = min(h.size, (block.begin[1] + block.n[1] + h.halo) * h.stride - h.lo) - top
+    cells = min(w.size, (block.begin[2] + block.n[2] + w.halo) * w.stride - w.lo) - left
     for n in range(block.images):
-        for deep in range(first, min(d.size, (block.begin[0] + block.n[0] + d.reach) * d.stride - d.lo)):
-            fc_send_for(
+        for deep in range(first, min(d.size, (block.begin[0] + block.n[0] + d.halo) * d.stride - d.lo)):
+            fc_prefetch_rows(
                 <const char*> (plane + (block.image + n) * image_step + (deep * h.size + top) * w.size + left),
                 w.size * sizeof(floating), rows, cells * sizeof(floating),
             )
 
 
-cdef void zero_lists(const fc_pruned* lists, Py_ssize_t rows, floating* dtype) noexcept nogil:
+cdef void zero_lists(const fc_nonzeros_list* lists, Py_ssize_t rows, floating* dtype) noexcept nogil:
     cdef Py_ssize_t i, j, at = 0
     cdef floating* val = <floating*> lists.val
     for i in range(rows):
@@ -357,9 +363,9 @@ cdef void multiply(
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t lanes = fc_isa_lanes(t.dtype, t.isa)
     cdef Py_ssize_t[MOST_LANES] lane_at
-    cdef Py_ssize_t first_row, group = cut(&first_row, t.first_set + chosen, s.rows, s.block_rows)
+    cdef Py_ssize_t first_row, group = unravel_block(&first_row, t.first_set + chosen, s.rows, s.block_rows)
     cdef Py_ssize_t rows = min(s.block_rows, s.rows - first_row), channel, here, c, i, k, row
-    cdef Py_ssize_t image_step = s.groups * s.channels * t.volume, count = pieces(s.channels, s.block_channels)
+    cdef Py_ssize_t image_step = s.groups * s.channels * t.volume, count = ceil_div(s.channels, s.block_channels)
     cdef Py_ssize_t pitch = s.lines * s.wide * lanes
     cdef floating* patch = <floating*> space
     cdef floating* cells = <floating*> (space + s.lanes_at)
@@ -367,37 +373,37 @@ cdef void multiply(
     cdef fc_target* targets = <fc_target*> (space + s.targets_at)
     cdef const floating* source = <const floating*> t.source + group * s.channels * t.volume
     cdef floating* to = <floating*> t.result + (group * s.rows + first_row) * t.positions
-    cdef const floating* start = NULL
+    cdef const floating* initial = NULL
     cdef const Py_ssize_t* tile
-    cdef fc_turn_t turn = fc_sparse_for(t.dtype, t.isa).turn
-    cdef fc_turn_back_t turn_back = fc_sparse_for(t.dtype, t.isa).turn_back
+    cdef fc_to_lanes_t to_lanes = fc_sparse_for(t.dtype, t.isa).to_lanes
+    cdef fc_from_lanes_t from_lanes = fc_sparse_for(t.dtype, t.isa).from_lanes
     cdef fc_add_rows_t add_rows = fc_sparse_for(t.dtype, t.isa).add_rows
     cdef fc_dot_rows_t dot_rows = fc_sparse_for(t.dtype, t.isa).dot_rows
-    cdef fc_turn_there_t turn_there = fc_sparse_for(t.dtype, t.isa).turn_there
+    cdef fc_gradient_to_lanes_t gradient_to_lanes = fc_sparse_for(t.dtype, t.isa).gradient_to_lanes
     cdef char* mask = <char*> (sums + rows * pitch)
     cdef bint missing = False
-    cdef fc_pruned lists
+    cdef fc_nonzeros_list lists
     if t.bias is not NULL:
-        start = <const floating*> t.bias + group * s.rows + first_row
-    place_lanes(lane_at, s, t.sides, block)
-    place_targets(targets, s, t.sides, block, s.groups * s.rows * t.positions)
+        initial = <const floating*> t.bias + group * s.rows + first_row
+    place_lanes(lane_at, s, t.axes, block)
+    place_targets(targets, s, t.axes, block, s.groups * s.rows * t.positions)
     if t.parts:
         for row in range(rows):
-            missing = turn_there(
+            missing = gradient_to_lanes(
                 sums + row * pitch, mask if row == 0 else NULL, to + row * t.positions, targets, s.lines, s.wide
             )
     for i in range(count):
         channel = i * s.block_channels
         here = min(s.block_channels, s.channels - channel)
         for c in range(here):
-            fill(patch, source + (channel + c) * t.volume, 1, image_step, t.sides, block, 0, s.patch_image, &t.kernel,
+            fill(patch, source + (channel + c) * t.volume, 1, image_step, t.axes, block, 0, s.patch_image, &t.kernel,
                  False)
             if channel + c + 1 < s.channels:
-                send_for(t, source + (channel + c + 1) * t.volume, image_step, block)
+                prefetch_channel(t, source + (channel + c + 1) * t.volume, image_step, block)
             for k in range(s.copies):
-                turn(
+                to_lanes(
                     cells + c * s.channel_pitch + t.copies[2 * k], s.line_pitch, patch + t.copies[2 * k + 1],
-                    t.sides[1].pitch, lane_at, s.copy_lines, t.sides[2].reach + s.wide,
+                    t.axes[1].pitch, lane_at, s.copy_lines, t.axes[2].halo + s.wide,
                 )
         lists = lists_at(t.lists + (chosen * count + i) * s.list_pitch, s)
         if t.parts:
@@ -415,13 +421,13 @@ cdef void multiply(
                 continue
             add_rows(
                 <int> tile[0], <int> tile[1], cells + tile[3] * lanes, t.lines + tile[2], &lists, rows,
-                sums + (tile[2] * s.wide + tile[3]) * lanes, pitch, s.wide * lanes, start, i > 0,
+                sums + (tile[2] * s.wide + tile[3]) * lanes, pitch, s.wide * lanes, initial, i > 0,
             )
     if t.parts:
         return
     for row in range(rows):
-        turn_back(to + row * t.positions, targets, t.sides[2].jump, sums + row * pitch, s.lines, s.wide,
-                  t.positions if row + 1 < rows else 0)
+        from_lanes(to + row * t.positions, targets, t.axes[2].output_stride, sums + row * pitch, s.lines, s.wide,
+                   t.positions if row + 1 < rows else 0)
 
 
 # The arguments of a call of `clear`, which all of its threads read.
@@ -432,27 +438,27 @@ cdef struct Clearing:
     Py_ssize_t n
     Py_ssize_t items
     Py_ssize_t itemsize
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
-def clear(int dtype, w, dw, Py_ssize_t items, int isa, words):
+def clear(int dtype, w, dw, Py_ssize_t items, int isa, queue):
     """Set dw to 0 where w is 0. An item is one of `items` equal parts."""
     cdef Clearing t
-    cdef Run weights, gradients
+    cdef Buffer weights, gradients
     t.itemsize = 8 if dtype else 4
-    weights, gradients = run_of(w, t.itemsize, False), run_of(dw, t.itemsize, True)
+    weights, gradients = contiguous_buffer(w, t.itemsize, False), contiguous_buffer(dw, t.itemsize, True)
     t.clear, t.w, t.dw = fc_sparse_for(dtype, isa).clear, <const char*> weights.at, <char*> gradients.at
-    t.n, t.items, t.words = gradients.n, items, numbers_of(words)
+    t.n, t.items, t.queue = gradients.n, items, work_queue(queue)
     with nogil:
         fc_check(weights.n == gradients.n)
-        fc_share(t.words, draw_clearings, &t)
+        fc_parallel_for(t.queue, clearings_worker, &t)
 
 
-cdef void draw_clearings(void* task) noexcept nogil:
+cdef void clearings_worker(void* task) noexcept nogil:
     cdef const Clearing* t = <const Clearing*> task
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.items), first, end
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t grain = t.queue.grain, begin = fc_next_chunk(t.queue, &worker, t.items), first, end
     while begin < t.items:
         first, end = begin * t.n // t.items, min(begin + grain, t.items) * t.n // t.items
         t.clear(t.w + first * t.itemsize, t.dw + first * t.itemsize, end - first)
-        begin = fc_next(t.words, &member, t.items)
+        begin = fc_next_chunk(t.queue, &worker, t.items)

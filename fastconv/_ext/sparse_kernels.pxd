@@ -7,7 +7,7 @@ cdef extern from "sparse.h":
     enum:
         FC_LIST_SPARE
 
-    ctypedef struct fc_pruned:
+    ctypedef struct fc_nonzeros_list:
         int32_t* rows
         int32_t* counts
         int32_t* off
@@ -27,40 +27,40 @@ cdef extern from "sparse.h":
         Py_ssize_t n
 
     ctypedef void (*fc_prune_t)(
-        const fc_weights* weights, const fc_pruned* to, const fc_pruned* space,
+        const fc_weights* weights, const fc_nonzeros_list* to, const fc_nonzeros_list* space,
     ) noexcept nogil
-    ctypedef void (*fc_turn_t)(
+    ctypedef void (*fc_to_lanes_t)(
         void* to, Py_ssize_t to_pitch, const void* source, Py_ssize_t source_pitch, const Py_ssize_t* at,
         Py_ssize_t lines, Py_ssize_t n,
     ) noexcept nogil
     ctypedef void (*fc_add_rows_t)(
-        int high, int wide, const void* x, const Py_ssize_t* lines, const fc_pruned* pruned, Py_ssize_t rows,
-        void* sums, Py_ssize_t pitch, Py_ssize_t line_pitch, const void* start, int add,
+        int high, int wide, const void* x, const Py_ssize_t* lines, const fc_nonzeros_list* pruned, Py_ssize_t rows,
+        void* sums, Py_ssize_t pitch, Py_ssize_t line_pitch, const void* initial, int add,
     ) noexcept nogil
-    ctypedef void (*fc_turn_back_t)(
+    ctypedef void (*fc_from_lanes_t)(
         void* to, const fc_target* targets, Py_ssize_t step, const void* sums, Py_ssize_t lines, Py_ssize_t wide,
-        Py_ssize_t ahead,
+        Py_ssize_t next_row,
     ) noexcept nogil
 
     ctypedef void (*fc_dot_rows_t)(
-        int high, int wide, const void* x, const Py_ssize_t* lines, const fc_pruned* pruned, Py_ssize_t rows,
+        int high, int wide, const void* x, const Py_ssize_t* lines, const fc_nonzeros_list* pruned, Py_ssize_t rows,
         const void* dout, Py_ssize_t pitch, Py_ssize_t line_pitch, const void* mask,
     ) noexcept nogil
-    ctypedef int (*fc_turn_there_t)(
+    ctypedef int (*fc_gradient_to_lanes_t)(
         void* to, void* mask, const void* source, const fc_target* targets, Py_ssize_t lines, Py_ssize_t wide,
     ) noexcept nogil
     ctypedef void (*fc_clear_t)(const void* w, void* dw, Py_ssize_t n) noexcept nogil
 
     ctypedef struct fc_sparse_kernels:
         fc_prune_t prune
-        fc_turn_t turn
+        fc_to_lanes_t to_lanes
         fc_add_rows_t add_rows
-        fc_turn_back_t turn_back
+        fc_from_lanes_t from_lanes
         fc_dot_rows_t dot_rows
-        fc_turn_there_t turn_there
+        fc_gradient_to_lanes_t gradient_to_lanes
         fc_clear_t clear
 
     const fc_sparse_kernels* fc_sparse_for(int dtype, int isa) noexcept nogil
-    void fc_send_for(const char* source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t nbytes) noexcept nogil
+    void fc_prefetch_rows(const char* source, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t nbytes) noexcept nogil
     int fc_isa_lanes(int dtype, int isa) noexcept nogil
     int fc_sparse_sums(int isa, int dots) noexcept nogil

@@ -38,7 +38,7 @@ FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *
 }
 
 /* Make the lists of `weights`. `space` is a workspace; its `rows` hold the start of each list. */
-static void FC_N(fc_prune)(const fc_weights *weights, const fc_pruned *to, const fc_pruned *space)
+static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to, const fc_nonzeros_list *space)
 {
     ptrdiff_t ends[FC_LENGTHS] = {0}, row, run, i, j, all = 0;
     const FC_T *w = (const FC_T *)weights->w;
@@ -53,7 +53,7 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_pruned *to, const
         /* Prefetch, because the rows of a run are too far apart for the hardware prefetcher. */
         if (weights->runs == 1 && row + 4 < weights->rows)
             for (i = 0; i < weights->n; i += 64 / FC_BYTES)
-                FC_AHEAD(w + 4 * weights->row_step + i, 0);
+                FC_PREFETCH(w + 4 * weights->row_step + i, 0);
         fc_check(begin <= INT32_MAX && all - begin <= INT32_MAX);
         space->rows[row] = (int32_t)begin;
         space->counts[row] = (int32_t)(all - begin);
@@ -81,8 +81,9 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_pruned *to, const
 
 /* to[line][p][lane] = from[line][at[lane] + p], p < n: transpose an image whose parts go to different lanes. Reads up
  * to FC_TL - 1 elements past each line. */
-static void FC_N(fc_turn)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch, const ptrdiff_t *at,
-                          ptrdiff_t lines, ptrdiff_t n)
+static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch,
+                              const ptrdiff_t *at,
+                              ptrdiff_t lines, ptrdiff_t n)
 {
     ptrdiff_t line, p;
     int group, i;
@@ -113,10 +114,10 @@ static void FC_N(fc_turn)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrd
     }
 }
 
-/* to[targets[line][lane]][p * step] = sums[line][p][lane] for p < n of the target <= wide: the inverse of fc_turn. The
- * cells `ahead` elements further are written next, so they are prefetched. */
-static void FC_N(fc_turn_back)(void *to_, const fc_target *targets, ptrdiff_t step, const void *sums_, ptrdiff_t lines,
-                               ptrdiff_t wide, ptrdiff_t ahead)
+/* to[targets[line][lane]][p * step] = sums[line][p][lane] for p < n of the target <= wide: the inverse of fc_to_lanes.
+ * The cells `next_row` elements further are written next, so they are prefetched. */
+static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t step, const void *sums_, ptrdiff_t lines,
+                                ptrdiff_t wide, ptrdiff_t next_row)
 {
     FC_T *to = (FC_T *)to_;
     const FC_T *sums = (const FC_T *)sums_;
@@ -139,7 +140,7 @@ static void FC_N(fc_turn_back)(void *to_, const fc_target *targets, ptrdiff_t st
                     const fc_target *target = &targets[group + i];
                     FC_T *cells = to + target->to + first * step;
                     const ptrdiff_t left = target->n - first;
-                    FC_AHEAD(cells + ahead, 1);
+                    FC_PREFETCH(cells + next_row, 1);
                     if (left >= FC_TL && step == 1) {
                         *(FC_N(fc_tu) *)cells = square[i];
                     } else if (left > 0) {
@@ -159,8 +160,9 @@ static void FC_N(fc_turn_back)(void *to_, const fc_target *targets, ptrdiff_t st
  * Line r of the cells of a tile is at x + lines[r]. Sums of lines are `line_pitch` apart, and sums of rows `pitch`.
  * Without `add` the sums start with start[row], or zero. */
 FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *FC_RESTRICT x, const ptrdiff_t *lines,
-                                    const fc_pruned *pruned, ptrdiff_t rows, FC_T *FC_RESTRICT sums, ptrdiff_t pitch,
-                                    ptrdiff_t line_pitch, const FC_T *start, int add)
+                                    const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *FC_RESTRICT sums,
+                                        ptrdiff_t pitch,
+                                    ptrdiff_t line_pitch, const FC_T *initial, int add)
 {
     const FC_T *cells[4] = {x, x, x, x}, *FC_RESTRICT val = (const FC_T *)pruned->val;
     const int32_t *FC_RESTRICT off = pruned->off;
@@ -179,11 +181,11 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *
         for (r = 0; r < high; r++) {
             FC_UNROLL
             for (c = 0; c < wide; c++)
-                tile[r][c] = FC_N(fc_splat)(0);
+                tile[r][c] = FC_N(fc_broadcast)(0);
         }
         for (i = 0; i < n; i++) {
             const ptrdiff_t at = (ptrdiff_t)off[i] * FC_VL;
-            const FC_V value = FC_N(fc_splat)(val[i]);
+            const FC_V value = FC_N(fc_broadcast)(val[i]);
             FC_UNROLL
             for (r = 0; r < high; r++) {
                 FC_UNROLL
@@ -200,8 +202,8 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *
                 for (c = 0; c < wide; c++)
                     tile[r][c] += FC_N(fc_load)(to + r * line_pitch + c * FC_VL);
             }
-        } else if (start) {
-            const FC_V first = FC_N(fc_splat)(start[row]);
+        } else if (initial) {
+            const FC_V first = FC_N(fc_broadcast)(initial[row]);
             FC_UNROLL
             for (r = 0; r < high; r++) {
                 FC_UNROLL
@@ -222,13 +224,13 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *
 #define FC_ADD_ROWS(high, wide)                                                                                  \
     case (high) * 16 + (wide):                                                                                   \
         FC_N(fc_add_rows_of)(high, wide, (const FC_T *)x, lines, pruned, rows, (FC_T *)sums, pitch, line_pitch,  \
-                             (const FC_T *)start, add);                                                          \
+                             (const FC_T *)initial, add);                                                          \
         break;
 #define FC_ADD_ROWS_3(high) FC_ADD_ROWS(high, 1) FC_ADD_ROWS(high, 2) FC_ADD_ROWS(high, 3)
 #define FC_ADD_ROWS_7(high) \
     FC_ADD_ROWS_3(high) FC_ADD_ROWS(high, 4) FC_ADD_ROWS(high, 5) FC_ADD_ROWS(high, 6) FC_ADD_ROWS(high, 7)
-static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
-                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *start,
+static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
+                              ptrdiff_t rows, void *sums, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *initial,
                               int add)
 {
     switch (high * 16 + wide) {
@@ -277,7 +279,7 @@ FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
  * The arguments are as in `fc_add_rows_of`, with dout in place of the sums. With `masked`, cells are cleared where
  * `mask` is not set, because the zeros that fill up dout, times inf, would be NaN. */
 FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int wide, const FC_T *FC_RESTRICT x,
-                                    const ptrdiff_t *lines, const fc_pruned *pruned, ptrdiff_t rows,
+                                    const ptrdiff_t *lines, const fc_nonzeros_list *pruned, ptrdiff_t rows,
                                     const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const FC_L *mask)
 {
     const FC_T *cells[4] = {x, x, x, x};
@@ -305,15 +307,15 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int 
             FC_V sums[4];
             FC_UNROLL
             for (r = 0; r < 4; r++)
-                sums[r] = FC_N(fc_splat)(0);
+                sums[r] = FC_N(fc_broadcast)(0);
             FC_UNROLL
             for (r = 0; r < high; r++) {
                 FC_UNROLL
                 for (c = 0; c < wide; c++) {
                     FC_V cell = FC_N(fc_load)(cells[r] + at + c * FC_VL);
                     if (masked)
-                        cell = FC_N(fc_pick)(FC_N(fc_load_lanes)(mask + r * line_pitch + c * FC_VL), cell,
-                                             FC_N(fc_splat)(0));
+                        cell = FC_N(fc_select)(FC_N(fc_load_lanes)(mask + r * line_pitch + c * FC_VL), cell,
+                                               FC_N(fc_broadcast)(0));
                     sums[(r * wide + c) % 4] += tile[r][c] * cell;
                 }
             }
@@ -335,7 +337,7 @@ FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int 
         break;
 #define FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 1) FC_DOT_ROWS(high, 2) FC_DOT_ROWS(high, 3)
 #define FC_DOT_ROWS_6(high) FC_DOT_ROWS_3(high) FC_DOT_ROWS(high, 4) FC_DOT_ROWS(high, 5) FC_DOT_ROWS(high, 6)
-static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_pruned *pruned,
+static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t *lines, const fc_nonzeros_list *pruned,
                               ptrdiff_t rows, const void *dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const void *mask)
 {
     switch (high * 16 + wide) {
@@ -365,8 +367,9 @@ static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t
 
 /* to[line][p][lane] = from[targets[line][lane]][p] for p < n of the target, and zero elsewhere. Returns whether there
  * are such zeros. `mask` is NULL, or becomes -1 where dout exists. */
-static int FC_N(fc_turn_there)(void *to_, void *mask_, const void *from_, const fc_target *targets, ptrdiff_t lines,
-                               ptrdiff_t wide)
+static int FC_N(fc_gradient_to_lanes)(void *to_, void *mask_, const void *from_, const fc_target *targets,
+                                      ptrdiff_t lines,
+                                      ptrdiff_t wide)
 {
     FC_T *to = (FC_T *)to_;
     FC_L *mask = (FC_L *)mask_;
@@ -402,10 +405,10 @@ static void FC_N(fc_clear)(const void *w_, void *dw_, ptrdiff_t n)
 
 const fc_sparse_kernels FC_N(fc_sparse_kernels) = {
     .prune = FC_N(fc_prune),
-    .turn = FC_N(fc_turn),
+    .to_lanes = FC_N(fc_to_lanes),
     .add_rows = FC_N(fc_add_rows),
-    .turn_back = FC_N(fc_turn_back),
+    .from_lanes = FC_N(fc_from_lanes),
     .dot_rows = FC_N(fc_dot_rows),
-    .turn_there = FC_N(fc_turn_there),
+    .gradient_to_lanes = FC_N(fc_gradient_to_lanes),
     .clear = FC_N(fc_clear),
 };

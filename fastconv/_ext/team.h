@@ -8,6 +8,7 @@
 #define FASTCONV_TEAM_H
 
 #include <stddef.h>
+#include <string.h>
 
 #if defined(_MSC_VER)
 #include <intrin.h>
@@ -34,76 +35,73 @@ __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 #include <unistd.h>
 #endif
 
-typedef void (*fc_work)(void *task);
+typedef void (*fc_task_function)(void *task);
 
-/* The shared state of a call (see _threads.share), one word each: chunks taken so far, threads that joined, workers
- * wanted, the address of a broadcast slot, items per chunk, and chunks taken from the end. Then, for signals: the
- * address of an fc_poll or 0, the time of the next check, the thread that called, whether the call has to stop, and the
- * milliseconds between checks. */
+/* A slot in which a call broadcasts its work to the helpers. All fields are accessed atomically. */
+typedef struct {
+    ptrdiff_t joined;         /* helpers that joined the call that has the slot, or FC_CLOSED */
+    ptrdiff_t taken;          /* whether a call has the slot */
+    ptrdiff_t call;           /* counts calls, so that a helper joins each only once */
+    ptrdiff_t work, task;     /* the function of the call, and its argument */
+    ptrdiff_t helpers_wanted; /* the most helpers that may join */
+    ptrdiff_t finished;       /* helpers that have returned from the function */
+    ptrdiff_t dismissals;     /* a change ends fc_run_helper */
+    ptrdiff_t sleeping;       /* helpers that sleep, or are about to */
+    ptrdiff_t wake_event;     /* the futex that wakes helpers */
+    ptrdiff_t caller_waits;   /* whether the caller sleeps until its helpers have finished */
+    ptrdiff_t done_event;     /* the futex that wakes the caller */
+    ptrdiff_t times_waited;   /* how often a caller slept */
+} fc_broadcast_slot;
+enum { FC_CLOSED = -1 };
+
+/* The work queue of a call: a counter from which its threads draw chunks, and what the call needs to react to signals.
+ * Python keeps the queue in a bytearray, so each field has the size of a pointer. */
+typedef struct fc_work_queue {
+    ptrdiff_t chunks_taken;
+    ptrdiff_t workers; /* threads that joined */
+    ptrdiff_t helpers_wanted;
+    fc_broadcast_slot *slot; /* NULL without helpers */
+    ptrdiff_t grain;         /* items of a chunk */
+    ptrdiff_t taken_from_end;
+    /* Returns whether a signal handler raised and the call has to stop. The calling thread then has an exception set.
+     * NULL if the call does not look for signals. */
+    int (*poll)(struct fc_work_queue *queue);
+    ptrdiff_t next_poll; /* in milliseconds; 0 before the first look */
+    ptrdiff_t calling_thread;
+    ptrdiff_t stop;        /* whether the call has to stop */
+    ptrdiff_t poll_period; /* in milliseconds */
+} fc_work_queue;
+/* The places of two fields in an array of integers, for tests. */
 enum {
-    FC_DRAWN,
-    FC_THREADS,
-    FC_WANTED,
-    FC_GATE,
-    FC_GRAIN,
-    FC_FROM_END,
-    FC_POLL,
-    FC_DUE,
-    FC_CALLER,
-    FC_STOP,
-    FC_PERIOD,
-    FC_WORDS
+    FC_STOP_INDEX = offsetof(fc_work_queue, stop) / sizeof(ptrdiff_t),
+    FC_POLL_PERIOD_INDEX = offsetof(fc_work_queue, poll_period) / sizeof(ptrdiff_t)
 };
-
-/* Returns whether a signal handler raised, so that the call has to stop. The calling thread then has an exception
- * set. */
-typedef int (*fc_poll)(ptrdiff_t *words);
-
-/* The words of a broadcast slot. FC_OPEN is the number of workers that joined the call that owns the slot, or FC_SHUT
- * if no call is open. FC_SEATS is the number of workers that the call wants. A change of FC_AWAY ends fc_help. FC_BELL
- * is the futex that wakes workers. FC_WAITING says whether the caller sleeps until its workers have finished, FC_CHIME
- * is the futex that wakes the caller, and FC_NAPS counts how often it slept. */
-enum {
-    FC_OPEN,
-    FC_TAKEN,
-    FC_CALL,
-    FC_WORK,
-    FC_TASK,
-    FC_SEATS,
-    FC_FINISHED,
-    FC_AWAY,
-    FC_ASLEEP,
-    FC_BELL,
-    FC_WAITING,
-    FC_CHIME,
-    FC_NAPS,
-    FC_GATE_WORDS
-};
-enum { FC_SHUT = -1 };
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #if defined(_WIN64)
-#define fc_cas(word, old, new) (_InterlockedCompareExchange64((volatile __int64 *)(word), (new), (old)) == (old))
-#define fc_add(word, n) _InterlockedExchangeAdd64((volatile __int64 *)(word), (n))
-#define fc_swap(word, n) _InterlockedExchange64((volatile __int64 *)(word), (n))
+#define fc_compare_exchange(word, old, new) \
+    (_InterlockedCompareExchange64((volatile __int64 *)(word), (new), (old)) == (old))
+#define fc_fetch_add_ordered(word, n) _InterlockedExchangeAdd64((volatile __int64 *)(word), (n))
+#define fc_atomic_exchange(word, n) _InterlockedExchange64((volatile __int64 *)(word), (n))
 #else
-#define fc_cas(word, old, new) (_InterlockedCompareExchange((volatile long *)(word), (new), (old)) == (old))
-#define fc_add(word, n) _InterlockedExchangeAdd((volatile long *)(word), (n))
-#define fc_swap(word, n) _InterlockedExchange((volatile long *)(word), (n))
+#define fc_compare_exchange(word, old, new) \
+    (_InterlockedCompareExchange((volatile long *)(word), (new), (old)) == (old))
+#define fc_fetch_add_ordered(word, n) _InterlockedExchangeAdd((volatile long *)(word), (n))
+#define fc_atomic_exchange(word, n) _InterlockedExchange((volatile long *)(word), (n))
 #endif
 #if defined(_M_ARM64) || defined(_M_ARM)
 #error "MSVC does not order what follows a volatile read on ARM: compile with clang-cl there"
 #endif
-#define fc_peek(word) (*(const volatile ptrdiff_t *)(word))
+#define fc_atomic_load(word) (*(const volatile ptrdiff_t *)(word))
 #define fc_pause() _mm_pause()
 #else
-static inline int fc_cas(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t new_)
+static inline int fc_compare_exchange(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t new_)
 {
     return __atomic_compare_exchange_n(word, &old, new_, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
-#define fc_add(word, n) __atomic_fetch_add((word), (n), __ATOMIC_SEQ_CST)
-#define fc_swap(word, n) __atomic_exchange_n((word), (n), __ATOMIC_SEQ_CST)
-#define fc_peek(word) __atomic_load_n((word), __ATOMIC_SEQ_CST)
+#define fc_fetch_add_ordered(word, n) __atomic_fetch_add((word), (n), __ATOMIC_SEQ_CST)
+#define fc_atomic_exchange(word, n) __atomic_exchange_n((word), (n), __ATOMIC_SEQ_CST)
+#define fc_atomic_load(word) __atomic_load_n((word), __ATOMIC_SEQ_CST)
 #if defined(__x86_64__) || defined(__i386__)
 #define fc_pause() __builtin_ia32_pause()
 #elif defined(__aarch64__)
@@ -117,34 +115,34 @@ static inline int fc_cas(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t new_)
  * wakes them without the interpreter. A worker that misses one call sleeps until the next. That is harmless, because no
  * call waits for a worker that has not joined it. */
 #if defined(__linux__) && defined(SYS_futex)
-enum { FC_BELLS = 1 };
+enum { FC_HAS_FUTEX = 1 };
 
-/* Wake up to `sleepers` threads that sleep at the futex `bell`. */
-static inline void fc_ring(ptrdiff_t *bell, ptrdiff_t sleepers)
+/* Wake up to `sleepers` threads that sleep at the futex `event`. */
+static inline void fc_futex_wake(ptrdiff_t *event, ptrdiff_t sleepers)
 {
-    __atomic_fetch_add((uint32_t *)bell, 1, __ATOMIC_SEQ_CST);
-    syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAKE_PRIVATE, (int)sleepers, NULL, NULL, 0);
+    __atomic_fetch_add((uint32_t *)event, 1, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, (uint32_t *)event, FUTEX_WAKE_PRIVATE, (int)sleepers, NULL, NULL, 0);
 }
 
-/* Sleep until the futex `bell` wakes this thread. Return at once if its counter is no longer `heard`. */
-static inline void fc_sleep(ptrdiff_t *bell, uint32_t heard)
+/* Sleep until the futex `event` wakes this thread. Return at once if its counter is no longer `seen`. */
+static inline void fc_futex_wait(ptrdiff_t *event, uint32_t seen)
 {
-    syscall(SYS_futex, (uint32_t *)bell, FUTEX_WAIT_PRIVATE, heard, NULL, NULL, 0);
+    syscall(SYS_futex, (uint32_t *)event, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
 }
 
-static inline uint32_t fc_listen(ptrdiff_t *bell)
+static inline uint32_t fc_futex_value(ptrdiff_t *event)
 {
-    return __atomic_load_n((uint32_t *)bell, __ATOMIC_SEQ_CST);
+    return __atomic_load_n((uint32_t *)event, __ATOMIC_SEQ_CST);
 }
 #else
-enum { FC_BELLS = 0 };
-#define fc_ring(bell, sleepers) ((void)0)
-#define fc_listen(bell) 0u
+enum { FC_HAS_FUTEX = 0 };
+#define fc_futex_wake(event, sleepers) ((void)0)
+#define fc_futex_value(event) 0u
 
 /* Sleep for a moment. Yielding the CPU is not enough, because a thread of higher priority would get it back at once. */
-static inline void fc_sleep(ptrdiff_t *bell, unsigned heard)
+static inline void fc_futex_wait(ptrdiff_t *event, unsigned seen)
 {
-    (void)bell, (void)heard;
+    (void)event, (void)seen;
 #if defined(_WIN32)
     Sleep(1);
 #else
@@ -157,12 +155,10 @@ static inline void fc_sleep(ptrdiff_t *bell, unsigned heard)
 #endif
 
 /* Set the shared state of a call without workers. One chunk holds all items, or nearly all. */
-static inline void fc_alone(ptrdiff_t *words)
+static inline void fc_serial_queue(fc_work_queue *queue)
 {
-    int i;
-    for (i = 0; i < FC_WORDS; i++)
-        words[i] = 0;
-    words[FC_GRAIN] = 1 << 16;
+    memset(queue, 0, sizeof(*queue));
+    queue->grain = 1 << 16;
 }
 
 /* Return milliseconds of a monotonic clock. Reading it takes less time than taking a chunk. */
@@ -183,15 +179,15 @@ static inline size_t fc_milliseconds(void)
 
 /* Return whether the threads of a call have to stop and leave their chunks unfinished. It is called for every chunk,
  * and in the middle loops of kernels whose chunks may take more than 50 ms. */
-static inline int fc_stopped(ptrdiff_t *words)
+static inline int fc_stopped(fc_work_queue *queue)
 {
-    if (words[FC_POLL] == 0)
+    if (queue->poll == NULL)
         return 0;
-    if (fc_peek(&words[FC_STOP]))
+    if (fc_atomic_load(&queue->stop))
         return 1;
-    if (!((fc_poll)words[FC_POLL])(words))
+    if (!queue->poll(queue))
         return 0;
-    fc_swap(&words[FC_STOP], 1);
+    fc_atomic_exchange(&queue->stop, 1);
     return 1;
 }
 
@@ -200,119 +196,124 @@ enum { FC_SPINS = 10000 };
 
 /* Wait until all workers that joined have finished. After a while the caller sleeps, because a caller with a higher
  * priority that shares a CPU with a worker would otherwise keep the worker from finishing. */
-static inline void fc_await(ptrdiff_t *gate, ptrdiff_t joined)
+static inline void fc_wait_for_helpers(fc_broadcast_slot *slot, ptrdiff_t joined)
 {
-    int turn;
-    for (turn = 0; turn < FC_SPINS; turn++) {
-        if (fc_peek(&gate[FC_FINISHED]) >= joined)
+    int spin;
+    for (spin = 0; spin < FC_SPINS; spin++) {
+        if (fc_atomic_load(&slot->finished) >= joined)
             return;
         fc_pause();
     }
-    fc_swap(&gate[FC_WAITING], 1);
+    fc_atomic_exchange(&slot->caller_waits, 1);
     for (;;) {
-        const unsigned heard = (unsigned)fc_listen(&gate[FC_CHIME]);
-        if (fc_peek(&gate[FC_FINISHED]) >= joined)
+        const unsigned seen = (unsigned)fc_futex_value(&slot->done_event);
+        if (fc_atomic_load(&slot->finished) >= joined)
             break;
-        fc_add(&gate[FC_NAPS], 1);
-        fc_sleep(&gate[FC_CHIME], heard);
+        fc_fetch_add_ordered(&slot->times_waited, 1);
+        fc_futex_wait(&slot->done_event, seen);
     }
-    fc_swap(&gate[FC_WAITING], 0);
+    fc_atomic_exchange(&slot->caller_waits, 0);
 }
 
 /* Run work(task) in this thread and in the workers that join, and return when all of them have finished. Returns -1
  * with an exception set if a signal handler raised; the results of the work are then undefined. */
-static inline int fc_share(ptrdiff_t *words, fc_work work, void *task)
+static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, void *task)
 {
-    ptrdiff_t *gate = (ptrdiff_t *)words[FC_GATE];
-    if (gate == NULL || !fc_cas(&gate[FC_TAKEN], 0, 1)) {
+    fc_broadcast_slot *slot = queue->slot;
+    if (slot == NULL || !fc_compare_exchange(&slot->taken, 0, 1)) {
         work(task);
     } else {
-        gate[FC_WORK] = (ptrdiff_t)work;
-        gate[FC_TASK] = (ptrdiff_t)task;
-        /* Workers may read these words while the slot is shut, so they are written atomically. */
-        fc_swap(&gate[FC_SEATS], words[FC_WANTED]);
-        fc_swap(&gate[FC_FINISHED], 0);
-        fc_add(&gate[FC_CALL], 1);
-        fc_swap(&gate[FC_OPEN], 0);
-        if (fc_peek(&gate[FC_ASLEEP]) > 0)
-            fc_ring(&gate[FC_BELL], words[FC_WANTED]);
+        slot->work = (ptrdiff_t)work;
+        slot->task = (ptrdiff_t)task;
+        /* Workers may read these words while the slot is closed, so they are written atomically. */
+        fc_atomic_exchange(&slot->helpers_wanted, queue->helpers_wanted);
+        fc_atomic_exchange(&slot->finished, 0);
+        fc_fetch_add_ordered(&slot->call, 1);
+        fc_atomic_exchange(&slot->joined, 0);
+        if (fc_atomic_load(&slot->sleeping) > 0)
+            fc_futex_wake(&slot->wake_event, queue->helpers_wanted);
         work(task);
-        fc_await(gate, fc_swap(&gate[FC_OPEN], FC_SHUT));
-        fc_swap(&gate[FC_TAKEN], 0);
+        fc_wait_for_helpers(slot, fc_atomic_exchange(&slot->joined, FC_CLOSED));
+        fc_atomic_exchange(&slot->taken, 0);
     }
-    return fc_peek(&words[FC_STOP]) ? -1 : 0;
+    return fc_atomic_load(&queue->stop) ? -1 : 0;
 }
 
 /* Join the call that owns the broadcast slot, unless its number is `last`. Returns whether this worker joined. */
-static inline int fc_join(ptrdiff_t *gate, ptrdiff_t *last)
+static inline int fc_try_join(fc_broadcast_slot *slot, ptrdiff_t *last)
 {
-    const ptrdiff_t open = fc_peek(&gate[FC_OPEN]);
+    const ptrdiff_t joined = fc_atomic_load(&slot->joined);
     /* A worker joins a call only once. A second time it would find no chunks left, but would take another workspace. */
-    if (open < 0 || fc_peek(&gate[FC_CALL]) == *last || open >= fc_peek(&gate[FC_SEATS]) ||
-        !fc_cas(&gate[FC_OPEN], open, open + 1))
+    if (joined < 0 || fc_atomic_load(&slot->call) == *last || joined >= fc_atomic_load(&slot->helpers_wanted) ||
+        !fc_compare_exchange(&slot->joined, joined, joined + 1))
         return 0;
     /* From here on the call cannot end before this worker, so its task stays valid. It may be a later call than the one
      * checked above, and may want fewer workers. */
-    *last = fc_peek(&gate[FC_CALL]);
-    if (open < fc_peek(&gate[FC_SEATS]))
-        ((fc_work)gate[FC_WORK])((void *)gate[FC_TASK]);
-    fc_add(&gate[FC_FINISHED], 1);
-    if (fc_peek(&gate[FC_WAITING]))
-        fc_ring(&gate[FC_CHIME], 1);
+    *last = fc_atomic_load(&slot->call);
+    if (joined < fc_atomic_load(&slot->helpers_wanted))
+        ((fc_task_function)slot->work)((void *)slot->task);
+    fc_fetch_add_ordered(&slot->finished, 1);
+    if (fc_atomic_load(&slot->caller_waits))
+        fc_futex_wake(&slot->done_event, 1);
     return 1;
 }
 
 /* Join every call that opens the broadcast slot, until FC_AWAY changes. After `turns` checks without a call the worker
  * sleeps, or returns if there is no futex. */
-static inline void fc_help(ptrdiff_t *gate, ptrdiff_t turns)
+static inline void fc_run_helper(fc_broadcast_slot *slot, ptrdiff_t spins)
 {
-    ptrdiff_t turn = 0, last = -1;
-    const ptrdiff_t away = fc_peek(&gate[FC_AWAY]);
-    while (fc_peek(&gate[FC_AWAY]) == away) {
-        turn = fc_join(gate, &last) ? 0 : turn + 1;
+    ptrdiff_t spin = 0, last = -1;
+    const ptrdiff_t dismissals = fc_atomic_load(&slot->dismissals);
+    while (fc_atomic_load(&slot->dismissals) == dismissals) {
+        spin = fc_try_join(slot, &last) ? 0 : spin + 1;
         fc_pause();
-        if (turn >= turns) {
-            const unsigned heard = (unsigned)fc_listen(&gate[FC_BELL]);
-            if (!FC_BELLS)
+        if (spin >= spins) {
+            const unsigned seen = (unsigned)fc_futex_value(&slot->wake_event);
+            if (!FC_HAS_FUTEX)
                 return;
-            fc_add(&gate[FC_ASLEEP], 1);
-            if (!fc_join(gate, &last) && fc_peek(&gate[FC_AWAY]) == away)
-                fc_sleep(&gate[FC_BELL], heard);
-            fc_add(&gate[FC_ASLEEP], -1);
-            turn = 0;
+            fc_fetch_add_ordered(&slot->sleeping, 1);
+            if (!fc_try_join(slot, &last) && fc_atomic_load(&slot->dismissals) == dismissals)
+                fc_futex_wait(&slot->wake_event, seen);
+            fc_fetch_add_ordered(&slot->sleeping, -1);
+            spin = 0;
         }
     }
 }
 
-/* One thread of a call: its number, and how many chunks it took from the front. */
+/* One thread of a call: its number, which is its place among the workspaces, and the chunks it took from the front. */
 typedef struct {
-    ptrdiff_t slot, drew;
-} fc_member;
+    ptrdiff_t id, front_chunks;
+} fc_worker;
 
-static inline fc_member fc_enrol(ptrdiff_t *words)
+/* The number of a new worker. The calling thread has no fixed number, because helpers may be faster. */
+static inline ptrdiff_t fc_worker_id(fc_work_queue *queue) { return fc_fetch_add_ordered(&queue->workers, 1); }
+
+static inline fc_worker fc_new_worker(fc_work_queue *queue)
 {
-    fc_member member;
-    member.slot = fc_add(&words[FC_THREADS], 1);
-    member.drew = 0;
-    return member;
+    fc_worker worker;
+    worker.id = fc_worker_id(queue);
+    worker.front_chunks = 0;
+    return worker;
 }
 
-/* Return the first item of the next chunk of words[FC_GRAIN] of `total` items, or `total` if no chunk is left or the
+/* Return the first item of the next chunk of queue->grain of `total` items, or `total` if no chunk is left or the
  * call has to stop. One thread takes chunks from the front and the others from the end, so that in successive calls
  * each thread finds the same data in its cache. */
-static inline ptrdiff_t fc_next(ptrdiff_t *words, fc_member *member, ptrdiff_t total)
+static inline ptrdiff_t fc_next_chunk(fc_work_queue *queue, fc_worker *worker, ptrdiff_t total)
 {
-    const ptrdiff_t grain = words[FC_GRAIN], draws = (total + grain - 1) / grain;
-    if (fc_add(&words[FC_DRAWN], 1) >= draws || fc_stopped(words))
+    const ptrdiff_t grain = queue->grain, draws = (total + grain - 1) / grain;
+    if (fc_fetch_add_ordered(&queue->chunks_taken, 1) >= draws || fc_stopped(queue))
         return total;
-    return (member->slot == 0 ? member->drew++ : draws - 1 - fc_add(&words[FC_FROM_END], 1)) * grain;
+    if (worker->id == 0)
+        return worker->front_chunks++ * grain;
+    return (draws - 1 - fc_fetch_add_ordered(&queue->taken_from_end, 1)) * grain;
 }
 
 /* Return the next of `total` items, from the front, or at least `total` if none is left or the call has to stop. */
-static inline ptrdiff_t fc_take(ptrdiff_t *words, ptrdiff_t total)
+static inline ptrdiff_t fc_next_item(fc_work_queue *queue, ptrdiff_t total)
 {
-    const ptrdiff_t piece = fc_add(&words[FC_DRAWN], 1);
-    return piece < total && fc_stopped(words) ? total : piece;
+    const ptrdiff_t piece = fc_fetch_add_ordered(&queue->chunks_taken, 1);
+    return piece < total && fc_stopped(queue) ? total : piece;
 }
 
 #endif /* FASTCONV_TEAM_H */

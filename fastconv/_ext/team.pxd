@@ -1,35 +1,48 @@
-# Declarations of team.h, by which kernels divide their work among threads.
+# How a kernel shares its work: see team.h.
+
+from fastconv._ext.arrays cimport index_pointer
+
 
 cdef extern from "team.h" nogil:
     enum:
-        FC_DRAWN
-        FC_THREADS
-        FC_WANTED
-        FC_GATE
-        FC_GRAIN
-        FC_POLL
-        FC_DUE
-        FC_CALLER
-        FC_STOP
-        FC_PERIOD
-        FC_WORDS
-        FC_OPEN
-        FC_SHUT
-        FC_FINISHED
-        FC_NAPS
-        FC_GATE_WORDS
+        FC_CLOSED
+        FC_STOP_INDEX
+        FC_POLL_PERIOD_INDEX
 
-    ctypedef struct fc_member:
-        Py_ssize_t slot
+    ctypedef struct fc_broadcast_slot:
+        Py_ssize_t joined
+        Py_ssize_t finished
+        Py_ssize_t times_waited
 
-    ctypedef void (*fc_work)(void* task) noexcept nogil
-    void fc_alone(Py_ssize_t* words) noexcept
-    int fc_share(Py_ssize_t* words, fc_work work, void* task) except -1
-    bint fc_stopped(Py_ssize_t* words) noexcept
-    fc_member fc_enrol(Py_ssize_t* words) noexcept
-    Py_ssize_t fc_next(Py_ssize_t* words, fc_member* member, Py_ssize_t total) noexcept
-    Py_ssize_t fc_take(Py_ssize_t* words, Py_ssize_t total) noexcept
-    Py_ssize_t fc_peek(const Py_ssize_t* word) noexcept
-    Py_ssize_t fc_swap(Py_ssize_t* word, Py_ssize_t n) noexcept
-    void fc_help(Py_ssize_t* gate, Py_ssize_t turns) noexcept
+    ctypedef struct fc_work_queue:
+        Py_ssize_t chunks_taken
+        Py_ssize_t workers
+        Py_ssize_t helpers_wanted
+        fc_broadcast_slot* slot
+        Py_ssize_t grain
+        int (*poll)(fc_work_queue* queue) noexcept nogil
+        Py_ssize_t next_poll
+        Py_ssize_t calling_thread
+        Py_ssize_t stop
+        Py_ssize_t poll_period
+
+    ctypedef struct fc_worker:
+        Py_ssize_t id
+
+    ctypedef void (*fc_task_function)(void* task) noexcept nogil
+    void fc_serial_queue(fc_work_queue* queue) noexcept
+    int fc_parallel_for(fc_work_queue* queue, fc_task_function work, void* task) except -1
+    bint fc_stopped(fc_work_queue* queue) noexcept
+    Py_ssize_t fc_worker_id(fc_work_queue* queue) noexcept
+    fc_worker fc_new_worker(fc_work_queue* queue) noexcept
+    Py_ssize_t fc_next_chunk(fc_work_queue* queue, fc_worker* worker, Py_ssize_t total) noexcept
+    Py_ssize_t fc_next_item(fc_work_queue* queue, Py_ssize_t total) noexcept
+    Py_ssize_t fc_atomic_load(const Py_ssize_t* word) noexcept
+    Py_ssize_t fc_atomic_exchange(Py_ssize_t* word, Py_ssize_t n) noexcept
+    void fc_run_helper(fc_broadcast_slot* slot, Py_ssize_t spins) noexcept
     size_t fc_milliseconds() noexcept
+
+
+cdef inline fc_work_queue* work_queue(object state) except NULL:
+    """The queue in a bytearray, as `ThreadPool.work_queue` returns it."""
+    return <fc_work_queue*> index_pointer(state)

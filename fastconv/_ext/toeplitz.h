@@ -38,7 +38,7 @@ typedef struct {
     ptrdiff_t begin;
     ptrdiff_t end;
     ptrdiff_t base;
-    ptrdiff_t jump;
+    ptrdiff_t base_step;
     ptrdiff_t key;
 } fc_segment;
 

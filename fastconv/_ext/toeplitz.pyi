@@ -9,7 +9,7 @@ def weights(
     w: np.ndarray,
     dtype: int,
     numbers: np.ndarray,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def merge(
     cells: np.ndarray,
@@ -35,7 +35,7 @@ def count(
     totals: np.ndarray,
     isa: int,
     space: np.ndarray,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def place(
     table: np.ndarray,
@@ -46,7 +46,7 @@ def place(
     starts: np.ndarray,
     indptr: np.ndarray,
     wide: bool,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def fill(
     table: np.ndarray,
@@ -64,7 +64,7 @@ def fill(
     pieces: int,
     isa: int,
     space: np.ndarray,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def product(
     dtype: int,
@@ -78,7 +78,7 @@ def product(
     x_pitch: int,
     y_pitch: int,
     isa: int,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def gradient(
     table: np.ndarray,
@@ -92,6 +92,6 @@ def gradient(
     block: int,
     isa: int,
     space: np.ndarray,
-    words: np.ndarray | bytearray,
+    queue: np.ndarray | bytearray,
 ) -> None: ...
 def gradient_space(slots: int) -> int: ...

@@ -2,15 +2,15 @@
 
 A "row of weights" is the weights of one filter, or of one channel in the transposed matrix. The matrix has a row for
 each row of weights and each position. `table` describes three axes, see fastconv.convolution.toeplitz.pattern. `sizes`
-is from fastconv.convolution.toeplitz.csr.Structure. `words` is the shared state of the call, which distributes the work
+is from fastconv.convolution.toeplitz.csr.Structure. `queue` is the shared state of the call, which distributes the work
 among threads: see team.h. Indices have 64 bits if `wide`; `dtype` is 0 (float32) or 1 (float64).
 """
 
 from libc.stdint cimport int32_t, int64_t
 
-from fastconv._ext.arrays cimport Run, numbers_of, run_of
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
 from fastconv._ext.runs cimport fc_check
-from fastconv._ext.team cimport FC_GRAIN, fc_enrol, fc_member, fc_next, fc_share
+from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 cdef extern from "toeplitz.h" nogil:
@@ -47,7 +47,7 @@ cdef extern from "toeplitz.h" nogil:
         Py_ssize_t begin
         Py_ssize_t end
         Py_ssize_t base
-        Py_ssize_t jump
+        Py_ssize_t base_step
         Py_ssize_t key
 
     ctypedef struct fc_nonzeros:
@@ -246,7 +246,7 @@ cdef Matrix read_matrix(const Py_ssize_t* table, const Py_ssize_t* sizes) noexce
     return m
 
 
-cdef inline void give_weights(Matrix* m, Run weights, int dtype, bint wide, int isa) noexcept nogil:
+cdef inline void give_weights(Matrix* m, Buffer weights, int dtype, bint wide, int isa) noexcept nogil:
     m.itemsize = 8 if dtype else 4
     m.weights, m.n_weights = <const char*> weights.at, weights.n
     cdef const fc_toeplitz_kernels* k = fc_toeplitz_for(dtype, isa)
@@ -337,29 +337,29 @@ cdef struct Task:
     Py_ssize_t most         # most nonzero weights of a row with few
     char* space             # memory of each thread: see maker_of
     Py_ssize_t space_pitch
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     Py_ssize_t pieces       # parts into which the lines of a row of weights are divided
     bint wide
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
-cdef Task read_task(table, sizes, w, int dtype, bint wide, int isa, words) except *:
+cdef Task read_task(table, sizes, w, int dtype, bint wide, int isa, queue) except *:
     cdef Task t
-    cdef Run weights = run_of(w, 8 if dtype else 4, False)
-    t.m = read_matrix(numbers_of(table), numbers_of(sizes))
+    cdef Buffer weights = contiguous_buffer(w, 8 if dtype else 4, False)
+    t.m = read_matrix(index_pointer(table), index_pointer(sizes))
     give_weights(&t.m, weights, dtype, wide, isa)
-    t.wide, t.words = wide, numbers_of(words)
+    t.wide, t.queue = wide, work_queue(queue)
     return t
 
 
 cdef int give_space(
     Task* t, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, space
 ) except -1:
-    cdef Run room = run_of(space, 1, True)
-    t.numbers, t.share, t.longest, t.most = numbers_of(numbers), share, longest, most
+    cdef Buffer room = contiguous_buffer(space, 1, True)
+    t.numbers, t.share, t.longest, t.most = index_pointer(numbers), share, longest, most
     t.room = room_for(longest)
-    t.space, t.slots = <char*> room.at, space.shape[0]
-    t.space_pitch = room.n // t.slots
+    t.space, t.workspaces = <char*> room.at, space.shape[0]
+    t.space_pitch = room.n // t.workspaces
     return 0
 
 
@@ -407,18 +407,18 @@ def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
     return maker_of(&maker, NULL, 8 if dtype else 4, longest, most, cols)
 
 
-cdef inline Maker begin_lists(const Task* t, Py_ssize_t slot) noexcept nogil:
+cdef inline Maker begin_lists(const Task* t, Py_ssize_t worker_id) noexcept nogil:
     cdef Maker maker
     maker.nbytes = maker_of(
-        &maker, t.space + slot * t.space_pitch, t.m.itemsize, t.longest, t.most, t.m.cols
+        &maker, t.space + worker_id * t.space_pitch, t.m.itemsize, t.longest, t.most, t.m.cols
     )
-    fc_check(slot < t.slots)
+    fc_check(worker_id < t.workspaces)
     fc_check(maker.nbytes <= t.space_pitch)
     return maker
 
 
-cdef inline void end_lists(const Task* t, Py_ssize_t slot, const Maker* maker) noexcept nogil:
-    (<Py_ssize_t*> (t.space + slot * t.space_pitch))[0] += maker.visits + maker.nonzeros.visits
+cdef inline void end_lists(const Task* t, Py_ssize_t worker_id, const Maker* maker) noexcept nogil:
+    (<Py_ssize_t*> (t.space + worker_id * t.space_pitch))[0] += maker.visits + maker.nonzeros.visits
 
 
 def merge(cells, order, taps, starts, segments, entries, lists, places):
@@ -429,12 +429,15 @@ def merge(cells, order, taps, starts, segments, entries, lists, places):
     entries, integers in lists, and places.
     """
     cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
-    cdef const Py_ssize_t* first = numbers_of(starts)
+    cdef const Py_ssize_t* first = index_pointer(starts)
     cdef Py_ssize_t[4] made = [0, 0, 0, 0]
-    cdef Run at = run_of(cells, sizeof(Py_ssize_t), False), by = run_of(order, sizeof(Py_ssize_t), False)
-    cdef Run segment = run_of(segments, sizeof(Segment), True), entry = run_of(entries, sizeof(Py_ssize_t), True)
-    cdef Run several = run_of(lists, sizeof(Py_ssize_t), True), place = run_of(places, sizeof(Py_ssize_t), True)
-    cdef const Py_ssize_t* tap = numbers_of(taps)
+    cdef Buffer at = contiguous_buffer(cells, sizeof(Py_ssize_t), False)
+    cdef Buffer by = contiguous_buffer(order, sizeof(Py_ssize_t), False)
+    cdef Buffer segment = contiguous_buffer(segments, sizeof(Segment), True)
+    cdef Buffer entry = contiguous_buffer(entries, sizeof(Py_ssize_t), True)
+    cdef Buffer several = contiguous_buffer(lists, sizeof(Py_ssize_t), True)
+    cdef Buffer place = contiguous_buffer(places, sizeof(Py_ssize_t), True)
+    cdef const Py_ssize_t* tap = index_pointer(taps)
     with nogil:
         fc_check(at.n == n * k)
         fc_check(by.n == n * k)
@@ -463,12 +466,12 @@ cdef void merge_positions(
             for i in range(k):
                 alike = alike & (by[i] == by[i - k]) & (at[i] - base == at[i - k] - before)
         # Positions belong to one segment only as long as the shift stays the same.
-        if alike and (s.count == 1 or s.jump == base - before):
+        if alike and (s.count == 1 or s.base_step == base - before):
             s.count += 1
-            s.jump = base - before
+            s.base_step = base - before
         else:
             s = s + 1
-            s.start, s.step, s.count, s.base, s.jump = first[0] + p, 1, 1, base, 0
+            s.start, s.step, s.count, s.base, s.base_step = first[0] + p, 1, 1, base, 0
             s.begin, s.key = first[1] + entries, ~(first[3] + n_places)
             i = 0
             while i < k:
@@ -501,28 +504,28 @@ cdef inline bint is_few(const Task* t, Py_ssize_t row) noexcept nogil:
     return t.share * t.numbers[row] < t.m.cols * t.m.d.n_keys * t.m.h.n_keys * t.m.w.n_keys
 
 
-def weights(table, sizes, w, int dtype, numbers, words):
+def weights(table, sizes, w, int dtype, numbers, queue):
     """Count the nonzero weights, and write numbers (rows of weights,)."""
-    cdef Task t = read_task(table, sizes, w, dtype, False, 0, words)
-    t.counts = <Py_ssize_t*> run_of(numbers, sizeof(Py_ssize_t), True).at
+    cdef Task t = read_task(table, sizes, w, dtype, False, 0, queue)
+    t.counts = <Py_ssize_t*> contiguous_buffer(numbers, sizeof(Py_ssize_t), True).at
     with nogil:
-        fc_share(t.words, draw_numbers, &t)
+        fc_parallel_for(t.queue, numbers_worker, &t)
 
 
-cdef void draw_numbers(void* task) noexcept nogil:
+cdef void numbers_worker(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.m.total), row
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t grain = t.queue.grain, begin = fc_next_chunk(t.queue, &worker, t.m.total), row
     cdef fc_numbers_t number = fc_toeplitz_for(1 if t.m.itemsize == 8 else 0, 0).number
     while begin < t.m.total:
         for row in range(begin, min(begin + grain, t.m.total)):
             t.counts[row] = number(t.m.weights + weights_of(&t.m, row) * t.m.itemsize, &t.m.weight)
-        begin = fc_next(t.words, &member, t.m.total)
+        begin = fc_next_chunk(t.queue, &worker, t.m.total)
 
 
 def count(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
-    int isa, space, words,
+    int isa, space, queue,
 ):
     """Count the nonzero entries of a matrix row, and write counts (rows of weights, segments of d * h * w).
 
@@ -532,24 +535,24 @@ def count(
     put into a tree. `space` has a row of `space_of` bytes for each thread, for lists of `longest` entries; it must be
     zeroed.
     """
-    cdef Task t = read_task(table, sizes, w, dtype, False, isa, words)
+    cdef Task t = read_task(table, sizes, w, dtype, False, isa, queue)
     give_space(&t, numbers, share, longest, most, space)
-    t.counts = <Py_ssize_t*> run_of(counts, sizeof(Py_ssize_t), True).at
-    t.starts = <Py_ssize_t*> run_of(totals, sizeof(Py_ssize_t), True).at
+    t.counts = <Py_ssize_t*> contiguous_buffer(counts, sizeof(Py_ssize_t), True).at
+    t.starts = <Py_ssize_t*> contiguous_buffer(totals, sizeof(Py_ssize_t), True).at
     with nogil:
-        fc_share(t.words, draw_counts, &t)
+        fc_parallel_for(t.queue, counts_worker, &t)
 
 
-cdef void draw_counts(void* task) noexcept nogil:
+cdef void counts_worker(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.m.total), row
-    cdef Maker maker = begin_lists(t, member.slot)
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t grain = t.queue.grain, begin = fc_next_chunk(t.queue, &worker, t.m.total), row
+    cdef Maker maker = begin_lists(t, worker.id)
     while begin < t.m.total:
         for row in range(begin, min(begin + grain, t.m.total)):
             count_row(t, row, &maker)
-        begin = fc_next(t.words, &member, t.m.total)
-    end_lists(t, member.slot, &maker)
+        begin = fc_next_chunk(t.queue, &worker, t.m.total)
+    end_lists(t, worker.id, &maker)
 
 
 cdef void count_row(const Task* t, Py_ssize_t row, Maker* maker) noexcept nogil:
@@ -598,26 +601,26 @@ cdef inline void count_line(
                 counts[k] = m.walk(&maker.nonzeros, &r, maker.values, maker.columns)
 
 
-def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, words):
+def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, queue):
     """Write indptr (rows + 1), the start of each matrix row. `starts` holds the start of each row of weights."""
-    cdef Task t = read_task(table, sizes, w, dtype, wide, 0, words)
-    t.counts, t.starts = numbers_of(counts), numbers_of(starts)
-    t.indptr = run_of(indptr, 8 if wide else 4, True).at
+    cdef Task t = read_task(table, sizes, w, dtype, wide, 0, queue)
+    t.counts, t.starts = index_pointer(counts), index_pointer(starts)
+    t.indptr = contiguous_buffer(indptr, 8 if wide else 4, True).at
     with nogil:
-        fc_share(t.words, draw_places, &t)
+        fc_parallel_for(t.queue, places_worker, &t)
 
 
-cdef void draw_places(void* task) noexcept nogil:
+cdef void places_worker(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.m.total), row
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t grain = t.queue.grain, begin = fc_next_chunk(t.queue, &worker, t.m.total), row
     while begin < t.m.total:
         for row in range(begin, min(begin + grain, t.m.total)):
             if t.wide:
                 place_row(t, row, <int64_t*> t.indptr)
             else:
                 place_row(t, row, <int32_t*> t.indptr)
-        begin = fc_next(t.words, &member, t.m.total)
+        begin = fc_next_chunk(t.queue, &worker, t.m.total)
 
 
 cdef void place_row(const Task* t, Py_ssize_t row, number* indptr) noexcept nogil:
@@ -658,43 +661,43 @@ cdef void place_row(const Task* t, Py_ssize_t row, number* indptr) noexcept nogi
 
 def fill(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, indptr, indices, data,
-    bint wide, Py_ssize_t pieces, int isa, space, words,
+    bint wide, Py_ssize_t pieces, int isa, space, queue,
 ):
     """Write the entries of the matrix, indices and data (nnz).
 
     An item is one of `pieces` parts of the lines of a row of weights.
     """
-    cdef Task t = read_task(table, sizes, w, dtype, wide, isa, words)
+    cdef Task t = read_task(table, sizes, w, dtype, wide, isa, queue)
     cdef Py_ssize_t width = 8 if wide else 4
-    cdef Run columns = run_of(indices, width, True), values = run_of(data, t.m.itemsize, True)
-    cdef Run places = run_of(indptr, width, False)
+    cdef Buffer columns = contiguous_buffer(indices, width, True), values = contiguous_buffer(data, t.m.itemsize, True)
+    cdef Buffer places = contiguous_buffer(indptr, width, False)
     give_space(&t, numbers, share, longest, most, space)
     t.indptr, t.indices, t.data, t.pieces = places.at, <char*> columns.at, <char*> values.at, pieces
     with nogil:
         fc_check(places.n == t.m.total * t.m.plane + 1)
         fc_check(values.n == columns.n)
         fc_check(start_of(&t, places.n - 1) == values.n)
-        fc_share(t.words, draw_fills, &t)
+        fc_parallel_for(t.queue, fills_worker, &t)
 
 
 cdef inline Py_ssize_t start_of(const Task* t, Py_ssize_t row) noexcept nogil:
     return (<const int64_t*> t.indptr)[row] if t.wide else (<const int32_t*> t.indptr)[row]
 
 
-cdef void draw_fills(void* task) noexcept nogil:
+cdef void fills_worker(void* task) noexcept nogil:
     cdef const Task* t = <const Task*> task
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t total = t.m.total * t.pieces, grain = t.words[FC_GRAIN], lines = t.m.d.positions * t.m.h.positions
-    cdef Py_ssize_t begin = fc_next(t.words, &member, total), item, piece
-    cdef Maker maker = begin_lists(t, member.slot)
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t total = t.m.total * t.pieces, grain = t.queue.grain, lines = t.m.d.positions * t.m.h.positions
+    cdef Py_ssize_t begin = fc_next_chunk(t.queue, &worker, total), item, piece
+    cdef Maker maker = begin_lists(t, worker.id)
     while begin < total:
         for item in range(begin, min(begin + grain, total)):
             piece = item % t.pieces
             fill_lines(
                 t, item // t.pieces, piece * lines // t.pieces, (piece + 1) * lines // t.pieces, &maker
             )
-        begin = fc_next(t.words, &member, total)
-    end_lists(t, member.slot, &maker)
+        begin = fc_next_chunk(t.queue, &worker, total)
+    end_lists(t, worker.id, &maker)
 
 
 cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, Maker* maker) noexcept nogil:
@@ -729,7 +732,7 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
                         if low <= line and line < high:
                             if lists == 0:
                                 lists = make_lists(t, row, d, h, k, maker)
-                            cell = (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump
+                            cell = (d.base + a * d.base_step) * m.h.limit + h.base + b * h.base_step
                             for one in range(lists):
                                 fill_run(t, row, line, m.w.segment + k + one, cell, one, maker)
                         line += h.step
@@ -761,7 +764,7 @@ cdef Py_ssize_t spread_lines(
         for b in range(h.count):
             if low <= line and line < high:
                 indptr = <const char*> t.indptr + (row * m.plane + line * m.w.positions) * width
-                cell = (d.base + a * d.jump) * m.h.limit + h.base + b * h.jump
+                cell = (d.base + a * d.base_step) * m.h.limit + h.base + b * h.base_step
                 m.spread(
                     &maker.nonzeros, &r, m.w.segment, n, m.w.places, indptr,
                     row // m.rows * m.cols * m.cells + cell * m.w.limit, t.data, t.indices, maker.values,
@@ -809,13 +812,14 @@ cdef inline void fill_run(
     if s.step == 1:
         start = start_of(t, at)
         fc_check(start_of(t, at + s.count) == start + s.count * n)
-        m.repeat(values, columns, n, t.data + start * m.itemsize, t.indices + start * width, s.count, first, s.jump)
+        m.repeat(values, columns, n, t.data + start * m.itemsize, t.indices + start * width, s.count, first,
+                 s.base_step)
         return
     for i in range(s.count):
         start = start_of(t, at + i * s.step)
         fc_check(start_of(t, at + i * s.step + 1) == start + n)
         m.repeat(
-            values, columns, n, t.data + start * m.itemsize, t.indices + start * width, 1, first + i * s.jump, 0
+            values, columns, n, t.data + start * m.itemsize, t.indices + start * width, 1, first + i * s.base_step, 0
         )
 
 
@@ -824,37 +828,38 @@ cdef struct Product:
     fc_spmm p
     fc_spmm_t kernel
     Py_ssize_t rows
-    Py_ssize_t* words
+    fc_work_queue* queue
 
 
 def product(
     int dtype, bint wide, indptr, indices, data, x, y, Py_ssize_t width, Py_ssize_t x_pitch, Py_ssize_t y_pitch,
-    int isa, words,
+    int isa, queue,
 ):
     """Compute y (rows, width) = A @ x (cols, width). The rows of x and y are x_pitch and y_pitch elements apart, and
     `width` is a multiple of the vector length.
     """
     cdef Product t
     cdef Py_ssize_t itemsize = 8 if dtype else 4, number_size = 8 if wide else 4
-    cdef Run rows = run_of(indptr, number_size, False), columns = run_of(indices, number_size, False)
-    cdef Run values = run_of(data, itemsize, False), source = run_of(x, itemsize, False)
-    cdef Run result = run_of(y, itemsize, True)
-    t.rows, t.words = rows.n - 1, numbers_of(words)
+    cdef Buffer rows = contiguous_buffer(indptr, number_size, False)
+    cdef Buffer columns = contiguous_buffer(indices, number_size, False)
+    cdef Buffer values = contiguous_buffer(data, itemsize, False), source = contiguous_buffer(x, itemsize, False)
+    cdef Buffer result = contiguous_buffer(y, itemsize, True)
+    t.rows, t.queue = rows.n - 1, work_queue(queue)
     t.p.data, t.p.indices, t.p.indptr, t.p.x, t.p.y = values.at, columns.at, rows.at, source.at, result.at
     t.p.width, t.p.x_pitch, t.p.y_pitch = width, x_pitch, y_pitch
     t.kernel = fc_toeplitz_for(dtype, isa).spmm_i64 if wide else fc_toeplitz_for(dtype, isa).spmm_i32
     with nogil:
         fc_check((t.rows - 1) * y_pitch + width <= result.n and values.n == columns.n)
-        fc_share(t.words, draw_products, &t)
+        fc_parallel_for(t.queue, products_worker, &t)
 
 
-cdef void draw_products(void* task) noexcept nogil:
+cdef void products_worker(void* task) noexcept nogil:
     cdef const Product* t = <const Product*> task
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t grain = t.words[FC_GRAIN], begin = fc_next(t.words, &member, t.rows)
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t grain = t.queue.grain, begin = fc_next_chunk(t.queue, &worker, t.rows)
     while begin < t.rows:
         t.kernel(&t.p, begin, min(begin + grain, t.rows))
-        begin = fc_next(t.words, &member, t.rows)
+        begin = fc_next_chunk(t.queue, &worker, t.rows)
 
 
 cdef enum:
@@ -876,12 +881,12 @@ cdef struct Gradient:
     Py_ssize_t itemsize
     char* space            # for each thread: a list, as for `count`, its slots, sums and totals
     Py_ssize_t space_pitch
-    Py_ssize_t slots
-    Py_ssize_t* words
+    Py_ssize_t workspaces
+    fc_work_queue* queue
 
 
 def gradient(
-    table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, words,
+    table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, queue,
 ):
     """Compute dw (rows of weights, cols, taps): dy (rows, width) times x (cols, width), summed over the entries of each
     weight.
@@ -891,22 +896,23 @@ def gradient(
     """
     cdef Gradient t
     cdef Py_ssize_t itemsize = 8 if dtype else 4
-    cdef Run counted = run_of(numbers, sizeof(double), False), source = run_of(x, itemsize, False)
-    cdef Run upstream = run_of(dy, itemsize, False), result = run_of(dw, itemsize, True)
-    cdef Run room = run_of(space, 1, True)
-    t.m = read_matrix(numbers_of(table), numbers_of(sizes))
+    cdef Buffer counted = contiguous_buffer(numbers, sizeof(double), False)
+    cdef Buffer source = contiguous_buffer(x, itemsize, False)
+    cdef Buffer upstream = contiguous_buffer(dy, itemsize, False), result = contiguous_buffer(dw, itemsize, True)
+    cdef Buffer room = contiguous_buffer(space, 1, True)
+    t.m = read_matrix(index_pointer(table), index_pointer(sizes))
     give_weights(&t.m, counted, 1, True, isa)
     t.contract, t.collect = fc_toeplitz_for(dtype, isa).contract, fc_toeplitz_for(dtype, isa).collect
     t.x, t.dy, t.dw = <const char*> source.at, <const char*> upstream.at, <char*> result.at
     t.width, t.block, t.blocks = width, block, (t.m.cols + block - 1) // block
     t.lanes = max(1, (16 << isa) // itemsize)
-    t.itemsize, t.words = itemsize, numbers_of(words)
-    t.space, t.slots = <char*> room.at, space.shape[0]
-    t.space_pitch = room.n // t.slots
+    t.itemsize, t.queue = itemsize, work_queue(queue)
+    t.space, t.workspaces = <char*> room.at, space.shape[0]
+    t.space_pitch = room.n // t.workspaces
     with nogil:
         fc_check(t.space_pitch >= slots_space(block * t.m.taps))
         fc_check(result.n == t.m.total * t.m.cols * t.m.taps and upstream.n == t.m.total * t.m.plane * width)
-        fc_share(t.words, draw_gradients, &t)
+        fc_parallel_for(t.queue, gradients_worker, &t)
 
 
 cdef inline Py_ssize_t slots_space(Py_ssize_t slots) noexcept nogil:
@@ -918,16 +924,16 @@ def gradient_space(Py_ssize_t slots):
     return slots_space(slots)
 
 
-cdef void draw_gradients(void* task) noexcept nogil:
+cdef void gradients_worker(void* task) noexcept nogil:
     cdef const Gradient* t = <const Gradient*> task
-    cdef fc_member member = fc_enrol(t.words)
-    cdef Py_ssize_t total = t.m.total * t.blocks, grain = t.words[FC_GRAIN]
-    cdef Py_ssize_t begin = fc_next(t.words, &member, total), item
+    cdef fc_worker worker = fc_new_worker(t.queue)
+    cdef Py_ssize_t total = t.m.total * t.blocks, grain = t.queue.grain
+    cdef Py_ssize_t begin = fc_next_chunk(t.queue, &worker, total), item
     while begin < total:
-        fc_check(member.slot < t.slots)
+        fc_check(worker.id < t.workspaces)
         for item in range(begin, min(begin + grain, total)):
-            gradient_of(t, item // t.blocks, item % t.blocks * t.block, t.space + member.slot * t.space_pitch)
-        begin = fc_next(t.words, &member, total)
+            gradient_of(t, item // t.blocks, item % t.blocks * t.block, t.space + worker.id * t.space_pitch)
+        begin = fc_next_chunk(t.queue, &worker, total)
 
 
 cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, char* space) noexcept nogil:
@@ -963,11 +969,11 @@ cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, cha
                     continue
                 for a in range(n):
                     places[a] = <int64_t> counted[a] - 1
-                c.n, c.x_step, c.dy_step, c.count = n, s.jump, s.step, s.count
+                c.n, c.x_step, c.dy_step, c.count = n, s.base_step, s.step, s.count
                 for a in range(d.count):
                     for b in range(h.count):
                         line = (d.start + a * d.step) * m.h.positions + h.start + b * h.step
-                        cell = ((d.base + a * d.jump) * m.h.limit + h.base + b * h.jump) * m.w.limit + s.base
+                        cell = ((d.base + a * d.base_step) * m.h.limit + h.base + b * h.base_step) * m.w.limit + s.base
                         c.x = t.x + (cells + cell) * t.width * t.itemsize
                         c.dy = t.dy + (row * m.plane + line * m.w.positions + s.start) * t.width * t.itemsize
                         t.contract(&c)

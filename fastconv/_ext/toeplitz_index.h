@@ -115,8 +115,8 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
 }
 
 /* Write `count` points from k on, each with its own column. */
-FC_INLINE void FC_I_(fc_take)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t k,
-                              FC_T *values, FC_INDEX *columns, const int count)
+FC_INLINE void FC_I_(fc_next_item)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t k,
+                                   FC_T *values, FC_INDEX *columns, const int count)
 {
     int i;
     memcpy(values, (const FC_T *)from->ordered + k, (size_t)count * sizeof(FC_T));
@@ -131,7 +131,7 @@ FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *place
 {
     const ptrdiff_t n = end - begin;
     ptrdiff_t k = 0;
-#define FC_TAKE(at, count) FC_I_(fc_take)(from, places, first, begin + (at), values + (at), columns + (at), count)
+#define FC_TAKE(at, count) FC_I_(fc_next_item)(from, places, first, begin + (at), values + (at), columns + (at), count)
     for (; n - k >= 8; k += 8)
         FC_TAKE(k, 8);
     if (k == n)
@@ -309,17 +309,17 @@ FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t beg
         int v, s;
         FC_UNROLL
         for (v = 0; v < vectors; v++)
-            total[v] = FC_N(fc_splat)(0);
+            total[v] = FC_N(fc_broadcast)(0);
         do {
             FC_V sum[MOST];
             FC_UNROLL
             for (v = 0; v < vectors * sums; v++)
-                sum[v] = FC_N(fc_splat)(0);
+                sum[v] = FC_N(fc_broadcast)(0);
             stop = last - j > SUMMED ? j + SUMMED : last;
             for (; j + sums <= stop; j += sums) {
                 FC_UNROLL
                 for (s = 0; s < sums; s++) {
-                    const FC_V a = FC_N(fc_splat)(data[j + s]);
+                    const FC_V a = FC_N(fc_broadcast)(data[j + s]);
                     const FC_T *from = x + (ptrdiff_t)indices[j + s] * p->x_pitch;
                     FC_UNROLL
                     for (v = 0; v < vectors; v++)
@@ -327,7 +327,7 @@ FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t beg
                 }
             }
             for (; j < stop; j++) {
-                const FC_V a = FC_N(fc_splat)(data[j]);
+                const FC_V a = FC_N(fc_broadcast)(data[j]);
                 const FC_T *from = x + (ptrdiff_t)indices[j] * p->x_pitch;
                 FC_UNROLL
                 for (v = 0; v < vectors; v++)

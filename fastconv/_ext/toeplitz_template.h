@@ -136,7 +136,7 @@ static void FC_N(fc_collect)(void *sums_, double *totals, ptrdiff_t slots)
         for (lane = 0; lane < FC_VL; lane++)
             total += (double)sums[lane];
         totals[i] += total;
-        FC_N(fc_store)(sums, FC_N(fc_splat)(0));
+        FC_N(fc_store)(sums, FC_N(fc_broadcast)(0));
     }
 }
 

@@ -64,7 +64,7 @@ typedef FC_L FC_N(fc_i);
 #define FC_BROADCAST(v, s) __asm__ volatile("vbroadcastsd %1, %0" : "=v"(v) : "m"(s))
 #define FC_MULTIPLY_ADD(sum, a, b) __asm__ volatile("vfmadd231pd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 #else
-#define FC_BROADCAST(v, s) ((v) = FC_N(fc_splat)(s))
+#define FC_BROADCAST(v, s) ((v) = FC_N(fc_broadcast)(s))
 #define FC_MULTIPLY_ADD(sum, a, b) ((sum) += (a) * (b))
 #endif
 /* FC_IN_ORDER is a barrier: the compiler moves no later read before it. FC_HIDE hides the origin of a pointer, so that
@@ -83,7 +83,7 @@ typedef FC_L FC_N(fc_i);
 #ifndef FC_VECTORS_DEFINED
 FC_INLINE FC_V FC_N(fc_load)(const FC_T *p) { return *(const FC_N(fc_vu) *)p; }
 FC_INLINE void FC_N(fc_store)(FC_T *p, FC_V v) { *(FC_N(fc_vu) *)p = v; }
-FC_INLINE FC_V FC_N(fc_splat)(FC_T s)
+FC_INLINE FC_V FC_N(fc_broadcast)(FC_T s)
 {
 #if FC_VECTORS
     return s - (FC_V){0};
@@ -93,7 +93,7 @@ FC_INLINE FC_V FC_N(fc_splat)(FC_T s)
 }
 
 /* Interleave the lower or upper halves of a and b. log2(FC_TL) rounds of interleaving transpose a square. */
-FC_INLINE FC_N(fc_t) FC_N(fc_zip_low)(FC_N(fc_t) a, FC_N(fc_t) b)
+FC_INLINE FC_N(fc_t) FC_N(fc_interleave_lower)(FC_N(fc_t) a, FC_N(fc_t) b)
 {
 #if FC_TL == 8
     return FC_SHUFFLE(FC_N(fc_it), a, b, 0, 8, 1, 9, 2, 10, 3, 11);
@@ -107,7 +107,7 @@ FC_INLINE FC_N(fc_t) FC_N(fc_zip_low)(FC_N(fc_t) a, FC_N(fc_t) b)
 #endif
 }
 
-FC_INLINE FC_N(fc_t) FC_N(fc_zip_high)(FC_N(fc_t) a, FC_N(fc_t) b)
+FC_INLINE FC_N(fc_t) FC_N(fc_interleave_upper)(FC_N(fc_t) a, FC_N(fc_t) b)
 {
 #if FC_TL == 8
     return FC_SHUFFLE(FC_N(fc_it), a, b, 4, 12, 5, 13, 6, 14, 7, 15);
@@ -129,8 +129,8 @@ FC_INLINE void FC_N(fc_transpose)(FC_N(fc_t) rows[FC_TL])
     for (round = 1; round < FC_TL; round *= 2) {
         FC_UNROLL
         for (i = 0; i < FC_TL / 2; i++) {
-            next[2 * i] = FC_N(fc_zip_low)(rows[i], rows[i + FC_TL / 2]);
-            next[2 * i + 1] = FC_N(fc_zip_high)(rows[i], rows[i + FC_TL / 2]);
+            next[2 * i] = FC_N(fc_interleave_lower)(rows[i], rows[i + FC_TL / 2]);
+            next[2 * i + 1] = FC_N(fc_interleave_upper)(rows[i], rows[i + FC_TL / 2]);
         }
         FC_UNROLL
         for (i = 0; i < FC_TL; i++)
@@ -138,8 +138,8 @@ FC_INLINE void FC_N(fc_transpose)(FC_N(fc_t) rows[FC_TL])
     }
 }
 
-/* Interleave the lower or upper halves of a and b, like fc_zip_low and fc_zip_high, but for FC_V. */
-FC_INLINE FC_V FC_N(fc_mix_low)(FC_V a, FC_V b)
+/* Interleave the lower or upper halves of a and b, like fc_interleave_lower and fc_interleave_upper, but for FC_V. */
+FC_INLINE FC_V FC_N(fc_interleave_lower_lanes)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
     return FC_SHUFFLE(FC_I, a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -155,7 +155,7 @@ FC_INLINE FC_V FC_N(fc_mix_low)(FC_V a, FC_V b)
 #endif
 }
 
-FC_INLINE FC_V FC_N(fc_mix_high)(FC_V a, FC_V b)
+FC_INLINE FC_V FC_N(fc_interleave_upper_lanes)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
     return FC_SHUFFLE(FC_I, a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
@@ -172,7 +172,7 @@ FC_INLINE FC_V FC_N(fc_mix_high)(FC_V a, FC_V b)
 }
 
 /* Return the elements of a and b at even positions, or at odd positions. */
-FC_INLINE FC_V FC_N(fc_evens)(FC_V a, FC_V b)
+FC_INLINE FC_V FC_N(fc_even_lanes)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
     return FC_SHUFFLE(FC_I, a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
@@ -188,7 +188,7 @@ FC_INLINE FC_V FC_N(fc_evens)(FC_V a, FC_V b)
 #endif
 }
 
-FC_INLINE FC_V FC_N(fc_odds)(FC_V a, FC_V b)
+FC_INLINE FC_V FC_N(fc_odd_lanes)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
     return FC_SHUFFLE(FC_I, a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);

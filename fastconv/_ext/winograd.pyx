@@ -4,33 +4,32 @@ The image is first transposed to channels-last. So the transforms have channels 
 of the planes. fastconv.convolution.winograd.tiles divides the work, and makes all tables below.
 """
 
-from fastconv._ext.arrays cimport numbers_of
-from fastconv._ext.cuts cimport cut, pieces
+from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
-from fastconv._ext.runs cimport fc_check, fc_draw, fc_soon, floating, zero
-from fastconv._ext.team cimport fc_share, fc_stopped, fc_take
+from fastconv._ext.runs cimport fc_check, fc_fetch_add, fc_prefetch, floating, zero
+from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker_id, work_queue
 from fastconv._ext.winograd_tiles cimport (
-    MOST_LANES, MOST_POINTS, Block, Call, Side, Sizes, Transforms, Window, block_at, count_tiles, read_call,
-    has_nan, see, total, transform_image, turn,
+    MOST_LANES, MOST_POINTS, Block, Call, Sizes, TileAxis, Transforms, Window, block_at, count_tiles, has_nan,
+    read_call, source_window, to_channels_last, total, transform_image,
 )
 
 
 cdef enum:
-    AHEAD = 3           # distance in channels between a prefetch of weights and their use
+    PREFETCH_CHANNELS = 3           # distance in channels between a prefetch of weights and their use
     MOST_PANELS = 64
 
 
 cdef void transform_weights(
-    floating* u, floating* turned, const floating* w, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t phase,
+    floating* u, floating* transposed, const floating* w, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t phase,
     const Call* call,
 ) noexcept nogil:
     """Transform `rows` rows of the weights of one phase to u (points, subkernels * channels, width)."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = &call.sides[0]
+    cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
     cdef Py_ssize_t[MOST_LANES] at
     cdef Py_ssize_t[MOST_POINTS] tap_at
-    cdef Py_ssize_t taps = sides[1].taps * sides[2].taps, zeros = s.chunk * s.kernel * width
+    cdef Py_ssize_t taps = axes[1].taps * axes[2].taps, zeros = s.chunk * s.kernel * width
     cdef Py_ssize_t c = 0, n, i, q, lane, pitch = s.subkernels * s.channels * width + s.u_pitch
     cdef const Py_ssize_t* tap
     fc_check(width <= MOST_LANES)
@@ -39,16 +38,17 @@ cdef void transform_weights(
     while c < s.channels:
         n = min(s.chunk, s.channels - c)
         if s.channel_step == s.kernel:
-            t.kernel.interleave(turned, width, w + c * s.channel_step, at, rows, n * s.kernel)
+            t.kernel.interleave(transposed, width, w + c * s.channel_step, at, rows, n * s.kernel)
         else:
             for i in range(n):
                 # The rows of a channel are contiguous, but the next channel is far away.
-                if c + i + AHEAD < s.channels:
-                    fc_soon(w + (c + i + AHEAD) * s.channel_step, rows * s.kernel * <Py_ssize_t> sizeof(floating))
+                if c + i + PREFETCH_CHANNELS < s.channels:
+                    fc_prefetch(w + (c + i + PREFETCH_CHANNELS) * s.channel_step,
+                                rows * s.kernel * <Py_ssize_t> sizeof(floating))
                 t.kernel.interleave(
-                    turned + i * s.kernel * width, width, w + (c + i) * s.channel_step, at, rows, s.kernel
+                    transposed + i * s.kernel * width, width, w + (c + i) * s.channel_step, at, rows, s.kernel
                 )
-        zero(turned + zeros, width)
+        zero(transposed + zeros, width)
         for q in range(s.subkernels):
             tap = call.taps + (phase * s.subkernels + q) * taps
             for i in range(n):
@@ -57,8 +57,8 @@ cdef void transform_weights(
                 lane = 0
                 while lane < width:
                     t.weights(
-                        <int> sides[1].points, <int> sides[1].taps, <int> sides[2].points, <int> sides[2].taps,
-                        turned + lane, tap_at, u + (q * s.channels + c + i) * width + lane, pitch,
+                        <int> axes[1].points, <int> axes[1].taps, <int> axes[2].points, <int> axes[2].taps,
+                        transposed + lane, tap_at, u + (q * s.channels + c + i) * width + lane, pitch,
                     )
                     lane += t.kernel.lanes
         c += n
@@ -66,24 +66,24 @@ cdef void transform_weights(
 
 # One axis of a phase: the result cell of output 0, negative if outside the result, and the number of outputs.
 cdef struct Phase:
-    Py_ssize_t start
-    Py_ssize_t outs
+    Py_ssize_t output_offset
+    Py_ssize_t n_outputs
 
 
 # The outputs [begin, end) of a tile along an axis that are in the result, and the result cell of output 0.
-cdef struct Reach:
+cdef struct OutputRange:
     Py_ssize_t at
     int begin
     int end
 
 
-cdef inline Reach reach_of(const Side* side, const Phase* phase, Py_ssize_t tile) noexcept nogil:
-    cdef Reach reach
-    cdef Py_ssize_t first = tile * side.outputs
-    reach.at = phase.start + first * side.jump
-    reach.begin = 1 if reach.at < 0 else 0
-    reach.end = <int> max(min(side.outputs, phase.outs - first), 0)
-    return reach
+cdef inline OutputRange output_range(const TileAxis* axis, const Phase* phase, Py_ssize_t tile) noexcept nogil:
+    cdef OutputRange outputs
+    cdef Py_ssize_t first = tile * axis.outputs
+    outputs.at = phase.output_offset + first * axis.output_stride
+    outputs.begin = 1 if outputs.at < 0 else 0
+    outputs.end = <int> max(min(axis.outputs, phase.n_outputs - first), 0)
+    return outputs
 
 
 cdef void transform_result(
@@ -97,31 +97,33 @@ cdef void transform_result(
     inf or NaN to outputs whose own sums of products are finite.
     """
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = &call.sides[0]
+    cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
-    cdef Py_ssize_t plane = sides[1].whole * sides[2].whole
+    cdef Py_ssize_t plane = axes[1].output_size * axes[2].output_size
     cdef Py_ssize_t image_step = s.groups * s.rows * call.positions, n, od, oh, ow, lane
     cdef const floating* lanes_of_bias
     cdef floating* to
-    cdef Reach deep, high, wide
+    cdef OutputRange deep, high, wide
     cdef Phase[3] phases
     cdef int[4] box
     for n in range(3):
-        phases[n].start = call.starts[3 * phase + n]
-        phases[n].outs = (sides[n].whole - phases[n].start + sides[n].jump - 1) // sides[n].jump
+        phases[n].output_offset = call.starts[3 * phase + n]
+        phases[n].n_outputs = (axes[n].output_size - phases[n].output_offset
+                               + axes[n].output_stride - 1) // axes[n].output_stride
     for n in range(b.images):
         zero(check, width)
         for od in range(b.n[0]):
-            deep = reach_of(&sides[0], &phases[0], b.begin[0] + od)
+            deep = output_range(&axes[0], &phases[0], b.begin[0] + od)
             for oh in range(b.n[1]):
-                high = reach_of(&sides[1], &phases[1], b.begin[1] + oh)
+                high = output_range(&axes[1], &phases[1], b.begin[1] + oh)
                 box[0], box[1] = high.begin, high.end
                 for ow in range(b.n[2]):
-                    wide = reach_of(&sides[2], &phases[2], b.begin[2] + ow)
+                    wide = output_range(&axes[2], &phases[2], b.begin[2] + ow)
                     box[2], box[3] = wide.begin, wide.end
                     if deep.begin < deep.end and high.begin < high.end and wide.begin < wide.end:
                         to = (
-                            result + (b.image + n) * image_step + deep.at * plane + high.at * sides[2].whole + wide.at
+                            result + (b.image
+                                      + n) * image_step + deep.at * plane + high.at * axes[2].output_size + wide.at
                         )
                         lane = 0
                         while lane < rows:
@@ -129,17 +131,17 @@ cdef void transform_result(
                             if bias is not NULL:
                                 lanes_of_bias = bias + lane
                             t.output(
-                                <int> sides[1].points, <int> sides[1].outputs, <int> sides[2].points,
-                                <int> sides[2].outputs, m + lane, s.m_pitch, lanes_of_bias,
-                                to + lane * call.positions, call.positions, sides[1].jump * sides[2].whole,
-                                sides[2].jump, <int> min(rows - lane, <Py_ssize_t> t.kernel.lanes), box,
+                                <int> axes[1].points, <int> axes[1].outputs, <int> axes[2].points,
+                                <int> axes[2].outputs, m + lane, s.m_pitch, lanes_of_bias,
+                                to + lane * call.positions, call.positions, axes[1].output_stride * axes[2].output_size,
+                                axes[2].output_stride, <int> min(rows - lane, <Py_ssize_t> t.kernel.lanes), box,
                                 check + lane,
                             )
                             lane += t.kernel.lanes
                     m = m + width
         # Only the first `rows` lanes are results; the other lanes hold old contents of the workspace.
         if has_nan(check, rows):
-            fc_draw(&call.overflows[b.image + n], 1)
+            fc_fetch_add(&call.overflows[b.image + n], 1)
 
 
 # A panel of rows of weights, as many as a tile is wide.
@@ -172,16 +174,16 @@ cdef Py_ssize_t list_panels(
 
 
 cdef void multiply(
-    const Call* call, Py_ssize_t group, Py_ssize_t first, const Block* block, floating* space, bint fresh
+    const Call* call, Py_ssize_t group, Py_ssize_t first, const Block* block, floating* space, bint new_weights
 ) noexcept nogil:
     """Multiply the tiles of a block by the weights of the rows of a pass, from `first` on.
 
     For each point: [tiles x k] @ [k x rows], with k over subkernels and channels.
     """
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = &call.sides[0]
+    cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
-    cdef Py_ssize_t points = sides[1].points * sides[2].points, k = s.subkernels * s.channels
+    cdef Py_ssize_t points = axes[1].points * axes[2].points, k = s.subkernels * s.channels
     cdef Py_ssize_t tiles = count_tiles(block), end = min(first + s.block_rows, s.rows)
     cdef Py_ssize_t row, here = -1, last, point, tile, phase, width = 0, i, n, count = 0
     cdef const floating* factors = <const floating*> call.w + group * call.group_step
@@ -195,13 +197,13 @@ cdef void multiply(
     cdef const Panel* p
     for phase in range(s.phases):
         row = first
-        while row < end and not fc_stopped(call.words):
+        while row < end and not fc_stopped(call.queue):
             last = here
             here = min(s.pass_rows, end - row)
             if here != last:
                 count = list_panels(panels, here, k, points, call)
                 width = panels[count - 1].column + panels[count - 1].width
-            if fresh or not s.kept:
+            if new_weights or not s.weights_resident:
                 for i in range(count):
                     p = &panels[i]
                     transform_weights(
@@ -232,7 +234,7 @@ cdef void multiply(
                 <floating*> call.result + (group * s.rows + row) * call.positions, m, own if bias is not NULL else NULL,
                 space + s.check_at, here, width, block, phase, call,
             )
-            if s.kept:
+            if s.weights_resident:
                 u = u + panels[count - 1].at + points * panels[count - 1].pitch
             row += here
 
@@ -241,14 +243,14 @@ def product(
     const floating[::1] source, const floating[::1] w, const floating[::1] bias, floating[::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[:, ::1] starts, const Py_ssize_t[::1] planes,
-    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, words,
+    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
 ):
     """Compute result = w * source + bias. `planes` are the channels of the source.
 
     Returns 0 if all of the result is finite. Otherwise `overflows` is above 0 for the images with an inf or NaN.
     """
     cdef Call call
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
         call.tile = fc_microkernel_for(0 if floating is float else 1, isa).tile_rows
@@ -259,47 +261,47 @@ def product(
         if bias.shape[0]:
             call.bias = <const void*> &bias[0]
         call.starts, call.planes = &starts[0, 0], &planes[0]
-        call.space, call.space_pitch, call.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
+        call.space, call.space_pitch, call.workspaces = <void*> &space[0, 0], space.shape[1], space.shape[0]
         call.group_step = w.shape[0] // call.sizes.groups
-        call.items = pieces(call.sizes.rows, call.sizes.block_rows) * call.sizes.groups * call.blocks
+        call.items = ceil_div(call.sizes.rows, call.sizes.block_rows) * call.sizes.groups * call.blocks
         if floating is float:
-            fc_share(shared, product_of_float, &call)
+            fc_parallel_for(shared, product_of_float, &call)
         else:
-            fc_share(shared, product_of_double, &call)
+            fc_parallel_for(shared, product_of_double, &call)
     return total(overflows)
 
 
 cdef void product_of_float(void* task) noexcept nogil:
-    draw_products(<const Call*> task, <float*> NULL)
+    products_worker(<const Call*> task, <float*> NULL)
 
 
 cdef void product_of_double(void* task) noexcept nogil:
-    draw_products(<const Call*> task, <double*> NULL)
+    products_worker(<const Call*> task, <double*> NULL)
 
 
-cdef void draw_products(const Call* call, floating* dtype) noexcept nogil:
+cdef void products_worker(const Call* call, floating* dtype) noexcept nogil:
     """Compute items until none are left."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = &call.sides[0]
+    cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
     cdef Block block
     cdef Window window
-    cdef Py_ssize_t row, group, place, filled = -1, weighed = -1
-    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_take(call.words, call.items)
-    cdef floating* own = <floating*> call.space + slot * call.space_pitch
-    fc_check(slot < call.slots)
+    cdef Py_ssize_t row, group, place, filled = -1, transformed = -1
+    cdef Py_ssize_t worker_id = fc_worker_id(call.queue), index = fc_next_item(call.queue, call.items)
+    cdef floating* own = <floating*> call.space + worker_id * call.space_pitch
+    fc_check(worker_id < call.workspaces)
     if index < call.items:
         zero(own + s.zero_at, s.lanes)
     while index < call.items:
-        place = cut(&row, index, s.rows, s.block_rows)
-        group = block_at(&block, place, s, sides)
+        place = unravel_block(&row, index, s.rows, s.block_rows)
+        group = block_at(&block, place, s, axes)
         if filled != place:
             filled = place
-            window = see(&block, sides)
-            turn(own, <const floating*> call.source + group * s.channels * call.volume,
-                 s.groups * s.channels * call.volume, call.planes, s.channels, s.lanes, &block, &window,
-                 sides[1].size, sides[2].size, &t.kernel)
+            window = source_window(&block, axes)
+            to_channels_last(own, <const floating*> call.source + group * s.channels * call.volume,
+                             s.groups * s.channels * call.volume, call.planes, s.channels, s.lanes, &block, &window,
+                             axes[1].size, axes[2].size, &t.kernel)
             transform_image(own + s.v_at, own, &block, &window, call, s.channels)
-        multiply(call, group, row, &block, own, group * s.rows + row != weighed)
-        weighed = group * s.rows + row
-        index = fc_take(call.words, call.items)
+        multiply(call, group, row, &block, own, group * s.rows + row != transformed)
+        transformed = group * s.rows + row
+        index = fc_next_item(call.queue, call.items)

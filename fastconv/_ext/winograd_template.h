@@ -332,7 +332,7 @@ static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, co
 
 /* Transpose n vectors: to[lane * pitch + i] = lane of vector i. Vectors past n may be read; their values do not
  * matter. */
-FC_INLINE void FC_N(fc_turn_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *vectors, const int n)
+FC_INLINE void FC_N(fc_transpose_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *vectors, const int n)
 {
     int lane, first, i;
     FC_UNROLL
@@ -360,7 +360,7 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
                                ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end,
                                FC_V *check)
 {
-    FC_T rows[8 * FC_VL], turned[8 * FC_VL];
+    FC_T rows[8 * FC_VL], transposed[8 * FC_VL];
     FC_V m[8], y[8], sum;
     int i, f;
     FC_UNROLL
@@ -377,37 +377,37 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     FC_UNROLL
     for (i = 1; i < outputs; i++)
         sum += y[i];
-    *check += sum * FC_N(fc_splat)(0);
+    *check += sum * FC_N(fc_broadcast)(0);
     /* Lanes are filters. Transpose them, so that the outputs of each filter are contiguous; filters are `pitch`
      * apart. */
     if (outputs == 4 || outputs == 3) {
         const FC_V last = outputs == 4 ? y[3] : y[2];
-        const FC_V a = FC_N(fc_mix_low)(y[0], y[2]), b = FC_N(fc_mix_low)(y[1], last);
-        const FC_V p = FC_N(fc_mix_high)(y[0], y[2]), q = FC_N(fc_mix_high)(y[1], last);
-        FC_N(fc_store)(turned, FC_N(fc_mix_low)(a, b));
-        FC_N(fc_store)(turned + FC_VL, FC_N(fc_mix_high)(a, b));
-        FC_N(fc_store)(turned + 2 * FC_VL, FC_N(fc_mix_low)(p, q));
-        FC_N(fc_store)(turned + 3 * FC_VL, FC_N(fc_mix_high)(p, q));
+        const FC_V a = FC_N(fc_interleave_lower_lanes)(y[0], y[2]), b = FC_N(fc_interleave_lower_lanes)(y[1], last);
+        const FC_V p = FC_N(fc_interleave_upper_lanes)(y[0], y[2]), q = FC_N(fc_interleave_upper_lanes)(y[1], last);
+        FC_N(fc_store)(transposed, FC_N(fc_interleave_lower_lanes)(a, b));
+        FC_N(fc_store)(transposed + FC_VL, FC_N(fc_interleave_upper_lanes)(a, b));
+        FC_N(fc_store)(transposed + 2 * FC_VL, FC_N(fc_interleave_lower_lanes)(p, q));
+        FC_N(fc_store)(transposed + 3 * FC_VL, FC_N(fc_interleave_upper_lanes)(p, q));
     } else if (outputs == 2) {
-        FC_N(fc_store)(turned, FC_N(fc_mix_low)(y[0], y[1]));
-        FC_N(fc_store)(turned + FC_VL, FC_N(fc_mix_high)(y[0], y[1]));
+        FC_N(fc_store)(transposed, FC_N(fc_interleave_lower_lanes)(y[0], y[1]));
+        FC_N(fc_store)(transposed + FC_VL, FC_N(fc_interleave_upper_lanes)(y[0], y[1]));
     } else if (outputs == 1) {
-        FC_N(fc_store)(turned, y[0]);
+        FC_N(fc_store)(transposed, y[0]);
     } else {
         FC_UNROLL
         for (i = 0; i < outputs; i++)
             FC_N(fc_store)(rows + i * FC_VL, y[i]);
-        FC_N(fc_turn_lanes)(turned, 8, rows, outputs);
+        FC_N(fc_transpose_lanes)(transposed, 8, rows, outputs);
     }
     {
         const ptrdiff_t pitch = outputs == 3 ? 4 : outputs > 4 ? 8 : outputs;
         if (begin == 0 && end == outputs && column_step == 1) {
             for (f = 0; f < filters; f++)
-                memcpy(to + f * filter_step, turned + f * pitch, outputs * sizeof(FC_T));
+                memcpy(to + f * filter_step, transposed + f * pitch, outputs * sizeof(FC_T));
         } else {
             for (f = 0; f < filters; f++)
                 for (i = begin; i < end; i++)
-                    to[f * filter_step + i * column_step] = turned[f * pitch + i];
+                    to[f * filter_step + i * column_step] = transposed[f * pitch + i];
         }
     }
 }
@@ -450,7 +450,7 @@ static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, c
 {
     const FC_T *m = (const FC_T *)m_;
     FC_T *to = (FC_T *)to_, *check = (FC_T *)check_, half[56 * FC_VL], lanes[49 * FC_VL];
-    FC_V sum = FC_N(fc_splat)(0);
+    FC_V sum = FC_N(fc_broadcast)(0);
     int i, c;
     if (high == 1) {
         FC_N(fc_output_lines)(wide, taps_w, m, pitch, lanes, FC_VL, 1, 0, 0);
@@ -465,7 +465,7 @@ static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, c
         for (c = 0; c < channels; c++)
             to[c * step + at[i]] = lanes[i * FC_VL + c];
     }
-    FC_N(fc_store)(check, FC_N(fc_load)(check) + sum * FC_N(fc_splat)(0));
+    FC_N(fc_store)(check, FC_N(fc_load)(check) + sum * FC_N(fc_broadcast)(0));
 }
 #undef FC_CASES
 #undef FC_PAIRS

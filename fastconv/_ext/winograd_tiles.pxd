@@ -6,9 +6,10 @@
 # kernel, and reads cell (o + j) * s + f - lo. That is a filter of stride 1 on every s-th cell. The products of all
 # subkernels are summed at the points, as if the subkernels were more channels.
 
-from fastconv._ext.cuts cimport cut, pieces
+from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport Kernels, fc_tile_t, kernels
 from fastconv._ext.runs cimport fc_check, floating
+from fastconv._ext.team cimport fc_work_queue
 
 cdef extern from "winograd.h":
     ctypedef void (*fc_wino_input_t)(
@@ -41,7 +42,7 @@ cdef enum:
 
 
 # One axis: the cells of the source and of the result, and their division into tiles.
-cdef struct Side:
+cdef struct TileAxis:
     Py_ssize_t size
     Py_ssize_t stride
     Py_ssize_t lo       # minus the source cell that output 0 reads at tap 0
@@ -51,8 +52,8 @@ cdef struct Side:
     Py_ssize_t tiles
     Py_ssize_t block    # tiles of a block
     Py_ssize_t span     # cells of the source from the first to the last that a tile reads
-    Py_ssize_t jump     # output stride: result cells from one output to the next
-    Py_ssize_t whole    # cells of the result
+    Py_ssize_t output_stride  # output stride: result cells from one output to the next
+    Py_ssize_t output_size  # cells of the result
     Py_ssize_t first    # outputs read the source cells [first, end)
     Py_ssize_t end
 
@@ -72,7 +73,7 @@ cdef struct Sizes:
     Py_ssize_t kernel         # taps of the whole kernel
     Py_ssize_t subkernels
     Py_ssize_t phases         # kernels on the same source: one per stride phase for a strided dx
-    Py_ssize_t kept           # whether a thread stores all transformed weights of the rows of an item
+    Py_ssize_t weights_resident           # whether a thread stores all transformed weights of the rows of an item
     Py_ssize_t parts          # parts of the batch, whose dw are summed separately
     Py_ssize_t chunk          # channels whose weights are transposed at a time
     Py_ssize_t lanes          # channels of a cell in the patch, rounded up to whole vectors
@@ -119,52 +120,52 @@ cdef struct Call:
     const Py_ssize_t* starts    # the result cell of output 0, three for each phase; negative if outside the result
     void* space
     Py_ssize_t space_pitch
-    Py_ssize_t slots
+    Py_ssize_t workspaces
     Py_ssize_t group_step   # distance between the weights of two groups
     Py_ssize_t volume       # cells of the source
     Py_ssize_t positions    # cells of the result
     Py_ssize_t blocks
     Py_ssize_t items
-    Py_ssize_t* words
+    fc_work_queue* queue
     Py_ssize_t* overflows   # how often an inf or NaN was found, for each image; for dw one count in all
     Sizes sizes
-    Side[3] sides
+    TileAxis[3] axes
     Transforms transforms
     fc_tile_t tile
 
 
 cdef inline void read_call(
     Call* call, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] axes, const Py_ssize_t[:, ::1] offsets,
-    const Py_ssize_t[:, :, ::1] taps, int dtype, int isa, Py_ssize_t* words,
+    const Py_ssize_t[:, :, ::1] taps, int dtype, int isa, fc_work_queue* queue,
 ) noexcept nogil:
     cdef Py_ssize_t i
     cdef Py_ssize_t* fields = <Py_ssize_t*> &call.sizes
     cdef Transforms* t = &call.transforms
-    cdef Side* side
+    cdef TileAxis* axis
     fc_check(sizes.shape[0] * <Py_ssize_t> sizeof(Py_ssize_t) == <Py_ssize_t> sizeof(Sizes))
     for i in range(sizes.shape[0]):
         fields[i] = sizes[i]
     for i in range(3):
-        side = &call.sides[i]
-        side.size, side.stride, side.lo = axes[i, 0], axes[i, 1], axes[i, 2]
-        side.points, side.taps, side.outputs = axes[i, 3], axes[i, 4], axes[i, 5]
-        side.tiles, side.block, side.span = axes[i, 6], axes[i, 7], axes[i, 8]
-        side.jump, side.whole, side.first, side.end = axes[i, 9], axes[i, 10], axes[i, 11], axes[i, 12]
+        axis = &call.axes[i]
+        axis.size, axis.stride, axis.lo = axes[i, 0], axes[i, 1], axes[i, 2]
+        axis.points, axis.taps, axis.outputs = axes[i, 3], axes[i, 4], axes[i, 5]
+        axis.tiles, axis.block, axis.span = axes[i, 6], axes[i, 7], axes[i, 8]
+        axis.output_stride, axis.output_size, axis.first, axis.end = axes[i, 9], axes[i, 10], axes[i, 11], axes[i, 12]
     fc_check(offsets.shape[0] == call.sizes.subkernels and taps.shape[1] == call.sizes.subkernels)
-    fc_check(taps.shape[0] == call.sizes.phases and taps.shape[2] == call.sides[1].taps * call.sides[2].taps)
-    fc_check(call.sides[1].points * call.sides[2].points <= MOST_POINTS)
+    fc_check(taps.shape[0] == call.sizes.phases and taps.shape[2] == call.axes[1].taps * call.axes[2].taps)
+    fc_check(call.axes[1].points * call.axes[2].points <= MOST_POINTS)
     call.offsets, call.taps = &offsets[0, 0], &taps[0, 0, 0]
     t.input = fc_winograd_for(dtype, isa).input
     t.weights = fc_winograd_for(dtype, isa).weights
     t.output = fc_winograd_for(dtype, isa).output
     t.gradient = fc_winograd_for(dtype, isa).gradient
     t.kernel = kernels(dtype, isa)
-    call.volume = call.sides[0].size * call.sides[1].size * call.sides[2].size
-    call.positions = call.sides[0].whole * call.sides[1].whole * call.sides[2].whole
-    call.blocks = pieces(call.sizes.images, call.sizes.block_images)
+    call.volume = call.axes[0].size * call.axes[1].size * call.axes[2].size
+    call.positions = call.axes[0].output_size * call.axes[1].output_size * call.axes[2].output_size
+    call.blocks = ceil_div(call.sizes.images, call.sizes.block_images)
     for i in range(3):
-        call.blocks *= pieces(call.sides[i].tiles, call.sides[i].block)
-    call.words = words
+        call.blocks *= ceil_div(call.axes[i].tiles, call.axes[i].block)
+    call.queue = queue
 
 
 # The tiles of a block: [begin, begin + n) along each axis, in images [image, image + images).
@@ -175,12 +176,12 @@ cdef struct Block:
     Py_ssize_t[3] n
 
 
-cdef inline Py_ssize_t block_at(Block* block, Py_ssize_t index, const Sizes* s, const Side* sides) noexcept nogil:
+cdef inline Py_ssize_t block_at(Block* block, Py_ssize_t index, const Sizes* s, const TileAxis* axes) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(2, -1, -1):
-        index = cut(&block.begin[i], index, sides[i].tiles, sides[i].block)
-        block.n[i] = min(sides[i].block, sides[i].tiles - block.begin[i])
-    index = cut(&block.image, index, s.images, s.block_images)
+        index = unravel_block(&block.begin[i], index, axes[i].tiles, axes[i].block)
+        block.n[i] = min(axes[i].block, axes[i].tiles - block.begin[i])
+    index = unravel_block(&block.image, index, s.images, s.block_images)
     block.images = min(s.block_images, s.images - block.image)
     return index
 
@@ -210,7 +211,7 @@ cdef inline Py_ssize_t total(const Py_ssize_t[::1] counts) noexcept nogil:
     return found
 
 
-cdef inline void see_along(
+cdef inline void clip_window(
     Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
     """Set the window along an axis to the cells of [begin, end) that are in [first, last)."""
@@ -218,20 +219,20 @@ cdef inline void see_along(
     window.n[i] = max(min(end, last) - window.first[i], 0)
 
 
-cdef inline Window see(const Block* b, const Side* sides) noexcept nogil:
+cdef inline Window source_window(const Block* b, const TileAxis* axes) noexcept nogil:
     """Return the window of the source that the outputs of a block read."""
     cdef Window window
     cdef Py_ssize_t i, step, begin
     for i in range(3):
-        step = sides[i].outputs * sides[i].stride
-        begin = b.begin[i] * step - sides[i].lo
-        see_along(
-            &window, i, begin, begin + (b.n[i] - 1) * step + sides[i].span, sides[i].first, sides[i].end,
+        step = axes[i].outputs * axes[i].stride
+        begin = b.begin[i] * step - axes[i].lo
+        clip_window(
+            &window, i, begin, begin + (b.n[i] - 1) * step + axes[i].span, axes[i].first, axes[i].end,
         )
     return window
 
 
-cdef inline void turn(
+cdef inline void to_channels_last(
     floating* patch, const floating* source, Py_ssize_t image_step, const Py_ssize_t* planes, Py_ssize_t channels,
     Py_ssize_t lanes, const Block* b, const Window* window, Py_ssize_t high, Py_ssize_t wide, const Kernels* kernel,
 ) noexcept nogil:
@@ -261,7 +262,7 @@ cdef struct Cells:
     Py_ssize_t down       # rows from one cell to the next
     Py_ssize_t right      # columns from one cell to the next
     Py_ssize_t lanes
-    Py_ssize_t nothing    # offset of the cell of zeros
+    Py_ssize_t zero_cell    # offset of the cell of zeros
 
 
 cdef inline void list_inside(Py_ssize_t* at, const Cells* cells, const Window* window) noexcept nogil:
@@ -289,10 +290,10 @@ cdef inline const Py_ssize_t* list_cells(
         row = ((n * window.n[0] + depth) * window.n[1] + y + i * cells.down) * window.n[2]
         if depth < 0 or depth >= window.n[0] or y + i * cells.down < 0 or y + i * cells.down >= window.n[1]:
             for j in range(cells.wide):
-                at[i * cells.wide + j] = cells.nothing
+                at[i * cells.wide + j] = cells.zero_cell
         else:
             for j in range(cells.wide):
-                at[i * cells.wide + j] = cells.nothing
+                at[i * cells.wide + j] = cells.zero_cell
                 if 0 <= x + j * cells.right < window.n[2]:
                     at[i * cells.wide + j] = (row + x + j * cells.right) * cells.lanes
     return at
@@ -303,34 +304,34 @@ cdef inline void transform_image(
 ) noexcept nogil:
     """Transform the tiles of a patch to v (points, tiles, subkernels * channels)."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = &call.sides[0]
+    cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
     cdef const Py_ssize_t* offset
-    cdef const Py_ssize_t* where
+    cdef const Py_ssize_t* cells_at
     cdef Py_ssize_t[MOST_POINTS] at, inside
     cdef Py_ssize_t n, od, oh, ow, q, c, base, depth, y, x, steps_h, steps_w
     cdef Cells cells
-    cells.high, cells.wide, cells.down, cells.right = sides[1].points, sides[2].points, sides[1].stride, sides[2].stride
-    cells.lanes, cells.nothing = s.lanes, s.zero_at
+    cells.high, cells.wide, cells.down, cells.right = axes[1].points, axes[2].points, axes[1].stride, axes[2].stride
+    cells.lanes, cells.zero_cell = s.lanes, s.zero_at
     list_inside(inside, &cells, window)
-    steps_h, steps_w = sides[1].outputs * sides[1].stride, sides[2].outputs * sides[2].stride
+    steps_h, steps_w = axes[1].outputs * axes[1].stride, axes[2].outputs * axes[2].stride
     for n in range(b.images):
         for od in range(b.n[0]):
-            depth = (b.begin[0] + od) * sides[0].stride - sides[0].lo - window.first[0]
+            depth = (b.begin[0] + od) * axes[0].stride - axes[0].lo - window.first[0]
             for oh in range(b.n[1]):
-                y = (b.begin[1] + oh) * steps_h - sides[1].lo - window.first[1]
+                y = (b.begin[1] + oh) * steps_h - axes[1].lo - window.first[1]
                 for ow in range(b.n[2]):
-                    x = (b.begin[2] + ow) * steps_w - sides[2].lo - window.first[2]
+                    x = (b.begin[2] + ow) * steps_w - axes[2].lo - window.first[2]
                     # Vectors write past the last channel into the next subkernel, which is written later.
                     offset = call.offsets
                     for q in range(s.subkernels):
-                        where = list_cells(
+                        cells_at = list_cells(
                             at, inside, &base, n, depth + offset[0], y + offset[1], x + offset[2], &cells, window,
                         )
                         c = 0
                         while c < channels:
                             t.input(
-                                <int> cells.high, <int> cells.wide, patch + base + c, where, v + q * channels + c,
+                                <int> cells.high, <int> cells.wide, patch + base + c, cells_at, v + q * channels + c,
                                 s.v_pitch,
                             )
                             c += t.kernel.lanes

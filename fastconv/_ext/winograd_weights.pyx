@@ -5,24 +5,23 @@ The image is correlated with the tiles of dout. fastconv.convolution.winograd.ti
 tables below.
 """
 
-from fastconv._ext.arrays cimport numbers_of
-from fastconv._ext.cuts cimport cut, pieces
+from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport fc_microkernel_for, next_vectors
-from fastconv._ext.runs cimport fc_check, fc_draw, floating, zero
-from fastconv._ext.team cimport fc_share, fc_stopped, fc_take
+from fastconv._ext.runs cimport fc_check, fc_fetch_add, floating, zero
+from fastconv._ext.team cimport fc_next_item, fc_parallel_for, fc_stopped, fc_work_queue, fc_worker_id, work_queue
 from fastconv._ext.winograd_tiles cimport (
-    MOST_POINTS, Block, Call, Cells, Side, Sizes, Transforms, Window, block_at, count_tiles, has_nan, list_cells,
-    list_inside, read_call, see, see_along, total, transform_image, turn,
+    MOST_POINTS, Block, Call, Cells, Sizes, TileAxis, Transforms, Window, block_at, clip_window, count_tiles, has_nan,
+    list_cells, list_inside, read_call, source_window, to_channels_last, total, transform_image,
 )
 
 
-cdef Window see_gradient(const Block* b, const Side* sides) noexcept nogil:
+cdef Window gradient_window(const Block* b, const TileAxis* axes) noexcept nogil:
     """Return the window of dout that a block reads. It has a cell for each output."""
     cdef Window window
     cdef Py_ssize_t i, begin
     for i in range(3):
-        begin = b.begin[i] * sides[i].outputs
-        see_along(&window, i, begin, begin + b.n[i] * sides[i].outputs, 0, sides[i].whole)
+        begin = b.begin[i] * axes[i].outputs
+        clip_window(&window, i, begin, begin + b.n[i] * axes[i].outputs, 0, axes[i].output_size)
     return window
 
 
@@ -31,29 +30,29 @@ cdef void transform_gradient(
 ) noexcept nogil:
     """Transform the tiles of a patch of dout to u (points, tiles, filters)."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = &call.sides[0]
+    cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
-    cdef const Py_ssize_t* where
+    cdef const Py_ssize_t* cells_at
     cdef Py_ssize_t[MOST_POINTS] at, inside
     cdef Py_ssize_t n, od, oh, ow, f, base
     cdef Cells cells
-    cells.high, cells.wide, cells.down, cells.right = sides[1].outputs, sides[2].outputs, 1, 1
-    cells.lanes, cells.nothing = s.rows_lanes, s.zero_at
+    cells.high, cells.wide, cells.down, cells.right = axes[1].outputs, axes[2].outputs, 1, 1
+    cells.lanes, cells.zero_cell = s.rows_lanes, s.zero_at
     list_inside(inside, &cells, window)
     for n in range(b.images):
         for od in range(b.n[0]):
             for oh in range(b.n[1]):
                 for ow in range(b.n[2]):
-                    where = list_cells(
+                    cells_at = list_cells(
                         at, inside, &base, n, b.begin[0] + od - window.first[0],
-                        (b.begin[1] + oh) * sides[1].outputs - window.first[1],
-                        (b.begin[2] + ow) * sides[2].outputs - window.first[2], &cells, window,
+                        (b.begin[1] + oh) * axes[1].outputs - window.first[1],
+                        (b.begin[2] + ow) * axes[2].outputs - window.first[2], &cells, window,
                     )
                     f = 0
                     while f < s.rows_lanes:
                         t.weights(
-                            <int> sides[1].points, <int> sides[1].outputs, <int> sides[2].points,
-                            <int> sides[2].outputs, patch + base + f, where, u + f, s.u_pitch,
+                            <int> axes[1].points, <int> axes[1].outputs, <int> axes[2].points,
+                            <int> axes[2].outputs, patch + base + f, cells_at, u + f, s.u_pitch,
                         )
                         f += t.kernel.lanes
                     u = u + s.u_step
@@ -67,21 +66,22 @@ cdef void contract(
     channels.
     """
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = &call.sides[0]
+    cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
-    cdef Py_ssize_t points = sides[1].points * sides[2].points, tiles = count_tiles(block), lanes = t.kernel.lanes
+    cdef Py_ssize_t points = axes[1].points * axes[2].points, tiles = count_tiles(block), lanes = t.kernel.lanes
     cdef Py_ssize_t point, c, f, rows, k = (s.subkernels * channels + lanes - 1) // lanes
     cdef const floating* v
     cdef const floating* u
     cdef floating* m
-    cdef Window window = see(block, sides)
+    cdef Window window = source_window(block, axes)
     cdef int vectors
-    turn(space, source, s.groups * s.channels * call.volume, call.planes, channels, s.lanes, block, &window,
-         sides[1].size, sides[2].size, &t.kernel)
+    to_channels_last(space, source, s.groups * s.channels * call.volume, call.planes, channels, s.lanes, block, &window,
+                     axes[1].size, axes[2].size, &t.kernel)
     transform_image(space + s.v_at, space, block, &window, call, channels)
-    window = see_gradient(block, sides)
-    turn(space, dout, s.groups * s.rows * call.positions, call.filter_planes, filters, s.rows_lanes, block, &window,
-         sides[1].whole, sides[2].whole, &t.kernel)
+    window = gradient_window(block, axes)
+    to_channels_last(space, dout, s.groups * s.rows * call.positions, call.filter_planes, filters, s.rows_lanes, block,
+                     &window,
+                     axes[1].output_size, axes[2].output_size, &t.kernel)
     transform_gradient(space + s.u_at, space, block, &window, call)
     for point in range(points):
         v = space + s.v_at + point * s.v_pitch
@@ -103,7 +103,7 @@ def weights(
     const floating[::1] source, const floating[::1] dout, floating[:, ::1] result,
     const Py_ssize_t[:, ::1] axes, const Py_ssize_t[::1] sizes, const Py_ssize_t[:, ::1] offsets,
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
-    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, words,
+    Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
 ):
     """Compute result[part] = the gradient of w, summed over every `parts`-th block.
 
@@ -111,53 +111,53 @@ def weights(
     """
     cdef Call call
     cdef const Sizes* s = &call.sizes
-    cdef Py_ssize_t* shared = numbers_of(words)
+    cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
         read_call(&call, sizes, axes, offsets, taps, 0 if floating is float else 1, isa, shared)
-        call.tile = fc_microkernel_for(0 if floating is float else 1, isa).tile_apart
+        call.tile = fc_microkernel_for(0 if floating is float else 1, isa).tile_strided
         call.source, call.dout, call.result = <const void*> &source[0], <const void*> &dout[0], <void*> &result[0, 0]
         call.part_pitch, call.overflows = result.shape[1], &overflows[0]
         call.planes, call.filter_planes = &planes[0], &filter_planes[0]
-        call.space, call.space_pitch, call.slots = <void*> &space[0, 0], space.shape[1], space.shape[0]
-        call.items = s.parts * s.groups * pieces(s.rows, s.block_rows) * pieces(s.channels, s.block_channels)
+        call.space, call.space_pitch, call.workspaces = <void*> &space[0, 0], space.shape[1], space.shape[0]
+        call.items = s.parts * s.groups * ceil_div(s.rows, s.block_rows) * ceil_div(s.channels, s.block_channels)
         if floating is float:
-            fc_share(shared, weights_of_float, &call)
+            fc_parallel_for(shared, weights_of_float, &call)
         else:
-            fc_share(shared, weights_of_double, &call)
+            fc_parallel_for(shared, weights_of_double, &call)
     return total(overflows)
 
 
 cdef void weights_of_float(void* task) noexcept nogil:
-    draw_gradients(<const Call*> task, <float*> NULL)
+    gradients_worker(<const Call*> task, <float*> NULL)
 
 
 cdef void weights_of_double(void* task) noexcept nogil:
-    draw_gradients(<const Call*> task, <double*> NULL)
+    gradients_worker(<const Call*> task, <double*> NULL)
 
 
-cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
+cdef void gradients_worker(const Call* call, floating* dtype) noexcept nogil:
     """Compute items until none are left."""
     cdef const Sizes* s = &call.sizes
-    cdef const Side* sides = &call.sides[0]
+    cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
     cdef Block block
     cdef Py_ssize_t row, channel, group, part, piece, channels, filters, c, f, q
-    cdef Py_ssize_t slot = fc_draw(&call.words[1], 1), index = fc_take(call.words, call.items)
-    cdef floating* own = <floating*> call.space + slot * call.space_pitch
+    cdef Py_ssize_t worker_id = fc_worker_id(call.queue), index = fc_next_item(call.queue, call.items)
+    cdef floating* own = <floating*> call.space + worker_id * call.space_pitch
     cdef floating* check = own + s.check_at
     cdef floating* to
-    fc_check(slot < call.slots)
+    fc_check(worker_id < call.workspaces)
     if index < call.items:
         zero(own + s.zero_at, max(s.lanes, s.rows_lanes))
     while index < call.items:
-        part = cut(&channel, index, s.channels, s.block_channels)
-        part = cut(&row, part, s.rows, s.block_rows)
+        part = unravel_block(&channel, index, s.channels, s.block_channels)
+        part = unravel_block(&row, part, s.rows, s.block_rows)
         group, part = part % s.groups, part // s.groups
         channels = min(s.block_channels, s.channels - channel)
         filters = min(s.block_rows, s.rows - row)
         piece = part
-        while piece < call.blocks and not fc_stopped(call.words):
-            block_at(&block, piece, s, sides)
+        while piece < call.blocks and not fc_stopped(call.queue):
+            block_at(&block, piece, s, axes)
             contract(
                 call, <const floating*> call.source + (group * s.channels + channel) * call.volume,
                 <const floating*> call.dout + (group * s.rows + row) * call.positions, &block, channels, filters, own,
@@ -174,14 +174,14 @@ cdef void draw_gradients(const Call* call, floating* dtype) noexcept nogil:
                 c = 0
                 while c < channels:
                     t.gradient(
-                        <int> sides[1].points, <int> sides[1].taps, <int> sides[2].points, <int> sides[2].taps,
+                        <int> axes[1].points, <int> axes[1].taps, <int> axes[2].points, <int> axes[2].taps,
                         own + s.m_at + f * s.m_step + q * channels + c, s.m_pitch, to + c * s.channel_step,
-                        s.channel_step, call.taps + q * sides[1].taps * sides[2].taps,
+                        s.channel_step, call.taps + q * axes[1].taps * axes[2].taps,
                         <int> min(channels - c, <Py_ssize_t> t.kernel.lanes), check + c,
                     )
                     c += t.kernel.lanes
         # Only the first `channels` lanes are results; the other lanes belong to the next subkernel, or hold old
         # contents.
         if has_nan(check, channels):
-            fc_draw(&call.overflows[0], 1)
-        index = fc_take(call.words, call.items)
+            fc_fetch_add(&call.overflows[0], 1)
+        index = fc_next_item(call.queue, call.items)

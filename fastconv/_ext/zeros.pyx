@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
-from fastconv._ext.arrays cimport Run, run_of
+from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 
 
 cdef enum:
@@ -25,7 +25,7 @@ def density(int dtype, w, double dense):
     sample at multiples of the golden ratio is returned. The sample has the same indices in every call, and follows no
     pattern of the weights.
     """
-    cdef Run run = run_of(w, 8 if dtype else 4, False)
+    cdef Buffer run = contiguous_buffer(w, 8 if dtype else 4, False)
     cdef Py_ssize_t found
     if run.n > FEW and sample(dtype, &run, FIRST) > dense * FIRST:
         return 1.0
@@ -53,7 +53,7 @@ cdef Py_ssize_t count_double(const double* w, Py_ssize_t n) noexcept nogil:
     return found
 
 
-cdef Py_ssize_t sample(int dtype, const Run* run, Py_ssize_t places) noexcept nogil:
+cdef Py_ssize_t sample(int dtype, const Buffer* run, Py_ssize_t places) noexcept nogil:
     cdef uint64_t turn = 0
     cdef Py_ssize_t _i, at, found = 0
     for _i in range(places):

@@ -21,17 +21,17 @@ from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
 
 #: Columns of `Layout.axes`: what stride phases of the same sizes differ in.
-LO, START = 2, 9
+LO, OUTPUT_OFFSET = 2, 9
 #: A cache line in bytes. Channels begin an odd number of lines apart, so that they do not share a cache set.
 _LINE = 64
 
 
 @dataclass(frozen=True)
-class Line:
+class ConvAxis:
     """One axis of a problem: output o reads source cell ``o * stride + t * dilation - lo`` at tap t.
 
-    Its result is cell ``start + o * jump`` of `whole` cells. Tap t has the
-    weight ``weights[t]`` of the kernel. With `spread`, each tap has a phase of
+    Its result is cell ``output_offset + o * output_stride`` of `output_size` cells. Tap t has the
+    weight ``weights[t]`` of the kernel. With `unrolled`, each tap has a phase of
     its own, with one cell for each output, so that rows are contiguous.
     """
 
@@ -40,11 +40,11 @@ class Line:
     lo: int
     dilation: int
     out: int
-    start: int
-    jump: int
-    whole: int
+    output_offset: int
+    output_stride: int
+    output_size: int
     weights: tuple[int, ...]
-    spread: bool = False
+    unrolled: bool = False
 
     @cached_property
     def taps(self) -> int:
@@ -55,22 +55,22 @@ class Line:
     def phases(self) -> list[int]:
         """The phases that taps read."""
         steps = range(0, self.taps * self.dilation, self.dilation)
-        return list(steps) if self.spread else sorted({step % self.stride for step in steps})
+        return list(steps) if self.unrolled else sorted({step % self.stride for step in steps})
 
     @cached_property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """How many cells of a phase beyond the cell of the output itself its taps read."""
-        return 0 if self.spread else (self.taps - 1) * self.dilation // self.stride
+        return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
-    def kind(self) -> Line:
+    def kind(self) -> ConvAxis:
         """What it has in common with other stride phases: all but where its results and its weights lie."""
-        return replace(self, start=0, weights=(0,) * self.taps)
+        return replace(self, output_offset=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
         """For each tap the index of its phase in `phases`, and the distance of its cell from the cell of the output."""
         steps = np.arange(self.taps) * self.dilation
-        if self.spread:
+        if self.unrolled:
             return np.arange(self.taps), np.zeros(self.taps, np.intp)
         return np.searchsorted(self.phases, steps % self.stride), steps // self.stride
 
@@ -81,25 +81,25 @@ class Line:
         return self.lo > 0 or last >= self.size
 
 
-UNIT_LINE = Line(1, 1, 0, 1, 1, 0, 1, 1, (0,))
+UNIT_AXIS = ConvAxis(1, 1, 0, 1, 1, 0, 1, 1, (0,))
 
 
-def lift(lines: Sequence[Line]) -> tuple[Line, Line, Line]:
+def lift(conv_axes: Sequence[ConvAxis]) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
     """Three axes, unit ones first."""
-    one, two, three = (*(UNIT_LINE,) * (3 - len(lines)), *lines)
+    one, two, three = (*(UNIT_AXIS,) * (3 - len(conv_axes)), *conv_axes)
     return one, two, three
 
 
-def forward_lines(geometry: ConvGeometry) -> tuple[Line, Line, Line]:
+def forward_axes(geometry: ConvGeometry) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
     """The convolution itself."""
-    lines = []
+    conv_axes = []
     for axis in geometry.axes:
         size, k, stride, lo, dilation, out = axis.row()
-        lines.append(Line(size, stride, lo, dilation, out, 0, 1, out, tuple(range(k))))
-    return lift(lines)
+        conv_axes.append(ConvAxis(size, stride, lo, dilation, out, 0, 1, out, tuple(range(k))))
+    return lift(conv_axes)
 
 
-def backward_lines(axis_row: tuple[int, ...]) -> list[Line]:
+def backward_axes(axis_row: tuple[int, ...]) -> list[ConvAxis]:
     """The convolutions of dout along one axis whose interleaved results are dx: one for each stride phase.
 
     dx at cell ``i = r + stride * o`` sums over the taps t with ``i + lo - t *
@@ -109,7 +109,7 @@ def backward_lines(axis_row: tuple[int, ...]) -> list[Line]:
     size, k, stride, lo, dilation, out = axis_row
     period = stride // math.gcd(stride, dilation)
     step = period * dilation // stride
-    lines = []
+    conv_axes = []
     for tap in range(min(period, k)):
         # The phase that uses this tap, and every period-th tap after it.
         phase = (tap * dilation - lo) % stride
@@ -118,15 +118,15 @@ def backward_lines(axis_row: tuple[int, ...]) -> list[Line]:
         weights = tuple(range(tap, k, period))[::-1]
         first = (phase + lo - tap * dilation) // stride - (len(weights) - 1) * step
         count = (size - phase - 1) // stride + 1
-        lines.append(Line(out, 1, -first, step, count, phase, stride, size, weights))
-    return lines
+        conv_axes.append(ConvAxis(out, 1, -first, step, count, phase, stride, size, weights))
+    return conv_axes
 
 
 @dataclass(frozen=True)
 class Problem:
     """A convolution as a product: rows of weights times channels of a source."""
 
-    lines: tuple[Line, Line, Line]
+    conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
     images: int
     groups: int
     rows: int
@@ -139,14 +139,14 @@ class Problem:
     @property
     def leaves_source(self) -> bool:
         """Whether some tap of some output reads padding."""
-        return any(line.leaves_source for line in self.lines)
+        return any(conv_axis.leaves_source for conv_axis in self.conv_axes)
 
 
 def problems(op: Op, geometry: ConvGeometry) -> list[Problem]:
     """The products of image and weights; for backward_data of dout and flipped weights, one for each stride phase."""
     if op != "backward_data":
-        return [_problem(op, geometry, forward_lines(geometry))]
-    per_axis = [backward_lines(axis.row()) for axis in geometry.axes]
+        return [_problem(op, geometry, forward_axes(geometry))]
+    per_axis = [backward_axes(axis.row()) for axis in geometry.axes]
     return [_problem(op, geometry, lift(axes)) for axes in itertools.product(*per_axis)]
 
 
@@ -164,17 +164,17 @@ def problem_kinds(op: Op, geometry: ConvGeometry) -> list[tuple[Problem, int]]:
     Stride phases may be as many as the kernel has taps, but are of few kinds.
     """
     if op != "backward_data":
-        return [(_problem(op, geometry, forward_lines(geometry)), 1)]
+        return [(_problem(op, geometry, forward_axes(geometry)), 1)]
     per_axis = []
     for axis in geometry.axes:
-        kinds: dict[Line, tuple[Line, int]] = {}
-        for line in backward_lines(axis.row()):
-            kind = line.kind
-            first, count = kinds.get(kind, (line, 0))
+        kinds: dict[ConvAxis, tuple[ConvAxis, int]] = {}
+        for conv_axis in backward_axes(axis.row()):
+            kind = conv_axis.kind
+            first, count = kinds.get(kind, (conv_axis, 0))
             kinds[kind] = first, count + 1
         per_axis.append(list(kinds.values()))
     return [
-        (_problem(op, geometry, lift([line for line, _ in axes])), math.prod(count for _, count in axes))
+        (_problem(op, geometry, lift([conv_axis for conv_axis, _ in axes])), math.prod(count for _, count in axes))
         for axes in itertools.product(*per_axis)
     ]
 
@@ -185,34 +185,34 @@ def covers(geometry: ConvGeometry) -> bool:
 
 
 def _covers(geometry: ConvGeometry) -> bool:
-    return all(sum(line.out for line in backward_lines(axis.row())) == axis.size for axis in geometry.axes)
+    return all(sum(conv_axis.out for conv_axis in backward_axes(axis.row())) == axis.size for axis in geometry.axes)
 
 
-def _problem(op: Op, geometry: ConvGeometry, lines: tuple[Line, Line, Line]) -> Problem:
+def _problem(op: Op, geometry: ConvGeometry, conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> Problem:
     groups, taps = geometry.groups, geometry.taps
     filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     sizes = filters, channels * taps, channels, taps
     if op == "backward_data":
         sizes = channels, taps, filters, channels * taps
-    return Problem(lines, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise)
+    return Problem(conv_axes, geometry.x_shape[0], groups, *sizes, geometry.kernel, geometry.pointwise)
 
 
 @dataclass(frozen=True)
 class Layout:
     """The layout of blocks of one shape: their images and outputs, and the place of each cell."""
 
-    lines: tuple[Line, Line, Line]
+    conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
     images: int
     block: tuple[int, int, int]
     row: int
 
     def _cells(self, i: int) -> int:
-        return self.block[i] + self.lines[i].reach
+        return self.block[i] + self.conv_axes[i].halo
 
     @property
-    def slot_pitches(self) -> tuple[int, int, int]:
+    def phase_pitches(self) -> tuple[int, int, int]:
         """Elements from a phase to the next, per axis."""
-        _, h, w = self.lines
+        _, h, w = self.conv_axes
         of_w = self._cells(1) * self.row
         of_h = len(w.phases) * of_w
         return self._cells(0) * len(h.phases) * of_h, of_h, of_w
@@ -220,88 +220,88 @@ class Layout:
     @property
     def pitches(self) -> tuple[int, int, int]:
         """Elements from a cell of a phase to the next, per axis."""
-        return len(self.lines[1].phases) * self.slot_pitches[1], self.row, 1
+        return len(self.conv_axes[1].phases) * self.phase_pitches[1], self.row, 1
 
     @property
     def image_pitch(self) -> int:
         """Elements from an image to the next."""
-        return len(self.lines[0].phases) * self.slot_pitches[0]
+        return len(self.conv_axes[0].phases) * self.phase_pitches[0]
 
     def channel_pitch(self, itemsize: int) -> int:
         """Elements from a channel to the next."""
         line = _LINE // itemsize
-        lines = pieces(self.images * self.image_pitch, line)
+        lines = ceil_div(self.images * self.image_pitch, line)
         return (lines + 1 - lines % 2) * line
 
     def axes(self) -> np.ndarray:
         """The table for ``patches.read_sides``."""
         rows = [
             (
-                line.size,
-                line.stride,
-                line.lo,
-                line.out,
+                conv_axis.size,
+                conv_axis.stride,
+                conv_axis.lo,
+                conv_axis.out,
                 self.block[i],
-                line.reach,
-                len(line.phases),
-                self.slot_pitches[i],
+                conv_axis.halo,
+                len(conv_axis.phases),
+                self.phase_pitches[i],
                 self.pitches[i],
-                line.start,
-                line.jump,
-                line.whole,
+                conv_axis.output_offset,
+                conv_axis.output_stride,
+                conv_axis.output_size,
             )
-            for i, line in enumerate(self.lines)
+            for i, conv_axis in enumerate(self.conv_axes)
         ]
         return np.array(rows, np.intp)
 
     def phases(self) -> np.ndarray:
         """The phases along each axis."""
-        kept = [line.phases for line in self.lines]
-        table = np.zeros((3, max(map(len, kept))), np.intp)
-        for row, phases in zip(table, kept, strict=True):
+        per_axis = [conv_axis.phases for conv_axis in self.conv_axes]
+        table = np.zeros((3, max(map(len, per_axis))), np.intp)
+        for row, phases in zip(table, per_axis, strict=True):
             row[: len(phases)] = phases
         return table
 
     def taps(self) -> np.ndarray:
         """The offset of each tap from the cell of the output; the last axis is fastest."""
         offsets = []
-        for i, line in enumerate(self.lines):
-            slots, cells = line.cells()
-            offsets.append(slots * self.slot_pitches[i] + cells * self.pitches[i])
+        for i, conv_axis in enumerate(self.conv_axes):
+            phase_index, cells = conv_axis.cells()
+            offsets.append(phase_index * self.phase_pitches[i] + cells * self.pitches[i])
         d, h, w = offsets
         return (d[:, None, None] + h[:, None] + w).ravel()
 
 
-def shared_row(line: Line) -> int:
+def shared_row(conv_axis: ConvAxis) -> int:
     """The shortest row whose end may also serve as padding of the next row, because both read zeros there."""
-    cells = line.out + line.reach
+    cells = conv_axis.out + conv_axis.halo
     before, after = [], []
-    for phase in line.phases:
-        start = phase - line.lo
-        a = min(max(-(start // line.stride), 0), cells) if start < 0 else 0
-        b = min(max((line.size - start - 1) // line.stride + 1, 0), cells)
+    for phase in conv_axis.phases:
+        start = phase - conv_axis.lo
+        a = min(max(-(start // conv_axis.stride), 0), cells) if start < 0 else 0
+        b = min(max((conv_axis.size - start - 1) // conv_axis.stride + 1, 0), cells)
         before.append(a)
         after.append(max(b, 0))
-    return max(cells - min(before), max(after), line.out)
+    return max(cells - min(before), max(after), conv_axis.out)
 
 
-def kernel_weights(lines: tuple[Line, Line, Line], kernel: Sequence[int]) -> np.ndarray:
+def kernel_weights(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], kernel: Sequence[int]) -> np.ndarray:
     """For each tap of `Layout.taps` its offset in the kernel."""
     _, high, wide = (*(1,) * (3 - len(kernel)), *kernel)
-    d, h, w = (np.array(line.weights, np.intp) for line in lines)
+    d, h, w = (np.array(conv_axis.weights, np.intp) for conv_axis in conv_axes)
     return ((d[:, None, None] * high + h[:, None]) * wide + w).ravel()
 
 
-def pieces(n: int, block: int) -> int:
+def ceil_div(n: int, block: int) -> int:
     """The number of blocks of size `block` that cover n."""
     return -(-n // block)
 
 
-def even(n: int, most: int, unit: int = 1) -> int:
+def balanced_block(n: int, most: int, unit: int = 1) -> int:
     """The size of blocks, at most about `most` and a multiple of `unit`, that divides n as evenly as possible."""
-    return min(pieces(n, pieces(n, max(most, 1)) * unit) * unit, n)
+    return min(ceil_div(n, ceil_div(n, max(most, 1)) * unit) * unit, n)
 
 
-def line_up(n: int, unit: int = 16) -> int:
+def align_up(n: int, unit: int = 16) -> int:
     """n rounded up to the alignment of the parts of a workspace."""
-    return pieces(n, unit) * unit
+    return ceil_div(n, unit) * unit

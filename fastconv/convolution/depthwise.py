@@ -15,17 +15,17 @@ from fastconv._ext.implicit import all_finite
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import Algorithm, per_channel
 from fastconv.convolution.blocking import (
+    ConvAxis,
     Layout,
-    Line,
-    backward_lines,
-    even,
-    forward_lines,
+    align_up,
+    backward_axes,
+    balanced_block,
+    forward_axes,
     kernel_weights,
     lift,
-    line_up,
 )
 from fastconv.convolution.cost import counts as _counts
-from fastconv.convolution.cost.model import memory, multiply_adds, touched
+from fastconv.convolution.cost.model import memory, multiply_adds, total_bytes
 from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.taps import data_by_taps
@@ -110,7 +110,7 @@ class Depthwise(Algorithm):
         if least * _OVER > _MOST_BYTES and math.prod(geometry.out_shape) > 0:
             plan = _plan(case.op, geometry, dtype, 1)
             nbytes = 0 if plan is None else plan.space * dtype.itemsize
-            if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(geometry, dtype)):
+            if nbytes > max(_MOST_BYTES, _MOST_TIMES * total_bytes(geometry, dtype)):
                 dilation = tuple(axis.dilation for axis in geometry.axes)
                 return (
                     f"a block of the image that the kernel {geometry.kernel} with dilation {dilation} reaches over "
@@ -134,7 +134,7 @@ class DepthwisePlan(Plan):
         self.tables = _plan(case.op, geometry, case.dtype, case.threads)
         #: Bytes a plain copy moves in the time it takes, for `_threads.share`.
         self.copied = int(
-            multiply_adds(geometry) * case.dtype.itemsize * _PRODUCT_BYTES + touched(geometry, case.dtype)
+            multiply_adds(geometry) * case.dtype.itemsize * _PRODUCT_BYTES + total_bytes(geometry, case.dtype)
         )
 
     def __str__(self) -> str:
@@ -155,11 +155,11 @@ class DepthwisePlan(Plan):
     def work(self) -> Mapping[str, float]:
         """Multiply-adds, tiles, and copies into blocks."""
         plan, case = self.tables, self.case
-        touches = memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
+        memory_work = memory(case.geometry, case.dtype, case.threads) | {"call": 1.0}
         if plan is None:
-            return touches
-        part = _counts.busiest(plan.items, self.copied, case.threads)
-        return _counts.total(plan.amounts, part) | touches
+            return memory_work
+        part = _counts.largest_share(plan.items, self.copied, case.threads)
+        return _counts.total(plan.amounts, part) | memory_work
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
         """The sums start with the bias. For dx, all stride phases of a block use the same copy of it."""
@@ -219,18 +219,18 @@ def _vectors(dtype: np.dtype, width: int) -> tuple[int, int]:
     return isa, _ext.lanes(_arrays.DTYPES[dtype], isa)
 
 
-def _layout(lines: tuple[Line, Line, Line], channels: int, itemsize: int, lanes: int) -> Layout:
+def _layout(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], channels: int, itemsize: int, lanes: int) -> Layout:
     """Blocks have whole rows unless these are very long, and as many as fit."""
     budget = _BLOCK_BYTES // itemsize // channels
-    d, h, w = lines
-    slots = math.prod(len(line.phases) for line in lines)
-    wide = even(w.out, max(_WIDE_VECTORS * lanes, 2 * w.reach))
-    row = slots * (wide + w.reach)
-    high = even(h.out, max(budget // (row * (1 + d.reach)) - h.reach, _HIGH, 2 * h.reach))
+    d, h, w = conv_axes
+    n_phases = math.prod(len(conv_axis.phases) for conv_axis in conv_axes)
+    wide = balanced_block(w.out, max(_WIDE_VECTORS * lanes, 2 * w.halo))
+    row = n_phases * (wide + w.halo)
+    high = balanced_block(h.out, max(budget // (row * (1 + d.halo)) - h.halo, _HIGH, 2 * h.halo))
     deep = 1
     if high == h.out:
-        deep = even(d.out, max(budget // (row * (high + h.reach)) - d.reach, 2 * d.reach, 1))
-    return Layout(lines, 1, (deep, high, wide), wide + w.reach)
+        deep = balanced_block(d.out, max(budget // (row * (high + h.halo)) - d.halo, 2 * d.halo, 1))
+    return Layout(conv_axes, 1, (deep, high, wide), wide + w.halo)
 
 
 def _entries(
@@ -253,26 +253,28 @@ def _entries(
     )
 
 
-def _pieces(layout: Layout) -> int:
+def _segments(layout: Layout) -> int:
     """The number of planes and phases in which one channel of a block is copied."""
-    d, h, w = layout.lines
-    return len(d.phases) * (layout.block[0] + d.reach) * len(h.phases) * len(w.phases)
+    d, h, w = layout.conv_axes
+    return len(d.phases) * (layout.block[0] + d.halo) * len(h.phases) * len(w.phases)
 
 
 def _copies(layout: Layout, lanes: int) -> dict[str, float]:
     """The work of copying one channel of an image into all its blocks: rows, vectors, single cells, and pieces."""
-    d, h, w = layout.lines
-    deep, high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines, layout.block, strict=True))
-    planes = len(d.phases) * sum(n * (size + d.reach) for size, n in deep)
-    rows = planes * len(h.phases) * len(w.phases) * sum(n * (size + h.reach) for size, n in high)
-    cells = sum(n * (size + w.reach) for size, n in wide)
+    d, h, w = layout.conv_axes
+    deep, high, wide = (
+        _counts.blocks(conv_axis.out, n) for conv_axis, n in zip(layout.conv_axes, layout.block, strict=True)
+    )
+    planes = len(d.phases) * sum(n * (size + d.halo) for size, n in deep)
+    rows = planes * len(h.phases) * len(w.phases) * sum(n * (size + h.halo) for size, n in high)
+    cells = sum(n * (size + w.halo) for size, n in wide)
     of_plane = sum(n for _, n in high) * sum(n for _, n in wide)
     return {
         "lines": float(rows * sum(n for _, n in wide)),
-        "cells": float(rows * sum(n * _counts.pieces(size + w.reach, lanes) for size, n in wide)),
-        "apart": float(rows * cells if w.stride > 2 else 0),
+        "cells": float(rows * sum(n * _counts.ceil_div(size + w.halo, lanes) for size, n in wide)),
+        "strided": float(rows * cells if w.stride > 2 else 0),
         # The pieces of a single block are listed once.
-        "pieces": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
+        "segments": float(planes * len(h.phases) * len(w.phases) * of_plane if of_plane > 1 or len(deep) > 1 else 0),
     }
 
 
@@ -281,7 +283,9 @@ def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tup
     row.
     """
     product = tiles = 0.0
-    high, wide = (_counts.blocks(line.out, n) for line, n in zip(layout.lines[1:], layout.block[1:], strict=True))
+    high, wide = (
+        _counts.blocks(conv_axis.out, n) for conv_axis, n in zip(layout.conv_axes[1:], layout.block[1:], strict=True)
+    )
     for rows, n in high:
         for results, m in wide:
             of_block = each(rows, results)
@@ -290,18 +294,18 @@ def _tiles(layout: Layout, each: Callable[[int, int], tuple[float, int]]) -> tup
     return product, tiles
 
 
-def _over(lines: list[Line]) -> Line:
+def _common_axis(conv_axes: list[ConvAxis]) -> ConvAxis:
     """One axis whose cells serve all stride phases of an axis of dx."""
-    lo = max(line.lo for line in lines)
-    reach = max(lo - line.lo + line.reach for line in lines)
-    out, one = max(line.out for line in lines), lines[0]
-    weights = (0, 1) if reach else (0,)
-    return Line(one.size, 1, lo, max(reach, 1), out, 0, one.jump, one.whole, weights)
+    lo = max(conv_axis.lo for conv_axis in conv_axes)
+    halo = max(lo - conv_axis.lo + conv_axis.halo for conv_axis in conv_axes)
+    out, one = max(conv_axis.out for conv_axis in conv_axes), conv_axes[0]
+    weights = (0, 1) if halo else (0,)
+    return ConvAxis(one.size, 1, lo, max(halo, 1), out, 0, one.output_stride, one.output_size, weights)
 
 
-def _cells(line: Line, over: Line) -> np.ndarray:
+def _cells(conv_axis: ConvAxis, common: ConvAxis) -> np.ndarray:
     """The offset of each tap of a stride phase from the cell of the output in the common axis."""
-    return over.lo - line.lo + np.arange(line.taps) * line.dilation
+    return common.lo - conv_axis.lo + np.arange(conv_axis.taps) * conv_axis.dilation
 
 
 def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int) -> Tables | None:
@@ -310,20 +314,22 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     filters, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     if op == "forward":
         rows, row_step, sources, source_step = filters, channels * taps, channels, taps
-        lines = forward_lines(geometry)
-        phases = [lines]
+        conv_axes = forward_axes(geometry)
+        phases = [conv_axes]
     else:
         rows, row_step, sources, source_step = channels, taps, filters, channels * taps
-        axes = [sorted(backward_lines(axis.row()), key=lambda line: line.start) for axis in geometry.axes]
+        axes = [
+            sorted(backward_axes(axis.row()), key=lambda conv_axis: conv_axis.output_offset) for axis in geometry.axes
+        ]
         if not all(axes):
             return None
-        lines = lift([_over(axis) for axis in axes])
+        conv_axes = lift([_common_axis(axis) for axis in axes])
         phases = [lift(phase) for phase in itertools.product(*axes)]
-    isa, lanes = _vectors(dtype, lines[2].out)
-    layout = _layout(lines, sources, itemsize, lanes)
+    isa, lanes = _vectors(dtype, conv_axes[2].out)
+    layout = _layout(conv_axes, sources, itemsize, lanes)
     pitch = layout.channel_pitch(itemsize)
 
-    paired = op == "backward_data" and lines[2].jump == 2 and len(axes[-1]) == 2
+    paired = op == "backward_data" and conv_axes[2].output_stride == 2 and len(axes[-1]) == 2
     planes = geometry.x_shape[0] * groups
     amounts = {kind: planes * sources * amount for kind, amount in _copies(layout, lanes).items()}
     amounts |= {"product": 0.0, "tiles": 0.0, "scattered": 0.0}
@@ -331,16 +337,19 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     # Multiply-adds and tiles of a stride phase by the taps of its entries: all have the same blocks.
     counted: dict[int, tuple[float, float]] = {}
     for i, phase in enumerate(phases):
-        shape = tuple(line.taps for line in phase)
+        shape = tuple(conv_axis.taps for conv_axis in phase)
         if op == "forward":
             at = layout.taps().reshape(shape)
         else:
-            d, h, w = (_cells(line, over) * p for line, over, p in zip(phase, lines, layout.pitches, strict=True))
+            d, h, w = (
+                _cells(conv_axis, common) * p
+                for conv_axis, common, p in zip(phase, conv_axes, layout.pitches, strict=True)
+            )
             at = d[:, None, None] + h[:, None] + w
         places = kernel_weights(phase, geometry.kernel).reshape(shape)
         shared = phase[1].stride == phase[1].dilation == 1 and not paired
         at, places, high, step = _entries(at, places, shared, sources, pitch, source_step)
-        outs, starts = [line.out for line in phase], [line.start for line in phase]
+        outs, starts = [conv_axis.out for conv_axis in phase], [conv_axis.output_offset for conv_axis in phase]
         if not paired or i % 2 == 0:
             each = (
                 (lambda rows, n: _counts.pair(rows, 2 * n, lanes))
@@ -357,15 +366,15 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
         places_of.append(places)
         at_begin += len(at)
 
-    spill_at = line_up(sources * pitch + _LANES_PAST * lanes + layout.row)
-    pieces, sweeps = _pieces(layout), len(phases) * layout.block[0]
-    scattered = lines[2].jump > 1 and not paired
-    spill = layout.block[1] * layout.block[2] + lanes if scattered else 0
+    scatter_at = align_up(sources * pitch + _LANES_PAST * lanes + layout.row)
+    segments, sweeps = _segments(layout), len(phases) * layout.block[0]
+    scattered = conv_axes[2].output_stride > 1 and not paired
+    scatter_elements = layout.block[1] * layout.block[2] + lanes if scattered else 0
     if scattered:
-        amounts["scattered"] = float(planes * rows * math.prod(line.whole for line in lines))
-    sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, spill_at, pieces, sweeps, paired]
-    blocks = math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
-    met = sum(math.prod(line.out for line in phase) for phase in phases)
+        amounts["scattered"] = float(planes * rows * math.prod(conv_axis.output_size for conv_axis in conv_axes))
+    sizes = [geometry.x_shape[0], groups, rows, row_step, sources, pitch, scatter_at, segments, sweeps, paired]
+    blocks = math.prod(-(-conv_axis.out // n) for conv_axis, n in zip(conv_axes, layout.block, strict=True))
+    written = sum(math.prod(conv_axis.out for conv_axis in phase) for phase in phases)
     return Tables(
         (
             layout.axes(),
@@ -375,12 +384,12 @@ def _product_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
             np.concatenate(ats),
             np.concatenate(places_of),
         ),
-        space=line_up(2 * spill_at + spill),
-        lists=_LIST * (pieces + 2 * sweeps),
+        space=align_up(2 * scatter_at + scatter_elements),
+        lists=_LIST * (segments + 2 * sweeps),
         items=blocks * geometry.x_shape[0] * groups,
         isa=isa,
         amounts=amounts,
-        covers=met == math.prod(line.whole for line in lines),
+        covers=written == math.prod(conv_axis.output_size for conv_axis in conv_axes),
     )
 
 
@@ -388,29 +397,29 @@ def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     itemsize = dtype.itemsize
     groups, channels, taps = geometry.groups, geometry.w_shape[1], geometry.taps
     filters, images = geometry.w_shape[0] // groups, geometry.x_shape[0]
-    lines = forward_lines(geometry)
-    isa, lanes = _vectors(dtype, lines[2].out)
-    layout = _layout(lines, channels, itemsize, lanes)
+    conv_axes = forward_axes(geometry)
+    isa, lanes = _vectors(dtype, conv_axes[2].out)
+    layout = _layout(conv_axes, channels, itemsize, lanes)
     pitch = layout.channel_pitch(itemsize)
-    shape = tuple(line.taps for line in lines)
-    shared = lines[1].stride == lines[1].dilation == 1
-    places = kernel_weights(lines, geometry.kernel).reshape(shape)
+    shape = tuple(conv_axis.taps for conv_axis in conv_axes)
+    shared = conv_axes[1].stride == conv_axes[1].dilation == 1
+    places = kernel_weights(conv_axes, geometry.kernel).reshape(shape)
     at, first, high, step = _entries(layout.taps().reshape(shape), places, shared, 1, pitch, taps)
     places = (first[:, None] + np.arange(high) * step).ravel()
-    blocks = images * math.prod(-(-line.out // n) for line, n in zip(lines, layout.block, strict=True))
+    blocks = images * math.prod(-(-conv_axis.out // n) for conv_axis, n in zip(conv_axes, layout.block, strict=True))
     totals = filters * channels * taps * lanes
     block_groups = max(1, min(_TOTALS_BYTES // (totals * itemsize), groups // (8 * threads)))
     items = -(-groups // block_groups)
     parts = 1
     if items % threads and items < 4 * threads:
         parts = min(threads, blocks)
-    dout_at = line_up(channels * pitch + _LANES_PAST * lanes + layout.row)
-    short = layout.block[1] * lanes if lines[2].out % layout.block[2] or layout.block[2] < lanes else 0
-    totals_at = line_up(2 * dout_at + short + lanes)
+    dout_at = align_up(channels * pitch + _LANES_PAST * lanes + layout.row)
+    short = layout.block[1] * lanes if conv_axes[2].out % layout.block[2] or layout.block[2] < lanes else 0
+    totals_at = align_up(2 * dout_at + short + lanes)
     sizes = [images, groups, block_groups, filters, channels, pitch, len(at), high, parts, dout_at, totals_at]
     amounts = {kind: images * groups * channels * amount for kind, amount in _copies(layout, lanes).items()}
     product, tiles = _tiles(layout, partial(_counts.dots, lanes=lanes, high=high, entries=len(at)))
-    times = images * groups * filters * channels * lines[0].out
+    times = images * groups * filters * channels * conv_axes[0].out
     amounts |= {
         "product": times * product,
         "tiles": times * tiles,
@@ -418,8 +427,8 @@ def _weights_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int)
     }
     return Tables(
         (layout.axes(), layout.phases(), np.array(sizes, np.intp), at, places),
-        space=line_up(totals_at + block_groups * totals),
-        lists=_LIST * _pieces(layout),
+        space=align_up(totals_at + block_groups * totals),
+        lists=_LIST * _segments(layout),
         items=items * parts,
         isa=isa,
         amounts=amounts,

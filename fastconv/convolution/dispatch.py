@@ -34,13 +34,13 @@ def exact_plan(case: Case, masked: bool = False) -> Plan:
 
 def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, threads: int, masked: bool, isa: int) -> Plan:
     """Make the plan that `plan_for` caches; `isa` is the instruction set in use."""
-    whole = case = Case(op, geometry, dtype, threads, isa)
+    requested = case = Case(op, geometry, dtype, threads, isa)
     # 1. Algorithms compute cross-correlations, so `Flipped` flips the kernel of a true convolution.
     if geometry.flip:
-        case = whole.with_geometry(geometry.derive(flip=False))
+        case = requested.with_geometry(geometry.derive(flip=False))
 
     def flipped(plan: Plan) -> Plan:
-        return wrappers.Flipped(whole, plan) if geometry.flip else plan
+        return wrappers.Flipped(requested, plan) if geometry.flip else plan
 
     # 2. An algorithm that is selected by name either supports the case or raises. No algorithm supports empty arrays:
     # an empty result needs no computation, and the reference serves images of padding only.
@@ -57,7 +57,7 @@ def make_plan(op: Op, geometry: ConvGeometry, dtype: np.dtype, name: str, thread
     if name == "exact" or (op == "backward_weights" and not masked) or not worth_a_look(geometry.w_shape, outputs):
         return plan
     return wrappers.WhereZeros(
-        whole, plan, lambda share: flipped(_cheapest(replace(case, density=share), name, masked))
+        requested, plan, lambda share: flipped(_cheapest(replace(case, density=share), name, masked))
     )
 
 

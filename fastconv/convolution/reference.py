@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.convolution.base import Algorithm, add_bias
-from fastconv.convolution.cost.model import multiply_adds, touched
+from fastconv.convolution.cost.model import multiply_adds, total_bytes
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry
 
@@ -49,7 +49,7 @@ class Reference(Algorithm):
     def unsupported(self, case: Case) -> str | None:
         """Refuse padding that takes too much memory, which is possible if strides or taps skip most of it."""
         nbytes = ReferencePlan(case).workspace_bytes
-        if nbytes > max(_MOST_BYTES, _MOST_TIMES * touched(case.geometry, np.dtype(np.float64))):
+        if nbytes > max(_MOST_BYTES, _MOST_TIMES * total_bytes(case.geometry, np.dtype(np.float64))):
             return f"the image with its padding would take {nbytes} bytes in float64; ask for 'im2col' or 'auto'"
         return None
 

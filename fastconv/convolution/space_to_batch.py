@@ -22,7 +22,7 @@ from fastconv.runtime.records import dataclass
 
 _ALL: Any = slice(None)
 #: Bytes of the images that are taken apart at a time, source and result together.
-_APART_BYTES = 1 << 23
+_BATCH_BYTES = 1 << 23
 #: The most parts of an image, because each is copied by itself.
 _MOST_PARTS = 1 << 14
 
@@ -55,14 +55,14 @@ def _axis(axis: Axis, step: int) -> Axis:
 
 
 @dataclass(frozen=True)
-class Apart:
+class SpaceToBatchGeometry:
     """A dilated convolution and the undilated one of its parts."""
 
-    whole: ConvGeometry
+    dilated: ConvGeometry
     steps: tuple[int, ...]
 
     @classmethod
-    def of(cls, geometry: ConvGeometry) -> Apart | None:
+    def of(cls, geometry: ConvGeometry) -> SpaceToBatchGeometry | None:
         """The decomposition; None if nothing is dilated."""
         steps = _steps(geometry)
         return None if math.prod(steps) == 1 else plans.find(cls, geometry, steps)
@@ -70,8 +70,8 @@ class Apart:
     @cached_property
     def images(self) -> int:
         """How many are taken apart at a time."""
-        count = self.whole.x_shape[0]
-        return min(count, max(1, _APART_BYTES // (8 * sum(map(math.prod, self._shapes(1))))))
+        count = self.dilated.x_shape[0]
+        return min(count, max(1, _BATCH_BYTES // (8 * sum(map(math.prod, self._shapes(1))))))
 
     def _shapes(self, count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         part = self.part(count)
@@ -88,28 +88,28 @@ class Apart:
 
     def _each(self, array: np.ndarray, parts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For every part a view of `array` and a view of `parts`."""
-        apart = parts.reshape(len(array), *self.steps, *parts.shape[1:])
+        grid = parts.reshape(len(array), *self.steps, *parts.shape[1:])
         for starts in itertools.product(*map(range, self.steps)):
             every: Any = (slice(start, None, step) for start, step in zip(starts, self.steps, strict=True))
-            lying = array[(_ALL, _ALL, *every)]
-            shorter: Any = (slice(n) for n in lying.shape[2:])
-            yield lying, apart[(_ALL, *starts, _ALL, *shorter)]
+            view = array[(_ALL, _ALL, *every)]
+            extent: Any = (slice(n) for n in view.shape[2:])
+            yield view, grid[(_ALL, *starts, _ALL, *extent)]
 
-    def take(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def space_to_batch(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The parts of `array`; those that are shorter than others end in zeros."""
         parts = np.zeros(shape, array.dtype)
-        for lying, part in self._each(array, parts):
-            part[...] = lying
+        for view, part in self._each(array, parts):
+            part[...] = view
         return parts
 
-    def put(self, parts: np.ndarray, array: np.ndarray) -> None:
+    def batch_to_space(self, parts: np.ndarray, array: np.ndarray) -> None:
         """Copy the parts back to `array`."""
-        for lying, part in self._each(array, parts):
-            lying[...] = part
+        for view, part in self._each(array, parts):
+            view[...] = part
 
     def copied(self, itemsize: int) -> int:
         """Bytes of the parts of all images."""
-        return sum(map(math.prod, self._shapes(self.whole.x_shape[0]))) * itemsize
+        return sum(map(math.prod, self._shapes(self.dilated.x_shape[0]))) * itemsize
 
     @property
     def parts(self) -> int:
@@ -121,7 +121,7 @@ class Apart:
         return sum(map(math.prod, self._shapes(self.images))) * itemsize
 
 
-def _part(apart: Apart, count: int) -> ConvGeometry:
-    axes = tuple(_axis(axis, step) for axis, step in zip(apart.whole.axes, apart.steps, strict=True))
-    shape = count * apart.parts, apart.whole.x_shape[1], *(axis.size for axis in axes)
-    return apart.whole.derive(x_shape=shape, axes=axes)
+def _part(batching: SpaceToBatchGeometry, count: int) -> ConvGeometry:
+    axes = tuple(_axis(axis, step) for axis, step in zip(batching.dilated.axes, batching.steps, strict=True))
+    shape = count * batching.parts, batching.dilated.x_shape[1], *(axis.size for axis in axes)
+    return batching.dilated.derive(x_shape=shape, axes=axes)

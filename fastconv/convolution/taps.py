@@ -35,7 +35,7 @@ def data_by_taps(
     layers = [make(case.dense.with_geometry(layer)) for layer in tap_layers(geometry, dx.itemsize)]
     product = np.empty(layers[0].case.geometry.x_shape, dx.dtype)
     dx[...] = 0 if b is None else per_channel(b, geometry)
-    for tap, outputs, cells in met_taps(geometry):
+    for tap, outputs, cells in effective_taps(geometry):
         at: Any = (..., *tap)
         within: Any = (..., *outputs)
         weights = np.ascontiguousarray(w[at])[..., np.newaxis]
@@ -68,7 +68,7 @@ def tap_layers(geometry: ConvGeometry, itemsize: int) -> list[ConvGeometry]:
 _Slices = tuple[slice, ...]
 
 
-def met_taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], _Slices, _Slices]]:
+def effective_taps(geometry: ConvGeometry) -> Iterator[tuple[tuple[int, ...], _Slices, _Slices]]:
     """The taps that meet a cell of the image, the outputs for which they do, and those cells."""
     per_axis = [[(t, *_met(axis, t)) for t in range(axis.k)] for axis in geometry.axes]
     per_axis = [[met for met in axis if met[1].start < met[1].stop] for axis in per_axis]

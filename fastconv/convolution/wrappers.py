@@ -28,7 +28,7 @@ from fastconv.convolution.base import add_bias, clear_where_zero
 from fastconv.convolution.density import density
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.separable.factors import is_rank_one
-from fastconv.convolution.space_to_batch import Apart
+from fastconv.convolution.space_to_batch import SpaceToBatchGeometry
 from fastconv.lowering import padding as _padding
 from fastconv.runtime import blas as _blas, memory as _memory
 
@@ -86,9 +86,9 @@ class Flipped(Wrapper):
         """The inner plan on flipped weights; gradients of weights are flipped back."""
         if self.case.op != "backward_weights":
             return self.plan.run(first, _flip(second), third, result)
-        turned = np.empty_like(result)
-        counts = self.plan.run(first, second, None if third is None else _flip(third), turned)
-        result[...] = _flip(turned)
+        flipped = np.empty_like(result)
+        counts = self.plan.run(first, second, None if third is None else _flip(third), flipped)
+        result[...] = _flip(flipped)
         return counts
 
 
@@ -202,12 +202,12 @@ def padded(case: Case, make: Make) -> Plan:
 class SpaceToBatch(Wrapper):
     """A plan of undilated convolutions for a dilated one: every d-th row and column is an image of its own."""
 
-    def __init__(self, case: Case, plan: Plan, apart: Apart) -> None:
+    def __init__(self, case: Case, plan: Plan, batching: SpaceToBatchGeometry) -> None:
         super().__init__(case, plan)
-        self.apart = apart
+        self.batching = batching
 
     def __str__(self) -> str:
-        return f"space_to_batch({self.apart.parts} parts, {self.plan})"
+        return f"space_to_batch({self.batching.parts} parts, {self.plan})"
 
     @cached_property
     def workspace_bytes(self) -> int:
@@ -218,17 +218,20 @@ class SpaceToBatch(Wrapper):
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
         """The inner plan on copies of the parts."""
-        geometry, apart = self.plan.case.geometry, self.apart
+        geometry, batching = self.plan.case.geometry, self.batching
         if self.case.op == "backward_weights":
-            images, gradients = apart.take(first, geometry.x_shape), apart.take(second, geometry.out_shape)
+            images, gradients = (
+                batching.space_to_batch(first, geometry.x_shape),
+                batching.space_to_batch(second, geometry.out_shape),
+            )
             return self.plan.run(images, gradients, third, result)
         forward = self.case.op == "forward"
         source, target = geometry.x_shape, geometry.out_shape
         if not forward:
             source, target = target, source
         parts = np.empty(target, result.dtype)
-        found = self.plan.run(apart.take(first, source), second, third if forward else None, parts)
-        apart.put(parts, result)
+        found = self.plan.run(batching.space_to_batch(first, source), second, third if forward else None, parts)
+        batching.batch_to_space(parts, result)
         if not forward:
             add_bias(third, result)
         return None if found is None else found.reshape(len(result), -1).sum(axis=1)
@@ -236,14 +239,14 @@ class SpaceToBatch(Wrapper):
 
 def space_to_batch(case: Case, make: Make) -> Plan:
     """The plan that `make` makes for undilated convolutions, wrapped for any dilation that `reason` does not refuse."""
-    apart = Apart.of(case.geometry)
-    if apart is None:
+    batching = SpaceToBatchGeometry.of(case.geometry)
+    if batching is None:
         return make(case)
 
     def plan(part: Case) -> Plan:
-        return SpaceToBatch(part, make(part.with_geometry(apart.part(part.geometry.x_shape[0]))), apart)
+        return SpaceToBatch(part, make(part.with_geometry(batching.part(part.geometry.x_shape[0]))), batching)
 
-    return batched(case, apart.images, plan)
+    return batched(case, batching.images, plan)
 
 
 class Masked(Wrapper):

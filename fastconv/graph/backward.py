@@ -49,13 +49,15 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
     name = name_of(forward)
     if "forward" not in name:
         return None
-    beside = name.replace("forward", "backward")
+    backward_name = name.replace("forward", "backward")
     plain: Any = forward
     if not isinstance(forward, FunctionType) or hasattr(forward, "__wrapped__"):
         plain = unwrap(forward, stop=lambda function: hasattr(function, "__self__"))
     # A method has `__globals__`, too, but a function of the module that defines it is not a method of its object.
     owner = getattr(plain, "__self__", None)
-    found = getattr(plain, "__globals__", {}).get(beside) if owner is None else getattr(owner, beside, None)
+    found = (
+        getattr(plain, "__globals__", {}).get(backward_name) if owner is None else getattr(owner, backward_name, None)
+    )
     return found if callable(found) else None
 
 
@@ -64,7 +66,7 @@ def _home(function: Any) -> str:
     return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
-class Sums:
+class GradientSums:
     """The sums of gradients during the backward pass, one for each node."""
 
     def __init__(self, kept: Iterable[int]) -> None:
@@ -76,7 +78,7 @@ class Sums:
         #: The nodes for which a backward function returned None, and the name of that call.
         self.none_from: dict[int, str] = {}
 
-    def put(self, index: int, gradient: np.ndarray, own: bool) -> None:
+    def add(self, index: int, gradient: np.ndarray, own: bool) -> None:
         before = self.arrays.get(index)
         if before is None:
             self.arrays[index] = gradient
@@ -93,7 +95,7 @@ class Sums:
         names = [self.none_from[index]] if index in self.none_from else dict.fromkeys(self.none_from.values())
         return f"the backward of {' or '.join(names)} returned None"
 
-    def take(self, index: int, to_write: bool) -> np.ndarray | None:
+    def pop(self, index: int, to_write: bool) -> np.ndarray | None:
         """The complete gradient of a node. With `to_write`, nothing else refers to the array, so it may be changed."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
         if to_write and gradient is not None and (index in self._kept or index not in self._own):
@@ -108,7 +110,7 @@ class Sums:
         return _arrays.prepare(gradient, dtype) if index in self._own else np.array(gradient, dtype, order="C")
 
 
-def go_back(record: Record, sums: Sums) -> None:
+def backward_step(record: Record, sums: GradientSums) -> None:
     """Compute the gradients of one call's arguments from the gradients of its outputs."""
     # A backward function from a homework may write to dout (dout[x < 0] = 0), and another branch may use the same
     # array. The functions of fastconv never write to dout.
@@ -116,7 +118,7 @@ def go_back(record: Record, sums: Sums) -> None:
     foreign = not home.startswith("fastconv.")
     # fastconv's layers return a new array for each gradient; joins and losses may return their argument.
     own = not foreign and not home.startswith("fastconv.graph.")
-    douts = [sums.take(index, foreign) for index, _, _ in record.outputs]
+    douts = [sums.pop(index, foreign) for index, _, _ in record.outputs]
     if all(dout is None for dout in douts):
         return
     for i, (_, shape, kind) in enumerate(record.outputs):
@@ -160,7 +162,7 @@ def go_back(record: Record, sums: Sums) -> None:
                 f"which has shape {shape}"
             )
         # The array may be a buffer that the pair overwrites in a later call.
-        sums.put(index, array.copy() if foreign else array, own or foreign)
+        sums.add(index, array.copy() if foreign else array, own or foreign)
 
 
 def reached(end: int, records: Iterable[Record]) -> set[int]:
@@ -201,7 +203,7 @@ def refuse_unused(
         )
 
 
-def finish(leaves: list[Leaf], kept: dict[int, Any], sums: Sums) -> dict[int, np.ndarray]:
+def finish(leaves: list[Leaf], kept: dict[int, Any], sums: GradientSums) -> dict[int, np.ndarray]:
     """All requested gradients; each is a new array in the float dtype of its node's value."""
     values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
     return {

@@ -13,10 +13,10 @@ from fastconv.checks.messages import kind_of
 from fastconv.checks.options import as_bool, as_number
 from fastconv.graph import pairs as _pairs
 from fastconv.graph.backward import (
-    Sums,
+    GradientSums,
+    backward_step,
     find_backward,
     finish,
-    go_back,
     name_of,
     reached,
     refuse_unused,
@@ -483,12 +483,12 @@ class Tape(Recorder):
         dtype = _arrays.result_dtype(np.asarray(node.value))
         given = _arrays.cast_gradient("dout", dout, node.shape, dtype)
         kept = {other._index: other.value for other in others}
-        sums = Sums(kept)
-        sums.put(node._index, given, own=False)
+        sums = GradientSums(kept)
+        sums.add(node._index, given, own=False)
         records, self._records = self._records, []
         leaves, self._leaves, self._spent = self._leaves, [], True
         while records:
-            go_back(records.pop(), sums)
+            backward_step(records.pop(), sums)
         if unused == "error":
             refuse_unused(node, wanted, sums.arrays, sums.why_none)
         names = {name: index for name, index in self._names.items() if index is not None}

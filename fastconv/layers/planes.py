@@ -34,8 +34,8 @@ def channel_sums(x: np.ndarray, threads: int) -> np.ndarray:
     if not x.size:
         return np.zeros(channels, x.dtype)
     sums = np.empty(channels, x.dtype)
-    words = _threads.words(channels, x.nbytes // 2, threads)
-    _ext.channels(_arrays.DTYPES[x.dtype], x, sums, images, _isa.current, words)
+    queue = _threads.work_queue(channels, x.nbytes // 2, threads)
+    _ext.channels(_arrays.DTYPES[x.dtype], x, sums, images, _isa.current, queue)
     return sums
 
 

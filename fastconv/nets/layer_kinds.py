@@ -55,9 +55,9 @@ def _spatial(shape: tuple[int, ...]) -> int:
     return len(shape) - 2
 
 
-def _settings(where: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+def _settings(caller: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The options that the geometry needs; the other options of the call are checked here."""
-    settings = merge_options(where, {**defaults, "algorithm": DEFAULT_ALGORITHM, "threads": None}, options)
+    settings = merge_options(caller, {**defaults, "algorithm": DEFAULT_ALGORITHM, "threads": None}, options)
     check_name(settings.pop("algorithm"))
     _threads.resolve(settings.pop("threads"))
     return settings
@@ -111,14 +111,14 @@ def _downsample(flow: Flow, factor: Any) -> Step:
     return Step((*flow.shape[:2], *(axis.out for axis in axes)), axes=axes)
 
 
-def _pool(where: str, flow: Flow, args: tuple, options: dict[str, Any]) -> Step:
+def _pool(caller: str, flow: Flow, args: tuple, options: dict[str, Any]) -> Step:
     _spatial(flow.shape)
     names = ("kernel_size", "stride", "pad", "dilation")
     if len(args) > len(names):
         raise TypeError(f"there are {len(args)} values, but at most {len(names)} go by position: {', '.join(names)}")
     pool_param = dict(zip(names, args, strict=False))
-    geometry, _ = pooling.resolve_call(where, flow.shape, pool_param, options)
-    getattr(layers, where)(np.empty((0, *flow.shape[1:])), pool_param, **options)
+    geometry, _ = pooling.resolve_call(caller, flow.shape, pool_param, options)
+    getattr(layers, caller)(np.empty((0, *flow.shape[1:])), pool_param, **options)
     return Step(geometry.out_shape, axes=geometry.axes)
 
 
@@ -232,14 +232,14 @@ def _usage(kind: str) -> str:
     return f"({', '.join([repr(kind), *shown])}{'' if len(shown) == len(parameters) else ', {options by name}'})"
 
 
-def run(where: str, kind: str, args: list[Any], options: dict[str, Any], flow: Flow) -> Step:
-    """The effect of a layer of `kind` on `flow`; error messages begin with its place, `where`."""
+def run(location: str, kind: str, args: list[Any], options: dict[str, Any], flow: Flow) -> Step:
+    """The effect of a layer of `kind` on `flow`; error messages begin with its place, `location`."""
     call = KINDS[kind]
     try:
         inspect.signature(call).bind(flow, *args, **options)
     except TypeError as error:
-        raise TypeError(f"{where}: {error}; a layer of its kind is {_usage(kind)}") from None
+        raise TypeError(f"{location}: {error}; a layer of its kind is {_usage(kind)}") from None
     try:
         return call(flow, *args, **options)
     except (ValueError, TypeError) as error:
-        raise type(error)(f"{where}, {kind}: {error}") from error
+        raise type(error)(f"{location}, {kind}: {error}") from error

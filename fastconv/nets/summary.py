@@ -143,10 +143,10 @@ class Summary:
     __repr__ = __str__
 
 
-_JOINS = ("add", "concat")
+_MERGES = ("add", "concat")
 
 
-def _read(where: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
+def _read(location: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
     """The parts of a layer: its kind, its positional arguments, and its options."""
     if isinstance(layer, str):
         layer = (layer,)
@@ -160,11 +160,11 @@ def _read(where: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
         kind, args, options = None, [], {}
     if not isinstance(kind, str):
         raise TypeError(
-            f"{where} is {layer!r}; legal are a name, ('conv', 64, 3, {{'pad': 1}}) or "
+            f"{location} is {layer!r}; legal are a name, ('conv', 64, 3, {{'pad': 1}}) or "
             "{'kind': 'conv', 'filters': 64, 'kernel_size': 3, 'pad': 1}"
         )
-    if kind not in KINDS and kind not in _JOINS:
-        raise ValueError(f"{where} is of kind {kind!r}; known are {', '.join((*KINDS, *_JOINS))}")
+    if kind not in KINDS and kind not in _MERGES:
+        raise ValueError(f"{location} is of kind {kind!r}; known are {', '.join((*KINDS, *_MERGES))}")
     return kind, args, options
 
 
@@ -185,14 +185,14 @@ class _Walk:
             LayerSummary(name, kind, step.out_shape, step.n_params, step.flops, fields, params, size, depth)
         )
 
-    def chain(self, layers: Any, flow: Flow, where: str, depth: int) -> Flow:
+    def chain(self, layers: Any, flow: Flow, location: str, depth: int) -> Flow:
         if not isinstance(layers, (list, tuple)):
-            raise TypeError(f"{where} must be a list of layers, got {type(layers).__name__}")
+            raise TypeError(f"{location} must be a list of layers, got {type(layers).__name__}")
         for i, layer in enumerate(layers):
-            here = f"{where}[{i}]"
+            here = f"{location}[{i}]"
             kind, args, options = _read(here, layer)
             name = options.pop("name", None)
-            if kind in _JOINS:
+            if kind in _MERGES:
                 step, flow = self._join(kind, args, options, flow, here, depth)
             else:
                 step = run(here, kind, args, options, flow)
@@ -201,19 +201,21 @@ class _Walk:
         return flow
 
     def _join(
-        self, kind: str, branches: list[Any], options: dict[str, Any], flow: Flow, where: str, depth: int
+        self, kind: str, branches: list[Any], options: dict[str, Any], flow: Flow, location: str, depth: int
     ) -> tuple[Step, Flow]:
         if options or not branches:
             raise TypeError(
-                f"{where}: {kind} takes branches, each a list of layers, and the option name; got {len(branches)} "
+                f"{location}: {kind} takes branches, each a list of layers, and the option name; got {len(branches)} "
                 f"branches and the options {', '.join(options) or '(none)'}"
             )
-        ends = [self.chain(b, flow, f"{where}[{i + 1}]", depth + 1) for i, b in enumerate(branches)]
+        ends = [self.chain(b, flow, f"{location}[{i + 1}]", depth + 1) for i, b in enumerate(branches)]
         shapes = [end.shape for end in ends]
         same = [shape if kind == "add" else (shape[0], *shape[2:]) for shape in shapes]
         if len(set(same)) > 1:
             what = "equal" if kind == "add" else "equal in all but the channels"
-            raise ValueError(f"{where}: the branches of {kind} give {', '.join(map(str, shapes))}; they must be {what}")
+            raise ValueError(
+                f"{location}: the branches of {kind} give {', '.join(map(str, shapes))}; they must be {what}"
+            )
         shape = shapes[0] if kind == "add" else (shapes[0][0], sum(s[1] for s in shapes), *shapes[0][2:])
         return Step(shape), Flow(shape, _joined(ends), ends[0].grid)
 

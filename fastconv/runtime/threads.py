@@ -193,11 +193,11 @@ def _grain(items: int, work: int, helpers: int) -> int:
 
 
 def is_little(work: int) -> bool:
-    """Return whether one thread does all of the work because there is little of it; `work` as in `words`."""
+    """Return whether one thread does all of the work because there is little of it; `work` as in `work_queue`."""
     return _NEAR * work < SERIAL_BYTES
 
 
-def words(items: int, work: int, threads: int) -> bytearray | None:
+def work_queue(items: int, work: int, threads: int) -> bytearray | None:
     """Return the shared state of a call with up to ``threads - 1`` workers, or None if one thread does all the work.
 
     `work` is the number of bytes that a plain copy would move in the time of the kernel. Workers that are awake join at
@@ -212,13 +212,15 @@ def words(items: int, work: int, threads: int) -> bytearray | None:
         if work < SERIAL_BYTES:
             return None
         helpers = 0
-    return _workers.words(helpers, _grain(items, work, helpers))
+    return _workers.work_queue(helpers, _grain(items, work, helpers))
 
 
 def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
-    """Call ``kernel(*args, words)`` once. The shared state lets it divide `items` among threads: see `words`."""
-    shared = words(items, work, threads)
-    return kernel(*args, _workers.alone() if shared is None else shared)
+    """Call ``kernel(*args, work_queue)`` once. The shared state lets it divide `items` among threads: see
+    `work_queue`.
+    """
+    shared = work_queue(items, work, threads)
+    return kernel(*args, _workers.serial_queue() if shared is None else shared)
 
 
 _default = resolve(_from_environment())

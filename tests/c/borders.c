@@ -13,10 +13,11 @@ static void check_size(int dtype, int isa, const ptrdiff_t *size, const ptrdiff_
 {
     enum { PLANES = 2, MOST = 64 };
     static ptrdiff_t cells[3][MOST], at[2][MOST], shows[2][MOST];
-    ptrdiff_t words[FC_WORDS], i, p, c, n = PLANES, m = PLANES, row;
+    fc_work_queue queue;
+    ptrdiff_t i, p, c, n = PLANES, m = PLANES, row;
     fc_borders b;
     void *x, *padded, *folded, *sums;
-    fc_alone(words);
+    fc_serial_queue(&queue);
     b.lo = lo[2];
     for (i = 0; i < 3; i++) {
         ptrdiff_t found = 0;
@@ -59,7 +60,7 @@ static void check_size(int dtype, int isa, const ptrdiff_t *size, const ptrdiff_
         set(dtype, sums, c, get(dtype, sums, c) + get(dtype, padded, p));
     }
     for (row = 0; row < n / size[2]; row++)
-        fc_borders_for(dtype, isa)->fold(padded, folded, row, &b, words);
+        fc_borders_for(dtype, isa)->fold(padded, folded, row, &b, &queue);
     for (c = 0; c < n; c++)
         same("folded", dtype, isa, get(dtype, folded, c), get(dtype, sums, c));
     free(x);

@@ -45,7 +45,8 @@ static void check_call(int dtype, int isa, const ptrdiff_t *const *of, int gradi
 {
     const ptrdiff_t taps[3] = {of[0][0] > 1 ? 2 : 1, of[1][0] / 3, of[2][0] / 2};
     ptrdiff_t sizes[3], outs[3], tile[3], n[3] = {1, 1, 1}, at = 0, i, p, q, t, rows, x_count = 1, out_count = 1, w_count = 1;
-    ptrdiff_t words[FC_WORDS], counts[1] = {0};
+    fc_work_queue queue;
+    ptrdiff_t counts[1] = {0};
     const ptrdiff_t lanes = fc_isa_lanes(dtype, isa);
     void *factors = zeros(dtype, 4 * MOST), *x, *w, *out, *space;
     double *sums, *scales;
@@ -101,8 +102,8 @@ static void check_call(int dtype, int isa, const ptrdiff_t *const *of, int gradi
     space = zeros(dtype, task.spectra_at + task.pitch);
     task.space = (char *)space;
     task.counts = counts;
-    fc_alone(words);
-    task.words = words;
+    fc_serial_queue(&queue);
+    task.queue = &queue;
     task.part = fc_fft_for(dtype, isa)->part;
     task.multiply = fc_fft_for(dtype, isa)->multiply;
     task.add = fc_fft_for(dtype, isa)->add;

@@ -46,7 +46,7 @@ static void check_tiles(int dtype, int isa)
                     check_tile(dtype, isa, kernels->tile_rows, ROWS, BESIDE, rows, vectors, lanes, k, add);
                     check_tile(dtype, isa, kernels->tile_rows_listed, ROWS, LISTED, rows, vectors, lanes, k,
                                add);
-                    check_tile(dtype, isa, kernels->tile_apart, APART, APART, rows, vectors, lanes, k, add);
+                    check_tile(dtype, isa, kernels->tile_strided, APART, APART, rows, vectors, lanes, k, add);
                 }
 }
 
@@ -108,7 +108,7 @@ static void check_cells(int dtype, int isa)
         for (stride = 1; stride <= 5; stride++) {
             const ptrdiff_t wide = (n - 1) * stride + 1;
             void *from = numbers(dtype, 2 * wide), *to = zeros(dtype, 2 * n);
-            fc_microkernel_for(dtype, isa)->cells_of(to, n, from, wide, 2, n, stride);
+            fc_microkernel_for(dtype, isa)->copy_rows(to, n, from, wide, 2, n, stride);
             for (row = 0; row < 2; row++)
                 for (i = 0; i < n; i++)
                     same("cells", dtype, isa, get(dtype, to, row * n + i), get(dtype, from, row * wide + i * stride));

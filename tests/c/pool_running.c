@@ -20,7 +20,8 @@ static void check_row(int dtype, int isa, ptrdiff_t stride, ptrdiff_t lo)
                               maximum ? none : plus, &strip};
         const ptrdiff_t segment = fc_running_segment(&w, &strip);
         const int op = maximum ? FC_RUNNING_MAX : FC_RUNNING_SUM;
-        const int odd = fc_pool_running_for(dtype, isa)->row(&w, op, FC_TAKE_CELLS, 0, space, pitch, x, NULL, NULL, 1, to,
+        const int odd = fc_pool_running_for(dtype, isa)->row(&w, op, FC_INPUT_CELLS, 0, space, pitch, x, NULL, NULL, 1,
+                                                             to,
                                                          pitch, 0, PLANES, WIDE);
         same("NaN", dtype, isa, odd, maximum);
         for (p = 0; p < PLANES; p++)
@@ -57,9 +58,9 @@ static void check_rings(int dtype, int isa)
     for (r = 0; r < ROWS; r++)
         depth[r] = 3;
     for (r = 0; r < ROWS; r++) {
-        const fc_running_meeting m =
-            fc_running_meeting_of(&axis, r, r, rings, PITCH * (ptrdiff_t)size_of(dtype));
-        fc_pool_running_for(dtype, isa)->meet(&m, FC_RUNNING_SUM, x + (size_t)(r * PITCH) * size_of(dtype), NULL, to, WIDE,
+        const fc_running_merge_step m =
+            fc_running_merge_step_of(&axis, r, r, rings, PITCH * (ptrdiff_t)size_of(dtype));
+        fc_pool_running_for(dtype, isa)->merge(&m, FC_RUNNING_SUM, x + (size_t)(r * PITCH) * size_of(dtype), NULL, to, WIDE,
                                           PITCH);
         for (i = 0; r >= 5 && i < WIDE; i++) {
             double sum = 0;

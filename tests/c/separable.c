@@ -11,7 +11,7 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
     const ptrdiff_t k[3] = {flat ? 1 : 2, 4, 3}, size[3] = {flat ? 1 : 6, 11, wide}, pad[3] = {!flat, 1, 1};
     const ptrdiff_t begins[3] = {0, k[0], k[0] + k[1]}, lanes = fc_isa_lanes(dtype, isa);
     ptrdiff_t out[3], cells = 2, results = 2, axis, i, j, l, t, u, v, c, row, planes;
-    fc_line lines[3];
+    fc_conv_axis phases[3];
     fc_separable call;
     void *x, *factors = numbers(dtype, 2 * ENTRIES), *bias = numbers(dtype, 2), *result, *space;
     for (axis = 0; axis < 3; axis++) {
@@ -23,25 +23,26 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
             return;
         }
         {
-            const fc_line line = {out[axis], 0, 1, pad[axis], apart, k[axis], begins[axis]};
-            const fc_side side = {size[axis], out[axis], step, 1, out[axis], axis ? block : 2, pad[axis], span - 1,
-                                  &lines[axis]};
-            lines[axis] = line;
-            call.sides[axis] = side;
+            const fc_conv_axis phase = {out[axis], 0, 1, pad[axis], apart, k[axis], begins[axis]};
+            const fc_phased_axis phased_axis = {size[axis], out[axis], step, 1, out[axis], axis ? block : 2, pad[axis],
+                                                span - 1,
+                                                &phases[axis]};
+            phases[axis] = phase;
+            call.axes[axis] = phased_axis;
         }
         cells *= size[axis], results *= out[axis];
     }
     /* Elements of the padded rows of a block; with a stride, there is one more row, split into phases. */
-    row = (block - 1) * call.sides[2].stride + call.sides[2].reach + 1 + lanes;
+    row = (block - 1) * call.axes[2].stride + call.axes[2].halo + 1 + lanes;
     planes = flat ? 0 : 2 * size[1] * size[2];
     call.images = 1, call.channels = 2, call.shared = 1, call.sources = 1, call.entries = ENTRIES, call.flat = flat, call.border = FC_ZEROS;
-    call.pitch = row, call.split_at = block * row, call.slot_pitch = stride > 1 ? row : 0;
-    call.row_at = call.split_at + stride * call.slot_pitch, call.planes_at = call.row_at;
+    call.pitch = row, call.split_at = block * row, call.phase_pitch = stride > 1 ? row : 0;
+    call.row_at = call.split_at + stride * call.phase_pitch, call.planes_at = call.row_at;
     call.space = call.planes_at + planes;
     x = numbers(dtype, cells), result = zeros(dtype, results), space = numbers(dtype, call.space);
     for (c = 0; c < 2 && flat; c++)
         set(dtype, factors, c * ENTRIES, 1);
-    call.x = x, call.factors = factors, call.bias = bias, call.result = result, call.words = NULL;
+    call.x = x, call.factors = factors, call.bias = bias, call.result = result, call.queue = NULL;
     for (i = 0; i < fc_separable_items(&call); i++)
         same("finite", dtype, isa, fc_separable_for(dtype, isa)->block(&call, i, space), 0);
     for (c = 0; c < 2; c++)
@@ -52,7 +53,7 @@ static void convolve(int dtype, int isa, ptrdiff_t wide, ptrdiff_t stride, ptrdi
                     for (t = 0; t < k[0]; t++)
                         for (u = 0; u < k[1]; u++)
                             for (v = 0; v < k[2]; v++) {
-                                const ptrdiff_t z = i * call.sides[0].stride + t * lines[0].dilation - pad[0];
+                                const ptrdiff_t z = i * call.axes[0].stride + t * phases[0].dilation - pad[0];
                                 const ptrdiff_t y = j * stride + u * dilation - 1, w = l * stride + v * dilation - 1;
                                 if (z < 0 || z >= size[0] || y < 0 || y >= size[1] || w < 0 || w >= size[2])
                                     continue;

@@ -11,7 +11,7 @@ static void check_products(int dtype, int isa, ptrdiff_t n)
     void *sums = zeros(dtype, ROWS * lanes), *dout = numbers(dtype, ROWS * lanes);
     int32_t *at = malloc((size_t)n * sizeof *at);
     fc_weights weights = {w, ROWS, n, 1, 0, n, at};
-    fc_pruned lists[2];
+    fc_nonzeros_list lists[2];
     const ptrdiff_t lines[4] = {0, 0, 0, 0};
     ptrdiff_t row, i, entry, done = 0;
     int lane, copy;
@@ -68,13 +68,13 @@ static void check_turns(int dtype, int isa, ptrdiff_t n)
             targets[line * lanes + lane].to = line * pitch + at[lane];
             targets[line * lanes + lane].n = n;
         }
-    fc_sparse_for(dtype, isa)->turn(to, pitch, from, pitch, at, LINES, n);
+    fc_sparse_for(dtype, isa)->to_lanes(to, pitch, from, pitch, at, LINES, n);
     for (line = 0; line < LINES; line++)
         for (p = 0; p < n; p++)
             for (lane = 0; lane < lanes; lane++)
                 same("into lanes", dtype, isa, get(dtype, to, line * pitch + p * lanes + lane),
                      get(dtype, from, line * pitch + at[lane] + p));
-    fc_sparse_for(dtype, isa)->turn_back(back, targets, 1, to, LINES, n, 0);
+    fc_sparse_for(dtype, isa)->from_lanes(back, targets, 1, to, LINES, n, 0);
     for (p = 0; p < LINES * pitch; p++)
         same("out of lanes", dtype, isa, get(dtype, back, p), get(dtype, from, p));
     free(from), free(back), free(to);

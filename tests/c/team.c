@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CALLERS = 4, HELPERS = 3, MOST_PIECES = 300, MOST_MEMBERS = HELPERS + 1 };
+enum { CALLERS = 4, HELPERS = 3, MOST_PIECES = 300, MOST_WORKERS = HELPERS + 1 };
 
-static ptrdiff_t gate[FC_GATE_WORDS];
+static fc_broadcast_slot slot;
 static double seconds = 8;
 static unsigned long seed = 1;
 
@@ -27,11 +27,11 @@ typedef struct {
 
 /* Arguments of a call, which all of its threads read, and the pieces that they write. */
 typedef struct {
-    ptrdiff_t *words;
+    fc_work_queue *queue;
     ptrdiff_t pieces;
     int one_by_one, slow, stop_at;
     ptrdiff_t looks;
-    int member_seen[MOST_MEMBERS];
+    int worker_seen[MOST_WORKERS];
     int seen[MOST_PIECES];
 } call_t;
 
@@ -57,9 +57,9 @@ static void pause_for(long nanoseconds)
 /* A signal handler that raises, in the calling thread only. */
 static __thread call_t *own_call;
 
-static int poll(ptrdiff_t *words)
+static int poll(fc_work_queue *queue)
 {
-    if (words[FC_CALLER] != (ptrdiff_t)pthread_self())
+    if (queue->calling_thread != (ptrdiff_t)pthread_self())
         return 0;
     return own_call->stop_at >= 0 && own_call->looks++ >= own_call->stop_at;
 }
@@ -67,59 +67,61 @@ static int poll(ptrdiff_t *words)
 static void work(void *task)
 {
     call_t *call = task;
-    fc_member member = fc_enrol(call->words);
-    ptrdiff_t grain = call->one_by_one ? 1 : call->words[FC_GRAIN], begin, i;
-    call->member_seen[member.slot]++;
+    fc_worker worker = fc_new_worker(call->queue);
+    ptrdiff_t grain = call->one_by_one ? 1 : call->queue->grain, begin, i;
+    call->worker_seen[worker.id]++;
     for (;;) {
-        begin = call->one_by_one ? fc_take(call->words, call->pieces) : fc_next(call->words, &member, call->pieces);
+        begin = call->one_by_one ? fc_next_item(call->queue, call->pieces)
+                                 : fc_next_chunk(call->queue, &worker, call->pieces);
         if (begin >= call->pieces)
             return;
         for (i = begin; i < begin + grain && i < call->pieces; i++)
             call->seen[i]++;
         /* Work longer than a caller spins before it sleeps. */
-        if (call->slow && call->words[FC_CALLER] != (ptrdiff_t)pthread_self())
+        if (call->slow && call->queue->calling_thread != (ptrdiff_t)pthread_self())
             pause_for(3000000);
     }
 }
 
 static void make_call(caller_t *caller)
 {
-    ptrdiff_t words[FC_WORDS], i;
+    fc_work_queue queue;
+    ptrdiff_t i;
     call_t call;
     ptrdiff_t done = 0, draws;
-    int result, once = 1, most_once = 1, members = 0;
-    fc_alone(words);
+    int result, once = 1, most_once = 1, workers = 0;
+    fc_serial_queue(&queue);
     memset(&call, 0, sizeof(call));
-    call.words = words;
+    call.queue = &queue;
     call.pieces = 1 + (ptrdiff_t)(next_random(&caller->random) % MOST_PIECES);
     call.one_by_one = next_random(&caller->random) % 2;
     call.slow = next_random(&caller->random) % 64 == 0;
     call.stop_at = next_random(&caller->random) % 8 ? -1 : (int)(next_random(&caller->random) % 20);
     own_call = &call;
-    words[FC_GRAIN] = 1 + (ptrdiff_t)(next_random(&caller->random) % 5);
-    words[FC_WANTED] = (ptrdiff_t)(next_random(&caller->random) % (HELPERS + 1));
-    words[FC_GATE] = (ptrdiff_t)gate;
-    words[FC_POLL] = (ptrdiff_t)poll;
-    words[FC_CALLER] = (ptrdiff_t)pthread_self();
-    result = fc_share(words, work, &call);
+    queue.grain = 1 + (ptrdiff_t)(next_random(&caller->random) % 5);
+    queue.helpers_wanted = (ptrdiff_t)(next_random(&caller->random) % (HELPERS + 1));
+    queue.slot = &slot;
+    queue.poll = poll;
+    queue.calling_thread = (ptrdiff_t)pthread_self();
+    result = fc_parallel_for(&queue, work, &call);
     for (i = 0; i < call.pieces; i++) {
         once = once && call.seen[i] == 1;
         most_once = most_once && call.seen[i] <= 1;
         done += call.seen[i];
     }
-    for (i = 0; i < MOST_MEMBERS; i++) {
-        members += call.member_seen[i];
-        most_once = most_once && call.member_seen[i] <= 1;
+    for (i = 0; i < MOST_WORKERS; i++) {
+        workers += call.worker_seen[i];
+        most_once = most_once && call.worker_seen[i] <= 1;
     }
     caller->calls++;
-    caller->helped += members > 1;
+    caller->helped += workers > 1;
     caller->stopped += result != 0;
-    if (!most_once || members > words[FC_WANTED] + 1 || (result == 0 && !once) || (result != 0 && call.stop_at < 0))
+    if (!most_once || workers > queue.helpers_wanted + 1 || (result == 0 && !once) || (result != 0 && call.stop_at < 0))
         caller->wrong++;
     /* Without helpers, the call must stop at exactly the draw `stop_at`. */
-    draws = call.one_by_one ? call.pieces : (call.pieces + words[FC_GRAIN] - 1) / words[FC_GRAIN];
-    if (words[FC_WANTED] == 0 && call.stop_at >= 0 && call.stop_at < draws &&
-        (result == 0 || done != call.stop_at * (call.one_by_one ? 1 : words[FC_GRAIN])))
+    draws = call.one_by_one ? call.pieces : (call.pieces + queue.grain - 1) / queue.grain;
+    if (queue.helpers_wanted == 0 && call.stop_at >= 0 && call.stop_at < draws &&
+        (result == 0 || done != call.stop_at * (call.one_by_one ? 1 : queue.grain)))
         caller->wrong++;
     memset(&call, -1, sizeof(call));
 }
@@ -140,8 +142,8 @@ static void *run_caller(void *argument)
 static void *run_helper(void *argument)
 {
     (void)argument;
-    while (fc_peek(&gate[FC_AWAY]) == 0)
-        fc_help(gate, 200);
+    while (fc_atomic_load(&slot.dismissals) == 0)
+        fc_run_helper(&slot, 200);
     return NULL;
 }
 
@@ -154,7 +156,7 @@ int main(int argc, char **argv)
         seconds = atof(argv[1]);
     if (argc > 2)
         seed = strtoul(argv[2], NULL, 10);
-    gate[FC_OPEN] = FC_SHUT;
+    slot.joined = FC_CLOSED;
     memset(of, 0, sizeof(of));
     memset(&all, 0, sizeof(all));
     for (i = 0; i < HELPERS; i++)
@@ -170,14 +172,14 @@ int main(int argc, char **argv)
         all.stopped += of[i].stopped;
         all.wrong += of[i].wrong;
     }
-    fc_add(&gate[FC_AWAY], 1);
-    fc_ring(&gate[FC_BELL], HELPERS);
+    fc_fetch_add_ordered(&slot.dismissals, 1);
+    fc_futex_wake(&slot.wake_event, HELPERS);
     for (i = 0; i < HELPERS; i++)
         pthread_join(helpers[i], NULL);
     printf("seed %lu: %ld calls, %ld with helpers, %ld stopped, %ld naps, %ld wrong\n", seed, all.calls, all.helped,
-           all.stopped, (long)gate[FC_NAPS], all.wrong);
+           all.stopped, (long)slot.times_waited, all.wrong);
     /* A run without helpers, stops or naps has tested nothing. */
-    if (all.helped == 0 || all.stopped == 0 || gate[FC_NAPS] == 0) {
+    if (all.helped == 0 || all.stopped == 0 || slot.times_waited == 0) {
         printf("too short: it has to meet helpers, stops and naps\n");
         return 2;
     }

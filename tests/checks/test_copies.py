@@ -255,9 +255,11 @@ def test_one_thread_is_one_thread(rng, monkeypatch):
     """With threads=1 a copy uses no workers, however large it is."""
     x = channels_last(rng, 4, 32, 96, 96)
     asked = []
-    words = _copies._threads._workers.words
+    work_queue = _copies._threads._workers.work_queue
     monkeypatch.setattr(
-        _copies._threads._workers, "words", lambda helpers, grain: asked.append(helpers) or words(helpers, grain)
+        _copies._threads._workers,
+        "work_queue",
+        lambda helpers, grain: asked.append(helpers) or work_queue(helpers, grain),
     )
     wanted = np.ascontiguousarray(x)
     assert np.array_equal(_copies.contiguous(x, 1), wanted) and asked == [0]

@@ -86,7 +86,7 @@ def test_tables_of_another_geometry_are_refused():
 
 
 def algorithms_words():
-    return _workers.alone()
+    return _workers.serial_queue()
 
 
 #: (x, w, options) of layers that `fft` supports: odd pads, strides, dilations, groups, kernels as large as the image

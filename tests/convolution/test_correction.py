@@ -110,4 +110,4 @@ def test_a_matrix_times_a_vector_reads_the_matrix_once_by_all_threads(threads):
     work = choose.REGISTRY["im2col"].work(Case.of("backward_weights", geometry, FLOAT, threads))
     assert work["vector"] == 16 * 400 / threads
     assert work["product"] == work["filters"] == work["rows"] == work["positions"] == 0
-    assert work["touched"] == 4 * (400 + 16 + 16 * 400) / threads
+    assert work["bytes"] == 4 * (400 + 16 + 16 * 400) / threads

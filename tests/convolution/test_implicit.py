@@ -7,10 +7,16 @@ from conftest import forget_geometries
 
 import fastconv
 from fastconv import conv_backward, conv_forward, conv_geometry
-from fastconv.convolution.implicit_gemm import calls as implicit, tiling as cuts
+from fastconv.convolution.implicit_gemm import calls as implicit, tiling
 from fastconv.convolution.plan import Case
 
-WAYS = {"whole": cuts.WHOLE, "grid": cuts.GRID, "rows": cuts.ROWS, "packed": cuts.PACKED, "turned": cuts.TURNED}
+WAYS = {
+    "whole": tiling.CONTIGUOUS,
+    "grid": tiling.PADDED_GRID,
+    "rows": tiling.ROW_WISE,
+    "packed": tiling.PACKED,
+    "turned": tiling.SWAPPED,
+}
 
 #: x, w and options: rows shorter and longer than tiles, strides, three axes, pointwise layers, and one below a tile.
 LAYERS = {
@@ -59,13 +65,13 @@ def fresh():
     ("layer", "way"), [(layer, way) for layer in LAYERS for way in WAYS if way != "whole" or layer == "pointwise_large"]
 )
 def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh, made, monkeypatch, rng):
-    modes, results = cuts._modes, made(implicit, "_make_calls")
-    monkeypatch.setattr(cuts, "_modes", lambda *arguments: {WAYS[way]: modes(*arguments)[WAYS[way]]})
-    monkeypatch.setattr(cuts, "_MOST_TILES", tiles)
-    monkeypatch.setattr(cuts, "_PACKING_ROWS", 0 if packing else 1 << 30)
-    monkeypatch.setattr(cuts, "_NEAR_BYTES", 1 << 30)
+    modes, results = tiling._modes, made(implicit, "_make_calls")
+    monkeypatch.setattr(tiling, "_modes", lambda *arguments: {WAYS[way]: modes(*arguments)[WAYS[way]]})
+    monkeypatch.setattr(tiling, "_MOST_TILES", tiles)
+    monkeypatch.setattr(tiling, "_PACKING_ROWS", 0 if packing else 1 << 30)
+    monkeypatch.setattr(tiling, "_NEAR_BYTES", 1 << 30)
     if tiles == 3:  # With filters in the lanes, blocks of k also end between taps.
-        monkeypatch.setattr(cuts, "_turned_stretch", lambda *_: 5)
+        monkeypatch.setattr(tiling, "_kc_swapped", lambda *_: 5)
     x_shape, w_shape, options = LAYERS[layer]
     agree(*arrays(x_shape, w_shape, dtype, rng), options, dtype)
     geometry = conv_geometry(x_shape, w_shape, **options)
@@ -79,13 +85,13 @@ def test_every_way_of_making_tiles(layer, way, packing, tiles, dtype, isa, fresh
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 def test_channels_of_a_block_are_bounded_where_filters_are_in_the_lanes(dtype, isa, fresh, monkeypatch):
     """If most of a block is halo, fewer channels fit into it."""
-    modes = cuts._modes
-    monkeypatch.setattr(cuts, "_modes", lambda *arguments: {cuts.TURNED: modes(*arguments)[cuts.TURNED]})
+    modes = tiling._modes
+    monkeypatch.setattr(tiling, "_modes", lambda *arguments: {tiling.SWAPPED: modes(*arguments)[tiling.SWAPPED]})
     geometry = conv_geometry((2, 16, 242, 249), (48, 16, 7, 7), stride=3, dilation=40)
     (plan,) = implicit.kernel_calls(Case.of("forward", geometry, np.dtype(dtype), 1))
     of_channel = plan.sizes["channel_pitch"] * np.dtype(dtype).itemsize
-    fit = cuts._TURNED_BYTES // of_channel
-    usual = round(cuts._STRETCH / plan.sizes["taps"])  # The limit that applies to blocks in every mode.
+    fit = tiling._SWAPPED_BYTES // of_channel
+    usual = round(tiling._KC / plan.sizes["taps"])  # The limit that applies to blocks in every mode.
     assert fit < 8 < plan.sizes["channels"] and plan.sizes["block_channels"] <= max(fit, usual)
 
 

@@ -273,11 +273,11 @@ def pairs(spans):
     """All (position, cell, tap) of the table, read as the kernels read it, by keys as well as by entries."""
     segments, entries, lists, places, keys = spans.arrays()
     found = []
-    for start, step, count, begin, end, base, jump, key in segments.tolist():
+    for start, step, count, begin, end, base, base_step, key in segments.tolist():
         for m in range(count):
             here = []
             for offset, tap in entries[begin:end].tolist():
-                cell = base + m * jump + offset - int(entries[begin, 0])
+                cell = base + m * base_step + offset - int(entries[begin, 0])
                 taps = [tap] if tap >= 0 else lists[~tap + 1 : ~tap + 1 + lists[~tap]].tolist()
                 here += [(start + m * step, cell, tap) for tap in taps]
             if key < 0:
@@ -286,6 +286,8 @@ def pairs(spans):
                 by_key = [
                     (entries[i, 0] - entries[begin, 0], keys[(key + i - begin) % len(keys)]) for i in range(begin, end)
                 ]
-            assert sorted((cell, tap) for _, cell, tap in here) == sorted((base + m * jump + c, t) for c, t in by_key)
+            assert sorted((cell, tap) for _, cell, tap in here) == sorted(
+                (base + m * base_step + c, t) for c, t in by_key
+            )
             found += here
     return found

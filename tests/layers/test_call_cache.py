@@ -110,8 +110,8 @@ def test_it_holds_so_many():
 def test_settings_that_are_not_arguments_count_all_the_same(monkeypatch):
     """Every call checks threads and `out`."""
     seen = []
-    run = fastconv.runtime.threads.words
-    monkeypatch.setattr("fastconv.runtime.threads.words", lambda *a: seen.append(a[-1]) or run(*a))
+    run = fastconv.runtime.threads.work_queue
+    monkeypatch.setattr("fastconv.runtime.threads.work_queue", lambda *a: seen.append(a[-1]) or run(*a))
     for threads in (1, 2, 3, 1):
         with fastconv.threads(threads):
             conv(X, W, B)

@@ -421,7 +421,7 @@ def test_threads_reach_the_kernels(monkeypatch):
 
         return shared
 
-    for name in ("share", "words"):
+    for name in ("share", "work_queue"):
         monkeypatch.setattr(f"fastconv.runtime.threads.{name}", seeing(getattr(fastconv.runtime.threads, name)))
     x, w = np.ones((2, 3, 6, 6)), np.ones((2, 3, 3, 3))
     out, cache = conv_forward(x, w, None, threads=3)

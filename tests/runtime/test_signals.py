@@ -158,8 +158,8 @@ def test_every_kernel_hears_signals(name, threads, monkeypatch):
         made.append(make_words(helpers, grain))
         return made[-1]
 
-    make_words = faults.looking_always(_workers.words)
-    monkeypatch.setattr(_workers, "words", words)
+    make_words = faults.looking_always(_workers.work_queue)
+    monkeypatch.setattr(_workers, "work_queue", words)
     fastconv.set_threads(threads)
     call = LONG[name]()
     call()

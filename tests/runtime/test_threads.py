@@ -69,7 +69,7 @@ def test_more_threads_than_there_can_be(algorithm):
             assert (fastconv.conv(x, w, algorithm={algorithm!r}, threads=many).round(3) == 9).all()
             A = fastconv.toeplitz_operator(w, (1, 40, 40), threads=many)
             assert (A @ x[0].reshape(-1) == 9).all()
-        assert _workers._state.threads <= 63
+        assert _workers._pool.threads <= 63
         print("back")
     """
     result = python(code)
@@ -84,12 +84,12 @@ def test_a_helper_that_could_not_start_starts_later(monkeypatch):
 
     start = team.start_new_thread
     monkeypatch.setattr(team, "start_new_thread", fail)
-    made = team.Team(3, 100, 100, lambda: 4, threading.get_ident())
-    made.words(2, 1)
-    assert made.threads == made.hired == 0
+    made = team.ThreadPool(3, 100, 100, lambda: 4, threading.get_ident())
+    made.work_queue(2, 1)
+    assert made.threads == made.active_workers == 0
     monkeypatch.setattr(team, "start_new_thread", start)
-    made.words(2, 1)
-    assert made.threads == made.hired == 2
+    made.work_queue(2, 1)
+    assert made.threads == made.active_workers == 2
 
 
 def group(folder, **files):
@@ -378,13 +378,13 @@ def test_helpers_that_sleep_at_the_gate_come_back(rng, monkeypatch):
     from fastconv.runtime import workers as _workers
 
     monkeypatch.setattr(_threads, "SERIAL_BYTES", 0)
-    monkeypatch.setattr(_workers, "_state", _workers._fresh())
+    monkeypatch.setattr(_workers, "_pool", _workers._new_pool())
     fastconv.set_threads(2)
     x = rng.standard_normal((8, 8, 64, 64)).astype(np.float32)
     for pause in (0, 0, 0.02, 0.02, 0):
         np.testing.assert_array_equal(relu_forward(x)[0], np.maximum(x, 0))
         time.sleep(pause)
-        assert _workers._state.threads == 1
+        assert _workers._pool.threads == 1
         fastconv.im2col(x, 3, threads=2)
     for _ in range(50):
         np.testing.assert_array_equal(relu_forward(x)[0], np.maximum(x, 0))
@@ -402,9 +402,9 @@ def test_a_child_has_helpers_of_its_own():
         relu_forward(x)
         child = os.fork()
         if child == 0:
-            fresh = _workers._state.threads == _workers._state.hired == 0
+            fresh = _workers._pool.threads == _workers._pool.active_workers == 0
             relu_forward(x)
-            os._exit(0 if fresh and _workers._state.threads == 1 else 1)
+            os._exit(0 if fresh and _workers._pool.threads == 1 else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         print("fresh")
     """

@@ -164,9 +164,9 @@ def test_borders_take_few_segments_however_wide(x, w, options, most):
     structures = [_csr.of_outputs(geometry, False)]
     if geometry.pad_mode == "zeros":
         structures.append(_csr.of_cells(geometry, False))
-    for structure in structures:
-        assert len(structure.counts) <= most and structure.table.size <= 20 * (most + w)
-        assert structure.counts.sum() == structure.shape[0]
+    for sparsity in structures:
+        assert len(sparsity.counts) <= most and sparsity.table.size <= 20 * (most + w)
+        assert sparsity.counts.sum() == sparsity.shape[0]
 
 
 def test_published_4x16():
@@ -253,11 +253,11 @@ def test_zeros_of_w_are_dropped_and_sums_that_cancel_are_not():
 )
 def test_index_width_switches_where_entries_pass_31_bits(x, w, options):
     geometry = fastconv.conv_geometry(x, w, **options)
-    for structure in (_csr.of_outputs(geometry, geometry.flip), _csr.of_cells(geometry, geometry.flip)):
-        assert structure.nnz == geometry.toeplitz_nnz > 1 << 31
-        assert _csr.index_dtype(structure.shape, structure.nnz) == np.int64
-        rows, columns = structure.shape
-        assert _csr.nbytes((rows, columns), structure.nnz, np.dtype(np.float32)) == structure.nnz * 12 + 8 * (rows + 1)
+    for sparsity in (_csr.of_outputs(geometry, geometry.flip), _csr.of_cells(geometry, geometry.flip)):
+        assert sparsity.nnz == geometry.toeplitz_nnz > 1 << 31
+        assert _csr.index_dtype(sparsity.shape, sparsity.nnz) == np.int64
+        rows, columns = sparsity.shape
+        assert _csr.nbytes((rows, columns), sparsity.nnz, np.dtype(np.float32)) == sparsity.nnz * 12 + 8 * (rows + 1)
     limit = np.iinfo(np.int32).max
     assert _csr.index_dtype((5, 7), limit) == _csr.index_dtype((limit, 7), 9) == np.int32
     assert all(

@@ -19,11 +19,11 @@ from fastconv.lowering.columns import im2col
 
 
 def _conv_layer(
-    where: str, x: Any, w: Any, b: Any, conv_param: Any
+    caller: str, x: Any, w: Any, b: Any, conv_param: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int, int]:
     """The arrays, stride and pad of a layer of the course, after a check that they fit each other."""
     legal, defaults = "{'stride': int, 'pad': int}", {"stride": None, "pad": None}
-    settings = merge_options(where, defaults, {}, conv_param, "conv_param", legal=f"a dict {legal}")
+    settings = merge_options(caller, defaults, {}, conv_param, "conv_param", legal=f"a dict {legal}")
     for name, value in settings.items():
         if value is None:
             raise ValueError(f"conv_param has no {name!r}; it must be {legal}")

@@ -14,11 +14,11 @@ from fastconv.compat.shared import common, images
 from fastconv.layers import max_pool_backward, max_pool_forward
 
 
-def _pool_layer(where: str, x: Any, pool_param: Any) -> tuple[np.ndarray, int, int, int]:
+def _pool_layer(caller: str, x: Any, pool_param: Any) -> tuple[np.ndarray, int, int, int]:
     """The images in a float dtype, and the window and stride of a layer of the course."""
     known = {"pool_height": None, "pool_width": None, "stride": None}
     legal = "{'pool_height': int, 'pool_width': int, 'stride': int}"
-    settings = merge_options(where, known, {}, pool_param, "pool_param", legal=f"a dict {legal}")
+    settings = merge_options(caller, known, {}, pool_param, "pool_param", legal=f"a dict {legal}")
     for name, value in settings.items():
         if value is None:
             raise ValueError(f"pool_param has no {name!r}; it must be {legal}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from fastconv.convolution.blocking import pieces
+from fastconv.convolution.blocking import ceil_div
 from fastconv.runtime import threads as _threads
 
 #: Multiply-adds that could have been started until the sum of one is ready: four cycles, two units.
@@ -25,14 +25,14 @@ def blocks(n: int, block: int) -> list[tuple[int, int]]:
     return [(size, count) for size, count in ((block, whole), (rest, 1 if rest else 0)) if count]
 
 
-def busiest(items: int, work: int, threads: int) -> float:
+def largest_share(items: int, work: int, threads: int) -> float:
     """The part of all work that the thread with most items does, where little work is done by one alone.
 
-    `work` is in bytes, as `_threads.words` takes it.
+    `work` is in bytes, as `_threads.work_queue` takes it.
     """
     if items < 2 or _threads.is_little(work):
         return 1.0
-    return pieces(items, min(threads, items)) / items
+    return ceil_div(items, min(threads, items)) / items
 
 
 def panels(rows: int, tile_rows: int) -> list[tuple[int, int]]:
@@ -42,8 +42,8 @@ def panels(rows: int, tile_rows: int) -> list[tuple[int, int]]:
 
 def tile_vectors(length: int, lanes: int, most: int) -> list[tuple[int, int]]:
     """Vectors of the tiles of so many positions, as `next_vectors` cuts them, and how many tiles have as many."""
-    left, found = pieces(length, lanes), dict[int, int]()
-    count = pieces(left, most)
+    left, found = ceil_div(length, lanes), dict[int, int]()
+    count = ceil_div(left, most)
     small, wider = divmod(left, count)
     for size, n in ((small, count - wider), (small + 1, wider)):
         if n:
@@ -57,7 +57,7 @@ def multiplied(rows: list[tuple[int, int]], tiles: list[tuple[int, int]]) -> flo
 
 
 def _runs(n: int, most: int) -> list[tuple[int, int]]:
-    """As fc_next cuts n: most at a time, and what is left in two halves."""
+    """As fc_rows_at_once cuts n: most at a time, and what is left in two halves."""
     if n <= most:
         return [(n, 1)]
     whole = (n - 2 * most) // most + 1 if n >= 2 * most else 0
@@ -88,7 +88,7 @@ def _widths(vectors: int, rows: int) -> Iterator[int]:
 
 def sweep(rows: int, n: int, lanes: int, high: int) -> tuple[float, int]:
     """Of `rows` rows of n results for each entry of `high` taps: multiply-adds, and tiles."""
-    vectors = pieces(n, lanes)
+    vectors = ceil_div(n, lanes)
     most = 8 if vectors == 1 else 4 if vectors < 4 or rows > 2 else rows
     product, tiles = 0.0, 0
     for here, count in _runs(rows, most):
@@ -102,19 +102,19 @@ def _widths_of(vectors: int, rows: int) -> list[int]:
     if vectors <= 64:
         return list(_widths(vectors, rows))
     widest = 8 if rows == 1 else 4 if rows == 2 else 2
-    return [widest] * pieces(vectors, widest)
+    return [widest] * ceil_div(vectors, widest)
 
 
 def pair(rows: int, n: int, lanes: int) -> tuple[float, int]:
     """The same of two results in turns, for each pair of taps."""
-    tiles = [(here, count * pieces(n, 2 * lanes)) for here, count in _runs(rows, 4)]
+    tiles = [(here, count * ceil_div(n, 2 * lanes)) for here, count in _runs(rows, 4)]
     return sum(count * 2 * max(_OVERLAPPED, here * 2 / _LOADS) for here, count in tiles), sum(c for _, c in tiles)
 
 
 def dots(rows: int, n: int, lanes: int, high: int, entries: int) -> tuple[float, int]:
     """Of `rows` rows of n gradients with all taps, `high` of them in each of the entries: multiply-adds, and tiles."""
     most = 2 if high == 5 else 3 if high == 3 else 9
-    vectors, product, tiles = pieces(n, lanes), 0.0, 0
+    vectors, product, tiles = ceil_div(n, lanes), 0.0, 0
     heights = [(4, rows // 4), (2, rows % 4 // 2), (1, rows % 2)] if high > 1 else [(1, rows)]
     for count, groups in _runs(entries, most):
         for tall, times in heights:
@@ -127,7 +127,7 @@ def dots(rows: int, n: int, lanes: int, high: int, entries: int) -> tuple[float,
 
 def copied(rows: float, width: int, lanes: int) -> dict[str, float]:
     """Rows of cells into a block."""
-    return {"lines": rows, "cells": rows * pieces(width, lanes)}
+    return {"lines": rows, "cells": rows * ceil_div(width, lanes)}
 
 
 def total(amounts: Mapping[str, float], part: float) -> dict[str, float]:

@@ -36,7 +36,7 @@ def multiply_adds(geometry: ConvGeometry) -> int:
     return geometry.flops // 2
 
 
-def touched(geometry: ConvGeometry, dtype: np.dtype) -> int:
+def total_bytes(geometry: ConvGeometry, dtype: np.dtype) -> int:
     """Bytes of image, weights and output, which every algorithm reads or writes."""
     shapes = geometry.x_shape, geometry.w_shape, geometry.out_shape
     return sum(math.prod(shape) for shape in shapes) * dtype.itemsize
@@ -51,11 +51,11 @@ def memory(geometry: ConvGeometry, dtype: np.dtype, threads: int) -> dict[str, f
     """The work of reading and writing image, weights and output: bytes of a thread, its bytes beyond the caches of a
     core, and the bytes of all threads beyond all caches, because threads share the bandwidth of memory.
     """
-    nbytes = float(touched(geometry, dtype))
+    nbytes = float(total_bytes(geometry, dtype))
     return {
-        "touched": nbytes / threads,
-        "far": max(nbytes / threads - NEAR_BYTES, 0.0),
-        "farthest": max(nbytes - _CACHED_BYTES, 0.0),
+        "bytes": nbytes / threads,
+        "shared_cache_bytes": max(nbytes / threads - NEAR_BYTES, 0.0),
+        "dram_bytes": max(nbytes - _CACHED_BYTES, 0.0),
     }
 
 

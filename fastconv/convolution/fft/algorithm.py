@@ -14,7 +14,7 @@ from fastconv.convolution.base import Algorithm, add_bias
 from fastconv.convolution.cost.model import memory
 from fastconv.convolution.fft import (
     lengths as _fft_lengths,
-    sides as _fft_sides,
+    phase_axes as _fft_axes,
     tables as _fft_tables,
     tiling as _fft_tiling,
 )
@@ -29,7 +29,7 @@ from fastconv.runtime.records import dataclass
 _MOST_BYTES = 1 << 30
 #: Places beyond this are refused, because their bytes would not be counted in 64 bits.
 _MOST_CELLS = 1 << 58
-_KINDS = ("passes", "moves", "products", "steps", "alone", "cells", "distant", "spectra")
+_KINDS = ("passes", "moves", "products", "steps", "serial_steps", "cells", "uncached", "spectra")
 #: Of spectra that stay in a core's second-level cache from one step to the next.
 _HELD_BYTES = 1 << 20
 
@@ -93,11 +93,13 @@ class Fft(Algorithm):
     def unsupported(self, case: Case) -> str | None:
         """Refuse a kernel with a phase that is too large for a single transform."""
         geometry = case.geometry
-        sides = [_fft_sides.side_of(axis, geometry, case.op) for axis in geometry.axes]
-        farthest = max(side.lo + side.step * (side.whole + side.margin + 2) for side in sides)
-        if farthest > _MOST_CELLS:
-            return f"its stride and dilation set phases of the image {farthest} cells apart, beyond {_MOST_CELLS}"
-        spans = tuple(side.margin + 1 for side in sides)
+        phase_axes = [_fft_axes.axis_of(axis, geometry, case.op) for axis in geometry.axes]
+        last_cell = max(
+            phase_axis.lo + phase_axis.step * (phase_axis.whole + phase_axis.margin + 2) for phase_axis in phase_axes
+        )
+        if last_cell > _MOST_CELLS:
+            return f"its stride and dilation set phases of the image {last_cell} cells apart, beyond {_MOST_CELLS}"
+        spans = tuple(phase_axis.margin + 1 for phase_axis in phase_axes)
         nbytes = math.prod(2 * span for span in spans) * 2 * case.dtype.itemsize
         if nbytes > _MOST_BYTES:
             return (
@@ -108,7 +110,7 @@ class Fft(Algorithm):
 
     def reads_borders(self, case: Case) -> bool:
         """Tiles read the cells that a border repeats. dx needs a fold unless outputs go round a circular image."""
-        return case.op != "backward_data" or _fft_sides.wraps_back(case.geometry)
+        return case.op != "backward_data" or _fft_axes.wraps_back(case.geometry)
 
     def plan(self, case: Case) -> Plan:
         """Tiles, and the spectra that are held at a time."""
@@ -149,10 +151,10 @@ class FftPlan(Plan):
             return work
         work |= {kind: float(tiling.work[kind]) for kind in ("passes", "moves", "products")}
         # A single thread waits for no other between steps.
-        work["steps" if case.threads > 1 else "alone"] = float(tiling.work["steps"])
+        work["steps" if case.threads > 1 else "serial_steps"] = float(tiling.work["steps"])
         work["cells"] = work["moves"] * tiling.problem.lanes
         if tiling.distant:
-            work["distant"] = work["passes"] + work["moves"]
+            work["uncached"] = work["passes"] + work["moves"]
         held = tiling.elements * case.dtype.itemsize / case.threads
         if held > _HELD_BYTES:
             work["spectra"] = work["products"] * 2 * tiling.row * case.dtype.itemsize
@@ -169,7 +171,7 @@ class FftPlan(Plan):
             1 / math.prod(tiling.lengths),
             int(_isa.BYTES_PER_OPERATION * tiling.cost()),
             tiling.elements,
-            all(side.covers for side in tiling.problem.sides),
+            all(phase_axis.covers for phase_axis in tiling.problem.phase_axes),
         )
 
     def run(

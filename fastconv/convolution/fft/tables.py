@@ -15,9 +15,12 @@ from fastconv.geometry.conv import ConvGeometry
 def numbers(tiling: Tiling, geometry: ConvGeometry) -> np.ndarray:
     """The tiling as ``_ext/fft_read.h`` reads it."""
     p, back = tiling.problem, tiling.problem.op == "backward_data"
-    tau, phi = tuple(side.taus for side in p.sides), tuple(side.phis for side in p.sides)
+    tau, phi = (
+        tuple(phase_axis.taus for phase_axis in p.phase_axes),
+        tuple(phase_axis.phis for phase_axis in p.phase_axes),
+    )
     volume_at = tiling.strip + tiling.flat
-    shared_at = p.threads * tiling.slot
+    shared_at = p.threads * tiling.per_thread
     spectra_at = shared_at + tiling.common
     axes, at = [], 0
     for length in tiling.lengths:
@@ -27,7 +30,7 @@ def numbers(tiling: Tiling, geometry: ConvGeometry) -> np.ndarray:
     found = [
         p.line, tiling.gradient, back, p.groups, p.images, p.rows, p.columns, math.prod(tau), math.prod(phi),
         math.prod(tiling.tiles), tiling.row_block, tiling.column_block, tiling.pair_block, tiling.group_block,
-        tiling.shared, tiling.fused, tiling.parts, tiling.slot, tiling.strip, volume_at, shared_at, spectra_at,
+        tiling.shared, tiling.fused, tiling.parts, tiling.per_thread, tiling.strip, volume_at, shared_at, spectra_at,
         tiling.pitch, at if p.line else -1, *tau, *phi, *tiling.tile, *tiling.tiles,
     ]  # fmt: skip
     x, w, out = _x_like(tiling, geometry), _weights(tiling, geometry), _out_like(tiling, geometry)
@@ -62,39 +65,48 @@ def _array(
 
 def _x_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
     """The image, which is read with a margin, or dx."""
-    sides = tiling.problem.sides
-    sizes = tuple(side.size for side in sides)
+    phase_axes = tiling.problem.phase_axes
+    sizes = tuple(phase_axis.size for phase_axis in phase_axes)
     cells, channels = math.prod(sizes), geometry.w_shape[1]
     axes: _Axes = []
-    for side, tile, length in zip(sides, tiling.tile, tiling.axis_lengths, strict=True):
+    for phase_axis, tile, length in zip(phase_axes, tiling.tile, tiling.axis_lengths, strict=True):
         # A ring is shorter than its results and their margin.
-        count = tile if tiling.problem.op == "backward_data" else min(tile + side.margin, length)
-        origin = side.step * side.first - side.lo
-        axes.append((side.step, origin, side.common * side.s, side.common * side.d, count))
-    borders = tuple(side.border for side in sides)
-    whole = tuple(side.whole if tiling.problem.op == "backward_data" else _MOST for side in sides)
+        count = tile if tiling.problem.op == "backward_data" else min(tile + phase_axis.margin, length)
+        origin = phase_axis.step * phase_axis.first - phase_axis.lo
+        axes.append(
+            (phase_axis.step, origin, phase_axis.common * phase_axis.s, phase_axis.common * phase_axis.d, count)
+        )
+    borders = tuple(phase_axis.border for phase_axis in phase_axes)
+    whole = tuple(phase_axis.whole if tiling.problem.op == "backward_data" else _MOST for phase_axis in phase_axes)
     return _array(geometry.x_shape[1] * cells, channels * cells, cells, True, sizes, axes, borders, whole)
 
 
 def _out_like(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
     """The output, or dout, which is read with a margin for dx."""
-    sides, back = tiling.problem.sides, tiling.problem.op == "backward_data"
-    sizes = tuple(side.out for side in sides)
+    phase_axes, back = tiling.problem.phase_axes, tiling.problem.op == "backward_data"
+    sizes = tuple(phase_axis.out for phase_axis in phase_axes)
     cells, filters = math.prod(sizes), geometry.w_shape[0] // geometry.groups
     axes: _Axes = []
-    for side, tile, length in zip(sides, tiling.tile, tiling.axis_lengths, strict=True):
-        origin = side.d * (side.first - side.margin) if back else 0
-        axes.append((side.d, origin, 1, 0, min(tile + side.margin, length) if back else tile))
-    borders = tuple(side.border if back else 0 for side in sides)
+    for phase_axis, tile, length in zip(phase_axes, tiling.tile, tiling.axis_lengths, strict=True):
+        origin = phase_axis.d * (phase_axis.first - phase_axis.margin) if back else 0
+        axes.append((phase_axis.d, origin, 1, 0, min(tile + phase_axis.margin, length) if back else tile))
+    borders = tuple(phase_axis.border if back else 0 for phase_axis in phase_axes)
     return _array(geometry.w_shape[0] * cells, filters * cells, cells, True, sizes, axes, borders)
 
 
 def _weights(tiling: Tiling, geometry: ConvGeometry) -> list[int]:
     """Flipped for dx."""
-    sides, flip = tiling.problem.sides, tiling.problem.op == "backward_data"
-    sizes = tuple(side.k for side in sides)
+    phase_axes, flip = tiling.problem.phase_axes, tiling.problem.op == "backward_data"
+    sizes = tuple(phase_axis.k for phase_axis in phase_axes)
     cells, (filters, channels) = math.prod(sizes), geometry.w_shape[:2]
     axes: _Axes = [
-        (-side.s if flip else side.s, side.margin * side.s if flip else 0, 0, 1, side.margin + 1) for side in sides
+        (
+            -phase_axis.s if flip else phase_axis.s,
+            phase_axis.margin * phase_axis.s if flip else 0,
+            0,
+            1,
+            phase_axis.margin + 1,
+        )
+        for phase_axis in phase_axes
     ]
     return _array(channels * cells, filters // geometry.groups * channels * cells, cells, False, sizes, axes)

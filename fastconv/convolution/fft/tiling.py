@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fastconv._ext import fft as _ext
 from fastconv.convolution.fft.lengths import MOVE, factors_count, fast_length, row_cost, signal_lengths, split
-from fastconv.convolution.fft.sides import UNIT_SIDE, Side, side_of
+from fastconv.convolution.fft.phase_axes import UNIT_AXIS, PhaseAxis, axis_of
 from fastconv.convolution.ops import Op
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa
@@ -20,12 +20,12 @@ SPACE_BYTES = 24 << 20
 #: Of a tile's spectrum, of which two fit a thread's second-level cache beside what is read and written.
 _NEAR_BYTES = 3 << 17
 #: Cuts of an axis into so many tiles are looked at.
-_CUTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+_TILE_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
 #: Longer tiles are looked at if they take less than so many times as much for each result; and at most so many tilings.
 _GAIN, _GAIN_OF_VOLUMES, _LOOKED_AT = 0.99, 0.93, 3
 #: How much slower transforms are beyond the second-level cache; a step of all threads, a product of two rows, and 64
 #: bytes of the image or the result, in the units of `row_cost`.
-_FAR, _STEP, _PRODUCT, _TOUCHED = 1.17, 2000.0, 4.0, 8.0
+_FAR, _STEP, _PRODUCT, _BYTES_COST = 1.17, 2000.0, 4.0, 8.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Problem:
     """What is computed: groups of matrices of kernels, rows by columns, with images, on three axes."""
 
     op: Op
-    sides: tuple[Side, ...]
+    phase_axes: tuple[PhaseAxis, ...]
     line: bool  # a signal, whose tile is a plane of rows
     lanes: int
     groups: int
@@ -42,7 +42,7 @@ class Problem:
     columns: int
     threads: int
     itemsize: int
-    touched: int  # bytes of image and result
+    nbytes_moved: int  # bytes of image and result
 
     @property
     def single(self) -> bool:
@@ -72,7 +72,7 @@ class Tiling:
     @functools.cached_property
     def pairs(self) -> int:
         """Of tiles, of all images."""
-        units = math.prod(self.tiles) * math.prod(side.phis for side in self.problem.sides)
+        units = math.prod(self.tiles) * math.prod(phase_axis.phis for phase_axis in self.problem.phase_axes)
         return self.problem.images * -(-units // 2)
 
     @property
@@ -122,7 +122,7 @@ class Tiling:
         return volumes * self.row * (self.lengths[0] * self.lengths[1] * columns + 1)
 
     @property
-    def slot(self) -> int:
+    def per_thread(self) -> int:
         """Elements of a thread."""
         return self.strip + self.flat + (0 if self.shared else self.volume)
 
@@ -148,7 +148,7 @@ class Tiling:
     @property
     def elements(self) -> int:
         """Of all workspace."""
-        return self.problem.threads * self.slot + self.common + self.spectra * self.pitch
+        return self.problem.threads * self.per_thread + self.common + self.spectra * self.pitch
 
     @property
     def tables(self) -> tuple[tuple[int, ...], ...]:
@@ -161,7 +161,7 @@ class Tiling:
         """Of workspace and factors."""
         return (self.elements + factors_count(self.tables)) * self.problem.itemsize
 
-    def there(self, columns: int | None = None) -> tuple[float, float]:
+    def forward_transform(self, columns: int | None = None) -> tuple[float, float]:
         """Passes and moves of a transform, of which only so many columns of vectors are not zeros."""
         deep, high, wide = self.lengths
         every = -(-wide // self.problem.lanes)
@@ -174,14 +174,17 @@ class Tiling:
     def work(self) -> dict[str, float]:
         """Of the thread that does most: passes and moves of rows, products of rows, bytes, and steps of all threads."""
         p = self.problem
-        there, of_kernel = self.there(), self.there(-(-(p.sides[2].margin + 1) // p.lanes))
+        forward_transform, of_kernel = (
+            self.forward_transform(),
+            self.forward_transform(-(-(p.phase_axes[2].margin + 1) // p.lanes)),
+        )
         kernels, transforms, steps = self._of_fused() if self.fused else self._of_blocks()
         products = p.groups * p.rows * p.columns * self.pairs * self.pitch / self.row / p.threads
         return {
-            "passes": kernels * of_kernel[0] + transforms * there[0],
-            "moves": kernels * of_kernel[1] + transforms * there[1],
+            "passes": kernels * of_kernel[0] + transforms * forward_transform[0],
+            "moves": kernels * of_kernel[1] + transforms * forward_transform[1],
             "products": products,
-            "touched": p.touched / p.threads,
+            "bytes": p.nbytes_moved / p.threads,
             "steps": steps,
             "call": 1,
         }
@@ -236,24 +239,24 @@ class Tiling:
         return (
             (work["passes"] + work["moves"] * MOVE) * (_FAR if self.distant else 1.0)
             + work["products"] * _PRODUCT
-            + work["touched"] * _TOUCHED / 64
+            + work["bytes"] * _BYTES_COST / 64
             + work["steps"] * (_STEP if p.threads > 1 else _STEP / 10)
         )
 
 
 def make_tiling(op: Op, geometry: ConvGeometry, itemsize: int, threads: int) -> Tiling | None:
     """The cheapest that was found; None where no result depends on any cell of the source."""
-    sides = tuple(side_of(axis, geometry, op) for axis in geometry.axes)
-    if min(side.whole for side in sides) < 1:
+    phase_axes = tuple(axis_of(axis, geometry, op) for axis in geometry.axes)
+    if min(phase_axis.whole for phase_axis in phase_axes) < 1:
         return None
     lanes = _ext.lanes(0 if itemsize == 4 else 1, _isa.current)
     filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
-    channels *= math.prod(side.taus for side in sides)
+    channels *= math.prod(phase_axis.taus for phase_axis in phase_axes)
     rows, columns = (channels, filters) if op == "backward_data" else (filters, channels)
-    sides = (UNIT_SIDE,) * (3 - len(sides)) + sides
-    touched = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * itemsize
+    phase_axes = (UNIT_AXIS,) * (3 - len(phase_axes)) + phase_axes
+    nbytes_moved = (math.prod(geometry.x_shape) + math.prod(geometry.out_shape)) * itemsize
     sizes = geometry.groups, geometry.x_shape[0], rows, columns
-    problem = Problem(op, sides, geometry.rank == 1, lanes, *sizes, threads, itemsize, touched)
+    problem = Problem(op, phase_axes, geometry.rank == 1, lanes, *sizes, threads, itemsize, nbytes_moved)
     found = []
     for lengths, tile in _candidates(problem):
         score, spectrum = _estimate(problem, lengths, tile)
@@ -276,11 +279,11 @@ def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...])
     groups, rows, columns = problem.groups, problem.rows, problem.columns
     lanes, threads = problem.lanes, problem.threads
     (deep, high, wide), units = lengths, 1
-    for side, n in zip(problem.sides, tile, strict=True):
-        units *= -(-side.whole // n) * side.phis
+    for phase_axis, n in zip(problem.phase_axes, tile, strict=True):
+        units *= -(-phase_axis.whole // n) * phase_axis.phis
     pairs = problem.images * -(-units // 2)
     every = -(-wide // lanes)
-    taps = min(-(-(problem.sides[2].margin + 1) // lanes), every)
+    taps = min(-(-(problem.phase_axes[2].margin + 1) // lanes), every)
     outer, inner = deep * high * (row_cost(high) + row_cost(deep)), deep * -(-high // lanes) * wide
     moves, within = deep * high * (2 if deep > 1 else 1) * MOVE, inner * (row_cost(wide) + MOVE)
     each = every * (outer + moves) + within
@@ -299,7 +302,7 @@ def _estimate(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...])
 
 
 def _tilings(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) -> Iterator[Tiling]:
-    tiles = tuple(-(-side.whole // n) for side, n in zip(problem.sides, tile, strict=True))
+    tiles = tuple(-(-phase_axis.whole // n) for phase_axis, n in zip(problem.phase_axes, tile, strict=True))
     gradient = problem.op == "backward_weights"
     if not problem.single:
         yield _blocks(Tiling(problem, lengths, tile, tiles))
@@ -307,18 +310,18 @@ def _tilings(problem: Problem, lengths: tuple[int, ...], tile: tuple[int, ...]) 
     for shared in (False, True) if problem.threads > 1 else (False,):
         tiling = Tiling(problem, lengths, tile, tiles, True, shared)
         if not shared and not gradient and problem.groups > 1:
-            room = SPACE_BYTES // problem.itemsize - tiling.elements
-            tiling = replace(tiling, group_block=max(1, min(problem.groups, 1 + room // tiling.pitch)))
+            free_spectra = SPACE_BYTES // problem.itemsize - tiling.elements
+            tiling = replace(tiling, group_block=max(1, min(problem.groups, 1 + free_spectra // tiling.pitch)))
         yield tiling
 
 
 def _blocks(tiling: Tiling) -> Tiling:
     """The same with as many rows, columns and pairs as fit."""
     problem = tiling.problem
-    room = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.slot) // tiling.pitch, 0)
+    free_spectra = max((SPACE_BYTES // problem.itemsize - problem.threads * tiling.per_thread) // tiling.pitch, 0)
     rows, columns, pairs = problem.rows, problem.columns, max(tiling.pairs, 1)
     # All pairs and a few rows, if that fits; else fewer pairs, then fewer rows and columns.
-    while rows * columns + pairs * (rows + columns) > room:
+    while rows * columns + pairs * (rows + columns) > free_spectra:
         if pairs > 1 and pairs * (rows + columns) > rows * columns:
             pairs = -(-pairs // 2)
         elif rows > 1:
@@ -332,39 +335,39 @@ def _blocks(tiling: Tiling) -> Tiling:
 
 def _candidates(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Lengths of transforms and results of tiles."""
-    sides, lanes = problem.sides, problem.lanes
+    phase_axes, lanes = problem.phase_axes, problem.lanes
     if problem.line:
-        side = sides[2]
-        if side.ring and side.ring % lanes == 0:
-            yield (1, *split(side.ring, lanes)), (1, 1, side.whole)
-        for length in signal_lengths(side.margin + 1, side.whole + side.margin, lanes):
-            tile = min(length - side.margin, side.whole)
-            if 8 * tile < side.margin and tile < side.whole:
+        phase_axis = phase_axes[2]
+        if phase_axis.ring and phase_axis.ring % lanes == 0:
+            yield (1, *split(phase_axis.ring, lanes)), (1, 1, phase_axis.whole)
+        for length in signal_lengths(phase_axis.margin + 1, phase_axis.whole + phase_axis.margin, lanes):
+            tile = min(length - phase_axis.margin, phase_axis.whole)
+            if 8 * tile < phase_axis.margin and tile < phase_axis.whole:
                 continue
             yield (1, *split(length, lanes)), (1, 1, tile)
-            if length > 1 << 16 and length > 32 * side.margin:
+            if length > 1 << 16 and length > 32 * phase_axis.margin:
                 return
         return
-    gain = _GAIN if sides[0] is UNIT_SIDE else _GAIN_OF_VOLUMES
-    each = [_axis_candidates(side, lanes, gain) for side in sides]
+    gain = _GAIN if phase_axes[0] is UNIT_AXIS else _GAIN_OF_VOLUMES
+    each = [_axis_candidates(phase_axis, lanes, gain) for phase_axis in phase_axes]
     for deep in each[0]:
         for high in each[1]:
             for wide in each[2]:
                 yield (deep[0], high[0], wide[0]), (deep[1], high[1], wide[1])
 
 
-def _axis_candidates(side: Side, lanes: int, gain: float) -> list[tuple[int, int]]:
+def _axis_candidates(phase_axis: PhaseAxis, lanes: int, gain: float) -> list[tuple[int, int]]:
     """Lengths and results of tiles, from short ones to long ones that take less for each result."""
-    if not side.margin and side.whole == 1:
+    if not phase_axis.margin and phase_axis.whole == 1:
         return [(1, 1)]
     found: dict[int, int] = {}
-    for cut in _CUTS:
-        tile = -(-side.whole // cut)
-        if cut > 1 and (8 * tile < side.margin or tile * (cut - 1) >= side.whole):
+    for cut in _TILE_COUNTS:
+        tile = -(-phase_axis.whole // cut)
+        if cut > 1 and (8 * tile < phase_axis.margin or tile * (cut - 1) >= phase_axis.whole):
             break
-        length = fast_length(tile + side.margin, lanes)
+        length = fast_length(tile + phase_axis.margin, lanes)
         found.setdefault(length, tile)
-        if cut > 1 and length <= 64 and tile >= 2 * side.margin:
+        if cut > 1 and length <= 64 and tile >= 2 * phase_axis.margin:
             break
     kept, least = [], math.inf
     for length, tile in sorted(found.items()):
@@ -372,6 +375,6 @@ def _axis_candidates(side: Side, lanes: int, gain: float) -> list[tuple[int, int
         if each < least * gain:
             kept.append((length, tile))
             least = each
-    if side.ring and (side.ring, side.whole) not in kept:
-        kept.append((side.ring, side.whole))
+    if phase_axis.ring and (phase_axis.ring, phase_axis.whole) not in kept:
+        kept.append((phase_axis.ring, phase_axis.whole))
     return kept

@@ -209,9 +209,9 @@ class BlocksPlan(Plan):
         """[K x f] @ [f x L], added to the cells that the block reads."""
         weights, gradients = self._weights(w), self._grouped(dout)
         dx.fill(0)
-        with self._space() as (space, beside, _, image):
+        with self._space() as (space, staged, _, image):
             for n, part in itertools.product(range(len(dx)), self._parts()):
-                gradient = self._gradient(gradients, n, part, beside)
+                gradient = self._gradient(gradients, n, part, staged)
                 if not math.prod(part.geometry.x_shape):  # padding alone
                     continue
                 columns = self._matrix(space, part, rows=True)
@@ -225,9 +225,9 @@ class BlocksPlan(Plan):
         """[f x L] @ [L x K], summed over images and positions in an order that does not depend on threads."""
         total, gradients = self._weights(dw), self._grouped(dout)
         dw.fill(0)
-        with self._space() as (space, beside, some, _):
+        with self._space() as (space, staged, some, _):
             for n, part in itertools.product(range(len(x)), self._parts()):
-                gradient, columns = self._gradient(gradients, n, part, beside), self._columns(x, n, part, space)
+                gradient, columns = self._gradient(gradients, n, part, staged), self._columns(x, n, part, space)
                 index: Any = (part.groups, slice(None), part.channels, *part.taps)
                 place = total[index]
                 target = some[: place.size].reshape(*gradient.shape[:2], columns.shape[1])
@@ -306,9 +306,9 @@ class BlocksPlan(Plan):
         lower(cells, columns.reshape(1, -1, columns.shape[2]), part.geometry, self.threads)
         return columns
 
-    def _gradient(self, gradients: np.ndarray, n: int, part: Part, beside: np.ndarray) -> np.ndarray:
+    def _gradient(self, gradients: np.ndarray, n: int, part: Part, staged: np.ndarray) -> np.ndarray:
         """dout of a block, (g, f, L): a copy, which later blocks of the same positions use again."""
-        matrix = self._matrix(beside, part)
+        matrix = self._matrix(staged, part)
         if part.first:
             index: Any = (n, part.groups, slice(None), *part.outs)
             some = gradients[index]

@@ -16,7 +16,7 @@ from fastconv.convolution.implicit_gemm import work as _work
 from fastconv.convolution.implicit_gemm.calls import are_held, call_kinds, kernel_calls
 from fastconv.convolution.implicit_gemm.kernel_call import KernelCall
 from fastconv.convolution.plan import Case, Plan
-from fastconv.convolution.taps import data_by_taps, met_taps, tap_layers
+from fastconv.convolution.taps import data_by_taps, effective_taps, tap_layers
 from fastconv.geometry.conv import ConvGeometry
 
 #: dx is computed tap by tap for at most so many taps, if there are so many cells for each output.
@@ -100,7 +100,7 @@ class ImplicitPlan(Plan):
         case = self.case
         work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(case.geometry, case.dtype, case.threads) | {"call": 0.0}
         for call, count in call_kinds(case):
-            part = count * _counts.busiest(call.items, call.copied, case.threads)
+            part = count * _counts.largest_share(call.items, call.copied, case.threads)
             work["call"] += count
             for kind, amount in call.amounts.items():
                 work[kind] += part * amount
@@ -171,7 +171,7 @@ class TapByTapPlan(Plan):
         """That of all layers, and of adding their results."""
         case, geometry = self.case, self.case.geometry
         work = dict.fromkeys(_work.IMPLICIT, 0.0) | memory(geometry, case.dtype, case.threads) | {"call": 0.0}
-        taps = sum(1 for _ in met_taps(geometry))
+        taps = sum(1 for _ in effective_taps(geometry))
         *same, last = tap_layers(geometry, case.dtype.itemsize)  # the last one may have fewer images
         for layer, times in (*([(same[0], len(same))] if same else ()), (last, 1)):
             for kind, amount in DataPlan(case.with_geometry(layer)).work.items():

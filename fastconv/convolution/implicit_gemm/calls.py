@@ -11,20 +11,20 @@ import numpy as np
 from fastconv._ext import implicit as _ext, implicit_weights as _ext_weights
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.blocking import (
+    ConvAxis,
     Layout,
-    Line,
     Problem,
-    forward_lines,
+    align_up,
+    ceil_div,
+    forward_axes,
     kernel_weights,
-    line_up,
-    pieces,
     problem_count,
     problem_kinds,
     problems,
 )
 from fastconv.convolution.implicit_gemm import work as _work
 from fastconv.convolution.implicit_gemm.kernel_call import KernelCall, RepackWeights, table_bytes
-from fastconv.convolution.implicit_gemm.tiling import PANEL_BYTES, TURNED, WHOLE, Parts, block_of, cut_product
+from fastconv.convolution.implicit_gemm.tiling import CONTIGUOUS, PANEL_BYTES, SWAPPED, Tiling, block_of, tile_product
 from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case
 from fastconv.geometry.conv import ConvGeometry
@@ -43,7 +43,7 @@ _REPACKED_BLOCKS, _REPACKED_BYTES = 3, 1 << 24
 #: Packed weights that threads share, with repacked ones, take at most so many bytes.
 _SHARED_BYTES = 1 << 24
 #: The cost of packing a weight whose taps are not contiguous, against one whose taps are.
-_APART = 3
+_STRIDED_COST = 3
 #: Up to so many stride phases, each is laid out before any is run.
 _FEW_PHASES = 16
 
@@ -65,9 +65,9 @@ def _make_calls(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, i
     tile = _ext.shape(_arrays.DTYPES[dtype], isa)
     if op == "backward_weights":
         return (_weights_call(geometry, dtype.itemsize, threads, tile),)
-    cuts: dict[Any, Parts] = {}
+    tilings: dict[Any, Tiling] = {}
     return tuple(
-        _product_call(problem, dtype.itemsize, threads, tile, op == "backward_data", cuts)
+        _product_call(problem, dtype.itemsize, threads, tile, op == "backward_data", tilings)
         for problem in problems(op, geometry)
     )
 
@@ -97,19 +97,21 @@ def _table_bytes_of_kinds(kinds: Kinds) -> int:
     return table_bytes(call for call, _ in kinds)
 
 
-def _cut_of(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], cuts: dict[Any, Parts]) -> Parts:
-    """`cut_product`; `cuts` are those of the stride phases before, for others of their kind."""
+def _tiling_of(
+    problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], tilings: dict[Any, Tiling]
+) -> Tiling:
+    """`tile_product`; `tilings` are those of the stride phases before, for others of their kind."""
     if problem.pointwise:
-        return cut_product(problem, itemsize, threads, tile)
-    key = tuple(line.kind for line in problem.lines)
-    if key not in cuts:
-        cuts[key] = cut_product(problem, itemsize, threads, tile)
-    parts = cuts[key]
+        return tile_product(problem, itemsize, threads, tile)
+    key = tuple(conv_axis.kind for conv_axis in problem.conv_axes)
+    if key not in tilings:
+        tilings[key] = tile_product(problem, itemsize, threads, tile)
+    tiling = tilings[key]
     d, h, w = (
-        replace(line, spread=True) if like.spread else line
-        for line, like in zip(problem.lines, parts.cut.lines, strict=True)
+        replace(conv_axis, unrolled=True) if like.unrolled else conv_axis
+        for conv_axis, like in zip(problem.conv_axes, tiling.blocking.conv_axes, strict=True)
     )
-    return replace(parts, cut=replace(parts.cut, lines=(d, h, w)))
+    return replace(tiling, blocking=replace(tiling.blocking, conv_axes=(d, h, w)))
 
 
 def _product_call(
@@ -118,51 +120,51 @@ def _product_call(
     threads: int,
     tile: tuple[int, int, int],
     gradient: bool,
-    cuts: dict[Any, Parts],
+    tilings: dict[Any, Tiling],
 ) -> KernelCall:
-    tile_rows, vectors, lanes = tile
-    unit = vectors * lanes
-    parts = _cut_of(problem, itemsize, threads, tile, cuts)
-    cut, block_rows, block_channels, block_k = parts.cut, parts.block_rows, parts.block_channels, parts.block_k
-    lines, count, block, mode = cut.lines, cut.count, cut.block, cut.mode
-    taps = math.prod(line.taps for line in lines)
+    mr, vectors, lanes = tile
+    nr = vectors * lanes
+    parts = _tiling_of(problem, itemsize, threads, tile, tilings)
+    blocking, mc, block_channels, kc = parts.blocking, parts.mc, parts.block_channels, parts.kc
+    conv_axes, count, block, mode = blocking.conv_axes, blocking.count, blocking.block, blocking.mode
+    taps = math.prod(conv_axis.taps for conv_axis in conv_axes)
     k = problem.channels * taps
-    blocks, split = cut.blocks(problem), pieces(problem.rows, block_rows)
+    blocks, split = blocking.blocks(problem), ceil_div(problem.rows, mc)
 
-    layout = Layout(lines, count, block, cut.row)
-    channel_pitch = layout.channel_pitch(itemsize) if mode != WHOLE else lines[2].out
+    layout = Layout(conv_axes, count, block, blocking.row)
+    channel_pitch = layout.channel_pitch(itemsize) if mode != CONTIGUOUS else conv_axes[2].out
     kernel = problem.kernel
-    order = kernel_weights(lines, kernel) if not problem.pointwise else np.zeros(1, np.intp)
+    order = kernel_weights(conv_axes, kernel) if not problem.pointwise else np.zeros(1, np.intp)
     by_weight = np.argsort(order, kind="stable")
     tap_of, tap_at = order[by_weight], layout.taps()[by_weight]
     neighbours = bool(np.all(np.diff(tap_of) == 1))
-    dense = 1 if neighbours and problem.channel_step == taps else 2 if neighbours and taps > 1 else 0
+    weight_layout = 1 if neighbours and problem.channel_step == taps else 2 if neighbours and taps > 1 else 0
     row_step, channel_step, repack = problem.row_step, problem.channel_step, None
     if row_step == 1 and taps == 1:
-        dense = 3
+        weight_layout = 3
     elif (
-        not dense
+        not weight_layout
         and blocks >= _REPACKED_BLOCKS * problem.groups
         and problem.groups * problem.rows * k * itemsize <= _REPACKED_BYTES
     ):
         shape = problem.groups * problem.channels, problem.rows, *(1,) * (3 - len(kernel)), *kernel
-        d, h, w = (_slice(line.weights) for line in lines)
+        d, h, w = (_slice(conv_axis.weights) for conv_axis in conv_axes)
         repack = RepackWeights(shape, (d, h, w))
-        dense, row_step, channel_step = 3, 1, problem.rows
+        weight_layout, row_step, channel_step = 3, 1, problem.rows
 
     at = (np.arange(block_channels)[:, None] * channel_pitch + tap_at).ravel()
-    patch = 0 if mode == WHOLE else block_channels * channel_pitch + 2 * unit + lines[2].reach
-    panel_at = line_up(patch)
-    positions_at = line_up(panel_at + (unit if mode == TURNED else block_rows) * block_k + unit)
-    panel_pitch, panels = line_up(block_rows * block_k + unit), 0
+    patch = 0 if mode == CONTIGUOUS else block_channels * channel_pitch + 2 * nr + conv_axes[2].halo
+    panel_at = align_up(patch)
+    positions_at = align_up(panel_at + (nr if mode == SWAPPED else mc) * kc + nr)
+    panel_pitch, panels = align_up(mc * kc + nr), 0
     if parts.shared:
         panels = (
-            problem.groups * split * pieces(problem.channels, block_channels) * pieces(block_channels * taps, block_k)
+            problem.groups * split * ceil_div(problem.channels, block_channels) * ceil_div(block_channels * taps, kc)
         )
-    positions = (parts.tiles * block_k + 1) * unit + tile_rows * unit
-    if mode == TURNED:
-        positions = (count * math.prod(block) + tile_rows) * block_k + (2 * tile_rows + 1) * unit + 2 * _MOST_LANES
-    space = line_up(positions_at + positions)
+    positions = (parts.tiles * kc + 1) * nr + mr * nr
+    if mode == SWAPPED:
+        positions = (count * math.prod(block) + mr) * kc + (2 * mr + 1) * nr + 2 * _MOST_LANES
+    space = align_up(positions_at + positions)
     common, own = panels * panel_pitch, min(threads, blocks * split) * space
     # Sharing must not make the workspace so large that it is freed after the call.
     if (common + (repack.size if repack else 0)) * itemsize > _SHARED_BYTES or (
@@ -177,17 +179,17 @@ def _product_call(
         "groups": problem.groups,
         "rows": problem.rows,
         "row_step": row_step,
-        "block_rows": block_rows,
+        "mc": mc,
         "channels": problem.channels,
         "channel_step": channel_step,
         "taps": taps,
-        "block_k": block_k,
+        "kc": kc,
         "channel_pitch": channel_pitch,
         "image_pitch": layout.image_pitch,
         "mode": mode,
-        "dense": dense,
+        "weight_layout": weight_layout,
         "block_channels": block_channels,
-        "packing": cut.packing,
+        "packing": blocking.packing,
         "tiles": parts.tiles,
         "panel_pitch": panel_pitch,
         "panels": panels,
@@ -207,8 +209,8 @@ def _product_call(
         threads,
         space,
         items=blocks * split,
-        product=(cut.product + split * cut.copied) * k * blocks,
-        amounts=_work.of_product(problem, parts, tile, block_rows, (_APART if not dense else 1) * packings),
+        product=(blocking.product + split * blocking.copied) * k * blocks,
+        amounts=_work.of_product(problem, parts, tile, mc, (_STRIDED_COST if not weight_layout else 1) * packings),
         sizes=sizes,
         repack=repack,
         shared=panels * (panel_pitch + 2 * np.dtype(np.intp).itemsize // itemsize),
@@ -221,7 +223,7 @@ def _slice(weights: tuple[int, ...]) -> slice:
 
 
 def _shared_out(
-    lines: tuple[Line, Line, Line], images: int, count: int, block: tuple[int, int, int], threads: int
+    conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, count: int, block: tuple[int, int, int], threads: int
 ) -> tuple[int, tuple[int, int, int]]:
     """Blocks not much smaller, of which every thread gets as much: with every so many-th, none waits for another."""
     deep, high, wide = block
@@ -233,48 +235,50 @@ def _shared_out(
         last = rest + 0.1 * size if rest else 0.0
         return max((rounds + (extra > 0)) * 1.1 * size, rounds * 1.1 * size + last)
 
-    if count > 1 or (deep, high, wide) == tuple(line.out for line in lines):
+    if count > 1 or (deep, high, wide) == tuple(conv_axis.out for conv_axis in conv_axes):
         return min(range(count, count // 2, -1), key=lambda c: most(images, c)), block
-    if high < lines[1].out:
-        best = min(range(high, (high - 1) // 2, -1), key=lambda h: most(lines[1].out, h))
+    if high < conv_axes[1].out:
+        best = min(range(high, (high - 1) // 2, -1), key=lambda h: most(conv_axes[1].out, h))
         return count, (deep, best, wide)
     return count, block
 
 
 def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tuple[int, int, int]) -> KernelCall:
-    tile_rows, vectors, lanes = tile
-    unit = vectors * lanes
-    lines = forward_lines(geometry)
+    mr, vectors, lanes = tile
+    nr = vectors * lanes
+    conv_axes = forward_axes(geometry)
     groups, images = geometry.groups, geometry.x_shape[0]
     filters, channels, taps = geometry.w_shape[0] // groups, geometry.w_shape[1], geometry.taps
     positions = min(max(PANEL_BYTES // (filters * itemsize), _LEAST_SUMMED), _SUMMED)
-    columns = pieces(channels * taps, unit)
+    columns = ceil_div(channels * taps, nr)
     items = groups
     block_channels = channels
     if groups < 4 * threads and columns >= 4 * threads:
-        split = pieces(2 * threads, groups) if columns >= 8 * threads else threads
-        n = pieces(channels, min(split, channels))
+        split = ceil_div(2 * threads, groups) if columns >= 8 * threads else threads
+        n = ceil_div(channels, min(split, channels))
         # Channels are split where that gives every thread as many.
-        if pieces(groups * pieces(channels, n), threads) * threads * n <= 1.1 * groups * channels:
-            block_channels, items = n, groups * pieces(channels, n)
-    count, block = block_of(lines, images, block_channels, itemsize, positions, unit)
+        if ceil_div(groups * ceil_div(channels, n), threads) * threads * n <= 1.1 * groups * channels:
+            block_channels, items = n, groups * ceil_div(channels, n)
+    count, block = block_of(conv_axes, images, block_channels, itemsize, positions, nr)
     shared = items % threads != 0 and items < 4 * threads
     if shared:
-        count, block = _shared_out(lines, images, count, block, threads)
-    blocks = pieces(images, count) * math.prod(pieces(line.out, n) for line, n in zip(lines, block, strict=True))
+        count, block = _shared_out(conv_axes, images, count, block, threads)
+    blocks = ceil_div(images, count) * math.prod(
+        ceil_div(conv_axis.out, n) for conv_axis, n in zip(conv_axes, block, strict=True)
+    )
     parts = min(threads, blocks) if shared else 1
-    row = block[2] + lines[2].reach
-    layout = Layout(lines, count, block, row)
+    row = block[2] + conv_axes[2].halo
+    layout = Layout(conv_axes, count, block, row)
     channel_pitch = layout.channel_pitch(itemsize)
     at = (np.arange(block_channels)[:, None] * channel_pitch + layout.taps()).ravel()
     whole = count * math.prod(block)
     length = count * block[0] * ((block[1] - 1) * row + block[2])
-    panel_at = line_up(block_channels * channel_pitch + 2 * unit)
-    positions_at = line_up(panel_at + filters * whole + unit)
-    held_pitch = line_up((length + 1) * unit)
-    held = max(1, min(_HELD, _HELD_BYTES // (held_pitch * itemsize), pieces(block_channels * taps, unit)))
-    spill_at = line_up(positions_at + held * held_pitch)
-    lists_at = line_up(spill_at + 2 * tile_rows * unit)
+    panel_at = align_up(block_channels * channel_pitch + 2 * nr)
+    positions_at = align_up(panel_at + filters * whole + nr)
+    held_pitch = align_up((length + 1) * nr)
+    held = max(1, min(_HELD, _HELD_BYTES // (held_pitch * itemsize), ceil_div(block_channels * taps, nr)))
+    edge_at = align_up(positions_at + held * held_pitch)
+    lists_at = align_up(edge_at + 2 * mr * nr)
     sizes = [
         images,
         count,
@@ -288,23 +292,23 @@ def _weights_call(geometry: ConvGeometry, itemsize: int, threads: int, tile: tup
         parts,
         panel_at,
         positions_at,
-        spill_at,
+        edge_at,
         lists_at,
         whole,
         held,
         held_pitch,
     ]
     tables = layout.axes(), layout.phases(), np.array(sizes, np.intp), at.astype(np.intp)
-    space = line_up(lists_at + pieces(vectors * whole * np.dtype(np.intp).itemsize, itemsize))
+    space = align_up(lists_at + ceil_div(vectors * whole * np.dtype(np.intp).itemsize, itemsize))
     return KernelCall(
         _ext_weights.Contract(int(itemsize == 8), *tables, space, _isa.current),
         tables,
         threads,
         space,
         items=items * parts,
-        product=float(whole * blocks * filters * items * pieces(block_channels * taps, lanes)),
+        product=float(whole * blocks * filters * items * ceil_div(block_channels * taps, lanes)),
         amounts=_work.of_weights(
-            lines,
+            conv_axes,
             tile,
             blocks * items,
             count,

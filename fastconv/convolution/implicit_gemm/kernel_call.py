@@ -61,7 +61,7 @@ class KernelCall:
 
     @cached_property
     def copied(self) -> int:
-        """Bytes that a plain copy moves in the time of the call, for `_threads.words`."""
+        """Bytes that a plain copy moves in the time of the call, for `_threads.work_queue`."""
         return int(self.product * _isa.BYTES_PER_OPERATION)
 
     @cached_property
@@ -76,11 +76,11 @@ class KernelCall:
 
     def multiply(self, source: np.ndarray, w: np.ndarray, bias: np.ndarray | None, result: np.ndarray) -> bool:
         """Write bias plus products into `result`. Returns False for dx if a weight may be inf or NaN."""
-        words = _threads.words(self.items, self.copied, self.threads)
+        queue = _threads.work_queue(self.items, self.copied, self.threads)
         if self.repack is not None:
             w = self.repack(w)
         with _workspace.workspace("blocks of the image", (self.workspace,), result.dtype) as space:
-            finite: bool = self.kernel.run(source, w, bias, result, space, words)
+            finite: bool = self.kernel.run(source, w, bias, result, space, queue)
         return finite
 
     def contract(self, x: np.ndarray, dout: np.ndarray, weight_mask: np.ndarray | None, dw: np.ndarray) -> None:
@@ -89,10 +89,10 @@ class KernelCall:
         The kernel reads the mask as it writes dw, because reading both again takes as long as the sums of a few
         positions.
         """
-        words = _threads.words(self.items, self.copied, self.threads)
+        queue = _threads.work_queue(self.items, self.copied, self.threads)
         parts = dw if self.parts == 1 else _memory.empty((self.parts, dw.size), dw.dtype)
         with _workspace.workspace("blocks of the image", (self.workspace,), dw.dtype) as space:
-            self.kernel.run(x, dout, parts, space, words, weight_mask if self.parts == 1 else None)
+            self.kernel.run(x, dout, parts, space, queue, weight_mask if self.parts == 1 else None)
         if self.parts > 1:
             np.sum(parts, axis=0, out=dw.reshape(-1))
             if weight_mask is not None:

@@ -6,26 +6,26 @@ import itertools
 import math
 from dataclasses import replace
 
-from fastconv.convolution.blocking import Layout, Line, Problem, even, lift, pieces, shared_row
+from fastconv.convolution.blocking import ConvAxis, Layout, Problem, balanced_block, ceil_div, lift, shared_row
 from fastconv.runtime.records import dataclass
 
 #: Modes of making tiles: see implicit.pyx.
-WHOLE, GRID, ROWS, PACKED, TURNED = range(5)
+CONTIGUOUS, PADDED_GRID, ROW_WISE, PACKED, SWAPPED = range(5)
 
 #: Bytes of the padded image of a block, and of packed weights, which together stay in the second-level cache.
 _BLOCK_BYTES, PANEL_BYTES = 1 << 19, 3 << 17
 #: The depth of one block of k, after which results are stored: for tiles wider than `_WIDE` bytes, for narrower ones,
 #: and its minimum.
-_STRETCH, _SHORT_STRETCH, _LEAST_STRETCH, _WIDE = 240, 180, 64, 128
+_KC, _KC_NARROW, _KC_MIN, _WIDE = 240, 180, 64, 128
 #: Positions are packed into a panel if at least so many tiles of rows use it, and the panel stays in the first-level
 #: cache. So many bytes of the cache are for panels, or for tiles that are multiplied by the same weights.
 _PACKING_ROWS, _NEAR_BYTES = 6, 20000
 #: The most tiles that are multiplied by the same weights: MOST_TILES of the kernel.
 _MOST_TILES = 16
 #: Positions of a block, about: so many that packing the weights is cheap compared with the products.
-_POSITIONS = 480
-#: Shares of `_POSITIONS` that are tried, to give all threads equally many blocks.
-_POSITION_PARTS = 1, 0.82, 0.67, 0.5
+_NC = 480
+#: Shares of `_NC` that are tried, to give all threads equally many blocks.
+_NC_SHARES = 1, 0.82, 0.67, 0.5
 #: The overhead of dividing the rows.
 _SPLIT_COST = 1.06
 #: The overhead of a tile, in vector operations for each row and k.
@@ -35,59 +35,59 @@ _PACKED_COST = 0.8
 #: Vector operations to copy a vector into a block, and the overhead of a row, in vectors.
 _COPIED, _ROW_COPIED = 2, 3
 #: The factor on the operations of tiles with swapped operands, and the operations to transpose each result back.
-_TURNED_COST, _TURNED_BACK = 1.2, 2
+_SWAPPED_COST, _TRANSPOSE_BACK = 1.2, 2
 #: The largest depth of a block of k with swapped operands, and the bytes of packed positions or of the block: each is
 #: read only once for a panel of weights.
-_TURNED_STRETCH, _TURNED_BYTES = 1024, 1 << 20
+_KC_SWAPPED, _SWAPPED_BYTES = 1024, 1 << 20
 #: Threads share packed weights if each thread has at least so many blocks that use them.
 _SHARED_BLOCKS = 2
 
 
-def flat(lines: tuple[Line, Line, Line]) -> tuple[Line, Line, Line]:
+def flat(conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]) -> tuple[ConvAxis, ConvAxis, ConvAxis]:
     """The axes of a pointwise layer, joined into one."""
-    n = math.prod(line.out for line in lines)
-    return lift([Line(n, 1, 0, 1, n, 0, 1, n, (0,))])
+    n = math.prod(conv_axis.out for conv_axis in conv_axes)
+    return lift([ConvAxis(n, 1, 0, 1, n, 0, 1, n, (0,))])
 
 
 def block_of(
-    lines: tuple[Line, Line, Line], images: int, channels: int, itemsize: int, positions: int, unit: int
+    conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, channels: int, itemsize: int, positions: int, nr: int
 ) -> tuple[int, tuple[int, int, int]]:
     """Images and outputs of a block: about `positions` outputs, or more if its margin would be larger than it."""
     budget = _BLOCK_BYTES // itemsize // channels
-    d, h, w = lines
-    slots = math.prod(len(line.phases) for line in lines)
-    least = slots * (1 + d.reach) * (1 + h.reach)
-    wide = w.out if least * (w.out + w.reach) <= 2 * budget else max(unit * 2, budget // least - w.reach)
-    wide = even(w.out, wide, unit)
+    d, h, w = conv_axes
+    n_phases = math.prod(len(conv_axis.phases) for conv_axis in conv_axes)
+    least = n_phases * (1 + d.halo) * (1 + h.halo)
+    wide = w.out if least * (w.out + w.halo) <= 2 * budget else max(nr * 2, budget // least - w.halo)
+    wide = balanced_block(w.out, wide, nr)
 
     def fits(images: int, deep: int, high: int) -> bool:
-        return images * slots * (deep + d.reach) * (high + h.reach) * (wide + w.reach) <= budget
+        return images * n_phases * (deep + d.halo) * (high + h.halo) * (wide + w.halo) <= budget
 
     high = 1
     while (
-        high < h.out and (high * wide < positions or high < 2 * h.reach) and (high * wide < 32 or fits(1, 1, high + 1))
+        high < h.out and (high * wide < positions or high < 2 * h.halo) and (high * wide < 32 or fits(1, 1, high + 1))
     ):
         high += 1
-    high = even(h.out, high)
+    high = balanced_block(h.out, high)
     deep = 1
     if high == h.out:
-        while deep < d.out and (deep * high * wide < positions or deep < 2 * d.reach) and fits(1, deep + 1, high):
+        while deep < d.out and (deep * high * wide < positions or deep < 2 * d.halo) and fits(1, deep + 1, high):
             deep += 1
-        deep = even(d.out, deep)
+        deep = balanced_block(d.out, deep)
     count = 1
     if (deep, high, wide) == (d.out, h.out, w.out):
         volume = deep * high * wide
         while count < images and count * volume < positions and fits(count + 1, deep, high):
             count += 1
-        count = even(images, count)
+        count = balanced_block(images, count)
     return count, (deep, high, wide)
 
 
 @dataclass(frozen=True)
-class Cut:
+class Blocking:
     """The blocks of a product, the mode of making tiles, and the vector operations of a block."""
 
-    lines: tuple[Line, Line, Line]
+    conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
     count: int
     block: tuple[int, int, int]
     row: int
@@ -102,24 +102,26 @@ class Cut:
 
     def blocks(self, problem: Problem) -> int:
         """The number of blocks of all groups and images."""
-        of_image = math.prod(pieces(line.out, n) for line, n in zip(self.lines, self.block, strict=True))
-        return problem.groups * pieces(problem.images, self.count) * of_image
+        of_image = math.prod(
+            ceil_div(conv_axis.out, n) for conv_axis, n in zip(self.conv_axes, self.block, strict=True)
+        )
+        return problem.groups * ceil_div(problem.images, self.count) * of_image
 
 
 def _tiles(positions: int, vectors: int, lanes: int) -> float:
     """Vector operations of tiles of so many positions for each k and row. Narrow tiles take more."""
-    n = pieces(positions, lanes)
-    return (n + _NARROW * pieces(n, vectors)) * vectors / (vectors + _NARROW)
+    n = ceil_div(positions, lanes)
+    return (n + _NARROW * ceil_div(n, vectors)) * vectors / (vectors + _NARROW)
 
 
-def _turned_stretch(count: int, block: tuple[int, int, int], itemsize: int) -> int:
+def _kc_swapped(count: int, block: tuple[int, int, int], itemsize: int) -> int:
     """The depth of one block of k with swapped operands."""
-    return max(_STRETCH, min(_TURNED_STRETCH, _TURNED_BYTES // (count * math.prod(block) * itemsize)))
+    return max(_KC, min(_KC_SWAPPED, _SWAPPED_BYTES // (count * math.prod(block) * itemsize)))
 
 
 def _modes(
     problem: Problem,
-    lines: tuple[Line, Line, Line],
+    conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis],
     count: int,
     block: tuple[int, int, int],
     row: int,
@@ -132,119 +134,123 @@ def _modes(
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
     # Rows that are contiguous in block and result are one run.
-    joined = row == wide == lines[2].whole
+    joined = row == wide == conv_axes[2].output_size
     stretches = planes * high
     runs = planes if joined else stretches
     positions = stretches * wide
     packed = _tiles(positions, vectors, lanes)
-    k = problem.channels * math.prod(line.taps for line in lines)
+    k = problem.channels * math.prod(conv_axis.taps for conv_axis in conv_axes)
     by_row = stretches * _tiles(wide, vectors, lanes)
     grid = planes * _tiles((high - 1) * row + wide, vectors, lanes)
     # Edge tiles go through a buffer, once for each block of k.
-    spilled = 2 * rows / min(k, _STRETCH)
-    loose = (planes if high * wide % lanes else 0) if joined else grid
+    edge_cost = 2 * rows / min(k, _KC)
+    edge_tiles = (planes if high * wide % lanes else 0) if joined else grid
     # Positions of tiles are packed, or read in place.
     copy = 2 if packing else 0
-    turned = _TURNED_COST * positions * pieces(rows, lanes) + 6 * pieces(rows, lanes)
-    turned += _TURNED_BACK * positions * rows / min(k, _turned_stretch(count, block, itemsize))
+    swapped = _SWAPPED_COST * positions * ceil_div(rows, lanes) + 6 * ceil_div(rows, lanes)
+    swapped += _TRANSPOSE_BACK * positions * rows / min(k, _kc_swapped(count, block, itemsize))
     costs = {
-        GRID: (grid * rows + (loose + 2 * runs) * spilled, grid * copy),
-        ROWS: (by_row * rows + (by_row * spilled if wide % lanes else 0), by_row * copy),
-        PACKED: (packed * rows, 1.2 * packed + 3.5 * (runs + pieces(positions, vectors * lanes))),
-        TURNED: (turned, 1.5 * _TURNED_COST * positions),
+        PADDED_GRID: (grid * rows + (edge_tiles + 2 * runs) * edge_cost, grid * copy),
+        ROW_WISE: (by_row * rows + (by_row * edge_cost if wide % lanes else 0), by_row * copy),
+        PACKED: (packed * rows, 1.2 * packed + 3.5 * (runs + ceil_div(positions, vectors * lanes))),
+        SWAPPED: (swapped, 1.5 * _SWAPPED_COST * positions),
     }
     if problem.pointwise and count == 1:
-        costs = {WHOLE: (packed * rows, packed * copy), **costs}
+        costs = {CONTIGUOUS: (packed * rows, packed * copy), **costs}
     return costs
 
 
-def _cut(
+def _blocking(
     problem: Problem,
-    lines: tuple[Line, Line, Line],
+    conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis],
     channels: int,
     itemsize: int,
     vectors: int,
     lanes: int,
     packing: bool,
     positions: int,
-) -> Cut:
-    unit = vectors * lanes
-    count, block = block_of(lines, problem.images, channels, itemsize, positions, unit)
-    if problem.pointwise and not (lines[2].out < positions and problem.images > 1):
-        block = (1, 1, even(lines[2].out, 4 * positions, unit))
+) -> Blocking:
+    nr = vectors * lanes
+    count, block = block_of(conv_axes, problem.images, channels, itemsize, positions, nr)
+    if problem.pointwise and not (conv_axes[2].out < positions and problem.images > 1):
+        block = (1, 1, balanced_block(conv_axes[2].out, 4 * positions, nr))
         count = 1
-    whole_row = block[2] + lines[2].reach
-    row = min(whole_row, shared_row(lines[2])) if block[2] == lines[2].out else whole_row
-    modes = _modes(problem, lines, count, block, row, itemsize, vectors, lanes, packing)
+    whole_row = block[2] + conv_axes[2].halo
+    row = min(whole_row, shared_row(conv_axes[2])) if block[2] == conv_axes[2].out else whole_row
+    modes = _modes(problem, conv_axes, count, block, row, itemsize, vectors, lanes, packing)
     mode = min(modes, key=lambda mode: sum(modes[mode]))
-    if mode not in (WHOLE, GRID):
+    if mode not in (CONTIGUOUS, PADDED_GRID):
         row = whole_row
-    rows = count * math.prod((n + line.reach) * len(line.phases) for line, n in zip(lines[:2], block[:2], strict=True))
-    copied = _COPIED * rows * len(lines[2].phases) * (pieces(row, lanes) + _ROW_COPIED) if mode != WHOLE else 0
+    rows = count * math.prod(
+        (n + conv_axis.halo) * len(conv_axis.phases) for conv_axis, n in zip(conv_axes[:2], block[:2], strict=True)
+    )
+    copied = (
+        _COPIED * rows * len(conv_axes[2].phases) * (ceil_div(row, lanes) + _ROW_COPIED) if mode != CONTIGUOUS else 0
+    )
     product, copied_tiles = modes[mode]
-    return Cut(lines, count, block, row, mode, packing, product, copied_tiles, copied * problem.channels)
+    return Blocking(conv_axes, count, block, row, mode, packing, product, copied_tiles, copied * problem.channels)
 
 
 @dataclass(frozen=True)
-class Parts:
+class Tiling:
     """The blocks of a product, and the block sizes of rows and k."""
 
-    cut: Cut
-    block_rows: int
+    blocking: Blocking
+    mc: int
     block_channels: int
-    block_k: int
+    kc: int
     #: Tiles that are multiplied by a row of weights before the next row: as many as stay in the first-level cache.
     tiles: int
     #: Whether threads share packed weights, because each has several blocks.
     shared: bool
 
 
-def cut_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Parts:
+def tile_product(problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int]) -> Tiling:
     """The cheapest blocking for the thread with most work; `tile` is the rows, vectors and lanes of a tile."""
-    tile_rows, vectors, lanes = tile
-    unit = vectors * lanes
-    lines = flat(problem.lines) if problem.pointwise else problem.lines
-    taps = math.prod(line.taps for line in lines)
+    mr, vectors, lanes = tile
+    nr = vectors * lanes
+    conv_axes = flat(problem.conv_axes) if problem.pointwise else problem.conv_axes
+    taps = math.prod(conv_axis.taps for conv_axis in conv_axes)
     k = problem.channels * taps
-    ways = [lines]
-    if lines[2].taps > 1 and math.prod(line.out for line in lines) > lines[2].out:
-        ways.append((*lines[:2], replace(lines[2], spread=True)))
+    ways = [conv_axes]
+    if conv_axes[2].taps > 1 and math.prod(conv_axis.out for conv_axis in conv_axes) > conv_axes[2].out:
+        ways.append((*conv_axes[:2], replace(conv_axes[2], unrolled=True)))
     # Strided results are added to one by one, so k has fewer and deeper blocks.
-    stretch = (_STRETCH if unit * itemsize > _WIDE else _SHORT_STRETCH) * (1 if lines[2].jump == 1 else 2)
-    block_channels = even(problem.channels, max(1, round(stretch / taps)))
-    near = stretch * unit * itemsize <= _NEAR_BYTES
+    target_kc = (_KC if nr * itemsize > _WIDE else _KC_NARROW) * (1 if conv_axes[2].output_stride == 1 else 2)
+    block_channels = balanced_block(problem.channels, max(1, round(target_kc / taps)))
+    near = target_kc * nr * itemsize <= _NEAR_BYTES
 
-    def shares(cut: Cut) -> bool:
-        return cut.mode != TURNED and cut.blocks(problem) >= _SHARED_BLOCKS * threads * problem.groups
+    def shares(blocking: Blocking) -> bool:
+        return blocking.mode != SWAPPED and blocking.blocks(problem) >= _SHARED_BLOCKS * threads * problem.groups
 
-    def most(cut: Cut, block_rows: int) -> float:
+    def most(blocking: Blocking, mc: int) -> float:
         """The vector operations of the thread with most work, for blocks of so many rows."""
-        part = block_rows / problem.rows
-        items = pieces(cut.blocks(problem) * pieces(problem.rows, block_rows), threads)
-        packed = problem.rows * part * min(items, problem.groups if shares(cut) else items)
-        work = items * ((cut.product * part + cut.copied) * k + cut.filled) + packed * k * _PACKED_COST
+        part = mc / problem.rows
+        items = ceil_div(blocking.blocks(problem) * ceil_div(problem.rows, mc), threads)
+        packed = problem.rows * part * min(items, problem.groups if shares(blocking) else items)
+        work = items * ((blocking.product * part + blocking.copied) * k + blocking.filled) + packed * k * _PACKED_COST
         return work if part == 1 else _SPLIT_COST * work
 
-    candidates: list[tuple[float, int, Cut, int]] = []
-    most_split = min(threads, pieces(problem.rows, tile_rows))
+    candidates: list[tuple[float, int, Blocking, int]] = []
+    most_split = min(threads, ceil_div(problem.rows, mr))
     for split in sorted({1, most_split} | {n for n in range(2, most_split) if threads % n == 0}):
-        block_rows = even(problem.rows, pieces(problem.rows, split), tile_rows)
-        packing = near and problem.rows >= _PACKING_ROWS * tile_rows * split
-        for part, way in itertools.product(_POSITION_PARTS, ways):
-            positions = round(_POSITIONS * part)
-            cut = _cut(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
-            candidates.append((most(cut, block_rows), len(candidates), cut, block_rows))
-    _, _, cut, block_rows = min(candidates)
+        mc = balanced_block(problem.rows, ceil_div(problem.rows, split), mr)
+        packing = near and problem.rows >= _PACKING_ROWS * mr * split
+        for part, way in itertools.product(_NC_SHARES, ways):
+            positions = round(_NC * part)
+            blocking = _blocking(problem, way, block_channels, itemsize, vectors, lanes, packing, positions)
+            candidates.append((most(blocking, mc), len(candidates), blocking, mc))
+    _, _, blocking, mc = min(candidates)
     # A block of k has whole channels, if these are not much more than its depth. The packed weights of all rows limit
     # it, except with swapped operands, where only the weights of one tile are packed at a time.
-    if cut.mode == TURNED:
-        stretch = _turned_stretch(cut.count, cut.block, itemsize)
-        of_channel = Layout(cut.lines, cut.count, cut.block, cut.row).channel_pitch(itemsize)
-        held = max(block_channels, _TURNED_BYTES // (of_channel * itemsize))
-        block_channels = even(problem.channels, max(1, min(round(stretch / taps), held)))
-        most_k = round(1.25 * stretch)
+    if blocking.mode == SWAPPED:
+        target_kc = _kc_swapped(blocking.count, blocking.block, itemsize)
+        of_channel = Layout(blocking.conv_axes, blocking.count, blocking.block, blocking.row).channel_pitch(itemsize)
+        held = max(block_channels, _SWAPPED_BYTES // (of_channel * itemsize))
+        block_channels = balanced_block(problem.channels, max(1, min(round(target_kc / taps), held)))
+        most_k = round(1.25 * target_kc)
     else:
-        most_k = min(round(1.25 * stretch), max(_LEAST_STRETCH, PANEL_BYTES // (block_rows * itemsize)))
-    block_k = even(block_channels * taps, most_k)
-    tiles = max(1, min(_MOST_TILES, _NEAR_BYTES // (block_k * unit * itemsize)))
-    return Parts(cut, block_rows, block_channels, block_k, tiles, shares(cut))
+        most_k = min(round(1.25 * target_kc), max(_KC_MIN, PANEL_BYTES // (mc * itemsize)))
+    kc = balanced_block(block_channels * taps, most_k)
+    tiles = max(1, min(_MOST_TILES, _NEAR_BYTES // (kc * nr * itemsize)))
+    return Tiling(blocking, mc, block_channels, kc, tiles, shares(blocking))

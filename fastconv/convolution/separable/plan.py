@@ -52,7 +52,7 @@ class SeparablePlan(Plan):
         tables, case = self.tables, self.case
         if tables is None:
             return {"call": 1}
-        part = _counts.busiest(tables.items, tables.copied, case.threads)
+        part = _counts.largest_share(tables.items, tables.copied, case.threads)
         return {
             "down": tables.down * part / tables.lanes,
             "across": tables.across * part / tables.lanes,

@@ -10,7 +10,15 @@ import numpy as np
 
 from fastconv._ext import separable as _ext
 from fastconv.checks import arrays as _arrays
-from fastconv.convolution.blocking import UNIT_LINE, Line, backward_lines, even, forward_lines, line_up, pieces
+from fastconv.convolution.blocking import (
+    UNIT_AXIS,
+    ConvAxis,
+    align_up,
+    backward_axes,
+    balanced_block,
+    ceil_div,
+    forward_axes,
+)
 from fastconv.convolution.ops import Op
 from fastconv.convolution.separable.factors import lifted_kernel
 from fastconv.geometry.conv import ConvGeometry
@@ -64,45 +72,45 @@ def tables_for(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, is
 
 
 @dataclass(frozen=True)
-class Side:
+class PhasedAxis:
     """One axis, with a line for each stride phase."""
 
-    lines: tuple[Line, ...]
+    conv_axes: tuple[ConvAxis, ...]
 
     @property
     def out(self) -> int:
         """The outputs of the longest line."""
-        return max(line.out for line in self.lines)
+        return max(conv_axis.out for conv_axis in self.conv_axes)
 
     @property
     def pad(self) -> int:
         """The cells of padding before cell 0 that the first outputs read."""
-        return max(line.lo for line in self.lines)
+        return max(conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
-    def reach(self) -> int:
+    def halo(self) -> int:
         """The distance between the first and the last cell that the first outputs of all lines read."""
-        return max((line.taps - 1) * line.dilation + self.pad - line.lo for line in self.lines)
+        return max((conv_axis.taps - 1) * conv_axis.dilation + self.pad - conv_axis.lo for conv_axis in self.conv_axes)
 
     @property
     def products(self) -> int:
         """The multiply-adds of all outputs."""
-        return sum(line.out * line.taps for line in self.lines)
+        return sum(conv_axis.out * conv_axis.taps for conv_axis in self.conv_axes)
 
     def span(self, block: int) -> int:
         """The cells, padding included, that `block` outputs of each line read."""
-        return (block - 1) * self.lines[0].stride + self.reach + 1
+        return (block - 1) * self.conv_axes[0].stride + self.halo + 1
 
 
-def _sides(op: Op, geometry: ConvGeometry) -> tuple[Side, Side, Side] | None:
+def _phased_axes(op: Op, geometry: ConvGeometry) -> tuple[PhasedAxis, PhasedAxis, PhasedAxis] | None:
     """Three axes; None if no output reads a cell of the image."""
     if op == "forward":
-        d, h, w = (Side((line,)) for line in forward_lines(geometry))
+        d, h, w = (PhasedAxis((conv_axis,)) for conv_axis in forward_axes(geometry))
         return d, h, w
-    axes = [sorted(backward_lines(axis.row()), key=lambda line: line.start) for axis in geometry.axes]
+    axes = [sorted(backward_axes(axis.row()), key=lambda conv_axis: conv_axis.output_offset) for axis in geometry.axes]
     if not all(axes):
         return None
-    d, h, w = (Side(tuple(lines)) for lines in [[UNIT_LINE]] * (3 - len(axes)) + axes)
+    d, h, w = (PhasedAxis(tuple(conv_axes)) for conv_axes in [[UNIT_AXIS]] * (3 - len(axes)) + axes)
     return d, h, w
 
 
@@ -114,29 +122,33 @@ def border_of(op: Op, geometry: ConvGeometry) -> int:
     return _BORDERS.index(geometry.pad_mode)
 
 
-def _blocks(d: Side, h: Side, w: Side, flat: bool, whole: bool, itemsize: int, threads: int) -> tuple[int, int, int]:
-    """Outputs of a block along each axis, such that its sums stay in a cache; with `whole`, rows are not divided."""
-    wide = even(w.out, max(_WIDE, 2 * w.reach) if flat else max(_WIDE // 8, 2 * w.reach))
+def _blocks(
+    d: PhasedAxis, h: PhasedAxis, w: PhasedAxis, flat: bool, whole: bool, itemsize: int, threads: int
+) -> tuple[int, int, int]:
+    """Outputs of a block along each axis, such that its sums stay in a cache; with `output_size`, rows are not
+    divided.
+    """
+    wide = balanced_block(w.out, max(_WIDE, 2 * w.halo) if flat else max(_WIDE // 8, 2 * w.halo))
     if whole:
         wide = w.out
     row = w.span(wide) * itemsize
-    high = max(_HIGH, _ROWS_BYTES // row, min(h.reach // 4, _MOST_ROWS_BYTES // row))
+    high = max(_HIGH, _ROWS_BYTES // row, min(h.halo // 4, _MOST_ROWS_BYTES // row))
     deep = 1
     if not flat:
         deep = min(d.out, _DEEP)
-        cells = min(w.span(wide), w.lines[0].size) * itemsize * deep
-        fit = (_PLANES_BYTES // cells - h.reach) // h.lines[0].stride
-        high = max(_HIGH, min(max(fit, h.reach), _MOST_ROWS_BYTES // row))
+        cells = min(w.span(wide), w.conv_axes[0].size) * itemsize * deep
+        fit = (_PLANES_BYTES // cells - h.halo) // h.conv_axes[0].stride
+        high = max(_HIGH, min(max(fit, h.halo), _MOST_ROWS_BYTES // row))
     # Each thread gets at least two blocks, of whole tiles.
-    high = min(high, max(_HIGH, pieces(h.out, 2 * threads)))
-    return deep, even(h.out, high, _HIGH), wide
+    high = min(high, max(_HIGH, ceil_div(h.out, 2 * threads)))
+    return deep, balanced_block(h.out, high, _HIGH), wide
 
 
 def _make_tables(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, _isa_in_use: int) -> Tables | None:
-    sides, kernel = _sides(op, geometry), lifted_kernel(geometry)
-    if sides is None:
+    phased_axes, kernel = _phased_axes(op, geometry), lifted_kernel(geometry)
+    if phased_axes is None:
         return None
-    d, h, w = sides
+    d, h, w = phased_axes
     itemsize, images, channels = dtype.itemsize, geometry.x_shape[0], geometry.groups
     filters = geometry.w_shape[0]
     isa = _isa.narrow(w.out * itemsize)
@@ -144,53 +156,85 @@ def _make_tables(op: Op, geometry: ConvGeometry, dtype: np.dtype, threads: int, 
     flat, border = geometry.rank == 2, border_of(op, geometry)
     blocks = _blocks(d, h, w, flat, border > 0, itemsize, threads)
     deep, high, wide = blocks
-    stride, whole = w.lines[0].stride, (w.lines[0].whole, h.lines[0].whole, d.lines[0].whole)
-    pitch = line_up(max(w.span(wide), w.pad + w.lines[0].size if border else 0) + lanes)
+    stride, whole = (
+        w.conv_axes[0].stride,
+        (w.conv_axes[0].output_size, h.conv_axes[0].output_size, d.conv_axes[0].output_size),
+    )
+    pitch = align_up(max(w.span(wide), w.pad + w.conv_axes[0].size if border else 0) + lanes)
     if pitch * itemsize % 4096 == 0:
         pitch += 64 // itemsize
-    slot_pitch = pieces(w.span(wide), stride) + lanes if stride > 1 else 0
-    split_at = line_up(high * pitch)
-    row_at = split_at + line_up(stride * slot_pitch)
-    planes_at = row_at + (line_up(wide + lanes) if any(line.jump > 1 for line in w.lines) else 0)
-    read = 0 if flat else min(h.span(high), h.lines[0].size) * min(w.span(wide), w.lines[0].size)
-    space = planes_at + line_up(deep * read)
+    slot_pitch = ceil_div(w.span(wide), stride) + lanes if stride > 1 else 0
+    split_at = align_up(high * pitch)
+    row_at = split_at + align_up(stride * slot_pitch)
+    planes_at = row_at + (
+        align_up(wide + lanes) if any(conv_axis.output_stride > 1 for conv_axis in w.conv_axes) else 0
+    )
+    read = 0 if flat else min(h.span(high), h.conv_axes[0].size) * min(w.span(wide), w.conv_axes[0].size)
+    space = planes_at + align_up(deep * read)
     if op == "forward":
         results, shared, sources = filters, filters // channels, 1
     else:
         results, shared, sources = channels, 1, filters // channels
 
-    table, lines = [], []
+    table, conv_axes = [], []
     order: list[int] = []
-    for side, block, taps in zip(sides, blocks, (0, *itertools.accumulate(kernel[:2])), strict=True):
-        one = side.lines[0]
-        table.append([one.size, one.whole, one.stride, len(side.lines), side.out, block, side.pad, side.reach])
-        for line in side.lines:
-            lines.append([line.out, line.start, line.jump, line.lo, line.dilation, line.taps, len(order)])
-            order += [taps + weight for weight in line.weights]
+    for phased_axis, block, taps in zip(phased_axes, blocks, (0, *itertools.accumulate(kernel[:2])), strict=True):
+        one = phased_axis.conv_axes[0]
+        table.append(
+            [
+                one.size,
+                one.output_size,
+                one.stride,
+                len(phased_axis.conv_axes),
+                phased_axis.out,
+                block,
+                phased_axis.pad,
+                phased_axis.halo,
+            ]
+        )
+        for conv_axis in phased_axis.conv_axes:
+            conv_axes.append(
+                [
+                    conv_axis.out,
+                    conv_axis.output_offset,
+                    conv_axis.output_stride,
+                    conv_axis.lo,
+                    conv_axis.dilation,
+                    conv_axis.taps,
+                    len(order),
+                ]
+            )
+            order += [taps + weight for weight in conv_axis.weights]
     sizes = [images, results, shared, sources, len(order), flat]
     sizes += [pitch, split_at, slot_pitch, row_at, planes_at, space, border]
 
     planes = images * results * sources
-    columns = min(w.span(w.out), w.lines[0].size)
-    of_rows = sum(line.out for line in h.lines)
-    of_planes = sum(line.out for line in d.lines)
+    columns = min(w.span(w.out), w.conv_axes[0].size)
+    of_rows = sum(conv_axis.out for conv_axis in h.conv_axes)
+    of_planes = sum(conv_axis.out for conv_axis in d.conv_axes)
     # Neighbouring blocks of rows sum the planes of the cells that both read, each for itself.
-    rows = 0 if flat else pieces(h.out, high) * min(h.span(high), h.lines[0].size)
+    rows = 0 if flat else ceil_div(h.out, high) * min(h.span(high), h.conv_axes[0].size)
     down = planes * columns * (d.products * rows + of_planes * h.products)
-    places = [pieces(side.out, block) * len(side.lines) for side, block in zip((d, h), blocks[:2], strict=True)]
-    single = len(w.lines) * w.out if len(w.lines) > 1 else 0
+    places = [
+        ceil_div(phased_axis.out, block) * len(phased_axis.conv_axes)
+        for phased_axis, block in zip((d, h), blocks[:2], strict=True)
+    ]
+    single = len(w.conv_axes) * w.out if len(w.conv_axes) > 1 else 0
     if stride > 1:
         single = w.span(w.out)
     return Tables(
-        (np.array(table, np.intp), np.array(lines, np.intp), np.array(sizes, np.intp)),
+        (np.array(table, np.intp), np.array(conv_axes, np.intp), np.array(sizes, np.intp)),
         order=np.array(order, np.intp),
         space=space,
-        items=images * results * math.prod(places) * pieces(w.out, wide),
+        items=images * results * math.prod(places) * ceil_div(w.out, wide),
         isa=isa,
         lanes=lanes,
-        covers=all(sum(line.out for line in side.lines) == n for side, n in zip((w, h, d), whole, strict=True)),
+        covers=all(
+            sum(conv_axis.out for conv_axis in phased_axis.conv_axes) == n
+            for phased_axis, n in zip((w, h, d), whole, strict=True)
+        ),
         down=down,
         across=planes * of_planes * of_rows * w.products,
-        rows=planes * of_planes * of_rows * pieces(w.out, wide) * len(w.lines),
+        rows=planes * of_planes * of_rows * ceil_div(w.out, wide) * len(w.conv_axes),
         single_cells=planes * of_planes * of_rows * single,
     )

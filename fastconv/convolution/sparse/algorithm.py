@@ -48,7 +48,7 @@ class Sparse(Algorithm):
         """Refuse a kernel with an extent so large that the cells of one output take too much memory."""
         geometry = case.geometry
         for problem, _ in problem_kinds(case.op, geometry):
-            cells = math.prod(len(line.phases) * (1 + line.reach) for line in problem.lines)
+            cells = math.prod(len(line.phases) * (1 + line.halo) for line in problem.conv_axes)
             if cells * 64 > _MOST_BYTES:
                 dilation = tuple(axis.dilation for axis in geometry.axes)
                 return (

@@ -12,7 +12,7 @@ import numpy as np
 from fastconv._ext import sparse as _ext
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution.base import add_bias
-from fastconv.convolution.blocking import Problem, covers, pieces, problem_kinds, problems
+from fastconv.convolution.blocking import Problem, ceil_div, covers, problem_kinds, problems
 from fastconv.convolution.cost.model import memory
 from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.sparse.tables import LINE, Tables, sizes_of, tables_for
@@ -28,8 +28,8 @@ _LIST, _MULTIPLY, _DOT, _SPREAD = range(4)
 
 def _whole_work(case: Case, amounts: Mapping[str, float]) -> dict[str, float]:
     """The work of an op: `amounts`, of which products take time only for nonzero weights, and access to memory."""
-    touched = memory(case.geometry, case.dtype, case.threads)
-    return {**touched, **amounts, "product": case.density * amounts.get("product", 0.0)}
+    total_bytes = memory(case.geometry, case.dtype, case.threads)
+    return {**total_bytes, **amounts, "product": case.density * amounts.get("product", 0.0)}
 
 
 class SparseProduct(Plan):
@@ -78,11 +78,11 @@ class SparseProduct(Plan):
         """Vector operations of the products, if no weight is zero, and of everything else; and weights to look at."""
         tables, threads = self.tables, self.case.threads
         items = tables.sets * (tables.parts or tables.blocks)
-        part = pieces(items, threads) / items
+        part = ceil_div(items, threads) / items
         return {
             "call": 1.0,
             "product": part * tables.product,
-            "beside": part * tables.overhead,
+            "overhead": part * tables.overhead,
             "weights": tables.weights / threads,
         }
 

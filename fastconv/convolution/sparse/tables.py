@@ -9,7 +9,16 @@ import numpy as np
 
 from fastconv._ext import sparse as _ext
 from fastconv.checks import arrays as _arrays
-from fastconv.convolution.blocking import LO, START, Layout, Line, Problem, kernel_weights, line_up, pieces
+from fastconv.convolution.blocking import (
+    LO,
+    OUTPUT_OFFSET,
+    ConvAxis,
+    Layout,
+    Problem,
+    align_up,
+    ceil_div,
+    kernel_weights,
+)
 from fastconv.convolution.sparse import tiling as _tiling
 from fastconv.runtime.plan_cache import plans
 from fastconv.runtime.records import dataclass
@@ -56,9 +65,9 @@ class Tables:
     def of_phase(self, problem: Problem) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """The tables of a stride phase, and for dot products the weight at each offset."""
         axes, taps = self.axes.copy(), math.prod(problem.kernel)
-        axes[:, LO], axes[:, START] = zip(*((line.lo, line.start) for line in problem.lines), strict=True)
+        axes[:, [LO, OUTPUT_OFFSET]] = [(line.lo, line.output_offset) for line in problem.conv_axes]
         at = np.full(taps, -1, np.int64)
-        at[kernel_weights(problem.lines, problem.kernel)] = self.tap_offsets
+        at[kernel_weights(problem.conv_axes, problem.kernel)] = self.tap_offsets
         channels = np.arange(self.channels)[:, None]
         # The taps of other stride phases have the offset -1.
         offsets = np.where(at >= 0, channels * self.channel_pitch + at, -1).astype(np.int32)
@@ -72,10 +81,10 @@ class Tables:
 def sizes_of(problem: Problem) -> Problem:
     """The problem without what differs among stride phases of the same sizes: where results and weights are."""
 
-    def same(line: Line) -> Line:
+    def same(line: ConvAxis) -> ConvAxis:
         return replace(line.kind, lo=0)
 
-    d, h, w = problem.lines
+    d, h, w = problem.conv_axes
     return replace(problem, lines=(same(d), same(h), same(w)))
 
 
@@ -96,39 +105,40 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
     entry = 4 + itemsize * (threads if dots else 1)
     tiling = _tiling.best_tiling(problem, itemsize, threads, lanes, most, entry)
     deep, high, wide = tiling.part
-    d, h, w = problem.lines
+    d, h, w = problem.conv_axes
     block = deep * tiling.lanes[1], high * tiling.lanes[2], wide * tiling.lanes[3]
-    patch = Layout(problem.lines, tiling.lanes[0], block, block[2] + w.reach)
-    inner = Layout(problem.lines, 1, tiling.part, wide + w.reach)
+    patch = Layout(problem.conv_axes, tiling.lanes[0], block, block[2] + w.halo)
+    inner = Layout(problem.conv_axes, 1, tiling.part, wide + w.halo)
     channel_pitch = inner.image_pitch + 1 - inner.image_pitch % 2
     taps = math.prod(problem.kernel)
 
-    slots, of_inner, of_patch = [len(line.phases) for line in problem.lines], inner.slot_pitches, patch.slot_pitches
+    n_phases = [len(line.phases) for line in problem.conv_axes]
+    of_inner, of_patch = inner.phase_pitches, patch.phase_pitches
     pitches, deep_patch = inner.pitches, patch.pitches[0]
     copies = [
         (
             lanes * (sd * of_inner[0] + cell * pitches[0] + sh * of_inner[1] + sw * of_inner[2]),
             sd * of_patch[0] + cell * deep_patch + sh * of_patch[1] + sw * of_patch[2],
         )
-        for sd in range(slots[0])
-        for cell in range(deep + d.reach)
-        for sh in range(slots[1])
-        for sw in range(slots[2])
+        for sd in range(n_phases[0])
+        for cell in range(deep + d.halo)
+        for sh in range(n_phases[1])
+        for sw in range(n_phases[2])
     ]
     lines = [lanes * (cell * pitches[0] + line * pitches[1]) for cell in range(deep) for line in range(high)]
     tiles = _tiling.tiles_of(len(lines), wide, tiling.tile)
 
     listed = tiling.rows * tiling.channels * taps + _ext.spare
-    list_off = line_up(8 * tiling.rows, LINE)
-    list_val = list_off + line_up(4 * listed, LINE)
-    blocks = pieces(problem.images, tiling.lanes[0])
-    blocks *= math.prod(pieces(line.out, n) for line, n in zip(problem.lines, block, strict=True))
+    list_off = align_up(8 * tiling.rows, LINE)
+    list_val = list_off + align_up(4 * listed, LINE)
+    blocks = ceil_div(problem.images, tiling.lanes[0])
+    blocks *= math.prod(ceil_div(line.out, n) for line, n in zip(problem.conv_axes, block, strict=True))
     parts = min(threads, blocks) if dots else 0
-    list_pitch = list_val + max(parts, 1) * line_up(itemsize * listed, LINE)
-    lanes_at = line_up(itemsize * (tiling.lanes[0] * patch.image_pitch + 2 * LINE), LINE)
-    sums_at = lanes_at + line_up(itemsize * lanes * tiling.channels * channel_pitch, LINE)
-    targets_at = sums_at + line_up(itemsize * lanes * (tiling.rows + dots) * len(lines) * wide, LINE)
-    space = targets_at + line_up(16 * lanes * len(lines), LINE)
+    list_pitch = list_val + max(parts, 1) * align_up(itemsize * listed, LINE)
+    lanes_at = align_up(itemsize * (tiling.lanes[0] * patch.image_pitch + 2 * LINE), LINE)
+    sums_at = lanes_at + align_up(itemsize * lanes * tiling.channels * channel_pitch, LINE)
+    targets_at = sums_at + align_up(itemsize * lanes * (tiling.rows + dots) * len(lines) * wide, LINE)
+    space = targets_at + align_up(16 * lanes * len(lines), LINE)
     sizes = [
         problem.images,
         problem.groups,
@@ -142,7 +152,7 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
         patch.image_pitch,
         channel_pitch * lanes,
         inner.pitches[1] * lanes,
-        high + h.reach,
+        high + h.halo,
         len(copies),
         len(lines),
         wide,
@@ -156,9 +166,9 @@ def make_tables(problem: Problem, dtype: np.dtype, threads: int, isa: int, dots:
         list_val,
         list_pitch,
     ]
-    lists = pieces(problem.channels, tiling.channels)
-    sets = problem.groups * pieces(problem.rows, tiling.rows)
-    used = math.prod(line.taps for line in problem.lines) * problem.channels
+    lists = ceil_div(problem.channels, tiling.channels)
+    sets = problem.groups * ceil_div(problem.rows, tiling.rows)
+    used = math.prod(line.taps for line in problem.conv_axes) * problem.channels
     return Tables(
         patch.axes(),
         patch.phases(),

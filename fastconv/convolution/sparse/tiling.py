@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from fastconv.convolution.blocking import Problem, even, pieces
+from fastconv.convolution.blocking import Problem, balanced_block, ceil_div
 from fastconv.runtime.records import dataclass
 
 #: Bytes of the cells that a tile reads in some channels. They share the first-level cache with the sums.
@@ -56,7 +56,7 @@ class Tiling:
 def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]:
     """Every way to divide the lanes of a vector among images and axes that leaves as few empty as possible."""
     powers = [1 << i for i in range(lanes.bit_length())]
-    limits = (problem.images, *(line.out for line in problem.lines))
+    limits = (problem.images, *(line.out for line in problem.conv_axes))
     boxes = [(n, d, h, lanes // (n * d * h)) for n, d, h in itertools.product(powers, repeat=3) if n * d * h <= lanes]
     useful = [box for box in boxes if all(n == 1 or n < 2 * most for n, most in zip(box, limits, strict=True))]
     return useful or [min(boxes, key=lambda box: sum(n / most for n, most in zip(box, limits, strict=True)))]
@@ -64,10 +64,10 @@ def _lane_boxes(lanes: int, problem: Problem) -> list[tuple[int, int, int, int]]
 
 def _tile(lines: int, wide: int, most: int) -> tuple[int, int]:
     """Lines and width of tiles of about equal size, with at most `most` sums."""
-    across = even(wide, min(_WIDE, most))
+    across = balanced_block(wide, min(_WIDE, most))
     # About sixteen sums hide the latency of a multiply-add. With more, fewer channels fit the first-level cache.
     high = max(1, min(_HIGH, lines, most // across, max(1, round(18 / across))))
-    return even(lines, high), across
+    return balanced_block(lines, high), across
 
 
 def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most: int, entry: int) -> Tiling:
@@ -75,48 +75,48 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
 
     A tile has at most `most` sums, and a weight takes `entry` bytes of a list.
     """
-    d, h, w = problem.lines
-    taps = math.prod(line.taps for line in problem.lines)
-    slots = math.prod(len(line.phases) for line in problem.lines)
-    reach_d, reach_h, reach_w = (line.reach for line in problem.lines)
+    d, h, w = problem.conv_axes
+    taps = math.prod(line.taps for line in problem.conv_axes)
+    n_phases = math.prod(len(line.phases) for line in problem.conv_axes)
+    halo_d, halo_h, halo_w = (line.halo for line in problem.conv_axes)
     vector = lanes * itemsize
     best, least = None, math.inf
     for box in _lane_boxes(lanes, problem):
         for wide in sorted(n for n in _sizes(w.out, box[3]) if n <= _MOST_WIDE):
             for high in sorted(n for n in _sizes(h.out, box[2]) if n <= _MOST_HIGH):
-                deep = 1 if high * box[2] < h.out else min(pieces(d.out, box[1]), max(1, 4 // high))
+                deep = 1 if high * box[2] < h.out else min(ceil_div(d.out, box[1]), max(1, 4 // high))
                 lines = deep * high
                 tile = _tile(lines, wide, most)
-                tiles = pieces(lines, tile[0]) * pieces(wide, tile[1])
+                tiles = ceil_div(lines, tile[0]) * ceil_div(wide, tile[1])
                 sums = lines * wide
-                block = slots * (deep + reach_d) * (high + reach_h) * (wide + reach_w)
+                block = n_phases * (deep + halo_d) * (high + halo_h) * (wide + halo_w)
                 # Cells of a channel that a tile reads.
-                cells = slots * (1 + reach_d) * (tile[0] + reach_h) * (tile[1] + reach_w)
+                cells = n_phases * (1 + halo_d) * (tile[0] + halo_h) * (tile[1] + halo_w)
                 cells = min(cells, taps * tile[0] * tile[1])
                 channels = max(1, min(_CELLS_BYTES // (cells * vector), _BLOCK_BYTES // (block * vector)))
-                channels = even(problem.channels, channels)
+                channels = balanced_block(problem.channels, channels)
                 rows = max(1, min(problem.rows, _SUMS_BYTES // (sums * vector)))
                 rows = min(rows, max(1, LISTS_BYTES // (problem.channels * taps * entry)))
-                blocks = pieces(problem.images, box[0]) * problem.groups
-                for line, parts, part in zip(problem.lines, box[1:], (deep, high, wide), strict=True):
-                    blocks *= pieces(line.out, parts * part)
-                copied = slots * (deep + reach_d) * (high + reach_h) * (_TO_LANES_LINE + (wide + reach_w) * _TO_LANES)
+                blocks = ceil_div(problem.images, box[0]) * problem.groups
+                for line, parts, part in zip(problem.conv_axes, box[1:], (deep, high, wide), strict=True):
+                    blocks *= ceil_div(line.out, parts * part)
+                copied = n_phases * (deep + halo_d) * (high + halo_h) * (_TO_LANES_LINE + (wide + halo_w) * _TO_LANES)
                 # Rows are read from memory, and results written to it, in whole cache lines.
                 planes, down, across = box[0] * deep * box[1], high * box[2], wide * box[3]
-                row = _FILL_ROW + _CACHE_LINE * (1 + (across + reach_w) * w.stride * itemsize / _LINE)
-                copied += _FILL + planes * min((down + reach_h) * h.stride, h.size) * row
-                written = planes * down * _CACHE_LINE * (1 + across * w.jump * itemsize / _LINE)
-                for split in sorted({pieces(problem.rows, rows), threads, 2 * threads}):
-                    if split > problem.rows or pieces(problem.rows, split) > rows:
+                row = _FILL_ROW + _CACHE_LINE * (1 + (across + halo_w) * w.stride * itemsize / _LINE)
+                copied += _FILL + planes * min((down + halo_h) * h.stride, h.size) * row
+                written = planes * down * _CACHE_LINE * (1 + across * w.output_stride * itemsize / _LINE)
+                for split in sorted({ceil_div(problem.rows, rows), threads, 2 * threads}):
+                    if split > problem.rows or ceil_div(problem.rows, split) > rows:
                         continue
-                    here = pieces(problem.rows, split)
-                    lists = pieces(problem.channels, channels) * tiles * here
+                    here = ceil_div(problem.rows, split)
+                    lists = ceil_div(problem.channels, channels) * tiles * here
                     loaded = lists * (_BEGIN_LIST + _LOAD_STORE * sums / tiles)
                     overhead = problem.channels * copied + loaded + here * (sums * _FROM_LANES + written)
                     used = USUAL_DENSITY * problem.channels * taps * here * (sums * 1.1 + tiles * _READ)
                     items = blocks * split
                     # All threads wait for the one that starts late, or has the last item.
-                    cost = (pieces(items, threads) + _WAIT * (threads > 1)) * (used + overhead)
+                    cost = (ceil_div(items, threads) + _WAIT * (threads > 1)) * (used + overhead)
                     if cost < least:
                         least = cost
                         best = Tiling(box, (deep, high, wide), tile, here, channels, items, overhead)
@@ -126,8 +126,8 @@ def best_tiling(problem: Problem, itemsize: int, threads: int, lanes: int, most:
 
 def _sizes(out: int, lanes: int) -> set[int]:
     """Sizes of parts that divide an axis evenly."""
-    most = pieces(out, lanes)
-    return {pieces(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, _MOST_WIDE + 1)}
+    most = ceil_div(out, lanes)
+    return {ceil_div(most, n) for n in range(1, most + 1)} if most <= 64 else {*range(1, _MOST_WIDE + 1)}
 
 
 def tiles_of(lines: int, wide: int, tile: tuple[int, int]) -> list[tuple[int, int, int, int]]:

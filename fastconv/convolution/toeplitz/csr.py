@@ -59,7 +59,7 @@ def _entries(counts: np.ndarray, lengths: np.ndarray) -> int:
 
 
 @dataclass(frozen=True)
-class Structure:
+class SparsityPattern:
     """The pattern of a sparse matrix (groups * rows * positions, groups * cols * cells), without its weights.
 
     `table` and `sizes` are for the kernels. `along` has for each segment of an
@@ -94,7 +94,7 @@ class Structure:
         """The number of entries for weights without zeros."""
         return self.weight_rows * self.cols * math.prod(_entries(*axis.T) for axis in self.along)
 
-    def block(self, rows: int) -> Structure:
+    def block(self, rows: int) -> SparsityPattern:
         """The pattern for `rows` rows of weights of one group; `w` then begins with their first weight."""
         sizes = self.sizes.copy()
         sizes[:2] = 1, rows
@@ -143,12 +143,12 @@ def support(w: np.ndarray) -> Support | None:
         return None
     kernel = w.shape[2:]
     present = np.logical_or.reduce(w.reshape(-1, math.prod(kernel)) != 0, axis=0)
-    met = [np.zeros(k, bool) for k in kernel]
-    for taps, places in zip(met, np.unravel_index(np.flatnonzero(present), kernel), strict=True):
+    present_taps = [np.zeros(k, bool) for k in kernel]
+    for taps, places in zip(present_taps, np.unravel_index(np.flatnonzero(present), kernel), strict=True):
         taps[places] = True
-    if all(taps.all() for taps in met):
+    if all(taps.all() for taps in present_taps):
         return None
-    return tuple(np.flatnonzero(taps) if taps.any() else np.zeros(1, np.intp) for taps in met)
+    return tuple(np.flatnonzero(taps) if taps.any() else np.zeros(1, np.intp) for taps in present_taps)
 
 
 def _at(w: np.ndarray, taps: Support) -> np.ndarray:
@@ -158,58 +158,58 @@ def _at(w: np.ndarray, taps: Support) -> np.ndarray:
     return w
 
 
-def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> Structure:
+def of_outputs(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> SparsityPattern:
     """The matrix of one image: a row for each output, a column for each input cell; for `taps` only, if given."""
-    return _found(_of_outputs, geometry, flip, taps)
+    return _find_pattern(_of_outputs, geometry, flip, taps)
 
 
-def of_cells(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> Structure:
+def of_cells(geometry: ConvGeometry, flip: bool, taps: Support | None = None) -> SparsityPattern:
     """Its transpose, for zero padding: a row for each input cell, a column for each output."""
-    return _found(_of_cells, geometry, flip, taps)
+    return _find_pattern(_of_cells, geometry, flip, taps)
 
 
-def _found(
-    make: Callable[[ConvGeometry, bool, Any], Structure], geometry: ConvGeometry, flip: bool, taps: Support | None
-) -> Structure:
+def _find_pattern(
+    make: Callable[[ConvGeometry, bool, Any], SparsityPattern], geometry: ConvGeometry, flip: bool, taps: Support | None
+) -> SparsityPattern:
     by, key = plans, None
     if taps is not None:
         by, key = _supports, tuple([some.tobytes() for some in taps])
-    return by.find_sized(_nbytes, _made, make, geometry, flip, key)
+    return by.find_sized(_nbytes, _make_pattern, make, geometry, flip, key)
 
 
-def _nbytes(structure: Structure) -> int:
-    return structure.table.nbytes
+def _nbytes(sparsity: SparsityPattern) -> int:
+    return sparsity.table.nbytes
 
 
-def _made(
-    make: Callable[[ConvGeometry, bool, Any], Structure], geometry: ConvGeometry, flip: bool, taps: Any
-) -> Structure:
+def _make_pattern(
+    make: Callable[[ConvGeometry, bool, Any], SparsityPattern], geometry: ConvGeometry, flip: bool, taps: Any
+) -> SparsityPattern:
     some = () if taps is None else tuple([np.frombuffer(each, np.intp) for each in taps])
     return make(geometry, flip, (None,) * (3 - len(some)) + some)
 
 
-def _of_outputs(geometry: ConvGeometry, flip: bool, taps: tuple) -> Structure:
+def _of_outputs(geometry: ConvGeometry, flip: bool, taps: tuple) -> SparsityPattern:
     group = math.prod(geometry.w_shape[1:])
     rows = geometry.w_shape[0] // geometry.groups
     pairs = zip(_three(geometry), taps, strict=True)
     axes = [_pattern.of_outputs(axis, geometry.pad_mode, flip, some) for axis, some in pairs]
-    return _structure(geometry, axes, rows, geometry.w_shape[1], (rows * group, group, geometry.taps))
+    return _sparsity_pattern(geometry, axes, rows, geometry.w_shape[1], (rows * group, group, geometry.taps))
 
 
-def _of_cells(geometry: ConvGeometry, flip: bool, taps: tuple) -> Structure:
+def _of_cells(geometry: ConvGeometry, flip: bool, taps: tuple) -> SparsityPattern:
     group = math.prod(geometry.w_shape[1:])
     cols = geometry.w_shape[0] // geometry.groups
     axes = [_pattern.of_cells(axis, flip, some) for axis, some in zip(_three(geometry), taps, strict=True)]
-    return _structure(geometry, axes, geometry.w_shape[1], cols, (cols * group, geometry.taps, group))
+    return _sparsity_pattern(geometry, axes, geometry.w_shape[1], cols, (cols * group, geometry.taps, group))
 
 
 def _three(geometry: ConvGeometry) -> tuple:
     return (*(UNIT_AXIS,) * (3 - geometry.rank), *geometry.axes)
 
 
-def _structure(
-    geometry: ConvGeometry, axes: list[_pattern.Spans], rows: int, cols: int, steps: tuple[int, int, int]
-) -> Structure:
+def _sparsity_pattern(
+    geometry: ConvGeometry, axes: list[_pattern.AxisPattern], rows: int, cols: int, steps: tuple[int, int, int]
+) -> SparsityPattern:
     header, parts, at, tables = [], [], 3 * _ext.HEADER_SIZE, []
     for axis in axes:
         pieces = axis.arrays()
@@ -219,7 +219,7 @@ def _structure(
         tables.append(pieces[0])
     kernel = (*(1,) * (3 - geometry.rank), *geometry.kernel)
     sizes = (geometry.groups, rows, cols, *steps, kernel[1] * kernel[2], kernel[2], geometry.taps)
-    return Structure(
+    return SparsityPattern(
         np.concatenate([np.array(header, np.intp), *parts]),
         np.array(sizes, np.intp),
         (
@@ -244,17 +244,21 @@ def nbytes(shape: tuple[int, int], nnz: int, dtype: np.dtype) -> int:
     return nnz * (dtype.itemsize + width) + (shape[0] + 1) * width
 
 
-def _named(shape: tuple[int, int], nnz: int, turned: bool, least: bool = False) -> str:
-    rows, columns = shape[::-1] if turned else shape
+def _named(shape: tuple[int, int], nnz: int, transposed: bool, least: bool = False) -> str:
+    rows, columns = shape[::-1] if transposed else shape
     return f"the Toeplitz matrix {rows} x {columns} has {'at least ' if least else ''}{nnz} entries"
 
 
-def why_not(shape: tuple[int, int], nnz: int, dtype: np.dtype, turned: bool = False, least: bool = False) -> str | None:
-    """Why no arrays can index such a matrix, or None if they can. With `turned` the message is about the transpose."""
+def why_not(
+    shape: tuple[int, int], nnz: int, dtype: np.dtype, transposed: bool = False, least: bool = False
+) -> str | None:
+    """Why no arrays can index such a matrix, or None if they can. With `transposed` the message is about the
+    transpose.
+    """
     size = nbytes(shape, nnz, dtype)
     if max(*shape, size) <= sys.maxsize:
         return None
-    return f"{_named(shape, nnz, turned, least)}, {size} bytes in {dtype}: more than can be indexed"
+    return f"{_named(shape, nnz, transposed, least)}, {size} bytes in {dtype}: more than can be indexed"
 
 
 def _refuse_above_free(size: int, what: str, form: str) -> None:
@@ -267,21 +271,21 @@ def _refuse_above_free(size: int, what: str, form: str) -> None:
 
 
 def check_size(
-    shape: tuple[int, int], nnz: int, dtype: np.dtype, form: str = "csr", turned: bool = False, least: bool = False
+    shape: tuple[int, int], nnz: int, dtype: np.dtype, form: str = "csr", transposed: bool = False, least: bool = False
 ) -> None:
     """Refuse a matrix that cannot be indexed, or that needs more memory than is free, before anything is allocated.
 
     This includes the memory that SciPy needs to convert 'csr' to `form`, except for the diagonals of 'dia': see
     `check_diagonals`. With `least`, `nnz` is a lower bound of the number of entries.
     """
-    reason = why_not(shape, nnz, dtype, turned, least)
+    reason = why_not(shape, nnz, dtype, transposed, least)
     if reason is not None:
         raise ValueError(reason)
     size = nbytes(shape, nnz, dtype)
     per_entry, per_row = _CONVERSION.get(form, (0, 0))
     size += 0 if form == "csr" else nnz * per_entry + shape[0] * per_row if per_entry else size
     if size > _ALWAYS_FREE:
-        _refuse_above_free(size, f"{_named(shape, nnz, turned, least)}, which take {size} bytes in {dtype}", form)
+        _refuse_above_free(size, f"{_named(shape, nnz, transposed, least)}, which take {size} bytes in {dtype}", form)
 
 
 def check_diagonals(matrix: Csr) -> None:
@@ -307,7 +311,7 @@ def check_diagonals(matrix: Csr) -> None:
     )
 
 
-def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool, some: Support | None) -> None:
+def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, transposed: bool, some: Support | None) -> None:
     """`check_size` before anything is allocated for the matrix, for the least number of entries that it can
     have at `some` taps.
 
@@ -315,7 +319,7 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
     least as many, and except for replicated padding a tap reads each cell at most three times along an axis.
     """
     shape = geometry.w_shape[0] * geometry.positions, math.prod(geometry.x_shape[1:])
-    shape = shape[::-1] if turned else shape
+    shape = shape[::-1] if transposed else shape
     count = w.size if some is None else np.count_nonzero(_at(w, some))
     if form in ("csr", "csc") and 16 * (geometry.positions * count + shape[0] + 1) <= _ALWAYS_FREE:
         return  # were no output at a border
@@ -324,56 +328,56 @@ def check_weights(w: np.ndarray, geometry: ConvGeometry, form: str, turned: bool
     whole = math.prod(w.shape[:2]) * math.prod(int(pairs.sum()) for pairs in reach)
     exact, mirrored = geometry.pad_mode == "zeros", geometry.pad_mode in ("reflect", "circular")
 
-    def least(met: int, weights: int) -> int:
-        return max(met, geometry.positions * weights // 3**geometry.rank) if mirrored else met
+    def least(entries: int, weights: int) -> int:
+        return max(entries, geometry.positions * weights // 3**geometry.rank) if mirrored else entries
 
     try:
-        check_size(shape, least(whole, w.size), w.dtype, form, turned, not exact)
+        check_size(shape, least(whole, w.size), w.dtype, form, transposed, not exact)
         return
     except ValueError as error:  # that is if no weight is zero
         if type(error) not in (ValueError, MatrixTooLargeError):  # a signal handler's
             raise
         taps = tuple(map(np.arange, geometry.kernel)) if some is None else some
     # Python ints, because these may be large.
-    met = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)
-    total = int(met.sum())
+    entries = np.count_nonzero(_at(w, taps), axis=(0, 1)).astype(object)
+    total = int(entries.sum())
     for pairs, at, k in reversed(list(zip(reach[3 - geometry.rank :], taps, geometry.kernel, strict=True))):
-        met = met @ pairs[k - 1 - at if geometry.flip else at].astype(object)
-    check_size(shape, least(int(met), total), w.dtype, form, turned, not exact)
+        entries = entries @ pairs[k - 1 - at if geometry.flip else at].astype(object)
+    check_size(shape, least(int(entries), total), w.dtype, form, transposed, not exact)
 
 
 def build(
     w: np.ndarray,
-    structure: Structure,
+    sparsity: SparsityPattern,
     threads: int,
     form: str = "csr",
-    turned: bool = False,
+    transposed: bool = False,
     indices: np.dtype | None = None,
 ) -> Csr:
     """The matrix of weights `w`, which are C-contiguous and of a float dtype; the first weight belongs to the
     first row.
 
     `form` is the format to which it will be converted, which takes memory, too.
-    `turned` is whether its transpose is wanted. `indices` is a dtype of indices
+    `transposed` is whether its transpose is wanted. `indices` is a dtype of indices
     instead of the smallest one that fits.
     """
-    shape, dtype, rows = structure.shape, w.dtype, structure.weight_rows
-    reason = why_not(shape, structure.nnz, dtype, turned)
+    shape, dtype, rows = sparsity.shape, w.dtype, sparsity.weight_rows
+    reason = why_not(shape, sparsity.nnz, dtype, transposed)
     if reason is not None:  # and could not be counted
         raise ValueError(reason)
-    table, which = (structure.table, structure.sizes, w, _arrays.DTYPES[dtype]), _isa.current
+    table, which = (sparsity.table, sparsity.sizes, w, _arrays.DTYPES[dtype]), _isa.current
     helpers = _threads.most(threads, _ITEMS * threads)
     numbers = np.empty(rows, np.intp)
     _threads.share(_ext.weights, (*table, numbers), items=rows, work=w.nbytes, threads=threads)
-    few, longest, every = 0, structure.longest, structure.cols * structure.taps
+    few, longest, every = 0, sparsity.longest, sparsity.cols * sparsity.taps
     if _FEW * int(numbers.min()) < every:
         # If few weights are nonzero, they are listed.
         few = int(numbers[_FEW * numbers < every].max())
         # Before entries of the same cell are added up, a list may have more entries than the longest row.
         longest = max(few, min(longest, int(numbers.max())))
-    pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, structure.cols)
+    pitch = _ext.space_of(_arrays.DTYPES[dtype], longest, few, sparsity.cols)
     space = np.zeros((helpers, pitch), np.uint8)
-    counts = np.empty((rows, math.prod(map(len, structure.along))), np.intp)
+    counts = np.empty((rows, math.prod(map(len, sparsity.along))), np.intp)
     starts = np.zeros(rows + 1, np.intp)
     work = 4 * w.nbytes
     _threads.share(
@@ -385,7 +389,7 @@ def build(
     )
     np.cumsum(starts, out=starts)
     nnz = int(starts[-1])
-    check_size(shape, nnz, dtype, form, turned)
+    check_size(shape, nnz, dtype, form, transposed)
     index = index_dtype(shape, nnz) if indices is None else indices
     wide = index.itemsize == 8
     indptr = _memory.empty((shape[0] + 1,), index)
@@ -466,9 +470,9 @@ def build_bytes(
     )
 
 
-def contract(structure: Structure, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
-    """dw (F, C // groups, taps) = the sums of dy (rows, width) * x (columns, width) over the entries of `structure`."""
-    rows, cols, taps = structure.weight_rows, structure.cols, int(structure.sizes[8])
+def contract(sparsity: SparsityPattern, x: np.ndarray, dy: np.ndarray, dw: np.ndarray, isa: int, threads: int) -> None:
+    """dw (F, C // groups, taps) = the sums of dy (rows, width) * x (columns, width) over the entries of `sparsity`."""
+    rows, cols, taps = sparsity.weight_rows, sparsity.cols, int(sparsity.sizes[8])
     width = x.shape[1]
     # The sums stay in cache, and there are items for all threads.
     block = min(max(1, _SLOTS // taps), -(-cols * rows // (4 * threads)), cols)
@@ -477,10 +481,10 @@ def contract(structure: Structure, x: np.ndarray, dy: np.ndarray, dw: np.ndarray
     _threads.share(
         _ext.gradient,
         (
-            *(structure.table, structure.sizes, np.arange(1.0, block * taps + 1), _arrays.DTYPES[dw.dtype]),
+            *(sparsity.table, sparsity.sizes, np.arange(1.0, block * taps + 1), _arrays.DTYPES[dw.dtype]),
             *(x, dy, dw, width, block, isa, space),
         ),
         items=items,
-        work=structure.nnz * (8 + width * x.itemsize // 4),
+        work=sparsity.nnz * (8 + width * x.itemsize // 4),
         threads=threads,
     )

@@ -27,12 +27,12 @@ _CELLS = 1 << 20
 
 
 @dataclass
-class Spans:
+class AxisPattern:
     """One axis of a sparse matrix: `positions` along its rows, `limit` along its columns.
 
-    A segment ``(start, step, count, begin, end, base, jump, key)`` says that
+    A segment ``(start, step, count, begin, end, base, base_step, key)`` says that
     position ``start + m * step`` has the `entries` [begin, end), and the first of
-    these is at ``base + m * jump``. An entry is ``(offset, tap)``. Offsets are
+    these is at ``base + m * base_step``. An entry is ``(offset, tap)``. Offsets are
     relative to that of the first entry, and ascend within a segment. A tap below
     0 means several taps that read the same cell: ``~tap`` is the place in `lists`
     of their number and the taps.
@@ -84,12 +84,12 @@ class Spans:
         step: int,
         count: int,
         origin: int,
-        jump: int,
+        base_step: int,
         taps: np.ndarray,
         offsets: np.ndarray,
         key: int,
     ) -> None:
-        """Add positions that read `taps` at ``origin + m * jump + offsets``, as far as these are
+        """Add positions that read `taps` at ``origin + m * base_step + offsets``, as far as these are
         within the limit; offsets ascend.
 
         `key` belongs to the first tap of `taps`.
@@ -98,9 +98,9 @@ class Spans:
         begin = self.add_entries(offsets, taps)
         # The taps of a position change only where a tap enters the cells, or leaves them.
         first = origin + offsets
-        changes = np.concatenate([[0], *(-((first - bound) // jump) for bound in (0, self.limit))])
+        changes = np.concatenate([[0], *(-((first - bound) // base_step) for bound in (0, self.limit))])
         m = np.unique(np.clip(changes, 0, max(count - 1, 0)))
-        at = origin + m * jump
+        at = origin + m * base_step
         a, b = (np.searchsorted(offsets, bound - at) for bound in (0, self.limit))
         some = a < b
         a, b = a * some, b * some
@@ -111,7 +111,7 @@ class Spans:
         some = some[~alike]
         lengths = np.diff(m, append=count)
         base = (at + offsets[np.minimum(a, k - 1)]) * some
-        self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, jump * some, key + a)
+        self.add_segments(start + m * step, step, lengths, begin + a, begin + b, base, base_step * some, key + a)
 
     def add_merged(self, first: int, cells: np.ndarray, taps: np.ndarray) -> None:
         """Add positions from `first` on, whose `taps` read `cells` (positions, taps); several taps may read
@@ -138,14 +138,14 @@ def _window(k: int, flip: bool, some: np.ndarray | None) -> tuple[np.ndarray, np
     return at, k - 1 - at if flip else at
 
 
-def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = None) -> Spans:
+def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = None) -> AxisPattern:
     """The input cells that each output reads, by all taps or by `some`, which ascend."""
     size, k, stride, lo, dilation, out = axis.row()
     at, taps = _window(k, flip, some)
-    spans, offsets = Spans(out, size, keys=taps), at * dilation
+    axis_pattern, offsets = AxisPattern(out, size, keys=taps), at * dilation
     if pad_mode == "zeros":
-        spans.add(0, 1, out, -lo, stride, taps, offsets, 0)
-        return spans
+        axis_pattern.add(0, 1, out, -lo, stride, taps, offsets, 0)
+        return axis_pattern
     # Windows that overlap the padding may read a cell twice.
     lo -= int(offsets[0])
     offsets = offsets - offsets[0]
@@ -153,8 +153,8 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
     first = min(max(-(-lo // stride), 0), out)
     end = max(min((size - 1 - reach + lo) // stride + 1, out), first)
     if pad_mode == "circular" and reach < size:
-        _add_turned(spans, (stride, lo), offsets, taps, (first, end))
-        return spans
+        _add_wrapped(axis_pattern, (stride, lo), offsets, taps, (first, end))
+        return axis_pattern
     head, tail = 0, out
     if pad_mode == "replicate":
         # Windows in the padding alone read one cell.
@@ -162,49 +162,51 @@ def of_outputs(axis: Axis, pad_mode: str, flip: bool, some: np.ndarray | None = 
         tail = min(max(-(-(size - 1 + lo) // stride), end), out)
         for begin, count, cell in ((0, head, 0), (tail, out - tail, size - 1)):
             if count:
-                spans.add_merged(begin, np.full((1, len(taps)), cell), taps)
-                spans.segments[-1][:, 2] = count
+                axis_pattern.add_merged(begin, np.full((1, len(taps)), cell), taps)
+                axis_pattern.segments[-1][:, 2] = count
     window, block = offsets - lo, max(_CELLS // len(taps), 1)
     for low, high in ((head, first), (end, tail)):
         for begin in range(low, high, block):
             here = np.arange(begin, min(begin + block, high))[:, np.newaxis] * stride
-            spans.add_merged(begin, source_cells(window + here, size, pad_mode), taps)
+            axis_pattern.add_merged(begin, source_cells(window + here, size, pad_mode), taps)
     if first < end:
-        spans.add(first, 1, end - first, first * stride - lo, stride, taps, offsets, 0)
-    return spans
+        axis_pattern.add(first, 1, end - first, first * stride - lo, stride, taps, offsets, 0)
+    return axis_pattern
 
 
-def _add_turned(
-    spans: Spans, steps: tuple[int, int], offsets: np.ndarray, taps: np.ndarray, inside: tuple[int, int]
+def _add_wrapped(
+    axis_pattern: AxisPattern, steps: tuple[int, int], offsets: np.ndarray, taps: np.ndarray, inside: tuple[int, int]
 ) -> None:
     """Circular padding, with windows no longer than the image: each is a run of cells, or wraps around the end.
 
     All segments use one list, which has the taps twice, from the first tap past the end on.
     """
-    (stride, lo), size, out, k = steps, spans.limit, spans.positions, len(taps)
-    begin = spans.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
+    (stride, lo), size, out, k = steps, axis_pattern.limit, axis_pattern.positions, len(taps)
+    begin = axis_pattern.add_entries(np.concatenate([offsets, offsets + size]), np.concatenate([taps, taps]))
     first, end = inside
     if first < end:
-        spans.add_segments(first, 1, end - first, begin, begin + k, first * stride - lo, stride, 0)
+        axis_pattern.add_segments(first, 1, end - first, begin, begin + k, first * stride - lo, stride, 0)
     for low, high in ((0, first), (end, out)):
         for low_, high_ in ((at, min(at + _CELLS, high)) for at in range(low, high, _CELLS)):
             at = (np.arange(low_, high_) * stride - lo) % size
             # Taps before the end of the image; the others wrap around, and so are in front of them.
             whole = np.searchsorted(offsets, size - at)
-            turn = np.where(whole < k, whole, 0)
-            base = at + offsets[turn] - size * (whole < k)
+            rotation = np.where(whole < k, whole, 0)
+            base = at + offsets[rotation] - size * (whole < k)
             starts = np.flatnonzero(
-                (np.diff(turn, prepend=-1) != 0) | (np.diff(base, prepend=base[0] - stride) != stride)
+                (np.diff(rotation, prepend=-1) != 0) | (np.diff(base, prepend=base[0] - stride) != stride)
             )
             counts = np.diff(starts, append=len(at))
-            turn = turn[starts]
-            spans.add_segments(low_ + starts, 1, counts, begin + turn, begin + turn + k, base[starts], stride, turn)
+            rotation = rotation[starts]
+            axis_pattern.add_segments(
+                low_ + starts, 1, counts, begin + rotation, begin + rotation + k, base[starts], stride, rotation
+            )
 
 
-def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> Spans:
+def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> AxisPattern:
     """The outputs that read each input cell, with zero padding: the adjoint of `of_outputs`."""
     size, k, stride, lo, dilation, out = axis.row()
-    spans = Spans(size, out)
+    axis_pattern = AxisPattern(size, out)
     # Cells that are a stride apart are read by the same taps (those of a phase), the last tap first.
     taps = _window(k, flip, some)[0][::-1]
     phases = (taps * dilation - lo) % stride
@@ -215,19 +217,19 @@ def of_cells(axis: Axis, flip: bool, some: np.ndarray | None = None) -> Spans:
             origin = (i + lo - int(here[0]) * dilation) // stride
             offsets = (here[0] - here) * dilation // stride
             taps = k - 1 - here if flip else here
-            spans.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, spans.n_entries)
-    spans.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in spans.entries)])
+            axis_pattern.add(i, stride, -(-(size - i) // stride), origin, 1, taps, offsets, axis_pattern.n_entries)
+    axis_pattern.keys = np.concatenate([np.empty(0, np.intp), *(entries[:, 1] for entries in axis_pattern.entries)])
     # No tap reads the other cells. They are segments by phase, or by the gaps between phases, whichever are fewer.
     seen = seen[seen < size]
     low, high = np.append(-1, seen) + 1, np.append(seen, min(stride, size))
     low, high = low[low < high], high[low < high]
     periods = -(-size // stride)
     if not len(low):
-        return spans
+        return axis_pattern
     if len(low) * periods <= stride:
         low, high = (np.add.outer(np.arange(periods) * stride, bound).ravel() for bound in (low, high))
-        spans.add_segments(low, 1, np.minimum(high, size) - low, 0, 0, 0, 0, 0)
+        axis_pattern.add_segments(low, 1, np.minimum(high, size) - low, 0, 0, 0, 0, 0)
     else:
         idle = np.setdiff1d(np.arange(min(stride, size)), seen, assume_unique=True)
-        spans.add_segments(idle, stride, -((idle - size) // stride), 0, 0, 0, 0, 0)
-    return spans
+        axis_pattern.add_segments(idle, stride, -((idle - size) // stride), 0, 0, 0, 0, 0)
+    return axis_pattern

@@ -51,7 +51,7 @@ def _work_of(case: Case, images: int, density: float) -> dict[str, float]:
     return {
         "product": density * (geometry.toeplitz_nnz * width * blocks * part),
         "entries": density * (geometry.toeplitz_nnz * blocks * part),
-        "turned": math.prod(geometry.x_shape) + math.prod(geometry.out_shape),
+        "transposed": math.prod(geometry.x_shape) + math.prod(geometry.out_shape),
         "call": 1,
     }
 
@@ -67,16 +67,16 @@ class _Pattern:
     A large structure is made for each run.
     """
 
-    def __init__(self, make: Callable[[ConvGeometry, bool], _csr.Structure], geometry: ConvGeometry) -> None:
+    def __init__(self, make: Callable[[ConvGeometry, bool], _csr.SparsityPattern], geometry: ConvGeometry) -> None:
         self._make, self._geometry = make, geometry
-        self._made: _csr.Structure | None = None
+        self._make_pattern: _csr.SparsityPattern | None = None
 
-    def __call__(self) -> _csr.Structure:
-        found = self._made
+    def __call__(self) -> _csr.SparsityPattern:
+        found = self._make_pattern
         if found is None:
             found = self._make(self._geometry, False)
             if not is_large(found.table.nbytes):
-                self._made = found
+                self._make_pattern = found
         return found
 
 
@@ -142,10 +142,10 @@ class MatrixPlan(Plan):
             self._multiply(first, second, third, result)
 
     def _multiply(self, source: np.ndarray, w: np.ndarray, b: np.ndarray | None, result: np.ndarray) -> None:
-        structure = self._pattern()
+        sparsity = self._pattern()
         # A copy, because weights are counted before they are written: nobody may change them in between.
         weights, targets = w.flatten(), result.reshape(len(result), -1, self.rows)
-        whole = _csr.build(weights, structure, self.case.threads) if self.block == self.total else None
+        whole = _csr.build(weights, sparsity, self.case.threads) if self.block == self.total else None
         for begin in range(0, len(source), self.images):
             chunk = slice(begin, min(begin + self.images, len(source)))
             isa, width = _csr.lanes(chunk.stop - chunk.start, w.itemsize)
@@ -153,7 +153,7 @@ class MatrixPlan(Plan):
             if whole is not None:
                 self._multiply_rows(whole, images, isa, b, targets[chunk])
                 continue
-            for rows, cells, first_weight, part in self._blocks(structure):
+            for rows, cells, first_weight, part in self._blocks(sparsity):
                 bias = None if b is None else b[rows]
                 # A matrix that no variable holds is freed before the next one is built.
                 self._multiply_rows(
@@ -172,13 +172,13 @@ class MatrixPlan(Plan):
             of_rows += bias[:, np.newaxis, np.newaxis]
         targets[...] = of_rows[:, :, : len(targets)].transpose(2, 0, 1)
 
-    def _blocks(self, structure: _csr.Structure) -> Iterator[tuple[slice, slice, int, _csr.Structure]]:
+    def _blocks(self, sparsity: _csr.SparsityPattern) -> Iterator[tuple[slice, slice, int, _csr.SparsityPattern]]:
         """Blocks of rows of a group: their filters or channels, right-hand sides, first weight and pattern."""
-        of_group, group_step, row_step = (int(structure.sizes[i]) for i in (1, 3, 4))
+        of_group, group_step, row_step = (int(sparsity.sizes[i]) for i in (1, 3, 4))
         begin = 0
         while begin < self.total:
             group, row = divmod(begin, of_group)
-            part = structure.block(min(self.block, of_group - row))
+            part = sparsity.block(min(self.block, of_group - row))
             rows = slice(begin, begin + part.weight_rows)
             cells = slice(group * self.columns, (group + 1) * self.columns)
             yield rows, cells, group * group_step + row * row_step, part

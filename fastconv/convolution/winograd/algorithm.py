@@ -13,7 +13,7 @@ from fastconv._ext import implicit as _shape, winograd as _ext, winograd_weights
 from fastconv.checks import arrays as _arrays
 from fastconv.convolution import space_to_batch as _space_to_batch, wrappers
 from fastconv.convolution.base import Algorithm
-from fastconv.convolution.blocking import pieces
+from fastconv.convolution.blocking import ceil_div
 from fastconv.convolution.cost.model import multiply_adds
 from fastconv.convolution.ops import Op
 from fastconv.convolution.plan import Case, Plan
@@ -99,8 +99,8 @@ class Winograd(Algorithm):
 
     def variants(self, case: Case) -> dict[str, Algorithm]:
         """The best with each number of points: '6 3x3' has six, and subkernels of 3 x 3 taps."""
-        apart = _space_to_batch.Apart.of(case.geometry)
-        part = case if apart is None else case.with_geometry(apart.geometry)
+        batching = _space_to_batch.SpaceToBatchGeometry.of(case.geometry)
+        part = case if batching is None else case.with_geometry(batching.geometry)
         found: dict[str, Algorithm] = {}
         for points in self.points:
             if _decomposition.pairs(part.geometry, (points,)):
@@ -123,7 +123,7 @@ class Winograd(Algorithm):
         # `lifted` sets the stride of an axis with a single output to one.
         rows = _decomposition.lifted(geometry)
         phases = math.prod(stride for _, _, stride, *_ in rows)
-        if phases > 1 and _space_to_batch.Apart.of(geometry) is not None:
+        if phases > 1 and _space_to_batch.SpaceToBatchGeometry.of(geometry) is not None:
             dilation = tuple(axis.dilation for axis in geometry.axes)
             return f"the stride is {strides} and the dilation {dilation}, and one of them must be 1"
         if not _decomposition.pairs(geometry, self.points):
@@ -142,8 +142,8 @@ class Winograd(Algorithm):
 
     def plan(self, case: Case) -> Plan:
         """Tiles of the image, or of the parts of a dilated image."""
-        apart = _space_to_batch.Apart.of(case.geometry)
-        return self._undilated(case) if apart is None else DilatedPlan(case, apart, self._undilated)
+        batching = _space_to_batch.SpaceToBatchGeometry.of(case.geometry)
+        return self._undilated(case) if batching is None else DilatedPlan(case, batching, self._undilated)
 
     def _undilated(self, case: Case) -> Plan:
         return WinogradPlan(case, self.points, self.taps)
@@ -222,9 +222,9 @@ class DilatedPlan(Plan):
 
     uses_transforms = True
 
-    def __init__(self, case: Case, apart: _space_to_batch.Apart, make: wrappers.Make) -> None:
+    def __init__(self, case: Case, batching: _space_to_batch.SpaceToBatchGeometry, make: wrappers.Make) -> None:
         super().__init__(case)
-        self.apart, self.make = apart, make
+        self.batching, self.make = batching, make
 
     @cached_property
     def plan(self) -> Plan:
@@ -237,16 +237,18 @@ class DilatedPlan(Plan):
     @cached_property
     def workspace_bytes(self) -> int:
         """The parts of some images, and the workspace of their plan."""
-        inner = self.make(self.case.with_geometry(self.apart.geometry))
-        return self.apart.held(self.case.dtype.itemsize) + inner.workspace_bytes
+        inner = self.make(self.case.with_geometry(self.batching.geometry))
+        return self.batching.held(self.case.dtype.itemsize) + inner.workspace_bytes
 
     @cached_property
     def work(self) -> Mapping[str, float]:
         """That of the parts of all images, and of the copies."""
-        apart, images = self.apart, self.case.geometry.x_shape[0]
-        work = self.make(self.case.with_geometry(apart.part(images))).work
-        copied = _COPY * apart.copied(self.case.dtype.itemsize) + _PART * apart.parts * pieces(images, apart.images)
-        return {**work, "touched": work["touched"] + copied}
+        batching, images = self.batching, self.case.geometry.x_shape[0]
+        work = self.make(self.case.with_geometry(batching.part(images))).work
+        copied = _COPY * batching.copied(self.case.dtype.itemsize) + _PART * batching.parts * ceil_div(
+            images, batching.images
+        )
+        return {**work, "bytes": work["bytes"] + copied}
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> Any:
         """The plan of the parts."""
@@ -265,8 +267,8 @@ def _excess(case: Case) -> str | None:
 
 
 def _counted_excess(op: Op, geometry: ConvGeometry, lanes: int) -> str | None:
-    apart = _space_to_batch.Apart.of(geometry)
-    part = geometry if apart is None else apart.part(geometry.x_shape[0])
+    batching = _space_to_batch.SpaceToBatchGeometry.of(geometry)
+    part = geometry if batching is None else batching.part(geometry.x_shape[0])
     operations = min(problem.operations(lanes) for problem in _decomposition.problems(op, part))
     direct = multiply_adds(geometry) // lanes
     if operations <= max(_FEW_OPERATIONS, _MOST_TIMES * direct):

@@ -15,14 +15,14 @@ from functools import cached_property
 
 import numpy as np
 
-from fastconv.convolution.blocking import even, pieces
+from fastconv.convolution.blocking import balanced_block, ceil_div
 from fastconv.convolution.ops import Op
 from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime.records import dataclass
 
 
 @dataclass(frozen=True)
-class Minimal:
+class MinimalFilter:
     """F(m, r) along one axis: the numbers of interpolation points, of taps of a subkernel, and of outputs of a tile."""
 
     points: int
@@ -39,9 +39,9 @@ class Minimal:
         return max(self.points // 2 - 1, 0)
 
     @property
-    def turned(self) -> Minimal:
+    def transposed(self) -> MinimalFilter:
         """The same with taps and outputs exchanged."""
-        return Minimal(self.points, self.outputs)
+        return MinimalFilter(self.points, self.outputs)
 
     # Loads, stores and operations on vectors of the transforms of one line of a tile.
     @property
@@ -60,7 +60,7 @@ class Minimal:
         return self.points + self.outputs + (self.pairs * (self.outputs + 2) + 2 if self.pairs else 0)
 
 
-NONE = Minimal(1, 1)
+NONE = MinimalFilter(1, 1)
 #: The numbers of points that have transforms. More points take fewer multiplications, but have larger errors: eight
 #: points four to eight times those of six.
 POINTS = (8, 6, 4)
@@ -73,19 +73,19 @@ _PENALTY = 1.1
 _WORSE = 1.2
 
 
-def ways(taps: int, each: tuple[int, ...]) -> list[Minimal]:
+def ways(taps: int, each: tuple[int, ...]) -> list[MinimalFilter]:
     """The filters that need few multiplications for so many taps at stride 1, for each number of points."""
     if taps == 1:
         return [NONE]
     found = []
     for points in each:
-        costs = {t: points / (points - t + 1) * pieces(taps, t) for t in range(2, min(taps, points - 1) + 1)}
-        found += [Minimal(points, t) for t, cost in costs.items() if cost <= _WORSE * min(costs.values())]
+        costs = {t: points / (points - t + 1) * ceil_div(taps, t) for t in range(2, min(taps, points - 1) + 1)}
+        found += [MinimalFilter(points, t) for t, cost in costs.items() if cost <= _WORSE * min(costs.values())]
     return found
 
 
 @dataclass(frozen=True)
-class Side:
+class TileAxis:
     """One axis; ``_ext/winograd_tiles.pxd`` explains the numbers.
 
     `k` taps are decomposed into subkernels. Tables are made at their first use, because most plans are only compared.
@@ -96,9 +96,9 @@ class Side:
     stride: int
     lo: int
     out: int
-    jump: int
-    whole: int
-    minimal: Minimal
+    output_stride: int
+    output_size: int
+    minimal: MinimalFilter
     #: For a gradient the stride of the convolution, which is the number of phases of the result; else 0.
     back: int = 0
     #: For a gradient how many cells of the padding in front belong to the first output of each phase.
@@ -117,7 +117,7 @@ class Side:
     @property
     def _last(self) -> int:
         """For a gradient the tap of a phase that reads the first cell of dout."""
-        return pieces(self.k, self.back) - 1
+        return ceil_div(self.k, self.back) - 1
 
     @property
     def subkernels(self) -> int:
@@ -143,7 +143,7 @@ class Side:
         return self.back or 1
 
     @cached_property
-    def starts(self) -> tuple[int, ...]:
+    def output_offsets(self) -> tuple[int, ...]:
         """The cell of the first output of each phase p of the result: with stride s, cell ``s * o + p - lo``."""
         return tuple(phase - self.skipped for phase in range(self.back)) if self.back else (0,)
 
@@ -175,7 +175,7 @@ class Side:
     @property
     def tiles(self) -> int:
         """That cover its outputs."""
-        return pieces(self.out, self.minimal.outputs)
+        return ceil_div(self.out, self.minimal.outputs)
 
     @property
     def step(self) -> int:
@@ -191,13 +191,16 @@ class Side:
         """
         cells = [
             (out * self.stride + offset + j * self.stride - self.lo, tap)
-            for start, phase in zip(self.starts, self.tap_of, strict=True)
+            for start, phase in zip(self.output_offsets, self.tap_of, strict=True)
             for offset, taps in zip(self.offsets, phase, strict=True)
             for j, tap in enumerate(taps)
-            for out in (pieces(-start, self.jump) if start < 0 else 0, (self.whole - 1 - start) // self.jump)
+            for out in (
+                ceil_div(-start, self.output_stride) if start < 0 else 0,
+                (self.output_size - 1 - start) // self.output_stride,
+            )
         ]
-        met = [cell for cell, tap in cells if tap >= 0]
-        first, last = max(min(met, default=0), 0), min(max(met, default=-1) + 1, self.size)
+        read_cells = [cell for cell, tap in cells if tap >= 0]
+        first, last = max(min(read_cells, default=0), 0), min(max(read_cells, default=-1) + 1, self.size)
         return first, max(first, last)
 
     @property
@@ -206,16 +209,16 @@ class Side:
         return (self.minimal.points - 1) * self.stride + self.last_offset + 1
 
 
-def _forward_side(row: tuple[int, ...], minimal: Minimal) -> Side:
+def _forward_axis(row: tuple[int, ...], minimal: MinimalFilter) -> TileAxis:
     size, k, stride, lo, _, out = row
-    return Side(size, k, stride, lo, out, 1, out, minimal)
+    return TileAxis(size, k, stride, lo, out, 1, out, minimal)
 
 
-def _backward_side(row: tuple[int, ...], minimal: Minimal) -> Side:
+def _backward_axis(row: tuple[int, ...], minimal: MinimalFilter) -> TileAxis:
     size, k, stride, lo, _, out = row
     first = lo // stride
     count = (lo + size - 1) // stride - first + 1
-    return Side(out, k, 1, pieces(k, stride) - 1 - first, count, stride, size, minimal, stride, lo % stride)
+    return TileAxis(out, k, 1, ceil_div(k, stride) - 1 - first, count, stride, size, minimal, stride, lo % stride)
 
 
 def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
@@ -239,7 +242,7 @@ class Problem:
     channels: int
     channel_step: int
     kernel: tuple[int, int, int]
-    sides: tuple[Side, Side, Side]
+    tile_axes: tuple[TileAxis, TileAxis, TileAxis]
 
     @property
     def taps(self) -> int:
@@ -249,18 +252,18 @@ class Problem:
     @property
     def points(self) -> int:
         """Products for each tile."""
-        return math.prod(side.minimal.points for side in self.sides)
+        return math.prod(tile_axis.minimal.points for tile_axis in self.tile_axes)
 
     @property
     def subkernel(self) -> tuple[int, int]:
         """Taps of a subkernel along the last two axes."""
-        *_, h, w = self.sides
+        *_, h, w = self.tile_axes
         return h.minimal.taps, w.minimal.taps
 
     @property
     def line_points(self) -> int:
         """Along an axis."""
-        return max(side.minimal.points for side in self.sides)
+        return max(tile_axis.minimal.points for tile_axis in self.tile_axes)
 
     @property
     def penalty(self) -> float:
@@ -270,59 +273,62 @@ class Problem:
     @property
     def subkernels(self) -> int:
         """The number of subkernels of the kernel."""
-        return math.prod(side.subkernels for side in self.sides)
+        return math.prod(tile_axis.subkernels for tile_axis in self.tile_axes)
 
     @property
     def phases(self) -> int:
         """Of the result."""
-        return math.prod(side.phases for side in self.sides)
+        return math.prod(tile_axis.phases for tile_axis in self.tile_axes)
 
     @property
     def table_length(self) -> int:
         """The number of entries of the tables below, about."""
-        return self.phases * self.subkernels * math.prod(side.minimal.taps for side in self.sides) + 3 * self.subkernels
+        return (
+            self.phases * self.subkernels * math.prod(tile_axis.minimal.taps for tile_axis in self.tile_axes)
+            + 3 * self.subkernels
+        )
 
     @property
     def tiles(self) -> tuple[int, int, int]:
         """The number of tiles along each axis of the output."""
-        d, h, w = (side.tiles for side in self.sides)
+        d, h, w = (tile_axis.tiles for tile_axis in self.tile_axes)
         return d, h, w
 
     def operations(self, lanes: int) -> int:
         """The least number of vector operations of all products and transforms of tiles; channels and filters are
         in the lanes.
         """
-        k, cell, rows = self.subkernels * self.channels, pieces(self.channels, lanes), pieces(self.rows, lanes)
+        k, cell, rows = self.subkernels * self.channels, ceil_div(self.channels, lanes), ceil_div(self.rows, lanes)
         each = (self.points * k + self.of_result) * rows * self.phases + self.of_image * self.subkernels * cell
         return self.images * self.groups * math.prod(self.tiles) * each
 
     def blocks(self, block: tuple[int, ...], count: int) -> int:
         """The number of blocks of the batch."""
-        return pieces(self.images, count) * math.prod(map(pieces, self.tiles, block))
+        return ceil_div(self.images, count) * math.prod(map(ceil_div, self.tiles, block))
 
     def axes(self, block: tuple[int, ...]) -> np.ndarray:
         """The table of axes that the kernels read."""
         rows = [
             (
-                *(side.size, side.stride, side.lo),
-                *(side.minimal.points, side.minimal.taps, side.minimal.outputs),
-                *(side.tiles, n, side.span, side.jump, side.whole, *side.read),
+                *(tile_axis.size, tile_axis.stride, tile_axis.lo),
+                *(tile_axis.minimal.points, tile_axis.minimal.taps, tile_axis.minimal.outputs),
+                *(tile_axis.tiles, n, tile_axis.span, tile_axis.output_stride, tile_axis.output_size, *tile_axis.read),
             )
-            for side, n in zip(self.sides, block, strict=True)
+            for tile_axis, n in zip(self.tile_axes, block, strict=True)
         ]
         return np.array(rows, np.intp)
 
     def offsets(self) -> np.ndarray:
         """The offset of each subkernel along the three axes."""
-        return np.array(list(itertools.product(*(side.offsets for side in self.sides))), np.intp)
+        return np.array(list(itertools.product(*(tile_axis.offsets for tile_axis in self.tile_axes))), np.intp)
 
-    def starts(self) -> np.ndarray:
+    def output_offsets(self) -> np.ndarray:
         """The first cell of each phase along the three axes."""
-        return np.array(list(itertools.product(*(side.starts for side in self.sides))), np.intp)
+        return np.array(list(itertools.product(*(tile_axis.output_offsets for tile_axis in self.tile_axes))), np.intp)
 
     def tap_of(self) -> np.ndarray:
         """The tap of the kernel for each phase, subkernel and tap of the subkernel, or -1."""
-        d, h, w = (np.array(side.tap_of, np.intp) for side in self.sides)
+        d, h, w = (np.array(tile_axis.tap_of, np.intp) for tile_axis in self.tile_axes)
         _, high, wide = self.kernel
         # Phases along d, h and w, subkernels along d, h and w, taps along h and w; along d a subkernel has one.
         d = d.reshape(len(d), 1, 1, d.shape[1], 1, 1, 1, 1)
@@ -333,45 +339,48 @@ class Problem:
 
     def cells(self, block: tuple[int, ...]) -> int:
         """The most cells of the source of an image that a block reads."""
-        spans = ((n - 1) * side.step + side.span for side, n in zip(self.sides, block, strict=True))
-        return math.prod(map(min, spans, (side.size for side in self.sides)))
+        spans = ((n - 1) * tile_axis.step + tile_axis.span for tile_axis, n in zip(self.tile_axes, block, strict=True))
+        return math.prod(map(min, spans, (tile_axis.size for tile_axis in self.tile_axes)))
 
     def results(self, block: tuple[int, ...]) -> int:
         """The most cells of dout of an image that a block reads."""
-        return math.prod(min(n * side.minimal.outputs, side.out) for side, n in zip(self.sides, block, strict=True))
+        return math.prod(
+            min(n * tile_axis.minimal.outputs, tile_axis.out)
+            for tile_axis, n in zip(self.tile_axes, block, strict=True)
+        )
 
     def block(self, most: int) -> tuple[int, tuple[int, int, int]]:
         """Images and tiles of a block: whole rows, planes, volumes and images while they stay within `most`."""
         d, h, w = self.tiles
-        n_w = even(w, most)
-        n_h = even(h, most // n_w) if n_w == w else 1
-        n_d = even(d, most // (n_w * n_h)) if (n_h, n_w) == (h, w) else 1
-        count = even(self.images, most // (d * h * w)) if (n_d, n_h, n_w) == (d, h, w) else 1
+        n_w = balanced_block(w, most)
+        n_h = balanced_block(h, most // n_w) if n_w == w else 1
+        n_d = balanced_block(d, most // (n_w * n_h)) if (n_h, n_w) == (h, w) else 1
+        count = balanced_block(self.images, most // (d * h * w)) if (n_d, n_h, n_w) == (d, h, w) else 1
         return count, (n_d, n_h, n_w)
 
     @property
     def of_image(self) -> int:
         """Vector operations to transform a tile."""
-        *_, h, w = (side.minimal for side in self.sides)
+        *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.points, w.points, h.of_image, w.of_image)
 
     @property
     def of_weights(self) -> int:
         """To transform a subkernel."""
-        *_, h, w = (side.minimal for side in self.sides)
+        *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.taps, w.points, h.of_weights, w.of_weights)
 
     @property
     def of_result(self) -> int:
         """Vector operations to transform the products of a tile back."""
-        *_, h, w = (side.minimal for side in self.sides)
+        *_, h, w = (tile_axis.minimal for tile_axis in self.tile_axes)
         return _passes(h.outputs, w.points, h.of_result, w.of_result)
 
     @property
-    def turned(self) -> Problem:
+    def transposed(self) -> Problem:
         """The problem of dw for the counts above: its kernels are tiles of outputs, and its outputs are kernels."""
-        d, h, w = (replace(side, minimal=side.minimal.turned) for side in self.sides)
-        return replace(self, sides=(d, h, w))
+        d, h, w = (replace(tile_axis, minimal=tile_axis.minimal.transposed) for tile_axis in self.tile_axes)
+        return replace(self, tile_axes=(d, h, w))
 
 
 def _passes(lines: int, columns: int, of_h: int, of_w: int) -> int:
@@ -384,17 +393,17 @@ def problems(op: Op, geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -
     groups, taps = geometry.groups, geometry.taps
     rows, channels = geometry.w_shape[0] // groups, geometry.w_shape[1]
     sizes = (rows, channels * taps, channels, taps)
-    side = _forward_side
+    make_axis = _forward_axis
     if op == "backward_data":
-        sizes, side = (channels, taps, rows, channels * taps), _backward_side
+        sizes, make_axis = (channels, taps, rows, channels * taps), _backward_axis
     depth, high, wide = lifted(geometry)
     kernel = depth[1], high[1], wide[1]
     for h, w in pairs(geometry, points):
-        sides = side(depth, NONE), side(high, h), side(wide, w)
-        yield Problem(geometry.x_shape[0], groups, *sizes, kernel, sides)
+        tile_axes = make_axis(depth, NONE), make_axis(high, h), make_axis(wide, w)
+        yield Problem(geometry.x_shape[0], groups, *sizes, kernel, tile_axes)
 
 
-def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tuple[Minimal, Minimal]]:
+def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tuple[MinimalFilter, MinimalFilter]]:
     """Filters along height and width.
 
     Both have the same number of points if both axes are filtered; none if neither is.
@@ -402,8 +411,8 @@ def pairs(geometry: ConvGeometry, points: tuple[int, ...] = POINTS) -> list[tupl
     _, high, wide = lifted(geometry)
     found = [
         (h, w)
-        for h in ways(pieces(high[1], high[2]), points)
-        for w in ways(pieces(wide[1], wide[2]), points)
+        for h in ways(ceil_div(high[1], high[2]), points)
+        for w in ways(ceil_div(wide[1], wide[2]), points)
         if h.points == w.points or NONE in (h, w)
     ]
     return [] if found == [(NONE, NONE)] else found

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastconv._ext import implicit as _shape
 from fastconv.checks import arrays as _arrays
-from fastconv.convolution.blocking import even, line_up, pieces
+from fastconv.convolution.blocking import align_up, balanced_block, ceil_div
 from fastconv.convolution.cost import counts as _counts
 from fastconv.convolution.cost.model import NEAR_BYTES, memory, seconds
 from fastconv.convolution.ops import Op
@@ -36,7 +36,7 @@ _MOST_PANELS = 64
 #: Filters, and channels, whose gradients a thread sums at a time.
 _SUMS = 128
 #: Bytes of weights that are transposed at a time, filters innermost, in the second-level cache.
-_TURNED_BYTES = 1 << 17
+_TRANSPOSED_BYTES = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _planes(count: int, sizes: Iterable[int]) -> np.ndarray:
 
 def _pitch(n: int, line: int) -> int:
     """At least n elements, and a cache line more than whole pages: points that meet in no cache set."""
-    return pieces(n, 32 * line) * 32 * line + line
+    return ceil_div(n, 32 * line) * 32 * line + line
 
 
 def _product_tiles(
@@ -113,14 +113,14 @@ def _product_tiles(
     tile_rows, vectors, lanes = tile
     unit, line = vectors * lanes, 64 // itemsize
     points, k, phases = problem.points, problem.subkernels * problem.channels, problem.phases
-    cell = pieces(problem.channels, lanes) * lanes
-    v_step = pieces(k, lanes) * lanes + line
-    pass_rows = min(min(pieces(_PASS, unit), _MOST_PANELS) * unit, pieces(problem.rows, lanes) * lanes)
+    cell = ceil_div(problem.channels, lanes) * lanes
+    v_step = ceil_div(k, lanes) * lanes + line
+    pass_rows = min(min(ceil_div(_PASS, unit), _MOST_PANELS) * unit, ceil_div(problem.rows, lanes) * lanes)
 
     # A thread's share of the workspace holds the image at all points, and what the products need beside it.
     share = _SPACE_BYTES // itemsize // threads
     u_pitch = line
-    fixed = points * (k * pass_rows + line) + _TURNED_BYTES // itemsize
+    fixed = points * (k * pass_rows + line) + _TRANSPOSED_BYTES // itemsize
     per_tile = points * (v_step + pass_rows) + 20 * cell
     few = _TILES if points * k * problem.rows * phases * itemsize > _BLOCK_BYTES else _FEW_TILES
     near = max(few, _BLOCK_BYTES // (points * (v_step + pass_rows) * itemsize))
@@ -129,32 +129,32 @@ def _product_tiles(
     blocks = problem.groups * problem.blocks(block, count)
     split = 1
     if blocks < 4 * threads and blocks % threads:
-        widths = pieces(problem.rows, lanes)
+        widths = ceil_div(problem.rows, lanes)
         split = next((n for n in range(1, min(threads, widths) + 1) if blocks * n % threads == 0), min(threads, widths))
-    block_rows = even(problem.rows, pieces(problem.rows, split), lanes)
-    all_rows = pieces(block_rows, lanes) * lanes
+    block_rows = balanced_block(problem.rows, ceil_div(problem.rows, split), lanes)
+    all_rows = ceil_div(block_rows, lanes) * lanes
     pass_rows = min(pass_rows, all_rows)
-    kept = blocks > threads and points * phases * (k + line) * all_rows <= share - tiles * per_tile
-    chunk = min(problem.channels, max(1, _TURNED_BYTES // (problem.taps * unit * itemsize)))
+    weights_resident = blocks > threads and points * phases * (k + line) * all_rows <= share - tiles * per_tile
+    chunk = min(problem.channels, max(1, _TRANSPOSED_BYTES // (problem.taps * unit * itemsize)))
 
-    zero_at = line_up(count * problem.cells(block) * cell)
-    v_at = line_up(zero_at + cell)
+    zero_at = align_up(count * problem.cells(block) * cell)
+    v_at = align_up(zero_at + cell)
     v_pitch = _pitch(tiles * v_step, line)
-    u_at = line_up(v_at + points * v_pitch)
-    weights = k * (all_rows * phases if kept else pass_rows) + u_pitch * pieces(all_rows, lanes) * phases
-    m_at = line_up(u_at + points * weights)
+    u_at = align_up(v_at + points * v_pitch)
+    weights = k * (all_rows * phases if weights_resident else pass_rows) + u_pitch * ceil_div(all_rows, lanes) * phases
+    m_at = align_up(u_at + points * weights)
     m_pitch = _pitch(tiles * pass_rows, line)
-    g_at = line_up(m_at + points * m_pitch)
-    bias_at = line_up(g_at + (chunk * problem.taps + 2) * unit)
-    check_at = line_up(bias_at + pass_rows + unit)
+    g_at = align_up(m_at + points * m_pitch)
+    bias_at = align_up(g_at + (chunk * problem.taps + 2) * unit)
+    check_at = align_up(bias_at + pass_rows + unit)
     sizes = [
         *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, pass_rows),
         *(problem.channels, problem.channel_step, problem.channels, problem.taps, problem.subkernels, phases),
-        *(kept, 1, chunk, cell, all_rows, zero_at, v_at, u_at, m_at, g_at, bias_at, check_at),
+        *(weights_resident, 1, chunk, cell, all_rows, zero_at, v_at, u_at, m_at, g_at, bias_at, check_at),
         *(v_step, 0, 0, v_pitch, u_pitch, m_pitch),
     ]
-    items = blocks * pieces(problem.rows, block_rows)
-    weighings = min(threads, items) if kept else items
+    items = blocks * ceil_div(problem.rows, block_rows)
+    weighings = min(threads, items) if weights_resident else items
     times = points * blocks * split * phases
     of_tiles, of_rows = _counts.panels(tiles, tile_rows), _counts.tile_vectors(all_rows, lanes, vectors)
     work = {
@@ -173,11 +173,11 @@ def _product_tiles(
             np.array(sizes, np.intp),
             problem.offsets(),
             problem.tap_of(),
-            problem.starts(),
-            _planes(problem.channels, (side.size for side in problem.sides)),
+            problem.output_offsets(),
+            _planes(problem.channels, (tile_axis.size for tile_axis in problem.tile_axes)),
         ),
         problem.table_length + problem.channels,
-        space=line_up(check_at + pass_rows + unit),
+        space=align_up(check_at + pass_rows + unit),
         items=items,
         parts=1,
         taps=problem.subkernel,
@@ -192,10 +192,10 @@ def _weights_tiles(
     tile_rows, vectors, lanes = tile
     line = 64 // itemsize
     points, subkernels = problem.points, problem.subkernels
-    block_rows = even(problem.rows, _SUMS, lanes)
-    block_channels = even(problem.channels, max(_SUMS // subkernels, 1), lanes)
-    cell, rows_cell = pieces(block_channels, lanes) * lanes, pieces(block_rows, lanes) * lanes
-    k = pieces(subkernels * block_channels, lanes) * lanes
+    block_rows = balanced_block(problem.rows, _SUMS, lanes)
+    block_channels = balanced_block(problem.channels, max(_SUMS // subkernels, 1), lanes)
+    cell, rows_cell = ceil_div(block_channels, lanes) * lanes, ceil_div(block_rows, lanes) * lanes
+    k = ceil_div(subkernels * block_channels, lanes) * lanes
     v_step, u_step = k + line, rows_cell + line
     share = _SPACE_BYTES // itemsize // threads
     fixed = points * block_rows * k
@@ -203,17 +203,17 @@ def _weights_tiles(
     count, block = problem.block(max(1, min((share - fixed) // per_tile, _TILES)))
     tiles = count * math.prod(block)
     blocks = problem.blocks(block, count)
-    items = problem.groups * pieces(problem.rows, block_rows) * pieces(problem.channels, block_channels)
+    items = problem.groups * ceil_div(problem.rows, block_rows) * ceil_div(problem.channels, block_channels)
     parts = min(threads, blocks) if items < 4 * threads and items % threads else 1
 
-    zero_at = line_up(count * max(problem.cells(block) * cell, problem.results(block) * rows_cell))
-    v_at = line_up(zero_at + max(cell, rows_cell))
+    zero_at = align_up(count * max(problem.cells(block) * cell, problem.results(block) * rows_cell))
+    v_at = align_up(zero_at + max(cell, rows_cell))
     v_pitch = _pitch(tiles * v_step, line)
-    u_at = line_up(v_at + points * v_pitch)
+    u_at = align_up(v_at + points * v_pitch)
     u_pitch = _pitch(tiles * u_step, line)
-    m_at = line_up(u_at + points * u_pitch)
+    m_at = align_up(u_at + points * u_pitch)
     m_pitch = _pitch(block_rows * k + line, line)
-    check_at = line_up(m_at + points * m_pitch)
+    check_at = align_up(m_at + points * m_pitch)
     sizes = [
         *(problem.images, count, problem.groups, problem.rows, problem.row_step, block_rows, block_rows),
         *(problem.channels, problem.channel_step, block_channels, problem.taps, subkernels, 1),
@@ -228,8 +228,8 @@ def _weights_tiles(
         "copied": blocks * items * count * (problem.cells(block) * cell + problem.results(block) * rows_cell) / lanes,
         "transforms": seen * (subkernels * cell + rows_cell) / lanes,
         "image": problem.of_image * seen * subkernels * cell / lanes,
-        "result": problem.turned.of_weights * seen * rows_cell / lanes,
-        "weights": problem.turned.of_result * parts * items * k * rows_cell / lanes,
+        "result": problem.transposed.of_weights * seen * rows_cell / lanes,
+        "weights": problem.transposed.of_result * parts * items * k * rows_cell / lanes,
         "spilled": blocks * items * _beyond(points * (v_pitch + u_pitch + 2 * m_pitch) * itemsize),
     }
     return Tiles(
@@ -238,11 +238,11 @@ def _weights_tiles(
             np.array(sizes, np.intp),
             problem.offsets(),
             problem.tap_of(),
-            _planes(block_channels, (side.size for side in problem.sides)),
-            _planes(block_rows, (side.whole for side in problem.sides)),
+            _planes(block_channels, (tile_axis.size for tile_axis in problem.tile_axes)),
+            _planes(block_rows, (tile_axis.output_size for tile_axis in problem.tile_axes)),
         ),
         problem.table_length + block_channels + block_rows,
-        space=line_up(check_at + cell),
+        space=align_up(check_at + cell),
         items=items * parts,
         parts=parts,
         taps=problem.subkernel,
@@ -258,5 +258,5 @@ def _beyond(nbytes: int) -> int:
 
 def _shared(work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int) -> dict[str, float]:
     """The part of the thread that does most."""
-    part = _counts.busiest(items, int(work["product"] * _isa.BYTES_PER_OPERATION), threads)
+    part = _counts.largest_share(items, int(work["product"] * _isa.BYTES_PER_OPERATION), threads)
     return {**_counts.total(work, part), "blocks": items * part, **moved, "call": 1.0}

@@ -155,7 +155,7 @@ class _RowsPlan(PoolPlan):
 
     case: PoolCase
     rows: _pool_tables.Plan
-    slots: int
+    workspaces: int
     isa: int
     name = "rows"
 
@@ -167,9 +167,9 @@ class _RowsPlan(PoolPlan):
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
         case, rows, dtype = self.case, self.rows, self.case.dtype_index
-        space = np.empty(self.slots * rows.space, case.dtype)
+        space = np.empty(self.workspaces * rows.space, case.dtype)
         work = _ROWS_SLOWNESS * (case.x_bytes + case.out_bytes + case.index_bytes) + _ITEM_BYTES * rows.items
-        workspace = rows.table, space, self.slots, self.isa
+        workspace = rows.table, space, self.workspaces, self.isa
         if case.is_gradient:
             arguments = dtype, source, norms, factors, target, *workspace
             _threads.share(_ext_rows.backward_rows, arguments, items=rows.items, work=work, threads=case.threads)
@@ -246,7 +246,7 @@ class _BandsPlan(PoolPlan):
 
     case: PoolCase
     table: np.ndarray
-    slots: int
+    workspaces: int
     blocks: int
     pages: int
     name = "bands"
@@ -258,14 +258,14 @@ class _BandsPlan(PoolPlan):
     def run(
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
-        case, table, slots = self.case, self.table, self.slots
-        space = np.empty(slots * self.pages * _pool_tables.PAGE, case.dtype)
-        marks = np.empty(slots * (self.blocks + self.pages), np.int32)
+        case, table, workspaces = self.case, self.table, self.workspaces
+        space = np.empty(workspaces * self.pages * _pool_tables.PAGE, case.dtype)
+        marks = np.empty(workspaces * (self.blocks + self.pages), np.int32)
         return _threads.share(
             _ext.max_backward_bands,
             (
                 *(case.dtype_index, source, indices, target, case.index_dtype is INT64),
-                *(case.geometry.planes, table, len(table), space, marks, self.pages, slots),
+                *(case.geometry.planes, table, len(table), space, marks, self.pages, workspaces),
             ),
             items=case.geometry.planes * len(table),
             work=case.x_bytes + _SCATTERED * case.index_bytes,
@@ -286,8 +286,8 @@ class _Bands(PoolKernel):
 
     def plan(self, case: PoolCase) -> PoolPlan:
         table, longest = _pool_tables.bands(case.geometry, case.dtype.itemsize, case.threads)
-        slots = _threads.most(case.threads, case.geometry.planes * len(table))
-        return _checked(_BandsPlan(case, table, slots, *_pool_tables.pages(longest, case.dtype.itemsize)))
+        workspaces = _threads.most(case.threads, case.geometry.planes * len(table))
+        return _checked(_BandsPlan(case, table, workspaces, *_pool_tables.pages(longest, case.dtype.itemsize)))
 
 
 @dataclass(frozen=True)

@@ -291,10 +291,10 @@ def _norms_by_peaks(
     outs, peaks, chosen = (array.reshape(-1, *array.shape[2:]) for array in (out, peaks, chosen))
     for planes, padded in _windows.pad_planes(x, geometry):
         for outputs, windows in _windows.copy_windows(padded, geometry):
-            where = chosen[planes][outputs]
-            peak = peaks[planes][outputs][where].astype(np.float64)
-            ratios = np.abs(windows[where.reshape(-1)], dtype=np.float64) / peak[:, None]
-            outs[planes][outputs][where] = peak * np.power(ratios, p).sum(axis=-1) ** (1 / p)
+            caller = chosen[planes][outputs]
+            peak = peaks[planes][outputs][caller].astype(np.float64)
+            ratios = np.abs(windows[caller.reshape(-1)], dtype=np.float64) / peak[:, None]
+            outs[planes][outputs][caller] = peak * np.power(ratios, p).sum(axis=-1) ** (1 / p)
 
 
 def _gradients(
@@ -376,13 +376,13 @@ def _add_gradients_by_ratios(
     for planes, padded in _windows.pad_planes(x, geometry):
         spread = _windows.GradientSums(padded.shape, np.float64)
         for outputs, windows in _windows.copy_windows(padded, geometry):
-            where = chosen[planes][outputs]
-            norms = outs[planes][outputs][where].astype(np.float64)
-            cells = windows[where.reshape(-1)]
+            caller = chosen[planes][outputs]
+            norms = outs[planes][outputs][caller].astype(np.float64)
+            cells = windows[caller.reshape(-1)]
             ratios = np.abs(cells, dtype=np.float64) / norms[:, None]
-            shares = np.sign(cells) * np.power(ratios, p - 1) * douts[planes][outputs][where][:, None]
+            shares = np.sign(cells) * np.power(ratios, p - 1) * douts[planes][outputs][caller][:, None]
             for i, to in enumerate(_windows.cells_by_tap(geometry, outputs)):
-                added = np.zeros(where.shape)
-                added[where] = shares[:, i]
+                added = np.zeros(caller.shape)
+                added[caller] = shares[:, i]
                 spread.add(to, added)
         sums[planes] += spread.result()[(slice(None), *inside)]

@@ -433,13 +433,13 @@ class AxisByAxisPlan(PoolPlan):
         self, source: Array, target: Array, indices: Array = NO_INDICES, norms: Given = None, factors: Given = None
     ) -> bool:
         case, found = self.case, self.running
-        slots = _threads.most(case.threads, found.items)
-        space = _memory.empty((slots * found.space,), case.dtype)
+        workspaces = _threads.most(case.threads, found.items)
+        space = _memory.empty((workspaces * found.space,), case.dtype)
         arrays = source, norms, factors, target, indices if case.finds_maxima else None, case.index_dtype is INT64
         isa = _isa.narrow(found.width * case.dtype.itemsize)
         _threads.share(
             _ext.running,
-            (case.dtype_index, *arrays, found.table, *_STEPS[case.op], space, slots, isa),
+            (case.dtype_index, *arrays, found.table, *_STEPS[case.op], space, workspaces, isa),
             items=found.items,
             work=int(found.time * _BYTES_A_NANOSECOND),
             threads=case.threads,

@@ -37,8 +37,8 @@ LOST_BYTES = 1 << 23
 
 #: By place, as _ext/pool_rows.pyx reads them; the sizes of the three axes come first.
 HEADER = (
-    *("block_rows", "space", "pitch", "rows", "slots", "slot_pitch", "width", "left", "right"),
-    *("range_d", "range_h", "slot", "at", "delta", "first", "count_d", "count_h", "count_w"),
+    *("block_rows", "space", "pitch", "rows", "n_phases", "phase_pitch", "width", "left", "right"),
+    *("range_d", "range_h", "phase", "at", "delta", "first", "count_d", "count_h", "count_w"),
     *("tap_end", "offset", "seen_end_d", "seen_end_h", "seen_d", "seen_h"),
     *("lanes", "block", "batch"),
 )
@@ -93,18 +93,18 @@ def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
     if k * h[1] * d[1] > _MOST_TAPS:
         return None
     steps = np.arange(k) * dilation
-    shares, place = np.unique(steps % stride, return_inverse=True)
+    phases, place = np.unique(steps % stride, return_inverse=True)
     width = out + int((steps // stride).max())
-    slot_pitch = _round_up(width + SLACK)
-    pitch = len(shares) * slot_pitch
+    phase_pitch = _round_up(width + SLACK)
+    pitch = len(phases) * phase_pitch
     extent = (h[1] - 1) * h[4] + 1
     block_rows = _block_rows(h[5], pitch * d[1], h[2], extent)
     rows = (block_rows - 1) * h[2] + extent
     sizes = _workspace(out, k * h[1], d[1] * rows * pitch)
     if sizes["space"] > _MOST_ELEMENTS:
         return None
-    first = -((shares - lo) // stride)
-    last = np.clip((size - 1 - shares + lo) // stride + 1, 0, width)
+    first = -((phases - lo) // stride)
+    last = np.clip((size - 1 - phases + lo) // stride + 1, 0, width)
     ranges = [np.stack(taps_within((0, size), *rest), axis=1) for size, *rest in axes]
     return _table(
         axes,
@@ -113,15 +113,15 @@ def forward(geometry: PoolGeometry, include_pad: bool) -> np.ndarray | None:
             **sizes,
             "pitch": pitch,
             "rows": rows,
-            "slots": len(shares),
-            "slot_pitch": slot_pitch,
+            "n_phases": len(phases),
+            "phase_pitch": phase_pitch,
             "width": width,
         },
         {
             "range_d": ranges[0],
             "range_h": ranges[1],
-            "slot": np.stack([shares - lo, np.minimum(np.maximum(first, 0), last), last], axis=1),
-            "at": np.add.outer(np.arange(h[1]) * h[4] * pitch, place.ravel() * slot_pitch + steps // stride),
+            "phase": np.stack([phases - lo, np.minimum(np.maximum(first, 0), last), last], axis=1),
+            "at": np.add.outer(np.arange(h[1]) * h[4] * pitch, place.ravel() * phase_pitch + steps // stride),
             "delta": np.add.outer(np.arange(h[1]) * h[4] * size, steps),
             "first": ranges[2][:, 0] * dilation,
             **_counts(geometry, include_pad),

@@ -19,7 +19,7 @@ from fastconv.runtime.records import dataclass
 
 
 @dataclass(frozen=True)
-class Side:
+class PhaseAxis:
     """One axis: its phases, and the plain correlation that each of them is."""
 
     size: int
@@ -76,7 +76,7 @@ def _goes_round(row: tuple[int, ...]) -> bool:
     return stride * out == size and out % (dilation // math.gcd(stride, dilation)) == 0
 
 
-def side_of(axis: Axis, geometry: ConvGeometry, op: Op) -> Side:
+def axis_of(axis: Axis, geometry: ConvGeometry, op: Op) -> PhaseAxis:
     """The phases of an axis, and the plain correlation that each of them is."""
     size, k, stride, lo, dilation, out = axis.row()
     border = _border(axis, geometry)
@@ -95,7 +95,7 @@ def side_of(axis: Axis, geometry: ConvGeometry, op: Op) -> Side:
     ring = size // step if circular and size % step == 0 else 0
     if not (max(margin + 1, whole) <= ring and is_fast(ring)):
         ring = 0
-    return Side(size, k, out, lo, common, s, d, first, whole, margin, covers, border, ring)
+    return PhaseAxis(size, k, out, lo, common, s, d, first, whole, margin, covers, border, ring)
 
 
-UNIT_SIDE = Side(1, 1, 1, 0, 1, 1, 1, 0, 1, 0, True)
+UNIT_AXIS = PhaseAxis(1, 1, 1, 0, 1, 1, 1, 0, 1, 0, True)

@@ -1,13 +1,14 @@
 # Split n items into blocks: the number of blocks, and the block of an index.
 
-cdef inline Py_ssize_t pieces(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
+cdef inline Py_ssize_t ceil_div(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
     return (n + block - 1) // block
 
 
-cdef inline Py_ssize_t cut(Py_ssize_t* begin, Py_ssize_t index, Py_ssize_t n, Py_ssize_t block) noexcept nogil:
+cdef inline Py_ssize_t unravel_block(Py_ssize_t* begin, Py_ssize_t index, Py_ssize_t n,
+                                     Py_ssize_t block) noexcept nogil:
     """Set `begin` to the first item of block `index % count`, and return `index // count`; `count` is the number of
     blocks.
     """
-    cdef Py_ssize_t count = pieces(n, block)
+    cdef Py_ssize_t count = ceil_div(n, block)
     begin[0] = index % count * block
     return index // count

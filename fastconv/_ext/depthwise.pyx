@@ -339,7 +339,9 @@ cdef void sum_row(
         to = result + sweep.to
         if p.sizes.paired:
             read_taps(&b, p, sweep.part + 1, w)
-            fc_depthwise_for(dtype, isa).sweep_pair(&a, &b, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
+            fc_depthwise_for(dtype, isa).sweep_pair(
+                &a, &b, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole,
+            )
         elif x.output_stride == 1:
             fc_depthwise_for(dtype, isa).sweep(&a, patch + sweep.source, to, sweep.rows, sweep.n, bias, sweep.whole)
         else:

@@ -431,7 +431,7 @@ static int fc_fft_run_gradient(fc_fft_task *t)
     return 0;
 }
 
-static int fc_fft_run(fc_fft_task *t)
+static inline int fc_fft_run(fc_fft_task *t)
 {
     if (t->gradient)
         return t->fused ? fc_fft_run_sums(t) : fc_fft_run_gradient(t);

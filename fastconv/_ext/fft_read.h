@@ -20,7 +20,7 @@ static const ptrdiff_t *fc_fft_read_array(fc_fft_array *array, const ptrdiff_t *
     return fc_fft_read_three(array->whole, from);
 }
 
-static void fc_fft_read(fc_fft_task *t, const ptrdiff_t *from, const char *factors)
+static inline void fc_fft_read(fc_fft_task *t, const ptrdiff_t *from, const char *factors)
 {
     ptrdiff_t *const ones[] = {&t->line,       &t->gradient, &t->back,     &t->groups,     &t->images,    &t->rows,
                                &t->columns,    &t->taus,     &t->phis,     &t->tiles,      &t->of_rows,   &t->of_columns,

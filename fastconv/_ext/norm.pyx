@@ -194,7 +194,7 @@ cdef void batch_worker(void* task) noexcept nogil:
                     return
                 here, channels.runs = at + n * q.C * q.S * q.itemsize, min(at_a_time(q.N, q.S), q.N - n)
                 q.kernels.scale(q.x + here, q.to + here, channels, q.mean + c, q.scale + c, q.gamma + c,
-                                               q.beta + c)
+                                q.beta + c)
                 n += channels.runs
             channels.runs = q.N
             c += most
@@ -219,7 +219,7 @@ cdef void batch_columns_worker(void* task) noexcept nogil:
                 q.scale[c + j] = 1 / sqrt(q.spread[c + j] + q.eps)
                 factor[j] = q.gamma[c + j] * q.scale[c + j]
             q.kernels.column_scale(q.x + c * q.itemsize, q.to + c * q.itemsize, columns, q.mean + c,
-                                                  factor, q.beta + c)
+                                   factor, q.beta + c)
             block += 1
         block = fc_next_chunk(q.queue, &worker, blocks)
 
@@ -260,7 +260,7 @@ cdef void batch_gradient_worker(void* task) noexcept nogil:
                     return
                 here, channels.runs = at + n * q.C * q.S * q.itemsize, min(at_a_time(q.N, q.S), q.N - n)
                 q.kernels.combine(q.dout + here, q.x + here, q.to + here, channels, q.mean + c,
-                                                 q.scale + c, q.gamma + c, of_x, shift)
+                                  q.scale + c, q.gamma + c, of_x, shift)
                 n += channels.runs
             channels.runs = q.N
             c += most
@@ -281,13 +281,13 @@ cdef void batch_gradient_columns_worker(void* task) noexcept nogil:
             c = block * FC_COLUMNS
             at, columns.n = c * q.itemsize, min(<Py_ssize_t> FC_COLUMNS, q.C - c)
             q.kernels.column_products(q.dout + at, q.x + at, columns, q.mean + c, q.scale + c, 0,
-                                                     q.sums + 2 * c)
+                                      q.sums + 2 * c)
             for j in range(columns.n):
                 of_dout[j] = q.gamma[c + j] * q.scale[c + j]
                 of_x[j] = -of_dout[j] * q.scale[c + j] * q.sums[2 * (c + j) + 1] * share
                 shift[j] = -of_dout[j] * q.sums[2 * (c + j)] * share
             q.kernels.column_combine(q.dout + at, q.x + at, q.to + at, columns, q.mean + c, of_dout,
-                                                    of_x, shift)
+                                     of_x, shift)
             block += 1
         block = fc_next_chunk(q.queue, &worker, blocks)
 
@@ -329,12 +329,12 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
     q.scale[g] = 1 / sqrt(variance + q.eps)
     if q.S == 1:
         q.kernels.scale_row(q.x + at, q.gammas + first * q.itemsize, q.betas + first * q.itemsize,
-                                           q.to + at, cells, q.mean[g], q.scale[g])
+                            q.to + at, cells, q.mean[g], q.scale[g])
     else:
         while c < channels and not stopped(q, cells):
             sets.sets = min(at_a_time(channels, q.S), channels - c)
             q.kernels.scale(q.x + at, q.to + at, sets, &q.mean[g], &q.scale[g], q.gamma + first + c,
-                                           q.beta + first + c)
+                            q.beta + first + c)
             at += sets.sets * q.S * q.itemsize
             c += sets.sets
 
@@ -370,7 +370,7 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
     cdef double* sums = q.sums + 2 * g * channels
     if q.S == 1:
         q.kernels.products_row(q.dout + at, q.x + at, q.gammas + first * q.itemsize, cells, mean,
-                                              total)
+                               total)
         total[1] *= scale
     else:
         q.kernels.products(q.dout + at, q.x + at, sets, &mean, &scale, sums)
@@ -381,13 +381,13 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
     of_x, shift = -scale * scale * total[1] / cells, -scale * total[0] / cells
     if q.S == 1:
         q.kernels.combine_row(q.dout + at, q.x + at, q.gammas + first * q.itemsize, q.to + at, cells,
-                                             mean, scale, of_x, shift)
+                              mean, scale, of_x, shift)
     else:
         c = 0
         while c < channels and not stopped(q, cells):
             sets.sets = min(at_a_time(channels, q.S), channels - c)
             q.kernels.combine(q.dout + at, q.x + at, q.to + at, sets, &mean, &scale,
-                                             q.gamma + first + c, &of_x, &shift)
+                              q.gamma + first + c, &of_x, &shift)
             at += sets.sets * q.S * q.itemsize
             c += sets.sets
 
@@ -416,6 +416,6 @@ cdef void group_sums_worker(void* task) noexcept nogil:
             columns.n = min(<Py_ssize_t> FC_COLUMNS, channels - c)
             c += g * channels
             q.kernels.column_products(q.dout + c * q.itemsize, q.x + c * q.itemsize, columns,
-                                                     q.mean + g, q.scale + g, q.G, q.sums + 2 * c)
+                                      q.mean + g, q.scale + g, q.G, q.sums + 2 * c)
             item += 1
         item = fc_next_chunk(q.queue, &worker, items)

@@ -97,7 +97,7 @@ def test_a_change_compiles_the_objects_that_read_the_file(build):
     build.change("winograd.h")
     assert set(build.run()) == versions_of("winograd") | {"winograd", "winograd_weights"}
     build.change("toeplitz_index.h")
-    assert set(build.run()) == versions_of("toeplitz") | {"toeplitz"}
+    assert set(build.run()) == versions_of("toeplitz")
     build.change("runs.pxd")
     changed = set(build.run())
     assert changed >= {"im2col", "implicit", "sparse"} and not changed & versions_of("sparse")

@@ -287,7 +287,11 @@ def test_what_an_algorithm_says_of_itself(algorithm, op):
         entry = registry()[algorithm]
         why = entry.unsupported(PlanCase.of(op, geometry, dtype))
         if why is None:
-            assert 0 < entry.cost(PlanCase.of(op, geometry, dtype, 2)) < math.inf
+            # The cost is infinite if the kind of CPU whose rates are in use has none for the op.
+            measured = op in _rates.in_use().get(algorithm, {}) or entry.delegates(
+                PlanCase.of(op, geometry, dtype), False
+            )
+            assert 0 < entry.cost(PlanCase.of(op, geometry, dtype, 2)) < math.inf or not measured
             assert 0 <= entry.plan(PlanCase.of(op, geometry, dtype, 2)).workspace_bytes < 1 << 26
         else:
             assert isinstance(why, str) and why

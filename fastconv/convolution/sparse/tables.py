@@ -85,7 +85,7 @@ def sizes_of(problem: Problem) -> Problem:
         return replace(line.kind, lo=0)
 
     d, h, w = problem.conv_axes
-    return replace(problem, lines=(same(d), same(h), same(w)))
+    return replace(problem, conv_axes=(same(d), same(h), same(w)))
 
 
 def tables_for(sizes: Problem, dtype: np.dtype, threads: int, isa: int, dots: bool = False) -> Tables:

@@ -1,18 +1,72 @@
 """im2col and its adjoint col2im for three axes, with zero padding only.
 
-``axes`` and ``output_ranges`` are the tables of a geometry: see runs.pxd. ``queue`` is the shared state of the call,
+``axes`` and ``output_ranges`` are the tables of a geometry: see `Axis`. ``queue`` is the shared state of the call,
 which distributes the work among threads: see team.h.
 """
 
 from fastconv._ext.runs cimport (
-    FC_CHECKED, Axis, cell, copy, fc_check, floating, outputs_before, read_axis, scatter_add, seen, zero, zero_column,
-    zero_short,
+    FC_CHECKED, copy, fc_check, floating, scatter_add, zero, zero_column, zero_short,
 )
 from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, fc_work_queue, fc_worker, work_queue
 
 
 #: Whether this build checks bounds.
 checked = bool(FC_CHECKED)
+
+
+# One spatial axis of a geometry, see geometry.Axis, which limits stride and dilation so that no product below overflows
+# Py_ssize_t. The outputs that read a cell of the image at `tap` are [first[tap], last[tap]).
+cdef struct Axis:
+    Py_ssize_t size
+    Py_ssize_t k
+    Py_ssize_t stride
+    Py_ssize_t lo
+    Py_ssize_t dilation
+    Py_ssize_t out
+    const Py_ssize_t* first
+    const Py_ssize_t* last
+
+
+cdef inline Axis read_axis(
+    const Py_ssize_t[:, ::1] table, const Py_ssize_t[:, ::1] output_ranges, Py_ssize_t i
+) noexcept nogil:
+    cdef Axis axis
+    cdef Py_ssize_t j, at = 0
+    for j in range(i):
+        at += table[j, 1]
+    axis.size = table[i, 0]
+    axis.k = table[i, 1]
+    axis.stride = table[i, 2]
+    axis.lo = table[i, 3]
+    axis.dilation = table[i, 4]
+    axis.out = table[i, 5]
+    axis.first = &output_ranges[0, at]
+    axis.last = &output_ranges[1, at]
+    fc_check(at + axis.k <= output_ranges.shape[1])
+    return axis
+
+
+cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
+    """Return the input cell that output `o` reads at `tap`. It is padding if it is outside [0, size)."""
+    return o * axis.stride + tap * axis.dilation - axis.lo
+
+
+cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize_t bound) noexcept nogil:
+    """Return how many outputs read, at `tap`, a cell before `bound`. They are the first outputs."""
+    cdef Py_ssize_t cells = bound + axis.lo - tap * axis.dilation
+    if cells <= 0:
+        return 0
+    return min(cells if axis.stride == 1 else (cells - 1) // axis.stride + 1, axis.out)
+
+
+cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
+    """Return whether any output reads a cell of the image at `tap`. Debug builds check the range of outputs."""
+    if axis.first[tap] >= axis.last[tap]:
+        return False
+    fc_check(0 <= axis.first[tap] and axis.last[tap] <= axis.out)
+    fc_check(cell(axis, axis.first[tap], tap) >= 0)
+    fc_check(cell(axis, axis.last[tap] - 1, tap) < axis.size)
+    return True
 
 
 cdef void fill_row(

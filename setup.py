@@ -42,6 +42,8 @@ FOLDER = Path("fastconv", "_ext")
 DEBUG = os.environ.get("FASTCONV_DEBUG", "0") not in ("", "0")
 SANITIZE = os.environ.get("FASTCONV_SANITIZE", "")
 CACHE = os.environ.get("FASTCONV_BUILD_CACHE", "")
+if CACHE:
+    CACHE = str(Path(CACHE).expanduser().resolve())
 
 # The stable ABI has no free-threaded form yet: such interpreters get a wheel of their own.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -103,7 +105,7 @@ class BuildModules(build_ext):
     """
 
     def run(self) -> None:
-        every, self._keeps = self.extensions, bool(self.inplace)
+        every, self._keeps, self._forced = self.extensions, bool(self.inplace), bool(self.force)
         self._linked: dict[str, str] = {}
         super().run()
         # A build in place links elsewhere, and copies the modules at the end.
@@ -113,8 +115,15 @@ class BuildModules(build_ext):
 
     def build_extensions(self) -> None:
         self._optional = [flag for flag in OPTIONAL if self._accepts(flag)]
-        self._settings = self._find_settings()
-        self._objects = ROOT / "build" / "objects" if self._keeps else Path(self.build_temp)
+        # Some compilers look for their programs at the first use, which is not safe in several threads.
+        if not getattr(self.compiler, "initialized", True):
+            self.compiler.initialize()
+        self._kernel_settings, self._settings = self._find_settings()
+        # Builds with other settings have objects of their own.
+        folder = build_stamps.digest([], self._settings)[:12]
+        self._objects = ROOT / "build" / "objects" / folder if self._keeps else Path(self.build_temp)
+        if self._keeps:
+            self._remove_old()
         # Old files in the build folder were made with other settings or from other sources.
         self.force = self.compiler.force = True
         kernels = {family: self._kernel_units(family) for family in build_stamps.families(FOLDER)}
@@ -153,9 +162,9 @@ class BuildModules(build_ext):
         if cached and not cached.is_file():
             cached.parent.mkdir(parents=True, exist_ok=True)
             # Renaming is atomic, so that builds side by side never read half an object.
-            written = cached.with_name(f"{cached.name}.{os.getpid()}")
-            shutil.copy2(unit.made, written)
-            written.replace(cached)
+            with tempfile.TemporaryDirectory(dir=cached.parent) as own:
+                shutil.copy2(unit.made, own)
+                Path(own, unit.made.name).replace(cached)
         self._record(unit.name, unit.made, unit.digest)
         print(f"fastconv: compiled {unit.name} in {time.perf_counter() - began:.1f} s", flush=True)
         return True
@@ -166,7 +175,7 @@ class BuildModules(build_ext):
         units = []
         for isa, dtype in build_stamps.versions(FOLDER):
             only = [("FC_ONLY", "1"), (f"FC_ONLY_{isa}", "1"), (f"FC_ONLY_{dtype}", "1")]
-            digest = build_stamps.digest(sources, [self._settings, only])
+            digest = build_stamps.digest(sources, [self._kernel_settings, only])
             units.append(self._unit(f"{family}-{isa}-{dtype}", source, sources, digest, [*debug_macros, *only]))
         return units
 
@@ -218,34 +227,43 @@ class BuildModules(build_ext):
             extension.sources = sources
 
     def _is_current(self, name: str, made: Path, digest: str) -> bool:
-        return self._keeps and build_stamps.is_current(self._stamp(name), made, digest)
+        return self._keeps and not self._forced and build_stamps.is_current(self._stamp(name), made, digest)
 
     def _record(self, name: str, made: Path, digest: str) -> None:
         if self._keeps:
             build_stamps.record(self._stamp(name), made, digest)
 
-    def _find_settings(self) -> list[object]:
-        """The settings of the build, which are part of all digests because other settings make other objects."""
+    def _remove_old(self) -> None:
+        """Remove the libraries of modules whose source is gone, and C files that an earlier version put beside them."""
+        names = build_stamps.modules(FOLDER)
+        known = {self._library(f"{build_stamps.PACKAGE}.{name}") for name in names}
+        for path in (ROOT / FOLDER).glob(f"*{Path(self.get_ext_filename('x')).name[1:]}"):
+            if path not in known:
+                path.unlink()
+        for name in names:
+            (ROOT / FOLDER / f"{name}.c").unlink(missing_ok=True)
+
+    def _find_settings(self) -> tuple[list[object], list[object]]:
+        """The settings that determine the objects of kernels, and those of modules.
+
+        They are part of the digests, because other settings make other objects.
+        """
         commands = [getattr(self.compiler, name, None) for name in ("compiler_type", "compiler_so", "linker_so")]
         python = [sys.implementation.cache_tag if not LIMITED_API else "abi3", sys.abiflags if os.name != "nt" else ""]
-        return [
-            *(commands + python),
-            sysconfig.get_platform(),
-            self._run("--version"),
-            version("cython"),
-            DIRECTIVES,
-            macros,
-            compile_args,
-            self._optional,
-            link_args,
-        ]
+        target = [sysconfig.get_platform(), os.environ.get("MACOSX_DEPLOYMENT_TARGET")]
+        of_kernels = [*commands, *target, self._run("--version"), debug_macros, compile_args, self._optional]
+        of_kernels.append(bool(self.debug))
+        return of_kernels, [*of_kernels, *python, version("cython"), DIRECTIVES, macros, link_args]
 
     def _run(self, *arguments: str) -> str | None:
         """The compiler's output, or None if the command fails or there is no such compiler."""
         command = getattr(self.compiler, "compiler_so", None)
         if not command:
             return None
-        result = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        try:
+            result = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
         return result.stdout if result.returncode == 0 else None
 
     def _accepts(self, flag: str) -> bool:

@@ -64,9 +64,13 @@ def kernel_sources(folder: Path, family: str) -> list[Path]:
 
 
 def linked_families(folder: Path, module: str) -> list[str]:
-    """The families whose kernels a module calls, because it includes their headers."""
+    """The families whose kernels a module calls: it includes their headers, or calls a family that includes them."""
     read = {path.name for path in module_sources(folder, module)}
-    return [family for family in families(folder) if f"{family}.h" in read]
+    linked: set[str] = set()
+    while more := [family for family in families(folder) if f"{family}.h" in read and family not in linked]:
+        linked.update(more)
+        read |= {path.name for family in more for path in kernel_sources(folder, family)}
+    return sorted(linked)
 
 
 def readers(folder: Path, names: Iterable[str]) -> list[str]:

@@ -33,7 +33,8 @@ def written() -> list[Path]:
     """All handwritten sources: of the package, the tests, the benchmarks and the tools."""
     found = [path for folder in FOLDERS for path in (TREE / folder).rglob("*") if path.suffix in SUFFIXES]
     found += TREE.glob("*.py")
-    return sorted(found)
+    # Earlier versions put the C that Cython generates beside each .pyx file.
+    return sorted(p for p in found if p.suffix != ".c" or not p.with_suffix(".pyx").is_file())
 
 
 def name_of(path: Path) -> str:

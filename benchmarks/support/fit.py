@@ -29,6 +29,9 @@ ENOUGH = 1
 #: At the start of the search, a rate accounts for at least this part of the median case's time.
 SLIGHT = 0.02
 
+#: The number of cases that an algorithm needs for each coefficient of its correction.
+ENOUGH_TERMS = 3
+
 #: The bound of the correction's exponent.
 LIMIT = math.log(MOST)
 
@@ -63,6 +66,11 @@ class Table:
     def there(self) -> np.ndarray:
         """A mask of the contenders that were tried."""
         return self.timed | self.given_up
+
+    @property
+    def cases(self) -> dict[str, int]:
+        """The number of cases on which each algorithm was tried."""
+        return {a: int(self.there[:, [b == a for b in self.algorithms]].any(axis=1).sum()) for a in self.kinds}
 
     @property
     def lost(self) -> np.ndarray:
@@ -134,9 +142,9 @@ def _sizes_of(record: Record) -> tuple[float, ...]:
 
 
 class Search:
-    """Looks for the logarithms of rates of an op that choose best, and for coefficients of the correction.
+    """Searches the logarithms of the rates of an op that choose best, and the coefficients of the correction.
 
-    There is no correction without `ranges`.
+    There is no correction without `ranges`, nor for an algorithm with fewer than `ENOUGH_TERMS` cases per coefficient.
     """
 
     def __init__(self, data: Table, ranges: Ranges = ()) -> None:
@@ -212,8 +220,12 @@ class Search:
     def run(self) -> tuple[dict[str, dict[str, float]], dict[str, list[float]]]:
         """The rates by algorithm and kind of work, and the coefficients by algorithm."""
         start = self.start()
-        more = np.zeros(len(self.algorithms) * self.terms.shape[1])
-        bounds = [(v - 9, v + 6) for v in start] + [(None, None)] * len(more)
+        count = self.terms.shape[1]
+        more = np.zeros(len(self.algorithms) * count)
+        bounds: list[tuple[float | None, float | None]] = [(v - 9, v + 6) for v in start]
+        for cases in self.data.cases.values():
+            free = cases >= ENOUGH_TERMS * count
+            bounds += [(None, None) if free else (0.0, 0.0)] * count
         values = np.concatenate([start, more])
         for near, steps in ((math.inf, 400), *((near, 300) for near in NEAR)):
             values = minimize(
@@ -235,10 +247,10 @@ def fit(records: Sequence[Record]) -> tuple[Rates, Correction]:
     corrected: dict[str, dict[str, list[float]]] = {}
     for op in OPS:
         data = table(records, op)
-        counted = {a: int(data.there[:, [b == a for b in data.algorithms]].any(axis=1).sum()) for a in data.kinds}
         found, coefficients = Search(data, ranges).run()
         for name, kinds in found.items():
-            if counted[name] >= ENOUGH * len(kinds):  # Otherwise the algorithm stays unmeasured.
+            if data.cases[name] >= ENOUGH * len(kinds):  # Otherwise the algorithm stays unmeasured.
                 rates.setdefault(name, {})[op] = {kind: float(f"{value:.4g}") for kind, value in kinds.items()}
-                corrected.setdefault(name, {})[op] = [round(value, 4) for value in coefficients[name]]
+                if any(coefficients[name]):
+                    corrected.setdefault(name, {})[op] = [round(value, 4) for value in coefficients[name]]
     return rates, Correction(ranges, corrected)

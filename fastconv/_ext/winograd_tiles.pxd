@@ -280,10 +280,11 @@ cdef inline const Py_ssize_t* list_cells(
     Py_ssize_t* at, const Py_ssize_t* inside, Py_ssize_t* base, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t y,
     Py_ssize_t x, const Cells* cells, const Window* window,
 ) noexcept nogil:
-    """Return the offset of each cell of a tile from `base`. The first cell is at (depth, y, x) of image n of the window.
+    """Return the offset of each cell of a tile from `base`. The first cell is at (depth, y, x) of image n of the
+    window.
 
-    Returns `inside` if the tile lies inside the window, and otherwise fills `at`, in which cells outside the window have
-    the offset of the cell of zeros.
+    Returns `inside` if the tile lies inside the window. Otherwise fills `at` and returns it; cells outside the window
+    get the offset of the cell of zeros.
     """
     cdef Py_ssize_t i, j, row
     base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * cells.lanes

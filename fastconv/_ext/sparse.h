@@ -23,7 +23,7 @@ typedef struct {
     const int32_t *at;
 } fc_weights;
 
-/* Lists of fewer than FC_LENGTHS - 1 weights are sorted by length. Longer lists follow in any order. */
+/* Lists of fewer than FC_LENGTHS - 1 weights are sorted by length. Longer lists follow in the order of their rows. */
 enum { FC_LENGTHS = 512 };
 
 /* The largest number of elements that a kernel may write past the end of a list. */

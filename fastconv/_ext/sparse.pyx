@@ -289,7 +289,8 @@ cdef void spread(const Task* t, floating* dtype) noexcept nogil:
 
 
 cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, const Block* block) noexcept nogil:
-    """Set the offset of each lane in the padded block. A lane whose image does not exist gets the last image instead."""
+    """Set the offset of each lane in the padded block. A lane whose image does not exist gets the last image instead.
+    """
     cdef Py_ssize_t lane = 0, n, d, h, w
     for n in range(s.lane_images):
         for d in range(s.lane_parts[0]):

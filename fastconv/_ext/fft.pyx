@@ -57,8 +57,8 @@ def run(
     of the weights, correlate x (`source`) with dout (`result`) instead, and write the sums to `weights`.
 
     The arrays are of `dtype`, 0 (float32) or 1 (float64). `counts` (N,) is above 0 for each image with a result that is
-    not finite. For the gradient, counts[0] is above 0 if any result is not finite. `numbers` and `factors` are made by
-    fastconv.convolution.fft.tables.
+    not finite. For the gradient, counts[0] is above 0 if any result is not finite. `numbers` is the table of
+    fastconv.convolution.fft.tables, and `factors` is that of fastconv.convolution.fft.lengths.
     """
     cdef fc_fft_task t
     cdef Py_ssize_t itemsize = 8 if dtype else 4

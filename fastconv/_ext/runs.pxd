@@ -1,4 +1,4 @@
-"""Declarations for several kernels: the struct of an axis, the range of outputs of a tap, and runs.h."""
+"""Declarations that several kernels share: the functions of runs.h, the struct of an axis, and its outputs by tap."""
 
 from libc.stdint cimport int32_t, int64_t
 
@@ -34,8 +34,9 @@ ctypedef fused floating:
     double
 
 
-# One spatial axis of a geometry, see geometry.Axis, which limits stride and dilation so that no product below overflows
-# Py_ssize_t. The outputs that read a cell of the image at `tap` are [first[tap], last[tap]).
+# One spatial axis: the fields of `Axis.row` in fastconv.geometry.axis. `Axis.row` makes numbers small that have no
+# effect, so no product below overflows Py_ssize_t. At tap t, the outputs [first[t], last[t]) read a cell of the image;
+# the other outputs read padding.
 cdef struct Axis:
     Py_ssize_t size
     Py_ssize_t k
@@ -67,12 +68,12 @@ cdef inline Axis read_axis(
 
 
 cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
-    """Return the input cell that output `o` reads at `tap`. It is padding if it is outside [0, size)."""
+    """Return the input cell that output `o` reads at `tap`. A cell outside [0, size) is padding."""
     return o * axis.stride + tap * axis.dilation - axis.lo
 
 
 cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize_t bound) noexcept nogil:
-    """Return how many outputs read, at `tap`, a cell before `bound`. They are the first outputs."""
+    """Return how many outputs read, at `tap`, a cell before `bound`. These outputs come first."""
     cdef Py_ssize_t cells = bound + axis.lo - tap * axis.dilation
     if cells <= 0:
         return 0
@@ -80,7 +81,9 @@ cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize
 
 
 cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
-    """Return whether any output reads a cell of the image at `tap`. Debug builds check the range of outputs."""
+    """Return whether any output reads a cell of the image at `tap`. Debug builds also check that all outputs of the
+    range do.
+    """
     if axis.first[tap] >= axis.last[tap]:
         return False
     fc_check(0 <= axis.first[tap] and axis.last[tap] <= axis.out)
@@ -95,7 +98,7 @@ cdef inline void zero(floating* dst, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void zero_short(floating* dst, Py_ssize_t n) noexcept nogil:
-    """Write n zeros, like `zero`, but inline, for one or two rows."""
+    """Write n zeros. This is faster than `zero` for short rows, because no function is called."""
     if floating is float:
         fc_zero_short_f32(dst, n)
     else:

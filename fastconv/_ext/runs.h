@@ -146,7 +146,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
     {                                                                                      \
         FC_EACH(n, stride, dst[i * S] += src[i]);                                          \
     }                                                                                      \
-    /* Clear one cell in each of `rows` rows. This clears what wrapped around from the next row. */ \
+    /* Clear one cell in each of `rows` rows, which was copied from a neighbouring row. */ \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
     {                                                                                      \
         for (; rows > 0; rows--, dst += pitch)                                             \

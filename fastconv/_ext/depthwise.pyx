@@ -329,7 +329,8 @@ cdef void sum_row(
     const Product* p, const floating* w, const floating* bias, floating* result, const Stage* stage,
     const floating* patch, floating* scattered,
 ) noexcept nogil:
-    """Compute one row of the result in one block, sweep by sweep."""
+    """Compute one row of the result in the block of a stage, sweep by sweep. A row is a filter or, for dx, a channel.
+    """
     cdef const ConvAxis* h = &p.axes[1]
     cdef const ConvAxis* x = &p.axes[2]
     cdef const Sweep* sweep
@@ -414,8 +415,8 @@ def weights(
     const Py_ssize_t[::1] at, const Py_ssize_t[::1] places, floating[:, ::1] space, Py_ssize_t[:, ::1] lists,
     int isa, queue,
 ):
-    """Compute the gradient of the weights in partial sums. result[part] is the sum over the blocks part, part + parts,
-    part + 2 * parts, and so on, of all images, where `parts` is the number of partial sums.
+    """Compute the gradient of the weights in partial sums. result[p] is the sum over the blocks p, p + parts,
+    p + 2 * parts, and so on. Blocks are counted over all images, and `parts` is the number of partial sums.
     """
     cdef Weights t
     cdef fc_work_queue* shared = work_queue(queue)

@@ -27,7 +27,7 @@ FC_INLINE int FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last) { return first <
 FC_INLINE FC_V FC_N(fc_keep)(FC_V v, int mask) { return mask ? v : 0; }
 #endif
 
-/* Write n zeros, and up to FC_VL - 1 more past the end. */
+/* Write n zeros. Up to FC_VL - 1 more zeros may be written past the end. */
 FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
 {
     ptrdiff_t i;
@@ -339,7 +339,7 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
     for (row = 0; row < rows; row += here) {
         here = FC_N(fc_rows_at_once)(rows - row, 4);
         for (at = 0; at < n; at += 2 * FC_VL) {
-            /* If a row has even length, its last vectors end at the end of the row. */
+            /* If the length of a row is even, the last two vectors end at the end of the row. */
             const ptrdiff_t begin = n % 2 == 0 && n >= 2 * FC_VL && at > n - 2 * FC_VL ? n - 2 * FC_VL : at;
             const FC_T *source = (const FC_T *)from + row * a->pitch + begin / 2;
             FC_T *target = (FC_T *)to + row * a->to_pitch + begin;

@@ -12,8 +12,8 @@
  * Between the transforms of the two axes of that plane, each number is multiplied by a twiddle factor (Cooley and
  * Tukey).
  *
- * An axis with stride or dilation is divided into phases. phi numbers the phases of the outputs, and tau those of the
- * taps (see fastconv.convolution.fft.phase_axes). */
+ * An axis with stride or dilation is divided into phases (see fastconv.convolution.fft.phase_axes). phi is the index of
+ * a phase of the outputs, and tau is the index of a phase of the taps. */
 #ifndef FASTCONV_FFT_H
 #define FASTCONV_FFT_H
 
@@ -23,7 +23,7 @@
 /* The largest number of passes of a transform, and the number of bytes of a strip that fits into the L1 cache. */
 enum { FC_FFT_PASSES = 24, FC_FFT_NEAR = 1 << 15 };
 
-/* The transform along one axis: its length, the radices of its passes, and the twiddle factors of each pass. */
+/* The transform along one axis: the length, the radices of the passes, and the twiddle factors of all passes. */
 typedef struct {
     ptrdiff_t length, passes;
     const ptrdiff_t *radices;
@@ -85,9 +85,9 @@ static inline ptrdiff_t fc_fft_cell(const fc_fft_line *line, ptrdiff_t p)
 /* Return 1 if the cells at positions p to p + n - 1 are contiguous and ascend from *first, -1 if they are contiguous
  * and descend from *first, and 0 otherwise.
  *
- * Only the first and the last cell are compared. If a mirror changes the direction between them, the distance between
- * these two cells is less than n - 1. Other borders never change the direction, so a last cell in the other direction
- * means that a circular border was crossed. */
+ * Only the first and the last cell are compared. If a reflecting border changes the direction between them, the
+ * distance between these two cells is less than n - 1. Other borders never change the direction. If the last cell is in
+ * the other direction nevertheless, the run crosses a circular border. */
 static inline int fc_fft_run_at(const fc_fft_line *line, ptrdiff_t p, ptrdiff_t n, ptrdiff_t *first)
 {
     ptrdiff_t ahead;

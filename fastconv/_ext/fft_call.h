@@ -266,7 +266,7 @@ static int fc_fft_do(fc_fft_task *t, int step, ptrdiff_t total)
     return fc_parallel_for(t->queue, fc_fft_work, t);
 }
 
-/* Run a part of the tile in t->job in all threads. */
+/* Process a part of the pair of tiles in t->job in all threads. */
 static int fc_fft_do_part(fc_fft_task *t, int part)
 {
     t->now = part;
@@ -274,8 +274,8 @@ static int fc_fft_do_part(fc_fft_task *t, int part)
                      part == FC_FFT_OUTER || part == FC_FFT_RESULT ? fc_fft_outer_items(t) : fc_fft_inner_items(t));
 }
 
-/* Run a call whose groups have one filter and one channel. Compute the spectra of the weights first. Then take each
- * pair of tiles from its cells to its results at once. */
+/* Run a call whose groups have one filter and one channel. Compute the spectra of the weights first. Then compute the
+ * results of one pair of tiles at a time, while its spectrum is in the cache. */
 static int fc_fft_run_fused(fc_fft_task *t)
 {
     const ptrdiff_t bytes = t->itemsize, pairs = fc_fft_pairs(t) * t->images;

@@ -124,7 +124,7 @@ cdef void place_tile(
 ) noexcept nogil:
     """Set `tile` to the positions [first, first + lanes) of a segment.
 
-    `image_step` is the distance between two images of the result.
+    `image_step` is the distance between two images of the result in elements.
     """
     cdef const ConvAxis* d = &axes[0]
     cdef const ConvAxis* h = &axes[1]
@@ -243,7 +243,7 @@ cdef struct Product:
 
 
 cdef class Multiply:
-    """A plan that computes result = w @ columns(source) + bias, group by group and block by block.
+    """A plan that computes result = w @ columns(source) + bias for all groups and blocks.
 
     `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the workspace. With `probing`,
     `run` also returns False if a weight may be inf or NaN.
@@ -320,7 +320,7 @@ cdef class Multiply:
 
 
 cdef bint rows_begin_finite(const Product* p, floating* dtype) noexcept nogil:
-    """Return whether the first result of each row of the first image is finite."""
+    """Return whether, in the first image, the first result of every row is finite."""
     cdef const ConvAxis* d = &p.axes[0]
     cdef const ConvAxis* h = &p.axes[1]
     cdef const ConvAxis* w = &p.axes[2]

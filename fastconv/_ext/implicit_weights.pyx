@@ -129,8 +129,8 @@ cdef struct Contraction:
 cdef class Contract:
     """A plan that computes the gradient of the weights, dout @ columns(source).T, in `parts` partial sums.
 
-    result[part] is the sum over the blocks part, part + parts, part + 2 * parts, and so on. The caller adds the partial
-    sums. `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the workspace.
+    result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and so on. The caller adds the partial sums.
+    `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the workspace.
     """
 
     cdef Contraction _contraction
@@ -166,8 +166,8 @@ cdef class Contract:
     def run(self, source, dout, result, space, queue, weight_mask=None):
         """Run the plan. All arrays have the dtype of the plan. `queue` may be None if there are no workers.
 
-        `weight_mask` is None or the weights. With weights, the result is 0 where they are 0; this needs a plan with one
-        partial sum.
+        `weight_mask` may be the weights. The result is then 0 where the weights are 0. Only a plan with one partial sum
+        supports a mask.
         """
         cdef Contraction c = self._contraction
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4
@@ -223,7 +223,7 @@ cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept no
                 block.n[i] = min(axes[i].block, axes[i].out - block.begin[i])
             unravel_block(&block.image, rest, s.images, s.block_images)
             block.images = min(s.block_images, s.images - block.image)
-            # Only the last block applies the mask.
+            # Apply the mask with the last block only, because earlier blocks do not complete the sums.
             weight_mask = NULL
             if c.weight_mask != NULL and piece + s.parts >= c.blocks:
                 weight_mask = <const floating*> c.weight_mask + at

@@ -1,4 +1,5 @@
-/* The register-blocked micro-kernel of a matrix product, and the packing of its operands, for every instruction set. */
+/* The register-blocked micro-kernels of matrix products, and the kernels that pack their operands, for every
+ * instruction set. */
 #ifndef FASTCONV_MICROKERNEL_H
 #define FASTCONV_MICROKERNEL_H
 

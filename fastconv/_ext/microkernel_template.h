@@ -1,4 +1,4 @@
-/* Kernels of the implicit product for one dtype and instruction set: see microkernel.h. */
+/* The kernels of matrix products for one dtype and instruction set: see microkernel.h. */
 
 static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
 {

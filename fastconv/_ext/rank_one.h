@@ -1,4 +1,4 @@
-/* Test whether a kernel is an outer product, and compute its factors. */
+/* Functions that test whether a kernel is an outer product, and compute the factors. */
 #ifndef FASTCONV_RANK_ONE_H
 #define FASTCONV_RANK_ONE_H
 

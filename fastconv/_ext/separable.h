@@ -39,7 +39,7 @@ typedef struct {
     ptrdiff_t pitch, split_at, phase_pitch, row_at, planes_at, space;
     const void *x, *factors, *bias;
     void *result;
-    fc_work_queue *queue; /* the shared state of the call, or NULL */
+    fc_work_queue *queue; /* The work queue of the call, or NULL. */
 } fc_separable;
 
 static inline ptrdiff_t fc_blocks(const fc_phased_axis *axis)

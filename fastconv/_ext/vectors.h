@@ -1,5 +1,5 @@
-/* The vector types of one dtype and instruction set: see isa.h. If the compiler has no vector extensions, a vector is
- * one element, and every kernel is a plain loop. */
+/* The vector types and basic vector operations of one dtype and instruction set: see isa.h. If the compiler has no
+ * vector extensions, a vector is one element, and every kernel is a plain loop. */
 #undef FC_VL
 #undef FC_TL
 #undef FC_V

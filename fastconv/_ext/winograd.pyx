@@ -151,7 +151,7 @@ cdef struct Panel:
     int vectors
     Py_ssize_t width     # the number of lanes
     Py_ssize_t column    # the first row of the panel, counted from the first row of the pass
-    Py_ssize_t at        # the offset of the first point from the weights of the pass
+    Py_ssize_t at        # the offset of the panel from the first panel of the pass
     Py_ssize_t pitch     # the distance between two points
 
 

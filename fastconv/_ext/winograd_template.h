@@ -5,8 +5,8 @@
  * means that the axis is not transformed. The squares of all points are exact.
  *
  * The values at a and -a differ only in the sign of the odd powers of a. So the functions below compute the sums of
- * even and of odd powers once for both points. The even sum is a polynomial in S, the square of a. The odd sum is a
- * times such a polynomial. */
+ * even and of odd powers once for both points. The even sum is a polynomial in S, the square of a. The odd sum is such
+ * a polynomial times a. */
 
 #define FC_PAIRS(points) ((points) / 2 - 1)
 

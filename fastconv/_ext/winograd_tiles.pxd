@@ -216,7 +216,7 @@ cdef inline Py_ssize_t total(const Py_ssize_t[::1] counts) noexcept nogil:
 cdef inline void clip_window(
     Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """Set the window along an axis to the cells of [begin, end) that are in [first, last)."""
+    """Set the window along axis i to the cells that are in both [begin, end) and [first, last)."""
     window.first[i] = min(max(begin, first), last)
     window.n[i] = max(min(end, last) - window.first[i], 0)
 

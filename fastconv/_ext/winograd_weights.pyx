@@ -105,8 +105,8 @@ def weights(
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[::1] planes, const Py_ssize_t[::1] filter_planes,
     Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
 ):
-    """Compute the gradient of w in partial sums. result[part] is the sum over the blocks part, part + parts, part + 2 *
-    parts, and so on, where `parts` is the number of partial sums.
+    """Compute the gradient of w in partial sums. result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and
+    so on, where `parts` is the number of partial sums.
 
     Returns 0 if all partial sums are finite.
     """

@@ -19,7 +19,7 @@ counted = COUNTED
 
 
 def density(int dtype, w, double dense):
-    """Return the share of nonzero elements of an array, rounded up to a multiple of 1 / steps.
+    """Return the share of nonzero elements of an array. The share is rounded up to a multiple of 1 / steps.
 
     Returns 1.0 if the share is above `dense`. The dtype is 0 (float32) or 1 (float64). For an array of more than
     `counted` elements, the share of a sample is returned. The indices of the sample are spread by multiples of the

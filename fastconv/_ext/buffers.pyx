@@ -239,5 +239,5 @@ def limited():
 
 
 def trim():
-    """Return memory that the allocator holds but does not use to the system."""
+    """Give memory that the allocator holds, but does not use, back to the system."""
     fc_trim()

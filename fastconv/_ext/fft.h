@@ -30,7 +30,7 @@ typedef struct {
     const void *factors;
 } fc_fft_axis;
 
-/* The values of cells outside an array. */
+/* The border modes, which determine the values of cells outside an array. */
 enum { FC_FFT_ZEROS, FC_FFT_REFLECT, FC_FFT_REPLICATE, FC_FFT_CIRCULAR };
 
 /* One axis of a tile. For p < count, position p of the tile is cell begin + p * step of an array with `size` cells,
@@ -145,7 +145,7 @@ typedef struct {
     void *spectrum, *volume, *other, *other_volume, *sum;
     const void *kernel, *bias;
     int first; /* Whether `sum` is still empty. */
-    ptrdiff_t *count; /* The number of results that are not finite. */
+    ptrdiff_t *count; /* The counter of items with a result that is not finite. */
 } fc_fft_job;
 
 /* A product of spectra: out[a][b] is the sum over n of x[a][n] * conj(k[b][n]), where each element is a spectrum, or is

@@ -92,8 +92,8 @@ cdef Py_ssize_t pack_gradient(
 
 
 cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_ssize_t width) noexcept nogil:
-    """Write the offset of each position of a block in a panel of `width` lanes to `rows`. The panel also holds padding
-    between the rows of a plane, which the list skips.
+    """Set `rows` to the offset of each position of a block in a panel of `width` lanes. The panel also holds the
+    padding between rows, but `rows` has no offsets of padding.
     """
     cdef Py_ssize_t plane, oh, ow, length = (b.n[1] - 1) * pitch + b.n[2]
     for plane in range(b.images * b.n[0]):

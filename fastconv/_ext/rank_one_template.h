@@ -99,8 +99,8 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
  * most from the product of the factors, unless `off` is NULL. Returns 2 if w has an inf or NaN.
  *
  * The pivot is the entry of largest magnitude, and the fibres are the entries on the lines through the pivot along each
- * axis. The factors are the fibres, divided by the pivot on all axes but one. For a kernel of two axes with pivot w[p,
- * q], this compares w[i, j] with w[i, q] * w[p, j] / w[p, q].
+ * axis. The factors are the fibres, divided by the pivot on all axes but one. In a kernel of two axes whose pivot is at
+ * (p, q), w[i, j] is compared with w[i, q] * w[p, j] / w[p, q].
  *
  * Each entry of an outer product of r factors was rounded up to r times: in r - 1 products, and in a possible division
  * of the kernel by its sum. The comparison uses 2 * r entries. So the two sides differ by at most 2 * r * r * eps / 2
@@ -108,8 +108,8 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
  * next number of the dtype.
  *
  * An entry of a Gaussian may also be exp(t), where t is a rounded sum of squares. The error of t is at most eps * |t|,
- * and is a relative error of the entry. The entries of the fibres together have an error of the same size. Because t =
- * log(w / largest entry), a further error of 2 * eps * |t| times the entry is allowed. Even an entry that is 1e-19
+ * and is a relative error of the entry. The entries of the fibres together have an error of the same size. So a further
+ * error of 2 * eps * |t| times the entry is allowed, where t is log(entry / largest entry). Even an entry that is 1e-19
  * times the largest must then agree in all but two digits.
  *
  * If the largest entry is so small that the smallest positive number matters, only relative errors are allowed. */

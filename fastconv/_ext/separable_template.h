@@ -13,8 +13,8 @@
 #define FC_SUM_VECTORS 2
 #define FC_ROW_VECTORS 6
 #endif
-/* The number of elements of a row of a strip. A strip of columns is summed from top to bottom before the next strip, so
- * that the rows that several outputs read stay in the L1 cache. */
+/* The width of a strip of columns in elements. Each strip is summed from top to bottom before the next one, so that the
+ * source rows that several outputs read stay in the L1 cache. */
 #undef FC_STRIP
 #define FC_STRIP (1024 / FC_BYTES)
 

@@ -1,5 +1,5 @@
-/* Convolution with pruned weights, for every instruction set: sums of rows of an image, each scaled by a nonzero
- * weight. */
+/* Convolution with pruned weights, for every instruction set. Each nonzero weight scales rows of an image, and the
+ * scaled rows are added up. */
 #ifndef FASTCONV_SPARSE_H
 #define FASTCONV_SPARSE_H
 

@@ -143,8 +143,8 @@ FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y
     }
 }
 
-/* Expand FC_CASE(points, taps) for every pair that is supported. Output transforms use the same pairs, as points and
- * outputs of a tile. */
+/* Expand FC_CASE(points, taps) for every supported pair of numbers. For output transforms, the second number is the
+ * number of outputs of a tile. */
 #define FC_CASES                                                                            \
     FC_CASE(1, 1)                                                                           \
     FC_CASE(4, 2)                                                                           \

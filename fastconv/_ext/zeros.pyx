@@ -6,7 +6,7 @@ from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 
 
 cdef enum:
-    FEW = 1024          # The largest number of weights of which no first sample is taken.
+    FEW = 1024          # The largest number of weights that are counted without taking a first sample.
     COUNTED = 4096      # The largest number of weights of which all are counted.
     SAMPLE = 1024       # The number of weights in the sample of a larger array.
     FIRST = 128         # The number of weights in the first sample, which finds arrays that are dense.

@@ -1,5 +1,5 @@
-# C-contiguous arrays of any shape as a pointer and a length. This takes a tenth of the time of a memoryview, which
-# matters for small planes.
+# Access to the elements of a C-contiguous array by a pointer and a length. A memoryview would take ten times as long,
+# which matters for small images.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
@@ -10,9 +10,9 @@ cdef struct Buffer:
 
 
 cdef inline Buffer contiguous_buffer(object array, Py_ssize_t itemsize, bint writable) except *:
-    """Return the elements of an array; raise an error unless it is C-contiguous.
+    """Return the address and the number of elements of an array. Raise an error unless the array is C-contiguous.
 
-    The caller keeps the array alive, and guarantees its dtype.
+    The caller has to keep the array alive, and to pass the `itemsize` of its dtype.
     """
     cdef Py_buffer buffer
     cdef Buffer run
@@ -23,5 +23,5 @@ cdef inline Buffer contiguous_buffer(object array, Py_ssize_t itemsize, bint wri
 
 
 cdef inline Py_ssize_t* index_pointer(object array) except NULL:
-    """Return the elements of an array of intp, whose type and length the caller guarantees."""
+    """Return the address of the elements of an array. The caller guarantees the dtype, intp, and the length."""
     return <Py_ssize_t*> contiguous_buffer(array, sizeof(Py_ssize_t), False).at

@@ -1,5 +1,5 @@
-/* Memory from the system: map it, let the system take its pages, unmap it. If FC_MAPS is 0, no function does
- * anything. */
+/* Functions that get memory from the system, offer its pages to the system, and return it. FC_MAPS is 1 if they are
+ * implemented on this system. */
 #ifndef FASTCONV_BUFFERS_H
 #define FASTCONV_BUFFERS_H
 
@@ -20,7 +20,8 @@
 #define MADV_HUGEPAGE 14
 #endif
 
-/* Return zeroed memory, or NULL if there is none. `large` requests huge pages; systems without them ignore it. */
+/* Return zeroed memory, or NULL if no memory is left. `large` requests huge pages. Systems without huge pages ignore
+ * `large`. */
 static inline char *fc_map(size_t nbytes, int large) {
     void *at = mmap(NULL, nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
@@ -32,7 +33,7 @@ static inline char *fc_map(size_t nbytes, int large) {
 
 static inline void fc_unmap(char *at, size_t nbytes) { (void)munmap(at, nbytes); }
 
-/* Let the system take the pages when it runs short of memory. Returns 0 if the system cannot do this. */
+/* Allow the system to take the pages when memory runs short. Returns 0 if the system does not support this. */
 static inline int fc_offer(char *at, size_t nbytes) { return madvise(at, nbytes, MADV_FREE) == 0; }
 
 /* Return whether the process has an address limit, RLIMIT_AS (ulimit -v) or RLIMIT_DATA (ulimit -d). */
@@ -43,7 +44,7 @@ static inline int fc_limited(void) {
     return getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
 }
 
-/* Return free memory of the allocator to the system, if the allocator can do that. */
+/* Give memory that the allocator holds, but does not use, back to the system, if the allocator supports this. */
 static inline void fc_trim(void) {
 #ifdef __GLIBC__
     (void)malloc_trim(0);

@@ -1,11 +1,12 @@
 # cython: freethreading_compatible=False
-"""A pool that keeps the memory of a deleted large result for the next one.
+"""A pool that keeps the memory of deleted large results for new results.
 
 A `PooledBuffer` owns the memory of one result. When the last view of the result is deleted, the buffer returns the
-memory to its `Pool`. This is compiled code, because Python runs signal handlers between Python instructions only. In a
-`__del__` written in Python, the exception of a handler would be lost; here it cannot occur. The GIL guards the pool,
-because no function here releases it. This is why a free-threaded interpreter turns the GIL on when it imports this
-module.
+memory to its `Pool`.
+
+This code is compiled, because Python runs signal handlers only between Python instructions. In a `__del__` written in
+Python, a handler might raise an exception, and the exception would be lost. The GIL protects the pool, because no
+function here releases the GIL. So a free-threaded interpreter has to turn the GIL on when it imports this module.
 """
 
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES
@@ -27,13 +28,13 @@ cdef extern from "buffers.h" nogil:
 MAPS = bool(FC_MAPS)
 
 cdef enum:
-    PAGE = 1 << 21        # size of a huge page
-    SMALL_PAGE = 1 << 16  # Small mappings are multiples of this size.
+    PAGE = 1 << 21        # The number of bytes of a huge page. The sizes of large mappings are multiples of it.
+    SMALL_PAGE = 1 << 16  # The sizes of small mappings are multiples of this number of bytes.
 
 cdef Py_ssize_t MOST = (<size_t> -1 >> 1) - PAGE
 
 
-# A mapping of memory. It is either in use, or free and in one of the two lists of its pool.
+# A mapping of memory. A mapping is either in use, or in one of the two lists of free mappings of its pool.
 cdef struct Mapping:
     char* at
     Py_ssize_t nbytes
@@ -95,10 +96,11 @@ cdef list sizes(const FreeList* free):
 
 @cython.final
 cdef class Pool:
-    """A pool that keeps at most `keep` bytes of free memory, and none under an address limit.
+    """A pool that keeps at most `keep` bytes of free memory, and none if the process has an address limit.
 
-    A mapping of at least `large` bytes is large: the system may take its pages back while it is free. At most
-    `keep_small` bytes of small mappings are kept. If large mappings need room, small ones keep a quarter of `keep`.
+    A mapping of at least `large` bytes is large: the system may take its pages while the mapping is free. At most
+    `keep_small` bytes of small mappings are kept. If large mappings need room, small mappings are evicted until they
+    take at most a quarter of `keep`.
     """
 
     cdef FreeList _free
@@ -114,7 +116,7 @@ cdef class Pool:
         self.clear()
 
     def take(self, Py_ssize_t nbytes):
-        """Return a `PooledBuffer` of `nbytes` bytes, or None if there is no memory or the pool is turned off."""
+        """Return a `PooledBuffer` of `nbytes` bytes, or None if no memory is left or the pool is turned off."""
         cdef Mapping* mapping
         cdef PooledBuffer buffer
         cdef Py_ssize_t mapped
@@ -138,8 +140,8 @@ cdef class Pool:
 
     @property
     def free(self):
-        """The sizes in bytes of the free mappings: a list of the small ones and a list of the large ones, the oldest
-        first.
+        """The sizes of the free mappings in bytes: a list of the small mappings, and a list of the large ones. The
+        mapping that has been free longest is first.
         """
         return sizes(&self._free_small), sizes(&self._free)
 
@@ -148,8 +150,9 @@ cdef class Pool:
         evict(&self._free_small, 0)
 
     cdef Mapping* find(self, Py_ssize_t nbytes, bint large) noexcept:
-        """Return the newest free mapping that is large enough, but not larger than 1.25 times `nbytes` plus a page, or
-        NULL. The newest is best, because it may still be in a cache.
+        """Return a free mapping of at least `nbytes` bytes, and at most 1.25 times `nbytes` plus a page, or NULL.
+
+        If there are several, return the one that was freed last, because it may still be in a cache.
         """
         cdef FreeList* free = &self._free if large else &self._free_small
         cdef Py_ssize_t slack = nbytes // 4 + (PAGE if large else SMALL_PAGE)
@@ -170,7 +173,7 @@ cdef class Pool:
         mapping.large = nbytes >= self._large
         mapping.at = fc_map(nbytes, mapping.large)
         if mapping.at is NULL:
-            # Unmap all free mappings and try again, because free mappings count against limits of memory or addresses.
+            # Unmap all free mappings and try again, because free mappings count against limits of the process.
             self.clear()
             mapping.at = fc_map(nbytes, mapping.large)
         if mapping.at is NULL:
@@ -180,7 +183,7 @@ cdef class Pool:
         return mapping
 
     cdef void put(self, Mapping* mapping) noexcept:
-        """Keep a mapping that is no longer used, or unmap it if there is no room."""
+        """Keep a mapping that is no longer used, or unmap it if it is too large to keep."""
         cdef Py_ssize_t share = self._keep // 4, most = self._keep_small
         if fc_limited():
             self.clear()
@@ -191,7 +194,7 @@ cdef class Pool:
             unmap(mapping)
             return
         if mapping.large:
-            # Evict small mappings to make room, but leave them their share.
+            # Evict small mappings to make room, but keep up to a quarter of the pool for them.
             evict(&self._free_small, max(share, self._keep - mapping.nbytes))
             add(&self._free, mapping)
         else:
@@ -203,9 +206,7 @@ cdef class Pool:
 @cython.final
 @cython.no_gc
 cdef class PooledBuffer:
-    """The memory of one result. It returns to the pool only when the last view is deleted; no method releases it
-    earlier.
-    """
+    """The memory of one result. The memory returns to the pool when the last view is deleted, and not before."""
 
     cdef Pool pool
     cdef Mapping* mapping
@@ -238,5 +239,5 @@ def limited():
 
 
 def trim():
-    """Return free memory of the allocator to the system."""
+    """Give memory that the allocator holds, but does not use, back to the system."""
     fc_trim()

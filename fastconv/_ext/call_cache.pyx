@@ -1,6 +1,6 @@
-"""A cache of calls. It maps the shapes, dtype and options of a call to what the caller resolved for them.
+"""A cache that maps the shapes, dtype and options of a call to the value that the caller resolved for them.
 
-Checking all arguments again would take longer than convolving a small image.
+Without the cache, checking all arguments of a call would take longer than convolving a small image.
 """
 
 from cpython.buffer cimport PyBUF_ND, PyBuffer_Release, PyObject_GetBuffer
@@ -14,11 +14,12 @@ cdef enum:
 
 
 cdef class CallCache:
-    """A table of at most `most` calls whose arrays are of type `ndarray` and can be read by kernels without a copy.
+    """A cache of at most `most` calls. For a call that is not in the cache, `get` returns None. The caller then
+    resolves the call, and may store the value with `put`.
 
-    `dtypes` are the dtypes of 4 and 8 bytes. All arrays of a call must have the same dtype.
-
-    For any other call, `get` returns None. The caller then resolves the call, and may store the result with `put`.
+    A call is stored only if kernels can read its arrays without a copy: the arrays have the type `ndarray`, are
+    C-contiguous and aligned, and have one common dtype. `dtypes` are the two dtypes that kernels support, of 4 and of 8
+    bytes.
     """
 
     cdef dict _calls
@@ -30,12 +31,15 @@ cdef class CallCache:
         self._calls, self._ndarray, self._dtypes, self._most = {}, ndarray, dtypes, most
 
     def get(self, tuple arrays, dict options):
-        """Return the value stored for such arrays (some may be None) and options, or None."""
+        """Return the value that is stored for arrays of the same shapes and dtype and for equal options, or None.
+
+        Some of `arrays` may be None.
+        """
         key = self._key(arrays, options)
         return None if key is None else self._calls.get(key)
 
     def put(self, tuple arrays, dict options, found):
-        """Store the value, if such arrays and options can be keys of the table."""
+        """Store the value `found`, unless these arrays or options are of a kind that is not stored."""
         key = self._key(arrays, options)
         if key is not None:
             if len(self._calls) >= self._most:
@@ -81,16 +85,16 @@ cdef class CallCache:
                 return None
             key.append(name)
             key.append(value)
-            # True equals 1, but does not mean the same.
+            # Tell True from 1, because the two compare equal as keys but may mean different options.
             if type(value) is bool:
                 key.append(bool)
         return tuple(key)
 
 
 cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssize_t itemsize) noexcept:
-    """Write the number of axes and the shape of an array to `numbers`, from index `n` on.
+    """Write the number of axes and the shape of an array to `numbers`, starting at index `n`.
 
-    Returns the index after them, or -1 if the array is not C-contiguous and aligned.
+    Returns the next free index, or -1 if the array is not C-contiguous and aligned, or has more than MOST_AXES axes.
     """
     cdef Py_buffer buffer
     cdef Py_ssize_t i, ndim
@@ -111,8 +115,7 @@ cdef Py_ssize_t shape_of(object array, Py_ssize_t* numbers, Py_ssize_t n, Py_ssi
 
 
 cdef bint plain(object value):
-    """Return whether equal values always mean the same: ints, strings, bools, None, and tuples of ints or of tuples of
-    ints.
+    """Return whether a value can be part of a key: an int, str, bool or None, or a tuple of ints and of tuples of ints.
     """
     kind = type(value)
     if kind is int or kind is str or kind is bool or value is None:

@@ -1,4 +1,4 @@
-/* The kind of this CPU: its vendor and family. The cost model has rates for each kind. */
+/* The vendor and the family of this CPU. The cost model has rates for each pair. */
 #ifndef FASTCONV_CPU_H
 #define FASTCONV_CPU_H
 
@@ -16,7 +16,8 @@
 
 enum { FC_VENDOR = 12 };
 
-/* Get the registers eax, ebx, ecx, edx of cpuid(leaf), or zeros if the CPU does not support the leaf. */
+/* Set `answer` to the registers eax, ebx, ecx and edx of cpuid(leaf), or to zeros if the CPU does not support the
+ * leaf. */
 static inline void fc_cpuid(unsigned leaf, unsigned answer[4])
 {
     memset(answer, 0, 4 * sizeof *answer);
@@ -34,8 +35,7 @@ static inline void fc_cpuid(unsigned leaf, unsigned answer[4])
 #endif
 }
 
-/* Get the vendor and the family of this CPU, or "generic" and 0 if it has no cpuid. Nearly all Intel CPUs are of family
- * 6, so for Intel the returned family includes the model. */
+/* Set `vendor` to the vendor of this CPU, and return its family. For a CPU without cpuid, these are "generic" and 0. */
 static inline int fc_cpu(char vendor[FC_VENDOR + 1])
 {
     unsigned name[4], version[4];
@@ -44,7 +44,7 @@ static inline int fc_cpu(char vendor[FC_VENDOR + 1])
     fc_cpuid(0, name);
     fc_cpuid(1, version);
     family = (int)(version[0] >> 8 & 0xf);
-    if (family == 0xf) /* The extended family adds to the family. */
+    if (family == 0xf) /* For these CPUs, the family is the sum of two fields. */
         family += (int)(version[0] >> 20 & 0xff);
     memcpy(vendor, &name[1], 4);
     memcpy(vendor + 4, &name[3], 4);

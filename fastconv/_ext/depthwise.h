@@ -1,13 +1,14 @@
-/* Depthwise convolution for every instruction set: sums of a few taps over rows of a padded image, without a matrix
- * product. */
+/* Depthwise convolution for every instruction set: each row of the result is a sum of weighted rows of a padded image.
+ * No matrix product is needed. */
 #ifndef FASTCONV_DEPTHWISE_H
 #define FASTCONV_DEPTHWISE_H
 
 #include "isa.h"
 
-/* The taps of one output. Entry j, for j < k, is a column of `high` taps. They read the image from at[j] on, one row
- * below the other, and their weights are `step` elements apart, from w[of[j]] on. `pitch` is the distance between rows
- * of the image, `to_pitch` between rows of the result. */
+/* The taps of one output, divided into `k` columns of `high` taps. The first tap of column j reads the image at offset
+ * at[j], and each next tap reads one row further down. The weight of the first tap is w[of[j]], and the next weights
+ * follow at a distance of `step` elements. Rows of the image are `pitch` elements apart, and rows of the result are
+ * `to_pitch` elements apart. */
 typedef struct {
     ptrdiff_t k, high, step;
     const ptrdiff_t *at, *of;
@@ -15,14 +16,15 @@ typedef struct {
     ptrdiff_t pitch, to_pitch;
 } fc_taps;
 
-/* A copy of one phase of one plane into a block. The copy has `top` rows of zeros, `rows` rows with `n` cells each
- * after `before` zeros, and `bottom` rows of zeros. `to` is its offset in the block, `from` the offset of its first
- * cell in the source. */
+/* A segment: the copy of one stride phase of one plane of the source in a padded block. The segment starts with `top`
+ * rows of zeros. Then `rows` rows follow, each with `before` zeros, `n` cells, and zeros up to the width of the block.
+ * The segment ends with `bottom` rows of zeros. `to` is the offset of the segment in the block, and `from` is the
+ * offset of its first cell in the source, both in elements. */
 typedef struct {
     ptrdiff_t to, top, rows, bottom, from, before, n;
 } fc_copy_segment;
 
-/* Keep a vector in its register, because GCC would otherwise load it again for each use. */
+/* FC_HOLD keeps a vector in its register, because GCC would otherwise load the vector again for each use. */
 #if FC_X86
 #define FC_HOLD(v) __asm__("" : "+v"(v))
 #elif FC_VECTORS && defined(__aarch64__)

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Mapping
 
-# One compiled function per dtype, by its name in C.
+# The compiled function for each dtype; the key is the name of the dtype in C.
 product: Mapping[str, Callable[..., None]]
 weights: Mapping[str, Callable[..., None]]
 

@@ -1,10 +1,11 @@
 """Convolution with few channels and filters in a group, for example with groups == C.
 
-It computes sums over taps instead of a matrix product, and vectors run along the rows.
+The kernels compute sums over taps instead of a matrix product, and vectors run along the rows of an image. A padded
+block of an image is copied to a workspace that stays in the L1 cache, and is split into stride phases (see
+patches.pxd). Rows of the result are then summed in registers.
 
-A padded block of an image, split into stride phases, stays in the L1 cache, and rows of results are summed from it in
-registers. `product` computes forward and backward_data, `weights` computes backward_weights.
-fastconv.convolution.depthwise divides the work, and makes all tables below.
+`product` computes forward and backward_data, and `weights` computes backward_weights. fastconv.convolution.depthwise
+divides the work into items, and makes all tables that are read here.
 """
 
 from fastconv._ext.depthwise_kernels cimport fc_copy_segment, fc_depthwise_for, fc_isa_lanes, fc_pad_t, fc_taps
@@ -24,8 +25,8 @@ def lanes(int dtype, int isa):
 cdef inline Py_ssize_t unravel_block(
     Py_ssize_t* begin, Py_ssize_t* n, Py_ssize_t index, Py_ssize_t whole, Py_ssize_t block,
 ) noexcept nogil:
-    """Set `begin` and `n` to block `index % count` of `whole` items, and return `index // count`; `count` is the number
-    of blocks.
+    """Set `begin` and `n` to the first item and the number of items of block `index % count`, where `count` is the
+    number of blocks of `whole` items. Return `index // count`.
     """
     cdef Py_ssize_t count = (whole + block - 1) // block
     begin[0] = index % count * block
@@ -34,7 +35,7 @@ cdef inline Py_ssize_t unravel_block(
 
 
 cdef inline void place_block(Block* b, Py_ssize_t index, const ConvAxis* axes) noexcept nogil:
-    """Set the outputs of block `index` of an image."""
+    """Set `b` to the outputs of block `index` of an image."""
     cdef Py_ssize_t i
     for i in range(2, -1, -1):
         index = unravel_block(&b.begin[i], &b.n[i], index, axes[i].out, axes[i].block)
@@ -48,8 +49,8 @@ cdef inline Py_ssize_t blocks_of(const ConvAxis* axes) noexcept nogil:
 
 
 cdef Py_ssize_t list_segments(fc_copy_segment* segments, const ConvAxis* axes, const Block* b) noexcept nogil:
-    """List the pieces that fill a block of one channel, in ascending order, in the layout of patches.fill. Returns
-    their number.
+    """List the segments that fill a block of one channel, in ascending order of their offsets. The layout of the block
+    is that of `fill` in patches.pxd. Returns the number of segments.
     """
     cdef const ConvAxis* d = &axes[0]
     cdef const ConvAxis* h = &axes[1]
@@ -82,19 +83,20 @@ cdef Py_ssize_t list_segments(fc_copy_segment* segments, const ConvAxis* axes, c
     return count
 
 
-# The sizes of a call. fastconv.convolution.depthwise makes this table, and the rows of `parts` below.
+# The sizes of a call of `product`, in the order of the table that fastconv.convolution.depthwise makes. Steps, pitches
+# and offsets are in elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
-    Py_ssize_t rows           # rows of the result in a group: filters, or channels for dx
-    Py_ssize_t row_step       # distance between the weights of two rows
-    Py_ssize_t channels       # channels of the source in a group
-    Py_ssize_t channel_pitch  # distance between two channels of a block
-    # distance between the two blocks in a workspace; a buffer for strided results follows them
+    Py_ssize_t rows           # the number of rows of the result in a group: its filters or, for dx, its channels
+    Py_ssize_t row_step       # the distance between the weights of two rows
+    Py_ssize_t channels       # the number of channels of the source in a group
+    Py_ssize_t channel_pitch  # the distance between two channels of a block
+    # The distance between the two blocks of a workspace. A buffer for strided results follows the blocks.
     Py_ssize_t scatter_at
-    Py_ssize_t segments         # most pieces of a channel
-    Py_ssize_t sweeps
-    Py_ssize_t paired         # whether two neighbouring parts interleave their results in a row
+    Py_ssize_t segments         # the largest number of segments of a channel
+    Py_ssize_t sweeps         # the largest number of sweeps over a block
+    Py_ssize_t paired         # whether the results of two neighbouring parts alternate in each row of the result
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t[::1] table) noexcept nogil:
@@ -107,36 +109,39 @@ cdef inline Sizes read_sizes(const Py_ssize_t[::1] table) noexcept nogil:
 
 
 cdef enum:
-    # Columns of `parts`. A part is a convolution whose results are every `output_stride`-th cell of the result.
-    PART_OUT = 0      # per axis: the number of outputs, then from PART_START on the result cell of output 0
-    PART_START = 3
-    PART_K = 6
+    # The columns of the table `parts`. A part is one stride phase of the result. In the forward pass, the whole result
+    # is one part.
+    PART_OUT = 0      # three columns: the number of outputs along each axis
+    PART_START = 3    # three columns: the result cell of output 0 along each axis
+    PART_K = 6        # `k`, `high` and `step` of fc_taps
     PART_HIGH = 7
     PART_STEP = 8
-    PART_AT = 9       # the start of its taps in `at` and in `places`
+    PART_AT = 9       # the index of the first tap in `at` and in `places`
     PART_COLUMNS = 10
 
 
-# A sweep: rows of results of a block, as outputs of one part, and their offset in the result.
+# A sweep computes the rows of one plane of the result that are in a block and in one part.
 cdef struct Sweep:
     Py_ssize_t part
-    Py_ssize_t source
-    Py_ssize_t to
+    Py_ssize_t source  # the offset of the first row in the block, in elements
+    Py_ssize_t to      # the offset of the first result in the plane or volume of the result, in elements
     Py_ssize_t rows
-    Py_ssize_t n
-    Py_ssize_t whole   # number of rows whose last vector may be stored past the end of the row
+    Py_ssize_t n       # the number of results of a row
+    Py_ssize_t whole   # the number of rows whose last vector may be stored past the end of the row
 
 
-# A block that was copied to the workspace: its image and group, and the sweeps over it.
+# A block that was copied to the workspace, and the sweeps over it.
 cdef struct Stage:
-    Py_ssize_t plane
-    Py_ssize_t part
-    Py_ssize_t count
+    Py_ssize_t plane   # the index of the image and group: image * groups + group
+    Py_ssize_t part    # the index of the block in the image
+    Py_ssize_t count   # the number of sweeps
     Sweep* sweeps
 
 
 cdef Py_ssize_t whole_rows(Py_ssize_t rows, Py_ssize_t n, Py_ssize_t lanes) noexcept nogil:
-    """Return how many rows may be stored as whole vectors that write into the next row, but not past the last row."""
+    """Return how many rows of n results may be stored as whole vectors. Such a vector may write into later rows, but
+    not past the last row.
+    """
     cdef Py_ssize_t spare = rows * n - lanes
     return 0 if spare < 0 or n >= lanes else spare // n + 1
 
@@ -145,7 +150,7 @@ cdef Py_ssize_t list_sweeps(
     Sweep* sweeps, const Sizes* s, const ConvAxis* axes, const Block* b, const Py_ssize_t* parts, Py_ssize_t many,
     Py_ssize_t lanes,
 ) noexcept nogil:
-    """List the sweeps over a block for one row of the result. Returns their number."""
+    """List the sweeps over a block for one row of the result. Returns the number of sweeps."""
     cdef const ConvAxis* d = &axes[0]
     cdef const ConvAxis* h = &axes[1]
     cdef const ConvAxis* x = &axes[2]
@@ -172,16 +177,16 @@ cdef Py_ssize_t list_sweeps(
                  + row[PART_START + 1] + b.begin[1] * h.output_stride) * x.output_size
                 + row[PART_START + 2] + b.begin[2] * x.output_stride
             )
-            # Rows are contiguous if they are as long as the rows of the result.
+            # Whole vectors may be stored only if the rows are contiguous, which means as long as those of the result.
             sweep.whole = whole_rows(high, wide, lanes) if h.output_stride == 1 and wide == x.output_size else 0
         part += 2 if s.paired else 1
     return count
 
 
-# The arguments of a call of `product`, which all of its threads read.
+# The arguments of a call of `product`. All threads of the call read them.
 cdef struct Product:
     const void* source
-    Py_ssize_t sources         # elements of the source
+    Py_ssize_t sources         # the number of elements of the source
     const void* w
     const void* bias
     void* result
@@ -194,11 +199,11 @@ cdef struct Product:
     Py_ssize_t* lists
     Py_ssize_t lists_pitch
     Py_ssize_t workspaces
-    Py_ssize_t group_step      # distance between the weights of two groups
-    Py_ssize_t volume          # cells of the source
-    Py_ssize_t positions       # cells of the result
-    Py_ssize_t blocks
-    Py_ssize_t total
+    Py_ssize_t group_step      # the distance between the weights of two groups, in elements
+    Py_ssize_t volume          # the number of cells of a channel of the source
+    Py_ssize_t positions       # the number of cells of a channel of the result
+    Py_ssize_t blocks          # the number of blocks of an image
+    Py_ssize_t total           # the number of items
     int isa
     fc_work_queue* queue
     Sizes sizes
@@ -211,7 +216,7 @@ def product(
     const Py_ssize_t[:, ::1] parts, const Py_ssize_t[::1] at, const Py_ssize_t[::1] places,
     floating[:, ::1] space, Py_ssize_t[:, ::1] lists, int isa, queue,
 ):
-    """Compute result = w * source + bias; an item is a block of one group of one image."""
+    """Compute result = w * source + bias, where * is the convolution. An item is a block of one group of one image."""
     cdef Product p
     cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
@@ -274,8 +279,8 @@ cdef void products_worker(const Product* p, floating* dtype) noexcept nogil:
     while begin < p.total:
         plane, part = begin // blocks, begin % blocks
         end = min(begin + grain, p.total)
-        # Copy the next block before summing this one, because a load that reads data of several recent stores has to
-        # wait until these have left the store buffer.
+        # Copy the next block before summing this one. A load that reads the data of several recent stores has to wait
+        # until these stores have left the store buffer.
         for index in range(begin, end + 1):
             if index < end:
                 stage = &stages[index % 2]
@@ -324,7 +329,8 @@ cdef void sum_row(
     const Product* p, const floating* w, const floating* bias, floating* result, const Stage* stage,
     const floating* patch, floating* scattered,
 ) noexcept nogil:
-    """Compute one row of the result in one block, sweep by sweep."""
+    """Compute one row of the result in the block of a stage, sweep by sweep. A row is a filter or, for dx, a channel.
+    """
     cdef const ConvAxis* h = &p.axes[1]
     cdef const ConvAxis* x = &p.axes[2]
     cdef const Sweep* sweep
@@ -353,7 +359,8 @@ cdef void sum_row(
                     to[oh * h.output_stride * x.output_size + ow * x.output_stride] = scattered[oh * sweep.n + ow]
 
 
-# The sizes of a call of `weights`, made by fastconv.convolution.depthwise.
+# The sizes of a call of `weights`, in the order of the table that fastconv.convolution.depthwise makes. Pitches and
+# offsets are in elements.
 cdef struct WeightSizes:
     Py_ssize_t images
     Py_ssize_t groups
@@ -364,8 +371,9 @@ cdef struct WeightSizes:
     Py_ssize_t k
     Py_ssize_t high
     Py_ssize_t parts
-    Py_ssize_t dout_at        # distance between the two blocks in a workspace; a copy of outputs follows them
-    Py_ssize_t totals_at
+    # The distance between the two blocks of a workspace. A buffer for a copy of dout follows the blocks.
+    Py_ssize_t dout_at
+    Py_ssize_t totals_at      # the offset of the sums in a workspace
 
 
 cdef inline WeightSizes read_weight_sizes(const Py_ssize_t[::1] table) noexcept nogil:
@@ -377,10 +385,10 @@ cdef inline WeightSizes read_weight_sizes(const Py_ssize_t[::1] table) noexcept 
     return s
 
 
-# The arguments of a call of `weights`, which all of its threads read.
+# The arguments of a call of `weights`. All threads of the call read them.
 cdef struct Weights:
     const void* source
-    Py_ssize_t sources         # elements of the source
+    Py_ssize_t sources         # the number of elements of the source
     const void* dout
     Py_ssize_t douts
     void* result
@@ -392,9 +400,9 @@ cdef struct Weights:
     Py_ssize_t* lists
     Py_ssize_t lists_pitch
     Py_ssize_t workspaces
-    Py_ssize_t volume          # cells of the source
-    Py_ssize_t blocks
-    Py_ssize_t total
+    Py_ssize_t volume          # the number of cells of a channel of the source
+    Py_ssize_t blocks          # the number of blocks of an image
+    Py_ssize_t total           # the number of items
     int isa
     fc_work_queue* queue
     WeightSizes sizes
@@ -407,7 +415,9 @@ def weights(
     const Py_ssize_t[::1] at, const Py_ssize_t[::1] places, floating[:, ::1] space, Py_ssize_t[:, ::1] lists,
     int isa, queue,
 ):
-    """Compute result[part] = sum of dout times source for each tap, over every `parts`-th block of each image."""
+    """Compute the gradient of the weights in partial sums. result[p] is the sum over the blocks p, p + parts,
+    p + 2 * parts, and so on. Blocks are counted over all images, and `parts` is the number of partial sums.
+    """
     cdef Weights t
     cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
@@ -439,7 +449,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void weights_worker(const Weights* t, floating* dtype) noexcept nogil:
-    """Compute blocks of groups until none are left."""
+    """Compute the gradients of blocks of groups until none are left."""
     cdef const WeightSizes* s = &t.sizes
     cdef const ConvAxis* axes = &t.axes[0]
     cdef int isa = t.isa, which = 0 if floating is float else 1
@@ -465,7 +475,7 @@ cdef void weights_worker(const Weights* t, floating* dtype) noexcept nogil:
                 place_block(&block, filled, axes)
                 count = list_segments(segments, axes, &block)
                 fc_check(count * 7 <= t.lists_pitch)
-            # Copy one block ahead of the sums, as `product` does.
+            # Copy the next block before summing this one, as in `products_worker`.
             for g in range(groups + 1):
                 plane = block.image * s.groups + group + g
                 if g < groups:
@@ -489,7 +499,8 @@ cdef void contract(
     const Weights* t, Py_ssize_t row, const Block* b, const floating* patch, floating* copied, floating* totals,
     Py_ssize_t lanes,
 ) noexcept nogil:
-    """Add the sums of one block of one group, each filter with each channel. `row` is the first plane of the outputs.
+    """Add the sums of one block of one group to `totals`, for each pair of a filter and a channel. `row` is the index
+    of the first filter of the group in dout, counted over all images.
     """
     cdef const WeightSizes* s = &t.sizes
     cdef const ConvAxis* axes = &t.axes[0]
@@ -508,7 +519,7 @@ cdef void contract(
             rows = <const floating*> t.dout + first
             taps.to_pitch = axes[2].out
             if b.n[2] < lanes and first + (b.n[1] - 1) * axes[2].out + lanes > t.douts:
-                # Copy dout, because a vector would read past its end.
+                # Copy the rows of dout, because a vector would read past the end of dout.
                 taps.to_pitch = b.n[2]
                 for i in range(b.n[1] * b.n[2]):
                     copied[i] = rows[i // b.n[2] * axes[2].out + i % b.n[2]]

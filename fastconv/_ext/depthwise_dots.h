@@ -1,6 +1,7 @@
-/* Sums over output positions for the gradient of the weights; included by depthwise_template.h. */
+/* The sums over output positions for the gradient of the weights. Included by depthwise_template.h. */
 
-/* Multiply `rows` outputs of a column by the image, and add the products to the sums of `count` entries. */
+/* Multiply vectors of dout, in `rows` neighbouring rows, by the cells that each tap reads, and add the products to the
+ * sums of the taps. The taps are `count` columns of `high` taps (see fc_taps). */
 FC_INLINE void FC_N(fc_dots_at)(const int high, const int count, const int rows, const int masked, FC_V sums[10],
                                 const ptrdiff_t *at, ptrdiff_t pitch, ptrdiff_t dout_pitch,
                                 const FC_T *FC_RESTRICT from, const FC_T *FC_RESTRICT dout, FC_M mask)
@@ -18,7 +19,7 @@ FC_INLINE void FC_N(fc_dots_at)(const int high, const int count, const int rows,
         FC_UNROLL
         for (i = 0; i < rows + high - 1; i++) {
             FC_V x = FC_N(fc_load)(from + at[j] + i * pitch);
-            /* Mask both factors, because zero times NaN is NaN. */
+            /* Mask the image, too, because zero times NaN is NaN. */
             if (masked)
                 x = FC_N(fc_keep)(x, mask);
             FC_HOLD(x);
@@ -53,8 +54,8 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
                              dout + r * dout_pitch + v, FC_N(fc_between)(0, FC_VL));
     }
     if (v < n) {
-        /* The last vector ends at the end of the row, if the row is long enough. Lanes that were already summed are
-         * masked. */
+        /* The last vector ends at the end of the row if the row is at least one vector long. The mask excludes lanes
+         * that were already summed, and lanes past the end of a shorter row. */
         const ptrdiff_t begin = n >= FC_VL ? n - FC_VL : 0;
         const FC_M mask = FC_N(fc_between)(v - begin, n - begin);
         for (r = 0; high > 1 && r + 4 <= rows; r += 4)
@@ -77,7 +78,8 @@ FC_INLINE void FC_N(fc_dots_of)(const int high, const int count, const fc_taps *
         FC_N(fc_dots_of)(high, count, taps, at, (const FC_T *)from, (const FC_T *)dout, rows, n, totals); \
         break;
 
-/* totals[tap, lane] += dout * image, summed over positions separately for each lane. Each tap has one vector. */
+/* Add the products of dout and the image to `totals`, which has one vector for each tap. Lane l of the vector is the
+ * sum over the positions in lane l. */
 static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dout, ptrdiff_t rows, ptrdiff_t n,
                           void *totals_)
 {
@@ -98,7 +100,8 @@ static void FC_N(fc_dots)(const fc_taps *taps, const void *from, const void *dou
 }
 #undef FC_DOTS
 
-/* Sum the lanes of each vector totals[i], i < n, and store the sum in to[i / taps * taps + place[i % taps]]. */
+/* Sum the lanes of each of the n vectors of `totals`. The sum of vector i is stored in
+ * to[i / taps * taps + place[i % taps]]. */
 static void FC_N(fc_lanes)(const void *totals_, ptrdiff_t n, ptrdiff_t taps, const ptrdiff_t *place, void *to_)
 {
     const FC_T *totals = (const FC_T *)totals_;

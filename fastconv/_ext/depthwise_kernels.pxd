@@ -1,4 +1,4 @@
-# The C kernels of depthwise convolution, and the tables of their versions, indexed [dtype][isa].
+# The C kernels of depthwise convolution, for each dtype and instruction set.
 
 cdef extern from "depthwise.h":
     int FC_ISAS

@@ -1,4 +1,4 @@
-/* Kernels of depthwise convolution for one dtype and instruction set: see depthwise.h. */
+/* The kernels of depthwise convolution for one dtype and instruction set: see depthwise.h. */
 
 #undef FC_M
 #if FC_VECTORS
@@ -13,13 +13,13 @@ static const int64_t FC_N(fc_lane)[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 
 #endif
 #define FC_M FC_N(fc_m)
 
-/* A mask that is set in the lanes [first, last). */
+/* Return a mask that is set in the lanes [first, last). */
 FC_INLINE FC_M FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last)
 {
     const FC_M lane = *(const FC_N(fc_mu) *)FC_N(fc_lane), zero = {0};
     return (lane >= (int)first - zero) & (lane < (int)last - zero);
 }
-/* Clear the lanes outside the mask. A bitwise and also clears NaN. */
+/* Return v with the lanes outside the mask set to 0. The bitwise and also clears NaN. */
 FC_INLINE FC_V FC_N(fc_keep)(FC_V v, FC_M mask) { return (FC_V)((FC_M)v & mask); }
 #else
 #define FC_M int
@@ -27,7 +27,7 @@ FC_INLINE int FC_N(fc_between)(ptrdiff_t first, ptrdiff_t last) { return first <
 FC_INLINE FC_V FC_N(fc_keep)(FC_V v, int mask) { return mask ? v : 0; }
 #endif
 
-/* Write n zeros, and up to FC_VL - 1 more past the end. */
+/* Write n zeros. Up to FC_VL - 1 more zeros may be written past the end. */
 FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
 {
     ptrdiff_t i;
@@ -35,8 +35,8 @@ FC_INLINE void FC_N(fc_clear)(FC_T *to, ptrdiff_t n)
         FC_N(fc_store)(to + i, FC_N(fc_broadcast)(0));
 }
 
-/* Copy `n` cells that are `stride` apart. Up to `room` elements of `from` may be read. Writes up to FC_VL - 1 zeros
- * past the end. */
+/* Copy `n` cells that are `stride` elements apart. `room` elements of `from` may be read. Writes up to FC_VL - 1
+ * elements past the end of `to`. */
 FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t stride, ptrdiff_t room)
 {
     ptrdiff_t i;
@@ -63,7 +63,7 @@ FC_INLINE void FC_N(fc_cells)(FC_T *to, const FC_T *from, ptrdiff_t n, ptrdiff_t
     }
 }
 
-/* Copy `rows` rows of one piece: see fc_pad. `left` elements from `from` on may be read. */
+/* Copy `rows` rows of one segment: see fc_pad. `left` elements of `from` may be read. */
 FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_copy_segment *segment, ptrdiff_t rows,
                              const FC_T *from,
                              ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t left)
@@ -95,8 +95,8 @@ FC_INLINE void FC_N(fc_rows)(FC_T *to, ptrdiff_t width, const fc_copy_segment *s
     }
 }
 
-/* Copy two phases of the same long rows, and read these once. `shift` is 0 if the first phase starts one element before
- * the second, and 1 if it starts one element after it. */
+/* Copy two stride phases of the same long rows together, so that each row is read once. `shift` is 0 if the first phase
+ * starts one element before the second, and 1 if the first phase starts one element after the second. */
 static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_copy_segment *first, const fc_copy_segment *second,
                           const FC_T *from, ptrdiff_t from_pitch, const int shift, ptrdiff_t left)
 {
@@ -124,7 +124,8 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_copy_segment *f
             FC_N(fc_cells)(to[side] + before + i, from + at, cells - i, 2, left - at);
             FC_N(fc_clear)(to[side] + before + cells, width - before - cells);
             to[side] += width;
-            /* Stores of the first phase overwrite the start of the second, so save it and restore it at the end. */
+            /* Later stores of the first phase overwrite the start of the second phase, so save this start and restore
+             * it at the end. */
             if (row == 0 && side)
                 begin = FC_N(fc_load)(block + second->to);
         }
@@ -136,10 +137,10 @@ static void FC_N(fc_both)(FC_T *block, ptrdiff_t width, const fc_copy_segment *f
     FC_N(fc_store)(block + second->to, begin);
 }
 
-/* Copy `count` pieces into a block with rows of `width` elements.
+/* Copy `count` segments to a block whose rows have `width` elements.
  *
- * A store may write up to FC_VL - 1 zeros past its end, so the pieces must be in ascending order. Up to `room` elements
- * of `from` may be read. */
+ * The segments must be in ascending order of their offsets in the block, because up to FC_VL - 1 elements past the end
+ * of a segment may be overwritten. `room` elements of `from` may be read. */
 static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segments, ptrdiff_t count,
                          const void *from_,
                          ptrdiff_t from_pitch, ptrdiff_t stride, ptrdiff_t room)
@@ -167,7 +168,8 @@ static void FC_N(fc_pad)(void *to_, ptrdiff_t width, const fc_copy_segment *segm
     }
 }
 
-/* Store the first `n` lanes of a vector. It is split into halves, because the compiler needs constant sizes. */
+/* Store the first `n` lanes of a vector, in parts of FC_VL / 2, FC_VL / 4, ..., 1 lanes, because the compiler inlines
+ * only copies of constant size. */
 FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
 {
     FC_T lanes[FC_VL];
@@ -184,17 +186,17 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n)
     }
 }
 
-/* Return the size of the next tile, chosen so that the last tile is not much smaller. */
+/* Return the number of rows of the next tile, at most `most`, such that the last tile is not much smaller. */
 FC_INLINE ptrdiff_t FC_N(fc_rows_at_once)(ptrdiff_t left, ptrdiff_t most)
 {
     return left <= most ? left : left < 2 * most ? (left + 1) / 2 : most;
 }
 
-/* Compute a tile of outputs in registers, `rows` rows of `vectors` vectors. The last vector starts `last` elements
+/* Compute a tile of `rows` rows of `vectors` vectors in registers. The last vector of a row starts `last` elements
  * after the first.
  *
- * If a tile is one vector wide, only its first `lanes` lanes are results. Rows before row `loose` may still be stored
- * as whole vectors. */
+ * If a tile is one vector wide, only its first `lanes` lanes are results. Rows before row `loose` may nevertheless be
+ * stored as whole vectors. */
 FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vectors, const fc_taps *taps,
                                  const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, ptrdiff_t last, FC_T bias,
                                  ptrdiff_t lanes, ptrdiff_t loose)
@@ -252,10 +254,10 @@ FC_INLINE void FC_N(fc_sweep_of)(const int high, const int rows, const int vecto
     FC_SWEEP(high, 6, 1) FC_SWEEP(high, 7, 1) FC_SWEEP(high, 8, 1) FC_SWEEP(high, 1, 2) FC_SWEEP(high, 2, 2) \
     FC_SWEEP(high, 3, 2) FC_SWEEP(high, 4, 2) FC_SWEEP(high, 1, 4) FC_SWEEP(high, 2, 4) FC_SWEEP(high, 1, 8)
 
-/* to[row, :n] = bias + the weighted sum of the taps, for every row.
+/* Compute `rows` rows of n results. Each result is the bias plus the weighted sum of the taps.
  *
- * If `n` is less than a vector, stores may go past the end of the first `whole` rows, because later rows overwrite
- * these elements. Reads up to FC_VL - 1 elements past the row of the last tap. */
+ * If n is less than FC_VL, stores may go past the end of the first `whole` rows, because later rows overwrite these
+ * elements. Up to FC_VL - 1 elements past the end of each row of the image may be read. */
 static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrdiff_t rows, ptrdiff_t n,
                            const void *bias, ptrdiff_t whole)
 {
@@ -268,7 +270,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
         for (v = 0; v < vectors;) {
             const ptrdiff_t left = vectors - v;
             const ptrdiff_t width = left >= 8 && here == 1 ? 8 : left >= 4 && here <= 2 ? 4 : left >= 2 && here <= 4 ? 2 : 1;
-            /* The last vector of a row ends at the end of the row, and overlaps the vector before it. */
+            /* The last vector of a row ends at the end of the row, so it may overlap the vector before. */
             const ptrdiff_t end = (v + width) * FC_VL < n ? (v + width) * FC_VL : n;
             const ptrdiff_t at = width == 1 && n >= FC_VL ? end - FC_VL : v * FC_VL;
             const ptrdiff_t last = end - FC_VL - at;
@@ -288,7 +290,7 @@ static void FC_N(fc_sweep)(const fc_taps *taps, const void *from, void *to, ptrd
 #undef FC_SWEEP
 #undef FC_SWEEPS
 
-/* Compute two results, and interleave them in each row. */
+/* Compute a tile of `rows` rows in which the results of the taps a and b alternate. */
 FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps *b, const FC_T *FC_RESTRICT from,
                                 FC_T *FC_RESTRICT to, ptrdiff_t lanes, FC_T start, ptrdiff_t loose)
 {
@@ -327,7 +329,8 @@ FC_INLINE void FC_N(fc_pair_of)(const int rows, const fc_taps *a, const fc_taps 
     }
 }
 
-/* to[row, 0:n:2] is the sum of the taps `a`, and to[row, 1:n:2] the sum of the taps `b`. The rest is as in fc_sweep. */
+/* Compute rows like fc_sweep, but with two lists of taps: even results are the sums of the taps a, and odd results are
+ * the sums of the taps b. */
 static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *from, void *to, ptrdiff_t rows,
                                 ptrdiff_t n, const void *bias, ptrdiff_t whole)
 {
@@ -336,7 +339,7 @@ static void FC_N(fc_sweep_pair)(const fc_taps *a, const fc_taps *b, const void *
     for (row = 0; row < rows; row += here) {
         here = FC_N(fc_rows_at_once)(rows - row, 4);
         for (at = 0; at < n; at += 2 * FC_VL) {
-            /* If a row has even length, its last vectors end at the end of the row. */
+            /* If the length of a row is even, the last two vectors end at the end of the row. */
             const ptrdiff_t begin = n % 2 == 0 && n >= 2 * FC_VL && at > n - 2 * FC_VL ? n - 2 * FC_VL : at;
             const FC_T *source = (const FC_T *)from + row * a->pitch + begin / 2;
             FC_T *target = (FC_T *)to + row * a->to_pitch + begin;

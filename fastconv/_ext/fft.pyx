@@ -1,4 +1,4 @@
-"""Correlation by the FFT of tiles: see fft.h. fastconv.convolution.fft.tiling divides the work."""
+"""Correlation by the FFT of tiles: see fft.h. fastconv.convolution.fft.tiling divides the work into tiles."""
 
 from fastconv._ext.arrays cimport contiguous_buffer, index_pointer
 from fastconv._ext.team cimport fc_serial_queue, fc_work_queue, work_queue
@@ -53,11 +53,12 @@ def lanes(int dtype, int isa):
 def run(
     int dtype, source, weights, result, bias, counts, numbers, factors, double scale, space, int isa, queue,
 ):
-    """Compute result = source correlated with weights, plus bias, which may be None; or write the gradient to
-    `weights`.
+    """Correlate `source` with `weights`, add `bias` unless it is None, and write the sums to `result`. For the gradient
+    of the weights, correlate x (`source`) with dout (`result`) instead, and write the sums to `weights`.
 
-    The arrays are of `dtype`, 0 (float32) or 1 (float64). `counts` (N,) is incremented for each image with a result
-    that is not finite.
+    The arrays are of `dtype`, 0 (float32) or 1 (float64). `counts` (N,) is above 0 for each image with a result that is
+    not finite. For the gradient, counts[0] is above 0 if any result is not finite. `numbers` is the table of
+    fastconv.convolution.fft.tables, and `factors` is that of fastconv.convolution.fft.lengths.
     """
     cdef fc_fft_task t
     cdef Py_ssize_t itemsize = 8 if dtype else 4

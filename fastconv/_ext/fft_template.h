@@ -1,15 +1,15 @@
-/* Transforms of strips, for one dtype and instruction set: see fft.h.
+/* The transforms of strips, for one dtype and instruction set: see fft.h.
  *
- * A row of a strip is FC_VL complex numbers, the real parts first. A transform runs along the rows, with the same
- * operations in every lane. Each forward pass of radix r splits a block of n rows into r blocks of n / r rows
- * (decimation in frequency). This leaves the frequencies in a permuted order, which the inverse passes undo. Products
- * of spectra do not depend on the order. */
+ * A row of a strip has FC_VL complex numbers: first the real parts, then the imaginary parts. A transform runs along
+ * the column in each lane. Each forward pass of radix r splits a block of n rows into r blocks of n / r rows
+ * (decimation in frequency). The frequencies are then in a permuted order, which the inverse passes undo. Products of
+ * spectra do not depend on the order. */
 #include "lanes.h"
 
 #undef FC_ROW
 #define FC_ROW (2 * FC_VL)
 
-/* Transform four numbers in registers. */
+/* Transform four complex numbers per lane, in registers. */
 FC_INLINE void FC_N(fc_fft_four)(FC_V *re, FC_V *im)
 {
     const FC_V ar = re[0] + re[2], ai = im[0] + im[2], br = re[0] - re[2], bi = im[0] - im[2];
@@ -20,7 +20,8 @@ FC_INLINE void FC_N(fc_fft_four)(FC_V *re, FC_V *im)
     re[3] = br - di, im[3] = bi + dr;
 }
 
-/* Transform `radix` numbers in registers. With real and imaginary parts swapped, this is the inverse transform. */
+/* Transform `radix` complex numbers per lane, in registers. With real and imaginary parts swapped, this is the inverse
+ * transform. */
 FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
 {
     if (radix == 2) {
@@ -78,7 +79,8 @@ FC_INLINE void FC_N(fc_fft_few)(FC_V *re, FC_V *im, const int radix)
     }
 }
 
-/* Run one pass over the blocks of n rows of a strip of `length` rows. */
+/* Run one pass over a strip of `length` rows, which is divided into blocks of n rows. `last` means that n equals the
+ * radix, and `back` that the pass is an inverse one. */
 FC_INLINE void FC_N(fc_fft_pass)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, const FC_T *factors, const int radix,
                                  const int last, const int back)
 {
@@ -152,7 +154,8 @@ static void FC_N(fc_fft_pass_back)(FC_T *strip, ptrdiff_t n, ptrdiff_t length, c
 }
 #undef FC_FFT_CASE
 
-/* Run all passes. If a strip is too long for the L1 cache, the passes after the first are run block by block. */
+/* Run all forward passes over a strip of n rows. If the strip does not fit into the L1 cache, all passes after the
+ * first are run on one block before the next. */
 static void FC_N(fc_fft_there)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes, const FC_T *factors)
 {
     const ptrdiff_t length = n;
@@ -171,7 +174,7 @@ static void FC_N(fc_fft_there)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radice
     }
 }
 
-/* Run the inverse passes, the last one first. */
+/* Run all inverse passes over a strip of n rows, in the reverse order of the forward passes. */
 static void FC_N(fc_fft_back)(FC_T *strip, ptrdiff_t n, const ptrdiff_t *radices, ptrdiff_t passes, const FC_T *factors)
 {
     const ptrdiff_t length = n;
@@ -203,7 +206,7 @@ static void FC_N(fc_fft_inverse)(FC_T *strip, const fc_fft_axis *axis)
     FC_N(fc_fft_back)(strip, axis->length, axis->radices, axis->passes, (const FC_T *)axis->factors);
 }
 
-/* Transpose FC_VL rows. */
+/* Transpose a square of FC_VL vectors. */
 FC_INLINE void FC_N(fc_fft_turn)(FC_V rows[FC_VL])
 {
     FC_V next[FC_VL];
@@ -221,8 +224,8 @@ FC_INLINE void FC_N(fc_fft_turn)(FC_V rows[FC_VL])
     }
 }
 
-/* Transpose a strip into the strips of the transposed plane, which are `wide` rows apart. The strip has `rows` rows,
- * and its lane l is column `column` + l of the plane. fc_fft_collect does the reverse. */
+/* Transpose a strip of FC_VL columns into the transposed plane, whose strips have `wide` rows each. The strip has
+ * `rows` rows, and lane l of the strip is column `column` + l of the plane. fc_fft_collect does the reverse. */
 static void FC_N(fc_fft_spread)(const FC_T *strip, ptrdiff_t rows, FC_T *plane, ptrdiff_t wide, ptrdiff_t column)
 {
     const ptrdiff_t lanes = wide - column < FC_VL ? wide - column : FC_VL;
@@ -283,7 +286,8 @@ static void FC_N(fc_fft_collect)(FC_T *strip, ptrdiff_t rows, const FC_T *plane,
     }
 }
 
-/* Multiply each row by its factor, or by the complex conjugate of the factor. */
+/* Multiply each element of a strip by the element of `factors` at the same place or, with `conjugate`, by its complex
+ * conjugate. */
 FC_INLINE void FC_N(fc_fft_scale)(FC_T *strip, const FC_T *factors, ptrdiff_t rows, const int conjugate)
 {
     ptrdiff_t i;

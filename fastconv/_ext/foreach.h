@@ -1,7 +1,7 @@
-/* Include FC_TEMPLATE for every dtype and instruction set: see isa.h.
+/* Include FC_TEMPLATE for every pair of dtype and instruction set: see isa.h.
  *
- * The build compiles an object for each pair. It defines FC_ONLY, and selects a pair by the names of both, such as
- * FC_ONLY_avx2 and FC_ONLY_f32. */
+ * The build compiles one object for each pair. It selects a pair by three macros, for example FC_ONLY, FC_ONLY_avx2 and
+ * FC_ONLY_f32. Without FC_ONLY, all pairs are compiled. */
 #include "isa.h"
 
 #if !defined(FC_ONLY) || defined(FC_ONLY_baseline)

@@ -14,8 +14,9 @@ from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, f
 checked = bool(FC_CHECKED)
 
 
-# One spatial axis of a geometry, see geometry.Axis, which limits stride and dilation so that no product below overflows
-# Py_ssize_t. The outputs that read a cell of the image at `tap` are [first[tap], last[tap]).
+# One spatial axis: the fields of `Axis.row` in fastconv.geometry.axis. `Axis.row` makes numbers small that have no
+# effect, so no product below overflows Py_ssize_t. At tap t, the outputs [first[t], last[t]) read a cell of the image;
+# the other outputs read padding.
 cdef struct Axis:
     Py_ssize_t size
     Py_ssize_t k
@@ -47,12 +48,12 @@ cdef inline Axis read_axis(
 
 
 cdef inline Py_ssize_t cell(const Axis* axis, Py_ssize_t o, Py_ssize_t tap) noexcept nogil:
-    """Return the input cell that output `o` reads at `tap`. It is padding if it is outside [0, size)."""
+    """Return the input cell that output `o` reads at `tap`. A cell outside [0, size) is padding."""
     return o * axis.stride + tap * axis.dilation - axis.lo
 
 
 cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize_t bound) noexcept nogil:
-    """Return how many outputs read, at `tap`, a cell before `bound`. They are the first outputs."""
+    """Return how many outputs read, at `tap`, a cell before `bound`. These outputs come first."""
     cdef Py_ssize_t cells = bound + axis.lo - tap * axis.dilation
     if cells <= 0:
         return 0
@@ -60,7 +61,9 @@ cdef inline Py_ssize_t outputs_before(const Axis* axis, Py_ssize_t tap, Py_ssize
 
 
 cdef inline bint seen(const Axis* axis, Py_ssize_t tap) noexcept nogil:
-    """Return whether any output reads a cell of the image at `tap`. Debug builds check the range of outputs."""
+    """Return whether any output reads a cell of the image at `tap`. Debug builds also check that all outputs of the
+    range do.
+    """
     if axis.first[tap] >= axis.last[tap]:
         return False
     fc_check(0 <= axis.first[tap] and axis.last[tap] <= axis.out)

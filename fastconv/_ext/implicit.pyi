@@ -1,6 +1,6 @@
 import numpy as np
 
-# Names of the instruction sets, by index.
+# The names of the instruction sets. The index of a name is the number of the instruction set.
 isas: tuple[str, ...]
 
 class Multiply:

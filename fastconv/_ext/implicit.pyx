@@ -1,8 +1,9 @@
-"""Implicit GEMM: the product of weights and columns without the matrix of columns, because packing reads the image
-itself.
+"""Implicit GEMM: the matrix product of weights and im2col columns. The matrix of columns is never built, because
+packing reads the image itself.
 
-It computes forward and backward_data. Vector lanes hold output positions, or filters if there are few positions.
-fastconv.convolution.implicit_gemm.calls divides the work, and makes all tables below.
+This module computes forward and backward_data. A position is one output of a plane. Vector lanes hold positions, or
+filters if there are few positions. fastconv.convolution.implicit_gemm.calls divides the work into items, and makes all
+tables that are read here.
 """
 
 from libc.math cimport isfinite
@@ -29,24 +30,26 @@ cdef extern from "cpu.h" nogil:
 
 
 cdef enum:
-    MOST_TILES = 16   # equals a constant in fastconv.convolution.implicit_gemm.tiling
+    # The largest number of tiles that are multiplied by the same rows of weights. It equals `_MOST_TILES` of
+    # fastconv.convolution.implicit_gemm.tiling.
+    MOST_TILES = 16
     FEW_POSITIONS = 64
 
 
 cdef enum Mode:
-    CONTIGUOUS   # contiguous: the image itself is the matrix
-    PADDED_GRID    # padded grid: the padded block is the matrix; results between rows are dropped
-    ROW_WISE    # row-wise: tiles do not cross rows
-    PACKED  # packed: positions are gathered into a panel, so no lane is empty
-    SWAPPED  # swapped operands: positions are gathered, and lanes hold filters
+    CONTIGUOUS   # The image itself is the matrix of columns, so no block is copied.
+    PADDED_GRID    # Tiles are read from a padded block, and may cross rows. Results for the padding are dropped.
+    ROW_WISE    # Tiles are read from a padded block, and each lies within one row.
+    PACKED  # Positions are gathered from a padded block into panels, so that no lane is empty.
+    SWAPPED  # Positions are gathered, too, but the operands are swapped, so that lanes hold filters.
 
 
-# The rows of the result and the outputs of an item.
+# An item of work: the rows of the result, and the block of outputs, that one thread computes.
 cdef struct Item:
     Py_ssize_t group
     Py_ssize_t row
     Py_ssize_t rows
-    Py_ssize_t place     # equal for items with the same outputs
+    Py_ssize_t place     # the index of the block and the group; items with the same index read the same cells
     Block block
 
 
@@ -64,12 +67,12 @@ cdef Item item_at(Py_ssize_t index, const Sizes* s, const ConvAxis* axes) noexce
     return item
 
 
-# A tile: the runs of contiguous lanes in the block, and in the result.
+# A tile of positions. `source` lists its runs of contiguous lanes in the block, and `target` those in the result.
 cdef struct Tile:
     int vectors
-    Py_ssize_t base       # offset of its first lane in the block, if all lanes are contiguous there
-    Py_ssize_t sources
-    Py_ssize_t targets
+    Py_ssize_t base       # the offset of the first lane in the block; used if all lanes are contiguous there
+    Py_ssize_t sources    # the number of runs in `source`
+    Py_ssize_t targets    # the number of runs in `target`
     bint whole            # whether all lanes are used and are contiguous in the result
     fc_run[MOST_LANES] source
     fc_run[MOST_LANES] target
@@ -93,11 +96,12 @@ cdef inline void add_run(
     tile.targets += 1
 
 
-# The outputs of an item, divided into segments. Consecutive tiles cover a segment without gaps.
+# The outputs of an item, divided into segments. A segment is a sequence of positions that consecutive tiles cover: a
+# row (ROW_WISE), a plane of an image (CONTIGUOUS and PADDED_GRID), or the whole block (PACKED and SWAPPED).
 cdef struct Segments:
     Py_ssize_t count
-    Py_ssize_t length     # positions of a segment, including those between rows
-    Py_ssize_t row        # positions from one row to the next
+    Py_ssize_t length     # the number of positions of a segment, including the padding between its rows
+    Py_ssize_t row        # the number of positions from the start of one row to the start of the next
 
 
 cdef Segments segments(const Item* item, const Sizes* s, const ConvAxis* axes) noexcept nogil:
@@ -120,7 +124,7 @@ cdef void place_tile(
 ) noexcept nogil:
     """Set `tile` to the positions [first, first + lanes) of a segment.
 
-    `image_step` is the distance between two images of the result.
+    `image_step` is the distance between two images of the result in elements.
     """
     cdef const ConvAxis* d = &axes[0]
     cdef const ConvAxis* h = &axes[1]
@@ -128,7 +132,7 @@ cdef void place_tile(
     cdef const Block* b = &item.block
     cdef Py_ssize_t last = min(first + lanes, st.length), position = first
     cdef Py_ssize_t row, column, n, image, deep, high, at, source, target, covered = 0
-    # A segment is a plane of an image, a row of a plane, or the whole block.
+    # The number of rows before the segment.
     cdef Py_ssize_t before = segment if s.mode == ROW_WISE else 0
     if s.mode == CONTIGUOUS or s.mode == PADDED_GRID:
         before = segment * b.n[1]
@@ -166,7 +170,7 @@ cdef void place_tile(
     tile.whole = covered == lanes and tile.targets == 1 and w.output_stride == 1
 
 
-#: The names of the instruction sets, in the order of their numbers.
+#: The names of the instruction sets. The index of a name is the number of the instruction set.
 isas = tuple([(<bytes> fc_isa_names[i]).decode() for i in range(FC_ISAS)])
 
 
@@ -188,7 +192,9 @@ def cpu():
 
 
 def shape(int dtype, int isa):
-    """Return the rows, vectors and lanes of a tile, for dtype 0 (float32) or 1 (float64)."""
+    """Return the largest numbers of rows and of vectors of a tile, and the number of lanes of a vector. `dtype` is 0
+    (float32) or 1 (float64).
+    """
     cdef Kernels kernel = kernels(dtype, isa)
     return kernel.rows, kernel.vectors, kernel.lanes
 
@@ -210,7 +216,7 @@ cdef bint finite_cells(const floating* cells, Py_ssize_t n) noexcept nogil:
     return finite
 
 
-# The arguments of a product, which all of its threads read.
+# The arguments of a call. All threads of the call read them.
 cdef struct Product:
     const void* source
     const void* w
@@ -221,28 +227,30 @@ cdef struct Product:
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
-    void* shared            # packed panels of weights that threads share
-    Py_ssize_t* flags       # two flags per panel: how many threads started to pack it, and whether it is packed
-    Py_ssize_t group_step   # distance between the weights of two groups
-    Py_ssize_t volume       # cells of the source
-    Py_ssize_t positions    # cells of the result
+    void* shared            # the packed panels of weights that threads share
+    # Two numbers for each shared panel: how many threads asked to pack the panel, and whether it is packed.
+    Py_ssize_t* flags
+    Py_ssize_t group_step   # the distance between the weights of two consecutive groups, in elements
+    Py_ssize_t volume       # the number of cells of a channel of the source
+    Py_ssize_t positions    # the number of cells of a channel of the result
     Py_ssize_t items
     fc_work_queue* queue
     Sizes sizes
     ConvAxis[3] axes
     Kernels kernel
-    fc_tile_t[2][2] tiles   # indexed [weights are read in place][positions are in a panel]
+    # The tile kernels. The first index is 1 if weights are read in place; the second is 1 if positions are in a panel.
+    fc_tile_t[2][2] tiles
 
 
 cdef class Multiply:
-    """A plan that computes result = w @ columns(source) + bias, group by group and block by block.
+    """A plan that computes result = w @ columns(source) + bias for all groups and blocks.
 
-    `dtype` is 0 (float32) or 1 (float64); each thread has `space_pitch` elements of the workspace. With `probing`,
-    `run` also finds out whether a weight may be inf or NaN.
+    `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the workspace. With `probing`,
+    `run` also returns False if a weight may be inf or NaN.
     """
 
     cdef Product _product
-    cdef tuple _tables    # the plan has pointers into these
+    cdef tuple _tables    # keeps the tables alive, because `_product` has pointers into them
     cdef int _dtype
     cdef bint _probing
     cdef Py_ssize_t _sources, _results
@@ -271,11 +279,13 @@ cdef class Multiply:
         self._results = p.sizes.images * p.sizes.groups * p.sizes.rows * p.positions
 
     def run(self, source, w, bias, result, space, queue):
-        """Run the plan. All arrays are of the dtype. `space` holds a workspace for each thread, then the shared panels.
+        """Run the plan. All arrays have the dtype of the plan. `space` holds a workspace for each thread, and after
+        them the shared panels.
 
         `bias` may be None. `queue` may be None if there are no workers. With `probing`, returns False if the first
-        result of a row is inf or NaN. One result of a row is enough to find a weight that is inf or NaN, because every
-        result of the row has a product with that weight. Even its product with a zero of the padding is NaN.
+        result of any row is inf or NaN, and True otherwise. The first result is enough to find a weight that is inf or
+        NaN, because every result of a row is a sum of products with all weights of that row. Even the product of such a
+        weight with a zero of the padding is NaN.
         """
         cdef Product p = self._product
         cdef bint finite = True
@@ -310,7 +320,7 @@ cdef class Multiply:
 
 
 cdef bint rows_begin_finite(const Product* p, floating* dtype) noexcept nogil:
-    """Return whether the first result of each row of the first image is finite."""
+    """Return whether, in the first image, the first result of every row is finite."""
     cdef const ConvAxis* d = &p.axes[0]
     cdef const ConvAxis* h = &p.axes[1]
     cdef const ConvAxis* w = &p.axes[2]
@@ -332,7 +342,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void products_worker(const Product* p, floating* dtype) noexcept nogil:
-    """Compute items until none are left."""
+    """Compute items of a product until none are left."""
     cdef Item item
     cdef Py_ssize_t filled = -1, worker_id = fc_worker_id(p.queue), index = fc_next_item(p.queue, p.items)
     cdef Py_ssize_t channel, channels
@@ -361,11 +371,10 @@ cdef void products_worker(const Product* p, floating* dtype) noexcept nogil:
 cdef const floating* packed_weights(
     floating* own, const floating* factors, const Product* p, const Item* item, Py_ssize_t k0, Py_ssize_t n
 ) noexcept nogil:
-    """Return the packed panel of the weights of the item's rows at [k0, k0 + n) of k.
+    """Return a packed panel with the weights of the rows of an item, for k in [k0, k0 + n).
 
-    If panels are shared, the first thread that needs a panel packs it.
-
-    Another thread that needs the panel in the meantime does not wait, but packs its own copy.
+    If panels are shared, the first thread that needs a panel packs it. A thread that needs the panel before it is
+    complete does not wait, but packs a copy of its own.
     """
     cdef const Sizes* s = &p.sizes
     cdef const Kernels* kernel = &p.kernel
@@ -387,35 +396,36 @@ cdef const floating* packed_weights(
     return own
 
 
-# The weights of an item in one block of k, and where their products are stored.
+# The operand a of a product, which is the weights of an item in one block of k, and the rows that get the result.
 cdef struct Factors:
-    const void* a            # packed panels, or the weights in place with rows `step` apart
-    Py_ssize_t step
+    const void* a            # packed panels or, if `direct`, the weights in place
+    Py_ssize_t step          # the distance between two rows of weights in place, in elements
     bint direct
-    Py_ssize_t n
+    Py_ssize_t n             # the depth of the block of k
     Py_ssize_t rows
-    int tile_rows
+    int tile_rows            # the largest number of rows of a tile
     const void* bias
     void* to
-    Py_ssize_t positions     # distance between two rows of the result
-    bint add
+    Py_ssize_t positions     # the distance between two rows of the result, in elements
+    bint add                 # whether products are added to the result
 
 
-# A tile whose results are contiguous: the offset of its results, and its operand b.
+# The operand b of a tile, and the offset of its results, which are contiguous in each row.
 cdef struct OutputTile:
     int vectors
     Py_ssize_t target
     const void* b
-    const Py_ssize_t* rows_of_b
+    const Py_ssize_t* rows_of_b    # the offset of each row of b, or NULL if b is a panel
     fc_tile_t product
 
 
 cdef void multiply_tiles(const Factors* f, const OutputTile* output_tiles, Py_ssize_t count,
                          floating* dtype) noexcept nogil:
-    """Multiply neighbouring tiles by the same rows of weights, so that the results of a row are written consecutively.
+    """Multiply all tiles by one group of rows of weights before the next group.
 
-    If one tile were finished after the other, each would write to all rows of the result. These rows share cache sets,
-    so half-written cache lines would be evicted and loaded again. This takes longer than the products if k is short.
+    So the results of neighbouring tiles are written to a row one after another. If each tile were multiplied by all
+    rows first, the writes would alternate between all rows of the result. The rows share cache sets, so half-written
+    cache lines would be evicted and loaded again. With a short k, that would take longer than the products.
     """
     cdef Py_ssize_t row = 0, rows, i, step
     cdef const floating* panels = <const floating*> f.a
@@ -438,7 +448,9 @@ cdef void multiply_edge_tile(
     const Factors* f, const OutputTile* output_tile, floating* edge, const Tile* tile, Py_ssize_t output_stride,
     const Kernels* kernel,
 ) noexcept nogil:
-    """Multiply a tile whose results are not contiguous. They are written to an edge buffer, and copied from there."""
+    """Multiply a tile whose results are not contiguous. The results go to the buffer `edge` first, and are then copied
+    to the rows of the result.
+    """
     cdef Factors part = f[0]
     cdef Py_ssize_t row = 0, width = output_tile.vectors * kernel.lanes
     cdef OutputTile edge_tile = output_tile[0]
@@ -458,7 +470,8 @@ cdef void multiply_edge_tile(
 cdef void multiply(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
-    """Multiply one item for some channels: [rows x k] @ [k x positions], with positions in tiles and rows in panels.
+    """Multiply some channels of an item: [rows x k] @ [k x positions]. Weights are packed in panels of rows, and
+    positions are divided into tiles.
     """
     cdef const Sizes* s = &p.sizes
     cdef const ConvAxis* axes = &p.axes[0]
@@ -483,7 +496,7 @@ cdef void multiply(
     )
     cdef bint near_end, gathered
     cdef fc_run run
-    # Packing reads and writes each weight once more, which does not pay off for a few tiles.
+    # With few tiles, read the weights in place, because packing reads and writes each weight once more.
     factors.direct = (
         s.weight_layout == LAYOUT_ROWS and st.count * st.length <= max(2 * kernel.vectors * kernel.lanes, FEW_POSITIONS)
     )
@@ -514,7 +527,7 @@ cdef void multiply(
                 place_tile(&tile, segment, position, width, &st, item, s, axes, image_step)
                 output_tile = &output_tiles[count]
                 packed = space + s.positions_at + count * s.kc * kernel.vectors * kernel.lanes
-                # A tile may read past its channels if other channels follow.
+                # A tile may read past the last channel of the item, but not past the end of the source.
                 near_end = s.mode == CONTIGUOUS and behind < width - length
                 gathered = s.mode == PACKED or near_end or s.packing
                 if s.mode == PACKED or near_end:
@@ -543,9 +556,9 @@ cdef void multiply(
 cdef void multiply_swapped(
     const Product* p, const Item* item, Py_ssize_t channel, Py_ssize_t channels, floating* space
 ) noexcept nogil:
-    """Multiply one item as `multiply` does, but with swapped operands: [positions x k] @ [k x rows].
+    """Multiply some channels of an item with swapped operands: [positions x k] @ [k x rows].
 
-    With few positions, this leaves no lane empty.
+    Vector lanes then hold rows of weights, so that few positions do not leave lanes empty.
     """
     cdef const Sizes* s = &p.sizes
     cdef const ConvAxis* axes = &p.axes[0]

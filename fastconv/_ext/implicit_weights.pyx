@@ -1,7 +1,8 @@
-"""The gradient of the weights by implicit GEMM: a sum over output positions, with taps in the vector lanes.
+"""The gradient of the weights by implicit GEMM: a matrix product that sums over output positions.
 
-Packing reads taps from the padded block and transposes them into panels. fastconv.convolution.implicit_gemm.calls
-divides the work, and makes all tables below.
+Vector lanes hold pairs of a channel and a tap, which are the columns of the gradient. Packing reads these columns from
+a padded block, and transposes them into panels. fastconv.convolution.implicit_gemm.calls divides the work into items,
+and makes all tables that are read here.
 """
 
 from fastconv._ext.arrays cimport Buffer, contiguous_buffer, index_pointer
@@ -18,14 +19,18 @@ from fastconv._ext.team cimport (
 
 
 cdef enum:
-    LONG_ROW = 8      # the largest side of a square that `interleave` transposes
-    MOST_VECTORS = 3  # most vectors of a tile
-    MOST_HELD = 64    # most panels of taps at a time: see `_HELD` in fastconv.convolution.implicit_gemm.calls
-    # rows of a tile of pruned weights; few, because rows are pages apart and their lines share cache sets
+    LONG_ROW = 8      # The largest side of a square that `interleave` transposes.
+    MOST_VECTORS = 3  # The largest number of vectors of a tile.
+    # The largest number of panels that are packed at a time. It equals `_HELD` of
+    # fastconv.convolution.implicit_gemm.calls.
+    MOST_HELD = 64
+    # The largest number of rows of a tile if weights are pruned. It is small, because the rows of a large result share
+    # cache sets.
     MASKED_ROWS = 4
 
 
-# The sizes of a call, in the order of fastconv.convolution.implicit_gemm.calls.
+# The sizes of a call, in the order of the list that fastconv.convolution.implicit_gemm.calls makes. Pitches and
+# offsets are in elements of the dtype, unless a comment says otherwise.
 cdef struct WeightSizes:
     Py_ssize_t images
     Py_ssize_t block_images
@@ -40,11 +45,10 @@ cdef struct WeightSizes:
     Py_ssize_t panel_at
     Py_ssize_t positions_at
     Py_ssize_t edge_at
-    # offset of the lists of positions, which are integers; there is a list for each number of vectors
-    Py_ssize_t lists_at
-    Py_ssize_t list_pitch     # distance between two lists
-    Py_ssize_t held           # panels of taps at a time, for pruned weights
-    Py_ssize_t held_pitch     # distance between two panels
+    Py_ssize_t lists_at       # the offset of the lists of `list_positions`, one for each number of vectors of a tile
+    Py_ssize_t list_pitch     # the distance between two lists, in integers
+    Py_ssize_t held           # the number of panels that are packed at a time if weights are pruned
+    Py_ssize_t held_pitch     # the distance between two panels
 
 
 cdef inline WeightSizes read_weight_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -61,7 +65,7 @@ cdef Py_ssize_t pack_gradient(
     floating* panel, const floating* dout, const Block* b, const ConvAxis* axes, const WeightSizes* s,
     const Kernels* kernel, int tall,
 ) noexcept nogil:
-    """Pack the outputs of the block for all filters, `tall` filters to a panel. Returns the number of positions."""
+    """Pack `dout` at the positions of a block into panels of `tall` filters. Returns the number of positions."""
     cdef Py_ssize_t[8] at
     cdef Py_ssize_t plane = axes[1].out * axes[2].out, positions = axes[0].out * plane
     cdef Py_ssize_t first, here, n, od, oh, i, run, runs, count = b.images * b.n[0] * b.n[1] * b.n[2]
@@ -88,7 +92,9 @@ cdef Py_ssize_t pack_gradient(
 
 
 cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_ssize_t width) noexcept nogil:
-    """List the offset of each output of the block in a panel of width `width`; positions between rows are left out."""
+    """Set `rows` to the offset of each position of a block in a panel of `width` lanes. The panel also holds the
+    padding between rows, but `rows` has no offsets of padding.
+    """
     cdef Py_ssize_t plane, oh, ow, length = (b.n[1] - 1) * pitch + b.n[2]
     for plane in range(b.images * b.n[0]):
         for oh in range(b.n[1]):
@@ -97,7 +103,7 @@ cdef void list_positions(Py_ssize_t* rows, const Block* b, Py_ssize_t pitch, Py_
                 rows += 1
 
 
-# The arguments of a contraction, which all of its threads read.
+# The arguments of a call. All threads of the call read them.
 cdef struct Contraction:
     const void* source
     const void* dout
@@ -115,18 +121,20 @@ cdef struct Contraction:
     WeightSizes sizes
     ConvAxis[3] axes
     Kernels kernel
-    fc_tile_t[4] tiles      # two kernels for listed and contiguous positions, and the same two with a mask
+    # The tile kernels: for listed positions and for contiguous positions, and then the same two with a mask.
+    fc_tile_t[4] tiles
     fc_row_masked_t row_masked
 
 
 cdef class Contract:
-    """A plan that computes result[part] = dout @ columns(source).T, summed over every `parts`-th block.
+    """A plan that computes the gradient of the weights, dout @ columns(source).T, in `parts` partial sums.
 
-    `dtype` and `space_pitch` are as in implicit.pyx.
+    result[p] is the sum over the blocks p, p + parts, p + 2 * parts, and so on. The caller adds the partial sums.
+    `dtype` is 0 (float32) or 1 (float64). Each thread has `space_pitch` elements of the workspace.
     """
 
     cdef Contraction _contraction
-    cdef tuple _tables    # the plan has pointers into these
+    cdef tuple _tables    # keeps the tables alive, because `_contraction` has pointers into them
     cdef int _dtype
     cdef Py_ssize_t _sources, _gradients, _results
 
@@ -156,9 +164,10 @@ cdef class Contract:
         self._results = c.sizes.groups * c.sizes.filters * c.sizes.channels * c.sizes.taps
 
     def run(self, source, dout, result, space, queue, weight_mask=None):
-        """Run the plan. All arrays are of the dtype; `queue` may be None if there are no workers.
+        """Run the plan. All arrays have the dtype of the plan. `queue` may be None if there are no workers.
 
-        `weight_mask` may be the weights: the result is then 0 where the weights are 0. This needs a plan of one part.
+        `weight_mask` may be the weights. The result is then 0 where the weights are 0. Only a plan with one partial sum
+        supports a mask.
         """
         cdef Contraction c = self._contraction
         cdef Py_ssize_t itemsize = 8 if self._dtype else 4
@@ -194,7 +203,7 @@ cdef void weights_of_double(void* task) noexcept nogil:
 
 
 cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept nogil:
-    """Compute items until none are left."""
+    """Compute items of a contraction until none are left."""
     cdef const WeightSizes* s = &c.sizes
     cdef const ConvAxis* axes = &c.axes[0]
     cdef Block block
@@ -214,7 +223,7 @@ cdef void contractions_worker(const Contraction* c, floating* dtype) noexcept no
                 block.n[i] = min(axes[i].block, axes[i].out - block.begin[i])
             unravel_block(&block.image, rest, s.images, s.block_images)
             block.images = min(s.block_images, s.images - block.image)
-            # Only the last block applies the mask.
+            # Apply the mask with the last block only, because earlier blocks do not complete the sums.
             weight_mask = NULL
             if c.weight_mask != NULL and piece + s.parts >= c.blocks:
                 weight_mask = <const floating*> c.weight_mask + at
@@ -236,17 +245,17 @@ cdef void contract(
     const fc_tile_t* tiles, Py_ssize_t volume, bint add, const floating* weight_mask, fc_row_masked_t row_masked,
     fc_work_queue* queue,
 ) noexcept nogil:
-    """Compute one block of positions: [filters x positions] @ [positions x channels * taps]. The result is 0 where
-    `weight_mask` is 0.
+    """Multiply one block of positions: [filters x positions] @ [positions x channels * taps]. If `weight_mask` is not
+    NULL, the result is 0 where the mask is 0.
 
-    With `weight_mask`, several panels of taps are packed at a time, so that longer parts of a few rows of the result
-    are read and written. With one panel at a time, each cache line would be in another page, and the hardware would not
-    prefetch it.
+    With a mask, several panels are packed at a time, so that longer parts of a few rows of the result are read and
+    written. With one panel at a time, successive cache lines of the result would be in different pages, and the
+    hardware would not prefetch them.
     """
     cdef Py_ssize_t pitch = axes[1].pitch, length = (block.n[1] - 1) * pitch + block.n[2]
     cdef Py_ssize_t columns = channels * s.taps, column = 0, width, here, n, plane, row, rows, first
     cdef Py_ssize_t row_step = s.channels * s.taps, offset
-    # If rows are long enough, each is transposed separately, and they are packed without gaps.
+    # Rows that are long enough are transposed one at a time, and packed without the padding between them.
     cdef bint joined = block.n[2] == pitch or block.n[1] == 1, close = joined or block.n[2] >= LONG_ROW
     cdef Py_ssize_t runs = block.n[1] if close and not joined else 1, oh
     cdef int[MOST_HELD] vectors
@@ -289,7 +298,7 @@ cdef void contract(
         for row in range(s.filters):
             if row & 127 == 0 and fc_stopped(queue):
                 return
-            # A panel holds its rows next to each other.
+            # In a panel, the filters of one position are contiguous.
             first = row - row % tall
             row_masked(<int> n, panel + first * n + row % tall, min(<Py_ssize_t> tall, s.filters - first), packed,
                        result + row * row_step, weight_mask + row * row_step, columns)
@@ -314,7 +323,8 @@ cdef void contract(
         panel = space + s.panel_at
         row = 0
         while row < s.filters:
-            # Check for signals here, too. The system clears new memory for each row of a large result, which is slow.
+            # Check for signals here, too, because the first write to each page of a large result is slow: the system
+            # has to clear the page.
             if row & 127 == 0 and fc_stopped(queue):
                 return
             rows = min(<Py_ssize_t> tall, s.filters - row)
@@ -348,7 +358,7 @@ cdef void add_masked(
     floating* sums, const floating* result, const floating* weight_mask, Py_ssize_t pitch, Py_ssize_t width,
     Py_ssize_t rows, Py_ssize_t n,
 ) noexcept nogil:
-    """Set sums += result, and 0 where `weight_mask` is 0, for the rows of an edge tile."""
+    """Add the result to the sums of an edge tile, and set the sums to 0 where `weight_mask` is 0."""
     cdef Py_ssize_t row, i
     for row in range(rows):
         for i in range(n):

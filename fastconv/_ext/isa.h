@@ -1,22 +1,23 @@
 /* Instruction sets and dtypes, and how a family of kernels is written once for all of them.
  *
- * A family `some` has three files. some.h declares the type of each kernel, and the struct `fc_some_kernels` of pointers
- * to kernels. some_template.h has the code, and defines one constant of that struct. some_kernels.c includes the
- * template for each pair of dtype and instruction set (see foreach.h). The build compiles some_kernels.c to one object
- * for each pair, and links these objects to the modules that include some.h.
+ * A family `some` has three files. some.h declares the type of each kernel, and the struct `fc_some_kernels` of
+ * pointers to kernels. some_template.h has the code, and defines one constant of that struct. some_kernels.c includes
+ * the template for each pair of dtype and instruction set (see foreach.h). The build compiles some_kernels.c to one
+ * object for each pair, and links these objects to the modules that include some.h. `fc_some_for(dtype, isa)` returns
+ * the kernels of a pair. fc_best_isa returns the fastest instruction set of this CPU.
  *
  * Inside a template, FC_T is the element type, FC_V the vector type, FC_VL the number of lanes of a vector,
  * FC_REGISTERS the number of vector registers, and FC_N(name) the name of this version of a function. FC_FUSED is 1 if
- * the instruction set has a fused multiply-add. `fc_some_for(dtype, isa)` returns the kernels of a dtype and instruction
- * set. The caller chooses the instruction set once: see fc_best_isa. */
+ * the instruction set has a fused multiply-add. */
 #ifndef FASTCONV_ISA_H
 #define FASTCONV_ISA_H
 
 #include "runs.h"
 
-/* Which builtin shuffles vectors. clang has __builtin_shufflevector, and so has GCC since version 12; older GCCs have
- * __builtin_shuffle. GCC has __has_builtin since version 10. A compiler without either builtin, or without conversion
- * of vectors (GCC 8), gets plain loops, in which a vector is one element. FASTCONV_PLAIN forces plain loops. */
+/* Choose the builtin that shuffles vectors. clang, and GCC since version 12, have __builtin_shufflevector. Older
+ * versions of GCC have __builtin_shuffle. GCC has __has_builtin since version 10. If a compiler has neither builtin, or
+ * cannot convert vectors (GCC 8), kernels are plain loops, in which a vector is one element. FASTCONV_PLAIN forces
+ * plain loops. */
 #if defined(__GNUC__) && !defined(FASTCONV_PLAIN)
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
@@ -29,8 +30,8 @@
 #endif
 #endif
 
-/* FC_SHUFFLE selects elements of the vectors a and b by index; the indices of b follow those of a. `indices` is the
- * vector type of the indices, which are integers of the same number and size as the elements. */
+/* FC_SHUFFLE selects elements of the vectors a and b by index. The indices 0 to FC_VL - 1 select from a, and the next
+ * FC_VL indices select from b. `indices` is a vector type of integers that have the size of the elements. */
 #if defined(FC_CLANG_SHUFFLE)
 #define FC_VECTORS 1
 #define FC_SHUFFLE(indices, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -59,7 +60,8 @@
 #define FC_X86 0
 #endif
 
-/* The instruction sets, from the slowest to the fastest: the enumerator, the name, and the bytes of a vector. */
+/* The instruction sets, from the slowest to the fastest. Each row has the enumerator, the name, and the number of bytes
+ * of a vector. */
 #define FC_FOR_EACH_ISA(row, argument)       \
     row(argument, FC_BASELINE, baseline, 16) \
     row(argument, FC_AVX2, avx2, 32)         \
@@ -71,7 +73,7 @@ enum { FC_FOR_EACH_ISA(FC_ENUMERATOR, ) FC_ISAS };
 #define FC_NAME(argument, enumerator, name, bytes) #name,
 static const char *const fc_isa_names[FC_ISAS] = {FC_FOR_EACH_ISA(FC_NAME, )};
 
-/* Return whether code for `isa` was compiled and this CPU supports it. */
+/* Return whether kernels for `isa` were compiled and this CPU supports it. */
 static inline int fc_isa_usable(int isa)
 {
     if (isa == FC_BASELINE)
@@ -98,7 +100,7 @@ static inline int fc_best_isa(void)
     return isa;
 }
 
-/* The elements of a vector. */
+/* Return the number of elements of a vector. */
 static inline int fc_isa_lanes(int dtype, int isa)
 {
 #if FC_VECTORS
@@ -116,7 +118,8 @@ static inline int fc_isa_lanes(int dtype, int isa)
 #define FC_PASTE3(a, b, c) FC_PASTE3_(a, b, c)
 #define FC_N(name) FC_PASTE3(name, FC_DTYPE, FC_ISA)
 
-/* The versions of a family's kernels for each instruction set. Without vectors there is only the baseline. */
+/* FC_DECLARE_VERSIONS declares the kernels of a family for one dtype and each instruction set. Without FC_X86,
+ * only the baseline exists, and is used for all instruction sets. */
 #if FC_X86
 #define FC_VERSION(name, enumerator, isa, bytes) &name##_##isa,
 #define FC_DECLARE_VERSIONS(type, dtype) FC_FOR_EACH_ISA(FC_DECLARE_##dtype, type)
@@ -127,8 +130,9 @@ static inline int fc_isa_lanes(int dtype, int isa)
 #define FC_DECLARE_VERSIONS(type, dtype) extern const type type##_##dtype##_baseline;
 #endif
 
-/* Define `find`(dtype, isa), which returns the kernels of a family; dtype is 0 for float and 1 for double. `type` is a
- * struct of pointers to functions. The template of the family defines one constant of it, FC_N(type). */
+/* Define the function find(dtype, isa), which returns the kernels of a family. dtype is 0 for float and 1 for double.
+ * `type` is a struct of pointers to functions. The template of the family defines FC_N(type), a constant of that
+ * type. */
 #define FC_KERNELS(type, find)                                                                     \
     FC_DECLARE_VERSIONS(type, f32)                                                                 \
     FC_DECLARE_VERSIONS(type, f64)                                                                 \

@@ -1,4 +1,4 @@
-# The C kernels of matrix products, and the tables of their versions, indexed [dtype][isa].
+# The C kernels of matrix products, for each dtype and instruction set.
 
 cdef extern from "microkernel.h":
     int FC_ISAS
@@ -38,7 +38,7 @@ cdef extern from "microkernel.h":
         Py_ssize_t stride,
     ) noexcept nogil
 
-    # The kernels in these tables take as `bias` a mask of the size of c, and set c to 0 where the mask is 0.
+    # The masked kernels take a mask of the size of c as `bias`, and set c to 0 where the mask is 0.
     ctypedef struct fc_microkernel_kernels:
         fc_shape_t shape
         fc_tile_t tile_listed
@@ -57,8 +57,8 @@ cdef extern from "microkernel.h":
     const fc_microkernel_kernels* fc_microkernel_for(int dtype, int isa) noexcept nogil
 
 
-# The kernels of one dtype and instruction set. Tile kernels are not included, because they take long to compile; a
-# module that needs them reads their tables.
+# The kernels of one dtype and instruction set, without the tile kernels. A module that multiplies tiles gets these from
+# fc_microkernel_for.
 cdef struct Kernels:
     int rows
     int vectors
@@ -78,7 +78,7 @@ cdef inline Kernels kernels(int dtype, int isa) noexcept nogil:
     return k
 
 
-# Return the number of vectors of the next tile, chosen so that the tiles of `left` vectors are about equal.
+# Return the number of vectors of the next tile, at most `most`, if `left` vectors are divided into about equal tiles.
 cdef inline int next_vectors(Py_ssize_t left, int most) noexcept nogil:
     cdef Py_ssize_t tiles = (left + most - 1) // most
     return <int> ((left + tiles - 1) // tiles)

@@ -1,5 +1,5 @@
-/* Masks, integers and shuffles of vectors, for one dtype and instruction set: see isa.h. A lane of a mask is -1 where
- * true and 0 where false. */
+/* Operations on masks and integers in vectors, for one dtype and instruction set: see isa.h. A lane of a mask is -1 for
+ * true and 0 for false. */
 
 #if FC_VECTORS
 typedef FC_L FC_N(fc_iu) __attribute__((vector_size(FC_VB), aligned(FC_BYTES), may_alias));
@@ -20,7 +20,7 @@ FC_INLINE FC_I FC_N(fc_broadcast_lanes)(FC_L s)
 #endif
 }
 
-/* 0, 1, 2, ... */
+/* Return a vector of the integers 0, 1, 2, ... */
 FC_INLINE FC_I FC_N(fc_iota)(void)
 {
 #if FC_VECTORS
@@ -46,8 +46,8 @@ FC_INLINE FC_V FC_N(fc_select)(FC_I mask, FC_V yes, FC_V no)
 
 FC_INLINE FC_I FC_N(fc_select_lanes)(FC_I mask, FC_I yes, FC_I no) { return (yes & mask) | (no & ~mask); }
 
-/* Return a mask of the lanes in which `value` replaces the maximum `held`: `value` is larger or, with `nan`, `value` is
- * NaN and `held` is not. */
+/* Return a mask of the lanes in which `value` replaces the maximum `held`, because `value` is larger. With `nan`, a
+ * value of NaN also replaces a number. */
 FC_INLINE FC_I FC_N(fc_replaces_maximum)(FC_V value, FC_V held, const int nan)
 {
 #if FC_VECTORS
@@ -96,7 +96,7 @@ FC_INLINE FC_I FC_N(fc_less)(FC_I a, FC_I b)
 #endif
 }
 
-/* Load and store 32-bit integers as lanes. */
+/* Load 32-bit integers, one into each lane. fc_store_int32 does the reverse. */
 FC_INLINE FC_I FC_N(fc_load_int32)(const int32_t *p)
 {
 #if FC_VECTORS
@@ -115,8 +115,8 @@ FC_INLINE void FC_N(fc_store_int32)(int32_t *p, FC_I v)
 #endif
 }
 
-/* Store the first n elements of a vector. If `end` allows it, the whole vector is stored, because later stores
- * overwrite the other elements. */
+/* Store the first n elements of a vector. `end` is the end of the array. If the whole vector fits before `end`, the
+ * whole vector is stored, because later stores overwrite the other elements. */
 FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *end)
 {
     if (end - to >= FC_VL) {
@@ -130,7 +130,7 @@ FC_INLINE void FC_N(fc_store_some)(FC_T *to, FC_V v, ptrdiff_t n, const FC_T *en
     }
 }
 
-/* Load `there` elements; the other lanes are zeros. */
+/* Load up to `there` elements. If `there` is less than FC_VL, the other lanes are zeros. */
 FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t there)
 {
     FC_T some[FC_VL];
@@ -142,7 +142,8 @@ FC_INLINE FC_V FC_N(fc_load_some)(const FC_T *from, ptrdiff_t there)
     return FC_N(fc_load)(some);
 }
 
-/* Store the first n indices of a vector. If `there` elements are at least a vector, the whole vector is stored. */
+/* Store the first n indices of a vector. `there` is the number of elements from `to` to the end of the array. If the
+ * whole vector fits, the whole vector is stored, because later stores overwrite the other elements. */
 FC_INLINE void FC_N(fc_store_indices)(int32_t *to, FC_I places, ptrdiff_t n, ptrdiff_t there)
 {
     if (there >= FC_VL) {

@@ -1,16 +1,17 @@
-/* The register-blocked micro-kernel of a matrix product, and the packing of its operands, for every instruction set. */
+/* The register-blocked micro-kernels of matrix products, and the kernels that pack their operands, for every
+ * instruction set. */
 #ifndef FASTCONV_MICROKERNEL_H
 #define FASTCONV_MICROKERNEL_H
 
 #include "isa.h"
 
-/* A run of `n` contiguous output positions of a tile. It starts at lane `lane` of the tile, and at offset `at` in the
- * padded image or the result. */
+/* A run of `n` output positions that are contiguous in memory. The run starts at lane `lane` of a tile, and at offset
+ * `at`, in elements, of the padded image or of the result. */
 typedef struct {
     ptrdiff_t at, lane, n;
 } fc_run;
 
-/* The largest k that `fc_row_masked` supports. */
+/* The largest k of a product that `row_masked` can compute. */
 #define FC_MASKED_ROW_MAX_K 4
 
 typedef void (*fc_tile_t)(int rows, int vectors, ptrdiff_t k, const void *a, ptrdiff_t step, const void *b,

@@ -1,4 +1,4 @@
-/* Kernels of the implicit product for one dtype and instruction set: see microkernel.h. */
+/* The kernels of matrix products for one dtype and instruction set: see microkernel.h. */
 
 static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
 {
@@ -7,16 +7,17 @@ static void FC_N(fc_shape)(int *rows, int *vectors, int *lanes)
     *lanes = FC_VL;
 }
 
-/* At most FC_K_BLOCK products are summed at a time, and these partial sums are then added up, because rounding errors
- * grow with the length of a sum. A k from FC_K_HALVES + 1 to FC_K_BLOCK is divided into halves. The parts of a larger k
- * are longer than these halves, because every part reads and writes the tile. */
+/* A tile sums at most FC_K_BLOCK products at a time, and then adds up these partial sums, because rounding errors grow
+ * with the length of a sum. If k is above FC_K_BLOCK, it is divided into the fewest parts that are short enough,
+ * because each part reads and writes the tile. If k is from FC_K_HALVES + 1 to FC_K_BLOCK, it is divided into two
+ * parts. */
 #define FC_K_BLOCK 100
 #define FC_K_HALVES 60
 /* The number of steps of k in one iteration of the loop. */
 #define FC_K_UNROLL 4
 
-/* One step of k: add the outer product of a column of a and a row of b to `sums`. The elements of the column are
- * `stride` from each other in memory. */
+/* Add the outer product of one column of a and one row of b to `sums`. The elements of the column are `stride` elements
+ * apart in memory. */
 FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS],
                                   const FC_T *FC_RESTRICT a, ptrdiff_t stride, const FC_T *FC_RESTRICT b)
 {
@@ -38,11 +39,12 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
 
 /* The layouts of the operands of a tile.
  *
- * For a, [rows x k]: FC_PANEL stores the columns contiguously, one after the other. FC_STRIDED stores each column
- * contiguously, and the next one `step` further. FC_ROWS stores each row contiguously, and the next one `step` further.
+ * Operand a is [rows x k]. With FC_PANEL, the columns are contiguous, one after another. With FC_STRIDED, each column
+ * is contiguous, and the columns are `step` elements apart. With FC_ROWS, each row is contiguous, and the rows are
+ * `step` elements apart.
  *
- * For b, [k x lanes]: FC_PANEL stores the rows one after the other. In FC_STRIDED the rows are at[0] apart. In
- * FC_LISTED, row k is at b + at[k]. */
+ * Operand b is [k x lanes], and each of its rows is contiguous. With FC_PANEL, the rows follow one another. With
+ * FC_STRIDED, they are at[0] elements apart. With FC_LISTED, row k is at b + at[k]. */
 #ifndef FC_PANEL
 #define FC_PANEL 0
 #define FC_STRIDED 1
@@ -50,7 +52,7 @@ FC_INLINE void FC_N(fc_tile_step)(const int rows, const int vectors, FC_V sums[F
 #define FC_LISTED 3
 #endif
 
-/* Return v where w is not zero, and 0 elsewhere, even where v is NaN. */
+/* Return a vector with the lanes of v where w is not 0, and with 0 elsewhere, even where v is NaN. */
 FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
 {
 #if FC_VECTORS
@@ -60,18 +62,18 @@ FC_INLINE FC_V FC_N(fc_select_nonzero)(FC_V w, FC_V v)
 #endif
 }
 
-/* c = a @ b, or c += a @ b, for one tile: [rows x k] @ [k x vectors * FC_VL].
+/* Compute c = a @ b or, with `add`, c += a @ b for one tile: [rows x k] @ [k x vectors * FC_VL].
  *
- * `bias` is NULL or has a number for each row of c. It is added last, because a sum that starts with it is rounded
- * more. `mask` is NULL or a mask of the size of c: c becomes 0 where the mask is 0. The loop is unrolled over k,
- * because on a core with two busy hardware threads its time depends on the number of instructions. */
+ * `bias` is NULL or has one number for each row of c. The bias is added last, because a sum that starts with the bias
+ * has a larger rounding error. `mask` is NULL or has the shape of c, and c becomes 0 where the mask is 0. The loop over
+ * k is unrolled to execute fewer instructions, which matters on a core with two busy hardware threads. */
 FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, const int vectors, ptrdiff_t k,
                                 const FC_T *FC_RESTRICT a, ptrdiff_t step, const FC_T *FC_RESTRICT b,
                                 const ptrdiff_t *FC_RESTRICT at, FC_T *FC_RESTRICT c, ptrdiff_t pitch,
                                 const FC_T *bias, const FC_T *mask, int add)
 {
     FC_V sums[FC_TILE_ROWS][FC_TILE_VECTORS];
-    /* Avoid the division where possible, because it takes as long as a dozen products. */
+    /* Divide only if k is large, because a division takes as long as a dozen products. */
     const ptrdiff_t parts = k > FC_K_BLOCK ? (k + FC_K_BLOCK - 1) / FC_K_BLOCK : k > FC_K_HALVES ? 2 : 1;
     const ptrdiff_t part = parts > 1 ? (k + parts - 1) / parts : k;
     const ptrdiff_t next = of_a == FC_PANEL ? rows : of_a == FC_STRIDED ? step : 1, stride = of_a == FC_ROWS ? step : 1;
@@ -79,8 +81,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     const int unroll = FC_K_UNROLL;
     ptrdiff_t left;
     int i, j;
-    /* Prefetch the first and the last cache line of each row of c. The rows are far apart, and mostly not in a cache.
-     * Products of strided operands (Winograd's) go to a workspace and need no prefetch. */
+    /* Prefetch the first and the last cache line of each row of c, because the rows are far apart and mostly not in a
+     * cache. With FC_STRIDED, which only Winograd uses, c is a workspace in a cache, so no prefetch is needed. */
     if (of_b != FC_STRIDED) {
         FC_UNROLL
         for (i = 0; i < rows; i++) {
@@ -129,8 +131,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
             at += of_b == FC_LISTED ? 1 : 0;
         }
         if (mask && k == 0) {
-            /* Read all rows before writing the first. If the distance between rows is a multiple of the page size, a
-             * read would otherwise wait for the earlier writes to the same offset in other pages. */
+            /* Read all rows before writing the first one. If rows are whole pages apart, a read waits for earlier
+             * writes to the same offset in other pages. */
             FC_UNROLL
             for (i = 0; i < rows; i++) {
                 FC_UNROLL
@@ -156,7 +158,8 @@ FC_INLINE void FC_N(fc_tile_of)(const int of_a, const int of_b, const int rows, 
     } while (k > 0);
 }
 
-/* All tile sizes, with unrolled loops: 1 to FC_TILE_ROWS rows, and 1 to FC_TILE_VECTORS vectors. */
+/* Define a kernel that handles all tile sizes, each with unrolled loops: 1 to FC_TILE_ROWS rows, and 1 to
+ * FC_TILE_VECTORS vectors. */
 #define FC_TILE_SIZE(rows, vectors)                                                                                    \
     case (vectors) * 16 + (rows):                                                                                      \
         FC_N(fc_tile_of)(FC_OF_A, FC_OF_B, rows, vectors, k, (const FC_T *)a, step, (const FC_T *)b, at, (FC_T *)c,    \
@@ -227,9 +230,9 @@ FC_TILE(FC_N(fc_tile_strided))
 #undef FC_TILE_SIZES
 #undef FC_WIDE_TILE_SIZES
 
-/* c = a @ b for one row of c, and 0 where the mask `mask` is 0; k is at most FC_MASKED_ROW_MAX_K. The elements of a are
- * `stride`, and b is packed in panels of one vector by k. So few products take less time than memory accesses, and the
- * hardware prefetches c if it is written row by row. */
+/* Compute one row of c = a @ b, and set c to 0 where `mask` is 0. k is at most FC_MASKED_ROW_MAX_K. The elements of a
+ * are `stride` elements apart, and b is packed in panels that are one vector wide. With so small a k, memory accesses
+ * take longer than the products. Writing c row by row is fastest, because the hardware then prefetches c. */
 FC_INLINE void FC_N(fc_row_masked_of)(const int k, const FC_T *FC_RESTRICT a, ptrdiff_t stride,
                                       const FC_T *FC_RESTRICT b,
                                       FC_T *FC_RESTRICT c, const FC_T *FC_RESTRICT mask, ptrdiff_t n)
@@ -271,10 +274,10 @@ static void FC_N(fc_row_masked)(int k, const void *a, ptrdiff_t stride, const vo
     }
 }
 
-/* to[p * width + i] = from[at[i] + p] for p < n, i < rows <= width: interleave rows.
+/* Transpose `rows` rows of n elements: to[p * width + i] = from[at[i] + p] for p < n and i < rows <= width.
  *
- * A store may write past its row of `to`, into elements that are written later, so the groups of rows are processed
- * from last to first. Up to FC_TL elements past the end of `to` may be written. */
+ * Rows are transposed in groups of FC_TL, the last group first. The stores of a group may write past the group, into
+ * elements that a group before or a later row overwrites. Up to FC_TL elements past the end of `to` may be written. */
 static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t rows,
                                 ptrdiff_t n)
 {
@@ -304,9 +307,9 @@ static void FC_N(fc_interleave)(void *to_, ptrdiff_t width, const void *from_, c
     }
 }
 
-/* Copy k rows of vectors to contiguous memory. Prefetch the first and the last cache line of the next tile, which
- * follows in each row: if planes are large, the rows are in different pages, and the hardware does not
- * prefetch them. */
+/* Copy k rows, each `vectors` vectors long, to contiguous memory. Also prefetch the first and the last cache line of
+ * the part that follows in each row, because the next tile reads that part. With large planes, the rows are in
+ * different pages, so the hardware does not prefetch them. */
 FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from,
                                 const ptrdiff_t *at, ptrdiff_t k)
 {
@@ -322,10 +325,11 @@ FC_INLINE void FC_N(fc_rows_of)(const int vectors, FC_T *FC_RESTRICT to, const F
     }
 }
 
-/* to[p * width + lane + i] = from[at[p] + run.at + i] for every run: pack a panel of positions, `k` rows long.
+/* Pack the positions of some runs into a panel of k rows: to[p * width + run.lane + i] = from[at[p] + run.at + i] for
+ * every run and i < run.n.
  *
- * If `spare` is set, reads and writes may go up to FC_VL - 1 elements past a run. The next run or row overwrites the
- * elements that were written. */
+ * With `spare`, reads and writes may go up to FC_VL - 1 elements past a run. The next run or row then overwrites the
+ * elements past the run. */
 static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const ptrdiff_t *at, ptrdiff_t k,
                             const fc_run *runs, ptrdiff_t count, int spare)
 {
@@ -361,7 +365,8 @@ static void FC_N(fc_gather)(void *to_, ptrdiff_t width, const void *from_, const
     }
 }
 
-/* Store the rows of a tile, each `width` long, in the runs of the result, or add them to it. */
+/* Copy the rows of a tile, each `width` elements long, to the runs of the result or, with `add`, add them there. Rows
+ * of the result are `pitch` elements apart, and the results of a run are `step` elements apart. */
 static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const void *from_, ptrdiff_t width,
                              ptrdiff_t rows, const fc_run *runs, ptrdiff_t count, int add)
 {
@@ -394,7 +399,7 @@ static void FC_N(fc_scatter)(void *to_, ptrdiff_t pitch, ptrdiff_t step, const v
     }
 }
 
-/* Copy `n` cells that are `stride` apart, and read nothing past the last cell. */
+/* Copy `n` elements that are `stride` elements apart, without reading past the last one. */
 FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n, ptrdiff_t stride)
 {
     ptrdiff_t i = 0;
@@ -406,7 +411,7 @@ FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT f
         *(FC_N(fc_tu) *)(to + n - FC_TL) = *(const FC_N(fc_tu) *)(from + n - FC_TL);
         return;
     }
-    /* The last vector ends at the last cell, which is its odd element. */
+    /* The last vector is read so that it ends at the last element to copy, so its odd lanes are selected. */
     if (stride == 2 && n > FC_VL) {
         for (; i + FC_VL < n; i += FC_VL)
             FC_N(fc_store)(to + i,
@@ -434,7 +439,7 @@ FC_INLINE void FC_N(fc_copy_row)(FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT f
         to[i] = from[i * stride];
 }
 
-/* Copy `rows` rows of `n` cells to a block. The common strides are compile-time constants. */
+/* Copy `rows` rows of `n` elements to a block. Strides 1 and 2 are passed as compile-time constants. */
 static void FC_N(fc_copy_rows)(void *to_, ptrdiff_t pitch, const void *from_, ptrdiff_t from_pitch, ptrdiff_t rows,
                                ptrdiff_t n, ptrdiff_t stride)
 {

@@ -1,45 +1,46 @@
-# Packing of weights into panels for the tiles of implicit.pyx. A panel holds, for every k, the weights of some rows
-# contiguously.
+# Packing of weights into panels for the tiles of implicit.pyx. A panel holds the weights of some rows; for every k, the
+# weights of these rows are contiguous.
 
 from fastconv._ext.kernels cimport Kernels
 from fastconv._ext.runs cimport fc_check, floating
 
 
 cdef enum:
-    MOST_LANES = 64    # the most lanes of a tile in any instruction set
-    STRIDED_PANELS = 4
+    MOST_LANES = 64    # The largest number of lanes of a tile in any instruction set.
+    STRIDED_PANELS = 4  # The number of panels that `pack_strided` packs at a time.
 
 
 cdef enum WeightLayout:
-    LAYOUT_GENERIC = 0  # no two weights need be contiguous
-    LAYOUT_ROWS = 1    # the weights of a row are contiguous along k
-    LAYOUT_TAPS = 2    # the taps of a row and channel are contiguous
-    LAYOUT_COLUMNS = 3  # rows are contiguous for every k; the next k is channel_step further
+    LAYOUT_GENERIC = 0  # No two weights need be contiguous.
+    LAYOUT_ROWS = 1    # The weights of a row are contiguous.
+    LAYOUT_TAPS = 2    # The weights of a row and a channel are contiguous.
+    LAYOUT_COLUMNS = 3  # The weights of one k are contiguous. Those of the next k are `channel_step` elements further.
 
 
-# The sizes of a call, in the order of fastconv.convolution.implicit_gemm.calls. Steps and pitches are in elements.
+# The sizes of a call, in the order of the table that fastconv.convolution.implicit_gemm.calls makes. Steps, pitches and
+# offsets are in elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
     Py_ssize_t groups
-    Py_ssize_t rows           # rows of the result in a group: filters, or channels for dx
-    Py_ssize_t row_step       # distance between the weights of two rows
-    Py_ssize_t mc
-    Py_ssize_t channels       # channels of the source in a group
-    Py_ssize_t channel_step   # distance between the weights of two channels
+    Py_ssize_t rows           # the number of rows of the result in a group: its filters or, for dx, its channels
+    Py_ssize_t row_step       # the distance between the weights of two rows
+    Py_ssize_t mc             # the number of rows of an item
+    Py_ssize_t channels       # the number of channels of the source in a group
+    Py_ssize_t channel_step   # the distance between the weights of two channels
     Py_ssize_t taps
-    Py_ssize_t kc
-    Py_ssize_t channel_pitch  # distance between two channels of a block
-    Py_ssize_t image_pitch
-    Py_ssize_t mode
-    Py_ssize_t weight_layout          # layout of the weights: 0 or a value of Dense
-    Py_ssize_t block_channels  # channels of the source that a block holds at a time
-    Py_ssize_t packing        # rows that are packed next to each other
-    Py_ssize_t tiles          # tiles that are multiplied by a row of weights before the next row
-    Py_ssize_t panel_pitch    # distance between two panels of packed weights
-    Py_ssize_t panels         # number of panels that threads share, stored after their workspaces; 0 if none
-    Py_ssize_t panel_at       # offset of the packed weights in the workspace of a thread
-    Py_ssize_t positions_at   # offset of the packed positions
+    Py_ssize_t kc             # the depth of a block of k
+    Py_ssize_t channel_pitch  # the distance between two channels of a block
+    Py_ssize_t image_pitch    # the distance between two images of a block
+    Py_ssize_t mode           # a value of Mode in implicit.pyx
+    Py_ssize_t weight_layout          # a value of WeightLayout
+    Py_ssize_t block_channels  # the number of channels of the source that a block holds at a time
+    Py_ssize_t packing        # whether positions are packed into a panel even if their lanes are contiguous
+    Py_ssize_t tiles          # the number of tiles that are multiplied by some rows of weights before the next rows
+    Py_ssize_t panel_pitch    # the distance between two shared panels of packed weights
+    Py_ssize_t panels         # the number of panels that threads share, or 0; they follow the workspaces of the threads
+    Py_ssize_t panel_at       # the offset of the packed weights in the workspace of a thread
+    Py_ssize_t positions_at   # the offset of the packed positions in the workspace of a thread
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* table) noexcept nogil:
@@ -57,7 +58,7 @@ cdef inline void pack_taps(
     floating* to, Py_ssize_t pitch, const floating* source, const Py_ssize_t* at, Py_ssize_t rows,
     const Py_ssize_t* tap_of, Py_ssize_t taps,
 ) noexcept nogil:
-    """Pack the taps of a channel for the rows of a panel, one tap at a time."""
+    """Pack some taps of one channel, for all rows of a panel."""
     cdef Py_ssize_t t, i
     for t in range(taps):
         for i in range(rows):
@@ -69,10 +70,10 @@ cdef inline void pack_strided(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Py_ssize_t* at,
 ) noexcept nogil:
-    """Do the work of `pack_weights` for taps that are not contiguous: a few panels at a time, channel by channel.
+    """Pack weights like `pack_weights`, but for LAYOUT_GENERIC: STRIDED_PANELS panels at a time, channel by channel.
 
-    Packing one panel at a time would read single cache lines from all parts of large weights. Packing all panels at
-    once would write to lines that map to the same cache sets.
+    Packing one panel at a time would read single cache lines that are far from each other in large weights. Packing all
+    panels at once would write to cache lines that share cache sets.
     """
     cdef Py_ssize_t n = end - begin, group = 0, k, tap, taps, first, last, here, pitch
     cdef const floating* source
@@ -100,8 +101,8 @@ cdef inline void pack_weights(
     floating* panel, const floating* w, const Sizes* s, const Py_ssize_t* tap_of, Py_ssize_t rows,
     Py_ssize_t begin, Py_ssize_t end, Py_ssize_t width, bint full, const Kernels* kernel,
 ) noexcept nogil:
-    """Pack rows [0, rows) of w for k in [begin, end) into panels of `width` rows. The last panel has fewer rows unless
-    `full`.
+    """Pack rows [0, rows) of w for k in [begin, end) into panels of `width` rows. With `full`, the last panel has space
+    for `width` rows, too, even if fewer are left.
     """
     cdef Py_ssize_t[MOST_LANES] at
     cdef Py_ssize_t first, here, pitch, k, tap, taps, i, n = end - begin

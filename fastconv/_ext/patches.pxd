@@ -1,35 +1,36 @@
-# Blocks of the padded image, split into stride phases, in the workspace of a thread.
+# Copies of blocks of the padded image, split into stride phases, in the workspace of a thread.
 #
-# Along an axis with stride s and dilation e, output o reads padded cell o * s + t * e at tap t. This is cell o + (t *
-# e) // s of the phase (t * e) % s. So if phases are stored separately, the outputs of a row read contiguous cells at
-# every tap, whatever the stride. Phases that no tap reads are left out.
+# A cell is one element of an image, along all or one of its axes. Phase p of an axis with stride s has the padded cells
+# p, p + s, p + 2 * s, ... With dilation e, output o reads padded cell o * s + t * e at tap t, which is cell
+# o + (t * e) // s of phase (t * e) % s. A block stores each phase separately. So at every tap, the outputs of a row
+# read contiguous cells, even with a stride. Phases that no tap reads are not stored.
 
 from fastconv._ext.kernels cimport Kernels
 from fastconv._ext.runs cimport fc_prefetch, floating, zero_short
 
 
 cdef enum:
-    FAR_BYTES = 8192   # bytes of the next plane that are prefetched at a time
+    FAR_BYTES = 8192   # The largest number of bytes of the next channel that are prefetched.
 
 
-# One axis of a block, as `Layout` in fastconv.convolution.blocking describes it, and its phases.
+# One axis of a problem and of its blocks: a row of `Layout.axes` in fastconv.convolution.blocking, and its phases.
 cdef struct ConvAxis:
-    Py_ssize_t size      # cells of the source
+    Py_ssize_t size      # the number of cells of the source
     Py_ssize_t stride
-    Py_ssize_t lo        # minus the source cell of padded cell 0; negative where the source is cropped
-    Py_ssize_t out       # number of all outputs
-    Py_ssize_t block     # outputs of a block
-    Py_ssize_t halo     # halo: cells of a phase past the cell of the last output
-    Py_ssize_t n_phases     # phases that are stored
-    Py_ssize_t phase_pitch
-    Py_ssize_t pitch     # distance between cells of a phase in a block
-    Py_ssize_t output_offset     # output offset: the result cell of output 0
-    Py_ssize_t output_stride      # output stride: result cells from one output to the next
-    Py_ssize_t output_size     # cells of the result
-    const Py_ssize_t* phase
+    Py_ssize_t lo        # the number of padding cells before the source; negative if the source is cropped
+    Py_ssize_t out       # the number of outputs of the problem
+    Py_ssize_t block     # the number of outputs of a block
+    Py_ssize_t halo      # the number of cells of a phase that the last output reads after its first cell
+    Py_ssize_t n_phases     # the number of phases that are stored
+    Py_ssize_t phase_pitch    # the distance between two phases in a block, in elements
+    Py_ssize_t pitch     # the distance between two consecutive cells of a phase in a block, in elements
+    Py_ssize_t output_offset     # the result cell of output 0
+    Py_ssize_t output_stride      # the number of result cells from one output to the next
+    Py_ssize_t output_size     # the number of cells of the result
+    const Py_ssize_t* phase    # the phases that are stored, in ascending order
 
 
-# The outputs of a block: [begin, begin + n) along each axis, in images [image, image + images).
+# A block: the outputs [begin, begin + n) along each axis, in images [image, image + images).
 cdef struct Block:
     Py_ssize_t image
     Py_ssize_t images
@@ -44,7 +45,7 @@ cdef enum:
 cdef inline void read_conv_axes(
     ConvAxis* axes, const Py_ssize_t* table, const Py_ssize_t* phases, Py_ssize_t most_phases
 ) noexcept nogil:
-    """Set `axes` from one row of `table` and one row of `phases` for each axis."""
+    """Set the three axes: each from a row of `table` and a row of `phases`, which has `most_phases` elements."""
     cdef Py_ssize_t i
     for i in range(3):
         axes[i].size, axes[i].stride, axes[i].lo = table[0], table[1], table[2]
@@ -57,7 +58,7 @@ cdef inline void read_conv_axes(
 
 cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase,
                                   Py_ssize_t n) noexcept nogil:
-    """Return how many of the first `n` cells of a phase lie before the source."""
+    """Return how many of the first `n` cells of a phase, counted from output `begin`, lie before the source."""
     cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
     if at >= 0:
         return 0
@@ -65,7 +66,8 @@ cdef inline Py_ssize_t first_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssi
 
 
 cdef inline Py_ssize_t last_cell(const ConvAxis* axis, Py_ssize_t begin, Py_ssize_t phase, Py_ssize_t n) noexcept nogil:
-    """Return how many of the first `n` cells of a phase lie before the end of the source."""
+    """Return how many of the first `n` cells of a phase, counted from output `begin`, lie before the end of the source.
+    """
     cdef Py_ssize_t at = begin * axis.stride + phase - axis.lo
     if at >= axis.size:
         return 0
@@ -77,17 +79,17 @@ cdef inline void fill(
     const ConvAxis* axes, const Block* block, Py_ssize_t channel_pitch, Py_ssize_t image_pitch, const Kernels* kernel,
     bint far,
 ) noexcept nogil:
-    """Fill a block with `channels` channels of each image; `source` is the first of these channels in image 0.
+    """Copy `channels` channels of each image to a block. `source` is the first of these channels in image 0.
 
-    If the source is `far` (in no cache), prefetch the first cells of the next channel, because they may be in other
-    pages.
+    With `far`, which means that the source is in no cache, also prefetch the first cells of the next channel. They may
+    be in other pages, which the hardware does not prefetch.
     """
     cdef const ConvAxis* d = &axes[0]
     cdef const ConvAxis* h = &axes[1]
     cdef const ConvAxis* w = &axes[2]
     cdef Py_ssize_t plane = h.size * w.size, volume = d.size * plane
     cdef Py_ssize_t deep = block.n[0] + d.halo, high = block.n[1] + h.halo, wide = block.n[2] + w.halo
-    # If the padding of one row also serves the next row, the reads of a row extend past its end.
+    # Rows may share padding: the end of one row then overlaps the start of the next by `over` cells.
     cdef Py_ssize_t written = min(wide, h.pitch), over = wide - written
     cdef Py_ssize_t c, n, sd, sh, sw, id_, ih, a, b, top, end, at_d, at_h, at_w
     cdef Py_ssize_t begin = max(block.begin[0] * d.stride - d.lo, 0), cells
@@ -129,6 +131,5 @@ cdef inline void fill(
                                 else:
                                     zero_short(row, written)
                                 row = row + h.pitch
-                            # Clear the end of the last row, where the next row would start. Later rows overwrite their
-                            # part.
+                            # Clear the end of the last row, because no row of this phase follows it.
                             zero_short(row, over)

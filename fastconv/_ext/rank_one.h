@@ -1,4 +1,4 @@
-/* Test whether a kernel is an outer product, and compute its factors. */
+/* Functions that test whether a kernel is an outer product, and compute the factors. */
 #ifndef FASTCONV_RANK_ONE_H
 #define FASTCONV_RANK_ONE_H
 
@@ -9,17 +9,18 @@
 
 #include "runs.h"
 
-/* An entry that differs from the product of the factors: its index in the kernel, its value, and the product. */
+/* An entry of a kernel that differs from the product of the factors: the index of the entry in the kernel, its value,
+ * and the product. */
 typedef struct {
     ptrdiff_t place;
     double value, product;
 } fc_off;
 
-/* Return the number of doubles in the workspace of fc_factor_*. */
+/* Return the number of doubles of the workspace that fc_factor_f32 and fc_factor_f64 need. */
 static inline ptrdiff_t fc_factor_space(const ptrdiff_t k[3]) { return 2 * (k[0] + k[1] + k[2]); }
 
 /* Divide the `k` numbers by their greatest common divisor, if all are integers of at most `bits` bits times a common
- * power of two. Returns the divisor, or 0 if they are not. */
+ * power of two. Returns the divisor; returns 0 and changes nothing if the numbers are not of this form. */
 static inline double fc_primitive(double *a, ptrdiff_t k, int bits)
 {
     ptrdiff_t i;

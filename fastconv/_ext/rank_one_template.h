@@ -1,12 +1,13 @@
-/* Functions of rank_one.h for one dtype. */
+/* The functions of rank_one.h for one dtype. */
 
-/* Return the index of the first entry of largest magnitude, -1 if there is an inf or NaN, or -2 if all are zero. */
+/* Return the index of the first entry of largest magnitude, -1 if an entry is inf or NaN, or -2 if all entries are
+ * zero. */
 static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
 {
     const FC_T infinity = (FC_T)INFINITY;
     FC_BITS most = 0, bits, infinite;
     ptrdiff_t i;
-    /* Magnitudes compare like their bits, so inf and NaN are above all others. */
+    /* Magnitudes have the same order as their bit patterns, so inf and NaN compare above all other numbers. */
     memcpy(&infinite, &infinity, sizeof bits);
     for (i = 0; i < n; i++) {
         memcpy(&bits, &w[i], sizeof bits);
@@ -22,7 +23,8 @@ static ptrdiff_t FC_F(fc_pivot)(const FC_T *w, ptrdiff_t n)
     }
 }
 
-/* Return the difference of an entry from a * c, where a and c are sums of two numbers each. */
+/* Return the difference between an entry and the product (a + a_low) * (c + c_low). The low parts extend the precision
+ * of doubles; for floats they are not needed. */
 static inline double FC_F(fc_error)(double value, double a, double a_low, double c, double c_low)
 {
     const double product = a * c;
@@ -31,8 +33,8 @@ static inline double FC_F(fc_error)(double value, double a, double a_low, double
     return (value - product) - fma(a, c, -product) - (a * c_low + a_low * c);
 }
 
-/* Return how much an entry may differ from the product of the factors: slightly more than the error bound of
- * fc_factor. */
+/* Return the largest difference from the product of the factors that is allowed for an entry: slightly more than the
+ * error bound that fc_factor explains. `most` is the largest magnitude of an entry. */
 static inline double FC_F(fc_allowed)(double value, double most, double tolerance, double least)
 {
     const double magnitude = fabs(value), unit = ldexp(1, 1 - FC_MANTISSA);
@@ -41,9 +43,10 @@ static inline double FC_F(fc_allowed)(double value, double most, double toleranc
     return (tolerance + 2 * unit * log(most / magnitude)) * magnitude + least;
 }
 
-/* Compute factors whose products are exact, for kernels of integers times a power of two. Returns whether such factors
- * exist. `from` holds the entries of the fibres, axis after axis, and `to` gets the factors in the same order; both may
- * be the same array. `at` is the index of the pivot along each axis. */
+/* Compute factors whose products are exact, if the entries of the kernel are integers times a power of two. Returns
+ * whether such factors exist. `from` holds the entries of the fibres (see fc_factor) of the three axes, one after
+ * another. `to` gets the factors in the same order, and may be the same array. `at` is the index of the pivot along
+ * each axis. */
 static int FC_F(fc_whole)(const double *from, double *to, const ptrdiff_t k[3], const ptrdiff_t at[3])
 {
     double divisor = 1;
@@ -66,8 +69,8 @@ static int FC_F(fc_whole)(const double *from, double *to, const ptrdiff_t k[3], 
     return 1;
 }
 
-/* Multiply the factors by powers of two whose product is 1, so that their largest entries have the same magnitude. All
- * intermediate magnitudes lie between those of the input and the result, so none overflows or underflows. */
+/* Multiply the three factors by powers of two whose product is 1, so that the largest entries of the factors have about
+ * the same magnitude. No multiplication overflows or underflows. */
 static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
 {
     int exponents[3], sum = 0, axes = 0;
@@ -89,21 +92,27 @@ static void FC_F(fc_balance)(double *factors, const ptrdiff_t k[3])
         }
 }
 
-/* Compute the factors of w (k[0], k[1], k[2]). `to` gets their entries in the order of `order`, which indexes the
- * entries of the three axes in turn. Returns 0 if w is an outer product, up to rounding in its dtype. Returns 1 if it
- * is not, and sets *off, unless `off` is NULL, to the entry that differs most. Returns 2 if w has an inf or NaN.
+/* Compute the factors of the kernel w (k[0], k[1], k[2]).
  *
- * The factors are the fibres through the pivot, the entry of largest magnitude: w[i, j] is compared with w[i, q] * w[p,
- * j] / w[p, q]. Each entry of an outer product of r factors was rounded up to r times, in r - 1 products and in a
- * possible division of the kernel by its sum. The comparison uses 2 r entries. So the two sides differ by at most 2 r *
- * r * eps / 2 of the entry, where eps is the distance from 1 to the next number of the dtype, plus r * r times the
- * least number of the dtype.
+ * Returns 0 if w is an outer product, up to rounding in its dtype. Then to[i] is entry order[i] of the factors of the
+ * three axes, one after another. Returns 1 if w is not an outer product. Then *off is set to the entry that differs
+ * most from the product of the factors, unless `off` is NULL. Returns 2 if w has an inf or NaN.
  *
- * A Gaussian may also be exp(t), where t is a rounded sum of squares. The error of t, at most eps * |t|, is a relative
- * error of the entry, and the errors of the entries of the fibres add up to as much. As t = log(w / largest), a further
- * 2 * eps * |t| of the entry is allowed. Even an entry of 1e-19 of the largest must then agree in all but two digits.
+ * The pivot is the entry of largest magnitude, and the fibres are the entries on the lines through the pivot along each
+ * axis. The factors are the fibres, divided by the pivot on all axes but one. In a kernel of two axes whose pivot is at
+ * (p, q), w[i, j] is compared with w[i, q] * w[p, j] / w[p, q].
  *
- * If the largest entry itself is so small that the least number matters, only relative errors are allowed. */
+ * Each entry of an outer product of r factors was rounded up to r times: in r - 1 products, and in a possible division
+ * of the kernel by its sum. The comparison uses 2 * r entries. So the two sides differ by at most 2 * r * r * eps / 2
+ * times the entry, plus r * r times the smallest positive number of the dtype. Here eps is the distance from 1 to the
+ * next number of the dtype.
+ *
+ * An entry of a Gaussian may also be exp(t), where t is a rounded sum of squares. The error of t is at most eps * |t|,
+ * and is a relative error of the entry. The entries of the fibres together have an error of the same size. So a further
+ * error of 2 * eps * |t| times the entry is allowed, where t is log(entry / largest entry). Even an entry that is 1e-19
+ * times the largest must then agree in all but two digits.
+ *
+ * If the largest entry is so small that the smallest positive number matters, only relative errors are allowed. */
 static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t *order, ptrdiff_t entries, FC_T *to,
                            double *space, fc_off *off)
 {
@@ -124,7 +133,7 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     p = (double)w[pivot];
     if (fabs(p) < ldexp(FC_LEAST, 2 * FC_MANTISSA)) {
         least = 0;
-        up = sizeof(FC_T) == 8 ? ldexp(1, 4 * FC_MANTISSA) : 1; /* Otherwise products of doubles would lose digits. */
+        up = sizeof(FC_T) == 8 ? ldexp(1, 4 * FC_MANTISSA) : 1; /* Unscaled products of doubles would lose digits. */
     }
     p *= up;
     most = fabs(p);
@@ -168,7 +177,7 @@ static int FC_F(fc_factor)(const FC_T *w, const ptrdiff_t k[3], const ptrdiff_t 
     for (axis = begin = 0; axis < 3; begin += k[axis++])
         for (i = 0; i < k[axis]; i++)
             low[begin + i] = (double)w[pivot + (i - at[axis]) * steps[axis]];
-    /* `high` becomes the fibres, and `low` their exact factors. */
+    /* Set `high` to the fibres and `low` to the factors. */
     for (i = 0; i < total; i++) {
         const double fibre = low[i];
         low[i] = i >= bases && i < bases + k[base] ? high[i] / up : high[i];

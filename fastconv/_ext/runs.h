@@ -1,8 +1,8 @@
-/* Runs: operations of kernels on elements along the last axis.
+/* Operations on runs: copies and sums of n elements along the last axis.
  *
- * A run reads or writes `n` elements. One side is contiguous, the other has a stride. The common strides are
- * compile-time constants, so that the compiler vectorises them. All functions are `static inline`, so nothing is
- * exported. */
+ * One of the two operands is contiguous, and the other may have a stride. The common strides are compile-time
+ * constants, so that the compiler vectorises the loops. All functions are `static inline`, so that the module exports
+ * no symbols. */
 #ifndef FASTCONV_RUNS_H
 #define FASTCONV_RUNS_H
 
@@ -19,15 +19,15 @@
 #define FC_RESTRICT __restrict__
 #endif
 
-/* Prefetch a cache line that will be read or written soon, where the hardware cannot predict the address. An invalid
- * address has no effect. */
+/* Prefetch the cache line at p, which will be read or written soon. This is for addresses that the hardware cannot
+ * predict. An invalid address has no effect. */
 #if defined(__GNUC__)
 #define FC_PREFETCH(p, write) __builtin_prefetch((p), (write))
 #else
 #define FC_PREFETCH(p, write) ((void)(p))
 #endif
 
-/* Prefetch all cache lines of `bytes` bytes. */
+/* Prefetch all cache lines of the `bytes` bytes at `from`. */
 static inline void fc_prefetch(const void *from, ptrdiff_t bytes)
 {
     ptrdiff_t i;
@@ -35,7 +35,8 @@ static inline void fc_prefetch(const void *from, ptrdiff_t bytes)
         FC_PREFETCH((const char *)from + i, 0);
 }
 
-/* A failed check ends the process, because no exception can be raised without the GIL. */
+/* Debug builds check conditions. A failed check ends the process, because no exception can be raised without the GIL.
+ * */
 #if defined(FASTCONV_DEBUG)
 #define FC_CHECKED 1
 #define fc_check(condition)                                                              \
@@ -63,12 +64,12 @@ static inline ptrdiff_t fc_fetch_add(ptrdiff_t *counter, ptrdiff_t grain)
 #endif
 }
 
-/* Runs of at least this many bytes are copied by memcpy. For shorter runs, such as a single short image row, a loop is
- * faster than the call. (setup.py keeps the compiler from turning the loop back into the call.) */
+/* The smallest number of bytes for which a run is copied by memcpy. For shorter runs, such as a short row of an image,
+ * a loop is faster than the call. setup.py sets a compiler option that keeps such a loop from becoming a call. */
 #define FC_CALL_BYTES 1024
 
-/* Copy a short run by vectors. The last vector overlaps the one before it, so no loop over single elements is
- * needed. */
+/* Copy a short run vector by vector. The last vector overlaps the vector before, so that no loop over single elements
+ * is needed. */
 #if defined(__GNUC__)
 typedef char fc_vector __attribute__((vector_size(16), aligned(1), may_alias));
 
@@ -97,13 +98,14 @@ static inline void fc_copy_short(char *FC_RESTRICT dst, const char *FC_RESTRICT 
 #define FC_NOINLINE
 #endif
 
-/* Clearing long runs is rare. It is a separate function, so that it takes no registers from the copies. */
+/* Clear a run. Long runs are rarely cleared, so this is not inlined, and needs no registers in the loops that copy. */
 static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 {
     memset(dst, 0, bytes);
 }
 
-/* Run a statement for every i < n. The common strides are compile-time constants. */
+/* Run a statement for every i < n. In the statement, S is the stride, which is a compile-time constant if it is 1, 2 or
+ * 4. */
 #define FC_EACH(n, stride, statement)                                                      \
     do {                                                                                   \
         ptrdiff_t i;                                                                       \
@@ -122,7 +124,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
         }                                                                                  \
     } while (0)
 
-/* Define the runs for a floating type `T`. */
+/* Define the operations on runs for a floating type T. */
 #define FC_DEFINE_RUNS(T, suffix)                                                          \
     static inline void fc_copy_##suffix(T *FC_RESTRICT dst, const T *FC_RESTRICT src,      \
                                         ptrdiff_t n, ptrdiff_t stride)                     \
@@ -144,7 +146,7 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
     {                                                                                      \
         FC_EACH(n, stride, dst[i * S] += src[i]);                                          \
     }                                                                                      \
-    /* Clear one cell in each of `rows` image rows, which wrapped around a border. */             \
+    /* Clear one cell in each of `rows` rows, which was copied from a neighbouring row. */ \
     static inline void fc_zero_column_##suffix(T *dst, ptrdiff_t rows, ptrdiff_t pitch)    \
     {                                                                                      \
         for (; rows > 0; rows--, dst += pitch)                                             \
@@ -159,9 +161,9 @@ static FC_NOINLINE void fc_zero_bytes(char *dst, size_t bytes)
 FC_DEFINE_RUNS(float, f32)
 FC_DEFINE_RUNS(double, f64)
 
-/* Set best[i] to the larger of best[i] and x[i * stride], and where[i] to its index. A negative where[i] marks an
- * output that no tap has reached yet. NaN replaces any number, but an equal value or a second NaN never replaces an
- * earlier one. `I` is the integer type that indexes a plane. */
+/* Define a function that updates maxima. If x[i * stride] is larger than best[i], best[i] is set to that value, and
+ * where[i] to its index, first + i * stride. A negative where[i] marks an output that has no maximum yet. NaN replaces
+ * any number, but an equal value or a second NaN replaces nothing. I is the integer type of the indices. */
 #define FC_DEFINE_MAX(T, I, suffix)                                                        \
     static inline void fc_max_##suffix(T *FC_RESTRICT best, I *FC_RESTRICT where,          \
                                        const T *FC_RESTRICT x, ptrdiff_t n,                \

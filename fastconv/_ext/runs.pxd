@@ -1,4 +1,4 @@
-"""Declarations for several kernels: the struct of an axis, the range of outputs of a tap, and runs.h."""
+"""Declarations that several kernels share: the functions of runs.h, the struct of an axis, and its outputs by tap."""
 
 from libc.stdint cimport int32_t, int64_t
 
@@ -40,7 +40,7 @@ cdef inline void zero(floating* dst, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void zero_short(floating* dst, Py_ssize_t n) noexcept nogil:
-    """Write n zeros, like `zero`, but inline, for one or two rows."""
+    """Write n zeros. This is faster than `zero` for short rows, because no function is called."""
     if floating is float:
         fc_zero_short_f32(dst, n)
     else:

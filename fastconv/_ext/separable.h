@@ -1,41 +1,45 @@
-/* Separable convolution, with kernels that are outer products, axis by axis, for every instruction set. */
+/* Separable convolution for every instruction set. The kernel is an outer product, so it is applied axis by axis. */
 #ifndef FASTCONV_SEPARABLE_H
 #define FASTCONV_SEPARABLE_H
 
 #include "isa.h"
 #include "team.h"
 
-/* A line: outputs along one axis, written to the result cells `start`, `start` + `output_stride`, ... Output o is the
- * sum over t
- * < taps of the source cell o * stride + t * dilation - lo times factor `factors` + t; `stride` is a
- * field of fc_side. */
+/* A line: the outputs of one stride phase of the result along one axis. Output o is written to result cell
+ * output_offset + o * output_stride. It is the sum, over t < taps, of source cell o * stride + t * dilation - lo times
+ * factor number `factors` + t. `stride` is a field of fc_phased_axis. */
 typedef struct {
     ptrdiff_t out, output_offset, output_stride, lo, dilation, taps, factors;
 } fc_conv_axis;
 
-/* One axis: `size` cells of the source, `output_size` cells of the result, `phases` lines of at most `out` outputs, and
- * blocks of `block` outputs. The first output of a block reads at most `pad` cells before cell begin * stride of the
- * source, and `halo` is the distance from its first cell to its last. */
+/* One axis. It has `size` cells of the source, `output_size` cells of the result, and `phases` lines of at most `out`
+ * outputs, which are divided into blocks of `block` outputs. The first output of a block, output `begin`, reads no cell
+ * before source cell begin * stride - pad, and no cell more than `halo` cells after that. */
 typedef struct {
     ptrdiff_t size, output_size, stride, phases, out, block, pad, halo;
     const fc_conv_axis *phase;
 } fc_phased_axis;
 
-/* How cells outside an axis are filled. Borders other than zeros need images of two axes (`flat`), undivided rows, and
- * contiguous results. */
+/* The border modes, which determine the values of cells outside an image. All modes but FC_ZEROS are supported only for
+ * images of two axes (`flat`), if rows are not divided into blocks and the results of a row are contiguous. */
 enum { FC_ZEROS, FC_REFLECT, FC_REPLICATE, FC_CIRCULAR };
 
-/* A call. Axes are (D, H, W). `channels` is the number of result channels of an image, `shared` how many of them share
- * a source (forward), `sources` how many sources one result sums over (backward), and `entries` the number of entries
- * of the factors of a filter. The workspace, in elements: rows of sums along H from 0 on, one row split into stride
- * phases, one row of results, and the sums along D unless `flat`. */
+/* The arguments of a call. The axes are (D, H, W); `flat` means that the image has no axis D. Pitches and offsets are
+ * in elements.
+ *
+ * `channels` is the number of channels of the result. In the forward pass, `shared` of these channels share one channel
+ * of the source; otherwise `shared` is 1. In the backward pass, each channel of the result is a sum over `sources`
+ * channels of the source; otherwise `sources` is 1. `entries` is the number of factors of a filter.
+ *
+ * The workspace starts with rows of sums along H, `pitch` elements apart. One row that is split into stride phases
+ * follows at `split_at`, one row of results at `row_at` and, unless `flat`, planes of sums along D at `planes_at`. */
 typedef struct {
     fc_phased_axis axes[3];
     ptrdiff_t images, channels, shared, sources, entries, flat, border;
     ptrdiff_t pitch, split_at, phase_pitch, row_at, planes_at, space;
     const void *x, *factors, *bias;
     void *result;
-    fc_work_queue *queue; /* the shared state of the call, or NULL */
+    fc_work_queue *queue; /* The work queue of the call, or NULL. */
 } fc_separable;
 
 static inline ptrdiff_t fc_blocks(const fc_phased_axis *axis)
@@ -54,7 +58,8 @@ static inline ptrdiff_t fc_limit(ptrdiff_t n, ptrdiff_t least, ptrdiff_t most)
     return n < least ? least : n > most ? most : n;
 }
 
-/* Find the taps of output o of a line that read the source cells [first, end). */
+/* Find the taps of an output that read one of the source cells [first, end). `at` is the cell that tap 0 reads. Sets
+ * *tap to the first of these taps, and *taps to their number. */
 static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdiff_t first, ptrdiff_t end,
                                   ptrdiff_t *tap,
                                   ptrdiff_t *taps)
@@ -65,8 +70,9 @@ static inline void fc_taps_inside(const fc_conv_axis *phase, ptrdiff_t at, ptrdi
     *taps = *taps < 0 ? 0 : *taps;
 }
 
-/* Cells outside the image repeat cells of the image. Return how many of the `most` cells `at`, `at` + `step`, ...
- * repeat cells that form one arithmetic sequence, and set the first cell and the step of that sequence. */
+/* Map the cells `at`, `at` + `step`, ... to the cells of the image that they repeat according to `border`. Return how
+ * many of the first `most` cells map to one arithmetic sequence. Set *first to the first cell of that sequence, and
+ * *distance to its step. */
 static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, ptrdiff_t most, ptrdiff_t border,
                                  ptrdiff_t *first, ptrdiff_t *distance)
 {
@@ -86,8 +92,8 @@ static inline ptrdiff_t fc_shown(ptrdiff_t at, ptrdiff_t size, ptrdiff_t step, p
     return count < most ? count : most;
 }
 
-/* The rows to sum over, `pitch` apart in memory: cells [first, end) of an axis with `n` elements each, the first at
- * `from`. With a border other than zeros these are all cells of the axis. */
+/* The rows that sums are computed from: rows [first, end) of an axis, each with `n` elements. Row `first` is at `from`,
+ * and rows are `pitch` elements apart. If `border` is not FC_ZEROS, these are all rows of the axis. */
 typedef struct {
     const void *from;
     ptrdiff_t pitch, first, end, n, border;

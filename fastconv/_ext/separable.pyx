@@ -1,7 +1,7 @@
-"""Separable convolution, with kernels that are outer products, axis by axis.
+"""Separable convolution. The kernel is an outer product of vectors, its factors, so it is applied axis by axis.
 
-`factors` computes the factors of such kernels, and `convolve` applies them. fastconv.convolution.separable divides the
-work, and makes all tables below.
+`factors` computes the factors of kernels, and `convolve` applies them. fastconv.convolution.separable divides the work
+into items, and makes all tables that are read here.
 """
 
 from libc.stdlib cimport free, malloc
@@ -83,11 +83,12 @@ def lanes(int dtype, int isa):
 
 
 def factors(int dtype, w, kernel, order, to, bint telling):
-    """Write the factors of every filter of w (F, *kernel), with three kernel axes, in `order` to `to` (F, len(order)).
+    """Compute the factors of the kernel of every filter of w (F, KD, KH, KW), and write them to `to` (F, len(order)).
 
-    Returns None if all kernels are outer products. Otherwise returns the index of the first filter whose kernel is not
-    one. With `telling`, also returns the index of the entry that differs most from the product of the factors, the
-    entry, and the product, unless the kernel has an inf or NaN.
+    `order` indexes the entries of the factors of the three axes, one after another. Returns None if all kernels are
+    outer products. Otherwise returns a tuple with the index of the first filter whose kernel is not an outer product.
+    With `telling`, the tuple also has the index of the entry that differs most from the product of the factors, the
+    entry, and the product. These are missing if the kernel has an inf or NaN.
     """
     cdef Py_ssize_t itemsize = 8 if dtype else 4, f, count, entries, taps
     cdef Buffer weights = contiguous_buffer(w, itemsize, False)
@@ -125,7 +126,7 @@ def factors(int dtype, w, kernel, order, to, bint telling):
     return (f,) if found else None
 
 
-# The arguments of a call, which all of its threads read.
+# The arguments of a call. All threads of the call read them.
 cdef struct Task:
     fc_separable call
     fc_separable_t block
@@ -138,10 +139,11 @@ cdef struct Task:
 
 
 def convolve(int dtype, x, factors, bias, result, axes, phases, sizes, space, counts, int isa, queue):
-    """Convolve each plane of x along D, H and W in turn. `counts` is incremented for each image with an inf or NaN.
+    """Convolve each channel of x along D, H and W in turn. `counts` is set to 1 for each image with an inf or NaN.
 
-    `bias` is None or has a number for each channel of the result. `axes` (3, 8), `phases` (number of all lines, 7) and
-    `sizes` are the fields of separable.h in their order. `space` is (threads, bytes).
+    `bias` is None or has one number for each channel of the result. `axes` (3, 8) has the fields of fc_phased_axis,
+    `phases` (n, 7) has the fields of fc_conv_axis for all lines, and `sizes` has the fields of fc_separable. `space`
+    has the shape (threads, bytes).
     """
     cdef Task t
     cdef fc_phased_axis* axis
@@ -185,7 +187,7 @@ def convolve(int dtype, x, factors, bias, result, axes, phases, sizes, space, co
 
 
 cdef inline Py_ssize_t volume(const fc_separable* call, bint output_size) noexcept nogil:
-    """Return the number of cells of a channel of the result if `output_size`, else of the source."""
+    """Return the number of cells of a channel of the result or, without `output_size`, of a channel of the source."""
     cdef Py_ssize_t i, cells = 1
     for i in range(3):
         cells *= call.axes[i].output_size if output_size else call.axes[i].size

@@ -1,38 +1,41 @@
-/* Convolution with pruned weights, for every instruction set: rows of an image are scaled by the nonzero weights and
- * summed. */
+/* Convolution with pruned weights, for every instruction set. Each nonzero weight scales rows of an image, and the
+ * scaled rows are added up. */
 #ifndef FASTCONV_SPARSE_H
 #define FASTCONV_SPARSE_H
 
 #include "isa.h"
 
-/* Lists of the nonzero weights of some rows and channels. Short lists come first, so that the branch at the end of the
- * loop is predicted well. List i has `counts[i]` weights of row `rows[i]`, and starts where list i - 1 ends. `off` is
- * the offset, in vectors, from the cell of an output to the cell that the weight multiplies. */
+/* The nonzero weights of some rows and channels, with a list for each row. Short lists come first, so that the CPU
+ * predicts the end of the loop over a list well. List i has `counts[i]` weights of row `rows[i]`, and starts where list
+ * i - 1 ends. `val` has the weights. `off` has, for each weight, the offset from the cell of an output to the cell that
+ * the weight multiplies, in vectors. */
 typedef struct {
     int32_t *rows, *counts, *off;
     void *val;
 } fc_nonzeros_list;
 
-/* The layout of the weights of some rows: each row has `runs` runs of `n` weights. For each weight, in this order, `at`
- * is its offset in vectors, or negative if the weight is not used. */
+/* The weights of some rows. The rows are `row_step` elements apart. Each row has `runs` runs of `n` contiguous weights,
+ * and the runs are `run_step` elements apart. `at` has, for each weight of a row, the offset of fc_nonzeros_list, or a
+ * negative number if the weight is not used. */
 typedef struct {
     const void *w;
     ptrdiff_t rows, row_step, runs, run_step, n;
     const int32_t *at;
 } fc_weights;
 
-/* Lists up to this length are sorted by length; longer ones are not. */
+/* Lists of fewer than FC_LENGTHS - 1 weights are sorted by length. Longer lists follow in the order of their rows. */
 enum { FC_LENGTHS = 512 };
 
-/* The number of elements that kernels may write past the end of a list. */
+/* The largest number of elements that a kernel may write past the end of a list. */
 enum { FC_LIST_SPARE = 16 };
 
-/* A line of results in one lane: its offset in the result, and the number of its results that exist, which may be 0. */
+/* The place of a line of results of one lane (see sparse.pyx). `to` is the offset of the line in the result, in
+ * elements. `n` is the number of cells of the line that are inside the result, which may be 0. */
 typedef struct {
     ptrdiff_t to, n;
 } fc_target;
 
-/* Prefetch `rows` rows of `bytes` bytes each. */
+/* Prefetch `rows` rows of `bytes` bytes each. The rows are `pitch` bytes apart. */
 static inline void fc_prefetch_rows(const char *from, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t bytes)
 {
     ptrdiff_t i;
@@ -73,7 +76,8 @@ typedef struct {
 
 FC_KERNELS(fc_sparse_kernels, fc_sparse_for);
 
-/* The most vectors of a tile. Each takes a register, and two more registers hold operands (six for `dots`). */
+/* Return the largest number of vectors of a tile. Each vector takes a register. Two more registers hold operands or,
+ * with `dots`, six. */
 static inline int fc_sparse_sums(int isa, int dots)
 {
 #if defined(__aarch64__)

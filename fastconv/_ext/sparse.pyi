@@ -1,6 +1,6 @@
 import numpy as np
 
-# Elements past the end of a list that a kernel may write.
+# The largest number of elements that a kernel may write past the end of a list.
 spare: int
 
 def product(

@@ -1,8 +1,12 @@
-"""Products with pruned weights: each nonzero weight scales rows of the image, which are added to tiles in registers.
+"""Convolution with pruned weights: each nonzero weight scales rows of the image, which are added to tiles in registers.
 
-A block of the padded image is divided into as many parts as a vector has lanes, and each lane holds one part. So every
-tap is an aligned offset. A first call lists the nonzero weights, and a second one multiplies.
-fastconv.convolution.sparse divides the work, and makes all tables below.
+A block of the padded image is divided into equal parts, one for each lane of a vector. The block is copied "in lanes":
+each vector holds the same cell of all parts. So every tap is an offset of whole vectors. A line is a row of results of
+a part, in all lanes.
+
+A set is a number of rows of weights that are listed and multiplied together. A first call lists the nonzero weights of
+some sets, and a second call multiplies by these weights. fastconv.convolution.sparse divides the work into items, and
+makes all tables that are read here.
 """
 
 from libc.stdint cimport int32_t
@@ -23,47 +27,51 @@ from fastconv._ext.team cimport (
 
 
 cdef enum:
-    LINE = 64        # bytes of a cache line, and of the largest vector
-    MOST_LANES = 16
+    LINE = 64        # The number of bytes of a cache line, and of the largest vector.
+    MOST_LANES = 16  # The largest number of lanes of a vector.
 
 
 def shape(int dtype, int isa, bint dots):
-    """Return the number of lanes of a vector and the most vectors of a tile, for dtype 0 (float32) or 1 (float64)."""
+    """Return the number of lanes of a vector, and the largest number of vectors of a tile. `dtype` is 0 (float32) or 1
+    (float64). `dots` selects the kernels of the gradient of the weights.
+    """
     return fc_isa_lanes(dtype, isa), fc_sparse_sums(isa, dots)
 
 
-#: The number of elements that a kernel may write past the end of a list.
+#: The largest number of elements that a kernel may write past the end of a list.
 spare = FC_LIST_SPARE
 
 
-# The sizes of a call, in the order of fastconv.convolution.sparse.
+# The sizes of a call, in the order of the table that fastconv.convolution.sparse.tables makes. Steps and pitches are in
+# elements.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t groups
-    Py_ssize_t rows            # rows of the result in a group: filters, or channels for dx
-    Py_ssize_t row_step        # distance between the weights of two rows
-    Py_ssize_t block_rows
-    Py_ssize_t channels        # channels of the source in a group
-    Py_ssize_t channel_step    # distance between the weights of two channels
-    Py_ssize_t block_channels
-    Py_ssize_t taps            # taps of the whole kernel
-    Py_ssize_t patch_image     # distance between two images in the padded block, in elements
-    Py_ssize_t channel_pitch   # distance between two channels of the block in lanes, in elements
-    Py_ssize_t line_pitch      # distance between two lines of the block in lanes, in elements
-    Py_ssize_t copy_lines      # lines that are copied to lanes together
-    Py_ssize_t copies          # groups of such lines
-    Py_ssize_t lines           # lines of results of a lane
-    Py_ssize_t wide            # results of a line
-    Py_ssize_t tiles
-    Py_ssize_t lane_images     # parts of a block along the images; lane_parts: along the axes
-    Py_ssize_t[3] lane_parts
-    Py_ssize_t[3] part         # results of a part, along the axes
-    Py_ssize_t lanes_at        # offset of the block in lanes in the workspace of a thread, in bytes
-    Py_ssize_t sums_at         # offset of the sums
-    Py_ssize_t targets_at      # offset of the targets, which say where sums are stored
-    Py_ssize_t list_off        # offset of `off` in the lists of some rows and channels, in bytes
-    Py_ssize_t list_val        # offset of `val`
-    Py_ssize_t list_pitch      # distance between such lists
+    Py_ssize_t rows            # the number of rows of the result in a group: its filters or, for dx, its channels
+    Py_ssize_t row_step        # the distance between the weights of two rows
+    Py_ssize_t block_rows      # the number of rows of a set
+    Py_ssize_t channels        # the number of channels of the source in a group
+    Py_ssize_t channel_step    # the distance between the weights of two channels
+    Py_ssize_t block_channels  # the number of channels that are copied to lanes before they are multiplied
+    Py_ssize_t taps            # the number of taps of the whole kernel
+    Py_ssize_t patch_image     # the distance between two images in the padded block
+    Py_ssize_t channel_pitch   # the distance between two channels of the block in lanes
+    Py_ssize_t line_pitch      # the distance between two lines of the block in lanes
+    Py_ssize_t copy_lines      # the number of lines of a group that is copied to lanes by one call of the kernel
+    Py_ssize_t copies          # the number of such groups of lines
+    Py_ssize_t lines           # the number of lines of results
+    Py_ssize_t wide            # the number of results of a line, in each lane
+    Py_ssize_t tiles           # the number of tiles of the results of a block
+    Py_ssize_t lane_images     # the number of parts of a block along the images
+    Py_ssize_t[3] lane_parts   # the number of parts of a block along each axis
+    Py_ssize_t[3] part         # the number of results of a part along each axis
+    Py_ssize_t lanes_at        # the offset of the block in lanes in the workspace of a thread, in bytes
+    Py_ssize_t sums_at         # the offset of the sums in the workspace of a thread, in bytes
+    Py_ssize_t targets_at      # the offset of the array of fc_target in the workspace of a thread, in bytes
+    # Each pair of a set and a block of channels has its own lists.
+    Py_ssize_t list_off        # the offset of `off` in the lists of such a pair, in bytes
+    Py_ssize_t list_val        # the offset of `val` in the lists of such a pair, in bytes
+    Py_ssize_t list_pitch      # the distance between the lists of two such pairs, in bytes
 
 
 cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
@@ -80,31 +88,32 @@ cdef inline Sizes read_sizes(const Py_ssize_t* t) noexcept nogil:
     return s
 
 
-# The arguments of a call, which all of its threads read.
+# The arguments of a call. All threads of the call read them.
 cdef struct Task:
     const void* source
     const void* w
     const void* bias
     void* result
-    const int32_t* at              # offsets of the weights of some channels, in vectors
-    const Py_ssize_t* copies       # starts of the copied line groups: in the block in lanes, and in the padded block
-    const Py_ssize_t* lines        # start of the cells of each line of results
-    const Py_ssize_t* tiles        # for each tile: lines, results per line, first line and first result
+    const int32_t* at              # for each weight of a block of channels: its `off`, or -1 (see sparse.h)
+    # For each group of lines that is copied to lanes: its offset in the block in lanes, and in the padded block.
+    const Py_ssize_t* copies
+    const Py_ssize_t* lines        # for each line of results: the offset of its first cell in the block in lanes
+    const Py_ssize_t* tiles        # for each tile: the numbers of lines and of results per line, first line and result
     char* lists
     char* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
-    Py_ssize_t first_set           # the sets of rows of one block and group that this step computes
-    Py_ssize_t sets
+    Py_ssize_t first_set           # the index of the first set of this call
+    Py_ssize_t sets                # the number of sets of this call
     Py_ssize_t items
-    Py_ssize_t volume              # cells of the source
-    Py_ssize_t positions           # cells of the result
-    Py_ssize_t group_step          # distance between the weights of two groups
+    Py_ssize_t volume              # the number of cells of a channel of the source
+    Py_ssize_t positions           # the number of cells of a channel of the result
+    Py_ssize_t group_step          # the distance between the weights of two groups, in elements
     Py_ssize_t itemsize
     fc_work_queue* queue
-    const int32_t* weight_at       # index of the weight of each offset
-    Py_ssize_t parts               # for DOTS: parts of the results, each summed in a fixed order
-    Py_ssize_t places
+    const int32_t* weight_at       # for each `off`: the offset of the weight in its row
+    Py_ssize_t parts               # the number of partial sums of DOTS; 0 for MULTIPLY
+    Py_ssize_t places              # the number of blocks
     int dtype
     int isa
     Sizes sizes
@@ -113,10 +122,10 @@ cdef struct Task:
 
 
 cdef enum Step:
-    PRUNE      # list the nonzero weights
-    MULTIPLY   # multiply by the listed weights
-    DOTS       # the gradient of the nonzero weights, stored in the lists
-    SPREAD     # copy the gradient from the lists to dw
+    PRUNE      # List the nonzero weights.
+    MULTIPLY   # Multiply by the listed weights.
+    DOTS       # Compute the gradient of the listed weights, and store it in place of the weights.
+    SPREAD     # Copy the gradient from the lists to dw.
 
 
 cdef inline fc_nonzeros_list lists_at(char* at, const Sizes* s) noexcept nogil:
@@ -137,12 +146,12 @@ def product(
     Py_ssize_t lists_bytes, Py_ssize_t space_pitch, Py_ssize_t first_set, Py_ssize_t sets, weight_at,
     Py_ssize_t parts, int step, int isa, queue,
 ):
-    """Compute result = w @ columns(source) + bias for the rows of `sets`; `bias` may be None.
+    """Run one step (see `Step`) for `sets` sets of rows, starting with set `first_set`.
 
-    There is one call for each `step`. PRUNE lists the nonzero weights of these rows, and MULTIPLY multiplies by them.
-    For the gradient of these weights, with `parts`, `result` is dout in DOTS, and dw in SPREAD. The arrays are of
-    `dtype`, 0 (float32) or 1 (float64). `space` holds the lists (`lists_bytes` bytes), then `space_pitch` bytes for
-    each thread.
+    To compute result = w @ columns(source) + bias, call PRUNE and then MULTIPLY. `bias` may be None. To compute the
+    gradient of the nonzero weights, call PRUNE, DOTS and SPREAD. `parts` is the number of partial sums, and `result` is
+    dout in DOTS and dw in SPREAD. The arrays are of `dtype`, 0 (float32) or 1 (float64). `space` holds the lists
+    (`lists_bytes` bytes), and then `space_pitch` bytes for each thread.
     """
     cdef Task t
     cdef Py_ssize_t i, itemsize = 8 if dtype else 4
@@ -188,7 +197,7 @@ def product(
 
 
 cdef void prune_all(void* task) noexcept nogil:
-    """List the nonzero weights, for some rows and channels at a time, until none are left."""
+    """List nonzero weights until none are left. An item is a set of rows and a block of channels."""
     cdef const Task* t = <const Task*> task
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), row, channel, channels
@@ -220,7 +229,9 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void products_worker(const Task* t, floating* dtype) noexcept nogil:
-    """Compute blocks of results until none are left. For DOTS, an item is all blocks of one part."""
+    """Compute items until none are left. An item is a set and, for MULTIPLY, one block. For DOTS, it is a set and all
+    blocks of a partial sum.
+    """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t worker_id = fc_worker_id(t.queue), index = fc_next_item(t.queue, t.items), chosen, i, place, left
     cdef Block block
@@ -250,7 +261,7 @@ cdef void spread_of_double(void* task) noexcept nogil:
 
 
 cdef void spread(const Task* t, floating* dtype) noexcept nogil:
-    """Add up the gradients of all parts in the lists, and store them in dw."""
+    """Add up the partial sums of the gradient in the lists, and store the totals in dw."""
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t index = fc_next_item(t.queue, t.items), row, channel, i, j, part, rows
     cdef Py_ssize_t pitch = s.list_pitch - s.list_val
@@ -278,7 +289,8 @@ cdef void spread(const Task* t, floating* dtype) noexcept nogil:
 
 
 cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, const Block* block) noexcept nogil:
-    """Set the offset of the cells of each lane in the padded block. Lanes without an image repeat another lane."""
+    """Set the offset of each lane in the padded block. A lane whose image does not exist gets the last image instead.
+    """
     cdef Py_ssize_t lane = 0, n, d, h, w
     for n in range(s.lane_images):
         for d in range(s.lane_parts[0]):
@@ -294,7 +306,7 @@ cdef void place_lanes(Py_ssize_t* at, const Sizes* s, const ConvAxis* axes, cons
 cdef void place_targets(
     fc_target* targets, const Sizes* s, const ConvAxis* axes, const Block* block, Py_ssize_t image_step
 ) noexcept nogil:
-    """Set the offset of each line of each lane in the result, and the number of its cells that exist."""
+    """Set the targets of all lines and lanes: see fc_target."""
     cdef const ConvAxis* axis
     cdef Py_ssize_t[3] o
     cdef Py_ssize_t lane, line, n, d, h, w, left
@@ -327,7 +339,9 @@ cdef void place_targets(
 
 cdef void prefetch_channel(const Task* t, const floating* plane, Py_ssize_t image_step,
                            const Block* block) noexcept nogil:
-    """Prefetch the cells of the next channel of a block, because its rows are too short for the hardware prefetcher."""
+    """Prefetch the cells of a block in the next channel. Their rows are too short for the hardware prefetcher. `plane`
+    is that channel of image 0.
+    """
     cdef const ConvAxis* d = &t.axes[0]
     cdef const ConvAxis* h = &t.axes[1]
     cdef const ConvAxis* w = &t.axes[2]
@@ -356,9 +370,11 @@ cdef void multiply(
     const Task* t, Py_ssize_t chosen, Py_ssize_t part, Py_ssize_t place, const Block* block, floating* dtype,
     char* space,
 ) noexcept nogil:
-    """Compute one block of one set of rows: copy the channels to lanes, and add some channels at a time to the sums.
+    """Compute one block for one set of rows: copy some channels to lanes, add their products to the sums, and repeat
+    until all channels are done.
 
-    For DOTS, the rows of dout are copied to lanes as well, and the products are added to the lists.
+    For DOTS, first copy the rows of dout to lanes. Then add the products of dout and the channels to partial sum `part`
+    in the lists.
     """
     cdef const Sizes* s = &t.sizes
     cdef Py_ssize_t lanes = fc_isa_lanes(t.dtype, t.isa)
@@ -430,7 +446,7 @@ cdef void multiply(
                    t.positions if row + 1 < rows else 0)
 
 
-# The arguments of a call of `clear`, which all of its threads read.
+# The arguments of a call of `clear`. All threads of the call read them.
 cdef struct Clearing:
     fc_clear_t clear
     const char* w
@@ -442,7 +458,7 @@ cdef struct Clearing:
 
 
 def clear(int dtype, w, dw, Py_ssize_t items, int isa, queue):
-    """Set dw to 0 where w is 0. An item is one of `items` equal parts."""
+    """Set dw to 0 where w is 0. The arrays are divided into `items` equal parts, which threads share."""
     cdef Clearing t
     cdef Buffer weights, gradients
     t.itemsize = 8 if dtype else 4

@@ -1,4 +1,4 @@
-# The C kernels of pruned weights, and the tables of their versions, indexed [dtype][isa].
+# The C kernels of convolution with pruned weights, for each dtype and instruction set.
 
 from libc.stdint cimport int32_t
 

@@ -1,7 +1,8 @@
-/* Kernels of pruned weights for one dtype and instruction set: see sparse.h. */
+/* The kernels of convolution with pruned weights for one dtype and instruction set: see sparse.h. */
 #include "lanes.h"
 
-/* List the nonzero weights at `w` and their offsets. Returns their number. */
+/* List the nonzero ones of the n weights at `w` in `val`, and their offsets in `off`. Returns the number of nonzero
+ * weights. */
 FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *FC_RESTRICT at, ptrdiff_t n,
                                       int32_t *FC_RESTRICT off, FC_T *FC_RESTRICT val)
 {
@@ -37,7 +38,8 @@ FC_INLINE ptrdiff_t FC_N(fc_nonzeros)(const FC_T *FC_RESTRICT w, const int32_t *
     return count;
 }
 
-/* Make the lists of `weights`. `space` is a workspace; its `rows` hold the start of each list. */
+/* Write the lists of nonzero weights of `weights` to `to`, sorted by length. `space` is a workspace for the unsorted
+ * lists, in which `rows` has the start of each list. */
 static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to, const fc_nonzeros_list *space)
 {
     ptrdiff_t ends[FC_LENGTHS] = {0}, row, run, i, j, all = 0;
@@ -50,7 +52,7 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
         const ptrdiff_t begin = all;
         for (run = 0; run < weights->runs; run++, from += weights->run_step, at += weights->n)
             all += FC_N(fc_nonzeros)(from, at, weights->n, space->off + all, values + all);
-        /* Prefetch, because the rows of a run are too far apart for the hardware prefetcher. */
+        /* Prefetch the weights of a later row, because the hardware prefetcher does not follow from row to row. */
         if (weights->runs == 1 && row + 4 < weights->rows)
             for (i = 0; i < weights->n; i += 64 / FC_BYTES)
                 FC_PREFETCH(w + 4 * weights->row_step + i, 0);
@@ -79,8 +81,8 @@ static void FC_N(fc_prune)(const fc_weights *weights, const fc_nonzeros_list *to
     }
 }
 
-/* to[line][p][lane] = from[line][at[lane] + p], p < n: transpose an image whose parts go to different lanes. Reads up
- * to FC_TL - 1 elements past each line. */
+/* Copy lines of a padded block to lanes: to[line][p][lane] = from[line][at[lane] + p] for p < n. Up to FC_TL - 1
+ * elements past the end of each line of `from` are read. */
 static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, ptrdiff_t from_pitch,
                               const ptrdiff_t *at,
                               ptrdiff_t lines, ptrdiff_t n)
@@ -114,8 +116,9 @@ static void FC_N(fc_to_lanes)(void *to_, ptrdiff_t to_pitch, const void *from_, 
     }
 }
 
-/* to[targets[line][lane]][p * step] = sums[line][p][lane] for p < n of the target <= wide: the inverse of fc_to_lanes.
- * The cells `next_row` elements further are written next, so they are prefetched. */
+/* Copy sums from lanes to the result: the inverse of fc_to_lanes. For each line and lane with target t, and p < t.n,
+ * to[t.to + p * step] = sums[line][p][lane]. The cells that are `next_row` elements further are prefetched, because the
+ * next call writes them. */
 static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t step, const void *sums_, ptrdiff_t lines,
                                 ptrdiff_t wide, ptrdiff_t next_row)
 {
@@ -155,10 +158,11 @@ static void FC_N(fc_from_lanes)(void *to_, const fc_target *targets, ptrdiff_t s
     }
 }
 
-/* sums += nonzero weights * cells, for one tile of every row: `high` lines of `wide` vectors, in registers.
+/* Multiply the nonzero weights of each row by the cells of a tile, and store or, with `add`, add the sums. The sums of
+ * a tile, `high` lines of `wide` vectors, stay in registers.
  *
- * Line r of the cells of a tile is at x + lines[r]. Sums of lines are `line_pitch` apart, and sums of rows `pitch`.
- * Without `add` the sums start with start[row], or zero. */
+ * Line r of the cells is at x + lines[r]. Sums of lines are `line_pitch` elements apart, and sums of rows are `pitch`
+ * elements apart. Without `add`, each sum of a row also includes initial[row], unless `initial` is NULL. */
 FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *FC_RESTRICT x, const ptrdiff_t *lines,
                                     const fc_nonzeros_list *pruned, ptrdiff_t rows, FC_T *FC_RESTRICT sums,
                                         ptrdiff_t pitch,
@@ -220,7 +224,7 @@ FC_INLINE void FC_N(fc_add_rows_of)(const int high, const int wide, const FC_T *
     }
 }
 
-/* All tile sizes that fit the registers, with unrolled loops. */
+/* The cases of all tile sizes that fit into the registers. Their loops are unrolled. */
 #define FC_ADD_ROWS(high, wide)                                                                                  \
     case (high) * 16 + (wide):                                                                                   \
         FC_N(fc_add_rows_of)(high, wide, (const FC_T *)x, lines, pruned, rows, (FC_T *)sums, pitch, line_pitch,  \
@@ -252,7 +256,7 @@ static void FC_N(fc_add_rows)(int high, int wide, const void *x, const ptrdiff_t
 #undef FC_ADD_ROWS_3
 #undef FC_ADD_ROWS_7
 
-/* Return the sum of the lanes, added in a fixed order. */
+/* Return the sum of the lanes of v. The order of the additions is fixed. */
 FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 {
 #if FC_VL == 16
@@ -274,10 +278,10 @@ FC_INLINE FC_T FC_N(fc_sum_lanes)(FC_V v)
 #endif
 }
 
-/* val += dout * cells, for one tile of every row: the gradient of each nonzero weight.
+/* Add the products of dout and the cells of a tile to the gradient of each nonzero weight, which is in `val`.
  *
- * The arguments are as in `fc_add_rows_of`, with dout in place of the sums. With `masked`, cells are cleared where
- * `mask` is not set, because the zeros that fill up dout, times inf, would be NaN. */
+ * The arguments are those of `fc_add_rows_of`, with dout in place of the sums. With `masked`, cells are set to 0 where
+ * `mask` is not set. There dout does not exist and is filled up with zeros, and zero times inf would be NaN. */
 FC_INLINE void FC_N(fc_dot_rows_of)(const int masked, const int high, const int wide, const FC_T *FC_RESTRICT x,
                                     const ptrdiff_t *lines, const fc_nonzeros_list *pruned, ptrdiff_t rows,
                                     const FC_T *FC_RESTRICT dout, ptrdiff_t pitch, ptrdiff_t line_pitch, const FC_L *mask)
@@ -365,8 +369,8 @@ static void FC_N(fc_dot_rows)(int high, int wide, const void *x, const ptrdiff_t
 #undef FC_DOT_ROWS_3
 #undef FC_DOT_ROWS_6
 
-/* to[line][p][lane] = from[targets[line][lane]][p] for p < n of the target, and zero elsewhere. Returns whether there
- * are such zeros. `mask` is NULL, or becomes -1 where dout exists. */
+/* Copy dout to lanes. For each line and lane with target t, to[line][p][lane] is from[t.to + p] if p < t.n, and
+ * otherwise 0. Returns whether there are such zeros. `mask` is NULL, or gets -1 where dout exists and 0 elsewhere. */
 static int FC_N(fc_gradient_to_lanes)(void *to_, void *mask_, const void *from_, const fc_target *targets,
                                       ptrdiff_t lines,
                                       ptrdiff_t wide)
@@ -393,7 +397,7 @@ static int FC_N(fc_gradient_to_lanes)(void *to_, void *mask_, const void *from_,
     return missing;
 }
 
-/* dw = 0 where w is 0, without a branch, even where dw is NaN. */
+/* Set dw to 0 where w is 0, even where dw is NaN, without a branch. */
 static void FC_N(fc_clear)(const void *w_, void *dw_, ptrdiff_t n)
 {
     const FC_T *FC_RESTRICT w = (const FC_T *)w_;

@@ -1,9 +1,10 @@
 /* A thread pool whose workers join a call without the interpreter.
  *
  * Waking a thread that sleeps in a queue or waits for the GIL takes about 50 us, as long as a whole small layer takes.
- * So workers spin for a moment after each call. A call publishes its work in a shared slot, the broadcast slot, which
- * workers watch. Workers that arrive in time join the call, and the call waits for these only. One call at a time owns
- * the slot; a call that finds it taken runs on its own thread only. */
+ * So workers spin for a moment after each call, and check a shared slot, the broadcast slot. A call publishes its work
+ * in the slot. A worker that sees the work before it is finished joins the call, and is then a helper of that call. The
+ * call waits only for its helpers. One call at a time owns the slot. If the slot is taken, a call uses only its own
+ * thread. */
 #ifndef FASTCONV_TEAM_H
 #define FASTCONV_TEAM_H
 
@@ -37,41 +38,42 @@ __declspec(dllimport) unsigned long long __stdcall GetTickCount64(void);
 
 typedef void (*fc_task_function)(void *task);
 
-/* A slot in which a call broadcasts its work to the helpers. All fields are accessed atomically. */
+/* The broadcast slot: the work that a call publishes, and the state of its helpers. */
 typedef struct {
-    ptrdiff_t joined;         /* helpers that joined the call that has the slot, or FC_CLOSED */
-    ptrdiff_t taken;          /* whether a call has the slot */
-    ptrdiff_t call;           /* counts calls, so that a helper joins each only once */
-    ptrdiff_t work, task;     /* the function of the call, and its argument */
-    ptrdiff_t helpers_wanted; /* the most helpers that may join */
-    ptrdiff_t finished;       /* helpers that have returned from the function */
-    ptrdiff_t dismissals;     /* a change ends fc_run_helper */
-    ptrdiff_t sleeping;       /* helpers that sleep, or are about to */
-    ptrdiff_t wake_event;     /* the futex that wakes helpers */
+    ptrdiff_t joined;         /* the number of helpers that joined the call that owns the slot, or FC_CLOSED */
+    ptrdiff_t taken;          /* whether a call owns the slot */
+    ptrdiff_t call;           /* the number of the call, by which a worker joins each call only once */
+    ptrdiff_t work, task;     /* the function that the threads of the call run, and its argument */
+    ptrdiff_t helpers_wanted; /* the largest number of helpers that may join */
+    ptrdiff_t finished;       /* the number of helpers that have returned from the function */
+    ptrdiff_t dismissals;     /* fc_run_helper returns when this number changes */
+    ptrdiff_t sleeping;       /* the number of workers that sleep or are about to sleep */
+    ptrdiff_t wake_event;     /* the futex that wakes workers */
     ptrdiff_t caller_waits;   /* whether the caller sleeps until its helpers have finished */
     ptrdiff_t done_event;     /* the futex that wakes the caller */
     ptrdiff_t times_waited;   /* how often a caller slept */
 } fc_broadcast_slot;
 enum { FC_CLOSED = -1 };
 
-/* The work queue of a call: a counter from which its threads draw chunks, and what the call needs to react to signals.
- * Python keeps the queue in a bytearray, so each field has the size of a pointer. */
+/* The work queue of a call: the counters by which its threads take chunks of items, and the state for signal handling.
+ * Python keeps the queue in a bytearray. Each field has the size of a pointer, so that tests can read fields as
+ * integers of that size. */
 typedef struct fc_work_queue {
     ptrdiff_t chunks_taken;
-    ptrdiff_t workers; /* threads that joined */
+    ptrdiff_t workers; /* the number of threads that have started to work, including the calling thread */
     ptrdiff_t helpers_wanted;
-    fc_broadcast_slot *slot; /* NULL without helpers */
-    ptrdiff_t grain;         /* items of a chunk */
-    ptrdiff_t taken_from_end;
-    /* Returns whether a signal handler raised and the call has to stop. The calling thread then has an exception set.
-     * NULL if the call does not look for signals. */
+    fc_broadcast_slot *slot; /* NULL if the call has no helpers */
+    ptrdiff_t grain;         /* the number of items of a chunk */
+    ptrdiff_t taken_from_end; /* the number of chunks that were taken from the end */
+    /* The function that checks for signals, or NULL if the call does not check for signals. It returns whether a signal
+     * handler raised. The exception is then set in the calling thread, and the call has to stop. */
     int (*poll)(struct fc_work_queue *queue);
-    ptrdiff_t next_poll; /* in milliseconds; 0 before the first look */
+    ptrdiff_t next_poll; /* the time of the next check in milliseconds; 0 before the first check */
     ptrdiff_t calling_thread;
     ptrdiff_t stop;        /* whether the call has to stop */
-    ptrdiff_t poll_period; /* in milliseconds */
+    ptrdiff_t poll_period; /* the time between two checks in milliseconds */
 } fc_work_queue;
-/* The places of two fields in an array of integers, for tests. */
+/* The indices of two fields if the queue is read as an array of integers. Tests use them. */
 enum {
     FC_STOP_INDEX = offsetof(fc_work_queue, stop) / sizeof(ptrdiff_t),
     FC_POLL_PERIOD_INDEX = offsetof(fc_work_queue, poll_period) / sizeof(ptrdiff_t)
@@ -112,8 +114,8 @@ static inline int fc_compare_exchange(ptrdiff_t *word, ptrdiff_t old, ptrdiff_t 
 #endif
 
 /* After some time without a call, workers sleep at a futex of the broadcast slot, if the system has futexes. The futex
- * wakes them without the interpreter. A worker that misses one call sleeps until the next. That is harmless, because no
- * call waits for a worker that has not joined it. */
+ * wakes them without the interpreter. A worker that misses a call sleeps until the next call. That is harmless, because
+ * a call does not wait for workers that have not joined. */
 #if defined(__linux__) && defined(SYS_futex)
 enum { FC_HAS_FUTEX = 1 };
 
@@ -124,7 +126,7 @@ static inline void fc_futex_wake(ptrdiff_t *event, ptrdiff_t sleepers)
     syscall(SYS_futex, (uint32_t *)event, FUTEX_WAKE_PRIVATE, (int)sleepers, NULL, NULL, 0);
 }
 
-/* Sleep until the futex `event` wakes this thread. Return at once if its counter is no longer `seen`. */
+/* Sleep until the futex `event` wakes this thread. Return at once if the counter of the futex is not `seen`. */
 static inline void fc_futex_wait(ptrdiff_t *event, uint32_t seen)
 {
     syscall(SYS_futex, (uint32_t *)event, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
@@ -139,7 +141,8 @@ enum { FC_HAS_FUTEX = 0 };
 #define fc_futex_wake(event, sleepers) ((void)0)
 #define fc_futex_value(event) 0u
 
-/* Sleep for a moment. Yielding the CPU is not enough, because a thread of higher priority would get it back at once. */
+/* Sleep for a moment. Yielding the CPU would not be enough, because a thread with a high priority would get the CPU
+ * back at once. */
 static inline void fc_futex_wait(ptrdiff_t *event, unsigned seen)
 {
     (void)event, (void)seen;
@@ -154,14 +157,15 @@ static inline void fc_futex_wait(ptrdiff_t *event, unsigned seen)
 }
 #endif
 
-/* Set the shared state of a call without workers. One chunk holds all items, or nearly all. */
+/* Initialize the work queue of a call without helpers. A chunk has up to 65536 items, so nearly all calls have a single
+ * chunk. */
 static inline void fc_serial_queue(fc_work_queue *queue)
 {
     memset(queue, 0, sizeof(*queue));
     queue->grain = 1 << 16;
 }
 
-/* Return milliseconds of a monotonic clock. Reading it takes less time than taking a chunk. */
+/* Return the time of a monotonic clock in milliseconds. Reading the clock takes less time than taking a chunk. */
 static inline size_t fc_milliseconds(void)
 {
 #if defined(_WIN32)
@@ -177,8 +181,8 @@ static inline size_t fc_milliseconds(void)
 #endif
 }
 
-/* Return whether the threads of a call have to stop and leave their chunks unfinished. It is called for every chunk,
- * and in the middle loops of kernels whose chunks may take more than 50 ms. */
+/* Check for signals, and return whether the threads of the call have to stop and leave their chunks unfinished. Threads
+ * call this for every chunk. Kernels whose chunks may take more than 50 ms also call this in a middle loop. */
 static inline int fc_stopped(fc_work_queue *queue)
 {
     if (queue->poll == NULL)
@@ -191,11 +195,12 @@ static inline int fc_stopped(fc_work_queue *queue)
     return 1;
 }
 
-/* How often a caller checks for workers that are still running before it sleeps: about 300 us. */
+/* The number of times that a caller checks whether its helpers have finished before it sleeps. The checks take about
+ * 300 us. */
 enum { FC_SPINS = 10000 };
 
-/* Wait until all workers that joined have finished. After a while the caller sleeps, because a caller with a higher
- * priority that shares a CPU with a worker would otherwise keep the worker from finishing. */
+/* Wait until all `joined` helpers have finished. After a while the caller sleeps. Otherwise a caller that shares a CPU
+ * with a helper, and has a higher priority, would keep the helper from finishing. */
 static inline void fc_wait_for_helpers(fc_broadcast_slot *slot, ptrdiff_t joined)
 {
     int spin;
@@ -215,8 +220,8 @@ static inline void fc_wait_for_helpers(fc_broadcast_slot *slot, ptrdiff_t joined
     fc_atomic_exchange(&slot->caller_waits, 0);
 }
 
-/* Run work(task) in this thread and in the workers that join, and return when all of them have finished. Returns -1
- * with an exception set if a signal handler raised; the results of the work are then undefined. */
+/* Run work(task) in this thread and in the workers that join, and return when all of them have finished. If a signal
+ * handler raised, returns -1 with the exception set. The results of the work are then undefined. */
 static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, void *task)
 {
     fc_broadcast_slot *slot = queue->slot;
@@ -225,7 +230,7 @@ static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, v
     } else {
         slot->work = (ptrdiff_t)work;
         slot->task = (ptrdiff_t)task;
-        /* Workers may read these words while the slot is closed, so they are written atomically. */
+        /* Write the following fields atomically, because workers may read them even while the slot is closed. */
         fc_atomic_exchange(&slot->helpers_wanted, queue->helpers_wanted);
         fc_atomic_exchange(&slot->finished, 0);
         fc_fetch_add_ordered(&slot->call, 1);
@@ -239,16 +244,18 @@ static inline int fc_parallel_for(fc_work_queue *queue, fc_task_function work, v
     return fc_atomic_load(&queue->stop) ? -1 : 0;
 }
 
-/* Join the call that owns the broadcast slot, unless its number is `last`. Returns whether this worker joined. */
+/* Join the call that owns the broadcast slot, unless its number is *last, and set *last to its number. Returns whether
+ * this worker joined. */
 static inline int fc_try_join(fc_broadcast_slot *slot, ptrdiff_t *last)
 {
     const ptrdiff_t joined = fc_atomic_load(&slot->joined);
-    /* A worker joins a call only once. A second time it would find no chunks left, but would take another workspace. */
+    /* A worker joins a call only once. When it returns from the work, no chunks are left, and joining again would take
+     * another workspace. */
     if (joined < 0 || fc_atomic_load(&slot->call) == *last || joined >= fc_atomic_load(&slot->helpers_wanted) ||
         !fc_compare_exchange(&slot->joined, joined, joined + 1))
         return 0;
-    /* From here on the call cannot end before this worker, so its task stays valid. It may be a later call than the one
-     * checked above, and may want fewer workers. */
+    /* The call now waits for this worker, so its task stays valid. The call may be a later one than the call that was
+     * checked above, and may want fewer helpers. So check the number of helpers again. */
     *last = fc_atomic_load(&slot->call);
     if (joined < fc_atomic_load(&slot->helpers_wanted))
         ((fc_task_function)slot->work)((void *)slot->task);
@@ -258,8 +265,8 @@ static inline int fc_try_join(fc_broadcast_slot *slot, ptrdiff_t *last)
     return 1;
 }
 
-/* Join every call that opens the broadcast slot, until FC_AWAY changes. After `turns` checks without a call the worker
- * sleeps, or returns if there is no futex. */
+/* Join every call that opens the broadcast slot, until slot->dismissals changes. After `spins` checks without a call,
+ * the worker sleeps at the futex. On a system without futexes, the function returns instead. */
 static inline void fc_run_helper(fc_broadcast_slot *slot, ptrdiff_t spins)
 {
     ptrdiff_t spin = 0, last = -1;
@@ -280,12 +287,14 @@ static inline void fc_run_helper(fc_broadcast_slot *slot, ptrdiff_t spins)
     }
 }
 
-/* One thread of a call: its number, which is its place among the workspaces, and the chunks it took from the front. */
+/* One thread of a call. `id` is the number of the thread, which selects its workspace. `front_chunks` is the number of
+ * chunks that the thread took from the front. */
 typedef struct {
     ptrdiff_t id, front_chunks;
 } fc_worker;
 
-/* The number of a new worker. The calling thread has no fixed number, because helpers may be faster. */
+/* Return the next free number for a thread of a call. The calling thread may get any number, because a helper may call
+ * this first. */
 static inline ptrdiff_t fc_worker_id(fc_work_queue *queue) { return fc_fetch_add_ordered(&queue->workers, 1); }
 
 static inline fc_worker fc_new_worker(fc_work_queue *queue)
@@ -296,9 +305,9 @@ static inline fc_worker fc_new_worker(fc_work_queue *queue)
     return worker;
 }
 
-/* Return the first item of the next chunk of queue->grain of `total` items, or `total` if no chunk is left or the
- * call has to stop. One thread takes chunks from the front and the others from the end, so that in successive calls
- * each thread finds the same data in its cache. */
+/* Take the next chunk of queue->grain items, and return its first item, or `total` if no chunk is left or the call has
+ * to stop. The thread with number 0 takes chunks from the front, and all others take chunks from the end. So in
+ * successive calls a thread often gets the same chunks, whose data are still in its cache. */
 static inline ptrdiff_t fc_next_chunk(fc_work_queue *queue, fc_worker *worker, ptrdiff_t total)
 {
     const ptrdiff_t grain = queue->grain, draws = (total + grain - 1) / grain;
@@ -309,7 +318,8 @@ static inline ptrdiff_t fc_next_chunk(fc_work_queue *queue, fc_worker *worker, p
     return (draws - 1 - fc_fetch_add_ordered(&queue->taken_from_end, 1)) * grain;
 }
 
-/* Return the next of `total` items, from the front, or at least `total` if none is left or the call has to stop. */
+/* Return the next of `total` items, in ascending order. Returns `total` or a larger number if no item is left or the
+ * call has to stop. */
 static inline ptrdiff_t fc_next_item(fc_work_queue *queue, ptrdiff_t total)
 {
     const ptrdiff_t piece = fc_fetch_add_ordered(&queue->chunks_taken, 1);

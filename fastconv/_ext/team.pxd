@@ -1,4 +1,4 @@
-# How a kernel shares its work: see team.h.
+# The functions by which the threads of a call share its work: see team.h.
 
 from fastconv._ext.arrays cimport index_pointer
 
@@ -44,5 +44,5 @@ cdef extern from "team.h" nogil:
 
 
 cdef inline fc_work_queue* work_queue(object state) except NULL:
-    """The queue in a bytearray, as `ThreadPool.work_queue` returns it."""
+    """Return the work queue in a bytearray that `ThreadPool.work_queue` or `serial_queue` returned."""
     return <fc_work_queue*> index_pointer(state)

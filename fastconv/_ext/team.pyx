@@ -1,7 +1,7 @@
-"""The worker threads of the process, and how a call reacts to signals.
+"""The worker threads of the process, and the reaction of calls to signals.
 
-All of this is compiled code. Python runs signal handlers, which may raise, between Python instructions only, so no
-exception can interrupt this code in the middle of a change.
+This code is compiled, because Python runs signal handlers only between Python instructions. So a handler that raises
+cannot interrupt this code in the middle of a change.
 """
 
 from _thread import start_new_thread
@@ -16,24 +16,25 @@ cdef extern from "Python.h":
     void PyErr_SetString(object kind, const char* message) noexcept
 
 
-#: Indices into the shared state of a call, for tests: the milliseconds between checks for signals, and whether a signal
-#: handler stopped the call.
+#: The indices of two integers in the bytearray of a work queue: the time between checks for signals in milliseconds,
+#: and whether a signal handler stopped the call. Tests use them.
 PERIOD, STOP = FC_POLL_PERIOD_INDEX, FC_STOP_INDEX
 
 
 cdef enum:
     MILLISECONDS = 50  # The time between two checks for signals.
-    LOST = 1 << 24  # A count that is larger than any number of workers of a call.
+    LOST = 1 << 24  # A number that is larger than the number of helpers of any call.
 
 
 cdef int poll(fc_work_queue* queue) noexcept nogil:
-    """About every 50 ms, run the handlers of pending signals in the calling thread. Returns whether a handler raised.
+    """Run the handlers of pending signals, about every 50 ms, if this is the calling thread. Returns whether a handler
+    raised.
     """
     cdef size_t now
     if <Py_ssize_t> PyThread_get_thread_ident() != queue.calling_thread:
         return 0
     now = fc_milliseconds()
-    # The first check only sets the time of the next, so a short call never takes the GIL.
+    # The first check only sets the time of the next check, so that a short call never takes the GIL.
     if queue.next_poll == 0:
         queue.next_poll = <Py_ssize_t> now + queue.poll_period
         return 0
@@ -44,7 +45,9 @@ cdef int poll(fc_work_queue* queue) noexcept nogil:
 
 
 cdef int run_handlers(fc_work_queue* queue) noexcept with gil:
-    """Return whether a handler raised. The exception stays set, and `fc_parallel_for` returns -1."""
+    """Run the handlers of pending signals, and return whether one raised. The exception stays set, and
+    `fc_parallel_for` returns -1.
+    """
     cdef fc_broadcast_slot* slot = queue.slot
     if PyErr_CheckSignals() != 0:
         return 1
@@ -63,18 +66,20 @@ cdef void lost() noexcept:
 cdef class ThreadPool:
     """A pool of up to `most` worker threads, which join calls at the broadcast slot (see team.h).
 
-    A worker checks the slot `spins` times, or `few_spins` times if there are more threads than ``cpus()``, before it
-    sleeps there. On a system without futexes it waits at a queue instead, which wakes it more slowly. `main` is the
-    thread that checks for signals. No other thread takes the GIL within a call, because at interpreter shutdown taking
-    the GIL would end that thread while workers still read its stack.
+    A worker checks the slot `spins` times before it sleeps, or `few_spins` times if there are more threads than
+    ``cpus()``. It sleeps at the futex of the slot or, on a system without futexes, at a queue, which wakes the worker
+    more slowly.
+
+    `main` is the thread that checks for signals in its calls. Other threads do not take the GIL within a call, because
+    at interpreter shutdown taking the GIL would end the thread while helpers still read its stack.
     """
 
     cdef fc_broadcast_slot _slot
     cdef Py_ssize_t _most, _spins, _few_spins, _calls
     cdef unsigned long _main
     cdef object _queue, _cpus
-    #: The number of worker threads, and the number of active workers, which are at the broadcast slot or about to go
-    #: there.
+    #: The number of worker threads, and the number of active workers: those that watch the broadcast slot, or are about
+    #: to.
     cdef readonly Py_ssize_t threads, active_workers
 
     def __init__(self, Py_ssize_t most, Py_ssize_t spins, Py_ssize_t few_spins, cpus, unsigned long main):
@@ -84,15 +89,15 @@ cdef class ThreadPool:
 
     @property
     def caller_waits(self):
-        """How often a caller slept until its workers had finished."""
+        """The number of times that a caller slept until its helpers had finished."""
         return fc_atomic_load(&self._slot.times_waited)
 
     def work_queue(self, Py_ssize_t helpers, Py_ssize_t grain):
-        """Return the shared state of a call with `helpers` workers (see ``fc_parallel_for``), and start missing
-        workers.
+        """Return the work queue of a call with up to `helpers` helpers (see ``fc_parallel_for``), and start the workers
+        that are missing.
         """
         cdef fc_work_queue queue
-        # A worker that is about to leave the broadcast slot sees by this count that there is another call.
+        # This count tells a worker that is about to leave the broadcast slot that another call has started.
         self._calls += 1
         if helpers > self.active_workers:
             self._spawn_workers(min(helpers, self._most))
@@ -112,7 +117,7 @@ cdef class ThreadPool:
             try:
                 start_new_thread(serve, (self,))
             except RuntimeError:
-                # No thread can be started, for example at interpreter shutdown; callers then do the work themselves.
+                # No thread can be started, for example at interpreter shutdown. The calling thread then works alone.
                 break
             self.threads += 1
         while self.active_workers < min(helpers, self.threads):
@@ -121,7 +126,7 @@ cdef class ThreadPool:
 
     cdef object _run_helper(self, Py_ssize_t spins):
         cdef Py_ssize_t calls = -1
-        # The last check and the decrement run without releasing the GIL, so no caller counts a worker that has left.
+        # The GIL is not released between the last check and the decrement, so no caller counts a worker that has left.
         while calls != self._calls:
             calls = self._calls
             with nogil:
@@ -129,12 +134,14 @@ cdef class ThreadPool:
         self.active_workers -= 1
 
     def abandon(self):
-        """Make a call whose signal handler forked wait for no workers. Called in the child, which has none."""
+        """End the wait of a call whose signal handler forked. This is called in the child process, which has no
+        workers.
+        """
         fc_atomic_exchange(&self._slot.finished, LOST)
 
 
 def serial_queue():
-    """Return the shared state of a call without workers."""
+    """Return the work queue of a call without helpers."""
     cdef fc_work_queue queue
     fc_serial_queue(&queue)
     return PyByteArray_FromStringAndSize(<char*> &queue, sizeof(queue))

@@ -1,5 +1,5 @@
-/* The vector types of one dtype and instruction set: see isa.h. If the compiler has no vector extensions, a vector is
- * one element, and every kernel is a plain loop. */
+/* The vector types and basic vector operations of one dtype and instruction set: see isa.h. If the compiler has no
+ * vector extensions, a vector is one element, and every kernel is a plain loop. */
 #undef FC_VL
 #undef FC_TL
 #undef FC_V
@@ -40,8 +40,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_V FC_N(fc_v)
 #define FC_I FC_N(fc_i)
 
-/* The size of a tile of the product. The registers hold FC_TILE_ROWS x FC_TILE_VECTORS vectors of sums, a row of b, and
- * one broadcast element of a. */
+/* The largest size of a tile of a matrix product. The registers hold FC_TILE_ROWS x FC_TILE_VECTORS vectors of sums, a
+ * row of operand b (FC_TILE_VECTORS vectors), and one broadcast element of operand a. */
 #if FC_REGISTERS >= 32
 #define FC_TILE_ROWS 8
 #define FC_TILE_VECTORS 3
@@ -53,8 +53,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_TILE_VECTORS 2
 #endif
 
-/* v = s in every lane, and sum += a * b, in assembly. From C, compilers broadcast too early in unrolled loops, and run
- * out of registers. */
+/* FC_BROADCAST sets every lane of v to s, and FC_MULTIPLY_ADD adds a * b to sum. They are written in assembly, because
+ * compilers move broadcasts up in unrolled loops until no registers are left. */
 #undef FC_BROADCAST
 #undef FC_MULTIPLY_ADD
 #if FC_FUSED && FC_BYTES == 4
@@ -67,8 +67,8 @@ typedef FC_L FC_N(fc_i);
 #define FC_BROADCAST(v, s) ((v) = FC_N(fc_broadcast)(s))
 #define FC_MULTIPLY_ADD(sum, a, b) ((sum) += (a) * (b))
 #endif
-/* FC_IN_ORDER is a barrier: the compiler moves no later read before it. FC_HIDE hides the origin of a pointer, so that
- * the compiler does not keep all offsets from that origin in registers. */
+/* FC_IN_ORDER is a barrier: the compiler does not move a later read before the barrier. FC_HIDE hides from the compiler
+ * how a pointer was computed. Otherwise the compiler would keep offsets from a common base pointer in registers. */
 #undef FC_IN_ORDER
 #undef FC_HIDE
 #if FC_FUSED
@@ -79,7 +79,7 @@ typedef FC_L FC_N(fc_i);
 #define FC_HIDE(pointer) ((void)0)
 #endif
 
-/* Another template of the same file may have defined these functions already. */
+/* An earlier template of the same file may have defined the following functions already. */
 #ifndef FC_VECTORS_DEFINED
 FC_INLINE FC_V FC_N(fc_load)(const FC_T *p) { return *(const FC_N(fc_vu) *)p; }
 FC_INLINE void FC_N(fc_store)(FC_T *p, FC_V v) { *(FC_N(fc_vu) *)p = v; }
@@ -92,7 +92,8 @@ FC_INLINE FC_V FC_N(fc_broadcast)(FC_T s)
 #endif
 }
 
-/* Interleave the lower or upper halves of a and b. log2(FC_TL) rounds of interleaving transpose a square. */
+/* Return the lower or, in fc_interleave_upper, the upper halves of a and b with alternating elements. log2(FC_TL)
+ * rounds of such interleaving transpose a square of FC_TL vectors. */
 FC_INLINE FC_N(fc_t) FC_N(fc_interleave_lower)(FC_N(fc_t) a, FC_N(fc_t) b)
 {
 #if FC_TL == 8
@@ -138,7 +139,7 @@ FC_INLINE void FC_N(fc_transpose)(FC_N(fc_t) rows[FC_TL])
     }
 }
 
-/* Interleave the lower or upper halves of a and b, like fc_interleave_lower and fc_interleave_upper, but for FC_V. */
+/* Interleave vectors of type FC_V, like fc_interleave_lower and fc_interleave_upper. */
 FC_INLINE FC_V FC_N(fc_interleave_lower_lanes)(FC_V a, FC_V b)
 {
 #if FC_VL == 16
@@ -171,7 +172,7 @@ FC_INLINE FC_V FC_N(fc_interleave_upper_lanes)(FC_V a, FC_V b)
 #endif
 }
 
-/* Return the elements of a and b at even positions, or at odd positions. */
+/* Return the elements with even or, in fc_odd_lanes, with odd indices: first those of a, then those of b. */
 FC_INLINE FC_V FC_N(fc_even_lanes)(FC_V a, FC_V b)
 {
 #if FC_VL == 16

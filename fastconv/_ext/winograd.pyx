@@ -1,7 +1,8 @@
 """Winograd's minimal filtering, forward and backward_data: one matrix product for each interpolation point.
 
-The image is first transposed to channels-last. So the transforms have channels in the vector lanes, whatever the size
-of the planes. fastconv.convolution.winograd.tiles divides the work, and makes all tables below.
+The image is first transposed to channels-last. So the vector lanes of the transforms hold channels, and are full even
+if planes are small. fastconv.convolution.winograd.tiles divides the work into items, and makes all tables that are read
+here.
 """
 
 from fastconv._ext.blocks cimport ceil_div, unravel_block
@@ -15,15 +16,15 @@ from fastconv._ext.winograd_tiles cimport (
 
 
 cdef enum:
-    PREFETCH_CHANNELS = 3           # distance in channels between a prefetch of weights and their use
-    MOST_PANELS = 64
+    PREFETCH_CHANNELS = 3           # The number of channels by which prefetches of weights are ahead of their use.
+    MOST_PANELS = 64                # The largest number of panels of weights in a pass.
 
 
 cdef void transform_weights(
     floating* u, floating* transposed, const floating* w, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t phase,
     const Call* call,
 ) noexcept nogil:
-    """Transform `rows` rows of the weights of one phase to u (points, subkernels * channels, width)."""
+    """Transform `rows` rows of the weights of one phase, and store them in u (points, subkernels * channels, width)."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
@@ -41,7 +42,7 @@ cdef void transform_weights(
             t.kernel.interleave(transposed, width, w + c * s.channel_step, at, rows, n * s.kernel)
         else:
             for i in range(n):
-                # The rows of a channel are contiguous, but the next channel is far away.
+                # The weights of one channel are contiguous, but those of the next channel are far away.
                 if c + i + PREFETCH_CHANNELS < s.channels:
                     fc_prefetch(w + (c + i + PREFETCH_CHANNELS) * s.channel_step,
                                 rows * s.kernel * <Py_ssize_t> sizeof(floating))
@@ -64,15 +65,15 @@ cdef void transform_weights(
         c += n
 
 
-# One axis of a phase: the result cell of output 0, negative if outside the result, and the number of outputs.
+# One axis of a stride phase of the result.
 cdef struct Phase:
-    Py_ssize_t output_offset
+    Py_ssize_t output_offset    # the result cell of output 0; negative if output 0 is outside the result
     Py_ssize_t n_outputs
 
 
-# The outputs [begin, end) of a tile along an axis that are in the result, and the result cell of output 0.
+# The outputs of a tile, along one axis, that are in the result: [begin, end).
 cdef struct OutputRange:
-    Py_ssize_t at
+    Py_ssize_t at    # the result cell of output 0 of the tile
     int begin
     int end
 
@@ -90,11 +91,11 @@ cdef void transform_result(
     floating* result, const floating* m, const floating* bias, floating* check, Py_ssize_t rows, Py_ssize_t width,
     const Block* b, Py_ssize_t phase, const Call* call,
 ) noexcept nogil:
-    """Transform the products of all tiles of a block back, for up to `width` rows of the result. `result` is the first
-    row of image 0.
+    """Transform the products of all tiles of a block back, for `rows` rows of the result. `result` points to the first
+    of these rows in image 0, and `width` is the distance between two tiles of m in elements.
 
-    `overflows` counts for each image how often an inf or NaN was found, because a transform may overflow, or spread an
-    inf or NaN to outputs whose own sums of products are finite.
+    For each image in which an inf or NaN is found, `call.overflows` is incremented. The caller then has to check the
+    image, because a transform may overflow, or spread an inf or NaN to outputs that are finite by definition.
     """
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
@@ -139,24 +140,25 @@ cdef void transform_result(
                             )
                             lane += t.kernel.lanes
                     m = m + width
-        # Only the first `rows` lanes are results; the other lanes hold old contents of the workspace.
+        # Check only the first `rows` lanes, because the other lanes hold old contents of the workspace.
         if has_nan(check, rows):
             fc_fetch_add(&call.overflows[b.image + n], 1)
 
 
-# A panel of rows of weights, as many as a tile is wide.
+# A panel of transformed weights. Each of its vector lanes holds one row of the result. Offsets and pitches are in
+# elements.
 cdef struct Panel:
     int vectors
-    Py_ssize_t width
-    Py_ssize_t column    # its first row, relative to the pass
-    Py_ssize_t at        # offset of its first point, relative to the pass
-    Py_ssize_t pitch     # distance between two points
+    Py_ssize_t width     # the number of lanes
+    Py_ssize_t column    # the first row of the panel, counted from the first row of the pass
+    Py_ssize_t at        # the offset of the panel from the first panel of the pass
+    Py_ssize_t pitch     # the distance between two points
 
 
 cdef Py_ssize_t list_panels(
     Panel* panels, Py_ssize_t rows, Py_ssize_t k, Py_ssize_t points, const Call* call
 ) noexcept nogil:
-    """List the panels of a pass. Returns their number."""
+    """List the panels of a pass of `rows` rows, and return the number of panels."""
     cdef Py_ssize_t lanes = call.transforms.kernel.lanes, left = (rows + lanes - 1) // lanes, n = 0
     cdef Panel panel
     panel.column = panel.at = 0
@@ -176,9 +178,10 @@ cdef Py_ssize_t list_panels(
 cdef void multiply(
     const Call* call, Py_ssize_t group, Py_ssize_t first, const Block* block, floating* space, bint new_weights
 ) noexcept nogil:
-    """Multiply the tiles of a block by the weights of the rows of a pass, from `first` on.
+    """Compute the results of a block for `s.block_rows` rows, starting with row `first`, in passes of `s.pass_rows`.
 
-    For each point: [tiles x k] @ [k x rows], with k over subkernels and channels.
+    A pass multiplies [tiles x k] @ [k x rows] for each point, where k is the number of subkernels times channels. It
+    then transforms the products back.
     """
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
@@ -216,8 +219,7 @@ cdef void multiply(
                 tile = 0
                 while tile < tiles:
                     n = min(<Py_ssize_t> t.kernel.rows, tiles - tile)
-                    # [tiles x k] @ [k x rows]. The tiles stay in the cache while they are multiplied by all rows of the
-                    # pass.
+                    # These tiles stay in the cache while they are multiplied by all rows of the pass.
                     for i in range(count):
                         p = &panels[i]
                         call.tile(
@@ -245,9 +247,10 @@ def product(
     const Py_ssize_t[:, :, ::1] taps, const Py_ssize_t[:, ::1] starts, const Py_ssize_t[::1] planes,
     Py_ssize_t[::1] overflows, floating[:, ::1] space, int isa, queue,
 ):
-    """Compute result = w * source + bias. `planes` are the channels of the source.
+    """Compute result = w * source + bias, where * is the convolution. `planes` are the offsets of the channels of an
+    image.
 
-    Returns 0 if all of the result is finite. Otherwise `overflows` is above 0 for the images with an inf or NaN.
+    Returns 0 if the whole result is finite. Otherwise `overflows` is above 0 for each image with an inf or NaN.
     """
     cdef Call call
     cdef fc_work_queue* shared = work_queue(queue)
@@ -280,7 +283,7 @@ cdef void product_of_double(void* task) noexcept nogil:
 
 
 cdef void products_worker(const Call* call, floating* dtype) noexcept nogil:
-    """Compute items until none are left."""
+    """Compute items of a product until none are left."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms

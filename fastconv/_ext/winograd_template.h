@@ -1,9 +1,12 @@
-/* Transforms of Winograd's minimal filtering F(m, r) for one dtype and instruction set: see winograd.h.
+/* The transforms of Winograd's minimal filtering F(m, r) for one dtype and instruction set: see winograd.h.
  *
- * The interpolation points along an axis are 0, infinity and pairs +-a. With 4 points, a is 1. With 6 points, a is 3/4
- * and 3/2, whose errors are four times smaller than those of 1 and 2. With 8 points, a is 1/2, 1 and 2. One point means
- * no transform. Squares of points are exact. Below, S is the square of the point of a pair, and polynomials of pairs
- * are polynomials in S. */
+ * The interpolation points along an axis are 0, infinity and pairs of a and -a. With 4 points, a is 1. With 6 points, a
+ * is 3/4 and 3/2, because 1 and 2 would cause four times larger errors. With 8 points, a is 1/2, 1 and 2. One point
+ * means that the axis is not transformed. The squares of all points are exact.
+ *
+ * The values at a and -a differ only in the sign of the odd powers of a. So the functions below compute the sums of
+ * even and of odd powers once for both points. The even sum is a polynomial in S, the square of a. The odd sum is such
+ * a polynomial times a. */
 
 #define FC_PAIRS(points) ((points) / 2 - 1)
 
@@ -21,8 +24,8 @@ FC_INLINE FC_T FC_N(fc_square)(const int points, const int pair)
     return FC_N(fc_point)(points, pair) * FC_N(fc_point)(points, pair);
 }
 
-/* Coefficient `k` of the product of (x - S) over all pairs except pair `but` (-1: no exception). The products are
- * written out, so that every compiler sees a constant. */
+/* Return coefficient `k` of the product of (x - S) over all pairs except pair `but`; if `but` is -1, over all pairs.
+ * The products are written out, so that every compiler computes them at compile time. */
 FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k)
 {
     const int n = FC_PAIRS(points) - (but >= 0);
@@ -37,14 +40,14 @@ FC_INLINE FC_T FC_N(fc_coefficient)(const int points, const int but, const int k
     return k == 2 ? -(a + b + c) : k ? a * b + a * c + b * c : -(a * b * c);
 }
 
-/* S^n, for n up to 3. */
+/* Return S^n, for n up to 3. */
 FC_INLINE FC_T FC_N(fc_power)(const int points, const int pair, const int n)
 {
     const FC_T square = FC_N(fc_square)(points, pair);
     return n == 0 ? 1 : n == 1 ? square : n == 2 ? square * square : square * square * square;
 }
 
-/* d <- B^T d, in place. */
+/* Replace d by B^T d, the values of a tile of the image at the points. */
 FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d)
 {
     const int pairs = FC_PAIRS(points);
@@ -78,7 +81,7 @@ FC_INLINE void FC_N(fc_to_points)(const int points, FC_V *d)
     }
 }
 
-/* u <- G g, for a kernel of `taps` taps. */
+/* Compute u = G g, the values of a kernel g of `taps` taps at the points. */
 FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, const FC_V *g)
 {
     int i, k;
@@ -110,7 +113,7 @@ FC_INLINE void FC_N(fc_weigh_points)(const int points, const int taps, FC_V *u, 
     }
 }
 
-/* y <- A^T m, for `outputs` outputs. */
+/* Compute y = A^T m, the `outputs` outputs of a tile from its products m at the points. */
 FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y, const FC_V *m)
 {
     FC_V even[3], odd[3];
@@ -140,8 +143,8 @@ FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y
     }
 }
 
-/* Call FC_CASE with `points` and `taps` as constants. For output transforms, `taps` stands for the outputs of a
- * tile. */
+/* Expand FC_CASE(points, taps) for every supported pair of numbers. For output transforms, the second number is the
+ * number of outputs of a tile. */
 #define FC_CASES                                                                            \
     FC_CASE(1, 1)                                                                           \
     FC_CASE(4, 2)                                                                           \
@@ -157,10 +160,10 @@ FC_INLINE void FC_N(fc_from_points)(const int points, const int outputs, FC_V *y
     FC_CASE(8, 6)                                                                           \
     FC_CASE(8, 7)
 
-/* Below, element i of `from` is from[at[i]], or from[i * pitch] if `at` is NULL. */
+/* The address of element i of `from`: its offset is at[i], or i * pitch if `at` is NULL. */
 #define FC_FROM(i) (from + (at ? at[i] : (i) * pitch))
 
-/* to[i * step] = the values of `from` at every point. */
+/* Transform a vector of tiles of the image along one axis. The value at point i is stored at to[i * step]. */
 FC_INLINE void FC_N(fc_input_of)(const int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to,
                                  ptrdiff_t step)
 {
@@ -175,7 +178,7 @@ FC_INLINE void FC_N(fc_input_of)(const int points, const FC_T *from, const ptrdi
         FC_N(fc_store)(to + i * step, d[i]);
 }
 
-/* to[i * step] = the values of a kernel of `taps` taps at every point. */
+/* Transform a vector of kernels of `taps` taps along one axis. The value at point i is stored at to[i * step]. */
 FC_INLINE void FC_N(fc_weights_of)(const int points, const int taps, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch,
                                    FC_T *to, ptrdiff_t step)
 {
@@ -191,7 +194,8 @@ FC_INLINE void FC_N(fc_weights_of)(const int points, const int taps, const FC_T 
 }
 #undef FC_FROM
 
-/* to[i * step] = the `outputs` outputs of a tile whose points are from[i * pitch]. */
+/* Transform a vector of tiles of products back along one axis. The product at point i is read from from[i * pitch], and
+ * output i is stored at to[i * step]. */
 FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_T *from, ptrdiff_t pitch, FC_T *to,
                                   ptrdiff_t step)
 {
@@ -206,8 +210,8 @@ FC_INLINE void FC_N(fc_output_of)(const int points, const int outputs, const FC_
         FC_N(fc_store)(to + i * step, y[i]);
 }
 
-/* Transform line by line along one axis. These functions take sizes as arguments, and pass them on as compile-time
- * constants. */
+/* The next three functions transform `lines` lines along one axis. They pass the sizes of the transform on as
+ * compile-time constants. */
 static void FC_N(fc_input_lines)(int points, const FC_T *from, const ptrdiff_t *at, ptrdiff_t pitch, FC_T *to, ptrdiff_t step,
                                  int lines, ptrdiff_t from_next, ptrdiff_t to_next)
 {
@@ -263,7 +267,7 @@ static void FC_N(fc_output_lines)(int points, int outputs, const FC_T *from, ptr
     }
 }
 
-/* Transform a square tile; the lengths of all loops are constants. */
+/* Transform a square tile of the image. All loops have constant lengths. */
 FC_INLINE void FC_N(fc_input_square)(const int points, const FC_T *patch, const ptrdiff_t *at, FC_T *v, ptrdiff_t pitch)
 {
     FC_T half[64 * FC_VL];
@@ -274,7 +278,7 @@ FC_INLINE void FC_N(fc_input_square)(const int points, const FC_T *patch, const 
         FC_N(fc_input_of)(points, half + i * FC_VL, NULL, points * FC_VL, v + i * pitch, points * pitch);
 }
 
-/* Transform a tile, for a vector of channels; cell i is at patch + at[i]. */
+/* Transform a tile of the image along both axes, for a vector of channels. Cell i of the tile is at patch + at[i]. */
 static void FC_N(fc_wino_input)(int high, int wide, const void *patch_, const ptrdiff_t *at, void *v_, ptrdiff_t pitch)
 {
     const FC_T *patch = (const FC_T *)patch_;
@@ -304,8 +308,8 @@ FC_INLINE void FC_N(fc_weights_square)(const int points, const int taps, const F
         FC_N(fc_weights_of)(points, taps, half + i * FC_VL, NULL, points * FC_VL, u + i * pitch, points * pitch);
 }
 
-/* Transform a kernel, or a tile of the gradient in place of a kernel, for a vector of filters; tap i is at g +
- * at[i]. */
+/* Transform a kernel along both axes, for a vector of filters. Tap i is at g + at[i]. For the gradient of the weights,
+ * a tile of dout takes the place of the kernel. */
 static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, const void *g_, const ptrdiff_t *at, void *u_,
                                   ptrdiff_t pitch)
 {
@@ -330,8 +334,8 @@ static void FC_N(fc_wino_weights)(int high, int taps_h, int wide, int taps_w, co
     }
 }
 
-/* Transpose n vectors: to[lane * pitch + i] = lane of vector i. Vectors past n may be read; their values do not
- * matter. */
+/* Transpose n vectors: to[lane * pitch + i] becomes lane `lane` of vector i. Up to FC_TL - 1 more elements of each row
+ * of `to` may be written. */
 FC_INLINE void FC_N(fc_transpose_lanes)(FC_T *to, const ptrdiff_t pitch, const FC_T *vectors, const int n)
 {
     int lane, first, i;
@@ -351,11 +355,12 @@ FC_INLINE void FC_N(fc_transpose_lanes)(FC_T *to, const ptrdiff_t pitch, const F
     }
 }
 
-/* Transform row i of a tile back to the result: `wide` points, `step` apart, for a vector of filters.
+/* Transform one row of a tile back and store its outputs [begin, end) in the result, for a vector of filters. The row
+ * has `wide` points that are `step` elements apart.
  *
  * A lane of `check` becomes NaN if one of its outputs is inf or NaN, because the sum of the outputs is then inf or NaN,
  * and the sum times zero is NaN. The sum may also overflow although all outputs are finite. That is harmless, because
- * the image is only computed again. */
+ * the caller then only computes the image again. */
 FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *from, ptrdiff_t step, const FC_T *bias, FC_T *to,
                                ptrdiff_t filter_step, ptrdiff_t column_step, int filters, int begin, int end,
                                FC_V *check)
@@ -378,8 +383,7 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     for (i = 1; i < outputs; i++)
         sum += y[i];
     *check += sum * FC_N(fc_broadcast)(0);
-    /* Lanes are filters. Transpose them, so that the outputs of each filter are contiguous; filters are `pitch`
-     * apart. */
+    /* Transpose the vectors, whose lanes are filters, so that the outputs of each filter are contiguous. */
     if (outputs == 4 || outputs == 3) {
         const FC_V last = outputs == 4 ? y[3] : y[2];
         const FC_V a = FC_N(fc_interleave_lower_lanes)(y[0], y[2]), b = FC_N(fc_interleave_lower_lanes)(y[1], last);
@@ -412,8 +416,8 @@ FC_INLINE void FC_N(fc_row_of)(const int wide, const int outputs, const FC_T *fr
     }
 }
 
-/* Transform one tile of a vector of filters back to the result. Only `filters` lanes are stored, and only outputs in
- * `box`, which holds the ranges [begin, end) of rows and of columns. */
+/* Transform the products of one tile back and store the outputs in the result, for the first `filters` lanes of a
+ * vector of filters. Only the outputs in `box` are stored: rows [box[0], box[1]) and columns [box[2], box[3]). */
 static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const void *m_, ptrdiff_t pitch,
                                  const void *bias_, void *to_, ptrdiff_t filter_step, ptrdiff_t row_step,
                                  ptrdiff_t column_step, int filters, const int *box, void *check_)
@@ -443,8 +447,9 @@ static void FC_N(fc_wino_output)(int high, int out_h, int wide, int out_w, const
     FC_N(fc_store)((FC_T *)check_, check);
 }
 
-/* Transform the gradient of a kernel back, for `channels` lanes of a vector of channels: to[lane * step + at[tap]].
- * at[tap] is -1 for a tap that the kernel does not have. `check` is as in fc_row_of. */
+/* Transform the gradient of a kernel back, for the first `channels` lanes of a vector of channels. The gradient of a
+ * tap is stored at to[lane * step + at[tap]]; at[tap] is -1 for a tap that the kernel does not have. `check` is updated
+ * as in fc_row_of. */
 static void FC_N(fc_wino_gradient)(int high, int taps_h, int wide, int taps_w, const void *m_, ptrdiff_t pitch,
                                    void *to_, ptrdiff_t step, const ptrdiff_t *at, int channels, void *check_)
 {

@@ -1,10 +1,11 @@
-# Declarations for both kernels of Winograd's minimal filtering: the tiles of an image, transposed to channels-last, and
-# their values at every interpolation point.
+# Declarations for both modules of Winograd's minimal filtering: the tiles of an image, transposed to channels-last, and
+# the transform of tiles to interpolation points.
 #
-# Along an axis with stride s, output o reads source cell o * s + t - lo at tap t. The kernel is decomposed into
-# subkernels of at most as many taps as the transforms support. Tap j of a subkernel at offset f is tap f + j * s of the
-# kernel, and reads cell (o + j) * s + f - lo. That is a filter of stride 1 on every s-th cell. The products of all
-# subkernels are summed at the points, as if the subkernels were more channels.
+# A cell is one element of an image, along all or one of its axes. Along an axis with stride s, output o reads source
+# cell o * s + t - lo at tap t. The kernel is decomposed into subkernels, because the transforms support only a few
+# taps. Tap j of a subkernel at offset f is tap f + j * s of the kernel, and reads cell (o + j) * s + f - lo. That is a
+# filter of stride 1 on every s-th cell. The products of all subkernels are summed at the points, as if the subkernels
+# were additional channels.
 
 from fastconv._ext.blocks cimport ceil_div, unravel_block
 from fastconv._ext.kernels cimport Kernels, fc_tile_t, kernels
@@ -37,62 +38,63 @@ cdef extern from "winograd.h":
 
 
 cdef enum:
-    MOST_POINTS = 64
-    MOST_LANES = 64
+    MOST_POINTS = 64  # The largest number of interpolation points of a tile.
+    MOST_LANES = 64   # The largest number of lanes of a panel in any instruction set.
 
 
-# One axis: the cells of the source and of the result, and their division into tiles.
+# One axis: the cells of the source and of the result, and the division of the outputs into tiles.
 cdef struct TileAxis:
-    Py_ssize_t size
+    Py_ssize_t size     # the number of cells of the source
     Py_ssize_t stride
-    Py_ssize_t lo       # minus the source cell that output 0 reads at tap 0
-    Py_ssize_t points
-    Py_ssize_t taps     # taps of a subkernel
-    Py_ssize_t outputs  # outputs of a tile
+    Py_ssize_t lo       # the number of padding cells before the source
+    Py_ssize_t points   # the number of interpolation points
+    Py_ssize_t taps     # the number of taps of a subkernel
+    Py_ssize_t outputs  # the number of outputs of a tile
     Py_ssize_t tiles
-    Py_ssize_t block    # tiles of a block
-    Py_ssize_t span     # cells of the source from the first to the last that a tile reads
-    Py_ssize_t output_stride  # output stride: result cells from one output to the next
-    Py_ssize_t output_size  # cells of the result
-    Py_ssize_t first    # outputs read the source cells [first, end)
+    Py_ssize_t block    # the number of tiles of a block
+    Py_ssize_t span     # the number of cells from the first cell that a tile reads to the last
+    Py_ssize_t output_stride  # the number of result cells from one output to the next
+    Py_ssize_t output_size  # the number of cells of the result
+    Py_ssize_t first    # outputs read only the source cells [first, end)
     Py_ssize_t end
 
 
-# The sizes of a call, in the order of fastconv.convolution.winograd.tiles; steps and pitches are in elements.
+# The sizes of a call, in the order of the table that fastconv.convolution.winograd.tiles makes. Steps, pitches and
+# offsets are in elements; offsets are those in the workspace of a thread.
 cdef struct Sizes:
     Py_ssize_t images
     Py_ssize_t block_images
     Py_ssize_t groups
-    Py_ssize_t rows           # rows of the result in a group: filters, or channels for dx
-    Py_ssize_t row_step       # distance between the weights of two rows
-    Py_ssize_t block_rows
-    Py_ssize_t pass_rows      # rows whose products are computed before any is transformed back
-    Py_ssize_t channels       # channels of the source in a group
-    Py_ssize_t channel_step   # distance between the weights of two channels
-    Py_ssize_t block_channels
-    Py_ssize_t kernel         # taps of the whole kernel
+    Py_ssize_t rows           # the number of rows of the result in a group: its filters or, for dx, its channels
+    Py_ssize_t row_step       # the distance between the weights of two rows
+    Py_ssize_t block_rows     # the number of rows of an item
+    Py_ssize_t pass_rows      # the number of rows that are multiplied before their products are transformed back
+    Py_ssize_t channels       # the number of channels of the source in a group
+    Py_ssize_t channel_step   # the distance between the weights of two channels
+    Py_ssize_t block_channels  # the number of channels of an item
+    Py_ssize_t kernel         # the number of taps of the whole kernel
     Py_ssize_t subkernels
-    Py_ssize_t phases         # kernels on the same source: one per stride phase for a strided dx
+    Py_ssize_t phases         # the number of stride phases of dx, each with a kernel of its own; else 1
     Py_ssize_t weights_resident           # whether a thread stores all transformed weights of the rows of an item
-    Py_ssize_t parts          # parts of the batch, whose dw are summed separately
-    Py_ssize_t chunk          # channels whose weights are transposed at a time
-    Py_ssize_t lanes          # channels of a cell in the patch, rounded up to whole vectors
-    Py_ssize_t rows_lanes     # rows, rounded up to whole vectors
-    Py_ssize_t zero_at        # offset in the workspace of a cell of zeros
-    Py_ssize_t v_at           # offset of the image at every point
-    Py_ssize_t u_at           # offset of the weights or the gradient at every point
-    Py_ssize_t m_at           # offset of the products
-    Py_ssize_t g_at           # offset of the transposed weights
-    Py_ssize_t bias_at
-    # offset of a lane for each row (for dw, each channel): NaN if one of its results is inf or NaN
+    Py_ssize_t parts          # the number of partial sums of dw
+    Py_ssize_t chunk          # the number of channels whose weights are transposed at a time
+    Py_ssize_t lanes          # the number of channels in the patch, rounded up to whole vectors
+    Py_ssize_t rows_lanes     # the number of rows, rounded up to whole vectors
+    Py_ssize_t zero_at        # the offset of a cell of zeros
+    Py_ssize_t v_at           # the offset of the transformed image
+    Py_ssize_t u_at           # the offset of the transformed weights or, for dw, of the transformed dout
+    Py_ssize_t m_at           # the offset of the products
+    Py_ssize_t g_at           # the offset of the transposed weights
+    Py_ssize_t bias_at        # the offset of a copy of the bias
+    # The offset of one lane for each row or, for dw, for each channel. The lane is NaN if a result of the row or the
+    # channel is inf or NaN.
     Py_ssize_t check_at
-    Py_ssize_t v_step         # distance between two tiles of the image
-    Py_ssize_t u_step         # distance between two tiles of the gradient
-    Py_ssize_t m_step         # distance between two filters of the products of dw
-    Py_ssize_t v_pitch        # distance between two points of the image
-    # gap between the weights of two points; for dw, distance between two points of the gradient
-    Py_ssize_t u_pitch
-    Py_ssize_t m_pitch        # distance between two points of the products
+    Py_ssize_t v_step         # the distance between two tiles of the image
+    Py_ssize_t u_step         # the distance between two tiles of dout
+    Py_ssize_t m_step         # the distance between two filters of the products of dw
+    Py_ssize_t v_pitch        # the distance between two points of the image
+    Py_ssize_t u_pitch        # the gap between the weights of two points; for dw, the distance between points of dout
+    Py_ssize_t m_pitch        # the distance between two points of the products
 
 
 # The transforms of one dtype and instruction set.
@@ -104,8 +106,8 @@ cdef struct Transforms:
     Kernels kernel
 
 
-# The arguments of a call, which all of its threads read. `bias` and `w` are used only for results, `dout` and
-# `filter_planes` only for dw.
+# The arguments of a call. All threads of the call read them. Only forward and backward_data use `bias` and `w`, and
+# only backward_weights uses `dout` and `filter_planes`.
 cdef struct Call:
     const void* source
     const void* w
@@ -115,19 +117,19 @@ cdef struct Call:
     Py_ssize_t part_pitch
     const Py_ssize_t* planes
     const Py_ssize_t* filter_planes
-    const Py_ssize_t* offsets   # the offsets of the subkernels, three for each
-    const Py_ssize_t* taps      # the tap of the kernel for each tap of a subkernel, or -1; phase by phase
-    const Py_ssize_t* starts    # the result cell of output 0, three for each phase; negative if outside the result
+    const Py_ssize_t* offsets   # three offsets for each subkernel, one along each axis
+    const Py_ssize_t* taps      # for each phase, subkernel and tap: the tap of the kernel, or -1 if there is none
+    const Py_ssize_t* starts    # for each phase and axis: the result cell of output 0; negative if outside the result
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
-    Py_ssize_t group_step   # distance between the weights of two groups
-    Py_ssize_t volume       # cells of the source
-    Py_ssize_t positions    # cells of the result
+    Py_ssize_t group_step   # the distance between the weights of two groups, in elements
+    Py_ssize_t volume       # the number of cells of a channel of the source
+    Py_ssize_t positions    # the number of cells of a channel of the result
     Py_ssize_t blocks
     Py_ssize_t items
     fc_work_queue* queue
-    Py_ssize_t* overflows   # how often an inf or NaN was found, for each image; for dw one count in all
+    Py_ssize_t* overflows   # how often an inf or NaN was found: a count for each image or, for dw, one count
     Sizes sizes
     TileAxis[3] axes
     Transforms transforms
@@ -168,7 +170,7 @@ cdef inline void read_call(
     call.queue = queue
 
 
-# The tiles of a block: [begin, begin + n) along each axis, in images [image, image + images).
+# A block: the tiles [begin, begin + n) along each axis, in images [image, image + images).
 cdef struct Block:
     Py_ssize_t image
     Py_ssize_t images
@@ -190,7 +192,7 @@ cdef inline Py_ssize_t count_tiles(const Block* b) noexcept nogil:
     return b.images * b.n[0] * b.n[1] * b.n[2]
 
 
-# The cells of the source that the tiles of a block read: [first, first + n) along each axis.
+# A window: the cells of the source that the tiles of a block read, [first, first + n) along each axis.
 cdef struct Window:
     Py_ssize_t[3] first
     Py_ssize_t[3] n
@@ -214,13 +216,13 @@ cdef inline Py_ssize_t total(const Py_ssize_t[::1] counts) noexcept nogil:
 cdef inline void clip_window(
     Window* window, Py_ssize_t i, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t first, Py_ssize_t last
 ) noexcept nogil:
-    """Set the window along an axis to the cells of [begin, end) that are in [first, last)."""
+    """Set the window along axis i to the cells that are in both [begin, end) and [first, last)."""
     window.first[i] = min(max(begin, first), last)
     window.n[i] = max(min(end, last) - window.first[i], 0)
 
 
 cdef inline Window source_window(const Block* b, const TileAxis* axes) noexcept nogil:
-    """Return the window of the source that the outputs of a block read."""
+    """Return the window of the source that the tiles of a block read."""
     cdef Window window
     cdef Py_ssize_t i, step, begin
     for i in range(3):
@@ -236,7 +238,9 @@ cdef inline void to_channels_last(
     floating* patch, const floating* source, Py_ssize_t image_step, const Py_ssize_t* planes, Py_ssize_t channels,
     Py_ssize_t lanes, const Block* b, const Window* window, Py_ssize_t high, Py_ssize_t wide, const Kernels* kernel,
 ) noexcept nogil:
-    """Transpose the window of the planes (high x wide) of each image to patch (images, depth, height, width, lanes)."""
+    """Transpose a window of each image to channels-last: patch (images, depth, height, width, lanes). Planes of the
+    source have `high` rows of `wide` cells.
+    """
     cdef Py_ssize_t n, d, y, run = window.n[2], runs = window.n[1]
     cdef const floating* at
     if window.n[0] * window.n[1] * window.n[2] == 0:
@@ -254,19 +258,18 @@ cdef inline void to_channels_last(
                 patch = patch + run * lanes
 
 
-# The cells of a tile in a patch: high x wide cells, `down` rows and `right` columns apart, from a cell of the window
-# on.
+# The grid of cells of a patch that a tile reads.
 cdef struct Cells:
-    Py_ssize_t high
-    Py_ssize_t wide
-    Py_ssize_t down       # rows from one cell to the next
-    Py_ssize_t right      # columns from one cell to the next
-    Py_ssize_t lanes
-    Py_ssize_t zero_cell    # offset of the cell of zeros
+    Py_ssize_t high       # the number of rows of the grid
+    Py_ssize_t wide       # the number of columns of the grid
+    Py_ssize_t down       # the distance between two rows of the grid, in rows of the window
+    Py_ssize_t right      # the distance between two columns of the grid, in columns of the window
+    Py_ssize_t lanes      # the number of elements of a cell of the patch
+    Py_ssize_t zero_cell    # the offset of the cell of zeros from the patch, in elements
 
 
 cdef inline void list_inside(Py_ssize_t* at, const Cells* cells, const Window* window) noexcept nogil:
-    """List the offset of each cell from the first cell, for tiles inside the window."""
+    """List the offset of each cell of a tile from its first cell, for tiles that lie inside the window."""
     cdef Py_ssize_t i, j
     for i in range(cells.high):
         for j in range(cells.wide):
@@ -277,7 +280,12 @@ cdef inline const Py_ssize_t* list_cells(
     Py_ssize_t* at, const Py_ssize_t* inside, Py_ssize_t* base, Py_ssize_t n, Py_ssize_t depth, Py_ssize_t y,
     Py_ssize_t x, const Cells* cells, const Window* window,
 ) noexcept nogil:
-    """Return the offset of each cell from `base`; cells outside the window get the offset of the cell of zeros."""
+    """Return the offset of each cell of a tile from `base`. The first cell is at (depth, y, x) of image n of the
+    window.
+
+    Returns `inside` if the tile lies inside the window. Otherwise fills `at` and returns it; cells outside the window
+    get the offset of the cell of zeros.
+    """
     cdef Py_ssize_t i, j, row
     base[0] = (((n * window.n[0] + depth) * window.n[1] + y) * window.n[2] + x) * cells.lanes
     if (
@@ -302,7 +310,7 @@ cdef inline const Py_ssize_t* list_cells(
 cdef inline void transform_image(
     floating* v, const floating* patch, const Block* b, const Window* window, const Call* call, Py_ssize_t channels,
 ) noexcept nogil:
-    """Transform the tiles of a patch to v (points, tiles, subkernels * channels)."""
+    """Transform the tiles of a patch, and store them in v (points, tiles, subkernels * channels)."""
     cdef const Sizes* s = &call.sizes
     cdef const TileAxis* axes = &call.axes[0]
     cdef const Transforms* t = &call.transforms
@@ -322,7 +330,7 @@ cdef inline void transform_image(
                 y = (b.begin[1] + oh) * steps_h - axes[1].lo - window.first[1]
                 for ow in range(b.n[2]):
                     x = (b.begin[2] + ow) * steps_w - axes[2].lo - window.first[2]
-                    # Vectors write past the last channel into the next subkernel, which is written later.
+                    # The last vector of a subkernel may write into the next subkernel, which is written after it.
                     offset = call.offsets
                     for q in range(s.subkernels):
                         cells_at = list_cells(

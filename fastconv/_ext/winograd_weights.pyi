@@ -1,4 +1,4 @@
 from collections.abc import Callable, Mapping
 
-# One compiled function per dtype, by its name in C.
+# The compiled function for each dtype; the key is the name of the dtype in C.
 weights: Mapping[str, Callable[..., int]]

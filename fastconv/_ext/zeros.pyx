@@ -1,4 +1,4 @@
-"""The density of weights, by which 'auto' chooses an algorithm."""
+"""The density of weights, which is the share of nonzero weights. The algorithm 'auto' chooses by it."""
 
 from libc.stdint cimport uint64_t
 
@@ -6,24 +6,24 @@ from fastconv._ext.arrays cimport Buffer, contiguous_buffer
 
 
 cdef enum:
-    FEW = 1024          # arrays of at most this many weights are counted completely
-    COUNTED = 4096      # up to this size arrays are counted completely unless the first sample is dense
-    SAMPLE = 1024       # size of the sample of larger arrays
-    FIRST = 128         # size of a first, smaller sample
+    FEW = 1024          # The largest number of weights that are counted without taking a first sample.
+    COUNTED = 4096      # The largest number of weights of which all are counted.
+    SAMPLE = 1024       # The number of weights in the sample of a larger array.
+    FIRST = 128         # The number of weights in the first sample, which finds arrays that are dense.
 
 
-#: A density is rounded up to a multiple of 1 / steps.
+#: The number of steps from 0 to 1: a density is rounded up to a multiple of 1 / steps.
 steps = SAMPLE
-#: Arrays of at most this many weights are counted completely.
+#: The largest number of weights for which the density is exact up to rounding. Larger arrays are sampled.
 counted = COUNTED
 
 
 def density(int dtype, w, double dense):
-    """Return the share of nonzero elements of an array, rounded up to a multiple of 1 / steps.
+    """Return the share of nonzero elements of an array. The share is rounded up to a multiple of 1 / steps.
 
-    Returns 1.0 if the share is above `dense`. The dtype is 0 (float32) or 1 (float64). For large arrays, the share of a
-    sample at multiples of the golden ratio is returned. The sample has the same indices in every call, and follows no
-    pattern of the weights.
+    Returns 1.0 if the share is above `dense`. The dtype is 0 (float32) or 1 (float64). For an array of more than
+    `counted` elements, the share of a sample is returned. The indices of the sample are spread by multiples of the
+    golden ratio, so that they follow no pattern of the weights. All arrays of one size are sampled at the same indices.
     """
     cdef Buffer run = contiguous_buffer(w, 8 if dtype else 4, False)
     cdef Py_ssize_t found

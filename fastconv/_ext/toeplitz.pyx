@@ -894,7 +894,7 @@ cdef struct Gradient:
     Py_ssize_t block       # the number of channels of an item
     Py_ssize_t blocks
     Py_ssize_t itemsize
-    char* space            # for each thread: the sums and totals of weights, and the values, columns and slots of a list
+    char* space            # for each thread: sums and totals of weights; values, columns and slots of a list
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
     fc_work_queue* queue

@@ -1,4 +1,4 @@
-"""`explain` compares the algorithms for one layer, and says why 'auto' takes one of them."""
+"""`explain` compares the algorithms for one layer, and says which one is taken, and why."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def explain(
 def _explained(
     geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool
 ) -> str:
-    """The description of one convolution, and its table."""
+    """Return the description of one convolution, and its table of algorithms."""
     seen = 1.0 if name == "exact" else share
     if name == "auto":
         seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)

@@ -1,7 +1,6 @@
-"""Padding of images by copies of their own cells (mirrored, replicated, circular) and its adjoint. Threads share the
-rows.
+"""Padding of images by copies of their own cells (mirrored, replicated, circular), and the adjoint of this padding.
 
-`tables` comes from fastconv.lowering.padding. `queue` is the shared state of the call, which distributes the work among
+`tables` comes from fastconv.lowering.padding. `queue` is the shared state of the call, which distributes the rows among
 threads: see team.h.
 """
 
@@ -44,9 +43,7 @@ cdef struct Call:
 
 
 cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, queue) except -1:
-    """Set the pointers to the arrays and tables. The lengths of arrays and tables are checked, because the kernels do
-    not check them.
-    """
+    """Set the pointers to the arrays and tables, and check their lengths, because the kernels do not check them."""
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i, cells = 1, padded = 1, length = HEADER
     cdef Buffer table = contiguous_buffer(tables, sizeof(Py_ssize_t), False)
     cdef Buffer read = contiguous_buffer(source, itemsize, False), written = contiguous_buffer(to, itemsize, True)

@@ -40,9 +40,9 @@ FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_REST
     }
 }
 
-/* Copy `count` adjacent squares. FC_SQUARES squares fill whole cache lines of the copy, because a half-written line may
- * leave the L1 cache and be loaded again: if the rows of the copy are many pages apart, few of their lines fit the L1
- * cache. */
+/* Copy `count` adjacent squares. FC_SQUARES squares together fill whole cache lines of the copy, because a half-written
+ * line might leave the L1 cache and be loaded again. This happens if the rows of the copy are many pages apart, because
+ * few of their lines then fit the L1 cache. */
 FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count,
                                      const int past)
 {

@@ -30,8 +30,8 @@ cdef void fill_row(
     if not (seen(d, kd) and seen(h, kh) and seen(w, kw)):
         zero(row, d.out * area)
         return
-    # If the stride is 1 and output rows are as long as input rows, the tap reads the plane shifted by an offset. All
-    # rows are then copied as one run, and the few cells that wrapped around a border are cleared.
+    # If the stride is 1 and output rows are as long as input rows, the row of the matrix is the plane shifted by an
+    # offset. All rows of the plane are then copied as one run. The few cells that wrap around a border are cleared.
     cdef bint shifted = h.stride == 1 and w.stride == 1 and w.out == w.size and step_h == w.size
     src = plane + cell(d, d0, kd) * step_d + cell(h, h0, kh) * step_h + cell(w, w0, kw)
     if d0 > 0 or d1 < d.out:

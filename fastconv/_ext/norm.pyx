@@ -82,7 +82,7 @@ cdef struct Norm:
     char* to
     const double* gamma
     const double* beta
-    const char* gammas   # gamma and beta in the dtype of x, if there is one for each element of a row; else NULL
+    const char* gammas   # gamma and beta in the dtype of x, in functions of groups if S is 1; else NULL
     const char* betas
     double* mean
     double* spread       # the variance in batch_forward, else NULL
@@ -136,7 +136,10 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
 
 
 def has_negative(numbers):
-    """Return whether an element of an array of doubles is below 0. NumPy would take as long as a whole small layer."""
+    """Return whether an element of an array of doubles is below 0.
+
+    NumPy is not used, because it would take as long as a small layer.
+    """
     cdef Buffer run = contiguous_buffer(numbers, 8, False)
     cdef const double* each = <const double*> run.at
     cdef Py_ssize_t i

@@ -34,7 +34,9 @@ typedef struct {
     const ptrdiff_t *tap_ranges[2];
     ptrdiff_t n_phases, phase_pitch;  /* the number of stored phases of a row; their distance in elements */
     ptrdiff_t width;  /* the number of cells of a phase */
-    const ptrdiff_t *phase;  /* for each phase: the image cell at its cell 0; the range [a, b) of cells in the image */
+    /* For each phase three numbers: the image cell that is cell 0 of the phase, and the range [a, b) of the cells of
+     * the phase that are inside the image. */
+    const ptrdiff_t *phase;
     /* For each tap of a window of one depth: its offset in the workspace, in elements, and its distance from the corner
      * of the window, in cells of the image. */
     const ptrdiff_t *at;
@@ -44,7 +46,8 @@ typedef struct {
     const ptrdiff_t *count[3];  /* for each output along each axis: the number of cells of its window that count */
     /* The following fields are for the backward pass. */
     ptrdiff_t left, right;  /* the number of zeros before and after a row of outputs */
-    const ptrdiff_t *tap_end;  /* for each cell index modulo the stride: the end of its range of `offset` */
+    /* tap_end[r]: the end of the range of `offset` for the cells with index r modulo the stride. */
+    const ptrdiff_t *tap_end;
     /* For each tap: the element of a row of the workspace that has the output which reads cell 0 of a phase. Cell i of
      * the phase is read by the output i elements later. */
     const ptrdiff_t *offset;

@@ -41,7 +41,8 @@ enum { FC_RESULT_SUMS, FC_RESULT_OVER_COUNT, FC_RESULT_ROOT, FC_RESULT_TIMES };
  * last. FC_FROM_NOTHING: no level, because no source contributes to the row. */
 enum { FC_FROM_LAST, FC_FROM_EARLY, FC_FROM_NOTHING };
 enum {
-    FC_RUNNING_SLACK = 16,  /* the number of elements past a row that may be read or written: the longest vector */
+    /* The number of elements past a row that may be read or written. It is the length of the longest vector. */
+    FC_RUNNING_SLACK = 16,
     FC_RUNNING_LEVELS = 128 /* an upper bound of the number of levels of a window */
 };
 
@@ -79,7 +80,7 @@ typedef struct {
 } fc_running_windows;
 
 /* The work for one source row along the height or the depth: `depth` of the `levels` levels need the row, and
- * ring_row[l] is the row of the ring of level l that it replaces. */
+ * ring_row[l] is the row of the ring of level l that the source row replaces. */
 typedef struct {
     ptrdiff_t depth, levels, early;
     const ptrdiff_t *plus;

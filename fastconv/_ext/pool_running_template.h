@@ -111,9 +111,9 @@ static void FC_N(fc_running_spread)(const fc_running_width *w, const fc_running_
     }
 }
 
-/* Do the steps along the width for one row of sources of each of `many` planes. Writes the results to `to` and, for
- * maxima, the indices after them, plus `base`. The rows of the planes, which are `plane` elements apart in memory, are
- * treated as one long row; windows that overlap two planes are computed, too, but not used. Returns whether a cell is
+/* Do the steps along the width for one row of sources of each of `many` planes. Writes the results to `to`. The indices
+ * of maxima, with `base` added, follow them. The rows of the planes, which are `plane` elements apart in memory, are
+ * treated as one long row; windows that overlap two planes are computed, too, but not used. Returns whether a source is
  * NaN. */
 static int FC_N(fc_running_row)(const fc_running_width *w, int op, int input_op, ptrdiff_t s, void *space,
                                 ptrdiff_t pitch,
@@ -333,7 +333,7 @@ static void FC_N(fc_running_finish)(int result_op, const void *from, const void 
 
 /* Store the maxima of n outputs, which start at output `begin`, and their indices. If no number of a window is above
  * -inf, the first cell of the window is the maximum, and its index is computed from `origin`, the index of the start of
- * its row. All other indices are stored relative to `base`, so `base` is added. */
+ * its row. The index of any other maximum is `base` plus the index that the steps computed. */
 static void FC_N(fc_running_finish_maxima)(const void *from_, ptrdiff_t pitch, const fc_running_windows *windows,
                                            ptrdiff_t begin, ptrdiff_t origin, ptrdiff_t base, void *to_, void *where,
                                            int wide, ptrdiff_t n)

@@ -1,9 +1,8 @@
 /* Kernels of pooling for one dtype and instruction set: see pool.h. */
 #include "lanes.h"
 
-/* Fill in the three tables that all windows of a call share: for each output along the width, the field `first` of
- * fc_pool, and the field `count`; for each tap, the field `delta`. FC_SLACK elements follow each of the first two
- * tables. */
+/* Fill in three tables that all windows of a call use: the fields `first`, `count[2]` and `delta` of fc_pool, converted
+ * to elements of vectors. FC_SLACK elements follow each of the first two tables. */
 static void FC_N(fc_pool_begin)(const fc_pool *g, int op, void *lanes)
 {
     FC_L *first = (FC_L *)lanes;

@@ -106,7 +106,7 @@ typedef struct {
     ptrdiff_t n_points;
     ptrdiff_t n_groups;
     ptrdiff_t n_grouped;
-    /* A workspace for sorting a list: its columns and its values. */
+    /* A workspace for sorting the columns and the values of a list. */
     ptrdiff_t *spare_columns;
     void *spare_values;
     ptrdiff_t visits; /* the number of nodes, points and weights that were read, for tests of the amount of work */

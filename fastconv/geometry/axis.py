@@ -76,7 +76,7 @@ class CheckedFields:
         try:
             fault = self._fault()
         except (TypeError, AttributeError) as error:  # A field of the wrong type cannot be compared, or has no length.
-            if type(error) not in (TypeError, AttributeError):  # raised by a signal handler
+            if type(error) not in (TypeError, AttributeError):  # A signal handler raised the exception.
                 raise
             fault = "a field is of the wrong type"
         if fault is not None:

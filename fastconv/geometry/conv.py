@@ -218,7 +218,7 @@ class ConvGeometry(CheckedFields):
         )
 
     def for_batch(self, n: int) -> ConvGeometry:
-        """Return the geometry of the same convolution of `n` images."""
+        """Return the geometry of the same convolution with `n` images."""
         return self if n == self.x_shape[0] else plans.find(_of_batch, self, n)
 
     @cached_property

@@ -13,7 +13,7 @@ from fastconv.graph import pairs as _pairs
 
 
 class Operations(Protocol):
-    """The methods of a tape that a node calls, so that the result of an operator is a node of the same tape."""
+    """The methods of a tape that the operators of a node call. The results are nodes of the same tape."""
 
     def __call__(self, forward: Any, /, *args: Any) -> Any:
         """Run a forward/backward pair and record it."""

@@ -1,4 +1,4 @@
-"""The records of a tape: its leaves, and the calls that need a backward pass."""
+"""The records of a tape: its leaves, which are inputs and parameters, and the calls that need a backward pass."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except TimeoutError:  # raised by a signal handler
+    except TimeoutError:  # A TimeoutError is an OSError, but a signal handler raised it.
         raise
     except OSError:
         return ""

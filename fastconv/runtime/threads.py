@@ -134,8 +134,8 @@ def set_threads(n: int | None) -> None:
     Matrix products use these threads, too. NumPy's BLAS has threads of its own, so
     fastconv uses it only if it is known to use no more threads than these.
 
-    The number of CPUs is the number that this process may run on. If its control groups have a smaller quota, as in
-    many containers, it is the quota, rounded up.
+    fastconv counts the CPUs that this process may run on. If the control groups of the process limit it to fewer CPUs,
+    as in many containers, fastconv uses this limit, rounded up.
 
     Examples
     --------

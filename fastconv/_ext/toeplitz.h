@@ -1,4 +1,4 @@
-/* Rows of a Toeplitz matrix, and products with it, for every instruction set.
+/* Kernels that write the rows of a Toeplitz matrix, and products with the matrix, for every instruction set.
  *
  * A row of weights is the weights of one filter or, for the transposed matrix, of one channel. A matrix row belongs to
  * one output position and one row of weights. An entry of a matrix row is a weight in the column of a cell of the image
@@ -308,8 +308,8 @@ static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdi
     return rising ? n : -1;
 }
 
-/* Count the cells that the points read in a segment. Returns -1 if they would have to be sorted first. This includes
- * all segments without places, which are few. */
+/* Count the cells that the points read in a segment. Returns -1 if the cells would have to be sorted first. Segments
+ * without places are always sorted, because they are few. */
 static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)

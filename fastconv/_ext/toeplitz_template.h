@@ -1,4 +1,4 @@
-/* Rows of a Toeplitz matrix, and products with it, for one dtype and instruction set: see toeplitz.h. */
+/* The kernels of toeplitz.h for one dtype and instruction set. */
 
 /* Compute the sum of the weights of one channel that read the same cell. A negative number in `taps` stands for a list
  * of taps: see AxisPattern in toeplitz/pattern.py. Returns whether any of the weights is nonzero. */

@@ -246,7 +246,7 @@ def as_float_array(name: str, value: Any, threads: int | None = None) -> np.ndar
 def cast_gradient(
     name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
 ) -> np.ndarray:
-    """Return an upstream gradient in the dtype of the forward pass. Its shape must be `shape`, that of the output."""
+    """Return an upstream gradient in the dtype of the forward pass. It must have the shape of the output, `shape`."""
     if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape:
         flags = value.flags
         if flags.c_contiguous and flags.aligned:

@@ -189,7 +189,7 @@ def connections(axis: Axis, pad_mode: str) -> int:
     """
     if pad_mode == "zeros":
         _, reach = _tables((axis,))
-        first, last = reach[:, 2:]  # The first two taps belong to the two unit axes.
+        first, last = reach[:, 2:]  # Skip the first two taps, which belong to the two unit axes.
         return int(np.sum(np.maximum(last - first, 0)))
     # Only a window that overlaps the padding can read a cell twice.
     begin = min(axis.outputs_before(0, 0), axis.out)

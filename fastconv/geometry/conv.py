@@ -223,7 +223,7 @@ class ConvGeometry(CheckedFields):
 
     @cached_property
     def batch_as_axis(self) -> ConvGeometry:
-        """The same convolution with the batch as the depth of one volume, for one or two spatial axes."""
+        """The geometry of this convolution with the batch as the depth of one volume. It needs a free spatial axis."""
         (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
         return self.derive(
             x_shape=(1, channels, n, *units, *spatial),

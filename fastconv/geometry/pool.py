@@ -73,7 +73,7 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def squeezed(self) -> PoolGeometry:
-        """The same pooling without axes of size 1. They are left out because kernels would process very short rows."""
+        """The geometry of this pooling without axes of size 1, for which kernels would process very short rows."""
         rank = len(self.axes)
         kept = [i for i, a in enumerate(self.axes) if (a.size, a.k, a.lo, a.hi, a.out) != (1, 1, 0, 0, 1)] or [rank - 1]
         if len(kept) == rank:

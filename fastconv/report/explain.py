@@ -33,7 +33,7 @@ def explain(
     rank_one: bool = False,
     **options: Any,
 ) -> str:
-    """Compare the algorithms for a layer: which can compute it, their estimated costs, and the one that is taken.
+    """Describe which algorithms can compute a layer, their estimated costs, and the algorithm that is taken.
 
     Parameters
     ----------

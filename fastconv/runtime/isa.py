@@ -1,4 +1,4 @@
-"""The instruction set of the kernels: the one named by FASTCONV_ISA, otherwise the best that this CPU supports."""
+"""The instruction set of the kernels. FASTCONV_ISA names it; the default is the best that this CPU supports."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def kind() -> str:
 #: were measured for one instruction set can be used for another.
 _VECTORS = {"baseline": (16, 0.9), "avx2": (32, 0.6), "avx512": (64, 1.0)}
 
-#: For an instruction set, the instruction set with vectors of half the width, and this width in bytes.
+#: For an instruction set, another one with vectors of half the width, and this half width in bytes.
 _HALVES = {NAMES.index("avx512"): (NAMES.index("avx2"), 32)}
 
 

@@ -1,6 +1,6 @@
 """Numerical gradients by central differences, for checks of analytic gradients.
 
-The functions change the input in place, one entry at a time, and restore it.
+The functions change the input in place, one element at a time, and restore each element.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _upstream(change: np.ndarray, df: Any) -> float:
 
 
 def _steps(f: Callable[[], Any], x: np.ndarray, h: float) -> Iterator[tuple[tuple[int, ...], Any, Any]]:
-    """Yield each index of x, the result of f a step above x there, and its result a step below."""
+    """Yield, for each element of x, the index of the element, and the results of f with the element increased by h and
+    decreased by h.
+    """
     for ix in np.ndindex(*x.shape):
         yield (ix, *_step(f, x, ix, h))
 
@@ -55,16 +57,16 @@ def _step(f: Callable[[], Any], x: np.ndarray, ix: tuple[int, ...], h: float) ->
 def eval_numerical_gradient(
     f: Callable[[np.ndarray], float], x: np.ndarray, verbose: bool = True, h: float = 1e-5
 ) -> np.ndarray:
-    """Compute the gradient of a function that returns a number, by an array.
+    """Compute the numerical gradient of a function of an array that returns a number.
 
     Parameters
     ----------
     f : callable
         Takes `x`, returns a number.
     x : ndarray
-        Where to take the gradient. The default step is small enough that it needs float64.
+        The point at which to compute the gradient. With the default step, it should be float64.
     verbose : bool, default True
-        Print each entry.
+        Whether to print each element of the gradient.
     h : float, default 1e-5
         The step: ``(f(x + h) - f(x - h)) / (2 * h)``.
 
@@ -98,14 +100,14 @@ def eval_numerical_gradient(
 def eval_numerical_gradient_array(
     f: Callable[[np.ndarray], Any], x: np.ndarray, df: Any, h: float = 1e-5
 ) -> np.ndarray:
-    """Compute the gradient of ``sum(f(x) * df)`` by an array, for an `f` that returns an array.
+    """Compute the numerical gradient of ``sum(f(x) * df)`` with respect to `x`, for an `f` that returns an array.
 
     Parameters
     ----------
     f : callable
         Takes `x`, returns an array.
     x : ndarray
-        Where to take the gradient.
+        The point at which to compute the gradient.
     df : array_like
         The upstream gradient, of the shape of ``f(x)``.
     h : float, default 1e-5
@@ -138,7 +140,7 @@ def eval_numerical_gradient_array(
 def eval_numerical_gradient_blobs(
     f: Callable[..., Any], inputs: tuple, output: Any, h: float = 1e-5
 ) -> list[np.ndarray]:
-    """Compute the gradients by several blobs, which are objects with the arrays ``vals`` and ``diffs``.
+    """Compute numerical gradients with respect to several blobs: objects with the arrays ``vals`` and ``diffs``.
 
     Parameters
     ----------
@@ -224,7 +226,7 @@ def eval_numerical_gradient_net(net: Any, inputs: tuple, output: Any, h: float =
 def grad_check_sparse(
     f: Callable[[np.ndarray], float], x: np.ndarray, analytic_grad: np.ndarray, num_checks: int = 10, h: float = 1e-5
 ) -> None:
-    """Print the numerical and the analytic gradient at a few random entries.
+    """Print the numerical and the analytic gradient for a few random elements.
 
     Parameters
     ----------
@@ -233,7 +235,7 @@ def grad_check_sparse(
     x : ndarray
     analytic_grad : ndarray, of the shape of `x`
     num_checks : int, default 10
-        Number of entries, drawn by Python's `random`.
+        The number of elements, drawn by Python's `random`.
     h : float, default 1e-5
         The step.
 

@@ -25,7 +25,7 @@ from fastconv.runtime import threads as _threads
 
 FORMATS = ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
 MODES = ("full", "same", "valid")
-#: The ops that an operator needs: one for its product, one for the product of its adjoint.
+#: The ops that an operator needs: the first for its product, the second for the product of its adjoint.
 _OPS: tuple[Op, ...] = ("forward", "backward_data")
 
 
@@ -44,7 +44,7 @@ class OperatorOptions(GeometryOptions, total=False):
 
 def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeometry:
     x_shape = as_shape("x_shape", x_shape)
-    batch = (-1, *x_shape)  # It has as many axes as w, if w and x_shape fit each other.
+    batch = (-1, *x_shape)  # If w and x_shape fit each other, w has the same number of axes.
     if not 3 <= w.ndim <= 5:
         raise ValueError(
             f"w has {count_axes(w.ndim)}, {w.shape}; legal are 3 to 5: (F, C // groups, *kernel), "
@@ -71,7 +71,7 @@ def _geometry(w: np.ndarray, x_shape: Any, settings: dict[str, Any]) -> ConvGeom
 def _prepare_weights(
     w: Any, x_shape: Any, settings: dict[str, Any], threads: int | None = None
 ) -> tuple[ConvGeometry, np.ndarray]:
-    """The geometry, and the weights as kernels read them."""
+    """Return the geometry, and the weights as an array that kernels can read."""
     if type(w) is not np.ndarray and sparse.issparse(w):
         raise TypeError(f"w is {kind_of(w)} of scipy.sparse; give w.toarray()")
     geometry, (w,), _ = prepare_inputs(lambda w: (_geometry(w, x_shape, settings), threads), w=w)
@@ -87,11 +87,11 @@ def _format(value: Any) -> str:
 
 @contextmanager
 def _naming(arguments: str) -> Iterator[None]:
-    """Add the names `arguments` to errors about sizes that are too large."""
+    """Catch errors about sizes that are too large, and add the text `arguments` to the message."""
     try:
         yield
     except ValueError as error:
-        # This is a MemoryError that is a ValueError as well, or the exception of a signal handler.
+        # Other types are TooLargeError, or exceptions of signal handlers; these stay unchanged.
         if type(error) is not ValueError:
             raise
         raise ValueError(f"{arguments} are too large together: {error}") from None
@@ -127,8 +127,8 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
     Parameters
     ----------
     w : array_like, (F, C // groups, *kernel)
-        Filters, of one to three spatial axes. Zeros among them are left out of
-        the matrix.
+        Filters with one to three spatial axes. Weights that are zero make no
+        entries.
     x_shape : tuple of int
         ``(C, *spatial)``, the shape of one image.
     **options
@@ -165,15 +165,14 @@ def toeplitz_matrix(w: Any, x_shape: Sequence[int], **options: Unpack[MatrixOpti
 
     Notes
     -----
-    The entries are counted in closed form and written once, by several threads,
-    at about the speed of a copy. This holds for 'csr', and for 'csc' unless the
-    padding is not zeros. SciPy converts all other formats from 'csr'. 'dia' stores
-    every diagonal whole, and may take hundreds of times the memory of 'csr'; 'dok'
-    takes about 25 times as much.
+    For 'csr', and for 'csc' with a padding of zeros, the entries are counted first,
+    and then written once by several threads, at about the speed of a copy. SciPy
+    converts 'csr' to all other formats. 'dia' stores whole diagonals, and may take
+    hundreds of times the memory of 'csr'; 'dok' takes about 25 times the memory.
 
-    With mirrored, replicated or wrapped padding, several taps of a filter may read the same cell; the entry is then the
-    sum of their weights. The sparsity pattern depends on which weights are zero, but not on their values: a sum of
-    weights that cancel is stored as a zero.
+    If padding copies cells, several taps of a filter may read the same cell. The entry of the cell is then the sum of
+    the weights of these taps. The sparsity pattern depends on which weights are zero, but not on the values of the
+    others: weights that cancel make an entry that is stored as zero.
 
     References
     ----------
@@ -244,8 +243,8 @@ class ToeplitzOperator(LinearOperator):
     #: The transpose and the adjoint of a real operator are the same.
     _transpose = _adjoint
 
-    # Sparse arrays and images are refused here, because SciPy's errors would mention dimensions only, or print all
-    # numbers.
+    # These methods check their operands, because SciPy's errors for sparse arrays and images would mention dimensions
+    # only, or print all numbers.
     def dot(self, x: Any) -> Any:
         return super().dot(_operand("x", x, self.shape[1]))
 
@@ -372,17 +371,18 @@ def convolution_matrix(
     Parameters
     ----------
     h : array_like
-        Kernel of one to three axes; its zeros are left out of the matrix.
+        Kernel with one to three axes. Its zeros make no entries of the matrix.
     shape : int or tuple of int
         Shape of the array `x` that is convolved; an int if it has one axis.
     mode : {'full', 'same', 'valid'}
         The part of the convolution to compute, as in `scipy.signal.convolve`.
-        'full' is all of it. 'same' is the middle, of the shape of `x` (for an even
-        `h`, the part that ``pad='same_lower'`` of `conv` gives). 'valid' is the
-        part that does not depend on zeros beyond the edges; either `x` or `h` may
-        be the larger one, in every axis. If `shape` is an int and `h` is longer
-        than it, 'same' has the length of `h`, as in
-        `scipy.linalg.convolution_matrix` and `np.convolve`.
+        'full' is the whole convolution. 'same' is its middle part, which has the
+        shape of `x` (for an even `h`, the part that `conv` computes with
+        ``pad='same_lower'``). 'valid' is the part that does not depend on zeros
+        beyond the edges; either `x` or `h` must be at least as large as the other
+        along every axis. If `shape` is an int below the length of `h`, 'same' has
+        the length of `h`, as in `scipy.linalg.convolution_matrix` and
+        `np.convolve`.
     format : str, default 'csr'
         'csr', 'csc', 'coo', 'bsr', 'lil', 'dok' or 'dia'.
 
@@ -391,7 +391,7 @@ def convolution_matrix(
     scipy.sparse array
         ``A @ x.ravel()`` is ``scipy.signal.convolve(x, h, mode).ravel()``. In
         one dimension A equals the dense result of `scipy.linalg.convolution_matrix`.
-        float32 or float64: integers become float64.
+        The dtype is float32 or float64; integers become float64.
 
     Raises
     ------
@@ -430,7 +430,7 @@ def convolution_matrix(
             kind = ValueError if isinstance(mode, str) else TypeError
             raise kind(f"mode is {mode!r}; legal are {', '.join(map(repr, MODES))}")
         if not 1 <= h.ndim <= 3 or not h.size:
-            raise ValueError(f"h has shape {h.shape}; legal are one to three axes, none of them empty")
+            raise ValueError(f"h has shape {h.shape}; it must have one to three axes, none of them empty")
         if len(sizes) != h.ndim:
             raise ValueError(f"shape {sizes} has {count_axes(len(sizes))}, but h {h.shape} has {h.ndim}")
         form = _format(format)

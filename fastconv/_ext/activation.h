@@ -4,7 +4,7 @@
 
 #include "isa.h"
 
-/* to[i] = f(first[i], second[i]) for i < n. For a function of one argument, `second` equals `first`. */
+/* Compute to[i] = f(first[i], second[i]) for i < n. For a function of one argument, `second` equals `first`. */
 typedef void (*fc_each_t)(const void *first, const void *second, void *to, ptrdiff_t n, double slope);
 
 /* The kernels of one dtype and instruction set. */

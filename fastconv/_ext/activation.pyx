@@ -72,11 +72,11 @@ cdef inline fc_each_t kernel_of(int function, int dtype, int isa) noexcept nogil
 
 
 def each(int function, int dtype, first, second, to, double slope, int isa, queue):
-    """Write to = function(first, second), elementwise. A function of one argument uses `first`.
+    """Compute to = function(first, second), elementwise. A function of one argument uses `first`.
 
-    For a gradient, `first` is from the forward pass (the input of relu, the output of any other function), and `second`
-    is dout. RECTIFY and LEAK write `second` where `first` is positive; elsewhere RECTIFY writes zeros, and LEAK `slope`
-    times `second`. All three arrays are of `dtype`, 0 (float32) or 1 (float64).
+    For a gradient, `second` is dout, and `first` is the input of the forward pass for relu, or the output of the
+    forward pass for any other function. RECTIFY and LEAK write `second` where `first` is positive; elsewhere RECTIFY
+    writes zeros, and LEAK writes `slope` times `second`. All three arrays are of `dtype`, 0 (float32) or 1 (float64).
     """
     cdef Each e
     cdef Py_ssize_t itemsize = 8 if dtype else 4

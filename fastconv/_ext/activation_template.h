@@ -7,12 +7,13 @@
 #undef FC_TERMS
 #undef FC_FARTHEST
 #if FC_BYTES == 4
-/* 1.5 * 2^23. Adding it to a number rounds the number to an integer, which is then in the lowest bits. */
+/* FC_MAGIC is 1.5 * 2^FC_MANTISSA. Adding FC_MAGIC to a number rounds the number to an integer, which is then in the
+ * lowest bits. */
 #define FC_MAGIC 12582912.0f
 #define FC_MANTISSA 23
 #define FC_BIAS 127
 #define FC_TERMS 8
-#define FC_FARTHEST 87.33654f /* exp(-FC_FARTHEST) is the least normal number, or slightly more. */
+#define FC_FARTHEST 87.33654f /* exp(-FC_FARTHEST) is the smallest normal number, or slightly more. */
 #else
 #define FC_MAGIC 6755399441055744.0
 #define FC_MANTISSA 52
@@ -56,11 +57,11 @@ FC_INLINE FC_V FC_N(fc_with_sign_of)(FC_V v, FC_V of)
 
 /* Compute e^-v - 1 and e^-v for v >= 0. The results for NaN are NaN.
  *
- * With -v = n log 2 + r, |r| <= log(2) / 2, e^r - 1 is the series r + r^2 / 2! + ..., up to the last term that changes
- * the sum. */
+ * Let -v = n log 2 + r with |r| <= log(2) / 2. Then e^-v = 2^n e^r. The series r + r^2 / 2! + ... gives e^r - 1; it has
+ * FC_TERMS terms, because further terms would not change the sum. */
 FC_INLINE void FC_N(fc_decay)(FC_V v, FC_V *less_one, FC_V *whole)
 {
-    /* log 2 as a sum of two parts, such that n times the first part is exact. */
+    /* high + low is log 2, and n * high is exact. */
 #if FC_BYTES == 4
     const FC_T high = 0.693359375f, low = -2.12194440e-4f;
 #else
@@ -113,8 +114,9 @@ FC_INLINE FC_V FC_N(fc_where_positive)(FC_V sign, FC_V from, FC_V other, const i
     return FC_N(fc_select)(FC_N(fc_replaces_maximum)(sign, FC_N(fc_broadcast)(0), nan), from, other);
 }
 
-/* Define a kernel that processes one vector at a time. The first vector overlaps the second, so that all later stores
- * are aligned to cache lines. The elements after the last whole vector are copied to a vector filled up with zeros. */
+/* Define a kernel that processes one vector at a time. The second vector overlaps the first, so that all stores except
+ * the first are aligned to the vector length. The elements after the last whole vector are copied to a vector and
+ * followed by zeros. */
 #define FC_FUNCTION(name, a, b, expression)                                                                     \
     static void FC_N(name)(const void *first_, const void *second_, void *to_, ptrdiff_t count, double slope) \
     {                                                                                                       \

@@ -8,10 +8,10 @@
 #include "isa.h"
 #include "team.h"
 
-/* An image with three axes and its padded copy. Along each axis the image has `size` cells and the copy `padded` cells.
- * Along the last axis the image starts at cell `lo` of the copy. `cell[i][p]` is the cell of the image that cell p of
- * the padded copy repeats along axis i; for the last axis the table leaves out cells inside the image. The cells of the
- * copy that repeat cell c of axis 0 or 1 are shows[i][at[i][c]] up to, but not including, shows[i][at[i][c + 1]]. */
+/* An image with three axes and its padded copy. Along axis i the image has size[i] cells and the copy padded[i] cells.
+ * Along the last axis, the image starts at cell `lo` of the copy. Cell p of the copy along axis i repeats cell
+ * cell[i][p] of the image; for the last axis, the table leaves out the cells of the copy inside the image. Along axis 0
+ * or 1, cell c of the image is repeated by the cells shows[i][j] of the copy, for at[i][c] <= j < at[i][c + 1]. */
 typedef struct {
     ptrdiff_t size[3], padded[3], lo;
     const ptrdiff_t *cell[3], *at[2], *shows[2];

@@ -1,7 +1,6 @@
-"""Padding of images by copies of their own cells (mirrored, replicated, circular) and its adjoint. Threads share the
-rows.
+"""Padding of images by copies of their own cells (mirrored, replicated, circular), and the adjoint of this padding.
 
-`tables` comes from fastconv.lowering.padding. `queue` is the shared state of the call, which distributes the work among
+`tables` comes from fastconv.lowering.padding. `queue` is the shared state of the call, which distributes the rows among
 threads: see team.h.
 """
 
@@ -29,7 +28,7 @@ cdef extern from "borders.h" nogil:
 
 
 cdef enum:
-    HEADER = 7    # the number of sizes at the start of the tables, before lists of cells
+    HEADER = 7    # the number of sizes at the start of the tables; the lists of cells follow
 
 
 # The arguments of a call, which all of its threads read.
@@ -44,7 +43,7 @@ cdef struct Call:
 
 
 cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, queue) except -1:
-    """Set the pointers to the arrays and tables. Their lengths are checked, because the kernels trust them."""
+    """Set the pointers to the arrays and tables, and check their lengths, because the kernels do not check them."""
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i, cells = 1, padded = 1, length = HEADER
     cdef Buffer table = contiguous_buffer(tables, sizeof(Py_ssize_t), False)
     cdef Buffer read = contiguous_buffer(source, itemsize, False), written = contiguous_buffer(to, itemsize, True)
@@ -71,7 +70,8 @@ cdef int read_call(Call* c, source, to, tables, int dtype, bint extends, queue) 
 
 
 def extend(x, padded, tables, int dtype, int isa, queue):
-    """Write padded = x (P, D, H, W) with its padding. Both are C-contiguous and of `dtype`, 0 (float32) or 1 (float64).
+    """Write the padded copies of the P planes of x (P, D, H, W) to `padded`. Both arrays are C-contiguous and of
+    `dtype`, 0 (float32) or 1 (float64).
     """
     cdef Call c
     read_call(&c, x, padded, tables, dtype, True, queue)

@@ -27,8 +27,8 @@ cdef extern from "copies.h" nogil:
 
 
 cdef enum:
-    HEADER = 9       # the number of integers of a plan before its outer axes, which have three each
-    AXIS = 3
+    HEADER = 9       # the number of integers of a plan before its outer axes
+    AXIS = 3         # the number of integers of an outer axis
 
 
 # The arguments of a copy, which all of its threads read.
@@ -47,8 +47,8 @@ cdef struct Copy:
 
 
 def copy(source, to, plan, int dtype, int isa, queue):
-    """Write to = source, both of `dtype`, 0 (float32) or 1 (float64). `to` is C-contiguous; `source` is aligned and has
-    the strides of the plan.
+    """Copy `source` to `to`. Both are of `dtype`, 0 (float32) or 1 (float64). `to` is C-contiguous; `source` is aligned
+    and has the strides of the plan.
     """
     cdef Copy c
     cdef Py_buffer buffer
@@ -99,9 +99,10 @@ cdef void blocks_worker(void* task) noexcept nogil:
 
 
 cdef void copy_block(const Copy* c, Py_ssize_t item) noexcept nogil:
-    """Copy block `item` of a plane.
+    """Copy one block of a plane.
 
-    Blocks along a row of the copy have consecutive numbers, because they share the cache lines at their edges.
+    `item` numbers the blocks of all planes. Blocks below each other in the copy have consecutive numbers, because they
+    share cache lines of the source at their edges if its columns are contiguous.
     """
     cdef fc_plane plane = c.plane
     cdef Py_ssize_t across = parts(plane.wide, c.block_wide), down = parts(plane.high, c.block_high), i, at

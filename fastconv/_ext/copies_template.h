@@ -6,8 +6,8 @@
 #define FC_SQUARES 1
 #endif
 
-/* Store without going through the caches. The copy is larger than most caches, and a normal store would first read the
- * cache line that it overwrites. */
+/* Store a vector without using the caches. This is for copies that are larger than the caches, because a normal store
+ * would first read the cache line that it overwrites. */
 #undef FC_PAST
 #undef FC_PAST_DONE
 #if FC_X86 && FC_FUSED
@@ -18,7 +18,7 @@
 #define FC_PAST_DONE ((void)0)
 #endif
 
-/* Copy element by element. If there are few rows, `high` is a compile-time constant. */
+/* Copy element by element. Some callers pass constants, so that the compiler can unroll the loop over rows. */
 FC_INLINE void FC_N(fc_copy_each)(const FC_T *FC_RESTRICT from, FC_T *FC_RESTRICT to, const ptrdiff_t step,
                                   const ptrdiff_t pitch, ptrdiff_t to_pitch, const ptrdiff_t high, ptrdiff_t wide)
 {
@@ -40,8 +40,9 @@ FC_INLINE void FC_N(fc_copy_colours)(const FC_T *FC_RESTRICT from, FC_T *FC_REST
     }
 }
 
-/* Copy `count` adjacent squares, which fill whole cache lines of the copy. If the rows of the copy are many pages
- * apart, few of their lines fit the L1 cache, and a half-written line would be loaded again. */
+/* Copy `count` adjacent squares. FC_SQUARES squares together fill whole cache lines of the copy, because a half-written
+ * line might leave the L1 cache and be loaded again. This happens if the rows of the copy are many pages apart, because
+ * few of their lines then fit the L1 cache. */
 FC_INLINE void FC_N(fc_copy_squares)(const FC_T *from, FC_T *to, ptrdiff_t pitch, ptrdiff_t to_pitch, const int count,
                                      const int past)
 {

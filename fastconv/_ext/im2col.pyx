@@ -76,7 +76,7 @@ cdef void fill_row(
     const floating* plane, Py_ssize_t step_d, Py_ssize_t step_h, floating* row,
     const Axis* d, const Axis* h, const Axis* w, Py_ssize_t kd, Py_ssize_t kh, Py_ssize_t kw,
 ) noexcept nogil:
-    """Write one row of the matrix: the cells that tap (kd, kh, kw) reads, for every output position."""
+    """Write one row of the matrix: the cells of a plane that tap (kd, kh, kw) reads, for every output position."""
     cdef Py_ssize_t d0 = d.first[kd], d1 = d.last[kd]
     cdef Py_ssize_t h0 = h.first[kh], h1 = h.last[kh]
     cdef Py_ssize_t w0 = w.first[kw], w1 = w.last[kw]
@@ -87,8 +87,8 @@ cdef void fill_row(
     if not (seen(d, kd) and seen(h, kh) and seen(w, kw)):
         zero(row, d.out * area)
         return
-    # If the stride is 1 and output rows are as long as input rows, the tap reads the plane shifted by an offset. All
-    # rows are then copied as one run, and the few cells that wrapped around a border are cleared.
+    # If the stride is 1 and output rows are as long as input rows, the row of the matrix is the plane shifted by an
+    # offset. All rows of the plane are then copied as one run. The few cells that wrap around a border are cleared.
     cdef bint shifted = h.stride == 1 and w.stride == 1 and w.out == w.size and step_h == w.size
     src = plane + cell(d, d0, kd) * step_d + cell(h, h0, kh) * step_h + cell(w, w0, kw)
     if d0 > 0 or d1 < d.out:
@@ -112,8 +112,8 @@ cdef void fill_row(
         src = src + d.stride * step_d
 
 
-# The ranges that `fill_row` computes for a tap. At stride 1 they are the same for every channel, so they are computed
-# once. For a 7x7 plane computing them would take longer than the copy.
+# The ranges of a row of the matrix that `fill_row` computes for a tap. The ranges are the same for every channel. They
+# are computed once, because for a 7 x 7 plane the computation would take longer than the copy.
 cdef struct Shift:
     Py_ssize_t src
     Py_ssize_t head
@@ -140,8 +140,8 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
     shift.head = h0 * w.out + w0
     shift.n = (h1 - h0 - 1) * w.out + w1 - w0
     shift.tail = h.out * w.out - shift.head - shift.n
-    # The wrapped cells lie between rows of the run: after the end of the first row, and before the start of the last
-    # row.
+    # The cells that wrapped around a border are between rows: after the end of the first row, and before the start of
+    # the last row.
     shift.left, shift.right = w0, w.out - w1
     shift.begin, shift.rows = h0 * w.out, h1 - h0 - 1
     return shift
@@ -150,7 +150,7 @@ cdef inline Shift read_shift(const Axis* h, const Axis* w, Py_ssize_t kh, Py_ssi
 cdef inline void fill_shifted(
     const floating* plane, floating* row, const Shift* shift, Py_ssize_t pitch
 ) noexcept nogil:
-    """Do the work of `fill_row` with the ranges of `read_shift`."""
+    """Do the work of `fill_row` for a tap whose ranges are in `shift`."""
     cdef Py_ssize_t i
     cdef floating* at = row + shift.begin
     zero_short(row, shift.head)
@@ -162,7 +162,7 @@ cdef inline void fill_shifted(
         zero_column(at + pitch - 1 - i, shift.rows, pitch)
 
 
-# The arguments of a call, which all of its threads read; steps are in elements.
+# The arguments of a call, which all of its threads read. Steps are distances in elements.
 cdef struct Lowering:
     void* image
     void* cols
@@ -171,12 +171,12 @@ cdef struct Lowering:
     Py_ssize_t step_channel
     Py_ssize_t step_d
     Py_ssize_t step_h
-    Py_ssize_t step_matrix  # distance between the matrices of two images in cols
-    Py_ssize_t step_row     # distance between two rows of cols
-    Py_ssize_t rows         # rows of the matrix of an image
+    Py_ssize_t step_matrix  # the distance between the matrices of two images in cols
+    Py_ssize_t step_row     # the distance between two rows of cols
+    Py_ssize_t rows         # the number of rows of the matrix of an image
     Py_ssize_t total
-    Py_ssize_t block        # for col2im: image rows of a block
-    Py_ssize_t blocks       # for col2im: blocks of a plane
+    Py_ssize_t block        # for col2im: the number of image rows of a block
+    Py_ssize_t blocks       # for col2im: the number of blocks of a plane
     bint shifted            # whether `shifts` describes the taps
     Axis[3] axes
     Shift[MAX_SHIFTS] shifts
@@ -208,7 +208,7 @@ def im2col(
     const floating[:, :, :, :, :] x, floating[:, :, :] cols, const Py_ssize_t[:, ::1] axes,
     const Py_ssize_t[:, ::1] output_ranges, queue,
 ):
-    """Write cols (N, C * taps, L) from x (N, C, D, H, W); the last axis of each is contiguous."""
+    """Write cols (N, C * taps, L) from x (N, C, D, H, W). The last axes of cols and x are contiguous."""
     cdef Lowering t = read_lowering[floating](x, cols, axes, output_ranges, queue)
     cdef const Axis* d = &t.axes[0]
     cdef const Axis* h = &t.axes[1]
@@ -283,7 +283,9 @@ cdef void gather_block(
     const floating* cols, Py_ssize_t step_row, floating* block,
     const Axis* d, const Axis* h, const Axis* w, Py_ssize_t id_, Py_ssize_t begin, Py_ssize_t end,
 ) noexcept nogil:
-    """Add up all entries of cols that im2col reads from the image rows [begin, end) at depth `id_` of a channel."""
+    """Compute the image rows [begin, end) at depth `id_` of a channel. Each cell is the sum of the elements of cols to
+    which im2col copies it.
+    """
     cdef Py_ssize_t kd, kh, kw, od, oh, h0, h1, w0, w1, at
     cdef const floating* src
     cdef floating* dst

@@ -6,14 +6,15 @@
 
 #include "isa.h"
 
-/* A layer divides each channel by (k + alpha * sum of squares)^beta. The sum runs over the channels from `lo` before it
- * to `hi` after it. alpha is already divided by the size of the window. */
+/* A layer divides each channel by (k + alpha * sum of squares)^beta. The sum runs over a window of channels: `lo`
+ * channels before, the channel itself, and `hi` channels after. alpha is already divided by the size of the window.
+ * `pitch` is the number of elements of a channel. */
 typedef struct {
     ptrdiff_t channels, pitch, lo, hi;
     double alpha, beta, k;
 } fc_response;
 
-/* Exponents that square roots can compute, and FC_POWER for any other. */
+/* The value of beta. The first three can be computed with square roots and divisions; FC_POWER is any other value. */
 enum { FC_THREE_QUARTERS, FC_HALF, FC_ONE, FC_POWER };
 
 static inline int fc_power_of(double beta)
@@ -21,8 +22,9 @@ static inline int fc_power_of(double beta)
     return beta == 0.75 ? FC_THREE_QUARTERS : beta == 0.5 ? FC_HALF : beta == 1 ? FC_ONE : FC_POWER;
 }
 
-/* What a pass over the windows computes. FC_RESPOND: the output. FC_WEIGH: dout / scale^beta, and the terms that
- * FC_SPREAD sums over windows. FC_SPREAD: the rest of the gradient. */
+/* The result of a pass over the windows, where scale = k + alpha * sum of squares. FC_RESPOND: the output. FC_WEIGH:
+ * the first term of dx, dout / scale^beta, and the products that FC_SPREAD sums over windows. FC_SPREAD: the second
+ * term of dx, which is added to the first. */
 enum { FC_RESPOND, FC_WEIGH, FC_SPREAD };
 
 typedef void (*fc_lrn_t)(const void *x, void *y, ptrdiff_t n, const fc_response *layer, void *space);

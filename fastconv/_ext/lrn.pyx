@@ -1,7 +1,8 @@
 """Local response normalisation, forward and backward, on several threads.
 
-Images are (N, C, S). An item is at most `width` positions of an image, with all channels. Each thread has a row of
-`space`. `queue` is the shared state of the call, which distributes the items among threads: see team.h.
+Images are (N, C, S), with S positions. An item is a block of positions of an image, with all channels; `width` is the
+largest number of positions of a block. Each thread has a row of `space`. `queue` is the shared state of the call, which
+distributes the items among threads: see team.h.
 """
 
 from fastconv._ext.arrays cimport Buffer, contiguous_buffer
@@ -66,8 +67,8 @@ cdef Response begin_call(int dtype, x, to, shape, window, constants, Py_ssize_t 
 
 
 def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, int isa, queue):
-    """Compute y = x / (k + alpha * sum of squares) ** beta. The sum runs over window[0] channels before each channel to
-    window[1] after it.
+    """Compute y = x / (k + alpha * sum of squares) ** beta. The sum runs over window[0] channels before each channel,
+    the channel itself, and window[1] channels after it.
 
     x and y are of `dtype`, 0 (float32) or 1 (float64). `shape` is (N, C, S), and `constants` is (alpha / size, beta,
     k). A row of `space` has room for window[0] + window[1] + 3 rows of `width` elements.
@@ -80,7 +81,9 @@ def forward(int dtype, x, y, shape, window, constants, Py_ssize_t width, space, 
 
 
 def backward(int dtype, dout, x, dx, shape, window, constants, Py_ssize_t width, space, int isa, queue):
-    """Compute dx, the gradient of `forward`. A row of `space` has room for C more rows of `width` elements."""
+    """Compute dx, the gradient of `forward`. A row of `space` has room for C rows of `width` elements more than in
+    `forward`.
+    """
     cdef Response r = begin_call(dtype, x, dx, shape, window, constants, width, space, queue)
     cdef Buffer gradients = contiguous_buffer(dout, r.itemsize, False)
     r.dout = <const char*> gradients.at

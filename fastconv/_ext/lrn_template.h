@@ -1,6 +1,6 @@
 /* Kernels of local response normalisation for one dtype and instruction set: see lrn.h.
  *
- * They are plain loops, which compilers vectorise. Each processes n positions at a time, channel by channel. */
+ * The kernels are plain loops, which compilers vectorise. They process n positions of an image, channel by channel. */
 #undef FC_SQRT
 #undef FC_POW
 #if FC_BYTES == 4
@@ -11,7 +11,7 @@
 #define FC_POW pow
 #endif
 
-/* scale^-beta */
+/* Return scale^-beta. */
 FC_INLINE FC_T FC_N(fc_inverse_power)(FC_T scale, const int power, FC_T beta)
 {
     if (power == FC_THREE_QUARTERS) {
@@ -25,8 +25,8 @@ FC_INLINE FC_T FC_N(fc_inverse_power)(FC_T scale, const int power, FC_T beta)
     return FC_POW(scale, -beta);
 }
 
-/* Use the window sums of a channel, suffix + prefix, for the pass `what` (see the enum in lrn.h). FC_WEIGH writes
- * `spread`. */
+/* Compute the result of the pass `what` for one channel: see FC_RESPOND in lrn.h. The sum over the window of the
+ * channel is suffix + prefix. FC_WEIGH also writes `spread`, the products that FC_SPREAD sums. */
 FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *spread, const FC_T *suffix,
                                 const FC_T *prefix, ptrdiff_t n, const fc_response *layer, const int what,
                                 const int power)
@@ -51,7 +51,8 @@ FC_INLINE void FC_N(fc_lrn_row)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T 
     }
 }
 
-/* to = before + the row of a channel, or its squares. Channels outside the image add nothing. */
+/* Compute to = before + row^2 or, for FC_SPREAD, before + row, where `row` is a channel. If `there` is 0, the channel
+ * is outside the image, and nothing is added. */
 FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *before, FC_T *to, ptrdiff_t n, int there, const int what)
 {
     ptrdiff_t j;
@@ -63,9 +64,10 @@ FC_INLINE void FC_N(fc_lrn_add)(const FC_T *row, const FC_T *before, FC_T *to, p
             to[j] = before[j];
 }
 
-/* Compute all windows of n positions. The channels are divided into segments as long as a window, so each window is a
- * suffix of one segment plus a prefix of the next. The sums of all suffixes are stored, and the sum of the prefix is
- * updated. Nothing is ever subtracted (M. van Herk, 1992), and a window of any size takes three additions. */
+/* Do the pass `what` for n positions. The channels are divided into segments as long as a window, so each window is a
+ * suffix of one segment and a prefix of the next. For each segment, the sums of all suffixes are computed first; the
+ * sum of the prefix is then updated from window to window. So a window of any size takes three additions, and nothing
+ * is ever subtracted (M. van Herk, 1992). */
 FC_INLINE void FC_N(fc_lrn_walk)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T *spread, FC_T *space, ptrdiff_t n,
                                  const fc_response *layer, const int what, const int power)
 {
@@ -90,7 +92,7 @@ FC_INLINE void FC_N(fc_lrn_walk)(const FC_T *dout, const FC_T *x, FC_T *to, FC_T
     }
 }
 
-/* Write the output. `space` has room for lo + hi + 3 rows of n. */
+/* Compute the output for n positions. `space` has room for lo + hi + 3 rows of n elements. */
 static void FC_N(fc_lrn)(const void *x_, void *y_, ptrdiff_t n, const fc_response *layer, void *space)
 {
     const FC_T *x = (const FC_T *)x_;
@@ -110,8 +112,9 @@ static void FC_N(fc_lrn)(const void *x_, void *y_, ptrdiff_t n, const fc_respons
     }
 }
 
-/* dx = dout / scale^beta - 2 alpha beta x * (sum of dout x / scale^(beta + 1) over the channels whose windows include
- * this one). `space` has room for lo + hi + 3 rows of n, and one more for each channel. */
+/* Compute dx = dout / scale^beta - 2 alpha beta x * sum for n positions. The sum runs over dout x / scale^(beta + 1) of
+ * the channels whose windows include the channel of dx. `space` has room for channels + lo + hi + 3 rows of n
+ * elements. */
 static void FC_N(fc_lrn_gradient)(const void *dout_, const void *x_, void *dx_, ptrdiff_t n, const fc_response *layer,
                                   void *space)
 {

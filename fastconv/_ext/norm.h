@@ -9,9 +9,10 @@
 /* The largest number of columns that are processed together. */
 enum { FC_COLUMNS = 64 };
 
-/* The layout of sets of numbers. A set has `runs` runs of `n` numbers, which start `pitch` apart. There are `sets`
- * sets, which start `apart` from each other. Each set has its own mean and variance; if `alike`, all
- * sets share them. */
+/* The layout of sets of numbers. A set is numbers that are summed together, such as one channel of all images. It has
+ * `runs` runs of `n` contiguous numbers, and the starts of the runs are `pitch` elements apart. There are `sets` sets,
+ * and the starts of the sets are `apart` elements apart. If `alike` is not 0, all sets share one mean and one scale;
+ * otherwise each set has its own. */
 typedef struct {
     ptrdiff_t runs, n, pitch, sets, apart, alike;
 } fc_set;

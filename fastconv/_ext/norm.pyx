@@ -1,8 +1,9 @@
 """Batch, layer and group normalisation, forward and backward, on several threads.
 
-Images are (N, C, S), with S cells per channel. An item is the work on a set of numbers that are normalised together. It
-reads the set twice, the second time from the cache if the set fits. Means, variances, gamma and beta of channels are
-doubles. `queue` is the shared state of the call, which distributes the items among threads: see team.h.
+Images are (N, C, S), with S cells per channel. An item is the work for one set of numbers that are normalised together,
+such as a channel of all images. It reads the numbers twice, the second time from the cache if they fit. Means,
+variances, gamma and beta of channels are doubles. `queue` is the shared state of the call, which distributes the items
+among threads: see team.h.
 """
 
 from libc.math cimport sqrt
@@ -65,8 +66,8 @@ cdef extern from "norm.h" nogil:
 
 
 cdef enum:
-    FEW = 2048  # elements of neighbouring channels that fit the L1 cache together
-    LONG = 1 << 20  # elements that one pass reads in about a millisecond
+    FEW = 2048  # the number of elements of neighbouring channels that are processed together and fit the L1 cache
+    LONG = 1 << 20  # the number of elements that one pass reads in about a millisecond
 
 COLUMNS = FC_COLUMNS
 
@@ -81,12 +82,12 @@ cdef struct Norm:
     char* to
     const double* gamma
     const double* beta
-    const char* gammas   # gamma of the elements of a row, of the dtype
+    const char* gammas   # gamma and beta in the dtype of x, in functions of groups if S is 1; else NULL
     const char* betas
     double* mean
-    double* spread       # the variance, in functions that return it or need it
+    double* spread       # the variance in batch_forward, else NULL
     double* scale        # 1 / sqrt(variance + eps)
-    double* sums         # for each channel: the sums of dout, and of dout (x - mean) / sqrt(variance + eps)
+    double* sums         # for each channel: the sum of dout and the sum of dout (x - mean) / sqrt(variance + eps)
     double eps
     Py_ssize_t N
     Py_ssize_t C
@@ -96,7 +97,10 @@ cdef struct Norm:
 
 
 cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writable) except? NULL:
-    """Return the n elements of an aligned array. Any other array is an error, because a changed cache may hold one."""
+    """Return the address of an aligned array of n elements.
+
+    Raises an error for any other array, because the user may have changed the cache of the forward pass.
+    """
     cdef Buffer run = contiguous_buffer(array, itemsize, writable)
     if run.n != n or <size_t> run.at % <size_t> itemsize:
         raise ValueError(f"an array of {run.n} elements where the layer has {n}, or one that is not aligned")
@@ -104,9 +108,10 @@ cdef inline void* exactly(array, Py_ssize_t n, Py_ssize_t itemsize, bint writabl
 
 
 cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, int isa, queue) except *:
-    """Set the fields that all calls use. dout is None in a forward pass, and `to` is None if only sums are computed.
+    """Return the arguments that all calls have. dout is None in a forward pass, and `to` is None if only sums are
+    computed.
 
-    There is one mean and one scale for each channel or, with `grouped`, for each group of each image.
+    With `grouped`, each group of each image has one mean and one scale; otherwise each channel has.
     """
     cdef Norm q
     cdef Py_ssize_t sets
@@ -131,7 +136,10 @@ cdef Norm begin_call(int dtype, x, dout, to, mean, scale, bint grouped, shape, i
 
 
 def has_negative(numbers):
-    """Return whether an element of an array of doubles is below 0. NumPy would take as long as a small layer."""
+    """Return whether an element of an array of doubles is below 0.
+
+    NumPy is not used, because it would take as long as a small layer.
+    """
     cdef Buffer run = contiguous_buffer(numbers, 8, False)
     cdef const double* each = <const double*> run.at
     cdef Py_ssize_t i
@@ -142,8 +150,8 @@ def has_negative(numbers):
 
 
 def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, double eps, bint train, int isa, queue):
-    """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps); `train` computes mean and
-    variance first.
+    """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps). If `train` is set, mean and
+    variance are computed from x; otherwise they are inputs.
 
     x and y are of `dtype`, 0 (float32) or 1 (float64), and `shape` is (N, C, S, 1). The other arrays are C doubles
     each. An item is one channel, or COLUMNS channels if S is 1.
@@ -157,8 +165,8 @@ def batch_forward(int dtype, x, y, gamma, beta, mean, variance, scale, shape, do
 
 
 cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
-    """Return how many small channels are processed together: enough for a kernel call to pay off, and few enough to
-    stay in the cache between passes.
+    """Return the number of channels that are processed together. Small channels are grouped to save kernel calls, but
+    a group must stay in the cache between the passes.
     """
     cdef Py_ssize_t few = min(FEW // (q.N * q.S), <Py_ssize_t> FC_COLUMNS)
     # The kernels process eight short channels at once.
@@ -166,12 +174,12 @@ cdef inline Py_ssize_t channels_at_a_time(const Norm* q) noexcept nogil:
 
 
 cdef inline bint stopped(const Norm* q, Py_ssize_t cells) noexcept nogil:
-    """Return whether the call has to stop within an item. It checks only if the item has many cells."""
+    """Return whether the call has to stop. This is checked only within items of many cells."""
     return cells >= LONG and fc_stopped(q.queue)
 
 
 cdef inline Py_ssize_t at_a_time(Py_ssize_t count, Py_ssize_t n) noexcept nogil:
-    """Return how many of `count` runs or sets of n elements are processed between two checks for signals."""
+    """Return the number of runs or sets, of `count` with n elements each, to process between two checks for signals."""
     return count if count * n < LONG else max(LONG // n, <Py_ssize_t> 1)
 
 
@@ -225,9 +233,9 @@ cdef void batch_columns_worker(void* task) noexcept nogil:
 
 
 def batch_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, bint train, int isa, queue):
-    """Compute dx and sums (C, 2), which are dbeta and dgamma.
+    """Compute dx and sums (C, 2). The columns of sums are dbeta and dgamma.
 
-    `scale` is from `batch_forward`. Without `train`, mean and variance are constants.
+    `scale` is from `batch_forward`. If `train` is not set, mean and variance are constants, so they have no gradient.
     """
     cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, False, shape, isa, queue)
     q.gamma, q.train = <const double*> exactly(gamma, q.C, 8, False), train
@@ -296,8 +304,8 @@ def group_forward(int dtype, x, y, gamma, beta, mean, scale, shape, double eps, 
     """Compute y = (x - mean) * scale * gamma + beta with scale = 1 / sqrt(variance + eps), for each group of channels
     of an image.
 
-    `shape` is (N, C, S, G). mean and scale are N * G doubles. gamma and beta have an element for each channel. They are
-    doubles or, if S is 1, of the dtype of x. An item is a group of an image.
+    `shape` is (N, C, S, G), for G groups. mean and scale are N * G doubles. gamma and beta have an element for each
+    channel; they are doubles or, if S is 1, of the dtype of x. An item is a group of an image.
     """
     cdef Norm q = begin_call(dtype, x, None, y, mean, scale, True, shape, isa, queue)
     if q.S == 1:
@@ -340,7 +348,9 @@ cdef inline void scale_group(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 
 def group_backward(int dtype, dout, x, dx, gamma, mean, scale, sums, shape, int isa, queue):
-    """Compute dx and, unless S is 1, sums (N, C, 2): the contribution of each image to dbeta and dgamma."""
+    """Compute dx and, unless S is 1, sums (N, C, 2). The sums are the contributions of each image to dbeta and dgamma.
+    If S is 1, `group_sums` computes them.
+    """
     cdef Norm q = begin_call(dtype, x, dout, dx, mean, scale, True, shape, isa, queue)
     if q.S == 1:
         q.gammas = <const char*> exactly(gamma, q.C, q.itemsize, False)
@@ -393,9 +403,9 @@ cdef inline void group_gradient(const Norm* q, Py_ssize_t g) noexcept nogil:
 
 
 def group_sums(int dtype, dout, x, mean, scale, sums, shape, int isa, queue):
-    """Compute sums (C, 2), which are dbeta and dgamma over all images, if S is 1.
+    """Compute sums (C, 2) for S = 1. The columns of sums are dbeta and dgamma, summed over all images.
 
-    An item is at most COLUMNS channels of a group.
+    An item is a block of channels of a group. COLUMNS is the largest number of channels of a block.
     """
     cdef Norm q = begin_call(dtype, x, dout, None, mean, scale, True, shape, isa, queue)
     q.sums = <double*> exactly(sums, 2 * q.C, 8, True)

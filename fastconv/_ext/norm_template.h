@@ -1,7 +1,8 @@
 /* Kernels of normalisation for one dtype and instruction set: see norm.h.
  *
- * Short sums in every lane are added up in double, because long sums would lose accuracy. Means are doubles and are
- * rounded once; sums that depend on the rounding are corrected in double. */
+ * Every lane computes short sums in the dtype, and the short sums are added up in double, because long sums in the
+ * dtype would lose accuracy. Means are doubles. A kernel rounds the mean to the dtype, and corrects in double the sums
+ * that depend on the rounding. */
 #include "lanes.h"
 
 #undef FC_PART
@@ -9,7 +10,9 @@
  * vectors. */
 #define FC_PART (128 * FC_VL)
 
-/* The sums over a set: of x; of x and of its square; or the two sums of a gradient. */
+/* The sums that are computed over a set. FC_SUM_OF_X: the sum of x. FC_SUM_OF_SQUARES: the sum of (x - mean)^2 and the
+ * sum of x - mean. FC_SUM_OF_PRODUCTS: the sum of dout and the sum of dout (x - mean). FC_SUM_OF_WEIGHED: the same two
+ * sums of gamma dout in place of dout. */
 #ifndef FC_SUM_OF_X
 #define FC_SUM_OF_X 0
 #define FC_SUM_OF_SQUARES 1
@@ -22,8 +25,8 @@ typedef struct {
     FC_V mean, first[4], second[4];
 } FC_N(fc_sum);
 
-/* Add the elements at i to the k-th sums: x; or (x - mean)^2 and x - mean; or dout and dout (x - mean), where dout is
- * multiplied by gamma if that is given. Lanes outside `mask` add nothing. */
+/* Add a vector of terms, which starts at element i, to the vectors first[k] and second[k] of sums. `what` is one of
+ * FC_SUM_OF_*. If `masked` is 1, lanes outside `mask` add nothing. */
 FC_INLINE void FC_N(fc_add_at)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const int what, const int masked, FC_I mask)
 {
     const FC_V zero = FC_N(fc_broadcast)(0), x = FC_N(fc_load)(s->x + i), off = x - s->mean;
@@ -39,14 +42,14 @@ FC_INLINE void FC_N(fc_add_at)(FC_N(fc_sum) *s, ptrdiff_t i, int k, const int wh
         s->second[k] += term;
     } else {
         s->first[k] += term;
-        /* Clear the other lanes instead of multiplying them by 0, because they may hold inf. */
+        /* Clear the lanes outside the mask instead of multiplying them by 0, because they may hold inf. */
         if (what >= FC_SUM_OF_PRODUCTS)
             s->second[k] += term * (masked ? FC_N(fc_select)(mask, off, zero) : off);
     }
 }
 
-/* Add up four vectors lane by lane, and halve the result to at most eight lanes, because larger vectors cannot be
- * transposed. */
+/* Add up four vectors lane by lane. If the result has more than FC_TL lanes, add its upper half to its lower half,
+ * because larger vectors cannot be transposed. */
 FC_INLINE FC_N(fc_t) FC_N(fc_fold)(const FC_V v[4])
 {
     FC_T lanes[FC_VL];
@@ -58,7 +61,8 @@ FC_INLINE FC_N(fc_t) FC_N(fc_fold)(const FC_V v[4])
     return few;
 }
 
-/* Add up halves, because a chain of dependent additions would take longer. */
+/* Return the sum of all lanes of four vectors. The upper half of the lanes is added to the lower half until one lane is
+ * left, because a chain of dependent additions would take longer. */
 FC_INLINE double FC_N(fc_lanes_total)(const FC_V v[4])
 {
     FC_T few[FC_TL];
@@ -76,13 +80,14 @@ FC_INLINE double FC_N(fc_lanes_total)(const FC_V v[4])
     return sums[0];
 }
 
-/* Sum a part of at most about FC_PART elements: `runs` runs of n elements, `pitch` apart. Elements that do not fill a
- * vector are summed separately. */
+/* Compute the sums over a part of a set: `runs` runs of n elements, which start `pitch` elements apart. A part has at
+ * most about FC_PART elements. Runs shorter than a vector are summed in *first and *second, everything else in the
+ * result. */
 FC_INLINE FC_N(fc_sum) FC_N(fc_gather)(const FC_T *x, const FC_T *dout, const FC_T *gamma, ptrdiff_t runs, ptrdiff_t n,
                                        ptrdiff_t pitch, FC_T mean, const int what, double *first, double *second)
 {
     FC_N(fc_sum) s;
-    /* The last vector of a run ends at the end of the run. Its lanes that were already summed are masked. */
+    /* The last vector of a run ends at the end of the run. The mask leaves out the lanes that were already summed. */
     const FC_I rest = FC_N(fc_less)(FC_N(fc_broadcast_lanes)((FC_L)(FC_VL - 1 - n % FC_VL)), FC_N(fc_iota)());
     double few = 0, few_second = 0;
     ptrdiff_t r, i;
@@ -134,14 +139,16 @@ FC_INLINE void FC_N(fc_add_part)(const FC_T *x, const FC_T *dout, const FC_T *ga
         *second += few_second + FC_N(fc_lanes_total)(s.second);
 }
 
-/* Return whether adding up the lanes of a set takes as long as summing its vectors. The lanes are then added up for
- * several sets at a time. The result of a set must not depend on how many sets a thread processes in one call. */
+/* Return whether a set is short, so that adding up the lanes of its sums takes as long as the sums. The lanes of
+ * several short sets are added up together. The sums of a set must not depend on the number of sets that a thread
+ * processes in one call, so this number is not considered. */
 FC_INLINE int FC_N(fc_is_short)(fc_set set)
 {
     return (set.sets > 1 || !set.alike) && set.runs * set.n <= 8 * FC_VL;
 }
 
-/* Compute the sums of `count` short sets, at most FC_TL. Their lanes are transposed, and added as vectors. */
+/* Compute the sums of `count` short sets, where count <= FC_TL. The vectors of sums are transposed and then added, so
+ * that lane c has the total of set c. */
 FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, ptrdiff_t count, const FC_T *means,
                                    const int what, double *first, double *second)
 {
@@ -173,9 +180,9 @@ FC_INLINE void FC_N(fc_short_sums)(const FC_T *x, const FC_T *dout, fc_set set, 
     }
 }
 
-/* Compute mean and variance. Both are computed for a part while the part is in the cache, and then combined with the
- * mean and variance of the earlier parts (T. Chan, G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm
- * for computing sample variances"). */
+/* Compute the mean and the variance of one set. They are computed for each part of the set while the part is in the
+ * cache, and then combined with the mean and variance of the earlier parts (T. Chan, G. Golub, R. LeVeque, "Updating
+ * formulae and a pairwise algorithm for computing sample variances"). */
 FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, double *variance)
 {
     const ptrdiff_t piece = set.n < FC_PART ? set.n : FC_PART, rows = set.runs == 1 ? 1 : FC_PART / piece;
@@ -190,8 +197,8 @@ FC_INLINE void FC_N(fc_moments_of_one)(const FC_T *x, fc_set set, double *mean, 
             double sum = 0, own = 0, rest = 0, off;
             FC_T about;
             FC_N(fc_add_part)(part, part, part, runs, n, set.pitch, 0, FC_SUM_OF_X, &sum, &rest);
-            /* The mean has an error from summation and rounding. It equals the mean of the differences from it, so add
-             * that. */
+            /* `about` differs from the mean because of rounding. The mean of x - about is this difference, so it is
+             * added. */
             about = (FC_T)(sum / k);
             FC_N(fc_add_part)(part, part, part, runs, n, set.pitch, about, FC_SUM_OF_SQUARES, &own, &rest);
             off = about + rest / k - middle;
@@ -234,8 +241,8 @@ static void FC_N(fc_moments)(const void *x_, fc_set set, double *mean, double *v
     }
 }
 
-/* y = (x - mean) factor + shift, or with gamma and beta for every element. If the length of a `row` is not a multiple
- * of the vector, the last vector ends at the end of the row. */
+/* Compute y = (x - mean) factor + shift for n elements. If `row` is 1, each element is then multiplied by its gamma,
+ * and its beta is added. If n is not a multiple of the vector length, the last vector overlaps the vector before it. */
 FC_INLINE void FC_N(fc_scale_run)(const FC_T *x, const FC_T *gamma, const FC_T *beta, FC_T *y, ptrdiff_t n,
                                   double mean, double factor, double shift, const int row)
 {
@@ -278,7 +285,8 @@ static void FC_N(fc_scale_row)(const void *x, const void *gamma, const void *bet
     FC_N(fc_scale_run)((const FC_T *)x, (const FC_T *)gamma, (const FC_T *)beta, (FC_T *)y, n, mean, factor, 0, 1);
 }
 
-/* Add the sums of one set to `sums`: of dout, and of dout (x - mean). */
+/* Write the sum of dout and the sum of dout (x - mean) over one set to `sums`. With FC_SUM_OF_WEIGHED, dout is
+ * multiplied by gamma. */
 FC_INLINE void FC_N(fc_add_products)(const FC_T *dout, const FC_T *x, const FC_T *gamma, fc_set set, double mean,
                                      double *sums, const int what)
 {
@@ -330,7 +338,7 @@ static void FC_N(fc_products_row)(const void *dout, const void *x, const void *g
     FC_N(fc_add_products)((const FC_T *)dout, (const FC_T *)x, (const FC_T *)gamma, set, mean, sums, FC_SUM_OF_WEIGHED);
 }
 
-/* dx = of_dout dout + of_x (x - mean) + shift, where dout is multiplied by gamma if that is given. */
+/* Compute dx = of_dout dout + of_x (x - mean) + shift for n elements. If `row` is 1, dout is multiplied by gamma. */
 FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T *gamma, FC_T *dx, ptrdiff_t n,
                                     double mean, double of_dout, double of_x, double shift, const int row)
 {
@@ -354,7 +362,7 @@ FC_INLINE void FC_N(fc_combine_run)(const FC_T *dout, const FC_T *x, const FC_T 
     }
 }
 
-/* dout is multiplied by scale and gamma. */
+/* Compute dx = scale gamma dout + of_x (x - mean) + shift for each set. */
 static void FC_N(fc_combine)(const void *dout_, const void *x_, void *dx_, fc_set set, const double *mean,
                              const double *scale, const double *gamma, const double *of_x, const double *shift)
 {

@@ -15,11 +15,11 @@ cdef extern from "peak.h":
 
 
 cdef enum:
-    ROUNDS = 10_000   # rounds of an item, which takes about 50 us
+    ROUNDS = 10_000   # the number of rounds of the loop in an item, which takes about 50 us
 
 
 def operations(int dtype, int isa):
-    """Return the floating-point operations of an item, for dtype 0 (float32) or 1 (float64)."""
+    """Return the number of floating-point operations of an item, for dtype 0 (float32) or 1 (float64)."""
     return 2 * ROUNDS * fc_peak_for(dtype, isa).width()
 
 
@@ -49,7 +49,7 @@ cdef void items_worker(void* task) noexcept nogil:
     cdef Py_ssize_t grain = loop.queue.grain, begin = fc_next_chunk(loop.queue, &worker, loop.items)
     cdef double total = 0
     while begin < loop.items:
-        # The factor is so small that the sums keep their value, but no product is denormal.
+        # The factor is small, so that the sums keep their value, but large enough that no product is denormal.
         total += loop.kernel(min(grain, loop.items - begin) * ROUNDS, 1e-30)
         begin = fc_next_chunk(loop.queue, &worker, loop.items)
     loop.sums[worker.id % loop.workspaces] = total

@@ -1,14 +1,14 @@
 /* Multiply-adds that use registers only, for one dtype and instruction set: see peak.h. */
 
-/* The number of independent chains of multiply-adds, enough to hide a latency of four cycles on two units. */
+/* The number of independent chains of multiply-adds. It is enough to hide a latency of four cycles on two units. */
 #define FC_CHAINS (FC_REGISTERS - 4)
 
 static int FC_N(fc_peak_width)(void) { return FC_CHAINS * FC_VL; }
 
-/* Do `rounds` multiply-adds on each element of each chain. Returns the sum, so that the compiler cannot drop any of
- * them.
+/* Do `rounds` multiply-adds in each lane of each chain, and return the sum of all lanes.
  *
- * Each sum is a factor of its next product, so the compiler cannot move anything out of the loop. */
+ * The compiler cannot drop a multiply-add, because the result depends on all of them. It cannot move a product out of
+ * the loop, because each sum is a factor of the next product. */
 static double FC_N(fc_peak)(ptrdiff_t rounds, double factor)
 {
     const FC_V factors = FC_N(fc_broadcast)((FC_T)factor);

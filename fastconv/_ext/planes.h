@@ -1,4 +1,4 @@
-/* Sums and maxima of contiguous planes, for every instruction set. */
+/* Sums and maxima of contiguous planes, for every instruction set. A plane is one channel of one image. */
 #ifndef FASTCONV_PLANES_H
 #define FASTCONV_PLANES_H
 

@@ -1,4 +1,4 @@
-"""Sums and maxima of whole planes, computed with vectors at the speed of memory.
+"""Sums and maxima of whole planes, computed with vectors at the speed of memory. A plane is one channel of one image.
 
 `queue` is the shared state of the call, which distributes the work among threads: see team.h.
 """
@@ -28,16 +28,16 @@ cdef struct Reduction:
     fc_total_t total
     fc_highest_t highest
     const void* x
-    void* out            # of the dtype; doubles for `totals`
+    void* out            # doubles in `totals`, else of the dtype of x
     int32_t* indices
-    Py_ssize_t planes    # the number of planes or, if there are `images` images, of channels
-    Py_ssize_t images
-    Py_ssize_t cells
+    Py_ssize_t planes    # the number of planes; in `channels`, the number of channels
+    Py_ssize_t images    # the number of images, set in `channels` only
+    Py_ssize_t cells     # the number of elements of a plane
     fc_work_queue* queue
 
 
 def totals(const floating[:, ::1] x, double[::1] sums, int isa, queue):
-    """Write to sums (P,) the sums of the rows of x (P, n)."""
+    """Compute sums (P,): the sum of each row of x (P, n)."""
     cdef Reduction r
     cdef fc_work_queue* shared = work_queue(queue)
     with nogil:
@@ -71,7 +71,7 @@ cdef void totals_worker(const Reduction* r, floating* dtype) noexcept nogil:
 
 
 def channels(int dtype, x, out, Py_ssize_t images, int isa, queue):
-    """Write to out (C,) the sums of the channels of x (N, C, ...) over all images, added up in double.
+    """Compute out (C,): the sum of each channel of x (N, C, ...) over all images, added up in double.
 
     x and out are of `dtype`, 0 (float32) or 1 (float64).
     """
@@ -115,7 +115,10 @@ cdef void channels_worker(const Reduction* r, floating* dtype) noexcept nogil:
 
 
 def highest(const floating[:, ::1] x, floating[::1] out, int32_t[::1] indices, int isa, queue):
-    """Write to out and indices (P,) the first maximum of each row of x (P, n), or its first NaN, and its index."""
+    """Write the maximum of each row of x (P, n) to out (P,), and its index to indices (P,).
+
+    The first of equal maxima is chosen. In a row with NaN, the first NaN is the maximum.
+    """
     cdef Reduction r
     cdef fc_work_queue* shared = work_queue(queue)
     with nogil:

@@ -1,8 +1,8 @@
 /* Kernels of planes for one dtype and instruction set: see planes.h. */
 #include "lanes.h"
 
-/* Return the sum of n numbers. Short sums of every lane are added up in double, together with their rounding errors,
- * because a long sum would lose accuracy. */
+/* Return the sum of n numbers. Every lane computes short sums in the dtype, because a long sum would lose accuracy. The
+ * short sums are added up in double, and the rounding errors of these additions are added to the result. */
 static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
 {
     enum { SUMS = 4, ROUNDS = 32 };
@@ -33,7 +33,7 @@ static double FC_N(fc_total)(const void *from_, ptrdiff_t n)
     return total - total == 0 ? total + lost : total;
 }
 
-/* Return the index of the first maximum of n > 0 numbers, or of the first NaN. */
+/* Return the index of the first NaN among n > 0 numbers or, if none is NaN, of the first maximum. */
 static ptrdiff_t FC_N(fc_highest)(const void *from_, ptrdiff_t n)
 {
     enum { PARTS = 4 };

@@ -1,7 +1,9 @@
 /* Pooling with vectors along a row of outputs (forward) or of the input (backward), for every instruction set.
  *
- * Rows are first copied to a workspace, with padding around them and split into stride phases. Every tap is then a load
- * at an offset, whatever the stride, dilation and padding. */
+ * Rows are first copied to a workspace with padding around them, and split into stride phases: phase p of a padded row
+ * has the cells p, p + stride, p + 2 stride, ... Every tap then reads contiguous cells, for any stride, dilation and
+ * padding. A plane is one channel of one image, and a cell is one element of a plane. A block is a group of consecutive
+ * rows that are processed together. */
 #ifndef FASTCONV_POOL_H
 #define FASTCONV_POOL_H
 
@@ -9,37 +11,48 @@
 
 #include "isa.h"
 
-/* The number of elements past a row of the workspace that may be read or written: the lanes of the longest vector. */
+/* The number of elements past a row of the workspace that may be read or written. It is the number of lanes of the
+ * longest vector. */
 #define FC_SLACK 16
-/* The number of vectors of outputs that are processed together, and the number of independent parts of their taps. */
+/* FC_UNITS is the largest number of vectors of outputs that are processed together. FC_PARTS is the largest number of
+ * parts into which the taps of a window are divided. */
 #define FC_UNITS 4
 #define FC_PARTS 4
 
-/* The op of a pooling. FC_POOL_MAX is faster, but needs an input without NaN. FC_POOL_MEAN sums the numbers, and
- * FC_POOL_NORM sums their squares and takes the root. */
+/* The result of a pooling. FC_POOL_MAX and FC_POOL_MAX_OR_NAN compute the maximum of a window; the first is faster, but
+ * needs an input without NaN. FC_POOL_MEAN computes the mean, and FC_POOL_NORM the root of the sum of squares. */
 enum { FC_POOL_MAX, FC_POOL_MAX_OR_NAN, FC_POOL_MEAN, FC_POOL_NORM };
 
-/* A pooling by rows, made by fastconv.layers.pool.tables. Axes are depth, height, width. The workspace stores each
- * stride phase of a padded row as `width` contiguous cells: at each tap, output i reads cell i after
- * the tap's offset. */
+/* A pooling by rows. fastconv.layers.pool.tables computes the fields. The axes of arrays of three are depth, height and
+ * width. The workspace stores each stride phase of a padded row as `width` contiguous cells. At a tap with offset a,
+ * output i of a row reads element a + i of the workspace. */
 typedef struct {
     ptrdiff_t size[3], k[3], stride[3], lo[3], dilation[3], out[3];
-    ptrdiff_t pitch;              /* elements from one row of the workspace to the next */
-    ptrdiff_t rows;               /* rows of a block in the workspace, for each depth that it reads */
-    const ptrdiff_t *tap_ranges[2]; /* for each output depth and each output row: the taps [first, last) in the image */
-    ptrdiff_t n_phases, phase_pitch;  /* number of stored phases of a row, and their distance */
-    ptrdiff_t width;              /* cells of a phase */
-    const ptrdiff_t *phase; /* for each phase: the source cell of its cell 0, and its cells [a, b) in the image */
-    const ptrdiff_t *at;          /* for each tap of a depth: its offset in the workspace */
-    const ptrdiff_t *delta;       /* for each tap of a depth: its distance in cells from the corner of the window */
-    const ptrdiff_t *first;       /* for each output along the width: its first cell in the image */
-    const ptrdiff_t *count[3];    /* the number of cells of a window that count, along each axis */
-    /* backward */
-    ptrdiff_t left, right;        /* cells to add before and after a row of outputs */
-    const ptrdiff_t *tap_end;     /* for each residue of the stride: the end of its taps */
-    const ptrdiff_t *offset;      /* for each tap: the distance from a cell of the phase to the output that reads it */
-    const ptrdiff_t *seen_end[2]; /* for each input depth and row: the end of its part of `seen` */
-    const ptrdiff_t *seen[2];     /* for each input depth and row: the outputs that read it, ascending */
+    ptrdiff_t pitch;  /* the distance between two rows of the workspace, in elements */
+    ptrdiff_t rows;   /* the number of rows of a block in the workspace, at each depth that the block reads */
+    /* [0]: for each output depth, and [1]: for each output row, the range [first, last) of taps inside the image */
+    const ptrdiff_t *tap_ranges[2];
+    ptrdiff_t n_phases, phase_pitch;  /* the number of stored phases of a row; their distance in elements */
+    ptrdiff_t width;  /* the number of cells of a phase */
+    /* For each phase three numbers: the image cell that is cell 0 of the phase, and the range [a, b) of the cells of
+     * the phase that are inside the image. */
+    const ptrdiff_t *phase;
+    /* For each tap of a window of one depth: its offset in the workspace, in elements, and its distance from the corner
+     * of the window, in cells of the image. */
+    const ptrdiff_t *at;
+    const ptrdiff_t *delta;
+    /* For each output along the width: the distance from the corner of its window to its first cell in the image. */
+    const ptrdiff_t *first;
+    const ptrdiff_t *count[3];  /* for each output along each axis: the number of cells of its window that count */
+    /* The following fields are for the backward pass. */
+    ptrdiff_t left, right;  /* the number of zeros before and after a row of outputs */
+    /* tap_end[r]: the end of the range of `offset` for the cells with index r modulo the stride. */
+    const ptrdiff_t *tap_end;
+    /* For each tap: the element of a row of the workspace that has the output which reads cell 0 of a phase. Cell i of
+     * the phase is read by the output i elements later. */
+    const ptrdiff_t *offset;
+    const ptrdiff_t *seen_end[2];  /* for each input depth [0] and input row [1]: the end of its range of `seen` */
+    const ptrdiff_t *seen[2];  /* for each input depth [0] and input row [1]: the outputs that read it, ascending */
 } fc_pool;
 
 typedef void (*fc_pool_begin_t)(const fc_pool *g, int op, void *lanes);

@@ -1,6 +1,6 @@
-"""Gradients of max pooling: each entry of dout is added to the cell that was the maximum of its window.
+"""Gradients of max pooling: each element of dout is added to the cell that was the maximum of its window.
 
-A plane is one channel of one image; there are N * C planes.
+A plane is one channel of one image, so there are N * C planes. A cell is one element of a plane of dx.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -19,18 +19,17 @@ ctypedef fused index_t:
 
 cdef enum:
     FEW = 4
-    FEW_BYTES = 1 << 12   # FEW planes of at most this many bytes each stay in the L1 cache
-    PAIR_BYTES = 1 << 13  # two planes of at most this many bytes each stay in the L1 cache
+    FEW_BYTES = 1 << 12   # the largest size of a plane for which FEW planes stay in the L1 cache
+    PAIR_BYTES = 1 << 13  # the largest size of a plane for which two planes stay in the L1 cache
 
 
 cdef inline bint scatter_planes(
     int planes, floating* dx, Py_ssize_t cells, const floating* dout, const index_t* indices, Py_ssize_t L
 ) noexcept nogil:
-    """Process `planes` planes together.
+    """Add dout to dx for `planes` planes, and return whether an index is outside its plane.
 
-    If windows overlap, an addition waits for the previous one in the same plane, but not for those of other planes.
-
-    Returns whether an index is outside its plane.
+    If windows overlap, an addition may have to wait for the previous addition to the same plane. So the additions of
+    several planes alternate.
     """
     cdef Py_ssize_t i
     cdef int j
@@ -59,12 +58,12 @@ cdef struct Scatter:
 
 
 def max_backward(int dtype, dout, indices, dx, bint wide, Py_ssize_t planes, queue):
-    """Add each entry of dout (planes * L) to the cell of dx (planes * cells) at its index.
+    """Add each element of dout (planes * L) to the cell of dx (planes * cells) that its index names.
 
     Returns whether all indices are within their planes.
 
     `dtype` is 0 (float32) or 1 (float64). Indices are int64 if `wide`, else int32. An index outside the plane is
-    ignored; only a changed cache can have one.
+    ignored. It can occur only if the user has changed the cache of the forward pass.
     """
     cdef Scatter s
     cdef Py_ssize_t itemsize = 8 if dtype else 4
@@ -137,8 +136,8 @@ cdef struct Bands:
     int32_t* marks
     const Py_ssize_t* table
     Py_ssize_t bands
-    Py_ssize_t blocks    # blocks of a band
-    Py_ssize_t pages     # pages of a thread
+    Py_ssize_t blocks    # the number of blocks of a band
+    Py_ssize_t pages     # the number of pages of a thread
     Py_ssize_t total
     Py_ssize_t cells
     Py_ssize_t outputs
@@ -148,8 +147,8 @@ cdef struct Bands:
 
 
 cdef enum:
-    LOOK = 1 << 15  # outputs between two checks of a thread whether it has to stop
-    FC_PAGE = 64    # cells of a block
+    LOOK = 1 << 15  # the number of outputs that a thread processes between two checks for signals
+    FC_PAGE = 64    # the number of cells of a block, and of elements of a page
 
 
 def max_backward_bands(
@@ -158,12 +157,14 @@ def max_backward_bands(
 ):
     """Do the work of `max_backward`, but with an error that does not grow with the number of terms of a sum.
 
-    The rounding errors of each sum are summed, too (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2), in
-    one of the `pages` pages of a thread. A block of FC_PAGE cells gets a page with its first gradient. When no page is
-    free, the errors of all pages are added to their sums, which rounds these sums once more. This is rare, because few
-    cells of a plane are the maximum of many windows. A plane is divided into `bands` bands. For each, `table` holds its
-    cells [begin, end), and the outputs [begin, end) whose windows overlap it. Returns whether the index of each output
-    is in a band that its window overlaps; otherwise dx is incomplete.
+    The rounding errors of a sum are summed, too (D. Knuth's two-sum, The Art of Computer Programming 2, 4.2.2). The
+    sums of the errors are in pages, of which each thread has `pages`. A block of FC_PAGE cells gets a page when the
+    first gradient is added to one of its cells. When no page is free, the errors of all pages are added to dx, which
+    rounds dx once more. This is rare, because few cells of a plane are the maximum of many windows.
+
+    A plane is divided into `bands` bands of cells. For each band, `table` holds the range [begin, end) of its cells,
+    and the range [begin, end) of the outputs whose windows overlap the band. Returns whether the index of each output
+    is in a band that its window overlaps. If not, dx is incomplete.
     """
     cdef Bands b
     cdef Py_ssize_t itemsize = 8 if dtype else 4, i
@@ -217,12 +218,12 @@ cdef struct Pages:
 
 
 cdef void close_pages(Pages* pages, floating* dx, const floating* lost, Py_ssize_t n) noexcept nogil:
-    """Add the rounding errors to the sums of the n cells of the band, and free all pages."""
+    """Add the rounding errors to the n cells of the band, and free all pages."""
     cdef Py_ssize_t i, j, first
     for i in range(pages.used):
         first = <Py_ssize_t> pages.owner[i] * FC_PAGE
         for j in range(first, min(first + FC_PAGE, n)):
-            # The rounding error of a sum that is not finite is NaN, so do not add it.
+            # If a sum is not finite, its rounding error is NaN and must not be added.
             if dx[j] - dx[j] == 0:
                 dx[j] += lost[i * FC_PAGE + j - first]
         pages.page[pages.owner[i]] = -1
@@ -241,7 +242,10 @@ cdef inline Py_ssize_t scatter_band(
     Pages* pages, floating* dx, floating* lost, Py_ssize_t first, Py_ssize_t n, const floating* dout,
     const index_t* indices, Py_ssize_t outputs,
 ) noexcept nogil:
-    """Add the outputs whose maximum is among the n cells of the band from `first` on. Returns their number."""
+    """Add the gradients of the outputs whose maximum is one of the n cells of the band, which starts at cell `first`.
+
+    Returns the number of these outputs.
+    """
     cdef Py_ssize_t i, block, place = 0, found = 0
     cdef size_t at, held = <size_t> n
     cdef floating total = 0, rest = 0, value, bigger, part

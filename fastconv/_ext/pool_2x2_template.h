@@ -1,7 +1,9 @@
-/* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, by far the most common pooling. It reads the
- * image directly, without the workspace of pool.h. `cell` is the index of the first cell of the first row. */
+/* Maxima, means and norms of 2 x 2 windows with stride 2 and no padding, by far the most common pooling. These kernels
+ * read the image directly, without the workspace of pool.h. `cell` is the index, within the plane, of the first cell of
+ * the first row. */
 
-/* Load 2 * FC_VL elements, of which `there` may be read, and split them into even and odd ones. */
+/* Load 2 * FC_VL elements, and split them into those with an even and those with an odd index. Only the first `there`
+ * elements may be read; all others are 0. */
 FC_INLINE void FC_N(fc_load_evens_odds)(const FC_T *from, ptrdiff_t there, FC_V *evens, FC_V *odds)
 {
     FC_T some[2 * FC_VL];
@@ -53,8 +55,9 @@ static void FC_N(fc_pool_2x2_forward)(const void *x, const void *x_end, ptrdiff_
     }
 }
 
-/* Compute dx of `rows` rows of outputs, with zeros in the last row and column of odd sizes. Returns whether an index is
- * out of its window; such an index is ignored. `where` and `dout` may be read up to `dout_end`. */
+/* Compute the rows of dx that belong to `rows` rows of outputs. If the width is odd, the last column is set to 0.
+ * Returns whether an index is out of its window; such an index is ignored. `dout` may be read up to `dout_end`, and
+ * `where` up to the same element. */
 static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, const int32_t *where, ptrdiff_t width,
                                       ptrdiff_t cell, void *dx_, const void *dx_end, ptrdiff_t rows)
 {
@@ -115,7 +118,7 @@ static int FC_N(fc_pool_2x2_backward)(const void *dout_, const void *dout_end, c
     return FC_N(fc_any)(out_of_window);
 }
 
-/* Compute the mean or the norm. Neither has indices. */
+/* Compute the norm of each window with `norm`, else the mean. */
 FC_INLINE void FC_N(fc_pool_2x2_sum)(const int norm, const void *x, const void *x_end, ptrdiff_t width, void *out_,
                                      const void *out_end, ptrdiff_t rows)
 {
@@ -152,8 +155,8 @@ static void FC_N(fc_pool_2x2_norm)(const void *x, const void *x_end, ptrdiff_t w
     FC_N(fc_pool_2x2_sum)(1, x, x_end, width, out, out_end, rows);
 }
 
-/* Compute the gradient of the mean or the norm. Ends of rows are as in `fc_pool_2x2_backward`. The gradient of the norm is
- * dout divided by the norm, times x. */
+/* Compute dx for the norm with `by_norm`, else for the mean. If the width is odd, the last column is set to 0. The
+ * gradient of the norm is dout divided by the norm, times x. */
 FC_INLINE void FC_N(fc_pool_2x2_spread)(const int by_norm, const void *dout_, const void *dout_end, const void *norm_,
                                         ptrdiff_t width, const void *x_, const void *x_end, void *dx_,
                                         const void *dx_end, ptrdiff_t rows)

@@ -89,7 +89,8 @@ cdef extern from "pool.h" nogil:
     const fc_pool_kernels* fc_pool_for(int dtype, int isa)
 
 
-# The location of a block: its plane, its depth, its rows, and the index of its first row in the array.
+# The location of a block: its plane, its depth, its rows [begin, end), and the index `at` of its first element in the
+# array.
 cdef struct Place:
     Py_ssize_t plane
     Py_ssize_t depth
@@ -98,19 +99,19 @@ cdef struct Place:
     Py_ssize_t at
 
 
-# A pooling, and the sizes of its blocks of rows.
+# A pooling, and the sizes of its blocks of rows. Sizes in the workspace are in elements.
 cdef struct Plan:
     fc_pool pool
     Py_ssize_t block_rows
-    Py_ssize_t batch      # blocks that are in the workspace together
-    Py_ssize_t block      # elements of the workspace for one block
-    Py_ssize_t lanes      # elements of the workspace before its rows
-    Py_ssize_t cells      # cells of a plane of the input
-    Py_ssize_t outputs    # cells of a plane of the output
+    Py_ssize_t batch      # the number of blocks that are in the workspace together
+    Py_ssize_t block      # the size of one block in the workspace
+    Py_ssize_t lanes      # the size of the tables at the start of the workspace, before the blocks
+    Py_ssize_t cells      # the number of cells of a plane of the input
+    Py_ssize_t outputs    # the number of cells of a plane of the output
 
 
 cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
-    """Read a plan: `table` holds the sizes of the axes, and then the fields of fastconv.layers.pool.tables.HEADER."""
+    """Read a plan from `table`: the sizes of the axes, then the fields of fastconv.layers.pool.tables.HEADER."""
     cdef Plan plan
     cdef const Py_ssize_t* names = table + 18
     cdef fc_pool* g = &plan.pool
@@ -134,7 +135,7 @@ cdef inline Plan read_plan(const Py_ssize_t* table) noexcept nogil:
 
 
 cdef inline Place place(Py_ssize_t i, const Plan* plan, const Py_ssize_t* sizes) noexcept nogil:
-    """Return block i of all planes of an array with the spatial axes `sizes`."""
+    """Return the location of block i of an array whose planes have the sizes `sizes`."""
     cdef Place here
     cdef Py_ssize_t blocks = (sizes[1] - 1) // plan.block_rows + 1
     cdef Py_ssize_t above = i // blocks

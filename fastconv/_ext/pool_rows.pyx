@@ -12,7 +12,7 @@ from fastconv._ext.team cimport fc_new_worker, fc_next_chunk, fc_parallel_for, f
 
 
 cdef inline floating* aligned(floating* p) noexcept nogil:
-    """Return the first address from p on that starts a cache line; a workspace has FC_SLACK spare elements for this."""
+    """Return p, rounded up to the start of a cache line. A workspace has FC_SLACK spare elements for this."""
     return <floating*> ((<size_t> p + 63) // 64 * 64)
 
 
@@ -20,12 +20,12 @@ cdef inline floating* aligned(floating* p) noexcept nogil:
 cdef struct Rows:
     Plan plan
     const void* source
-    Py_ssize_t sources   # elements of the source
+    Py_ssize_t sources   # the number of elements of `source`
     void* result
-    Py_ssize_t results   # for the adjoint only
+    Py_ssize_t results   # the number of elements of `result`, set for the adjoint only
     int32_t* indices
-    const void* norms    # for the adjoint of the norm; else NULL
-    const void* factors  # for the adjoint of the norm: x; else NULL
+    const void* norms    # the norms for the adjoint of L2 pooling, or NULL
+    const void* factors  # x for the adjoint of L2 pooling, or NULL
     void* space
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
@@ -38,10 +38,10 @@ cdef struct Rows:
 def forward_rows(
     int dtype, x, out, indices, bint norm, table, space, Py_ssize_t workspaces, int isa, queue,
 ):
-    """Compute out for every window of x. If `indices` is not empty, out is the maximum and `indices` its index;
-    otherwise out is the mean or the norm.
+    """Compute out for every window of x.
 
-    Each thread has one of `workspaces` rows of `space`, whose length is in the table.
+    If `indices` is not empty, out is the maximum, and the index of the maximum is written to `indices`. Otherwise out
+    is the L2 norm with `norm`, else the mean. Each thread has one of the `workspaces` rows of `space`.
     """
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
@@ -105,7 +105,7 @@ cdef void forward_worker(const Rows* r, floating* dtype) noexcept nogil:
     blocks = lanes + plan.lanes
     while begin < r.total:
         last = min(begin + grain, r.total)
-        # Vectors may write past a row, up to the end of the outputs of this chunk.
+        # Vectors may write past a row, but not past the end of the outputs of this chunk.
         here = place(last, plan, plan.pool.out)
         end = out + here.at
         first = begin
@@ -131,10 +131,11 @@ cdef void forward_worker(const Rows* r, floating* dtype) noexcept nogil:
 def backward_rows(
     int dtype, dout, norms, x, dx, table, space, Py_ssize_t workspaces, int isa, queue,
 ):
-    """Compute dx: each entry of dout, divided by the count of its window, is added to each cell of the window.
+    """Compute dx for the mean or, if `norms` and x are not None, for the L2 norm.
 
-    If `norms` and x are not None, each entry is divided by the norm of the window instead, and the sum of each cell is
-    multiplied by x.
+    For the mean, each element of dout is divided by the number of cells of its window, and added to each cell of the
+    window. For the L2 norm, each element is divided by the norm of its window, and the sum at each cell is multiplied
+    by x.
     """
     cdef Rows r
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
@@ -217,15 +218,15 @@ cdef struct Pool2x2:
     fc_pool_2x2_sum_t sum
     fc_pool_2x2_spread_t spread
     const void* source
-    Py_ssize_t sources   # elements of the source
+    Py_ssize_t sources   # the number of elements of `source`
     void* result
     int32_t* indices     # NULL for the mean and the norm
-    const void* norms    # for the adjoint of the norm; else NULL
-    const void* factors  # for the adjoint of the norm: x; else NULL
+    const void* norms    # the norms for the adjoint of L2 pooling, or NULL
+    const void* factors  # x for the adjoint of L2 pooling, or NULL
     char* out_of_window
-    Py_ssize_t height    # rows of the image
+    Py_ssize_t height    # the number of rows of the image
     Py_ssize_t width
-    Py_ssize_t rows      # rows of outputs in a block
+    Py_ssize_t rows      # the number of rows of outputs in a block
     Py_ssize_t total
     fc_work_queue* queue
 
@@ -233,7 +234,7 @@ cdef struct Pool2x2:
 def forward_2x2(
     int dtype, x, out, indices, bint norm, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, queue,
 ):
-    """Compute what `forward_rows` computes, for 2 x 2 windows, with `rows` rows of outputs in a block."""
+    """Do the work of `forward_rows` for 2 x 2 windows with stride 2. A block has `rows` rows of outputs."""
     cdef Pool2x2 p
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4
     cdef Buffer xs = contiguous_buffer(x, itemsize, False), outs = contiguous_buffer(out, itemsize, True)
@@ -287,7 +288,8 @@ cdef void pool_2x2_forward_worker(const Pool2x2* p, floating* dtype) noexcept no
 def backward_2x2(
     int dtype, dout, indices, norms, x, dx, Py_ssize_t height, Py_ssize_t width, Py_ssize_t rows, int isa, queue,
 ):
-    """Compute the adjoint of `forward_2x2`, or of the norm if `norms` and x are not None.
+    """Compute dx for `forward_2x2`: for the maximum if `indices` is not empty, for the L2 norm if `norms` and x are not
+    None, else for the mean.
 
     Returns whether every index is within its window.
     """

@@ -1,21 +1,26 @@
-/* Maxima and sums over boxes, axis by axis. The number of steps grows with the logarithm of the window size.
+/* Maxima and sums over windows, computed axis by axis. The number of steps grows with the logarithm of the window size.
  *
- * Two adjacent windows of v cells make a window of 2 v cells, and one more cell makes it 2 v + 1. So windows of k cells
- * take log2(k) steps, plus one for each further set bit of k. A sum is a tree of depth at most 2 log2(k), and nothing
- * is ever subtracted. So its error is that of a pairwise sum, and an inf or a NaN affects its own windows only. A
- * maximum may read a cell twice, so it takes ceil(log2(k)) steps; among equal numbers the first is chosen. (The running
- * maximum of van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels",
- * 1992, and of Gil and Werman, "Computing 2-D min, median, and max filters", 1993, takes three steps. But its sums have
- * prefixes as long as the window, and its steps along a row cannot be vectorised.)
+ * Two adjacent windows of v cells make a window of 2 v cells,
+ * and one more cell makes a window of 2 v + 1 cells. So a sum over k cells takes log2(k) steps, plus one for each set
+ * bit of k after the first. Its terms form a tree of depth at most 2 log2(k), so its error is as small as the error of
+ * a pairwise sum. Nothing is ever subtracted, so an inf or a NaN affects only the windows that read it. A maximum may
+ * read a cell twice, so it takes ceil(log2(k)) steps; among equal numbers the first is chosen. (The running maximum of
+ * van Herk, "A fast algorithm for local minimum and maximum filters on rectangular and octagonal kernels", 1992, and of
+ * Gil and Werman, "Computing 2-D min, median, and max filters", 1993, takes three steps. But a sum computed in this way
+ * adds up prefixes as long as the window, and the steps along a row cannot be vectorised.)
  *
- * Along the width, a step processes vectors of a row in the L1 cache. Along height and depth, rows are processed in
- * order, and each level of windows has a ring buffer of the rows that later windows need, about k rows in all. So an
- * item (`fc_running_item`), which is a part of a plane, needs a workspace of that size only.
+ * The windows after a step are called a level. Along the width, a step processes vectors of a row in the L1 cache.
+ * Along height and depth, rows are processed in order. Each level has a ring buffer of the rows that later windows
+ * need; all ring buffers together have about k rows. So the workspace of an item (`fc_running_item`) holds about k
+ * rows.
+ *
+ * The kernels read sources and write targets. In the forward pass, the sources are the cells of the image, and the
+ * targets are the outputs; in the adjoint of a sum, the sources are the outputs, and the targets are the cells.
  *
  * The adjoint of a sum is a sum over the outputs that read a cell. Take an axis with stride s, dilation d and g =
- * gcd(s, d). For t < s / g, the outputs that read cell o s + t d - lo are o, o - d / g, o - 2 d / g, ... There is one
- * output for each of the taps t, t + s / g, ... below k. This number takes only two values, which differ by one, and
- * the sums over the smaller number are one step before the sums over the larger. */
+ * gcd(s, d). For t < s / g, the outputs that read cell o s + t d - lo are o, o - d / g, o - 2 d / g, ... They read the
+ * cell at the taps t, t + s / g, t + 2 s / g, ... below k. The number of these taps takes only two values, which differ
+ * by one. The sums over the smaller number of outputs are the level before the sums over the larger number. */
 #ifndef FASTCONV_POOL_RUNNING_H
 #define FASTCONV_POOL_RUNNING_H
 
@@ -25,49 +30,57 @@
 #include "team.h"
 
 enum { FC_RUNNING_MAX, FC_RUNNING_MAX_OR_NAN, FC_RUNNING_SUM };
-/* The terms of a sum: cells, their squares, or gradients divided by the count or the norm of their window. */
+/* The terms of a sum. FC_INPUT_CELLS: the sources. FC_INPUT_SQUARES: their squares. FC_INPUT_OVER_COUNT: the sources,
+ * which are gradients, divided by the number of cells of their window. FC_INPUT_OVER_NORM: gradients divided by the
+ * norm of their window. */
 enum { FC_INPUT_CELLS, FC_INPUT_SQUARES, FC_INPUT_OVER_COUNT, FC_INPUT_OVER_NORM };
-/* The result of a sum: the sum, the sum divided by a count, its root, or its product with a cell of the input. */
+/* The result of a sum. FC_RESULT_SUMS: the sum. FC_RESULT_OVER_COUNT: the sum divided by the number of cells of the
+ * window. FC_RESULT_ROOT: the root of the sum. FC_RESULT_TIMES: the sum times a cell of the input. */
 enum { FC_RESULT_SUMS, FC_RESULT_OVER_COUNT, FC_RESULT_ROOT, FC_RESULT_TIMES };
-/* The source of a row of targets: the last level, the level before it, or nothing. */
+/* The level that a row of targets is computed from. FC_FROM_LAST: the last level. FC_FROM_EARLY: the level before the
+ * last. FC_FROM_NOTHING: no level, because no source contributes to the row. */
 enum { FC_FROM_LAST, FC_FROM_EARLY, FC_FROM_NOTHING };
 enum {
-    FC_RUNNING_SLACK = 16, /* elements past a row that the longest vector may read or write */
-    FC_RUNNING_LEVELS = 128 /* more levels than any window has */
+    /* The number of elements past a row that may be read or written. It is the length of the longest vector. */
+    FC_RUNNING_SLACK = 16,
+    FC_RUNNING_LEVELS = 128 /* an upper bound of the number of levels of a window */
 };
 
-/* Targets [begin, end) of an axis, and the `n` source cells from `source` on that they need. */
+/* The targets [begin, end) along an axis. They are computed from the `n` sources that start at `source`. */
 typedef struct {
     ptrdiff_t begin, end, source, n;
 } fc_running_strip;
 
-/* The last axis. Step l joins two windows that start `shift[l]` cells apart or, if `plus[l]` is 1, extends a window by
- * the cell that is `shift[l]` cells after its last one. For the forward pass `phases` is 0, and output o has the window
- * that starts at cell o * stride - lo. For the backward pass, `phases` is stride / gcd(stride, dilation), `taps` and
- * `rest` are the quotient and the remainder of k / phases, and `step` is dilation / gcd(stride, dilation). */
+/* The width. Step l joins two windows whose starts are `shift[l]` cells apart. If `plus[l]` is 1, step l instead
+ * extends a window by one cell, which is `shift[l]` cells after the last cell of the window. In the forward pass
+ * `phases` is 0, and the window of output o starts at cell o * stride - lo. In the backward pass, `phases` is stride /
+ * gcd(stride, dilation), `taps` and `rest` are the quotient and the remainder of k / phases, and `step` is dilation /
+ * gcd(stride, dilation). If `keeps` is 1, a later step needs the sources themselves, so they are copied first. */
 typedef struct {
     ptrdiff_t size, levels, stride, lo, dilation, phases, taps, rest, step, keeps;
     const ptrdiff_t *shift, *plus;
     const fc_running_strip *strips;
 } fc_running_width;
 
-/* The height or the depth. Its sources are processed in order, from `first` on; some lie outside the image. The tables
- * hold, for each source, the number of levels that need it (-1 for none) and the end of its targets, and for each
- * target its FC_FROM_* source. */
+/* The height or the depth. Sources are processed in ascending order. They start at row `first`, and some lie outside
+ * the array. For source i, depth[i] is the number of levels that need it (-1: no target needs it). When source i has
+ * been processed, the targets target[j] for ends[i - 1] <= j < ends[i] are complete, and are computed from level
+ * from[j], an FC_FROM_* constant. */
 typedef struct {
     ptrdiff_t size, targets, levels, early, first, rows;
-    const ptrdiff_t *shift, *plus, *ring; /* `ring`: rows in the rings of earlier levels */
+    const ptrdiff_t *shift, *plus, *ring; /* `ring`: for each level, the number of rows in rings of earlier levels */
     const ptrdiff_t *depth, *ends, *target, *from;
-    /* For a band, `source` is the first source row that it needs, and `n` their number. */
+    /* The bands into which the axis is divided; `source` of a band is counted from `first`. */
     const fc_running_strip *bands;
 } fc_running_axis;
 
-/* The windows of an axis. They count the cells in [low, high), which is the image with or without its padding. */
+/* The windows of an axis. A mean counts the cells in [low, high), which is the image with or without its padding. */
 typedef struct {
     ptrdiff_t size, k, stride, lo, dilation, low, high;
 } fc_running_windows;
 
-/* A step along the height or the depth. */
+/* The work for one source row along the height or the depth: `depth` of the `levels` levels need the row, and
+ * ring_row[l] is the row of the ring of level l that the source row replaces. */
 typedef struct {
     ptrdiff_t depth, levels, early;
     const ptrdiff_t *plus;
@@ -88,14 +101,14 @@ typedef void (*fc_running_finish_maxima_t)(const void *from, ptrdiff_t pitch, co
 /* Return a / b rounded down, for b > 0. */
 static inline ptrdiff_t fc_floor_div(ptrdiff_t a, ptrdiff_t b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
-/* Return the number of taps of the window of output o that lie before a cell. */
+/* Return the number of taps of the window of output o that read cells before `cell`. */
 static inline ptrdiff_t fc_running_taps(const fc_running_windows *w, ptrdiff_t o, ptrdiff_t cell)
 {
     const ptrdiff_t taps = fc_floor_div(cell - (o * w->stride - w->lo) + w->dilation - 1, w->dilation);
     return taps < 0 ? 0 : taps < w->k ? taps : w->k;
 }
 
-/* Return how many cells the window of output o counts. */
+/* Return the number of cells of the window of output o that a mean counts. */
 static inline ptrdiff_t fc_running_count(const fc_running_windows *w, ptrdiff_t o)
 {
     return fc_running_taps(w, o, w->high) - fc_running_taps(w, o, w->low);
@@ -107,7 +120,7 @@ static inline ptrdiff_t fc_running_origin(const fc_running_windows *w, ptrdiff_t
     return o * w->stride - w->lo + fc_running_taps(w, o, 0) * w->dilation;
 }
 
-/* Return the elements between the rows of neighbouring planes, after the steps along the width. */
+/* Return the distance, in elements, between the rows of neighbouring planes after the steps along the width. */
 static inline ptrdiff_t fc_running_segment(const fc_running_width *w, const fc_running_strip *strip)
 {
     return !w->phases && w->stride == 1 && w->levels ? strip->n : strip->end - strip->begin;
@@ -123,16 +136,16 @@ typedef struct {
 
 FC_KERNELS(fc_pool_running_kernels, fc_pool_running_for);
 
-/* A call; fastconv.layers.pool.running plans it. */
+/* The arguments of a call. fastconv.layers.pool.running computes the sizes and tables. */
 typedef struct {
     fc_running_axis depth, height;
     fc_running_width width;
-    ptrdiff_t strips, heights, depths; /* the number of parts along each axis */
-    /* elements of a row of sources, and of a row of targets; rows of targets of an item */
+    ptrdiff_t strips, heights, depths; /* the number of parts of a plane along the width, the height and the depth */
+    /* The size, in elements, of a row of sources and of a row of targets; the number of rows of targets of an item. */
     ptrdiff_t row_pitch, pitch, high;
     fc_running_windows windows[3];
-    ptrdiff_t sources, targets; /* cells of a plane */
-    ptrdiff_t group, planes;    /* planes of an item, whose rows are adjacent; and the number of all planes */
+    ptrdiff_t sources, targets; /* the number of sources and of targets of a plane */
+    ptrdiff_t group, planes;    /* the number of planes of an item; the number of all planes */
     int dtype, isa, op, input_op, result_op, wide;
     const char *source, *norms, *factors;
     char *target, *where;
@@ -141,9 +154,9 @@ typedef struct {
 /* The workspace of a thread. */
 typedef struct {
     char *row, *present, *early, *last, *deep_early, *deep_last, *neutral, *counts, *rings, *deep_rings;
-    ptrdiff_t item, pitch; /* bytes of an element; and of a row, including the indices of its maxima */
-    ptrdiff_t many, segment; /* planes of the current item, and elements between their rows */
-    int op;                /* becomes FC_RUNNING_MAX_OR_NAN at the first NaN of an item */
+    ptrdiff_t item, pitch; /* the size in bytes of an element; of a row, with the indices of maxima */
+    ptrdiff_t many, segment; /* the number of planes of the current item; the distance of their rows, in elements */
+    int op;                /* FC_RUNNING_*; becomes FC_RUNNING_MAX_OR_NAN at the first NaN of an item */
 } fc_running_space;
 
 /* Return the number of elements of the workspace of a thread: see `fc_running_begin`. */
@@ -182,7 +195,8 @@ static inline fc_running_space fc_running_begin(const fc_running *g, char *space
     return at;
 }
 
-/* Return the step of the current row. It has the levels that need the row and whose windows start in this item. */
+/* Return the work for the source row `arrival`, which is the row `since` of the item. A level takes part if it needs
+ * the row and if its window starts within the item. */
 static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_axis *axis, ptrdiff_t arrival,
                                                              ptrdiff_t since, char *rings, ptrdiff_t pitch)
 {
@@ -197,11 +211,12 @@ static inline fc_running_merge_step fc_running_merge_step_of(const fc_running_ax
     return m;
 }
 
-/* Compute the number of cells of each window of a strip along the width, in the dtype of the kernel. */
+/* For each window [begin, end) along the width, write the number of cells that a mean counts, in the dtype of the
+ * kernel. */
 static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t begin, ptrdiff_t end)
 {
     const fc_running_windows *w = g->windows + 2;
-    /* Windows [first, last] count all their k cells. */
+    /* The windows from `first` to `last`, inclusive, count all their k cells. */
     const ptrdiff_t first = -fc_floor_div(-(w->low + w->lo), w->stride);
     const ptrdiff_t last = fc_floor_div(w->high - 1 - (w->k - 1) * w->dilation + w->lo, w->stride);
     ptrdiff_t i;
@@ -214,13 +229,14 @@ static inline void fc_running_counts(const fc_running *g, char *to, ptrdiff_t be
     }
 }
 
-/* Return the product of the counts along depth and height. */
+/* Return the number of cells that a mean counts along the depth, times the number along the height. */
 static inline double fc_running_shared(const fc_running *g, ptrdiff_t d, ptrdiff_t h)
 {
     return (double)fc_running_count(g->windows, d) * (double)fc_running_count(g->windows + 1, h);
 }
 
-/* Process row `h` of targets at a depth, and write the results of the depths that this row completes. */
+/* Do the steps along the depth for row h, at which the steps along width and height are complete, and write the targets
+ * that this row completes. */
 static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
                                      ptrdiff_t arrival, const fc_running_strip *depths, const fc_running_strip *heights,
                                      const fc_running_strip *strip, ptrdiff_t h, char *row, ptrdiff_t base)
@@ -269,7 +285,7 @@ static inline void fc_running_deepen(const fc_running *g, fc_running_space *at, 
     }
 }
 
-/* Process a row of sources, and the rows of targets that it completes. */
+/* Do the steps along width and height for a row of sources, then process each row that these steps complete. */
 static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, const fc_running_merge_step *deep,
                                      ptrdiff_t deep_arrival, const fc_running_strip *depths,
                                      const fc_running_strip *heights, ptrdiff_t strip, ptrdiff_t arrival, ptrdiff_t base)
@@ -307,8 +323,8 @@ static inline void fc_running_arrive(const fc_running *g, fc_running_space *at, 
     }
 }
 
-/* Compute an item: a strip, a band of rows and a band of depths of one or several planes. Strips are the fastest
- * index. */
+/* Compute an item: the targets of a strip of the width, a band of the height and a band of the depth, in one or several
+ * planes. Neighbouring strips have consecutive item numbers. */
 static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_t item, fc_work_queue *queue)
 {
     const ptrdiff_t strip = item % g->strips, band = item / g->strips % g->heights;
@@ -317,7 +333,7 @@ static inline void fc_running_item(fc_running *g, fc_running_space *at, ptrdiff_
     const fc_running_strip *depths = g->depth.bands + slab, *heights = g->height.bands + band;
     const fc_running_strip *strips = g->width.strips + strip;
     const ptrdiff_t d0 = depths->source + g->depth.first, h0 = heights->source + g->height.first;
-    /* Indices are relative to this cell, so that 32 bits are enough. */
+    /* Indices of maxima are relative to this cell, so that 32 bits are enough for them. */
     const ptrdiff_t base =
         ((d0 > 0 ? d0 : 0) * g->height.size + (h0 > 0 ? h0 : 0)) * g->width.size + strips->source;
     fc_running here = *g;

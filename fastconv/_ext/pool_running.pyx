@@ -107,7 +107,7 @@ cdef extern from "pool_running.h" nogil:
 cdef struct Call:
     fc_running plan
     char* space
-    Py_ssize_t space_bytes  # bytes of a workspace
+    Py_ssize_t space_bytes  # the number of bytes of the workspace of a thread
     Py_ssize_t workspaces
     Py_ssize_t total
     fc_work_queue* queue
@@ -122,7 +122,7 @@ cdef inline void read_axis(fc_running_axis* axis, numbers table, numbers at) noe
 
 
 cdef inline void read_plan(fc_running* g, numbers table) noexcept nogil:
-    """Read `table`, which fastconv.layers.pool.running makes."""
+    """Read the plan of a call from `table`, which fastconv.layers.pool.running makes."""
     cdef numbers at = table
     cdef int i
     g.strips, g.heights, g.depths = at[0], at[1], at[2]
@@ -146,10 +146,12 @@ def running(
     int dtype, source, norms, factors, target, indices, bint wide, table, int op, int input_op, int result_op,
     space, Py_ssize_t workspaces, int isa, queue,
 ):
-    """Compute `target`, and for maxima `indices`, from the windows of `source`; or the adjoint, if `table` says so.
+    """Compute the forward pass or the adjoint of a pooling, as `table` says.
 
-    `norms` has the size of `source`, and `factors` the size of `target`; each is None if `input_op` and `result_op` do
-    not need it. Each thread has one of `workspaces` rows of `space`.
+    In the forward pass, `source` is x and `target` is the output; for the adjoint, `source` is dout and `target` is dx.
+    The indices of maxima are written to `indices`. `norms` has the size of `source`, and is needed if `input_op` is
+    FC_INPUT_OVER_NORM. `factors` has the size of `target`, and is needed if `result_op` is FC_RESULT_TIMES. Each
+    thread has one of the `workspaces` rows of `space`.
     """
     cdef Call c
     cdef Py_ssize_t planes, itemsize = 8 if dtype else 4

@@ -1,9 +1,8 @@
 /* Kernels of pooling for one dtype and instruction set: see pool.h. */
 #include "lanes.h"
 
-/* Fill in the tables that all windows of a call share: for each output along the width, the distance of its first cell
- * in the image and the number of cells that count, each followed by FC_SLACK elements; then the
- * distance of each tap. */
+/* Fill in three tables that all windows of a call use: the fields `first`, `count[2]` and `delta` of fc_pool, converted
+ * to elements of vectors. FC_SLACK elements follow each of the first two tables. */
 static void FC_N(fc_pool_begin)(const fc_pool *g, int op, void *lanes)
 {
     FC_L *first = (FC_L *)lanes;
@@ -29,8 +28,8 @@ FC_INLINE FC_V FC_N(fc_root)(FC_V v)
     return FC_N(fc_load)(all);
 }
 
-/* Copy n elements, or their squares. Whole vectors are copied if elements past the end may be read, because later
- * stores overwrite the elements past the end. Returns the lanes that have a NaN. */
+/* Copy n elements, or their squares. If elements past the end may be read, whole vectors are copied, because later
+ * stores overwrite the elements past the end. Returns a mask of the lanes that have a NaN. */
 FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const FC_T *FC_RESTRICT from, ptrdiff_t n,
                                   ptrdiff_t stride, const FC_T *from_end)
 {
@@ -51,7 +50,7 @@ FC_INLINE FC_I FC_N(fc_pool_copy)(const int square, FC_T *FC_RESTRICT to, const 
     return odd;
 }
 
-/* Copy one row of the image to the workspace, for any stride. Returns the lanes that have a NaN. */
+/* Copy one row of the image to the workspace, for any stride. Returns a mask of the lanes that have a NaN. */
 FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row, const FC_T *from, const FC_T *from_end)
 {
     const ptrdiff_t stride = g->stride[2];
@@ -68,7 +67,8 @@ FC_INLINE FC_I FC_N(fc_pool_fill)(const int square, const fc_pool *g, FC_T *row,
     return odd;
 }
 
-/* Copy the cells of a plane that outputs [begin, end) of depth `od` read to the workspace. Returns 0 if none is NaN. */
+/* Copy to the workspace the cells of a plane that the rows [begin, end) of outputs at depth `od` read. Returns 0 if no
+ * cell is NaN. */
 FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int op, void *space, const void *plane,
                                     const void *plane_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
@@ -79,7 +79,7 @@ FC_INLINE int FC_N(fc_pool_load_of)(const int square, const fc_pool *pool, int o
     const ptrdiff_t wanted = (end - 1 - begin) * g->stride[1] + (g->k[1] - 1) * g->dilation[1] + 1;
     const ptrdiff_t first = top < 0 ? -top : 0, rows = top + wanted < height ? wanted : height - top;
     const ptrdiff_t *depths = g->tap_ranges[0] + 2 * od;
-    /* Split a row into two phases. Cell 0 of the image is at an even or an odd position of the padded row. */
+    /* With stride 2, split a row into two phases. Cell 0 of the image is an even or an odd cell of the padded row. */
     const int by_two = g->stride[2] == 2 && g->n_phases == 2;
     const ptrdiff_t *evens = g->phase + 3 * (g->lo[2] & 1), *odds = g->phase + 3 * (1 - (g->lo[2] & 1));
     const ptrdiff_t even = by_two ? (g->lo[2] & 1) * g->phase_pitch + evens[1] : 0;
@@ -136,7 +136,8 @@ static int FC_N(fc_pool_load)(const fc_pool *g, int op, void *space, const void 
     return FC_N(fc_pool_load_of)(0, g, op, space, plane, plane_end, od, begin, end);
 }
 
-/* A vector of outputs: the cells at the first tap of its windows, and where its results go. */
+/* A vector of n outputs. `from` points to the cells that the first tap of the windows reads; `out` and `where` point to
+ * the results; `corner` is the index of the corner of the first window. */
 typedef struct {
     const FC_T *from;
     FC_T *out;
@@ -146,9 +147,10 @@ typedef struct {
     FC_V count;
 } FC_N(fc_unit);
 
-/* Compute `units` vectors of outputs whose taps in the image are the same. Each maximum depends on the one before it,
- * so the CPU needs several independent chains. If there are few units, their taps are divided into `parts` of equal
- * length. Parts may overlap, because an equal number never replaces an earlier one. */
+/* Compute `units` vectors of outputs that have the same taps inside the image. The CPU needs several independent chains
+ * of maxima, because each maximum of a chain depends on the one before it. So if there are few units, their taps are
+ * divided into `parts` parts of equal length. Parts may overlap, because an equal number never replaces an earlier
+ * one. */
 FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int parts, const fc_pool *g,
                                    const FC_N(fc_unit) *unit, const FC_L *delta, const ptrdiff_t *depths, ptrdiff_t t0,
                                    ptrdiff_t t1, const FC_T *out_end)
@@ -236,9 +238,9 @@ FC_INLINE void FC_N(fc_pool_units)(const int op, const int units, const int part
     }
 }
 
-/* Compute outputs [begin, end) of depth `od` from the workspace. `where` is used for the maximum only.
+/* Compute the rows [begin, end) of outputs at depth `od` from the workspace. `where` is used for the maximum only.
  *
- * A vector may write past its row, up to `out_end`, the end of the outputs of this thread. */
+ * A vector may write past its row, but not past `out_end`, the end of the outputs of this chunk. */
 FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T *space, const FC_T *lanes, FC_T *out,
                                   int32_t *where, const FC_T *out_end, ptrdiff_t od, ptrdiff_t begin, ptrdiff_t end)
 {
@@ -268,7 +270,7 @@ FC_INLINE void FC_N(fc_pool_rows)(const int op, const fc_pool *pool, const FC_T 
             if (!sums) {
                 u->where = where + i;
                 u->corner = corner + i * g->stride[2];
-                /* If no number in the window is above -inf, its first cell is the maximum. */
+                /* If no number in the window is above -inf, the first cell of the window is the maximum. */
                 u->first = FC_N(fc_load_lanes)((const FC_L *)lanes + i) + FC_N(fc_broadcast_lanes)((FC_L)skipped);
             } else if (op == FC_POOL_MEAN) {
                 u->count = FC_N(fc_load)(lanes + wide + FC_SLACK + i) * FC_N(fc_broadcast)(shared);
@@ -311,14 +313,15 @@ static void FC_N(fc_pool_forward)(const fc_pool *g, int op, const void *space, c
 #undef FC_ROWS_OF
 }
 
-/* Return dout divided by the norms of the windows, and 0 where the norm is 0. */
+/* Return dout divided by the norm, or 0 where the norm is 0. */
 FC_INLINE FC_V FC_N(fc_over_norm)(FC_V dout, FC_V norm)
 {
     const FC_V zero = FC_N(fc_broadcast)(0);
     return FC_N(fc_select)(FC_N(fc_replaces_maximum)(norm, zero, 1), dout / norm, zero);
 }
 
-/* Find the output rows that read rows [begin, end) of the input. Returns the first, and sets *last. */
+/* Find the output rows that read rows [begin, end) of the input. Returns the first of these output rows, and sets *last
+ * to the last of them. */
 FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdiff_t end, ptrdiff_t *last)
 {
     const ptrdiff_t *h = g->seen[1] + (begin ? g->seen_end[1][begin - 1] : 0);
@@ -332,8 +335,8 @@ FC_INLINE ptrdiff_t FC_N(fc_pool_seen)(const fc_pool *g, ptrdiff_t begin, ptrdif
     return low;
 }
 
-/* Write the outputs that read rows [begin, end) of dx at depth `id` to the workspace. For the mean, dout is divided by
- * the count of its window; for the norm, by the norm. */
+/* Write to the workspace the gradients dout of the outputs that read rows [begin, end) of the input at depth `id`. For
+ * the mean, dout is divided by the number of cells of the window; for the norm, by the norm. */
 static void FC_N(fc_pool_share)(const fc_pool *pool, void *space, const void *lanes, const void *dout,
                                 const void *dout_end, const void *norm, ptrdiff_t id, ptrdiff_t begin,
                                 ptrdiff_t end)
@@ -399,7 +402,7 @@ static void FC_N(fc_pool_gather)(const fc_pool *pool, const void *space, const v
                 FC_V sum = FC_N(fc_broadcast)(0);
                 for (d = 0; d < depths; d++)
                     for (h = high; h < high_end; h++) {
-                        /* As in the forward pass, sum each row separately. */
+                        /* Sum the taps of each row separately, so that chains of additions are short. */
                         FC_V row = FC_N(fc_broadcast)(0);
                         for (t = r ? g->tap_end[0] : 0; t < g->tap_end[r]; t++)
                             row += FC_N(fc_load)(from + d * slab + (*h - low) * g->pitch + g->offset[t]);

@@ -1,10 +1,12 @@
-/* Rows of a Toeplitz matrix, and products with it, for every instruction set.
+/* Kernels that write the rows of a Toeplitz matrix, and products with the matrix, for every instruction set.
  *
- * A matrix row belongs to one output position and one row of weights. Its entries are at the cells of the image that
- * the position reads. A segment is a group of positions along one axis whose entries are the same up to a shift
- * (toeplitz/pattern.py). The taps along an axis are numbered by keys, in an order that ascends with the cells that they
- * read, except that it may wrap around. A line of taps is the taps along the last axis, for one channel, plane and row
- * of the kernel. A list is the values and columns of the entries of one matrix row. */
+ * A row of weights is the weights of one filter or, for the transposed matrix, of one channel. A matrix row belongs to
+ * one output position and one row of weights. An entry of a matrix row is a weight in the column of a cell of the image
+ * that the position reads. A segment is a group of positions along one axis whose entries are the same up to a shift:
+ * see fastconv/convolution/toeplitz/pattern.py. A position is mirrored if mirror padding makes it read cells in another
+ * order, or a cell twice. The taps along an axis are numbered by keys, in ascending order of the cells that they read;
+ * the order may wrap around. A line of taps is the taps along the last axis, for one channel and one tap of each other
+ * axis. A list is the values and the columns of the entries of one matrix row. */
 #ifndef FASTCONV_TOEPLITZ_H
 #define FASTCONV_TOEPLITZ_H
 
@@ -14,23 +16,25 @@
 #include "isa.h"
 #include "runs.h"
 
-/* Rows are written in chunks of this many elements. Lists have room for as many more past their end. */
+/* The number of elements of a chunk, in which rows are written. Lists have room for a chunk past their end. */
 enum { FC_CHUNK = 16 };
 
-/* The entries (offset, tap) of a matrix row along one axis: see toeplitz/pattern.py. */
+/* The n entries (offset, tap) of a matrix row along one axis: see AxisPattern in toeplitz/pattern.py. `index_pitch` and
+ * `weight_pitch` are the strides of the axis in a plane of the image and in the weights, in elements. */
 typedef struct {
     const ptrdiff_t *entry;
     const ptrdiff_t *lists;
     ptrdiff_t n;
     ptrdiff_t index_pitch;
     ptrdiff_t weight_pitch;
-    /* `key` is the first of `keys` keys; or `places` has the cell of each key: see fc_points. */
+    /* If `places` is NULL, the entries are the taps from `key`, in the order of the `keys` keys, and wrap around.
+     * Otherwise, the position is mirrored, and `places` has the cell of each key. */
     const ptrdiff_t *places;
     ptrdiff_t key;
     ptrdiff_t keys;
 } fc_span;
 
-/* A segment: positions along one axis whose entries are the same up to a shift (toeplitz/pattern.py). */
+/* A segment of one axis. AxisPattern in toeplitz/pattern.py explains the fields. */
 typedef struct {
     ptrdiff_t start;
     ptrdiff_t step;
@@ -42,7 +46,8 @@ typedef struct {
     ptrdiff_t key;
 } fc_segment;
 
-/* The entries of a matrix row: the entries along three axes, in each of `cols` channels. */
+/* The entries of a matrix row: the entries along three axes, in each of `cols` channels. The steps are the distances
+ * between two channels in the image and in the weights, in elements. */
 typedef struct {
     fc_span axis[3];
     ptrdiff_t cols;
@@ -64,30 +69,34 @@ typedef struct {
     ptrdiff_t end;
 } fc_line;
 
-/* A nonzero weight: the offset of its line of taps from the first cell of the matrix row, and its key in that line. */
+/* A nonzero weight: the offset of its line of taps from the first cell of the matrix row, the key of its tap along the
+ * last axis, and its index in `value` of fc_nonzeros. */
 typedef struct {
     ptrdiff_t at;
     ptrdiff_t key;
     ptrdiff_t source;
 } fc_point;
 
-/* The points [begin, end), whose lines of taps read the same cells. */
+/* The points [begin, end), whose lines of taps read the same line of cells. */
 typedef struct {
     ptrdiff_t begin;
     ptrdiff_t end;
 } fc_group;
 
-/* A tree of the nonzero weights of a row, by channel, plane, line and tap, in the order of the keys. Each level has an
- * additional last node, whose `first` marks the end of the level below. */
+/* A tree of the nonzero weights of a row of weights. level[0] has a node for each channel, level[1] for each channel
+ * and tap along the depth, and level[2] for each line of taps. `tap` and `value` have the key and the value of each
+ * nonzero weight. Nodes and weights are in the order of the keys. Each level has an additional last node, whose `first`
+ * is the end of the level below. */
 typedef struct {
     fc_node *level[3];
     ptrdiff_t *tap;
     void *value;
     ptrdiff_t channels;
-    /* The lines of some segments of the first two axes: see fc_lines. */
+    /* The lines of taps for one segment of each of the first two axes: see fc_lines. */
     fc_line *lines;
     ptrdiff_t n_lines;
-    /* The points if an axis is mirrored. fc_points sorts them into the three arrays `at`, `key` and `ordered`. */
+    /* The nonzero weights as points, used only if an axis has mirrored positions. fc_points sorts the points and writes
+     * them to the three arrays `at`, `key` and `ordered`. */
     fc_point *points;
     fc_point *spare_points;
     ptrdiff_t *at;
@@ -97,13 +106,13 @@ typedef struct {
     ptrdiff_t n_points;
     ptrdiff_t n_groups;
     ptrdiff_t n_grouped;
-    /* A workspace for sorting a list: its columns and its values. */
+    /* A workspace for sorting the columns and the values of a list. */
     ptrdiff_t *spare_columns;
     void *spare_values;
-    ptrdiff_t visits;
+    ptrdiff_t visits; /* the number of nodes, points and weights that were read, for tests of the amount of work */
 } fc_nonzeros;
 
-/* The weights of a row: its channels, and the taps of the three axes by key. */
+/* The layout of a row of weights: its `cols` channels, and for each axis the tap of each key. */
 typedef struct {
     const ptrdiff_t *key[3];
     ptrdiff_t keys[3];
@@ -113,14 +122,14 @@ typedef struct {
     ptrdiff_t col_step;
 } fc_weights;
 
-/* Consecutive keys of a segment, and their cells. */
+/* The keys [low, high) of a segment. The cell of key `low` is at offset[0], the next at offset[2], and so on. */
 typedef struct {
     ptrdiff_t low;
     ptrdiff_t high;
     const ptrdiff_t *offset;
 } fc_keys;
 
-/* Put the keys of a segment into the order of their cells, as one or two parts. Returns the number of parts. */
+/* Divide the keys of a segment into one range or, if they wrap around, two ranges. Returns the number of ranges. */
 static int fc_parts(const fc_span *span, fc_keys parts[2])
 {
     const ptrdiff_t end = span->key + span->n;
@@ -146,8 +155,8 @@ static inline ptrdiff_t fc_first_node(const fc_node *node, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* Find the lines of taps of a row in the tree of nonzero weights, in the order of their cells. At each level, only the
- * keys of the segments are used. No axis is mirrored. */
+/* List the lines of taps of a matrix row that have nonzero weights, in the order of their cells. At each level of the
+ * tree, only the keys of the segments are used. This function is for axes without mirrored positions. */
 static void fc_lines(fc_nonzeros *nonzeros, const fc_row *row)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -194,7 +203,7 @@ static inline ptrdiff_t fc_first_tap(const ptrdiff_t *tap, ptrdiff_t begin, ptrd
     return begin;
 }
 
-/* Return the cell that the tap of a key reads, in a segment that has all keys. */
+/* Return the cell, relative to the first cell, that the tap of `key` reads in a segment that has all keys. */
 static inline ptrdiff_t fc_met(const fc_span *span, ptrdiff_t key)
 {
     if (span->places)
@@ -237,9 +246,9 @@ static void fc_sort_points(fc_nonzeros *nonzeros, ptrdiff_t n)
     nonzeros->points = from, nonzeros->spare_points = to;
 }
 
-/* List the nonzero weights for a line of segments of the last axis, if an axis is mirrored. Segments then have all
- * keys. Two lines of taps read either the same line of cells, or all cells of one come before all cells of the other.
- * So the order depends on the last axis only within a group. */
+/* List the nonzero weights as points, for all segments of the last axis. This function is for axes with mirrored
+ * positions, whose segments have all keys. Two lines of taps read either the same line of cells, or all cells of one
+ * line come before all cells of the other. So only the order within a group depends on the segment of the last axis. */
 static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsize)
 {
     const fc_node *channel = nonzeros->level[0], *plane = nonzeros->level[1], *line = nonzeros->level[2];
@@ -279,7 +288,8 @@ static void fc_points(fc_nonzeros *nonzeros, const fc_row *row, ptrdiff_t itemsi
     nonzeros->visits += n;
 }
 
-/* Count the cells that the points read in a segment with these places. Returns -1 if counting needs sorting. */
+/* Count the cells that the points read in a segment whose keys have the cells `places`. Returns -1 if the cells of a
+ * group are not in ascending order, because they would have to be sorted first. */
 static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdiff_t *places)
 {
     const ptrdiff_t *key = nonzeros->key;
@@ -298,7 +308,8 @@ static inline ptrdiff_t fc_tally_places(const fc_nonzeros *nonzeros, const ptrdi
     return rising ? n : -1;
 }
 
-/* Count the cells that the points read in any segment. Segments without places are few, and are always sorted. */
+/* Count the cells that the points read in a segment. Returns -1 if the cells would have to be sorted first. Segments
+ * without places are always sorted, because they are few. */
 static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
 {
     if (nonzeros->n_groups == 0)
@@ -309,7 +320,8 @@ static ptrdiff_t fc_tally(fc_nonzeros *nonzeros, const fc_span *span)
     return fc_tally_places(nonzeros, span->places);
 }
 
-/* A product of CSR arrays and a matrix of `width` columns, a multiple of the vector length. */
+/* The product y of a CSR matrix and the matrix x. Both x and y have `width` columns, a multiple of the vector length.
+ * The pitches are the distances of rows, in elements. */
 typedef struct {
     const void *data;
     const void *indices;
@@ -321,7 +333,7 @@ typedef struct {
     ptrdiff_t y_pitch;
 } fc_spmm;
 
-/* Outputs with the same sparsity pattern: see fc_contract. */
+/* The arguments of fc_contract: `count` outputs, whose n entries have the same columns up to a shift. */
 typedef struct {
     const int64_t *columns;
     const int64_t *slots;

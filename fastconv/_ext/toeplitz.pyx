@@ -1,9 +1,11 @@
 """Convolution as a sparse matrix in CSR format: counting entries, filling rows, and products.
 
-A "row of weights" is the weights of one filter, or of one channel in the transposed matrix. The matrix has a row for
-each row of weights and each position. `table` describes three axes, see fastconv.convolution.toeplitz.pattern. `sizes`
-is from fastconv.convolution.toeplitz.csr.Structure. `queue` is the shared state of the call, which distributes the work
-among threads: see team.h. Indices have 64 bits if `wide`; `dtype` is 0 (float32) or 1 (float64).
+A row of weights is the weights of one filter or, for the transposed matrix, of one channel. The matrix has a row for
+each row of weights and each position. toeplitz.h explains segments, keys, lists and mirrored positions. A line is the
+positions along the last axis, for one position along each other axis. `table` describes three axes: see
+fastconv.convolution.toeplitz.pattern. `sizes` comes from fastconv.convolution.toeplitz.csr. `queue` is the shared state
+of the call, which distributes the work among threads: see team.h. Indices have 64 bits if `wide` is set, else 32.
+`dtype` is 0 (float32) or 1 (float64).
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -154,12 +156,13 @@ ctypedef fused number:
 
 
 cdef enum:
-    HEADER = 9          # integers of an axis at the start of a table
-    SEGMENT = 8         # integers of a segment
-    LINE = 64           # alignment in bytes of the parts of a thread's memory
-    LISTS = 64          # lists that a thread makes at a time, with ROOM entries in all unless one list has more
-    ROOM = 2048
-    # with fewer nonzero weights, rows are written directly, because copying a shared list takes longer
+    HEADER = 9          # the number of integers for each axis at the start of a table
+    SEGMENT = 8         # the number of integers of a segment
+    LINE = 64           # the alignment of the parts of a thread's memory, in bytes
+    LISTS = 64          # the largest number of lists that a thread makes at a time
+    ROOM = 2048         # the largest number of entries of these lists together, unless one list has more
+    # If a row has at most this number of nonzero weights, matrix rows are written directly, because copying a shared
+    # list takes longer.
     SHORT = 16
 
 
@@ -182,17 +185,17 @@ cdef struct Matrix:
     Axis d
     Axis h
     Axis w
-    Py_ssize_t rows         # rows of weights in a group
+    Py_ssize_t rows         # the number of rows of weights in a group
     Py_ssize_t cols
-    Py_ssize_t group_step   # distance between the weights of two groups
+    Py_ssize_t group_step   # the distance between the weights of two groups, in elements
     Py_ssize_t row_step
     Py_ssize_t col_step
     Py_ssize_t pitch_d
     Py_ssize_t pitch_h
     Py_ssize_t taps
-    Py_ssize_t plane        # matrix rows of a row of weights
+    Py_ssize_t plane        # the number of matrix rows for each row of weights
     Py_ssize_t cells
-    Py_ssize_t total        # number of rows of weights
+    Py_ssize_t total        # the number of rows of weights
     Py_ssize_t itemsize
     const char* weights
     Py_ssize_t n_weights
@@ -200,7 +203,7 @@ cdef struct Matrix:
     fc_list_t list
     fc_walk_t walk
     fc_spread_t spread
-    bint mirrored           # whether an axis has segments with places: see toeplitz/pattern.py
+    bint mirrored           # whether an axis has mirrored positions
     fc_find_t find
     fc_repeat_t repeat
 
@@ -209,15 +212,15 @@ cdef struct Matrix:
 cdef struct Maker:
     char* values
     char* columns
-    Py_ssize_t[LISTS] at    # offset of each list in `values` and `columns`; n: its number of entries
-    Py_ssize_t[LISTS] n
-    Py_ssize_t row          # row of weights that `nonzeros` describes, if any
-    bint few                # whether few weights of this row are nonzero
-    const Segment* d        # segments of the lines in `nonzeros`
+    Py_ssize_t[LISTS] at    # the offset of each list in `values` and `columns`
+    Py_ssize_t[LISTS] n     # the number of entries of each list
+    Py_ssize_t row          # the row of weights that `nonzeros` describes, or -1
+    bint few                # whether few weights of the current row are nonzero
+    const Segment* d        # the segments for which `nonzeros` has lines of taps or points, or NULL
     const Segment* h
     fc_nonzeros nonzeros
     Py_ssize_t visits
-    Py_ssize_t nbytes       # bytes of the thread's memory
+    Py_ssize_t nbytes       # the size of the thread's memory, in bytes
 
 
 cdef Axis read_axis(const Py_ssize_t* table, Py_ssize_t i) noexcept nogil:
@@ -276,7 +279,7 @@ cdef inline Py_ssize_t weights_of(const Matrix* m, Py_ssize_t row) noexcept nogi
 
 
 cdef inline fc_row row_of(const Matrix* m, const Segment* d, const Segment* h, const Segment* w) noexcept nogil:
-    """Return the entries of the matrix rows of these segments."""
+    """Return the entries of the matrix rows of the segments d, h and w."""
     cdef fc_row r
     r.axis[0] = span_of(&m.d, d, m.h.limit * m.w.limit, m.pitch_d)
     r.axis[1] = span_of(&m.h, h, m.w.limit, m.pitch_h)
@@ -288,7 +291,9 @@ cdef inline fc_row row_of(const Matrix* m, const Segment* d, const Segment* h, c
 cdef inline void begin_line(
     const Matrix* m, const Segment* d, const Segment* h, Maker* maker, const fc_row* r
 ) noexcept nogil:
-    """Find the lines that all segments of the last axis share, unless the previous call found the same."""
+    """List the nonzero weights for the segments d and h, unless the previous call had the same segments. All segments
+    of the last axis use this list.
+    """
     if maker.d != d or maker.h != h:
         maker.d, maker.h = d, h
         if m.mirrored:
@@ -300,7 +305,10 @@ cdef inline void begin_line(
 cdef Py_ssize_t list_row(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, const Segment* w, Maker* maker
 ) noexcept nogil:
-    """Make the list of entries of the matrix rows of these segments, for the row of weights of `begin_row`."""
+    """Make the list for the segments d, h and w and row of weights `row`, and return its number of entries.
+
+    `begin_row` must have been called for the same row.
+    """
     cdef fc_row r
     if d.begin == d.end or h.begin == h.end or w.begin == w.end:
         return 0
@@ -313,8 +321,8 @@ cdef Py_ssize_t list_row(
 
 
 cdef void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noexcept nogil:
-    """Prepare for the lists of a row of weights. If `few` weights are nonzero, build their tree, unless it exists
-    already.
+    """Prepare `maker` for the lists of a row of weights. If `few` is set, this builds the tree of the nonzero weights,
+    unless `maker` has the tree already.
     """
     maker.few = few
     if few and maker.row != row:
@@ -325,20 +333,20 @@ cdef void begin_row(const Matrix* m, Py_ssize_t row, bint few, Maker* maker) noe
 # The arguments of a call, which all of its threads read.
 cdef struct Task:
     Matrix m
-    Py_ssize_t* counts      # entries of a matrix row, by row of weights and segments
-    Py_ssize_t* starts      # index of the first entry of each row of weights
+    Py_ssize_t* counts      # the number of entries of a matrix row, for each row of weights and segments d, h and w
+    Py_ssize_t* starts      # the index of the first entry of each row of weights
     void* indptr
     char* indices
     char* data
-    const Py_ssize_t* numbers   # nonzero weights of each row of weights
+    const Py_ssize_t* numbers   # the number of nonzero weights of each row of weights
     Py_ssize_t share        # a row has few nonzero weights if less than 1 / share of its weights are nonzero
-    Py_ssize_t longest      # most entries of a list
-    Py_ssize_t room         # most entries of all lists at a time
-    Py_ssize_t most         # most nonzero weights of a row with few
-    char* space             # memory of each thread: see maker_of
-    Py_ssize_t space_pitch
+    Py_ssize_t longest      # the largest number of entries of a list
+    Py_ssize_t room         # the largest number of entries of the lists that a thread has at a time
+    Py_ssize_t most         # the largest number of nonzero weights of a row that has few of them
+    char* space             # the memory of all threads: see maker_of
+    Py_ssize_t space_pitch  # the size of the memory of a thread, in bytes
     Py_ssize_t workspaces
-    Py_ssize_t pieces       # parts into which the lines of a row of weights are divided
+    Py_ssize_t pieces       # the number of parts into which the lines of a row of weights are divided
     bint wide
     fc_work_queue* queue
 
@@ -366,8 +374,8 @@ cdef int give_space(
 cdef Py_ssize_t maker_of(
     Maker* maker, char* space, Py_ssize_t itemsize, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols
 ) noexcept nogil:
-    """Divide the memory of a thread into its count of visits, lists of values and of columns, the nonzero weights, and
-    room to sort as many entries. Returns the number of bytes.
+    """Divide the memory of a thread into the number of visits, the values and columns of lists, the arrays of the
+    nonzero weights, and a workspace for sorting. Returns the number of bytes.
     """
     cdef Py_ssize_t at = LINE, level
     maker.d = maker.h = NULL
@@ -400,8 +408,8 @@ cdef inline Py_ssize_t line_up(Py_ssize_t n) noexcept nogil:
 
 
 def space_of(int dtype, Py_ssize_t longest, Py_ssize_t most, Py_ssize_t cols):
-    """Return the bytes that a thread needs for lists of at most `longest` entries, and trees of at most `most` nonzero
-    weights.
+    """Return the number of bytes that a thread needs. `longest` is the largest number of entries of a list, and `most`
+    is the largest number of nonzero weights of a tree.
     """
     cdef Maker maker
     return maker_of(&maker, NULL, 8 if dtype else 4, longest, most, cols)
@@ -422,11 +430,12 @@ cdef inline void end_lists(const Task* t, Py_ssize_t worker_id, const Maker* mak
 
 
 def merge(cells, order, taps, starts, segments, entries, lists, places):
-    """Make the segments of positions whose taps read `cells` (positions, taps): see toeplitz/pattern.py.
+    """Group positions into segments, and write segments, entries, lists and places: see toeplitz/pattern.py.
 
-    `order` sorts the cells of each position. `starts` holds the first position, and the numbers of earlier entries,
-    lists and places. The results have room for the case that all positions differ. Returns the numbers of new segments,
-    entries, integers in lists, and places.
+    `cells` (positions, taps) has the cell that each tap of each position reads, and `order` (positions, taps) sorts the
+    cells of each position. `starts` holds the first position, and the numbers of earlier entries, integers in lists,
+    and places. The results have room for one segment for each position. Returns the numbers of new segments, entries,
+    integers in lists, and places.
     """
     cdef Py_ssize_t k = taps.shape[0], n = cells.shape[0]
     cdef const Py_ssize_t* first = index_pointer(starts)
@@ -465,7 +474,7 @@ cdef void merge_positions(
         if alike:
             for i in range(k):
                 alike = alike & (by[i] == by[i - k]) & (at[i] - base == at[i - k] - before)
-        # Positions belong to one segment only as long as the shift stays the same.
+        # A segment has a constant shift from position to position.
         if alike and (s.count == 1 or s.base_step == base - before):
             s.count += 1
             s.base_step = base - before
@@ -505,7 +514,7 @@ cdef inline bint is_few(const Task* t, Py_ssize_t row) noexcept nogil:
 
 
 def weights(table, sizes, w, int dtype, numbers, queue):
-    """Count the nonzero weights, and write numbers (rows of weights,)."""
+    """Compute numbers (rows of weights,): the number of nonzero weights of each row of weights."""
     cdef Task t = read_task(table, sizes, w, dtype, False, 0, queue)
     t.counts = <Py_ssize_t*> contiguous_buffer(numbers, sizeof(Py_ssize_t), True).at
     with nogil:
@@ -527,13 +536,13 @@ def count(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, counts, totals,
     int isa, space, queue,
 ):
-    """Count the nonzero entries of a matrix row, and write counts (rows of weights, segments of d * h * w).
+    """Compute counts (rows of weights, segments of d * h * w): the number of nonzero entries of a matrix row.
 
-    Also writes totals (1 + rows of weights): 0, then the number of entries of all matrix rows of each row of weights.
+    Also computes totals (1 + rows of weights): 0, then the number of entries of all matrix rows of each row of weights.
 
-    `numbers` is from `weights`. If less than 1 / `share` of the weights of a row are nonzero (at most `most`), they are
-    put into a tree. `space` has a row of `space_of` bytes for each thread, for lists of `longest` entries; it must be
-    zeroed.
+    `numbers` comes from `weights`. If less than 1 / `share` of the weights of a row are nonzero, the nonzero weights
+    are put into a tree; `most` is the largest number of nonzero weights of such a row. `longest` is the largest number
+    of entries of a list. `space` has a row of `space_of` bytes for each thread, and must be zeroed.
     """
     cdef Task t = read_task(table, sizes, w, dtype, False, isa, queue)
     give_space(&t, numbers, share, longest, most, space)
@@ -588,7 +597,9 @@ cdef void count_row(const Task* t, Py_ssize_t row, Maker* maker) noexcept nogil:
 cdef inline void count_line(
     const Matrix* m, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t* counts, Maker* maker
 ) noexcept nogil:
-    """Count a line of segments for a row of few weights, if an axis is mirrored. Most segments need no list."""
+    """Count the entries for the segments d and h and each segment of the last axis. This is for rows of weights with
+    few nonzero weights if an axis has mirrored positions. Most segments are counted without making a list.
+    """
     cdef Py_ssize_t k
     cdef fc_row r = row_of(m, d, h, m.w.segment)
     begin_line(m, d, h, maker, &r)
@@ -602,7 +613,9 @@ cdef inline void count_line(
 
 
 def place(table, sizes, w, int dtype, counts, starts, indptr, bint wide, queue):
-    """Write indptr (rows + 1), the start of each matrix row. `starts` holds the start of each row of weights."""
+    """Write indptr (rows + 1), the index of the first entry of each matrix row. `starts` has this index for the first
+    matrix row of each row of weights.
+    """
     cdef Task t = read_task(table, sizes, w, dtype, wide, 0, queue)
     t.counts, t.starts = index_pointer(counts), index_pointer(starts)
     t.indptr = contiguous_buffer(indptr, 8 if wide else 4, True).at
@@ -624,8 +637,8 @@ cdef void places_worker(void* task) noexcept nogil:
 
 
 cdef void place_row(const Task* t, Py_ssize_t row, number* indptr) noexcept nogil:
-    """Write the starts of the matrix rows of a row of weights: first their lengths, in the order of segments, then the
-    sums.
+    """Write indptr for the matrix rows of one row of weights: first the length of each matrix row, in the order of the
+    segments, then the running sums of the lengths.
     """
     cdef const Matrix* m = &t.m
     cdef const Py_ssize_t* counts = t.counts + row * m.d.segments * m.h.segments * m.w.segments
@@ -663,9 +676,9 @@ def fill(
     table, sizes, w, int dtype, numbers, Py_ssize_t share, Py_ssize_t longest, Py_ssize_t most, indptr, indices, data,
     bint wide, Py_ssize_t pieces, int isa, space, queue,
 ):
-    """Write the entries of the matrix, indices and data (nnz).
+    """Write the entries of the matrix to indices (nnz,) and data (nnz,).
 
-    An item is one of `pieces` parts of the lines of a row of weights.
+    The lines of each row of weights are divided into `pieces` parts; an item is one part.
     """
     cdef Task t = read_task(table, sizes, w, dtype, wide, isa, queue)
     cdef Py_ssize_t width = 8 if wide else 4
@@ -701,8 +714,8 @@ cdef void fills_worker(void* task) noexcept nogil:
 
 
 cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, Maker* maker) noexcept nogil:
-    """Fill in the matrix rows of some lines of positions. Lines of the same kind are processed together with the same
-    lists.
+    """Write the matrix rows of the lines [low, high) of positions. Lines that belong to the same segments d and h are
+    processed together, because they use the same lists.
     """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t i, j, k, a, b, line, first, last, lists, cell, one
@@ -744,8 +757,10 @@ cdef void fill_lines(const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t h
 cdef Py_ssize_t spread_lines(
     const Task* t, Py_ssize_t row, Py_ssize_t low, Py_ssize_t high, const Segment* d, const Segment* h, Maker* maker
 ) noexcept nogil:
-    """Fill in the matrix rows of the first segments of these lines directly, without lists, as long as each segment is
-    one mirrored position. Returns the number of these segments. Returns 0 if several lines can share long lists.
+    """Write the matrix rows of the first segments of the lines of d and h directly, without lists. These are the
+    segments of the last axis up to the first that is not a single mirrored position. Returns their number.
+
+    Writes nothing and returns 0 if several lines can share long lists, because copying a list is then faster.
     """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t width = 8 if t.wide else 4, n = 0, a, b, line, cell
@@ -777,9 +792,9 @@ cdef Py_ssize_t spread_lines(
 cdef Py_ssize_t make_lists(
     const Task* t, Py_ssize_t row, const Segment* d, const Segment* h, Py_ssize_t k, Maker* maker
 ) noexcept nogil:
-    """Make lists of some segments of a line, from k on, as many as fit. Returns their number.
+    """Make the lists of segments k, k + 1, ... of the last axis, until the memory is full. Returns the number of lists.
 
-    The line can then be written in order, from its first position to its last.
+    Several lists are made at a time, so that a line is written in order, from its first position to its last.
     """
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t used = 0, lists = 0
@@ -800,7 +815,7 @@ cdef inline void fill_run(
     const Task* t, Py_ssize_t row, Py_ssize_t line, const Segment* s, Py_ssize_t cell, Py_ssize_t one,
     const Maker* maker,
 ) noexcept nogil:
-    """Fill in the matrix rows of a segment of a line, which repeat a list."""
+    """Write the matrix rows of a segment of a line. They all repeat list number `one`."""
     cdef const Matrix* m = &t.m
     cdef Py_ssize_t n = maker.n[one], width = 8 if t.wide else 4, start, i
     cdef Py_ssize_t at = row * m.plane + line * m.w.positions + s.start
@@ -835,8 +850,8 @@ def product(
     int dtype, bint wide, indptr, indices, data, x, y, Py_ssize_t width, Py_ssize_t x_pitch, Py_ssize_t y_pitch,
     int isa, queue,
 ):
-    """Compute y (rows, width) = A @ x (cols, width). The rows of x and y are x_pitch and y_pitch elements apart, and
-    `width` is a multiple of the vector length.
+    """Compute y (rows, width) = A @ x (cols, width). `x_pitch` and `y_pitch` are the distances between the rows of x
+    and of y, in elements. `width` is a multiple of the vector length.
     """
     cdef Product t
     cdef Py_ssize_t itemsize = 8 if dtype else 4, number_size = 8 if wide else 4
@@ -863,12 +878,12 @@ cdef void products_worker(void* task) noexcept nogil:
 
 
 cdef enum:
-    SUMMED = 256   # products that a lane adds up before the sum is added to a double
+    SUMMED = 256   # the number of products that a lane adds up before the sum is added to a double
 
 
 # The arguments of a call of `gradient`, which all of its threads read.
 cdef struct Gradient:
-    Matrix m               # the pattern for one block of channels, with indices of weights in place of weights
+    Matrix m               # the matrix, with numbers of weights in place of weights
     fc_contract_t contract
     fc_collect_t collect
     const char* x
@@ -876,10 +891,10 @@ cdef struct Gradient:
     char* dw
     Py_ssize_t width
     Py_ssize_t lanes
-    Py_ssize_t block       # channels of an item
+    Py_ssize_t block       # the number of channels of an item
     Py_ssize_t blocks
     Py_ssize_t itemsize
-    char* space            # for each thread: a list, as for `count`, its slots, sums and totals
+    char* space            # for each thread: sums and totals of weights; values, columns and slots of a list
     Py_ssize_t space_pitch
     Py_ssize_t workspaces
     fc_work_queue* queue
@@ -888,11 +903,11 @@ cdef struct Gradient:
 def gradient(
     table, sizes, numbers, int dtype, x, dy, dw, Py_ssize_t width, Py_ssize_t block, int isa, space, queue,
 ):
-    """Compute dw (rows of weights, cols, taps): dy (rows, width) times x (cols, width), summed over the entries of each
-    weight.
+    """Compute dw (rows of weights, cols, taps) from dy (rows, width) and x (cols, width). The gradient of a weight is
+    the sum of dy * x over all entries of the matrix that have the weight.
 
-    `numbers` (float64) numbers the weights of `block` channels from 1. These numbers take the place of the weights in
-    the lists. `space` has a row of `gradient_space` bytes for each thread.
+    `numbers` (float64) numbers the weights of `block` channels, starting at 1. The lists have these numbers in place of
+    weights. `space` has a row of `gradient_space` bytes for each thread.
     """
     cdef Gradient t
     cdef Py_ssize_t itemsize = 8 if dtype else 4
@@ -920,7 +935,7 @@ cdef inline Py_ssize_t slots_space(Py_ssize_t slots) noexcept nogil:
 
 
 def gradient_space(Py_ssize_t slots):
-    """Return the bytes that a thread of `gradient` needs for `slots` weights."""
+    """Return the number of bytes that a thread of `gradient` needs for `slots` weights."""
     return slots_space(slots)
 
 
@@ -937,7 +952,7 @@ cdef void gradients_worker(void* task) noexcept nogil:
 
 
 cdef void gradient_of(const Gradient* t, Py_ssize_t row, Py_ssize_t channel, char* space) noexcept nogil:
-    """Compute the gradient of the weights of some channels of a row of weights."""
+    """Compute the gradient of the weights of up to `block` channels, which start at `channel`, of a row of weights."""
     cdef Matrix m = t.m
     cdef Py_ssize_t i, j, k, a, b, line, cell, n, done = 0
     cdef Py_ssize_t slots = min(t.block, m.cols - channel) * m.taps, most = t.block * m.taps

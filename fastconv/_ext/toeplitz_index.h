@@ -1,6 +1,7 @@
 /* Functions of toeplitz_template.h for each type of index. */
 
-/* List the nonzero entries of a row, and their columns relative to the first one. Returns their number. */
+/* Write the list of the nonzero entries of a matrix row, with columns relative to the first cell that the row reads.
+ * Returns the number of entries. */
 static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_, void *columns_)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -38,7 +39,8 @@ static ptrdiff_t FC_I_(fc_list)(const void *w_, const fc_row *row, void *values_
     return n;
 }
 
-/* Sort the entries [begin, n) by their columns, and add up entries of the same cell. Returns the new end. */
+/* Sort the entries [begin, n) of a list by their columns, and add up entries in the same column. Returns the new end of
+ * the list. */
 static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX *columns, ptrdiff_t begin, ptrdiff_t n)
 {
     enum { RUN = 12 };
@@ -87,7 +89,7 @@ static ptrdiff_t FC_I_(fc_sort)(const fc_nonzeros *spare, FC_T *values, FC_INDEX
     return kept;
 }
 
-/* Like fc_list, but visit only the nonzero weights, in the lines that fc_lines found. */
+/* Do the work of fc_list, but read only the nonzero weights, in the lines that fc_lines found. */
 static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -114,7 +116,7 @@ static ptrdiff_t FC_I_(fc_walk)(fc_nonzeros *nonzeros, const fc_row *row, void *
     return n;
 }
 
-/* Write `count` points from k on, each with its own column. */
+/* Write the points [k, k + count) as entries. No two points may have the same column. */
 FC_INLINE void FC_I_(fc_next_item)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t k,
                                    FC_T *values, FC_INDEX *columns, const int count)
 {
@@ -125,7 +127,7 @@ FC_INLINE void FC_I_(fc_next_item)(const fc_nonzeros *from, const ptrdiff_t *pla
         columns[i] = (FC_INDEX)(first + from->at[k + i] + places[from->key[k + i]]);
 }
 
-/* Write the points [begin, end), each with its own column. */
+/* Write the points [begin, end) as entries. No two points may have the same column. */
 FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, ptrdiff_t begin,
                                  ptrdiff_t end, FC_T *values, FC_INDEX *columns)
 {
@@ -136,7 +138,7 @@ FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *place
         FC_TAKE(k, 8);
     if (k == n)
         return;
-    /* The last chunk overlaps the one before it. */
+    /* The last chunk overlaps the chunk before it. */
     if (n >= 8) {
         FC_TAKE(n - 8, 8);
     } else if (n >= 4) {
@@ -149,8 +151,8 @@ FC_INLINE void FC_I_(fc_singles)(const fc_nonzeros *from, const ptrdiff_t *place
 #undef FC_TAKE
 }
 
-/* Write the points of a group whose cells do not descend, and add up points of the same cell. Returns the number of
- * entries. */
+/* Write the points of a group as entries, and add up points of the same cell. The cells must be in ascending order.
+ * Returns the number of entries. */
 FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *places, ptrdiff_t first, fc_group group,
                                      FC_T *values, FC_INDEX *columns)
 {
@@ -168,7 +170,7 @@ FC_INLINE ptrdiff_t FC_I_(fc_merged)(const fc_nonzeros *from, const ptrdiff_t *p
     return n;
 }
 
-/* Like fc_list, but visit only the nonzero weights, in the order that fc_points found. */
+/* Do the work of fc_list, but read only the nonzero weights, in the order that fc_points found. */
 static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void *values_, void *columns_)
 {
     FC_T *values = (FC_T *)values_;
@@ -202,8 +204,9 @@ static ptrdiff_t FC_I_(fc_gather)(fc_nonzeros *nonzeros, const fc_row *row, void
     return n;
 }
 
-/* Write the matrix rows of segments of one position each. `indptr` holds the starts of the rows of the line, and
- * `first` is the column of the first cell of the line. `values` and `columns` have room for a list. */
+/* Write the matrix rows of segments that have one mirrored position each. `indptr` has the starts of the matrix rows of
+ * a line of positions along the last axis, and `first` is the column of cell 0 of the line. `values` and `columns` are
+ * a workspace with room for a list. */
 static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_segment *segment, ptrdiff_t segments,
                              const ptrdiff_t *places, const void *indptr_, ptrdiff_t first, void *data_,
                              void *indices_, void *values_, void *columns_)
@@ -247,7 +250,7 @@ static void FC_I_(fc_spread)(fc_nonzeros *nonzeros, const fc_row *row, const fc_
     nonzeros->visits += segments * (count + from.n_grouped);
 }
 
-/* Write `count` entries of a row, from `values` and `columns`. */
+/* Copy `count` entries of a list to a matrix row, and add `base` to their columns. */
 FC_INLINE void FC_I_(fc_chunk)(const FC_T *values, const FC_UNSIGNED *columns, FC_UNSIGNED base, FC_T *data,
                                FC_UNSIGNED *indices, const int count)
 {
@@ -258,7 +261,8 @@ FC_INLINE void FC_I_(fc_chunk)(const FC_T *values, const FC_UNSIGNED *columns, F
         indices[i] = columns[i] + base;
 }
 
-/* Write `rows` contiguous rows with the same n values; the columns grow by `step` from row to row. */
+/* Write `rows` contiguous matrix rows from one list of n entries. `first` is added to the columns of the first row, and
+ * `step` more for each further row. */
 static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_t n, void *data_, void *indices_,
                              ptrdiff_t rows, ptrdiff_t first, ptrdiff_t step)
 {
@@ -275,7 +279,8 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
         left = n - j;
         if (left <= 0)
             continue;
-        /* In the last row, the last chunk overlaps the one before it, or two shorter chunks are used. */
+        /* In the last row, the last chunk overlaps the chunk before it. If n is less than a chunk, shorter chunks are
+         * used. */
         if (n >= FC_CHUNK) {
             FC_WRITE(n - FC_CHUNK, FC_CHUNK);
         } else if (n >= 8) {
@@ -292,8 +297,9 @@ static void FC_I_(fc_repeat)(const void *values_, const void *columns_, ptrdiff_
 #undef FC_WRITE
 }
 
-/* Compute rows of the product, `vectors` vectors wide. Each has several independent sums, which hide the latency of
- * additions. At intervals these sums are added to a total, because long float sums would lose accuracy. */
+/* Compute rows [begin, end) of a strip of the product, which is `vectors` vectors wide. Each vector has `sums`
+ * independent sums, which hide the latency of additions. After every SUMMED entries the sums are added to a total,
+ * because long float sums would lose accuracy. */
 FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t begin, ptrdiff_t end,
                                const int vectors, const int sums)
 {
@@ -346,7 +352,7 @@ FC_INLINE void FC_I_(fc_strip)(const fc_spmm *p, ptrdiff_t column, ptrdiff_t beg
     }
 }
 
-/* y[begin:end] = A[begin:end] @ x */
+/* Compute y[begin:end] = A[begin:end] @ x. */
 static void FC_I_(fc_spmm)(const fc_spmm *p, ptrdiff_t begin, ptrdiff_t end)
 {
     ptrdiff_t column = 0;

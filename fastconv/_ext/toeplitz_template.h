@@ -1,6 +1,7 @@
-/* Rows of a Toeplitz matrix, and products with it, for one dtype and instruction set: see toeplitz.h. */
+/* The kernels of toeplitz.h for one dtype and instruction set. */
 
-/* Compute the sum of the weights that read a cell. Returns whether any of them is nonzero. */
+/* Compute the sum of the weights of one channel that read the same cell. A negative number in `taps` stands for a list
+ * of taps: see AxisPattern in toeplitz/pattern.py. Returns whether any of the weights is nonzero. */
 static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const ptrdiff_t taps[3], FC_T *value)
 {
     ptrdiff_t one[3][2], i, j, k;
@@ -24,7 +25,7 @@ static FC_NOINLINE int FC_N(fc_merge)(const FC_T *w, const fc_row *row, const pt
     return present;
 }
 
-/* Count the nonzero weights of a row. */
+/* Return the number of nonzero weights of a row of weights. */
 static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -47,7 +48,7 @@ static ptrdiff_t FC_N(fc_number)(const void *w_, const fc_weights *at)
     return n;
 }
 
-/* Build the tree of the nonzero weights of a row. */
+/* Build the tree of the nonzero weights of a row of weights. */
 static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *found)
 {
     const FC_T *w = (const FC_T *)w_;
@@ -84,8 +85,8 @@ static void FC_N(fc_find)(const void *w_, const fc_weights *at, fc_nonzeros *fou
     found->channels = channels;
 }
 
-/* Multiply the gradient of an output by the cells that it reads, for `vectors` vectors of images, and add to the
- * sums. */
+/* Multiply the gradient of one output by each cell that the output reads, for `vectors` vectors of images, and add the
+ * products to the sums of the weights. */
 FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, const FC_T *dy, const int vectors)
 {
     enum { MOST = 4 };
@@ -107,7 +108,8 @@ FC_INLINE void FC_N(fc_contract_strip)(const fc_contraction *c, const FC_T *x, c
     }
 }
 
-/* For `count` outputs, each `x_step` cells after the one before: sums[slot] += dy * x[column], lane by lane. */
+/* Compute sums[slot] += dy * x[column], lane by lane, for each entry of `count` outputs. From one output to the next,
+ * the columns grow by `x_step` and the row of dy by `dy_step`. */
 static void FC_N(fc_contract)(const fc_contraction *c)
 {
     const FC_T *x = (const FC_T *)c->x, *dy = (const FC_T *)c->dy;

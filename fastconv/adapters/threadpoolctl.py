@@ -15,11 +15,12 @@ _registered: Any = None
 def register_threadpoolctl() -> None:
     """Let `threadpoolctl` limit fastconv's threads, too.
 
-    `import fastconv` does this by itself if `threadpoolctl` is imported already.
-    If `threadpoolctl` is imported later, call this once. A limit then sets the
-    default of the process, as `set_threads` does, until the ``with`` block ends.
-    `threads` blocks and the option ``threads=`` override it. The name of the
-    library in ``user_api=`` and in `threadpool_info` is ``'fastconv'``.
+    If `threadpoolctl` is imported before fastconv, ``import fastconv`` calls this
+    function itself. If `threadpoolctl` is imported later, call this function once.
+    A limit then sets the default of the process, as `set_threads` does, until the
+    ``with`` block of the limit ends. `threads` blocks and the option ``threads=``
+    override the limit. The name of the library in ``user_api=`` and in
+    `threadpool_info` is ``'fastconv'``.
 
     Raises
     ------
@@ -42,14 +43,16 @@ def register_threadpoolctl() -> None:
 
 
 def register_if_loaded() -> None:
-    """Register if `threadpoolctl` is imported; do nothing if it is not."""
+    """Register a controller for fastconv if `threadpoolctl` is imported already. Otherwise do nothing."""
     module = sys.modules.get("threadpoolctl")
     if module is not None:
         _register(module)
 
 
 def _register(module: Any) -> bool:
-    """Register our controller once; return False if this version of `threadpoolctl` accepts no other libraries."""
+    """Register a controller for fastconv once. Returns False if this version of `threadpoolctl` supports no other
+    libraries.
+    """
     global _registered
     if _registered is module:
         return True
@@ -57,7 +60,7 @@ def _register(module: Any) -> bool:
         return False
 
     class FastconvController(module.LibController):
-        """A controller of fastconv's threads; `threadpoolctl` finds it by the compiled module of the thread pool."""
+        """A controller of fastconv's threads. `threadpoolctl` uses it if the compiled module `team` is loaded."""
 
         user_api = internal_api = "fastconv"
         filename_prefixes = ("team.",)

@@ -1,1 +1,1 @@
-"""Checks of the arrays and options that callers pass; errors state the value that was given and the legal ones."""
+"""Checks of the arrays and options that callers pass. Errors state the given value and the legal values."""

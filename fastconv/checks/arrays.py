@@ -35,7 +35,7 @@ def as_array(name: str, value: Any, options: str = "") -> np.ndarray:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be lost; fill it first, with {name}.filled(0)")
-    # relu returns its output and its cache, two arrays of the same shape, so NumPy would read that pair as a batch.
+    # relu returns its output and its cache, two arrays of the same shape. NumPy would read this pair as a batch.
     if type(value) is tuple and len(value) == 2 and all(type(a) is np.ndarray and a.ndim > 1 for a in value):
         raise TypeError(no_array(name, value))
     try:
@@ -91,7 +91,8 @@ def float_dtype(name: str, dtype: Any) -> np.dtype:
 
 
 def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
-    """Return the array if it is C-contiguous, in native byte order, aligned and of `dtype`; otherwise such a copy.
+    """Return the array itself if it is C-contiguous, aligned, in native byte order and of `dtype`. Otherwise return a
+    copy that is.
 
     `threads` threads make the copy; None means the default number.
     """
@@ -107,13 +108,13 @@ def prepare(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> n
     return cast
 
 
-#: NumPy copies at most this many bytes in one call, because Python runs signal handlers only between calls.
+#: The largest number of bytes that NumPy copies in one call, because Python runs signal handlers only between calls.
 _CAST_BYTES = 1 << 26
 
 
 def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
-    """Do ``target[...] = value``, some rows at a time, so that signal handlers can run during a long copy. The shapes
-    are equal.
+    """Do ``target[...] = value`` for arrays of the same shape. A long copy is divided into several, so that signal
+    handlers can run in between.
     """
     if target.nbytes <= _CAST_BYTES or not value.ndim:
         target[...] = value
@@ -125,7 +126,7 @@ def assign_in_pieces(target: np.ndarray, value: np.ndarray) -> None:
 
 
 def prepare_rows(array: np.ndarray, dtype: np.dtype, threads: int | None = None) -> np.ndarray:
-    """Like `prepare`, but require only the last axis to be contiguous, because the lowering kernels accept that."""
+    """Do what `prepare` does, but require only the last axis to be contiguous. This suffices for lowering kernels."""
     if (
         array.dtype == dtype
         and array.dtype.isnative
@@ -145,7 +146,7 @@ def common_dtype_if_ready(*arrays: Any) -> np.dtype | None:
             return None
         found = array.dtype
         if dtype is None:
-            # An unpickled dtype compares equal to the usual dtype object, but is a different object.
+            # Compare by value, too, because an unpickled dtype is another object than the usual dtype.
             if found is not _FLOAT32 and found is not _FLOAT64 and found not in DTYPES:
                 return None
             dtype = found
@@ -162,10 +163,10 @@ def check_cached(
     shapes: tuple[tuple[int, ...], ...],
     dtype: np.dtype | None = None,
 ) -> None:
-    """Raise an error if the arrays of a cache are not as `source` made them, because kernels do not check them again.
+    """Raise an error if the arrays of a cache have changed since `source` made them. Kernels do not check them again.
 
-    The arrays must have the given `shapes`, be C-contiguous and aligned, and all have the same float dtype, which must
-    equal `dtype` if that is given.
+    The arrays must have the given `shapes`, and be C-contiguous and aligned. All must have the same float dtype. If
+    `dtype` is given, it must be this dtype.
     """
     found = common_dtype_if_ready(*arrays)
     if found is not None and (dtype is None or found == dtype) and tuple([a.shape for a in arrays]) == shapes:
@@ -195,17 +196,17 @@ def prepare_inputs(
     convert: Callable[[np.ndarray, np.dtype, int | None], np.ndarray] | None = prepare,
     **given: Any,
 ) -> tuple[_T, list[Any], list[Any]]:
-    """Check and convert the arrays of a call: the only way from what callers pass to what kernels read.
+    """Check the arrays of a call, and convert them to arrays that kernels can read. All layers use this function.
 
     Parameters
     ----------
     resolve : callable
         Takes the arrays in their original dtypes and layouts, and checks their shapes before anything is copied or
-        allocated. Returns its result, and the option `threads`.
+        allocated. Returns a tuple of its result and the option `threads`.
     hint : str
-        Where options belong, for a message to callers who pass one in place of the last array.
+        How to pass options, for the message to a caller who passes an option in place of the last array.
     optional : str
-        The name of the array that may be None; it comes last.
+        The name of the last array, if it may be None.
     dtype : dtype, optional
         The dtype of the converted arrays. By default it is the dtype of the result.
     convert : callable or None
@@ -215,7 +216,7 @@ def prepare_inputs(
 
     Returns
     -------
-    The result of `resolve`, the arrays as kernels read them, and the arrays as they were given.
+    The result of `resolve`, the converted arrays, and the arrays before conversion.
     """
     values = list(given.values())
     without = values[-1] is None and optional in given
@@ -236,7 +237,7 @@ def prepare_inputs(
 
 
 def as_float_array(name: str, value: Any, threads: int | None = None) -> np.ndarray:
-    """Return `value` as an array that kernels can read, in its result dtype; no copy is made if none is needed."""
+    """Return `value` as an array that kernels can read, in float32 or float64. It is copied only if necessary."""
     if common_dtype_if_ready(value) is not None:
         return value
     return prepare_inputs(lambda _: (None, threads), **{name: value})[1][0]
@@ -245,7 +246,7 @@ def as_float_array(name: str, value: Any, threads: int | None = None) -> np.ndar
 def cast_gradient(
     name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype, threads: int | None = None
 ) -> np.ndarray:
-    """Return an upstream gradient in the dtype of the forward pass; it must have the shape of the output."""
+    """Return an upstream gradient in the dtype of the forward pass. It must have the shape of the output, `shape`."""
     if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape:
         flags = value.flags
         if flags.c_contiguous and flags.aligned:
@@ -276,7 +277,10 @@ def empty_result(shape: tuple[int, ...], dtype: np.dtype, what: str) -> np.ndarr
 def resolve_out(
     out: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype, what: str, **inputs: np.ndarray | None
 ) -> np.ndarray:
-    """Return a plain view of `out` if the result fits into it, or an uninitialised array if `out` is None."""
+    """Return a plain view of `out`, or an uninitialised array if `out` is None.
+
+    Raises an error if `out` does not fit the result, or overlaps one of `inputs` in memory.
+    """
     if out is None:
         return empty_result(shape, dtype, what)
     if not issubclass(type(out), np.ndarray):
@@ -299,7 +303,7 @@ def resolve_out(
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     if not np.may_share_memory(a, b):
         return False
-    # The exact answer can take exponential time. If this limit is reached, the arrays count as overlapping.
+    # The exact answer can take exponential time. If the search reaches this limit, the arrays count as overlapping.
     effort: Any = 100_000
     try:
         return np.shares_memory(a, b, max_work=effort)

@@ -1,7 +1,7 @@
 """C-contiguous copies of arrays, mainly of images in channels-last layout.
 
-NumPy copies such a view element by element, in one thread, which takes about twenty times as long as pooling the image.
-The kernel used here transposes blocks in registers, at about the speed of memory.
+NumPy copies an image in channels-last layout element by element, in one thread, which takes about twenty times as long
+as pooling the image. The kernel used here transposes blocks in registers, at about the speed of memory.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from fastconv._ext import copies as _ext
 from fastconv.checks.dtypes import DTYPES
 from fastconv.runtime import isa as _isa, memory as _memory, threads as _threads
 
-#: Arrays of fewer bytes are copied by NumPy, because looking up a plan takes longer than the copy.
+#: The smallest size, in bytes, of an array that the kernel copies. NumPy copies smaller arrays, because looking up a
+#: plan takes longer than the copy.
 _SMALL_BYTES = 1 << 15
-#: The largest block: its rows in the copy, and its bytes. Rows of a block end at cache lines, of 64 bytes.
+#: The largest number of rows and of bytes of a block, and the number of bytes of a cache line, at which rows end.
 _BLOCK_HIGH, _BLOCK_BYTES, _LINE = 64, 1 << 16, 64
-#: Copies of more bytes bypass the caches. A normal store would first read the cache line that it overwrites, which
-#: makes the copy take 1.5 times as long.
+#: The smallest size, in bytes, of a copy that bypasses the caches. A normal store would first read the cache line that
+#: it overwrites, which makes the copy take 1.5 times as long.
 _PAST_BYTES = 1 << 22
 
 
@@ -45,9 +46,10 @@ def contiguous(array: np.ndarray, threads: int | None = None) -> np.ndarray:
 
 @functools.lru_cache(maxsize=256)
 def _plan(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> tuple[np.ndarray, int] | None:
-    """Return the plan for the kernel and the number of blocks, or None if NumPy copies contiguous runs anyway.
+    """Return the plan for the kernel and the number of blocks. Returns None if the kernel cannot copy the array, or if
+    the last axis has the smallest stride, because NumPy then copies contiguous runs.
 
-    A plane spans two axes: the last one, along which the copy is contiguous, and the one along which the array is.
+    A plane has two axes: the last axis, along which the copy is contiguous, and the axis with the smallest stride.
     """
     if any(stride % itemsize for stride in strides):
         return None

@@ -1,4 +1,4 @@
-"""Texts of error messages: what was given, and what the caller probably meant.
+"""Texts of error messages. They describe the argument that was given, and suggest what the caller probably meant.
 
 These functions run only when a call raises an error or a cache is printed.
 """
@@ -55,7 +55,7 @@ _LONGEST = 200
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """Return a number with its noun, as ``1 axis`` or ``2 axes``; the default of `many` is `one` with an s."""
+    """Return a number with its noun, such as ``1 axis`` or ``2 axes``. The default of `many` is `one` with an s."""
     return f"{n} {one if n == 1 else many or one + 's'}"
 
 
@@ -65,7 +65,7 @@ def count_axes(n: int) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """Return the type of `value` with its article, as "an ndarray" or "a tuple"."""
+    """Return the type of `value` with its article, such as "an ndarray" or "a tuple"."""
     name = type(value).__name__
     return f"{'an' if name.startswith((*'AEIOaeio', 'nd')) else 'a'} {name}"
 
@@ -85,7 +85,7 @@ def cache_repr(cache: Any) -> str:
 
 
 def brief(value: Any) -> str:
-    """Return a short text for one entry of a cache."""
+    """Return a short text for one element of a cache."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     if isinstance(value, np.dtype):
@@ -121,8 +121,8 @@ def _close(name: str, known: Iterable[str]) -> list[str]:
 
 
 def nearest_option(name: Any, value: Any, known: Iterable[str]) -> str | None:
-    """Return the option in `known` that a caller who passed `name=value` probably meant, or None. It may be the name of
-    that option in another library, or a misspelling.
+    """Return the option in `known` that a caller who passed `name=value` probably meant, or None. `name` may be a
+    misspelling, or the name of the option in another library.
     """
     if not isinstance(name, str):
         return None
@@ -144,7 +144,7 @@ def option_hint(name: Any, value: Any, known: Iterable[str]) -> str:
     """Return the end of a message about an option that is not in `known`."""
     if not isinstance(name, str) or name.lower() not in _LAYOUTS:
         return did_you_mean(nearest_option(name, value, known))
-    # A string of three to five letters, such as NWC or NDHWC, names that many axes.
+    # A string of three to five letters, such as NWC or NDHWC, has a letter for each axis.
     rank = len(value) if isinstance(value, str) and 3 <= len(value) <= 5 else 4
     order = (0, rank - 1, *range(1, rank - 1))
     return f"; x is always (N, C, *spatial): if its channels are last, give x.transpose{order}"
@@ -187,7 +187,7 @@ def pad_hint(name: str, legal: tuple[str, ...]) -> str:
 
 
 def pair_hint(pad: Any, rank: int) -> str:
-    """Return how to write a flat `pad` of two numbers per axis as pairs, or an empty string if `pad` is not flat."""
+    """Return a text that shows a flat `pad` of two numbers per axis as pairs, or an empty text if `pad` is not flat."""
     if not isinstance(pad, (list, tuple)) or len(pad) != 2 * rank:
         return ""
     pairs = list(zip(pad[::2], pad[1::2], strict=True))
@@ -218,8 +218,8 @@ def channels_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], groups: in
     `x` and `w` are the names of the arguments, which may be arrays or shapes.
     """
     grouped = _groups_hint(x_shape[1], w_shape, groups)
-    # Weights with one channel per filter suggest a depthwise layer. With more channels, a channels-last image is as
-    # likely.
+    # Weights with one channel per filter suggest a depthwise layer. With more channels, the image may as well have its
+    # channels last.
     if grouped and w_shape[1] == 1:
         return grouped
     last = channels_last_hint(x, x_shape, w_shape[1] * groups)
@@ -286,9 +286,9 @@ def missing_axes_hint(x_shape: tuple[int, ...], w_shape: tuple[int, ...], x: str
 
 
 def no_array(name: str, value: Any, options: str = "") -> str | None:
-    """Return a message if `value` is a common mistake for an array, or None.
+    """Return a message if `value` is something that callers often pass by mistake in place of an array, or None.
 
-    `options` is a text that says how to pass options, for arguments in whose place callers often pass them.
+    `options` is a text that says how to pass options, for arguments in whose place callers often pass options.
     """
     kind = kind_of(value)
     modules = [str(base.__module__) for base in type(value).__mro__]
@@ -324,7 +324,7 @@ def _matrix_hint(name: str) -> str:
 def of_shapes(
     error: ValueError, hint: Callable[..., str], x_shape: tuple[int, ...], w_shape: tuple[int, ...], *settings: Any
 ) -> ValueError:
-    """Return `error` with the hint at its end rewritten for shapes, because the caller passed shapes instead of arrays.
+    """Return `error`, but for a caller who passed shapes instead of arrays: a hint at its end is rewritten for shapes.
     An error that does not end in the hint is returned unchanged.
     """
     text = str(error)

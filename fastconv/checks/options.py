@@ -1,4 +1,4 @@
-"""Checks of options and shapes: one function for each kind, so that all callers raise the same messages."""
+"""Checks of options and shapes. Each kind of option has one function, so that all callers raise the same messages."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fastconv.checks.messages import TupleCache, count, kind_of, option_hint, sh
 if TYPE_CHECKING:
     from fractions import Fraction
 
-#: Types whose values can be cache keys as they are, because equal values of one of these types mean the same.
+#: The types whose values can be cache keys, because equal values of one of these types mean the same option.
 _PLAIN = frozenset((int, str, bool, type(None)))
 _INT = frozenset((int,))
 _LARGEST = sys.float_info.max
 
 
 def is_plain(settings: tuple[Any, ...]) -> bool:
-    """Return whether all values can be cache keys as they are. Lists are not hashable, and 2.0 would find the entry of
-    2.
+    """Return whether all values can be cache keys. A list cannot, because it is not hashable; 2.0 cannot, because it
+    would find the entry of 2.
     """
     if _PLAIN.issuperset(map(type, settings)):
         return True
@@ -35,8 +35,8 @@ def is_plain(settings: tuple[Any, ...]) -> bool:
 
 
 def as_cache(cache: Any, source: str, kind: type | None = None, length: int = 0) -> Any:
-    """Return `cache` if it is of type `kind` or a tuple of the same length. Anything else is an error, because the
-    cache belongs to another layer.
+    """Return `cache` if it is of type `kind` or, if `kind` is None, a tuple of `length` elements. Anything else is an
+    error, because the cache belongs to another layer.
     """
     if isinstance(cache, kind) if kind else isinstance(cache, tuple) and len(cache) == length:
         return cache
@@ -91,7 +91,7 @@ def refuse_keywords(caller: str, param_name: str, given: Mapping[str, Any], **al
 
 
 def as_int(name: str, value: Any, minimum: int, maximum: int | None = None, also: str = "") -> int:
-    """Return `value` as an int from `minimum` to `maximum`; floats, bools and None are errors.
+    """Return `value` as an int from `minimum` to `maximum`. Floats, bools and None are errors.
 
     `also` is a text for the message that says what else is legal.
     """
@@ -160,7 +160,7 @@ def _one_each(name: str, value: Any, rank: int) -> Iterator[tuple[str, Any]]:
 
 
 def for_one_axis(value: Any) -> Any:
-    """Return the value for the only axis: `value`, or the entry of a sequence of length 1."""
+    """Return the value for the only axis. It is `value` itself or, in a sequence of length 1, its element."""
     value = as_listed(value)
     return value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
 

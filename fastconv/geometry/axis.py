@@ -1,4 +1,7 @@
-"""One spatial axis of a geometry: its output size, and the tables that kernels read."""
+"""One spatial axis of a geometry: its sizes, and the tables that kernels read.
+
+A cell is one element of an image along its spatial axes. A tap is one element of a kernel.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ AXIS_NAMES = ("D", "H", "W")
 
 @dataclass(frozen=True)
 class Axis:
-    """One spatial axis: input size, kernel size, stride, pads, dilation, output size."""
+    """One spatial axis: input size, kernel size, stride, pads at the start and the end, dilation, output size."""
 
     size: int
     k: int
@@ -43,36 +46,37 @@ class Axis:
         return self.size + self.lo + self.hi
 
     def row(self) -> tuple[int, ...]:
-        """Return the fields for the kernels. Numbers that have no effect are made small, because they may be huge.
+        """Return the fields that kernels read: size, k, stride, lo, dilation and out.
 
-        Three numbers have no effect: the stride if there is one output, the dilation if there is one tap, and taps past
-        the padded input, which a last pooling window may have.
+        Numbers that have no effect are replaced by small ones, because they may be too large for the kernels. The
+        stride has no effect if there is one output, and the dilation has none if there is one tap. Taps past the padded
+        input, which the last window of a pooling may have, are left out.
         """
         k = min(self.k, (self.padded - 1) // self.dilation + 1)
         return self.size, k, self.stride if self.out > 1 else 1, self.lo, self.dilation if k > 1 else 1, self.out
 
     def outputs_before(self, tap: int, bound: int) -> int:
-        """Return how many outputs read, at `tap`, an input cell before `bound`. They are the first outputs."""
+        """Return the number of outputs that read, at `tap`, a cell before `bound`. These are the first outputs."""
         reach = bound + self.lo - tap * self.dilation
         return min((reach - 1) // self.stride + 1, self.out) if reach > 0 else 0
 
 
-#: The axis of size 1 that is added to lift one or two spatial axes to three.
+#: The axis of size 1 that is inserted if there are fewer than three spatial axes.
 UNIT_AXIS = Axis(1, 1, 1, 0, 0, 1, 1)
 
 
 class CheckedFields:
     """A frozen dataclass of sizes whose constructor raises an error if its fields are inconsistent.
 
-    The check is needed because kernels trust the fields. `dataclasses.replace`, copies and pickles call the constructor
-    too. They compute derived attributes again instead of copying them.
+    The check is needed because kernels do not check the fields. `dataclasses.replace`, copies and pickles call the
+    constructor, too. They do not copy cached attributes, which are computed again.
     """
 
     def __post_init__(self) -> None:
         try:
             fault = self._fault()
         except (TypeError, AttributeError) as error:  # A field of the wrong type cannot be compared, or has no length.
-            if type(error) not in (TypeError, AttributeError):  # raised by a signal handler
+            if type(error) not in (TypeError, AttributeError):  # A signal handler raised the exception.
                 raise
             fault = "a field is of the wrong type"
         if fault is not None:
@@ -94,18 +98,18 @@ class CheckedFields:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickle that holds fields instead of a call of the constructor."""
+        """Restore a pickle that holds the fields instead of a call of the constructor, and check the fields."""
         type(self).__init__(self, **{field.name: state.get(field.name) for field in fields(self)})  # type: ignore
 
     def derive(self, **changes: Any) -> Self:
-        """Like `dataclasses.replace`, but without checks, for changes that keep consistent fields consistent."""
+        """Return a copy with other values of some fields, without checks. The changed fields must be consistent."""
         found = object.__new__(type(self))
         for field in fields(self):  # type: ignore[arg-type]
             vars(found)[field.name] = changes.get(field.name, getattr(self, field.name))
         return found
 
     def __getattr__(self, name: str) -> Any:
-        """Python calls this for missing attributes. A field is missing only if the constructor was bypassed."""
+        """Raise an error for a missing attribute. A field is missing only if the constructor was bypassed."""
         if name in type(self).__dataclass_fields__:  # type: ignore[attr-defined]
             raise ValueError(f"this {type(self).__name__} has no {name}: it was not made by its constructor")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -155,10 +159,10 @@ class HasAxes(Protocol):
 
 
 def kernel_tables(geometry: HasAxes) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tables that kernels read, for three spatial axes.
+    """Return the two tables that kernels read, for three spatial axes.
 
-    The first table (3, 6) holds the sizes. The second, (2, taps), holds for each tap of each axis the first output that
-    reads the image at this tap, and the end of these outputs.
+    The first table (3, 6) has the sizes of each axis: see `Axis.row`. The second table (2, taps) has, for each tap of
+    each axis, the range of the outputs that read the image at this tap: the first output, and the end.
     """
     return plans.find_sized(_nbytes, _tables, geometry.axes)
 
@@ -179,15 +183,15 @@ def _tables(axes: tuple[Axis, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def connections(axis: Axis, pad_mode: str) -> int:
-    """Return the number of pairs (output, input cell) along one axis that a tap connects.
+    """Return the number of pairs (output, cell) along one axis such that the output reads the cell.
 
-    With mirrored padding, several taps may connect the same pair; it counts once.
+    If padding copies cells, an output may read a cell at several taps. Such a pair counts once.
     """
     if pad_mode == "zeros":
         _, reach = _tables((axis,))
-        first, last = reach[:, 2:]  # The first two taps belong to the two unit axes.
+        first, last = reach[:, 2:]  # Skip the first two taps, which belong to the two unit axes.
         return int(np.sum(np.maximum(last - first, 0)))
-    # Only windows that overlap the padding can read the same cell twice.
+    # Only a window that overlaps the padding can read a cell twice.
     begin = min(axis.outputs_before(0, 0), axis.out)
     end = max(axis.outputs_before(axis.k - 1, axis.size), begin)
     taps = np.arange(axis.k) * axis.dilation - axis.lo
@@ -197,7 +201,10 @@ def connections(axis: Axis, pad_mode: str) -> int:
 
 
 def source_cells(at: np.ndarray, size: int, pad_mode: str) -> np.ndarray:
-    """Return the input cell at the position `at`, which may lie in the padding, or -1 if the padding is zero there."""
+    """Return the index of the cell that padding puts at each position of `at`, or -1 for a padding of zero.
+
+    Position i is cell i of the image if 0 <= i < size; all other positions are in the padding.
+    """
     if pad_mode == "zeros":
         return np.where((at >= 0) & (at < size), at, -1)
     if pad_mode == "replicate":
@@ -225,7 +232,7 @@ def data_shape(name: str, value: Any) -> tuple[int, ...]:
 
 
 def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dilation: int) -> int:
-    """Return the output size along axis `i`, rounded down; a size below 1 is an error."""
+    """Return the output size along axis `i`. A remainder of the stride is dropped. A size below 1 is an error."""
     span = size + sum(pads) - (dilation * (k - 1) + 1)
     if span < 0:
         raise ValueError(
@@ -236,5 +243,5 @@ def floor_out(i: int, size: int, k: int, stride: int, pads: tuple[int, int], dil
 
 
 def span_text(k: int, dilation: int) -> str:
-    """Return a text that says how many cells a kernel covers, and how this follows from the dilation."""
+    """Return a text with the number of cells that a kernel covers and, if it is dilated, its size and dilation."""
     return f"{count(dilation * (k - 1) + 1, 'cell')}" + (f" (k={k}, dilation={dilation})" if dilation > 1 else "")

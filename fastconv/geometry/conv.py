@@ -1,4 +1,4 @@
-"""Shape arithmetic of convolution: validates the options, and resolves every size, pad and stride once.
+"""Shape arithmetic of convolution. It validates the options, and computes all sizes, pads and strides once.
 
 A geometry has one `Axis` per spatial axis, ``(size, k, stride, lo, hi, dilation, out)``. Layers, algorithms and kernels
 all use this geometry.
@@ -102,14 +102,15 @@ class ConvGeometry(CheckedFields):
     groups, pad_mode, flip
         The options as given.
     pads : tuple of (int, int)
-        Cells added before and after each spatial axis.
+        The numbers of cells added before and after each spatial axis.
     n_params : int
-        Weights and one bias per filter.
+        The number of weights, plus one bias per filter.
     flops : int
-        Floating-point operations of the forward pass, two for each
-        multiply-add, including those on padding.
+        The number of floating-point operations of the forward pass, two for
+        each multiply-add. Multiply-adds on padding count.
     toeplitz_nnz : int
-        Entries of the sparse Toeplitz matrix of one image, if no weight is zero.
+        The number of entries of the sparse Toeplitz matrix of one image, if no
+        weight is zero.
     """
 
     x_shape: tuple[int, ...]
@@ -169,7 +170,7 @@ class ConvGeometry(CheckedFields):
 
     @property
     def pads(self) -> tuple[tuple[int, int], ...]:
-        """The cells added before and after each spatial axis, ``(lo, hi)``."""
+        """The numbers of cells added before and after each spatial axis, ``(lo, hi)``."""
         return tuple((axis.lo, axis.hi) for axis in self.axes)
 
     @property
@@ -179,7 +180,7 @@ class ConvGeometry(CheckedFields):
 
     @property
     def flops(self) -> int:
-        """The number of operations of the forward pass, two for each multiply-add."""
+        """The number of floating-point operations of the forward pass, two for each multiply-add."""
         return 2 * math.prod(self.out_shape) * math.prod(self.w_shape[1:])
 
     @cached_property
@@ -209,7 +210,7 @@ class ConvGeometry(CheckedFields):
 
     @cached_property
     def padded(self) -> ConvGeometry:
-        """Return the geometry of the same convolution on an input that already includes the padding."""
+        """The geometry of the same convolution on an input that already includes the padding."""
         return self.derive(
             x_shape=(*self.x_shape[:2], *(axis.padded for axis in self.axes)),
             axes=tuple(replace(axis, size=axis.padded, lo=0, hi=0) for axis in self.axes),
@@ -217,12 +218,12 @@ class ConvGeometry(CheckedFields):
         )
 
     def for_batch(self, n: int) -> ConvGeometry:
-        """Return the geometry of the same convolution of `n` images."""
+        """Return the geometry of the same convolution with `n` images."""
         return self if n == self.x_shape[0] else plans.find(_of_batch, self, n)
 
     @cached_property
     def batch_as_axis(self) -> ConvGeometry:
-        """Return the same convolution with the batch as the depth of one volume; only for one or two spatial axes."""
+        """The geometry of this convolution with the batch as the depth of one volume. It needs a free spatial axis."""
         (n, channels, *spatial), units = self.x_shape, (1,) * (2 - self.rank)
         return self.derive(
             x_shape=(1, channels, n, *units, *spatial),
@@ -257,7 +258,7 @@ def _of_batch(geometry: ConvGeometry, n: int) -> ConvGeometry:
 
 
 def conv_geometry(x_shape: Sequence[int], w_shape: Sequence[int], **options: Any) -> ConvGeometry:
-    """Work out every size of a convolution.
+    """Compute all sizes of a convolution.
 
     Parameters
     ----------
@@ -334,8 +335,8 @@ def resolve_conv(
 ) -> ConvGeometry:
     """Return the geometry that `conv_geometry` gives, for shapes that are tuples of ints."""
     settings = (stride, pad, dilation, groups, pad_mode, flip, strict)
-    # Most calls pass scalars of exact types, which are the cache key as they are. `typed` distinguishes equal values of
-    # different types.
+    # Most calls pass scalars of plain types, which can be the cache key. The cache is `typed`, so that equal values of
+    # different types have different entries.
     if is_plain(settings):
         return _resolve_scalars(x_shape, w_shape, *settings)
     return _normalise_conv(x_shape, w_shape, *settings)

@@ -1,12 +1,15 @@
 """Upsampling by b with stride a, decomposed into ordinary convolutions that never read inserted zeros.
 
-Along an axis, output o reads at tap t the cell ``o a + t d - lo`` of the upsampled grid. This is a cell of the image if
-b divides the number, and an inserted zero otherwise. So outputs that are ``b / gcd(a, b)`` apart use the same taps, and
-these taps are ``b / gcd(b, d)`` apart. The image cells that they read are ``a / gcd(a, b)`` apart from one output to
-the next, and ``d / gcd(b, d)`` apart from one tap to the next. This is one ordinary convolution with stride ``a /
-gcd(a, b)`` for each of ``b / gcd(a, b)`` phases. A tap belongs to at most one phase. It belongs to none if gcd(a, b)
-does not divide ``t d - lo``, because it then reads inserted zeros only. (Polyphase filters; P. P. Vaidyanathan,
-"Multirate systems and filter banks", 1993.)
+The upsampled grid is the image with b - 1 zeros inserted after each cell. Along an axis with dilation d and padding lo,
+output o reads at tap t the cell ``o a + t d - lo`` of the grid. If b divides this number, the cell is one of the image;
+otherwise it is an inserted zero.
+
+A phase is every ``b / gcd(a, b)``-th output. All outputs of a phase read the image at the same taps, which are every
+``b / gcd(b, d)``-th tap. From one output of a phase to the next, the cell of the image moves by ``a / gcd(a, b)``; from
+one of these taps to the next, it moves by ``d / gcd(b, d)``. So each of the ``b / gcd(a, b)`` phases is an ordinary
+convolution with stride ``a / gcd(a, b)`` and dilation ``d / gcd(b, d)``. A tap belongs to at most one phase. If
+gcd(a, b) does not divide ``t d - lo``, tap t belongs to no phase, because it reads inserted zeros only. (Polyphase
+filters; P. P. Vaidyanathan, "Multirate systems and filter banks", 1993.)
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class _Phase:
-    """The outputs of one phase along one axis, and the taps and image cells that they use."""
+    """One phase along one axis: its outputs, and the taps and the cells of the image that these outputs use."""
 
     out: slice
     taps: slice
@@ -34,8 +37,8 @@ class _Phase:
 
 @dataclass(frozen=True)
 class Part:
-    """An ordinary convolution that applies the `taps` of the kernel to the `cells` of the image, and gives the outputs
-    `out`.
+    """An ordinary convolution: it applies the `taps` of the kernel to the `cells` of the image, and gives the outputs
+    `out`. It is one phase along each axis.
     """
 
     out: tuple[Any, ...]
@@ -77,10 +80,10 @@ class FractionalGeometry(CheckedFields):
 
     @cached_property
     def parts(self) -> tuple[Part, ...] | None:
-        """The convolutions of the image itself, or None if padding mirrors the upsampled grid, which must then be
-        built.
+        """The ordinary convolutions that replace the convolution of the upsampled grid.
 
-        An output that belongs to no part reads zeros only.
+        An output that belongs to no part reads zeros only. The value is None if the padding copies cells of the grid,
+        because the grid must then be built.
         """
         if self._mirrors:
             return None
@@ -93,7 +96,9 @@ class FractionalGeometry(CheckedFields):
 
     @cached_property
     def flops(self) -> int:
-        """The number of operations of the forward pass, two for each multiply-add, without those on inserted zeros."""
+        """The number of floating-point operations of the forward pass, two for each multiply-add. Multiply-adds on
+        inserted zeros do not count.
+        """
         if self._mirrors:
             return self.upsampled.flops
         meetings = math.prod(sum(phase.axis.out * phase.axis.k for phase in phases) for phases in self._by_axis)
@@ -101,7 +106,7 @@ class FractionalGeometry(CheckedFields):
 
     @property
     def _mirrors(self) -> bool:
-        """Whether the padding repeats cells of the upsampled grid."""
+        """Whether the padding copies cells of the upsampled grid."""
         return self.upsampled.pad_mode != "zeros" and any(axis.lo or axis.hi for axis in self.upsampled.axes)
 
     @cached_property
@@ -132,7 +137,7 @@ def _phases(size: int, factor: int, axis: Axis) -> list[_Phase]:
     step, dilation = factor // shared, axis.dilation // shared
     period, stride = factor // common, axis.stride // common
     found = []
-    # For each phase, find the first tap at which its first output reads a cell of the image. The phase solves phase *
+    # For each tap, find the phase whose outputs read the image at this tap. It solves the congruence phase *
     # axis.stride = behind (mod factor), which has a solution if `common` divides `behind`.
     back = pow(stride, -1, period)
     behind = ((axis.lo - t * axis.dilation, t) for t in range(min(step, axis.k)))
@@ -166,5 +171,5 @@ def resolve_sampled(
     return _kept(x_shape, factors, geometry) if factors else geometry
 
 
-# Cached like other geometries, because making the parts takes time.
+# These geometries are cached, too, because computing their parts takes time.
 _kept = functools.lru_cache(maxsize=256)(FractionalGeometry)

@@ -18,10 +18,10 @@ PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
-    """Return the pads that make the output size ``ceil(size / stride)``; an odd cell goes to the end.
+    """Return the pads that make the output size ``ceil(size / stride)``.
 
-    With an even kernel and stride 1, one side gets one cell more. `scipy.signal` puts this cell at the start: use
-    ``(hi, lo)`` of this result, or ``pad='same_lower'``.
+    If the total is odd, as for an even kernel with stride 1, the end gets one cell more than the start. In
+    `scipy.signal` the start gets it: for the same result use ``(hi, lo)``, or ``pad='same_lower'``.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def same_pad(size: int, k: int, stride: int = 1, dilation: int = 1) -> tuple[int
     Returns
     -------
     (lo, hi) : tuple of int
-        Cells to add before and after; ``lo <= hi <= lo + 1``.
+        The numbers of cells to add before and after; ``lo <= hi <= lo + 1``.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def resolve_pad(
     dilation: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """Return `pad`, in any legal form, as one pair per axis. The sizes are needed only for names such as 'same'."""
+    """Return `pad`, in any of its forms, as one pair per axis. The sizes are used only for names such as 'same'."""
     rank = len(sizes)
     if isinstance(pad, str):
         if pad not in names:
@@ -92,7 +92,7 @@ def resolve_pad(
 
 
 def check_padded(sizes: tuple[int, ...], pads: tuple[tuple[int, int], ...], lead: tuple[int, ...]) -> None:
-    """Raise an error if padding makes an image too large to be indexed; `lead` has the sizes of other axes."""
+    """Raise an error if padding makes an image too large to be indexed. `lead` has the sizes of the other axes."""
     padded = tuple(s + lo + hi for s, (lo, hi) in zip(sizes, pads, strict=True))
     if math.prod(padded) * max(math.prod(lead), 1) > sys.maxsize or any(p > sys.maxsize for p in padded):
         raise ValueError(

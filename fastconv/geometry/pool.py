@@ -22,7 +22,10 @@ POOL_PAD_NAMES = PAD_NAMES[:3]
 def taps_within(
     bounds: tuple[int, int], k: int, stride: int, lo: int, dilation: int, out: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each output along an axis the range of taps that read cells in [low, high)."""
+    """Return, for each output along an axis, the range of taps that read cells in the range `bounds`.
+
+    The range of taps is two arrays: the first tap, and the end.
+    """
     start = np.arange(out) * stride - lo
     first, end = (np.clip(-((start - bound) // dilation), 0, k) for bound in bounds)
     return first, end
@@ -56,21 +59,21 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def planes(self) -> int:
-        """The number of planes, which are images of one channel."""
+        """The number of planes. A plane is one channel of one image."""
         return math.prod(self.x_shape[:2])
 
     @cached_property
     def cells(self) -> int:
-        """The number of cells of an input plane."""
+        """The number of cells of a plane of the input."""
         return math.prod(self.x_shape[2:])
 
     def for_planes(self, n: int) -> PoolGeometry:
-        """Return the same pooling of `n` planes of one image."""
+        """Return the geometry of the same pooling of one image with `n` channels."""
         return plans.find(_of_planes, self, n)
 
     @cached_property
     def squeezed(self) -> PoolGeometry:
-        """The same pooling without axes of size 1, because kernels would treat them as short rows or columns."""
+        """The geometry of this pooling without axes of size 1, for which kernels would process very short rows."""
         rank = len(self.axes)
         kept = [i for i, a in enumerate(self.axes) if (a.size, a.k, a.lo, a.hi, a.out) != (1, 1, 0, 0, 1)] or [rank - 1]
         if len(kept) == rank:
@@ -80,7 +83,7 @@ class PoolGeometry(CheckedFields):
 
     @cached_property
     def most_windows(self) -> int:
-        """The largest number of windows that share a cell."""
+        """The largest number of windows that read the same cell."""
         found = 1
         for axis in self.axes:
             _, k, stride, _, dilation, out = axis.row()
@@ -100,8 +103,9 @@ class PoolGeometry(CheckedFields):
         return all((a.k, a.lo, a.hi, a.dilation) == (a.size, 0, 0, 1) for a in self.axes)
 
     def axis_counts(self, count_include_pad: bool) -> list[np.ndarray]:
-        """Return, for each axis, the number of cells of each window along it. A window has the product of these
-        numbers.
+        """Return an array for each axis: the number of cells of each window along this axis.
+
+        The number of cells of a window is the product of the numbers along the axes.
         """
         counts = []
         for axis in self.axes:
@@ -112,7 +116,7 @@ class PoolGeometry(CheckedFields):
         return counts
 
     def window_sizes(self, count_include_pad: bool) -> np.ndarray:
-        """Return the number of cells of each window, as an array of the shape of the spatial axes of the output."""
+        """Return the number of cells of each window. The array has the shape of the spatial axes of the output."""
         return functools.reduce(np.multiply.outer, self.axis_counts(count_include_pad))
 
 
@@ -125,7 +129,7 @@ def resolve_pool(
 ) -> PoolGeometry:
     """Validate the options of a pooling of `x_shape`, and return its geometry."""
     settings = (kernel_size, stride, pad, dilation, ceil_mode)
-    # Scalars of exact types are the cache key as they are, as in `resolve_conv`.
+    # Scalars of plain types can be the cache key, as in `resolve_conv`.
     if is_plain(settings):
         return _resolve_plain_pool(x_shape, *settings)
     return _normalise_pool(x_shape, *settings)
@@ -193,7 +197,8 @@ def _steps_over(axis: Axis) -> bool:
     """Return whether some window reads padding only, which can happen if the dilation exceeds the input size."""
     if axis.size >= axis.dilation or axis.k == 1:
         return False
-    # Check the windows that start in the padding. The first tap of each past the padding is at start modulo dilation.
-    # The first size + 1 windows suffice, because their taps either repeat by then or outnumber the cells of the input.
+    # Check the windows that start in the padding. The first tap of a window after the padding is at the cell start
+    # modulo dilation. The first size + 1 windows suffice: if these cells do not repeat among them, there are more of
+    # them than cells of the input, so one is outside.
     starts = np.arange(min(axis.outputs_before(0, 0), axis.size + 1)) * axis.row()[2] - axis.lo
     return bool(np.any(starts % axis.dilation >= axis.size))

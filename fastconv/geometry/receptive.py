@@ -14,12 +14,13 @@ class ReceptiveField(NamedTuple):
     Attributes
     ----------
     size : int
-        Cells from the first to the last that one unit reads.
+        The number of cells from the first to the last that one unit reads,
+        including both.
     jump : int
-        Distance in cells between the fields of neighbouring units.
+        The distance in cells between the fields of neighbouring units.
     start : float
-        The centre of the first unit's field, where cell i of the input spans
-        i to i + 1: 0.5 for the input itself.
+        The centre of the field of the first unit, where cell i of the input
+        spans i to i + 1. It is 0.5 for the input itself.
     """
 
     size: int = 1
@@ -27,12 +28,12 @@ class ReceptiveField(NamedTuple):
     start: float = 0.5
 
     def cells(self, unit: int = 0) -> tuple[int, int]:
-        """Return the range of cells that `unit` reads, including those in the padding."""
+        """Return the first cell that `unit` reads, and the end of its cells. Cells of the padding count."""
         first = round(self.start - self.size / 2) + unit * self.jump
         return first, first + self.size
 
     def through(self, k: int, stride: int, lo: int, dilation: int) -> ReceptiveField:
-        """Return the field after one more layer."""
+        """Return the receptive field after one more layer."""
         reach = dilation * (k - 1)
         return ReceptiveField(
             self.size + reach * self.jump, self.jump * stride, self.start + (reach / 2 - lo) * self.jump

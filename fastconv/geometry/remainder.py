@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-#: Divisors are searched up to this number, which finds all divisors of a span below 10**12.
+#: The largest divisor that is tried. It suffices to find all divisors of a span below 10**12.
 _SEARCH = 10**6
 
 
@@ -25,7 +25,7 @@ def explain_remainder(i: int, axis: Any) -> str:
 
 
 def _legal_strides(span: int, stride: int) -> list[int]:
-    """Return the nearest divisor of `span` below `stride` and the nearest above it."""
+    """Return the nearest divisor of `span` below `stride`, and the nearest divisor above `stride`."""
     small = np.arange(1, min(math.isqrt(span), _SEARCH) + 1)
     small = small[span % small == 0]
     divisors = sorted({*small.tolist(), *(span // small).tolist()})
@@ -34,7 +34,10 @@ def _legal_strides(span: int, stride: int) -> list[int]:
 
 
 def _legal_pads(span: int, axis: Any) -> list[int | tuple[int, int]]:
-    """Return equal pads if they can fit, then pairs with the odd cells at the end."""
+    """Return the nearest pads, smaller and larger, that leave no remainder.
+
+    A number stands for equal pads on both sides. A pair ``(lo, hi)`` changes the pad at the end, if it can.
+    """
     remainder = span % axis.stride
     found: list[int | tuple[int, int]] = []
     for change in (-remainder, axis.stride - remainder):

@@ -38,9 +38,10 @@ class TransposeGeometry(CheckedFields):
     x_shape, w_shape, out_shape : tuple of int
         ``(N, C, *spatial)``, ``(C, F // groups, *kernel)``, ``(N, F, *out_spatial)``.
     conv : ConvGeometry
-        The convolution whose gradient this is. It maps images of `out_shape` to
-        `x_shape`. If an `output_pad` adds cells that no tap reaches, its images
-        are without these cells.
+        The convolution whose gradient is the transposed convolution. It maps
+        images of `out_shape` to images of `x_shape`. If an `output_pad` adds
+        cells that no tap reads, the images of `out_shape` are without these
+        cells.
     """
 
     x_shape: tuple[int, ...]
@@ -64,7 +65,7 @@ class TransposeGeometry(CheckedFields):
 
     @property
     def core(self) -> tuple[slice, ...] | None:
-        """The part of the output that `conv` covers, or None if it covers all of it; no tap reaches the rest."""
+        """The part of the output that `conv` reads, or None if this is the whole output. No tap reads other cells."""
         if self.conv.x_shape == self.out_shape:
             return None
         return tuple(map(slice, self.conv.x_shape))
@@ -82,7 +83,7 @@ def resolve_transpose(
 ) -> TransposeGeometry:
     """Validate the options of a transposed convolution, and return its geometry."""
     settings = (stride, pad, output_pad, dilation, groups)
-    # Scalars of exact types are the cache key as they are, as in `resolve_conv`.
+    # Scalars of plain types can be the cache key, as in `resolve_conv`.
     if is_plain(settings):
         return _resolve_plain(x_shape, w_shape, *settings)
     return _resolve(x_shape, w_shape, *settings)
@@ -177,8 +178,8 @@ def _sizes(
                 f"spatial axis {i}: pad ({lo}, {hi}) would crop all of the {full} cells that {count(n, 'input')} at "
                 f"stride {s}, kernel {k} and dilation {d} make; the two pads must add up to less than {full}"
             )
-        # An `output_pad` below the stride does not change the convolution. A larger one first adds the cells that `pad`
-        # cropped at the end, and then cells that no tap reaches.
+        # An `output_pad` below the stride does not change the convolution. A larger `output_pad` first adds the cells
+        # that `pad` crops at the end, and then cells that no tap reads.
         size = out
         if extra >= s:
             size = max(out - max(extra - hi, 0), 0)

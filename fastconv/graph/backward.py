@@ -1,4 +1,7 @@
-"""The backward pass: the recorded calls, and the sums of gradients."""
+"""The backward pass of a tape: the records of calls, and the sums of gradients.
+
+Nodes are referred to by their numbers, in the order in which they were made.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from fastconv.graph.pairs import as_gradient
 
 
 class Leaf(NamedTuple):
-    """A value that was put on the tape.
+    """A value that was put on the tape by `Tape.input` or `Tape.param`.
 
-    A leaf does not hold its node, because the node holds the tape, and a reference cycle would keep all caches alive.
+    `node` is the number of the node and not the node itself. A node refers to the tape, so a reference from the tape to
+    the node would make a cycle, which would keep all caches alive.
     """
 
     node: int
@@ -34,9 +38,9 @@ class Record(NamedTuple):
     backward: Callable[..., Any]
     cache: Any
     needs: dict[str, bool]
-    #: One entry for each argument: its node and shape, or None if no gradient of it is needed.
+    #: For each argument, its node and its shape, or None if the gradient by this argument is not needed.
     inputs: tuple[tuple[int, tuple[int, ...]] | None, ...]
-    #: One entry for each output: its node, shape and type.
+    #: For each output, its node, its shape and its dtype.
     outputs: tuple[tuple[int, tuple[int, ...], Any], ...]
 
 
@@ -45,7 +49,9 @@ def name_of(function: Any) -> str:
 
 
 def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
-    """The backward function of `forward`, looked up by name in its module or, for a method, in its object."""
+    """Return the backward function of `forward`, or None. It is looked up by its name in the module of `forward` or,
+    if `forward` is a method, in its object.
+    """
     name = name_of(forward)
     if "forward" not in name:
         return None
@@ -53,7 +59,7 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
     plain: Any = forward
     if not isinstance(forward, FunctionType) or hasattr(forward, "__wrapped__"):
         plain = unwrap(forward, stop=lambda function: hasattr(function, "__self__"))
-    # A method has `__globals__`, too, but a function of the module that defines it is not a method of its object.
+    # A method has `__globals__`, too, but a function in the module of the method is not a method of the same object.
     owner = getattr(plain, "__self__", None)
     found = (
         getattr(plain, "__globals__", {}).get(backward_name) if owner is None else getattr(owner, backward_name, None)
@@ -62,7 +68,7 @@ def find_backward(forward: Callable[..., Any]) -> Callable[..., Any] | None:
 
 
 def _home(function: Any) -> str:
-    """The name of the module that defines a function; `__module__` may name a wrapper's module."""
+    """Return the name of the module that defines a function. `__module__` may be the module of a wrapper instead."""
     return str(getattr(function, "__globals__", {}).get("__name__", ""))
 
 
@@ -72,10 +78,10 @@ class GradientSums:
     def __init__(self, kept: Iterable[int]) -> None:
         self.arrays: dict[int, np.ndarray] = {}
         self._kept = frozenset(kept)
-        #: The nodes whose gradient array nothing else refers to, so that it may be changed in place. The gradient of
-        #: any other node may be a cache, a view, the gradient of another node, or an array of the user.
+        #: The nodes whose gradient arrays may be changed in place, because nothing else refers to these arrays. The
+        #: gradient of any other node may be a cache, a view, the gradient of another node, or an array of the user.
         self._own: set[int] = set()
-        #: The nodes for which a backward function returned None, and the name of that call.
+        #: The nodes for which a backward function returned None, each with the name of the call.
         self.none_from: dict[int, str] = {}
 
     def add(self, index: int, gradient: np.ndarray, own: bool) -> None:
@@ -91,19 +97,19 @@ class GradientSums:
             self._own.add(index)
 
     def why_none(self, index: int) -> str:
-        """The reason why a node has no gradient although a path leads to it."""
+        """Return the reason why a node has no gradient although the result depends on the node."""
         names = [self.none_from[index]] if index in self.none_from else dict.fromkeys(self.none_from.values())
         return f"the backward of {' or '.join(names)} returned None"
 
     def pop(self, index: int, to_write: bool) -> np.ndarray | None:
-        """The complete gradient of a node. With `to_write`, nothing else refers to the array, so it may be changed."""
+        """Return the complete gradient of a node, or None. If `to_write`, the caller may change the array in place."""
         gradient = self.arrays.get(index) if index in self._kept else self.arrays.pop(index, None)
         if to_write and gradient is not None and (index in self._kept or index not in self._own):
             return gradient.copy()
         return gradient
 
     def result(self, index: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """The gradient of a node as a new array in the node's dtype, to return to the user."""
+        """Return the gradient of a node for the user: an array of its own, in `dtype`."""
         gradient = self.arrays.get(index)
         if gradient is None:
             return np.zeros(shape, dtype)
@@ -111,12 +117,13 @@ class GradientSums:
 
 
 def backward_step(record: Record, sums: GradientSums) -> None:
-    """Compute the gradients of one call's arguments from the gradients of its outputs."""
+    """Compute the gradients of the arguments of one call from the gradients of its outputs, and add them to `sums`."""
     # A backward function from a homework may write to dout (dout[x < 0] = 0), and another branch may use the same
     # array. The functions of fastconv never write to dout.
     home = _home(record.backward)
     foreign = not home.startswith("fastconv.")
-    # fastconv's layers return a new array for each gradient; joins and losses may return their argument.
+    # fastconv's layers return a new array for each gradient. The pairs of this package, such as `add`, may return their
+    # argument.
     own = not foreign and not home.startswith("fastconv.graph.")
     douts = [sums.pop(index, foreign) for index, _, _ in record.outputs]
     if all(dout is None for dout in douts):
@@ -166,7 +173,7 @@ def backward_step(record: Record, sums: GradientSums) -> None:
 
 
 def reached(end: int, records: Iterable[Record]) -> set[int]:
-    """The nodes from which a path leads to node `end`. `records` lists the calls, the last one first."""
+    """Return the nodes that node `end` depends on, including `end`. `records` lists the calls, the last call first."""
     found = {end}
     for record in records:
         if any(index in found for index, _, _ in record.outputs):
@@ -175,7 +182,9 @@ def reached(end: int, records: Iterable[Record]) -> set[int]:
 
 
 def last_user(start: int, records: Iterable[Record]) -> str | None:
-    """For each node, the last call that used its value directly or indirectly. `records` is in calling order."""
+    """Return the name of the last call that used the node `start` directly or indirectly, or None. `records` is in
+    calling order.
+    """
     found, name = {start}, None
     for record in records:
         if any(wanted is not None and wanted[0] in found for wanted in record.inputs):
@@ -204,7 +213,7 @@ def refuse_unused(
 
 
 def finish(leaves: list[Leaf], kept: dict[int, Any], sums: GradientSums) -> dict[int, np.ndarray]:
-    """All requested gradients; each is a new array in the float dtype of its node's value."""
+    """Return the requested gradients by node. Each is an array of its own, in the float dtype of the node's value."""
     values = {**{leaf.node: leaf.value for leaf in leaves if leaf.requires_grad}, **kept}
     return {
         index: sums.result(index, np.asarray(value).shape, _arrays.result_dtype(np.asarray(value)))

@@ -13,13 +13,13 @@ from fastconv.graph import pairs as _pairs
 
 
 class Operations(Protocol):
-    """The methods of a tape that a node calls, so that the result of an operator is a node of the same tape."""
+    """The methods of a tape that the operators of a node call. The results are nodes of the same tape."""
 
     def __call__(self, forward: Any, /, *args: Any) -> Any:
         """Run a forward/backward pair and record it."""
 
     def scale(self, node: Any, factor: Any) -> Node:
-        """A value times a number."""
+        """Return a node whose value is `factor` times the value of `node`."""
 
 
 class Node:
@@ -35,8 +35,8 @@ class Node:
     Attributes
     ----------
     value : ndarray or float
-        The value itself. The tape does not hold it, so its memory is freed when
-        you drop the node, unless a cache needs it.
+        The value itself. The tape does not refer to the value, so its memory is
+        freed when you drop the node, unless a cache needs it.
     shape : tuple of int
         Shape of the value, ``()`` for a loss.
     name : str or None
@@ -67,7 +67,7 @@ class Node:
 
     @property
     def dtype(self) -> np.dtype:
-        """The shape of the value."""
+        """The dtype of the value."""
         return np.asarray(self.value).dtype
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Node:
@@ -169,13 +169,13 @@ class Node:
         raise TypeError(_pairs.off_tape("an index of a Node", "[...]"))
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error that explains missing attributes that arrays have."""
+        """Raise an error for a missing attribute. For an attribute of arrays, it says what to write instead."""
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         called = "(...)" if callable(getattr(np.ndarray, name)) else ""
         raise AttributeError(_pairs.off_tape(f"{name} of a Node", f".{name}{called}"))
 
-    # == is not refused, because `node in list` needs it.
+    # The operator == is allowed, because `node in list` uses it.
     def __lt__(self, other: Any) -> bool:
         raise _pairs.refuse(np.less)
 
@@ -191,7 +191,7 @@ class Node:
 
 
 class Gradients(Mapping[str, np.ndarray]):
-    """The gradients that `Tape.backward` returns; a key is the name of a parameter or a node.
+    """The gradients that `Tape.backward` returns. A key is a name or a node.
 
     Iteration yields only the names of parameters. Every gradient is a new array with the shape of its node.
     """
@@ -223,7 +223,7 @@ class Gradients(Mapping[str, np.ndarray]):
 def _apply(ufunc: np.ufunc, *operands: Any) -> Node:
     """Apply `ufunc` to nodes, arrays and numbers, and return a node; at least one operand is a node."""
     nodes = [operand for operand in operands if isinstance(operand, Node)]
-    # A number takes the dtype of the nodes.
+    # Numbers are converted to the dtype of the nodes.
     dtype = _arrays.result_dtype(*(np.asarray(node.value) for node in nodes))
     given = [
         operand if isinstance(operand, Node) else _constant(ufunc, i, operand, dtype)
@@ -238,7 +238,9 @@ def _constant(ufunc: np.ufunc, i: int, value: Any, dtype: np.dtype) -> np.ndarra
 
 
 def needs_of(forward: Callable[..., Any], backward: Callable[..., Any], args: tuple) -> dict[str, bool]:
-    """The names of parameters of `backward` such as need_dx, each with whether the gradient by x is needed."""
+    """Return the keywords to pass to `backward`. For a parameter such as ``need_dx``, the value is whether the gradient
+    by the argument ``x`` is needed.
+    """
     if not (isinstance(forward, FunctionType) and isinstance(backward, FunctionType)):
         return {}
     code = backward.__code__

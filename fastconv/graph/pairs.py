@@ -1,4 +1,4 @@
-"""Forward/backward pairs that a graph needs besides layers: sums, joins, losses, and NumPy's ufuncs."""
+"""Forward/backward pairs that a graph needs besides layers: sums, concatenation, losses, and NumPy's ufuncs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fastconv.checks.options import as_int
 
 
 def as_gradient(name: str, value: Any) -> np.ndarray:
-    """The gradient in a float dtype: masks, signs and counts may be gradients, but their dtypes cannot hold sums or
-    scaled values.
+    """Return a gradient in a float dtype. A gradient may be a mask, signs or counts, but the dtypes of these arrays
+    cannot hold sums or scaled values.
     """
     array = _arrays.as_array(name, value)
     return array.astype(_arrays.result_dtype(array), copy=False)
 
 
 def loss_backward(dloss: np.ndarray, gradients: Any) -> tuple:
-    """Backward of a loss: the gradients that its forward computed, times `dout` unless the graph ends there."""
+    """Return the gradients that the forward function of a loss computed, times `dloss`."""
     parts = gradients if isinstance(gradients, tuple) else (gradients,)
     if dloss == 1:
         return parts
@@ -77,7 +77,7 @@ def flatten_forward(value: Any) -> tuple[np.ndarray, tuple[int, ...]]:
     array = _arrays.as_array("node", value)
     if not array.ndim:
         raise ValueError("node has no axes; flatten keeps the first and joins the others")
-    # The row length is computed and not -1, because the size of an empty batch does not determine it.
+    # Compute the length of a row instead of passing -1, because NumPy cannot infer the length for an empty batch.
     return array.reshape(array.shape[0], int(np.prod(array.shape[1:]))), array.shape
 
 
@@ -103,7 +103,7 @@ Rule = Callable[..., Any]
 
 
 def _larger(dout: Any, a: Any, b: Any) -> Any:
-    """The gradient of max(a, b) by `a`: `dout` where `a` is larger, half of `dout` where both are equal, else 0."""
+    """Return the gradient of max(a, b) by a: dout where a is larger, half of dout where both are equal, else 0."""
     return dout * np.where(a == b, 0.5, np.where(a < b, 0, 1)).astype(dout.dtype)
 
 
@@ -117,7 +117,8 @@ def _power_exponent(dout: Any, a: Any, b: Any, out: Any) -> Any:
         return dout * out * np.where(a == 0, 0, np.log(a))
 
 
-#: For each operand a function of (dout, operands, result), which returns the gradient by that operand.
+#: The rules of each ufunc. There is one rule for each operand: a function of dout, the operands and the result that
+#: returns the gradient by this operand.
 RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.add: (lambda dout, a, b, out: dout, lambda dout, a, b, out: dout),
     np.subtract: (lambda dout, a, b, out: dout, lambda dout, a, b, out: -dout),
@@ -138,7 +139,7 @@ RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.sin: (lambda dout, a, out: dout * np.cos(a),),
     np.cos: (lambda dout, a, out: -dout * np.sin(a),),
 }
-#: Ufuncs whose gradients do not depend on the operands, so that their caches hold none.
+#: The ufuncs whose gradients do not depend on the operands, so that their caches do not have to hold them.
 _LINEAR = frozenset((np.add, np.subtract, np.negative, np.positive))
 
 
@@ -165,7 +166,10 @@ def _gradient(ufunc: np.ufunc, i: int, dout: np.ndarray, cache: tuple) -> Any:
 
 
 def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The adjoint of broadcasting: sum over the axes along which NumPy repeated an operand of `shape`."""
+    """Return the sum of `gradient` over the axes along which NumPy repeated an operand of `shape`.
+
+    This is the adjoint of broadcasting.
+    """
     if gradient.shape == shape:
         return gradient
     lead = gradient.ndim - len(shape)
@@ -174,7 +178,9 @@ def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _pair(ufunc: np.ufunc) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The forward and backward functions of `ufunc`. A tape passes need_da and need_db, the gradients that it needs."""
+    """Return the forward and the backward function of `ufunc`. The tape passes `need_da` and `need_db`, which say which
+    gradients are needed.
+    """
     forward: Callable[..., Any]
     backward: Callable[..., Any]
     if len(RULES[ufunc]) == 1:
@@ -206,7 +212,7 @@ _STEPS = frozenset((np.floor_divide, np.remainder, np.divmod, np.fmod, np.floor,
 
 
 def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> TypeError:
-    """An error that says why `ufunc` does not work on a node, and what to write instead."""
+    """Return an error that says why `ufunc` does not work on a node, and what to write instead."""
     name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if ufunc is np.matmul:
         return TypeError("nodes do not support a @ b: write tape(affine_forward, a, b, None)")
@@ -222,7 +228,7 @@ def refuse(ufunc: np.ufunc, method: str = "__call__", options: Any = ()) -> Type
     )
 
 
-#: The pair to suggest instead of each method of arrays.
+#: For a method of arrays, the pair that the error message suggests instead.
 _BY_HAND = {
     ".sum(...)": "(lambda v: (v.sum(), v.shape), lambda d, shape: np.full(shape, d))",
     ".mean(...)": "(lambda v: (v.mean(), v.shape), lambda d, shape: np.full(shape, d / np.prod(shape)))",
@@ -230,7 +236,7 @@ _BY_HAND = {
 
 
 def off_tape(what: str, part: str) -> str:
-    """The reason why a node lacks the array attribute `part`, and what to write instead."""
+    """Return a message that says that a node lacks the array attribute `part`, and what to write instead."""
     if part in (".flatten(...)", ".ravel(...)"):
         return f"{what} is not on the tape: write tape.flatten(node), or take node.value{part}"
     pair = _BY_HAND.get(part, "(forward, backward)")

@@ -1,4 +1,4 @@
-"""The records of a tape: its leaves, and the calls that need a backward pass."""
+"""The records of a tape: its leaves, which are inputs and parameters, and the calls that need a backward pass."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Recorder(Operations):
     def __init__(self) -> None:
         self._nodes = 0
         self._leaves: list[Leaf] = []
-        #: Every name, with the node that it was given to.
+        #: For each name of a leaf, the number of its node, or None if the leaf requires no gradient.
         self._names: dict[str, int | None] = {}
         self._records: list[Record] = []
-        #: The node of each leaf, by the id of its array. With this table the tape notices a call that got the array
-        #: instead.
+        #: The node of each leaf, by the id of its array. With this table, the tape detects that a call got the array of
+        #: a leaf instead of its node.
         self._arrays: dict[int, int] = {}
         self._given_as_arrays: dict[int, str] = {}
         self._spent = False
@@ -31,7 +31,7 @@ class Recorder(Operations):
         return len(self._records)
 
     def _wanted(self, node: Node, others: list[Node]) -> dict[int, Leaf | Node]:
-        """The numbers of the nodes whose gradients `backward` returns."""
+        """Return the nodes whose gradients `backward` returns, by their numbers."""
         wanted: dict[int, Leaf | Node] = {other._index: other for other in others}
         wanted.update((leaf.node, leaf) for leaf in self._leaves if leaf.requires_grad)
         if not wanted and not node.requires_grad:
@@ -76,7 +76,7 @@ class Recorder(Operations):
         return Node(self, self._nodes - 1, value, name, requires_grad)
 
     def _values(self, name: str, args: tuple, options: dict[str, Any]) -> list[Any]:
-        """The arguments, with each node replaced by its value; a node inside a container raises an error."""
+        """Return the arguments, with each node replaced by its value. A node inside a container is an error."""
         self._check_open()
         for key, option in options.items():
             if isinstance(option, Node):
@@ -95,7 +95,7 @@ class Recorder(Operations):
         return values
 
     def _why_unused(self, index: int) -> str:
-        """The reason why no path leads to a node, if the tape knows it."""
+        """Return the reason why the result does not depend on a node, as far as the tape can tell."""
         if index in self._given_as_arrays:
             return f"{self._given_as_arrays[index]} got its array, not its node"
         last = last_user(index, self._records)

@@ -66,10 +66,10 @@ class Tape(Recorder):
         value : array_like
             Not copied.
         name : str, optional
-            What its gradient is called; unique on the tape.
+            The name of the node and of its gradient; unique on the tape.
         requires_grad : bool, default False
-            Whether `backward` computes its gradient, as for a saliency map. If
-            False, the first layer does not compute its ``dx``.
+            Whether `backward` computes the gradient by this node, as for a
+            saliency map. If False, the first layer does not compute its ``dx``.
 
         Returns
         -------
@@ -99,9 +99,9 @@ class Tape(Recorder):
         Parameters
         ----------
         value : array_like
-            Not copied: change it after `backward`, not before.
+            The array is not copied, so change it only after `backward`.
         name : str, optional
-            What its gradient is called; unique on the tape.
+            The name of the node and of its gradient; unique on the tape.
 
         Returns
         -------
@@ -121,7 +121,7 @@ class Tape(Recorder):
         return self._leaf(value, name, True)
 
     def params(self, values: Mapping[str, Any]) -> dict[str, Node]:
-        """Put a whole dict of parameters on the tape, under their names.
+        """Put all parameters of a dict on the tape, under their names.
 
         Parameters
         ----------
@@ -276,7 +276,7 @@ class Tape(Recorder):
         return self._record(name, _pairs.loss_backward, args, result[:1], result[1], {})[0]
 
     def add(self, *nodes: Any) -> Node:
-        """The sum of values of one shape, as where a skip connection ends; also ``a + b``.
+        """Add values of one shape, as at the end of a skip connection. ``a + b`` does the same.
 
         Parameters
         ----------
@@ -308,7 +308,7 @@ class Tape(Recorder):
         return self(_pairs.ADD, *nodes)
 
     def concat(self, nodes: Sequence[Any], axis: int = 1) -> Node:
-        """Values joined along an axis, as the branches of an inception module.
+        """Join values along an axis, such as the results of the branches of an inception module.
 
         Parameters
         ----------
@@ -373,7 +373,7 @@ class Tape(Recorder):
         return self(_pairs.FLATTEN, node)
 
     def scale(self, node: Any, factor: float) -> Node:
-        """A value times a number, such as the weight of an auxiliary loss; also ``factor * node``.
+        """Multiply a value by a number, such as the weight of an auxiliary loss. ``factor * node`` does the same.
 
         Parameters
         ----------

@@ -19,17 +19,17 @@ from fastconv.runtime import memory as _memory, threads as _threads
 _IM2COL = {dtype: _ext.im2col[name] for dtype, name in _arrays.NAMES.items()}
 _COL2IM = {dtype: _ext.col2im[name] for dtype, name in _arrays.NAMES.items()}
 
-#: Bytes of the block of image rows that a thread accumulates into, so that the block stays in the L1 cache.
+#: The number of bytes of a block of image rows, into which a thread adds columns. The block stays in the L1 cache.
 _BLOCK_BYTES = 1 << 14
 
 
 def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """Write cols (N, C * taps, L) from x (N, C, *spatial) with zero padding; both have the same float dtype.
+    """Write cols (N, C * taps, L) from x (N, C, *spatial) with zero padding. Both have the same float dtype.
 
-    The last axis of both arrays is contiguous. If the layer is pointwise, x is C-contiguous.
+    The last axes of x and cols must be contiguous. If the convolution is pointwise, x must be C-contiguous.
     """
     if not x.size:
-        cols.fill(0)  # every column reads padding only
+        cols.fill(0)  # The image is empty, so every column reads padding only.
     elif geometry.pointwise:
         np.copyto(cols, x.reshape(cols.shape))
     elif cols.size:
@@ -43,7 +43,7 @@ def lower(x: np.ndarray, cols: np.ndarray, geometry: ConvGeometry, threads: int)
 
 
 def scatter(cols: np.ndarray, x: np.ndarray, geometry: ConvGeometry, threads: int) -> None:
-    """Write x (N, C, *spatial) from cols (N, C * taps, L); this is the adjoint of `lower`."""
+    """Write x (N, C, *spatial) from cols (N, C * taps, L). This is the adjoint of `lower`."""
     if not cols.size:
         x.fill(0)
     elif x.size:
@@ -177,7 +177,8 @@ def im2col(
     if geometry.pad_mode == "zeros":
         lower(x, cols, geometry, workers)
     else:
-        whole = _arrays.prepare(x, cols.dtype, workers)  # rows may be apart in memory
+        # Padding needs a C-contiguous image, and x may have gaps between its rows.
+        whole = _arrays.prepare(x, cols.dtype, workers)
         lower(_padding.extend(whole, geometry, workers), cols, geometry.padded, workers)
     return cols if out is None else out
 

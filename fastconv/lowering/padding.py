@@ -1,7 +1,7 @@
-"""Padding other than zeros, which extends an image by copies of its own cells; and the adjoint.
+"""Padding of an image by copies of its own cells, and the adjoint of this padding.
 
 Most kernels support zero padding only. For any other padding, `extend` makes a larger image, and `fold` adds the
-gradient of that image back. Both take the time of a copy, and use tables of the cells along each axis.
+gradient of the larger image to the gradient of the image. Both take the time of a copy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def extend(x: np.ndarray, geometry: ConvGeometry, threads: int = 1) -> np.ndarra
 
 
 def fold(dpadded: np.ndarray, geometry: ConvGeometry, dx: np.ndarray, threads: int = 1) -> None:
-    """Write the adjoint of `extend` into dx: each cell is the sum of the cells of `dpadded` that are copies of it."""
+    """Write the adjoint of `extend` into dx: each cell is the sum of the cells of `dpadded` that `extend` copies from
+    it.
+    """
     if dx.size:
         _share(_ext.fold, dpadded, dx, geometry, rows=dx.size // dx.shape[-1], threads=threads)
 
@@ -45,9 +47,9 @@ def _nbytes(tables: np.ndarray) -> int:
 def _tables(axes: tuple[Axis, ...], pad_mode: str) -> np.ndarray:
     """Return the tables for the kernels, for three axes: see borders.h.
 
-    The tables hold, in this order: the sizes, the padded sizes, and the start of the image along the last axis; for
-    each axis, the cell that each padded cell copies (along the last axis only in the padding); for each axis but the
-    last, the padded cells that copy each cell.
+    The tables have three parts. The first part is the sizes, the padded sizes, and the start of the image along the
+    last axis. The second part has, for each axis, the image cell that each padded cell copies; for the last axis, only
+    cells of the padding. The third part has, for each axis but the last, the padded cells that copy each image cell.
     """
     axes = (*(UNIT_AXIS,) * (3 - len(axes)), *axes)
     *outer, last = axes

@@ -23,17 +23,17 @@ from fastconv.geometry.transpose import TRANSPOSE_DEFAULTS, resolve_transpose
 from fastconv.layers.pool import pooling
 from fastconv.runtime import threads as _threads
 
-#: Used for layers whose options do not depend on the shape of their input.
+#: Empty batches, and gamma and beta, for the checks of layers whose options do not depend on the shape of their input.
 _NO_ROWS, _NO_IMAGES, _ONE = np.empty((0, 1)), np.empty((0, 1, 1)), np.ones(1)
 
 
 class Flow(NamedTuple):
-    """The state that one layer passes to the next."""
+    """The state that one layer passes to the next: the shape of its result, its receptive fields, and its grid."""
 
     shape: tuple[int, ...]
     fields: tuple[ReceptiveField, ...]
-    #: The number of positions along each spatial axis. It outlives flattening, because a fully connected layer reads
-    #: all positions.
+    #: The number of positions along each spatial axis. Flattening does not change it, because a fully connected layer
+    #: after it reads all positions.
     grid: tuple[int, ...]
 
 
@@ -44,8 +44,8 @@ class Step(NamedTuple):
     n_params: int = 0
     flops: int = 0
     axes: Sequence[Axis] = ()
-    #: Whether units lie between cells of the input and read varying numbers of them, so that they share no receptive
-    #: field.
+    #: Whether the layer enlarges its input. Its units then read varying numbers of cells of the input, so they have no
+    #: common receptive field.
     between: bool = False
 
 
@@ -56,7 +56,7 @@ def _spatial(shape: tuple[int, ...]) -> int:
 
 
 def _settings(caller: str, defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """The options that the geometry needs; the other options of the call are checked here."""
+    """Return the options that the geometry needs, and check the other options of the call."""
     settings = merge_options(caller, {**defaults, "algorithm": DEFAULT_ALGORITHM, "threads": None}, options)
     check_name(settings.pop("algorithm"))
     _threads.resolve(settings.pop("threads"))
@@ -159,7 +159,7 @@ def _leaky_relu(flow: Flow, slope: Any = 0.01) -> Step:
 
 
 def _dropout(flow: Flow, p: Any = 0.5, *, mode: Any = "train", seed: Any = None) -> Step:
-    # In training mode the layer would seed NumPy's global generator.
+    # Check in test mode, because in training mode the layer would seed NumPy's global generator.
     quiet = "test" if isinstance(mode, str) and mode == "train" else mode
     layers.dropout_forward(_NO_ROWS, {"p": p, "mode": quiet, "seed": seed})
     return Step(flow.shape)
@@ -233,7 +233,7 @@ def _usage(kind: str) -> str:
 
 
 def run(location: str, kind: str, args: list[Any], options: dict[str, Any], flow: Flow) -> Step:
-    """The effect of a layer of `kind` on `flow`; error messages begin with its place, `location`."""
+    """Return the effect of a layer of `kind` on `flow`. Error messages begin with `location`, such as ``layers[2]``."""
     call = KINDS[kind]
     try:
         inspect.signature(call).bind(flow, *args, **options)

@@ -15,7 +15,7 @@ from fastconv.geometry.receptive import ReceptiveField
 from fastconv.nets.layer_kinds import KINDS, Flow, Step, run
 from fastconv.runtime import memory as _memory
 
-#: The meaning of the axes of an input, by the number of axes. An image without a batch axis is read as signals.
+#: The meaning of the axes of an input, by the number of axes. So an image without a batch axis is read as signals.
 _AXES = {
     2: "rows of numbers: (N, D)",
     3: "1-D signals: (N, C, W)",
@@ -44,7 +44,7 @@ class LayerSummary:
         no common field: after branches whose strides differ, after branches of
         which only some were flattened, and after layers that enlarge images.
     param_bytes, out_bytes : int
-        Memory of the parameters and of the output.
+        The number of bytes of the parameters, and of the output.
     depth : int
         The number of nested branches that contain the layer.
     """
@@ -70,7 +70,8 @@ class Summary:
     dtype : dtype
         The dtype for which bytes are counted.
     layers : tuple of LayerSummary
-        In order; the layers of branches come before the join.
+        The layers in order. The layers of branches come before the layer that
+        joins the branches.
     n_params, flops, param_bytes, out_bytes : int
         Sums over all layers.
     receptive_field : tuple of ReceptiveField
@@ -147,7 +148,7 @@ _MERGES = ("add", "concat")
 
 
 def _read(location: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
-    """The parts of a layer: its kind, its positional arguments, and its options."""
+    """Return the parts of a layer: its kind, its positional arguments, and its options."""
     if isinstance(layer, str):
         layer = (layer,)
     if isinstance(layer, Mapping):
@@ -169,7 +170,7 @@ def _read(location: str, layer: Any) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 class _Walk:
-    """Goes through the layers in order, and collects their rows, names and bytes."""
+    """A walk through the layers of a net, in order, which collects a row of the table for each layer."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype, self.rows, self._counts = dtype, list[LayerSummary](), Counter[str]()
@@ -221,8 +222,10 @@ class _Walk:
 
 
 def _joined(ends: list[Flow]) -> tuple[ReceptiveField, ...]:
-    """The union of the receptive fields of all branches along each axis, if the fields have the same jump."""
-    # Grids differ if one branch was flattened while the units of another read all cells.
+    """Return, along each axis, the smallest receptive field that covers the fields of all branches. Returns () if the
+    fields have different jumps, or the branches have different grids.
+    """
+    # Grids differ if one branch was flattened and another ends in a fully connected layer.
     if len({(end.grid, tuple(field.jump for field in end.fields)) for end in ends}) > 1:
         return ()
     whole = ends[0].fields
@@ -236,7 +239,7 @@ def _after(step: Step, flow: Flow) -> Flow:
         return Flow(step.out_shape, (), step.out_shape[2:])
     if not step.axes:
         return Flow(step.out_shape, flow.fields, flow.grid)
-    # Branches with different jumps have no common receptive field, so later layers have none, either.
+    # `flow.fields` is empty if the units of the input have no common receptive field. Later layers then have none.
     fields = tuple(f.through(a.k, a.stride, a.lo, a.dilation) for f, a in zip(flow.fields, step.axes, strict=False))
     return Flow(step.out_shape, fields, tuple(axis.out for axis in step.axes))
 
@@ -278,9 +281,9 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
     Returns
     -------
     Summary
-        ``print`` shows the table. A line above the input says how its axes are
-        read: ``(3, 32, 32)`` is three signals of 32 channels. Programs read the
-        attribute ``layers`` and the sums ``n_params``, ``flops``,
+        ``print`` shows the table. A line above the input names its axes, because
+        ``(3, 32, 32)`` is not an image but three signals of 32 channels. Programs
+        read the attribute ``layers`` and the sums ``n_params``, ``flops``,
         ``param_bytes`` and ``out_bytes``.
 
     Raises
@@ -289,7 +292,7 @@ def summarize(layers: Sequence[Any], x_shape: Sequence[int], dtype: Any = "float
         If a layer does not fit its input, is of no known kind, or has an option
         out of its range; the layer is named.
     TypeError
-        For values or options that a layer does not take.
+        If a layer gets a value or an option that it does not have.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""`explain` compares the algorithms for one layer, and says why 'auto' takes one of them."""
+"""`explain` compares the algorithms for one layer, and says which one is taken, and why."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def explain(
     rank_one: bool = False,
     **options: Any,
 ) -> str:
-    """Compare the algorithms for a layer: which can compute it, their estimated costs, and the one that is taken.
+    """Describe which algorithms can compute a layer, their estimated costs, and the algorithm that is taken.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def explain(
 def _explained(
     geometry: ConvGeometry, found: np.dtype, op: Op, name: str, threads: int, share: float, outer: bool
 ) -> str:
-    """The description of one convolution, and its table."""
+    """Return the description of one convolution, and its table of algorithms."""
     seen = 1.0 if name == "exact" else share
     if name == "auto":
         seen = as_seen(geometry.w_shape, math.prod(geometry.out_shape), share)

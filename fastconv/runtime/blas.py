@@ -37,7 +37,7 @@ def _counters() -> Iterator[Callable[[], int]]:
 
 
 def _find_counter() -> int:
-    """Find the function and call it. Later calls go to that function directly."""
+    """Find the function that returns the number of threads, call it, and store it in `_count` for later calls."""
     global _count
     _count = next(_counters(), _unknown)
     return _count()
@@ -47,8 +47,8 @@ _count: Callable[[], int] = _find_counter
 
 
 def threads() -> int | None:
-    """Return how many threads NumPy's BLAS may use for a product that this thread starts now, or None if that is
-    unknown.
+    """Return the largest number of threads that NumPy's BLAS uses for a product that this thread starts now. None means
+    that the number is unknown.
     """
     return _count() or None
 

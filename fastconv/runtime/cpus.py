@@ -22,13 +22,11 @@ def _quota() -> int | None:
 
 
 def quota(root: str) -> int | None:
-    """Return the number of CPUs, rounded up, to which the control groups of this process limit it, or None without a
-    limit.
+    """Return the limit that control groups set on the number of CPUs of this process, rounded up. None means no limit.
 
     `root` is the root of the file system. ``proc/self/cgroup`` lists the control groups of the process, and
-    ``sys/fs/cgroup`` has their files: ``cpu.max`` in version 2, ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us`` in
-    version
-    1. The limits of all enclosing groups apply to a group as well.
+    ``sys/fs/cgroup`` has their files. Control groups of version 2 have the file ``cpu.max``; those of version 1 have
+    ``cpu.cfs_quota_us`` and ``cpu.cfs_period_us``. The limits of all enclosing groups apply to a group as well.
     """
     limits = [limit for folder in _folders(root) if (limit := _limit(folder)) is not None]
     return min(limits, default=None)
@@ -69,7 +67,7 @@ def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().strip()
-    except TimeoutError:  # raised by a signal handler
+    except TimeoutError:  # A TimeoutError is an OSError, but a signal handler raised it.
         raise
     except OSError:
         return ""

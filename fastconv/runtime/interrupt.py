@@ -18,7 +18,10 @@ def _leave(*_: object) -> None:
 
 
 def _is_program() -> bool:
-    """Return whether Python runs this package by -m. While Python is looking for the module to run, argv[0] is '-m'."""
+    """Return whether Python was started with ``-m fastconv``.
+
+    While Python is looking for the module to run, `sys.argv[0]` is '-m'.
+    """
     if sys.argv[:1] != ["-m"]:
         return False
     flags = [(a, b) for a, b in pairwise((*sys.orig_argv, "")) if a.startswith("-") and not a.startswith("--")]

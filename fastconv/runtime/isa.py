@@ -1,4 +1,4 @@
-"""The instruction set of the kernels: the one named by FASTCONV_ISA, otherwise the best that this CPU supports."""
+"""The instruction set of the kernels. FASTCONV_ISA names it; the default is the best that this CPU supports."""
 
 from __future__ import annotations
 
@@ -43,18 +43,19 @@ cpu: tuple[str, int] = _ext.cpu()
 
 
 def kind() -> str:
-    """Return the kind of CPU that rates are measured for: vendor, family and instruction set, as
-    'AuthenticAMD-26-avx512'.
+    """Return the vendor, the family and the instruction set of this CPU, such as 'AuthenticAMD-26-avx512'.
+
+    Rates are measured for each of these kinds of CPU.
     """
     return f"{cpu[0]}-{cpu[1]}-{NAMES[current]}"
 
 
-#: For each instruction set the bytes of a vector, and the time of a vector operation relative to AVX-512. AVX2 executes
-#: two operations at a time, and the baseline has no fused multiply-add. These factors let rates measured for one
-#: instruction set serve another.
+#: For each instruction set, the number of bytes of a vector, and the time of a vector operation relative to AVX-512.
+#: AVX2 executes two operations at a time, and the baseline has no fused multiply-add. With these factors, rates that
+#: were measured for one instruction set can be used for another.
 _VECTORS = {"baseline": (16, 0.9), "avx2": (32, 0.6), "avx512": (64, 1.0)}
 
-#: For an instruction set, the one whose vectors are half as wide, and their size in bytes.
+#: For an instruction set, another one with vectors of half the width, and this half width in bytes.
 _HALVES = {NAMES.index("avx512"): (NAMES.index("avx2"), 32)}
 
 
@@ -71,8 +72,8 @@ def lanes(itemsize: int) -> int:
     return _VECTORS[NAMES[current]][0] // itemsize
 
 
-#: The bytes that one vector operation counts as in `_threads.share`. A copy moves fewer bytes in that time, but threads
-#: pay off for smaller amounts of work in registers.
+#: The number of bytes that one vector operation counts as in the argument `work` of `threads.share`. A copy moves fewer
+#: bytes in that time, but threads pay off for smaller amounts of work in registers.
 BYTES_PER_OPERATION = 10
 
 

@@ -1,10 +1,10 @@
-"""Memory of results: a pool keeps the memory of a deleted result for the next one.
+"""Memory of results: a pool keeps the memory of a deleted result for the next result.
 
 An allocator returns the memory of a large array to the system when the array is deleted, and takes new pages for the
-next array. This takes longer than many convolutions. For arrays of a few megabytes it happens or not, depending on what
-the process freed before. The pool marks free memory of large results, so that the system can take it back when it runs
-short, and keeps little memory of smaller results. The pool is compiled code (``_ext/buffers.pyx``), because no signal
-handler can interrupt it there.
+next array. This takes longer than many convolutions. For arrays of a few megabytes, it depends on what the process
+freed before. The pool marks the free memory of large results, so that the system can take it back when memory runs
+short; of smaller results, the pool keeps little memory. The pool is compiled code (``_ext/buffers.pyx``), because a
+signal handler cannot interrupt compiled code.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 
 from fastconv._ext import buffers as _ext
 
-#: Below this size, `check_free` does not ask the system for its free memory, because that takes longer than writing the
-#: array.
+#: The largest size, in bytes, for which `check_free` does not ask the system for its free memory, because asking takes
+#: longer than writing the array.
 _ALWAYS_FREE = 1 << 26
-#: The pool serves results of at least this many bytes. Clearing the pages of smaller ones takes little time.
+#: The smallest size of a result from the pool, in bytes. For smaller results, the system clears new pages fast.
 _LEAST_BYTES = 1 << 19
-#: The default of ``FASTCONV_KEEP_MIB``, the most memory that the pool keeps, in MiB.
+#: The default of ``FASTCONV_KEEP_MIB``: the largest amount of memory that the pool keeps, in MiB.
 _KEPT_MIB = 512
 
 #: The advice for an algorithm that needs more memory than is free.
@@ -59,7 +59,7 @@ _pool = _ext.Pool(_kept_bytes)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return an uninitialised array like `np.empty`; a large array may reuse the memory of an earlier one."""
+    """Return an uninitialised array like `np.empty`. A large array may reuse the memory of a deleted array."""
     size = math.prod(shape)
     nbytes = size * dtype.itemsize
     if nbytes < _LEAST_BYTES:
@@ -67,15 +67,16 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     memory: Any = _pool.take(nbytes) if nbytes <= sys.maxsize else None
     if memory is None:
         return np.empty(shape, dtype)  # If there is no memory, NumPy raises the best error.
-    # The base has as many elements as the result, because SciPy copies an array with less than half of its base's
-    # elements.
+    # The memory may be larger than the result, so make a base array of the same size as the result, because SciPy
+    # copies an array that has less than half of the elements of its base.
     return np.ndarray(shape, dtype, np.ndarray((size,), dtype, memory))
 
 
 def scratch(nbytes: int, what: str, instead: str) -> np.ndarray:
-    """Allocate bytes for one call. If there is no memory, empty the pool and try again.
+    """Return an array of `nbytes` bytes for one call. If memory is short, the pool is emptied first.
 
-    `check_free` raises an error before the allocation if the bytes are not free even then.
+    `check_free` raises an error before the allocation if the bytes are still not free. `what` and `instead` are for its
+    message.
     """
     try:
         check_free(nbytes, what, instead)
@@ -87,7 +88,7 @@ def scratch(nbytes: int, what: str, instead: str) -> np.ndarray:
 
 
 def available() -> int | None:
-    """Return the bytes that the system can still provide without running short, or None if it does not tell."""
+    """Return the number of bytes that the system can still provide. None means that the number is unknown."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:
@@ -122,7 +123,7 @@ def check_free(nbytes: int, what: str, instead: str) -> None:
 
 
 def at_release(forget: Callable[[], None]) -> None:
-    """Register `forget`, which `release` then calls. It drops memory that a module keeps for later calls."""
+    """Register a function that drops the memory that a module keeps for later calls. `release` calls the function."""
     _forgotten.append(forget)
 
 
@@ -134,7 +135,7 @@ def release() -> None:
 
 
 def check_bytes(what: str, shape: tuple[int, ...], dtype: np.dtype) -> int:
-    """Return the bytes of an array of this shape; more bytes than can be addressed are an error."""
+    """Return the number of bytes of an array of this shape. More bytes than can be addressed are an error."""
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes > sys.maxsize:
         raise ValueError(

@@ -8,9 +8,11 @@ from typing import Any, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
-#: A layer plans about ten algorithms for each of three ops, so these sizes suffice for networks of a hundred layers.
+#: The largest numbers of entries of the two caches. A layer plans about ten algorithms for each of three ops, so these
+#: numbers suffice for networks of a hundred layers.
 _MOST, _MOST_SIZED = 4096, 1024
-#: Larger results are not cached but made on every call, because the cache could hold hundreds of them.
+#: The largest size of a cached result, in bytes. Larger results are made on every call, because hundreds of them would
+#: take too much memory.
 _MOST_BYTES = 1 << 19
 
 
@@ -63,7 +65,7 @@ class PlanCache:
         return found
 
     def clear(self) -> None:
-        """Drop all entries. This is needed after block sizes or rates changed."""
+        """Drop all entries. This is needed after block sizes or rates have changed."""
         self.find.cache_clear()
         self._sized.cache_clear()
 

@@ -15,8 +15,8 @@ _T = TypeVar("_T")
 
 @dataclass_transform(frozen_default=True)
 def dataclass(*, frozen: bool) -> Callable[[type[_T]], type[_T]]:
-    """Return what ``dataclasses.dataclass(frozen=True)`` returns, but compile one method instead of six: the
-    constructor.
+    """Return a class decorator like ``dataclasses.dataclass(frozen=True)``. It compiles only one method, the
+    constructor, where the standard library compiles six.
     """
     if not frozen:
         raise ValueError("frozen must be True; use dataclasses.dataclass for other classes")

@@ -19,25 +19,25 @@ import numpy as np
 
 from fastconv.runtime import cpus as _cpus, workers as _workers
 
-#: A call with one thread does not check for signals if its work, in bytes copied, is below this.
+#: A call with one thread checks for signals only if its work (see `work_queue`) is at least this number of bytes.
 SERIAL_BYTES = 1 << 21
-#: Threads pay off for this factor less work, because workers that are awake join a call fast.
+#: Threads are used if the work is at least ``SERIAL_BYTES / _NEAR``, because workers that are awake join a call fast.
 _NEAR = 16
 
-#: The largest number of threads of a call; larger requests use this number.
+#: The largest number of threads of a call. A larger number counts as this number.
 MAX_THREADS = _workers.MAX_HELPERS + 1
 
 _override: ContextVar[int | None] = ContextVar("fastconv_threads", default=None)
 
 
 def cpu_count() -> int:
-    """Return the number of CPUs that this process may use: see `_cpus`."""
+    """Return the number of CPUs that this process may use: see `fastconv.runtime.cpus`."""
     return _cpus.count()
 
 
 def resolve(threads: Any) -> int:
-    """Return the option `threads` as a number from 1 to `MAX_THREADS`. None is the default; a negative number counts
-    back from all CPUs.
+    """Return the option `threads` as a number from 1 to `MAX_THREADS`. None means the default, and -n means n - 1 CPUs
+    less than all.
     """
     if threads is None:
         return get_threads()
@@ -58,11 +58,12 @@ def resolve(threads: Any) -> int:
 
 
 def _default_count() -> int:
-    """Return the number of CPUs, or OMP_NUM_THREADS if that is less, because joblib's loky, Dask, Ray and torchrun set
-    it in their workers.
+    """Return the smaller of the number of CPUs and ``OMP_NUM_THREADS``. joblib's loky, Dask, Ray and torchrun set this
+    variable in their workers.
     """
     try:
-        # The numbers for nested levels follow a comma. A text that is not a number is ignored; OpenMP warns about it.
+        # OMP_NUM_THREADS may be a list, whose first number is for the outermost level. Any other text is ignored here,
+        # because OpenMP warns about it.
         limit = int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])
     except ValueError:
         limit = 0
@@ -133,8 +134,8 @@ def set_threads(n: int | None) -> None:
     Matrix products use these threads, too. NumPy's BLAS has threads of its own, so
     fastconv uses it only if it is known to use no more threads than these.
 
-    The number of CPUs is that of the CPUs that this process may run on, limited by the quota of its control groups,
-    rounded up. Containers have such quotas.
+    fastconv counts the CPUs that this process may run on. If the control groups of the process limit it to fewer CPUs,
+    as in many containers, fastconv uses this limit, rounded up.
 
     Examples
     --------
@@ -177,32 +178,33 @@ def threads(n: int) -> Iterator[None]:
 
 
 def most(threads: int, items: int) -> int:
-    """Return the number of threads that a call with `items` items uses, if it may use `threads`."""
+    """Return the largest number of threads that a call with `items` items uses if the option is `threads`."""
     return min(threads, items, MAX_THREADS)
 
 
 @functools.lru_cache(maxsize=1024)
 def _grain(items: int, work: int, helpers: int) -> int:
-    """Return the number of items per chunk: about 64 KiB of work, because threads contend for the counter, but at least
-    eight chunks for each thread.
+    """Return the number of items per chunk.
 
-    Eight chunks balance the load. A call with one thread uses chunks of about 1 MiB, because it checks for signals
-    between chunks.
+    A chunk has about 64 KiB of work, because threads contend for the counter of chunks. There are at least eight chunks
+    for each thread, to balance the load. A call with one thread uses chunks of about 1 MiB, because it checks for
+    signals between chunks.
     """
     return max(1, min(items * (1 << 16 if helpers else 1 << 20) // max(work, 1), items // (8 * (helpers + 1))))
 
 
 def is_little(work: int) -> bool:
-    """Return whether one thread does all of the work because there is little of it; `work` as in `work_queue`."""
+    """Return whether the work is so little that one thread does all of it. `work_queue` explains `work`."""
     return _NEAR * work < SERIAL_BYTES
 
 
 def work_queue(items: int, work: int, threads: int) -> bytearray | None:
-    """Return the shared state of a call with up to ``threads - 1`` workers, or None if one thread does all the work.
+    """Return the shared state of a call with up to ``threads - 1`` workers. Returns None if the work is so little that
+    one thread does all of it without checks for signals.
 
-    `work` is the number of bytes that a plain copy would move in the time of the kernel. Workers that are awake join at
-    once, and sleeping ones soon, so threads pay off for calls of about 10 us. The state includes the number of items
-    per chunk, for kernels with small items, and makes the call check for signals.
+    `work` is the number of bytes that a plain copy would move in the time of the kernel. Workers that are awake join a
+    call at once, and sleeping workers soon, so threads pay off for calls of about 10 us. The state has the number of
+    items per chunk, and makes the call check for signals.
     """
     # The most frequent case comes first, because for small arrays these lines take longer than the kernel.
     if _NEAR * work < SERIAL_BYTES:
@@ -216,8 +218,8 @@ def work_queue(items: int, work: int, threads: int) -> bytearray | None:
 
 
 def share(kernel: Callable[..., Any], args: tuple, *, items: int, work: int, threads: int) -> Any:
-    """Call ``kernel(*args, work_queue)`` once. The shared state lets it divide `items` among threads: see
-    `work_queue`.
+    """Return ``kernel(*args, shared)``. The kernel uses `shared`, the shared state of the call, to divide its `items`
+    items among threads: see `work_queue`.
     """
     shared = work_queue(items, work, threads)
     return kernel(*args, _workers.serial_queue() if shared is None else shared)

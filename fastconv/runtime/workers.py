@@ -17,21 +17,23 @@ import threading
 from fastconv._ext import team as _ext
 from fastconv.runtime import cpus as _cpus
 
-#: The largest number of workers of the process. A call that asks for more threads uses these.
+#: The largest number of workers of the process.
 MAX_HELPERS = 63
-#: How often a worker checks the broadcast slot before it sleeps there (or leaves it, on systems without futexes): about
-#: 300 us, or only a few us if there are more threads than CPUs.
+#: The number of times that a worker checks the broadcast slot before it sleeps there (or leaves it, on systems without
+#: futexes). The first number takes about 300 us. The second takes a few us, and is used if there are more threads than
+#: CPUs.
 _SPINS, _FEW_SPINS = 10_000, 100
 
 
 def serial_queue() -> bytearray:
-    """Return the shared state of a call with one thread and so little work that it does not check for signals."""
+    """Return the shared state of a call that has one thread and does not check for signals, because it is short."""
     return _SERIAL.copy()
 
 
 def work_queue(helpers: int, grain: int) -> bytearray:
-    """Start missing workers, and return the shared state of a call with at most `helpers` of them: see
-    ``fc_parallel_for``.
+    """Return the shared state of a call that up to `helpers` workers may join, and start workers if there are fewer.
+
+    `grain` is the number of items per chunk: see ``fc_parallel_for`` in ``_ext/team.h``.
     """
     return _pool.work_queue(helpers, grain)
 
@@ -48,10 +50,10 @@ def _forget() -> None:
 
 
 _pool = _new_pool()
-#: Teams of parent processes. They are kept because a call whose signal handler forked still reads its old broadcast
-#: slot in the child.
+#: The pools of parent processes. They are kept in the child because, if a signal handler forks during a call, the call
+#: still reads the old broadcast slot in the child.
 _forgotten: list[_ext.ThreadPool] = []
-# A chunk of this state holds all items, or nearly all, because the number of items per chunk has 32 bits.
+# In this state, a chunk has all items, or nearly all if their number exceeds 32 bits.
 _SERIAL = _ext.serial_queue()
 
 if hasattr(os, "register_at_fork"):

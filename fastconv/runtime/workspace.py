@@ -1,4 +1,4 @@
-"""Workspaces: memory that a call needs beside its arguments and results. Each thread keeps one for its next call."""
+"""Workspaces: memory that a call needs besides its arguments and results. Each thread keeps its last workspace."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fastconv.runtime.memory import check_bytes
 
 #: The largest workspace that a thread keeps for its next call, in bytes.
 KEPT_BYTES = 1 << 25
-#: Workspaces are aligned to cache lines of this many bytes.
+#: The number of bytes of a cache line. Workspaces start at cache lines.
 _LINE = 64
-#: Above this size, the address limit is checked again before a workspace is kept. For smaller workspaces that system
-#: call would take too long.
+#: The largest size, in bytes, of a workspace that is kept without checking the address limit again. For these
+#: workspaces, the system call would take too long.
 _ASK_BYTES = 1 << 20
 
 
 class _Owner:
-    """Holds the workspace of a living thread: `idle["memory"]`, which is absent while a call uses it."""
+    """Holds the workspace of a living thread in `idle["memory"]`. The entry is absent while a call uses it."""
 
     __slots__ = ("__weakref__", "idle")
 
@@ -43,10 +43,10 @@ _kept = _Kept()
 class workspace:
     """A context manager that provides an uninitialised array, the workspace of one call.
 
-    New memory comes from the system page by page, which takes longer than the product of a small image, so each thread
-    keeps its last workspace. A nested call, for example from a finaliser, gets memory of its own. A workspace that
-    needs more bytes than are free is an error before it is allocated. No workspace is kept after an exception, or while
-    an address limit (``ulimit -v``) is set.
+    Each thread keeps its last workspace for its next call, because the system provides new memory page by page, which
+    takes longer than the convolution of a small image. A nested call, for example from a finaliser, gets memory of its
+    own. If a workspace needs more bytes than are free, an error is raised before it is allocated. No workspace is kept
+    after an exception, or while an address limit (``ulimit -v``) is set.
     """
 
     __slots__ = ("_array", "_buffer", "_keep")
@@ -55,14 +55,15 @@ class workspace:
         buffer: Any
         buffer, array = _kept.idle.pop("memory", (None, None))
         self._keep = True
-        # The array itself is reused as well, because a program often calls the same layer again.
+        # If shape and dtype are the same as in the last call, reuse the array object as well, because creating it takes
+        # time.
         if array is None or array.shape != shape or array.dtype is not dtype:
             nbytes = check_bytes(what, shape, dtype)
             if buffer is None or buffer.nbytes < nbytes + _LINE:
                 buffer = array = None  # Free a workspace that is too small before allocating the new one.
                 buffer = _memory.scratch(nbytes + _LINE, f"a workspace for {what}", _memory.BOUNDED)
                 self._keep = not _memory.limited()
-            # NumPy may place an array 16 bytes into a cache line, so that every second vector would cross a line.
+            # Align to a cache line, because NumPy aligns to 16 bytes only, and vectors could then cross lines.
             start = -buffer.__array_interface__["data"][0] % _LINE
             array = np.ndarray(shape, dtype, buffer, start)
         self._buffer: np.ndarray = buffer
@@ -80,7 +81,7 @@ class workspace:
 
 def release_workspaces() -> None:
     """Free the workspaces that threads keep. A workspace in use stays until its call ends."""
-    # One call copies the references out of the table, because threads may start and end during the loop.
+    # `valuerefs` copies the references in one call, because threads may start and end during the loop.
     for reference in _owners.valuerefs():
         owner = reference()
         if owner is not None:

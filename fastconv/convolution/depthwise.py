@@ -170,7 +170,7 @@ class DepthwisePlan(Plan):
         return _counts.total(plan.amounts, part) | memory_work
 
     def run(self, first: np.ndarray, second: np.ndarray, third: np.ndarray | None, result: np.ndarray) -> None:
-        """Run the kernel. Sums start with the bias. For dx, all stride phases of a block use one copy of the block."""
+        """Run the kernel, which adds the bias. For dx, all stride phases of a block use one copy of the block."""
         if self.case.op == "backward_weights":
             self._sum_weights(first, second, result)
             return

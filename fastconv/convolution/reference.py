@@ -15,8 +15,8 @@ from fastconv.convolution.cost.model import multiply_adds, total_bytes
 from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.conv import ConvGeometry
 
-#: The largest workspace: `_MOST_BYTES` bytes, or `_MOST_TIMES` times the bytes of the arguments and the result in float64
-#: if that is more.
+#: The largest workspace: `_MOST_BYTES` bytes, or `_MOST_TIMES` times the bytes of the arguments and the result in
+#: float64 if that is more.
 _MOST_BYTES, _MOST_TIMES = 1 << 28, 16
 
 

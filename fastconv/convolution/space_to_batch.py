@@ -1,8 +1,8 @@
 """Space-to-batch: a dilated convolution as undilated convolutions of every d-th row and column.
 
 With dilation d, the indices of the cells that an output reads differ by multiples of d. So an image is split into d
-parts along each axis: part i has the cells i, i + d, i + 2 d, ... Each part is convolved as an image of its own, without
-dilation.
+parts along each axis: part i has the cells i, i + d, i + 2 d, ... Each part is convolved as an image of its own,
+without dilation.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def reason(geometry: ConvGeometry) -> str | None:
             return f"the dilation is {dilation}, and the image has fewer cells than that"
         if axis.lo % step:
             return (
-                f"the dilation is {dilation}, and the padding in front has to be "
-                f"a multiple of it, not {tuple(a.lo for a in geometry.axes)}"
+                f"the dilation is {dilation}, and it needs 1 or "
+                f"padding in front that is a multiple of it, not {tuple(a.lo for a in geometry.axes)}"
             )
     if (parts := math.prod(_steps(geometry))) > _MOST_PARTS:
         return f"the dilation is {dilation}: an image would be copied in {parts} parts, more than {_MOST_PARTS}"

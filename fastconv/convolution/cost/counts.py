@@ -58,8 +58,8 @@ def tile_vectors(length: int, lanes: int, most: int) -> list[tuple[int, int]]:
 def multiplied(rows: list[tuple[int, int]], tiles: list[tuple[int, int]]) -> float:
     """Return the time of all tiles for each k, in multiply-adds.
 
-    `rows` are the heights of tiles and their numbers, and `tiles` the widths of tiles and their numbers. A tile takes
-    the time of its latency, its multiply-adds or its loads, whichever is longest.
+    `rows` are the heights of tiles and their numbers, and `tiles` the widths of tiles and their numbers. The time
+    of a tile is the largest of the times of its latency, of its multiply-adds and of its loads.
     """
     return sum(n * m * max(_LATENCY, r * v, (r + v) * 2 / _LOADS) for r, n in rows for v, m in tiles)
 

@@ -17,8 +17,8 @@ def rates_in_use() -> _rates.Rates:
     return _rates.in_use()
 
 
-#: The default rates, in nanoseconds. `border` is for each byte of a padded image, and `borders` for each call that pads.
-#: `wakes` is for each product in several BLAS threads: waking them takes milliseconds now and then, and many small
+#: The default rates, in nanoseconds: `border` for each byte of a padded image, and `borders` for each call that pads.
+#: `wakes` is for each product in several BLAS threads, because waking them takes milliseconds now and then. Many small
 #: products in a row then take 10 to 30 times their usual time.
 _OPTIONAL = {"border": 0.1, "borders": 5000.0, "wakes": 30_000.0}
 

@@ -276,7 +276,7 @@ class Layout:
         return table
 
     def taps(self) -> np.ndarray:
-        """Return the offset of the cell that output 0 reads at each tap, in elements; the last axis is fastest."""
+        """Return the offset of the cell that output 0 reads at each tap, in elements; the last axis varies fastest."""
         offsets = []
         for i, conv_axis in enumerate(self.conv_axes):
             phase_index, cells = conv_axis.cells()

@@ -18,8 +18,8 @@ from fastconv.runtime import blas as _blas, isa as _isa, threads as _threads
 #: thread alone, because waking another thread would take longer. The limits of OpenBLAS are 4 * FEW and 9216.
 FEW, _FEW_OF_VECTOR = 1 << 16, 1 << 13
 #: A product of at most `_FEW_ROWS` rows with a transposed second factor does not fill a tile. Nor does one of at
-#: most `_FEW_COLUMNS` columns with a transposed first factor. If the other size of the product is at least `_LONG` times
-#: this one, the transpose of the product is computed instead, because that is faster.
+#: most `_FEW_COLUMNS` columns with a transposed first factor. If the other size is at least `_LONG` times this one, the
+#: transpose of the product is computed instead, because that is faster.
 _FEW_ROWS, _FEW_COLUMNS, _LONG = 32, 20, 8
 #: The most multiply-adds of one call of BLAS, which take some 50 ms. Python runs signal handlers between the calls.
 _BLAS_PIECE = 1 << 31

@@ -15,7 +15,7 @@ _MOST_LOOK = 0.1
 
 
 def pays(first: Algorithm, second: Algorithm, case: Case) -> bool:
-    """Return whether to check for kernels of rank one: `first` is faster for them than `second`, and a check is cheap."""
+    """Return whether to check whether kernels have rank one: `first` is then faster than `second`, and a check is cheap."""
     return plans.find(_is_faster, first, second, case)
 
 

@@ -42,7 +42,7 @@ _EXTENDED_BYTES = 1 << 23
 
 
 class Wrapper(Plan):
-    """A plan that wraps an inner plan, and has the workspace and the work of the inner plan unless it overrides them."""
+    """A plan that wraps an inner plan. By default it has the workspace and the work of the inner plan."""
 
     name = ""
 

@@ -26,8 +26,8 @@ GENERIC = "generic"
 _USUAL = ("avx2", "avx512", "baseline")
 
 #: The factor by which a product in several BLAS threads has to be faster, if the file of the CPU has none. On AMD
-#: family 26, a gradient of the weights took up to twice its time right after a gradient of the image by BLAS. Now and then, a
-#: product took 10 to 20 times its usual time. With a penalty of 2, this happened in 2 of 624 random cases.
+#: family 26, a gradient of the weights took up to twice its time right after a gradient of the image by BLAS. Now and
+#: then, a product took 10 to 20 times its usual time. With a penalty of 2, this happened in 2 of 624 random cases.
 _BLAS_PENALTY = 3.0
 
 

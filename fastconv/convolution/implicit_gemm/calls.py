@@ -232,9 +232,9 @@ def _slice(weights: tuple[int, ...]) -> slice:
 def _shared_out(
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis], images: int, count: int, block: tuple[int, int, int], threads: int
 ) -> tuple[int, tuple[int, int, int]]:
-    """Return a block of more than half the size that divides the work about equally among the threads.
+    """Return the images and outputs of a smaller block, which divides the work about equally among the threads.
 
-    Each thread computes every `threads`-th block.
+    The block has more than half the size, and each thread computes every `threads`-th block.
     """
     deep, high, wide = block
 

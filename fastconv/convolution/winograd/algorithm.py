@@ -32,9 +32,8 @@ _WEIGHTS = {dtype: _ext_weights.weights[name] for dtype, name in _arrays.NAMES.i
 #: The largest number of taps of a kernel, and of the taps of all channels or all filters of a group. They are limited
 #: because tables and transformed weights are many times longer.
 _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
-#: A case of more than `_FEW_OPERATIONS` vector operations, which take some tenths of a second, is refused if it takes more
-#: than `_MOST_TIMES` times the operations of the sums of products. It does if few channels leave lanes of the transforms
-#: empty.
+#: A case of more than `_FEW_OPERATIONS` vector operations, some tenths of a second, is refused if it needs more than
+#: `_MOST_TIMES` times the operations of sums of products. Few channels are the cause, because they leave lanes empty.
 _FEW_OPERATIONS, _MOST_TIMES = 1 << 28, 10
 #: The largest number of stride phases of dx, all of which one call computes.
 _PHASES = 64

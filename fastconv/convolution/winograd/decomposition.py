@@ -62,12 +62,12 @@ class MinimalFilter:
 
 
 NONE = MinimalFilter(1, 1)
-#: The numbers of points that have transforms. More points need fewer multiplications, but cause larger errors. The errors
-#: of eight points are four to eight times those of six.
+#: The numbers of points that have transforms. More points need fewer multiplications, but cause larger errors. Errors
+#: with eight points are four to eight times the errors with six.
 POINTS = (8, 6, 4)
-#: The factor by which transforms along one axis may enlarge rounding errors, by the number of points. For an output and a
-#: tap, it is the sum over the points of |A^T| times |G| times a row of |B^T|; the factor is the largest such sum. For two
-#: axes, multiply both factors.
+#: The factor by which transforms along one axis may enlarge rounding errors, by the number of points: the largest sum
+#: over points of |A^T| times |G| times the sum of a row of |B^T|, for an output and a tap. For two axes, multiply both
+#: factors.
 AMPLIFICATION = {1: 1.0, 4: 4.0, 6: 14.3, 8: 39.6}
 #: Eight points are used only if they are faster by this factor.
 _PENALTY = 1.1
@@ -107,7 +107,7 @@ class TileAxis:
     minimal: MinimalFilter
     #: For dx, the stride of the convolution, which is also the number of phases of dx; otherwise 0.
     back: int = 0
-    #: For dx, the number of cells of the padding in front that outputs of the phases cover: the padding modulo the stride.
+    #: For dx, the number of cells of the padding in front that are outputs, which is the padding modulo the stride.
     skipped: int = 0
 
     @cached_property
@@ -281,7 +281,7 @@ class Problem:
 
     @property
     def penalty(self) -> float:
-        """The factor on the estimated time when candidates are compared. It is above 1 for eight points, which err more."""
+        """The factor on the estimated time when candidates are compared: above 1 for eight points, which err more."""
         return _PENALTY if self.line_points == max(POINTS) else 1.0
 
     @property
@@ -345,8 +345,8 @@ class Problem:
         """Return the tap of the kernel for each phase, subkernel and tap of the subkernel, or -1 outside the kernel."""
         d, h, w = (np.array(tile_axis.tap_of, np.intp) for tile_axis in self.tile_axes)
         _, high, wide = self.kernel
-        # The axes are phases along d, h and w, then subkernels along d, h and w, then taps of a subkernel along h and w.
-        # A subkernel has one tap along d.
+        # The axes are phases along d, h and w, then subkernels along d, h and w, then taps of a subkernel along h and
+        # w. A subkernel has one tap along d.
         d = d.reshape(len(d), 1, 1, d.shape[1], 1, 1, 1, 1)
         h = h.reshape(1, len(h), 1, 1, h.shape[1], 1, h.shape[2], 1)
         w = w.reshape(1, 1, len(w), 1, 1, w.shape[1], 1, w.shape[2])

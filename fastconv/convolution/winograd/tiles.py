@@ -24,10 +24,10 @@ from fastconv.runtime.records import dataclass
 
 #: The bytes of workspace of all threads together.
 _SPACE_BYTES = 28 << 20
-#: The largest number of tiles of a block. With `_TILES` tiles, reading the weights is cheap compared with multiplying by
-#: them. If the weights fit the second-level cache, `_FEW_TILES` are enough.
+#: The largest number of tiles of a block. With `_TILES` tiles, reading the weights is cheap compared with the products.
+#: If the weights fit the second-level cache, `_FEW_TILES` are enough.
 _TILES, _FEW_TILES = 64, 24
-#: The bytes of the second-level cache for the tiles and products of a block. Weights of at most this size fit the cache.
+#: The bytes of the second-level cache for the tiles and products of a block. Weights of at most this size fit, too.
 _BLOCK_BYTES = 1 << 19
 #: The number of filters in a pass. All products of a pass are computed before any is transformed back. Few filters are
 #: used, so that tiles and products stay in the cache.

@@ -62,7 +62,7 @@ class ConvAxis:
 
     @cached_property
     def halo(self) -> int:
-        """The number of cells of a phase that the last output reads past its first cell."""
+        """The number of cells of a phase in addition to one per output, because taps read past the last output."""
         return 0 if self.unrolled else (self.taps - 1) * self.dilation // self.stride
 
     @cached_property
@@ -71,7 +71,7 @@ class ConvAxis:
         return replace(self, output_offset=0, weights=(0,) * self.taps)
 
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each tap the index of its phase in `phases`, and the offset of the cell that output 0 reads."""
+        """Return for each tap the index of its phase in `phases`, and the cell of the phase that output 0 reads."""
         steps = np.arange(self.taps) * self.dilation
         if self.unrolled:
             return np.arange(self.taps), np.zeros(self.taps, np.intp)
@@ -128,8 +128,8 @@ def backward_axes(axis_row: tuple[int, ...]) -> list[ConvAxis]:
 class Problem:
     """A convolution as a matrix product for each group: `rows` rows of weights times `channels` channels of a source.
 
-    `row_step` is the number of elements from a weight to the same weight of the next row, and `channel_step` to that of
-    the next channel.
+    `row_step` is the number of elements from the weights of a row to those of the next row, and `channel_step` from the
+    weights of a channel to those of the next channel.
     """
 
     conv_axes: tuple[ConvAxis, ConvAxis, ConvAxis]
@@ -313,7 +313,7 @@ def ceil_div(n: int, block: int) -> int:
 def balanced_block(n: int, most: int, unit: int = 1) -> int:
     """Return the size of blocks that divide n elements evenly: a multiple of `unit`, unless it is n.
 
-    Only rounding up to `unit` makes the size larger than `most`.
+    The size exceeds `most` only if it is rounded up to `unit`.
     """
     return min(ceil_div(n, ceil_div(n, max(most, 1)) * unit) * unit, n)
 

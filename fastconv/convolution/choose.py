@@ -3,7 +3,8 @@
 `choose` returns the algorithm of a given name. For 'auto' and 'exact', it chooses in these steps:
 
 1. `_find_cheapest_dense` lists the algorithms that support the case with dense weights. If the case is small or the
-   name is 'exact', it leaves out algorithms that use transforms. It takes the cheapest one with a small workspace.
+   name is 'exact', it leaves out algorithms that use transforms. It takes the cheapest algorithm with a small
+   workspace.
 2. If BLAS might use more threads than the call, step 1 leaves out algorithms that need BLAS.
 3. If the weights have many zeros, `_find_cheapest_sparse` takes an algorithm that exploits sparsity if its cost is
    lower.

@@ -1,6 +1,7 @@
 """Depthwise convolution: groups of few channels and filters, without a matrix product.
 
-A block is a part of the outputs, with the cells of the image that they read. Its rows belong to the result.
+A block is a part of the outputs of an image, with the cells that these outputs read. Rows of a block are rows of
+outputs. A sweep computes some rows of the result.
 """
 
 from __future__ import annotations
@@ -44,21 +45,21 @@ _WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
 #: The bytes of the padded image of a block. It shares the first-level cache with the rows of the result.
 _BLOCK_BYTES = 1 << 14
-#: The bytes of the sums that a thread computes at a time in backward_weights: one for each tap and lane.
+#: The bytes of the sums that a thread computes at a time in backward_weights. There is a sum for each weight and lane.
 _TOTALS_BYTES = 1 << 14
 #: The minimum number of vectors of a row of a block, and of rows of a block, so that margins stay small.
 _WIDE_VECTORS, _HIGH = 64, 8
-#: The heights of kernels for which the kernel reads each row once for all taps of a column.
+#: The heights of convolution kernels for which each row of cells is read once for all taps of a column.
 _HEIGHTS = (3, 5)
 #: The largest block with its margins: `_MOST_BYTES` bytes, or `_MOST_TIMES` times the bytes of the arguments and the
-#: result if that is more. A block has at most `_OVER` times the cells that one output reads over, because margins are
-#: shorter than the rest of the block. So blocks of small kernels need no check.
+#: result if that is more. A block has at most `_OVER` times the cells from the first to the last one that an output
+#: reads, because a block is longer than its margins. So blocks of small kernels need no check.
 _MOST_BYTES, _MOST_TIMES, _OVER = 1 << 26, 2, 64
 #: The number of vectors that kernels read or clear past the end of a block.
 _LANES_PAST = 2
 #: The bytes that a plain copy moves in the time of a multiply-add, for each byte of the dtype.
 _PRODUCT_BYTES = 0.06
-#: The number of integers that describe a piece to copy, or a sweep of a kernel.
+#: The number of integers that describe a piece to copy, or a sweep.
 _LIST = 7
 
 
@@ -67,7 +68,7 @@ class Tables:
     """One call of a kernel: its tables, and the number of its items, which are the units of work that threads draw.
 
     The workspace of a thread has `space` elements and `lists` integers. With several `parts`, each thread sums dw into
-    a part of its own. `covers` is whether each cell of the result is computed.
+    a part of its own. `covers` is true if each cell of the result is computed.
     """
 
     tables: tuple[np.ndarray, ...]

@@ -64,7 +64,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray, threads: int) -> None:
     elif _is_small(m, k, n):
         np.matmul(a, b, out=out)
     elif (m == 1 or n == 1) and k > 1 and not batch:
-        # This takes as long as reading the matrix once. Packing would double that. This `einsum` calls no BLAS.
+        # The time is that of reading the matrix once. Packing would double that. This `einsum` calls no BLAS.
         np.einsum("mk,kn->mn", a, b, out=out)
     elif _is_flat(m, n, _transposed(a), _transposed(b)):
         a, b = b.swapaxes(-1, -2), a.swapaxes(-1, -2)
@@ -96,7 +96,7 @@ def _is_small(m: int, k: int, n: int) -> bool:
 
 
 def _is_flat(m: int, n: int, first: bool, second: bool) -> bool:
-    """Return whether to compute the transpose of the product, because that is faster.
+    """Return whether it is faster to compute the transpose of the product.
 
     `first` and `second` say which factor is transposed.
     """

@@ -15,7 +15,10 @@ _MOST_LOOK = 0.1
 
 
 def pays(first: Algorithm, second: Algorithm, case: Case) -> bool:
-    """Return whether to check whether kernels have rank one: `first` is then faster than `second`, and a check is cheap."""
+    """Return whether a check for kernels of rank one pays.
+
+    It does if `first` is faster than `second` for such kernels, and the check takes little time.
+    """
     return plans.find(_is_faster, first, second, case)
 
 

@@ -17,7 +17,7 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.geometry.axis import Axis
 from fastconv.geometry.conv import ConvGeometry, conv_geometry
 
-#: The largest size, in bytes, of the products of one tap with a chunk of images, if the chunk has several images.
+#: The bytes of the products of one tap with a chunk of images. Only a chunk of a single image may take more.
 _PRODUCT_BYTES = 1 << 23
 
 

@@ -1,8 +1,9 @@
 """The work that kernels execute, counted from their plans. Rates are measured for these kinds of work.
 
 A tile is the part of a result that a kernel sums in registers, in `rows` rows of vectors. The time of a tile is counted
-in multiply-adds of vectors, of which both units of a core start two per cycle. A multiply-add waits for the sum that it
-adds to, for the time of `_LATENCY` multiply-adds, so a tile of fewer sums leaves the units idle.
+in multiply-adds of vectors, of which both units of a core start two per cycle. The next multiply-add to
+the same sum starts only after the time of `_LATENCY` multiply-adds, so a tile of fewer sums leaves units idle. An entry
+is a column of `high` taps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from fastconv.runtime import threads as _threads
 
 #: The number of multiply-adds that two units start before the result of one is ready, which takes four cycles.
 _LATENCY = 8
-#: The same number for tiles that are so short that the CPU starts the next tile meanwhile.
+#: The same number for short tiles, during which the CPU already starts the next tile.
 _OVERLAPPED = 3
 #: The number of vectors loaded per cycle. It is below two, because loads of cells cross cache lines.
 _LOADS = 1.4
@@ -56,7 +57,7 @@ def tile_vectors(length: int, lanes: int, most: int) -> list[tuple[int, int]]:
 
 
 def multiplied(rows: list[tuple[int, int]], tiles: list[tuple[int, int]]) -> float:
-    """Return the time of all tiles for each k, in multiply-adds.
+    """Return the time of all tiles for one step along k, in multiply-adds.
 
     `rows` are the heights of tiles and their numbers, and `tiles` the widths of tiles and their numbers. The time
     of a tile is the largest of the times of its latency, of its multiply-adds and of its loads.
@@ -98,7 +99,7 @@ def _widths(vectors: int, rows: int) -> Iterator[int]:
 
 
 def sweep(rows: int, n: int, lanes: int, high: int) -> tuple[float, int]:
-    """Return the multiply-adds for each entry of `high` taps, and the number of tiles, of `rows` rows of n results."""
+    """Return the work of `rows` rows of n results: the multiply-adds for each entry, and the number of tiles."""
     vectors = ceil_div(n, lanes)
     most = 8 if vectors == 1 else 4 if vectors < 4 or rows > 2 else rows
     product, tiles = 0.0, 0
@@ -117,16 +118,16 @@ def _widths_of(vectors: int, rows: int) -> list[int]:
 
 
 def pair(rows: int, n: int, lanes: int) -> tuple[float, int]:
-    """Return the multiply-adds for each pair of taps, and the number of tiles, of rows in which two results alternate.
+    """Return the work of rows in which two results alternate, with n numbers in a row.
 
-    A row has n results of both together.
+    The work is the multiply-adds for each pair of taps, and the number of tiles.
     """
     tiles = [(here, count * ceil_div(n, 2 * lanes)) for here, count in _runs(rows, 4)]
     return sum(count * 2 * max(_OVERLAPPED, here * 2 / _LOADS) for here, count in tiles), sum(c for _, c in tiles)
 
 
 def dots(rows: int, n: int, lanes: int, high: int, entries: int) -> tuple[float, int]:
-    """Return the multiply-adds and tiles of `rows` rows of n gradients times all taps, in entries of `high` taps."""
+    """Return the multiply-adds and the number of tiles of `rows` rows of n gradients times the taps of all entries."""
     most = 2 if high == 5 else 3 if high == 3 else 9
     vectors, product, tiles = ceil_div(n, lanes), 0.0, 0
     heights = [(4, rows // 4), (2, rows % 4 // 2), (1, rows % 2)] if high > 1 else [(1, rows)]

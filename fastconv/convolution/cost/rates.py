@@ -59,7 +59,7 @@ def nearest(kind: str, among: Iterable[str]) -> str | None:
 
     Work is counted in vectors, so the instruction set matters most: the same instruction set comes first, then those of
     `_USUAL`. Within an instruction set, the same vendor comes first: the nearest family, and of two equally near ones
-    the newer one. Then follows the unknown CPU, and then the newest family of another vendor.
+    the newer one. Then follow `GENERIC`, and the newest family of another vendor.
     """
     vendor, family, isa = split(kind)
 

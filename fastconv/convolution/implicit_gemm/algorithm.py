@@ -19,8 +19,8 @@ from fastconv.convolution.plan import Case, Plan
 from fastconv.convolution.taps import data_by_taps, effective_taps, tap_layers
 from fastconv.geometry.conv import ConvGeometry
 
-#: dx is computed tap by tap if the kernel has at most `_FEW_TAPS` taps, and the image has more than `_SCATTERED` cells
-#: for each output and step of the strides.
+#: dx is computed tap by tap if the kernel has at most `_FEW_TAPS` taps, and an image has more cells than `_SCATTERED`
+#: times the number of its outputs times the product of the strides.
 _FEW_TAPS, _SCATTERED = 256, 64
 
 
@@ -60,7 +60,7 @@ class Implicit(Algorithm):
 def _is_scattered(geometry: ConvGeometry) -> bool:
     """Return whether the taps are so scattered that dx has many more cells than products, and is computed tap by tap.
 
-    Other plans would compute all cells between the taps, and copy blocks that are wider than the dilation.
+    Other plans would also multiply zeros between the taps, and copy blocks that span the dilation.
     """
     cells, steps = math.prod(geometry.x_shape[2:]), math.prod(axis.stride for axis in geometry.axes)
     return geometry.taps <= _FEW_TAPS and cells > _SCATTERED * geometry.positions * steps
@@ -87,7 +87,8 @@ class ImplicitPlan(Plan):
     def workspace_bytes(self) -> int:
         """The bytes of the call with the largest workspace.
 
-        They hold a padded block, weights and panels for each thread, shared and repacked weights, and the parts of dw.
+        The workspace holds a padded block, packed weights and panels for each thread, weights that threads share,
+        repacked weights, and partial sums of dw.
         """
         calls = [call for call, _ in call_kinds(self.case)]
         parts = max((call.parts for call in calls if call.parts > 1), default=0)

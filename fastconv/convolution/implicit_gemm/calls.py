@@ -34,7 +34,7 @@ from fastconv.geometry.conv import ConvGeometry
 from fastconv.runtime import isa as _isa, workspace as _workspace
 from fastconv.runtime.plan_cache import is_large, plans
 
-#: The largest and the smallest number of positions that a block of dw aims to sum over.
+#: The largest and the smallest number of positions of a block of dw, approximately. A panel sums over one block.
 _SUMMED, _LEAST_SUMMED = 320, 128
 #: The largest number of panels of taps that stay in the second-level cache, and their bytes. With pruned weights, a few
 #: rows of dw at a time are computed from these panels. `_HELD` is at most MOST_HELD of implicit_weights.pyx.
@@ -107,7 +107,7 @@ def _table_bytes_of_kinds(kinds: Kinds) -> int:
 def _tiling_of(
     problem: Problem, itemsize: int, threads: int, tile: tuple[int, int, int], tilings: dict[Any, Tiling]
 ) -> Tiling:
-    """Return `tile_product`. `tilings` caches its results by the kind of the stride phase."""
+    """Return the result of `tile_product`, which `tilings` caches for each kind of stride phase."""
     if problem.pointwise:
         return tile_product(problem, itemsize, threads, tile)
     key = tuple(conv_axis.kind for conv_axis in problem.conv_axes)

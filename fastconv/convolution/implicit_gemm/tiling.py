@@ -33,7 +33,7 @@ _NC = 480
 _NC_SHARES = 1, 0.82, 0.67, 0.5
 #: The factor on the cost of a blocking that divides the rows.
 _SPLIT_COST = 1.06
-#: The overhead of a tile, in vector operations for each row and k.
+#: The overhead of a tile, in vector operations for each row and step along k.
 _NARROW = 0.5
 #: The number of vector operations to pack one weight.
 _PACKED_COST = 0.8
@@ -106,7 +106,7 @@ class Blocking:
     mode: int
     #: Whether the positions of a tile are packed into a panel.
     packing: bool
-    #: The number of vector operations for each k: `product` to multiply by all rows, and `copied` to pack positions.
+    #: The vector operations of a step along k: `product` to multiply by all rows, and `copied` to pack positions.
     product: float
     copied: float
     #: The number of vector operations to copy the source into the block.
@@ -121,7 +121,7 @@ class Blocking:
 
 
 def _tiles(positions: int, vectors: int, lanes: int) -> float:
-    """Return the vector operations of the tiles of `positions` positions, for each k and row.
+    """Return the vector operations of the tiles of `positions` positions, for each row and step along k.
 
     Narrow tiles take more operations for each position.
     """
@@ -145,7 +145,7 @@ def _modes(
     lanes: int,
     packing: bool,
 ) -> dict[int, tuple[float, float]]:
-    """Return the vector operations of each mode, for each k: to multiply by all rows, and to pack positions."""
+    """Return for each mode the vector operations of a step along k: to multiply by all rows, and to pack positions."""
     deep, high, wide = block
     planes, rows = count * deep, problem.rows
     # If rows are contiguous both in the block and in the result, all rows of a plane are one run.

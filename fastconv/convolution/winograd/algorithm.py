@@ -33,11 +33,11 @@ _WEIGHTS = {dtype: _ext_weights.weights[name] for dtype, name in _arrays.NAMES.i
 #: because tables and transformed weights are many times longer.
 _MOST_TAPS, _MOST_WEIGHTS = 1 << 14, 1 << 17
 #: A case of more than `_FEW_OPERATIONS` vector operations, some tenths of a second, is refused if it needs more than
-#: `_MOST_TIMES` times the operations of sums of products. Few channels are the cause, because they leave lanes empty.
+#: `_MOST_TIMES` times the operations of sums of products. This happens if few channels leave lanes of vectors empty.
 _FEW_OPERATIONS, _MOST_TIMES = 1 << 28, 10
-#: The largest number of stride phases of dx, all of which one call computes.
+#: The largest number of stride phases of dx. One call computes all of them.
 _PHASES = 64
-#: The cost of copying a byte for a dilation, and of copying a part, in bytes of the kind of work `bytes`.
+#: The cost of a dilation in the kind of work `bytes`: `_COPY` for each byte that is copied, and `_PART` for each part.
 _COPY, _PART = 4, 10_000
 
 
@@ -64,10 +64,10 @@ class Winograd(Algorithm):
 
         A * (1 + s) * eps * M * S,    A = 4, 14.3 or 39.6 along one axis, 16, 205 or 1570 along two,
 
-    for 4, 6 or 8 points. eps is that of the dtype (1.2e-7 or 2.2e-16). M is the largest |x| that a tile reads, over all
-    channels and up to (P - 1) * stride cells beyond the window of the output. S is the sum of |w| over a filter. A is
-    the error of the transforms. s is the additional error of a sum of K products, where K is the number of channels of
-    all subkernels. Because at most 60 products are added one after the other, and then the sums of each 100, it is
+    for 4, 6 or 8 points. eps is the machine epsilon of the dtype (1.2e-7 or 2.2e-16). M is the largest |x| that a tile
+    reads, over all channels and up to (P - 1) * stride cells beyond the window of the output. S is the sum of |w| over
+    a filter. A is the error of the transforms, and s the additional error of a sum of K products, where K is the number
+    of channels of all subkernels. At most 60 products are added one after the other, and then the sums of each 100, so
     s = (min(K, 60) + K / 100) / 2. Single products come near this bound. Errors of unrelated channels cancel: over 64
     channels or more, the error stays below 8, 8 or 32 * eps * M * S. Errors of channels that repeat each other add up,
     to some 3 * A * eps * M * S in tests.
@@ -220,7 +220,7 @@ class WinogradPlan(Plan):
 class DilatedPlan(Plan):
     """A dilated convolution by `wrappers.SpaceToBatch`, whose plans are made at the first run.
 
-    `work` is that of all images at once, because the rates were fitted to such estimates.
+    `work` counts all images at once, because the rates were fitted to such counts.
     """
 
     uses_transforms = True
@@ -259,7 +259,10 @@ class DilatedPlan(Plan):
 
 
 def _excess(case: Case) -> str | None:
-    """Return why a case is refused, or None: transforms and products take many times the time of sums of products."""
+    """Return why a case is refused, or None if it is not.
+
+    A case is refused if transforms and products take many times the operations of sums of products.
+    """
     geometry, lanes = case.geometry, _shape.shape(_arrays.DTYPES[case.dtype], case.isa)[2]
     filters, channels = geometry.w_shape[0] // geometry.groups, geometry.w_shape[1]
     most = max(math.prod(geometry.x_shape) * filters, math.prod(geometry.out_shape) * channels) * geometry.taps

@@ -24,7 +24,7 @@ from fastconv.runtime.records import dataclass
 
 @dataclass(frozen=True)
 class MinimalFilter:
-    """F(m, r) along one axis: `points` is the number of interpolation points, and `taps` is r, those of a subkernel."""
+    """F(m, r) along one axis: `points` is m + r - 1, the number of interpolation points, and `taps` is r."""
 
     points: int
     taps: int
@@ -122,7 +122,7 @@ class TileAxis:
 
     @property
     def _last(self) -> int:
-        """For dx, the last tap of a phase, counted from 0."""
+        """For dx, the index of the last tap of a phase."""
         return ceil_div(self.k, self.back) - 1
 
     @property
@@ -193,8 +193,8 @@ class TileAxis:
     def read(self) -> tuple[int, int]:
         """The range of source cells that outputs read.
 
-        Tiles also contain other cells, which are set to zero. Without that, other cells would cancel only up to
-        rounding errors, which may be large compared with the cells that outputs read.
+        Tiles also contain other cells, which are set to zero. Otherwise, these would contribute rounding errors that
+        may be large compared with the cells that outputs read.
         """
         cells = [
             (out * self.stride + offset + j * self.stride - self.lo, tap)
@@ -245,8 +245,8 @@ def lifted(geometry: ConvGeometry) -> list[tuple[int, ...]]:
 class Problem:
     """The sizes of a group, and the three axes of a product.
 
-    `row_step` is the number of elements from a weight to the same weight of the next row, and `channel_step` to that of
-    the next channel.
+    `row_step` is the number of elements from the weights of a row to those of the next row, and `channel_step` from the
+    weights of a channel to those of the next channel.
     """
 
     images: int

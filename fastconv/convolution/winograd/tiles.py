@@ -75,7 +75,7 @@ class Tiles:
 
 
 def cheapest_tiles(case: Case, points: tuple[int, ...], taps: tuple[int, int] | None) -> Tiles:
-    """Return the call of least cost for one of `points`, the candidates for the number of interpolation points.
+    """Return the cheapest call. `points` are the candidates for the number of interpolation points along an axis.
 
     If `taps` is not None, only subkernels of that number of taps are candidates.
     """
@@ -264,6 +264,6 @@ def _beyond(nbytes: int) -> int:
 
 
 def _shared(work: Mapping[str, float], moved: Mapping[str, float], items: int, threads: int) -> dict[str, float]:
-    """Return the work of the thread with most items, with the work of memory, `moved`."""
+    """Return the work of the thread with most items, including `moved`, the work of reading and writing memory."""
     part = _counts.largest_share(items, int(work["product"] * _isa.BYTES_PER_OPERATION), threads)
     return {**_counts.total(work, part), "blocks": items * part, **moved, "call": 1.0}

@@ -87,11 +87,11 @@ def algorithms(op: str = "forward") -> tuple[str, ...]:
 
     Notes
     -----
-    All algorithms run in fastconv's threads, except for the matrix product of
-    'im2col'. BLAS computes that product in its own threads if BLAS is known to use
-    no more threads than the call may. Otherwise fastconv's kernels compute the
-    product. 'auto' does not take 'im2col' in that case, unless the cheapest other
-    algorithm needs more than 1 GiB of workspace.
+    All algorithms use at most the threads of the call. BLAS computes the matrix
+    product of 'im2col' in its own threads if BLAS is known to use no more threads
+    than the call may. Otherwise, fastconv's kernels compute the product. 'auto'
+    does not take 'im2col' then, unless the cheapest other algorithm needs more than
+    1 GiB of workspace.
 
     Examples
     --------

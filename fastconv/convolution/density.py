@@ -13,7 +13,7 @@ from fastconv._ext import zeros as _ext
 from fastconv.checks import arrays as _arrays
 
 #: For at least this number of multiply-adds, measuring the density takes less than a hundredth of their time: `_ENOUGH`
-#: for at most `_FEW_WEIGHTS` weights, and `_MUCH` for more weights.
+#: multiply-adds for at most `_FEW_WEIGHTS` weights, and `_MUCH` for more weights.
 _ENOUGH, _MUCH = 1 << 22, 1 << 23
 _FEW_WEIGHTS = 1 << 10
 #: A density above this counts as 1.

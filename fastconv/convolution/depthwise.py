@@ -41,7 +41,7 @@ from fastconv.runtime.records import dataclass
 _PRODUCT = {dtype: _ext.product[name] for dtype, name in _arrays.NAMES.items()}
 _WEIGHTS = {dtype: _ext.weights[name] for dtype, name in _arrays.NAMES.items()}
 
-#: The most channels and filters of a group. With more, a matrix product reads each cell less often.
+#: The largest number of channels, and of filters, of a group. With more, a matrix product reads each cell less often.
 _MOST_CHANNELS, _MOST_FILTERS = 4, 8
 #: The bytes of the padded image of a block. It shares the first-level cache with the rows of the result.
 _BLOCK_BYTES = 1 << 14

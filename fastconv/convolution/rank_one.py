@@ -10,7 +10,7 @@ from fastconv.runtime.plan_cache import plans
 
 #: The seconds that a failing check takes: `_LOOK` for the call, and `_LOOK_WEIGHT` for each weight of the first filter.
 _LOOK, _LOOK_WEIGHT = 1.0e-6, 6e-10
-#: 'auto' checks only if the check takes at most this part of the time of the algorithm that runs if the check fails.
+#: 'auto' checks only if that takes at most this fraction of the time of the algorithm that runs after a failing check.
 _MOST_LOOK = 0.1
 
 

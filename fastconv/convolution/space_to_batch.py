@@ -43,7 +43,7 @@ def reason(geometry: ConvGeometry) -> str | None:
                 f"padding in front that is a multiple of it, not {tuple(a.lo for a in geometry.axes)}"
             )
     if (parts := math.prod(_steps(geometry))) > _MOST_PARTS:
-        return f"the dilation is {dilation}: an image would be copied in {parts} parts; the limit is {_MOST_PARTS} parts"
+        return f"the dilation is {dilation}: an image would be copied in {parts} parts; at most {_MOST_PARTS} are legal"
     return None
 
 

@@ -119,7 +119,7 @@ class Winograd(Algorithm):
         return Winograd((int(points),), (int(high), int(wide)))
 
     def unsupported(self, case: Case) -> str | None:
-        """Refuse kernels that are not longer than the stride, both a stride and a dilation, and too much work."""
+        """Refuse kernels that are not longer than the stride, strides with a dilation, and cases of too much work."""
         geometry = case.geometry
         strides = tuple(axis.stride for axis in geometry.axes)
         # `lifted` sets the stride of an axis with a single output to one.
